@@ -1,0 +1,285 @@
+"""The engine port: what a session asks of the library that speaks WhatsApp's protocol, and what it hears back.
+
+These values are the only language between Holdfast and an engine. They carry facts, never decisions: an engine
+does not reconnect, retry or judge. A *link* is one connection of a session, numbered by Holdfast and never reused
+within a process, so that a report of an old link cannot touch a new one.
+
+Opaque strings: credentials and Signal keys are the engine's own JSON text; Holdfast stores them and gives them
+back unread.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+LinkId = int
+Fields = dict[str, str]
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True, tag_field="c", rename="camel", omit_defaults=True):
+    """Something an engine is asked to do for one link."""
+
+    link: LinkId
+
+
+class OpenLink(Command, frozen=True, kw_only=True, tag="open"):
+    """Connect one session. Answered by `QrShown` or `LinkOpened`, and in the end by exactly one `LinkClosed`."""
+
+    company: str
+    credentials: str | None
+    """None: a session that was never paired; the engine makes new ones and commits them before it connects."""
+    url: str | None = None
+    """Another server than WhatsApp's own, ws:// or wss://."""
+    connect_timeout_ms: int = 15_000
+    query_timeout_ms: int = 15_000
+    qr_timeout_ms: int = 60_000
+
+
+class CutLink(Command, frozen=True, kw_only=True, tag="cut"):
+    """Drop the socket now, without a polite close. `LinkClosed` follows at once, whatever the network does."""
+
+
+class Send(Command, frozen=True, kw_only=True, tag="send"):
+    """Send one message under an id of ours. Answered by `Written` or `SendRefused`; WhatsApp's answer is `Acked`."""
+
+    whatsapp_id: str
+    to: str
+    """Recipient's JID."""
+    content: dict[str, object]
+    """`{"text": str}`; further kinds as INTERFACE names them."""
+
+
+class Ping(Command, frozen=True, kw_only=True, tag="ping"):
+    """Ask WhatsApp's server for a sign of life. Answered by `Ponged` with the same `n`, or never."""
+
+    n: int
+
+
+class Presence(Command, frozen=True, kw_only=True, tag="presence"):
+    """Tell WhatsApp whether this device is in use. Unanswered by design of the protocol: proves nothing."""
+
+    available: bool
+
+
+class AskPairingCode(Command, frozen=True, kw_only=True, tag="pairing-code"):
+    """Ask for an eight-character code for `phone` (digits). Answered by `PairingCodeShown`."""
+
+    phone: str
+
+
+class LogOut(Command, frozen=True, kw_only=True, tag="logout"):
+    """Unlink the device at WhatsApp, then close."""
+
+
+class Committed(Command, frozen=True, kw_only=True, tag="committed"):
+    """Answer to `Commit`: everything in it is durable; frames that waited for it may leave."""
+
+    seq: int
+
+
+class Keys(Command, frozen=True, kw_only=True, tag="keys"):
+    """Answer to `KeysWanted`: the stored values by id; an unknown id is absent."""
+
+    request: int
+    values: dict[str, str]
+
+
+class Plaintext(Command, frozen=True, kw_only=True, tag="plaintext"):
+    """Answer to `PlaintextWanted`: base64, or None when that ciphertext was never decrypted here."""
+
+    request: int
+    plaintext: str | None
+
+
+class SentContent(Command, frozen=True, kw_only=True, tag="sent-content"):
+    """Answer to `SentContentWanted`: what was sent under that id, or None."""
+
+    request: int
+    content: dict[str, object] | None
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True, tag_field="r", rename="camel", omit_defaults=True):
+    """Something that happened on one link."""
+
+    link: LinkId
+
+
+class QrShown(Report, frozen=True, kw_only=True, tag="qr"):
+    """A QR code to be scanned; the next one replaces it."""
+
+    qr: str
+
+
+class PairingCodeShown(Report, frozen=True, kw_only=True, tag="pairing-code"):
+    """The code asked for, or why there is none."""
+
+    code: str | None = None
+    error: str | None = None
+
+
+class Paired(Report, frozen=True, kw_only=True, tag="paired"):
+    """A phone scanned the code. WhatsApp now closes the link with 515, and the session logs in on a new one."""
+
+    jid: str
+    lid: str | None = None
+    platform: str | None = None
+
+
+class LinkOpened(Report, frozen=True, kw_only=True, tag="opened"):
+    """Logged in."""
+
+    jid: str
+    lid: str | None = None
+
+
+class LinkClosed(Report, frozen=True, kw_only=True, tag="closed"):
+    """The link is over; the last report of its number."""
+
+    code: int
+    """Baileys' status code (DisconnectReason, or WhatsApp's own number)."""
+    detail: str = ""
+    attributes: Fields = {}
+    """Attributes of WhatsApp's stream error or failure node: code, expire, reason, type …"""
+
+
+class FrameSeen(Report, frozen=True, kw_only=True, tag="frame"):
+    """Bytes came in from WhatsApp; at most one a second for each link."""
+
+
+class Ponged(Report, frozen=True, kw_only=True, tag="pong"):
+    n: int
+
+
+class Written(Report, frozen=True, kw_only=True, tag="written"):
+    """The message's frame was given to the socket. Means nothing about WhatsApp having it."""
+
+    whatsapp_id: str
+
+
+class SendRefused(Report, frozen=True, kw_only=True, tag="send-refused"):
+    """The engine could not make a frame of the message: nothing left. `code` is a short stable word."""
+
+    whatsapp_id: str
+    code: str
+    """`not-on-whatsapp`, `link-down`, `timeout`, `bad-content`, `engine-error`."""
+    detail: str = ""
+
+
+class Acked(Report, frozen=True, kw_only=True, tag="ack"):
+    """WhatsApp's raw ack of a message: it has it, or says with `error` why not."""
+
+    whatsapp_id: str
+    chat: str
+    at_s: int | None = None
+    """Server time, Unix seconds."""
+    error: str | None = None
+
+
+class Receipted(Report, frozen=True, kw_only=True, tag="receipt"):
+    """A recipient's device got, read or played messages of ours."""
+
+    whatsapp_ids: list[str]
+    chat: str
+    kind: str
+    """`delivered`, `read`, `played`; other receipts are not reported."""
+    participant: str | None = None
+    at_s: int | None = None
+
+
+class InboundMessage(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """A message for people, decoded where it was decrypted."""
+
+    whatsapp_id: str
+    chat: str
+    """JID of the chat, by phone number where WhatsApp tells it."""
+    sender: str
+    type: str
+    """`text`, `image`, `video`, `audio`, `document`, `sticker`, `location`, `contact`, `reaction`, `unknown` …"""
+    text: str | None = None
+    """Text, or the caption."""
+    sent_at_s: int = 0
+    from_me: bool = False
+    push_name: str | None = None
+    offline: bool = False
+    """It waited in WhatsApp's offline queue."""
+
+
+class Decrypted(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """One ciphertext that was decrypted: kept so that a redelivery after a crash yields the same plaintext."""
+
+    ciphertext_sha256: str
+    """Hex."""
+    plaintext: str
+    """Base64."""
+    message: InboundMessage | None = None
+    """None: protocol traffic that no person reads."""
+
+
+class Commit(Report, frozen=True, kw_only=True, tag="commit"):
+    """Changes that must be durable, all or none, before any later frame of this link leaves. Answered by `Committed`."""
+
+    seq: int
+    credentials: str | None = None
+    keys: dict[str, dict[str, str | None]] = {}
+    """`{type: {id: value}}`; None deletes."""
+    decrypted: list[Decrypted] = []
+
+
+class KeysWanted(Report, frozen=True, kw_only=True, tag="keys-wanted"):
+    request: int
+    type: str
+    ids: list[str]
+
+
+class PlaintextWanted(Report, frozen=True, kw_only=True, tag="plaintext-wanted"):
+    """A ciphertext would not decrypt: was it decrypted before, and its receipt lost with a crash?"""
+
+    request: int
+    ciphertext_sha256: str
+
+
+class SentContentWanted(Report, frozen=True, kw_only=True, tag="sent-content-wanted"):
+    """A recipient asks for a message again (retry receipt)."""
+
+    request: int
+    chat: str
+    whatsapp_id: str
+
+
+AnyCommand = (
+    OpenLink | CutLink | Send | Ping | Presence | AskPairingCode | LogOut | Committed | Keys | Plaintext | SentContent
+)
+AnyReport = (
+    QrShown
+    | PairingCodeShown
+    | Paired
+    | LinkOpened
+    | LinkClosed
+    | FrameSeen
+    | Ponged
+    | Written
+    | SendRefused
+    | Acked
+    | Receipted
+    | Commit
+    | KeysWanted
+    | PlaintextWanted
+    | SentContentWanted
+)
+
+
+class Listener(Protocol):
+    """Who hears an engine's reports. Called on the event loop, in order, and must not block."""
+
+    def report(self, report: AnyReport) -> None: ...
+
+    def host_lost(self, *, detail: str) -> None:
+        """The engine host died or stopped answering: every link it had is gone, unreported."""
+
+
+class Engine(Protocol):
+    """An engine that runs. Commands never block and never fail: what became of them is reported."""
+
+    def command(self, command: AnyCommand) -> None: ...
