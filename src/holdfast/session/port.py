@@ -218,7 +218,7 @@ class Decrypted(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_
 
 
 class Commit(Report, frozen=True, kw_only=True, tag="commit"):
-    """Changes that must be durable, all or none, before any later frame of this link leaves. Answered by `Committed`."""
+    """Changes that must be durable, all or none, before a later frame of this link leaves. Answered by `Committed`."""
 
     seq: int
     credentials: str | None = None
