@@ -1,0 +1,1 @@
+"""What every room may use: clock, ids, the root of errors."""

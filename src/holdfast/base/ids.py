@@ -1,0 +1,32 @@
+"""The one home of identifiers and chance."""
+
+from __future__ import annotations
+
+import random  # noqa: TID251 – the one home
+import secrets
+from typing import Protocol
+
+
+class Chance(Protocol):
+    """Where ids and jitter come from, so that a test can say what they will be."""
+
+    def message_id(self) -> str: ...
+    def whatsapp_id(self) -> str: ...
+    def api_key(self) -> str: ...
+    def jitter(self) -> float:
+        """Uniform in [0, 1)."""
+
+
+class SystemChance:
+    def message_id(self) -> str:
+        return f"msg_{secrets.token_hex(12)}"
+
+    def whatsapp_id(self) -> str:
+        """Twenty-two characters that begin with 3EB0, as WhatsApp Web makes them (source: Baileys, generics)."""
+        return f"3EB0{secrets.token_hex(9).upper()}"
+
+    def api_key(self) -> str:
+        return f"hf_{secrets.token_urlsafe(32)}"
+
+    def jitter(self) -> float:
+        return random.random()  # noqa: S311 – spreads load, guards nothing

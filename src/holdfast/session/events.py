@@ -1,0 +1,135 @@
+"""What can happen to a session (past tense) and what the machine then asks for (imperative)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+# What happened.
+
+
+@dataclass(frozen=True, slots=True)
+class StartAsked:
+    """A person or a restart wants this session connected."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopAsked:
+    """A person wants it disconnected until told otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReconnectAsked:
+    """A person wants a fresh link now, past any backoff."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogoutAsked:
+    """A person wants the device unlinked."""
+
+
+@dataclass(frozen=True, slots=True)
+class PairAsked:
+    """Somebody asked for a QR or pairing code."""
+
+
+@dataclass(frozen=True, slots=True)
+class QrShown:
+    link: int
+
+
+@dataclass(frozen=True, slots=True)
+class Paired:
+    link: int
+
+
+@dataclass(frozen=True, slots=True)
+class LinkOpened:
+    link: int
+
+
+@dataclass(frozen=True, slots=True)
+class LinkClosed:
+    link: int
+    code: int
+    detail: str = ""
+    attributes: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class HostLost:
+    """The engine host is gone, and with it every link it had."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ponged:
+    link: int
+    ping: int
+
+
+@dataclass(frozen=True, slots=True)
+class SendsWaited:
+    """The outbox says since when the oldest written message of this link has had no ack (None: all have one)."""
+
+    link: int
+    since: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """The deadline came."""
+
+
+Event = (
+    StartAsked
+    | StopAsked
+    | ReconnectAsked
+    | LogoutAsked
+    | PairAsked
+    | QrShown
+    | Paired
+    | LinkOpened
+    | LinkClosed
+    | HostLost
+    | Ponged
+    | SendsWaited
+    | Tick
+)
+
+
+# What must be done.
+
+
+@dataclass(frozen=True, slots=True)
+class OpenLink:
+    link: int
+
+
+@dataclass(frozen=True, slots=True)
+class CutLink:
+    link: int
+
+
+@dataclass(frozen=True, slots=True)
+class SendPing:
+    link: int
+    ping: int
+
+
+@dataclass(frozen=True, slots=True)
+class SendPresence:
+    link: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unlink:
+    """Tell WhatsApp that this device logs out, and close."""
+
+    link: int
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantineCredentials:
+    """Set the credentials aside, restorable: WhatsApp no longer accepts them."""
+
+
+Effect = OpenLink | CutLink | SendPing | SendPresence | Unlink | QuarantineCredentials

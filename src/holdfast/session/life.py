@@ -1,0 +1,113 @@
+"""What the session machine knows and decides by: the states people see, one session, its link, the policy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from holdfast.session.backoff import Backoff
+from holdfast.session.reasons import Reason
+
+
+class State(StrEnum):
+    """What people see. `reconnecting` holds from the loss of a link until the next one is open."""
+
+    UNPAIRED = "unpaired"
+    PAIRING = "pairing"
+    CONNECTING = "connecting"
+    CONNECTED = "connected"
+    RECONNECTING = "reconnecting"
+    PAUSED = "paused"
+    LOGGED_OUT = "logged_out"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """Every number the machine decides by; seconds unless the name says otherwise."""
+
+    backoff: Backoff = field(default_factory=Backoff)
+    stable_after_s: float = 60
+    """A link open this long, with a ping answered, sets the count of attempts back."""
+    keepalive_interval_s: float = 30
+    presence: bool = True
+    pong_deadline_s: float = 5
+    """An unanswered ping means a dead link after this. Round trips to WhatsApp take well under a second."""
+    ack_deadline_s: float = 3
+    """A send without an ack after this makes us ask for a sign of life at once."""
+    no_acks_deadline_s: float = 15
+    """A send without an ack after this, on a link that answers pings, means that the link takes no messages."""
+    open_deadline_s: float = 20
+    qr_deadline_s: float = 75
+    """Longer than the sixty seconds for which WhatsApp's first QR code lives."""
+    paired_deadline_s: float = 15
+    """WhatsApp closes the link with 515 within this after pairing."""
+    long_backoff_s: float = 300
+    probe_interval_s: float = 300
+    replaced_wait_s: float = 30
+    replaced_tries: int = 2
+    pairing_tries: int = 10
+    """Lost links in a row while no phone is linked; then the session waits until somebody asks for a QR code."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """The current connection and its evidence, times in monotonic seconds."""
+
+    number: int
+    began_at: float
+    gives_up_at: float | None
+    """When a login that has not finished is cut; None once it is open."""
+    opened_at: float | None = None
+    ping: int = 0
+    """Number of the last ping."""
+    pinged_at: float | None = None
+    """When the last ping left, while it is unanswered."""
+    ponged_at: float | None = None
+    round_trip_s: float | None = None
+    next_ping_at: float | None = None
+    unacked_since: float | None = None
+    """When the oldest send without an ack was written; the outbox says so."""
+    paired: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """All the machine knows about one session."""
+
+    state: State = State.UNPAIRED
+    paired: bool = False
+    """Credentials of a linked device exist."""
+    links: int = 0
+    """Links begun so far; the number of the newest."""
+    link: Link | None = None
+    attempts: int = 0
+    """Reconnections begun or planned since the last stable link."""
+    next_attempt_at: float | None = None
+    reason: Reason | None = None
+    """Why the session is not connected; None when it is, or was never."""
+    same_reason: int = 0
+    """How often in a row the last link ended for `reason`."""
+
+    @property
+    def wanted(self) -> bool:
+        """Is this session meant to be connected, now or later?"""
+        return self.state not in {State.STOPPED, State.LOGGED_OUT, State.UNPAIRED}
+
+
+RUNNING = frozenset({State.CONNECTING, State.CONNECTED, State.RECONNECTING})
+
+
+def restored(*, state: State, paired: bool, attempts: int, resumes_at: float | None) -> Session:
+    """A session as it was before a restart, without a link: `StartAsked` makes a running one connect again.
+
+    A stopped, paused or logged-out session stays so; attempts go on counting. `resumes_at` is the planned
+    attempt of a paused session in this process's monotonic seconds.
+    """
+    if state is State.PAUSED:
+        return Session(state=state, paired=paired, attempts=attempts, next_attempt_at=resumes_at)
+    if state in RUNNING and paired:
+        return Session(state=State.RECONNECTING, paired=True, attempts=attempts)
+    if state in {State.STOPPED, State.LOGGED_OUT}:
+        return Session(state=state, paired=paired)
+    return Session(state=State.UNPAIRED)

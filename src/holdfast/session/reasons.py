@@ -1,0 +1,109 @@
+"""Why links end, and what Holdfast does about each: the one table of codes.
+
+Sources: Baileys `DisconnectReason` and `getErrorCodeFromStreamError`, whatsmeow `ConnectFailureReason`.
+`docs/reasons.md` is made from this table. A code that is not in it is `UNKNOWN` with the raw number kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+
+
+class Reaction(StrEnum):
+    """What the session machine does after a link ended for a reason."""
+
+    RESTART = "restart"
+    """Connect again at once; not a failure, not counted."""
+    BACKOFF = "backoff"
+    """Connect again after the user's formula."""
+    LONG_BACKOFF = "long-backoff"
+    """Connect again after `Policy.long_backoff_s`."""
+    REPLACED = "replaced"
+    """Another connection uses these credentials: wait `Policy.replaced_wait_s`, try twice, then pause."""
+    CONFIRM_LOGOUT = "confirm-logout"
+    """Believe it only when a second attempt says the same; then as LOGGED_OUT."""
+    LOGGED_OUT = "logged-out"
+    """Credentials to quarantine; a person has to link the phone anew."""
+    PAUSE_UNTIL = "pause-until"
+    """Pause until WhatsApp's own time is over (attribute `expire`, seconds), then connect."""
+    PROBE = "probe"
+    """Pause; one slow attempt every `Policy.probe_interval_s`."""
+    STOP = "stop"
+    """Pause until a person says otherwise; credentials are kept."""
+
+
+class Action(StrEnum):
+    """What the person who reads the sentence should do."""
+
+    WAIT = "wait"
+    SCAN_QR = "scan-qr"
+    CHECK_PHONE = "check-phone"
+    CHECK_NETWORK = "check-network"
+    UPDATE = "update"
+    STOP_OTHER = "stop-other-connection"
+    CONTACT_WHATSAPP = "contact-whatsapp"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reason:
+    """Why a link ended. `name` is stable; `code` is WhatsApp's or Baileys' number, None for Holdfast's own findings."""
+
+    name: str
+    code: int | None
+    fault: str
+    reaction: Reaction
+    sentence: str
+    action: Action
+
+
+def _reason(
+    name: str, code: int | None, fault: str, reaction: Reaction, sentence: str, action: Action = Action.WAIT
+) -> Reason:
+    return Reason(name=name, code=code, fault=fault, reaction=reaction, sentence=sentence, action=action)
+
+
+_CODES = (
+    _reason("restart-required", 515, "nobody", Reaction.RESTART, "WhatsApp asked for a new connection, as it does after pairing"),
+    _reason("transport-closed", 428, "network", Reaction.BACKOFF, "the connection was closed"),
+    _reason("link-lost", 408, "network", Reaction.BACKOFF, "WhatsApp could not be reached or stopped answering", Action.CHECK_NETWORK),
+    _reason("server-unavailable", 503, "whatsapp", Reaction.BACKOFF, "WhatsApp's server is restarting or overloaded"),
+    _reason("server-error", 500, "whatsapp", Reaction.BACKOFF, "WhatsApp's server reported an error of its own"),
+    _reason("rate-limited", 429, "whatsapp", Reaction.LONG_BACKOFF, "WhatsApp asks to connect less often"),
+    _reason("replaced", 440, "operator", Reaction.REPLACED, "the same device connected from somewhere else", Action.STOP_OTHER),
+    _reason("logged-out", 401, "phone", Reaction.CONFIRM_LOGOUT, "WhatsApp says that this device is logged out", Action.SCAN_QR),
+    _reason("unlinked", 516, "phone", Reaction.LOGGED_OUT, "the device was unlinked on the phone", Action.SCAN_QR),
+    _reason("account-locked", 403, "whatsapp", Reaction.STOP, "the account's main device is gone or the account is locked", Action.CHECK_PHONE),
+    _reason("banned", 406, "whatsapp", Reaction.STOP, "WhatsApp banned this number", Action.CONTACT_WHATSAPP),
+    _reason("temporarily-banned", 402, "whatsapp", Reaction.PAUSE_UNTIL, "WhatsApp banned this number for a time"),
+    _reason("client-outdated", 405, "operator", Reaction.PROBE, "WhatsApp refuses this version of the client", Action.UPDATE),
+    _reason("bad-user-agent", 409, "operator", Reaction.PROBE, "WhatsApp refuses how this client describes itself", Action.UPDATE),
+    _reason("no-multidevice", 411, "phone", Reaction.STOP, "the phone does not support linked devices", Action.CHECK_PHONE),
+)  # fmt: skip
+
+BY_CODE = MappingProxyType({reason.code: reason for reason in _CODES})
+
+DEVICE_REMOVED = _reason(
+    "unlinked", 401, "phone", Reaction.LOGGED_OUT, "the device was unlinked on the phone", Action.SCAN_QR
+)
+NO_PONG = _reason("no-pong", None, "network", Reaction.BACKOFF, "WhatsApp no longer answers pings on this link")
+NO_ACKS = _reason("no-acks", None, "whatsapp", Reaction.BACKOFF, "WhatsApp answers pings but takes no messages")
+NOT_OPENED = _reason("not-opened", None, "network", Reaction.BACKOFF, "the login did not finish in time", Action.CHECK_NETWORK)  # fmt: skip
+HOST_LOST = _reason("host-lost", None, "engine", Reaction.BACKOFF, "the engine host ended or stopped answering")
+QR_USED_UP = _reason("qr-used-up", 408, "person", Reaction.STOP, "no QR code was scanned in time", Action.SCAN_QR)
+ASKED = _reason("asked", None, "nobody", Reaction.RESTART, "a reconnection was asked for", Action.NONE)
+
+OWN = (NO_PONG, NO_ACKS, NOT_OPENED, HOST_LOST, QR_USED_UP, ASKED)
+
+
+def reason_of(code: int, attributes: dict[str, str]) -> Reason:
+    """The reason for a close code and the attributes of WhatsApp's error node."""
+    if code == 401 and "device_removed" in attributes.values():
+        return DEVICE_REMOVED
+    if code == 409 and attributes.get("type") == "replaced":
+        return BY_CODE[440]
+    return BY_CODE.get(code) or _reason(
+        "unknown", code, "unknown", Reaction.PROBE, f"WhatsApp closed the connection with the unknown code {code}"
+    )
