@@ -1,0 +1,121 @@
+"""What a message's state means, and how news moves it: forward only.
+
+`sent` is WhatsApp's own ack, never the hope that a write arrived. A message whose link died before the ack stays
+`sending`: its outcome is unknown until the same id, sent again, is acked or shown by a receipt.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+
+
+class MessageState(StrEnum):
+    QUEUED = "queued"
+    """Committed; nothing has been given to an engine."""
+    SENDING = "sending"
+    """Given to an engine at least once; the outcome is not known."""
+    SENT = "sent"
+    """WhatsApp's server acked it."""
+    DELIVERED = "delivered"
+    READ = "read"
+    PLAYED = "played"
+    FAILED = "failed"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+
+
+class News(StrEnum):
+    """What can be learned about a message."""
+
+    HANDED_OVER = "handed over"
+    ACKED = "acked"
+    DELIVERED = "delivered"
+    READ = "read"
+    PLAYED = "played"
+    GIVEN_UP = "given up"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+
+
+OPEN = frozenset({MessageState.QUEUED, MessageState.SENDING})
+"""States in which a message is still to be sent."""
+
+_S, _N = MessageState, News
+_UNSETTLED = {
+    _N.ACKED: _S.SENT,
+    _N.DELIVERED: _S.DELIVERED,
+    _N.READ: _S.READ,
+    _N.PLAYED: _S.PLAYED,
+    _N.GIVEN_UP: _S.FAILED,
+}
+
+MOVES = MappingProxyType({
+    _S.QUEUED: {_N.HANDED_OVER: _S.SENDING, _N.EXPIRED: _S.EXPIRED, _N.CANCELLED: _S.CANCELLED, **_UNSETTLED},
+    _S.SENDING: _UNSETTLED,
+    _S.SENT: {_N.DELIVERED: _S.DELIVERED, _N.READ: _S.READ, _N.PLAYED: _S.PLAYED},
+    _S.DELIVERED: {_N.READ: _S.READ, _N.PLAYED: _S.PLAYED},
+    _S.READ: {_N.PLAYED: _S.PLAYED},
+    _S.PLAYED: {},
+    _S.FAILED: {_N.ACKED: _S.SENT, _N.DELIVERED: _S.DELIVERED, _N.READ: _S.READ, _N.PLAYED: _S.PLAYED},
+    _S.EXPIRED: {},
+    _S.CANCELLED: {},
+})  # fmt: skip
+"""The whole of a message's life. News that is not listed for a state changes nothing: it is old, or says less.
+
+A failed message can still be shown to have arrived; the truth about an arrival outranks our giving up.
+"""
+
+
+def advance(state: MessageState, news: News) -> MessageState:
+    """The state after `news`; the same state when the news adds nothing."""
+    return MOVES[state].get(news, state)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """Send it again under the same id, `after_s` seconds from now at the earliest."""
+
+    after_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GiveUp:
+    """It will not arrive. `sentence` is for people."""
+
+    sentence: str
+
+
+Verdict = Retry | GiveUp
+
+ENGINE_TRIES = 5
+_SERVER_BUSY = frozenset({"500", "503"})
+_ACK_ERRORS = {
+    "400": "WhatsApp could not read the message",
+    "403": "WhatsApp does not allow this account to write to this chat",
+    "463": "WhatsApp does not let this account write to new contacts for the time being",
+    "475": "the recipient's phone number is not accepted by WhatsApp",
+    "479": "WhatsApp does not accept the message for the recipient's devices",
+}
+_REFUSALS = {
+    "not-on-whatsapp": "this number is not on WhatsApp",
+    "bad-content": "the engine can't make a WhatsApp message of this content",
+}
+
+
+def judge_ack_error(code: str, *, attempts: int) -> Verdict:
+    """What an ack with an error means for the message; the codes are those of PROTOCOL's last table."""
+    if code in _SERVER_BUSY or (code == "479" and attempts < 2):
+        return Retry(after_s=min(2.0**attempts, 60))
+    known = _ACK_ERRORS.get(code, "WhatsApp refused the message")
+    return GiveUp(sentence=f"{known} (ack error {code})")
+
+
+def judge_refusal(code: str, detail: str, *, attempts: int) -> Verdict:
+    """What it means that the engine made no frame of the message. Nothing left, so trying again is safe."""
+    if code in _REFUSALS:
+        return GiveUp(sentence=_REFUSALS[code] + (f": {detail}" if detail else ""))
+    if code == "engine-error" and attempts >= ENGINE_TRIES:
+        return GiveUp(sentence=f"the engine failed {attempts} times to make the message: {detail}")
+    return Retry(after_s=min(2.0 ** (attempts - 1), 60))
