@@ -222,6 +222,8 @@ class Commit(Report, frozen=True, kw_only=True, tag="commit"):
 
     seq: int
     credentials: str | None = None
+    paired: bool = False
+    """These credentials belong to a linked device."""
     keys: dict[str, dict[str, str | None]] = {}
     """`{type: {id: value}}`; None deletes."""
     decrypted: list[Decrypted] = []

@@ -1,0 +1,56 @@
+"""What sessions need kept: their record, the engine's credentials and keys. Times are ISO 8601 text, UTC, `Z`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from holdfast.session.life import State
+from holdfast.session.port import Commit, InboundMessage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """A session as it is stored and shown."""
+
+    company: str
+    state: State
+    since: str
+    reason: str | None = None
+    """Name of the reason, from the table of reasons."""
+    code: int | None = None
+    attempts: int = 0
+    resumes_at: str | None = None
+    """When a paused session tries again."""
+    phone_number: str | None = None
+    jid: str | None = None
+    connected_at: str | None = None
+    last_activity: str | None = None
+    created_at: str
+
+
+class Sessions(Protocol):
+    """Durable records of sessions. Every method returns when its change is on the disk."""
+
+    async def all(self) -> list[Record]: ...
+    async def save(self, record: Record) -> None: ...
+
+
+class EngineStore(Protocol):
+    """What an engine must find again: credentials, Signal keys, what it decrypted."""
+
+    async def credentials(self, company: str) -> str | None: ...
+
+    async def is_paired(self, company: str) -> bool:
+        """Do the credentials belong to a linked device?"""
+
+    async def commit(self, company: str, commit: Commit) -> Sequence[InboundMessage]:
+        """Everything in `commit`, all or nothing; returns the inbound messages that were not yet in the inbox."""
+
+    async def keys(self, company: str, type_: str, ids: Sequence[str]) -> dict[str, str]: ...
+
+    async def plaintext(self, company: str, ciphertext_sha256: str) -> bytes | None: ...
+
+    async def quarantine(self, company: str, *, reason: str) -> None:
+        """Set credentials and keys aside, restorable, so that the session begins anew. Nothing is thrown away."""

@@ -1,0 +1,164 @@
+"""What the engine must find again, as rows: credentials, Signal keys, decrypted messages.
+
+A commit of the engine is one transaction: the ratchet's step, the plaintext that it gave and the inbox row stand or
+fall together.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from holdfast.base.clock import Clock, iso
+from holdfast.base.ids import Chance
+from holdfast.session.port import Commit, Decrypted, InboundMessage
+from holdfast.store.database import Database
+from holdfast.store.tables import credentials, decrypted, inbox, quarantine, signal_keys
+
+
+class EngineRows:
+    """Keeps `holdfast.session.ports.EngineStore`."""
+
+    def __init__(self, database: Database, *, clock: Clock, chance: Chance) -> None:
+        self._database = database
+        self._clock = clock
+        self._chance = chance
+
+    async def credentials(self, company: str) -> str | None:
+        def work(connection: Connection) -> str | None:
+            return connection.scalar(select(credentials.c.creds).where(credentials.c.company_id == company))
+
+        return await self._database.read(work)
+
+    async def is_paired(self, company: str) -> bool:
+        def work(connection: Connection) -> bool:
+            return bool(connection.scalar(select(credentials.c.paired).where(credentials.c.company_id == company)))
+
+        return await self._database.read(work)
+
+    async def commit(self, company: str, commit: Commit) -> Sequence[InboundMessage]:
+        now = self._now()
+
+        def work(connection: Connection) -> list[InboundMessage]:
+            if commit.credentials is not None:
+                _save_credentials(connection, company, commit, now)
+            _save_keys(connection, company, commit)
+            return [
+                item.message
+                for item in commit.decrypted
+                if self._save_decrypted(connection, company, item, now) and item.message is not None
+            ]
+
+        return await self._database.write(work)
+
+    async def keys(self, company: str, type_: str, ids: Sequence[str]) -> dict[str, str]:
+        table = signal_keys.c
+
+        def work(connection: Connection) -> dict[str, str]:
+            statement = select(table.id, table.value).where(
+                table.company_id == company, table.type == type_, table.id.in_(ids)
+            )
+            return {row.id: row.value for row in connection.execute(statement)}
+
+        return await self._database.read(work)
+
+    async def plaintext(self, company: str, ciphertext_sha256: str) -> bytes | None:
+        table = decrypted.c
+
+        def work(connection: Connection) -> bytes | None:
+            return connection.scalar(
+                select(table.plaintext).where(table.company_id == company, table.ciphertext_sha256 == ciphertext_sha256)
+            )
+
+        return await self._database.read(work)
+
+    async def quarantine(self, company: str, *, reason: str) -> None:
+        now = self._now()
+
+        def work(connection: Connection) -> None:
+            creds = connection.scalar(select(credentials.c.creds).where(credentials.c.company_id == company))
+            if creds is None:
+                return
+            mine = signal_keys.c.company_id == company
+            keys = [list(row) for row in connection.execute(select(*signal_keys.c["type", "id", "value"]).where(mine))]
+            connection.execute(
+                insert(quarantine).values(company_id=company, at=now, reason=reason, creds=creds, keys=json.dumps(keys))
+            )
+            connection.execute(delete(credentials).where(credentials.c.company_id == company))
+            connection.execute(delete(signal_keys).where(mine))
+
+        await self._database.write(work)
+
+    def _now(self) -> str:
+        return iso(self._clock.now()) or ""
+
+    def _save_decrypted(self, connection: Connection, company: str, item: Decrypted, now: str) -> bool:
+        """True when it holds a message that the inbox did not have."""
+        connection.execute(
+            upsert(decrypted)
+            .values(
+                company_id=company,
+                ciphertext_sha256=item.ciphertext_sha256,
+                plaintext=base64.b64decode(item.plaintext),
+                stored_at=now,
+            )
+            .on_conflict_do_nothing()
+        )
+        message = item.message
+        if message is None:
+            return False
+        row = upsert(inbox).values(
+            id=self._chance.message_id(),
+            company_id=company,
+            chat=message.chat,
+            sender=message.sender,
+            whatsapp_id=message.whatsapp_id,
+            type=message.type,
+            text=message.text,
+            from_me=message.from_me,
+            push_name=message.push_name,
+            sent_at=iso(datetime.fromtimestamp(message.sent_at_s, UTC)),
+            stored_at=now,
+        )
+        return connection.execute(row.on_conflict_do_nothing()).rowcount == 1
+
+
+def _save_credentials(connection: Connection, company: str, commit: Commit, now: str) -> None:
+    statement = upsert(credentials).values(
+        company_id=company, creds=commit.credentials, paired=commit.paired, updated_at=now
+    )
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=["company_id"],
+            set_={name: statement.excluded[name] for name in ("creds", "paired", "updated_at")},
+        )
+    )
+
+
+def _save_keys(connection: Connection, company: str, commit: Commit) -> None:
+    kept = [
+        {"company_id": company, "type": type_, "id": id_, "value": value}
+        for type_, values in commit.keys.items()
+        for id_, value in values.items()
+        if value is not None
+    ]
+    if kept:
+        statement = upsert(signal_keys)
+        connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=["company_id", "type", "id"], set_={"value": statement.excluded["value"]}
+            ),
+            kept,
+        )
+    for type_, values in commit.keys.items():
+        gone = [id_ for id_, value in values.items() if value is None]
+        if gone:
+            table = signal_keys.c
+            connection.execute(
+                delete(signal_keys).where(table.company_id == company, table.type == type_, table.id.in_(gone))
+            )

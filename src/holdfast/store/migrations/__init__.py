@@ -1,0 +1,1 @@
+"""Steps from any released database to this one, forward only."""

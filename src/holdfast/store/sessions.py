@@ -1,0 +1,46 @@
+"""Records of sessions as rows."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from sqlalchemy import Connection, RowMapping, select
+from sqlalchemy.dialects.sqlite import insert
+
+from holdfast.session.life import State
+from holdfast.session.ports import Record
+from holdfast.store.database import Database
+from holdfast.store.tables import sessions
+
+
+class SessionRows:
+    """Keeps `holdfast.session.ports.Sessions`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def all(self) -> list[Record]:
+        def work(connection: Connection) -> list[Record]:
+            rows = connection.execute(select(sessions).order_by(sessions.c.company_id)).mappings()
+            return [_record(row) for row in rows]
+
+        return await self._database.read(work)
+
+    async def save(self, record: Record) -> None:
+        values = asdict(record)
+        values["company_id"] = values.pop("company")
+        statement = insert(sessions).values(values)
+        statement = statement.on_conflict_do_update(
+            index_elements=["company_id"],
+            set_={name: statement.excluded[name] for name in values if name not in {"company_id", "created_at"}},
+        )
+
+        def work(connection: Connection) -> None:
+            connection.execute(statement)
+
+        await self._database.write(work)
+
+
+def _record(row: RowMapping) -> Record:
+    values = dict(row)
+    return Record(company=values.pop("company_id"), state=State(values.pop("state")), **values)

@@ -1,0 +1,144 @@
+"""The tables, as SQLAlchemy Core sees them. `migrations/` makes them; a test holds the two together.
+
+Times are ISO 8601 text in UTC with milliseconds, as in every record of Holdfast: they sort, and SQLite's and
+PostgreSQL's own types for time disagree.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    text,
+)
+
+metadata = MetaData()
+
+_SEQ = BigInteger().with_variant(Integer(), "sqlite")  # SQLite counts up only its own INTEGER PRIMARY KEY
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("company_id", Text, primary_key=True),
+    Column("state", Text, nullable=False),
+    Column("since", Text, nullable=False),
+    Column("reason", Text),
+    Column("code", Integer),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    Column("resumes_at", Text),
+    Column("phone_number", Text),
+    Column("jid", Text),
+    Column("connected_at", Text),
+    Column("last_activity", Text),
+    Column("created_at", Text, nullable=False),
+)
+
+credentials = Table(
+    "credentials",
+    metadata,
+    Column("company_id", Text, primary_key=True),
+    Column("creds", Text, nullable=False),
+    Column("paired", Boolean, nullable=False),
+    Column("updated_at", Text, nullable=False),
+)
+
+signal_keys = Table(
+    "signal_keys",
+    metadata,
+    Column("company_id", Text, primary_key=True),
+    Column("type", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+quarantine = Table(
+    "quarantine",
+    metadata,
+    Column("seq", _SEQ, primary_key=True),
+    Column("company_id", Text, nullable=False),
+    Column("at", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("creds", Text, nullable=False),
+    Column("keys", Text, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("seq", _SEQ, primary_key=True),
+    Column("id", Text, nullable=False, unique=True),
+    Column("company_id", Text, ForeignKey("sessions.company_id"), nullable=False),
+    Column("whatsapp_id", Text, nullable=False),
+    Column("chat", Text, nullable=False),
+    Column("recipient", Text, nullable=False),
+    Column("content", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    Column("accepted_at", Text, nullable=False),
+    Column("sent_at", Text),
+    Column("delivered_at", Text),
+    Column("read_at", Text),
+    Column("played_at", Text),
+    Column("expires_at", Text),
+    Column("error_code", Text),
+    Column("error", Text),
+    Column("idempotency_key", Text),
+    Column("request_hash", Text),
+    CheckConstraint(
+        "state IN ('queued','sending','sent','delivered','read','played','failed','expired','cancelled')",
+        name="outbox_state",
+    ),
+    sqlite_autoincrement=True,
+)
+Index("outbox_whatsapp_id", outbox.c.company_id, outbox.c.whatsapp_id, unique=True)
+Index("outbox_idempotency_key", outbox.c.company_id, outbox.c.idempotency_key, unique=True)
+Index(
+    "outbox_open",
+    outbox.c.company_id,
+    outbox.c.seq,
+    sqlite_where=text("state IN ('queued','sending')"),
+    postgresql_where=text("state IN ('queued','sending')"),
+)
+Index("outbox_by_company", outbox.c.company_id, outbox.c.seq)
+
+inbox = Table(
+    "inbox",
+    metadata,
+    Column("seq", _SEQ, primary_key=True),
+    Column("id", Text, nullable=False, unique=True),
+    Column("company_id", Text, nullable=False),
+    Column("chat", Text, nullable=False),
+    Column("sender", Text, nullable=False),
+    Column("whatsapp_id", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("text", Text),
+    Column("from_me", Boolean, nullable=False),
+    Column("push_name", Text),
+    Column("sent_at", Text, nullable=False),
+    Column("stored_at", Text, nullable=False),
+    sqlite_autoincrement=True,
+)
+Index("inbox_message", inbox.c.company_id, inbox.c.chat, inbox.c.sender, inbox.c.whatsapp_id, unique=True)
+Index("inbox_by_company", inbox.c.company_id, inbox.c.seq)
+
+decrypted = Table(
+    "decrypted",
+    metadata,
+    Column("company_id", Text, primary_key=True),
+    Column("ciphertext_sha256", Text, primary_key=True),
+    Column("plaintext", LargeBinary, nullable=False),
+    Column("stored_at", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+Index("decrypted_stored_at", decrypted.c.stored_at)
