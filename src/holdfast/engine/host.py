@@ -1,0 +1,346 @@
+"""An engine host: one subprocess that speaks WhatsApp's protocol for N links, from its first line to its end.
+
+It starts the process in a group of its own, passes commands in and reports out, asks for a heartbeat, and ends
+the process – politely, then by force. It decides nothing about sessions, and it never restarts a host: a host that
+died or stopped answering is told of once, by `Listener.host_lost`, and only when its process, and with it every
+socket it held, is really gone (a socket that lives on is what makes WhatsApp answer 440 to the next login).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self, cast
+
+from holdfast.base.clock import Clock
+from holdfast.engine.errors import EngineUnavailable, WireError
+from holdfast.engine.wire import (
+    AnyHostCommand,
+    AskHeartbeat,
+    Heartbeat,
+    Hello,
+    LineSplitter,
+    Logged,
+    Stop,
+    check_hello,
+    decode_report,
+    encode,
+)
+from holdfast.session.port import AnyCommand, Listener, Send, SendRefused
+
+log = logging.getLogger(__name__)
+
+STDERR_LINE_CHARS = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostProgram:
+    """What to start: a program that speaks `engine.wire` on its standard input and output."""
+
+    argv: Sequence[str]
+    cwd: Path | None = None
+    env: Mapping[str, str] | None = None
+    """None: the environment of this process."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostLimits:
+    """How long a host may take for what, and how much it may leave unread."""
+
+    hello_deadline_s: float = 20
+    heartbeat_interval_s: float = 5
+    heartbeat_deadline_s: float = 20
+    """Without an answer for so long the host counts as hung. Longer than the longest honest stall: unpacking a
+    history of chats after pairing keeps Node busy for seconds."""
+    stop_deadline_s: float = 3
+    term_deadline_s: float = 2
+    kill_deadline_s: float = 5
+    unread_bytes: int = 64 * 1024 * 1024
+    """What the host may leave unread of its commands before it counts as stuck."""
+
+
+class EngineHost:
+    """A running engine host; an `Engine` for as long as it lives.
+
+        async with EngineHost(program, listener=listener, clock=clock) as host:
+            host.command(OpenLink(...))
+            why = await host.ended()
+
+    Entering returns after the host's hello, or raises `EngineUnavailable`; leaving ends the process within the sum
+    of the three stop deadlines. All its tasks are its own. Must be entered and left by the same task.
+    """
+
+    def __init__(
+        self, program: HostProgram, *, listener: Listener, clock: Clock, limits: HostLimits = HostLimits()
+    ) -> None:
+        self._program = program
+        self._listener = listener
+        self._clock = clock
+        self._limits = limits
+        self._tasks = asyncio.TaskGroup()
+        self._state = _State()
+        self._pipes: _Pipes | None = None
+        self._heard_at = 0.0
+        self.hello: Hello | None = None
+        self.heartbeat: Heartbeat | None = None
+        """The latest figures of the process: memory, links, event loop delay."""
+
+    @property
+    def pid(self) -> int | None:
+        return self._pipes.transport.get_pid() if self._pipes else None
+
+    async def __aenter__(self) -> Self:
+        await self._start()
+        try:
+            await self._await_hello()
+        except BaseException:
+            await self._end()
+            raise
+        self._heard_at = self._clock.monotonic()
+        await self._tasks.__aenter__()
+        self._tasks.create_task(self._watch(), name="engine host heartbeat")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._state.stopping = True
+        await self._end()
+        await self._tasks.__aexit__(kind, error, trace)
+
+    def command(self, command: AnyCommand) -> None:
+        """Pass a command on. Of a host that is gone, `host_lost` has told or is about to: the command is dropped."""
+        try:
+            self._write(command)
+        except WireError as error:
+            if not isinstance(command, Send):
+                raise
+            refusal = SendRefused(
+                link=command.link, whatsapp_id=command.whatsapp_id, code="bad-content", detail=error.sentence
+            )
+            # In a later turn of the loop, as every report: a listener need not expect one while it commands.
+            asyncio.get_running_loop().call_soon(self._listener.report, refusal)
+
+    async def ended(self) -> str:
+        """Wait until the process is gone, and say why: `exited with code 70`."""
+        await self._state.gone.wait()
+        return self._state.detail
+
+    # -- starting
+
+    async def _start(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            _, protocol = await loop.subprocess_exec(
+                lambda: _Pipes(self),
+                *self._program.argv,
+                cwd=self._program.cwd,
+                env=self._program.env,
+                # A group of its own: Ctrl-C in a terminal reaches Holdfast, which then stops the host in order,
+                # and a forced end takes along whatever the host may have started.
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise EngineUnavailable(
+                f"The engine host can't be started: {self._program.argv[0]}: {error.strerror}."
+            ) from error
+        self._pipes = protocol
+
+    async def _await_hello(self) -> None:
+        deadline_s = self._limits.hello_deadline_s
+        try:
+            async with asyncio.timeout(deadline_s):
+                await self._state.greeted_or_gone.wait()
+        except TimeoutError:
+            raise EngineUnavailable(
+                f"The engine host said nothing within {deadline_s:g} s of its start: it was ended."
+            ) from None
+        if self.hello is None:
+            raise EngineUnavailable(f"The engine host ended at its start: {self._state.detail}.{self._last_words()}")
+        log.info(
+            "Engine host %d started: %s %s on Node %s",
+            self.hello.pid, self.hello.engine, self.hello.engine_version, self.hello.node_version,
+        )  # fmt: skip
+
+    def _last_words(self) -> str:
+        words = self._pipes.last_words if self._pipes else ""
+        return f" Its last words: {words}" if words else ""
+
+    # -- living
+
+    async def _watch(self) -> None:
+        """Ask for a heartbeat, and end a host that stops answering."""
+        while not self._state.gone.is_set():
+            self._write(AskHeartbeat())
+            await self._clock.sleep(self._limits.heartbeat_interval_s)
+            silence_s = self._clock.monotonic() - self._heard_at
+            if silence_s > self._limits.heartbeat_deadline_s and not self._state.gone.is_set():
+                self.condemn(f"hung: no heartbeat for {silence_s:.1f} s")
+                return
+
+    def _write(self, word: AnyCommand | AnyHostCommand) -> None:
+        if self._pipes is None or self._state.over:
+            return
+        self._pipes.stdin.write(encode(word))
+        unread = self._pipes.stdin.get_write_buffer_size()
+        if unread > self._limits.unread_bytes:
+            self.condemn(f"stuck: it left {unread // 1024 // 1024} MiB of commands unread")
+
+    def take_line(self, line: bytes) -> None:
+        """One line of the host's standard output."""
+        if self._state.over:
+            return
+        try:
+            report = decode_report(line)
+            if self.hello is None:
+                self.hello = check_hello(report)
+                self._state.greeted_or_gone.set()
+                return
+        except WireError as error:
+            self.condemn(error.sentence.rstrip("."))
+            return
+        match report:
+            case Heartbeat():
+                self._heard_at = self._clock.monotonic()
+                self.heartbeat = report
+            case Logged(level=level, message=message):
+                log.log(_LEVELS[level], "Engine host: %s", message[:STDERR_LINE_CHARS])
+            case Hello():
+                self.condemn("confused: it said hello twice")
+            case _:
+                self._listener.report(report)
+
+    # -- ending
+
+    def condemn(self, detail: str) -> None:
+        """Kill a host that broke the agreement; `host_lost` follows when its process is gone."""
+        if self._state.over:
+            return
+        self._state.condemned = detail
+        log.warning("Engine host %s is being killed: %s", self.pid, detail)
+        self._signal(signal.SIGKILL)
+
+    def note_gone(self, returncode: int | None) -> None:
+        """The process has ended and everything it had said was heard."""
+        state = self._state
+        state.detail = state.condemned or _describe_exit(returncode)
+        state.gone.set()
+        state.greeted_or_gone.set()
+        if self.hello is not None and not state.stopping:
+            log.warning("Engine host %d lost: %s", self.hello.pid, state.detail)
+            self._listener.host_lost(detail=state.detail)
+
+    async def _end(self) -> None:
+        """Ask, then TERM, then KILL the whole group; each has its deadline."""
+        limits = self._limits
+        self._state.stopping = True
+        if self._pipes is None:
+            return
+        if not self._state.gone.is_set():
+            self._pipes.stdin.write(encode(Stop()))
+            self._pipes.stdin.close()
+            if not await self._gone_within(limits.stop_deadline_s):
+                self._signal(signal.SIGTERM)
+                if not await self._gone_within(limits.term_deadline_s):
+                    self._signal(signal.SIGKILL)
+                    await self._gone_within(limits.kill_deadline_s)
+        self._pipes.transport.close()
+
+    async def _gone_within(self, seconds: float) -> bool:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._state.gone.wait()
+        return self._state.gone.is_set()
+
+    def _signal(self, number: signal.Signals) -> None:
+        pid = self.pid
+        # The process may have ended between our look and the signal; then there is nothing left to do.
+        with contextlib.suppress(ProcessLookupError):
+            if pid is not None and not self._state.gone.is_set():
+                os.killpg(pid, number)
+
+
+_LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+
+@dataclass(slots=True, kw_only=True)
+class _State:
+    greeted_or_gone: asyncio.Event = field(default_factory=asyncio.Event)
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
+    stopping: bool = False
+    condemned: str | None = None
+    detail: str = ""
+
+    @property
+    def over(self) -> bool:
+        """Nothing more is passed in or out."""
+        return self.stopping or self.condemned is not None or self.gone.is_set()
+
+
+def _describe_exit(returncode: int | None) -> str:
+    if returncode is None:
+        return "ended"
+    if returncode < 0:
+        return f"killed by {signal.Signals(-returncode).name}"
+    return f"exited with code {returncode}"
+
+
+class _Pipes(asyncio.SubprocessProtocol):
+    """The process's three pipes. Read by callbacks, not by a task: what came in one read is handled in one turn
+    of the event loop, so a talkative host can't starve the rest."""
+
+    transport: asyncio.SubprocessTransport
+    stdin: asyncio.WriteTransport
+
+    def __init__(self, host: EngineHost) -> None:
+        self._host = host
+        self._out = LineSplitter()
+        self._err = _Stderr()
+
+    @property
+    def last_words(self) -> str:
+        return self._err.last
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.SubprocessTransport, transport)
+        self.stdin = cast(asyncio.WriteTransport, self.transport.get_pipe_transport(0))
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        if fd == 2:
+            self._err.take(data)
+            return
+        try:
+            lines = self._out.feed(data)
+        except WireError as error:
+            self._host.condemn(error.sentence.rstrip("."))
+            return
+        for line in lines:
+            self._host.take_line(line)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        # Called when the process has ended and all its pipes were read to their end.
+        self._host.note_gone(self.transport.get_returncode())
+
+
+class _Stderr:
+    """Lines of standard error into the log, cut short: a crash of Node may quote what it was working on."""
+
+    def __init__(self) -> None:
+        self._held = b""
+        self.last = ""
+
+    def take(self, data: bytes) -> None:
+        *lines, self._held = (self._held + data).split(b"\n")
+        self._held = self._held[:STDERR_LINE_CHARS]
+        for line in lines:
+            text = line.decode(errors="replace").strip()[:STDERR_LINE_CHARS]
+            if text:
+                self.last = text
+                log.warning("Engine host: %s", text)

@@ -1,0 +1,143 @@
+"""A listener for tests of the port: it keeps every report, and answers an engine's questions as a store would.
+
+Answers can be held back (`hold`), which is how the write-ahead promises are tested: what must wait for a commit
+must be seen waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from holdfast.session.port import (
+    AnyReport,
+    Commit,
+    Committed,
+    Decrypted,
+    Engine,
+    InboundMessage,
+    Keys,
+    KeysWanted,
+    LinkId,
+    Plaintext,
+    PlaintextWanted,
+    SentContent,
+    SentContentWanted,
+)
+
+R = TypeVar("R", bound=AnyReport)
+
+
+@dataclass(slots=True, kw_only=True)
+class Stored:
+    """What one session's store holds."""
+
+    credentials: str | None = None
+    keys: dict[str, dict[str, str]] = field(default_factory=dict)
+    plaintexts: dict[str, str] = field(default_factory=dict)
+    inbox: list[InboundMessage] = field(default_factory=list)
+    sent: dict[str, dict[str, object]] = field(default_factory=dict)
+
+    def keep(self, commit: Commit) -> None:
+        """All of a commit, at once."""
+        if commit.credentials is not None:
+            self.credentials = commit.credentials
+        for kind, values in commit.keys.items():
+            for id_, value in values.items():
+                self._put(kind, id_, value)
+        for decrypted in commit.decrypted:
+            self._keep_decrypted(decrypted)
+
+    def _put(self, kind: str, id_: str, value: str | None) -> None:
+        if value is None:
+            self.keys.get(kind, {}).pop(id_, None)
+        else:
+            self.keys.setdefault(kind, {})[id_] = value
+
+    def _keep_decrypted(self, decrypted: Decrypted) -> None:
+        if decrypted.ciphertext_sha256 not in self.plaintexts:
+            self.plaintexts[decrypted.ciphertext_sha256] = decrypted.plaintext
+            if decrypted.message is not None:
+                self.inbox.append(decrypted.message)
+
+
+class Recorder:
+    """Records reports, and answers with `stored` unless told to hold an answer back."""
+
+    def __init__(self) -> None:
+        self.engine: Engine | None = None
+        self.reports: list[AnyReport] = []
+        self.lost: list[str] = []
+        self.stored: dict[LinkId, Stored] = {}
+        self.holding: Callable[[Commit], bool] = lambda _commit: False
+        self.held: list[Commit] = []
+        self._news = asyncio.Event()
+
+    def report(self, report: AnyReport) -> None:
+        self.reports.append(report)
+        self._news.set()
+        match report:
+            case Commit():
+                self._commit(report)
+            case KeysWanted(link=link, request=request, type=kind, ids=ids):
+                known = self.store(link).keys.get(kind, {})
+                self._tell(Keys(link=link, request=request, values={i: known[i] for i in ids if i in known}))
+            case PlaintextWanted(link=link, request=request, ciphertext_sha256=digest):
+                plaintext = self.store(link).plaintexts.get(digest)
+                self._tell(Plaintext(link=link, request=request, plaintext=plaintext))
+            case SentContentWanted(link=link, request=request, whatsapp_id=id_):
+                self._tell(SentContent(link=link, request=request, content=self.store(link).sent.get(id_)))
+            case _:
+                pass
+
+    def host_lost(self, *, detail: str) -> None:
+        self.lost.append(detail)
+        self._news.set()
+
+    def store(self, link: LinkId) -> Stored:
+        """The store behind a link; let two links share one by assigning `stored[link]`."""
+        return self.stored.setdefault(link, Stored())
+
+    def of(self, kind: type[R], link: LinkId | None = None) -> list[R]:
+        """All reports of a kind so far, of one link or of all."""
+        return [r for r in self.reports if isinstance(r, kind) and (link is None or r.link == link)]
+
+    async def wait(self, kind: type[R], link: LinkId, *, nth: int = 1, seconds: float = 20) -> R:
+        """The nth report of a kind on a link, as soon as it is there."""
+        await self.until(lambda: len(self.of(kind, link)) >= nth, seconds=seconds, what=f"{kind.__name__} {nth}")
+        return self.of(kind, link)[nth - 1]
+
+    async def until(self, true: Callable[[], bool], *, seconds: float = 20, what: str = "it") -> None:
+        """Wait until something holds; looked at anew with each report."""
+        try:
+            async with asyncio.timeout(seconds):
+                while not true():
+                    self._news.clear()
+                    await self._news.wait()
+        except TimeoutError:
+            seen = ", ".join(type(r).__name__ for r in self.reports[-12:])
+            raise AssertionError(f"{what} did not come within {seconds} s; last reports: {seen}; {self.lost}") from None
+
+    def hold(self, which: Callable[[Commit], bool] = lambda _commit: True) -> None:
+        """From now on keep and answer these commits only at `release`."""
+        self.holding = which
+
+    def release(self) -> None:
+        """Keep and answer all that was held, and hold nothing more."""
+        self.holding = lambda _commit: False
+        held, self.held = self.held, []
+        for commit in held:
+            self._commit(commit)
+
+    def _commit(self, commit: Commit) -> None:
+        if self.held or self.holding(commit):
+            self.held.append(commit)
+            return
+        self.store(commit.link).keep(commit)
+        self._tell(Committed(link=commit.link, seq=commit.seq))
+
+    def _tell(self, answer: Committed | Keys | Plaintext | SentContent) -> None:
+        if self.engine is not None:
+            self.engine.command(answer)

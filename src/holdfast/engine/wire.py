@@ -1,0 +1,143 @@
+"""The words on the pipe between Holdfast and an engine host: one JSON object a line, both ways.
+
+Most of them are the port's commands and reports. The few that concern the host itself and no link (hello,
+heartbeat, stop, log) live here. Errors say what is wrong with a line and never show what is in it: lines
+carry keys and people's messages.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+import msgspec
+
+from holdfast.engine.errors import WireError
+from holdfast.session.port import AnyCommand, AnyReport
+
+PROTOCOL_VERSION = 1
+MAX_LINE_BYTES = 16 * 1024 * 1024
+"""Of one line, both ways. The largest real one, credentials with 812 new pre-keys, has about 150 KB."""
+
+
+class HostCommand(msgspec.Struct, frozen=True, kw_only=True, tag_field="c", rename="camel"):
+    """Something asked of the host itself."""
+
+
+class AskHeartbeat(HostCommand, frozen=True, kw_only=True, tag="heartbeat"):
+    """Answered by `Heartbeat`. A host that gets none for a while has lost its parent's care and ends."""
+
+
+class Stop(HostCommand, frozen=True, kw_only=True, tag="stop"):
+    """Drop every link and end, without further reports."""
+
+
+class HostReport(msgspec.Struct, frozen=True, kw_only=True, tag_field="r", rename="camel"):
+    """Something the host says about itself."""
+
+
+class Hello(HostReport, frozen=True, kw_only=True, tag="hello"):
+    """The first line of every host."""
+
+    v: int
+    engine: str
+    engine_version: str
+    node_version: str
+    pid: int
+
+
+class Heartbeat(HostReport, frozen=True, kw_only=True, tag="heartbeat"):
+    """Answer to `AskHeartbeat`."""
+
+    rss_bytes: int
+    heap_bytes: int
+    links: int
+    event_loop_delay_ms: float
+    """The longest delay since the last heartbeat."""
+
+
+class Logged(HostReport, frozen=True, kw_only=True, tag="log"):
+    """The bridge's own words; never the engine's, which may hold keys and message text."""
+
+    level: Literal["info", "warning", "error"]
+    message: str
+
+
+AnyHostCommand = AskHeartbeat | Stop
+AnyHostReport = Hello | Heartbeat | Logged
+
+_encoder = msgspec.json.Encoder()
+_command_decoder: msgspec.json.Decoder[AnyCommand | AnyHostCommand] = msgspec.json.Decoder(AnyCommand | AnyHostCommand)
+_report_decoder: msgspec.json.Decoder[AnyReport | AnyHostReport] = msgspec.json.Decoder(AnyReport | AnyHostReport)
+
+
+def encode(word: AnyCommand | AnyHostCommand | AnyReport | AnyHostReport) -> bytes:
+    """One line with its newline; `WireError` when it is longer than `MAX_LINE_BYTES`."""
+    line = _encoder.encode(word) + b"\n"
+    if len(line) > MAX_LINE_BYTES:
+        raise WireError(
+            f"A {type(word).__name__} of {len(line)} bytes is too long: a line has {MAX_LINE_BYTES} bytes at most."
+        )
+    return line
+
+
+def decode_report(line: bytes) -> AnyReport | AnyHostReport:
+    """What a host's line says; `WireError` when it breaks the agreement."""
+    try:
+        return _report_decoder.decode(line)
+    except msgspec.MsgspecError as error:
+        raise _malformed("engine host sent", line, error) from None
+
+
+def decode_command(line: bytes) -> AnyCommand | AnyHostCommand:
+    """What a line to a host says: for hosts written in Python, and tests."""
+    try:
+        return _command_decoder.decode(line)
+    except msgspec.MsgspecError as error:
+        raise _malformed("engine host was sent", line, error) from None
+
+
+def check_hello(report: AnyReport | AnyHostReport) -> Hello:
+    """The first report, if it is a hello in our version."""
+    if not isinstance(report, Hello):
+        raise WireError(f"The engine host began with {type(report).__name__} instead of a hello.")
+    if report.v != PROTOCOL_VERSION:
+        raise WireError(
+            f"The engine host speaks version {report.v} of the pipe protocol, this Holdfast {PROTOCOL_VERSION}: "
+            "the installed bridge is not the one that came with it."
+        )
+    return report
+
+
+def _malformed(who: str, line: bytes, error: msgspec.MsgspecError) -> WireError:
+    # msgspec quotes unknown tags and values; what stands in a line is nobody's business.
+    # `from None` above for the same reason: a chained error would print them.
+    cause = re.sub(r"'[^']*'|\"[^\"]*\"", "'…'", str(error))
+    return WireError(f"The {who} a line of {len(line)} bytes that can't be understood: {cause}.")
+
+
+class LineSplitter:
+    """Cuts a stream of bytes into lines, and refuses a line that never ends."""
+
+    def __init__(self, *, limit: int = MAX_LINE_BYTES) -> None:
+        self._limit = limit
+        self._parts: list[bytes] = []
+        self._held = 0
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """The lines that `chunk` completes, without their newlines; `WireError` past the limit."""
+        head, *rest = chunk.split(b"\n")
+        self._hold(head)
+        if not rest:
+            return []
+        lines = [b"".join(self._parts), *rest[:-1]]
+        self._parts, self._held = [], 0
+        self._hold(rest[-1])
+        return lines
+
+    def _hold(self, part: bytes) -> None:
+        self._held += len(part)
+        if self._held > self._limit:
+            raise WireError(f"The engine host sent a line longer than {self._limit} bytes.")
+        if part:
+            self._parts.append(part)

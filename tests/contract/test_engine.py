@@ -1,0 +1,257 @@
+"""The engine port's contract, run on the engine in memory and – where Node and wasim are at hand – on the real one."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+import pytest
+
+from holdfast.engine.fake import FakeEngine
+from holdfast.engine.recorder import Recorder
+from holdfast.session.port import (
+    Acked,
+    Commit,
+    CutLink,
+    Engine,
+    LinkClosed,
+    LinkOpened,
+    OpenLink,
+    Paired,
+    Ping,
+    Ponged,
+    QrShown,
+    Receipted,
+    Send,
+    SendRefused,
+    Written,
+)
+
+FRIEND = "962799999999@s.whatsapp.net"
+STRANGER = "962700000009@s.whatsapp.net"
+
+
+class Rig(Protocol):
+    """An engine with a far side that a test can move."""
+
+    @property
+    def engine(self) -> Engine: ...
+    @property
+    def recorder(self) -> Recorder: ...
+    @property
+    def url(self) -> str | None: ...
+    async def scan(self, link: int, qr: str) -> None: ...
+    async def write(self, link: int, text: str) -> None:
+        """FRIEND writes to the session."""
+
+    async def deliver_receipt(self, link: int, whatsapp_id: str) -> None:
+        """FRIEND's device confirms a message."""
+
+    async def freeze(self, link: int) -> None: ...
+    async def lose_host(self) -> None: ...
+    async def arrived(self, whatsapp_id: str) -> bool:
+        """Whether WhatsApp has that message."""
+
+    async def confirmed(self, text: str) -> bool:
+        """Whether WhatsApp was told that the inbound message with that text was received."""
+
+    async def settle(self) -> None:
+        """Wait long enough that something that would wrongly happen has happened."""
+
+
+class FakeRig:
+    url = None
+
+    def __init__(self) -> None:
+        self.recorder = Recorder()
+        self.engine = FakeEngine(listener=self.recorder)
+        self.engine.not_on_whatsapp.add(STRANGER)
+        self.recorder.engine = self.engine
+
+    async def scan(self, link: int, qr: str) -> None:
+        self.engine.scan(link)
+
+    async def write(self, link: int, text: str) -> None:
+        self.engine.receive(link, text=text, whatsapp_id=f"3A-{text}", sender=FRIEND)
+
+    async def deliver_receipt(self, link: int, whatsapp_id: str) -> None:
+        self.engine.receipt(link, whatsapp_ids=[whatsapp_id], chat=FRIEND)
+
+    async def freeze(self, link: int) -> None:
+        self.engine.freeze(link)
+
+    async def lose_host(self) -> None:
+        self.engine.lose_host()
+
+    async def arrived(self, whatsapp_id: str) -> bool:
+        return any(send.whatsapp_id == whatsapp_id for send in self.engine.arrived)
+
+    async def confirmed(self, text: str) -> bool:
+        return f"3A-{text}" in self.engine.receipts_sent
+
+    async def settle(self) -> None:
+        for _ in range(50):
+            await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def rig() -> Rig:
+    return FakeRig()
+
+
+async def pair(rig: Rig) -> None:
+    """Pair on link 1, and leave the session's credentials in the store that links 1 and 2 share."""
+    rig.recorder.stored[2] = rig.recorder.store(1)
+    rig.engine.command(OpenLink(link=1, company="962302", credentials=None, url=rig.url))
+    shown = await rig.recorder.wait(QrShown, 1)
+    await rig.scan(1, shown.qr)
+    await rig.recorder.wait(LinkClosed, 1)
+
+
+async def log_in(rig: Rig) -> None:
+    """A session that is logged in on link 2."""
+    await pair(rig)
+    credentials = rig.recorder.store(2).credentials
+    rig.engine.command(OpenLink(link=2, company="962302", credentials=credentials, url=rig.url))
+    await rig.recorder.wait(LinkOpened, 2)
+
+
+async def test_pairing_commits_credentials_before_a_code_is_shown_and_ends_with_515(rig: Rig) -> None:
+    """Never-paired: credentials are durable before the first frame; a scan yields `Paired`, new credentials and 515."""
+    rig.recorder.hold()
+    rig.engine.command(OpenLink(link=1, company="962302", credentials=None, url=rig.url))
+    await rig.recorder.wait(Commit, 1)
+    await rig.settle()
+    assert rig.recorder.of(QrShown) == []
+    rig.recorder.release()
+    shown = await rig.recorder.wait(QrShown, 1)
+    before = rig.recorder.store(1).credentials
+    await rig.scan(1, shown.qr)
+    closed = await rig.recorder.wait(LinkClosed, 1)
+    assert closed.code == 515
+    assert [p.jid.partition("@")[2] for p in rig.recorder.of(Paired)] == ["s.whatsapp.net"]
+    assert rig.recorder.store(1).credentials != before
+
+
+async def test_a_paired_session_logs_in(rig: Rig) -> None:
+    """With stored credentials a link opens, tells its JID, and shows no code."""
+    await log_in(rig)
+    assert rig.recorder.of(LinkOpened, 2)[0].jid.endswith("@s.whatsapp.net")
+    assert rig.recorder.of(QrShown, 2) == []
+
+
+async def test_a_message_is_written_then_acked_under_our_id(rig: Rig) -> None:
+    """`Written` comes first, and WhatsApp's `Acked` carries the id that we chose."""
+    await log_in(rig)
+    rig.engine.command(Send(link=2, whatsapp_id="3EB0AA01", to=FRIEND, content={"text": "hello"}))
+    acked = await rig.recorder.wait(Acked, 2)
+    assert (acked.whatsapp_id, acked.error) == ("3EB0AA01", None)
+    kinds = [type(r) for r in rig.recorder.reports if isinstance(r, Written | Acked)]
+    assert kinds == [Written, Acked]
+
+
+async def test_no_frame_leaves_before_the_commit_that_it_needs(rig: Rig) -> None:
+    """While a commit is not answered, a message is neither written nor with WhatsApp; afterwards it is both."""
+    await log_in(rig)
+    rig.engine.command(Send(link=2, whatsapp_id="3EB0AA01", to=FRIEND, content={"text": "first"}))
+    await rig.recorder.wait(Acked, 2)
+    rig.recorder.hold()
+    rig.engine.command(Send(link=2, whatsapp_id="3EB0AA02", to=FRIEND, content={"text": "second"}))
+    await rig.recorder.until(lambda: bool(rig.recorder.held), what="a held commit")
+    await rig.settle()
+    assert not await rig.arrived("3EB0AA02")
+    assert [w.whatsapp_id for w in rig.recorder.of(Written, 2)] == ["3EB0AA01"]
+    rig.recorder.release()
+    assert (await rig.recorder.wait(Acked, 2, nth=2)).whatsapp_id == "3EB0AA02"
+    assert await rig.arrived("3EB0AA02")
+
+
+async def test_an_inbound_message_is_durable_before_whatsapp_hears_that_we_have_it(rig: Rig) -> None:
+    """Plaintext, message and ratchet change come in one commit; the receipt waits for its answer."""
+    await log_in(rig)
+    rig.recorder.hold(lambda commit: any(d.message for d in commit.decrypted))
+    await rig.write(2, "good morning")
+    await rig.recorder.until(lambda: bool(rig.recorder.held), what="a held commit")
+    await rig.settle()
+    assert not await rig.confirmed("good morning")
+    commit = rig.recorder.held[0]
+    message = next(d.message for d in commit.decrypted if d.message)
+    assert (message.text, message.type, message.chat, message.sender) == ("good morning", "text", FRIEND, FRIEND)
+    assert commit.keys
+    rig.recorder.release()
+    await rig.settle()
+    assert await rig.confirmed("good morning")
+
+
+async def test_receipts_name_the_message_and_what_became_of_it(rig: Rig) -> None:
+    """A delivery receipt comes back with our id."""
+    await log_in(rig)
+    rig.engine.command(Send(link=2, whatsapp_id="3EB0AA01", to=FRIEND, content={"text": "hello"}))
+    await rig.recorder.wait(Acked, 2)
+    await rig.deliver_receipt(2, "3EB0AA01")
+    receipt = await rig.recorder.wait(Receipted, 2)
+    assert (receipt.whatsapp_ids, receipt.kind) == (["3EB0AA01"], "delivered")
+
+
+async def test_a_number_without_whatsapp_is_refused(rig: Rig) -> None:
+    """Nothing leaves for a number that has no WhatsApp, and the refusal says so."""
+    await log_in(rig)
+    rig.engine.command(Send(link=2, whatsapp_id="3EB0AA01", to=STRANGER, content={"text": "hello"}))
+    refused = await rig.recorder.wait(SendRefused, 2)
+    assert (refused.whatsapp_id, refused.code) == ("3EB0AA01", "not-on-whatsapp")
+
+
+async def test_content_that_the_engine_does_not_know_is_refused(rig: Rig) -> None:
+    """An unknown kind of content is refused by name."""
+    await log_in(rig)
+    rig.engine.command(Send(link=2, whatsapp_id="3EB0AA01", to=FRIEND, content={"telepathy": "hello"}))
+    refused = await rig.recorder.wait(SendRefused, 2)
+    assert refused.code == "bad-content"
+    assert "telepathy" in refused.detail
+
+
+async def test_a_ping_is_answered_with_its_number(rig: Rig) -> None:
+    """`Ponged` carries the ping's number."""
+    await log_in(rig)
+    rig.engine.command(Ping(link=2, n=7))
+    assert (await rig.recorder.wait(Ponged, 2)).n == 7
+
+
+async def test_a_frozen_link_answers_nothing_and_a_cut_ends_it_at_once(rig: Rig) -> None:
+    """Half-open: pings stay unanswered and nobody closes; the cut is reported without waiting for the network."""
+    await log_in(rig)
+    await rig.freeze(2)
+    rig.engine.command(Ping(link=2, n=1))
+    await rig.settle()
+    assert rig.recorder.of(Ponged, 2) == []
+    assert rig.recorder.of(LinkClosed, 2) == []
+    rig.engine.command(CutLink(link=2))
+    closed = await rig.recorder.wait(LinkClosed, 2, seconds=0.5)
+    assert (closed.code, closed.detail) == (428, "cut")
+
+
+async def test_after_its_close_a_link_says_nothing_more(rig: Rig) -> None:
+    """One `LinkClosed`, then silence, whatever was under way or is still asked of it."""
+    await log_in(rig)
+    rig.engine.command(Send(link=2, whatsapp_id="3EB0AA01", to=FRIEND, content={"text": "hello"}))
+    rig.engine.command(CutLink(link=2))
+    rig.engine.command(CutLink(link=2))
+    await rig.recorder.wait(LinkClosed, 2)
+    rig.engine.command(Ping(link=2, n=1))
+    rig.engine.command(Send(link=2, whatsapp_id="3EB0AA02", to=FRIEND, content={"text": "hello"}))
+    await rig.settle()
+    about_it = [r for r in rig.recorder.reports if r.link == 2]
+    assert isinstance(about_it[-1], LinkClosed)
+    assert len(rig.recorder.of(LinkClosed, 2)) == 1
+
+
+async def test_a_lost_host_is_told_once_and_takes_commands_in_silence(rig: Rig) -> None:
+    """`host_lost` comes once, no link reports anything afterwards, and a command is no error."""
+    await log_in(rig)
+    await rig.lose_host()
+    await rig.recorder.until(lambda: bool(rig.recorder.lost), what="host_lost")
+    reports = len(rig.recorder.reports)
+    rig.engine.command(Ping(link=2, n=1))
+    await rig.settle()
+    assert len(rig.recorder.lost) == 1
+    assert len(rig.recorder.reports) == reports
