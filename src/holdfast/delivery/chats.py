@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,80 +22,77 @@ class Entry:
     chat: str
 
 
+@dataclass(slots=True)
+class _Chat:
+    waiting: deque[Entry] = field(default_factory=deque)
+    under_way: Entry | None = None
+    rests: bool = False
+    """Its first message is put back until a time."""
+
+
 class Chats:
     """The messages of one session that are loaded to be sent. Times are monotonic seconds."""
 
     def __init__(self, *, most_under_way: int) -> None:
         self._most = most_under_way
-        self._waiting: dict[str, deque[Entry]] = {}
+        self._chats: dict[str, _Chat] = {}
+        self._entries: dict[str, Entry] = {}
         self._ready: dict[str, None] = {}
-        """Chats whose first waiting message may leave, in the order in which they get their turn."""
+        """Chats whose first message may leave, in the order in which they get their turn."""
         self._resting: list[tuple[float, int, str]] = []
-        self._under_way: dict[str, Entry] = {}
         self._handed_at: dict[str, float] = {}
+        """By WhatsApp id, for messages under way, oldest first."""
 
     def __len__(self) -> int:
         """Messages waiting or under way."""
-        return sum(map(len, self._waiting.values())) + len(self._under_way)
+        return len(self._entries)
 
     def add(self, entry: Entry) -> None:
         """Queue a message behind all others of its chat."""
-        if entry.chat in self._waiting:
-            self._waiting[entry.chat].append(entry)
-            return
-        self._waiting[entry.chat] = deque([entry])
-        self._ready[entry.chat] = None
+        self._entries[entry.whatsapp_id] = entry
+        self._chats.setdefault(entry.chat, _Chat()).waiting.append(entry)
+        self._review(entry.chat)
 
     def take(self, now: float) -> Iterator[Entry]:
         """The messages that may leave now; each is under way from here on."""
         self._wake(now)
-        while self._ready and len(self._under_way) < self._most:
-            chat = next(iter(self._ready))
-            del self._ready[chat]
-            entry = self._waiting[chat].popleft()
-            self._under_way[entry.whatsapp_id] = entry
+        while self._ready and len(self._handed_at) < self._most:
+            name = next(iter(self._ready))
+            chat = self._chats[name]
+            chat.under_way = entry = chat.waiting.popleft()
             self._handed_at[entry.whatsapp_id] = now
+            self._review(name)
             yield entry
 
-    def under_way(self, whatsapp_id: str) -> Entry | None:
-        return self._under_way.get(whatsapp_id)
-
     def settle(self, whatsapp_id: str) -> None:
-        """Sent, or failed for good: the next of its chat may leave."""
-        entry = self._end(whatsapp_id)
+        """Sent, failed for good or cancelled: forget it, whether it waits or is under way."""
+        entry = self._entries.pop(whatsapp_id, None)
         if entry is None:
             return
-        if self._waiting[entry.chat]:
-            self._ready[entry.chat] = None
-        else:
-            del self._waiting[entry.chat]
+        if not self._end(entry):
+            self._chats[entry.chat].waiting.remove(entry)
+        self._review(entry.chat)
 
     def put_back(self, whatsapp_id: str, *, until: float) -> None:
-        """It is to be sent again, not before `until`; its chat waits with it."""
-        entry = self._end(whatsapp_id)
-        if entry is None:
+        """What is under way is to be sent again, not before `until`; its chat waits with it."""
+        entry = self._entries.get(whatsapp_id)
+        if entry is None or not self._end(entry):
             return
-        self._waiting[entry.chat].appendleft(entry)
+        chat = self._chats[entry.chat]
+        chat.waiting.appendleft(entry)
+        chat.rests = True
         heapq.heappush(self._resting, (until, entry.seq, entry.chat))
-
-    def remove(self, whatsapp_id: str) -> bool:
-        """Forget a message that waits (cancelled, expired). False when it is under way or unknown."""
-        for chat, entries in self._waiting.items():
-            for entry in entries:
-                if entry.whatsapp_id == whatsapp_id:
-                    entries.remove(entry)
-                    self._forget_if_empty(chat)
-                    return True
-        return False
 
     def lose_link(self) -> None:
         """The outcome of all that was under way is unknown: it goes first when there is a link again."""
-        unsettled = sorted(self._under_way.values(), key=lambda entry: entry.seq)
+        unsettled = [self._entries[whatsapp_id] for whatsapp_id in self._handed_at]
+        waiting = self._ready
+        self._ready = {}
         for entry in unsettled:
-            self._waiting[entry.chat].appendleft(entry)
-        self._ready = {entry.chat: None for entry in unsettled} | self._ready
-        self._under_way.clear()
-        self._handed_at.clear()
+            self._end(entry)
+            self._chats[entry.chat].waiting.appendleft(entry)
+            self._review(entry.chat)
+        self._ready |= waiting
 
     @property
     def unacked_since(self) -> float | None:
@@ -109,18 +106,26 @@ class Chats:
 
     def _wake(self, now: float) -> None:
         while self._resting and self._resting[0][0] <= now:
-            _, _, chat = heapq.heappop(self._resting)
-            if self._waiting.get(chat) and not self._is_under_way(chat):
-                self._ready[chat] = None
+            _, _, name = heapq.heappop(self._resting)
+            if chat := self._chats.get(name):
+                chat.rests = False
+                self._review(name)
 
-    def _end(self, whatsapp_id: str) -> Entry | None:
-        self._handed_at.pop(whatsapp_id, None)
-        return self._under_way.pop(whatsapp_id, None)
+    def _end(self, entry: Entry) -> bool:
+        """False when it was not under way."""
+        chat = self._chats[entry.chat]
+        if chat.under_way is not entry:
+            return False
+        chat.under_way = None
+        del self._handed_at[entry.whatsapp_id]
+        return True
 
-    def _forget_if_empty(self, chat: str) -> None:
-        if not self._waiting[chat] and not self._is_under_way(chat):
-            del self._waiting[chat]
-            self._ready.pop(chat, None)
-
-    def _is_under_way(self, chat: str) -> bool:
-        return any(entry.chat == chat for entry in self._under_way.values())
+    def _review(self, name: str) -> None:
+        """Is this chat ready, busy, or of no use any more?"""
+        chat = self._chats[name]
+        if chat.waiting and chat.under_way is None and not chat.rests:
+            self._ready[name] = None
+            return
+        self._ready.pop(name, None)
+        if not chat.waiting and chat.under_way is None:
+            del self._chats[name]

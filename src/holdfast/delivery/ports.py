@@ -105,6 +105,9 @@ class Outbox(Protocol):
     async def learn(self, company: str, changes: Sequence[Change]) -> list[Message]:
         """Apply news of messages; returns those that it changed, as they now stand. Unknown ids are passed over."""
 
+    async def cancel(self, message_id: str) -> Message:
+        """Cancel a message that has not left. Raises `NotFound`, and `Conflict` when it may have left."""
+
     async def message(self, message_id: str) -> Message | None: ...
 
     async def messages(self, company: str, *, state: MessageState | None, after: int, most: int) -> list[Message]: ...

@@ -1,0 +1,134 @@
+"""Order within a chat, chats side by side, whatever is lost or put back."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from holdfast.delivery.chats import Chats, Entry
+
+
+def entry(seq: int, chat: str = "a") -> Entry:
+    return Entry(seq=seq, id=f"msg_{seq}", whatsapp_id=f"W{seq}", chat=chat)
+
+
+def chats(*entries: Entry, most: int = 20) -> Chats:
+    made = Chats(most_under_way=most)
+    for each in entries:
+        made.add(each)
+    return made
+
+
+def taken(made: Chats, now: float = 0.0) -> list[int]:
+    return [each.seq for each in made.take(now)]
+
+
+def test_one_message_of_a_chat_is_under_way_at_a_time() -> None:
+    """The second message of a chat leaves only when the first is settled."""
+    made = chats(entry(1), entry(2))
+    assert taken(made) == [1]
+    assert taken(made) == []
+    made.settle("W1")
+    assert taken(made) == [2]
+
+
+def test_a_slow_chat_does_not_block_another() -> None:
+    """Chats go side by side."""
+    assert taken(chats(entry(1, "a"), entry(2, "a"), entry(3, "b"))) == [1, 3]
+
+
+def test_no_more_than_the_limit_is_under_way() -> None:
+    """`most_under_way` bounds what an engine is given at once."""
+    made = chats(entry(1, "a"), entry(2, "b"), entry(3, "c"), most=2)
+    assert taken(made) == [1, 2]
+    made.settle("W2")
+    assert taken(made) == [3]
+
+
+def test_a_lost_link_puts_what_was_under_way_first_again() -> None:
+    """After a loss the same messages go first, in the old order, before chats that had waited."""
+    made = chats(entry(1, "a"), entry(2, "b"), entry(3, "c"), entry(4, "a"), most=2)
+    assert taken(made) == [1, 2]
+    made.lose_link()
+    assert made.unacked_since is None
+    assert taken(made) == [1, 2]
+
+
+def test_a_message_put_back_holds_its_chat_until_the_time() -> None:
+    """A retry later keeps the order: nothing of the chat overtakes it."""
+    made = chats(entry(1), entry(2))
+    assert taken(made) == [1]
+    made.put_back("W1", until=5)
+    assert taken(made, 4.9) == []
+    assert made.wakes_at == 5
+    assert taken(made, 5) == [1]
+
+
+def test_settling_a_waiting_message_does_not_set_its_chat_free() -> None:
+    """Cancelling the second of a chat lets neither a third overtake the first nor a resting chat wake early."""
+    made = chats(entry(1), entry(2), entry(3))
+    assert taken(made) == [1]
+    made.settle("W2")
+    assert taken(made) == []
+    made.put_back("W1", until=9)
+    made.settle("W3")
+    assert taken(made, 1) == []
+    assert taken(made, 9) == [1]
+
+
+def test_the_oldest_unacked_message_is_told() -> None:
+    """`unacked_since` is the evidence by which a dead link is found."""
+    made = chats(entry(1, "a"), entry(2, "b"), most=1)
+    assert made.unacked_since is None
+    taken(made, 3)
+    assert made.unacked_since == 3
+    made.settle("W1")
+    taken(made, 8)
+    assert made.unacked_since == 8
+
+
+def test_news_of_an_unknown_message_changes_nothing() -> None:
+    """A late ack or receipt may come for what is long settled."""
+    made = chats(entry(1))
+    made.settle("W9")
+    made.put_back("W9", until=1)
+    made.put_back("W1", until=1)
+    assert taken(made) == [1]
+
+
+@given(st.data())
+def test_each_message_is_settled_in_the_order_of_its_chat(data: st.DataObject) -> None:
+    """Whatever is taken, lost, put back, added: first sends of a chat happen in order, and everything ends settled."""
+    made = Chats(most_under_way=data.draw(st.integers(1, 4)))
+    settled: dict[str, list[int]] = {}
+    under_way: dict[str, Entry] = {}
+    now, seq = 0.0, 0
+    for _ in range(data.draw(st.integers(0, 60))):
+        match data.draw(st.sampled_from(["add", "take", "settle", "lose", "put back", "wait"])):
+            case "add":
+                seq += 1
+                made.add(entry(seq, data.draw(st.sampled_from("abc"))))
+            case "take":
+                for each in made.take(now):
+                    assert each.chat not in {other.chat for other in under_way.values()}
+                    under_way[each.whatsapp_id] = each
+            case "settle" if under_way:
+                done = under_way.pop(data.draw(st.sampled_from(sorted(under_way))))
+                made.settle(done.whatsapp_id)
+                settled.setdefault(done.chat, []).append(done.seq)
+            case "put back" if under_way:
+                back = under_way.pop(data.draw(st.sampled_from(sorted(under_way))))
+                made.put_back(back.whatsapp_id, until=now + 2)
+            case "lose":
+                made.lose_link()
+                under_way.clear()
+            case _:
+                now += 1
+    made.lose_link()
+    while len(made):
+        now += 2
+        for each in list(made.take(now)):
+            made.settle(each.whatsapp_id)
+            settled.setdefault(each.chat, []).append(each.seq)
+    assert all(order == sorted(order) for order in settled.values())
+    assert sum(map(len, settled.values())) == seq
