@@ -1,4 +1,4 @@
-"""How long to wait before the next connection: the user's formula (M1) and nothing else."""
+"""How long to wait before the next connection: the user's formula (M1), and how a fleet sets itself apart."""
 
 from __future__ import annotations
 
@@ -25,3 +25,8 @@ class Backoff:
 def at_once_s(*, jitter: float) -> float:
     """Seconds before the first attempt after a link that had opened: 0 to 0.25, so that a fleet sets itself apart."""
     return _AT_ONCE_S * jitter
+
+
+def spread_s(seconds: float, *, jitter: float) -> float:
+    """A slow wait plus up to a fifth, so that sessions refused together don't come back together."""
+    return seconds * (1 + _JITTER_SHARE * jitter)

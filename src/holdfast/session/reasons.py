@@ -15,7 +15,7 @@ class Reaction(StrEnum):
     """What the session machine does after a link ended for a reason."""
 
     RESTART = "restart"
-    """Connect again at once; not a failure, not counted."""
+    """Connect again at once; not a failure, not counted. A second one soon after is as BACKOFF."""
     BACKOFF = "backoff"
     """Connect again after the user's formula."""
     LONG_BACKOFF = "long-backoff"
@@ -32,6 +32,8 @@ class Reaction(StrEnum):
     """Pause; one slow attempt every `Policy.probe_interval_s`."""
     STOP = "stop"
     """Pause until a person says otherwise; credentials are kept."""
+    UNPAIR = "unpair"
+    """Wait until somebody asks for a QR code."""
 
 
 class Action(StrEnum):
@@ -92,18 +94,49 @@ NO_PONG = _reason("no-pong", None, "network", Reaction.BACKOFF, "WhatsApp no lon
 NO_ACKS = _reason("no-acks", None, "whatsapp", Reaction.BACKOFF, "WhatsApp answers pings but takes no messages")
 NOT_OPENED = _reason("not-opened", None, "network", Reaction.BACKOFF, "the login did not finish in time", Action.CHECK_NETWORK)  # fmt: skip
 HOST_LOST = _reason("host-lost", None, "engine", Reaction.BACKOFF, "the engine host ended or stopped answering")
-QR_USED_UP = _reason("qr-used-up", 408, "person", Reaction.STOP, "no QR code was scanned in time", Action.SCAN_QR)
+QR_USED_UP = _reason("qr-used-up", 408, "person", Reaction.UNPAIR, "no QR code was scanned in time", Action.SCAN_QR)
+NOT_LINKED = _reason("not-linked", None, "operator", Reaction.UNPAIR, "the stored credentials are not those of a linked device", Action.SCAN_QR)  # fmt: skip
 ASKED = _reason("asked", None, "nobody", Reaction.RESTART, "a reconnection was asked for", Action.NONE)
+LOGOUT_ASKED = _reason("logout-asked", None, "nobody", Reaction.LOGGED_OUT, "a logout was asked for", Action.SCAN_QR)
 
-OWN = (NO_PONG, NO_ACKS, NOT_OPENED, HOST_LOST, QR_USED_UP, ASKED)
+OWN = (NO_PONG, NO_ACKS, NOT_OPENED, HOST_LOST, QR_USED_UP, NOT_LINKED, ASKED, LOGOUT_ASKED)
+
+_NEVER_CONNECTED = "WebSocket Error ("
+"""How Baileys begins the error of a socket that could not be opened (source: `mapWebSocketError`)."""
+_QR_USED_UP = "QR refs attempts ended"
+"""Baileys' error when all QR codes of a link went by (source: socket.js)."""
 
 
-def reason_of(code: int, attributes: dict[str, str]) -> Reason:
-    """The reason for a close code and the attributes of WhatsApp's error node."""
-    if code == 401 and "device_removed" in attributes.values():
+def reason_of(code: int, attributes: dict[str, str], detail: str = "") -> Reason:
+    """The reason for a close code, the attributes of WhatsApp's error node and the engine's own sentence.
+
+    Baileys uses 408 for three things, and for a refused WebSocket upgrade it passes the *HTTP* status on: a proxy's
+    401 or 403 looks like a logout or a lock. Its sentence is all that tells them apart.
+    """
+    if detail.startswith(_NEVER_CONNECTED) and code not in {408, 429, 503}:
+        return _connect_failed(code)
+    if code == 408 and detail == _QR_USED_UP:
+        return QR_USED_UP
+    if code in {401, 440} and "device_removed" in attributes.values():
         return DEVICE_REMOVED
     if code == 409 and attributes.get("type") == "replaced":
         return BY_CODE[440]
-    return BY_CODE.get(code) or _reason(
-        "unknown", code, "unknown", Reaction.PROBE, f"WhatsApp closed the connection with the unknown code {code}"
-    )
+    return BY_CODE.get(code) or _unknown(code)
+
+
+def stored_reason(name: str, code: int | None) -> Reason:
+    """The reason that was stored as name and code."""
+    known = [reason for reason in (*_CODES, DEVICE_REMOVED, *OWN) if reason.name == name]
+    if known:
+        return next((reason for reason in known if reason.code == code), known[0])
+    return _connect_failed(code) if name == "connect-failed" else _unknown(code)
+
+
+def _connect_failed(code: int | None) -> Reason:
+    sentence = f"the WebSocket could not be opened (code {code}): TLS, a proxy or a portal on the way"
+    return _reason("connect-failed", code, "network", Reaction.BACKOFF, sentence, Action.CHECK_NETWORK)
+
+
+def _unknown(code: int | None) -> Reason:
+    sentence = f"WhatsApp closed the connection with the unknown code {code}"
+    return _reason("unknown", code, "unknown", Reaction.PROBE, sentence)
