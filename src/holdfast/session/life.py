@@ -44,8 +44,17 @@ class Policy:
     """WhatsApp closes the link with 515 within this after pairing."""
     long_backoff_s: float = 300
     probe_interval_s: float = 300
+    restart_memory_s: float = 60
+    """A second 515 within this is no longer answered at once, or a server that repeats it would be hammered."""
     replaced_wait_s: float = 30
     replaced_tries: int = 2
+    replaced_memory_s: float = 3600
+    """Replacements within this of one another are one quarrel over the same credentials, even if links open between."""
+    ban_margin_s: float = 60
+    ban_margin_share: float = 0.05
+    """A temporary ban is waited out this much longer than WhatsApp says: seconds, and a share of it."""
+    budget_an_hour: int = 120
+    """Links begun within an hour; when they are spent, each further automatic one waits for the cap of the backoff."""
     pairing_tries: int = 10
     """Lost links in a row while no phone is linked; then the session waits until somebody asks for a QR code."""
 
@@ -87,7 +96,14 @@ class Session:
     reason: Reason | None = None
     """Why the session is not connected; None when it is, or was never."""
     same_reason: int = 0
-    """How often in a row the last link ended for `reason`."""
+    """How often in a row links ended for `reason` without one open in between."""
+    restarted_at: float | None = None
+    """When WhatsApp's wish for a new connection (515) was last granted at once."""
+    replaced: int = 0
+    replaced_at: float | None = None
+    """How often another connection took over within one quarrel, and when it last did."""
+    begun_at: tuple[float, ...] = ()
+    """When the newest links were begun, as many as the hourly budget has, oldest first."""
 
     @property
     def wanted(self) -> bool:
@@ -97,17 +113,27 @@ class Session:
 
 RUNNING = frozenset({State.CONNECTING, State.CONNECTED, State.RECONNECTING})
 
+_HOUR_S = 3600
 
-def restored(*, state: State, paired: bool, attempts: int, resumes_at: float | None) -> Session:
-    """A session as it was before a restart, without a link: `StartAsked` makes a running one connect again.
 
-    A stopped, paused or logged-out session stays so; attempts go on counting. `resumes_at` is the planned
-    attempt of a paused session in this process's monotonic seconds.
+def budget_left(session: Session, *, now: float, policy: Policy) -> int:
+    """How many links may still be begun without waiting for the backoff's cap."""
+    return policy.budget_an_hour - sum(began_at > now - _HOUR_S for began_at in session.begun_at)
+
+
+def restored(
+    *, state: State, paired: bool, attempts: int, resumes_at: float | None, reason: Reason | None = None
+) -> Session:
+    """A session as it was before a restart, without a link.
+
+    `StartAsked` is for those that come back as `reconnecting`; a stopped, paused or logged-out session stays so, and
+    `reason` keeps a ban in force. Attempts go on counting. `resumes_at` is the planned attempt of a paused session in
+    this process's monotonic seconds.
     """
-    if state is State.PAUSED:
-        return Session(state=state, paired=paired, attempts=attempts, next_attempt_at=resumes_at)
-    if state in RUNNING and paired:
-        return Session(state=State.RECONNECTING, paired=True, attempts=attempts)
+    if paired and state in RUNNING | {State.PAIRING}:
+        return Session(state=State.RECONNECTING, paired=True, attempts=attempts, reason=reason)
+    if paired and state is State.PAUSED:
+        return Session(state=state, paired=True, attempts=attempts, next_attempt_at=resumes_at, reason=reason)
     if state in {State.STOPPED, State.LOGGED_OUT}:
-        return Session(state=state, paired=paired)
-    return Session(state=State.UNPAIRED)
+        return Session(state=state, paired=paired, reason=reason)
+    return Session(state=State.UNPAIRED, paired=paired, reason=reason)

@@ -1,0 +1,145 @@
+"""How a session's link begins, and what follows from its end: the reaction that the table of reasons names.
+
+Every `OpenLink` comes from `connect`, which never runs while there is a link: whoever calls it has seen the link
+close or has cut it. No wait planned here for a lost link is longer than the backoff's cap.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from holdfast.session.backoff import at_once_s, spread_s
+from holdfast.session.events import CutLink, Effect, OpenLink, QuarantineCredentials
+from holdfast.session.life import Link, Policy, Session, State, budget_left
+from holdfast.session.reasons import Reaction, Reason
+
+Step = tuple[Session, tuple[Effect, ...]]
+
+_LONGEST_BAN_S = 10 * 365 * 86_400
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """What a step is given besides session and event."""
+
+    now: float
+    jitter: float
+    policy: Policy
+
+
+# Beginning.
+
+
+def connect(session: Session, moment: Moment) -> Step:
+    """Open the next link. The caller has made sure that there is none."""
+    number = session.links + 1
+    link = Link(number=number, began_at=moment.now, gives_up_at=moment.now + moment.policy.open_deadline_s)
+    begun_at = (*session.begun_at, moment.now)[-moment.policy.budget_an_hour :]
+    return replace(session, links=number, link=link, begun_at=begun_at, next_attempt_at=None), (OpenLink(number),)
+
+
+def log_in_after_pairing(session: Session, moment: Moment) -> Step:
+    """The first login, whatever WhatsApp closed the pairing link with (515 as a rule)."""
+    return connect(replace(session, state=State.CONNECTING, attempts=0, reason=None, same_reason=0), moment)
+
+
+# Ending.
+
+
+def cut(session: Session) -> Step:
+    """No link and no plan for one."""
+    effects = () if session.link is None else (CutLink(session.link.number),)
+    return replace(session, link=None, next_attempt_at=None), effects
+
+
+def lose(session: Session, reason: Reason, moment: Moment) -> Step:
+    """Give up on a link that still exists: cut it without waiting for anybody's close, then plan the next."""
+    assert session.link is not None
+    alone, effects = cut(session)
+    lost, more = plan(alone, reason, moment, was_open=session.link.opened_at is not None)
+    return lost, effects + more
+
+
+def plan(session: Session, reason: Reason, moment: Moment, *, was_open: bool, expires_in: str | None = None) -> Step:
+    """What follows from the end of a link. `expires_in` is WhatsApp's word on how long a ban lasts, in seconds."""
+    same = session.same_reason + 1 if session.reason is not None and session.reason.name == reason.name else 1
+    session, policy = replace(session, reason=reason, same_reason=same), moment.policy
+    if not session.paired and reason.reaction not in {Reaction.RESTART, Reaction.BACKOFF}:
+        return _unpair(session)
+    match reason.reaction:
+        case Reaction.RESTART if not _restarted_lately(session, moment):
+            return connect(replace(session, state=lost_state(session), restarted_at=moment.now), moment)
+        case Reaction.RESTART | Reaction.BACKOFF:
+            return _back_off(session, moment, was_open=was_open)
+        case Reaction.LONG_BACKOFF:
+            return _wait(session, State.RECONNECTING, spread_s(policy.long_backoff_s, jitter=moment.jitter), moment)
+        case Reaction.REPLACED:
+            return _replaced(session, moment)
+        case Reaction.CONFIRM_LOGOUT if same == 1:
+            return _back_off(session, moment, was_open=False)
+        case Reaction.CONFIRM_LOGOUT | Reaction.LOGGED_OUT:
+            return logged_out(session, reason)
+        case Reaction.PAUSE_UNTIL if expires_in is not None and expires_in.isdecimal():
+            return _wait(session, State.PAUSED, _ban_s(expires_in, policy), moment)
+        case Reaction.PAUSE_UNTIL | Reaction.PROBE:
+            return _wait(session, State.PAUSED, spread_s(policy.probe_interval_s, jitter=moment.jitter), moment)
+        case Reaction.STOP:
+            return replace(session, state=State.PAUSED, next_attempt_at=None), ()
+        case Reaction.UNPAIR:
+            return _unpair(session)
+
+
+def lost_state(session: Session) -> State:
+    """The state of a session between two links."""
+    return State.RECONNECTING if session.paired else State.PAIRING
+
+
+def logged_out(session: Session, reason: Reason) -> Step:
+    """WhatsApp no longer knows this device. The credentials are set aside, never deleted."""
+    gone = replace(session, state=State.LOGGED_OUT, paired=False, link=None, next_attempt_at=None)
+    return replace(gone, attempts=0, reason=reason, same_reason=0), (QuarantineCredentials(),)
+
+
+def _wait(session: Session, state: State, seconds: float, moment: Moment) -> Step:
+    return replace(session, state=state, next_attempt_at=moment.now + seconds), ()
+
+
+def _back_off(session: Session, moment: Moment, *, was_open: bool) -> Step:
+    """The first attempt after a link that was open comes at once; from the second on the user's formula holds."""
+    backoff = moment.policy.backoff
+    if not session.paired and session.attempts >= moment.policy.pairing_tries:
+        return _unpair(session)
+    if budget_left(session, now=moment.now, policy=moment.policy) <= 0:
+        delay_s = backoff.cap_ms / 1000
+    elif was_open and session.attempts == 0:
+        delay_s = min(at_once_s(jitter=moment.jitter), backoff.cap_ms / 1000)
+    else:
+        delay_s = backoff.delay_s(session.attempts, jitter=moment.jitter)
+    return _wait(replace(session, attempts=session.attempts + 1), lost_state(session), delay_s, moment)
+
+
+def _restarted_lately(session: Session, moment: Moment) -> bool:
+    return session.restarted_at is not None and moment.now < session.restarted_at + moment.policy.restart_memory_s
+
+
+def _replaced(session: Session, moment: Moment) -> Step:
+    """Somebody else holds the same credentials. Two that take them from each other for ever would get both banned."""
+    policy = moment.policy
+    is_same_quarrel = session.replaced_at is not None and moment.now < session.replaced_at + policy.replaced_memory_s
+    times = session.replaced + 1 if is_same_quarrel else 1
+    known = replace(session, replaced=times, replaced_at=moment.now)
+    if times > policy.replaced_tries:
+        return replace(known, state=State.PAUSED, next_attempt_at=None), ()
+    return _wait(known, State.RECONNECTING, policy.replaced_wait_s, moment)
+
+
+def _ban_s(expires_in: str, policy: Policy) -> float:
+    said_s = min(int(expires_in[:12]), _LONGEST_BAN_S)
+    return said_s * (1 + policy.ban_margin_share) + policy.ban_margin_s
+
+
+def _unpair(session: Session) -> Step:
+    """No phone is linked and nobody has scanned a code: wait until somebody asks for one."""
+    forgets = session.reason is not None and session.reason.reaction in {Reaction.CONFIRM_LOGOUT, Reaction.LOGGED_OUT}
+    gone = replace(session, state=State.UNPAIRED, paired=False, link=None, next_attempt_at=None, attempts=0)
+    return gone, (QuarantineCredentials(),) if forgets else ()
