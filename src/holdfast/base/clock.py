@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -17,6 +20,9 @@ class Clock(Protocol):
 
     async def sleep(self, seconds: float) -> None: ...
 
+    def until(self, deadline: float | None) -> AbstractAsyncContextManager[object]:
+        """Run a block until `deadline` (monotonic seconds; None: for ever) and then go on behind it, quietly."""
+
 
 class SystemClock:
     def monotonic(self) -> float:
@@ -27,6 +33,14 @@ class SystemClock:
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)  # noqa: TID251 – the one home
+
+    @contextlib.asynccontextmanager
+    async def until(self, deadline: float | None) -> AsyncIterator[None]:
+        loop = asyncio.get_running_loop()
+        when = None if deadline is None else loop.time() + deadline - self.monotonic()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(when):
+                yield
 
 
 def iso(moment: datetime | None) -> str | None:

@@ -1,7 +1,8 @@
 """What the engine must find again, as rows: credentials, Signal keys, decrypted messages.
 
 A commit of the engine is one transaction: the ratchet's step, the plaintext that it gave and the inbox row stand or
-fall together.
+fall together. What an engine asks for is read by the writer, behind every commit that came before: a link that read
+an older ratchet than the one before it had would break the session with a contact.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class EngineRows:
         def work(connection: Connection) -> str | None:
             return connection.scalar(select(credentials.c.creds).where(credentials.c.company_id == company))
 
-        return await self._database.read(work)
+        return await self._database.write(work)
 
     async def is_paired(self, company: str) -> bool:
         def work(connection: Connection) -> bool:
@@ -65,7 +66,7 @@ class EngineRows:
             )
             return {row.id: row.value for row in connection.execute(statement)}
 
-        return await self._database.read(work)
+        return await self._database.write(work)
 
     async def plaintext(self, company: str, ciphertext_sha256: str) -> bytes | None:
         table = decrypted.c
@@ -75,7 +76,7 @@ class EngineRows:
                 select(table.plaintext).where(table.company_id == company, table.ciphertext_sha256 == ciphertext_sha256)
             )
 
-        return await self._database.read(work)
+        return await self._database.write(work)
 
     async def quarantine(self, company: str, *, reason: str) -> None:
         now = self._now()

@@ -1,0 +1,348 @@
+"""The session actor: one task that feeds the machine of one session and carries its effects out.
+
+Whatever happens – a person's wish, an engine's report, the time – goes through the mailbox, one event at a time, so
+the machine never runs twice at once. The record is stored at every change, before whoever asked is answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from holdfast.base.clock import Clock, iso
+from holdfast.base.ids import Chance
+from holdfast.delivery.ports import Outbox
+from holdfast.runtime.hub import EngineHub
+from holdfast.runtime.keeper import Keeper
+from holdfast.runtime.sender import OutboxSender
+from holdfast.runtime.words import transition
+from holdfast.session import events, port
+from holdfast.session.events import Effect, Event
+from holdfast.session.life import Policy, Session, State, restored
+from holdfast.session.machine import NotPossible, deadline, step
+from holdfast.session.ports import EngineStore, Record, Sessions
+from holdfast.session.reasons import stored_reason
+
+log = logging.getLogger(__name__)
+
+_FIRST_QR_S = 60
+_NEXT_QR_S = 20
+"""How long WhatsApp accepts the first and each further QR code of a link (source: Baileys, socket)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What every session of a gateway shares."""
+
+    hub: EngineHub
+    sessions: Sessions
+    store: EngineStore
+    outbox: Outbox
+    clock: Clock
+    chance: Chance
+    policy: Policy
+    whatsapp_url: str | None
+    """None: WhatsApp's own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Qr:
+    text: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """A session as it is shown: its record, and what is known only while it lives."""
+
+    record: Record
+    session: Session
+    qr: Qr | None
+    next_attempt_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    event: Event
+    answer: asyncio.Future[None] | None
+
+
+class SessionActor:
+    def __init__(self, record: Record, *, paired: bool, parts: Parts) -> None:
+        self._parts = parts
+        self._record = record
+        self._session = _restored(record, paired=paired, parts=parts)
+        self._mailbox: asyncio.Queue[_Asked] = asyncio.Queue()
+        self._link: port.LinkId | None = None
+        self._sending_on: port.LinkId | None = None
+        self._qr: Qr | None = None
+        self._pairing_code: asyncio.Future[port.PairingCodeShown] | None = None
+        self._changed = asyncio.Event()
+        self._keeping: asyncio.TaskGroup | None = None
+        company = record.company
+        self._sender = OutboxSender(
+            company, outbox=parts.outbox, hub=parts.hub, clock=parts.clock, waited=self._sends_waited
+        )
+        self._keeper = Keeper(
+            company,
+            store=parts.store,
+            outbox=parts.outbox,
+            hub=parts.hub,
+            settled=self._sender.learned,
+            received=self._received,
+            failed=self._keeping_failed,
+        )
+
+    @property
+    def company(self) -> str:
+        return self._record.company
+
+    @property
+    def view(self) -> View:
+        planned = self._session.next_attempt_at
+        return View(
+            record=self._record,
+            session=self._session,
+            qr=self._qr,
+            next_attempt_at=None if planned is None else self._wall(planned),
+        )
+
+    async def run(self) -> None:
+        """Live until cancelled; the engine's link is cut on the way out."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                self._keeping = tasks
+                tasks.create_task(self._sender.run(), name=f"sender {self.company}")
+                await self._live()
+        finally:
+            self._cut_link()
+
+    def tell(self, event: Event) -> None:
+        self._mailbox.put_nowait(_Asked(event, None))
+
+    async def ask(self, event: Event) -> None:
+        """Like `tell`; returns when it is done and stored. Raises `NotPossible`."""
+        answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._mailbox.put_nowait(_Asked(event, answer))
+        await answer
+
+    async def wait_for_qr(self, *, at_most_s: float) -> Qr | None:
+        """The QR code that is shown, waiting for it while one can still come."""
+        until = self._parts.clock.monotonic() + at_most_s
+        async with self._parts.clock.until(until):
+            while self._qr is None and self._session.state in {State.PAIRING, State.UNPAIRED}:
+                await self._changed.wait()
+        return self._qr
+
+    async def pairing_code(self, phone: str, *, at_most_s: float) -> port.PairingCodeShown:
+        """Ask WhatsApp for a code to be typed on the phone. Needs a link that shows QR codes."""
+        self._pairing_code = asyncio.get_running_loop().create_future()
+        if self._link is not None:
+            self._parts.hub.command(port.AskPairingCode(link=self._link, phone=phone))
+        async with self._parts.clock.until(self._parts.clock.monotonic() + at_most_s):
+            return await self._pairing_code
+        return port.PairingCodeShown(link=0, error="WhatsApp gave no code in time; try again")
+
+    def message_accepted(self) -> None:
+        self._sender.accepted()
+
+    def message_cancelled(self, whatsapp_id: str) -> None:
+        self._sender.forget(whatsapp_id)
+
+    # What the engine says.
+
+    def hear(self, report: port.AnyReport) -> None:
+        if report.link != self._link or self._session.link is None:
+            return
+        number = self._session.link.number
+        match report:
+            case port.Commit() | port.KeysWanted() | port.PlaintextWanted() | port.SentContentWanted():
+                assert self._keeping is not None
+                self._keeping.create_task(self._keeper.answer(report))
+            case port.Acked():
+                self._sender.hear_ack(report)
+            case port.SendRefused():
+                self._sender.hear_refusal(report)
+            case port.Receipted():
+                self._sender.hear_receipt(report)
+            case port.FrameSeen():
+                self._touch()
+            case port.PairingCodeShown():
+                if self._pairing_code is not None and not self._pairing_code.done():
+                    self._pairing_code.set_result(report)
+            case port.QrShown():
+                self._show_qr(report.qr)
+                self.tell(events.QrShown(number))
+            case port.Paired():
+                self._know(jid=report.jid)
+                self.tell(events.Paired(number))
+            case port.LinkOpened():
+                self._know(jid=report.jid)
+                self.tell(events.LinkOpened(number))
+            case port.LinkClosed():
+                self.tell(events.LinkClosed(number, report.code, report.detail, report.attributes))
+            case port.Ponged():
+                self.tell(events.Ponged(number, report.n))
+            case port.Written():
+                pass  # says nothing about WhatsApp having it
+
+    def lose_host(self) -> None:
+        self.tell(events.HostLost())
+
+    def _received(self, messages: Sequence[port.InboundMessage]) -> None:
+        self._touch()
+        log.info("Session %s received %d message(s)", self.company, len(messages))
+
+    def _keeping_failed(self, link: port.LinkId) -> None:
+        if link == self._link and self._session.link is not None:
+            self.tell(events.KeepingFailed(self._session.link.number))
+
+    def _sends_waited(self, since: float | None) -> None:
+        if self._session.link is not None:
+            self.tell(events.SendsWaited(self._session.link.number, since))
+
+    # One event at a time.
+
+    async def _live(self) -> None:
+        clock, policy = self._parts.clock, self._parts.policy
+        while True:
+            asked = _Asked(events.Tick(), None)
+            async with clock.until(deadline(self._session, policy=policy)):
+                asked = await self._mailbox.get()
+            await self._take(asked)
+
+    async def _take(self, asked: _Asked) -> None:
+        before = self._session
+        try:
+            self._session, effects = step(
+                before,
+                asked.event,
+                now=self._parts.clock.monotonic(),
+                jitter=self._parts.chance.jitter(),
+                policy=self._parts.policy,
+            )
+        except NotPossible as error:
+            if asked.answer is None:
+                log.warning("Session %s: %s", self.company, error)
+            elif not asked.answer.cancelled():
+                asked.answer.set_exception(error)
+            return
+        self._follow_link()
+        for effect in effects:
+            await self._carry_out(effect)
+        await self._note(before)
+        if asked.answer is not None and not asked.answer.cancelled():
+            asked.answer.set_result(None)
+
+    def _follow_link(self) -> None:
+        """The outbox sends on a link that is open, and on no other."""
+        link = self._session.link
+        usable = self._link if link is not None and link.opened_at is not None else None
+        if usable == self._sending_on:
+            return
+        self._sender.link_down()
+        self._sending_on = usable
+        if usable is not None:
+            self._sender.link_up(usable)
+
+    async def _carry_out(self, effect: Effect) -> None:
+        match effect:
+            case events.OpenLink():
+                await self._open_link()
+            case events.CutLink():
+                self._cut_link()
+            case events.SendPing(ping=ping):
+                self._command(lambda link: port.Ping(link=link, n=ping))
+            case events.SendPresence():
+                self._command(lambda link: port.Presence(link=link, available=True))
+            case events.Unlink():
+                self._command(lambda link: port.LogOut(link=link))
+            case events.QuarantineCredentials():
+                reason = self._session.reason
+                await self._parts.store.quarantine(self.company, reason="" if reason is None else reason.name)
+
+    def _command(self, make: Callable[[port.LinkId], port.AnyCommand]) -> None:
+        if self._link is not None:
+            self._parts.hub.command(make(self._link))
+
+    async def _open_link(self) -> None:
+        self._link = self._parts.hub.new_link(self)
+        if self._link is None:
+            self.tell(events.HostLost())
+            return
+        credentials = await self._parts.store.credentials(self.company)
+        self._parts.hub.command(
+            port.OpenLink(link=self._link, company=self.company, credentials=credentials, url=self._parts.whatsapp_url)
+        )
+
+    def _cut_link(self) -> None:
+        self._command(lambda link: port.CutLink(link=link))
+        self._link = None
+
+    # What is known and shown.
+
+    async def _note(self, before: Session) -> None:
+        session, record = self._session, self._record
+        if session.state is not State.PAIRING or session.link is not before.link:
+            self._qr = self._qr if session.state is State.PAIRING and session.link else None
+        if session.state is not before.state:
+            record = replace(record, state=session.state, since=self._now())
+        if session.state is State.CONNECTED and before.state is not State.CONNECTED:
+            record = replace(record, connected_at=self._now(), last_activity=self._now())
+        reason = session.reason
+        record = replace(
+            record,
+            reason=None if reason is None else reason.name,
+            code=None if reason is None else reason.code,
+            attempts=session.attempts,
+            resumes_at=self._resumes_at(),
+        )
+        if line := transition(self.company, before, session, now=self._parts.clock.monotonic()):
+            log.info("%s", line)
+        if record != self._record:
+            self._record = record
+            await self._parts.sessions.save(record)
+        self._ring()
+
+    def _resumes_at(self) -> str | None:
+        planned = self._session.next_attempt_at
+        return iso(self._wall(planned)) if planned is not None and self._session.state is State.PAUSED else None
+
+    def _know(self, *, jid: str) -> None:
+        number = jid.split("@")[0].split(":")[0]
+        self._record = replace(self._record, jid=jid, phone_number=number)
+
+    def _touch(self) -> None:
+        self._record = replace(self._record, last_activity=self._now())
+
+    def _show_qr(self, text: str) -> None:
+        lives_s = _FIRST_QR_S if self._qr is None else _NEXT_QR_S
+        self._qr = Qr(text=text, expires_at=self._parts.clock.now() + timedelta(seconds=lives_s))
+        self._ring()
+
+    def _ring(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def _now(self) -> str:
+        return iso(self._parts.clock.now()) or ""
+
+    def _wall(self, moment: float) -> datetime:
+        return self._parts.clock.now() + timedelta(seconds=moment - self._parts.clock.monotonic())
+
+
+def _restored(record: Record, *, paired: bool, parts: Parts) -> Session:
+    resumes_at = None
+    if record.resumes_at is not None:
+        left = datetime.fromisoformat(record.resumes_at) - parts.clock.now()
+        resumes_at = parts.clock.monotonic() + max(left.total_seconds(), 0)
+    return restored(
+        state=record.state,
+        paired=paired,
+        attempts=record.attempts,
+        resumes_at=resumes_at,
+        reason=None if record.reason is None else stored_reason(record.reason, record.code),
+    )

@@ -1,0 +1,212 @@
+"""The gateway: all sessions of this process, and what callers may ask of them. The one door for api and commands."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from holdfast.base.clock import iso
+from holdfast.base.errors import BadInput, Conflict, HoldfastError, NotFound
+from holdfast.delivery.message import MessageState
+from holdfast.delivery.ports import Content, Draft, Inbox, Message, Received
+from holdfast.delivery.recipient import jid, phone_number
+from holdfast.runtime.actor import Parts, Qr, SessionActor, View
+from holdfast.session import events
+from holdfast.session.life import State
+from holdfast.session.ports import Record
+
+log = logging.getLogger(__name__)
+
+_COMPANY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_TO_BE_STARTED = frozenset({State.CONNECTING, State.CONNECTED, State.RECONNECTING})
+_REBIRTH_S = 5
+LONGEST_TEXT = 65_536
+"""Characters; WhatsApp's own apps stop there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """A message as a caller wants it sent."""
+
+    to: str
+    text: str
+    idempotency_key: str | None = None
+
+
+class Gateway:
+    def __init__(self, parts: Parts, *, inbox: Inbox) -> None:
+        self._parts = parts
+        self._inbox = inbox
+        self._actors: dict[str, SessionActor] = {}
+        self._tasks: asyncio.TaskGroup | None = None
+        self.is_ready = False
+
+    async def run(self, *, ready: Callable[[], None]) -> None:
+        """Keep all sessions alive until cancelled. `ready` is called when the engine host is up."""
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            engine_up = asyncio.Event()
+            tasks.create_task(self._parts.hub.run(ready=engine_up.set), name="engine hub")
+            await engine_up.wait()
+            for record in await self._parts.sessions.all():
+                await self._revive(record)
+            self.is_ready = True
+            ready()
+
+    # Sessions.
+
+    async def put(self, company: str) -> SessionActor:
+        """Create the session, or find it, and start it."""
+        if not _COMPANY.fullmatch(company):
+            raise BadInput(
+                f'company "{company[:80]}" is not usable: give 1 to 64 letters, digits, "_" or "-", '
+                "beginning with a letter or digit",
+                field="company",
+            )
+        actor = self._actors.get(company)
+        if actor is None:
+            now = iso(self._parts.clock.now()) or ""
+            record = Record(company=company, state=State.UNPAIRED, since=now, created_at=now)
+            await self._parts.sessions.save(record)
+            actor = self._actors.get(company) or self._adopt(record, paired=False)
+        await actor.ask(events.StartAsked())
+        return actor
+
+    def views(self) -> list[View]:
+        return [self._actors[company].view for company in sorted(self._actors)]
+
+    def view(self, company: str) -> View:
+        return self._actor(company).view
+
+    async def ask(self, company: str, event: events.Event) -> View:
+        """A person's wish. Raises `NotFound`, and `Conflict` when the session's state forbids it."""
+        actor = self._actor(company)
+        try:
+            await actor.ask(event)
+        except HoldfastError as error:
+            raise Conflict(str(error)) from error
+        return actor.view
+
+    async def qr(self, company: str, *, at_most_s: float) -> Qr:
+        """The QR code to be scanned; asks for one when none is shown. Raises `Conflict` when there can be none."""
+        actor = self._actor(company)
+        await self._pair(actor)
+        code = await actor.wait_for_qr(at_most_s=at_most_s)
+        if code is None:
+            raise Conflict(_no_qr(actor.view))
+        return code
+
+    async def pairing_code(self, company: str, phone: str, *, at_most_s: float) -> str:
+        """An eight-character code to be typed on the phone with this number."""
+        digits = phone_number(phone, field="phoneNumber")
+        actor = self._actor(company)
+        await self._pair(actor)
+        if await actor.wait_for_qr(at_most_s=at_most_s) is None:
+            raise Conflict(_no_qr(actor.view))
+        shown = await actor.pairing_code(digits, at_most_s=at_most_s)
+        if shown.code is None:
+            raise Conflict(f"WhatsApp gave no pairing code: {shown.error}")
+        return shown.code
+
+    # Messages.
+
+    async def accept(self, company: str, wish: Wish) -> Message:
+        """Commit a message to the outbox. When this returns, Holdfast owes its delivery."""
+        number = phone_number(wish.to, field="to")
+        if not wish.text.strip():
+            raise BadInput("text is empty: give at least one character that is not a space", field="text")
+        if len(wish.text) > LONGEST_TEXT:
+            raise BadInput(
+                f"text has {len(wish.text)} characters: WhatsApp takes up to {LONGEST_TEXT}, send it in parts",
+                field="text",
+            )
+        actor = self._actor(company)
+        content: Content = {"text": wish.text}
+        draft = Draft(
+            id=self._parts.chance.message_id(),
+            whatsapp_id=self._parts.chance.whatsapp_id(),
+            company=company,
+            recipient=number,
+            chat=jid(number),
+            content=content,
+            idempotency_key=wish.idempotency_key,
+            request_hash=_hash({"to": number, **content}),
+        )
+        message = await self._parts.outbox.accept(draft)
+        actor.message_accepted()
+        return message
+
+    async def message(self, message_id: str) -> Message:
+        message = await self._parts.outbox.message(message_id)
+        if message is None:
+            raise NotFound(f'message "{message_id}" is unknown: its id was in the answer that accepted it', field="id")
+        return message
+
+    async def messages(self, company: str, *, state: MessageState | None, after: int, most: int) -> list[Message]:
+        self._actor(company)
+        return await self._parts.outbox.messages(company, state=state, after=after, most=most)
+
+    async def cancel(self, message_id: str) -> Message:
+        message = await self._parts.outbox.cancel(message_id)
+        self._actor(message.company).message_cancelled(message.whatsapp_id)
+        return message
+
+    async def received(self, company: str, *, after: int, most: int) -> list[Received]:
+        self._actor(company)
+        return await self._inbox.received(company, after=after, most=most)
+
+    # Actors.
+
+    def _actor(self, company: str) -> SessionActor:
+        actor = self._actors.get(company)
+        if actor is None:
+            raise NotFound(
+                f'company "{company[:80]}" is unknown: create it with PUT /v1/sessions/{company[:80]}', field="company"
+            )
+        return actor
+
+    async def _revive(self, record: Record) -> SessionActor:
+        """A session as it was before a restart; one that was running, connects again by itself."""
+        paired = await self._parts.store.is_paired(record.company)
+        actor = self._adopt(record, paired=paired)
+        if paired and record.state in _TO_BE_STARTED | {State.PAIRING}:
+            actor.tell(events.StartAsked())
+        return actor
+
+    def _adopt(self, record: Record, *, paired: bool) -> SessionActor:
+        actor = SessionActor(record, paired=paired, parts=self._parts)
+        self._actors[record.company] = actor
+        assert self._tasks is not None
+        self._tasks.create_task(self._keep_alive(actor), name=f"session {record.company}")
+        return actor
+
+    async def _keep_alive(self, actor: SessionActor) -> None:
+        """An actor that fails is a defect of ours: it is told, and a new one takes over from the stored record."""
+        try:
+            await actor.run()
+        except Exception:
+            log.exception("Session %s failed inside Holdfast; it begins anew in %d s", actor.company, _REBIRTH_S)
+        await self._parts.clock.sleep(_REBIRTH_S)
+        await self._revive(actor.view.record)
+
+    async def _pair(self, actor: SessionActor) -> None:
+        try:
+            await actor.ask(events.PairAsked())
+        except HoldfastError as error:
+            raise Conflict(str(error)) from error
+
+
+def _no_qr(view: View) -> str:
+    state = view.record.state
+    if state in {State.CONNECTED, State.CONNECTING, State.RECONNECTING}:
+        return f"there is no QR code: a phone is linked already, the session is {state}"
+    return f"WhatsApp showed no QR code in time: the session is {state}; try again"
+
+
+def _hash(body: dict[str, object]) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()

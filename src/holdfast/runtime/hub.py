@@ -1,0 +1,108 @@
+"""The engine hub: keeps an engine host running and leads each link's reports to the session that owns it.
+
+It numbers links for the engine. A link that was cut is forgotten at once, so that nothing it still says reaches a
+session. It must never decide about a session; a lost host is told to each session that had a link on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from holdfast.base.clock import Clock
+from holdfast.base.errors import HoldfastError
+from holdfast.session.backoff import Backoff
+from holdfast.session.port import AnyCommand, AnyReport, CutLink, Engine, LinkClosed, LinkId, Listener
+
+log = logging.getLogger(__name__)
+
+StartHost = Callable[[Listener], AbstractAsyncContextManager[Engine]]
+"""Starts an engine host; leaving the context ends it."""
+
+
+class LinkOwner(Protocol):
+    """A session, as the hub sees it."""
+
+    def hear(self, report: AnyReport) -> None: ...
+    def lose_host(self) -> None: ...
+
+
+class EngineHub:
+    """The links of all sessions of this process."""
+
+    def __init__(self, start_host: StartHost, *, clock: Clock, backoff: Backoff) -> None:
+        self._start_host = start_host
+        self._clock = clock
+        self._backoff = backoff
+        self._engine: Engine | None = None
+        self._lost = asyncio.Event()
+        self._owners: dict[LinkId, LinkOwner] = {}
+        self._links = 0
+        self.starts = 0
+        """Hosts started so far."""
+
+    async def run(self, *, ready: Callable[[], None]) -> None:
+        """Keep a host running until cancelled. `ready` is called when the first one is up.
+
+        Raises what the first start raises: a Holdfast that can't run its engine says so at once.
+        """
+        failures = 0
+        while True:
+            try:
+                failures = await self._run_host(ready, failures)
+            except HoldfastError as error:
+                if not self.starts:
+                    raise
+                failures += 1
+                log.error("Engine host can't be started: %s", error)  # noqa: TRY400 – a sentence, not a trace
+            await self._clock.sleep(self._backoff.delay_s(failures, jitter=0))
+
+    async def _run_host(self, ready: Callable[[], None], failures: int) -> int:
+        self._lost.clear()
+        async with self._start_host(self) as engine:
+            self._engine = engine
+            self.starts += 1
+            ready()
+            began_at = self._clock.monotonic()
+            try:
+                await self._lost.wait()
+            finally:
+                self._engine = None
+        lived_s = self._clock.monotonic() - began_at
+        return 0 if lived_s > self._backoff.cap_ms / 1000 else failures + 1
+
+    def new_link(self, owner: LinkOwner) -> LinkId | None:
+        """A number for a link that is about to be opened; None while there is no engine host."""
+        if self._engine is None:
+            return None
+        self._links += 1
+        self._owners[self._links] = owner
+        return self._links
+
+    def command(self, command: AnyCommand) -> None:
+        """Pass a command on, unless its link is over."""
+        if self._engine is None or command.link not in self._owners:
+            return
+        self._engine.command(command)
+        if isinstance(command, CutLink):
+            del self._owners[command.link]
+
+    def report(self, report: AnyReport) -> None:
+        owner = self._owners.get(report.link)
+        if owner is None:
+            return
+        if isinstance(report, LinkClosed):
+            del self._owners[report.link]
+        owner.hear(report)
+
+    def host_lost(self, *, detail: str) -> None:
+        log.error("Engine host lost: %s; %d links were on it", detail, len(self._owners))
+        self._engine = None
+        owners = list(self._owners.values())
+        self._owners.clear()
+        self._lost.set()
+        for owner in owners:
+            owner.lose_host()

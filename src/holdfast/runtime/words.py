@@ -1,0 +1,28 @@
+"""The sentences of a session's life, for logs and people: never a message's text, a phone number or a key."""
+
+from __future__ import annotations
+
+from holdfast.session.life import Session
+from holdfast.session.reasons import Reason
+
+
+def transition(company: str, before: Session, after: Session, *, now: float) -> str | None:
+    """`Session 962302 connected → reconnecting: the connection was closed (428); attempt 1 in 0.2 s`.
+
+    None when nothing happened that a person would want to read.
+    """
+    same_reason = after.reason is None or after.reason is before.reason
+    same_attempt = after.attempts in {0, before.attempts}
+    if after.state is before.state and same_reason and same_attempt:
+        return None
+    line = f"Session {company} {before.state} → {after.state}"
+    if after.reason is not None:
+        line += f": {because(after.reason)}"
+    if after.next_attempt_at is not None:
+        line += f"; attempt {after.attempts} in {max(after.next_attempt_at - now, 0):.1f} s"
+    return line
+
+
+def because(reason: Reason) -> str:
+    """`the connection was closed (428)`; Holdfast's own findings have no number."""
+    return reason.sentence if reason.code is None else f"{reason.sentence} ({reason.code})"
