@@ -1,0 +1,192 @@
+"""Faults on request: which kinds there are, which run now, and what they make the server do.
+
+A fault is protocol or network behaviour only, for all accounts or for one. Deciding is done here and needs no socket;
+what a kind does to connections (cut, freeze, refuse …) is carried out by the shell, which asks here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import msgspec
+
+from wasim.server.interference import PLAIN, LoginFailure, MessageVerdict
+from wasim.server.state import Address
+from wasim.wire.nodes import Node
+
+
+class BadFault(Exception):
+    """The request names no fault that exists; the sentence says what is wrong."""
+
+
+class FaultRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, rename="camel"):
+    """The body of `POST /faults`."""
+
+    kind: str
+    number: str | None = None
+    seconds: float | None = None
+    how: Literal["rst", "fin", "close"] = "rst"
+    close_code: int = 1000
+    new_links: bool = False
+    down_s: float = 1.0
+    release: bool = False
+    ms: int = 1000
+    code: str | int | None = None
+    count: int | None = None
+    attrs: dict[str, str] = {}
+    reason: str | int | None = None
+    status: int | None = None
+    after_ms: int = 1000
+
+
+_COMMON = frozenset({"kind", "number", "seconds"})
+KINDS: dict[str, frozenset[str]] = {
+    "cut": frozenset({"how", "closeCode"}),
+    "freeze": frozenset({"newLinks"}),
+    "restart": frozenset({"downS"}),
+    "withhold-acks": frozenset({"release"}),
+    "blackhole": frozenset(),
+    "delay-acks": frozenset({"ms"}),
+    "double-acks": frozenset(),
+    "ack-error": frozenset({"code", "count"}),
+    "drop-receipts": frozenset(),
+    "stream-error": frozenset({"code", "attrs", "reason"}),
+    "stream-end": frozenset(),
+    "failure": frozenset({"reason", "attrs", "count"}),
+    "refuse": frozenset({"status"}),
+    "flap": frozenset({"afterMs"}),
+}
+"""Every kind, with the fields it takes besides kind, number and seconds."""
+
+MOMENTARY = frozenset({"cut", "restart", "stream-error", "stream-end"})
+"""Kinds that happen once, at once: they take no `seconds`."""
+_NOT_BY_NUMBER = frozenset({"restart", "refuse"})
+
+
+def parse_fault(body: object) -> FaultRequest:
+    """Raises BadFault with a sentence for a body that asks for nothing sensible."""
+    if not isinstance(body, dict) or body.get("kind") not in KINDS:
+        kind = body.get("kind") if isinstance(body, dict) else body
+        raise BadFault(f"fault {kind!r} is not known: kinds are {', '.join(sorted(KINDS))}")
+    kind = body["kind"]
+    for name in body.keys() - _COMMON - KINDS[kind]:
+        raise BadFault(f"{kind} takes no {name!r}; it takes {', '.join(sorted(_COMMON | KINDS[kind]))}")
+    if kind in MOMENTARY and "seconds" in body:
+        raise BadFault(f"{kind} happens at once and takes no 'seconds'")
+    if kind in _NOT_BY_NUMBER and "number" in body:
+        raise BadFault(f"{kind} is for the whole server and takes no 'number'")
+    try:
+        return msgspec.convert(body, type=FaultRequest)
+    except msgspec.ValidationError as error:
+        raise BadFault(f"{kind}: {error}") from error
+
+
+@dataclass(slots=True, kw_only=True)
+class Fault:
+    id: int
+    request: FaultRequest
+    started_at: float
+    ends_at: float | None
+    ended_at: float | None = None
+    links: int = 0
+    """Connections it touched when it began."""
+    hits: int = 0
+    """What it did since: messages swallowed, acks withheld, logins refused …"""
+    withheld: list[tuple[int, Node]] = field(default_factory=list)
+    frozen: set[int] = field(default_factory=set)
+
+    @property
+    def kind(self) -> str:
+        return self.request.kind
+
+    def concerns(self, number: str | None) -> bool:
+        return self.request.number is None or self.request.number == number
+
+
+class Faults:
+    """The faults that run. Implements the server's `Interference`."""
+
+    def __init__(self) -> None:
+        self.active: dict[int, Fault] = {}
+        self.ended: list[Fault] = []
+        self._count = 0
+
+    def start(self, request: FaultRequest, *, now: float) -> Fault:
+        """Notes a fault as running (a momentary one as done)."""
+        self._count += 1
+        ends_at = None if request.seconds is None else now + request.seconds
+        fault = Fault(id=self._count, request=request, started_at=now, ends_at=ends_at)
+        if request.kind in MOMENTARY:
+            fault.ended_at = now
+            self.ended.append(fault)
+        else:
+            self.active[fault.id] = fault
+        return fault
+
+    def end(self, fault_id: int, *, now: float) -> Fault | None:
+        """Ends a running fault; None when it does not run."""
+        fault = self.active.pop(fault_id, None)
+        if fault is not None:
+            fault.ended_at = now
+            self.ended.append(fault)
+        return fault
+
+    def due(self, now: float) -> list[Fault]:
+        """Running faults whose time is over."""
+        return [fault for fault in self.active.values() if fault.ends_at is not None and fault.ends_at <= now]
+
+    @property
+    def next_deadline(self) -> float | None:
+        return min((fault.ends_at for fault in self.active.values() if fault.ends_at is not None), default=None)
+
+    def running(self, kind: str, number: str | None) -> Fault | None:
+        """The first running fault of that kind that concerns this account."""
+        found = (fault for fault in self.active.values() if fault.kind == kind and fault.concerns(number))
+        return next(found, None)
+
+    # What the server asks
+
+    def on_message(self, sender: Address, *, now: float) -> MessageVerdict:
+        for fault in self.active.values():
+            decide = _VERDICTS.get(fault.kind)
+            if decide is not None and fault.concerns(sender.number) and not self._used_up(fault):
+                fault.hits += 1
+                return decide(fault.request)
+        return PLAIN
+
+    def ack_withheld(self, sender: Address, link: int, ack: Node) -> None:
+        fault = self.running("withhold-acks", sender.number)
+        if fault is not None:
+            fault.withheld.append((link, ack))
+
+    def drops_receipt(self, to: str, *, now: float) -> bool:
+        fault = self.running("drop-receipts", to)
+        if fault is not None:
+            fault.hits += 1
+        return fault is not None
+
+    def on_login(self, address: Address, *, now: float) -> LoginFailure | None:
+        fault = self.running("failure", address.number)
+        if fault is None or self._used_up(fault):
+            return None
+        fault.hits += 1
+        reason = fault.request.reason
+        return LoginFailure(reason="500" if reason is None else str(reason), attrs=dict(fault.request.attrs))
+
+    def _used_up(self, fault: Fault) -> bool:
+        return fault.request.count is not None and fault.hits >= fault.request.count
+
+
+def _refused(request: FaultRequest) -> MessageVerdict:
+    return MessageVerdict(relayed=False, error="500" if request.code is None else str(request.code))
+
+
+_VERDICTS: dict[str, Callable[[FaultRequest], MessageVerdict]] = {
+    "blackhole": lambda _: MessageVerdict(taken=False),
+    "withhold-acks": lambda _: MessageVerdict(acks=0),
+    "double-acks": lambda _: MessageVerdict(acks=2),
+    "delay-acks": lambda request: MessageVerdict(ack_delay_s=request.ms / 1000),
+    "ack-error": _refused,
+}

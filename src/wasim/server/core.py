@@ -1,0 +1,480 @@
+"""The simulated WhatsApp server: connections, logins, pairing, and the wiring of everything else.
+
+Sans I/O. Whoever runs it reports connections and bytes with the time (Unix seconds), and afterwards collects what there
+is to do: `take_output()` (bytes to send, links to hang up), `take_events()` (facts for logs and waiting people),
+`directory.take_changes()` (records to keep on disk, before the bytes leave), `next_deadline` (when to call `tick`).
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+
+from wasim.server import keys, pairing, queries
+from wasim.server.entropy import Entropy, new_key, word
+from wasim.server.exchange import Carrier, Exchange
+from wasim.server.interference import Interference
+from wasim.server.link import Introduced, Link, Pairing, Phase
+from wasim.server.phones import Phones
+from wasim.server.state import PHONE, Account, Address, Device, Directory, Pending, StanzaKind
+from wasim.wire import nodes
+from wasim.wire.certificates import make_chain
+from wasim.wire.curve import NONCE_BYTES
+from wasim.wire.errors import WireError
+from wasim.wire.jids import LID, PN, SERVER, Jid
+from wasim.wire.messages import ClientPayload
+from wasim.wire.nodes import Node
+from wasim.wire.noise import Responder
+
+CLOSE_AFTER_S = 1.0
+"""A client that was told to go gets so long to close by itself."""
+_ROUTING_INFO = b"\x08\x05\x08\x0c"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outgoing:
+    """What is to happen on one connection: frames to send, in order, and then perhaps the end."""
+
+    link: int
+    frames: list[bytes]
+    hang_up: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DevicePaired:
+    address: Address
+    link: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairingFailed:
+    link: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggedIn:
+    address: Address
+    link: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoginRefused:
+    address: Address | None
+    link: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceUnlinked:
+    address: Address
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueryUnknown:
+    link: int
+    xmlns: str
+    tag: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProtocolBroken:
+    """A client sent what is not WhatsApp's protocol; its link is over."""
+
+    link: int
+    detail: str
+
+
+Event = DevicePaired | PairingFailed | LoggedIn | LoginRefused | DeviceUnlinked | QueryUnknown | ProtocolBroken
+
+
+class UnknownNumber(Exception):
+    """No account, or no such device of it."""
+
+
+class Server:
+    def __init__(
+        self,
+        *,
+        entropy: Entropy,
+        interference: Interference,
+        records: Iterable[tuple[str, str, bytes]],
+        now: float,
+    ) -> None:
+        self.directory, foreign = Directory.load(records)
+        self.phones = Phones(self.directory, entropy)
+        self.phones.restore(foreign)
+        self.links: dict[int, Link] = {}
+        self._entropy = entropy
+        self._interference = interference
+        self._online: dict[Address, Link] = {}
+        self._events: list[Event] = []
+        self._doomed: set[int] = set()
+        self._dirty: dict[int, Link] = {}
+        self._timers: list[tuple[float, int, Callable[[float], None]]] = []
+        self._timer_count = 0
+        self._static = new_key(entropy)
+        self._certificate = self._make_certificate(now)
+        carrier = Carrier(deliver=self._deliver, tell=self._tell, ack=self._ack, online=self._online.__contains__)
+        self._exchange = Exchange(self.directory, interference, carrier)
+
+    def _make_certificate(self, now: float) -> bytes:
+        root, intermediate = new_key(self._entropy), new_key(self._entropy)
+        nonces = (self._entropy(NONCE_BYTES), self._entropy(NONCE_BYTES))
+        return make_chain(
+            root=root, intermediate=intermediate, leaf_public=self._static.public, now_s=int(now), nonces=nonces
+        )
+
+    # Collected by whoever runs it
+
+    def take_output(self) -> list[Outgoing]:
+        dirty, self._dirty = self._dirty, {}
+        output = []
+        for link in dirty.values():
+            frames, link.outgoing = link.outgoing, []
+            output.append(Outgoing(link=link.id, frames=frames, hang_up=link.id in self._doomed))
+        return output
+
+    def take_events(self) -> list[Event]:
+        events, self._events = self._events, []
+        return events
+
+    @property
+    def next_deadline(self) -> float | None:
+        return self._timers[0][0] if self._timers else None
+
+    def tick(self, *, now: float) -> None:
+        """Does what is due by now."""
+        while self._timers and self._timers[0][0] <= now:
+            _, _, action = heapq.heappop(self._timers)
+            action(now)
+
+    def _at(self, when: float, action: Callable[[float], None]) -> None:
+        self._timer_count += 1
+        heapq.heappush(self._timers, (when, self._timer_count, action))
+
+    # Connections
+
+    def open_link(self, link: int, *, now: float) -> None:
+        """A client connected."""
+        responder = Responder(static=self._static, ephemeral=new_key(self._entropy), certificate=self._certificate)
+        self.links[link] = Link(id=link, responder=responder, since=now)
+
+    def close_link(self, link: int) -> None:
+        """A connection is gone, whoever ended it."""
+        gone = self.links.pop(link, None)
+        self._dirty.pop(link, None)
+        self._doomed.discard(link)
+        if gone is not None and gone.address is not None and self._online.get(gone.address) is gone:
+            del self._online[gone.address]
+
+    def receive(self, link: int, data: bytes, *, now: float) -> None:
+        """Bytes came in on a connection. Bytes of an unknown one, or of one told to go, are dropped."""
+        known = self.links.get(link)
+        if known is None or known.phase is Phase.CLOSING:
+            return
+        try:
+            for said in known.receive(data):
+                self._heard(known, said, now)
+        except WireError as error:
+            self._events.append(ProtocolBroken(link=link, detail=str(error)))
+            self._hang_up(known)
+        if known.outgoing:
+            self._dirty[link] = known
+
+    def _heard(self, link: Link, said: Introduced | Node, now: float) -> None:
+        if link.phase is Phase.CLOSING:
+            return
+        if isinstance(said, Introduced):
+            self._introduce(link, said, now)
+        elif link.phase is Phase.PAIRING:
+            self._pairing_node(link, said, now)
+        elif link.address is not None:
+            device = self.directory.device(link.address)
+            assert device is not None, "an open link belongs to a device"
+            self._stanza(device, said, link, now)
+
+    def _send(self, link: Link, node: Node) -> None:
+        link.send(node)
+        self._dirty[link.id] = link
+
+    def _hang_up(self, link: Link) -> None:
+        link.phase = Phase.CLOSING
+        self._doomed.add(link.id)
+        self._dirty[link.id] = link
+
+    def _dismiss(self, link: Link, node: Node, now: float) -> None:
+        """Says why the link is over, and ends it a little later unless the client does."""
+        self._send(link, node)
+        link.phase = Phase.CLOSING
+        if link.address is not None and self._online.get(link.address) is link:
+            del self._online[link.address]
+        self._at(now + CLOSE_AFTER_S, lambda _: self._hang_up(link) if link.id in self.links else None)
+
+    # Login and pairing
+
+    def _introduce(self, link: Link, said: Introduced, now: float) -> None:
+        if said.payload.pairing is not None:
+            pairing.check_keys(said.payload.pairing)
+            refs = pairing.make_refs(self._entropy)
+            link.pairing = Pairing(noise_key=said.peer, data=said.payload.pairing, refs=refs)
+            self._send(link, pairing.pair_device(self._new_id(), refs))
+            return
+        self._log_in(link, said, now)
+
+    def _log_in(self, link: Link, said: Introduced, now: float) -> None:
+        address = Address(str(said.payload.username or ""), said.payload.device or 0)
+        device = self.directory.device(address)
+        if device is None or not device.noise_key or device.noise_key != said.peer:
+            return self._refuse(link, None, "401", {"location": "wasim"}, now)
+        failure = self._interference.on_login(address, now=now)
+        if failure is not None:
+            return self._refuse(link, address, failure.reason, failure.attrs, now)
+        self._replace(address, now)
+        self._welcome(link, device, said.payload, now)
+        return None
+
+    def _refuse(self, link: Link, address: Address | None, reason: str, attrs: dict[str, str], now: float) -> None:
+        self._events.append(LoginRefused(address=address, link=link.id, reason=reason))
+        self._dismiss(link, Node("failure", {"reason": reason, **attrs}), now)
+
+    def _replace(self, address: Address, now: float) -> None:
+        """The same device connected again: the older link goes."""
+        older = self._online.get(address)
+        if older is not None:
+            self.end_stream(older.id, code=None, attrs={}, reason=Node("conflict", {"type": "replaced"}), now=now)
+
+    def _welcome(self, link: Link, device: Device, payload: ClientPayload, now: float) -> None:
+        link.phase, link.address, link.passive = Phase.OPEN, device.address, True
+        self._online[device.address] = link
+        if payload.push_name:
+            device.push_name = payload.push_name
+        device.logins += 1
+        self.directory.touch(device)
+        self._events.append(LoggedIn(address=device.address, link=link.id))
+        lid = Jid(self.directory.accounts[device.number].lid, LID, device.device)
+        self._send(link, Node("success", {"t": str(int(now)), "lid": str(lid), "location": "wasim", "props": "27"}))
+        routing = Node("edge_routing", {}, [Node("routing_info", {}, _ROUTING_INFO)])
+        self._send(link, Node("ib", {"from": SERVER}, [routing]))
+        if device.logins == 1:
+            dirty = Node("dirty", {"type": "account_sync", "timestamp": str(int(now))})
+            self._send(link, Node("ib", {"from": SERVER}, [dirty]))
+        self._send(link, Node("ib", {"from": SERVER}, [self._preview(device.address)]))
+        if not payload.passive:
+            self._activate(link, device.address)
+
+    def _preview(self, address: Address) -> Node:
+        counts = {"message": 0, "receipt": 0, "notification": 0}
+        queue = self.directory.queue(address)
+        for entry in queue:
+            counts[entry.kind] += 1
+        attrs = {kind: str(count) for kind, count in counts.items()}
+        return Node("offline_preview", {"count": str(len(queue)), "call": "0", "appdata": "0"} | attrs)
+
+    def _activate(self, link: Link, address: Address) -> None:
+        """The device is ready: everything that waits is delivered, marked `offline`, and then the end of it."""
+        link.passive = False
+        queue = self.directory.queue(address)
+        for at, entry in enumerate(queue):
+            node = nodes.decode(entry.stanza)
+            node.attrs["offline"] = str(at)
+            self._send(link, node)
+        self._send(link, Node("ib", {"from": SERVER}, [Node("offline", {"count": str(len(queue))})]))
+
+    def scan(self, account: Account, qr: pairing.ScannedQr, *, now: float) -> int:
+        """The account's phone scans a QR code. Returns the link that shows it; `DevicePaired` follows on that link.
+
+        Raises PairingError when no connected device shows that code.
+        """
+        link = next((link for link in self.links.values() if link.pairing and qr.ref in link.pairing.refs), None)
+        if link is None or link.pairing is None or link.phase is not Phase.PAIRING:
+            raise pairing.PairingError("no device shows this code: it is unknown, used, or its connection is gone")
+        if link.pairing.data.identity != qr.identity or link.pairing.noise_key != qr.noise_key:
+            raise pairing.PairingError("the code's keys are not those of the device that shows it")
+        phone = self.phones.identity(account.number)
+        link.pairing.offer, node = pairing.offer(
+            account=account, phone=phone, qr=qr, iq_id=self._new_id(), entropy=self._entropy, now=now
+        )
+        link.pairing.refs = []
+        account.next_device += 1
+        self.directory.touch(account)
+        self._send(link, node)
+        return link.id
+
+    def _pairing_node(self, link: Link, node: Node, now: float) -> None:
+        waiting = link.pairing
+        assert waiting is not None
+        if waiting.offer is not None and node.tag == "iq" and node.attrs.get("id") == waiting.offer.iq_id:
+            self._complete_pairing(link, waiting, node, now)
+        elif node.tag == "iq" and node.attrs.get("type") in ("get", "set"):
+            self._answer_unlinked(link, node)
+
+    def _answer_unlinked(self, link: Link, node: Node) -> None:
+        """A device without an account may only ping."""
+        xmlns = node.attrs.get("xmlns", "")
+        known = xmlns in ("w:p", "urn:xmpp:ping")
+        if not known:
+            self._unknown(link.id, node)
+        answer = queries.Answer() if known else queries.Answer(error=queries.NOT_IMPLEMENTED)
+        self._send(link, queries.reply(node, answer))
+
+    def _complete_pairing(self, link: Link, waiting: Pairing, node: Node, now: float) -> None:
+        try:
+            device = pairing.complete(waiting, node, now=now)
+        except pairing.PairingError as error:
+            self._events.append(PairingFailed(link=link.id, detail=str(error)))
+            self._hang_up(link)
+            return
+        self.directory.add_device(device)
+        self._events.append(DevicePaired(address=device.address, link=link.id))
+        self._announce(device, "add", now)
+        self._dismiss(link, Node("stream:error", {"code": "515"}), now)
+
+    # Stanzas
+
+    def _stanza(self, device: Device, node: Node, link: Link | None, now: float) -> None:
+        link_id = link.id if link is not None else None
+        match node.tag:
+            case "message":
+                self._exchange.message(device, node, link_id, now)
+            case "receipt":
+                self._exchange.receipt(device, node, link_id, now)
+            case "ack":
+                self._exchange.ack(device, node)
+            case "chatstate":
+                self._exchange.chat_state(device, node)
+            case "presence" if link is not None:
+                self._presence(device, node, link)
+            case "iq" if link is not None and node.attrs.get("type") not in ("result", "error"):
+                self._query(device, node, link, now)
+
+    def _presence(self, device: Device, node: Node, link: Link) -> None:
+        if node.attrs.get("type", "available") in ("available", "unavailable"):
+            link.available = node.attrs.get("type") != "unavailable"
+        name = node.attrs.get("name", "")
+        if name and name != device.push_name:
+            device.push_name = name
+            self.directory.touch(device)
+
+    def _query(self, device: Device, node: Node, link: Link, now: float) -> None:
+        answer = queries.answer(queries.Query(node=node, device=device, directory=self.directory, now=now))
+        if answer.unknown:
+            self._unknown(link.id, node)
+        self._send(link, queries.reply(node, answer))
+        for number in answer.refill:
+            self.phones.refill(number)
+        for address in answer.low_on_prekeys:
+            left = len(self.directory.prekeys(address))
+            self._deliver(address, "notification", keys.low_notice(self._new_id(), left, now), now)
+        if answer.activated is not None:
+            link.passive = not answer.activated
+            if answer.activated:
+                self._activate(link, device.address)
+        if answer.unlinked is not None:
+            self.unlink(answer.unlinked, now=now)
+
+    def _unknown(self, link: int, node: Node) -> None:
+        tag = node.children[0].tag if node.children else ""
+        self._events.append(QueryUnknown(link=link, xmlns=node.attrs.get("xmlns", ""), tag=tag))
+
+    # Carrying
+
+    def _deliver(self, address: Address, kind: StanzaKind, node: Node, now: float) -> None:
+        if address.device == PHONE:
+            self._to_phone(address, node, now)
+            return
+        stanza = nodes.encode(node)
+        self.directory.enqueue(address, Pending(kind=kind, id=node.attrs["id"], stanza=stanza))
+        link = self._online.get(address)
+        if link is not None and not link.passive:
+            link.send_encoded(stanza)
+            self._dirty[link.id] = link
+
+    def _tell(self, address: Address, node: Node) -> None:
+        link = self._online.get(address)
+        if link is not None:
+            self._send(link, node)
+
+    def _ack(self, link: int, node: Node, when: float, now: float) -> None:
+        """Acks go to the link the stanza came from, or nowhere."""
+        if when > now:
+            self._at(when, lambda _: self.say(link, node))
+        else:
+            self.say(link, node)
+
+    def _to_phone(self, address: Address, node: Node, now: float) -> None:
+        for said in self.phones.receive(address.number, node):
+            if said.after_s:
+                self._at(now + said.after_s, partial(self._from_phone, address, said.node))
+            else:
+                self._from_phone(address, said.node, now)
+
+    def _from_phone(self, address: Address, node: Node, now: float) -> None:
+        device = self.directory.device(address)
+        if device is not None:
+            self._stanza(device, node, None, now)
+
+    # Asked by people, through the control interface
+
+    def phone(self, number: str, *, name: str, now: float) -> Account:
+        """The account of that number, made when there is none."""
+        return self.directory.accounts.get(number) or self.phones.create(number, name=name, now=now)
+
+    def unlink(self, address: Address, *, now: float) -> None:
+        """The phone removes a linked device: its connection is told, and it can't log in again.
+
+        Raises UnknownNumber when there is no such device.
+        """
+        device = self.directory.device(address)
+        if device is None or address.device == PHONE:
+            raise UnknownNumber(f"{address.number} has no linked device {address.device}")
+        link = self._online.get(address)
+        if link is not None:
+            reason = Node("conflict", {"type": "device_removed"})
+            self.end_stream(link.id, code="401", attrs={}, reason=reason, now=now)
+        self._announce(device, "remove", now)
+        self.directory.remove_device(address)
+        self._events.append(DeviceUnlinked(address=address))
+
+    def end_stream(
+        self, link: int, *, code: str | None, attrs: dict[str, str], reason: Node | None, now: float
+    ) -> None:
+        """Ends a link with a `stream:error`."""
+        known = self.links.get(link)
+        if known is None or known.transport is None or known.phase is Phase.CLOSING:
+            return
+        content = [reason] if reason is not None else None
+        self._dismiss(known, Node("stream:error", ({"code": code} if code else {}) | attrs, content), now)
+
+    def say(self, link: int, node: Node) -> None:
+        """Sends any node on an open link; for faults."""
+        known = self.links.get(link)
+        if known is not None and known.phase is Phase.OPEN:
+            self._send(known, node)
+
+    def _announce(self, device: Device, change: str, now: float) -> None:
+        """Own devices and contacts hear that a device was linked or removed."""
+        account = self.directory.accounts[device.number]
+        for number in (account.number, *sorted(account.contacts)):
+            mode = self.directory.accounts[number].addressing
+            jid = str(self.directory.jid(device.address, mode))
+            entry = Node("device", {"jid": jid, "key-index": str(device.key_index)})
+            attrs = {"type": "devices", "t": str(int(now)), "from": str(self.directory.jid(device.address, mode).bare)}
+            for other in self.directory.devices_of(number):
+                if other.device != PHONE and other.address != device.address:
+                    notice = Node("notification", attrs | {"id": self._new_id()}, [Node(change, {}, [entry])])
+                    self._deliver(other.address, "notification", notice, now)
+
+    def _new_id(self) -> str:
+        return word(self._entropy, 9)
+
+    def link_of(self, address: Address) -> Link | None:
+        """The connection on which this device is logged in."""
+        return self._online.get(address)
+
+    def jid_of(self, address: Address) -> tuple[str, str]:
+        """A device's address by phone number, and by hidden id."""
+        account = self.directory.accounts[address.number]
+        return str(Jid(address.number, PN, address.device)), str(Jid(account.lid, LID, address.device))

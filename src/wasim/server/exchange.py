@@ -1,0 +1,277 @@
+"""The telephone exchange: takes messages, receipts and acks from one device and brings them to others.
+
+Who is addressed how: a sender names the recipient by phone number or hidden id; the recipient's account decides in
+which form it hears of the sender; receipts come back in the sender's own form. The exchange never dedupes messages.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import get_args
+
+from wasim.server.interference import Interference, MessageVerdict
+from wasim.server.state import PHONE, Account, Address, Addressing, Device, Directory, MessageRecord, StanzaKind
+from wasim.wire.jids import LID, PN, Jid, parse_jid
+from wasim.wire.nodes import Node
+
+UNKNOWN_RECIPIENT = "404"
+_NOT_FORWARDED = {"participants", "enc", "device-identity", "tctoken", "reporting"}
+_FORWARDED_ATTRS = ("type", "category", "edit", "verified_name")
+_STANZA_KINDS: dict[str, StanzaKind] = {name: name for name in get_args(StanzaKind)}
+_TAKEN = (None, "inactive", "delivery", "sender", "peer_msg", "hist_sync")
+"""Receipts that say: the device has the message. A retry receipt is followed by an ack that says so."""
+_FOR_ONE = ("retry", "sender", "enc_rekey_retry")
+"""A device that is asked for something, or told of its own message, hears the receipt alone."""
+_FOR_NOBODY = ("peer_msg", "hist_sync", "read-self")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Carrier:
+    """What the exchange needs of the server around it."""
+
+    deliver: Callable[[Address, StanzaKind, Node, float], None]
+    """Reliably: kept until the device acknowledges it."""
+    tell: Callable[[Address, Node], None]
+    """Now or never."""
+    ack: Callable[[int, Node, float, float], None]
+    """To the link a stanza came from, at a time that may be later than now."""
+    online: Callable[[Address], bool]
+
+
+class Exchange:
+    def __init__(self, directory: Directory, interference: Interference, carrier: Carrier) -> None:
+        self._directory = directory
+        self._interference = interference
+        self._carrier = carrier
+
+    # Messages
+
+    def message(self, sender: Device, stanza: Node, link: int | None, now: float) -> None:
+        """Takes a message stanza: acks it and brings it to every device it is encrypted for."""
+        verdict = self._interference.on_message(sender.address, now=now) if link is not None else MessageVerdict()
+        if not verdict.taken:
+            return
+        chat = parse_jid(stanza.attrs.get("recipient") or stanza.attrs.get("to", ""))
+        account = self._directory.find(chat)
+        error = verdict.error or (UNKNOWN_RECIPIENT if account is None else None)
+        record = self._record(sender, stanza, chat, account, now)
+        record.error = error
+        targets = list(_targets(stanza))
+        if link is not None:
+            self._ack(sender, stanza, link, verdict, error, self._phash(sender, account, targets), record)
+        if stanza.attrs.get("category") != "peer":
+            self._directory.touch(record)
+        if error is None and verdict.relayed and account is not None and chat is not None:
+            self._meet(sender.number, account.number)
+            for jid, envelope in targets:
+                self._relay(sender, account, stanza, jid, envelope, now)
+
+    def _record(
+        self, sender: Device, stanza: Node, chat: Jid | None, account: Account | None, now: float
+    ) -> MessageRecord:
+        key = (sender.number, stanza.attrs.get("id", ""))
+        record = self._directory.messages.get(key)
+        if record is None:
+            to = account.number if account else (chat.user if chat else "")
+            addressing: Addressing = "lid" if chat is not None and chat.server == LID else "pn"
+            record = MessageRecord(sender=key[0], id=key[1], to=to, addressing=addressing, first_at=now, last_at=now)
+            if stanza.attrs.get("category") != "peer":
+                self._directory.messages[key] = record
+        record.last_at = now
+        if _is_resend(stanza):
+            record.resends += 1
+        else:
+            record.count += 1
+        return record
+
+    def _ack(
+        self,
+        sender: Device,
+        stanza: Node,
+        link: int,
+        verdict: MessageVerdict,
+        error: str | None,
+        phash: str | None,
+        record: MessageRecord,
+    ) -> None:
+        attrs = {"class": "message", "id": record.id, "from": stanza.attrs.get("to", ""), "t": str(int(record.last_at))}
+        if error is not None:
+            attrs["error"] = error
+        elif phash is not None:
+            attrs["phash"] = phash
+        ack = Node("ack", attrs)
+        if not verdict.acks:
+            self._interference.ack_withheld(sender.address, link, ack)
+            return
+        record.acked = error is None
+        for _ in range(verdict.acks):
+            self._carrier.ack(link, ack, record.last_at + verdict.ack_delay_s, record.last_at)
+
+    def _phash(self, sender: Device, account: Account | None, targets: list[tuple[Jid, Node]]) -> str | None:
+        """The server's own participant hash, when the sender left out a device; a client then refreshes its list."""
+        if account is None or len(targets) < 2:
+            return None
+        numbers = {sender.number, account.number}
+        existing = {device.address for number in numbers for device in self._directory.devices_of(number)}
+        existing.discard(sender.address)
+        named = {Address(owner.number, jid.device) for jid, _ in targets if (owner := self._directory.find(jid))}
+        if existing <= named:
+            return None
+        names = sorted(str(self._directory.jid(address, "pn")) for address in existing)
+        return "2:" + base64.b64encode(hashlib.sha256("".join(names).encode()).digest()).decode()[:6]
+
+    def _relay(self, sender: Device, chat: Account, stanza: Node, jid: Jid, envelope: Node, now: float) -> None:
+        owner = self._directory.find(jid)
+        target = Address(owner.number, jid.device) if owner else None
+        if owner is None or target is None or target == sender.address or self._directory.device(target) is None:
+            return
+        if sender.number in owner.blocked:
+            return
+        attrs = {key: stanza.attrs[key] for key in _FORWARDED_ATTRS if key in stanza.attrs}
+        attrs |= {"id": stanza.attrs.get("id", ""), "t": str(int(now))}
+        attrs |= self._names(sender, owner, chat, stanza)
+        if sender.push_name:
+            attrs["notify"] = sender.push_name
+        self._carrier.deliver(target, "message", Node("message", attrs, _contents(stanza, envelope)), now)
+
+    def _names(self, sender: Device, owner: Account, chat: Account, stanza: Node) -> dict[str, str]:
+        """Who it is from and, for one's own other devices, which chat it belongs to."""
+        mode = owner.addressing
+        account = self._directory.accounts[sender.number]
+        names = {"from": str(self._directory.jid(sender.address, mode)), "addressing_mode": mode}
+        if owner.number != sender.number:
+            return names | _other_name("sender", account, mode)
+        if stanza.attrs.get("category") == "peer":
+            return names
+        names["recipient"] = str(self._directory.jid(Address(chat.number, PHONE), mode))
+        return names | _other_name("peer_recipient", chat, mode) | _other_name("recipient", chat, mode)
+
+    def _meet(self, one: str, other: str) -> None:
+        if one == other:
+            return
+        for number, contact in ((one, other), (other, one)):
+            account = self._directory.accounts[number]
+            if contact not in account.contacts:
+                account.contacts.add(contact)
+                self._directory.touch(account)
+
+    # Receipts and acks
+
+    def receipt(self, sender: Device, stanza: Node, link: int | None, now: float) -> None:
+        """A device got or read messages, or wants one again. It is done with them; their sender is told."""
+        kind = stanza.attrs.get("type")
+        ids = [stanza.attrs.get("id", ""), *(item.attrs.get("id", "") for item in _items(stanza))]
+        if kind in _TAKEN:
+            for id_ in ids:
+                self._directory.settle(sender.address, "message", id_)
+        if link is not None:
+            self._carrier.ack(link, _receipt_ack(stanza), now, now)
+        jid = parse_jid(stanza.attrs.get("to", ""))
+        account = self._directory.find(jid)
+        if jid is None or account is None or self._interference.drops_receipt(account.number, now=now):
+            return
+        if account.number != sender.number:
+            self._count(account.number, ids, kind)
+        node = self._relayed_receipt(sender, account, stanza, ids[0], now)
+        for target in self._receipt_targets(sender, Address(account.number, jid.device), kind):
+            self._carrier.deliver(target, "receipt", node, now)
+
+    def _count(self, number: str, ids: list[str], kind: str | None) -> None:
+        for id_ in ids:
+            record = self._directory.messages.get((number, id_))
+            if record is None:
+                continue
+            if kind in (None, "inactive", "delivery"):
+                record.delivered += 1
+            elif kind in ("read", "played"):
+                record.read += 1
+            self._directory.touch(record)
+
+    def _relayed_receipt(self, sender: Device, account: Account, stanza: Node, id_: str, now: float) -> Node:
+        record = self._directory.messages.get((account.number, id_))
+        jid = parse_jid(stanza.attrs.get("to", ""))
+        mode: Addressing = "lid" if jid is not None and jid.server == LID else "pn"
+        if record is not None and account.number != sender.number:
+            mode = record.addressing
+        attrs = {"id": id_, "from": str(self._directory.jid(sender.address, mode)), "t": str(int(now))}
+        kind = stanza.attrs.get("type")
+        if kind not in (None, "inactive"):
+            attrs["type"] = kind
+        if "recipient" in stanza.attrs:
+            attrs["recipient"] = stanza.attrs["recipient"]
+        return Node("receipt", attrs, stanza.content)
+
+    def _receipt_targets(self, sender: Device, to: Address, kind: str | None) -> Iterator[Address]:
+        if kind in _FOR_ONE and self._directory.device(to) is not None:
+            yield to
+        if kind in _FOR_ONE or kind in _FOR_NOBODY:
+            return
+        for device in self._directory.devices_of(to.number):
+            if device.device != PHONE and device.address != sender.address:
+                yield device.address
+
+    def ack(self, sender: Device, stanza: Node) -> None:
+        """A device is done with a stanza, well or badly."""
+        kind = _STANZA_KINDS.get(stanza.attrs.get("class", ""))
+        if kind is not None:
+            self._directory.settle(sender.address, kind, stanza.attrs.get("id", ""))
+
+    # Typing
+
+    def chat_state(self, sender: Device, stanza: Node) -> None:
+        """Typing or recording: told to the devices that are connected now."""
+        account = self._directory.find(parse_jid(stanza.attrs.get("to", "")))
+        if account is None:
+            return
+        node = Node("chatstate", {"from": str(self._directory.jid(sender.address, account.addressing))}, stanza.content)
+        for device in self._directory.devices_of(account.number):
+            if device.device != PHONE and self._carrier.online(device.address):
+                self._carrier.tell(device.address, node)
+
+
+def _targets(stanza: Node) -> Iterator[tuple[Jid, Node]]:
+    """The devices a message is encrypted for, each with the node that holds its `enc` nodes."""
+    participants = stanza.child("participants")
+    holders = list(participants.all("to")) if participants is not None else []
+    for holder in holders:
+        jid = parse_jid(holder.attrs.get("jid", ""))
+        if jid is not None:
+            yield jid, holder
+    to = parse_jid(stanza.attrs.get("to", ""))
+    if not holders and to is not None:
+        yield to, stanza
+
+
+def _is_resend(stanza: Node) -> bool:
+    """Whether it answers a retry receipt: encrypted again for one device, by the same id."""
+    enc = stanza.child("enc")
+    return enc is not None and "count" in enc.attrs
+
+
+def _contents(stanza: Node, envelope: Node) -> list[Node]:
+    encs = list(envelope.all("enc"))
+    content = [node for node in stanza.children if node.tag not in _NOT_FORWARDED]
+    if any(enc.attrs.get("type") == "pkmsg" for enc in encs):
+        content += stanza.all("device-identity")
+    return encs + content
+
+
+def _other_name(role: str, account: Account, mode: Addressing) -> dict[str, str]:
+    """The name that `mode` does not use, under the attribute the protocol has for it."""
+    if mode == "lid":
+        return {f"{role}_pn": f"{account.number}@{PN}"}
+    return {f"{role}_lid": f"{account.lid}@{LID}"}
+
+
+def _items(stanza: Node) -> Iterator[Node]:
+    return (item for listing in stanza.all("list") for item in listing.all("item"))
+
+
+def _receipt_ack(stanza: Node) -> Node:
+    attrs = {"class": "receipt", "id": stanza.attrs.get("id", ""), "from": stanza.attrs.get("to", "")}
+    if "type" in stanza.attrs:
+        attrs["type"] = stanza.attrs["type"]
+    return Node("ack", attrs)

@@ -1,0 +1,66 @@
+"""The port through which faults change what the server does. Without faults nothing is changed: `Undisturbed`.
+
+A fault is protocol behaviour only: it may swallow, delay, double or refuse what the server would say, and never looks
+at who the client is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from wasim.server.state import Address
+from wasim.wire.nodes import Node
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageVerdict:
+    """What becomes of a message stanza that arrived."""
+
+    taken: bool = True
+    """False: it vanishes, as if it had never come."""
+    relayed: bool = True
+    error: str | None = None
+    """The ack carries this error."""
+    acks: int = 1
+    """How often the ack is sent; 0: it is withheld."""
+    ack_delay_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoginFailure:
+    """The `failure` node that answers a login."""
+
+    reason: str
+    attrs: dict[str, str]
+
+
+PLAIN = MessageVerdict()
+
+
+class Interference(Protocol):
+    def on_message(self, sender: Address, *, now: float) -> MessageVerdict:
+        """Asked once for every message stanza from a linked device."""
+
+    def ack_withheld(self, sender: Address, link: int, ack: Node) -> None:
+        """Told of an ack that a verdict with `acks=0` kept back."""
+
+    def drops_receipt(self, to: str, *, now: float) -> bool:
+        """Whether a receipt for messages of account `to` is swallowed."""
+
+    def on_login(self, address: Address, *, now: float) -> LoginFailure | None:
+        """Asked at every login."""
+
+
+class Undisturbed:
+    def on_message(self, sender: Address, *, now: float) -> MessageVerdict:
+        return PLAIN
+
+    def ack_withheld(self, sender: Address, link: int, ack: Node) -> None:
+        raise AssertionError("nothing is withheld without a fault")
+
+    def drops_receipt(self, to: str, *, now: float) -> bool:
+        return False
+
+    def on_login(self, address: Address, *, now: float) -> LoginFailure | None:
+        return None

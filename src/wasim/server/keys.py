@@ -1,0 +1,117 @@
+"""Signal keys on the server: uploads of one-time prekeys, and the bundles others fetch to begin a session."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from wasim.server.state import PHONE, Address, Device, Directory, SignedPreKey
+from wasim.wire.curve import DJB_TYPE, KEY_BYTES, typed, verify
+from wasim.wire.jids import parse_jid
+from wasim.wire.nodes import Node
+
+LOW_MARKS = (4, 0)
+"""A device is told when exactly so many one-time prekeys are left."""
+
+
+class BadKeys(Exception):
+    """An upload that no client could use."""
+
+
+@dataclass(slots=True)
+class Fetched:
+    listing: Node
+    refill: list[str] = field(default_factory=list)
+    """Accounts whose phone gave a prekey away."""
+    low: list[Address] = field(default_factory=list)
+    """Linked devices that have few left."""
+
+
+def store_upload(directory: Directory, device: Device, upload: Node) -> None:
+    """Takes new one-time prekeys and the signed one. Raises BadKeys, and then nothing is taken."""
+    fresh = {}
+    for key in (node for listing in upload.all("list") for node in listing.all("key")):
+        public = key.data_of("value")
+        if len(public) != KEY_BYTES:
+            raise BadKeys(f"a prekey has {len(public)} bytes instead of {KEY_BYTES}")
+        fresh[int.from_bytes(key.data_of("id"), "big")] = public
+    identity = upload.data_of("identity")
+    if identity != device.identity:
+        raise BadKeys("the identity key is another than the one that was linked")
+    device.signed_prekey = signed_prekey(device, upload)
+    directory.touch(device)
+    directory.add_prekeys(device.address, fresh)
+
+
+def signed_prekey(device: Device, holder: Node) -> SignedPreKey:
+    """The `skey` in this node. Raises BadKeys when the device's identity did not sign it."""
+    skey = holder.child("skey")
+    if skey is None:
+        raise BadKeys("no signed prekey")
+    public, signature = skey.data_of("value"), skey.data_of("signature")
+    if not verify(device.identity, typed(public), signature):
+        raise BadKeys("the signature of the signed prekey is wrong")
+    return SignedPreKey(id=int.from_bytes(skey.data_of("id"), "big"), public=public, signature=signature)
+
+
+def fetch(directory: Directory, request: Node) -> Fetched:
+    """Bundles for the devices in a `key` request; each uses up a one-time prekey."""
+    fetched = Fetched(Node("list", {}, []))
+    for user in request.all("user"):
+        fetched.listing.children.append(_bundle_of(directory, user.attrs.get("jid", ""), fetched))
+    return fetched
+
+
+def _bundle_of(directory: Directory, text: str, fetched: Fetched) -> Node:
+    jid = parse_jid(text)
+    account = directory.find(jid)
+    device = directory.device(Address(account.number, jid.device)) if account and jid else None
+    if device is None:
+        return Node("user", {"jid": text}, [Node("error", {"code": "404", "text": "item-not-found"})])
+    prekey = directory.take_prekey(device.address)
+    left = len(directory.prekeys(device.address))
+    if device.device == PHONE:
+        fetched.refill.append(device.number)
+    elif prekey is not None and left in LOW_MARKS:
+        fetched.low.append(device.address)
+    return Node("user", {"jid": text}, _bundle(device, prekey))
+
+
+def _bundle(device: Device, prekey: tuple[int, bytes] | None) -> list[Node]:
+    bundle = [
+        Node("registration", {}, device.registration_id.to_bytes(4, "big")),
+        Node("type", {}, DJB_TYPE),
+        Node("identity", {}, device.identity),
+        _signed(device.signed_prekey),
+    ]
+    if prekey is not None:
+        prekey_id, public = prekey
+        bundle.append(Node("key", {}, [Node("id", {}, prekey_id.to_bytes(3, "big")), Node("value", {}, public)]))
+    if device.proof:
+        bundle.append(Node("device-identity", {}, device.proof))
+    return bundle
+
+
+def _signed(key: SignedPreKey) -> Node:
+    children = [
+        Node("id", {}, key.id.to_bytes(3, "big")),
+        Node("value", {}, key.public),
+        Node("signature", {}, key.signature),
+    ]
+    return Node("skey", {}, children)
+
+
+def digest(device: Device) -> Node:
+    """What the server holds of a device's keys, for the device to compare."""
+    children = [
+        Node("registration", {}, device.registration_id.to_bytes(4, "big")),
+        Node("type", {}, DJB_TYPE),
+        Node("identity", {}, device.identity),
+        _signed(device.signed_prekey),
+    ]
+    return Node("digest", {}, children)
+
+
+def low_notice(notice_id: str, left: int, now: float) -> Node:
+    """Tells a device that its one-time prekeys run out."""
+    attrs = {"from": "s.whatsapp.net", "type": "encrypt", "id": notice_id, "t": str(int(now))}
+    return Node("notification", attrs, [Node("count", {"value": str(left)})])

@@ -1,0 +1,104 @@
+"""One connection: handshake, then encrypted nodes in both directions. It knows bytes and phases, no accounts' rules."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from wasim.server.state import Address
+from wasim.wire import nodes
+from wasim.wire.errors import WireError
+from wasim.wire.framing import FrameReader, frame
+from wasim.wire.messages import ClientPayload, PairingData
+from wasim.wire.nodes import Node
+from wasim.wire.noise import Responder, Transport
+from wasim.wire.protobuf import decode
+
+
+class Phase(Enum):
+    HELLO = "hello"
+    FINISH = "finish"
+    PAIRING = "pairing"
+    OPEN = "open"
+    CLOSING = "closing"
+    """Told to go: nothing it sends is read any more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Introduced:
+    """The handshake is done and the client said what it wants."""
+
+    peer: bytes
+    payload: ClientPayload
+
+
+@dataclass(slots=True, kw_only=True)
+class PairingOffer:
+    """A scanned QR code: what the server waits to see signed."""
+
+    address: Address
+    iq_id: str
+    details: bytes
+    account_key: bytes
+    account_signature: bytes
+
+
+@dataclass(slots=True, kw_only=True)
+class Pairing:
+    """A device that waits to be linked."""
+
+    noise_key: bytes
+    data: PairingData
+    refs: list[str]
+    offer: PairingOffer | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Link:
+    id: int
+    responder: Responder
+    since: float
+    phase: Phase = Phase.HELLO
+    address: Address | None = None
+    pairing: Pairing | None = None
+    passive: bool = True
+    """Until the client says `active`, what waits for the device stays where it is."""
+    available: bool = False
+    frames_in: int = 0
+    frames_out: int = 0
+    outgoing: list[bytes] = field(default_factory=list)
+    reader: FrameReader = field(default_factory=lambda: FrameReader(expects_intro=True))
+    transport: Transport | None = None
+
+    def receive(self, data: bytes) -> list[Introduced | Node]:
+        """What these bytes say. Raises WireError when they are not WhatsApp's protocol."""
+        said = (self._read(payload) for payload in self.reader.feed(data))
+        return [item for item in said if item is not None]
+
+    def _read(self, payload: bytes) -> Introduced | Node | None:
+        self.frames_in += 1
+        match self.phase:
+            case Phase.HELLO:
+                self._write(self.responder.answer_hello(payload))
+                self.phase = Phase.FINISH
+                return None
+            case Phase.FINISH:
+                done = self.responder.finish(payload)
+                self.transport = done.transport
+                self.phase = Phase.PAIRING
+                return Introduced(peer=done.peer, payload=decode(ClientPayload, done.payload))
+            case Phase.PAIRING | Phase.OPEN | Phase.CLOSING:
+                if self.transport is None:
+                    raise WireError("a node before the handshake")
+                return nodes.decode(self.transport.decrypt(payload))
+
+    def send(self, node: Node) -> None:
+        self.send_encoded(nodes.encode(node))
+
+    def send_encoded(self, data: bytes) -> None:
+        assert self.transport is not None, "nodes are sent after the handshake"
+        self._write(self.transport.encrypt(data))
+
+    def _write(self, payload: bytes) -> None:
+        self.frames_out += 1
+        self.outgoing.append(frame(payload))

@@ -1,0 +1,235 @@
+"""Answers to the queries (`iq`) of a logged-in device. What is not known here gets an error 501, never silence.
+
+Every answer is a pure function of the query and the directory; what must be told to other devices comes back with it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from wasim.server import keys, usync
+from wasim.server.state import Address, Device, Directory
+from wasim.wire.jids import SERVER, parse_jid
+from wasim.wire.nodes import Node
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """An `iq` with type get or set."""
+
+    node: Node
+    device: Device
+    directory: Directory
+    now: float
+
+    @property
+    def body(self) -> Node:
+        """The first child; an empty node when there is none."""
+        return self.node.children[0] if self.node.children else Node("")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    content: list[Node] | None = None
+    error: tuple[int, str] | None = None
+    """Code and text: the query failed."""
+    activated: bool | None = None
+    """The device asked to be active (True) or passive (False)."""
+    unlinked: Address | None = None
+    """This device is to be removed from its account."""
+    refill: list[str] = field(default_factory=list)
+    """Accounts whose phone gave prekeys away."""
+    low_on_prekeys: list[Address] = field(default_factory=list)
+    """Linked devices whose one-time prekeys run out."""
+    unknown: bool = False
+
+
+Handler = Callable[[Query], Answer]
+
+NOT_IMPLEMENTED = (501, "feature-not-implemented")
+NOT_FOUND = (404, "item-not-found")
+BAD_REQUEST = (400, "bad-request")
+
+
+def answer(query: Query) -> Answer:
+    """The answer to any query."""
+    xmlns = query.node.attrs.get("xmlns", "")
+    handler = _HANDLERS.get((xmlns, query.body.tag)) or _HANDLERS.get((xmlns, "*"))
+    if handler is None:
+        return Answer(error=NOT_IMPLEMENTED, unknown=True)
+    return handler(query)
+
+
+def reply(query: Node, given: Answer) -> Node:
+    """The `iq` that carries an answer."""
+    attrs = {"from": query.attrs.get("to", SERVER), "id": query.attrs.get("id", "")}
+    if given.error is not None:
+        code, text = given.error
+        return Node("iq", attrs | {"type": "error"}, [Node("error", {"code": str(code), "text": text})])
+    return Node("iq", attrs | {"type": "result"}, given.content)
+
+
+def _done(query: Query) -> Answer:
+    return Answer()
+
+
+def _activate(query: Query) -> Answer:
+    return Answer(activated=query.body.tag == "active")
+
+
+def _count(query: Query) -> Answer:
+    left = len(query.directory.prekeys(query.device.address))
+    return Answer(content=[Node("count", {"value": str(left)})])
+
+
+def _upload(query: Query) -> Answer:
+    try:
+        keys.store_upload(query.directory, query.device, query.node)
+    except keys.BadKeys as error:
+        return Answer(error=(BAD_REQUEST[0], str(error)))
+    return Answer()
+
+
+def _rotate(query: Query) -> Answer:
+    try:
+        query.device.signed_prekey = keys.signed_prekey(query.device, query.body)
+    except keys.BadKeys as error:
+        return Answer(error=(BAD_REQUEST[0], str(error)))
+    query.directory.touch(query.device)
+    return Answer()
+
+
+def _digest(query: Query) -> Answer:
+    return Answer(content=[keys.digest(query.device)])
+
+
+def _bundles(query: Query) -> Answer:
+    fetched = keys.fetch(query.directory, query.body)
+    return Answer(content=[fetched.listing], refill=fetched.refill, low_on_prekeys=fetched.low)
+
+
+def _usync(query: Query) -> Answer:
+    return Answer(content=[usync.answer(query.directory, query.body)])
+
+
+def _props(query: Query) -> Answer:
+    return Answer(content=[Node("props", {"protocol": "1", "hash": "wasim", "refresh": "86400"}, [])])
+
+
+_PRIVACY = ("last", "online", "profile", "status", "groupadd", "readreceipts", "calladd", "messages")
+
+
+def _privacy(query: Query) -> Answer:
+    if query.node.attrs.get("type") == "set":
+        return Answer()
+    children = [Node("category", {"name": name, "value": "all"}) for name in _PRIVACY]
+    return Answer(content=[Node("privacy", {}, children)])
+
+
+def _tokens(query: Query) -> Answer:
+    return Answer(content=[Node("tokens")])
+
+
+def _blocklist(query: Query) -> Answer:
+    account = query.directory.accounts[query.device.number]
+    for item in query.node.all("item"):
+        other = query.directory.find(parse_jid(item.attrs.get("jid", "")))
+        if other is None:
+            return Answer(error=NOT_FOUND)
+        change = account.blocked.add if item.attrs.get("action") == "block" else account.blocked.discard
+        change(other.number)
+        query.directory.touch(account)
+    lids = sorted(query.directory.accounts[number].lid for number in account.blocked)
+    return Answer(content=[Node("list", {}, [Node("item", {"jid": f"{lid}@lid"}) for lid in lids])])
+
+
+def _media_conn(query: Query) -> Answer:
+    """There is no media server here: the name given resolves nowhere, so that nothing leaves for the real one."""
+    host = Node("host", {"hostname": "media.wasim.invalid", "type": "primary", "maxContentLengthBytes": "104857600"})
+    attrs = {"auth": "wasim", "ttl": "3600", "auth_ttl": "21600", "max_buckets": "12"}
+    return Answer(content=[Node("media_conn", attrs, [host])])
+
+
+def _app_state(query: Query) -> Answer:
+    collections = [_collection(asked) for asked in query.body.all("collection")]
+    return Answer(content=[Node("sync", {}, collections)])
+
+
+def _collection(asked: Node) -> Node:
+    version = int(asked.attrs.get("version", "0") or 0)
+    if asked.child("patch") is not None:
+        version += 1
+    return Node(
+        "collection",
+        {"name": asked.attrs.get("name", ""), "type": "result", "version": str(version), "has_more_patches": "false"},
+    )
+
+
+def _picture(query: Query) -> Answer:
+    return Answer(error=NOT_FOUND)
+
+
+def _business_profile(query: Query) -> Answer:
+    return Answer(content=[Node("business_profile", {"v": "244"}, [])])
+
+
+def _groups(query: Query) -> Answer:
+    if query.body.tag == "participating":
+        return Answer(content=[Node("groups", {}, [])])
+    return Answer(error=NOT_FOUND)
+
+
+_MEX: dict[str, object] = {
+    "xwa2_fetch_account_reachout_timelock": {"is_active": False, "time_enforcement_ends": "0"},
+    "xwa2_message_capping_info": {"total_quota": -1, "used_quota": 0, "capping_status": "NONE"},
+}
+
+
+def _mex(query: Query) -> Answer:
+    """GraphQL over iq. The names of the queries are numbers that change; so everything known is in every answer."""
+    text = json.dumps({"data": _MEX}).encode()
+    return Answer(content=[Node("result", {}, text)])
+
+
+def _remove_companion(query: Query) -> Answer:
+    jid = parse_jid(query.body.attrs.get("jid", ""))
+    account = query.directory.find(jid)
+    if jid is None or account is None or account.number != query.device.number:
+        return Answer(error=NOT_FOUND)
+    target = Address(account.number, jid.device)
+    if jid.device == 0 or query.directory.device(target) is None:
+        return Answer(error=NOT_FOUND)
+    return Answer(unlinked=target)
+
+
+_HANDLERS: dict[tuple[str, str], Handler] = {
+    ("w:p", "*"): _done,
+    ("urn:xmpp:ping", "*"): _done,
+    ("passive", "active"): _activate,
+    ("passive", "passive"): _activate,
+    ("encrypt", "count"): _count,
+    ("encrypt", "registration"): _upload,
+    ("encrypt", "rotate"): _rotate,
+    ("encrypt", "digest"): _digest,
+    ("encrypt", "key"): _bundles,
+    ("usync", "usync"): _usync,
+    ("abt", "props"): _props,
+    ("w", "props"): _props,
+    ("privacy", "privacy"): _privacy,
+    ("privacy", "tokens"): _tokens,
+    ("blocklist", "*"): _blocklist,
+    ("w:m", "media_conn"): _media_conn,
+    ("w:sync:app:state", "sync"): _app_state,
+    ("urn:xmpp:whatsapp:dirty", "clean"): _done,
+    ("urn:xmpp:whatsapp:push", "*"): _done,
+    ("w:stats", "*"): _done,
+    ("disappearing_mode", "*"): _done,
+    ("status", "*"): _done,
+    ("w:profile:picture", "*"): _picture,
+    ("w:biz", "*"): _business_profile,
+    ("w:g2", "*"): _groups,
+    ("w:mex", "query"): _mex,
+    ("md", "remove-companion-device"): _remove_companion,
+}

@@ -1,0 +1,319 @@
+"""Everything the server remembers: accounts, devices, prekeys, what waits for a device, and the ledger of messages.
+
+All of it lives in `Directory`. Changed records are noted and taken with `take_changes()` for whoever keeps them
+on disk; `Directory.load` brings them back. A record's key and value are the only form that leaves this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from wasim.wire.jids import LID, PN, Jid
+
+PHONE = 0
+"""Device number of the phone itself."""
+
+Addressing = Literal["lid", "pn"]
+
+
+class Address(NamedTuple):
+    """One device of one account."""
+
+    number: str
+    device: int
+
+    @property
+    def key(self) -> str:
+        return f"{self.number}:{self.device}"
+
+
+def parse_address(key: str) -> Address:
+    number, _, device = key.partition(":")
+    return Address(number, int(device))
+
+
+class SignedPreKey(msgspec.Struct, frozen=True, kw_only=True):
+    id: int
+    public: bytes
+    signature: bytes
+
+
+class Account(msgspec.Struct, kw_only=True):
+    """A phone number on WhatsApp."""
+
+    number: str
+    lid: str
+    name: str
+    raw_id: int
+    created_at: float
+    addressing: Addressing = "lid"
+    """How the sender of a message to this account is named: by hidden id (as today), or by phone number."""
+    auto_read: bool = True
+    next_device: int = 1
+    contacts: set[str] = msgspec.field(default_factory=set)
+    """Numbers it exchanged messages with: they hear of its devices."""
+    blocked: set[str] = msgspec.field(default_factory=set)
+
+
+class Device(msgspec.Struct, kw_only=True):
+    """One device of an account: what the server knows of it, never a private key."""
+
+    number: str
+    device: int
+    identity: bytes
+    registration_id: int
+    signed_prekey: SignedPreKey
+    key_index: int = 0
+    noise_key: bytes = b""
+    """The static key it must show at login; a phone has none, it lives inside."""
+    proof: bytes = b""
+    """ADVSignedDeviceIdentity: the phone's and its own signature on its keys."""
+    push_name: str = ""
+    linked_at: float = 0.0
+    logins: int = 0
+
+    @property
+    def address(self) -> Address:
+        return Address(self.number, self.device)
+
+
+StanzaKind = Literal["message", "receipt", "notification"]
+
+
+class Pending(msgspec.Struct, kw_only=True):
+    """A stanza that a device has not acknowledged yet."""
+
+    kind: StanzaKind
+    id: str
+    stanza: bytes
+    """Encoded, without the `offline` attribute."""
+
+
+class MessageRecord(msgspec.Struct, kw_only=True):
+    """What came of one message, by sender and id."""
+
+    sender: str
+    id: str
+    to: str
+    addressing: Addressing
+    """How the sender named the recipient; receipts come back in the same form."""
+    first_at: float
+    last_at: float
+    count: int = 0
+    resends: int = 0
+    """Re-encryptions that a recipient's retry receipt asked for; not counted as arrivals."""
+    acked: bool = False
+    error: str | None = None
+    delivered: int = 0
+    read: int = 0
+
+
+class Queue:
+    """What waits for one device, in order. An acknowledgement names kind and id; the oldest of that name goes."""
+
+    def __init__(self) -> None:
+        self._entries: dict[int, Pending] = {}
+        self._by_name: dict[tuple[str, str], list[int]] = {}
+        self._next = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[Pending]:
+        return iter(self._entries.values())
+
+    def append(self, entry: Pending, *, seq: int | None = None) -> int:
+        seq = self._next if seq is None else seq
+        self._next = max(self._next, seq + 1)
+        self._entries[seq] = entry
+        self._by_name.setdefault((entry.kind, entry.id), []).append(seq)
+        return seq
+
+    def settle(self, kind: str, id_: str) -> int | None:
+        """Takes out the oldest entry of that name; its number, or None when there is none."""
+        seqs = self._by_name.get((kind, id_))
+        if not seqs:
+            return None
+        seq = seqs.pop(0)
+        if not seqs:
+            del self._by_name[(kind, id_)]
+        del self._entries[seq]
+        return seq
+
+    def seqs(self) -> list[int]:
+        return list(self._entries)
+
+    def sort(self) -> None:
+        """By number: the order of arrival."""
+        self._entries = dict(sorted(self._entries.items()))
+        for seqs in self._by_name.values():
+            seqs.sort()
+
+
+class Directory:
+    """The server's memory. Everyone reads it freely; whoever changes a record says so with `touch`."""
+
+    def __init__(self) -> None:
+        self.accounts: dict[str, Account] = {}
+        self.devices: dict[str, dict[int, Device]] = {}
+        self.messages: dict[tuple[str, str], MessageRecord] = {}
+        self._prekeys: dict[Address, dict[int, bytes]] = {}
+        self._queues: dict[Address, Queue] = {}
+        self._by_lid: dict[str, str] = {}
+        self._changed: dict[tuple[str, str], bytes | None] = {}
+        self._touched: dict[tuple[str, str], msgspec.Struct] = {}
+
+    # Looking up
+
+    def find(self, jid: Jid | None) -> Account | None:
+        """The account behind a phone number or hidden id."""
+        if jid is None or jid.server not in (PN, LID):
+            return None
+        number = self._by_lid.get(jid.user) if jid.server == LID else jid.user
+        return self.accounts.get(number) if number else None
+
+    def device(self, address: Address) -> Device | None:
+        return self.devices.get(address.number, {}).get(address.device)
+
+    def devices_of(self, number: str) -> list[Device]:
+        """All of an account's devices, the phone first."""
+        return list(self.devices.get(number, {}).values())
+
+    def jid(self, address: Address, addressing: Addressing) -> Jid:
+        """The address of a device, by phone number or hidden id."""
+        if addressing == "pn":
+            return Jid(address.number, PN, address.device)
+        return Jid(self.accounts[address.number].lid, LID, address.device)
+
+    # Changing
+
+    def add_account(self, account: Account) -> None:
+        self.accounts[account.number] = account
+        self._by_lid[account.lid] = account.number
+        self.touch(account)
+
+    def add_device(self, device: Device) -> None:
+        self.devices.setdefault(device.number, {})[device.device] = device
+        self.touch(device)
+
+    def remove_device(self, address: Address) -> None:
+        """Forgets a device with its prekeys and what waits for it."""
+        del self.devices[address.number][address.device]
+        self._forget("device", address.key)
+        for prekey_id in self._prekeys.pop(address, {}):
+            self._forget("prekey", f"{address.key}:{prekey_id}")
+        for seq in self._queues.pop(address, Queue()).seqs():
+            self._forget("pending", f"{address.key}:{seq}")
+
+    def touch(self, record: Account | Device | MessageRecord) -> None:
+        """Notes that this record changed; it is written as it is when the changes are taken."""
+        match record:
+            case Account():
+                self._touched["account", record.number] = record
+            case Device():
+                self._touched["device", record.address.key] = record
+            case MessageRecord():
+                self._touched["message", f"{record.sender}:{record.id}"] = record
+
+    def note(self, kind: str, key: str, value: bytes | None) -> None:
+        """Keeps a value that another part of the server owns; None forgets it."""
+        self._changed[kind, key] = value
+
+    def _forget(self, kind: str, key: str) -> None:
+        self._touched.pop((kind, key), None)
+        self._changed[kind, key] = None
+
+    # Prekeys
+
+    def prekeys(self, address: Address) -> dict[int, bytes]:
+        """One-time prekeys left, by id; not to be changed directly."""
+        return self._prekeys.get(address, {})
+
+    def add_prekeys(self, address: Address, keys: dict[int, bytes]) -> None:
+        self._prekeys.setdefault(address, {}).update(keys)
+        for prekey_id, public in keys.items():
+            self._changed["prekey", f"{address.key}:{prekey_id}"] = public
+
+    def take_prekey(self, address: Address) -> tuple[int, bytes] | None:
+        """Uses up the oldest one-time prekey; None when there is none left."""
+        keys = self._prekeys.get(address)
+        if not keys:
+            return None
+        prekey_id = next(iter(keys))
+        self._changed["prekey", f"{address.key}:{prekey_id}"] = None
+        return prekey_id, keys.pop(prekey_id)
+
+    # What waits for a device
+
+    def queue(self, address: Address) -> Queue:
+        return self._queues.setdefault(address, Queue())
+
+    def enqueue(self, address: Address, entry: Pending) -> None:
+        seq = self.queue(address).append(entry)
+        self._changed["pending", f"{address.key}:{seq}"] = msgspec.msgpack.encode(entry)
+
+    def settle(self, address: Address, kind: StanzaKind, id_: str) -> bool:
+        """The device acknowledged it. Whether anything of that name was waiting."""
+        seq = self.queue(address).settle(kind, id_)
+        if seq is None:
+            return False
+        self._changed["pending", f"{address.key}:{seq}"] = None
+        return True
+
+    # Disk
+
+    def take_changes(self) -> dict[tuple[str, str], bytes | None]:
+        """Records changed since the last call, by kind and key; None: deleted."""
+        changes, self._changed = self._changed, {}
+        for key, record in self._touched.items():
+            changes[key] = msgspec.json.encode(record)
+        self._touched = {}
+        return changes
+
+    @classmethod
+    def load(cls, records: Iterable[tuple[str, str, bytes]]) -> tuple[Directory, list[tuple[str, str, bytes]]]:
+        """The directory of these records, and the records that belong to other parts of the server."""
+        directory = cls()
+        foreign = []
+        for kind, key, value in records:
+            if not directory._restore(kind, key, value):
+                foreign.append((kind, key, value))
+        directory._sort()
+        return directory, foreign
+
+    def _restore(self, kind: str, key: str, value: bytes) -> bool:
+        match kind:
+            case "account":
+                account = msgspec.json.decode(value, type=Account)
+                self.accounts[account.number] = account
+                self._by_lid[account.lid] = account.number
+            case "device":
+                device = msgspec.json.decode(value, type=Device)
+                self.devices.setdefault(device.number, {})[device.device] = device
+            case "message":
+                record = msgspec.json.decode(value, type=MessageRecord)
+                self.messages[record.sender, record.id] = record
+            case "prekey":
+                owner, _, prekey_id = key.rpartition(":")
+                self._prekeys.setdefault(parse_address(owner), {})[int(prekey_id)] = value
+            case "pending":
+                owner, _, seq = key.rpartition(":")
+                entry = msgspec.msgpack.decode(value, type=Pending)
+                self.queue(parse_address(owner)).append(entry, seq=int(seq))
+            case _:
+                return False
+        return True
+
+    def _sort(self) -> None:
+        """Brings back the order that records on disk don't have."""
+        for number, devices in self.devices.items():
+            self.devices[number] = dict(sorted(devices.items()))
+        for address, keys in self._prekeys.items():
+            self._prekeys[address] = dict(sorted(keys.items()))
+        for queue in self._queues.values():
+            queue.sort()
+        ordered = sorted(self.messages.items(), key=lambda item: item[1].first_at)
+        self.messages = dict(ordered)

@@ -1,0 +1,56 @@
+"""usync: what the server tells about other people – whether they are on WhatsApp, their devices, their hidden id."""
+
+from __future__ import annotations
+
+from wasim.server.state import PHONE, Account, Device, Directory
+from wasim.wire.jids import LID, PN, Jid, parse_jid
+from wasim.wire.nodes import Node
+
+
+def answer(directory: Directory, request: Node) -> Node:
+    """The `usync` result for a `usync` request: one `user` for each asked, with one child for each protocol asked."""
+    asked = [protocol.tag for query in request.all("query") for protocol in query.children]
+    users = [_user(directory, user, asked) for listing in request.all("list") for user in listing.all("user")]
+    attrs = {key: request.attrs[key] for key in ("sid", "mode", "context") if key in request.attrs}
+    result = Node("result", {}, [Node(protocol) for protocol in asked])
+    return Node("usync", attrs | {"index": "0", "last": "true"}, [result, Node("list", {}, users)])
+
+
+def _user(directory: Directory, user: Node, asked: list[str]) -> Node:
+    number = user.data_of("contact").decode(errors="replace").lstrip("+")
+    jid = parse_jid(user.attrs.get("jid", "")) or Jid(number, PN)
+    account = directory.find(jid)
+    told = [_tell(directory, protocol, jid, account, user) for protocol in asked]
+    return Node("user", {"jid": str(jid.bare)}, [node for node in told if node is not None])
+
+
+def _tell(directory: Directory, protocol: str, jid: Jid, account: Account | None, user: Node) -> Node | None:
+    match protocol:
+        case "contact":
+            content = user.data_of("contact") or None
+            return Node("contact", {"type": "in" if account else "out"}, content)
+        case "devices":
+            return _devices(directory, account)
+        case "lid" if account is not None and jid.server == PN:
+            return Node("lid", {"val": f"{account.lid}@{LID}"})
+        case "lid":
+            return None
+        case "disappearing_mode":
+            return Node("disappearing_mode", {"duration": "0", "t": "0"})
+        case "status" if account is not None:
+            return Node("status", {"t": str(int(account.created_at))}, b"")
+        case "business" | "picture" | "bot" | "username" | "status":
+            return None
+    return Node(protocol, {}, [Node("error", {"code": "501", "text": "feature-not-implemented"})])
+
+
+def _devices(directory: Directory, account: Account | None) -> Node:
+    devices = directory.devices_of(account.number) if account else []
+    return Node("devices", {}, [Node("device-list", {}, [_device(device) for device in devices])])
+
+
+def _device(device: Device) -> Node:
+    attrs = {"id": str(device.device)}
+    if device.device != PHONE:
+        attrs["key-index"] = str(device.key_index)
+    return Node("device", attrs)

@@ -1,0 +1,370 @@
+"""Runs the pure server on real sockets: moves bytes, keeps records, arms the clock, and carries out faults.
+
+One `Hub` is one simulated WhatsApp. It decides nothing about the protocol; after every batch of input it settles once:
+records are committed first, then bytes leave.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+
+from wasim.clock import Clock
+from wasim.faults import Fault, FaultRequest, Faults
+from wasim.server import core, pairing
+from wasim.server.link import Link, Phase
+from wasim.server.state import Account, Address
+from wasim.sockets import LinkSocket
+from wasim.store import Store
+from wasim.wire.nodes import Node
+
+_log = logging.getLogger("wasim")
+_TIMES_KEPT = 1000
+PAIRING_DEADLINE_S = 10.0
+
+
+@dataclass(slots=True)
+class NumberStats:
+    logins: int = 0
+    refused: int = 0
+    times: deque[float] = field(default_factory=lambda: deque(maxlen=_TIMES_KEPT))
+
+
+@dataclass(slots=True)
+class Stats:
+    """Counts since the process began; they outlive a restart fault."""
+
+    connects: int = 0
+    connect_times: deque[float] = field(default_factory=lambda: deque(maxlen=_TIMES_KEPT))
+    logins: int = 0
+    logins_refused: int = 0
+    closes: int = 0
+    refused: int = 0
+    unknown_queries: int = 0
+    protocol_errors: int = 0
+    numbers: dict[str, NumberStats] = field(default_factory=dict)
+
+    def of(self, number: str) -> NumberStats:
+        return self.numbers.setdefault(number, NumberStats())
+
+
+class Hub:
+    def __init__(self, *, store: Store, clock: Clock, host: str, port: int) -> None:
+        self.faults = Faults()
+        self.stats = Stats()
+        self.server: core.Server
+        self._store = store
+        self._clock = clock
+        self._host = host
+        self.port = port
+        self._sockets: dict[int, LinkSocket] = {}
+        self._link_count = 0
+        self._listener: asyncio.Server | None = None
+        self._settling = False
+        self._alarm: asyncio.TimerHandle | None = None
+        self._pairings: dict[int, asyncio.Future[Address]] = {}
+        self._restarts: asyncio.Queue[float] = asyncio.Queue()
+        self._boot()
+
+    def _boot(self) -> None:
+        self.server = core.Server(
+            entropy=secrets.token_bytes, interference=self.faults, records=self._store.records(), now=self._clock.now()
+        )
+
+    # Listening
+
+    async def listen(self) -> None:
+        """Opens the port; with port 0, any free one, which is kept from then on."""
+        loop = asyncio.get_running_loop()
+        self._listener = await loop.create_server(self._new_socket, self._host, self.port, backlog=1024)
+        self.port = self._listener.sockets[0].getsockname()[1]
+
+    async def run(self) -> None:
+        """Carries out restarts until cancelled; then everything is closed."""
+        try:
+            while True:
+                await self._restart(await self._restarts.get())
+        finally:
+            await self._stop()
+
+    async def _restart(self, down_s: float) -> None:
+        self._close_listener()
+        for socket in list(self._sockets.values()):
+            socket.cut("rst")
+        self._settle()
+        _log.info("Server is down for %.1f s", down_s)
+        await self._clock.sleep(down_s)
+        self._boot()
+        await self.listen()
+        _log.info("Server is back on port %d", self.port)
+
+    async def _stop(self) -> None:
+        self._close_listener()
+        for socket in list(self._sockets.values()):
+            socket.cut("close", code=1001)
+        self._settle()
+        if self._alarm is not None:
+            self._alarm.cancel()
+
+    def _close_listener(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+
+    # Connections
+
+    def _new_socket(self) -> LinkSocket:
+        self._link_count += 1
+        return LinkSocket(self, self._link_count)
+
+    def socket_opened(self, link: LinkSocket) -> None:
+        now = self._clock.now()
+        self._sockets[link.number] = link
+        self.stats.connects += 1
+        self.stats.connect_times.append(now)
+        refusal = self.faults.running("refuse", None)
+        if refusal is not None:
+            refusal.hits += 1
+            self.stats.refused += 1
+            self._refuse(link, refusal)
+        freeze = self.faults.running("freeze", None)
+        if freeze is not None and freeze.request.new_links and freeze.request.number is None:
+            self._freeze(freeze, link)
+
+    def _refuse(self, link: LinkSocket, refusal: Fault) -> None:
+        if refusal.request.status is None:
+            link.cut("fin")
+        else:
+            link.refuse_status = refusal.request.status
+
+    def socket_ready(self, link: LinkSocket) -> None:
+        self.server.open_link(link.number, now=self._clock.now())
+
+    def socket_received(self, link: LinkSocket, data: bytes) -> None:
+        self.server.receive(link.number, data, now=self._clock.now())
+        self._settle_soon()
+
+    def socket_closed(self, link: LinkSocket) -> None:
+        self._sockets.pop(link.number, None)
+        self.stats.closes += 1
+        self.server.close_link(link.number)
+        waiting = self._pairings.pop(link.number, None)
+        if waiting is not None and not waiting.done():
+            waiting.set_exception(pairing.PairingError("the device's connection ended before it was linked"))
+
+    # Settling
+
+    def _settle_soon(self) -> None:
+        if not self._settling:
+            self._settling = True
+            asyncio.get_running_loop().call_soon(self._settle)
+
+    def _settle(self) -> None:
+        """Once for each batch of input: what is due, then records to disk, then bytes out."""
+        self._settling = False
+        now = self._clock.now()
+        self.server.tick(now=now)
+        for fault in self.faults.due(now):
+            self._end(fault)
+        changes = self.server.directory.take_changes()
+        if changes:
+            self._store.write(changes)
+        for outgoing in self.server.take_output():
+            self._put_out(outgoing)
+        for event in self.server.take_events():
+            self._note(event, now)
+        self._arm(now)
+
+    def _put_out(self, outgoing: core.Outgoing) -> None:
+        socket = self._sockets.get(outgoing.link)
+        if socket is not None:
+            socket.send(outgoing.frames)
+            if outgoing.hang_up:
+                socket.hang_up()
+
+    def _arm(self, now: float) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        deadlines = [at for at in (self.server.next_deadline, self.faults.next_deadline) if at is not None]
+        if deadlines:
+            delay = max(0.0, min(deadlines) - now)
+            self._alarm = asyncio.get_running_loop().call_later(delay, self._settle)
+
+    def _note(self, event: core.Event, now: float) -> None:
+        match event:
+            case core.DevicePaired(address=address, link=link):
+                _log.info("Link %d: device %d of %s linked", link, address.device, masked(address.number))
+                self._resolve_pairing(link, address)
+            case core.PairingFailed(link=link, detail=detail):
+                _log.warning("Link %d: pairing failed: %s", link, detail)
+                waiting = self._pairings.pop(link, None)
+                if waiting is not None:
+                    waiting.set_exception(pairing.PairingError(detail))
+            case core.LoggedIn(address=address, link=link):
+                self._logged_in(address, link, now)
+            case core.LoginRefused(address=address, link=link, reason=reason):
+                _log.info("Link %d: login refused with %s", link, reason)
+                self.stats.logins_refused += 1
+                if address is not None:
+                    self.stats.of(address.number).refused += 1
+            case core.DeviceUnlinked(address=address):
+                _log.info("Device %d of %s unlinked", address.device, masked(address.number))
+            case core.QueryUnknown(link=link, xmlns=xmlns, tag=tag):
+                _log.warning("Link %d: query %r with %r is not known here: answered 501", link, xmlns, tag)
+                self.stats.unknown_queries += 1
+            case core.ProtocolBroken(link=link, detail=detail):
+                _log.warning("Link %d: cut, the client broke the protocol: %s", link, detail)
+                self.stats.protocol_errors += 1
+
+    def _resolve_pairing(self, link: int, address: Address) -> None:
+        waiting = self._pairings.pop(link, None)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(address)
+
+    def _logged_in(self, address: Address, link: int, now: float) -> None:
+        _log.info("Link %d: device %d of %s logged in", link, address.device, masked(address.number))
+        self.stats.logins += 1
+        stats = self.stats.of(address.number)
+        stats.logins += 1
+        stats.times.append(now)
+        socket = self._sockets.get(link)
+        if socket is None:
+            return
+        flap = self.faults.running("flap", address.number)
+        if flap is not None:
+            asyncio.get_running_loop().call_later(flap.request.after_ms / 1000, self._flap, flap, socket)
+        freeze = self.faults.running("freeze", address.number)
+        if freeze is not None and freeze.request.new_links:
+            self._freeze(freeze, socket)
+
+    # For the control interface
+
+    def now(self) -> float:
+        return self._clock.now()
+
+    def phone(self, number: str, *, name: str) -> Account:
+        account = self.server.phone(number, name=name, now=self.now())
+        self._settle()
+        return account
+
+    async def scan(self, number: str, qr: pairing.ScannedQr) -> Address:
+        """Links the device that shows this code. Raises PairingError when it can't be, TimeoutError when it is mute."""
+        account = self.phone(number, name="")
+        link = self.server.scan(account, qr, now=self.now())
+        waiting: asyncio.Future[Address] = asyncio.get_running_loop().create_future()
+        self._pairings[link] = waiting
+        self._settle()
+        async with asyncio.timeout(PAIRING_DEADLINE_S):
+            return await waiting
+
+    def unlink(self, address: Address) -> None:
+        self.server.unlink(address, now=self.now())
+        self._settle()
+
+    def is_frozen(self, link: int) -> bool:
+        socket = self._sockets.get(link)
+        return socket is not None and socket.frozen
+
+    # Faults
+
+    def start_fault(self, request: FaultRequest) -> Fault:
+        """Begins a fault; a momentary one is over when this returns."""
+        fault = self.faults.start(request, now=self.now())
+        links = self._links_of(request.number)
+        fault.links = len(links)
+        _log.info("Fault %d: %s begins, %d links", fault.id, fault.kind, len(links))
+        match fault.kind:
+            case "cut":
+                self._each_socket(links, lambda socket: socket.cut(request.how, code=request.close_code))
+            case "freeze":
+                self._each_socket(links, lambda socket: self._freeze(fault, socket))
+            case "restart":
+                self._restarts.put_nowait(request.down_s)
+            case "stream-error":
+                for link in links:
+                    self._stream_error(link, request)
+            case "stream-end":
+                for link in links:
+                    self.server.say(link.id, Node("xmlstreamend"))
+        self._settle()
+        return fault
+
+    def end_fault(self, fault_id: int) -> bool:
+        """Ends a running fault; False when it does not run."""
+        fault = self.faults.active.get(fault_id)
+        if fault is None:
+            return False
+        self._end(fault)
+        self._settle()
+        return True
+
+    def _end(self, fault: Fault) -> None:
+        self.faults.end(fault.id, now=self.now())
+        _log.info("Fault %d: %s ends after %d hits", fault.id, fault.kind, fault.hits)
+        for number in fault.frozen:
+            socket = self._sockets.get(number)
+            if socket is not None:
+                socket.thaw()
+        if fault.request.release:
+            for link, ack in fault.withheld:
+                self.server.say(link, ack)
+
+    def _links_of(self, number: str | None) -> list[Link]:
+        links = list(self.server.links.values())
+        if number is None:
+            return links
+        return [link for link in links if link.address is not None and link.address.number == number]
+
+    def _each_socket(self, links: list[Link], act: Callable[[LinkSocket], None]) -> None:
+        for link in links:
+            socket = self._sockets.get(link.id)
+            if socket is not None:
+                act(socket)
+
+    def _freeze(self, fault: Fault, socket: LinkSocket) -> None:
+        socket.freeze()
+        fault.frozen.add(socket.number)
+
+    def _flap(self, fault: Fault, socket: LinkSocket) -> None:
+        if fault.ended_at is None:
+            fault.hits += 1
+            socket.cut("rst")
+
+    def _stream_error(self, link: Link, request: FaultRequest) -> None:
+        code = None if request.code is None else str(request.code)
+        reason = None if request.reason is None else Node(str(request.reason))
+        self.server.end_stream(link.id, code=code, attrs=request.attrs, reason=reason, now=self.now())
+
+
+def masked(number: str) -> str:
+    """A phone number for logs: its last three digits."""
+    return f"…{number[-3:]}"
+
+
+def state_of(link: Link) -> str:
+    match link.phase:
+        case Phase.OPEN:
+            return "open"
+        case Phase.PAIRING:
+            return "pairing"
+        case Phase.CLOSING:
+            return "closing"
+    return "handshake"
+
+
+@contextlib.asynccontextmanager
+async def running(hub: Hub) -> AsyncIterator[Hub]:
+    """Listens for the duration of the block."""
+    await hub.listen()
+    async with asyncio.TaskGroup() as tasks:
+        runner = tasks.create_task(hub.run())
+        try:
+            yield hub
+        finally:
+            runner.cancel()

@@ -1,0 +1,175 @@
+"""One WebSocket connection over asyncio, with everything a real network can do to it: cut, freeze, refuse.
+
+The WebSocket protocol itself is websockets' sans-I/O `ServerProtocol`; the socket is ours, so that a frozen connection
+really reads and writes nothing and a cut one is reset.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from typing import Literal, Protocol
+
+from websockets.exceptions import InvalidState
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Request
+from websockets.protocol import State
+from websockets.server import ServerProtocol
+
+PATH = "/ws/chat"
+MAX_MESSAGE_BYTES = 32 * 1024 * 1024
+Cut = Literal["rst", "fin", "close"]
+
+
+class SocketOwner(Protocol):
+    """Who runs the connections."""
+
+    def socket_opened(self, link: LinkSocket) -> None:
+        """A TCP connection was made; the owner may cut it, or set `refuse_status`, at once."""
+
+    def socket_ready(self, link: LinkSocket) -> None:
+        """The WebSocket handshake is done."""
+
+    def socket_received(self, link: LinkSocket, data: bytes) -> None: ...
+
+    def socket_closed(self, link: LinkSocket) -> None:
+        """The connection is over, whoever ended it; said exactly once."""
+
+
+class LinkSocket(asyncio.Protocol):
+    def __init__(self, owner: SocketOwner, number: int) -> None:
+        self.number = number
+        self.frozen = False
+        self.refuse_status: int | None = None
+        self._owner = owner
+        self._ws = ServerProtocol(max_size=MAX_MESSAGE_BYTES)
+        self._transport: asyncio.Transport | None = None
+        self._held_in: list[bytes] = []
+        self._held_out: list[bytes] = []
+        self._hang_up_when_thawed = False
+        self._closed = False
+
+    # asyncio
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._owner.socket_opened(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self.frozen:
+            self._held_in.append(data)
+        else:
+            self._take(data)
+
+    def eof_received(self) -> bool:
+        if not self.frozen:
+            self._ws.receive_eof()
+            self._flush()
+        return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._report_closed()
+
+    def _report_closed(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._owner.socket_closed(self)
+
+    # WebSocket
+
+    def _take(self, data: bytes) -> None:
+        self._ws.receive_data(data)
+        for event in self._ws.events_received():
+            if isinstance(event, Request):
+                self._answer(event)
+            elif isinstance(event, Frame) and event.opcode in (Opcode.BINARY, Opcode.CONT):
+                self._owner.socket_received(self, bytes(event.data))
+        self._flush()
+
+    def _answer(self, request: Request) -> None:
+        if self.refuse_status is not None:
+            self._ws.send_response(self._ws.reject(self.refuse_status, "refused by a fault\n"))
+        elif request.path.partition("?")[0] != PATH:
+            self._ws.send_response(self._ws.reject(404, f"connect to {PATH}\n"))
+        else:
+            self._ws.send_response(self._ws.accept(request))
+            if self._ws.state is State.OPEN:
+                self._owner.socket_ready(self)
+
+    def send(self, frames: list[bytes]) -> None:
+        """One WebSocket message for each frame; nothing when the connection is closing."""
+        if self._ws.state is not State.OPEN:
+            return
+        for frame in frames:
+            self._ws.send_binary(frame)
+        self._flush()
+
+    def _flush(self) -> None:
+        if self._closed or self._transport is None:
+            return
+        chunks = self._ws.data_to_send()
+        if self.frozen:
+            self._held_out += chunks
+            return
+        self._write(chunks)
+
+    def _write(self, chunks: list[bytes]) -> None:
+        assert self._transport is not None
+        data = b"".join(chunks)
+        if data:
+            self._transport.write(data)
+        if b"" in chunks or self._ws.close_expected():
+            self._transport.close()
+
+    # What the network does
+
+    def freeze(self) -> None:
+        """Half-open: nothing is read and nothing is written, and TCP stays up."""
+        if not self.frozen and self._transport is not None:
+            self.frozen = True
+            self._transport.pause_reading()
+
+    def thaw(self) -> None:
+        """What was held flows, in both directions."""
+        if not self.frozen or self._closed or self._transport is None:
+            return
+        self.frozen = False
+        chunks, self._held_out = self._held_out, []
+        self._write(chunks)
+        held, self._held_in = self._held_in, []
+        for data in held:
+            self._take(data)
+        self._transport.resume_reading()
+        if self._hang_up_when_thawed:
+            self.hang_up()
+
+    def hang_up(self) -> None:
+        """The server is done with this connection: a WebSocket close, and then the end of TCP."""
+        if self.frozen:
+            self._hang_up_when_thawed = True
+        else:
+            self.cut("close")
+
+    def cut(self, how: Cut, *, code: int = 1000) -> None:
+        """Ends the connection now: by a TCP reset, a TCP end, or a WebSocket close."""
+        if self._closed or self._transport is None:
+            return
+        if how == "rst":
+            raw = self._transport.get_extra_info("socket")
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self._transport.abort()
+        else:
+            if how == "close":
+                self._say_close(code)
+            self._transport.close()
+        self._report_closed()
+
+    def _say_close(self, code: int) -> None:
+        assert self._transport is not None
+        try:
+            self._ws.send_close(code)
+        except InvalidState:
+            return  # the peer closed first, or never finished its handshake: nothing is left to say
+        self._transport.write(b"".join(self._ws.data_to_send()))

@@ -1,0 +1,47 @@
+"""Keeps the server's records in one SQLite file, so that a restart finds everything again.
+
+Writes are grouped by the caller and survive the death of the process; that of the machine is not guarded against.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS records (
+    kind TEXT NOT NULL,
+    key TEXT NOT NULL,
+    value BLOB NOT NULL,
+    PRIMARY KEY (kind, key)
+) WITHOUT ROWID
+"""
+
+
+class Store:
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self._connection = sqlite3.connect(directory / "wasim.sqlite3", isolation_level=None)
+        self._connection.execute("PRAGMA journal_mode = WAL")
+        self._connection.execute("PRAGMA synchronous = OFF")
+        self._connection.execute(_SCHEMA)
+
+    def records(self) -> Iterator[tuple[str, str, bytes]]:
+        yield from self._connection.execute("SELECT kind, key, value FROM records")
+
+    def write(self, changes: dict[tuple[str, str], bytes | None]) -> None:
+        """Commits all of these changes, or none."""
+        puts = [(kind, key, value) for (kind, key), value in changes.items() if value is not None]
+        deletes = [name for name, value in changes.items() if value is None]
+        self._connection.execute("BEGIN")
+        try:
+            self._connection.executemany("INSERT OR REPLACE INTO records VALUES (?, ?, ?)", puts)
+            self._connection.executemany("DELETE FROM records WHERE kind = ? AND key = ?", deletes)
+        except BaseException:
+            self._connection.execute("ROLLBACK")
+            raise
+        self._connection.execute("COMMIT")
+
+    def close(self) -> None:
+        self._connection.close()

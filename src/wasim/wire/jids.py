@@ -1,0 +1,36 @@
+"""WhatsApp addresses: `user[:device]@server`. A user is a phone number (pn) or a hidden id (lid)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+PN = "s.whatsapp.net"
+LID = "lid"
+SERVER = "s.whatsapp.net"
+"""The server itself, as `from` or `to` of a stanza."""
+
+
+class Jid(NamedTuple):
+    user: str
+    server: str
+    device: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.user}:{self.device}@{self.server}" if self.device else f"{self.user}@{self.server}"
+
+    @property
+    def bare(self) -> Jid:
+        """Without the device: the person, or the chat with them."""
+        return Jid(self.user, self.server)
+
+
+def parse_jid(text: str) -> Jid | None:
+    """The address in `text`, or None when it has no such form. `c.us`, the old name, is read as `s.whatsapp.net`."""
+    who, at, server = text.partition("@")
+    if not at:
+        return None
+    user, _, device = who.partition(":")
+    user = user.partition("_")[0]
+    if device and not device.isdecimal():
+        return None
+    return Jid(user, PN if server == "c.us" else server, int(device or 0))

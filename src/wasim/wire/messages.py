@@ -1,0 +1,105 @@
+"""The few protobuf messages of WhatsApp that a server and a simulated phone need; field numbers as in WAProto."""
+
+# ruff: noqa: RUF009 – a field specification is immutable
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from wasim.wire.protobuf import optional
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientHello:
+    ephemeral: bytes | None = optional(1, "bytes")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerHello:
+    ephemeral: bytes | None = optional(1, "bytes")
+    static: bytes | None = optional(2, "bytes")
+    payload: bytes | None = optional(3, "bytes")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientFinish:
+    static: bytes | None = optional(1, "bytes")
+    payload: bytes | None = optional(2, "bytes")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandshakeMessage:
+    client_hello: ClientHello | None = optional(2, lambda: ClientHello)
+    server_hello: ServerHello | None = optional(3, lambda: ServerHello)
+    client_finish: ClientFinish | None = optional(4, lambda: ClientFinish)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateDetails:
+    serial: int | None = optional(1, "uint")
+    issuer_serial: int | None = optional(2, "uint")
+    key: bytes | None = optional(3, "bytes")
+    not_before: int | None = optional(4, "uint")
+    not_after: int | None = optional(5, "uint")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoiseCertificate:
+    details: bytes | None = optional(1, "bytes")
+    signature: bytes | None = optional(2, "bytes")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertChain:
+    leaf: NoiseCertificate | None = optional(1, lambda: NoiseCertificate)
+    intermediate: NoiseCertificate | None = optional(2, lambda: NoiseCertificate)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairingData:
+    """ClientPayload.DevicePairingRegistrationData: the keys of a device that wants to be linked."""
+
+    registration_id: bytes | None = optional(1, "bytes")
+    key_type: bytes | None = optional(2, "bytes")
+    identity: bytes | None = optional(3, "bytes")
+    signed_prekey_id: bytes | None = optional(4, "bytes")
+    signed_prekey: bytes | None = optional(5, "bytes")
+    signed_prekey_signature: bytes | None = optional(6, "bytes")
+    build_hash: bytes | None = optional(7, "bytes")
+    device_props: bytes | None = optional(8, "bytes")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientPayload:
+    username: int | None = optional(1, "uint")
+    passive: int | None = optional(3, "uint")
+    push_name: str | None = optional(7, "string")
+    device: int | None = optional(18, "uint")
+    pairing: PairingData | None = optional(19, lambda: PairingData)
+    pull: int | None = optional(33, "uint")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceIdentity:
+    """ADVDeviceIdentity: what the phone signs about a linked device."""
+
+    raw_id: int | None = optional(1, "uint")
+    timestamp: int | None = optional(2, "uint")
+    key_index: int | None = optional(3, "uint")
+    account_type: int | None = optional(4, "uint")
+    device_type: int | None = optional(5, "uint")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignedDeviceIdentity:
+    details: bytes | None = optional(1, "bytes")
+    account_signature_key: bytes | None = optional(2, "bytes")
+    account_signature: bytes | None = optional(3, "bytes")
+    device_signature: bytes | None = optional(4, "bytes")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignedDeviceIdentityHmac:
+    details: bytes | None = optional(1, "bytes")
+    hmac: bytes | None = optional(2, "bytes")
+    account_type: int | None = optional(3, "uint")

@@ -1,0 +1,160 @@
+"""A small declarative protobuf codec: a message is a frozen dataclass whose fields carry their number and kind.
+
+Proto2 semantics with every field optional; unknown fields are skipped, as every protobuf reader does. Only the kinds
+that WhatsApp's messages here need: varints (unsigned), bytes, strings, embedded messages, and repeated ones of these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass, field, fields
+from functools import cache
+from typing import Any, Literal, TypeVar, cast
+
+from wasim.wire.errors import WireError
+
+Kind = Literal["uint", "bytes", "string"] | Callable[[], type[Any]]
+M = TypeVar("M")
+
+_MAX_VARINT_BYTES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class _Spec:
+    name: str
+    number: int
+    kind: Kind
+    repeated: bool
+
+
+def optional(number: int, kind: Kind) -> Any:  # the declared type of the field is what the reader sees
+    """A field that may be absent (None). A message kind is given as `lambda: Class`, so that it may refer to itself."""
+    return field(default=None, metadata={"number": number, "kind": kind, "repeated": False})
+
+
+def repeated(number: int, kind: Kind) -> Any:
+    """A field of any number of values, a tuple; varints are written packed."""
+    return field(default=(), metadata={"number": number, "kind": kind, "repeated": True})
+
+
+@cache
+def _specs(cls: Hashable) -> tuple[_Spec, ...]:
+    found = ((f.name, f.metadata) for f in fields(cast(type[Any], cls)))
+    return tuple(_Spec(name, spec["number"], spec["kind"], spec["repeated"]) for name, spec in found)
+
+
+def encode(message: Any) -> bytes:
+    """The message's bytes, its fields in ascending order of declaration."""
+    out = bytearray()
+    for spec in _specs(cast(Hashable, type(message))):
+        value = getattr(message, spec.name)
+        if value is None:
+            continue
+        if not spec.repeated:
+            _write(out, spec.number, value)
+        elif spec.kind == "uint" and value:
+            _write(out, spec.number, b"".join(varint(item) for item in value))
+        else:
+            for item in value:
+                _write(out, spec.number, item)
+    return bytes(out)
+
+
+def _write(out: bytearray, number: int, value: Any) -> None:
+    if isinstance(value, int):
+        out += varint(number << 3) + varint(int(value))
+        return
+    if isinstance(value, str):
+        value = value.encode()
+    elif not isinstance(value, (bytes, bytearray)):
+        value = encode(value)
+    out += varint(number << 3 | 2) + varint(len(value)) + value
+
+
+def varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def decode(cls: type[M], data: bytes) -> M:
+    """The message in these bytes.
+
+    Raises WireError when they are cut off or of another shape.
+    """
+    by_number = {spec.number: spec for spec in _specs(cast(Hashable, cls))}
+    values: dict[str, Any] = {}
+    for number, wire_value in _read_fields(data):
+        spec = by_number.get(number)
+        if spec is None:
+            continue
+        if spec.repeated:
+            values[spec.name] = values.get(spec.name, ()) + _many(spec, wire_value)
+        else:
+            values[spec.name] = _one(spec, wire_value)
+    return cls(**values)
+
+
+def _many(spec: _Spec, wire_value: int | bytes) -> tuple[Any, ...]:
+    if spec.kind == "uint" and isinstance(wire_value, bytes):
+        return tuple(_read_packed(wire_value))
+    return (_one(spec, wire_value),)
+
+
+def _one(spec: _Spec, wire_value: int | bytes) -> Any:
+    if isinstance(wire_value, int) != (spec.kind == "uint"):
+        raise WireError(f"protobuf field {spec.number} ({spec.name}) has the wrong wire type")
+    if isinstance(wire_value, int) or spec.kind == "bytes":
+        return wire_value
+    if spec.kind == "string":
+        return wire_value.decode("utf-8", errors="replace")
+    assert callable(spec.kind)
+    return decode(spec.kind(), wire_value)
+
+
+def _read_fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
+    at = 0
+    while at < len(data):
+        key, at = _read_varint(data, at)
+        match key & 7:
+            case 0:
+                value, at = _read_varint(data, at)
+                yield key >> 3, value
+            case 2:
+                length, at = _read_varint(data, at)
+                yield key >> 3, _slice(data, at, length)
+                at += length
+            case 1:
+                at += len(_slice(data, at, 8))
+            case 5:
+                at += len(_slice(data, at, 4))
+            case other:
+                raise WireError(f"protobuf wire type {other} is not in use")
+
+
+def _read_packed(data: bytes) -> Iterator[int]:
+    at = 0
+    while at < len(data):
+        value, at = _read_varint(data, at)
+        yield value
+
+
+def _slice(data: bytes, at: int, length: int) -> bytes:
+    if at + length > len(data):
+        raise WireError(f"protobuf cut off: {length} bytes wanted at {at} of {len(data)}")
+    return data[at : at + length]
+
+
+def _read_varint(data: bytes, at: int) -> tuple[int, int]:
+    value = 0
+    for n in range(_MAX_VARINT_BYTES):
+        if at + n >= len(data):
+            raise WireError("protobuf cut off inside a varint")
+        byte = data[at + n]
+        value |= (byte & 0x7F) << (7 * n)
+        if byte < 0x80:
+            return value, at + n + 1
+    raise WireError("protobuf varint longer than 10 bytes")
