@@ -57,7 +57,16 @@ class LinkClosed:
 
 @dataclass(frozen=True, slots=True)
 class HostLost:
-    """The engine host is gone, and with it every link it had."""
+    """The engine host is gone, and with it every link it had; None: whichever link the session has."""
+
+    link: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeepingFailed:
+    """What the engine wanted kept could not be stored: this link must not go on."""
+
+    link: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +99,7 @@ Event = (
     | LinkOpened
     | LinkClosed
     | HostLost
+    | KeepingFailed
     | Ponged
     | SendsWaited
     | Tick

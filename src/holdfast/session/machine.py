@@ -22,6 +22,7 @@ from holdfast.session.events import (
     Effect,
     Event,
     HostLost,
+    KeepingFailed,
     LinkClosed,
     LinkOpened,
     LogoutAsked,
@@ -257,6 +258,11 @@ def _host_lost(session: Session, _: Event, moment: Moment) -> Step:
     return plan(replace(session, link=None), reasons.HOST_LOST, moment, was_open=was_open)
 
 
+def _keeping_failed(session: Session, _: Event, moment: Moment) -> Step:
+    """Cut the link, whose keys are ahead of what is stored, and connect again after the backoff."""
+    return lose(session, reasons.NOT_KEPT, moment)
+
+
 def _time_out(session: Session, _: Event, moment: Moment) -> Step:
     """Connect as planned; cut a login that has not finished in time."""
     if session.link is None:
@@ -285,6 +291,7 @@ _WITH_LINKS: dict[type[Any], Rule] = {
     LinkOpened: _opened,
     LinkClosed: _closed,
     HostLost: _host_lost,
+    KeepingFailed: _keeping_failed,
     Tick: _time_out,
 }
 
@@ -300,6 +307,7 @@ ROWS: dict[State, dict[type[Any], Rule]] = {
         SendsWaited: _sends_waited,
         LinkClosed: _closed,
         HostLost: _host_lost,
+        KeepingFailed: _keeping_failed,
         Tick: _watch,
     },
     State.RECONNECTING: {**_WITH_LINKS, StartAsked: _start_restored, QrShown: _qr_unexpected},

@@ -96,10 +96,11 @@ NOT_OPENED = _reason("not-opened", None, "network", Reaction.BACKOFF, "the login
 HOST_LOST = _reason("host-lost", None, "engine", Reaction.BACKOFF, "the engine host ended or stopped answering")
 QR_USED_UP = _reason("qr-used-up", 408, "person", Reaction.UNPAIR, "no QR code was scanned in time", Action.SCAN_QR)
 NOT_LINKED = _reason("not-linked", None, "operator", Reaction.UNPAIR, "the stored credentials are not those of a linked device", Action.SCAN_QR)  # fmt: skip
+NOT_KEPT = _reason("not-kept", None, "holdfast", Reaction.BACKOFF, "Holdfast could not store what the link needs kept: is the disk full?")  # fmt: skip
 ASKED = _reason("asked", None, "nobody", Reaction.RESTART, "a reconnection was asked for", Action.NONE)
 LOGOUT_ASKED = _reason("logout-asked", None, "nobody", Reaction.LOGGED_OUT, "a logout was asked for", Action.SCAN_QR)
 
-OWN = (NO_PONG, NO_ACKS, NOT_OPENED, HOST_LOST, QR_USED_UP, NOT_LINKED, ASKED, LOGOUT_ASKED)
+OWN = (NO_PONG, NO_ACKS, NOT_OPENED, HOST_LOST, NOT_KEPT, QR_USED_UP, NOT_LINKED, ASKED, LOGOUT_ASKED)
 
 _NEVER_CONNECTED = "WebSocket Error ("
 """How Baileys begins the error of a socket that could not be opened (source: `mapWebSocketError`)."""

@@ -107,8 +107,18 @@ def test_stored_reason_without_its_code() -> None:
 def test_sentences_fit_into_others(reason: Reason) -> None:
     """Sentences complete "not connected because …": no full stop, no capital but a name's, no stray spaces."""
     assert reason.sentence.strip(" .") == reason.sentence
-    assert reason.sentence.startswith("WhatsApp") or reason.sentence[0].islower()
-    assert reason.fault in {"nobody", "network", "whatsapp", "operator", "phone", "engine", "person", "unknown"}
+    assert reason.sentence.startswith(("WhatsApp", "Holdfast")) or reason.sentence[0].islower()
+    assert reason.fault in {
+        "nobody",
+        "network",
+        "whatsapp",
+        "operator",
+        "phone",
+        "engine",
+        "holdfast",
+        "person",
+        "unknown",
+    }
 
 
 def test_names_are_stable_words() -> None:

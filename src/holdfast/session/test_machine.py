@@ -1,0 +1,510 @@
+"""The session machine by literal values: every situation with every event, then each rule's claim."""
+
+from dataclasses import replace
+
+import pytest
+
+from holdfast.session import reasons
+from holdfast.session.events import (
+    CutLink,
+    Event,
+    HostLost,
+    KeepingFailed,
+    LinkClosed,
+    LinkOpened,
+    LogoutAsked,
+    OpenLink,
+    PairAsked,
+    Paired,
+    Ponged,
+    QrShown,
+    QuarantineCredentials,
+    ReconnectAsked,
+    SendPing,
+    SendPresence,
+    SendsWaited,
+    StartAsked,
+    StopAsked,
+    Tick,
+    Unlink,
+)
+from holdfast.session.life import Link, Policy, Session, State
+from holdfast.session.machine import ROWS, TABLE, NotPossible, Step, deadline, step
+
+POLICY = Policy()
+NOW = 1000.0
+"""When the event of a test happens; what is due in a situation is due then."""
+
+
+def take(session: Session, event: Event, *, now: float = NOW, jitter: float = 0, policy: Policy = POLICY) -> Step:
+    return step(session, event, now=now, jitter=jitter, policy=policy)
+
+
+LOGGING_IN = Link(number=7, began_at=980, gives_up_at=NOW)
+OPEN = Link(number=7, began_at=969, gives_up_at=None, opened_at=970, ping=1, ponged_at=970.5, next_ping_at=NOW)
+
+SITUATIONS = {
+    "unpaired": Session(),
+    "pairing, link": Session(state=State.PAIRING, links=7, link=LOGGING_IN),
+    "pairing, waiting": Session(state=State.PAIRING, links=7, attempts=1, next_attempt_at=NOW),
+    "connecting": Session(state=State.CONNECTING, paired=True, links=7, link=LOGGING_IN),
+    "connected": Session(state=State.CONNECTED, paired=True, links=7, link=OPEN),
+    "reconnecting, link": Session(state=State.RECONNECTING, paired=True, links=7, link=LOGGING_IN, attempts=1),
+    "reconnecting, waiting": Session(state=State.RECONNECTING, paired=True, links=7, attempts=1, next_attempt_at=NOW),
+    "reconnecting, restored": Session(state=State.RECONNECTING, paired=True, attempts=1),
+    "paused, link": Session(state=State.PAUSED, paired=True, links=7, link=LOGGING_IN, reason=reasons.BY_CODE[405]),
+    "paused, waiting": Session(state=State.PAUSED, paired=True, next_attempt_at=NOW, reason=reasons.BY_CODE[405]),
+    "paused, banned": Session(state=State.PAUSED, paired=True, reason=reasons.BY_CODE[406]),
+    "paused, banned for a time": Session(
+        state=State.PAUSED, paired=True, next_attempt_at=NOW, reason=reasons.BY_CODE[402]
+    ),
+    "logged out": Session(state=State.LOGGED_OUT, reason=reasons.DEVICE_REMOVED),
+    "stopped": Session(state=State.STOPPED),
+    "stopped, paired": Session(state=State.STOPPED, paired=True),
+}
+
+EVENTS: list[Event] = [
+    StartAsked(),
+    StopAsked(),
+    ReconnectAsked(),
+    LogoutAsked(),
+    PairAsked(),
+    QrShown(7),
+    Paired(7),
+    LinkOpened(7),
+    LinkClosed(7, 428),
+    HostLost(7),
+    KeepingFailed(7),
+    Ponged(7, 1),
+    SendsWaited(7, NOW),
+    Tick(),
+]
+
+# x: changes something · a dot: changes nothing · an exclamation mark: refused with NotPossible
+#                          start stop recn logo pair  qr  paird open clos host keep pong sends tick
+MATRIX = """
+unpaired                    x    x    !    x    x    .    .    .    .    .    .    .    .    .
+pairing, link               .    x    x    x    .    x    x    x    x    x    x    !    !    x
+pairing, waiting            .    x    x    x    .    .    .    .    .    .    .    .    .    x
+connecting                  .    x    x    x    !    x    !    x    x    x    x    !    !    x
+connected                   .    x    x    x    !    !    !    !    x    x    x    .    x    x
+reconnecting, link          .    x    x    x    !    x    !    x    x    x    x    !    !    x
+reconnecting, waiting       .    x    x    x    !    .    .    .    .    .    .    .    .    x
+reconnecting, restored      x    x    x    x    !    .    .    .    .    .    .    .    .    .
+paused, link                x    x    x    x    !    x    !    x    x    x    x    !    !    x
+paused, waiting             x    x    x    x    !    .    .    .    .    .    .    .    .    x
+paused, banned              x    x    !    x    !    .    .    .    .    .    .    .    .    .
+paused, banned for a time   .    x    !    x    !    .    .    .    .    .    .    .    .    x
+logged out                  .    x    !    .    x    .    .    .    .    .    .    .    .    .
+stopped                     x    .    !    x    x    .    .    .    .    .    .    .    .    .
+stopped, paired             x    .    !    x    !    .    .    .    .    .    .    .    .    .
+"""
+
+
+CELLS = {
+    (line[:27].strip(), type(event).__name__): mark
+    for line in MATRIX.strip().splitlines()
+    for event, mark in zip(EVENTS, line[27:].split(), strict=True)
+}
+
+
+def test_matrix_is_whole() -> None:
+    """Every situation meets every event, and every state has a situation."""
+    assert len(CELLS) == len(SITUATIONS) * len(EVENTS)
+    assert {session.state for session in SITUATIONS.values()} == set(State)
+    assert {type(event) for event in EVENTS} >= {event for _, event in TABLE}
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
+@pytest.mark.parametrize("situation", SITUATIONS)
+def test_every_situation_meets_every_event(situation: str, event: Event) -> None:
+    """A pair changes something, nothing, or is refused, as the matrix says; what is refused changes nothing."""
+    session = SITUATIONS[situation]
+    before = replace(session)
+    try:
+        after, effects = take(session, event)
+        mark = "." if after == session and not effects else "x"
+    except NotPossible:
+        mark = "!"
+    assert mark == CELLS[situation, type(event).__name__]
+    assert session == before
+
+
+@pytest.mark.parametrize(
+    ("state", "event"),
+    [(state, event) for state in State for event in EVENTS if (state, type(event)) not in TABLE],
+    ids=lambda value: str(value) if isinstance(value, State) else type(value).__name__,
+)
+def test_pairs_outside_the_table_are_refused(state: State, event: Event) -> None:
+    """A pair that is not in the table raises NotPossible; only a Tick with nothing due is let pass instead."""
+    link = OPEN if state is State.CONNECTED else LOGGING_IN
+    session = Session(state=state, paired=True, links=7, link=link)
+    with pytest.raises(NotPossible) as refused:
+        take(session, event)
+    assert refused.value.code == "not-possible"
+
+
+def test_the_table_has_every_pair_of_its_rows() -> None:
+    """TABLE is ROWS, flat: 8 states, 67 pairs."""
+    assert set(ROWS) == set(State)
+    assert len(TABLE) == sum(len(row) for row in ROWS.values()) == 67
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        QrShown(6),
+        Paired(6),
+        LinkOpened(6),
+        LinkClosed(6, 401),
+        HostLost(6),
+        KeepingFailed(6),
+        Ponged(6, 1),
+        SendsWaited(6, 0),
+    ],
+    ids=lambda event: type(event).__name__,
+)
+@pytest.mark.parametrize("situation", SITUATIONS)
+def test_reports_of_another_link_change_nothing(situation: str, event: Event) -> None:
+    """What an old link still reports changes nothing in any situation, not even where the event would be refused."""
+    session = SITUATIONS[situation]
+    assert take(session, event) == (session, ())
+
+
+@pytest.mark.parametrize("situation", SITUATIONS)
+def test_early_ticks_change_nothing(situation: str) -> None:
+    """A Tick before the deadline, or with none, changes nothing."""
+    session = SITUATIONS[situation]
+    assert take(session, Tick(), now=NOW - 0.001) == (session, ())
+
+
+# What people ask for.
+
+
+@pytest.mark.parametrize(
+    ("situation", "event", "sentence"),
+    [
+        ("stopped", ReconnectAsked(), "can't reconnect: the session is stopped; start it first"),
+        (
+            "logged out",
+            ReconnectAsked(),
+            (
+                "can't reconnect: the session is logged out because the device was unlinked on the phone; "
+                "ask for a QR code and scan it first"
+            ),
+        ),
+        ("connected", PairAsked(), "can't pair a phone: the session is connected; log it out first"),
+        (
+            "stopped, paired",
+            PairAsked(),
+            "can't pair a phone: one is linked; start the session, or log it out first",
+        ),
+        (
+            "paused, banned",
+            ReconnectAsked(),
+            "can't reconnect: the session is paused because WhatsApp banned this number; settle that and start it",
+        ),
+        (
+            "paused, banned for a time",
+            ReconnectAsked(),
+            (
+                "can't reconnect: the session is paused because WhatsApp banned this number for a time; "
+                "it waits until that ends"
+            ),
+        ),
+        ("connecting", Paired(7), "can't take Paired: the session is connecting"),
+    ],
+)
+def test_refusals_say_why_and_the_cure(situation: str, event: Event, sentence: str) -> None:
+    """A refusal says what can't be done, in which state, why, and what to do instead."""
+    with pytest.raises(NotPossible) as refused:
+        take(SITUATIONS[situation], event)
+    assert refused.value.sentence == sentence
+
+
+def test_start_connects_a_paired_session() -> None:
+    """A start of a stopped, paired session opens a link and forgets what was counted."""
+    stopped = Session(state=State.STOPPED, paired=True, links=7, replaced=2, replaced_at=1.0)
+    session, effects = take(stopped, StartAsked())
+    assert (session.state, session.replaced, session.replaced_at, effects) == (
+        State.CONNECTING,
+        0,
+        None,
+        (OpenLink(8),),
+    )
+    assert deadline(session, policy=POLICY) == NOW + 20
+
+
+@pytest.mark.parametrize("event", [StartAsked(), PairAsked()])
+def test_an_unpaired_session_pairs(event: Event) -> None:
+    """A start, or the wish for a QR code, makes an unpaired session pair."""
+    session, effects = take(Session(), event)
+    assert (session.state, effects) == (State.PAIRING, (OpenLink(1),))
+
+
+def test_a_logged_out_session_pairs_anew_only_on_the_wish_for_a_code() -> None:
+    """A logout is not undone by a start, but by somebody who asks for a code."""
+    assert take(SITUATIONS["logged out"], StartAsked())[1] == ()
+    session, effects = take(SITUATIONS["logged out"], PairAsked())
+    assert (session.state, session.reason, effects) == (State.PAIRING, None, (OpenLink(1),))
+
+
+def test_start_during_a_probe_keeps_to_one_link() -> None:
+    """A start of a paused session whose probe is under way cuts that link before it opens another."""
+    session, effects = take(SITUATIONS["paused, link"], StartAsked())
+    assert (session.state, effects) == (State.CONNECTING, (CutLink(7), OpenLink(8)))
+
+
+def test_start_ends_a_ban_that_a_person_has_settled() -> None:
+    """After a ban without an end, a person's start is one attempt."""
+    session, effects = take(SITUATIONS["paused, banned"], StartAsked())
+    assert (session.state, effects) == (State.CONNECTING, (OpenLink(1),))
+
+
+@pytest.mark.parametrize("situation", ["connected", "connecting", "reconnecting, link"])
+def test_reconnect_cuts_and_connects(situation: str) -> None:
+    """A wished reconnection replaces the link at once; the attempts go on counting."""
+    session, effects = take(SITUATIONS[situation], ReconnectAsked())
+    assert (session.state, effects) == (State.RECONNECTING, (CutLink(7), OpenLink(8)))
+    assert (session.reason, session.attempts) == (reasons.ASKED, SITUATIONS[situation].attempts)
+
+
+def test_reconnect_goes_past_a_backoff() -> None:
+    """A wished reconnection does not wait for the planned attempt, and replaces the plan."""
+    session, effects = take(SITUATIONS["reconnecting, waiting"], ReconnectAsked(), now=10)
+    assert (session.next_attempt_at, effects) == (None, (OpenLink(8),))
+
+
+def test_reconnect_of_a_pairing_session_keeps_pairing() -> None:
+    """A fresh link of a session without a phone shows QR codes again."""
+    session, effects = take(SITUATIONS["pairing, link"], ReconnectAsked())
+    assert (session.state, effects) == (State.PAIRING, (CutLink(7), OpenLink(8)))
+
+
+def test_stop_cuts_and_plans_nothing() -> None:
+    """A stopped session has no link, no plan and no deadline."""
+    session, effects = take(SITUATIONS["connected"], StopAsked())
+    assert (session.state, effects, deadline(session, policy=POLICY)) == (State.STOPPED, (CutLink(7),), None)
+    waiting, nothing = take(SITUATIONS["reconnecting, waiting"], StopAsked())
+    assert (waiting.state, waiting.attempts, nothing) == (State.STOPPED, 0, ())
+    assert deadline(waiting, policy=POLICY) is None
+
+
+def test_logout_tells_whatsapp_and_sets_credentials_aside() -> None:
+    """A logout goes over the link there is, and quarantines."""
+    session, effects = take(SITUATIONS["connected"], LogoutAsked())
+    assert effects == (Unlink(7), QuarantineCredentials())
+    assert (session.state, session.paired, session.link, session.reason) == (
+        State.LOGGED_OUT,
+        False,
+        None,
+        reasons.LOGOUT_ASKED,
+    )
+
+
+def test_logout_without_a_link_only_quarantines() -> None:
+    """Without a link WhatsApp can't be told; the credentials are set aside all the same."""
+    assert take(SITUATIONS["stopped, paired"], LogoutAsked())[1] == (QuarantineCredentials(),)
+
+
+def test_a_planned_attempt_is_not_hurried_by_starts() -> None:
+    """A script that repeats its start can't turn a backoff into a loop; a restored session does connect."""
+    assert take(SITUATIONS["reconnecting, waiting"], StartAsked())[1] == ()
+    session, effects = take(SITUATIONS["reconnecting, restored"], StartAsked())
+    assert (session.state, session.attempts, effects) == (State.RECONNECTING, 1, (OpenLink(1),))
+
+
+# A link comes up.
+
+
+def test_a_qr_code_may_be_looked_at() -> None:
+    """A shown QR code gives people 75 s from then, and counts no attempt back."""
+    shown, effects = take(replace(SITUATIONS["pairing, link"], attempts=3), QrShown(7), now=990)
+    assert (deadline(shown, policy=POLICY), shown.attempts, effects) == (1065, 3, ())
+
+
+def test_pairing_leads_to_a_login() -> None:
+    """After pairing, WhatsApp closes the link (515), and the session logs in on a new one at once."""
+    paired, nothing = take(SITUATIONS["pairing, link"], Paired(7))
+    assert (paired.paired, nothing, deadline(paired, policy=POLICY)) == (True, (), NOW + 15)
+    session, effects = take(paired, LinkClosed(7, 515), now=NOW + 1)
+    assert (session.state, session.attempts, effects) == (State.CONNECTING, 0, (OpenLink(8),))
+
+
+@pytest.mark.parametrize("code", [401, 428, 500])
+def test_any_close_after_pairing_leads_to_a_login(code: int) -> None:
+    """Whatever the pairing link closes with after pairing, it is no logout and no failure."""
+    paired, _ = take(SITUATIONS["pairing, link"], Paired(7))
+    session, effects = take(paired, LinkClosed(7, code), now=NOW + 1)
+    assert (session.state, session.paired, session.reason, effects) == (State.CONNECTING, True, None, (OpenLink(8),))
+
+
+def test_a_pairing_link_that_stays_is_cut() -> None:
+    """When WhatsApp does not close the link after pairing, it is cut, and the session logs in."""
+    paired, _ = take(SITUATIONS["pairing, link"], Paired(7))
+    session, effects = take(paired, Tick(), now=NOW + 15)
+    assert (session.state, effects) == (State.CONNECTING, (CutLink(7), OpenLink(8)))
+
+
+def test_a_late_close_of_the_paired_link_means_nothing() -> None:
+    """A 401 of the old socket after the 515 touches nothing."""
+    paired, _ = take(SITUATIONS["pairing, link"], Paired(7))
+    session, _ = take(paired, LinkClosed(7, 515), now=NOW + 1)
+    assert take(session, LinkClosed(7, 401), now=NOW + 2) == (session, ())
+
+
+@pytest.mark.parametrize("situation", ["connecting", "reconnecting, link", "paused, link"])
+def test_a_login_that_is_asked_to_pair_waits_for_a_person(situation: str) -> None:
+    """A QR code where a phone seemed linked: the link is cut, and nobody sees a code that was not asked for."""
+    session, effects = take(SITUATIONS[situation], QrShown(7))
+    assert (session.state, session.paired, session.reason) == (State.UNPAIRED, False, reasons.NOT_LINKED)
+    assert effects == (CutLink(7),)
+
+
+@pytest.mark.parametrize("situation", ["pairing, link", "connecting", "reconnecting, link", "paused, link"])
+def test_opened_is_connected_and_pings(situation: str) -> None:
+    """A link that opened is connected, and proves itself with a ping and presence at once."""
+    session, effects = take(SITUATIONS[situation], LinkOpened(7))
+    assert (session.state, session.paired, session.reason) == (State.CONNECTED, True, None)
+    assert effects == (SendPing(7, 1), SendPresence(7))
+    assert session.attempts == SITUATIONS[situation].attempts
+    assert deadline(session, policy=POLICY) == NOW + 5
+
+
+def test_presence_can_be_switched_off() -> None:
+    """Without presence, a ping alone leaves."""
+    effects = take(SITUATIONS["connecting"], LinkOpened(7), policy=Policy(presence=False))[1]
+    assert effects == (SendPing(7, 1),)
+
+
+# A link lives.
+
+
+def test_keepalive_is_sent_every_interval() -> None:
+    """30 s after the last ping the next one leaves, with presence."""
+    session, effects = take(SITUATIONS["connected"], Tick())
+    assert effects == (SendPing(7, 2), SendPresence(7))
+    answered, _ = take(session, Ponged(7, 2), now=NOW + 0.2)
+    assert deadline(answered, policy=POLICY) == NOW + 30
+
+
+def test_a_pong_is_evidence() -> None:
+    """A pong to the last ping is kept with its round trip."""
+    pinged, _ = take(SITUATIONS["connected"], Tick())
+    session, effects = take(pinged, Ponged(7, 2), now=NOW + 0.25)
+    assert session.link is not None
+    assert (session.link.round_trip_s, session.link.ponged_at, effects) == (0.25, NOW + 0.25, ())
+
+
+@pytest.mark.parametrize("ping", [1, 3])
+def test_a_pong_to_another_ping_is_none(ping: int) -> None:
+    """An answer to an older ping, or to one never sent, does not count."""
+    pinged, _ = take(SITUATIONS["connected"], Tick())
+    assert take(pinged, Ponged(7, ping), now=NOW + 1) == (pinged, ())
+
+
+def test_an_unanswered_ping_ends_the_link() -> None:
+    """No pong within 5 s: the link is cut without waiting for its close, and the next comes at once."""
+    pinged, _ = take(SITUATIONS["connected"], Tick())
+    session, effects = take(pinged, Tick(), now=NOW + 5, jitter=0.4)
+    assert (session.state, session.reason, effects) == (State.RECONNECTING, reasons.NO_PONG, (CutLink(7),))
+    assert session.next_attempt_at == pytest.approx(NOW + 5.1)
+
+
+def test_a_waiting_send_asks_for_a_sign_of_life() -> None:
+    """A send without an ack for 3 s makes us ping before the interval is over."""
+    waiting, _ = take(SITUATIONS["connected"], SendsWaited(7, 980), now=980.1)
+    assert deadline(waiting, policy=POLICY) == 983
+    assert take(waiting, Tick(), now=983)[1][0] == SendPing(7, 2)
+
+
+def test_a_dead_link_with_a_send_is_found_in_eight_seconds() -> None:
+    """Write, 3 s without ack, ping, 5 s without pong: cut."""
+    waiting, _ = take(SITUATIONS["connected"], SendsWaited(7, 980), now=980)
+    asked, _ = take(waiting, Tick(), now=983)
+    assert take(asked, Tick(), now=988)[1] == (CutLink(7),)
+
+
+def test_one_sign_of_life_is_enough_for_a_waiting_send() -> None:
+    """A link that answered after the send was overdue is not asked again before the interval, but given 15 s in all."""
+    waiting, _ = take(SITUATIONS["connected"], SendsWaited(7, 980), now=980)
+    asked, _ = take(waiting, Tick(), now=983)
+    answered, _ = take(asked, Ponged(7, 2), now=983.2)
+    assert deadline(answered, policy=POLICY) == 995
+    session, effects = take(answered, Tick(), now=995)
+    assert (session.reason, effects) == (reasons.NO_ACKS, (CutLink(7),))
+
+
+def test_an_ack_ends_the_waiting() -> None:
+    """With nothing unacked, only the keep-alive is due."""
+    waiting, _ = take(SITUATIONS["connected"], SendsWaited(7, 980), now=980)
+    acked, effects = take(waiting, SendsWaited(7, None), now=981)
+    assert (deadline(acked, policy=POLICY), effects) == (NOW, ())
+
+
+def test_attempts_are_forgotten_after_stability() -> None:
+    """60 s open with a ping answered set the attempts back, and nothing else happens then."""
+    link = replace(OPEN, opened_at=NOW - 60, next_ping_at=NOW + 10)
+    session = replace(SITUATIONS["connected"], link=link, attempts=4)
+    assert deadline(session, policy=POLICY) == NOW
+    stable, effects = take(session, Tick())
+    assert (stable.attempts, effects, deadline(stable, policy=POLICY)) == (0, (), NOW + 10)
+
+
+def test_attempts_are_not_forgotten_without_a_pong() -> None:
+    """Time alone proves nothing: without a pong the attempts stay."""
+    link = replace(OPEN, opened_at=NOW - 60, ponged_at=None, next_ping_at=NOW + 10)
+    session = replace(SITUATIONS["connected"], link=link, attempts=4)
+    assert deadline(session, policy=POLICY) == NOW + 10
+
+
+# A link ends, or does not come up.
+
+
+def test_a_login_has_twenty_seconds() -> None:
+    """A login that has not finished is cut, and the next waits for the backoff."""
+    session, effects = take(SITUATIONS["connecting"], Tick())
+    assert (session.state, session.reason, effects) == (State.RECONNECTING, reasons.NOT_OPENED, (CutLink(7),))
+    assert (session.attempts, session.next_attempt_at) == (1, NOW + 1)
+
+
+@pytest.mark.parametrize("situation", ["pairing, waiting", "reconnecting, waiting", "paused, waiting"])
+def test_a_planned_attempt_is_made(situation: str) -> None:
+    """When its time comes, the planned attempt opens a link; the state stays until that is open."""
+    session, effects = take(SITUATIONS[situation], Tick())
+    assert (session.state, session.next_attempt_at) == (SITUATIONS[situation].state, None)
+    assert effects == (OpenLink(SITUATIONS[situation].links + 1),)
+
+
+def test_a_lost_host_costs_one_reconnection() -> None:
+    """With its host the link is gone: nothing is cut, and the next comes at once after an open one."""
+    session, effects = take(SITUATIONS["connected"], HostLost())
+    assert (session.state, session.reason, effects) == (State.RECONNECTING, reasons.HOST_LOST, ())
+    assert (session.link, session.next_attempt_at) == (None, NOW)
+
+
+def test_the_loss_of_an_unnamed_host_takes_whichever_link_there_is() -> None:
+    """Without a number the lost host is taken to have had the session's link."""
+    assert take(SITUATIONS["connected"], HostLost()) == take(SITUATIONS["connected"], HostLost(7))
+
+
+def test_a_link_whose_keys_were_not_kept_is_cut() -> None:
+    """When the store fails, the link must not go on: its keys are ahead of what would be found after a crash."""
+    session, effects = take(SITUATIONS["connected"], KeepingFailed(7))
+    assert (session.state, session.reason, effects) == (State.RECONNECTING, reasons.NOT_KEPT, (CutLink(7),))
+
+
+def test_a_close_is_judged_by_code_attributes_and_sentence() -> None:
+    """The machine passes all three on to the table of reasons: a proxy's 401 is the network, not a logout."""
+    closed = LinkClosed(7, 401, "WebSocket Error (Unexpected server response: 401)")
+    session, effects = take(SITUATIONS["reconnecting, link"], closed)
+    assert session.reason is not None
+    assert (session.state, session.reason.name, effects) == (State.RECONNECTING, "connect-failed", ())
+    removed, quarantine = take(SITUATIONS["connected"], LinkClosed(7, 401, "", {"type": "device_removed"}))
+    assert (removed.state, quarantine) == (State.LOGGED_OUT, (QuarantineCredentials(),))
+
+
+def test_a_temporary_ban_is_waited_out() -> None:
+    """A ban of an hour pauses for an hour, a twentieth of it and a minute."""
+    session, effects = take(SITUATIONS["connecting"], LinkClosed(7, 402, "", {"code": "101", "expire": "3600"}))
+    assert (session.state, session.next_attempt_at, effects) == (State.PAUSED, NOW + 3600 + 180 + 60, ())
