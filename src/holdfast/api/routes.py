@@ -1,0 +1,249 @@
+"""The routes of INTERFACE. Every one that changes or reveals something needs a key."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Annotated, Protocol
+
+import segno
+from fastapi import APIRouter, Depends, FastAPI, Header, Path, Query, Request, Response
+from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+
+from holdfast.api import problems
+from holdfast.api.keys import Grant, Keys
+from holdfast.api.schemas import (
+    AcceptedShape,
+    MessageShape,
+    MessageWish,
+    Page,
+    PairingCodeShape,
+    PairingWish,
+    Problem,
+    QrShape,
+    ReceivedShape,
+    SessionShape,
+    SessionWish,
+)
+from holdfast.base.errors import BadInput
+from holdfast.delivery.message import MessageState
+from holdfast.runtime.gateway import Gateway, Wish
+from holdfast.session import events
+
+_QR_WAIT_S = 15
+_LONGEST_KEY = 255
+
+_bearer = HTTPBearer(auto_error=False, description="the API key")
+_header = APIKeyHeader(name="X-API-Key", auto_error=False, description="the API key")
+
+
+def _grant(
+    request: Request,
+    bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+    header: Annotated[str | None, Depends(_header)],
+) -> Grant:
+    keys: Keys = request.app.state.keys
+    return keys.grant(bearer.credentials if bearer else header)
+
+
+def _gateway(request: Request) -> Gateway:
+    gateway: Gateway = request.app.state.gateway
+    return gateway
+
+
+Key = Annotated[Grant, Depends(_grant)]
+Holdfast = Annotated[Gateway, Depends(_gateway)]
+
+
+def _company(company: Annotated[str, Path(description="the company id")], grant: Key) -> str:
+    grant.check(company)
+    return company
+
+
+Company = Annotated[str, Depends(_company)]
+After = Annotated[str | None, Query(description="`next` of the part before")]
+Limit = Annotated[int, Query(ge=1, le=500, description="rows in a part")]
+
+sessions = APIRouter(tags=["sessions"])
+messages = APIRouter(tags=["messages"])
+service = APIRouter(tags=["service"])
+
+
+@sessions.put("/v1/sessions/{company}")
+async def put_session(company: Company, gateway: Holdfast, wish: SessionWish | None = None) -> SessionShape:
+    """Create the session of a company, or find it, and start it."""
+    return SessionShape.of((await gateway.put(company)).view)
+
+
+@sessions.get("/v1/sessions")
+async def list_sessions(grant: Key, gateway: Holdfast) -> Page[SessionShape]:
+    """All sessions that the key may see."""
+    views = [view for view in gateway.views() if grant.companies is None or view.record.company in grant.companies]
+    return Page(items=[SessionShape.of(view) for view in views], next=None)
+
+
+@sessions.get("/v1/sessions/{company}")
+async def get_session(company: Company, gateway: Holdfast) -> SessionShape:
+    """One session as it is now."""
+    return SessionShape.of(gateway.view(company))
+
+
+@sessions.delete("/v1/sessions/{company}")
+async def delete_session(company: Company, gateway: Holdfast) -> SessionShape:
+    """Log the device out at WhatsApp and put its credentials in quarantine."""
+    return SessionShape.of(await gateway.ask(company, events.LogoutAsked()))
+
+
+@sessions.post("/v1/sessions/{company}/start")
+async def start_session(company: Company, gateway: Holdfast) -> SessionShape:
+    """Connect, and stay connected."""
+    return SessionShape.of(await gateway.ask(company, events.StartAsked()))
+
+
+@sessions.post("/v1/sessions/{company}/stop")
+async def stop_session(company: Company, gateway: Holdfast) -> SessionShape:
+    """Disconnect until started again; credentials and messages are kept."""
+    return SessionShape.of(await gateway.ask(company, events.StopAsked()))
+
+
+@sessions.post("/v1/sessions/{company}/logout")
+async def log_out_session(company: Company, gateway: Holdfast) -> SessionShape:
+    """Log the device out at WhatsApp and put its credentials in quarantine."""
+    return SessionShape.of(await gateway.ask(company, events.LogoutAsked()))
+
+
+@sessions.post("/v1/sessions/{company}/reconnect", status_code=202)
+@sessions.post("/webhook/whatsapp/baileys/reconnect/{company}", status_code=202)
+async def reconnect_session(company: Company, gateway: Holdfast) -> SessionShape:
+    """Cut the link and connect at once, past any backoff; not past a ban or a logout (409)."""
+    return SessionShape.of(await gateway.ask(company, events.ReconnectAsked()))
+
+
+@sessions.get("/v1/sessions/{company}/qr")
+async def get_qr(company: Company, gateway: Holdfast, response: Response) -> QrShape:
+    """The QR code that links a phone; waits for it for up to 15 s. It changes: ask again when it has expired."""
+    response.headers["Cache-Control"] = "no-store"
+    return QrShape.of(await gateway.qr(company, at_most_s=_QR_WAIT_S))
+
+
+@sessions.get("/v1/sessions/{company}/qr.svg", response_class=Response)
+async def get_qr_svg(company: Company, gateway: Holdfast) -> Response:
+    """The same as a picture."""
+    return await _picture(gateway, company, kind="svg", media_type="image/svg+xml")
+
+
+@sessions.get("/v1/sessions/{company}/qr.png", response_class=Response)
+async def get_qr_png(company: Company, gateway: Holdfast) -> Response:
+    """The same as a picture."""
+    return await _picture(gateway, company, kind="png", media_type="image/png")
+
+
+async def _picture(gateway: Gateway, company: str, *, kind: str, media_type: str) -> Response:
+    code = await gateway.qr(company, at_most_s=_QR_WAIT_S)
+    out = io.BytesIO()
+    segno.make_qr(code.text).save(out, kind=kind, scale=6, border=4)
+    return Response(out.getvalue(), media_type=media_type, headers={"Cache-Control": "no-store"})
+
+
+@sessions.post("/v1/sessions/{company}/pairing-code")
+async def make_pairing_code(company: Company, wish: PairingWish, gateway: Holdfast) -> PairingCodeShape:
+    """A code to be typed on the phone, for those who can't scan."""
+    return PairingCodeShape(code=await gateway.pairing_code(company, wish.phone_number, at_most_s=_QR_WAIT_S))
+
+
+@messages.post("/v1/sessions/{company}/messages", status_code=202)
+async def send_message(
+    company: Company,
+    wish: MessageWish,
+    gateway: Holdfast,
+    idempotency_key: Annotated[str | None, Header(max_length=_LONGEST_KEY, min_length=1)] = None,
+) -> AcceptedShape:
+    """Accept a message: 202 means that it is on the disk and will be sent, whatever happens."""
+    message = await gateway.accept(company, Wish(to=wish.to, text=wish.text, idempotency_key=idempotency_key))
+    return AcceptedShape.of(message)
+
+
+@messages.get("/v1/sessions/{company}/messages")
+async def list_messages(
+    company: Company, gateway: Holdfast, state: MessageState | None = None, after: After = None, limit: Limit = 100
+) -> Page[MessageShape]:
+    """Messages of a company, oldest first."""
+    found = await gateway.messages(company, state=state, after=_cursor(after), most=limit)
+    return Page(items=[MessageShape.of(message) for message in found], next=_next(found, limit))
+
+
+@messages.get("/v1/messages/{id}")
+async def get_message(id: str, grant: Key, gateway: Holdfast) -> MessageShape:  # noqa: A002 – the interface's name
+    """One message as it stands."""
+    message = await gateway.message(id)
+    grant.check(message.company)
+    return MessageShape.of(message)
+
+
+@messages.delete("/v1/messages/{id}")
+async def cancel_message(id: str, grant: Key, gateway: Holdfast) -> MessageShape:  # noqa: A002 – the interface's name
+    """Cancel a message that has not left (409 when it may have)."""
+    grant.check((await gateway.message(id)).company)
+    return MessageShape.of(await gateway.cancel(id))
+
+
+@messages.get("/v1/sessions/{company}/inbox")
+async def list_inbox(
+    company: Company, gateway: Holdfast, after: After = None, limit: Limit = 100
+) -> Page[ReceivedShape]:
+    """Inbound messages of a company in the order in which they were stored."""
+    found = await gateway.received(company, after=_cursor(after), most=limit)
+    return Page(items=[ReceivedShape.of(received) for received in found], next=_next(found, limit))
+
+
+@service.get("/healthz")
+async def healthz() -> dict[str, str]:
+    """The process is alive."""
+    return {"status": "alive"}
+
+
+@service.get("/readyz")
+async def readyz(gateway: Holdfast, response: Response) -> dict[str, str]:
+    """The engine runs and all sessions are in hand (503 while not)."""
+    if not gateway.is_ready:
+        response.status_code = 503
+        return {"status": "starting"}
+    return {"status": "ready"}
+
+
+class _Numbered(Protocol):
+    @property
+    def seq(self) -> int: ...
+
+
+def _cursor(after: str | None) -> int:
+    if after is None:
+        return 0
+    if not after.isascii() or not after.isdigit() or len(after) > 18:
+        raise BadInput(f'after "{after[:40]}" is no place in this list: give `next` of the part before', field="after")
+    return int(after)
+
+
+def _next(found: Sequence[_Numbered], limit: int) -> str | None:
+    return str(found[-1].seq) if len(found) == limit else None
+
+
+def make_api(gateway: Gateway, keys: Keys) -> FastAPI:
+    """The HTTP application."""
+    api = FastAPI(
+        title="Holdfast",
+        summary="Keeps WhatsApp sessions connected and gets every accepted message there.",
+        version="1",
+        docs_url=None,  # FastAPI's page loads scripts from elsewhere
+        redoc_url=None,
+        responses={
+            401: {"model": Problem, "description": "no key, or an unknown one"},
+            422: {"model": Problem, "description": "a value can't be used; `field` names it"},
+        },
+    )
+    api.state.gateway = gateway
+    api.state.keys = keys
+    problems.install(api)
+    for router in (sessions, messages, service):
+        api.include_router(router)
+    return api

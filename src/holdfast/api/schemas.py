@@ -1,0 +1,180 @@
+"""The shapes of requests and answers: camelCase, times ISO 8601 UTC with `Z`. INTERFACE names every field."""
+
+from __future__ import annotations
+
+from typing import Annotated, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from holdfast.base.clock import iso
+from holdfast.delivery.ports import Message, Received
+from holdfast.runtime.actor import Qr, View
+from holdfast.session.life import State
+from holdfast.session.reasons import Reason
+
+T = TypeVar("T")
+
+
+class Shape(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", strict=True)
+
+
+class SessionWish(Shape):
+    """How a session is to be; nothing can be set yet."""
+
+
+class PairingWish(Shape):
+    phone_number: Annotated[str, Field(description="the phone that is to be linked, 7 to 15 digits with country code")]
+
+
+class MessageWish(Shape):
+    to: Annotated[str, Field(description="phone number of the recipient, 7 to 15 digits with country code")]
+    text: Annotated[str, Field(description="the message")]
+
+
+class ReasonShape(Shape):
+    code: Annotated[str, Field(description="stable name of the reason")]
+    number: Annotated[int | None, Field(description="WhatsApp's or Baileys' own number")]
+    message: str
+    action: Annotated[str, Field(description="what a person should do")]
+
+    @classmethod
+    def of(cls, reason: Reason) -> ReasonShape:
+        return cls(code=reason.name, number=reason.code, message=reason.sentence, action=reason.action.value)
+
+
+class SessionShape(Shape):
+    company_id: str
+    state: str
+    since: str
+    phone_number: str | None
+    connected_at: Annotated[str | None, Field(description="since when this connection is open; null while none is")]
+    last_activity: Annotated[str | None, Field(description="when WhatsApp was last heard")]
+    reconnect_attempts: int
+    next_attempt_at: str | None
+    last_ping_rtt_ms: float | None
+    reason: ReasonShape | None
+
+    @classmethod
+    def of(cls, view: View) -> SessionShape:
+        record, session = view.record, view.session
+        round_trip_s = session.link.round_trip_s if session.link else None
+        return cls(
+            company_id=record.company,
+            state=record.state.value,
+            since=record.since,
+            phone_number=record.phone_number,
+            connected_at=record.connected_at if record.state is State.CONNECTED else None,
+            last_activity=record.last_activity,
+            reconnect_attempts=session.attempts,
+            next_attempt_at=iso(view.next_attempt_at),
+            last_ping_rtt_ms=None if round_trip_s is None else round(round_trip_s * 1000, 1),
+            reason=None if session.reason is None else ReasonShape.of(session.reason),
+        )
+
+
+class QrShape(Shape):
+    qr: str
+    expires_at: str
+
+    @classmethod
+    def of(cls, qr: Qr) -> QrShape:
+        return cls(qr=qr.text, expires_at=iso(qr.expires_at) or "")
+
+
+class PairingCodeShape(Shape):
+    code: str
+
+
+class ErrorShape(Shape):
+    code: str
+    message: str | None
+
+
+class AcceptedShape(Shape):
+    id: str
+    whatsapp_id: str
+    state: str
+    accepted_at: str
+
+    @classmethod
+    def of(cls, message: Message) -> AcceptedShape:
+        return cls(
+            id=message.id,
+            whatsapp_id=message.whatsapp_id,
+            state=message.state.value,
+            accepted_at=message.accepted_at,
+        )
+
+
+class MessageShape(AcceptedShape):
+    company_id: str
+    to: str
+    attempts: int
+    sent_at: str | None
+    delivered_at: str | None
+    read_at: str | None
+    played_at: str | None
+    error: ErrorShape | None
+
+    @classmethod
+    def of(cls, message: Message) -> MessageShape:
+        error = None if message.error_code is None else ErrorShape(code=message.error_code, message=message.error)
+        return cls(
+            **AcceptedShape.of(message).model_dump(),
+            company_id=message.company,
+            to=message.recipient,
+            attempts=message.attempts,
+            sent_at=message.sent_at,
+            delivered_at=message.delivered_at,
+            read_at=message.read_at,
+            played_at=message.played_at,
+            error=error,
+        )
+
+
+class ReceivedShape(Shape):
+    id: str
+    company_id: str
+    chat: str
+    sender: str
+    type: str
+    text: str | None
+    from_me: bool
+    sent_at: str
+    stored_at: str
+    whatsapp_id: str
+
+    @classmethod
+    def of(cls, received: Received) -> ReceivedShape:
+        return cls(
+            id=received.id,
+            company_id=received.company,
+            chat=received.chat,
+            sender=received.sender,
+            type=received.type,
+            text=received.text,
+            from_me=received.from_me,
+            sent_at=received.sent_at,
+            stored_at=received.stored_at,
+            whatsapp_id=received.whatsapp_id,
+        )
+
+
+class Page(Shape, Generic[T]):
+    """Part of a list; `next` is given as `after` for the part that follows, null at the end."""
+
+    items: list[T]
+    next: str | None
+
+
+class Problem(Shape):
+    """RFC 9457, with the stable `code` of the error and the `field` at fault, where there is one."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    field: str | None = None
