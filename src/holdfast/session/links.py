@@ -85,7 +85,7 @@ def plan(session: Session, reason: Reason, moment: Moment, *, was_open: bool, ex
             return _wait(session, State.PAUSED, spread_s(policy.probe_interval_s, jitter=moment.jitter), moment)
         case Reaction.STOP:
             return replace(session, state=State.PAUSED, next_attempt_at=None), ()
-        case Reaction.UNPAIR:
+        case Reaction.UNPAIR:  # pragma: no branch – mypy sees to it that there is no other
             return _unpair(session)
 
 

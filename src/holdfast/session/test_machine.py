@@ -488,6 +488,12 @@ def test_the_loss_of_an_unnamed_host_takes_whichever_link_there_is() -> None:
     assert take(SITUATIONS["connected"], HostLost()) == take(SITUATIONS["connected"], HostLost(7))
 
 
+@pytest.mark.parametrize("situation", ["pairing, waiting", "reconnecting, waiting", "paused, waiting"])
+def test_a_lost_host_without_a_link_is_nothing(situation: str) -> None:
+    """Who waits for the next attempt anyway, goes on waiting."""
+    assert take(SITUATIONS[situation], HostLost()) == (SITUATIONS[situation], ())
+
+
 def test_a_link_whose_keys_were_not_kept_is_cut() -> None:
     """When the store fails, the link must not go on: its keys are ahead of what would be found after a crash."""
     session, effects = take(SITUATIONS["connected"], KeepingFailed(7))

@@ -1,0 +1,354 @@
+"""What follows from the end of a link, reaction by reaction, and the bounds on how often links begin."""
+
+from dataclasses import replace
+
+import pytest
+
+from holdfast.session import reasons
+from holdfast.session.events import (
+    CutLink,
+    Event,
+    HostLost,
+    LinkClosed,
+    LinkOpened,
+    OpenLink,
+    Ponged,
+    QrShown,
+    QuarantineCredentials,
+    Tick,
+)
+from holdfast.session.life import Link, Policy, Session, State
+from holdfast.session.links import Step
+from holdfast.session.machine import deadline, step
+
+POLICY = Policy()
+NOW = 1000.0
+OPEN = Link(number=7, began_at=899, gives_up_at=None, opened_at=900, ping=1, ponged_at=900.1, next_ping_at=1010)
+LOGGING_IN = Link(number=7, began_at=999, gives_up_at=1019)
+CONNECTED = Session(state=State.CONNECTED, paired=True, links=7, link=OPEN)
+CONNECTING = Session(state=State.CONNECTING, paired=True, links=7, link=LOGGING_IN)
+RECONNECTING = replace(CONNECTING, state=State.RECONNECTING, attempts=3)
+PAIRING = Session(state=State.PAIRING, links=7, link=LOGGING_IN)
+
+
+def take(session: Session, event: Event, *, now: float = NOW, jitter: float = 0, policy: Policy = POLICY) -> Step:
+    return step(session, event, now=now, jitter=jitter, policy=policy)
+
+
+def close(session: Session, code: int, attributes: dict[str, str] | None = None, *, now: float = NOW) -> Step:
+    assert session.link is not None
+    return take(session, LinkClosed(session.link.number, code, "", attributes or {}), now=now)
+
+
+def open_next(session: Session) -> tuple[Session, float]:
+    """Go to the planned attempt and let WhatsApp accept the login; returns when that was."""
+    at = session.next_attempt_at
+    assert at is not None
+    begun, effects = take(session, Tick(), now=at)
+    assert effects == (OpenLink(begun.links),)
+    return take(begun, LinkOpened(begun.links), now=at)[0], at
+
+
+# Backoff.
+
+
+@pytest.mark.parametrize("code", [428, 408, 503, 500])
+def test_the_first_attempt_after_an_open_link_comes_at_once(code: int) -> None:
+    """A stable link that is lost is replaced within 0.25 s."""
+    session, effects = close(CONNECTED, code)
+    assert (session.state, session.attempts, session.next_attempt_at, effects) == (State.RECONNECTING, 1, NOW, ())
+    late, _ = take(CONNECTED, LinkClosed(7, code), jitter=0.96)
+    assert late.next_attempt_at == pytest.approx(NOW + 0.24)
+
+
+def test_further_attempts_follow_the_formula() -> None:
+    """From the second attempt on the wait is 1.5 s, 2.25 s and so on, up to a minute."""
+    waits = []
+    session, now = close(CONNECTED, 428)[0], NOW
+    for _ in range(12):
+        assert session.next_attempt_at is not None
+        waits.append(session.next_attempt_at - now)
+        now = session.next_attempt_at
+        begun, _ = take(session, Tick(), now=now)
+        session, _ = close(begun, 408, now=now)
+    assert waits[:5] == pytest.approx([0, 1.5, 2.25, 3.375, 5.0625])
+    assert waits[-1] == 60
+
+
+def test_a_flapping_link_does_not_come_back_at_once() -> None:
+    """Attempts are not forgotten by opening: a link that closes right after it opened waits ever longer."""
+    session = close(CONNECTED, 428)[0]
+    waits = []
+    for _ in range(4):
+        opened, at = open_next(session)
+        session, _ = close(opened, 428, now=at + 1)
+        assert session.next_attempt_at is not None
+        waits.append(session.next_attempt_at - at - 1)
+    assert waits == pytest.approx([1.5, 2.25, 3.375, 5.0625])
+
+
+def test_a_failed_login_keeps_its_backoff() -> None:
+    """A link that never opened is no reason for an attempt at once."""
+    session, _ = close(CONNECTING, 408)
+    assert (session.attempts, session.next_attempt_at) == (1, NOW + 1)
+
+
+def test_settings_under_a_quarter_second_hold_for_the_first_attempt_too() -> None:
+    """No wait passes the cap, not even the short one."""
+    policy = Policy(backoff=replace(POLICY.backoff, base_ms=10, cap_ms=50))
+    session, _ = take(CONNECTED, LinkClosed(7, 428), jitter=0.9, policy=policy)
+    assert session.next_attempt_at == NOW + 0.05
+
+
+# The hourly budget.
+
+
+def test_the_budget_slows_a_nervous_link() -> None:
+    """With 120 links begun in this hour, the next wait is a minute, however stable the last link was."""
+    spent = replace(CONNECTED, begun_at=tuple(float(n) for n in range(120)))
+    assert close(spent, 428)[0].next_attempt_at == NOW + 60
+    nearly = replace(CONNECTED, begun_at=spent.begun_at[1:])
+    assert close(nearly, 428)[0].next_attempt_at == NOW
+
+
+def test_the_budget_comes_back() -> None:
+    """Links begun more than an hour ago are not counted."""
+    spent = replace(CONNECTED, begun_at=tuple(float(n) for n in range(120)))
+    assert close(spent, 428, now=3600)[0].next_attempt_at == 3600
+
+
+def test_the_budget_remembers_no_more_than_it_needs() -> None:
+    """However often a person reconnects, what is remembered has an end."""
+    waiting = replace(CONNECTED, link=None, begun_at=tuple(float(n) for n in range(120)), next_attempt_at=NOW)
+    session, _ = take(replace(waiting, state=State.RECONNECTING), Tick())
+    assert (len(session.begun_at), session.begun_at[0], session.begun_at[-1]) == (120, 1.0, NOW)
+
+
+# 515.
+
+
+def test_a_restart_is_granted_at_once() -> None:
+    """515 opens the next link in the same step and counts no attempt."""
+    session, effects = close(CONNECTED, 515)
+    assert (session.state, session.attempts, effects) == (State.RECONNECTING, 0, (OpenLink(8),))
+
+
+def test_a_second_restart_soon_after_backs_off() -> None:
+    """A server that repeats 515 is not hammered: the second within a minute waits, whether a link opened or not."""
+    restarted, _ = close(CONNECTED, 515)
+    again, effects = close(restarted, 515, now=NOW + 0.1)
+    assert (again.attempts, again.next_attempt_at, effects) == (1, NOW + 1.1, ())
+    opened, _ = take(restarted, LinkOpened(8), now=NOW + 0.1)
+    assert close(opened, 515, now=NOW + 59)[1] == ()
+    assert close(opened, 515, now=NOW + 60)[1] == (OpenLink(9),)
+
+
+# 429.
+
+
+def test_a_rate_limit_is_a_long_wait() -> None:
+    """429 waits 5 min and up to a fifth more, and counts nothing."""
+    session, effects = close(CONNECTING, 429)
+    assert (session.state, session.next_attempt_at, effects) == (State.RECONNECTING, NOW + 300, ())
+    late, _ = take(CONNECTING, LinkClosed(7, 429), jitter=0.5)
+    assert late.next_attempt_at == NOW + 330
+
+
+# 440.
+
+
+def test_a_replaced_session_tries_twice_and_pauses() -> None:
+    """Two tries after 30 s each, though each opens; the third replacement pauses without an end."""
+    session, _ = close(CONNECTED, 440)
+    for _ in range(2):
+        assert session.state is State.RECONNECTING
+        opened, at = open_next(session)
+        session, effects = close(opened, 440, now=at + 0.5)
+    assert (at, session.state, effects) == (NOW + 60.5, State.PAUSED, ())
+    assert deadline(session, policy=POLICY) is None
+    assert session.reason is not None
+    assert session.reason.name == "replaced"
+
+
+def test_a_quarrel_outlasts_other_losses() -> None:
+    """Another loss between two replacements does not make it a new quarrel."""
+    session, _ = close(CONNECTED, 440)
+    session, _ = close(open_next(session)[0], 428, now=NOW + 31)
+    session, _ = close(open_next(session)[0], 440, now=NOW + 40)
+    session, _ = close(open_next(session)[0], 440, now=NOW + 80)
+    assert session.state is State.PAUSED
+
+
+def test_a_replacement_hours_later_is_a_new_quarrel() -> None:
+    """A replacement an hour after the last one is met with two tries again."""
+    session, _ = close(CONNECTED, 440)
+    opened, _ = open_next(session)
+    again, _ = close(opened, 440, now=NOW + 3600)
+    assert (again.state, again.replaced) == (State.RECONNECTING, 1)
+
+
+# 401.
+
+
+def test_a_logout_is_believed_the_second_time() -> None:
+    """401 is tried once more after the backoff; when the login is refused again, the credentials go to quarantine."""
+    doubted, effects = close(CONNECTED, 401)
+    assert (doubted.state, doubted.paired, doubted.next_attempt_at, effects) == (
+        State.RECONNECTING,
+        True,
+        NOW + 1,
+        (),
+    )
+    trying, _ = take(doubted, Tick(), now=NOW + 1)
+    gone, effects = close(trying, 401, now=NOW + 1.1)
+    assert (gone.state, gone.paired, effects) == (State.LOGGED_OUT, False, (QuarantineCredentials(),))
+
+
+def test_a_login_that_opens_disproves_the_logout() -> None:
+    """After 401 and an opened link, the next 401 is doubted again."""
+    doubted, _ = close(CONNECTED, 401)
+    opened, at = open_next(doubted)
+    assert close(opened, 401, now=at + 1)[0].state is State.RECONNECTING
+
+
+def test_another_failure_between_two_logouts_asks_once_more() -> None:
+    """Only two refusals in a row are believed."""
+    doubted, _ = close(CONNECTED, 401)
+    trying, _ = take(doubted, Tick(), now=NOW + 1)
+    lost, _ = close(trying, 408, now=NOW + 2)
+    trying, _ = take(lost, Tick(), now=NOW + 60)
+    assert close(trying, 401, now=NOW + 61)[0].state is State.RECONNECTING
+
+
+@pytest.mark.parametrize(("code", "attributes"), [(516, {}), (401, {"type": "device_removed"})])
+def test_an_unlinking_is_believed_at_once(code: int, attributes: dict[str, str]) -> None:
+    """The phone unlinked the device: quarantine, no attempt, a person scans anew."""
+    session, effects = close(CONNECTED, code, attributes)
+    assert (session.state, session.paired, effects) == (State.LOGGED_OUT, False, (QuarantineCredentials(),))
+    assert deadline(session, policy=POLICY) is None
+
+
+# Pauses.
+
+
+@pytest.mark.parametrize("code", [403, 406, 411])
+def test_a_stop_plans_nothing_and_keeps_credentials(code: int) -> None:
+    """A lock or ban pauses until a person says otherwise."""
+    session, effects = close(CONNECTED, code)
+    assert (session.state, session.paired, effects) == (State.PAUSED, True, ())
+    assert deadline(session, policy=POLICY) is None
+
+
+@pytest.mark.parametrize("code", [405, 409, 400, 415, 418, 501, 999])
+def test_a_refusal_that_may_pass_is_probed(code: int) -> None:
+    """An outdated client or an unknown code pauses, with one attempt every 5 min and up to a fifth more."""
+    session, effects = close(CONNECTING, code)
+    assert (session.state, session.next_attempt_at, effects) == (State.PAUSED, NOW + 300, ())
+    late, _ = take(CONNECTING, LinkClosed(7, code), jitter=0.5)
+    assert late.next_attempt_at == NOW + 330
+
+
+def test_a_probe_that_opens_ends_the_pause() -> None:
+    """When the probe gets in, the session is connected."""
+    opened, _ = open_next(close(CONNECTING, 405)[0])
+    assert (opened.state, opened.reason) == (State.CONNECTED, None)
+
+
+def test_a_probe_that_is_refused_again_pauses_again() -> None:
+    """The state stays paused over a probe, and the next is as slow."""
+    paused, _ = close(CONNECTING, 405)
+    probing, _ = take(paused, Tick(), now=NOW + 300)
+    assert probing.state is State.PAUSED
+    again, _ = close(probing, 405, now=NOW + 301)
+    assert (again.state, again.next_attempt_at) == (State.PAUSED, NOW + 601)
+
+
+@pytest.mark.parametrize(
+    ("expire", "resumes_after_s"),
+    [("0", 60), ("600", 690), ("86400", 90_780), ("9" * 5000, 331_128_060)],
+)
+def test_a_temporary_ban_ends_by_itself(expire: str, resumes_after_s: float) -> None:
+    """The pause is WhatsApp's time, a twentieth of it and a minute; ten years are the most that is believed."""
+    session, _ = close(CONNECTING, 402, {"expire": expire})
+    assert session.state is State.PAUSED
+    assert session.next_attempt_at == pytest.approx(NOW + resumes_after_s)
+
+
+@pytest.mark.parametrize("attributes", [{}, {"expire": ""}, {"expire": "soon"}, {"expire": "-5"}, {"expire": "²"}])
+def test_a_ban_without_a_readable_end_is_probed(attributes: dict[str, str]) -> None:
+    """Without a number of seconds the session is probed slowly, and nothing breaks."""
+    session, _ = close(CONNECTING, 402, attributes)
+    assert (session.state, session.next_attempt_at) == (State.PAUSED, NOW + 300)
+
+
+# While no phone is linked.
+
+
+@pytest.mark.parametrize("code", [429, 440, 403, 406, 402, 405, 409, 411, 999])
+def test_an_unpaired_session_waits_for_a_person(code: int) -> None:
+    """A refusal while pairing leads to no attempt that nobody asked for; the reason stays to be read."""
+    session, effects = close(PAIRING, code)
+    assert (session.state, session.next_attempt_at, effects) == (State.UNPAIRED, None, ())
+    assert session.reason == reasons.reason_of(code, {})
+
+
+@pytest.mark.parametrize("code", [401, 516])
+def test_an_unpaired_session_drops_refused_keys(code: int) -> None:
+    """Keys that WhatsApp refuses while pairing are set aside, so that the next QR code begins with new ones."""
+    session, effects = close(PAIRING, code)
+    assert (session.state, effects) == (State.UNPAIRED, (QuarantineCredentials(),))
+
+
+def test_used_up_qr_codes_wait_for_the_next_wish() -> None:
+    """When nobody scanned, no further link is opened until somebody asks."""
+    session, effects = take(PAIRING, LinkClosed(7, 408, "QR refs attempts ended"))
+    assert (session.state, session.reason, effects) == (State.UNPAIRED, reasons.QR_USED_UP, ())
+    assert deadline(session, policy=POLICY) is None
+
+
+def test_a_paired_session_without_a_linked_device_shows_no_codes() -> None:
+    """Used-up QR codes tell of a paired session that it is none."""
+    session, _ = take(CONNECTING, LinkClosed(7, 408, "QR refs attempts ended"))
+    assert (session.state, session.paired) == (State.UNPAIRED, False)
+
+
+@pytest.mark.parametrize("loss", ["closed", "timed out", "host lost", "flapped after a code"])
+def test_pairing_gives_up_after_ten_lost_links(loss: str) -> None:
+    """However the links are lost, ten are followed by a backoff and the eleventh by rest."""
+    session, now, lost = PAIRING, NOW, 0
+    while session.state is State.PAIRING and lost < 50:
+        lost, now = lost + 1, now + 1
+        if loss == "flapped after a code":
+            session, _ = take(session, QrShown(session.links), now=now)
+        if loss == "host lost":
+            session, _ = take(session, HostLost(session.links), now=now)
+        elif loss == "timed out":
+            now = deadline(session, policy=POLICY) or 0
+            session, effects = take(session, Tick(), now=now)
+            assert effects == (CutLink(session.links),)
+        else:
+            session, _ = close(session, 428, now=now)
+        if session.next_attempt_at is not None:
+            now = session.next_attempt_at
+            session, _ = take(session, Tick(), now=now)
+    assert (session.state, lost, deadline(session, policy=POLICY)) == (State.UNPAIRED, 11, None)
+
+
+def test_a_restart_while_pairing_keeps_pairing() -> None:
+    """A 515 before a phone is linked opens another pairing link."""
+    session, effects = close(PAIRING, 515)
+    assert (session.state, effects) == (State.PAIRING, (OpenLink(8),))
+
+
+# Evidence counts from link to link.
+
+
+def test_a_new_link_begins_without_evidence() -> None:
+    """Pings, pongs and waiting sends of the last link say nothing about the next."""
+    waiting, _ = take(CONNECTED, Tick(), now=1010)
+    answered, _ = take(waiting, Ponged(7, 2), now=1010.1)
+    opened, at = open_next(close(answered, 428, now=1020)[0])
+    assert opened.link == Link(
+        number=8, began_at=at, gives_up_at=None, opened_at=at, ping=1, pinged_at=at, next_ping_at=at + 30
+    )
+    assert take(opened, Tick(), now=at + 5)[1] == (CutLink(8),)
