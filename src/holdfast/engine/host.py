@@ -105,15 +105,17 @@ class EngineHost:
             raise
         self._heard_at = self._clock.monotonic()
         await self._tasks.__aenter__()
-        self._tasks.create_task(self._watch(), name="engine host heartbeat")
+        self._watching = self._tasks.create_task(self._watch(), name="engine host heartbeat")
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._state.stopping = True
-        await self._end()
-        await self._tasks.__aexit__(kind, error, trace)
+        self._watching.cancel()
+        try:
+            await self._end()
+        finally:
+            await self._tasks.__aexit__(kind, error, trace)
 
     def command(self, command: AnyCommand) -> None:
         """Pass a command on. Of a host that is gone, `host_lost` has told or is about to: the command is dropped."""
@@ -239,19 +241,29 @@ class EngineHost:
 
     async def _end(self) -> None:
         """Ask, then TERM, then KILL the whole group; each has its deadline."""
-        limits = self._limits
         self._state.stopping = True
         if self._pipes is None:
             return
-        if not self._state.gone.is_set():
-            self._pipes.stdin.write(encode(Stop()))
-            self._pipes.stdin.close()
-            if not await self._gone_within(limits.stop_deadline_s):
-                self._signal(signal.SIGTERM)
-                if not await self._gone_within(limits.term_deadline_s):
-                    self._signal(signal.SIGKILL)
-                    await self._gone_within(limits.kill_deadline_s)
-        self._pipes.transport.close()
+        try:
+            await self._end_in_order(self._pipes.stdin)
+        finally:
+            # Also when this task was cancelled meanwhile: what is left of the group goes at once.
+            self._signal(signal.SIGKILL)
+            self._pipes.transport.close()
+
+    async def _end_in_order(self, stdin: asyncio.WriteTransport) -> None:
+        limits = self._limits
+        if self._state.gone.is_set():
+            return
+        stdin.write(encode(Stop()))
+        stdin.close()
+        if await self._gone_within(limits.stop_deadline_s):
+            return
+        self._signal(signal.SIGTERM)
+        if await self._gone_within(limits.term_deadline_s):
+            return
+        self._signal(signal.SIGKILL)
+        await self._gone_within(limits.kill_deadline_s)
 
     async def _gone_within(self, seconds: float) -> bool:
         with contextlib.suppress(TimeoutError):

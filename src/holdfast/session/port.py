@@ -18,7 +18,7 @@ LinkId = int
 Fields = dict[str, str]
 
 
-class Command(msgspec.Struct, frozen=True, kw_only=True, tag_field="c", rename="camel", omit_defaults=True):
+class Command(msgspec.Struct, frozen=True, kw_only=True, tag_field="c", rename="camel"):
     """Something an engine is asked to do for one link."""
 
     link: LinkId
@@ -218,7 +218,11 @@ class Decrypted(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_
 
 
 class Commit(Report, frozen=True, kw_only=True, tag="commit"):
-    """Changes that must be durable, all or none, before a later frame of this link leaves. Answered by `Committed`."""
+    """Changes that must be durable, all or none, before a later frame of this link leaves. Answered by `Committed`.
+
+    One without changes is a barrier: what this link reported earlier – a receipt, which WhatsApp tells only once –
+    must be durable before the answer.
+    """
 
     seq: int
     credentials: str | None = None

@@ -1,0 +1,102 @@
+// The Baileys bridge: carries Holdfast's commands to Baileys and its reports back, one JSON object a line, for many
+// links in one process. It decides nothing and keeps nothing. It ends when its standard input ends, so that no socket
+// outlives the Holdfast that opened it.
+
+import './quiet.mjs'
+
+import { readFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { monitorEventLoopDelay } from 'node:perf_hooks'
+
+import { Link } from './link.mjs'
+import { Pipe } from './pipe.mjs'
+
+const PROTOCOL_VERSION = 1
+
+const EXIT_STOPPED = 0
+const EXIT_BUG = 70
+const EXIT_PIPE = 74
+const EXIT_DESERTED = 75
+
+// Holdfast asks for a heartbeat every few seconds. A Holdfast that hangs can't keep up its claim to its sessions; the
+// sockets must be gone before another one takes them over.
+const TICK_MS = 1000
+const DESERTED_AFTER_TICKS = Number(process.argv[2] ?? 30)
+
+const links = new Map()
+const delay = monitorEventLoopDelay({ resolution: 50 })
+delay.enable()
+
+const pipe = new Pipe({ input: process.stdin, output: process.stdout, take, fail: end })
+
+let silentTicks = 0
+setInterval(() => {
+  // Counted in ticks, not by the clock: after a pause of the whole machine there was one tick, not thirty.
+  silentTicks += 1
+  if (silentTicks > DESERTED_AFTER_TICKS) quit(EXIT_DESERTED)
+}, TICK_MS)
+
+function take(command) {
+  silentTicks = 0
+  switch (command.c) {
+    case 'heartbeat':
+      return beat()
+    case 'stop':
+      return quit(EXIT_STOPPED)
+    case 'open':
+      return open(command)
+    default:
+      // A command for a link that has just closed: its `closed` is on the way.
+      return links.get(command.link)?.obey(command)
+  }
+}
+
+function open(command) {
+  if (links.has(command.link)) return pipe.log('error', `link ${command.link} is open already`)
+  const link = new Link(command, report => pipe.write(report), () => links.delete(command.link))
+  links.set(command.link, link)
+  link.open()
+}
+
+function beat() {
+  const { rss, heapUsed } = process.memoryUsage()
+  const longest = delay.count ? Math.max(0, delay.max / 1e6 - 50) : 0
+  delay.reset()
+  pipe.write({ r: 'heartbeat', rssBytes: rss, heapBytes: heapUsed, links: links.size, eventLoopDelayMs: longest })
+}
+
+function end(sentence) {
+  if (sentence !== 'standard input ended') process.stderr.write(`${sentence}\n`)
+  quit(EXIT_PIPE)
+}
+
+function quit(code) {
+  for (const link of links.values()) link.abandon()
+  process.exit(code)
+}
+
+// Baileys leaves promises to themselves; a rejected one is no reason to drop everybody's links.
+let rejections = 0
+process.on('unhandledRejection', reason => {
+  rejections += 1
+  // eslint-disable-next-line no-magic-numbers
+  if (rejections <= 10 || rejections % 100 === 0) {
+    pipe.log('warning', `promise ${rejections} was rejected unheard: ${reason?.message ?? typeof reason}`)
+  }
+})
+
+process.on('uncaughtException', error => {
+  process.stderr.write(`uncaught: ${error?.message ?? typeof error}\n`)
+  quit(EXIT_BUG)
+})
+
+const require = createRequire(import.meta.url)
+const { version } = JSON.parse(readFileSync(require.resolve('baileys/package.json')))
+pipe.write({
+  r: 'hello',
+  v: PROTOCOL_VERSION,
+  engine: 'baileys',
+  engineVersion: version,
+  nodeVersion: process.version,
+  pid: process.pid
+})

