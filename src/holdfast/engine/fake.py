@@ -125,7 +125,7 @@ class FakeEngine:
         link = self.links[link_id]
 
         def paired() -> None:
-            self._commit(link_id, credentials=f'{{"me":"{jid}","lid":"{lid}"}}')
+            self._commit(link_id, credentials=f'{{"me":"{jid}","lid":"{lid}"}}', paired=True)
             self._say(link_id, Paired(link=link_id, jid=jid, lid=lid, platform="fake"))
             self._frame(link_id, lambda: self.drop(link_id, code=515, detail="Stream Errored (restart required)"))
 
@@ -231,6 +231,7 @@ class FakeEngine:
         link_id: LinkId,
         *,
         credentials: str | None = None,
+        paired: bool = False,
         keys: dict[str, dict[str, str | None]] | None = None,
         decrypted: list[Decrypted] | None = None,
     ) -> None:
@@ -242,6 +243,7 @@ class FakeEngine:
                     link=link_id,
                     seq=link.begun,
                     credentials=credentials,
+                    paired=paired,
                     keys=keys or {},
                     decrypted=decrypted or [],
                 ),

@@ -181,7 +181,7 @@ export class Link {
     ws.prependListener('CB:message', stanza => this.inbound.note(stanza))
     ws.prependListener('CB:receipt', node => this.#receipt(node.attrs, node.content))
     ws.prependListener('CB:ack,class:message', ({ attrs }) => this.#ack(attrs))
-    ev.on('creds.update', () => this.#commit({ credentials: json.stringify(this.creds) }))
+    ev.on('creds.update', () => this.#commit({ credentials: json.stringify(this.creds), paired: this.#isPaired() }))
     ev.on('connection.update', update => this.#update(update))
   }
 
@@ -319,13 +319,19 @@ export class Link {
     if (!this.#over) this.tell({ link: this.id, ...report })
   }
 
-  #commit({ credentials, keys, decrypted }) {
+  // `me` alone may be a pairing by code that was never finished.
+  #isPaired() {
+    return Boolean(this.creds.me && this.creds.account)
+  }
+
+  #commit({ credentials, paired, keys, decrypted }) {
     if (this.#over) return 0
     const seq = this.#gate.begin()
     this.#report({
       r: 'commit',
       seq,
       credentials,
+      paired,
       keys: keys && Object.keys(keys).length ? keys : undefined,
       decrypted: decrypted?.length ? decrypted : undefined
     })
