@@ -1,13 +1,15 @@
-"""Real parts for tests: Node, the installed bridge, a running wasim. Each is started once for a whole run."""
+"""Real parts for tests: Node, the installed bridge, a running wasim. What is slow to make is made once a run."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from holdfast.engine.baileys.install import install
 from holdfast.engine.node import Node, find_node
+from tests.parts import Wasim, running_wasim
 
 CACHE = Path(__file__).parent.parent / ".cache"
 
@@ -33,3 +35,10 @@ def bridge(node: Node) -> Path:
 def baileys_dir(bridge: Path) -> Path:
     """The folder that holds node_modules with Baileys."""
     return bridge.parent.parent
+
+
+@pytest.fixture
+async def wasim(tmp_path: Path) -> AsyncIterator[Wasim]:
+    """A wasim of one's own, on free ports."""
+    async with running_wasim(tmp_path / "wasim") as running:
+        yield running

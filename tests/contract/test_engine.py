@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Protocol
 
 import pytest
 
+from holdfast.base.clock import SystemClock
 from holdfast.engine.fake import FakeEngine
+from holdfast.engine.host import EngineHost, HostProgram
+from holdfast.engine.node import Node
 from holdfast.engine.recorder import Recorder
 from holdfast.session.port import (
     Acked,
+    AnyReport,
     Commit,
     CutLink,
     Engine,
@@ -26,8 +35,12 @@ from holdfast.session.port import (
     SendRefused,
     Written,
 )
+from tests.parts import Wasim, running_wasim
 
-FRIEND = "962799999999@s.whatsapp.net"
+NUMBER = "962700000001"
+FRIEND_NUMBER = "962799999999"
+FRIEND = f"{FRIEND_NUMBER}@s.whatsapp.net"
+FRIEND_LINK = 100
 STRANGER = "962700000009@s.whatsapp.net"
 
 
@@ -94,9 +107,90 @@ class FakeRig:
             await asyncio.sleep(0)
 
 
-@pytest.fixture
-async def rig() -> Rig:
-    return FakeRig()
+class Split:
+    """Leads the reports of the friend's links to a recorder of their own."""
+
+    def __init__(self, ours: Recorder, friends: Recorder) -> None:
+        self._ours, self._friends = ours, friends
+
+    def report(self, report: AnyReport) -> None:
+        (self._friends if report.link >= FRIEND_LINK else self._ours).report(report)
+
+    def host_lost(self, *, detail: str) -> None:
+        self._ours.host_lost(detail=detail)
+
+
+class BaileysRig:
+    """Baileys against wasim. The friend is a second session on the same host."""
+
+    def __init__(self, host: EngineHost, wasim: Wasim, recorder: Recorder, friend: Recorder) -> None:
+        self._host, self._wasim, self._friend = host, wasim, friend
+        self.engine: Engine = host
+        self.recorder = recorder
+        self.url = wasim.url
+        recorder.engine = friend.engine = host
+        self._ids = itertools.count(1)
+
+    async def prepare(self) -> None:
+        await self._wasim.post("/phones", {"number": NUMBER})
+        await self._wasim.post("/phones", {"number": FRIEND_NUMBER})
+        first, second = FRIEND_LINK, FRIEND_LINK + 1
+        self._friend.stored[second] = self._friend.store(first)
+        self.engine.command(OpenLink(link=first, company="friend", credentials=None, url=self.url))
+        shown = await self._friend.wait(QrShown, first)
+        await self._wasim.post(f"/phones/{FRIEND_NUMBER}/scan", {"qr": shown.qr})
+        await self._friend.wait(LinkClosed, first)
+        credentials = self._friend.store(first).credentials
+        self.engine.command(OpenLink(link=second, company="friend", credentials=credentials, url=self.url))
+        await self._friend.wait(LinkOpened, second)
+
+    async def scan(self, link: int, qr: str) -> None:
+        await self._wasim.post(f"/phones/{NUMBER}/scan", {"qr": qr})
+
+    async def write(self, link: int, text: str) -> None:
+        whatsapp_id = f"3EB0BB{next(self._ids):02}"
+        to = f"{NUMBER}@s.whatsapp.net"
+        self.engine.command(Send(link=FRIEND_LINK + 1, whatsapp_id=whatsapp_id, to=to, content={"text": text}))
+        await self._friend.wait(Acked, FRIEND_LINK + 1)
+
+    async def deliver_receipt(self, link: int, whatsapp_id: str) -> None:
+        """The friend's phone and device do that by themselves."""
+
+    async def freeze(self, link: int) -> None:
+        await self._wasim.fault("freeze", number=NUMBER)
+
+    async def lose_host(self) -> None:
+        assert self._host.pid is not None
+        os.kill(self._host.pid, signal.SIGKILL)
+
+    async def arrived(self, whatsapp_id: str) -> bool:
+        return bool(await self._wasim.get("/messages", id=whatsapp_id))
+
+    async def confirmed(self, text: str) -> bool:
+        phones = await self._wasim.get("/phones")
+        ours = next(phone for phone in phones if phone["number"] == NUMBER)
+        return all(device["waiting"] == 0 for device in ours["devices"])
+
+    async def settle(self) -> None:
+        await asyncio.sleep(0.3)
+
+
+@pytest.fixture(params=["fake", pytest.param("baileys", marks=pytest.mark.slow)])
+async def rig(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
+    if request.param == "fake":
+        yield FakeRig()
+        return
+    node: Node = request.getfixturevalue("node")
+    bridge: Path = request.getfixturevalue("bridge")
+    recorder, friend = Recorder(), Recorder()
+    program = HostProgram(argv=[str(node.executable), str(bridge)])
+    async with (
+        running_wasim(request.getfixturevalue("tmp_path")) as wasim,
+        EngineHost(program, listener=Split(recorder, friend), clock=SystemClock()) as host,
+    ):
+        real = BaileysRig(host, wasim, recorder, friend)
+        await real.prepare()
+        yield real
 
 
 async def pair(rig: Rig) -> None:
