@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
+import os
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import uvicorn
@@ -35,6 +38,7 @@ from holdfast.store.sessions import SessionRows
 log = logging.getLogger(__name__)
 
 _STOP_S = 5
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,24 +50,39 @@ class Started:
     """The key that was generated just now; shown once."""
 
 
-async def serve(settings: Settings, program: HostProgram, *, started: Callable[[Started], None]) -> None:
-    """Run until SIGTERM or SIGINT. Raises `Misconfigured` and `EngineUnavailable` with the cure."""
+async def serve(
+    settings: Settings,
+    program: HostProgram,
+    *,
+    started: Callable[[Started], None],
+    qr_shown: Callable[[str, str], None],
+    until_stdin_closes: bool = False,
+) -> None:
+    """Run until SIGTERM or SIGINT, or the end of standard input if asked.
+
+    `qr_shown` gets company and QR code whenever a new one is shown.
+
+    Raises `Misconfigured` and `EngineUnavailable` with the cure.
+    """
     clock, chance = SystemClock(), SystemChance()
     _make_folder(settings.data_dir)
     database = Database(settings.data_dir / "holdfast.db")
     try:
         known, new_key = _keys(settings, chance)
         with _listen(settings) as listener:
-            gateway = _gateway(settings, database, program, clock=clock, chance=chance)
+            parts = _parts(settings, database, program, clock=clock, chance=chance)
+            gateway = Gateway(replace(parts, qr_shown=qr_shown), inbox=InboxRows(database))
             url = f"http://{_shown(listener)}"
-            await _run(gateway, known, listener, lambda: started(Started(url=url, new_key=new_key)))
+            with _stop_wishes(until_stdin_closes=until_stdin_closes) as asked_to_stop:
+                ready = functools.partial(started, Started(url=url, new_key=new_key))
+                await _run(gateway, known, listener, asked_to_stop, ready=ready)
     finally:
         database.close()
 
 
-def _gateway(settings: Settings, database: Database, program: HostProgram, *, clock: Clock, chance: Chance) -> Gateway:
+def _parts(settings: Settings, database: Database, program: HostProgram, *, clock: Clock, chance: Chance) -> Parts:
     backoff = Backoff(base_ms=settings.backoff_base_ms, factor=settings.backoff_factor, cap_ms=settings.backoff_cap_ms)
-    parts = Parts(
+    return Parts(
         hub=EngineHub(_host_starter(program, clock), clock=clock, backoff=backoff),
         sessions=SessionRows(database),
         store=EngineRows(database, clock=clock, chance=chance),
@@ -77,7 +96,6 @@ def _gateway(settings: Settings, database: Database, program: HostProgram, *, cl
         ),
         whatsapp_url=settings.whatsapp_url,
     )
-    return Gateway(parts, inbox=InboxRows(database))
 
 
 def _host_starter(program: HostProgram, clock: Clock) -> Callable[[Listener], AbstractAsyncContextManager[Engine]]:
@@ -89,8 +107,15 @@ def _host_starter(program: HostProgram, clock: Clock) -> Callable[[Listener], Ab
     return start
 
 
-async def _run(gateway: Gateway, known: keys.Keys, listener: socket.socket, ready: Callable[[], None]) -> None:
-    """HTTP and gateway side by side; at a signal HTTP stops first, then the sessions, then the engine host."""
+async def _run(
+    gateway: Gateway,
+    known: keys.Keys,
+    listener: socket.socket,
+    asked_to_stop: asyncio.Event,
+    *,
+    ready: Callable[[], None],
+) -> None:
+    """HTTP and gateway side by side; when asked to stop, HTTP goes first, then the sessions, then the engine host."""
     server = _Server(
         uvicorn.Config(
             make_api(gateway, known),
@@ -100,18 +125,16 @@ async def _run(gateway: Gateway, known: keys.Keys, listener: socket.socket, read
             server_header=False,
         )
     )
-    asked_to_stop = asyncio.Event()
-    with _on_signal(asked_to_stop.set):
-        async with asyncio.TaskGroup() as tasks:
-            running = tasks.create_task(gateway.run(ready=ready), name="gateway")
-            serving = tasks.create_task(server.serve(sockets=[listener]), name="http")
-            stopping = tasks.create_task(asked_to_stop.wait(), name="signals")
-            await asyncio.wait([running, serving, stopping], return_when=asyncio.FIRST_COMPLETED)
-            log.info("Holdfast stops: links are closed, what was accepted stays in the outbox")
-            server.should_exit = True
-            await asyncio.wait([serving])
-            running.cancel()
-            stopping.cancel()
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(gateway.run(ready=ready), name="gateway")
+        serving = tasks.create_task(server.serve(sockets=[listener]), name="http")
+        stopping = tasks.create_task(asked_to_stop.wait(), name="wish to stop")
+        await asyncio.wait([running, serving, stopping], return_when=asyncio.FIRST_COMPLETED)
+        log.info("Holdfast stops: links are closed, what was accepted stays in the outbox")
+        server.should_exit = True
+        await asyncio.wait([serving])
+        running.cancel()
+        stopping.cancel()
 
 
 class _Server(uvicorn.Server):
@@ -123,15 +146,28 @@ class _Server(uvicorn.Server):
 
 
 @contextlib.contextmanager
-def _on_signal(act: Callable[[], None]) -> Iterator[None]:
+def _stop_wishes(*, until_stdin_closes: bool) -> Iterator[asyncio.Event]:
+    """Set at SIGTERM and SIGINT, and where asked for when standard input ends."""
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, act)
+    asked = asyncio.Event()
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, asked.set)
+    if until_stdin_closes:
+        loop.add_reader(sys.stdin, _read_stdin, asked)
     try:
-        yield
+        yield asked
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        if until_stdin_closes:
+            loop.remove_reader(sys.stdin)
+        for number in _SIGNALS:
             loop.remove_signal_handler(number)
+
+
+def _read_stdin(asked: asyncio.Event) -> None:
+    """What is typed means nothing; the end of it does."""
+    if not os.read(sys.stdin.fileno(), 4096):
+        asyncio.get_running_loop().remove_reader(sys.stdin)
+        asked.set()
 
 
 def _make_folder(folder: Path) -> None:

@@ -62,7 +62,7 @@ class Settings(BaseModel):
 
 def load(environment: Mapping[str, str] | None = None, *, file: Path = FILE) -> Settings:
     """Read the settings. Raises `Misconfigured`, naming setting, value and what is allowed."""
-    values = {**_from_file(file), **_from_environment(_process_environment() if environment is None else environment)}
+    values = {**_from_file(file), **_from_environment(process_environment() if environment is None else environment)}
     try:
         return Settings(**values)
     except ValidationError as error:
@@ -72,7 +72,7 @@ def load(environment: Mapping[str, str] | None = None, *, file: Path = FILE) -> 
 def origins(environment: Mapping[str, str] | None = None, *, file: Path = FILE) -> dict[str, str]:
     """Where each setting that is not a default came from."""
     found = dict.fromkeys(_from_file(file), str(file))
-    env = _process_environment() if environment is None else environment
+    env = process_environment() if environment is None else environment
     return found | dict.fromkeys(_from_environment(env), "environment")
 
 
@@ -81,7 +81,8 @@ def variable(name: str) -> str:
     return PREFIX + name.upper()
 
 
-def _process_environment() -> Mapping[str, str]:
+def process_environment() -> Mapping[str, str]:
+    """The environment of this process, as it is handed on to child processes."""
     return os.environ  # noqa: TID251 – the one home
 
 

@@ -46,6 +46,8 @@ class Parts:
     policy: Policy
     whatsapp_url: str | None
     """None: WhatsApp's own."""
+    qr_shown: Callable[[str, str], None] = lambda company, code: None
+    """Hears of company and QR code whenever a new one is shown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -321,6 +323,7 @@ class SessionActor:
     def _show_qr(self, text: str) -> None:
         lives_s = _FIRST_QR_S if self._qr is None else _NEXT_QR_S
         self._qr = Qr(text=text, expires_at=self._parts.clock.now() + timedelta(seconds=lives_s))
+        self._parts.qr_shown(self.company, text)
         self._ring()
 
     def _ring(self) -> None:

@@ -1,0 +1,266 @@
+"""The command `holdfast`: arguments in, an exit code out.
+
+Exit codes: 0 good, 1 the thing asked about is not good, 2 wrong use, 3 no server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Annotated, NoReturn, TypeVar
+from urllib.parse import quote
+
+import typer
+
+from holdfast import app as gateway_app
+from holdfast import settings as settings_module
+from holdfast import terminal
+from holdfast.api.keys import stored_key
+from holdfast.base.clock import SystemClock
+from holdfast.base.errors import HoldfastError
+from holdfast.client import Client, Json, NoServer, connect
+from holdfast.engine.baileys.install import install
+from holdfast.engine.host import HostProgram
+from holdfast.engine.node import find_node
+from holdfast.lab.demo import run_demo
+from holdfast.lab.screen import Screen
+from holdfast.settings import Settings
+
+T = TypeVar("T")
+
+CLOCK = SystemClock()
+GOOD, NOT_GOOD, WRONG_USE, NO_SERVER = 0, 1, 2, 3
+
+cli = typer.Typer(
+    help="Keeps WhatsApp sessions of many companies connected, and gets every accepted message there.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+)
+
+Company = Annotated[str, typer.Argument(help="the company id, such as 962302")]
+AsJson = Annotated[bool, typer.Option("--json", help="print one JSON document")]
+
+
+def main() -> NoReturn:
+    """Entry point: errors become a sentence and an exit code."""
+    try:
+        cli()
+    except HoldfastError as error:
+        terminal.complain(error.sentence)
+        raise SystemExit(NO_SERVER if isinstance(error, NoServer) else NOT_GOOD) from None
+    except BaseExceptionGroup as group:
+        known = _first_known(group)
+        if known is None:
+            raise
+        terminal.complain(known.sentence)
+        raise SystemExit(NOT_GOOD) from None
+    raise SystemExit(GOOD)
+
+
+def _first_known(group: BaseExceptionGroup[BaseException]) -> HoldfastError | None:
+    """The cause that a person can mend, if that is all there is."""
+    known, rest = group.split(HoldfastError)
+    if known is None or rest is not None:
+        return None
+    error: BaseException = known
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error if isinstance(error, HoldfastError) else None
+
+
+@cli.command()
+def serve(
+    until_stdin_closes: Annotated[bool, typer.Option(help="also stop when standard input ends")] = False,
+) -> None:
+    """Run the gateway until Ctrl-C."""
+    settings = settings_module.load()
+    terminal.log_to_stderr(settings.log_level)
+    program = _engine(settings)
+    asyncio.run(
+        gateway_app.serve(
+            settings, program, started=_announce, qr_shown=_draw_qr, until_stdin_closes=until_stdin_closes
+        )
+    )
+
+
+def _engine(settings: Settings) -> HostProgram:
+    """The engine host's program; Baileys is installed where it is not yet."""
+    node = find_node(settings.node_bin)
+    bridge = install(settings.cache_dir, node=node, progress=terminal.tell, npm_cache=settings.npm_cache)
+    return HostProgram(argv=(str(node.executable), str(bridge)), cwd=bridge.parent)
+
+
+def _announce(started: gateway_app.Started) -> None:
+    terminal.say(f"Holdfast listens on {started.url}")
+    if started.new_key is not None:
+        terminal.say(f"API key, made just now and shown this once: {started.new_key}")
+
+
+def _draw_qr(company: str, code: str) -> None:
+    """Only to a person: whoever reads a QR code in a log file could link."""
+    if terminal.out.is_terminal:
+        terminal.say(f"Company {company}: WhatsApp → Linked devices → Link a device")
+        terminal.say(terminal.qr_text(code))
+
+
+@cli.command()
+def demo(
+    seconds: Annotated[int, typer.Option(min=20, max=3600, help="how long messages are sent and links broken")] = 60,
+    as_json: AsJson = False,
+) -> None:
+    """Show the main job without a phone: a simulated WhatsApp, two companies, messages, faults, the result."""
+    screen = Screen(quiet=as_json)
+    settings = settings_module.load()
+    _engine(settings)
+    environment = settings_module.process_environment()
+    result = asyncio.run(run_demo(seconds=seconds, environment=environment, screen=screen))
+    if as_json:
+        terminal.show_json(result.as_json())
+    else:
+        screen.show_result(result)
+    raise typer.Exit(GOOD if result.passed else NOT_GOOD)
+
+
+@cli.command()
+def pair(
+    company: Company,
+    phone: Annotated[str | None, typer.Option("--phone", help="use a pairing code for this number, no QR code")] = None,
+) -> None:
+    """Link a phone to a company: draws the QR code, or prints a pairing code, until it is linked."""
+    _with_client(lambda client: _pair(client, company, phone))
+
+
+async def _pair(client: Client, company: str, phone: str | None) -> None:
+    await client.put(_session(company))
+    if phone is not None:
+        answer = await client.post(_session(company, "/pairing-code"), {"phoneNumber": phone})
+        terminal.say(f"WhatsApp → Linked devices → Link with phone number: {answer['code']}")
+    shown = ""
+    while (session := await client.get(_session(company)))["state"] != "connected":
+        if phone is None and session["state"] in {"pairing", "unpaired"}:
+            code = (await client.get(_session(company, "/qr")))["qr"]
+            if code != shown:
+                _draw_qr(company, code)
+            shown = code
+        await CLOCK.sleep(1)
+    terminal.say(f"Company {company} is linked and connected.")
+
+
+@cli.command()
+def sessions(as_json: AsJson = False) -> None:
+    """All sessions: state, since when, what to do."""
+    page = _with_client(lambda client: client.get("/v1/sessions"))
+    if as_json:
+        terminal.show_json(page)
+        return
+    columns = ("company", "state", "since", "attempts", "why", "what to do")
+    terminal.show_table(columns, (_row(session) for session in page["items"]))
+
+
+def _row(session: Json) -> tuple[object, ...]:
+    reason = session["reason"] or {}
+    return (
+        *(session[name] for name in ("companyId", "state", "since", "reconnectAttempts")),
+        reason.get("message"),
+        reason.get("action"),
+    )
+
+
+@cli.command()
+def show(company: Company, as_json: AsJson = False) -> None:
+    """One session, in full. Exit code 1 when it is not connected."""
+    session = _with_client(lambda client: client.get(_session(company)))
+    _show_one(session, as_json=as_json)
+    if session["state"] != "connected":
+        raise typer.Exit(NOT_GOOD)
+
+
+@cli.command()
+def send(
+    company: Company,
+    number: Annotated[str, typer.Argument(help="recipient: 7 to 15 digits with country code")],
+    text: Annotated[str, typer.Argument(help="the message")],
+    wait: Annotated[bool, typer.Option("--wait", help="until WhatsApp has it, or it has failed")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Send a message. Without --wait, the exit code 0 means that it is accepted and will be sent."""
+    message = _with_client(lambda client: _send(client, company, {"to": number, "text": text}, wait=wait))
+    _show_one(message, as_json=as_json)
+    if message["state"] in {"failed", "expired", "cancelled"}:
+        raise typer.Exit(NOT_GOOD)
+
+
+async def _send(client: Client, company: str, body: Json, *, wait: bool) -> Json:
+    message: Json = await client.post(_session(company, "/messages"), body)
+    while wait and message["state"] in {"queued", "sending"}:
+        await CLOCK.sleep(0.2)
+        message = await client.get(f"/v1/messages/{message['id']}")
+    return message
+
+
+@cli.command()
+def start(company: Company, as_json: AsJson = False) -> None:
+    """Connect a session, and keep it connected."""
+    _wish(company, "start", as_json=as_json)
+
+
+@cli.command()
+def stop(company: Company, as_json: AsJson = False) -> None:
+    """Disconnect a session until it is started again."""
+    _wish(company, "stop", as_json=as_json)
+
+
+@cli.command()
+def reconnect(company: Company, as_json: AsJson = False) -> None:
+    """Cut a session's link and connect at once."""
+    _wish(company, "reconnect", as_json=as_json)
+
+
+@cli.command()
+def logout(company: Company, as_json: AsJson = False) -> None:
+    """Unlink the device at WhatsApp; its credentials go to quarantine."""
+    _wish(company, "logout", as_json=as_json)
+
+
+def _wish(company: str, wish: str, *, as_json: bool) -> None:
+    _show_one(_with_client(lambda client: client.post(_session(company, f"/{wish}"))), as_json=as_json)
+
+
+@cli.command("settings")
+def show_settings(as_json: AsJson = False) -> None:
+    """All settings: value, where it came from, what it means."""
+    settings = settings_module.load()
+    came_from = settings_module.origins()
+    values = settings.model_dump(mode="json")
+    rows = [
+        (settings_module.variable(name), values[name], came_from.get(name, "default"), field.description)
+        for name, field in Settings.model_fields.items()
+    ]
+    if as_json:
+        names = ("setting", "value", "origin", "meaning")
+        terminal.show_json([dict(zip(names, row, strict=True)) for row in rows])
+        return
+    terminal.show_table(("setting", "value", "origin", "meaning"), rows)
+
+
+def _with_client(work: Callable[[Client], Awaitable[T]]) -> T:
+    settings = settings_module.load()
+    key = settings.api_key or stored_key(settings.data_dir)
+
+    async def run() -> T:
+        async with connect(settings.url, key) as client:
+            return await work(client)
+
+    return asyncio.run(run())
+
+
+def _session(company: str, rest: str = "") -> str:
+    return f"/v1/sessions/{quote(company, safe='')}{rest}"
+
+
+def _show_one(item: Json, *, as_json: bool) -> None:
+    if as_json:
+        terminal.show_json(item)
+    else:
+        terminal.show_table(("", ""), item.items())

@@ -1,0 +1,85 @@
+"""Talks to a running Holdfast by HTTP: what commands and the demo use, and nothing that a user's program could not."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+
+from holdfast.base.errors import Fault, HoldfastError
+
+Json = dict[str, Any]
+
+
+class NoServer(HoldfastError):
+    """Nothing answers at the address."""
+
+    code = "no-server"
+    fault = Fault.OPERATOR
+
+
+class Refused(HoldfastError):
+    """Holdfast answered with an error; the sentence is its own."""
+
+    code = "refused"
+    fault = Fault.CALLER
+
+    def __init__(self, status: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status = status
+
+
+class Client:
+    """`async with connect(url, key) as client:` – one method for each verb; answers are what JSON gives."""
+
+    def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
+        self._session = session
+        self._url = url.rstrip("/")
+
+    async def get(self, path: str, **query: str) -> Any:
+        return await self._ask("GET", path, params=query)
+
+    async def put(self, path: str, body: Json | None = None) -> Any:
+        return await self._ask("PUT", path, json=body or {})
+
+    async def delete(self, path: str) -> Any:
+        return await self._ask("DELETE", path)
+
+    async def post(self, path: str, body: Json | None = None, headers: Mapping[str, str] | None = None) -> Any:
+        return await self._ask("POST", path, json=body, headers=headers)
+
+    async def items(self, path: str) -> AsyncIterator[Json]:
+        """All items of a list, part by part."""
+        after: dict[str, str] = {}
+        while True:
+            page = await self.get(path, limit="500", **after)
+            for item in page["items"]:
+                yield item
+            if page["next"] is None:
+                return
+            after = {"after": page["next"]}
+
+    async def _ask(self, method: str, path: str, **options: Any) -> Any:
+        try:
+            async with self._session.request(method, self._url + path, **options) as response:
+                answer = await response.json(content_type=None)
+        except (aiohttp.ClientConnectionError, TimeoutError) as error:
+            raise NoServer(
+                f"no Holdfast answers at {self._url}: start it with `holdfast serve`, or set HOLDFAST_URL"
+            ) from error
+        except ValueError as error:
+            raise NoServer(f"what answers at {self._url} is no Holdfast: set HOLDFAST_URL") from error
+        if response.status >= 400:
+            raise Refused(response.status, str(answer.get("detail") or answer.get("error") or answer))
+        return answer
+
+
+@asynccontextmanager
+async def connect(url: str, key: str | None, *, timeout_s: float = 60) -> AsyncIterator[Client]:
+    """`key` None: for services that need none."""
+    headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+    timeout = aiohttp.ClientTimeout(total=timeout_s)
+    async with aiohttp.ClientSession(headers=headers, timeout=timeout) as session:
+        yield Client(session, url)

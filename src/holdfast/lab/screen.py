@@ -1,0 +1,103 @@
+"""The demo in the terminal: who is connected, which fault is on, what became of the messages."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from holdfast.lab.tally import ARRIVED, Result, Tally
+
+_COLOURS = {"connected": "green", "reconnecting": "yellow", "connecting": "yellow"}
+
+
+class Watched(Protocol):
+    """What the screen shows of a run."""
+
+    @property
+    def tally(self) -> Tally: ...
+    @property
+    def states(self) -> Mapping[str, str]: ...
+    @property
+    def links(self) -> Mapping[str, str]: ...
+    @property
+    def fault(self) -> str: ...
+
+
+class Screen:
+    """`quiet`: only what is said, and that to stderr; nothing moves."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._console = Console(stderr=quiet)
+        self._quiet = quiet
+        self._live: Live | None = None
+
+    def say(self, text: str) -> None:
+        self._console.print(text, highlight=False)
+
+    @contextlib.contextmanager
+    def live(self, watched: Watched) -> Iterator[None]:
+        if self._quiet:
+            yield
+            return
+        with Live(picture(watched), console=self._console, refresh_per_second=8) as self._live:
+            yield
+        self._live = None
+
+    def refresh(self, watched: Watched) -> None:
+        if self._live is not None:
+            self._live.update(picture(watched))
+
+    def show_result(self, result: Result) -> None:
+        """The table of success, and the verdict."""
+        table = Table("", "measured", "goal", "", box=None, pad_edge=False)
+        for row in result.table():
+            table.add_row(row.what, row.measured, row.goal, Text("✓", "green") if row.holds else Text("✗", "red"))
+        kinds = ", ".join(f"{count} × {kind}" for kind, count in result.faults.items())
+        self._console.print(
+            Group(
+                f"\n{result.accepted} messages accepted, {result.delivered} delivered in {result.seconds:.0f} s, "
+                f"through {result.faults.total()} disconnections on purpose ({kinds}); "
+                f"connected {result.uptime_percent:.1f} % of the time.\n",
+                table,
+                Text("\npassed", "bold green") if result.passed else Text("\nnot passed", "bold red"),
+            ),
+            highlight=False,
+        )
+
+
+def picture(watched: Watched) -> Group:
+    """The present moment."""
+    return Group(_companies(watched), "", _messages(watched.tally), "", _faults(watched))
+
+
+def _companies(watched: Watched) -> Table:
+    table = Table("company", "Holdfast says", "the server says", box=None, pad_edge=False, header_style="bold")
+    for company, state in sorted(watched.states.items()):
+        up = company in watched.links
+        seen = Text("linked", "green") if up else Text("no working link", "red")
+        table.add_row(company, Text(state, _COLOURS.get(state, "red")), seen)
+    return table
+
+
+def _messages(tally: Tally) -> Text:
+    states = Counter(sent.state for sent in tally.sent.values())
+    arrived = sum(states[state] for state in ARRIVED)
+    acked = arrived + states["sent"]
+    return Text(f"messages  accepted {len(tally.sent)}   acked {acked}   delivered {arrived}")
+
+
+def _faults(watched: Watched) -> Text:
+    on = watched.fault or "none"
+    over = _words([fault.reconnect_s for fault in watched.tally.faults if fault.reconnect_s is not None])
+    return Text(f"fault on  {on}\nback in   {over}")
+
+
+def _words(times: Sequence[float]) -> str:
+    return "  ".join(f"{seconds:.1f} s" for seconds in times) or "–"
