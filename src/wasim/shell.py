@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from wasim.clock import Clock
 from wasim.faults import Fault, FaultRequest, Faults
-from wasim.server import core, pairing
+from wasim.server import core, events, pairing
 from wasim.server.link import Link, Phase
 from wasim.server.state import Account, Address
 from wasim.sockets import LinkSocket
@@ -153,9 +153,7 @@ class Hub:
         self._sockets.pop(link.number, None)
         self.stats.closes += 1
         self.server.close_link(link.number)
-        waiting = self._pairings.pop(link.number, None)
-        if waiting is not None and not waiting.done():
-            waiting.set_exception(pairing.PairingError("the device's connection ended before it was linked"))
+        self._fail_pairing(link.number, "the device's connection ended before it was linked")
 
     # Settling
 
@@ -196,36 +194,39 @@ class Hub:
             delay = max(0.0, min(deadlines) - now)
             self._alarm = asyncio.get_running_loop().call_later(delay, self._settle)
 
-    def _note(self, event: core.Event, now: float) -> None:
+    def _note(self, event: events.Event, now: float) -> None:
         match event:
-            case core.DevicePaired(address=address, link=link):
+            case events.DevicePaired(address=address, link=link):
                 _log.info("Link %d: device %d of %s linked", link, address.device, masked(address.number))
                 self._resolve_pairing(link, address)
-            case core.PairingFailed(link=link, detail=detail):
+            case events.PairingFailed(link=link, detail=detail):
                 _log.warning("Link %d: pairing failed: %s", link, detail)
-                waiting = self._pairings.pop(link, None)
-                if waiting is not None:
-                    waiting.set_exception(pairing.PairingError(detail))
-            case core.LoggedIn(address=address, link=link):
+                self._fail_pairing(link, detail)
+            case events.LoggedIn(address=address, link=link):
                 self._logged_in(address, link, now)
-            case core.LoginRefused(address=address, link=link, reason=reason):
+            case events.LoginRefused(address=address, link=link, reason=reason):
                 _log.info("Link %d: login refused with %s", link, reason)
                 self.stats.logins_refused += 1
                 if address is not None:
                     self.stats.of(address.number).refused += 1
-            case core.DeviceUnlinked(address=address):
+            case events.DeviceUnlinked(address=address):
                 _log.info("Device %d of %s unlinked", address.device, masked(address.number))
-            case core.QueryUnknown(link=link, xmlns=xmlns, tag=tag):
+            case events.QueryUnknown(link=link, xmlns=xmlns, tag=tag):
                 _log.warning("Link %d: query %r with %r is not known here: answered 501", link, xmlns, tag)
                 self.stats.unknown_queries += 1
-            case core.ProtocolBroken(link=link, detail=detail):
+            case events.ProtocolBroken(link=link, detail=detail):
                 _log.warning("Link %d: cut, the client broke the protocol: %s", link, detail)
                 self.stats.protocol_errors += 1
 
     def _resolve_pairing(self, link: int, address: Address) -> None:
-        waiting = self._pairings.pop(link, None)
+        waiting = self._pairings.get(link)
         if waiting is not None and not waiting.done():
             waiting.set_result(address)
+
+    def _fail_pairing(self, link: int, detail: str) -> None:
+        waiting = self._pairings.get(link)
+        if waiting is not None and not waiting.done():
+            waiting.set_exception(pairing.PairingError(detail))
 
     def _logged_in(self, address: Address, link: int, now: float) -> None:
         _log.info("Link %d: device %d of %s logged in", link, address.device, masked(address.number))
@@ -260,8 +261,11 @@ class Hub:
         waiting: asyncio.Future[Address] = asyncio.get_running_loop().create_future()
         self._pairings[link] = waiting
         self._settle()
-        async with asyncio.timeout(PAIRING_DEADLINE_S):
-            return await waiting
+        try:
+            async with asyncio.timeout(PAIRING_DEADLINE_S):
+                return await waiting
+        finally:
+            self._pairings.pop(link, None)
 
     def unlink(self, address: Address) -> None:
         self.server.unlink(address, now=self.now())

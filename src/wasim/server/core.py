@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
-from wasim.server import keys, pairing, queries
+from wasim.server import events, notices, pairing, queries
 from wasim.server.entropy import Entropy, new_key, word
 from wasim.server.exchange import Carrier, Exchange
 from wasim.server.interference import Interference
@@ -23,14 +23,13 @@ from wasim.wire import nodes
 from wasim.wire.certificates import make_chain
 from wasim.wire.curve import NONCE_BYTES
 from wasim.wire.errors import WireError
-from wasim.wire.jids import LID, PN, SERVER, Jid
+from wasim.wire.jids import LID, PN, Jid
 from wasim.wire.messages import ClientPayload
 from wasim.wire.nodes import Node
 from wasim.wire.noise import Responder
 
 CLOSE_AFTER_S = 1.0
 """A client that was told to go gets so long to close by itself."""
-_ROUTING_INFO = b"\x08\x05\x08\x0c"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,54 +39,6 @@ class Outgoing:
     link: int
     frames: list[bytes]
     hang_up: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DevicePaired:
-    address: Address
-    link: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PairingFailed:
-    link: int
-    detail: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoggedIn:
-    address: Address
-    link: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoginRefused:
-    address: Address | None
-    link: int
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceUnlinked:
-    address: Address
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QueryUnknown:
-    link: int
-    xmlns: str
-    tag: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProtocolBroken:
-    """A client sent what is not WhatsApp's protocol; its link is over."""
-
-    link: int
-    detail: str
-
-
-Event = DevicePaired | PairingFailed | LoggedIn | LoginRefused | DeviceUnlinked | QueryUnknown | ProtocolBroken
 
 
 class UnknownNumber(Exception):
@@ -110,7 +61,7 @@ class Server:
         self._entropy = entropy
         self._interference = interference
         self._online: dict[Address, Link] = {}
-        self._events: list[Event] = []
+        self._events: list[events.Event] = []
         self._doomed: set[int] = set()
         self._dirty: dict[int, Link] = {}
         self._timers: list[tuple[float, int, Callable[[float], None]]] = []
@@ -137,9 +88,9 @@ class Server:
             output.append(Outgoing(link=link.id, frames=frames, hang_up=link.id in self._doomed))
         return output
 
-    def take_events(self) -> list[Event]:
-        events, self._events = self._events, []
-        return events
+    def take_events(self) -> list[events.Event]:
+        taken, self._events = self._events, []
+        return taken
 
     @property
     def next_deadline(self) -> float | None:
@@ -179,7 +130,7 @@ class Server:
             for said in known.receive(data):
                 self._heard(known, said, now)
         except WireError as error:
-            self._events.append(ProtocolBroken(link=link, detail=str(error)))
+            self._events.append(events.ProtocolBroken(link=link, detail=str(error)))
             self._hang_up(known)
         if known.outgoing:
             self._dirty[link] = known
@@ -237,7 +188,7 @@ class Server:
         return None
 
     def _refuse(self, link: Link, address: Address | None, reason: str, attrs: dict[str, str], now: float) -> None:
-        self._events.append(LoginRefused(address=address, link=link.id, reason=reason))
+        self._events.append(events.LoginRefused(address=address, link=link.id, reason=reason))
         self._dismiss(link, Node("failure", {"reason": reason, **attrs}), now)
 
     def _replace(self, address: Address, now: float) -> None:
@@ -253,25 +204,11 @@ class Server:
             device.push_name = payload.push_name
         device.logins += 1
         self.directory.touch(device)
-        self._events.append(LoggedIn(address=device.address, link=link.id))
-        lid = Jid(self.directory.accounts[device.number].lid, LID, device.device)
-        self._send(link, Node("success", {"t": str(int(now)), "lid": str(lid), "location": "wasim", "props": "27"}))
-        routing = Node("edge_routing", {}, [Node("routing_info", {}, _ROUTING_INFO)])
-        self._send(link, Node("ib", {"from": SERVER}, [routing]))
-        if device.logins == 1:
-            dirty = Node("dirty", {"type": "account_sync", "timestamp": str(int(now))})
-            self._send(link, Node("ib", {"from": SERVER}, [dirty]))
-        self._send(link, Node("ib", {"from": SERVER}, [self._preview(device.address)]))
+        self._events.append(events.LoggedIn(address=device.address, link=link.id))
+        for node in notices.greeting(self.directory, device, now=now):
+            self._send(link, node)
         if not payload.passive:
             self._activate(link, device.address)
-
-    def _preview(self, address: Address) -> Node:
-        counts = {"message": 0, "receipt": 0, "notification": 0}
-        queue = self.directory.queue(address)
-        for entry in queue:
-            counts[entry.kind] += 1
-        attrs = {kind: str(count) for kind, count in counts.items()}
-        return Node("offline_preview", {"count": str(len(queue)), "call": "0", "appdata": "0"} | attrs)
 
     def _activate(self, link: Link, address: Address) -> None:
         """The device is ready: everything that waits is delivered, marked `offline`, and then the end of it."""
@@ -281,7 +218,7 @@ class Server:
             node = nodes.decode(entry.stanza)
             node.attrs["offline"] = str(at)
             self._send(link, node)
-        self._send(link, Node("ib", {"from": SERVER}, [Node("offline", {"count": str(len(queue))})]))
+        self._send(link, notices.offline_done(len(queue)))
 
     def scan(self, account: Account, qr: pairing.ScannedQr, *, now: float) -> int:
         """The account's phone scans a QR code. Returns the link that shows it; `DevicePaired` follows on that link.
@@ -324,11 +261,11 @@ class Server:
         try:
             device = pairing.complete(waiting, node, now=now)
         except pairing.PairingError as error:
-            self._events.append(PairingFailed(link=link.id, detail=str(error)))
+            self._events.append(events.PairingFailed(link=link.id, detail=str(error)))
             self._hang_up(link)
             return
         self.directory.add_device(device)
-        self._events.append(DevicePaired(address=device.address, link=link.id))
+        self._events.append(events.DevicePaired(address=device.address, link=link.id))
         self._announce(device, "add", now)
         self._dismiss(link, Node("stream:error", {"code": "515"}), now)
 
@@ -367,7 +304,7 @@ class Server:
             self.phones.refill(number)
         for address in answer.low_on_prekeys:
             left = len(self.directory.prekeys(address))
-            self._deliver(address, "notification", keys.low_notice(self._new_id(), left, now), now)
+            self._deliver(address, "notification", notices.low_on_prekeys(self._new_id(), left, now), now)
         if answer.activated is not None:
             link.passive = not answer.activated
             if answer.activated:
@@ -377,7 +314,7 @@ class Server:
 
     def _unknown(self, link: int, node: Node) -> None:
         tag = node.children[0].tag if node.children else ""
-        self._events.append(QueryUnknown(link=link, xmlns=node.attrs.get("xmlns", ""), tag=tag))
+        self._events.append(events.QueryUnknown(link=link, xmlns=node.attrs.get("xmlns", ""), tag=tag))
 
     # Carrying
 
@@ -436,7 +373,7 @@ class Server:
             self.end_stream(link.id, code="401", attrs={}, reason=reason, now=now)
         self._announce(device, "remove", now)
         self.directory.remove_device(address)
-        self._events.append(DeviceUnlinked(address=address))
+        self._events.append(events.DeviceUnlinked(address=address))
 
     def end_stream(
         self, link: int, *, code: str | None, attrs: dict[str, str], reason: Node | None, now: float
@@ -458,13 +395,11 @@ class Server:
         """Own devices and contacts hear that a device was linked or removed."""
         account = self.directory.accounts[device.number]
         for number in (account.number, *sorted(account.contacts)):
-            mode = self.directory.accounts[number].addressing
-            jid = str(self.directory.jid(device.address, mode))
-            entry = Node("device", {"jid": jid, "key-index": str(device.key_index)})
-            attrs = {"type": "devices", "t": str(int(now)), "from": str(self.directory.jid(device.address, mode).bare)}
             for other in self.directory.devices_of(number):
                 if other.device != PHONE and other.address != device.address:
-                    notice = Node("notification", attrs | {"id": self._new_id()}, [Node(change, {}, [entry])])
+                    notice = notices.devices_changed(
+                        self.directory, device, change, to=number, notice_id=self._new_id(), now=now
+                    )
                     self._deliver(other.address, "notification", notice, now)
 
     def _new_id(self) -> str:

@@ -109,9 +109,3 @@ def digest(device: Device) -> Node:
         _signed(device.signed_prekey),
     ]
     return Node("digest", {}, children)
-
-
-def low_notice(notice_id: str, left: int, now: float) -> Node:
-    """Tells a device that its one-time prekeys run out."""
-    attrs = {"from": "s.whatsapp.net", "type": "encrypt", "id": notice_id, "t": str(int(now))}
-    return Node("notification", attrs, [Node("count", {"value": str(left)})])

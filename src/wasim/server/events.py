@@ -1,0 +1,55 @@
+"""Facts that the server reports: for logs, counts, and people who wait for them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from wasim.server.state import Address
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DevicePaired:
+    address: Address
+    link: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairingFailed:
+    link: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggedIn:
+    address: Address
+    link: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoginRefused:
+    address: Address | None
+    link: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceUnlinked:
+    address: Address
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueryUnknown:
+    link: int
+    xmlns: str
+    tag: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProtocolBroken:
+    """A client sent what is not WhatsApp's protocol; its link is over."""
+
+    link: int
+    detail: str
+
+
+Event = DevicePaired | PairingFailed | LoggedIn | LoginRefused | DeviceUnlinked | QueryUnknown | ProtocolBroken

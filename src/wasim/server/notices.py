@@ -1,0 +1,54 @@
+"""Stanzas that the server sends of its own accord: the greeting after a login, and notifications."""
+
+from __future__ import annotations
+
+from wasim.server.state import Address, Device, Directory
+from wasim.wire.jids import LID, SERVER, Jid
+from wasim.wire.nodes import Node
+
+_ROUTING_INFO = b"\x08\x05\x08\x0c"
+"""What a client puts in front of its next connection; nobody routes by it here."""
+
+
+def greeting(directory: Directory, device: Device, *, now: float) -> list[Node]:
+    """What a device hears when it logged in, up to the announcement of what waits for it."""
+    lid = Jid(directory.accounts[device.number].lid, LID, device.device)
+    said = [
+        Node("success", {"t": str(int(now)), "lid": str(lid), "location": "wasim", "props": "27"}),
+        _ib(Node("edge_routing", {}, [Node("routing_info", {}, _ROUTING_INFO)])),
+    ]
+    if device.logins == 1:
+        said.append(_ib(Node("dirty", {"type": "account_sync", "timestamp": str(int(now))})))
+    return [*said, _ib(_preview(directory, device.address))]
+
+
+def _preview(directory: Directory, address: Address) -> Node:
+    counts = {"message": 0, "receipt": 0, "notification": 0}
+    queue = directory.queue(address)
+    for entry in queue:
+        counts[entry.kind] += 1
+    attrs = {kind: str(count) for kind, count in counts.items()}
+    return Node("offline_preview", {"count": str(len(queue)), "call": "0", "appdata": "0"} | attrs)
+
+
+def offline_done(count: int) -> Node:
+    """Everything that waited has been sent."""
+    return _ib(Node("offline", {"count": str(count)}))
+
+
+def low_on_prekeys(notice_id: str, left: int, now: float) -> Node:
+    """Tells a device that its one-time prekeys run out."""
+    attrs = {"from": SERVER, "type": "encrypt", "id": notice_id, "t": str(int(now))}
+    return Node("notification", attrs, [Node("count", {"value": str(left)})])
+
+
+def devices_changed(directory: Directory, device: Device, change: str, *, to: str, notice_id: str, now: float) -> Node:
+    """Tells a device of account `to` that `device` was linked (`add`) or removed (`remove`)."""
+    jid = directory.jid(device.address, directory.accounts[to].addressing)
+    attrs = {"type": "devices", "t": str(int(now)), "from": str(jid.bare), "id": notice_id}
+    entry = Node("device", {"jid": str(jid), "key-index": str(device.key_index)})
+    return Node("notification", attrs, [Node(change, {}, [entry])])
+
+
+def _ib(child: Node) -> Node:
+    return Node("ib", {"from": SERVER}, [child])

@@ -1,0 +1,77 @@
+"""The client's half of a link: handshake, then nodes. For tests and load; a real client is always someone else's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from wasim.wire import nodes
+from wasim.wire.curve import KeyPair, typed
+from wasim.wire.framing import HEADER, FrameReader, frame
+from wasim.wire.messages import ClientPayload, PairingData
+from wasim.wire.nodes import Node
+from wasim.wire.noise import Initiator, Transport
+from wasim.wire.protobuf import encode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceKeys:
+    """The long-lived keys of a device."""
+
+    noise: KeyPair
+    identity: KeyPair
+    signed_prekey: KeyPair
+    registration_id: int
+    adv_secret: bytes
+
+    def registration(self, *, nonce: bytes) -> ClientPayload:
+        """What a device says that wants to be linked."""
+        return ClientPayload(
+            passive=0,
+            pull=0,
+            pairing=PairingData(
+                registration_id=self.registration_id.to_bytes(4, "big"),
+                key_type=b"\x05",
+                identity=self.identity.public,
+                signed_prekey_id=(1).to_bytes(3, "big"),
+                signed_prekey=self.signed_prekey.public,
+                signed_prekey_signature=self.identity.sign(typed(self.signed_prekey.public), nonce=nonce),
+            ),
+        )
+
+
+def login(number: str, device: int) -> ClientPayload:
+    """What a linked device says."""
+    return ClientPayload(username=int(number), device=device, passive=1, pull=1)
+
+
+class ClientLink:
+    """One connection, sans I/O: bytes in, nodes out, and the other way."""
+
+    def __init__(self, *, noise: KeyPair, ephemeral: KeyPair, payload: ClientPayload, intro: bytes = HEADER) -> None:
+        self._initiator = Initiator(static=noise, ephemeral=ephemeral)
+        self._payload = encode(payload)
+        self._reader = FrameReader(expects_intro=False)
+        self._transport: Transport | None = None
+        self._intro = intro
+        self.certificate = b""
+
+    def hello(self) -> bytes:
+        """The first bytes of the connection."""
+        return self._intro + frame(self._initiator.hello())
+
+    def receive(self, data: bytes) -> tuple[list[Node], bytes]:
+        """Nodes the server sent, and bytes to send back for the handshake."""
+        received, answer = [], b""
+        for payload in self._reader.feed(data):
+            if self._transport is None:
+                finish, done = self._initiator.finish(payload, self._payload)
+                self._transport, self.certificate = done.transport, done.payload
+                answer += frame(finish)
+            else:
+                received.append(nodes.decode(self._transport.decrypt(payload)))
+        return received, answer
+
+    def send(self, node: Node) -> bytes:
+        """The bytes of a node. Only after the handshake."""
+        assert self._transport is not None, "the handshake is not done"
+        return frame(self._transport.encrypt(nodes.encode(node)))

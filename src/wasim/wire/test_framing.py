@@ -1,0 +1,40 @@
+"""Frames: cut right however the bytes arrive."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wasim.wire.errors import WireError
+from wasim.wire.framing import HEADER, MAX_PAYLOAD_BYTES, FrameReader, frame
+
+ROUTED = b"ED\x00\x01\x00\x00\x04\x08\x05\x08\x0c" + HEADER
+"""The intro of a client that was given four bytes of routing information."""
+
+
+@given(
+    st.lists(st.binary(max_size=40), max_size=5),
+    st.sampled_from([HEADER, ROUTED]),
+    st.lists(st.integers(1, 30), max_size=20),
+)
+def test_pieces_do_not_matter(payloads: list[bytes], intro: bytes, sizes: list[int]) -> None:
+    """Bytes in pieces of any size give the same payloads, with and without routing information in front."""
+    stream = intro + b"".join(frame(payload) for payload in payloads)
+    reader, got, at = FrameReader(expects_intro=True), [], 0
+    for size in [*sizes, len(stream)]:
+        got += reader.feed(stream[at : at + size])
+        at += size
+    assert got == payloads
+
+
+def test_a_stranger_is_refused() -> None:
+    """A connection that does not begin with the header is none of WhatsApp's."""
+    with pytest.raises(WireError, match="header"):
+        FrameReader(expects_intro=True).feed(b"GET / HTTP/1.1\r\n")
+
+
+def test_an_oversized_frame_is_refused() -> None:
+    """Three bytes of length can't say more."""
+    with pytest.raises(WireError, match="at most"):
+        frame(bytes(MAX_PAYLOAD_BYTES + 1))
