@@ -1,0 +1,73 @@
+"""A clock for tests: time moves only when told, and whoever waits is woken in the order of the deadlines."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import heapq
+import itertools
+from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import UTC, datetime, timedelta
+
+_BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class FakeClock:
+    """A `holdfast.base.clock.Clock`."""
+
+    def __init__(self) -> None:
+        self._now = 1000.0
+        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._numbers = itertools.count()
+        self._cancelled: set[int] = set()
+
+    def monotonic(self) -> float:
+        return self._now
+
+    def now(self) -> datetime:
+        return _BEGINNING + timedelta(seconds=self._now)
+
+    async def sleep(self, seconds: float) -> None:
+        woken = asyncio.Event()
+        with self._timer(self._now + seconds, woken.set):
+            await woken.wait()
+
+    @contextlib.asynccontextmanager
+    async def until(self, deadline: float | None) -> AsyncIterator[None]:
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(None) as scope:
+                if deadline is None:
+                    yield
+                    return
+                with self._timer(deadline, lambda: scope.reschedule(loop.time())):
+                    yield
+
+    @property
+    def next_due(self) -> float | None:
+        """When the next one who waits is to be woken."""
+        while self._timers and self._timers[0][1] in self._cancelled:
+            self._cancelled.remove(heapq.heappop(self._timers)[1])
+        return self._timers[0][0] if self._timers else None
+
+    def advance_to(self, moment: float) -> None:
+        """Move time on, and wake all that wait for something up to then."""
+        while (due := self.next_due) is not None and due <= moment:
+            _, _, ring = heapq.heappop(self._timers)
+            self._now = max(self._now, due)
+            ring()
+        self._now = max(self._now, moment)
+
+    @contextlib.contextmanager
+    def _timer(self, due: float, ring: Callable[[], None]) -> Iterator[None]:
+        if due <= self._now:
+            ring()
+            yield
+            return
+        number = next(self._numbers)
+        heapq.heappush(self._timers, (due, number, ring))
+        try:
+            yield
+        finally:
+            if any(number == waiting for _, waiting, _ in self._timers):
+                self._cancelled.add(number)
