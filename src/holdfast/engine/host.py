@@ -115,7 +115,11 @@ class EngineHost:
         try:
             await self._end()
         finally:
-            await self._tasks.__aexit__(kind, error, trace)
+            # The block's own error is not the group's, which would wrap it; its cancellation may be.
+            if isinstance(error, asyncio.CancelledError):
+                await self._tasks.__aexit__(kind, error, trace)
+            else:
+                await self._tasks.__aexit__(None, None, None)
 
     def command(self, command: AnyCommand) -> None:
         """Pass a command on. Of a host that is gone, `host_lost` has told or is about to: the command is dropped."""

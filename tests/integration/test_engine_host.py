@@ -1,0 +1,199 @@
+"""The engine host against programs that misbehave in one way each."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from holdfast.base.clock import SystemClock
+from holdfast.engine.errors import EngineUnavailable
+from holdfast.engine.host import EngineHost, HostLimits, HostProgram
+from holdfast.engine.recorder import Recorder
+from holdfast.engine.wire import MAX_LINE_BYTES
+from holdfast.session.port import CutLink, Ping, Ponged, Send, SendRefused
+
+LIMITS = HostLimits(
+    hello_deadline_s=5,
+    heartbeat_interval_s=0.05,
+    heartbeat_deadline_s=0.5,
+    stop_deadline_s=0.3,
+    term_deadline_s=0.3,
+    unread_bytes=1024 * 1024,
+)
+
+HONEST = """
+import json, os, signal, subprocess, sys, time
+def say(**report):
+    sys.stdout.write(json.dumps(report) + "\\n"); sys.stdout.flush()
+def hello(v=1):
+    say(r="hello", v=v, engine="test", engineVersion="1", nodeVersion="v0", pid=os.getpid())
+def beat():
+    say(r="heartbeat", rssBytes=1, heapBytes=1, links=0, eventLoopDelayMs=0.5)
+def commands():
+    for line in sys.stdin:
+        command = json.loads(line)
+        if command["c"] == "heartbeat": beat()
+        elif command["c"] == "stop": sys.exit(0)
+        else: yield command
+"""
+
+
+def program(body: str, *arguments: str) -> HostProgram:
+    code = HONEST + textwrap.dedent(body)
+    return HostProgram(argv=[sys.executable, "-c", code, *arguments])
+
+
+def host(body: str, recorder: Recorder, *arguments: str, limits: HostLimits = LIMITS) -> EngineHost:
+    return EngineHost(program(body, *arguments), listener=recorder, clock=SystemClock(), limits=limits)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+async def test_commands_go_in_and_reports_come_out_in_order() -> None:
+    """An honest host is heard, its figures are kept, and leaving the block ends it in order and without a report."""
+    recorder = Recorder()
+    async with host("hello()\nfor c in commands(): say(r='pong', link=c['link'], n=c['n'])", recorder) as running:
+        for n in range(100):
+            running.command(Ping(link=1, n=n))
+        await recorder.wait(Ponged, 1, nth=100)
+        while running.heartbeat is None:  # noqa: ASYNC110 – nothing tells of it
+            await asyncio.sleep(0.01)
+    assert [pong.n for pong in recorder.of(Ponged)] == list(range(100))
+    assert running.heartbeat.event_loop_delay_ms == 0.5
+    assert await running.ended() == "exited with code 0"
+    assert recorder.lost == []
+
+
+async def test_a_host_that_says_nothing_is_ended() -> None:
+    """Without a hello in time the start fails with a sentence, and no process stays behind."""
+    silent = host("time.sleep(60)", Recorder(), limits=HostLimits(hello_deadline_s=0.3, stop_deadline_s=0.1))
+    with pytest.raises(EngineUnavailable, match=r"said nothing within 0\.3 s"):
+        await silent.__aenter__()
+    assert await silent.ended() == "killed by SIGTERM"
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("sys.stderr.write('no such module\\n'); sys.exit(3)", "exited with code 3. Its last words: no such module"),
+        ("hello(v=2); time.sleep(60)", "speaks version 2"),
+        ("beat(); time.sleep(60)", "began with Heartbeat instead of a hello"),
+    ],
+)
+async def test_a_host_that_begins_wrongly_is_refused(body: str, says: str) -> None:
+    """Ending at once, another version, anything before the hello: the start fails and says which."""
+    with pytest.raises(EngineUnavailable, match=says):
+        await host(body, Recorder()).__aenter__()
+
+
+async def test_a_program_that_is_not_there_is_named() -> None:
+    """A missing program is a sentence, not a trace."""
+    missing = EngineHost(HostProgram(argv=["/nowhere/node"]), listener=Recorder(), clock=SystemClock())
+    with pytest.raises(EngineUnavailable, match="/nowhere/node: No such file"):
+        await missing.__aenter__()
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        ("sys.exit(70)", "exited with code 70"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", "killed by SIGKILL"),
+        ("sys.stdout.write('oops 962700000001\\n'); sys.stdout.flush(); time.sleep(60)", "can't be understood"),
+        ("say(r='telepathy', link=1); time.sleep(60)", "can't be understood"),
+        ("hello(); time.sleep(60)", "said hello twice"),
+        ("time.sleep(60)", "hung: no heartbeat for"),
+        ("sys.stdout.write('x' * (17 << 20)); sys.stdout.flush(); time.sleep(60)", "longer than"),
+    ],
+)
+async def test_a_host_that_dies_or_breaks_the_agreement_is_lost_once(body: str, detail: str) -> None:
+    """`host_lost` comes exactly once, with the reason and nothing of what was said, when the process is gone."""
+    recorder = Recorder()
+    async with host(f"hello()\n{body}", recorder) as running:
+        await recorder.until(lambda: bool(recorder.lost), seconds=10)
+        assert running.hello is not None
+        assert not is_alive(running.hello.pid)
+        running.command(CutLink(link=1))
+    assert len(recorder.lost) == 1
+    assert detail in recorder.lost[0]
+    assert "962700000001" not in recorder.lost[0]
+    assert await running.ended() == recorder.lost[0]
+
+
+async def test_a_host_that_does_not_read_is_killed() -> None:
+    """Commands don't pile up without end: a host that leaves too much unread is stuck."""
+    recorder = Recorder()
+    async with host("hello()\ntime.sleep(60)", recorder) as running:
+        for n in range(60):
+            running.command(Send(link=1, whatsapp_id=str(n), to="x", content={"text": "x" * 100_000}))
+        await recorder.until(lambda: bool(recorder.lost), seconds=10)
+    assert "stuck: it left" in recorder.lost[0]
+
+
+async def test_a_host_that_will_not_stop_is_killed_with_its_children(tmp_path: Path) -> None:
+    """Stop, TERM, KILL of the group: what ignores all but the last is gone within the sum of the deadlines."""
+    recorder = Recorder()
+    body = """
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        child = subprocess.Popen(["sleep", "60"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        open(sys.argv[1], "w").write(str(child.pid))
+        hello()
+        while True:
+            for line in sys.stdin:
+                if json.loads(line)["c"] == "heartbeat": beat()
+            time.sleep(0.01)
+    """
+    note = tmp_path / "child"
+    began = asyncio.get_running_loop().time()
+    async with host(body, recorder, str(note)) as running:
+        child = int(note.read_text())
+        assert is_alive(child)
+    assert await running.ended() == "killed by SIGKILL"
+    assert asyncio.get_running_loop().time() - began < 5
+    assert not is_alive(child)
+    assert recorder.lost == []
+
+
+async def test_an_error_in_the_block_ends_the_host_too() -> None:
+    """Whatever ends the block, the process ends with it, and the error comes out as it was."""
+    running = host("hello()\nlist(commands())", Recorder())
+    with pytest.raises(ZeroDivisionError):
+        async with running:
+            raise ZeroDivisionError
+    assert await running.ended() == "exited with code 0"
+
+
+async def test_what_a_host_says_on_stderr_is_logged_and_cut_short(caplog: pytest.LogCaptureFixture) -> None:
+    """Standard error and the bridge's own words become log lines of 200 characters at most."""
+    body = """
+        hello()
+        sys.stderr.write("first\\n" + "y" * 5000 + "\\nlast\\n"); sys.stderr.flush()
+        say(r="log", level="error", message="z" * 5000)
+        list(commands())
+    """
+    caplog.set_level(logging.INFO)
+    async with host(body, Recorder()):
+        while sum("Engine host: " in line for line in caplog.messages) < 4:  # noqa: ASYNC110 – nothing tells of it
+            await asyncio.sleep(0.01)
+    lines = {line.removeprefix("Engine host: ") for line in caplog.messages if line.startswith("Engine host: ")}
+    assert lines == {"first", "last", "y" * 200, "z" * 200}
+
+
+async def test_a_message_that_is_too_long_for_the_pipe_is_refused() -> None:
+    """A command never raises for its size: the message is refused as bad content."""
+    recorder = Recorder()
+    async with host("hello()\nlist(commands())", recorder) as running:
+        running.command(Send(link=1, whatsapp_id="3EB0", to="x", content={"text": "x" * MAX_LINE_BYTES}))
+        refused = await recorder.wait(SendRefused, 1)
+    assert (refused.whatsapp_id, refused.code) == ("3EB0", "bad-content")
