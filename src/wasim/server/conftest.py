@@ -1,0 +1,240 @@
+"""A whole simulated WhatsApp without a socket: the server, clients that speak bytes to it, and time that is told."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+
+from wasim.server import events
+from wasim.server.core import Server
+from wasim.server.interference import Interference, Undisturbed
+from wasim.server.pairing import parse_qr
+from wasim.server.state import Account, Address
+from wasim.wire.client import ClientLink, DeviceKeys, login
+from wasim.wire.curve import KeyPair, verify
+from wasim.wire.messages import ClientPayload, SignedDeviceIdentity, SignedDeviceIdentityHmac
+from wasim.wire.nodes import Node
+from wasim.wire.protobuf import decode, encode
+
+NOW = 1_700_000_000.0
+
+
+@dataclass(slots=True, kw_only=True)
+class Gadget:
+    """A device with its keys, linked or not."""
+
+    keys: DeviceKeys
+    number: str = ""
+    device: int = 0
+    jid: str = ""
+    lid: str = ""
+
+    @property
+    def address(self) -> Address:
+        return Address(self.number, self.device)
+
+
+@dataclass(slots=True, kw_only=True)
+class Client:
+    """One connection of a gadget: what it heard, and whether the server hung up."""
+
+    id: int
+    link: ClientLink
+    heard: list[Node] = field(default_factory=list)
+    hung_up: bool = False
+
+    def all(self, tag: str) -> list[Node]:
+        return [node for node in self.heard if node.tag == tag]
+
+    def one(self, tag: str) -> Node:
+        (node,) = self.all(tag)
+        return node
+
+    def forget(self) -> None:
+        self.heard.clear()
+
+
+class World:
+    def __init__(self, interference: Interference | None = None) -> None:
+        self.now = NOW
+        self.interference = interference or Undisturbed()
+        self.records: dict[tuple[str, str], bytes] = {}
+        self.events: list[events.Event] = []
+        self.clients: dict[int, Client] = {}
+        self._dice = 0
+        self._links = 0
+        self._queries = 0
+        self.server = self._boot()
+
+    def _boot(self) -> Server:
+        records = [(kind, key, value) for (kind, key), value in self.records.items()]
+        return Server(entropy=self.entropy, interference=self.interference, records=records, now=self.now)
+
+    def entropy(self, size: int) -> bytes:
+        """Bytes that look random and are the same in every run."""
+        self._dice += 1
+        return hashlib.shake_256(self._dice.to_bytes(8, "big")).digest(size)
+
+    def restart(self) -> None:
+        """The process dies and begins again with what was kept."""
+        self.settle()
+        self.clients.clear()
+        self.server = self._boot()
+
+    # Time and bytes
+
+    def settle(self) -> None:
+        """Carries everything to where it goes, until nobody has anything to say."""
+        while output := self.server.take_output():
+            for outgoing in output:
+                client = self.clients.get(outgoing.link)
+                if client is None:
+                    continue
+                heard, answer = client.link.receive(b"".join(outgoing.frames))
+                client.heard += heard
+                client.hung_up = client.hung_up or outgoing.hang_up
+                if answer:
+                    self.server.receive(client.id, answer, now=self.now)
+        for name, value in self.server.directory.take_changes().items():
+            if value is None:
+                self.records.pop(name, None)
+            else:
+                self.records[name] = value
+        self.events += self.server.take_events()
+
+    def advance(self, seconds: float) -> None:
+        """Lets time pass, and the server do what is due on the way."""
+        end = self.now + seconds
+        while (deadline := self.server.next_deadline) is not None and deadline <= end:
+            self.now = max(self.now, deadline)
+            self.server.tick(now=self.now)
+            self.settle()
+        self.now = end
+
+    # Clients
+
+    def gadget(self) -> Gadget:
+        def key() -> KeyPair:
+            return KeyPair.from_private(self.entropy(32))
+
+        keys = DeviceKeys(
+            noise=key(),
+            identity=key(),
+            signed_prekey=key(),
+            registration_id=4711,
+            adv_secret=self.entropy(32),
+        )
+        return Gadget(keys=keys)
+
+    def connect(self, noise: KeyPair, payload: ClientPayload) -> Client:
+        self._links += 1
+        ephemeral = KeyPair.from_private(self.entropy(32))
+        client = Client(id=self._links, link=ClientLink(noise=noise, ephemeral=ephemeral, payload=payload))
+        self.clients[client.id] = client
+        self.server.open_link(client.id, now=self.now)
+        self.server.receive(client.id, client.link.hello(), now=self.now)
+        self.settle()
+        return client
+
+    def register(self, gadget: Gadget) -> Client:
+        """An unlinked gadget connects."""
+        return self.connect(gadget.keys.noise, gadget.keys.registration(nonce=self.entropy(64)))
+
+    def log_in(self, gadget: Gadget, *, active: bool = True) -> Client:
+        client = self.connect(gadget.keys.noise, login(gadget.number, gadget.device))
+        if active:
+            self.ask(client, "passive", "set", Node("active"))
+        return client
+
+    def drop(self, client: Client) -> None:
+        """The client's connection is gone."""
+        del self.clients[client.id]
+        self.server.close_link(client.id)
+        self.settle()
+
+    def send(self, client: Client, node: Node) -> None:
+        self.server.receive(client.id, client.link.send(node), now=self.now)
+        self.settle()
+
+    def ask(self, client: Client, xmlns: str, type_: str, *children: Node) -> Node:
+        """A query and its answer."""
+        self._queries += 1
+        query_id = f"q-{self._queries}"
+        attrs = {"id": query_id, "xmlns": xmlns, "type": type_, "to": "s.whatsapp.net"}
+        self.send(client, Node("iq", attrs, list(children)))
+        (answer,) = (node for node in client.all("iq") if node.attrs["id"] == query_id)
+        return answer
+
+    # Phones and pairing
+
+    def phone(self, number: str) -> Account:
+        account = self.server.phone(number, name=f"name of {number}", now=self.now)
+        self.settle()
+        return account
+
+    def qr(self, gadget: Gadget, ref: str) -> str:
+        keys = (gadget.keys.noise.public, gadget.keys.identity.public, gadget.keys.adv_secret)
+        parts = [ref, *(base64.b64encode(key).decode() for key in keys), "1"]
+        return "https://wa.me/settings/linked_devices#" + ",".join(parts)
+
+    def scan(self, gadget: Gadget, number: str, ref: str) -> None:
+        self.server.scan(self.phone(number), parse_qr(self.qr(gadget, ref)), now=self.now)
+        self.settle()
+
+    def sign(self, gadget: Gadget, offered: Node) -> Node:
+        """What a gadget answers to `pair-success`, after the checks a real client makes."""
+        success = offered.child("pair-success")
+        assert success is not None
+        sealed = decode(SignedDeviceIdentityHmac, success.data_of("device-identity"))
+        assert sealed.details is not None
+        assert sealed.hmac == hmac.digest(gadget.keys.adv_secret, sealed.details, hashlib.sha256)
+        identity = decode(SignedDeviceIdentity, sealed.details)
+        assert identity.details is not None
+        assert identity.account_signature_key is not None
+        signed = b"\x06\x00" + identity.details + gadget.keys.identity.public
+        assert verify(identity.account_signature_key, signed, identity.account_signature or b"")
+        message = b"\x06\x01" + identity.details + gadget.keys.identity.public + identity.account_signature_key
+        own = gadget.keys.identity.sign(message, nonce=self.entropy(64))
+        reply = SignedDeviceIdentity(
+            details=identity.details, account_signature=identity.account_signature, device_signature=own
+        )
+        child = Node("pair-device-sign", {}, [Node("device-identity", {"key-index": "1"}, encode(reply))])
+        return Node("iq", {"id": offered.attrs["id"], "type": "result", "to": "s.whatsapp.net"}, [child])
+
+    def link(self, number: str) -> Gadget:
+        """A new gadget, linked to that number; not connected."""
+        gadget = self.gadget()
+        client = self.register(gadget)
+        refs = [ref.data.decode() for ref in client.one("iq").children[0].children]
+        self.scan(gadget, number, refs[0])
+        offered = client.all("iq")[-1]
+        device = offered.children[0].child("device")
+        assert device is not None
+        gadget.jid, gadget.lid = device.attrs["jid"], device.attrs["lid"]
+        gadget.number, gadget.device = number, int(gadget.jid.partition(":")[2].partition("@")[0])
+        self.send(client, self.sign(gadget, offered))
+        self.drop(client)
+        return gadget
+
+    def online(self, number: str) -> tuple[Gadget, Client]:
+        """A new gadget of that number, linked, logged in, and done with its greeting."""
+        gadget = self.link(number)
+        client = self.log_in(gadget)
+        client.forget()
+        return gadget, client
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+def disturbed() -> Callable[[Interference], World]:
+    """A world with faults."""
+    return World

@@ -1,0 +1,163 @@
+"""The server under protocol faults: swallowed messages, acks of all kinds, refused logins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pytest
+
+from wasim.server.interference import Interference, LoginFailure, MessageVerdict, Undisturbed
+from wasim.server.state import Address
+from wasim.wire.nodes import Node
+
+if TYPE_CHECKING:
+    from wasim.server.conftest import World
+
+PN = "@s.whatsapp.net"
+
+
+class Scripted(Undisturbed):
+    """Does what a test says."""
+
+    def __init__(self) -> None:
+        self.verdict = MessageVerdict()
+        self.withheld: list[tuple[int, Node]] = []
+        self.dropping = False
+        self.failure: LoginFailure | None = None
+
+    def on_message(self, sender: Address, *, now: float) -> MessageVerdict:
+        return self.verdict
+
+    def ack_withheld(self, sender: Address, link: int, ack: Node) -> None:
+        self.withheld.append((link, ack))
+
+    def drops_receipt(self, to: str, *, now: float) -> bool:
+        return self.dropping
+
+    def on_login(self, address: Address, *, now: float) -> LoginFailure | None:
+        return self.failure
+
+
+def text(to: str) -> Node:
+    holder = Node("to", {"jid": to}, [Node("enc", {"v": "2", "type": "msg"}, b"x")])
+    return Node("message", {"to": f"962303{PN}", "id": "M1", "type": "text"}, [Node("participants", {}, [holder])])
+
+
+@pytest.fixture
+def scripted() -> Scripted:
+    return Scripted()
+
+
+@pytest.fixture
+def faulty(disturbed: Callable[[Interference], World], scripted: Scripted) -> World:
+    return disturbed(scripted)
+
+
+def test_a_swallowed_message_never_was(faulty: World, scripted: Scripted) -> None:
+    """No ack, no relay, no record; queries are answered as ever."""
+    _, alice = faulty.online("962302")
+    bob, bob_client = faulty.online("962303")
+    scripted.verdict = MessageVerdict(taken=False)
+    faulty.send(alice, text(bob.jid))
+    assert alice.heard == bob_client.heard == []
+    assert faulty.server.directory.messages == {}
+    assert faulty.ask(alice, "w:p", "get", Node("ping")).attrs["type"] == "result"
+
+
+def test_an_ack_can_be_withheld_and_given_later(faulty: World, scripted: Scripted) -> None:
+    """The message is relayed; its record says that no ack was sent."""
+    _, alice = faulty.online("962302")
+    bob, bob_client = faulty.online("962303")
+    scripted.verdict = MessageVerdict(acks=0)
+    faulty.send(alice, text(bob.jid))
+    assert alice.all("ack") == []
+    assert len(bob_client.all("message")) == 1
+    assert not faulty.server.directory.messages["962302", "M1"].acked
+    ((link, ack),) = scripted.withheld
+    faulty.server.say(link, ack)
+    faulty.settle()
+    assert alice.one("ack").attrs["id"] == "M1"
+
+
+def test_an_ack_can_come_late(faulty: World, scripted: Scripted) -> None:
+    """After its delay, on the link it belongs to, and not at all when that is gone."""
+    _, alice = faulty.online("962302")
+    bob, _ = faulty.online("962303")
+    scripted.verdict = MessageVerdict(ack_delay_s=0.5)
+    faulty.send(alice, text(bob.jid))
+    faulty.advance(0.4)
+    assert alice.all("ack") == []
+    faulty.advance(0.2)
+    assert len(alice.all("ack")) == 1
+    faulty.send(alice, text(bob.jid))
+    faulty.drop(alice)
+    faulty.advance(1.0)
+
+
+def test_an_ack_can_come_twice(faulty: World, scripted: Scripted) -> None:
+    """Both are alike."""
+    _, alice = faulty.online("962302")
+    bob, _ = faulty.online("962303")
+    scripted.verdict = MessageVerdict(acks=2)
+    faulty.send(alice, text(bob.jid))
+    first, second = alice.all("ack")
+    assert first == second
+
+
+def test_a_refused_message_goes_nowhere(faulty: World, scripted: Scripted) -> None:
+    """Its ack and its record carry the error, and a later success clears it."""
+    _, alice = faulty.online("962302")
+    bob, bob_client = faulty.online("962303")
+    scripted.verdict = MessageVerdict(relayed=False, error="463")
+    faulty.send(alice, text(bob.jid))
+    record = faulty.server.directory.messages["962302", "M1"]
+    assert alice.one("ack").attrs["error"] == record.error == "463"
+    assert (bob_client.all("message"), record.acked) == ([], False)
+    scripted.verdict = MessageVerdict()
+    faulty.send(alice, text(bob.jid))
+    again = faulty.server.directory.messages["962302", "M1"]
+    assert (again.error, again.acked, again.count) == (None, True, 2)
+
+
+def test_receipts_can_be_dropped(faulty: World, scripted: Scripted) -> None:
+    """Their giver gets its ack; the sender hears nothing and nothing is counted."""
+    alice, alice_client = faulty.online("962302")
+    bob, bob_client = faulty.online("962303")
+    faulty.send(alice_client, text(bob.jid))
+    scripted.dropping = True
+    faulty.send(bob_client, Node("receipt", {"id": "M1", "to": alice.lid}))
+    assert bob_client.one("ack").attrs["class"] == "receipt"
+    assert alice_client.all("receipt") == []
+    assert faulty.server.directory.messages["962302", "M1"].delivered == 0
+
+
+def test_a_login_can_fail(faulty: World, scripted: Scripted) -> None:
+    """With reason and attributes of the fault's choice; the device stays linked."""
+    gadget = faulty.link("962302")
+    scripted.failure = LoginFailure(reason="402", attrs={"code": "101", "expire": "60"})
+    client = faulty.log_in(gadget, active=False)
+    assert client.one("failure").attrs == {"reason": "402", "code": "101", "expire": "60"}
+    scripted.failure = None
+    assert faulty.log_in(gadget).all("success")
+
+
+def test_a_stream_can_be_ended_in_any_way(faulty: World) -> None:
+    """With code, attributes and reason; once only, and never before the handshake."""
+    _, client = faulty.online("962302")
+    for _ in range(2):
+        faulty.server.end_stream(
+            client.id, code="503", attrs={"text": "x"}, reason=Node("xml-not-well-formed"), now=faulty.now
+        )
+    faulty.settle()
+    ended = client.one("stream:error")
+    assert (ended.attrs, ended.children[0].tag) == ({"code": "503", "text": "x"}, "xml-not-well-formed")
+    faulty.server.open_link(99, now=faulty.now)
+    faulty.server.end_stream(99, code="503", attrs={}, reason=None, now=faulty.now)
+    assert faulty.server.take_output() == []
+
+
+def test_without_faults_no_ack_is_withheld() -> None:
+    """The undisturbed server would be wrong to ask."""
+    with pytest.raises(AssertionError):
+        Undisturbed().ack_withheld(Address("1", 1), 1, Node("ack"))

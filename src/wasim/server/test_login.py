@@ -1,0 +1,148 @@
+"""Logging in, being replaced, being unlinked, and breaking the protocol."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from wasim.server.core import UnknownNumber
+from wasim.server.events import DeviceUnlinked, LoggedIn, LoginRefused, ProtocolBroken
+from wasim.server.state import Address
+from wasim.wire.client import login
+from wasim.wire.nodes import Node
+
+if TYPE_CHECKING:
+    from wasim.server.conftest import World
+
+
+def test_the_greeting(world: World) -> None:
+    """After `success` come routing information, the account's dirty bit (the first time only), and the preview."""
+    gadget = world.link("962302")
+    first, second = (world.log_in(gadget, active=False) for _ in range(2))
+    tags = [node.tag if node.tag != "ib" else node.children[0].tag for node in first.heard[:4]]
+    assert tags == ["success", "edge_routing", "dirty", "offline_preview"]
+    assert [node.children[0].tag for node in second.all("ib")] == ["edge_routing", "offline_preview"]
+    assert LoggedIn(address=gadget.address, link=first.id) in world.events
+
+
+def test_a_device_that_is_not_passive_is_active_at_once(world: World) -> None:
+    """Without `passive` in its login a device gets what waits for it unasked."""
+    gadget = world.link("962302")
+    payload = login(gadget.number, gadget.device)
+    object.__setattr__(payload, "passive", 0)
+    client = world.connect(gadget.keys.noise, payload)
+    assert client.all("ib")[-1].children[0].tag == "offline"
+
+
+@pytest.mark.parametrize(("number", "device"), [("962399", 1), ("962302", 7), ("962302", 0)])
+def test_strangers_get_401(world: World, number: str, device: int) -> None:
+    """An unknown account, an unknown device, and the phone's own place: `failure` 401 and the end."""
+    gadget = world.link("962302")
+    client = world.connect(gadget.keys.noise, login(number, device))
+    assert client.one("failure").attrs["reason"] == "401"
+    assert isinstance(world.events[-1], LoginRefused)
+    world.advance(1.0)
+    assert client.hung_up
+
+
+def test_another_noise_key_gets_401(world: World) -> None:
+    """A device is known by its noise key, not by its name."""
+    gadget = world.link("962302")
+    client = world.connect(world.gadget().keys.noise, login(gadget.number, gadget.device))
+    assert client.one("failure").attrs["reason"] == "401"
+
+
+def test_the_newer_connection_replaces_the_older(world: World) -> None:
+    """The older one hears `conflict replaced`, ends, and gets nothing any more."""
+    gadget, older = world.online("962302")
+    newer = world.log_in(gadget)
+    assert older.one("stream:error").children == [Node("conflict", {"type": "replaced"})]
+    world.advance(1.0)
+    assert older.hung_up
+    assert not newer.hung_up
+    world.drop(older)
+    assert world.server.link_of(gadget.address) is not None
+
+
+def test_an_unlinked_device_is_told_and_stays_out(world: World) -> None:
+    """401 `device_removed` at once, `failure` 401 at the next login, and the other devices hear of it."""
+    gadget, client = world.online("962302")
+    _, other = world.online("962302")
+    client.forget()
+    world.server.unlink(gadget.address, now=world.now)
+    world.settle()
+    assert client.one("stream:error").attrs == {"code": "401"}
+    assert client.one("stream:error").children == [Node("conflict", {"type": "device_removed"})]
+    assert other.one("notification").children[0].tag == "remove"
+    assert world.log_in(gadget, active=False).one("failure").attrs["reason"] == "401"
+    assert DeviceUnlinked(address=gadget.address) in world.events
+
+
+def test_nothing_of_an_unlinked_device_is_kept(world: World) -> None:
+    """Its prekeys and what waited for it leave the disk with it."""
+    gadget, client = world.online("962302")
+    world.server.directory.add_prekeys(gadget.address, {1: bytes(32), 2: bytes(32)})
+    world.drop(client)
+    world.link("962302")  # announced to the absent device: waits for it
+    assert any(key.startswith("962302:1:") for kind, key in world.records if kind in ("prekey", "pending"))
+    world.server.unlink(gadget.address, now=world.now)
+    world.settle()
+    assert not any(key.startswith("962302:1") for kind, key in world.records)
+
+
+@pytest.mark.parametrize("address", [Address("962302", 0), Address("962302", 9), Address("962399", 1)])
+def test_only_linked_devices_can_be_unlinked(world: World, address: Address) -> None:
+    """A phone, an unknown device, an unknown account: refused with a sentence."""
+    world.phone("962302")
+    with pytest.raises(UnknownNumber, match="no linked device"):
+        world.server.unlink(address, now=world.now)
+
+
+def test_a_device_can_log_itself_out(world: World) -> None:
+    """`remove-companion-device` of its own address unlinks it; another account's is not found."""
+    gadget, client = world.online("962302")
+    stranger, _ = world.online("962303")
+    wrong = Node("remove-companion-device", {"jid": stranger.jid, "reason": "user_initiated"})
+    assert world.ask(client, "md", "set", wrong).attrs["type"] == "error"
+    phone = Node("remove-companion-device", {"jid": "962302@s.whatsapp.net", "reason": "user_initiated"})
+    assert world.ask(client, "md", "set", phone).attrs["type"] == "error"
+    own = Node("remove-companion-device", {"jid": gadget.jid, "reason": "user_initiated"})
+    assert world.ask(client, "md", "set", own).attrs["type"] == "result"
+    assert world.server.directory.device(gadget.address) is None
+
+
+def test_broken_bytes_end_the_connection(world: World) -> None:
+    """Bytes that do not decrypt are the client's fault: the link is hung up, with the reason in the events."""
+    _, client = world.online("962302")
+    world.server.receive(client.id, b"\x00\x00\x10" + bytes(16), now=world.now)
+    world.settle()
+    assert client.hung_up
+    broken = world.events[-1]
+    assert isinstance(broken, ProtocolBroken)
+    assert "does not decrypt" in broken.detail
+
+
+def test_what_comes_after_the_end_is_not_read(world: World) -> None:
+    """A link that was told to go, or that nobody knows, is deaf."""
+    gadget, client = world.online("962302")
+    world.log_in(gadget)
+    client.forget()
+    world.send(client, Node("iq", {"id": "1", "xmlns": "w:p", "type": "get"}, [Node("ping")]))
+    assert client.heard == []
+    world.server.receive(99, b"x", now=world.now)
+    world.settle()
+
+
+def test_names_are_remembered(world: World) -> None:
+    """The name in a presence is the push name that others see."""
+    gadget, client = world.online("962302")
+    world.send(client, Node("presence", {"type": "available", "name": "Shop"}))
+    device = world.server.directory.device(gadget.address)
+    assert device is not None
+    assert device.push_name == "Shop"
+    link = world.server.link_of(gadget.address)
+    assert link is not None
+    assert link.available
+    world.send(client, Node("presence", {"type": "unavailable"}))
+    assert not link.available

@@ -1,0 +1,330 @@
+"""Every query that a client asks after login has an answer of the right shape."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from wasim.server.events import QueryUnknown
+from wasim.wire.curve import KeyPair, typed, verify
+from wasim.wire.nodes import Node
+
+if TYPE_CHECKING:
+    from wasim.server.conftest import Gadget, World
+
+SIMPLE = [
+    ("w:p", "get", Node("ping")),
+    ("urn:xmpp:ping", "get", Node("ping")),
+    ("passive", "set", Node("passive")),
+    ("urn:xmpp:whatsapp:dirty", "set", Node("clean", {"type": "account_sync"})),
+    ("urn:xmpp:whatsapp:push", "set", Node("config")),
+    ("w:stats", "set", Node("add", {"t": "1"}, b"wam")),
+    ("disappearing_mode", "set", Node("disappearing_mode", {"duration": "0"})),
+    ("status", "set", Node("status", {}, b"hi")),
+    ("privacy", "set", Node("privacy", {}, [Node("category", {"name": "last", "value": "none"})])),
+]
+
+
+@pytest.mark.parametrize(("xmlns", "type_", "body"), SIMPLE)
+def test_is_answered_with_an_empty_result(world: World, xmlns: str, type_: str, body: Node) -> None:
+    """What needs no content is acknowledged, from whom it was asked."""
+    _, client = world.online("962302")
+    answer = world.ask(client, xmlns, type_, body)
+    assert (answer.attrs["type"], answer.attrs["from"], answer.children) == ("result", "s.whatsapp.net", [])
+
+
+def test_a_query_without_type_is_answered(world: World) -> None:
+    """Baileys sends its statistics without a type."""
+    _, client = world.online("962302")
+    world.send(client, Node("iq", {"id": "7", "xmlns": "w:stats", "to": "s.whatsapp.net"}, [Node("add")]))
+    assert client.one("iq").attrs["type"] == "result"
+
+
+@pytest.mark.parametrize(
+    ("xmlns", "body", "tag"),
+    [
+        ("abt", Node("props", {"protocol": "1"}), "props"),
+        ("w", Node("props"), "props"),
+        ("privacy", Node("privacy"), "privacy"),
+        ("blocklist", Node(""), "list"),
+        ("w:m", Node("media_conn"), "media_conn"),
+        ("w:biz", Node("business_profile", {"v": "244"}), "business_profile"),
+        ("w:g2", Node("participating"), "groups"),
+        ("encrypt", Node("digest"), "digest"),
+        ("privacy", Node("tokens", {}, [Node("token", {"jid": "962303@s.whatsapp.net"})]), "tokens"),
+    ],
+)
+def test_is_answered_with_content(world: World, xmlns: str, body: Node, tag: str) -> None:
+    """The answer's first child is what the client looks for."""
+    _, client = world.online("962302")
+    answer = world.ask(client, xmlns, "get", *([body] if body.tag else []))
+    assert answer.attrs["type"] == "result"
+    assert answer.children[0].tag == tag
+
+
+@pytest.mark.parametrize(
+    ("xmlns", "body", "code"),
+    [
+        ("w:profile:picture", Node("picture", {"type": "preview"}), "404"),
+        ("w:g2", Node("query"), "404"),
+        ("something:new", Node("thing"), "501"),
+    ],
+)
+def test_is_answered_with_an_error(world: World, xmlns: str, body: Node, code: str) -> None:
+    """What is not there, and what is not known here, is said so; nothing is ever left without an answer."""
+    _, client = world.online("962302")
+    answer = world.ask(client, xmlns, "get", body)
+    assert answer.attrs["type"] == "error"
+    assert answer.children[0].attrs["code"] == code
+
+
+def test_an_unknown_query_is_reported(world: World) -> None:
+    """Whoever runs the server sees which query it lacks."""
+    _, client = world.online("962302")
+    world.ask(client, "something:new", "get", Node("thing"))
+    assert world.events[-1] == QueryUnknown(link=client.id, xmlns="something:new", tag="thing")
+
+
+def test_the_media_host_leads_nowhere(world: World) -> None:
+    """No client can reach the real media servers through an answer of this one."""
+    _, client = world.online("962302")
+    (media,) = world.ask(client, "w:m", "set", Node("media_conn")).children
+    assert [host.attrs["hostname"] for host in media.all("host")] == ["media.wasim.invalid"]
+
+
+def test_graphql_queries_find_their_data(world: World) -> None:
+    """The account is under no reach-out lock."""
+    _, client = world.online("962302")
+    (result,) = world.ask(client, "w:mex", "get", Node("query", {"query_id": "1"}, b"{}")).children
+    assert json.loads(result.data)["data"]["xwa2_fetch_account_reachout_timelock"]["is_active"] is False
+
+
+def test_app_state_is_empty_and_counts_patches(world: World) -> None:
+    """Collections come back without patches; a patch of the client's raises the version."""
+    _, client = world.online("962302")
+    asked = [
+        Node("collection", {"name": "regular", "version": "0", "return_snapshot": "true"}),
+        Node("collection", {"name": "critical_block", "version": "4"}, [Node("patch", {}, b"x")]),
+    ]
+    (sync,) = world.ask(client, "w:sync:app:state", "set", Node("sync", {}, asked)).children
+    told = [(node.attrs["name"], node.attrs["version"], node.children) for node in sync.children]
+    assert told == [("regular", "0", []), ("critical_block", "5", [])]
+
+
+def test_the_blocklist_is_kept(world: World) -> None:
+    """Blocking and unblocking by address, and an unknown address is an error."""
+    _, client = world.online("962302")
+    lid = f"{world.phone('962303').lid}@lid"
+    block = Node("item", {"action": "block", "jid": lid})
+    (listed,) = world.ask(client, "blocklist", "set", block).children
+    assert [item.attrs["jid"] for item in listed.children] == [lid]
+    world.restart()
+    assert world.server.directory.accounts["962302"].blocked == {"962303"}
+
+
+def test_unblocking(world: World) -> None:
+    """An unblocked contact leaves the list."""
+    _, client = world.online("962302")
+    lid = f"{world.phone('962303').lid}@lid"
+    world.ask(client, "blocklist", "set", Node("item", {"action": "block", "jid": lid}))
+    (listed,) = world.ask(client, "blocklist", "set", Node("item", {"action": "unblock", "jid": lid})).children
+    assert listed.children == []
+    unknown = Node("item", {"action": "block", "jid": "1@lid"})
+    assert world.ask(client, "blocklist", "set", unknown).attrs["type"] == "error"
+
+
+# Keys
+
+
+def skey(gadget: Gadget, key: KeyPair, key_id: int, *, by: KeyPair | None = None) -> Node:
+    signature = (by or gadget.keys.identity).sign(typed(key.public), nonce=bytes(64))
+    children = [
+        Node("id", {}, key_id.to_bytes(3, "big")),
+        Node("value", {}, key.public),
+        Node("signature", {}, signature),
+    ]
+    return Node("skey", {}, children)
+
+
+def upload(world: World, gadget: Gadget, ids: range, *, identity: bytes | None = None, size: int = 32) -> list[Node]:
+    keys = [Node("key", {}, [Node("id", {}, n.to_bytes(3, "big")), Node("value", {}, bytes([n]) * size)]) for n in ids]
+    return [
+        Node("registration", {}, (4711).to_bytes(4, "big")),
+        Node("type", {}, b"\x05"),
+        Node("identity", {}, identity or gadget.keys.identity.public),
+        Node("list", {}, keys),
+        skey(gadget, gadget.keys.signed_prekey, 1),
+    ]
+
+
+def count(world: World, client: object) -> int:
+    (node,) = world.ask(client, "encrypt", "get", Node("count")).children  # type: ignore[arg-type]
+    return int(node.attrs["value"])
+
+
+def test_prekeys_are_counted_and_used_up_in_order(world: World) -> None:
+    """Uploaded keys are counted, each fetch takes the oldest, and with none left a bundle has none."""
+    gadget, client = world.online("962302")
+    assert count(world, client) == 0
+    world.ask(client, "encrypt", "set", *upload(world, gadget, range(1, 3)))
+    assert count(world, client) == 2
+    given = []
+    for _ in range(3):
+        asked = Node("key", {}, [Node("user", {"jid": gadget.lid, "reason": "identity"})])
+        (listed,) = world.ask(client, "encrypt", "get", asked).children
+        key = listed.children[0].child("key")
+        given.append(None if key is None else key.data_of("value"))
+    assert given == [b"\x01" * 32, b"\x02" * 32, None]
+    assert count(world, client) == 0
+
+
+def test_a_bundle_is_signed_and_complete(world: World) -> None:
+    """A phone's and a linked device's bundle carry everything X3DH needs; the device's also its proof."""
+    gadget, client = world.online("962302")
+    phone = f"{world.phone('962303').lid}@lid"
+    asked = Node("key", {}, [Node("user", {"jid": jid}) for jid in (phone, gadget.jid)])
+    (listed,) = world.ask(client, "encrypt", "get", asked).children
+    for bundle in listed.children:
+        signed = bundle.child("skey")
+        assert signed is not None
+        identity = bundle.data_of("identity")
+        assert verify(identity, typed(signed.data_of("value")), signed.data_of("signature"))
+        assert len(bundle.data_of("registration")) == 4
+    assert [bundle.attrs["jid"] for bundle in listed.children] == [phone, gadget.jid]
+    assert [bundle.child("device-identity") is not None for bundle in listed.children] == [False, True]
+
+
+def test_a_phone_never_runs_out(world: World) -> None:
+    """Phones upload new one-time prekeys by themselves, each only once."""
+    _, client = world.online("962302")
+    phone = f"{world.phone('962303').lid}@lid"
+    seen = set()
+    for _ in range(50):
+        (listed,) = world.ask(client, "encrypt", "get", Node("key", {}, [Node("user", {"jid": phone})])).children
+        key = listed.children[0].child("key")
+        assert key is not None
+        seen.add(key.data_of("value"))
+    assert len(seen) == 50
+
+
+def test_an_unknown_device_has_no_bundle(world: World) -> None:
+    """The others in the same question get theirs."""
+    gadget, client = world.online("962302")
+    asked = Node("key", {}, [Node("user", {"jid": jid}) for jid in ("962302:9@s.whatsapp.net", "5@lid", gadget.jid)])
+    (listed,) = world.ask(client, "encrypt", "get", asked).children
+    errors = [user.child("error") for user in listed.children]
+    assert [error.attrs["code"] if error else None for error in errors] == ["404", "404", None]
+
+
+def test_a_device_that_runs_low_is_told(world: World) -> None:
+    """At four left and at none, not at each key."""
+    gadget, client = world.online("962302")
+    world.ask(client, "encrypt", "set", *upload(world, gadget, range(1, 7)))
+    for _ in range(6):
+        world.ask(client, "encrypt", "get", Node("key", {}, [Node("user", {"jid": gadget.jid})]))
+    told = [notice.children[0].attrs["value"] for notice in client.all("notification")]
+    assert told == ["4", "0"]
+
+
+@pytest.mark.parametrize("flaw", ["identity", "size", "signature", "missing"])
+def test_bad_uploads_are_refused_whole(world: World, flaw: str) -> None:
+    """A foreign identity, a short key, a forged or missing signed prekey: error 400, and nothing was taken."""
+    gadget, client = world.online("962302")
+    nodes = upload(
+        world,
+        gadget,
+        range(1, 3),
+        identity=bytes(32) if flaw == "identity" else None,
+        size=31 if flaw == "size" else 32,
+    )
+    if flaw == "signature":
+        nodes[-1] = skey(gadget, gadget.keys.signed_prekey, 1, by=gadget.keys.noise)
+    if flaw == "missing":
+        nodes.pop()
+    answer = world.ask(client, "encrypt", "set", *nodes)
+    assert answer.children[0].attrs["code"] == "400"
+    assert count(world, client) == 0
+
+
+def test_a_signed_prekey_can_be_rotated(world: World) -> None:
+    """The new one is in the next bundle; a forged one is refused."""
+    gadget, client = world.online("962302")
+    fresh = KeyPair.from_private(b"\x09" * 32)
+    forged = Node("rotate", {}, [skey(gadget, fresh, 2, by=gadget.keys.noise)])
+    assert world.ask(client, "encrypt", "set", forged).attrs["type"] == "error"
+    assert world.ask(client, "encrypt", "set", Node("rotate", {}, [skey(gadget, fresh, 2)])).attrs["type"] == "result"
+    (digest,) = world.ask(client, "encrypt", "get", Node("digest")).children
+    signed = digest.child("skey")
+    assert signed is not None
+    assert (signed.data_of("id"), signed.data_of("value")) == (b"\x00\x00\x02", fresh.public)
+
+
+# Other people
+
+
+def usync(world: World, client: object, protocols: list[str], users: list[Node]) -> list[Node]:
+    query = Node("query", {}, [Node(protocol) for protocol in protocols])
+    attrs = {"sid": "1", "mode": "query", "context": "message", "last": "true", "index": "0"}
+    asked = Node("usync", attrs, [query, Node("list", {}, users)])
+    (answer,) = world.ask(client, "usync", "get", asked).children  # type: ignore[arg-type]
+    listed = answer.child("list")
+    assert listed is not None
+    return listed.children
+
+
+def test_devices_and_hidden_id_are_told(world: World) -> None:
+    """By phone number: every device with its key index, the phone first, and the hidden id."""
+    _, client = world.online("962302")
+    world.link("962303")
+    world.link("962303")
+    lid = world.server.directory.accounts["962303"].lid
+    (user,) = usync(world, client, ["devices", "lid"], [Node("user", {"jid": "962303@s.whatsapp.net"})])
+    devices, told = user.child("devices"), user.child("lid")
+    assert devices is not None
+    assert told is not None
+    listing = devices.children[0].children
+    assert [node.attrs for node in listing] == [
+        {"id": "0"},
+        {"id": "1", "key-index": "1"},
+        {"id": "2", "key-index": "2"},
+    ]
+    assert told.attrs["val"] == f"{lid}@lid"
+
+
+def test_devices_by_hidden_id(world: World) -> None:
+    """Asked by hidden id the answer is by hidden id, and names no other."""
+    _, client = world.online("962302")
+    lid = f"{world.phone('962303').lid}@lid"
+    (user,) = usync(world, client, ["devices", "lid"], [Node("user", {"jid": lid})])
+    assert user.attrs["jid"] == lid
+    assert user.child("lid") is None
+    devices = user.child("devices")
+    assert devices is not None
+    assert len(devices.children[0].children) == 1
+
+
+def test_who_is_on_whatsapp(world: World) -> None:
+    """A number with an account is `in`, another `out`, and has no devices."""
+    _, client = world.online("962302")
+    world.phone("962303")
+    users = [Node("user", {}, [Node("contact", {}, text)]) for text in (b"+962303", b"+99999")]
+    known, unknown = usync(world, client, ["contact", "devices"], users)
+    assert [(node.attrs["jid"], node.children[0].attrs["type"]) for node in (known, unknown)] == [
+        ("962303@s.whatsapp.net", "in"),
+        ("99999@s.whatsapp.net", "out"),
+    ]
+    devices = unknown.child("devices")
+    assert devices is not None
+    assert devices.children[0].children == []
+
+
+def test_other_protocols(world: World) -> None:
+    """Status and disappearing mode are answered, a protocol from the future with an error inside the answer."""
+    _, client = world.online("962302")
+    world.phone("962303")
+    protocols = ["status", "disappearing_mode", "bot", "new_thing"]
+    (user,) = usync(world, client, protocols, [Node("user", {"jid": "962303@s.whatsapp.net"})])
+    assert [node.tag for node in user.children] == ["status", "disappearing_mode", "new_thing"]
+    assert user.children[-1].children[0].attrs["code"] == "501"

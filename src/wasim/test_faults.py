@@ -1,0 +1,153 @@
+"""Faults: what each kind makes the server do, for whom, and for how long."""
+
+from __future__ import annotations
+
+import pytest
+
+from wasim.faults import KINDS, MOMENTARY, BadFault, FaultRequest, Faults, parse_fault
+from wasim.server.interference import PLAIN, LoginFailure, MessageVerdict
+from wasim.server.state import Address
+from wasim.wire.nodes import Node
+
+START = 100.0
+ALICE, BOB = Address("962302", 1), Address("962303", 1)
+
+
+def start(faults: Faults, **body: object) -> int:
+    return faults.start(parse_fault(body), now=START).id
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_every_kind_needs_no_more_than_its_name(kind: str) -> None:
+    """All fields have defaults; a momentary kind does not go on running."""
+    faults = Faults()
+    start(faults, kind=kind)
+    assert bool(faults.active) == (kind not in MOMENTARY)
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ({}, "kinds are"),
+        ({"kind": "earthquake"}, "'earthquake' is not known"),
+        ([], "is not known"),
+        ({"kind": "cut", "ms": 5}, "cut takes no 'ms'"),
+        ({"kind": "cut", "seconds": 5}, "happens at once"),
+        ({"kind": "restart", "number": "962302"}, "whole server"),
+        ({"kind": "cut", "how": "softly"}, "cut: .*softly|cut: "),
+        ({"kind": "freeze", "seconds": "long"}, "freeze: "),
+    ],
+)
+def test_bad_requests_are_refused_with_a_sentence(body: object, why: str) -> None:
+    """The sentence names the kind and what is wrong with it."""
+    with pytest.raises(BadFault, match=why):
+        parse_fault(body)
+
+
+def test_without_faults_nothing_is_disturbed() -> None:
+    """Plain verdicts, no dropped receipts, logins pass."""
+    faults = Faults()
+    assert faults.on_message(ALICE, now=0) == PLAIN
+    assert not faults.drops_receipt("962302", now=0)
+    assert faults.on_login(ALICE, now=0) is None
+    assert faults.next_deadline is None
+
+
+@pytest.mark.parametrize(
+    ("body", "verdict"),
+    [
+        ({"kind": "blackhole"}, MessageVerdict(taken=False)),
+        ({"kind": "withhold-acks"}, MessageVerdict(acks=0)),
+        ({"kind": "double-acks"}, MessageVerdict(acks=2)),
+        ({"kind": "delay-acks", "ms": 250}, MessageVerdict(ack_delay_s=0.25)),
+        ({"kind": "ack-error", "code": 463}, MessageVerdict(relayed=False, error="463")),
+        ({"kind": "ack-error"}, MessageVerdict(relayed=False, error="500")),
+    ],
+)
+def test_what_becomes_of_messages(body: dict[str, object], verdict: MessageVerdict) -> None:
+    """Each kind has its verdict, for the account it names only, and counts what it did."""
+    faults = Faults()
+    fault_id = start(faults, **body, number="962302")
+    assert faults.on_message(ALICE, now=0) == verdict
+    assert faults.on_message(BOB, now=0) == PLAIN
+    assert faults.active[fault_id].hits == 1
+
+
+def test_a_fault_without_number_is_for_all() -> None:
+    """And two faults on messages do not add up: the older one decides."""
+    faults = Faults()
+    start(faults, kind="blackhole")
+    start(faults, kind="double-acks")
+    assert faults.on_message(BOB, now=0) == MessageVerdict(taken=False)
+
+
+def test_a_count_is_used_up() -> None:
+    """After `count` messages the rest pass, and the next fault has its turn."""
+    faults = Faults()
+    start(faults, kind="ack-error", code=463, count=2)
+    start(faults, kind="double-acks")
+    verdicts = [faults.on_message(ALICE, now=0) for _ in range(3)]
+    assert [verdict.error for verdict in verdicts] == ["463", "463", None]
+    assert verdicts[2].acks == 2
+
+
+def test_logins_fail_as_often_as_said() -> None:
+    """With reason and attributes, for that account."""
+    faults = Faults()
+    start(faults, kind="failure", reason=402, attrs={"expire": "60"}, count=1, number="962302")
+    assert faults.on_login(BOB, now=0) is None
+    assert faults.on_login(ALICE, now=0) == LoginFailure(reason="402", attrs={"expire": "60"})
+    assert faults.on_login(ALICE, now=0) is None
+
+
+def test_a_login_failure_has_a_default_reason() -> None:
+    """500, as of a server in trouble."""
+    faults = Faults()
+    start(faults, kind="failure")
+    assert faults.on_login(ALICE, now=0) == LoginFailure(reason="500", attrs={})
+
+
+def test_receipts_are_dropped_for_one_account() -> None:
+    """Those for the messages of the account named."""
+    faults = Faults()
+    start(faults, kind="drop-receipts", number="962302")
+    assert faults.drops_receipt("962302", now=0)
+    assert not faults.drops_receipt("962303", now=0)
+
+
+def test_withheld_acks_are_kept_for_release() -> None:
+    """They are remembered with their link; without such a fault there is nothing to remember."""
+    faults = Faults()
+    ack = Node("ack", {"id": "M1"})
+    faults.ack_withheld(ALICE, 7, ack)
+    fault_id = start(faults, kind="withhold-acks", release=True)
+    faults.ack_withheld(ALICE, 7, ack)
+    assert faults.active[fault_id].withheld == [(7, ack)]
+
+
+def test_time_ends_a_fault() -> None:
+    """`seconds` from its start; the earliest end is the next deadline."""
+    faults = Faults()
+    short = start(faults, kind="freeze", seconds=5)
+    start(faults, kind="blackhole", seconds=60)
+    start(faults, kind="drop-receipts")
+    assert faults.next_deadline == 105.0
+    assert faults.due(104.9) == []
+    assert [fault.id for fault in faults.due(105.0)] == [short]
+
+
+def test_ending() -> None:
+    """An ended fault does nothing any more and is in the history; ending it again is nothing."""
+    faults = Faults()
+    fault_id = start(faults, kind="blackhole")
+    ended = faults.end(fault_id, now=9.0)
+    assert ended is not None
+    assert ended.ended_at == 9.0
+    assert faults.end(fault_id, now=10.0) is None
+    assert faults.on_message(ALICE, now=10) == PLAIN
+    assert [fault.id for fault in faults.ended] == [fault_id]
+
+
+def test_fields_have_camel_case_names() -> None:
+    """As in the rest of the control interface."""
+    assert parse_fault({"kind": "flap", "afterMs": 5}) == FaultRequest(kind="flap", after_ms=5)
