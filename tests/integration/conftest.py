@@ -1,0 +1,114 @@
+"""Two sessions on real Baileys against wasim, ready to talk."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from holdfast.base.clock import SystemClock
+from holdfast.engine.host import EngineHost, HostProgram
+from holdfast.engine.node import Node
+from holdfast.engine.recorder import Recorder
+from holdfast.session.port import Acked, LinkClosed, LinkOpened, OpenLink, QrShown, Send, Written
+from tests.parts import Wasim
+
+
+class Party:
+    """One session: its number, its host, its links in order, and – by its recorder – its store."""
+
+    def __init__(self, number: str, *, first_link: int, host: EngineHost, recorder: Recorder, wasim: Wasim) -> None:
+        self.number = number
+        self.jid = f"{number}@s.whatsapp.net"
+        self.link = first_link
+        self.host, self.recorder, self.wasim = host, recorder, wasim
+        self.store = recorder.store(first_link)
+
+    async def pair(self) -> None:
+        """Link a new device of the number's phone."""
+        await self.wasim.post("/phones", {"number": self.number})
+        self._open(self.link, None)
+        shown = await self.recorder.wait(QrShown, self.link)
+        await self.wasim.post(f"/phones/{self.number}/scan", {"qr": shown.qr})
+        await self.recorder.wait(LinkClosed, self.link)
+
+    async def log_in(self, *, host: EngineHost | None = None, recorder: Recorder | None = None) -> None:
+        """Open the next link with what the store holds; elsewhere when a host is named."""
+        self.host, self.recorder = host or self.host, recorder or self.recorder
+        self.link += 1
+        self.recorder.stored[self.link] = self.store
+        self._open(self.link, self.store.credentials)
+        await self.recorder.wait(LinkOpened, self.link)
+
+    def _open(self, link: int, credentials: str | None) -> None:
+        self.host.command(OpenLink(link=link, company=self.number, credentials=credentials, url=self.wasim.url))
+
+    def send(self, whatsapp_id: str, to: str, text: str = "hello") -> None:
+        self.store.sent[whatsapp_id] = {"text": text}
+        self.host.command(Send(link=self.link, whatsapp_id=whatsapp_id, to=to, content={"text": text}))
+
+    async def acked(self, whatsapp_id: str) -> Acked:
+        def found() -> list[Acked]:
+            return [ack for ack in self.recorder.of(Acked, self.link) if ack.whatsapp_id == whatsapp_id]
+
+        await self.recorder.until(lambda: bool(found()), what=f"the ack of {whatsapp_id}")
+        return found()[0]
+
+    async def written(self, whatsapp_id: str) -> None:
+        await self.recorder.until(
+            lambda: any(w.whatsapp_id == whatsapp_id for w in self.recorder.of(Written, self.link)),
+            what=f"the write of {whatsapp_id}",
+        )
+
+    async def shown(self, count: int, *, seconds: float = 20) -> list[str]:
+        """The texts in the inbox, when there are that many."""
+        await self.recorder.until(
+            lambda: len(self.store.inbox) >= count, what=f"{count} messages in the inbox", seconds=seconds
+        )
+        return [message.text or message.type for message in self.store.inbox]
+
+    async def waiting(self) -> int:
+        """How many stanzas WhatsApp still keeps for this session's device."""
+        for phone in await self.wasim.get("/phones"):
+            if phone["number"] == self.number:
+                return sum(device["waiting"] for device in phone["devices"])
+        raise AssertionError(f"wasim has no phone {self.number}")
+
+
+StartHost = Callable[[Recorder], EngineHost]
+
+
+@pytest.fixture
+def start_host(node: Node, bridge: Path) -> StartHost:
+    """Makes another host, to be entered."""
+
+    def make(recorder: Recorder) -> EngineHost:
+        program = HostProgram(argv=[str(node.executable), str(bridge)])
+        host = EngineHost(program, listener=recorder, clock=SystemClock())
+        recorder.engine = host
+        return host
+
+    return make
+
+
+@pytest.fixture
+async def ours(start_host: StartHost, wasim: Wasim) -> AsyncIterator[Party]:
+    """The session under test, logged in, on a host of its own that a test may kill."""
+    recorder = Recorder()
+    async with start_host(recorder) as host:
+        party = Party("962700000001", first_link=1, host=host, recorder=recorder, wasim=wasim)
+        await party.pair()
+        await party.log_in()
+        yield party
+
+
+@pytest.fixture
+async def friend(start_host: StartHost, wasim: Wasim) -> AsyncIterator[Party]:
+    """Somebody to talk to, logged in, on another host."""
+    recorder = Recorder()
+    async with start_host(recorder) as host:
+        party = Party("962799999999", first_link=1, host=host, recorder=recorder, wasim=wasim)
+        await party.pair()
+        await party.log_in()
+        yield party
