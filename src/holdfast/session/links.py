@@ -105,16 +105,20 @@ def _wait(session: Session, state: State, seconds: float, moment: Moment) -> Ste
 
 
 def _back_off(session: Session, moment: Moment, *, was_open: bool) -> Step:
-    """The first attempt after a link that was open comes at once; from the second on the user's formula holds."""
+    """The first attempt after a link that was open comes at once; from the second on the user's formula holds.
+
+    The formula's delay lies between the beginnings of two links: the time that the last one lived, or took to be found
+    dead, has been waited already.
+    """
     backoff = moment.policy.backoff
     if not session.paired and session.attempts >= moment.policy.pairing_tries:
         return _unpair(session)
     if budget_left(session, now=moment.now, policy=moment.policy) <= 0:
         delay_s = backoff.cap_ms / 1000
-    elif was_open and session.attempts == 0:
-        delay_s = min(at_once_s(jitter=moment.jitter), backoff.cap_ms / 1000)
     else:
-        delay_s = backoff.delay_s(session.attempts, jitter=moment.jitter)
+        waited_s = moment.now - session.begun_at[-1] if session.begun_at else 0
+        formula_s = 0 if was_open and session.attempts == 0 else backoff.delay_s(session.attempts, jitter=moment.jitter)
+        delay_s = min(max(formula_s - waited_s, at_once_s(jitter=moment.jitter)), backoff.cap_ms / 1000)
     return _wait(replace(session, attempts=session.attempts + 1), lost_state(session), delay_s, moment)
 
 

@@ -76,15 +76,23 @@ def test_further_attempts_follow_the_formula() -> None:
 
 
 def test_a_flapping_link_does_not_come_back_at_once() -> None:
-    """Attempts are not forgotten by opening: a link that closes right after it opened waits ever longer."""
+    """Attempts are not forgotten by opening: links that close right after they opened begin ever further apart."""
     session = close(CONNECTED, 428)[0]
     waits = []
     for _ in range(4):
         opened, at = open_next(session)
         session, _ = close(opened, 428, now=at + 1)
         assert session.next_attempt_at is not None
-        waits.append(session.next_attempt_at - at - 1)
+        waits.append(session.next_attempt_at - at)
     assert waits == pytest.approx([1.5, 2.25, 3.375, 5.0625])
+
+
+def test_the_time_that_a_link_lived_has_been_waited_already() -> None:
+    """The delay lies between the beginnings of links: one that lived longer than it is followed at once."""
+    once = close(CONNECTED, 428)[0]
+    opened, at = open_next(once)
+    lost, _ = take(opened, LinkClosed(8, 428), now=at + 10, jitter=0.4)
+    assert (lost.attempts, lost.next_attempt_at) == (2, pytest.approx(at + 10.1))
 
 
 def test_a_failed_login_keeps_its_backoff() -> None:
@@ -137,7 +145,7 @@ def test_a_second_restart_soon_after_backs_off() -> None:
     """A server that repeats 515 is not hammered: the second within a minute waits, whether a link opened or not."""
     restarted, _ = close(CONNECTED, 515)
     again, effects = close(restarted, 515, now=NOW + 0.1)
-    assert (again.attempts, again.next_attempt_at, effects) == (1, NOW + 1.1, ())
+    assert (again.attempts, again.next_attempt_at, effects) == (1, NOW + 1, ())
     opened, _ = take(restarted, LinkOpened(8), now=NOW + 0.1)
     assert close(opened, 515, now=NOW + 59)[1] == ()
     assert close(opened, 515, now=NOW + 60)[1] == (OpenLink(9),)
