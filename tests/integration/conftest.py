@@ -11,7 +11,7 @@ from holdfast.base.clock import SystemClock
 from holdfast.engine.host import EngineHost, HostProgram
 from holdfast.engine.node import Node
 from holdfast.engine.recorder import Recorder
-from holdfast.session.port import Acked, LinkClosed, LinkOpened, OpenLink, QrShown, Send, Written
+from holdfast.session.port import Acked, LinkClosed, LinkOpened, OpenLink, QrShown, Receipted, Send, Written
 from tests.parts import Wasim
 
 
@@ -67,6 +67,11 @@ class Party:
             lambda: len(self.store.inbox) >= count, what=f"{count} messages in the inbox", seconds=seconds
         )
         return [message.text or message.type for message in self.store.inbox]
+
+    def receipts(self, whatsapp_id: str) -> int:
+        """How many devices have confirmed that they got a message."""
+        receipts = [r for r in self.recorder.of(Receipted) if r.kind == "delivered"]
+        return sum(whatsapp_id in receipt.whatsapp_ids for receipt in receipts)
 
     async def waiting(self) -> int:
         """How many stanzas WhatsApp still keeps for this session's device."""
