@@ -1,0 +1,325 @@
+"""What wasim's faults do to real sockets, and what its control interface answers."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+
+from tests.integration.wasim_client import WasimClient
+from tests.parts import Wasim
+from wasim.wire.nodes import Node
+
+QUIET_S = 0.3
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+async def alice(wasim: Wasim) -> AsyncIterator[WasimClient]:
+    client = WasimClient(wasim, "962302")
+    await client.pair()
+    await client.log_in()
+    yield client
+    await client.socket.close()
+
+
+@pytest.fixture
+async def bob(wasim: Wasim) -> AsyncIterator[WasimClient]:
+    client = WasimClient(wasim, "962303")
+    await client.pair()
+    await client.log_in()
+    yield client
+    await client.socket.close()
+
+
+async def ended(client: WasimClient) -> ConnectionClosed:
+    """How the connection ended."""
+    async with asyncio.timeout(5):
+        while True:
+            try:
+                await client.listen()
+            except ConnectionClosed as error:
+                return error
+
+
+async def quiet(client: WasimClient) -> bool:
+    """Whether nothing comes for a while."""
+    try:
+        async with asyncio.timeout(QUIET_S):
+            await client.listen()
+    except TimeoutError:
+        return True
+    return False
+
+
+async def test_cut_resets_the_connection(wasim: Wasim, alice: WasimClient) -> None:
+    """`rst`: a TCP reset, without a word of WebSocket."""
+    fault = await wasim.fault("cut")
+    assert fault["links"] == 1
+    error = await ended(alice)
+    assert error.rcvd is None
+    assert isinstance(error.__cause__, ConnectionResetError)
+
+
+async def test_cut_ends_tcp_politely(wasim: Wasim, alice: WasimClient) -> None:
+    """`fin`: the end of TCP, without a WebSocket close."""
+    await wasim.fault("cut", how="fin")
+    error = await ended(alice)
+    assert error.rcvd is None
+    assert not isinstance(error.__cause__, ConnectionResetError)
+
+
+async def test_cut_closes_the_websocket(wasim: Wasim, alice: WasimClient) -> None:
+    """`close`: a WebSocket close with the code asked for."""
+    await wasim.fault("cut", how="close", closeCode=1011)
+    error = await ended(alice)
+    assert error.rcvd is not None
+    assert error.rcvd.code == 1011
+
+
+async def test_a_fault_for_one_number_spares_the_others(wasim: Wasim, alice: WasimClient, bob: WasimClient) -> None:
+    """Only links of the account named are touched."""
+    await wasim.fault("cut", number="962302")
+    await ended(alice)
+    await bob.ping()
+
+
+async def test_freeze_is_silence_on_an_open_connection(wasim: Wasim, alice: WasimClient, bob: WasimClient) -> None:
+    """Nothing is answered, TCP stays up, nothing sent meanwhile is read; when it ends, both directions flow."""
+    fault = await wasim.fault("freeze", number="962302")
+    await alice.text("962303", "M1")
+    await bob.text("962302", "M2")
+    await bob.hear("ack", id="M2")
+    assert await quiet(alice)
+    assert await wasim.get("/messages", id="M1") == []
+    (link,) = [link for link in await wasim.get("/links") if link["number"] == "962302"]
+    assert (link["frozen"], link["state"]) == (True, "open")
+    await wasim.delete(f"/faults/{fault['id']}")
+    await alice.hear("message", id="M2")
+    await alice.hear("ack", id="M1")
+    await bob.hear("message", id="M1")
+
+
+async def test_a_frozen_connection_does_not_answer_a_close(wasim: Wasim, alice: WasimClient) -> None:
+    """A client that closes politely waits in vain, as on a dead network."""
+    await wasim.fault("freeze")
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(QUIET_S):
+            await alice.socket.close()
+
+
+async def test_a_new_connection_is_not_frozen(wasim: Wasim, alice: WasimClient) -> None:
+    """The network is back for whoever dials again; the old link is replaced when it thaws."""
+    await wasim.fault("freeze", number="962302", seconds=0.5)
+    frozen_socket = alice.socket
+    await alice.log_in()
+    await alice.ping()
+    async with asyncio.timeout(5):
+        await frozen_socket.wait_closed()
+    await alice.ping()
+
+
+async def test_freeze_can_hold_new_connections_too(wasim: Wasim, alice: WasimClient) -> None:
+    """With `newLinks`, a connection made during the freeze gets no further than its WebSocket request."""
+    await wasim.fault("freeze", newLinks=True, seconds=1)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(QUIET_S):
+            await alice.log_in()
+
+
+async def test_restart_comes_back_with_everything(wasim: Wasim, alice: WasimClient, bob: WasimClient) -> None:
+    """All links are reset, the port is closed for the time, then the same server is back: what waited is delivered."""
+    await bob.socket.close()
+    await alice.text("962303", "M1")
+    await alice.hear("ack", id="M1")
+    await wasim.fault("restart", downS=0.5)
+    await ended(alice)
+    with pytest.raises(OSError, match="Connect call failed"):
+        await alice.log_in()
+    await asyncio.sleep(0.7)
+    await bob.log_in()
+    arrived = await bob.hear("message", id="M1")
+    assert arrived.attrs["offline"] == "0"
+    await alice.log_in()
+    (message,) = await wasim.get("/messages", id="M1")
+    assert message["count"] == 1
+
+
+async def test_withheld_acks_can_be_released(wasim: Wasim, alice: WasimClient, bob: WasimClient) -> None:
+    """The message is relayed at once; its ack comes when the fault ends."""
+    fault = await wasim.fault("withhold-acks", number="962302", release=True)
+    await alice.text("962303", "M1")
+    await bob.hear("message", id="M1")
+    await alice.ping()
+    assert not any(node.tag == "ack" for node in alice.heard)
+    await wasim.delete(f"/faults/{fault['id']}")
+    await alice.hear("ack", id="M1")
+
+
+async def test_withheld_acks_are_dropped_otherwise(wasim: Wasim, alice: WasimClient, bob: WasimClient) -> None:
+    """Without `release` they never come; `seconds` ends the fault by itself."""
+    await wasim.fault("withhold-acks", seconds=0.2)
+    await alice.text("962303", "M1")
+    await asyncio.sleep(0.3)
+    await alice.text("962303", "M2")
+    ack = await alice.hear("ack")
+    assert ack.attrs["id"] == "M2"
+    assert await wasim.get("/faults") == []
+    (fault,) = await wasim.get("/faults", all="true")
+    assert fault["hits"] == 1
+
+
+async def test_blackhole_swallows_messages_and_answers_pings(
+    wasim: Wasim, alice: WasimClient, bob: WasimClient
+) -> None:
+    """The link looks healthy by everything but its messages."""
+    await wasim.fault("blackhole")
+    await alice.text("962303", "M1")
+    await alice.ping()
+    assert not any(node.tag == "ack" for node in alice.heard)
+    assert await quiet(bob)
+    assert await wasim.get("/messages") == []
+
+
+@pytest.mark.parametrize(("status", "error"), [(None, InvalidHandshake), (503, InvalidStatus)])
+async def test_refused_connections(
+    wasim: Wasim, alice: WasimClient, status: int | None, error: type[Exception]
+) -> None:
+    """Accepted and closed, or an HTTP status; for the time given, and links that are up stay."""
+    await wasim.fault("refuse", seconds=0.3, **({} if status is None else {"status": status}))
+    other = WasimClient(wasim, "962304")
+    with pytest.raises((error, EOFError, ConnectionResetError)):
+        await other.dial(other.keys.registration(nonce=bytes(64)))
+    await alice.ping()
+    await asyncio.sleep(0.4)
+    await other.pair()
+
+
+async def test_flap_drops_each_link_after_its_login(wasim: Wasim, alice: WasimClient) -> None:
+    """Again and again, until it ends."""
+    await wasim.fault("flap", afterMs=100)
+    for _ in range(2):
+        await alice.log_in()
+        await ended(alice)
+    assert (await wasim.get("/faults"))[0]["hits"] == 2
+    await wasim.delete("/faults")
+    await alice.log_in()
+    await asyncio.sleep(QUIET_S)
+    await alice.ping()
+
+
+async def test_stream_errors_and_failures(wasim: Wasim, alice: WasimClient) -> None:
+    """A stream error with code and reason, the end of the stream, and a failure at login, each on request."""
+    await wasim.fault("stream-error", code=503, reason="service-unavailable", attrs={"text": "later"})
+    told = await alice.hear("stream:error", code="503", text="later")
+    assert told.children[0].tag == "service-unavailable"
+    await ended(alice)
+    await wasim.fault("failure", reason=402, attrs={"expire": "60", "code": "101"}, count=1)
+    with pytest.raises(ConnectionClosed):
+        await alice.log_in()
+    (failure,) = (node for node in alice.heard if node.tag == "failure")
+    assert failure.attrs == {"reason": "402", "expire": "60", "code": "101"}
+    await alice.log_in()
+    await wasim.fault("stream-end")
+    await alice.hear("xmlstreamend")
+
+
+async def test_an_unlinked_device_is_shown_out(wasim: Wasim, alice: WasimClient) -> None:
+    """`unlink` removes the device from the phone's list, tells it, and ends its link."""
+    await wasim.post("/phones/962302/unlink", {"device": alice.device})
+    await alice.hear("stream:error", code="401")
+    await ended(alice)
+    (phone,) = await wasim.get("/phones")
+    assert phone["devices"] == []
+
+
+async def test_what_the_control_interface_shows(wasim: Wasim, alice: WasimClient, bob: WasimClient) -> None:
+    """Phones with their devices, links with their frames, messages with their receipts, and counts that add up."""
+    await alice.text("962303", "M1")
+    arrived = await bob.hear("message", id="M1")
+    await bob.say(Node("receipt", {"id": "M1", "to": arrived.attrs["from"]}))
+    await alice.hear("receipt", id="M1")
+    phones = {phone["number"]: phone for phone in await wasim.get("/phones")}
+    assert phones["962302"]["devices"][0]["jid"] == "962302:1@s.whatsapp.net"
+    assert phones["962302"]["devices"][0]["connected"] is True
+    links = await wasim.get("/links")
+    assert {(link["number"], link["state"]) for link in links} == {("962302", "open"), ("962303", "open")}
+    assert all(link["frames"]["in"] > 1 and link["frames"]["out"] > 1 for link in links)
+    (message,) = await wasim.get("/messages", to="962303")
+    assert (message["from"], message["acked"], message["receipts"]) == ("962302", True, {"delivered": 1, "read": 0})
+    assert await wasim.get("/messages", to="962302") == []
+    stats = await wasim.get("/stats")
+    assert (stats["connects"], stats["logins"], stats["accepted"], stats["links"]) == (4, 2, 1, 2)
+    assert stats["numbers"]["962302"]["logins"] == 1
+    assert len(stats["numbers"]["962302"]["times"]) == 1
+
+
+async def test_a_phone_is_made_once(wasim: Wasim) -> None:
+    """Making it again gives the same; its settings can be changed."""
+    first = await wasim.post("/phones", {"number": "962302", "name": "Shop"})
+    second = await wasim.post("/phones", {"number": "962302", "autoRead": False, "addressing": "pn"})
+    assert first["lid"] == second["lid"]
+    assert (second["autoRead"], second["addressing"], second["name"]) == (False, "pn", "Shop")
+
+
+BAD: list[tuple[str, str, Any, int, str]] = [
+    ("POST", "/phones", {"number": "12"}, 400, "3 to 15 digits"),
+    ("POST", "/phones", {"number": "0962302"}, 400, "3 to 15 digits"),
+    ("POST", "/phones", {}, 400, "phone number None"),
+    ("POST", "/phones", [], 400, "JSON object"),
+    ("POST", "/phones", b"{", 400, "no JSON"),
+    ("POST", "/phones", {"number": "962302", "addressing": "x"}, 400, "'lid' or 'pn'"),
+    ("POST", "/phones/962302/scan", {"qr": "hello"}, 400, "no WhatsApp QR code"),
+    ("POST", "/phones/962302/scan", {}, 400, "'qr' must be"),
+    ("POST", "/phones/962302/scan", {"qr": ",".join(["2@x", *["A" * 43 + "="] * 3])}, 404, "no device shows"),
+    ("POST", "/phones/962399/unlink", {"device": 1}, 404, "no phone 962399"),
+    ("POST", "/faults", {"kind": "earthquake"}, 400, "not known"),
+    ("DELETE", "/faults/77", None, 404, "no fault 77"),
+    ("DELETE", "/faults/x", None, 404, "no fault x"),
+    ("GET", "/nowhere", None, 404, "GET / lists"),
+    ("PUT", "/phones", None, 405, "GET / lists"),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body", "status", "sentence"), BAD)
+async def test_bad_requests_get_a_sentence(
+    wasim: Wasim, method: str, path: str, body: Any, status: int, sentence: str
+) -> None:
+    """Every refusal is `{"error": sentence}` with a fitting status."""
+    content = {"data": body} if isinstance(body, bytes) else {"json": body}
+    async with wasim.http.request(method, wasim.control + path, **content) as answer:
+        assert answer.status == status
+        assert sentence in (await answer.json())["error"]
+
+
+async def test_unlinking_needs_a_device(wasim: Wasim) -> None:
+    """A device that does not exist is 404, none at all is 400."""
+    await wasim.post("/phones", {"number": "962302"})
+    for body, status in (({"device": 3}, 404), ({"device": "one"}, 400)):
+        async with wasim.http.post(wasim.control + "/phones/962302/unlink", json=body) as answer:
+            assert answer.status == status
+
+
+async def test_other_paths_are_not_whatsapp(wasim: Wasim) -> None:
+    """A WebSocket on another path is refused with 404; the control interface explains itself at its root."""
+    async with wasim.http.get(wasim.url.replace("ws://", "http://").replace("/ws/chat", "/other")) as answer:
+        assert answer.status in (404, 426)
+    async with wasim.http.get(wasim.control + "/") as answer:
+        assert "/phones" in await answer.text()
+
+
+async def test_garbage_does_no_harm(wasim: Wasim, alice: WasimClient) -> None:
+    """A connection that is no WebSocket, and one that is no WhatsApp, end; the others live on."""
+    host, port = wasim.url.removeprefix("ws://").removesuffix("/ws/chat").split(":")
+    with socket.create_connection((host, int(port))) as raw:
+        raw.sendall(b"hello\r\n\r\n")
+    other = WasimClient(wasim, "962304")
+    await other.dial(other.keys.registration(nonce=bytes(64)))
+    await other.socket.send(b"\x00\x00\x01x")
+    await ended(other)
+    await alice.ping()
+    assert (await wasim.get("/stats"))["protocolErrors"] == 1
