@@ -33,7 +33,7 @@ class Policy:
     presence: bool = True
     pong_deadline_s: float = 5
     """An unanswered ping means a dead link after this. Round trips to WhatsApp take well under a second."""
-    ack_deadline_s: float = 3
+    ack_deadline_s: float = 2
     """A send without an ack after this makes us ask for a sign of life at once."""
     no_acks_deadline_s: float = 15
     """A send without an ack after this, on a link that answers pings, means that the link takes no messages."""

@@ -412,17 +412,17 @@ def test_an_unanswered_ping_ends_the_link() -> None:
 
 
 def test_a_waiting_send_asks_for_a_sign_of_life() -> None:
-    """A send without an ack for 3 s makes us ping before the interval is over."""
+    """A send without an ack for 2 s makes us ping before the interval is over."""
     waiting, _ = take(SITUATIONS["connected"], SendsWaited(7, 980), now=980.1)
-    assert deadline(waiting, policy=POLICY) == 983
-    assert take(waiting, Tick(), now=983)[1][0] == SendPing(7, 2)
+    assert deadline(waiting, policy=POLICY) == 982
+    assert take(waiting, Tick(), now=982)[1][0] == SendPing(7, 2)
 
 
-def test_a_dead_link_with_a_send_is_found_in_eight_seconds() -> None:
-    """Write, 3 s without ack, ping, 5 s without pong: cut."""
+def test_a_dead_link_with_a_send_is_found_in_seven_seconds() -> None:
+    """Write, 2 s without ack, ping, 5 s without pong: cut."""
     waiting, _ = take(SITUATIONS["connected"], SendsWaited(7, 980), now=980)
-    asked, _ = take(waiting, Tick(), now=983)
-    assert take(asked, Tick(), now=988)[1] == (CutLink(7),)
+    asked, _ = take(waiting, Tick(), now=982)
+    assert take(asked, Tick(), now=987)[1] == (CutLink(7),)
 
 
 def test_one_sign_of_life_is_enough_for_a_waiting_send() -> None:
