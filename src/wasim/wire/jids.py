@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 PN = "s.whatsapp.net"
@@ -24,6 +25,7 @@ class Jid(NamedTuple):
         return Jid(self.user, self.server)
 
 
+@lru_cache(maxsize=16_384)
 def parse_jid(text: str) -> Jid | None:
     """The address in `text`, or None when it has no such form. `c.us`, the old name, is read as `s.whatsapp.net`."""
     who, at, server = text.partition("@")

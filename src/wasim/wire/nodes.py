@@ -32,6 +32,9 @@ _NIBBLES = re.compile(r"[0-9.-]{1,127}")
 _HEX = re.compile(r"[0-9A-F]{1,127}")
 _NIBBLE_DIGITS = "0123456789-.\0\0\0\0"
 _HEX_DIGITS = "0123456789ABCDEF"
+_HEX_LETTERS = str.maketrans("abcdef", "ABCDEF")
+_NIBBLE_LETTERS = str.maketrans("abcdef", _NIBBLE_DIGITS[10:])
+"""From Python's hex digits to those of the two packings."""
 
 
 @dataclass(slots=True)
@@ -255,7 +258,7 @@ class _Reader:
         if length is not None:
             return self._take(length).decode("utf-8", errors="replace")
         if tag in (HEX_8, NIBBLE_8):
-            return self._unpack(_HEX_DIGITS if tag == HEX_8 else _NIBBLE_DIGITS)
+            return self._unpack(_HEX_LETTERS if tag == HEX_8 else _NIBBLE_LETTERS)
         return self._address(tag)
 
     def _double_word(self, page: int) -> str:
@@ -264,9 +267,9 @@ class _Reader:
             raise WireError(f"word {at} of dictionary {page} is not known")
         return tokens.DOUBLE[page][at]
 
-    def _unpack(self, digits: str) -> str:
+    def _unpack(self, digits: dict[int, int]) -> str:
         start = self._byte()
-        text = "".join(digits[byte >> 4] + digits[byte & 15] for byte in self._take(start & _PACKED_MAX))
+        text = self._take(start & _PACKED_MAX).hex().translate(digits)
         return text[:-1] if start >> 7 else text
 
     def _address(self, tag: int) -> str:
