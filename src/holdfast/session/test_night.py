@@ -1,0 +1,124 @@
+"""A night as a list of (time, event): how a failure that somebody saw becomes a test that runs in milliseconds.
+
+Copy the events from the log, with seconds since the first; `replay` fills in the Ticks and tells what happened.
+"""
+
+from __future__ import annotations
+
+from holdfast.session.events import (
+    Event,
+    HostLost,
+    LinkClosed,
+    LinkOpened,
+    OpenLink,
+    Paired,
+    Ponged,
+    QrShown,
+    SendsWaited,
+    StartAsked,
+    Tick,
+)
+from holdfast.session.life import Policy, Session, State, restored
+from holdfast.session.machine import deadline, step
+
+
+def replay(night: list[tuple[float, Event]], *, until: float) -> list[str]:
+    """What changed and what was asked for, a line each: `seconds state (reason): effects`."""
+    session, policy, lines = Session(), Policy(), []
+
+    def take(at: float, event: Event) -> None:
+        nonlocal session
+        before = session
+        session, effects = step(session, event, now=at, jitter=0.0, policy=policy)
+        if effects or session.state is not before.state:
+            reason = f" ({session.reason.name})" if session.reason else ""
+            done = " ".join(f"{type(effect).__name__}{getattr(effect, 'link', '')}" for effect in effects)
+            lines.append(f"{at:g} {session.state}{reason}: {done}".rstrip(": "))
+
+    for at, event in [*night, (until, Tick())]:
+        while (due_at := deadline(session, policy=policy)) is not None and due_at < at:
+            take(due_at, Tick())
+        take(at, event)
+    return lines
+
+
+def test_a_first_hour() -> None:
+    """Pairing, login, a half-open link found by its unacked send, an outage, the host's end: connected after each."""
+    night: list[tuple[float, Event]] = [
+        (0, StartAsked()),
+        (0.5, QrShown(1)),
+        (40, Paired(1)),
+        (40.2, LinkClosed(1, 515, "Stream Errored (restart required)")),
+        (40.3, LinkClosed(1, 401)),  # the old socket's last word
+        (40.5, LinkOpened(2)),
+        (40.6, Ponged(2, 1)),
+        (60, SendsWaited(2, 60)),  # the link has gone silent; nothing else says so
+        (67.5, LinkOpened(3)),
+        (67.6, Ponged(3, 1)),
+        (80, LinkClosed(3, 428, "Connection Terminated")),
+        (80.5, LinkClosed(4, 408, "WebSocket Error (connect ECONNREFUSED 10.0.0.1:443)")),
+        (83, LinkClosed(5, 503)),
+        (90, LinkOpened(6)),
+        (90.1, Ponged(6, 1)),
+        (100, HostLost(6)),
+        (102, LinkOpened(7)),
+        (102.1, Ponged(7, 1)),
+    ]
+    assert replay(night, until=110) == [
+        "0 pairing: OpenLink1",
+        "40.2 connecting: OpenLink2",
+        "40.5 connected: SendPing2 SendPresence2",
+        "62 connected: SendPing2 SendPresence2",
+        "67 reconnecting (no-pong): CutLink2",
+        "67 reconnecting (no-pong): OpenLink3",
+        "67.5 connected: SendPing3 SendPresence3",
+        "80 reconnecting (transport-closed)",
+        "80 reconnecting (transport-closed): OpenLink4",
+        "82.25 reconnecting (link-lost): OpenLink5",
+        "85.625 reconnecting (server-unavailable): OpenLink6",
+        "90 connected: SendPing6 SendPresence6",
+        "100 reconnecting (host-lost)",
+        "100 reconnecting (host-lost): OpenLink7",
+        "102 connected: SendPing7 SendPresence7",
+    ]
+
+
+def test_a_quarrel_ends_in_a_pause() -> None:
+    """Somebody left the old gateway running: two tries after 30 s each, then rest, and no link for the whole night."""
+    night: list[tuple[float, Event]] = [
+        (0, StartAsked()),
+        (1, QrShown(1)),
+        (2, Paired(1)),
+        (2.5, LinkClosed(1, 515)),
+        (3, LinkOpened(2)),
+        (3.1, Ponged(2, 1)),
+        (4, LinkClosed(2, 440)),
+        (34.5, LinkOpened(3)),
+        (35, LinkClosed(3, 440)),
+        (65.5, LinkOpened(4)),
+        (66, LinkClosed(4, 440)),
+    ]
+    lines = replay(night, until=30_000)
+    assert [line for line in lines if "OpenLink" in line] == [
+        "0 pairing: OpenLink1",
+        "2.5 connecting: OpenLink2",
+        "34 reconnecting (replaced): OpenLink3",
+        "65 reconnecting (replaced): OpenLink4",
+    ]
+    assert lines[-1] == "66 paused (replaced)"
+
+
+def test_a_night_behind_a_portal() -> None:
+    """A router that answers every upgrade with its own 401 for hours costs attempts, never the credentials."""
+    session, policy, now = restored(state=State.CONNECTED, paired=True, attempts=0, resumes_at=None), Policy(), 0.0
+    session, _ = step(session, StartAsked(), now=now, jitter=0, policy=policy)
+    links = 0
+    while now < 30_000:
+        refused = LinkClosed(session.links, 401, "WebSocket Error (Unexpected server response: 401)")
+        session, effects = step(session, refused, now=now + 0.1, jitter=0, policy=policy)
+        assert effects == ()
+        now = deadline(session, policy=policy) or 0
+        session, effects = step(session, Tick(), now=now, jitter=0, policy=policy)
+        assert effects == (OpenLink(session.links),)
+        links += 1
+    assert (session.paired, links) == (True, 509)
