@@ -1,0 +1,1 @@
+"""Carries alerts to people, through Apprise. Never decides what is worth an alert."""
