@@ -105,7 +105,7 @@ class FakeEngine:
             case CutLink():
                 self._later(lambda: self._close(command.link, code=428, detail="cut"))
             case LogOut():
-                self._later(lambda: self._close(command.link, code=401, detail="Intentional Logout"))
+                self._frame(command.link, lambda: self._log_out(command.link))
             case Send():
                 self._later(lambda: self._send(command, link))
             case Ping(n=n):
@@ -195,6 +195,9 @@ class FakeEngine:
             return
         link.opened = True
         self._say(order.link, LinkOpened(link=order.link, jid="962700000001:1@s.whatsapp.net", lid="1001:1@lid"))
+
+    def _log_out(self, link_id: LinkId) -> None:
+        self._later(lambda: self._close(link_id, code=401, detail="Intentional Logout"))
 
     def _send(self, command: Send, link: FakeLink) -> None:
         if refusal := self._refusal(command, link):

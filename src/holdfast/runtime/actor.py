@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from holdfast.base.clock import Clock, iso
+from holdfast.base.errors import Fault, HoldfastError
 from holdfast.base.ids import Chance
 from holdfast.delivery.ports import Outbox
 from holdfast.runtime.hub import EngineHub
@@ -66,24 +67,41 @@ class View:
     next_attempt_at: datetime | None
 
 
+class BeginsAnew(HoldfastError):
+    """The session's actor has ended: Holdfast failed inside it, or is stopping."""
+
+    code = "begins-anew"
+    fault = Fault.HOLDFAST
+
+    def __init__(self, company: str) -> None:
+        super().__init__(f"the session of company {company} failed inside Holdfast and begins anew: try again shortly")
+
+
 @dataclass(frozen=True, slots=True)
 class _Asked:
     event: Event
-    answer: asyncio.Future[None] | None
+    answer: asyncio.Future[None] | None = None
+    link: int | None = None
+    """Number of the session's link that it is about, for an event that doesn't say so itself."""
 
 
 class SessionActor:
     def __init__(self, record: Record, *, paired: bool, parts: Parts) -> None:
         self._parts = parts
-        self._record = record
         self._session = _restored(record, paired=paired, parts=parts)
+        self._saved = record
+        self._record = record
+        if self._session.state is not record.state:
+            self._record = replace(record, state=self._session.state, since=self._now())
         self._mailbox: asyncio.Queue[_Asked] = asyncio.Queue()
         self._link: port.LinkId | None = None
+        self._leaving: port.LinkId | None = None
+        """The link on which the device logs out. It ends by itself; until then it may want things kept."""
         self._sending_on: port.LinkId | None = None
         self._qr: Qr | None = None
         self._pairing_code: asyncio.Future[port.PairingCodeShown] | None = None
         self._changed = asyncio.Event()
-        self._keeping: asyncio.TaskGroup | None = None
+        self._has_ended = False
         company = record.company
         self._sender = OutboxSender(
             company, outbox=parts.outbox, hub=parts.hub, clock=parts.clock, waited=self._sends_waited
@@ -116,17 +134,20 @@ class SessionActor:
         """Live until cancelled; the engine's link is cut on the way out."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                self._keeping = tasks
                 tasks.create_task(self._sender.run(), name=f"sender {self.company}")
+                tasks.create_task(self._keeper.run(), name=f"keeper {self.company}")
                 await self._live()
         finally:
             self._cut_link()
+            self._end()
 
     def tell(self, event: Event) -> None:
-        self._mailbox.put_nowait(_Asked(event, None))
+        self._mailbox.put_nowait(_Asked(event))
 
     async def ask(self, event: Event) -> None:
-        """Like `tell`; returns when it is done and stored. Raises `NotPossible`."""
+        """Like `tell`; returns when it is done and stored. Raises `NotPossible` and `BeginsAnew`."""
+        if self._has_ended:
+            raise BeginsAnew(self.company)
         answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._mailbox.put_nowait(_Asked(event, answer))
         await answer
@@ -135,7 +156,7 @@ class SessionActor:
         """The QR code that is shown, waiting for it while one can still come."""
         until = self._parts.clock.monotonic() + at_most_s
         async with self._parts.clock.until(until):
-            while self._qr is None and self._session.state in {State.PAIRING, State.UNPAIRED}:
+            while self._qr is None and self._session.state is State.PAIRING:
                 await self._changed.wait()
         return self._qr
 
@@ -157,13 +178,15 @@ class SessionActor:
     # What the engine says.
 
     def hear(self, report: port.AnyReport) -> None:
-        if report.link != self._link or self._session.link is None:
-            return
-        number = self._session.link.number
         match report:
             case port.Commit() | port.KeysWanted() | port.PlaintextWanted() | port.SentContentWanted():
-                assert self._keeping is not None
-                self._keeping.create_task(self._keeper.answer(report))
+                if report.link in {self._link, self._leaving}:
+                    self._keeper.hear(report)
+            case _ if report.link == self._link and self._session.link is not None:
+                self._hear(report, self._session.link.number)
+
+    def _hear(self, report: port.AnyReport, number: int) -> None:
+        match report:
             case port.Acked():
                 self._sender.hear_ack(report)
             case port.SendRefused():
@@ -192,7 +215,8 @@ class SessionActor:
                 pass  # says nothing about WhatsApp having it
 
     def lose_host(self) -> None:
-        self.tell(events.HostLost())
+        if self._session.link is not None:
+            self._mailbox.put_nowait(_Asked(events.HostLost(), link=self._session.link.number))
 
     def _received(self, messages: Sequence[port.InboundMessage]) -> None:
         self._touch()
@@ -211,13 +235,18 @@ class SessionActor:
     async def _live(self) -> None:
         clock, policy = self._parts.clock, self._parts.policy
         while True:
-            asked = _Asked(events.Tick(), None)
+            asked = _Asked(events.Tick())
             async with clock.until(deadline(self._session, policy=policy)):
                 asked = await self._mailbox.get()
-            await self._take(asked)
+            try:
+                await self._take(asked)
+            finally:
+                self._refuse(asked)
 
     async def _take(self, asked: _Asked) -> None:
         before = self._session
+        if asked.link is not None and asked.link != _number(before):
+            return
         try:
             self._session, effects = step(
                 before,
@@ -229,15 +258,26 @@ class SessionActor:
         except NotPossible as error:
             if asked.answer is None:
                 log.warning("Session %s: %s", self.company, error)
-            elif not asked.answer.cancelled():
+            elif not asked.answer.done():
                 asked.answer.set_exception(error)
             return
         self._follow_link()
         for effect in effects:
             await self._carry_out(effect)
         await self._note(before)
-        if asked.answer is not None and not asked.answer.cancelled():
+        if asked.answer is not None and not asked.answer.done():
             asked.answer.set_result(None)
+
+    def _end(self) -> None:
+        """Answer all who still wait for this actor."""
+        self._has_ended = True
+        while not self._mailbox.empty():
+            self._refuse(self._mailbox.get_nowait())
+
+    def _refuse(self, asked: _Asked) -> None:
+        """What was asked is not going to be done, unless it was."""
+        if asked.answer is not None and not asked.answer.done():
+            asked.answer.set_exception(BeginsAnew(self.company))
 
     def _follow_link(self) -> None:
         """The outbox sends on a link that is open, and on no other."""
@@ -262,20 +302,22 @@ class SessionActor:
                 self._command(lambda link: port.Presence(link=link, available=True))
             case events.Unlink():
                 self._command(lambda link: port.LogOut(link=link))
+                self._link, self._leaving = None, self._link
             case events.QuarantineCredentials():
-                reason = self._session.reason
-                await self._parts.store.quarantine(self.company, reason="" if reason is None else reason.name)
+                await self._quarantine()
 
     def _command(self, make: Callable[[port.LinkId], port.AnyCommand]) -> None:
         if self._link is not None:
             self._parts.hub.command(make(self._link))
 
     async def _open_link(self) -> None:
+        """The credentials are read behind all that the link before wanted kept."""
+        await self._keeper.caught_up()
+        credentials = await self._parts.store.credentials(self.company)
         self._link = self._parts.hub.new_link(self)
         if self._link is None:
-            self.tell(events.HostLost())
+            self.lose_host()
             return
-        credentials = await self._parts.store.credentials(self.company)
         self._parts.hub.command(
             port.OpenLink(link=self._link, company=self.company, credentials=credentials, url=self._parts.whatsapp_url)
         )
@@ -284,16 +326,25 @@ class SessionActor:
         self._command(lambda link: port.CutLink(link=link))
         self._link = None
 
+    async def _quarantine(self) -> None:
+        """What the dying link still wants kept must not bring the credentials back."""
+        link = self._leaving if self._link is None else self._link
+        if link is not None:
+            self._keeper.forget_keys(link)
+        await self._keeper.caught_up()
+        reason = self._session.reason
+        await self._parts.store.quarantine(self.company, reason="" if reason is None else reason.name)
+
     # What is known and shown.
 
     async def _note(self, before: Session) -> None:
         session, record = self._session, self._record
-        if session.state is not State.PAIRING or session.link is not before.link:
-            self._qr = self._qr if session.state is State.PAIRING and session.link else None
-        if session.state is not before.state:
-            record = replace(record, state=session.state, since=self._now())
-        if session.state is State.CONNECTED and before.state is not State.CONNECTED:
+        if not _shows_code(session) or _number(session) != _number(before):
+            self._qr = None
+        if session.state is State.CONNECTED and record.state is not State.CONNECTED:
             record = replace(record, connected_at=self._now(), last_activity=self._now())
+        if session.state is not record.state:
+            record = replace(record, state=session.state, since=self._now())
         reason = session.reason
         record = replace(
             record,
@@ -304,9 +355,10 @@ class SessionActor:
         )
         if line := transition(self.company, before, session, now=self._parts.clock.monotonic()):
             log.info("%s", line)
-        if record != self._record:
-            self._record = record
+        self._record = record
+        if record != replace(self._saved, last_activity=record.last_activity):
             await self._parts.sessions.save(record)
+            self._saved = record
         self._ring()
 
     def _resumes_at(self) -> str | None:
@@ -335,6 +387,15 @@ class SessionActor:
 
     def _wall(self, moment: float) -> datetime:
         return self._parts.clock.now() + timedelta(seconds=moment - self._parts.clock.monotonic())
+
+
+def _shows_code(session: Session) -> bool:
+    """Can a QR code that the link showed still be scanned?"""
+    return session.state is State.PAIRING and session.link is not None and not session.link.paired
+
+
+def _number(session: Session) -> int | None:
+    return None if session.link is None else session.link.number
 
 
 def _restored(record: Record, *, paired: bool, parts: Parts) -> Session:

@@ -11,20 +11,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from holdfast.base.clock import iso
-from holdfast.base.errors import BadInput, Conflict, HoldfastError, NotFound
+from holdfast.base.errors import BadInput, Conflict, NotFound
 from holdfast.delivery.message import MessageState
 from holdfast.delivery.ports import Content, Draft, Inbox, Message, Received
 from holdfast.delivery.recipient import jid, phone_number
 from holdfast.runtime.actor import Parts, Qr, SessionActor, View
 from holdfast.session import events
-from holdfast.session.life import State
+from holdfast.session.life import RUNNING, State
+from holdfast.session.machine import NotPossible
 from holdfast.session.ports import Record
 
 log = logging.getLogger(__name__)
 
 _COMPANY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-_TO_BE_STARTED = frozenset({State.CONNECTING, State.CONNECTED, State.RECONNECTING})
-_REBIRTH_S = 5
 LONGEST_TEXT = 65_536
 """Characters; WhatsApp's own apps stop there."""
 
@@ -48,15 +47,16 @@ class Gateway:
 
     async def run(self, *, ready: Callable[[], None]) -> None:
         """Keep all sessions alive until cancelled. `ready` is called when the engine host is up."""
-        async with asyncio.TaskGroup() as tasks:
-            self._tasks = tasks
+        async with asyncio.TaskGroup() as engines:
             engine_up = asyncio.Event()
-            tasks.create_task(self._parts.hub.run(ready=engine_up.set), name="engine hub")
+            engines.create_task(self._parts.hub.run(ready=engine_up.set), name="engine hub")
             await engine_up.wait()
-            for record in await self._parts.sessions.all():
-                await self._revive(record)
-            self.is_ready = True
-            ready()
+            async with asyncio.TaskGroup() as self._tasks:
+                for record in await self._parts.sessions.all():
+                    self._start(await self._revive(record))
+                self.is_ready = True
+                ready()
+                await asyncio.Event().wait()  # a group without sessions would end here and take none in later
 
     # Sessions.
 
@@ -73,7 +73,7 @@ class Gateway:
             now = iso(self._parts.clock.now()) or ""
             record = Record(company=company, state=State.UNPAIRED, since=now, created_at=now)
             await self._parts.sessions.save(record)
-            actor = self._actors.get(company) or self._adopt(record, paired=False)
+            actor = self._actors.get(company) or self._start(SessionActor(record, paired=False, parts=self._parts))
         await actor.ask(events.StartAsked())
         return actor
 
@@ -86,16 +86,13 @@ class Gateway:
     async def ask(self, company: str, event: events.Event) -> View:
         """A person's wish. Raises `NotFound`, and `Conflict` when the session's state forbids it."""
         actor = self._actor(company)
-        try:
-            await actor.ask(event)
-        except HoldfastError as error:
-            raise Conflict(str(error)) from error
+        await _ask(actor, event)
         return actor.view
 
     async def qr(self, company: str, *, at_most_s: float) -> Qr:
         """The QR code to be scanned; asks for one when none is shown. Raises `Conflict` when there can be none."""
         actor = self._actor(company)
-        await self._pair(actor)
+        await _ask(actor, events.PairAsked())
         code = await actor.wait_for_qr(at_most_s=at_most_s)
         if code is None:
             raise Conflict(_no_qr(actor.view))
@@ -105,7 +102,7 @@ class Gateway:
         """An eight-character code to be typed on the phone with this number."""
         digits = phone_number(phone, field="phoneNumber")
         actor = self._actor(company)
-        await self._pair(actor)
+        await _ask(actor, events.PairAsked())
         if await actor.wait_for_qr(at_most_s=at_most_s) is None:
             raise Conflict(_no_qr(actor.view))
         shown = await actor.pairing_code(digits, at_most_s=at_most_s)
@@ -125,7 +122,7 @@ class Gateway:
                 f"text has {len(wish.text)} characters: WhatsApp takes up to {LONGEST_TEXT}, send it in parts",
                 field="text",
             )
-        actor = self._actor(company)
+        self._actor(company)
         content: Content = {"text": wish.text}
         draft = Draft(
             id=self._parts.chance.message_id(),
@@ -138,7 +135,7 @@ class Gateway:
             request_hash=_hash({"to": number, **content}),
         )
         message = await self._parts.outbox.accept(draft)
-        actor.message_accepted()
+        self._actor(company).message_accepted()
         return message
 
     async def message(self, message_id: str) -> Message:
@@ -171,34 +168,41 @@ class Gateway:
         return actor
 
     async def _revive(self, record: Record) -> SessionActor:
-        """A session as it was before a restart; one that was running, connects again by itself."""
+        """A session as it was when its process or actor ended; one that was running, connects again by itself."""
         paired = await self._parts.store.is_paired(record.company)
-        actor = self._adopt(record, paired=paired)
-        if paired and record.state in _TO_BE_STARTED | {State.PAIRING}:
+        actor = SessionActor(record, paired=paired, parts=self._parts)
+        if paired and record.state in RUNNING | {State.PAIRING}:
             actor.tell(events.StartAsked())
         return actor
 
-    def _adopt(self, record: Record, *, paired: bool) -> SessionActor:
-        actor = SessionActor(record, paired=paired, parts=self._parts)
-        self._actors[record.company] = actor
+    def _start(self, actor: SessionActor) -> SessionActor:
         assert self._tasks is not None
-        self._tasks.create_task(self._keep_alive(actor), name=f"session {record.company}")
+        self._actors[actor.company] = actor
+        self._tasks.create_task(self._keep_alive(actor), name=f"session {actor.company}")
         return actor
 
     async def _keep_alive(self, actor: SessionActor) -> None:
-        """An actor that fails is a defect of ours: it is told, and a new one takes over from the stored record."""
-        try:
-            await actor.run()
-        except Exception:
-            log.exception("Session %s failed inside Holdfast; it begins anew in %d s", actor.company, _REBIRTH_S)
-        await self._parts.clock.sleep(_REBIRTH_S)
-        await self._revive(actor.view.record)
+        """An actor that fails is a defect of ours, or of the disk's: it is told, and later a new one takes over."""
+        clock, backoff = self._parts.clock, self._parts.policy.backoff
+        failures = 0
+        while True:
+            began_at = clock.monotonic()
+            try:
+                if failures:
+                    actor = self._actors[actor.company] = await self._revive(actor.view.record)
+                await actor.run()
+            except Exception:
+                failures = failures + 1 if clock.monotonic() - began_at < backoff.cap_ms / 1000 else 1
+                pause_s = backoff.delay_s(failures, jitter=self._parts.chance.jitter())
+                log.exception("Session %s failed inside Holdfast; it begins anew in %.1f s", actor.company, pause_s)
+                await clock.sleep(pause_s)
 
-    async def _pair(self, actor: SessionActor) -> None:
-        try:
-            await actor.ask(events.PairAsked())
-        except HoldfastError as error:
-            raise Conflict(str(error)) from error
+
+async def _ask(actor: SessionActor, event: events.Event) -> None:
+    try:
+        await actor.ask(event)
+    except NotPossible as error:
+        raise Conflict(str(error)) from error
 
 
 def _no_qr(view: View) -> str:

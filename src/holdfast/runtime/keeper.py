@@ -1,14 +1,18 @@
-"""The keeper: answers what an engine wants kept or found again, for one session.
+"""The keeper: keeps what an engine wants kept and finds it again, for one session, in the order in which it was asked.
 
-A commit is answered only when it is durable; until then the engine lets no later frame leave. When the store fails,
-nothing is answered and the link is given up: rather no link than one whose ratchet is ahead of what was stored.
+A commit is answered only when it is durable; until then the engine lets no later frame leave. What gathers while one
+write is under way is written together. When the store fails, nothing more of that link is kept or answered, and the
+link is given up: rather no link than one whose ratchet is ahead of what was stored, and rather a redelivery than a
+later ratchet step without the earlier one.
 """
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import groupby
 
 from holdfast.delivery.ports import Outbox
 from holdfast.runtime.hub import EngineHub
@@ -29,7 +33,8 @@ from holdfast.session.ports import EngineStore
 
 log = logging.getLogger(__name__)
 
-Wanted = Commit | KeysWanted | PlaintextWanted | SentContentWanted
+Question = KeysWanted | PlaintextWanted | SentContentWanted
+Wanted = Commit | Question
 
 
 class Keeper:
@@ -53,20 +58,59 @@ class Keeper:
         self._settled = settled
         self._received = received
         self._failed = failed
+        self._wanted: asyncio.Queue[Wanted] = asyncio.Queue()
+        self._given_up: LinkId | None = None
+        self._logged_out: LinkId | None = None
 
-    async def answer(self, wanted: Wanted) -> None:
+    def hear(self, wanted: Wanted) -> None:
+        self._wanted.put_nowait(wanted)
+
+    def forget_keys(self, link: LinkId) -> None:
+        """This link's credentials go to quarantine: from now on only the messages of its commits are kept."""
+        self._logged_out = link
+
+    async def caught_up(self) -> None:
+        """Returns when all that was heard is answered or given up."""
+        await self._wanted.join()
+
+    async def run(self) -> None:
+        """Answer until cancelled."""
+        while True:
+            gathered = [await self._wanted.get()]
+            while not self._wanted.empty():
+                gathered.append(self._wanted.get_nowait())
+            for link, wanted in groupby(gathered, key=lambda each: each.link):
+                await self._answer_all(link, list(wanted))
+            for _ in gathered:
+                self._wanted.task_done()
+
+    async def _answer_all(self, link: LinkId, wanted: Sequence[Wanted]) -> None:
+        if link == self._given_up:
+            return
         try:
-            command = await self._command(wanted)
+            await self._keep([each for each in wanted if isinstance(each, Commit)])
+            for each in wanted:
+                self._hub.command(await self._answer(each))
         except Exception:
             log.exception("Session %s: the store failed; the link is given up", self._company)
-            self._failed(wanted.link)
-            return
-        self._hub.command(command)
+            self._given_up = link
+            self._failed(link)
 
-    async def _command(self, wanted: Wanted) -> AnyCommand:
+    async def _keep(self, commits: Sequence[Commit]) -> None:
+        """An empty commit is a barrier: WhatsApp repeats no receipt that was acknowledged, so it is stored first."""
+        if any(_is_empty(commit) for commit in commits):
+            await self._settled()
+        merged = merge(commits, with_keys=bool(commits) and commits[-1].link != self._logged_out)
+        if merged is None:
+            return
+        new = await self._store.commit(self._company, merged)
+        if new:
+            self._received(new)
+
+    async def _answer(self, wanted: Wanted) -> AnyCommand:
         match wanted:
-            case Commit():
-                return await self._commit(wanted)
+            case Commit(link=link, seq=seq):
+                return Committed(link=link, seq=seq)
             case KeysWanted(link=link, request=request):
                 values = await self._store.keys(self._company, wanted.type, wanted.ids)
                 return Keys(link=link, request=request, values=values)
@@ -78,12 +122,23 @@ class Keeper:
                 content = await self._outbox.sent_content(self._company, wanted.whatsapp_id)
                 return SentContent(link=link, request=request, content=content)
 
-    async def _commit(self, commit: Commit) -> Committed:
-        """An empty commit is a barrier: WhatsApp repeats no receipt that was acknowledged, so it is stored first."""
-        if not (commit.keys or commit.decrypted or commit.credentials):
-            await self._settled()
-            return Committed(link=commit.link, seq=commit.seq)
-        new = await self._store.commit(self._company, commit)
-        if new:
-            self._received(new)
-        return Committed(link=commit.link, seq=commit.seq)
+
+def merge(commits: Sequence[Commit], *, with_keys: bool) -> Commit | None:
+    """Commits of one link as one, in which the last word on each key holds; None when nothing is to be kept."""
+    keys: dict[str, dict[str, str | None]] = {}
+    credentials: str | None = None
+    paired = False
+    for commit in commits if with_keys else ():
+        for type_, values in commit.keys.items():
+            keys.setdefault(type_, {}).update(values)
+        if commit.credentials is not None:
+            credentials, paired = commit.credentials, commit.paired
+    decrypted = [item for commit in commits for item in commit.decrypted]
+    if not (keys or credentials or decrypted):
+        return None
+    last = commits[-1]
+    return Commit(link=last.link, seq=last.seq, credentials=credentials, paired=paired, keys=keys, decrypted=decrypted)
+
+
+def _is_empty(commit: Commit) -> bool:
+    return not (commit.keys or commit.decrypted or commit.credentials)

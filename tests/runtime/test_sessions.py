@@ -1,0 +1,476 @@
+"""Sessions as the gateway carries them out: pairing, losing links and hosts, restarts, defects of our own."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from holdfast.base.errors import BadInput, Conflict, HoldfastError, NotFound
+from holdfast.engine.fake import FakeEngine
+from holdfast.session import events
+from holdfast.session.life import State
+from holdfast.session.port import AskPairingCode, Commit, Committed, CutLink, LinkClosed, LogOut, OpenLink, Paired, Ping
+from holdfast.session.ports import Record
+from tests.world import COMPANY, World
+
+CREDENTIALS = '{"me":"962700000001:1@s.whatsapp.net"}'
+
+
+def record(state: State) -> Record:
+    return Record(company=COMPANY, state=state, since="2026-01-01T00:00:00.000Z", created_at="2026-01-01T00:00:00.000Z")
+
+
+async def linked(world: World, state: State) -> None:
+    """What the database holds when a process ended at that state, with a linked phone."""
+    await world.sessions.save(record(state))
+    await world.store.commit(COMPANY, Commit(link=1, seq=1, credentials=CREDENTIALS, paired=True))
+
+
+# Coming up.
+
+
+async def test_a_scanned_code_leads_to_a_connected_session(world: World) -> None:
+    """`put`, a QR code, the scan: connected, with the phone's number on the record."""
+    async with world.running() as gateway:
+        await world.pair()
+        shown = gateway.view(COMPANY)
+    assert (shown.record.phone_number, shown.record.attempts, shown.record.reason) == ("962700000001", 0, None)
+    assert shown.qr is None
+    assert [order.credentials is None for order in world.commands(OpenLink)] == [True, False]
+
+
+async def test_two_companies_do_not_see_each_other(world: World) -> None:
+    """The loss of one company's link, and its stop, leave the other's link alone."""
+    async with world.running() as gateway:
+        ours = await world.pair()
+        theirs = await world.pair("962303")
+        world.engine.drop(theirs, code=428)
+        await world.until(lambda: world.link("962303") != theirs)
+        await world.now(gateway.ask("962303", events.StopAsked()))
+        await world.wait(120)
+        assert (world.state(), world.state("962303")) == ("connected", "stopped")
+        assert world.link() == ours
+
+
+async def test_a_company_has_a_usable_name(world: World) -> None:
+    """A name that could not stand in a URL is refused, naming the field; an unknown one is not found."""
+    async with world.running() as gateway:
+        with pytest.raises(BadInput, match="not usable") as refused:
+            await gateway.put("a/b")
+        assert refused.value.field == "company"
+        with pytest.raises(NotFound, match="create it with PUT"):
+            gateway.view("962399")
+
+
+async def test_a_second_put_finds_the_session(world: World) -> None:
+    """It neither opens a second link nor begins anew."""
+    async with world.running() as gateway:
+        link = await world.pair()
+        first = gateway.view(COMPANY).record
+        await world.now(gateway.put(COMPANY))
+        await world.quiet()
+        assert gateway.view(COMPANY).record == first
+        assert world.link() == link
+
+
+# QR and pairing codes.
+
+
+async def test_the_code_shown_is_that_of_the_living_link(world: World) -> None:
+    """A link that was cut takes its QR code with it: scanning that would lead nowhere."""
+    async with world.running() as gateway:
+        await world.now(gateway.put(COMPANY))
+        code = await world.now(gateway.qr(COMPANY, at_most_s=15))
+        assert code.text == f"2@fake,{world.link()}"
+        world.engine.opens = False
+        await world.now(gateway.ask(COMPANY, events.ReconnectAsked()))
+        assert (world.state(), gateway.view(COMPANY).qr) == ("pairing", None)
+
+
+async def test_a_scanned_code_is_shown_no_more(world: World) -> None:
+    """From the scan on there is nothing to scan, even while WhatsApp has not closed the link yet."""
+    async with world.running() as gateway:
+        await world.now(gateway.put(COMPANY))
+        await world.now(gateway.qr(COMPANY, at_most_s=15))
+        link = world.link()
+        world.listener.report(Commit(link=link, seq=9, credentials=CREDENTIALS, paired=True))
+        world.listener.report(Paired(link=link, jid="962700000001:1@s.whatsapp.net"))
+        await world.quiet()
+        assert world.state() == "pairing"
+        assert gateway.view(COMPANY).qr is None
+
+
+async def test_no_code_for_a_phone_that_is_linked(world: World) -> None:
+    """Asking for a QR code of a connected session says why there is none."""
+    async with world.running() as gateway:
+        await world.pair()
+        with pytest.raises(Conflict, match="can't pair a phone: the session is connected; log it out first"):
+            await world.now(gateway.qr(COMPANY, at_most_s=15))
+
+
+async def test_a_code_that_never_comes_is_waited_for_so_long_and_no_longer(world: World) -> None:
+    """With WhatsApp out of reach the caller is told after the time he gave."""
+    world.prepare = lambda engine: setattr(engine, "opens", False)
+    async with world.running() as gateway:
+        await world.now(gateway.put(COMPANY))
+        before = world.clock.monotonic()
+        with pytest.raises(Conflict, match="no QR code in time"):
+            await world.now(gateway.qr(COMPANY, at_most_s=15))
+        assert world.clock.monotonic() - before == 15
+
+
+async def test_a_pairing_code_is_asked_of_the_link_that_shows_codes(world: World) -> None:
+    """The code comes from WhatsApp, for the number in digits."""
+    async with world.running() as gateway:
+        await world.now(gateway.put(COMPANY))
+        code = await world.now(gateway.pairing_code(COMPANY, "+962 79 000 0001", at_most_s=15))
+    assert code == "H0LDFAST"
+    assert [order.phone for order in world.commands(AskPairingCode)] == ["962790000001"]
+
+
+# Restarts.
+
+
+async def test_a_session_that_was_connected_comes_back_after_a_restart(world: World) -> None:
+    """Without a QR code and without anybody's asking."""
+    async with world.running():
+        await world.pair()
+    async with world.running():
+        await world.until_state("connected")
+        assert [order.credentials is None for order in world.commands(OpenLink)] == [False]
+
+
+async def test_a_restarted_session_is_not_said_to_be_connected(world: World) -> None:
+    """Until the new link is open, the record says `reconnecting`, whatever it said when the process ended."""
+    await linked(world, State.CONNECTED)
+    world.prepare = lambda engine: setattr(engine, "opens", False)
+    async with world.running() as gateway:
+        assert world.state() == "reconnecting"
+        await world.until(lambda: bool(world.commands(OpenLink)))
+        assert world.state() == "reconnecting"
+        await world.quiet()
+        assert [each.state for each in await world.now(world.sessions.all())] == ["reconnecting"]
+        assert gateway.view(COMPANY).record.since > "2026-01-01T00:00:00.000Z"
+
+
+async def test_a_crash_between_the_scan_and_its_report_costs_no_second_scan(world: World) -> None:
+    """The record says `pairing`, but the credentials that were committed are those of a linked phone."""
+    await linked(world, State.PAIRING)
+    async with world.running():
+        await world.until_state("connected")
+        assert [order.credentials for order in world.commands(OpenLink)] == [CREDENTIALS]
+
+
+async def test_an_unfinished_pairing_waits_after_a_restart(world: World) -> None:
+    """Nobody watches the QR code of a process that ended: `unpaired`, until somebody asks for one."""
+    await world.sessions.save(record(State.PAIRING))
+    async with world.running() as gateway:
+        await world.wait(120)
+        assert world.state() == "unpaired"
+        assert world.commands(OpenLink) == []
+        await world.now(gateway.qr(COMPANY, at_most_s=15))
+        assert world.state() == "pairing"
+
+
+async def test_a_stopped_session_stays_stopped_after_a_restart(world: World) -> None:
+    """Until somebody starts it; then it connects without a QR code."""
+    async with world.running() as gateway:
+        await world.pair()
+        await world.now(gateway.ask(COMPANY, events.StopAsked()))
+        await world.until(lambda: world.commands(CutLink) != [])
+    async with world.running() as gateway:
+        await world.wait(3600)
+        assert world.state() == "stopped"
+        assert world.commands(OpenLink) == []
+        await world.now(gateway.ask(COMPANY, events.StartAsked()))
+        await world.until_state("connected")
+
+
+async def test_a_ban_is_waited_out_across_a_restart(world: World) -> None:
+    """The planned attempt is kept as wall time: no earlier for a restart, and no person is needed."""
+    async with world.running() as gateway:
+        world.engine.drop(await world.pair(), code=402, attributes={"expire": "3600"})
+        await world.until_state("paused")
+        resumes_at = gateway.view(COMPANY).next_attempt_at
+        await world.quiet()
+    world.clock.advance_to(world.clock.monotonic() + 1800)
+    async with world.running() as gateway:
+        assert resumes_at is not None
+        planned = gateway.view(COMPANY).next_attempt_at
+        assert planned is not None
+        assert abs((planned - resumes_at).total_seconds()) < 0.01
+        await world.wait(1800)
+        assert (world.state(), world.commands(OpenLink)) == ("paused", [])
+        await world.until_state("connected")
+
+
+# Losing links and hosts.
+
+
+async def test_a_frozen_link_is_cut_and_replaced(world: World) -> None:
+    """Nobody closes a half-open connection: an unanswered ping does, and the session is connected again."""
+    async with world.running():
+        link = await world.pair()
+        world.engine.freeze(link)
+        await world.until(lambda: world.link() != link, within_s=40)
+        await world.until_state("connected", within_s=5)
+        assert CutLink(link=link) in world.commands(CutLink)
+
+
+async def test_pings_go_on_for_as_long_as_the_link_lives(world: World) -> None:
+    """One at once and one each thirty seconds, all on one link."""
+    async with world.running():
+        link = await world.pair()
+        await world.wait(95)
+        assert [(ping.link, ping.n) for ping in world.commands(Ping)] == [(link, n) for n in (1, 2, 3, 4)]
+
+
+async def test_a_lost_host_costs_every_session_one_reconnection(world: World) -> None:
+    """All come back on a new host by themselves."""
+    companies = ["962301", "962302", "962303"]
+    async with world.running():
+        for company in companies:
+            await world.pair(company)
+        world.engine.lose_host()
+        await world.until(lambda: world.engines == 2)
+        await world.until(lambda: all(world.state(company) == "connected" for company in companies), within_s=30)
+        assert all(len(world.commands(OpenLink, company)) == 1 for company in companies)
+
+
+async def test_what_an_old_link_says_changes_nothing(world: World) -> None:
+    """A late close, also the 401 that follows a restart of the link, does not touch the new one."""
+    async with world.running() as gateway:
+        link = await world.pair()
+        await world.now(gateway.ask(COMPANY, events.ReconnectAsked()))
+        await world.until_state("connected")
+        fresh = world.link()
+        world.listener.report(LinkClosed(link=link, code=401, detail="logged out"))
+        await world.wait(60)
+        assert (world.state(), world.link()) == ("connected", fresh)
+
+
+async def test_the_loss_of_an_old_host_does_not_cost_a_link_of_the_new_one(world: World) -> None:
+    """The news waits in the mailbox behind a wish that opens a new link: the session has one living link, not two."""
+    async with world.running() as gateway:
+        await world.pair()
+        world.saves.close()
+        asked = [asyncio.ensure_future(gateway.ask(COMPANY, events.ReconnectAsked())) for _ in range(2)]
+        await world.quiet()
+        world.engine.lose_host()
+        await world.until(lambda: world.engines == 2)
+        world.saves.open()
+        await world.now(asyncio.gather(*asked))
+        await world.wait(30)
+        assert world.state() == "connected"
+        assert list(world.engine.links) == [world.link()]
+
+
+# Keeping what the engine wants kept.
+
+
+async def test_a_receipt_leaves_only_when_the_message_is_durable(world: World) -> None:
+    """WhatsApp hears that we have a message when the disk has it."""
+    async with world.running() as gateway:
+        link = await world.pair()
+        world.commits.close()
+        world.engine.receive(link, text="good morning", whatsapp_id="3A01")
+        await world.quiet()
+        assert world.engine.receipts_sent == []
+        world.commits.open()
+        await world.until(lambda: world.engine.receipts_sent == ["3A01"])
+        received = await world.now(gateway.received(COMPANY, after=0, most=9))
+    assert [(each.text, each.sender) for each in received] == [("good morning", "962799999999@s.whatsapp.net")]
+
+
+async def test_a_store_that_fails_costs_the_link_and_not_the_message(world: World) -> None:
+    """No receipt leaves, the link is cut and comes back after the backoff; the redelivery is stored once."""
+    async with world.running() as gateway:
+        link = await world.pair()
+        world.database.failing = "disk full"
+        world.engine.receive(link, text="good morning", whatsapp_id="3A01")
+        await world.until(lambda: CutLink(link=link) in world.commands(CutLink))
+        assert world.engine.receipts_sent == []
+        world.database.failing = None
+        await world.until(lambda: world.link() != link and world.state() == "connected")
+        world.engine.receive(world.link(), text="good morning", whatsapp_id="3A01")
+        await world.until(lambda: world.engine.receipts_sent == ["3A01"])
+        assert len(await world.now(gateway.received(COMPANY, after=0, most=9))) == 1
+
+
+async def test_nothing_is_kept_behind_a_commit_that_failed(world: World) -> None:
+    """A later ratchet step without the earlier one would make the redelivery of the earlier message unreadable."""
+    async with world.running() as gateway:
+        link = await world.pair()
+        world.commits.close()
+        world.engine.receive(link, text="first", whatsapp_id="3A01")
+        await world.quiet()
+        world.engine.receive(link, text="second", whatsapp_id="3A02")
+        world.store.failing = frozenset({1})
+        await world.quiet()
+        world.commits.open()
+        await world.until(lambda: world.link() != link)
+        assert await world.now(gateway.received(COMPANY, after=0, most=9)) == []
+        assert world.engine.receipts_sent == []
+
+
+async def test_what_gathers_behind_a_commit_is_kept_and_answered(world: World) -> None:
+    """In order, each under its own number."""
+    async with world.running() as gateway:
+        link = await world.pair()
+        world.commits.close()
+        for number in range(1, 6):
+            world.engine.receive(link, text=f"message {number}", whatsapp_id=f"3A0{number}")
+            await world.quiet()
+        world.commits.open()
+        await world.until(lambda: len(world.engine.receipts_sent) == 5)
+        received = await world.now(gateway.received(COMPANY, after=0, most=9))
+    assert [each.text for each in received] == [f"message {number}" for number in range(1, 6)]
+    assert [each.seq for each in world.commands(Committed) if each.link == link] == [1, 2, 3, 4, 5]
+
+
+async def test_commits_of_an_old_link_are_durable_before_the_next_reads_credentials(world: World) -> None:
+    """The next link must not begin from keys that an older one then changes behind its back."""
+    async with world.running():
+        link = await world.pair()
+        world.commits.close()
+        fresh = '{"me":"962700000001:1@s.whatsapp.net","nextPreKeyId":813}'
+        world.listener.report(Commit(link=link, seq=8, credentials=fresh, paired=True))
+        world.engine.drop(link, code=428)
+        await world.wait(1)
+        assert world.link() == link
+        world.commits.open()
+        await world.until(lambda: world.link() != link)
+        assert world.commands(OpenLink)[-1].credentials == fresh
+
+
+# Logging out.
+
+
+async def test_a_logout_sets_the_credentials_aside(world: World) -> None:
+    """WhatsApp is told, and the next QR code belongs to a new device."""
+    async with world.running() as gateway:
+        link = await world.pair()
+        await world.now(gateway.ask(COMPANY, events.LogoutAsked()))
+        await world.quiet()
+        assert world.state() == "logged_out"
+        assert world.commands(LogOut) == [LogOut(link=link)]
+        await world.now(gateway.qr(COMPANY, at_most_s=15))
+        assert world.commands(OpenLink)[-1].credentials is None
+
+
+async def test_a_commit_behind_a_logout_does_not_bring_the_credentials_back(world: World) -> None:
+    """Else the session would be logged out and linked at once, and take neither a start nor a QR code."""
+    async with world.running() as gateway:
+        link = await world.pair()
+        world.engine.freeze(link)
+        await world.now(gateway.ask(COMPANY, events.LogoutAsked()))
+        world.listener.report(Commit(link=link, seq=90, credentials=CREDENTIALS, paired=True, keys={"a": {"b": "{}"}}))
+        await world.quiet()
+        assert Committed(link=link, seq=90) in world.commands(Committed)
+        assert await world.now(world.store.credentials(COMPANY)) is None
+        assert await world.now(world.store.keys(COMPANY, "a", ["b"])) == {}
+    async with world.running() as gateway:
+        await world.now(gateway.qr(COMPANY, at_most_s=15))
+        assert world.state() == "pairing"
+
+
+async def test_the_end_of_a_logout_does_not_touch_the_next_pairing(world: World) -> None:
+    """The old link closes when it will; the new QR code stays."""
+    async with world.running() as gateway:
+        link = await world.pair()
+        world.engine.freeze(link)
+        await world.now(gateway.ask(COMPANY, events.LogoutAsked()))
+        code = await world.now(gateway.qr(COMPANY, at_most_s=15))
+        world.engine.drop(link, code=408, detail="the logout was not confirmed")
+        await world.quiet()
+        assert link not in world.engine.links
+        assert gateway.view(COMPANY).qr == code
+
+
+async def test_a_logout_leaves_although_something_has_to_be_kept_before(world: World) -> None:
+    """The link is served until it ends: the message that came with the logout is kept, and the phone is unlinked."""
+    async with world.running() as gateway:
+        link = await world.pair()
+        world.commits.close()
+        world.engine.receive(link, text="a last word", whatsapp_id="3A01")
+        world.engine.receive(link, text="another", whatsapp_id="3A02")
+        asked = asyncio.ensure_future(gateway.ask(COMPANY, events.LogoutAsked()))
+        await world.quiet()
+        assert link in world.engine.links
+        world.commits.open()
+        await world.now(asked)
+        await world.until(lambda: link not in world.engine.links)
+        received = await world.now(gateway.received(COMPANY, after=0, most=9))
+        assert [each.text for each in received] == ["a last word", "another"]
+        assert await world.now(world.store.keys(COMPANY, "session", ["962799999999@s.whatsapp.net.0"])) == {}
+
+
+# Defects of our own, and the end.
+
+
+async def test_a_session_that_fails_begins_anew(world: World) -> None:
+    """An exception inside an actor cuts its link, is told, and a new actor connects again; others go on."""
+    async with world.running() as gateway:
+        link = await world.pair()
+        await world.pair("962303")
+        theirs = world.link("962303")
+        world.database.failing = "a defect"
+        with pytest.raises(HoldfastError, match="begins anew"):
+            await world.now(gateway.ask(COMPANY, events.ReconnectAsked()))
+        world.database.failing = None
+        await world.until(lambda: world.link() != link and world.state() == "connected")
+        assert world.link("962303") == theirs
+        assert len([each for each in world.engine.links if each != theirs]) == 1
+
+
+async def test_asking_a_session_that_is_about_to_begin_anew_is_answered(world: World) -> None:
+    """Nobody waits for ever on an actor that is gone."""
+    async with world.running() as gateway:
+        await world.pair()
+        world.database.failing = "a defect"
+        with pytest.raises(HoldfastError):
+            await world.now(gateway.ask(COMPANY, events.ReconnectAsked()))
+        await world.quiet()
+        world.database.failing = None
+        with pytest.raises(HoldfastError, match="begins anew"):
+            await world.now(gateway.ask(COMPANY, events.ReconnectAsked()), within_s=1)
+
+
+async def test_a_store_that_fails_for_long_costs_a_session_and_not_the_gateway(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Rebirth is tried again, ever more slowly, until the disk has room."""
+    async with world.running() as gateway:
+        await world.pair()
+        world.database.failing = "disk full"
+        with pytest.raises(HoldfastError):
+            await world.now(gateway.ask(COMPANY, events.ReconnectAsked()))
+        await world.wait(600)
+        assert 10 < sum("begins anew in" in line for line in caplog.messages) < 30
+        world.database.failing = None
+        await world.until_state("connected")
+
+
+async def test_the_end_leaves_no_task_and_no_link(world: World) -> None:
+    """Whatever ran for a session has ended with the gateway, and the engine was told to cut every link."""
+    before = asyncio.all_tasks()
+    async with world.running():
+        link = await world.pair()
+        await world.now(world.gateway.put("962303"))
+        await world.quiet()
+    assert asyncio.all_tasks() == before
+    assert CutLink(link=link) in world.commands(CutLink)
+
+
+async def test_a_gateway_whose_engine_cannot_start_says_so(world: World) -> None:
+    """The first start is not tried again behind the operator's back."""
+
+    def refuses(_: FakeEngine) -> None:
+        raise HoldfastError("no Node here")
+
+    world.prepare = refuses
+    with pytest.raises(ExceptionGroup) as ended:
+        async with world.running():
+            pass
+    assert ended.group_contains(HoldfastError, match="no Node here")

@@ -1,0 +1,284 @@
+"""A gateway in a small world: real SQLite, an engine in memory, and time that leaps when nothing else moves.
+
+Nothing here sleeps or polls: `until` lets the loop turn, waits for the database where it has work, and only when
+everything is quiet moves the clock to the next moment that somebody waits for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+from holdfast.base.fake_clock import FakeClock
+from holdfast.base.ids import SystemChance
+from holdfast.delivery.ports import Message
+from holdfast.engine.fake import FakeEngine
+from holdfast.runtime.actor import Parts
+from holdfast.runtime.gateway import Gateway, Wish
+from holdfast.runtime.hub import EngineHub
+from holdfast.session.life import Policy
+from holdfast.session.port import AnyCommand, Commit, Engine, InboundMessage, LinkId, Listener, OpenLink, Send
+from holdfast.session.ports import Record
+from holdfast.store.credentials import EngineRows
+from holdfast.store.database import Database, Work
+from holdfast.store.outbox import InboxRows, OutboxRows
+from holdfast.store.sessions import SessionRows
+
+T = TypeVar("T")
+C = TypeVar("C", bound=AnyCommand)
+
+_QUIET_TURNS = 30
+"""More turns of the loop than any chain of wake-ups takes."""
+_LEAPS = 400
+NUMBER = "962790000001"
+COMPANY = "962302"
+
+
+class Chance(SystemChance):
+    """Ids by chance; the jitter is none."""
+
+    def jitter(self) -> float:
+        return 0.0
+
+
+class WatchedDatabase(Database):
+    """Knows how many reads and writes are under way, and can fail every write."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.under_way = 0
+        self.news = asyncio.Event()
+        self.failing: str | None = None
+        """What every write fails with, until it is set back."""
+
+    def write(self, work: Work[T]) -> Awaitable[T]:
+        return self._watch(super().write(self._work(work)))
+
+    def read(self, work: Work[T]) -> Awaitable[T]:
+        return self._watch(super().read(work))
+
+    def _work(self, work: Work[T]) -> Work[T]:
+        if self.failing is None:
+            return work
+        sentence = self.failing
+
+        def fails(_: object) -> T:
+            raise OSError(sentence)
+
+        return fails
+
+    def _watch(self, running: Awaitable[T]) -> Awaitable[T]:
+        future = asyncio.ensure_future(running)
+        self.under_way += 1
+        future.add_done_callback(self._done)
+        return future
+
+    def _done(self, _: object) -> None:
+        self.under_way -= 1
+        self.news.set()
+
+
+class Door:
+    """Open, unless a test closes it for a while."""
+
+    def __init__(self) -> None:
+        self._open = asyncio.Event()
+        self._open.set()
+
+    def close(self) -> None:
+        self._open.clear()
+
+    def open(self) -> None:
+        self._open.set()
+
+    async def pass_through(self) -> None:
+        await self._open.wait()
+
+
+class DoorRows(EngineRows):
+    """Commits pass a door; those in `failing` (by seq) fail."""
+
+    door: Door
+    failing: frozenset[int] = frozenset()
+
+    async def commit(self, company: str, commit: Commit) -> Sequence[InboundMessage]:
+        await self.door.pass_through()
+        if commit.seq in self.failing:
+            raise OSError("disk full")
+        return await super().commit(company, commit)
+
+
+class DoorSessions(SessionRows):
+    """Records are saved through a door."""
+
+    door: Door
+
+    async def save(self, record: Record) -> None:
+        await self.door.pass_through()
+        await super().save(record)
+
+
+class World:
+    """`gateway`, `engine` and `clock` are the ones that live now; a restart brings a new gateway and a new engine."""
+
+    gateway: Gateway
+    engine: FakeEngine
+    listener: Listener
+    """Who hears the living engine."""
+
+    def __init__(self, folder: Path) -> None:
+        self.database = WatchedDatabase(folder / "holdfast.db")
+        self.clock = FakeClock()
+        self.policy = Policy()
+        self.outbox = OutboxRows(self.database, clock=self.clock)
+        self.inbox = InboxRows(self.database)
+        self.store = DoorRows(self.database, clock=self.clock, chance=Chance())
+        self.sessions = DoorSessions(self.database)
+        self.commits = self.store.door = Door()
+        self.saves = self.sessions.door = Door()
+        self.prepare: Callable[[FakeEngine], None] = lambda engine: None
+        """Scripts each new engine before it is used."""
+        self.engines = 0
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[Gateway]:
+        """A gateway from its start to its end; the database outlives it."""
+        hub = EngineHub(self._start_host, clock=self.clock, backoff=self.policy.backoff)
+        parts = Parts(
+            hub=hub,
+            sessions=self.sessions,
+            store=self.store,
+            outbox=self.outbox,
+            clock=self.clock,
+            chance=Chance(),
+            policy=self.policy,
+            whatsapp_url=None,
+        )
+        self.gateway = Gateway(parts, inbox=self.inbox)
+        ready = asyncio.Event()
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(self.gateway.run(ready=ready.set))
+            await ready.wait()
+            try:
+                yield self.gateway
+            finally:
+                running.cancel()
+
+    @contextlib.asynccontextmanager
+    async def _start_host(self, listener: Listener) -> AsyncIterator[Engine]:
+        self.listener = listener
+        self.engine = FakeEngine(listener=listener)
+        self.prepare(self.engine)
+        self.engines += 1
+        yield self.engine
+
+    # Time.
+
+    async def until(self, true: Callable[[], bool], *, within_s: float = 600) -> None:
+        """Let the world go on until something holds; time leaps to the next deadline whenever all is quiet."""
+        until = self.clock.monotonic() + within_s
+        for _ in range(_LEAPS):
+            await self.quiet(true)
+            if true():
+                return
+            due = self.clock.next_due
+            if due is None or due > until:
+                raise AssertionError(f"it did not come within {within_s} s; {self._seen()}")
+            self.clock.advance_to(due)
+        raise AssertionError(f"it did not come within {_LEAPS} deadlines; {self._seen()}")
+
+    async def wait(self, seconds: float) -> None:
+        """Let the world go on for so long."""
+        until = self.clock.monotonic() + seconds
+        for _ in range(_LEAPS):
+            await self.quiet()
+            due = self.clock.next_due
+            if due is None or due > until:
+                self.clock.advance_to(until)
+                return await self.quiet()
+            self.clock.advance_to(due)
+        raise AssertionError(f"more than {_LEAPS} deadlines within {seconds} s: a hot loop; {self._seen()}")
+
+    async def quiet(self, enough: Callable[[], bool] = lambda: False) -> None:
+        """Returns when nothing moves any more without time, or earlier when there is `enough`."""
+        turns = 0
+        while turns < _QUIET_TURNS and not enough():
+            turns += 1
+            await asyncio.sleep(0)
+            while self.database.under_way and not enough():
+                turns = 0
+                self.database.news.clear()
+                await self.database.news.wait()
+
+    async def now(self, asked: Awaitable[T], *, within_s: float = 600) -> T:
+        """What was asked for, with time going on while it is under way."""
+        task = asyncio.ensure_future(asked)
+        try:
+            await self.until(task.done, within_s=within_s)
+        finally:
+            task.cancel()
+        return task.result()
+
+    def _seen(self) -> str:
+        states = [f"{view.record.company} {view.record.state}" for view in self.gateway.views()]
+        return f"sessions: {states}; last commands: {self.engine.commands[-8:]}"
+
+    # People.
+
+    def state(self, company: str = COMPANY) -> str:
+        return self.gateway.view(company).record.state.value
+
+    async def until_state(self, state: str, company: str = COMPANY, *, within_s: float = 600) -> None:
+        await self.until(lambda: self.state(company) == state, within_s=within_s)
+
+    async def pair(self, company: str = COMPANY) -> LinkId:
+        """A company with a linked phone, connected; its link."""
+        await self.now(self.gateway.put(company))
+        await self.now(self.gateway.qr(company, at_most_s=15))
+        self.engine.scan(self.link(company))
+        await self.until_state("connected", company)
+        await self.quiet()
+        return self.link(company)
+
+    async def send(self, text: str = "hello", *, to: str = NUMBER, company: str = COMPANY) -> Message:
+        return await self.now(self.gateway.accept(company, Wish(to=to, text=text)))
+
+    async def message(self, message: Message) -> Message:
+        return await self.now(self.gateway.message(message.id))
+
+    async def until_message(self, message: Message, state: str, *, within_s: float = 600) -> Message:
+        """The message, as soon as it is in that state."""
+        found = message
+        for _ in range(_LEAPS):
+            await self.quiet()
+            found = await self.message(message)
+            if found.state == state:
+                return found
+            due = self.clock.next_due
+            if due is None or due > self.clock.monotonic() + within_s:
+                break
+            self.clock.advance_to(due)
+        raise AssertionError(f"the message is {found.state}, not {state}; {self._seen()}")
+
+    # The engine's side.
+
+    def link(self, company: str = COMPANY) -> LinkId:
+        """The newest link of a company."""
+        return self.commands(OpenLink, company)[-1].link
+
+    def commands(self, kind: type[C], company: str = COMPANY) -> list[C]:
+        """What the living engine was asked for the links of a company."""
+        opened = self.engine.commands
+        links = {order.link for order in opened if isinstance(order, OpenLink) and order.company == company}
+        return [order for order in opened if isinstance(order, kind) and order.link in links]
+
+    def sends(self, company: str = COMPANY) -> list[tuple[LinkId, str]]:
+        return [(order.link, str(order.content["text"])) for order in self.commands(Send, company)]
+
+    def set_policy(self, **changes: object) -> None:
+        """Before `running`."""
+        self.policy = replace(self.policy, **changes)  # type: ignore[arg-type]  # fields of Policy, checked by replace
