@@ -249,7 +249,7 @@ def _with_client(work: Callable[[Client], Awaitable[T]]) -> T:
     key = settings.api_key or stored_key(settings.data_dir)
 
     async def run() -> T:
-        async with connect(settings.url, key) as client:
+        async with connect(settings.server_url, key) as client:
             return await work(client)
 
     return asyncio.run(run())

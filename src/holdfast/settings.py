@@ -1,48 +1,59 @@
 """Settings: environment variables `HOLDFAST_…` over `holdfast.toml` over defaults, frozen once read.
 
 The one place that reads the environment. In the file a section's name and a key make the setting's name:
-`[keepalive] interval_s = 30` is `HOLDFAST_KEEPALIVE_INTERVAL_S=30`.
+`[keepalive] interval_s = 30` is `HOLDFAST_KEEPALIVE_INTERVAL_S=30`. An empty value is as good as none.
 """
 
 from __future__ import annotations
 
+import difflib
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, ValidationError
 
 from holdfast.base.errors import Misconfigured
 
 PREFIX = "HOLDFAST_"
 FILE = Path("holdfast.toml")
 
+_URL = r"://[^\s/]\S*$"
+_EVERY_ADDRESS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 – what it is answered by
+"""Where a server that listens on every address is reached from its own machine."""
+
 Secret = Annotated[str, PlainSerializer(lambda _: "(set)")]
+Place = Annotated[Path, AfterValidator(lambda path: path.expanduser())]
 
 
-def _cache_dir() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME")  # noqa: TID251 – the one home
-    return (Path(base) if base else Path.home() / ".cache") / "holdfast"
+class BadSetting(Misconfigured):
+    """A setting that does not exist, or a value that it can't take."""
+
+    code = "bad-setting"
 
 
 class Settings(BaseModel):
     """Everything that can be set. Durations are in the unit that the name ends with."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     host: str = Field("127.0.0.1", description="address on which HTTP listens")
     port: int = Field(3000, ge=0, le=65535, description="port on which HTTP listens; 0 takes a free one")
-    data_dir: Path = Field(Path("holdfast-data"), description="database, generated API key")
-    cache_dir: Path = Field(default_factory=_cache_dir, description="where Baileys is installed, once for all")
+    data_dir: Place = Field(Path("holdfast-data"), description="database, generated API key")
+    cache_dir: Place = Field(
+        default_factory=lambda: Path.home() / ".cache" / "holdfast",
+        description="where Baileys is installed, once for all",
+    )
     api_key: Secret | None = Field(
         None,
+        repr=False,
         description="keys for the API, separated by commas; KEY=company|company limits one to companies; "
         "unset: one is generated at the first start",
     )
     whatsapp_url: str | None = Field(
-        None, pattern=r"^wss?://[^\s]+$", description="another server than WhatsApp's own, for tests; ws:// or wss://"
+        None, pattern="^wss?" + _URL, description="another server than WhatsApp's own, for tests"
     )
     keepalive_interval_s: float = Field(30, ge=5, le=300, description="time between two pings of a quiet link")
     keepalive_presence: bool = Field(
@@ -52,21 +63,47 @@ class Settings(BaseModel):
     backoff_base_ms: int = Field(1000, ge=100, le=60_000, description="delay of min(base * factor ** attempts, cap)")
     backoff_factor: float = Field(1.5, ge=1, le=10, description="factor of the same")
     backoff_cap_ms: int = Field(60_000, ge=1000, le=60_000, description="cap of the same, a minute at most")
-    node_bin: Path | None = Field(None, description="another Node than the one that came with Holdfast")
-    npm_cache: Path | None = Field(None, description="install Baileys from this npm cache, without a registry")
-    log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error")
-    url: str = Field(
-        "http://127.0.0.1:3000", pattern=r"^https?://[^\s]+$", description="the running Holdfast that commands talk to"
+    node_bin: Place | None = Field(None, description="another Node than the one that came with Holdfast")
+    npm_cache: Place | None = Field(
+        None, description="install Baileys from this folder, made by `holdfast fill-npm-cache`, without a registry"
     )
+    log_level: str = Field("info", pattern="(?i)^(debug|info|warning|error)$", description="what is logged at least")
+    url: str | None = Field(
+        None,
+        pattern="^https?" + _URL,
+        description="the running Holdfast that commands talk to; unset: the one at host and port on this machine",
+    )
+
+    @property
+    def server_url(self) -> str:
+        """Where commands find the running Holdfast."""
+        if self.url is not None:
+            return self.url
+        host = _EVERY_ADDRESS.get(self.host, self.host)
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+
+_ALLOWED = {
+    "whatsapp_url": "an address that begins with ws:// or wss://",
+    "url": "an address that begins with http:// or https://",
+    "log_level": "debug, info, warning or error",
+}
 
 
 def load(environment: Mapping[str, str] | None = None, *, file: Path = FILE) -> Settings:
-    """Read the settings. Raises `Misconfigured`, naming setting, value and what is allowed."""
-    values = {**_from_file(file), **_from_environment(process_environment() if environment is None else environment)}
+    """Read the settings. Raises `BadSetting`, naming setting, value and what is allowed."""
+    environment = process_environment() if environment is None else environment
+    from_file = _from_file(file)
+    values = {**_cache_home(environment), **from_file, **_from_environment(environment)}
     try:
-        return Settings(**values)
+        settings = Settings(**values)
     except ValidationError as error:
-        raise Misconfigured(_sentence(error, file, values)) from error
+        in_file = from_file.keys() - _from_environment(environment).keys()
+        raise BadSetting(_sentence(error, file, values, in_file)) from error
+    except RuntimeError as error:  # Path.home(), Path.expanduser()
+        raise BadSetting(f"{error} Set {variable('cache_dir')}, and write no ~ in settings") from error
+    _check_together(settings)
+    return settings
 
 
 def origins(environment: Mapping[str, str] | None = None, *, file: Path = FILE) -> dict[str, str]:
@@ -87,34 +124,81 @@ def process_environment() -> Mapping[str, str]:
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
-    return {name.removeprefix(PREFIX).lower(): value for name, value in environment.items() if name.startswith(PREFIX)}
+    return {
+        name.removeprefix(PREFIX).lower(): value
+        for name, value in environment.items()
+        if name.startswith(PREFIX) and value
+    }
+
+
+def _cache_home(environment: Mapping[str, str]) -> dict[str, Any]:
+    base = environment.get("XDG_CACHE_HOME")
+    return {"cache_dir": Path(base) / "holdfast"} if base else {}
 
 
 def _from_file(file: Path) -> dict[str, Any]:
     try:
         with file.open("rb") as opened:
-            return dict(_flat(tomllib.load(opened)))
+            return {name: value for name, value in _flat(tomllib.load(opened)) if value != ""}
     except FileNotFoundError:
         return {}
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise Misconfigured(f"{file} can't be read: {error}") from error
+    except OSError as error:
+        raise BadSetting(f"{file} can't be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadSetting(f"{file} is not TOML: {error}") from error
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in table.items():
+        name = f"{prefix}{key}".lower()
         if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}_")
+            yield from _flat(value, f"{name}_")
         else:
-            yield f"{prefix}{key}", value
+            yield name, value
 
 
-def _sentence(error: ValidationError, file: Path, values: Mapping[str, Any]) -> str:
-    return "; ".join(_trouble(str(item["loc"][0]), item["type"], item["msg"], file, values) for item in error.errors())
+def _check_together(settings: Settings) -> None:
+    base, cap = settings.backoff_base_ms, settings.backoff_cap_ms
+    if base > cap:
+        raise BadSetting(
+            f"{variable('backoff_base_ms')} is {base} and {variable('backoff_cap_ms')} is {cap}: "
+            "the base may not be above the cap"
+        )
 
 
-def _trouble(name: str, kind: str, message: str, file: Path, values: Mapping[str, Any]) -> str:
-    if kind == "extra_forbidden":
-        return f"{variable(name)} is no setting of Holdfast: `holdfast settings` lists all (or take it out of {file})"
-    shown = "(hidden)" if name == "api_key" else f'"{values[name]}"'
-    meaning = Settings.model_fields[name].description
-    return f"{variable(name)} is {shown}: {message.lower()} – {meaning}"
+# Sentences.
+
+
+def _sentence(error: ValidationError, file: Path, values: Mapping[str, Any], in_file: set[str]) -> str:
+    troubles = ((str(item["loc"][0]), item["type"] == "extra_forbidden") for item in error.errors())
+    return "; ".join(
+        _unknown(name, file if name in in_file else None)
+        if unknown
+        else _unusable(name, values[name], file if name in in_file else None)
+        for name, unknown in troubles
+    )
+
+
+def _unknown(name: str, file: Path | None) -> str:
+    place = f" (in {file})" if file else ""
+    near = difflib.get_close_matches(name, Settings.model_fields, n=1)
+    cure = f"do you mean {variable(near[0])}?" if near else "`holdfast settings` lists those there are"
+    return f"{variable(name)}{place} is no setting of Holdfast: {cure}"
+
+
+def _unusable(name: str, value: object, file: Path | None) -> str:
+    place = f" (in {file})" if file else ""
+    shown = "(hidden)" if name == "api_key" else f'"{value}"'
+    return f"{variable(name)}{place} is {shown}: give {_allowed(name)} – {Settings.model_fields[name].description}"
+
+
+def _allowed(name: str) -> str:
+    """What a setting may be, for people: `a whole number from 0 to 65535`."""
+    field = Settings.model_fields[name]
+    least = next((bound.ge for bound in field.metadata if hasattr(bound, "ge")), None)
+    most = next((bound.le for bound in field.metadata if hasattr(bound, "le")), None)
+    if field.annotation is bool:
+        return "on or off"
+    if least is not None:
+        return f"a {'whole ' if field.annotation is int else ''}number from {least} to {most}"
+    return _ALLOWED.get(name, "a text")

@@ -1,0 +1,203 @@
+"""Settings: where values come from, and what is said about those that can't be used."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from holdfast.settings import BadSetting, Settings, load, origins, variable
+
+NO_FILE = Path("no-such-file.toml")
+
+
+def refused(environment: dict[str, str] | None = None, *, file: Path = NO_FILE) -> str:
+    with pytest.raises(BadSetting) as caught:
+        load(environment or {}, file=file)
+    return caught.value.sentence
+
+
+@pytest.fixture
+def toml(tmp_path: Path) -> Path:
+    return tmp_path / "holdfast.toml"
+
+
+def test_without_environment_and_file_there_are_the_documented_defaults() -> None:
+    """The defaults are those that the interface promises."""
+    settings = load({}, file=NO_FILE)
+    assert (settings.host, settings.port, settings.data_dir) == ("127.0.0.1", 3000, Path("holdfast-data"))
+    assert (settings.keepalive_interval_s, settings.keepalive_presence) == (30, True)
+    assert (settings.backoff_base_ms, settings.backoff_factor, settings.backoff_cap_ms) == (1000, 1.5, 60_000)
+    assert settings.whatsapp_url is None
+    assert settings.api_key is None
+
+
+def test_environment_goes_over_file_and_file_over_default(toml: Path) -> None:
+    """The nearest word holds, and its origin is known."""
+    toml.write_text('port = 4000\nhost = "127.0.0.2"\n')
+    environment = {"HOLDFAST_PORT": "5000"}
+    settings = load(environment, file=toml)
+    assert (settings.port, settings.host, settings.log_level) == (5000, "127.0.0.2", "info")
+    assert origins(environment, file=toml) == {"port": "environment", "host": str(toml)}
+
+
+def test_sections_of_the_file_flatten_into_names(toml: Path) -> None:
+    """`[backoff] base_ms` is `HOLDFAST_BACKOFF_BASE_MS`, whatever the case."""
+    toml.write_text("[backoff]\nbase_ms = 500\n[KeepAlive]\nInterval_S = 12.5\n")
+    settings = load({}, file=toml)
+    assert (settings.backoff_base_ms, settings.keepalive_interval_s) == (500, 12.5)
+
+
+def test_an_empty_value_is_none(toml: Path) -> None:
+    """A variable that is set to nothing, as compose files do, leaves the default; a data folder "" would be the cwd."""
+    toml.write_text('api_key = ""\n')
+    settings = load({"HOLDFAST_DATA_DIR": "", "HOLDFAST_PORT": ""}, file=toml)
+    assert (settings.data_dir, settings.port, settings.api_key) == (Path("holdfast-data"), 3000, None)
+    assert origins({"HOLDFAST_DATA_DIR": ""}, file=toml) == {}
+
+
+def test_the_cache_folder_follows_xdg_unless_it_is_set() -> None:
+    """The place for caches is taken from the environment that was given, not from the process."""
+    assert load({"XDG_CACHE_HOME": "/caches"}, file=NO_FILE).cache_dir == Path("/caches/holdfast")
+    named = {"XDG_CACHE_HOME": "/caches", "HOLDFAST_CACHE_DIR": "/mine"}
+    assert load(named, file=NO_FILE).cache_dir == Path("/mine")
+
+
+def test_a_home_in_a_path_is_expanded(toml: Path) -> None:
+    """No shell expands `~` in a file."""
+    toml.write_text('data_dir = "~/holdfast"\n')
+    assert load({}, file=toml).data_dir == Path.home() / "holdfast"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("PORT", "abc", 'HOLDFAST_PORT is "abc": give a whole number from 0 to 65535 – '),
+        ("PORT", "65536", 'HOLDFAST_PORT is "65536": give a whole number from 0 to 65535 – '),
+        ("PORT", "-1", 'HOLDFAST_PORT is "-1": give a whole number from 0 to 65535 – '),
+        ("PORT", "3.5", 'HOLDFAST_PORT is "3.5": give a whole number from 0 to 65535 – '),
+        ("KEEPALIVE_INTERVAL_S", "4.9", 'HOLDFAST_KEEPALIVE_INTERVAL_S is "4.9": give a number from 5 to 300 – '),
+        ("KEEPALIVE_INTERVAL_S", "301", 'HOLDFAST_KEEPALIVE_INTERVAL_S is "301": give a number from 5 to 300 – '),
+        ("KEEPALIVE_INTERVAL_S", "nan", 'HOLDFAST_KEEPALIVE_INTERVAL_S is "nan": give a number from 5 to 300 – '),
+        ("KEEPALIVE_PRESENCE", "maybe", 'HOLDFAST_KEEPALIVE_PRESENCE is "maybe": give on or off – '),
+        ("BACKOFF_BASE_MS", "99", 'HOLDFAST_BACKOFF_BASE_MS is "99": give a whole number from 100 to 60000 – '),
+        ("BACKOFF_FACTOR", "0.9", 'HOLDFAST_BACKOFF_FACTOR is "0.9": give a number from 1 to 10 – '),
+        ("BACKOFF_FACTOR", "inf", 'HOLDFAST_BACKOFF_FACTOR is "inf": give a number from 1 to 10 – '),
+        ("BACKOFF_CAP_MS", "60001", 'HOLDFAST_BACKOFF_CAP_MS is "60001": give a whole number from 1000 to 60000 – '),
+        ("LOG_LEVEL", "loud", 'HOLDFAST_LOG_LEVEL is "loud": give debug, info, warning or error – '),
+        ("WHATSAPP_URL", "http://x", 'HOLDFAST_WHATSAPP_URL is "http://x": give an address that begins with ws:// or'),
+        ("WHATSAPP_URL", "ws://", 'HOLDFAST_WHATSAPP_URL is "ws://": give an address that begins with ws:// or wss://'),
+        ("URL", "localhost:3000", 'HOLDFAST_URL is "localhost:3000": give an address that begins with http:// or'),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_refused_with_variable_value_and_range(
+    name: str, value: str, sentence: str
+) -> None:
+    """One sentence names the variable, what it is, and what it may be."""
+    assert refused({f"HOLDFAST_{name}": value}).startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("keepalive_interval_s", ["5", "300"]),
+        ("backoff_base_ms", ["100", "60000"]),
+        ("backoff_factor", ["1", "10"]),
+        ("backoff_cap_ms", ["1000", "60000"]),
+        ("port", ["0", "65535"]),
+        ("log_level", ["debug", "INFO", "Warning"]),
+        ("keepalive_presence", ["on", "off", "true", "0"]),
+        ("whatsapp_url", ["ws://127.0.0.1:5000", "wss://wa.example/ws/chat"]),
+    ],
+)
+def test_the_ends_of_each_range_are_allowed(name: str, values: list[str]) -> None:
+    """A bound is part of what is allowed; the backoff's two numbers are given so that they agree."""
+    for value in values:
+        together = {"HOLDFAST_BACKOFF_BASE_MS": "100"} if name == "backoff_cap_ms" else {}
+        load({variable(name): value, **together}, file=NO_FILE)
+
+
+def test_a_backoff_whose_base_is_above_its_cap_is_refused() -> None:
+    """Such a formula is a mistake: every delay would be the cap."""
+    sentence = refused({"HOLDFAST_BACKOFF_BASE_MS": "2000", "HOLDFAST_BACKOFF_CAP_MS": "1000"})
+    assert sentence == (
+        "HOLDFAST_BACKOFF_BASE_MS is 2000 and HOLDFAST_BACKOFF_CAP_MS is 1000: the base may not be above the cap"
+    )
+
+
+def test_an_unknown_setting_is_refused_with_the_one_that_was_probably_meant(toml: Path) -> None:
+    """A misspelt setting must not be passed over; its value is not shown, it may be a secret."""
+    assert refused({"HOLDFAST_PROT": "1"}) == "HOLDFAST_PROT is no setting of Holdfast: do you mean HOLDFAST_PORT?"
+    assert refused({"HOLDFAST_XYZZY": "1"}).endswith(
+        "is no setting of Holdfast: `holdfast settings` lists those there are"
+    )
+    toml.write_text("[keepalive]\ninterval = 30\n")
+    assert refused(file=toml) == (
+        f"HOLDFAST_KEEPALIVE_INTERVAL (in {toml}) is no setting of Holdfast: do you mean HOLDFAST_KEEPALIVE_INTERVAL_S?"
+    )
+
+
+def test_a_bad_value_in_the_file_is_placed_there(toml: Path) -> None:
+    """Whoever reads the sentence knows where to look; the environment's value would be said without the file."""
+    toml.write_text("port = [1]\n")
+    assert refused(file=toml).startswith(f'HOLDFAST_PORT (in {toml}) is "[1]": give a whole number')
+    assert refused({"HOLDFAST_PORT": "x"}, file=toml).startswith('HOLDFAST_PORT is "x": give a whole number')
+
+
+def test_all_that_is_wrong_is_said_at_once() -> None:
+    """Nobody should have to start five times to learn of five mistakes."""
+    sentence = refused({"HOLDFAST_PORT": "x", "HOLDFAST_LOG_LEVEL": "y"})
+    assert "HOLDFAST_PORT is" in sentence
+    assert "HOLDFAST_LOG_LEVEL is" in sentence
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"port = \n", "is not TOML: Invalid value"),
+        (b"\xff\xfe", "is not TOML: 'utf-8' codec"),
+        (None, "can't be read: Is a"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named(toml: Path, content: bytes | None, what: str) -> None:
+    """Broken TOML, another encoding, a folder in the file's place."""
+    if content is None:
+        toml.mkdir()
+    else:
+        toml.write_bytes(content)
+    assert refused(file=toml).startswith(f"{toml} {what}")
+
+
+def test_secrets_are_never_shown(toml: Path) -> None:
+    """Neither in errors, nor when settings are printed or dumped."""
+    toml.write_text('api_key = ["very-secret-key-1"]\n')
+    with pytest.raises(BadSetting) as caught:
+        load({}, file=toml)
+    assert caught.value.sentence.startswith(f"HOLDFAST_API_KEY (in {toml}) is (hidden): give a text")
+    assert "very-secret" not in f"{caught.value} {caught.value.__cause__}"
+    settings = load({"HOLDFAST_API_KEY": "very-secret-key-1"}, file=NO_FILE)
+    assert settings.api_key == "very-secret-key-1"
+    assert "very-secret" not in f"{settings} {settings!r} {json.dumps(settings.model_dump(mode='json'))}"
+    assert settings.model_dump(mode="json")["api_key"] == "(set)"
+
+
+@pytest.mark.parametrize(
+    ("environment", "url"),
+    [
+        ({}, "http://127.0.0.1:3000"),
+        ({"HOLDFAST_PORT": "3402"}, "http://127.0.0.1:3402"),
+        ({"HOLDFAST_HOST": "0.0.0.0"}, "http://127.0.0.1:3000"),
+        ({"HOLDFAST_HOST": "::"}, "http://[::1]:3000"),
+        ({"HOLDFAST_HOST": "holdfast.lan"}, "http://holdfast.lan:3000"),
+        ({"HOLDFAST_PORT": "1", "HOLDFAST_URL": "https://gate.example"}, "https://gate.example"),
+    ],
+)
+def test_commands_look_where_the_server_with_the_same_settings_listens(environment: dict[str, str], url: str) -> None:
+    """One environment for `serve` and for the other commands is enough."""
+    assert load(environment, file=NO_FILE).server_url == url
+
+
+def test_every_setting_says_what_it_is_for() -> None:
+    """`holdfast settings` prints these."""
+    assert [name for name, field in Settings.model_fields.items() if not field.description] == []
