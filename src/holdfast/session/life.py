@@ -30,7 +30,9 @@ class Policy:
     stable_after_s: float = 60
     """A link open this long, with a ping answered, sets the count of attempts back."""
     keepalive_interval_s: float = 30
+    """A ping leaves this long after the last one."""
     presence: bool = True
+    """With each ping the device is shown as available; the phone then gets no push notifications."""
     pong_deadline_s: float = 5
     """An unanswered ping means a dead link after this. Round trips to WhatsApp take well under a second."""
     ack_deadline_s: float = 2
@@ -38,21 +40,27 @@ class Policy:
     no_acks_deadline_s: float = 15
     """A send without an ack after this, on a link that answers pings, means that the link takes no messages."""
     open_deadline_s: float = 20
+    """A login that has not finished, nor shown a QR code, within this is cut."""
     qr_deadline_s: float = 75
     """Longer than the sixty seconds for which WhatsApp's first QR code lives."""
     paired_deadline_s: float = 15
     """WhatsApp closes the link with 515 within this after pairing."""
     long_backoff_s: float = 300
+    """The wait, and up to a fifth more, when WhatsApp asks to connect less often (429)."""
     probe_interval_s: float = 300
+    """The wait, and up to a fifth more, before each probe of a refusal that may pass (405, 409, unknown codes)."""
     restart_memory_s: float = 60
     """A second 515 within this is no longer answered at once, or a server that repeats it would be hammered."""
     replaced_wait_s: float = 30
+    """The wait after another connection took over (440): it may have been our own old one."""
     replaced_tries: int = 2
+    """Tries within one quarrel; then the session pauses until a person says otherwise."""
     replaced_memory_s: float = 3600
     """Replacements within this of one another are one quarrel over the same credentials, even if links open between."""
     ban_margin_s: float = 60
+    """A temporary ban is waited out this much longer than WhatsApp says …"""
     ban_margin_share: float = 0.05
-    """A temporary ban is waited out this much longer than WhatsApp says: seconds, and a share of it."""
+    """… and by this share of it."""
     budget_an_hour: int = 120
     """Links begun within an hour; when they are spent, each further automatic one waits for the cap of the backoff."""
     pairing_tries: int = 10
