@@ -28,6 +28,8 @@ class Watched(Protocol):
     def links(self) -> Mapping[str, str]: ...
     @property
     def fault(self) -> str: ...
+    @property
+    def elapsed_s(self) -> float: ...
 
 
 class Screen:
@@ -96,7 +98,7 @@ def _messages(tally: Tally) -> Text:
 def _faults(watched: Watched) -> Text:
     on = watched.fault or "none"
     over = _words([fault.reconnect_s for fault in watched.tally.faults if fault.reconnect_s is not None])
-    return Text(f"fault on  {on}\nback in   {over}")
+    return Text(f"fault on  {on}\nback in   {over}\ntime      {watched.elapsed_s:.0f} s")
 
 
 def _words(times: Sequence[float]) -> str:
