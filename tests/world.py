@@ -15,7 +15,8 @@ from typing import TypeVar
 
 from holdfast.base.fake_clock import FakeClock
 from holdfast.base.ids import SystemChance
-from holdfast.delivery.ports import Message
+from holdfast.delivery.chats import Entry
+from holdfast.delivery.ports import Change, Message, Outgoing
 from holdfast.engine.fake import FakeEngine
 from holdfast.runtime.actor import Parts
 from holdfast.runtime.gateway import Gateway, Wish
@@ -122,6 +123,26 @@ class DoorSessions(SessionRows):
         await super().save(record)
 
 
+class DoorOutbox(OutboxRows):
+    """Doors before loading, before the commit of a sending, before the commit of news."""
+
+    loads: Door
+    begins: Door
+    learns: Door
+
+    async def open_entries(self, company: str, *, after: int, most: int) -> list[Entry]:
+        await self.loads.pass_through()
+        return await super().open_entries(company, after=after, most=most)
+
+    async def begin(self, company: str, entries: Sequence[Entry]) -> list[Outgoing]:
+        await self.begins.pass_through()
+        return await super().begin(company, entries)
+
+    async def learn(self, company: str, changes: Sequence[Change]) -> list[Message]:
+        await self.learns.pass_through()
+        return await super().learn(company, changes)
+
+
 class World:
     """`gateway`, `engine` and `clock` are the ones that live now; a restart brings a new gateway and a new engine."""
 
@@ -134,7 +155,10 @@ class World:
         self.database = WatchedDatabase(folder / "holdfast.db")
         self.clock = FakeClock()
         self.policy = Policy()
-        self.outbox = OutboxRows(self.database, clock=self.clock)
+        self.outbox = DoorOutbox(self.database, clock=self.clock)
+        self.loads = self.outbox.loads = Door()
+        self.begins = self.outbox.begins = Door()
+        self.learns = self.outbox.learns = Door()
         self.inbox = InboxRows(self.database)
         self.store = DoorRows(self.database, clock=self.clock, chance=Chance())
         self.sessions = DoorSessions(self.database)
@@ -249,6 +273,9 @@ class World:
 
     async def message(self, message: Message) -> Message:
         return await self.now(self.gateway.message(message.id))
+
+    async def until_sends(self, count: int) -> None:
+        await self.until(lambda: len(self.sends()) == count)
 
     async def until_message(self, message: Message, state: str, *, within_s: float = 600) -> Message:
         """The message, as soon as it is in that state."""

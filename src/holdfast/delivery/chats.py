@@ -47,6 +47,14 @@ class Chats:
         """Messages waiting or under way."""
         return len(self._entries)
 
+    def __contains__(self, whatsapp_id: str) -> bool:
+        """Is it waiting or under way?"""
+        return whatsapp_id in self._entries
+
+    def is_under_way(self, whatsapp_id: str) -> bool:
+        """Was it taken, and is its outcome still open on the link that it was taken for?"""
+        return whatsapp_id in self._handed_at
+
     def add(self, entry: Entry) -> None:
         """Queue a message behind all others of its chat."""
         self._entries[entry.whatsapp_id] = entry

@@ -90,6 +90,7 @@ class GiveUp:
 Verdict = Retry | GiveUp
 
 ENGINE_TRIES = 5
+_LONGEST_PAUSE_S = 60
 _SERVER_BUSY = frozenset({"500", "503"})
 _ACK_ERRORS = {
     "400": "WhatsApp could not read the message",
@@ -105,17 +106,25 @@ _REFUSALS = {
 
 
 def judge_ack_error(code: str, *, attempts: int) -> Verdict:
-    """What an ack with an error means for the message; the codes are those of PROTOCOL's last table."""
+    """What an ack with an error means for a message that was `attempts` times answered with an error."""
     if code in _SERVER_BUSY or (code == "479" and attempts < 2):
-        return Retry(after_s=min(2.0**attempts, 60))
+        return Retry(after_s=_pause_s(attempts))
     known = _ACK_ERRORS.get(code, "WhatsApp refused the message")
     return GiveUp(sentence=f"{known} (ack error {code})")
 
 
 def judge_refusal(code: str, detail: str, *, attempts: int) -> Verdict:
-    """What it means that the engine made no frame of the message. Nothing left, so trying again is safe."""
+    """What it means that the engine made no frame of the message, `attempts` times so far.
+
+    Nothing left, so trying again is safe.
+    """
     if code in _REFUSALS:
         return GiveUp(sentence=_REFUSALS[code] + (f": {detail}" if detail else ""))
     if code == "engine-error" and attempts >= ENGINE_TRIES:
         return GiveUp(sentence=f"the engine failed {attempts} times to make the message: {detail}")
-    return Retry(after_s=min(2.0 ** (attempts - 1), 60))
+    return Retry(after_s=_pause_s(attempts - 1))
+
+
+def _pause_s(doublings: int) -> float:
+    """1, 2, 4 … seconds; the exponent is bounded, for a busy server may be asked for days."""
+    return min(2.0 ** min(doublings, 10), _LONGEST_PAUSE_S)

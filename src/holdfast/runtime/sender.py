@@ -21,7 +21,8 @@ log = logging.getLogger(__name__)
 
 MOST_UNDER_WAY = 20
 """Messages of one session that an engine holds at a time, each of another chat."""
-_MOST_LOADED = 1000
+MOST_LOADED = 1000
+"""Messages of one session that are known in memory; the outbox may hold many more."""
 _RECEIPTS = {"delivered": News.DELIVERED, "read": News.READ, "played": News.PLAYED}
 
 
@@ -42,7 +43,8 @@ class OutboxSender:
         self._clock = clock
         self._waited = waited
         self._chats = Chats(most_under_way=MOST_UNDER_WAY)
-        self._attempts: dict[str, int] = {}
+        self._errors: dict[str, int] = {}
+        """By WhatsApp id: how often a message that is still to be sent was answered with an error."""
         self._loaded_to = 0
         self._link: LinkId | None = None
         self._told_since: float | None = None
@@ -64,6 +66,7 @@ class OutboxSender:
     def forget(self, whatsapp_id: str) -> None:
         """This message is not to be sent any more."""
         self._chats.settle(whatsapp_id)
+        self._wake.set()
 
     def link_up(self, link: LinkId) -> None:
         self._link = link
@@ -79,11 +82,11 @@ class OutboxSender:
             self._settle(ack.whatsapp_id, News.ACKED)
             return
         log.info("Connection %s: WhatsApp answered a message with error %s", self._company, ack.error)
-        verdict = judge_ack_error(ack.error, attempts=self._attempts.get(ack.whatsapp_id, 1))
+        verdict = judge_ack_error(ack.error, attempts=self._failed_attempts(ack.whatsapp_id))
         self._follow(ack.whatsapp_id, verdict, code=f"ack-{ack.error}")
 
     def hear_refusal(self, refusal: SendRefused) -> None:
-        attempts = self._attempts.get(refusal.whatsapp_id, 1)
+        attempts = self._failed_attempts(refusal.whatsapp_id)
         verdict = judge_refusal(refusal.code, refusal.detail, attempts=attempts)
         self._follow(refusal.whatsapp_id, verdict, code=refusal.code)
 
@@ -102,6 +105,13 @@ class OutboxSender:
         self._news_came.set()
         await learner
 
+    def _failed_attempts(self, whatsapp_id: str) -> int:
+        """With the one just heard of. Links that died say nothing against a message and are not counted."""
+        errors = self._errors.get(whatsapp_id, 0) + 1
+        if whatsapp_id in self._chats:
+            self._errors[whatsapp_id] = errors
+        return errors
+
     def _follow(self, whatsapp_id: str, verdict: Retry | GiveUp, *, code: str) -> None:
         match verdict:
             case Retry(after_s=after_s):
@@ -116,7 +126,7 @@ class OutboxSender:
         self._news.append(Change(whatsapp_id=whatsapp_id, news=news, at=at, error_code=code, error=sentence))
         self._news_came.set()
         self._chats.settle(whatsapp_id)
-        self._attempts.pop(whatsapp_id, None)
+        self._errors.pop(whatsapp_id, None)
         self._tell_wait()
         self._wake.set()
 
@@ -133,11 +143,12 @@ class OutboxSender:
             self._wake.clear()
             if self._link is not None:
                 await self._load()
-                await self._hand_over()
+            if self._link is not None:
+                await self._hand_over(self._link)
 
     async def _load(self) -> None:
-        room = _MOST_LOADED - len(self._chats)
-        if room < _MOST_LOADED // 2:
+        room = MOST_LOADED - len(self._chats)
+        if room < MOST_LOADED // 2:
             return
         entries = await self._outbox.open_entries(self._company, after=self._loaded_to, most=room)
         for entry in entries:
@@ -146,25 +157,18 @@ class OutboxSender:
         if len(entries) == room:
             self._wake.set()
 
-    async def _hand_over(self) -> None:
-        link = self._link
+    async def _hand_over(self, link: LinkId) -> None:
         entries = list(self._chats.take(self._clock.monotonic()))
         if not entries:
             return
         outgoing = await self._outbox.begin(self._company, entries)
         self._drop_missing(entries, outgoing)
-        if link is None or link != self._link:
-            return
         for message in outgoing:
-            self._attempts[message.entry.whatsapp_id] = message.attempts
-            self._hub.command(
-                Send(
-                    link=link,
-                    whatsapp_id=message.entry.whatsapp_id,
-                    to=message.entry.chat,
-                    content=message.content,
+            entry = message.entry
+            if self._chats.is_under_way(entry.whatsapp_id):  # a link that died meanwhile has nothing under way
+                self._hub.command(
+                    Send(link=link, whatsapp_id=entry.whatsapp_id, to=entry.chat, content=message.content)
                 )
-            )
         self._tell_wait()
 
     def _drop_missing(self, entries: Sequence[Entry], outgoing: Sequence[Outgoing]) -> None:
@@ -172,7 +176,7 @@ class OutboxSender:
         kept = {message.entry.id for message in outgoing}
         for entry in entries:
             if entry.id not in kept:
-                self._chats.settle(entry.whatsapp_id)
+                self.forget(entry.whatsapp_id)
 
     async def _learn_all(self) -> None:
         while True:
@@ -183,4 +187,5 @@ class OutboxSender:
             if news:
                 await self._outbox.learn(self._company, news)
             for learner in learners:
-                learner.set_result(None)
+                if not learner.done():
+                    learner.set_result(None)

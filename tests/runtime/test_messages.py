@@ -1,0 +1,442 @@
+"""Messages as the gateway sends and receives them, with links and hosts that are lost at every moment."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from holdfast.base.errors import BadInput, Conflict, NotFound
+from holdfast.runtime.gateway import LONGEST_TEXT, Wish
+from holdfast.runtime.sender import MOST_LOADED, MOST_UNDER_WAY
+from holdfast.session import events
+from holdfast.session.port import Acked, Commit, Committed, CutLink, Receipted, Send, SendRefused
+from tests.world import COMPANY, NUMBER, World
+
+CHAT = f"{NUMBER}@s.whatsapp.net"
+OTHER = "962790000002"
+
+
+async def acked_by_hand(world: World) -> int:
+    """A connected session whose WhatsApp acks only when the test says so; its link."""
+    link = await world.pair()
+    world.engine.acks = False
+    return link
+
+
+def ack(world: World, send: Send, *, error: str | None = None) -> None:
+    world.listener.report(Acked(link=send.link, whatsapp_id=send.whatsapp_id, chat=send.to, error=error))
+
+
+# Accepting.
+
+
+async def test_a_message_accepted_without_a_link_is_sent_with_the_next(world: World) -> None:
+    """It waits as `queued`, and leaves when the session is connected."""
+    async with world.running() as gateway:
+        await world.now(gateway.put(COMPANY))
+        message = await world.send("patience")
+        assert (message.state, message.sent_at) == ("queued", None)
+        await world.now(gateway.qr(COMPANY, at_most_s=15))
+        world.engine.scan(world.link())
+        await world.until_message(message, "sent")
+        assert world.sends() == [(world.link(), "patience")]
+
+
+async def test_a_message_goes_from_accepted_to_read(world: World) -> None:
+    """Sent is WhatsApp's ack; delivered and read are the recipient's receipts; each has its time."""
+    async with world.running():
+        link = await world.pair()
+        message = await world.send()
+        sent = await world.until_message(message, "sent")
+        assert (sent.attempts, sent.delivered_at, sent.error) == (1, None, None)
+        for kind in ("delivered", "read"):
+            world.engine.receipt(link, whatsapp_ids=[message.whatsapp_id], chat=CHAT, kind=kind)
+            await world.until_message(message, kind)
+        last = await world.message(message)
+        assert None not in (last.sent_at, last.delivered_at, last.read_at)
+
+
+async def test_the_same_key_gives_the_same_message(world: World) -> None:
+    """A caller that repeats itself gets the first answer, and one message leaves."""
+    async with world.running() as gateway:
+        await world.pair()
+        wish = Wish(to="+962 79 000 0001", text="once", idempotency_key="k1")
+        first, second = [await world.now(gateway.accept(COMPANY, wish)) for _ in range(2)]
+        assert first.id == second.id
+        await world.until_message(first, "sent")
+        await world.quiet()
+        assert len(world.sends()) == 1
+        with pytest.raises(Conflict, match="Idempotency-Key"):
+            await world.now(gateway.accept(COMPANY, Wish(to=NUMBER, text="twice", idempotency_key="k1")))
+
+
+@pytest.mark.parametrize(
+    ("wish", "field"),
+    [
+        (Wish(to="12ab", text="x"), "to"),
+        (Wish(to=NUMBER, text=" \n"), "text"),
+        (Wish(to=NUMBER, text="x" * (LONGEST_TEXT + 1)), "text"),
+    ],
+)
+async def test_a_message_that_cannot_be_sent_is_refused_by_field(world: World, wish: Wish, field: str) -> None:
+    """At once, and not after days in the outbox."""
+    async with world.running() as gateway:
+        await world.now(gateway.put(COMPANY))
+        with pytest.raises(BadInput) as refused:
+            await gateway.accept(COMPANY, wish)
+        assert refused.value.field == field
+
+
+async def test_what_is_unknown_is_not_found(world: World) -> None:
+    """A company without a session takes no messages; an id that was never given is not found."""
+    async with world.running() as gateway:
+        for asked in (gateway.accept(COMPANY, Wish(to=NUMBER, text="x")), gateway.message("msg_1")):
+            with pytest.raises(NotFound):
+                await world.now(asked)
+        with pytest.raises(NotFound):
+            await world.now(gateway.cancel("msg_1"))
+
+
+# Order and repetition.
+
+
+async def test_messages_of_one_chat_leave_in_order_and_one_at_a_time(world: World) -> None:
+    """The second leaves with the ack of the first; another chat does not wait."""
+    async with world.running():
+        await acked_by_hand(world)
+        for text, to in (("one", NUMBER), ("two", NUMBER), ("other", OTHER)):
+            await world.send(text, to=to)
+        await world.quiet()
+        assert [text for _, text in world.sends()] == ["one", "other"]
+        ack(world, world.commands(Send)[0])
+        await world.quiet()
+        assert [text for _, text in world.sends()] == ["one", "other", "two"]
+
+
+async def test_what_was_under_way_when_the_link_was_lost_is_sent_again_under_the_same_id(world: World) -> None:
+    """In the same order within each chat; what was acked is not repeated."""
+    async with world.running():
+        link = await acked_by_hand(world)
+        messages = [await world.send(text) for text in ("one", "two", "three")]
+        await world.quiet()
+        ack(world, world.commands(Send)[0])
+        await world.quiet()
+        world.engine.drop(link, code=428)
+        await world.until_sends(3)
+        world.engine.acks = True
+        ack(world, world.commands(Send)[-1])
+        await world.until_message(messages[2], "sent")
+        fresh = world.link()
+        assert world.sends() == [(link, "one"), (link, "two"), (fresh, "two"), (fresh, "three")]
+        assert len({send.whatsapp_id for send in world.commands(Send)}) == 3
+
+
+async def test_what_was_under_way_when_holdfast_ended_is_sent_again(world: World) -> None:
+    """Before what was accepted later, under the same id."""
+    async with world.running():
+        await acked_by_hand(world)
+        first = await world.send("one")
+        await world.send("two")
+        await world.quiet()
+        assert (await world.message(first)).state == "sending"
+    async with world.running():
+        await world.until_message(first, "sent")
+        assert world.commands(Send)[0].whatsapp_id == first.whatsapp_id
+        await world.quiet()
+        assert [text for _, text in world.sends()] == ["one", "two"]
+
+
+async def test_a_lost_host_costs_no_message(world: World) -> None:
+    """Whatever the host had in hand is sent again by the next one."""
+    async with world.running():
+        await acked_by_hand(world)
+        messages = [await world.send(f"to {to}", to=to) for to in (NUMBER, OTHER)]
+        await world.quiet()
+        world.engine.lose_host()
+        for message in messages:
+            sent = await world.until_message(message, "sent")
+            assert sent.attempts == 2
+
+
+async def test_a_link_that_is_lost_while_messages_are_loaded_holds_none_back(world: World) -> None:
+    """What was taken for a link that is gone leaves with the next one at once, and the next is not cut for it."""
+    async with world.running():
+        link = await world.pair()
+        world.loads.close()
+        message = await world.send()
+        await world.quiet()
+        world.engine.opens = False
+        world.engine.drop(link, code=428)
+        await world.until(lambda: world.link() != link)
+        world.loads.open()
+        await world.quiet()
+        assert (await world.message(message)).state == "queued"
+        world.engine.opens = True
+        world.engine.drop(world.link(), code=428)
+        await world.until_message(message, "sent", within_s=5)
+        assert [send.link for send in world.commands(Send)] == [world.link()]
+        assert world.commands(CutLink) == []
+
+
+async def test_a_link_that_is_lost_while_sending_is_committed_sends_nothing(world: World) -> None:
+    """The message leaves once, on the next link."""
+    async with world.running():
+        link = await world.pair()
+        world.begins.close()
+        message = await world.send()
+        await world.quiet()
+        world.engine.drop(link, code=428)
+        await world.until(lambda: world.link() != link and world.state() == "connected")
+        world.begins.open()
+        await world.until_message(message, "sent", within_s=5)
+        assert [send.link for send in world.commands(Send)] == [world.link()]
+
+
+async def test_a_message_whose_receipt_comes_first_is_not_sent_again(world: World) -> None:
+    """The link died before the ack; on the next one the receipt arrives before the message is given out again."""
+    async with world.running():
+        link = await acked_by_hand(world)
+        message = await world.send()
+        await world.quiet()
+        world.begins.close()
+        world.engine.drop(link, code=428)
+        await world.until(lambda: world.link() != link and world.state() == "connected")
+        await world.quiet()
+        world.engine.receipt(world.link(), whatsapp_ids=[message.whatsapp_id], chat=CHAT)
+        await world.until_message(message, "delivered")
+        world.begins.open()
+        await world.quiet()
+        assert [send.link for send in world.commands(Send)] == [link]
+
+
+async def test_an_engine_holds_so_many_messages_and_no_more(world: World) -> None:
+    """A backlog is given out as acks come in, and all of it leaves in the end."""
+    async with world.running():
+        await acked_by_hand(world)
+        messages = [await world.send(to=f"96279100{number:04}") for number in range(MOST_UNDER_WAY + 5)]
+        await world.quiet()
+        assert len(world.sends()) == MOST_UNDER_WAY
+        world.engine.acks = True
+        for send in world.commands(Send):
+            ack(world, send)
+        for message in messages:
+            await world.until_message(message, "sent")
+
+
+async def test_a_backlog_larger_than_memory_takes_is_sent_whole_and_in_order(world: World) -> None:
+    """It is loaded in parts, as there is room; order holds within each chat."""
+    async with world.running() as gateway:
+        await world.pair()
+        await world.now(gateway.ask(COMPANY, events.StopAsked()))
+        wishes = [
+            Wish(to=f"96279100{chat:04}", text=f"{turn:03}")
+            for turn in range(MOST_LOADED // 20 + 5)
+            for chat in range(20)
+        ]
+        messages = await world.now(asyncio.gather(*(gateway.accept(COMPANY, wish) for wish in wishes)))
+        await world.now(gateway.ask(COMPANY, events.StartAsked()))
+        await world.until_sends(len(messages))
+        for chat in {message.chat for message in messages}:
+            sent = [str(send.content["text"]) for send in world.commands(Send) if send.to == chat]
+            assert sent == sorted(set(sent))
+
+
+# Receipts.
+
+
+async def test_a_receipt_is_durable_before_whatsapp_hears_that_we_have_it(world: World) -> None:
+    """An empty commit is a barrier: WhatsApp repeats no receipt that was acknowledged."""
+    async with world.running():
+        link = await world.pair()
+        message = await world.send()
+        await world.until_message(message, "sent")
+        world.learns.close()
+        world.listener.report(Receipted(link=link, whatsapp_ids=[message.whatsapp_id], chat=CHAT, kind="delivered"))
+        world.listener.report(Commit(link=link, seq=70))
+        await world.quiet()
+        assert Committed(link=link, seq=70) not in world.commands(Committed)
+        world.learns.open()
+        await world.until(lambda: Committed(link=link, seq=70) in world.commands(Committed))
+        assert (await world.message(message)).state == "delivered"
+
+
+async def test_a_message_of_one_company_is_not_moved_by_anothers_receipt(world: World) -> None:
+    """WhatsApp ids are looked up within the company whose link told of them."""
+    async with world.running():
+        await world.pair()
+        theirs = await world.pair("962303")
+        message = await world.send()
+        await world.until_message(message, "sent")
+        world.engine.receipt(theirs, whatsapp_ids=[message.whatsapp_id], chat=CHAT, kind="read")
+        await world.quiet()
+        assert (await world.message(message)).state == "sent"
+
+
+async def test_a_receipt_of_an_unknown_kind_is_told_and_passed_over(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A word that WhatsApp invents tomorrow neither fails nor settles anything."""
+    async with world.running():
+        link = await world.pair()
+        message = await world.send()
+        await world.until_message(message, "sent")
+        world.engine.receipt(link, whatsapp_ids=[message.whatsapp_id], chat=CHAT, kind="sniffed")
+        await world.quiet()
+        assert (await world.message(message)).state == "sent"
+    assert "Connection 962302: a receipt of the unknown kind 'sniffed'" in caplog.messages
+
+
+# Refusals.
+
+
+async def test_a_number_without_whatsapp_fails_with_a_sentence(world: World) -> None:
+    """For good, and the chat beside it goes on."""
+    async with world.running():
+        await world.pair()
+        world.engine.not_on_whatsapp.add(CHAT)
+        message, other = await world.send(), await world.send(to=OTHER)
+        failed = await world.until_message(message, "failed")
+        assert (failed.error_code, failed.error) == ("not-on-whatsapp", "this number is not on WhatsApp")
+        await world.until_message(other, "sent")
+
+
+async def test_a_reach_out_lock_fails_the_message_and_is_not_tried_again(world: World) -> None:
+    """Repeating it is what gets accounts banned."""
+    async with world.running():
+        await world.pair()
+        world.engine.ack_error = "463"
+        message = await world.send()
+        failed = await world.until_message(message, "failed")
+        assert failed.error_code == "ack-463"
+        assert "new contacts" in (failed.error or "")
+        await world.wait(600)
+        assert len(world.sends()) == 1
+
+
+async def test_a_busy_server_is_tried_again_under_the_same_id_and_in_order(world: World) -> None:
+    """Later each time; what follows in the chat waits for it, another chat does not."""
+    async with world.running():
+        await world.pair()
+        world.engine.ack_error = "503"
+        message, after = await world.send("one"), await world.send("two")
+        await world.wait(20)
+        assert {text for _, text in world.sends()} == {"one"}
+        assert 2 < len(world.sends()) < 10
+        world.engine.ack_error = None
+        await world.until_message(after, "sent")
+        assert (await world.message(message)).state == "sent"
+        assert len({send.whatsapp_id for send in world.commands(Send)}) == 2
+
+
+async def test_lost_links_do_not_count_against_a_message(world: World) -> None:
+    """A message that was under way in many links that died is not given up at the engine's first failure."""
+    async with world.running():
+        await acked_by_hand(world)
+        message = await world.send()
+        for sends in range(1, 7):
+            await world.until_sends(sends)
+            await world.quiet()
+            world.engine.drop(world.link(), code=428)
+        await world.until_sends(7)
+        await world.quiet()
+        send = world.commands(Send)[-1]
+        world.listener.report(SendRefused(link=send.link, whatsapp_id=send.whatsapp_id, code="engine-error"))
+        world.engine.acks = True
+        await world.until_message(message, "sent", within_s=5)
+
+
+async def test_an_engine_that_fails_again_and_again_fails_the_message(world: World) -> None:
+    """Five failures in a row are enough; the chat goes on behind it."""
+    async with world.running():
+        await acked_by_hand(world)
+        message, after = await world.send("poison"), await world.send("after")
+        for sends in range(1, 6):
+            await world.until_sends(sends)
+            send = world.commands(Send)[-1]
+            refusal = SendRefused(link=send.link, whatsapp_id=send.whatsapp_id, code="engine-error", detail="boom")
+            world.listener.report(refusal)
+        failed = await world.until_message(message, "failed")
+        assert failed.error == "the engine failed 5 times to make the message: boom"
+        await world.until(lambda: world.sends()[-1][1] == "after")
+        ack(world, world.commands(Send)[-1])
+        await world.until_message(after, "sent")
+
+
+# Cancelling.
+
+
+async def test_a_queued_message_can_be_cancelled_and_never_leaves(world: World) -> None:
+    """What follows it in the chat is sent."""
+    async with world.running() as gateway:
+        await world.pair()
+        await world.now(gateway.ask(COMPANY, events.StopAsked()))
+        messages = [await world.send(text) for text in ("one", "two", "three")]
+        cancelled = await world.now(gateway.cancel(messages[1].id))
+        assert cancelled.state == "cancelled"
+        await world.now(gateway.ask(COMPANY, events.StartAsked()))
+        await world.until_message(messages[2], "sent")
+        assert [text for _, text in world.sends()] == ["one", "three"]
+
+
+async def test_a_message_that_may_have_left_is_not_cancelled(world: World) -> None:
+    """The answer says what state it is in."""
+    async with world.running() as gateway:
+        await acked_by_hand(world)
+        message = await world.send()
+        await world.quiet()
+        with pytest.raises(Conflict, match="the message is sending"):
+            await world.now(gateway.cancel(message.id))
+
+
+async def test_what_waits_behind_a_cancelled_message_goes_on_at_once(world: World) -> None:
+    """Also when the cancelling overtook the commit of its sending."""
+    async with world.running() as gateway:
+        await acked_by_hand(world)
+        first, second, _ = [await world.send(text) for text in ("one", "two", "three")]
+        await world.quiet()
+        world.begins.close()
+        ack(world, world.commands(Send)[0])
+        await world.quiet()
+        cancelling = asyncio.ensure_future(gateway.cancel(second.id))
+        await world.quiet()
+        world.begins.open()
+        await world.now(cancelling)
+        await world.until(lambda: world.sends()[-1][1] == "three", within_s=1)
+        assert [text for _, text in world.sends()] == ["one", "three"]
+        assert [(await world.message(each)).state for each in (first, second)] == ["sent", "cancelled"]
+
+
+# Defects of our own.
+
+
+async def test_messages_outlive_an_actor_that_fails(world: World) -> None:
+    """What was accepted before and while it is gone is sent by its successor."""
+    async with world.running() as gateway:
+        await acked_by_hand(world)
+        before = await world.send("before")
+        await world.quiet()
+        world.engine.acks = True
+        world.database.failing = "a defect"
+        with pytest.raises(Exception, match="begins anew"):
+            await world.now(gateway.ask(COMPANY, events.ReconnectAsked()))
+        world.database.failing = None
+        while_gone = await world.send("while gone")
+        for message in (before, while_gone):
+            await world.until_message(message, "sent")
+
+
+async def test_an_ack_that_cannot_be_stored_is_learned_from_the_resend(world: World) -> None:
+    """The actor begins anew, and the same id is sent and acked again."""
+    async with world.running():
+        await acked_by_hand(world)
+        message = await world.send()
+        await world.quiet()
+        world.database.failing = "disk full"
+        ack(world, world.commands(Send)[0])
+        await world.quiet()
+        world.database.failing = None
+        world.engine.acks = True
+        sent = await world.until_message(message, "sent")
+        assert sent.attempts == 2
+        assert len({send.whatsapp_id for send in world.commands(Send)}) == 1
