@@ -1,9 +1,13 @@
-"""What sessions need kept: their record, the engine's credentials and keys. Times are ISO 8601 text, UTC, `Z`."""
+"""What sessions need kept or shown: their record, live state, the engine's credentials and keys.
+
+Times are ISO 8601 text, UTC, `Z`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
 
 from holdfast.session.life import State
@@ -35,6 +39,50 @@ class Sessions(Protocol):
 
     async def all(self) -> list[Record]: ...
     async def save(self, record: Record) -> None: ...
+
+
+class Availability(StrEnum):
+    """Where live state is kept just now."""
+
+    UP = "up"
+    """In Redis, and in memory beside it."""
+    AWAY = "away"
+    """In memory; it is written back when Redis returns."""
+    OFF = "off"
+    """In memory, as no Redis is set."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveStatus:
+    availability: Availability
+    since: str
+    sentence: str
+    """For people: what is wrong and its cure, or that all is well. Never a password."""
+
+
+class LiveState(Protocol):
+    """What each session is doing now, for whoever wants to see it; nothing in it that can't be rebuilt.
+
+    It may be emptied or out of reach at any moment, and nobody ever waits for it.
+    """
+
+    @property
+    def status(self) -> LiveStatus: ...
+
+    def put(self, record: Record) -> None:
+        """Show this record from now on, until `release` or `remove`. Never blocks, never raises."""
+
+    def release(self, company: str) -> None:
+        """Another process runs this session: leave its record to that one."""
+
+    def remove(self, company: str) -> None:
+        """The session is no more: its record goes."""
+
+    async def get(self, company: str) -> Mapping[str, object] | None:
+        """The record as JSON has it, by whatever process wrote it; within 250 ms, from memory if need be."""
+
+    async def run(self) -> None:
+        """Carry out what was put, until cancelled."""
 
 
 class EngineStore(Protocol):
