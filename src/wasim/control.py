@@ -29,6 +29,9 @@ GET    /phones                       phones and their linked devices
 POST   /phones                       {"number", "name"?, "autoRead"?, "addressing"?: "lid"|"pn"} makes an account
 POST   /phones/{number}/scan         {"qr"} links the device that shows this code
 POST   /phones/{number}/unlink       {"device"} removes a linked device
+POST   /phones/{number}/send         {"to", "text", "id"?} the phone sends a text
+POST   /phones/{number}/read         {"id"} the phone reads a message of its inbox
+GET    /phones/{number}/inbox        what the phone decrypted
 GET    /messages?from=&to=&id=       messages the server took, with acks and receipts
 GET    /links                        connections
 GET    /stats                        counts
@@ -54,6 +57,9 @@ def make_app(hub: Hub) -> web.Application:
     app.router.add_post("/phones", _add_phone)
     app.router.add_post("/phones/{number}/scan", _scan)
     app.router.add_post("/phones/{number}/unlink", _unlink)
+    app.router.add_post("/phones/{number}/send", _send)
+    app.router.add_post("/phones/{number}/read", _read)
+    app.router.add_get("/phones/{number}/inbox", _inbox)
     app.router.add_get("/messages", _messages)
     app.router.add_get("/links", _links)
     app.router.add_get("/stats", _stats)
@@ -129,6 +135,7 @@ async def _phones(request: web.Request) -> web.Response:
 
 def _phone(hub: Hub, account: Account) -> Json:
     devices = [device for device in hub.server.directory.devices_of(account.number) if device.device]
+    tally = hub.server.handsets.tally(account.number)
     return {
         "number": account.number,
         "lid": f"{account.lid}@lid",
@@ -136,6 +143,12 @@ def _phone(hub: Hub, account: Account) -> Json:
         "autoRead": account.auto_read,
         "addressing": account.addressing,
         "devices": [_device(hub, device) for device in devices],
+        "signal": {
+            "decrypted": tally.decrypted,
+            "undecryptable": tally.undecryptable,
+            "redelivered": tally.redelivered,
+            "reusedKeys": tally.reused_keys,
+        },
     }
 
 
@@ -182,6 +195,37 @@ async def _unlink(request: web.Request) -> web.Response:
         raise ControlError(400, f"'device' must be a number, not {device!r}")
     request.app[HUB].unlink(Address(account.number, device))
     return web.json_response({"number": account.number, "device": device})
+
+
+async def _send(request: web.Request) -> web.Response:
+    account, body = _known(request), await _body(request)
+    id_ = _text(body, "id") if "id" in body else None
+    sent = request.app[HUB].write(account.number, _number(body.get("to")), _text(body, "text"), id_)
+    return web.json_response({"id": sent}, status=202)
+
+
+async def _read(request: web.Request) -> web.Response:
+    account, body = _known(request), await _body(request)
+    request.app[HUB].read(account.number, _text(body, "id"))
+    return web.json_response({"id": body["id"]})
+
+
+async def _inbox(request: web.Request) -> web.Response:
+    letters = request.app[HUB].server.handsets.inbox(_known(request).number)
+    return web.json_response(
+        [
+            {
+                "id": letter.id,
+                "from": letter.sender,
+                "text": letter.text,
+                "kind": letter.kind,
+                "count": letter.count,
+                "undecryptable": letter.undecryptable,
+                "firstAt": iso(letter.first_at),
+            }
+            for letter in letters
+        ]
+    )
 
 
 # What the server saw

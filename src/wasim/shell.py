@@ -271,6 +271,15 @@ class Hub:
         self.server.unlink(address, now=self.now())
         self._settle()
 
+    def write(self, number: str, to: str, text: str, id_: str | None) -> str:
+        sent = self.server.write(number, to, text, id_, now=self.now())
+        self._settle()
+        return sent
+
+    def read(self, number: str, id_: str) -> None:
+        self.server.read(number, id_, now=self.now())
+        self._settle()
+
     def is_frozen(self, link: int) -> bool:
         socket = self._sockets.get(link)
         return socket is not None and socket.frozen

@@ -15,8 +15,10 @@ from wasim.server.core import Server
 from wasim.server.interference import Interference, Undisturbed
 from wasim.server.pairing import parse_qr
 from wasim.server.state import Account, Address
+from wasim.wire import ratchet
 from wasim.wire.client import ClientLink, DeviceKeys, login
-from wasim.wire.curve import KeyPair, verify
+from wasim.wire.content import Content, seal, unseal
+from wasim.wire.curve import KeyPair, typed, verify
 from wasim.wire.messages import ClientPayload, SignedDeviceIdentity, SignedDeviceIdentityHmac
 from wasim.wire.nodes import Node
 from wasim.wire.protobuf import decode, encode
@@ -33,10 +35,45 @@ class Gadget:
     device: int = 0
     jid: str = ""
     lid: str = ""
+    sessions: dict[str, ratchet.Session] = field(default_factory=dict)
+    """By the address of the other device."""
 
     @property
     def address(self) -> Address:
         return Address(self.number, self.device)
+
+    def begin(self, jid: str, bundle: Node, *, fresh: Callable[[], KeyPair]) -> None:
+        """A new session towards that device, with the keys in this node."""
+        self.sessions[jid] = ratchet.begin(self.keys.identity, read_bundle(bundle), base=fresh(), ratchet=fresh())
+
+    def open(self, message: Node, *, fresh: Callable[[], KeyPair]) -> Content:
+        """What is said in a message for this gadget."""
+        enc, sender = message.child("enc"), message.attrs["from"]
+        assert enc is not None
+        data = enc.data
+        if enc.attrs["type"] == "pkmsg":
+            first = ratchet.parse_first(data)
+            known = self.sessions.get(sender)
+            if known is None or typed(known.base_key) != first.base_key:
+                self.sessions[sender] = ratchet.accept(
+                    self.keys.identity, first, signed_prekey=self.keys.signed_prekey, prekey=None
+                )
+            data = first.message or b""
+        plaintext, _ = ratchet.decrypt(self.sessions[sender], data, fresh=fresh)
+        return unseal(plaintext)
+
+
+def read_bundle(user: Node) -> ratchet.Bundle:
+    """A bundle as the server gives it out."""
+    signed, one_time = user.child("skey"), user.child("key")
+    assert signed is not None
+    return ratchet.Bundle(
+        identity=user.data_of("identity"),
+        signed_prekey_id=int.from_bytes(signed.data_of("id"), "big"),
+        signed_prekey=signed.data_of("value"),
+        prekey_id=int.from_bytes(one_time.data_of("id"), "big") if one_time is not None else None,
+        prekey=one_time.data_of("value") if one_time is not None else None,
+    )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -119,13 +156,10 @@ class World:
     # Clients
 
     def gadget(self) -> Gadget:
-        def key() -> KeyPair:
-            return KeyPair.from_private(self.entropy(32))
-
         keys = DeviceKeys(
-            noise=key(),
-            identity=key(),
-            signed_prekey=key(),
+            noise=self.key(),
+            identity=self.key(),
+            signed_prekey=self.key(),
             registration_id=4711,
             adv_secret=self.entropy(32),
         )
@@ -133,8 +167,7 @@ class World:
 
     def connect(self, noise: KeyPair, payload: ClientPayload) -> Client:
         self._links += 1
-        ephemeral = KeyPair.from_private(self.entropy(32))
-        client = Client(id=self._links, link=ClientLink(noise=noise, ephemeral=ephemeral, payload=payload))
+        client = Client(id=self._links, link=ClientLink(noise=noise, ephemeral=self.key(), payload=payload))
         self.clients[client.id] = client
         self.server.open_link(client.id, now=self.now)
         self.server.receive(client.id, client.link.hello(), now=self.now)
@@ -222,11 +255,28 @@ class World:
         return gadget
 
     def online(self, number: str) -> tuple[Gadget, Client]:
-        """A new gadget of that number, linked, logged in, and done with its greeting."""
+        """A new gadget of that number, linked, logged in, and done with its greeting and its phone's welcome."""
         gadget = self.link(number)
         client = self.log_in(gadget)
+        for welcome in client.all("message"):
+            gadget.open(welcome, fresh=self.key)
+            receipt = {"id": welcome.attrs["id"], "to": welcome.attrs["from"], "type": "peer_msg"}
+            self.send(client, Node("receipt", receipt))
         client.forget()
         return gadget, client
+
+    # Signal
+
+    def key(self) -> KeyPair:
+        return KeyPair.from_private(self.entropy(32))
+
+    def encrypt(self, gadget: Gadget, client: Client, jid: str, content: Content) -> Node:
+        """The `enc` node of a message for that device; the first time with a bundle from the server."""
+        if jid not in gadget.sessions:
+            (listed,) = self.ask(client, "encrypt", "get", Node("key", {}, [Node("user", {"jid": jid})])).children
+            gadget.begin(jid, listed.children[0], fresh=self.key)
+        kind, data = ratchet.encrypt(gadget.sessions[jid], seal(content, pad=3), registration_id=4711)
+        return Node("enc", {"v": "2", "type": kind}, data)
 
 
 @pytest.fixture

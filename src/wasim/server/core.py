@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from functools import partial
 
 from wasim.server import events, notices, pairing, queries
+from wasim.server.conversations import Conversations
 from wasim.server.entropy import Entropy, new_key, word
 from wasim.server.exchange import Carrier, Exchange
+from wasim.server.handsets import Handsets, Spoken
 from wasim.server.interference import Interference
 from wasim.server.link import Introduced, Link, Pairing, Phase
 from wasim.server.phones import Phones
@@ -56,7 +58,12 @@ class Server:
     ) -> None:
         self.directory, foreign = Directory.load(records)
         self.phones = Phones(self.directory, entropy)
-        self.phones.restore(foreign)
+        talks = Conversations(self.directory, entropy)
+        self.handsets = Handsets(self.directory, self.phones, talks, entropy)
+        for kind, key, value in foreign:
+            self.phones.restore(kind, value)
+            talks.restore(kind, key, value)
+            self.handsets.restore(kind, key, value)
         self.links: dict[int, Link] = {}
         self._entropy = entropy
         self._interference = interference
@@ -208,17 +215,24 @@ class Server:
         for node in notices.greeting(self.directory, device, now=now):
             self._send(link, node)
         if not payload.passive:
-            self._activate(link, device.address)
+            self._activate(link, device, now)
 
-    def _activate(self, link: Link, address: Address) -> None:
-        """The device is ready: everything that waits is delivered, marked `offline`, and then the end of it."""
+    def _activate(self, link: Link, device: Device, now: float) -> None:
+        """The device is ready: everything that waits is delivered, marked `offline`, and then the end of it.
+
+        The first time its phone then sends it what a new device needs.
+        """
         link.passive = False
-        queue = self.directory.queue(address)
+        queue = self.directory.queue(device.address)
         for at, entry in enumerate(queue):
             node = nodes.decode(entry.stanza)
             node.attrs["offline"] = str(at)
             self._send(link, node)
         self._send(link, notices.offline_done(len(queue)))
+        if not device.welcomed:
+            device.welcomed = True
+            self.directory.touch(device)
+            self._speak(Address(device.number, PHONE), self.handsets.welcome(device, now=now), now)
 
     def scan(self, account: Account, qr: pairing.ScannedQr, *, now: float) -> int:
         """The account's phone scans a QR code. Returns the link that shows it; `DevicePaired` follows on that link.
@@ -303,14 +317,17 @@ class Server:
         for number in answer.refill:
             self.phones.refill(number)
         for address in answer.low_on_prekeys:
-            left = len(self.directory.prekeys(address))
-            self._deliver(address, "notification", notices.low_on_prekeys(self._new_id(), left, now), now)
+            self._low_on_prekeys(address, now)
         if answer.activated is not None:
             link.passive = not answer.activated
             if answer.activated:
-                self._activate(link, device.address)
+                self._activate(link, device, now)
         if answer.unlinked is not None:
             self.unlink(answer.unlinked, now=now)
+
+    def _low_on_prekeys(self, address: Address, now: float) -> None:
+        left = len(self.directory.prekeys(address))
+        self._deliver(address, "notification", notices.low_on_prekeys(self._new_id(), left, now), now)
 
     def _unknown(self, link: int, node: Node) -> None:
         tag = node.children[0].tag if node.children else ""
@@ -342,7 +359,13 @@ class Server:
             self.say(link, node)
 
     def _to_phone(self, address: Address, node: Node, now: float) -> None:
-        for said in self.phones.receive(address.number, node):
+        self._speak(address, self.handsets.receive(address.number, node, now=now), now)
+
+    def _speak(self, address: Address, spoken: Spoken, now: float) -> None:
+        """A phone says something."""
+        for low in spoken.low:
+            self._low_on_prekeys(low, now)
+        for said in spoken.said:
             if said.after_s:
                 self._at(now + said.after_s, partial(self._from_phone, address, said.node))
             else:
@@ -358,6 +381,25 @@ class Server:
     def phone(self, number: str, *, name: str, now: float) -> Account:
         """The account of that number, made when there is none."""
         return self.directory.accounts.get(number) or self.phones.create(number, name=name, now=now)
+
+    def write(self, number: str, to: str, text: str, id_: str | None, *, now: float) -> str:
+        """The phone of `number` sends a text to another account. Returns the message's id.
+
+        Raises UnknownNumber when one of them is no account.
+        """
+        recipient = self.directory.accounts.get(to)
+        if recipient is None or number not in self.directory.accounts:
+            raise UnknownNumber(f"there is no phone {to if recipient is None else number}")
+        id_ = id_ or self.handsets.new_id()
+        self._speak(Address(number, PHONE), self.handsets.write(number, recipient, text, id_), now)
+        return id_
+
+    def read(self, number: str, id_: str, *, now: float) -> None:
+        """The phone's owner reads a message. Raises UnknownNumber when it is not in the inbox."""
+        receipt = self.handsets.read(number, id_)
+        if receipt is None:
+            raise UnknownNumber(f"the phone {number} has no message {id_}")
+        self._from_phone(Address(number, PHONE), receipt, now)
 
     def unlink(self, address: Address, *, now: float) -> None:
         """The phone removes a linked device: its connection is told, and it can't log in again.

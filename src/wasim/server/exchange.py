@@ -60,7 +60,9 @@ class Exchange:
         record = self._record(sender, stanza, chat, account, now)
         record.error = error
         targets = list(_targets(stanza))
-        if link is not None:
+        if link is None:
+            record.acked = error is None
+        else:
             self._ack(sender, stanza, link, verdict, error, self._phash(sender, account, targets), record)
         if stanza.attrs.get("category") != "peer":
             self._directory.touch(record)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from wasim.server.state import PHONE, Address, Device, Directory, SignedPreKey
 from wasim.wire.curve import DJB_TYPE, KEY_BYTES, typed, verify
@@ -67,13 +68,26 @@ def _bundle_of(directory: Directory, text: str, fetched: Fetched) -> Node:
     device = directory.device(Address(account.number, jid.device)) if account and jid else None
     if device is None:
         return Node("user", {"jid": text}, [Node("error", {"code": "404", "text": "item-not-found"})])
-    prekey = directory.take_prekey(device.address)
-    left = len(directory.prekeys(device.address))
+    given = take(directory, device)
     if device.device == PHONE:
         fetched.refill.append(device.number)
-    elif prekey is not None and left in LOW_MARKS:
+    elif given.low:
         fetched.low.append(device.address)
-    return Node("user", {"jid": text}, _bundle(device, prekey))
+    return Node("user", {"jid": text}, _bundle(device, given.prekey))
+
+
+class Given(NamedTuple):
+    """A one-time prekey that was given away; none when the device has none left."""
+
+    prekey: tuple[int, bytes] | None
+    low: bool
+    """The device should be told."""
+
+
+def take(directory: Directory, device: Device) -> Given:
+    """Gives a one-time prekey of the device away."""
+    prekey = directory.take_prekey(device.address)
+    return Given(prekey, prekey is not None and len(directory.prekeys(device.address)) in LOW_MARKS)
 
 
 def _bundle(device: Device, prekey: tuple[int, bytes] | None) -> list[Node]:
@@ -81,17 +95,20 @@ def _bundle(device: Device, prekey: tuple[int, bytes] | None) -> list[Node]:
         Node("registration", {}, device.registration_id.to_bytes(4, "big")),
         Node("type", {}, DJB_TYPE),
         Node("identity", {}, device.identity),
-        _signed(device.signed_prekey),
+        signed(device.signed_prekey),
     ]
     if prekey is not None:
-        prekey_id, public = prekey
-        bundle.append(Node("key", {}, [Node("id", {}, prekey_id.to_bytes(3, "big")), Node("value", {}, public)]))
+        bundle.append(one_time(*prekey))
     if device.proof:
         bundle.append(Node("device-identity", {}, device.proof))
     return bundle
 
 
-def _signed(key: SignedPreKey) -> Node:
+def one_time(prekey_id: int, public: bytes) -> Node:
+    return Node("key", {}, [Node("id", {}, prekey_id.to_bytes(3, "big")), Node("value", {}, public)])
+
+
+def signed(key: SignedPreKey) -> Node:
     children = [
         Node("id", {}, key.id.to_bytes(3, "big")),
         Node("value", {}, key.public),
@@ -106,6 +123,6 @@ def digest(device: Device) -> Node:
         Node("registration", {}, device.registration_id.to_bytes(4, "big")),
         Node("type", {}, DJB_TYPE),
         Node("identity", {}, device.identity),
-        _signed(device.signed_prekey),
+        signed(device.signed_prekey),
     ]
     return Node("digest", {}, children)

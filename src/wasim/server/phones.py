@@ -1,42 +1,32 @@
-"""Simulated phones: device 0 of every account. They live inside the server but speak to it in stanzas only.
+"""Simulated phones as accounts: their private keys, and what of these is registered at the server.
 
-A phone answers every message with a delivery receipt at once and, when its account reads by itself, with a read
-receipt 200 ms later. Its private keys stay here.
+Device 0 of every account is a phone that lives inside the server. What phones say and hear is in `handsets`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import msgspec
 
 from wasim.server.entropy import Entropy, digits, new_key, sign
-from wasim.server.state import PHONE, Account, Device, Directory, SignedPreKey
+from wasim.server.state import PHONE, Account, Address, Device, Directory, SignedPreKey
 from wasim.wire.curve import KeyPair, typed
-from wasim.wire.nodes import Node
 
-READ_AFTER_S = 0.2
 _PREKEYS = 20
 _PREKEYS_LOW = 5
 _RECORD = "phone"
 
 
-class PhoneSecrets(msgspec.Struct, kw_only=True):
+class PhoneKeys(msgspec.Struct, kw_only=True):
     """What only the phone knows."""
 
     number: str
     identity: bytes
     signed_prekey: bytes
-    prekeys: dict[int, bytes] = msgspec.field(default_factory=dict)
+    sync_key_id: bytes
+    sync_key: bytes
+    """Encrypts the account's settings between its own devices (app state)."""
+    prekeys: dict[int, bytes] = {}
     next_prekey: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """A stanza that a phone sends, after a while."""
-
-    node: Node
-    after_s: float = 0.0
 
 
 class Phones:
@@ -45,14 +35,17 @@ class Phones:
     def __init__(self, directory: Directory, entropy: Entropy) -> None:
         self._directory = directory
         self._entropy = entropy
-        self._secrets: dict[str, PhoneSecrets] = {}
+        self._keys: dict[str, PhoneKeys] = {}
 
-    def restore(self, records: list[tuple[str, str, bytes]]) -> None:
-        """Brings back what `note`d records say."""
-        for kind, _, value in records:
-            if kind == _RECORD:
-                secrets = msgspec.json.decode(value, type=PhoneSecrets)
-                self._secrets[secrets.number] = secrets
+    def restore(self, kind: str, value: bytes) -> None:
+        """Takes back a record that was noted; others are passed over."""
+        if kind == _RECORD:
+            keys = msgspec.msgpack.decode(value, type=PhoneKeys)
+            self._keys[keys.number] = keys
+
+    def keep(self, keys: PhoneKeys) -> None:
+        """Notes that these keys changed."""
+        self._directory.note(_RECORD, keys.number, msgspec.msgpack.encode(keys))
 
     def create(self, number: str, *, name: str, now: float) -> Account:
         """A new account with its phone."""
@@ -70,7 +63,13 @@ class Phones:
 
     def _register(self, number: str, name: str) -> Device:
         identity, prekey = new_key(self._entropy), new_key(self._entropy)
-        self._secrets[number] = PhoneSecrets(number=number, identity=identity.private, signed_prekey=prekey.private)
+        self._keys[number] = PhoneKeys(
+            number=number,
+            identity=identity.private,
+            signed_prekey=prekey.private,
+            sync_key_id=self._entropy(6),
+            sync_key=self._entropy(32),
+        )
         signature = sign(identity, typed(prekey.public), self._entropy)
         return Device(
             number=number,
@@ -81,36 +80,25 @@ class Phones:
             push_name=name,
         )
 
+    def keys(self, number: str) -> PhoneKeys:
+        return self._keys[number]
+
     def identity(self, number: str) -> KeyPair:
         """The phone's identity key, which signs its linked devices."""
-        return KeyPair.from_private(self._secrets[number].identity)
+        return KeyPair.from_private(self._keys[number].identity)
 
     def refill(self, number: str) -> None:
         """Uploads new one-time prekeys when few are left on the server."""
-        address = self._directory.devices[number][PHONE].address
-        if len(self._directory.prekeys(address)) >= _PREKEYS_LOW:
-            return
-        secrets = self._secrets[number]
-        first, secrets.next_prekey = secrets.next_prekey, secrets.next_prekey + _PREKEYS
-        fresh = {prekey_id: new_key(self._entropy) for prekey_id in range(first, secrets.next_prekey)}
-        secrets.prekeys |= {prekey_id: key.private for prekey_id, key in fresh.items()}
-        self._directory.add_prekeys(address, {prekey_id: key.public for prekey_id, key in fresh.items()})
-        self._keep(secrets)
+        address = Address(number, PHONE)
+        if len(self._directory.prekeys(address)) < _PREKEYS_LOW:
+            fresh = dict(self.new_prekey(number) for _ in range(_PREKEYS))
+            self._directory.add_prekeys(address, fresh)
 
-    def _keep(self, secrets: PhoneSecrets) -> None:
-        self._directory.note(_RECORD, secrets.number, msgspec.json.encode(secrets))
-
-    def receive(self, number: str, node: Node) -> list[Said]:
-        """What the phone says to a stanza that the server brings it."""
-        if node.tag != "message":
-            return []
-        account = self._directory.accounts[number]
-        attrs = {"id": node.attrs["id"], "to": node.attrs["from"]}
-        if node.attrs.get("category") == "peer":
-            return [Said(Node("receipt", attrs | {"type": "peer_msg"}))]
-        if "recipient" in node.attrs:
-            return [Said(Node("receipt", attrs | {"type": "sender", "recipient": node.attrs["recipient"]}))]
-        said = [Said(Node("receipt", attrs))]
-        if account.auto_read:
-            said.append(Said(Node("receipt", attrs | {"type": "read"}), READ_AFTER_S))
-        return said
+    def new_prekey(self, number: str) -> tuple[int, bytes]:
+        """Another one-time prekey, its public part with its number."""
+        keys, fresh = self._keys[number], new_key(self._entropy)
+        prekey_id = keys.next_prekey
+        keys.prekeys[prekey_id] = fresh.private
+        keys.next_prekey += 1
+        self.keep(keys)
+        return prekey_id, fresh.public

@@ -74,6 +74,8 @@ class Device(msgspec.Struct, kw_only=True):
     push_name: str = ""
     linked_at: float = 0.0
     logins: int = 0
+    welcomed: bool = False
+    """Its phone has sent it what a new device needs."""
 
     @property
     def address(self) -> Address:

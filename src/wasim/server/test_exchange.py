@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from wasim.server.phones import READ_AFTER_S
 from wasim.server.state import Address
 from wasim.wire.nodes import Node
 
@@ -231,38 +230,6 @@ def test_receipts_to_nobody_are_acked(world: World) -> None:
     assert alice.one("ack").attrs["class"] == "receipt"
 
 
-# Phones
-
-
-def test_a_phone_delivers_at_once_and_reads_later(world: World) -> None:
-    """Both receipts come from the phone; the read one 200 ms later."""
-    _, alice, _, _ = two(world)
-    world.send(alice, message(f"962303{PN}", {f"962303{PN}": enc("x")}))
-    assert [node.attrs.get("type") for node in alice.all("receipt")] == [None]
-    world.advance(READ_AFTER_S)
-    assert [node.attrs.get("type") for node in alice.all("receipt")] == [None, "read"]
-    assert alice.all("receipt")[0].attrs["from"] == f"962303{PN}"
-
-
-def test_a_phone_may_not_read(world: World) -> None:
-    """With `auto_read` off there is a delivery and no more."""
-    _, alice, _, _ = two(world)
-    world.server.directory.accounts["962303"].auto_read = False
-    world.send(alice, message(f"962303{PN}", {f"962303{PN}": enc("x")}))
-    world.advance(10)
-    assert len(alice.all("receipt")) == 1
-
-
-def test_the_own_phone_confirms_its_copy(world: World) -> None:
-    """A `sender` receipt to the sending device; messages for the phone itself get `peer_msg`, which nobody hears."""
-    _, alice, _, _ = two(world)
-    world.send(alice, message(f"962303{PN}", {f"962302{PN}": enc("copy")}))
-    assert alice.one("receipt").attrs["type"] == "sender"
-    world.send(alice, Node("message", {"to": f"962302{PN}", "id": "P", "category": "peer"}, [enc("x")]))
-    assert len(alice.all("receipt")) == 1
-    assert ("962302", "P") not in world.server.directory.messages
-
-
 # Waiting
 
 
@@ -353,8 +320,6 @@ def test_everything_survives_a_restart(world: World) -> None:
     assert [node.attrs["id"] for node in client.all("message")] == ["M1", "M2", "M3"]
     assert [record.id for record in world.server.directory.messages.values()] == ["M1", "M2", "M3"]
     assert list(world.server.directory.prekeys(bob.address)) == [5, 7]
-    world.send(alice_client, message(f"962303{PN}", {f"962303{PN}": enc("x")}, id_="M4"))
-    assert any(node.attrs["id"] == "M4" for node in alice_client.all("receipt"))
 
 
 # The rest

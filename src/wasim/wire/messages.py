@@ -103,3 +103,25 @@ class SignedDeviceIdentityHmac:
     details: bytes | None = optional(1, "bytes")
     hmac: bytes | None = optional(2, "bytes")
     account_type: int | None = optional(3, "uint")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WhisperMessage:
+    """Signal's ratcheted message, between its version byte and its MAC."""
+
+    ratchet_key: bytes | None = optional(1, "bytes")
+    counter: int | None = optional(2, "uint")
+    previous_counter: int | None = optional(3, "uint")
+    ciphertext: bytes | None = optional(4, "bytes")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreKeyMessage:
+    """Signal's first message of a session: a whisper message with what the recipient needs to begin."""
+
+    prekey_id: int | None = optional(1, "uint")
+    base_key: bytes | None = optional(2, "bytes")
+    identity_key: bytes | None = optional(3, "bytes")
+    message: bytes | None = optional(4, "bytes")
+    registration_id: int | None = optional(5, "uint")
+    signed_prekey_id: int | None = optional(6, "uint")

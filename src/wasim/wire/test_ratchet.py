@@ -1,0 +1,211 @@
+"""The Double Ratchet: whatever the order, each message opens once; nothing else opens, and failures change nothing."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wasim.wire import ratchet
+from wasim.wire.content import Content, ExtendedText, Wrapped, seal, unseal
+from wasim.wire.curve import KeyPair
+from wasim.wire.errors import WireError
+from wasim.wire.ratchet import Bundle, CannotOpen, KeyConsumed, Session
+
+
+class Party:
+    """One device in a conversation of two."""
+
+    def __init__(self, name: str) -> None:
+        self._name, self._count = name, 0
+        self.identity, self.signed, self.one_time = self.key(), self.key(), self.key()
+        self.session: Session | None = None
+
+    def key(self) -> KeyPair:
+        self._count += 1
+        return KeyPair.from_private(hashlib.sha256(f"{self._name}{self._count}".encode()).digest())
+
+    def bundle(self, *, one_time: bool = True) -> Bundle:
+        prekey = (7, self.one_time.public) if one_time else (None, None)
+        return Bundle(self.identity.public, 1, self.signed.public, *prekey)
+
+    def begin(self, other: Party, *, one_time: bool = True) -> None:
+        bundle = other.bundle(one_time=one_time)
+        self.session = ratchet.begin(self.identity, bundle, base=self.key(), ratchet=self.key())
+
+    def write(self, text: bytes) -> tuple[str, bytes]:
+        assert self.session is not None
+        return ratchet.encrypt(self.session, text, registration_id=4711)
+
+    def read(self, message: tuple[str, bytes]) -> bytes:
+        kind, data = message
+        if kind == "pkmsg":
+            first = ratchet.parse_first(data)
+            if self.session is None:
+                prekey = self.one_time if first.prekey_id else None
+                self.session = ratchet.accept(self.identity, first, signed_prekey=self.signed, prekey=prekey)
+            data = first.message or b""
+        assert self.session is not None
+        return ratchet.decrypt(self.session, data, fresh=self.key)[0]
+
+
+def two(*, one_time: bool = True) -> tuple[Party, Party]:
+    alice, bob = Party("alice"), Party("bob")
+    alice.begin(bob, one_time=one_time)
+    return alice, bob
+
+
+@pytest.mark.parametrize("one_time", [True, False])
+def test_a_session_begins_with_or_without_one_time_prekey(one_time: bool) -> None:
+    """First messages are `pkmsg` until the other answers, then `msg`."""
+    alice, bob = two(one_time=one_time)
+    first, second = alice.write(b"one"), alice.write(b"two")
+    assert [first[0], second[0]] == ["pkmsg", "pkmsg"]
+    assert [bob.read(first), bob.read(second)] == [b"one", b"two"]
+    assert alice.read(bob.write(b"three")) == b"three"
+    assert alice.write(b"four")[0] == "msg"
+
+
+@settings(max_examples=60)
+@given(st.lists(st.tuples(st.sampled_from(["alice writes", "bob writes", "deliver"]), st.integers(0, 99)), max_size=40))
+def test_any_order_of_writing_and_arriving(events: list[tuple[str, int]]) -> None:
+    """Messages of both sides, delivered late and in any order, all open to what was written."""
+    alice, bob = two()
+    bob.read(alice.write(b"hello"))
+    under_way: list[tuple[Party, tuple[str, bytes], bytes]] = []
+    for n, (event, choice) in enumerate(events):
+        if event == "deliver" and under_way:
+            reader, message, text = under_way.pop(choice % len(under_way))
+            assert reader.read(message) == text
+        elif event != "deliver":
+            writer, reader = (alice, bob) if event == "alice writes" else (bob, alice)
+            text = str(n).encode()
+            under_way.append((reader, writer.write(text), text))
+    for reader, message, text in under_way:
+        assert reader.read(message) == text
+
+
+def test_a_key_opens_once() -> None:
+    """A second time it is known as used, in the current chain and in one that was left."""
+    alice, bob = two()
+    first = alice.write(b"one")
+    bob.read(first)
+    with pytest.raises(KeyConsumed) as raised:
+        bob.read(first)
+    assert raised.value.use.counter == 0
+    alice.read(bob.write(b"two"))
+    bob.read(alice.write(b"three"))
+    with pytest.raises(KeyConsumed):
+        bob.read(first)
+
+
+def test_a_late_message_of_a_left_chain_opens() -> None:
+    """Its key was put aside when the ratchet turned; one beyond the chain's end has none."""
+    alice, bob = two()
+    bob.read(alice.write(b"one"))
+    late = alice.write(b"late")
+    beyond = copy.deepcopy(alice)
+    beyond.write(b"x")
+    never = beyond.write(b"never sent")
+    alice.read(bob.write(b"answer"))
+    bob.read(alice.write(b"new chain"))
+    assert bob.read(late) == b"late"
+    with pytest.raises(KeyConsumed):
+        bob.read(never)
+
+
+@given(st.integers(0, 10_000), st.integers(1, 255))
+@settings(max_examples=40)
+def test_a_changed_message_opens_nothing_and_changes_nothing(at: int, flip: int) -> None:
+    """Any changed byte is refused, and the session is as it was: the true message still opens."""
+    alice, bob = two()
+    bob.read(alice.write(b"hello"))
+    alice.read(bob.write(b"turn"))
+    kind, data = alice.write(b"text")
+    assert bob.session is not None
+    before = msgspec.msgpack.encode(bob.session)
+    changed = bytearray(data)
+    changed[at % len(data)] ^= flip
+    with pytest.raises(WireError):
+        bob.read((kind, bytes(changed)))
+    assert msgspec.msgpack.encode(bob.session) == before
+    assert bob.read((kind, data)) == b"text"
+
+
+def test_too_far_ahead_is_refused() -> None:
+    """Nobody can make the other side compute for ever."""
+    alice, bob = two()
+    bob.read(alice.write(b"hello"))
+    alice.read(bob.write(b"turn"))
+    bob.read(alice.write(b"first of its chain"))
+    for _ in range(ratchet.MAX_AHEAD + 2):
+        message = alice.write(b"x")
+    with pytest.raises(CannotOpen, match="ahead"):
+        bob.read(message)
+
+
+def test_a_session_must_receive_before_it_sends() -> None:
+    """The accepting side has no sending chain until it opened something."""
+    alice, bob = two()
+    first = ratchet.parse_first(alice.write(b"hello")[1])
+    bob.session = ratchet.accept(bob.identity, first, signed_prekey=bob.signed, prekey=bob.one_time)
+    with pytest.raises(CannotOpen, match="before it received"):
+        bob.write(b"too early")
+
+
+@pytest.mark.parametrize("data", [b"", b"\x33", b"\x22abcdefghij", b"\x33" + b"\x10\x01" + bytes(8)])
+def test_other_bytes_are_no_message(data: bytes) -> None:
+    """Empty, of another version, or without keys."""
+    alice, bob = two()
+    bob.read(alice.write(b"hello"))
+    assert bob.session is not None
+    with pytest.raises(WireError):
+        ratchet.decrypt(bob.session, data, fresh=bob.key)
+
+
+@pytest.mark.parametrize("data", [b"", b"\x22\x08\x01"])
+def test_other_bytes_are_no_first_message(data: bytes) -> None:
+    """Of another version; and one without its keys can't be accepted."""
+    with pytest.raises(CannotOpen):
+        ratchet.parse_first(data)
+    bob = Party("bob")
+    with pytest.raises(CannotOpen, match="without its keys"):
+        ratchet.accept(bob.identity, ratchet.parse_first(b"\x33"), signed_prekey=bob.signed, prekey=None)
+
+
+def test_sessions_survive_being_stored() -> None:
+    """A session that was written down and read again goes on where it was."""
+    alice, bob = two()
+    bob.read(alice.write(b"hello"))
+    bob.session = msgspec.msgpack.decode(msgspec.msgpack.encode(bob.session), type=Session)
+    assert alice.read(bob.write(b"still here")) == b"still here"
+
+
+# Contents
+
+
+@given(st.text(max_size=40), st.integers(1, 16))
+def test_texts_are_sealed_and_unsealed(text: str, pad: int) -> None:
+    """With any padding; plain, extended and wrapped texts all read."""
+    plain = Content(conversation=text)
+    assert unseal(seal(plain, pad=pad)) == plain
+    assert Content(extended_text=ExtendedText(text=text)).text == text
+    assert Content(ephemeral=Wrapped(message=plain)).text == text
+    assert Content(ephemeral=Wrapped(message=plain)).kind == "text"
+
+
+@pytest.mark.parametrize("plaintext", [b"", b"\x00", b"\x05", b"abc\x11"])
+def test_bad_padding_is_refused(plaintext: bytes) -> None:
+    """None, too much, or more than there is."""
+    with pytest.raises(WireError, match="padding"):
+        unseal(plaintext)
+
+
+def test_kinds_without_text_are_named() -> None:
+    """An image is an image; what is not read here is unknown."""
+    assert (Content(image=b"x").kind, Content(image=b"x").text) == ("image", None)
+    assert Content().kind == "unknown"
