@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import functools
 import logging
 import os
 import signal
 import socket
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import uvicorn
-
 from holdfast.api import keys
 from holdfast.api.routes import make_api
+from holdfast.api.server import Server
 from holdfast.base.clock import Clock, SystemClock
 from holdfast.base.errors import Misconfigured
 from holdfast.base.ids import Chance, SystemChance
@@ -37,47 +36,38 @@ from holdfast.store.sessions import SessionRows
 
 log = logging.getLogger(__name__)
 
-_STOP_S = 5
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_STDIN = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Started:
-    """What a person who started Holdfast wants to know."""
+class Telling:
+    """What a person who starts Holdfast wants to hear."""
 
-    url: str
-    new_key: str | None
-    """The key that was generated just now; shown once."""
+    key_made: Callable[[str, Path], None]
+    """An API key was generated and kept in this file. Told before anything can fail: it is told once."""
+    ready: Callable[[str], None]
+    """Holdfast answers at this URL, and its sessions are in hand."""
+    qr_shown: Callable[[str, str], None]
+    """Company and QR code, whenever a new one is shown."""
 
 
 async def serve(
-    settings: Settings,
-    program: HostProgram,
-    *,
-    started: Callable[[Started], None],
-    qr_shown: Callable[[str, str], None],
-    until_stdin_closes: bool = False,
+    settings: Settings, program: HostProgram, *, telling: Telling, until_stdin_closes: bool = False
 ) -> None:
     """Run until SIGTERM or SIGINT, or the end of standard input if asked.
 
-    `qr_shown` gets company and QR code whenever a new one is shown.
-
-    Raises `Misconfigured` and `EngineUnavailable` with the cure.
+    Raises `Misconfigured` and `EngineUnavailable` with the cure, alone or in groups.
     """
     clock, chance = SystemClock(), SystemChance()
-    _make_folder(settings.data_dir)
-    database = Database(settings.data_dir / "holdfast.db")
-    try:
-        known, new_key = _keys(settings, chance)
-        with _listen(settings) as listener:
+    with _stop_wishes(until_stdin_closes=until_stdin_closes) as asked_to_stop:
+        _make_folder(settings.data_dir)
+        with contextlib.closing(Database(settings.data_dir / "holdfast.db")) as database, _listen(settings) as listener:
+            known = _keys(settings, chance, telling)
             parts = _parts(settings, database, program, clock=clock, chance=chance)
-            gateway = Gateway(replace(parts, qr_shown=qr_shown), inbox=InboxRows(database))
-            url = f"http://{_shown(listener)}"
-            with _stop_wishes(until_stdin_closes=until_stdin_closes) as asked_to_stop:
-                ready = functools.partial(started, Started(url=url, new_key=new_key))
-                await _run(gateway, known, listener, asked_to_stop, ready=ready)
-    finally:
-        database.close()
+            gateway = Gateway(replace(parts, qr_shown=telling.qr_shown), inbox=InboxRows(database))
+            ready = functools.partial(telling.ready, f"http://{_shown(listener)}")
+            await _run(gateway, Server(make_api(gateway, known)), listener, asked_to_stop, ready=ready)
 
 
 def _parts(settings: Settings, database: Database, program: HostProgram, *, clock: Clock, chance: Chance) -> Parts:
@@ -109,40 +99,30 @@ def _host_starter(program: HostProgram, clock: Clock) -> Callable[[Listener], Ab
 
 async def _run(
     gateway: Gateway,
-    known: keys.Keys,
+    server: Server,
     listener: socket.socket,
     asked_to_stop: asyncio.Event,
     *,
     ready: Callable[[], None],
 ) -> None:
-    """HTTP and gateway side by side; when asked to stop, HTTP goes first, then the sessions, then the engine host."""
-    server = _Server(
-        uvicorn.Config(
-            make_api(gateway, known),
-            log_config=None,
-            access_log=False,
-            timeout_graceful_shutdown=_STOP_S,
-            server_header=False,
-        )
-    )
+    """HTTP and gateway side by side. HTTP goes first, whatever the end is, then the sessions, then the engine host."""
     async with asyncio.TaskGroup() as tasks:
-        running = tasks.create_task(gateway.run(ready=ready), name="gateway")
         serving = tasks.create_task(server.serve(sockets=[listener]), name="http")
-        stopping = tasks.create_task(asked_to_stop.wait(), name="wish to stop")
-        await asyncio.wait([running, serving, stopping], return_when=asyncio.FIRST_COMPLETED)
-        log.info("Holdfast stops: links are closed, what was accepted stays in the outbox")
-        server.should_exit = True
-        await asyncio.wait([serving])
-        running.cancel()
-        stopping.cancel()
+        try:
+            async with asyncio.TaskGroup() as inner:
+                running = inner.create_task(gateway.run(ready=ready), name="gateway")
+                stopping = inner.create_task(asked_to_stop.wait(), name="wish to stop")
+                await asyncio.wait([running, serving, stopping], return_when=asyncio.FIRST_COMPLETED)
+                await _end_http(server, serving)
+                running.cancel()
+                stopping.cancel()
+        finally:
+            await _end_http(server, serving)
 
 
-class _Server(uvicorn.Server):
-    """Signals are ours: uvicorn would take them for itself."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
+async def _end_http(server: Server, serving: asyncio.Task[None]) -> None:
+    server.stop()
+    await asyncio.wait([serving])
 
 
 @contextlib.contextmanager
@@ -151,45 +131,71 @@ def _stop_wishes(*, until_stdin_closes: bool) -> Iterator[asyncio.Event]:
     loop = asyncio.get_running_loop()
     asked = asyncio.Event()
     for number in _SIGNALS:
-        loop.add_signal_handler(number, asked.set)
-    if until_stdin_closes:
-        loop.add_reader(sys.stdin, _read_stdin, asked)
+        loop.add_signal_handler(number, _stop, asked)
     try:
-        yield asked
+        with _stdin_watched(asked) if until_stdin_closes else contextlib.nullcontext():
+            yield asked
     finally:
-        if until_stdin_closes:
-            loop.remove_reader(sys.stdin)
         for number in _SIGNALS:
             loop.remove_signal_handler(number)
 
 
+def _stop(asked: asyncio.Event) -> None:
+    """From now on Ctrl-C ends this process at once; the engine host notices and ends too."""
+    log.info("Holdfast stops: links are closed, what was accepted stays in the outbox; Ctrl-C ends it at once")
+    asked.set()
+    asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def _stdin_watched(asked: asyncio.Event) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    try:
+        loop.add_reader(_STDIN, _read_stdin, asked)
+    except OSError as error:
+        raise Misconfigured(
+            "--until-stdin-closes needs standard input to be a pipe or a terminal: a file or /dev/null can't be watched"
+        ) from error
+    try:
+        yield
+    finally:
+        loop.remove_reader(_STDIN)
+
+
 def _read_stdin(asked: asyncio.Event) -> None:
-    """What is typed means nothing; the end of it does."""
-    if not os.read(sys.stdin.fileno(), 4096):
-        asyncio.get_running_loop().remove_reader(sys.stdin)
-        asked.set()
+    """What is typed means nothing; the end of it does. A terminal that is gone fails to be read."""
+    typed = b""
+    with contextlib.suppress(OSError):
+        typed = os.read(_STDIN, 4096)
+    if not typed:
+        asyncio.get_running_loop().remove_reader(_STDIN)
+        _stop(asked)
 
 
 def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
+        why, cure = str(error.strerror), "give its user the right to"
+        if error.errno in {errno.EEXIST, errno.ENOTDIR}:
+            why, cure = "a file is in its place", "move that away"
         raise Misconfigured(
-            f'the data folder "{folder}" can\'t be made ({error.strerror}): '
-            f"give its user the right to, or set {variable('data_dir')} to another folder",
+            f'the data folder "{folder}" can\'t be made ({why}): {cure}, '
+            f"or set {variable('data_dir')} to another folder",
             field=variable("data_dir"),
         ) from error
 
 
-def _keys(settings: Settings, chance: Chance) -> tuple[keys.Keys, str | None]:
-    """The keys in force, and the one that was generated just now."""
+def _keys(settings: Settings, chance: Chance, telling: Telling) -> keys.Keys:
     if settings.api_key is not None:
-        return keys.parse(settings.api_key), None
-    stored = keys.stored_key(settings.data_dir)
-    if stored is not None:
-        return keys.parse(stored), None
-    made = keys.make_key(settings.data_dir, chance)
-    return keys.parse(made), made
+        return keys.parse(settings.api_key)
+    file = settings.data_dir / keys.FILE
+    key = keys.stored_key(settings.data_dir)
+    if key is None:
+        key = keys.make_key(settings.data_dir, chance)
+        telling.key_made(key, file)
+    return keys.parse(key, source=str(file))
 
 
 @contextlib.contextmanager
@@ -209,12 +215,17 @@ def _listen(settings: Settings) -> Iterator[socket.socket]:
             listener.bind(address)
             listener.listen(128)
         except OSError as error:
-            raise Misconfigured(
-                f"{where} can't be listened on ({error.strerror}): "
-                f"stop what uses it, or set {variable('port')} to another port",
-                field=variable("port"),
-            ) from error
+            raise _deaf(where, error) from error
         yield listener
+
+
+def _deaf(where: str, error: OSError) -> Misconfigured:
+    name, cure = "port", "set HOLDFAST_PORT to another port"
+    if error.errno == errno.EADDRINUSE:
+        cure = f"stop what uses it, or {cure}"
+    elif error.errno == errno.EADDRNOTAVAIL:
+        name, cure = "host", "set HOLDFAST_HOST to an address of this machine"
+    return Misconfigured(f"{where} can't be listened on ({error.strerror}): {cure}", field=variable(name))
 
 
 def _shown(listener: socket.socket) -> str:

@@ -6,7 +6,10 @@ Exit codes: 0 good, 1 the thing asked about is not good, 2 wrong use, 3 no serve
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Annotated, NoReturn, TypeVar
 from urllib.parse import quote
 
@@ -76,12 +79,14 @@ def serve(
     """Run the gateway until Ctrl-C."""
     settings = settings_module.load()
     terminal.log_to_stderr(settings.log_level)
-    program = _engine(settings)
-    asyncio.run(
-        gateway_app.serve(
-            settings, program, started=_announce, qr_shown=_draw_qr, until_stdin_closes=until_stdin_closes
-        )
-    )
+    os.umask(0o077)  # what is written from here on – database, key, caches – is its owner's alone
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the gateway takes both signals over
+    telling = gateway_app.Telling(key_made=_tell_key, ready=_tell_url, qr_shown=_draw_qr)
+    try:
+        program = _engine(settings)
+        asyncio.run(gateway_app.serve(settings, program, telling=telling, until_stdin_closes=until_stdin_closes))
+    except KeyboardInterrupt:
+        raise typer.Exit(GOOD) from None
 
 
 def _engine(settings: Settings) -> HostProgram:
@@ -91,10 +96,13 @@ def _engine(settings: Settings) -> HostProgram:
     return HostProgram(argv=(str(node.executable), str(bridge)), cwd=bridge.parent)
 
 
-def _announce(started: gateway_app.Started) -> None:
-    terminal.say(f"Holdfast listens on {started.url}")
-    if started.new_key is not None:
-        terminal.say(f"API key, made just now and shown this once: {started.new_key}")
+def _tell_url(url: str) -> None:
+    terminal.say(f"Holdfast listens on {url}")
+
+
+def _tell_key(key: str, file: Path) -> None:
+    terminal.say(f"API key, made just now and shown this once: {key}")
+    terminal.say(f"It is kept in {file}, where commands on this machine find it.")
 
 
 def _draw_qr(company: str, code: str) -> None:

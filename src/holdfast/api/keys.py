@@ -1,17 +1,25 @@
-"""API keys: who may touch which company. Compared in constant time, never logged."""
+"""API keys: who may touch which company. Kept as hashes, compared in constant time, never logged."""
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from holdfast.base.errors import BadInput, Fault, HoldfastError, Misconfigured
+from holdfast.base.errors import Fault, HoldfastError, Misconfigured
 from holdfast.base.ids import Chance
+from holdfast.settings import BadSetting, variable
+
+FILE = "api-key"
+"""In the data folder: the generated key."""
 
 _SHORTEST = 16
-_FILE = "api-key"
+_USABLE = re.compile(r"[!-~]+")
+"""What a header carries without quoting; commas and `=` never reach this."""
+_COMPANY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
 class NotAllowed(HoldfastError):
@@ -34,62 +42,101 @@ class Grant:
 
     companies: frozenset[str] | None
 
-    def check(self, company: str) -> None:
-        if self.companies is not None and company not in self.companies:
-            raise NotAllowed(f'this API key may not touch company "{company[:80]}"')
+    def covers(self, company: str) -> bool:
+        return self.companies is None or company in self.companies
 
-    def check_all(self) -> None:
-        if self.companies is not None:
-            raise NotAllowed("this API key is limited to some companies and may not do what touches all")
+    def check(self, company: str) -> None:
+        """Raises `NotAllowed`, whether there is such a company or not."""
+        if not self.covers(company):
+            raise NotAllowed(f'this API key may not touch company "{company[:80]}"', field="company")
 
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The keys in force."""
+    """The keys in force, by the SHA-256 of each."""
 
     grants: tuple[tuple[bytes, Grant], ...]
 
     def grant(self, key: str | None) -> Grant:
-        """Raises `NoKey`. Every key is compared, so that the time taken tells nothing."""
+        """Raises `NoKey`. Every hash is compared, so that the time taken tells nothing."""
         if key is None:
             raise NoKey("an API key is needed: send it as `Authorization: Bearer KEY` or `X-API-Key: KEY`")
-        given = key.encode()
+        given = _digest(key)
         found = [grant for known, grant in self.grants if hmac.compare_digest(known, given)]
         if not found:
             raise NoKey("the API key is unknown: the one made at the first start is in the data folder's file api-key")
         return found[0]
 
 
-def parse(text: str) -> Keys:
-    """`KEY, KEY=962302|962303`: a key for all companies, and one for two."""
-    return Keys(tuple(_entry(entry.strip()) for entry in text.split(",")))
+def parse(text: str, *, source: str = variable("api_key")) -> Keys:
+    """`KEY, KEY=962302|962303`: a key for all companies, and one for two.
+
+    Raises `BadSetting`, naming `source` and never a key.
+    """
+    entries = _entries(text)
+    for n, (key, _) in enumerate(entries, start=1):
+        which = f"{source}: key {n}" if len(entries) > 1 else source
+        if len(key) < _SHORTEST:
+            raise BadSetting(f"{which} has {len(key)} characters: give at least {_SHORTEST}", field=source)
+        if not _USABLE.fullmatch(key):
+            raise BadSetting(f"{which} has a space or a character that is not ASCII: leave those out", field=source)
+    if len({key for key, _ in entries}) < len(entries):
+        raise BadSetting(f"{source} has the same key twice: give each key once, with all its companies", field=source)
+    return Keys(tuple((_digest(key), Grant(_companies(limit, source))) for key, limit in entries))
 
 
-def _entry(text: str) -> tuple[bytes, Grant]:
-    key, limited, companies = text.partition("=")
-    if len(key) < _SHORTEST:
-        raise BadInput(
-            f"HOLDFAST_API_KEY has a key of {len(key)} characters: give at least {_SHORTEST}", field="HOLDFAST_API_KEY"
-        )
-    return key.encode(), Grant(frozenset(companies.split("|")) if limited else None)
+def first_key(text: str) -> str:
+    """The key that commands on the same machine use: one for all companies if there is one."""
+    entries = _entries(text)
+    return next((key for key, limit in entries if limit is None), entries[0][0])
+
+
+def _entries(text: str) -> list[tuple[str, str | None]]:
+    """Each key with the text of its limit; None: no limit."""
+    parts = (entry.strip().partition("=") for entry in text.split(","))
+    return [(key.strip(), limit if limited else None) for key, limited, limit in parts]
+
+
+def _companies(limit: str | None, source: str) -> frozenset[str] | None:
+    if limit is None:
+        return None
+    companies = [company.strip() for company in limit.split("|")]
+    for company in companies:
+        if not _COMPANY.fullmatch(company):
+            # What stands behind "=" may be the end of a key in base64: it is not shown.
+            raise BadSetting(
+                f"{source} has a key with = that no company id follows: write KEY=962302|962303, and no = within a key",
+                field=source,
+            )
+    return frozenset(companies)
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode()).digest()
 
 
 def stored_key(data_dir: Path) -> str | None:
     """The generated key of this data folder, for commands on the same machine."""
     try:
-        return (data_dir / _FILE).read_text().strip()
+        return (data_dir / FILE).read_text().strip()
     except FileNotFoundError:
         return None
-    except OSError as error:
-        raise Misconfigured(f"the API key in {data_dir / _FILE} can't be read: {error.strerror}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise Misconfigured(f'the API key in "{data_dir / FILE}" can\'t be read: {error}') from error
 
 
 def make_key(data_dir: Path, chance: Chance) -> str:
-    """Generate a key and keep it in the data folder, readable by its owner only."""
+    """Generate a key and keep it in the data folder, for its owner only. The file appears whole or not at all."""
     key = chance.api_key()
-    handle = os.open(data_dir / _FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "w") as file:
-        file.write(key + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    fresh = data_dir / f".{FILE}.new"
+    try:
+        fresh.unlink(missing_ok=True)
+        handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "w") as file:
+            file.write(key + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.rename(data_dir / FILE)
+    except OSError as error:
+        raise Misconfigured(f'the API key can\'t be kept in "{data_dir / FILE}": {error.strerror}') from error
     return key

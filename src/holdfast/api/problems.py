@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from holdfast.api.keys import NoKey, NotAllowed
 from holdfast.api.schemas import Problem
+from holdfast.api.waits import Stopping
 from holdfast.base.errors import BadInput, Conflict, HoldfastError, NotFound
+from holdfast.runtime.actor import BeginsAnew
 
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
-LARGEST_BODY = 1024 * 1024
-"""Bytes of a request."""
+RETRY_AFTER_S = 2
+_LONGEST_FIELD = 80
+
+
+class Starting(HoldfastError):
+    """Holdfast is not ready yet."""
+
+    code = "starting"
+
+    def __init__(self) -> None:
+        super().__init__("Holdfast is starting: its sessions are not in hand yet, ask again shortly")
+
 
 _STATUS = {
     BadInput: HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -27,17 +40,44 @@ _STATUS = {
     Conflict: HTTPStatus.CONFLICT,
     NoKey: HTTPStatus.UNAUTHORIZED,
     NotAllowed: HTTPStatus.FORBIDDEN,
+    BeginsAnew: HTTPStatus.SERVICE_UNAVAILABLE,
+    Starting: HTTPStatus.SERVICE_UNAVAILABLE,
+    Stopping: HTTPStatus.SERVICE_UNAVAILABLE,
 }
-_CODES = {HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "too-large"}
+_HEADERS = {
+    HTTPStatus.UNAUTHORIZED: {"WWW-Authenticate": "Bearer"},
+    HTTPStatus.SERVICE_UNAVAILABLE: {"Retry-After": str(RETRY_AFTER_S)},
+}
+_HTTP = {
+    HTTPStatus.BAD_REQUEST: ("bad-request", "the body can't be read: it must be JSON in UTF-8"),
+    HTTPStatus.NOT_FOUND: ("not-found", "there is no such route: /openapi.json lists all"),
+    HTTPStatus.METHOD_NOT_ALLOWED: ("method-not-allowed", "this route does not take that method: see the header Allow"),
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: ("too-large", None),
+    HTTPStatus.REQUEST_TIMEOUT: ("too-slow", None),
+}
+"""Code and sentence of what the framework refuses; None: it carries a sentence of ours."""
 
 
-def answer(status: HTTPStatus, detail: str, *, code: str, field: str | None = None) -> JSONResponse:
+def answer(
+    status: HTTPStatus,
+    detail: str,
+    *,
+    code: str,
+    field: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> JSONResponse:
     problem = Problem(
-        type="about:blank", title=status.phrase, status=status.value, detail=detail, code=code, field=field
+        type="about:blank",
+        title=status.phrase,
+        status=status.value,
+        detail=_encodable(detail),
+        code=code,
+        field=None if field is None else _encodable(field),
     )
-    headers = {"WWW-Authenticate": "Bearer"} if status is HTTPStatus.UNAUTHORIZED else None
-    content = problem.model_dump(exclude_none=True)
-    return JSONResponse(content, status_code=status.value, media_type=MEDIA_TYPE, headers=headers)
+    headers = {**_HEADERS.get(status, {}), **(headers or {})}
+    return JSONResponse(
+        problem.model_dump(exclude_none=True), status_code=status.value, media_type=MEDIA_TYPE, headers=headers
+    )
 
 
 def install(app: FastAPI) -> None:
@@ -46,82 +86,75 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(Exception, _defect)
-    app.add_middleware(BodyLimit, most=LARGEST_BODY)
 
 
 async def _holdfast_error(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HoldfastError)
-    status = _STATUS.get(type(error), HTTPStatus.INTERNAL_SERVER_ERROR)
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+    status = next((status for kind, status in _STATUS.items() if isinstance(error, kind)), None)
+    if status is None:
+        status = HTTPStatus.INTERNAL_SERVER_ERROR
         log.error("A request failed: %s", error)
     return answer(status, error.sentence, code=error.code, field=error.field)
-
-
-async def _invalid(_: Request, error: Exception) -> JSONResponse:
-    """What pydantic found, as one sentence about the first field; the value is shown shortened."""
-    assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    where = [str(part) for part in first["loc"][1:]]
-    field = ".".join(where) or str(first["loc"][0])
-    message = str(first["msg"])
-    if first["type"] == "json_invalid":
-        detail, field = f"the body is not JSON: {first['ctx']['error']}", "body"
-    elif first["type"] == "missing":
-        detail = f"{field} is missing"
-    elif first["type"] == "extra_forbidden":
-        detail = f"{field} is not known here: take it out, or see /openapi.json for the fields there are"
-    else:
-        detail = f"{field} is {_shown(first.get('input'))}: {message[:1].lower()}{message[1:]}"
-    return answer(HTTPStatus.UNPROCESSABLE_ENTITY, detail, code="bad-input", field=field)
 
 
 async def _http(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     status = HTTPStatus(error.status_code)
-    detail = "there is no such route; /openapi.json lists all" if status is HTTPStatus.NOT_FOUND else str(error.detail)
-    return answer(status, detail, code=_CODES.get(status) or status.name.lower().replace("_", "-"))
+    code, sentence = _HTTP.get(status, (status.name.lower().replace("_", "-"), None))
+    return answer(status, sentence or str(error.detail), code=code, headers=error.headers)
 
 
-async def _defect(_: Request, error: Exception) -> JSONResponse:
+async def _defect(request: Request, error: Exception) -> JSONResponse:
     """A defect of ours: logged with its trace by the server, and admitted without details."""
-    log.error("A request failed inside Holdfast: %s", type(error).__name__)
-    detail = "Holdfast failed to answer this request; its log says why"
+    log.error("A request failed inside Holdfast: %s: %s", request.method, type(error).__name__)
+    detail = "Holdfast failed to answer this request: its log says why"
     return answer(HTTPStatus.INTERNAL_SERVER_ERROR, detail, code="internal")
 
 
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:79] + "…"
+# What pydantic found, in our words.
+
+_CURES = {
+    "string_type": "give a text",
+    "string_unicode": "give a text of whole Unicode characters",
+    "string_too_short": "give at least one character",
+    "int_parsing": "give a whole number",
+    "model_attributes_type": "give a JSON object, sent as Content-Type: application/json",
+}
 
 
-class BodyLimit:
-    """Refuses bodies that are larger than `most` bytes, also when their length is not announced."""
+async def _invalid(_: Request, error: Exception) -> JSONResponse:
+    """One sentence about the first field that can't be used; its value is shown shortened."""
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    field = _field(first["loc"])
+    detail = _sentence(str(first["type"]), field, first)
+    if first["type"] == "json_invalid":
+        field = "body"
+    return answer(HTTPStatus.UNPROCESSABLE_ENTITY, detail, code="bad-input", field=field)
 
-    def __init__(self, app: ASGIApp, *, most: int) -> None:
-        self._app = app
-        self._most = most
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        announced = dict(scope["headers"]).get(b"content-length", b"0")
-        if announced.isdigit() and int(announced) > self._most:
-            response = answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, self._sentence, code="too-large", field="body")
-            await response(scope, receive, send)
-            return
-        taken = 0
+def _field(place: Sequence[str | int]) -> str:
+    """`to`, `limit`, `Idempotency-Key`; `body` for the whole of it."""
+    name = ".".join(str(part) for part in place[1:]) or str(place[0])
+    return name.title() if place[0] == "header" else _shortened(name)
 
-        async def counted() -> Message:
-            nonlocal taken
-            message = await receive()
-            taken += len(message.get("body", b""))
-            if taken > self._most:
-                raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, self._sentence)
-            return message
 
-        await self._app(scope, counted, send)
+def _sentence(kind: str, field: str, found: Mapping[str, Any]) -> str:
+    if kind == "json_invalid":
+        return f"the body is not JSON: {found['ctx']['error']} (character {found['loc'][1]})"
+    if kind == "missing":
+        return "the body is missing: give a JSON object" if field == "body" else f"{field} is missing"
+    if kind == "extra_forbidden":
+        return f"{field} is not known here: take it out, or see /openapi.json for the fields there are"
+    message = str(found["msg"])
+    cure = _CURES.get(kind) or f"{message[:1].lower()}{message[1:]}"
+    return f"{field} is {_shortened(repr(found.get('input')))}: {cure}"
 
-    @property
-    def _sentence(self) -> str:
-        return f"the body is larger than {self._most} bytes: send less at once"
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST_FIELD else text[: _LONGEST_FIELD - 1] + "…"
+
+
+def _encodable(text: str) -> str:
+    """Halves of characters, which JSON can escape and UTF-8 can't hold, are spelt out."""
+    return text.encode("utf-8", "backslashreplace").decode()

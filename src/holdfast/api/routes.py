@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
-from typing import Annotated, Protocol
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Annotated, Any, Protocol, TypeVar
 
 import segno
 from fastapi import APIRouter, Depends, FastAPI, Header, Path, Query, Request, Response
-from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.routing import APIRoute
+from fastapi.security import APIKeyHeader, HTTPBearer
 
-from holdfast.api import problems
+from holdfast.api import description, problems
 from holdfast.api.keys import Grant, Keys
+from holdfast.api.limits import BodyLimit
 from holdfast.api.schemas import (
     AcceptedShape,
     MessageShape,
@@ -19,40 +21,74 @@ from holdfast.api.schemas import (
     Page,
     PairingCodeShape,
     PairingWish,
-    Problem,
     QrShape,
     ReceivedShape,
     SessionShape,
     SessionWish,
 )
+from holdfast.api.waits import Waits
 from holdfast.base.errors import BadInput
 from holdfast.delivery.message import MessageState
-from holdfast.runtime.gateway import Gateway, Wish
+from holdfast.delivery.ports import Message
+from holdfast.runtime.gateway import Gateway, Wish, unknown_message
 from holdfast.session import events
+
+N = TypeVar("N", bound="_Numbered")
 
 _QR_WAIT_S = 15
 _LONGEST_KEY = 255
 
-_bearer = HTTPBearer(auto_error=False, description="the API key")
-_header = APIKeyHeader(name="X-API-Key", auto_error=False, description="the API key")
+
+class KeyedRoute(APIRoute):
+    """Asks for the API key before anything else of a request is read."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        answer = super().get_route_handler()
+
+        async def keyed(request: Request) -> Response:
+            keys: Keys = request.app.state.keys
+            request.state.grant = keys.grant(_key(request))
+            return await answer(request)
+
+        return keyed
 
 
-def _grant(
-    request: Request,
-    bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
-    header: Annotated[str | None, Depends(_header)],
-) -> Grant:
-    keys: Keys = request.app.state.keys
-    return keys.grant(bearer.credentials if bearer else header)
+def _key(request: Request) -> str | None:
+    scheme, _, key = request.headers.get("Authorization", "").partition(" ")
+    return key.strip() if scheme.lower() == "bearer" else request.headers.get("X-API-Key")
+
+
+_described = (  # the routes ask for the key by themselves; these two tell the OpenAPI document of it
+    Depends(HTTPBearer(auto_error=False, description="the API key")),
+    Depends(APIKeyHeader(name="X-API-Key", auto_error=False, description="the API key")),
+)
+
+sessions = APIRouter(tags=["sessions"], route_class=KeyedRoute, dependencies=_described, responses=description.KEYED)
+messages = APIRouter(tags=["messages"], route_class=KeyedRoute, dependencies=_described, responses=description.KEYED)
+service = APIRouter(tags=["service"])
+
+
+def _grant(request: Request) -> Grant:
+    grant: Grant = request.state.grant
+    return grant
 
 
 def _gateway(request: Request) -> Gateway:
+    """Before its sessions are in hand, the gateway would call each of them unknown."""
     gateway: Gateway = request.app.state.gateway
+    if not gateway.is_ready:
+        raise problems.Starting
     return gateway
+
+
+def _waits(request: Request) -> Waits:
+    waits: Waits = request.app.state.waits
+    return waits
 
 
 Key = Annotated[Grant, Depends(_grant)]
 Holdfast = Annotated[Gateway, Depends(_gateway)]
+Waiting = Annotated[Waits, Depends(_waits)]
 
 
 def _company(company: Annotated[str, Path(description="the company id")], grant: Key) -> str:
@@ -64,10 +100,6 @@ Company = Annotated[str, Depends(_company)]
 After = Annotated[str | None, Query(description="`next` of the part before")]
 Limit = Annotated[int, Query(ge=1, le=500, description="rows in a part")]
 
-sessions = APIRouter(tags=["sessions"])
-messages = APIRouter(tags=["messages"])
-service = APIRouter(tags=["service"])
-
 
 @sessions.put("/v1/sessions/{company}")
 async def put_session(company: Company, gateway: Holdfast, wish: SessionWish | None = None) -> SessionShape:
@@ -78,7 +110,7 @@ async def put_session(company: Company, gateway: Holdfast, wish: SessionWish | N
 @sessions.get("/v1/sessions")
 async def list_sessions(grant: Key, gateway: Holdfast) -> Page[SessionShape]:
     """All sessions that the key may see."""
-    views = [view for view in gateway.views() if grant.companies is None or view.record.company in grant.companies]
+    views = [view for view in gateway.views() if grant.covers(view.record.company)]
     return Page(items=[SessionShape.of(view) for view in views], next=None)
 
 
@@ -120,35 +152,44 @@ async def reconnect_session(company: Company, gateway: Holdfast) -> SessionShape
 
 
 @sessions.get("/v1/sessions/{company}/qr")
-async def get_qr(company: Company, gateway: Holdfast, response: Response) -> QrShape:
+async def get_qr(company: Company, gateway: Holdfast, waits: Waiting, response: Response) -> QrShape:
     """The QR code that links a phone; waits for it for up to 15 s. It changes: ask again when it has expired."""
-    response.headers["Cache-Control"] = "no-store"
-    return QrShape.of(await gateway.qr(company, at_most_s=_QR_WAIT_S))
+    response.headers.update(_NO_STORE)
+    async with waits.until_stopping():
+        return QrShape.of(await gateway.qr(company, at_most_s=_QR_WAIT_S))
 
 
-@sessions.get("/v1/sessions/{company}/qr.svg", response_class=Response)
-async def get_qr_svg(company: Company, gateway: Holdfast) -> Response:
+@sessions.get("/v1/sessions/{company}/qr.svg", response_class=Response, responses=description.picture("image/svg+xml"))
+async def get_qr_svg(company: Company, gateway: Holdfast, waits: Waiting) -> Response:
     """The same as a picture."""
-    return await _picture(gateway, company, kind="svg", media_type="image/svg+xml")
+    return await _picture(gateway, waits, company, kind="svg", media_type="image/svg+xml")
 
 
-@sessions.get("/v1/sessions/{company}/qr.png", response_class=Response)
-async def get_qr_png(company: Company, gateway: Holdfast) -> Response:
+@sessions.get("/v1/sessions/{company}/qr.png", response_class=Response, responses=description.picture("image/png"))
+async def get_qr_png(company: Company, gateway: Holdfast, waits: Waiting) -> Response:
     """The same as a picture."""
-    return await _picture(gateway, company, kind="png", media_type="image/png")
+    return await _picture(gateway, waits, company, kind="png", media_type="image/png")
 
 
-async def _picture(gateway: Gateway, company: str, *, kind: str, media_type: str) -> Response:
-    code = await gateway.qr(company, at_most_s=_QR_WAIT_S)
+async def _picture(gateway: Gateway, waits: Waits, company: str, *, kind: str, media_type: str) -> Response:
+    async with waits.until_stopping():
+        code = await gateway.qr(company, at_most_s=_QR_WAIT_S)
     out = io.BytesIO()
     segno.make_qr(code.text).save(out, kind=kind, scale=6, border=4)
-    return Response(out.getvalue(), media_type=media_type, headers={"Cache-Control": "no-store"})
+    return Response(out.getvalue(), media_type=media_type, headers=_NO_STORE)
 
 
 @sessions.post("/v1/sessions/{company}/pairing-code")
-async def make_pairing_code(company: Company, wish: PairingWish, gateway: Holdfast) -> PairingCodeShape:
+async def make_pairing_code(
+    company: Company, wish: PairingWish, gateway: Holdfast, waits: Waiting, response: Response
+) -> PairingCodeShape:
     """A code to be typed on the phone, for those who can't scan."""
-    return PairingCodeShape(code=await gateway.pairing_code(company, wish.phone_number, at_most_s=_QR_WAIT_S))
+    response.headers.update(_NO_STORE)
+    async with waits.until_stopping():
+        return PairingCodeShape(code=await gateway.pairing_code(company, wish.phone_number, at_most_s=_QR_WAIT_S))
+
+
+_NO_STORE = {"Cache-Control": "no-store"}
 
 
 @messages.post("/v1/sessions/{company}/messages", status_code=202)
@@ -168,23 +209,29 @@ async def list_messages(
     company: Company, gateway: Holdfast, state: MessageState | None = None, after: After = None, limit: Limit = 100
 ) -> Page[MessageShape]:
     """Messages of a company, oldest first."""
-    found = await gateway.messages(company, state=state, after=_cursor(after), most=limit)
-    return Page(items=[MessageShape.of(message) for message in found], next=_next(found, limit))
+    found, next_ = _part(await gateway.messages(company, state=state, after=_cursor(after), most=limit + 1), limit)
+    return Page(items=[MessageShape.of(message) for message in found], next=next_)
 
 
 @messages.get("/v1/messages/{id}")
 async def get_message(id: str, grant: Key, gateway: Holdfast) -> MessageShape:  # noqa: A002 – the interface's name
     """One message as it stands."""
-    message = await gateway.message(id)
-    grant.check(message.company)
-    return MessageShape.of(message)
+    return MessageShape.of(await _message(id, grant, gateway))
 
 
 @messages.delete("/v1/messages/{id}")
 async def cancel_message(id: str, grant: Key, gateway: Holdfast) -> MessageShape:  # noqa: A002 – the interface's name
     """Cancel a message that has not left (409 when it may have)."""
-    grant.check((await gateway.message(id)).company)
+    await _message(id, grant, gateway)
     return MessageShape.of(await gateway.cancel(id))
+
+
+async def _message(id: str, grant: Grant, gateway: Gateway) -> Message:  # noqa: A002 – the interface's name
+    """A key that may not know of a message learns nothing of it, not even that there is one."""
+    message = await gateway.message(id)
+    if not grant.covers(message.company):
+        raise unknown_message(id)
+    return message
 
 
 @messages.get("/v1/sessions/{company}/inbox")
@@ -192,8 +239,8 @@ async def list_inbox(
     company: Company, gateway: Holdfast, after: After = None, limit: Limit = 100
 ) -> Page[ReceivedShape]:
     """Inbound messages of a company in the order in which they were stored."""
-    found = await gateway.received(company, after=_cursor(after), most=limit)
-    return Page(items=[ReceivedShape.of(received) for received in found], next=_next(found, limit))
+    found, next_ = _part(await gateway.received(company, after=_cursor(after), most=limit + 1), limit)
+    return Page(items=[ReceivedShape.of(received) for received in found], next=next_)
 
 
 @service.get("/healthz")
@@ -202,10 +249,10 @@ async def healthz() -> dict[str, str]:
     return {"status": "alive"}
 
 
-@service.get("/readyz")
-async def readyz(gateway: Holdfast, response: Response) -> dict[str, str]:
-    """The engine runs and all sessions are in hand (503 while not)."""
-    if not gateway.is_ready:
+@service.get("/readyz", responses={503: {"description": "not yet"}})
+async def readyz(request: Request, response: Response) -> dict[str, str]:
+    """The engine has come up and all sessions are in hand (503 before)."""
+    if not request.app.state.gateway.is_ready:
         response.status_code = 503
         return {"status": "starting"}
     return {"status": "ready"}
@@ -224,8 +271,10 @@ def _cursor(after: str | None) -> int:
     return int(after)
 
 
-def _next(found: Sequence[_Numbered], limit: int) -> str | None:
-    return str(found[-1].seq) if len(found) == limit else None
+def _part(found: Sequence[N], limit: int) -> tuple[Sequence[N], str | None]:
+    """A part of a list, of which one row more than asked for was looked up, and where the next one begins."""
+    shown = found[:limit]
+    return shown, str(shown[-1].seq) if len(found) > limit else None
 
 
 def make_api(gateway: Gateway, keys: Keys) -> FastAPI:
@@ -236,14 +285,14 @@ def make_api(gateway: Gateway, keys: Keys) -> FastAPI:
         version="1",
         docs_url=None,  # FastAPI's page loads scripts from elsewhere
         redoc_url=None,
-        responses={
-            401: {"model": Problem, "description": "no key, or an unknown one"},
-            422: {"model": Problem, "description": "a value can't be used; `field` names it"},
-        },
+        redirect_slashes=False,  # a redirect would take the host from the caller's own header
     )
     api.state.gateway = gateway
     api.state.keys = keys
+    api.state.waits = Waits()
+    api.add_middleware(BodyLimit, waits=api.state.waits)
     problems.install(api)
     for router in (sessions, messages, service):
         api.include_router(router)
+    description.install(api)
     return api

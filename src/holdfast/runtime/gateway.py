@@ -141,7 +141,7 @@ class Gateway:
     async def message(self, message_id: str) -> Message:
         message = await self._parts.outbox.message(message_id)
         if message is None:
-            raise NotFound(f'message "{message_id}" is unknown: its id was in the answer that accepted it', field="id")
+            raise unknown_message(message_id)
         return message
 
     async def messages(self, company: str, *, state: MessageState | None, after: int, most: int) -> list[Message]:
@@ -196,6 +196,11 @@ class Gateway:
                 pause_s = backoff.delay_s(failures, jitter=self._parts.chance.jitter())
                 log.exception("Session %s failed inside Holdfast; it begins anew in %.1f s", actor.company, pause_s)
                 await clock.sleep(pause_s)
+
+
+def unknown_message(message_id: str) -> NotFound:
+    """Also said of a message that the caller may not know of."""
+    return NotFound(f'message "{message_id[:80]}" is unknown: its id was in the answer that accepted it', field="id")
 
 
 async def _ask(actor: SessionActor, event: events.Event) -> None:

@@ -1,0 +1,55 @@
+"""What the OpenAPI document says beyond the routes themselves: problem answers, and pictures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+
+from holdfast.api.problems import MEDIA_TYPE
+from holdfast.api.schemas import Problem
+
+Answers = dict[int | str, dict[str, Any]]
+
+
+def _problem(sentence: str) -> dict[str, Any]:
+    return {"model": Problem, "description": sentence}
+
+
+KEYED: Answers = {
+    401: _problem("no key, or an unknown one"),
+    403: _problem("this key may not touch this company"),
+    404: _problem("there is no such company or message"),
+    409: _problem("the state of things forbids it; the sentence says why"),
+    413: _problem("the body is too large"),
+    422: _problem("a value can't be used; `field` names it"),
+    503: _problem("Holdfast is starting or stopping: ask again after `Retry-After` seconds"),
+}
+"""What any route that needs a key may answer instead."""
+
+
+def picture(media_type: str) -> Answers:
+    return {200: {"content": {media_type: {"schema": {"type": "string", "format": "binary"}}}}}
+
+
+def install(api: FastAPI) -> None:
+    """Give problems the media type that they are sent with; FastAPI can't be told it by route."""
+    make = api.openapi
+
+    def described() -> dict[str, Any]:
+        made = api.openapi_schema is not None
+        document = make()
+        if not made:
+            _name_problems(document)
+        return document
+
+    api.openapi = described  # type: ignore[method-assign]  # the way FastAPI's own documentation names
+
+
+def _name_problems(document: dict[str, Any]) -> None:
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            for status, answer in operation["responses"].items():
+                if int(status) >= 400 and "content" in answer:
+                    (schema,) = answer["content"].values()
+                    answer["content"] = {MEDIA_TYPE: schema}

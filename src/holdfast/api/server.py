@@ -1,0 +1,99 @@
+"""The HTTP server: uvicorn with our signals, our log, and deadlines for callers that dawdle."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import h11
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+API_HEADER = ("Holdfast-API", "1")
+"""In every answer: by it commands know that what answers is Holdfast."""
+
+HEAD_DEADLINE_S = 10
+KEEP_ALIVE_S = 75
+"""Longer than the minute for which proxies keep idle connections: the side that closes first must not be the server."""
+STOP_S = 5
+"""For requests under way when Holdfast stops. Those that wait are ended at once."""
+
+
+class Server(uvicorn.Server):
+    """`serve(sockets=[…])` runs it. Signals are ours: uvicorn would take them for itself."""
+
+    def __init__(self, api: FastAPI, *, head_deadline_s: float = HEAD_DEADLINE_S, stop_s: float = STOP_S) -> None:
+        connection = type("Connection", (_Connection,), {"head_deadline_s": head_deadline_s})
+        super().__init__(
+            uvicorn.Config(
+                api,
+                http=connection,
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                headers=[API_HEADER, ("X-Content-Type-Options", "nosniff")],
+                timeout_keep_alive=KEEP_ALIVE_S,
+                timeout_graceful_shutdown=stop_s,  # type: ignore[arg-type]  # it becomes a float deadline
+            )
+        )
+        self._waits = api.state.waits
+
+    def stop(self) -> None:
+        """Take no more requests, end those that only wait, finish the others."""
+        self._waits.end()
+        self.should_exit = True
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class _Connection(H11Protocol):
+    """Cut when the head of a request, or the rest of one that is answered already, is not here in time.
+
+    Uvicorn's own deadline guards only the time between requests. Of a request under way, `BodyLimit` takes care.
+    """
+
+    head_deadline_s: float = HEAD_DEADLINE_S
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._cut: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
+        super().connection_made(transport)
+        self._expect_more()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.conn.their_state is h11.IDLE:
+            self._expect_more()
+        elif not self._is_answered_early():
+            self._expect_nothing()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._is_answered_early():
+            self._expect_more()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._expect_nothing()
+        super().connection_lost(exc)
+
+    def _is_answered_early(self) -> bool:
+        return self.conn.their_state is h11.SEND_BODY and self.conn.our_state is h11.DONE
+
+    def _expect_more(self) -> None:
+        if self._cut is None:
+            self._cut = self.loop.call_later(self.head_deadline_s, self.transport.close)
+
+    def _expect_nothing(self) -> None:
+        if self._cut is not None:
+            self._cut.cancel()
+            self._cut = None
