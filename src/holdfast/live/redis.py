@@ -1,0 +1,250 @@
+"""Live state in Redis, with memory beside it.
+
+Whoever puts or asks never waits for Redis: memory is changed at once, and one task writes what is due. When Redis
+goes, everything goes on in memory; when it returns, everything is written anew, as it may have come back empty. That
+holds for a Redis that is emptied in between, too: every two seconds one command counts the keys.
+
+It must never say more than once that Redis is gone, and must never take anything else there than its own keys.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeVar
+
+from holdfast.base.clock import Clock, iso
+from holdfast.live.entries import Change, Entries
+from holdfast.live.memory import MemoryLive
+from holdfast.live.server import Answer, Command, RedisServer, Unwell
+from holdfast.live.shape import LIFETIME_S, decode, document, encode, key
+from holdfast.session.ports import Availability, LiveState, LiveStatus, Record
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Changed = Callable[[LiveStatus], None]
+
+_ANSWER_S = 0.2
+"""Whoever asks gets what memory has after this."""
+_CHECK_S = 2
+"""How often the keys are counted."""
+_PAUSES_S = (0.1, 0.25, 0.5, 1.0, 2.0)
+"""Between two tries while Redis is away."""
+_TRIES_BEFORE_TOLD = 2
+"""A single failure is mended at once more often than not: a connection that was closed, a busy moment."""
+_WRITES_AT_ONCE = 100
+_COUNTED_AT_ONCE = 500
+
+
+def live_state(url: str | None, *, node: str, clock: Clock, changed: Changed = lambda status: None) -> LiveState:
+    """In the Redis at `url`; in memory when there is none. Raises `Misconfigured`."""
+    if url is None:
+        return MemoryLive(node=node, clock=clock)
+    return RedisLive(RedisServer(url, clock=clock), node=node, clock=clock, changed=changed)
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    company: str
+    answer: asyncio.Future[Answer]
+
+
+class RedisLive:
+    """Keeps `holdfast.session.ports.LiveState`."""
+
+    def __init__(self, server: RedisServer, *, node: str, clock: Clock, changed: Changed = lambda status: None) -> None:
+        """`node` names this process in what it writes. `changed` hears when Redis goes and returns; must not raise."""
+        self._server = server
+        self._node = node
+        self._clock = clock
+        self._changed = changed
+        self._entries = Entries()
+        self._questions: list[_Question] = []
+        self._wake = asyncio.Event()
+        self._check_at = clock.monotonic()
+        self._is_well = False
+        self._failures = 0
+        self._failing_since = clock.now()
+        self._told: Availability | None = None
+        self._status = self._describe(Availability.AWAY, "it has not been asked yet", since=clock.now())
+
+    @property
+    def status(self) -> LiveStatus:
+        return self._status
+
+    def put(self, record: Record) -> None:
+        if self._entries.put(record, now=self._clock.monotonic()):
+            self._wake.set()
+
+    def release(self, company: str) -> None:
+        self._entries.release(company)
+
+    def remove(self, company: str) -> None:
+        self._entries.remove(company)
+        self._wake.set()
+
+    async def get(self, company: str) -> Mapping[str, object] | None:
+        now = self._clock.monotonic()
+        if not self._is_well or self._entries.is_due(company, now=now):
+            return self._remembered(company)
+        question = _Question(company, asyncio.get_running_loop().create_future())
+        self._questions.append(question)
+        self._wake.set()
+        async with self._clock.until(now + _ANSWER_S):
+            return self._choose(company, await question.answer)
+        return self._remembered(company)
+
+    async def run(self) -> None:
+        try:
+            while True:
+                await self._catch_up()
+                await self._rest()
+        finally:
+            await self._leave()
+
+    def _remembered(self, company: str) -> dict[str, object] | None:
+        record = self._entries.record(company)
+        return None if record is None else document(record, node=self._node)
+
+    def _choose(self, company: str, answer: Answer) -> Mapping[str, object] | None:
+        """Memory is fresher than what this process wrote; another process's word is fresher than memory."""
+        ours, theirs = self._remembered(company), decode(answer)
+        if theirs is None and answer is not None:
+            self._entries.rewrite([company])
+            self._wake.set()
+        if theirs is None or (ours is not None and theirs.get("node") == self._node):
+            return ours
+        return theirs
+
+    # One task speaks with Redis.
+
+    async def _catch_up(self) -> None:
+        """Answer and write all that waits, unless Redis is unwell."""
+        try:
+            if not self._is_well:
+                await self._server.ask([("PING",)])
+            await self._answer()
+            await self._write()
+            await self._count()
+        except Unwell as trouble:
+            self._suspect(str(trouble))
+        else:
+            self._trust()
+
+    async def _rest(self) -> None:
+        """Until there is something to do; while Redis is unwell, nothing is."""
+        if not self._is_well:
+            await self._clock.sleep(_PAUSES_S[min(self._failures, len(_PAUSES_S)) - 1])
+            return
+        async with self._clock.until(min(self._check_at, self._entries.next_due)):
+            await self._wake.wait()
+        self._wake.clear()
+
+    async def _leave(self) -> None:
+        """What was put last is still written, if Redis is well."""
+        try:
+            if self._is_well:
+                await self._catch_up()
+        finally:
+            self._is_well = False
+            self._answer_from_memory()
+            await self._server.close()
+
+    async def _answer(self) -> None:
+        questions, self._questions = self._questions, []
+        try:
+            for some in _batches(questions, _WRITES_AT_ONCE):
+                answers = await self._server.ask([("GET", key(question.company)) for question in some])
+                for question, answer in zip(some, answers, strict=True):
+                    _settle(question, answer)
+        finally:
+            for question in questions:
+                _settle(question, None)
+
+    def _answer_from_memory(self) -> None:
+        for question in self._questions:
+            _settle(question, None)
+        self._questions = []
+
+    async def _write(self) -> None:
+        for some in _batches(self._entries.due(now=self._clock.monotonic()), _WRITES_AT_ONCE):
+            await self._server.ask([self._command(change) for change in some])
+            for change in some:
+                self._entries.wrote(change, now=self._clock.monotonic())
+            await self._answer()
+
+    def _command(self, change: Change) -> Command:
+        if change.record is None:
+            return ("DEL", key(change.company))
+        return ("SET", key(change.company), encode(document(change.record, node=self._node)), "EX", LIFETIME_S)
+
+    async def _count(self) -> None:
+        """A Redis that was emptied is filled again; one that died quietly is found out."""
+        if self._clock.monotonic() < self._check_at:
+            return
+        self._check_at = self._clock.monotonic() + _CHECK_S
+        await self._server.ask([("PING",)])
+        for some in _batches(self._entries.written, _COUNTED_AT_ONCE):
+            (found,) = await self._server.ask([("EXISTS", *map(key, some))])
+            if found != len(some):
+                self._entries.rewrite(some)
+        await self._write()
+
+    # Is Redis well?
+
+    def _suspect(self, trouble: str) -> None:
+        if self._failures == 0:
+            self._failing_since = self._clock.now()
+        self._failures += 1
+        self._is_well = False
+        self._entries.rewrite_all()
+        self._answer_from_memory()
+        if self._failures < _TRIES_BEFORE_TOLD:
+            return
+        self._status = self._describe(Availability.AWAY, trouble, since=self._failing_since)
+        if self._told is not Availability.AWAY:
+            log.warning("Connection to Redis at %s is gone: %s; %s", self._server.where, trouble, _MEANWHILE)
+            self._tell()
+
+    def _trust(self) -> None:
+        self._is_well, self._failures = True, 0
+        if self._told is Availability.UP:
+            return
+        now = self._clock.now()
+        self._status = self._describe(Availability.UP, "it is well", since=now)
+        if self._told is None:
+            log.info("Connection to Redis at %s is up", self._server.where)
+        else:
+            away_s = (now - self._failing_since).total_seconds()
+            log.info("Connection to Redis at %s is back after %.1f s", self._server.where, away_s)
+        self._tell()
+
+    def _describe(self, availability: Availability, what: str, *, since: datetime) -> LiveStatus:
+        return LiveStatus(
+            availability=availability,
+            since=iso(since) or "",
+            sentence=f"Redis at {self._server.where}: {what}",
+        )
+
+    def _tell(self) -> None:
+        self._told = self._status.availability
+        self._changed(self._status)
+
+
+_MEANWHILE = "live state stays in memory and is written back when Redis returns"
+
+
+def _settle(question: _Question, answer: Answer) -> None:
+    if not question.answer.done():
+        question.answer.set_result(answer)
+
+
+def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    iterator = iter(items)
+    while batch := list(itertools.islice(iterator, size)):
+        yield batch

@@ -1,0 +1,48 @@
+"""The shape of live state: key, fields, lifetime. What `redis-cli get whatsapp:session:962302` prints."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from holdfast.session.life import State
+from holdfast.session.ports import Record
+
+LIFETIME_S = 3600
+"""Redis forgets a record that nobody renewed for this long."""
+
+
+def key(company: str) -> str:
+    return f"whatsapp:session:{company}"
+
+
+def document(record: Record, *, node: str) -> dict[str, object]:
+    """The record as others see it; `connectedAt` is null while no link is open. `node` is the process that says so."""
+    return {
+        "state": record.state.value,
+        "connectedAt": record.connected_at if record.state is State.CONNECTED else None,
+        "lastActivity": record.last_activity,
+        "phoneNumber": record.phone_number,
+        "reconnectAttempts": record.attempts,
+        "companyId": record.company,
+        "since": record.since,
+        "reason": record.reason,
+        "code": record.code,
+        "resumesAt": record.resumes_at,
+        "node": node,
+    }
+
+
+def encode(content: Mapping[str, object]) -> str:
+    return json.dumps(content)
+
+
+def decode(text: object) -> dict[str, object] | None:
+    """None when this is no JSON object: there is nothing, or somebody else's."""
+    if not isinstance(text, str | bytes):
+        return None
+    try:
+        content = json.loads(text)
+    except ValueError:
+        return None
+    return content if isinstance(content, dict) else None
