@@ -38,9 +38,12 @@ class SystemClock:
     async def until(self, deadline: float | None) -> AsyncIterator[None]:
         loop = asyncio.get_running_loop()
         when = None if deadline is None else loop.time() + deadline - self.monotonic()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout_at(when):
+        try:
+            async with asyncio.timeout_at(when) as scope:
                 yield
+        except TimeoutError:
+            if not scope.expired():  # the block's own: not ours to swallow
+                raise
 
 
 def iso(moment: datetime | None) -> str | None:

@@ -35,13 +35,16 @@ class FakeClock:
     @contextlib.asynccontextmanager
     async def until(self, deadline: float | None) -> AsyncIterator[None]:
         loop = asyncio.get_running_loop()
-        with contextlib.suppress(TimeoutError):
+        try:
             async with asyncio.timeout(None) as scope:
                 if deadline is None:
                     yield
                     return
                 with self._timer(deadline, lambda: scope.reschedule(loop.time())):
                     yield
+        except TimeoutError:
+            if not scope.expired():  # the block's own: not ours to swallow
+                raise
 
     @property
     def next_due(self) -> float | None:

@@ -32,6 +32,23 @@ async def test_a_block_that_does_not_wait_is_finished_whatever_the_deadline(cloc
     assert done
 
 
+async def test_a_timeout_of_the_blocks_own_is_not_swallowed(clock: Clock) -> None:
+    """What the block itself failed by is its caller's to hear, deadline or not."""
+    for deadline in (None, clock.monotonic() + 60):
+        with pytest.raises(TimeoutError, match="its own"):
+            async with clock.until(deadline):
+                raise TimeoutError("its own")
+
+
+async def test_without_a_deadline_a_block_waits_for_what_it_waits_for(clock: Clock) -> None:
+    """None is no deadline."""
+    done = asyncio.Event()
+    asyncio.get_running_loop().call_soon(done.set)
+    async with clock.until(None):
+        await done.wait()
+    assert done.is_set()
+
+
 async def test_cancelling_from_outside_is_no_deadline(clock: Clock) -> None:
     """A cancelled task ends; `until` does not take the cancellation for its own."""
 

@@ -1,0 +1,32 @@
+"""Real time, and how it is written."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+
+from holdfast.base.clock import SystemClock, iso
+
+
+async def test_real_time_moves_and_knows_its_zone() -> None:
+    """Monotonic seconds grow over a sleep; the time of day is aware, in UTC."""
+    clock = SystemClock()
+    before = clock.monotonic()
+    await clock.sleep(0.001)
+    assert clock.monotonic() > before
+    assert clock.now().utcoffset() == timedelta(0)
+
+
+@pytest.mark.parametrize(
+    ("moment", "text"),
+    [
+        (datetime(2026, 11, 22, 10, 56, tzinfo=UTC), "2026-11-22T10:56:00.000Z"),
+        (datetime(2026, 11, 22, 10, 56, 1, 999_999, tzinfo=UTC), "2026-11-22T10:56:01.999Z"),
+        (datetime(2026, 1, 1, 1, 30, tzinfo=timezone(timedelta(hours=3))), "2025-12-31T22:30:00.000Z"),
+        (None, None),
+    ],
+)
+def test_times_are_written_in_one_form(moment: datetime | None, text: str | None) -> None:
+    """ISO 8601 in UTC, three digits of a second and `Z`, whatever zone the time came in; no time is no text."""
+    assert iso(moment) == text
