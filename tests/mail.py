@@ -1,0 +1,170 @@
+"""Messages that two companies owe to each other and to somebody's phone, and the proof that each came once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import aiohttp
+
+from holdfast.client import Json, NoServer
+from tests.parts import Wasim
+from tests.served import Served, eventually
+
+COMPANIES = {"962302": "962790000002", "962303": "962790000003"}
+CONTACT = "962790000099"
+"""Somebody with a phone and no Holdfast."""
+
+ARRIVED = frozenset({"delivered", "read"})
+CHATS = [(company, to) for company in COMPANIES for to in [*COMPANIES.values(), CONTACT] if to != COMPANIES[company]]
+"""Who writes to whom: each company to the other and to the contact."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Letter:
+    """One message as its sender wants it: with a key, so that asking twice is no second message."""
+
+    company: str
+    to: str
+    text: str
+    asked: int = 0
+    answer: Json | None = None
+
+    @property
+    def id(self) -> str:
+        assert self.answer is not None
+        return str(self.answer["id"])
+
+    @property
+    def whatsapp_id(self) -> str:
+        assert self.answer is not None
+        return str(self.answer["whatsappId"])
+
+
+@dataclass(slots=True)
+class Mail:
+    """Every letter of a test, in each chat in the order in which it was written."""
+
+    gateway: Served
+    wasim: Wasim
+    letters: list[Letter] = field(default_factory=list)
+
+    async def post(self, letters: int) -> None:
+        """Write that many more and ask until each is answered; a chat's next one is asked for after the one before."""
+        fresh: dict[tuple[str, str], list[Letter]] = {chat: [] for chat in CHATS}
+        for n in range(letters):
+            company, to = CHATS[n % len(CHATS)]
+            letter = Letter(company=company, to=to, text=f"letter {len(self.letters):04}")
+            self.letters.append(letter)
+            fresh[company, to].append(letter)
+        async with asyncio.TaskGroup() as tasks:
+            for chat in fresh.values():
+                tasks.create_task(self._post_in_order(chat))
+
+    async def _post_in_order(self, letters: Sequence[Letter]) -> None:
+        for letter in letters:
+            while letter.answer is None:
+                await self.gateway.up.wait()
+                letter.asked += 1
+                try:
+                    letter.answer = await self.gateway.send(letter.company, letter.to, letter.text, key=letter.text)
+                except (NoServer, aiohttp.ClientError):
+                    continue  # it was killed before it answered: ask again as soon as somebody is up
+
+    @property
+    def owed(self) -> int:
+        """Answered with 202 so far."""
+        return sum(letter.answer is not None for letter in self.letters)
+
+    @property
+    def asked_again(self) -> int:
+        return sum(letter.asked > 1 for letter in self.letters)
+
+    async def delivered(self) -> int:
+        """What WhatsApp has brought to its recipients, whatever the gateway knows of it."""
+        return sum(record["receipts"]["delivered"] > 0 for record in await self._records())
+
+    async def _records(self) -> list[Json]:
+        """WhatsApp's own list of messages between people."""
+        records: list[Json] = await self.wasim.get("/messages")
+        return [record for record in records if record["to"] in {to for _, to in CHATS}]
+
+    # The proof.
+
+    async def until_arrived(self, *, within_s: float) -> None:
+        """Wait until everything is where it belongs: by the API, and in the inboxes of companies and contact.
+
+        A receipt alone does not say so: a company's phone answers too, and it may be ahead of the linked device.
+        """
+        due = {"delivered": len(self.letters), **{to: self._owed_to(to) for _, to in CHATS}}
+
+        async def look() -> bool:
+            seen.update(await self._arrived())
+            return seen == due
+
+        seen: dict[str, int] = {}
+        try:
+            await eventually(look, within_s=within_s, what="the arrival of every letter")
+        except AssertionError as error:
+            raise AssertionError(f"{error}; due {due}, seen {seen}") from None
+
+    async def _arrived(self) -> dict[str, int]:
+        states = [message["state"] for company in COMPANIES for message in await self.gateway.messages(company)]
+        arrived = {COMPANIES[company]: len(await self.gateway.inbox(company)) for company in COMPANIES}
+        contact = {CONTACT: len(await self.wasim.get(f"/phones/{CONTACT}/inbox"))}
+        return {"delivered": sum(state in ARRIVED for state in states), **arrived, **contact}
+
+    def _owed_to(self, to: str) -> int:
+        return sum(letter.to == to for letter in self.letters)
+
+    async def check(self) -> None:
+        """Each letter came, once, readable, in order. Says which did not."""
+        await self._check_accepted_once()
+        for company in COMPANIES:
+            await self._check_inbox(company)
+        await self._check_contact()
+        await self._check_server()
+
+    async def _check_accepted_once(self) -> None:
+        """The same key, asked again, gave no second message."""
+        for company in COMPANIES:
+            known = [message["id"] for message in await self.gateway.messages(company)]
+            assert sorted(known) == sorted(letter.id for letter in self._of(company=company))
+
+    async def _check_inbox(self, company: str) -> None:
+        items = await self.gateway.inbox(company)
+        assert {item["type"] for item in items} <= {"text"}, "something came that nobody could read"
+        for sender, number in COMPANIES.items():
+            texts = [item["text"] for item in items if item["sender"].startswith(f"{number}@")]
+            written = [letter.text for letter in self._of(company=sender, to=COMPANIES[company])]
+            assert texts == written, f"inbox of {company}: {_difference(written, texts)}"
+
+    async def _check_contact(self) -> None:
+        items = await self.wasim.get(f"/phones/{CONTACT}/inbox")
+        for company, number in COMPANIES.items():
+            texts = [item["text"] for item in items if item["from"] == number]
+            written = [letter.text for letter in self._of(company=company, to=CONTACT)]
+            assert texts == written, f"the contact's phone: {_difference(written, texts)}"
+
+    async def _check_server(self) -> None:
+        """WhatsApp knows the letters by the ids that were promised; nobody asked for one again, no key was reused."""
+        records = await self._records()
+        assert {record["id"] for record in records} == {letter.whatsapp_id for letter in self.letters}
+        unreadable = [record["id"] for record in records if record["resends"]]
+        assert not unreadable, f"{len(unreadable)} letters could not be read at first and were asked for again"
+        signal = {phone["number"]: phone["signal"] for phone in await self.wasim.get("/phones")}
+        assert not any(counts["undecryptable"] or counts["reusedKeys"] for counts in signal.values()), signal
+
+    def _of(self, *, company: str, to: str | None = None) -> list[Letter]:
+        return [letter for letter in self.letters if letter.company == company and to in {None, letter.to}]
+
+
+def _difference(written: Sequence[str], seen: Sequence[str]) -> str:
+    """What is wrong with what was seen, in one line."""
+    missing = sorted(set(written) - set(seen))
+    twice = sorted({text for text in seen if seen.count(text) > 1})
+    if missing or twice:
+        return f"missing {missing}, twice {twice}"
+    late = [text for text, due in zip(seen, written, strict=False) if text != due]
+    return f"not in the order in which they were written: {late[:5]}"
