@@ -89,15 +89,23 @@ class Door:
     def __init__(self) -> None:
         self._open = asyncio.Event()
         self._open.set()
+        self._shuts = False
 
     def close(self) -> None:
         self._open.clear()
+
+    def let_one_pass(self) -> None:
+        self._shuts = True
+        self._open.set()
 
     def open(self) -> None:
         self._open.set()
 
     async def pass_through(self) -> None:
         await self._open.wait()
+        if self._shuts:
+            self._shuts = False
+            self._open.clear()
 
 
 class DoorRows(EngineRows):
@@ -124,10 +132,11 @@ class DoorSessions(SessionRows):
 
 
 class DoorOutbox(OutboxRows):
-    """Doors before loading, before the commit of a sending, before the commit of news."""
+    """Doors before loading, before and behind the commit of a sending, before the commit of news."""
 
     loads: Door
     begins: Door
+    begun: Door
     learns: Door
 
     async def open_entries(self, company: str, *, after: int, most: int) -> list[Entry]:
@@ -136,7 +145,9 @@ class DoorOutbox(OutboxRows):
 
     async def begin(self, company: str, entries: Sequence[Entry]) -> list[Outgoing]:
         await self.begins.pass_through()
-        return await super().begin(company, entries)
+        begun = await super().begin(company, entries)
+        await self.begun.pass_through()
+        return begun
 
     async def learn(self, company: str, changes: Sequence[Change]) -> list[Message]:
         await self.learns.pass_through()
@@ -158,6 +169,7 @@ class World:
         self.outbox = DoorOutbox(self.database, clock=self.clock)
         self.loads = self.outbox.loads = Door()
         self.begins = self.outbox.begins = Door()
+        self.begun = self.outbox.begun = Door()
         self.learns = self.outbox.learns = Door()
         self.inbox = InboxRows(self.database)
         self.store = DoorRows(self.database, clock=self.clock, chance=Chance())

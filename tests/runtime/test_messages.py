@@ -199,13 +199,13 @@ async def test_a_message_whose_receipt_comes_first_is_not_sent_again(world: Worl
         link = await acked_by_hand(world)
         message = await world.send()
         await world.quiet()
-        world.begins.close()
+        world.begun.close()
         world.engine.drop(link, code=428)
         await world.until(lambda: world.link() != link and world.state() == "connected")
         await world.quiet()
         world.engine.receipt(world.link(), whatsapp_ids=[message.whatsapp_id], chat=CHAT)
         await world.until_message(message, "delivered")
-        world.begins.open()
+        world.begun.open()
         await world.quiet()
         assert [send.link for send in world.commands(Send)] == [link]
 
@@ -242,6 +242,26 @@ async def test_a_backlog_larger_than_memory_takes_is_sent_whole_and_in_order(wor
             assert sent == sorted(set(sent))
 
 
+async def test_a_link_that_takes_no_messages_is_replaced(world: World) -> None:
+    """It answers pings, but acks nothing: given up after fifteen seconds, and the message leaves on the next."""
+    async with world.running():
+        link = await acked_by_hand(world)
+        message = await world.send()
+        await world.until(lambda: world.link() != link, within_s=16)
+        world.engine.acks = True
+        await world.until_message(message, "sent")
+
+
+async def test_a_link_whose_messages_are_acked_lives_on(world: World) -> None:
+    """The watchdog hears of every ack."""
+    async with world.running():
+        link = await world.pair()
+        message = await world.send()
+        await world.until_message(message, "sent")
+        await world.wait(100)
+        assert world.link() == link
+
+
 # Receipts.
 
 
@@ -252,13 +272,17 @@ async def test_a_receipt_is_durable_before_whatsapp_hears_that_we_have_it(world:
         message = await world.send()
         await world.until_message(message, "sent")
         world.learns.close()
-        world.listener.report(Receipted(link=link, whatsapp_ids=[message.whatsapp_id], chat=CHAT, kind="delivered"))
+        world.engine.receipt(link, whatsapp_ids=[message.whatsapp_id], chat=CHAT, kind="delivered")
+        await world.quiet()
+        world.listener.report(Receipted(link=link, whatsapp_ids=[message.whatsapp_id], chat=CHAT, kind="read"))
         world.listener.report(Commit(link=link, seq=70))
         await world.quiet()
+        world.learns.let_one_pass()
+        assert (await world.until_message(message, "delivered")).read_at is None
         assert Committed(link=link, seq=70) not in world.commands(Committed)
         world.learns.open()
         await world.until(lambda: Committed(link=link, seq=70) in world.commands(Committed))
-        assert (await world.message(message)).state == "delivered"
+        assert (await world.message(message)).state == "read"
 
 
 async def test_a_message_of_one_company_is_not_moved_by_anothers_receipt(world: World) -> None:
@@ -391,17 +415,15 @@ async def test_a_message_that_may_have_left_is_not_cancelled(world: World) -> No
 
 async def test_what_waits_behind_a_cancelled_message_goes_on_at_once(world: World) -> None:
     """Also when the cancelling overtook the commit of its sending."""
-    async with world.running() as gateway:
+    async with world.running():
         await acked_by_hand(world)
         first, second, _ = [await world.send(text) for text in ("one", "two", "three")]
         await world.quiet()
         world.begins.close()
         ack(world, world.commands(Send)[0])
         await world.quiet()
-        cancelling = asyncio.ensure_future(gateway.cancel(second.id))
-        await world.quiet()
+        await world.now(world.outbox.cancel(second.id))  # whoever asked the gateway is gone before he had an answer
         world.begins.open()
-        await world.now(cancelling)
         await world.until(lambda: world.sends()[-1][1] == "three", within_s=1)
         assert [text for _, text in world.sends()] == ["one", "three"]
         assert [(await world.message(each)).state for each in (first, second)] == ["sent", "cancelled"]

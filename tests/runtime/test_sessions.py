@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 
 import pytest
 
@@ -236,6 +237,26 @@ async def test_a_lost_host_costs_every_session_one_reconnection(world: World) ->
         await world.until(lambda: world.engines == 2)
         await world.until(lambda: all(world.state(company) == "connected" for company in companies), within_s=30)
         assert all(len(world.commands(OpenLink, company)) == 1 for company in companies)
+
+
+async def test_a_host_that_cannot_be_started_again_is_tried_until_it_can(world: World) -> None:
+    """Ever more slowly; the sessions wait and come back with it."""
+    refused: list[float] = []
+
+    def refuses(_: FakeEngine) -> None:
+        refused.append(world.clock.monotonic())
+        if len(refused) < 6:
+            raise HoldfastError("no memory for a process")
+
+    async with world.running():
+        await world.pair()
+        world.prepare = refuses
+        world.engine.lose_host()
+        await world.until(lambda: world.engines == 2)
+        await world.until_state("connected", within_s=70)
+    pauses = [later - earlier for earlier, later in itertools.pairwise(refused)]
+    assert pauses == sorted(pauses)
+    assert pauses[0] > 1
 
 
 async def test_what_an_old_link_says_changes_nothing(world: World) -> None:

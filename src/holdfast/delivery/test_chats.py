@@ -96,6 +96,28 @@ def test_news_of_an_unknown_message_changes_nothing() -> None:
     assert taken(made) == [1]
 
 
+def test_what_is_loaded_and_what_is_under_way_can_be_asked() -> None:
+    """A message is loaded until it is settled, and under way from its taking to its outcome or the link's end."""
+    made = chats(entry(1), entry(2))
+    assert ("W1" in made, made.is_under_way("W1")) == (True, False)
+    taken(made)
+    assert (made.is_under_way("W1"), made.is_under_way("W2")) == (True, False)
+    made.lose_link()
+    assert ("W1" in made, made.is_under_way("W1")) == (True, False)
+    taken(made)
+    made.settle("W1")
+    assert ("W1" in made, made.is_under_way("W1")) == (False, False)
+
+
+def test_a_chat_that_rests_and_is_then_settled_is_forgotten() -> None:
+    """A receipt came for the message that was put back: the time for which it rested finds nothing."""
+    made = chats(entry(1))
+    taken(made)
+    made.put_back("W1", until=5)
+    made.settle("W1")
+    assert (taken(made, 5), len(made), made.wakes_at) == ([], 0, None)
+
+
 @given(st.data())
 def test_each_message_is_settled_in_the_order_of_its_chat(data: st.DataObject) -> None:
     """Whatever is taken, lost, put back, added: first sends of a chat happen in order, and everything ends settled."""

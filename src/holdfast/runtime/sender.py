@@ -154,8 +154,6 @@ class OutboxSender:
         for entry in entries:
             self._loaded_to = entry.seq
             self._chats.add(entry)
-        if len(entries) == room:
-            self._wake.set()
 
     async def _hand_over(self, link: LinkId) -> None:
         entries = list(self._chats.take(self._clock.monotonic()))
