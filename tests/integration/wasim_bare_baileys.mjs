@@ -12,7 +12,7 @@ for (const name of ['log', 'info', 'warn', 'error', 'debug']) console[name] = ()
 
 const require = createRequire(join(dir, 'package.json'))
 const baileys = await import(pathToFileURL(require.resolve('baileys')))
-const { makeWASocket, initAuthCreds, makeCacheableSignalKeyStore } = baileys
+const { makeWASocket, initAuthCreds } = baileys
 const pino = (await import(pathToFileURL(require.resolve('pino')))).default
 const logger = pino({ level: process.env.BAILEYS_LOG ?? 'silent' }, pino.destination(2))
 
@@ -27,6 +27,7 @@ const post = async (path, body) => {
 function memoryKeys() {
   const data = new Map()
   return {
+    data,
     get: async (type, ids) => {
       const found = {}
       for (const id of ids) {
@@ -68,11 +69,10 @@ class Session {
 
   connect() {
     this.sock = makeWASocket({
-      auth: { creds: this.creds, keys: makeCacheableSignalKeyStore(this.keys, logger) },
+      auth: { creds: this.creds, keys: this.keys },
       waWebSocketUrl: url,
       logger,
-      getMessage: async () => undefined,
-      shouldSyncHistoryMessage: () => false
+      getMessage: async () => undefined
     })
     const { ev, ws } = this.sock
     ev.on('creds.update', update => Object.assign(this.creds, update))
@@ -137,6 +137,28 @@ try {
   const answer = await b.sock.sendMessage(answerTo, { text: 'hello back' })
   await a.until('the answer', s => s.received.some(m => m.id === answer.key.id && m.text === 'hello back'))
   say({ event: 'answered', received: a.received.at(-1) })
+
+  const phone = '962399'
+  await post('/phones', { number: phone })
+  const acked = id => a.until(`the ack of ${id}`, s => s.acks.some(ack => ack.id === id))
+  const write = async text => {
+    const sent = await a.sock.sendMessage(`${phone}@s.whatsapp.net`, { text })
+    await acked(sent.key.id)
+    return sent.key.id
+  }
+  for (const text of ['one', 'two']) await write(text)
+  const { id: said } = await post(`/phones/${phone}/send`, { to: numberA, text: 'three' })
+  await a.until("the phone's text", s => s.received.some(m => m.id === said && m.text === 'three'))
+  await write('four')
+  say({ event: 'talked', received: a.received.find(m => m.id === said) })
+
+  // A client that loses its newest key update encrypts the next message with a key that was used before.
+  const before = new Map([...a.keys.data].filter(([name]) => name.startsWith('session/')).map(([name, value]) => [name, structuredClone(value)]))
+  await write('five')
+  for (const [name, value] of before) a.keys.data.set(name, value)
+  const reused = await write('six')
+  await a.until('the retry to be answered', s => s.acks.filter(ack => ack.id === reused).length > 1)
+  say({ event: 'reused', id: reused })
 
   await a.sock.end(undefined)
   const missed = await b.sock.sendMessage(answerTo, { text: 'while you were away' })

@@ -36,6 +36,7 @@ class WasimClient:
         self._socket: ClientConnection | None = None
         self._link: ClientLink | None = None
         self._queries = 0
+        self._unwelcomed = 2
 
     @property
     def socket(self) -> ClientConnection:
@@ -116,6 +117,12 @@ class WasimClient:
         await self.ask("passive", "set", Node("active"))
         while (await self.hear("ib")).children[0].tag != "offline":
             pass  # the greeting ends with it
+        while self._unwelcomed:
+            welcome = await self.hear("message", category="peer")
+            receipt = {"id": welcome.attrs["id"], "to": welcome.attrs["from"], "type": "peer_msg"}
+            await self.say(Node("receipt", receipt))
+            await self.hear("ack", id=welcome.attrs["id"])
+            self._unwelcomed -= 1
 
     async def text(self, to: str, id_: str, words: bytes = b"x") -> None:
         """A message for device 1 of that number."""
