@@ -8,7 +8,7 @@ import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 
-import { Link } from './link.mjs'
+import { Link, LinkDown } from './link.mjs'
 import { Pipe } from './pipe.mjs'
 
 const PROTOCOL_VERSION = 1
@@ -78,8 +78,8 @@ function quit(code) {
 // Baileys leaves promises to themselves; a rejected one is no reason to drop everybody's links.
 let rejections = 0
 process.on('unhandledRejection', reason => {
+  if (reason instanceof LinkDown) return // Baileys waited for something on a link that closed: as it should be
   rejections += 1
-  // eslint-disable-next-line no-magic-numbers
   if (rejections <= 10 || rejections % 100 === 0) {
     pipe.log('warning', `promise ${rejections} was rejected unheard: ${reason?.message ?? typeof reason}`)
   }

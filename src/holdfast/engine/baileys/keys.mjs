@@ -20,6 +20,7 @@ export class KeyStore {
    * @param ask      (type, ids) => Promise of {id: text}: what Python has
    * @param commit   ({keys, decrypted}) => seq
    * @param isOutstanding  seq => whether that commit is not durable yet
+   * @param json     {stringify(value, type), parse(text, type)}
    * @param limit    characters of values to keep in memory
    */
   constructor({ ask, commit, isOutstanding, json, limit = 1_000_000 }) {
@@ -58,7 +59,7 @@ export class KeyStore {
       if (type === DECRYPTED) continue
       for (const id in changes[type]) {
         const value = changes[type][id]
-        const text = value == null ? null : this.json.stringify(value)
+        const text = value == null ? null : this.json.stringify(value, type)
         if (this.#isOnItsWay(type, id, text)) continue
         keys[type] ??= {}
         keys[type][id] = text

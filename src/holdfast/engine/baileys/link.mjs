@@ -14,7 +14,6 @@ import { signalRepositoryMaker, writePreKeysThrough } from './repository.mjs'
 
 const HOUR_MS = 3_600_000
 const FRAME_REPORT_MS = 1000
-const POLITE_CLOSE_MS = 1000
 
 const TRANSPORT_CLOSED = 428
 const TIMED_OUT = 408
@@ -23,9 +22,14 @@ const UNKNOWN = 500
 
 const RECEIPT_KINDS = { '': 'delivered', inactive: 'delivered', read: 'read', played: 'played' }
 
+// Values of these types hold no bytes. Sessions are by far the most read and written, and a reviver is called for
+// each of their values.
+const PLAIN = new Set(['session', 'lid-mapping', 'device-list', 'sender-key-memory'])
+
 const json = {
-  stringify: value => JSON.stringify(value, BufferJSON.replacer),
+  stringify: (value, type) => JSON.stringify(value, PLAIN.has(type) ? undefined : BufferJSON.replacer),
   parse: (text, type) => {
+    if (PLAIN.has(type)) return JSON.parse(text)
     const value = JSON.parse(text, BufferJSON.reviver)
     return type === 'app-state-sync-key' ? proto.Message.AppStateSyncKeyData.fromObject(value) : value
   }
@@ -169,8 +173,8 @@ export class Link {
   }
 
   #listen({ ev, ws }) {
-    // Baileys waits up to 30 s for a polite close before it says that a link is over.
-    ws.close = async () => this.#hangUp(POLITE_CLOSE_MS)
+    // Baileys would wait up to 30 s for a polite close before it says that a link is over.
+    ws.close = async () => ws.socket.terminate()
     ws.on('frame', frame => this.#frame(frame))
     // Baileys listens to this and does nothing, which keeps `ws` from making the error that Baileys has words for.
     ws.on('unexpected-response', (_, { statusCode }) =>
@@ -382,7 +386,7 @@ export class Link {
     this.#lane.close(gone)
     if (!this.sock) return
     const { ws, ev, messageRetryManager } = this.sock
-    this.#hangUp(0)
+    ws.socket.terminate()
     await this.sock.end(undefined)
     ws.on('error', () => {})
     ws.emit('error', gone)
@@ -393,18 +397,10 @@ export class Link {
       ev.removeAllListeners()
     })
   }
-
-  #hangUp(patienceMs) {
-    const socket = this.sock?.ws.socket
-    if (!socket) return
-    if (!patienceMs) return socket.terminate()
-    socket.close()
-    const timer = setTimeout(() => socket.terminate(), patienceMs)
-    socket.once('close', () => clearTimeout(timer))
-  }
 }
 
-class LinkDown extends Error {}
+/** What was asked of a link, or by it, can't be had because the link is over. */
+export class LinkDown extends Error {}
 
 function refusalCode(error) {
   if (error instanceof BadContent) return 'bad-content'

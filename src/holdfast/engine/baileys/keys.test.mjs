@@ -1,0 +1,115 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+
+import { DECRYPTED, KeyStore } from './keys.mjs'
+import { writePreKeysThrough } from './repository.mjs'
+
+function fixture(limit) {
+  const stored = {}
+  const asked = []
+  const commits = []
+  const outstanding = new Set()
+  const store = new KeyStore({
+    ask: async (type, ids) => {
+      asked.push([type, ids])
+      return Object.fromEntries(ids.filter(id => stored[type]?.[id] !== undefined).map(id => [id, stored[type][id]]))
+    },
+    commit: changes => {
+      commits.push(changes)
+      outstanding.add(commits.length)
+      return commits.length
+    },
+    isOutstanding: seq => outstanding.has(seq),
+    json: { stringify: value => JSON.stringify(value), parse: text => JSON.parse(text) },
+    ...(limit && { limit })
+  })
+  const committed = seq => {
+    outstanding.delete(seq)
+    store.committed(seq)
+  }
+  return { store, stored, asked, commits, committed }
+}
+
+test('a value is asked for once, also when there is none', async () => {
+  const { store, stored, asked } = fixture()
+  stored.session = { a: '{"n":1}' }
+  assert.deepEqual(await store.get('session', ['a', 'b']), { a: { n: 1 } })
+  assert.deepEqual(await store.get('session', ['a', 'b']), { a: { n: 1 } })
+  assert.deepEqual(asked, [['session', ['a', 'b']]])
+})
+
+test('what was written is read back at once, without asking', async () => {
+  const { store, asked, commits } = fixture()
+  store.set({ session: { a: { n: 1 }, b: null } })
+  assert.deepEqual(await store.get('session', ['a', 'b']), { a: { n: 1 } })
+  assert.deepEqual(asked, [])
+  assert.deepEqual(commits, [{ keys: { session: { a: '{"n":1}', b: null } }, decrypted: [] }])
+})
+
+test('a reader can not change what the next one reads', async () => {
+  const { store } = fixture()
+  store.set({ session: { a: { n: 1 } } })
+  const { a } = await store.get('session', ['a'])
+  a.n = 2
+  assert.deepEqual(await store.get('session', ['a']), { a: { n: 1 } })
+})
+
+test('a write that comes while an older value is on its way wins', async () => {
+  const { store, stored } = fixture()
+  stored.session = { a: '{"n":1}' }
+  const reading = store.get('session', ['a'])
+  store.set({ session: { a: { n: 2 } } })
+  assert.deepEqual(await reading, { a: { n: 2 } })
+})
+
+test('a decrypted message is in the same commit as the keys of its transaction', () => {
+  const { store, commits } = fixture()
+  store.set({ session: { a: { n: 1 } }, [DECRYPTED]: { ff: { plaintext: 'x' } } })
+  assert.deepEqual(commits, [{ keys: { session: { a: '{"n":1}' } }, decrypted: [{ plaintext: 'x' }] }])
+})
+
+test('nothing to change is nothing to commit', () => {
+  const { store, commits } = fixture()
+  store.set({})
+  store.set({ session: {} })
+  assert.deepEqual(commits, [])
+})
+
+test('pre-keys are kept until they are durable, and not longer', async () => {
+  const { store, asked, committed } = fixture()
+  store.set({ 'pre-key': { 1: 'one', 2: 'two' } })
+  assert.deepEqual(await store.get('pre-key', ['1']), { 1: 'one' })
+  assert.deepEqual(asked, [])
+  committed(1)
+  assert.equal(store.size, 0)
+  await store.get('pre-key', ['1'])
+  assert.deepEqual(asked, [['pre-key', ['1']]])
+  assert.equal(store.size, 0)
+})
+
+test('memory has a limit, and what is not durable yet stays', async () => {
+  const { store, asked, committed } = fixture(100)
+  store.set({ session: { a: 'x'.repeat(80) } })
+  store.set({ session: { b: 'x'.repeat(80) } })
+  await store.get('session', ['a', 'b'])
+  assert.deepEqual(asked, [])
+  committed(1)
+  committed(2)
+  assert.ok(store.size <= 100)
+  await store.get('session', ['b'])
+  assert.deepEqual(asked, [])
+  await store.get('session', ['a'])
+  assert.deepEqual(asked, [['session', ['a']]])
+})
+
+test('a new pre-key is committed before the transaction that made it ends, and once', async () => {
+  const { store, commits } = fixture()
+  const inTransaction = {}
+  const keys = { set: async changes => Object.assign(inTransaction, changes) }
+  writePreKeysThrough(keys, store)
+  await keys.set({ 'pre-key': { 7: 'seven', 6: null }, session: { a: 'x' } })
+  assert.deepEqual(commits, [{ keys: { 'pre-key': { 7: '"seven"' } }, decrypted: [] }])
+  store.set({ 'pre-key': { 7: 'seven' } }) // what Baileys' transaction does at its end
+  assert.equal(commits.length, 1)
+  assert.deepEqual(inTransaction, { 'pre-key': { 7: 'seven', 6: null }, session: { a: 'x' } })
+})

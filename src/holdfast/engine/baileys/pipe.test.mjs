@@ -1,0 +1,64 @@
+import assert from 'node:assert/strict'
+import { PassThrough } from 'node:stream'
+import { test } from 'node:test'
+
+import { Pipe } from './pipe.mjs'
+
+function fixture() {
+  const input = new PassThrough()
+  const output = new PassThrough()
+  const taken = []
+  const failures = []
+  const pipe = new Pipe({ input, output, take: command => taken.push(command), fail: sentence => failures.push(sentence) })
+  return { input, output, taken, failures, pipe }
+}
+
+const turn = () => new Promise(resolve => setImmediate(resolve))
+
+test('lines are taken however the stream is cut', async () => {
+  const { input, taken } = fixture()
+  const bytes = Buffer.from('{"c":"a","text":"مرحبا"}\n{"c":"b"}\n')
+  for (const byte of bytes) input.write(Buffer.from([byte]))
+  await turn()
+  input.write(bytes)
+  await turn()
+  assert.deepEqual(taken.map(({ c }) => c), ['a', 'b', 'a', 'b'])
+  assert.equal(taken[0].text, 'مرحبا')
+})
+
+test('a line that is not JSON fails without being shown', async () => {
+  const { input, failures } = fixture()
+  input.write('secret 962700000001\n')
+  await turn()
+  assert.deepEqual(failures, ['a command of 19 bytes is not JSON'])
+})
+
+test('a command without end fails', async () => {
+  const { input, failures } = fixture()
+  for (let n = 0; n < 17; n++) input.write(Buffer.alloc(1024 * 1024, 'x'))
+  await turn()
+  assert.ok(failures.includes('a command is longer than a line may be'))
+})
+
+test('the end of the input fails', async () => {
+  const { input, failures } = fixture()
+  input.end()
+  await turn()
+  await turn()
+  assert.deepEqual(failures, ['standard input ended'])
+})
+
+test('reports of one turn leave together, as lines in order', async () => {
+  const { output, pipe } = fixture()
+  const chunks = []
+  output.on('data', chunk => chunks.push(chunk.toString()))
+  pipe.write({ r: 'a' })
+  pipe.log('info', 'x'.repeat(500))
+  await turn()
+  await turn()
+  assert.equal(chunks.length, 1)
+  const [first, second, rest] = chunks[0].split('\n')
+  assert.deepEqual(JSON.parse(first), { r: 'a' })
+  assert.equal(JSON.parse(second).message.length, 200)
+  assert.equal(rest, '')
+})
