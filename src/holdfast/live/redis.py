@@ -20,7 +20,7 @@ from typing import TypeVar
 from holdfast.base.clock import Clock, iso
 from holdfast.live.entries import Change, Entries
 from holdfast.live.memory import MemoryLive
-from holdfast.live.server import Answer, Command, RedisServer, Unwell
+from holdfast.live.server import Answer, Command, RedisServer, Server, Unwell
 from holdfast.live.shape import LIFETIME_S, decode, document, encode, key
 from holdfast.session.ports import Availability, LiveState, LiveStatus, Record
 
@@ -37,6 +37,7 @@ _PAUSES_S = (0.1, 0.25, 0.5, 1.0, 2.0)
 """Between two tries while Redis is away."""
 _TRIES_BEFORE_TOLD = 2
 """A single failure is mended at once more often than not: a connection that was closed, a busy moment."""
+MEANWHILE = "live state stays in memory and is written back when Redis returns"
 _WRITES_AT_ONCE = 100
 _COUNTED_AT_ONCE = 500
 
@@ -57,7 +58,7 @@ class _Question:
 class RedisLive:
     """Keeps `holdfast.session.ports.LiveState`."""
 
-    def __init__(self, server: RedisServer, *, node: str, clock: Clock, changed: Changed = lambda status: None) -> None:
+    def __init__(self, server: Server, *, node: str, clock: Clock, changed: Changed = lambda status: None) -> None:
         """`node` names this process in what it writes. `changed` hears when Redis goes and returns; must not raise."""
         self._server = server
         self._node = node
@@ -208,7 +209,7 @@ class RedisLive:
             return
         self._status = self._describe(Availability.AWAY, trouble, since=self._failing_since)
         if self._told is not Availability.AWAY:
-            log.warning("Connection to Redis at %s is gone: %s; %s", self._server.where, trouble, _MEANWHILE)
+            log.warning("Connection to Redis at %s is gone: %s; %s", self._server.where, trouble, MEANWHILE)
             self._tell()
 
     def _trust(self) -> None:
@@ -234,9 +235,6 @@ class RedisLive:
     def _tell(self) -> None:
         self._told = self._status.availability
         self._changed(self._status)
-
-
-_MEANWHILE = "live state stays in memory and is written back when Redis returns"
 
 
 def _settle(question: _Question, answer: Answer) -> None:

@@ -7,6 +7,7 @@ anything went wrong is not used again, so that no late answer is taken for that 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 from urllib.parse import SplitResult, urlsplit
 
 from redis import exceptions
@@ -35,6 +36,17 @@ class Unwell(Exception):
     """Redis did not do what it was asked; says why in words for an operator."""
 
 
+class Server(Protocol):
+    @property
+    def where(self) -> str:
+        """For people; host and port, or the path of a socket. Never user or password."""
+
+    async def ask(self, commands: Sequence[Command]) -> list[Answer]:
+        """Carry out all, in this order. Raises `Unwell`: then any number of them may have been carried out."""
+
+    async def close(self) -> None: ...
+
+
 class RedisServer:
     def __init__(self, url: str, *, clock: Clock) -> None:
         """Connects at the first use. Raises `Misconfigured` when `url` is none of Redis."""
@@ -47,7 +59,6 @@ class RedisServer:
             raise _misconfigured("it is no URL of Redis that can be used") from None  # the cause repeats the URL
 
     async def ask(self, commands: Sequence[Command]) -> list[Answer]:
-        """Carry out all, in this order. Raises `Unwell`: then any number of them may have been carried out."""
         try:
             return await self._ask(commands)
         except Exception as error:
@@ -97,7 +108,6 @@ def _client(url: str) -> Redis:
 
 
 def _where(client: Redis) -> str:
-    """For people; host and port, or the path of a socket. Never user or password."""
     options = client.connection_pool.connection_kwargs
     if "path" in options:
         return str(options["path"])

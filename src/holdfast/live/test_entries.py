@@ -1,0 +1,123 @@
+"""What is due when: literal records, literal times."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from holdfast.live.entries import ACTIVITY_S, RENEW_S, Change, Entries
+from holdfast.live.shape import LIFETIME_S
+from holdfast.session.life import State
+from holdfast.session.ports import Record
+
+RECORD = Record(company="962302", state=State.CONNECTED, since="t0", created_at="t0", last_activity="t0")
+ACTIVE = replace(RECORD, last_activity="t1")
+LOST = replace(ACTIVE, state=State.RECONNECTING, since="t1")
+
+
+def written() -> Entries:
+    """Entries with RECORD put and written at 100 s."""
+    entries = Entries()
+    entries.put(RECORD, now=100)
+    entries.wrote(Change("962302", RECORD), now=100)
+    return entries
+
+
+def test_a_new_record_is_due_at_once() -> None:
+    """What was put first is written first thing."""
+    entries = Entries()
+    assert entries.put(RECORD, now=100)
+    assert entries.is_due("962302", now=100)
+    assert entries.due(now=100) == [Change("962302", RECORD)]
+    assert entries.written == []
+
+
+def test_a_change_of_state_is_due_at_once() -> None:
+    """Every change of the connection is written when it happens."""
+    entries = written()
+    assert entries.put(LOST, now=101)
+    assert entries.due(now=101) == [Change("962302", LOST)]
+
+
+def test_activity_alone_is_written_every_few_seconds_only() -> None:
+    """A busy session costs Redis one write in five seconds."""
+    entries = written()
+    assert not entries.put(ACTIVE, now=101)
+    assert entries.next_due == 100 + ACTIVITY_S
+    assert entries.due(now=104.9) == []
+    assert entries.put(ACTIVE, now=105)
+    assert entries.due(now=105) == [Change("962302", ACTIVE)]
+
+
+def test_a_quiet_record_is_renewed_long_before_its_lifetime_ends() -> None:
+    """Two renewals may fail and the record still lives."""
+    entries = written()
+    assert not entries.put(RECORD, now=101)
+    assert entries.next_due == 100 + RENEW_S
+    assert RENEW_S * 3 <= LIFETIME_S
+    assert entries.due(now=100 + RENEW_S) == [Change("962302", RECORD)]
+
+
+def test_what_is_put_during_a_write_stays_due() -> None:
+    """The latest word wins, also when it comes while an earlier one is on its way."""
+    entries = Entries()
+    entries.put(RECORD, now=100)
+    (change,) = entries.due(now=100)
+    entries.put(LOST, now=100)
+    entries.wrote(change, now=100.1)
+    assert entries.due(now=100.1) == [Change("962302", LOST)]
+
+
+def test_activity_during_a_write_can_wait() -> None:
+    """Only what differs from what was written counts."""
+    entries = Entries()
+    entries.put(RECORD, now=100)
+    (change,) = entries.due(now=100)
+    entries.put(ACTIVE, now=100)
+    entries.wrote(change, now=100.1)
+    assert entries.due(now=100.1) == []
+    assert entries.next_due == 100.1 + ACTIVITY_S
+
+
+def test_a_removal_is_due_until_it_was_carried_out() -> None:
+    """A removed session leaves nothing behind."""
+    entries = written()
+    entries.remove("962302")
+    assert entries.record("962302") is None
+    assert entries.due(now=101) == [Change("962302", None)]
+    entries.wrote(Change("962302", None), now=101)
+    assert entries.due(now=math.inf) == []
+    assert entries.next_due == math.inf
+
+
+def test_a_session_that_comes_back_during_its_removal_is_written() -> None:
+    """Removing and creating again in one breath ends with the record."""
+    entries = written()
+    entries.remove("962302")
+    entries.put(LOST, now=101)
+    entries.wrote(Change("962302", None), now=101)
+    assert entries.due(now=101) == [Change("962302", LOST)]
+
+
+def test_a_released_record_is_never_due_again() -> None:
+    """What another process runs is that one's to write, also when a write of ours was on its way."""
+    entries = written()
+    entries.release("962302")
+    entries.wrote(Change("962302", RECORD), now=101)
+    entries.rewrite_all()
+    assert entries.record("962302") is None
+    assert entries.due(now=math.inf) == []
+
+
+def test_what_redis_lost_is_due_at_once() -> None:
+    """Rewriting concerns those that were lost, and `written` counts only what must be there."""
+    entries = written()
+    other = replace(RECORD, company="962303")
+    entries.put(other, now=100)
+    entries.wrote(Change("962303", other), now=100)
+    assert entries.written == ["962302", "962303"]
+    entries.rewrite(["962302", "unknown"])
+    assert entries.due(now=101) == [Change("962302", RECORD)]
+    assert entries.written == ["962303"]
+    entries.rewrite_all()
+    assert entries.due(now=101) == [Change("962302", RECORD), Change("962303", other)]

@@ -1,0 +1,327 @@
+"""Live state on a Redis in memory and a clock that moves only when told: what is written, answered and told when."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+
+from holdfast.base.fake_clock import FakeClock
+from holdfast.live.entries import ACTIVITY_S, RENEW_S
+from holdfast.live.fake_server import FakeServer
+from holdfast.live.redis import MEANWHILE, RedisLive
+from holdfast.live.shape import LIFETIME_S, key
+from holdfast.session.life import State
+from holdfast.session.ports import Availability, LiveStatus, Record
+
+KEY = key("962302")
+RECORD = Record(company="962302", state=State.CONNECTED, since="t0", created_at="t0", last_activity="t0")
+ACTIVE = replace(RECORD, last_activity="t1")
+LOST = replace(RECORD, state=State.RECONNECTING, since="t1")
+
+
+async def settle() -> None:
+    """Nothing here waits for anything but the clock: after this, all who could go on have done so."""
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
+class World:
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self.server = FakeServer(clock=self.clock)
+        self.told: list[LiveStatus] = []
+        self.live = RedisLive(self.server, node="here", clock=self.clock, changed=self.told.append)
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        async with asyncio.TaskGroup() as tasks:
+            task = tasks.create_task(self.live.run())
+            await settle()
+            yield
+            task.cancel()
+
+    async def pass_time(self, seconds: float) -> None:
+        """Stops at each deadline on the way and lets everybody go on."""
+        end = self.clock.monotonic() + seconds
+        while (due := self.clock.next_due) is not None and due <= end:
+            self.clock.advance_to(due)
+            await settle()
+        self.clock.advance_to(end)
+        await settle()
+
+    def shown(self, company: str = "962302") -> object:
+        return json.loads(self.server.values[key(company)])["state"]
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+async def test_a_change_is_written_at_once_with_a_lifetime(world: World) -> None:
+    """Every change of the connection is in Redis without any time passing, for an hour."""
+    async with world.running():
+        world.live.put(RECORD)
+        await settle()
+        assert world.shown() == "connected"
+        assert world.server.lifetimes_s[KEY] == LIFETIME_S == 3600
+        world.live.put(LOST)
+        await settle()
+        assert world.shown() == "reconnecting"
+
+
+async def test_what_comes_in_one_breath_is_one_write(world: World) -> None:
+    """The latest record wins; those before it cost nothing."""
+    async with world.running():
+        for number in range(100):
+            world.live.put(replace(RECORD, attempts=number))
+        await settle()
+        assert world.server.written == [KEY]
+        assert json.loads(world.server.values[KEY])["reconnectAttempts"] == 99
+
+
+async def test_activity_alone_is_written_every_few_seconds(world: World) -> None:
+    """Frames that arrive every tenth of a second cost a write in five seconds, and the last one is not forgotten."""
+    async with world.running():
+        world.live.put(RECORD)
+        await settle()
+        for number in range(100):
+            world.live.put(replace(RECORD, last_activity=f"t{number}"))
+            await world.pass_time(0.1)
+        assert len(world.server.written) <= 1 + 10 / ACTIVITY_S
+        await world.pass_time(ACTIVITY_S)
+        assert json.loads(world.server.values[KEY])["lastActivity"] == "t99"
+
+
+async def test_a_quiet_session_is_renewed_while_it_lives(world: World) -> None:
+    """In three hours without any change its lifetime never ends, at three writes an hour."""
+    async with world.running():
+        world.live.put(RECORD)
+        await world.pass_time(3 * 3600)
+        assert 0 <= 1 + 3 * 3600 / RENEW_S - len(world.server.written) <= 1
+
+
+async def test_an_emptied_redis_is_filled_again(world: World) -> None:
+    """After FLUSHALL, or an eviction, what was lost is back within two seconds; nobody is alarmed."""
+    async with world.running():
+        world.live.put(RECORD)
+        world.live.put(replace(RECORD, company="962303"))
+        await settle()
+        world.server.values.clear()
+        await world.pass_time(2)
+        assert {world.shown(), world.shown("962303")} == {"connected"}
+        assert [status.availability for status in world.told] == [Availability.UP]
+
+
+async def test_thousands_of_sessions_are_written_and_counted(world: World) -> None:
+    """Batches end where they should: every one of 1234 sessions is written, and found missing."""
+    async with world.running():
+        for number in range(1234):
+            world.live.put(replace(RECORD, company=str(number)))
+        await settle()
+        assert len(world.server.values) == 1234
+        del world.server.values[key("777")]
+        await world.pass_time(2)
+        assert len(world.server.values) == 1234
+
+
+async def test_a_redis_that_dies_quietly_is_found_out(world: World) -> None:
+    """Without any change of a session, it is known within seconds that Redis is gone."""
+    async with world.running():
+        world.server.trouble = "it closes the connection"
+        await world.pass_time(2.2)
+        assert world.live.status.availability is Availability.AWAY
+
+
+async def test_going_and_coming_back_is_said_once_each(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """An hour without Redis is one warning and one info, and two calls of `changed`."""
+    caplog.set_level(logging.INFO, "holdfast.live.redis")
+    async with world.running():
+        world.server.trouble = "it is full"
+        for number in range(360):
+            world.live.put(replace(RECORD, attempts=number))
+            await world.pass_time(10)
+        assert "it is full" in world.live.status.sentence
+        world.server.trouble = None
+        await world.pass_time(2.1)
+    assert [status.availability for status in world.told] == [Availability.UP, Availability.AWAY, Availability.UP]
+    assert [(line.levelname, line.getMessage()) for line in caplog.records] == [
+        ("INFO", "Connection to Redis at fake:6379 is up"),
+        ("WARNING", f"Connection to Redis at fake:6379 is gone: it is full; {MEANWHILE}"),
+        ("INFO", "Connection to Redis at fake:6379 is back after 3599.8 s"),
+    ]
+
+
+async def test_the_status_tells_since_when_and_what_is_wrong_now(world: World) -> None:
+    """`since` is when Redis went, not the last try; the sentence follows what is wrong."""
+    assert world.live.status.availability is Availability.AWAY
+    async with world.running():
+        world.server.trouble = "it does not answer"
+        await world.pass_time(60)
+        first = world.live.status
+        world.server.trouble = "it wants a password"
+        await world.pass_time(60)
+        assert first.since == world.live.status.since == world.told[1].since
+        assert (first.sentence, world.live.status.sentence) == (
+            "Redis at fake:6379: it does not answer",
+            "Redis at fake:6379: it wants a password",
+        )
+
+
+async def test_a_hiccup_is_mended_without_a_word(world: World) -> None:
+    """One failure is no outage: the next try comes at once, and what Redis may have lost is written."""
+    async with world.running():
+        world.live.put(RECORD)
+        await settle()
+        world.server.trouble = "it closes the connection"
+        world.live.put(LOST)
+        await settle()
+        world.server.trouble = None
+        world.server.values.clear()
+        await world.pass_time(0.1)
+        assert world.shown() == "reconnecting"
+        assert len(world.told) == 1
+
+
+async def test_everything_is_back_within_seconds_of_its_return(world: World) -> None:
+    """After hours away, a Redis that came back empty has every session in two seconds, before anybody is told."""
+    async with world.running():
+        world.live.put(RECORD)
+        world.live.put(replace(RECORD, company="962303"))
+        await settle()
+        world.server.trouble = "it can't be reached"
+        await world.pass_time(3 * 3600)
+        world.live.put(LOST)
+        world.live.remove("962303")
+        world.server.values = {key("962303"): "{}"}
+        world.server.trouble = None
+        await world.pass_time(2)
+        assert world.told[-1].availability is Availability.UP
+        assert world.server.values.keys() == {KEY}
+        assert world.shown() == "reconnecting"
+
+
+async def test_tries_grow_rarer_but_never_rarer_than_two_seconds(world: World) -> None:
+    """A dead Redis is not hammered, and a returned one is not left waiting."""
+    async with world.running():
+        world.server.trouble = "it can't be reached"
+        await world.pass_time(60)
+        gaps = [
+            round(later - earlier, 2)
+            for earlier, later in zip(world.server.tries, world.server.tries[1:], strict=False)
+        ]
+        assert gaps[-10:] == [2.0] * 10
+        assert gaps[2:7] == [0.1, 0.25, 0.5, 1.0, 2.0]
+
+
+async def test_a_redis_that_answers_but_takes_no_writes_is_away(world: World) -> None:
+    """Read-only or full: it isn't believed to be back before a write has passed, so nobody is told to and fro."""
+    async with world.running():
+        world.server.trouble, world.server.reads_work = "it is a read-only replica", True
+        world.live.put(RECORD)
+        await world.pass_time(60)
+        assert [status.availability for status in world.told] == [Availability.UP, Availability.AWAY]
+        world.server.trouble = None
+        await world.pass_time(2)
+        assert world.told[-1].availability is Availability.UP
+
+
+async def test_an_answer_that_is_late_is_not_waited_for(world: World) -> None:
+    """A Redis that takes ten seconds for an answer: whoever asks has memory's after a fifth of one."""
+    async with world.running():
+        world.live.put(RECORD)
+        await settle()
+        world.server.answers_after_s = 10
+        async with asyncio.TaskGroup() as tasks:
+            asking = tasks.create_task(world.live.get("962302"))
+            await settle()
+            assert not asking.done()
+            await world.pass_time(0.25)
+            assert asking.done()
+            assert (asking.result() or {})["state"] == "connected"
+
+
+async def test_while_redis_is_away_memory_answers_at_once(world: World) -> None:
+    """Without time passing: own records as they were put last, others' not at all."""
+    async with world.running():
+        world.live.put(RECORD)
+        await settle()
+        world.server.trouble = "it can't be reached"
+        await world.pass_time(5)
+        asked = len(world.server.tries)
+        world.live.put(LOST)
+        assert (await world.live.get("962302") or {})["state"] == "reconnecting"
+        assert await world.live.get("962399") is None
+        assert len(world.server.tries) == asked
+
+
+async def test_those_who_wait_when_redis_goes_are_answered_from_memory(world: World) -> None:
+    """A question that is under way when Redis fails does not fail with it."""
+    async with world.running():
+        world.live.put(RECORD)
+        await settle()
+        world.server.trouble = "it closes the connection"
+        assert (await world.live.get("962302") or {})["state"] == "connected"
+
+
+async def test_another_process_s_word_is_fresher_than_memory(world: World) -> None:
+    """A record that another node wrote is what is answered; one of our own is not fresher than what was put since."""
+    async with world.running():
+        world.live.put(RECORD)
+        await settle()
+        world.live.put(ACTIVE)
+        assert (await world.live.get("962302") or {})["lastActivity"] == "t1"
+        world.server.values[KEY] = '{"state": "paused", "node": "there"}'
+        assert await world.live.get("962302") == {"state": "paused", "node": "there"}
+
+
+async def test_something_strange_at_the_key_is_overwritten(world: World) -> None:
+    """What is no record is not answered, and does not stay."""
+    async with world.running():
+        world.live.put(RECORD)
+        await settle()
+        world.server.values[KEY] = "hello"
+        assert (await world.live.get("962302") or {})["state"] == "connected"
+        await settle()
+        assert world.shown() == "connected"
+
+
+async def test_a_released_session_is_left_to_the_other_process(world: World) -> None:
+    """Neither renewed nor written back, however long and whatever happens."""
+    async with world.running():
+        world.live.put(RECORD)
+        await settle()
+        world.live.release("962302")
+        world.server.values[KEY] = '{"state": "connected", "node": "there"}'
+        await world.pass_time(3600)
+        assert world.server.written == [KEY]
+        assert (await world.live.get("962302") or {})["node"] == "there"
+
+
+async def test_what_was_put_last_is_written_before_the_end(world: World) -> None:
+    """Stopping writes what waits, hangs up, and answers from memory from then on."""
+    async with world.running():
+        world.live.put(RECORD)
+        await settle()
+        world.live.put(ACTIVE)
+        world.live.put(LOST)
+    assert world.shown() == "reconnecting"
+    assert world.server.is_closed
+    assert (await world.live.get("962302") or {})["state"] == "reconnecting"
+
+
+async def test_stopping_without_redis_does_not_wait(world: World) -> None:
+    """The end of the gateway is not held up by a Redis that is away, nor by one that hangs just then."""
+    async with world.running():
+        world.server.trouble = "it can't be reached"
+        world.live.put(RECORD)
+        await settle()
+        tries = len(world.server.tries)
+    assert len(world.server.tries) == tries
+    assert world.server.is_closed
