@@ -239,6 +239,40 @@ async def test_a_lost_host_costs_every_session_one_reconnection(world: World) ->
         assert all(len(world.commands(OpenLink, company)) == 1 for company in companies)
 
 
+async def test_a_session_waits_for_a_new_host_without_spending_attempts(world: World) -> None:
+    """While no host can be started there is nothing to try; when there is one, the link is opened at once, and once."""
+
+    def refuses(_: FakeEngine) -> None:
+        if world.clock.monotonic() < lost_at + 8:
+            raise HoldfastError("no memory for a process")
+
+    async with world.running() as gateway:
+        await world.pair()
+        await world.wait(90)
+        lost_at = world.clock.monotonic()
+        world.prepare = refuses
+        world.engine.lose_host()
+        await world.until(lambda: world.engines == 2)
+        await world.quiet()
+        assert (world.state(), gateway.view(COMPANY).session.attempts) == ("connected", 1)
+        assert list(world.engine.links) == [world.link()]
+
+
+@pytest.mark.parametrize("wish", [events.StopAsked(), events.LogoutAsked()])
+async def test_a_session_that_is_ended_while_it_waits_for_a_host_opens_no_link(
+    world: World, wish: events.Event
+) -> None:
+    """The next host opens what is wanted then, not what was wanted when the last one was lost."""
+    async with world.running() as gateway:
+        await world.pair()
+        world.engine.lose_host()
+        await world.until(lambda: gateway.view(COMPANY).session.links > 2 and world.engines == 1)
+        await world.now(gateway.ask(COMPANY, wish))
+        await world.until(lambda: world.engines == 2)
+        await world.wait(30)
+        assert list(world.engine.links) == []
+
+
 async def test_a_host_that_cannot_be_started_again_is_tried_until_it_can(world: World) -> None:
     """Ever more slowly; the sessions wait and come back with it."""
     refused: list[float] = []

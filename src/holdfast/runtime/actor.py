@@ -315,9 +315,6 @@ class SessionActor:
         await self._keeper.caught_up()
         credentials = await self._parts.store.credentials(self.company)
         self._link = self._parts.hub.new_link(self)
-        if self._link is None:
-            self.lose_host()
-            return
         self._parts.hub.command(
             port.OpenLink(link=self._link, company=self.company, credentials=credentials, url=self._parts.whatsapp_url)
         )

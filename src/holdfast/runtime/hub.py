@@ -1,7 +1,8 @@
 """The engine hub: keeps an engine host running and leads each link's reports to the session that owns it.
 
 It numbers links for the engine. A link that was cut is forgotten at once, so that nothing it still says reaches a
-session. It must never decide about a session; a lost host is told to each session that had a link on it.
+session. One that is to be opened while there is no host waits for the next: it costs its session no attempt. It must
+never decide about a session; a lost host is told to each session that had a link on it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Protocol
 from holdfast.base.clock import Clock
 from holdfast.base.errors import HoldfastError
 from holdfast.session.backoff import Backoff
-from holdfast.session.port import AnyCommand, AnyReport, CutLink, Engine, LinkClosed, LinkId, Listener
+from holdfast.session.port import AnyCommand, AnyReport, CutLink, Engine, LinkClosed, LinkId, Listener, LogOut, OpenLink
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,8 @@ class EngineHub:
         self._engine: Engine | None = None
         self._lost = asyncio.Event()
         self._owners: dict[LinkId, LinkOwner] = {}
+        self._waiting: dict[LinkId, OpenLink] = {}
+        """Links that the next host is to open."""
         self._links = 0
         self.starts = 0
         """Hosts started so far."""
@@ -58,12 +61,14 @@ class EngineHub:
                     raise
                 failures += 1
                 log.error("Engine host can't be started: %s", error)  # noqa: TRY400 – a sentence, not a trace
-            await self._clock.sleep(self._backoff.delay_s(failures, jitter=0))
+            if failures:  # a host that ended after a good while is replaced at once
+                await self._clock.sleep(self._backoff.delay_s(failures - 1, jitter=0))
 
     async def _run_host(self, ready: Callable[[], None], failures: int) -> int:
         self._lost.clear()
         async with self._start_host(self) as engine:
             self._engine = engine
+            self._open_waiting(engine)
             self.starts += 1
             ready()
             began_at = self._clock.monotonic()
@@ -74,21 +79,36 @@ class EngineHub:
         lived_s = self._clock.monotonic() - began_at
         return 0 if lived_s > self._backoff.cap_ms / 1000 else failures + 1
 
-    def new_link(self, owner: LinkOwner) -> LinkId | None:
-        """A number for a link that is about to be opened; None while there is no engine host."""
-        if self._engine is None:
-            return None
+    def _open_waiting(self, engine: Engine) -> None:
+        waiting, self._waiting = self._waiting, {}
+        for order in waiting.values():
+            engine.command(order)
+
+    def new_link(self, owner: LinkOwner) -> LinkId:
+        """A number for a link that is about to be opened."""
         self._links += 1
         self._owners[self._links] = owner
         return self._links
 
     def command(self, command: AnyCommand) -> None:
         """Pass a command on, unless its link is over."""
-        if self._engine is None or command.link not in self._owners:
+        if command.link not in self._owners:
+            return
+        if self._engine is None:
+            self._note(command)
             return
         self._engine.command(command)
         if isinstance(command, CutLink):
             del self._owners[command.link]
+
+    def _note(self, command: AnyCommand) -> None:
+        """Without a host: only what opens a link can wait, and what ends one is done at once."""
+        match command:
+            case OpenLink():
+                self._waiting[command.link] = command
+            case CutLink() | LogOut():
+                self._waiting.pop(command.link, None)
+                del self._owners[command.link]
 
     def report(self, report: AnyReport) -> None:
         owner = self._owners.get(report.link)
