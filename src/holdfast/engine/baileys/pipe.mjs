@@ -24,7 +24,7 @@ export class Pipe {
   }
 
   write(report) {
-    const line = JSON.stringify(report) + '\n'
+    const line = stringify(report) + '\n'
     if (line.length > MAX_LINE_BYTES) return this.fail(`a report (${report.r}) is longer than a line may be`)
     this.#lines.push(line)
     if (this.#lines.length === 1) setImmediate(() => this.flush())
@@ -66,4 +66,15 @@ export class Pipe {
     }
     this.take(command)
   }
+}
+
+// Baileys' protobuf reader makes half characters of bad UTF-8, which anybody can put into a message. JSON can escape
+// them and JavaScript reads them back, but to Holdfast such a line is broken, and a broken line ends the host.
+function stringify(report) {
+  const line = JSON.stringify(report)
+  return line.includes('\\ud') ? JSON.stringify(report, wellFormed) : line
+}
+
+function wellFormed(_, value) {
+  return typeof value === 'string' ? value.toWellFormed() : value
 }

@@ -62,3 +62,14 @@ test('reports of one turn leave together, as lines in order', async () => {
   assert.equal(JSON.parse(second).message.length, 200)
   assert.equal(rest, '')
 })
+
+test('half characters, which anybody can send, leave as the replacement character', async () => {
+  const { output, pipe } = fixture()
+  const chunks = []
+  output.on('data', chunk => chunks.push(chunk.toString()))
+  pipe.write({ r: 'a', texts: ['x\ud83dy', 'whole 👋', 'spelt out \\ud83d'] })
+  await turn()
+  await turn()
+  assert.deepEqual(JSON.parse(chunks[0]).texts, ['x\ufffdy', 'whole 👋', 'spelt out \\ud83d'])
+  assert.ok(!chunks[0].includes('x\\ud83d'))
+})
