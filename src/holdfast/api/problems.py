@@ -70,9 +70,9 @@ def answer(
         type="about:blank",
         title=status.phrase,
         status=status.value,
-        detail=_encodable(detail),
+        detail=detail,
         code=code,
-        field=None if field is None else _encodable(field),
+        field=field,
     )
     headers = {**_HEADERS.get(status, {}), **(headers or {})}
     return JSONResponse(
@@ -153,8 +153,3 @@ def _sentence(kind: str, field: str, found: Mapping[str, Any]) -> str:
 
 def _shortened(text: str) -> str:
     return text if len(text) <= _LONGEST_FIELD else text[: _LONGEST_FIELD - 1] + "…"
-
-
-def _encodable(text: str) -> str:
-    """Halves of characters, which JSON can escape and UTF-8 can't hold, are spelt out."""
-    return text.encode("utf-8", "backslashreplace").decode()

@@ -68,12 +68,12 @@ messages = APIRouter(tags=["messages"], route_class=KeyedRoute, dependencies=_de
 service = APIRouter(tags=["service"])
 
 
-def _grant(request: Request) -> Grant:
+async def _grant(request: Request) -> Grant:
     grant: Grant = request.state.grant
     return grant
 
 
-def _gateway(request: Request) -> Gateway:
+async def _gateway(request: Request) -> Gateway:
     """Before its sessions are in hand, the gateway would call each of them unknown."""
     gateway: Gateway = request.app.state.gateway
     if not gateway.is_ready:
@@ -81,7 +81,7 @@ def _gateway(request: Request) -> Gateway:
     return gateway
 
 
-def _waits(request: Request) -> Waits:
+async def _waits(request: Request) -> Waits:
     waits: Waits = request.app.state.waits
     return waits
 
@@ -91,7 +91,7 @@ Holdfast = Annotated[Gateway, Depends(_gateway)]
 Waiting = Annotated[Waits, Depends(_waits)]
 
 
-def _company(company: Annotated[str, Path(description="the company id")], grant: Key) -> str:
+async def _company(company: Annotated[str, Path(description="the company id")], grant: Key) -> str:
     grant.check(company)
     return company
 

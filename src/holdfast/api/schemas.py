@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
 
 from holdfast.base.clock import iso
 from holdfast.delivery.ports import Message, Received
@@ -14,6 +15,16 @@ from holdfast.session.life import State
 from holdfast.session.reasons import Reason
 
 T = TypeVar("T")
+
+
+def _whole(text: str) -> str:
+    """JSON can spell half a character (`\\ud83d`); nothing behind this could write it down."""
+    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+        raise PydanticCustomError("string_unicode", "a character is not whole")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_whole)]
 
 
 class Shape(BaseModel):
@@ -27,12 +38,12 @@ class SessionWish(Shape):
 
 
 class PairingWish(Shape):
-    phone_number: Annotated[str, Field(description="the phone that is to be linked, 7 to 15 digits with country code")]
+    phone_number: Annotated[Text, Field(description="the phone that is to be linked, 7 to 15 digits with country code")]
 
 
 class MessageWish(Shape):
-    to: Annotated[str, Field(description="phone number of the recipient, 7 to 15 digits with country code")]
-    text: Annotated[str, Field(description="the message")]
+    to: Annotated[Text, Field(description="phone number of the recipient, 7 to 15 digits with country code")]
+    text: Annotated[Text, Field(description="the message")]
 
 
 class ReasonShape(Shape):

@@ -1,0 +1,272 @@
+"""Messages over HTTP: accepted, replayed, listed, cancelled; and what came in."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from holdfast.runtime.gateway import LONGEST_TEXT
+from tests.api.door import KEY_OF_ONE, OTHER, Answer, Door
+from tests.world import COMPANY, NUMBER, World
+
+SESSION = f"/v1/sessions/{COMPANY}"
+MESSAGES = f"{SESSION}/messages"
+HELLO = {"to": NUMBER, "text": "hello"}
+
+
+@pytest.fixture
+async def paused(door: Door) -> Door:
+    """A session without a phone: what is accepted stays queued."""
+    await door("PUT", SESSION)
+    return door
+
+
+async def accepted(door: Door, text: str) -> str:
+    answer = await door("POST", MESSAGES, {**HELLO, "text": text})
+    assert answer.status == 202, answer.body
+    return str(answer.json["id"])
+
+
+async def test_a_message_is_accepted_and_sent(door: Door) -> None:
+    """202 with id, WhatsApp id, state and time; then it stands as sent, and as read when it was read."""
+    link = await door.world.pair()
+    answer = await door("POST", MESSAGES, {"to": "+962 79-000 0001", "text": "hello"})
+    assert answer.status == 202
+    taken = answer.json
+    assert set(taken) == {"id", "whatsappId", "state", "acceptedAt"}
+    await door.world.until(lambda: len(door.world.engine.arrived) == 1)
+    await door.world.wait(1)
+    shown = (await door("GET", f"/v1/messages/{taken['id']}")).json
+    assert shown == {
+        "id": taken["id"],
+        "whatsappId": taken["whatsappId"],
+        "companyId": COMPANY,
+        "to": NUMBER,
+        "state": "sent",
+        "attempts": 1,
+        "acceptedAt": taken["acceptedAt"],
+        "sentAt": shown["sentAt"],
+        "deliveredAt": None,
+        "readAt": None,
+        "playedAt": None,
+        "error": None,
+    }
+    chat = f"{NUMBER}@s.whatsapp.net"
+    door.world.engine.receipt(link, whatsapp_ids=[taken["whatsappId"]], chat=chat, kind="read")
+    await door.world.wait(1)
+    read = (await door("GET", f"/v1/messages/{taken['id']}")).json
+    assert read["state"] == "read"
+    assert read["readAt"].endswith("Z")
+
+
+async def test_a_message_that_cannot_arrive_says_why(door: Door) -> None:
+    """`failed`, with a code for programs and a sentence for people."""
+    await door.world.pair()
+    door.world.engine.not_on_whatsapp.add(f"{NUMBER}@s.whatsapp.net")
+    message_id = await accepted(door, "hello")
+    await door.world.wait(1)
+    shown = (await door("GET", f"/v1/messages/{message_id}")).json
+    assert (shown["state"], shown["error"]) == (
+        "failed",
+        {"code": "not-on-whatsapp", "message": "this number is not on WhatsApp"},
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "sentence"),
+    [
+        ({"to": "12ab", "text": "x"}, "to", 'to "12ab" is not a phone number: give 7 to 15 digits'),
+        ({"to": "", "text": "x"}, "to", 'to "" is not a phone number'),
+        ({"to": "123456", "text": "x"}, "to", 'to "123456" is not a phone number'),
+        ({"to": "1" * 16, "text": "x"}, "to", f'to "{"1" * 16}" is not a phone number'),
+        ({"to": "0790000001", "text": "x"}, "to", 'to "0790000001" begins with 0'),
+        ({"to": "٩٦٢٧٩٠٠٠٠٠٠١", "text": "x"}, "to", 'to "٩٦٢٧٩٠٠٠٠٠٠١" is not a phone number'),
+        ({"to": f"{NUMBER}@g.us", "text": "x"}, "to", f'to "{NUMBER}@g.us" is not a phone number'),
+        ({"to": 962790000001, "text": "x"}, "to", "to is 962790000001: give a text"),
+        ({"to": NUMBER, "text": ""}, "text", "text is empty"),
+        ({"to": NUMBER, "text": " \n\t"}, "text", "text is empty"),
+        ({"to": NUMBER, "text": None}, "text", "text is None: give a text"),
+        ({"to": NUMBER, "text": ["x"]}, "text", "text is ['x']: give a text"),
+        ({"to": NUMBER, "text": "x" * (LONGEST_TEXT + 1)}, "text", "text has 65537 characters: WhatsApp takes up to"),
+        ({"to": NUMBER}, "text", "text is missing"),
+        ({"text": "x"}, "to", "to is missing"),
+        ({**HELLO, "txt": 1}, "txt", "txt is not known here: take it out"),
+        ({**HELLO, "\ud800": 1}, "body", "body is '\\ud800': give a text of whole Unicode characters"),
+        ({**HELLO, "n" * 9999: 1}, "n" * 79 + "…", "n" * 79 + "… is not known here"),
+        ({"to": NUMBER, "text": "half \ud83d"}, "text", "text is 'half \\ud83d': give a text of whole Unicode"),
+        ([HELLO], "body", "body is [{'to': '962790000001', 'text': 'hello'}]: give a JSON object"),
+        ("hello", "body", "body is 'hello': give a JSON object"),
+    ],
+)  # fmt: skip
+async def test_a_message_that_cannot_be_sent_is_refused(paused: Door, body: Any, field: str, sentence: str) -> None:
+    """422, with the field at fault, its value and what is wanted; nothing is stored."""
+    assert (await paused("POST", MESSAGES, body)).problem(422, "bad-input", field=field).startswith(sentence)
+    assert (await paused("GET", MESSAGES)).json["items"] == []
+
+
+async def test_any_text_that_json_can_carry_is_sent_unchanged(door: Door) -> None:
+    """Emoji, right-to-left marks, line ends, NUL: what was accepted is what is sent."""
+    await door.world.pair()
+    for text in ("مرحبا 👋🏽", "a\u202eb\r\nc", "nul \x00 byte", " spaces ", "x" * LONGEST_TEXT):
+        await accepted(door, text)
+        await door.world.wait(1)
+        assert door.world.sends()[-1][1] == text
+
+
+# Idempotency.
+
+
+async def test_the_same_key_with_the_same_body_gives_the_first_answer(paused: Door) -> None:
+    """A caller that repeats after a broken connection does not send twice."""
+    headers = {"Idempotency-Key": "order 17"}
+    first = await paused("POST", MESSAGES, HELLO, headers=headers)
+    again = await paused("POST", MESSAGES, {"text": "hello", "to": f"+{NUMBER}"}, headers=headers)
+    assert (first.status, again.status) == (202, 202)
+    assert again.json == first.json
+    assert len((await paused("GET", MESSAGES)).json["items"]) == 1
+
+
+async def test_callers_who_repeat_at_the_same_time_get_the_same_answer(paused: Door) -> None:
+    """The unique index decides, not who looked first."""
+    headers = {"Idempotency-Key": "order 17"}
+    answers = await asyncio.gather(*(paused("POST", MESSAGES, HELLO, headers=headers) for _ in range(8)))
+    assert {(answer.status, answer.json["id"]) for answer in answers} == {(202, answers[0].json["id"])}
+
+
+async def test_the_same_key_with_another_body_is_a_conflict(paused: Door) -> None:
+    """409, naming the header; another company may use the key."""
+    headers = {"Idempotency-Key": "order 17"}
+    await paused("POST", MESSAGES, HELLO, headers=headers)
+    refused = await paused("POST", MESSAGES, {**HELLO, "text": "bye"}, headers=headers)
+    assert refused.problem(409, "conflict", field="Idempotency-Key").startswith('Idempotency-Key "order 17" was used')
+    await paused("PUT", f"/v1/sessions/{OTHER}")
+    assert (await paused("POST", f"/v1/sessions/{OTHER}/messages", HELLO, headers=headers)).status == 202
+
+
+@pytest.mark.parametrize("key", ["", "k" * 256])
+async def test_an_unusable_idempotency_key_is_refused(paused: Door, key: str) -> None:
+    """Empty, or longer than 255 characters."""
+    answer = await paused("POST", MESSAGES, HELLO, headers={"Idempotency-Key": key})
+    answer.problem(422, "bad-input", field="Idempotency-Key")
+
+
+# Cancelling.
+
+
+async def test_a_queued_message_can_be_cancelled_once(paused: Door) -> None:
+    """Then it stays cancelled: the second time is a conflict."""
+    message_id = await accepted(paused, "hello")
+    answer = await paused("DELETE", f"/v1/messages/{message_id}")
+    assert (answer.status, answer.json["state"]) == (200, "cancelled")
+    sentence = (await paused("DELETE", f"/v1/messages/{message_id}")).problem(409, "conflict")
+    assert sentence == "the message is cancelled: only a queued message can be cancelled"
+
+
+async def test_a_message_that_may_have_left_cannot_be_cancelled(door: Door) -> None:
+    """Its outcome is WhatsApp's word now."""
+    await door.world.pair()
+    door.world.engine.acks = False
+    message_id = await accepted(door, "hello")
+    await door.world.until(lambda: len(door.world.engine.arrived) == 1)
+    (await door("DELETE", f"/v1/messages/{message_id}")).problem(409, "conflict")
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+async def test_an_unknown_message_is_not_found(door: Door, method: str) -> None:
+    """404; a long id is shown shortened."""
+    sentence = (await door(method, f"/v1/messages/{'m' * 500}")).problem(404, "not-found", field="id")
+    assert sentence == f'message "{"m" * 80}" is unknown: its id was in the answer that accepted it'
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+async def test_another_companys_message_looks_as_if_it_did_not_exist(paused: Door, method: str) -> None:
+    """A key learns nothing of messages of companies that it may not touch, and can't cancel them."""
+    await paused("PUT", f"/v1/sessions/{OTHER}")
+    theirs = (await paused("POST", f"/v1/sessions/{OTHER}/messages", HELLO)).json["id"]
+    sentence = (await paused(method, f"/v1/messages/{theirs}", key=KEY_OF_ONE)).problem(404, "not-found", field="id")
+    unknown = (await paused(method, "/v1/messages/nothing", key=KEY_OF_ONE)).problem(404, "not-found", field="id")
+    assert sentence == unknown.replace("nothing", theirs)
+    assert (await paused("GET", f"/v1/messages/{theirs}")).json["state"] == "queued"
+    mine = await accepted(paused, "mine")
+    assert (await paused(method, f"/v1/messages/{mine}", key=KEY_OF_ONE)).status == 200
+
+
+# Lists.
+
+
+async def parts(door: Door, path: str, *, limit: int) -> list[Any]:
+    """All items of a list, read part by part."""
+    found: list[Any] = []
+    after = ""
+    while True:
+        page = (await door("GET", f"{path}?limit={limit}{after}")).json
+        assert len(page["items"]) <= limit
+        found += page["items"]
+        if page["next"] is None:
+            return found
+        after = f"&after={page['next']}"
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 4, 500])
+async def test_a_list_is_read_part_by_part(paused: Door, limit: int) -> None:
+    """Each item once, oldest first, and no empty part at the end."""
+    sent = [await accepted(paused, f"text {n}") for n in range(4)]
+    assert [item["id"] for item in await parts(paused, MESSAGES, limit=limit)] == sent
+    last = (await paused("GET", f"{MESSAGES}?limit=4")).json
+    assert (len(last["items"]), last["next"]) == (4, None)
+
+
+async def test_a_list_can_be_narrowed_to_a_state(paused: Door) -> None:
+    """Only messages that are in it, also across parts."""
+    ids = [await accepted(paused, f"text {n}") for n in range(4)]
+    for message_id in ids[::2]:
+        await paused("DELETE", f"/v1/messages/{message_id}")
+    cancelled = (await paused("GET", f"{MESSAGES}?state=cancelled")).json["items"]
+    assert [item["id"] for item in cancelled] == ids[::2]
+    queued = (await paused("GET", f"{MESSAGES}?state=queued&limit=1")).json
+    assert [item["id"] for item in queued["items"]] == [ids[1]]
+    rest = (await paused("GET", f"{MESSAGES}?state=queued&after={queued['next']}")).json
+    assert [item["id"] for item in rest["items"]] == [ids[3]]
+
+
+@pytest.mark.parametrize(
+    ("query", "field", "sentence"),
+    [
+        ("after=x", "after", 'after "x" is no place in this list: give `next` of the part before'),
+        ("after=-1", "after", 'after "-1" is no place in this list'),
+        (f"after={'9' * 19}", "after", "after"),
+        ("after=%D9%A1", "after", 'after "١" is no place'),
+        ("limit=0", "limit", "limit is '0': input should be greater than or equal to 1"),
+        ("limit=501", "limit", "limit is '501': input should be less than or equal to 500"),
+        ("limit=ten", "limit", "limit is 'ten': give a whole number"),
+        ("state=lost", "state", "state is 'lost': input should be 'queued', 'sending', 'sent', "),
+    ],
+)
+async def test_a_question_that_makes_no_sense_is_refused(paused: Door, query: str, field: str, sentence: str) -> None:
+    """422 with the parameter at fault."""
+    assert (await paused("GET", f"{MESSAGES}?{query}")).problem(422, "bad-input", field=field).startswith(sentence)
+
+
+async def test_the_inbox_shows_what_came_in(door: Door, world: World) -> None:
+    """In the order in which it was stored, with the documented fields."""
+    link = await world.pair()
+    for n in range(3):
+        world.engine.receive(link, text=f"text {n}", whatsapp_id=f"3A{n:04}")
+    await world.until(lambda: len(world.engine.receipts_sent) == 3)
+    items = await parts(door, f"{SESSION}/inbox", limit=2)
+    assert [item["text"] for item in items] == ["text 0", "text 1", "text 2"]
+    assert items[0] == {
+        "id": items[0]["id"],
+        "companyId": COMPANY,
+        "chat": "962799999999@s.whatsapp.net",
+        "sender": "962799999999@s.whatsapp.net",
+        "type": "text",
+        "text": "text 0",
+        "fromMe": False,
+        "sentAt": items[0]["sentAt"],
+        "storedAt": items[0]["storedAt"],
+        "whatsappId": "3A0000",
+    }
+    assert isinstance(await door("GET", f"{SESSION}/inbox?after=1"), Answer)

@@ -1,0 +1,235 @@
+"""Sessions over HTTP: created, shown, paired, stopped, reconnected, logged out."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from holdfast.session.port import OpenLink
+from tests.api.door import KEY_OF_ONE, OTHER, Door, make_door
+from tests.world import COMPANY, World
+
+SESSION = f"/v1/sessions/{COMPANY}"
+
+
+async def test_a_session_is_created_once_and_found_again(door: Door) -> None:
+    """PUT may be repeated: the same session, one link, one row."""
+    first = await door("PUT", SESSION)
+    again = await door("PUT", SESSION, {})
+    assert (first.status, again.status) == (200, 200)
+    assert again.json == first.json
+    assert first.json == {
+        "companyId": COMPANY,
+        "state": "pairing",
+        "since": first.json["since"],
+        "phoneNumber": None,
+        "connectedAt": None,
+        "lastActivity": first.json["lastActivity"],
+        "reconnectAttempts": 0,
+        "nextAttemptAt": None,
+        "lastPingRttMs": None,
+        "reason": None,
+    }
+    assert len(door.world.commands(OpenLink)) == 1
+
+
+async def test_two_callers_may_create_the_same_session_at_once(door: Door) -> None:
+    """One actor, one link, both are answered."""
+    answers = await asyncio.gather(door("PUT", SESSION), door("PUT", SESSION))
+    assert [answer.status for answer in answers] == [200, 200]
+    assert len(door.world.commands(OpenLink)) == 1
+
+
+async def test_a_connected_session_is_shown_with_its_evidence(door: Door) -> None:
+    """The documented fields, times in UTC with `Z`."""
+    await door.world.pair()
+    await door.world.wait(1)
+    shown = (await door("GET", SESSION)).json
+    assert (shown["state"], shown["phoneNumber"]) == ("connected", "962700000001")
+    assert shown["lastPingRttMs"] is not None
+    for name in ("since", "connectedAt", "lastActivity"):
+        assert shown[name].endswith("Z")
+
+
+async def test_the_list_shows_all_sessions_that_the_key_may_see(door: Door) -> None:
+    """In the order of their names; a key for one company sees one."""
+    await door("PUT", f"/v1/sessions/{OTHER}")
+    await door("PUT", SESSION)
+    everyone = (await door("GET", "/v1/sessions")).json
+    assert [item["companyId"] for item in everyone["items"]] == [COMPANY, OTHER]
+    assert everyone["next"] is None
+    mine = (await door("GET", "/v1/sessions", key=KEY_OF_ONE)).json
+    assert [item["companyId"] for item in mine["items"]] == [COMPANY]
+
+
+async def test_people_stop_and_start_a_session(door: Door) -> None:
+    """Each answers with the session as it is then, and may be repeated."""
+    await door.world.pair()
+    door.world.engine.opens = False
+    for _ in range(2):
+        assert (await door("POST", f"{SESSION}/stop")).json["state"] == "stopped"
+    for _ in range(2):
+        assert (await door("POST", f"{SESSION}/start")).json["state"] == "connecting"
+
+
+@pytest.mark.parametrize("path", [f"{SESSION}/reconnect", f"/webhook/whatsapp/baileys/reconnect/{COMPANY}"])
+async def test_people_reconnect_a_session(door: Door, path: str) -> None:
+    """A reconnection is accepted, not done, hence 202; the link is a new one."""
+    before = await door.world.pair()
+    door.world.engine.opens = False
+    answer = await door("POST", path)
+    assert (answer.status, answer.json["state"]) == (202, "reconnecting")
+    assert answer.json["reason"]["code"] == "asked"
+    assert door.world.link() != before
+
+
+@pytest.mark.parametrize(("method", "path"), [("POST", f"{SESSION}/logout"), ("DELETE", SESSION)])
+async def test_a_logged_out_session_says_so_and_refuses_to_reconnect(door: Door, method: str, path: str) -> None:
+    """The session stays known, with the reason and what a person should do; a reconnection is a conflict."""
+    await door.world.pair()
+    gone = await door(method, path)
+    assert (gone.status, gone.json["state"]) == (200, "logged_out")
+    assert gone.json["reason"] == {
+        "code": "logout-asked",
+        "number": None,
+        "message": "a logout was asked for",
+        "action": "scan-qr",
+    }
+    sentence = (await door("POST", f"{SESSION}/reconnect")).problem(409, "conflict")
+    assert sentence == (
+        "can't reconnect: the session is logged out because a logout was asked for; ask for a QR code and scan it first"
+    )
+
+
+async def test_a_session_that_never_paired_cannot_reconnect(door: Door, world: World) -> None:
+    """409 with the cure, whichever route asks."""
+    await door("PUT", SESSION)
+    await door("POST", f"{SESSION}/stop")
+    sentence = (await door("POST", f"/webhook/whatsapp/baileys/reconnect/{COMPANY}")).problem(409, "conflict")
+    assert sentence == "can't reconnect: the session is stopped; start it first"
+
+
+# QR and pairing codes.
+
+
+async def test_the_qr_code_is_given_as_text_and_as_pictures(door: Door) -> None:
+    """Never to be cached: whoever has it can link."""
+    await door("PUT", SESSION)
+    text = await door("GET", f"{SESSION}/qr")
+    assert text.json["qr"].startswith("2@fake,")
+    assert text.json["expiresAt"].endswith("Z")
+    svg = await door("GET", f"{SESSION}/qr.svg")
+    png = await door("GET", f"{SESSION}/qr.png")
+    assert b"<svg" in svg.body
+    assert png.body.startswith(b"\x89PNG")
+    assert [answer.headers["content-type"] for answer in (text, svg, png)] == [
+        "application/json",
+        "image/svg+xml",
+        "image/png",
+    ]
+    assert {answer.headers["cache-control"] for answer in (text, svg, png)} == {"no-store"}
+
+
+@pytest.mark.parametrize("kind", ["qr", "qr.svg", "qr.png"])
+async def test_there_is_no_qr_code_where_a_phone_is_linked(door: Door, kind: str) -> None:
+    """409 with the reason, as a problem, also where a picture was asked for."""
+    await door.world.pair()
+    sentence = (await door("GET", f"{SESSION}/{kind}")).problem(409, "conflict")
+    assert sentence == "can't pair a phone: the session is connected; log it out first"
+
+
+async def test_a_qr_code_that_does_not_come_is_told_in_time(world: World) -> None:
+    """WhatsApp says nothing: a conflict after the wait, not a request that hangs."""
+    world.prepare = lambda engine: setattr(engine, "opens", False)
+    async with world.running() as gateway:
+        door = make_door(world, gateway)
+        await door("PUT", SESSION)
+        before = world.clock.monotonic()
+        sentence = (await door("GET", f"{SESSION}/qr")).problem(409, "conflict")
+        assert sentence == "WhatsApp showed no QR code in time: the session is pairing; try again"
+        assert world.clock.monotonic() - before == 15
+
+
+async def test_a_wait_for_a_qr_code_ends_when_holdfast_stops(world: World) -> None:
+    """503 at once, and who asks from then on is told the same."""
+    world.prepare = lambda engine: setattr(engine, "opens", False)
+    async with world.running() as gateway:
+        door = make_door(world, gateway)
+        await door("PUT", SESSION)
+        asyncio.get_running_loop().call_soon(door.api.state.waits.end)
+        before = world.clock.monotonic()
+        answer = await door("GET", f"{SESSION}/qr")
+        assert answer.problem(503, "stopping") == "Holdfast is stopping: ask again when it is back"
+        assert answer.headers["retry-after"] == "2"
+        assert world.clock.monotonic() == before
+        (await door("GET", f"{SESSION}/qr.png")).problem(503, "stopping")
+
+
+async def test_a_pairing_code_is_given_for_a_phone_number(door: Door) -> None:
+    """Written as people write it; what is no number is refused, naming the field."""
+    await door("PUT", SESSION)
+    answer = await door("POST", f"{SESSION}/pairing-code", {"phoneNumber": "+962 79 000 0001"})
+    assert (answer.status, answer.json) == (200, {"code": "H0LDFAST"})
+    assert answer.headers["cache-control"] == "no-store"
+    refused = await door("POST", f"{SESSION}/pairing-code", {"phoneNumber": "12ab"})
+    assert refused.problem(422, "bad-input", field="phoneNumber").startswith('phoneNumber "12ab" is not a phone number')
+
+
+# Companies.
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", SESSION),
+        ("DELETE", SESSION),
+        ("POST", f"{SESSION}/start"),
+        ("POST", f"{SESSION}/stop"),
+        ("POST", f"{SESSION}/reconnect"),
+        ("POST", f"{SESSION}/logout"),
+        ("POST", f"/webhook/whatsapp/baileys/reconnect/{COMPANY}"),
+        ("GET", f"{SESSION}/qr"),
+        ("GET", f"{SESSION}/qr.svg"),
+        ("GET", f"{SESSION}/messages"),
+        ("GET", f"{SESSION}/inbox"),
+    ],
+)
+async def test_an_unknown_company_is_not_found(door: Door, method: str, path: str) -> None:
+    """404 with the cure."""
+    sentence = (await door(method, path)).problem(404, "not-found", field="company")
+    assert sentence == f'company "{COMPANY}" is unknown: create it with PUT /v1/sessions/{COMPANY}'
+
+
+@pytest.mark.parametrize(
+    "company",
+    ["..", "-962302", "962%20302", "%D9%A9%D9%A6", "a%0D%0AX-Injected:1", "%00", "x" * 65, "%F0%9F%98%80", "a%3Cb%3E"],
+)
+async def test_a_company_id_is_a_short_plain_word(door: Door, company: str) -> None:
+    """What could break a path, a header or a log is refused when a session is created, and found nowhere."""
+    (await door("PUT", f"/v1/sessions/{company}")).problem(422, "bad-input", field="company")
+    answer = await door("GET", f"/v1/sessions/{company}")
+    answer.problem(404, "not-found", field="company")
+    assert "x-injected" not in answer.headers
+
+
+async def test_a_company_id_with_a_slash_is_no_route(door: Door) -> None:
+    """However it is written: no route takes more than one part."""
+    for company in ("a/b", "a%2Fb", "..%2F..%2Fetc"):
+        (await door("PUT", f"/v1/sessions/{company}")).problem(404, "not-found")
+
+
+async def test_requests_before_the_sessions_are_in_hand_are_put_off(world: World) -> None:
+    """A known company must not be called unknown while Holdfast starts; only `/healthz` and `/readyz` answer."""
+    async with world.running() as gateway:
+        door = make_door(world, gateway)
+        gateway.is_ready = False
+        answer = await door("GET", SESSION)
+        assert answer.problem(503, "starting").startswith("Holdfast is starting")
+        assert answer.headers["retry-after"] == "2"
+        assert (await door("GET", "/healthz", key=None)).json == {"status": "alive"}
+        unready = await door("GET", "/readyz", key=None)
+        assert (unready.status, unready.json) == (503, {"status": "starting"})
+        gateway.is_ready = True
+        assert (await door("GET", "/readyz", key=None)).json == {"status": "ready"}
+        (await door("GET", SESSION)).problem(404, "not-found", field="company")
