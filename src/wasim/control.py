@@ -28,6 +28,7 @@ ROUTES_TEXT = """\
 GET    /phones                       phones and their linked devices
 POST   /phones                       {"number", "name"?, "autoRead"?, "addressing"?: "lid"|"pn"} makes an account
 POST   /phones/{number}/scan         {"qr"} links the device that shows this code
+POST   /phones/{number}/code         {"code"} links the device that shows this pairing code
 POST   /phones/{number}/unlink       {"device"} removes a linked device
 POST   /phones/{number}/send         {"to", "text", "id"?} the phone sends a text
 POST   /phones/{number}/read         {"id"} the phone reads a message of its inbox
@@ -56,6 +57,7 @@ def make_app(hub: Hub) -> web.Application:
     app.router.add_get("/phones", _phones)
     app.router.add_post("/phones", _add_phone)
     app.router.add_post("/phones/{number}/scan", _scan)
+    app.router.add_post("/phones/{number}/code", _code)
     app.router.add_post("/phones/{number}/unlink", _unlink)
     app.router.add_post("/phones/{number}/send", _send)
     app.router.add_post("/phones/{number}/read", _read)
@@ -183,7 +185,17 @@ async def _add_phone(request: web.Request) -> web.Response:
 async def _scan(request: web.Request) -> web.Response:
     hub, body = request.app[HUB], await _body(request)
     number = _number(request.match_info["number"])
-    address = await hub.scan(number, parse_qr(_text(body, "qr")))
+    return _linked(hub, await hub.scan(number, parse_qr(_text(body, "qr"))))
+
+
+async def _code(request: web.Request) -> web.Response:
+    hub, body = request.app[HUB], await _body(request)
+    number = _number(request.match_info["number"])
+    code = _text(body, "code").replace("-", "").upper()
+    return _linked(hub, await hub.enter_code(number, code))
+
+
+def _linked(hub: Hub, address: Address) -> web.Response:
     jid, lid = hub.server.jid_of(address)
     return web.json_response({"jid": jid, "lid": lid, "device": address.device})
 

@@ -255,9 +255,20 @@ class Hub:
         return account
 
     async def scan(self, number: str, qr: pairing.ScannedQr) -> Address:
-        """Links the device that shows this code. Raises PairingError when it can't be, TimeoutError when it is mute."""
+        """Links the device that shows this QR code.
+
+        Raises PairingError when it can't be, TimeoutError when the device is mute.
+        """
         account = self.phone(number, name="")
-        link = self.server.scan(account, qr, now=self.now())
+        return await self._linked(self.server.gate.scan(account, qr, now=self.now()))
+
+    async def enter_code(self, number: str, code: str) -> Address:
+        """Links the device that shows this pairing code; raises as `scan`."""
+        account = self.phone(number, name="")
+        return await self._linked(self.server.gate.enter(account, code, now=self.now()))
+
+    async def _linked(self, link: int) -> Address:
+        """Waits until the device on that link is linked."""
         waiting: asyncio.Future[Address] = asyncio.get_running_loop().create_future()
         self._pairings[link] = waiting
         self._settle()

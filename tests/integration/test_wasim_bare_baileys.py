@@ -78,3 +78,18 @@ async def test_baileys_asks_nothing_that_is_not_answered(talk: tuple[Told, Wasim
     _, wasim = talk
     stats = await wasim.get("/stats")
     assert (stats["unknownQueries"], stats["protocolErrors"]) == (0, 0)
+
+
+async def test_a_bare_baileys_links_by_pairing_code(
+    node_bin: Path, baileys_dir: Path, talk: tuple[Told, Wasim]
+) -> None:
+    """A wrong code is refused with a sentence; the right one links the device, and it logs in."""
+    _, wasim = talk
+    script = SCRIPT.with_name("wasim_pairing_code.mjs")
+    arguments = [str(script), str(baileys_dir), wasim.url, wasim.control, "962305"]
+    process = await asyncio.create_subprocess_exec(str(node_bin), *arguments, stdout=asyncio.subprocess.PIPE)
+    out, _ = await process.communicate()
+    told = json.loads(out)
+    assert (told["wrong"]["status"], told["wrong"]["error"]) == (404, "the code is wrong")
+    assert (told["right"]["status"], told["right"]["device"]) == (200, 1)
+    assert (told["outcome"], told["me"]) == ("open", "962305:1@s.whatsapp.net")

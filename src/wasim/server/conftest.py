@@ -216,7 +216,7 @@ class World:
         return "https://wa.me/settings/linked_devices#" + ",".join(parts)
 
     def scan(self, gadget: Gadget, number: str, ref: str) -> None:
-        self.server.scan(self.phone(number), parse_qr(self.qr(gadget, ref)), now=self.now)
+        self.server.gate.scan(self.phone(number), parse_qr(self.qr(gadget, ref)), now=self.now)
         self.settle()
 
     def sign(self, gadget: Gadget, offered: Node) -> Node:

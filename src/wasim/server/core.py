@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
-from wasim.server import events, notices, pairing, queries
+from wasim.server import events, notices, queries
 from wasim.server.conversations import Conversations
 from wasim.server.entropy import Entropy, new_key, word
 from wasim.server.exchange import Carrier, Exchange
+from wasim.server.gate import Gate
 from wasim.server.handsets import Handsets, Spoken
 from wasim.server.interference import Interference
-from wasim.server.link import Introduced, Link, Pairing, Phase
+from wasim.server.link import Introduced, Link, Phase
 from wasim.server.phones import Phones
 from wasim.server.state import PHONE, Account, Address, Device, Directory, Pending, StanzaKind
 from wasim.wire import nodes
@@ -75,6 +76,7 @@ class Server:
         self._timer_count = 0
         self._static = new_key(entropy)
         self._certificate = self._make_certificate(now)
+        self.gate = Gate(self.directory, self.phones, entropy, self)
         carrier = Carrier(deliver=self._deliver, tell=self._tell, ack=self._ack, online=self._online.__contains__)
         self._exchange = Exchange(self.directory, interference, carrier)
 
@@ -98,6 +100,9 @@ class Server:
     def take_events(self) -> list[events.Event]:
         taken, self._events = self._events, []
         return taken
+
+    def report(self, event: events.Event) -> None:
+        self._events.append(event)
 
     @property
     def next_deadline(self) -> float | None:
@@ -137,8 +142,8 @@ class Server:
             for said in known.receive(data):
                 self._heard(known, said, now)
         except WireError as error:
-            self._events.append(events.ProtocolBroken(link=link, detail=str(error)))
-            self._hang_up(known)
+            self.report(events.ProtocolBroken(link=link, detail=str(error)))
+            self.hang_up(known)
         if known.outgoing:
             self._dirty[link] = known
 
@@ -148,39 +153,36 @@ class Server:
         if isinstance(said, Introduced):
             self._introduce(link, said, now)
         elif link.phase is Phase.PAIRING:
-            self._pairing_node(link, said, now)
+            self.gate.receive(link, said, now=now)
         elif link.address is not None:
             device = self.directory.device(link.address)
             assert device is not None, "an open link belongs to a device"
             self._stanza(device, said, link, now)
 
-    def _send(self, link: Link, node: Node) -> None:
+    def send(self, link: Link, node: Node) -> None:
         link.send(node)
         self._dirty[link.id] = link
 
-    def _hang_up(self, link: Link) -> None:
+    def hang_up(self, link: Link) -> None:
         link.phase = Phase.CLOSING
         self._doomed.add(link.id)
         self._dirty[link.id] = link
 
-    def _dismiss(self, link: Link, node: Node, now: float) -> None:
+    def dismiss(self, link: Link, node: Node, *, now: float) -> None:
         """Says why the link is over, and ends it a little later unless the client does."""
-        self._send(link, node)
+        self.send(link, node)
         link.phase = Phase.CLOSING
         if link.address is not None and self._online.get(link.address) is link:
             del self._online[link.address]
-        self._at(now + CLOSE_AFTER_S, lambda _: self._hang_up(link) if link.id in self.links else None)
+        self._at(now + CLOSE_AFTER_S, lambda _: self.hang_up(link) if link.id in self.links else None)
 
     # Login and pairing
 
     def _introduce(self, link: Link, said: Introduced, now: float) -> None:
         if said.payload.pairing is not None:
-            pairing.check_keys(said.payload.pairing)
-            refs = pairing.make_refs(self._entropy)
-            link.pairing = Pairing(noise_key=said.peer, data=said.payload.pairing, refs=refs)
-            self._send(link, pairing.pair_device(self._new_id(), refs))
-            return
-        self._log_in(link, said, now)
+            self.gate.register(link, said.peer, said.payload.pairing)
+        else:
+            self._log_in(link, said, now)
 
     def _log_in(self, link: Link, said: Introduced, now: float) -> None:
         address = Address(str(said.payload.username or ""), said.payload.device or 0)
@@ -195,8 +197,8 @@ class Server:
         return None
 
     def _refuse(self, link: Link, address: Address | None, reason: str, attrs: dict[str, str], now: float) -> None:
-        self._events.append(events.LoginRefused(address=address, link=link.id, reason=reason))
-        self._dismiss(link, Node("failure", {"reason": reason, **attrs}), now)
+        self.report(events.LoginRefused(address=address, link=link.id, reason=reason))
+        self.dismiss(link, Node("failure", {"reason": reason, **attrs}), now=now)
 
     def _replace(self, address: Address, now: float) -> None:
         """The same device connected again: the older link goes."""
@@ -211,9 +213,9 @@ class Server:
             device.push_name = payload.push_name
         device.logins += 1
         self.directory.touch(device)
-        self._events.append(events.LoggedIn(address=device.address, link=link.id))
+        self.report(events.LoggedIn(address=device.address, link=link.id))
         for node in notices.greeting(self.directory, device, now=now):
-            self._send(link, node)
+            self.send(link, node)
         if not payload.passive:
             self._activate(link, device, now)
 
@@ -223,65 +225,17 @@ class Server:
         The first time its phone then sends it what a new device needs.
         """
         link.passive = False
-        queue = self.directory.queue(device.address)
-        for at, entry in enumerate(queue):
+        waiting = [(seq, entry) for seq, entry in self.directory.queue(device.address) if seq >= link.delivered]
+        for at, (seq, entry) in enumerate(waiting):
             node = nodes.decode(entry.stanza)
             node.attrs["offline"] = str(at)
-            self._send(link, node)
-        self._send(link, notices.offline_done(len(queue)))
+            self.send(link, node)
+            link.delivered = seq + 1
+        self.send(link, notices.offline_done(len(waiting)))
         if not device.welcomed:
             device.welcomed = True
             self.directory.touch(device)
             self._speak(Address(device.number, PHONE), self.handsets.welcome(device, now=now), now)
-
-    def scan(self, account: Account, qr: pairing.ScannedQr, *, now: float) -> int:
-        """The account's phone scans a QR code. Returns the link that shows it; `DevicePaired` follows on that link.
-
-        Raises PairingError when no connected device shows that code.
-        """
-        link = next((link for link in self.links.values() if link.pairing and qr.ref in link.pairing.refs), None)
-        if link is None or link.pairing is None or link.phase is not Phase.PAIRING:
-            raise pairing.PairingError("no device shows this code: it is unknown, used, or its connection is gone")
-        if link.pairing.data.identity != qr.identity or link.pairing.noise_key != qr.noise_key:
-            raise pairing.PairingError("the code's keys are not those of the device that shows it")
-        phone = self.phones.identity(account.number)
-        link.pairing.offer, node = pairing.offer(
-            account=account, phone=phone, qr=qr, iq_id=self._new_id(), entropy=self._entropy, now=now
-        )
-        link.pairing.refs = []
-        account.next_device += 1
-        self.directory.touch(account)
-        self._send(link, node)
-        return link.id
-
-    def _pairing_node(self, link: Link, node: Node, now: float) -> None:
-        waiting = link.pairing
-        assert waiting is not None
-        if waiting.offer is not None and node.tag == "iq" and node.attrs.get("id") == waiting.offer.iq_id:
-            self._complete_pairing(link, waiting, node, now)
-        elif node.tag == "iq" and node.attrs.get("type") in ("get", "set"):
-            self._answer_unlinked(link, node)
-
-    def _answer_unlinked(self, link: Link, node: Node) -> None:
-        """A device without an account may only ping."""
-        xmlns = node.attrs.get("xmlns", "")
-        known = xmlns in ("w:p", "urn:xmpp:ping")
-        if not known:
-            self._unknown(link.id, node)
-        answer = queries.Answer() if known else queries.Answer(error=queries.NOT_IMPLEMENTED)
-        self._send(link, queries.reply(node, answer))
-
-    def _complete_pairing(self, link: Link, waiting: Pairing, node: Node, now: float) -> None:
-        try:
-            device = pairing.complete(waiting, node, now=now)
-        except pairing.PairingError as error:
-            self._events.append(events.PairingFailed(link=link.id, detail=str(error)))
-            self._hang_up(link)
-            return
-        self.directory.add_device(device)
-        self._events.append(events.DevicePaired(address=device.address, link=link.id))
-        self._announce(device, "add", now)
-        self._dismiss(link, Node("stream:error", {"code": "515"}), now)
 
     # Stanzas
 
@@ -313,7 +267,7 @@ class Server:
         answer = queries.answer(queries.Query(node=node, device=device, directory=self.directory, now=now))
         if answer.unknown:
             self._unknown(link.id, node)
-        self._send(link, queries.reply(node, answer))
+        self.send(link, queries.reply(node, answer))
         for number in answer.refill:
             self.phones.refill(number)
         for address in answer.low_on_prekeys:
@@ -327,11 +281,11 @@ class Server:
 
     def _low_on_prekeys(self, address: Address, now: float) -> None:
         left = len(self.directory.prekeys(address))
-        self._deliver(address, "notification", notices.low_on_prekeys(self._new_id(), left, now), now)
+        self._deliver(address, "notification", notices.low_on_prekeys(self.new_id(), left, now), now)
 
     def _unknown(self, link: int, node: Node) -> None:
         tag = node.children[0].tag if node.children else ""
-        self._events.append(events.QueryUnknown(link=link, xmlns=node.attrs.get("xmlns", ""), tag=tag))
+        self.report(events.QueryUnknown(link=link, xmlns=node.attrs.get("xmlns", ""), tag=tag))
 
     # Carrying
 
@@ -340,16 +294,17 @@ class Server:
             self._to_phone(address, node, now)
             return
         stanza = nodes.encode(node)
-        self.directory.enqueue(address, Pending(kind=kind, id=node.attrs["id"], stanza=stanza))
+        seq = self.directory.enqueue(address, Pending(kind=kind, id=node.attrs["id"], stanza=stanza))
         link = self._online.get(address)
         if link is not None and not link.passive:
             link.send_encoded(stanza)
+            link.delivered = seq + 1
             self._dirty[link.id] = link
 
     def _tell(self, address: Address, node: Node) -> None:
         link = self._online.get(address)
         if link is not None:
-            self._send(link, node)
+            self.send(link, node)
 
     def _ack(self, link: int, node: Node, when: float, now: float) -> None:
         """Acks go to the link the stanza came from, or nowhere."""
@@ -413,9 +368,9 @@ class Server:
         if link is not None:
             reason = Node("conflict", {"type": "device_removed"})
             self.end_stream(link.id, code="401", attrs={}, reason=reason, now=now)
-        self._announce(device, "remove", now)
+        self.announce(device, "remove", now=now)
         self.directory.remove_device(address)
-        self._events.append(events.DeviceUnlinked(address=address))
+        self.report(events.DeviceUnlinked(address=address))
 
     def end_stream(
         self, link: int, *, code: str | None, attrs: dict[str, str], reason: Node | None, now: float
@@ -425,26 +380,26 @@ class Server:
         if known is None or known.transport is None or known.phase is Phase.CLOSING:
             return
         content = [reason] if reason is not None else None
-        self._dismiss(known, Node("stream:error", ({"code": code} if code else {}) | attrs, content), now)
+        self.dismiss(known, Node("stream:error", ({"code": code} if code else {}) | attrs, content), now=now)
 
     def say(self, link: int, node: Node) -> None:
         """Sends any node on an open link; for faults."""
         known = self.links.get(link)
         if known is not None and known.phase is Phase.OPEN:
-            self._send(known, node)
+            self.send(known, node)
 
-    def _announce(self, device: Device, change: str, now: float) -> None:
+    def announce(self, device: Device, change: str, *, now: float) -> None:
         """Own devices and contacts hear that a device was linked or removed."""
         account = self.directory.accounts[device.number]
         for number in (account.number, *sorted(account.contacts)):
             for other in self.directory.devices_of(number):
                 if other.device != PHONE and other.address != device.address:
                     notice = notices.devices_changed(
-                        self.directory, device, change, to=number, notice_id=self._new_id(), now=now
+                        self.directory, device, change, to=number, notice_id=self.new_id(), now=now
                     )
                     self._deliver(other.address, "notification", notice, now)
 
-    def _new_id(self) -> str:
+    def new_id(self) -> str:
         return word(self._entropy, 9)
 
     def link_of(self, address: Address) -> Link | None:

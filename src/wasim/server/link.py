@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
+from wasim.server.codes import CodeRequest
 from wasim.server.state import Address
 from wasim.wire import nodes
 from wasim.wire.errors import WireError
@@ -51,6 +52,7 @@ class Pairing:
     data: PairingData
     refs: list[str]
     offer: PairingOffer | None = None
+    code: CodeRequest | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -63,6 +65,8 @@ class Link:
     pairing: Pairing | None = None
     passive: bool = True
     """Until the client says `active`, what waits for the device stays where it is."""
+    delivered: int = 0
+    """What waits for the device has been sent on this link up to this number."""
     available: bool = False
     frames_in: int = 0
     frames_out: int = 0

@@ -124,8 +124,9 @@ class Queue:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def __iter__(self) -> Iterator[Pending]:
-        return iter(self._entries.values())
+    def __iter__(self) -> Iterator[tuple[int, Pending]]:
+        """Numbers and entries, oldest first."""
+        return iter(self._entries.items())
 
     def append(self, entry: Pending, *, seq: int | None = None) -> int:
         seq = self._next if seq is None else seq
@@ -144,9 +145,6 @@ class Queue:
             del self._by_name[(kind, id_)]
         del self._entries[seq]
         return seq
-
-    def seqs(self) -> list[int]:
-        return list(self._entries)
 
     def sort(self) -> None:
         """By number: the order of arrival."""
@@ -207,7 +205,7 @@ class Directory:
         self._forget("device", address.key)
         for prekey_id in self._prekeys.pop(address, {}):
             self._forget("prekey", f"{address.key}:{prekey_id}")
-        for seq in self._queues.pop(address, Queue()).seqs():
+        for seq, _ in self._queues.pop(address, Queue()):
             self._forget("pending", f"{address.key}:{seq}")
 
     def touch(self, record: Account | Device | MessageRecord) -> None:
@@ -253,9 +251,11 @@ class Directory:
     def queue(self, address: Address) -> Queue:
         return self._queues.setdefault(address, Queue())
 
-    def enqueue(self, address: Address, entry: Pending) -> None:
+    def enqueue(self, address: Address, entry: Pending) -> int:
+        """Keeps a stanza for a device; its number in the queue."""
         seq = self.queue(address).append(entry)
         self._changed["pending", f"{address.key}:{seq}"] = msgspec.msgpack.encode(entry)
+        return seq
 
     def settle(self, address: Address, kind: StanzaKind, id_: str) -> bool:
         """The device acknowledged it. Whether anything of that name was waiting."""

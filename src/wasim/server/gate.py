@@ -1,0 +1,172 @@
+"""Where devices that are not linked yet wait: QR codes, pairing codes, and the signatures that let them in."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from wasim.server import codes, events, pairing, queries
+from wasim.server.entropy import Entropy
+from wasim.server.link import Link, Pairing, Phase
+from wasim.server.pairing import PairingError, ScannedQr
+from wasim.server.phones import Phones
+from wasim.server.state import Account, Device, Directory
+from wasim.wire.errors import WireError
+from wasim.wire.messages import PairingData
+from wasim.wire.nodes import Node
+
+
+class House(Protocol):
+    """What the gate needs of the server around it."""
+
+    links: dict[int, Link]
+
+    def send(self, link: Link, node: Node) -> None: ...
+
+    def hang_up(self, link: Link) -> None: ...
+
+    def dismiss(self, link: Link, node: Node, *, now: float) -> None: ...
+
+    def announce(self, device: Device, change: str, *, now: float) -> None: ...
+
+    def report(self, event: events.Event) -> None: ...
+
+    def new_id(self) -> str: ...
+
+
+class Gate:
+    def __init__(self, directory: Directory, phones: Phones, entropy: Entropy, house: House) -> None:
+        self._directory = directory
+        self._phones = phones
+        self._entropy = entropy
+        self._house = house
+
+    def register(self, link: Link, noise_key: bytes, data: PairingData) -> None:
+        """A device without account introduces itself: it gets references for its QR codes.
+
+        Raises WireError when its keys are not its own.
+        """
+        pairing.check_keys(data)
+        refs = pairing.make_refs(self._entropy)
+        link.pairing = Pairing(noise_key=noise_key, data=data, refs=refs)
+        self._house.send(link, pairing.pair_device(self._house.new_id(), refs))
+
+    # What phones do
+
+    def scan(self, account: Account, qr: ScannedQr, *, now: float) -> int:
+        """The account's phone scans a QR code. Returns the link that shows it; `DevicePaired` follows on that link.
+
+        Raises PairingError when no connected device shows that code.
+        """
+        link = next((one for one in self._waiting() if one.pairing and qr.ref in one.pairing.refs), None)
+        if link is None or link.pairing is None:
+            raise PairingError("no device shows this code: it is unknown, used, or its connection is gone")
+        if link.pairing.data.identity != qr.identity or link.pairing.noise_key != qr.noise_key:
+            raise PairingError("the code's keys are not those of the device that shows it")
+        self._offer(link, link.pairing, account, qr, now)
+        return link.id
+
+    def enter(self, account: Account, code: str, *, now: float) -> int:
+        """The code that a device shows is typed on the account's phone. Returns that device's link.
+
+        Raises PairingError when no connected device asked for a code for this number. Whether the code is right shows
+        only when the device answers: then `DevicePaired` or `PairingFailed` follows.
+        """
+        asking = [one for one in self._waiting() if one.pairing and one.pairing.code]
+        link = next((one for one in reversed(asking) if _number(one) == account.number), None)
+        if link is None or link.pairing is None or link.pairing.code is None:
+            raise PairingError(f"no device asked for a code for {account.number}, or its connection is gone")
+        notice = codes.enter(
+            link.pairing.code,
+            code,
+            self._phones.identity(account.number),
+            notice_id=self._house.new_id(),
+            entropy=self._entropy,
+            now=now,
+        )
+        self._house.send(link, notice)
+        return link.id
+
+    def _waiting(self) -> list[Link]:
+        return [link for link in self._house.links.values() if link.phase is Phase.PAIRING]
+
+    def _offer(self, link: Link, waiting: Pairing, account: Account, qr: ScannedQr, now: float) -> None:
+        phone = self._phones.identity(account.number)
+        waiting.offer, node = pairing.offer(
+            account=account, phone=phone, qr=qr, iq_id=self._house.new_id(), entropy=self._entropy, now=now
+        )
+        waiting.refs = []
+        account.next_device += 1
+        self._directory.touch(account)
+        self._house.send(link, node)
+
+    # What devices say
+
+    def receive(self, link: Link, node: Node, *, now: float) -> None:
+        """A node from a device that is not linked yet."""
+        waiting = link.pairing
+        assert waiting is not None, "who is at the gate has introduced itself"
+        if node.tag != "iq":
+            return
+        if waiting.offer is not None and node.attrs.get("id") == waiting.offer.iq_id:
+            self._complete(link, waiting, node, now)
+        elif node.attrs.get("type") in ("get", "set"):
+            self._house.send(link, queries.reply(node, self._answer(link, waiting, node)))
+            self._offer_by_code(link, waiting, now)
+
+    def _answer(self, link: Link, waiting: Pairing, node: Node) -> queries.Answer:
+        """A device without account may ping, and ask for a pairing code."""
+        reg = node.child(codes.TAG)
+        if reg is not None:
+            return self._code(link, waiting, reg)
+        xmlns, tag = node.attrs.get("xmlns", ""), node.children[0].tag if node.children else ""
+        if xmlns in ("w:p", "urn:xmpp:ping"):
+            return queries.Answer()
+        self._house.report(events.QueryUnknown(link=link.id, xmlns=xmlns, tag=tag))
+        return queries.Answer(error=queries.NOT_IMPLEMENTED)
+
+    def _code(self, link: Link, waiting: Pairing, reg: Node) -> queries.Answer:
+        try:
+            if reg.attrs.get("stage") == "companion_hello":
+                waiting.code = codes.hello(reg, self._entropy)
+                return queries.Answer(content=codes.hello_answer(waiting.code))
+            self._finish_code(waiting, reg)
+        except (codes.CodeError, WireError) as error:
+            self._house.report(events.PairingFailed(link=link.id, detail=str(error)))
+            return queries.Answer(error=(queries.BAD_REQUEST[0], str(error)))
+        return queries.Answer()
+
+    def _finish_code(self, waiting: Pairing, reg: Node) -> None:
+        account = self._directory.accounts.get(waiting.code.number) if waiting.code else None
+        if waiting.code is None or account is None:
+            raise codes.CodeError("nobody typed the code yet")
+        phone = self._phones.identity(account.number)
+        waiting.code.secret = codes.finish(waiting.code, reg, phone, waiting.data.identity or b"")
+
+    def _offer_by_code(self, link: Link, waiting: Pairing, now: float) -> None:
+        """Once a secret is agreed on by code, the phone signs as if it had scanned it."""
+        if waiting.code is None or not waiting.code.secret or waiting.offer is not None:
+            return
+        account = self._directory.accounts[waiting.code.number]
+        qr = ScannedQr(
+            ref="",
+            noise_key=waiting.noise_key,
+            identity=waiting.data.identity or b"",
+            adv_secret=waiting.code.secret,
+        )
+        self._offer(link, waiting, account, qr, now)
+
+    def _complete(self, link: Link, waiting: Pairing, node: Node, now: float) -> None:
+        try:
+            device = pairing.complete(waiting, node, now=now)
+        except PairingError as error:
+            self._house.report(events.PairingFailed(link=link.id, detail=str(error)))
+            self._house.hang_up(link)
+            return
+        self._directory.add_device(device)
+        self._house.report(events.DevicePaired(address=device.address, link=link.id))
+        self._house.announce(device, "add", now=now)
+        self._house.dismiss(link, Node("stream:error", {"code": "515"}), now=now)
+
+
+def _number(link: Link) -> str | None:
+    return link.pairing.code.number if link.pairing is not None and link.pairing.code is not None else None

@@ -1,0 +1,149 @@
+"""Linking by pairing code."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.ciphers.algorithms import AES256
+from cryptography.hazmat.primitives.ciphers.modes import CTR
+
+from wasim.server.events import DevicePaired, PairingFailed
+from wasim.server.pairing import PairingError
+from wasim.server.state import Address
+from wasim.wire.client import DeviceKeys
+from wasim.wire.curve import KeyPair, hkdf
+from wasim.wire.nodes import Node
+
+if TYPE_CHECKING:
+    from wasim.server.conftest import Client, Gadget, World
+
+CODE = "K7QX2M9P"
+SALT, IV = b"\x11" * 32, b"\x22" * 16
+EPHEMERAL = KeyPair.from_private(b"\x33" * 32)
+RANDOM = b"\x44" * 32
+
+
+def crypt(code: str, salt: bytes, iv: bytes, data: bytes) -> bytes:
+    key = hashlib.pbkdf2_hmac("sha256", code.encode(), salt, 131_072)
+    cipher = Cipher(AES256(key), CTR(iv)).encryptor()
+    return cipher.update(data) + cipher.finalize()
+
+
+def ask_for_code(world: World, client: Client, *, number: str = "962302", wrapped: bytes | None = None) -> Node:
+    """`companion_hello` of a device that shows CODE."""
+    key = SALT + IV + crypt(CODE, SALT, IV, EPHEMERAL.public) if wrapped is None else wrapped
+    children = [Node("link_code_pairing_wrapped_companion_ephemeral_pub", {}, key)]
+    attrs = {"jid": f"{number}@s.whatsapp.net", "stage": "companion_hello"}
+    return world.ask(client, "md", "set", Node("link_code_companion_reg", attrs, children))
+
+
+def finish(world: World, gadget: Gadget, client: Client, *, identity: bytes | None = None) -> Node:
+    """`companion_finish`: what the device answers to the phone's keys. The gadget keeps the secret."""
+    told = client.one("notification").children[0]
+    wrapped = told.data_of("link_code_pairing_wrapped_primary_ephemeral_pub")
+    primary_identity = told.data_of("primary_identity_pub")
+    primary = crypt(CODE, wrapped[:32], wrapped[32:48], wrapped[48:])
+    shared = EPHEMERAL.agree(primary)
+    salt, iv = b"\x55" * 32, b"\x66" * 12
+    key = hkdf(shared, salt=salt, info=b"link_code_pairing_key_bundle_encryption_key", length=32)
+    own = identity or gadget.keys.identity.public
+    sealed = AESGCM(key).encrypt(iv, own + primary_identity + RANDOM, b"")
+    secret = hkdf(
+        shared + gadget.keys.identity.agree(primary_identity) + RANDOM, salt=bytes(32), info=b"adv_secret", length=32
+    )
+    gadget.keys = DeviceKeys(
+        noise=gadget.keys.noise,
+        identity=gadget.keys.identity,
+        signed_prekey=gadget.keys.signed_prekey,
+        registration_id=4711,
+        adv_secret=secret,
+    )
+    children = [
+        Node("link_code_pairing_wrapped_key_bundle", {}, salt + iv + sealed),
+        Node("companion_identity_public", {}, own),
+        Node("link_code_pairing_ref", {}, told.data_of("link_code_pairing_ref")),
+    ]
+    attrs = {"jid": "962302@s.whatsapp.net", "stage": "companion_finish"}
+    return world.ask(client, "md", "set", Node("link_code_companion_reg", attrs, children))
+
+
+def enter(world: World, code: str) -> int:
+    link = world.server.gate.enter(world.phone("962302"), code, now=world.now)
+    world.settle()
+    return link
+
+
+def test_a_typed_code_links_the_device(world: World) -> None:
+    """Hello, code, finish, and then as with a QR code: the device checks and signs, and is linked."""
+    gadget = world.gadget()
+    client = world.register(gadget)
+    answer = ask_for_code(world, client)
+    ref = answer.children[0].data_of("link_code_pairing_ref")
+    assert enter(world, CODE) == client.id
+    notice = client.one("notification")
+    assert (notice.attrs["type"], notice.children[0].attrs["stage"]) == ("link_code_companion_reg", "primary_hello")
+    assert notice.children[0].data_of("link_code_pairing_ref") == ref
+    assert finish(world, gadget, client).attrs["type"] == "result"
+    world.send(client, world.sign(gadget, client.all("iq")[-1]))
+    assert world.events == [DevicePaired(address=Address("962302", 1), link=client.id)]
+
+
+def test_a_wrong_code_links_nothing(world: World) -> None:
+    """It shows when the device answers: the answer does not decrypt, and the waiting person is told."""
+    gadget = world.gadget()
+    client = world.register(gadget)
+    ask_for_code(world, client)
+    enter(world, "WRONG123")
+    assert finish(world, gadget, client).attrs["type"] == "error"
+    (event,) = world.events
+    assert event == PairingFailed(link=client.id, detail="the code is wrong")
+    assert list(world.server.directory.devices["962302"]) == [0]
+
+
+def test_another_identity_links_nothing(world: World) -> None:
+    """The device must answer with the identity it registered with."""
+    gadget = world.gadget()
+    client = world.register(gadget)
+    ask_for_code(world, client)
+    enter(world, CODE)
+    answer = finish(world, gadget, client, identity=world.gadget().keys.identity.public)
+    assert "other identities" in answer.children[0].attrs["text"]
+
+
+def test_the_latest_request_counts(world: World) -> None:
+    """Of two devices that ask for the same number the code goes to the newer one; of another number to none."""
+    older, newer, other = (world.register(world.gadget()) for _ in range(3))
+    ask_for_code(world, older)
+    ask_for_code(world, newer)
+    ask_for_code(world, other, number="962399")
+    assert enter(world, CODE) == newer.id
+    assert older.all("notification") == other.all("notification") == []
+
+
+def test_nobody_asked(world: World) -> None:
+    """A code for which no device waits is refused with a sentence."""
+    world.register(world.gadget())
+    with pytest.raises(PairingError, match="no device asked for a code for 962302"):
+        enter(world, CODE)
+
+
+@pytest.mark.parametrize("stage", ["companion_finish", "companion_hello"])
+def test_steps_out_of_order_are_refused(world: World, stage: str) -> None:
+    """A finish without a hello, and a hello without a key."""
+    world.phone("962302")
+    client = world.register(world.gadget())
+    reg = Node("link_code_companion_reg", {"jid": "962302@s.whatsapp.net", "stage": stage})
+    assert world.ask(client, "md", "set", reg).attrs["type"] == "error"
+
+
+def test_a_finish_before_the_code_is_refused(world: World) -> None:
+    """Nobody typed anything yet."""
+    world.phone("962302")
+    client = world.register(world.gadget())
+    ask_for_code(world, client)
+    reg = Node("link_code_companion_reg", {"jid": "962302@s.whatsapp.net", "stage": "companion_finish"})
+    assert "nobody typed" in world.ask(client, "md", "set", reg).children[0].attrs["text"]
