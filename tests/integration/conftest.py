@@ -48,9 +48,13 @@ class Party:
         self.store.sent[whatsapp_id] = {"text": text}
         self.host.command(Send(link=self.link, whatsapp_id=whatsapp_id, to=to, content={"text": text}))
 
+    def acks(self) -> list[Acked]:
+        """Those of the present link."""
+        return self.recorder.of(Acked, self.link)
+
     async def acked(self, whatsapp_id: str) -> Acked:
         def found() -> list[Acked]:
-            return [ack for ack in self.recorder.of(Acked, self.link) if ack.whatsapp_id == whatsapp_id]
+            return [ack for ack in self.acks() if ack.whatsapp_id == whatsapp_id]
 
         await self.recorder.until(lambda: bool(found()), what=f"the ack of {whatsapp_id}")
         return found()[0]
