@@ -27,7 +27,7 @@ class Party:
 
     async def pair(self) -> None:
         """Link a new device of the number's phone."""
-        await self.wasim.post("/phones", {"number": self.number})
+        await self.wasim.post("/phones", {"number": self.number, "name": "Layla's Flowers"})
         self._open(self.link, None)
         shown = await self.recorder.wait(QrShown, self.link)
         await self.wasim.post(f"/phones/{self.number}/scan", {"qr": shown.qr})

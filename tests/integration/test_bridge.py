@@ -14,14 +14,20 @@ import pytest
 
 from holdfast.engine.recorder import Recorder
 from holdfast.session.port import (
+    AskPairingCode,
+    Commit,
     CutLink,
+    FrameSeen,
     LinkClosed,
     LinkOpened,
     LogOut,
     OpenLink,
+    PairingCodeShown,
     Ping,
     PlaintextWanted,
     Ponged,
+    Presence,
+    QrShown,
     SentContentWanted,
 )
 from tests.integration.conftest import Party, StartHost
@@ -305,3 +311,37 @@ async def test_opening_a_link_twice_changes_nothing(ours: Party, caplog: pytest.
     assert (await ours.recorder.wait(Ponged, ours.link)).n == 5
     assert "Engine host: link 2 is open already" in caplog.messages
     assert ours.number in (ours.store.credentials or "")
+
+
+@pytest.mark.parametrize("available", [False, True])
+async def test_presence_reaches_whatsapp(ours: Party, wasim: Wasim, available: bool) -> None:
+    """WhatsApp is told whether the device is in use. (Baileys says nothing for an account without a name.)"""
+    ours.host.command(Presence(link=ours.link, available=not available))
+    ours.host.command(Presence(link=ours.link, available=available))
+    ours.host.command(Ping(link=ours.link, n=1))
+    await ours.recorder.wait(Ponged, ours.link)
+    links = await wasim.get("/links")
+    assert [link["available"] for link in links if link["number"] == ours.number] == [available]
+
+
+async def test_a_pairing_by_code_that_was_given_up_can_begin_anew(ours: Party, wasim: Wasim) -> None:
+    """The code comes when WhatsApp is ready for it; the name that Baileys notes for it does not make the next link
+    try to log in."""
+    ours.host.command(OpenLink(link=7, company="1", credentials=None, url=wasim.url))
+    ours.host.command(AskPairingCode(link=7, phone="962700000009"))
+    shown = await ours.recorder.wait(PairingCodeShown, 7)
+    assert re.fullmatch(r"[A-Z0-9]{8}", shown.code or "")
+    ours.host.command(CutLink(link=7))
+    await ours.recorder.wait(LinkClosed, 7)
+    assert not any(commit.paired for commit in ours.recorder.of(Commit, 7))
+    ours.host.command(OpenLink(link=8, company="1", credentials=ours.recorder.store(7).credentials, url=wasim.url))
+    await ours.recorder.wait(QrShown, 8)
+
+
+async def test_frames_are_reported_once_a_second_at_most(ours: Party) -> None:
+    """Evidence of life, not a flood of it."""
+    before = len(ours.recorder.of(FrameSeen, ours.link))
+    for n in range(50):
+        ours.host.command(Ping(link=ours.link, n=n))
+    await ours.recorder.wait(Ponged, ours.link, nth=50)
+    assert len(ours.recorder.of(FrameSeen, ours.link)) - before <= 1
