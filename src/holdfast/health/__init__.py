@@ -1,1 +1,1 @@
-"""Pure: the evidence about each session, what it means, what to do about it and whom to tell. No loop, clock or disk."""
+"""The evidence about each session, what it means, what to do and whom to tell: decided without loop, clock or disk."""

@@ -18,9 +18,10 @@ from pathlib import Path
 from holdfast.base.clock import Clock, SystemClock
 from holdfast.base.errors import HoldfastError
 from holdfast.client import Client, Json, Refused, connect
+from holdfast.health.success import MOST_RECONNECT_S
 from holdfast.lab.children import child
 from holdfast.lab.screen import Screen
-from holdfast.lab.tally import ARRIVED, MOST_RECONNECT_S, Fault, Result, Sent, Tally, Uptime
+from holdfast.lab.tally import ARRIVED, Fault, Result, Sent, Tally, Uptime
 
 COMPANIES = {"962302": "962790000002", "962303": "962790000003"}
 """The demo's companies and the numbers of their phones."""

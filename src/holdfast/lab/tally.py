@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-MOST_RECONNECT_S = 10.0
-LEAST_PERCENT = 95.0
-"""The user's goals (M26). A fault excuses at most `MOST_RECONNECT_S` of its company's time."""
+from holdfast.health.success import LEAST_PERCENT, MOST_RECONNECT_S, Row, percent_of, percentile
 
 ARRIVED = frozenset({"delivered", "read", "played"})
 
@@ -49,7 +46,7 @@ class Uptime:
     up_s: float = 0
     down_s: float = 0
     excused_s: float = 0
-    """Part of `down_s` that falls within a fault's first ten seconds."""
+    """Part of `down_s` that falls within a fault's first `MOST_RECONNECT_S`."""
 
     def add(self, seconds: float, *, up: bool, excused: bool) -> None:
         if up:
@@ -166,23 +163,10 @@ class Result:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    what: str
-    measured: str
-    goal: str
-    holds: bool
-
-
-def percentile(values: Sequence[float], percent: float) -> float | None:
-    """Nearest-rank percentile of sorted values; None of none."""
-    if not values:
-        return None
-    return values[max(math.ceil(len(values) * percent / 100) - 1, 0)]
-
-
 def _percent(part: float, whole: float) -> float:
-    return 100.0 * part / whole if whole > 0 else 100.0
+    """All of nothing is all of it."""
+    share = percent_of(part, whole)
+    return 100.0 if share is None else share
 
 
 def _rounded(value: float | None) -> float | None:

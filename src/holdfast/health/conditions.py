@@ -1,0 +1,233 @@
+"""What deserves an alert: conditions, read off the evidence about sessions and about Holdfast's own surroundings.
+
+A condition is there or not; when a person is told of it, and how often, is the alert book's business. Sentences name
+companies and reasons, never a phone number or the text of a message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from holdfast.health.signals import Limits, Signals
+from holdfast.health.words import Advice, Care, because, lasting
+from holdfast.session.life import State
+from holdfast.session.reasons import Action
+
+
+class Severity(StrEnum):
+    WARNING = "warning"
+    """It works, and somebody should look at it."""
+    CRITICAL = "critical"
+    """Something does not work, or a person is needed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    """Something a person should know. Company and cause tell it from others."""
+
+    company: str | None
+    """None: it concerns Holdfast as a whole."""
+    cause: str
+    """A stable word; conditions of many companies with the same cause become one alert."""
+    severity: Severity
+    title: str
+    """A few words: `banned by WhatsApp`."""
+    sentence: str
+    action: str
+    """A word of `words.WHAT_TO_DO`."""
+    lasting_s: float = 0
+    """For how long it has been so."""
+    quiet: bool = False
+    """Worth no alert of its own, for another one says more; but an alert of it that stands is not over."""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.cause, self.company or ""
+
+
+# One session.
+
+
+def conditions_of(signals: Signals, limits: Limits) -> Iterator[Condition]:
+    """What deserves an alert about a session. One that was stopped on purpose deserves none."""
+    if signals.state is State.STOPPED:
+        return
+    person = _needs_person(signals)
+    if person is not None:
+        yield person
+    if _fails(signals, limits):
+        yield _failing(signals, quiet=person is not None)
+    yield from _unsteady(signals, limits)
+
+
+def needs_person(signals: Signals) -> bool:
+    """Can the session not come back by itself, or not before WhatsApp's own time is over?
+
+    Who logged it out, or let the QR codes go by, was there and knows it already.
+    """
+    match signals.state:
+        case State.PAUSED:
+            return True
+        case State.LOGGED_OUT | State.UNPAIRED:
+            reason = signals.reason
+            return reason is not None and reason.action is Action.SCAN_QR and reason.fault not in {"nobody", "person"}
+        case _:
+            return False
+
+
+def _needs_person(signals: Signals) -> Condition | None:
+    if not needs_person(signals):
+        return None
+    state = str(signals.state).replace("_", " ")
+    reason, planned_s = signals.reason, signals.next_attempt_in_s
+    cause, action = (str(signals.state), Action.WAIT) if reason is None else (reason.name, reason.action)
+    then = "" if planned_s is None else f"; the next attempt comes in {lasting(planned_s)}"
+    return Condition(
+        company=signals.company,
+        cause=cause,
+        severity=Severity.CRITICAL,
+        title=f"{state} ({cause.replace('-', ' ')})",
+        sentence=f"The session is {state} because {because(reason)}{then}.",
+        action=action,
+        lasting_s=signals.in_state_s,
+    )
+
+
+def _fails(signals: Signals, limits: Limits) -> bool:
+    """Not connected for long, or after many attempts."""
+    match signals.state:
+        case State.CONNECTING | State.RECONNECTING | State.PAUSED:
+            return signals.attempts >= limits.failures or signals.in_state_s >= limits.away_s
+        case _:
+            return False
+
+
+def _failing(signals: Signals, *, quiet: bool) -> Condition:
+    reason = signals.reason
+    away, why = lasting(signals.in_state_s), because(reason)
+    return Condition(
+        company=signals.company,
+        cause="not-connected",
+        severity=Severity.CRITICAL,
+        title="not connected",
+        sentence=f"Not connected for {away}, after {signals.attempts} attempts, because {why}.",
+        action=Action.CHECK_NETWORK if reason is None else reason.action,
+        lasting_s=signals.in_state_s,
+        quiet=quiet,
+    )
+
+
+def _unsteady(signals: Signals, limits: Limits) -> Iterator[Condition]:
+    hour = signals.hour
+    if hour.zombies >= limits.zombies:
+        yield _warning(
+            signals,
+            cause="zombie",
+            title="links that look open and are dead",
+            sentence=f"{hour.zombies} links within the last hour looked open and were dead; each was replaced.",
+        )
+    if hour.lost >= limits.flapping_losses:
+        yield _warning(
+            signals,
+            cause="flapping",
+            title="loses its link again and again",
+            sentence=f"{hour.lost} links were lost within the last hour.",
+        )
+    if signals.budget_left <= 0:
+        yield _warning(
+            signals,
+            cause="budget-used-up",
+            title="too many reconnections",
+            sentence="The links allowed in an hour are used up: each further one waits, so that WhatsApp does not "
+            "block the number.",
+        )
+
+
+def _warning(signals: Signals, *, cause: str, title: str, sentence: str) -> Condition:
+    return Condition(
+        company=signals.company,
+        cause=cause,
+        severity=Severity.WARNING,
+        title=title,
+        sentence=sentence,
+        action=Action.CHECK_NETWORK,
+    )
+
+
+# Holdfast as a whole.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What Holdfast as a whole stands on."""
+
+    redis_away_s: float | None = None
+    """Since Redis last answered, while it does not."""
+    database_failing_s: float | None = None
+    """Since the database first failed, while it does."""
+    host_away_s: float | None = None
+    """Since there was last an engine host, while there is none."""
+    host_restarts: int = 0
+    """Within the last hour."""
+    undelivered_s: float | None = None
+    """Age of the oldest alert that could not be delivered."""
+
+
+def conditions_around(seen: Surroundings, limits: Limits) -> Iterator[Condition]:
+    """What deserves an alert about Holdfast as a whole."""
+    if seen.redis_away_s is not None and seen.redis_away_s >= limits.redis_away_s:
+        yield _whole(
+            "redis-away",
+            Severity.WARNING,
+            "Redis is away",
+            "Redis does not answer: Holdfast goes on with its state in memory, and writes it back when Redis returns.",
+            Care.CHECK_REDIS,
+            lasting_s=seen.redis_away_s,
+        )
+    if seen.database_failing_s is not None:
+        yield _whole(
+            "database-failing",
+            Severity.CRITICAL,
+            "the database fails",
+            "Nothing can be stored: no message is accepted, and links whose keys can't be kept are cut.",
+            Care.CHECK_DATABASE,
+            lasting_s=seen.database_failing_s,
+        )
+    yield from _host(seen, limits)
+    if seen.undelivered_s is not None and seen.undelivered_s >= limits.undelivered_s:
+        yield _whole(
+            "alerts-undelivered",
+            Severity.WARNING,
+            "alerts do not arrive",
+            "At least one address in HOLDFAST_ALERT_URLS takes no alerts; Holdfast keeps them and goes on trying.",
+            Care.CHECK_ALERTS,
+            lasting_s=seen.undelivered_s,
+        )
+
+
+def _host(seen: Surroundings, limits: Limits) -> Iterator[Condition]:
+    is_away = seen.host_away_s is not None and seen.host_away_s >= limits.host_away_s
+    if is_away or seen.host_restarts >= limits.host_restarts:
+        now = "There is no engine host" if is_away else "The engine host had to be started anew"
+        yield _whole(
+            "engine-host",
+            Severity.CRITICAL,
+            "the engine host does not stay up",
+            f"{now}; restarts within the last hour: {seen.host_restarts}. Each costs its sessions a reconnection.",
+            Care.CHECK_HOST,
+            lasting_s=seen.host_away_s or 0,
+        )
+
+
+def _whole(cause: str, severity: Severity, title: str, sentence: str, action: Advice, *, lasting_s: float) -> Condition:
+    return Condition(
+        company=None,
+        cause=cause,
+        severity=severity,
+        title=title,
+        sentence=sentence,
+        action=action,
+        lasting_s=lasting_s,
+    )

@@ -1,0 +1,84 @@
+"""Keep-alives of one session: how many left, how many were answered, how fast. A sliding window of bounded size.
+
+`follow` reads them off the session machine's steps, so that nobody has to report a ping twice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import takewhile
+
+from holdfast.health.success import percentile
+from holdfast.session.life import Link, Session
+
+WINDOW = 120
+"""Outcomes kept: an hour of keep-alives every 30 s."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeepAlives:
+    """`sent` and `answered` count since the beginning; rates and round trips are those of the window."""
+
+    sent: int = 0
+    answered: int = 0
+    outcomes: tuple[float | None, ...] = ()
+    """Round trips in seconds, oldest first; None: not answered."""
+
+    @property
+    def success_rate(self) -> float | None:
+        """Share of answered ones, 0 to 1; None while there is no outcome."""
+        return len(self._round_trips) / len(self.outcomes) if self.outcomes else None
+
+    @property
+    def missed_in_a_row(self) -> int:
+        return sum(1 for _ in takewhile(lambda outcome: outcome is None, reversed(self.outcomes)))
+
+    @property
+    def last_s(self) -> float | None:
+        """Round trip of the last answered one."""
+        return self._round_trips[-1] if self._round_trips else None
+
+    @property
+    def p50_s(self) -> float | None:
+        return percentile(sorted(self._round_trips), 50)
+
+    @property
+    def p95_s(self) -> float | None:
+        return percentile(sorted(self._round_trips), 95)
+
+    @property
+    def _round_trips(self) -> list[float]:
+        return [outcome for outcome in self.outcomes if outcome is not None]
+
+    def with_sent(self) -> KeepAlives:
+        return replace(self, sent=self.sent + 1)
+
+    def with_answer(self, round_trip_s: float) -> KeepAlives:
+        return replace(self, answered=self.answered + 1, outcomes=(*self.outcomes, round_trip_s)[-WINDOW:])
+
+    def with_miss(self) -> KeepAlives:
+        return replace(self, outcomes=(*self.outcomes, None)[-WINDOW:])
+
+
+def follow(known: KeepAlives, before: Session, after: Session) -> KeepAlives:
+    """What one step of the session machine adds.
+
+    A ping whose link ended before the answer is missed; but not when the end was meant: that says nothing of the link.
+    """
+    was, link = before.link, after.link
+    is_same = was is not None and link is not None and was.number == link.number
+    if was is not None and was.pinged_at is not None:
+        if not is_same:
+            known = known if _was_meant(after) else known.with_miss()
+        elif link is not None and link.pinged_at is None and link.round_trip_s is not None:
+            known = known.with_answer(link.round_trip_s)
+    return known.with_sent() if _pings(link) > (_pings(was) if is_same else 0) else known
+
+
+def _was_meant(after: Session) -> bool:
+    """No reason, or one that is nobody's fault: somebody stopped it, or asked for another link."""
+    return after.reason is None or after.reason.fault == "nobody"
+
+
+def _pings(link: Link | None) -> int:
+    return 0 if link is None else link.ping

@@ -1,0 +1,199 @@
+"""How stable a session was: uptime, disconnections, reconnection times and delivery, over windows of time.
+
+Computed from the history of turns (connected, away, excused), never from samples. Time before the first turn, and time
+in which the session was not meant to be connected, counts neither for nor against it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import pairwise
+from types import MappingProxyType
+
+from holdfast.health.success import (
+    LEAST_PERCENT,
+    MOST_DISCONNECTIONS_AN_HOUR,
+    MOST_RECONNECT_S,
+    Row,
+    percent_of,
+    percentile,
+)
+from holdfast.session.life import State
+
+_HOUR_S = 3600
+WINDOWS_S: Mapping[str, int] = MappingProxyType({"5m": 300, "1h": 3600, "24h": 86_400, "7d": 604_800})
+
+
+class Presence(StrEnum):
+    CONNECTED = "connected"
+    AWAY = "away"
+    """Meant to be connected, and not."""
+    EXCUSED = "excused"
+    """Not meant to be connected: stopped on purpose, or no phone is linked yet."""
+
+
+def presence_of(state: State) -> Presence:
+    """How a session's state counts. A logout by WhatsApp or a pause counts against it, for messages don't arrive."""
+    match state:
+        case State.CONNECTED:
+            return Presence.CONNECTED
+        case State.STOPPED | State.UNPAIRED | State.PAIRING:
+            return Presence.EXCUSED
+        case _:
+            return Presence.AWAY
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """From `at` on it was so. Seconds of one clock that outlives restarts."""
+
+    at: float
+    presence: Presence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageCounts:
+    """Messages accepted within a window and old enough to have left; cancelled and expired ones are left out."""
+
+    accepted: int = 0
+    taken: int = 0
+    """WhatsApp's server has them: acked, or shown to have arrived."""
+    arrived: int = 0
+    """They reached a phone. One that is switched off gets them later."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stability:
+    """One session over one window that ends now."""
+
+    observed_s: float
+    """How long it was meant to be connected and somebody saw whether it was."""
+    connected_s: float
+    disconnections: int
+    reconnects_s: tuple[float, ...]
+    """From the loss of a link to the next open one, for those that came back within the window; sorted."""
+    away_s: float | None
+    """How long the present absence has lasted."""
+    messages: MessageCounts
+
+    @property
+    def uptime_percent(self) -> float | None:
+        """None while nothing was observed."""
+        return percent_of(self.connected_s, self.observed_s)
+
+    @property
+    def disconnections_an_hour(self) -> float:
+        """An observation shorter than an hour counts as one: one loss in five minutes is one an hour, not twelve."""
+        return self.disconnections / max(self.observed_s / _HOUR_S, 1)
+
+    @property
+    def reconnect_p50_s(self) -> float | None:
+        return percentile(self.reconnects_s, 50)
+
+    @property
+    def reconnect_p95_s(self) -> float | None:
+        return percentile(self.reconnects_s, 95)
+
+    @property
+    def delivery_percent(self) -> float | None:
+        """Of the accepted messages, those that WhatsApp took; None of none."""
+        return percent_of(self.messages.taken, self.messages.accepted)
+
+    @property
+    def arrival_percent(self) -> float | None:
+        return percent_of(self.messages.arrived, self.messages.accepted)
+
+    @property
+    def holds(self) -> bool:
+        return all(row.holds for row in self.table())
+
+    def table(self) -> tuple[Row, ...]:
+        """The user's table of success (M26)."""
+        return (self._uptime(), self._delivery(), self._reconnection(), self._disconnections())
+
+    def _uptime(self) -> Row:
+        percent = self.uptime_percent
+        measured = "not observed" if percent is None else _shown(percent)
+        return Row("connection uptime", measured, "> 95 %", percent is not None and percent > LEAST_PERCENT)
+
+    def _delivery(self) -> Row:
+        taken, arrived = self.delivery_percent, self.arrival_percent
+        if taken is None or arrived is None:
+            return Row("message delivery", "no messages", "> 95 %", holds=True)
+        measured = f"{_shown(taken)} taken by WhatsApp, {_shown(arrived)} on phones"
+        return Row("message delivery", measured, "> 95 %", taken > LEAST_PERCENT)
+
+    def _reconnection(self) -> Row:
+        """An absence that has not ended counts by what it has lasted."""
+        times = tuple(sorted((*self.reconnects_s, *(() if self.away_s is None else (self.away_s,)))))
+        p95_s = percentile(times, 95)
+        measured = "none needed" if p95_s is None else f"{p95_s:.1f} s"
+        is_back_soon = self.away_s is None or self.away_s < MOST_RECONNECT_S
+        return Row("reconnection, p95", measured, "< 10 s", is_back_soon and (p95_s or 0) < MOST_RECONNECT_S)
+
+    def _disconnections(self) -> Row:
+        rate = self.disconnections_an_hour
+        return Row("disconnections an hour", f"{rate:.1f}", "< 1", rate < MOST_DISCONNECTIONS_AN_HOUR)
+
+
+def stability(history: Sequence[Turn], messages: MessageCounts, *, now: float, window_s: float) -> Stability:
+    """Measure the `window_s` seconds before `now`.
+
+    `history` is in the order in which things happened and begins before the window, or nothing is known of the time
+    before its first turn. A turn that bears an earlier time than the one before (the clock was set back) counts from
+    that one's. Whoever records it says at a start that the session was away since Holdfast's last sign of life.
+    """
+    begin = now - window_s
+    spans = list(_spans(history, now))
+    losses = [span for before, span in pairwise(spans) if _is_loss(before, span)]
+    within = [(max(span.begin, begin), span.end, span.presence) for span in spans if span.end > begin]
+    connected_s = sum(end - start for start, end, presence in within if presence is Presence.CONNECTED)
+    away_s = sum(end - start for start, end, presence in within if presence is Presence.AWAY)
+    last = spans[-1] if spans else None
+    return Stability(
+        observed_s=connected_s + away_s,
+        connected_s=connected_s,
+        disconnections=sum(loss.begin > begin for loss in losses),
+        reconnects_s=tuple(sorted(_reconnects(spans, begin))),
+        away_s=last.end - last.begin if last is not None and last.presence is Presence.AWAY else None,
+        messages=messages,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    begin: float
+    end: float
+    presence: Presence
+
+
+def _spans(history: Sequence[Turn], now: float) -> Iterator[_Span]:
+    """The turns with their ends, up to now; turns that change nothing are joined to the one before."""
+    open_span: Turn | None = None
+    for turn in history:
+        if open_span is None:
+            open_span = Turn(min(turn.at, now), turn.presence)
+        elif turn.presence is not open_span.presence:
+            at = min(max(open_span.at, turn.at), now)
+            yield _Span(open_span.at, at, open_span.presence)
+            open_span = Turn(at, turn.presence)
+    if open_span is not None:
+        yield _Span(open_span.at, now, open_span.presence)
+
+
+def _is_loss(before: _Span, span: _Span) -> bool:
+    return before.presence is Presence.CONNECTED and span.presence is Presence.AWAY
+
+
+def _reconnects(spans: Sequence[_Span], begin: float) -> Iterator[float]:
+    """Absences that followed a loss and ended in a link within the window."""
+    for before, span, after in zip(spans, spans[1:], spans[2:], strict=False):
+        if _is_loss(before, span) and after.presence is Presence.CONNECTED and after.begin > begin:
+            yield span.end - span.begin
+
+
+def _shown(percent: float) -> str:
+    """Never rounded up to a goal that was missed."""
+    return f"{int(percent * 10) / 10:.1f} %"

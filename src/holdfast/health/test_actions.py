@@ -1,0 +1,89 @@
+"""What the monitor does, by literal evidence."""
+
+from dataclasses import replace
+
+import pytest
+
+from holdfast.health.actions import Nothing, Probe, Reconnect, ReplaceActor, ReplaceHost, decide
+from holdfast.health.conftest import LOGGING_IN, QUIET, away, with_link
+from holdfast.health.signals import Limits, MachinerySigns, Signals
+from holdfast.session.life import State
+
+LIMITS = Limits()
+
+
+def test_a_quiet_company_is_left_alone() -> None:
+    """Nobody writes, and every ping is answered: there is nothing to do, ever."""
+    assert decide(QUIET, LIMITS) == Nothing()
+
+
+def test_a_silent_link_is_asked_not_cut() -> None:
+    """Three keep-alive intervals without any sign of life: a ping, and nothing harsher."""
+    assert decide(with_link(pong_s=91, frame_s=None), LIMITS) == Probe("the link gave no sign of life for 1 min")
+    assert decide(with_link(pong_s=91, frame_s=89), LIMITS) == Nothing()
+
+
+def test_a_probe_is_not_repeated_while_its_answer_is_awaited() -> None:
+    """A ping is on its way: wait for it."""
+    assert decide(with_link(pong_s=91, frame_s=None, ping_s=4), LIMITS) == Nothing()
+
+
+def test_an_unanswered_probe_ends_the_link() -> None:
+    """The machine would have cut the link after 5 s; after 10 s the monitor does."""
+    assert decide(with_link(ping_s=9.9), LIMITS) == Nothing()
+    assert decide(with_link(ping_s=10.1), LIMITS) == Reconnect("a ping has gone unanswered for 10 s")
+
+
+def test_a_link_that_takes_no_messages_is_ended() -> None:
+    """Answered pings do not excuse a message without an ack."""
+    assert decide(with_link(unacked_s=19.9), LIMITS) == Nothing()
+    assert decide(with_link(unacked_s=20.1), LIMITS) == Reconnect("a message has gone without an ack for 20 s")
+
+
+@pytest.mark.parametrize("state", [State.CONNECTING, State.CONNECTED, State.RECONNECTING])
+def test_a_session_without_link_and_plan_is_reconnected(state: State) -> None:
+    """Meant to be connected, with nothing under way: that mends itself."""
+    assert decide(away(state, in_state_s=11), LIMITS) == Reconnect("the session has no link and none is planned")
+    assert decide(away(state, in_state_s=9), LIMITS) == Nothing()
+    assert decide(away(state, in_state_s=500, next_attempt_in_s=50), LIMITS) == Nothing()
+
+
+def test_a_login_under_way_is_the_machines() -> None:
+    """The session machine gives a login its own deadline."""
+    assert decide(replace(QUIET, state=State.CONNECTING, link=LOGGING_IN), LIMITS) == Nothing()
+
+
+@pytest.mark.parametrize("state", [State.PAUSED, State.STOPPED, State.LOGGED_OUT, State.UNPAIRED, State.PAIRING])
+def test_who_waits_for_a_person_is_left_alone(state: State) -> None:
+    """A ban, a logout, a stop: reconnecting would do harm."""
+    assert decide(away(state, in_state_s=5000), LIMITS) == Nothing()
+
+
+def late(signals: Signals, *, actor_s: float, overdue_s: float | None, check_s: float = 0) -> Signals:
+    machinery = MachinerySigns(actor_silent_s=actor_s, check_late_s=check_s)
+    return replace(signals, overdue_s=overdue_s, machinery=machinery)
+
+
+def test_an_actor_that_hangs_is_replaced() -> None:
+    """Its deadline passed long ago and it took no event since; either alone proves nothing."""
+    assert isinstance(decide(late(QUIET, actor_s=40, overdue_s=31), LIMITS), ReplaceActor)
+    assert decide(late(QUIET, actor_s=4000, overdue_s=None), LIMITS) == Nothing()
+    assert decide(late(QUIET, actor_s=1, overdue_s=31), LIMITS) == Nothing()
+    assert decide(late(QUIET, actor_s=40, overdue_s=29), LIMITS) == Nothing()
+
+
+def test_an_actor_that_hangs_is_replaced_in_every_state() -> None:
+    """A paused session whose time has come must act, too."""
+    assert isinstance(decide(late(away(State.PAUSED), actor_s=40, overdue_s=31), LIMITS), ReplaceActor)
+
+
+def test_a_host_that_hangs_comes_first() -> None:
+    """No link can be mended on a host that does not answer."""
+    hung = replace(with_link(ping_s=60), machinery=MachinerySigns(host_silent_s=31))
+    assert decide(hung, LIMITS) == ReplaceHost("the engine host has given no sign of life for 31 s")
+
+
+def test_a_late_check_blames_nobody() -> None:
+    """A process that was stopped for a minute finds everything a minute old: it looks again first."""
+    hung = replace(with_link(ping_s=60), machinery=MachinerySigns(host_silent_s=70, check_late_s=11))
+    assert decide(hung, LIMITS) == Nothing()

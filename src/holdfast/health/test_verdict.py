@@ -1,0 +1,237 @@
+"""Verdicts by literal evidence."""
+
+from dataclasses import replace
+
+import pytest
+
+from holdfast.health.conftest import LOGGING_IN, QUIET, away, with_link
+from holdfast.health.keepalive import KeepAlives
+from holdfast.health.signals import HourSigns, Limits, LinkSigns, MachinerySigns, MessageSigns, Signals
+from holdfast.health.verdict import Finding, Status, judge
+from holdfast.health.words import WHAT_TO_DO, Advice, Care, because, lasting
+from holdfast.session import reasons
+from holdfast.session.life import State
+from holdfast.session.reasons import BY_CODE, Action
+
+LIMITS = Limits()
+
+
+def only(signals: Signals) -> Finding:
+    """The one finding about these signals; the verdict is its status."""
+    verdict = judge(signals, LIMITS)
+    (finding,) = verdict.reasons
+    assert verdict.status is finding.status
+    return finding
+
+
+def test_a_quiet_company_is_healthy() -> None:
+    """Two hours without a message are nothing: the pings were answered."""
+    verdict = judge(QUIET, LIMITS)
+    assert (verdict.status, verdict.status.word, verdict.reasons) == (Status.HEALTHY, "healthy", ())
+
+
+def test_bytes_do_not_replace_a_pong() -> None:
+    """A link that has just opened is not healthy before its first ping is answered, whatever else came in."""
+    finding = only(with_link(open_s=0.1, pong_s=None, ping_s=0.1, frame_s=0.0))
+    assert (finding.status, finding.code) == (Status.DEGRADED, "unproven")
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "code", "message"),
+    [
+        ({"ping_s": 3}, Status.DEGRADED, "ping-late", "WhatsApp has not answered a ping for 3 s"),
+        (
+            {"ping_s": 10.5},
+            Status.UNHEALTHY,
+            "no-pong",
+            "WhatsApp no longer answers pings on this link: none for 10 s",
+        ),
+        (
+            {"pong_s": 91, "frame_s": 95},
+            Status.DEGRADED,
+            "silent",
+            "the link gave no sign of life for 1 min: it is being asked",
+        ),
+        ({"unacked_s": 8}, Status.DEGRADED, "sends-unacked", "WhatsApp has not acknowledged a message for 8 s"),
+        (
+            {"unacked_s": 21},
+            Status.UNHEALTHY,
+            "no-acks",
+            "WhatsApp answers pings but takes no messages: no ack for 21 s",
+        ),
+    ],
+)
+def test_an_open_link_is_judged_by_its_answers(
+    changes: dict[str, float], status: Status, code: str, message: str
+) -> None:
+    """Late answers make a link doubtful; missing ones make it a link in name only."""
+    finding = only(with_link(**changes))
+    assert (finding.status, finding.code, finding.message) == (status, code, message)
+
+
+@pytest.mark.parametrize("changes", [{"ping_s": 1.9}, {"unacked_s": 1.9}, {"pong_s": 91, "frame_s": 3}])
+def test_a_moment_without_an_answer_is_nothing(changes: dict[str, float]) -> None:
+    """Round trips take time, and bytes are a sign of life on a link that has proved itself."""
+    assert judge(with_link(**changes), LIMITS).status is Status.HEALTHY
+
+
+def test_old_messages_on_an_open_link_are_a_finding() -> None:
+    """A link that is open while messages grow old does not do its work."""
+    finding = only(replace(QUIET, messages=MessageSigns(waiting=12, oldest_s=180)))
+    assert finding.code == "outbox-late"
+    assert finding.message == "the link is open, but the oldest of 12 waiting messages is 3 min old"
+    assert judge(replace(QUIET, messages=MessageSigns(waiting=12, oldest_s=20)), LIMITS).status is Status.HEALTHY
+
+
+def test_poor_keepalives_are_a_finding() -> None:
+    """A link that loses every tenth keep-alive is not well; three outcomes make no rate."""
+    poor = KeepAlives(outcomes=(0.1,) * 18 + (None, 0.1))
+    assert judge(replace(QUIET, keepalives=poor), LIMITS).status is Status.HEALTHY
+    finding = only(replace(QUIET, keepalives=KeepAlives(outcomes=(0.1,) * 9 + (None,))))
+    assert (finding.code, finding.message) == ("keepalives-poor", "90% of the last 10 keep-alives were answered")
+    assert judge(replace(QUIET, keepalives=KeepAlives(outcomes=(None, 0.1, 0.1))), LIMITS).reasons == ()
+
+
+def test_an_unsteady_hour_and_a_small_budget_are_findings() -> None:
+    """Connected now, but lost again and again: that is said, and so is a budget that runs out."""
+    verdict = judge(replace(QUIET, hour=HourSigns(lost=3), budget_left=2), LIMITS)
+    assert [(found.code, found.status) for found in verdict.reasons] == [
+        ("unsteady", Status.DEGRADED),
+        ("budget-low", Status.DEGRADED),
+    ]
+
+
+@pytest.mark.parametrize("link", [None, LOGGING_IN])
+def test_connected_without_an_open_link_is_a_contradiction(link: LinkSigns | None) -> None:
+    """A state alone proves nothing."""
+    finding = only(replace(QUIET, link=link))
+    assert (finding.status, finding.code) == (Status.UNHEALTHY, "no-link")
+
+
+def test_connecting_for_a_moment_is_no_alarm() -> None:
+    """A reconnection within ten seconds is what was promised."""
+    finding = only(away(reason=BY_CODE[428], attempts=1, next_attempt_in_s=0.2))
+    assert (finding.status, finding.code) == (Status.DEGRADED, "connecting")
+    assert finding.message == "the session is being connected: the connection was closed (428)"
+
+
+def test_waiting_in_backoff_is_unhealthy_with_reason_and_next_attempt() -> None:
+    """A long wait is no passing moment, even when it has only begun."""
+    finding = only(away(reason=BY_CODE[503], attempts=8, next_attempt_in_s=26.4, in_state_s=2))
+    assert (finding.status, finding.code, finding.action) == (Status.UNHEALTHY, "server-unavailable", Action.WAIT)
+    assert finding.message == (
+        "not connected for 2 s because WhatsApp's server is restarting or overloaded (503); attempt 8 comes in 26 s"
+    )
+
+
+def test_an_attempt_under_way_is_said() -> None:
+    """A login that takes its time belongs to a numbered attempt, or is the first."""
+    tried = replace(QUIET, state=State.RECONNECTING, link=LOGGING_IN, in_state_s=61, attempts=4, reason=BY_CODE[408])
+    assert only(tried).message.endswith("(408); attempt 4 is under way")
+    first = only(replace(tried, state=State.CONNECTING, attempts=0, reason=None))
+    assert first.message == "not connected for 1 min because no link is open yet; the first attempt is under way"
+    assert first.code == "not-connected"
+
+
+def test_no_plan_is_said() -> None:
+    """A session that is away and plans nothing says so."""
+    assert only(away(in_state_s=40, attempts=2)).message.endswith("; no attempt is planned")
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "action"),
+    [
+        (State.LOGGED_OUT, BY_CODE[401], Action.SCAN_QR),
+        (State.LOGGED_OUT, reasons.DEVICE_REMOVED, Action.SCAN_QR),
+        (State.PAUSED, BY_CODE[406], Action.CONTACT_WHATSAPP),
+        (State.PAUSED, BY_CODE[403], Action.CHECK_PHONE),
+        (State.PAUSED, BY_CODE[440], Action.STOP_OTHER),
+        (State.PAUSED, BY_CODE[405], Action.UPDATE),
+    ],
+)
+def test_a_person_is_needed(state: State, reason: reasons.Reason, action: Action) -> None:
+    """What only a person can mend is unhealthy at once, with what to do."""
+    finding = only(away(state, reason=reason))
+    assert (finding.status, finding.code, finding.action) == (Status.UNHEALTHY, reason.name, action)
+    assert reason.sentence in finding.message
+
+
+def test_a_ban_says_when_it_ends() -> None:
+    """A pause with an end tells it."""
+    finding = only(away(State.PAUSED, reason=BY_CODE[402], attempts=1, next_attempt_in_s=7260))
+    assert finding.message == (
+        "the session is paused because WhatsApp banned this number for a time (402); attempt 1 comes in 2 h 1 min"
+    )
+
+
+def test_a_state_without_a_reason_is_its_own_code() -> None:
+    """A record of an older version may have none."""
+    assert only(away(State.LOGGED_OUT)).code == "logged_out"
+
+
+def test_stopped_on_purpose_is_its_own_code() -> None:
+    """Nobody needs to look for a fault where somebody pressed stop."""
+    finding = only(away(State.STOPPED))
+    assert (finding.status, finding.code, finding.action) == (Status.UNHEALTHY, "stopped", Care.START)
+
+
+def test_pairing_depends_on_who_looks() -> None:
+    """A QR code that somebody looks at is under way; one that nobody asked for is not."""
+    assert (only(away(State.PAIRING, qr_wanted=True)).code, only(away(State.PAIRING)).code) == (
+        "pairing",
+        "pairing-unattended",
+    )
+    assert only(away(State.PAIRING, qr_wanted=True)).status is Status.DEGRADED
+
+
+def test_an_unpaired_session_says_why() -> None:
+    """No phone is linked: because nobody did yet, or for a reason."""
+    assert only(away(State.UNPAIRED)).message == "no phone is linked"
+    assert only(away(State.UNPAIRED, reason=reasons.QR_USED_UP)).message == (
+        "no phone is linked: no QR code was scanned in time (408)"
+    )
+
+
+def test_the_worst_finding_comes_first() -> None:
+    """An engine host that hangs decides, whatever the link seems to be."""
+    hung = replace(with_link(ping_s=3), machinery=MachinerySigns(host_silent_s=31, actor_silent_s=45), overdue_s=40)
+    verdict = judge(hung, LIMITS)
+    assert [finding.code for finding in verdict.reasons] == ["host-hangs", "session-hangs", "ping-late"]
+    assert verdict.status is Status.UNHEALTHY
+
+
+def test_a_host_that_is_being_started_does_not_hang() -> None:
+    """None there is not the same as none that answers."""
+    assert judge(replace(QUIET, machinery=MachinerySigns(host_silent_s=None)), LIMITS).reasons == ()
+
+
+def test_every_advice_has_words() -> None:
+    """Each action that a verdict can name is explained, in a phrase without a full stop."""
+    every: list[Advice] = [*Action, *Care]
+    assert set(WHAT_TO_DO) == set(every)
+    assert not [words for words in WHAT_TO_DO.values() if words.endswith(".") or not words[0].islower()]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (-1, "0 s"),
+        (0.44, "0.4 s"),
+        (9.99, "9.9 s"),
+        (59.9, "59 s"),
+        (60, "1 min"),
+        (3599, "59 min"),
+        (3600, "1 h"),
+        (12_000, "3 h 20 min"),
+        (86_400, "1 d"),
+        (187_200, "2 d 4 h"),
+    ],
+)
+def test_durations(seconds: float, words: str) -> None:
+    """Durations read as people say them, rounded down."""
+    assert lasting(seconds) == words
+
+
+def test_own_reasons_have_no_number() -> None:
+    """What Holdfast found by itself carries no code of WhatsApp's."""
+    assert because(reasons.NO_PONG) == "WhatsApp no longer answers pings on this link"

@@ -1,0 +1,201 @@
+"""Is a session healthy? Judged by evidence alone, each finding with a stable code, a sentence and what to do.
+
+It must never call a session healthy because nobody complained, nor ill because nobody writes. Codes of findings are the
+names of reasons (`banned`, `no-pong` …) where WhatsApp or the link said why, and the literals below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+
+from holdfast.health.signals import Limits, LinkSigns, Signals
+from holdfast.health.words import Advice, Care, because, lasting
+from holdfast.session import reasons
+from holdfast.session.life import State
+from holdfast.session.reasons import Action
+
+
+class Status(IntEnum):
+    """Ordered: the worst finding decides."""
+
+    HEALTHY = 0
+    DEGRADED = 1
+    UNHEALTHY = 2
+
+    @property
+    def word(self) -> str:
+        return self.name.lower()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that is not as it should be."""
+
+    status: Status
+    code: str
+    message: str
+    """A whole sentence, without its full stop."""
+    action: Advice
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    status: Status
+    reasons: tuple[Finding, ...]
+    """What was found, the worst first; nothing when healthy."""
+
+
+def judge(signals: Signals, limits: Limits) -> Verdict:
+    """Weigh the evidence."""
+    found = [*_machinery(signals, limits), *_state(signals, limits)]
+    worst_first = tuple(sorted(found, key=lambda finding: -finding.status))
+    return Verdict(status=max((finding.status for finding in found), default=Status.HEALTHY), reasons=worst_first)
+
+
+def _degraded(code: str, message: str, action: Advice = Action.WAIT) -> Finding:
+    return Finding(status=Status.DEGRADED, code=code, message=message, action=action)
+
+
+def _unhealthy(code: str, message: str, action: Advice = Action.WAIT) -> Finding:
+    return Finding(status=Status.UNHEALTHY, code=code, message=message, action=action)
+
+
+# Holdfast's own parts.
+
+
+def host_hangs(signals: Signals, limits: Limits) -> bool:
+    silent_s = signals.machinery.host_silent_s
+    return silent_s is not None and silent_s > limits.host_hangs_s
+
+
+def actor_hangs(signals: Signals, limits: Limits) -> bool:
+    """Something has long been due in the session, and its actor has taken no event since."""
+    overdue_s = signals.overdue_s
+    return overdue_s is not None and min(overdue_s, signals.machinery.actor_silent_s) > limits.actor_hangs_s
+
+
+def _machinery(signals: Signals, limits: Limits) -> Iterator[Finding]:
+    if host_hangs(signals, limits):
+        silent = lasting(signals.machinery.host_silent_s or 0)
+        yield _unhealthy("host-hangs", f"the engine host has given no sign of life for {silent} and is replaced")
+    if actor_hangs(signals, limits):
+        overdue = lasting(signals.overdue_s or 0)
+        yield _unhealthy("session-hangs", f"Holdfast should have acted {overdue} ago and did not: it begins anew")
+
+
+# The session's state.
+
+
+def _state(signals: Signals, limits: Limits) -> Iterator[Finding]:
+    match signals.state:
+        case State.CONNECTED:
+            yield from _connected(signals, limits)
+        case State.CONNECTING | State.RECONNECTING:
+            yield _away(signals, limits)
+        case State.PAIRING:
+            yield _pairing(signals)
+        case State.UNPAIRED:
+            why = "" if signals.reason is None else f": {because(signals.reason)}"
+            yield _unhealthy("unpaired", f"no phone is linked{why}", Action.SCAN_QR)
+        case State.STOPPED:
+            yield _unhealthy("stopped", "the session was stopped on purpose; accepted messages wait", Care.START)
+        case State.PAUSED | State.LOGGED_OUT:  # pragma: no branch – mypy sees to it that there is no other
+            yield _held(signals)
+
+
+def _away(signals: Signals, limits: Limits) -> Finding:
+    """Not connected, for a passing moment or for longer: counted is also the wait that is still to come."""
+    why = because(signals.reason)
+    if signals.in_state_s + max(signals.next_attempt_in_s or 0, 0) < limits.moment_s:
+        return _degraded("connecting", f"the session is being connected: {why}")
+    code, action = ("not-connected", Action.WAIT) if signals.reason is None else _name(signals.reason)
+    return _unhealthy(code, f"not connected for {lasting(signals.in_state_s)} because {why}; {_next(signals)}", action)
+
+
+def _held(signals: Signals) -> Finding:
+    """WhatsApp or a person ended it, and connecting again by itself would not help or do harm."""
+    code, action = (str(signals.state), Action.WAIT) if signals.reason is None else _name(signals.reason)
+    held = str(signals.state).replace("_", " ")
+    message = f"the session is {held} because {because(signals.reason)}"
+    return _unhealthy(code, message if signals.next_attempt_in_s is None else f"{message}; {_next(signals)}", action)
+
+
+def _name(reason: reasons.Reason) -> tuple[str, Action]:
+    return reason.name, reason.action
+
+
+def _next(signals: Signals) -> str:
+    attempt = f"attempt {signals.attempts}" if signals.attempts else "the first attempt"
+    if signals.next_attempt_in_s is not None:
+        return f"{attempt} comes in {lasting(signals.next_attempt_in_s)}"
+    return f"{attempt} is under way" if signals.link else "no attempt is planned"
+
+
+def _pairing(signals: Signals) -> Finding:
+    if signals.qr_wanted:
+        return _degraded("pairing", "a QR code waits to be scanned", Action.SCAN_QR)
+    return _unhealthy("pairing-unattended", "no phone is linked, and nobody is looking at the QR code", Action.SCAN_QR)
+
+
+# A link that is open.
+
+
+def _connected(signals: Signals, limits: Limits) -> Iterator[Finding]:
+    link = signals.link
+    if link is None or link.open_s is None:
+        yield _unhealthy("no-link", "the session counts as connected and has no open link: it is reset")
+        return
+    yield from _answers(link, limits)
+    yield from _takes_messages(signals, link, limits)
+    yield from _steady(signals, limits)
+
+
+def no_pong(link: LinkSigns, limits: Limits) -> bool:
+    """A ping went unanswered for longer than the session machine itself would have waited."""
+    return link.ping_s is not None and link.ping_s > limits.pong_deadline_s + limits.grace_s
+
+
+def no_acks(link: LinkSigns, limits: Limits) -> bool:
+    """A message went without an ack for longer than the session machine itself would have waited."""
+    return link.unacked_s is not None and link.unacked_s > limits.no_acks_deadline_s + limits.grace_s
+
+
+def is_silent(link: LinkSigns, limits: Limits) -> bool:
+    """An open link gave no sign of life for so long that one must be asked for; nothing is proved by it yet."""
+    return link.ping_s is None and link.silent_s is not None and link.silent_s > limits.silent_s
+
+
+def _answers(link: LinkSigns, limits: Limits) -> Iterator[Finding]:
+    if no_pong(link, limits):
+        yield _unhealthy(reasons.NO_PONG.name, f"{reasons.NO_PONG.sentence}: none for {lasting(link.ping_s or 0)}")
+    elif link.ping_s is not None and link.ping_s > limits.ack_deadline_s:
+        yield _degraded("ping-late", f"WhatsApp has not answered a ping for {lasting(link.ping_s)}")
+    elif link.pong_s is None:
+        yield _degraded("unproven", "the link has just opened and answered no ping yet")
+    elif is_silent(link, limits):
+        yield _degraded("silent", f"the link gave no sign of life for {lasting(link.silent_s or 0)}: it is being asked")
+
+
+def _takes_messages(signals: Signals, link: LinkSigns, limits: Limits) -> Iterator[Finding]:
+    late_s, messages = link.unacked_s, signals.messages
+    if no_acks(link, limits):
+        yield _unhealthy(reasons.NO_ACKS.name, f"{reasons.NO_ACKS.sentence}: no ack for {lasting(late_s or 0)}")
+    elif late_s is not None and late_s > limits.ack_deadline_s:
+        yield _degraded("sends-unacked", f"WhatsApp has not acknowledged a message for {lasting(late_s)}")
+    elif messages.oldest_s is not None and messages.oldest_s > limits.queue_late_s:
+        oldest, count = lasting(messages.oldest_s), messages.waiting
+        yield _degraded("outbox-late", f"the link is open, but the oldest of {count} waiting messages is {oldest} old")
+
+
+def _steady(signals: Signals, limits: Limits) -> Iterator[Finding]:
+    keepalives, hour = signals.keepalives, signals.hour
+    rate, outcomes = keepalives.success_rate, len(keepalives.outcomes)
+    if rate is not None and outcomes >= limits.keepalives_needed and rate < limits.keepalives_poor:
+        poor = f"{rate:.0%} of the last {outcomes} keep-alives were answered"
+        yield _degraded("keepalives-poor", poor, Action.CHECK_NETWORK)
+    if hour.lost >= limits.unstable_losses:
+        yield _degraded("unsteady", f"{hour.lost} links were lost within the last hour", Action.CHECK_NETWORK)
+    if signals.budget_left <= limits.budget_low:
+        yield _degraded("budget-low", f"only {max(signals.budget_left, 0)} more links may be begun at once this hour")

@@ -1,0 +1,65 @@
+"""Words for people: how long something lasted, and what to do about each kind of trouble.
+
+`WHAT_TO_DO` is keyed by the stable words that stand in verdicts and alerts as `action`: those of the table of reasons,
+and Holdfast's own for trouble that no closing word of WhatsApp stands for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from types import MappingProxyType
+
+from holdfast.session.reasons import Action, Reason
+
+
+class Care(StrEnum):
+    """What a person can do where it is not a link's end that troubles us."""
+
+    START = "start"
+    CHECK_REDIS = "check-redis"
+    CHECK_DATABASE = "check-database"
+    CHECK_HOST = "check-engine-host"
+    CHECK_ALERTS = "check-alert-urls"
+
+
+Advice = Action | Care
+
+WHAT_TO_DO: Mapping[Advice, str] = MappingProxyType({
+    Action.WAIT: "nothing needs doing: Holdfast goes on by itself",
+    Action.SCAN_QR: "ask for a new QR code (`holdfast pair`, or the dashboard) and scan it with the company's phone",
+    Action.CHECK_PHONE: "look at WhatsApp on the company's phone: it says what is wrong; then start the session again",
+    Action.CHECK_NETWORK: "see whether this machine reaches the internet: DNS, proxy, firewall",
+    Action.UPDATE: "update Holdfast: WhatsApp no longer takes this version of the client",
+    Action.STOP_OTHER: "stop the other program that uses this session's credentials, then start the session again",
+    Action.CONTACT_WHATSAPP: "ask for a review in WhatsApp on the company's phone, or write to WhatsApp's support",
+    Action.NONE: "nothing needs doing",
+    Care.START: "start the session when it is wanted again",
+    Care.CHECK_REDIS: "see whether Redis runs and can be reached",
+    Care.CHECK_DATABASE: "see whether the disk is full and the database can be reached",
+    Care.CHECK_HOST: "look into the log for the engine host's last words; memory may have run out",
+    Care.CHECK_ALERTS: "look at the addresses in HOLDFAST_ALERT_URLS, and whether this machine reaches them",
+})  # fmt: skip
+
+
+def because(reason: Reason | None) -> str:
+    """`the connection was closed (428)`, to stand after "because"; Holdfast's own findings have no number."""
+    if reason is None:
+        return "no link is open yet"
+    return reason.sentence if reason.code is None else f"{reason.sentence} ({reason.code})"
+
+
+def lasting(seconds: float) -> str:
+    """A duration as people say it, never longer than it was: `0.4 s`, `12 s`, `5 min`, `3 h 20 min`, `2 d 4 h`."""
+    if seconds < 10:
+        return f"{max(int(seconds * 10), 0) / 10:g} s"
+    if seconds < 60:
+        return f"{int(seconds)} s"
+    minutes = int(seconds // 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, rest = divmod(minutes, 60)
+    if hours < 24:
+        return f"{hours} h {rest} min" if rest else f"{hours} h"
+    days, left = divmod(hours, 24)
+    return f"{days} d {left} h" if left else f"{days} d"
