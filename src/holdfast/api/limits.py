@@ -8,7 +8,7 @@ from http import HTTPStatus
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from holdfast.api.waits import Waits
+from holdfast.api.waits import Stopping, Waits
 
 LARGEST_BODY = 1024 * 1024
 """Bytes of a request."""
@@ -67,6 +67,8 @@ class _Body:
         except TimeoutError:
             detail = f"the body was not here after {self._within_s:g} s: send it again"
             raise HTTPException(HTTPStatus.REQUEST_TIMEOUT, detail) from None
+        except Stopping as error:  # FastAPI lets no other error out of the reading of a body
+            raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, error.sentence) from None
 
     def _too_large(self) -> HTTPException:
         # The connection stays open and the server passes the rest over: a close would reach the caller before this.

@@ -54,6 +54,7 @@ _HTTP = {
     HTTPStatus.METHOD_NOT_ALLOWED: ("method-not-allowed", "this route does not take that method: see the header Allow"),
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: ("too-large", None),
     HTTPStatus.REQUEST_TIMEOUT: ("too-slow", None),
+    HTTPStatus.SERVICE_UNAVAILABLE: (Stopping.code, None),
 }
 """Code and sentence of what the framework refuses; None: it carries a sentence of ours."""
 

@@ -1,0 +1,219 @@
+"""The HTTP server on a real socket: callers that dawdle, send too much or hang up, and a stop that waits for nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from holdfast.api.limits import LARGEST_BODY
+from holdfast.api.server import KEEP_ALIVE_S, Server
+from holdfast.base.clock import SystemClock
+from tests.api.door import KEY, Door
+from tests.world import COMPANY, NUMBER
+
+HEAD = f"Host: localhost\r\nAuthorization: Bearer {KEY}\r\n"
+MESSAGES = f"/v1/sessions/{COMPANY}/messages"
+SOON_S = 5
+"""For what should come at once, on a busy machine."""
+
+
+class Caller:
+    """A client that sends bytes as it likes."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    async def send(self, text: str | bytes) -> None:
+        self.writer.write(text.encode() if isinstance(text, str) else text)
+        await self.writer.drain()
+
+    async def answer(self) -> tuple[int, dict[str, str], bytes]:
+        """Status, headers and body of one answer."""
+        async with asyncio.timeout(SOON_S):
+            head = (await self.reader.readuntil(b"\r\n\r\n")).decode()
+            first, *lines = head.strip().split("\r\n")
+            headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+            return int(first.split()[1]), headers, await self.reader.readexactly(int(headers["content-length"]))
+
+    async def ended(self) -> bool:
+        """Has the server closed the connection, having said nothing?"""
+        async with asyncio.timeout(SOON_S):
+            return await self.reader.read() == b""
+
+
+class Running:
+    def __init__(self, server: Server, port: int, serving: asyncio.Task[None]) -> None:
+        self.server, self.port, self.serving = server, port, serving
+        self._callers: list[Caller] = []
+
+    async def call(self) -> Caller:
+        caller = Caller(*await asyncio.open_connection("127.0.0.1", self.port))
+        self._callers.append(caller)
+        return caller
+
+    async def stop(self) -> float:
+        """Stop it, and say how long that took."""
+        clock = SystemClock()
+        before = clock.monotonic()
+        self.server.stop()
+        await asyncio.wait([self.serving])
+        return clock.monotonic() - before
+
+    def hang_up(self) -> None:
+        for caller in self._callers:
+            caller.writer.close()
+
+
+@asynccontextmanager
+async def serving(door: Door, *, head_deadline_s: float = 10, stop_s: int = 5) -> AsyncIterator[Running]:
+    server = Server(door.api, head_deadline_s=head_deadline_s, stop_s=stop_s)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        async with asyncio.TaskGroup() as tasks:
+            running = Running(server, listener.getsockname()[1], tasks.create_task(server.serve(sockets=[listener])))
+            try:
+                yield running
+            finally:
+                running.hang_up()
+                await running.stop()
+
+
+async def test_an_answer_says_that_it_is_holdfasts(door: Door) -> None:
+    """By a header that commands look for; it names neither the server software nor its version."""
+    async with serving(door) as running:
+        caller = await running.call()
+        await caller.send(f"GET /healthz HTTP/1.1\r\n{HEAD}\r\n")
+        status, headers, body = await caller.answer()
+    assert (status, json.loads(body)) == (200, {"status": "alive"})
+    assert headers["holdfast-api"] == "1"
+    assert headers["x-content-type-options"] == "nosniff"
+    assert "server" not in headers
+
+
+async def test_a_connection_serves_many_requests(door: Door) -> None:
+    """Also behind a refusal, and longer than proxies keep idle connections; the deadline for heads starts anew."""
+    assert KEEP_ALIVE_S > 60
+    async with serving(door, head_deadline_s=0.2) as running:
+        caller = await running.call()
+        for path, expected in (("/healthz", 200), ("/nothing", 404), ("/v1/sessions", 200)):
+            await caller.send(f"GET {path} HTTP/1.1\r\n{HEAD}\r\n")
+            assert (await caller.answer())[0] == expected
+            await asyncio.sleep(0.3)  # real time: the socket's deadline must not be running
+
+
+async def test_a_body_that_is_too_large_is_refused_while_it_comes(door: Door) -> None:
+    """The caller gets to read its 413, whether the length was announced or the body comes in chunks."""
+    async with serving(door) as running:
+        for n, head in enumerate((f"Content-Length: {LARGEST_BODY * 3}", "Transfer-Encoding: chunked")):
+            caller = await running.call()
+            await caller.send(f"POST {MESSAGES} HTTP/1.1\r\n{HEAD}Content-Type: application/json\r\n{head}\r\n\r\n")
+            part = b"x" * 65536
+            for _ in range(48):
+                await caller.send(part if n == 0 else b"10000\r\n" + part + b"\r\n")
+            if n == 1:
+                await caller.send(b"0\r\n\r\n")
+            status, headers, body = await caller.answer()
+            assert (status, headers["content-type"]) == (413, "application/problem+json")
+            assert json.loads(body)["code"] == "too-large"
+            await caller.send(f"GET /healthz HTTP/1.1\r\n{HEAD}\r\n")
+            assert (await caller.answer())[0] == 200
+
+
+async def test_a_caller_without_a_key_is_refused_before_its_body_comes(door: Door) -> None:
+    """401 at the head; what it still sends is not waited for longer than for a head."""
+    async with serving(door, head_deadline_s=0.2) as running:
+        caller = await running.call()
+        await caller.send(f"POST {MESSAGES} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n")
+        assert (await caller.answer())[0] == 401
+        await caller.send(b"x")
+        assert await caller.ended()
+
+
+@pytest.mark.parametrize("begun", ["", "GET", f"GET /healthz HTTP/1.1\r\n{HEAD}X-Slow: "])
+async def test_a_caller_that_never_finishes_its_head_is_cut(door: Door, begun: str) -> None:
+    """A slow loris: a connection that says nothing, a word, or one header after the other."""
+    async with serving(door, head_deadline_s=0.2) as running:
+        caller = await running.call()
+        await caller.send(begun)
+        assert await caller.ended()
+
+
+async def test_a_head_that_drips_is_cut_all_the_same(door: Door) -> None:
+    """Each byte in time, the whole not."""
+    async with serving(door, head_deadline_s=0.2) as running:
+        caller = await running.call()
+        await caller.send("GET /healthz HTTP/1.1\r\nX-Drip: ")
+        cut = await asyncio.wait_for(_drip(caller), SOON_S)
+    assert cut
+
+
+async def _drip(caller: Caller) -> bool:
+    with contextlib.suppress(ConnectionError):
+        while not caller.reader.at_eof():
+            await caller.send("x")
+            await asyncio.sleep(0.02)
+    return True
+
+
+@pytest.mark.parametrize(
+    "head", ["NONSENSE\r\n\r\n", "GET / HTTP/1.1\r\n\r\n", f"GET / HTTP/1.1\r\nHost: x\r\nX: {'x' * 1_000_000}\r\n\r\n"]
+)
+async def test_what_is_no_http_is_refused(door: Door, head: str, caplog: pytest.LogCaptureFixture) -> None:
+    """400, one line in the log without what was sent, and the next caller is served."""
+    async with serving(door) as running:
+        caller = await running.call()
+        with caplog.at_level(logging.WARNING):
+            await caller.send(head)
+            async with asyncio.timeout(SOON_S):
+                assert b" 400 " in await caller.reader.readline()
+        assert [record.getMessage() for record in caplog.records] == ["Invalid HTTP request received."]
+        other = await running.call()
+        await other.send(f"GET /healthz HTTP/1.1\r\n{HEAD}\r\n")
+        assert (await other.answer())[0] == 200
+
+
+async def test_a_caller_that_hangs_up_hurts_nobody(door: Door, caplog: pytest.LogCaptureFixture) -> None:
+    """In the midst of a head, of a body, of a wait: nothing is logged as an error, and others are served."""
+    await door("PUT", f"/v1/sessions/{COMPANY}")
+    body = json.dumps({"to": NUMBER, "text": "hello"})
+    whole = (
+        f"POST {MESSAGES} HTTP/1.1\r\n{HEAD}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+    )
+    with caplog.at_level(logging.WARNING):
+        async with serving(door) as running:
+            for cut in (10, len(whole) - 5, len(whole)):
+                caller = await running.call()
+                await caller.send(whole[:cut])
+                caller.writer.transport.abort()
+            other = await running.call()
+            await other.send(f"GET /v1/sessions HTTP/1.1\r\n{HEAD}\r\n")
+            assert (await other.answer())[0] == 200
+    assert caplog.records == []
+
+
+async def test_open_connections_do_not_hold_the_stop(door: Door, caplog: pytest.LogCaptureFixture) -> None:
+    """One idle, one in its head, one in its body, one waiting for a QR code: ended at once, the last two told."""
+    door.world.engine.opens = False
+    await door("PUT", f"/v1/sessions/{COMPANY}")
+    with caplog.at_level(logging.WARNING):
+        async with serving(door) as running:
+            idle, head, body, waiting = [await running.call() for _ in range(4)]
+            await idle.send(f"GET /healthz HTTP/1.1\r\n{HEAD}\r\n")
+            await idle.answer()
+            await head.send("GET /healthz")
+            await body.send(f"POST {MESSAGES} HTTP/1.1\r\n{HEAD}Content-Length: 1000\r\n\r\nx")
+            await waiting.send(f"GET /v1/sessions/{COMPANY}/qr HTTP/1.1\r\n{HEAD}\r\n")
+            await asyncio.sleep(0.2)  # until all are where they should be; nothing tells from outside
+            assert await running.stop() < 2
+            assert await idle.ended()
+            assert await head.ended()
+            for caller in (body, waiting):
+                status, _, answer = await caller.answer()
+                assert (status, json.loads(answer)["code"]) == (503, "stopping")
+    assert caplog.records == []
