@@ -76,18 +76,24 @@ export class Recipients {
     const { user } = jidDecode(target)
     const own = jidNormalizedUser(this.sock.user.id)
     const devices = await this.sock.getUSyncDevices([own, target], true, false)
-    if (!devices.some(device => device.user === user)) throw new NoAnswer('the list of devices was not answered')
+    if (!devices.some(device => device.user === user)) {
+      await this.#lookUp(target) // no answer looks the same as no devices; this tells them apart
+      throw new NoAnswer('the list of devices was not answered')
+    }
     await this.sock.assertSessions(devices.map(device => device.jid), false)
     this.#ready.set(jid, target)
     return target
   }
 
-  // A number with a stored device list was there before: no question. Brazilian and other numbers have two
-  // spellings; WhatsApp answers with the one that it uses.
+  // A number with a stored device list was there before: no question.
   async #locate(jid) {
     const { user } = jidDecode(jid)
     const { [user]: known } = await this.store.get('device-list', [user])
-    if (known) return jid
+    return known ? jid : this.#lookUp(jid)
+  }
+
+  // Brazilian and other numbers have two spellings; WhatsApp answers with the one that it uses.
+  async #lookUp(jid) {
     const answer = await this.sock.onWhatsApp(jid)
     if (answer === undefined) throw new NoAnswer('whether the number is on WhatsApp was not answered')
     const found = answer.find(row => row.exists)
