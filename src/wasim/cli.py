@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from aiohttp import web
@@ -18,7 +18,7 @@ from wasim.clock import Clock
 from wasim.control import make_app
 from wasim.shell import Hub, running
 from wasim.sockets import PATH
-from wasim.store import Store
+from wasim.store import Store, StoreInUse
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="A simulated WhatsApp to connect clients to.")
 
@@ -42,11 +42,18 @@ def serve(
         stream=sys.stderr, level=logging.INFO if verbose else logging.WARNING, format="%(asctime)s wasim %(message)s"
     )
     logging.getLogger("websockets").setLevel(logging.WARNING)
-    store = Store(state_dir)
     try:
-        asyncio.run(_serve(store, host, port, control_port, until_stdin_closes))
-    finally:
-        store.close()
+        with Store(state_dir) as store:
+            asyncio.run(_serve(store, host, port, control_port, until_stdin_closes))
+    except StoreInUse as error:
+        _give_up(str(error), error)
+    except OSError as error:
+        _give_up(f"wasim can't listen on {host}, ports {port} and {control_port}: {error.strerror}", error)
+
+
+def _give_up(sentence: str, cause: Exception) -> NoReturn:
+    typer.echo(sentence, err=True)
+    raise typer.Exit(1) from cause
 
 
 async def _serve(store: Store, host: str, port: int, control_port: int, until_stdin_closes: bool) -> None:
@@ -55,17 +62,18 @@ async def _serve(store: Store, host: str, port: int, control_port: int, until_st
         loop.add_signal_handler(number, stop.set)
     if until_stdin_closes:
         threading.Thread(target=_watch_stdin, args=(loop, stop), daemon=True).start()
-    async with running(Hub(store=store, clock=Clock(), host=host, port=port)) as hub:
-        runner = web.AppRunner(make_app(hub), access_log=None, shutdown_timeout=0.5)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, host, control_port).start()
+    hub = Hub(store=store, clock=Clock(), host=host, port=port)
+    runner = web.AppRunner(make_app(hub), access_log=None, shutdown_timeout=0.5)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, control_port).start()
+        async with running(hub):
             control = runner.addresses[0][1]
             ready = {"url": f"ws://{host}:{hub.port}{PATH}", "control": f"http://{host}:{control}"}
             print(json.dumps(ready), flush=True)  # noqa: T201 – the one line that is promised
             await stop.wait()
-        finally:
-            await runner.cleanup()
+    finally:
+        await runner.cleanup()
 
 
 def _watch_stdin(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:

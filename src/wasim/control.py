@@ -36,6 +36,7 @@ GET    /phones/{number}/inbox        what the phone decrypted
 GET    /messages?from=&to=&id=       messages the server took, with acks and receipts
 GET    /links                        connections
 GET    /stats                        counts
+GET    /certificate                  the key at the root of the server's certificate, for clients that check it
 GET    /faults                       faults that run; ?all=true also those that ended
 POST   /faults                       {"kind", "number"?, "seconds"?, …} begins a fault
 DELETE /faults/{id}, /faults         ends one, or all
@@ -65,6 +66,7 @@ def make_app(hub: Hub) -> web.Application:
     app.router.add_get("/messages", _messages)
     app.router.add_get("/links", _links)
     app.router.add_get("/stats", _stats)
+    app.router.add_get("/certificate", _certificate)
     app.router.add_get("/faults", _faults)
     app.router.add_post("/faults", _add_fault)
     app.router.add_delete("/faults", _end_faults)
@@ -311,6 +313,10 @@ async def _stats(request: web.Request) -> web.Response:
             },
         }
     )
+
+
+async def _certificate(request: web.Request) -> web.Response:
+    return web.json_response({"rootKey": request.app[HUB].server.identity.root.hex()})
 
 
 # Faults

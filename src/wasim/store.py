@@ -8,6 +8,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS records (
@@ -19,13 +20,34 @@ CREATE TABLE IF NOT EXISTS records (
 """
 
 
+class StoreInUse(Exception):
+    """Another process has the state directory."""
+
+
 class Store:
     def __init__(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
-        self._connection = sqlite3.connect(directory / "wasim.sqlite3", isolation_level=None)
+        self._connection = sqlite3.connect(directory / "wasim.sqlite3", isolation_level=None, timeout=0.5)
+        try:
+            self._prepare()
+        except sqlite3.OperationalError as error:
+            self._connection.close()
+            raise StoreInUse(f"the state directory {directory} can't be opened: {error}; is it in use?") from error
+
+    def _prepare(self) -> None:
+        """The file is this process's alone until it is closed."""
+        self._connection.execute("PRAGMA locking_mode = EXCLUSIVE")
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = OFF")
+        self._connection.execute("BEGIN EXCLUSIVE")
         self._connection.execute(_SCHEMA)
+        self._connection.execute("COMMIT")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
 
     def records(self) -> Iterator[tuple[str, str, bytes]]:
         yield from self._connection.execute("SELECT kind, key, value FROM records")
@@ -42,6 +64,3 @@ class Store:
             self._connection.execute("ROLLBACK")
             raise
         self._connection.execute("COMMIT")
-
-    def close(self) -> None:
-        self._connection.close()

@@ -252,6 +252,7 @@ async def test_what_the_control_interface_shows(wasim: Wasim, alice: WasimClient
     (message,) = await wasim.get("/messages", to="962303")
     assert (message["from"], message["acked"], message["receipts"]) == ("962302", True, {"delivered": 1, "read": 0})
     assert await wasim.get("/messages", to="962302") == []
+    assert len(bytes.fromhex((await wasim.get("/certificate"))["rootKey"])) == 32
     stats = await wasim.get("/stats")
     assert (stats["connects"], stats["logins"], stats["accepted"], stats["links"]) == (4, 2, 1, 2)
     assert stats["numbers"]["962302"]["logins"] == 1

@@ -18,18 +18,16 @@ from wasim.server.entropy import Entropy, new_key, word
 from wasim.server.exchange import Carrier, Exchange
 from wasim.server.gate import Gate
 from wasim.server.handsets import Handsets, Spoken
+from wasim.server.identity import make_identity, restore_identity
 from wasim.server.interference import Interference
 from wasim.server.link import Introduced, Link, Phase
 from wasim.server.phones import Phones
 from wasim.server.state import PHONE, Account, Address, Device, Directory, Pending, StanzaKind
 from wasim.wire import nodes
-from wasim.wire.certificates import make_chain
-from wasim.wire.curve import NONCE_BYTES
 from wasim.wire.errors import WireError
 from wasim.wire.jids import LID, PN, Jid
 from wasim.wire.messages import ClientPayload
 from wasim.wire.nodes import Node
-from wasim.wire.noise import Responder
 
 CLOSE_AFTER_S = 1.0
 """A client that was told to go gets so long to close by itself."""
@@ -74,18 +72,10 @@ class Server:
         self._dirty: dict[int, Link] = {}
         self._timers: list[tuple[float, int, Callable[[float], None]]] = []
         self._timer_count = 0
-        self._static = new_key(entropy)
-        self._certificate = self._make_certificate(now)
+        self.identity = restore_identity(foreign) or make_identity(self.directory, entropy, now=now)
         self.gate = Gate(self.directory, self.phones, entropy, self)
         carrier = Carrier(deliver=self._deliver, tell=self._tell, ack=self._ack, online=self._online.__contains__)
         self._exchange = Exchange(self.directory, interference, carrier)
-
-    def _make_certificate(self, now: float) -> bytes:
-        root, intermediate = new_key(self._entropy), new_key(self._entropy)
-        nonces = (self._entropy(NONCE_BYTES), self._entropy(NONCE_BYTES))
-        return make_chain(
-            root=root, intermediate=intermediate, leaf_public=self._static.public, now_s=int(now), nonces=nonces
-        )
 
     # Collected by whoever runs it
 
@@ -122,7 +112,7 @@ class Server:
 
     def open_link(self, link: int, *, now: float) -> None:
         """A client connected."""
-        responder = Responder(static=self._static, ephemeral=new_key(self._entropy), certificate=self._certificate)
+        responder = self.identity.responder(new_key(self._entropy))
         self.links[link] = Link(id=link, responder=responder, since=now)
 
     def close_link(self, link: int) -> None:

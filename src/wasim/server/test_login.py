@@ -146,3 +146,23 @@ def test_names_are_remembered(world: World) -> None:
     assert link.available
     world.send(client, Node("presence", {"type": "unavailable"}))
     assert not link.available
+
+
+def test_the_server_keeps_its_identity(world: World) -> None:
+    """After a restart a client meets the same static key and certificate."""
+    gadget = world.link("962302")
+    before = world.log_in(gadget).link.certificate
+    world.restart()
+    assert world.log_in(gadget).link.certificate == before
+
+
+def test_becoming_active_again_repeats_nothing(world: World) -> None:
+    """What was delivered on a link is not sent on it a second time; what came while it was passive is."""
+    gadget, client = world.online("962302")
+    world.link("962302")
+    world.ask(client, "passive", "set", Node("passive"))
+    world.link("962302")
+    assert len(client.all("notification")) == 1
+    world.ask(client, "passive", "set", Node("active"))
+    assert [node.attrs.get("offline") for node in client.all("notification")] == [None, "0"]
+    assert len(world.server.directory.queue(gadget.address)) == 2

@@ -1,0 +1,47 @@
+"""The server's own long-lived keys and certificate: the same after a restart, as a client may have remembered them."""
+
+from __future__ import annotations
+
+import msgspec
+
+from wasim.server.entropy import Entropy, new_key
+from wasim.server.state import Directory
+from wasim.wire.certificates import make_chain
+from wasim.wire.curve import NONCE_BYTES, KeyPair
+from wasim.wire.noise import Responder
+
+_RECORD = "server"
+
+
+class ServerIdentity(msgspec.Struct, frozen=True, kw_only=True):
+    static: bytes
+    """Private key that answers every handshake."""
+    root: bytes
+    """Public key that the certificate chain begins with: what a client that checks it must trust."""
+    certificate: bytes
+
+    def responder(self, ephemeral: KeyPair) -> Responder:
+        """The server's half of one handshake."""
+        return Responder(static=KeyPair.from_private(self.static), ephemeral=ephemeral, certificate=self.certificate)
+
+
+def restore_identity(records: list[tuple[str, str, bytes]]) -> ServerIdentity | None:
+    """The identity in these records; None at the very first start."""
+    found = (value for kind, _, value in records if kind == _RECORD)
+    value = next(found, None)
+    return None if value is None else msgspec.msgpack.decode(value, type=ServerIdentity)
+
+
+def make_identity(directory: Directory, entropy: Entropy, *, now: float) -> ServerIdentity:
+    """A new identity, noted for the disk."""
+    static, root, intermediate = new_key(entropy), new_key(entropy), new_key(entropy)
+    chain = make_chain(
+        root=root,
+        intermediate=intermediate,
+        leaf_public=static.public,
+        now_s=int(now),
+        nonces=(entropy(NONCE_BYTES), entropy(NONCE_BYTES)),
+    )
+    identity = ServerIdentity(static=static.private, root=root.public, certificate=chain)
+    directory.note(_RECORD, "identity", msgspec.msgpack.encode(identity))
+    return identity

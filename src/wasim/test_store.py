@@ -1,0 +1,37 @@
+"""Records on disk: all of a batch or none, and there again for the next process."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from wasim.store import Store, StoreInUse
+
+
+def test_records_are_there_again(tmp_path: Path) -> None:
+    """Put, replaced, deleted, in one batch and over several."""
+    with Store(tmp_path / "new") as store:
+        store.write({("a", "1"): b"x", ("a", "2"): b"y", ("b", "1"): b"z"})
+        store.write({("a", "1"): b"changed", ("a", "2"): None, ("c", "9"): None})
+    with Store(tmp_path / "new") as store:
+        assert sorted(store.records()) == [("a", "1", b"changed"), ("b", "1", b"z")]
+
+
+def test_a_bad_batch_changes_nothing(tmp_path: Path) -> None:
+    """All or none: what came before the bad value is not kept either."""
+    with Store(tmp_path) as store:
+        store.write({("a", "1"): b"x"})
+        with pytest.raises(sqlite3.Error):
+            store.write({("a", "1"): b"changed", ("a", "2"): object()})  # type: ignore[dict-item]
+        assert list(store.records()) == [("a", "1", b"x")]
+        store.write({("a", "3"): b"fine"})
+
+
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    """The second is refused while the first is open, with the directory's name."""
+    with Store(tmp_path), pytest.raises(StoreInUse, match=str(tmp_path)):
+        Store(tmp_path)
+    with Store(tmp_path):
+        pass
