@@ -25,7 +25,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import SQLAlchemyError
 
 from holdfast.base.errors import Misconfigured
@@ -50,8 +50,10 @@ class Database:
     def __init__(self, path: Path) -> None:
         """Opens or creates the SQLite file at `path`. Raises `Misconfigured` with the cure."""
         self._lock = _lock(path.with_suffix(".lock"))
+        self._is_closed = False
         self._engine = _engine(path)
         try:
+            os.close(_open_private(path))  # SQLite would let everybody read it; its log gets the same mode
             _migrate(self._engine, path)
         except BaseException:
             self._engine.dispose()
@@ -67,6 +69,8 @@ class Database:
 
         `work` may run twice: when another write of its group failed, each is run again in a transaction of its own.
         """
+        if self._is_closed:
+            raise RuntimeError("the database is closed: nothing can be written any more")
         done: Future[T] = Future()
         self._writes.put(_Write(work, done))
         return asyncio.wrap_future(done)
@@ -76,6 +80,7 @@ class Database:
         return asyncio.wrap_future(self._readers.submit(self._read, work))
 
     def close(self) -> None:
+        self._is_closed = True
         self._writes.put(None)
         self._writer.join()
         self._readers.shutdown()
@@ -125,7 +130,11 @@ def _run(connection: Connection, group: list[_Write]) -> None:
 
 
 def _engine(path: Path) -> Engine:
-    engine = create_engine(f"sqlite:///{path}", connect_args={"check_same_thread": False})
+    engine = create_engine(
+        URL.create("sqlite", database=str(path)),  # a path may hold what a URL may not
+        connect_args={"check_same_thread": False},
+        hide_parameters=True,  # errors go to the log, and the parameters are keys and messages
+    )
 
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _: object) -> None:
@@ -143,14 +152,7 @@ def _engine(path: Path) -> Engine:
 
 def _lock(path: Path) -> int:
     """Hold the data folder for this process: two gateways on one file would both run its sessions."""
-    try:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise Misconfigured(
-            f'the data folder "{path.parent}" can\'t be written ({error.strerror}): '
-            "give its user the right to, or set HOLDFAST_DATA_DIR to another folder",
-            field="HOLDFAST_DATA_DIR",
-        ) from error
+    handle = _open_private(path)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -163,9 +165,21 @@ def _lock(path: Path) -> int:
     return handle
 
 
+def _open_private(path: Path) -> int:
+    """Open a file, or make one that only its owner may read."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise Misconfigured(
+            f'the data folder "{path.parent}" can\'t be written ({error.strerror}): '
+            "give its user the right to, or set HOLDFAST_DATA_DIR to another folder",
+            field="HOLDFAST_DATA_DIR",
+        ) from error
+
+
 def _migrate(engine: Engine, path: Path) -> None:
     config = Config()
-    config.set_main_option("script_location", str(_MIGRATIONS))
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     try:
         with engine.connect() as connection:
             _refuse_newer(connection, config, path)

@@ -1,0 +1,372 @@
+"""The SQLite database under the store: durable writes, group commit, opening, migrations, a full disk."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection, create_engine, event
+
+from holdfast.base.clock import SystemClock
+from holdfast.base.errors import Misconfigured
+from holdfast.base.ids import SystemChance
+from holdfast.session.port import Commit
+from holdfast.store.credentials import EngineRows
+from holdfast.store.database import Database
+from holdfast.store.tables import metadata
+
+COMPANY = "962302"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "holdfast.db"
+
+
+@pytest.fixture
+async def database(path: Path) -> AsyncIterator[Database]:
+    opened = Database(path)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def commits() -> Iterator[list[int]]:
+    """One entry for each COMMIT of any SQLAlchemy engine."""
+    seen: list[int] = []
+
+    def count(_: Connection) -> None:
+        seen.append(1)
+
+    event.listen(sqlalchemy.Engine, "commit", count)
+    yield seen
+    event.remove(sqlalchemy.Engine, "commit", count)
+
+
+def insert(connection: Connection, id_: str) -> None:
+    connection.exec_driver_sql(
+        "INSERT INTO signal_keys (company_id, type, id, value) VALUES (?, 'session', ?, '{}')", (COMPANY, id_)
+    )
+
+
+def put(database: Database, id_: str) -> Awaitable[None]:
+    return database.write(lambda connection: insert(connection, id_))
+
+
+async def number(database: Database, pragma: str) -> int:
+    """What a pragma says, or says after it was set, on the writer's connection."""
+    return int(await database.write(lambda connection: connection.exec_driver_sql(f"PRAGMA {pragma}").scalar()) or 0)
+
+
+def ids(path: Path) -> list[str]:
+    """The ids that another program finds on the disk."""
+    connection = sqlite3.connect(path)
+    try:
+        return [id_ for (id_,) in connection.execute("SELECT id FROM signal_keys ORDER BY id")]
+    finally:
+        connection.close()
+
+
+class Gate:
+    """A write that holds the writer until it is let go, so that others gather behind it."""
+
+    def __init__(self, database: Database) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._entered = asyncio.Event()
+        self._open = threading.Event()
+        self.write = database.write(self._hold)
+
+    async def entered(self) -> None:
+        await self._entered.wait()
+
+    def let_go(self) -> None:
+        self._open.set()
+
+    def _hold(self, _: Connection) -> None:
+        self._loop.call_soon_threadsafe(self._entered.set)
+        assert self._open.wait(10)
+
+
+# Writing.
+
+
+async def test_the_writer_waits_for_the_disk(database: Database) -> None:
+    """Write-ahead log and synchronous=FULL are in force where the writes are made: 2 is FULL."""
+
+    def pragmas(connection: Connection) -> list[object]:
+        names = ("journal_mode", "synchronous", "foreign_keys")
+        return [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in names]
+
+    assert await database.write(pragmas) == ["wal", 2, 1]
+    assert await database.read(pragmas) == ["wal", 2, 1]
+
+
+async def test_a_write_that_is_done_is_on_the_disk(database: Database, path: Path) -> None:
+    """Another program finds it as soon as the future has ended."""
+    for turn in range(20):
+        await put(database, f"{turn:02}")
+        assert len(ids(path)) == turn + 1
+
+
+async def test_writes_that_gather_are_committed_together(database: Database, path: Path, commits: list[int]) -> None:
+    """A hundred of them cost two waits for the disk, one of which they waited for."""
+    gate = Gate(database)
+    await gate.entered()
+    writes = [put(database, f"{each:03}") for each in range(100)]
+    gate.let_go()
+    await asyncio.gather(gate.write, *writes)
+    assert len(ids(path)) == 100
+    assert len(commits) == 2
+
+
+async def test_a_write_that_fails_fails_alone(database: Database, path: Path) -> None:
+    """The others of its group are kept, each once, and nothing of the one that failed."""
+    gate = Gate(database)
+    await gate.entered()
+
+    def fails_late(connection: Connection) -> None:
+        insert(connection, "half")
+        insert(connection, "a")
+
+    writes = [put(database, "a"), database.write(fails_late), put(database, "b")]
+    gate.let_go()
+    first, failed, second = await asyncio.gather(*writes, return_exceptions=True)
+    await gate.write
+    assert isinstance(failed, sqlalchemy.exc.IntegrityError)
+    assert not isinstance(first, BaseException)
+    assert not isinstance(second, BaseException)
+    assert ids(path) == ["a", "b"]
+
+
+async def test_a_write_sees_those_before_it(database: Database) -> None:
+    """Also those of its own group: what an engine asks for is read behind its commits."""
+    gate = Gate(database)
+    await gate.entered()
+    written = put(database, "a")
+    found = database.write(lambda connection: connection.exec_driver_sql("SELECT id FROM signal_keys").scalar())
+    gate.let_go()
+    await asyncio.gather(gate.write, written)
+    assert await found == "a"
+
+
+async def test_reads_do_not_wait_for_the_writer(database: Database) -> None:
+    """They see what is committed, while a write is under way."""
+    gate = Gate(database)
+    await gate.entered()
+    assert await database.read(lambda connection: connection.exec_driver_sql("SELECT 1").scalar()) == 1
+    gate.let_go()
+    await gate.write
+
+
+async def test_what_an_error_says_leaks_no_values(database: Database) -> None:
+    """Keys and texts must not get into a log by way of an exception."""
+    rows = EngineRows(database, clock=SystemClock(), chance=SystemChance())
+    await database.write(lambda connection: connection.exec_driver_sql("DROP TABLE signal_keys"))
+    with pytest.raises(sqlalchemy.exc.OperationalError) as failed:
+        await rows.commit(COMPANY, Commit(link=1, seq=1, keys={"session": {"a": "a private key"}}))
+    assert "no such table" in str(failed.value)
+    assert "a private key" not in str(failed.value)
+
+
+async def test_closing_waits_for_the_writes_that_were_begun(path: Path) -> None:
+    """None is lost by an orderly end."""
+    database = Database(path)
+    writes = [put(database, f"{each:03}") for each in range(50)]
+    database.close()
+    assert len(ids(path)) == 50
+    await asyncio.gather(*writes)
+
+
+async def test_a_write_to_a_closed_database_fails(path: Path) -> None:
+    """It does not wait for ever for a writer that is gone."""
+    database = Database(path)
+    database.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        await database.write(lambda connection: None)
+
+
+# A full disk.
+
+
+async def test_a_full_disk_fails_the_write_and_not_the_writer(database: Database, path: Path) -> None:
+    """Nothing is half written, others of the group that still fit are kept, and it goes on when there is room."""
+
+    used = await number(database, "page_count")
+    await number(database, f"max_page_count={used}")
+    rows = EngineRows(database, clock=SystemClock(), chance=SystemChance())
+    large: dict[str, str | None] = {f"{each}": "x" * 1000 for each in range(500)}
+    with pytest.raises(sqlalchemy.exc.OperationalError, match="database or disk is full"):
+        await rows.commit(COMPANY, Commit(link=1, seq=1, credentials="new", paired=True, keys={"session": large}))
+    assert ids(path) == []
+    assert await rows.credentials(COMPANY) is None
+    await rows.commit(COMPANY, Commit(link=1, seq=2, keys={"session": {"small": "{}"}}))
+    assert ids(path) == ["small"]
+    await number(database, f"max_page_count={used + 1000}")
+    await rows.commit(COMPANY, Commit(link=1, seq=3, keys={"session": large}))
+    assert len(ids(path)) == 501
+
+
+# Killed.
+
+
+_KILLED = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from holdfast.store.database import Database
+
+path = Path(sys.argv[1])
+
+async def write(name):
+    database = Database(path)
+    for turn in range(10**6):
+        ids = [f"{name}-{turn}-{number}" for number in range(turn % 7 + 1)]
+        insert = "INSERT INTO signal_keys (company_id, type, id, value) VALUES ('962302', 'session', ?, '{}')"
+        async def one(id_):
+            await database.write(lambda connection: connection.exec_driver_sql(insert, (id_,)))
+            os.write(1, f"{id_}\\n".encode())
+        await asyncio.gather(*map(one, ids))
+
+for name in range(20):
+    there, back = os.pipe()
+    child = os.fork()
+    if not child:
+        os.dup2(back, 1)
+        asyncio.run(write(name))
+    os.close(back)
+    with os.fdopen(there, "rb") as lines:
+        said = [lines.readline() for _ in range(5 + 3 * name)]
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        said += lines.readlines()
+    os.write(1, b"".join(line for line in said if line.endswith(b"\\n")))
+"""
+
+
+def test_what_was_acknowledged_outlives_a_killed_process(path: Path) -> None:
+    """Twenty times a process is killed amid its writes: every id that it told of is found."""
+    run = subprocess.run(
+        [sys.executable, "-c", _KILLED, str(path)], stdout=subprocess.PIPE, check=True, timeout=60, text=True
+    )
+    said = run.stdout.split()
+    assert len({line.split("-")[0] for line in said}) == 20
+    assert set(said) <= set(ids(path))
+
+
+# Opening.
+
+
+def test_a_second_process_on_one_data_folder_is_refused(path: Path) -> None:
+    """Two would both run its sessions. The lock goes with the process, however it ends."""
+    database = Database(path)
+    try:
+        with pytest.raises(Misconfigured, match="is in use by another holdfast process: stop that one"):
+            Database(path)
+    finally:
+        database.close()
+    Database(path).close()
+
+
+def test_a_folder_that_cannot_be_written_is_told_with_the_cure(tmp_path: Path) -> None:
+    """Also to root, who may write anywhere but below a file."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Misconfigured, match=r"can't be written \(Not a directory\): .* set HOLDFAST_DATA_DIR"):
+        Database(tmp_path / "file" / "holdfast.db")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_the_right_to_write_is_told(tmp_path: Path) -> None:
+    """The sentence carries the system's word."""
+    tmp_path.chmod(0o500)
+    with pytest.raises(Misconfigured, match="Permission denied"):
+        Database(tmp_path / "holdfast.db")
+
+
+def test_a_file_that_is_no_database_is_told_and_left_alone(path: Path) -> None:
+    """And the folder can be used as soon as the file is gone."""
+    path.write_bytes(b"these are my holiday pictures" * 100)
+    with pytest.raises(Misconfigured, match=r"can't be opened \(file is not a database\): restore a backup"):
+        Database(path)
+    assert path.read_bytes().startswith(b"these are my holiday pictures")
+    path.unlink()
+    Database(path).close()
+
+
+def test_a_file_of_a_newer_version_is_refused_and_left_alone(path: Path) -> None:
+    """An older Holdfast does not know what it would break."""
+    Database(path).close()
+    connection = sqlite3.connect(path)
+    with connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.close()
+    with pytest.raises(Misconfigured, match=r"has version 9999, newer than this Holdfast .* install the Holdfast that"):
+        Database(path)
+
+
+@pytest.mark.parametrize("name", ["a b", "50%", "what?x=1", "naïve#"])
+async def test_a_data_folder_may_have_any_name(tmp_path: Path, name: str) -> None:
+    """The path is a path, not a URL."""
+    folder = tmp_path / name
+    folder.mkdir()
+    database = Database(folder / "holdfast.db")
+    await put(database, "a")
+    database.close()
+    assert ids(folder / "holdfast.db") == ["a"]
+
+
+async def test_nobody_else_may_read_the_files(database: Database, path: Path) -> None:
+    """They hold credentials and messages."""
+    await put(database, "a")
+    modes = {each.name: stat.S_IMODE(each.stat().st_mode) for each in path.parent.iterdir()}
+    assert set(modes) == {"holdfast.db", "holdfast.db-wal", "holdfast.db-shm", "holdfast.lock"}
+    assert set(modes.values()) == {0o600}
+
+
+# Migrations.
+
+
+def test_the_migrations_make_the_tables_that_the_code_knows(path: Path) -> None:
+    """By Alembic's comparison, and word for word in SQLite's own record of each table and index."""
+    Database(path).close()
+    migrated = create_engine(f"sqlite:///{path}")
+    with migrated.connect() as connection:
+        options = {"compare_type": True, "compare_server_default": True}
+        assert compare_metadata(MigrationContext.configure(connection, opts=options), metadata) == []
+    migrated.dispose()
+    fresh = path.with_name("fresh.db")
+    made = create_engine(f"sqlite:///{fresh}")
+    metadata.create_all(made)
+    made.dispose()
+    assert schema(path) == schema(fresh)
+
+
+def schema(path: Path) -> dict[str, set[str]]:
+    """The lines of each table's and index's definition; their order is of no meaning."""
+    connection = sqlite3.connect(path)
+    try:
+        rows = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
+    finally:
+        connection.close()
+    return {
+        name: {line.strip(" \t,").replace('"', "") for line in sql.splitlines() if line.strip()}
+        for name, sql in rows
+        if name not in {"alembic_version", "sqlite_sequence"}
+    }
+
+
+def test_migrating_again_changes_nothing(path: Path) -> None:
+    """A start on a database of this version leaves it as it is."""
+    Database(path).close()
+    before = schema(path)
+    Database(path).close()
+    assert schema(path) == before

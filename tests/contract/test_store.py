@@ -1,0 +1,438 @@
+"""What the ports of session and delivery promise of whoever keeps their rows, held against SQLite."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from holdfast.base.errors import Conflict, NotFound
+from holdfast.base.fake_clock import FakeClock
+from holdfast.base.ids import SystemChance
+from holdfast.delivery.chats import Entry
+from holdfast.delivery.message import MessageState, News
+from holdfast.delivery.ports import Change, Draft, Inbox, Message, Outbox
+from holdfast.session.life import State
+from holdfast.session.port import Commit, Decrypted, InboundMessage
+from holdfast.session.ports import EngineStore, Record, Sessions
+from holdfast.store.credentials import EngineRows
+from holdfast.store.database import Database
+from holdfast.store.outbox import InboxRows, OutboxRows
+from holdfast.store.sessions import SessionRows
+from tests.world import migrated
+
+COMPANY, OTHER = "962302", "962303"
+T1, T2, T3 = (f"2026-01-01T00:00:0{second}.000Z" for second in (1, 2, 3))
+
+
+@dataclass(slots=True)
+class Store:
+    path: Path
+    clock: FakeClock
+    sessions: Sessions
+    engine: EngineStore
+    outbox: Outbox
+    inbox: Inbox
+
+    def rows(self, statement: str) -> list[tuple[object, ...]]:
+        """What is on the disk, as another program sees it."""
+        connection = sqlite3.connect(self.path)
+        try:
+            return connection.execute(statement).fetchall()
+        finally:
+            connection.close()
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    path, clock = tmp_path / "holdfast.db", FakeClock()
+    path.write_bytes(migrated())
+    database = Database(path)
+    made = Store(
+        path=path,
+        clock=clock,
+        sessions=SessionRows(database),
+        engine=EngineRows(database, clock=clock, chance=SystemChance()),
+        outbox=OutboxRows(database, clock=clock),
+        inbox=InboxRows(database),
+    )
+    for company in (COMPANY, OTHER):
+        await made.sessions.save(record(company))
+    yield made
+    database.close()
+
+
+def record(company: str = COMPANY, state: State = State.CONNECTED) -> Record:
+    return Record(company=company, state=state, since=T1, created_at=T1)
+
+
+def draft(number: int = 1, *, company: str = COMPANY, key: str | None = None, request_hash: str = "h") -> Draft:
+    return Draft(
+        id=f"msg_{number}",
+        whatsapp_id=f"3EB0{number:04}",
+        company=company,
+        recipient="962790000001",
+        chat="962790000001@s.whatsapp.net",
+        content={"text": f"message {number}"},
+        idempotency_key=key,
+        request_hash=request_hash,
+    )
+
+
+def entry(message: Message) -> Entry:
+    return Entry(seq=message.seq, id=message.id, whatsapp_id=message.whatsapp_id, chat=message.chat)
+
+
+async def learn(store: Store, message: Message, news: News, *, at: str = T1) -> list[Message]:
+    return await store.outbox.learn(message.company, [Change(whatsapp_id=message.whatsapp_id, news=news, at=at)])
+
+
+# Sessions.
+
+
+async def test_a_record_is_found_again_as_it_was_saved(store: Store) -> None:
+    """Every field of it, by company; saving again changes all but when it was created."""
+    full = Record(
+        company=COMPANY,
+        state=State.PAUSED,
+        since=T2,
+        reason="temporarily-banned",
+        code=402,
+        attempts=3,
+        resumes_at=T3,
+        phone_number="962700000001",
+        jid="962700000001:1@s.whatsapp.net",
+        connected_at=T1,
+        last_activity=T2,
+        created_at=T1,
+    )
+    await store.sessions.save(replace(full, created_at=T3))
+    assert await store.sessions.all() == [full, record(OTHER)]
+
+
+# Accepting.
+
+
+async def test_accepting_answers_with_the_message_as_it_stands(store: Store) -> None:
+    """Queued, never tried, with the time of its acceptance."""
+    message = await store.outbox.accept(draft())
+    assert message == await store.outbox.message("msg_1")
+    assert (message.state, message.attempts, message.recipient) == ("queued", 0, "962790000001")
+    assert message.accepted_at == "2026-01-01T00:16:40.000Z"
+    assert await store.outbox.message("msg_9") is None
+
+
+async def test_the_same_key_and_body_give_the_first_message(store: Store) -> None:
+    """As it stands now, and no second row."""
+    first = await store.outbox.accept(draft(1, key="k"))
+    await learn(store, first, News.ACKED)
+    again = await store.outbox.accept(draft(2, key="k"))
+    assert (again.id, again.state) == ("msg_1", "sent")
+    assert store.rows("SELECT count(*) FROM outbox") == [(1,)]
+
+
+async def test_many_callers_with_one_key_at_once_get_one_message(store: Store) -> None:
+    """The unique index decides, not the order in which Python looks."""
+    answers = await asyncio.gather(*(store.outbox.accept(draft(number, key="k")) for number in range(50)))
+    assert len({answer.id for answer in answers}) == 1
+
+
+async def test_a_key_with_another_body_is_a_conflict_that_names_the_header(store: Store) -> None:
+    """And the first message stays as it was."""
+    first = await store.outbox.accept(draft(1, key="k"))
+    with pytest.raises(Conflict, match='Idempotency-Key "k" was used for another message') as refused:
+        await store.outbox.accept(draft(2, key="k", request_hash="other"))
+    assert refused.value.field == "Idempotency-Key"
+    assert await store.outbox.message("msg_1") == first
+    assert await store.outbox.message("msg_2") is None
+
+
+async def test_keys_belong_to_a_company_and_may_be_left_out(store: Store) -> None:
+    """Two companies may use the same key; messages without one are never the same."""
+    drafts = [draft(1, key="k"), draft(2, key="k", company=OTHER), draft(3), draft(4)]
+    assert [(await store.outbox.accept(each)).id for each in drafts] == ["msg_1", "msg_2", "msg_3", "msg_4"]
+
+
+async def test_a_message_for_an_unknown_company_is_not_found(store: Store) -> None:
+    """The sentence says how to create it."""
+    with pytest.raises(NotFound, match='company "962399" is unknown: create it with PUT /v1/sessions/962399'):
+        await store.outbox.accept(draft(company="962399"))
+
+
+async def test_a_whatsapp_id_is_used_once_in_a_company(store: Store) -> None:
+    """Two messages under one id would be one to WhatsApp: the database refuses the second."""
+    await store.outbox.accept(draft())
+    with pytest.raises(Exception, match=r"UNIQUE constraint failed: outbox\.company_id, outbox\.whatsapp_id"):
+        await store.outbox.accept(replace(draft(2), whatsapp_id="3EB00001"))
+
+
+# Sending.
+
+
+async def test_what_is_to_be_sent_comes_in_order_and_in_parts(store: Store) -> None:
+    """Queued and sending, of this company, behind `after`, at most so many."""
+    messages = [await store.outbox.accept(draft(number)) for number in range(1, 6)]
+    await store.outbox.accept(draft(9, company=OTHER))
+    await learn(store, messages[1], News.ACKED)
+    await store.outbox.begin(COMPANY, [entry(messages[2])])
+    assert await store.outbox.open_entries(COMPANY, after=0, most=9) == [entry(messages[i]) for i in (0, 2, 3, 4)]
+    assert await store.outbox.open_entries(COMPANY, after=messages[0].seq, most=2) == [
+        entry(messages[i]) for i in (2, 3)
+    ]
+
+
+async def test_a_sending_is_committed_before_the_engine_may_know(store: Store) -> None:
+    """The content comes back with it, and each beginning counts as an attempt."""
+    message = await store.outbox.accept(draft())
+    for attempts in (1, 2):
+        [outgoing] = await store.outbox.begin(COMPANY, [entry(message)])
+        assert (outgoing.entry, outgoing.content) == (entry(message), {"text": "message 1"})
+        assert outgoing.attempts == attempts
+        assert store.rows("SELECT state, attempts FROM outbox") == [("sending", attempts)]
+
+
+async def test_what_was_settled_or_cancelled_is_left_out_of_a_sending(store: Store) -> None:
+    """It is neither sent nor counted."""
+    messages = [await store.outbox.accept(draft(number)) for number in range(1, 6)]
+    await store.outbox.cancel(messages[0].id)
+    await learn(store, messages[1], News.ACKED)
+    await learn(store, messages[2], News.READ)
+    await learn(store, messages[3], News.GIVEN_UP)
+    outgoing = await store.outbox.begin(COMPANY, [entry(message) for message in messages])
+    assert [each.entry.id for each in outgoing] == ["msg_5"]
+    attempts = [message.attempts for message in await store.outbox.messages(COMPANY, state=None, after=0, most=9)]
+    assert attempts == [0, 0, 0, 0, 1]
+
+
+async def test_sendings_come_back_in_the_order_of_acceptance(store: Store) -> None:
+    """Whatever order they were asked in."""
+    messages = [await store.outbox.accept(draft(number)) for number in range(1, 5)]
+    outgoing = await store.outbox.begin(COMPANY, [entry(message) for message in reversed(messages)])
+    assert [each.entry.seq for each in outgoing] == sorted(message.seq for message in messages)
+
+
+async def test_a_message_is_found_again_for_whoever_could_not_read_it(store: Store) -> None:
+    """By company and WhatsApp id."""
+    await store.outbox.accept(draft())
+    assert await store.outbox.sent_content(COMPANY, "3EB00001") == {"text": "message 1"}
+    assert await store.outbox.sent_content(OTHER, "3EB00001") is None
+
+
+# Learning.
+
+
+async def test_news_moves_a_message_forward_and_never_back(store: Store) -> None:
+    """Each state has its time, set once; old news changes nothing and is not told as a change."""
+    message = await store.outbox.accept(draft())
+    assert [each.state for each in await learn(store, message, News.ACKED, at=T1)] == ["sent"]
+    assert [each.state for each in await learn(store, message, News.DELIVERED, at=T2)] == ["delivered"]
+    assert await learn(store, message, News.ACKED, at=T3) == []
+    assert await learn(store, message, News.DELIVERED, at=T3) == []
+    stands = await store.outbox.message("msg_1")
+    assert stands is not None
+    assert (stands.state, stands.sent_at, stands.delivered_at, stands.read_at) == ("delivered", T1, T2, None)
+
+
+@pytest.mark.parametrize(
+    ("news", "times"),
+    [
+        (News.ACKED, (T3, None, None, None)),
+        (News.DELIVERED, (T3, T3, None, None)),
+        (News.READ, (T3, T3, T3, None)),
+        (News.PLAYED, (T3, T3, T3, T3)),
+    ],
+)
+async def test_a_state_implies_the_times_of_those_before(
+    store: Store, news: News, times: tuple[str | None, ...]
+) -> None:
+    """A message that was read was sent and delivered, whatever was lost on the way."""
+    message = await store.outbox.accept(draft())
+    [stands] = await learn(store, message, news, at=T3)
+    assert (stands.sent_at, stands.delivered_at, stands.read_at, stands.played_at) == times
+    assert stands == await store.outbox.message("msg_1")
+
+
+async def test_a_failure_keeps_its_words_until_the_message_is_shown_to_have_arrived(store: Store) -> None:
+    """Then there is no failure to be told."""
+    message = await store.outbox.accept(draft())
+    failure = Change(
+        whatsapp_id=message.whatsapp_id, news=News.GIVEN_UP, at=T1, error_code="ack-463", error="not to new contacts"
+    )
+    [failed] = await store.outbox.learn(COMPANY, [failure])
+    assert (failed.state, failed.error_code, failed.error) == ("failed", "ack-463", "not to new contacts")
+    [arrived] = await learn(store, message, News.DELIVERED)
+    assert (arrived.state, arrived.error_code, arrived.error) == ("delivered", None, None)
+
+
+async def test_news_of_unknown_messages_and_of_another_company_is_passed_over(store: Store) -> None:
+    """The known ones beside them are learned, in order."""
+    message = await store.outbox.accept(draft())
+    ids = ["3EB09999", message.whatsapp_id, message.whatsapp_id]
+    kinds = [News.ACKED, News.ACKED, News.READ]
+    news = [Change(whatsapp_id=id_, news=kind, at=T1) for id_, kind in zip(ids, kinds, strict=True)]
+    assert await store.outbox.learn(OTHER, news) == []
+    assert [each.state for each in await store.outbox.learn(COMPANY, news)] == ["sent", "read"]
+
+
+# Cancelling and listing.
+
+
+async def test_only_a_queued_message_is_cancelled(store: Store) -> None:
+    """One that may have left is not; an unknown one is not found."""
+    queued, sending = [await store.outbox.accept(draft(number)) for number in (1, 2)]
+    await store.outbox.begin(COMPANY, [entry(sending)])
+    assert (await store.outbox.cancel(queued.id)).state == "cancelled"
+    assert [each.id for each in await store.outbox.open_entries(COMPANY, after=0, most=9)] == [sending.id]
+    for message, state in ((queued, "cancelled"), (sending, "sending")):
+        with pytest.raises(Conflict, match=f"the message is {state}: only a queued message can be cancelled"):
+            await store.outbox.cancel(message.id)
+    with pytest.raises(NotFound, match='message "msg_9" is unknown'):
+        await store.outbox.cancel("msg_9")
+
+
+async def test_messages_are_listed_by_company_and_state_in_parts(store: Store) -> None:
+    """In the order of acceptance; `after` is the last `seq` of the part before."""
+    messages = [await store.outbox.accept(draft(number)) for number in range(1, 5)]
+    await store.outbox.accept(draft(9, company=OTHER))
+    await learn(store, messages[1], News.ACKED)
+    listed = store.outbox.messages
+    assert [each.id for each in await listed(COMPANY, state=None, after=0, most=2)] == ["msg_1", "msg_2"]
+    assert [each.id for each in await listed(COMPANY, state=None, after=messages[1].seq, most=9)] == ["msg_3", "msg_4"]
+    assert [each.id for each in await listed(COMPANY, state=MessageState.SENT, after=0, most=9)] == ["msg_2"]
+
+
+# What an engine wants kept.
+
+
+def inbound(number: int = 1, **changes: object) -> InboundMessage:
+    values: dict[str, object] = {
+        "whatsapp_id": f"3A{number:04}",
+        "chat": "962799999999@s.whatsapp.net",
+        "sender": "962799999999@s.whatsapp.net",
+        "type": "text",
+        "text": f"text {number}",
+        "sent_at_s": 1_767_225_600,
+    }
+    return InboundMessage(**(values | changes))  # type: ignore[arg-type]  # fields of InboundMessage
+
+
+def decrypted(number: int = 1, message: InboundMessage | None = None) -> Decrypted:
+    return Decrypted(ciphertext_sha256=f"{number:064x}", plaintext="aGVsbG8=", message=message)
+
+
+async def test_what_was_committed_is_found_again(store: Store) -> None:
+    """Credentials, keys by type and id, plaintexts by the hash of their ciphertext; of this company alone."""
+    commit = Commit(
+        link=1,
+        seq=1,
+        credentials="{}",
+        paired=True,
+        keys={"session": {"a": "1", "b": "2"}, "pre-key": {"a": "3"}},
+        decrypted=[decrypted(1)],
+    )
+    assert await store.engine.commit(COMPANY, commit) == []
+    assert await store.engine.credentials(COMPANY) == "{}"
+    assert await store.engine.is_paired(COMPANY) is True
+    assert await store.engine.keys(COMPANY, "session", ["a", "b", "c"]) == {"a": "1", "b": "2"}
+    assert await store.engine.plaintext(COMPANY, f"{1:064x}") == b"hello"
+    assert await store.engine.credentials(OTHER) is None
+    assert await store.engine.is_paired(OTHER) is False
+    assert await store.engine.keys(OTHER, "session", ["a"]) == {}
+    assert await store.engine.plaintext(OTHER, f"{1:064x}") is None
+
+
+async def test_a_later_commit_changes_and_deletes_keys(store: Store) -> None:
+    """None deletes; what is not named stays; so do the credentials of a commit without any."""
+    await store.engine.commit(
+        COMPANY, Commit(link=1, seq=1, credentials="{}", paired=True, keys={"s": {"a": "1", "b": "2"}})
+    )
+    await store.engine.commit(OTHER, Commit(link=2, seq=1, keys={"s": {"a": "9"}}))
+    await store.engine.commit(COMPANY, Commit(link=1, seq=2, keys={"s": {"a": None, "b": "3", "c": "4", "gone": None}}))
+    assert await store.engine.keys(COMPANY, "s", ["a", "b", "c"]) == {"b": "3", "c": "4"}
+    assert await store.engine.keys(OTHER, "s", ["a"]) == {"a": "9"}
+    assert await store.engine.is_paired(COMPANY) is True
+
+
+async def test_a_commit_is_kept_whole_or_not_at_all(store: Store) -> None:
+    """An error in its last part leaves nothing of the parts before it."""
+    await store.engine.commit(COMPANY, Commit(link=1, seq=1, credentials="old", paired=True, keys={"s": {"a": "1"}}))
+    broken = decrypted(2, inbound(2, type=None))
+    commit = Commit(
+        link=1,
+        seq=2,
+        credentials="new",
+        paired=True,
+        keys={"s": {"a": None, "b": "2"}},
+        decrypted=[decrypted(1, inbound(1)), broken],
+    )
+    with pytest.raises(Exception, match=r"NOT NULL constraint failed: inbox\.type"):
+        await store.engine.commit(COMPANY, commit)
+    assert await store.engine.credentials(COMPANY) == "old"
+    assert await store.engine.keys(COMPANY, "s", ["a", "b"]) == {"a": "1"}
+    assert await store.engine.plaintext(COMPANY, f"{1:064x}") is None
+    assert await store.inbox.received(COMPANY, after=0, most=9) == []
+
+
+async def test_a_message_that_comes_again_is_in_the_inbox_once(store: Store) -> None:
+    """Also under another ciphertext; the commit tells which were new."""
+    first, again = decrypted(1, inbound(1)), decrypted(2, inbound(1))
+    assert await store.engine.commit(COMPANY, Commit(link=1, seq=1, decrypted=[first, again])) == [inbound(1)]
+    assert await store.engine.commit(COMPANY, Commit(link=2, seq=1, decrypted=[first])) == []
+    assert await store.engine.commit(OTHER, Commit(link=3, seq=1, decrypted=[first])) == [inbound(1)]
+    assert len(await store.inbox.received(COMPANY, after=0, most=9)) == 1
+
+
+async def test_messages_of_one_id_from_different_people_are_different(store: Store) -> None:
+    """Ids are made by the senders: only chat, sender and id together name a message."""
+    messages = [
+        inbound(1),
+        inbound(1, sender="962788888888@s.whatsapp.net"),
+        inbound(1, chat="120363000000000001@g.us"),
+    ]
+    items = [decrypted(number, message) for number, message in enumerate(messages)]
+    assert await store.engine.commit(COMPANY, Commit(link=1, seq=1, decrypted=items)) == messages
+
+
+async def test_the_inbox_is_read_in_order_and_in_parts(store: Store) -> None:
+    """With when it was sent and when it was stored."""
+    for number in (1, 2, 3):
+        await store.engine.commit(
+            COMPANY, Commit(link=1, seq=number, decrypted=[decrypted(number, inbound(number, push_name="Maha"))])
+        )
+    first, second = await store.inbox.received(COMPANY, after=0, most=2)
+    assert (first.text, second.text) == ("text 1", "text 2")
+    assert (first.company, first.type, first.from_me) == (COMPANY, "text", False)
+    assert (first.sent_at, first.stored_at) == ("2026-01-01T00:00:00.000Z", "2026-01-01T00:16:40.000Z")
+    assert [each.text for each in await store.inbox.received(COMPANY, after=second.seq, most=9)] == ["text 3"]
+
+
+async def test_quarantine_keeps_everything_and_empties_the_live_tables(store: Store) -> None:
+    """Of this company alone, with the reason; what was decrypted and received stays where it is."""
+    commit = Commit(
+        link=1, seq=1, credentials="creds", paired=True, keys={"s": {"a": "1"}}, decrypted=[decrypted(1, inbound(1))]
+    )
+    await store.engine.commit(COMPANY, commit)
+    await store.engine.commit(OTHER, commit)
+    await store.engine.quarantine(COMPANY, reason="unlinked")
+    assert await store.engine.credentials(COMPANY) is None
+    assert await store.engine.is_paired(COMPANY) is False
+    assert await store.engine.keys(COMPANY, "s", ["a"]) == {}
+    assert store.rows("SELECT company_id, at, reason, creds, keys FROM quarantine") == [
+        (COMPANY, "2026-01-01T00:16:40.000Z", "unlinked", "creds", '[["s", "a", "1"]]')
+    ]
+    assert await store.engine.plaintext(COMPANY, f"{1:064x}") == b"hello"
+    assert len(await store.inbox.received(COMPANY, after=0, most=9)) == 1
+    assert await store.engine.keys(OTHER, "s", ["a"]) == {"a": "1"}
+
+
+async def test_each_quarantine_is_kept_beside_the_others_and_an_empty_one_is_none(store: Store) -> None:
+    """Nothing is thrown away, however often a phone is unlinked."""
+    for creds in ("first", "second"):
+        await store.engine.commit(COMPANY, Commit(link=1, seq=1, credentials=creds, paired=True))
+        await store.engine.quarantine(COMPANY, reason="unlinked")
+        await store.engine.quarantine(COMPANY, reason="unlinked")
+    assert store.rows("SELECT creds FROM quarantine ORDER BY seq") == [("first",), ("second",)]
