@@ -262,6 +262,19 @@ async def test_a_link_whose_messages_are_acked_lives_on(world: World) -> None:
         assert world.link() == link
 
 
+async def test_a_message_that_whatsapp_passes_over_is_sent_again_on_a_link_that_acks_others(world: World) -> None:
+    """One message without an ack costs neither the link nor the message: after 30 s its id is sent once more."""
+    async with world.running():
+        link = await acked_by_hand(world)
+        passed_over = await world.send("first")
+        for n in range(10):
+            await world.send(f"other {n}", to=OTHER)
+            await world.wait(4)
+            ack(world, next(order for order in reversed(world.commands(Send)) if order.to != CHAT))
+        assert [order.whatsapp_id for order in world.commands(Send)].count(passed_over.whatsapp_id) == 2
+        assert world.link() == link
+
+
 # Receipts.
 
 

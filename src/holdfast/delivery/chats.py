@@ -102,6 +102,10 @@ class Chats:
             self._review(entry.chat)
         self._ready |= waiting
 
+    def handed_by(self, moment: float) -> list[str]:
+        """WhatsApp ids of what was handed to the engine by `moment` and is still under way."""
+        return [whatsapp_id for whatsapp_id, handed_at in self._handed_at.items() if handed_at <= moment]
+
     @property
     def unacked_since(self) -> float | None:
         """When the oldest message under way was handed to the engine; None when there is none."""

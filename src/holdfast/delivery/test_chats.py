@@ -87,6 +87,17 @@ def test_the_oldest_unacked_message_is_told() -> None:
     assert made.unacked_since == 8
 
 
+def test_what_is_under_way_for_too_long_is_told() -> None:
+    """A message that WhatsApp passes over while it acks others is found by its age."""
+    made = chats(entry(1, "a"), entry(2, "b"))
+    taken(made, 3)
+    made.add(entry(3, "c"))
+    taken(made, 5)
+    made.settle("W2")
+    assert made.handed_by(2) == []
+    assert made.handed_by(4) == ["W1"]
+
+
 def test_news_of_an_unknown_message_changes_nothing() -> None:
     """A late ack or receipt may come for what is long settled."""
     made = chats(entry(1))

@@ -23,6 +23,8 @@ MOST_UNDER_WAY = 20
 """Messages of one session that an engine holds at a time, each of another chat."""
 MOST_LOADED = 1000
 """Messages of one session that are known in memory; the outbox may hold many more."""
+UNANSWERED_S = 30
+"""A message without an ack for so long is sent again under its id, on a link that acks others."""
 _RECEIPTS = {"delivered": News.DELIVERED, "read": News.READ, "played": News.PLAYED}
 
 
@@ -36,7 +38,8 @@ class OutboxSender:
         clock: Clock,
         waited: Callable[[float | None], None],
     ) -> None:
-        """`waited` hears since when (monotonic seconds) the oldest send has had no ack, whenever that changes."""
+        """`waited` hears since when (monotonic seconds) the link has acked nothing while a send waited for it, whenever
+        that changes; None while nothing waits."""
         self._company = company
         self._outbox = outbox
         self._hub = hub
@@ -48,6 +51,7 @@ class OutboxSender:
         self._loaded_to = 0
         self._link: LinkId | None = None
         self._told_since: float | None = None
+        self._acked_at = float("-inf")
         self._wake = asyncio.Event()
         self._news: list[Change] = []
         self._learners: list[asyncio.Future[None]] = []
@@ -78,6 +82,7 @@ class OutboxSender:
         self._told_since = None
 
     def hear_ack(self, ack: Acked) -> None:
+        self._acked_at = self._clock.monotonic()
         if ack.error is None:
             self._settle(ack.whatsapp_id, News.ACKED)
             return
@@ -132,19 +137,35 @@ class OutboxSender:
 
     def _tell_wait(self) -> None:
         since = self._chats.unacked_since
+        if since is not None:
+            since = max(since, self._acked_at)
         if self._link is not None and since != self._told_since:
             self._told_since = since
             self._waited(since)
 
     async def _send_all(self) -> None:
         while True:
-            async with self._clock.until(self._chats.wakes_at if self._link is not None else None):
+            async with self._clock.until(self._wakes_at()):
                 await self._wake.wait()
             self._wake.clear()
+            self._put_back_unanswered()
             if self._link is not None:
                 await self._load()
             if self._link is not None:
                 await self._hand_over(self._link)
+
+    def _wakes_at(self) -> float | None:
+        if self._link is None:
+            return None
+        unacked_since = self._chats.unacked_since
+        unanswered_at = None if unacked_since is None else unacked_since + UNANSWERED_S
+        return min((time for time in (self._chats.wakes_at, unanswered_at) if time is not None), default=None)
+
+    def _put_back_unanswered(self) -> None:
+        now = self._clock.monotonic()
+        for whatsapp_id in self._chats.handed_by(now - UNANSWERED_S):
+            log.info("Connection %s: a message has had no ack for %d s; it is sent again", self._company, UNANSWERED_S)
+            self._chats.put_back(whatsapp_id, until=now)
 
     async def _load(self) -> None:
         room = MOST_LOADED - len(self._chats)
