@@ -186,11 +186,15 @@ class _Page:
     # What is new.
 
     def tell_new(self) -> Iterator[Alert]:
-        """What no alert covers yet: one by one, or as many at once."""
+        """What no alert covers yet: one by one, or of many companies as one."""
         fresh: dict[str, list[Standing]] = {}
         for key, condition in self._present.items():
-            if key not in self._standing and not condition.quiet:
-                self._standing[key] = standing = self._begin(condition)
+            if key in self._standing or condition.quiet:
+                continue
+            self._standing[key] = standing = self._begin(condition)
+            if condition.company is None:
+                yield self._alert(Kind.RAISED, standing)
+            else:
                 fresh.setdefault(condition.cause, []).append(standing)
         for cause, group in fresh.items():
             yield from self._raise_group(cause, group)
@@ -228,7 +232,9 @@ class _Page:
         self._digests[cause] = replace(digest, companies=tuple(joined))
 
     def _of(self, cause: str) -> list[Standing]:
-        return [each for each in self._standing.values() if each.condition.cause == cause]
+        """The companies for which this cause stands."""
+        every = self._standing.values()
+        return [each for each in every if each.condition.cause == cause and each.condition.company is not None]
 
     # Alerts about many.
 

@@ -1,0 +1,125 @@
+"""Random histories of conditions, and what must hold of the alerts in every one of them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from holdfast.health.alerts import Alert, AlertPolicy, Book, Kind, dump, load, update
+from holdfast.health.conditions import Condition, Severity
+
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+POLICY = AlertPolicy()
+Key = tuple[str, str | None]
+
+COMPANIES = [None, *(f"c{number}" for number in range(9))]
+CAUSES = ["not-connected", "banned"]
+SECONDS = st.one_of(st.integers(0, 60), st.integers(0, 400), st.integers(0, 40_000), st.integers(-100, 0))
+PRESENT = st.frozensets(st.tuples(st.sampled_from(CAUSES), st.sampled_from(COMPANIES)), max_size=18)
+HISTORY = st.lists(st.tuples(SECONDS, PRESENT, PRESENT), max_size=25)
+
+
+def condition(key: Key, *, quiet: bool = False) -> Condition:
+    return Condition(
+        company=key[1],
+        cause=key[0],
+        severity=Severity.WARNING,
+        title="trouble",
+        sentence="There is trouble.",
+        action="wait",
+        quiet=quiet,
+    )
+
+
+class Reader:
+    """A person who believes what the alerts say, and notices when they make no sense."""
+
+    def __init__(self) -> None:
+        self.single: set[Key] = set()
+        self.digests: dict[str, set[Key]] = {}
+
+    def read(self, alert: Alert) -> None:
+        cause = alert.condition.cause
+        keys: set[Key] = {(cause, company) for company in alert.companies or (None,)}
+        match alert.kind:
+            case Kind.RAISED if alert.digest:
+                assert cause not in self.digests, "two digests of one cause"
+                assert len(keys) > POLICY.digest_over, "a digest of few"
+                self.single -= keys
+                self.digests[cause] = keys
+            case Kind.RAISED:
+                assert not keys & self.single, "told twice"
+                assert not alert.companies or cause not in self.digests, "told alone, though one of many"
+                self.single |= keys
+            case Kind.CLEARED if alert.digest:
+                assert self.digests.pop(cause) <= keys, "over, and some that it covered are not named"
+                assert len(alert.remaining) <= POLICY.digest_over // 2, "over, and many are left"
+                self.single |= {(cause, company) for company in alert.remaining}
+            case Kind.CLEARED:
+                assert keys <= self.single, "over, and never told"
+                self.single -= keys
+            case Kind.GREW:
+                assert len(keys) > len(self.digests[cause]), "grown, and not more"
+                self.digests[cause] = keys
+            case Kind.REMINDED:  # pragma: no branch – mypy sees to it that there is no other
+                assert cause in self.digests if alert.digest else keys <= self.single, "reminded of what was never told"
+
+    def covers(self, key: Key) -> bool:
+        return key in self.single or (key[1] is not None and key[0] in self.digests)
+
+
+@given(HISTORY)
+@settings(max_examples=200)
+def test_a_person_is_never_told_twice_nor_left_in_the_dark(
+    history: list[tuple[int, frozenset[Key], frozenset[Key]]],
+) -> None:
+    """No second alert without an all-clear between, no all-clear without an alert, no trouble without an alert.
+
+    Whatever comes and goes, loud or quiet, however the clock moves, with a restart between any two moments.
+    """
+    reader, book, now = Reader(), Book(), NOON
+    for seconds, loud, quiet in history:
+        now += timedelta(seconds=seconds)
+        present = [condition(key, quiet=key in quiet) for key in sorted(loud | quiet, key=str)]
+        book, alerts = update(load(dump(book)), present, now=now, policy=POLICY)
+        for alert in alerts:
+            reader.read(alert)
+        assert all(reader.covers((each.cause, each.company)) for each in present if not each.quiet)
+
+
+@given(HISTORY)
+def test_when_all_is_well_for_long_all_is_cleared(history: list[tuple[int, frozenset[Key], frozenset[Key]]]) -> None:
+    """Nothing stands for ever that is not there, and a day later nothing is remembered."""
+    reader, book, now = Reader(), Book(), NOON
+    calm: list[tuple[int, frozenset[Key], frozenset[Key]]] = [(100, frozenset(), frozenset())]
+    calm += [(int(POLICY.clear_cap_s), frozenset(), frozenset())] * 2
+    for seconds, loud, _ in [*history, *calm]:
+        now += timedelta(seconds=seconds)
+        book, alerts = update(book, [condition(key) for key in loud], now=now, policy=POLICY)
+        for alert in alerts:
+            reader.read(alert)
+    assert (reader.single, reader.digests, book.standing, book.digests) == (set(), {}, (), ())
+    assert update(book, [], now=now + timedelta(days=1), policy=POLICY)[0] == Book()
+
+
+@given(st.lists(st.tuples(st.integers(1, 900), st.booleans()), max_size=300))
+@settings(max_examples=50)
+def test_flapping_gives_few_alerts(history: list[tuple[int, bool]]) -> None:
+    """However trouble comes and goes: between two alerts of it lies a peace that doubles from one to the next."""
+    book, now, raised = Book(), NOON, 0
+    for seconds, is_there in history:
+        now += timedelta(seconds=seconds)
+        present = [condition(("zombie", "c1"))] if is_there else []
+        book, alerts = update(book, present, now=now, policy=POLICY)
+        raised += sum(alert.kind is Kind.RAISED for alert in alerts)
+    assert raised <= _most_alerts((now - NOON).total_seconds())
+
+
+def _most_alerts(seconds: float) -> int:
+    """How many times trouble can be raised within that time, each after the peace that the one before asks for."""
+    count, spent_s = 1, 0.0
+    while (spent_s := spent_s + min(POLICY.clear_after_s * 2.0 ** (count - 1), POLICY.clear_cap_s)) <= seconds:
+        count += 1
+    return count

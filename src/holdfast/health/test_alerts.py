@@ -1,0 +1,256 @@
+"""The alert book, by literal hours."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from holdfast.health.alerts import Alert, AlertPolicy, Book, Kind, UnreadableBook, dump, load, update
+from holdfast.health.conditions import Condition, Severity
+
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+POLICY = AlertPolicy()
+HOUR_S = 3600
+
+
+def trouble(company: str | None = "962302", cause: str = "not-connected", **changes: object) -> Condition:
+    condition = Condition(
+        company=company,
+        cause=cause,
+        severity=Severity.CRITICAL,
+        title="not connected",
+        sentence="Not connected for 5 min, after 7 attempts, because the connection was closed (428).",
+        action="wait",
+    )
+    return replace(condition, **changes)  # type: ignore[arg-type]  # fields of Condition, which `replace` checks
+
+
+def many(*numbers: int) -> list[Condition]:
+    return [trouble(f"c{number}") for number in numbers]
+
+
+class Diary:
+    """A book kept over time; `after` moves on and returns what there is to tell."""
+
+    def __init__(self) -> None:
+        self.now = NOON
+        self.book = Book()
+
+    def after(self, seconds: float, *conditions: Condition) -> list[tuple[Kind, tuple[str, ...]]]:
+        return [(alert.kind, alert.companies) for alert in self.alerts(seconds, conditions)]
+
+    def alerts(self, seconds: float, conditions: Iterable[Condition]) -> tuple[Alert, ...]:
+        self.now += timedelta(seconds=seconds)
+        self.book, alerts = update(load(dump(self.book)), list(conditions), now=self.now, policy=POLICY)
+        return alerts
+
+
+RAISED, REMINDED, GREW, CLEARED = Kind.RAISED, Kind.REMINDED, Kind.GREW, Kind.CLEARED
+ME = ("962302",)
+
+
+def test_trouble_is_told_once_and_then_that_it_is_over() -> None:
+    """One alert, silence while it stands, one all-clear after two minutes without it."""
+    diary = Diary()
+    assert diary.after(0, trouble()) == [(RAISED, ME)]
+    assert [diary.after(30, trouble()) for _ in range(20)] == [[]] * 20
+    assert diary.after(30) == []
+    assert diary.after(119) == []
+    assert diary.after(1) == [(CLEARED, ME)]
+    assert (diary.book.standing, diary.after(HOUR_S)) == ((), [])
+
+
+def test_an_alert_knows_since_when() -> None:
+    """Trouble is told after five minutes, and has lasted since before that."""
+    diary = Diary()
+    (raised,) = diary.alerts(0, [trouble(lasting_s=300)])
+    diary.alerts(600, [])
+    (cleared,) = diary.alerts(120, [])
+    assert raised.since == cleared.since == NOON - timedelta(minutes=5)
+    assert (raised.at, cleared.at) == (NOON, NOON + timedelta(minutes=12))
+
+
+def test_what_concerns_all_names_no_company() -> None:
+    """Redis is nobody's in particular."""
+    diary = Diary()
+    assert diary.after(0, trouble(None, "redis-away")) == [(RAISED, ())]
+    diary.after(30)
+    assert diary.after(120) == [(CLEARED, ())]
+
+
+def test_companies_and_causes_are_told_apart() -> None:
+    """Another company, or another cause of the same one, is another alert."""
+    diary = Diary()
+    assert diary.after(0, trouble()) == [(RAISED, ME)]
+    assert diary.after(30, trouble(), trouble("962303"), trouble(cause="zombie")) == [
+        (RAISED, ("962303",)),
+        (RAISED, ME),
+    ]
+
+
+def test_a_reminder_after_four_hours_then_eight() -> None:
+    """What a person may have forgotten is told again, each time after twice as long."""
+    diary = Diary()
+    diary.after(0, trouble())
+    told = [hour for hour in range(1, 40) if diary.after(HOUR_S, trouble()) == [(REMINDED, ME)]]
+    assert told == [4, 12, 28]
+
+
+def test_a_reminder_says_how_it_is_now() -> None:
+    """The sentence is that of the present moment."""
+    diary = Diary()
+    diary.after(0, trouble())
+    (reminder,) = diary.alerts(4 * HOUR_S, [trouble(sentence="Not connected for 4 h.")])
+    assert reminder.condition.sentence == "Not connected for 4 h."
+
+
+def test_nothing_is_reminded_of_that_is_just_gone() -> None:
+    """While it is unclear whether trouble is over, silence."""
+    diary = Diary()
+    diary.after(0, trouble())
+    diary.after(4 * HOUR_S - 60, trouble())
+    assert diary.after(60) == []
+
+
+def test_flapping_is_one_alert() -> None:
+    """Trouble that comes and goes every minute is one alert, for as long as it does."""
+    diary = Diary()
+    told = [alert for minute in range(120) for alert in diary.after(60, *([trouble()] if minute % 2 else []))]
+    assert told == [(RAISED, ME)]
+
+
+def test_slow_flapping_is_told_less_and_less() -> None:
+    """Trouble that comes back after each all-clear must stay away for twice as long the next time."""
+    diary = Diary()
+    raised_at = []
+    for minute in range(24 * 60):
+        for kind, _ in diary.after(60, *([trouble()] if minute % 6 == 0 else [])):
+            if kind is RAISED:
+                raised_at.append(minute)
+    assert raised_at == [0, 6, 12]
+
+
+def test_trouble_is_forgotten_after_a_day() -> None:
+    """What stayed away for a day comes back as something new, with the short wait for its all-clear."""
+    diary = Diary()
+    diary.after(0, trouble())
+    diary.after(30)
+    diary.after(120)
+    assert len(diary.book.over) == 1
+    diary.after(24 * HOUR_S, trouble())
+    diary.after(30)
+    assert diary.after(120) == [(CLEARED, ME)]
+
+
+def test_quiet_conditions_raise_nothing_and_end_nothing() -> None:
+    """While a ban says more, "not connected" is not told anew; told before, it is not over."""
+    diary = Diary()
+    assert diary.after(0, trouble(quiet=True)) == []
+    assert diary.after(30, trouble()) == [(RAISED, ME)]
+    assert diary.after(HOUR_S, trouble(quiet=True)) == []
+    diary.after(30)
+    assert diary.after(120) == [(CLEARED, ME)]
+
+
+# Many companies, one cause.
+
+
+def test_many_at_once_are_one_alert() -> None:
+    """Four companies with one cause make one alert with their number, and one all-clear."""
+    diary = Diary()
+    (raised,) = diary.alerts(0, many(1, 2, 3, 4))
+    assert (raised.kind, raised.digest, raised.companies) == (RAISED, True, ("c1", "c2", "c3", "c4"))
+    assert diary.after(30) == []
+    (cleared,) = diary.alerts(120, [])
+    assert (cleared.kind, cleared.digest, cleared.companies, cleared.remaining) == (
+        CLEARED,
+        True,
+        ("c1", "c2", "c3", "c4"),
+        (),
+    )
+    assert diary.book.digests == ()
+
+
+def test_three_are_told_one_by_one() -> None:
+    """So few can be named each."""
+    assert Diary().after(0, *many(1, 2, 3)) == [(RAISED, ("c1",)), (RAISED, ("c2",)), (RAISED, ("c3",))]
+
+
+def test_the_fourth_within_five_minutes_makes_them_one() -> None:
+    """Those that were told one by one belong to the alert about many, and are over with it."""
+    diary = Diary()
+    diary.after(0, *many(1, 2))
+    assert diary.after(200, *many(1, 2, 3)) == [(RAISED, ("c3",))]
+    assert diary.after(30, *many(1, 2, 3, 4)) == [(RAISED, ("c1", "c2", "c3", "c4"))]
+    diary.after(30)
+    assert diary.after(120) == [(CLEARED, ("c1", "c2", "c3", "c4"))]
+
+
+def test_old_trouble_is_not_counted_for_a_digest() -> None:
+    """A company that has been away for an hour has nothing to do with three that are away now."""
+    diary = Diary()
+    diary.after(0, *many(1))
+    assert len(diary.after(HOUR_S, *many(1, 2, 3, 4))) == 3
+
+
+def test_what_is_just_gone_is_not_counted_for_a_digest() -> None:
+    """Three that have come back and one that goes are not four that are away."""
+    diary = Diary()
+    diary.after(0, *many(1, 2, 3))
+    assert diary.after(60, *many(4)) == [(RAISED, ("c4",))]
+
+
+def test_a_digest_grows_quietly_and_speaks_when_doubled() -> None:
+    """ "4 companies" must not stand there while 400 are away."""
+    diary = Diary()
+    diary.after(0, *many(1, 2, 3, 4))
+    assert diary.after(30, *many(1, 2, 3, 4, 5, 6, 7)) == []
+    assert diary.after(30, *many(*range(1, 9))) == [(GREW, tuple(f"c{n}" for n in range(1, 9)))]
+    assert diary.after(30, *many(*range(1, 16))) == []
+
+
+def test_a_digest_reminds_of_those_that_are_left() -> None:
+    """Two of four came back: after four hours the other two are named."""
+    diary = Diary()
+    diary.after(0, *many(1, 2, 3, 4))
+    assert diary.after(4 * HOUR_S, *many(3, 4)) == [(REMINDED, ("c3", "c4"))]
+    assert diary.after(8 * HOUR_S) == []
+
+
+def test_a_digest_ends_when_few_are_left_and_names_them() -> None:
+    """One of five is still away: the digest is over, and that one's own all-clear comes when it is back."""
+    diary = Diary()
+    diary.after(0, *many(1, 2, 3, 4, 5))
+    diary.after(30, *many(5))
+    (cleared,) = diary.alerts(120, many(5))
+    assert (cleared.kind, len(cleared.companies), cleared.remaining) == (CLEARED, 5, ("c5",))
+    assert diary.after(4 * HOUR_S, *many(5)) == [(REMINDED, ("c5",))]
+    diary.after(30)
+    assert diary.after(120) == [(CLEARED, ("c5",))]
+
+
+def test_causes_do_not_mix_in_a_digest() -> None:
+    """Four companies with four causes are four alerts."""
+    causes = ["not-connected", "zombie", "flapping", "banned"]
+    assert len(Diary().after(0, *(trouble(f"c{n}", cause) for n, cause in enumerate(causes)))) == 4
+
+
+# Kept.
+
+
+def test_a_restart_repeats_nothing() -> None:
+    """The book that was kept knows what has been told; `Diary` reads it anew before each update."""
+    diary = Diary()
+    diary.after(0, *many(1, 2, 3, 4), trouble(cause="banned"))
+    again = Diary()
+    again.book, again.now = load(dump(diary.book)), diary.now
+    assert again.book == diary.book
+    assert again.after(3 * HOUR_S, *many(1, 2, 3, 4), trouble(cause="banned")) == []
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"standing": [{}]}', '{"standing": 7}'])
+def test_a_book_that_cannot_be_read_says_so(text: str) -> None:
+    """The caller begins with an empty one, and logs why."""
+    with pytest.raises(UnreadableBook, match="the stored alert book can't be read"):
+        load(text)

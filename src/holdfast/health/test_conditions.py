@@ -1,0 +1,160 @@
+"""Which evidence deserves an alert."""
+
+from dataclasses import replace
+
+import pytest
+
+from holdfast.health.conditions import (
+    Condition,
+    Severity,
+    Surroundings,
+    conditions_around,
+    conditions_of,
+    needs_person,
+)
+from holdfast.health.conftest import QUIET, away
+from holdfast.health.signals import HourSigns, Limits, Signals
+from holdfast.health.words import WHAT_TO_DO, Care
+from holdfast.session import reasons
+from holdfast.session.life import State
+from holdfast.session.reasons import BY_CODE, OWN, Action, Reason
+
+LIMITS = Limits()
+
+
+def found(signals: Signals) -> dict[str, Condition]:
+    return {condition.cause: condition for condition in conditions_of(signals, LIMITS)}
+
+
+def test_a_quiet_company_deserves_none() -> None:
+    """Nobody is woken because nobody writes."""
+    assert found(QUIET) == {}
+
+
+@pytest.mark.parametrize(
+    ("attempts", "in_state_s", "alerts"), [(4, 299, False), (5, 2, True), (1, 300, True), (0, 301, True)]
+)
+def test_repeated_failures(attempts: int, in_state_s: float, alerts: bool) -> None:
+    """Five attempts, or five minutes."""
+    conditions = found(away(attempts=attempts, in_state_s=in_state_s, reason=BY_CODE[408]))
+    assert list(conditions) == (["not-connected"] if alerts else [])
+
+
+def test_a_failure_says_how_long_how_often_and_why() -> None:
+    """One sentence that a tired person understands."""
+    condition = found(away(attempts=7, in_state_s=372, reason=BY_CODE[408]))["not-connected"]
+    assert condition.sentence == (
+        "Not connected for 6 min, after 7 attempts, because WhatsApp could not be reached or stopped answering (408)."
+    )
+    assert (condition.company, condition.lasting_s, condition.action) == ("962302", 372, Action.CHECK_NETWORK)
+    assert (condition.severity, condition.quiet) == (Severity.CRITICAL, False)
+    assert found(away(attempts=7))["not-connected"].action is Action.CHECK_NETWORK
+
+
+@pytest.mark.parametrize("state", [State.CONNECTED, State.STOPPED, State.UNPAIRED, State.PAIRING])
+def test_attempts_are_no_failure_in_other_states(state: State) -> None:
+    """A link that just came back after ten attempts is back; one that was stopped is not missed."""
+    assert found(away(state, attempts=10, in_state_s=5000)) == {}
+
+
+@pytest.mark.parametrize("code", [401, 402, 403, 405, 406, 440])
+def test_a_person_is_told_at_once(code: int) -> None:
+    """What only a person can mend, or WhatsApp's own time, is told in the first moment, by the reason's name."""
+    reason = BY_CODE[code]
+    state = State.LOGGED_OUT if code == 401 else State.PAUSED
+    condition = found(away(state, reason=reason, attempts=1))[reason.name]
+    assert (condition.severity, condition.action) == (Severity.CRITICAL, reason.action)
+    assert reason.sentence in condition.sentence
+
+
+def test_a_pause_with_an_end_says_it() -> None:
+    """A ban that ends by itself tells when."""
+    condition = found(away(State.PAUSED, reason=BY_CODE[402], next_attempt_in_s=3840))["temporarily-banned"]
+    assert condition.title == "paused (temporarily banned)"
+    assert condition.sentence == (
+        "The session is paused because WhatsApp banned this number for a time (402); "
+        "the next attempt comes in 1 h 4 min."
+    )
+
+
+def test_a_pause_without_a_reason_is_told_as_such() -> None:
+    """A record of an older version may have none."""
+    assert found(away(State.PAUSED))["paused"].action is Action.WAIT
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "needed"),
+    [
+        (State.LOGGED_OUT, reasons.LOGOUT_ASKED, False),
+        (State.LOGGED_OUT, BY_CODE[401], True),
+        (State.LOGGED_OUT, None, False),
+        (State.UNPAIRED, None, False),
+        (State.UNPAIRED, reasons.QR_USED_UP, False),
+        (State.UNPAIRED, BY_CODE[408], False),
+        (State.UNPAIRED, reasons.NOT_LINKED, True),
+        (State.UNPAIRED, reasons.DEVICE_REMOVED, True),
+        (State.RECONNECTING, BY_CODE[401], False),
+        (State.CONNECTED, None, False),
+    ],
+)
+def test_who_was_there_knows(state: State, reason: Reason | None, needed: bool) -> None:
+    """A logout that was asked for and a QR code that nobody scanned need no alert; lost credentials do."""
+    assert needs_person(away(state, reason=reason)) is needed
+
+
+def test_failures_are_quiet_while_a_person_is_needed() -> None:
+    """ "Banned" says more than "not connected": one alert, but an older one of the failures is not over."""
+    conditions = found(away(State.PAUSED, reason=BY_CODE[406], in_state_s=4000))
+    assert [(condition.cause, condition.quiet) for condition in conditions.values()] == [
+        ("banned", False),
+        ("not-connected", True),
+    ]
+
+
+def test_warnings_about_an_unsteady_session() -> None:
+    """Zombies, flapping and a spent budget are told, though the session is connected right now."""
+    conditions = found(replace(QUIET, hour=HourSigns(lost=6, zombies=2), budget_left=0))
+    assert [(condition.cause, condition.severity) for condition in conditions.values()] == [
+        ("zombie", Severity.WARNING),
+        ("flapping", Severity.WARNING),
+        ("budget-used-up", Severity.WARNING),
+    ]
+    assert found(replace(QUIET, hour=HourSigns(lost=5, zombies=1), budget_left=1)) == {}
+
+
+def around(**seen: float | int) -> list[Condition]:
+    return list(conditions_around(Surroundings(**seen), LIMITS))  # type: ignore[arg-type]  # fields by name
+
+
+@pytest.mark.parametrize(
+    ("quiet", "loud", "cause", "action"),
+    [
+        ({"redis_away_s": 59}, {"redis_away_s": 60}, "redis-away", Care.CHECK_REDIS),
+        ({}, {"database_failing_s": 0}, "database-failing", Care.CHECK_DATABASE),
+        ({"host_away_s": 29}, {"host_away_s": 30}, "engine-host", Care.CHECK_HOST),
+        ({"host_restarts": 2}, {"host_restarts": 3}, "engine-host", Care.CHECK_HOST),
+        ({"undelivered_s": 899}, {"undelivered_s": 900}, "alerts-undelivered", Care.CHECK_ALERTS),
+    ],
+)
+def test_what_holdfast_stands_on(quiet: dict[str, float], loud: dict[str, float], cause: str, action: Care) -> None:
+    """Each is told from its limit on, and concerns no single company."""
+    assert around(**quiet) == []
+    (condition,) = around(**loud)
+    assert (condition.cause, condition.company, condition.action) == (cause, None, action)
+
+
+def test_causes_are_one_word_each() -> None:
+    """No condition's cause is a reason's name, or two kinds of trouble would become one alert."""
+    causes = {"not-connected", "zombie", "flapping", "budget-used-up", "redis-away", "database-failing", "engine-host"}
+    assert not causes & {reason.name for reason in (*BY_CODE.values(), *OWN)}
+
+
+def test_actions_have_words() -> None:
+    """Whatever a condition advises is explained."""
+    everything = [
+        *conditions_of(away(State.PAUSED, reason=BY_CODE[406], in_state_s=4000), LIMITS),
+        *conditions_of(replace(QUIET, hour=HourSigns(lost=6, zombies=2), budget_left=0), LIMITS),
+        *around(redis_away_s=60, database_failing_s=1, host_restarts=3, undelivered_s=900),
+    ]
+    assert len(everything) == 9
+    assert {condition.action for condition in everything} <= {str(word) for word in WHAT_TO_DO}

@@ -1,0 +1,182 @@
+"""Stability, by literal histories and against a second-by-second count."""
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from holdfast.health.stability import WINDOWS_S, MessageCounts, Presence, Stability, Turn, presence_of, stability
+from holdfast.session.life import State
+
+UP, AWAY, EXCUSED = Presence.CONNECTED, Presence.AWAY, Presence.EXCUSED
+NOW = 10_000.0
+DAY_S = WINDOWS_S["24h"]
+
+
+def measured(
+    *turns: tuple[float, Presence], window_s: float = DAY_S, messages: MessageCounts | None = None
+) -> Stability:
+    history = [Turn(at, presence) for at, presence in turns]
+    return stability(history, messages or MessageCounts(), now=NOW, window_s=window_s)
+
+
+def rows(found: Stability) -> list[tuple[str, bool]]:
+    return [(row.measured, row.holds) for row in found.table()]
+
+
+def test_a_good_day_holds() -> None:
+    """One loss in two and a half hours, back in four seconds, everything delivered: all four goals hold."""
+    found = measured((1000, UP), (4000, AWAY), (4004, UP), messages=MessageCounts(accepted=200, taken=199, arrived=180))
+    assert [(row.what, row.goal) for row in found.table()] == [
+        ("connection uptime", "> 95 %"),
+        ("message delivery", "> 95 %"),
+        ("reconnection, p95", "< 10 s"),
+        ("disconnections an hour", "< 1"),
+    ]
+    assert rows(found) == [
+        ("99.9 %", True),
+        ("99.5 % taken by WhatsApp, 90.0 % on phones", True),
+        ("4.0 s", True),
+        ("0.4", True),
+    ]
+    assert found.holds
+
+
+def test_a_bad_hour_does_not() -> None:
+    """The user's old links: away nearly always, nothing delivered, dozens of disconnections."""
+    turns = [(6400.0 + 36 * n + offset, presence) for n in range(100) for offset, presence in ((0, UP), (3, AWAY))]
+    found = measured(*turns, window_s=3600, messages=MessageCounts(accepted=50))
+    assert rows(found) == [
+        ("8.3 %", False),
+        ("0.0 % taken by WhatsApp, 0.0 % on phones", False),
+        ("33.0 s", False),
+        ("100.0", False),
+    ]
+    assert not found.holds
+
+
+@pytest.mark.parametrize(
+    ("percent", "holds"),
+    [(95, False), (96, True)],
+)
+def test_goals_are_exceeded_not_met(percent: int, holds: bool) -> None:
+    """Exactly 95 % is not more than 95 %."""
+    found = measured(
+        (9900, UP), (9900 + percent, AWAY), window_s=100, messages=MessageCounts(accepted=100, taken=percent)
+    )
+    assert [row.holds for row in found.table()[:2]] == [holds, holds]
+
+
+def test_a_loss_within_five_minutes_is_one_an_hour() -> None:
+    """A short watch is not multiplied into a rate that nobody saw, and one loss still misses the goal."""
+    found = measured((0, UP), (9800, AWAY), (9801, UP), window_s=300)
+    assert (found.disconnections_an_hour, found.table()[3].holds) == (1, False)
+
+
+def test_nothing_observed_proves_nothing() -> None:
+    """Without history, or only stopped on purpose, there is no uptime to praise."""
+    for found in (measured(), measured((0, EXCUSED))):
+        assert (found.observed_s, found.uptime_percent, found.away_s) == (0, None, None)
+        assert rows(found)[0] == ("not observed", False)
+
+
+def test_no_messages_and_no_losses_are_no_failures() -> None:
+    """A quiet company holds its goals."""
+    found = measured((0, UP))
+    assert rows(found) == [("100.0 %", True), ("no messages", True), ("none needed", True), ("0.0", True)]
+
+
+def test_time_before_the_first_turn_is_not_counted() -> None:
+    """A session that is an hour old has an hour's uptime, not a day's."""
+    assert measured((NOW - 3600, UP)).observed_s == 3600
+
+
+def test_stopped_on_purpose_is_neither_up_nor_down() -> None:
+    """Neither the stop nor the start is a disconnection, and the time between does not count."""
+    found = measured((0, UP), (1000, EXCUSED), (9000, AWAY), (9002, UP))
+    assert (found.observed_s, found.connected_s, found.disconnections, found.reconnects_s) == (2000, 1998, 0, ())
+
+
+def test_a_start_is_no_reconnection() -> None:
+    """The first link of a session follows no loss."""
+    assert measured((9000, AWAY), (9030, UP)).reconnects_s == ()
+
+
+def test_a_stop_during_an_absence_ends_it_without_a_reconnection() -> None:
+    """Nobody knows how long it would have taken."""
+    found = measured((0, UP), (100, AWAY), (105, EXCUSED), (900, AWAY), (901, UP))
+    assert (found.disconnections, found.reconnects_s) == (1, ())
+
+
+def test_an_absence_that_lasts_counts_by_what_it_has_lasted() -> None:
+    """Who is still away after a minute has not reconnected within ten seconds, however quick the times before."""
+    found = measured((0, UP), (500, AWAY), (501, UP), (NOW - 60, AWAY))
+    assert (found.away_s, rows(found)[2]) == (60, ("60.0 s", False))
+    assert rows(measured((0, UP), (NOW - 2, AWAY)))[2] == ("2.0 s", True)
+
+
+def test_a_present_absence_is_not_hidden_by_many_quick_ones() -> None:
+    """A hundred quick reconnections set the percentile; the absence that still lasts decides all the same."""
+    quick = [(10.0 * n + offset, presence) for n in range(100) for offset, presence in ((0, AWAY), (1, UP))]
+    found = measured((0, UP), *quick, (NOW - 40, AWAY))
+    assert rows(found)[2] == ("1.0 s", False)
+
+
+def test_a_reconnection_belongs_to_the_window_in_which_it_ended() -> None:
+    """Its time is told in full, though the loss lies before the window."""
+    found = measured((0, UP), (NOW - 310, AWAY), (NOW - 290, UP), window_s=300)
+    assert (found.reconnects_s, found.disconnections, found.connected_s, found.observed_s) == ((20,), 0, 290, 300)
+    assert (found.reconnect_p50_s, found.reconnect_p95_s) == (20, 20)
+
+
+def test_a_clock_set_back_makes_no_negative_time() -> None:
+    """A turn with an earlier time than the one before counts from that one's; one from the future counts from now."""
+    found = measured((1000, UP), (900, AWAY), (1002, UP), (NOW + 50, AWAY))
+    assert (found.reconnects_s, found.observed_s, found.connected_s) == ((2,), 9000, 8998)
+    assert measured((NOW + 50, UP)).observed_s == 0
+
+
+@pytest.mark.parametrize(
+    ("state", "presence"),
+    [
+        (State.CONNECTED, UP),
+        (State.CONNECTING, AWAY),
+        (State.RECONNECTING, AWAY),
+        (State.PAUSED, AWAY),
+        (State.LOGGED_OUT, AWAY),
+        (State.STOPPED, EXCUSED),
+        (State.UNPAIRED, EXCUSED),
+        (State.PAIRING, EXCUSED),
+    ],
+)
+def test_states_and_how_they_count(state: State, presence: Presence) -> None:
+    """Only what a person chose, or has not yet done, is excused."""
+    assert presence_of(state) is presence
+
+
+TURNS = st.lists(
+    st.tuples(st.integers(0, 300), st.sampled_from(Presence)), max_size=25, unique_by=lambda turn: turn[0]
+).map(lambda turns: [Turn(float(at), presence) for at, presence in sorted(turns)])
+
+
+@given(history=TURNS, now=st.integers(300, 350), window_s=st.integers(1, 350))
+def test_sums_are_those_of_a_count_by_seconds(history: Sequence[Turn], now: int, window_s: int) -> None:
+    """Whatever happened: what is measured is what somebody who looks every second would have counted."""
+    found = stability(history, MessageCounts(), now=now, window_s=window_s)
+    looked = [_presence_at(history, second) for second in range(max(now - window_s, 0), now)]
+    assert found.connected_s == looked.count(UP)
+    assert found.observed_s == looked.count(UP) + looked.count(AWAY)
+    assert found.uptime_percent is None or 0 <= found.uptime_percent <= 100
+    losses = [
+        second
+        for second in range(max(now - window_s + 1, 1), now + 1)
+        if _presence_at(history, second - 1) is UP and _presence_at(history, second) is AWAY
+    ]
+    assert found.disconnections == len(losses)
+    assert len(found.reconnects_s) <= found.disconnections + 1
+
+
+def _presence_at(history: Sequence[Turn], second: int) -> Presence | None:
+    """During the second that begins then."""
+    return next((turn.presence for turn in reversed(history) if turn.at <= second), None)
