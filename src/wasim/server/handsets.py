@@ -287,17 +287,22 @@ class Handsets:
     def welcome(self, device: Device, *, now: float) -> Spoken:
         """What a phone tells a device that was just linked: the key of its settings, and its (empty) history."""
         spoken = Spoken()
-        for note in (self._sync_keys(device.number, now), _history()):
+        for note in (self._sync_keys(device, now), _history()):
             enc = self._enc(device.number, device, Content(protocol=note), spoken)
             attrs = {"to": str(self._directory.jid(device.address, "pn")), "id": self.new_id()}
             spoken.said.append(Said(Node("message", attrs | {"type": "text", "category": "peer"}, [enc])))
         return spoken
 
-    def _sync_keys(self, number: str, now: float) -> content.ProtocolNote:
-        keys = self._phones.keys(number)
+    def _sync_keys(self, device: Device, now: float) -> content.ProtocolNote:
+        keys = self._phones.keys(device.number)
+        fingerprint = content.SyncKeyFingerprint(
+            raw_id=self._directory.accounts[device.number].raw_id,
+            current_index=device.key_index,
+            device_indexes=(0, device.key_index),
+        )
         key = content.SyncKey(
             key_id=content.SyncKeyId(key_id=keys.sync_key_id),
-            key_data=content.SyncKeyData(key=keys.sync_key, timestamp=int(now)),
+            key_data=content.SyncKeyData(key=keys.sync_key, fingerprint=fingerprint, timestamp=int(now)),
         )
         return content.ProtocolNote(type=content.APP_STATE_SYNC_KEY_SHARE, sync_keys=content.SyncKeyShare(keys=(key,)))
 

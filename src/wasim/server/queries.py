@@ -64,7 +64,8 @@ def answer(query: Query) -> Answer:
 
 def reply(query: Node, given: Answer) -> Node:
     """The `iq` that carries an answer."""
-    attrs = {"from": query.attrs.get("to", SERVER), "id": query.attrs.get("id", "")}
+    asked = parse_jid(query.attrs.get("to", ""))
+    attrs = {"from": str(asked) if asked and asked.user else SERVER, "id": query.attrs.get("id", "")}
     if given.error is not None:
         code, text = given.error
         return Node("iq", attrs | {"type": "error"}, [Node("error", {"code": str(code), "text": text})])

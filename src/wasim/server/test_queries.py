@@ -32,7 +32,7 @@ def test_is_answered_with_an_empty_result(world: World, xmlns: str, type_: str, 
     """What needs no content is acknowledged, from whom it was asked."""
     _, client = world.online("962302")
     answer = world.ask(client, xmlns, type_, body)
-    assert (answer.attrs["type"], answer.attrs["from"], answer.children) == ("result", "s.whatsapp.net", [])
+    assert (answer.attrs["type"], answer.attrs["from"], answer.children) == ("result", "@s.whatsapp.net", [])
 
 
 def test_a_query_without_type_is_answered(world: World) -> None:
@@ -224,6 +224,7 @@ def test_a_device_that_runs_low_is_told(world: World) -> None:
     world.ask(client, "encrypt", "set", *upload(world, gadget, range(1, 7)))
     for _ in range(6):
         world.ask(client, "encrypt", "get", Node("key", {}, [Node("user", {"jid": gadget.jid})]))
+    assert {notice.attrs["from"] for notice in client.all("notification")} == {"@s.whatsapp.net"}
     told = [notice.children[0].attrs["value"] for notice in client.all("notification")]
     assert told == ["4", "0"]
 

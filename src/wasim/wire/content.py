@@ -57,8 +57,16 @@ class SyncKeyId:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SyncKeyFingerprint:
+    raw_id: int | None = optional(1, "uint")
+    current_index: int | None = optional(2, "uint")
+    device_indexes: tuple[int, ...] = repeated(3, "uint")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SyncKeyData:
     key: bytes | None = optional(1, "bytes")
+    fingerprint: SyncKeyFingerprint | None = optional(2, lambda: SyncKeyFingerprint)
     timestamp: int | None = optional(3, "uint")
 
 

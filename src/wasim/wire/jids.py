@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 PN = "s.whatsapp.net"
 LID = "lid"
-SERVER = "s.whatsapp.net"
-"""The server itself, as `from` or `to` of a stanza."""
+SERVER = "@s.whatsapp.net"
+"""The server itself, as `from` or `to` of a stanza: an address without a user."""
 
 
 class Jid(NamedTuple):
