@@ -41,33 +41,45 @@ _STDIN = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Telling:
-    """What a person who starts Holdfast wants to hear."""
+class Claim:
+    """What a gateway holds for itself alone while it runs."""
 
-    key_made: Callable[[str, Path], None]
-    """An API key was generated and kept in this file. Told before anything can fail: it is told once."""
-    ready: Callable[[str], None]
-    """Holdfast answers at this URL, and its sessions are in hand."""
-    qr_shown: Callable[[str, str], None]
-    """Company and QR code, whenever a new one is shown."""
+    settings: Settings
+    database: Database
+    listener: socket.socket
+    known: keys.Keys
+
+
+@contextlib.contextmanager
+def claim(settings: Settings, *, key_made: Callable[[str, Path], None]) -> Iterator[Claim]:
+    """Take data folder, database and port before anything slow is begun: what is wrong with them is said at once.
+
+    `key_made` hears of an API key that was generated just now and of the file that keeps it. Raises `Misconfigured`.
+    """
+    _make_folder(settings.data_dir)
+    with contextlib.closing(Database(settings.data_dir / "holdfast.db")) as database, _listen(settings) as listener:
+        known = _keys(settings, key_made)
+        yield Claim(settings=settings, database=database, listener=listener, known=known)
 
 
 async def serve(
-    settings: Settings, program: HostProgram, *, telling: Telling, until_stdin_closes: bool = False
+    held: Claim,
+    program: HostProgram,
+    *,
+    ready: Callable[[str], None],
+    qr_shown: Callable[[str, str], None],
+    until_stdin_closes: bool = False,
 ) -> None:
     """Run until SIGTERM or SIGINT, or the end of standard input if asked.
 
+    `ready` gets the URL when sessions are in hand; `qr_shown`, company and QR code whenever a new one is shown.
     Raises `Misconfigured` and `EngineUnavailable` with the cure, alone or in groups.
     """
-    clock, chance = SystemClock(), SystemChance()
     with _stop_wishes(until_stdin_closes=until_stdin_closes) as asked_to_stop:
-        _make_folder(settings.data_dir)
-        with contextlib.closing(Database(settings.data_dir / "holdfast.db")) as database, _listen(settings) as listener:
-            known = _keys(settings, chance, telling)
-            parts = _parts(settings, database, program, clock=clock, chance=chance)
-            gateway = Gateway(replace(parts, qr_shown=telling.qr_shown), inbox=InboxRows(database))
-            ready = functools.partial(telling.ready, f"http://{_shown(listener)}")
-            await _run(gateway, Server(make_api(gateway, known)), listener, asked_to_stop, ready=ready)
+        parts = _parts(held.settings, held.database, program, clock=SystemClock(), chance=SystemChance())
+        gateway = Gateway(replace(parts, qr_shown=qr_shown), inbox=InboxRows(held.database))
+        tell = functools.partial(ready, f"http://{_shown(held.listener)}")
+        await _run(gateway, Server(make_api(gateway, held.known)), held.listener, asked_to_stop, ready=tell)
 
 
 def _parts(settings: Settings, database: Database, program: HostProgram, *, clock: Clock, chance: Chance) -> Parts:
@@ -187,14 +199,14 @@ def _make_folder(folder: Path) -> None:
         ) from error
 
 
-def _keys(settings: Settings, chance: Chance, telling: Telling) -> keys.Keys:
+def _keys(settings: Settings, key_made: Callable[[str, Path], None]) -> keys.Keys:
     if settings.api_key is not None:
         return keys.parse(settings.api_key)
     file = settings.data_dir / keys.FILE
     key = keys.stored_key(settings.data_dir)
     if key is None:
-        key = keys.make_key(settings.data_dir, chance)
-        telling.key_made(key, file)
+        key = keys.make_key(settings.data_dir, SystemChance())
+        key_made(key, file)
     return keys.parse(key, source=str(file))
 
 

@@ -9,30 +9,29 @@ import asyncio
 import os
 import signal
 from collections.abc import Awaitable, Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, NoReturn, TypeVar
 from urllib.parse import quote
 
 import typer
 
-from holdfast import app as gateway_app
+from holdfast import pairing, terminal
 from holdfast import settings as settings_module
-from holdfast import terminal
-from holdfast.api.keys import stored_key
+from holdfast.api.keys import first_key, stored_key
 from holdfast.base.clock import SystemClock
 from holdfast.base.errors import HoldfastError
-from holdfast.client import Client, Json, NoServer, connect
-from holdfast.engine.baileys.install import install
+from holdfast.client import Client, Json, NoServer, Refused, connect
+from holdfast.engine.baileys.install import fill_cache, install
 from holdfast.engine.host import HostProgram
-from holdfast.engine.node import find_node
-from holdfast.lab.demo import run_demo
-from holdfast.lab.screen import Screen
-from holdfast.settings import Settings
+from holdfast.engine.node import Node, find_node
+from holdfast.settings import BadSetting, Settings
 
 T = TypeVar("T")
 
 CLOCK = SystemClock()
 GOOD, NOT_GOOD, WRONG_USE, NO_SERVER = 0, 1, 2, 3
+_UNAUTHORIZED = 401
 
 cli = typer.Typer(
     help="Keeps WhatsApp sessions of many companies connected, and gets every accepted message there.",
@@ -41,7 +40,7 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Company = Annotated[str, typer.Argument(help="the company id, such as 962302")]
+Company = Annotated[str, typer.Argument(metavar="COMPANY", help="the company id, such as 962302")]
 AsJson = Annotated[bool, typer.Option("--json", help="print one JSON document")]
 
 
@@ -50,15 +49,25 @@ def main() -> NoReturn:
     try:
         cli()
     except HoldfastError as error:
-        terminal.complain(error.sentence)
-        raise SystemExit(NO_SERVER if isinstance(error, NoServer) else NOT_GOOD) from None
+        _end(error)
     except BaseExceptionGroup as group:
         known = _first_known(group)
         if known is None:
             raise
-        terminal.complain(known.sentence)
-        raise SystemExit(NOT_GOOD) from None
+        _end(known)
     raise SystemExit(GOOD)
+
+
+def _end(error: HoldfastError) -> NoReturn:
+    terminal.complain(error.sentence)
+    codes = {NoServer: NO_SERVER, BadSetting: WRONG_USE, WrongUse: WRONG_USE}
+    raise SystemExit(codes.get(type(error), NOT_GOOD))
+
+
+class WrongUse(HoldfastError):
+    """A command that makes no sense in this place."""
+
+    code = "wrong-use"
 
 
 def _first_known(group: BaseExceptionGroup[BaseException]) -> HoldfastError | None:
@@ -72,28 +81,60 @@ def _first_known(group: BaseExceptionGroup[BaseException]) -> HoldfastError | No
     return error if isinstance(error, HoldfastError) else None
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        terminal.say(f"holdfast {version('holdfast')}")
+        raise typer.Exit(GOOD)
+
+
+@cli.callback()
+def holdfast(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="print the version and end")
+    ] = False,
+) -> None:
+    """Keeps WhatsApp sessions of many companies connected, and gets every accepted message there."""
+
+
 @cli.command()
 def serve(
-    until_stdin_closes: Annotated[bool, typer.Option(help="also stop when standard input ends")] = False,
+    until_stdin_closes: Annotated[
+        bool, typer.Option("--until-stdin-closes", help="also stop when standard input ends")
+    ] = False,
 ) -> None:
     """Run the gateway until Ctrl-C."""
+    from holdfast import app  # the other commands do without it, and start in half the time
+
     settings = settings_module.load()
     terminal.log_to_stderr(settings.log_level)
     os.umask(0o077)  # what is written from here on – database, key, caches – is its owner's alone
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the gateway takes both signals over
-    telling = gateway_app.Telling(key_made=_tell_key, ready=_tell_url, qr_shown=_draw_qr)
     try:
-        program = _engine(settings)
-        asyncio.run(gateway_app.serve(settings, program, telling=telling, until_stdin_closes=until_stdin_closes))
+        with app.claim(settings, key_made=_tell_key) as held:
+            running = app.serve(
+                held,
+                _engine(settings),
+                ready=_tell_url,
+                qr_shown=_draw_qr,
+                until_stdin_closes=until_stdin_closes,
+            )
+            asyncio.run(running)
     except KeyboardInterrupt:
         raise typer.Exit(GOOD) from None
 
 
 def _engine(settings: Settings) -> HostProgram:
     """The engine host's program; Baileys is installed where it is not yet."""
-    node = find_node(settings.node_bin)
-    bridge = install(settings.cache_dir, node=node, progress=terminal.tell, npm_cache=settings.npm_cache)
+    node = _node(settings)
+    cache = None if settings.npm_cache is None else settings.npm_cache.absolute()
+    bridge = install(settings.cache_dir.absolute(), node=node, progress=terminal.tell, npm_cache=cache)
     return HostProgram(argv=(str(node.executable), str(bridge)), cwd=bridge.parent)
+
+
+def _node(settings: Settings) -> Node:
+    named = settings.node_bin
+    in_path = named is None or named == Path(named.name)
+    return find_node(named if named is None or in_path else named.absolute())
 
 
 def _tell_url(url: str) -> None:
@@ -109,7 +150,15 @@ def _draw_qr(company: str, code: str) -> None:
     """Only to a person: whoever reads a QR code in a log file could link."""
     if terminal.out.is_terminal:
         terminal.say(f"Company {company}: WhatsApp → Linked devices → Link a device")
-        terminal.say(terminal.qr_text(code))
+        terminal.show_qr(code)
+
+
+@cli.command("fill-npm-cache")
+def fill_npm_cache(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="made where it is missing")],
+) -> None:
+    """Fill a folder with Baileys, for a machine that reaches no package registry: HOLDFAST_NPM_CACHE names it there."""
+    fill_cache(folder.absolute(), node=_node(settings_module.load()), progress=terminal.tell)
 
 
 @cli.command()
@@ -118,6 +167,9 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """Show the main job without a phone: a simulated WhatsApp, two companies, messages, faults, the result."""
+    from holdfast.lab.demo import run_demo
+    from holdfast.lab.screen import Screen
+
     screen = Screen(quiet=as_json)
     settings = settings_module.load()
     _engine(settings)
@@ -133,25 +185,24 @@ def demo(
 @cli.command()
 def pair(
     company: Company,
-    phone: Annotated[str | None, typer.Option("--phone", help="use a pairing code for this number, no QR code")] = None,
+    phone: Annotated[
+        str | None,
+        typer.Option("--phone", metavar="NUMBER", help="use a pairing code for this number, no QR code"),
+    ] = None,
 ) -> None:
     """Link a phone to a company: draws the QR code, or prints a pairing code, until it is linked."""
-    _with_client(lambda client: _pair(client, company, phone))
-
-
-async def _pair(client: Client, company: str, phone: str | None) -> None:
-    await client.put(_session(company))
-    if phone is not None:
-        answer = await client.post(_session(company, "/pairing-code"), {"phoneNumber": phone})
-        terminal.say(f"WhatsApp → Linked devices → Link with phone number: {answer['code']}")
-    shown = ""
-    while (session := await client.get(_session(company)))["state"] != "connected":
-        if phone is None and session["state"] in {"pairing", "unpaired"}:
-            code = (await client.get(_session(company, "/qr")))["qr"]
-            if code != shown:
-                _draw_qr(company, code)
-            shown = code
-        await CLOCK.sleep(1)
+    if phone is None and not terminal.out.is_terminal:
+        raise WrongUse(
+            "QR codes are drawn for people only, and standard output is no terminal: "
+            "run this in one, or take the picture at GET /v1/sessions/COMPANY/qr.png"
+        )
+    telling = pairing.Telling(
+        qr=lambda code: _draw_qr(company, code),
+        code=lambda code: terminal.say(f"WhatsApp → Linked devices → Link with phone number: {code}"),
+        trouble=terminal.tell,
+    )
+    path = _session(company)
+    _with_client(lambda client: pairing.pair(client, path, phone=phone, telling=telling, clock=CLOCK))
     terminal.say(f"Company {company} is linked and connected.")
 
 
@@ -161,6 +212,9 @@ def sessions(as_json: AsJson = False) -> None:
     page = _with_client(lambda client: client.get("/v1/sessions"))
     if as_json:
         terminal.show_json(page)
+        return
+    if not page["items"]:
+        terminal.tell("There is no session yet: `holdfast pair COMPANY` makes one.")
         return
     columns = ("company", "state", "since", "attempts", "why", "what to do")
     terminal.show_table(columns, (_row(session) for session in page["items"]))
@@ -187,8 +241,8 @@ def show(company: Company, as_json: AsJson = False) -> None:
 @cli.command()
 def send(
     company: Company,
-    number: Annotated[str, typer.Argument(help="recipient: 7 to 15 digits with country code")],
-    text: Annotated[str, typer.Argument(help="the message")],
+    number: Annotated[str, typer.Argument(metavar="NUMBER", help="recipient: 7 to 15 digits with country code")],
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="the message")],
     wait: Annotated[bool, typer.Option("--wait", help="until WhatsApp has it, or it has failed")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -254,13 +308,19 @@ def show_settings(as_json: AsJson = False) -> None:
 
 def _with_client(work: Callable[[Client], Awaitable[T]]) -> T:
     settings = settings_module.load()
-    key = settings.api_key or stored_key(settings.data_dir)
+    key = stored_key(settings.data_dir) if settings.api_key is None else first_key(settings.api_key)
 
     async def run() -> T:
-        async with connect(settings.server_url, key) as client:
+        async with connect(settings.server_url, key, only_holdfast=True) as client:
             return await work(client)
 
-    return asyncio.run(run())
+    try:
+        return asyncio.run(run())
+    except Refused as refused:
+        if refused.status != _UNAUTHORIZED:
+            raise
+        where = "commands take it from HOLDFAST_API_KEY, or from the file api-key in HOLDFAST_DATA_DIR"
+        raise Refused(refused.status, f"{refused.sentence}; {where}") from refused
 
 
 def _session(company: str, rest: str = "") -> str:
@@ -271,4 +331,12 @@ def _show_one(item: Json, *, as_json: bool) -> None:
     if as_json:
         terminal.show_json(item)
     else:
-        terminal.show_table(("", ""), item.items())
+        terminal.show_table(("", ""), ((name, _told(value)) for name, value in item.items()))
+
+
+def _told(value: object) -> object:
+    """A reason or an error as a sentence; everything else as it is."""
+    if not isinstance(value, dict):
+        return value
+    action = f" – {value['action']}" if value.get("action") else ""
+    return f"{value.get('message') or value['code']} ({value['code']}){action}"

@@ -14,7 +14,7 @@ Json = dict[str, Any]
 
 
 class NoServer(HoldfastError):
-    """Nothing answers at the address."""
+    """Nothing answers at the address, or something that is not Holdfast."""
 
     code = "no-server"
     fault = Fault.OPERATOR
@@ -34,9 +34,10 @@ class Refused(HoldfastError):
 class Client:
     """`async with connect(url, key) as client:` – one method for each verb; answers are what JSON gives."""
 
-    def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
+    def __init__(self, session: aiohttp.ClientSession, url: str, *, only_holdfast: bool) -> None:
         self._session = session
         self._url = url.rstrip("/")
+        self._only_holdfast = only_holdfast
 
     async def get(self, path: str, **query: str) -> Any:
         return await self._ask("GET", path, params=query)
@@ -63,23 +64,34 @@ class Client:
 
     async def _ask(self, method: str, path: str, **options: Any) -> Any:
         try:
-            async with self._session.request(method, self._url + path, **options) as response:
-                answer = await response.json(content_type=None)
+            # A redirect is not followed: it would take the key to whoever is named there.
+            async with self._session.request(method, self._url + path, allow_redirects=False, **options) as response:
+                return await self._read(response)
         except (aiohttp.ClientConnectionError, TimeoutError) as error:
             raise NoServer(
                 f"no Holdfast answers at {self._url}: start it with `holdfast serve`, or set HOLDFAST_URL"
             ) from error
-        except ValueError as error:
-            raise NoServer(f"what answers at {self._url} is no Holdfast: set HOLDFAST_URL") from error
+        except (aiohttp.ClientError, ValueError) as error:
+            raise self._stranger("") from error
+
+    async def _read(self, response: aiohttp.ClientResponse) -> Any:
+        if self._only_holdfast and "Holdfast-API" not in response.headers:
+            raise self._stranger(f" (HTTP {response.status})")
+        answer = await response.json(content_type=None)
         if response.status >= 400:
             raise Refused(response.status, str(answer.get("detail") or answer.get("error") or answer))
         return answer
 
+    def _stranger(self, how: str) -> NoServer:
+        return NoServer(f"what answers at {self._url}{how} is no Holdfast: set HOLDFAST_URL to one")
+
 
 @asynccontextmanager
-async def connect(url: str, key: str | None, *, timeout_s: float = 60) -> AsyncIterator[Client]:
-    """`key` None: for services that need none."""
+async def connect(
+    url: str, key: str | None, *, timeout_s: float = 60, only_holdfast: bool = False
+) -> AsyncIterator[Client]:
+    """`key` None: for services that need none. `only_holdfast`: whatever else answers there is refused."""
     headers = {} if key is None else {"Authorization": f"Bearer {key}"}
     timeout = aiohttp.ClientTimeout(total=timeout_s)
     async with aiohttp.ClientSession(headers=headers, timeout=timeout) as session:
-        yield Client(session, url)
+        yield Client(session, url, only_holdfast=only_holdfast)

@@ -12,8 +12,12 @@ from datetime import UTC, datetime
 import segno
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-out = Console()
+_WIDE = 1000
+"""Columns for a table that no terminal shows: a program that reads it wants a row on a line."""
+
+out = Console(width=None if sys.stdout.isatty() else _WIDE)
 err = Console(stderr=True)
 
 
@@ -32,17 +36,29 @@ def show_json(value: object) -> None:
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold", show_header=any(columns))
+    for column in columns:
+        table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*("–" if cell is None else str(cell) for cell in row))
     out.print(table)
 
 
+def show_qr(content: str) -> None:
+    """Draw a QR code, dark on light whatever the terminal's colours are; to a person only."""
+    text = qr_text(content)
+    columns = text.index("\n")
+    if out.width < columns:
+        complain(f"this terminal has {out.width} columns and the QR code needs {columns}: make it wider")
+        return
+    out.print(Text(text, style="color(231) on color(16)"), soft_wrap=True)
+
+
 def qr_text(content: str) -> str:
-    """A QR code of half blocks, dark on light whatever the terminal's colours are."""
+    """A QR code of half blocks in which a block is light: white on black, one line for two rows of it."""
     text = io.StringIO()
     segno.make_qr(content, error="l").terminal(text, compact=True, border=2)
-    return text.getvalue()
+    return text.getvalue().rstrip("\n")
 
 
 def complain(sentence: str) -> None:
@@ -51,12 +67,19 @@ def complain(sentence: str) -> None:
 
 
 class LogLines(logging.Formatter):
-    """`2026-11-22T10:56:00.000Z INFO Session 962302 …`: one line for each event."""
+    """`2026-11-22T10:56:00.000Z INFO Session 962302 …`: one line for each event, whatever a value holds."""
 
     def format(self, record: logging.LogRecord) -> str:
         at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        line = f"{at} {record.levelname} {record.getMessage()}"
+        line = f"{at} {record.levelname} {_printable(record.getMessage())}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+def _printable(text: str) -> str:
+    """Line ends and other control characters spelt out: what came from outside must not look like a line of ours."""
+    if text.isprintable():
+        return text
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
 
 
 def log_to_stderr(level: str) -> None:

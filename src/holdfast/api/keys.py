@@ -122,7 +122,8 @@ def stored_key(data_dir: Path) -> str | None:
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:
-        raise Misconfigured(f'the API key in "{data_dir / FILE}" can\'t be read: {error}') from error
+        why = getattr(error, "strerror", None) or "it is no text"
+        raise Misconfigured(f'the API key in "{data_dir / FILE}" can\'t be read: {why}') from error
 
 
 def make_key(data_dir: Path, chance: Chance) -> str:

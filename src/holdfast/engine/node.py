@@ -13,7 +13,7 @@ from holdfast.engine.errors import EngineUnavailable
 
 BRIDGE_DIR = Path(__file__).parent / "baileys"
 _ANSWER_DEADLINE_S = 20
-_REINSTALL = "Reinstall Holdfast (`pip install --force-reinstall holdfast`), or name another Node."
+_REINSTALL = "Reinstall Holdfast (`pip install --force-reinstall holdfast`), or set HOLDFAST_NODE_BIN to another Node."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,11 +63,21 @@ def _ask_version(executable: Path) -> str:
     except FileNotFoundError as error:
         raise EngineUnavailable(f"Node is missing: there is no {executable}. {_REINSTALL}") from error
     except (OSError, subprocess.SubprocessError) as error:
-        raise EngineUnavailable(f"Node at {executable} does not run: {error}. {_REINSTALL}") from error
+        raise EngineUnavailable(f"Node at {executable} does not run: {_why(error)}. {_REINSTALL}") from error
     version = answer.stdout.strip()
     if not re.fullmatch(r"v\d+\.\d+\.\d+\S*", version):
         raise EngineUnavailable(f"{executable} is not Node: asked for its version it said {version[:40]!r}.")
     return version
+
+
+def _why(error: OSError | subprocess.SubprocessError) -> str:
+    match error:
+        case subprocess.CalledProcessError():
+            return f"asked for its version it ended with code {error.returncode}"
+        case subprocess.TimeoutExpired():
+            return f"asked for its version it said nothing for {_ANSWER_DEADLINE_S} s"
+        case _:
+            return str(getattr(error, "strerror", None) or error)
 
 
 def _find_npm(executable: Path) -> Path:

@@ -29,7 +29,9 @@ Progress = Callable[[str], None]
 INSTALL_DEADLINE_S = 600
 _REGISTRY_NOTE = "holdfast-registry"
 """In a filled cache: the registry it was filled from, because npm finds what it kept by the address it had."""
-_NPM_CI = ("ci", "--legacy-peer-deps", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
+_NPM_CI = ("ci", "--legacy-peer-deps", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error",
+           "--fetch-retries=3", "--fetch-retry-mintimeout=500", "--fetch-retry-maxtimeout=3000")  # fmt: skip
+"""By itself npm retries for more than a minute before it says that there is no registry."""
 
 
 def install(root: Path, *, node: Node, progress: Progress, npm_cache: Path | None = None) -> Path:
@@ -40,29 +42,35 @@ def install(root: Path, *, node: Node, progress: Progress, npm_cache: Path | Non
     """
     home = root / f"baileys-{_digest([_LOCK_FILE])}"
     bridge = home / f"bridge-{_digest(_sources())}" / "bridge.mjs"
-    if bridge.exists() and _installed_version(home) == locked_version():
-        return bridge
     try:
+        if bridge.exists() and _installed_version(home) == locked_version():
+            return bridge
         root.mkdir(parents=True, exist_ok=True)
         with _lock(root):
             if _installed_version(home) != locked_version():
                 _install_modules(home, node=node, progress=progress, npm_cache=npm_cache)
             _install_bridge(bridge.parent)
     except OSError as error:
-        raise EngineUnavailable(f"Baileys can't be installed in {root}: {error.strerror or error}.") from error
+        raise EngineUnavailable(
+            f"Baileys can't be installed in {root}: {error.strerror or error}. Set HOLDFAST_CACHE_DIR to a folder that "
+            "can be written."
+        ) from error
     return bridge
 
 
 def fill_cache(cache: Path, *, node: Node, progress: Progress) -> None:
     """Fill a folder with all that `install` needs on a machine without a registry. Raises `EngineUnavailable`."""
-    cache.mkdir(parents=True, exist_ok=True)
-    progress(f"Filling {cache} with Baileys {locked_version()}: {_package_count()} packages …")
-    registry = _run_npm(node, ["config", "get", "registry"], cwd=cache).strip()
-    with tempfile.TemporaryDirectory() as scratch:
-        _copy([BRIDGE_DIR / "package.json", _LOCK_FILE], Path(scratch))
-        _run_npm(node, [*_NPM_CI, "--cache", str(cache)], cwd=Path(scratch))
-    (cache / _REGISTRY_NOTE).write_text(registry + "\n")
-    progress(f"Filled {cache}: copy it to the other machine.")
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        progress(f"Filling {cache} with Baileys {locked_version()}: {_package_count()} packages …")
+        registry = _run_npm(node, ["config", "get", "registry"], cwd=cache).strip()
+        with tempfile.TemporaryDirectory() as scratch:
+            _copy([BRIDGE_DIR / "package.json", _LOCK_FILE], Path(scratch))
+            _run_npm(node, [*_NPM_CI, "--cache", str(cache)], cwd=Path(scratch))
+        (cache / _REGISTRY_NOTE).write_text(registry + "\n")
+    except OSError as error:
+        raise EngineUnavailable(f"{cache} can't be filled: {error.strerror or error}.") from error
+    progress(f"Filled {cache}: copy it to the other machine, and set HOLDFAST_NPM_CACHE there.")
 
 
 def locked_version() -> str:
@@ -92,7 +100,7 @@ def _digest(files: Sequence[Path]) -> str:
 def _installed_version(home: Path) -> str | None:
     try:
         return str(json.loads((home / "node_modules" / "baileys" / "package.json").read_text())["version"])
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):
         return None
 
 
@@ -148,7 +156,7 @@ def _cache_arguments(npm_cache: Path | None) -> list[str]:
     note = npm_cache / _REGISTRY_NOTE
     if not note.exists():
         raise EngineUnavailable(
-            f"{npm_cache} is not a cache for Baileys: it was not made by `holdfast engine cache DIR`."
+            f"{npm_cache} is not a cache for Baileys: it was not made by `holdfast fill-npm-cache DIR`."
         )
     return ["--offline", "--cache", str(npm_cache), "--registry", note.read_text().strip()]
 
@@ -183,5 +191,5 @@ def _npm_complaint(stderr: str) -> str:
 def _failure(what: str) -> str:
     return (
         f"Baileys {locked_version()} could not be installed: {what}. Without a package registry: run "
-        "`holdfast engine cache DIR` on a machine that reaches one, copy DIR here, and set HOLDFAST_NPM_CACHE=DIR."
+        "`holdfast fill-npm-cache DIR` on a machine that reaches one, copy DIR here, and set HOLDFAST_NPM_CACHE=DIR."
     )

@@ -1,0 +1,77 @@
+"""What `holdfast pair` does: lead a person from nothing to a linked, connected session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from holdfast.base.clock import Clock
+from holdfast.base.errors import HoldfastError
+from holdfast.client import Client, Json, Refused
+
+_GLANCE_S = 1
+_ON_ITS_WAY = {"connecting", "reconnecting"}
+
+
+class NotPaired(HoldfastError):
+    """The session is in a state that no scan gets it out of."""
+
+    code = "not-paired"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Telling:
+    """How a person is told."""
+
+    qr: Callable[[str], None]
+    code: Callable[[str], None]
+    trouble: Callable[[str], None]
+
+
+async def pair(client: Client, path: str, *, phone: str | None, telling: Telling, clock: Clock) -> None:
+    """Returns when the session at `path` is connected. Raises `NotPaired` and `Refused`.
+
+    phone: use a pairing code for this number. Each new code is told once, and so is what keeps codes from coming.
+    """
+    await client.put(path)
+    told: set[str] = set()
+    while (session := await client.get(path))["state"] != "connected":
+        if session["state"] not in _ON_ITS_WAY:
+            await _show_code(client, path, session, phone, telling, told)
+        await clock.sleep(_GLANCE_S)
+
+
+async def _show_code(
+    client: Client, path: str, session: Json, phone: str | None, telling: Telling, told: set[str]
+) -> None:
+    if session["state"] == "paused":
+        raise NotPaired(f"company {session['companyId']} has a phone, but is paused: {session['reason']['message']}")
+    if phone in told and session["state"] == "pairing":
+        return
+    try:
+        if phone is not None:
+            telling.code((await client.post(f"{path}/pairing-code", {"phoneNumber": phone}))["code"])
+            told.add(phone)
+            return
+        code = (await client.get(f"{path}/qr"))["qr"]
+    except Refused as refused:
+        await _bear(client, path, refused, telling, told)
+        return
+    if code not in told:
+        telling.qr(code)
+    told.add(code)
+
+
+async def _bear(client: Client, path: str, refused: Refused, telling: Telling, told: set[str]) -> None:
+    """No code, because the phone was quicker, or because WhatsApp gives none for now; anything else is an answer."""
+    if refused.status != HTTPStatus.CONFLICT:
+        raise refused
+    session = await client.get(path)
+    if session["state"] in _ON_ITS_WAY | {"connected"}:
+        return
+    reason = session["reason"]
+    trouble = refused.sentence if reason is None else f"{refused.sentence} ({reason['message']})"
+    if trouble not in told:
+        telling.trouble(trouble)
+    told.add(trouble)
