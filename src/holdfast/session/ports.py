@@ -85,6 +85,39 @@ class LiveState(Protocol):
         """Carry out what was put, until cancelled."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """One line of a session's history: from one state to another, or another attempt within one."""
+
+    company: str
+    at: str
+    before: State
+    after: State
+    event: str
+    """Name of what happened: `LinkClosed`, `Tick` …"""
+    reason: str | None
+    code: int | None
+    attempts: int
+    next_attempt_at: str | None
+    lasted_s: float
+    """How long the state before had lasted."""
+
+
+class Timeline(Protocol):
+    """The history of sessions, kept for at least seven days."""
+
+    async def add(self, turn: Turn) -> None: ...
+
+    async def last(self, company: str, *, since: str, most: int) -> list[Turn]:
+        """The newest turns at or after `since`, and the one before them, oldest first."""
+
+    async def seen_alive(self, at: str) -> str | None:
+        """Note that Holdfast lives at `at`; returns when it was last noted before."""
+
+    async def forget(self, *, before: str) -> None:
+        """Drop turns older than `before`."""
+
+
 class EngineStore(Protocol):
     """What an engine must find again: credentials, Signal keys, what it decrypted."""
 

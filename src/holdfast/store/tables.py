@@ -11,6 +11,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -40,6 +41,42 @@ sessions = Table(
     Column("connected_at", Text),
     Column("last_activity", Text),
     Column("created_at", Text, nullable=False),
+)
+
+turns = Table(
+    "turns",
+    metadata,
+    Column("seq", _SEQ, primary_key=True),
+    Column("company_id", Text, nullable=False),
+    Column("at", Text, nullable=False),
+    Column("before", Text, nullable=False),
+    Column("after", Text, nullable=False),
+    Column("event", Text, nullable=False),
+    Column("reason", Text),
+    Column("code", Integer),
+    Column("attempts", Integer, nullable=False),
+    Column("next_attempt_at", Text),
+    Column("lasted_s", Float, nullable=False),
+    sqlite_autoincrement=True,
+)
+Index("turns_by_company", turns.c.company_id, turns.c.seq)
+Index("turns_at", turns.c.at)
+
+alerts = Table(
+    "alerts",
+    metadata,
+    Column("seq", _SEQ, primary_key=True),
+    *(Column(name, Text, nullable=False) for name in ("id", "address", "subject", "title", "body", "severity")),
+    Column("made_at", Text, nullable=False),
+    sqlite_autoincrement=True,
+)
+Index("alerts_address", alerts.c.id, alerts.c.address, unique=True)
+
+notes = Table(
+    "notes",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", Text, nullable=False),
 )
 
 credentials = Table(

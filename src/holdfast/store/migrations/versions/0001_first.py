@@ -18,6 +18,8 @@ def _text(name: str, *, nullable: bool = False, unique: bool = False, primary_ke
 
 def upgrade() -> None:
     _sessions()
+    _turns()
+    _alerts()
     _credentials()
     _outbox()
     _inbox()
@@ -39,6 +41,33 @@ def _sessions() -> None:
         _text("last_activity", nullable=True),
         _text("created_at"),
     )
+
+
+def _turns() -> None:
+    op.create_table(
+        "turns",
+        sa.Column("seq", _SEQ, primary_key=True),
+        *(_text(name) for name in ("company_id", "at", "before", "after", "event")),
+        _text("reason", nullable=True),
+        sa.Column("code", sa.Integer),
+        sa.Column("attempts", sa.Integer, nullable=False),
+        _text("next_attempt_at", nullable=True),
+        sa.Column("lasted_s", sa.Float, nullable=False),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("turns_by_company", "turns", ["company_id", "seq"])
+    op.create_index("turns_at", "turns", ["at"])
+
+
+def _alerts() -> None:
+    op.create_table(
+        "alerts",
+        sa.Column("seq", _SEQ, primary_key=True),
+        *(_text(name) for name in ("id", "address", "subject", "title", "body", "severity", "made_at")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("alerts_address", "alerts", ["id", "address"], unique=True)
+    op.create_table("notes", _text("name", primary_key=True), _text("value"))
 
 
 def _credentials() -> None:

@@ -1,0 +1,60 @@
+"""The alert book and the alerts under way, as rows."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Sequence
+from dataclasses import asdict
+from typing import TypeVar
+
+from sqlalchemy import Connection, delete, select
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.exc import SQLAlchemyError
+
+from holdfast.health.ports import NotKept, PendingAlert
+from holdfast.store.database import Database
+from holdfast.store.notes import note, noted
+from holdfast.store.tables import alerts
+
+T = TypeVar("T")
+
+_BOOK = "alert-book"
+
+
+class AlertTable:
+    """Keeps `holdfast.health.ports.AlertRows`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def book(self) -> str | None:
+        return await _kept(self._database.read(lambda connection: noted(connection, _BOOK)))
+
+    async def keep(self, book: str, added: Sequence[PendingAlert]) -> None:
+        def work(connection: Connection) -> None:
+            note(connection, _BOOK, book)
+            for alert in added:
+                connection.execute(insert(alerts).values(asdict(alert)).on_conflict_do_nothing())
+
+        await _kept(self._database.write(work))
+
+    async def pending(self) -> list[PendingAlert]:
+        columns = [column for column in alerts.c if column.name != "seq"]
+
+        def work(connection: Connection) -> list[PendingAlert]:
+            rows = connection.execute(select(*columns).order_by(alerts.c.seq)).mappings()
+            return [PendingAlert(**{str(name): value for name, value in row.items()}) for row in rows]
+
+        return await _kept(self._database.read(work))
+
+    async def settle(self, alert_id: str, address: str) -> None:
+        def work(connection: Connection) -> None:
+            connection.execute(delete(alerts).where(alerts.c.id == alert_id, alerts.c.address == address))
+
+        await _kept(self._database.write(work))
+
+
+async def _kept(asked: Awaitable[T]) -> T:
+    try:
+        return await asked
+    except (SQLAlchemyError, OSError) as error:
+        raise NotKept(f"the database took no alerts: {error}") from error
