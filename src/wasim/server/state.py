@@ -7,6 +7,7 @@ on disk; `Directory.load` brings them back. A record's key and value are the onl
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -58,7 +59,7 @@ class Account(msgspec.Struct, kw_only=True):
     blocked: set[str] = msgspec.field(default_factory=set)
 
 
-class Device(msgspec.Struct, kw_only=True):
+class Device(msgspec.Struct, kw_only=True, dict=True):
     """One device of an account: what the server knows of it, never a private key."""
 
     number: str
@@ -77,7 +78,7 @@ class Device(msgspec.Struct, kw_only=True):
     welcomed: bool = False
     """Its phone has sent it what a new device needs."""
 
-    @property
+    @cached_property
     def address(self) -> Address:
         return Address(self.number, self.device)
 

@@ -22,6 +22,8 @@ HEX_8, BINARY_8, BINARY_20, BINARY_32, NIBBLE_8 = 251, 252, 253, 254, 255
 MAX_INFLATED_BYTES = 16 * 1024 * 1024
 _COMPRESSED = 0x02
 _PACKED_MAX = 127
+_SINGLES = len(tokens.SINGLE)
+"""Tags below are dictionary words; the first of them, 0, is the empty word."""
 _DOMAINS = {0: "s.whatsapp.net", 1: "lid", 128: "hosted", 129: "hosted.lid"}
 _DOMAIN_NUMBERS = {server: number for number, server in _DOMAINS.items()}
 _JID = re.compile(
@@ -166,7 +168,10 @@ def decode(data: bytes) -> Node:
     if data[0] & _COMPRESSED:
         data = b"\0" + _inflate(data[1:])
     reader = _Reader(data)
-    node = reader.node()
+    try:
+        node = reader.node()
+    except IndexError as error:
+        raise WireError("node cut off") from error
     if reader.at != len(data):
         raise WireError(f"{len(data) - reader.at} bytes follow the node")
     return node
@@ -194,13 +199,13 @@ class _Reader:
 
     def node(self) -> Node:
         size = self._list_size(self._byte())
-        tag = self._string(self._byte())
+        tag = self._word()
         if not size or not tag:
             raise WireError("a node without a tag")
         attrs = {}
         for _ in range((size - 1) >> 1):
-            key = self._string(self._byte())
-            attrs[key] = self._string(self._byte())
+            key = self._word()
+            attrs[key] = self._word()
         return Node(tag, attrs, None if size % 2 else self._content())
 
     def _content(self) -> bytes | str | list[Node]:
@@ -212,10 +217,14 @@ class _Reader:
 
     def _byte(self) -> int:
         at = self.at
-        if at >= len(self.data):
-            raise WireError("node cut off")
         self.at = at + 1
         return self.data[at]
+
+    def _word(self) -> str:
+        at = self.at
+        self.at = at + 1
+        tag = self.data[at]
+        return tokens.SINGLE[tag] if tag < _SINGLES else self._string(tag)
 
     def _take(self, length: int) -> bytes:
         at = self.at
@@ -248,10 +257,8 @@ class _Reader:
         return None
 
     def _string(self, tag: int) -> str:
-        if 0 < tag < len(tokens.SINGLE):
+        if tag < _SINGLES:
             return tokens.SINGLE[tag]
-        if tag == LIST_EMPTY:
-            return ""
         if DICTIONARY_0 <= tag <= DICTIONARY_3:
             return self._double_word(tag - DICTIONARY_0)
         length = self._binary_length(tag)
@@ -275,19 +282,19 @@ class _Reader:
     def _address(self, tag: int) -> str:
         match tag:
             case 250:
-                user = self._string(self._byte())
-                return f"{user}@{self._string(self._byte())}"
+                user = self._word()
+                return f"{user}@{self._word()}"
             case 247:
                 domain, device = self._byte(), self._byte()
-                user = self._string(self._byte())
+                user = self._word()
                 server = _DOMAINS.get(domain, "s.whatsapp.net")
                 return f"{user}:{device}@{server}" if device else f"{user}@{server}"
             case 246:
-                user = self._string(self._byte())
+                user = self._word()
                 device = self._int(2)
-                return f"{user}:{device}@{self._string(self._byte())}"
+                return f"{user}:{device}@{self._word()}"
             case 245:
-                user = self._string(self._byte())
+                user = self._word()
                 device, integrator = self._int(2), self._int(2)
-                return f"{integrator}-{user}:{device}@{self._string(self._byte())}"
+                return f"{integrator}-{user}:{device}@{self._word()}"
         raise WireError(f"{tag} does not start a string")

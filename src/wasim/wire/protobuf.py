@@ -85,17 +85,24 @@ def decode(cls: type[M], data: bytes) -> M:
 
     Raises WireError when they are cut off or of another shape.
     """
-    by_number = {spec.number: spec for spec in _specs(cast(Hashable, cls))}
+    specs = _specs_by_number(cast(Hashable, cls))
     values: dict[str, Any] = {}
-    for number, wire_value in _read_fields(data):
-        spec = by_number.get(number)
-        if spec is None:
+    at, end = 0, len(data)
+    while at < end:
+        number, wire_value, at = _read_field(data, at)
+        spec = specs.get(number)
+        if spec is None or wire_value is None:
             continue
         if spec.repeated:
             values[spec.name] = values.get(spec.name, ()) + _many(spec, wire_value)
         else:
             values[spec.name] = _one(spec, wire_value)
     return cls(**values)
+
+
+@cache
+def _specs_by_number(cls: Hashable) -> dict[int, _Spec]:
+    return {spec.number: spec for spec in _specs(cls)}
 
 
 def _many(spec: _Spec, wire_value: int | bytes) -> tuple[Any, ...]:
@@ -105,34 +112,33 @@ def _many(spec: _Spec, wire_value: int | bytes) -> tuple[Any, ...]:
 
 
 def _one(spec: _Spec, wire_value: int | bytes) -> Any:
-    if isinstance(wire_value, int) != (spec.kind == "uint"):
+    kind = spec.kind
+    if isinstance(wire_value, int) != (kind == "uint"):
         raise WireError(f"protobuf field {spec.number} ({spec.name}) has the wrong wire type")
-    if isinstance(wire_value, int) or spec.kind == "bytes":
+    if isinstance(wire_value, int) or kind == "bytes":
         return wire_value
-    if spec.kind == "string":
+    if kind == "string":
         return wire_value.decode("utf-8", errors="replace")
-    assert callable(spec.kind)
-    return decode(spec.kind(), wire_value)
+    assert callable(kind)
+    return decode(kind(), wire_value)
 
 
-def _read_fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
-    at = 0
-    while at < len(data):
-        key, at = _read_varint(data, at)
-        match key & 7:
-            case 0:
-                value, at = _read_varint(data, at)
-                yield key >> 3, value
-            case 2:
-                length, at = _read_varint(data, at)
-                yield key >> 3, _slice(data, at, length)
-                at += length
-            case 1:
-                at += len(_slice(data, at, 8))
-            case 5:
-                at += len(_slice(data, at, 4))
-            case other:
-                raise WireError(f"protobuf wire type {other} is not in use")
+def _read_field(data: bytes, at: int) -> tuple[int, int | bytes | None, int]:
+    """A field's number, its value (None: of a kind that is not used here), and where the next one begins."""
+    key, at = _read_varint(data, at)
+    match key & 7:
+        case 2:
+            length, at = _read_varint(data, at)
+            return key >> 3, _slice(data, at, length), at + length
+        case 0:
+            value, at = _read_varint(data, at)
+            return key >> 3, value, at
+        case 1 | 5 as wire_type:
+            length = 8 if wire_type == 1 else 4
+            _slice(data, at, length)
+            return key >> 3, None, at + length
+        case other:
+            raise WireError(f"protobuf wire type {other} is not in use")
 
 
 def _read_packed(data: bytes) -> Iterator[int]:
@@ -149,6 +155,8 @@ def _slice(data: bytes, at: int, length: int) -> bytes:
 
 
 def _read_varint(data: bytes, at: int) -> tuple[int, int]:
+    if at < len(data) and data[at] < 0x80:  # nearly always
+        return data[at], at + 1
     value = 0
     for n in range(_MAX_VARINT_BYTES):
         if at + n >= len(data):

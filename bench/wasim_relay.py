@@ -1,0 +1,87 @@
+"""How many messages a CPU second of wasim relays, and what a login costs: core, Signal phones and disk, without sockets.
+
+    uv run python bench/wasim_relay.py [MESSAGES]
+
+Each message is encrypted for the recipient's linked device, the recipient's phone and the sender's own phone, is acked,
+opened by both phones, and brings four receipts back, which are acked. Prints one JSON line.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from wasim.server.conftest import Client, Gadget, World
+from wasim.store import Store
+from wasim.wire.content import Content, DeviceSent
+from wasim.wire.nodes import Node
+
+PN = "@s.whatsapp.net"
+BATCH = 4
+"""Messages that come in between two commits, as on a busy loop."""
+LOGINS = 200
+
+
+def main(messages: int) -> None:
+    world = World()
+    alice, alice_client = world.online("962302")
+    bob, bob_client = world.online("962303")
+    rounds = [prepare(world, alice, alice_client, bob, bob_client, n) for n in range(messages)]
+    with tempfile.TemporaryDirectory() as folder, Store(Path(folder)) as store:
+        relay_s = relay(world, store, alice_client, bob_client, rounds)
+        login_ms = log_in(world, store) * 1000
+    tally = world.server.handsets.tally("962303")
+    assert (tally.decrypted, tally.undecryptable) == (messages, 0)
+    print(json.dumps({"messages": messages, "perCpuSecond": round(messages / relay_s), "loginCpuMs": round(login_ms, 2)}))
+
+
+def prepare(
+    world: World, alice: Gadget, alice_client: Client, bob: Gadget, bob_client: Client, n: int
+) -> tuple[bytes, bytes, bytes]:
+    """The bytes of one message, of its receipt from Bob's device, and of the acks for four receipts."""
+    id_, words = f"3EB0{n:018X}", Content(conversation="a text of usual length, as people write them")
+    copied = Content(device_sent=DeviceSent(destination=f"962303{PN}", message=words))
+    encs = {
+        bob.jid: Node("enc", {"v": "2", "type": "msg"}, bytes(200)),
+        f"962303{PN}": world.encrypt(alice, alice_client, f"962303{PN}", words),
+        f"962302{PN}": world.encrypt(alice, alice_client, f"962302{PN}", copied),
+    }
+    holders = [Node("to", {"jid": jid}, [enc]) for jid, enc in encs.items()]
+    message = Node("message", {"to": f"962303{PN}", "id": id_, "type": "text"}, [Node("participants", {}, holders)])
+    ack = Node("ack", {"to": bob.jid, "id": id_, "class": "receipt"})
+    return (
+        alice_client.link.send(message),
+        bob_client.link.send(Node("receipt", {"to": alice.lid, "id": id_})),
+        b"".join(alice_client.link.send(ack) for _ in range(4)),
+    )
+
+
+def relay(world: World, store: Store, alice: Client, bob: Client, rounds: list[tuple[bytes, bytes, bytes]]) -> float:
+    """Seconds for all rounds."""
+    server, now, began = world.server, world.now, time.process_time()
+    for n, (message, receipt, acks) in enumerate(rounds):
+        server.receive(alice.id, message, now=now)
+        server.receive(bob.id, receipt, now=now)
+        server.tick(now=now + 1)
+        server.receive(alice.id, acks, now=now)
+        if n % BATCH == BATCH - 1:
+            store.write(server.directory.take_changes())
+            server.take_output()
+    return time.process_time() - began
+
+
+def log_in(world: World, store: Store) -> float:
+    """Seconds of one login with nothing waiting; half of it is the client's."""
+    gadget, _ = world.online("962304")
+    began = time.process_time()
+    for _ in range(LOGINS):
+        world.log_in(gadget)
+        store.write(world.server.directory.take_changes())
+    return (time.process_time() - began) / LOGINS
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 3000)

@@ -1,0 +1,104 @@
+"""Let whatsmeow, which checks what Baileys does not, link to a running wasim and exchange texts.
+
+    wasim serve --port 8090 --control-port 8091
+    uv run --isolated --no-project --with neonize==0.5.2 --with 'protobuf>=7.34.1' \\
+        python scripts/try_whatsmeow.py ws://127.0.0.1:8090/ws/chat http://127.0.0.1:8091
+
+neonize (whatsmeow's Python binding) has no option for another server. So a copy of it in a temporary folder gets the
+server's URL and the root of its certificate chain; nothing else of it is touched. Prints one JSON line; exit code 0
+when every text arrived.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import sys
+import tempfile
+import threading
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+REAL_URL = b"wss://web.whatsapp.com/ws/chat"
+REAL_ROOT = bytes.fromhex("142375574d0a587166aae71ebe516437c4a28b73e3695c6ce1f7f9545da8ee6b")
+NUMBER, CONTACT = "962310", "962311"
+TEXTS = ["one", "two", "three"]
+DEADLINE_S = 30.0
+
+
+class Control:
+    def __init__(self, base: str) -> None:
+        self._base = base
+
+    def get(self, path: str) -> Any:
+        return json.load(urllib.request.urlopen(self._base + path))
+
+    def post(self, path: str, body: dict[str, str]) -> Any:
+        request = urllib.request.Request(self._base + path, data=json.dumps(body).encode(), method="POST")
+        return json.load(urllib.request.urlopen(request))
+
+
+def prepare(url: str, root: bytes, folder: Path) -> None:
+    """A copy of neonize that talks to `url` and trusts `root`, in front of the import path."""
+    found = importlib.util.find_spec("neonize")
+    assert found is not None
+    assert found.origin is not None
+    package = shutil.copytree(Path(found.origin).parent, folder / "neonize")
+    padded = url.encode() + b"?".ljust(len(REAL_URL) - len(url), b"a")
+    assert len(padded) == len(REAL_URL), f"the URL {url} is longer than WhatsApp's own"
+    (library,) = package.glob("neonize-linux-*.so")
+    code = library.read_bytes()
+    assert code.count(REAL_URL) == code.count(REAL_ROOT) == 1
+    library.write_bytes(code.replace(REAL_URL, padded).replace(REAL_ROOT, root))
+    sys.path.insert(0, str(folder))
+
+
+def talk(control: Control, folder: Path) -> None:
+    from neonize.client import NewClient  # type: ignore[import-not-found]
+    from neonize.events import ConnectedEv, MessageEv  # type: ignore[import-not-found]
+    from neonize.utils import build_jid  # type: ignore[import-not-found]
+
+    client = NewClient(str(folder / "whatsmeow.db"))
+    arrived = threading.Event()
+
+    @client.qr  # type: ignore[untyped-decorator]
+    def scan(_: Any, code: bytes) -> None:
+        control.post(f"/phones/{NUMBER}/scan", {"qr": code.decode()})
+
+    @client.event(MessageEv)  # type: ignore[untyped-decorator]
+    def hear(_: Any, message: Any) -> None:
+        if message.Message.conversation == "hello whatsmeow":
+            arrived.set()
+
+    @client.event(ConnectedEv)  # type: ignore[untyped-decorator]
+    def connected(_: Any, __: Any) -> None:
+        threading.Thread(target=exchange).start()
+
+    def exchange() -> None:
+        control.post("/phones", {"number": CONTACT})
+        for text in TEXTS:
+            client.send_message(build_jid(CONTACT), text)
+        control.post(f"/phones/{CONTACT}/send", {"to": NUMBER, "text": "hello whatsmeow"})
+        heard = arrived.wait(timeout=5)
+        inbox = [letter["text"] for letter in control.get(f"/phones/{CONTACT}/inbox")]
+        stats = control.get("/stats")
+        report = {"heard": heard, "inbox": inbox, "unknownQueries": stats["unknownQueries"]}
+        print(json.dumps(report), flush=True)
+        os._exit(0 if heard and inbox == TEXTS else 1)
+
+    threading.Timer(DEADLINE_S, lambda: os._exit(1)).start()
+    client.connect()
+
+
+def main(url: str, control_url: str) -> None:
+    control = Control(control_url)
+    with tempfile.TemporaryDirectory() as folder:
+        prepare(url, bytes.fromhex(control.get("/certificate")["rootKey"]), Path(folder))
+        talk(control, Path(folder))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
