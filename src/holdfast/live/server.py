@@ -6,7 +6,9 @@ anything went wrong is not used again, so that no late answer is taken for that 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 from urllib.parse import SplitResult, urlsplit
 
@@ -72,7 +74,7 @@ class RedisServer:
         pipeline = self._client.pipeline(transaction=False)
         for command in commands:
             pipeline.execute_command(*command)
-        async with self._clock.until(self._clock.monotonic() + _BATCH_S):
+        async with self._clock.until(self._clock.monotonic() + _BATCH_S), _heeding_cancellation():
             return [_checked(answer) for answer in await pipeline.execute(raise_on_error=False)]
         raise TimeoutError
 
@@ -81,6 +83,16 @@ class RedisServer:
             await self._client.connection_pool.disconnect()
         except exceptions.TimeoutError:
             return  # it took too long to say goodbye: the socket is closed all the same
+
+
+@contextlib.asynccontextmanager
+async def _heeding_cancellation() -> AsyncIterator[None]:
+    """The library sends by `asyncio.wait_for`, which before Python 3.12 can lose a cancellation."""
+    task = asyncio.current_task()
+    before = task.cancelling() if task is not None else 0
+    yield
+    if task is not None and task.cancelling() > before:
+        raise asyncio.CancelledError
 
 
 def _checked(answer: Answer) -> Answer:

@@ -1,0 +1,222 @@
+"""The contract of live state, in memory and in a real Redis, and what others see in that Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import json
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from holdfast.session.ports import Availability
+from tests.live_rig import KEY, LOST, OTHER, RECORD, Rig, running
+from tests.redis_process import RedisProcess, free_port, running_redis
+
+slow = pytest.mark.slow
+
+
+@pytest.fixture
+async def redis(tmp_path: Path) -> AsyncIterator[RedisProcess]:
+    async with running_redis(tmp_path) as process:
+        yield process
+
+
+@pytest.fixture(params=["memory", pytest.param("redis", marks=slow)])
+async def rig(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Rig]:
+    async with contextlib.AsyncExitStack() as stack:
+        url = None
+        if request.param == "redis":
+            url = (await stack.enter_async_context(running_redis(tmp_path))).url
+        made = await stack.enter_async_context(running(url))
+        if url is not None:
+            await made.told(Availability.UP)
+        yield made
+
+
+# In memory and in Redis.
+
+
+async def test_what_was_put_is_what_is_got(rig: Rig) -> None:
+    """At once, the user's fields first, whatever was put before."""
+    rig.live.put(LOST)
+    rig.live.put(RECORD)
+    assert list((await rig.live.get("962302") or {}).items())[:5] == [
+        ("state", "connected"),
+        ("connectedAt", "2026-11-22T10:56:00.000Z"),
+        ("lastActivity", "2026-11-22T10:56:30.000Z"),
+        ("phoneNumber", "962790000001"),
+        ("reconnectAttempts", 0),
+    ]
+
+
+async def test_nothing_is_known_of_a_session_that_was_never_put(rig: Rig) -> None:
+    """None, not an error."""
+    assert await rig.live.get("962302") is None
+
+
+async def test_each_company_has_its_own_record(rig: Rig) -> None:
+    """A change of one shows nowhere else."""
+    rig.live.put(RECORD)
+    rig.live.put(OTHER)
+    rig.live.put(LOST)
+    assert await rig.state("962302") == "reconnecting"
+    assert await rig.state("962303") == "connected"
+
+
+async def test_a_removed_session_is_gone_and_may_return(rig: Rig) -> None:
+    """Removing what is unknown is nothing special."""
+    rig.live.remove("962303")
+    rig.live.put(RECORD)
+    rig.live.remove("962302")
+    assert await rig.live.get("962302") is None
+    rig.live.put(LOST)
+    assert await rig.state() == "reconnecting"
+
+
+async def test_hundreds_of_questions_at_once_are_all_answered(rig: Rig) -> None:
+    """Nobody gets another's answer."""
+    for number in range(300):
+        rig.live.put(replace(RECORD, company=str(number), attempts=number))
+    answers = await asyncio.gather(*(rig.live.get(str(number)) for number in range(300)))
+    assert [(answer or {})["reconnectAttempts"] for answer in answers] == list(range(300))
+
+
+@pytest.mark.parametrize("url", [None, "redis://127.0.0.1:1/0"])
+async def test_before_it_runs_and_after_it_ended_memory_answers(url: str | None) -> None:
+    """Nobody has to know whether the task that speaks with Redis is there."""
+    made = Rig(url)
+    made.live.put(RECORD)
+    assert await made.state() == "connected"
+    async with running(url) as ended:
+        ended.live.put(LOST)
+    assert await ended.state() == "reconnecting"
+
+
+# What others see in Redis.
+
+
+@slow
+async def test_redis_cli_prints_the_record_with_an_hour_to_live(redis: RedisProcess) -> None:
+    """`redis-cli get "whatsapp:session:962302"` is the record as JSON, and nothing else of ours is in that Redis."""
+    async with redis.sets() as sets, running(redis.url) as rig:
+        rig.live.put(RECORD)
+        assert await anext(sets) == KEY
+        printed = await redis.cli("get", "whatsapp:session:962302")
+        assert json.loads(printed) == await rig.live.get("962302")
+        assert printed.startswith('{"state": "connected", "connectedAt": "2026-11-22T10:56:00.000Z", "lastActivity"')
+        assert 3500 < int(await redis.cli("ttl", KEY)) <= 3600
+        assert await redis.cli("keys", "*") == KEY
+
+
+@slow
+async def test_a_record_outlives_its_process_and_a_removed_session_does_not(redis: RedisProcess) -> None:
+    """What was put last is in Redis when the process ends, and so is a removal."""
+    async with running(redis.url) as rig:
+        await rig.told(Availability.UP)
+        rig.live.put(OTHER)
+        rig.live.put(RECORD)
+        assert await rig.state() == "connected"
+        rig.live.put(LOST)
+        rig.live.remove("962303")
+    assert json.loads(await redis.cli("get", KEY))["state"] == "reconnecting"
+    assert await redis.cli("keys", "*") == KEY
+
+
+@slow
+async def test_processes_see_each_other_s_sessions(redis: RedisProcess) -> None:
+    """What one puts, the other gets; when a session moves, both get the new owner's word."""
+    async with running(redis.url, node="here") as here, running(redis.url, node="there") as there:
+        await here.told(Availability.UP)
+        await there.told(Availability.UP)
+        async with redis.sets() as sets:
+            here.live.put(RECORD)
+            await anext(sets)
+            assert (await there.live.get("962302") or {})["node"] == "here"
+            here.live.release("962302")
+            there.live.put(LOST)
+            await anext(sets)
+            for rig in (here, there):
+                found = await rig.live.get("962302") or {}
+                assert (found["node"], found["state"]) == ("there", "reconnecting")
+
+
+@slow
+async def test_something_else_at_the_key_gives_way_to_the_record(redis: RedisProcess) -> None:
+    """A list where the record should be: memory answers, and the record is written over it."""
+    async with running(redis.url) as rig:
+        await rig.told(Availability.UP)
+        async with redis.sets() as sets:
+            rig.live.put(RECORD)
+            await anext(sets)
+            await redis.do("DEL", KEY)
+            await redis.do("LPUSH", KEY, "something else")
+            assert await rig.state() == "connected"
+            async with asyncio.timeout(5):
+                assert await anext(sets) == KEY
+        assert await rig.state() == "connected"
+        assert rig.has_told_all
+
+
+@slow
+async def test_a_unix_socket_with_a_password_will_do(tmp_path: Path) -> None:
+    """`unix://` as redis-py takes it, the database behind a question mark."""
+    options = ("--unixsocket", str(tmp_path / "redis.sock"), "--requirepass", "p@ss/w?rd#1")
+    async with running_redis(tmp_path, *options) as redis:
+        redis.password = "p@ss/w?rd#1"
+        async with running(f"unix://:p%40ss%2Fw%3Frd%231@{tmp_path}/redis.sock?db=3") as rig:
+            await rig.told(Availability.UP)
+            rig.live.put(RECORD)
+        async with redis.operator() as client:
+            await client.select(3)
+            assert await client.exists(KEY)
+
+
+@slow
+async def test_tls_will_do_and_a_certificate_that_is_not_trusted_is_named(tmp_path: Path) -> None:
+    """`rediss://` with the certificate of its authority; without it the status says what is wrong."""
+    certificate, private_key = _certificate(tmp_path)
+    options = ("--tls-cert-file", certificate, "--tls-key-file", private_key, "--tls-auth-clients", "no")
+    async with running_redis(tmp_path, *options, "--tls-replication", "no") as redis:
+        tls_port = free_port()
+        await redis.do("CONFIG", "SET", "tls-port", tls_port)
+        async with running(f"rediss://localhost:{tls_port}/0?ssl_ca_certs={certificate}") as rig:
+            await rig.told(Availability.UP)
+            rig.live.put(RECORD)
+        assert await redis.do("EXISTS", KEY) == 1
+        async with running(f"rediss://localhost:{tls_port}/0") as rig:
+            assert "certificate is not accepted" in (await rig.told(Availability.AWAY)).sentence
+
+
+def _certificate(folder: Path) -> tuple[str, str]:
+    """Paths of a certificate for localhost that vouches for itself, and of its key."""
+    private = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(private.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(private, hashes.SHA256())
+    )
+    certificate, key = folder / "redis.crt", folder / "redis.key"
+    certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    key.write_bytes(
+        private.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+    return str(certificate), str(key)

@@ -1,0 +1,57 @@
+"""Live state that runs in a test, what it told about Redis, and records to show."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+from holdfast.base.clock import SystemClock
+from holdfast.live.redis import live_state
+from holdfast.session.life import State
+from holdfast.session.ports import Availability, LiveState, LiveStatus, Record
+
+KEY = "whatsapp:session:962302"
+RECORD = Record(
+    company="962302",
+    state=State.CONNECTED,
+    since="2026-11-22T10:56:00.000Z",
+    phone_number="962790000001",
+    connected_at="2026-11-22T10:56:00.000Z",
+    last_activity="2026-11-22T10:56:30.000Z",
+    created_at="2026-11-20T08:00:00.000Z",
+)
+LOST = replace(RECORD, state=State.RECONNECTING, since="2026-11-22T10:57:00.000Z", attempts=1)
+OTHER = replace(RECORD, company="962303")
+
+
+class Rig:
+    def __init__(self, url: str | None, *, node: str = "here") -> None:
+        self._told: asyncio.Queue[LiveStatus] = asyncio.Queue()
+        self.live: LiveState = live_state(url, node=node, clock=SystemClock(), changed=self._told.put_nowait)
+
+    async def told(self, availability: Availability) -> LiveStatus:
+        """The next thing that is told about Redis. It must be this, and come within five seconds."""
+        async with asyncio.timeout(5):
+            status = await self._told.get()
+        assert status.availability is availability, status.sentence
+        return status
+
+    @property
+    def has_told_all(self) -> bool:
+        return self._told.empty()
+
+    async def state(self, company: str = "962302") -> object:
+        return (await self.live.get(company) or {}).get("state")
+
+
+@contextlib.asynccontextmanager
+async def running(url: str | None, *, node: str = "here") -> AsyncIterator[Rig]:
+    rig = Rig(url, node=node)
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(rig.live.run())
+        try:
+            yield rig
+        finally:
+            task.cancel()
