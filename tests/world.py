@@ -20,6 +20,7 @@ from holdfast.base.ids import SystemChance
 from holdfast.delivery.chats import Entry
 from holdfast.delivery.ports import Change, Message, Outgoing
 from holdfast.engine.fake import FakeEngine
+from holdfast.live.memory import MemoryLive
 from holdfast.runtime.actor import Parts
 from holdfast.runtime.gateway import Gateway, Wish
 from holdfast.runtime.hub import EngineHub
@@ -30,6 +31,7 @@ from holdfast.store.credentials import EngineRows
 from holdfast.store.database import Database, Work
 from holdfast.store.outbox import InboxRows, OutboxRows
 from holdfast.store.sessions import SessionRows
+from holdfast.store.timeline import TimelineRows
 
 T = TypeVar("T")
 C = TypeVar("C", bound=AnyCommand)
@@ -188,6 +190,7 @@ class World:
         self.sessions = DoorSessions(self.database)
         self.commits = self.store.door = Door()
         self.saves = self.sessions.door = Door()
+        self.doors = [self.commits, self.saves, self.loads, self.begins, self.begun, self.learns]
         self.prepare: Callable[[FakeEngine], None] = lambda engine: None
         """Scripts each new engine before it is used."""
         self.engines = 0
@@ -199,6 +202,8 @@ class World:
         parts = Parts(
             hub=hub,
             sessions=self.sessions,
+            timeline=TimelineRows(self.database),
+            live=MemoryLive(node="here", clock=self.clock),
             store=self.store,
             outbox=self.outbox,
             clock=self.clock,

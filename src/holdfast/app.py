@@ -22,6 +22,7 @@ from holdfast.base.clock import Clock, SystemClock
 from holdfast.base.errors import Misconfigured
 from holdfast.base.ids import Chance, SystemChance
 from holdfast.engine.host import EngineHost, HostProgram
+from holdfast.live.redis import live_state
 from holdfast.runtime.actor import Parts
 from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.hub import EngineHub
@@ -33,6 +34,7 @@ from holdfast.store.credentials import EngineRows
 from holdfast.store.database import Database
 from holdfast.store.outbox import InboxRows, OutboxRows
 from holdfast.store.sessions import SessionRows
+from holdfast.store.timeline import TimelineRows
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +89,8 @@ def _parts(settings: Settings, database: Database, program: HostProgram, *, cloc
     return Parts(
         hub=EngineHub(_host_starter(program, clock), clock=clock, backoff=backoff),
         sessions=SessionRows(database),
+        timeline=TimelineRows(database),
+        live=live_state(settings.redis_url, node=settings.node, clock=clock),
         store=EngineRows(database, clock=clock, chance=chance),
         outbox=OutboxRows(database, clock=clock),
         clock=clock,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import socket
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -52,6 +53,20 @@ class Settings(BaseModel):
         description="keys for the API, separated by commas; KEY=company|company limits one to companies; "
         "unset: one is generated at the first start",
     )
+    redis_url: Secret | None = Field(
+        None,
+        repr=False,
+        description="Redis that shows each session's live state, such as redis://127.0.0.1:6379/0; unset: in memory",
+    )
+    node: str = Field(
+        default_factory=socket.gethostname, pattern=r"^[A-Za-z0-9._:-]{1,64}$", description="this process's name"
+    )
+    alert_urls: Secret | None = Field(
+        None,
+        repr=False,
+        description="where alerts go: Apprise addresses, separated by commas or spaces; unset: only to the log",
+    )
+    health_interval_s: float = Field(30, ge=1, le=300, description="time between two looks of the health monitor")
     whatsapp_url: str | None = Field(
         None, pattern="^wss?" + _URL, description="another server than WhatsApp's own, for tests"
     )

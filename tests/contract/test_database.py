@@ -284,14 +284,6 @@ def test_a_folder_that_cannot_be_written_is_told_with_the_cure(tmp_path: Path) -
         Database(tmp_path / "file" / "holdfast.db")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_without_the_right_to_write_is_told(tmp_path: Path) -> None:
-    """The sentence carries the system's word."""
-    tmp_path.chmod(0o500)
-    with pytest.raises(Misconfigured, match="Permission denied"):
-        Database(tmp_path / "holdfast.db")
-
-
 def test_a_file_that_is_no_database_is_told_and_left_alone(path: Path) -> None:
     """And the folder can be used as soon as the file is gone."""
     path.write_bytes(b"these are my holiday pictures" * 100)

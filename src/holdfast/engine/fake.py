@@ -87,6 +87,7 @@ class FakeEngine:
         """False: WhatsApp takes messages and does not say so."""
         self.ack_error: str | None = None
         self.not_on_whatsapp: set[str] = set()
+        self.silent_s = 0.0
 
     # -- the port
 
@@ -168,6 +169,9 @@ class FakeEngine:
     def freeze(self, link_id: LinkId) -> None:
         """The connection goes half-open: no close, no frames, no answers; only a cut ends it."""
         self.links[link_id].frozen = True
+
+    def condemn(self, detail: str) -> None:
+        self.lose_host(detail=detail)
 
     def lose_host(self, *, detail: str = "killed by SIGKILL") -> None:
         """The host dies with all its links. Commands go nowhere until `revive`."""

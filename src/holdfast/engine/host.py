@@ -121,6 +121,10 @@ class EngineHost:
             else:
                 await self._tasks.__aexit__(None, None, None)
 
+    @property
+    def silent_s(self) -> float:
+        return self._clock.monotonic() - self._heard_at
+
     def command(self, command: AnyCommand) -> None:
         """Pass a command on. Of a host that is gone, `host_lost` has told or is about to: the command is dropped."""
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -16,6 +17,7 @@ from holdfast.base.clock import Clock, iso
 from holdfast.base.errors import Fault, HoldfastError
 from holdfast.base.ids import Chance
 from holdfast.delivery.ports import Outbox
+from holdfast.health.keepalive import KeepAlives, follow
 from holdfast.runtime.hub import EngineHub
 from holdfast.runtime.keeper import Keeper
 from holdfast.runtime.sender import OutboxSender
@@ -24,11 +26,12 @@ from holdfast.session import events, port
 from holdfast.session.events import Effect, Event
 from holdfast.session.life import Policy, Session, State, restored
 from holdfast.session.machine import NotPossible, deadline, step
-from holdfast.session.ports import EngineStore, Record, Sessions
-from holdfast.session.reasons import stored_reason
+from holdfast.session.ports import EngineStore, LiveState, Record, Sessions, Timeline, Turn
+from holdfast.session.reasons import Reason, stored_reason
 
 log = logging.getLogger(__name__)
 
+_ENDS_KEPT = 500
 _FIRST_QR_S = 60
 _NEXT_QR_S = 20
 """How long WhatsApp accepts the first and each further QR code of a link (source: Baileys, socket)."""
@@ -40,6 +43,8 @@ class Parts:
 
     hub: EngineHub
     sessions: Sessions
+    timeline: Timeline
+    live: LiveState
     store: EngineStore
     outbox: Outbox
     clock: Clock
@@ -65,6 +70,22 @@ class View:
     session: Session
     qr: Qr | None
     next_attempt_at: datetime | None
+    keepalives: KeepAlives
+    ends: tuple[LinkEnd, ...]
+    frame_at: float | None
+    """When WhatsApp was last heard, in monotonic seconds."""
+    acked_at: float | None
+    in_state_s: float
+    silent_s: float
+    """How long ago the actor last took an event."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkEnd:
+    """When (monotonic seconds) and why a link ended."""
+
+    at: float
+    reason: Reason
 
 
 class BeginsAnew(HoldfastError):
@@ -102,6 +123,10 @@ class SessionActor:
         self._pairing_code: asyncio.Future[port.PairingCodeShown] | None = None
         self._changed = asyncio.Event()
         self._has_ended = False
+        self._keepalives = KeepAlives()
+        self._ends: deque[LinkEnd] = deque(maxlen=_ENDS_KEPT)
+        self._frame_at: float | None = None
+        self._took_at = self._state_at = parts.clock.monotonic()
         company = record.company
         self._sender = OutboxSender(
             company, outbox=parts.outbox, hub=parts.hub, clock=parts.clock, waited=self._sends_waited
@@ -122,12 +147,18 @@ class SessionActor:
 
     @property
     def view(self) -> View:
-        planned = self._session.next_attempt_at
+        planned, now = self._session.next_attempt_at, self._parts.clock.monotonic()
         return View(
             record=self._record,
             session=self._session,
             qr=self._qr,
             next_attempt_at=None if planned is None else self._wall(planned),
+            keepalives=self._keepalives,
+            ends=tuple(self._ends),
+            frame_at=self._frame_at,
+            acked_at=self._sender.acked_at,
+            in_state_s=now - self._state_at,
+            silent_s=now - self._took_at,
         )
 
     async def run(self) -> None:
@@ -245,6 +276,7 @@ class SessionActor:
 
     async def _take(self, asked: _Asked) -> None:
         before = self._session
+        self._took_at = self._parts.clock.monotonic()
         if asked.link is not None and asked.link != _number(before):
             return
         try:
@@ -264,7 +296,7 @@ class SessionActor:
         self._follow_link()
         for effect in effects:
             await self._carry_out(effect)
-        await self._note(before)
+        await self._note(before, asked.event)
         if asked.answer is not None and not asked.answer.done():
             asked.answer.set_result(None)
 
@@ -334,8 +366,11 @@ class SessionActor:
 
     # What is known and shown.
 
-    async def _note(self, before: Session) -> None:
+    async def _note(self, before: Session, event: Event) -> None:
         session, record = self._session, self._record
+        self._keepalives = follow(self._keepalives, before, session)
+        if before.link is not None and _number(session) != before.link.number and session.reason is not None:
+            self._ends.append(LinkEnd(self._took_at, session.reason))
         if not _shows_code(session) or _number(session) != _number(before):
             self._qr = None
         if session.state is State.CONNECTED and record.state is not State.CONNECTED:
@@ -350,13 +385,33 @@ class SessionActor:
             attempts=session.attempts,
             resumes_at=self._resumes_at(),
         )
+        self._record = record
+        self._parts.live.put(record)
         if line := transition(self.company, before, session, now=self._parts.clock.monotonic()):
             log.info("%s", line)
-        self._record = record
+            await self._parts.timeline.add(self._turn(before, event))
+        if session.state is not before.state:
+            self._state_at = self._took_at
         if record != replace(self._saved, last_activity=record.last_activity):
             await self._parts.sessions.save(record)
             self._saved = record
         self._ring()
+
+    def _turn(self, before: Session, event: Event) -> Turn:
+        session, record = self._session, self._record
+        planned = session.next_attempt_at
+        return Turn(
+            company=self.company,
+            at=self._now(),
+            before=before.state,
+            after=session.state,
+            event=type(event).__name__,
+            reason=record.reason,
+            code=record.code,
+            attempts=session.attempts,
+            next_attempt_at=None if planned is None else iso(self._wall(planned)),
+            lasted_s=round(self._took_at - self._state_at, 3),
+        )
 
     def _resumes_at(self) -> str | None:
         planned = self._session.next_attempt_at
@@ -367,7 +422,9 @@ class SessionActor:
         self._record = replace(self._record, jid=jid, phone_number=number)
 
     def _touch(self) -> None:
+        self._frame_at = self._parts.clock.monotonic()
         self._record = replace(self._record, last_activity=self._now())
+        self._parts.live.put(self._record)
 
     def _show_qr(self, text: str) -> None:
         lives_s = _FIRST_QR_S if self._qr is None else _NEXT_QR_S

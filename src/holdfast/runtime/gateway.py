@@ -6,12 +6,12 @@ import asyncio
 import hashlib
 import json
 import logging
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from holdfast.base.clock import iso
 from holdfast.base.errors import BadInput, Conflict, NotFound
+from holdfast.base.ids import COMPANY_RULE, is_company_id
 from holdfast.delivery.message import MessageState
 from holdfast.delivery.ports import Content, Draft, Inbox, Message, Received
 from holdfast.delivery.recipient import jid, phone_number
@@ -19,11 +19,10 @@ from holdfast.runtime.actor import Parts, Qr, SessionActor, View
 from holdfast.session import events
 from holdfast.session.life import RUNNING, State
 from holdfast.session.machine import NotPossible
-from holdfast.session.ports import Record
+from holdfast.session.ports import Record, Turn
 
 log = logging.getLogger(__name__)
 
-_COMPANY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 LONGEST_TEXT = 65_536
 """Characters; WhatsApp's own apps stop there."""
 
@@ -50,9 +49,12 @@ class Gateway:
         async with asyncio.TaskGroup() as engines:
             engine_up = asyncio.Event()
             engines.create_task(self._parts.hub.run(ready=engine_up.set), name="engine hub")
+            engines.create_task(self._parts.live.run(), name="live state")
             await engine_up.wait()
             async with asyncio.TaskGroup() as self._tasks:
+                alive_at = await self._parts.timeline.seen_alive(self._now())
                 for record in await self._parts.sessions.all():
+                    await self._note_absence(record, alive_at)
                     self._start(await self._revive(record))
                 self.is_ready = True
                 ready()
@@ -62,15 +64,11 @@ class Gateway:
 
     async def put(self, company: str) -> SessionActor:
         """Create the session, or find it, and start it."""
-        if not _COMPANY.fullmatch(company):
-            raise BadInput(
-                f'company "{company[:80]}" is not usable: give 1 to 64 letters, digits, "_" or "-", '
-                "beginning with a letter or digit",
-                field="company",
-            )
+        if not is_company_id(company):
+            raise BadInput(f'company "{company[:80]}" is not usable: {COMPANY_RULE}', field="company")
         actor = self._actors.get(company)
         if actor is None:
-            now = iso(self._parts.clock.now()) or ""
+            now = self._now()
             record = Record(company=company, state=State.UNPAIRED, since=now, created_at=now)
             await self._parts.sessions.save(record)
             actor = self._actors.get(company) or self._start(SessionActor(record, paired=False, parts=self._parts))
@@ -166,6 +164,27 @@ class Gateway:
                 f'company "{company[:80]}" is unknown: create it with PUT /v1/sessions/{company[:80]}', field="company"
             )
         return actor
+
+    async def _note_absence(self, record: Record, alive_at: str | None) -> None:
+        """A session that was running has been away since Holdfast was last alive."""
+        if record.state not in RUNNING:
+            return
+        turn = Turn(
+            company=record.company,
+            at=max(alive_at or record.since, record.since),
+            before=record.state,
+            after=State.RECONNECTING,
+            event="HoldfastStopped",
+            reason="holdfast-stopped",
+            code=None,
+            attempts=record.attempts,
+            next_attempt_at=None,
+            lasted_s=0,
+        )
+        await self._parts.timeline.add(turn)
+
+    def _now(self) -> str:
+        return iso(self._parts.clock.now()) or ""
 
     async def _revive(self, record: Record) -> SessionActor:
         """A session as it was when its process or actor ended; one that was running, connects again by itself."""

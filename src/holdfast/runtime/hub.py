@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
@@ -19,6 +20,8 @@ from holdfast.session.backoff import Backoff
 from holdfast.session.port import AnyCommand, AnyReport, CutLink, Engine, LinkClosed, LinkId, Listener, LogOut, OpenLink
 
 log = logging.getLogger(__name__)
+
+_HOUR_S = 3600
 
 StartHost = Callable[[Listener], AbstractAsyncContextManager[Engine]]
 """Starts an engine host; leaving the context ends it."""
@@ -46,6 +49,8 @@ class EngineHub:
         self._links = 0
         self.starts = 0
         """Hosts started so far."""
+        self._lost_at: deque[float] = deque()
+        self._away_since: float | None = clock.monotonic()
 
     async def run(self, *, ready: Callable[[], None]) -> None:
         """Keep a host running until cancelled. `ready` is called when the first one is up.
@@ -68,6 +73,7 @@ class EngineHub:
         self._lost.clear()
         async with self._start_host(self) as engine:
             self._engine = engine
+            self._away_since = None
             self._open_waiting(engine)
             self.starts += 1
             ready()
@@ -78,6 +84,29 @@ class EngineHub:
                 self._engine = None
         lived_s = self._clock.monotonic() - began_at
         return 0 if lived_s > self._backoff.cap_ms / 1000 else failures + 1
+
+    @property
+    def host_silent_s(self) -> float | None:
+        """Seconds since the host's last sign of life; None while there is no host."""
+        return None if self._engine is None else self._engine.silent_s
+
+    @property
+    def host_away_s(self) -> float | None:
+        """How long there has been no host; None while there is one."""
+        return None if self._away_since is None else self._clock.monotonic() - self._away_since
+
+    @property
+    def hosts_lost_lately(self) -> int:
+        """Within the last hour."""
+        hour_ago = self._clock.monotonic() - _HOUR_S
+        while self._lost_at and self._lost_at[0] < hour_ago:
+            self._lost_at.popleft()
+        return len(self._lost_at)
+
+    def replace_host(self, because: str) -> None:
+        """End the host, if there is one; the next is started as after any loss."""
+        if self._engine is not None:
+            self._engine.condemn(because)
 
     def _open_waiting(self, engine: Engine) -> None:
         waiting, self._waiting = self._waiting, {}
@@ -121,6 +150,8 @@ class EngineHub:
     def host_lost(self, *, detail: str) -> None:
         log.error("Engine host lost: %s; %d links were on it", detail, len(self._owners))
         self._engine = None
+        self._away_since = self._clock.monotonic()
+        self._lost_at.append(self._away_since)
         owners = list(self._owners.values())
         self._owners.clear()
         self._lost.set()

@@ -51,7 +51,8 @@ class OutboxSender:
         self._loaded_to = 0
         self._link: LinkId | None = None
         self._told_since: float | None = None
-        self._acked_at = float("-inf")
+        self.acked_at: float | None = None
+        """When WhatsApp last acked a message, in monotonic seconds."""
         self._wake = asyncio.Event()
         self._news: list[Change] = []
         self._learners: list[asyncio.Future[None]] = []
@@ -82,7 +83,7 @@ class OutboxSender:
         self._told_since = None
 
     def hear_ack(self, ack: Acked) -> None:
-        self._acked_at = self._clock.monotonic()
+        self.acked_at = self._clock.monotonic()
         if ack.error is None:
             self._settle(ack.whatsapp_id, News.ACKED)
             return
@@ -137,8 +138,8 @@ class OutboxSender:
 
     def _tell_wait(self) -> None:
         since = self._chats.unacked_since
-        if since is not None:
-            since = max(since, self._acked_at)
+        if since is not None and self.acked_at is not None:
+            since = max(since, self.acked_at)
         if self._link is not None and since != self._told_since:
             self._told_since = since
             self._waited(since)

@@ -289,3 +289,10 @@ class Engine(Protocol):
     """An engine that runs. Commands never block and never fail: what became of them is reported."""
 
     def command(self, command: AnyCommand) -> None: ...
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds since the engine host last gave a sign of life."""
+
+    def condemn(self, detail: str) -> None:
+        """End the host at once, for a reason in words: `host_lost` follows."""
