@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -13,8 +14,6 @@ from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
-
-_READY = b"Ready to accept connections"
 
 
 class RedisProcess:
@@ -43,10 +42,7 @@ class RedisProcess:
             "--save", "", "--appendonly", "no", "--notify-keyspace-events", "EA", *self._options,
             stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip
-        assert self._process.stdout is not None
-        async with asyncio.timeout(10):
-            while _READY not in (line := await self._process.stdout.readline()):
-                assert line, "redis-server ended before it was ready"
+        await self.logs("Ready to accept connections")
 
     async def kill(self) -> None:
         assert self._process is not None
@@ -80,6 +76,18 @@ class RedisProcess:
             pipeline = client.pipeline(transaction=False)
             pipeline.execute_command(*command)
             return (await pipeline.execute())[0]
+
+    async def logs(self, words: str) -> None:
+        """Wait until it has logged these words."""
+        assert self._process is not None
+        assert self._process.stdout is not None
+        async with asyncio.timeout(10):
+            while words not in (line := (await self._process.stdout.readline()).decode()):
+                assert line, f'redis-server ended and has not logged "{words}"'
+
+    async def clients(self) -> set[str]:
+        """The connections to it, by their ids."""
+        return set(re.findall(r"^id=(\d+)", await self.cli("client", "list"), re.MULTILINE))
 
     @contextlib.asynccontextmanager
     async def sets(self) -> AsyncIterator[AsyncIterator[str]]:

@@ -1,0 +1,217 @@
+"""The bad days that a real Redis can have. On each the sessions go on, it is said once, and all is written back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from holdfast.live.shape import key
+from holdfast.session.ports import Availability
+from tests.live_rig import KEY, LOST, OTHER, RECORD, Rig, running
+from tests.redis_process import RedisProcess, free_port, running_redis
+
+pytestmark = pytest.mark.slow
+
+SECRET = "hunter2"
+NOWHERE = ("127.0.0.1", 1)
+"""Nothing listens there."""
+
+
+@pytest.fixture
+async def redis(tmp_path: Path) -> AsyncIterator[RedisProcess]:
+    async with running_redis(tmp_path) as process:
+        yield process
+
+
+@pytest.fixture
+async def rig(redis: RedisProcess) -> AsyncIterator[Rig]:
+    """Running, with RECORD and OTHER in Redis."""
+    async with running(redis.url) as made:
+        made.live.put(RECORD)
+        made.live.put(OTHER)
+        await made.told(Availability.UP)
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def logged(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    caplog.set_level(logging.INFO)
+    return caplog
+
+
+def said(logged: pytest.LogCaptureFixture) -> list[str]:
+    """Levels and beginnings of what was logged during the test, behind its fixtures."""
+    lines = [line for line in logged.records if line.name.startswith(("holdfast", "redis"))]
+    assert all(line.getMessage().startswith("Connection to Redis at ") for line in lines)
+    return [f"{line.levelname} {line.getMessage().split(' is ')[1].split()[0].strip(':;')}" for line in lines]
+
+
+ONCE_EACH = ["WARNING gone", "INFO back"]
+
+
+async def stored(redis: RedisProcess, company: str = "962302") -> object:
+    """The state that is in Redis."""
+    text = await redis.do("GET", key(company))
+    return json.loads(str(text))["state"] if text is not None else None
+
+
+async def test_killed_and_started_again_empty(redis: RedisProcess, rig: Rig, logged: pytest.LogCaptureFixture) -> None:
+    """kill -9 without any change of a session is noticed; what changes meanwhile and what was there before is back."""
+    await redis.kill()
+    assert "can't be reached (Connection refused)" in (await rig.told(Availability.AWAY)).sentence
+    rig.live.put(LOST)
+    assert await rig.state() == "reconnecting"
+    assert await rig.state("962303") == "connected"
+    await redis.start()
+    await rig.told(Availability.UP)
+    assert (await stored(redis), await stored(redis, "962303")) == ("reconnecting", "connected")
+    assert said(logged) == ONCE_EACH
+
+
+async def test_frozen_and_thawed(redis: RedisProcess, rig: Rig, logged: pytest.LogCaptureFixture) -> None:
+    """A Redis that takes connections and never answers: what it was told before is not the last word afterwards."""
+    redis.freeze()
+    rig.live.put(LOST)
+    assert "it does not answer" in (await rig.told(Availability.AWAY)).sentence
+    assert await rig.state() == "reconnecting"
+    rig.live.put(RECORD)
+    assert await rig.state() == "connected"
+    redis.thaw()
+    await rig.told(Availability.UP)
+    assert await stored(redis) == "connected"
+    assert said(logged) == ONCE_EACH
+
+
+async def test_turned_into_a_replica_of_a_dead_primary(
+    redis: RedisProcess, rig: Rig, logged: pytest.LogCaptureFixture
+) -> None:
+    """It answers but takes no writes: it is away until it does. By then its address may lead to another server, so
+    each try connects anew."""
+    before = await redis.clients()
+    await redis.do("REPLICAOF", *NOWHERE)
+    rig.live.put(LOST)
+    assert "read-only replica" in (await rig.told(Availability.AWAY)).sentence
+    assert await rig.state() == "reconnecting"
+    await redis.do("REPLICAOF", "NO", "ONE")
+    await rig.told(Availability.UP)
+    assert not before & await redis.clients()
+    assert await stored(redis) == "reconnecting"
+    assert said(logged) == ONCE_EACH
+
+
+async def test_full(redis: RedisProcess, rig: Rig, logged: pytest.LogCaptureFixture) -> None:
+    """maxmemory with noeviction: nothing fits in until there is room."""
+    await redis.do("CONFIG", "SET", "maxmemory-policy", "noeviction", "maxmemory", 1)
+    rig.live.put(LOST)
+    assert "it is full" in (await rig.told(Availability.AWAY)).sentence
+    assert await rig.state() == "reconnecting"
+    await redis.do("CONFIG", "SET", "maxmemory", 0)
+    await rig.told(Availability.UP)
+    assert await stored(redis) == "reconnecting"
+    assert said(logged) == ONCE_EACH
+
+
+async def test_unable_to_save_to_its_disk(tmp_path: Path, logged: pytest.LogCaptureFixture) -> None:
+    """MISCONF: after a failed snapshot Redis takes no writes."""
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    async with running_redis(folder) as redis, running(redis.url) as rig:
+        await rig.told(Availability.UP)
+        logged.clear()
+        await redis.do("CONFIG", "SET", "save", "3600 1")
+        shutil.rmtree(folder)
+        await redis.do("BGSAVE")
+        await redis.logs("Background saving error")
+        rig.live.put(LOST)
+        assert "can't save to its disk" in (await rig.told(Availability.AWAY)).sentence
+        await redis.do("CONFIG", "SET", "stop-writes-on-bgsave-error", "no")
+        await rig.told(Availability.UP)
+        assert await stored(redis) == "reconnecting"
+    assert said(logged) == ONCE_EACH
+
+
+async def test_emptied(redis: RedisProcess, rig: Rig, logged: pytest.LogCaptureFixture) -> None:
+    """FLUSHALL: every session's record is back within seconds, though none of them changed, and nobody is alarmed."""
+    async with redis.sets() as sets:
+        await redis.do("FLUSHALL")
+        async with asyncio.timeout(5):
+            assert {await anext(sets), await anext(sets)} == {KEY, key("962303")}
+    assert rig.has_told_all
+    assert said(logged) == []
+
+
+async def test_started_after_us(tmp_path: Path, logged: pytest.LogCaptureFixture) -> None:
+    """Absent at the start: sessions are shown from memory, and written when Redis comes."""
+    redis = RedisProcess(tmp_path)
+    async with running(redis.url) as rig:
+        rig.live.put(RECORD)
+        assert await rig.state() == "connected"
+        await rig.told(Availability.AWAY)
+        await redis.start()
+        try:
+            await rig.told(Availability.UP)
+            assert await stored(redis) == "connected"
+        finally:
+            await redis.end()
+    assert said(logged) == ONCE_EACH
+
+
+@pytest.mark.parametrize(
+    ("login", "told"), [(f":{SECRET}@", "refuses user or password"), ("", "wants a password")], ids=["wrong", "none"]
+)
+async def test_another_password(tmp_path: Path, login: str, told: str, logged: pytest.LogCaptureFixture) -> None:
+    """Login is refused, with the setting to be looked at and without the password, until Redis is told otherwise."""
+    async with running_redis(tmp_path, "--requirepass", "another") as redis:
+        redis.password = "another"
+        async with running(f"redis://{login}127.0.0.1:{redis.port}/0") as rig:
+            rig.live.put(RECORD)
+            status = await rig.told(Availability.AWAY)
+            assert told in status.sentence
+            assert "HOLDFAST_REDIS_URL" in status.sentence
+            assert await rig.state() == "connected"
+            await redis.do("CONFIG", "SET", "requirepass", SECRET if login else "")
+            redis.password = SECRET if login else None
+            await rig.told(Availability.UP)
+            assert await stored(redis) == "connected"
+    assert said(logged) == ONCE_EACH
+    assert SECRET not in logged.text
+
+
+@contextlib.asynccontextmanager
+async def listener(greeting: bytes) -> AsyncIterator[str]:
+    """Something that accepts, greets, and never answers; its URL."""
+    ended = asyncio.Event()
+
+    async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(greeting)
+        await ended.wait()
+        writer.close()
+
+    port = free_port()
+    async with await asyncio.start_server(greet, "127.0.0.1", port):
+        yield f"redis://:{SECRET}@127.0.0.1:{port}/0"
+        ended.set()
+
+
+@pytest.mark.parametrize(
+    ("greeting", "told"),
+    [(b"", "it does not answer"), (b"HTTP/1.1 400 Bad Request\r\n\r\n", "does not speak Redis' protocol")],
+    ids=["black hole", "a web server"],
+)
+async def test_something_that_is_no_redis(greeting: bytes, told: str, logged: pytest.LogCaptureFixture) -> None:
+    """What accepts and never answers, or answers something else, is away like any other."""
+    async with listener(greeting) as url, running(url) as rig:
+        rig.live.put(RECORD)
+        assert told in (await rig.told(Availability.AWAY)).sentence
+        rig.live.put(LOST)
+        assert await rig.state() == "reconnecting"
+        assert rig.has_told_all
+    assert said(logged) == ["WARNING gone"]
+    assert SECRET not in logged.text
