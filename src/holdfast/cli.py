@@ -8,11 +8,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, NoReturn, TypeVar
-from urllib.parse import quote
 
 import typer
 
@@ -21,6 +20,7 @@ from holdfast import settings as settings_module
 from holdfast.api.keys import first_key, stored_key
 from holdfast.base.clock import SystemClock
 from holdfast.base.errors import HoldfastError
+from holdfast.base.ids import COMPANY_RULE, is_company_id
 from holdfast.client import Client, Json, NoServer, Refused, connect
 from holdfast.engine.baileys.install import fill_cache, install
 from holdfast.engine.host import HostProgram
@@ -44,10 +44,10 @@ Company = Annotated[str, typer.Argument(metavar="COMPANY", help="the company id,
 AsJson = Annotated[bool, typer.Option("--json", help="print one JSON document")]
 
 
-def main() -> NoReturn:
-    """Entry point: errors become a sentence and an exit code."""
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Entry point: errors become a sentence and an exit code. `arguments` None: those of this process."""
     try:
-        cli()
+        cli(arguments, prog_name="holdfast")
     except HoldfastError as error:
         _end(error)
     except BaseExceptionGroup as group:
@@ -324,7 +324,9 @@ def _with_client(work: Callable[[Client], Awaitable[T]]) -> T:
 
 
 def _session(company: str, rest: str = "") -> str:
-    return f"/v1/sessions/{quote(company, safe='')}{rest}"
+    if not is_company_id(company):
+        raise WrongUse(f'company "{company}" is not usable: {COMPANY_RULE}')
+    return f"/v1/sessions/{company}{rest}"
 
 
 def _show_one(item: Json, *, as_json: bool) -> None:

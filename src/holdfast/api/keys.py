@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from holdfast.base.errors import Fault, HoldfastError, Misconfigured
-from holdfast.base.ids import Chance
+from holdfast.base.ids import Chance, is_company_id
 from holdfast.settings import BadSetting, variable
 
 FILE = "api-key"
@@ -19,7 +19,6 @@ FILE = "api-key"
 _SHORTEST = 16
 _USABLE = re.compile(r"[!-~]+")
 """What a header carries without quoting; commas and `=` never reach this."""
-_COMPANY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
 class NotAllowed(HoldfastError):
@@ -101,13 +100,12 @@ def _companies(limit: str | None, source: str) -> frozenset[str] | None:
     if limit is None:
         return None
     companies = [company.strip() for company in limit.split("|")]
-    for company in companies:
-        if not _COMPANY.fullmatch(company):
-            # What stands behind "=" may be the end of a key in base64: it is not shown.
-            raise BadSetting(
-                f"{source} has a key with = that no company id follows: write KEY=962302|962303, and no = within a key",
-                field=source,
-            )
+    if not all(is_company_id(company) for company in companies):
+        # What stands behind "=" may be the end of a key in base64: it is not shown.
+        raise BadSetting(
+            f"{source} has a key with = that no company id follows: write KEY=962302|962303, and no = within a key",
+            field=source,
+        )
     return frozenset(companies)
 
 

@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 import random  # noqa: TID251 – the one home
+import re
 import secrets
 from typing import Protocol
+
+_COMPANY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+COMPANY_RULE = 'give 1 to 64 letters, digits, "_" or "-", beginning with a letter or digit'
+"""What a company id is, for people."""
+
+
+def is_company_id(text: str) -> bool:
+    """Such a word is safe in paths, headers, logs and file names."""
+    return _COMPANY.fullmatch(text) is not None
 
 
 class Chance(Protocol):

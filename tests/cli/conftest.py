@@ -1,0 +1,45 @@
+"""Commands against a gateway in the small world that answers on a real port."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from holdfast.api.keys import parse
+from holdfast.api.routes import make_api
+from holdfast.api.server import Server
+from tests.cli.command import Command
+from tests.world import World
+
+KEY = "a-key-of-a-test-of-commands"
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    made = World(tmp_path)
+    yield made
+    made.database.close()
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Command:
+    """Commands on a machine without a Holdfast."""
+    return Command(tmp_path, {"HOLDFAST_URL": "http://127.0.0.1:9"})
+
+
+@pytest.fixture
+async def holdfast(world: World, tmp_path: Path) -> AsyncIterator[Command]:
+    """Commands that find a running gateway, and have its key."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        async with world.running() as gateway, asyncio.TaskGroup() as tasks:
+            server = Server(make_api(gateway, parse(KEY)))
+            tasks.create_task(server.serve(sockets=[listener]))
+            url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            try:
+                yield Command(tmp_path, {"HOLDFAST_URL": url, "HOLDFAST_API_KEY": KEY})
+            finally:
+                server.stop()

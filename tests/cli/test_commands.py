@@ -1,0 +1,236 @@
+"""Commands that talk to a running Holdfast: exit codes, tables for people, JSON for programs, sentences for errors."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from aiohttp import web
+
+from holdfast.session import events
+from tests.cli.command import Command
+from tests.cli.conftest import KEY
+from tests.world import COMPANY, NUMBER, World
+
+
+def words(line: str) -> list[str]:
+    return line.split()
+
+
+async def test_sessions_are_listed_for_people_and_for_programs(holdfast: Command, world: World) -> None:
+    """A row on a line, also when no terminal shows it; with --json, one document."""
+    await world.pair()
+    await world.now(world.gateway.put("962303"))
+    people, programs = await asyncio.gather(holdfast("sessions"), holdfast("sessions", "--json"))
+    head, first, second = people.out.splitlines()
+    assert words(head) == ["company", "state", "since", "attempts", "why", "what", "to", "do"]
+    assert (words(first)[:2], words(second)[:2]) == ([COMPANY, "connected"], ["962303", "pairing"])
+    assert (people.code, people.err, programs.code, programs.err) == (0, "", 0, "")
+    assert [item["companyId"] for item in programs.json["items"]] == [COMPANY, "962303"]
+
+
+async def test_no_sessions_are_a_good_answer(holdfast: Command) -> None:
+    """People are told how to get one; programs get an empty list."""
+    people, programs = await asyncio.gather(holdfast("sessions"), holdfast("sessions", "--json"))
+    assert (people.code, people.out) == (0, "")
+    assert people.err == "There is no session yet: `holdfast pair COMPANY` makes one.\n"
+    assert programs.json == {"items": [], "next": None}
+
+
+async def test_show_is_good_only_for_a_connected_session(holdfast: Command, world: World) -> None:
+    """Exit code 0 when connected, else 1, with all that is known either way."""
+    await world.pair()
+    people, programs = await asyncio.gather(holdfast("show", COMPANY), holdfast("show", COMPANY, "--json"))
+    assert (people.code, programs.code) == (0, 0)
+    assert programs.json["state"] == "connected"
+    shown = dict(words(line)[:2] for line in people.out.splitlines())
+    assert (shown["companyId"], shown["state"], shown["phoneNumber"]) == (COMPANY, "connected", "962700000001")
+    await world.now(world.gateway.ask(COMPANY, events.LogoutAsked()))
+    people, programs = await asyncio.gather(holdfast("show", COMPANY), holdfast("show", COMPANY, "--json"))
+    assert (people.code, programs.code) == (1, 1)
+    assert programs.json["reason"]["code"] == "logout-asked"
+    assert "reason" in people.out
+    assert "a logout was asked for (logout-asked) – scan-qr" in people.out
+
+
+async def test_a_message_is_sent_and_waited_for(holdfast: Command, world: World) -> None:
+    """Without --wait it is accepted; with it, WhatsApp has it. Both are good."""
+    await world.pair()
+    world.engine.acks = False
+    accepted = await holdfast("send", COMPANY, f"+{NUMBER}", "one", "--json")
+    assert (accepted.code, accepted.json["state"]) == (0, "queued")
+    world.engine.acks = True
+    sent = await holdfast("send", COMPANY, "962790000002", "two", "--wait", "--json")
+    assert (sent.code, sent.json["state"]) == (0, "sent")
+    assert [text for _, text in world.sends()] == ["one", "two"]
+
+
+async def test_a_message_that_fails_is_not_good(holdfast: Command, world: World) -> None:
+    """Exit code 1, and the sentence that says why, for people and for programs."""
+    await world.pair()
+    world.engine.not_on_whatsapp.add(f"{NUMBER}@s.whatsapp.net")
+    people, programs = await asyncio.gather(
+        holdfast("send", COMPANY, NUMBER, "x", "--wait"), holdfast("send", COMPANY, NUMBER, "x", "--wait", "--json")
+    )
+    assert (people.code, programs.code) == (1, 1)
+    assert programs.json["error"]["code"] == "not-on-whatsapp"
+    assert "this number is not on WhatsApp (not-on-whatsapp)" in people.out
+
+
+async def test_sessions_obey_commands(holdfast: Command, world: World) -> None:
+    """stop, start, reconnect, logout: each shows the session as it is then."""
+    await world.pair()
+    world.engine.opens = False
+    for command, state in (("stop", "stopped"), ("start", "connecting"), ("reconnect", "reconnecting")):
+        ran = await holdfast(command, COMPANY, "--json")
+        assert (ran.code, ran.json["state"]) == (0, state)
+    ran = await holdfast("logout", COMPANY)
+    assert (ran.code, "logged_out" in ran.out) == (0, True)
+
+
+# What can go wrong.
+
+
+async def test_what_holdfast_refuses_is_not_good(holdfast: Command, world: World) -> None:
+    """Exit code 1 and its own sentence."""
+    await world.now(world.gateway.put(COMPANY))
+    for arguments, sentence in (
+        (("show", "nobody"), 'company "nobody" is unknown: create it with PUT /v1/sessions/nobody'),
+        (("send", COMPANY, "12ab", "x"), 'to "12ab" is not a phone number: give 7 to 15 digits'),
+        (("send", COMPANY, NUMBER, " "), "text is empty"),
+    ):
+        assert (await holdfast(*arguments)).refused(1).startswith(sentence)
+
+
+async def test_a_wrong_key_is_not_good(holdfast: Command) -> None:
+    """It is said where commands take the key from, and the key is not shown."""
+    wrong, none = await asyncio.gather(
+        holdfast("sessions", HOLDFAST_API_KEY="a-key-that-is-wrong"), holdfast("sessions", HOLDFAST_API_KEY="")
+    )
+    where = "; commands take it from HOLDFAST_API_KEY, or from the file api-key in HOLDFAST_DATA_DIR"
+    assert wrong.refused(1).startswith("the API key is unknown")
+    assert wrong.refused(1).endswith(where)
+    assert "a-key-that-is-wrong" not in wrong.err
+    assert none.refused(1).startswith("an API key is needed")
+    assert none.refused(1).endswith(where)
+
+
+async def test_the_key_is_found_where_the_server_has_it(holdfast: Command) -> None:
+    """The server's own setting with several keys, or the file in the data folder."""
+    (holdfast.folder / "data").mkdir()
+    (holdfast.folder / "data" / "api-key").write_text(f"{KEY}\n")
+    several, stored = await asyncio.gather(
+        holdfast("sessions", HOLDFAST_API_KEY=f"a-key-for-one-company=962303, {KEY}"),
+        holdfast("sessions", HOLDFAST_API_KEY="", HOLDFAST_DATA_DIR="data"),
+    )
+    assert (several.code, stored.code) == (0, 0)
+
+
+async def test_without_a_server_it_is_said_how_to_start_one(alone: Command) -> None:
+    """Exit code 3, whichever command."""
+    ran = await asyncio.gather(
+        alone("sessions", "--json"), alone("show", COMPANY), alone("send", COMPANY, NUMBER, "x", "--wait")
+    )
+    for each in ran:
+        assert each.refused(3) == (
+            "no Holdfast answers at http://127.0.0.1:9: start it with `holdfast serve`, or set HOLDFAST_URL"
+        )
+
+
+async def test_what_is_no_holdfast_is_told_from_one(alone: Command) -> None:
+    """Exit code 3 for JSON, HTML, a redirect and no HTTP at all; the key goes to nobody that is redirected to."""
+    asked: list[str] = []
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        asked.append(request.path)
+        if request.path.startswith("/html"):
+            return web.Response(text="<html>", content_type="text/html", status=502)
+        if request.path.startswith("/moved"):
+            raise web.HTTPFound("/elsewhere")
+        return web.json_response({"items": []})
+
+    async def ssh(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"SSH-2.0-OpenSSH_9.2\r\n")
+        await reader.read(1)
+        writer.close()
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    other = await asyncio.start_server(ssh, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    mute = f"http://127.0.0.1:{other.sockets[0].getsockname()[1]}"
+    try:
+        json_, html, moved, no_http = await asyncio.gather(
+            *(alone("sessions", HOLDFAST_URL=each) for each in (url, f"{url}/html", f"{url}/moved", mute))
+        )
+    finally:
+        other.close()
+        await runner.cleanup()
+    assert json_.refused(3) == f"what answers at {url} (HTTP 200) is no Holdfast: set HOLDFAST_URL to one"
+    assert html.refused(3) == f"what answers at {url}/html (HTTP 502) is no Holdfast: set HOLDFAST_URL to one"
+    assert moved.refused(3) == f"what answers at {url}/moved (HTTP 302) is no Holdfast: set HOLDFAST_URL to one"
+    assert no_http.refused(3) == f"what answers at {mute} is no Holdfast: set HOLDFAST_URL to one"
+    assert "/elsewhere" not in asked
+
+
+async def test_wrong_use_is_told_from_the_rest(alone: Command) -> None:
+    """Exit code 2: an unknown command or option, a missing argument, a setting that can't be used, no terminal."""
+    ran = await asyncio.gather(
+        alone("nonsense"),
+        alone("show"),
+        alone("sessions", "--yaml"),
+        alone("demo", "--seconds", "1"),
+        alone("sessions", HOLDFAST_PORT="abc"),
+        alone("pair", COMPANY),
+        alone("start", "../962302"),
+    )
+    assert [each.code for each in ran] == [2] * 7
+    assert [each.out for each in ran] == [""] * 7
+    assert "No such command 'nonsense'" in ran[0].err
+    assert ran[4].refused(2).startswith('HOLDFAST_PORT is "abc": give a whole number from 0 to 65535')
+    assert ran[5].refused(2).startswith("QR codes are drawn for people only")
+    assert ran[6].refused(2).startswith('company "../962302" is not usable: give 1 to 64 letters')
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+async def test_settings_are_shown_with_their_origin(alone: Command, as_json: bool) -> None:
+    """All of them, with value, origin and meaning; a key is not shown."""
+    (alone.folder / "holdfast.toml").write_text("[keepalive]\ninterval_s = 12\n")
+    ran = await alone("settings", *(["--json"] if as_json else []), HOLDFAST_API_KEY=KEY, HOLDFAST_PORT="3402")
+    assert (ran.code, ran.err) == (0, "")
+    assert KEY not in ran.out
+    if as_json:
+        by_name = {row["setting"]: row for row in ran.json}
+        assert set(by_name["HOLDFAST_PORT"]) == {"setting", "value", "origin", "meaning"}
+        found = {name: (row["value"], row["origin"]) for name, row in by_name.items()}
+    else:
+        lines = [words(line) for line in ran.out.splitlines()]
+        found = {line[0]: (line[1], line[2]) for line in lines}
+    port, interval = (3402, 12.0) if as_json else ("3402", "12.0")
+    assert found["HOLDFAST_PORT"] == (port, "environment")
+    assert found["HOLDFAST_KEEPALIVE_INTERVAL_S"] == (interval, "holdfast.toml")
+    assert found["HOLDFAST_API_KEY"] == ("(set)", "environment")
+
+
+async def test_help_tells_what_each_command_is_for(alone: Command) -> None:
+    """One page for all and one for each, without the words of Python."""
+    everything = (await alone("--help")).out
+    commands = ["serve", "demo", "pair", "sessions", "show", "send", "start", "stop", "reconnect", "logout"]
+    for command in [*commands, "settings", "fill-npm-cache", "--version"]:
+        assert command in everything
+    pages = await asyncio.gather(*(alone(command, "--help") for command in commands[:6]))
+    for command, page in zip(commands, pages, strict=False):
+        assert page.code == 0
+        assert f"Usage: holdfast {command}" in page.out
+        assert "None" not in page.out
+        assert "--no-" not in page.out
+
+
+async def test_the_version_is_one_line(alone: Command) -> None:
+    """For bug reports."""
+    ran = await alone("--version")
+    assert (ran.code, ran.out) == (0, "holdfast 0.1.0\n")
