@@ -50,6 +50,7 @@ _SAMPLES: list[Event] = [
     events.KeepingFailed(1),
     events.Ponged(1, 1),
     events.SendsWaited(1, _NOW),
+    events.ProbeAsked(1),
     events.Tick(),
 ]
 """Every event, in all the forms that the machine tells apart."""

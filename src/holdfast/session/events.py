@@ -84,6 +84,13 @@ class SendsWaited:
 
 
 @dataclass(frozen=True, slots=True)
+class ProbeAsked:
+    """The health monitor wants a sign of life of this link now."""
+
+    link: int
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """The deadline came."""
 
@@ -102,6 +109,7 @@ Event = (
     | KeepingFailed
     | Ponged
     | SendsWaited
+    | ProbeAsked
     | Tick
 )
 

@@ -29,6 +29,7 @@ from holdfast.session.events import (
     PairAsked,
     Paired,
     Ponged,
+    ProbeAsked,
     QrShown,
     ReconnectAsked,
     SendPing,
@@ -212,6 +213,12 @@ def _ponged(session: Session, event: Ponged, moment: Moment) -> Step:
     return _with_link(session, pinged_at=None, ponged_at=moment.now, round_trip_s=moment.now - link.pinged_at), ()
 
 
+def _probe(session: Session, _: Event, moment: Moment) -> Step:
+    """Ping now, unless the answer to a ping is still awaited."""
+    assert session.link is not None
+    return (session, ()) if session.link.pinged_at is not None else _ping(session, moment)
+
+
 def _sends_waited(session: Session, event: SendsWaited, _: Moment) -> Step:
     """Keep since when the oldest send has had no ack."""
     return _with_link(session, unacked_since=event.since), ()
@@ -305,6 +312,7 @@ ROWS: dict[State, dict[type[Any], Rule]] = {
         ReconnectAsked: _fresh_link,
         Ponged: _ponged,
         SendsWaited: _sends_waited,
+        ProbeAsked: _probe,
         LinkClosed: _closed,
         HostLost: _host_lost,
         KeepingFailed: _keeping_failed,

@@ -17,6 +17,7 @@ from holdfast.session.events import (
     PairAsked,
     Paired,
     Ponged,
+    ProbeAsked,
     QrShown,
     QuarantineCredentials,
     ReconnectAsked,
@@ -77,27 +78,28 @@ EVENTS: list[Event] = [
     KeepingFailed(7),
     Ponged(7, 1),
     SendsWaited(7, NOW),
+    ProbeAsked(7),
     Tick(),
 ]
 
 # x: changes something · a dot: changes nothing · an exclamation mark: refused with NotPossible
-#                          start stop recn logo pair  qr  paird open clos host keep pong sends tick
+#                          start stop recn logo pair  qr  paird open clos host keep pong sends prob tick
 MATRIX = """
-unpaired                    x    x    !    x    x    .    .    .    .    .    .    .    .    .
-pairing, link               .    x    x    x    .    x    x    x    x    x    x    !    !    x
-pairing, waiting            .    x    x    x    .    .    .    .    .    .    .    .    .    x
-connecting                  .    x    x    x    !    x    !    x    x    x    x    !    !    x
-connected                   .    x    x    x    !    !    !    !    x    x    x    .    x    x
-reconnecting, link          .    x    x    x    !    x    !    x    x    x    x    !    !    x
-reconnecting, waiting       .    x    x    x    !    .    .    .    .    .    .    .    .    x
-reconnecting, restored      x    x    x    x    !    .    .    .    .    .    .    .    .    .
-paused, link                x    x    x    x    !    x    !    x    x    x    x    !    !    x
-paused, waiting             x    x    x    x    !    .    .    .    .    .    .    .    .    x
-paused, banned              x    x    !    x    !    .    .    .    .    .    .    .    .    .
-paused, banned for a time   .    x    !    x    !    .    .    .    .    .    .    .    .    x
-logged out                  .    x    !    .    x    .    .    .    .    .    .    .    .    .
-stopped                     x    .    !    x    x    .    .    .    .    .    .    .    .    .
-stopped, paired             x    .    !    x    !    .    .    .    .    .    .    .    .    .
+unpaired                    x    x    !    x    x    .    .    .    .    .    .    .    .    .    .
+pairing, link               .    x    x    x    .    x    x    x    x    x    x    !    !    !    x
+pairing, waiting            .    x    x    x    .    .    .    .    .    .    .    .    .    .    x
+connecting                  .    x    x    x    !    x    !    x    x    x    x    !    !    !    x
+connected                   .    x    x    x    !    !    !    !    x    x    x    .    x    x    x
+reconnecting, link          .    x    x    x    !    x    !    x    x    x    x    !    !    !    x
+reconnecting, waiting       .    x    x    x    !    .    .    .    .    .    .    .    .    .    x
+reconnecting, restored      x    x    x    x    !    .    .    .    .    .    .    .    .    .    .
+paused, link                x    x    x    x    !    x    !    x    x    x    x    !    !    !    x
+paused, waiting             x    x    x    x    !    .    .    .    .    .    .    .    .    .    x
+paused, banned              x    x    !    x    !    .    .    .    .    .    .    .    .    .    .
+paused, banned for a time   .    x    !    x    !    .    .    .    .    .    .    .    .    .    x
+logged out                  .    x    !    .    x    .    .    .    .    .    .    .    .    .    .
+stopped                     x    .    !    x    x    .    .    .    .    .    .    .    .    .    .
+stopped, paired             x    .    !    x    !    .    .    .    .    .    .    .    .    .    .
 """
 
 
@@ -145,9 +147,9 @@ def test_pairs_outside_the_table_are_refused(state: State, event: Event) -> None
 
 
 def test_the_table_has_every_pair_of_its_rows() -> None:
-    """TABLE is ROWS, flat: 8 states, 67 pairs."""
+    """TABLE is ROWS, flat: 8 states, 68 pairs."""
     assert set(ROWS) == set(State)
-    assert len(TABLE) == sum(len(row) for row in ROWS.values()) == 67
+    assert len(TABLE) == sum(len(row) for row in ROWS.values()) == 68
 
 
 @pytest.mark.parametrize(
@@ -161,6 +163,7 @@ def test_the_table_has_every_pair_of_its_rows() -> None:
         KeepingFailed(6),
         Ponged(6, 1),
         SendsWaited(6, 0),
+        ProbeAsked(6),
     ],
     ids=lambda event: type(event).__name__,
 )
@@ -409,6 +412,13 @@ def test_an_unanswered_ping_ends_the_link() -> None:
     session, effects = take(pinged, Tick(), now=NOW + 5, jitter=0.4)
     assert (session.state, session.reason, effects) == (State.RECONNECTING, reasons.NO_PONG, (CutLink(7),))
     assert session.next_attempt_at == pytest.approx(NOW + 5.1)
+
+
+def test_a_probe_asks_for_a_sign_of_life_once() -> None:
+    """The monitor's wish pings at once; while that ping is unanswered a second wish adds none."""
+    probed, effects = take(SITUATIONS["connected"], ProbeAsked(7), now=980)
+    assert effects[0] == SendPing(7, 2)
+    assert take(probed, ProbeAsked(7), now=981) == (probed, ())
 
 
 def test_a_waiting_send_asks_for_a_sign_of_life() -> None:
