@@ -180,7 +180,7 @@ async def _add_phone(request: web.Request) -> web.Response:
         if body["addressing"] not in ("lid", "pn"):
             raise ControlError(400, f"addressing {body['addressing']!r}: it is 'lid' or 'pn'")
         account.addressing = body["addressing"]
-    hub.server.directory.touch(account)
+    hub.keep(account)
     return web.json_response(_phone(hub, account), status=201)
 
 

@@ -254,6 +254,11 @@ class Hub:
         self._settle()
         return account
 
+    def keep(self, account: Account) -> None:
+        """Writes an account down whose settings were changed."""
+        self.server.directory.touch(account)
+        self._settle()
+
     async def scan(self, number: str, qr: pairing.ScannedQr) -> Address:
         """Links the device that shows this QR code.
 
