@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -85,6 +85,35 @@ class Received:
     from_me: bool
     sent_at: str
     stored_at: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backlog:
+    """Messages of a company that are still to be sent."""
+
+    waiting: int = 0
+    oldest_at: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """Messages accepted within a time; cancelled and expired ones are left out."""
+
+    accepted: int
+    taken: int
+    """WhatsApp has them."""
+    arrived: int
+    """They reached a phone."""
+
+
+class Figures(Protocol):
+    """Counts over the outbox."""
+
+    async def backlogs(self) -> Mapping[str, Backlog]:
+        """By company, for those that have one."""
+
+    async def tally(self, company: str, *, since: str, until: str) -> Tally:
+        """Of messages accepted at or after `since` and before `until`."""
 
 
 class Outbox(Protocol):

@@ -41,6 +41,7 @@ class Gateway:
         self._parts = parts
         self._inbox = inbox
         self._actors: dict[str, SessionActor] = {}
+        self._running: dict[str, asyncio.Task[None]] = {}
         self._tasks: asyncio.TaskGroup | None = None
         self.is_ready = False
 
@@ -80,6 +81,10 @@ class Gateway:
 
     def view(self, company: str) -> View:
         return self._actor(company).view
+
+    def tell(self, company: str, event: events.Event) -> None:
+        """The health monitor's wish: nobody waits for it."""
+        self._actor(company).tell(event)
 
     async def ask(self, company: str, event: events.Event) -> View:
         """A person's wish. Raises `NotFound`, and `Conflict` when the session's state forbids it."""
@@ -200,16 +205,24 @@ class Gateway:
         self._tasks.create_task(self._keep_alive(actor), name=f"session {actor.company}")
         return actor
 
+    def replace_actor(self, company: str, because: str) -> None:
+        """End an actor that hangs; another takes over from its record at once."""
+        log.error("Session %s: %s; it begins anew", company, because)
+        self._running[company].cancel()
+
     async def _keep_alive(self, actor: SessionActor) -> None:
         """An actor that fails is a defect of ours, or of the disk's: it is told, and later a new one takes over."""
         clock, backoff = self._parts.clock, self._parts.policy.backoff
         failures = 0
+        has_ended = False
         while True:
             began_at = clock.monotonic()
             try:
-                if failures:
+                if has_ended:
                     actor = self._actors[actor.company] = await self._revive(actor.view.record)
-                await actor.run()
+                has_ended = True
+                async with asyncio.TaskGroup() as alone:
+                    self._running[actor.company] = alone.create_task(actor.run(), name=f"actor {actor.company}")
             except Exception:
                 failures = failures + 1 if clock.monotonic() - began_at < backoff.cap_ms / 1000 else 1
                 pause_s = backoff.delay_s(failures, jitter=self._parts.chance.jitter())

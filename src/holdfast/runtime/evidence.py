@@ -1,0 +1,44 @@
+"""Gathers the evidence about a session, from its actor and its outbox, into the value that health is judged by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from holdfast.base.clock import Clock
+from holdfast.delivery.ports import Backlog
+from holdfast.health.signals import HourSigns, MachinerySigns, MessageSigns, Signals, observe
+from holdfast.runtime.actor import View
+from holdfast.session.life import Policy, State
+
+
+def signals_of(
+    view: View,
+    *,
+    clock: Clock,
+    policy: Policy,
+    backlogs: Mapping[str, Backlog],
+    host_silent_s: float | None,
+    check_late_s: float = 0,
+) -> Signals:
+    """All that is known of a session now."""
+    company, now = view.record.company, clock.monotonic()
+    backlog = backlogs.get(company, Backlog())
+    return observe(
+        view.session,
+        company=company,
+        now=now,
+        policy=policy,
+        in_state_s=view.in_state_s,
+        frame_at=view.frame_at,
+        keepalives=view.keepalives,
+        messages=MessageSigns(waiting=backlog.waiting, oldest_s=age_s(backlog.oldest_at, clock)),
+        hour=HourSigns.of((now - end.at, end.reason.name, end.reason.fault) for end in view.ends),
+        machinery=MachinerySigns(actor_silent_s=view.silent_s, host_silent_s=host_silent_s, check_late_s=check_late_s),
+        qr_wanted=view.record.state is State.PAIRING,
+    )
+
+
+def age_s(at: str | None, clock: Clock) -> float | None:
+    """Seconds since a recorded time; a clock that was set back makes nothing younger than now."""
+    return None if at is None else max((clock.now() - datetime.fromisoformat(at)).total_seconds(), 0)

@@ -1,0 +1,157 @@
+"""The health monitor: looks at every session at an interval, apart from the session's own logic, and acts on evidence.
+
+It asks silent links for a sign of life, replaces what hangs, and sees to it that a person hears of what no program can
+mend. It must never end a link because nobody writes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from datetime import timedelta
+from typing import Protocol
+
+from holdfast.base.clock import iso
+from holdfast.base.errors import HoldfastError
+from holdfast.delivery.ports import Backlog, Figures
+from holdfast.health.actions import Nothing, Probe, Reconnect, ReplaceActor, ReplaceHost, decide
+from holdfast.health.alerts import Alert, AlertPolicy, Book, update
+from holdfast.health.conditions import Condition, Surroundings, conditions_around, conditions_of
+from holdfast.health.signals import Limits, Signals
+from holdfast.runtime.actor import Parts, View
+from holdfast.runtime.evidence import age_s, signals_of
+from holdfast.runtime.gateway import Gateway
+from holdfast.session import events
+from holdfast.session.ports import Availability
+
+log = logging.getLogger(__name__)
+
+HISTORY_DAYS = 8
+
+
+class Teller(Protocol):
+    """Who brings alerts to people."""
+
+    async def begin(self) -> Book:
+        """Take up what was under way; returns the alert book."""
+
+    async def tell(self, book: Book, alerts: Sequence[Alert]) -> None:
+        """Keep the book, and deliver the alerts in time."""
+
+    async def run(self) -> None:
+        """Deliver until cancelled."""
+
+    @property
+    def undelivered_s(self) -> float | None:
+        """Age of the oldest alert that an address did not take."""
+
+
+class HealthMonitor:
+    def __init__(self, gateway: Gateway, parts: Parts, *, figures: Figures, teller: Teller, interval_s: float) -> None:
+        self._gateway = gateway
+        self._parts = parts
+        self._figures = figures
+        self._teller = teller
+        self._interval_s = interval_s
+        self._limits = Limits.of(parts.policy)
+        self._alert_policy = AlertPolicy()
+        self._database_failing_since: float | None = None
+        self._book: Book | None = None
+
+    async def run(self) -> None:
+        """Look until cancelled. A look that fails is told, and the next one comes all the same."""
+        clock = self._parts.clock
+        due_at = clock.monotonic()
+        while True:
+            due_at += self._interval_s
+            await clock.sleep(due_at - clock.monotonic())
+            late_s = clock.monotonic() - due_at
+            try:
+                await self.look(late_s=late_s)
+            except Exception:
+                log.exception("Health monitor: a look failed; the next one comes in %.0f s", self._interval_s)
+            due_at = max(due_at, clock.monotonic() - self._interval_s)
+
+    async def look(self, *, late_s: float = 0) -> None:
+        """Judge every session once, act, and tell."""
+        backlogs = await self._ask_database()
+        seen = [self._signals(view, backlogs, late_s) for view in self._gateway.views()]
+        self._act(seen)
+        conditions = [condition for signals in seen for condition in conditions_of(signals, self._limits)]
+        await self._tell([*conditions, *conditions_around(self._surroundings(), self._limits)])
+
+    async def _ask_database(self) -> Mapping[str, Backlog]:
+        """What the outbox holds; and note that Holdfast lives. A database that fails is a finding, not an end."""
+        clock, timeline = self._parts.clock, self._parts.timeline
+        now = clock.now()
+        try:
+            await timeline.seen_alive(iso(now) or "")
+            await timeline.forget(before=iso(now - timedelta(days=HISTORY_DAYS)) or "")
+            backlogs = await self._figures.backlogs()
+        except Exception as error:  # noqa: BLE001 – whatever it is, a person has to hear of it
+            if self._database_failing_since is None:
+                self._database_failing_since = clock.monotonic()
+                log.error("Database fails: %s", error)  # noqa: TRY400 – a sentence, not a trace
+            return {}
+        if self._database_failing_since is not None:
+            log.info("Database works again")
+        self._database_failing_since = None
+        return backlogs
+
+    def _signals(self, view: View, backlogs: Mapping[str, Backlog], late_s: float) -> Signals:
+        return signals_of(
+            view,
+            clock=self._parts.clock,
+            policy=self._parts.policy,
+            backlogs=backlogs,
+            host_silent_s=self._parts.hub.host_silent_s,
+            check_late_s=late_s,
+        )
+
+    def _act(self, seen: Sequence[Signals]) -> None:
+        for signals in seen:
+            company = signals.company
+            match decide(signals, self._limits):
+                case Nothing():
+                    pass
+                case Probe(because=because):
+                    log.info("Keep-alive %s: %s; it is asked for one", company, because)
+                    self._probe(company)
+                case Reconnect(because=because):
+                    log.warning("Session %s: %s; it reconnects", company, because)
+                    self._gateway.tell(company, events.ReconnectAsked())
+                case ReplaceActor(because=because):
+                    self._gateway.replace_actor(company, because)
+                case ReplaceHost(because=because):
+                    log.error("Engine host: %s; it is replaced", because)
+                    self._parts.hub.replace_host(because)
+                    return
+
+    def _probe(self, company: str) -> None:
+        link = self._gateway.view(company).session.link
+        if link is not None:
+            self._gateway.tell(company, events.ProbeAsked(link.number))
+
+    def _surroundings(self) -> Surroundings:
+        hub, status = self._parts.hub, self._parts.live.status
+        failing_since = self._database_failing_since
+        return Surroundings(
+            redis_away_s=age_s(status.since, self._parts.clock) if status.availability is Availability.AWAY else None,
+            database_failing_s=None if failing_since is None else self._parts.clock.monotonic() - failing_since,
+            host_away_s=hub.host_away_s,
+            host_restarts=hub.hosts_lost_lately,
+            undelivered_s=self._teller.undelivered_s,
+        )
+
+    async def _tell(self, conditions: Collection[Condition]) -> None:
+        """The book is kept with the alerts it led to; while it can't be kept, the next look decides anew."""
+        try:
+            if self._book is None:
+                self._book = await self._teller.begin()
+            book, alerts = update(self._book, conditions, now=self._parts.clock.now(), policy=self._alert_policy)
+            if alerts or book != self._book:
+                await self._teller.tell(book, alerts)
+        except HoldfastError as error:
+            log.error("Alerts can't be kept: %s", error)  # noqa: TRY400 – a sentence, not a trace
+            return
+        self._book = book

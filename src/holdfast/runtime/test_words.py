@@ -1,0 +1,42 @@
+"""The one line that tells what happened to a session."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from holdfast.runtime.words import transition
+from holdfast.session.life import Session, State
+from holdfast.session.reasons import BY_CODE, NO_PONG
+
+CONNECTED = Session(state=State.CONNECTED, paired=True)
+LOST = replace(CONNECTED, state=State.RECONNECTING, reason=BY_CODE[428], attempts=1, next_attempt_at=100.25)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "line"),
+    [
+        (CONNECTED, LOST, "connected → reconnecting: the connection was closed (428); attempt 1 in 0.2 s"),
+        (
+            LOST,
+            replace(LOST, reason=NO_PONG, attempts=2, next_attempt_at=102.5),
+            "reconnecting → reconnecting: WhatsApp no longer answers pings on this link; attempt 2 in 2.5 s",
+        ),
+        (LOST, replace(LOST, attempts=2, next_attempt_at=99.0), "reconnecting → reconnecting: "
+         "the connection was closed (428); attempt 2 in 0.0 s"),
+        (LOST, replace(CONNECTED, attempts=1), "reconnecting → connected"),
+        (LOST, replace(CONNECTED, state=State.STOPPED), "reconnecting → stopped"),
+    ],
+)  # fmt: skip
+def test_a_turn_is_told_in_one_line(before: Session, after: Session, line: str) -> None:
+    """From, to, why with WhatsApp's code where there is one, and when the next attempt is."""
+    assert transition("962302", before, after, now=100) == f"Session 962302 {line}"
+
+
+@pytest.mark.parametrize(
+    "after", [CONNECTED, replace(CONNECTED, links=7), replace(LOST, state=State.CONNECTED, reason=None, attempts=0)]
+)
+def test_what_nobody_would_read_is_not_told(after: Session) -> None:
+    """A pong, a tick, the counting back of attempts."""
+    assert transition("962302", CONNECTED, after, now=100) is None
