@@ -35,6 +35,7 @@ class PendingAlert:
 class AlertRows(Protocol):
     """The alert book and the alerts that are under way. Each change is on the disk when its method returns.
 
+    Changes take effect in the order in which they were asked for, also while an earlier one is waited for.
     Every method raises `NotKept` when the store fails.
     """
 

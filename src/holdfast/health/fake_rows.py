@@ -1,0 +1,41 @@
+"""Alert rows in memory, for tests: they outlive a sender, and fail when told to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from holdfast.health.ports import NotKept, PendingAlert
+
+
+class FakeAlertRows:
+    """A `holdfast.health.ports.AlertRows`."""
+
+    def __init__(self) -> None:
+        self.fails = False
+        self.writes = 0
+        self._book: str | None = None
+        self._pending: dict[tuple[str, str], PendingAlert] = {}
+
+    async def book(self) -> str | None:
+        self._answer()
+        return self._book
+
+    async def keep(self, book: str, added: Sequence[PendingAlert]) -> None:
+        self._answer()
+        self._book = book
+        for alert in added:
+            self._pending.setdefault((alert.id, alert.address), alert)
+        self.writes += 1
+
+    async def pending(self) -> list[PendingAlert]:
+        self._answer()
+        return list(self._pending.values())
+
+    async def settle(self, alert_id: str, address: str) -> None:
+        self._answer()
+        self._pending.pop((alert_id, address), None)
+        self.writes += 1
+
+    def _answer(self) -> None:
+        if self.fails:
+            raise NotKept("the alert rows were told to fail")

@@ -1,0 +1,77 @@
+"""The contract of alert rows, run on those in memory."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from holdfast.health.fake_rows import FakeAlertRows
+from holdfast.health.ports import AlertRows, NotKept, PendingAlert
+
+
+@pytest.fixture
+def rows() -> AlertRows:
+    return FakeAlertRows()
+
+
+def pending(number: int, address: str = "f00d", title: str = "Holdfast: 962302 – banned") -> PendingAlert:
+    return PendingAlert(
+        id=f"id{number}",
+        address=address,
+        subject="banned 962302",
+        title=title,
+        body="Company: 962302\nBanned.",
+        severity="critical",
+        made_at="2026-11-22T12:00:00.000Z",
+    )
+
+
+async def test_at_first_there_is_nothing(rows: AlertRows) -> None:
+    """No book is not an empty book."""
+    assert (await rows.book(), await rows.pending()) == (None, [])
+
+
+async def test_the_book_is_kept_as_it_last_was(rows: AlertRows) -> None:
+    """Each replaces the one before."""
+    await rows.keep("one", [])
+    await rows.keep("two", [])
+    assert await rows.book() == "two"
+
+
+async def test_alerts_come_back_whole_and_in_order(rows: AlertRows) -> None:
+    """Every field, oldest first, over several calls."""
+    await rows.keep("one", [pending(2), pending(1)])
+    await rows.keep("two", [pending(1, "beef")])
+    assert await rows.pending() == [pending(2), pending(1), pending(1, "beef")]
+
+
+async def test_an_alert_is_kept_once(rows: AlertRows) -> None:
+    """Id and address are unique; what is there stays as it is."""
+    await rows.keep("one", [pending(1)])
+    await rows.keep("two", [pending(1, title="another"), pending(2)])
+    assert await rows.pending() == [pending(1), pending(2)]
+
+
+async def test_settled_alerts_are_gone(rows: AlertRows) -> None:
+    """For their address alone; what is not there is passed over."""
+    await rows.keep("one", [pending(1), pending(1, "beef"), pending(2)])
+    await rows.settle("id1", "f00d")
+    await rows.settle("id1", "f00d")
+    await rows.settle("id9", "f00d")
+    assert await rows.pending() == [pending(1, "beef"), pending(2)]
+
+
+async def test_changes_take_effect_in_the_order_asked(rows: AlertRows) -> None:
+    """What is settled while it is still being kept is gone afterwards."""
+    await asyncio.gather(rows.keep("one", [pending(1)]), rows.settle("id1", "f00d"))
+    assert await rows.pending() == []
+
+
+async def test_a_store_that_fails_says_so() -> None:
+    """In its own words, in every method."""
+    rows = FakeAlertRows()
+    rows.fails = True
+    for asked in (rows.book(), rows.pending(), rows.keep("one", []), rows.settle("id1", "f00d")):
+        with pytest.raises(NotKept):
+            await asked
