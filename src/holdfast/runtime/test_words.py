@@ -23,8 +23,16 @@ LOST = replace(CONNECTED, state=State.RECONNECTING, reason=BY_CODE[428], attempt
             replace(LOST, reason=NO_PONG, attempts=2, next_attempt_at=102.5),
             "reconnecting → reconnecting: WhatsApp no longer answers pings on this link; attempt 2 in 2.5 s",
         ),
-        (LOST, replace(LOST, attempts=2, next_attempt_at=99.0), "reconnecting → reconnecting: "
-         "the connection was closed (428); attempt 2 in 0.0 s"),
+        (
+            LOST,
+            replace(LOST, attempts=2, next_attempt_at=99.0),
+            "reconnecting → reconnecting: the connection was closed (428); attempt 2 in 0.0 s",
+        ),
+        (
+            CONNECTED,
+            replace(CONNECTED, state=State.PAUSED, reason=BY_CODE[402], next_attempt_at=3700),
+            "connected → paused: WhatsApp banned this number for a time (402); next attempt in 3600.0 s",
+        ),
         (LOST, replace(CONNECTED, attempts=1), "reconnecting → connected"),
         (LOST, replace(CONNECTED, state=State.STOPPED), "reconnecting → stopped"),
     ],

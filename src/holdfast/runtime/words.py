@@ -19,7 +19,8 @@ def transition(company: str, before: Session, after: Session, *, now: float) -> 
     if after.reason is not None:
         line += f": {because(after.reason)}"
     if after.next_attempt_at is not None:
-        line += f"; attempt {after.attempts} in {max(after.next_attempt_at - now, 0):.1f} s"
+        which = f"attempt {after.attempts}" if after.attempts else "next attempt"  # a pause counts none
+        line += f"; {which} in {max(after.next_attempt_at - now, 0):.1f} s"
     return line
 
 
