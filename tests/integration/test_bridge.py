@@ -22,6 +22,7 @@ from holdfast.session.port import (
     LinkOpened,
     LogOut,
     OpenLink,
+    Paired,
     PairingCodeShown,
     Ping,
     PlaintextWanted,
@@ -345,3 +346,25 @@ async def test_frames_are_reported_once_a_second_at_most(ours: Party) -> None:
         ours.host.command(Ping(link=ours.link, n=n))
     await ours.recorder.wait(Ponged, ours.link, nth=50)
     assert len(ours.recorder.of(FrameSeen, ours.link)) - before <= 1
+
+
+async def test_a_device_is_linked_by_a_code_that_is_typed_on_the_phone(ours: Party, wasim: Wasim) -> None:
+    """Code, `Paired`, 515, and a login, as with a QR code."""
+    number = "962700000005"
+    await wasim.post("/phones", {"number": number})
+    party = Party(number, first_link=50, host=ours.host, recorder=ours.recorder, wasim=wasim)
+    ours.host.command(OpenLink(link=50, company=number, credentials=None, url=wasim.url))
+    ours.host.command(AskPairingCode(link=50, phone=number))
+    shown = await ours.recorder.wait(PairingCodeShown, 50)
+    await wasim.post(f"/phones/{number}/code", {"code": shown.code})
+    assert (await ours.recorder.wait(LinkClosed, 50)).code == 515
+    assert [paired.jid.partition(":")[0] for paired in ours.recorder.of(Paired, 50)] == [number]
+    await party.log_in()
+
+
+async def test_a_close_with_a_code_that_is_no_number_is_an_unknown_one(ours: Party, wasim: Wasim) -> None:
+    """Whatever WhatsApp makes up, it ends one link and not the host."""
+    await wasim.fault("stream-error", number=ours.number, code="martian")
+    closed = await ours.recorder.wait(LinkClosed, ours.link)
+    assert closed.code == 500
+    assert ours.recorder.lost == []

@@ -23,6 +23,12 @@ import { describe } from './content.mjs'
 
 export const digest = bytes => createHash('sha256').update(bytes).digest('hex')
 
+/** A stanza's time as whole Unix seconds; undefined when it is none. */
+export function seconds(text) {
+  const value = Number(text || undefined)
+  return Number.isSafeInteger(value) ? value : undefined
+}
+
 /** The phone number's JID of a LID that `peek` (type, id) knows, or undefined. */
 export function phoneJidOf(lid, peek) {
   const user = jidDecode(lid)?.user
@@ -70,7 +76,7 @@ export class Inbound {
       whatsappId: attrs.id,
       ...where,
       ...said,
-      sentAtS: Number(attrs.t) || 0,
+      sentAtS: seconds(attrs.t) ?? 0,
       pushName: attrs.notify || undefined,
       offline: Boolean(attrs.offline)
     }

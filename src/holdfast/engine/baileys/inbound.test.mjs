@@ -4,7 +4,7 @@ import { test } from 'node:test'
 import { encodeWAMessage, proto } from 'baileys'
 
 import { BadContent, describe, toBaileys } from './content.mjs'
-import { digest, Inbound, phoneJidOf } from './inbound.mjs'
+import { digest, Inbound, phoneJidOf, seconds } from './inbound.mjs'
 
 const ME = { id: '962700000001:3@s.whatsapp.net', lid: '1001:3@lid' }
 const LIDS = { '2002@lid': '962799999999@s.whatsapp.net' }
@@ -140,4 +140,11 @@ test('a LID’s phone number is found where it is known', () => {
   const peek = (type, id) => ({ 'lid-mapping 2002_reverse': '962799999999' })[`${type} ${id}`]
   assert.equal(phoneJidOf('2002:5@lid', peek), '962799999999@s.whatsapp.net')
   assert.equal(phoneJidOf('3003@lid', peek), undefined)
+})
+
+test('a time that is none is left out: a report with it would break the pipe', () => {
+  assert.equal(seconds('1700000000'), 1700000000)
+  for (const nonsense of [undefined, '', 'soon', '1.5', '1e400', '99999999999999999999']) {
+    assert.equal(seconds(nonsense), undefined)
+  }
 })

@@ -5,7 +5,7 @@ import { makeWASocket, BufferJSON, DEFAULT_CONNECTION_CONFIG, initAuthCreds, jid
 
 import { BadContent, toBaileys } from './content.mjs'
 import { Gate } from './gate.mjs'
-import { Inbound, phoneJidOf } from './inbound.mjs'
+import { Inbound, phoneJidOf, seconds } from './inbound.mjs'
 import { KeyStore } from './keys.mjs'
 import { Lane } from './lane.mjs'
 import { silentLogger } from './quiet.mjs'
@@ -14,6 +14,7 @@ import { signalRepositoryMaker, writePreKeysThrough } from './repository.mjs'
 
 const HOUR_MS = 3_600_000
 const FRAME_REPORT_MS = 1000
+const PARTING_MS = 100
 
 const TRANSPORT_CLOSED = 428
 const TIMED_OUT = 408
@@ -50,7 +51,7 @@ export class Link {
 
   /**
    * @param order    the `open` command
-   * @param report   report => void, to Python
+   * @param report   report => whether it was short enough to be told to Python
    * @param ended    () => void, once, after `closed` was reported
    */
   constructor(order, report, ended) {
@@ -175,16 +176,16 @@ export class Link {
   #listen({ ev, ws }) {
     // Baileys would wait up to 30 s for a polite close before it says that a link is over.
     ws.close = async () => ws.socket.terminate()
-    ws.on('frame', frame => this.#frame(frame))
+    ws.on('frame', heedless(frame => this.#frame(frame)))
     // Baileys listens to this and does nothing, which keeps `ws` from making the error that Baileys has words for.
     ws.on('unexpected-response', (_, { statusCode }) =>
       this.#finish(statusCode, `WebSocket Error (Unexpected server response: ${statusCode})`)
     )
-    ws.prependListener('CB:stream:error', node => this.#notePart(node))
-    ws.prependListener('CB:failure', node => this.#notePart(node))
-    ws.prependListener('CB:message', stanza => this.inbound.note(stanza))
-    ws.prependListener('CB:receipt', node => this.#receipt(node.attrs, node.content))
-    ws.prependListener('CB:ack,class:message', ({ attrs }) => this.#ack(attrs))
+    ws.prependListener('CB:stream:error', heedless(node => this.#notePart(node)))
+    ws.prependListener('CB:failure', heedless(node => this.#notePart(node)))
+    ws.prependListener('CB:message', heedless(stanza => this.inbound.note(stanza)))
+    ws.prependListener('CB:receipt', heedless(node => this.#receipt(node.attrs, node.content)))
+    ws.prependListener('CB:ack,class:message', heedless(({ attrs }) => this.#ack(attrs)))
     ev.on('creds.update', () => this.#commit({ credentials: json.stringify(this.creds), paired: this.#isPaired() }))
     ev.on('connection.update', update => this.#update(update))
   }
@@ -201,7 +202,7 @@ export class Link {
     }
     if (connection === 'close') {
       const error = lastDisconnect?.error
-      this.#finish(error?.output?.statusCode ?? UNKNOWN, error?.message ?? '', this.#parting)
+      this.#finish(error?.output?.statusCode, error?.message ?? '', this.#parting)
     }
   }
 
@@ -225,20 +226,17 @@ export class Link {
     }
   }
 
+  // Baileys ends the link by itself, unless it stumbles over the node.
   #notePart(node) {
+    setTimeout(() => this.#finish(UNKNOWN, `WhatsApp ended the link (${node.tag})`, this.#parting), PARTING_MS)
     const child = Array.isArray(node.content) ? node.content[0] : undefined
     const attributes = { ...node.attrs, ...child?.attrs, ...(child?.tag && { child: child.tag }) }
     this.#parting = Object.fromEntries(Object.entries(attributes).map(([name, value]) => [name, String(value)]))
   }
 
   #ack(attrs) {
-    this.#report({
-      r: 'ack',
-      whatsappId: attrs.id,
-      chat: this.#plain(attrs.from),
-      atS: attrs.t ? Number(attrs.t) : undefined,
-      error: attrs.error
-    })
+    if (!attrs.id) return
+    this.#report({ r: 'ack', whatsappId: attrs.id, chat: this.#plain(attrs.from), atS: seconds(attrs.t), error: attrs.error })
   }
 
   #receipt(attrs, content) {
@@ -247,11 +245,11 @@ export class Link {
     const items = Array.isArray(content) && Array.isArray(content[0]?.content) ? content[0].content : []
     this.#report({
       r: 'receipt',
-      whatsappIds: [attrs.id, ...items.map(item => item.attrs?.id).filter(Boolean)],
+      whatsappIds: [attrs.id, ...items.map(item => item.attrs?.id)].filter(Boolean),
       chat: this.#plain(attrs.from),
       kind,
       participant: attrs.participant && this.#plain(attrs.participant),
-      atS: attrs.t ? Number(attrs.t) : undefined
+      atS: seconds(attrs.t)
     })
     // An empty commit is a barrier: Baileys' ack of this receipt, after which WhatsApp never tells it again, waits
     // until what was just reported is durable.
@@ -320,7 +318,9 @@ export class Link {
   // -- talk with Python
 
   #report(report) {
-    if (!this.#over) this.tell({ link: this.id, ...report })
+    if (this.#over) return
+    // Better one link than the host: what can't be told can't be kept.
+    if (!this.tell({ link: this.id, ...report })) this.#finish(UNKNOWN, `a report (${report.r}) is longer than a line may be`)
   }
 
   // `me` alone may be a pairing by code that was never finished.
@@ -371,7 +371,8 @@ export class Link {
 
   #finish(code, detail, attributes = {}) {
     if (this.#over) return
-    this.#report({ r: 'closed', code, detail: String(detail).slice(0, 200), attributes })
+    const known = Number.isInteger(code) ? code : UNKNOWN
+    this.#report({ r: 'closed', code: known, detail: String(detail).slice(0, 200), attributes })
     this.#over = true
     this.#gate.close()
     this.ended()
@@ -401,6 +402,15 @@ export class Link {
 
 /** What was asked of a link, or by it, can't be had because the link is over. */
 export class LinkDown extends Error {}
+
+// Listeners stand in the middle of Baileys' handling of a frame, where an error of theirs would end it.
+const heedless = listen => value => {
+  try {
+    listen(value)
+  } catch {
+    // A stanza that nobody makes. Baileys has its own answer to it.
+  }
+}
 
 function refusalCode(error) {
   if (error instanceof BadContent) return 'bad-content'

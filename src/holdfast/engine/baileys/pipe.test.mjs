@@ -73,3 +73,11 @@ test('half characters, which anybody can send, leave as the replacement characte
   assert.deepEqual(JSON.parse(chunks[0]).texts, ['x\ufffdy', 'whole 👋', 'spelt out \\ud83d'])
   assert.ok(!chunks[0].includes('x\\ud83d'))
 })
+
+test('a report that is too long for a line is not told', () => {
+  const { pipe, failures } = fixture()
+  assert.equal(pipe.write({ r: 'a', text: 'x'.repeat(1000) }), true)
+  assert.equal(pipe.write({ r: 'a', text: 'x'.repeat(16 * 1024 * 1024) }), false)
+  assert.equal(pipe.write({ r: 'a', text: 'م'.repeat(9 * 1024 * 1024) }), false)
+  assert.deepEqual(failures, [])
+})
