@@ -1,18 +1,30 @@
-"""The contract of alert rows, run on those in memory."""
+"""The contract of alert rows, run on those in memory and on the database's."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from holdfast.health.fake_rows import FakeAlertRows
 from holdfast.health.ports import AlertRows, NotKept, PendingAlert
+from holdfast.store.alerts import AlertTable
+from holdfast.store.database import Database
+from tests.world import migrated
 
 
-@pytest.fixture
-def rows() -> AlertRows:
-    return FakeAlertRows()
+@pytest.fixture(params=["memory", "sqlite"])
+def rows(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[AlertRows]:
+    if request.param == "memory":
+        yield FakeAlertRows()
+        return
+    path = tmp_path / "holdfast.db"
+    path.write_bytes(migrated())
+    database = Database(path)
+    yield AlertTable(database)
+    database.close()
 
 
 def pending(number: int, address: str = "f00d", title: str = "Holdfast: 962302 – banned") -> PendingAlert:
