@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,7 @@ import pytest
 from holdfast.engine.baileys.install import install
 from holdfast.engine.node import Node, find_node
 from tests.parts import Wasim, running_wasim
+from tests.postgres_process import PostgresProcess, running_postgres
 
 CACHE = Path(__file__).parent.parent / ".cache"
 
@@ -42,3 +43,10 @@ async def wasim(tmp_path: Path) -> AsyncIterator[Wasim]:
     """A wasim of one's own, on free ports."""
     async with running_wasim(tmp_path / "wasim") as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresProcess]:
+    """A PostgreSQL of the test run's own."""
+    with running_postgres() as process:
+        yield process

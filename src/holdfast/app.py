@@ -33,6 +33,7 @@ from holdfast.settings import Settings, variable
 from holdfast.store.credentials import EngineRows
 from holdfast.store.database import Database
 from holdfast.store.outbox import InboxRows, OutboxRows
+from holdfast.store.postgres import parse
 from holdfast.store.sessions import SessionRows
 from holdfast.store.timeline import TimelineRows
 
@@ -59,7 +60,7 @@ def claim(settings: Settings, *, key_made: Callable[[str, Path], None]) -> Itera
     `key_made` hears of an API key that was generated just now and of the file that keeps it. Raises `Misconfigured`.
     """
     _make_folder(settings.data_dir)
-    with contextlib.closing(Database(settings.data_dir / "holdfast.db")) as database, _listen(settings) as listener:
+    with contextlib.closing(_database(settings)) as database, _listen(settings) as listener:
         known = _keys(settings, key_made)
         yield Claim(settings=settings, database=database, listener=listener, known=known)
 
@@ -82,6 +83,11 @@ async def serve(
         gateway = Gateway(replace(parts, qr_shown=qr_shown), inbox=InboxRows(held.database))
         tell = functools.partial(ready, f"http://{_shown(held.listener)}")
         await _run(gateway, Server(make_api(gateway, held.known)), held.listener, asked_to_stop, ready=tell)
+
+
+def _database(settings: Settings) -> Database:
+    url = settings.database_url
+    return Database(settings.data_dir / "holdfast.db" if url is None else parse(url))
 
 
 def _parts(settings: Settings, database: Database, program: HostProgram, *, clock: Clock, chance: Chance) -> Parts:
@@ -221,9 +227,10 @@ def _listen(settings: Settings) -> Iterator[socket.socket]:
     try:
         family, kind, _, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
+        why = getattr(error, "strerror", None) or "it can't be a name"
         raise Misconfigured(
-            f"{where} is no address to listen on ({error.strerror}): set {variable('host')}", field=variable("host")
+            f"{where} is no address to listen on ({why}): set {variable('host')}", field=variable("host")
         ) from error
     with listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -43,6 +43,12 @@ class Settings(BaseModel):
     host: str = Field("127.0.0.1", description="address on which HTTP listens")
     port: int = Field(3000, ge=0, le=65535, description="port on which HTTP listens; 0 takes a free one")
     data_dir: Place = Field(Path("holdfast-data"), description="database, generated API key")
+    database_url: Secret | None = Field(
+        None,
+        repr=False,
+        pattern="^postgres(ql)?://",
+        description="PostgreSQL that several Holdfast processes may share; unset: SQLite in the data folder",
+    )
     cache_dir: Place = Field(
         default_factory=lambda: Path.home() / ".cache" / "holdfast",
         description="where Baileys is installed, once for all",
@@ -98,7 +104,9 @@ class Settings(BaseModel):
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
 
+_HIDDEN = {"api_key", "database_url"}
 _ALLOWED = {
+    "database_url": "an address that begins with postgresql://",
     "whatsapp_url": "an address that begins with ws:// or wss://",
     "url": "an address that begins with http:// or https://",
     "log_level": "debug, info, warning or error",
@@ -203,7 +211,7 @@ def _unknown(name: str, file: Path | None) -> str:
 
 def _unusable(name: str, value: object, file: Path | None) -> str:
     place = f" (in {file})" if file else ""
-    shown = "(hidden)" if name == "api_key" else f'"{value}"'
+    shown = "(hidden)" if name in _HIDDEN else f'"{value}"'
     return f"{variable(name)}{place} is {shown}: give {_allowed(name)} – {Settings.model_fields[name].description}"
 
 

@@ -1,14 +1,17 @@
-"""What the ports of session and delivery promise of whoever keeps their rows, held against SQLite."""
+"""What the ports of session and delivery promise of whoever keeps their rows, held against SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import URL
 
 from holdfast.base.errors import Conflict, NotFound
 from holdfast.base.fake_clock import FakeClock
@@ -22,8 +25,12 @@ from holdfast.session.ports import EngineStore, Record, Sessions
 from holdfast.store.credentials import EngineRows
 from holdfast.store.database import Database
 from holdfast.store.outbox import InboxRows, OutboxRows
+from holdfast.store.postgres import parse
 from holdfast.store.sessions import SessionRows
+from tests.postgres_process import PostgresProcess
 from tests.world import migrated
+
+Row = tuple[object, ...]
 
 COMPANY, OTHER = "962302", "962303"
 T1, T2, T3 = (f"2026-01-01T00:00:0{second}.000Z" for second in (1, 2, 3))
@@ -31,29 +38,37 @@ T1, T2, T3 = (f"2026-01-01T00:00:0{second}.000Z" for second in (1, 2, 3))
 
 @dataclass(slots=True)
 class Store:
-    path: Path
+    rows: Callable[[str], list[Row]]
+    """What is in the database, as another program sees it."""
     clock: FakeClock
     sessions: Sessions
     engine: EngineStore
     outbox: Outbox
     inbox: Inbox
 
-    def rows(self, statement: str) -> list[tuple[object, ...]]:
-        """What is on the disk, as another program sees it."""
-        connection = sqlite3.connect(self.path)
-        try:
-            return connection.execute(statement).fetchall()
-        finally:
-            connection.close()
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path | URL, Callable[[str], list[Row]]]:
+    """Where a database of this version is, and how another program reads it."""
+    if request.param == "sqlite":
+        path = tmp_path / "holdfast.db"
+        path.write_bytes(migrated())
+        return path, functools.partial(_rows, path)
+    server: PostgresProcess = request.getfixturevalue("postgres")
+    url = server.new_migrated()
+    return parse(url), functools.partial(server.rows, url)
+
+
+def _rows(path: Path, statement: str) -> list[Row]:
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        return connection.execute(statement).fetchall()
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    path, clock = tmp_path / "holdfast.db", FakeClock()
-    path.write_bytes(migrated())
-    database = Database(path)
+async def store(place: tuple[Path | URL, Callable[[str], list[Row]]]) -> AsyncIterator[Store]:
+    clock, database = FakeClock(), Database(place[0])
     made = Store(
-        path=path,
+        rows=place[1],
         clock=clock,
         sessions=SessionRows(database),
         engine=EngineRows(database, clock=clock, chance=SystemChance()),
@@ -166,7 +181,7 @@ async def test_a_message_for_an_unknown_company_is_not_found(store: Store) -> No
 async def test_a_whatsapp_id_is_used_once_in_a_company(store: Store) -> None:
     """Two messages under one id would be one to WhatsApp: the database refuses the second."""
     await store.outbox.accept(draft())
-    with pytest.raises(Exception, match=r"UNIQUE constraint failed: outbox\.company_id, outbox\.whatsapp_id"):
+    with pytest.raises(Exception, match=r"UNIQUE .*outbox\.whatsapp_id|unique .*outbox_whatsapp_id"):
         await store.outbox.accept(replace(draft(2), whatsapp_id="3EB00001"))
 
 
@@ -369,7 +384,7 @@ async def test_a_commit_is_kept_whole_or_not_at_all(store: Store) -> None:
         keys={"s": {"a": None, "b": "2"}},
         decrypted=[decrypted(1, inbound(1)), broken],
     )
-    with pytest.raises(Exception, match=r"NOT NULL constraint failed: inbox\.type"):
+    with pytest.raises(Exception, match=r"NOT NULL .*inbox\.type|null value in column .type. of .*inbox"):
         await store.engine.commit(COMPANY, commit)
     assert await store.engine.credentials(COMPANY) == "old"
     assert await store.engine.keys(COMPANY, "s", ["a", "b"]) == {"a": "1"}
@@ -384,6 +399,14 @@ async def test_a_message_that_comes_again_is_in_the_inbox_once(store: Store) -> 
     assert await store.engine.commit(COMPANY, Commit(link=2, seq=1, decrypted=[first])) == []
     assert await store.engine.commit(OTHER, Commit(link=3, seq=1, decrypted=[first])) == [inbound(1)]
     assert len(await store.inbox.received(COMPANY, after=0, most=9)) == 1
+
+
+async def test_a_character_that_no_database_holds_is_shown_as_such(store: Store) -> None:
+    """Anybody may send one; it must not keep the rest of a commit from being stored."""
+    message = inbound(1, text="a\0b", push_name="\0")
+    assert await store.engine.commit(COMPANY, Commit(link=1, seq=1, decrypted=[decrypted(1, message)])) == [message]
+    [received] = await store.inbox.received(COMPANY, after=0, most=9)
+    assert received.text == "a\N{REPLACEMENT CHARACTER}b"
 
 
 async def test_messages_of_one_id_from_different_people_are_different(store: Store) -> None:

@@ -7,12 +7,12 @@ from dataclasses import asdict
 from typing import TypeVar
 
 from sqlalchemy import Connection, delete, select
-from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import SQLAlchemyError
 
 from holdfast.health.ports import NotKept, PendingAlert
 from holdfast.store.database import Database
 from holdfast.store.notes import note, noted
+from holdfast.store.opened import insert
 from holdfast.store.tables import alerts
 
 T = TypeVar("T")
@@ -33,7 +33,7 @@ class AlertTable:
         def work(connection: Connection) -> None:
             note(connection, _BOOK, book)
             for alert in added:
-                connection.execute(insert(alerts).values(asdict(alert)).on_conflict_do_nothing())
+                connection.execute(insert(connection, alerts).values(asdict(alert)).on_conflict_do_nothing())
 
         await _kept(self._database.write(work))
 

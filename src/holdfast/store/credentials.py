@@ -12,13 +12,13 @@ import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, delete, insert, select
-from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy import Connection, delete, select
 
 from holdfast.base.clock import Clock, iso
 from holdfast.base.ids import Chance
 from holdfast.session.port import Commit, Decrypted, InboundMessage
 from holdfast.store.database import Database
+from holdfast.store.opened import insert
 from holdfast.store.tables import credentials, decrypted, inbox, quarantine, signal_keys
 
 
@@ -88,7 +88,9 @@ class EngineRows:
             mine = signal_keys.c.company_id == company
             keys = [list(row) for row in connection.execute(select(*signal_keys.c["type", "id", "value"]).where(mine))]
             connection.execute(
-                insert(quarantine).values(company_id=company, at=now, reason=reason, creds=creds, keys=json.dumps(keys))
+                insert(connection, quarantine).values(
+                    company_id=company, at=now, reason=reason, creds=creds, keys=json.dumps(keys)
+                )
             )
             connection.execute(delete(credentials).where(credentials.c.company_id == company))
             connection.execute(delete(signal_keys).where(mine))
@@ -101,7 +103,7 @@ class EngineRows:
     def _save_decrypted(self, connection: Connection, company: str, item: Decrypted, now: str) -> bool:
         """True when it holds a message that the inbox did not have."""
         connection.execute(
-            upsert(decrypted)
+            insert(connection, decrypted)
             .values(
                 company_id=company,
                 ciphertext_sha256=item.ciphertext_sha256,
@@ -113,24 +115,29 @@ class EngineRows:
         message = item.message
         if message is None:
             return False
-        row = upsert(inbox).values(
+        row = insert(connection, inbox).values(
             id=self._chance.message_id(),
             company_id=company,
             chat=message.chat,
             sender=message.sender,
             whatsapp_id=message.whatsapp_id,
             type=message.type,
-            text=message.text,
+            text=_storable(message.text),
             from_me=message.from_me,
-            push_name=message.push_name,
+            push_name=_storable(message.push_name),
             sent_at=iso(datetime.fromtimestamp(message.sent_at_s, UTC)),
             stored_at=now,
         )
-        return connection.execute(row.on_conflict_do_nothing()).rowcount == 1
+        return connection.scalar(row.on_conflict_do_nothing().returning(inbox.c.seq)) is not None
+
+
+def _storable(text: str | None) -> str | None:
+    """PostgreSQL's texts hold every character but this one, and anybody may send it."""
+    return None if text is None else text.replace("\0", "\ufffd")
 
 
 def _save_credentials(connection: Connection, company: str, commit: Commit, now: str) -> None:
-    statement = upsert(credentials).values(
+    statement = insert(connection, credentials).values(
         company_id=company, creds=commit.credentials, paired=commit.paired, updated_at=now
     )
     connection.execute(
@@ -149,7 +156,7 @@ def _save_keys(connection: Connection, company: str, commit: Commit) -> None:
         if value is not None
     ]
     if kept:
-        statement = upsert(signal_keys)
+        statement = insert(connection, signal_keys)
         connection.execute(
             statement.on_conflict_do_update(
                 index_elements=["company_id", "type", "id"], set_={"value": statement.excluded["value"]}

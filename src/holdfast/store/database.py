@@ -1,8 +1,9 @@
-"""The database: opening it, bringing it to this version, and the one writer with group commit.
+"""The database, SQLite or PostgreSQL, and the one writer with group commit.
 
-All writes go through one thread. It takes whatever has gathered, runs it in one transaction and commits once
-(synchronous=FULL), so that a hundred waiting writes cost one wait for the disk. A write's future ends only when its
-transaction is durable. Reads run beside it on connections of their own.
+All writes go through one thread. It takes whatever has gathered, runs it in one transaction and commits once, so that
+a hundred waiting writes cost one wait for the disk. A write's future ends only when its transaction is durable. Reads
+run beside it on connections of their own. A connection that was lost is made anew; a write that was surely not
+committed when it was lost is tried once more, any other fails.
 
 It must never report a write as done that is not on the disk.
 """
@@ -10,8 +11,6 @@ It must never report a write as done that is not on the disk.
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import os
 import queue
 import threading
 from collections.abc import Awaitable, Callable
@@ -20,22 +19,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from alembic.util.exc import CommandError
-from sqlalchemy import URL, Connection, Engine, create_engine, event
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import URL, Connection
+from sqlalchemy.exc import DBAPIError
 
-from holdfast.base.errors import Misconfigured
+from holdfast.store.postgres import open_postgres
+from holdfast.store.sqlite import open_sqlite
 
 T = TypeVar("T")
 Work = Callable[[Connection], T]
 
 _MOST_IN_A_GROUP = 512
 _READERS = 4
-_MIGRATIONS = Path(__file__).parent / "migrations"
+_TRIES = 3
+_SURELY_NOT_KEPT = {"40001", "40P01"}
+"""PostgreSQL took the transaction back in favour of another process's: serialization failure, deadlock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,27 +44,29 @@ class _Write:
 class Database:
     """An open database of this version. `close` waits for the writes that were begun."""
 
-    def __init__(self, path: Path) -> None:
-        """Opens or creates the SQLite file at `path`. Raises `Misconfigured` with the cure."""
-        self._lock = _lock(path.with_suffix(".lock"))
+    def __init__(self, place: Path | URL) -> None:
+        """Opens the SQLite file at a path, made where it is missing, or PostgreSQL at a URL.
+
+        Raises `Misconfigured` with the cure.
+        """
         self._is_closed = False
-        self._engine = _engine(path)
-        try:
-            os.close(_open_private(path))  # SQLite would let everybody read it; its log gets the same mode
-            _migrate(self._engine, path)
-        except BaseException:
-            self._engine.dispose()
-            os.close(self._lock)
-            raise
+        self._opened = open_sqlite(place) if isinstance(place, Path) else open_postgres(place)
+        self._connection = self._opened.writing.connect()
         self._writes: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._write_groups, name="holdfast-writer")
         self._writer.start()
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="holdfast-reader")
 
+    @property
+    def is_shared(self) -> bool:
+        """May other processes use it at the same time?"""
+        return self._opened.is_shared
+
     def write(self, work: Work[T]) -> Awaitable[T]:
         """Run `work` in a write transaction; awaiting it returns when that is durable.
 
-        `work` may run twice: when another write of its group failed, each is run again in a transaction of its own.
+        `work` may run again: when another write of its group failed, each is run in a transaction of its own, and
+        when the connection was lost before the commit, on a new one.
         """
         if self._is_closed:
             raise RuntimeError("the database is closed: nothing can be written any more")
@@ -84,17 +83,16 @@ class Database:
         self._writes.put(None)
         self._writer.join()
         self._readers.shutdown()
-        self._engine.dispose()
-        os.close(self._lock)
+        self._opened.close()
 
     def _read(self, work: Work[T]) -> T:
-        with self._engine.begin() as connection:
+        with self._opened.reading.begin() as connection:
             return work(connection)
 
     def _write_groups(self) -> None:
-        with self._engine.connect().execution_options(immediate=True) as connection:
+        with self._connection:
             while group := self._next_group():
-                _run(connection, group)
+                _run(self._connection, group)
 
     def _next_group(self) -> list[_Write]:
         """Blocks until there is a write; empty when the database closes."""
@@ -113,14 +111,20 @@ class Database:
         return group
 
 
-def _run(connection: Connection, group: list[_Write]) -> None:
+def _run(connection: Connection, group: list[_Write], *, tries: int = _TRIES) -> None:
     """One transaction for the whole group; when it fails, one for each write, so that only the guilty one fails."""
+    committing = False
     try:
         with connection.begin():
             results = [write.work(connection) for write in group]
+            committing = True
     except Exception as error:  # noqa: BLE001 – handed to whoever waits for the write
-        if len(group) == 1:
-            group[0].done.set_exception(error)
+        lost = isinstance(error, DBAPIError) and error.connection_invalidated
+        if tries > 1 and not committing and (lost or _is_taken_back(error)):
+            _run(connection, group, tries=1 if lost else tries - 1)
+        elif len(group) == 1 or lost or connection.invalidated:
+            for write in group:
+                write.done.set_exception(error)
         else:
             for write in group:
                 _run(connection, [write])
@@ -129,79 +133,5 @@ def _run(connection: Connection, group: list[_Write]) -> None:
         write.done.set_result(result)
 
 
-def _engine(path: Path) -> Engine:
-    engine = create_engine(
-        URL.create("sqlite", database=str(path)),  # a path may hold what a URL may not
-        connect_args={"check_same_thread": False},
-        hide_parameters=True,  # errors go to the log, and the parameters are keys and messages
-    )
-
-    @event.listens_for(engine, "connect")
-    def _prepare(connection: Any, _: object) -> None:
-        connection.isolation_level = None  # we say BEGIN ourselves: sqlite3's own rules delay it to the first write
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=5000"):
-            connection.execute(f"PRAGMA {pragma}")
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        immediate = connection.get_execution_options().get("immediate", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
-
-    return engine
-
-
-def _lock(path: Path) -> int:
-    """Hold the data folder for this process: two gateways on one file would both run its sessions."""
-    handle = _open_private(path)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(handle)
-        raise Misconfigured(
-            f'the data folder "{path.parent}" is in use by another holdfast process: '
-            "stop that one, or set HOLDFAST_DATA_DIR to another folder",
-            field="HOLDFAST_DATA_DIR",
-        ) from error
-    return handle
-
-
-def _open_private(path: Path) -> int:
-    """Open a file, or make one that only its owner may read."""
-    try:
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise Misconfigured(
-            f'the data folder "{path.parent}" can\'t be written ({error.strerror}): '
-            "give its user the right to, or set HOLDFAST_DATA_DIR to another folder",
-            field="HOLDFAST_DATA_DIR",
-        ) from error
-
-
-def _migrate(engine: Engine, path: Path) -> None:
-    config = Config()
-    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
-    try:
-        with engine.connect() as connection:
-            _refuse_newer(connection, config, path)
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
-    except (SQLAlchemyError, CommandError) as error:
-        raise Misconfigured(
-            f'the database "{path}" can\'t be opened ({_cause(error)}): restore a backup, '
-            "or move the file away to begin with an empty one"
-        ) from error
-
-
-def _refuse_newer(connection: Connection, config: Config, path: Path) -> None:
-    found = MigrationContext.configure(connection).get_current_revision()
-    connection.rollback()
-    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-    if found is not None and found not in known:
-        raise Misconfigured(
-            f'the database "{path}" has version {found}, newer than this Holdfast (up to {max(known)}): '
-            "install the Holdfast that wrote it, or restore a backup made before the upgrade"
-        )
-
-
-def _cause(error: Exception) -> str:
-    return str(getattr(error, "orig", None) or error).splitlines()[0]
+def _is_taken_back(error: Exception) -> bool:
+    return getattr(getattr(error, "orig", None), "sqlstate", None) in _SURELY_NOT_KEPT

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from sqlalchemy import Connection, select
-from sqlalchemy.dialects.sqlite import insert
 
+from holdfast.store.opened import insert
 from holdfast.store.tables import notes
 
 
 def note(connection: Connection, name: str, value: str) -> None:
-    statement = insert(notes).values(name=name, value=value)
+    statement = insert(connection, notes).values(name=name, value=value)
     connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_={"value": value}))
 
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Select, bindparam, select, update
-from sqlalchemy.dialects.sqlite import insert
 
 from holdfast.base.clock import Clock, iso
 from holdfast.base.errors import Conflict, NotFound
@@ -15,6 +14,7 @@ from holdfast.delivery.chats import Entry
 from holdfast.delivery.message import OPEN, MessageState, News, advance
 from holdfast.delivery.ports import Change, Content, Draft, Message, Outgoing, Received
 from holdfast.store.database import Database
+from holdfast.store.opened import insert
 from holdfast.store.tables import inbox, outbox, sessions
 
 _TIME_OF = {
@@ -30,6 +30,8 @@ _SHOWN = [column for column in outbox.c if column.name not in _NOT_SHOWN]
 _BY_WHATSAPP_ID = select(*_SHOWN).where(
     outbox.c.company_id == bindparam("company"), outbox.c.whatsapp_id == bindparam("id")
 )
+_TO_BE_CHANGED = _BY_WHATSAPP_ID.with_for_update()
+"""Between looking and changing, no other process may change it."""
 
 
 class OutboxRows:
@@ -41,24 +43,25 @@ class OutboxRows:
 
     async def accept(self, draft: Draft) -> Message:
         now = iso(self._clock.now())
-        statement = insert(outbox).values(
-            id=draft.id,
-            company_id=draft.company,
-            whatsapp_id=draft.whatsapp_id,
-            chat=draft.chat,
-            recipient=draft.recipient,
-            content=json.dumps(draft.content),
-            state=MessageState.QUEUED.value,
-            accepted_at=now,
-            idempotency_key=draft.idempotency_key,
-            request_hash=draft.request_hash,
-        )
-        statement = statement.on_conflict_do_nothing(index_elements=["company_id", "idempotency_key"])
+        values = {
+            "id": draft.id,
+            "company_id": draft.company,
+            "whatsapp_id": draft.whatsapp_id,
+            "chat": draft.chat,
+            "recipient": draft.recipient,
+            "content": json.dumps(draft.content),
+            "state": MessageState.QUEUED.value,
+            "accepted_at": now,
+            "idempotency_key": draft.idempotency_key,
+            "request_hash": draft.request_hash,
+        }
 
         def work(connection: Connection) -> Message:
             if connection.scalar(select(sessions.c.company_id).where(sessions.c.company_id == draft.company)) is None:
                 raise NotFound(f'company "{draft.company}" is unknown: create it with PUT /v1/sessions/{draft.company}')
-            if connection.execute(statement).rowcount == 0:
+            row = insert(connection, outbox).values(values)
+            row = row.on_conflict_do_nothing(index_elements=["company_id", "idempotency_key"])
+            if connection.scalar(row.returning(outbox.c.seq)) is None:
                 return _replayed(connection, draft)
             return _one(connection, select(*_SHOWN).where(outbox.c.id == draft.id))
 
@@ -178,7 +181,7 @@ def _replayed(connection: Connection, draft: Draft) -> Message:
 
 
 def _apply(connection: Connection, company: str, change: Change) -> Message | None:
-    row = connection.execute(_BY_WHATSAPP_ID, {"company": company, "id": change.whatsapp_id}).mappings().first()
+    row = connection.execute(_TO_BE_CHANGED, {"company": company, "id": change.whatsapp_id}).mappings().first()
     if row is None:
         return None
     before = MessageState(row["state"])

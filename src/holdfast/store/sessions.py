@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from sqlalchemy import Connection, RowMapping, select
-from sqlalchemy.dialects.sqlite import insert
 
 from holdfast.session.life import State
 from holdfast.session.ports import Record
 from holdfast.store.database import Database
+from holdfast.store.opened import insert
 from holdfast.store.tables import sessions
 
 
@@ -29,14 +29,15 @@ class SessionRows:
     async def save(self, record: Record) -> None:
         values = asdict(record)
         values["company_id"] = values.pop("company")
-        statement = insert(sessions).values(values)
-        statement = statement.on_conflict_do_update(
-            index_elements=["company_id"],
-            set_={name: statement.excluded[name] for name in values if name not in {"company_id", "created_at"}},
-        )
+        changed = [name for name in values if name not in {"company_id", "created_at"}]
 
         def work(connection: Connection) -> None:
-            connection.execute(statement)
+            row = insert(connection, sessions).values(values)
+            connection.execute(
+                row.on_conflict_do_update(
+                    index_elements=["company_id"], set_={name: row.excluded[name] for name in changed}
+                )
+            )
 
         await self._database.write(work)
 

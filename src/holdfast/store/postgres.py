@@ -1,0 +1,125 @@
+"""PostgreSQL: one database that several Holdfast processes may share. It must never say the password.
+
+The server ends a transaction that its client leaves idle for a few seconds: a process that was stopped amid one would
+otherwise keep its leases locked against the process that is to take over. A connection that is gone without a word is
+noticed within about as long.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from alembic.util.exc import CommandError
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from holdfast.base.errors import Misconfigured
+from holdfast.store.migrate import migrate
+from holdfast.store.opened import Opened
+
+SETTING = "HOLDFAST_DATABASE_URL"
+_FORM = "postgresql://user:password@host:5432/database"
+_OLDEST = 13
+_MIGRATING = 0x686F6C64
+"""Number of the advisory lock: two processes that start together migrate one after the other."""
+_CONNECTION = {
+    "application_name": "holdfast",
+    "connect_timeout": 5,
+    "keepalives_idle": 3,
+    "keepalives_interval": 1,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 6000,
+    "options": "-c idle_in_transaction_session_timeout=4000 -c synchronous_commit=on",
+}
+
+
+def parse(text: str) -> URL:
+    """The address as SQLAlchemy wants it. Raises `Misconfigured`, which shows nothing of a malformed one."""
+    malformed = Misconfigured(
+        f"{SETTING} can't be understood: write {_FORM}, and in user and password %40 for @, %3A for :, %2F for /",
+        field=SETTING,
+    )
+    try:
+        url = make_url(text)
+    except (ArgumentError, ValueError):
+        raise malformed from None  # its text may hold the password
+    if url.get_backend_name() not in {"postgresql", "postgres"} or not url.database or "@" in (url.host or ""):
+        raise malformed
+    return url.set(drivername="postgresql+psycopg")
+
+
+def open_postgres(url: URL) -> Opened:
+    """Connects and migrates. Raises `Misconfigured` with the cure."""
+    engine = _engine(url)
+    try:
+        with engine.connect() as connection:
+            _refuse_old(connection, url)
+            _migrate(connection, url)
+    except (SQLAlchemyError, CommandError) as error:
+        engine.dispose()
+        raise _unusable(url, error) from None  # its text may hold the password
+    except BaseException:
+        engine.dispose()
+        raise
+    reading = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+    return Opened(writing=engine, reading=reading, is_shared=True, close=engine.dispose)
+
+
+def shown(url: URL) -> str:
+    """`user@host/database`: for people."""
+    return f"{url.username or ''}@{url.host or 'localhost'}{f':{url.port}' if url.port else ''}/{url.database}"
+
+
+def _engine(url: URL) -> Engine:
+    given = {name: value for name, value in _CONNECTION.items() if name not in url.query}
+    try:
+        engine = create_engine(url, connect_args=given, pool_pre_ping=True, hide_parameters=True)
+    except ModuleNotFoundError as error:
+        raise Misconfigured(
+            f"{SETTING} asks for PostgreSQL and its driver is not installed: pip install 'holdfast[postgres]'",
+            field=SETTING,
+        ) from error
+
+    @event.listens_for(engine, "handle_error")
+    def _say_no_values(context: ExceptionContext) -> None:
+        """PostgreSQL's details quote whole rows, which are keys and messages, and errors go to the log."""
+        for error in (context.original_exception, context.sqlalchemy_exception):
+            if error is not None:
+                error.args = tuple(_without_detail(part) for part in error.args)
+
+    return engine
+
+
+def _without_detail(part: Any) -> Any:
+    """`Any`: what an exception was made of."""
+    return part.split("\nDETAIL:")[0] if isinstance(part, str) else part
+
+
+def _refuse_old(connection: Connection, url: URL) -> None:
+    version = int(connection.exec_driver_sql("SHOW server_version_num").scalar_one()) // 10_000
+    connection.rollback()
+    if version < _OLDEST:
+        raise Misconfigured(
+            f"the database {shown(url)} is PostgreSQL {version}: Holdfast needs {_OLDEST} or newer", field=SETTING
+        )
+
+
+def _migrate(connection: Connection, url: URL) -> None:
+    connection.exec_driver_sql("SELECT pg_advisory_lock(%s)", (_MIGRATING,))
+    connection.commit()
+    migrate(connection, shown(url))
+    connection.exec_driver_sql("SELECT pg_advisory_unlock(%s)", (_MIGRATING,))
+    connection.commit()
+
+
+def _unusable(url: URL, error: Exception) -> Misconfigured:
+    cause = " ".join(str(getattr(error, "orig", None) or error).split("\nLINE ")[0].split())
+    if url.password:
+        cause = cause.replace(str(url.password), "…")
+    cure = "see that it runs and that user, password and database are right"
+    if "permission denied" in cause:
+        cure = "give its user the right to create tables there (GRANT CREATE, USAGE ON SCHEMA public)"
+    return Misconfigured(
+        f"the database {shown(url)} can't be used ({cause}): {cure}, or set {SETTING} to another", field=SETTING
+    )

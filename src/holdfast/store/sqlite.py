@@ -1,0 +1,98 @@
+"""SQLite in the data folder: one process, one file, on the disk when a write returns."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+from typing import Any
+
+from alembic.util.exc import CommandError
+from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.exc import SQLAlchemyError
+
+from holdfast.base.errors import Misconfigured
+from holdfast.store.migrate import migrate
+from holdfast.store.opened import Opened
+
+
+def open_sqlite(path: Path) -> Opened:
+    """Opens or creates the file at `path`. Raises `Misconfigured` with the cure."""
+    lock = _lock(path.with_suffix(".lock"))
+    engine = _engine(path)
+
+    def close() -> None:
+        engine.dispose()
+        os.close(lock)
+
+    try:
+        os.close(_open_private(path))  # SQLite would let everybody read it; its log gets the same mode
+        _migrate(engine, path)
+    except BaseException:
+        close()
+        raise
+    writing = engine.execution_options(immediate=True)
+    return Opened(writing=writing, reading=engine, is_shared=False, close=close)
+
+
+def _engine(path: Path) -> Engine:
+    engine = create_engine(
+        URL.create("sqlite", database=str(path)),  # a path may hold what a URL may not
+        connect_args={"check_same_thread": False},
+        hide_parameters=True,  # errors go to the log, and the parameters are keys and messages
+    )
+
+    @event.listens_for(engine, "connect")
+    def _prepare(connection: Any, _: object) -> None:
+        connection.isolation_level = None  # we say BEGIN ourselves: sqlite3's own rules delay it to the first write
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=5000"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        immediate = connection.get_execution_options().get("immediate", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+    return engine
+
+
+def _lock(path: Path) -> int:
+    """Hold the data folder for this process: two gateways on one file would both run its sessions."""
+    handle = _open_private(path)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(handle)
+        raise Misconfigured(
+            f'the data folder "{path.parent}" is in use by another holdfast process: '
+            "stop that one, or set HOLDFAST_DATA_DIR to another folder",
+            field="HOLDFAST_DATA_DIR",
+        ) from error
+    return handle
+
+
+def _open_private(path: Path) -> int:
+    """Open a file, or make one that only its owner may read."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise Misconfigured(
+            f'the data folder "{path.parent}" can\'t be written ({error.strerror}): '
+            "give its user the right to, or set HOLDFAST_DATA_DIR to another folder",
+            field="HOLDFAST_DATA_DIR",
+        ) from error
+
+
+def _migrate(engine: Engine, path: Path) -> None:
+    try:
+        with engine.connect() as connection:
+            migrate(connection, str(path))
+    except (SQLAlchemyError, CommandError) as error:
+        raise Misconfigured(
+            f'the database "{path}" can\'t be opened ({_cause(error)}): restore a backup, '
+            "or move the file away to begin with an empty one"
+        ) from error
+
+
+def _cause(error: Exception) -> str:
+    return str(getattr(error, "orig", None) or error).splitlines()[0]
