@@ -44,14 +44,19 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None
     out.print(table)
 
 
-def show_qr(content: str) -> None:
-    """Draw a QR code, dark on light whatever the terminal's colours are; to a person only."""
-    text = qr_text(content)
-    columns = text.index("\n")
-    if out.width < columns:
-        complain(f"this terminal has {out.width} columns and the QR code needs {columns}: make it wider")
+def show_qr(content: str, *, columns: int | None = None) -> None:
+    """Draw a QR code for a person. `columns` None: as many as the terminal has."""
+    needed = qr_text(content).index("\n")
+    columns = out.width if columns is None else columns
+    if columns < needed:
+        complain(f"this terminal has {columns} columns and the QR code needs {needed}: make it wider")
         return
-    out.print(Text(text, style="color(231) on color(16)"), soft_wrap=True)
+    out.print(qr_picture(content), soft_wrap=True)
+
+
+def qr_picture(content: str) -> Text:
+    """The code dark on light, whatever the terminal's colours are."""
+    return Text(qr_text(content), style="color(231) on color(16)")
 
 
 def qr_text(content: str) -> str:

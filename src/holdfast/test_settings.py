@@ -169,17 +169,34 @@ def test_a_file_that_cannot_be_read_is_named(toml: Path, content: bytes | None, 
     assert refused(file=toml).startswith(f"{toml} {what}")
 
 
-def test_secrets_are_never_shown(toml: Path) -> None:
+SECRETS = {
+    "api_key": "a-very-secret-key",
+    "redis_url": "redis://:very-secret@127.0.0.1:6379/0",
+    "alert_urls": "mailto://somebody:very-secret@mail.example",
+    "database_url": "postgresql://somebody:very-secret@127.0.0.1/holdfast",
+}
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_secrets_are_never_shown(name: str, toml: Path) -> None:
     """Neither in errors, nor when settings are printed or dumped."""
-    toml.write_text('api_key = ["very-secret-key-1"]\n')
+    secret = SECRETS[name]
+    toml.write_text(f'{name} = ["{secret}"]\n')
     with pytest.raises(BadSetting) as caught:
         load({}, file=toml)
-    assert caught.value.sentence.startswith(f"HOLDFAST_API_KEY (in {toml}) is (hidden): give a text")
+    assert caught.value.sentence.startswith(f"{variable(name)} (in {toml}) is (hidden): give ")
     assert "very-secret" not in f"{caught.value} {caught.value.__cause__}"
-    settings = load({"HOLDFAST_API_KEY": "very-secret-key-1"}, file=NO_FILE)
-    assert settings.api_key == "very-secret-key-1"
+    settings = load({variable(name): secret}, file=NO_FILE)
+    assert getattr(settings, name) == secret
     assert "very-secret" not in f"{settings} {settings!r} {json.dumps(settings.model_dump(mode='json'))}"
-    assert settings.model_dump(mode="json")["api_key"] == "(set)"
+    assert settings.model_dump(mode="json")[name] == "(set)"
+
+
+def test_every_secret_is_hidden_everywhere() -> None:
+    """A setting that is hidden in one place is hidden in all, and stands in the test above."""
+    hidden = {name for name, field in Settings.model_fields.items() if not field.repr}
+    dumped = load({variable(name): secret for name, secret in SECRETS.items()}, file=NO_FILE).model_dump(mode="json")
+    assert hidden == {name for name, value in dumped.items() if value == "(set)"} == set(SECRETS)
 
 
 @pytest.mark.parametrize(

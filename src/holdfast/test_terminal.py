@@ -1,0 +1,82 @@
+"""What people see: log lines that can't be forged, QR codes that can be scanned."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import segno
+from rich.console import Console
+
+from holdfast import terminal
+from holdfast.terminal import LogLines, qr_text
+
+CONTENT = "2@" + "kAyXw3/Zq+" * 22
+"""As long as WhatsApp's."""
+
+
+def line(message: str, *values: object) -> str:
+    record = logging.LogRecord("holdfast", logging.INFO, __file__, 1, message, values, None)
+    record.created = 1_774_177_000.25
+    return LogLines().format(record)
+
+
+def test_a_log_line_has_time_level_and_event() -> None:
+    """UTC with milliseconds and `Z`, as in every record."""
+    assert line("Session %s connected → reconnecting", 962302) == (
+        "2026-03-22T10:56:40.250Z INFO Session 962302 connected → reconnecting"
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("a\n2026-01-01T00:00:00.000Z INFO forged", r"a\n2026-01-01T00:00:00.000Z INFO forged"),
+        ("a\r\x1b[2Kb", r"a\r\x1b[2Kb"),
+        ("a\u2028b\u202eb", r"a\u2028b\u202eb"),
+        ("مرحبا – ok", "مرحبا – ok"),
+    ],
+)
+def test_a_value_from_outside_cannot_begin_a_line(value: str, shown: str) -> None:
+    """Line ends, escapes and direction marks are spelt out; letters of any script stay."""
+    assert line("refused: %s", value).endswith(f"INFO refused: {shown}")
+
+
+def test_a_defect_keeps_its_trace() -> None:
+    """On lines of its own, behind the event."""
+    record = logging.LogRecord("x", logging.ERROR, __file__, 1, "failed", (), (LookupError, LookupError("gone"), None))
+    assert LogLines().format(record).splitlines()[1:] == ["LookupError: gone"]
+
+
+def modules(text: str) -> list[list[int]]:
+    """The matrix that half blocks show, 1 for dark; a block is light."""
+    rows: list[list[int]] = []
+    for drawn in text.splitlines():
+        rows.append([int(block in " ▄") for block in drawn])
+        rows.append([int(block in " ▀") for block in drawn])
+    return rows
+
+
+def test_a_qr_code_of_half_blocks_is_the_whole_code() -> None:
+    """Module by module, with two light ones around it."""
+    wanted = [list(row) for row in segno.make_qr(CONTENT, error="l").matrix_iter(border=2)]
+    assert modules(qr_text(CONTENT))[: len(wanted)] == wanted
+
+
+def test_a_qr_code_is_drawn_in_its_own_colours() -> None:
+    """White on black whatever the terminal's colours are: half the terminals would show it inverted."""
+    console = Console(force_terminal=True, color_system="256", width=200)
+    with console.capture() as captured:
+        console.print(terminal.qr_picture(CONTENT), soft_wrap=True)
+    drawn = captured.get()
+    assert "\x1b[38;5;231;48;5;16m" in drawn
+    assert qr_text(CONTENT).splitlines()[5] in drawn
+
+
+def test_a_terminal_that_is_too_narrow_is_told_so(capsys: pytest.CaptureFixture[str]) -> None:
+    """A wrapped code can't be scanned; nothing is drawn."""
+    terminal.show_qr(CONTENT, columns=40)
+    shown = capsys.readouterr()
+    needed = len(qr_text(CONTENT).splitlines()[0])
+    assert shown.out == ""
+    assert f"has 40 columns and the QR code needs {needed}: make it wider" in shown.err

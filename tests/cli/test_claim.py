@@ -1,0 +1,159 @@
+"""What `holdfast serve` takes for itself before it starts anything, and what it says when it can't."""
+
+from __future__ import annotations
+
+import socket
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from holdfast.app import claim
+from holdfast.base.errors import Misconfigured
+from holdfast.settings import BadSetting, Settings, load
+
+
+class Told:
+    """Keys that were told of."""
+
+    def __init__(self) -> None:
+        self.keys: list[tuple[str, Path]] = []
+
+    def __call__(self, key: str, file: Path) -> None:
+        self.keys.append((key, file))
+
+
+def take(data_dir: Path, told: Told | None = None, /, **settings: str) -> None:
+    """Claim and let go."""
+    with claim(wanted(data_dir, **settings), key_made=told or Told()):
+        pass
+
+
+def wanted(data_dir: Path, **settings: str) -> Settings:
+    return load({"HOLDFAST_PORT": "0", "HOLDFAST_DATA_DIR": str(data_dir), **settings}, file=Path("none"))
+
+
+def refused(data_dir: Path, **settings: str) -> str:
+    held = wanted(data_dir, **settings)
+    with pytest.raises(Misconfigured) as caught, claim(held, key_made=Told()):
+        pass
+    return caught.value.sentence
+
+
+def test_the_first_start_makes_a_key_and_tells_it_once(tmp_path: Path) -> None:
+    """The second start finds it and is silent; it stands in the data folder, for the owner alone."""
+    told = Told()
+    take(tmp_path / "data", told)
+    take(tmp_path / "data", told)
+    ((key, file),) = told.keys
+    assert file == tmp_path / "data" / "api-key"
+    assert file.read_text() == f"{key}\n"
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "data").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_key_that_is_set_is_the_key(tmp_path: Path) -> None:
+    """Nothing is generated, nothing told."""
+    told = Told()
+    take(tmp_path, told, HOLDFAST_API_KEY="a-key-that-is-set-by-hand")
+    assert told.keys == []
+    assert not (tmp_path / "api-key").exists()
+
+
+def test_a_key_is_not_made_when_the_port_is_taken(tmp_path: Path) -> None:
+    """Or it would be told in a start that fails, or never."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        sentence = refused(tmp_path, HOLDFAST_PORT=str(port))
+    assert sentence == (
+        f"127.0.0.1 port {port} can't be listened on (Address already in use): "
+        "stop what uses it, or set HOLDFAST_PORT to another port"
+    )
+    assert not (tmp_path / "api-key").exists()
+
+
+def test_a_port_is_free_again_after_a_stop(tmp_path: Path) -> None:
+    """A restart right behind a stop, on the same port."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    take(tmp_path, HOLDFAST_PORT=port)
+    take(tmp_path, HOLDFAST_PORT=port)
+
+
+def test_an_address_of_another_machine_cannot_be_listened_on(tmp_path: Path) -> None:
+    """The cure is the host, not the port."""
+    sentence = refused(tmp_path, HOLDFAST_HOST="192.0.2.1", HOLDFAST_PORT="3000")
+    assert sentence == (
+        "192.0.2.1 port 3000 can't be listened on (Cannot assign requested address): "
+        "set HOLDFAST_HOST to an address of this machine"
+    )
+
+
+def test_a_host_that_is_no_name_is_refused(tmp_path: Path) -> None:
+    """Without asking any name server: such a name can't be."""
+    assert refused(tmp_path, HOLDFAST_HOST="no..name").startswith("no..name port 0 is no address to listen on")
+
+
+def test_ipv6_can_be_listened_on(tmp_path: Path) -> None:
+    """Its own family of sockets."""
+    with claim(wanted(tmp_path, HOLDFAST_HOST="::1"), key_made=Told()) as held:
+        assert held.listener.family == socket.AF_INET6
+
+
+@pytest.mark.parametrize("inner", ["", "deeper/still"])
+def test_a_file_in_the_data_folders_place_is_named(tmp_path: Path, inner: str) -> None:
+    """In its place, or in the place of a folder above it."""
+    (tmp_path / "file").write_text("")
+    folder = tmp_path / "file" / inner if inner else tmp_path / "file"
+    assert refused(folder) == (
+        f'the data folder "{folder}" can\'t be made (a file is in its place): '
+        "move that away, or set HOLDFAST_DATA_DIR to another folder"
+    )
+
+
+def test_a_data_folder_that_cannot_be_written_is_named() -> None:
+    """Neither made nor used where nobody may write, not even root."""
+    for folder, what in (("/proc/data", "made"), ("/proc", "written")):
+        sentence = refused(Path(folder))
+        assert sentence.startswith(f'the data folder "{folder}" can\'t be {what} (')
+        assert sentence.endswith("): give its user the right to, or set HOLDFAST_DATA_DIR to another folder")
+
+
+def test_two_gateways_never_share_a_data_folder(tmp_path: Path) -> None:
+    """The second is refused while the first holds it, whatever its port."""
+    with claim(wanted(tmp_path), key_made=Told()):
+        assert refused(tmp_path) == (
+            f'the data folder "{tmp_path}" is in use by another holdfast process: '
+            "stop that one, or set HOLDFAST_DATA_DIR to another folder"
+        )
+    take(tmp_path)
+
+
+def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
+    """With the cure; the folder is free afterwards."""
+    (tmp_path / "holdfast.db").write_text("no database, but long enough to be looked at" * 100)
+    assert refused(tmp_path).startswith(
+        f'the database "{tmp_path}/holdfast.db" can\'t be opened (file is not a database)'
+    )
+    (tmp_path / "holdfast.db").unlink()
+    take(tmp_path)
+
+
+def test_a_database_of_a_newer_holdfast_is_left_alone(tmp_path: Path) -> None:
+    """It is refused with its version, and not changed."""
+    take(tmp_path)
+    with sqlite3.connect(tmp_path / "holdfast.db") as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.close()
+    before = (tmp_path / "holdfast.db").read_bytes()
+    assert refused(tmp_path).startswith(f'the database "{tmp_path}/holdfast.db" has version 9999, newer than this')
+    assert (tmp_path / "holdfast.db").read_bytes() == before
+
+
+def test_a_key_that_is_too_short_is_wrong_use(tmp_path: Path) -> None:
+    """A setting, hence `BadSetting`; the cut file of a generated key is named as such."""
+    with pytest.raises(BadSetting, match="HOLDFAST_API_KEY has 5 characters: give at least 16"):
+        take(tmp_path, HOLDFAST_API_KEY="short")
+    (tmp_path / "api-key").write_text("hf_ha\n")
+    with pytest.raises(BadSetting, match=r"/api-key has 5 characters: give at least 16"):
+        take(tmp_path)
