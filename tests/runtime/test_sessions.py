@@ -11,7 +11,24 @@ from holdfast.base.errors import BadInput, Conflict, HoldfastError, NotFound
 from holdfast.engine.fake import FakeEngine
 from holdfast.session import events
 from holdfast.session.life import State
-from holdfast.session.port import AskPairingCode, Commit, Committed, CutLink, LinkClosed, LogOut, OpenLink, Paired, Ping
+from holdfast.session.port import (
+    AskPairingCode,
+    Commit,
+    Committed,
+    CutLink,
+    Decrypted,
+    Keys,
+    KeysWanted,
+    LinkClosed,
+    LogOut,
+    OpenLink,
+    Paired,
+    Ping,
+    Plaintext,
+    PlaintextWanted,
+    SentContent,
+    SentContentWanted,
+)
 from holdfast.session.ports import Record
 from tests.world import COMPANY, World
 
@@ -397,6 +414,33 @@ async def test_commits_of_an_old_link_are_durable_before_the_next_reads_credenti
         world.commits.open()
         await world.until(lambda: world.link() != link)
         assert world.commands(OpenLink)[-1].credentials == fresh
+
+
+async def test_an_engine_finds_again_what_was_kept(world: World) -> None:
+    """Keys behind the commit that came before the question, a plaintext by its ciphertext, a message for a resend."""
+    async with world.running():
+        link = await world.pair()
+        message = await world.send("say that again")
+        await world.until_message(message, "sent")
+        kept = Decrypted(ciphertext_sha256="c1", plaintext="aGVsbG8=")
+        for report in (
+            Commit(link=link, seq=50, keys={"session": {"a": "1"}}, decrypted=[kept]),
+            KeysWanted(link=link, request=1, type="session", ids=["a", "never kept"]),
+            PlaintextWanted(link=link, request=2, ciphertext_sha256="c1"),
+            PlaintextWanted(link=link, request=3, ciphertext_sha256="c2"),
+            SentContentWanted(link=link, request=4, chat=message.chat, whatsapp_id=message.whatsapp_id),
+            SentContentWanted(link=link, request=5, chat=message.chat, whatsapp_id="3EB0"),
+        ):
+            world.listener.report(report)
+        await world.quiet()
+        assert world.engine.commands[-6:] == [
+            Committed(link=link, seq=50),
+            Keys(link=link, request=1, values={"a": "1"}),
+            Plaintext(link=link, request=2, plaintext="aGVsbG8="),
+            Plaintext(link=link, request=3, plaintext=None),
+            SentContent(link=link, request=4, content={"text": "say that again"}),
+            SentContent(link=link, request=5, content=None),
+        ]
 
 
 # Logging out.
