@@ -104,7 +104,6 @@ class Settings(BaseModel):
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
 
-_HIDDEN = {"api_key", "database_url"}
 _ALLOWED = {
     "database_url": "an address that begins with postgresql://",
     "whatsapp_url": "an address that begins with ws:// or wss://",
@@ -211,7 +210,7 @@ def _unknown(name: str, file: Path | None) -> str:
 
 def _unusable(name: str, value: object, file: Path | None) -> str:
     place = f" (in {file})" if file else ""
-    shown = "(hidden)" if name in _HIDDEN else f'"{value}"'
+    shown = f'"{value}"' if Settings.model_fields[name].repr else "(hidden)"
     return f"{variable(name)}{place} is {shown}: give {_allowed(name)} – {Settings.model_fields[name].description}"
 
 
