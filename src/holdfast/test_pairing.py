@@ -1,0 +1,133 @@
+"""`holdfast pair`: what a person is shown from the first code to the linked session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, cast
+
+import pytest
+
+from holdfast.base.clock import SystemClock
+from holdfast.client import Client, Json, Refused
+from holdfast.pairing import NotPaired, Telling, pair
+
+PATH = "/v1/sessions/962302"
+LINKED = "can't pair a phone: the session is connecting; log it out first"
+
+
+def session(state: str, reason: str | None = None) -> Json:
+    return {"companyId": "962302", "state": state, "reason": reason and {"message": reason}}
+
+
+class Server:
+    """Answers of a Holdfast, in the order in which they are asked for; the last one is repeated."""
+
+    def __init__(self, *, sessions: Iterable[Json], codes: Iterable[str | Refused] = ()) -> None:
+        self._sessions, self._codes = list(sessions), list(codes)
+        self.asked: list[str] = []
+
+    async def put(self, path: str) -> Json:
+        self.asked.append(f"PUT {path}")
+        return {}
+
+    async def get(self, path: str) -> Json:
+        self.asked.append(f"GET {path}")
+        return {"qr": self._code()} if path.endswith("/qr") else _next(self._sessions)
+
+    async def post(self, path: str, body: Json) -> Json:
+        self.asked.append(f"POST {path} {body}")
+        return {"code": self._code()}
+
+    def _code(self) -> str:
+        code: str | Refused = _next(self._codes)
+        if isinstance(code, Refused):
+            raise code
+        return code
+
+
+def _next(answers: list[Any]) -> Any:
+    return answers.pop(0) if len(answers) > 1 else answers[0]
+
+
+class Patient(SystemClock):
+    """Nobody waits here."""
+
+    async def sleep(self, seconds: float) -> None:
+        assert seconds > 0
+
+
+async def shown(server: Server, *, phone: str | None = None) -> list[tuple[str, str]]:
+    """What the person was told, of what kind, until the session was connected."""
+    told: list[tuple[str, str]] = []
+
+    def tells(kind: str) -> Callable[[str], None]:
+        return lambda text: told.append((kind, text))
+
+    telling = Telling(qr=tells("qr"), code=tells("code"), trouble=tells("trouble"))
+    await pair(cast(Client, server), PATH, phone=phone, telling=telling, clock=Patient())
+    return told
+
+
+async def test_each_new_code_is_drawn_once_until_the_phone_has_scanned() -> None:
+    """A code that is still shown is not drawn again; behind the scan nothing more is asked for."""
+    server = Server(
+        sessions=[*[session("pairing")] * 4, session("connecting"), session("connected")], codes=["a", "a", "b", "b"]
+    )
+    assert await shown(server) == [("qr", "a"), ("qr", "b")]
+    assert server.asked[0] == f"PUT {PATH}"
+    assert server.asked.count(f"GET {PATH}/qr") == 4
+
+
+async def test_a_phone_that_is_quicker_than_the_question_is_no_error() -> None:
+    """Between the look and the question the phone had scanned: the server refuses a code, and that is good."""
+    server = Server(
+        sessions=[session("pairing"), session("connecting"), session("connecting"), session("connected")],
+        codes=[Refused(409, LINKED)],
+    )
+    assert await shown(server) == []
+
+
+@pytest.mark.parametrize("state", ["unpaired", "logged_out", "stopped"])
+async def test_a_session_at_rest_is_given_a_code(state: str) -> None:
+    """A logged-out session is what one wants to pair; asking for the code begins it."""
+    server = Server(sessions=[session(state), session("connected")], codes=["a"])
+    assert await shown(server) == [("qr", "a")]
+
+
+async def test_a_linked_session_needs_no_code() -> None:
+    """It is only waited for."""
+    server = Server(sessions=[session("reconnecting"), session("connected")])
+    assert await shown(server) == []
+
+
+async def test_trouble_is_told_once_while_codes_keep_from_coming() -> None:
+    """WhatsApp can't be reached: the sentence with its reason, then the code when it is there at last."""
+    none = Refused(409, "WhatsApp showed no QR code in time: the session is pairing; try again")
+    server = Server(
+        sessions=[*[session("pairing", "WhatsApp could not be reached")] * 5, session("connected")],
+        codes=[none, none, "a"],
+    )
+    assert await shown(server) == [("trouble", f"{none.sentence} (WhatsApp could not be reached)"), ("qr", "a")]
+
+
+async def test_a_paused_session_is_not_waited_for() -> None:
+    """A ban doesn't end by scanning: the reason, and an end."""
+    server = Server(sessions=[session("paused", "WhatsApp banned this number")])
+    with pytest.raises(NotPaired, match="company 962302 has a phone, but is paused: WhatsApp banned this number"):
+        await shown(server)
+
+
+async def test_another_refusal_is_an_answer() -> None:
+    """A wrong key, an unusable number: told as they are."""
+    with pytest.raises(Refused, match="not a phone number"):
+        await shown(Server(sessions=[session("pairing")], codes=[Refused(422, "not a phone number")]), phone="12ab")
+
+
+async def test_a_pairing_code_is_asked_for_once_for_each_link() -> None:
+    """Typing takes a while: no new code meanwhile; one when the first has run out."""
+    server = Server(
+        sessions=[*[session("pairing")] * 3, session("unpaired"), session("pairing"), session("connected")],
+        codes=["AAAA", "BBBB"],
+    )
+    assert await shown(server, phone="962790000001") == [("code", "AAAA"), ("code", "BBBB")]
+    assert f"POST {PATH}/pairing-code {{'phoneNumber': '962790000001'}}" in server.asked
