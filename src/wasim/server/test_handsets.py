@@ -306,3 +306,78 @@ def test_a_new_device_is_welcomed_once(world: World) -> None:
     for node in client.all("message"):
         world.send(client, Node("receipt", {"id": node.attrs["id"], "to": node.attrs["from"], "type": "peer_msg"}))
     assert world.log_in(gadget).all("message") == []
+
+
+def test_a_later_message_twice_is_a_redelivery_too(world: World, pair: tuple[Gadget, Client]) -> None:
+    """Also once the conversation is under way (`msg`), and a used key is proven there as well."""
+    gadget, client = pair
+    send(world, pair, "hello", "M0")
+    world.server.write("962303", "962302", "answer", "A0", now=world.now)
+    world.settle()
+    lid = client.one("message").attrs["from"]
+    gadget.sessions[lid] = gadget.sessions[BOB]
+    gadget.open(client.one("message"), fresh=world.key)
+    before = copy.deepcopy(gadget.sessions[BOB])
+    enc = send(world, pair, "under way", "M1")
+    assert enc.attrs["type"] == "msg"
+    world.send(client, stanza(enc, "M1"))
+    gadget.sessions[BOB] = before
+    send(world, pair, "again", "M2")
+    tally = world.server.handsets.tally("962303")
+    assert (tally.decrypted, tally.redelivered, tally.reused_keys) == (2, 1, 1)
+
+
+def test_a_prekey_begins_one_session(world: World, pair: tuple[Gadget, Client]) -> None:
+    """A second session with a one-time prekey that was used is not opened; one without any is."""
+    gadget, _ = pair
+    send(world, pair, "hello", "M0")
+    pending = gadget.sessions[BOB].pending
+    assert pending is not None
+    for n, prekey_id in enumerate((pending.prekey_id, None), start=1):
+        gadget.sessions.pop(BOB)
+        gadget.begin(BOB, bundle_of_phone(world, prekey_id), fresh=world.key)
+        send(world, pair, f"session {n}", f"M{n}")
+    letters = {letter.id: letter for letter in world.server.handsets.inbox("962303")}
+    assert (letters["M1"].text, letters["M1"].undecryptable) == (None, 1)
+    assert letters["M2"].text == "session 2"
+
+
+def bundle_of_phone(world: World, prekey_id: int | None) -> Node:
+    """Bob's bundle with that one-time prekey, as a client might have remembered it."""
+    phone = world.server.directory.devices["962303"][0]
+    signed = phone.signed_prekey
+    skey = [Node("id", {}, signed.id.to_bytes(3, "big")), Node("value", {}, signed.public)]
+    children = [Node("identity", {}, phone.identity), Node("skey", {}, skey)]
+    if prekey_id is not None:
+        key = [Node("id", {}, prekey_id.to_bytes(3, "big")), Node("value", {}, world.key().public)]
+        children.append(Node("key", {}, key))
+    return Node("user", {}, children)
+
+
+def test_a_note_to_oneself(world: World, pair: tuple[Gadget, Client]) -> None:
+    """A phone that writes to its own number reaches its linked devices once each."""
+    gadget, client = pair
+    world.server.write("962302", "962302", "buy milk", "N1", now=world.now)
+    world.settle()
+    assert gadget.open(client.one("message"), fresh=world.key).text == "buy milk"
+
+
+def test_a_retry_is_answered_after_a_restart(world: World, pair: tuple[Gadget, Client]) -> None:
+    """What a phone wrote is kept for those who could not open it."""
+    gadget, client = pair
+    world.server.write("962303", "962302", "hello", "ID1", now=world.now)
+    world.settle()
+    lid = client.one("message").attrs["from"]
+    world.restart()
+    client = world.log_in(gadget)
+    client.forget()
+    retry = [Node("retry", {"count": "2", "id": "ID1"})]
+    world.send(client, Node("receipt", {"id": "ID1", "to": lid, "type": "retry"}, retry))
+    assert gadget.open(client.one("message"), fresh=world.key).text == "hello"
+
+
+def test_phones_ignore_what_is_not_for_them(world: World, pair: tuple[Gadget, Client]) -> None:
+    """A stanza from nobody, and one that asks for nothing, are left without an answer."""
+    handsets = world.server.handsets
+    for node in (Node("message", {"id": "1", "from": "5@lid"}), Node("receipt", {"id": "1", "from": pair[0].jid})):
+        assert handsets.receive("962303", node, now=world.now).said == []

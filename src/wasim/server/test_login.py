@@ -166,3 +166,48 @@ def test_becoming_active_again_repeats_nothing(world: World) -> None:
     world.ask(client, "passive", "set", Node("active"))
     assert [node.attrs.get("offline") for node in client.all("notification")] == [None, "0"]
     assert len(world.server.directory.queue(gadget.address)) == 2
+
+
+def test_a_name_given_at_login_is_remembered(world: World) -> None:
+    """As clients with a push name send it."""
+    gadget = world.link("962302")
+    payload = login(gadget.number, gadget.device)
+    object.__setattr__(payload, "push_name", "Shop")
+    world.connect(gadget.keys.noise, payload)
+    device = world.server.directory.device(gadget.address)
+    assert device is not None
+    assert device.push_name == "Shop"
+
+
+def test_what_comes_with_the_last_word_is_not_read(world: World) -> None:
+    """A device that logs itself out and goes on talking in the same breath is not heard any more."""
+    gadget, client = world.online("962302")
+    out = Node("iq", {"id": "1", "xmlns": "md", "type": "set"}, [Node("remove-companion-device", {"jid": gadget.jid})])
+    ping = Node("iq", {"id": "2", "xmlns": "w:p", "type": "get"}, [Node("ping")])
+    world.server.receive(client.id, client.link.send(out) + client.link.send(ping), now=world.now)
+    world.settle()
+    assert [node.attrs["id"] for node in client.all("iq")] == ["1"]
+
+
+def test_stray_nodes_do_nothing(world: World) -> None:
+    """Results nobody waits for and tags nobody knows, from linked devices and from those at the gate."""
+    _, client = world.online("962302")
+    stranger = world.register(world.gadget())
+    stranger.forget()
+    for node in (Node("iq", {"id": "9", "type": "result"}), Node("ib", {}, [Node("unified_session", {"id": "1"})])):
+        world.send(client, node)
+        world.send(stranger, node)
+    world.send(client, Node("ack", {"class": "call", "id": "1"}))
+    world.send(client, Node("presence", {"type": "subscribe", "to": "962303@s.whatsapp.net"}))
+    assert client.heard == stranger.heard == []
+
+
+def test_the_control_interface_finds_links_and_addresses(world: World) -> None:
+    """A device's link while it is connected, and both of its names."""
+    gadget, client = world.online("962302")
+    link = world.server.link_of(gadget.address)
+    assert link is not None
+    assert link.id == client.id
+    assert world.server.jid_of(gadget.address) == (gadget.jid, gadget.lid)
+    world.drop(client)
+    assert world.server.link_of(gadget.address) is None

@@ -260,19 +260,13 @@ class _Reader:
         if tag < _SINGLES:
             return tokens.SINGLE[tag]
         if DICTIONARY_0 <= tag <= DICTIONARY_3:
-            return self._double_word(tag - DICTIONARY_0)
+            return tokens.DOUBLE[tag - DICTIONARY_0][self._byte()]
         length = self._binary_length(tag)
         if length is not None:
             return self._take(length).decode("utf-8", errors="replace")
         if tag in (HEX_8, NIBBLE_8):
             return self._unpack(_HEX_LETTERS if tag == HEX_8 else _NIBBLE_LETTERS)
         return self._address(tag)
-
-    def _double_word(self, page: int) -> str:
-        at = self._byte()
-        if at >= len(tokens.DOUBLE[page]):
-            raise WireError(f"word {at} of dictionary {page} is not known")
-        return tokens.DOUBLE[page][at]
 
     def _unpack(self, digits: dict[int, int]) -> str:
         start = self._byte()

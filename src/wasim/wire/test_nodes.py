@@ -146,3 +146,30 @@ def test_finds_children() -> None:
     assert node.data_of("d") == b""
     assert Node("a").children == []
     assert node.data == b""
+
+
+@pytest.mark.parametrize(
+    ("written", "why"),
+    [
+        ("", "empty node"),
+        ("00f80100", "without a tag"),
+        ("00f801", "cut off"),
+        ("0019", "does not start a list"),
+        ("00f801f0", "does not start a string"),
+        ("00f8011900", "follow the node"),
+    ],
+)
+def test_says_what_is_wrong(written: str, why: str) -> None:
+    """Damage raises WireError with the reason."""
+    with pytest.raises(WireError, match=why):
+        decode(bytes.fromhex(written))
+
+
+def test_reads_four_byte_lengths() -> None:
+    """A content whose length is written in four bytes, however short it is."""
+    assert decode(bytes.fromhex("00f80219fe000000026869")).data == b"hi"
+
+
+def test_reads_a_dictionary_word_as_content() -> None:
+    """A content may be a word instead of bytes."""
+    assert decode(bytes.fromhex("00f8021913")) == Node("iq", {}, "message")
