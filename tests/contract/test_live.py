@@ -166,6 +166,18 @@ async def test_something_else_at_the_key_gives_way_to_the_record(redis: RedisPro
 
 
 @slow
+async def test_something_strange_in_another_s_place_troubles_nobody(redis: RedisProcess) -> None:
+    """A list at the key of a session that is not ours: no record, and no reason to doubt Redis."""
+    await redis.do("LPUSH", "whatsapp:session:1", "something else")
+    await redis.do("SET", "whatsapp:session:2", '{"state": "paused", "node": "there"}')
+    async with running(redis.url) as rig:
+        await rig.told(Availability.UP)
+        assert await rig.live.get("1") is None
+        assert await rig.state("2") == "paused"
+    assert await redis.do("TYPE", "whatsapp:session:1") == "list"
+
+
+@slow
 async def test_a_unix_socket_with_a_password_will_do(tmp_path: Path) -> None:
     """`unix://` as redis-py takes it, the database behind a question mark."""
     options = ("--unixsocket", str(tmp_path / "redis.sock"), "--requirepass", "p@ss/w?rd#1")

@@ -281,6 +281,50 @@ async def test_another_process_s_word_is_fresher_than_memory(world: World) -> No
         assert await world.live.get("962302") == {"state": "paused", "node": "there"}
 
 
+async def test_what_was_just_put_or_removed_is_answered_whatever_redis_has(world: World) -> None:
+    """Who changes a session sees the change: one that was taken over from another process, one that was removed."""
+    world.server.values[KEY] = '{"state": "paused", "node": "there"}'
+    async with world.running():
+        world.live.put(RECORD)
+        assert (await world.live.get("962302") or {})["state"] == "connected"
+        await settle()
+        world.live.remove("962302")
+        assert await world.live.get("962302") is None
+
+
+async def test_a_question_does_not_wait_for_all_that_is_to_be_written(world: World) -> None:
+    """While a thousand records are written at 50 ms a batch, another process's record is asked for in between."""
+    world.server.values[KEY] = '{"state": "paused", "node": "there"}'
+    async with world.running():
+        world.server.answers_after_s = 0.05
+        for number in range(1000):
+            world.live.put(replace(RECORD, company=str(number)))
+        await settle()
+        async with asyncio.TaskGroup() as tasks:
+            asking = tasks.create_task(world.live.get("962302"))
+            await settle()
+            await world.pass_time(0.15)
+            world.server.answers_after_s = 0
+            assert asking.done()
+            assert (asking.result() or {})["state"] == "paused"
+
+
+async def test_a_question_does_not_outlast_the_news_that_redis_is_gone(world: World) -> None:
+    """Whoever asked while a write was under way is answered when that write fails, not later."""
+    async with world.running():
+        world.live.put(RECORD)
+        await settle()
+        world.server.trouble, world.server.answers_after_s = "it is full", 0.1
+        world.live.put(replace(RECORD, company="962303"))
+        await settle()
+        async with asyncio.TaskGroup() as tasks:
+            asking = tasks.create_task(world.live.get("962302"))
+            await settle()
+            await world.pass_time(0.1)
+            world.server.answers_after_s = 0
+            assert asking.done()
+
+
 async def test_something_strange_at_the_key_is_overwritten(world: World) -> None:
     """What is no record is not answered, and does not stay."""
     async with world.running():
