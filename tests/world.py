@@ -22,6 +22,7 @@ from holdfast.delivery.ports import Change, Message, Outgoing
 from holdfast.engine.fake import FakeEngine
 from holdfast.live.memory import MemoryLive
 from holdfast.runtime.actor import Parts
+from holdfast.runtime.diagnosis import Diagnoser
 from holdfast.runtime.gateway import Gateway, Wish
 from holdfast.runtime.hub import EngineHub
 from holdfast.session.life import Policy
@@ -29,6 +30,7 @@ from holdfast.session.port import AnyCommand, Commit, Engine, InboundMessage, Li
 from holdfast.session.ports import Record
 from holdfast.store.credentials import EngineRows
 from holdfast.store.database import Database, Work
+from holdfast.store.figures import FigureRows
 from holdfast.store.outbox import InboxRows, OutboxRows
 from holdfast.store.sessions import SessionRows
 from holdfast.store.timeline import TimelineRows
@@ -173,6 +175,7 @@ class World:
 
     gateway: Gateway
     engine: FakeEngine
+    parts: Parts
     listener: Listener
     """Who hears the living engine."""
 
@@ -199,7 +202,7 @@ class World:
     async def running(self) -> AsyncIterator[Gateway]:
         """A gateway from its start to its end; the database outlives it."""
         hub = EngineHub(self._start_host, clock=self.clock, backoff=self.policy.backoff)
-        parts = Parts(
+        self.parts = parts = Parts(
             hub=hub,
             sessions=self.sessions,
             timeline=TimelineRows(self.database),
@@ -228,6 +231,9 @@ class World:
         self.prepare(self.engine)
         self.engines += 1
         yield self.engine
+
+    def diagnoser(self) -> Diagnoser:
+        return Diagnoser(self.gateway, self.parts, figures=FigureRows(self.database))
 
     # Time.
 

@@ -10,10 +10,13 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
+
+from pydantic.alias_generators import to_camel
 
 from holdfast.api import keys
 from holdfast.api.routes import make_api
@@ -23,15 +26,22 @@ from holdfast.base.errors import Misconfigured
 from holdfast.base.ids import Chance, SystemChance
 from holdfast.engine.host import EngineHost, HostProgram
 from holdfast.live.redis import live_state
+from holdfast.notify.addresses import read_addresses
+from holdfast.notify.courier import AppriseCourier, refusal
+from holdfast.notify.sender import AlertSender
 from holdfast.runtime.actor import Parts
+from holdfast.runtime.diagnosis import Diagnoser
 from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.hub import EngineHub
+from holdfast.runtime.monitor import HealthMonitor
 from holdfast.session.backoff import Backoff
 from holdfast.session.life import Policy
 from holdfast.session.port import Engine, Listener
 from holdfast.settings import Settings, variable
+from holdfast.store.alerts import AlertTable
 from holdfast.store.credentials import EngineRows
 from holdfast.store.database import Database
+from holdfast.store.figures import FigureRows
 from holdfast.store.outbox import InboxRows, OutboxRows
 from holdfast.store.postgres import parse
 from holdfast.store.sessions import SessionRows
@@ -82,7 +92,25 @@ async def serve(
         parts = _parts(held.settings, held.database, program, clock=SystemClock(), chance=SystemChance())
         gateway = Gateway(replace(parts, qr_shown=qr_shown), inbox=InboxRows(held.database))
         tell = functools.partial(ready, f"http://{_shown(held.listener)}")
-        await _run(gateway, Server(make_api(gateway, held.known)), held.listener, asked_to_stop, ready=tell)
+        figures = FigureRows(held.database)
+        teller = _alert_sender(held, clock=parts.clock)
+        monitor = HealthMonitor(
+            gateway, parts, figures=figures, teller=teller, interval_s=held.settings.health_interval_s
+        )
+        diagnoser = Diagnoser(gateway, parts, figures=figures)
+        api = make_api(gateway, held.known, diagnoser, settings=_shown_settings(held.settings))
+        await _run(gateway, [monitor.run, teller.run], Server(api), held.listener, asked_to_stop, ready=tell)
+
+
+def _alert_sender(held: Claim, *, clock: Clock) -> AlertSender:
+    urls = held.settings.alert_urls
+    addresses = () if urls is None else read_addresses(urls, refusal=refusal)
+    return AlertSender(addresses, rows=AlertTable(held.database), courier=AppriseCourier(clock=clock), clock=clock)
+
+
+def _shown_settings(settings: Settings) -> dict[str, object]:
+    """What is in force, camelCase as all JSON here; secrets only as set or not."""
+    return {to_camel(name): value for name, value in settings.model_dump(mode="json").items()}
 
 
 def _database(settings: Settings) -> Database:
@@ -121,6 +149,7 @@ def _host_starter(program: HostProgram, clock: Clock) -> Callable[[Listener], Ab
 
 async def _run(
     gateway: Gateway,
+    watchers: Sequence[Callable[[], Coroutine[Any, Any, None]]],
     server: Server,
     listener: socket.socket,
     asked_to_stop: asyncio.Event,
@@ -134,10 +163,11 @@ async def _run(
             async with asyncio.TaskGroup() as inner:
                 running = inner.create_task(gateway.run(ready=ready), name="gateway")
                 stopping = inner.create_task(asked_to_stop.wait(), name="wish to stop")
+                watching = [inner.create_task(watch(), name=watch.__qualname__) for watch in watchers]
                 await asyncio.wait([running, serving, stopping], return_when=asyncio.FIRST_COMPLETED)
                 await _end_http(server, serving)
-                running.cancel()
-                stopping.cancel()
+                for task in (running, stopping, *watching):
+                    task.cancel()
         finally:
             await _end_http(server, serving)
 

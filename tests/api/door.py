@@ -46,7 +46,8 @@ class Answer:
 
 
 def make_door(world: World, gateway: Gateway) -> Door:
-    return Door(world, make_api(gateway, parse(f"{KEY}, {KEY_OF_ONE}={COMPANY}")))
+    known = parse(f"{KEY}, {KEY_OF_ONE}={COMPANY}")
+    return Door(world, make_api(gateway, known, world.diagnoser(), settings={"keepaliveIntervalS": 30}))
 
 
 class Door:

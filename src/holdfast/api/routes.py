@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Annotated, Any, Protocol, TypeVar
 
 import segno
@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, FastAPI, Header, Path, Query, Request, R
 from fastapi.routing import APIRoute
 from fastapi.security import APIKeyHeader, HTTPBearer
 
-from holdfast.api import description, problems
+from holdfast.api import description, diagnosis, problems
 from holdfast.api.keys import Grant, Keys
 from holdfast.api.limits import BodyLimit
 from holdfast.api.schemas import (
@@ -30,6 +30,7 @@ from holdfast.api.waits import Waits
 from holdfast.base.errors import BadInput
 from holdfast.delivery.message import MessageState
 from holdfast.delivery.ports import Message
+from holdfast.runtime.diagnosis import Diagnoser
 from holdfast.runtime.gateway import Gateway, Wish, unknown_message
 from holdfast.session import events
 
@@ -277,8 +278,8 @@ def _part(found: Sequence[N], limit: int) -> tuple[Sequence[N], str | None]:
     return shown, str(shown[-1].seq) if len(found) > limit else None
 
 
-def make_api(gateway: Gateway, keys: Keys) -> FastAPI:
-    """The HTTP application."""
+def make_api(gateway: Gateway, keys: Keys, diagnoser: Diagnoser, *, settings: Mapping[str, object]) -> FastAPI:
+    """The HTTP application. `settings` are those in force, for diagnostics, without secrets."""
     api = FastAPI(
         title="Holdfast",
         summary="Keeps WhatsApp sessions connected and gets every accepted message there.",
@@ -289,10 +290,13 @@ def make_api(gateway: Gateway, keys: Keys) -> FastAPI:
     )
     api.state.gateway = gateway
     api.state.keys = keys
+    api.state.diagnoser = diagnoser
+    api.state.settings_in_force = dict(settings)
     api.state.waits = Waits()
     api.add_middleware(BodyLimit, waits=api.state.waits)
     problems.install(api)
-    for router in (sessions, messages, service):
+    health = diagnosis.make_routers(KeyedRoute, dependencies=_described, responses=description.KEYED)
+    for router in (sessions, messages, *health, service):
         api.include_router(router)
     description.install(api)
     return api

@@ -25,6 +25,7 @@ from holdfast.session.port import (
     Decrypted,
     Fields,
     FrameSeen,
+    HostFacts,
     InboundMessage,
     Keys,
     LinkClosed,
@@ -169,6 +170,10 @@ class FakeEngine:
     def freeze(self, link_id: LinkId) -> None:
         """The connection goes half-open: no close, no frames, no answers; only a cut ends it."""
         self.links[link_id].frozen = True
+
+    @property
+    def facts(self) -> HostFacts:
+        return HostFacts(pid=1, engine="fake", version="1", rss_bytes=None, links=len(self.links))
 
     def condemn(self, detail: str) -> None:
         self.lose_host(detail=detail)

@@ -33,7 +33,7 @@ from holdfast.engine.wire import (
     decode_report,
     encode,
 )
-from holdfast.session.port import AnyCommand, Listener, Send, SendRefused
+from holdfast.session.port import AnyCommand, HostFacts, Listener, Send, SendRefused
 
 log = logging.getLogger(__name__)
 
@@ -124,6 +124,18 @@ class EngineHost:
     @property
     def silent_s(self) -> float:
         return self._clock.monotonic() - self._heard_at
+
+    @property
+    def facts(self) -> HostFacts:
+        assert self.hello is not None
+        beat = self.heartbeat
+        return HostFacts(
+            pid=self.hello.pid,
+            engine=self.hello.engine,
+            version=self.hello.engine_version,
+            rss_bytes=None if beat is None else beat.rss_bytes,
+            links=None if beat is None else beat.links,
+        )
 
     def command(self, command: AnyCommand) -> None:
         """Pass a command on. Of a host that is gone, `host_lost` has told or is about to: the command is dropped."""

@@ -17,7 +17,18 @@ from typing import Protocol
 from holdfast.base.clock import Clock
 from holdfast.base.errors import HoldfastError
 from holdfast.session.backoff import Backoff
-from holdfast.session.port import AnyCommand, AnyReport, CutLink, Engine, LinkClosed, LinkId, Listener, LogOut, OpenLink
+from holdfast.session.port import (
+    AnyCommand,
+    AnyReport,
+    CutLink,
+    Engine,
+    HostFacts,
+    LinkClosed,
+    LinkId,
+    Listener,
+    LogOut,
+    OpenLink,
+)
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +100,10 @@ class EngineHub:
     def host_silent_s(self) -> float | None:
         """Seconds since the host's last sign of life; None while there is no host."""
         return None if self._engine is None else self._engine.silent_s
+
+    @property
+    def host(self) -> HostFacts | None:
+        return None if self._engine is None else self._engine.facts
 
     @property
     def host_away_s(self) -> float | None:

@@ -285,6 +285,17 @@ class Listener(Protocol):
         """The engine host died or stopped answering: every link it had is gone, unreported."""
 
 
+class HostFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """An engine host, for diagnostics."""
+
+    pid: int
+    engine: str
+    version: str
+    rss_bytes: int | None
+    """Resident memory; None before the first heartbeat."""
+    links: int | None
+
+
 class Engine(Protocol):
     """An engine that runs. Commands never block and never fail: what became of them is reported."""
 
@@ -293,6 +304,9 @@ class Engine(Protocol):
     @property
     def silent_s(self) -> float:
         """Seconds since the engine host last gave a sign of life."""
+
+    @property
+    def facts(self) -> HostFacts: ...
 
     def condemn(self, detail: str) -> None:
         """End the host at once, for a reason in words: `host_lost` follows."""

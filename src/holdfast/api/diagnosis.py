@@ -1,0 +1,272 @@
+"""Health, diagnostics and metrics: what is known about sessions, for people and for machines."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.routing import APIRoute
+from pydantic import Field
+
+from holdfast.api import problems
+from holdfast.api.metrics import exposition
+from holdfast.api.schemas import SessionShape, Shape
+from holdfast.base.clock import iso
+from holdfast.health.signals import Signals
+from holdfast.health.stability import Stability
+from holdfast.health.verdict import Status, Verdict
+from holdfast.runtime.actor import View
+from holdfast.runtime.diagnosis import Diagnoser, Diagnosis
+from holdfast.session.life import State
+from holdfast.session.ports import Turn
+from holdfast.session.reasons import stored_reason
+
+_PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class FindingShape(Shape):
+    code: str
+    message: str
+    action: str
+
+
+class HealthShape(Shape):
+    """Open to all who reach the port: no phone number here."""
+
+    company_id: str
+    status: Annotated[str, Field(description="healthy, degraded or unhealthy")]
+    state: str
+    since: str
+    connected_at: str | None
+    last_activity: str | None
+    reconnect_attempts: int
+    reasons: list[FindingShape]
+
+    @classmethod
+    def of(cls, view: View, verdict: Verdict) -> HealthShape:
+        record = view.record
+        return cls(
+            company_id=record.company,
+            status=verdict.status.word,
+            state=record.state.value,
+            since=record.since,
+            connected_at=record.connected_at if record.state is State.CONNECTED else None,
+            last_activity=record.last_activity,
+            reconnect_attempts=view.session.attempts,
+            reasons=findings(verdict),
+        )
+
+
+class TurnShape(Shape):
+    at: str
+    before: str
+    after: str
+    event: str
+    reason: str | None
+    code: int | None
+    cause: Annotated[str | None, Field(description="the reason as a sentence")]
+    reaction: str | None
+    attempts: int
+    next_attempt_at: str | None
+    lasted_s: Annotated[float, Field(description="how long the state before had lasted")]
+
+    @classmethod
+    def of(cls, turn: Turn) -> TurnShape:
+        reason = None if turn.reason is None else stored_reason(turn.reason, turn.code)
+        return cls(
+            at=turn.at,
+            before=turn.before.value,
+            after=turn.after.value,
+            event=turn.event,
+            reason=turn.reason,
+            code=turn.code,
+            cause=None if reason is None else reason.sentence,
+            reaction=None if reason is None else reason.reaction.value,
+            attempts=turn.attempts,
+            next_attempt_at=turn.next_attempt_at,
+            lasted_s=turn.lasted_s,
+        )
+
+
+class StabilityShape(Shape):
+    observed_s: float
+    uptime_percent: float | None
+    delivery_percent: float | None
+    disconnections: int
+    disconnections_per_hour: float
+    reconnect_p50_s: float | None
+    reconnect_p95_s: float | None
+    holds: Annotated[bool, Field(description="all four of the user's goals (M26) hold")]
+
+    @classmethod
+    def of(cls, measured: Stability) -> StabilityShape:
+        return cls(
+            observed_s=round(measured.observed_s, 1),
+            uptime_percent=_rounded(measured.uptime_percent),
+            delivery_percent=_rounded(measured.delivery_percent),
+            disconnections=measured.disconnections,
+            disconnections_per_hour=round(measured.disconnections_an_hour, 2),
+            reconnect_p50_s=_rounded(measured.reconnect_p50_s),
+            reconnect_p95_s=_rounded(measured.reconnect_p95_s),
+            holds=measured.holds,
+        )
+
+
+class EvidenceShape(Shape):
+    last_frame_at: str | None
+    last_ping_rtt_ms: float | None
+    last_ack_at: str | None
+    oldest_unacked_s: float | None
+    link_open_s: float | None
+
+
+class KeepAliveShape(Shape):
+    sent: int
+    answered: int
+    success_rate: Annotated[float | None, Field(description="0 to 1, over the window")]
+    window: Annotated[int, Field(description="outcomes in the window")]
+    missed_in_a_row: int
+    rtt_p50_ms: float | None
+    rtt_p95_ms: float | None
+
+
+class BudgetShape(Shape):
+    an_hour: int
+    left: int
+
+
+class OutboxShape(Shape):
+    waiting: int
+    oldest_s: float | None
+
+
+class HostShape(Shape):
+    pid: int | None
+    engine: str | None
+    version: str | None
+    rss_bytes: int | None
+    links: int | None
+    lost_last_hour: int
+
+
+class LiveShape(Shape):
+    availability: str
+    since: str
+    message: str
+
+
+class DiagnosticsShape(Shape):
+    session: SessionShape
+    status: str
+    reasons: list[FindingShape]
+    evidence: EvidenceShape
+    keep_alive: KeepAliveShape
+    history: Annotated[list[TurnShape], Field(description="newest first")]
+    budget: BudgetShape
+    outbox: OutboxShape
+    stability: Annotated[dict[str, StabilityShape], Field(description="by window: 5m, 1h, 24h, 7d")]
+    engine_host: HostShape
+    live_state: LiveShape
+    settings: Annotated[dict[str, Any], Field(description="in force")]
+
+    @classmethod
+    def of(cls, found: Diagnosis, *, evidence: EvidenceShape, settings: dict[str, Any]) -> DiagnosticsShape:
+        host = found.host
+        return cls(
+            session=SessionShape.of(found.view),
+            status=found.verdict.status.word,
+            reasons=findings(found.verdict),
+            evidence=evidence,
+            keep_alive=keep_alive(found.signals),
+            history=[TurnShape.of(turn) for turn in found.history],
+            budget=BudgetShape(an_hour=found.budget_an_hour, left=found.budget_left),
+            outbox=OutboxShape(
+                waiting=found.signals.messages.waiting, oldest_s=_rounded(found.signals.messages.oldest_s)
+            ),
+            stability={name: StabilityShape.of(measured) for name, measured in found.stability.items()},
+            engine_host=HostShape(
+                pid=None if host is None else host.pid,
+                engine=None if host is None else host.engine,
+                version=None if host is None else host.version,
+                rss_bytes=None if host is None else host.rss_bytes,
+                links=None if host is None else host.links,
+                lost_last_hour=found.hosts_lost_lately,
+            ),
+            live_state=LiveShape(
+                availability=found.live.availability.value, since=found.live.since, message=found.live.sentence
+            ),
+            settings=settings,
+        )
+
+
+def findings(verdict: Verdict) -> list[FindingShape]:
+    return [
+        FindingShape(code=finding.code, message=finding.message, action=finding.action.value)
+        for finding in verdict.reasons
+    ]
+
+
+def keep_alive(signals: Signals) -> KeepAliveShape:
+    known = signals.keepalives
+    return KeepAliveShape(
+        sent=known.sent,
+        answered=known.answered,
+        success_rate=None if known.success_rate is None else round(known.success_rate, 4),
+        window=len(known.outcomes),
+        missed_in_a_row=known.missed_in_a_row,
+        rtt_p50_ms=_ms(known.p50_s),
+        rtt_p95_ms=_ms(known.p95_s),
+    )
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 1)
+
+
+async def _diagnoser(request: Request) -> Diagnoser:
+    diagnoser: Diagnoser = request.app.state.diagnoser
+    if not diagnoser.is_ready:
+        raise problems.Starting
+    return diagnoser
+
+
+Doctor = Annotated[Diagnoser, Depends(_diagnoser)]
+
+
+def make_routers(keyed: type[APIRoute], **options: Any) -> tuple[APIRouter, APIRouter]:
+    """The open routes, and those that need a key; `options` are those of every keyed router."""
+    open_routes = APIRouter(tags=["health"])
+    closed = APIRouter(tags=["health"], route_class=keyed, **options)
+
+    @open_routes.get("/webhook/whatsapp/baileys/health/{company}")
+    async def get_health(company: str, doctor: Doctor, response: Response) -> HealthShape:
+        """200 when the session is healthy or degraded, 503 when it is unhealthy, 404 when it is unknown."""
+        view, verdict = doctor.health(company)
+        response.status_code = 503 if verdict.status is Status.UNHEALTHY else 200
+        return HealthShape.of(view, verdict)
+
+    @closed.get("/webhook/whatsapp/baileys/diagnostics/{company}")
+    async def get_diagnostics(company: str, request: Request, doctor: Doctor) -> DiagnosticsShape:
+        """Everything known about a session."""
+        request.state.grant.check(company)
+        found = await doctor.diagnose(company)
+        evidence = EvidenceShape(
+            last_frame_at=found.view.record.last_activity,
+            last_ping_rtt_ms=_ms(found.signals.keepalives.last_s),
+            last_ack_at=iso(doctor.wall(found.view.acked_at)),
+            oldest_unacked_s=_rounded(found.signals.link.unacked_s if found.signals.link else None),
+            link_open_s=_rounded(found.signals.link.open_s if found.signals.link else None),
+        )
+        return DiagnosticsShape.of(found, evidence=evidence, settings=request.app.state.settings_in_force)
+
+    @closed.get("/metrics", response_class=Response)
+    async def get_metrics(request: Request, doctor: Doctor) -> Response:
+        """For Prometheus: the companies that the key may see, by their id, never by phone number."""
+        seen = [each for each in await doctor.all_health() if request.state.grant.covers(each[0].record.company)]
+        return Response(exposition(seen, doctor.host), media_type=_PROMETHEUS)
+
+    return open_routes, closed

@@ -1,0 +1,76 @@
+"""Metrics for Prometheus, made from the present state at each scrape: nothing here counts by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from holdfast.delivery.ports import Backlog
+from holdfast.health.verdict import Verdict
+from holdfast.runtime.actor import View
+from holdfast.session.life import State
+from holdfast.session.port import HostFacts
+
+Seen = tuple[View, Verdict, Backlog]
+
+
+def exposition(seen: Sequence[Seen], host: HostFacts | None) -> bytes:
+    """The text that Prometheus reads."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Present(seen, host))
+    return generate_latest(registry)
+
+
+class _Present(Collector):
+    def __init__(self, seen: Sequence[Seen], host: HostFacts | None) -> None:
+        self._seen = seen
+        self._host = host
+
+    def collect(self) -> Iterable[Metric]:
+        yield from self._states()
+        yield from self._sessions()
+        host = GaugeMetricFamily("holdfast_engine_host_rss_bytes", "Resident memory of the engine host")
+        if self._host is not None and self._host.rss_bytes is not None:
+            host.add_metric([], self._host.rss_bytes)
+        yield host
+        up = GaugeMetricFamily("holdfast_engine_host_up", "1 while there is an engine host")
+        up.add_metric([], 0 if self._host is None else 1)
+        yield up
+
+    def _states(self) -> Iterable[Metric]:
+        family = GaugeMetricFamily("holdfast_sessions", "Sessions by state", labels=["state"])
+        for state in State:
+            family.add_metric([state.value], sum(view.record.state is state for view, _, _ in self._seen))
+        yield family
+
+    def _sessions(self) -> Iterable[Metric]:
+        connected = _gauge("connected", "1 while the session's link is open")
+        status = _gauge("health", "0 healthy, 1 degraded, 2 unhealthy")
+        attempts = _gauge("reconnect_attempts", "Reconnections since the last stable link")
+        rate = _gauge("keepalive_success_ratio", "Answered keep-alives over the window")
+        trip = _gauge("ping_round_trip_seconds", "The last ping's round trip")
+        waiting = _gauge("outbox_messages", "Messages still to be sent")
+        sent = CounterMetricFamily("holdfast_session_keepalives_sent", "Keep-alives sent", labels=["company"])
+        answered = CounterMetricFamily(
+            "holdfast_session_keepalives_answered", "Keep-alives answered", labels=["company"]
+        )
+        for view, verdict, backlog in self._seen:
+            label, alive = [view.record.company], view.keepalives
+            connected.add_metric(label, view.record.state is State.CONNECTED)
+            status.add_metric(label, verdict.status)
+            attempts.add_metric(label, view.session.attempts)
+            waiting.add_metric(label, backlog.waiting)
+            sent.add_metric(label, alive.sent)
+            answered.add_metric(label, alive.answered)
+            if alive.success_rate is not None:
+                rate.add_metric(label, alive.success_rate)
+            if alive.last_s is not None:
+                trip.add_metric(label, alive.last_s)
+        yield from (connected, status, attempts, rate, trip, waiting, sent, answered)
+
+
+def _gauge(name: str, help_: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"holdfast_session_{name}", help_, labels=["company"])

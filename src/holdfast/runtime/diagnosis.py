@@ -1,0 +1,126 @@
+"""Everything known about a session, gathered for people: its health by evidence, its history, its stability."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from holdfast.base.clock import iso
+from holdfast.delivery.ports import Backlog, Figures
+from holdfast.health.signals import Limits, Signals
+from holdfast.health.stability import WINDOWS_S, MessageCounts, Presence, Stability, presence_of, stability
+from holdfast.health.stability import Turn as Change
+from holdfast.health.verdict import Verdict, judge
+from holdfast.runtime.actor import Parts, View
+from holdfast.runtime.evidence import signals_of
+from holdfast.runtime.gateway import Gateway
+from holdfast.session.life import budget_left
+from holdfast.session.port import HostFacts
+from holdfast.session.ports import LiveStatus, Turn
+
+_HISTORY_SHOWN = 100
+_MOST_TURNS = 20_000
+_UNDER_WAY_S = 60
+"""A message younger than this may be under way: it counts for stability when it is older."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diagnosis:
+    view: View
+    signals: Signals
+    verdict: Verdict
+    history: Sequence[Turn]
+    """The newest turns, newest first."""
+    stability: Mapping[str, Stability]
+    """By window: 5m, 1h, 24h, 7d."""
+    budget_an_hour: int
+    budget_left: int
+    host: HostFacts | None
+    hosts_lost_lately: int
+    live: LiveStatus
+
+
+class Diagnoser:
+    def __init__(self, gateway: Gateway, parts: Parts, *, figures: Figures) -> None:
+        self._gateway = gateway
+        self._parts = parts
+        self._figures = figures
+        self._limits = Limits.of(parts.policy)
+
+    @property
+    def is_ready(self) -> bool:
+        return self._gateway.is_ready
+
+    def health(self, company: str) -> tuple[View, Verdict]:
+        """Quick: what the session itself knows, without the outbox. Raises `NotFound`."""
+        view = self._gateway.view(company)
+        return view, judge(self._signals(view, {}), self._limits)
+
+    async def all_health(self) -> list[tuple[View, Verdict, Backlog]]:
+        """Of every session, with its outbox."""
+        backlogs = await self._figures.backlogs()
+        return [
+            (view, judge(self._signals(view, backlogs), self._limits), backlogs.get(view.record.company, Backlog()))
+            for view in self._gateway.views()
+        ]
+
+    async def diagnose(self, company: str) -> Diagnosis:
+        """Raises `NotFound`."""
+        view = self._gateway.view(company)
+        signals = self._signals(view, await self._figures.backlogs())
+        now = self._parts.clock.now()
+        turns = await self._parts.timeline.last(company, since=_ago(now, max(WINDOWS_S.values())), most=_MOST_TURNS)
+        policy = self._parts.policy
+        return Diagnosis(
+            view=view,
+            signals=signals,
+            verdict=judge(signals, self._limits),
+            history=list(reversed(turns[-_HISTORY_SHOWN:])),
+            stability={
+                name: await self._stability(company, turns, now, seconds) for name, seconds in WINDOWS_S.items()
+            },
+            budget_an_hour=policy.budget_an_hour,
+            budget_left=budget_left(view.session, now=self._parts.clock.monotonic(), policy=policy),
+            host=self._parts.hub.host,
+            hosts_lost_lately=self._parts.hub.hosts_lost_lately,
+            live=self._parts.live.status,
+        )
+
+    async def _stability(self, company: str, turns: Sequence[Turn], now: datetime, seconds: int) -> Stability:
+        tally = await self._figures.tally(company, since=_ago(now, seconds), until=_ago(now, _UNDER_WAY_S))
+        counts = MessageCounts(accepted=tally.accepted, taken=tally.taken, arrived=tally.arrived)
+        return stability(_changes(turns), counts, now=now.timestamp(), window_s=seconds)
+
+    @property
+    def host(self) -> HostFacts | None:
+        return self._parts.hub.host
+
+    def wall(self, moment: float | None) -> datetime | None:
+        """A moment of the monotonic clock as a time of day."""
+        if moment is None:
+            return None
+        return self._parts.clock.now() + timedelta(seconds=moment - self._parts.clock.monotonic())
+
+    def _signals(self, view: View, backlogs: Mapping[str, Backlog]) -> Signals:
+        return signals_of(
+            view,
+            clock=self._parts.clock,
+            policy=self._parts.policy,
+            backlogs=backlogs,
+            host_silent_s=self._parts.hub.host_silent_s,
+        )
+
+
+def _changes(turns: Sequence[Turn]) -> list[Change]:
+    """How each turn counts. One that a person asked for ends the time for which the session is to blame."""
+    return [Change(datetime.fromisoformat(turn.at).timestamp(), _presence(turn)) for turn in turns]
+
+
+def _presence(turn: Turn) -> Presence:
+    """A reconnection that a person asked for, like a stop, is not held against the session."""
+    return Presence.EXCUSED if turn.reason == "asked" and turn.before is not turn.after else presence_of(turn.after)
+
+
+def _ago(now: datetime, seconds: float) -> str:
+    return iso(now - timedelta(seconds=seconds)) or ""
