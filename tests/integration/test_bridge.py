@@ -317,6 +317,7 @@ async def test_opening_a_link_twice_changes_nothing(ours: Party, caplog: pytest.
 @pytest.mark.parametrize("available", [False, True])
 async def test_presence_reaches_whatsapp(ours: Party, wasim: Wasim, available: bool) -> None:
     """WhatsApp is told whether the device is in use. (Baileys says nothing for an account without a name.)"""
+    await ours.recorder.until(lambda: "Flowers" in (ours.store.credentials or ""), what="the account's name")
     ours.host.command(Presence(link=ours.link, available=not available))
     ours.host.command(Presence(link=ours.link, available=available))
     ours.host.command(Ping(link=ours.link, n=1))

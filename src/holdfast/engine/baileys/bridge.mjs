@@ -8,8 +8,9 @@ import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 
-import { Link, LinkDown } from './link.mjs'
+import { Link } from './link.mjs'
 import { Pipe } from './pipe.mjs'
+import { LinkDown } from './refusals.mjs'
 
 const PROTOCOL_VERSION = 1
 

@@ -1,40 +1,26 @@
 // One link: a Baileys socket from `open` to its one `closed`, behind its gate. Decides nothing: no reconnects, no
 // retries, no judgement of codes.
 
-import { makeWASocket, BufferJSON, DEFAULT_CONNECTION_CONFIG, initAuthCreds, jidDecode, jidNormalizedUser, proto } from 'baileys'
+import { DisconnectReason, makeWASocket, initAuthCreds, jidDecode, jidNormalizedUser, proto } from 'baileys'
 
-import { BadContent, toBaileys } from './content.mjs'
+import { toBaileys } from './content.mjs'
 import { Gate } from './gate.mjs'
 import { Inbound, phoneJidOf, seconds } from './inbound.mjs'
 import { KeyStore } from './keys.mjs'
 import { Lane } from './lane.mjs'
 import { silentLogger } from './quiet.mjs'
-import { DevicesCache, NoAnswer, NotOnWhatsApp, Recipients } from './recipients.mjs'
+import { DevicesCache, Recipients } from './recipients.mjs'
+import { LinkDown, refusalCode } from './refusals.mjs'
 import { signalRepositoryMaker, writePreKeysThrough } from './repository.mjs'
+import { json } from './values.mjs'
 
 const HOUR_MS = 3_600_000
 const FRAME_REPORT_MS = 1000
 const PARTING_MS = 100
 
-const TRANSPORT_CLOSED = 428
-const TIMED_OUT = 408
-const LOGGED_OUT = 401
-const UNKNOWN = 500
+const { connectionClosed: TRANSPORT_CLOSED, timedOut: TIMED_OUT, loggedOut: LOGGED_OUT, badSession: UNKNOWN } = DisconnectReason
 
 const RECEIPT_KINDS = { '': 'delivered', inactive: 'delivered', read: 'read', played: 'played' }
-
-// Values of these types hold no bytes. Sessions are by far the most read and written, and a reviver is called for
-// each of their values.
-const PLAIN = new Set(['session', 'lid-mapping', 'device-list', 'sender-key-memory'])
-
-const json = {
-  stringify: (value, type) => JSON.stringify(value, PLAIN.has(type) ? undefined : BufferJSON.replacer),
-  parse: (text, type) => {
-    if (PLAIN.has(type)) return JSON.parse(text)
-    const value = JSON.parse(text, BufferJSON.reviver)
-    return type === 'app-state-sync-key' ? proto.Message.AppStateSyncKeyData.fromObject(value) : value
-  }
-}
 
 export class Link {
   #gate = new Gate()
@@ -400,9 +386,6 @@ export class Link {
   }
 }
 
-/** What was asked of a link, or by it, can't be had because the link is over. */
-export class LinkDown extends Error {}
-
 // Listeners stand in the middle of Baileys' handling of a frame, where an error of theirs would end it.
 const heedless = listen => value => {
   try {
@@ -410,14 +393,6 @@ const heedless = listen => value => {
   } catch {
     // A stanza that nobody makes. Baileys has its own answer to it.
   }
-}
-
-function refusalCode(error) {
-  if (error instanceof BadContent) return 'bad-content'
-  if (error instanceof NotOnWhatsApp) return 'not-on-whatsapp'
-  if (error instanceof LinkDown || error.output?.statusCode === TRANSPORT_CLOSED) return 'link-down'
-  if (error instanceof NoAnswer || error.output?.statusCode === TIMED_OUT) return 'timeout'
-  return 'engine-error'
 }
 
 function removeCompanion(jid) {

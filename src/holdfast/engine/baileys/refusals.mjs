@@ -1,0 +1,17 @@
+// Why a message was not sent, as one of the port's short words.
+
+import { DisconnectReason } from 'baileys'
+
+import { BadContent } from './content.mjs'
+import { NoAnswer, NotOnWhatsApp } from './recipients.mjs'
+
+/** What was asked of a link, or by it, can't be had because the link is over. */
+export class LinkDown extends Error {}
+
+export function refusalCode(error) {
+  if (error instanceof BadContent) return 'bad-content'
+  if (error instanceof NotOnWhatsApp) return 'not-on-whatsapp'
+  if (error instanceof LinkDown || error.output?.statusCode === DisconnectReason.connectionClosed) return 'link-down'
+  if (error instanceof NoAnswer || error.output?.statusCode === DisconnectReason.timedOut) return 'timeout'
+  return 'engine-error'
+}
