@@ -128,6 +128,9 @@ class Outbox(Protocol):
     async def open_entries(self, company: str, *, after: int, most: int) -> list[Entry]:
         """Messages still to be sent, oldest first, with `seq` above `after`."""
 
+    async def late_entries(self, company: str, *, up_to: int, most: int) -> list[Entry]:
+        """Queued messages with `seq` up to that: among them those that came in after later ones had been seen."""
+
     async def begin(self, company: str, entries: Sequence[Entry]) -> list[Outgoing]:
         """Commit that these are being sent; those that may no longer be are left out."""
 

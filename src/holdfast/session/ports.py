@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from holdfast.base.errors import HoldfastError
 from holdfast.session.life import State
 from holdfast.session.port import Commit, InboundMessage
 
@@ -38,6 +39,11 @@ class Sessions(Protocol):
     """Durable records of sessions. Every method returns when its change is on the disk."""
 
     async def all(self) -> list[Record]: ...
+    async def find(self, company: str) -> Record | None: ...
+
+    async def create(self, record: Record) -> None:
+        """Store it unless the company has one already."""
+
     async def save(self, record: Record) -> None: ...
 
 
@@ -116,6 +122,55 @@ class Timeline(Protocol):
 
     async def forget(self, *, before: str) -> None:
         """Drop turns older than `before`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """What one look at the leases found."""
+
+    companies: frozenset[str]
+    """Sessions that are this process's own: renewed or claimed just now."""
+    waiting: frozenset[str]
+    """Those of them that have queued messages, whoever accepted them."""
+
+
+class LeaseLost(HoldfastError):
+    """Another process owns the session, or may by now: nothing was written for it."""
+
+    code = "lease-lost"
+
+    def __init__(self, company: str) -> None:
+        super().__init__(f"the session of company {company} is run by another Holdfast process now")
+
+
+class Leases(Protocol):
+    """Who owns which session, where several processes share a database.
+
+    Each claim counts the session's epoch up. A write that only the owner may do names the epoch under which it was
+    asked for, and fails with `LeaseLost` when that is not the current one.
+    """
+
+    @property
+    def ttl_s(self) -> float:
+        """How long a lease lives after each renewal, by the database's own clock."""
+
+    async def look(self, *, most: int) -> Held:
+        """Renew all own leases and claim up to `most` that are free or have run out."""
+
+    async def claim(self, company: str) -> bool:
+        """Claim one; True when it is this process's own now, or was already."""
+
+    def drop(self, company: str) -> None:
+        """It was lost: nothing more is written for this session under the old epoch."""
+
+    def abandon(self) -> None:
+        """All may have been lost: none is renewed any more; they can be claimed anew."""
+
+    async def release(self) -> None:
+        """Give all back, so that another process need not wait for their end."""
+
+    async def owners(self) -> Mapping[str, str]:
+        """The node of each session that somebody owns, by company."""
 
 
 class EngineStore(Protocol):

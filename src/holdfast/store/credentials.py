@@ -18,6 +18,7 @@ from holdfast.base.clock import Clock, iso
 from holdfast.base.ids import Chance
 from holdfast.session.port import Commit, Decrypted, InboundMessage
 from holdfast.store.database import Database
+from holdfast.store.leases import NO_FENCE, Fence
 from holdfast.store.opened import insert
 from holdfast.store.tables import credentials, decrypted, inbox, quarantine, signal_keys
 
@@ -25,13 +26,17 @@ from holdfast.store.tables import credentials, decrypted, inbox, quarantine, sig
 class EngineRows:
     """Keeps `holdfast.session.ports.EngineStore`."""
 
-    def __init__(self, database: Database, *, clock: Clock, chance: Chance) -> None:
+    def __init__(self, database: Database, *, clock: Clock, chance: Chance, fence: Fence = NO_FENCE) -> None:
         self._database = database
         self._clock = clock
         self._chance = chance
+        self._fence = fence
 
     async def credentials(self, company: str) -> str | None:
+        check = self._fence.check(company)
+
         def work(connection: Connection) -> str | None:
+            check(connection)
             return connection.scalar(select(credentials.c.creds).where(credentials.c.company_id == company))
 
         return await self._database.write(work)
@@ -43,9 +48,10 @@ class EngineRows:
         return await self._database.read(work)
 
     async def commit(self, company: str, commit: Commit) -> Sequence[InboundMessage]:
-        now = self._now()
+        now, check = self._now(), self._fence.check(company)
 
         def work(connection: Connection) -> list[InboundMessage]:
+            check(connection)
             if commit.credentials is not None:
                 _save_credentials(connection, company, commit, now)
             _save_keys(connection, company, commit)
@@ -79,9 +85,10 @@ class EngineRows:
         return await self._database.write(work)
 
     async def quarantine(self, company: str, *, reason: str) -> None:
-        now = self._now()
+        now, check = self._now(), self._fence.check(company)
 
         def work(connection: Connection) -> None:
+            check(connection)
             creds = connection.scalar(select(credentials.c.creds).where(credentials.c.company_id == company))
             if creds is None:
                 return

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Select, bindparam, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, TextClause, bindparam, select, text, update
 
 from holdfast.base.clock import Clock, iso
 from holdfast.base.errors import Conflict, NotFound
@@ -14,6 +14,7 @@ from holdfast.delivery.chats import Entry
 from holdfast.delivery.message import OPEN, MessageState, News, advance
 from holdfast.delivery.ports import Change, Content, Draft, Message, Outgoing, Received
 from holdfast.store.database import Database
+from holdfast.store.leases import NO_FENCE, Fence
 from holdfast.store.opened import insert
 from holdfast.store.tables import inbox, outbox, sessions
 
@@ -25,6 +26,8 @@ _TIME_OF = {
 }
 """The times that a state implies: a message that was read was delivered, whatever receipts were lost."""
 
+_IS_OPEN = text("state IN ('queued','sending')")
+"""As the index of open messages has it: only so a database sees that this index will do."""
 _NOT_SHOWN = {"content", "expires_at", "idempotency_key", "request_hash"}
 _SHOWN = [column for column in outbox.c if column.name not in _NOT_SHOWN]
 _BY_WHATSAPP_ID = select(*_SHOWN).where(
@@ -37,9 +40,10 @@ _TO_BE_CHANGED = _BY_WHATSAPP_ID.with_for_update()
 class OutboxRows:
     """Keeps `holdfast.delivery.ports.Outbox`."""
 
-    def __init__(self, database: Database, *, clock: Clock) -> None:
+    def __init__(self, database: Database, *, clock: Clock, fence: Fence = NO_FENCE) -> None:
         self._database = database
         self._clock = clock
+        self._fence = fence
 
     async def accept(self, draft: Draft) -> Message:
         now = iso(self._clock.now())
@@ -68,13 +72,15 @@ class OutboxRows:
         return await self._database.write(work)
 
     async def open_entries(self, company: str, *, after: int, most: int) -> list[Entry]:
+        return await self._entries(outbox.c.company_id == company, outbox.c.seq > after, _IS_OPEN, most=most)
+
+    async def late_entries(self, company: str, *, up_to: int, most: int) -> list[Entry]:
+        queued = outbox.c.state == MessageState.QUEUED.value
+        return await self._entries(outbox.c.company_id == company, outbox.c.seq <= up_to, _IS_OPEN, queued, most=most)
+
+    async def _entries(self, *which: ColumnElement[bool] | TextClause, most: int) -> list[Entry]:
         columns = outbox.c["seq", "id", "whatsapp_id", "chat"]
-        statement = (
-            select(*columns)
-            .where(outbox.c.company_id == company, outbox.c.seq > after, outbox.c.state.in_(OPEN))
-            .order_by(outbox.c.seq)
-            .limit(most)
-        )
+        statement = select(*columns).where(*which).order_by(outbox.c.seq).limit(most)
 
         def work(connection: Connection) -> list[Entry]:
             return [Entry(**row) for row in connection.execute(statement).mappings()]
@@ -83,8 +89,10 @@ class OutboxRows:
 
     async def begin(self, company: str, entries: Sequence[Entry]) -> list[Outgoing]:
         by_id = {entry.id: entry for entry in entries}
+        check = self._fence.check(company)
 
         def work(connection: Connection) -> list[Outgoing]:
+            check(connection)
             open_ones = (outbox.c.id.in_(by_id), outbox.c.state.in_(OPEN))
             connection.execute(
                 update(outbox)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Any
 
 from sqlalchemy import Connection, RowMapping, select
 
 from holdfast.session.life import State
 from holdfast.session.ports import Record
 from holdfast.store.database import Database
+from holdfast.store.leases import NO_FENCE, Fence
 from holdfast.store.opened import insert
 from holdfast.store.tables import sessions
 
@@ -16,8 +18,9 @@ from holdfast.store.tables import sessions
 class SessionRows:
     """Keeps `holdfast.session.ports.Sessions`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, fence: Fence = NO_FENCE) -> None:
         self._database = database
+        self._fence = fence
 
     async def all(self) -> list[Record]:
         def work(connection: Connection) -> list[Record]:
@@ -26,12 +29,28 @@ class SessionRows:
 
         return await self._database.read(work)
 
+    async def find(self, company: str) -> Record | None:
+        statement = select(sessions).where(sessions.c.company_id == company)
+
+        def work(connection: Connection) -> Record | None:
+            row = connection.execute(statement).mappings().first()
+            return None if row is None else _record(row)
+
+        return await self._database.read(work)
+
+    async def create(self, record: Record) -> None:
+        def work(connection: Connection) -> None:
+            row = insert(connection, sessions).values(_values(record))
+            connection.execute(row.on_conflict_do_nothing())
+
+        await self._database.write(work)
+
     async def save(self, record: Record) -> None:
-        values = asdict(record)
-        values["company_id"] = values.pop("company")
+        values, check = _values(record), self._fence.check(record.company)
         changed = [name for name in values if name not in {"company_id", "created_at"}]
 
         def work(connection: Connection) -> None:
+            check(connection)
             row = insert(connection, sessions).values(values)
             connection.execute(
                 row.on_conflict_do_update(
@@ -40,6 +59,12 @@ class SessionRows:
             )
 
         await self._database.write(work)
+
+
+def _values(record: Record) -> dict[str, Any]:
+    values = asdict(record)
+    values["company_id"] = values.pop("company")
+    return values
 
 
 def _record(row: RowMapping) -> Record:

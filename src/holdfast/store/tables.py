@@ -11,6 +11,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    DateTime,
     Float,
     ForeignKey,
     Index,
@@ -179,3 +180,13 @@ decrypted = Table(
     sqlite_with_rowid=False,
 )
 Index("decrypted_stored_at", decrypted.c.stored_at)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("company_id", Text, primary_key=True),
+    Column("node", Text, nullable=False),
+    Column("holder", Text, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("expires_at", DateTime(timezone=True), nullable=False),  # PostgreSQL only, and by its own clock
+)

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, RowMapping, delete, insert, select
 from holdfast.session.life import State
 from holdfast.session.ports import Turn
 from holdfast.store.database import Database
+from holdfast.store.leases import NO_FENCE, Fence
 from holdfast.store.notes import note, noted
 from holdfast.store.tables import turns
 
@@ -18,14 +19,17 @@ _ALIVE = "alive-at"
 class TimelineRows:
     """Keeps `holdfast.session.ports.Timeline`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, fence: Fence = NO_FENCE) -> None:
         self._database = database
+        self._fence = fence
 
     async def add(self, turn: Turn) -> None:
         values = asdict(turn)
         values["company_id"] = values.pop("company")
+        check = self._fence.check(turn.company)
 
         def work(connection: Connection) -> None:
+            check(connection)
             connection.execute(insert(turns).values(values))
 
         await self._database.write(work)

@@ -23,6 +23,7 @@ def upgrade() -> None:
     _credentials()
     _outbox()
     _inbox()
+    _leases()
 
 
 def _sessions() -> None:
@@ -149,3 +150,14 @@ def _inbox() -> None:
         sqlite_with_rowid=False,
     )
     op.create_index("decrypted_stored_at", "decrypted", ["stored_at"])
+
+
+def _leases() -> None:
+    op.create_table(
+        "leases",
+        _text("company_id", primary_key=True),
+        _text("node"),
+        _text("holder"),
+        sa.Column("epoch", sa.BigInteger, nullable=False),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
+    )

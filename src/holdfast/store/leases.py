@@ -1,0 +1,177 @@
+"""Ownership of sessions as rows, on a database that several processes share; PostgreSQL only.
+
+A lease is held by a process, not by a name: each start draws a holder of its own, so that two processes that were
+given one name can't take each other's sessions for theirs. Rows of leases are never waited for: one that is locked
+is being claimed by another process this moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Protocol
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Interval,
+    exists,
+    func,
+    literal,
+    literal_column,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.dialects.postgresql import insert
+
+from holdfast.base.ids import Chance
+from holdfast.session.ports import Held, LeaseLost
+from holdfast.store.database import Database
+from holdfast.store.tables import leases, outbox, sessions
+
+Check = Callable[[Connection], None]
+"""Raises `LeaseLost` inside a write's transaction, before it writes."""
+
+_NOW = func.clock_timestamp()
+_QUEUED = exists().where(outbox.c.company_id == leases.c.company_id, text("outbox.state = 'queued'"))
+"""The word stands in the text itself: only so PostgreSQL sees that the index of open messages will do."""
+
+
+class Fence(Protocol):
+    """Keeps a process from writing for a session that another one owns."""
+
+    def check(self, company: str) -> Check:
+        """For a write that is asked for now, whenever it is carried out."""
+
+
+class NoFence:
+    """For a database of one process's own: whoever writes, owns."""
+
+    def check(self, company: str) -> Check:
+        return lambda connection: None
+
+
+NO_FENCE = NoFence()
+
+
+class LeaseRows:
+    """Keeps `holdfast.session.ports.Leases`, and is the fence that goes with them."""
+
+    def __init__(self, database: Database, *, node: str, chance: Chance, ttl_s: float) -> None:
+        self._database = database
+        self._node = node
+        self._chance = chance
+        self._ttl_s = ttl_s
+        self._holder = chance.message_id()
+        self._epochs: dict[str, int] = {}
+
+    @property
+    def ttl_s(self) -> float:
+        return self._ttl_s
+
+    def check(self, company: str) -> Check:
+        holder, epoch = self._holder, self._epochs.get(company)
+
+        def check(connection: Connection) -> None:
+            mine = (leases.c.company_id == company, leases.c.holder == holder, leases.c.epoch == epoch)
+            held = select(leases.c.epoch).where(*mine).with_for_update(key_share=True, skip_locked=True)
+            if epoch is None or connection.scalar(held) is None:
+                raise LeaseLost(company)
+
+        return check
+
+    async def look(self, *, most: int) -> Held:
+        holder = self._holder
+
+        def work(connection: Connection) -> tuple[dict[str, int], frozenset[str]]:
+            held = self._renew(connection, holder)
+            _make_rows(connection)
+            held |= self._take(connection, holder, leases.c.expires_at <= _NOW, most=most)
+            waiting = select(leases.c.company_id).where(leases.c.holder == holder, _QUEUED)
+            return held, frozenset(connection.scalars(waiting))
+
+        found, waiting = await self._database.write(work)
+        if holder != self._holder:  # abandoned meanwhile
+            return Held(companies=frozenset(), waiting=frozenset())
+        # One that was another's in between is claimed at the next look: first its old actor has to end.
+        self._epochs = {company: epoch for company, epoch in found.items() if self._epochs.get(company, epoch) == epoch}
+        return Held(companies=frozenset(self._epochs), waiting=waiting)
+
+    async def claim(self, company: str) -> bool:
+        holder = self._holder
+
+        def work(connection: Connection) -> int | None:
+            _make_rows(connection)
+            taken = self._take(connection, holder, leases.c.expires_at <= _NOW, leases.c.company_id == company)
+            held = select(leases.c.epoch).where(leases.c.company_id == company, leases.c.holder == holder)
+            return taken.get(company) or connection.scalar(held)
+
+        epoch = await self._database.write(work)
+        if epoch is None or holder != self._holder:
+            return False
+        self._epochs[company] = epoch
+        return True
+
+    def drop(self, company: str) -> None:
+        self._epochs.pop(company, None)
+
+    def abandon(self) -> None:
+        self._epochs.clear()
+        self._holder = self._chance.message_id()
+
+    async def release(self) -> None:
+        holder = self._holder
+        self.abandon()
+
+        def work(connection: Connection) -> None:
+            connection.execute(update(leases).where(leases.c.holder == holder).values(expires_at=_NOW))
+
+        await self._database.write(work)
+
+    async def owners(self) -> Mapping[str, str]:
+        held = select(leases.c.company_id, leases.c.node).where(leases.c.expires_at > _NOW)
+
+        def work(connection: Connection) -> dict[str, str]:
+            return {row.company_id: row.node for row in connection.execute(held)}
+
+        return await self._database.read(work)
+
+    def _renew(self, connection: Connection, holder: str) -> dict[str, int]:
+        own = (
+            select(leases.c.company_id)
+            .where(leases.c.holder == holder)
+            .with_for_update(key_share=True, skip_locked=True)
+        )
+        statement = (
+            update(leases)
+            .where(leases.c.company_id.in_(own))
+            .values(expires_at=self._end())
+            .returning(leases.c.company_id, leases.c.epoch)
+        )
+        return {row.company_id: row.epoch for row in connection.execute(statement)}
+
+    def _take(
+        self, connection: Connection, holder: str, *which: ColumnElement[bool], most: int | None = None
+    ) -> dict[str, int]:
+        free = select(leases.c.company_id).where(*which).limit(most).with_for_update(key_share=True, skip_locked=True)
+        statement = (
+            update(leases)
+            .where(leases.c.company_id.in_(free))
+            .values(node=self._node, holder=holder, epoch=leases.c.epoch + 1, expires_at=self._end())
+            .returning(leases.c.company_id, leases.c.epoch)
+        )
+        return {row.company_id: row.epoch for row in connection.execute(statement)}
+
+    def _end(self) -> ColumnElement[object]:
+        return _NOW + literal(timedelta(seconds=self._ttl_s), Interval)
+
+
+def _make_rows(connection: Connection) -> None:
+    """A free lease for each session that has none."""
+    known = exists().where(leases.c.company_id == sessions.c.company_id)
+    free = select(sessions.c.company_id, literal(""), literal(""), literal(0), literal_column("to_timestamp(0)")).where(
+        ~known
+    )
+    rows = insert(leases).from_select(["company_id", "node", "holder", "epoch", "expires_at"], free)
+    connection.execute(rows.on_conflict_do_nothing())

@@ -1,0 +1,265 @@
+"""Who owns a session, where processes share a PostgreSQL: one at a time, and nobody else writes for it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+from sqlalchemy import Connection
+
+from holdfast.base.fake_clock import FakeClock
+from holdfast.base.ids import SystemChance
+from holdfast.delivery.chats import Entry
+from holdfast.session.life import State
+from holdfast.session.port import Commit
+from holdfast.session.ports import LeaseLost, Record, Turn
+from holdfast.store.credentials import EngineRows
+from holdfast.store.database import Database
+from holdfast.store.leases import LeaseRows
+from holdfast.store.outbox import OutboxRows
+from holdfast.store.postgres import parse
+from holdfast.store.sessions import SessionRows
+from holdfast.store.timeline import TimelineRows
+from tests.contract.test_store import draft
+from tests.postgres_process import PostgresProcess
+
+pytestmark = pytest.mark.slow
+
+COMPANY, OTHER = "962302", "962303"
+T1 = "2026-01-01T00:00:01.000Z"
+TTL_S = 60.0
+
+
+class Node:
+    """The store of one process."""
+
+    def __init__(self, name: str, database: Database) -> None:
+        clock, chance = FakeClock(), SystemChance()
+        self.database = database
+        self.leases = LeaseRows(database, node=name, chance=chance, ttl_s=TTL_S)
+        self.sessions = SessionRows(database, fence=self.leases)
+        self.engine = EngineRows(database, clock=clock, chance=chance, fence=self.leases)
+        self.outbox = OutboxRows(database, clock=clock, fence=self.leases)
+        self.timeline = TimelineRows(database, fence=self.leases)
+
+    async def owned(self, *, most: int = 100) -> set[str]:
+        return set((await self.leases.look(most=most)).companies)
+
+
+Start = Callable[[str], Node]
+
+
+@pytest.fixture
+async def url(postgres: PostgresProcess) -> str:
+    return postgres.new_migrated()
+
+
+@pytest.fixture
+async def start(url: str) -> AsyncIterator[Start]:
+    nodes: list[Node] = []
+
+    def start(name: str) -> Node:
+        nodes.append(Node(name, Database(parse(url))))
+        return nodes[-1]
+
+    yield start
+    for node in nodes:
+        node.database.close()
+
+
+@pytest.fixture
+async def one(start: Start) -> Node:
+    """A process beside which there are two sessions that nobody owns yet."""
+    node = start("one")
+    for company in (COMPANY, OTHER):
+        await node.sessions.create(record(company))
+    return node
+
+
+@pytest.fixture
+def two(start: Start) -> Node:
+    return start("two")
+
+
+@pytest.fixture
+def expire(url: str, postgres: PostgresProcess) -> Callable[[], None]:
+    """Let all leases run out: their owner has not renewed them."""
+
+    def expire() -> None:
+        with postgres.operator(url) as connection:
+            connection.execute("UPDATE leases SET expires_at = now() - interval '1 second'")
+
+    return expire
+
+
+def record(company: str = COMPANY, state: State = State.CONNECTED) -> Record:
+    return Record(company=company, state=state, since=T1, created_at=T1)
+
+
+async def test_a_session_has_one_owner(one: Node, two: Node) -> None:
+    """Whoever looks first; looking again keeps it; the other sees who it is."""
+    assert await one.owned() == {COMPANY, OTHER}
+    assert await two.owned() == set()
+    assert await one.owned() == {COMPANY, OTHER}
+    assert await two.leases.owners() == {COMPANY: "one", OTHER: "one"}
+    assert await two.leases.claim(COMPANY) is False
+    assert await one.leases.claim(COMPANY) is True
+
+
+async def test_looking_at_once_gives_each_session_to_one(one: Node, two: Node) -> None:
+    """And a look takes no more than it may."""
+    for number in range(50):
+        await one.sessions.create(record(f"c{number}"))
+    found = await asyncio.gather(*(node.owned(most=5) for _ in range(8) for node in (one, two)))
+    first, second = set().union(*found[::2]), set().union(*found[1::2])
+    assert not first & second
+    assert len(first | second) == 52
+    assert len(found[0]) <= 5
+
+
+async def test_a_lease_that_ran_out_goes_to_whoever_looks(one: Node, two: Node, expire: Callable[[], None]) -> None:
+    """Its old owner finds that out at its next look, and each claim counts the epoch up."""
+    await one.owned()
+    expire()
+    assert await two.owned() == {COMPANY, OTHER}
+    assert await one.owned() == set()
+    await two.leases.release()
+    assert await one.owned() == {COMPANY, OTHER}
+
+
+async def test_a_lease_that_ran_out_and_was_not_taken_is_renewed(one: Node, expire: Callable[[], None]) -> None:
+    """Under its old epoch: nobody else can have written."""
+    await one.owned()
+    check = one.leases.check(COMPANY)
+    expire()
+    assert await one.owned() == {COMPANY, OTHER}
+    await one.database.write(check)
+
+
+async def test_what_is_given_back_is_free_at_once(one: Node, two: Node) -> None:
+    """Nobody waits for a process that stopped in order."""
+    await one.owned()
+    await one.leases.release()
+    assert await two.leases.owners() == {}
+    assert await two.owned() == {COMPANY, OTHER}
+
+
+async def test_a_session_that_was_anothers_in_between_is_owned_again_one_look_later(
+    one: Node, two: Node, expire: Callable[[], None]
+) -> None:
+    """First whoever runs it under the old epoch must be told to end."""
+    await one.owned()
+    expire()
+    await two.owned()
+    await two.leases.release()
+    assert await one.owned() == set()
+    assert await one.owned() == {COMPANY, OTHER}
+
+
+async def test_what_was_abandoned_is_claimed_when_it_has_run_out(one: Node, expire: Callable[[], None]) -> None:
+    """It is not renewed meanwhile: another process may have it."""
+    await one.owned()
+    one.leases.abandon()
+    assert await one.owned() == set()
+    expire()
+    assert await one.owned() == {COMPANY, OTHER}
+
+
+WRITES: dict[str, Callable[[Node], Awaitable[object]]] = {
+    "record": lambda node: node.sessions.save(record()),
+    "history": lambda node: node.timeline.add(turn()),
+    "engine commit": lambda node: node.engine.commit(COMPANY, Commit(link=1, seq=1, credentials="stale", paired=True)),
+    "credentials for a new link": lambda node: node.engine.credentials(COMPANY),
+    "quarantine": lambda node: node.engine.quarantine(COMPANY, reason="unlinked"),
+    "sending": lambda node: node.outbox.begin(COMPANY, [entry()]),
+}
+
+
+def entry() -> Entry:
+    return Entry(seq=1, id="msg_1", whatsapp_id="3EB00001", chat="962790000001@s.whatsapp.net")
+
+
+def turn() -> Turn:
+    return Turn(
+        company=COMPANY, at=T1, before=State.CONNECTED, after=State.STOPPED, event="StopAsked", reason=None, code=None,
+        attempts=0, next_attempt_at=None, lasted_s=1,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+async def test_only_the_owner_writes(
+    one: Node, two: Node, expire: Callable[[], None], url: str, postgres: PostgresProcess,
+    write: Callable[[Node], Awaitable[object]],
+) -> None:  # fmt: skip
+    """Neither who never owned the session, nor who owned it until just now and does not know; nothing is written."""
+    await one.owned()
+    await one.engine.commit(COMPANY, Commit(link=1, seq=1, credentials="first", paired=True))
+    await one.outbox.accept(draft())
+    with pytest.raises(LeaseLost, match="company 962302 is run by another"):
+        await write(two)
+    await write(one)
+    expire()
+    await two.owned()
+    before = _everything(url, postgres)
+    with pytest.raises(LeaseLost):
+        await write(one)
+    assert _everything(url, postgres) == before
+    await write(two)
+
+
+def _everything(url: str, postgres: PostgresProcess) -> list[object]:
+    tables = ("sessions", "turns", "credentials", "quarantine", "outbox")
+    return [postgres.rows(url, f"SELECT * FROM {table} ORDER BY 1") for table in tables]
+
+
+async def test_a_write_that_was_asked_for_under_an_old_epoch_fails_under_a_new_one(
+    one: Node, two: Node, expire: Callable[[], None]
+) -> None:
+    """The same process owns the session again, and what its first tenure wanted is of the past."""
+    await one.owned()
+    check = one.leases.check(COMPANY)
+    expire()
+    await two.owned()
+    await two.leases.release()
+    for _ in range(2):
+        await one.owned()
+    with pytest.raises(LeaseLost):
+        await one.database.write(check)
+    await one.database.write(one.leases.check(COMPANY))
+
+
+async def test_nobody_takes_a_lease_between_the_check_and_the_commit(
+    one: Node, two: Node, expire: Callable[[], None]
+) -> None:
+    """Also when it has run out: the one who writes holds its row, and nobody waits for that."""
+    await one.owned()
+    expire()
+    loop, checked, go = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+    check = one.leases.check(COMPANY)
+
+    def slow(connection: Connection) -> None:
+        check(connection)
+        loop.call_soon_threadsafe(checked.set)
+        assert go.wait(10)
+
+    write = one.database.write(slow)
+    await checked.wait()
+    assert await two.owned() == {OTHER}
+    go.set()
+    await write
+    assert await two.owned() == {COMPANY, OTHER}
+
+
+async def test_the_owner_hears_of_queued_messages_whoever_accepted_them(one: Node, two: Node) -> None:
+    """Only of its own sessions', and only until they are begun."""
+    await one.leases.claim(COMPANY)
+    await two.leases.claim(OTHER)
+    message = await two.outbox.accept(draft())
+    assert (await one.leases.look(most=0)).waiting == {COMPANY}
+    assert (await two.leases.look(most=0)).waiting == set()
+    await one.outbox.begin(
+        COMPANY, [Entry(seq=message.seq, id=message.id, whatsapp_id=message.whatsapp_id, chat=message.chat)]
+    )
+    assert (await one.leases.look(most=0)).waiting == set()
