@@ -43,7 +43,7 @@ class FigureRows:
         )
 
         def work(connection: Connection) -> Tally:
-            counts: dict[str, int] = dict(connection.execute(statement).tuples().all())
+            counts: dict[str, int] = {row[0]: row[1] for row in connection.execute(statement)}
             arrived = sum(counts.get(state, 0) for state in _ARRIVED)
             return Tally(
                 accepted=sum(counts.values()), taken=arrived + counts.get(MessageState.SENT, 0), arrived=arrived

@@ -1,0 +1,134 @@
+"""Health, diagnostics and metrics over HTTP."""
+
+from __future__ import annotations
+
+from holdfast.session import events
+from tests.api.door import KEY_OF_ONE, OTHER, Door
+from tests.world import COMPANY, World
+
+HEALTH = f"/webhook/whatsapp/baileys/health/{COMPANY}"
+DIAGNOSTICS = f"/webhook/whatsapp/baileys/diagnostics/{COMPANY}"
+NUMBER_OF_COMPANY = "962700000001"
+
+
+async def test_a_connected_session_is_healthy_for_all_to_see(door: Door) -> None:
+    """200, the documented fields, and no phone number: this route needs no key."""
+    await door.world.pair()
+    await door.world.wait(1)
+    answer = await door("GET", HEALTH, key=None)
+    assert answer.status == 200
+    shown = answer.json
+    assert list(shown) == [
+        "companyId",
+        "status",
+        "state",
+        "since",
+        "connectedAt",
+        "lastActivity",
+        "reconnectAttempts",
+        "reasons",
+    ]
+    assert (shown["status"], shown["state"], shown["reasons"]) == ("healthy", "connected", [])
+    assert NUMBER_OF_COMPANY.encode() not in answer.body
+
+
+async def test_a_quiet_company_stays_healthy(door: Door) -> None:
+    """Hours without a message, with answered pings: healthy, on the same link, with every keep-alive answered."""
+    link = await door.world.pair()
+    await door.world.wait(3600)
+    assert (await door("GET", HEALTH)).json["status"] == "healthy"
+    assert door.world.link() == link
+    known = (await door("GET", DIAGNOSTICS)).json["keepAlive"]
+    assert known["sent"] == known["answered"] > 100
+    assert known["successRate"] == 1
+
+
+async def test_an_unhealthy_session_says_what_is_wrong_and_what_to_do(door: Door) -> None:
+    """503 with a stable code, a sentence and an action."""
+    link = await door.world.pair()
+    door.world.engine.drop(link, code=406)
+    await door.world.until_state("paused")
+    answer = await door("GET", HEALTH, key=None)
+    assert answer.status == 503
+    assert answer.json["status"] == "unhealthy"
+    found = answer.json["reasons"][0]
+    assert (found["code"], found["action"]) == ("banned", "contact-whatsapp")
+    assert "banned" in found["message"]
+
+
+async def test_health_of_an_unknown_company_is_not_found(door: Door) -> None:
+    """404, as a problem that names the cure."""
+    assert "PUT /v1/sessions/nobody" in (
+        await door("GET", "/webhook/whatsapp/baileys/health/nobody", key=None)
+    ).problem(404, "not-found", field="company")
+
+
+async def test_diagnostics_tell_the_history_of_a_loss(door: Door) -> None:
+    """The newest turn first, with the code, the cause as a sentence, the reaction, and how long it had lasted."""
+    link = await door.world.pair()
+    await door.world.wait(100)
+    door.world.engine.drop(link, code=428)
+    await door.world.until_state("reconnecting")
+    await door.world.until_state("connected")
+    found = (await door("GET", DIAGNOSTICS)).json
+    back, lost = found["history"][:2]
+    assert (lost["before"], lost["after"], lost["code"]) == ("connected", "reconnecting", 428)
+    assert (lost["cause"], lost["reaction"]) == ("the connection was closed", "backoff")
+    assert lost["lastedS"] >= 100
+    assert (back["before"], back["after"]) == ("reconnecting", "connected")
+    stable = found["stability"]["1h"]
+    assert stable["disconnections"] == 1
+    assert 0 <= stable["reconnectP95S"] < 10
+    assert stable["uptimePercent"] > 95
+    assert found["budget"]["left"] == found["budget"]["anHour"] - 3
+    assert found["settings"] == {"keepaliveIntervalS": 30}
+
+
+async def test_diagnostics_need_a_key_for_the_company(door: Door) -> None:
+    """They hold the phone number and the history."""
+    (await door("GET", DIAGNOSTICS, key=None)).problem(401, "unauthorized")
+    (await door("GET", f"/webhook/whatsapp/baileys/diagnostics/{OTHER}", key=KEY_OF_ONE)).problem(
+        403, "forbidden", field="company"
+    )
+
+
+async def test_metrics_name_companies_and_no_phone_numbers(door: Door) -> None:
+    """Prometheus' text, for the companies that the key may see."""
+    await door.world.pair()
+    await door("PUT", f"/v1/sessions/{OTHER}")
+    answer = await door("GET", "/metrics")
+    text = answer.body.decode()
+    assert f'holdfast_session_connected{{company="{COMPANY}"}} 1.0' in text
+    assert f'holdfast_session_connected{{company="{OTHER}"}} 0.0' in text
+    assert 'holdfast_sessions{state="connected"} 1.0' in text
+    assert NUMBER_OF_COMPANY not in text
+    assert OTHER not in (await door("GET", "/metrics", key=KEY_OF_ONE)).body.decode()
+    (await door("GET", "/metrics", key=None)).problem(401, "unauthorized")
+
+
+async def test_the_time_that_holdfast_was_down_counts_as_absence(world: World) -> None:
+    """After a restart the history says since when the session was away, by the last sign of life before."""
+    async with world.running():
+        await world.pair()
+        await world.wait(3000)
+        await world.parts.timeline.seen_alive(
+            world.clock.now().isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        )
+    world.clock.advance_to(world.clock.monotonic() + 600)
+    async with world.running():
+        await world.until_state("connected")
+        found = await world.now(world.diagnoser().diagnose(COMPANY))
+        measured = found.stability["24h"]
+        assert measured.disconnections == 1
+        assert 600 <= measured.reconnects_s[0] < 610
+
+
+async def test_a_stop_on_purpose_is_no_disconnection(world: World) -> None:
+    """What a person wanted counts neither for nor against the session."""
+    async with world.running() as gateway:
+        await world.pair()
+        await world.wait(100)
+        await world.now(gateway.ask(COMPANY, events.StopAsked()))
+        await world.wait(500)
+        measured = (await world.now(world.diagnoser().diagnose(COMPANY))).stability["1h"]
+        assert (measured.disconnections, measured.uptime_percent is not None) == (0, True)
