@@ -64,6 +64,11 @@ class Entries:
     def due(self, *, now: float) -> list[Change]:
         return [Change(company, entry.record) for company, entry in self._entries.items() if entry.due_at <= now]
 
+    def is_current(self, change: Change) -> bool:
+        """Nothing was put, removed or released since `change` was due."""
+        entry = self._entries.get(change.company)
+        return entry is not None and entry.record is change.record
+
     @property
     def next_due(self) -> float:
         return min((entry.due_at for entry in self._entries.values()), default=math.inf)

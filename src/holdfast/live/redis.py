@@ -174,8 +174,9 @@ class RedisLive:
 
     async def _write(self) -> None:
         for some in _batches(self._entries.due(now=self._clock.monotonic()), _WRITES_AT_ONCE):
-            await self._server.ask([self._command(change) for change in some])
-            for change in some:
+            current = [change for change in some if self._entries.is_current(change)]
+            await self._server.ask([self._command(change) for change in current])
+            for change in current:
                 self._entries.wrote(change, now=self._clock.monotonic())
             await self._answer()
 

@@ -348,6 +348,20 @@ async def test_a_released_session_is_left_to_the_other_process(world: World) -> 
         assert (await world.live.get("962302") or {})["node"] == "there"
 
 
+async def test_a_session_released_while_it_waits_to_be_written_is_not_written(world: World) -> None:
+    """The last of 150 is released while the first hundred are on their way."""
+    async with world.running():
+        world.server.answers_after_s = 0.05
+        for number in range(150):
+            world.live.put(replace(RECORD, company=str(number)))
+        await settle()
+        world.live.release("149")
+        await world.pass_time(0.5)
+        world.server.answers_after_s = 0
+        assert len(world.server.written) == 149
+        assert key("149") not in world.server.values
+
+
 async def test_what_was_put_last_is_written_before_the_end(world: World) -> None:
     """Stopping writes what waits, hangs up, and answers from memory from then on."""
     async with world.running():

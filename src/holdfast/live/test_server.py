@@ -89,6 +89,7 @@ def tls_error(reason: str) -> ssl.SSLError:
         (caused(exceptions.ConnectionError("x"), ConnectionRefusedError(111, "x")), "(Connection refused)"),
         (caused(exceptions.ConnectionError("x"), OSError(-2, "Name or service not known")), "(Name or service not"),
         (caused(exceptions.ConnectionError("x"), tls_error("WRONG_VERSION_NUMBER")), "TLS fails (WRONG"),
+        (exceptions.ConnectionError("max number of clients reached"), "maxclients"),
         (exceptions.ConnectionError("Connection closed by server."), "it closes the connection"),
         (exceptions.ResponseError("MISCONF Redis is configured to save RDB snapshots"), "can't save to its disk"),
         (exceptions.ResponseError("unknown command 'SET', with args: '962790000001'"), "(unknown command)"),

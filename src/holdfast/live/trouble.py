@@ -54,6 +54,8 @@ def _connection(error: exceptions.ConnectionError) -> str:
             return f"TLS fails ({reason})"
         case OSError(errno=number, strerror=told) if number is not None:
             return f"it can't be reached ({os.strerror(number) if number > 0 else told})"
+        case _ if "max number of clients" in str(error):
+            return "it takes no more clients; raise its maxclients"
         case _:
             return "it closes the connection"
 
