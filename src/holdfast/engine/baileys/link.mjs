@@ -8,6 +8,7 @@ import { Gate } from './gate.mjs'
 import { Inbound, phoneJidOf, seconds } from './inbound.mjs'
 import { KeyStore } from './keys.mjs'
 import { Lane } from './lane.mjs'
+import { Presence } from './presence.mjs'
 import { silentLogger } from './quiet.mjs'
 import { DevicesCache, Recipients } from './recipients.mjs'
 import { LinkDown, refusalCode } from './refusals.mjs'
@@ -73,7 +74,7 @@ export class Link {
       case 'ping':
         return this.#ping(command.n)
       case 'presence':
-        return this.sock?.sendPresenceUpdate(command.available ? 'available' : 'unavailable').catch(() => {})
+        return this.presence?.ask(command.available)
       case 'pairing-code':
         return this.#pairingCode(command.phone)
       case 'logout':
@@ -115,6 +116,7 @@ export class Link {
   #connect() {
     const devices = new DevicesCache()
     this.sock = makeWASocket(this.#config(devices))
+    this.presence = new Presence(this.sock, this.creds)
     this.recipients = new Recipients({ sock: this.sock, store: this.store, devices })
     // What is sent again on request comes from the outbox, which also survives a restart.
     if (this.sock.messageRetryManager) this.sock.messageRetryManager.addRecentMessage = () => {}
@@ -172,8 +174,13 @@ export class Link {
     ws.prependListener('CB:message', heedless(stanza => this.inbound.note(stanza)))
     ws.prependListener('CB:receipt', heedless(node => this.#receipt(node.attrs, node.content)))
     ws.prependListener('CB:ack,class:message', heedless(({ attrs }) => this.#ack(attrs)))
-    ev.on('creds.update', () => this.#commit({ credentials: json.stringify(this.creds), paired: this.#isPaired() }))
+ev.on('creds.update', () => this.#credentialsChanged())
     ev.on('connection.update', update => this.#update(update))
+  }
+
+  #credentialsChanged() {
+    this.#commit({ credentials: json.stringify(this.creds), paired: this.#isPaired() })
+    this.presence.credentialsChanged()
   }
 
   #update({ qr, isNewLogin, connection, lastDisconnect }) {
@@ -184,6 +191,7 @@ export class Link {
     if (isNewLogin) this.#report({ r: 'paired', ...this.#names(), platform: this.creds.platform })
     if (connection === 'open') {
       this.#opened = true
+      this.presence.opened()
       this.#report({ r: 'opened', ...this.#names() })
     }
     if (connection === 'close') {
