@@ -47,13 +47,23 @@ class Teller(Protocol):
 
 
 class HealthMonitor:
-    def __init__(self, gateway: Gateway, parts: Parts, *, figures: Figures, teller: Teller, interval_s: float) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        parts: Parts,
+        *,
+        figures: Figures,
+        teller: Teller,
+        interval_s: float,
+        limits: Limits | None = None,
+    ) -> None:
+        """`limits`: other numbers to weigh evidence by than those that go with the session machine's policy."""
         self._gateway = gateway
         self._parts = parts
         self._figures = figures
         self._teller = teller
         self._interval_s = interval_s
-        self._limits = Limits.of(parts.policy)
+        self._limits = limits or Limits.of(parts.policy)
         self._alert_policy = AlertPolicy()
         self._database_failing_since: float | None = None
         self._book: Book | None = None

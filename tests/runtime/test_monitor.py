@@ -1,0 +1,139 @@
+"""The health monitor: a second pair of eyes that acts on evidence and tells people."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from holdfast.health.alerts import Alert, Book, Kind
+from holdfast.health.signals import Limits
+from holdfast.runtime.monitor import HealthMonitor
+from holdfast.session import events
+from holdfast.session.port import CutLink, Ping
+from holdfast.store.figures import FigureRows
+from tests.world import COMPANY, World
+
+
+class Told:
+    """A teller that keeps what it was told."""
+
+    undelivered_s: float | None = None
+
+    def __init__(self) -> None:
+        self.alerts: list[Alert] = []
+
+    async def begin(self) -> Book:
+        return Book()
+
+    async def tell(self, book: Book, alerts: Sequence[Alert]) -> None:
+        self.alerts += alerts
+
+    async def run(self) -> None:
+        await asyncio.Event().wait()
+
+    @property
+    def words(self) -> list[tuple[Kind, str]]:
+        return [(alert.kind, alert.condition.cause) for alert in self.alerts]
+
+
+def monitor(world: World, told: Told, *, limits: Limits | None = None) -> HealthMonitor:
+    figures = FigureRows(world.database)
+    return HealthMonitor(world.gateway, world.parts, figures=figures, teller=told, interval_s=30, limits=limits)
+
+
+async def test_a_silent_link_is_asked_for_a_sign_of_life_and_kept(world: World) -> None:
+    """M15: prolonged silence is no reason to reconnect; it is a reason to ask. The link answers and lives on."""
+    world.set_policy(keepalive_interval_s=3600)
+    async with world.running():
+        link = await world.pair()
+        watching = monitor(world, Told(), limits=Limits(keepalive_interval_s=30))
+        await world.wait(60)
+        await world.now(watching.look())
+        assert len(world.commands(Ping)) == 1
+        await world.wait(60)
+        await world.now(watching.look())
+        assert len(world.commands(Ping)) == 2
+        await world.wait(60)
+        assert world.link() == link
+
+
+async def test_a_silent_link_that_gives_no_sign_of_life_is_replaced(world: World) -> None:
+    """The probe goes unanswered: the link is cut and another opened, long before the session's own next ping."""
+    world.set_policy(keepalive_interval_s=3600)
+    async with world.running():
+        link = await world.pair()
+        watching = monitor(world, Told(), limits=Limits(keepalive_interval_s=30))
+        await world.wait(120)
+        world.engine.freeze(link)
+        await world.now(watching.look())
+        await world.until(lambda: world.link() != link, within_s=10)
+        await world.until_state("connected")
+
+
+async def test_a_person_is_needed_and_told_once_with_an_all_clear(world: World) -> None:
+    """A ban raises one alert however often the monitor looks; when the session is back and stays so, it is cleared."""
+    told = Told()
+    async with world.running() as gateway:
+        link = await world.pair()
+        watching = monitor(world, told)
+        await world.now(watching.look())
+        assert told.words == []
+        world.engine.drop(link, code=406)
+        await world.until_state("paused")
+        for _ in range(5):
+            await world.now(watching.look())
+            await world.wait(30)
+        assert told.words == [(Kind.RAISED, "banned")]
+        await world.now(gateway.ask(COMPANY, events.StartAsked()))
+        await world.until_state("connected")
+        for _ in range(10):
+            await world.wait(30)
+            await world.now(watching.look())
+        assert told.words == [(Kind.RAISED, "banned"), (Kind.CLEARED, "banned")]
+
+
+async def test_a_failing_database_is_told_and_the_monitor_goes_on(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing can be stored: an alert of its own, one line in the log; and when it works again, an all-clear."""
+    told = Told()
+    async with world.running():
+        await world.pair()
+        watching = monitor(world, told)
+        world.database.failing = "disk full"
+        for _ in range(3):
+            await world.now(watching.look())
+        assert told.words == [(Kind.RAISED, "database-failing")]
+        assert caplog.text.count("Database fails: disk full") == 1
+        world.database.failing = None
+        for _ in range(10):
+            await world.wait(30)
+            await world.now(watching.look())
+        assert (Kind.CLEARED, "database-failing") in told.words
+
+
+async def test_an_engine_host_that_hangs_is_replaced_and_sessions_come_back(world: World) -> None:
+    """The monitor sees its silence from outside, ends it once, and all sessions reconnect on the next."""
+    async with world.running():
+        await world.pair()
+        engines = world.engines
+        world.engine.silent_s = 1000
+        await world.now(monitor(world, Told()).look())
+        await world.until(lambda: world.engines == engines + 1)
+        await world.until_state("connected")
+
+
+async def test_an_actor_that_hangs_is_replaced_from_its_record(world: World) -> None:
+    """Its pings are long overdue and it takes no event: another actor takes over, and the session connects again."""
+    async with world.running() as gateway:
+        link = await world.pair()
+        world.saves.close()
+        gateway.tell(COMPANY, events.ReconnectAsked())
+        await world.wait(0)
+        gateway.replace_actor(COMPANY, "the session should have acted 60 s ago and did not")
+        world.saves.open()
+        await world.until(lambda: world.link() != link)
+        await world.until_state("connected")
+        assert len(world.commands(CutLink)) >= 1
