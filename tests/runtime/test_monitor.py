@@ -54,6 +54,7 @@ async def test_a_silent_link_is_asked_for_a_sign_of_life_and_kept(world: World) 
         assert len(world.commands(Ping)) == 1
         await world.wait(60)
         await world.now(watching.look())
+        await world.quiet()
         assert len(world.commands(Ping)) == 2
         await world.wait(60)
         assert world.link() == link
