@@ -58,6 +58,12 @@ class Served:
         self.up = asyncio.Event()
         """Somebody answers HTTP."""
         self.client: Client
+        self._url = ""
+
+    @property
+    def settings_of_commands(self) -> dict[str, str]:
+        """With these, `holdfast …` talks to this gateway."""
+        return {"HOLDFAST_URL": self._url, "HOLDFAST_API_KEY": _KEY}
 
     async def start(self) -> None:
         """Start it; returns when it says that it listens."""
@@ -75,6 +81,7 @@ class Served:
             line = (await self._process.stdout.readline()).decode()
         url = re.search(r"http://\S+", line)
         assert url, f"the gateway did not start: {self.last_words()}"
+        self._url = url[0]
         self.client = await self._held.enter_async_context(connect(url[0], _KEY))
         self.up.set()
 

@@ -1,0 +1,132 @@
+"""`holdfast pair` as a person meets it: a terminal, a QR code or a pairing code, a phone, and the end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import re
+import signal
+import struct
+import sys
+import termios
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from holdfast.terminal import qr_text
+from tests.parts import Wasim
+from tests.served import Served, served
+
+pytestmark = pytest.mark.slow
+
+COMPANY, NUMBER = "962302", "962790000002"
+_LOOK_S = 30
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+class Terminal:
+    """A terminal of 120 columns on which a command runs."""
+
+    def __init__(self) -> None:
+        self._ours, self._theirs = os.openpty()
+        fcntl.ioctl(self._theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 60, 120, 0, 0))
+        os.set_blocking(self._ours, False)
+        self.shown = ""
+        self._news = asyncio.Event()
+        self._command: asyncio.subprocess.Process | None = None
+        asyncio.get_running_loop().add_reader(self._ours, self._read)
+
+    def _read(self) -> None:
+        # The far side of a pseudo-terminal that nobody holds any more fails to be read.
+        with contextlib.suppress(BlockingIOError, OSError):
+            self.shown += os.read(self._ours, 65536).decode(errors="replace")
+            self._news.set()
+
+    async def shows(self, words: str) -> None:
+        """Returns when these words are on it, colours apart."""
+        try:
+            async with asyncio.timeout(_LOOK_S):
+                while words not in self.text:
+                    self._news.clear()
+                    await self._news.wait()
+        except TimeoutError:
+            raise AssertionError(f"the terminal does not show {words!r} but {self.text!r}") from None
+
+    @property
+    def text(self) -> str:
+        return _COLOUR.sub("", self.shown).replace("\r\n", "\n")
+
+    async def run(self, *arguments: str, **settings: str) -> asyncio.subprocess.Process:
+        others = {name: value for name, value in os.environ.items() if not name.startswith("HOLDFAST_")}
+        self._command = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "holdfast", *arguments,
+            env={**others, "TERM": "xterm-256color", **settings},
+            stdin=self._theirs, stdout=self._theirs, stderr=self._theirs,
+        )  # fmt: skip
+        return self._command
+
+    async def close(self) -> None:
+        if self._command is not None and self._command.returncode is None:
+            self._command.kill()
+            await self._command.wait()
+        asyncio.get_running_loop().remove_reader(self._ours)
+        os.close(self._ours)
+        os.close(self._theirs)
+
+
+@pytest.fixture
+async def terminal() -> AsyncIterator[Terminal]:
+    made = Terminal()
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def gateway(tmp_path: Path, wasim: Wasim) -> AsyncIterator[Served]:
+    async with served(tmp_path, wasim=wasim) as running:
+        yield running
+
+
+async def test_a_person_pairs_with_the_code_in_the_terminal(gateway: Served, wasim: Wasim, terminal: Terminal) -> None:
+    """The whole code that WhatsApp shows is drawn, dark on light; when the phone has scanned it, the command ends."""
+    command = await terminal.run("pair", COMPANY, **gateway.settings_of_commands)
+    await terminal.shows(f"Company {COMPANY}: WhatsApp → Linked devices → Link a device")
+    code = (await gateway.client.get(f"/v1/sessions/{COMPANY}/qr"))["qr"]
+    await terminal.shows(qr_text(code))
+    assert "\x1b[38;5;231;48;5;16m" in terminal.shown
+    await wasim.post(f"/phones/{NUMBER}/scan", {"qr": code})
+    assert await asyncio.wait_for(command.wait(), _LOOK_S) == 0
+    await terminal.shows(f"Company {COMPANY} is linked and connected.")
+    assert "Traceback" not in terminal.text
+
+
+async def test_a_person_pairs_with_a_code_typed_on_the_phone(gateway: Served, wasim: Wasim, terminal: Terminal) -> None:
+    """For those who can't scan: the code is printed once, and typed on the phone it links it."""
+    command = await terminal.run("pair", COMPANY, "--phone", f"+{NUMBER}", **gateway.settings_of_commands)
+    await terminal.shows("WhatsApp → Linked devices → Link with phone number: ")
+    code = terminal.text.rpartition(": ")[2].strip()
+    await wasim.post(f"/phones/{NUMBER}/code", {"code": code})
+    assert await asyncio.wait_for(command.wait(), _LOOK_S) == 0
+    await terminal.shows(f"Company {COMPANY} is linked and connected.")
+    assert terminal.text.count("Link with phone number") == 1
+
+
+async def test_pairing_what_is_linked_ends_at_once(gateway: Served, wasim: Wasim, terminal: Terminal) -> None:
+    """No code is shown, the exit code is good."""
+    await gateway.pair(COMPANY, NUMBER, wasim)
+    command = await terminal.run("pair", COMPANY, **gateway.settings_of_commands)
+    assert await asyncio.wait_for(command.wait(), _LOOK_S) == 0
+    assert terminal.text == f"Company {COMPANY} is linked and connected.\n"
+
+
+async def test_ctrl_c_ends_the_wait(gateway: Served, terminal: Terminal) -> None:
+    """Without a trace; the session goes on showing codes to others."""
+    command = await terminal.run("pair", COMPANY, **gateway.settings_of_commands)
+    await terminal.shows(f"Company {COMPANY}: ")
+    command.send_signal(signal.SIGINT)
+    assert await asyncio.wait_for(command.wait(), _LOOK_S) == 130  # what a shell expects of Ctrl-C
+    assert "Traceback" not in terminal.text
+    assert (await gateway.session(COMPANY))["state"] == "pairing"

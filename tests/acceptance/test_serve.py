@@ -1,0 +1,278 @@
+"""`holdfast serve` as a program: how it starts, how it ends, and what it says on a bad day."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import stat
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from holdfast.client import connect
+from tests.program import Program, program
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("bridge")]
+
+KEY = "a-key-of-a-test-of-serving"
+NOWHERE = "ws://127.0.0.1:9"
+ENDS_WITHIN_S = 6
+"""From the signal to the end, with real Node; a quarter of it on a machine with nothing else to do."""
+
+
+async def url(running: Program) -> str:
+    line = await running.says("Holdfast listens on ")
+    return line.removeprefix("Holdfast listens on ")
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+async def alone(running: Program) -> bool:
+    """Has every process that it started ended? Node ends by itself within a moment when its pipe does."""
+    for _ in range(40):
+        if not running.children():
+            return True
+        await asyncio.sleep(0.05)  # of another process; nothing here could tell
+    return False
+
+
+# The first start.
+
+
+async def test_the_first_start_shows_its_key_once_and_keeps_all_to_itself(tmp_path: Path) -> None:
+    """The key that is shown opens the API; the second start is silent about it; whatever the umask, nothing in the
+    data folder can be read by others."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data").chmod(0o755)
+    before = os.umask(0)
+    try:
+        async with program(tmp_path, "serve") as running:
+            address = await url(running)
+            (key,) = re.findall(r"hf_\S+", "\n".join(running.out))
+            async with connect(address, key, only_holdfast=True) as client:
+                await client.put("/v1/sessions/962302")
+            assert {path.name for path in (tmp_path / "data").iterdir()} > {"api-key", "holdfast.db"}
+            assert {mode(path) for path in (tmp_path / "data").iterdir()} == {0o600}
+            running.send(signal.SIGTERM)
+            assert await running.ends() == 0
+        async with program(tmp_path, "serve") as running:
+            await url(running)
+            assert not any("hf_" in line for line in [*running.out, *running.err])
+    finally:
+        os.umask(before)
+
+
+async def test_the_log_has_a_line_for_each_event_and_no_secret(tmp_path: Path) -> None:
+    """At the most talkative level: time, level, event; neither the key nor what messages say."""
+    async with program(
+        tmp_path, "serve", HOLDFAST_API_KEY=KEY, HOLDFAST_LOG_LEVEL="debug", HOLDFAST_WHATSAPP_URL=NOWHERE
+    ) as running:
+        async with connect(await url(running), KEY) as client:
+            await client.put("/v1/sessions/962302")
+            await client.post("/v1/sessions/962302/messages", {"to": "962790000001", "text": "a secret text"})
+        await running.says("Session 962302 unpaired → pairing")
+        running.send(signal.SIGTERM)
+        assert await running.ends() == 0
+        for line in running.err:
+            assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (DEBUG|INFO|WARNING) \S", line), line
+        everything = "\n".join([*running.out, *running.err])
+        for secret in (KEY, "a secret text", "962790000001"):
+            assert secret not in everything
+
+
+# The end.
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_ends_it_in_order(tmp_path: Path, number: signal.Signals) -> None:
+    """Exit code 0, no Node left, with a session, a caller that waits for a QR code and one that is idle."""
+    async with program(tmp_path, "serve", HOLDFAST_API_KEY=KEY, HOLDFAST_WHATSAPP_URL=NOWHERE) as running:
+        address = await url(running)
+        headers = {"X-API-Key": KEY}
+        async with aiohttp.ClientSession(headers=headers) as http, asyncio.TaskGroup() as tasks:
+            await (await http.put(f"{address}/v1/sessions/962302")).release()
+            waiting = tasks.create_task(http.get(f"{address}/v1/sessions/962302/qr"))
+            await running.says("Session 962302")
+            await asyncio.sleep(0.2)  # until the question is on its way; nothing tells from outside
+            assert len(running.children()) == 1
+            running.send(number)
+            assert await running.ends(within_s=ENDS_WITHIN_S) == 0
+            assert (await waiting).status == 503
+        assert await alone(running)
+        levels = [line.split()[1] for line in running.err]
+        assert "ERROR" not in levels
+        assert "Holdfast stops: links are closed" in running.err[-1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_ends_it_before_the_engine_is_up(tmp_path: Path, number: signal.Signals) -> None:
+    """The engine host says nothing yet: exit code 0 all the same, and it is gone."""
+    async with program(tmp_path, "serve", HOLDFAST_NODE_BIN=str(mute_node(tmp_path, ""))) as running:
+        await _until_it_has_a_host(running, tmp_path)
+        running.send(number)
+        assert await running.ends(within_s=ENDS_WITHIN_S) == 0
+        assert await alone(running)
+
+
+async def test_a_second_ctrl_c_ends_it_at_once(tmp_path: Path) -> None:
+    """While it waits for an engine host that won't end; a second SIGTERM is no such wish."""
+    node = mute_node(tmp_path, "signal.signal(signal.SIGTERM, signal.SIG_IGN)")
+    async with program(tmp_path, "serve", HOLDFAST_NODE_BIN=str(node)) as running:
+        await _until_it_has_a_host(running, tmp_path)
+        running.send(signal.SIGINT)
+        await running.says("Holdfast stops")
+        running.send(signal.SIGTERM)
+        await asyncio.sleep(0.3)  # real time, in which nothing may happen
+        assert running.process.returncode is None
+        running.send(signal.SIGINT)
+        assert await running.ends(within_s=1) == -signal.SIGINT
+
+
+async def test_a_signal_ends_it_while_baileys_is_being_installed(tmp_path: Path) -> None:
+    """npm waits for a registry that doesn't answer: exit code 0 at once, npm is gone, no half installation is left."""
+    asked = asyncio.Event()
+
+    async def registry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        await reader.read(-1)
+        writer.close()
+
+    server = await asyncio.start_server(registry, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with program(
+        tmp_path, "serve", HOLDFAST_CACHE_DIR="cache", npm_config_registry=f"http://127.0.0.1:{port}",
+        npm_config_cache=str(tmp_path / "npm"),
+    ) as running:  # fmt: skip
+        await asyncio.wait_for(asked.wait(), 30)
+        running.send(signal.SIGTERM)
+        assert await running.ends(within_s=2) == 0
+        assert await alone(running)
+    server.close()
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [".lock"]
+
+
+async def test_it_ends_with_its_standard_input_where_that_is_asked_for(tmp_path: Path) -> None:
+    """What is typed means nothing. A file can't be watched, and that is said."""
+    async with program(tmp_path, "serve", "--until-stdin-closes", stdin=asyncio.subprocess.PIPE) as running:
+        await url(running)
+        stdin = running.process.stdin
+        assert stdin is not None
+        stdin.write(b"hello\n")
+        await stdin.drain()
+        await asyncio.sleep(0.3)  # real time, in which nothing may happen
+        assert running.process.returncode is None
+        stdin.close()
+        assert await running.ends(within_s=ENDS_WITHIN_S) == 0
+        assert await alone(running)
+    async with program(tmp_path, "serve", "--until-stdin-closes") as running:
+        assert await running.ends() == 1
+        assert running.err[-1].startswith("holdfast: --until-stdin-closes needs standard input to be a pipe")
+
+
+async def test_node_is_gone_when_it_is_killed(tmp_path: Path) -> None:
+    """`kill -9` leaves nothing that could hold a link."""
+    async with program(tmp_path, "serve") as running:
+        await url(running)
+        assert len(running.children()) == 1
+        running.send(signal.SIGKILL)
+        assert await running.ends() == -signal.SIGKILL
+        assert await alone(running)
+
+
+# Bad days.
+
+
+async def said(folder: Path, code: int, *arguments: str, **settings: str) -> str:
+    """The sentence of a program that ends with `code`; progress may stand before it."""
+    async with program(folder, *(arguments or ("serve",)), stdin=asyncio.subprocess.DEVNULL, **settings) as running:
+        assert await running.ends() == code, running.err
+        assert running.err[-1].startswith("holdfast: "), running.err
+        assert all(re.search("Installing|Filling|WARNING Engine host: ", line) for line in running.err[:-1])
+        return running.err[-1].removeprefix("holdfast: ")
+
+
+async def test_a_start_that_fails_says_why_in_a_sentence(tmp_path: Path) -> None:
+    """The exit code, one line, no trace: as a program, where nothing is caught by a test."""
+    (tmp_path / "file").write_text("")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port, node, cache, mute, key, setting = await asyncio.gather(
+            said(tmp_path / "1", 1, HOLDFAST_PORT=str(taken.getsockname()[1])),
+            said(tmp_path / "2", 1, HOLDFAST_NODE_BIN="/nonexistent"),
+            said(tmp_path / "3", 1, HOLDFAST_CACHE_DIR=str(tmp_path / "file")),
+            said(tmp_path / "4", 1, HOLDFAST_NODE_BIN=str(broken_node(tmp_path))),
+            said(tmp_path / "5", 2, HOLDFAST_API_KEY="short"),
+            said(tmp_path / "6", 2, HOLDFAST_PORT="abc"),
+        )
+    assert "can't be listened on (Address already in use): stop what uses it, or set HOLDFAST_PORT" in port
+    assert node.startswith("Node is missing: there is no /nonexistent.")
+    assert "HOLDFAST_NODE_BIN" in node
+    assert cache.startswith(f"Baileys can't be installed in {tmp_path / 'file'}: File exists. Set HOLDFAST_CACHE_DIR")
+    assert mute == ("The engine host ended at its start: exited with code 3. Its last words: the disk is on fire")
+    assert key == "HOLDFAST_API_KEY has 5 characters: give at least 16"
+    assert setting.startswith('HOLDFAST_PORT is "abc": give a whole number from 0 to 65535')
+
+
+async def test_two_gateways_do_not_share_a_data_folder(tmp_path: Path) -> None:
+    """The second is refused; the first goes on."""
+    async with program(tmp_path, "serve") as first:
+        address = await url(first)
+        sentence = await said(tmp_path, 1)
+        assert sentence.startswith('the data folder "data" is in use by another holdfast process: stop that one')
+        async with aiohttp.ClientSession() as http, http.get(f"{address}/healthz") as answer:
+            assert answer.status == 200
+
+
+async def test_without_a_registry_it_is_said_how_baileys_is_installed(tmp_path: Path) -> None:
+    """The sentence names the command that fills a cache and the setting that uses it; that command says the same."""
+    unreachable = {"npm_config_registry": "http://127.0.0.1:9", "npm_config_cache": str(tmp_path / "npm")}
+    install, fill, no_cache = await asyncio.gather(
+        said(tmp_path / "1", 1, HOLDFAST_CACHE_DIR="cache", **unreachable),
+        said(tmp_path / "2", 1, "fill-npm-cache", "filled", **unreachable),
+        said(tmp_path / "3", 1, HOLDFAST_CACHE_DIR="cache", HOLDFAST_NPM_CACHE="nowhere"),
+    )
+    for sentence in (install, fill):
+        assert "could not be installed: npm said: code ECONNREFUSED" in sentence
+        assert "run `holdfast fill-npm-cache DIR` on a machine that reaches one" in sentence
+        assert sentence.endswith("and set HOLDFAST_NPM_CACHE=DIR.")
+    assert no_cache.endswith("is not a cache for Baileys: it was not made by `holdfast fill-npm-cache DIR`.")
+
+
+# Nodes that are none.
+
+
+def mute_node(folder: Path, trap: str) -> Path:
+    """Says its version, and as an engine host nothing at all, for as long as nobody ends it."""
+    return _script(
+        folder,
+        "#!/usr/bin/env python3\nimport pathlib, signal, sys, time\n"
+        "if sys.argv[1] == '--version':\n    print('v24.0.0')\n    sys.exit()\n"
+        f"{trap}\n"
+        f"pathlib.Path({str(folder / 'host')!r}).touch()\n"
+        "time.sleep(60)\n",
+    )
+
+
+def broken_node(folder: Path) -> Path:
+    return _script(
+        folder, '#!/bin/sh\n[ "$1" = --version ] && echo v24.0.0 && exit\necho the disk is on fire >&2\nexit 3\n'
+    )
+
+
+def _script(folder: Path, text: str) -> Path:
+    script = folder / "node"
+    script.write_text(text)
+    script.chmod(0o755)
+    return script
+
+
+async def _until_it_has_a_host(running: Program, folder: Path) -> None:
+    async with asyncio.timeout(30):
+        while not (folder / "host").exists():  # noqa: ASYNC110 – of another process
+            await asyncio.sleep(0.05)
+    assert len(running.children()) == 1
