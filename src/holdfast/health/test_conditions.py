@@ -122,6 +122,11 @@ def test_warnings_about_an_unsteady_session() -> None:
     assert found(replace(QUIET, hour=HourSigns(lost=5, zombies=1), budget_left=1)) == {}
 
 
+def test_a_stopped_session_deserves_none() -> None:
+    """Whatever its last hour was like: somebody stopped it, and knows."""
+    assert found(away(State.STOPPED, hour=HourSigns(lost=60, zombies=20), budget_left=0)) == {}
+
+
 def around(**seen: float | int) -> list[Condition]:
     return list(conditions_around(Surroundings(**seen), LIMITS))  # type: ignore[arg-type]  # fields by name
 

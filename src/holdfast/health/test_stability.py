@@ -130,6 +130,14 @@ def test_a_reconnection_belongs_to_the_window_in_which_it_ended() -> None:
     assert (found.reconnect_p50_s, found.reconnect_p95_s) == (20, 20)
 
 
+def test_what_happened_before_the_window_is_not_counted() -> None:
+    """Neither a loss and its mending that lie before it, nor those at the very moment in which it begins."""
+    before = measured((0, UP), (NOW - 400, AWAY), (NOW - 350, UP), window_s=300)
+    assert (before.disconnections, before.reconnects_s) == (0, ())
+    assert measured((0, UP), (NOW - 300, AWAY), (NOW - 299, UP), window_s=300).disconnections == 0
+    assert measured((0, UP), (NOW - 310, AWAY), (NOW - 300, UP), window_s=300).reconnects_s == ()
+
+
 def test_a_clock_set_back_makes_no_negative_time() -> None:
     """A turn with an earlier time than the one before counts from that one's; one from the future counts from now."""
     found = measured((1000, UP), (900, AWAY), (1002, UP), (NOW + 50, AWAY))
