@@ -63,14 +63,14 @@ class Program:
 
     def children(self) -> list[int]:
         """Living processes with this program's environment, itself apart: Node, npm."""
-        found = (int(path.name) for path in Path("/proc").glob("[0-9]*") if self._mark in _environment(path))
-        return [pid for pid in found if pid != self.process.pid]
+        found = (int(path.name) for path in Path("/proc").glob("[0-9]*"))
+        return [pid for pid in found if self._mark in environment(pid) and pid != self.process.pid]
 
 
-def _environment(process: Path) -> bytes:
-    """Empty when it has ended."""
+def environment(process: int) -> bytes:
+    """What a process was started with; empty when it has ended."""
     try:
-        return (process / "environ").read_bytes()
+        return Path(f"/proc/{process}/environ").read_bytes()
     except OSError:
         return b""
 

@@ -128,7 +128,8 @@ def _engine(settings: Settings) -> HostProgram:
     node = _node(settings)
     cache = None if settings.npm_cache is None else settings.npm_cache.absolute()
     bridge = install(settings.cache_dir.absolute(), node=node, progress=terminal.tell, npm_cache=cache)
-    return HostProgram(argv=(str(node.executable), str(bridge)), cwd=bridge.parent)
+    environment = settings_module.without_secrets(settings_module.process_environment())
+    return HostProgram(argv=(str(node.executable), str(bridge)), cwd=bridge.parent, env=environment)
 
 
 def _node(settings: Settings) -> Node:

@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 
 from holdfast.client import connect
-from tests.program import Program, program
+from tests.program import Program, environment, program
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("bridge")]
 
@@ -69,7 +69,8 @@ async def test_the_first_start_shows_its_key_once_and_keeps_all_to_itself(tmp_pa
 
 
 async def test_the_log_has_a_line_for_each_event_and_no_secret(tmp_path: Path) -> None:
-    """At the most talkative level: time, level, event; neither the key nor what messages say."""
+    """At the most talkative level: time, level, event; neither the key nor what messages say. Nor does Node, where
+    other people's packages run, know the key."""
     async with program(
         tmp_path, "serve", HOLDFAST_API_KEY=KEY, HOLDFAST_LOG_LEVEL="debug", HOLDFAST_WHATSAPP_URL=NOWHERE
     ) as running:
@@ -77,6 +78,8 @@ async def test_the_log_has_a_line_for_each_event_and_no_secret(tmp_path: Path) -
             await client.put("/v1/sessions/962302")
             await client.post("/v1/sessions/962302/messages", {"to": "962790000001", "text": "a secret text"})
         await running.says("Session 962302 unpaired → pairing")
+        (host,) = running.children()
+        assert KEY.encode() not in environment(host)
         running.send(signal.SIGTERM)
         assert await running.ends() == 0
         for line in running.err:
