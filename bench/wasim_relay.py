@@ -35,7 +35,9 @@ def main(messages: int) -> None:
         login_ms = log_in(world, store) * 1000
     tally = world.server.handsets.tally("962303")
     assert (tally.decrypted, tally.undecryptable) == (messages, 0)
-    print(json.dumps({"messages": messages, "perCpuSecond": round(messages / relay_s), "loginCpuMs": round(login_ms, 2)}))
+    print(
+        json.dumps({"messages": messages, "perCpuSecond": round(messages / relay_s), "loginCpuMs": round(login_ms, 2)})
+    )
 
 
 def prepare(
