@@ -13,4 +13,4 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     skipped = len(reporter.stats.get("skipped", [])) if reporter is not None else 0
     if skipped and os.environ.get("CI"):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        print(f"\n{skipped} skipped: in CI every test must run")
+        reporter.write_line(f"{skipped} skipped: in CI every test must run", red=True)

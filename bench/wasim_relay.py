@@ -1,4 +1,4 @@
-"""How many messages a CPU second of wasim relays, and what a login costs: core, Signal phones and disk, without sockets.
+"""How many messages a CPU second of wasim relays, and what a login costs: core, Signal phones and disk, no sockets.
 
     uv run python bench/wasim_relay.py [MESSAGES]
 
