@@ -233,6 +233,31 @@ async def test_a_defect_is_admitted_without_details(door: Door, caplog: pytest.L
     assert "secret" not in caplog.text
 
 
+async def test_a_full_disk_is_told_and_outlived(door: Door, caplog: pytest.LogCaptureFixture) -> None:
+    """503 and one line in the log, neither with the message nor with the file; the same request is accepted later."""
+    await door("PUT", SESSION)
+    pages = await _pragma(door, "page_count")
+    await _pragma(door, f"max_page_count = {pages}")
+    headers = {"Idempotency-Key": "order 17"}
+    body = {**HELLO, "text": "secret" * 10_000}
+    with caplog.at_level(logging.INFO):
+        answer = await door("POST", MESSAGES, body, headers=headers)
+    sentence = answer.problem(503, "database-failed")
+    assert sentence.startswith("the database can't be used just now: ask again, for a message with the same Idem")
+    assert answer.headers["retry-after"] == "2"
+    (line,) = [record.getMessage() for record in caplog.records if "Database fails" in record.getMessage()]
+    assert "database or disk is full" in line
+    assert "secret" not in caplog.text
+    await _pragma(door, "max_page_count = 100000")
+    assert (await door("POST", MESSAGES, body, headers=headers)).status == 202
+    assert len((await door("GET", MESSAGES)).json["items"]) == 1
+
+
+async def _pragma(door: Door, words: str) -> Any:
+    work = door.world.database.write(lambda connection: connection.exec_driver_sql(f"PRAGMA {words}").scalar())
+    return await door.world.now(work)
+
+
 # Description.
 
 

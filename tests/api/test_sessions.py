@@ -19,18 +19,10 @@ async def test_a_session_is_created_once_and_found_again(door: Door) -> None:
     again = await door("PUT", SESSION, {})
     assert (first.status, again.status) == (200, 200)
     assert again.json == first.json
-    assert first.json == {
-        "companyId": COMPANY,
-        "state": "pairing",
-        "since": first.json["since"],
-        "phoneNumber": None,
-        "connectedAt": None,
-        "lastActivity": first.json["lastActivity"],
-        "reconnectAttempts": 0,
-        "nextAttemptAt": None,
-        "lastPingRttMs": None,
-        "reason": None,
-    }
+    assert first.json["since"].endswith("Z")
+    nothing_yet = ("phoneNumber", "connectedAt", "nextAttemptAt", "lastPingRttMs", "reason")
+    assert [first.json[name] for name in nothing_yet] == [None] * len(nothing_yet)
+    assert (first.json["companyId"], first.json["state"], first.json["reconnectAttempts"]) == (COMPANY, "pairing", 0)
     assert len(door.world.commands(OpenLink)) == 1
 
 

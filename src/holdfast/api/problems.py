@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
 from holdfast.api.keys import NoKey, NotAllowed
@@ -17,6 +18,8 @@ from holdfast.api.schemas import Problem
 from holdfast.api.waits import Stopping
 from holdfast.base.errors import BadInput, Conflict, HoldfastError, NotFound
 from holdfast.runtime.actor import BeginsAnew
+from holdfast.session.machine import NotPossible
+from holdfast.session.ports import LeaseLost
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +43,9 @@ _STATUS = {
     Conflict: HTTPStatus.CONFLICT,
     NoKey: HTTPStatus.UNAUTHORIZED,
     NotAllowed: HTTPStatus.FORBIDDEN,
+    NotPossible: HTTPStatus.CONFLICT,
     BeginsAnew: HTTPStatus.SERVICE_UNAVAILABLE,
+    LeaseLost: HTTPStatus.SERVICE_UNAVAILABLE,
     Starting: HTTPStatus.SERVICE_UNAVAILABLE,
     Stopping: HTTPStatus.SERVICE_UNAVAILABLE,
 }
@@ -86,6 +91,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HoldfastError, _holdfast_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(OperationalError, _database_failed)
     app.add_exception_handler(Exception, _defect)
 
 
@@ -103,6 +109,16 @@ async def _http(_: Request, error: Exception) -> JSONResponse:
     status = HTTPStatus(error.status_code)
     code, sentence = _HTTP.get(status, (status.name.lower().replace("_", "-"), None))
     return answer(status, sentence or str(error.detail), code=code, headers=error.headers)
+
+
+async def _database_failed(_: Request, error: Exception) -> JSONResponse:
+    """Disk full, connection lost: nobody's defect, and often over soon. Why, is for the operator alone."""
+    log.error("Database fails, a request is refused: %s", error)
+    detail = (
+        "the database can't be used just now: ask again, for a message with the same Idempotency-Key; "
+        "Holdfast's log says why"
+    )
+    return answer(HTTPStatus.SERVICE_UNAVAILABLE, detail, code="database-failed")
 
 
 async def _defect(request: Request, error: Exception) -> JSONResponse:
