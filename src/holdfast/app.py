@@ -24,7 +24,7 @@ from holdfast.api.server import Server
 from holdfast.base.clock import Clock, SystemClock
 from holdfast.base.errors import Misconfigured
 from holdfast.base.ids import Chance, SystemChance
-from holdfast.engine.host import EngineHost, HostProgram
+from holdfast.engine.host import EngineHost, HostLimits, HostProgram
 from holdfast.live.redis import live_state
 from holdfast.notify.addresses import read_addresses
 from holdfast.notify.courier import AppriseCourier, refusal
@@ -34,6 +34,7 @@ from holdfast.runtime.diagnosis import Diagnoser
 from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.hub import EngineHub
 from holdfast.runtime.monitor import HealthMonitor
+from holdfast.runtime.ownership import MARGIN_S, TTL_S, Ownership
 from holdfast.session.backoff import Backoff
 from holdfast.session.life import Policy
 from holdfast.session.port import Engine, Listener
@@ -42,6 +43,7 @@ from holdfast.store.alerts import AlertTable
 from holdfast.store.credentials import EngineRows
 from holdfast.store.database import Database
 from holdfast.store.figures import FigureRows
+from holdfast.store.leases import NO_FENCE, LeaseRows
 from holdfast.store.outbox import InboxRows, OutboxRows
 from holdfast.store.postgres import parse
 from holdfast.store.sessions import SessionRows
@@ -89,7 +91,7 @@ async def serve(
     Raises `Misconfigured` and `EngineUnavailable` with the cure, alone or in groups.
     """
     with _stop_wishes(until_stdin_closes=until_stdin_closes) as asked_to_stop:
-        parts = _parts(held.settings, held.database, program, clock=SystemClock(), chance=SystemChance())
+        parts = _parts(held, program, clock=SystemClock(), chance=SystemChance())
         gateway = Gateway(replace(parts, qr_shown=qr_shown), inbox=InboxRows(held.database))
         tell = functools.partial(ready, f"http://{_shown(held.listener)}")
         figures = FigureRows(held.database)
@@ -118,15 +120,22 @@ def _database(settings: Settings) -> Database:
     return Database(settings.data_dir / "holdfast.db" if url is None else parse(url))
 
 
-def _parts(settings: Settings, database: Database, program: HostProgram, *, clock: Clock, chance: Chance) -> Parts:
+def _parts(held: Claim, program: HostProgram, *, clock: Clock, chance: Chance) -> Parts:
+    settings, database = held.settings, held.database
     backoff = Backoff(base_ms=settings.backoff_base_ms, factor=settings.backoff_factor, cap_ms=settings.backoff_cap_ms)
+    node = _node(held)
+    leases = LeaseRows(database, node=node, chance=chance, ttl_s=TTL_S) if database.is_shared else None
+    fence = NO_FENCE if leases is None else leases
+    ownership = None if leases is None else Ownership(leases, clock=clock)
+    may_speak = (lambda: True) if ownership is None else ownership.is_held
+    start_host = _host_starter(program, ownership, clock)
     return Parts(
-        hub=EngineHub(_host_starter(program, clock), clock=clock, backoff=backoff),
-        sessions=SessionRows(database),
-        timeline=TimelineRows(database),
-        live=live_state(settings.redis_url, node=settings.node, clock=clock),
-        store=EngineRows(database, clock=clock, chance=chance),
-        outbox=OutboxRows(database, clock=clock),
+        hub=EngineHub(start_host, clock=clock, backoff=backoff, may_speak=may_speak),
+        sessions=SessionRows(database, fence=fence),
+        timeline=TimelineRows(database, fence=fence),
+        live=live_state(settings.redis_url, node=node, clock=clock),
+        store=EngineRows(database, clock=clock, chance=chance, fence=fence),
+        outbox=OutboxRows(database, clock=clock, fence=fence),
         clock=clock,
         chance=chance,
         policy=Policy(
@@ -135,16 +144,36 @@ def _parts(settings: Settings, database: Database, program: HostProgram, *, cloc
             presence=settings.keepalive_presence,
         ),
         whatsapp_url=settings.whatsapp_url,
+        node=node,
+        ownership=ownership,
     )
 
 
-def _host_starter(program: HostProgram, clock: Clock) -> Callable[[Listener], AbstractAsyncContextManager[Engine]]:
+def _node(held: Claim) -> str:
+    """Several processes may run on one machine: one that was given no name is told apart by its port."""
+    name = held.settings.node
+    return name if "node" in held.settings.model_fields_set else f"{name}:{held.listener.getsockname()[1]}"
+
+
+def _host_starter(
+    program: HostProgram, ownership: Ownership | None, clock: Clock
+) -> Callable[[Listener], AbstractAsyncContextManager[Engine]]:
+    """Where leases end, sockets end before them: the host is told how long it may live without its parent."""
+    limits, lifetime_s = HostLimits(), _unlimited
+    if ownership is not None:
+        program = replace(program, argv=[*program.argv, str(int(TTL_S - MARGIN_S))])
+        limits, lifetime_s = HostLimits(heartbeat_interval_s=1), ownership.left_s
+
     @contextlib.asynccontextmanager
     async def start(listener: Listener) -> AsyncIterator[Engine]:
-        async with EngineHost(program, listener=listener, clock=clock) as host:
+        async with EngineHost(program, listener=listener, clock=clock, limits=limits, lifetime_s=lifetime_s) as host:
             yield host
 
     return start
+
+
+def _unlimited() -> float | None:
+    return None
 
 
 async def _run(

@@ -111,14 +111,14 @@ async def put_session(company: Company, gateway: Holdfast, wish: SessionWish | N
 @sessions.get("/v1/sessions")
 async def list_sessions(grant: Key, gateway: Holdfast) -> Page[SessionShape]:
     """All sessions that the key may see."""
-    views = [view for view in gateway.views() if grant.covers(view.record.company)]
+    views = [view for view in await gateway.looks() if grant.covers(view.record.company)]
     return Page(items=[SessionShape.of(view) for view in views], next=None)
 
 
 @sessions.get("/v1/sessions/{company}")
 async def get_session(company: Company, gateway: Holdfast) -> SessionShape:
     """One session as it is now."""
-    return SessionShape.of(gateway.view(company))
+    return SessionShape.of(await gateway.look(company))
 
 
 @sessions.delete("/v1/sessions/{company}")

@@ -68,6 +68,7 @@ class SessionShape(Shape):
     next_attempt_at: str | None
     last_ping_rtt_ms: float | None
     reason: ReasonShape | None
+    node: Annotated[str | None, Field(description="the Holdfast process that runs it; null while none does")]
 
     @classmethod
     def of(cls, view: View) -> SessionShape:
@@ -84,6 +85,7 @@ class SessionShape(Shape):
             next_attempt_at=iso(view.next_attempt_at),
             last_ping_rtt_ms=None if round_trip_s is None else round(round_trip_s * 1000, 1),
             reason=None if session.reason is None else ReasonShape.of(session.reason),
+            node=view.node,
         )
 
 

@@ -13,7 +13,7 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -78,9 +78,17 @@ class EngineHost:
     """
 
     def __init__(
-        self, program: HostProgram, *, listener: Listener, clock: Clock, limits: HostLimits = HostLimits()
+        self,
+        program: HostProgram,
+        *,
+        listener: Listener,
+        clock: Clock,
+        limits: HostLimits = HostLimits(),
+        lifetime_s: Callable[[], float | None] = lambda: None,
     ) -> None:
+        """`lifetime_s`: how long its sockets may live without another heartbeat; None: as the host sees fit."""
         self._program = program
+        self._lifetime_s = lifetime_s
         self._listener = listener
         self._clock = clock
         self._limits = limits
@@ -200,7 +208,8 @@ class EngineHost:
     async def _watch(self) -> None:
         """Ask for a heartbeat, and end a host that stops answering."""
         while not self._state.gone.is_set():
-            self._write(AskHeartbeat())
+            lifetime_s = self._lifetime_s()
+            self._write(AskHeartbeat(ticks=None if lifetime_s is None else int(lifetime_s)))
             await self._clock.sleep(self._limits.heartbeat_interval_s)
             silence_s = self._clock.monotonic() - self._heard_at
             if silence_s > self._limits.heartbeat_deadline_s and not self._state.gone.is_set():

@@ -27,6 +27,9 @@ class HostCommand(msgspec.Struct, frozen=True, kw_only=True, tag_field="c", rena
 class AskHeartbeat(HostCommand, frozen=True, kw_only=True, tag="heartbeat"):
     """Answered by `Heartbeat`. A host that gets none for a while has lost its parent's care and ends."""
 
+    ticks: int | None = None
+    """How many seconds that while is from now on; None: as the host sees fit."""
+
 
 class Stop(HostCommand, frozen=True, kw_only=True, tag="stop"):
     """Drop every link and end, without further reports."""

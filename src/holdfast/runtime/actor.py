@@ -20,6 +20,7 @@ from holdfast.delivery.ports import Outbox
 from holdfast.health.keepalive import KeepAlives, follow
 from holdfast.runtime.hub import EngineHub
 from holdfast.runtime.keeper import Keeper
+from holdfast.runtime.ownership import Ownership
 from holdfast.runtime.sender import OutboxSender
 from holdfast.runtime.words import transition
 from holdfast.session import events, port
@@ -52,6 +53,10 @@ class Parts:
     policy: Policy
     whatsapp_url: str | None
     """None: WhatsApp's own."""
+    node: str | None = None
+    """What this process is called beside others."""
+    ownership: Ownership | None = None
+    """None: nobody shares the database, all sessions are this process's own."""
     qr_shown: Callable[[str, str], None] = lambda company, code: None
     """Hears of company and QR code whenever a new one is shown."""
 
@@ -78,6 +83,8 @@ class View:
     in_state_s: float
     silent_s: float
     """How long ago the actor last took an event."""
+    node: str | None
+    """The process that runs it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +166,7 @@ class SessionActor:
             acked_at=self._sender.acked_at,
             in_state_s=now - self._state_at,
             silent_s=now - self._took_at,
+            node=self._parts.node,
         )
 
     async def run(self) -> None:
@@ -202,6 +210,9 @@ class SessionActor:
 
     def message_accepted(self) -> None:
         self._sender.accepted()
+
+    def messages_wait(self) -> None:
+        self._sender.look_again()
 
     def message_cancelled(self, whatsapp_id: str) -> None:
         self._sender.forget(whatsapp_id)

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from holdfast.base.clock import iso
@@ -16,10 +16,12 @@ from holdfast.delivery.message import MessageState
 from holdfast.delivery.ports import Content, Draft, Inbox, Message, Received
 from holdfast.delivery.recipient import jid, phone_number
 from holdfast.runtime.actor import Parts, Qr, SessionActor, View
+from holdfast.runtime.elsewhere import view_of
+from holdfast.runtime.ownership import Ownership, RunsElsewhere
 from holdfast.session import events
 from holdfast.session.life import RUNNING, State
 from holdfast.session.machine import NotPossible
-from holdfast.session.ports import Record, Turn
+from holdfast.session.ports import LeaseLost, Record, Turn
 
 log = logging.getLogger(__name__)
 
@@ -42,24 +44,39 @@ class Gateway:
         self._inbox = inbox
         self._actors: dict[str, SessionActor] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._keepers: dict[str, asyncio.Task[None]] = {}
         self._tasks: asyncio.TaskGroup | None = None
         self.is_ready = False
 
     async def run(self, *, ready: Callable[[], None]) -> None:
         """Keep all sessions alive until cancelled. `ready` is called when the engine host is up."""
-        async with asyncio.TaskGroup() as engines:
-            engine_up = asyncio.Event()
-            engines.create_task(self._parts.hub.run(ready=engine_up.set), name="engine hub")
-            engines.create_task(self._parts.live.run(), name="live state")
-            await engine_up.wait()
-            async with asyncio.TaskGroup() as self._tasks:
-                alive_at = await self._parts.timeline.seen_alive(self._now())
-                for record in await self._parts.sessions.all():
-                    await self._note_absence(record, alive_at)
-                    self._start(await self._revive(record))
-                self.is_ready = True
-                ready()
-                await asyncio.Event().wait()  # a group without sessions would end here and take none in later
+        ownership = self._parts.ownership
+        try:
+            async with asyncio.TaskGroup() as engines:
+                engine_up = asyncio.Event()
+                engines.create_task(self._parts.hub.run(ready=engine_up.set), name="engine hub")
+                engines.create_task(self._parts.live.run(), name="live state")
+                await engine_up.wait()
+                async with asyncio.TaskGroup() as self._tasks:
+                    await (self._begin_all() if ownership is None else self._begin_owned(ownership))
+                    self.is_ready = True
+                    ready()
+                    await asyncio.Event().wait()  # a group without sessions would end here and take none in later
+        finally:
+            if ownership is not None:
+                await ownership.release()
+
+    async def _begin_all(self) -> None:
+        alive_at = await self._parts.timeline.seen_alive(self._now())
+        for record in await self._parts.sessions.all():
+            await self._note_absence(record, alive_at)
+            self._start(await self._revive(record))
+
+    async def _begin_owned(self, ownership: Ownership) -> None:
+        assert self._tasks is not None
+        looked = asyncio.Event()
+        self._tasks.create_task(ownership.run(self, looked=looked.set), name="ownership")
+        await looked.wait()
 
     # Sessions.
 
@@ -67,12 +84,13 @@ class Gateway:
         """Create the session, or find it, and start it."""
         if not is_company_id(company):
             raise BadInput(f'company "{company[:80]}" is not usable: {COMPANY_RULE}', field="company")
-        actor = self._actors.get(company)
-        if actor is None:
+        if company not in self._actors:
             now = self._now()
             record = Record(company=company, state=State.UNPAIRED, since=now, created_at=now)
-            await self._parts.sessions.save(record)
-            actor = self._actors.get(company) or self._start(SessionActor(record, paired=False, parts=self._parts))
+            await self._parts.sessions.create(record)
+            if self._parts.ownership is None or await self._parts.ownership.claim(company):
+                await self.begin(company)
+        actor = await self._own(company)
         await actor.ask(events.StartAsked())
         return actor
 
@@ -80,7 +98,21 @@ class Gateway:
         return [self._actors[company].view for company in sorted(self._actors)]
 
     def view(self, company: str) -> View:
+        """One that this process runs. Raises `NotFound`, and `RunsElsewhere` for one that another runs."""
         return self._actor(company).view
+
+    async def look(self, company: str) -> View:
+        """One that anybody runs; of another process's, what its stored record tells. Raises `NotFound`."""
+        actor = self._actors.get(company)
+        return actor.view if actor is not None else self._elsewhere(await self._stored(company))
+
+    async def looks(self) -> list[View]:
+        """All that anybody runs."""
+        if self._parts.ownership is None:
+            return self.views()
+        records = await self._parts.sessions.all()
+        own = {company: actor.view for company, actor in self._actors.items()}
+        return [own.get(record.company) or self._elsewhere(record) for record in records]
 
     def tell(self, company: str, event: events.Event) -> None:
         """The health monitor's wish: nobody waits for it."""
@@ -88,13 +120,13 @@ class Gateway:
 
     async def ask(self, company: str, event: events.Event) -> View:
         """A person's wish. Raises `NotFound`, and `Conflict` when the session's state forbids it."""
-        actor = self._actor(company)
+        actor = await self._own(company)
         await _ask(actor, event)
         return actor.view
 
     async def qr(self, company: str, *, at_most_s: float) -> Qr:
         """The QR code to be scanned; asks for one when none is shown. Raises `Conflict` when there can be none."""
-        actor = self._actor(company)
+        actor = await self._own(company)
         await _ask(actor, events.PairAsked())
         code = await actor.wait_for_qr(at_most_s=at_most_s)
         if code is None:
@@ -104,7 +136,7 @@ class Gateway:
     async def pairing_code(self, company: str, phone: str, *, at_most_s: float) -> str:
         """An eight-character code to be typed on the phone with this number."""
         digits = phone_number(phone, field="phoneNumber")
-        actor = self._actor(company)
+        actor = await self._own(company)
         await _ask(actor, events.PairAsked())
         if await actor.wait_for_qr(at_most_s=at_most_s) is None:
             raise Conflict(_no_qr(actor.view))
@@ -125,7 +157,7 @@ class Gateway:
                 f"text has {len(wish.text)} characters: WhatsApp takes up to {LONGEST_TEXT}, send it in parts",
                 field="text",
             )
-        self._actor(company)
+        await self._known(company)
         content: Content = {"text": wish.text}
         draft = Draft(
             id=self._parts.chance.message_id(),
@@ -138,7 +170,8 @@ class Gateway:
             request_hash=_hash({"to": number, **content}),
         )
         message = await self._parts.outbox.accept(draft)
-        self._actor(company).message_accepted()
+        if actor := self._actors.get(company):
+            actor.message_accepted()
         return message
 
     async def message(self, message_id: str) -> Message:
@@ -148,16 +181,17 @@ class Gateway:
         return message
 
     async def messages(self, company: str, *, state: MessageState | None, after: int, most: int) -> list[Message]:
-        self._actor(company)
+        await self._known(company)
         return await self._parts.outbox.messages(company, state=state, after=after, most=most)
 
     async def cancel(self, message_id: str) -> Message:
         message = await self._parts.outbox.cancel(message_id)
-        self._actor(message.company).message_cancelled(message.whatsapp_id)
+        if actor := self._actors.get(message.company):
+            actor.message_cancelled(message.whatsapp_id)
         return message
 
     async def received(self, company: str, *, after: int, most: int) -> list[Received]:
-        self._actor(company)
+        await self._known(company)
         return await self._inbox.received(company, after=after, most=most)
 
     # Actors.
@@ -165,10 +199,67 @@ class Gateway:
     def _actor(self, company: str) -> SessionActor:
         actor = self._actors.get(company)
         if actor is None:
-            raise NotFound(
-                f'company "{company[:80]}" is unknown: create it with PUT /v1/sessions/{company[:80]}', field="company"
-            )
+            ownership = self._parts.ownership
+            if ownership is not None and company in ownership.elsewhere:
+                raise RunsElsewhere(company, ownership.elsewhere[company])
+            raise _unknown(company)
         return actor
+
+    async def _own(self, company: str) -> SessionActor:
+        """Also of a session that another process made just now, it is said who runs it."""
+        if company not in self._actors:
+            view = self._elsewhere(await self._stored(company))
+            raise RunsElsewhere(company, view.node or "")
+        return self._actors[company]
+
+    async def _known(self, company: str) -> None:
+        """Raises `NotFound` when nobody runs such a session."""
+        if company not in self._actors:
+            await self._stored(company)
+
+    async def _stored(self, company: str) -> Record:
+        record = None if self._parts.ownership is None else await self._parts.sessions.find(company)
+        if record is None:
+            raise _unknown(company)
+        return record
+
+    def _elsewhere(self, record: Record) -> View:
+        ownership = self._parts.ownership
+        node = "" if ownership is None else ownership.elsewhere.get(record.company, "")
+        return view_of(record, node=node, clock=self._parts.clock)
+
+    @property
+    def running(self) -> Collection[str]:
+        return self._actors.keys()
+
+    async def begin(self, company: str) -> None:
+        """Run a session that is this process's own, from its stored record, unless it runs."""
+        record = await self._parts.sessions.find(company)
+        if record is None or company in self._actors:
+            return
+        await self._note_absence(record, self._now())
+        actor = await self._revive(record)
+        if company not in self._actors:
+            self._start(actor)
+
+    async def end(self, companies: Collection[str]) -> None:
+        """Sessions that another process owns, or may own by now: their links are cut at once."""
+        ending = [self._keepers[company] for company in companies]
+        for task in ending:
+            task.cancel()
+        if ending:
+            await asyncio.wait(ending)
+        for company in companies:
+            self._forget(company)
+
+    def messages_wait(self, company: str) -> None:
+        if actor := self._actors.get(company):
+            actor.messages_wait()
+
+    def _forget(self, company: str) -> None:
+        for known in (self._actors, self._running, self._keepers):
+            known.pop(company, None)
+        self._parts.live.release(company)
 
     async def _note_absence(self, record: Record, alive_at: str | None) -> None:
         """A session that was running has been away since Holdfast was last alive."""
@@ -202,7 +293,8 @@ class Gateway:
     def _start(self, actor: SessionActor) -> SessionActor:
         assert self._tasks is not None
         self._actors[actor.company] = actor
-        self._tasks.create_task(self._keep_alive(actor), name=f"session {actor.company}")
+        keeper = self._tasks.create_task(self._keep_alive(actor), name=f"session {actor.company}")
+        self._keepers[actor.company] = keeper
         return actor
 
     def replace_actor(self, company: str, because: str) -> None:
@@ -223,11 +315,25 @@ class Gateway:
                 has_ended = True
                 async with asyncio.TaskGroup() as alone:
                     self._running[actor.company] = alone.create_task(actor.run(), name=f"actor {actor.company}")
-            except Exception:
+            except Exception as error:
+                if self._parts.ownership is not None and _says_lost(error):
+                    log.warning("Session %s is another process's now", actor.company)
+                    self._parts.ownership.lost(actor.company)
+                    return self._forget(actor.company)
                 failures = failures + 1 if clock.monotonic() - began_at < backoff.cap_ms / 1000 else 1
                 pause_s = backoff.delay_s(failures, jitter=self._parts.chance.jitter())
                 log.exception("Session %s failed inside Holdfast; it begins anew in %.1f s", actor.company, pause_s)
                 await clock.sleep(pause_s)
+
+
+def _says_lost(error: Exception) -> bool:
+    found = error.subgroup(LeaseLost) is not None if isinstance(error, ExceptionGroup) else False
+    return found or isinstance(error, LeaseLost)
+
+
+def _unknown(company: str) -> NotFound:
+    sentence = f'company "{company[:80]}" is unknown: create it with PUT /v1/sessions/{company[:80]}'
+    return NotFound(sentence, field="company")
 
 
 def unknown_message(message_id: str) -> NotFound:

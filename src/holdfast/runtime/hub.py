@@ -48,7 +48,11 @@ class LinkOwner(Protocol):
 class EngineHub:
     """The links of all sessions of this process."""
 
-    def __init__(self, start_host: StartHost, *, clock: Clock, backoff: Backoff) -> None:
+    def __init__(
+        self, start_host: StartHost, *, clock: Clock, backoff: Backoff, may_speak: Callable[[], bool] = lambda: True
+    ) -> None:
+        """`may_speak`: does this process own its sessions this moment? While not, links are cut and nothing else."""
+        self._may_speak = may_speak
         self._start_host = start_host
         self._clock = clock
         self._backoff = backoff
@@ -126,7 +130,8 @@ class EngineHub:
     def _open_waiting(self, engine: Engine) -> None:
         waiting, self._waiting = self._waiting, {}
         for order in waiting.values():
-            engine.command(order)
+            if self._may_speak():
+                engine.command(order)
 
     def new_link(self, owner: LinkOwner) -> LinkId:
         """A number for a link that is about to be opened."""
@@ -136,7 +141,7 @@ class EngineHub:
 
     def command(self, command: AnyCommand) -> None:
         """Pass a command on, unless its link is over."""
-        if command.link not in self._owners:
+        if command.link not in self._owners or not (self._may_speak() or isinstance(command, CutLink)):
             return
         if self._engine is None:
             self._note(command)

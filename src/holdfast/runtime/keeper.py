@@ -29,7 +29,7 @@ from holdfast.session.port import (
     SentContent,
     SentContentWanted,
 )
-from holdfast.session.ports import EngineStore
+from holdfast.session.ports import EngineStore, LeaseLost
 
 log = logging.getLogger(__name__)
 
@@ -91,10 +91,16 @@ class Keeper:
             await self._keep([each for each in wanted if isinstance(each, Commit)])
             for each in wanted:
                 self._hub.command(await self._answer(each))
+        except LeaseLost as error:
+            log.warning("Session %s: the link is given up: %s", self._company, error)
+            self._give_up(link)
         except Exception:
             log.exception("Session %s: the store failed; the link is given up", self._company)
-            self._given_up = link
-            self._failed(link)
+            self._give_up(link)
+
+    def _give_up(self, link: LinkId) -> None:
+        self._given_up = link
+        self._failed(link)
 
     async def _keep(self, commits: Sequence[Commit]) -> None:
         """An empty commit is a barrier: WhatsApp repeats no receipt that was acknowledged, so it is stored first."""

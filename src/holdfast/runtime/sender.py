@@ -49,6 +49,7 @@ class OutboxSender:
         self._errors: dict[str, int] = {}
         """By WhatsApp id: how often a message that is still to be sent was answered with an error."""
         self._loaded_to = 0
+        self._late_wanted = False
         self._link: LinkId | None = None
         self._told_since: float | None = None
         self.acked_at: float | None = None
@@ -66,6 +67,11 @@ class OutboxSender:
 
     def accepted(self) -> None:
         """There is something new in the outbox."""
+        self._wake.set()
+
+    def look_again(self) -> None:
+        """There may be messages that another process accepted: not all of them behind those already loaded."""
+        self._late_wanted = True
         self._wake.set()
 
     def forget(self, whatsapp_id: str) -> None:
@@ -152,6 +158,7 @@ class OutboxSender:
             self._put_back_unanswered()
             if self._link is not None:
                 await self._load()
+                await self._load_late()
             if self._link is not None:
                 await self._hand_over(self._link)
 
@@ -176,6 +183,15 @@ class OutboxSender:
         for entry in entries:
             self._loaded_to = entry.seq
             self._chats.add(entry)
+
+    async def _load_late(self) -> None:
+        """Numbers are given before the commit: another process's message may come in behind a later one."""
+        wanted, self._late_wanted = self._late_wanted, False
+        if not wanted:
+            return
+        for entry in await self._outbox.late_entries(self._company, up_to=self._loaded_to, most=MOST_LOADED):
+            if entry.whatsapp_id not in self._chats:
+                self._chats.add(entry)
 
     async def _hand_over(self, link: LinkId) -> None:
         entries = list(self._chats.take(self._clock.monotonic()))

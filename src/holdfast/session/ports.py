@@ -132,6 +132,8 @@ class Held:
     """Sessions that are this process's own: renewed or claimed just now."""
     waiting: frozenset[str]
     """Those of them that have queued messages, whoever accepted them."""
+    elsewhere: Mapping[str, str]
+    """The node of each session that is another process's, by company; empty text where it is nobody's yet."""
 
 
 class LeaseLost(HoldfastError):
@@ -168,9 +170,6 @@ class Leases(Protocol):
 
     async def release(self) -> None:
         """Give all back, so that another process need not wait for their end."""
-
-    async def owners(self) -> Mapping[str, str]:
-        """The node of each session that somebody owns, by company."""
 
 
 class EngineStore(Protocol):

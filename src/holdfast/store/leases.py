@@ -7,7 +7,7 @@ is being claimed by another process this moment.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Protocol
 
@@ -84,19 +84,21 @@ class LeaseRows:
     async def look(self, *, most: int) -> Held:
         holder = self._holder
 
-        def work(connection: Connection) -> tuple[dict[str, int], frozenset[str]]:
+        def work(connection: Connection) -> tuple[dict[str, int], frozenset[str], dict[str, str]]:
             held = self._renew(connection, holder)
             _make_rows(connection)
             held |= self._take(connection, holder, leases.c.expires_at <= _NOW, most=most)
             waiting = select(leases.c.company_id).where(leases.c.holder == holder, _QUEUED)
-            return held, frozenset(connection.scalars(waiting))
+            others = select(leases.c.company_id, leases.c.node).where(leases.c.holder != holder)
+            elsewhere = {row.company_id: row.node for row in connection.execute(others)}
+            return held, frozenset(connection.scalars(waiting)), elsewhere
 
-        found, waiting = await self._database.write(work)
+        found, waiting, elsewhere = await self._database.write(work)
         if holder != self._holder:  # abandoned meanwhile
-            return Held(companies=frozenset(), waiting=frozenset())
+            found, waiting = {}, frozenset()
         # One that was another's in between is claimed at the next look: first its old actor has to end.
         self._epochs = {company: epoch for company, epoch in found.items() if self._epochs.get(company, epoch) == epoch}
-        return Held(companies=frozenset(self._epochs), waiting=waiting)
+        return Held(companies=frozenset(self._epochs), waiting=waiting, elsewhere=elsewhere)
 
     async def claim(self, company: str) -> bool:
         holder = self._holder
@@ -125,17 +127,9 @@ class LeaseRows:
         self.abandon()
 
         def work(connection: Connection) -> None:
-            connection.execute(update(leases).where(leases.c.holder == holder).values(expires_at=_NOW))
+            connection.execute(update(leases).where(leases.c.holder == holder).values(node="", expires_at=_NOW))
 
         await self._database.write(work)
-
-    async def owners(self) -> Mapping[str, str]:
-        held = select(leases.c.company_id, leases.c.node).where(leases.c.expires_at > _NOW)
-
-        def work(connection: Connection) -> dict[str, str]:
-            return {row.company_id: row.node for row in connection.execute(held)}
-
-        return await self._database.read(work)
 
     def _renew(self, connection: Connection, holder: str) -> dict[str, int]:
         own = (

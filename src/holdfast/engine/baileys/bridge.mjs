@@ -20,7 +20,7 @@ const EXIT_PIPE = 74
 const EXIT_DESERTED = 75
 
 // Holdfast asks for a heartbeat every few seconds. A Holdfast that hangs can't keep up its claim to its sessions; the
-// sockets must be gone before another one takes them over.
+// sockets must be gone before another one takes them over. Where that can be soon, the heartbeat says how soon.
 const TICK_MS = 1000
 const DESERTED_AFTER_TICKS = Number(process.argv[2] ?? 30)
 
@@ -30,17 +30,17 @@ delay.enable()
 
 const pipe = new Pipe({ input: process.stdin, output: process.stdout, take, fail: end })
 
-let silentTicks = 0
+let ticksLeft = DESERTED_AFTER_TICKS
 setInterval(() => {
   // Counted in ticks, not by the clock: after a pause of the whole machine there was one tick, not thirty.
-  silentTicks += 1
-  if (silentTicks > DESERTED_AFTER_TICKS) quit(EXIT_DESERTED)
+  ticksLeft -= 1
+  if (ticksLeft < 0) quit(EXIT_DESERTED)
 }, TICK_MS)
 
 function take(command) {
-  silentTicks = 0
   switch (command.c) {
     case 'heartbeat':
+      ticksLeft = command.ticks ?? DESERTED_AFTER_TICKS
       return beat()
     case 'stop':
       return quit(EXIT_STOPPED)

@@ -1,0 +1,160 @@
+"""Which sessions this process runs, where several processes share a database.
+
+Leases are renewed every two seconds and live for eight. When no renewal has succeeded for six and a half – the
+database is away, or this process stood still – every link is cut and nothing more is said on any, before another
+process may own the sessions: no fence in the database can close a socket. An engine host is told with each heartbeat
+how long its sockets may live, so that they end in time even when this process doesn't wake up.
+
+It must never let this process act for a session under a lease that may have run out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Mapping
+from typing import Protocol
+
+from holdfast.base.clock import Clock
+from holdfast.base.errors import Conflict
+from holdfast.session.ports import Held, Leases
+
+log = logging.getLogger(__name__)
+
+TTL_S = 8.0
+"""How long a lease lives after a renewal: what a dead process's sessions wait at most before another claims them."""
+RENEW_EVERY_S = 2.0
+MARGIN_S = 1.5
+"""Sockets are gone this long before the lease ends: an engine host counts in seconds, and closing takes a moment."""
+_RETRY_S = 0.5
+_MOST_CLAIMED = 200
+"""In one look, so that two processes share what a third one left."""
+
+
+class RunsElsewhere(Conflict):
+    """What was asked for can be done only by the process that runs the session."""
+
+    code = "runs-elsewhere"
+
+    def __init__(self, company: str, node: str) -> None:
+        where = f"runs on node {node}: ask there" if node else "is about to be taken over: try again in a few seconds"
+        super().__init__(f"the session of company {company} {where}", field="company")
+        self.node = node
+
+
+class Tenant(Protocol):
+    """Whoever runs the sessions that are owned."""
+
+    @property
+    def running(self) -> Collection[str]: ...
+
+    async def begin(self, company: str) -> None:
+        """Run this session from its stored record."""
+
+    async def end(self, companies: Collection[str]) -> None:
+        """Cut their links at once, and write nothing more for them."""
+
+    def messages_wait(self, company: str) -> None:
+        """There are queued messages, and perhaps nobody told of them."""
+
+
+class Ownership:
+    def __init__(self, leases: Leases, *, clock: Clock) -> None:
+        self._leases = leases
+        self._clock = clock
+        self._until: float | None = None
+        """When the leases may have run out (monotonic seconds); None while none is held."""
+        self._looking = asyncio.Lock()
+        self._failing = False
+        self.elsewhere: Mapping[str, str] = {}
+        """The node of each session that is another process's, by company, as of the last look."""
+
+    def left_s(self) -> float | None:
+        """How long links may last without another renewal; None while there can be none."""
+        return None if self._until is None else max(self._until - self._clock.monotonic(), 0.0)
+
+    def is_held(self) -> bool:
+        """May this process act for its sessions this moment?"""
+        return bool(self.left_s())
+
+    async def run(self, tenant: Tenant, *, looked: Callable[[], None]) -> None:
+        """Renew, claim, and have the tenant run what is owned, until cancelled. `looked` is called after each look."""
+        while True:
+            began_at = self._clock.monotonic()
+            if self._until is not None and not self.is_held():
+                await self._give_up(tenant)
+            held = await self._look(began_at)
+            if held is not None:
+                async with self._clock.until(self._until):
+                    await self._follow(tenant, held)
+                looked()
+            await self._rest(began_at + (_RETRY_S if held is None else RENEW_EVERY_S))
+
+    async def claim(self, company: str) -> bool:
+        """Own this session, unless another process does."""
+        async with self._looking:
+            began_at = self._clock.monotonic()
+            claimed = await self._leases.claim(company)
+            if claimed and self._until is None:
+                self._until = began_at + self._leases.ttl_s - MARGIN_S
+            return claimed
+
+    def lost(self, company: str) -> None:
+        """Another process was found to own it."""
+        self._leases.drop(company)
+
+    async def release(self) -> None:
+        """Give everything back. Only when every link of this process is closed."""
+        self._until = None
+        try:
+            await self._leases.release()
+        except Exception as error:  # noqa: BLE001 – they run out by themselves
+            log.warning("Ownership of sessions could not be given back, it ends in %.0f s: %s", TTL_S, error)
+
+    async def _look(self, began_at: float) -> Held | None:
+        """None when the database did not answer in time."""
+        held: Held | None = None
+        try:
+            async with self._clock.until(self._until), self._looking:
+                held = await self._leases.look(most=_MOST_CLAIMED)
+        except Exception as error:  # noqa: BLE001 – whatever it is, the leases run on meanwhile and then end
+            self._tell_failing(error)
+        if held is not None:
+            self._until = began_at + self._leases.ttl_s - MARGIN_S
+            self.elsewhere = held.elsewhere
+            self._failing = False
+        return held
+
+    async def _follow(self, tenant: Tenant, held: Held) -> None:
+        lost = [company for company in tenant.running if company not in held.companies]
+        fresh = sorted(held.companies.difference(tenant.running))
+        if lost:
+            log.warning("Ownership of %d session(s) is another process's now: %s", len(lost), ", ".join(sorted(lost)))
+            await tenant.end(lost)
+        if fresh:
+            log.info("Ownership of %d session(s) is this process's now", len(fresh))
+        for company in fresh:
+            await tenant.begin(company)
+        for company in held.waiting:
+            tenant.messages_wait(company)
+
+    async def _give_up(self, tenant: Tenant) -> None:
+        self._until = None
+        self._leases.abandon()
+        companies = list(tenant.running)
+        log.warning(
+            "Ownership of %d session(s) could not be renewed in time: links are cut, another process may own them",
+            len(companies),
+        )
+        await tenant.end(companies)
+
+    async def _rest(self, until: float) -> None:
+        if self._until is not None:
+            until = min(until, self._until)
+        await self._clock.sleep(until - self._clock.monotonic())
+
+    def _tell_failing(self, error: Exception) -> None:
+        if not self._failing:
+            left_s = self.left_s() or 0
+            log.warning("Ownership of sessions can't be renewed, their links last for %.1f s: %s", left_s, error)
+        self._failing = True
