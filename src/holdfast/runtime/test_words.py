@@ -33,18 +33,21 @@ LOST = replace(CONNECTED, state=State.RECONNECTING, reason=BY_CODE[428], attempt
             replace(CONNECTED, state=State.PAUSED, reason=BY_CODE[402], next_attempt_at=3700),
             "connected → paused: WhatsApp banned this number for a time (402); next attempt in 3600.0 s",
         ),
+        (
+            replace(LOST, state=State.PAUSED, reason=BY_CODE[405], attempts=0, next_attempt_at=None),
+            replace(LOST, state=State.PAUSED, reason=BY_CODE[405], attempts=0, next_attempt_at=400),
+            "paused → paused: WhatsApp refuses this version of the client (405); next attempt in 300.0 s",
+        ),
         (LOST, replace(CONNECTED, attempts=1), "reconnecting → connected"),
         (LOST, replace(CONNECTED, state=State.STOPPED), "reconnecting → stopped"),
     ],
 )  # fmt: skip
 def test_a_turn_is_told_in_one_line(before: Session, after: Session, line: str) -> None:
-    """From, to, why with WhatsApp's code where there is one, and when the next attempt is."""
+    """From, to, why with WhatsApp's code where there is one, and when the next attempt is; also of a probe refused."""
     assert transition("962302", before, after, now=100) == f"Session 962302 {line}"
 
 
-@pytest.mark.parametrize(
-    "after", [CONNECTED, replace(CONNECTED, links=7), replace(LOST, state=State.CONNECTED, reason=None, attempts=0)]
-)
+@pytest.mark.parametrize("after", [CONNECTED, replace(CONNECTED, links=7), replace(CONNECTED, attempts=0)])
 def test_what_nobody_would_read_is_not_told(after: Session) -> None:
     """A pong, a tick, the counting back of attempts."""
-    assert transition("962302", CONNECTED, after, now=100) is None
+    assert transition("962302", replace(CONNECTED, attempts=3), after, now=100) is None

@@ -13,7 +13,8 @@ def transition(company: str, before: Session, after: Session, *, now: float) -> 
     """
     same_reason = after.reason is None or after.reason is before.reason
     same_attempt = after.attempts in {0, before.attempts}
-    if after.state is before.state and same_reason and same_attempt:
+    same_plan = after.next_attempt_at in {None, before.next_attempt_at}
+    if after.state is before.state and same_reason and same_attempt and same_plan:
         return None
     line = f"Session {company} {before.state} → {after.state}"
     if after.reason is not None:
