@@ -113,7 +113,7 @@ async def _http(_: Request, error: Exception) -> JSONResponse:
 
 async def _database_failed(_: Request, error: Exception) -> JSONResponse:
     """Disk full, connection lost: nobody's defect, and often over soon. Why, is for the operator alone."""
-    log.error("Database fails, a request is refused: %s", error)
+    log.error("Database fails, a request is refused: %s", getattr(error, "orig", None) or error)
     detail = (
         "the database can't be used just now: ask again, for a message with the same Idempotency-Key; "
         "Holdfast's log says why"
