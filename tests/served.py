@@ -107,6 +107,15 @@ class Served:
         self._process.kill()
         await self._part()
 
+    def freeze(self) -> None:
+        """The gateway's own process stands still, as on a machine that hangs; its engine host goes on."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
     async def close(self) -> None:
         """Whatever the test did: nothing of this gateway lives on."""
         if self._process is not None:
