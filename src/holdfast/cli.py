@@ -171,6 +171,7 @@ def demo(
     from holdfast.lab.demo import run_demo
     from holdfast.lab.screen import Screen
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # either way what was started is ended
     screen = Screen(quiet=as_json)
     settings = settings_module.load()
     _engine(settings)
