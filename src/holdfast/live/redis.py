@@ -4,7 +4,8 @@ Whoever puts or asks never waits for Redis: memory is changed at once, and one t
 goes, everything goes on in memory; when it returns, everything is written anew, as it may have come back empty. That
 holds for a Redis that is emptied in between, too: every two seconds one command counts the keys.
 
-It must never say more than once that Redis is gone, and must never take anything else there than its own keys.
+It must never say more than once that Redis is gone, or that it loses records, and must never take anything else there
+than its own keys.
 """
 
 from __future__ import annotations
@@ -69,6 +70,7 @@ class RedisLive:
         self._wake = asyncio.Event()
         self._check_at = clock.monotonic()
         self._is_well = False
+        self._is_losing = False
         self._failures = 0
         self._failing_since = clock.now()
         self._told: Availability | None = None
@@ -191,11 +193,21 @@ class RedisLive:
             return
         self._check_at = self._clock.monotonic() + _CHECK_S
         await self._server.ask([("PING",)])
-        for some in _batches(self._entries.written, _COUNTED_AT_ONCE):
+        written, lost = self._entries.written, 0
+        for some in _batches(written, _COUNTED_AT_ONCE):
             (found,) = await self._server.ask([("EXISTS", *map(key, some))])
-            if found != len(some):
+            if isinstance(found, int) and found < len(some):
+                lost += len(some) - found
                 self._entries.rewrite(some)
+        self._tell_loss(lost, len(written))
         await self._write()
+
+    def _tell_loss(self, lost: int, written: int) -> None:
+        """Once, and again only after a count that missed nothing: a Redis that evicts loses some all the time."""
+        if lost and not self._is_losing:
+            words = "Connection to Redis at %s is well, but it lost %d of %d records: they are written again"
+            log.warning(words, self._server.where, lost, written)
+        self._is_losing = lost > 0
 
     # Is Redis well?
 

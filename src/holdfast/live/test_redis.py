@@ -108,7 +108,7 @@ async def test_a_quiet_session_is_renewed_while_it_lives(world: World) -> None:
 
 
 async def test_an_emptied_redis_is_filled_again(world: World) -> None:
-    """After FLUSHALL, or an eviction, what was lost is back within two seconds; nobody is alarmed."""
+    """After FLUSHALL, or an eviction, what was lost is back within two seconds; Redis does not count as gone."""
     async with world.running():
         world.live.put(RECORD)
         world.live.put(replace(RECORD, company="962303"))
@@ -117,6 +117,20 @@ async def test_an_emptied_redis_is_filled_again(world: World) -> None:
         await world.pass_time(2)
         assert {world.shown(), world.shown("962303")} == {"connected"}
         assert [status.availability for status in world.told] == [Availability.UP]
+
+
+async def test_a_redis_that_loses_records_is_told_of_once(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """However often records are missing in a row; again after a count that missed none."""
+    caplog.set_level(logging.WARNING)
+    async with world.running():
+        world.live.put(RECORD)
+        await settle()
+        for is_emptied in (True, True, True, False, True):
+            if is_emptied:
+                world.server.values.clear()
+            await world.pass_time(2)
+    told = "Connection to Redis at fake:6379 is well, but it lost 1 of 1 records: they are written again"
+    assert caplog.messages == [told, told]
 
 
 async def test_thousands_of_sessions_are_written_and_counted(world: World) -> None:
