@@ -1,0 +1,228 @@
+"""The bad days of Redis, seen from outside: a whole gateway, a real Redis, and two companies that write to each other.
+
+One gateway lives through all of them. On each day both companies go on writing and one of them is connected anew, so
+that its record changes while Redis can't be told. Then every message came once, the log said once what happened and
+once that it is over, and within five seconds Redis shows again what the API shows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from holdfast.client import Json
+from tests.mail import COMPANIES, CONTACT, Mail
+from tests.parts import Wasim, running_wasim
+from tests.redis_process import RedisProcess
+from tests.served import Served, eventually, served
+from tests.traffic import LOOK, POST, Traffic
+
+pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
+
+COMPANY = "962302"
+RIGHT_WITHIN_S = 5.0
+"""From Redis' return until it shows all sessions as they are."""
+NOTICED_WITHIN_S = 8.0
+"""A read-only or full Redis is noticed with the next write, which a busy session makes every five seconds."""
+ARRIVED_WITHIN_S = 20.0
+OUTAGE_S = 2.0
+"""Long enough for several of the gateway's tries."""
+WELL_S, HANG_S = 4.0, 5.0
+SLOWER_AT_MOST_MS = 250
+LIFETIME_S = 3600
+THEIR_FIELDS = ["state", "connectedAt", "lastActivity", "phoneNumber", "reconnectAttempts"]
+"""The user's own, in this order."""
+NOWHERE = ("127.0.0.1", 1)
+"""Nothing listens there."""
+
+
+@dataclass(slots=True, kw_only=True)
+class House:
+    """The gateway, its Redis, and everything that was ever written."""
+
+    gateway: Served
+    wasim: Wasim
+    redis: RedisProcess
+    traffic: Traffic
+    folder: Path
+    heard: int = 0
+    """Lines of the log about Redis that belong to days gone by."""
+
+    def said(self) -> list[str]:
+        """What the log said about Redis today: from the level on, without the time."""
+        lines = self.gateway.log_lines("Redis at ")[self.heard :]
+        return [line.split(maxsplit=1)[1] for line in lines]
+
+    @asynccontextmanager
+    async def day(self, *told: str) -> AsyncIterator[None]:
+        """Messages flow while the block breaks Redis and mends it. `told`: all that the log may say, each once."""
+        try:
+            async with self.traffic.flowing():
+                yield
+                await self.until_right()
+            await self.traffic.mail.until_arrived(within_s=ARRIVED_WITHIN_S)
+            await self.traffic.mail.check()
+            said = self.said()
+            assert len(said) == len(told), said
+            assert all(words in line for words, line in zip(told, said, strict=True)), said
+            assert not self.gateway.log_lines(" ERROR ")
+        finally:
+            self.heard += len(self.said())
+
+    async def until_said(self, words: str) -> None:
+        async def look() -> bool:
+            return any(words in line for line in self.said())
+
+        await eventually(look, within_s=NOTICED_WITHIN_S, what=f'"{words}" in the log')
+
+    async def until_gone(self, why: str) -> None:
+        """The log says so. The gateway stays ready, and a session changes that Redis can't be told of."""
+        await self.until_said(f"is gone: {why}")
+        assert (await self.gateway.client.get("/readyz"))["status"] == "ready"
+        await self.connect_anew()
+        await asyncio.sleep(OUTAGE_S)
+
+    async def connect_anew(self) -> None:
+        before = await self.gateway.session(COMPANY)
+        await self.gateway.client.post(f"/webhook/whatsapp/baileys/reconnect/{COMPANY}")
+
+        async def look() -> bool:
+            now = await self.gateway.session(COMPANY)
+            return bool(now["state"] == "connected" and now["connectedAt"] != before["connectedAt"])
+
+        await eventually(look, within_s=10, what="a new link")
+
+    async def until_right(self) -> None:
+        """Redis shows every session as the API does; called when Redis returns."""
+        for company in COMPANIES:
+
+            async def look(company: str = company) -> bool:
+                return await self._is_right(company)
+
+            await eventually(look, within_s=RIGHT_WITHIN_S, what=f"the record of {company} in Redis")
+
+    async def _is_right(self, company: str) -> bool:
+        key = f"whatsapp:session:{company}"
+        text = await self.redis.cli("get", key)
+        shown = json.loads(text) if text.startswith("{") else None
+        if shown is None or not _agree(shown, await self.gateway.session(company)):
+            return False
+        assert list(shown)[: len(THEIR_FIELDS)] == THEIR_FIELDS
+        assert (shown["state"], shown["phoneNumber"]) == ("connected", COMPANIES[company])
+        return LIFETIME_S - 10 <= int(await self.redis.cli("ttl", key)) <= LIFETIME_S
+
+
+def _agree(shown: Json, session: Json) -> bool:
+    """The last activity alone may be older: it is written every five seconds."""
+    same = all(shown[name] == session[name] for name in THEIR_FIELDS if name != "lastActivity")
+    behind = datetime.fromisoformat(session["lastActivity"]) - datetime.fromisoformat(shown["lastActivity"])
+    return same and behind.total_seconds() < 6
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def house(bridge: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
+    """Two companies with linked phones, and Redis in good health."""
+    folder = tmp_path_factory.mktemp("days")
+    redis = RedisProcess(folder)
+    async with AsyncExitStack() as held:
+        held.push_async_callback(redis.end)
+        await redis.start()
+        wasim = await held.enter_async_context(running_wasim(folder / "wasim"))
+        await wasim.post("/phones", {"number": CONTACT})
+        gateway = await held.enter_async_context(served(folder, wasim=wasim, HOLDFAST_REDIS_URL=redis.url))
+        for company, number in COMPANIES.items():
+            await gateway.pair(company, number, wasim)
+        traffic = Traffic(gateway, Mail(gateway, wasim))
+        made = House(gateway=gateway, wasim=wasim, redis=redis, traffic=traffic, folder=folder)
+        await made.until_said("is up")
+        await made.until_right()
+        made.heard = 1
+        yield made
+
+
+async def test_absent_at_the_start(house: House) -> None:
+    """The gateway starts without Redis, says so, works, and fills Redis when it comes."""
+    await house.gateway.stop()
+    await house.redis.kill()
+    await house.gateway.start()
+    for company in COMPANIES:
+        await house.gateway.until_state(company, "connected", within_s=15)
+    async with house.day("is gone: it can't be reached (Connection refused)", "is back after"):
+        await house.until_gone("it can't be reached")
+        await house.redis.start()
+
+
+async def test_dying_later(house: House) -> None:
+    """`kill -9` in the middle of it all; it comes back empty."""
+    async with house.day("is gone: it can't be reached (Connection refused)", "is back after"):
+        await house.redis.kill()
+        await house.until_gone("it can't be reached")
+        await house.redis.start()
+
+
+async def test_hanging(house: House) -> None:
+    """Redis takes connections and never answers: nobody who asks the API waits for it."""
+    async with house.day("is gone: it does not answer", "is back after"):
+        await asyncio.sleep(WELL_S)
+        well_until = house.traffic.now()
+        house.redis.freeze()
+        try:
+            await house.until_gone("it does not answer")
+            await asyncio.sleep(max(0, well_until + HANG_S - house.traffic.now()))
+        finally:
+            house.redis.thaw()
+        thawed = house.traffic.now()
+    for what in (POST, LOOK):
+        well = house.traffic.took_ms(what, since=well_until - WELL_S, until=well_until, percent=99)
+        hanging = house.traffic.took_ms(what, since=well_until, until=thawed, percent=99)
+        print(f"{what}: p99 {well:.0f} ms well, {hanging:.0f} ms while Redis hangs")  # noqa: T201
+        assert hanging <= well + SLOWER_AT_MOST_MS
+
+
+async def test_emptied(house: House) -> None:
+    """FLUSHALL: what was lost is written again, and that is said once."""
+    async with house.day("lost 2 of 2 records: they are written again"):
+        await asyncio.sleep(1)  # messages flow
+        await house.redis.do("FLUSHALL")
+        assert await house.redis.cli("get", f"whatsapp:session:{COMPANY}") == ""
+        await house.until_right()
+        await house.connect_anew()
+
+
+async def test_read_only(house: House) -> None:
+    """Redis becomes the replica of a primary that is dead, and its own master again."""
+    async with house.day("is gone: it is a read-only replica", "is back after"):
+        await house.redis.do("REPLICAOF", *NOWHERE)
+        await house.until_gone("it is a read-only replica")
+        await house.redis.do("REPLICAOF", "NO", "ONE")
+
+
+async def test_full(house: House) -> None:
+    """Somebody's junk fills all that Redis may use, and nothing is evicted; then the junk is removed."""
+    used = int((await house.redis.cli("info", "memory")).split("used_memory:")[1].split()[0])
+    async with house.day("is gone: it is full", "is back after"):
+        await house.redis.do("SET", "junk", "x" * 2**21)
+        await house.redis.do("CONFIG", "SET", "maxmemory-policy", "noeviction", "maxmemory", used + 2**20)
+        await house.until_gone("it is full")
+        await house.redis.do("DEL", "junk")
+    await house.redis.do("CONFIG", "SET", "maxmemory", 0)
+
+
+async def test_coming_back_with_what_it_knew_long_ago(house: House) -> None:
+    """Redis returns with a snapshot from its disk: what has changed since is not taken from it, but written over it."""
+    await house.redis.do("SAVE")
+    old = json.loads(await house.redis.cli("get", f"whatsapp:session:{COMPANY}"))
+    async with house.day("is gone: it can't be reached (Connection refused)", "is back after"):
+        await house.redis.kill()
+        await house.until_gone("it can't be reached")
+        await house.redis.start()
+        assert (house.folder / "dump.rdb").exists()
+        assert old["connectedAt"] != (await house.gateway.session(COMPANY))["connectedAt"]
