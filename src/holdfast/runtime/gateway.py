@@ -85,10 +85,11 @@ class Gateway:
         if not is_company_id(company):
             raise BadInput(f'company "{company[:80]}" is not usable: {COMPANY_RULE}', field="company")
         if company not in self._actors:
-            now = self._now()
+            ownership, now = self._parts.ownership, self._now()
+            owned = ownership is None or await ownership.claim(company)
             record = Record(company=company, state=State.UNPAIRED, since=now, created_at=now)
             await self._parts.sessions.create(record)
-            if self._parts.ownership is None or await self._parts.ownership.claim(company):
+            if owned:
                 await self.begin(company)
         actor = await self._own(company)
         await actor.ask(events.StartAsked())
@@ -104,7 +105,9 @@ class Gateway:
     async def look(self, company: str) -> View:
         """One that anybody runs; of another process's, what its stored record tells. Raises `NotFound`."""
         actor = self._actors.get(company)
-        return actor.view if actor is not None else self._elsewhere(await self._stored(company))
+        if actor is not None:
+            return actor.view
+        return view_of(await self._stored(company), node=await self._node(company), clock=self._parts.clock)
 
     async def looks(self) -> list[View]:
         """All that anybody runs."""
@@ -112,7 +115,11 @@ class Gateway:
             return self.views()
         records = await self._parts.sessions.all()
         own = {company: actor.view for company, actor in self._actors.items()}
-        return [own.get(record.company) or self._elsewhere(record) for record in records]
+        elsewhere, clock = self._parts.ownership.elsewhere, self._parts.clock
+        return [
+            own.get(record.company) or view_of(record, node=elsewhere.get(record.company, ""), clock=clock)
+            for record in records
+        ]
 
     def tell(self, company: str, event: events.Event) -> None:
         """The health monitor's wish: nobody waits for it."""
@@ -206,11 +213,13 @@ class Gateway:
         return actor
 
     async def _own(self, company: str) -> SessionActor:
-        """Also of a session that another process made just now, it is said who runs it."""
         if company not in self._actors:
-            view = self._elsewhere(await self._stored(company))
-            raise RunsElsewhere(company, view.node or "")
+            await self._stored(company)
+            raise RunsElsewhere(company, await self._node(company))
         return self._actors[company]
+
+    async def _node(self, company: str) -> str:
+        return "" if self._parts.ownership is None else await self._parts.ownership.owner(company)
 
     async def _known(self, company: str) -> None:
         """Raises `NotFound` when nobody runs such a session."""
@@ -222,11 +231,6 @@ class Gateway:
         if record is None:
             raise _unknown(company)
         return record
-
-    def _elsewhere(self, record: Record) -> View:
-        ownership = self._parts.ownership
-        node = "" if ownership is None else ownership.elsewhere.get(record.company, "")
-        return view_of(record, node=node, clock=self._parts.clock)
 
     @property
     def running(self) -> Collection[str]:

@@ -99,6 +99,10 @@ class Ownership:
                 self._until = began_at + self._leases.ttl_s - MARGIN_S
             return claimed
 
+    async def owner(self, company: str) -> str:
+        """The node that runs it now; empty text when nobody does."""
+        return await self._leases.owner(company)
+
     def lost(self, company: str) -> None:
         """Another process was found to own it."""
         self._leases.drop(company)

@@ -160,7 +160,10 @@ class Leases(Protocol):
         """Renew all own leases and claim up to `most` that are free or have run out."""
 
     async def claim(self, company: str) -> bool:
-        """Claim one; True when it is this process's own now, or was already."""
+        """Claim one, also before there is a session; True when it is this process's own now, or was already."""
+
+    async def owner(self, company: str) -> str:
+        """The node that owns it now; empty text when nobody does."""
 
     def drop(self, company: str) -> None:
         """It was lost: nothing more is written for this session under the old epoch."""

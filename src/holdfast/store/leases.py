@@ -104,7 +104,7 @@ class LeaseRows:
         holder = self._holder
 
         def work(connection: Connection) -> int | None:
-            _make_rows(connection)
+            _make_row(connection, company)
             taken = self._take(connection, holder, leases.c.expires_at <= _NOW, leases.c.company_id == company)
             held = select(leases.c.epoch).where(leases.c.company_id == company, leases.c.holder == holder)
             return taken.get(company) or connection.scalar(held)
@@ -114,6 +114,10 @@ class LeaseRows:
             return False
         self._epochs[company] = epoch
         return True
+
+    async def owner(self, company: str) -> str:
+        held = select(leases.c.node).where(leases.c.company_id == company, leases.c.expires_at > _NOW)
+        return await self._database.read(lambda connection: connection.scalar(held)) or ""
 
     def drop(self, company: str) -> None:
         self._epochs.pop(company, None)
@@ -159,6 +163,14 @@ class LeaseRows:
 
     def _end(self) -> ColumnElement[object]:
         return _NOW + literal(timedelta(seconds=self._ttl_s), Interval)
+
+
+_NOBODYS = {"node": "", "holder": "", "epoch": 0, "expires_at": func.to_timestamp(0)}
+
+
+def _make_row(connection: Connection, company: str) -> None:
+    row = insert(leases).values(company_id=company, **_NOBODYS)
+    connection.execute(row.on_conflict_do_nothing())
 
 
 def _make_rows(connection: Connection) -> None:
