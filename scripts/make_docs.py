@@ -11,12 +11,13 @@ import contextlib
 import inspect
 import itertools
 import sys
+import tomllib
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import fields, replace
 from pathlib import Path
 from types import ModuleType
-from typing import get_args
+from typing import Any, get_args
 
 from holdfast.session import events, life, reasons
 from holdfast.session.backoff import Backoff
@@ -26,6 +27,8 @@ from holdfast.session.machine import ROWS, TABLE, NotPossible, Rule, step
 from holdfast.session.reasons import Reason
 
 DOCS = Path(__file__).parents[1] / "docs"
+TRIED = Path(__file__).parents[1] / "tests" / "acceptance" / "tried.toml"
+"""What the acceptance tests do, by code and name."""
 HEADER = "<!-- Made by scripts/make_docs.py from src/holdfast/session: change that and run `just docs`. -->\n\n"
 _NOW = 1000.0
 _EVERYWHERE = {"StopAsked", "LogoutAsked"}
@@ -51,6 +54,8 @@ _SAMPLES: list[Event] = [
     events.Ponged(1, 1),
     events.SendsWaited(1, _NOW),
     events.ProbeAsked(1),
+    events.ConnectHeld(1, _NOW, reasons.WAITS_TURN),
+    events.ConnectHeld(None, _NOW, reasons.FLEET_HELD),
     events.Tick(),
 ]
 """Every event, in all the forms that the machine tells apart."""
@@ -186,6 +191,7 @@ def reasons_page() -> str:
         + "\n401 with `device_removed` is the second of its rows, 408 with Baileys' word that the QR codes are used\n"
         + "up likewise; 409 of type `replaced` is 440. A code that is not here:\n\n"
         + _table([reasons.reason_of(999, {}), reasons.reason_of(999, {}, "WebSocket Error (")], code="any")
+        + _tried()
         + "\n## What Holdfast finds itself\n\n"
         + _table([reason for reason in reasons.OWN if reason.code is None])
         + "\n## Reactions\n\n| reaction | |\n| --- | --- |\n"
@@ -202,6 +208,30 @@ def _table(rows: Iterable[Reason], *, code: str | None = None) -> str:
         f"| {reason.sentence.replace('999', 'N')} | {reason.action} |\n"
         for reason in sorted(rows, key=lambda reason: reason.code or 0)
     )
+
+
+def _tried() -> str:
+    """What of this is tried on the real Baileys: the table that `tests/acceptance/test_reasons.py` works off."""
+    rows = tomllib.loads(TRIED.read_text(encoding="utf-8"))["trial"]
+    return (
+        "\n## What is tried\n\nOn the real Baileys, against wasim: the reaction, and what API, Redis, history and log "
+        "say of it\n(`tests/acceptance/test_reasons.py`). What stands at login answers every login.\n\n"
+        "| code | name | reaction | at login | on an open link |\n| --- | --- | --- | --- | --- |\n"
+    ) + "".join(
+        f"| {row['code']} | {row['name']} | {row['reaction']} | {_faults('failure', row.get('login'))} "
+        f"| {', '.join(map(_fault, row.get('mid_stream', []))) or '–'} |\n"
+        for row in sorted(rows, key=lambda row: int(row["code"]))
+    )
+
+
+def _faults(kind: str, fields: dict[str, Any] | None) -> str:
+    return "–" if fields is None else _fault({"kind": kind, **fields})
+
+
+def _fault(fault: dict[str, Any]) -> str:
+    """`stream-error 503`; attributes as they are on the wire."""
+    said = [str(value) for key, value in fault.items() if key != "attrs"]
+    return " ".join(said + [f"{key}={value}" for key, value in fault.get("attrs", {}).items()])
 
 
 PAGES = {"states.md": states, "reasons.md": reasons_page}

@@ -23,6 +23,7 @@ from holdfast.engine.fake import FakeEngine
 from holdfast.live.memory import MemoryLive
 from holdfast.runtime.actor import Parts
 from holdfast.runtime.diagnosis import Diagnoser
+from holdfast.runtime.gate import ConnectGate
 from holdfast.runtime.gateway import Gateway, Wish
 from holdfast.runtime.hub import EngineHub
 from holdfast.session.life import Policy
@@ -204,6 +205,7 @@ class World:
         hub = EngineHub(self._start_host, clock=self.clock, backoff=self.policy.backoff)
         self.parts = parts = Parts(
             hub=hub,
+            gate=ConnectGate(clock=self.clock),
             sessions=self.sessions,
             timeline=TimelineRows(self.database),
             live=MemoryLive(node="here", clock=self.clock),

@@ -31,6 +31,7 @@ from holdfast.notify.courier import AppriseCourier, refusal
 from holdfast.notify.sender import AlertSender
 from holdfast.runtime.actor import Parts
 from holdfast.runtime.diagnosis import Diagnoser
+from holdfast.runtime.gate import ConnectGate
 from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.hub import EngineHub
 from holdfast.runtime.monitor import HealthMonitor
@@ -131,6 +132,7 @@ def _parts(held: Claim, program: HostProgram, *, clock: Clock, chance: Chance) -
     start_host = _host_starter(program, ownership, clock)
     return Parts(
         hub=EngineHub(start_host, clock=clock, backoff=backoff, may_speak=may_speak),
+        gate=ConnectGate(clock=clock),
         sessions=SessionRows(database, fence=fence),
         timeline=TimelineRows(database, fence=fence),
         live=live_state(settings.redis_url, node=node, clock=clock),

@@ -84,7 +84,7 @@ class SessionShape(Shape):
             reconnect_attempts=session.attempts,
             next_attempt_at=iso(view.next_attempt_at),
             last_ping_rtt_ms=None if round_trip_s is None else round(round_trip_s * 1000, 1),
-            reason=None if session.reason is None else ReasonShape.of(session.reason),
+            reason=None if session.told_reason is None else ReasonShape.of(session.told_reason),
             node=view.node,
         )
 

@@ -18,6 +18,7 @@ from holdfast.base.errors import Fault, HoldfastError
 from holdfast.base.ids import Chance
 from holdfast.delivery.ports import Outbox
 from holdfast.health.keepalive import KeepAlives, follow
+from holdfast.runtime.gate import ConnectGate
 from holdfast.runtime.hub import EngineHub
 from holdfast.runtime.keeper import Keeper
 from holdfast.runtime.ownership import Ownership
@@ -43,6 +44,7 @@ class Parts:
     """What every session of a gateway shares."""
 
     hub: EngineHub
+    gate: ConnectGate
     sessions: Sessions
     timeline: Timeline
     live: LiveState
@@ -179,6 +181,7 @@ class SessionActor:
         finally:
             self._cut_link()
             self._end()
+            self._parts.gate.leave(self.company)
 
     def tell(self, event: Event) -> None:
         self._mailbox.put_nowait(_Asked(event))
@@ -304,6 +307,7 @@ class SessionActor:
             elif not asked.answer.done():
                 asked.answer.set_exception(error)
             return
+        self._parts.gate.follow(self.company, asked.event, before, self._session)
         self._follow_link()
         for effect in effects:
             await self._carry_out(effect)
@@ -335,8 +339,8 @@ class SessionActor:
 
     async def _carry_out(self, effect: Effect) -> None:
         match effect:
-            case events.OpenLink():
-                await self._open_link()
+            case events.OpenLink(link=number):
+                await self._open_link_in_turn(number)
             case events.CutLink():
                 self._cut_link()
             case events.SendPing(ping=ping):
@@ -352,6 +356,14 @@ class SessionActor:
     def _command(self, make: Callable[[port.LinkId], port.AnyCommand]) -> None:
         if self._link is not None:
             self._parts.hub.command(make(self._link))
+
+    async def _open_link_in_turn(self, number: int) -> None:
+        held = self._parts.gate.ask(self, number)
+        if held is None:
+            await self._open_link()
+        else:
+            self._link = None
+            self.tell(held)
 
     async def _open_link(self) -> None:
         """The credentials are read behind all that the link before wanted kept."""
@@ -380,7 +392,7 @@ class SessionActor:
     async def _note(self, before: Session, event: Event) -> None:
         session, record = self._session, self._record
         self._keepalives = follow(self._keepalives, before, session)
-        if before.link is not None and _number(session) != before.link.number and session.reason is not None:
+        if _has_lost(before, session, event) and session.reason is not None:
             self._ends.append(LinkEnd(self._took_at, session.reason))
         if not _shows_code(session) or _number(session) != _number(before):
             self._qr = None
@@ -388,7 +400,7 @@ class SessionActor:
             record = replace(record, connected_at=self._now(), last_activity=self._now())
         if session.state is not record.state:
             record = replace(record, state=session.state, since=self._now())
-        reason = session.reason
+        reason = session.told_reason
         record = replace(
             record,
             reason=None if reason is None else reason.name,
@@ -457,6 +469,13 @@ class SessionActor:
 def _shows_code(session: Session) -> bool:
     """Can a QR code that the link showed still be scanned?"""
     return session.state is State.PAIRING and session.link is not None and not session.link.paired
+
+
+def _has_lost(before: Session, after: Session, event: Event) -> bool:
+    """Did a link end? One that was held has not begun."""
+    return (
+        before.link is not None and _number(after) != before.link.number and not isinstance(event, events.ConnectHeld)
+    )
 
 
 def _number(session: Session) -> int | None:

@@ -11,14 +11,15 @@ def transition(company: str, before: Session, after: Session, *, now: float) -> 
 
     None when nothing happened that a person would want to read.
     """
-    same_reason = after.reason is None or after.reason is before.reason
+    reason = after.told_reason
+    same_reason = reason is None or reason is before.told_reason
     same_attempt = after.attempts in {0, before.attempts}
     same_plan = after.next_attempt_at in {None, before.next_attempt_at}
     if after.state is before.state and same_reason and same_attempt and same_plan:
         return None
     line = f"Session {company} {before.state} → {after.state}"
-    if after.reason is not None:
-        line += f": {because(after.reason)}"
+    if reason is not None:
+        line += f": {because(reason)}"
     if after.next_attempt_at is not None:
         which = f"attempt {after.attempts}" if after.attempts else "next attempt"  # a pause counts none
         line += f"; {which} in {max(after.next_attempt_at - now, 0):.1f} s"

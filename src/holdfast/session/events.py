@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from holdfast.session.reasons import Reason
+
 # What happened.
 
 
@@ -91,6 +93,15 @@ class ProbeAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class ConnectHeld:
+    """The fleet did not let this link begin (None: one that it holds already): it may at `until`."""
+
+    link: int | None
+    until: float
+    because: Reason
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """The deadline came."""
 
@@ -110,6 +121,7 @@ Event = (
     | Ponged
     | SendsWaited
     | ProbeAsked
+    | ConnectHeld
     | Tick
 )
 

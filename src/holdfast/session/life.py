@@ -103,6 +103,8 @@ class Session:
     next_attempt_at: float | None = None
     reason: Reason | None = None
     """Why the session is not connected; None when it is, or was never."""
+    held: Reason | None = None
+    """Why the fleet lets the next link wait; None while it does not."""
     same_reason: int = 0
     """How often in a row links ended for `reason` without one open in between."""
     restarted_at: float | None = None
@@ -112,6 +114,11 @@ class Session:
     """How often another connection took over within one quarrel, and when it last did."""
     begun_at: tuple[float, ...] = ()
     """When the newest links were begun, as many as the hourly budget has, oldest first."""
+
+    @property
+    def told_reason(self) -> Reason | None:
+        """What people read: why it waits just now goes before why it is not connected."""
+        return self.held or self.reason
 
     @property
     def wanted(self) -> bool:

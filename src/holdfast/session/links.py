@@ -1,7 +1,8 @@
 """How a session's link begins, and what follows from its end: the reaction that the table of reasons names.
 
 Every `OpenLink` comes from `connect`, which never runs while there is a link: whoever calls it has seen the link
-close or has cut it. No wait planned here for a lost link is longer than the backoff's cap.
+close or has cut it. No wait planned here for a lost link is longer than the backoff's cap; the fleet alone may hold one
+for longer.
 """
 
 from __future__ import annotations
@@ -35,7 +36,15 @@ def connect(session: Session, moment: Moment) -> Step:
     number = session.links + 1
     link = Link(number=number, began_at=moment.now, gives_up_at=moment.now + moment.policy.open_deadline_s)
     begun_at = (*session.begun_at, moment.now)[-moment.policy.budget_an_hour :]
-    return replace(session, links=number, link=link, begun_at=begun_at, next_attempt_at=None), (OpenLink(number),)
+    begun = replace(session, links=number, link=link, begun_at=begun_at, next_attempt_at=None, held=None)
+    return begun, (OpenLink(number),)
+
+
+def hold(session: Session, until: float, because: Reason, moment: Moment) -> Step:
+    """A link that was to begin does not, or not yet: as if it had not been tried, but for its number."""
+    begun_at = session.begun_at if session.link is None else session.begun_at[:-1]
+    held = replace(session, link=None, begun_at=begun_at, held=because)
+    return replace(held, next_attempt_at=max(until, moment.now)), ()
 
 
 def log_in_after_pairing(session: Session, moment: Moment) -> Step:
@@ -49,7 +58,7 @@ def log_in_after_pairing(session: Session, moment: Moment) -> Step:
 def cut(session: Session) -> Step:
     """No link and no plan for one."""
     effects = () if session.link is None else (CutLink(session.link.number),)
-    return replace(session, link=None, next_attempt_at=None), effects
+    return replace(session, link=None, next_attempt_at=None, held=None), effects
 
 
 def lose(session: Session, reason: Reason, moment: Moment) -> Step:
@@ -96,7 +105,7 @@ def lost_state(session: Session) -> State:
 
 def logged_out(session: Session, reason: Reason) -> Step:
     """WhatsApp no longer knows this device. The credentials are set aside, never deleted."""
-    gone = replace(session, state=State.LOGGED_OUT, paired=False, link=None, next_attempt_at=None)
+    gone = replace(session, state=State.LOGGED_OUT, paired=False, link=None, next_attempt_at=None, held=None)
     return replace(gone, attempts=0, reason=reason, same_reason=0), (QuarantineCredentials(),)
 
 

@@ -19,6 +19,7 @@ from holdfast.base.errors import Fault, HoldfastError
 from holdfast.session import reasons
 from holdfast.session.deadlines import deadline, no_acks_at, sign_of_life_due_at, stable_at
 from holdfast.session.events import (
+    ConnectHeld,
     Effect,
     Event,
     HostLost,
@@ -41,7 +42,18 @@ from holdfast.session.events import (
     Unlink,
 )
 from holdfast.session.life import Policy, Session, State
-from holdfast.session.links import Moment, Step, connect, cut, log_in_after_pairing, logged_out, lose, lost_state, plan
+from holdfast.session.links import (
+    Moment,
+    Step,
+    connect,
+    cut,
+    hold,
+    log_in_after_pairing,
+    logged_out,
+    lose,
+    lost_state,
+    plan,
+)
 from holdfast.session.reasons import Reaction, reason_of
 
 __all__ = ["ROWS", "TABLE", "Moment", "NotPossible", "Rule", "Step", "deadline", "step"]
@@ -281,6 +293,13 @@ def _time_out(session: Session, _: Event, moment: Moment) -> Step:
     return lose(session, reasons.NOT_OPENED, moment)
 
 
+def _held(session: Session, event: ConnectHeld, moment: Moment) -> Step:
+    """Wait for the fleet: nothing is counted, and all else stays. What is held no longer stays as it is."""
+    if event.link is None and session.held is None:
+        return session, ()
+    return hold(session, event.until, event.because, moment)
+
+
 def _keep(session: Session, _: Event, __: Moment) -> Step:
     """Nothing: it is so already."""
     return session, ()
@@ -290,7 +309,7 @@ Rule = Callable[[Session, Any, Moment], Step]
 """What a state does about an event. `Any`: the table gives each rule only events of the type it stands under."""
 
 _ALWAYS: dict[type[Any], Rule] = {StopAsked: _stop, LogoutAsked: _log_out}
-_AT_REST: dict[type[Any], Rule] = {**_ALWAYS, HostLost: _keep}
+_AT_REST: dict[type[Any], Rule] = {**_ALWAYS, HostLost: _keep, ConnectHeld: _keep}
 _WITH_LINKS: dict[type[Any], Rule] = {
     **_ALWAYS,
     StartAsked: _keep,
@@ -299,6 +318,7 @@ _WITH_LINKS: dict[type[Any], Rule] = {
     LinkClosed: _closed,
     HostLost: _host_lost,
     KeepingFailed: _keeping_failed,
+    ConnectHeld: _held,
     Tick: _time_out,
 }
 
@@ -316,6 +336,7 @@ ROWS: dict[State, dict[type[Any], Rule]] = {
         LinkClosed: _closed,
         HostLost: _host_lost,
         KeepingFailed: _keeping_failed,
+        ConnectHeld: _keep,
         Tick: _watch,
     },
     State.RECONNECTING: {**_WITH_LINKS, StartAsked: _start_restored, QrShown: _qr_unexpected},

@@ -99,8 +99,12 @@ NOT_LINKED = _reason("not-linked", None, "operator", Reaction.UNPAIR, "the store
 NOT_KEPT = _reason("not-kept", None, "holdfast", Reaction.BACKOFF, "Holdfast could not store what the link needs kept: is the disk full?")  # fmt: skip
 ASKED = _reason("asked", None, "nobody", Reaction.RESTART, "a reconnection was asked for", Action.NONE)
 LOGOUT_ASKED = _reason("logout-asked", None, "nobody", Reaction.LOGGED_OUT, "a logout was asked for", Action.SCAN_QR)
+WAITS_TURN = _reason("waits-turn", None, "nobody", Reaction.BACKOFF, "many sessions connect at once, and this one waits its turn")  # fmt: skip
+FLEET_HELD = _reason("fleet-held", None, "whatsapp", Reaction.BACKOFF, "WhatsApp refuses several sessions alike, and one of them tries for all")  # fmt: skip
 
-OWN = (NO_PONG, NO_ACKS, NOT_OPENED, HOST_LOST, NOT_KEPT, QR_USED_UP, NOT_LINKED, ASKED, LOGOUT_ASKED)
+OWN = (
+    NO_PONG, NO_ACKS, NOT_OPENED, HOST_LOST, NOT_KEPT, QR_USED_UP, NOT_LINKED, ASKED, LOGOUT_ASKED, WAITS_TURN, FLEET_HELD,
+)  # fmt: skip
 
 _NEVER_CONNECTED = "WebSocket Error ("
 """How Baileys begins the error of a socket that could not be opened (source: `mapWebSocketError`)."""

@@ -6,6 +6,7 @@ import pytest
 
 from holdfast.session import reasons
 from holdfast.session.events import (
+    ConnectHeld,
     CutLink,
     Event,
     HostLost,
@@ -79,27 +80,28 @@ EVENTS: list[Event] = [
     Ponged(7, 1),
     SendsWaited(7, NOW),
     ProbeAsked(7),
+    ConnectHeld(7, NOW + 5, reasons.WAITS_TURN),
     Tick(),
 ]
 
 # x: changes something · a dot: changes nothing · an exclamation mark: refused with NotPossible
-#                          start stop recn logo pair  qr  paird open clos host keep pong sends prob tick
+#                          start stop recn logo pair  qr  paird open clos host keep pong sends prob held tick
 MATRIX = """
-unpaired                    x    x    !    x    x    .    .    .    .    .    .    .    .    .    .
-pairing, link               .    x    x    x    .    x    x    x    x    x    x    !    !    !    x
-pairing, waiting            .    x    x    x    .    .    .    .    .    .    .    .    .    .    x
-connecting                  .    x    x    x    !    x    !    x    x    x    x    !    !    !    x
-connected                   .    x    x    x    !    !    !    !    x    x    x    .    x    x    x
-reconnecting, link          .    x    x    x    !    x    !    x    x    x    x    !    !    !    x
-reconnecting, waiting       .    x    x    x    !    .    .    .    .    .    .    .    .    .    x
-reconnecting, restored      x    x    x    x    !    .    .    .    .    .    .    .    .    .    .
-paused, link                x    x    x    x    !    x    !    x    x    x    x    !    !    !    x
-paused, waiting             x    x    x    x    !    .    .    .    .    .    .    .    .    .    x
-paused, banned              x    x    !    x    !    .    .    .    .    .    .    .    .    .    .
-paused, banned for a time   .    x    !    x    !    .    .    .    .    .    .    .    .    .    x
-logged out                  .    x    !    .    x    .    .    .    .    .    .    .    .    .    .
-stopped                     x    .    !    x    x    .    .    .    .    .    .    .    .    .    .
-stopped, paired             x    .    !    x    !    .    .    .    .    .    .    .    .    .    .
+unpaired                    x    x    !    x    x    .    .    .    .    .    .    .    .    .    .    .
+pairing, link               .    x    x    x    .    x    x    x    x    x    x    !    !    !    x    x
+pairing, waiting            .    x    x    x    .    .    .    .    .    .    .    .    .    .    .    x
+connecting                  .    x    x    x    !    x    !    x    x    x    x    !    !    !    x    x
+connected                   .    x    x    x    !    !    !    !    x    x    x    .    x    x    .    x
+reconnecting, link          .    x    x    x    !    x    !    x    x    x    x    !    !    !    x    x
+reconnecting, waiting       .    x    x    x    !    .    .    .    .    .    .    .    .    .    .    x
+reconnecting, restored      x    x    x    x    !    .    .    .    .    .    .    .    .    .    .    .
+paused, link                x    x    x    x    !    x    !    x    x    x    x    !    !    !    x    x
+paused, waiting             x    x    x    x    !    .    .    .    .    .    .    .    .    .    .    x
+paused, banned              x    x    !    x    !    .    .    .    .    .    .    .    .    .    .    .
+paused, banned for a time   .    x    !    x    !    .    .    .    .    .    .    .    .    .    .    x
+logged out                  .    x    !    .    x    .    .    .    .    .    .    .    .    .    .    .
+stopped                     x    .    !    x    x    .    .    .    .    .    .    .    .    .    .    .
+stopped, paired             x    .    !    x    !    .    .    .    .    .    .    .    .    .    .    .
 """
 
 
@@ -147,9 +149,9 @@ def test_pairs_outside_the_table_are_refused(state: State, event: Event) -> None
 
 
 def test_the_table_has_every_pair_of_its_rows() -> None:
-    """TABLE is ROWS, flat: 8 states, 68 pairs."""
+    """TABLE is ROWS, flat: 8 states, 76 pairs."""
     assert set(ROWS) == set(State)
-    assert len(TABLE) == sum(len(row) for row in ROWS.values()) == 68
+    assert len(TABLE) == sum(len(row) for row in ROWS.values()) == 76
 
 
 @pytest.mark.parametrize(
@@ -164,6 +166,7 @@ def test_the_table_has_every_pair_of_its_rows() -> None:
         Ponged(6, 1),
         SendsWaited(6, 0),
         ProbeAsked(6),
+        ConnectHeld(6, NOW, reasons.WAITS_TURN),
     ],
     ids=lambda event: type(event).__name__,
 )

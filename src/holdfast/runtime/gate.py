@@ -1,0 +1,99 @@
+"""The gate that every session passes before it connects: keeps the fleet's state and wakes who waits.
+
+It must never hold a session that nobody wakes: whoever is held is told until when, and asks again by itself.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Protocol
+
+from holdfast.base.clock import Clock
+from holdfast.runtime.words import because
+from holdfast.session import fleet
+from holdfast.session.events import ConnectHeld, Event, LinkClosed, QrShown
+from holdfast.session.fleet import Fleet, FleetPolicy, Hold, Wakes
+from holdfast.session.life import Session
+from holdfast.session.reasons import FLEET_HELD, WAITS_TURN, Reason
+
+log = logging.getLogger(__name__)
+
+
+class Waiter(Protocol):
+    """A session, as the gate sees it."""
+
+    @property
+    def company(self) -> str: ...
+    def tell(self, event: Event) -> None: ...
+
+
+class ConnectGate:
+    """The connects of all sessions of this process."""
+
+    def __init__(self, *, clock: Clock, policy: FleetPolicy | None = None) -> None:
+        self._clock = clock
+        self._policy = policy or FleetPolicy()
+        self._fleet = Fleet()
+        self._waiters: dict[str, Waiter] = {}
+
+    def ask(self, waiter: Waiter, link: int) -> ConnectHeld | None:
+        """None: go. Otherwise what the session must take instead."""
+        company = waiter.company
+        self._fleet, answer = fleet.ask(self._fleet, company, now=self._clock.monotonic(), policy=self._policy)
+        if not isinstance(answer, Hold):
+            return None
+        self._waiters[company] = waiter
+        return ConnectHeld(link, answer.until, answer.because)
+
+    def follow(self, company: str, event: Event, before: Session, after: Session) -> None:
+        """What a step of a session says about its link, or about the wait for one."""
+        if isinstance(event, ConnectHeld):
+            return
+        if _got_in(event, before, after):
+            self._change(*fleet.opened(self._fleet, company, now=self._clock.monotonic(), policy=self._policy))
+        elif _has_ended(before, after):
+            was_open = before.link is not None and before.link.opened_at is not None
+            reason = after.reason if isinstance(event, LinkClosed) or after.next_attempt_at is not None else None
+            self._end(company, reason, was_open=was_open)
+
+    def leave(self, company: str) -> None:
+        """The session's actor has ended."""
+        self._waiters.pop(company, None)
+        self._end(company, None, was_open=False)
+
+    def _end(self, company: str, reason: Reason | None, *, was_open: bool) -> None:
+        now = self._clock.monotonic()
+        self._change(*fleet.ended(self._fleet, company, reason, was_open=was_open, now=now, policy=self._policy))
+
+    def _change(self, after: Fleet, wakes: Wakes) -> None:
+        before, self._fleet = self._fleet, after
+        if after.breaker is not None and before.breaker is None:
+            wait_s = after.breaker.probe_at - self._clock.monotonic()
+            log.warning(
+                "Connection to WhatsApp: several sessions are refused alike, %s; one tries for all, in %.0f s",
+                because(after.breaker.reason),
+                wait_s,
+            )
+        if after.breaker is None and before.breaker is not None:
+            log.info("Connection to WhatsApp: sessions are let in again; %d that waited follow", len(wakes))
+        reason = WAITS_TURN if after.breaker is None else FLEET_HELD
+        for company, at in wakes:
+            self._waiters[company].tell(ConnectHeld(None, at, reason))
+
+
+def _got_in(event: Event, before: Session, after: Session) -> bool:
+    """A QR code is as good as an open link: WhatsApp takes this client."""
+    if after.link is None:
+        return False
+    return isinstance(event, QrShown) or (after.link.opened_at is not None and not _is_open(before))
+
+
+def _is_open(session: Session) -> bool:
+    return session.link is not None and session.link.opened_at is not None
+
+
+def _has_ended(before: Session, after: Session) -> bool:
+    """The link, or the plan for one."""
+    if before.link is not None:
+        return after.link is None or after.link.number != before.link.number
+    return before.next_attempt_at is not None and after.link is None and after.next_attempt_at is None

@@ -1,0 +1,240 @@
+"""Who may connect, by literal values; then any number of sessions and a WhatsApp with moods, by chance."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from holdfast.session import fleet, reasons
+from holdfast.session.fleet import Fleet, FleetPolicy, Go, Hold, Wakes, ask, ended, opened
+from holdfast.session.reasons import BY_CODE, FLEET_HELD, WAITS_TURN
+
+POLICY = FleetPolicy()
+SMALL = replace(POLICY, opening_at_once=2, burst_s=1)
+NOW = 1000.0
+BUSY, OUTDATED = BY_CODE[503], BY_CODE[405]
+
+
+def asked(
+    known: Fleet, *companies: str, now: float = NOW, policy: FleetPolicy = POLICY
+) -> tuple[Fleet, list[Go | Hold]]:
+    answers = []
+    for company in companies:
+        known, answer = ask(known, company, now=now, policy=policy)
+        answers.append(answer)
+    return known, answers
+
+
+def refused(
+    known: Fleet, *companies: str, reason: reasons.Reason | None = BUSY, was_open: bool = False, now: float = NOW
+) -> tuple[Fleet, Wakes]:
+    wakes: Wakes = ()
+    for company in companies:
+        known, wakes = ended(known, company, reason, was_open=was_open, now=now, policy=POLICY)
+    return known, wakes
+
+
+TRIPPED, _ = refused(Fleet(), "a", "b", "c")
+
+
+# Limit and stagger.
+
+
+def test_a_few_begin_at_once_and_the_rest_one_after_another() -> None:
+    """Ten begin at once and one more every 50 ms; each has a place and begins there."""
+    known, answers = asked(Fleet(), *(f"{number:02}" for number in range(13)))
+    assert answers[:11] == [Go()] * 11
+    places = [answer.until for answer in answers[11:] if isinstance(answer, Hold)]
+    assert places == pytest.approx([NOW + 0.05, NOW + 0.1])
+    known, again = asked(known, "11", now=known.promised["11"])
+    assert again == [Go()]
+    assert set(known.promised) == {"12"}
+
+
+def test_who_asks_before_its_place_is_told_the_same_again() -> None:
+    """Asking early gains nothing and costs nothing."""
+    known, _ = asked(Fleet(), *(f"{number:02}" for number in range(12)))
+    again, (answer,) = asked(known, "11", now=NOW + 0.01)
+    assert answer == Hold(until=known.promised["11"])
+    assert again == known
+
+
+def test_no_more_open_at_once_than_allowed() -> None:
+    """Who finds no room waits in line; asking twice does not put it there twice."""
+    known, answers = asked(Fleet(), "a", "b", "c", "d", "c", policy=SMALL)
+    assert answers == [Go(), Go(), *[Hold(until=NOW + 60, because=WAITS_TURN)] * 3]
+    assert known.waiting == ("c", "d")
+
+
+def test_a_link_that_opened_or_ended_makes_room_for_the_next_in_line() -> None:
+    """First come, first served; a session that is stopped while it waits is passed over."""
+    known, _ = asked(Fleet(), "a", "b", "c", "d", "e", policy=SMALL)
+    known, wakes = opened(known, "a", now=NOW, policy=SMALL)
+    assert wakes == (("c", NOW),)
+    known, wakes = ended(known, "d", None, was_open=False, now=NOW, policy=SMALL)
+    assert wakes == ()
+    known, wakes = ended(known, "b", BUSY, was_open=False, now=NOW, policy=SMALL)
+    assert wakes == (("e", NOW),)
+    assert asked(known, "c", "e", policy=SMALL)[1] == [Go(), Go()]
+
+
+# The breaker.
+
+
+def test_three_refused_alike_hold_all_and_one_probes() -> None:
+    """The first that asks after 5 s is the probe; the first in line is told when, the others to wait for it."""
+    known, answers = asked(TRIPPED, "d", "e", now=NOW + 1)
+    assert answers == [Hold(until=NOW + 5, because=FLEET_HELD), Hold(until=NOW + 65, because=FLEET_HELD)]
+    known, answers = asked(known, "d", "e", now=NOW + 5)
+    assert answers == [Go(), Hold(until=NOW + 65, because=FLEET_HELD)]
+    assert known.breaker is not None
+    assert known.breaker.prober == "d"
+
+
+def test_when_the_probe_succeeds_the_rest_follow() -> None:
+    """All who waited are woken, as many as have room, staggered; nothing is remembered."""
+    known, _ = asked(TRIPPED, "d", *(f"{number:02}" for number in range(12)), now=NOW + 1)
+    known, _ = asked(known, "d", now=NOW + 5)
+    known, wakes = opened(known, "d", now=NOW + 6, policy=POLICY)
+    assert [at for _, at in wakes] == [NOW + 6] * 11 + [pytest.approx(NOW + 6.05)]
+    assert (known.breaker, known.refusals, known.waiting) == (None, {}, ())
+
+
+def test_probes_slow_down() -> None:
+    """5 s, doubled to 60 s; each failed probe names the next in line."""
+    known, now, waits = TRIPPED, NOW, []
+    for _ in range(6):
+        assert known.breaker is not None
+        waits.append(known.breaker.probe_at - now)
+        now = known.breaker.probe_at
+        known, _ = asked(known, "d", "e", now=now)
+        known, wakes = refused(known, "d", now=now)
+        assert known.breaker is not None
+        assert wakes == (("e", known.breaker.probe_at),)
+        known, _ = refused(known, "e", reason=None, now=now)
+    assert waits == [5, 10, 20, 40, 60, 60]
+
+
+def test_an_outdated_client_is_probed_every_five_minutes() -> None:
+    """405: each probe, from the first on."""
+    known, _ = refused(Fleet(), "a", "b", "c", reason=OUTDATED)
+    for begin in (NOW, NOW + 300):
+        assert known.breaker is not None
+        assert known.breaker.probe_at == begin + 300
+        known, _ = asked(known, "a", now=begin + 300)
+        known, wakes = refused(known, "a", reason=OUTDATED, now=begin + 300)
+        assert wakes == ()
+
+
+def test_a_probe_that_is_stopped_counts_as_none() -> None:
+    """The next in line may probe at once, and the pace is as before."""
+    known, _ = asked(TRIPPED, "d", "e", now=NOW + 5)
+    known, wakes = refused(known, "d", reason=None, now=NOW + 6)
+    assert wakes == (("e", NOW + 6),)
+    assert known.breaker is not None
+    assert known.breaker.failed == 0
+
+
+def test_what_ends_besides_the_probe_changes_no_pace() -> None:
+    """Links that were under way when the breaker tripped may end as they like; one that opens is as good as a probe."""
+    known, _ = asked(Fleet(), "d", "e")
+    known, _ = refused(known, "a", "b", "c")
+    after, wakes = refused(known, "d")
+    assert (after.breaker, wakes) == (known.breaker, ())
+    assert opened(known, "e", now=NOW, policy=POLICY)[0].breaker is None
+
+
+@pytest.mark.parametrize(
+    ("code", "was_open", "holds"),
+    [
+        (503, False, True),
+        (503, True, False),
+        (500, False, True),
+        (500, True, False),
+        (405, True, True),
+        (429, True, True),
+        (401, False, True),
+        (401, True, False),
+        (403, False, True),
+        (408, False, False),
+        (428, False, False),
+        (440, False, False),
+        (402, False, False),
+        (515, False, False),
+    ],
+)
+def test_what_counts_as_a_refusal(code: int, was_open: bool, holds: bool) -> None:
+    """WhatsApp's word that may be meant for all; not the network's, nor what is about one session."""
+    known, _ = refused(Fleet(), "a", "b", "c", reason=BY_CODE[code], was_open=was_open)
+    assert (known.breaker is not None) == holds
+
+
+@pytest.mark.parametrize("own", reasons.OWN)
+def test_what_holdfast_finds_itself_holds_nobody(own: reasons.Reason) -> None:
+    """A frozen network, a lost host, a full disk are no word of WhatsApp's."""
+    assert refused(Fleet(), "a", "b", "c", reason=own)[0].breaker is None
+
+
+def test_refusals_must_be_alike_close_together_and_of_three_sessions() -> None:
+    """Two sessions hold nobody however often they are refused; nor do different codes, nor a minute between."""
+    assert refused(Fleet(), *"abababab")[0].breaker is None
+    mixed, _ = refused(Fleet(), "a", "b")
+    assert refused(mixed, "c", reason=BY_CODE[500])[0].breaker is None
+    assert refused(mixed, "c", now=NOW + 60)[0].breaker is None
+    assert refused(mixed, "c", now=NOW + 59)[0].breaker is not None
+
+
+# By chance.
+
+
+@given(
+    count=st.integers(1, 60),
+    heals_at=st.floats(0, 400),
+    reason=st.sampled_from([BUSY, BY_CODE[429], BY_CODE[401], BY_CODE[408]]),
+    retry_s=st.floats(0.1, 60),
+    login_s=st.floats(0.01, 20),
+)
+@settings(max_examples=60, deadline=None)
+def test_all_get_in_once_whatsapp_lets_them(
+    count: int, heals_at: float, reason: reasons.Reason, retry_s: float, login_s: float
+) -> None:
+    """However many sessions and however long the trouble: never more open at once than allowed, under the breaker one;
+    one or two are never held; and all are in soon after the trouble is over."""
+    known, inside = Fleet(), set[str]()
+    asks = {f"{number:02}": 0.0 for number in range(count)}
+    ends: dict[str, float] = {}
+    now = 0.0
+    while len(inside) < count:
+        company, now = min({**asks, **ends}.items(), key=lambda item: (item[1], item[0]))
+        if company in ends:
+            del ends[company]
+            if now >= heals_at:
+                known, wakes = opened(known, company, now=now, policy=POLICY)
+                inside.add(company)
+            else:
+                known, wakes = ended(known, company, reason, was_open=False, now=now, policy=POLICY)
+                asks[company] = now + retry_s
+            asks |= {woken: at for woken, at in wakes if woken in asks}
+        else:
+            was_held = known.breaker is not None
+            known, answer = ask(known, company, now=now, policy=POLICY)
+            if isinstance(answer, Go):
+                assert not (was_held and known.breaker and known.breaker.prober != company), "a second probe"
+                del asks[company]
+                ends[company] = now + login_s
+            else:
+                assert answer.until > now, "a hot loop"
+                assert count > 2, "a small installation is held"
+                asks[company] = answer.until
+        assert len(ends) <= POLICY.opening_at_once
+        assert known.opening == set(ends)
+    rounds = count / POLICY.opening_at_once + 1
+    assert now <= heals_at + 60 + 2 * retry_s + rounds * (login_s + 1) + count * POLICY.stagger_s + 20
+
+
+def test_the_limit_is_what_the_policy_says() -> None:
+    """Twenty, as the documents have it."""
+    assert fleet.FleetPolicy().opening_at_once == 20
