@@ -1,0 +1,275 @@
+"""PostgreSQL under the store: opening it, what is said when it can't be used, group commit, and a server that goes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import sqlalchemy
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection, create_engine
+
+from holdfast.base.clock import SystemClock
+from holdfast.base.errors import Misconfigured
+from holdfast.base.ids import SystemChance
+from holdfast.session.port import Commit, Decrypted, InboundMessage
+from holdfast.store.credentials import EngineRows
+from holdfast.store.database import Database
+from holdfast.store.postgres import SETTING, parse
+from holdfast.store.tables import metadata
+from tests.postgres_process import PASSWORD, PostgresProcess, running_postgres
+from tests.redis_process import free_port
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def url(postgres: PostgresProcess) -> str:
+    return postgres.new_migrated()
+
+
+@pytest.fixture
+async def database(url: str) -> AsyncIterator[Database]:
+    opened = Database(parse(url))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="module")
+def mortal() -> Iterator[PostgresProcess]:
+    """A server that tests may kill."""
+    with running_postgres() as process:
+        yield process
+
+
+@pytest.fixture
+async def shaken(mortal: PostgresProcess) -> AsyncIterator[Database]:
+    """A database on it."""
+    opened = Database(parse(mortal.new_migrated()))
+    yield opened
+    opened.close()
+
+
+def insert(connection: Connection, id_: str) -> None:
+    connection.exec_driver_sql("INSERT INTO signal_keys VALUES ('962302', 'session', %s, '{}')", (id_,))
+
+
+async def put(database: Database, id_: str) -> None:
+    await database.write(lambda connection: insert(connection, id_))
+
+
+async def ids(database: Database) -> list[str]:
+    def work(connection: Connection) -> list[str]:
+        return list(connection.exec_driver_sql("SELECT id FROM signal_keys ORDER BY id").scalars())
+
+    return await database.read(work)
+
+
+# Opening.
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "postgresql://",
+        "postgresql://host",
+        "postgresql://user:pass@host:port/db",
+        "postgresql://user:pa@ss@host/db",
+        "mysql://user:secret@host/db",
+        "nonsense",
+    ],
+)
+def test_a_malformed_address_is_told_without_showing_it(text: str) -> None:
+    """The sentence names the setting and shows the form; a password may be anywhere in what was given."""
+    with pytest.raises(Misconfigured, match="postgresql://user:password@host:5432/database") as told:
+        parse(text)
+    assert SETTING in str(told.value)
+    assert not any(part in str(told.value) for part in ("pa@ss", "secret", "nonsense"))
+
+
+def test_what_cannot_be_reached_or_entered_is_told_without_the_password(postgres: PostgresProcess) -> None:
+    """With the server's own word, the setting, and what to do."""
+    good = postgres.url()
+    port = str(parse(good).port)
+    for url, word in (
+        (good.replace(port, str(free_port())), "refused"),
+        (good.replace("p%40ss", "other"), "password authentication failed"),
+        (postgres.url("missing"), 'database "missing" does not exist'),
+        (good + "?sslmode=require", "SSL"),
+        (good + "?no_such_option=1", "no_such_option"),
+    ):
+        with pytest.raises(Misconfigured, match=SETTING) as told:
+            Database(parse(url))
+        assert word in str(told.value)
+        assert "other" not in str(told.value).replace("to another", "")
+        assert PASSWORD not in str(told.value)
+
+
+def test_a_user_who_may_make_no_tables_is_told_of(postgres: PostgresProcess) -> None:
+    """With the right that is missing."""
+    url = postgres.new_database()
+    with postgres.operator(url) as connection:
+        connection.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+        connection.execute("DROP ROLE IF EXISTS guest")
+        connection.execute("CREATE ROLE guest LOGIN PASSWORD 'p@ss:w/rd'")
+    with pytest.raises(Misconfigured, match=r"permission denied.*give its user the right to create tables"):
+        Database(parse(url.replace("//holdfast:", "//guest:")))
+
+
+def test_one_of_a_newer_version_is_refused_and_left_alone(url: str, postgres: PostgresProcess) -> None:
+    """An older Holdfast does not know what it would break."""
+    with postgres.operator(url) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(Misconfigured, match="has version 9999, newer than this Holdfast"):
+        Database(parse(url))
+
+
+def test_processes_that_start_together_migrate_one_after_the_other(postgres: PostgresProcess) -> None:
+    """An empty database, and four at once."""
+    url = parse(postgres.new_database())
+    with ThreadPoolExecutor(4) as threads:
+        opened = list(threads.map(lambda _: Database(url), range(4)))
+    for database in opened:
+        database.close()
+
+
+def test_the_migrations_make_the_tables_that_the_code_knows(url: str) -> None:
+    """By Alembic's comparison."""
+    engine = create_engine(parse(url))
+    with engine.connect() as connection:
+        options = {"compare_type": True, "compare_server_default": True}
+        assert compare_metadata(MigrationContext.configure(connection, opts=options), metadata) == []
+    engine.dispose()
+
+
+# Writing.
+
+
+async def test_a_commit_waits_for_the_disk(database: Database, url: str, postgres: PostgresProcess) -> None:
+    """Also where the server is set to answer earlier; and a transaction left idle is ended by the server."""
+    with postgres.operator(url) as connection:
+        connection.execute(f"ALTER DATABASE {url.rsplit('/', 1)[1]} SET synchronous_commit = off".encode())
+    other = Database(parse(url))
+    names = ("synchronous_commit", "idle_in_transaction_session_timeout")
+
+    def shown(connection: Connection) -> list[object]:
+        return [connection.exec_driver_sql(f"SHOW {name}").scalar() for name in names]
+
+    assert await other.write(shown) == ["on", "4s"]
+    other.close()
+
+
+async def test_writes_that_gather_are_committed_together(
+    database: Database, url: str, postgres: PostgresProcess
+) -> None:
+    """They have one transaction's number."""
+    loop, entered, go = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+
+    def hold(_: Connection) -> None:
+        loop.call_soon_threadsafe(entered.set)
+        assert go.wait(3)
+
+    held = database.write(hold)
+    await entered.wait()
+    writes = [asyncio.ensure_future(put(database, f"{each:03}")) for each in range(100)]
+    await asyncio.sleep(0)
+    go.set()
+    await asyncio.gather(held, *writes)
+    assert postgres.rows(url, "SELECT count(*), count(DISTINCT xmin::text) FROM signal_keys") == [(100, 1)]
+
+
+async def test_a_write_that_fails_fails_alone(database: Database) -> None:
+    """The others of its group are kept, each once."""
+    first = database.write(lambda connection: insert(connection, "a"))
+    failed = database.write(lambda connection: connection.exec_driver_sql("SELECT 1 / 0"))
+    second = database.write(lambda connection: insert(connection, "b"))
+    results = await asyncio.gather(first, failed, second, return_exceptions=True)
+    assert isinstance(results[1], sqlalchemy.exc.DataError)
+    assert await ids(database) == ["a", "b"]
+
+
+async def test_what_an_error_says_leaks_no_values(database: Database) -> None:
+    """PostgreSQL quotes whole rows in its details, and errors go to the log."""
+    rows = EngineRows(database, clock=SystemClock(), chance=SystemChance())
+    message = InboundMessage(whatsapp_id="3A", chat="c", sender="s", type=None, text="a private text", sent_at_s=1)  # type: ignore[arg-type]  # what can't be stored
+    commit = Commit(link=1, seq=1, decrypted=[Decrypted(ciphertext_sha256="0", plaintext="", message=message)])
+    with pytest.raises(sqlalchemy.exc.IntegrityError, match="null value") as failed:
+        await rows.commit("962302", commit)
+    error: BaseException | None = failed.value
+    while error is not None:
+        assert "private" not in f"{error}{error.args}"
+        error = error.__cause__ or error.__context__
+
+
+async def test_deadlocked_writes_are_tried_again(url: str, postgres: PostgresProcess) -> None:
+    """PostgreSQL takes one of two transactions back; its writer hears of nothing."""
+    one, two = Database(parse(url)), Database(parse(url))
+    for id_ in ("a", "b"):
+        await put(one, id_)
+    both = threading.Barrier(2)
+
+    def touch(connection: Connection, first: str, second: str) -> None:
+        add = "UPDATE signal_keys SET value = value || '.' WHERE id = %s"
+        connection.exec_driver_sql(add, (first,))
+        with contextlib.suppress(threading.BrokenBarrierError):  # the one that tries again waits in vain
+            both.wait(1)
+        connection.exec_driver_sql(add, (second,))
+
+    await asyncio.gather(
+        one.write(lambda connection: touch(connection, "a", "b")),
+        two.write(lambda connection: touch(connection, "b", "a")),
+    )
+    one.close()
+    two.close()
+    assert postgres.rows(url, "SELECT value FROM signal_keys") == [("{}..",), ("{}..",)]
+
+
+# A server that goes.
+
+
+async def test_writes_and_reads_go_on_after_a_restart(shaken: Database, mortal: PostgresProcess) -> None:
+    """The first write after it already: what was surely not committed is tried once more on a new connection."""
+    await put(shaken, "a")
+    mortal.stop(mode="immediate")
+    mortal.start()
+    await put(shaken, "b")
+    assert await ids(shaken) == ["a", "b"]
+
+
+async def test_writes_fail_while_there_is_no_server(shaken: Database, mortal: PostgresProcess) -> None:
+    """All that gathered, at once and without its password; the next ones are kept when it is back."""
+    await put(shaken, "a")
+    mortal.stop(mode="immediate")
+    try:
+        failed = await asyncio.gather(*(put(shaken, f"{each}") for each in range(50)), return_exceptions=True)
+    finally:
+        mortal.start()
+    assert all(isinstance(error, sqlalchemy.exc.OperationalError) for error in failed)
+    assert not any(PASSWORD in str(error) for error in failed)
+    await put(shaken, "b")
+    assert await ids(shaken) == ["a", "b"]
+
+
+async def test_a_write_whose_connection_was_lost_is_kept_once(
+    database: Database, url: str, postgres: PostgresProcess
+) -> None:
+    """The server ends the writer's connection amid its transaction."""
+    turns = 0
+
+    def work(connection: Connection) -> None:
+        nonlocal turns
+        turns += 1
+        insert(connection, "a")
+        if turns == 1:
+            pid = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+            postgres.rows(url, f"SELECT pg_terminate_backend({pid}, 1000)")
+            insert(connection, "b")
+
+    await database.write(work)
+    assert turns == 2
+    assert await ids(database) == ["a"]
