@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import contextlib
 import fcntl
 import os
@@ -27,6 +28,11 @@ _LOOK_S = 30
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
+def _mind_ctrl_c() -> None:
+    """As in a terminal, also when the tests run in the background of a shell, whose children ignore it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Terminal:
     """A terminal of 120 columns on which a command runs."""
 
@@ -35,6 +41,7 @@ class Terminal:
         fcntl.ioctl(self._theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 60, 120, 0, 0))
         os.set_blocking(self._ours, False)
         self.shown = ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
         self._news = asyncio.Event()
         self._command: asyncio.subprocess.Process | None = None
         asyncio.get_running_loop().add_reader(self._ours, self._read)
@@ -42,7 +49,7 @@ class Terminal:
     def _read(self) -> None:
         # The far side of a pseudo-terminal that nobody holds any more fails to be read.
         with contextlib.suppress(BlockingIOError, OSError):
-            self.shown += os.read(self._ours, 65536).decode(errors="replace")
+            self.shown += self._decoder.decode(os.read(self._ours, 65536))
             self._news.set()
 
     async def shows(self, words: str) -> None:
@@ -65,6 +72,7 @@ class Terminal:
             sys.executable, "-m", "holdfast", *arguments,
             env={**others, "TERM": "xterm-256color", **settings},
             stdin=self._theirs, stdout=self._theirs, stderr=self._theirs,
+            preexec_fn=_mind_ctrl_c,
         )  # fmt: skip
         return self._command
 
