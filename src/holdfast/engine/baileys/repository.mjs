@@ -7,7 +7,7 @@
 // instance the ratchet is committed after its frame has left, and a crash in between makes the next message reuse a
 // key. With an instance of its own an encryption commits when it is done, before `relayMessage` has a frame.
 
-import './attempts.mjs'
+import './libsignal.mjs'
 
 import { addTransactionCapability, DEFAULT_CONNECTION_CONFIG, jidDecode } from 'baileys'
 
