@@ -26,6 +26,7 @@ const RECEIPT_KINDS = { '': 'delivered', inactive: 'delivered', read: 'read', pl
 export class Link {
   #gate = new Gate()
   #lane = new Lane()
+  #arrivals = new Lane()
   #asked = new Map() // request number -> {resolve, reject}
   #requests = 0
   #durable = new Map() // seq -> resolve
@@ -171,10 +172,10 @@ export class Link {
     )
     ws.prependListener('CB:stream:error', heedless(node => this.#notePart(node)))
     ws.prependListener('CB:failure', heedless(node => this.#notePart(node)))
-    ws.prependListener('CB:message', heedless(stanza => this.inbound.note(stanza)))
+    this.#takeInOrder(ws)
     ws.prependListener('CB:receipt', heedless(node => this.#receipt(node.attrs, node.content)))
     ws.prependListener('CB:ack,class:message', heedless(({ attrs }) => this.#ack(attrs)))
-ev.on('creds.update', () => this.#credentialsChanged())
+    ev.on('creds.update', () => this.#credentialsChanged())
     ev.on('connection.update', update => this.#update(update))
   }
 
@@ -226,6 +227,19 @@ ev.on('creds.update', () => this.#credentialsChanged())
     const child = Array.isArray(node.content) ? node.content[0] : undefined
     const attributes = { ...node.attrs, ...child?.attrs, ...(child?.tag && { child: child.tag }) }
     this.#parting = Object.fromEntries(Object.entries(attributes).map(([name, value]) => [name, String(value)]))
+  }
+
+  // Baileys handles messages side by side: one that waits for a look-up is overtaken, and what waited in WhatsApp's
+  // offline queue by what is new. One after the other they are kept in the order in which they came.
+  #takeInOrder(ws) {
+    const [handle] = ws.listeners('CB:message')
+    ws.off('CB:message', handle)
+    ws.on('CB:message', heedless(stanza => {
+      this.inbound.note(stanza)
+      // With that mark it would go to a queue of Baileys' own.
+      const { offline, ...attrs } = stanza.attrs
+      this.#arrivals.run(() => handle({ ...stanza, attrs })).catch(() => {})
+    }))
   }
 
   #ack(attrs) {
@@ -379,6 +393,7 @@ ev.on('creds.update', () => this.#credentialsChanged())
     for (const { reject } of this.#asked.values()) reject(gone)
     this.#asked.clear()
     this.#lane.close(gone)
+    this.#arrivals.close(gone)
     if (!this.sock) return
     const { ws, ev, messageRetryManager } = this.sock
     ws.socket.terminate()

@@ -1,0 +1,69 @@
+"""What others write is read, all of it, and shown in the order in which it came."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.mail import COMPANIES, CONTACT, Mail
+from tests.parts import Wasim
+from tests.served import Served, eventually, served
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+async def gateway(tmp_path: Path, wasim: Wasim) -> AsyncIterator[Served]:
+    """Two companies with linked phones, and a contact."""
+    await wasim.post("/phones", {"number": CONTACT})
+    async with served(tmp_path, wasim=wasim) as gateway:
+        for company, number in COMPANIES.items():
+            await gateway.pair(company, number, wasim)
+        yield gateway
+
+
+async def test_two_that_begin_to_write_to_each_other_at_once_can_read_every_word(gateway: Served, wasim: Wasim) -> None:
+    """Both begin a Signal session with the other; no message of either is unreadable or has to be asked for again."""
+    mail = Mail(gateway, wasim)
+    await mail.post(60)
+    await mail.until_arrived(within_s=30)
+    await mail.check()
+
+
+async def test_a_burst_is_shown_in_the_order_in_which_it_was_written(gateway: Served, wasim: Wasim) -> None:
+    """Also by somebody who was never heard of, to two companies at once."""
+    texts = [f"line {n:02}" for n in range(60)]
+    async with asyncio.TaskGroup() as tasks:
+        for company in COMPANIES:
+            tasks.create_task(_write(wasim, company, texts))
+    for company in COMPANIES:
+        assert await _read(gateway, company, len(texts)) == texts
+
+
+async def test_what_was_written_while_nobody_listened_comes_before_what_is_new(gateway: Served, wasim: Wasim) -> None:
+    """The link comes back amid a long letter."""
+    company = next(iter(COMPANIES))
+    texts = [f"line {n:03}" for n in range(150)]
+    await gateway.client.post(f"/v1/sessions/{company}/stop")
+    await _write(wasim, company, texts[:50])
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(gateway.client.post(f"/v1/sessions/{company}/start"))
+        tasks.create_task(_write(wasim, company, texts[50:]))
+    assert await _read(gateway, company, len(texts)) == texts
+
+
+async def _write(wasim: Wasim, company: str, texts: list[str]) -> None:
+    """The contact writes to the company, one line after the other."""
+    for text in texts:
+        await wasim.post(f"/phones/{CONTACT}/send", {"to": COMPANIES[company], "text": text})
+
+
+async def _read(gateway: Served, company: str, most: int) -> list[str]:
+    async def look() -> list[str] | None:
+        texts = [item["text"] for item in await gateway.inbox(company)]
+        return texts if len(texts) >= most else None
+
+    return await eventually(look, within_s=30, what=f"the last of {most} lines")
