@@ -1,0 +1,101 @@
+"""Commits a second of the group-commit writer: on SQLite, and on the PostgreSQL that is given.
+
+    uv run python bench/database.py [postgresql://…]
+
+Each message is an insert, then three updates, as in a message's life; so many callers at once, each waiting for its
+own. Also what a renewal of leases costs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from holdfast.base.clock import SystemClock
+from holdfast.base.ids import SystemChance
+from holdfast.delivery.chats import Entry
+from holdfast.delivery.message import News
+from holdfast.delivery.ports import Change, Draft
+from holdfast.session.life import State
+from holdfast.session.ports import Record
+from holdfast.store.database import Database
+from holdfast.store.leases import LeaseRows
+from holdfast.store.outbox import OutboxRows
+from holdfast.store.postgres import parse
+from holdfast.store.sessions import SessionRows
+
+SECONDS = 4.0
+CALLERS = (1, 20, 200)
+SESSIONS = 1000
+T = "2026-01-01T00:00:00.000Z"
+
+
+async def message(outbox: OutboxRows, company: str, chance: SystemChance) -> None:
+    """Accepted, begun, acked, delivered."""
+    draft = Draft(
+        id=chance.message_id(), whatsapp_id=chance.whatsapp_id(), company=company, recipient="962790000001",
+        chat="962790000001@s.whatsapp.net", content={"text": "hello"}, idempotency_key=None, request_hash="h",
+    )  # fmt: skip
+    accepted = await outbox.accept(draft)
+    entry = Entry(seq=accepted.seq, id=accepted.id, whatsapp_id=accepted.whatsapp_id, chat=accepted.chat)
+    await outbox.begin(company, [entry])
+    for news in (News.ACKED, News.DELIVERED):
+        await outbox.learn(company, [Change(whatsapp_id=accepted.whatsapp_id, news=news, at=T)])
+
+
+async def messages_a_second(database: Database, company: str, callers: int) -> float:
+    outbox, chance = OutboxRows(database, clock=SystemClock()), SystemChance()
+    began_at, done = time.monotonic(), 0
+
+    async def call() -> None:
+        nonlocal done
+        while time.monotonic() - began_at < SECONDS:
+            await message(outbox, company, chance)
+            done += 1
+
+    await asyncio.gather(*(call() for _ in range(callers)))
+    return done / (time.monotonic() - began_at)
+
+
+async def renewal_ms(database: Database) -> tuple[float, float]:
+    """Median and longest of fifty looks at a thousand own leases."""
+    leases = LeaseRows(database, node="bench", chance=SystemChance(), ttl_s=60)
+    await leases.look(most=SESSIONS)
+    took = []
+    for _ in range(50):
+        began_at = time.monotonic()
+        await leases.look(most=SESSIONS)
+        took.append((time.monotonic() - began_at) * 1000)
+    await leases.release()
+    return statistics.median(took), max(took)
+
+
+async def measure(database: Database, name: str) -> None:
+    sessions = SessionRows(database)
+    companies = [f"bench{number}" for number in range(SESSIONS)]
+    records = [Record(company=company, state=State.STOPPED, since=T, created_at=T) for company in companies]
+    await asyncio.gather(*(sessions.create(record) for record in records))
+    for callers in CALLERS:
+        rate = await messages_a_second(database, companies[0], callers)
+        print(f"{name}: {rate:7.0f} messages/s with {callers} callers (4 durable writes each)")
+    if database.is_shared:
+        median, longest = await renewal_ms(database)
+        print(f"{name}: renewing {SESSIONS} leases takes {median:.1f} ms (longest {longest:.1f})")
+
+
+async def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        database = Database(Path(folder) / "holdfast.db")
+        await measure(database, "SQLite")
+        database.close()
+    for url in sys.argv[1:]:
+        database = Database(parse(url))
+        await measure(database, "PostgreSQL")
+        database.close()
+
+
+asyncio.run(main())
