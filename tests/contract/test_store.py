@@ -452,6 +452,15 @@ async def test_quarantine_keeps_everything_and_empties_the_live_tables(store: St
     assert await store.engine.keys(OTHER, "s", ["a"]) == {"a": "1"}
 
 
+async def test_plaintexts_are_kept_until_they_are_old(store: Store) -> None:
+    """A redelivery that can still come finds its plaintext; older ones make room."""
+    await store.engine.commit(COMPANY, Commit(link=1, seq=1, decrypted=[decrypted()]))
+    await store.engine.forget_plaintexts(before="2000-01-01T00:00:00.000Z")
+    assert await store.engine.plaintext(COMPANY, f"{1:064x}") == b"hello"
+    await store.engine.forget_plaintexts(before="2999-01-01T00:00:00.000Z")
+    assert await store.engine.plaintext(COMPANY, f"{1:064x}") is None
+
+
 async def test_each_quarantine_is_kept_beside_the_others_and_an_empty_one_is_none(store: Store) -> None:
     """Nothing is thrown away, however often a phone is unlinked."""
     for creds in ("first", "second"):

@@ -27,6 +27,8 @@ from holdfast.session.ports import Availability
 log = logging.getLogger(__name__)
 
 HISTORY_DAYS = 8
+PLAINTEXT_DAYS = 30
+"""WhatsApp keeps a message for an absent device about this long, and delivers it again until it has a receipt."""
 
 
 class Teller(Protocol):
@@ -97,6 +99,7 @@ class HealthMonitor:
         try:
             await timeline.seen_alive(iso(now) or "")
             await timeline.forget(before=iso(now - timedelta(days=HISTORY_DAYS)) or "")
+            await self._parts.store.forget_plaintexts(before=iso(now - timedelta(days=PLAINTEXT_DAYS)) or "")
             backlogs = await self._figures.backlogs()
         except Exception as error:  # noqa: BLE001 – whatever it is, a person has to hear of it
             if self._database_failing_since is None:

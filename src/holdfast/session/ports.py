@@ -134,6 +134,8 @@ class Held:
     """Those of them that have queued messages, whoever accepted them."""
     elsewhere: Mapping[str, str]
     """The node of each session that is another process's, by company; empty text where it is nobody's yet."""
+    free_in_s: float | None
+    """When the first of their leases runs out, unless it is renewed; None when they have none."""
 
 
 class LeaseLost(HoldfastError):
@@ -189,6 +191,9 @@ class EngineStore(Protocol):
     async def keys(self, company: str, type_: str, ids: Sequence[str]) -> dict[str, str]: ...
 
     async def plaintext(self, company: str, ciphertext_sha256: str) -> bytes | None: ...
+
+    async def forget_plaintexts(self, *, before: str) -> None:
+        """Drop what was decrypted before then: WhatsApp no longer delivers it again."""
 
     async def quarantine(self, company: str, *, reason: str) -> None:
         """Set credentials and keys aside, restorable, so that the session begins anew. Nothing is thrown away."""

@@ -84,6 +84,12 @@ class EngineRows:
 
         return await self._database.write(work)
 
+    async def forget_plaintexts(self, *, before: str) -> None:
+        def work(connection: Connection) -> None:
+            connection.execute(delete(decrypted).where(decrypted.c.stored_at < before))
+
+        await self._database.write(work)
+
     async def quarantine(self, company: str, *, reason: str) -> None:
         now, check = self._now(), self._fence.check(company)
 
