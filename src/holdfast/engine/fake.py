@@ -84,6 +84,8 @@ class FakeEngine:
         self.alive = True
         self.opens = True
         """False: a login is neither granted nor refused."""
+        self.refuses: int | None = None
+        """The code with which every login is refused."""
         self.acks = True
         """False: WhatsApp takes messages and does not say so."""
         self.ack_error: str | None = None
@@ -201,6 +203,9 @@ class FakeEngine:
             if order.credentials is None:
                 self._commit(order.link, credentials='{"new":true}')
             self._frame(order.link, lambda: self._say(order.link, QrShown(link=order.link, qr=f"2@fake,{order.link}")))
+            return
+        if self.refuses is not None:
+            self._close(order.link, code=self.refuses, detail="Connection Failure")
             return
         link.opened = True
         self._say(order.link, LinkOpened(link=order.link, jid="962700000001:1@s.whatsapp.net", lid="1001:1@lid"))

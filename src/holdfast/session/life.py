@@ -113,7 +113,8 @@ class Session:
     replaced_at: float | None = None
     """How often another connection took over within one quarrel, and when it last did."""
     begun_at: tuple[float, ...] = ()
-    """When the newest links were begun, as many as the hourly budget has, oldest first."""
+    """When the newest links were begun, oldest first: one more than the hourly budget has, so that one that is held
+    costs none of the others."""
 
     @property
     def told_reason(self) -> Reason | None:
@@ -133,7 +134,7 @@ _HOUR_S = 3600
 
 def budget_left(session: Session, *, now: float, policy: Policy) -> int:
     """How many links may still be begun without waiting for the backoff's cap."""
-    return policy.budget_an_hour - sum(began_at > now - _HOUR_S for began_at in session.begun_at)
+    return max(policy.budget_an_hour - sum(began_at > now - _HOUR_S for began_at in session.begun_at), 0)
 
 
 def restored(

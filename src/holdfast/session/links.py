@@ -35,7 +35,7 @@ def connect(session: Session, moment: Moment) -> Step:
     """Open the next link. The caller has made sure that there is none."""
     number = session.links + 1
     link = Link(number=number, began_at=moment.now, gives_up_at=moment.now + moment.policy.open_deadline_s)
-    begun_at = (*session.begun_at, moment.now)[-moment.policy.budget_an_hour :]
+    begun_at = (*session.begun_at, moment.now)[-moment.policy.budget_an_hour - 1 :]
     begun = replace(session, links=number, link=link, begun_at=begun_at, next_attempt_at=None, held=None)
     return begun, (OpenLink(number),)
 

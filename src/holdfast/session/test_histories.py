@@ -17,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from holdfast.session.backoff import Backoff
 from holdfast.session.deadlines import deadline
 from holdfast.session.events import (
+    ConnectHeld,
     CutLink,
     Effect,
     Event,
@@ -42,7 +43,7 @@ from holdfast.session.events import (
 )
 from holdfast.session.life import RUNNING, Policy, Session, State, restored
 from holdfast.session.machine import NotPossible, step
-from holdfast.session.reasons import BY_CODE, Reaction
+from holdfast.session.reasons import BY_CODE, FLEET_HELD, WAITS_TURN, Reaction
 
 CODES = [*(code for code in BY_CODE if code is not None), 999]
 ATTRIBUTES = st.sampled_from([{}, {"type": "device_removed"}, {"type": "replaced"}, {"expire": "600"}, {"expire": "x"}])
@@ -71,7 +72,10 @@ class World:
         except NotPossible:
             assert not isinstance(event, Tick | StartAsked | StopAsked | LogoutAsked), "these are taken in every state"
             return
-        if isinstance(event, LinkClosed | HostLost) and before.link is not None:
+        is_gone = isinstance(event, LinkClosed | HostLost) or (
+            isinstance(event, ConnectHeld) and event.link is not None
+        )
+        if is_gone and before.link is not None:
             self.retire(before.link.number)
         if isinstance(event, LinkOpened):
             self.opened |= {event.link}
@@ -131,6 +135,10 @@ class World:
         after, cap_s = self.session, self.policy.backoff.cap_ms / 1000
         if after.next_attempt_at is None or after.next_attempt_at == before.next_attempt_at:
             return
+        if after.held is not None:
+            assert after.next_attempt_at >= self.now, "a place in the past"
+            assert after.attempts == before.attempts, "an attempt that was none"
+            return
         assert after.reason is not None
         assert after.next_attempt_at >= self.now, "a plan for the past"
         if after.reason.reaction in {Reaction.BACKOFF, Reaction.RESTART, Reaction.CONFIRM_LOGOUT}:
@@ -144,13 +152,14 @@ class World:
         assert is_open == (session.state is State.CONNECTED)
         assert session.reason is None or session.state is not State.CONNECTED
         assert session.link is None or session.next_attempt_at is None, "a plan besides a link"
+        assert session.held is None or session.next_attempt_at is not None, "held for ever"
         if session.state in {State.CONNECTING, State.CONNECTED, State.RECONNECTING, State.PAUSED}:
             assert session.paired, "a state that takes no QR code, without a phone"
         if session.state in QUIET:
             assert self.due_at is None, "a plan that nobody wants"
         if session.state in {State.CONNECTING, State.PAIRING, State.CONNECTED}:
             assert self.due_at is not None, "a state that nothing ends"
-        assert len(session.begun_at) <= self.policy.budget_an_hour, "a memory without bounds"
+        assert len(session.begun_at) <= self.policy.budget_an_hour + 1, "a memory without bounds"
 
 
 # Every short history.
@@ -166,7 +175,8 @@ def possible(world: World) -> list[Event]:
     if world.opened:
         return people + time + reports + [SendsWaited(world.link, world.now), Ponged(world.link, 1)]
     scanned: list[Event] = [Paired(world.link)] if world.session.state is State.PAIRING else []
-    return people + time + reports + scanned + [QrShown(world.link), LinkOpened(world.link)]
+    held: list[Event] = [ConnectHeld(world.link, world.now + 5, WAITS_TURN)]
+    return people + time + reports + scanned + held + [QrShown(world.link), LinkOpened(world.link)]
 
 
 @pytest.mark.parametrize("paired", [True, False])
@@ -281,6 +291,19 @@ class Histories(RuleBasedStateMachine):
     def a_pong_comes(self) -> None:
         assert self.world.session.link is not None
         self.world.take(Ponged(self.world.link, self.world.session.link.ping))
+
+    @precondition(lambda self: self.world.links - self.world.opened)
+    @rule(seconds=SECONDS)
+    def the_fleet_holds_it(self, seconds: float) -> None:
+        before = self.world.session
+        self.world.take(ConnectHeld(self.world.link, self.world.now + seconds, FLEET_HELD))
+        assert len(self.world.session.begun_at) == len(before.begun_at) - 1, "a link that did not begin is counted"
+
+    @rule(seconds=SECONDS)
+    def the_fleet_wakes_whom_it_holds(self, seconds: float) -> None:
+        before = self.world.session
+        self.world.take(ConnectHeld(None, self.world.now + seconds, WAITS_TURN))
+        assert before.held is not None or self.world.session == before, "a wake for one that does not wait"
 
     @precondition(lambda self: self.world.opened)
     @rule(age_s=st.one_of(st.none(), st.floats(0, 30)))

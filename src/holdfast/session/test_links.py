@@ -6,15 +6,18 @@ import pytest
 
 from holdfast.session import reasons
 from holdfast.session.events import (
+    ConnectHeld,
     CutLink,
     Event,
     HostLost,
     LinkClosed,
     LinkOpened,
+    LogoutAsked,
     OpenLink,
     Ponged,
     QrShown,
     QuarantineCredentials,
+    StopAsked,
     Tick,
 )
 from holdfast.session.life import Link, Policy, Session, State
@@ -128,9 +131,46 @@ def test_the_budget_comes_back() -> None:
 
 def test_the_budget_remembers_no_more_than_it_needs() -> None:
     """However often a person reconnects, what is remembered has an end."""
-    waiting = replace(CONNECTED, link=None, begun_at=tuple(float(n) for n in range(120)), next_attempt_at=NOW)
+    waiting = replace(CONNECTED, link=None, begun_at=tuple(float(n) for n in range(121)), next_attempt_at=NOW)
     session, _ = take(replace(waiting, state=State.RECONNECTING), Tick())
-    assert (len(session.begun_at), session.begun_at[0], session.begun_at[-1]) == (120, 1.0, NOW)
+    assert (len(session.begun_at), session.begun_at[0], session.begun_at[-1]) == (121, 1.0, NOW)
+
+
+# Held by the fleet.
+
+
+def test_a_held_link_is_as_if_it_had_not_been_tried() -> None:
+    """Attempts, reason, state and budget stay; what is told is why it waits; its turn comes by itself."""
+    waiting = replace(close(CONNECTED, 428)[0], begun_at=tuple(NOW - n for n in range(120, 0, -1)))
+    trying, _ = take(waiting, Tick(), now=NOW + 0.5)
+    held, effects = take(trying, ConnectHeld(trying.links, NOW + 30, reasons.FLEET_HELD), now=NOW + 0.5)
+    assert effects == ()
+    assert (held.state, held.attempts, held.reason, held.begun_at) == (
+        waiting.state, waiting.attempts, waiting.reason, waiting.begun_at,
+    )  # fmt: skip
+    assert (held.told_reason, deadline(held, policy=POLICY)) == (reasons.FLEET_HELD, NOW + 30)
+    again, effects = take(held, Tick(), now=NOW + 30)
+    assert (again.told_reason, effects) == (reasons.BY_CODE[428], (OpenLink(trying.links + 1),))
+
+
+def test_who_is_held_can_be_woken() -> None:
+    """A wake moves the plan of one that is held, never into the past, and means nothing to any other."""
+    trying, _ = take(close(CONNECTED, 428)[0], Tick(), now=NOW + 0.5)
+    wake = ConnectHeld(None, NOW + 1, reasons.WAITS_TURN)
+    assert take(trying, wake) == (trying, ())
+    held, _ = take(trying, ConnectHeld(trying.links, NOW + 30, reasons.FLEET_HELD))
+    assert take(held, wake)[0].next_attempt_at == NOW + 1
+    assert take(held, wake, now=NOW + 2)[0].next_attempt_at == NOW + 2
+
+
+def test_who_stops_waits_no_longer() -> None:
+    """Stop and logout end the wait; a wake that comes then changes nothing."""
+    trying, _ = take(close(CONNECTED, 428)[0], Tick(), now=NOW + 0.5)
+    held, _ = take(trying, ConnectHeld(trying.links, NOW + 30, reasons.FLEET_HELD))
+    for wish in (StopAsked(), LogoutAsked()):
+        ended, _ = take(held, wish)
+        assert (ended.held, deadline(ended, policy=POLICY)) == (None, None)
+        assert take(ended, ConnectHeld(None, NOW, reasons.WAITS_TURN)) == (ended, ())
 
 
 # 515.

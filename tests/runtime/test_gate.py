@@ -1,0 +1,98 @@
+"""Many sessions of one gateway: they connect in turn, and what WhatsApp refuses several of stops the rest."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from holdfast.session import events
+from holdfast.session.port import OpenLink
+from tests.world import World
+
+FEW = [f"96230{number}" for number in range(5)]
+
+
+async def lose_all(world: World, companies: list[str], code: int = 428) -> None:
+    for company in companies:
+        world.engine.drop(world.link(company), code=code)
+    await world.quiet()
+
+
+def links_begun(world: World, companies: list[str]) -> int:
+    return sum(len(world.commands(OpenLink, company)) for company in companies)
+
+
+async def test_a_large_fleet_comes_back_staggered_and_whole(world: World) -> None:
+    """Thirty sessions that lose their links together: none begins with more than the burst, all are back in seconds,
+    and waiting for a turn costs no attempt."""
+    companies = [f"company-{number:02}" for number in range(30)]
+    async with world.running():
+        for company in companies:
+            await world.pair(company)
+        await world.wait(70)
+        before, at = links_begun(world, companies), world.clock.monotonic()
+        await lose_all(world, companies)
+        assert links_begun(world, companies) - before <= 11
+        await world.until(lambda: all(world.state(company) == "connected" for company in companies), within_s=5)
+        assert world.clock.monotonic() - at >= 0.9
+        assert links_begun(world, companies) - before == 30
+        assert {world.gateway.view(company).session.attempts for company in companies} == {1}
+
+
+async def test_a_refusal_of_three_holds_the_others_until_one_gets_in(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The others don't knock, say why and until when, and are not counted as lost; the probe opens the way for all."""
+    caplog.set_level(logging.INFO)
+    async with world.running():
+        for company in FEW:
+            await world.pair(company)
+        await world.wait(70)
+        world.engine.refuses = 503
+        await lose_all(world, FEW)
+        await world.wait(20)
+        assert sum("several sessions are refused alike" in line for line in caplog.messages) == 1
+        held = [company for company in FEW if world.gateway.view(company).record.reason == "fleet-held"]
+        assert held
+        view = world.gateway.view(held[0])
+        assert view.record.state == "reconnecting"
+        assert view.next_attempt_at is not None
+        begun = links_begun(world, FEW)
+        await world.wait(20)
+        assert links_begun(world, FEW) - begun <= 2, "probes, and nobody else"
+        world.engine.refuses = None
+        await world.until(lambda: all(world.state(company) == "connected" for company in FEW), within_s=70)
+        assert sum("sessions are let in again" in line for line in caplog.messages) == 1
+        assert not any(world.gateway.view(company).session.held for company in FEW)
+
+
+async def test_two_sessions_are_never_held(world: World) -> None:
+    """Whatever WhatsApp says to both, however often: each goes by its own backoff."""
+    async with world.running():
+        for company in FEW[:2]:
+            await world.pair(company)
+        world.engine.refuses = 503
+        await lose_all(world, FEW[:2])
+        for _ in range(30):
+            await world.wait(2)
+            assert {world.gateway.view(company).record.reason for company in FEW[:2]} <= {
+                "server-unavailable", "transport-closed",
+            }  # fmt: skip
+
+
+async def test_a_held_session_that_is_stopped_stays_so(world: World) -> None:
+    """A wake that comes late starts nothing, and its place goes to another."""
+    async with world.running():
+        for company in FEW:
+            await world.pair(company)
+        world.engine.refuses = 500
+        await lose_all(world, FEW)
+        await world.wait(20)
+        held = next(company for company in FEW if world.gateway.view(company).session.held)
+        await world.now(world.gateway.ask(held, events.StopAsked()))
+        world.engine.refuses = None
+        others = [company for company in FEW if company != held]
+        await world.until(lambda: all(world.state(company) == "connected" for company in others), within_s=70)
+        await world.wait(120)
+        assert world.state(held) == "stopped"
