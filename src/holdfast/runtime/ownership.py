@@ -27,6 +27,7 @@ RENEW_EVERY_S = 2.0
 MARGIN_S = 1.5
 """Sockets are gone this long before the lease ends: an engine host counts in seconds, and closing takes a moment."""
 _RETRY_S = 0.5
+_SOON_S = 0.1
 _MOST_CLAIMED = 200
 """In one look, so that two processes share what a third one left."""
 
@@ -88,7 +89,7 @@ class Ownership:
                 async with self._clock.until(self._until):
                     await self._follow(tenant, held)
                 looked()
-            await self._rest(began_at + (_RETRY_S if held is None else RENEW_EVERY_S))
+            await self._rest(began_at + _pause_s(held))
 
     async def claim(self, company: str) -> bool:
         """Own this session, unless another process does."""
@@ -162,3 +163,12 @@ class Ownership:
             left_s = self.left_s() or 0
             log.warning("Ownership of sessions can't be renewed, their links last for %.1f s: %s", left_s, error)
         self._failing = True
+
+
+def _pause_s(held: Held | None) -> float:
+    """Until the next look: at once when another process's lease runs out, as that one may be dead."""
+    if held is None:
+        return _RETRY_S
+    if held.free_in_s is None:
+        return RENEW_EVERY_S
+    return min(max(held.free_in_s, _SOON_S), RENEW_EVERY_S)

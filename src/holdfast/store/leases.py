@@ -8,6 +8,7 @@ is being claimed by another process this moment.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Protocol
 
@@ -84,21 +85,28 @@ class LeaseRows:
     async def look(self, *, most: int) -> Held:
         holder = self._holder
 
-        def work(connection: Connection) -> tuple[dict[str, int], frozenset[str], dict[str, str]]:
+        def work(connection: Connection) -> tuple[dict[str, int], Held]:
             held = self._renew(connection, holder)
             _make_rows(connection)
             held |= self._take(connection, holder, leases.c.expires_at <= _NOW, most=most)
             waiting = select(leases.c.company_id).where(leases.c.holder == holder, _QUEUED)
             others = select(leases.c.company_id, leases.c.node).where(leases.c.holder != holder)
             elsewhere = {row.company_id: row.node for row in connection.execute(others)}
-            return held, frozenset(connection.scalars(waiting)), elsewhere
+            soonest = select(func.extract("epoch", func.min(leases.c.expires_at) - _NOW))
+            free_in_s = connection.scalar(soonest.where(leases.c.holder != holder, leases.c.node != ""))
+            return held, Held(
+                companies=frozenset(),
+                waiting=frozenset(connection.scalars(waiting)),
+                elsewhere=elsewhere,
+                free_in_s=None if free_in_s is None else float(free_in_s),
+            )
 
-        found, waiting, elsewhere = await self._database.write(work)
+        found, seen = await self._database.write(work)
         if holder != self._holder:  # abandoned meanwhile
-            found, waiting = {}, frozenset()
+            return replace(seen, waiting=frozenset())
         # One that was another's in between is claimed at the next look: first its old actor has to end.
         self._epochs = {company: epoch for company, epoch in found.items() if self._epochs.get(company, epoch) == epoch}
-        return Held(companies=frozenset(self._epochs), waiting=waiting, elsewhere=elsewhere)
+        return replace(seen, companies=frozenset(self._epochs))
 
     async def claim(self, company: str) -> bool:
         holder = self._holder

@@ -1,0 +1,276 @@
+"""Which sessions a process runs: leases in memory, and time that moves when told."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Collection, Mapping
+
+import pytest
+
+from holdfast.base.fake_clock import FakeClock
+from holdfast.engine.fake import FakeEngine
+from holdfast.runtime.hub import EngineHub
+from holdfast.runtime.ownership import MARGIN_S, RENEW_EVERY_S, TTL_S, Ownership
+from holdfast.session.backoff import Backoff
+from holdfast.session.port import CutLink, OpenLink, Ping
+from holdfast.session.ports import Held
+from tests.contract.test_store import draft
+from tests.world import COMPANY, World
+
+LASTS_S = TTL_S - MARGIN_S
+
+
+class FakeLeases:
+    """Gives what the test says; `answers` is cleared to let the database hang, `error` set to let it fail."""
+
+    ttl_s = TTL_S
+
+    def __init__(self) -> None:
+        self.companies: set[str] = set()
+        self.waiting: set[str] = set()
+        self.elsewhere: Mapping[str, str] = {}
+        self.free_in_s: float | None = None
+        self.answers = asyncio.Event()
+        self.answers.set()
+        self.error: Exception | None = None
+        self.looks = 0
+        self.abandoned = 0
+        self.dropped: list[str] = []
+
+    async def look(self, *, most: int) -> Held:
+        self.looks += 1
+        await self.answers.wait()
+        if self.error is not None:
+            raise self.error
+        companies, waiting = frozenset(self.companies), frozenset(self.waiting)
+        return Held(companies=companies, waiting=waiting, elsewhere=self.elsewhere, free_in_s=self.free_in_s)
+
+    async def claim(self, company: str) -> bool:
+        self.companies.add(company)
+        return True
+
+    async def owner(self, company: str) -> str:
+        return self.elsewhere.get(company, "")
+
+    def drop(self, company: str) -> None:
+        self.dropped.append(company)
+
+    def abandon(self) -> None:
+        self.abandoned += 1
+
+    async def release(self) -> None:
+        if self.error is not None:
+            raise self.error
+
+
+class FakeTenant:
+    def __init__(self, clock: FakeClock) -> None:
+        self._clock = clock
+        self.sessions: set[str] = set()
+        self.ended: list[tuple[float, str]] = []
+        self.told: list[str] = []
+
+    @property
+    def running(self) -> Collection[str]:
+        return self.sessions
+
+    async def begin(self, company: str) -> None:
+        self.sessions.add(company)
+
+    async def end(self, companies: Collection[str]) -> None:
+        self.ended += [(self._clock.monotonic(), company) for company in companies]
+        self.sessions.difference_update(companies)
+
+    def messages_wait(self, company: str) -> None:
+        self.told.append(company)
+
+
+class Scene:
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self.leases = FakeLeases()
+        self.tenant = FakeTenant(self.clock)
+        self.ownership = Ownership(self.leases, clock=self.clock)
+
+    async def go_on(self, seconds: float) -> None:
+        """Time passes, each deadline in its turn."""
+        until = self.clock.monotonic() + seconds
+        await self.settle()
+        while (due := self.clock.next_due) is not None and due <= until:
+            self.clock.advance_to(due)
+            await self.settle()
+        self.clock.advance_to(until)
+        await self.settle()
+
+    async def stand_still(self, seconds: float) -> None:
+        """Time passes and nothing of this process runs meanwhile."""
+        self.clock.advance_to(self.clock.monotonic() + seconds)
+        await self.settle()
+
+    async def settle(self) -> None:
+        for _ in range(30):
+            await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def scene() -> AsyncIterator[Scene]:
+    """Two sessions are owned and run."""
+    made = Scene()
+    made.leases.companies = {"a", "b"}
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(made.ownership.run(made.tenant, looked=lambda: None))
+        await made.settle()
+        yield made
+        running.cancel()
+
+
+async def test_what_is_owned_is_run_and_what_is_lost_is_ended(scene: Scene) -> None:
+    """At the next look."""
+    assert scene.tenant.sessions == {"a", "b"}
+    scene.leases.companies = {"b", "c"}
+    await scene.go_on(RENEW_EVERY_S)
+    assert scene.tenant.sessions == {"b", "c"}
+    assert [company for _, company in scene.tenant.ended] == ["a"]
+
+
+@pytest.mark.parametrize("trouble", ["fails", "hangs"])
+async def test_links_are_cut_before_leases_that_could_not_be_renewed_run_out(scene: Scene, trouble: str) -> None:
+    """Not earlier than need be: a short absence of the database costs nobody a connection."""
+    began_at = scene.clock.monotonic()
+    if trouble == "fails":
+        scene.leases.error = OSError("server closed the connection")
+    else:
+        scene.leases.answers.clear()
+    await scene.go_on(LASTS_S - 0.1)
+    assert scene.tenant.sessions == {"a", "b"}
+    assert scene.ownership.is_held()
+    await scene.go_on(0.1)
+    assert [(at - began_at, company) for at, company in sorted(scene.tenant.ended)] == [(LASTS_S, "a"), (LASTS_S, "b")]
+    assert not scene.ownership.is_held()
+    assert scene.leases.abandoned == 1
+
+
+async def test_a_database_that_comes_back_in_time_costs_nothing(scene: Scene) -> None:
+    """It is asked again every half second."""
+    scene.leases.error = OSError("server closed the connection")
+    await scene.go_on(LASTS_S - 1)
+    scene.leases.error = None
+    await scene.go_on(60)
+    assert scene.tenant.ended == []
+
+
+async def test_sessions_are_run_again_when_the_database_is_back(scene: Scene) -> None:
+    """As far as nobody else has them by then."""
+    scene.leases.error = OSError("server closed the connection")
+    await scene.go_on(30)
+    assert scene.tenant.sessions == set()
+    scene.leases.error, scene.leases.companies = None, {"b"}
+    await scene.go_on(1)
+    assert scene.tenant.sessions == {"b"}
+
+
+async def test_a_process_that_stood_still_ends_its_sessions_before_it_asks_for_them(scene: Scene) -> None:
+    """It may say nothing from the moment it wakes up, and looks again only then."""
+    looks = scene.leases.looks
+    scene.leases.answers.clear()
+    await scene.stand_still(60)
+    assert not scene.ownership.is_held()
+    assert {company for _, company in scene.tenant.ended} == {"a", "b"}
+    assert (scene.leases.abandoned, scene.leases.looks) == (1, looks + 1)
+
+
+async def test_how_long_links_may_last_is_counted_from_the_asking(scene: Scene) -> None:
+    """A renewal that takes long was made by the database at an unknown moment after it was asked for."""
+    scene.leases.answers.clear()
+    await scene.go_on(RENEW_EVERY_S + 3)
+    scene.leases.answers.set()
+    scene.leases.answers.clear()  # this look is answered, and no further one
+    await scene.settle()
+    assert scene.ownership.left_s() == LASTS_S - 3
+
+
+async def test_another_process_is_looked_after_when_its_leases_run_out(scene: Scene) -> None:
+    """Not up to two seconds later."""
+    scene.leases.free_in_s = 0.7
+    await scene.go_on(RENEW_EVERY_S)
+    looks = scene.leases.looks
+    await scene.go_on(0.7)
+    assert scene.leases.looks == looks + 1
+
+
+async def test_sessions_with_messages_from_elsewhere_are_told(scene: Scene) -> None:
+    """At each look while they wait."""
+    scene.leases.waiting = {"b"}
+    await scene.go_on(RENEW_EVERY_S)
+    assert scene.tenant.told == ["b"]
+
+
+async def test_giving_back_to_a_database_that_is_gone_is_no_error(scene: Scene) -> None:
+    """The leases run out by themselves."""
+    scene.leases.error = OSError("server closed the connection")
+    await scene.ownership.release()
+    assert not scene.ownership.is_held()
+
+
+async def test_a_session_that_is_made_may_be_run_at_once() -> None:
+    """Also before the first look has answered."""
+    scene = Scene()
+    assert await scene.ownership.claim("c")
+    assert scene.ownership.left_s() == LASTS_S
+
+
+# With what runs sessions.
+
+
+async def test_a_process_that_owns_nothing_any_more_only_cuts_links() -> None:
+    """Whatever its sessions still want to say."""
+    engine, owned, up = FakeEngine(listener=_Deaf()), True, asyncio.Event()
+
+    @contextlib.asynccontextmanager
+    async def start(_: object) -> AsyncIterator[FakeEngine]:
+        yield engine
+
+    hub = EngineHub(start, clock=FakeClock(), backoff=Backoff(), may_speak=lambda: owned)
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(hub.run(ready=up.set))
+        await up.wait()
+        link = hub.new_link(_Deaf())
+        opening, ping, cut = (
+            OpenLink(link=link, company=COMPANY, credentials=None),
+            Ping(link=link, n=1),
+            CutLink(link=link),
+        )
+        hub.command(opening)
+        owned = False
+        hub.command(Ping(link=link, n=1))
+        hub.command(cut)
+        running.cancel()
+    assert engine.commands == [opening, cut]
+
+
+class _Deaf:
+    def hear(self, report: object) -> None: ...
+    def report(self, report: object) -> None: ...
+    def lose_host(self) -> None: ...
+    def host_lost(self, *, detail: str) -> None: ...
+
+
+async def test_a_message_that_another_process_accepted_is_sent(world: World) -> None:
+    """Also one whose number lies before those already seen: it was committed later than they were. None goes twice."""
+    async with world.running() as gateway:
+        await world.pair()
+        first = await world.send("first")
+        await world.until_message(first, "sent")
+        await world.now(world.outbox.accept(draft(7)))
+        await world.now(
+            world.database.write(
+                lambda connection: connection.exec_driver_sql("UPDATE outbox SET seq = -seq WHERE seq > 1")
+            )
+        )
+        await world.wait(5)
+        assert [text for _, text in world.sends()] == ["first"]
+        for _ in range(3):
+            gateway.messages_wait(COMPANY)
+            await world.wait(1)
+        assert [text for _, text in world.sends()] == ["first", "message 7"]
