@@ -236,11 +236,7 @@ async def test_a_process_that_owns_nothing_any_more_only_cuts_links() -> None:
         running = tasks.create_task(hub.run(ready=up.set))
         await up.wait()
         link = hub.new_link(_Deaf())
-        opening, ping, cut = (
-            OpenLink(link=link, company=COMPANY, credentials=None),
-            Ping(link=link, n=1),
-            CutLink(link=link),
-        )
+        opening, cut = OpenLink(link=link, company=COMPANY, credentials=None), CutLink(link=link)
         hub.command(opening)
         owned = False
         hub.command(Ping(link=link, n=1))
