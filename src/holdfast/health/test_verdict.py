@@ -101,6 +101,13 @@ def test_an_unsteady_hour_and_a_small_budget_are_findings() -> None:
     ]
 
 
+def test_a_zombie_that_comes_back_is_a_finding() -> None:
+    """One dead link that looked open happens; the second within the hour is said, though the third is open."""
+    assert judge(replace(QUIET, hour=HourSigns(lost=1, zombies=1)), LIMITS).reasons == ()
+    finding = only(replace(QUIET, hour=HourSigns(lost=2, zombies=2)))
+    assert (finding.code, finding.status) == ("zombie", Status.DEGRADED)
+
+
 @pytest.mark.parametrize("link", [None, LOGGING_IN])
 def test_connected_without_an_open_link_is_a_contradiction(link: LinkSigns | None) -> None:
     """A state alone proves nothing."""

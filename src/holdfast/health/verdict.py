@@ -197,5 +197,8 @@ def _steady(signals: Signals, limits: Limits) -> Iterator[Finding]:
         yield _degraded("keepalives-poor", poor, Action.CHECK_NETWORK)
     if hour.lost >= limits.unstable_losses:
         yield _degraded("unsteady", f"{hour.lost} links were lost within the last hour", Action.CHECK_NETWORK)
+    if hour.zombies >= limits.zombies:
+        dead = f"{hour.zombies} links within the last hour looked open and were dead; each was replaced"
+        yield _degraded("zombie", dead, Action.CHECK_NETWORK)
     if signals.budget_left <= limits.budget_low:
         yield _degraded("budget-low", f"only {max(signals.budget_left, 0)} more links may be begun at once this hour")
