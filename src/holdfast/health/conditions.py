@@ -58,7 +58,8 @@ def conditions_of(signals: Signals, limits: Limits) -> Iterator[Condition]:
     if person is not None:
         yield person
     if _fails(signals, limits):
-        yield _failing(signals, quiet=person is not None)
+        passing = _flaps(signals, limits) and signals.in_state_s < limits.away_s
+        yield _failing(signals, quiet=person is not None or passing)
     yield from _unsteady(signals, limits)
 
 
@@ -104,6 +105,11 @@ def _fails(signals: Signals, limits: Limits) -> bool:
             return False
 
 
+def _flaps(signals: Signals, limits: Limits) -> bool:
+    """It comes back, and is lost again: many attempts are no trouble of their own then."""
+    return signals.hour.lost >= limits.flapping_losses and signals.hour.calm_s < limits.calm_after_s
+
+
 def _failing(signals: Signals, *, quiet: bool) -> Condition:
     reason = signals.reason
     away, why = lasting(signals.in_state_s), because(reason)
@@ -128,7 +134,7 @@ def _unsteady(signals: Signals, limits: Limits) -> Iterator[Condition]:
             title="links that look open and are dead",
             sentence=f"{hour.zombies} links within the last hour looked open and were dead; each was replaced.",
         )
-    if hour.lost >= limits.flapping_losses:
+    if _flaps(signals, limits):
         yield _warning(
             signals,
             cause="flapping",

@@ -57,12 +57,18 @@ class HourSigns:
 
     lost: int = 0
     zombies: int = 0
+    calm_s: float = 0
+    """Since the newest loss."""
 
     @classmethod
     def of(cls, ends: Iterable[tuple[float, str, str]]) -> HourSigns:
         """From the ends of links: seconds ago, name of the reason, whose fault (nobody's: meant, and not counted)."""
-        names = [name for ago_s, name, fault in ends if ago_s < _HOUR_S and fault != "nobody"]
-        return cls(lost=len(names), zombies=sum(name in ZOMBIES for name in names))
+        counted = [(ago_s, name) for ago_s, name, fault in ends if ago_s < _HOUR_S and fault != "nobody"]
+        return cls(
+            lost=len(counted),
+            zombies=sum(name in ZOMBIES for _, name in counted),
+            calm_s=min((ago_s for ago_s, _ in counted), default=0),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,8 +182,10 @@ class Limits:
     keepalives_poor: float = 0.95
     unstable_losses: int = 3
     """Links lost within an hour that make a session unsteady …"""
-    flapping_losses: int = 6
+    flapping_losses: int = 5
     """… and worth an alert."""
+    calm_after_s: float = 600
+    """A session that has kept its link for this long no longer flaps."""
     zombies: int = 2
     queue_late_s: float = 120
     budget_low: int = 12

@@ -119,7 +119,24 @@ def test_warnings_about_an_unsteady_session() -> None:
         ("flapping", Severity.WARNING),
         ("budget-used-up", Severity.WARNING),
     ]
-    assert found(replace(QUIET, hour=HourSigns(lost=5, zombies=1), budget_left=1)) == {}
+    assert found(replace(QUIET, hour=HourSigns(lost=4, zombies=1), budget_left=1)) == {}
+
+
+def test_flapping_is_over_when_a_link_has_held() -> None:
+    """Ten calm minutes end it, however many links the hour before them cost."""
+    assert list(found(replace(QUIET, hour=HourSigns(lost=60, calm_s=599)))) != []
+    assert found(replace(QUIET, hour=HourSigns(lost=60, calm_s=600))) == {}
+
+
+def test_a_flapping_session_is_one_alert() -> None:
+    """Many attempts are part of it and told quietly, unless the session stays away for long."""
+    flaps = away(State.RECONNECTING, attempts=9, hour=HourSigns(lost=9))
+    for in_state_s, quiet in ((4.0, True), (300.0, False)):
+        conditions = found(replace(flaps, in_state_s=in_state_s))
+        assert {condition.cause: condition.quiet for condition in conditions.values()} == {
+            "not-connected": quiet,
+            "flapping": False,
+        }
 
 
 def test_a_stopped_session_deserves_none() -> None:
