@@ -108,7 +108,12 @@ async def serve(
 def _alert_sender(held: Claim, *, clock: Clock) -> AlertSender:
     urls = held.settings.alert_urls
     addresses = () if urls is None else read_addresses(urls, refusal=refusal)
-    return AlertSender(addresses, rows=AlertTable(held.database), courier=AppriseCourier(clock=clock), clock=clock)
+    return AlertSender(
+        addresses,
+        rows=AlertTable(held.database, node=_node(held) if held.database.is_shared else None),
+        courier=AppriseCourier(clock=clock),
+        clock=clock,
+    )
 
 
 def _shown_settings(settings: Settings) -> dict[str, object]:

@@ -23,15 +23,17 @@ _BOOK = "alert-book"
 class AlertTable:
     """Keeps `holdfast.health.ports.AlertRows`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, node: str | None = None) -> None:
+        """`node`: the process whose book it is, where several share the database."""
         self._database = database
+        self._book = _BOOK if node is None else f"{_BOOK} {node}"
 
     async def book(self) -> str | None:
-        return await _kept(self._database.read(lambda connection: noted(connection, _BOOK)))
+        return await _kept(self._database.read(lambda connection: noted(connection, self._book)))
 
     async def keep(self, book: str, added: Sequence[PendingAlert]) -> None:
         def work(connection: Connection) -> None:
-            note(connection, _BOOK, book)
+            note(connection, self._book, book)
             for alert in added:
                 connection.execute(insert(connection, alerts).values(asdict(alert)).on_conflict_do_nothing())
 
