@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 _JITTER_SHARE = 0.2
 _AT_ONCE_S = 0.25
+_BEAT_SHARE = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +21,11 @@ class Backoff:
         """Seconds to wait after `attempts` attempts; `jitter` in [0, 1) adds up to a fifth, never above the cap."""
         exact_ms = self.base_ms * self.factor ** min(attempts, 100)
         return min(exact_ms * (1 + _JITTER_SHARE * jitter), self.cap_ms) / 1000
+
+
+def beat_s(interval_s: float, *, jitter: float) -> float:
+    """Seconds to the next ping: the interval or up to a tenth less, so that no fleet pings in step, or like a clock."""
+    return interval_s * (1 - _BEAT_SHARE * jitter)
 
 
 def at_once_s(*, jitter: float) -> float:

@@ -30,7 +30,7 @@ class Policy:
     stable_after_s: float = 60
     """A link open this long, with a ping answered, sets the count of attempts back."""
     keepalive_interval_s: float = 30
-    """A ping leaves this long after the last one."""
+    """A ping leaves this long after the last one, or up to a tenth sooner."""
     presence: bool = True
     """With each ping the device is shown as available; the phone then gets no push notifications."""
     pong_deadline_s: float = 5

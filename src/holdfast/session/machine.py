@@ -17,6 +17,7 @@ from typing import Any
 
 from holdfast.base.errors import Fault, HoldfastError
 from holdfast.session import reasons
+from holdfast.session.backoff import beat_s
 from holdfast.session.deadlines import deadline, no_acks_at, sign_of_life_due_at, stable_at
 from holdfast.session.events import (
     ConnectHeld,
@@ -207,9 +208,8 @@ def _with_link(session: Session, **changes: Any) -> Session:
 def _ping(session: Session, moment: Moment) -> Step:
     assert session.link is not None
     number = session.link.ping + 1
-    pinged = _with_link(
-        session, ping=number, pinged_at=moment.now, next_ping_at=moment.now + moment.policy.keepalive_interval_s
-    )
+    next_at = moment.now + beat_s(moment.policy.keepalive_interval_s, jitter=moment.jitter)
+    pinged = _with_link(session, ping=number, pinged_at=moment.now, next_ping_at=next_at)
     effects: tuple[Effect, ...] = (SendPing(session.link.number, number),)
     if moment.policy.presence:
         effects += (SendPresence(session.link.number),)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast.session.backoff import Backoff, at_once_s, spread_s
+from holdfast.session.backoff import Backoff, at_once_s, beat_s, spread_s
 
 
 @pytest.mark.parametrize(
@@ -52,3 +52,8 @@ def test_at_once_is_within_a_quarter_second() -> None:
 def test_slow_waits_are_spread_upwards() -> None:
     """A slow wait is never shortened, and lengthened by up to a fifth."""
     assert [spread_s(300, jitter=j) for j in (0, 0.5)] == [300, 330]
+
+
+def test_pings_are_never_later_than_the_interval() -> None:
+    """Up to a tenth sooner, by chance."""
+    assert [beat_s(30, jitter=j) for j in (0, 0.5)] == [30, 28.5]
