@@ -50,7 +50,7 @@ class Traffic:
 
     async def _write(self, company: str, other: str, ended: asyncio.Event) -> None:
         while not ended.is_set():
-            letter = Letter(company=company, to=COMPANIES[other], text=f"letter {len(self.mail.letters):04}", asked=1)
+            letter = Letter(sender=company, to=COMPANIES[other], text=f"letter {len(self.mail.letters):04}", asked=1)
             self.mail.letters.append(letter)
             asking = self.gateway.send(company, letter.to, letter.text, key=letter.text)
             letter.answer = await self._measured(POST, asking)

@@ -1,0 +1,128 @@
+"""`kill -9` at moments that nobody chose, while messages are on their way both ways.
+
+The moments come from a seed that is printed; `CHAOS_SEED=… ` in front of the command brings them back, as far as two
+runs of several processes can be alike.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import secrets
+import signal
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.mail import COMPANIES, CONTACT, Mail
+from tests.parts import Wasim
+from tests.served import Served, eventually, served
+
+pytestmark = pytest.mark.slow
+
+KILLS = 5
+LETTERS = 100
+"""Written around each kill."""
+LATEST_S = 1.5
+"""A hundred letters take about this long to write and deliver, so a kill falls before, among and behind them."""
+ENDED_WITHIN_S = 2.0
+"""How long an engine host may outlive the gateway: a socket that lives on makes WhatsApp answer 440."""
+RECONNECTED_WITHIN_S = 10.0
+ARRIVED_WITHIN_S = 60.0
+
+
+@pytest.fixture
+def chance() -> random.Random:
+    seed = os.environ.get("CHAOS_SEED") or secrets.token_hex(4)
+    print(f"CHAOS_SEED={seed}")  # noqa: T201 – shown when the test fails
+    return random.Random(seed)
+
+
+@pytest.fixture
+async def gateway(tmp_path: Path, wasim: Wasim) -> AsyncIterator[Served]:
+    """Two companies with linked phones, and a contact."""
+    await wasim.post("/phones", {"number": CONTACT})
+    async with served(tmp_path, wasim=wasim) as gateway:
+        for company, number in COMPANIES.items():
+            await gateway.pair(company, number, wasim)
+        yield gateway
+
+
+async def test_what_was_accepted_arrives_once_and_in_order_though_the_gateway_is_killed(
+    gateway: Served, wasim: Wasim, chance: random.Random
+) -> None:
+    """After each `kill -9` of `holdfast serve` no engine host lives on; started again on the same data folder it
+    connects without a new QR code, and each message that was answered with 202 came once, readable, in order."""
+    mail, under_way = Mail(gateway, wasim), []
+    for _ in range(KILLS):
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(mail.post(LETTERS))
+            await asyncio.sleep(chance.uniform(0, LATEST_S))
+            under_way.append(mail.asked - await mail.delivered())
+            await gateway.kill()
+            await _until_no_process(gateway)
+            await gateway.start()
+        await _until_all_connected(gateway)
+    _check_met_messages(mail, under_way)
+    await mail.until_arrived(within_s=ARRIVED_WITHIN_S)
+    await mail.check()
+    await _check_same_devices(wasim)
+
+
+async def test_a_killed_engine_host_is_replaced_and_nothing_is_lost(
+    gateway: Served, wasim: Wasim, chance: random.Random
+) -> None:
+    """After each `kill -9` of the engine host alone the gateway starts another, connects all sessions within ten
+    seconds, and each accepted message came once, readable, in order."""
+    mail, under_way = Mail(gateway, wasim), []
+    for _ in range(KILLS):
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(mail.post(LETTERS))
+            await asyncio.sleep(chance.uniform(0, LATEST_S))
+            under_way.append(mail.asked - await mail.delivered())
+            links = {link["id"] for link in await wasim.get("/links")}
+            [host] = gateway.hosts()
+            os.kill(host, signal.SIGKILL)
+            await _until_new_links(wasim, links)
+        await _until_all_connected(gateway)
+    _check_met_messages(mail, under_way)
+    await mail.until_arrived(within_s=ARRIVED_WITHIN_S)
+    await mail.check()
+    await _check_same_devices(wasim)
+
+
+def _check_met_messages(mail: Mail, under_way: Sequence[int]) -> None:
+    """A kill that meets nothing shows nothing."""
+    print(f"on their way at each kill: {under_way}; asked for again: {mail.asked_again}")  # noqa: T201
+    assert max(under_way) > 0, "no kill met a message on its way"
+
+
+async def _until_no_process(gateway: Served) -> None:
+    async def look() -> bool:
+        return not gateway.processes()
+
+    await eventually(look, within_s=ENDED_WITHIN_S, what="the end of the killed gateway's engine host")
+
+
+async def _until_all_connected(gateway: Served) -> None:
+    for company in COMPANIES:
+        await gateway.until_state(company, "connected", within_s=RECONNECTED_WITHIN_S)
+
+
+async def _until_new_links(wasim: Wasim, old: set[int]) -> None:
+    """WhatsApp has an open link of each company that it had not before."""
+
+    async def look() -> bool:
+        links = [link for link in await wasim.get("/links") if link["state"] == "open" and link["id"] not in old]
+        return {link["number"] for link in links} == set(COMPANIES.values())
+
+    await eventually(look, within_s=RECONNECTED_WITHIN_S, what="a new link of each company")
+
+
+async def _check_same_devices(wasim: Wasim) -> None:
+    """Each phone was scanned with once: it has the one linked device that it had at the beginning."""
+    phones = {phone["number"]: phone for phone in await wasim.get("/phones")}
+    for number in COMPANIES.values():
+        assert len(phones[number]["devices"]) == 1
