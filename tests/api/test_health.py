@@ -70,6 +70,7 @@ async def test_diagnostics_tell_the_history_of_a_loss(door: Door) -> None:
     door.world.engine.drop(link, code=428)
     await door.world.until_state("reconnecting")
     await door.world.until_state("connected")
+    await door.world.quiet()
     found = (await door("GET", DIAGNOSTICS)).json
     back, lost = found["history"][:2]
     assert (lost["before"], lost["after"], lost["code"]) == ("connected", "reconnecting", 428)
@@ -117,6 +118,7 @@ async def test_the_time_that_holdfast_was_down_counts_as_absence(world: World) -
     world.clock.advance_to(world.clock.monotonic() + 600)
     async with world.running():
         await world.until_state("connected")
+        await world.quiet()
         found = await world.now(world.diagnoser().diagnose(COMPANY))
         measured = found.stability["24h"]
         assert measured.disconnections == 1
