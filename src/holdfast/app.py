@@ -100,7 +100,7 @@ async def serve(
         monitor = HealthMonitor(
             gateway, parts, figures=figures, teller=teller, interval_s=held.settings.health_interval_s
         )
-        diagnoser = Diagnoser(gateway, parts, figures=figures)
+        diagnoser = Diagnoser(gateway, parts, figures=figures, undelivered=lambda: teller.undelivered)
         api = make_api(gateway, held.known, diagnoser, settings=_shown_settings(held.settings))
         await _run(gateway, [monitor.run, teller.run], Server(api), held.listener, asked_to_stop, ready=tell)
 

@@ -155,6 +155,18 @@ class LiveShape(Shape):
     message: str
 
 
+class WaitingAlertShape(Shape):
+    address: Annotated[str, Field(description="which address, without its secret")]
+    title: str
+    made_at: str
+    tries: int
+    error: str | None
+
+
+class AlertsShape(Shape):
+    undelivered: Annotated[list[WaitingAlertShape], Field(description="kept, and tried again for a day")]
+
+
 class DiagnosticsShape(Shape):
     session: SessionShape
     status: str
@@ -167,6 +179,7 @@ class DiagnosticsShape(Shape):
     stability: Annotated[dict[str, StabilityShape], Field(description="by window: 5m, 1h, 24h, 7d")]
     engine_host: HostShape
     live_state: LiveShape
+    alerts: AlertsShape
     settings: Annotated[dict[str, Any], Field(description="in force")]
 
     @classmethod
@@ -194,6 +207,18 @@ class DiagnosticsShape(Shape):
             ),
             live_state=LiveShape(
                 availability=found.live.availability.value, since=found.live.since, message=found.live.sentence
+            ),
+            alerts=AlertsShape(
+                undelivered=[
+                    WaitingAlertShape(
+                        address=alert.address,
+                        title=alert.title,
+                        made_at=alert.made_at,
+                        tries=alert.tries,
+                        error=alert.error,
+                    )
+                    for alert in found.alerts
+                ]
             ),
             settings=settings,
         )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Protocol
 
 from holdfast.base.clock import iso
 from holdfast.delivery.ports import Backlog, Figures
@@ -25,6 +26,23 @@ _UNDER_WAY_S = 60
 """A message younger than this may be under way: it counts for stability when it is older."""
 
 
+class WaitingAlert(Protocol):
+    """An alert on its way to an address."""
+
+    @property
+    def address(self) -> str:
+        """Shown without its secret."""
+
+    @property
+    def title(self) -> str: ...
+    @property
+    def made_at(self) -> str: ...
+    @property
+    def tries(self) -> int: ...
+    @property
+    def error(self) -> str | None: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
     view: View
@@ -39,10 +57,20 @@ class Diagnosis:
     host: HostFacts | None
     hosts_lost_lately: int
     live: LiveStatus
+    alerts: Sequence[WaitingAlert]
 
 
 class Diagnoser:
-    def __init__(self, gateway: Gateway, parts: Parts, *, figures: Figures) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        parts: Parts,
+        *,
+        figures: Figures,
+        undelivered: Callable[[], Sequence[WaitingAlert]] = tuple,
+    ) -> None:
+        """`undelivered` gives the alerts that have not reached an address yet."""
+        self._undelivered = undelivered
         self._gateway = gateway
         self._parts = parts
         self._figures = figures
@@ -85,6 +113,7 @@ class Diagnoser:
             host=self._parts.hub.host,
             hosts_lost_lately=self._parts.hub.hosts_lost_lately,
             live=self._parts.live.status,
+            alerts=self._undelivered(),
         )
 
     async def _stability(self, company: str, turns: Sequence[Turn], now: datetime, seconds: int) -> Stability:
