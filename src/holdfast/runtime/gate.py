@@ -9,7 +9,7 @@ import logging
 from typing import Protocol
 
 from holdfast.base.clock import Clock
-from holdfast.runtime.words import because
+from holdfast.health.words import because
 from holdfast.session import fleet
 from holdfast.session.events import ConnectHeld, Event, LinkClosed, QrShown
 from holdfast.session.fleet import Fleet, FleetPolicy, Hold, Wakes

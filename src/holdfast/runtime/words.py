@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from holdfast.health.words import because
 from holdfast.session.life import Session
-from holdfast.session.reasons import Reason
 
 
 def transition(company: str, before: Session, after: Session, *, now: float) -> str | None:
@@ -24,8 +24,3 @@ def transition(company: str, before: Session, after: Session, *, now: float) -> 
         which = f"attempt {after.attempts}" if after.attempts else "next attempt"  # a pause counts none
         line += f"; {which} in {max(after.next_attempt_at - now, 0):.1f} s"
     return line
-
-
-def because(reason: Reason) -> str:
-    """`the connection was closed (428)`; Holdfast's own findings have no number."""
-    return reason.sentence if reason.code is None else f"{reason.sentence} ({reason.code})"
