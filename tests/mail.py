@@ -52,6 +52,7 @@ class Mail:
     gateway: Served
     wasim: Wasim
     letters: list[Letter] = field(default_factory=list)
+    _asked_more: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def post(self, letters: int) -> None:
         """Write that many more and ask until each is answered; a chat's next one is asked for after the one before."""
@@ -72,7 +73,7 @@ class Mail:
         for letter in letters:
             while letter.answer is None:
                 await self.gateway.up.wait()
-                letter.asked += 1
+                self._note_asked(letter)
                 try:
                     letter.answer = await self.gateway.send(letter.sender, letter.to, letter.text, key=letter.text)
                 except (NoServer, aiohttp.ClientError):
@@ -81,8 +82,18 @@ class Mail:
     async def _write_in_order(self, letters: Sequence[Letter]) -> None:
         """On the contact's phone."""
         for letter in letters:
+            self._note_asked(letter)
             await self.wasim.post(f"/phones/{CONTACT}/send", {"to": letter.to, "text": letter.text})
-            letter.asked += 1
+
+    def _note_asked(self, letter: Letter) -> None:
+        letter.asked += 1
+        self._asked_more.set()
+
+    async def until_asked(self, letters: int) -> None:
+        """Returns in the moment in which so many have left their writers' hands."""
+        while self.asked < letters:
+            self._asked_more.clear()
+            await self._asked_more.wait()
 
     @property
     def asked(self) -> int:
