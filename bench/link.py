@@ -1,109 +1,155 @@
 """Login time and memory of a session: the whole of Holdfast beside bare Baileys, both against wasim, in one run.
 
-    uv run python -m bench.link [--sessions 20]
+    uv run bench/link.py [--sessions 20] [--repeats 3] [--json]
 
-Holdfast: `holdfast serve` in a process of its own and its engine host; a login is timed by the gateway's own log, from
-the decision to connect to the open link, credentials read from the store included. Bare Baileys: one Node process with
-all sockets, keys in memory, from `makeWASocket` to `open`. Memory is resident, of all processes together. The figures
-are to be compared with each other, not across machines.
+Each repeat starts both anew on sessions that were paired before, and logs in one session of the one, then one of the
+other, and so on. Bare Baileys is one Node process as in Baileys' own example, state in files; a login goes from reading
+the state to `open`. Holdfast is `holdfast serve` with its engine host; a login goes from the decision to connect to the
+open link, by the gateway's own log, and contains the reading of credentials from the store. Memory is resident, of all
+processes together, some seconds after the last login. Compare the ratios of one run; times drift with the machine.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import statistics
+import json
+import sys
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from bench.engine import CACHE, measure_bare
-from holdfast.engine.baileys.install import install
-from holdfast.engine.node import find_node
-from tests.parts import running_wasim
+if __package__ in {None, ""}:
+    sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from bench.bare import Bare, bare_baileys
+from bench.figures import Row, Spread, rss_mb, table
+from tests.parts import Wasim, running_wasim
 from tests.served import Served, served
 
-_SETTLE_S = 25
+_SETTLE_S = 10
+_LOGIN_S = 30
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True)
 class Figures:
-    logins_ms: Sequence[float]
-    rss_base_mb: float
-    rss_full_mb: float
+    """Of one of the two, over all repeats."""
 
-    def each_mb(self, sessions: int) -> float:
-        return (self.rss_full_mb - self.rss_base_mb) / sessions
+    logins_ms: list[float] = field(default_factory=list)
+    base_mb: list[float] = field(default_factory=list)
+    """Memory without a session."""
+    full_mb: list[float] = field(default_factory=list)
+    """Memory with all of them."""
+
+    def each_mb(self, sessions: int) -> list[float]:
+        return [(full - base) / sessions for full, base in zip(self.full_mb, self.base_mb, strict=True)]
 
 
-async def measure_holdfast(sessions: int) -> Figures:
-    companies = [f"bench-{n}" for n in range(sessions)]
-    with tempfile.TemporaryDirectory() as folder:
-        async with running_wasim(Path(folder) / "wasim") as wasim, served(Path(folder), wasim=wasim) as gateway:
-            for n, company in enumerate(companies):
-                await gateway.pair(company, str(962780000000 + n), wasim)
-                await gateway.client.post(f"/v1/sessions/{company}/stop")
-            await gateway.stop()  # a fresh start, without pairing's garbage
-            await gateway.start()
-            base = _rss_mb(gateway)
-            for company in companies:
-                await gateway.client.post(f"/v1/sessions/{company}/start")
-                await gateway.until_state(company, "connected", within_s=30)
+class Bench:
+    def __init__(self, folder: Path, wasim: Wasim, gateway: Served, sessions: int) -> None:
+        self._folder = folder
+        self._wasim = wasim
+        self._gateway = gateway
+        self._names = [f"bench-{n}" for n in range(sessions)]
+        self.holdfast = Figures()
+        self.bare = Figures()
+
+    async def pair(self) -> None:
+        """Link phones of its own to each; no session is left open."""
+        async with bare_baileys(self._folder / "bare", self._wasim) as bare:
+            for n, name in enumerate(self._names):
+                await self._gateway.pair(name, str(962780000000 + n), self._wasim)
+                await self._gateway.client.post(f"/v1/sessions/{name}/stop")
+                await bare.pair(name, str(962790000000 + n))
+
+    async def repeat(self) -> None:
+        """Both anew: memory, all logins in turn, memory."""
+        await self._gateway.stop()
+        await self._gateway.start()
+        async with bare_baileys(self._folder / "bare", self._wasim) as bare:
+            self._note_memory(bare, self.holdfast.base_mb, self.bare.base_mb)
+            for name in self._names:
+                self.holdfast.logins_ms.append(await self._log_in(name))
+                self.bare.logins_ms.append(await bare.open(name))
             await asyncio.sleep(_SETTLE_S)
-            logins = [_login_ms(gateway, company) for company in companies]
-            return Figures(logins_ms=logins, rss_base_mb=base, rss_full_mb=_rss_mb(gateway))
+            self._note_memory(bare, self.holdfast.full_mb, self.bare.full_mb)
+            for name in self._names:
+                await self._gateway.client.post(f"/v1/sessions/{name}/stop")
 
+    def _note_memory(self, bare: Bare, holdfast_mb: list[float], bare_mb: list[float]) -> None:
+        holdfast_mb.append(sum(rss_mb(pid) for pid in self._gateway.processes()))
+        bare_mb.append(bare.rss_mb())
 
-def _login_ms(gateway: Served, company: str) -> float:
-    """Between the last two lines that tell of it."""
-    began = _at(gateway.log_lines(f"Session {company} stopped → connecting")[-1])
-    opened = _at(gateway.log_lines(f"Session {company} connecting → connected")[-1])
-    return (opened - began).total_seconds() * 1000
+    async def _log_in(self, name: str) -> float:
+        await self._gateway.client.post(f"/v1/sessions/{name}/start")
+        await self._gateway.until_state(name, "connected", within_s=_LOGIN_S)
+        began = _at(self._gateway.log_lines(f"Session {name} stopped → connecting")[-1])
+        opened = _at(self._gateway.log_lines(f"Session {name} connecting → connected")[-1])
+        return (opened - began).total_seconds() * 1000
+
+    def rows(self) -> list[Row]:
+        sessions = len(self._names)
+        return [
+            Row(
+                key="loginMs",
+                what="login, connect → open",
+                unit="ms",
+                holdfast=Spread(self.holdfast.logins_ms),
+                bare=Spread(self.bare.logins_ms),
+            ),
+            Row(
+                key="rssPerSessionMb",
+                what="memory of one session more",
+                unit="MB",
+                holdfast=Spread(self.holdfast.each_mb(sessions)),
+                bare=Spread(self.bare.each_mb(sessions)),
+            ),
+            Row(
+                key="rssBaseMb",
+                what="memory without a session",
+                unit="MB",
+                holdfast=Spread(self.holdfast.base_mb),
+                bare=Spread(self.bare.base_mb),
+            ),
+            Row(
+                key="rssTotalMb",
+                what=f"memory with {sessions} sessions",
+                unit="MB",
+                holdfast=Spread(self.holdfast.full_mb),
+                bare=Spread(self.bare.full_mb),
+            ),
+        ]
 
 
 def _at(line: str) -> datetime:
     return datetime.fromisoformat(line.split(" ", 1)[0])
 
 
-def _rss_mb(gateway: Served) -> float:
-    kib = 0
-    for pid in gateway.processes():
-        status = Path(f"/proc/{pid}/status").read_text()
-        kib += int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1])
-    return kib / 1024
+async def measure(*, sessions: int, repeats: int) -> list[Row]:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        async with running_wasim(folder / "wasim") as wasim, served(folder, wasim=wasim) as gateway:
+            bench = Bench(folder, wasim, gateway, sessions)
+            await bench.pair()
+            for _ in range(repeats):
+                await bench.repeat()
+            return bench.rows()
 
 
-def _show(name: str, figures: Figures, sessions: int) -> None:
-    logins = sorted(figures.logins_ms)
-    print(
-        f"{name:9} login median {statistics.median(logins):6.1f} ms (min {logins[0]:.1f}, max {logins[-1]:.1f})   "
-        f"memory {figures.rss_base_mb:5.0f} MB + {figures.each_mb(sessions):5.2f} MB a session "
-        f"= {figures.rss_full_mb:.0f} MB"
-    )
-
-
-async def main() -> None:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sessions", type=int, default=20)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
     options = parser.parse_args()
-    options.texts, options.in_flight = 20, 1
-    node = find_node()
-    bridge = install(CACHE / "engine", node=node, progress=print)
-    print(f"{options.sessions} sessions each, one after the other; about two minutes …")
-    holdfast = await measure_holdfast(options.sessions)
-    told = await measure_bare(node, bridge, options)
-    bare = Figures(
-        logins_ms=told.logins_ms, rss_base_mb=told.rss_base_bytes / 2**20, rss_full_mb=told.rss_sessions_bytes / 2**20
-    )
-    _show("Holdfast", holdfast, options.sessions)
-    _show("bare", bare, options.sessions)
-    print(
-        f"ratio     login {statistics.median(holdfast.logins_ms) / statistics.median(bare.logins_ms):.2f}   "
-        f"memory a session {holdfast.each_mb(options.sessions) / bare.each_mb(options.sessions):.2f}"
-    )
+    rows = asyncio.run(measure(sessions=options.sessions, repeats=options.repeats))
+    if options.json:
+        found = {row.key: row.as_json() for row in rows}
+        print(json.dumps({"sessions": options.sessions, "repeats": options.repeats, **found}))
+        return
+    print(f"{options.sessions} sessions each, {options.repeats} times, in turn; median (min–max)\n\n{table(rows)}")
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    main()
