@@ -56,6 +56,16 @@ async def test_an_unhealthy_session_says_what_is_wrong_and_what_to_do(door: Door
     assert "banned" in found["message"]
 
 
+async def test_a_degraded_session_is_not_called_healthy(door: Door) -> None:
+    """Logging in for a moment: nothing to be alarmed by, and yet not the 200 of a session that works."""
+    link = await door.world.pair()
+    door.world.engine.opens = False
+    door.world.engine.drop(link, code=428)
+    await door.world.until_state("reconnecting")
+    answer = await door("GET", HEALTH, key=None)
+    assert (answer.status, answer.json["status"]) == (503, "degraded")
+
+
 async def test_health_of_an_unknown_company_is_not_found(door: Door) -> None:
     """404, as a problem that names the cure."""
     assert "PUT /v1/sessions/nobody" in (

@@ -269,9 +269,9 @@ def make_routers(keyed: type[APIRoute], **options: Any) -> tuple[APIRouter, APIR
 
     @open_routes.get("/webhook/whatsapp/baileys/health/{company}")
     async def get_health(company: str, doctor: Doctor, response: Response) -> HealthShape:
-        """200 when the session is healthy or degraded, 503 when it is unhealthy, 404 when it is unknown."""
+        """200 when the session is healthy, 503 when it is degraded or unhealthy, 404 when it is unknown."""
         view, verdict = doctor.health(company)
-        response.status_code = 503 if verdict.status is Status.UNHEALTHY else 200
+        response.status_code = 200 if verdict.status is Status.HEALTHY else 503
         return HealthShape.of(view, verdict)
 
     @closed.get("/webhook/whatsapp/baileys/diagnostics/{company}")
