@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import signal
 import sys
 import threading
@@ -77,7 +78,7 @@ async def _serve(store: Store, host: str, port: int, control_port: int, until_st
 
 
 def _watch_stdin(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
-    while sys.stdin.buffer.read(4096):
+    while os.read(0, 4096):  # not by sys.stdin: its lock, held by this thread, breaks the interpreter's end
         pass
     loop.call_soon_threadsafe(stop.set)
 
