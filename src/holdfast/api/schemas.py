@@ -95,7 +95,7 @@ class QrShape(Shape):
 
     @classmethod
     def of(cls, qr: Qr) -> QrShape:
-        return cls(qr=qr.text, expires_at=iso(qr.expires_at) or "")
+        return cls(qr=qr.text, expires_at=iso(qr.expires_at))
 
 
 class PairingCodeShape(Shape):

@@ -18,7 +18,7 @@ class MemoryLive:
         self._records: dict[str, Record] = {}
         self._status = LiveStatus(
             availability=Availability.OFF,
-            since=iso(clock.now()) or "",
+            since=iso(clock.now()),
             sentence="live state is in memory only: set HOLDFAST_REDIS_URL to show it to other programs",
         )
 

@@ -241,7 +241,7 @@ class RedisLive:
     def _describe(self, availability: Availability, what: str, *, since: datetime) -> LiveStatus:
         return LiveStatus(
             availability=availability,
-            since=iso(since) or "",
+            since=iso(since),
             sentence=f"Redis at {self._server.where}: {what}",
         )
 

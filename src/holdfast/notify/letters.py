@@ -32,13 +32,13 @@ def letter(alert: Alert, *, address: str) -> PendingAlert:
         title=title(alert),
         body=body(alert),
         severity=OVER if alert.kind is Kind.CLEARED else str(alert.condition.severity),
-        made_at=iso(alert.at) or "",
+        made_at=iso(alert.at),
     )
 
 
 def _id(alert: Alert) -> str:
     """The same for the same alert, so that it can't be kept twice."""
-    parts = [str(alert.kind), alert.condition.cause, str(alert.digest), iso(alert.at) or "", *alert.companies]
+    parts = [str(alert.kind), alert.condition.cause, str(alert.digest), iso(alert.at), *alert.companies]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 

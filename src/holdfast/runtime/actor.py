@@ -460,7 +460,7 @@ class SessionActor:
         self._changed = asyncio.Event()
 
     def _now(self) -> str:
-        return iso(self._parts.clock.now()) or ""
+        return iso(self._parts.clock.now())
 
     def _wall(self, moment: float) -> datetime:
         return self._parts.clock.now() + timedelta(seconds=moment - self._parts.clock.monotonic())

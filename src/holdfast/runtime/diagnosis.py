@@ -152,4 +152,4 @@ def _presence(turn: Turn) -> Presence:
 
 
 def _ago(now: datetime, seconds: float) -> str:
-    return iso(now - timedelta(seconds=seconds)) or ""
+    return iso(now - timedelta(seconds=seconds))

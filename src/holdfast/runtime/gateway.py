@@ -284,7 +284,7 @@ class Gateway:
         await self._parts.timeline.add(turn)
 
     def _now(self) -> str:
-        return iso(self._parts.clock.now()) or ""
+        return iso(self._parts.clock.now())
 
     async def _revive(self, record: Record) -> SessionActor:
         """A session as it was when its process or actor ended; one that was running, connects again by itself."""

@@ -97,9 +97,9 @@ class HealthMonitor:
         clock, timeline = self._parts.clock, self._parts.timeline
         now = clock.now()
         try:
-            await timeline.seen_alive(iso(now) or "")
-            await timeline.forget(before=iso(now - timedelta(days=HISTORY_DAYS)) or "")
-            await self._parts.store.forget_plaintexts(before=iso(now - timedelta(days=PLAINTEXT_DAYS)) or "")
+            await timeline.seen_alive(iso(now))
+            await timeline.forget(before=iso(now - timedelta(days=HISTORY_DAYS)))
+            await self._parts.store.forget_plaintexts(before=iso(now - timedelta(days=PLAINTEXT_DAYS)))
             backlogs = await self._figures.backlogs()
         except Exception as error:  # noqa: BLE001 – whatever it is, a person has to hear of it
             if self._database_failing_since is None:

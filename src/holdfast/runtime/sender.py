@@ -134,7 +134,7 @@ class OutboxSender:
                 self._settle(whatsapp_id, News.GIVEN_UP, code=code, sentence=sentence)
 
     def _settle(self, whatsapp_id: str, news: News, *, code: str | None = None, sentence: str | None = None) -> None:
-        at = iso(self._clock.now()) or ""
+        at = iso(self._clock.now())
         self._news.append(Change(whatsapp_id=whatsapp_id, news=news, at=at, error_code=code, error=sentence))
         self._news_came.set()
         self._chats.settle(whatsapp_id)

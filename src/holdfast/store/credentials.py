@@ -111,7 +111,7 @@ class EngineRows:
         await self._database.write(work)
 
     def _now(self) -> str:
-        return iso(self._clock.now()) or ""
+        return iso(self._clock.now())
 
     def _save_decrypted(self, connection: Connection, company: str, item: Decrypted, now: str) -> bool:
         """True when it holds a message that the inbox did not have."""

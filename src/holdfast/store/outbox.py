@@ -117,7 +117,7 @@ class OutboxRows:
 
     async def cancel(self, message_id: str) -> Message:
         """Cancel a message that has not left. Raises `NotFound`, and `Conflict` when it may have left."""
-        now = iso(self._clock.now()) or ""
+        now = iso(self._clock.now())
 
         def work(connection: Connection) -> Message:
             message = _first(connection, select(*_SHOWN).where(outbox.c.id == message_id))
