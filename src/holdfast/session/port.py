@@ -41,14 +41,29 @@ class CutLink(Command, frozen=True, kw_only=True, tag="cut"):
     """Drop the socket now, without a polite close. `LinkClosed` follows at once, whatever the network does."""
 
 
-class Send(Command, frozen=True, kw_only=True, tag="send"):
+class Send(Command, frozen=True, kw_only=True, tag="send", omit_defaults=True):
     """Send one message under an id of ours. Answered by `Written` or `SendRefused`; WhatsApp's answer is `Acked`."""
 
     whatsapp_id: str
     to: str
-    """Recipient's JID."""
+    """JID of the recipient or group."""
     content: dict[str, object]
-    """`{"text": str}`; further kinds as INTERFACE names them."""
+    """One kind with its fields, as `holdfast.delivery.content` defines them; media are files on this machine."""
+    made: str | None = None
+    """What the engine made of the content before (`Made`), base64: sent as it is, so that no media go up twice."""
+    typing_ms: int = 0
+    """Show the recipient "typing" for so long before it leaves."""
+
+
+class Download(Command, frozen=True, kw_only=True, tag="download"):
+    """Fetch the media of an inbound message into a file. Answered by `Downloaded`."""
+
+    request: int
+    media_keys: str
+    """`InboundMessage.media_keys`, as they came."""
+    file: str
+    """Written to; it exists in full when `Downloaded` says so, and not at all when it names an error."""
+    most_bytes: int
 
 
 class Ping(Command, frozen=True, kw_only=True, tag="ping"):
@@ -93,11 +108,13 @@ class Plaintext(Command, frozen=True, kw_only=True, tag="plaintext"):
     plaintext: str | None
 
 
-class SentContent(Command, frozen=True, kw_only=True, tag="sent-content"):
+class SentContent(Command, frozen=True, kw_only=True, tag="sent-content", omit_defaults=True):
     """Answer to `SentContentWanted`: what was sent under that id, or None."""
 
     request: int
     content: dict[str, object] | None
+    made: str | None = None
+    """As in `Send`; where there is one, it counts."""
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True, tag_field="r", rename="camel", omit_defaults=True):
@@ -204,6 +221,33 @@ class InboundMessage(msgspec.Struct, frozen=True, kw_only=True, rename="camel", 
     push_name: str | None = None
     offline: bool = False
     """It waited in WhatsApp's offline queue."""
+    content: dict[str, object] = {}
+    """What text can't say: `location` {latitude, longitude, name?, address?}, `contact` {name, vcard} or `contacts`
+    [those], `reaction` {emoji}, `mentions` [JID], `replyTo` {whatsappId, sender}."""
+    target: str | None = None
+    """WhatsApp id of the message that this one edits, revokes (`revoke`) or reacts to."""
+    media: dict[str, object] | None = None
+    """`{mimetype, sizeBytes?, filename?, seconds?, voice?}`."""
+    media_keys: str | None = None
+    """What `Download` needs to fetch them: opaque, secret."""
+
+
+class Undecryptable(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """A message that came but can't be read; the engine asks its sender for it again."""
+
+    whatsapp_id: str
+    chat: str
+    sender: str
+    sent_at_s: int = 0
+    push_name: str | None = None
+
+
+class Made(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What became of content whose making can't be repeated: media were uploaded under keys of chance."""
+
+    whatsapp_id: str
+    made: str
+    """Base64."""
 
 
 class Decrypted(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -231,6 +275,8 @@ class Commit(Report, frozen=True, kw_only=True, tag="commit"):
     keys: dict[str, dict[str, str | None]] = {}
     """`{type: {id: value}}`; None deletes."""
     decrypted: list[Decrypted] = []
+    undecryptable: list[Undecryptable] = []
+    made: list[Made] = []
 
 
 class KeysWanted(Report, frozen=True, kw_only=True, tag="keys-wanted"):
@@ -254,8 +300,36 @@ class SentContentWanted(Report, frozen=True, kw_only=True, tag="sent-content-wan
     whatsapp_id: str
 
 
+class Downloaded(Report, frozen=True, kw_only=True, tag="downloaded"):
+    """The answer to `Download`."""
+
+    request: int
+    size_bytes: int | None = None
+    error: str | None = None
+    """Why there is no file: `gone` (WhatsApp no longer has it), `too-large`, `damaged`, `timeout`, `engine-error`."""
+
+
+class ReachOutLocked(Report, frozen=True, kw_only=True, tag="reach-out-locked"):
+    """WhatsApp told of a lock on messages to new contacts, or of its end."""
+
+    active: bool
+    until_s: int | None = None
+    """Unix seconds; None: WhatsApp did not say."""
+
+
 AnyCommand = (
-    OpenLink | CutLink | Send | Ping | Presence | AskPairingCode | LogOut | Committed | Keys | Plaintext | SentContent
+    OpenLink
+    | CutLink
+    | Send
+    | Download
+    | Ping
+    | Presence
+    | AskPairingCode
+    | LogOut
+    | Committed
+    | Keys
+    | Plaintext
+    | SentContent
 )
 AnyReport = (
     QrShown
@@ -273,6 +347,8 @@ AnyReport = (
     | KeysWanted
     | PlaintextWanted
     | SentContentWanted
+    | Downloaded
+    | ReachOutLocked
 )
 
 

@@ -28,7 +28,17 @@ _TIME_OF = {
 
 _IS_OPEN = text("state IN ('queued','sending')")
 """As the index of open messages has it: only so a database sees that this index will do."""
-_NOT_SHOWN = {"content", "expires_at", "idempotency_key", "request_hash"}
+_NOT_SHOWN = {
+    "content",
+    "expires_at",
+    "idempotency_key",
+    "request_hash",
+    "made",
+    "held_code",
+    "held_until",
+    "kind",
+    "priority",
+}
 _SHOWN = [column for column in outbox.c if column.name not in _NOT_SHOWN]
 _BY_WHATSAPP_ID = select(*_SHOWN).where(
     outbox.c.company_id == bindparam("company"), outbox.c.whatsapp_id == bindparam("id")
@@ -163,7 +173,8 @@ class InboxRows:
         self._database = database
 
     async def received(self, company: str, *, after: int, most: int) -> list[Received]:
-        shown = [column for column in inbox.c if column.name != "push_name"]
+        hidden = {"push_name", "content", "target", "media", "media_keys", "media_id", "completed_at"}
+        shown = [column for column in inbox.c if column.name not in hidden]
         statement = select(*shown).where(inbox.c.company_id == company, inbox.c.seq > after)
         statement = statement.order_by(inbox.c.seq).limit(most)
 

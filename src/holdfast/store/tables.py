@@ -20,6 +20,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    false,
     text,
 )
 
@@ -133,6 +134,11 @@ outbox = Table(
     Column("error", Text),
     Column("idempotency_key", Text),
     Column("request_hash", Text),
+    Column("made", Text),
+    Column("held_code", Text),
+    Column("held_until", Text),
+    Column("kind", Text, nullable=False, server_default="text"),
+    Column("priority", Integer, nullable=False, server_default=text("0")),
     CheckConstraint(
         "state IN ('queued','sending','sent','delivered','read','played','failed','expired','cancelled')",
         name="outbox_state",
@@ -165,10 +171,52 @@ inbox = Table(
     Column("push_name", Text),
     Column("sent_at", Text, nullable=False),
     Column("stored_at", Text, nullable=False),
+    *(Column(name, Text) for name in ("content", "target", "media", "media_keys", "media_id", "completed_at")),
     sqlite_autoincrement=True,
 )
 Index("inbox_message", inbox.c.company_id, inbox.c.chat, inbox.c.sender, inbox.c.whatsapp_id, unique=True)
 Index("inbox_by_company", inbox.c.company_id, inbox.c.seq)
+
+media = Table(
+    "media",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("company_id", Text, nullable=False),
+    Column("mimetype", Text, nullable=False),
+    Column("filename", Text),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("created_at", Text, nullable=False),
+    Column("is_whole", Boolean, nullable=False, server_default=false()),
+)
+Index("media_created_at", media.c.created_at)
+
+media_chunks = Table(
+    "media_chunks",
+    metadata,
+    Column("media_id", Text, primary_key=True),
+    Column("n", Integer, primary_key=True),
+    Column("bytes", LargeBinary, nullable=False),
+)
+
+chats = Table(
+    "chats",
+    metadata,
+    Column("company_id", Text, primary_key=True),
+    Column("chat", Text, primary_key=True),
+    Column("first_sent_at", Text),
+    Column("first_received_at", Text),
+)
+Index("chats_first_sent", chats.c.company_id, chats.c.first_sent_at)
+
+limits = Table(
+    "limits",
+    metadata,
+    Column("company_id", Text, primary_key=True),
+    Column("reach_out_until", Text),
+    Column("tight_until", Text),
+    Column("pacing", Text),
+)
 
 decrypted = Table(
     "decrypted",
