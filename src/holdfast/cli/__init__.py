@@ -1,0 +1,73 @@
+"""The command `holdfast`: arguments in, an exit code out. The commands stand in the modules beside this one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from typing import Annotated, NoReturn
+
+import typer
+
+from holdfast import terminal
+from holdfast.cli import configuration, messages, proof, serving, sessions
+from holdfast.cli.ending import GOOD, sentences
+
+COMMANDS: Mapping[str, Mapping[str, Callable[..., object] | typer.Typer]] = {
+    "Run it": {
+        "serve": serving.serve,
+        "settings": configuration.show_settings,
+        "fill-npm-cache": serving.fill_npm_cache,
+    },
+    "Sessions": {
+        "pair": sessions.pair,
+        "sessions": sessions.sessions,
+        "show": sessions.show,
+        "start": sessions.start,
+        "stop": sessions.stop,
+        "reconnect": sessions.reconnect,
+        "logout": sessions.logout,
+    },
+    "Messages": {
+        "send": messages.send,
+    },
+    "See it proved": {
+        "demo": proof.demo,
+    },
+}
+"""All commands by the heading that `holdfast --help` shows them under, in its order; a `Typer` has subcommands."""
+
+cli = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Entry point: errors become a sentence and an exit code. `arguments` None: those of this process."""
+    with sentences():
+        cli(arguments, prog_name="holdfast")
+    raise SystemExit(GOOD)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        terminal.say(f"holdfast {version('holdfast')}")
+        raise typer.Exit(GOOD)
+
+
+@cli.callback()
+def holdfast(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="print the version and end")
+    ] = False,
+) -> None:
+    """Keeps WhatsApp sessions of many companies connected, and gets every accepted message there."""
+
+
+def _register() -> None:
+    for panel, commands in COMMANDS.items():
+        for name, command in commands.items():
+            if isinstance(command, typer.Typer):
+                cli.add_typer(command, name=name, rich_help_panel=panel)
+            else:
+                cli.command(name, rich_help_panel=panel)(command)
+
+
+_register()

@@ -1,0 +1,84 @@
+"""`holdfast serve`, and what it takes to run the engine."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from holdfast import settings as settings_module
+from holdfast import terminal
+from holdfast.cli.ending import GOOD
+from holdfast.engine.baileys.install import fill_cache, install
+from holdfast.engine.host import HostProgram
+from holdfast.engine.node import Node, find_node
+from holdfast.settings import Settings
+
+
+def serve(
+    until_stdin_closes: Annotated[
+        bool, typer.Option("--until-stdin-closes", help="also stop when standard input ends")
+    ] = False,
+) -> None:
+    """Run the gateway until Ctrl-C."""
+    from holdfast import app  # the other commands do without it, and start in half the time
+
+    settings = settings_module.load()
+    terminal.log_to_stderr(settings.log_level)
+    os.umask(0o077)  # what is written from here on – database, key, caches – is its owner's alone
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the gateway takes both signals over
+    try:
+        with app.claim(settings, key_made=_tell_key) as held:
+            running = app.serve(
+                held,
+                engine_program(settings),
+                ready=_tell_url,
+                qr_shown=draw_qr,
+                until_stdin_closes=until_stdin_closes,
+            )
+            asyncio.run(running)
+    except KeyboardInterrupt:
+        raise typer.Exit(GOOD) from None
+
+
+def engine_program(settings: Settings) -> HostProgram:
+    """The engine host's program; Baileys is installed where it is not yet."""
+    node = configured_node(settings)
+    cache = None if settings.npm_cache is None else settings.npm_cache.absolute()
+    bridge = install(settings.cache_dir.absolute(), node=node, progress=terminal.tell, npm_cache=cache)
+    environment = settings_module.without_secrets(settings_module.process_environment())
+    return HostProgram(argv=(str(node.executable), str(bridge)), cwd=bridge.parent, env=environment)
+
+
+def configured_node(settings: Settings) -> Node:
+    """The Node that is set, or the one that came with Holdfast."""
+    named = settings.node_bin
+    in_path = named is None or named == Path(named.name)
+    return find_node(named if named is None or in_path else named.absolute())
+
+
+def _tell_url(url: str) -> None:
+    terminal.say(f"Holdfast listens on {url}")
+
+
+def _tell_key(key: str, file: Path) -> None:
+    terminal.say(f"API key, made just now and shown this once: {key}")
+    terminal.say(f"It is kept in {file}, where commands on this machine find it.")
+
+
+def draw_qr(company: str, code: str) -> None:
+    """Only to a person: whoever reads a QR code in a log file could link."""
+    if terminal.out.is_terminal:
+        terminal.say(f"Company {company}: WhatsApp → Linked devices → Link a device")
+        terminal.show_qr(code)
+
+
+def fill_npm_cache(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="made where it is missing")],
+) -> None:
+    """Fill a folder with Baileys, for a machine that reaches no package registry: HOLDFAST_NPM_CACHE names it there."""
+    fill_cache(folder.absolute(), node=configured_node(settings_module.load()), progress=terminal.tell)

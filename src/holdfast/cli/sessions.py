@@ -1,0 +1,90 @@
+"""Commands about sessions: link, list, show, start, stop."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from holdfast import pairing, terminal
+from holdfast.cli.asking import CLOCK, AsJson, Company, session_path, show_one, with_client
+from holdfast.cli.ending import NOT_GOOD, WrongUse
+from holdfast.cli.serving import draw_qr
+from holdfast.client import Json
+
+
+def pair(
+    company: Company,
+    phone: Annotated[
+        str | None,
+        typer.Option("--phone", metavar="NUMBER", help="use a pairing code for this number, no QR code"),
+    ] = None,
+) -> None:
+    """Link a phone to a company: draws the QR code, or prints a pairing code, until it is linked."""
+    if phone is None and not terminal.out.is_terminal:
+        raise WrongUse(
+            "QR codes are drawn for people only, and standard output is no terminal: "
+            "run this in one, or take the picture at GET /v1/sessions/COMPANY/qr.png"
+        )
+    telling = pairing.Telling(
+        qr=lambda code: draw_qr(company, code),
+        code=lambda code: terminal.say(f"WhatsApp → Linked devices → Link with phone number: {code}"),
+        trouble=terminal.tell,
+    )
+    path = session_path(company)
+    with_client(lambda client: pairing.pair(client, path, phone=phone, telling=telling, clock=CLOCK))
+    terminal.say(f"Company {company} is linked and connected.")
+
+
+def sessions(as_json: AsJson = False) -> None:
+    """All sessions: state, since when, what to do."""
+    page = with_client(lambda client: client.get("/v1/sessions"))
+    if as_json:
+        terminal.show_json(page)
+        return
+    if not page["items"]:
+        terminal.tell("There is no session yet: `holdfast pair COMPANY` makes one.")
+        return
+    columns = ("company", "state", "since", "attempts", "why", "what to do")
+    terminal.show_table(columns, (_row(session) for session in page["items"]))
+
+
+def _row(session: Json) -> tuple[object, ...]:
+    reason = session["reason"] or {}
+    return (
+        *(session[name] for name in ("companyId", "state", "since", "reconnectAttempts")),
+        reason.get("message"),
+        reason.get("action"),
+    )
+
+
+def show(company: Company, as_json: AsJson = False) -> None:
+    """One session, in full. Exit code 1 when it is not connected."""
+    session = with_client(lambda client: client.get(session_path(company)))
+    show_one(session, as_json=as_json)
+    if session["state"] != "connected":
+        raise typer.Exit(NOT_GOOD)
+
+
+def start(company: Company, as_json: AsJson = False) -> None:
+    """Connect a session, and keep it connected."""
+    _wish(company, "start", as_json=as_json)
+
+
+def stop(company: Company, as_json: AsJson = False) -> None:
+    """Disconnect a session until it is started again."""
+    _wish(company, "stop", as_json=as_json)
+
+
+def reconnect(company: Company, as_json: AsJson = False) -> None:
+    """Cut a session's link and connect at once."""
+    _wish(company, "reconnect", as_json=as_json)
+
+
+def logout(company: Company, as_json: AsJson = False) -> None:
+    """Unlink the device at WhatsApp; its credentials go to quarantine."""
+    _wish(company, "logout", as_json=as_json)
+
+
+def _wish(company: str, wish: str, *, as_json: bool) -> None:
+    show_one(with_client(lambda client: client.post(session_path(company, f"/{wish}"))), as_json=as_json)
