@@ -49,6 +49,7 @@ from holdfast.store.outbox import InboxRows, OutboxRows
 from holdfast.store.postgres import parse
 from holdfast.store.sessions import SessionRows
 from holdfast.store.timeline import TimelineRows
+from holdfast.web.addresses import Allowed, parse_allowed
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,8 @@ class Claim:
     database: Database
     listener: socket.socket
     known: keys.Keys
+    allowed: Allowed
+    """Private addresses that media and webhooks may reach."""
 
 
 @contextlib.contextmanager
@@ -72,10 +75,11 @@ def claim(settings: Settings, *, key_made: Callable[[str, Path], None]) -> Itera
 
     `key_made` hears of an API key that was generated just now and of the file that keeps it. Raises `Misconfigured`.
     """
+    allowed = parse_allowed(settings.allowed_addresses or "")
     _make_folder(settings.data_dir)
     with contextlib.closing(_database(settings)) as database, _listen(settings) as listener:
         known = _keys(settings, key_made)
-        yield Claim(settings=settings, database=database, listener=listener, known=known)
+        yield Claim(settings=settings, database=database, listener=listener, known=known, allowed=allowed)
 
 
 async def serve(

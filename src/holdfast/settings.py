@@ -72,6 +72,11 @@ class Settings(BaseModel):
         repr=False,
         description="where alerts go: Apprise addresses, separated by commas or spaces; unset: only to the log",
     )
+    allowed_addresses: str | None = Field(
+        None,
+        description="private networks and hosts that media and webhooks may reach, separated by commas, such as "
+        "10.1.0.0/16, crm.internal; unset: public addresses alone",
+    )
     health_interval_s: float = Field(30, ge=1, le=300, description="time between two looks of the health monitor")
     whatsapp_url: str | None = Field(
         None, pattern="^wss?" + _URL, description="another server than WhatsApp's own, for tests"

@@ -1,0 +1,237 @@
+"""An HTTP client for addresses that people gave.
+
+The guard stands where a socket is made, behind every resolution: a name that was harmless a moment ago and now resolves
+to 127.0.0.1 is refused like 127.0.0.1 itself. Proxies from the environment are not used, for behind one the guard would
+see the proxy alone. Of an address only scheme, host and port get into errors and logs: paths, queries and users may be
+secrets.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+from yarl import URL
+
+from holdfast.base.errors import BadInput, Fault, HoldfastError
+from holdfast.web.addresses import NOTHING_PRIVATE, SETTING, Allowed
+
+CONNECT_S = 10
+LONGEST_URL = 2048
+_CHUNK = 64 * 1024
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_HEADERS = {"User-Agent": "Holdfast", "Accept-Encoding": "identity"}
+
+
+class NotReached(HoldfastError):
+    """An address gave no whole answer. It may the next time."""
+
+    code = "not-reached"
+    fault = Fault.CALLER
+
+
+class NotAllowed(NotReached):
+    """An address that is not to be connected to: trying again changes nothing."""
+
+    code = "address-not-allowed"
+
+
+class TooLarge(NotReached):
+    """An answer is larger than it may be."""
+
+    code = "too-large"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What came of a post."""
+
+    status: int
+    headers: Mapping[str, str]
+    """Case does not matter in their names."""
+    body: bytes
+    """The beginning of it, for people."""
+
+
+class Download:
+    """A body that is on its way."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
+        self.status = response.status
+        self.headers: Mapping[str, str] = response.headers
+        self.place = place(response.url)
+
+    @property
+    def mimetype(self) -> str | None:
+        """As the server says, without parameters, lower case; None where it says nothing."""
+        return self._response.content_type.lower() if "Content-Type" in self.headers else None
+
+    async def chunks(self, *, most_bytes: int) -> AsyncIterator[bytes]:
+        """The body, a piece at a time. Raises `TooLarge` as soon as that is known, and `NotReached`."""
+        announced, taken = self._response.content_length, 0
+        if announced is not None and announced > most_bytes:
+            raise _too_large(self.place, most_bytes)
+        stream = self._response.content.iter_chunked(_CHUNK)
+        while True:
+            with _told(self.place):
+                chunk = await anext(stream, b"")
+            if not chunk:
+                return
+            taken += len(chunk)
+            if taken > most_bytes:
+                raise _too_large(self.place, most_bytes)
+            yield chunk
+
+
+class WebClient:
+    """`async with WebClient(allowed) as web:` – connections are kept and ended with it."""
+
+    def __init__(self, allowed: Allowed = NOTHING_PRIVATE) -> None:
+        self._allowed = allowed
+
+    async def __aenter__(self) -> WebClient:
+        self._guarded = _session(self._guarded_socket)
+        self._trusted = _session(None)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._guarded.close()
+        await self._trusted.close()
+
+    @contextlib.asynccontextmanager
+    async def get(self, url: str, *, within_s: float, redirects: int = 0) -> AsyncIterator[Download]:
+        """Ask for what is there; each address answers within `within_s` in all. At most `redirects` are followed.
+
+        Raises `BadInput` for an unusable URL, `NotAllowed`, `NotReached`. Any status is an answer.
+        """
+        address = checked_url(url)
+        async with contextlib.AsyncExitStack() as stack:
+            for _hop in range(redirects + 1):
+                response = await self._ask(stack, "GET", address, within_s=within_s)
+                if response.status not in _REDIRECTS:
+                    yield Download(response)
+                    return
+                address = _next(address, response)
+                response.release()
+        raise NotAllowed(f"{place(address)} is redirected to more than {redirects} times: give the address at the end")
+
+    async def post(
+        self, url: str, *, body: bytes, headers: Mapping[str, str], within_s: float, most_bytes: int = 4096
+    ) -> Answer:
+        """Any status is an answer, redirects too: they are not followed. The answer's body is read up to `most_bytes`.
+
+        Raises `BadInput` for an unusable URL, `NotAllowed`, `NotReached`.
+        """
+        address = checked_url(url)
+        async with contextlib.AsyncExitStack() as stack:
+            response = await self._ask(stack, "POST", address, within_s=within_s, data=body, headers=headers)
+            with _told(place(address)):
+                return Answer(
+                    status=response.status, headers=response.headers, body=await _beginning(response, most_bytes)
+                )
+
+    async def _ask(
+        self, stack: contextlib.AsyncExitStack, method: str, url: URL, *, within_s: float, **options: Any
+    ) -> aiohttp.ClientResponse:
+        session = self._trusted if self._allowed.trusts(url.host or "") else self._guarded
+        timeout = aiohttp.ClientTimeout(total=within_s, sock_connect=CONNECT_S)
+        with _told(place(url)):
+            return await stack.enter_async_context(
+                session.request(method, url, allow_redirects=False, timeout=timeout, **options)
+            )
+
+    def _guarded_socket(self, found: tuple[Any, ...]) -> socket.socket:
+        family, kind, protocol, _, address = found
+        if not self._allowed.permits(str(address[0])):
+            raise _PrivateAddress
+        return socket.socket(family, kind, protocol)
+
+
+class _PrivateAddress(OSError):
+    """Made where connections fail, and told as `NotAllowed`."""
+
+
+def checked_url(url: str, *, field: str | None = None) -> URL:
+    """An address that can be asked by HTTP. Raises `BadInput`, naming `field`."""
+    name = field or "the address"
+    try:
+        address = URL(url)
+        host, _ = address.host, address.port
+    except ValueError as error:
+        raise BadInput(f"{name} is not a URL: give one such as https://example.com/file", field=field) from error
+    if address.scheme not in {"http", "https"} or not host:
+        what = f'begins with "{address.scheme[:20]}:"' if address.scheme else "does not begin with http:// or https://"
+        raise BadInput(f"{name} {what}: give one such as https://example.com/file", field=field)
+    if len(url) > LONGEST_URL:
+        raise BadInput(f"{name} has {len(url)} characters: give at most {LONGEST_URL}", field=field)
+    return address
+
+
+def place(url: URL | str) -> str:
+    """What of an address may be shown to anybody: `https://example.com:8443`."""
+    return str(URL(url).origin())
+
+
+def _session(socket_factory: Any) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(socket_factory=socket_factory),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers=_HEADERS,
+        auto_decompress=False,  # a few bytes can unfold into gigabytes
+        trust_env=False,
+    )
+
+
+def _next(address: URL, response: aiohttp.ClientResponse) -> URL:
+    nowhere = NotReached(f"{place(address)} redirects to nowhere (HTTP {response.status})")
+    target = response.headers.get("Location")
+    if not target:
+        raise nowhere
+    try:
+        return checked_url(str(address.join(URL(target))))
+    except (BadInput, ValueError) as error:
+        raise nowhere from error
+
+
+async def _beginning(response: aiohttp.ClientResponse, most_bytes: int) -> bytes:
+    body = bytearray()
+    while len(body) < most_bytes and (chunk := await response.content.read(most_bytes - len(body))):
+        body += chunk
+    return bytes(body)
+
+
+@contextlib.contextmanager
+def _told(where: str) -> Iterator[None]:
+    """What goes wrong with an address, as sentences that hold no more of it than may be shown."""
+    try:
+        yield
+    except aiohttp.ClientConnectorError as error:
+        if isinstance(error.os_error, _PrivateAddress):
+            raise NotAllowed(
+                f"{where} is at a private address, which Holdfast does not connect to: "
+                f"give a public one, or allow it with {SETTING}"
+            ) from error
+        raise NotReached(f"{where} can't be connected to ({_why(error)})") from error
+    except aiohttp.InvalidURL:
+        raise NotAllowed(f"{where} is not an address that can be asked") from None  # the error has all of it
+    except TimeoutError as error:
+        raise NotReached(f"{where} did not answer in time") from error
+    except (aiohttp.ClientError, ValueError) as error:
+        raise NotReached(f"{where} broke off ({type(error).__name__})") from error
+
+
+def _why(error: aiohttp.ClientConnectorError) -> str:
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return "the name is unknown"
+    if isinstance(error, aiohttp.ClientSSLError):
+        return "its certificate is not good"
+    return error.os_error.strerror or type(error.os_error).__name__
+
+
+def _too_large(where: str, most_bytes: int) -> TooLarge:
+    return TooLarge(f"what {where} gives is larger than {most_bytes // 1_000_000} MB")
