@@ -20,6 +20,8 @@ class Wasim:
 
     url: str
     control: str
+    ca: str
+    """File with the certificate that clients of the media host must trust."""
     http: aiohttp.ClientSession
 
     async def post(self, path: str, body: dict[str, Any] | None = None) -> Any:
@@ -58,7 +60,7 @@ async def running_wasim(state_dir: Path) -> AsyncIterator[Wasim]:
         async with asyncio.timeout(20):
             where = json.loads(await process.stdout.readline())
         async with aiohttp.ClientSession() as http:
-            yield Wasim(url=where["url"], control=where["control"], http=http)
+            yield Wasim(url=where["url"], control=where["control"], ca=where["ca"], http=http)
     finally:
         process.stdin.close()
         try:

@@ -3,25 +3,41 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
 import signal
+import ssl
 import sys
 import threading
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 from aiohttp import web
 
+from wasim.authority import Authority, BadAuthority, open_authority
 from wasim.clock import Clock
 from wasim.control import make_app
+from wasim.media import MediaFolder, MediaHost
 from wasim.shell import Hub, running
 from wasim.sockets import PATH
 from wasim.store import Store, StoreInUse
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="A simulated WhatsApp to connect clients to.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """Where to listen; port 0 is any free one."""
+
+    host: str
+    port: int
+    control_port: int
+    media_port: int
 
 
 @app.callback()
@@ -34,22 +50,31 @@ def serve(
     host: Annotated[str, typer.Option(help="Where to listen.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port for clients; 0: any free one.")] = 8090,
     control_port: Annotated[int, typer.Option(help="Port of the control interface; 0: any free one.")] = 8091,
+    media_port: Annotated[int, typer.Option(help="HTTPS port of the media host; 0: any free one.")] = 0,
+    ca_file: Annotated[
+        Path | None, typer.Option(help="Also write the certificate that media clients must trust here.")
+    ] = None,
     state_dir: Annotated[Path, typer.Option(help="Where accounts, devices and queues are kept.")] = Path("wasim-state"),
     until_stdin_closes: Annotated[bool, typer.Option(help="End when standard input does.")] = False,
     verbose: Annotated[bool, typer.Option(help="Log every login and fault.")] = False,
 ) -> None:
-    """Serve until SIGTERM or SIGINT. Prints one JSON line with both addresses when ready."""
+    """Serve until SIGTERM or SIGINT. Prints one JSON line with all addresses when ready."""
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO if verbose else logging.WARNING, format="%(asctime)s wasim %(message)s"
     )
     logging.getLogger("websockets").setLevel(logging.WARNING)
+    places = Places(host=host, port=port, control_port=control_port, media_port=media_port)
     try:
         with Store(state_dir) as store:
-            asyncio.run(_serve(store, host, port, control_port, until_stdin_closes))
-    except StoreInUse as error:
+            authority = open_authority(state_dir, now=Clock().now())
+            if ca_file is not None:
+                ca_file.write_bytes(authority.pem)
+            asyncio.run(_serve(store, authority, places, until_stdin_closes))
+    except (StoreInUse, BadAuthority) as error:
         _give_up(str(error), error)
     except OSError as error:
-        _give_up(f"wasim can't listen on {host}, ports {port} and {control_port}: {error.strerror}", error)
+        ports = f"ports {port} (clients), {control_port} (control), {media_port} (media)"
+        _give_up(f"wasim can't listen on {host}, {ports}: {error.strerror}", error)
 
 
 def _give_up(sentence: str, cause: Exception) -> NoReturn:
@@ -57,22 +82,41 @@ def _give_up(sentence: str, cause: Exception) -> NoReturn:
     raise typer.Exit(1) from cause
 
 
-async def _serve(store: Store, host: str, port: int, control_port: int, until_stdin_closes: bool) -> None:
+async def _serve(store: Store, authority: Authority, places: Places, until_stdin_closes: bool) -> None:
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     if until_stdin_closes:
         threading.Thread(target=_watch_stdin, args=(loop, stop), daemon=True).start()
-    hub = Hub(store=store, clock=Clock(), host=host, port=port)
-    runner = web.AppRunner(make_app(hub), access_log=None, shutdown_timeout=0.5)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, host, control_port).start()
+    clock = Clock()
+    hub = Hub(store=store, clock=clock, host=places.host, port=places.port)
+    folder = MediaFolder(authority.directory / "media")
+    media = MediaHost(folder, clock=clock, admit=lambda auth: hub.server.admitted(auth), judge=hub.faults.on_media)
+    tls = authority.server_context(places.host, now=clock.now())
+    async with (
+        _answering(media.app(), places.host, places.media_port, tls) as media_port,
+        _answering(make_app(hub, authority), places.host, places.control_port, None) as control_port,
+    ):
+        hub.lead_media_to(f"{places.host}:{media_port}")
         async with running(hub):
-            control = runner.addresses[0][1]
-            ready = {"url": f"ws://{host}:{hub.port}{PATH}", "control": f"http://{host}:{control}"}
+            ready = {
+                "url": f"ws://{places.host}:{hub.port}{PATH}",
+                "control": f"http://{places.host}:{control_port}",
+                "media": f"https://{places.host}:{media_port}",
+                "ca": str(authority.file.absolute()),
+            }
             print(json.dumps(ready), flush=True)  # noqa: T201 – the one line that is promised
             await stop.wait()
+
+
+@contextlib.asynccontextmanager
+async def _answering(app: web.Application, host: str, port: int, tls: ssl.SSLContext | None) -> AsyncIterator[int]:
+    """Serves an application for the duration of the block; gives the port."""
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port, ssl_context=tls).start()
+        yield runner.addresses[0][1]
     finally:
         await runner.cleanup()
 

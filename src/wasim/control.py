@@ -12,6 +12,7 @@ from typing import Any
 
 from aiohttp import web
 
+from wasim.authority import Authority
 from wasim.clock import iso
 from wasim.faults import BadFault, Fault, parse_fault
 from wasim.server.core import UnknownNumber
@@ -20,6 +21,7 @@ from wasim.server.state import Account, Address, Device, MessageRecord
 from wasim.shell import Hub, state_of
 
 HUB = web.AppKey("hub", Hub)
+AUTHORITY = web.AppKey("authority", Authority)
 Json = dict[str, Any]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -37,6 +39,7 @@ GET    /messages?from=&to=&id=       messages the server took, with acks and rec
 GET    /links                        connections
 GET    /stats                        counts
 GET    /certificate                  the key at the root of the server's certificate, for clients that check it
+GET    /ca.pem                       the certificate that clients of the media host must trust
 GET    /faults                       faults that run; ?all=true also those that ended
 POST   /faults                       {"kind", "number"?, "seconds"?, …} begins a fault
 DELETE /faults/{id}, /faults         ends one, or all
@@ -51,9 +54,9 @@ class ControlError(Exception):
         self.status = status
 
 
-def make_app(hub: Hub) -> web.Application:
+def make_app(hub: Hub, authority: Authority) -> web.Application:
     app = web.Application(middlewares=[_errors])
-    app[HUB] = hub
+    app[HUB], app[AUTHORITY] = hub, authority
     app.router.add_get("/", _help)
     app.router.add_get("/phones", _phones)
     app.router.add_post("/phones", _add_phone)
@@ -67,6 +70,7 @@ def make_app(hub: Hub) -> web.Application:
     app.router.add_get("/links", _links)
     app.router.add_get("/stats", _stats)
     app.router.add_get("/certificate", _certificate)
+    app.router.add_get("/ca.pem", _ca)
     app.router.add_get("/faults", _faults)
     app.router.add_post("/faults", _add_fault)
     app.router.add_delete("/faults", _end_faults)
@@ -317,6 +321,10 @@ async def _stats(request: web.Request) -> web.Response:
 
 async def _certificate(request: web.Request) -> web.Response:
     return web.json_response({"rootKey": request.app[HUB].server.identity.root.hex()})
+
+
+async def _ca(request: web.Request) -> web.Response:
+    return web.Response(body=request.app[AUTHORITY].pem, content_type="application/x-pem-file")
 
 
 # Faults

@@ -16,6 +16,9 @@ from wasim.server.interference import PLAIN, LoginFailure, MessageVerdict
 from wasim.server.state import Address
 from wasim.wire.nodes import Node
 
+Direction = Literal["up", "down"]
+"""Of media: from a client to the media host, or back."""
+
 
 class BadFault(Exception):
     """The request names no fault that exists; the sentence says what is wrong."""
@@ -39,6 +42,9 @@ class FaultRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, ren
     reason: str | int | None = None
     status: int | None = None
     after_ms: int = 1000
+    direction: Direction | None = None
+    bytes_per_s: float = 65_536
+    after_bytes: int = 65_536
 
 
 _COMMON = frozenset({"kind", "number", "seconds"})
@@ -57,12 +63,15 @@ KINDS: dict[str, frozenset[str]] = {
     "failure": frozenset({"reason", "attrs", "count"}),
     "refuse": frozenset({"status"}),
     "flap": frozenset({"afterMs"}),
+    "media-refuse": frozenset({"status", "direction", "count"}),
+    "media-slow": frozenset({"bytesPerS", "direction"}),
+    "media-cut": frozenset({"afterBytes", "direction", "count"}),
 }
 """Every kind, with the fields it takes besides kind, number and seconds."""
 
 MOMENTARY = frozenset({"cut", "restart", "stream-error", "stream-end"})
 """Kinds that happen once, at once: they take no `seconds`."""
-_NOT_BY_NUMBER = frozenset({"restart", "refuse"})
+_NOT_BY_NUMBER = frozenset({"restart", "refuse", "media-refuse", "media-slow", "media-cut"})
 
 
 def parse_fault(body: object) -> FaultRequest:
@@ -81,6 +90,17 @@ def parse_fault(body: object) -> FaultRequest:
         return msgspec.convert(body, type=FaultRequest)
     except msgspec.ValidationError as error:
         raise BadFault(f"{kind}: {error}") from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MediaVerdict:
+    """What becomes of one upload or download."""
+
+    status: int | None = None
+    """Refused with this HTTP status."""
+    bytes_per_s: float | None = None
+    cut_after: int | None = None
+    """The connection ends after that many bytes."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -175,6 +195,16 @@ class Faults:
         reason = fault.request.reason
         return LoginFailure(reason="500" if reason is None else str(reason), attrs=dict(fault.request.attrs))
 
+    def on_media(self, direction: Direction) -> MediaVerdict:
+        """Asked by the media host once for every upload and download; the oldest fault decides."""
+        for fault in self.active.values():
+            decide = _MEDIA_VERDICTS.get(fault.kind)
+            concerned = fault.request.direction in (None, direction)
+            if decide is not None and concerned and not self._used_up(fault):
+                fault.hits += 1
+                return decide(fault.request)
+        return MediaVerdict()
+
     def _used_up(self, fault: Fault) -> bool:
         return fault.request.count is not None and fault.hits >= fault.request.count
 
@@ -189,4 +219,10 @@ _VERDICTS: dict[str, Callable[[FaultRequest], MessageVerdict]] = {
     "double-acks": lambda _: MessageVerdict(acks=2),
     "delay-acks": lambda request: MessageVerdict(ack_delay_s=request.ms / 1000),
     "ack-error": _refused,
+}
+
+_MEDIA_VERDICTS: dict[str, Callable[[FaultRequest], MediaVerdict]] = {
+    "media-refuse": lambda request: MediaVerdict(status=503 if request.status is None else request.status),
+    "media-slow": lambda request: MediaVerdict(bytes_per_s=request.bytes_per_s),
+    "media-cut": lambda request: MediaVerdict(cut_after=request.after_bytes),
 }

@@ -62,6 +62,7 @@ class Hub:
         self._clock = clock
         self._host = host
         self.port = port
+        self._media_host: str | None = None
         self._sockets: dict[int, LinkSocket] = {}
         self._link_count = 0
         self._listener: asyncio.Server | None = None
@@ -75,6 +76,11 @@ class Hub:
         self.server = core.Server(
             entropy=secrets.token_bytes, interference=self.faults, records=self._store.records(), now=self._clock.now()
         )
+        self.server.media_host = self._media_host
+
+    def lead_media_to(self, host: str) -> None:
+        """From now on devices that ask bring their media there; host and port."""
+        self._media_host = self.server.media_host = host
 
     # Listening
 

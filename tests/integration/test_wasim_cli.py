@@ -43,7 +43,7 @@ async def ends_with(process: asyncio.subprocess.Process) -> int:
 async def test_one_line_says_where(tmp_path: Path) -> None:
     """The only thing on standard output is one JSON line with both addresses, and both answer."""
     async with serving(tmp_path) as (process, where):
-        assert where.keys() == {"url", "control"}
+        assert where.keys() == {"url", "control", "media", "ca"}
         assert where["url"].startswith("ws://127.0.0.1:")
         assert where["url"].endswith("/ws/chat")
         async with aiohttp.ClientSession() as http:
@@ -113,7 +113,7 @@ async def test_a_taken_port_is_said_so(tmp_path: Path) -> None:
         for ports in ((port, "0"), ("0", control)):
             flags = ["--port", ports[0], "--control-port", ports[1], "--state-dir", str(tmp_path / "b")]
             said = await refusal(*flags)
-            assert said.startswith(f"wasim can't listen on 127.0.0.1, ports {ports[0]} and {ports[1]}")
+            assert said.startswith(f"wasim can't listen on 127.0.0.1, ports {ports[0]} (clients), {ports[1]} (control)")
             assert "Traceback" not in said
 
 

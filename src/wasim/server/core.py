@@ -64,6 +64,8 @@ class Server:
             talks.restore(kind, key, value)
             self.handsets.restore(kind, key, value)
         self.links: dict[int, Link] = {}
+        self.media_host: str | None = None
+        """Host and port of the media host; None when there is none."""
         self._entropy = entropy
         self._interference = interference
         self._online: dict[Address, Link] = {}
@@ -254,7 +256,8 @@ class Server:
             self.directory.touch(device)
 
     def _query(self, device: Device, node: Node, link: Link, now: float) -> None:
-        answer = queries.answer(queries.Query(node=node, device=device, directory=self.directory, now=now))
+        media = self._media_room(device)
+        answer = queries.answer(queries.Query(node=node, device=device, directory=self.directory, now=now, media=media))
         if answer.unknown:
             self._unknown(link.id, node)
         self.send(link, queries.reply(node, answer))
@@ -268,6 +271,12 @@ class Server:
                 self._activate(link, device, now)
         if answer.unlinked is not None:
             self.unlink(answer.unlinked, now=now)
+
+    def _media_room(self, device: Device) -> queries.MediaRoom | None:
+        if self.media_host is None:
+            return None
+        lid = self.directory.accounts[device.number].lid
+        return queries.MediaRoom(host=self.media_host, auth=self.identity.media_pass(lid))
 
     def _low_on_prekeys(self, address: Address, now: float) -> None:
         left = len(self.directory.prekeys(address))
@@ -391,6 +400,13 @@ class Server:
 
     def new_id(self) -> str:
         return word(self._entropy, 9)
+
+    def admitted(self, media_pass: str) -> str | None:
+        """The number of the account that may upload with this; None for a pass that was never given out."""
+        lid = media_pass.partition(".")[0]
+        account = self.directory.find(Jid(lid, LID))
+        expected = self.identity.media_pass(lid)
+        return account.number if account is not None and media_pass == expected else None
 
     def link_of(self, address: Address) -> Link | None:
         """The connection on which this device is logged in."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
+
 import msgspec
 
 from wasim.server.entropy import Entropy, new_key
@@ -23,6 +26,11 @@ class ServerIdentity(msgspec.Struct, frozen=True, kw_only=True):
     def responder(self, ephemeral: KeyPair) -> Responder:
         """The server's half of one handshake."""
         return Responder(static=KeyPair.from_private(self.static), ephemeral=ephemeral, certificate=self.certificate)
+
+    def media_pass(self, lid: str) -> str:
+        """What an account shows to the media host when it uploads; the same after a restart."""
+        proof = hmac.digest(self.static, b"media " + lid.encode(), hashlib.sha256)
+        return f"{lid}.{proof.hex()}"
 
 
 def restore_identity(records: list[tuple[str, str, bytes]]) -> ServerIdentity | None:

@@ -16,6 +16,14 @@ from wasim.wire.nodes import Node
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MediaRoom:
+    """Where media is brought to, and what the account shows there."""
+
+    host: str
+    auth: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
     """An `iq` with type get or set."""
 
@@ -23,6 +31,7 @@ class Query:
     device: Device
     directory: Directory
     now: float
+    media: MediaRoom | None = None
 
     @property
     def body(self) -> Node:
@@ -147,9 +156,10 @@ def _blocklist(query: Query) -> Answer:
 
 
 def _media_conn(query: Query) -> Answer:
-    """There is no media server here: the name given resolves nowhere, so that nothing leaves for the real one."""
-    host = Node("host", {"hostname": "media.wasim.invalid", "type": "primary", "maxContentLengthBytes": "104857600"})
-    attrs = {"auth": "wasim", "ttl": "3600", "auth_ttl": "21600", "max_buckets": "12"}
+    """Without a media host the name given resolves nowhere, so that nothing leaves for the real one."""
+    room = query.media or MediaRoom(host="media.wasim.invalid", auth="wasim")
+    host = Node("host", {"hostname": room.host, "type": "primary", "maxContentLengthBytes": "104857600"})
+    attrs = {"auth": room.auth, "ttl": "3600", "auth_ttl": "21600", "max_buckets": "12"}
     return Answer(content=[Node("media_conn", attrs, [host])])
 
 

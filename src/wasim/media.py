@@ -1,0 +1,176 @@
+"""The media host: takes what clients upload, already encrypted by them, and gives it back by its direct path.
+
+Files lie on disk under the hash of their bytes; nothing is ever held in memory whole, and nothing is opened here: the
+keys are in the messages. Speaks HTTPS, as clients expect of WhatsApp's hosts.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import os
+import re
+import secrets
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import IO
+
+from aiohttp import web
+
+from wasim.clock import Clock
+from wasim.faults import Direction, MediaVerdict
+
+MAX_BYTES = 100 * 1024 * 1024
+"""As `media_conn` announces it."""
+CHUNK_BYTES = 64 * 1024
+KINDS = ("image", "video", "audio", "document", "md-app-state")
+_HASH = re.compile(r"[A-Za-z0-9_-]{43}")
+
+Admit = Callable[[str], str | None]
+"""The account that an `auth` from media_conn belongs to; None for one that was never given out."""
+Judge = Callable[[Direction], MediaVerdict]
+
+
+class _CutOff(Exception):
+    """A fault ended the connection."""
+
+
+class MediaFolder:
+    """Encrypted files by the SHA-256 of their bytes, in the form that URLs have it."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self._directory = directory
+
+    def path(self, name: str) -> Path:
+        return self._directory / name
+
+    def scratch(self) -> Path:
+        """A place for a file that has no name yet; on the same disk."""
+        return self._directory / f"part-{secrets.token_hex(8)}"
+
+    def adopt(self, scratch: Path, digest: bytes) -> str:
+        """Gives a finished file its name."""
+        name = name_of(digest)
+        os.replace(scratch, self.path(name))
+        return name
+
+
+def name_of(digest: bytes) -> str:
+    """base64url without padding."""
+    return base64.urlsafe_b64encode(digest).decode().rstrip("=")
+
+
+def direct_path(kind: str, name: str) -> str:
+    return f"/v/{kind}/{name}"
+
+
+class MediaHost:
+    def __init__(self, folder: MediaFolder, *, clock: Clock, admit: Admit, judge: Judge) -> None:
+        self._folder = folder
+        self._clock = clock
+        self._admit = admit
+        self._judge = judge
+
+    def app(self) -> web.Application:
+        app = web.Application()
+        app.router.add_post("/mms/{kind}/{hash}", self._upload)
+        app.router.add_get("/v/{kind}/{hash}", self._download)
+        return app
+
+    async def _upload(self, request: web.Request) -> web.StreamResponse:
+        kind, name = request.match_info["kind"], request.match_info["hash"].rstrip("=")
+        if kind not in KINDS or not _HASH.fullmatch(name):
+            return _error(404, f"nothing is uploaded to /mms/{kind}; kinds are {', '.join(KINDS)}")
+        if self._admit(request.query.get("auth", "")) is None:
+            return _error(401, "auth is not one that media_conn gave out: ask for media_conn again")
+        verdict = self._judge("up")
+        if verdict.status is not None:
+            return _error(verdict.status, "refused by a fault")
+        if (request.content_length or 0) > MAX_BYTES:
+            return _error(413, f"media has at most {MAX_BYTES} bytes, this has {request.content_length}")
+        return await self._keep(request, kind, name, verdict)
+
+    async def _keep(self, request: web.Request, kind: str, name: str, verdict: MediaVerdict) -> web.StreamResponse:
+        scratch = self._folder.scratch()
+        try:
+            digest = await self._receive(request, scratch, verdict)
+            if digest is None:
+                return _error(413, f"media has at most {MAX_BYTES} bytes")
+            if name_of(digest) != name:
+                return _error(400, "the bytes have another SHA-256 than the address says")
+            self._folder.adopt(scratch, digest)
+        except _CutOff:
+            return web.Response()  # nobody hears it
+        finally:
+            scratch.unlink(missing_ok=True)
+        path = direct_path(kind, name)
+        return web.json_response({"url": f"https://{request.host}{path}", "direct_path": path})
+
+    async def _receive(self, request: web.Request, scratch: Path, verdict: MediaVerdict) -> bytes | None:
+        """Writes the body to disk as it comes; its digest, or None when it is too long."""
+        digest, taken = hashlib.sha256(), 0
+        with scratch.open("wb") as file:
+            async for chunk in self._paced(request.content.iter_chunked(CHUNK_BYTES), request, verdict):
+                taken += len(chunk)
+                if taken > MAX_BYTES:
+                    return None
+                digest.update(chunk)
+                file.write(chunk)
+        return digest.digest()
+
+    async def _download(self, request: web.Request) -> web.StreamResponse:
+        name = request.match_info["hash"]
+        path = self._folder.path(name)
+        if not _HASH.fullmatch(name) or not path.exists():
+            return _error(404, "there is no such media")
+        verdict = self._judge("down")
+        if verdict.status is not None:
+            return _error(verdict.status, "refused by a fault")
+        with path.open("rb") as file:
+            return await self._give(request, file, path.stat().st_size, verdict)
+
+    async def _give(
+        self, request: web.Request, file: IO[bytes], size: int, verdict: MediaVerdict
+    ) -> web.StreamResponse:
+        try:
+            start, stop, _ = request.http_range.indices(size)
+        except ValueError:
+            return _error(416, "the range can't be read")
+        response = web.StreamResponse(status=206 if "Range" in request.headers else 200)
+        response.content_type, response.content_length = "application/octet-stream", max(0, stop - start)
+        response.headers["Accept-Ranges"] = "bytes"
+        if response.status == 206:
+            response.headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
+        await response.prepare(request)
+        file.seek(start)
+        with contextlib.suppress(_CutOff):
+            async for chunk in self._paced(_chunks(file, stop - start), request, verdict):
+                await response.write(chunk)
+            await response.write_eof()
+        return response
+
+    async def _paced(
+        self, chunks: AsyncIterator[bytes], request: web.Request, verdict: MediaVerdict
+    ) -> AsyncIterator[bytes]:
+        """The chunks, as slowly as a fault wants them, and the connection's end where it wants that."""
+        passed = 0
+        async for chunk in chunks:
+            passed += len(chunk)
+            if verdict.cut_after is not None and passed > verdict.cut_after and request.transport is not None:
+                request.transport.abort()
+                raise _CutOff
+            if verdict.bytes_per_s is not None:
+                await self._clock.sleep(len(chunk) / verdict.bytes_per_s)
+            yield chunk
+
+
+async def _chunks(file: IO[bytes], length: int) -> AsyncIterator[bytes]:
+    while length > 0 and (chunk := file.read(min(CHUNK_BYTES, length))):
+        length -= len(chunk)
+        yield chunk
+
+
+def _error(status: int, detail: str) -> web.Response:
+    return web.json_response({"error": detail}, status=status)

@@ -1,0 +1,96 @@
+"""The media host: bytes are kept under their hash, for those who were let in, and come back whole or in part."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+
+from wasim.clock import Clock
+from wasim.faults import Faults, parse_fault
+from wasim.media import MediaFolder, MediaHost, name_of
+
+Client = TestClient[web.Request, web.Application]
+BYTES = bytes(range(256)) * 1000
+NAME = name_of(hashlib.sha256(BYTES).digest())
+
+
+@pytest.fixture
+def faults() -> Faults:
+    return Faults()
+
+
+@pytest.fixture
+async def client(tmp_path: Path, faults: Faults) -> AsyncIterator[Client]:
+    def admit(auth: str) -> str | None:
+        return "962302" if auth == "good" else None
+
+    host = MediaHost(MediaFolder(tmp_path), clock=Clock(), admit=admit, judge=faults.on_media)
+    async with TestClient(TestServer(host.app())) as client:
+        yield client
+
+
+async def put(client: Client, name: str = NAME, *, auth: str = "good", kind: str = "image") -> tuple[int, str]:
+    """The status of an upload, and the direct path or the error."""
+    async with client.post(f"/mms/{kind}/{name}", params={"auth": auth, "token": name}, data=BYTES) as answer:
+        told = await answer.json()
+        return answer.status, told.get("direct_path") or told["error"]
+
+
+async def test_what_was_uploaded_comes_back(client: Client) -> None:
+    """Whole, or the range that is asked for."""
+    assert await put(client) == (200, f"/v/image/{NAME}")
+    async with client.get(f"/v/image/{NAME}") as answer:
+        assert (answer.status, await answer.read()) == (200, BYTES)
+    async with client.get(f"/v/image/{NAME}", headers={"Range": "bytes=100-199"}) as answer:
+        assert (answer.status, await answer.read()) == (206, BYTES[100:200])
+        assert answer.headers["Content-Range"] == f"bytes 100-199/{len(BYTES)}"
+
+
+async def test_uploads_are_checked(client: Client, tmp_path: Path) -> None:
+    """Another's pass, another hash and an unknown kind are refused with a sentence, and leave nothing on disk."""
+    assert (await put(client, auth="bad"))[0] == 401
+    assert (await put(client, "A" * 43))[0] == 400
+    assert (await put(client, kind="newsletter"))[0] == 404
+    assert (await put(client, "part-1"))[0] == 404
+    assert not os.listdir(tmp_path)
+
+
+async def test_unknown_media_is_not_found(client: Client, tmp_path: Path) -> None:
+    """Also when a file of that name exists: only hashes are names."""
+    (tmp_path / "part-1").write_bytes(b"secret")
+    for name in (NAME, "part-1"):
+        async with client.get(f"/v/image/{name}") as answer:
+            assert answer.status == 404
+
+
+async def test_faults_refuse_in_one_direction_so_often(client: Client, faults: Faults) -> None:
+    """`media-refuse` with a direction and a count; afterwards all is well."""
+    request = parse_fault({"kind": "media-refuse", "direction": "up", "status": 507, "count": 1})
+    fault = faults.start(request, now=0)
+    assert (await put(client))[0] == 507
+    assert (await put(client))[0] == 200
+    assert fault.hits == 1
+
+
+async def test_a_cut_download_is_noticed(client: Client, faults: Faults) -> None:
+    """The client gets less than it was promised, and knows it."""
+    await put(client)
+    faults.start(parse_fault({"kind": "media-cut", "direction": "down", "afterBytes": 70_000}), now=0)
+    async with client.get(f"/v/image/{NAME}") as answer:
+        with pytest.raises(aiohttp.ClientError):
+            await answer.read()
+
+
+async def test_a_cut_upload_is_forgotten(client: Client, faults: Faults, tmp_path: Path) -> None:
+    """Nothing of it stays."""
+    faults.start(parse_fault({"kind": "media-cut", "direction": "up", "afterBytes": 70_000}), now=0)
+    with pytest.raises(aiohttp.ClientError):
+        await put(client)
+    assert not os.listdir(tmp_path)
