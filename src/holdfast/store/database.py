@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,7 @@ Work = Callable[[Connection], T]
 _MOST_IN_A_GROUP = 512
 _READERS = 4
 _TRIES = 3
+_ANNOUNCED = "holdfast.announced"
 _SURELY_NOT_KEPT = {"40001", "40P01"}
 """PostgreSQL took the transaction back in favour of another process's: serialization failure, deadlock."""
 
@@ -50,6 +51,7 @@ class Database:
         Raises `Misconfigured` with the cure.
         """
         self._is_closed = False
+        self._listeners: list[Callable[[], None]] = []
         self._opened = open_sqlite(place) if isinstance(place, Path) else open_postgres(place)
         self._connection = self._opened.writing.connect()
         self._writes: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
@@ -78,6 +80,10 @@ class Database:
         """Run `work` on a snapshot of what is committed."""
         return asyncio.wrap_future(self._readers.submit(self._read, work))
 
+    def listen(self, heard: Callable[[], None]) -> None:
+        """From now on `heard` is called in the writer's thread as soon as a group with an `announce` is durable."""
+        self._listeners.append(heard)
+
     def close(self) -> None:
         self._is_closed = True
         self._writes.put(None)
@@ -92,7 +98,7 @@ class Database:
     def _write_groups(self) -> None:
         with self._connection:
             while group := self._next_group():
-                _run(self._connection, group)
+                _run(self._connection, group, self._listeners)
 
     def _next_group(self) -> list[_Write]:
         """Blocks until there is a write; empty when the database closes."""
@@ -111,7 +117,14 @@ class Database:
         return group
 
 
-def _run(connection: Connection, group: list[_Write], *, tries: int = _TRIES) -> None:
+def announce(connection: Connection) -> None:
+    """Those who listen are to hear when the transaction that `connection` is in is durable."""
+    connection.info[_ANNOUNCED] = True
+
+
+def _run(
+    connection: Connection, group: list[_Write], listeners: Sequence[Callable[[], None]], *, tries: int = _TRIES
+) -> None:
     """One transaction for the whole group; when it fails, one for each write, so that only the guilty one fails."""
     committing = False
     try:
@@ -121,14 +134,17 @@ def _run(connection: Connection, group: list[_Write], *, tries: int = _TRIES) ->
     except Exception as error:  # noqa: BLE001 – handed to whoever waits for the write
         lost = isinstance(error, DBAPIError) and error.connection_invalidated
         if tries > 1 and not committing and (lost or _is_taken_back(error)):
-            _run(connection, group, tries=1 if lost else tries - 1)
+            _run(connection, group, listeners, tries=1 if lost else tries - 1)
         elif len(group) == 1 or lost or connection.invalidated:
             for write in group:
                 write.done.set_exception(error)
         else:
             for write in group:
-                _run(connection, [write])
+                _run(connection, [write], listeners)
         return
+    if connection.info.pop(_ANNOUNCED, False):
+        for heard in listeners:
+            heard()
     for write, result in zip(group, results, strict=True):
         write.done.set_result(result)
 

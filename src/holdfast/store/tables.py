@@ -218,6 +218,66 @@ limits = Table(
     Column("pacing", Text),
 )
 
+events = Table(
+    "events",
+    metadata,
+    Column("seq", _SEQ, primary_key=True),
+    *(Column(name, Text, nullable=False) for name in ("id", "company_id", "type", "chat", "at", "body")),
+    sqlite_autoincrement=True,
+)
+Index("events_by_company", events.c.company_id, events.c.seq)
+Index("events_id", events.c.id)
+Index("events_at", events.c.at)
+
+webhook_endpoints = Table(
+    "webhook_endpoints",
+    metadata,
+    Column("company_id", Text, primary_key=True),  # empty: of all companies that have none of their own
+    Column("id", Text, nullable=False, unique=True),
+    *(Column(name, Text) for name in ("url", "secret", "events")),
+    Column("state", Text, nullable=False, server_default="active"),
+    Column("failures", Integer, nullable=False, server_default=text("0")),
+    *(Column(name, Text) for name in ("failing_since", "probe_at", "last_success_at", "last_failure_at", "last_error")),
+    Column("last_status", Integer),
+    Column("probes", Integer, nullable=False, server_default=text("0")),
+    CheckConstraint("state IN ('active','aside','off')", name="webhook_endpoints_state"),
+)
+
+webhook_deliveries = Table(
+    "webhook_deliveries",
+    metadata,
+    Column("event_seq", BigInteger, ForeignKey("events.seq"), primary_key=True, autoincrement=False),
+    *(Column(name, Text, nullable=False) for name in ("company_id", "chat", "state", "at")),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    *(Column(name, Text) for name in ("next_at", "first_at", "last_at", "last_error")),
+    Column("last_status", Integer),
+    CheckConstraint("state IN ('pending','delivered','failed')", name="webhook_deliveries_state"),
+)
+_PENDING, _FAILED = text("state = 'pending'"), text("state = 'failed'")
+_HEAD = text("next_at IS NOT NULL")
+Index(
+    "webhook_deliveries_pending",
+    webhook_deliveries.c.company_id,
+    webhook_deliveries.c.chat,
+    webhook_deliveries.c.event_seq,
+    sqlite_where=_PENDING,
+    postgresql_where=_PENDING,
+)
+Index(
+    "webhook_deliveries_heads",
+    webhook_deliveries.c.company_id,
+    webhook_deliveries.c.next_at,
+    sqlite_where=_HEAD,
+    postgresql_where=_HEAD,
+)
+Index(
+    "webhook_deliveries_failed",
+    webhook_deliveries.c.company_id,
+    webhook_deliveries.c.event_seq,
+    sqlite_where=_FAILED,
+    postgresql_where=_FAILED,
+)
+
 decrypted = Table(
     "decrypted",
     metadata,

@@ -1,0 +1,145 @@
+"""Events: what happened to a session or a message, as receivers of webhooks and readers of event streams get it.
+
+An event's body is the thing as the API shows it just then. Bodies hold message texts and phone numbers, for they are
+the user's own; so they must never reach a log.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from holdfast.delivery.message import MessageState
+from holdfast.delivery.ports import BULK, Message, Received
+
+Body = Mapping[str, object]
+
+ACCEPTED = "message.accepted"
+RECEIVED = "message.received"
+COMPLETED = "message.completed"
+SESSION = "session.state"
+GAP = "gap"
+"""Only in streams: events after the one that the reader named last are gone."""
+
+_TOLD = (
+    MessageState.SENT,
+    MessageState.DELIVERED,
+    MessageState.READ,
+    MessageState.PLAYED,
+    MessageState.FAILED,
+    MessageState.EXPIRED,
+    MessageState.CANCELLED,
+)
+TYPES = (RECEIVED, COMPLETED, ACCEPTED, *(f"message.{state}" for state in _TOLD), SESSION)
+"""All types of events that are kept."""
+UNASKED = frozenset(TYPES) - {ACCEPTED}
+"""What a webhook gets that asks for nothing in particular: whoever had a message accepted knows it already."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something that happened. `seq` orders the events of all companies as they became visible."""
+
+    seq: int
+    id: str
+    company: str
+    type: str
+    chat: str
+    """JID; empty for what belongs to no chat."""
+    at: str
+    body: str
+    """JSON of the thing as the API shows it."""
+
+    @property
+    def letter(self) -> str:
+        """What receivers and readers get: always the same bytes for one event."""
+        head = json.dumps({"type": self.type, "timestamp": self.at}, separators=(",", ":"))
+        return f'{head[:-1]},"data":{self.body}}}'
+
+
+class Bell(Protocol):
+    """Rings when events were added by this process. `asyncio.Event` is one."""
+
+    async def wait(self) -> object: ...
+    def clear(self) -> None: ...
+
+
+class Events(Protocol):
+    """Durable events, kept for some days."""
+
+    async def after(self, seq: int, *, companies: Collection[str] | None, most: int) -> list[Event]:
+        """Events with a greater `seq`, in order; of these companies, or of all."""
+
+    async def newest(self) -> int:
+        """`seq` of the newest one; 0 before the first."""
+
+    async def pruned(self) -> int:
+        """`seq` of the newest one that is gone."""
+
+    async def prune(self, *, before: str) -> None:
+        """Drop what is older, save what a webhook still needs."""
+
+    def listening(self) -> AbstractContextManager[Bell]:
+        """A bell of one's own, within a block."""
+
+
+def event_id(company: str, type_: str, at: str, body: str) -> str:
+    """The same event has the same id whenever it is written again, and no two events of one message share theirs."""
+    told = "\n".join((company, type_, at, body))
+    return f"evt_{hashlib.sha256(told.encode()).hexdigest()[:24]}"
+
+
+def written(body: Body) -> str:
+    """A body as JSON, every unusual character escaped: so any database keeps it and any wire carries it."""
+    return json.dumps(body, separators=(",", ":"))
+
+
+def message_body(message: Message) -> dict[str, object]:
+    """An outbound message as it stands. What was held is not any more: an event tells of what moved on."""
+    return {
+        "id": message.id,
+        "whatsappId": message.whatsapp_id,
+        "companyId": message.company,
+        "to": message.recipient,
+        "chat": message.chat,
+        "type": message.kind,
+        "state": message.state.value,
+        "attempts": message.attempts,
+        "priority": "bulk" if message.priority >= BULK else "interactive",
+        "acceptedAt": message.accepted_at,
+        "expiresAt": message.expires_at,
+        "sentAt": message.sent_at,
+        "deliveredAt": message.delivered_at,
+        "readAt": message.read_at,
+        "playedAt": message.played_at,
+        "error": None if message.error_code is None else {"code": message.error_code, "message": message.error},
+    }
+
+
+def received_body(received: Received) -> dict[str, object]:
+    """An inbound message as the inbox has it."""
+    return {
+        "id": received.id,
+        "companyId": received.company,
+        "chat": received.chat,
+        "sender": received.sender,
+        "whatsappId": received.whatsapp_id,
+        "type": received.type,
+        "text": received.text,
+        "content": received.content,
+        "target": received.target,
+        "media": received.media,
+        "fromMe": received.from_me,
+        "sentAt": received.sent_at,
+        "storedAt": received.stored_at,
+        "completedAt": received.completed_at,
+    }
+
+
+def message_type(message: Message) -> str:
+    """The type of the event that an outbound message came to its state."""
+    return ACCEPTED if message.state is MessageState.QUEUED else f"message.{message.state}"

@@ -1,0 +1,141 @@
+"""Events as rows, written in the transaction of the change that they tell of.
+
+A reader that asks for what comes after the last `seq` it saw must never miss one. SQLite has one writer. On PostgreSQL
+numbers are drawn long before they are committed, so a transaction takes a lock before its first event and holds it to
+its end: what has the lower `seq` is visible first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Collection, Iterator
+
+from sqlalchemy import Connection, delete, func, select, text
+
+from holdfast.delivery.events import (
+    COMPLETED,
+    RECEIVED,
+    UNASKED,
+    Body,
+    Event,
+    event_id,
+    message_body,
+    message_type,
+    received_body,
+    written,
+)
+from holdfast.delivery.ports import Message, Received
+from holdfast.store.database import Database, announce
+from holdfast.store.notes import note, noted
+from holdfast.store.opened import insert
+from holdfast.store.tables import events, webhook_deliveries
+
+_WRITING = 0x686F6C66
+"""Number of the advisory lock."""
+_LOCKED = "holdfast.events-locked"
+_PRUNED = "events-pruned"
+_PRUNED_AT_ONCE = 5000
+
+_DELIVER = text(
+    "INSERT INTO webhook_deliveries (event_seq, company_id, chat, state, at, attempts, next_at) "
+    "SELECT :seq, :company, :chat, 'pending', :at, 0, CASE WHEN EXISTS ("
+    "SELECT 1 FROM webhook_deliveries WHERE company_id = :company AND chat = :chat AND state = 'pending'"
+    ") THEN NULL ELSE CAST(:at AS TEXT) END "
+    "WHERE EXISTS (SELECT 1 FROM webhook_endpoints WHERE company_id = ("
+    "SELECT MAX(company_id) FROM webhook_endpoints WHERE company_id IN ('', :company) AND url IS NOT NULL"
+    ") AND ((events IS NULL AND :unasked) OR ' ' || events || ' ' LIKE :wanted))"
+)
+"""For the endpoint of the company, or else that of all. Only the first of a chat has a `next_at`: it has its turn."""
+
+
+def record(connection: Connection, company: str, type_: str, body: Body, *, chat: str | None, at: str) -> None:
+    """Keep an event, and the webhook delivery that it calls for, in the transaction that `connection` is in."""
+    take_turn(connection)
+    json = written(body)
+    row = {"company_id": company, "type": type_, "chat": chat or "", "at": at, "body": json}
+    seq = connection.scalar(
+        insert(connection, events).values(id=event_id(company, type_, at, json), **row).returning(events.c.seq)
+    )
+    wanted = {"unasked": type_ in UNASKED, "wanted": f"% {type_} %"}
+    connection.execute(_DELIVER, {"seq": seq, "company": company, "chat": chat or "", "at": at, **wanted})
+    announce(connection)
+
+
+def record_message(connection: Connection, message: Message, *, at: str) -> None:
+    """An outbound message came to the state that it is in."""
+    record(connection, message.company, message_type(message), message_body(message), chat=message.chat, at=at)
+
+
+def record_received(connection: Connection, received: Received, *, at: str) -> None:
+    """An inbound message was stored, or one that could not be read at first was completed."""
+    type_ = RECEIVED if received.completed_at is None else COMPLETED
+    record(connection, received.company, type_, received_body(received), chat=received.chat, at=at)
+
+
+def take_turn(connection: Connection) -> None:
+    """Whoever adds to the events or moves the turn on in a chat does so alone, to the end of the transaction."""
+    if connection.dialect.name != "postgresql":
+        return
+    transaction = connection.get_transaction()
+    if connection.info.get(_LOCKED) is not transaction:
+        connection.execute(select(func.pg_advisory_xact_lock(_WRITING)))
+        connection.info[_LOCKED] = transaction
+
+
+class EventRows:
+    """Keeps `holdfast.delivery.events.Events`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._bells: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}
+        database.listen(self._ring)
+
+    async def after(self, seq: int, *, companies: Collection[str] | None, most: int) -> list[Event]:
+        statement = select(events).where(events.c.seq > seq).order_by(events.c.seq).limit(most)
+        if companies is not None:
+            statement = statement.where(events.c.company_id.in_(companies))
+
+        def work(connection: Connection) -> list[Event]:
+            rows = [dict(row) for row in connection.execute(statement).mappings()]
+            return [Event(company=row.pop("company_id"), **row) for row in rows]
+
+        return await self._database.read(work)
+
+    async def newest(self) -> int:
+        return await self._database.read(lambda connection: connection.scalar(select(func.max(events.c.seq))) or 0)
+
+    async def pruned(self) -> int:
+        return await self._database.read(lambda connection: int(noted(connection, _PRUNED) or 0))
+
+    async def prune(self, *, before: str) -> None:
+        while await self._database.write(lambda connection: _prune(connection, before)):
+            pass
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[asyncio.Event]:
+        bell = asyncio.Event()
+        self._bells[bell] = asyncio.get_running_loop()
+        try:
+            yield bell
+        finally:
+            del self._bells[bell]
+
+    def _ring(self) -> None:
+        """In the writer's thread."""
+        for bell, loop in tuple(self._bells.items()):
+            loop.call_soon_threadsafe(bell.set)
+
+
+def _prune(connection: Connection, before: str) -> bool:
+    """One part of it; True when there may be more. A failed delivery may be replayed for as long after it failed."""
+    deliveries = webhook_deliveries.c
+    settled = (deliveries.state != "pending", deliveries.at < before, func.coalesce(deliveries.last_at, "") < before)
+    some = select(deliveries.event_seq).where(*settled).limit(_PRUNED_AT_ONCE)
+    dropped = connection.execute(delete(webhook_deliveries).where(deliveries.event_seq.in_(some))).rowcount
+    needed = select(deliveries.event_seq).where(deliveries.event_seq == events.c.seq).exists()
+    old = select(events.c.seq).where(events.c.at < before, ~needed).order_by(events.c.seq).limit(_PRUNED_AT_ONCE)
+    gone = list(connection.scalars(delete(events).where(events.c.seq.in_(old)).returning(events.c.seq)))
+    if gone:
+        note(connection, _PRUNED, str(max(*gone, int(noted(connection, _PRUNED) or 0))))
+    return max(dropped, len(gone)) >= _PRUNED_AT_ONCE
