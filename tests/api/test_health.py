@@ -144,3 +144,21 @@ async def test_a_stop_on_purpose_is_no_disconnection(world: World) -> None:
         await world.wait(500)
         measured = (await world.now(world.diagnoser().diagnose(COMPANY))).stability["1h"]
         assert (measured.disconnections, measured.uptime_percent is not None) == (0, True)
+
+
+async def test_a_window_of_ones_own_is_judged_beside_the_others(door: Door) -> None:
+    """`windowS` seconds back from now, row by row; a message counts as soon as a tenth of the window has gone by."""
+    link = await door.world.pair()
+    await door.world.wait(100)
+    calm = (await door("GET", f"{DIAGNOSTICS}?windowS=50")).json["stability"]["asked"]
+    assert (calm["observedS"], calm["holds"], calm["deliveryPercent"]) == (50, True, None)
+    await door.world.send("one")
+    await door.world.wait(6)
+    door.world.engine.drop(link, code=428)
+    await door.world.until_state("reconnecting")
+    await door.world.until_state("connected")
+    await door.world.quiet()
+    shaken = (await door("GET", f"{DIAGNOSTICS}?windowS=50")).json["stability"]["asked"]
+    assert (shaken["deliveryPercent"], shaken["holds"]) == (100, False)
+    assert [row["what"] for row in shaken["table"] if not row["holds"]] == ["disconnections an hour"]
+    (await door("GET", f"{DIAGNOSTICS}?windowS=0")).problem(422, "bad-input", field="windowS")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.routing import APIRoute
 from pydantic import Field
 
@@ -13,7 +13,8 @@ from holdfast.api.metrics import exposition
 from holdfast.api.schemas import SessionShape, Shape
 from holdfast.base.clock import iso
 from holdfast.health.signals import Signals
-from holdfast.health.stability import Stability
+from holdfast.health.stability import WINDOWS_S, Stability
+from holdfast.health.success import Row
 from holdfast.health.verdict import Status, Verdict
 from holdfast.runtime.actor import View
 from holdfast.runtime.diagnosis import Diagnoser, Diagnosis
@@ -88,6 +89,17 @@ class TurnShape(Shape):
         )
 
 
+class GoalShape(Shape):
+    what: str
+    measured: Annotated[str, Field(description="for people, with its unit")]
+    goal: str
+    holds: bool
+
+    @classmethod
+    def of(cls, row: Row) -> GoalShape:
+        return cls(what=row.what, measured=row.measured, goal=row.goal, holds=row.holds)
+
+
 class StabilityShape(Shape):
     observed_s: float
     uptime_percent: float | None
@@ -97,6 +109,7 @@ class StabilityShape(Shape):
     reconnect_p50_s: float | None
     reconnect_p95_s: float | None
     holds: Annotated[bool, Field(description="all four of the user's goals (M26) hold")]
+    table: Annotated[list[GoalShape], Field(description="the goals, one by one")]
 
     @classmethod
     def of(cls, measured: Stability) -> StabilityShape:
@@ -109,6 +122,7 @@ class StabilityShape(Shape):
             reconnect_p50_s=_rounded(measured.reconnect_p50_s),
             reconnect_p95_s=_rounded(measured.reconnect_p95_s),
             holds=measured.holds,
+            table=[GoalShape.of(row) for row in measured.table()],
         )
 
 
@@ -176,7 +190,9 @@ class DiagnosticsShape(Shape):
     history: Annotated[list[TurnShape], Field(description="newest first")]
     budget: BudgetShape
     outbox: OutboxShape
-    stability: Annotated[dict[str, StabilityShape], Field(description="by window: 5m, 1h, 24h, 7d")]
+    stability: Annotated[
+        dict[str, StabilityShape], Field(description="by window: 5m, 1h, 24h, 7d, and asked, of windowS")
+    ]
     engine_host: HostShape
     live_state: LiveShape
     alerts: AlertsShape
@@ -260,6 +276,10 @@ async def _diagnoser(request: Request) -> Diagnoser:
 
 
 Doctor = Annotated[Diagnoser, Depends(_diagnoser)]
+Window = Annotated[
+    float | None,
+    Query(alias="windowS", ge=1, le=max(WINDOWS_S.values()), description="also judge the last so many seconds"),
+]
 
 
 def make_routers(keyed: type[APIRoute], **options: Any) -> tuple[APIRouter, APIRouter]:
@@ -275,10 +295,12 @@ def make_routers(keyed: type[APIRoute], **options: Any) -> tuple[APIRouter, APIR
         return HealthShape.of(view, verdict)
 
     @closed.get("/webhook/whatsapp/baileys/diagnostics/{company}")
-    async def get_diagnostics(company: str, request: Request, doctor: Doctor) -> DiagnosticsShape:
+    async def get_diagnostics(
+        company: str, request: Request, doctor: Doctor, window_s: Window = None
+    ) -> DiagnosticsShape:
         """Everything known about a session."""
         request.state.grant.check(company)
-        found = await doctor.diagnose(company)
+        found = await doctor.diagnose(company, window_s=window_s)
         evidence = EvidenceShape(
             last_frame_at=found.view.record.last_activity,
             last_ping_rtt_ms=_ms(found.signals.keepalives.last_s),

@@ -121,7 +121,7 @@ class Stability:
     def _delivery(self) -> Row:
         taken, arrived = self.delivery_percent, self.arrival_percent
         if taken is None or arrived is None:
-            return Row("message delivery", "no messages", "> 95 %", holds=True)
+            return Row("message delivery", "no messages: nothing to judge", "> 95 %", holds=True)
         measured = f"{_shown(taken)} taken by WhatsApp, {_shown(arrived)} on phones"
         return Row("message delivery", measured, "> 95 %", taken > LEAST_PERCENT)
 

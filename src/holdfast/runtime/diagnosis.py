@@ -24,6 +24,10 @@ _HISTORY_SHOWN = 100
 _MOST_TURNS = 20_000
 _UNDER_WAY_S = 60
 """A message younger than this may be under way: it counts for stability when it is older."""
+_UNDER_WAY_PART = 0.1
+"""In a short window a minute would be most of it: this part is taken instead."""
+ASKED = "asked"
+"""The name of the window that the caller chose."""
 
 
 class WaitingAlert(Protocol):
@@ -51,7 +55,7 @@ class Diagnosis:
     history: Sequence[Turn]
     """The newest turns, newest first."""
     stability: Mapping[str, Stability]
-    """By window: 5m, 1h, 24h, 7d."""
+    """By window: 5m, 1h, 24h, 7d, and `ASKED` where one was asked for."""
     budget_an_hour: int
     budget_left: int
     host: HostFacts | None
@@ -85,6 +89,18 @@ class Diagnoser:
         view = self._gateway.view(company)
         return view, judge(self._signals(view, {}), self._limits)
 
+    def verdict(self, view: View, backlogs: Mapping[str, Backlog]) -> Verdict:
+        """Of a session that this process runs, with what the outbox was found to hold."""
+        return judge(self._signals(view, backlogs), self._limits)
+
+    async def backlogs(self) -> Mapping[str, Backlog]:
+        return await self._figures.backlogs()
+
+    async def turns(self, company: str, *, seconds: int) -> list[Turn]:
+        """The history of so long, and the turn before it, oldest first."""
+        since = _ago(self._parts.clock.now(), seconds)
+        return await self._parts.timeline.last(company, since=since, most=_MOST_TURNS)
+
     async def all_health(self) -> list[tuple[View, Verdict, Backlog]]:
         """Of every session, with its outbox."""
         backlogs = await self._figures.backlogs()
@@ -93,21 +109,20 @@ class Diagnoser:
             for view in self._gateway.views()
         ]
 
-    async def diagnose(self, company: str) -> Diagnosis:
-        """Raises `NotFound`."""
+    async def diagnose(self, company: str, *, window_s: float | None = None) -> Diagnosis:
+        """With stability over the last `window_s` seconds too, where they are given. Raises `NotFound`."""
         view = self._gateway.view(company)
         signals = self._signals(view, await self._figures.backlogs())
         now = self._parts.clock.now()
         turns = await self._parts.timeline.last(company, since=_ago(now, max(WINDOWS_S.values())), most=_MOST_TURNS)
         policy = self._parts.policy
+        windows = WINDOWS_S if window_s is None else {**WINDOWS_S, ASKED: window_s}
         return Diagnosis(
             view=view,
             signals=signals,
             verdict=judge(signals, self._limits),
             history=list(reversed(turns[-_HISTORY_SHOWN:])),
-            stability={
-                name: await self._stability(company, turns, now, seconds) for name, seconds in WINDOWS_S.items()
-            },
+            stability={name: await self._stability(company, turns, now, seconds) for name, seconds in windows.items()},
             budget_an_hour=policy.budget_an_hour,
             budget_left=budget_left(view.session, now=self._parts.clock.monotonic(), policy=policy),
             host=self._parts.hub.host,
@@ -116,8 +131,9 @@ class Diagnoser:
             alerts=self._undelivered(),
         )
 
-    async def _stability(self, company: str, turns: Sequence[Turn], now: datetime, seconds: int) -> Stability:
-        tally = await self._figures.tally(company, since=_ago(now, seconds), until=_ago(now, _UNDER_WAY_S))
+    async def _stability(self, company: str, turns: Sequence[Turn], now: datetime, seconds: float) -> Stability:
+        under_way_s = min(_UNDER_WAY_S, seconds * _UNDER_WAY_PART)
+        tally = await self._figures.tally(company, since=_ago(now, seconds), until=_ago(now, under_way_s))
         counts = MessageCounts(accepted=tally.accepted, taken=tally.taken, arrived=tally.arrived)
         return stability(_changes(turns), counts, now=now.timestamp(), window_s=seconds)
 
