@@ -179,7 +179,14 @@ def test_a_state_without_a_reason_is_its_own_code() -> None:
 def test_stopped_on_purpose_is_its_own_code() -> None:
     """Nobody needs to look for a fault where somebody pressed stop."""
     finding = only(away(State.STOPPED))
-    assert (finding.status, finding.code, finding.action) == (Status.UNHEALTHY, "stopped", Care.START)
+    assert (finding.status, finding.code, finding.action) == (Status.UNHEALTHY, "stopped", Action.START)
+
+
+def test_a_stop_with_a_reason_says_it() -> None:
+    """A restored session that was not started is no fault either, and why is told."""
+    finding = only(away(State.STOPPED, reason=reasons.RESTORED_STALE))
+    assert (finding.code, finding.action) == ("restored-stale", Action.START)
+    assert finding.message.startswith("the session is stopped: it was restored from a backup")
 
 
 def test_pairing_depends_on_who_looks() -> None:

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from holdfast.health.signals import Limits, LinkSigns, Signals
-from holdfast.health.words import Advice, Care, because, lasting
+from holdfast.health.words import Advice, because, lasting
 from holdfast.session import reasons
 from holdfast.session.life import State
-from holdfast.session.reasons import Action
+from holdfast.session.reasons import Action, Reason
 
 
 class Status(IntEnum):
@@ -100,9 +100,15 @@ def _state(signals: Signals, limits: Limits) -> Iterator[Finding]:
             why = "" if signals.reason is None else f": {because(signals.reason)}"
             yield _unhealthy("unpaired", f"no phone is linked{why}", Action.SCAN_QR)
         case State.STOPPED:
-            yield _unhealthy("stopped", "the session was stopped on purpose; accepted messages wait", Care.START)
+            yield _stopped(signals.reason)
         case State.PAUSED | State.LOGGED_OUT:  # pragma: no branch – mypy sees to it that there is no other
             yield _held(signals)
+
+
+def _stopped(reason: Reason | None) -> Finding:
+    if reason is None:
+        return _unhealthy("stopped", "the session was stopped on purpose; accepted messages wait", Action.START)
+    return _unhealthy(reason.name, f"the session is stopped: {because(reason)}", reason.action)
 
 
 def _away(signals: Signals, limits: Limits) -> Finding:

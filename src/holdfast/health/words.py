@@ -16,7 +16,6 @@ from holdfast.session.reasons import Action, Reason
 class Care(StrEnum):
     """What a person can do where it is not a link's end that troubles us."""
 
-    START = "start"
     CHECK_REDIS = "check-redis"
     CHECK_DATABASE = "check-database"
     CHECK_HOST = "check-engine-host"
@@ -33,8 +32,8 @@ WHAT_TO_DO: Mapping[Advice, str] = MappingProxyType({
     Action.UPDATE: "update Holdfast: WhatsApp no longer takes this version of the client",
     Action.STOP_OTHER: "stop the other program that uses this session's credentials, then start the session again",
     Action.CONTACT_WHATSAPP: "ask for a review in WhatsApp on the company's phone, or write to WhatsApp's support",
+    Action.START: "start the session when it is wanted again",
     Action.NONE: "nothing needs doing",
-    Care.START: "start the session when it is wanted again",
     Care.CHECK_REDIS: "see whether Redis runs and can be reached",
     Care.CHECK_DATABASE: "see whether the disk is full and the database can be reached",
     Care.CHECK_HOST: "look into the log for the engine host's last words; memory may have run out",

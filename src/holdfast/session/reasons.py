@@ -46,6 +46,7 @@ class Action(StrEnum):
     UPDATE = "update"
     STOP_OTHER = "stop-other-connection"
     CONTACT_WHATSAPP = "contact-whatsapp"
+    START = "start"
     NONE = "none"
 
 
@@ -101,9 +102,10 @@ ASKED = _reason("asked", None, "nobody", Reaction.RESTART, "a reconnection was a
 LOGOUT_ASKED = _reason("logout-asked", None, "nobody", Reaction.LOGGED_OUT, "a logout was asked for", Action.SCAN_QR)
 WAITS_TURN = _reason("waits-turn", None, "nobody", Reaction.BACKOFF, "many sessions connect at once, and this one waits its turn")  # fmt: skip
 FLEET_HELD = _reason("fleet-held", None, "whatsapp", Reaction.BACKOFF, "WhatsApp refuses several sessions alike, and one of them tries for all")  # fmt: skip
+RESTORED_STALE = _reason("restored-stale", None, "operator", Reaction.STOP, "it was restored from a backup that is older than the last use of its keys", Action.START)  # fmt: skip
 
 OWN = (
-    NO_PONG, NO_ACKS, NOT_OPENED, HOST_LOST, NOT_KEPT, QR_USED_UP, NOT_LINKED, ASKED, LOGOUT_ASKED, WAITS_TURN, FLEET_HELD,
+    NO_PONG, NO_ACKS, NOT_OPENED, HOST_LOST, NOT_KEPT, QR_USED_UP, NOT_LINKED, ASKED, LOGOUT_ASKED, WAITS_TURN, FLEET_HELD, RESTORED_STALE,
 )  # fmt: skip
 
 _NEVER_CONNECTED = "WebSocket Error ("
