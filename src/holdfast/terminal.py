@@ -44,6 +44,14 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None
     out.print(table)
 
 
+def goals(rows: Iterable[tuple[str, str, str, bool]]) -> Table:
+    """What was measured, the goal, and whether it holds: a tick or a cross for each."""
+    table = Table("", "measured", "goal", "", box=None, pad_edge=False)
+    for what, measured, goal, holds in rows:
+        table.add_row(what, measured, goal, Text("✓", "green") if holds else Text("✗", "red"))
+    return table
+
+
 def show_qr(content: str, *, columns: int | None = None) -> None:
     """Draw a QR code for a person. `columns` None: as many as the terminal has."""
     needed = qr_text(content).index("\n")

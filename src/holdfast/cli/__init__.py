@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from holdfast import terminal
-from holdfast.cli import configuration, messages, proof, serving, sessions
+from holdfast.cli import configuration, messages, proof, serving, sessions, watch
 from holdfast.cli.ending import GOOD, sentences
 
 COMMANDS: Mapping[str, Mapping[str, Callable[..., object] | typer.Typer]] = {
@@ -22,6 +22,7 @@ COMMANDS: Mapping[str, Mapping[str, Callable[..., object] | typer.Typer]] = {
         "pair": sessions.pair,
         "sessions": sessions.sessions,
         "show": sessions.show,
+        "watch": watch.watch,
         "start": sessions.start,
         "stop": sessions.stop,
         "reconnect": sessions.reconnect,
@@ -36,7 +37,9 @@ COMMANDS: Mapping[str, Mapping[str, Callable[..., object] | typer.Typer]] = {
 }
 """All commands by the heading that `holdfast --help` shows them under, in its order; a `Typer` has subcommands."""
 
-cli = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False)
+cli = typer.Typer(
+    no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, rich_markup_mode="markdown"
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from holdfast import terminal
 from holdfast.lab.tally import ARRIVED, Result, Tally
 
 _COLOURS = {"connected": "green", "reconnecting": "yellow", "connecting": "yellow"}
@@ -58,9 +59,7 @@ class Screen:
 
     def show_result(self, result: Result) -> None:
         """The table of success, and the verdict."""
-        table = Table("", "measured", "goal", "", box=None, pad_edge=False)
-        for row in result.table():
-            table.add_row(row.what, row.measured, row.goal, Text("✓", "green") if row.holds else Text("✗", "red"))
+        table = terminal.goals((row.what, row.measured, row.goal, row.holds) for row in result.table())
         kinds = ", ".join(f"{count} × {kind}" for kind, count in result.faults.items())
         self._console.print(
             Group(

@@ -1,0 +1,29 @@
+"""Durations as people type them: `30s`, `5m`, `1h`, `24h`, `7d`."""
+
+from __future__ import annotations
+
+import re
+
+import typer
+
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_TYPED = re.compile(r"([0-9]{1,6})\s*([smhd])")
+LEAST_S, MOST_S = 1, 7 * 86_400
+
+
+def seconds(text: str) -> int:
+    """Seconds of a typed duration, from a second to seven days. Raises what makes a command end with wrong use."""
+    typed = _TYPED.fullmatch(text.strip().lower())
+    if typed is None:
+        raise typer.BadParameter(f'"{text}" is no duration: give a number and its unit, such as 30s, 5m, 1h or 7d')
+    found = int(typed[1]) * _UNITS_S[typed[2]]
+    if not LEAST_S <= found <= MOST_S:
+        raise typer.BadParameter(f'"{text}" is out of range: give 1s to 7d')
+    return found
+
+
+def clock(of_s: float) -> str:
+    """`1:23`, or `2:01:23` from an hour on."""
+    minutes, rest = divmod(int(of_s), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,96 @@
+"""`holdfast watch`: a live line about a session, and at the end the user's table of success over that time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+from rich.console import Group
+from rich.live import Live
+from rich.text import Text
+
+from holdfast import terminal
+from holdfast.cli.asking import CLOCK, AsJson, Company, session_path, with_client
+from holdfast.cli.durations import clock, seconds
+from holdfast.cli.ending import GOOD, NOT_GOOD
+from holdfast.client import Client
+from holdfast.watching import Glance, Show, Watch
+
+_COLOURS = {"connected": "green", "connecting": "yellow", "reconnecting": "yellow"}
+
+
+def watch(
+    company: Company,
+    for_s: Annotated[
+        int,
+        typer.Option("--for", metavar="TIME", parser=seconds, help="how long, 1s to 7d: such as 30s, 5m, 1h or 24h"),
+    ] = "5m",  # type: ignore[assignment]  # typer parses the default as if it had been typed
+    as_json: AsJson = False,
+) -> None:
+    """Watch a session, and judge that time: uptime, delivery, reconnection, disconnections.
+
+    Ends after the time, or with Ctrl-C and what was seen so far. Exit code 0 when all goals hold, 1 when not:
+    the row that fails is named.
+    """
+    session_path(company)  # refuses what is no company id
+
+    async def look(client: Client) -> Glance:
+        with _live(company, moving=not as_json and terminal.out.is_terminal) as show:
+            return await Watch(client, company, for_s=for_s, clock=CLOCK, show=show).run()
+
+    seen = with_client(look)
+    if as_json:
+        terminal.show_json(seen.as_json(company))
+    else:
+        terminal.out.print(_verdict(company, seen), highlight=False)
+    raise typer.Exit(GOOD if seen.holds else NOT_GOOD)
+
+
+@contextmanager
+def _live(company: str, *, moving: bool) -> Iterator[Show]:
+    """Shows each glance as one line that changes in place, or not at all."""
+    if not moving:
+        yield lambda _: None
+        return
+    with Live(Text(f"{company}  looking …"), console=terminal.out, refresh_per_second=4, transient=True) as live:
+        yield lambda seen: live.update(line(company, seen))
+
+
+def line(company: str, seen: Glance) -> Text:
+    """`962302  connected  1:23 of 5:00  up 100.0 %  delivery 98.3 %  disconnections 1  back in 1.2 s`."""
+    measured = seen.stability
+    parts = [
+        f"{clock(seen.watched_s)} of {clock(seen.of_s)}",
+        f"up {_percent(measured['uptimePercent'])}",
+        f"delivery {_percent(measured['deliveryPercent'])}",
+        f"disconnections {measured['disconnections']}",
+        f"back in {_seconds(measured['reconnectP95S'])}",
+    ]
+    state = Text(seen.state, _COLOURS.get(seen.state, "red"))
+    shown = Text("  ").join([Text(company), state, *map(Text, parts)])
+    return shown.append(f"  {seen.trouble}", "red") if seen.trouble else shown
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{int(value * 10) / 10:.1f} %"
+
+
+def _seconds(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f} s"
+
+
+def _verdict(company: str, seen: Glance) -> Group:
+    rows = [(row["what"], row["measured"], row["goal"], row["holds"]) for row in seen.stability["table"]]
+    verdict = Text(f"{company} is good: all of it holds over {clock(seen.watched_s)}", "bold green")
+    if not seen.holds:
+        verdict = Text(f"{company} is not good over {clock(seen.watched_s)}: {', '.join(seen.failing)}", "bold red")
+    turns = [Text(_turn(turn)) for turn in seen.turns]
+    return Group(*turns, *([Text()] if turns else []), terminal.goals(rows), Text(), verdict)
+
+
+def _turn(turn: dict[str, object]) -> str:
+    cause = "" if turn["cause"] is None else f": {turn['cause']}"
+    code = "" if turn["code"] is None else f" ({turn['code']})"
+    return f"{turn['at']}  {turn['before']} → {turn['after']}{cause}{code}, after {turn['lastedS']} s"

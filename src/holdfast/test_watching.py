@@ -1,0 +1,138 @@
+"""`holdfast watch`: what is asked of the server, what is made of its answers, and when there are none."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import cast
+
+import pytest
+
+from holdfast.api.diagnosis import StabilityShape
+from holdfast.base.fake_clock import FakeClock
+from holdfast.client import Client, Json, NoServer, Refused
+from holdfast.health.stability import MessageCounts, Presence, Turn, stability
+from holdfast.watching import Glance, Watch
+
+AWAY, UP = Presence.AWAY, Presence.CONNECTED
+
+
+class Hurried(FakeClock):
+    """Whoever sleeps is at once where it wanted to be, after everybody else had a turn."""
+
+    async def sleep(self, seconds: float) -> None:
+        self.advance_to(self.monotonic() + seconds)
+        await asyncio.sleep(0)
+
+
+class Server:
+    """A Holdfast whose session lived through `turns` (seconds after the beginning); between `down` it is not there."""
+
+    def __init__(self, clock: FakeClock, turns: Sequence[Turn], *, down: tuple[float, float] = (0, 0)) -> None:
+        self._clock, self._turns, self._down = clock, turns, down
+        self._began = clock.monotonic()
+        self.refusal: Refused | None = None
+        self.windows: list[float] = []
+
+    async def get(self, path: str, **query: str) -> Json:
+        now = self._clock.monotonic() - self._began
+        if self._down[0] < now < self._down[1]:
+            raise NoServer("no Holdfast answers")
+        if self.refusal is not None:
+            raise self.refusal
+        assert path == "/webhook/whatsapp/baileys/diagnostics/962302"
+        past = [turn for turn in self._turns if turn.at <= now]
+        window_s = float(query.get("windowS", 1))
+        if query:
+            self.windows.append(window_s)
+        judged = stability(past, MessageCounts(), now=now, window_s=window_s)
+        return {
+            "session": {"state": str(past[-1].presence), "reason": None},
+            "stability": {"asked": StabilityShape.of(judged).model_dump(mode="json", by_alias=True)},
+            "history": [{"at": f"{turn.at + 1000:010.1f}", "after": str(turn.presence)} for turn in reversed(past)],
+        }
+
+
+def made(server: Server, clock: FakeClock, shown: list[Glance], *, for_s: float = 60) -> Watch:
+    return Watch(cast(Client, server), "962302", for_s=for_s, clock=clock, show=shown.append)
+
+
+async def watched(*turns: Turn, down: tuple[float, float] = (0, 0)) -> tuple[Glance, list[Glance]]:
+    """How a minute's watch ended, and what it showed meanwhile."""
+    clock = Hurried()
+    shown: list[Glance] = []
+    return await made(Server(clock, [Turn(-100, UP), *turns], down=down), clock, shown).run(), shown
+
+
+async def test_a_calm_minute_is_good() -> None:
+    """All rows hold; no messages are nothing to judge."""
+    seen, shown = await watched()
+    assert (seen.holds, seen.failing, seen.watched_s, seen.turns) == (True, [], 60, [])
+    assert seen.as_json("962302")["uptimePercent"] == 100
+    assert [row["measured"] for row in seen.stability["table"]][1] == "no messages: nothing to judge"
+    assert [glance.watched_s for glance in shown[:3]] == [1, 2, 3]
+
+
+async def test_a_loss_between_two_looks_counts_and_its_row_is_named() -> None:
+    """What happened within a second is in the server's history, and in the answer."""
+    seen, _ = await watched(Turn(10.2, AWAY), Turn(10.8, UP))
+    assert (seen.holds, seen.failing) == (False, ["disconnections an hour"])
+    told = seen.as_json("962302")
+    assert (told["disconnections"], told["reconnectP95S"], told["holds"]) == (1, 0.6, False)
+    assert [turn["after"] for turn in told["turns"]] == ["away", "connected"]
+
+
+async def test_only_the_watched_time_is_judged() -> None:
+    """What went wrong before the watch began is another time's trouble."""
+    seen, _ = await watched(Turn(-50, AWAY), Turn(-10, UP))
+    assert (seen.holds, seen.turns) == (True, [])
+
+
+async def test_a_session_that_stays_away_names_every_row_that_fails() -> None:
+    """Uptime, and an absence that has not ended."""
+    seen, _ = await watched(Turn(2, AWAY))
+    assert seen.failing == ["connection uptime", "reconnection, p95", "disconnections an hour"]
+
+
+async def test_a_gateway_that_restarts_is_waited_for() -> None:
+    """The line says so meanwhile, with the last figures; the end is judged by the server that came back."""
+    seen, shown = await watched(down=(20, 25))
+    assert [glance.trouble for glance in shown[18:26]] == ["", "", *["no Holdfast answers"] * 4, "", ""]
+    assert seen.holds
+    seen, _ = await watched(down=(55, 70))
+    assert (seen.holds, seen.watched_s) == (True, 70)
+
+
+async def test_a_gateway_that_stays_away_is_no_good_end() -> None:
+    """Nothing is called good of which nothing was seen."""
+    with pytest.raises(NoServer):
+        await watched(down=(20, 10_000))
+
+
+@pytest.mark.parametrize(("status", "looks"), [(404, 0), (503, 60)])
+async def test_only_a_server_that_is_starting_is_waited_for(status: int, looks: int) -> None:
+    """A company that is gone, or a key that no longer fits, ends the watch at once."""
+    clock = Hurried()
+    server = Server(clock, [Turn(-1, UP)])
+    watch = made(server, clock, [])
+    began = clock.monotonic()
+    task = asyncio.ensure_future(watch.run())
+    await asyncio.sleep(0)
+    server.refusal = Refused(status, "not now")
+    with pytest.raises(Refused):
+        await task
+    assert clock.monotonic() - began >= looks
+    assert clock.monotonic() - began < looks + 20
+
+
+async def test_ctrl_c_ends_with_what_was_seen_so_far() -> None:
+    """The time until then is judged."""
+    clock = FakeClock()
+    server = Server(clock, [Turn(-100, UP)])
+    task = asyncio.ensure_future(made(server, clock, [], for_s=3600).run())
+    await asyncio.sleep(0)
+    clock.advance_to(clock.monotonic() + 5)
+    task.cancel()
+    seen = await task
+    assert (seen.watched_s, seen.of_s, seen.holds) == (5, 3600, True)
+    assert server.windows[-1] == 5

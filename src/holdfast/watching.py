@@ -1,0 +1,145 @@
+"""What `holdfast watch` does: look at a session again and again, and have the time that went by judged at the end.
+
+The judging is the server's, from its history of turns: what happens between two looks counts too. Must never call a
+time good of which nothing was seen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+from holdfast.base.clock import Clock
+from holdfast.client import Client, Json, NoServer, Refused
+
+_LOOKS = 300
+"""Looks in the whole time, where that gives no shorter and no longer pause than these."""
+_LEAST_PAUSE_S, _MOST_PAUSE_S = 1.0, 10.0
+_BACK_S = 15.0
+"""How long the end may wait for a server that is restarting."""
+_LEAST_WINDOW_S = 1.0
+"""What the route can judge."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Glance:
+    """What was seen at one look, of the time since the watch began."""
+
+    watched_s: float
+    of_s: float
+    state: str
+    reason: Json | None
+    stability: Json
+    turns: list[Json]
+    """What the session went through meanwhile, oldest first."""
+    trouble: str = ""
+    """Why this is not the newest: Holdfast did not answer."""
+
+    @property
+    def holds(self) -> bool:
+        return bool(self.stability["holds"])
+
+    @property
+    def failing(self) -> list[str]:
+        """The rows of the table that don't hold."""
+        return [row["what"] for row in self.stability["table"] if not row["holds"]]
+
+    def as_json(self, company: str) -> dict[str, Any]:
+        return {
+            "companyId": company,
+            "state": self.state,
+            "watchedS": round(self.watched_s, 1),
+            "askedS": self.of_s,
+            "holds": self.holds,
+            "failing": self.failing,
+            **{name: value for name, value in self.stability.items() if name != "holds"},
+            "turns": self.turns,
+        }
+
+
+Show = Callable[[Glance], None]
+
+
+class Watch:
+    """One watch over one session. `show` is told of each look."""
+
+    def __init__(self, client: Client, company: str, *, for_s: float, clock: Clock, show: Show) -> None:
+        self._client = client
+        self._path = f"/webhook/whatsapp/baileys/diagnostics/{company}"
+        self._for_s = for_s
+        self._clock = clock
+        self._show = show
+        self._known: str | None = None
+        """When the newest turn was, before the watch began."""
+
+    async def run(self) -> Glance:
+        """Watch for the whole time, or until cancelled, which Ctrl-C does. Raises `NoServer` and `Refused`."""
+        first = await self._client.get(self._path)
+        self._known = first["history"][0]["at"] if first["history"] else None
+        began_at = self._clock.monotonic()
+        try:
+            await self._look_until(began_at)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            assert task is not None
+            task.uncancel()
+        return await self._last_look(began_at)
+
+    async def _look_until(self, began_at: float) -> None:
+        pause_s = min(max(self._for_s / _LOOKS, _LEAST_PAUSE_S), _MOST_PAUSE_S)
+        last: Glance | None = None
+        while (left_s := began_at + self._for_s - self._clock.monotonic()) > 0:
+            await self._clock.sleep(min(pause_s, left_s))
+            try:
+                last = await self._look(began_at)
+            except (NoServer, Refused) as error:
+                if not _may_pass(error):
+                    raise
+                last = _stale(last, self._clock.monotonic() - began_at, error.sentence)
+            if last is not None:
+                self._show(last)
+
+    async def _last_look(self, began_at: float) -> Glance:
+        """A gateway that restarts at this moment gets the time to do so."""
+        until = self._clock.monotonic() + _BACK_S
+        while True:
+            try:
+                return await self._look(began_at)
+            except (NoServer, Refused) as error:
+                if not _may_pass(error) or self._clock.monotonic() >= until:
+                    raise
+            await self._clock.sleep(_LEAST_PAUSE_S)
+
+    async def _look(self, began_at: float) -> Glance:
+        watched_s = self._clock.monotonic() - began_at
+        found = await self._client.get(self._path, windowS=f"{max(watched_s, _LEAST_WINDOW_S):.3f}")
+        return Glance(
+            watched_s=watched_s,
+            of_s=self._for_s,
+            state=found["session"]["state"],
+            reason=found["session"]["reason"],
+            stability=found["stability"]["asked"],
+            turns=[turn for turn in reversed(found["history"]) if self._known is None or turn["at"] > self._known],
+        )
+
+
+def _may_pass(error: NoServer | Refused) -> bool:
+    """A server that restarts, and nothing else."""
+    return isinstance(error, NoServer) or error.status == HTTPStatus.SERVICE_UNAVAILABLE
+
+
+def _stale(last: Glance | None, watched_s: float, trouble: str) -> Glance | None:
+    if last is None:
+        return None
+    return Glance(
+        watched_s=watched_s,
+        of_s=last.of_s,
+        state=last.state,
+        reason=last.reason,
+        stability=last.stability,
+        turns=last.turns,
+        trouble=trouble,
+    )
