@@ -71,6 +71,10 @@ class Bell(Protocol):
 class Events(Protocol):
     """Durable events, kept for some days."""
 
+    @property
+    def look_every_s(self) -> float | None:
+        """Seconds after which to look for those of other processes, for which no bell rings; None: there are none."""
+
     async def after(self, seq: int, *, companies: Collection[str] | None, most: int) -> list[Event]:
         """Events with a greater `seq`, in order; of these companies, or of all."""
 

@@ -36,6 +36,7 @@ _WRITING = 0x686F6C66
 _LOCKED = "holdfast.events-locked"
 _PRUNED = "events-pruned"
 _PRUNED_AT_ONCE = 5000
+_LOOK_EVERY_S = 1.0
 
 _DELIVER = text(
     "INSERT INTO webhook_deliveries (event_seq, company_id, chat, state, at, attempts, next_at) "
@@ -90,6 +91,10 @@ class EventRows:
         self._database = database
         self._bells: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}
         database.listen(self._ring)
+
+    @property
+    def look_every_s(self) -> float | None:
+        return _LOOK_EVERY_S if self._database.is_shared else None
 
     async def after(self, seq: int, *, companies: Collection[str] | None, most: int) -> list[Event]:
         statement = select(events).where(events.c.seq > seq).order_by(events.c.seq).limit(most)
