@@ -15,13 +15,28 @@ from holdfast.base.errors import Misconfigured
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
-def migrate(connection: Connection, name: str) -> None:
+def migrate(connection: Connection, name: str, *, to: str = "head") -> None:
     """`name` is what people know the database by. Raises `Misconfigured` when it is newer than this Holdfast."""
-    config = Config()
-    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    config = _config()
     _refuse_newer(connection, config, name)
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    command.upgrade(config, to)
+
+
+def revision_of(connection: Connection) -> str:
+    """Which version the database has."""
+    return MigrationContext.configure(connection).get_current_revision() or ""
+
+
+def revisions() -> list[str]:
+    """All that this Holdfast knows, newest first."""
+    return [script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()]
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    return config
 
 
 def _refuse_newer(connection: Connection, config: Config, name: str) -> None:

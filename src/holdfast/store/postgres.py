@@ -21,7 +21,7 @@ from holdfast.store.opened import Opened
 SETTING = "HOLDFAST_DATABASE_URL"
 _FORM = "postgresql://user:password@host:5432/database"
 _OLDEST = 13
-_MIGRATING = 0x686F6C64
+MIGRATING = 0x686F6C64
 """Number of the advisory lock: two processes that start together migrate one after the other."""
 _CONNECTION = {
     "application_name": "holdfast",
@@ -106,10 +106,10 @@ def _refuse_old(connection: Connection, url: URL) -> None:
 
 
 def _migrate(connection: Connection, url: URL) -> None:
-    connection.exec_driver_sql("SELECT pg_advisory_lock(%s)", (_MIGRATING,))
+    connection.exec_driver_sql("SELECT pg_advisory_lock(%s)", (MIGRATING,))
     connection.commit()
     migrate(connection, shown(url))
-    connection.exec_driver_sql("SELECT pg_advisory_unlock(%s)", (_MIGRATING,))
+    connection.exec_driver_sql("SELECT pg_advisory_unlock(%s)", (MIGRATING,))
     connection.commit()
 
 

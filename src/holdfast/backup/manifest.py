@@ -1,0 +1,43 @@
+"""What a backup says about itself: when and by what it was made, which companies it holds, how each part must look."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+FORMAT = 1
+
+
+class Company(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A company at the moment of the backup."""
+
+    company_id: str
+    state: str
+    is_paired: bool
+    keys: str
+    """Fingerprint of its credentials and Signal keys: two that differ are two moments of one device."""
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """One table: rows, and SHA-256 of the part's bytes."""
+
+    rows: int
+    sha256: str
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    format: int
+    created_at: str
+    made_by: str
+    """Holdfast's version."""
+    revision: str
+    """Of the database."""
+    kind: str
+    companies: tuple[Company, ...]
+    tables: dict[str, Part]
+    settings: dict[str, Any]
+    """Those in force, secrets only as set or not."""
+
+    def company(self, company: str) -> Company | None:
+        return next((each for each in self.companies if each.company_id == company), None)

@@ -1,0 +1,50 @@
+"""Which companies of a backup have gone on since it was made: their keys were used, and the backup has older ones.
+
+Pure. Known for sure where this installation, or a later backup, has other keys of the same device. On an empty machine
+nobody can know; there a session that was connected when the backup was made is believed to have gone on when an hour
+has gone by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from holdfast.backup.manifest import Company, Manifest
+from holdfast.health.words import lasting
+from holdfast.session.life import RUNNING
+
+BELIEVED_FRESH_S = 3600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What is known of a company's keys apart from the backup."""
+
+    keys: str
+    where: str
+    """`this installation`, `the later backup "…"`."""
+
+
+def moved_on(manifest: Manifest, *, known: Mapping[str, Sequence[Known]], now: datetime) -> dict[str, str]:
+    """The companies that may not be started, each with the reason as half a sentence.
+
+    known: other keys of each company, nearest first: at most this installation's and those of later backups.
+    """
+    age_s = (now - datetime.fromisoformat(manifest.created_at)).total_seconds()
+    judged = {
+        company.company_id: _why(company, known.get(company.company_id, ()), age_s) for company in manifest.companies
+    }
+    return {company: why for company, why in judged.items() if why is not None}
+
+
+def _why(company: Company, known: Sequence[Known], age_s: float) -> str | None:
+    if not company.is_paired:
+        return None
+    newer = next((each for each in known if each.keys != company.keys), None)
+    if newer is not None:
+        return f"{newer.where} has newer keys of its device"
+    if not known and company.state in RUNNING and age_s > BELIEVED_FRESH_S:
+        return f"it was {company.state} when this backup was made {lasting(age_s)} ago, and has gone on since"
+    return None

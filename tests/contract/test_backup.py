@@ -1,0 +1,521 @@
+"""Backups: one file of one moment, from either database into either, verified, and nothing ever half."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sqlite3
+import stat
+import zipfile
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import URL, Connection, select
+
+from holdfast.backup.errors import BadBackup, CantBackUp, CantRestore
+from holdfast.backup.making import About, Made, Maker
+from holdfast.backup.restoring import EVERY, Restored, Restorer
+from holdfast.backup.rows import KEPT, NOT_KEPT
+from holdfast.backup.sealing import NO_SEAL, Seal
+from holdfast.backup.shelf import Opener, look, names, prune
+from holdfast.base.errors import Misconfigured
+from holdfast.base.fake_clock import FakeClock
+from holdfast.base.ids import SystemChance
+from holdfast.delivery.ports import Draft
+from holdfast.session.life import State
+from holdfast.session.port import Commit, Decrypted, InboundMessage
+from holdfast.session.ports import Record
+from holdfast.store.credentials import EngineRows
+from holdfast.store.database import Database
+from holdfast.store.outbox import InboxRows, OutboxRows
+from holdfast.store.postgres import parse
+from holdfast.store.sessions import SessionRows
+from holdfast.store.tables import media, media_chunks, metadata
+from tests.postgres_process import PostgresProcess
+from tests.world import migrated
+
+COMPANY, OTHER = "962302", "962303"
+CREDENTIALS = json.dumps({"me": {"id": "962302:7@s.whatsapp.net", "lid": "77:7@lid"}, "account": {}})
+OPEN_SESSION = '{"_sessions":{"B":{"registrationId":5,"indexInfo":{"baseKey":"B","closed":-1}}},"version":"v1"}'
+CHUNK = bytes(range(256))
+
+NewPlace = Callable[[], Path | URL]
+
+
+@dataclass(slots=True)
+class House:
+    """An installation: a database, its folder of backups, and time."""
+
+    database: Database
+    folder: Path
+    clock: FakeClock
+    how: Seal = NO_SEAL
+
+    async def make(self, *, kind: str = "asked") -> Made:
+        return await self.maker.make(kind=kind, now=self.clock.now())
+
+    @property
+    def maker(self) -> Maker:
+        about = About(made_by="0.1.0", settings={"port": 3000, "apiKey": "(set)"})
+        return Maker(self.database, self.folder, about=about, how=self.how)
+
+    async def restore(self, file: Path, *, take_stale: tuple[str, ...] = ()) -> Restored:
+        restorer = Restorer(
+            self.database,
+            self.maker,
+            folder=self.folder,
+            opener=Opener(passphrase=self.how.passphrase),
+            clock=self.clock,
+        )
+        return await restorer.restore(file, take_stale=take_stale, progress=lambda _: None)
+
+    async def contents(self) -> dict[str, list[tuple[object, ...]]]:
+        """Every row of every table that is kept."""
+
+        def work(connection: Connection) -> dict[str, list[tuple[object, ...]]]:
+            return {
+                table.name: sorted((tuple(row) for row in connection.execute(select(table))), key=repr)
+                for table in KEPT
+            }
+
+        return await self.database.read(work)
+
+    @property
+    def engine(self) -> EngineRows:
+        return EngineRows(self.database, clock=self.clock, chance=SystemChance())
+
+    async def use_keys(self, company: str = COMPANY) -> None:
+        """A message goes out: the ratchet takes a step."""
+        await self.engine.commit(company, Commit(link=1, seq=1, keys={"pre-key": {"9": "used"}}))
+
+    async def fill(self, state: State = State.CONNECTED) -> None:
+        """Two companies, one of them linked and busy."""
+        now = "2026-01-01T00:00:01.000Z"
+        for company, its in ((COMPANY, state), (OTHER, State.UNPAIRED)):
+            await SessionRows(self.database).save(Record(company=company, state=its, since=now, created_at=now))
+        message = InboundMessage(
+            whatsapp_id="IN1", chat="c", sender="s", type="text", text="größer 🙂 \u2028", sent_at_s=1, from_me=False
+        )
+        keys: dict[str, dict[str, str | None]] = {
+            "session": {"77.0": OPEN_SESSION},
+            "sender-key": {"1@g.us::962302::7": "ours", "1@g.us::962777::0": "theirs"},
+            "sender-key-memory": {"1@g.us": "{}"},
+        }
+        decrypted = [Decrypted(ciphertext_sha256="ab", plaintext="AAEC", message=message)]
+        await self.engine.commit(
+            COMPANY, Commit(link=1, seq=1, credentials=CREDENTIALS, paired=True, keys=keys, decrypted=decrypted)
+        )
+        await OutboxRows(self.database, clock=self.clock).accept(draft("OUT1"))
+        await self.database.write(_add_media)
+
+
+def draft(whatsapp_id: str) -> Draft:
+    return Draft(
+        id=f"msg_{whatsapp_id}",
+        whatsapp_id=whatsapp_id,
+        company=COMPANY,
+        recipient="962777",
+        chat="962777@s.whatsapp.net",
+        content={"text": "hello"},
+        idempotency_key=None,
+        request_hash="h",
+    )
+
+
+def _add_media(connection: Connection) -> None:
+    row = {"id": "m", "company_id": COMPANY, "mimetype": "image/png", "size_bytes": 512, "sha256": "", "created_at": ""}
+    connection.execute(media.insert(), [{**row, "is_whole": True}])
+    connection.execute(media_chunks.insert(), [{"media_id": "m", "n": n, "bytes": CHUNK} for n in range(20)])
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
+def new_place(request: pytest.FixtureRequest, tmp_path: Path) -> NewPlace:
+    """Makes an empty database of this version."""
+    return lambda: _place(request, tmp_path, request.param)
+
+
+def _place(request: pytest.FixtureRequest, folder: Path, kind: str) -> Path | URL:
+    if kind == "postgres":
+        server: PostgresProcess = request.getfixturevalue("postgres")
+        return parse(server.new_migrated())
+    path = folder / f"{len(list(folder.glob('*.db')))}.db"
+    path.write_bytes(migrated())
+    return path
+
+
+@pytest.fixture
+async def build(tmp_path: Path) -> AsyncIterator[Callable[[Path | URL], House]]:
+    """Makes installations; their databases are closed at the end."""
+    built: list[House] = []
+
+    def make(place: Path | URL) -> House:
+        house = House(database=Database(place), folder=tmp_path / f"backups-{len(built)}", clock=FakeClock())
+        built.append(house)
+        return house
+
+    yield make
+    for house in built:
+        house.database.close()
+
+
+@pytest.fixture
+async def house(new_place: NewPlace, build: Callable[[Path | URL], House]) -> House:
+    made = build(new_place())
+    await made.fill()
+    return made
+
+
+@pytest.fixture
+async def lone(tmp_path: Path, build: Callable[[Path | URL], House]) -> House:
+    """One on SQLite, for what does not depend on the database."""
+    path = tmp_path / "lone.db"
+    path.write_bytes(migrated())
+    made = build(path)
+    await made.fill()
+    return made
+
+
+# One file.
+
+
+def test_every_table_is_kept_or_named_with_its_reason() -> None:
+    """A table that a later version adds is in backups without a thought."""
+    assert {table.name for table in KEPT} | NOT_KEPT == set(metadata.tables)
+
+
+async def test_a_backup_brings_everything_back(house: House, new_place: NewPlace, build: Callable[..., House]) -> None:
+    """Into an empty database of the same kind: every row of every table, bytes and all, but the ratchets' sending."""
+    made, before = await house.make(), await house.contents()
+    empty = build(new_place())
+    restored = await empty.restore(made.path)
+    after = await empty.contents()
+    keys = after.pop("signal_keys")
+    assert before.pop("signal_keys") != keys
+    assert after == before
+    assert (restored.refused, restored.copy) == ({}, None)
+    assert restored.rows == sum(part.rows for part in made.manifest.tables.values()) > 25
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("source", "target"), [("sqlite", "postgres"), ("postgres", "sqlite")])
+async def test_a_backup_of_one_database_fits_the_other(
+    request: pytest.FixtureRequest, tmp_path: Path, build: Callable[..., House], source: str, target: str
+) -> None:
+    """An installation moves from SQLite to PostgreSQL, or back, by a backup; new rows get new numbers there."""
+    house = build(_place(request, tmp_path, source))
+    await house.fill()
+    made = await house.make()
+    other = build(_place(request, tmp_path, target))
+    await other.restore(made.path)
+    before, after = await house.contents(), await other.contents()
+    assert before.pop("signal_keys") != after.pop("signal_keys")
+    assert before == after
+    await OutboxRows(other.database, clock=other.clock).accept(draft("OUT2"))
+    assert len((await other.contents())["outbox"]) == 2
+
+
+async def test_a_backup_is_one_moment_while_writers_go_on(house: House) -> None:
+    """What is accepted meanwhile is in it whole or not at all, and the writer never waits for the backup."""
+    outbox, made = OutboxRows(house.database, clock=house.clock), asyncio.Event()
+
+    async def write() -> int:
+        count = 0
+        while not made.is_set():
+            await outbox.accept(draft(f"N{count:05}"))
+            count += 1
+        return count
+
+    async with asyncio.TaskGroup() as tasks:
+        writing = tasks.create_task(write())
+        await asyncio.sleep(0)
+        backup = await house.make()
+        made.set()
+    assert look(backup.path, Opener()).trouble is None
+    assert backup.manifest.tables["outbox"].rows <= 1 + writing.result()
+    assert len(await InboxRows(house.database).received(COMPANY, after=0, most=9)) == 1
+
+
+async def test_what_a_backup_says_of_itself(lone: House) -> None:
+    """When, by what, of which companies, with which settings; it is its owner's alone, and nothing else is left."""
+    made = await lone.make()
+    manifest = made.manifest
+    assert [(each.company_id, each.state, each.is_paired) for each in manifest.companies] == [
+        (COMPANY, "connected", True),
+        (OTHER, "unpaired", False),
+    ]
+    assert (manifest.settings["apiKey"], manifest.made_by, manifest.kind) == ("(set)", "0.1.0", "asked")
+    assert stat.S_IMODE(made.path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(lone.folder.stat().st_mode) == 0o700
+    assert list(lone.folder.iterdir()) == [made.path]
+    with zipfile.ZipFile(made.path) as plain:
+        assert json.loads(plain.read("manifest.json"))["companies"][0]["companyId"] == COMPANY
+
+
+async def test_a_backup_that_fails_leaves_nothing(lone: House) -> None:
+    """No half of a file, and the sentence says where and what to do. A backup is never written over."""
+    await lone.make()
+    with pytest.raises(CantBackUp, match="is there already"):
+        await lone.make()
+    assert len(list(lone.folder.iterdir())) == 1
+    lone.folder = lone.folder / "holdfast.db"
+    lone.folder.write_text("a file in the way")
+    with pytest.raises(CantBackUp, match="see that the disk has room"):
+        await lone.make()
+
+
+async def test_what_a_backup_left_that_was_cut_off_goes_with_the_next(lone: House) -> None:
+    """A crash amid one leaves a hidden file, once."""
+    lone.folder.mkdir()
+    (lone.folder / ".holdfast-x.backup.part").write_text("half")
+    await lone.make()
+    assert [path.name[:9] for path in lone.folder.iterdir()] == ["holdfast-"]
+
+
+# Verified.
+
+
+def _cut(path: Path) -> None:
+    os.truncate(path, path.stat().st_size - 100)
+
+
+def _flip(path: Path) -> None:
+    with zipfile.ZipFile(path) as found:
+        offset = found.getinfo("tables/signal_keys.jsonl").header_offset
+    content = bytearray(path.read_bytes())
+    content[offset + 90] ^= 0xFF
+    path.write_bytes(content)
+
+
+def _swap(path: Path) -> None:
+    """A part that somebody changed with a ZIP tool: its own checksum is right."""
+    _rewrite(path, "tables/outbox.jsonl", lambda text: text.replace(b"hello", b"owned"))
+
+
+def _forge(path: Path) -> None:
+    _rewrite(path, "manifest.json", lambda text: text.replace(b"connected", b"stopped"))
+
+
+def _lose(path: Path) -> None:
+    _rewrite(path, "tables/inbox.jsonl", lambda _: None)
+
+
+def _rewrite(path: Path, member: str, change: Callable[[bytes], bytes | None]) -> None:
+    with zipfile.ZipFile(path) as old:
+        parts, comment = {name: old.read(name) for name in old.namelist()}, old.comment
+    with zipfile.ZipFile(path, "w") as new:
+        new.comment = comment
+        for name, text in parts.items():
+            changed = change(text) if name == member else text
+            if changed is not None:
+                new.writestr(name, changed)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (_cut, "was it copied whole"),
+        (_flip, "tables/signal_keys.jsonl can't be read"),
+        (_swap, "tables/outbox.jsonl is not what was written"),
+        (_forge, "its manifest is not what was written"),
+        (_lose, "the part tables/inbox.jsonl is missing"),
+        (lambda path: path.write_text("hello"), "it is no backup"),
+        (Path.unlink, "there is no backup"),
+    ],
+)
+async def test_a_damaged_backup_is_refused_before_anything_changes(
+    lone: House, damage: Callable[[Path], None], said: str
+) -> None:
+    """Whatever is wrong with the file is said with its name; what was there stays, and no copy is made."""
+    made = await lone.make()
+    before = await lone.contents()
+    damage(made.path)
+    with pytest.raises(BadBackup, match=said):
+        await lone.restore(made.path)
+    assert await lone.contents() == before
+    assert all("before-restore" not in path.name for path in lone.folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"), [("revision", "9999", "newer than this Holdfast"), ("format", 9, "format 9")]
+)
+async def test_a_backup_of_a_newer_holdfast_is_refused(lone: House, field: str, value: object, said: str) -> None:
+    """Rather than to guess what its rows mean."""
+    import hashlib
+
+    made = await lone.make()
+    with zipfile.ZipFile(made.path) as old:
+        manifest = json.loads(old.read("manifest.json")) | {field: value}
+    text = json.dumps(manifest).encode()
+    _rewrite(made.path, "manifest.json", lambda _: text)
+    with zipfile.ZipFile(made.path, "a") as changed:
+        changed.comment = hashlib.sha256(text).hexdigest().encode()
+    with pytest.raises((CantRestore, BadBackup), match=said):
+        await lone.restore(made.path)
+
+
+# Restoring.
+
+
+async def test_a_restore_replaces_all_and_copies_first(house: House) -> None:
+    """What is there afterwards is the backup, and what was there before is a backup too."""
+    made, backed_up = await house.make(), await house.contents()
+    await OutboxRows(house.database, clock=house.clock).accept(draft("LATER"))
+    later = await house.contents()
+    house.clock.advance_to(house.clock.monotonic() + 1)
+    restored = await house.restore(made.path)
+    assert (await house.contents())["outbox"] == backed_up["outbox"]
+    assert restored.copy is not None
+    house.clock.advance_to(house.clock.monotonic() + 1)
+    await house.restore(restored.copy)
+    assert (await house.contents())["outbox"] == later["outbox"]
+
+
+async def test_restored_ratchets_never_send_again(lone: House) -> None:
+    """Sessions with devices are closed, our own keys of groups gone; those of others are as they were."""
+    made = await lone.make()
+    lone.clock.advance_to(lone.clock.monotonic() + 1)
+    await lone.restore(made.path)
+    (session,) = (await lone.engine.keys(COMPANY, "session", ["77.0"])).values()
+    assert json.loads(session)["_sessions"]["B"]["indexInfo"]["closed"] > 1e12
+    assert await lone.engine.keys(COMPANY, "sender-key", ["1@g.us::962302::7"]) == {}
+    assert await lone.engine.keys(COMPANY, "sender-key", ["1@g.us::962777::0"]) == {"1@g.us::962777::0": "theirs"}
+    assert await lone.engine.keys(COMPANY, "sender-key-memory", ["1@g.us"]) == {}
+
+
+async def test_companies_that_went_on_are_restored_stopped(house: House) -> None:
+    """Their keys were used after the backup: the sentence says so, and the record; the others come up."""
+    made = await house.make()
+    await house.use_keys()
+    house.clock.advance_to(house.clock.monotonic() + 1)
+    restored = await house.restore(made.path)
+    assert list(restored.refused) == [COMPANY]
+    assert restored.refused[COMPANY].startswith(
+        "company 962302 is restored stopped: this installation has newer keys of its device. What it "
+    )
+    assert "`holdfast start 962302`" in restored.refused[COMPANY]
+    record = await SessionRows(house.database).find(COMPANY)
+    assert record is not None
+    assert (record.state, record.reason) == (State.STOPPED, "restored-stale")
+
+
+@pytest.mark.parametrize("told", [COMPANY, EVERY])
+async def test_a_stale_company_is_taken_when_told(lone: House, told: str) -> None:
+    """The person knows what it costs; a name that is not in the backup is a mistake."""
+    made = await lone.make()
+    await lone.use_keys()
+    lone.clock.advance_to(lone.clock.monotonic() + 1)
+    with pytest.raises(CantRestore, match='company "962309" of --take-stale is not in this backup'):
+        await lone.restore(made.path, take_stale=("962309",))
+    restored = await lone.restore(made.path, take_stale=(told,))
+    assert restored.refused == {}
+
+
+async def test_a_day_old_backup_on_an_empty_machine_is_refused_for_who_was_connected(
+    lone: House, tmp_path: Path, build: Callable[..., House]
+) -> None:
+    """Nobody can know there; an hour is taken for the end of what may be believed."""
+    made = await lone.make()
+    path = tmp_path / "empty.db"
+    path.write_bytes(migrated())
+    empty = build(path)
+    empty.clock.advance_to(empty.clock.monotonic() + timedelta(days=1).total_seconds())
+    restored = await empty.restore(made.path)
+    assert list(restored.refused) == [COMPANY]
+    assert "it was connected when this backup was made 1 d ago" in restored.refused[COMPANY]
+
+
+async def test_a_later_backup_tells_that_a_company_went_on(
+    lone: House, tmp_path: Path, build: Callable[..., House]
+) -> None:
+    """On an empty machine that has the folder of backups."""
+    made = await lone.make()
+    await lone.use_keys()
+    lone.clock.advance_to(lone.clock.monotonic() + 60)
+    later = await lone.make()
+    path = tmp_path / "empty.db"
+    path.write_bytes(migrated())
+    empty = build(path)
+    empty.folder = lone.folder
+    empty.clock.advance_to(empty.clock.monotonic() + 61)
+    restored = await empty.restore(made.path)
+    assert f"the later backup of {later.manifest.created_at} has newer keys" in restored.refused[COMPANY]
+
+
+@pytest.mark.slow
+async def test_a_database_that_a_gateway_uses_is_not_restored_into(
+    postgres: PostgresProcess, build: Callable[..., House]
+) -> None:
+    """A node with a living lease is named; when its leases are over the restore goes through."""
+    url = postgres.new_migrated()
+    house = build(parse(url))
+    await house.fill()
+    made = await house.make()
+    house.clock.advance_to(house.clock.monotonic() + 1)
+    lease = f"INSERT INTO leases VALUES ('{COMPANY}', 'node-a', 'h', 1, now() + interval '1 hour')"
+    with postgres.operator(url) as operator:
+        operator.execute(lease)
+        with pytest.raises(CantRestore, match='in use by the Holdfast process "node-a"'):
+            await house.restore(made.path)
+        operator.execute("UPDATE leases SET expires_at = now()")
+    house.clock.advance_to(house.clock.monotonic() + 1)
+    await house.restore(made.path)
+
+
+# Encrypted.
+
+
+async def test_an_encrypted_backup_shows_nothing_and_opens_with_its_passphrase(lone: House) -> None:
+    """And with no other; nothing unencrypted is left in the folder."""
+    lone.how = Seal(passphrase="correct horse battery")
+    made = await lone.make()
+    assert list(lone.folder.iterdir()) == [made.path]
+    assert made.path.read_bytes().startswith(b"age-encryption.org/")
+    for opener, said in [
+        (Opener(), "is encrypted: set HOLDFAST_BACKUP_PASSPHRASE"),
+        (Opener(passphrase="x"), "can't be decrypted"),
+    ]:
+        assert said in str(look(made.path, opener).trouble)
+    assert look(made.path, Opener(passphrase="correct horse battery")).trouble is None
+    assert list(lone.folder.iterdir()) == [made.path]
+
+
+async def test_a_backup_for_recipients_opens_with_their_identity(lone: House, tmp_path: Path) -> None:
+    """The machine that makes it need not be able to read it."""
+    import pyrage
+
+    from holdfast.backup.sealing import read_seal
+
+    identity = pyrage.x25519.Identity.generate()
+    lone.how = read_seal(passphrase=None, recipients=str(identity.to_public()))
+    made = await lone.make()
+    file = tmp_path / "key.txt"
+    file.write_text(f"# created: today\n{identity}\n")
+    assert look(made.path, Opener(identity=file)).trouble is None
+    file.write_text("nonsense")
+    assert "holds no secret key of age" in str(look(made.path, Opener(identity=file)).trouble)
+    for passphrase, recipients, said in [(None, "age1nonsense", "begin with age1"), ("p", "age1x", "both set")]:
+        with pytest.raises(Misconfigured, match=said):
+            read_seal(passphrase=passphrase, recipients=recipients)
+
+
+# The shelf.
+
+
+async def test_only_scheduled_backups_grow_old(lone: House) -> None:
+    """The newest are kept; those that a person asked for stay, however many."""
+    for kind in ("asked", "scheduled", "scheduled", "before-clear", "scheduled"):
+        await lone.make(kind=kind)
+        lone.clock.advance_to(lone.clock.monotonic() + 60)
+    (gone,) = prune(lone.folder, keep=2)
+    assert "scheduled" in gone.name
+    kinds = [path.name.removesuffix(".backup").partition("Z-")[2] for path in names(lone.folder)]
+    assert kinds == ["scheduled", "before-clear", "scheduled", "asked"]
+
+
+def test_sqlite_is_there() -> None:
+    """These tests say something about this version."""
+    assert sqlite3.sqlite_version_info >= (3, 35)
