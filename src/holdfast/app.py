@@ -24,6 +24,8 @@ from holdfast.api.server import Server
 from holdfast.base.clock import Clock, SystemClock
 from holdfast.base.errors import Misconfigured
 from holdfast.base.ids import Chance, SystemChance
+from holdfast.dashboard.dashboard import add_dashboard
+from holdfast.dashboard.logins import kept_secret
 from holdfast.engine.host import EngineHost, HostLimits, HostProgram
 from holdfast.live.redis import live_state
 from holdfast.notify.addresses import read_addresses
@@ -45,6 +47,7 @@ from holdfast.store.credentials import EngineRows
 from holdfast.store.database import Database
 from holdfast.store.figures import FigureRows
 from holdfast.store.leases import NO_FENCE, LeaseRows
+from holdfast.store.lookup import LookupRows
 from holdfast.store.outbox import InboxRows, OutboxRows
 from holdfast.store.postgres import parse
 from holdfast.store.sessions import SessionRows
@@ -106,6 +109,17 @@ async def serve(
         )
         diagnoser = Diagnoser(gateway, parts, figures=figures, undelivered=lambda: teller.undelivered)
         api = make_api(gateway, held.known, diagnoser, settings=_shown_settings(held.settings))
+        add_dashboard(
+            api,
+            gateway,
+            diagnoser,
+            lookup=LookupRows(held.database),
+            keys=held.known,
+            waits=api.state.waits,
+            secret=kept_secret(held.settings.data_dir, parts.chance),
+            clock=parts.clock,
+            chance=parts.chance,
+        )
         await _run(gateway, [monitor.run, teller.run], Server(api), held.listener, asked_to_stop, ready=tell)
 
 

@@ -57,11 +57,18 @@ class Keys:
     grants: tuple[tuple[bytes, Grant], ...]
 
     def grant(self, key: str | None) -> Grant:
-        """Raises `NoKey`. Every hash is compared, so that the time taken tells nothing."""
+        """Raises `NoKey`."""
+        return self.entry(key)[1]
+
+    def entry(self, key: str | None) -> tuple[bytes, Grant]:
+        """The key's hash and what it allows. Raises `NoKey`.
+
+        Every hash is compared, so that the time taken tells nothing.
+        """
         if key is None:
             raise NoKey("an API key is needed: send it as `Authorization: Bearer KEY` or `X-API-Key: KEY`")
         given = _digest(key)
-        found = [grant for known, grant in self.grants if hmac.compare_digest(known, given)]
+        found = [(known, grant) for known, grant in self.grants if hmac.compare_digest(known, given)]
         if not found:
             raise NoKey("the API key is unknown: the one made at the first start is in the data folder's file api-key")
         return found[0]

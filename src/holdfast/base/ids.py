@@ -23,6 +23,9 @@ class Chance(Protocol):
     def message_id(self) -> str: ...
     def whatsapp_id(self) -> str: ...
     def api_key(self) -> str: ...
+    def secret(self) -> str:
+        """Forty-three characters that nobody guesses."""
+
     def jitter(self) -> float:
         """Uniform in [0, 1)."""
 
@@ -37,6 +40,9 @@ class SystemChance:
 
     def api_key(self) -> str:
         return f"hf_{secrets.token_urlsafe(32)}"
+
+    def secret(self) -> str:
+        return secrets.token_urlsafe(32)
 
     def jitter(self) -> float:
         return random.random()  # noqa: S311 – spreads load, guards nothing

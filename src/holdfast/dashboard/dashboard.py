@@ -1,0 +1,48 @@
+"""Puts the dashboard into an HTTP application."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+
+from holdfast.base.clock import Clock
+from holdfast.base.ids import Chance
+from holdfast.dashboard import entrance, fleet_pages
+from holdfast.dashboard.assets import Assets
+from holdfast.dashboard.desk import Desk
+from holdfast.dashboard.fleet import Fleet
+from holdfast.dashboard.logins import Logins
+from holdfast.dashboard.ports import Keys, Waits
+from holdfast.dashboard.rendering import Templates
+from holdfast.delivery.lookup import Lookup
+from holdfast.runtime.diagnosis import Diagnoser
+from holdfast.runtime.gateway import Gateway
+
+
+def add_dashboard(
+    api: FastAPI,
+    gateway: Gateway,
+    diagnoser: Diagnoser,
+    *,
+    lookup: Lookup,
+    keys: Keys,
+    waits: Waits,
+    secret: bytes,
+    clock: Clock,
+    chance: Chance,
+) -> None:
+    """Serve the pages beside what `api` serves. `secret` signs the cookies of those who are signed in."""
+    assets = Assets()
+    api.state.desk = Desk(
+        gateway=gateway,
+        diagnoser=diagnoser,
+        lookup=lookup,
+        logins=Logins(keys, secret=secret, clock=clock, chance=chance),
+        waits=waits,
+        clock=clock,
+        chance=chance,
+        fleet=Fleet(gateway, diagnoser, lookup, clock=clock),
+        assets=assets,
+        templates=Templates(assets, clock=clock),
+    )
+    for router in (entrance.open_pages, entrance.pages, fleet_pages.pages):
+        api.include_router(router)

@@ -1,0 +1,205 @@
+"""All companies at one moment, as rows for people: what needs somebody goes first.
+
+What sessions know themselves is looked at anew every two seconds while somebody watches; what the database must count
+is counted less often and for all watchers together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+
+from holdfast.base.clock import Clock, iso
+from holdfast.delivery.lookup import Lookup
+from holdfast.delivery.ports import Backlog, Tally
+from holdfast.health.success import percent_of
+from holdfast.health.verdict import Status, Verdict
+from holdfast.health.words import WHAT_TO_DO, Advice, because
+from holdfast.runtime.actor import View
+from holdfast.runtime.diagnosis import Diagnoser
+from holdfast.runtime.gateway import Gateway
+from holdfast.session.life import State
+from holdfast.session.reasons import Action, stored_reason
+
+LOOK_EVERY_S = 2.0
+_BACKLOGS_EVERY_S = 4.0
+_TALLIES_EVERY_S = 15.0
+_DAY_S = 86_400
+_UNDER_WAY_S = 60
+"""A message younger than this may be under way: it counts for delivery when it is older."""
+
+
+class Tone(StrEnum):
+    """How a row stands, in the order in which rows are shown."""
+
+    TROUBLE = "trouble"
+    SHAKY = "shaky"
+    UNLINKED = "unlinked"
+    WELL = "well"
+    OFF = "off"
+
+
+TONES = tuple(Tone)
+LABELS: Mapping[Tone, str] = {
+    Tone.TROUBLE: "In trouble",
+    Tone.SHAKY: "Shaky",
+    Tone.UNLINKED: "To be linked",
+    Tone.WELL: "Well",
+    Tone.OFF: "Stopped",
+}
+
+
+_ADVICE: Mapping[Advice, str] = {Action.SCAN_QR: "open the company and scan its QR code with the phone"}
+"""Where a page can say it more to the point than an alert."""
+
+
+def advice_on(action: Advice) -> str:
+    """What to do, for somebody who has the dashboard before them; empty when nothing needs doing."""
+    return "" if action in {Action.NONE, Action.WAIT} else _ADVICE.get(action, WHAT_TO_DO[action])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One company. Equal rows look the same, so that only what changed is sent to browsers."""
+
+    company: str
+    state: State
+    tone: Tone
+    since: str
+    sentence: str | None
+    """What is wrong; None when nothing is."""
+    advice: str | None
+    keepalive_percent: float | None
+    delivery_percent: float | None
+    accepted: int
+    arrived: int
+    """Over 24 hours: messages accepted, and those of them that are on phones."""
+    waiting: int
+    oldest_at: str | None
+    node: str | None
+    """Another process that runs it; None: this one does."""
+
+    @property
+    def rank(self) -> tuple[int, str]:
+        return TONES.index(self.tone), self.company
+
+
+def tone_of(state: State, status: Status) -> Tone:
+    match state:
+        case State.STOPPED:
+            return Tone.OFF
+        case State.UNPAIRED | State.PAIRING:
+            return Tone.UNLINKED
+    return {Status.HEALTHY: Tone.WELL, Status.DEGRADED: Tone.SHAKY, Status.UNHEALTHY: Tone.TROUBLE}[status]
+
+
+def ranked(rows: Iterable[Row]) -> list[Row]:
+    """Trouble first, then by company."""
+    return sorted(rows, key=lambda row: row.rank)
+
+
+def counted(rows: Iterable[Row]) -> dict[Tone, int]:
+    counts = dict.fromkeys(TONES, 0)
+    for row in rows:
+        counts[row.tone] += 1
+    return counts
+
+
+def make_row(view: View, verdict: Verdict, backlog: Backlog, tally: Tally | None) -> Row:
+    """A session of this process, judged by its evidence."""
+    finding = verdict.reasons[0] if verdict.reasons else None
+    rate = view.keepalives.success_rate
+    return Row(
+        company=view.record.company,
+        state=view.record.state,
+        tone=tone_of(view.record.state, verdict.status),
+        since=view.record.since,
+        sentence=None if finding is None else finding.message,
+        advice=None if finding is None else advice_on(finding.action),
+        keepalive_percent=None if rate is None else rate * 100,
+        delivery_percent=None if tally is None else percent_of(tally.taken, tally.accepted),
+        accepted=0 if tally is None else tally.accepted,
+        arrived=0 if tally is None else tally.arrived,
+        waiting=backlog.waiting,
+        oldest_at=backlog.oldest_at,
+        node=None,
+    )
+
+
+def make_row_elsewhere(view: View, backlog: Backlog, tally: Tally | None) -> Row:
+    """A session that another process runs: what its stored record tells, for the evidence is over there."""
+    record = view.record
+    is_well = record.state is State.CONNECTED
+    reason = None if record.reason is None or is_well else stored_reason(record.reason, record.code)
+    return Row(
+        company=record.company,
+        state=record.state,
+        tone=tone_of(record.state, Status.HEALTHY if is_well else Status.UNHEALTHY),
+        since=record.since,
+        sentence=None if reason is None else because(reason),
+        advice=None if reason is None else advice_on(reason.action),
+        keepalive_percent=None,
+        delivery_percent=None if tally is None else percent_of(tally.taken, tally.accepted),
+        accepted=0 if tally is None else tally.accepted,
+        arrived=0 if tally is None else tally.arrived,
+        waiting=backlog.waiting,
+        oldest_at=backlog.oldest_at,
+        node=view.node or "nobody yet",
+    )
+
+
+class Fleet:
+    """Rows of all companies, made anew at most every two seconds however many people watch."""
+
+    def __init__(self, gateway: Gateway, diagnoser: Diagnoser, lookup: Lookup, *, clock: Clock) -> None:
+        self._gateway = gateway
+        self._lookup = lookup
+        self._diagnoser = diagnoser
+        self._clock = clock
+        self._turn = asyncio.Lock()
+        self._rows: list[Row] = []
+        self._looked_at = self._backlogs_at = self._tallies_at = float("-inf")
+        self._backlogs: Mapping[str, Backlog] = {}
+        self._tallies: Mapping[str, Tally] = {}
+
+    async def rows(self) -> list[Row]:
+        async with self._turn:
+            if self._is_older(self._looked_at, LOOK_EVERY_S * 0.9):
+                await self._count()
+                self._rows = [self._row(view) for view in await self._gateway.looks()]
+                self._looked_at = self._clock.monotonic()
+            return self._rows
+
+    async def row(self, company: str) -> Row:
+        """One company, looked at now. Raises `NotFound`."""
+        view = await self._gateway.look(company)
+        async with self._turn:
+            await self._count()
+            return self._row(view)
+
+    def forget(self) -> None:
+        """Somebody changed something: the next look is a fresh one."""
+        self._looked_at = float("-inf")
+
+    async def _count(self) -> None:
+        now = self._clock.now()
+        if self._is_older(self._backlogs_at, _BACKLOGS_EVERY_S):
+            self._backlogs = await self._diagnoser.backlogs()
+            self._backlogs_at = self._clock.monotonic()
+        if self._is_older(self._tallies_at, _TALLIES_EVERY_S):
+            since, until = (iso(now - timedelta(seconds=ago_s)) for ago_s in (_DAY_S, _UNDER_WAY_S))
+            self._tallies = await self._lookup.tallies(since=since, until=until)
+            self._tallies_at = self._clock.monotonic()
+
+    def _is_older(self, at: float, seconds: float) -> bool:
+        return self._clock.monotonic() - at >= seconds
+
+    def _row(self, view: View) -> Row:
+        company = view.record.company
+        backlog, tally = self._backlogs.get(company, Backlog()), self._tallies.get(company)
+        if company not in self._gateway.running:
+            return make_row_elsewhere(view, backlog, tally)
+        return make_row(view, self._diagnoser.verdict(view, self._backlogs), backlog, tally)

@@ -1,0 +1,123 @@
+"""The fleet page: every company, trouble first, live."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from holdfast.base.errors import BadInput, HoldfastError
+from holdfast.base.ids import COMPANY_RULE, is_company_id
+from holdfast.dashboard.desk import check_company, desk_of, login_of
+from holdfast.dashboard.doors import Page, is_part, page
+from holdfast.dashboard.fleet import LOOK_EVERY_S, Row, counted, ranked
+from holdfast.dashboard.ports import Grant
+from holdfast.dashboard.rendering import STATES, Templates
+from holdfast.dashboard.stream import EventStream, Tell
+
+pages = APIRouter(route_class=Page, include_in_schema=False)
+
+_HEARTBEAT_EVERY = 5
+"""Looks without a change, after which the page hears that the connection stands."""
+_MOST_NEWS = 3
+
+
+@pages.get("/")
+async def show_fleet(request: Request) -> Response:
+    return await _show(request, said=None)
+
+
+async def _show(request: Request, *, said: str | None, wanted: str = "", status: int = 200) -> Response:
+    rows = _seen(await desk_of(request).fleet.rows(), login_of(request).grant)
+    return page(
+        request,
+        "fleet.html",
+        status=status,
+        rows=ranked(rows),
+        counts=counted(rows),
+        shown=digest(rows),
+        said=said,
+        wanted=wanted,
+    )
+
+
+@pages.post("/companies")
+async def add_company(request: Request) -> Response:
+    """A company that is new, or one that is there: either way its page is next."""
+    desk, company = desk_of(request), request.state.form.get("company", "").strip()
+    try:
+        if not is_company_id(company):
+            raise BadInput(f'company "{company[:80]}" is not usable: {COMPANY_RULE}', field="company")
+        check_company(request, company)
+        await desk.gateway.put(company)
+    except HoldfastError as error:
+        if is_part(request):
+            raise
+        return await _show(request, said=error.sentence, wanted=company, status=422)
+    desk.fleet.forget()
+    return RedirectResponse(f"/companies/{company}", status_code=303)
+
+
+@pages.get("/live")
+async def tell_fleet(request: Request) -> Response:
+    desk, grant = desk_of(request), login_of(request).grant
+
+    async def source(tell: Tell) -> None:
+        watcher, rows = Watcher(desk.templates), _seen(await desk.fleet.rows(), grant)
+        watcher.take(rows)
+        await tell("stale" if request.query_params.get("shown") != digest(rows) else "fleet", "")
+        calm = 0
+        while True:
+            await desk.clock.sleep(LOOK_EVERY_S)
+            changed = watcher.take(_seen(await desk.fleet.rows(), grant))
+            calm += 1
+            if changed or calm == _HEARTBEAT_EVERY:
+                await tell("fleet", changed)
+                calm = 0
+
+    return EventStream(source, waits=desk.waits)
+
+
+def _seen(rows: Iterable[Row], grant: Grant) -> list[Row]:
+    return [row for row in rows if grant.covers(row.company)]
+
+
+def digest(rows: Sequence[Row]) -> str:
+    """Tells two fleets apart: a page that shows another one than the stream begins with asks for all rows anew."""
+    return hashlib.sha256(repr(rows).encode()).hexdigest()[:16]
+
+
+@dataclass(slots=True)
+class Watcher:
+    """What one browser shows, and so what it must be told."""
+
+    templates: Templates
+    shown: dict[str, Row] = field(default_factory=dict)
+
+    def take(self, rows: Sequence[Row]) -> str:
+        """The parts of the page that differ from what it shows; empty text when none does."""
+        before, self.shown = self.shown, {row.company: row for row in rows}
+        changed = [row for row in rows if before.get(row.company) != row]
+        gone = [company for company in before if company not in self.shown]
+        if not changed and not gone:
+            return ""
+        return self.templates.render(
+            "fleet_changes.html",
+            rows=[(row, row.company in before) for row in changed],
+            gone=gone,
+            counts=counted(rows),
+            total=len(rows),
+            news=_news(before, changed),
+        )
+
+
+def _news(before: dict[str, Row], changed: Sequence[Row]) -> list[str]:
+    """Changes of state, to be read aloud: few, and the worst first."""
+    turned = [row for row in ranked(changed) if row.company in before and before[row.company].state is not row.state]
+    said = [f"{row.company}: {STATES[row.state].lower()}" for row in turned[:_MOST_NEWS]]
+    left = len(turned) - len(said)
+    return [*said, *([f"and {left} more"] if left > 0 else [])]

@@ -1,0 +1,32 @@
+"""What the dashboard needs of its sibling, the API: keys, and waits that end with Holdfast. Only `app` joins them."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+
+class Grant(Protocol):
+    """What a key allows."""
+
+    def covers(self, company: str) -> bool: ...
+
+    @property
+    def companies(self) -> frozenset[str] | None:
+        """None: all."""
+
+
+class Keys(Protocol):
+    """The keys in force."""
+
+    @property
+    def grants(self) -> tuple[tuple[bytes, Grant], ...]:
+        """By the hash of each."""
+
+    def entry(self, key: str | None) -> tuple[bytes, Grant]:
+        """The key's hash and what it allows; raises a `HoldfastError` of the caller's for one that is unknown."""
+
+
+class Waits(Protocol):
+    def until_stopping(self) -> AbstractAsyncContextManager[None]:
+        """Run a block that may wait; a `HoldfastError` ends it when Holdfast stops."""

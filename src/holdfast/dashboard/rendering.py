@@ -1,0 +1,86 @@
+"""Templates → HTML. Everything that is put into a page is escaped; nothing but our own templates is markup."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from holdfast.base.clock import Clock, iso
+from holdfast.dashboard.assets import Assets
+from holdfast.dashboard.fleet import LABELS
+from holdfast.delivery.message import MessageState
+from holdfast.health.words import lasting
+from holdfast.session.life import State
+
+STATES = {
+    State.UNPAIRED: "Not linked",
+    State.PAIRING: "Linking",
+    State.CONNECTING: "Connecting",
+    State.CONNECTED: "Connected",
+    State.RECONNECTING: "Reconnecting",
+    State.PAUSED: "Paused",
+    State.LOGGED_OUT: "Logged out",
+    State.STOPPED: "Stopped",
+}
+LETTER_TONES = {
+    MessageState.QUEUED: "unlinked",
+    MessageState.SENDING: "unlinked",
+    MessageState.SENT: "well",
+    MessageState.DELIVERED: "well",
+    MessageState.READ: "well",
+    MessageState.PLAYED: "well",
+    MessageState.FAILED: "trouble",
+    MessageState.EXPIRED: "shaky",
+    MessageState.CANCELLED: "off",
+}
+
+
+class Templates:
+    def __init__(self, assets: Assets, *, clock: Clock) -> None:
+        self._clock = clock
+        self._environment = Environment(
+            loader=PackageLoader("holdfast.dashboard"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._environment.globals.update(asset=assets.address, tones=LABELS)
+        filters: dict[str, Callable[..., str]] = {
+            "age": self._age,
+            "percent": percent,
+            "lasting": lasting,
+            "state_label": lambda state: STATES[State(state)],
+            "letter_tone": lambda state: LETTER_TONES[state],
+            "moment": moment,
+            "sentence": sentence,
+        }
+        self._environment.filters.update(filters)
+
+    def render(self, name: str, **values: object) -> str:
+        return self._environment.get_template(name).render(now=iso(self._clock.now()), **values)
+
+    def _age(self, at: str) -> str:
+        return lasting(max((self._clock.now() - datetime.fromisoformat(at)).total_seconds(), 0))
+
+
+def percent(value: float | None) -> str:
+    """Never rounded up: `100 %` is all of it."""
+    if value is None:
+        return "–"
+    return f"{value:.0f} %" if value == int(value) else f"{int(value * 10) / 10:.1f} %"
+
+
+def moment(at: str) -> str:
+    """A time as people read it, in UTC; scripts show it in the reader's own zone."""
+    return f"{datetime.fromisoformat(at):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def sentence(text: str) -> str:
+    """A sentence as it stands alone: with a capital letter and a full stop."""
+    text = text.strip()
+    if not text:
+        return ""
+    return text[0].upper() + text[1:] + ("" if text.endswith((".", "?", "!")) else ".")

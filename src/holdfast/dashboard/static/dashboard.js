@@ -1,0 +1,142 @@
+// What pages do by themselves: times that grow, rows in order, dialogs, and a word when the connection is lost.
+"use strict";
+
+(() => {
+  const $ = (selector, within = document) => within.querySelector(selector);
+  const $$ = (selector, within = document) => [...within.querySelectorAll(selector)];
+
+  // Times.
+
+  const lasting = (seconds) => {
+    if (seconds < 60) return `${Math.max(Math.floor(seconds), 0)} s`;
+    const minutes = Math.floor(seconds / 60);
+    if (minutes < 60) return `${minutes} min`;
+    const hours = Math.floor(minutes / 60);
+    if (hours < 24) return minutes % 60 ? `${hours} h ${minutes % 60} min` : `${hours} h`;
+    return hours % 24 ? `${Math.floor(hours / 24)} d ${hours % 24} h` : `${hours / 24} d`;
+  };
+  const put = (element, text) => {
+    if (element.textContent !== text) element.textContent = text;
+  };
+  const clock = (at) => at.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
+  const day = (at) => at.toLocaleDateString([], { month: "short", day: "numeric" });
+
+  const showTimes = () => {
+    const now = new Date();
+    for (const element of $$("time[datetime]")) {
+      const at = new Date(element.dateTime);
+      if ("age" in element.dataset) put(element, lasting((now - at) / 1000));
+      if ("clock" in element.dataset) put(element, at.toDateString() === now.toDateString() ? clock(at) : `${day(at)}, ${clock(at)}`);
+      if ("countdown" in element.dataset) put(element, lasting((at - now) / 1000));
+      if (element.title && !element.dataset.local) {
+        element.title = at.toLocaleString();
+        element.dataset.local = "yes";
+      }
+    }
+  };
+  setInterval(showTimes, 1000);
+
+  // The fleet: order, filter, search.
+
+  const filter = { tone: new URLSearchParams(location.search).get("tone") || "" };
+
+  const arrange = () => {
+    const body = $("#fleet-rows");
+    if (!body) return;
+    const known = new Map();
+    for (const row of [...body.rows]) {
+      if (known.has(row.id)) known.get(row.id).remove();
+      known.set(row.id, row);
+    }
+    const wanted = [...known.values()].sort((a, b) =>
+      a.dataset.rank - b.dataset.rank || (a.dataset.company < b.dataset.company ? -1 : 1));
+    const focused = document.activeElement;
+    wanted.forEach((row, n) => {
+      if (body.rows[n] !== row) body.insertBefore(row, body.rows[n] || null);
+    });
+    if (focused && focused !== document.activeElement && focused.isConnected) focused.focus({ preventScroll: true });
+    const words = $("#search").value.trim().toLowerCase();
+    let shown = 0;
+    for (const row of wanted) {
+      const fits = (!filter.tone || row.dataset.tone === filter.tone) && row.dataset.company.toLowerCase().includes(words);
+      row.hidden = !fits;
+      shown += fits;
+    }
+    for (const button of $$("#tools [data-filter]")) button.setAttribute("aria-pressed", button.dataset.filter === filter.tone);
+    $("#no-companies").hidden = wanted.length > 0;
+    $("#fleet").hidden = $("#tools").hidden = wanted.length === 0;
+    $("#none").hidden = shown > 0 || wanted.length === 0;
+  };
+
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-filter]");
+    if (!button) return;
+    filter.tone = button.dataset.filter;
+    if (button.closest("#none")) $("#search").value = "";
+    history.replaceState(null, "", filter.tone ? `?tone=${filter.tone}` : location.pathname);
+    arrange();
+  });
+  document.addEventListener("input", (event) => {
+    if (event.target.id === "search") arrange();
+  });
+  document.addEventListener("keydown", (event) => {
+    const search = $("#search, #words");
+    if (event.key !== "/" || !search || event.target.matches("input, textarea, select")) return;
+    event.preventDefault();
+    search.focus();
+  });
+
+  // Dialogs.
+
+  document.addEventListener("click", (event) => {
+    const opener = event.target.closest("[data-dialog]");
+    if (opener) $(`#${opener.dataset.dialog}`).showModal();
+    if (event.target.closest("[data-close]") || event.target.tagName === "DIALOG") event.target.closest("dialog").close();
+  });
+  document.addEventListener("htmx:beforeRequest", (event) => {
+    const dialog = event.target.closest("dialog");
+    if (dialog) dialog.close();
+  });
+
+  // The connection. A stream that says nothing for longer than its heartbeat is as good as lost.
+
+  const SILENCE_MS = 25000;
+  let heardAt = Date.now();
+  let streams = false;
+  const heard = () => {
+    heardAt = Date.now();
+    $("#lost").hidden = true;
+  };
+  const lost = () => {
+    if (!streams || !$("#lost").hidden) return;
+    put($("#lost-since"), clock(new Date(heardAt)));
+    $("#lost").hidden = false;
+  };
+  document.addEventListener("htmx:sseOpen", () => {
+    streams = true;
+    heard();
+  });
+  document.addEventListener("htmx:sseError", () => {
+    streams = true;
+    lost();
+  });
+  document.addEventListener("htmx:sseBeforeMessage", heard);
+  document.addEventListener("htmx:sendError", lost);
+  setInterval(() => {
+    if (Date.now() - heardAt > SILENCE_MS) lost();
+  }, 1000);
+
+  const settle = () => {
+    arrange();
+    showTimes();
+  };
+  let planned = 0;
+  const soon = () => {
+    cancelAnimationFrame(planned);
+    planned = requestAnimationFrame(settle);
+  };
+  for (const name of ["htmx:sseMessage", "htmx:afterSettle"]) document.addEventListener(name, soon);
+  settle();
+  const open = $("dialog[data-open]");
+  if (open) open.showModal();
+})();

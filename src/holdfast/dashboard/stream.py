@@ -1,0 +1,66 @@
+"""Server-sent events: one connection that tells a page what changed, until either side ends it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from holdfast.base.errors import HoldfastError
+from holdfast.dashboard.doors import HEADERS
+from holdfast.dashboard.ports import Waits
+
+Tell = Callable[[str, str], Awaitable[None]]
+"""Sends one event: its name and what it carries."""
+
+_RETRY_MS = 2000
+"""How soon a browser asks again when the connection breaks."""
+
+
+class EventStream(Response):
+    """Runs `source` for as long as the browser listens. It ends by itself when Holdfast stops."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, source: Callable[[Tell], Awaitable[None]], *, waits: Waits) -> None:
+        super().__init__(headers={**HEADERS, "X-Accel-Buffering": "no"})
+        del self.headers["content-length"]
+        self._source = source
+        self._waits = waits
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+
+        async def write(text: str) -> None:
+            await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
+
+        async def tell(name: str, carried: str) -> None:
+            await write(event(name, carried))
+
+        await write(f"retry: {_RETRY_MS}\n\n")
+        try:
+            async with self._waits.until_stopping(), asyncio.TaskGroup() as tasks:
+                telling = tasks.create_task(self._tell(tell), name="event stream")
+                leaving = tasks.create_task(_left(receive), name="event stream's reader")
+                await asyncio.wait([telling, leaving], return_when=asyncio.FIRST_COMPLETED)
+                telling.cancel()
+                leaving.cancel()
+        except HoldfastError:
+            pass  # Holdfast stops; the page says that the connection is lost and asks again
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _tell(self, tell: Tell) -> None:
+        await self._source(tell)
+
+
+def event(name: str, carried: str) -> str:
+    """As the format has it: every line of what is carried stands behind `data:`."""
+    lines = "".join(f"data: {line}\n" for line in carried.splitlines() or [""])
+    return f"event: {name}\n{lines}\n"
+
+
+async def _left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,67 @@
+"""What people look for in outbox and inbox, newest first. For eyes only: nothing is decided by it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from holdfast.delivery.message import MessageState
+from holdfast.delivery.ports import Tally
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Letter:
+    """An outbound message as it is shown."""
+
+    seq: int
+    id: str
+    whatsapp_id: str
+    recipient: str
+    state: MessageState
+    kind: str
+    text: str | None
+    """What it says, or the caption of its picture."""
+    attempts: int
+    accepted_at: str
+    sent_at: str | None
+    delivered_at: str | None
+    read_at: str | None
+    error: str | None
+    held_code: str | None
+    held_until: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """An inbound message as it is shown."""
+
+    seq: int
+    id: str
+    whatsapp_id: str
+    chat: str
+    sender: str
+    push_name: str | None
+    type: str
+    text: str | None
+    from_me: bool
+    sent_at: str
+    stored_at: str
+
+
+class Lookup(Protocol):
+    async def letters(
+        self, company: str, *, words: str, state: MessageState | None, before: int | None, most: int
+    ) -> list[Letter]:
+        """Outbound messages with `seq` below `before`.
+
+        words: the beginning of a message's id or WhatsApp id, or digits of the recipient's number; empty: all.
+        """
+
+    async def letter(self, company: str, message_id: str) -> Letter | None: ...
+
+    async def arrivals(self, company: str, *, words: str, before: int | None, most: int) -> list[Arrival]:
+        """Inbound messages with `seq` below `before`; `words`: of the id, or digits of the sender or chat."""
+
+    async def tallies(self, *, since: str, until: str) -> Mapping[str, Tally]:
+        """Of messages accepted at or after `since` and before `until`, by company, for those that have some."""
