@@ -5,7 +5,7 @@ check: format
     uv run ruff check
     uv run mypy
     uv run lint-imports
-    uv run pytest -m "not slow" -q
+    uv run pytest -m "not slow" -q -n auto
 
 # Put the code into shape.
 format:

@@ -220,6 +220,7 @@ async def test_a_logout_unlinks_the_device(ours: Party, wasim: Wasim) -> None:
     assert [phone["devices"] for phone in phones if phone["number"] == ours.number] == [[]]
 
 
+@pytest.mark.alone
 async def test_the_host_ends_within_a_second_of_its_input_also_when_busy(ours: Party, friend: Party) -> None:
     """Standard input ends, as it does when Holdfast dies: no socket outlives it, not even amid hundreds of sends."""
     ours.send("3EB0AA00", friend.jid)
