@@ -1,0 +1,151 @@
+"""Databases and backups as released versions left them, opened by this one. The stored files never change."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import URL, Connection, MetaData, create_engine, select
+
+from holdfast.backup import rows
+from holdfast.backup.archive import ArchiveWriter
+from holdfast.backup.making import About, Maker
+from holdfast.backup.manifest import Company, Manifest
+from holdfast.backup.restoring import Restorer
+from holdfast.backup.shelf import Opener
+from holdfast.base.clock import SystemClock
+from holdfast.base.fake_clock import FakeClock
+from holdfast.delivery.message import MessageState
+from holdfast.store.database import Database
+from holdfast.store.outbox import InboxRows, OutboxRows
+from holdfast.store.postgres import parse
+from holdfast.store.sessions import SessionRows
+from holdfast.store.tables import leases
+from tests.postgres_process import PostgresProcess
+
+STORED = Path(__file__).parents[1] / "stored"
+COMPANY = "962302"
+
+Rows = Mapping[str, list[dict[str, Any]]]
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
+def old(request: pytest.FixtureRequest, tmp_path: Path) -> Path | URL:
+    """A database of the first released version, with something in every table."""
+    script = (STORED / f"holdfast-0001.{request.param}.sql").read_text()
+    if request.param == "sqlite":
+        return _sqlite(tmp_path / "holdfast.db", script)
+    server: PostgresProcess = request.getfixturevalue("postgres")
+    url = server.new_database()
+    with server.operator(url) as operator:
+        operator.execute(script.encode())
+    return parse(url)
+
+
+def _sqlite(path: Path, script: str) -> Path:
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.executescript(script)
+    return path
+
+
+def contents(place: Path | URL) -> Rows:
+    """Every row of every table, whatever its version."""
+    engine = create_engine(URL.create("sqlite", database=str(place)) if isinstance(place, Path) else place)
+    with engine.connect() as connection:
+        found = _contents(connection)
+    engine.dispose()
+    return found
+
+
+def _contents(connection: Connection) -> Rows:
+    known = MetaData()
+    known.reflect(connection)
+    return {
+        table.name: [dict(row) for row in connection.execute(select(table)).mappings()]
+        for table in known.tables.values()
+        if table.name not in {"alembic_version", "sqlite_sequence", leases.name}
+    }
+
+
+def is_kept(before: Rows, after: Rows) -> bool:
+    """Each old row is there with each of its values; new columns may stand beside them."""
+    for table, its_rows in before.items():
+        left = list(after[table])
+        for row in its_rows:
+            left.remove(next(new for new in left if row.items() <= new.items()))
+        assert not left, f"{table} has rows that nobody wrote: {left}"
+    return True
+
+
+async def test_a_database_of_the_first_version_is_migrated_with_all_its_data(old: Path | URL) -> None:
+    """Nothing is lost or changed, and what the newer version keeps beside it begins right."""
+    before = contents(old)
+    assert all(before.values()), "the stored file has something in every table"
+    database = Database(old)
+    try:
+        records = await SessionRows(database).all()
+        outbox = OutboxRows(database, clock=SystemClock())
+        messages = await outbox.messages(COMPANY, state=None, after=0, most=9)
+        inbox = await InboxRows(database).received(COMPANY, after=0, most=9)
+    finally:
+        database.close()
+    after = contents(old)
+    assert is_kept(before, after)
+    assert [record.state for record in records] == ["connected", "logged_out", "unpaired"]
+    assert [message.state for message in messages] == [
+        MessageState.DELIVERED,
+        MessageState.SENT,
+        MessageState.SENDING,
+        MessageState.QUEUED,
+        MessageState.FAILED,
+    ]
+    assert messages[0].recipient == "962777"
+    assert [item.text for item in inbox] == ["Hallo, wie gehts?", None]
+    assert {row["chat"]: row["first_sent_at"] for row in after["chats"]} == {
+        "962777@s.whatsapp.net": "2026-11-02T10:00:00.000Z",
+        "962888@s.whatsapp.net": None,
+    }
+
+
+async def test_a_backup_of_the_first_version_is_restored_as_one_of_this(tmp_path: Path) -> None:
+    """It is brought forward on the way, and nothing of that is left in the folder."""
+    path = _sqlite(tmp_path / "old.db", (STORED / "holdfast-0001.sqlite.sql").read_text())
+    before = contents(path)
+    file = _backup_of_then(path, tmp_path / "old.backup")
+    folder, database = tmp_path / "backups", Database(tmp_path / "new.db")
+    try:
+        maker = Maker(database, folder, about=About(made_by="now", settings={}))
+        restorer = Restorer(database, maker, folder=folder, opener=Opener(), clock=FakeClock())
+        await restorer.restore(file, progress=lambda _: None)
+    finally:
+        database.close()
+    assert is_kept(before, contents(tmp_path / "new.db"))
+    assert list(folder.iterdir()) == []
+
+
+def _backup_of_then(path: Path, file: Path) -> Path:
+    engine, known = create_engine(URL.create("sqlite", database=str(path))), MetaData()
+    with engine.connect() as connection, ArchiveWriter(file) as archive:
+        known.reflect(connection)
+        tables = [table for table in known.sorted_tables if table.name not in {"alembic_version", leases.name}]
+        parts = {
+            table.name: archive.add(table.name, table.columns.keys(), rows.read(connection, table)) for table in tables
+        }
+        company = Company(company_id=COMPANY, state="stopped", is_paired=True, keys="")
+        manifest = Manifest(
+            format=1,
+            created_at="2026-01-01T00:00:00.000Z",
+            made_by="0.1.0",
+            revision="0001",
+            kind="asked",
+            companies=(company,),
+            tables=parts,
+            settings={},
+        )
+        archive.finish(manifest)
+    engine.dispose()
+    return file
