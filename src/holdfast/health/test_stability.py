@@ -84,7 +84,12 @@ def test_nothing_observed_proves_nothing() -> None:
 def test_no_messages_and_no_losses_are_no_failures() -> None:
     """A quiet company holds its goals."""
     found = measured((0, UP))
-    assert rows(found) == [("100.0 %", True), ("no messages: nothing to judge", True), ("none needed", True), ("0.0", True)]
+    assert rows(found) == [
+        ("100.0 %", True),
+        ("no messages: nothing to judge", True),
+        ("none needed", True),
+        ("0.0", True),
+    ]
 
 
 def test_time_before_the_first_turn_is_not_counted() -> None:
