@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from holdfast.base.clock import Clock, iso
@@ -18,6 +18,7 @@ from holdfast.base.errors import Fault, HoldfastError
 from holdfast.base.ids import Chance
 from holdfast.delivery.ports import Outbox
 from holdfast.health.keepalive import KeepAlives, follow
+from holdfast.health.roundtrips import RoundTrips
 from holdfast.runtime.gate import ConnectGate
 from holdfast.runtime.hub import EngineHub
 from holdfast.runtime.keeper import Keeper
@@ -87,6 +88,8 @@ class View:
     """How long ago the actor last took an event."""
     node: str | None
     """The process that runs it."""
+    round_trips: RoundTrips = field(default_factory=RoundTrips)
+    """Of its pings, as they come: not a moment's picture."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +136,7 @@ class SessionActor:
         self._changed = asyncio.Event()
         self._has_ended = False
         self._keepalives = KeepAlives()
+        self._round_trips = RoundTrips()
         self._ends: deque[LinkEnd] = deque(maxlen=_ENDS_KEPT)
         self._frame_at: float | None = None
         self._took_at = self._state_at = parts.clock.monotonic()
@@ -169,6 +173,7 @@ class SessionActor:
             in_state_s=now - self._state_at,
             silent_s=now - self._took_at,
             node=self._parts.node,
+            round_trips=self._round_trips,
         )
 
     async def run(self) -> None:
@@ -391,7 +396,7 @@ class SessionActor:
 
     async def _note(self, before: Session, event: Event) -> None:
         session, record = self._session, self._record
-        self._keepalives = follow(self._keepalives, before, session)
+        self._follow_pings(before)
         if _has_lost(before, session, event) and session.reason is not None:
             self._ends.append(LinkEnd(self._took_at, session.reason))
         if not _shows_code(session) or _number(session) != _number(before):
@@ -419,6 +424,11 @@ class SessionActor:
             await self._parts.sessions.save(record)
             self._saved = record
         self._ring()
+
+    def _follow_pings(self, before: Session) -> None:
+        known, self._keepalives = self._keepalives, follow(self._keepalives, before, self._session)
+        if self._keepalives.outcomes is not known.outcomes:
+            self._round_trips.add(self._parts.clock.now().timestamp(), self._keepalives.outcomes[-1])
 
     def _turn(self, before: Session, event: Event) -> Turn:
         session, record = self._session, self._record

@@ -1,0 +1,51 @@
+"""How long pings took over a day, in little room: each of the last hour, and before that the worst of five minutes."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, replace
+
+_FINE = 120
+"""Outcomes kept one by one: an hour of keep-alives every 30 s."""
+_SPAN_S = 300
+_COARSE = 288
+"""Spans of five minutes in a day."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """One ping, or several close to each other."""
+
+    at: float
+    """Seconds of the epoch."""
+    worst_s: float | None
+    """None: none was answered."""
+    missed: int
+
+
+class RoundTrips:
+    """The outcomes of one session's pings. Bounded, whatever the interval."""
+
+    def __init__(self) -> None:
+        self._fine: deque[Outcome] = deque(maxlen=_FINE)
+        self._coarse: deque[Outcome] = deque(maxlen=_COARSE)
+
+    def add(self, at: float, round_trip_s: float | None) -> None:
+        outcome = Outcome(at=at, worst_s=round_trip_s, missed=round_trip_s is None)
+        self._fine.append(outcome)
+        begun_at = at // _SPAN_S * _SPAN_S
+        if self._coarse and self._coarse[-1].at == begun_at:
+            self._coarse[-1] = _joined(self._coarse[-1], outcome)
+        else:
+            self._coarse.append(replace(outcome, at=begun_at))
+
+    def since(self, at: float) -> list[Outcome]:
+        """Oldest first: coarse as far as there is nothing finer."""
+        fine = [outcome for outcome in self._fine if outcome.at >= at]
+        fine_from = fine[0].at if fine else float("inf")
+        return [*(span for span in self._coarse if at <= span.at < fine_from), *fine]
+
+
+def _joined(span: Outcome, outcome: Outcome) -> Outcome:
+    answered = [known for known in (span.worst_s, outcome.worst_s) if known is not None]
+    return replace(span, worst_s=max(answered, default=None), missed=span.missed + outcome.missed)
