@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -44,9 +45,16 @@ class Party:
     def _open(self, link: int, credentials: str | None) -> None:
         self.host.command(OpenLink(link=link, company=self.number, credentials=credentials, url=self.wasim.url))
 
-    def send(self, whatsapp_id: str, to: str, text: str = "hello") -> None:
-        self.store.sent[whatsapp_id] = {"text": text}
-        self.host.command(Send(link=self.link, whatsapp_id=whatsapp_id, to=to, content={"text": text}))
+    def send(self, whatsapp_id: str, to: str, text: str = "hello", *, typing_ms: int = 0) -> None:
+        self.send_content(whatsapp_id, to, {"text": text}, typing_ms=typing_ms)
+
+    def send_content(
+        self, whatsapp_id: str, to: str, content: dict[str, object], *, made: str | None = None, typing_ms: int = 0
+    ) -> None:
+        self.store.sent[whatsapp_id] = content
+        self.host.command(
+            Send(link=self.link, whatsapp_id=whatsapp_id, to=to, content=content, made=made, typing_ms=typing_ms)
+        )
 
     def acks(self) -> list[Acked]:
         """Those of the present link."""
@@ -89,11 +97,12 @@ StartHost = Callable[[Recorder], EngineHost]
 
 
 @pytest.fixture
-def start_host(node: Node, bridge: Path) -> StartHost:
+def start_host(node: Node, bridge: Path, wasim: Wasim) -> StartHost:
     """Makes another host, to be entered."""
 
     def make(recorder: Recorder) -> EngineHost:
-        program = HostProgram(argv=[str(node.executable), str(bridge)])
+        environment = {**os.environ, "NODE_EXTRA_CA_CERTS": wasim.ca}
+        program = HostProgram(argv=[str(node.executable), str(bridge)], env=environment)
         host = EngineHost(program, listener=recorder, clock=SystemClock())
         recorder.engine = host
         return host

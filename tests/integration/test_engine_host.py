@@ -15,7 +15,7 @@ from holdfast.base.clock import SystemClock
 from holdfast.engine.errors import EngineUnavailable
 from holdfast.engine.host import EngineHost, HostLimits, HostProgram
 from holdfast.engine.recorder import Recorder
-from holdfast.engine.wire import MAX_LINE_BYTES
+from holdfast.engine.wire import MAX_LINE_BYTES, PROTOCOL_VERSION
 from holdfast.session.port import CutLink, Ping, Ponged, Send, SendRefused
 
 LIMITS = HostLimits(
@@ -31,7 +31,7 @@ HONEST = """
 import json, os, signal, subprocess, sys, time
 def say(**report):
     sys.stdout.write(json.dumps(report) + "\\n"); sys.stdout.flush()
-def hello(v=1):
+def hello(v=VERSION):
     say(r="hello", v=v, engine="test", engineVersion="1", nodeVersion="v0", pid=os.getpid())
 def beat():
     say(r="heartbeat", rssBytes=1, heapBytes=1, links=0, eventLoopDelayMs=0.5)
@@ -45,7 +45,7 @@ def commands():
 
 
 def program(body: str, *arguments: str) -> HostProgram:
-    code = HONEST + textwrap.dedent(body)
+    code = f"VERSION = {PROTOCOL_VERSION}" + HONEST + textwrap.dedent(body)
     return HostProgram(argv=[sys.executable, "-c", code, *arguments])
 
 
@@ -88,7 +88,7 @@ async def test_a_host_that_says_nothing_is_ended() -> None:
     ("body", "says"),
     [
         ("sys.stderr.write('no such module\\n'); sys.exit(3)", "exited with code 3. Its last words: no such module"),
-        ("hello(v=2); time.sleep(60)", "speaks version 2"),
+        ("hello(v=VERSION + 1); time.sleep(60)", f"speaks version {PROTOCOL_VERSION + 1}"),
         ("beat(); time.sleep(60)", "began with Heartbeat instead of a hello"),
     ],
 )

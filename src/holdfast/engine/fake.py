@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import json
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from holdfast.session.port import (
     Acked,
@@ -23,6 +25,8 @@ from holdfast.session.port import (
     Committed,
     CutLink,
     Decrypted,
+    Download,
+    Downloaded,
     Fields,
     FrameSeen,
     HostFacts,
@@ -33,6 +37,7 @@ from holdfast.session.port import (
     LinkOpened,
     Listener,
     LogOut,
+    Made,
     OpenLink,
     Paired,
     PairingCodeShown,
@@ -41,13 +46,20 @@ from holdfast.session.port import (
     Ponged,
     Presence,
     QrShown,
+    ReachOutLocked,
     Receipted,
     Send,
     SendRefused,
     SentContent,
     SentContentWanted,
+    Undecryptable,
     Written,
 )
+
+MEDIA = frozenset({"image", "video", "audio", "document", "sticker"})
+MADE_ONCE = MEDIA | {"reaction", "edit"}
+KINDS = MADE_ONCE | {"text", "location", "contact", "delete"}
+OPTIONS = frozenset({"mentions", "replyTo"})
 
 
 @dataclass(slots=True, kw_only=True)
@@ -81,6 +93,8 @@ class FakeEngine:
         self.commands: list[AnyCommand] = []
         self.arrived: list[Send] = []
         self.receipts_sent: list[str] = []
+        self.asked_again: list[str] = []
+        """Ids of messages whose senders were asked to send them again."""
         self.alive = True
         self.opens = True
         """False: a login is neither granted nor refused."""
@@ -90,6 +104,13 @@ class FakeEngine:
         """False: WhatsApp takes messages and does not say so."""
         self.ack_error: str | None = None
         self.not_on_whatsapp: set[str] = set()
+        self.typed: list[tuple[str, int]] = []
+        """To whom "typing" was shown, and for how long."""
+        self.uploads: list[str] = []
+        """Files that were uploaded."""
+        self.uploads_fail = False
+        self.media: dict[str, bytes] = {}
+        """What WhatsApp's media servers hold, by `InboundMessage.media_keys`."""
         self.silent_s = 0.0
 
     # -- the port
@@ -112,6 +133,8 @@ class FakeEngine:
                 self._frame(command.link, lambda: self._log_out(command.link))
             case Send():
                 self._later(lambda: self._send(command, link))
+            case Download():
+                self._later(lambda: self._download(command))
             case Ping(n=n):
                 self._frame(command.link, lambda: self._say(command.link, Ponged(link=command.link, n=n)))
             case AskPairingCode():
@@ -137,23 +160,44 @@ class FakeEngine:
             self._later(paired)
 
     def receive(
-        self, link_id: LinkId, *, text: str, whatsapp_id: str = "3A0001", sender: str = "962799999999@s.whatsapp.net"
+        self,
+        link_id: LinkId,
+        message: InboundMessage | None = None,
+        *,
+        text: str = "",
+        whatsapp_id: str = "3A0001",
+        sender: str = "962799999999@s.whatsapp.net",
     ) -> None:
-        """A person writes. The receipt leaves when the message's commit is durable."""
-        message = InboundMessage(whatsapp_id=whatsapp_id, chat=sender, sender=sender, type="text", text=text)
-        plaintext = text.encode()
+        """A person writes: a message, or a text for short. The receipt leaves when the message's commit is durable."""
+        came = message or InboundMessage(whatsapp_id=whatsapp_id, chat=sender, sender=sender, type="text", text=text)
+        plaintext = (came.text or "").encode()
         decrypted = Decrypted(
-            ciphertext_sha256=hashlib.sha256(whatsapp_id.encode() + plaintext).hexdigest(),
+            ciphertext_sha256=hashlib.sha256(came.whatsapp_id.encode() + plaintext).hexdigest(),
             plaintext=base64.b64encode(plaintext).decode(),
-            message=message,
+            message=came,
         )
 
         def arrive() -> None:
             self._say(link_id, FrameSeen(link=link_id))
-            self._commit(link_id, keys={"session": {f"{sender}.0": "{}"}}, decrypted=[decrypted])
-            self._frame(link_id, lambda: self.receipts_sent.append(whatsapp_id))
+            self._commit(link_id, keys={"session": {f"{came.sender}.0": "{}"}}, decrypted=[decrypted])
+            self._frame(link_id, lambda: self.receipts_sent.append(came.whatsapp_id))
 
         self._unless_frozen(link_id, arrive)
+
+    def garble(self, link_id: LinkId, message: Undecryptable) -> None:
+        """Something comes that can't be decrypted; when that is durable its sender is asked again: `receive` it."""
+
+        def arrive() -> None:
+            self._say(link_id, FrameSeen(link=link_id))
+            self._commit(link_id, undecryptable=[message])
+            self._frame(link_id, lambda: self.asked_again.append(message.whatsapp_id))
+
+        self._unless_frozen(link_id, arrive)
+
+    def lock_reach_out(self, link_id: LinkId, *, active: bool = True, until_s: int | None = None) -> None:
+        """WhatsApp tells of a lock on messages to new contacts, or of its end."""
+        report = ReachOutLocked(link=link_id, active=active, until_s=until_s)
+        self._unless_frozen(link_id, lambda: self._say(link_id, report))
 
     def receipt(self, link_id: LinkId, *, whatsapp_ids: list[str], chat: str, kind: str = "delivered") -> None:
         """The recipient's device tells that it got, read or played messages."""
@@ -219,6 +263,10 @@ class FakeEngine:
             report = SendRefused(link=command.link, whatsapp_id=command.whatsapp_id, code=code, detail=detail)
             self._say(command.link, report)
             return
+        if command.made is None and _kind(command.content) in MADE_ONCE:
+            self._make(command)
+        if command.typing_ms:
+            self.typed.append((command.to, command.typing_ms))
         self._commit(command.link, keys={"session": {f"{command.to}.0": "{}"}})
 
         def leave() -> None:
@@ -239,9 +287,32 @@ class FakeEngine:
             return "link-down", "the link is not open"
         if command.to in self.not_on_whatsapp:
             return "not-on-whatsapp", ""
-        if not isinstance(command.content.get("text"), str):
-            return "bad-content", f"no such kind of content: {', '.join(command.content)}"
+        kind = _kind(command.content)
+        if kind not in KINDS:
+            return "bad-content", f"no such kind of content: {kind}"
+        if command.made is None and kind in MEDIA and (why := self._upload_failure(_file(command.content))):
+            return "upload-failed", why
         return None
+
+    def _upload_failure(self, file: str) -> str | None:
+        if self.uploads_fail:
+            return "the server answered 503"
+        return None if Path(file).is_file() else "its file can't be read"
+
+    def _make(self, command: Send) -> None:
+        if _kind(command.content) in MEDIA:
+            self.uploads.append(_file(command.content))
+        made = base64.b64encode(json.dumps([command.whatsapp_id, command.content]).encode()).decode()
+        self._commit(command.link, made=[Made(whatsapp_id=command.whatsapp_id, made=made)])
+
+    def _download(self, command: Download) -> None:
+        held = self.media.get(command.media_keys)
+        error = "gone" if held is None else "too-large" if len(held) > command.most_bytes else None
+        if held is None or error:
+            self._say(command.link, Downloaded(link=command.link, request=command.request, error=error))
+            return
+        Path(command.file).write_bytes(held)
+        self._say(command.link, Downloaded(link=command.link, request=command.request, size_bytes=len(held)))
 
     def _commit(
         self,
@@ -251,6 +322,8 @@ class FakeEngine:
         paired: bool = False,
         keys: dict[str, dict[str, str | None]] | None = None,
         decrypted: list[Decrypted] | None = None,
+        undecryptable: list[Undecryptable] | None = None,
+        made: list[Made] | None = None,
     ) -> None:
         if link := self.links.get(link_id):
             link.begun += 1
@@ -263,6 +336,8 @@ class FakeEngine:
                     paired=paired,
                     keys=keys or {},
                     decrypted=decrypted or [],
+                    undecryptable=undecryptable or [],
+                    made=made or [],
                 ),
             )
 
@@ -309,3 +384,16 @@ class FakeEngine:
     def _turn(self) -> None:
         if self._queue:
             self._queue.popleft()()
+
+
+def _kind(content: dict[str, object]) -> str:
+    """The content's one kind, or what stands there instead."""
+    return ", ".join(name for name in content if name not in OPTIONS)
+
+
+def _file(content: dict[str, object]) -> str:
+    match content[_kind(content)]:
+        case {"file": str(file)}:
+            return file
+        case _:
+            return ""

@@ -25,6 +25,7 @@ from holdfast.session.port import (
     PlaintextWanted,
     SentContent,
     SentContentWanted,
+    Undecryptable,
 )
 
 R = TypeVar("R", bound=AnyReport)
@@ -39,6 +40,8 @@ class Stored:
     plaintexts: dict[str, str] = field(default_factory=dict)
     inbox: list[InboundMessage] = field(default_factory=list)
     sent: dict[str, dict[str, object]] = field(default_factory=dict)
+    made: dict[str, str] = field(default_factory=dict)
+    undecryptable: list[Undecryptable] = field(default_factory=list)
 
     def keep(self, commit: Commit) -> None:
         """All of a commit, at once."""
@@ -49,6 +52,8 @@ class Stored:
                 self._put(kind, id_, value)
         for decrypted in commit.decrypted:
             self._keep_decrypted(decrypted)
+        self.made.update({made.whatsapp_id: made.made for made in commit.made})
+        self.undecryptable.extend(commit.undecryptable)
 
     def _put(self, kind: str, id_: str, value: str | None) -> None:
         if value is None:
@@ -88,7 +93,10 @@ class Recorder:
                 plaintext = self.store(link).plaintexts.get(digest)
                 self._tell(Plaintext(link=link, request=request, plaintext=plaintext))
             case SentContentWanted(link=link, request=request, whatsapp_id=id_):
-                self._tell(SentContent(link=link, request=request, content=self.store(link).sent.get(id_)))
+                store = self.store(link)
+                self._tell(
+                    SentContent(link=link, request=request, content=store.sent.get(id_), made=store.made.get(id_))
+                )
             case _:
                 pass
 

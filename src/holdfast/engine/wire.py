@@ -15,7 +15,7 @@ import msgspec
 from holdfast.engine.errors import WireError
 from holdfast.session.port import AnyCommand, AnyReport
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 MAX_LINE_BYTES = 16 * 1024 * 1024
 """Of one line, both ways. The largest real one, credentials with 812 new pre-keys, has about 150 KB."""
 

@@ -180,7 +180,7 @@ class SendRefused(Report, frozen=True, kw_only=True, tag="send-refused"):
 
     whatsapp_id: str
     code: str
-    """`not-on-whatsapp`, `link-down`, `timeout`, `bad-content`, `engine-error`."""
+    """`not-on-whatsapp`, `no-such-group`, `link-down`, `timeout`, `upload-failed`, `bad-content`, `engine-error`."""
     detail: str = ""
 
 
@@ -301,7 +301,7 @@ class SentContentWanted(Report, frozen=True, kw_only=True, tag="sent-content-wan
 
 
 class Downloaded(Report, frozen=True, kw_only=True, tag="downloaded"):
-    """The answer to `Download`."""
+    """The answer to `Download`. A link that closes forgets what was asked of it."""
 
     request: int
     size_bytes: int | None = None

@@ -12,7 +12,7 @@ import { Link } from './link.mjs'
 import { Pipe } from './pipe.mjs'
 import { LinkDown } from './refusals.mjs'
 
-const PROTOCOL_VERSION = 1
+const PROTOCOL_VERSION = 2
 
 const EXIT_STOPPED = 0
 const EXIT_BUG = 70

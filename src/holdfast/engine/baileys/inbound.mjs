@@ -19,7 +19,7 @@ import {
   unpadRandomMax16
 } from 'baileys'
 
-import { describe } from './content.mjs'
+import { describe } from './description.mjs'
 
 export const digest = bytes => createHash('sha256').update(bytes).digest('hex')
 
@@ -71,15 +71,30 @@ export class Inbound {
     if (!said) return null
     const where = await this.#where(stanza, decoded)
     if (!where) return null
-    const { attrs } = stanza
-    return {
-      whatsappId: attrs.id,
-      ...where,
-      ...said,
-      sentAtS: seconds(attrs.t) ?? 0,
-      pushName: attrs.notify || undefined,
-      offline: Boolean(attrs.offline)
-    }
+    return { ...where, ...(await this.#byPhone(said)), ...envelope(stanza), offline: Boolean(stanza.attrs.offline) }
+  }
+
+  /** The port's `Undecryptable` for the stanza of a ciphertext, or null when it is none that a person would read. */
+  async undecryptable(ciphertext) {
+    const stanza = this.#stanzas.get(ciphertext)
+    return stanza ? this.unreadable(stanza) : null
+  }
+
+  /** The same for a stanza. */
+  async unreadable(stanza) {
+    if (stanza.attrs.category === 'peer') return null
+    const where = await this.#where(stanza, {})
+    return where && { chat: where.chat, sender: where.sender, ...envelope(stanza) }
+  }
+
+  // People are named by phone number where that is known, also inside of a message.
+  async #byPhone(said) {
+    const { mentions, replyTo } = said.content ?? {}
+    if (!mentions && !replyTo?.sender) return said
+    const content = { ...said.content }
+    if (mentions) content.mentions = await Promise.all(mentions.map(jid => this.#phone(jid)))
+    if (replyTo?.sender) content.replyTo = { ...replyTo, sender: await this.#phone(replyTo.sender) }
+    return { ...said, content }
   }
 
   async #where(stanza, decoded) {
@@ -113,6 +128,12 @@ export class Inbound {
     return jidNormalizedUser((lid && (await this.phoneOf(lid))) || told[0])
   }
 }
+
+const envelope = ({ attrs }) => ({
+  whatsappId: attrs.id,
+  sentAtS: seconds(attrs.t) ?? 0,
+  pushName: attrs.notify || undefined
+})
 
 function decode(plaintext) {
   try {

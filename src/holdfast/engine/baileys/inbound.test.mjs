@@ -3,7 +3,6 @@ import { test } from 'node:test'
 
 import { encodeWAMessage, proto } from 'baileys'
 
-import { BadContent, describe, toBaileys } from './content.mjs'
 import { digest, Inbound, phoneJidOf, seconds } from './inbound.mjs'
 
 const ME = { id: '962700000001:3@s.whatsapp.net', lid: '1001:3@lid' }
@@ -89,51 +88,25 @@ test('bytes that are no message are kept all the same', async () => {
   assert.deepEqual(record, { ciphertextSha256: digest(ciphertext), plaintext: '//8B' })
 })
 
-const said = message => describe(proto.Message.fromObject(message))
-
-test('each kind of message has its type and its text', () => {
-  assert.deepEqual(said({ extendedTextMessage: { text: 'a' } }), { type: 'text', text: 'a' })
-  assert.deepEqual(said({ imageMessage: { caption: 'b' } }), { type: 'image', text: 'b' })
-  assert.deepEqual(said({ imageMessage: {} }), { type: 'image' })
-  assert.deepEqual(said({ audioMessage: { ptt: true } }), { type: 'audio' })
-  assert.deepEqual(said({ documentMessage: { fileName: 'c.pdf' } }), { type: 'document', text: 'c.pdf' })
-  assert.deepEqual(said({ reactionMessage: { text: '👍' } }), { type: 'reaction', text: '👍' })
-  assert.deepEqual(said({ locationMessage: { name: 'Amman' } }), { type: 'location', text: 'Amman' })
-  assert.deepEqual(said({ contactMessage: { displayName: 'Layla' } }), { type: 'contact', text: 'Layla' })
-  assert.deepEqual(said({ orderMessage: {} }), { type: 'unknown' })
+test('people inside of a message are named by phone number where that is known', async () => {
+  const contextInfo = { mentionedJid: ['2002@lid', '3003@lid'], stanzaId: '3A00', participant: '2002@lid', quotedMessage: { conversation: 'a' } }
+  const { message } = await arrive({ from: '3003@lid' }, { extendedTextMessage: { text: 'x', contextInfo } })
+  assert.deepEqual(message.content, {
+    mentions: ['962799999999@s.whatsapp.net', '3003@lid'],
+    replyTo: { whatsappId: '3A00', sender: '962799999999@s.whatsapp.net' }
+  })
 })
 
-test('wrappers are looked through', () => {
-  assert.deepEqual(said({ ephemeralMessage: { message: { conversation: 'a' } } }), { type: 'text', text: 'a' })
-  assert.deepEqual(said({ viewOnceMessageV2: { message: { imageMessage: {} } } }), { type: 'image' })
-  assert.deepEqual(
-    said({ documentWithCaptionMessage: { message: { documentMessage: { caption: 'b' } } } }),
-    { type: 'document', text: 'b' }
-  )
-})
-
-test('keys for a group are no message by themselves, and don’t hide one that comes with them', () => {
-  const keys = { senderKeyDistributionMessage: { groupId: '1203@g.us' } }
-  assert.equal(said(keys), null)
-  assert.deepEqual(said({ ...keys, conversation: 'a' }), { type: 'text', text: 'a' })
-  assert.equal(said({ messageContextInfo: {} }), null)
-})
-
-test('an edit tells the new text, a revocation what is taken back', () => {
-  const { Type } = proto.Message.ProtocolMessage
-  const edited = { protocolMessage: { type: Type.MESSAGE_EDIT, editedMessage: { conversation: 'better' } } }
-  assert.deepEqual(said(edited), { type: 'edit', text: 'better' })
-  const revoked = { protocolMessage: { type: Type.REVOKE, key: { id: '3A00' } } }
-  assert.deepEqual(said(revoked), { type: 'revoke', text: '3A00' })
-})
-
-test('a text is sent without fetching what it mentions', () => {
-  assert.deepEqual(toBaileys({ text: 'see https://example.org' }), { text: 'see https://example.org', linkPreview: null })
-})
-
-test('an unknown kind of content is named', () => {
-  assert.throws(() => toBaileys({ telepathy: 'x' }), new BadContent('no such kind of content: telepathy'))
-  assert.throws(() => toBaileys({}), BadContent)
+test('what can’t be read is told by its envelope, unless it is for no person', async () => {
+  const inbound = new Inbound({ me: () => ME, phoneOf: async () => null })
+  const ciphertext = Buffer.from('sealed')
+  const attrs = { id: '3A01', t: '1700000000', from: '3003:5@lid', notify: 'Layla' }
+  inbound.note({ tag: 'message', attrs, content: [{ tag: 'enc', content: ciphertext }] })
+  const told = { chat: '3003@lid', sender: '3003@lid', whatsappId: '3A01', sentAtS: 1700000000, pushName: 'Layla' }
+  assert.deepEqual(await inbound.undecryptable(ciphertext), told)
+  assert.equal(await inbound.undecryptable(Buffer.from('other')), null)
+  assert.equal(await inbound.unreadable({ tag: 'message', attrs: { ...attrs, category: 'peer' } }), null)
+  assert.equal(await inbound.unreadable({ tag: 'message', attrs: { ...attrs, from: 'status@broadcast', participant: '3003@lid' } }), null)
 })
 
 test('a LID’s phone number is found where it is known', () => {

@@ -1,13 +1,15 @@
 // One link: a Baileys socket from `open` to its one `closed`, behind its gate. Decides nothing: no reconnects, no
 // retries, no judgement of codes.
 
-import { DisconnectReason, makeWASocket, initAuthCreds, jidDecode, jidNormalizedUser, proto } from 'baileys'
+import { DisconnectReason, makeWASocket, initAuthCreds, jidDecode, jidNormalizedUser } from 'baileys'
 
-import { toBaileys } from './content.mjs'
 import { Gate } from './gate.mjs'
+import { Groups } from './groups.mjs'
 import { Inbound, phoneJidOf, seconds } from './inbound.mjs'
 import { KeyStore } from './keys.mjs'
 import { Lane } from './lane.mjs'
+import { DownloadFailed, MediaHosts } from './mediahost.mjs'
+import { Outbound } from './outbound.mjs'
 import { Presence } from './presence.mjs'
 import { silentLogger } from './quiet.mjs'
 import { DevicesCache, Recipients } from './recipients.mjs'
@@ -20,6 +22,10 @@ const FRAME_REPORT_MS = 1000
 const PARTING_MS = 100
 
 const { connectionClosed: TRANSPORT_CLOSED, timedOut: TIMED_OUT, loggedOut: LOGGED_OUT, badSession: UNKNOWN } = DisconnectReason
+
+// Errors in acks of our messages.
+const REACH_OUT_LOCKED = '463'
+const STALE_DEVICES = '479'
 
 const RECEIPT_KINDS = { '': 'delivered', inactive: 'delivered', read: 'read', played: 'played' }
 
@@ -72,6 +78,8 @@ export class Link {
         return this.#finish(TRANSPORT_CLOSED, 'cut')
       case 'send':
         return this.#send(command)
+      case 'download':
+        return this.#download(command)
       case 'ping':
         return this.#ping(command.n)
       case 'presence':
@@ -87,7 +95,7 @@ export class Link {
       case 'plaintext':
         return this.#answer(command.request, command.plaintext ?? null)
       case 'sent-content':
-        return this.#answer(command.request, command.content ?? null)
+        return this.#answer(command.request, command)
     }
   }
 
@@ -102,7 +110,7 @@ export class Link {
   async #credentials() {
     if (this.order.credentials == null) {
       const creds = initAuthCreds()
-      await this.#made(this.#commit({ credentials: json.stringify(creds) }))
+      await this.#whenDurable(this.#commit({ credentials: json.stringify(creds) }))
       return creds
     }
     const creds = json.parse(this.order.credentials)
@@ -118,7 +126,17 @@ export class Link {
     const devices = new DevicesCache()
     this.sock = makeWASocket(this.#config(devices))
     this.presence = new Presence(this.sock, this.creds)
-    this.recipients = new Recipients({ sock: this.sock, store: this.store, devices })
+    this.hosts = new MediaHosts({ query: this.sock.query })
+    this.recipients = new Recipients({ sock: this.sock, store: this.store, devices, groups: this.groups })
+    this.outbound = new Outbound({
+      sock: this.sock,
+      creds: this.creds,
+      lane: this.#lane,
+      recipients: this.recipients,
+      groups: this.groups,
+      hosts: this.hosts,
+      commitMade: made => this.#commit({ made: [made] })
+    })
     // What is sent again on request comes from the outbox, which also survives a restart.
     if (this.sock.messageRetryManager) this.sock.messageRetryManager.addRecentMessage = () => {}
     writePreKeysThrough(this.sock.authState.keys, this.store)
@@ -128,6 +146,7 @@ export class Link {
 
   #config(userDevicesCache) {
     const { order } = this
+    this.groups = new Groups({ ask: jid => this.sock.groupMetadata(jid) })
     this.inbound = new Inbound({ me: () => this.creds.me, phoneOf: lid => this.sock.signalRepository.lidMapping.getPNForLID(lid) })
     return {
       ...(order.url && { waWebSocketUrl: order.url }),
@@ -142,11 +161,13 @@ export class Link {
       syncFullHistory: false, // shouldSyncHistoryMessage stays Baileys' own: all off would lose the first LID mappings
       generateHighQualityLinkPreview: false,
       userDevicesCache,
+      cachedGroupMetadata: jid => this.groups.get(jid),
       getMessage: key => this.#sentContent(key),
       makeSignalRepository: signalRepositoryMaker({
         store: this.store,
         inbound: this.inbound,
-        recall: ciphertextSha256 => this.#ask({ r: 'plaintext-wanted', ciphertextSha256 })
+        recall: ciphertextSha256 => this.#ask({ r: 'plaintext-wanted', ciphertextSha256 }),
+        missed: undecryptable => this.#commit({ undecryptable: [undecryptable] })
       })
     }
   }
@@ -175,6 +196,7 @@ export class Link {
     this.#takeInOrder(ws)
     ws.prependListener('CB:receipt', heedless(node => this.#receipt(node.attrs, node.content)))
     ws.prependListener('CB:ack,class:message', heedless(({ attrs }) => this.#ack(attrs)))
+    ws.prependListener('CB:notification,type:w:gp2', heedless(({ attrs }) => this.groups.forget(attrs.from)))
     ev.on('creds.update', () => this.#credentialsChanged())
     ev.on('connection.update', update => this.#update(update))
   }
@@ -184,12 +206,13 @@ export class Link {
     this.presence.credentialsChanged()
   }
 
-  #update({ qr, isNewLogin, connection, lastDisconnect }) {
+  #update({ qr, isNewLogin, connection, lastDisconnect, reachoutTimeLock }) {
     if (qr) {
       this.#report({ r: 'qr', qr })
       this.#qrShown.resolve()
     }
     if (isNewLogin) this.#report({ r: 'paired', ...this.#names(), platform: this.creds.platform })
+    if (reachoutTimeLock) this.#reachOut(reachoutTimeLock)
     if (connection === 'open') {
       this.#opened = true
       this.presence.opened()
@@ -199,6 +222,11 @@ export class Link {
       const error = lastDisconnect?.error
       this.#finish(error?.output?.statusCode, error?.message ?? '', this.#parting)
     }
+  }
+
+  #reachOut({ isActive, timeEnforcementEnds }) {
+    const untilS = isActive && timeEnforcementEnds ? Math.floor(timeEnforcementEnds / 1000) : undefined
+    this.#report({ r: 'reach-out-locked', active: isActive, untilS })
   }
 
   #names() {
@@ -236,14 +264,23 @@ export class Link {
     ws.off('CB:message', handle)
     ws.on('CB:message', heedless(stanza => {
       this.inbound.note(stanza)
+      if (isWithheld(stanza)) this.#arrivals.run(() => this.#missed(stanza)).catch(() => {})
       // With that mark it would go to a queue of Baileys' own.
       const { offline, ...attrs } = stanza.attrs
       this.#arrivals.run(() => handle({ ...stanza, attrs })).catch(() => {})
     }))
   }
 
+  async #missed(stanza) {
+    const undecryptable = await this.inbound.unreadable(stanza)
+    if (undecryptable) this.#commit({ undecryptable: [undecryptable] })
+  }
+
   #ack(attrs) {
     if (!attrs.id) return
+    if (attrs.error === STALE_DEVICES) for (const jid of [attrs.from, this.#plain(attrs.from)]) this.recipients.doubt(jid)
+    // Until when, WhatsApp tells only who asks.
+    if (attrs.error === REACH_OUT_LOCKED) this.sock.fetchAccountReachoutTimelock().catch(() => {})
     this.#report({ r: 'ack', whatsappId: attrs.id, chat: this.#plain(attrs.from), atS: seconds(attrs.t), error: attrs.error })
   }
 
@@ -277,15 +314,23 @@ export class Link {
 
   // -- frames out
 
-  async #send({ whatsappId, to, content }) {
+  async #send(command) {
+    const { whatsappId } = command
     try {
       if (!this.#opened) throw new LinkDown('the link is not open')
-      const message = toBaileys(content)
-      const recipient = await this.recipients.prepare(to)
-      await this.#lane.run(() => this.sock.sendMessage(recipient, message, { messageId: whatsappId }))
+      await this.outbound.send(command)
       this.#gate.mark(() => this.#report({ r: 'written', whatsappId }))
     } catch (error) {
       this.#report({ r: 'send-refused', whatsappId, code: refusalCode(error), detail: String(error.message).slice(0, 200) })
+    }
+  }
+
+  async #download({ request, mediaKeys, file, mostBytes }) {
+    try {
+      const sizeBytes = await this.hosts.download({ keys: JSON.parse(mediaKeys), file, mostBytes })
+      this.#report({ r: 'downloaded', request, sizeBytes })
+    } catch (error) {
+      this.#report({ r: 'downloaded', request, error: error instanceof DownloadFailed ? error.code : 'engine-error' })
     }
   }
 
@@ -318,9 +363,8 @@ export class Link {
   }
 
   async #sentContent({ remoteJid, id }) {
-    const content = await this.#ask({ r: 'sent-content-wanted', chat: remoteJid, whatsappId: id })
-    if (!content) return undefined
-    return proto.Message.fromObject({ extendedTextMessage: { text: content.text } })
+    const sent = await this.#ask({ r: 'sent-content-wanted', chat: remoteJid, whatsappId: id })
+    return this.outbound.again(id, remoteJid, sent)
   }
 
   // -- talk with Python
@@ -336,7 +380,7 @@ export class Link {
     return Boolean(this.creds.me && this.creds.account)
   }
 
-  #commit({ credentials, paired, keys, decrypted }) {
+  #commit({ credentials, paired, keys, decrypted, undecryptable, made }) {
     if (this.#over) return 0
     const seq = this.#gate.begin()
     this.#report({
@@ -345,12 +389,14 @@ export class Link {
       credentials,
       paired,
       keys: keys && Object.keys(keys).length ? keys : undefined,
-      decrypted: decrypted?.length ? decrypted : undefined
+      decrypted: decrypted?.length ? decrypted : undefined,
+      undecryptable,
+      made
     })
     return seq
   }
 
-  #made(seq) {
+  #whenDurable(seq) {
     return new Promise(resolve => this.#durable.set(seq, resolve))
   }
 
@@ -395,6 +441,7 @@ export class Link {
     this.#lane.close(gone)
     this.#arrivals.close(gone)
     if (!this.sock) return
+    this.hosts.close()
     const { ws, ev, messageRetryManager } = this.sock
     ws.socket.terminate()
     await this.sock.end(undefined)
@@ -416,6 +463,12 @@ const heedless = listen => value => {
   } catch {
     // A stanza that nobody makes. Baileys has its own answer to it.
   }
+}
+
+// WhatsApp says that there is a message and keeps what it says, for example because it may be seen once.
+function isWithheld({ content }) {
+  const tags = Array.isArray(content) ? content.map(({ tag }) => tag) : []
+  return tags.includes('unavailable') && !tags.includes('enc')
 }
 
 function removeCompanion(jid) {

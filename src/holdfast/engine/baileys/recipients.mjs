@@ -5,7 +5,7 @@
 // the session, and without telling "no such number" from "no answer". Here it is asked once for each new
 // contact, beside the other sends.
 
-import { isPnUser, jidDecode, jidNormalizedUser } from 'baileys'
+import { isJidGroup, isLidUser, isPnUser, jidDecode, jidNormalizedUser } from 'baileys'
 
 export class NotOnWhatsApp extends Error {}
 export class NoAnswer extends Error {}
@@ -53,36 +53,71 @@ export class DevicesCache {
 export class Recipients {
   #ready = new Map() // JID asked for -> JID to send to
   #asking = new Map()
+  #doubted = new Set()
 
-  constructor({ sock, store, devices }) {
+  constructor({ sock, store, devices, groups }) {
     this.sock = sock
     this.store = store
     this.devices = devices
+    this.groups = groups
   }
 
-  /** The JID to send to, ready; throws `NotOnWhatsApp` or `NoAnswer`. */
+  /** The JID to send to, ready; throws `NotOnWhatsApp`, `NoSuchGroup` or `NoAnswer`. */
   async prepare(jid) {
-    if (!isPnUser(jid)) return jid
-    const ready = this.#ready.get(jid)
-    if (ready && this.devices.has(jidDecode(ready).user)) return ready
+    if (this.#isReady(jid)) return this.#ready.get(jid)
     if (!this.#asking.has(jid)) {
       this.#asking.set(jid, this.#ask(jid).finally(() => this.#asking.delete(jid)))
     }
     return this.#asking.get(jid)
   }
 
+  /** What we know of a chat's devices made WhatsApp refuse a message: all is asked for anew before the next one. */
+  doubt(jid) {
+    this.#doubted.add(jid)
+  }
+
+  #isReady(jid) {
+    const target = this.#ready.get(jid)
+    return target !== undefined && !this.#doubted.has(jid) && !this.#doubted.has(target) && this.devices.has(jidDecode(target).user)
+  }
+
   async #ask(jid) {
-    const target = this.#ready.get(jid) ?? (await this.#locate(jid))
-    const { user } = jidDecode(target)
-    const own = jidNormalizedUser(this.sock.user.id)
-    const devices = await this.sock.getUSyncDevices([own, target], true, false)
-    if (!devices.some(device => device.user === user)) {
-      await this.#lookUp(target) // no answer looks the same as no devices; this tells them apart
-      throw new NoAnswer('the list of devices was not answered')
+    const target = this.#ready.get(jid) ?? (isPnUser(jid) ? await this.#locate(jid) : jid)
+    const anew = this.#doubted.has(jid) || this.#doubted.has(target)
+    if (isJidGroup(target)) await this.#readyGroup(target, anew)
+    if (isPnUser(target) || isLidUser(target)) {
+      await this.#readyPerson(target, anew)
+      this.#ready.set(jid, target)
     }
-    await this.sock.assertSessions(devices.map(device => device.jid), false)
-    this.#ready.set(jid, target)
+    if (anew) for (const name of [jid, target]) this.#doubted.delete(name)
     return target
+  }
+
+  async #readyPerson(target, anew) {
+    const { user } = jidDecode(target)
+    const { id, lid } = this.sock.user
+    const own = jidNormalizedUser(isLidUser(target) && lid ? lid : id)
+    const devices = await this.sock.getUSyncDevices([own, target], !anew && isPnUser(target), false)
+    if (!devices.some(device => device.user === user)) await this.#explain(target, devices)
+    await this.sock.assertSessions(devices.map(device => device.jid), anew)
+  }
+
+  // No answer looks the same as no devices; a number can be asked about, and a LID is asked for together with our own.
+  async #explain(target, devices) {
+    if (isPnUser(target)) await this.#lookUp(target)
+    else if (devices.length) throw new NotOnWhatsApp('the hidden id is not on WhatsApp')
+    throw new NoAnswer('the list of devices was not answered')
+  }
+
+  // Those who have our key for the group need no session with us.
+  async #readyGroup(jid, anew) {
+    if (anew) this.groups.forget(jid)
+    const { participants } = await this.groups.get(jid)
+    const devices = await this.sock.getUSyncDevices(participants.map(({ id }) => id), !anew, false)
+    if (anew) this.store.set({ 'sender-key-memory': { [jid]: null } })
+    const { [jid]: told = {} } = await this.store.get('sender-key-memory', [jid])
+    const strangers = devices.map(device => device.jid).filter(device => !told[device])
+    if (strangers.length) await this.sock.assertSessions(strangers, anew)
   }
 
   // A number with a stored device list was there before: no question.

@@ -1,30 +1,41 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 
+import { Groups } from './groups.mjs'
 import { DevicesCache, NoAnswer, NotOnWhatsApp, Recipients } from './recipients.mjs'
 
 const OWN = '962700000001'
 const JID = '962799999999@s.whatsapp.net'
 
-function fixture({ onWhatsApp = async () => [{ jid: JID, exists: true }], listed = true, known = false } = {}) {
+const GROUP = '1203@g.us'
+
+function fixture({ onWhatsApp = async () => [{ jid: JID, exists: true }], listed = true, known = false, told } = {}) {
   const asked = []
   const devices = new DevicesCache()
   const sock = {
-    user: { id: `${OWN}:1@s.whatsapp.net` },
+    user: { id: `${OWN}:1@s.whatsapp.net`, lid: '1001:1@lid' },
     onWhatsApp: async jid => {
       asked.push('number')
       return onWhatsApp(jid)
     },
-    getUSyncDevices: async jids => {
-      asked.push('devices')
-      const users = jids.map(jid => jid.split('@')[0]).filter(user => listed || user === OWN)
-      for (const user of users) devices.set(user, [{ user, device: 0 }])
-      return users.map(user => ({ user, device: 0, jid: `${user}@s.whatsapp.net` }))
+    getUSyncDevices: async (jids, useCache) => {
+      asked.push(useCache ? 'devices' : 'devices anew')
+      const found = jids.filter(jid => listed || jid.startsWith(OWN) || jid.startsWith('1001'))
+      for (const jid of found) devices.set(jid.split('@')[0], [{ device: 0 }])
+      return found.map(jid => ({ user: jid.split('@')[0], device: 0, jid }))
     },
-    assertSessions: async jids => asked.push(`sessions of ${jids.length}`)
+    assertSessions: async (jids, force) => asked.push(`${force ? 'new ' : ''}sessions of ${jids.length}`)
   }
-  const store = { get: async (_, [user]) => (known ? { [user]: ['0'] } : {}) }
-  return { recipients: new Recipients({ sock, store, devices }), devices, asked }
+  const memory = { [GROUP]: told }
+  const store = {
+    get: async (type, [id]) => (type === 'sender-key-memory' ? { [id]: memory[id] } : known ? { [id]: ['0'] } : {}),
+    set: ({ 'sender-key-memory': changes }) => Object.assign(memory, { [GROUP]: changes[GROUP] ?? undefined })
+  }
+  const ask = async () => {
+    asked.push('group')
+    return { participants: [{ id: '2002@lid' }, { id: '3003@lid' }] }
+  }
+  return { recipients: new Recipients({ sock, store, devices, groups: new Groups({ ask }) }), devices, asked }
 }
 
 test('a new contact is asked about once, and once for many messages at a time', async () => {
@@ -74,11 +85,36 @@ test('after a failure the next message asks anew', async () => {
   assert.equal(await recipients.prepare(JID), JID)
 })
 
-test('groups and LIDs are Baileys’ business', async () => {
+test('a hidden id is made ready without asking for its number', async () => {
   const { recipients, asked } = fixture()
-  assert.equal(await recipients.prepare('1203@g.us'), '1203@g.us')
   assert.equal(await recipients.prepare('2002@lid'), '2002@lid')
-  assert.deepEqual(asked, [])
+  await recipients.prepare('2002@lid')
+  assert.deepEqual(asked, ['devices anew', 'sessions of 2'])
+  await assert.rejects(fixture({ listed: false }).recipients.prepare('2002@lid'), NotOnWhatsApp)
+})
+
+test('a group is asked about once, and needs sessions with those only who lack our key for it', async () => {
+  const { recipients, asked } = fixture({ told: { '2002@lid': true } })
+  assert.equal(await recipients.prepare(GROUP), GROUP)
+  await recipients.prepare(GROUP)
+  assert.deepEqual(asked, ['group', 'devices', 'sessions of 1', 'devices', 'sessions of 1'])
+})
+
+test('after a doubt all is asked for anew, once', async () => {
+  const { recipients, asked } = fixture()
+  await recipients.prepare(JID)
+  recipients.doubt(JID)
+  await recipients.prepare(JID)
+  await recipients.prepare(JID)
+  assert.deepEqual(asked.slice(3), ['devices anew', 'new sessions of 2'])
+})
+
+test('after a doubt about a group everybody in it gets our key for it again', async () => {
+  const { recipients, asked } = fixture({ told: { '2002@lid': true, '3003@lid': true } })
+  await recipients.prepare(GROUP)
+  recipients.doubt(GROUP)
+  await recipients.prepare(GROUP)
+  assert.deepEqual(asked, ['group', 'devices', 'group', 'devices anew', 'new sessions of 2'])
 })
 
 test('the device cache forgets the oldest, and speaks as Baileys wants', () => {

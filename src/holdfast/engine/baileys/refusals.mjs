@@ -3,6 +3,8 @@
 import { DisconnectReason } from 'baileys'
 
 import { BadContent } from './content.mjs'
+import { NoSuchGroup } from './groups.mjs'
+import { UploadFailed } from './mediahost.mjs'
 import { NoAnswer, NotOnWhatsApp } from './recipients.mjs'
 
 /** What was asked of a link, or by it, can't be had because the link is over. */
@@ -11,7 +13,9 @@ export class LinkDown extends Error {}
 export function refusalCode(error) {
   if (error instanceof BadContent) return 'bad-content'
   if (error instanceof NotOnWhatsApp) return 'not-on-whatsapp'
+  if (error instanceof NoSuchGroup) return 'no-such-group'
   if (error instanceof LinkDown || error.output?.statusCode === DisconnectReason.connectionClosed) return 'link-down'
   if (error instanceof NoAnswer || error.output?.statusCode === DisconnectReason.timedOut) return 'timeout'
+  if (error instanceof UploadFailed) return 'upload-failed'
   return 'engine-error'
 }

@@ -20,8 +20,9 @@ const makeLibSignalRepository = DEFAULT_CONNECTION_CONFIG.makeSignalRepository
  * @param store     the link's KeyStore
  * @param inbound   the link's Inbound
  * @param recall    async hash => base64 plaintext that was committed under that ciphertext's hash, or null
+ * @param missed    undecryptable => void: commits that a message can't be read, before its sender is asked again
  */
-export function signalRepositoryMaker({ store, inbound, recall }) {
+export function signalRepositoryMaker({ store, inbound, recall, missed }) {
   return (auth, logger, pnToLid) => {
     const keys = addTransactionCapability(store, logger, { maxCommitRetries: 1, delayBetweenTriesMs: 0 })
     const inner = makeLibSignalRepository({ creds: auth.creds, keys }, logger, pnToLid)
@@ -48,7 +49,11 @@ export function signalRepositoryMaker({ store, inbound, recall }) {
         }, lock)
       } catch (error) {
         const known = await recall(digest(ciphertext))
-        if (known === null) throw error
+        if (known === null) {
+          const message = await inbound.undecryptable(ciphertext)
+          if (message) missed(message)
+          throw error
+        }
         return Buffer.from(known, 'base64')
       }
     }

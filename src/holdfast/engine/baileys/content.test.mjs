@@ -1,0 +1,97 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+
+import { generateWAMessage, proto } from 'baileys'
+
+import { attributesOf, BadContent, isMadeOnce, kindOf, makeMessage } from './content.mjs'
+import { silentLogger } from './quiet.mjs'
+
+const CHAT = '962799999999@s.whatsapp.net'
+const GROUP = '1203@g.us'
+const NOW = 1_700_000_000_000
+const made = (content, chat = CHAT) => makeMessage(content, { chat, secret: Buffer.alloc(32, 7), nowMs: NOW })
+
+// What Baileys' own sendMessage would send, without what it takes from chance and the clock.
+async function byBaileys(content, options = {}) {
+  const { message } = await generateWAMessage(CHAT, content, { logger: silentLogger, userJid: '962700000001@s.whatsapp.net', ...options })
+  if (message.messageContextInfo) message.messageContextInfo.messageSecret = Buffer.alloc(32, 7)
+  if (message.protocolMessage?.timestampMs) message.protocolMessage.timestampMs = NOW
+  if (message.reactionMessage) message.reactionMessage.senderTimestampMs = NOW
+  return plain(proto.Message.fromObject(message))
+}
+
+const plain = message => proto.Message.toObject(proto.Message.decode(proto.Message.encode(message).finish()), { longs: Number })
+
+const key = { remoteJid: CHAT, id: '3A00', fromMe: true }
+
+const ALIKE = {
+  text: [{ text: 'see https://example.org' }, { text: 'see https://example.org', linkPreview: null }],
+  'a mention': [{ text: 'hello @962799999999', mentions: [CHAT] }, { text: 'hello @962799999999', mentions: [CHAT] }],
+  location: [
+    { location: { latitude: 31.9, longitude: 35.9, name: 'Amman', address: 'Rainbow Street' } },
+    { location: { degreesLatitude: 31.9, degreesLongitude: 35.9, name: 'Amman', address: 'Rainbow Street' } }
+  ],
+  contact: [
+    { contact: { name: 'Layla', vcard: 'BEGIN:VCARD' } },
+    { contacts: { displayName: 'Layla', contacts: [{ displayName: 'Layla', vcard: 'BEGIN:VCARD' }] } }
+  ],
+  reaction: [{ reaction: { emoji: '👍', whatsappId: '3A00', fromMe: true } }, { react: { text: '👍', key } }],
+  edit: [{ edit: { whatsappId: '3A00', text: 'better' } }, { text: 'better', edit: key, linkPreview: null }],
+  delete: [{ delete: { whatsappId: '3A00' } }, { delete: key }]
+}
+
+for (const [name, [content, baileys]] of Object.entries(ALIKE)) {
+  test(`${name}: what Baileys would send`, async () => {
+    assert.deepEqual(plain(made(content)), await byBaileys(baileys))
+  })
+}
+
+test('a reply: what Baileys would send', async () => {
+  const content = { text: 'yes', replyTo: { whatsappId: '3A00', fromMe: false, sender: CHAT, text: 'really?' } }
+  const quoted = { key: { remoteJid: CHAT, id: '3A00', fromMe: false }, message: { conversation: 'really?' } }
+  assert.deepEqual(plain(made(content)), await byBaileys({ text: 'yes', linkPreview: null }, { quoted }))
+})
+
+test('media carry what was uploaded and what was said of them', () => {
+  const uploaded = { url: 'https://mmg/v/1', directPath: '/v/1', mediaKey: Buffer.alloc(32), fileLength: 12, seconds: 3 }
+  const make = content => plain(makeMessage(content, { chat: CHAT, secret: Buffer.alloc(32), nowMs: NOW, uploaded }))
+  const file = '/media/1'
+  const voice = make({ audio: { file, mimetype: 'audio/ogg; codecs=opus', voice: true } }).audioMessage
+  assert.deepEqual([voice.ptt, voice.mimetype, voice.seconds, voice.directPath], [true, 'audio/ogg; codecs=opus', 3, '/v/1'])
+  assert.equal(make({ image: { file, mimetype: 'image/png', caption: 'a' } }).imageMessage.caption, 'a')
+  assert.equal(make({ video: { file, mimetype: 'video/mp4', gif: true } }).videoMessage.gifPlayback, true)
+  assert.equal(make({ document: { file, mimetype: 'application/pdf', filename: 'a.pdf' } }).documentMessage.fileName, 'a.pdf')
+  assert.equal(make({ sticker: { file, mimetype: 'image/webp' } }).stickerMessage.mimetype, 'image/webp')
+})
+
+test('in a group a reaction names whose message it is for, unless it is ours', () => {
+  const reaction = { emoji: '👍', whatsappId: '3A00', sender: '2002@lid' }
+  assert.equal(made({ reaction: { ...reaction, fromMe: false } }, GROUP).reactionMessage.key.participant, '2002@lid')
+  assert.ok(!made({ reaction: { ...reaction, fromMe: true } }, GROUP).reactionMessage.key.participant)
+  assert.ok(!made({ reaction: { ...reaction, fromMe: false } }).reactionMessage.key.participant)
+})
+
+test('edits and deletions say so on the envelope, also when they were made before', () => {
+  const again = content => attributesOf(proto.Message.decode(proto.Message.encode(made(content)).finish()))
+  assert.deepEqual(again({ edit: { whatsappId: '3A00', text: 'b' } }), { edit: '1' })
+  assert.deepEqual(again({ delete: { whatsappId: '3A00' } }), { edit: '7' })
+  assert.deepEqual(again({ text: 'a' }), {})
+})
+
+test('what carries time or chance is made once', () => {
+  const once = ['image', 'video', 'audio', 'document', 'sticker', 'reaction', 'edit']
+  assert.deepEqual(once.filter(isMadeOnce), once)
+  assert.ok(!['text', 'location', 'contact', 'delete'].some(isMadeOnce))
+})
+
+test('content that no message can be made of is refused by name', () => {
+  const refused = (content, sentence) => assert.throws(() => kindOf(content), new BadContent(sentence))
+  refused({ telepathy: 'x' }, 'no such kind of content: telepathy')
+  refused({}, 'no such kind of content: empty')
+  refused({ text: 'a', image: {} }, 'no such kind of content: text, image')
+  refused({ constructor: 'a' }, 'no such kind of content: constructor')
+  refused({ text: 5 }, 'text is not a string')
+  refused({ location: { latitude: 31 } }, 'location.longitude is missing')
+  refused({ image: { mimetype: 'image/png' } }, 'image.file is missing')
+  refused({ edit: null }, 'edit.whatsappId is missing')
+})

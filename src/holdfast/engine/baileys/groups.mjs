@@ -1,0 +1,60 @@
+// Who is in which group, as WhatsApp said: asked for once, kept until a notification about the group comes. Bounded
+// by people, as some groups have a thousand.
+
+const KEPT_MS = 3_600_000
+const MOST_PEOPLE = 5000
+
+/** There is no such group, or this number is not in it. */
+export class NoSuchGroup extends Error {}
+
+const NOT_OURS = new Set([401, 403, 404, 406, 410])
+
+export class Groups {
+  #kept = new Map() // JID -> {asked, people, until}
+  #people = 0
+
+  /** @param ask  async JID => Baileys' group metadata */
+  constructor({ ask }) {
+    this.ask = ask
+  }
+
+  /** The group; throws `NoSuchGroup`, or why there was no answer. */
+  async get(jid) {
+    const kept = this.#kept.get(jid)
+    if (kept && kept.until > performance.now()) return kept.asked
+    this.forget(jid)
+    const entry = { asked: this.#ask(jid), people: 0, until: performance.now() + KEPT_MS }
+    this.#kept.set(jid, entry)
+    try {
+      this.#count(entry, (await entry.asked).participants.length)
+    } catch (error) {
+      if (this.#kept.get(jid) === entry) this.forget(jid)
+      throw error
+    }
+    return entry.asked
+  }
+
+  forget(jid) {
+    this.#people -= this.#kept.get(jid)?.people ?? 0
+    this.#kept.delete(jid)
+  }
+
+  async #ask(jid) {
+    try {
+      return await this.ask(jid)
+    } catch (error) {
+      if (![error.data, error.output?.statusCode].some(code => NOT_OURS.has(code))) throw error
+      throw new NoSuchGroup('there is no such group, or this number is not in it', { cause: error })
+    }
+  }
+
+  #count(entry, people) {
+    if (![...this.#kept.values()].includes(entry)) return // forgotten meanwhile
+    entry.people = people
+    this.#people += people
+    for (const jid of this.#kept.keys()) {
+      if (this.#people <= MOST_PEOPLE || this.#kept.size === 1) return
+      this.forget(jid)
+    }
+  }
+}

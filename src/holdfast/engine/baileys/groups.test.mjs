@@ -1,0 +1,44 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+
+import { Groups, NoSuchGroup } from './groups.mjs'
+
+function fixture(people = 2, failures = []) {
+  const asked = []
+  const ask = async jid => {
+    asked.push(jid)
+    if (failures.length) throw failures.shift()
+    return { participants: Array.from({ length: people }, (_, n) => ({ id: `${n}@lid` })) }
+  }
+  return { groups: new Groups({ ask }), asked }
+}
+
+test('a group is asked about once, also by two at a time, until it is forgotten', async () => {
+  const { groups, asked } = fixture()
+  await Promise.all([groups.get('1@g.us'), groups.get('1@g.us')])
+  assert.equal((await groups.get('1@g.us')).participants.length, 2)
+  assert.deepEqual(asked, ['1@g.us'])
+  groups.forget('1@g.us')
+  await groups.get('1@g.us')
+  assert.equal(asked.length, 2)
+})
+
+test('a failure is not kept, and an unknown group is told from no answer', async () => {
+  const { groups } = fixture(2, [Object.assign(new Error('item-not-found'), { data: 404 }), new Error('Timed Out')])
+  await assert.rejects(groups.get('1@g.us'), NoSuchGroup)
+  await assert.rejects(groups.get('1@g.us'), /Timed Out/)
+  assert.equal((await groups.get('1@g.us')).participants.length, 2)
+})
+
+test('the oldest go when there are too many people; one large group may stay', async () => {
+  const { groups, asked } = fixture(1000)
+  for (let n = 0; n < 6; n += 1) await groups.get(`${n}@g.us`)
+  await groups.get('5@g.us')
+  assert.equal(asked.length, 6)
+  await groups.get('0@g.us')
+  assert.equal(asked.length, 7)
+  const huge = fixture(9000)
+  await huge.groups.get('1@g.us')
+  await huge.groups.get('1@g.us')
+  assert.equal(huge.asked.length, 1)
+})

@@ -1,0 +1,240 @@
+// WhatsApp's media servers, as one link was told of them: puts files up, fetches what messages point to.
+//
+// Not Baileys' own way: that keeps a failed question for the servers for ever, waits for ever for a download that broke
+// off, never looks at the seal, and a full disk under its temporary files ends the process.
+
+import { createWriteStream } from 'node:fs'
+import { rename, rm, stat } from 'node:fs/promises'
+import { request as httpsRequest } from 'node:https'
+import { Readable } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
+
+import { DEFAULT_ORIGIN, getAudioDuration, getBinaryNodeChild, getBinaryNodeChildren, getMediaKeys, MEDIA_PATH_MAP } from 'baileys'
+
+import { Damaged, SealedFile, unseal } from './media.mjs'
+
+const SILENCE_MS = 30_000
+const MOST_ANSWER_BYTES = 65_536
+const GONE = new Set([403, 404, 410])
+// Padding of up to a block and the seal.
+const MOST_SEAL_BYTES = 16 + 10
+
+/** Media could not be put up; another time they may. */
+export class UploadFailed extends Error {}
+
+/** Media can't be had; `code` is one of the port's words. */
+export class DownloadFailed extends Error {
+  constructor(code, message, options) {
+    super(message, options)
+    this.code = code
+  }
+}
+
+export class MediaHosts {
+  #known = null // {hosts, auth, until}
+  #asking = null
+  #over = new AbortController()
+
+  /** @param query  asks WhatsApp a question on this link */
+  constructor({ query }) {
+    this.query = query
+  }
+
+  /** End all traffic: the link is over. */
+  close() {
+    this.#over.abort()
+  }
+
+  /** The fields of a media message for a file; throws `UploadFailed`. */
+  async upload({ file, type, timeS }) {
+    try {
+      await requireFile(file)
+      const sealed = await SealedFile.of(file, type)
+      const { url, directPath } = await this.#put(sealed, type)
+      const { mediaKey, fileSha256, fileEncSha256, fileLength } = sealed
+      const seconds = type === 'audio' ? await duration(file) : undefined
+      return { url, directPath, mediaKey, fileSha256, fileEncSha256, fileLength, mediaKeyTimestamp: timeS, seconds }
+    } catch (error) {
+      throw new UploadFailed(`the ${type} could not be uploaded: ${error.message}`, { cause: error })
+    }
+  }
+
+  /** Fetch media into a file, whole or not at all; answers its size. Throws `DownloadFailed`. */
+  async download({ keys, file, mostBytes }) {
+    const part = `${file}.part`
+    try {
+      const size = await this.#fetch(keys, part, mostBytes)
+      await rename(part, file)
+      return size
+    } catch (error) {
+      await rm(part, { force: true }).catch(() => {}) // a folder that can't be written to has said so already
+      throw downloadFailed(error)
+    }
+  }
+
+  async #put(sealed, type) {
+    const { hosts, auth } = await this.#servers()
+    const token = sealed.fileEncSha256.toString('base64url')
+    let failure = new Error('WhatsApp named no server for media')
+    for (const host of hosts) {
+      const url = `https://${host}${MEDIA_PATH_MAP[type]}/${token}?auth=${encodeURIComponent(auth)}&token=${token}`
+      try {
+        return placeOf(await post(url, sealed, this.#over.signal), host)
+      } catch (error) {
+        failure = error
+      }
+    }
+    this.#known = null // perhaps it was the permission that had ended
+    throw failure
+  }
+
+  async #fetch({ type, mediaKey, directPath, fileSha256 }, part, mostBytes) {
+    const keys = await getMediaKeys(Buffer.from(mediaKey, 'base64'), type)
+    const { hosts } = await this.#servers()
+    let failure = new Error('WhatsApp named no server for media')
+    for (const host of hosts) {
+      const watch = new Watch(this.#over.signal)
+      try {
+        const sealed = await get(addressOf(host, directPath), mostBytes, watch)
+        const plain = limited(unseal(sealed, keys, fileSha256 && Buffer.from(fileSha256, 'base64')), mostBytes)
+        await pipeline(plain, createWriteStream(part, { flush: true }))
+        return (await stat(part)).size
+      } catch (error) {
+        failure = watch.silent ? new DownloadFailed('timeout', `${host} fell silent`) : error
+        if (failure instanceof DownloadFailed && failure.code !== 'timeout') break // the next would say the same
+      } finally {
+        watch.end()
+      }
+    }
+    throw failure
+  }
+
+  async #servers() {
+    if (this.#known && performance.now() < this.#known.until) return this.#known
+    this.#asking ??= this.#ask().finally(() => (this.#asking = null))
+    return this.#asking
+  }
+
+  async #ask() {
+    const answer = await this.query({
+      tag: 'iq',
+      attrs: { type: 'set', xmlns: 'w:m', to: 's.whatsapp.net' },
+      content: [{ tag: 'media_conn', attrs: {} }]
+    })
+    const node = getBinaryNodeChild(answer, 'media_conn')
+    if (!node) throw new Error('WhatsApp named no server for media')
+    const hosts = getBinaryNodeChildren(node, 'host').map(({ attrs }) => attrs.hostname)
+    this.#known = { hosts, auth: node.attrs.auth ?? '', until: performance.now() + Number(node.attrs.ttl || 0) * 1000 }
+    return this.#known
+  }
+}
+
+/** Aborts what it watches over when nothing moves for a while, or the link is over. */
+class Watch {
+  #controller = new AbortController()
+  #timer
+  silent = false
+
+  constructor(over) {
+    this.signal = AbortSignal.any([over, this.#controller.signal])
+    this.moved()
+  }
+
+  moved() {
+    clearTimeout(this.#timer)
+    this.#timer = setTimeout(() => {
+      this.silent = true
+      this.#controller.abort()
+    }, SILENCE_MS)
+  }
+
+  end() {
+    clearTimeout(this.#timer)
+  }
+}
+
+async function requireFile(path) {
+  const found = await stat(path).catch(error => {
+    throw new Error(`its file can't be read (${error.code})`, { cause: error })
+  })
+  if (!found.isFile()) throw new Error('its file is no file')
+}
+
+// To show how long a voice note is. What can't be measured is sent without.
+async function duration(file) {
+  const seconds = await getAudioDuration(file).catch(() => undefined)
+  return Number.isFinite(seconds) ? Math.max(1, Math.round(seconds)) : undefined
+}
+
+async function post(url, sealed, signal) {
+  const { promise, resolve, reject } = Promise.withResolvers()
+  const headers = { 'Content-Type': 'application/octet-stream', 'Content-Length': sealed.sealedLength, Origin: DEFAULT_ORIGIN }
+  const request = httpsRequest(url, { method: 'POST', headers, signal, timeout: SILENCE_MS }, resolve)
+  request.on('timeout', () => request.destroy(new Error(`the server was silent for ${SILENCE_MS / 1000} s`)))
+  request.on('error', reject)
+  pipeline(Readable.from(sealed.chunks(), { objectMode: false }), request).catch(reject)
+  const response = await promise
+  return { status: response.statusCode, text: await textOf(response) }
+}
+
+async function textOf(response) {
+  let text = ''
+  for await (const chunk of response) {
+    text += chunk
+    if (text.length > MOST_ANSWER_BYTES) throw new Error('the server’s answer has no end')
+  }
+  return text
+}
+
+function placeOf({ status, text }, host) {
+  if (status !== 200) throw new Error(`${host} answered ${status}`)
+  const { url, direct_path: directPath } = JSON.parse(text)
+  if (!url && !directPath) throw new Error(`${host} did not say where it put it`)
+  return { url, directPath }
+}
+
+// The path is its sender's word: it must not lead to another server.
+function addressOf(host, directPath) {
+  const url = new URL(`https://${host}`)
+  if (!directPath?.startsWith('/')) throw new DownloadFailed('gone', 'the message has no path of media')
+  const address = new URL(url.origin + directPath)
+  if (address.host !== url.host) throw new DownloadFailed('gone', 'the message’s path of media is none')
+  return address
+}
+
+async function get(address, mostBytes, watch) {
+  const response = await fetch(address, { headers: { Origin: DEFAULT_ORIGIN }, signal: watch.signal })
+  if (!response.ok) {
+    await response.body?.cancel()
+    if (GONE.has(response.status)) throw new DownloadFailed('gone', `${address.host} answered ${response.status}`)
+    throw new Error(`${address.host} answered ${response.status}`)
+  }
+  if (Number(response.headers.get('content-length')) > mostBytes + MOST_SEAL_BYTES) {
+    await response.body.cancel()
+    throw new DownloadFailed('too-large', `more than ${mostBytes} bytes`)
+  }
+  return moving(response.body, watch)
+}
+
+async function* moving(body, watch) {
+  for await (const chunk of body) {
+    watch.moved()
+    yield chunk
+  }
+}
+
+async function* limited(chunks, mostBytes) {
+  let size = 0
+  for await (const chunk of chunks) {
+    size += chunk.length
+    if (size > mostBytes) throw new DownloadFailed('too-large', `more than ${mostBytes} bytes`)
+    yield chunk
+  }
+}
+
+function downloadFailed(error) {
+  if (error instanceof DownloadFailed) return error
+  if (error instanceof Damaged) return new DownloadFailed('damaged', error.message, { cause: error })
+  if (error.output?.statusCode === 408) return new DownloadFailed('timeout', error.message, { cause: error })
+  return new DownloadFailed('engine-error', error.message, { cause: error })
+}

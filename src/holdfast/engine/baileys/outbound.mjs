@@ -1,0 +1,95 @@
+// From a `send` command to a message handed to Baileys: make it, make its recipient ready, show "typing", relay it.
+//
+// Only the last step takes its turn in the link's lane: a long upload or a slow question holds up nobody else. What
+// can't be made a second time is committed before its frame can leave, and so is the same when it is sent again.
+
+import { createHmac } from 'node:crypto'
+import { setTimeout as delay } from 'node:timers/promises'
+
+import { isJidGroup, isPnUser, jidNormalizedUser, proto } from 'baileys'
+
+import { attributesOf, isMadeOnce, isMedia, kindOf, makeMessage } from './content.mjs'
+
+export class Outbound {
+  /**
+   * @param sock        Baileys' socket
+   * @param creds       its credentials
+   * @param lane        where a link's frames take turns
+   * @param recipients  the link's Recipients
+   * @param groups      the link's Groups
+   * @param hosts       the link's MediaHosts
+   * @param commitMade  ({whatsappId, made}) => void, begun before any later frame
+   * @param now         () => milliseconds since 1970
+   */
+  constructor({ sock, creds, lane, recipients, groups, hosts, commitMade, now = Date.now }) {
+    Object.assign(this, { sock, creds, lane, recipients, groups, hosts, commitMade, now })
+  }
+
+  /** Resolves when the message was given to the socket's gate. */
+  async send({ whatsappId, to, content, made, typingMs }) {
+    const message = made ? decode(made) : await this.#make(whatsappId, to, content)
+    const recipient = await this.recipients.prepare(to)
+    if (typingMs) await this.#type(recipient, typingMs)
+    const relay = { messageId: whatsappId, additionalAttributes: attributesOf(message) }
+    await this.lane.run(() => this.sock.relayMessage(recipient, message, relay))
+    if (typingMs) await this.sock.sendPresenceUpdate('paused', recipient)
+  }
+
+  /** What was sent under an id, for a recipient who asks again; undefined when that can't be known any more. */
+  async again(whatsappId, chat, { content, made }) {
+    if (made) return decode(made)
+    if (!content || isMedia(kindOf(content))) return undefined
+    return this.#build(whatsappId, chat, content)
+  }
+
+  async #make(whatsappId, chat, content) {
+    const kind = kindOf(content)
+    const uploaded = isMedia(kind) ? await this.#upload(kind, content[kind]) : undefined
+    const message = await this.#build(whatsappId, chat, content, uploaded)
+    if (isMadeOnce(kind)) this.commitMade({ whatsappId, made: encode(message) })
+    return message
+  }
+
+  #upload(type, { file }) {
+    return this.hosts.upload({ file, type, timeS: Math.floor(this.now() / 1000) })
+  }
+
+  async #build(whatsappId, chat, content, uploaded) {
+    const named = await this.#asNamedThere(chat, content)
+    return makeMessage(named, { chat, secret: this.#secretOf(whatsappId), nowMs: this.now(), uploaded })
+  }
+
+  // A group names its people by LID or by number; the senders of messages that are answered are named alike.
+  async #asNamedThere(chat, content) {
+    const { replyTo, reaction } = content
+    if (!isJidGroup(chat) || (!replyTo?.sender && !reaction?.sender)) return content
+    const { addressingMode } = await this.groups.get(chat)
+    if (addressingMode !== 'lid') return content
+    return {
+      ...content,
+      ...(replyTo && { replyTo: { ...replyTo, sender: await this.#lidOf(replyTo.sender) } }),
+      ...(reaction && { reaction: { ...reaction, sender: await this.#lidOf(reaction.sender) } })
+    }
+  }
+
+  async #lidOf(jid) {
+    if (!isPnUser(jid)) return jid
+    const lid = await this.sock.signalRepository.lidMapping.getLIDForPN(jid)
+    return lid ? jidNormalizedUser(lid) : jid
+  }
+
+  // Chance would make a message that is sent again another one.
+  #secretOf(whatsappId) {
+    return createHmac('sha256', this.creds.advSecretKey).update(`message secret of ${whatsappId}`).digest()
+  }
+
+  // Says nothing about being available: that is for `Presence` alone.
+  async #type(recipient, typingMs) {
+    await this.sock.sendPresenceUpdate('composing', recipient)
+    await delay(typingMs)
+  }
+}
+
+// Unpadded: Baileys pads by chance when it encrypts.
+const encode = message => Buffer.from(proto.Message.encode(message).finish()).toString('base64')
+const decode = made => proto.Message.decode(Buffer.from(made, 'base64'))
