@@ -64,14 +64,24 @@ Show = Callable[[Glance], None]
 
 
 class Watch:
-    """One watch over one session. `show` is told of each look."""
+    """One watch over one session. `began` is told when it begins, `show` of each look."""
 
-    def __init__(self, client: Client, company: str, *, for_s: float, clock: Clock, show: Show) -> None:
+    def __init__(
+        self,
+        client: Client,
+        company: str,
+        *,
+        for_s: float,
+        clock: Clock,
+        show: Show,
+        began: Callable[[], None] = lambda: None,
+    ) -> None:
         self._client = client
         self._path = f"/webhook/whatsapp/baileys/diagnostics/{company}"
         self._for_s = for_s
         self._clock = clock
         self._show = show
+        self._began = began
         self._known: str | None = None
         """When the newest turn was, before the watch began."""
 
@@ -80,6 +90,7 @@ class Watch:
         first = await self._client.get(self._path)
         self._known = first["history"][0]["at"] if first["history"] else None
         began_at = self._clock.monotonic()
+        self._began()
         try:
             await self._look_until(began_at)
         except asyncio.CancelledError:

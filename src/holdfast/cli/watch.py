@@ -36,9 +36,12 @@ def watch(
     """
     session_path(company)  # refuses what is no company id
 
+    def tell() -> None:
+        terminal.tell(f"Watching {company} for {clock(for_s)}; Ctrl-C ends it with what was seen so far.")
+
     async def look(client: Client) -> Glance:
         with _live(company, moving=not as_json and terminal.out.is_terminal) as show:
-            return await Watch(client, company, for_s=for_s, clock=CLOCK, show=show).run()
+            return await Watch(client, company, for_s=for_s, clock=CLOCK, show=show, began=tell).run()
 
     seen = with_client(look)
     if as_json:

@@ -1,0 +1,49 @@
+"""`holdfast watch` on a real link: a calm time is good; one with cuts is not, and the row that fails is named."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.parts import Wasim
+from tests.program import program
+from tests.served import Served, served
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("bridge")]
+
+COMPANY, NUMBER, CONTACT = "962302", "962790000002", "962790000099"
+
+
+@pytest.fixture
+async def gateway(tmp_path: Path, wasim: Wasim) -> AsyncIterator[Served]:
+    async with served(tmp_path, wasim=wasim) as running:
+        await wasim.post("/phones", {"number": CONTACT})
+        await running.pair(COMPANY, NUMBER, wasim)
+        yield running
+
+
+async def test_a_calm_time_is_good_and_one_with_cuts_is_not(gateway: Served, wasim: Wasim, tmp_path: Path) -> None:
+    """Exit 0, then 1 with the failing row; a message that was sent meanwhile is judged."""
+
+    async def watched(*, cut: bool) -> tuple[int, Any]:
+        here = gateway.settings_of_commands
+        url, key = here["HOLDFAST_URL"], here["HOLDFAST_API_KEY"]
+        command = ("watch", COMPANY, "--for", "4s", "--json")
+        async with program(tmp_path, *command, HOLDFAST_URL=url, HOLDFAST_API_KEY=key) as running:
+            await running.says(f"Watching {COMPANY}")
+            await gateway.send(COMPANY, CONTACT, "hello")
+            if cut:
+                await wasim.fault("cut", number=NUMBER)
+            code = await running.ends()
+        return code, json.loads(running.out[0])
+
+    code, calm = await watched(cut=False)
+    assert (code, calm["holds"], calm["failing"], calm["deliveryPercent"]) == (0, True, [], 100)
+    code, cut = await watched(cut=True)
+    assert (code, cut["holds"]) == (1, False)
+    assert "disconnections an hour" in cut["failing"]
+    assert cut["turns"][0]["cause"] == "the connection was closed"
