@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holdfast.base.errors import BadInput
-from holdfast.delivery.recipient import jid, phone_number
+from holdfast.delivery.recipient import jid, parse_recipient, phone_number
 
 
 @pytest.mark.parametrize(
@@ -65,3 +65,44 @@ def test_whatever_is_written_gives_a_plain_number_or_a_refusal(text: str) -> Non
 def test_a_person_has_a_jid() -> None:
     """The form that WhatsApp's servers take."""
     assert jid("962790000001") == "962790000001@s.whatsapp.net"
+
+
+@pytest.mark.parametrize(
+    ("text", "recipient", "chat"),
+    [
+        ("+962 79 000 0001", "962790000001", "962790000001@s.whatsapp.net"),
+        ("962790000001@s.whatsapp.net", "962790000001", "962790000001@s.whatsapp.net"),
+        ("120363012345678901@g.us", "120363012345678901@g.us", "120363012345678901@g.us"),
+        ("962790000001-1446600000@g.us", "962790000001-1446600000@g.us", "962790000001-1446600000@g.us"),
+        (" 123456789012345@lid ", "123456789012345@lid", "123456789012345@lid"),
+    ],
+)
+def test_a_recipient_is_a_number_a_group_or_a_hidden_id(text: str, recipient: str, chat: str) -> None:
+    """As it is shown, and as WhatsApp wants it."""
+    assert parse_recipient(text, field="to") == (recipient, chat)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "status@broadcast",
+        "1@newsletter",
+        "a@g.us",
+        "@g.us",
+        "962790000001:3@s.whatsapp.net",
+        "1-2@lid",
+        "1@G.US",
+        "12@",
+    ],
+)
+def test_a_chat_that_nobody_writes_to_is_refused(text: str) -> None:
+    """With the three forms that there are."""
+    with pytest.raises(BadInput) as refused:
+        parse_recipient(text, field="to")
+    assert str(refused.value).startswith(f'to "{text}" is no chat that can be written to: give a phone number, a group')
+
+
+def test_a_number_in_a_jid_is_checked_too() -> None:
+    """It is a phone number all the same."""
+    with pytest.raises(BadInput, match=r'^to "12" is not a phone number'):
+        parse_recipient("12@s.whatsapp.net", field="to")

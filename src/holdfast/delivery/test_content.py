@@ -1,0 +1,300 @@
+"""What can be said in a message, and what is refused with which sentence."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from holdfast.base.errors import BadInput
+from holdfast.delivery.content import (
+    LONGEST_CAPTION,
+    LONGEST_TEXT,
+    MOST_MENTIONS,
+    ContactPart,
+    DeletePart,
+    EditPart,
+    Kind,
+    LocationPart,
+    MediaPart,
+    Part,
+    ReactionPart,
+    Referred,
+    StoredMedia,
+    TextPart,
+    check,
+    check_target,
+    kind_of,
+    make,
+    mentioned,
+    reply_to,
+)
+from holdfast.delivery.message import MessageState
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+MEDIA = StoredMedia(id="med_1", company="1", mimetype="image/jpeg", filename=None, size_bytes=9, sha256="")
+OWN = Referred(
+    whatsapp_id="3EB0AA",
+    chat="962790000001@s.whatsapp.net",
+    from_me=True,
+    sender="962799999999@s.whatsapp.net",
+    kind="text",
+    text="hello",
+    state=MessageState.SENT,
+    sent_at="2026-01-01T11:50:00.000Z",
+)
+THEIRS = replace(OWN, from_me=False, sender="962790000001@s.whatsapp.net", state=None)
+VCARD = "BEGIN:VCARD\nVERSION:3.0\nFN:Amal\nEND:VCARD\n"
+
+
+def image(**changes: object) -> MediaPart:
+    return MediaPart(kind=Kind.IMAGE, **changes)  # type: ignore[arg-type]  # fields of MediaPart
+
+
+BAD: list[tuple[Part, str, str]] = [
+    (TextPart(text=" \n"), "text", "text is empty: give at least one character that is not a space"),
+    (
+        TextPart(text="x" * (LONGEST_TEXT + 1)),
+        "text",
+        "text has 65537 characters: WhatsApp takes up to 65536, send it in parts",
+    ),
+    (image(), "image", "image says not where it is: give one of url, base64 and media"),
+    (image(url="u", media="m"), "image", "image has url and media: give one of url, base64 and media"),
+    (
+        image(url="u", caption="x" * (LONGEST_CAPTION + 1)),
+        "image.caption",
+        "image.caption has 1025 characters: give at most 1024",
+    ),
+    (
+        MediaPart(kind=Kind.DOCUMENT, url="u", filename="../etc/passwd"),
+        "document.filename",
+        'document.filename "../etc/passwd" is no name of a file: leave out slashes and line ends',
+    ),
+    (
+        MediaPart(kind=Kind.DOCUMENT, url="u", filename="x" * 257),
+        "document.filename",
+        "document.filename has 257 characters: give at most 256",
+    ),
+    (
+        LocationPart(latitude=90.5, longitude=0),
+        "location.latitude",
+        "location.latitude is 90.5: give degrees from -90 to 90",
+    ),
+    (
+        LocationPart(latitude=0, longitude=-181),
+        "location.longitude",
+        "location.longitude is -181: give degrees from -180 to 180",
+    ),
+    (
+        LocationPart(latitude=float("nan"), longitude=0),
+        "location.latitude",
+        "location.latitude is nan: give degrees from -90 to 90",
+    ),
+    (
+        LocationPart(latitude=0, longitude=0, name="x" * 257),
+        "location.name",
+        "location.name has 257 characters: give at most 256",
+    ),
+    (
+        LocationPart(latitude=0, longitude=0, address="x" * 1025),
+        "location.address",
+        "location.address has 1025 characters: give at most 1024",
+    ),
+    (ContactPart(name=" "), "contact.name", "contact.name is empty: give the name to be shown"),
+    (ContactPart(name="Amal"), "contact", "contact has no number: give one of phoneNumber and vcard"),
+    (
+        ContactPart(name="Amal", phone_number="962790000001", vcard=VCARD),
+        "contact",
+        "contact has phoneNumber and vcard: give one of phoneNumber and vcard",
+    ),
+    (
+        ContactPart(name="Amal", phone_number="12"),
+        "contact.phoneNumber",
+        (
+            'contact.phoneNumber "12" is not a phone number: give 7 to 15 digits with the country code, '
+            "such as 962790000001"
+        ),
+    ),
+    (
+        ContactPart(name="Amal", vcard="Amal"),
+        "contact.vcard",
+        (
+            'contact.vcard "Amal" is no vCard: it begins with BEGIN:VCARD and ends with END:VCARD, '
+            "or give phoneNumber instead"
+        ),
+    ),
+    (
+        ReactionPart(message_id="m", emoji="ok"),
+        "reaction.emoji",
+        'reaction.emoji "ok" is not one emoji: give exactly one, or "" to take the reaction back',
+    ),
+    (EditPart(message_id="m", text=""), "edit.text", "edit.text is empty: give at least one character that is not a"),
+]
+
+
+@pytest.mark.parametrize(("part", "field", "sentence"), BAD)
+def test_what_no_message_can_hold_is_refused(part: Part, field: str, sentence: str) -> None:
+    """Naming the field, the value and the cure."""
+    with pytest.raises(BadInput) as refused:
+        check(part)
+    assert (refused.value.field, str(refused.value)[: len(sentence)]) == (field, sentence)
+
+
+GOOD: list[tuple[Part, dict[str, object]]] = [
+    (TextPart(text="hello"), {"text": "hello"}),
+    (image(media="med_1"), {"image": {"media": "med_1", "mimetype": "image/jpeg"}}),
+    (
+        image(url="https://x.example/a.jpg", caption="a"),
+        {"image": {"media": "med_1", "mimetype": "image/jpeg", "caption": "a"}},
+    ),
+    (
+        MediaPart(kind=Kind.DOCUMENT, base64="AA==", filename="a.pdf"),
+        {"document": {"media": "med_1", "mimetype": "image/jpeg", "filename": "a.pdf"}},
+    ),
+    (
+        MediaPart(kind=Kind.AUDIO, media="med_1", voice=True),
+        {"audio": {"media": "med_1", "mimetype": "image/jpeg", "voice": True}},
+    ),
+    (
+        MediaPart(kind=Kind.VIDEO, media="med_1", gif=True),
+        {"video": {"media": "med_1", "mimetype": "image/jpeg", "gif": True}},
+    ),
+    (
+        LocationPart(latitude=31.95, longitude=35.93, name="Amman"),
+        {"location": {"latitude": 31.95, "longitude": 35.93, "name": "Amman"}},
+    ),
+    (ContactPart(name="Amal", vcard=VCARD), {"contact": {"name": "Amal", "vcard": VCARD}}),
+    (
+        ContactPart(name="Amal; Haddad", phone_number="+962 79 000 0001"),
+        {
+            "contact": {
+                "name": "Amal; Haddad",
+                "vcard": "BEGIN:VCARD\nVERSION:3.0\nFN:Amal\\; Haddad\n"
+                "TEL;type=CELL;waid=962790000001:+962790000001\nEND:VCARD",
+            }
+        },
+    ),
+    (
+        ReactionPart(message_id="m", emoji="👍🏽"),
+        {"reaction": {"emoji": "👍🏽", "whatsappId": "3EB0AA", "fromMe": True, "sender": OWN.sender}},
+    ),
+    (EditPart(message_id="m", text="bye"), {"edit": {"whatsappId": "3EB0AA", "text": "bye"}}),
+    (DeletePart(message_id="m"), {"delete": {"whatsappId": "3EB0AA"}}),
+]
+
+
+@pytest.mark.parametrize(("part", "content"), GOOD)
+def test_a_part_becomes_content_with_one_kind(part: Part, content: dict[str, object]) -> None:
+    """As the engine takes it; what was not said is left out."""
+    check(part)
+    assert make(part, media=MEDIA, target=OWN) == content
+    assert list(content) == [kind_of(part).value]
+
+
+@pytest.mark.parametrize(
+    "emoji",
+    [
+        "👍",
+        "👍🏽",
+        "❤️",
+        "❤",
+        "🇯🇴",
+        "👨‍👩‍👧",
+        "🏴\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f",
+        "1️⃣",
+        "©️",
+        "🫶🏿",
+        "🤷‍♂️",
+        "",
+    ],
+)
+def test_one_emoji_of_any_make_is_a_reaction(emoji: str) -> None:
+    """Also those of several characters; none takes the reaction back."""
+    check(ReactionPart(message_id="m", emoji=emoji))
+
+
+@pytest.mark.parametrize("emoji", ["👍👍", "a", "1", " ", "👍 ", "مر", "🇯", "\u200d", "👍‍"])
+def test_anything_else_is_no_reaction(emoji: str) -> None:
+    """Phones would show it as no reaction at all."""
+    with pytest.raises(BadInput):
+        check(ReactionPart(message_id="m", emoji=emoji))
+
+
+def test_people_are_mentioned_by_number_or_jid_and_once() -> None:
+    """Groups can't be, and no more people than a group has."""
+    assert mentioned(["+962 79 000 0001", "962790000001@s.whatsapp.net", "123@lid"]) == [
+        "962790000001@s.whatsapp.net",
+        "123@lid",
+    ]
+    with pytest.raises(BadInput, match=r'^mentions.1 "1-2@g.us" is a group: people alone can be mentioned$'):
+        mentioned(["123@lid", "1-2@g.us"])
+    with pytest.raises(BadInput, match=r"^mentions has 1025 people: give at most 1024$"):
+        mentioned(["123@lid"] * (MOST_MENTIONS + 1))
+
+
+def test_an_answer_tells_of_the_message_that_it_answers() -> None:
+    """Whose it is and what it said, as far as known."""
+    assert reply_to(THEIRS) == {
+        "replyTo": {"whatsappId": "3EB0AA", "fromMe": False, "sender": THEIRS.sender, "text": "hello"}
+    }
+    assert reply_to(replace(OWN, sender=None, text="")) == {"replyTo": {"whatsappId": "3EB0AA", "fromMe": True}}
+
+
+REACTION, EDIT, DELETE = (
+    ReactionPart(message_id="m", emoji="👍"),
+    EditPart(message_id="m", text="x"),
+    DeletePart(message_id="m"),
+)
+LATE = replace(OWN, sent_at="2025-12-29T11:00:00.000Z")
+
+
+@pytest.mark.parametrize(
+    ("part", "target", "sentence"),
+    [
+        (REACTION, replace(OWN, state=MessageState.FAILED), "id names a message that is failed: nobody has it"),
+        (
+            TextPart(text="x"),
+            replace(OWN, state=MessageState.CANCELLED),
+            "id names a message that is cancelled: nobody",
+        ),
+        (EDIT, THEIRS, "id names a message of somebody else: only own ones can be edited"),
+        (DELETE, THEIRS, "id names a message of somebody else: only own ones can be deleted for everyone"),
+        (EDIT, replace(OWN, kind="image"), "id names a message of type image: only texts can be edited"),
+        (
+            EDIT,
+            replace(OWN, sent_at="2026-01-01T11:44:00.000Z"),
+            "id names a message sent at 2026-01-01T11:44:00.000Z: phones let one be edited within 15 minutes",
+        ),
+        (
+            DELETE,
+            LATE,
+            (
+                "id names a message sent at 2025-12-29T11:00:00.000Z: "
+                "phones let one be deleted for everyone within 60 hours"
+            ),
+        ),
+    ],
+)
+def test_what_phones_would_not_do_to_a_message_is_refused(part: Part, target: Referred, sentence: str) -> None:
+    """Rather than sent in vain."""
+    with pytest.raises(BadInput) as refused:
+        check_target(part, target, field="id", now=NOW)
+    assert str(refused.value).startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("part", "target"),
+    [
+        (REACTION, THEIRS),
+        (REACTION, LATE),
+        (TextPart(text="x"), LATE),
+        (EDIT, OWN),
+        (EDIT, replace(OWN, state=MessageState.QUEUED, sent_at=None)),
+        (DELETE, replace(OWN, kind="image", sent_at=(NOW - timedelta(hours=59)).isoformat())),
+        (DELETE, replace(OWN, state=None)),
+    ],
+)
+def test_what_phones_do_to_a_message_passes(part: Part, target: Referred) -> None:
+    """Own messages may also be such as the phone sent, or such as have not left yet."""
+    check_target(part, target, field="id", now=NOW)

@@ -1,0 +1,123 @@
+"""Which media WhatsApp takes, by type, size and first bytes."""
+
+from __future__ import annotations
+
+import pytest
+
+from holdfast.base.errors import BadInput
+from holdfast.delivery.content import Kind
+from holdfast.delivery.media import MB, check_size, check_voice, checked_mimetype, settled_mimetype, sniffed
+
+JPEG, PNG, WEBP = b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n", b"RIFF\x10\x00\x00\x00WEBPVP8 "
+MP4, M4A, THREEGP = b"\x00\x00\x00\x20ftypisom", b"\x00\x00\x00\x20ftypM4A ", b"\x00\x00\x00\x20ftyp3gp5"
+OGG, MP3, PDF = b"OggS\x00\x02", b"ID3\x04", b"%PDF-1.7"
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "head", "mimetype"),
+    [
+        (Kind.IMAGE, None, JPEG, "image/jpeg"),
+        (Kind.IMAGE, "application/octet-stream", PNG, "image/png"),
+        (Kind.IMAGE, "image/png", JPEG, "image/jpeg"),  # what it is counts
+        (Kind.STICKER, None, WEBP, "image/webp"),
+        (Kind.VIDEO, None, MP4, "video/mp4"),
+        (Kind.VIDEO, None, THREEGP, "video/3gpp"),
+        (Kind.AUDIO, "audio/ogg; codecs=opus", OGG, "audio/ogg; codecs=opus"),
+        (Kind.AUDIO, "audio/mpeg", b"\x00\x00", "audio/mpeg"),
+        (Kind.AUDIO, "audio/mp4", MP4, "audio/mp4"),
+        (Kind.AUDIO, None, M4A, "audio/mp4"),
+        (Kind.AUDIO, None, MP3, "audio/mpeg"),
+        (Kind.DOCUMENT, None, PDF, "application/pdf"),
+        (Kind.DOCUMENT, None, b"hello", "application/octet-stream"),
+        (Kind.DOCUMENT, "text/csv", b"a,b", "text/csv"),
+    ],
+)
+def test_a_mediums_type_is_what_was_said_or_what_its_bytes_tell(
+    kind: Kind, said: str | None, head: bytes, mimetype: str
+) -> None:
+    """A server that says "octet-stream" has said nothing."""
+    assert settled_mimetype(kind, said, head, field="f") == mimetype
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "head", "sentence"),
+    [
+        (
+            Kind.IMAGE,
+            None,
+            b"<html>",
+            "f is application/octet-stream: an image must be JPEG or PNG, or send it as a document",
+        ),
+        (Kind.IMAGE, "text/html", b"<html>", "f is text/html: an image must be JPEG or PNG, or send it as a document"),
+        (
+            Kind.IMAGE,
+            "image/jpeg",
+            b"<html>",
+            "f is said to be image/jpeg, but is what WhatsApp does not take: an image must be JPEG or PNG",
+        ),
+        (Kind.IMAGE, "image/jpeg", MP4, "f is said to be image/jpeg, but is video/mp4: an image must be JPEG or PNG"),
+        (Kind.STICKER, None, PNG, "f is image/png: a sticker must be WebP"),
+        (Kind.VIDEO, None, b"\x1aE\xdf\xa3", "f is video/webm: a video must be MP4 (H.264, AAC) or 3GP"),
+        (Kind.VIDEO, None, b"\x00\x00\x00\x20ftypqt  ", "f is video/quicktime: a video must be MP4"),
+        (Kind.IMAGE, None, b"\x00\x00\x00\x20ftypheic", "f is image/heic: an image must be JPEG"),
+        (Kind.IMAGE, None, b"\x00\x00\x00\x20ftypavif", "f is image/avif: an image must be JPEG"),
+        (
+            Kind.AUDIO,
+            "audio/ogg",
+            JPEG,
+            "f is said to be audio/ogg, but is image/jpeg: an audio must be Ogg (Opus), MP3",
+        ),
+    ],
+)
+def test_what_phones_would_not_show_as_that_kind_is_refused(
+    kind: Kind, said: str | None, head: bytes, sentence: str
+) -> None:
+    """Naming what it is and what it must be."""
+    with pytest.raises(BadInput) as refused:
+        settled_mimetype(kind, said, head, field="f")
+    assert str(refused.value).startswith(sentence)
+    assert refused.value.field == "f"
+
+
+def test_every_format_is_known_by_its_first_bytes() -> None:
+    """And nothing is guessed."""
+    heads = [JPEG, PNG, WEBP, MP4, M4A, OGG, MP3, PDF, b"#!AMR\n", b"\xff\xf1", b"GIF89a", b"PK\x03\x04", b"x", b""]
+    assert [sniffed(head) for head in heads] == [
+        "image/jpeg", "image/png", "image/webp", "video/mp4", "audio/mp4", "audio/ogg", "audio/mpeg",
+        "application/pdf", "audio/amr", "audio/aac", "image/gif", "application/zip", None, None,
+    ]  # fmt: skip
+
+
+def test_a_type_is_kept_by_its_usual_name() -> None:
+    """Lower case, with its parameters."""
+    assert checked_mimetype(" Image/JPG ", field="f") == "image/jpeg"
+    assert checked_mimetype("audio/opus; codecs=opus", field="f") == "audio/ogg; codecs=opus"
+    for text in ("", "image", "image/", "a/b c", "ä/b", "a/b\r\nx: y"):
+        with pytest.raises(BadInput, match="is no media type: give one such as image/jpeg"):
+            checked_mimetype(text, field="f")
+
+
+@pytest.mark.parametrize(
+    ("kind", "size", "limit_mb", "sentence"),
+    [
+        (Kind.IMAGE, 0, 64, "f is empty: give at least one byte"),
+        (Kind.IMAGE, 16 * MB + 1, 64, "f has more than 16 MB: WhatsApp takes no larger image"),
+        (Kind.DOCUMENT, 64 * MB + 1, 64, "f has more than 64 MB: HOLDFAST_MEDIA_MAX_MB allows no larger document"),
+        (Kind.DOCUMENT, 100 * MB + 1, 500, "f has more than 100 MB: WhatsApp takes no larger document"),
+        (Kind.VIDEO, 8 * MB + 1, 8, "f has more than 8 MB: HOLDFAST_MEDIA_MAX_MB allows no larger video"),
+    ],
+)
+def test_a_medium_that_is_empty_or_too_large_is_refused(kind: Kind, size: int, limit_mb: int, sentence: str) -> None:
+    """Saying whose limit it is."""
+    with pytest.raises(BadInput, match=f"^{sentence}$"):
+        check_size(kind, size, limit_bytes=limit_mb * MB, field="f")
+    check_size(kind, 1, limit_bytes=limit_mb * MB, field="f")
+
+
+def test_a_voice_note_is_ogg() -> None:
+    """Phones play nothing else as one."""
+    check_voice("audio/ogg; codecs=opus", field="audio")
+    with pytest.raises(
+        BadInput, match=r"^audio is audio/mpeg: a voice note must be Ogg with Opus, or leave out voice$"
+    ):
+        check_voice("audio/mpeg", field="audio")
