@@ -40,7 +40,7 @@ async def message(outbox: OutboxRows, company: str, chance: SystemChance) -> Non
         id=chance.message_id(), whatsapp_id=chance.whatsapp_id(), company=company, recipient="962790000001",
         chat="962790000001@s.whatsapp.net", content={"text": "hello"}, idempotency_key=None, request_hash="h",
     )  # fmt: skip
-    accepted = await outbox.accept(draft)
+    accepted = (await outbox.accept(draft)).message
     entry = Entry(seq=accepted.seq, id=accepted.id, whatsapp_id=accepted.whatsapp_id, chat=accepted.chat)
     await outbox.begin(company, [entry])
     for news in (News.ACKED, News.DELIVERED):

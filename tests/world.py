@@ -18,19 +18,23 @@ from typing import TypeVar
 from holdfast.base.fake_clock import FakeClock
 from holdfast.base.ids import SystemChance
 from holdfast.delivery.chats import Entry
+from holdfast.delivery.pacing import Pace, Pacing
 from holdfast.delivery.ports import Change, Message, Outgoing
 from holdfast.engine.fake import FakeEngine
 from holdfast.live.memory import MemoryLive
 from holdfast.runtime.actor import Parts
 from holdfast.runtime.diagnosis import Diagnoser
+from holdfast.runtime.files import NoFiles
 from holdfast.runtime.gate import ConnectGate
 from holdfast.runtime.gateway import Gateway, Wish
 from holdfast.runtime.hub import EngineHub
 from holdfast.session.life import Policy
 from holdfast.session.port import AnyCommand, Commit, Engine, InboundMessage, LinkId, Listener, OpenLink, Send
 from holdfast.session.ports import Record
+from holdfast.store.accounts import AccountRows
 from holdfast.store.credentials import EngineRows
 from holdfast.store.database import Database, Work
+from holdfast.store.events import EventRows
 from holdfast.store.figures import FigureRows
 from holdfast.store.outbox import InboxRows, OutboxRows
 from holdfast.store.sessions import SessionRows
@@ -39,6 +43,8 @@ from holdfast.store.timeline import TimelineRows
 T = TypeVar("T")
 C = TypeVar("C", bound=AnyCommand)
 
+UNPACED = Pacing(bulk=Pace(per_minute=0, burst=1), new=Pace(per_minute=0, burst=1), new_per_day=0)
+"""Whatever is accepted leaves at once."""
 _QUIET_TURNS = 30
 """More turns of the loop than any chain of wake-ups takes."""
 _LEAPS = 400
@@ -184,12 +190,14 @@ class World:
         self.database = WatchedDatabase(folder / "holdfast.db")
         self.clock = FakeClock()
         self.policy = Policy()
+        self.pacing = UNPACED
         self.outbox = DoorOutbox(self.database, clock=self.clock)
         self.loads = self.outbox.loads = Door()
         self.begins = self.outbox.begins = Door()
         self.begun = self.outbox.begun = Door()
         self.learns = self.outbox.learns = Door()
         self.inbox = InboxRows(self.database)
+        self.events = EventRows(self.database)
         self.store = DoorRows(self.database, clock=self.clock, chance=Chance())
         self.sessions = DoorSessions(self.database)
         self.commits = self.store.door = Door()
@@ -211,6 +219,9 @@ class World:
             live=MemoryLive(node="here", clock=self.clock),
             store=self.store,
             outbox=self.outbox,
+            accounts=AccountRows(self.database),
+            files=NoFiles(),
+            pacing=self.pacing,
             clock=self.clock,
             chance=Chance(),
             policy=self.policy,

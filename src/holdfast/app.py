@@ -33,6 +33,7 @@ from holdfast.notify.courier import AppriseCourier, refusal
 from holdfast.notify.sender import AlertSender
 from holdfast.runtime.actor import Parts
 from holdfast.runtime.diagnosis import Diagnoser
+from holdfast.runtime.files import NoFiles
 from holdfast.runtime.gate import ConnectGate
 from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.hub import EngineHub
@@ -42,9 +43,11 @@ from holdfast.session.backoff import Backoff
 from holdfast.session.life import Policy
 from holdfast.session.port import Engine, Listener
 from holdfast.settings import Settings, variable
+from holdfast.store.accounts import AccountRows
 from holdfast.store.alerts import AlertTable
 from holdfast.store.credentials import EngineRows
 from holdfast.store.database import Database
+from holdfast.store.events import EventRows
 from holdfast.store.figures import FigureRows
 from holdfast.store.leases import NO_FENCE, LeaseRows
 from holdfast.store.lookup import LookupRows
@@ -108,7 +111,8 @@ async def serve(
             gateway, parts, figures=figures, teller=teller, interval_s=held.settings.health_interval_s
         )
         diagnoser = Diagnoser(gateway, parts, figures=figures, undelivered=lambda: teller.undelivered)
-        api = make_api(gateway, held.known, diagnoser, settings=_shown_settings(held.settings))
+        events = EventRows(held.database)
+        api = make_api(gateway, held.known, diagnoser, events=events, settings=_shown_settings(held.settings))
         add_dashboard(
             api,
             gateway,
@@ -161,6 +165,8 @@ def _parts(held: Claim, program: HostProgram, *, clock: Clock, chance: Chance) -
         live=live_state(settings.redis_url, node=node, clock=clock),
         store=EngineRows(database, clock=clock, chance=chance, fence=fence),
         outbox=OutboxRows(database, clock=clock, fence=fence),
+        accounts=AccountRows(database),
+        files=NoFiles(),
         clock=clock,
         chance=chance,
         policy=Policy(

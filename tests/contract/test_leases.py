@@ -257,7 +257,7 @@ async def test_the_owner_hears_of_queued_messages_whoever_accepted_them(one: Nod
     """Only of its own sessions', and only until they are begun."""
     await one.leases.claim(COMPANY)
     await two.leases.claim(OTHER)
-    message = await two.outbox.accept(draft())
+    message = (await two.outbox.accept(draft())).message
     assert (await one.leases.look(most=0)).waiting == {COMPANY}
     assert (await two.leases.look(most=0)).waiting == set()
     await one.outbox.begin(

@@ -134,7 +134,7 @@ async def test_a_record_is_found_again_as_it_was_saved(store: Store) -> None:
 
 async def test_accepting_answers_with_the_message_as_it_stands(store: Store) -> None:
     """Queued, never tried, with the time of its acceptance."""
-    message = await store.outbox.accept(draft())
+    message = (await store.outbox.accept(draft())).message
     assert message == await store.outbox.message("msg_1")
     assert (message.state, message.attempts, message.recipient) == ("queued", 0, "962790000001")
     assert message.accepted_at == "2026-01-01T00:16:40.000Z"
@@ -143,9 +143,9 @@ async def test_accepting_answers_with_the_message_as_it_stands(store: Store) -> 
 
 async def test_the_same_key_and_body_give_the_first_message(store: Store) -> None:
     """As it stands now, and no second row."""
-    first = await store.outbox.accept(draft(1, key="k"))
+    first = (await store.outbox.accept(draft(1, key="k"))).message
     await learn(store, first, News.ACKED)
-    again = await store.outbox.accept(draft(2, key="k"))
+    again = (await store.outbox.accept(draft(2, key="k"))).message
     assert (again.id, again.state) == ("msg_1", "sent")
     assert store.rows("SELECT count(*) FROM outbox") == [(1,)]
 
@@ -153,12 +153,13 @@ async def test_the_same_key_and_body_give_the_first_message(store: Store) -> Non
 async def test_many_callers_with_one_key_at_once_get_one_message(store: Store) -> None:
     """The unique index decides, not the order in which Python looks."""
     answers = await asyncio.gather(*(store.outbox.accept(draft(number, key="k")) for number in range(50)))
-    assert len({answer.id for answer in answers}) == 1
+    assert len({answer.message.id for answer in answers}) == 1
+    assert sum(answer.is_new for answer in answers) == 1
 
 
 async def test_a_key_with_another_body_is_a_conflict_that_names_the_header(store: Store) -> None:
     """And the first message stays as it was."""
-    first = await store.outbox.accept(draft(1, key="k"))
+    first = (await store.outbox.accept(draft(1, key="k"))).message
     with pytest.raises(Conflict, match='Idempotency-Key "k" was used for another message') as refused:
         await store.outbox.accept(draft(2, key="k", request_hash="other"))
     assert refused.value.field == "Idempotency-Key"
@@ -169,7 +170,7 @@ async def test_a_key_with_another_body_is_a_conflict_that_names_the_header(store
 async def test_keys_belong_to_a_company_and_may_be_left_out(store: Store) -> None:
     """Two companies may use the same key; messages without one are never the same."""
     drafts = [draft(1, key="k"), draft(2, key="k", company=OTHER), draft(3), draft(4)]
-    assert [(await store.outbox.accept(each)).id for each in drafts] == ["msg_1", "msg_2", "msg_3", "msg_4"]
+    assert [((await store.outbox.accept(each)).message).id for each in drafts] == ["msg_1", "msg_2", "msg_3", "msg_4"]
 
 
 async def test_a_message_for_an_unknown_company_is_not_found(store: Store) -> None:
@@ -190,7 +191,7 @@ async def test_a_whatsapp_id_is_used_once_in_a_company(store: Store) -> None:
 
 async def test_what_is_to_be_sent_comes_in_order_and_in_parts(store: Store) -> None:
     """Queued and sending, of this company, behind `after`, at most so many."""
-    messages = [await store.outbox.accept(draft(number)) for number in range(1, 6)]
+    messages = [(await store.outbox.accept(draft(number))).message for number in range(1, 6)]
     await store.outbox.accept(draft(9, company=OTHER))
     await learn(store, messages[1], News.ACKED)
     await store.outbox.begin(COMPANY, [entry(messages[2])])
@@ -202,7 +203,7 @@ async def test_what_is_to_be_sent_comes_in_order_and_in_parts(store: Store) -> N
 
 async def test_a_sending_is_committed_before_the_engine_may_know(store: Store) -> None:
     """The content comes back with it, and each beginning counts as an attempt."""
-    message = await store.outbox.accept(draft())
+    message = (await store.outbox.accept(draft())).message
     for attempts in (1, 2):
         [outgoing] = await store.outbox.begin(COMPANY, [entry(message)])
         assert (outgoing.entry, outgoing.content) == (entry(message), {"text": "message 1"})
@@ -212,7 +213,7 @@ async def test_a_sending_is_committed_before_the_engine_may_know(store: Store) -
 
 async def test_what_was_settled_or_cancelled_is_left_out_of_a_sending(store: Store) -> None:
     """It is neither sent nor counted."""
-    messages = [await store.outbox.accept(draft(number)) for number in range(1, 6)]
+    messages = [(await store.outbox.accept(draft(number))).message for number in range(1, 6)]
     await store.outbox.cancel(messages[0].id)
     await learn(store, messages[1], News.ACKED)
     await learn(store, messages[2], News.READ)
@@ -225,7 +226,7 @@ async def test_what_was_settled_or_cancelled_is_left_out_of_a_sending(store: Sto
 
 async def test_sendings_come_back_in_the_order_of_acceptance(store: Store) -> None:
     """Whatever order they were asked in."""
-    messages = [await store.outbox.accept(draft(number)) for number in range(1, 5)]
+    messages = [(await store.outbox.accept(draft(number))).message for number in range(1, 5)]
     outgoing = await store.outbox.begin(COMPANY, [entry(message) for message in reversed(messages)])
     assert [each.entry.seq for each in outgoing] == sorted(message.seq for message in messages)
 
@@ -233,8 +234,8 @@ async def test_sendings_come_back_in_the_order_of_acceptance(store: Store) -> No
 async def test_a_message_is_found_again_for_whoever_could_not_read_it(store: Store) -> None:
     """By company and WhatsApp id."""
     await store.outbox.accept(draft())
-    assert await store.outbox.sent_content(COMPANY, "3EB00001") == {"text": "message 1"}
-    assert await store.outbox.sent_content(OTHER, "3EB00001") is None
+    assert await store.outbox.sent_content(COMPANY, "3EB00001") == ({"text": "message 1"}, None)
+    assert await store.outbox.sent_content(OTHER, "3EB00001") == (None, None)
 
 
 # Learning.
@@ -242,7 +243,7 @@ async def test_a_message_is_found_again_for_whoever_could_not_read_it(store: Sto
 
 async def test_news_moves_a_message_forward_and_never_back(store: Store) -> None:
     """Each state has its time, set once; old news changes nothing and is not told as a change."""
-    message = await store.outbox.accept(draft())
+    message = (await store.outbox.accept(draft())).message
     assert [each.state for each in await learn(store, message, News.ACKED, at=T1)] == ["sent"]
     assert [each.state for each in await learn(store, message, News.DELIVERED, at=T2)] == ["delivered"]
     assert await learn(store, message, News.ACKED, at=T3) == []
@@ -265,7 +266,7 @@ async def test_a_state_implies_the_times_of_those_before(
     store: Store, news: News, times: tuple[str | None, ...]
 ) -> None:
     """A message that was read was sent and delivered, whatever was lost on the way."""
-    message = await store.outbox.accept(draft())
+    message = (await store.outbox.accept(draft())).message
     [stands] = await learn(store, message, news, at=T3)
     assert (stands.sent_at, stands.delivered_at, stands.read_at, stands.played_at) == times
     assert stands == await store.outbox.message("msg_1")
@@ -273,7 +274,7 @@ async def test_a_state_implies_the_times_of_those_before(
 
 async def test_a_failure_keeps_its_words_until_the_message_is_shown_to_have_arrived(store: Store) -> None:
     """Then there is no failure to be told."""
-    message = await store.outbox.accept(draft())
+    message = (await store.outbox.accept(draft())).message
     failure = Change(
         whatsapp_id=message.whatsapp_id, news=News.GIVEN_UP, at=T1, error_code="ack-463", error="not to new contacts"
     )
@@ -285,7 +286,7 @@ async def test_a_failure_keeps_its_words_until_the_message_is_shown_to_have_arri
 
 async def test_news_of_unknown_messages_and_of_another_company_is_passed_over(store: Store) -> None:
     """The known ones beside them are learned, in order."""
-    message = await store.outbox.accept(draft())
+    message = (await store.outbox.accept(draft())).message
     ids = ["3EB09999", message.whatsapp_id, message.whatsapp_id]
     kinds = [News.ACKED, News.ACKED, News.READ]
     news = [Change(whatsapp_id=id_, news=kind, at=T1) for id_, kind in zip(ids, kinds, strict=True)]
@@ -298,7 +299,7 @@ async def test_news_of_unknown_messages_and_of_another_company_is_passed_over(st
 
 async def test_only_a_queued_message_is_cancelled(store: Store) -> None:
     """One that may have left is not; an unknown one is not found."""
-    queued, sending = [await store.outbox.accept(draft(number)) for number in (1, 2)]
+    queued, sending = [(await store.outbox.accept(draft(number))).message for number in (1, 2)]
     await store.outbox.begin(COMPANY, [entry(sending)])
     assert (await store.outbox.cancel(queued.id)).state == "cancelled"
     assert [each.id for each in await store.outbox.open_entries(COMPANY, after=0, most=9)] == [sending.id]
@@ -311,7 +312,7 @@ async def test_only_a_queued_message_is_cancelled(store: Store) -> None:
 
 async def test_messages_are_listed_by_company_and_state_in_parts(store: Store) -> None:
     """In the order of acceptance; `after` is the last `seq` of the part before."""
-    messages = [await store.outbox.accept(draft(number)) for number in range(1, 5)]
+    messages = [(await store.outbox.accept(draft(number))).message for number in range(1, 5)]
     await store.outbox.accept(draft(9, company=OTHER))
     await learn(store, messages[1], News.ACKED)
     listed = store.outbox.messages

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from holdfast.base.errors import BadInput, Conflict, NotFound
+from holdfast.delivery.pacing import Pace
+from holdfast.delivery.ports import BULK, Message
 from holdfast.runtime.gateway import LONGEST_TEXT, Wish
 from holdfast.runtime.sender import MOST_LOADED, MOST_UNDER_WAY
 from holdfast.session import events
-from holdfast.session.port import Acked, Commit, Committed, CutLink, Receipted, Send, SendRefused
+from holdfast.session.port import (
+    Acked,
+    Commit,
+    Committed,
+    CutLink,
+    InboundMessage,
+    ReachOutLocked,
+    Receipted,
+    Send,
+    SendRefused,
+)
 from tests.world import COMPANY, NUMBER, World
 
 CHAT = f"{NUMBER}@s.whatsapp.net"
@@ -161,11 +174,11 @@ async def test_a_lost_host_costs_no_message(world: World) -> None:
 
 async def test_a_link_that_is_lost_while_messages_are_loaded_holds_none_back(world: World) -> None:
     """What was taken for a link that is gone leaves with the next one at once, and the next is not cut for it."""
-    async with world.running():
-        link = await world.pair()
-        world.loads.close()
+    async with world.running() as gateway:
+        await world.now(gateway.put(COMPANY))
         message = await world.send()
-        await world.quiet()
+        world.loads.close()
+        link = await world.pair()
         world.engine.opens = False
         world.engine.drop(link, code=428)
         await world.until(lambda: world.link() != link)
@@ -338,17 +351,171 @@ async def test_a_number_without_whatsapp_fails_with_a_sentence(world: World) -> 
         await world.until_message(other, "sent")
 
 
-async def test_a_reach_out_lock_fails_the_message_and_is_not_tried_again(world: World) -> None:
-    """Repeating it is what gets accounts banned."""
+DAY_S = 24 * 3600
+
+
+async def locked(world: World) -> Message:
+    """A session that knows OTHER, and whose first message to NUMBER met WhatsApp's reach-out lock."""
+    await world.pair()
+    known = await world.send(to=OTHER)
+    await world.until_message(known, "sent")
+    world.engine.ack_error = "463"
+    message = await world.send("stranger")
+    await world.until_sends(2)
+    await world.quiet()
+    world.engine.ack_error = None
+    await world.quiet()
+    return message
+
+
+async def test_a_reach_out_lock_holds_messages_to_new_contacts_and_lets_known_chats_pass(world: World) -> None:
+    """Repeating it is what gets accounts banned: nothing leaves to strangers for a day, and then each once."""
+    world.set_policy(keepalive_interval_s=3600.0)
+    async with world.running():
+        message = await locked(world)
+        other_stranger = await world.send("another stranger", to="962790000003")
+        answer = await world.send("known", to=OTHER)
+        await world.until_message(answer, "sent")
+        held = await world.message(message)
+        assert (held.state, held.held_code, held.error) == ("sending", "reach-out-lock", None)
+        assert (await world.message(other_stranger)).held_code == "reach-out-lock"
+        await world.wait(DAY_S - 60)
+        assert [text for _, text in world.sends()] == ["hello", "stranger", "known"]
+        await world.until_message(message, "sent", within_s=120)
+        released = await world.until_message(other_stranger, "sent", within_s=120)
+        assert released.held_code is None
+        assert len(world.sends()) == 5
+
+
+async def test_a_reach_out_lock_survives_a_restart(world: World) -> None:
+    """A Holdfast that begins anew does not try again what WhatsApp forbade."""
+    world.set_policy(keepalive_interval_s=3600.0)
+    async with world.running():
+        message = await locked(world)
+    async with world.running():
+        await world.until_state("connected")
+        await world.wait(3600)
+        assert world.sends() == []
+        await world.until_message(message, "sent", within_s=DAY_S)
+
+
+async def test_whatsapp_says_when_a_reach_out_lock_ends(world: World) -> None:
+    """The time it names counts, and that it lifts the lock counts at once."""
+    world.set_policy(keepalive_interval_s=3600.0)
+    async with world.running():
+        message = await locked(world)
+        ends = int(world.clock.now().timestamp()) + 3600
+        world.listener.report(ReachOutLocked(link=world.link(), active=True, until_s=ends))
+        await world.wait(3500)
+        assert (await world.message(message)).state == "sending"
+        world.listener.report(ReachOutLocked(link=world.link(), active=False))
+        await world.until_message(message, "sent", within_s=5)
+
+
+async def test_a_message_that_whatsapp_holds_back_can_be_cancelled(world: World) -> None:
+    """It was refused in so many words: nothing of it is on the way."""
+    world.set_policy(keepalive_interval_s=3600.0)
+    async with world.running() as gateway:
+        message = await locked(world)
+        assert (await world.now(gateway.cancel(message.id))).state == "cancelled"
+        await world.wait(2 * DAY_S)
+        assert len(world.sends()) == 2
+
+
+async def test_whoever_writes_first_is_no_stranger(world: World) -> None:
+    """An answer passes the lock."""
+    world.set_policy(keepalive_interval_s=3600.0)
+    async with world.running():
+        await locked(world)
+        await world.quiet()
+        stranger = "962790000003@s.whatsapp.net"
+        world.engine.receive(world.link(), text="hello?", sender="962790000003@s.whatsapp.net")
+        await world.quiet()
+        answer = await world.send("an answer", to="962790000003")
+        await world.until_message(answer, "sent")
+
+
+# Time and pace.
+
+
+async def test_a_message_that_has_not_left_in_time_expires(world: World) -> None:
+    """At its moment, with or without a link; it never leaves afterwards."""
+    async with world.running() as gateway:
+        await world.now(gateway.put(COMPANY))
+        wish = Wish(to=NUMBER, text="for now", expires_in_s=60)
+        message = await world.now(gateway.accept(COMPANY, wish))
+        assert message.expires_at is not None
+        await world.wait(59)
+        assert (await world.message(message)).state == "queued"
+        await world.until_message(message, "expired", within_s=2)
+        await world.pair()
+        await world.wait(60)
+        assert world.sends() == []
+
+
+async def test_a_message_under_way_does_not_expire(world: World) -> None:
+    """Its outcome is unknown, and settled by WhatsApp's answer alone."""
+    async with world.running() as gateway:
+        await acked_by_hand(world)
+        wish = Wish(to=NUMBER, text="for now", expires_in_s=5)
+        message = await world.now(gateway.accept(COMPANY, wish))
+        await world.until_sends(1)
+        await world.wait(8)
+        assert (await world.message(message)).state == "sending"
+        ack(world, world.commands(Send)[-1])
+        await world.until_message(message, "sent")
+
+
+async def test_bulk_waits_for_what_is_urgent_and_leaves_at_its_own_pace(world: World) -> None:
+    """An answer overtakes bulk to other people, never what was accepted before it for the same person."""
+    world.pacing = replace(world.pacing, bulk=Pace(per_minute=6, burst=1))
+    async with world.running() as gateway:
+        await world.now(gateway.put(COMPANY))
+        for n in range(3):
+            await world.now(gateway.accept(COMPANY, Wish(to=f"96279000001{n}", text=f"bulk {n}", priority=BULK)))
+        await world.send("urgent", to=OTHER)
+        await world.send("urgent behind bulk", to="962790000012")
+        await world.pair()
+        await world.wait(1)
+        assert [text for _, text in world.sends()] == ["bulk 2", "urgent", "urgent behind bulk"]
+        await world.wait(21)
+        assert [text for _, text in world.sends()][3:] == ["bulk 0", "bulk 1"]
+
+
+async def test_only_so_many_strangers_are_written_to_in_a_day(world: World) -> None:
+    """The next one waits until the first was a day ago, says so, and known chats go on."""
+    world.pacing = replace(world.pacing, new_per_day=2)
+    world.set_policy(keepalive_interval_s=3600.0)
     async with world.running():
         await world.pair()
-        world.engine.ack_error = "463"
-        message = await world.send()
-        failed = await world.until_message(message, "failed")
-        assert failed.error_code == "ack-463"
-        assert "new contacts" in (failed.error or "")
-        await world.wait(600)
-        assert len(world.sends()) == 1
+        first, second, third = [await world.send(to=f"96279000001{n}") for n in range(3)]
+        await world.until_message(second, "sent")
+        await world.quiet()
+        held = await world.message(third)
+        assert (held.state, held.held_code) == ("queued", "daily-limit")
+        again = await world.send("again", to=first.recipient)
+        await world.until_message(again, "sent", within_s=5)
+        await world.until_message(third, "sent", within_s=DAY_S + 60)
+
+
+async def test_after_a_temporary_ban_less_is_sent(world: World) -> None:
+    """For a day after its end, also after a restart."""
+    async with world.running():
+        link = await world.pair()
+        known = await world.send()
+        await world.until_message(known, "sent")
+        world.engine.drop(link, code=402, attributes={"code": "101", "expire": "60"})
+        await world.until_state("paused")
+        await world.until_state("connected", within_s=3600)
+        await world.quiet()
+    async with world.running():
+        await world.until_state("connected")
+        for n in range(10):
+            await world.send(f"message {n}")
+        await world.wait(1)
+        assert 1 < len(world.sends()) < 8
+        await world.wait(60)
+        assert len(world.sends()) == 10
 
 
 async def test_a_busy_server_is_tried_again_under_the_same_id_and_in_order(world: World) -> None:

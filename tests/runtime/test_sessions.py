@@ -223,6 +223,19 @@ async def test_a_ban_is_waited_out_across_a_restart(world: World) -> None:
         await world.until_state("connected")
 
 
+async def test_a_probe_that_a_restart_interrupts_is_made_again(world: World) -> None:
+    """A session whose ban is over must not stay paused because Holdfast ended while it connected."""
+    async with world.running():
+        world.engine.drop(await world.pair(), code=402, attributes={"expire": "60"})
+        await world.until_state("paused")
+        world.engine.opens = False
+        await world.until(lambda: len(world.commands(OpenLink)) > 2, within_s=200)
+        await world.quiet()
+        assert world.state() == "paused"
+    async with world.running():
+        await world.until_state("connected")
+
+
 # Losing links and hosts.
 
 

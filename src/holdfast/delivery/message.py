@@ -87,7 +87,12 @@ class GiveUp:
     sentence: str
 
 
-Verdict = Retry | GiveUp
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HoldBack:
+    """WhatsApp refused it for the time being, and would refuse its like: it waits until the lock on them ends."""
+
+
+Verdict = Retry | GiveUp | HoldBack
 
 ENGINE_TRIES = 5
 _LONGEST_PAUSE_S = 60
@@ -95,7 +100,6 @@ _SERVER_BUSY = frozenset({"500", "503"})
 _ACK_ERRORS = {
     "400": "WhatsApp could not read the message",
     "403": "WhatsApp does not allow this account to write to this chat",
-    "463": "WhatsApp does not let this account write to new contacts for the time being",
     "475": "the recipient's phone number is not accepted by WhatsApp",
     "479": "WhatsApp does not accept the message for the recipient's devices",
 }
@@ -109,6 +113,8 @@ def judge_ack_error(code: str, *, attempts: int) -> Verdict:
     """What an ack with an error means for a message that was `attempts` times answered with an error."""
     if code in _SERVER_BUSY or (code == "479" and attempts < 2):
         return Retry(after_s=_pause_s(attempts))
+    if code == "463":
+        return HoldBack()
     known = _ACK_ERRORS.get(code, "WhatsApp refused the message")
     return GiveUp(sentence=f"{known} (ack error {code})")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,6 +10,10 @@ from holdfast.delivery.chats import Entry
 from holdfast.delivery.message import MessageState, News
 
 Content = dict[str, object]
+"""One kind of content with its fields, as `holdfast.delivery.content` makes them."""
+
+INTERACTIVE, BULK = 0, 1
+"""Priorities: bulk leaves when nothing interactive waits, and at its own pace."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +31,11 @@ class Draft:
     idempotency_key: str | None
     request_hash: str
     """Hash of the caller's body: the same key with another body is a mistake."""
+    kind: str = "text"
+    """The kind of its content."""
+    priority: int = INTERACTIVE
+    expires_at: str | None = None
+    """Not sent from then on, unless it is under way."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +57,12 @@ class Message:
     played_at: str | None
     error_code: str | None
     error: str | None
+    kind: str = "text"
+    priority: int = INTERACTIVE
+    expires_at: str | None = None
+    held_code: str | None = None
+    """What holds it back by itself; a session that is not connected holds all."""
+    held_until: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +72,34 @@ class Outgoing:
     entry: Entry
     content: Content
     attempts: int
+    made: str | None = None
+    """What the engine made of it at an earlier try."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """The answer to a draft."""
+
+    message: Message
+    """As it was accepted."""
+    is_new: bool
+    """False: its idempotency key had made it before."""
+    has_begun: bool
+    """It is committed as `sending`: whoever asked for that may give it to the engine."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """What a company may write: WhatsApp's restrictions, the operator's limits, whom it wrote to."""
+
+    pacing: Content | None = None
+    """What the operator set for this company; None: as all others."""
+    reach_out_until: str | None = None
+    """WhatsApp takes no messages to new contacts until then."""
+    tight_until: str | None = None
+    """After a temporary ban, less is sent until then."""
+    first_contacts: Sequence[str] = ()
+    """When people were written to for the first time, within the last 24 hours, oldest first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +111,8 @@ class Change:
     at: str
     error_code: str | None = None
     error: str | None = None
+    makes_known: bool = False
+    """The chat was not known, and is from now on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +130,14 @@ class Received:
     from_me: bool
     sent_at: str
     stored_at: str
+    content: Content | None = None
+    """What text can't say: location, contact, reaction, mentions, replyTo."""
+    target: str | None = None
+    """WhatsApp id of the message that this one edits, revokes or reacts to."""
+    media: Content | None = None
+    """`{mimetype, sizeBytes?, filename?, seconds?, voice?}`."""
+    completed_at: str | None = None
+    """When a message that could not be read at first was."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,8 +172,9 @@ class Figures(Protocol):
 class Outbox(Protocol):
     """Durable outbound messages. Every method returns when its change is on the disk."""
 
-    async def accept(self, draft: Draft) -> Message:
-        """Store a new message, or return the one that its idempotency key already made.
+    async def accept(self, draft: Draft, *, begin: bool = False) -> Accepted:
+        """Store a new message, or find the one that its idempotency key already made. With `begin` it is committed as
+        `sending` at once, where the session is this process's own.
 
         Raises `Conflict` when that key came with another body, `NotFound` when the company is unknown.
         """
@@ -128,14 +182,35 @@ class Outbox(Protocol):
     async def open_entries(self, company: str, *, after: int, most: int) -> list[Entry]:
         """Messages still to be sent, oldest first, with `seq` above `after`."""
 
+    async def urgent_entries(self, company: str, *, after: int, most: int) -> list[Entry]:
+        """Interactive ones of them, with all that is to be sent before them in their chats, by `seq`."""
+
     async def late_entries(self, company: str, *, up_to: int, most: int) -> list[Entry]:
-        """Queued messages with `seq` up to that: among them those that came in after later ones had been seen."""
+        """The newest messages still to be sent with `seq` up to that, by `seq`: some came in after later ones were seen."""
 
     async def begin(self, company: str, entries: Sequence[Entry]) -> list[Outgoing]:
         """Commit that these are being sent; those that may no longer be are left out."""
 
     async def learn(self, company: str, changes: Sequence[Change]) -> list[Message]:
         """Apply news of messages; returns those that it changed, as they now stand. Unknown ids are passed over."""
+
+    async def known(self, company: str, chats: Collection[str]) -> set[str]:
+        """Those of the chats in which the company was heard from, or WhatsApp took a message."""
+
+    async def hold(self, company: str, whatsapp_ids: Collection[str], *, code: str, until: str) -> None:
+        """Note what holds these messages back, until they are begun again."""
+
+    async def hold_new(self, company: str, *, code: str, until: str) -> None:
+        """The same for all queued messages to chats that are not known."""
+
+    async def release(self, company: str, *, code: str) -> None:
+        """Nothing of that code holds messages any more."""
+
+    async def expire(self, company: str, *, at: str) -> list[Message]:
+        """Mark what has expired by then and surely did not leave; returns what was marked."""
+
+    async def next_expiry(self, company: str) -> str | None:
+        """When the next message that surely has not left expires."""
 
     async def cancel(self, message_id: str) -> Message:
         """Cancel a message that has not left. Raises `NotFound`, and `Conflict` when it may have left."""
@@ -144,7 +219,29 @@ class Outbox(Protocol):
 
     async def messages(self, company: str, *, state: MessageState | None, after: int, most: int) -> list[Message]: ...
 
-    async def sent_content(self, company: str, whatsapp_id: str) -> Content | None: ...
+    async def sent_content(self, company: str, whatsapp_id: str) -> tuple[Content | None, str | None]:
+        """Content, and what the engine made of it; None for what is not known."""
+
+
+class Accounts(Protocol):
+    """What each company may write."""
+
+    async def account(self, company: str, *, since: str) -> Account:
+        """With the first contacts since then."""
+
+    async def set_lock(self, company: str, *, until: str | None) -> None:
+        """WhatsApp's lock on messages to new contacts."""
+
+    async def set_tight(self, company: str, *, until: str) -> None: ...
+
+    async def set_pacing(self, company: str, pacing: Content | None) -> None: ...
+
+
+class MediaFiles(Protocol):
+    """Media of messages as files, for an engine."""
+
+    async def content_for_engine(self, content: Content) -> Content:
+        """The same content, with each stored medium named by a file on this machine."""
 
 
 class Inbox(Protocol):

@@ -13,6 +13,7 @@ from holdfast.delivery.message import (
     MOVES,
     OPEN,
     GiveUp,
+    HoldBack,
     MessageState,
     News,
     Retry,
@@ -40,7 +41,6 @@ _TABLE: Final = {
     S.CANCELLED: [S.CANCELLED] * 8,
 }  # fmt: skip
 
-REACH_OUT_LOCK = "WhatsApp does not let this account write to new contacts for the time being"
 BAD_CONTENT = "the engine can't make a WhatsApp message of this content"
 
 _KNOWN = [S.QUEUED, S.SENDING, S.FAILED, S.SENT, S.DELIVERED, S.READ, S.PLAYED]
@@ -101,7 +101,7 @@ def test_only_what_may_still_be_sent_is_open() -> None:
         ("503", 5000, Retry(after_s=60)),
         ("479", 1, Retry(after_s=2)),
         ("479", 2, GiveUp(sentence="WhatsApp does not accept the message for the recipient's devices (ack error 479)")),
-        ("463", 1, GiveUp(sentence=f"{REACH_OUT_LOCK} (ack error 463)")),
+        ("463", 1, HoldBack()),
         ("475", 1, GiveUp(sentence="the recipient's phone number is not accepted by WhatsApp (ack error 475)")),
         ("403", 1, GiveUp(sentence="WhatsApp does not allow this account to write to this chat (ack error 403)")),
         ("400", 1, GiveUp(sentence="WhatsApp could not read the message (ack error 400)")),

@@ -16,13 +16,15 @@ from datetime import datetime, timedelta
 from holdfast.base.clock import Clock, iso
 from holdfast.base.errors import Fault, HoldfastError
 from holdfast.base.ids import Chance
-from holdfast.delivery.ports import Outbox
+from holdfast.delivery.pacing import Pacing
+from holdfast.delivery.ports import Accepted, Accounts, Draft, MediaFiles, Outbox
 from holdfast.health.keepalive import KeepAlives, follow
 from holdfast.health.roundtrips import RoundTrips
 from holdfast.runtime.gate import ConnectGate
 from holdfast.runtime.hub import EngineHub
 from holdfast.runtime.keeper import Keeper
 from holdfast.runtime.ownership import Ownership
+from holdfast.runtime.restraint import Restraint
 from holdfast.runtime.sender import OutboxSender
 from holdfast.runtime.words import transition
 from holdfast.session import events, port
@@ -30,11 +32,13 @@ from holdfast.session.events import Effect, Event
 from holdfast.session.life import Policy, Session, State, restored
 from holdfast.session.machine import NotPossible, deadline, step
 from holdfast.session.ports import EngineStore, LiveState, Record, Sessions, Timeline, Turn
-from holdfast.session.reasons import Reason, stored_reason
+from holdfast.session.reasons import Reaction, Reason, stored_reason
 
 log = logging.getLogger(__name__)
 
 _ENDS_KEPT = 500
+_TIGHT_S = 24 * 3600.0
+"""How long after the end of a temporary ban less is sent."""
 _FIRST_QR_S = 60
 _NEXT_QR_S = 20
 """How long WhatsApp accepts the first and each further QR code of a link (source: Baileys, socket)."""
@@ -51,11 +55,15 @@ class Parts:
     live: LiveState
     store: EngineStore
     outbox: Outbox
+    accounts: Accounts
+    files: MediaFiles
     clock: Clock
     chance: Chance
     policy: Policy
     whatsapp_url: str | None
     """None: WhatsApp's own."""
+    pacing: Pacing = field(default_factory=Pacing)
+    """Of sessions for which nothing else is set."""
     node: str | None = None
     """What this process is called beside others."""
     ownership: Ownership | None = None
@@ -142,7 +150,13 @@ class SessionActor:
         self._took_at = self._state_at = parts.clock.monotonic()
         company = record.company
         self._sender = OutboxSender(
-            company, outbox=parts.outbox, hub=parts.hub, clock=parts.clock, waited=self._sends_waited
+            company,
+            outbox=parts.outbox,
+            restraint=_restraint(company, parts),
+            files=parts.files,
+            hub=parts.hub,
+            clock=parts.clock,
+            waited=self._sends_waited,
         )
         self._keeper = Keeper(
             company,
@@ -216,8 +230,13 @@ class SessionActor:
             return await self._pairing_code
         return port.PairingCodeShown(link=0, error="WhatsApp gave no code in time; try again")
 
-    def message_accepted(self) -> None:
-        self._sender.accepted()
+    async def accept(self, draft: Draft) -> Accepted:
+        """Store a message, and send it as soon as it may leave."""
+        return await self._sender.accept(draft)
+
+    async def account_changed(self) -> None:
+        """Other limits are set for what this company may write."""
+        await self._sender.account_changed()
 
     def messages_wait(self) -> None:
         self._sender.look_again()
@@ -262,7 +281,9 @@ class SessionActor:
             case port.Ponged():
                 self.tell(events.Ponged(number, report.n))
             case port.Written():
-                pass  # says nothing about WhatsApp having it
+                self._sender.hear_written(report)
+            case port.ReachOutLocked():
+                self._sender.hear_lock(report)
 
     def lose_host(self) -> None:
         if self._session.link is not None:
@@ -270,6 +291,7 @@ class SessionActor:
 
     def _received(self, messages: Sequence[port.InboundMessage]) -> None:
         self._touch()
+        self._sender.hear_received(messages)
         log.info("Session %s received %d message(s)", self.company, len(messages))
 
     def _keeping_failed(self, link: port.LinkId) -> None:
@@ -420,10 +442,18 @@ class SessionActor:
             await self._parts.timeline.add(self._turn(before, event))
         if session.state is not before.state:
             self._state_at = self._took_at
+            self._note_ban()
         if record != replace(self._saved, last_activity=record.last_activity):
             await self._parts.sessions.save(record)
             self._saved = record
         self._ring()
+
+    def _note_ban(self) -> None:
+        """After a temporary ban the number is to write less for a day."""
+        session = self._session
+        is_banned = session.reason is not None and session.reason.reaction is Reaction.PAUSE_UNTIL
+        if is_banned and session.state is State.PAUSED and session.next_attempt_at is not None:
+            self._sender.hear_ban(session.next_attempt_at - self._took_at + _TIGHT_S)
 
     def _follow_pings(self, before: Session) -> None:
         known, self._keepalives = self._keepalives, follow(self._keepalives, before, self._session)
@@ -447,8 +477,13 @@ class SessionActor:
         )
 
     def _resumes_at(self) -> str | None:
+        """When a paused session goes on by itself; a probe that is under way would be due again after a restart."""
+        if self._session.state is not State.PAUSED:
+            return None
+        if self._session.link is not None:
+            return self._record.resumes_at or self._now()
         planned = self._session.next_attempt_at
-        return iso(self._wall(planned)) if planned is not None and self._session.state is State.PAUSED else None
+        return None if planned is None else iso(self._wall(planned))
 
     def _know(self, *, jid: str) -> None:
         number = jid.split("@")[0].split(":")[0]
@@ -474,6 +509,17 @@ class SessionActor:
 
     def _wall(self, moment: float) -> datetime:
         return self._parts.clock.now() + timedelta(seconds=moment - self._parts.clock.monotonic())
+
+
+def _restraint(company: str, parts: Parts) -> Restraint:
+    return Restraint(
+        company,
+        outbox=parts.outbox,
+        accounts=parts.accounts,
+        clock=parts.clock,
+        pacing=parts.pacing,
+        jitter=parts.chance.jitter,
+    )
 
 
 def _shows_code(session: Session) -> bool:

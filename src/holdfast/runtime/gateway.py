@@ -8,12 +8,13 @@ import json
 import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from datetime import timedelta
 
 from holdfast.base.clock import iso
 from holdfast.base.errors import BadInput, Conflict, NotFound
 from holdfast.base.ids import COMPANY_RULE, is_company_id
 from holdfast.delivery.message import MessageState
-from holdfast.delivery.ports import Content, Draft, Inbox, Message, Received
+from holdfast.delivery.ports import INTERACTIVE, Accepted, Content, Draft, Inbox, Message, Received
 from holdfast.delivery.recipient import jid, phone_number
 from holdfast.runtime.actor import Parts, Qr, SessionActor, View
 from holdfast.runtime.elsewhere import view_of
@@ -36,6 +37,9 @@ class Wish:
     to: str
     text: str
     idempotency_key: str | None = None
+    priority: int = INTERACTIVE
+    expires_in_s: float | None = None
+    """Not sent when it has not left by then."""
 
 
 class Gateway:
@@ -175,11 +179,36 @@ class Gateway:
             content=content,
             idempotency_key=wish.idempotency_key,
             request_hash=_hash({"to": number, **content}),
+            priority=wish.priority,
+            expires_at=self._expires_at(wish),
         )
-        message = await self._parts.outbox.accept(draft)
-        if actor := self._actors.get(company):
-            actor.message_accepted()
-        return message
+        return (await self._store_draft(draft)).message
+
+    def _expires_at(self, wish: Wish) -> str | None:
+        if wish.expires_in_s is None:
+            return None
+        return iso(self._parts.clock.now() + timedelta(seconds=wish.expires_in_s))
+
+    async def _store_draft(self, draft: Draft) -> Accepted:
+        """To its end also when the caller is gone meanwhile: what is stored is sent."""
+        assert self._tasks is not None
+        answer: asyncio.Future[Accepted] = asyncio.get_running_loop().create_future()
+        self._tasks.create_task(self._accept_draft(draft, answer), name=f"accept for {draft.company}")
+        return await answer
+
+    async def _accept_draft(self, draft: Draft, answer: asyncio.Future[Accepted]) -> None:
+        actor = self._actors.get(draft.company)
+        try:
+            accepted = await (self._parts.outbox.accept(draft) if actor is None else actor.accept(draft))
+        except Exception as error:  # noqa: BLE001 – the caller's to hear, and no end of all sessions
+            if not answer.done():
+                answer.set_exception(error)
+            return
+        if not answer.done():
+            answer.set_result(accepted)
+        newer = self._actors.get(draft.company)
+        if newer is not None and newer is not actor:
+            newer.messages_wait()
 
     async def message(self, message_id: str) -> Message:
         message = await self._parts.outbox.message(message_id)

@@ -125,8 +125,8 @@ class Keeper:
                 text = None if known is None else base64.b64encode(known).decode()
                 return Plaintext(link=link, request=request, plaintext=text)
             case SentContentWanted(link=link, request=request):
-                content = await self._outbox.sent_content(self._company, wanted.whatsapp_id)
-                return SentContent(link=link, request=request, content=content)
+                content, made = await self._outbox.sent_content(self._company, wanted.whatsapp_id)
+                return SentContent(link=link, request=request, content=content, made=made)
 
 
 def merge(commits: Sequence[Commit], *, with_keys: bool) -> Commit | None:
@@ -140,11 +140,22 @@ def merge(commits: Sequence[Commit], *, with_keys: bool) -> Commit | None:
         if commit.credentials is not None:
             credentials, paired = commit.credentials, commit.paired
     decrypted = [item for commit in commits for item in commit.decrypted]
-    if not (keys or credentials or decrypted):
+    undecryptable = [item for commit in commits for item in commit.undecryptable]
+    made = [item for commit in commits for item in commit.made]
+    if not (keys or credentials or decrypted or undecryptable or made):
         return None
     last = commits[-1]
-    return Commit(link=last.link, seq=last.seq, credentials=credentials, paired=paired, keys=keys, decrypted=decrypted)
+    return Commit(
+        link=last.link,
+        seq=last.seq,
+        credentials=credentials,
+        paired=paired,
+        keys=keys,
+        decrypted=decrypted,
+        undecryptable=undecryptable,
+        made=made,
+    )
 
 
 def _is_empty(commit: Commit) -> bool:
-    return not (commit.keys or commit.decrypted or commit.credentials)
+    return not (commit.keys or commit.decrypted or commit.credentials or commit.undecryptable or commit.made)

@@ -1,21 +1,35 @@
 """The outbox sender of one session: gives the engine what may leave, and learns from acks what became of it.
 
-A message is committed as `sending` before the engine is told. What was under way when the link died is sent again,
-under the same id, as soon as there is a link: the outcome is settled by WhatsApp's answer, never by a guess.
+A message is committed as `sending` before the engine is told – in the transaction that accepts it, where its chat is
+idle and nothing holds it. What was under way when the link died is sent again, under the same id, as soon as there is
+a link: the outcome is settled by WhatsApp's answer, never by a guess.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Coroutine, Sequence
+from datetime import datetime
 
 from holdfast.base.clock import Clock, iso
+from holdfast.base.errors import HoldfastError
 from holdfast.delivery.chats import Chats, Entry
-from holdfast.delivery.message import GiveUp, News, Retry, judge_ack_error, judge_refusal
-from holdfast.delivery.ports import Change, Outbox, Outgoing
+from holdfast.delivery.message import GiveUp, HoldBack, News, Retry, Verdict, judge_ack_error, judge_refusal
+from holdfast.delivery.ports import (
+    BULK,
+    Accepted,
+    Change,
+    Content,
+    Draft,
+    MediaFiles,
+    Outbox,
+    Outgoing,
+)
 from holdfast.runtime.hub import EngineHub
-from holdfast.session.port import Acked, LinkId, Receipted, Send, SendRefused
+from holdfast.runtime.restraint import Restraint
+from holdfast.session.port import Acked, InboundMessage, LinkId, ReachOutLocked, Receipted, Send, SendRefused, Written
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +39,11 @@ MOST_LOADED = 1000
 """Messages of one session that are known in memory; the outbox may hold many more."""
 UNANSWERED_S = 30
 """A message without an ack for so long is sent again under its id, on a link that acks others."""
+UNWRITTEN_S = 900
+"""The same for one that the engine has not made a frame of: large media take long on a slow line."""
 _RECEIPTS = {"delivered": News.DELIVERED, "read": News.READ, "played": News.PLAYED}
+_TYPED_MS, _LEAST_TYPED_MS, _MOST_TYPED_MS = 40, 600, 4000
+"""A letter takes so long to type; a whole message at least and at most."""
 
 
 class OutboxSender:
@@ -34,6 +52,8 @@ class OutboxSender:
         company: str,
         *,
         outbox: Outbox,
+        restraint: Restraint,
+        files: MediaFiles,
         hub: EngineHub,
         clock: Clock,
         waited: Callable[[float | None], None],
@@ -42,18 +62,31 @@ class OutboxSender:
         that changes; None while nothing waits."""
         self._company = company
         self._outbox = outbox
+        self._restraint = restraint
+        self._files = files
         self._hub = hub
         self._clock = clock
         self._waited = waited
         self._chats = Chats(most_under_way=MOST_UNDER_WAY)
         self._errors: dict[str, int] = {}
         """By WhatsApp id: how often a message that is still to be sent was answered with an error."""
-        self._loaded_to = 0
+        self._loaded_to = self._urgent_to = 0
+        self._is_behind = True
+        """The outbox may have messages that were not loaded."""
+        self._is_loading = False
+        self._urgent_wanted = False
+        """Among them may be some that should not wait for those before them."""
+        self._unmet: set[str] = set()
+        """Chats of which it is to be asked whether they are known."""
+        self._storing: Counter[str] = Counter()
+        """Messages that are being accepted, by chat."""
         self._late_wanted = False
+        self._next_expiry: float | None = None
         self._link: LinkId | None = None
         self._told_since: float | None = None
         self.acked_at: float | None = None
         """When WhatsApp last acked a message, in monotonic seconds."""
+        self._tasks: asyncio.TaskGroup | None = None
         self._wake = asyncio.Event()
         self._news: list[Change] = []
         self._learners: list[asyncio.Future[None]] = []
@@ -61,17 +94,80 @@ class OutboxSender:
 
     async def run(self) -> None:
         """Send until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._send_all(), name=f"outbox {self._company}")
-            tasks.create_task(self._learn_all(), name=f"acks {self._company}")
+        async with asyncio.TaskGroup() as self._tasks:
+            self._tasks.create_task(self._send_all(), name=f"outbox {self._company}")
+            self._tasks.create_task(self._learn_all(), name=f"acks {self._company}")
 
-    def accepted(self) -> None:
-        """There is something new in the outbox."""
+    # Accepting.
+
+    async def accept(self, draft: Draft) -> Accepted:
+        """Store a message; one that may leave at once is `sending` when that returns, and the engine has it."""
+        entry = _entry(draft)
+        at_once = self._reserve(entry)
+        self._storing[draft.chat] += 1
+        try:
+            accepted = await self._outbox.accept(draft, begin=at_once)
+        except BaseException:
+            if at_once:
+                self._chats.give_back(draft.chat)
+            self._wake.set()
+            raise
+        finally:
+            self._storing[draft.chat] -= 1
+            if not self._storing[draft.chat]:
+                del self._storing[draft.chat]
+        entry = _entry(draft, seq=accepted.message.seq)
+        if accepted.has_begun:
+            self._begun(entry, draft.content)
+        else:
+            self._not_begun(entry, reserved=at_once, is_new=accepted.is_new)
+        self._expect_expiry(draft.expires_at)
+        return accepted
+
+    def _reserve(self, entry: Entry) -> bool:
+        """May this message leave as soon as it is stored? Then its chat's turn is kept for it."""
+        if self._link is None or self._is_behind or self._is_loading or self._storing[entry.chat]:
+            return False
+        if not self._restraint.knows(entry.chat) or not self._chats.reserve(entry.chat):
+            return False
+        if self._restraint.admit(entry):
+            return True
+        self._chats.give_back(entry.chat)
+        return False
+
+    def _begun(self, entry: Entry, content: Content) -> None:
+        self._chats.begin(entry, self._clock.monotonic(), answered_later=_is_slow(content))
+        if self._link is None:
+            self._chats.put_back(entry.whatsapp_id, until=self._clock.monotonic())
+            self._wake.set()
+        else:
+            self._give(self._link, Outgoing(entry=entry, content=content, attempts=1))
+        self._tell_wait()
+
+    def _not_begun(self, entry: Entry, *, reserved: bool, is_new: bool) -> None:
+        if reserved:
+            self._chats.give_back(entry.chat)
+        if is_new and (self._is_behind or len(self._chats) >= MOST_LOADED):
+            self._is_behind = True
+            self._urgent_wanted |= not entry.is_bulk
+        elif is_new:
+            self._add(entry)
+            self._loaded_to = max(self._loaded_to, entry.seq)
         self._wake.set()
+
+    def _expect_expiry(self, at: str | None) -> None:
+        if at is None:
+            return
+        left = datetime.fromisoformat(at) - self._clock.now()
+        moment = self._clock.monotonic() + left.total_seconds()
+        self._next_expiry = moment if self._next_expiry is None else min(self._next_expiry, moment)
+        self._wake.set()
+
+    # What others tell.
 
     def look_again(self) -> None:
         """There may be messages that another process accepted: not all of them behind those already loaded."""
-        self._late_wanted = True
+        self._late_wanted = self._is_behind = self._urgent_wanted = True
         self._wake.set()
 
     def forget(self, whatsapp_id: str) -> None:
@@ -87,6 +183,22 @@ class OutboxSender:
         self._link = None
         self._chats.lose_link()
         self._told_since = None
+
+    def hear_received(self, messages: Sequence[InboundMessage]) -> None:
+        """Whoever writes to the company is known to it."""
+        self._restraint.know(message.chat for message in messages if not message.from_me)
+
+    def hear_lock(self, lock: ReachOutLocked) -> None:
+        """WhatsApp told of its lock on messages to new contacts."""
+        self._spawn(self._follow_lock(lock))
+
+    def hear_ban(self, for_s: float) -> None:
+        """The number was banned for a time; after it, less is sent."""
+        self._spawn(self._restraint.tighten(for_s=for_s))
+
+    def hear_written(self, written: Written) -> None:
+        self._chats.written(written.whatsapp_id, self._clock.monotonic())
+        self._tell_wait()
 
     def hear_ack(self, ack: Acked) -> None:
         self.acked_at = self._clock.monotonic()
@@ -110,6 +222,11 @@ class OutboxSender:
         for whatsapp_id in receipt.whatsapp_ids:
             self._settle(whatsapp_id, news)
 
+    async def account_changed(self) -> None:
+        """The operator set other limits."""
+        await self._restraint.load()
+        self._wake.set()
+
     async def learned(self) -> None:
         """Returns when everything that was heard before is durable."""
         learner = asyncio.get_running_loop().create_future()
@@ -124,7 +241,7 @@ class OutboxSender:
             self._errors[whatsapp_id] = errors
         return errors
 
-    def _follow(self, whatsapp_id: str, verdict: Retry | GiveUp, *, code: str) -> None:
+    def _follow(self, whatsapp_id: str, verdict: Verdict, *, code: str) -> None:
         match verdict:
             case Retry(after_s=after_s):
                 self._chats.put_back(whatsapp_id, until=self._clock.monotonic() + after_s)
@@ -132,10 +249,36 @@ class OutboxSender:
                 self._wake.set()
             case GiveUp(sentence=sentence):
                 self._settle(whatsapp_id, News.GIVEN_UP, code=code, sentence=sentence)
+            case HoldBack():
+                self._spawn(self._hold_back(whatsapp_id))
+
+    async def _hold_back(self, whatsapp_id: str) -> None:
+        until = await self._restraint.lock()
+        await self._restraint.hold_back([whatsapp_id], until)
+        self._errors.pop(whatsapp_id, None)
+        self._chats.put_back(whatsapp_id, until=until)
+        self._tell_wait()
+        self._wake.set()
+
+    async def _follow_lock(self, lock: ReachOutLocked) -> None:
+        if lock.active:
+            await self._restraint.lock(until_s=lock.until_s)
+        else:
+            await self._restraint.unlock()
+            self._chats.rouse()
+        self._wake.set()
 
     def _settle(self, whatsapp_id: str, news: News, *, code: str | None = None, sentence: str | None = None) -> None:
         at = iso(self._clock.now())
-        self._news.append(Change(whatsapp_id=whatsapp_id, news=news, at=at, error_code=code, error=sentence))
+        entry = self._chats.entry(whatsapp_id)
+        makes_known = entry is not None and news is not News.GIVEN_UP and not self._restraint.knows(entry.chat)
+        if entry is not None and makes_known:
+            self._restraint.acked(entry.chat)
+        elif entry is not None:
+            self._restraint.failed(entry.chat)
+        self._news.append(
+            Change(whatsapp_id=whatsapp_id, news=news, at=at, error_code=code, error=sentence, makes_known=makes_known)
+        )
         self._news_came.set()
         self._chats.settle(whatsapp_id)
         self._errors.pop(whatsapp_id, None)
@@ -150,65 +293,145 @@ class OutboxSender:
             self._told_since = since
             self._waited(since)
 
+    # Sending.
+
     async def _send_all(self) -> None:
+        await self._restraint.load()
+        self._expect_expiry(await self._outbox.next_expiry(self._company))
         while True:
             async with self._clock.until(self._wakes_at()):
                 await self._wake.wait()
             self._wake.clear()
+            await self._expire()
             self._put_back_unanswered()
             if self._link is not None:
                 await self._load()
-                await self._load_late()
             if self._link is not None:
                 await self._hand_over(self._link)
 
     def _wakes_at(self) -> float | None:
-        if self._link is None:
-            return None
-        unacked_since = self._chats.unacked_since
-        unanswered_at = None if unacked_since is None else unacked_since + UNANSWERED_S
-        return min((time for time in (self._chats.wakes_at, unanswered_at) if time is not None), default=None)
+        moments = [self._next_expiry]
+        if self._link is not None:
+            unacked, handed = self._chats.unacked_since, self._chats.handed_since
+            moments += [
+                self._chats.wakes_at,
+                self._restraint.wakes_at,
+                None if unacked is None else unacked + UNANSWERED_S,
+                None if handed is None else handed + UNWRITTEN_S,
+            ]
+        return min((moment for moment in moments if moment is not None), default=None)
+
+    async def _expire(self) -> None:
+        if self._next_expiry is None or self._next_expiry > self._clock.monotonic():
+            return
+        for message in await self._outbox.expire(self._company, at=iso(self._clock.now())):
+            self._chats.settle(message.whatsapp_id)
+        self._next_expiry = None
+        self._expect_expiry(await self._outbox.next_expiry(self._company))
 
     def _put_back_unanswered(self) -> None:
         now = self._clock.monotonic()
-        for whatsapp_id in self._chats.handed_by(now - UNANSWERED_S):
-            log.info("Connection %s: a message has had no ack for %d s; it is sent again", self._company, UNANSWERED_S)
-            self._chats.put_back(whatsapp_id, until=now)
+        for seconds, overdue in (
+            (UNANSWERED_S, self._chats.unanswered_by(now - UNANSWERED_S)),
+            (UNWRITTEN_S, self._chats.handed_by(now - UNWRITTEN_S)),
+        ):
+            for whatsapp_id in overdue:
+                log.info("Connection %s: a message has had no ack for %d s; it is sent again", self._company, seconds)
+                self._chats.put_back(whatsapp_id, until=now)
 
     async def _load(self) -> None:
-        room = MOST_LOADED - len(self._chats)
-        if room < MOST_LOADED // 2:
-            return
+        """What the outbox has and memory has not: the oldest, and urgent messages from behind them."""
+        self._is_loading = True
+        try:
+            if self._is_behind and len(self._chats) <= MOST_LOADED // 2:
+                self._is_behind = False
+                await self._load_late()
+                await self._load_oldest(MOST_LOADED - len(self._chats))
+            if self._is_behind and self._urgent_wanted:
+                self._urgent_wanted = False
+                await self._load_urgent()
+        finally:
+            self._is_loading = False
+
+    async def _load_oldest(self, room: int) -> None:
         entries = await self._outbox.open_entries(self._company, after=self._loaded_to, most=room)
         for entry in entries:
-            self._loaded_to = entry.seq
-            self._chats.add(entry)
+            self._loaded_to = max(self._loaded_to, entry.seq)
+            self._add(entry)
+        if len(entries) >= room:
+            self._is_behind = self._urgent_wanted = True
+
+    async def _load_urgent(self) -> None:
+        """With what is to be sent before them in their chats."""
+        after = max(self._urgent_to, self._loaded_to)
+        for entry in await self._outbox.urgent_entries(self._company, after=after, most=MOST_LOADED):
+            self._add(entry)
+            if not entry.is_bulk:
+                self._urgent_to = max(self._urgent_to, entry.seq)
 
     async def _load_late(self) -> None:
         """Numbers are given before the commit: another process's message may come in behind a later one."""
         wanted, self._late_wanted = self._late_wanted, False
-        if not wanted:
+        if wanted:
+            for entry in await self._outbox.late_entries(self._company, up_to=self._loaded_to, most=MOST_LOADED):
+                self._add(entry)
+
+    def _add(self, entry: Entry) -> None:
+        if entry.whatsapp_id in self._chats:
             return
-        for entry in await self._outbox.late_entries(self._company, up_to=self._loaded_to, most=MOST_LOADED):
-            if entry.whatsapp_id not in self._chats:
-                self._chats.add(entry)
+        self._chats.add(entry)
+        if not self._restraint.knows(entry.chat):
+            self._unmet.add(entry.chat)
 
     async def _hand_over(self, link: LinkId) -> None:
-        entries = list(self._chats.take(self._clock.monotonic()))
+        unmet, self._unmet = self._unmet, set()
+        await self._restraint.meet(unmet)
+        entries = []
+        if self._restraint.begin():
+            entries = list(self._chats.take(self._clock.monotonic(), admit=self._restraint.admit))
+        await self._restraint.note_held()
         if not entries:
             return
         outgoing = await self._outbox.begin(self._company, entries)
         self._drop_missing(entries, outgoing)
         for message in outgoing:
-            entry = message.entry
-            if self._chats.is_under_way(entry.whatsapp_id):  # a link that died meanwhile has nothing under way
-                self._hub.command(
-                    Send(link=link, whatsapp_id=entry.whatsapp_id, to=entry.chat, content=message.content)
-                )
+            if _is_slow(message.content):
+                self._chats.wait_for_engine(message.entry.whatsapp_id)
+            self._give(link, message)
         self._tell_wait()
 
+    def _give(self, link: LinkId, message: Outgoing) -> None:
+        if message.made is None and _has_media(message.content):
+            self._spawn(self._give_media(link, message))
+        else:
+            self._command(link, message, message.content)
+
+    async def _give_media(self, link: LinkId, message: Outgoing) -> None:
+        try:
+            content = await self._files.content_for_engine(message.content)
+        except HoldfastError as error:
+            self._settle(message.entry.whatsapp_id, News.GIVEN_UP, code=error.code, sentence=error.sentence)
+            return
+        self._command(link, message, content)
+
+    def _command(self, link: LinkId, message: Outgoing, content: Content) -> None:
+        entry = message.entry
+        if self._link != link or not self._chats.is_under_way(entry.whatsapp_id):
+            return  # a link that died meanwhile has nothing under way
+        content = {name: value for name, value in content.items() if name != "typing"}
+        self._hub.command(
+            Send(
+                link=link,
+                whatsapp_id=entry.whatsapp_id,
+                to=entry.chat,
+                content=content,
+                made=message.made,
+                typing_ms=_typing_ms(message),
+            )
+        )
+
     def _drop_missing(self, entries: Sequence[Entry], outgoing: Sequence[Outgoing]) -> None:
-        """Messages that were cancelled or settled since they were loaded."""
+        """Messages that were cancelled, settled or expired since they were loaded."""
         kept = {message.entry.id for message in outgoing}
         for entry in entries:
             if entry.id not in kept:
@@ -225,3 +448,31 @@ class OutboxSender:
             for learner in learners:
                 if not learner.done():
                     learner.set_result(None)
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        if self._tasks is None:
+            work.close()
+        else:
+            self._tasks.create_task(work, name=f"delivery {self._company}")
+
+
+def _entry(draft: Draft, *, seq: int = 0) -> Entry:
+    return Entry(seq=seq, id=draft.id, whatsapp_id=draft.whatsapp_id, chat=draft.chat, is_bulk=draft.priority >= BULK)
+
+
+def _has_media(content: Content) -> bool:
+    return any(isinstance(part, dict) and "media" in part for part in content.values())
+
+
+def _is_slow(content: Content) -> bool:
+    """Will the engine need long before there is a frame?"""
+    return _has_media(content) or bool(content.get("typing"))
+
+
+def _typing_ms(message: Outgoing) -> int:
+    """How long the recipient is shown "typing", at the first try."""
+    if not message.content.get("typing") or message.attempts > 1:
+        return 0
+    text = message.content.get("text")
+    letters = len(text) if isinstance(text, str) else 0
+    return min(max(letters * _TYPED_MS, _LEAST_TYPED_MS), _MOST_TYPED_MS)

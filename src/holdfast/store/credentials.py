@@ -12,15 +12,19 @@ import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, delete, select, update
 
 from holdfast.base.clock import Clock, iso
 from holdfast.base.ids import Chance
-from holdfast.session.port import Commit, Decrypted, InboundMessage
+from holdfast.session.port import Commit, Decrypted, InboundMessage, Made, Undecryptable
 from holdfast.store.database import Database
 from holdfast.store.leases import NO_FENCE, Fence
 from holdfast.store.opened import insert
-from holdfast.store.tables import credentials, decrypted, inbox, quarantine, signal_keys
+from holdfast.store.outbox import keep_received, know_chat
+from holdfast.store.tables import credentials, decrypted, inbox, outbox, quarantine, signal_keys
+
+UNDECRYPTABLE = "undecryptable"
+"""Type of an inbox row of a message that came and can't be read yet."""
 
 
 class EngineRows:
@@ -55,6 +59,10 @@ class EngineRows:
             if commit.credentials is not None:
                 _save_credentials(connection, company, commit, now)
             _save_keys(connection, company, commit)
+            for made in commit.made:
+                _save_made(connection, company, made)
+            for item in commit.undecryptable:
+                self._save_undecryptable(connection, company, item, now)
             return [
                 item.message
                 for item in commit.decrypted
@@ -125,23 +133,54 @@ class EngineRows:
             )
             .on_conflict_do_nothing()
         )
-        message = item.message
-        if message is None:
-            return False
-        row = insert(connection, inbox).values(
-            id=self._chance.message_id(),
-            company_id=company,
-            chat=message.chat,
-            sender=message.sender,
-            whatsapp_id=message.whatsapp_id,
-            type=message.type,
-            text=_storable(message.text),
-            from_me=message.from_me,
-            push_name=_storable(message.push_name),
-            sent_at=iso(datetime.fromtimestamp(message.sent_at_s, UTC)),
-            stored_at=now,
+        return item.message is not None and self._save_message(connection, company, item.message, now)
+
+    def _save_message(self, connection: Connection, company: str, message: InboundMessage, now: str) -> bool:
+        """One that could not be read at first has a row already, which is completed; any other row stands."""
+        values = {
+            "type": message.type,
+            "text": _storable(message.text),
+            "content": _json(message.content),
+            "target": message.target,
+            "media": _json(message.media),
+            "media_keys": message.media_keys,
+        }
+        row = insert(connection, inbox).values(**values, **self._origin(company, message, now), from_me=message.from_me)
+        completed = row.on_conflict_do_update(
+            index_elements=["company_id", "chat", "sender", "whatsapp_id"],
+            set_={**values, "completed_at": now},
+            where=inbox.c.type == UNDECRYPTABLE,
         )
-        return connection.scalar(row.on_conflict_do_nothing().returning(inbox.c.seq)) is not None
+        is_new = keep_received(connection, completed, at=now)
+        if is_new and not message.from_me:
+            know_chat(connection, company, message.chat, first_received_at=now)
+        return is_new
+
+    def _save_undecryptable(self, connection: Connection, company: str, item: Undecryptable, now: str) -> None:
+        row = insert(connection, inbox).values(type=UNDECRYPTABLE, from_me=False, **self._origin(company, item, now))
+        keep_received(connection, row.on_conflict_do_nothing(), at=now)
+
+    def _origin(self, company: str, message: InboundMessage | Undecryptable, now: str) -> dict[str, object]:
+        return {
+            "id": self._chance.message_id(),
+            "company_id": company,
+            "chat": message.chat,
+            "sender": message.sender,
+            "whatsapp_id": message.whatsapp_id,
+            "push_name": _storable(message.push_name),
+            "sent_at": iso(datetime.fromtimestamp(message.sent_at_s, UTC)),
+            "stored_at": now,
+        }
+
+
+def _json(value: object) -> str | None:
+    """JSON with everything escaped, so that any database can keep it; None for what says nothing."""
+    return json.dumps(value).replace("\\u0000", "\\ufffd") if value else None
+
+
+def _save_made(connection: Connection, company: str, made: Made) -> None:
+    mine = (outbox.c.company_id == company, outbox.c.whatsapp_id == made.whatsapp_id)
+    connection.execute(update(outbox).where(*mine).values(made=made.made))
 
 
 def _storable(text: str | None) -> str | None:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, TextClause, bindparam, select, text, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, TextClause, bindparam, func, select, text, update
 
 from holdfast.base.clock import Clock, iso
 from holdfast.base.errors import Conflict, NotFound
 from holdfast.delivery.chats import Entry
 from holdfast.delivery.message import OPEN, MessageState, News, advance
-from holdfast.delivery.ports import Change, Content, Draft, Message, Outgoing, Received
+from holdfast.delivery.ports import BULK, Accepted, Change, Content, Draft, Message, Outgoing, Received
+from holdfast.session.ports import LeaseLost
 from holdfast.store.database import Database
-from holdfast.store.leases import NO_FENCE, Fence
-from holdfast.store.opened import insert
+from holdfast.store.events import record_message, record_received
+from holdfast.store.leases import NO_FENCE, Check, Fence
+from holdfast.store.opened import Insert, insert
+from holdfast.store.tables import chats as known_chats
 from holdfast.store.tables import inbox, outbox, sessions
 
 _TIME_OF = {
@@ -28,18 +31,9 @@ _TIME_OF = {
 
 _IS_OPEN = text("state IN ('queued','sending')")
 """As the index of open messages has it: only so a database sees that this index will do."""
-_NOT_SHOWN = {
-    "content",
-    "expires_at",
-    "idempotency_key",
-    "request_hash",
-    "made",
-    "held_code",
-    "held_until",
-    "kind",
-    "priority",
-}
+_NOT_SHOWN = {"content", "idempotency_key", "request_hash", "made"}
 _SHOWN = [column for column in outbox.c if column.name not in _NOT_SHOWN]
+_RECEIVED = [column for column in inbox.c if column.name not in {"push_name", "media_keys", "media_id"}]
 _BY_WHATSAPP_ID = select(*_SHOWN).where(
     outbox.c.company_id == bindparam("company"), outbox.c.whatsapp_id == bindparam("id")
 )
@@ -55,73 +49,133 @@ class OutboxRows:
         self._clock = clock
         self._fence = fence
 
-    async def accept(self, draft: Draft) -> Message:
-        now = iso(self._clock.now())
-        values = {
-            "id": draft.id,
-            "company_id": draft.company,
-            "whatsapp_id": draft.whatsapp_id,
-            "chat": draft.chat,
-            "recipient": draft.recipient,
-            "content": json.dumps(draft.content),
-            "state": MessageState.QUEUED.value,
-            "accepted_at": now,
-            "idempotency_key": draft.idempotency_key,
-            "request_hash": draft.request_hash,
-        }
+    async def accept(self, draft: Draft, *, begin: bool = False) -> Accepted:
+        check = self._fence.check(draft.company) if begin else None
+        values = _accepted(draft, iso(self._clock.now()))
 
-        def work(connection: Connection) -> Message:
-            if connection.scalar(select(sessions.c.company_id).where(sessions.c.company_id == draft.company)) is None:
+        def work(connection: Connection) -> Accepted:
+            if connection.scalar(_KNOWN_COMPANY, {"company": draft.company}) is None:
                 raise NotFound(f'company "{draft.company}" is unknown: create it with PUT /v1/sessions/{draft.company}')
-            row = insert(connection, outbox).values(values)
+            begins = check is not None and _holds(check, connection)
+            state = {"state": MessageState.SENDING.value, "attempts": 1} if begins else {}
+            row = insert(connection, outbox).values(values | state)
             row = row.on_conflict_do_nothing(index_elements=["company_id", "idempotency_key"])
-            if connection.scalar(row.returning(outbox.c.seq)) is None:
-                return _replayed(connection, draft)
-            return _one(connection, select(*_SHOWN).where(outbox.c.id == draft.id))
+            stored = connection.execute(row.returning(*_SHOWN)).mappings().first()
+            if stored is None:
+                return Accepted(message=_replayed(connection, draft), is_new=False, has_begun=False)
+            message = _message({**stored, "state": MessageState.QUEUED, "attempts": 0})
+            record_message(connection, message, at=message.accepted_at)
+            return Accepted(message=message, is_new=True, has_begun=begins)
 
         return await self._database.write(work)
 
     async def open_entries(self, company: str, *, after: int, most: int) -> list[Entry]:
         return await self._entries(outbox.c.company_id == company, outbox.c.seq > after, _IS_OPEN, most=most)
 
-    async def late_entries(self, company: str, *, up_to: int, most: int) -> list[Entry]:
-        queued = outbox.c.state == MessageState.QUEUED.value
-        return await self._entries(outbox.c.company_id == company, outbox.c.seq <= up_to, _IS_OPEN, queued, most=most)
+    async def urgent_entries(self, company: str, *, after: int, most: int) -> list[Entry]:
+        mine = (outbox.c.company_id == company, _IS_OPEN)
+        urgent = select(outbox.c.chat, outbox.c.seq).where(*mine, outbox.c.seq > after, outbox.c.priority < BULK)
+        first = urgent.order_by(outbox.c.seq).limit(most).subquery()
+        ends = select(first.c.chat, func.max(first.c.seq).label("up_to")).group_by(first.c.chat).subquery()
+        up_to = select(ends.c.up_to).where(ends.c.chat == outbox.c.chat).scalar_subquery()
+        return await self._entries(*mine, outbox.c.seq <= up_to, most=None)
 
-    async def _entries(self, *which: ColumnElement[bool] | TextClause, most: int) -> list[Entry]:
-        columns = outbox.c["seq", "id", "whatsapp_id", "chat"]
+    async def late_entries(self, company: str, *, up_to: int, most: int) -> list[Entry]:
+        mine = (outbox.c.company_id == company, _IS_OPEN)
+        newest = select(outbox.c.seq).where(*mine, outbox.c.seq <= up_to).order_by(outbox.c.seq.desc()).limit(most)
+        return await self._entries(*mine, outbox.c.seq.in_(newest), most=None)
+
+    async def _entries(self, *which: ColumnElement[bool] | TextClause, most: int | None) -> list[Entry]:
+        columns = outbox.c["seq", "id", "whatsapp_id", "chat", "priority"]
         statement = select(*columns).where(*which).order_by(outbox.c.seq).limit(most)
 
         def work(connection: Connection) -> list[Entry]:
-            return [Entry(**row) for row in connection.execute(statement).mappings()]
+            return [_entry(row) for row in connection.execute(statement).mappings()]
 
         return await self._database.read(work)
 
     async def begin(self, company: str, entries: Sequence[Entry]) -> list[Outgoing]:
         by_id = {entry.id: entry for entry in entries}
         check = self._fence.check(company)
+        now = iso(self._clock.now())
 
         def work(connection: Connection) -> list[Outgoing]:
             check(connection)
-            open_ones = (outbox.c.id.in_(by_id), outbox.c.state.in_(OPEN))
+            open_ones = (outbox.c.id.in_(by_id), outbox.c.state.in_(OPEN), _may_leave(now))
             connection.execute(
                 update(outbox)
                 .where(*open_ones)
-                .values(state=MessageState.SENDING.value, attempts=outbox.c.attempts + 1)
+                .values(
+                    state=MessageState.SENDING.value,
+                    attempts=outbox.c.attempts + 1,
+                    held_code=None,
+                    held_until=None,
+                )
             )
-            rows = connection.execute(
-                select(outbox.c.id, outbox.c.content, outbox.c.attempts).where(*open_ones).order_by(outbox.c.seq)
-            )
+            columns = outbox.c["id", "content", "attempts", "made"]
+            rows = connection.execute(select(*columns).where(*open_ones).order_by(outbox.c.seq))
             return [
-                Outgoing(entry=by_id[row.id], content=json.loads(row.content), attempts=row.attempts) for row in rows
+                Outgoing(entry=by_id[row.id], content=json.loads(row.content), attempts=row.attempts, made=row.made)
+                for row in rows
             ]
 
         return await self._database.write(work)
 
+    async def known(self, company: str, chats: Collection[str]) -> set[str]:
+        statement = select(known_chats.c.chat).where(known_chats.c.company_id == company, known_chats.c.chat.in_(chats))
+
+        def work(connection: Connection) -> set[str]:
+            return set(connection.scalars(statement))
+
+        return await self._database.read(work)
+
+    async def hold(self, company: str, whatsapp_ids: Collection[str], *, code: str, until: str) -> None:
+        await self._hold(company, outbox.c.whatsapp_id.in_(whatsapp_ids), code=code, until=until)
+
+    async def hold_new(self, company: str, *, code: str, until: str) -> None:
+        chats = select(known_chats.c.chat).where(known_chats.c.company_id == company)
+        is_new = outbox.c.chat.not_in(chats) & ~outbox.c.chat.endswith("@g.us")
+        await self._hold(company, is_new & (outbox.c.state == MessageState.QUEUED.value), code=code, until=until)
+
+    async def _hold(self, company: str, which: ColumnElement[bool], *, code: str, until: str) -> None:
+        held = update(outbox).where(outbox.c.company_id == company, _IS_OPEN, which)
+
+        def work(connection: Connection) -> None:
+            connection.execute(held.values(held_code=code, held_until=until))
+
+        await self._database.write(work)
+
+    async def release(self, company: str, *, code: str) -> None:
+        held = update(outbox).where(outbox.c.company_id == company, _IS_OPEN, outbox.c.held_code == code)
+
+        def work(connection: Connection) -> None:
+            queued = outbox.c.state == MessageState.QUEUED.value
+            connection.execute(held.where(queued).values(held_code=None, held_until=None))
+            connection.execute(held.values(held_until=None))
+
+        await self._database.write(work)
+
+    async def expire(self, company: str, *, at: str) -> list[Message]:
+        due = select(outbox.c.whatsapp_id).where(*_can_expire(company), outbox.c.expires_at <= at)
+
+        def work(connection: Connection) -> list[Message]:
+            changes = [Change(whatsapp_id=id_, news=News.EXPIRED, at=at) for id_ in connection.scalars(due).all()]
+            return _apply_all(connection, company, changes)
+
+        return await self._database.write(work)
+
+    async def next_expiry(self, company: str) -> str | None:
+        statement = select(func.min(outbox.c.expires_at)).where(*_can_expire(company))
+
+        def work(connection: Connection) -> str | None:
+            first: str | None = connection.scalar(statement)
+            return first
+
+        return await self._database.read(work)
+
     async def learn(self, company: str, changes: Sequence[Change]) -> list[Message]:
         def work(connection: Connection) -> list[Message]:
-            changed = [_apply(connection, company, change) for change in changes]
-            return [message for message in changed if message is not None]
+            return _apply_all(connection, company, changes)
 
         return await self._database.write(work)
 
@@ -156,12 +210,13 @@ class OutboxRows:
 
         return await self._database.read(work)
 
-    async def sent_content(self, company: str, whatsapp_id: str) -> Content | None:
-        statement = select(outbox.c.content).where(outbox.c.company_id == company, outbox.c.whatsapp_id == whatsapp_id)
+    async def sent_content(self, company: str, whatsapp_id: str) -> tuple[Content | None, str | None]:
+        columns = outbox.c["content", "made"]
+        statement = select(*columns).where(outbox.c.company_id == company, outbox.c.whatsapp_id == whatsapp_id)
 
-        def work(connection: Connection) -> Content | None:
-            content = connection.scalar(statement)
-            return None if content is None else json.loads(content)
+        def work(connection: Connection) -> tuple[Content | None, str | None]:
+            row = connection.execute(statement).first()
+            return (None, None) if row is None else (json.loads(row.content), row.made)
 
         return await self._database.read(work)
 
@@ -173,18 +228,73 @@ class InboxRows:
         self._database = database
 
     async def received(self, company: str, *, after: int, most: int) -> list[Received]:
-        hidden = {"push_name", "content", "target", "media", "media_keys", "media_id", "completed_at"}
-        shown = [column for column in inbox.c if column.name not in hidden]
-        statement = select(*shown).where(inbox.c.company_id == company, inbox.c.seq > after)
+        statement = select(*_RECEIVED).where(inbox.c.company_id == company, inbox.c.seq > after)
         statement = statement.order_by(inbox.c.seq).limit(most)
 
         def work(connection: Connection) -> list[Received]:
-            return [
-                Received(company=company, **{name: value for name, value in row.items() if name != "company_id"})
-                for row in connection.execute(statement).mappings()
-            ]
+            return [received(row) for row in connection.execute(statement).mappings()]
 
         return await self._database.read(work)
+
+
+def received(row: RowMapping) -> Received:
+    """An inbox row as it is shown."""
+    values = {str(name): value for name, value in row.items()}
+    for name in ("content", "media"):
+        values[name] = None if values[name] is None else json.loads(values[name])
+    return Received(company=values.pop("company_id"), **values)
+
+
+def keep_received(connection: Connection, row: Insert, *, at: str) -> bool:
+    """Add an inbox row, or complete one, and keep the event of it; False when there was nothing to change."""
+    stored = connection.execute(row.returning(*_RECEIVED)).mappings().first()
+    if stored is None:
+        return False
+    record_received(connection, received(stored), at=at)
+    return True
+
+
+_KNOWN_COMPANY = select(sessions.c.company_id).where(sessions.c.company_id == bindparam("company"))
+
+
+def _accepted(draft: Draft, now: str) -> dict[str, Any]:
+    return {
+        "id": draft.id,
+        "company_id": draft.company,
+        "whatsapp_id": draft.whatsapp_id,
+        "chat": draft.chat,
+        "recipient": draft.recipient,
+        "content": json.dumps(draft.content),
+        "kind": draft.kind,
+        "priority": draft.priority,
+        "state": MessageState.QUEUED.value,
+        "attempts": 0,
+        "accepted_at": now,
+        "expires_at": draft.expires_at,
+        "idempotency_key": draft.idempotency_key,
+        "request_hash": draft.request_hash,
+    }
+
+
+def _holds(check: Check, connection: Connection) -> bool:
+    """Is the session this process's own? Another's message is only stored."""
+    try:
+        check(connection)
+    except LeaseLost:
+        return False
+    return True
+
+
+def _can_expire(company: str) -> tuple[ColumnElement[bool] | TextClause, ...]:
+    """What surely has not left: queued, or refused by WhatsApp with a word that lets it wait."""
+    waits = (outbox.c.state == MessageState.QUEUED.value) | outbox.c.held_code.is_not(None)
+    return outbox.c.company_id == company, _IS_OPEN, waits
+
+
+def _may_leave(now: str) -> ColumnElement[bool]:
+    """Not expired; one whose outcome is unknown must be settled all the same."""
+    unknown = (outbox.c.state == MessageState.SENDING.value) & outbox.c.held_code.is_(None)
+    return outbox.c.expires_at.is_(None) | (outbox.c.expires_at > now) | unknown
 
 
 def _replayed(connection: Connection, draft: Draft) -> Message:
@@ -199,19 +309,42 @@ def _replayed(connection: Connection, draft: Draft) -> Message:
     return _one(connection, select(*_SHOWN).where(*mine))
 
 
+def _apply_all(connection: Connection, company: str, changes: Sequence[Change]) -> list[Message]:
+    changed = [_apply(connection, company, change) for change in changes]
+    return [message for message in changed if message is not None]
+
+
 def _apply(connection: Connection, company: str, change: Change) -> Message | None:
     row = connection.execute(_TO_BE_CHANGED, {"company": company, "id": change.whatsapp_id}).mappings().first()
     if row is None:
         return None
     before = MessageState(row["state"])
+    if row["held_code"] is not None and change.news in {News.EXPIRED, News.CANCELLED}:
+        before = MessageState.QUEUED  # WhatsApp refused it in so many words: nothing of it is on the way
     after = advance(before, change.news)
     if after is before:
         return None
-    values: dict[str, Any] = {"state": after.value}
+    values: dict[str, Any] = {"state": after.value, "held_code": None, "held_until": None}
     values |= {name: change.at for name in _TIME_OF.get(after, ()) if row[name] is None}
     values |= {"error_code": change.error_code, "error": change.error}
     connection.execute(update(outbox).where(outbox.c.seq == row["seq"]).values(values))
-    return _message({**row, **values})
+    if change.makes_known and after in _TIME_OF:
+        know_chat(connection, company, row["chat"], first_sent_at=change.at)
+    message = _message({**row, **values})
+    record_message(connection, message, at=change.at)
+    return message
+
+
+def know_chat(connection: Connection, company: str, chat: str, **first: str) -> None:
+    """Note when a chat was first written to (`first_sent_at`), or heard from (`first_received_at`)."""
+    row = insert(connection, known_chats).values(company_id=company, chat=chat, **first)
+    names = {name: func.coalesce(known_chats.c[name], row.excluded[name]) for name in first}
+    connection.execute(row.on_conflict_do_update(index_elements=["company_id", "chat"], set_=names))
+
+
+def _entry(row: RowMapping) -> Entry:
+    values = {str(name): value for name, value in row.items()}
+    return Entry(is_bulk=values.pop("priority") >= BULK, **values)
 
 
 def _one(connection: Connection, statement: Select[Any]) -> Message:
