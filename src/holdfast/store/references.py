@@ -1,0 +1,102 @@
+"""Finds the messages that others refer to: answers, reactions, edits, deletions, and requests that are repeated."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from sqlalchemy import Column, ColumnElement, Connection, Table, select
+
+from holdfast.delivery.content import Referred
+from holdfast.delivery.message import MessageState
+from holdfast.store.database import Database
+from holdfast.store.tables import inbox, outbox, sessions
+
+_OURS = "msg_"
+"""How ids of ours begin, and WhatsApp's never do."""
+
+
+class ReferenceRows:
+    """Keeps `holdfast.delivery.media_ports.References`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def find(self, company: str, message_id: str, *, chat: str | None) -> Referred | None:
+        if chat is None and not message_id.startswith(_OURS):
+            return None
+
+        def work(connection: Connection) -> Referred | None:
+            return _sent(connection, company, message_id, chat) or _came(connection, company, message_id, chat)
+
+        return await self._database.read(work)
+
+    async def replayed(self, company: str, key: str) -> tuple[str, str | None] | None:
+        statement = select(outbox.c.id, outbox.c.request_hash).where(
+            outbox.c.company_id == company, outbox.c.idempotency_key == key
+        )
+
+        def work(connection: Connection) -> tuple[str, str | None] | None:
+            row = connection.execute(statement).first()
+            return None if row is None else (row.id, row.request_hash)
+
+        return await self._database.read(work)
+
+
+def _which(table: Table, company: str, message_id: str, chat: str | None) -> ColumnElement[bool]:
+    if message_id.startswith(_OURS):
+        return (table.c.id == message_id) & (table.c.company_id == company)
+    named: Column[str] = table.c.whatsapp_id
+    return (table.c.company_id == company) & (table.c.chat == chat) & (named == message_id)
+
+
+def _sent(connection: Connection, company: str, message_id: str, chat: str | None) -> Referred | None:
+    columns = outbox.c["whatsapp_id", "chat", "kind", "content", "state", "sent_at"]
+    statement = select(*columns, sessions.c.jid).join(sessions, sessions.c.company_id == outbox.c.company_id)
+    row = connection.execute(statement.where(_which(outbox, company, message_id, chat))).first()
+    if row is None:
+        return None
+    return Referred(
+        whatsapp_id=row.whatsapp_id,
+        chat=row.chat,
+        from_me=True,
+        sender=_person(row.jid),
+        kind=row.kind,
+        text=_words(json.loads(row.content)),
+        state=MessageState(row.state),
+        sent_at=row.sent_at,
+    )
+
+
+def _came(connection: Connection, company: str, message_id: str, chat: str | None) -> Referred | None:
+    """WhatsApp ids are their senders' own: of two that are alike in a chat, the later is meant."""
+    columns = inbox.c["whatsapp_id", "chat", "from_me", "sender", "type", "text", "sent_at"]
+    statement = select(*columns).where(_which(inbox, company, message_id, chat)).order_by(inbox.c.seq.desc()).limit(1)
+    row = connection.execute(statement).first()
+    if row is None:
+        return None
+    return Referred(
+        whatsapp_id=row.whatsapp_id,
+        chat=row.chat,
+        from_me=row.from_me,
+        sender=_person(row.sender),
+        kind=row.type,
+        text=row.text,
+        state=None,
+        sent_at=row.sent_at,
+    )
+
+
+def _person(jid: str | None) -> str | None:
+    """A person's JID without the number of the device."""
+    if jid is None:
+        return None
+    user, _, server = jid.partition("@")
+    return f"{user.split(':')[0]}@{server}"
+
+
+def _words(content: dict[str, Any]) -> str | None:
+    """Text or caption of a stored content."""
+    parts = [content, *(part for part in content.values() if isinstance(part, dict))]
+    words = (part.get("text") or part.get("caption") for part in parts)
+    return next((word for word in words if isinstance(word, str)), None)
