@@ -26,6 +26,7 @@ from holdfast.base.errors import Misconfigured
 from holdfast.base.ids import Chance, SystemChance
 from holdfast.dashboard.dashboard import add_dashboard
 from holdfast.dashboard.logins import kept_secret
+from holdfast.delivery.pacing import Pace, Pacing
 from holdfast.engine.host import EngineHost, HostLimits, HostProgram
 from holdfast.live.redis import live_state
 from holdfast.notify.addresses import read_addresses
@@ -175,8 +176,19 @@ def _parts(held: Claim, program: HostProgram, *, clock: Clock, chance: Chance) -
             presence=settings.keepalive_presence,
         ),
         whatsapp_url=settings.whatsapp_url,
+        pacing=_pacing(settings),
         node=node,
         ownership=ownership,
+    )
+
+
+def _pacing(settings: Settings) -> Pacing:
+    return Pacing(
+        every=Pace(per_minute=settings.pacing_per_minute, burst=settings.pacing_burst),
+        bulk=Pace(per_minute=settings.pacing_bulk_per_minute, burst=settings.pacing_bulk_burst),
+        new=Pace(per_minute=settings.pacing_new_per_minute, burst=settings.pacing_new_burst),
+        new_per_day=settings.pacing_new_per_day,
+        gap_ms=settings.pacing_gap_ms,
     )
 
 

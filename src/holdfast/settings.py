@@ -42,7 +42,7 @@ class Settings(BaseModel):
 
     host: str = Field("127.0.0.1", description="address on which HTTP listens")
     port: int = Field(3000, ge=0, le=65535, description="port on which HTTP listens; 0 takes a free one")
-    data_dir: Place = Field(Path("holdfast-data"), description="database, generated API key")
+    data_dir: Place = Field(Path("holdfast-data"), description="database, backups, generated API key")
     database_url: Secret | None = Field(
         None,
         repr=False,
@@ -89,6 +89,32 @@ class Settings(BaseModel):
     backoff_base_ms: int = Field(1000, ge=100, le=60_000, description="delay of min(base * factor ** attempts, cap)")
     backoff_factor: float = Field(1.5, ge=1, le=10, description="factor of the same")
     backoff_cap_ms: int = Field(60_000, ge=1000, le=60_000, description="cap of the same, a minute at most")
+    backup_every_h: float = Field(24, ge=0, le=720, description="hours between two scheduled backups; 0: none")
+    backup_keep: int = Field(7, ge=1, le=365, description="how many scheduled backups are kept")
+    backup_passphrase: Secret | None = Field(
+        None, repr=False, description="encrypts backups with age, and opens them; unset: they are not encrypted"
+    )
+    backup_recipients: str | None = Field(
+        None, description="encrypts backups to these public keys of age (age1…), separated by commas or spaces"
+    )
+    pacing_per_minute: float = Field(
+        0, ge=0, le=6000, description="messages of one session, on average; 0: as many as WhatsApp takes"
+    )
+    pacing_burst: int = Field(50, ge=1, le=10_000, description="messages at once before that average counts")
+    pacing_gap_ms: int = Field(
+        0, ge=0, le=60_000, description="least time between two messages; up to as much is added by chance"
+    )
+    pacing_bulk_per_minute: float = Field(
+        60, ge=0, le=6000, description='messages sent with priority "bulk"; 0: no limit of their own'
+    )
+    pacing_bulk_burst: int = Field(20, ge=1, le=10_000, description="bulk messages at once before that average counts")
+    pacing_new_per_minute: float = Field(
+        20, ge=0, le=6000, description="first messages to people the company has no chat with; 0: no limit of their own"
+    )
+    pacing_new_burst: int = Field(50, ge=1, le=10_000, description="such messages at once before that average counts")
+    pacing_new_per_day: int = Field(
+        250, ge=0, le=100_000, description="people written to for the first time in 24 hours; 0: no limit"
+    )
     node_bin: Place | None = Field(None, description="another Node than the one that came with Holdfast")
     npm_cache: Place | None = Field(
         None, description="install Baileys from this folder, made by `holdfast fill-npm-cache`, without a registry"
