@@ -170,6 +170,7 @@ def test_a_file_that_cannot_be_read_is_named(toml: Path, content: bytes | None, 
 
 
 SECRETS = {
+    "backup_passphrase": "correct horse battery staple",
     "api_key": "a-very-secret-key",
     "redis_url": "redis://:very-secret@127.0.0.1:6379/0",
     "alert_urls": "mailto://somebody:very-secret@mail.example",

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,10 +17,10 @@ from sqlalchemy import Connection, func, select, update
 
 from holdfast.backup import rows, shelf
 from holdfast.backup.archive import ArchiveReader
+from holdfast.backup.company import close_sending, refuse_in_use
 from holdfast.backup.errors import CantRestore
 from holdfast.backup.making import Made, Maker, Progress, companies_of
 from holdfast.backup.manifest import Manifest
-from holdfast.backup.ratchets import Key, without_sending
 from holdfast.backup.scratch import brought_forward
 from holdfast.backup.staleness import Known, moved_on
 from holdfast.base.clock import Clock, iso
@@ -29,8 +28,7 @@ from holdfast.session.life import State
 from holdfast.session.reasons import RESTORED_STALE
 from holdfast.store.database import Database
 from holdfast.store.migrate import revisions
-from holdfast.store.postgres import MIGRATING
-from holdfast.store.tables import credentials, leases, sessions, signal_keys
+from holdfast.store.tables import credentials, sessions
 
 EVERY = "all"
 """Instead of a company: take all that went on since."""
@@ -116,7 +114,7 @@ class Restorer:
             yield source
 
     def _replace(self, connection: Connection, source: Source, refused: Collection[str], progress: Progress) -> None:
-        self._refuse_in_use(connection)
+        refuse_in_use(connection)
         rows.empty(connection)
         for table in rows.KEPT:
             progress(f"{table.name} …")
@@ -124,7 +122,8 @@ class Restorer:
             rows.write(connection, table, columns, values)
         rows.count_on(connection)
         now = self._clock.now()
-        _close_sending(connection, now)
+        for company in list(connection.scalars(select(credentials.c.company_id))):
+            close_sending(connection, company, closed_at_ms=int(now.timestamp() * 1000))
         stopped = {
             "state": State.STOPPED,
             "reason": RESTORED_STALE.name,
@@ -133,32 +132,6 @@ class Restorer:
             "since": iso(now),
         }
         connection.execute(update(sessions).where(sessions.c.company_id.in_(refused)).values(**stopped))
-
-    def _refuse_in_use(self, connection: Connection) -> None:
-        """Another process that starts meanwhile waits; one that runs is found by its leases."""
-        if not self._database.is_shared:
-            return
-        connection.execute(select(func.pg_advisory_xact_lock(MIGRATING)))
-        held = select(leases.c.node).where(leases.c.expires_at > func.clock_timestamp(), leases.c.node != "").limit(1)
-        node = connection.scalar(held)
-        if node is not None:
-            raise CantRestore(
-                f'the database is in use by the Holdfast process "{node}": stop all of them, then restore'
-            )
-
-
-def _close_sending(connection: Connection, now: datetime) -> None:
-    at_ms = int(now.timestamp() * 1000)
-    table = signal_keys.c
-    for company, text in list(connection.execute(select(credentials.c.company_id, credentials.c.creds))):
-        found = connection.execute(select(table.type, table.id, table.value).where(table.company_id == company))
-        keys = [Key(*row) for row in found]
-        for before, after in without_sending(keys, credentials=text, closed_at_ms=at_ms):
-            mine = (table.company_id == company, table.type == before.type, table.id == before.id)
-            if after is None:
-                connection.execute(signal_keys.delete().where(*mine))
-            else:
-                connection.execute(signal_keys.update().where(*mine).values(value=after.value))
 
 
 def _refuse_newer(manifest: Manifest) -> None:

@@ -6,9 +6,10 @@ import asyncio
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeVar
 
 from holdfast.base.clock import iso
 from holdfast.base.errors import BadInput, Conflict, NotFound
@@ -23,6 +24,8 @@ from holdfast.session import events
 from holdfast.session.life import RUNNING, State
 from holdfast.session.machine import NotPossible
 from holdfast.session.ports import LeaseLost, Record, Turn
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +52,8 @@ class Gateway:
         self._actors: dict[str, SessionActor] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
         self._keepers: dict[str, asyncio.Task[None]] = {}
+        self._aside: set[str] = set()
+        """Sessions that are not to run just now."""
         self._tasks: asyncio.TaskGroup | None = None
         self.is_ready = False
 
@@ -268,12 +273,30 @@ class Gateway:
     async def begin(self, company: str) -> None:
         """Run a session that is this process's own, from its stored record, unless it runs."""
         record = await self._parts.sessions.find(company)
-        if record is None or company in self._actors:
+        if record is None or company in self._actors or company in self._aside:
             return
         await self._note_absence(record, self._now())
         actor = await self._revive(record)
         if company not in self._actors:
             self._start(actor)
+
+    async def set_aside(self, company: str, work: Callable[[], Awaitable[T]]) -> T:
+        """Run `work` while nothing runs the session; then it goes on from its stored record, if it has one.
+
+        It need not exist yet. Raises `RunsElsewhere` for one that another process runs.
+        """
+        ownership = self._parts.ownership
+        if company not in self._actors and ownership is not None and not await ownership.claim(company):
+            raise RunsElsewhere(company, await self._node(company))
+        self._aside.add(company)
+        try:
+            await self.end([company] if company in self._actors else [])
+            return await work()
+        finally:
+            self._aside.discard(company)
+            await self.begin(company)
+            if company not in self._actors:
+                self._parts.live.remove(company)
 
     async def end(self, companies: Collection[str]) -> None:
         """Sessions that another process owns, or may own by now: their links are cut at once."""

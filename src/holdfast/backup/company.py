@@ -1,0 +1,114 @@
+"""The rows of one company: all of them away, or the keys of its device in and out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, delete, func, insert, select
+
+from holdfast.backup.errors import CantRestore
+from holdfast.backup.ratchets import Key, without_sending
+from holdfast.base.errors import Conflict, NotFound
+from holdfast.session.life import State
+from holdfast.store.postgres import MIGRATING
+from holdfast.store.tables import credentials, leases, media, media_chunks, metadata, sessions, signal_keys
+
+_AT_ONCE = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """A linked device, as Baileys keeps it: each value is the text of one of its files."""
+
+    credentials: str
+    keys: tuple[Key, ...]
+
+
+def clear(connection: Connection, company: str) -> int:
+    """Remove every row of the company, credentials and history included; returns how many. Raises `NotFound`."""
+    if connection.scalar(select(sessions.c.company_id).where(sessions.c.company_id == company)) is None:
+        raise NotFound(f'company "{company}" is unknown: `holdfast sessions` lists those there are', field="company")
+    its_media = select(media.c.id).where(media.c.company_id == company)
+    count = connection.execute(delete(media_chunks).where(media_chunks.c.media_id.in_(its_media))).rowcount
+    for table in reversed(metadata.sorted_tables):
+        if "company_id" in table.c:
+            count += connection.execute(delete(table).where(table.c.company_id == company)).rowcount
+    return count
+
+
+def take_in(connection: Connection, company: str, device: Device, *, now: str, closed_at_ms: int | None) -> None:
+    """Give the company this device and have it connect. Raises `Conflict` where a phone is linked already.
+
+    closed_at_ms: when somebody may have used the keys since; then nothing is ever encrypted with them as they are.
+    """
+    linked = select(credentials.c.paired).where(credentials.c.company_id == company)
+    if connection.scalar(linked):
+        raise Conflict(
+            f'company "{company}" has a linked device already: `holdfast clear {company}` backs it up and removes it'
+        )
+    for table in (credentials, signal_keys):
+        connection.execute(delete(table).where(table.c.company_id == company))
+    row = {"company_id": company, "creds": device.credentials, "paired": True, "updated_at": now}
+    connection.execute(insert(credentials).values(row))
+    for batch in _batches(device.keys):
+        rows = [{"company_id": company, "type": key.type, "id": key.id, "value": key.value} for key in batch]
+        connection.execute(insert(signal_keys), rows)
+    if closed_at_ms is not None:
+        close_sending(connection, company, closed_at_ms=closed_at_ms)
+    _want_connected(connection, company, now)
+
+
+def _want_connected(connection: Connection, company: str, now: str) -> None:
+    values = {"state": State.RECONNECTING, "since": now, "reason": None, "code": None, "attempts": 0}
+    changed = connection.execute(sessions.update().where(sessions.c.company_id == company).values(values))
+    if not changed.rowcount:
+        connection.execute(insert(sessions).values(company_id=company, created_at=now, **values))
+
+
+def _batches(keys: tuple[Key, ...]) -> Iterable[tuple[Key, ...]]:
+    return (keys[start : start + _AT_ONCE] for start in range(0, len(keys), _AT_ONCE))
+
+
+def device_of(connection: Connection, company: str) -> Device:
+    """Raises `NotFound` when there is none."""
+    table = signal_keys.c
+    text = connection.scalar(
+        select(credentials.c.creds).where(credentials.c.company_id == company, credentials.c.paired)
+    )
+    if text is None:
+        raise NotFound(f'company "{company}" has no linked device: there is nothing to export', field="company")
+    found = connection.execute(select(table.type, table.id, table.value).where(table.company_id == company))
+    return Device(credentials=text, keys=tuple(Key(*row) for row in found))
+
+
+def close_sending(connection: Connection, company: str, *, closed_at_ms: int) -> None:
+    """From now on every chat of this company negotiates a new ratchet before it sends."""
+    table = signal_keys.c
+    text = connection.scalar(select(credentials.c.creds).where(credentials.c.company_id == company))
+    if text is None:
+        return
+    found = connection.execute(select(table.type, table.id, table.value).where(table.company_id == company))
+    keys = [Key(*row) for row in found]
+    for before, after in without_sending(keys, credentials=text, closed_at_ms=closed_at_ms):
+        mine = (table.company_id == company, table.type == before.type, table.id == before.id)
+        if after is None:
+            connection.execute(delete(signal_keys).where(*mine))
+        else:
+            connection.execute(signal_keys.update().where(*mine).values(value=after.value))
+
+
+def refuse_in_use(connection: Connection, *, company: str | None = None) -> None:
+    """Raises `CantRestore` while a Holdfast process runs the company, or any, of a database that several share.
+
+    One that starts meanwhile waits until this transaction is over.
+    """
+    if connection.dialect.name != "postgresql":
+        return  # the lock on the data folder says that nobody does
+    connection.execute(select(func.pg_advisory_xact_lock(MIGRATING)))
+    held = select(leases.c.node).where(leases.c.expires_at > func.clock_timestamp(), leases.c.node != "")
+    if company is not None:
+        held = held.where(leases.c.company_id == company)
+    node = connection.scalar(held.limit(1))
+    if node is not None:
+        raise CantRestore(f'the database is in use by the Holdfast process "{node}": stop it first, or ask that one')

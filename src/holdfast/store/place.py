@@ -1,0 +1,15 @@
+"""Which database an installation has: the file in its data folder, or the one that its settings name."""
+
+from __future__ import annotations
+
+from holdfast.settings import Settings
+from holdfast.store.database import Database
+from holdfast.store.postgres import parse
+
+FILE = "holdfast.db"
+
+
+def open_database(settings: Settings) -> Database:
+    """Raises `Misconfigured` with the cure, also when another process has the data folder for itself."""
+    url = settings.database_url
+    return Database(settings.data_dir / FILE if url is None else parse(url))
