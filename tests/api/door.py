@@ -47,7 +47,9 @@ class Answer:
 
 def make_door(world: World, gateway: Gateway) -> Door:
     known = parse(f"{KEY}, {KEY_OF_ONE}={COMPANY}")
-    return Door(world, make_api(gateway, known, world.diagnoser(), settings={"keepaliveIntervalS": 30}))
+    return Door(
+        world, make_api(gateway, known, world.diagnoser(), events=world.events, settings={"keepaliveIntervalS": 30})
+    )
 
 
 class Door:

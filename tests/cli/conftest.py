@@ -36,7 +36,7 @@ async def holdfast(world: World, tmp_path: Path) -> AsyncIterator[Command]:
     """Commands that find a running gateway, and have its key."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         async with world.running() as gateway, asyncio.TaskGroup() as tasks:
-            server = Server(make_api(gateway, parse(KEY), world.diagnoser(), settings={}))
+            server = Server(make_api(gateway, parse(KEY), world.diagnoser(), events=world.events, settings={}))
             tasks.create_task(server.serve(sockets=[listener]))
             url = f"http://127.0.0.1:{listener.getsockname()[1]}"
             try:

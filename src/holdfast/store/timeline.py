@@ -6,9 +6,12 @@ from dataclasses import asdict
 
 from sqlalchemy import Connection, RowMapping, delete, insert, select
 
+from holdfast.delivery.events import SESSION
 from holdfast.session.life import State
 from holdfast.session.ports import Turn
+from holdfast.session.reasons import stored_reason
 from holdfast.store.database import Database
+from holdfast.store.events import record
 from holdfast.store.leases import NO_FENCE, Fence
 from holdfast.store.notes import note, noted
 from holdfast.store.tables import turns
@@ -31,6 +34,8 @@ class TimelineRows:
         def work(connection: Connection) -> None:
             check(connection)
             connection.execute(insert(turns).values(values))
+            if turn.after is not turn.before:
+                record(connection, turn.company, SESSION, _body(turn), chat=None, at=turn.at)
 
         await self._database.write(work)
 
@@ -63,3 +68,18 @@ class TimelineRows:
 def _turn(row: RowMapping) -> Turn:
     values = {name: value for name, value in row.items() if name not in {"seq", "company_id", "before", "after"}}
     return Turn(company=row["company_id"], before=State(row["before"]), after=State(row["after"]), **values)
+
+
+def _body(turn: Turn) -> dict[str, object]:
+    """A session that came from one state to another, as events tell of it."""
+    reason = None if turn.reason is None else stored_reason(turn.reason, turn.code)
+    told = {} if reason is None else {"message": reason.sentence, "action": reason.action.value}
+    return {
+        "companyId": turn.company,
+        "state": turn.after.value,
+        "before": turn.before.value,
+        "since": turn.at,
+        "reconnectAttempts": turn.attempts,
+        "nextAttemptAt": turn.next_attempt_at,
+        "reason": None if reason is None else {"code": reason.name, "number": reason.code, **told},
+    }

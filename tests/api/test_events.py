@@ -1,0 +1,189 @@
+"""The stream of events: from now on or from where a reader was, for the companies of the key, until Holdfast stops."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from holdfast.api.events import Stream
+from holdfast.api.waits import Stopping, Waits
+from holdfast.store.events import record
+from tests.api.door import KEY, KEY_OF_ONE, OTHER, Door
+from tests.api.test_server import Running, serving
+from tests.world import COMPANY, World
+
+AT = "2026-01-01T00:00:00.000Z"
+Told = tuple[int, str, dict[str, Any]]
+
+
+async def add(world: World, number: int, *, company: str = COMPANY) -> int:
+    await world.database.write(
+        lambda connection: record(connection, company, "session.state", {"n": number}, chat=None, at=AT)
+    )
+    return await world.events.newest()
+
+
+def told(text: str) -> list[Told]:
+    """The events of a piece of stream."""
+    found = []
+    for block in text.split("\n\n"):
+        fields = dict(line.split(": ", 1) for line in block.split("\n") if ": " in line)
+        if "id" in fields:
+            found.append((int(fields["id"]), fields["event"], json.loads(fields["data"])))
+    return found
+
+
+class Reader:
+    """Reads a stream until told otherwise."""
+
+    def __init__(self, world: World, *, heartbeat_s: float = 60) -> None:
+        self.waits = Waits()
+        self.text = ""
+        self._came = asyncio.Event()
+        self._stream = Stream(events=world.events, waits=self.waits, companies=None, heartbeat_s=heartbeat_s)
+
+    @contextlib.asynccontextmanager
+    async def reading(self, after: int | None) -> AsyncIterator[asyncio.Task[None]]:
+        async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+            task = tasks.create_task(self._read(after))
+            await self.until(lambda: bool(self.text))
+            yield task
+            self.waits.end()
+
+    async def _read(self, after: int | None) -> None:
+        async for part in self._stream.lines(after):
+            self.text += part
+            self._came.set()
+
+    async def until(self, enough: Callable[[], bool]) -> None:
+        while not enough():
+            self._came.clear()
+            await self._came.wait()
+
+    @property
+    def numbers(self) -> list[int]:
+        return [letter["data"]["n"] for _, _, letter in told(self.text)]
+
+
+async def test_a_reader_gets_what_happens_from_now_on(world: World) -> None:
+    """As soon as it is durable, in order, with type and time; and not what was before."""
+    await add(world, 1)
+    reader = Reader(world)
+    async with reader.reading(None):
+        seq = await add(world, 2)
+        await reader.until(lambda: len(reader.numbers) == 1)
+        assert told(reader.text) == [
+            (seq, "session.state", {"type": "session.state", "timestamp": AT, "data": {"n": 2}})
+        ]
+        await add(world, 3)
+        await reader.until(lambda: reader.numbers == [2, 3])
+
+
+async def test_a_reader_who_comes_back_gets_all_that_it_missed(world: World) -> None:
+    """More than one part of it, each once, and then what is new."""
+    first = await add(world, 0)
+    for number in range(1, 121):
+        await add(world, number)
+    reader = Reader(world)
+    async with reader.reading(first):
+        await reader.until(lambda: len(reader.numbers) == 120)
+        await add(world, 121)
+        await reader.until(lambda: len(reader.numbers) == 121)
+    assert reader.numbers == list(range(1, 122))
+
+
+async def test_a_reader_who_was_away_too_long_is_told_so(world: World) -> None:
+    """Events were dropped that it has not seen: what follows does not join on."""
+    seen = await add(world, 1)
+    for number in (2, 3):
+        await add(world, number)
+    await world.events.prune(before="2027-01-01T00:00:00.000Z")
+    await add(world, 4)
+    late, punctual = Reader(world), Reader(world)
+    async with late.reading(seen), punctual.reading(seen + 2):
+        await late.until(lambda: late.numbers == [4])
+        await punctual.until(lambda: punctual.numbers == [4])
+    assert "event: gap\n" in late.text
+    assert "event: gap\n" not in punctual.text
+
+
+async def test_a_place_ahead_of_all_events_is_now(world: World) -> None:
+    """As after a restored backup: the reader is not left waiting for numbers to come round."""
+    await add(world, 1)
+    reader = Reader(world)
+    async with reader.reading(999_999):
+        await add(world, 2)
+        await reader.until(lambda: reader.numbers == [2])
+
+
+async def test_a_quiet_stream_has_a_heartbeat(world: World) -> None:
+    """A comment, which readers pass over."""
+    reader = Reader(world, heartbeat_s=0.01)
+    async with reader.reading(None):
+        await reader.until(lambda: reader.text.count(": all is quiet\n\n") >= 3)
+    assert told(reader.text) == []
+
+
+async def test_a_stream_ends_when_holdfast_stops(world: World) -> None:
+    """By itself, and none begins any more."""
+    reader = Reader(world)
+    async with reader.reading(None) as task:
+        reader.waits.end()
+        await task
+    with pytest.raises(Stopping):
+        async with reader.waits.until_stopping():
+            pass
+
+
+async def test_a_key_gets_events_of_its_companies_alone_until_holdfast_stops(world: World, door: Door) -> None:
+    """Also when it asks for all; and an open stream does not hold the stop."""
+    first = await add(world, 0)
+    for number, company in enumerate((COMPANY, OTHER, COMPANY), start=1):
+        await add(world, number, company=company)
+    resumes = f"Last-Event-ID: {first}\r\n"
+    async with serving(door) as running:
+        readers = [
+            await _ask(running, "/v1/events", key=KEY_OF_ONE, more=resumes),
+            await _ask(running, f"/v1/events?company={OTHER}&after={first}", key=KEY),
+            await _ask(running, "/v1/events", key=KEY, more=resumes),
+        ]
+        texts = [await _until(reader, count) for reader, count in zip(readers, (2, 1, 3), strict=True)]
+        assert [[letter["data"]["n"] for _, _, letter in told(text)] for text in texts] == [[1, 3], [2], [1, 2, 3]]
+        assert all("content-type: text/event-stream" in text for text in texts)
+        assert await running.stop() < 3
+        async with asyncio.timeout(5):
+            assert all([(await reader.read()).endswith(b"0\r\n\r\n") for reader in readers])
+
+
+async def _ask(running: Running, path: str, *, key: str, more: str = "") -> asyncio.StreamReader:
+    caller = await running.call()
+    await caller.send(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {key}\r\n{more}\r\n")
+    return caller.reader
+
+
+async def _until(reader: asyncio.StreamReader, count: int) -> str:
+    text = ""
+    async with asyncio.timeout(5):
+        while len(told(text)) < count:
+            text += (await reader.read(65536)).decode().replace("\r\n", "\n")
+    return text
+
+
+async def test_a_key_may_not_ask_for_another_company(door: Door) -> None:
+    """Whether there is such a company or not."""
+    refused = await door("GET", f"/v1/events?company={OTHER}", key=KEY_OF_ONE)
+    assert OTHER in refused.problem(403, "forbidden", field="company")
+
+
+@pytest.mark.parametrize("place", ["x", "-1", "1" * 19])
+async def test_a_place_that_is_none_is_refused(door: Door, place: str) -> None:
+    """Naming where it stood."""
+    answer = await door("GET", "/v1/events", headers={"Last-Event-ID": place})
+    assert "is no event" in answer.problem(422, "bad-input", field="Last-Event-ID")
+    answer = await door("GET", f"/v1/events?after={place}")
+    assert "is no event" in answer.problem(422, "bad-input", field="after")

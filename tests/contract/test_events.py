@@ -1,0 +1,245 @@
+"""Events are kept with the change that they tell of, in an order that no reader can miss one of, on both databases."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import URL, Connection
+
+from holdfast.base.fake_clock import FakeClock
+from holdfast.base.ids import SystemChance
+from holdfast.delivery.events import ACCEPTED, RECEIVED, SESSION, Event
+from holdfast.delivery.message import MessageState, News
+from holdfast.delivery.ports import Change, Draft
+from holdfast.session.life import State
+from holdfast.session.port import Commit, Decrypted, InboundMessage, Undecryptable
+from holdfast.session.ports import Record, Turn
+from holdfast.store.credentials import EngineRows
+from holdfast.store.database import Database
+from holdfast.store.events import EventRows, record
+from holdfast.store.outbox import OutboxRows
+from holdfast.store.postgres import parse
+from holdfast.store.sessions import SessionRows
+from holdfast.store.timeline import TimelineRows
+from tests.postgres_process import PostgresProcess
+from tests.world import migrated
+
+COMPANY, OTHER = "962302", "962303"
+CHAT = "962790000001@s.whatsapp.net"
+T1, T2 = (f"2026-01-0{day}T00:00:00.000Z" for day in (1, 2))
+
+Open = Callable[[], Database]
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
+def open_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
+    """Opens a database of this version; a second time the same one, where that can be."""
+    place: Path | URL = tmp_path / "holdfast.db"
+    if request.param == "sqlite":
+        (tmp_path / "holdfast.db").write_bytes(migrated())
+    else:
+        server: PostgresProcess = request.getfixturevalue("postgres")
+        place = parse(server.new_migrated())
+    with contextlib.ExitStack() as opened:
+
+        def again() -> Database:
+            return opened.enter_context(contextlib.closing(Database(place)))
+
+        yield again
+
+
+@pytest.fixture
+def database(open_database: Open) -> Database:
+    return open_database()
+
+
+@pytest.fixture
+def events(database: Database) -> EventRows:
+    return EventRows(database)
+
+
+async def add(database: Database, number: int, *, company: str = COMPANY, at: str = T1) -> None:
+    await database.write(lambda connection: record(connection, company, SESSION, {"n": number}, chat=None, at=at))
+
+
+async def all_of(events: EventRows, *, after: int = 0) -> list[Event]:
+    return await events.after(after, companies=None, most=100)
+
+
+def bodies(found: list[Event]) -> list[dict[str, object]]:
+    return [json.loads(event.body) for event in found]
+
+
+# The changes that they tell of.
+
+
+async def test_a_message_tells_of_each_state_that_it_comes_to(database: Database, events: EventRows) -> None:
+    """From its acceptance on, once each, in its chat, with the message as it then stood."""
+    await SessionRows(database).save(Record(company=COMPANY, state=State.CONNECTED, since=T1, created_at=T1))
+    outbox = OutboxRows(database, clock=FakeClock())
+    draft = Draft(
+        id="msg_1",
+        whatsapp_id="3EB01",
+        company=COMPANY,
+        recipient="962790000001",
+        chat=CHAT,
+        content={"text": "hello"},
+        idempotency_key="k",
+        request_hash="h",
+    )
+    for _ in range(2):
+        await outbox.accept(draft)
+    for news in (News.ACKED, News.ACKED, News.READ, News.DELIVERED):
+        await outbox.learn(COMPANY, [Change(whatsapp_id="3EB01", news=news, at=T2)])
+    found = await all_of(events)
+    assert [event.type for event in found] == [ACCEPTED, "message.sent", "message.read"]
+    assert {(event.company, event.chat) for event in found} == {(COMPANY, CHAT)}
+    assert [body["state"] for body in bodies(found)] == [MessageState.QUEUED, MessageState.SENT, MessageState.READ]
+    assert (found[1].at, bodies(found)[2]["sentAt"]) == (T2, T2)
+
+
+async def test_an_inbound_message_tells_that_it_came_and_that_it_could_be_read(
+    database: Database, events: EventRows
+) -> None:
+    """Once each, with its text, however often it comes."""
+    engine = EngineRows(database, clock=FakeClock(), chance=SystemChance())
+    who = {"whatsapp_id": "3A1", "chat": CHAT, "sender": CHAT, "sent_at_s": 1_767_225_600}
+    unread = Undecryptable(**who)  # type: ignore[arg-type]  # its fields
+    message = InboundMessage(**who, type="text", text="hello")  # type: ignore[arg-type]  # its fields
+    read = Decrypted(ciphertext_sha256="1", plaintext="", message=message)
+    for seq, commit in enumerate(
+        (
+            Commit(link=1, seq=1, undecryptable=[unread]),
+            Commit(link=1, seq=2, undecryptable=[unread]),
+            Commit(link=1, seq=3, decrypted=[read]),
+            Commit(link=1, seq=4, decrypted=[read], undecryptable=[unread]),
+        )
+    ):
+        assert len(await engine.commit(COMPANY, commit)) == (seq == 2)
+    first, second = await all_of(events)
+    assert (first.type, second.type) == (RECEIVED, "message.completed")
+    was, is_ = bodies([first, second])
+    assert (was["type"], was["text"], is_["type"], is_["text"]) == ("undecryptable", None, "text", "hello")
+    assert (was["id"], first.chat) == (is_["id"], second.chat)
+
+
+async def test_a_session_tells_of_another_state_and_not_of_another_attempt(
+    database: Database, events: EventRows
+) -> None:
+    """With the reason as a sentence."""
+    turn = Turn(
+        company=COMPANY,
+        at=T1,
+        before=State.CONNECTED,
+        after=State.RECONNECTING,
+        event="LinkClosed",
+        reason="connection-closed",
+        code=428,
+        attempts=1,
+        next_attempt_at=T2,
+        lasted_s=3.0,
+    )
+    timeline = TimelineRows(database)
+    await timeline.add(turn)
+    await timeline.add(Turn(**{**_fields(turn), "before": State.RECONNECTING, "attempts": 2}))  # type: ignore[arg-type]
+    [event] = await all_of(events)
+    [body] = bodies([event])
+    assert (event.type, event.chat, event.at) == (SESSION, "", T1)
+    assert (body["before"], body["state"], body["nextAttemptAt"]) == ("connected", "reconnecting", T2)
+    reason = body["reason"]
+    assert isinstance(reason, dict)
+    assert reason["number"] == 428
+    assert reason["message"]
+
+
+def _fields(turn: Turn) -> dict[str, object]:
+    return {name: getattr(turn, name) for name in Turn.__dataclass_fields__}
+
+
+async def test_a_change_that_fails_tells_nothing(database: Database, events: EventRows) -> None:
+    """Event and change are one transaction."""
+
+    def fails(connection: Connection) -> None:
+        record(connection, COMPANY, SESSION, {}, chat=None, at=T1)
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        await database.write(fails)
+    await add(database, 1)
+    assert bodies(await all_of(events)) == [{"n": 1}]
+
+
+# Reading.
+
+
+async def test_events_are_read_in_order_in_parts_and_by_company(database: Database, events: EventRows) -> None:
+    """What comes after the last one that was seen."""
+    for number, company in enumerate((COMPANY, OTHER, COMPANY, OTHER)):
+        await add(database, number, company=company)
+    first, second = await events.after(0, companies=None, most=2)
+    assert bodies(await all_of(events, after=second.seq)) == [{"n": 2}, {"n": 3}]
+    assert bodies(await events.after(first.seq, companies=[OTHER], most=9)) == [{"n": 1}, {"n": 3}]
+    assert await events.after(0, companies=[], most=9) == []
+    assert await events.newest() == second.seq + 2
+
+
+async def test_a_bell_rings_when_what_was_added_can_be_read(database: Database, events: EventRows) -> None:
+    """And not for a write that adds no event."""
+    with events.listening() as bell:
+        await database.write(lambda connection: None)
+        await asyncio.sleep(0)
+        assert not bell.is_set()
+        await add(database, 1)
+        await bell.wait()
+        assert len(await all_of(events)) == 1
+    await add(database, 2)
+    await asyncio.sleep(0)
+
+
+@pytest.mark.slow
+async def test_no_reader_misses_an_event_of_another_process(postgres: PostgresProcess) -> None:
+    """A transaction that drew the lower number is waited for: what is read up to a number is all up to it."""
+    place = parse(postgres.new_migrated())
+    with contextlib.closing(Database(place)) as one, contextlib.closing(Database(place)) as two:
+        reader = EventRows(one)
+        seen: list[int] = []
+
+        async def read_on() -> None:
+            while len(seen) < 120:
+                seen.extend(event.seq for event in await reader.after(seen[-1] if seen else 0, companies=None, most=50))
+
+        async def write(database: Database) -> None:
+            for number in range(60):
+                await add(database, number)
+
+        async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+            for work in (read_on(), write(one), write(two)):
+                tasks.create_task(work)
+        assert seen == [event.seq for event in await reader.after(0, companies=None, most=200)]
+
+
+# Making room.
+
+
+async def test_old_events_make_room_and_leave_a_mark(database: Database, events: EventRows) -> None:
+    """A reader who comes back after long can tell that it missed some."""
+    for number, at in enumerate((T1, T1, T2)):
+        await add(database, number, at=at)
+    assert await events.pruned() == 0
+    await events.prune(before=T2)
+    [left] = await all_of(events)
+    assert json.loads(left.body) == {"n": 2}
+    assert await events.pruned() == left.seq - 1
+
+
+async def test_an_event_has_the_same_letter_and_id_whenever_it_is_read(database: Database, events: EventRows) -> None:
+    """One document with type, time and the thing itself."""
+    await add(database, 7)
+    [event] = await all_of(events)
+    assert json.loads(event.letter) == {"type": SESSION, "timestamp": T1, "data": {"n": 7}}
+    assert event.id.startswith("evt_")
