@@ -59,13 +59,13 @@ def _key(request: Request) -> str | None:
     return key.strip() if scheme.lower() == "bearer" else request.headers.get("X-API-Key")
 
 
-_described = (  # the routes ask for the key by themselves; these two tell the OpenAPI document of it
+described = (  # the routes ask for the key by themselves; these two tell the OpenAPI document of it
     Depends(HTTPBearer(auto_error=False, description="the API key")),
     Depends(APIKeyHeader(name="X-API-Key", auto_error=False, description="the API key")),
 )
 
-sessions = APIRouter(tags=["sessions"], route_class=KeyedRoute, dependencies=_described, responses=description.KEYED)
-messages = APIRouter(tags=["messages"], route_class=KeyedRoute, dependencies=_described, responses=description.KEYED)
+sessions = APIRouter(tags=["sessions"], route_class=KeyedRoute, dependencies=described, responses=description.KEYED)
+messages = APIRouter(tags=["messages"], route_class=KeyedRoute, dependencies=described, responses=description.KEYED)
 service = APIRouter(tags=["service"])
 
 
@@ -295,7 +295,7 @@ def make_api(gateway: Gateway, keys: Keys, diagnoser: Diagnoser, *, settings: Ma
     api.state.waits = Waits()
     api.add_middleware(BodyLimit, waits=api.state.waits)
     problems.install(api)
-    health = diagnosis.make_routers(KeyedRoute, dependencies=_described, responses=description.KEYED)
+    health = diagnosis.make_routers(KeyedRoute, dependencies=described, responses=description.KEYED)
     for router in (sessions, messages, *health, service):
         api.include_router(router)
     description.install(api)
