@@ -203,17 +203,17 @@ function addressOf(host, directPath) {
 }
 
 async function get(address, mostBytes, watch) {
-  const response = await fetch(address, { headers: { Origin: DEFAULT_ORIGIN }, signal: watch.signal })
-  if (!response.ok) {
-    await response.body?.cancel()
-    if (GONE.has(response.status)) throw new DownloadFailed('gone', `${address.host} answered ${response.status}`)
-    throw new Error(`${address.host} answered ${response.status}`)
-  }
-  if (Number(response.headers.get('content-length')) > mostBytes + MOST_SEAL_BYTES) {
-    await response.body.cancel()
-    throw new DownloadFailed('too-large', `more than ${mostBytes} bytes`)
-  }
-  return moving(response.body, watch)
+  const { promise, resolve, reject } = Promise.withResolvers()
+  const request = httpsRequest(address, { headers: { Origin: DEFAULT_ORIGIN }, signal: watch.signal }, resolve)
+  request.on('error', reject).end()
+  const response = await promise
+  const { statusCode: status, headers } = response
+  const tooLarge = Number(headers['content-length']) > mostBytes + MOST_SEAL_BYTES
+  if (status === 200 && !tooLarge) return moving(response, watch)
+  response.on('error', () => {}).destroy()
+  if (GONE.has(status)) throw new DownloadFailed('gone', `${address.host} answered ${status}`)
+  if (status !== 200) throw new Error(`${address.host} answered ${status}`)
+  throw new DownloadFailed('too-large', `more than ${mostBytes} bytes`)
 }
 
 async function* moving(body, watch) {

@@ -1,0 +1,262 @@
+"""Every kind of message through the bridge, out and in, on real Baileys against wasim."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from holdfast.engine.recorder import Recorder
+from holdfast.session.port import (
+    Acked,
+    Commit,
+    Download,
+    Downloaded,
+    InboundMessage,
+    SendRefused,
+    SentContentWanted,
+    Written,
+)
+from tests.integration.conftest import Party, StartHost
+from tests.parts import Wasim
+
+pytestmark = pytest.mark.slow
+
+VOICE = "audio/ogg; codecs=opus"
+
+
+async def received(party: Party, count: int) -> list[InboundMessage]:
+    """The newest `count` messages in the inbox, when there are so many."""
+    await party.shown(count)
+    return party.store.inbox[-count:]
+
+
+async def download(party: Party, message: InboundMessage, file: Path, *, most_bytes: int = 1 << 30) -> Downloaded:
+    """Fetch a message's media."""
+    assert message.media_keys is not None
+    done = len(party.recorder.of(Downloaded, party.link))
+    party.host.command(
+        Download(
+            link=party.link, request=done + 1, media_keys=message.media_keys, file=str(file), most_bytes=most_bytes
+        )
+    )
+    return await party.recorder.wait(Downloaded, party.link, nth=done + 1)
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def memory_mb(party: Party, figure: str) -> float:
+    """A figure of the party's host: `VmRSS` now, `VmHWM` at most so far."""
+    lines = Path(f"/proc/{party.host.pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(figure))
+
+
+def written_to(path: Path, size: int) -> str:
+    path.write_bytes(random.Random(size).randbytes(size))
+    return str(path)
+
+
+async def test_every_kind_that_needs_no_file_arrives_as_what_it_is(ours: Party, friend: Party) -> None:
+    """Places, contacts, replies with mentions, reactions, edits and deletions keep all that the port says of them."""
+    sent: dict[str, dict[str, object]] = {
+        "3EB0AA01": {"text": "hello"},
+        "3EB0AA02": {"location": {"latitude": 31.95, "longitude": 35.9, "name": "Amman"}},
+        "3EB0AA03": {"contact": {"name": "Layla", "vcard": "BEGIN:VCARD\nEND:VCARD"}},
+        "3EB0AA04": {
+            "text": "hello @962799999999",
+            "mentions": [friend.jid],
+            "replyTo": {"whatsappId": "3EB0AA01", "fromMe": True, "sender": ours.jid, "text": "hello"},
+        },
+        "3EB0AA05": {"reaction": {"emoji": "👍", "whatsappId": "3EB0AA01", "fromMe": True}},
+        "3EB0AA06": {"edit": {"whatsappId": "3EB0AA01", "text": "hello, friend"}},
+        "3EB0AA07": {"delete": {"whatsappId": "3EB0AA01"}},
+    }
+    for id_, content in sent.items():
+        ours.send_content(id_, friend.jid, content)
+        assert (await ours.acked(id_)).error is None
+    text, place, contact, reply, reaction, edit, deletion = await received(friend, 7)
+    assert [(m.type, m.whatsapp_id) for m in friend.store.inbox] == list(
+        zip(["text", "location", "contact", "text", "reaction", "edit", "revoke"], sent, strict=True)
+    )
+    assert (text.text, text.content) == ("hello", {})
+    assert place.content == {"location": {"latitude": 31.95, "longitude": 35.9, "name": "Amman"}}
+    assert contact.content == {"contact": {"name": "Layla", "vcard": "BEGIN:VCARD\nEND:VCARD"}}
+    assert reply.content == {"mentions": [friend.jid], "replyTo": {"whatsappId": "3EB0AA01", "sender": ours.jid}}
+    assert (reaction.target, reaction.content) == ("3EB0AA01", {"reaction": {"emoji": "👍"}})
+    assert (edit.target, edit.text) == ("3EB0AA01", "hello, friend")
+    assert deletion.target == "3EB0AA01"
+    assert sorted(ours.store.made) == ["3EB0AA05", "3EB0AA06"]
+
+
+async def test_media_go_out_and_come_in_whole(ours: Party, friend: Party, tmp_path: Path) -> None:
+    """Each kind arrives with what was said of it, and downloads to the bytes that were sent."""
+    file = written_to(tmp_path / "media", 300_001)
+    sent: dict[str, dict[str, Any]] = {
+        "image": {"mimetype": "image/png", "caption": "a picture"},
+        "video": {"mimetype": "video/mp4", "gif": True},
+        "audio": {"mimetype": VOICE, "voice": True},
+        "document": {"mimetype": "application/pdf", "filename": "bill.pdf", "caption": "a bill"},
+        "sticker": {"mimetype": "image/webp"},
+    }
+    for number, (kind, fields) in enumerate(sent.items()):
+        ours.send_content(f"3EB0AA0{number}", friend.jid, {kind: {"file": file, **fields}})
+        assert (await ours.acked(f"3EB0AA0{number}")).error is None
+    messages = await received(friend, len(sent))
+    assert [m.type for m in messages] == list(sent)
+    assert [m.text for m in messages] == ["a picture", None, None, "a bill", None]
+    for message in messages:
+        downloaded = await download(friend, message, tmp_path / message.type)
+        assert (downloaded.size_bytes, downloaded.error) == (300_001, None)
+    files = files_in(tmp_path)
+    assert files == dict.fromkeys(["media", *sent], files["media"])
+    _, _, audio, document, _ = messages
+    assert audio.media == {"mimetype": VOICE, "sizeBytes": 300_001, "voice": True}
+    assert document.media == {"mimetype": "application/pdf", "sizeBytes": 300_001, "filename": "bill.pdf"}
+
+
+async def test_sixteen_megabytes_pass_through_without_being_held(ours: Party, friend: Party, tmp_path: Path) -> None:
+    """Neither the host that sends nor the one that fetches grows by what a large file would need."""
+    size = 16 * 1024 * 1024
+    file = written_to(tmp_path / "media", size)
+    before = [memory_mb(party, "VmRSS") for party in (ours, friend)]
+    ours.send_content("3EB0AA01", friend.jid, {"document": {"file": file, "mimetype": "application/zip"}})
+    [document] = await received(friend, 1)
+    assert (await download(friend, document, tmp_path / "copy")).size_bytes == size
+    grown = [memory_mb(party, "VmHWM") - rss for party, rss in zip((ours, friend), before, strict=True)]
+    assert max(grown) < 64
+
+
+async def test_media_that_cannot_be_had_leave_no_file(ours: Party, friend: Party, wasim: Wasim, tmp_path: Path) -> None:
+    """Too large, gone, broken off, spoilt: the answer says which, and there is no file."""
+    ours.send_content(
+        "3EB0AA01",
+        friend.jid,
+        {"image": {"file": written_to(tmp_path / "media", 200_000), "mimetype": "image/png"}},
+    )
+    [image] = await received(friend, 1)
+    copy = tmp_path / "copy"
+    assert (await download(friend, image, copy, most_bytes=199_999)).error == "too-large"
+    await wasim.fault("media-refuse", status=404, direction="down", count=1)
+    assert (await download(friend, image, copy)).error == "gone"
+    await wasim.fault("media-cut", afterBytes=100_000, direction="down", count=1)
+    assert (await download(friend, image, copy)).error in {"engine-error", "damaged"}
+    assert image.media_keys is not None
+    spoilt = InboundMessage(
+        whatsapp_id="1", chat="", sender="", type="image", media_keys=image.media_keys.replace('"image"', '"video"')
+    )
+    assert (await download(friend, spoilt, copy)).error == "damaged"
+    nowhere = await download(friend, image, tmp_path / "none" / "copy")
+    assert nowhere.error == "engine-error"
+    assert list(files_in(tmp_path)) == ["media"]
+    assert (await download(friend, image, copy)).error is None
+
+
+async def test_media_are_made_once_and_their_making_is_durable_before_the_frame_leaves(
+    ours: Party, friend: Party, tmp_path: Path
+) -> None:
+    """No frame while `Made` is not answered; given back, it is sent as it is, also when the file is gone."""
+    path = tmp_path / "media"
+    content: dict[str, object] = {"image": {"file": written_to(path, 1000), "mimetype": "image/png"}}
+    ours.recorder.hold(lambda commit: bool(commit.made))
+    ours.send_content("3EB0AA01", friend.jid, content)
+    await ours.recorder.until(lambda: bool(ours.recorder.held), what="a held commit")
+    await asyncio.sleep(0.2)
+    assert ours.recorder.of(Written, ours.link) == []
+    ours.recorder.release()
+    await ours.acked("3EB0AA01")
+    path.unlink()
+    ours.send_content("3EB0AA01", friend.jid, content, made=ours.store.made["3EB0AA01"])
+    await ours.recorder.wait(Acked, ours.link, nth=2)
+    first, second = await received(friend, 2)
+    assert first.media_keys == second.media_keys
+
+
+async def test_an_upload_that_fails_says_so_and_holds_up_nobody(
+    ours: Party, friend: Party, wasim: Wasim, tmp_path: Path
+) -> None:
+    """A missing file and a server that refuses are `upload-failed`; a slow one leaves other messages their way."""
+    image: dict[str, object] = {"image": {"file": written_to(tmp_path / "media", 400_000), "mimetype": "image/png"}}
+    lost: dict[str, object] = {"image": {"file": str(tmp_path / "none"), "mimetype": "image/png"}}
+    ours.send_content("3EB0AA01", friend.jid, lost)
+    refused = await ours.recorder.wait(SendRefused, ours.link)
+    assert (refused.code, refused.detail) == (
+        "upload-failed", "the image could not be uploaded: its file can't be read (ENOENT)",
+    )  # fmt: skip
+    await wasim.fault("media-refuse", status=503, direction="up", count=1)
+    ours.send_content("3EB0AA02", friend.jid, image)
+    assert (await ours.recorder.wait(SendRefused, ours.link, nth=2)).code == "upload-failed"
+    await wasim.fault("media-slow", bytesPerS=400_000, direction="up")
+    ours.send_content("3EB0AA03", friend.jid, image)
+    ours.send("3EB0AA04", friend.jid, "meanwhile")
+    await ours.acked("3EB0AA03")
+    assert [ack.whatsapp_id for ack in ours.acks()] == ["3EB0AA04", "3EB0AA03"]
+    assert [m.type for m in await received(friend, 2)] == ["text", "image"]
+
+
+async def test_what_cannot_be_read_is_durable_before_its_sender_is_asked_again(
+    ours: Party, friend: Party, start_host: StartHost
+) -> None:
+    """With its session lost, a message is told as undecryptable first; the sender's second copy is the message."""
+    friend.send("3EB0BB01", ours.jid, "the first one")
+    await ours.shown(1)
+    ours.store.keys["session"].clear()
+    recorder = Recorder()
+    async with start_host(recorder) as host:
+        await ours.log_in(host=host, recorder=recorder)
+        recorder.hold(lambda commit: bool(commit.undecryptable))
+        friend.send("3EB0BB02", ours.jid, "the second one")
+        await recorder.until(lambda: bool(recorder.held), what="a held commit")
+        await asyncio.sleep(0.2)
+        assert friend.recorder.of(SentContentWanted) == []
+        recorder.release()
+        assert await ours.shown(2) == ["the first one", "the second one"]
+        [missed] = ours.store.undecryptable
+        assert (missed.whatsapp_id, missed.chat, missed.sender) == ("3EB0BB02", friend.jid, friend.jid)
+
+
+async def test_what_is_asked_for_again_is_what_was_made(ours: Party, friend: Party, start_host: StartHost) -> None:
+    """A retry receipt for a reaction is answered with what was made of it, once."""
+    ours.send("3EB0AA01", friend.jid)
+    await friend.shown(1)
+    friend.store.keys["session"].clear()
+    recorder = Recorder()
+    async with start_host(recorder) as host:
+        await friend.log_in(host=host, recorder=recorder)
+        reaction: dict[str, object] = {"emoji": "👍", "whatsappId": "3EB0AA01", "fromMe": True}
+        ours.send_content("3EB0AA02", friend.jid, {"reaction": reaction})
+        _, arrived = await received(friend, 2)
+    assert arrived.content == {"reaction": {"emoji": "👍"}}
+    assert [wanted.whatsapp_id for wanted in ours.recorder.of(SentContentWanted)] == ["3EB0AA02"]
+    assert [made.whatsapp_id for commit in ours.recorder.of(Commit) for made in commit.made] == ["3EB0AA02"]
+
+
+async def test_typing_is_shown_before_the_message_and_delays_nobody_else(ours: Party, friend: Party) -> None:
+    """The typed message comes after its time; one to the same link that needs none comes first."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    ours.send("3EB0AA01", friend.jid, "typed", typing_ms=500)
+    ours.send("3EB0AA02", ours.jid, "a note to ourselves")
+    await ours.acked("3EB0AA01")
+    assert loop.time() - began >= 0.5
+    assert [ack.whatsapp_id for ack in ours.acks()] == ["3EB0AA02", "3EB0AA01"]
+
+
+async def test_after_479_devices_and_sessions_are_asked_for_anew(ours: Party, friend: Party, wasim: Wasim) -> None:
+    """The same message, sent again under the same id, goes out under new sessions."""
+    ours.send("3EB0AA01", friend.jid, "the first one")
+    await friend.shown(1)
+    before = list(ours.store.keys["session"])
+    await wasim.fault("ack-error", number=ours.number, code=479, count=1)
+    ours.send("3EB0AA02", friend.jid, "the second one")
+    assert (await ours.acked("3EB0AA02")).error == "479"
+    ours.send("3EB0AA02", friend.jid, "the second one")
+    await ours.recorder.wait(Acked, ours.link, nth=3)
+    assert (await friend.shown(2))[-1] == "the second one"
+    assert ours.acks()[-1].error is None
+    renewed = [name for name in before if ours.store.keys["session"][name].count("registrationId") > 1]
+    assert renewed
