@@ -32,16 +32,25 @@ export async function* unseal(chunks, { cipherKey, iv, macKey }, fileSha256) {
   const opened = plain => (digest.update(plain), plain)
   let end = Buffer.alloc(0)
   for await (const chunk of chunks) {
-    const held = Buffer.concat([end, chunk])
-    const body = held.subarray(0, Math.max(0, held.length - MAC_BYTES))
-    end = held.subarray(body.length)
-    mac.update(body)
-    yield opened(decipher.update(body))
+    const [body, rest] = apart(end, chunk)
+    end = rest
+    for (const part of body) {
+      mac.update(part)
+      yield opened(decipher.update(part))
+    }
   }
   const expected = mac.digest().subarray(0, MAC_BYTES)
   if (end.length !== MAC_BYTES || !timingSafeEqual(end, expected)) throw new Damaged('the media’s seal is broken')
   yield opened(lastOf(decipher))
   if (fileSha256?.length && !digest.digest().equals(fileSha256)) throw new Damaged('the media have another hash')
+}
+
+// What surely stands before the seal, in parts, and what may be it. Copies no large chunk.
+function apart(end, chunk) {
+  if (chunk.length >= MAC_BYTES) return [[end, chunk.subarray(0, -MAC_BYTES)], Buffer.from(chunk.subarray(-MAC_BYTES))]
+  const held = Buffer.concat([end, chunk])
+  const cut = Math.max(0, held.length - MAC_BYTES)
+  return [[held.subarray(0, cut)], held.subarray(cut)]
 }
 
 function lastOf(decipher) {
