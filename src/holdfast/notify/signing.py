@@ -1,0 +1,48 @@
+"""Signatures of webhooks, after the Standard Webhooks specification (symmetric, `v1`).
+
+A receiver knows by them that a webhook comes from here and is fresh. Secrets must never get into errors or logs.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+
+from holdfast.base.errors import BadInput
+
+PREFIX = "whsec_"
+_FEWEST, _MOST = 24, 64
+"""Bytes of a secret, by the specification."""
+
+
+def sign(secret: str, *, id_: str, timestamp: int, body: bytes) -> str:
+    """What stands in `webhook-signature`."""
+    signed = f"{id_}.{timestamp}.".encode() + body
+    digest = hmac.new(_bytes(secret), signed, hashlib.sha256).digest()
+    return f"v1,{base64.b64encode(digest).decode()}"
+
+
+def checked_secret(secret: str, *, field: str) -> str:
+    """The secret, if it is one. Raises `BadInput`, which does not show it."""
+    try:
+        count = len(_bytes(secret))
+    except (binascii.Error, ValueError):
+        count = 0
+    if not _FEWEST <= count <= _MOST:
+        raise BadInput(
+            f"{field} is no webhook secret: give whsec_ and {_FEWEST} to {_MOST} bytes in base64, "
+            "such as whsec_$(openssl rand -base64 32), or leave it out and one is made",
+            field=field,
+        )
+    return secret
+
+
+def secret_of(random: bytes) -> str:
+    """A secret made of random bytes."""
+    return PREFIX + base64.b64encode(random).decode()
+
+
+def _bytes(secret: str) -> bytes:
+    return base64.b64decode(secret.removeprefix(PREFIX), validate=True)

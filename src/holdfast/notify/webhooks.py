@@ -1,0 +1,69 @@
+"""Brings one event to one receiver, signed, and says what came of it. The receiver's own words go nowhere."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+
+from holdfast.base.clock import Clock
+from holdfast.base.errors import BadInput
+from holdfast.delivery.events import Event
+from holdfast.delivery.webhooks import Endpoint, Tried
+from holdfast.notify.signing import sign
+from holdfast.web.client import Answer, NotReached, WebClient
+
+ANSWER_S = 15
+"""A receiver that takes longer is asked again: it should answer first and work afterwards."""
+_MOST_BYTES = 1024
+
+
+class WebhookPost:
+    """A `holdfast.runtime.webhooks.Post`."""
+
+    def __init__(self, web: WebClient, *, clock: Clock) -> None:
+        self._web = web
+        self._clock = clock
+
+    async def __call__(self, endpoint: Endpoint, event: Event) -> Tried:
+        body = event.letter.encode()
+        timestamp = int(self._clock.now().timestamp())
+        headers = {
+            "Content-Type": "application/json",
+            "webhook-id": event.id,
+            "webhook-timestamp": str(timestamp),
+            "webhook-signature": sign(endpoint.secret or "", id_=event.id, timestamp=timestamp, body=body),
+        }
+        try:
+            answer = await self._web.post(
+                endpoint.url or "", body=body, headers=headers, within_s=ANSWER_S, most_bytes=_MOST_BYTES
+            )
+        except (NotReached, BadInput) as error:
+            return Tried(status=None, error=str(error))
+        return tried(answer, now=self._clock.now())
+
+
+def tried(answer: Answer, *, now: datetime) -> Tried:
+    """What an answer says."""
+    if 200 <= answer.status < 300:
+        return Tried(status=answer.status)
+    what = f"the receiver answered {answer.status}"
+    if 300 <= answer.status < 400:
+        what += ": redirects are not followed, give the address at the end"
+    return Tried(
+        status=answer.status, error=what, retry_after_s=retry_after_s(answer.headers.get("Retry-After"), now=now)
+    )
+
+
+def retry_after_s(text: str | None, *, now: datetime) -> float | None:
+    """Seconds, from a number of them or a date; None for neither."""
+    if text is None:
+        return None
+    if text.strip().isascii() and text.strip().isdigit():
+        return float(text.strip()[:9])
+    try:
+        moment = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        return None
+    return max((moment - now).total_seconds(), 0.0)

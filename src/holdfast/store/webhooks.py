@@ -1,0 +1,450 @@
+"""Webhook endpoints and deliveries as rows.
+
+Only the first pending delivery of a chat has a `next_at`: it has its turn. So the deliveries that are due are found by
+an index however many wait behind them, and the sender needs no list of them. Whatever takes a delivery off the pending
+ones gives the next of its chat the turn, in the same transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    RowMapping,
+    and_,
+    delete,
+    func,
+    literal,
+    or_,
+    select,
+    text,
+    update,
+)
+
+from holdfast.base.clock import iso
+from holdfast.delivery.events import UNASKED, Event
+from holdfast.delivery.webhooks import (
+    OF_ALL,
+    Again,
+    Companies,
+    Counts,
+    DeliveryState,
+    Due,
+    Endpoint,
+    EndpointState,
+    Failed,
+    GivenUp,
+    Head,
+    Health,
+    Outcome,
+    Settled,
+    Taken,
+    Tried,
+    endpoint_id,
+    endpoint_of,
+    judge,
+    learn,
+)
+from holdfast.store.database import Database, announce
+from holdfast.store.events import take_turn
+from holdfast.store.opened import insert
+from holdfast.store.tables import events
+from holdfast.store.tables import webhook_deliveries as deliveries
+from holdfast.store.tables import webhook_endpoints as endpoints
+
+_PENDING = text("state = 'pending'")
+"""As the index of pending deliveries has it: only so a database sees that this index will do."""
+_TURNS = 16
+"""Deliveries of one company in a look, while others wait."""
+_D = deliveries.c
+
+
+class WebhookRows:
+    """Keeps `holdfast.delivery.webhooks.Webhooks`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def set_default(self, url: str | None, secret: str | None) -> None:
+        """The endpoint of all. Without a URL what waits for it is kept, and nothing more is added."""
+
+        def change(before: Endpoint | None) -> Endpoint | None:
+            if before is None and url is None:
+                return None
+            made = before or new_endpoint(OF_ALL, url=url, secret=secret)
+            health = made.health if made.url == url else Health()
+            return replace(made, url=url, secret=secret, health=health)
+
+        await self.put(OF_ALL, change)
+
+    # Sending.
+
+    async def look(
+        self, companies: Collection[str], *, now: datetime, most: int, known: Collection[int], busy: Collection[str]
+    ) -> Due:
+        def work(connection: Connection) -> Due:
+            found = _endpoints(connection)
+            if not found:
+                return Due(endpoints=(), heads=(), next_at=None)
+            routes = {company: endpoint_of(company, found) for company in companies}
+            open_ones = {
+                company: endpoint.id
+                for company, endpoint in routes.items()
+                if endpoint is not None and endpoint.health.state is EndpointState.ACTIVE and endpoint.id not in busy
+            }
+            heads = _due(connection, open_ones, now=iso(now), most=most, known=known)
+            aside = {company: endpoint for company, endpoint in routes.items() if endpoint is not None}
+            probes, probe_at = _probes(connection, aside, now=now, known=known)
+            later = _next_at(connection, open_ones, now=iso(now))
+            times = [time for time in (later, probe_at) if time is not None]
+            return Due(endpoints=found, heads=[*heads, *probes], next_at=min(times, default=None))
+
+        return await self._database.read(work)
+
+    async def event(self, seq: int) -> Event | None:
+        def work(connection: Connection) -> Event | None:
+            row = connection.execute(select(events).where(events.c.seq == seq)).mappings().first()
+            if row is None:
+                return None
+            values = dict(row)
+            return Event(company=values.pop("company_id"), **values)
+
+        return await self._database.read(work)
+
+    async def settle(self, head: Head, tried: Tried, *, now: datetime, jitter: float) -> Settled:
+        outcome = judge(tried, attempts=head.attempts + 1, is_probe=head.is_probe, jitter=jitter)
+
+        def work(connection: Connection) -> Settled:
+            take_turn(connection)
+            _keep(connection, head, outcome, tried, now=now)
+            before, after = _learn(connection, head, tried, now=now, jitter=jitter)
+            return Settled(outcome=outcome, endpoint=after, before=before)
+
+        return await self._database.write(work)
+
+    async def give_up_old(self, *, before: str, at: str) -> int:
+        def work(connection: Connection) -> int:
+            take_turn(connection)
+            stuck = _stuck(_endpoints(connection))
+            values = {"state": DeliveryState.FAILED.value, "next_at": None, "last_at": at}
+            error = func.coalesce(_D.last_error, "the endpoint took nothing for days")
+            given_up = update(deliveries).where(_PENDING, _D.at < before, stuck).values(**values, last_error=error)
+            count = connection.execute(given_up).rowcount
+            if count:
+                _give_turns(connection, at=at)
+            return count
+
+        return await self._database.write(work)
+
+    # Endpoints.
+
+    async def endpoints(self) -> list[Endpoint]:
+        return await self._database.read(_endpoints)
+
+    async def endpoint(self, company: str) -> Endpoint | None:
+        return await self._database.read(lambda connection: _endpoint(connection, company))
+
+    async def put(self, company: str, change: Callable[[Endpoint | None], Endpoint | None]) -> Endpoint | None:
+        def work(connection: Connection) -> Endpoint | None:
+            made = change(_endpoint(connection, company))
+            connection.execute(delete(endpoints).where(endpoints.c.company_id == company))
+            if made is not None:
+                connection.execute(insert(connection, endpoints).values(_values(made)))
+            announce(connection)
+            return made
+
+        return await self._database.write(work)
+
+    async def resume(self, endpoint_id: str) -> Endpoint | None:
+        def work(connection: Connection) -> Endpoint | None:
+            take_turn(connection)
+            found = next((each for each in _endpoints(connection) if each.id == endpoint_id), None)
+            if found is None:
+                return None
+            resumed = replace(found, health=Health())
+            _save(connection, resumed)
+            _hurry(connection, resumed)
+            announce(connection)
+            return resumed
+
+        return await self._database.write(work)
+
+    # What people ask.
+
+    async def counts(self) -> dict[str, Counts]:
+        grouped = select(_D.company_id, _D.state, func.count(), func.min(_D.at)).group_by(_D.company_id, _D.state)
+        pending = grouped.where(_PENDING)
+        failed = grouped.where(text("state = 'failed'"))
+
+        def work(connection: Connection) -> dict[str, Counts]:
+            found: dict[str, Counts] = {}
+            for company, _, count, oldest in connection.execute(pending):
+                found[company] = Counts(pending=count, oldest_at=oldest)
+            for company, _, count, _ in connection.execute(failed):
+                found[company] = replace(found.get(company, Counts()), failed=count)
+            return found
+
+        return await self._database.read(work)
+
+    async def failed(self, companies: Companies, *, after: int, most: int) -> list[Failed]:
+        troubled = or_(_D.state == "failed", and_(_D.state == "pending", _D.attempts > 0))
+        statement = (
+            select(deliveries, events.c.id, events.c.type)
+            .join(events, events.c.seq == _D.event_seq)
+            .where(troubled, _D.event_seq > after, _in(companies))
+            .order_by(_D.event_seq)
+            .limit(most)
+        )
+
+        def work(connection: Connection) -> list[Failed]:
+            return [_failed(row) for row in connection.execute(statement).mappings()]
+
+        return await self._database.read(work)
+
+    async def company_of(self, event_id: str) -> str | None:
+        statement = select(events.c.company_id).where(events.c.id == event_id)
+        return await self._database.read(lambda connection: connection.scalar(statement))
+
+    async def replay(self, event_id: str) -> bool:
+        return await self._replay(events.c.id == event_id, wanted_by_filter=False) > 0
+
+    async def replay_all(self, companies: Companies, *, since: str | None) -> int:
+        mine = literal(value=True) if companies is None else events.c.company_id.in_(companies)
+        if since is not None:
+            return await self._replay(and_(mine, events.c.at >= since), wanted_by_filter=True)
+        failed = select(_D.event_seq).where(_D.state == "failed")
+        return await self._replay(and_(mine, events.c.seq.in_(failed)), wanted_by_filter=False)
+
+    async def _replay(self, which: ColumnElement[bool], *, wanted_by_filter: bool) -> int:
+        """As new: all its tries are before it again. With `wanted_by_filter`, only types that the endpoint asks for."""
+
+        def work(connection: Connection) -> int:
+            take_turn(connection)
+            wanted = _wanted(_endpoints(connection), by_filter=wanted_by_filter)
+            fresh = {"state": "pending", "attempts": 0, "next_at": None, "first_at": None}
+            columns = ["event_seq", "company_id", "chat", "state", "at", "attempts"]
+            source = select(
+                events.c.seq, events.c.company_id, events.c.chat, literal("pending"), events.c.at, literal(0)
+            ).where(which, wanted)
+            rows = insert(connection, deliveries).from_select(columns, source)
+            again = rows.on_conflict_do_update(index_elements=["event_seq"], set_=fresh).returning(_D.event_seq)
+            count = len(connection.scalars(again).all())
+            if count:
+                _give_turns(connection, at="")
+                announce(connection)
+            return count
+
+        return await self._database.write(work)
+
+
+def new_endpoint(company: str, *, url: str | None, secret: str | None) -> Endpoint:
+    return Endpoint(id=endpoint_id(company), company=company, url=url, secret=secret, events=None, health=Health())
+
+
+# What is due.
+
+
+def _due(
+    connection: Connection, open_ones: dict[str, str], *, now: str, most: int, known: Collection[int]
+) -> list[Head]:
+    turn = func.row_number().over(partition_by=_D.company_id, order_by=(_D.next_at, _D.event_seq))
+    mine = (_D.next_at.is_not(None), _D.next_at <= now, _D.company_id.in_(open_ones), _D.event_seq.not_in(known))
+    columns = (_D.event_seq, _D.company_id, _D.chat, _D.attempts, _D.next_at)
+    ranked = select(*columns, turn.label("turn")).where(*mine).subquery()
+    statement = select(ranked).where(ranked.c.turn <= _TURNS).order_by(ranked.c.turn, ranked.c.next_at).limit(most)
+    return [_head(row, open_ones[row["company_id"]]) for row in connection.execute(statement).mappings()]
+
+
+def _next_at(connection: Connection, open_ones: Collection[str], *, now: str) -> datetime | None:
+    soonest = connection.scalar(select(func.min(_D.next_at)).where(_D.company_id.in_(open_ones), _D.next_at > now))
+    return _time(soonest)
+
+
+def _probes(
+    connection: Connection, routes: dict[str, Endpoint], *, now: datetime, known: Collection[int]
+) -> tuple[list[Head], datetime | None]:
+    """The oldest delivery for each endpoint that is aside and due for a probe, and when the next one is."""
+    heads, times = list[Head](), list[datetime]()
+    aside = {each.id: each for each in routes.values() if each.health.state is EndpointState.ASIDE}
+    for endpoint in aside.values():
+        probe_at = endpoint.health.probe_at
+        if probe_at is not None and probe_at > now:
+            times.append(probe_at)
+            continue
+        companies = [company for company, each in routes.items() if each.id == endpoint.id]
+        mine = (_D.next_at.is_not(None), _D.company_id.in_(companies), _D.event_seq.not_in(known))
+        oldest = select(deliveries).where(*mine).order_by(_D.event_seq).limit(1)
+        row = connection.execute(oldest).mappings().first()
+        if row is not None:
+            heads.append(replace(_head(row, endpoint.id), is_probe=True))
+    return heads, min(times, default=None)
+
+
+def _head(row: RowMapping, endpoint: str) -> Head:
+    return Head(
+        seq=row["event_seq"], company=row["company_id"], chat=row["chat"], attempts=row["attempts"], endpoint=endpoint
+    )
+
+
+# What a try changes.
+
+
+def _keep(connection: Connection, head: Head, outcome: Outcome, tried: Tried, *, now: datetime) -> None:
+    at = iso(now)
+    values: dict[str, Any] = {
+        "attempts": _D.attempts + (0 if head.is_probe else 1),
+        "first_at": func.coalesce(_D.first_at, at),
+        "last_at": at,
+        "last_status": tried.status,
+        "last_error": tried.error,
+    }
+    match outcome:
+        case Taken():
+            values |= {"state": DeliveryState.DELIVERED.value, "next_at": None}
+        case GivenUp():
+            values |= {"state": DeliveryState.FAILED.value, "next_at": None}
+        case Again(after_s=after_s):
+            values["next_at"] = iso(now + timedelta(seconds=after_s))
+    mine = (_D.event_seq == head.seq, _PENDING)
+    changed = connection.execute(update(deliveries).where(*mine).values(values)).rowcount
+    if changed and not isinstance(outcome, Again):
+        lane = (_D.company_id == head.company, _D.chat == head.chat)
+        following = select(func.min(_D.event_seq)).where(*lane, _PENDING).scalar_subquery()
+        connection.execute(update(deliveries).where(_D.event_seq == following).values(next_at=at))
+
+
+def _learn(
+    connection: Connection, head: Head, tried: Tried, *, now: datetime, jitter: float
+) -> tuple[EndpointState, Endpoint | None]:
+    found = next((each for each in _endpoints(connection) if each.id == head.endpoint), None)
+    if found is None:
+        return EndpointState.ACTIVE, None
+    health = learn(found.health, tried, now=now, jitter=jitter)
+    told: dict[str, Any] = {"last_success_at": iso(now), "last_status": tried.status}
+    if not tried.is_taken:
+        told = {"last_failure_at": iso(now), "last_error": tried.error, "last_status": tried.status}
+    after = replace(found, health=health, **told)
+    _save(connection, after)
+    if health.state is EndpointState.ACTIVE and found.health.state is EndpointState.ASIDE:
+        _hurry(connection, after)
+    return found.health.state, after
+
+
+def _hurry(connection: Connection, endpoint: Endpoint) -> None:
+    """An endpoint that works again gets at once what waits for a later try."""
+    own = {each.company for each in _endpoints(connection) if each.company != OF_ALL}
+    later = (_D.next_at.is_not(None), _of_endpoints([endpoint], own=own))
+    connection.execute(update(deliveries).where(*later).values(next_at=""))
+
+
+def _give_turns(connection: Connection, *, at: str) -> None:
+    """The first pending delivery of each chat has the turn, and no other."""
+    heads = select(func.min(_D.event_seq)).where(_PENDING).group_by(_D.company_id, _D.chat)
+    connection.execute(
+        update(deliveries).where(_D.next_at.is_not(None), _D.event_seq.not_in(heads)).values(next_at=None)
+    )
+    connection.execute(update(deliveries).where(_D.next_at.is_(None), _D.event_seq.in_(heads)).values(next_at=at))
+
+
+# Endpoints.
+
+
+def _of_endpoints(some: Sequence[Endpoint], *, own: Collection[str]) -> ColumnElement[bool]:
+    """Deliveries that go to these. `own`: companies with an endpoint of their own."""
+    companies = [each.company for each in some if each.company != OF_ALL]
+    mine = _D.company_id.in_(companies)
+    return or_(mine, _D.company_id.not_in(own)) if any(each.company == OF_ALL for each in some) else mine
+
+
+def _stuck(found: Sequence[Endpoint]) -> ColumnElement[bool]:
+    """Deliveries that nobody takes: their endpoint is aside, off, or no more."""
+    own = {each.company: each for each in found if each.company != OF_ALL}
+    bad = [company for company, each in own.items() if each.health.state is not EndpointState.ACTIVE]
+    all_others = endpoint_of(OF_ALL, found)
+    if all_others is not None and all_others.health.state is EndpointState.ACTIVE:
+        return _D.company_id.in_(bad)
+    return or_(_D.company_id.in_(bad), _D.company_id.not_in(own))
+
+
+def _wanted(found: Sequence[Endpoint], *, by_filter: bool) -> ColumnElement[bool]:
+    """Events that some endpoint takes."""
+    company, type_ = events.c.company_id, events.c.type
+    usable = [each for each in found if each.url is not None]
+    own = [each.company for each in usable if each.company != OF_ALL]
+    parts = []
+    for endpoint in usable:
+        whose = company.not_in(own) if endpoint.company == OF_ALL else company == endpoint.company
+        asked = type_.in_(UNASKED if endpoint.events is None else endpoint.events)
+        parts.append(and_(whose, asked) if by_filter else whose)
+    return or_(literal(value=False), *parts)
+
+
+def _in(companies: Companies) -> ColumnElement[bool]:
+    return literal(value=True) if companies is None else _D.company_id.in_(companies)
+
+
+def _endpoints(connection: Connection) -> list[Endpoint]:
+    rows = connection.execute(select(endpoints).order_by(endpoints.c.company_id)).mappings()
+    return [_endpoint_of(row) for row in rows]
+
+
+def _endpoint(connection: Connection, company: str) -> Endpoint | None:
+    row = connection.execute(select(endpoints).where(endpoints.c.company_id == company)).mappings().first()
+    return None if row is None else _endpoint_of(row)
+
+
+_AS_THEY_ARE = ("id", "url", "secret", "last_success_at", "last_failure_at", "last_error", "last_status")
+
+
+def _endpoint_of(row: RowMapping) -> Endpoint:
+    return Endpoint(
+        company=row["company_id"],
+        events=None if row["events"] is None else tuple(row["events"].split()),
+        health=Health(
+            state=EndpointState(row["state"]),
+            failures=row["failures"],
+            failing_since=_time(row["failing_since"]),
+            probes=row["probes"],
+            probe_at=_time(row["probe_at"]),
+        ),
+        **{name: row[name] for name in _AS_THEY_ARE},
+    )
+
+
+def _values(endpoint: Endpoint) -> dict[str, Any]:
+    health = endpoint.health
+    return {
+        "company_id": endpoint.company,
+        "events": None if endpoint.events is None else " ".join(endpoint.events),
+        "state": health.state.value,
+        "failures": health.failures,
+        "failing_since": iso(health.failing_since),
+        "probes": health.probes,
+        "probe_at": iso(health.probe_at),
+        **{name: getattr(endpoint, name) for name in _AS_THEY_ARE},
+    }
+
+
+def _save(connection: Connection, endpoint: Endpoint) -> None:
+    mine = endpoints.c.company_id == endpoint.company
+    connection.execute(update(endpoints).where(mine).values(_values(endpoint)))
+
+
+def _failed(row: RowMapping) -> Failed:
+    same = ("id", "type", "attempts", "first_at", "last_at", "last_status", "last_error")
+    return Failed(
+        seq=row["event_seq"],
+        company=row["company_id"],
+        state=DeliveryState(row["state"]),
+        next_at=row["next_at"] or None,
+        **{name: row[name] for name in same},
+    )
+
+
+def _time(text_: str | None) -> datetime | None:
+    return datetime.fromisoformat(text_) if text_ else None

@@ -1,0 +1,314 @@
+"""Webhooks in a small world: every event reaches its receiver, in the order of its chat, whatever the receiver does."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from holdfast.base.clock import iso
+from holdfast.delivery.events import Event
+from holdfast.delivery.webhooks import OF_ALL, PAUSES_S, DeliveryState, Endpoint, EndpointState, Lanes, Tried
+from holdfast.runtime.webhooks import WebhookSender
+from holdfast.store.events import record
+from holdfast.store.webhooks import WebhookRows, new_endpoint
+from tests.world import COMPANY, Chance, World
+
+OTHER = "962303"
+HOUR_S, DAY_S = 3600.0, 86400.0
+OK = Tried(status=200)
+BAD = Tried(status=500, error="the receiver answered 500")
+URL = "https://crm.example/hook"
+
+
+class Receiver:
+    """Takes webhooks, and answers as it is told to."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.answer: Callable[[Endpoint, Event], Tried] = lambda endpoint, event: OK
+        self.takes_s: Callable[[Event], float] = lambda event: 0.0
+        self.tries: list[tuple[float, str, str]] = []
+        """When, where to, and the event's id."""
+        self.taken: list[Event] = []
+        self.under_way: set[tuple[str, str]] = set()
+        self.most_under_way = 0
+
+    async def __call__(self, endpoint: Endpoint, event: Event) -> Tried:
+        lane = (event.company, event.chat)
+        assert lane not in self.under_way, "two of a chat are under way"
+        self.under_way.add(lane)
+        self.most_under_way = max(self.most_under_way, len(self.under_way))
+        try:
+            self.tries.append((self._world.clock.monotonic(), endpoint.url or "", event.id))
+            if seconds := self.takes_s(event):
+                await self._world.clock.sleep(seconds)
+            answer = self.answer(endpoint, event)
+        finally:
+            self.under_way.discard(lane)
+        if answer.is_taken:
+            self.taken.append(event)
+        return answer
+
+    @property
+    def numbers(self) -> list[int]:
+        return [json.loads(event.body)["n"] for event in self.taken]
+
+    def by_chat(self) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = defaultdict(list)
+        for event in self.taken:
+            found[event.chat].append(json.loads(event.body)["n"])
+        return found
+
+
+class Office:
+    """The world, its webhooks and their receiver."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.receiver = Receiver(world)
+        self.rows = WebhookRows(world.database)
+        self.lanes = Lanes()
+
+    @contextlib.asynccontextmanager
+    async def open(self, *companies: str) -> AsyncIterator[None]:
+        """A sender for these companies, from start to end; the rows outlive it."""
+        async with self.world.running(), asyncio.TaskGroup() as tasks:
+            sender = WebhookSender(
+                self.rows,
+                self.world.events,
+                companies=lambda: companies or (COMPANY,),
+                post=self.receiver,
+                clock=self.world.clock,
+                chance=Chance(),
+                keep_days=7,
+                lanes=self.lanes,
+            )
+            task = tasks.create_task(sender.run())
+            try:
+                yield
+            finally:
+                task.cancel()
+                self.lanes = Lanes()
+                self.receiver.under_way.clear()
+
+    async def set(self, company: str = OF_ALL, url: str | None = URL, events: tuple[str, ...] | None = None) -> None:
+        made = replace(new_endpoint(company, url=url, secret="whsec_x"), events=events)
+        await self.world.now(self.rows.put(company, lambda before: made))
+
+    async def happen(self, *numbers: int, chat: str = "a", company: str = COMPANY, type_: str = "message.sent") -> None:
+        at = iso(self.world.clock.now())
+        for number in numbers:
+            body = {"n": number}
+            await self.world.now(
+                self.world.database.write(
+                    lambda connection, body=body: record(connection, company, type_, body, chat=chat, at=at)  # type: ignore[misc]
+                )
+            )
+
+    async def until(self, count: int, *, within_s: float = 10 * DAY_S) -> None:
+        await self.world.until(lambda: len(self.receiver.taken) >= count, within_s=within_s)
+        await self.world.quiet()
+
+    async def endpoint(self, company: str = OF_ALL) -> Endpoint:
+        found = await self.world.now(self.rows.endpoint(company))
+        assert found is not None
+        return found
+
+
+@pytest.fixture
+async def office(tmp_path: Path) -> AsyncIterator[Office]:
+    world = World(tmp_path)
+    yield Office(world)
+    world.database.close()
+
+
+async def test_events_arrive_once_each_in_the_order_of_their_chat(office: Office) -> None:
+    """As soon as they are durable, whether the endpoint was there before the sender or came later."""
+    await office.happen(0)
+    await office.set()
+    async with office.open():
+        await office.happen(1, 2, 3)
+        await office.happen(4, 5, chat="b")
+        await office.until(5)
+        assert office.receiver.by_chat() == {"a": [1, 2, 3], "b": [4, 5]}
+        assert len(office.receiver.tries) == 5
+
+
+async def test_a_delivery_is_tried_over_three_days_and_then_given_up(office: Office) -> None:
+    """At the pauses of the schedule; its chat waits for it, and goes on behind it; others are taken meanwhile."""
+    await office.set()
+    office.receiver.answer = lambda endpoint, event: BAD if json.loads(event.body)["n"] == 1 else OK
+    async with office.open():
+        await office.happen(1, 2)
+        for number in range(100, 140):
+            await office.world.wait(300 if number == 100 else 2 * HOUR_S)
+            await office.happen(number, chat="b")
+        await office.until(41)
+    first = office.receiver.tries[0][2]
+    times = [at for at, _, id_ in office.receiver.tries if id_ == first]
+    assert [round(later - earlier) for earlier, later in itertools.pairwise(times)] == list(PAUSES_S)
+    assert office.receiver.by_chat() == {"b": list(range(100, 140)), "a": [2]}
+    [failed] = await office.world.now(office.rows.failed(None, after=0, most=9))
+    assert (failed.state, failed.attempts, failed.last_status) == (DeliveryState.FAILED, 12, 500)
+
+
+async def test_a_receiver_that_wants_to_be_left_alone_is(office: Office) -> None:
+    """With 429 or 503 it says for how long."""
+    await office.set()
+    answers = [Tried(status=503, error="busy", retry_after_s=600.0), OK]
+    office.receiver.answer = lambda endpoint, event: answers.pop(0)
+    async with office.open():
+        await office.happen(1)
+        await office.until(1)
+    (first, _, id_), (second, _, again) = office.receiver.tries
+    assert (second - first, id_) == (600.0, again)
+
+
+async def test_an_endpoint_that_keeps_failing_is_put_aside_without_costing_others(office: Office) -> None:
+    """A probe now and then goes there, one at a time; when it works again, it gets all at once and in order."""
+    await office.set()
+    await office.set(OTHER, "https://other.example/hook")
+    down = True
+    office.receiver.answer = lambda endpoint, event: BAD if endpoint.company == OTHER and down else OK
+    async with office.open(COMPANY, OTHER):
+        for chat in "abcdef":
+            await office.happen(1, 2, 3, chat=chat, company=OTHER)
+        await office.world.wait(6 * HOUR_S)
+        aside = await office.endpoint(OTHER)
+        assert aside.health.state is EndpointState.ASIDE
+        hour_tries = len(office.receiver.tries)
+        await office.world.wait(6 * HOUR_S)
+        assert len(office.receiver.tries) - hour_tries <= 7
+        await office.happen(7)
+        await office.until(1, within_s=1)
+        assert office.receiver.numbers == [7]
+        down = False
+        await office.until(19, within_s=2 * HOUR_S)
+        assert office.receiver.by_chat() == {**{chat: [1, 2, 3] for chat in "bcdef"}, "a": [7, 1, 2, 3]}
+        assert (await office.endpoint(OTHER)).health.state is EndpointState.ACTIVE
+        assert await office.world.now(office.rows.counts()) == {}
+
+
+async def test_a_receiver_that_says_410_gets_nothing_until_a_person_resumes_it(office: Office) -> None:
+    """What it missed meanwhile is kept for it."""
+    await office.set()
+    office.receiver.answer = lambda endpoint, event: Tried(status=410, error="gone")
+    async with office.open():
+        await office.happen(1, 2)
+        await office.world.wait(HOUR_S)
+        assert len(office.receiver.tries) == 1
+        assert (await office.endpoint()).health.state is EndpointState.OFF
+        await office.happen(3)
+        office.receiver.answer = lambda endpoint, event: OK
+        await office.world.now(office.rows.resume("default"))
+        await office.until(3, within_s=1)
+    assert office.receiver.numbers == [1, 2, 3]
+
+
+async def test_what_nobody_takes_for_days_is_given_up_and_can_be_replayed(office: Office) -> None:
+    """Rows do not pile up for an endpoint that is dead; a person brings them back, in order."""
+    await office.set()
+    office.receiver.answer = lambda endpoint, event: Tried(status=410, error="gone")
+    async with office.open():
+        await office.happen(1, 2)
+        await office.world.wait(4.1 * DAY_S)
+        counts = await office.world.now(office.rows.counts())
+        assert (counts[COMPANY].pending, counts[COMPANY].failed) == (0, 2)
+        office.receiver.answer = lambda endpoint, event: OK
+        await office.world.now(office.rows.resume("default"))
+        assert await office.world.now(office.rows.replay_all(None, since=None)) == 2
+        await office.until(2, within_s=1)
+    assert office.receiver.numbers == [1, 2]
+
+
+async def test_a_slow_receiver_does_not_hold_up_others(office: Office) -> None:
+    """At most eight of its chats are under way at once; another endpoint's go past them."""
+    await office.set()
+    await office.set(OTHER, "https://other.example/hook")
+    office.receiver.takes_s = lambda event: 15.0 if event.company == OTHER else 0.0
+    async with office.open(COMPANY, OTHER):
+        for number in range(40):
+            await office.happen(number, chat=f"slow {number}", company=OTHER)
+        begun = office.world.clock.monotonic()
+        await office.happen(99)
+        await office.world.until(lambda: 99 in office.receiver.numbers, within_s=1)
+        await office.until(41)
+        assert office.receiver.most_under_way == 9
+        assert office.world.clock.monotonic() - begun >= 4 * 15
+
+
+async def test_after_a_crash_the_same_events_leave_again_under_the_same_ids(office: Office) -> None:
+    """What was under way is sent again; nothing is lost, and the order of a chat holds."""
+    await office.set()
+    office.receiver.takes_s = lambda event: 5.0
+    async with office.open():
+        await office.happen(1, 2, 3)
+        await office.world.until(lambda: len(office.receiver.tries) == 2)
+    async with office.open():
+        await office.until(3)
+    assert office.receiver.numbers == [1, 2, 3]
+    ids = [id_ for _, _, id_ in office.receiver.tries]
+    assert ids[1] == ids[2]
+    assert len(set(ids)) == 3
+
+
+async def test_a_database_that_fails_costs_a_repetition_and_no_event(office: Office) -> None:
+    """While what came of a try can't be kept, it is not taken for done."""
+    await office.set()
+    async with office.open():
+        await office.happen(1, 2)
+        await office.until(2)
+        office.world.database.failing = "disk full"
+        with pytest.raises(OSError, match="disk full"):
+            await office.happen(3)
+        office.world.database.failing = None
+        office.receiver.takes_s = lambda event: 1.0
+        await office.happen(4)
+        await office.world.until(lambda: len(office.receiver.tries) == 3)
+        office.world.database.failing = "disk full"
+        await office.world.wait(3)
+        office.world.database.failing = None
+        await office.until(4)
+    assert office.receiver.numbers == [1, 2, 4, 4]
+
+
+async def test_a_session_with_an_endpoint_of_its_own_uses_that(office: Office) -> None:
+    """Also for what waits already; and the types that it asks for."""
+    await office.set()
+    await office.set(OTHER, "https://other.example/hook", ("message.received",))
+    async with office.open(COMPANY, OTHER):
+        for company in (COMPANY, OTHER):
+            for number, type_ in enumerate(("message.received", "message.sent", "message.accepted")):
+                await office.happen(number, company=company, type_=type_)
+        await office.until(3)
+        await office.world.wait(60)
+    seen = [(event.company, event.type) for event in office.receiver.taken]
+    assert sorted(seen) == [(COMPANY, "message.received"), (COMPANY, "message.sent"), (OTHER, "message.received")]
+
+
+async def test_everything_since_a_time_is_replayed_also_what_was_delivered(office: Office) -> None:
+    """In order, under the same ids, and for one company if so asked; what is older is left alone."""
+    await office.set()
+    async with office.open(COMPANY, OTHER):
+        await office.happen(1)
+        await office.world.wait(60)
+        since = iso(office.world.clock.now())
+        await office.happen(2, 3)
+        await office.happen(4, company=OTHER)
+        await office.until(4)
+        before = [event.id for event in office.receiver.taken]
+        assert await office.world.now(office.rows.replay_all([COMPANY], since=since)) == 2
+        await office.until(6)
+        assert office.receiver.numbers[4:] == [2, 3]
+        assert {event.id for event in office.receiver.taken[4:]} < set(before)
+        assert await office.world.now(office.rows.replay(before[0]))
+        await office.until(7)
+        assert office.receiver.numbers[-1] == 1
