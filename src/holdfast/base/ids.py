@@ -22,6 +22,7 @@ class Chance(Protocol):
 
     def message_id(self) -> str: ...
     def whatsapp_id(self) -> str: ...
+    def media_id(self) -> str: ...
     def api_key(self) -> str: ...
     def secret(self) -> str:
         """Forty-three characters that nobody guesses."""
@@ -37,6 +38,9 @@ class SystemChance:
     def whatsapp_id(self) -> str:
         """Twenty-two characters that begin with 3EB0, as WhatsApp Web makes them (source: Baileys, generics)."""
         return f"3EB0{secrets.token_hex(9).upper()}"
+
+    def media_id(self) -> str:
+        return f"med_{secrets.token_hex(12)}"
 
     def api_key(self) -> str:
         return f"hf_{secrets.token_urlsafe(32)}"

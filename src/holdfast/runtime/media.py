@@ -1,0 +1,170 @@
+"""Media on their way in: from a caller, or from an address that one gave, into the store.
+
+No more than a piece of a medium is in memory. What a caller gives is looked at before it is accepted: its size, and
+whether it is what phones show as the kind of message that it is to be.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import hashlib
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from http import HTTPStatus
+
+from holdfast.base.errors import BadInput
+from holdfast.base.ids import Chance
+from holdfast.delivery.content import Kind, MediaPart, StoredMedia
+from holdfast.delivery.media import HEAD_BYTES, check_size, checked_mimetype, most_bytes, settled_mimetype, too_large
+from holdfast.delivery.media_ports import MediaStore
+from holdfast.web.client import Download, NotReached, TooLarge, WebClient
+
+PIECE = 512 * 1024
+"""Bytes of one write."""
+FETCH_S = 60
+REDIRECTS = 3
+_BASE64_STEP = PIECE // 3 * 4
+
+
+class MediaShelf:
+    """Takes media in."""
+
+    def __init__(self, store: MediaStore, *, web: WebClient, chance: Chance, limit_bytes: int) -> None:
+        self._store = store
+        self._web = web
+        self._chance = chance
+        self.limit_bytes = limit_bytes
+        """Of any medium; WhatsApp's own limits for a kind may be lower."""
+
+    async def put(
+        self, company: str, pieces: AsyncIterator[bytes], *, mimetype: str | None, filename: str | None
+    ) -> StoredMedia:
+        """What a caller sends ahead of the messages that it is for. Raises `BadInput`."""
+        said = None if mimetype is None else checked_mimetype(mimetype, field="Content-Type")
+        return await self._store_as(company, Kind.DOCUMENT, pieces, said=said, filename=filename, field="body")
+
+    async def take(self, company: str, part: MediaPart) -> StoredMedia:
+        """The medium of a part, wherever it is: afterwards it is stored. Raises `BadInput`, naming the field."""
+        said = None if part.mimetype is None else checked_mimetype(part.mimetype, field=f"{part.kind}.mimetype")
+        if part.media is not None:
+            return await self._stored(company, part, part.media, said)
+        if part.url is not None:
+            return await self._fetched(company, part, part.url, said)
+        field = f"{part.kind}.base64"
+        pieces = _decoded(part.base64 or "", field=field)
+        return await self._store_as(company, part.kind, pieces, said=said, filename=part.filename, field=field)
+
+    async def _stored(self, company: str, part: MediaPart, media_id: str, said: str | None) -> StoredMedia:
+        field = f"{part.kind}.media"
+        media = await self._store.take(company, media_id)
+        if media is None:
+            raise BadInput(
+                f'{field} "{media_id[:80]}" is unknown: store one with POST /v1/sessions/{company}/media; '
+                "it is kept for a day, and for as long as messages need it",
+                field=field,
+            )
+        check_size(part.kind, media.size_bytes, limit_bytes=self.limit_bytes, field=field)
+        head = (await self._store.piece(media_id, 0) or b"")[:HEAD_BYTES]
+        return replace(media, mimetype=settled_mimetype(part.kind, said or media.mimetype, head, field=field))
+
+    async def _fetched(self, company: str, part: MediaPart, url: str, said: str | None) -> StoredMedia:
+        field = f"{part.kind}.url"
+        most = most_bytes(part.kind, limit_bytes=self.limit_bytes)
+        try:
+            async with self._web.get(url, within_s=FETCH_S, redirects=REDIRECTS) as download:
+                said = said or _said(download, field=field)
+                pieces = download.chunks(most_bytes=most)
+                return await self._store_as(company, part.kind, pieces, said=said, filename=part.filename, field=field)
+        except TooLarge as error:
+            raise too_large(part.kind, limit_bytes=self.limit_bytes, field=field) from error
+        except NotReached as error:
+            raise BadInput(f"{field} can't be fetched: {error.sentence}", field=field) from error
+        except BadInput as error:
+            raise (error if error.field else BadInput(f"{field}: {error.sentence}", field=field)) from error
+
+    async def _store_as(
+        self,
+        company: str,
+        kind: Kind,
+        pieces: AsyncIterator[bytes],
+        *,
+        said: str | None,
+        filename: str | None,
+        field: str,
+    ) -> StoredMedia:
+        media = StoredMedia(
+            id=self._chance.media_id(), company=company, mimetype="", filename=filename, size_bytes=0, sha256=""
+        )
+        await self._store.begin(media)
+        try:
+            filled, head = await self._fill(media, kind, pieces, field=field)
+            check_size(kind, filled.size_bytes, limit_bytes=self.limit_bytes, field=field)
+            filled = replace(filled, mimetype=settled_mimetype(kind, said, head, field=field))
+            await self._store.finish(filled)
+        except BaseException:
+            await asyncio.shield(self._store.discard(media.id))
+            raise
+        return filled
+
+    async def _fill(
+        self, media: StoredMedia, kind: Kind, pieces: AsyncIterator[bytes], *, field: str
+    ) -> tuple[StoredMedia, bytes]:
+        """Write it piece by piece; also its first bytes. Stops when it is too large."""
+        digest, size, head, n = hashlib.sha256(), 0, b"", 0
+        async for piece in _even(pieces):
+            digest.update(piece)
+            size += len(piece)
+            head = head or piece[:HEAD_BYTES]
+            check_size(kind, size, limit_bytes=self.limit_bytes, field=field)
+            await self._store.add(media.id, n, piece)
+            n += 1
+        return replace(media, size_bytes=size, sha256=digest.hexdigest()), head
+
+
+def _said(download: Download, *, field: str) -> str | None:
+    """The type that the address says it gives."""
+    if download.status != HTTPStatus.OK:
+        raise BadInput(f"{field} can't be fetched: {download.place} answers with HTTP {download.status}", field=field)
+    return None if download.mimetype is None else checked_mimetype(download.mimetype, field=field)
+
+
+async def _even(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The same bytes in pieces of one size, the last one smaller."""
+    gathered = bytearray()
+    async for piece in pieces:
+        gathered += piece
+        while len(gathered) >= PIECE:
+            yield bytes(gathered[:PIECE])
+            del gathered[:PIECE]
+    if gathered:
+        yield bytes(gathered)
+
+
+async def _decoded(text: str, *, field: str) -> AsyncIterator[bytes]:
+    """Base64, also where lines are broken, or with a `data:` head before it."""
+    if text.startswith("data:"):
+        text = text.partition(",")[2]
+    if not text.isascii():
+        raise _no_base64(field)
+    try:
+        for step in _steps(text):
+            yield base64.b64decode(step, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise _no_base64(field) from error
+
+
+def _steps(text: str) -> Iterator[str]:
+    """Parts that decode by themselves; only the last one may be padded."""
+    if any(space in text for space in "\r\n \t"):
+        text = "".join(text.split())
+    for at in range(0, len(text), _BASE64_STEP):
+        step = text[at : at + _BASE64_STEP]
+        if "=" in step and at + _BASE64_STEP < len(text):
+            raise ValueError("padding in the middle")
+        yield step
+
+
+def _no_base64(field: str) -> BadInput:
+    return BadInput(f"{field} is not base64: give the file's bytes in standard base64, padded with =", field=field)
