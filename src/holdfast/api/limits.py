@@ -12,6 +12,8 @@ from holdfast.api.waits import Stopping, Waits
 
 LARGEST_BODY = 1024 * 1024
 """Bytes of a request."""
+LARGEST_IMPORT = 64 * 1024 * 1024
+"""Bytes of the keys of one device."""
 BODY_DEADLINE_S = 30
 
 
@@ -28,7 +30,8 @@ class BodyLimit:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            receive = _Body(scope, receive, waits=self._waits, most=self._most, within_s=self._within_s)
+            most = LARGEST_IMPORT if scope["path"].endswith("/import") else self._most
+            receive = _Body(scope, receive, waits=self._waits, most=most, within_s=self._within_s)
         await self._app(scope, receive, send)
 
 

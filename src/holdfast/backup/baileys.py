@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any
 
 from holdfast.backup.company import Device
 from holdfast.backup.ratchets import Key
-from holdfast.base.errors import Fault, HoldfastError
+from holdfast.base.errors import BadInput, Fault, HoldfastError
 from holdfast.health.words import lasting
 
 CREDENTIALS = "creds.json"
@@ -94,6 +94,24 @@ def read_folder(folder: Path, *, now: datetime, skip_damaged: bool = False) -> F
         ignored=tuple(ignored),
         changed_s=now.timestamp() - newest,
     )
+
+
+def checked(credentials: str, keys: Sequence[Key]) -> Device:
+    """A device that came otherwise than as files. Raises `BadInput` for what is damaged."""
+    try:
+        text = _credentials(credentials.encode())
+    except _Damaged as error:
+        raise BadInput(f"credentials {error}", field="credentials") from error
+    try:
+        return Device(credentials=text, keys=tuple(Key(key.type, key.id, _known(key)) for key in keys))
+    except _Damaged as error:
+        raise BadInput(f"a key {error}", field="keys") from error
+
+
+def _known(key: Key) -> str:
+    if key.type not in _TYPES:
+        raise _Damaged(f'has the type "{key.type[:40]}", which Baileys does not know')
+    return _key(key.type, key.value.encode())
 
 
 def _too_damaged(folder: Path, damaged: list[str]) -> BadFolder:

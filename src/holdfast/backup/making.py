@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,9 @@ from holdfast.backup.archive import ArchiveWriter
 from holdfast.backup.errors import CantBackUp
 from holdfast.backup.manifest import FORMAT, Company, Manifest
 from holdfast.backup.ratchets import Fingerprint
-from holdfast.backup.sealing import NO_SEAL, SUFFIX, Seal, seal
+from holdfast.backup.sealing import NO_SEAL, SUFFIX, Seal, read_seal, seal
 from holdfast.base.clock import iso
+from holdfast.settings import Settings
 from holdfast.store.database import Database
 from holdfast.store.migrate import revision_of
 from holdfast.store.tables import credentials, sessions, signal_keys
@@ -117,6 +119,13 @@ class Maker:
             sealed.unlink()
             seal(plain, sealed, self._how)
             yield sealed
+
+
+def maker_of(settings: Settings, database: Database, *, folder: Path) -> Maker:
+    """The one that an installation's settings ask for. Raises `Misconfigured`."""
+    how = read_seal(passphrase=settings.backup_passphrase, recipients=settings.backup_recipients)
+    about = About(made_by=version("holdfast"), settings=settings.model_dump(mode="json"))
+    return Maker(database, folder, about=about, how=how)
 
 
 def companies_of(connection: Connection) -> Sequence[Company]:

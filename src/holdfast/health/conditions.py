@@ -179,6 +179,8 @@ class Surroundings:
     """Within the last hour."""
     undelivered_s: float | None = None
     """Age of the oldest alert that could not be delivered."""
+    backup_failing_s: float | None = None
+    """Since a scheduled backup first failed, while none succeeds."""
 
 
 def conditions_around(seen: Surroundings, limits: Limits) -> Iterator[Condition]:
@@ -200,6 +202,15 @@ def conditions_around(seen: Surroundings, limits: Limits) -> Iterator[Condition]
             "Nothing can be stored: no message is accepted, and links whose keys can't be kept are cut.",
             Care.CHECK_DATABASE,
             lasting_s=seen.database_failing_s,
+        )
+    if seen.backup_failing_s is not None:
+        yield _whole(
+            "backup-failing",
+            Severity.WARNING,
+            "backups fail",
+            "The scheduled backup could not be made; Holdfast tries again every 15 minutes, and its log says why.",
+            Care.CHECK_BACKUP,
+            lasting_s=seen.backup_failing_s,
         )
     yield from _host(seen, limits)
     if seen.undelivered_s is not None and seen.undelivered_s >= limits.undelivered_s:

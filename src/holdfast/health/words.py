@@ -20,6 +20,7 @@ class Care(StrEnum):
     CHECK_DATABASE = "check-database"
     CHECK_HOST = "check-engine-host"
     CHECK_ALERTS = "check-alert-urls"
+    CHECK_BACKUP = "check-backups"
 
 
 Advice = Action | Care
@@ -36,6 +37,7 @@ WHAT_TO_DO: Mapping[Advice, str] = MappingProxyType({
     Action.NONE: "nothing needs doing",
     Care.CHECK_REDIS: "see whether Redis runs and can be reached",
     Care.CHECK_DATABASE: "see whether the disk is full and the database can be reached",
+    Care.CHECK_BACKUP: "see whether the data folder's disk has room and its folder `backups` may be written",
     Care.CHECK_HOST: "look into the log for the engine host's last words; memory may have run out",
     Care.CHECK_ALERTS: "look at the addresses in HOLDFAST_ALERT_URLS, and whether this machine reaches them",
 })  # fmt: skip

@@ -7,7 +7,7 @@ mend. It must never end a link because nobody writes.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Protocol
 
@@ -58,13 +58,16 @@ class HealthMonitor:
         teller: Teller,
         interval_s: float,
         limits: Limits | None = None,
+        backup_failing_s: Callable[[], float | None] = lambda: None,
     ) -> None:
-        """`limits`: other numbers to weigh evidence by than those that go with the session machine's policy."""
+        """`limits`: other numbers to weigh evidence by than those that go with the session machine's policy.
+        `backup_failing_s`: since when backups fail, while they do."""
         self._gateway = gateway
         self._parts = parts
         self._figures = figures
         self._teller = teller
         self._interval_s = interval_s
+        self._backup_failing_s = backup_failing_s
         self._limits = limits or Limits.of(parts.policy)
         self._alert_policy = AlertPolicy()
         self._database_failing_since: float | None = None
@@ -154,6 +157,7 @@ class HealthMonitor:
             host_away_s=hub.host_away_s,
             host_restarts=hub.hosts_lost_lately,
             undelivered_s=self._teller.undelivered_s,
+            backup_failing_s=self._backup_failing_s(),
         )
 
     async def _tell(self, conditions: Collection[Condition]) -> None:
