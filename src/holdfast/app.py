@@ -19,8 +19,13 @@ from typing import Any
 from pydantic.alias_generators import to_camel
 
 from holdfast.api import keys
+from holdfast.api.backups import add_backups
 from holdfast.api.routes import make_api
 from holdfast.api.server import Server
+from holdfast.backup.custody import Custody
+from holdfast.backup.making import FOLDER, maker_of
+from holdfast.backup.schedule import Schedule
+from holdfast.backup.shelf import Opener
 from holdfast.base.clock import Clock, SystemClock
 from holdfast.base.errors import Misconfigured
 from holdfast.base.ids import Chance, SystemChance
@@ -53,7 +58,7 @@ from holdfast.store.figures import FigureRows
 from holdfast.store.leases import NO_FENCE, LeaseRows
 from holdfast.store.lookup import LookupRows
 from holdfast.store.outbox import InboxRows, OutboxRows
-from holdfast.store.postgres import parse
+from holdfast.store.place import open_database
 from holdfast.store.sessions import SessionRows
 from holdfast.store.timeline import TimelineRows
 from holdfast.web.addresses import Allowed, parse_allowed
@@ -83,8 +88,8 @@ def claim(settings: Settings, *, key_made: Callable[[str, Path], None]) -> Itera
     `key_made` hears of an API key that was generated just now and of the file that keeps it. Raises `Misconfigured`.
     """
     allowed = parse_allowed(settings.allowed_addresses or "")
-    _make_folder(settings.data_dir)
-    with contextlib.closing(_database(settings)) as database, _listen(settings) as listener:
+    make_folder(settings.data_dir)
+    with contextlib.closing(open_database(settings)) as database, _listen(settings) as listener:
         known = _keys(settings, key_made)
         yield Claim(settings=settings, database=database, listener=listener, known=known, allowed=allowed)
 
@@ -107,13 +112,21 @@ async def serve(
         gateway = Gateway(replace(parts, qr_shown=qr_shown), inbox=InboxRows(held.database))
         tell = functools.partial(ready, f"http://{_shown(held.listener)}")
         figures = FigureRows(held.database)
+        custody = _custody(held, gateway, clock=parts.clock)
+        schedule = Schedule(custody, every_h=held.settings.backup_every_h, keep=held.settings.backup_keep)
         teller = _alert_sender(held, clock=parts.clock)
         monitor = HealthMonitor(
-            gateway, parts, figures=figures, teller=teller, interval_s=held.settings.health_interval_s
+            gateway,
+            parts,
+            figures=figures,
+            teller=teller,
+            interval_s=held.settings.health_interval_s,
+            backup_failing_s=lambda: schedule.failing_s,
         )
         diagnoser = Diagnoser(gateway, parts, figures=figures, undelivered=lambda: teller.undelivered)
         events = EventRows(held.database)
         api = make_api(gateway, held.known, diagnoser, events=events, settings=_shown_settings(held.settings))
+        add_backups(api, custody)
         add_dashboard(
             api,
             gateway,
@@ -125,7 +138,9 @@ async def serve(
             clock=parts.clock,
             chance=parts.chance,
         )
-        await _run(gateway, [monitor.run, teller.run], Server(api), held.listener, asked_to_stop, ready=tell)
+        await _run(
+            gateway, [monitor.run, teller.run, schedule.run], Server(api), held.listener, asked_to_stop, ready=tell
+        )
 
 
 def _alert_sender(held: Claim, *, clock: Clock) -> AlertSender:
@@ -144,9 +159,16 @@ def _shown_settings(settings: Settings) -> dict[str, object]:
     return {to_camel(name): value for name, value in settings.model_dump(mode="json").items()}
 
 
-def _database(settings: Settings) -> Database:
-    url = settings.database_url
-    return Database(settings.data_dir / "holdfast.db" if url is None else parse(url))
+def _custody(held: Claim, gateway: Gateway, *, clock: Clock) -> Custody:
+    folder = held.settings.data_dir / FOLDER
+    return Custody(
+        gateway=gateway,
+        database=held.database,
+        maker=maker_of(held.settings, held.database, folder=folder),
+        folder=folder,
+        opener=Opener(passphrase=held.settings.backup_passphrase),
+        clock=clock,
+    )
 
 
 def _parts(held: Claim, program: HostProgram, *, clock: Clock, chance: Chance) -> Parts:
@@ -297,7 +319,8 @@ def _read_stdin(asked: asyncio.Event) -> None:
         _stop(asked)
 
 
-def _make_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """The data folder, its owner's alone. Raises `Misconfigured`."""
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
