@@ -105,6 +105,7 @@ _ACK_ERRORS = {
 }
 _REFUSALS = {
     "not-on-whatsapp": "this number is not on WhatsApp",
+    "no-such-group": "there is no such group, or this number is not in it",
     "bad-content": "the engine can't make a WhatsApp message of this content",
 }
 
