@@ -23,11 +23,13 @@ from holdfast.delivery.ports import Change, Message, Outgoing
 from holdfast.engine.fake import FakeEngine
 from holdfast.live.memory import MemoryLive
 from holdfast.runtime.actor import Parts
+from holdfast.runtime.composer import Composer, text_wish
 from holdfast.runtime.diagnosis import Diagnoser
-from holdfast.runtime.files import NoFiles
 from holdfast.runtime.gate import ConnectGate
-from holdfast.runtime.gateway import Gateway, Wish
+from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.hub import EngineHub
+from holdfast.runtime.media import MediaShelf
+from holdfast.runtime.spool import Spool
 from holdfast.session.life import Policy
 from holdfast.session.port import AnyCommand, Commit, Engine, InboundMessage, LinkId, Listener, OpenLink, Send
 from holdfast.session.ports import Record
@@ -36,9 +38,12 @@ from holdfast.store.credentials import EngineRows
 from holdfast.store.database import Database, Work
 from holdfast.store.events import EventRows
 from holdfast.store.figures import FigureRows
+from holdfast.store.media import MediaRows
 from holdfast.store.outbox import InboxRows, OutboxRows
+from holdfast.store.references import ReferenceRows
 from holdfast.store.sessions import SessionRows
 from holdfast.store.timeline import TimelineRows
+from holdfast.web.client import WebClient
 
 T = TypeVar("T")
 C = TypeVar("C", bound=AnyCommand)
@@ -48,6 +53,7 @@ UNPACED = Pacing(bulk=Pace(per_minute=0, burst=1), new=Pace(per_minute=0, burst=
 _QUIET_TURNS = 30
 """More turns of the loop than any chain of wake-ups takes."""
 _LEAPS = 400
+MEDIA_LIMIT = 64 * 1024 * 1024
 NUMBER = "962790000001"
 COMPANY = "962302"
 
@@ -197,6 +203,12 @@ class World:
         self.begun = self.outbox.begun = Door()
         self.learns = self.outbox.learns = Door()
         self.inbox = InboxRows(self.database)
+        self.media = MediaRows(self.database, clock=self.clock)
+        self.shelf = MediaShelf(self.media, web=WebClient(), chance=Chance(), limit_bytes=MEDIA_LIMIT)
+        """Nothing in this world can be fetched from elsewhere."""
+        self.spool = Spool(self.media, folder=folder / "spool", clock=self.clock)
+        references = ReferenceRows(self.database)
+        self.composer = Composer(references=references, shelf=self.shelf, clock=self.clock, chance=Chance())
         self.events = EventRows(self.database)
         self.store = DoorRows(self.database, clock=self.clock, chance=Chance())
         self.sessions = DoorSessions(self.database)
@@ -220,14 +232,14 @@ class World:
             store=self.store,
             outbox=self.outbox,
             accounts=AccountRows(self.database),
-            files=NoFiles(),
+            files=self.spool,
             pacing=self.pacing,
             clock=self.clock,
             chance=Chance(),
             policy=self.policy,
             whatsapp_url=None,
         )
-        self.gateway = Gateway(parts, inbox=self.inbox)
+        self.gateway = Gateway(parts, inbox=self.inbox, composer=self.composer)
         ready = asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
             running = tasks.create_task(self.gateway.run(ready=ready.set))
@@ -317,7 +329,7 @@ class World:
         return self.link(company)
 
     async def send(self, text: str = "hello", *, to: str = NUMBER, company: str = COMPANY) -> Message:
-        return await self.now(self.gateway.accept(company, Wish(to=to, text=text)))
+        return await self.now(self.gateway.accept(company, text_wish(to, text)))
 
     async def message(self, message: Message) -> Message:
         return await self.now(self.gateway.message(message.id))

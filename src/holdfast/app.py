@@ -31,20 +31,24 @@ from holdfast.base.errors import Misconfigured
 from holdfast.base.ids import Chance, SystemChance
 from holdfast.dashboard.dashboard import add_dashboard
 from holdfast.dashboard.logins import kept_secret
+from holdfast.delivery.media import MB
 from holdfast.delivery.pacing import Pace, Pacing
+from holdfast.delivery.ports import MediaFiles
 from holdfast.engine.host import EngineHost, HostLimits, HostProgram
 from holdfast.live.redis import live_state
 from holdfast.notify.addresses import read_addresses
 from holdfast.notify.courier import AppriseCourier, refusal
 from holdfast.notify.sender import AlertSender
 from holdfast.runtime.actor import Parts
+from holdfast.runtime.composer import Composer
 from holdfast.runtime.diagnosis import Diagnoser
-from holdfast.runtime.files import NoFiles
 from holdfast.runtime.gate import ConnectGate
 from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.hub import EngineHub
+from holdfast.runtime.media import MediaShelf
 from holdfast.runtime.monitor import HealthMonitor
 from holdfast.runtime.ownership import MARGIN_S, TTL_S, Ownership
+from holdfast.runtime.spool import MediaSweeper, Spool
 from holdfast.session.backoff import Backoff
 from holdfast.session.life import Policy
 from holdfast.session.port import Engine, Listener
@@ -57,11 +61,14 @@ from holdfast.store.events import EventRows
 from holdfast.store.figures import FigureRows
 from holdfast.store.leases import NO_FENCE, LeaseRows
 from holdfast.store.lookup import LookupRows
+from holdfast.store.media import MediaRows
 from holdfast.store.outbox import InboxRows, OutboxRows
 from holdfast.store.place import open_database
+from holdfast.store.references import ReferenceRows
 from holdfast.store.sessions import SessionRows
 from holdfast.store.timeline import TimelineRows
 from holdfast.web.addresses import Allowed, parse_allowed
+from holdfast.web.client import WebClient
 
 log = logging.getLogger(__name__)
 
@@ -107,40 +114,56 @@ async def serve(
     `ready` gets the URL when sessions are in hand; `qr_shown`, company and QR code whenever a new one is shown.
     Raises `Misconfigured` and `EngineUnavailable` with the cure, alone or in groups.
     """
+    clock, settings = SystemClock(), held.settings
+    media = MediaRows(held.database, clock=clock)
+    spool = Spool(media, folder=settings.data_dir / "spool", clock=clock)
+    sweeper = MediaSweeper(media, clock=clock, keep_days=settings.media_keep_days)
     with _stop_wishes(until_stdin_closes=until_stdin_closes) as asked_to_stop:
-        parts = _parts(held, program, clock=SystemClock(), chance=SystemChance())
-        gateway = Gateway(replace(parts, qr_shown=qr_shown), inbox=InboxRows(held.database))
-        tell = functools.partial(ready, f"http://{_shown(held.listener)}")
-        figures = FigureRows(held.database)
-        custody = _custody(held, gateway, clock=parts.clock)
-        schedule = Schedule(custody, every_h=held.settings.backup_every_h, keep=held.settings.backup_keep)
-        teller = _alert_sender(held, clock=parts.clock)
-        monitor = HealthMonitor(
-            gateway,
-            parts,
-            figures=figures,
-            teller=teller,
-            interval_s=held.settings.health_interval_s,
-            backup_failing_s=lambda: schedule.failing_s,
-        )
-        diagnoser = Diagnoser(gateway, parts, figures=figures, undelivered=lambda: teller.undelivered)
-        events = EventRows(held.database)
-        api = make_api(gateway, held.known, diagnoser, events=events, settings=_shown_settings(held.settings))
-        add_backups(api, custody)
-        add_dashboard(
-            api,
-            gateway,
-            diagnoser,
-            lookup=LookupRows(held.database),
-            keys=held.known,
-            waits=api.state.waits,
-            secret=kept_secret(held.settings.data_dir, parts.chance),
-            clock=parts.clock,
-            chance=parts.chance,
-        )
-        await _run(
-            gateway, [monitor.run, teller.run, schedule.run], Server(api), held.listener, asked_to_stop, ready=tell
-        )
+        async with WebClient(held.allowed) as web:
+            parts = _parts(held, program, files=spool, clock=clock, chance=SystemChance())
+            gateway = Gateway(
+                replace(parts, qr_shown=qr_shown),
+                inbox=InboxRows(held.database),
+                composer=_composer(held, media, web, parts),
+            )
+            tell = functools.partial(ready, f"http://{_shown(held.listener)}")
+            figures = FigureRows(held.database)
+            custody = _custody(held, gateway, clock=parts.clock)
+            schedule = Schedule(custody, every_h=settings.backup_every_h, keep=settings.backup_keep)
+            teller = _alert_sender(held, clock=parts.clock)
+            monitor = HealthMonitor(
+                gateway,
+                parts,
+                figures=figures,
+                teller=teller,
+                interval_s=settings.health_interval_s,
+                backup_failing_s=lambda: schedule.failing_s,
+            )
+            diagnoser = Diagnoser(gateway, parts, figures=figures, undelivered=lambda: teller.undelivered)
+            events = EventRows(held.database)
+            api = make_api(gateway, held.known, diagnoser, events=events, settings=_shown_settings(settings))
+            add_backups(api, custody)
+            add_dashboard(
+                api,
+                gateway,
+                diagnoser,
+                lookup=LookupRows(held.database),
+                keys=held.known,
+                waits=api.state.waits,
+                secret=kept_secret(settings.data_dir, parts.chance),
+                clock=parts.clock,
+                chance=parts.chance,
+            )
+            await _run(
+                gateway, [monitor.run, teller.run, schedule.run], Server(api), held.listener, asked_to_stop, ready=tell
+            )
+
+
+def _composer(held: Claim, media: MediaRows, web: WebClient, parts: Parts) -> Composer:
+    limit_bytes = held.settings.media_max_mb * MB
+    shelf = MediaShelf(media, web=web, chance=parts.chance, limit_bytes=limit_bytes)
+    references = ReferenceRows(held.database)
+    return Composer(references=references, shelf=shelf, clock=parts.clock, chance=parts.chance)
 
 
 def _alert_sender(held: Claim, *, clock: Clock) -> AlertSender:
@@ -171,7 +194,7 @@ def _custody(held: Claim, gateway: Gateway, *, clock: Clock) -> Custody:
     )
 
 
-def _parts(held: Claim, program: HostProgram, *, clock: Clock, chance: Chance) -> Parts:
+def _parts(held: Claim, program: HostProgram, *, files: MediaFiles, clock: Clock, chance: Chance) -> Parts:
     settings, database = held.settings, held.database
     backoff = Backoff(base_ms=settings.backoff_base_ms, factor=settings.backoff_factor, cap_ms=settings.backoff_cap_ms)
     node = _node(held)
@@ -189,7 +212,7 @@ def _parts(held: Claim, program: HostProgram, *, clock: Clock, chance: Chance) -
         store=EngineRows(database, clock=clock, chance=chance, fence=fence),
         outbox=OutboxRows(database, clock=clock, fence=fence),
         accounts=AccountRows(database),
-        files=NoFiles(),
+        files=files,
         clock=clock,
         chance=chance,
         policy=Policy(

@@ -77,6 +77,10 @@ class Settings(BaseModel):
         description="private networks and hosts that media and webhooks may reach, separated by commas, such as "
         "10.1.0.0/16, crm.internal; unset: public addresses alone",
     )
+    media_max_mb: int = Field(64, ge=1, le=100, description="largest medium, in MB; WhatsApp's own limits may be lower")
+    media_keep_days: int = Field(
+        7, ge=1, le=365, description="how long the media of messages are kept after these were sent, or came in"
+    )
     health_interval_s: float = Field(30, ge=1, le=300, description="time between two looks of the health monitor")
     whatsapp_url: str | None = Field(
         None, pattern="^wss?" + _URL, description="another server than WhatsApp's own, for tests"

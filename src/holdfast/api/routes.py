@@ -30,8 +30,9 @@ from holdfast.api.waits import Waits
 from holdfast.base.errors import BadInput
 from holdfast.delivery.message import MessageState
 from holdfast.delivery.ports import Message
+from holdfast.runtime.composer import text_wish
 from holdfast.runtime.diagnosis import Diagnoser
-from holdfast.runtime.gateway import Gateway, Wish, unknown_message
+from holdfast.runtime.gateway import Gateway, unknown_message
 from holdfast.session import events
 
 N = TypeVar("N", bound="_Numbered")
@@ -201,7 +202,7 @@ async def send_message(
     idempotency_key: Annotated[str | None, Header(max_length=_LONGEST_KEY, min_length=1)] = None,
 ) -> AcceptedShape:
     """Accept a message: 202 means that it is on the disk and will be sent, whatever happens."""
-    message = await gateway.accept(company, Wish(to=wish.to, text=wish.text, idempotency_key=idempotency_key))
+    message = await gateway.accept(company, text_wish(wish.to, wish.text, idempotency_key=idempotency_key))
     return AcceptedShape.of(message)
 
 

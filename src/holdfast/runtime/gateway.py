@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 import logging
 from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass
-from datetime import timedelta
 from typing import TypeVar
 
 from holdfast.base.clock import iso
 from holdfast.base.errors import BadInput, Conflict, NotFound
 from holdfast.base.ids import COMPANY_RULE, is_company_id
 from holdfast.delivery.message import MessageState
-from holdfast.delivery.ports import INTERACTIVE, Accepted, Content, Draft, Inbox, Message, Received
-from holdfast.delivery.recipient import jid, phone_number
+from holdfast.delivery.ports import Accepted, Draft, Inbox, Message, Received
+from holdfast.delivery.recipient import phone_number
 from holdfast.runtime.actor import Parts, Qr, SessionActor, View
+from holdfast.runtime.composer import Composer, Repeated, Wish
 from holdfast.runtime.elsewhere import view_of
 from holdfast.runtime.ownership import Ownership, RunsElsewhere
 from holdfast.session import events
@@ -29,26 +26,12 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-LONGEST_TEXT = 65_536
-"""Characters; WhatsApp's own apps stop there."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
-    """A message as a caller wants it sent."""
-
-    to: str
-    text: str
-    idempotency_key: str | None = None
-    priority: int = INTERACTIVE
-    expires_in_s: float | None = None
-    """Not sent when it has not left by then."""
-
 
 class Gateway:
-    def __init__(self, parts: Parts, *, inbox: Inbox) -> None:
+    def __init__(self, parts: Parts, *, inbox: Inbox, composer: Composer) -> None:
         self._parts = parts
         self._inbox = inbox
+        self._composer = composer
         self._actors: dict[str, SessionActor] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
         self._keepers: dict[str, asyncio.Task[None]] = {}
@@ -165,34 +148,11 @@ class Gateway:
 
     async def accept(self, company: str, wish: Wish) -> Message:
         """Commit a message to the outbox. When this returns, Holdfast owes its delivery."""
-        number = phone_number(wish.to, field="to")
-        if not wish.text.strip():
-            raise BadInput("text is empty: give at least one character that is not a space", field="text")
-        if len(wish.text) > LONGEST_TEXT:
-            raise BadInput(
-                f"text has {len(wish.text)} characters: WhatsApp takes up to {LONGEST_TEXT}, send it in parts",
-                field="text",
-            )
         await self._known(company)
-        content: Content = {"text": wish.text}
-        draft = Draft(
-            id=self._parts.chance.message_id(),
-            whatsapp_id=self._parts.chance.whatsapp_id(),
-            company=company,
-            recipient=number,
-            chat=jid(number),
-            content=content,
-            idempotency_key=wish.idempotency_key,
-            request_hash=_hash({"to": number, **content}),
-            priority=wish.priority,
-            expires_at=self._expires_at(wish),
-        )
+        draft = await self._composer.compose(company, wish)
+        if isinstance(draft, Repeated):
+            return await self.message(draft.message_id)
         return (await self._store_draft(draft)).message
-
-    def _expires_at(self, wish: Wish) -> str | None:
-        if wish.expires_in_s is None:
-            return None
-        return iso(self._parts.clock.now() + timedelta(seconds=wish.expires_in_s))
 
     async def _store_draft(self, draft: Draft) -> Accepted:
         """To its end also when the caller is gone meanwhile: what is stored is sent."""
@@ -409,7 +369,3 @@ def _no_qr(view: View) -> str:
     if state in {State.CONNECTED, State.CONNECTING, State.RECONNECTING}:
         return f"there is no QR code: a phone is linked already, the session is {state}"
     return f"WhatsApp showed no QR code in time: the session is {state}; try again"
-
-
-def _hash(body: dict[str, object]) -> str:
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
