@@ -9,13 +9,14 @@ from typing import Annotated, NoReturn
 import typer
 
 from holdfast import terminal
-from holdfast.cli import configuration, messages, proof, serving, sessions, watch
+from holdfast.cli import check, configuration, messages, proof, serving, sessions, watch
 from holdfast.cli.ending import GOOD, sentences
 
 COMMANDS: Mapping[str, Mapping[str, Callable[..., object] | typer.Typer]] = {
     "Run it": {
         "serve": serving.serve,
         "settings": configuration.show_settings,
+        "check": check.check,
         "fill-npm-cache": serving.fill_npm_cache,
     },
     "Sessions": {

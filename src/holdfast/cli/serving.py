@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+import uvloop
 
 from holdfast import settings as settings_module
 from holdfast import terminal
 from holdfast.cli.ending import GOOD
 from holdfast.engine.baileys.install import fill_cache, install
 from holdfast.engine.host import HostProgram
-from holdfast.engine.node import Node, find_node
+from holdfast.engine.node import find_node
 from holdfast.settings import Settings
 
 
@@ -40,25 +41,19 @@ def serve(
                 qr_shown=draw_qr,
                 until_stdin_closes=until_stdin_closes,
             )
-            asyncio.run(running)
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(running)
     except KeyboardInterrupt:
         raise typer.Exit(GOOD) from None
 
 
 def engine_program(settings: Settings) -> HostProgram:
     """The engine host's program; Baileys is installed where it is not yet."""
-    node = configured_node(settings)
+    node = find_node(settings.node_bin)
     cache = None if settings.npm_cache is None else settings.npm_cache.absolute()
     bridge = install(settings.cache_dir.absolute(), node=node, progress=terminal.tell, npm_cache=cache)
     environment = settings_module.without_secrets(settings_module.process_environment())
     return HostProgram(argv=(str(node.executable), str(bridge)), cwd=bridge.parent, env=environment)
-
-
-def configured_node(settings: Settings) -> Node:
-    """The Node that is set, or the one that came with Holdfast."""
-    named = settings.node_bin
-    in_path = named is None or named == Path(named.name)
-    return find_node(named if named is None or in_path else named.absolute())
 
 
 def _tell_url(url: str) -> None:
@@ -81,4 +76,4 @@ def fill_npm_cache(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="made where it is missing")],
 ) -> None:
     """Fill a folder with Baileys, for a machine that reaches no package registry: HOLDFAST_NPM_CACHE names it there."""
-    fill_cache(folder.absolute(), node=configured_node(settings_module.load()), progress=terminal.tell)
+    fill_cache(folder.absolute(), node=find_node(settings_module.load().node_bin), progress=terminal.tell)

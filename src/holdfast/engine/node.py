@@ -30,9 +30,9 @@ class Node:
 def find_node(node_bin: Path | None = None) -> Node:
     """The Node to run; `EngineUnavailable` when there is none, or when it is too old.
 
-    node_bin: another Node executable than the one that came with Holdfast.
+    node_bin: another Node executable than the one that came with Holdfast; a bare name is looked for in the PATH.
     """
-    executable = node_bin or _bundled() / "bin" / "node"
+    executable = _bundled() / "bin" / "node" if node_bin is None else _placed(node_bin)
     version = _ask_version(executable)
     oldest = oldest_major()
     if int(version.removeprefix("v").partition(".")[0]) < oldest:
@@ -40,6 +40,11 @@ def find_node(node_bin: Path | None = None) -> Node:
             f"Node {version} at {executable} is too old: the Baileys bridge needs Node {oldest} or newer."
         )
     return Node(executable=executable, npm_cli=_find_npm(executable), version=version)
+
+
+def _placed(named: Path) -> Path:
+    """A path from here stays right where the program is run from another folder."""
+    return named if named == Path(named.name) else named.absolute()
 
 
 def oldest_major() -> int:

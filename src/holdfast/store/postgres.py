@@ -58,12 +58,20 @@ def open_postgres(url: URL) -> Opened:
             _migrate(connection, url)
     except (SQLAlchemyError, CommandError) as error:
         engine.dispose()
-        raise _unusable(url, error) from None  # its text may hold the password
+        raise unusable(url, error) from None  # its text may hold the password
     except BaseException:
         engine.dispose()
         raise
-    reading = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-    return Opened(writing=engine, reading=reading, is_shared=True, close=engine.dispose)
+    return Opened(writing=engine, reading=_reading(engine), is_shared=True, close=engine.dispose)
+
+
+def open_reading(url: URL) -> Engine:
+    """For a look: the server refuses whatever would change something. Nothing is migrated."""
+    return _reading(_engine(url))
+
+
+def _reading(engine: Engine) -> Engine:
+    return engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
 
 def shown(url: URL) -> str:
@@ -113,7 +121,8 @@ def _migrate(connection: Connection, url: URL) -> None:
     connection.commit()
 
 
-def _unusable(url: URL, error: Exception) -> Misconfigured:
+def unusable(url: URL, error: Exception) -> Misconfigured:
+    """What a database error comes to for people; never with the password."""
     cause = " ".join(str(getattr(error, "orig", None) or error).split("\nLINE ")[0].split())
     if url.password:
         cause = cause.replace(str(url.password), "…")

@@ -79,6 +79,11 @@ def locked_version() -> str:
     return str(version)
 
 
+def installed_version(root: Path) -> str | None:
+    """The version of Baileys that `install` put into `root` for this Holdfast; None where it has not yet."""
+    return _installed_version(root / f"baileys-{_digest([_LOCK_FILE])}")
+
+
 _LOCK_FILE = BRIDGE_DIR / "package-lock.json"
 
 

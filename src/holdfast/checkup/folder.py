@@ -1,0 +1,107 @@
+"""The data folder: who may read it, what stands in it, how much room is left, when it was last backed up."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from holdfast.api.keys import FILE as KEY_FILE
+from holdfast.backup.making import FOLDER as BACKUPS
+from holdfast.backup.shelf import names
+from holdfast.base.clock import Clock
+from holdfast.checkup.finding import Finding, ok, problem, warning
+from holdfast.settings import FILE as SETTINGS_FILE
+from holdfast.settings import Settings, variable
+
+_GB = 1_000_000_000
+FULL_BYTES, NEARLY_FULL_BYTES = _GB // 5, 2 * _GB
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+_LATE = 2
+"""How many intervals a scheduled backup may be late."""
+
+
+def data_folder(settings: Settings) -> Finding:
+    """Rights and owner: it holds the keys of every company's linked device."""
+    what, folder = "data folder", settings.data_dir.absolute()
+    try:
+        found = folder.stat()
+    except FileNotFoundError:
+        return ok(what, f"{folder} is not there yet: the first start makes it")
+    except OSError as error:
+        return problem(
+            what, f"{folder} can't be looked at: {error.strerror}", "run this as the user that runs Holdfast"
+        )
+    if not stat.S_ISDIR(found.st_mode):
+        return problem(what, f"{folder} is no folder", f"set {variable('data_dir')} to one")
+    if found.st_uid != os.geteuid():
+        return problem(
+            what, f"{folder} belongs to user {found.st_uid}, and this is user {os.geteuid()}",
+            "run this as its owner, or chown it",
+        )  # fmt: skip
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return problem(what, f"{folder} can't be written", f"chmod 700 {folder}")
+    if found.st_mode & _OTHERS:
+        mode = stat.S_IMODE(found.st_mode)
+        return warning(what, f"{folder} can be entered by others (mode {mode:o})", f"chmod 700 {folder}")
+    return ok(what, f"{folder}, its owner's alone")
+
+
+def secrets(settings: Settings) -> list[Finding]:
+    """Files with keys in them, and who may read those."""
+    files = {"API key": settings.data_dir / KEY_FILE, "settings file": SETTINGS_FILE}
+    return [_private(what, path.absolute()) for what, path in files.items() if path.exists()] or [
+        ok("API key", "not made yet: the first start does" if settings.api_key is None else "set")
+    ]
+
+
+def _private(what: str, path: Path) -> Finding:
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & _OTHERS:
+        return warning(what, f"{path} can be read by others (mode {mode:o})", f"chmod 600 {path}")
+    return ok(what, f"{path}, mode {mode:o}")
+
+
+def disk(settings: Settings) -> Finding:
+    """Room for the database, which refuses messages rather than lose one."""
+    folder = settings.data_dir.absolute()
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    usage = shutil.disk_usage(there)
+    return judge_disk(usage.free, usage.total)
+
+
+def judge_disk(free: int, total: int) -> Finding:
+    room = f"{free / _GB:.1f} GB of {total / _GB:.0f} GB are free"
+    cure = "make room: when the disk is full, no message is accepted and links are cut"
+    if free < FULL_BYTES:
+        return problem("disk", room, cure)
+    return warning("disk", room, cure) if free < NEARLY_FULL_BYTES else ok("disk", room)
+
+
+def backups(settings: Settings, clock: Clock) -> Finding:
+    """When the newest one was made, against what is scheduled."""
+    folder = settings.data_dir / BACKUPS
+    found = names(folder) if folder.exists() else []
+    newest = max((datetime.fromtimestamp(path.stat().st_mtime, UTC) for path in found), default=None)
+    return judge_backups(len(found), None if newest is None else clock.now() - newest, settings.backup_every_h)
+
+
+def judge_backups(count: int, age: timedelta | None, every_h: float) -> Finding:
+    what = "backups"
+    if age is None:
+        return warning(what, "there is none", "`holdfast backup create` makes one; copy it to another machine")
+    hours = age.total_seconds() / 3600
+    told = f"{count}, the newest {_old(hours)} old"
+    if every_h == 0:
+        return warning(what, f"{told}; none are scheduled", f"set {variable('backup_every_h')}, such as 24")
+    if hours > every_h * _LATE:
+        return warning(
+            what, f"{told}, though one is due every {every_h:g} h", "see in Holdfast's log why there is none"
+        )
+    return ok(what, told)
+
+
+def _old(hours: float) -> str:
+    return f"{hours:.0f} h" if hours < 48 else f"{hours / 24:.0f} d"

@@ -1,0 +1,88 @@
+"""Where HTTP listens, who could reach it, and whether the Holdfast there is this one."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from importlib.metadata import version
+from typing import Any
+
+from holdfast.checkup.finding import Finding, ok, problem, warning
+from holdfast.client import Client, NoServer, Refused, connect
+from holdfast.settings import Settings, variable
+
+_ANSWER_S = 5
+
+
+def exposure(host: str, port: int) -> Finding:
+    """HTTP has no TLS of its own: beyond this machine the key would travel in the clear."""
+    what, told = "HTTP", f"listens on {host}:{port}"
+    if _is_loopback(host):
+        return ok(what, f"{told}, for this machine only")
+    cure = (
+        f"put a proxy with TLS in front and set {variable('host')} to 127.0.0.1, or let only a trusted network reach it"
+    )
+    return warning(what, f"{told}, without TLS: keys and messages can be read on the way", cure)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+async def server(settings: Settings, key: str | None) -> list[Finding]:
+    """Whether a Holdfast runs, of which version, and how its sessions do."""
+    what = "running Holdfast"
+    try:
+        async with connect(settings.server_url, key, timeout_s=_ANSWER_S, only_holdfast=True) as client:
+            return await _asked(client, settings)
+    except NoServer as error:
+        return [_nobody(what, settings, error)]
+    except Refused as error:
+        if error.status == 503:
+            return [warning(what, f"at {settings.server_url}: it is starting or stopping", "look again in a minute")]
+        where = f"set {variable('api_key')}, or {variable('data_dir')} to the folder with its api-key"
+        return [problem(what, f"at {settings.server_url}: {error.sentence}", where)]
+
+
+async def _asked(client: Client, settings: Settings) -> list[Finding]:
+    running, here = (await client.get("/v1/about"))["version"], version("holdfast")
+    told = f"{running} at {settings.server_url}"
+    found = (
+        ok("running Holdfast", told)
+        if running == here
+        else warning("running Holdfast", f"{told}, and {here} is installed", "restart it")
+    )
+    return [found, judge_sessions([session async for session in client.items("/v1/sessions")])]
+
+
+def judge_sessions(sessions: list[dict[str, Any]]) -> Finding:
+    what = "sessions"
+    if not sessions:
+        return ok(what, "none yet: `holdfast pair COMPANY` links one")
+    away = [each["companyId"] for each in sessions if each["state"] not in {"connected", "stopped"}]
+    if not away:
+        return ok(what, f"{len(sessions)}, all connected or stopped on purpose")
+    named = ", ".join(away[:5]) + (" …" if len(away) > 5 else "")
+    return warning(what, f"{len(away)} of {len(sessions)} are not connected: {named}", "`holdfast sessions` says why")
+
+
+def _nobody(what: str, settings: Settings, error: NoServer) -> Finding:
+    if settings.url is not None:
+        return problem(what, error.sentence, f"start it, or set {variable('url')} right")
+    if settings.port and _is_taken(settings):
+        cure = f"stop the other program, or set {variable('port')} to another port"
+        return problem(what, f"something that is no Holdfast has port {settings.port}", cure)
+    return warning(what, "none", "`holdfast serve` starts it")
+
+
+def _is_taken(settings: Settings) -> bool:
+    try:
+        with socket.create_connection(("localhost" if not settings.host else settings.host, settings.port), timeout=1):
+            return True
+    except OSError:
+        return False

@@ -1,0 +1,86 @@
+"""What Holdfast leans on: Redis, Node, Baileys, and where alerts and webhooks go."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from holdfast.base.clock import Clock
+from holdfast.base.errors import Misconfigured
+from holdfast.checkup.advisories import Advisory, advisories_about
+from holdfast.checkup.finding import Finding, ok, problem, warning
+from holdfast.engine.baileys.install import installed_version, locked_version
+from holdfast.engine.errors import EngineUnavailable
+from holdfast.engine.node import find_node
+from holdfast.live.server import RedisServer, Unwell
+from holdfast.notify.addresses import read_addresses
+from holdfast.notify.courier import refusal
+from holdfast.settings import Settings, variable
+
+
+async def redis(settings: Settings, clock: Clock) -> Finding:
+    """Reachable, and which version; Holdfast goes on without it, but whoever reads live state there does not."""
+    what = "Redis"
+    if settings.redis_url is None:
+        return ok(what, f"not used: live state is in memory ({variable('redis_url')} is not set)")
+    try:
+        server = RedisServer(settings.redis_url, clock=clock)
+    except Misconfigured as error:
+        return problem(what, error.sentence, f"set {variable('redis_url')} right")
+    try:
+        (said,) = await server.ask([("INFO", "server")])
+    except Unwell as error:
+        cure = "start it, or see host, port and password; meanwhile live state is in memory"
+        return problem(what, f"{server.where} does not answer: {error}", cure)
+    finally:
+        await server.close()
+    return ok(what, f"{server.where}, {_version(said)}")
+
+
+def _version(info: object) -> str:
+    """`Redis 7.0.15`, or what calls itself otherwise."""
+    text = info.decode(errors="replace") if isinstance(info, bytes) else ""
+    fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+    if "valkey_version" in fields:
+        return f"Valkey {fields['valkey_version']}"
+    return f"Redis {fields.get('redis_version', 'of an unknown version')}"
+
+
+async def node(settings: Settings) -> Finding:
+    """The Node that runs the engine, new enough."""
+    try:
+        found = await asyncio.to_thread(find_node, settings.node_bin)
+    except EngineUnavailable as error:
+        return problem("Node", error.sentence, f"set {variable('node_bin')}, or reinstall Holdfast")
+    return ok("Node", f"{found.version}, {found.executable}")
+
+
+def baileys(settings: Settings) -> Finding:
+    """Installed or not, and what is publicly known against it."""
+    version, installed = locked_version(), installed_version(settings.cache_dir.absolute())
+    return judge_baileys(version, advisories_about(version), is_installed=installed == version)
+
+
+def judge_baileys(version: str, advisories: Sequence[Advisory], *, is_installed: bool) -> Finding:
+    what = "Baileys"
+    if advisories:
+        told = "; ".join(f"{each.name}: {each.what} ({each.source})" for each in advisories)
+        return problem(what, f"{version} has known weaknesses: {told}", "update Holdfast, which brings a newer one")
+    if not is_installed:
+        return warning(
+            what, f"{version} is not installed yet", "the first start installs it, which needs a package registry"
+        )
+    return ok(what, f"{version}, installed; no advisory is known about it")
+
+
+def alerts(settings: Settings) -> Finding:
+    """Whether anybody would be told."""
+    what = "alerts"
+    if settings.alert_urls is None:
+        cure = f"set {variable('alert_urls')} to Apprise addresses, such as mailto://… or slack://…"
+        return warning(what, "nobody is told when a session needs a person: they stand in the log only", cure)
+    try:
+        found = read_addresses(settings.alert_urls, refusal=refusal)
+    except Misconfigured as error:
+        return problem(what, error.sentence, "mend that address, or take it out")
+    return ok(what, ", ".join(map(str, found)))

@@ -1,0 +1,116 @@
+"""What the looks at an installation come to, given what was seen."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from holdfast.checkup.advisories import ADVISORIES, advisories_about, parsed
+from holdfast.checkup.database import judge_clock, judge_database
+from holdfast.checkup.folder import judge_backups, judge_disk
+from holdfast.checkup.network import exposure, judge_sessions
+from holdfast.checkup.programs import judge_baileys
+from holdfast.engine.baileys.install import locked_version
+from holdfast.store.peek import Peeked
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+GB = 1_000_000_000
+KNOWN = ["0002", "0001"]
+
+
+def peeked(**changes: str | None) -> Peeked:
+    seen: dict[str, str | None] = {"name": "holdfast.db", "revision": "0002", "newest_at": None, "damage": None}
+    return Peeked(**{**seen, **changes})  # type: ignore[arg-type]  # the revision is never None here
+
+
+@pytest.mark.parametrize(
+    ("version", "is_safe"),
+    [
+        ("6.7.21", False), ("6.7.22", True), ("6.17.16", True), ("7.0.0-rc.1", False), ("7.0.0-rc.9", False),
+        ("7.0.0-rc11", False), ("7.0.0-rc12", True), ("7.0.0-rc14", True), ("7.0.0", True), ("latest", False),
+    ],
+)  # fmt: skip
+def test_advisories_know_the_versions_they_concern(version: str, is_safe: bool) -> None:
+    """rc.9 comes before rc10 although its letters don't; what is no version is never called safe."""
+    assert (advisories_about(version) == []) is is_safe
+
+
+def test_the_shipped_baileys_has_no_known_weakness() -> None:
+    """This Holdfast would not pass its own check otherwise."""
+    assert advisories_about(locked_version()) == []
+    assert all(parsed(version) for each in ADVISORIES for span in each.affected for version in span)
+    found = judge_baileys("7.0.0-rc.9", advisories_about("7.0.0-rc.9"), is_installed=True)
+    assert found.state == "problem"
+    assert "CVE-2026-48063" in found.sentence
+    assert "https://github.com/WhiskeySockets/Baileys/security/advisories/" in found.sentence
+    assert judge_baileys("7.0.0-rc14", [], is_installed=False).state == "warning"
+
+
+@pytest.mark.parametrize(("free", "state"), [(GB // 10, "problem"), (GB, "warning"), (50 * GB, "ok")])
+def test_a_disk_that_fills_is_said_before_it_is_full(free: int, state: str) -> None:
+    """By what is left, not by a share: a big disk at 95 % has room for years."""
+    assert judge_disk(free, 1000 * GB).state == state
+
+
+@pytest.mark.parametrize(
+    ("seen", "state", "words"),
+    [
+        (peeked(), "ok", "version 0002, whole"),
+        (peeked(revision=""), "ok", "empty"),
+        (peeked(revision="0001"), "warning", "brings it to 0002"),
+        (peeked(revision="0009"), "problem", "newer than this Holdfast"),
+        (peeked(damage="row 3 missing from index"), "problem", "row 3 missing from index"),
+    ],
+)
+def test_a_database_is_judged_by_version_and_integrity(seen: Peeked, state: str, words: str) -> None:
+    """An old one is brought forward at the next start; a newer one must not be touched."""
+    found = judge_database(seen, KNOWN)
+    assert (found.state, words in found.sentence) == (state, True), found
+    assert (found.cure == "") is (state == "ok")
+
+
+@pytest.mark.parametrize(
+    ("newest", "ntp", "state"),
+    [
+        (None, None, "ok"),
+        (NOW - timedelta(days=30), True, "ok"),
+        (NOW + timedelta(seconds=30), True, "ok"),
+        (NOW + timedelta(hours=3), True, "problem"),
+        (NOW, False, "warning"),
+    ],
+)
+def test_a_clock_is_judged_by_the_newest_row(newest: datetime | None, ntp: bool | None, state: str) -> None:
+    """A row from the future means that the time was set back; a few seconds are another machine's."""
+    found = judge_clock(NOW, newest, ntp)
+    assert found.state == state
+    if state == "problem":
+        assert "3 h ahead" in found.sentence
+
+
+@pytest.mark.parametrize(
+    ("count", "age", "every_h", "state"),
+    [(0, None, 24, "warning"), (3, 5, 24, "ok"), (3, 60, 24, "warning"), (3, 5, 0, "warning"), (3, 60, 100, "ok")],
+)
+def test_backups_are_judged_by_what_is_scheduled(count: int, age: int | None, every_h: float, state: str) -> None:
+    """One that is two intervals late means that something keeps them from being made."""
+    assert judge_backups(count, None if age is None else timedelta(hours=age), every_h).state == state
+
+
+@pytest.mark.parametrize(
+    ("host", "state"),
+    [("127.0.0.1", "ok"), ("localhost", "ok"), ("::1", "ok"), ("0.0.0.0", "warning"), ("10.0.0.5", "warning")],
+)  # fmt: skip
+def test_http_beyond_this_machine_is_warned_of(host: str, state: str) -> None:
+    """It has no TLS of its own."""
+    assert exposure(host, 3000).state == state
+
+
+def test_sessions_that_are_away_are_named() -> None:
+    """A few of them; a stop on purpose is no trouble."""
+    rows = [{"companyId": str(n), "state": "reconnecting"} for n in range(7)]
+    assert (
+        judge_sessions([{"companyId": "a", "state": "connected"}, {"companyId": "b", "state": "stopped"}]).state == "ok"
+    )
+    found = judge_sessions(rows)
+    assert (found.state, found.sentence) == ("warning", "7 of 7 are not connected: 0, 1, 2, 3, 4 …")
