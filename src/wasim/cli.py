@@ -95,7 +95,7 @@ async def _serve(store: Store, authority: Authority, places: Places, until_stdin
     tls = authority.server_context(places.host, now=clock.now())
     async with (
         _answering(media.app(), places.host, places.media_port, tls) as media_port,
-        _answering(make_app(hub, authority), places.host, places.control_port, None) as control_port,
+        _answering(make_app(hub, authority, folder), places.host, places.control_port, None) as control_port,
     ):
         hub.lead_media_to(f"{places.host}:{media_port}")
         async with running(hub):

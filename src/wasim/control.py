@@ -5,36 +5,51 @@ It only translates between HTTP and the hub. Errors are `{"error": sentence}`.
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from aiohttp import web
 
+from wasim import chats
 from wasim.authority import Authority
 from wasim.clock import iso
 from wasim.faults import BadFault, Fault, parse_fault
+from wasim.media import MediaFolder
+from wasim.requests import (
+    AUTHORITY,
+    FOLDER,
+    HUB,
+    ControlError,
+    Json,
+    body_of,
+    known_phone,
+    number_of,
+    text_of,
+)
 from wasim.server.core import UnknownNumber
+from wasim.server.groups import GroupError
 from wasim.server.pairing import BadQr, PairingError, parse_qr
 from wasim.server.state import Account, Address, Device, MessageRecord
+from wasim.server.words import NotSayable
 from wasim.shell import Hub, state_of
 
-HUB = web.AppKey("hub", Hub)
-AUTHORITY = web.AppKey("authority", Authority)
-Json = dict[str, Any]
+BODY_BYTES = 32 * 1024 * 1024
+"""Media may come as base64."""
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-_NUMBER = re.compile(r"[1-9]\d{2,14}")
 ROUTES_TEXT = """\
 GET    /phones                       phones and their linked devices
 POST   /phones                       {"number", "name"?, "autoRead"?, "addressing"?: "lid"|"pn"} makes an account
 POST   /phones/{number}/scan         {"qr"} links the device that shows this code
 POST   /phones/{number}/code         {"code"} links the device that shows this pairing code
 POST   /phones/{number}/unlink       {"device"} removes a linked device
-POST   /phones/{number}/send         {"to", "text", "id"?} the phone sends a text
+POST   /phones/{number}/send         {"to", "id"?, "text" | "image" | … | "edit" | "delete"} the phone sends
+POST   /phones/{number}/typing       {"to", "state"?: "composing"|"recording"|"paused"} the phone's owner types
 POST   /phones/{number}/read         {"id"} the phone reads a message of its inbox
 GET    /phones/{number}/inbox        what the phone decrypted
+GET    /phones/{number}/inbox/{id}/media   what its media is when opened; ?content=true the bytes
+GET    /groups                       groups with their members
+POST   /groups                       {"subject", "members", "addressing"?: "lid"|"pn"} makes a group; the first is admin
+PATCH  /groups/{id}                  {"subject"?, "add"?, "remove"?} changes it
 GET    /messages?from=&to=&id=       messages the server took, with acks and receipts
 GET    /links                        connections
 GET    /stats                        counts
@@ -46,26 +61,16 @@ DELETE /faults/{id}, /faults         ends one, or all
 """
 
 
-class ControlError(Exception):
-    """A request that can't be served, with its HTTP status."""
-
-    def __init__(self, status: int, detail: str) -> None:
-        super().__init__(detail)
-        self.status = status
-
-
-def make_app(hub: Hub, authority: Authority) -> web.Application:
-    app = web.Application(middlewares=[_errors])
-    app[HUB], app[AUTHORITY] = hub, authority
+def make_app(hub: Hub, authority: Authority, folder: MediaFolder) -> web.Application:
+    app = web.Application(middlewares=[_errors], client_max_size=BODY_BYTES)
+    app[HUB], app[AUTHORITY], app[FOLDER] = hub, authority, folder
+    chats.add_routes(app)
     app.router.add_get("/", _help)
     app.router.add_get("/phones", _phones)
     app.router.add_post("/phones", _add_phone)
     app.router.add_post("/phones/{number}/scan", _scan)
     app.router.add_post("/phones/{number}/code", _code)
     app.router.add_post("/phones/{number}/unlink", _unlink)
-    app.router.add_post("/phones/{number}/send", _send)
-    app.router.add_post("/phones/{number}/read", _read)
-    app.router.add_get("/phones/{number}/inbox", _inbox)
     app.router.add_get("/messages", _messages)
     app.router.add_get("/links", _links)
     app.router.add_get("/stats", _stats)
@@ -84,7 +89,7 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return await handler(request)
     except ControlError as error:
         return _error(error.status, str(error))
-    except (BadFault, BadQr) as error:
+    except (BadFault, BadQr, NotSayable, GroupError) as error:
         return _error(400, str(error))
     except (PairingError, UnknownNumber) as error:
         return _error(404, str(error))
@@ -96,37 +101,6 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 def _error(status: int, detail: str) -> web.Response:
     return web.json_response({"error": detail}, status=status)
-
-
-async def _body(request: web.Request) -> Json:
-    try:
-        body = await request.json() if request.can_read_body else {}
-    except json.JSONDecodeError as error:
-        raise ControlError(400, f"the body is no JSON: {error}") from error
-    if not isinstance(body, dict):
-        raise ControlError(400, "the body must be a JSON object")
-    return body
-
-
-def _text(body: Json, name: str) -> str:
-    value = body.get(name)
-    if not isinstance(value, str) or not value:
-        raise ControlError(400, f"{name!r} must be a text that is not empty, not {value!r}")
-    return value
-
-
-def _number(text: object) -> str:
-    if not isinstance(text, str) or not _NUMBER.fullmatch(text):
-        raise ControlError(400, f"phone number {text!r}: it must be 3 to 15 digits that don't begin with 0")
-    return text
-
-
-def _known(request: web.Request) -> Account:
-    number = _number(request.match_info["number"])
-    account = request.app[HUB].server.directory.accounts.get(number)
-    if account is None:
-        raise ControlError(404, f"there is no phone {number}; POST /phones makes one")
-    return account
 
 
 async def _help(request: web.Request) -> web.Response:
@@ -151,6 +125,7 @@ def _phone(hub: Hub, account: Account) -> Json:
         "autoRead": account.auto_read,
         "addressing": account.addressing,
         "devices": [_device(hub, device) for device in devices],
+        "typing": _typing(hub, account.number),
         "signal": {
             "decrypted": tally.decrypted,
             "undecryptable": tally.undecryptable,
@@ -158,6 +133,15 @@ def _phone(hub: Hub, account: Account) -> Json:
             "reusedKeys": tally.reused_keys,
         },
     }
+
+
+def _typing(hub: Hub, number: str) -> Json | None:
+    """What was last seen of somebody writing to this phone."""
+    typing = hub.server.handsets.typing(number)
+    if typing is None:
+        return None
+    group = typing.chat if typing.chat.endswith("@g.us") else None
+    return {"from": typing.sender, "group": group, "state": typing.state, "at": iso(typing.at)}
 
 
 def _device(hub: Hub, device: Device) -> Json:
@@ -176,8 +160,8 @@ def _device(hub: Hub, device: Device) -> Json:
 
 
 async def _add_phone(request: web.Request) -> web.Response:
-    hub, body = request.app[HUB], await _body(request)
-    account = hub.phone(_number(body.get("number")), name=str(body.get("name", "")))
+    hub, body = request.app[HUB], await body_of(request)
+    account = hub.phone(number_of(body.get("number")), name=str(body.get("name", "")))
     if "autoRead" in body:
         account.auto_read = body["autoRead"] is True
     if "addressing" in body:
@@ -189,15 +173,15 @@ async def _add_phone(request: web.Request) -> web.Response:
 
 
 async def _scan(request: web.Request) -> web.Response:
-    hub, body = request.app[HUB], await _body(request)
-    number = _number(request.match_info["number"])
-    return _linked(hub, await hub.scan(number, parse_qr(_text(body, "qr"))))
+    hub, body = request.app[HUB], await body_of(request)
+    number = number_of(request.match_info["number"])
+    return _linked(hub, await hub.scan(number, parse_qr(text_of(body, "qr"))))
 
 
 async def _code(request: web.Request) -> web.Response:
-    hub, body = request.app[HUB], await _body(request)
-    number = _number(request.match_info["number"])
-    code = _text(body, "code").replace("-", "").upper()
+    hub, body = request.app[HUB], await body_of(request)
+    number = number_of(request.match_info["number"])
+    code = text_of(body, "code").replace("-", "").upper()
     return _linked(hub, await hub.enter_code(number, code))
 
 
@@ -207,43 +191,12 @@ def _linked(hub: Hub, address: Address) -> web.Response:
 
 
 async def _unlink(request: web.Request) -> web.Response:
-    account, body = _known(request), await _body(request)
+    account, body = known_phone(request), await body_of(request)
     device = body.get("device")
     if not isinstance(device, int):
         raise ControlError(400, f"'device' must be a number, not {device!r}")
     request.app[HUB].unlink(Address(account.number, device))
     return web.json_response({"number": account.number, "device": device})
-
-
-async def _send(request: web.Request) -> web.Response:
-    account, body = _known(request), await _body(request)
-    id_ = _text(body, "id") if "id" in body else None
-    sent = request.app[HUB].write(account.number, _number(body.get("to")), _text(body, "text"), id_)
-    return web.json_response({"id": sent}, status=202)
-
-
-async def _read(request: web.Request) -> web.Response:
-    account, body = _known(request), await _body(request)
-    request.app[HUB].read(account.number, _text(body, "id"))
-    return web.json_response({"id": body["id"]})
-
-
-async def _inbox(request: web.Request) -> web.Response:
-    letters = request.app[HUB].server.handsets.inbox(_known(request).number)
-    return web.json_response(
-        [
-            {
-                "id": letter.id,
-                "from": letter.sender,
-                "text": letter.text,
-                "kind": letter.kind,
-                "count": letter.count,
-                "undecryptable": letter.undecryptable,
-                "firstAt": iso(letter.first_at),
-            }
-            for letter in letters
-        ]
-    )
 
 
 # What the server saw
@@ -350,7 +303,7 @@ async def _faults(request: web.Request) -> web.Response:
 
 
 async def _add_fault(request: web.Request) -> web.Response:
-    fault = request.app[HUB].start_fault(parse_fault(await _body(request)))
+    fault = request.app[HUB].start_fault(parse_fault(await body_of(request)))
     return web.json_response(_fault(fault), status=201)
 
 

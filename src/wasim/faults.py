@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Literal
 
 import msgspec
 
-from wasim.server.interference import PLAIN, LoginFailure, MessageVerdict
+from wasim.server.interference import PLAIN, DeliveryVerdict, LoginFailure, MessageVerdict
 from wasim.server.state import Address
 from wasim.wire.nodes import Node
 
@@ -45,6 +46,7 @@ class FaultRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, ren
     direction: Direction | None = None
     bytes_per_s: float = 65_536
     after_bytes: int = 65_536
+    until: datetime | None = None
 
 
 _COMMON = frozenset({"kind", "number", "seconds"})
@@ -56,8 +58,13 @@ KINDS: dict[str, frozenset[str]] = {
     "blackhole": frozenset(),
     "delay-acks": frozenset({"ms"}),
     "double-acks": frozenset(),
+    "reorder-acks": frozenset({"ms"}),
     "ack-error": frozenset({"code", "count"}),
+    "reach-out-lock": frozenset({"until"}),
+    "corrupt": frozenset({"count"}),
+    "redeliver": frozenset({"count"}),
     "drop-receipts": frozenset(),
+    "delay-receipts": frozenset({"ms"}),
     "stream-error": frozenset({"code", "attrs", "reason"}),
     "stream-end": frozenset(),
     "failure": frozenset({"reason", "attrs", "count"}),
@@ -71,6 +78,9 @@ KINDS: dict[str, frozenset[str]] = {
 
 MOMENTARY = frozenset({"cut", "restart", "stream-error", "stream-end"})
 """Kinds that happen once, at once: they take no `seconds`."""
+REACH_OUT_LOCKED = "463"
+UNTIL_ENDED_S = 86_400.0
+"""How long a lock is said to last that has no end."""
 _NOT_BY_NUMBER = frozenset({"restart", "refuse", "media-refuse", "media-slow", "media-cut"})
 
 
@@ -86,10 +96,15 @@ def parse_fault(body: object) -> FaultRequest:
         raise BadFault(f"{kind} happens at once and takes no 'seconds'")
     if kind in _NOT_BY_NUMBER and "number" in body:
         raise BadFault(f"{kind} is for the whole server and takes no 'number'")
+    if "seconds" in body and "until" in body:
+        raise BadFault(f"{kind} takes 'seconds' or 'until', not both")
     try:
-        return msgspec.convert(body, type=FaultRequest)
+        request = msgspec.convert(body, type=FaultRequest)
     except msgspec.ValidationError as error:
         raise BadFault(f"{kind}: {error}") from error
+    if request.until is not None and request.until.tzinfo is None:
+        raise BadFault(f"{kind}: until {body['until']!r} has no time zone; write it as 2026-11-22T10:56:00Z")
+    return request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +152,8 @@ class Faults:
         """Notes a fault as running (a momentary one as done)."""
         self._count += 1
         ends_at = None if request.seconds is None else now + request.seconds
+        if request.until is not None:
+            ends_at = request.until.timestamp()
         fault = Fault(id=self._count, request=request, started_at=now, ends_at=ends_at)
         if request.kind in MOMENTARY:
             fault.ended_at = now
@@ -168,9 +185,11 @@ class Faults:
 
     # What the server asks
 
-    def on_message(self, sender: Address, *, now: float) -> MessageVerdict:
+    def on_message(self, sender: Address, *, known: bool, now: float) -> MessageVerdict:
         for fault in self.active.values():
             decide = _VERDICTS.get(fault.kind)
+            if fault.kind == "reach-out-lock" and known:
+                continue
             if decide is not None and fault.concerns(sender.number) and not self._used_up(fault):
                 fault.hits += 1
                 return decide(fault.request)
@@ -180,6 +199,31 @@ class Faults:
         fault = self.running("withhold-acks", sender.number)
         if fault is not None:
             fault.withheld.append((link, ack))
+
+    def on_delivery(self, to: Address, *, again: bool, now: float) -> DeliveryVerdict:
+        damages = None if again else self._hit("corrupt", to.number)
+        repeats = self._hit("redeliver", to.number)
+        return DeliveryVerdict(damaged=damages is not None, repeated=repeats is not None)
+
+    def _hit(self, kind: str, number: str) -> Fault | None:
+        """The first running fault of that kind that concerns this account, and is not used up; one use more of it."""
+        fault = self.running(kind, number)
+        if fault is None or self._used_up(fault):
+            return None
+        fault.hits += 1
+        return fault
+
+    def receipt_delay(self, to: str, *, now: float) -> float:
+        fault = self._hit("delay-receipts", to)
+        return 0.0 if fault is None else fault.request.ms / 1000
+
+    def reach_out_lock(self, number: str, *, now: float) -> float | None:
+        fault = self.running("reach-out-lock", number)
+        return None if fault is None else self.lock_end(fault, now=now)
+
+    def lock_end(self, fault: Fault, *, now: float) -> float:
+        """Until when the accounts of such a fault are told that they are locked."""
+        return now + UNTIL_ENDED_S if fault.ends_at is None else fault.ends_at
 
     def drops_receipt(self, to: str, *, now: float) -> bool:
         fault = self.running("drop-receipts", to)
@@ -218,7 +262,9 @@ _VERDICTS: dict[str, Callable[[FaultRequest], MessageVerdict]] = {
     "withhold-acks": lambda _: MessageVerdict(acks=0),
     "double-acks": lambda _: MessageVerdict(acks=2),
     "delay-acks": lambda request: MessageVerdict(ack_delay_s=request.ms / 1000),
+    "reorder-acks": lambda request: MessageVerdict(ack_scatter_s=request.ms / 1000),
     "ack-error": _refused,
+    "reach-out-lock": lambda _: MessageVerdict(relayed=False, error=REACH_OUT_LOCKED),
 }
 
 _MEDIA_VERDICTS: dict[str, Callable[[FaultRequest], MediaVerdict]] = {

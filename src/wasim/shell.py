@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
+import sqlite3
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -18,14 +19,17 @@ from wasim.clock import Clock
 from wasim.faults import Fault, FaultRequest, Faults
 from wasim.server import core, events, pairing
 from wasim.server.link import Link, Phase
-from wasim.server.state import Account, Address
+from wasim.server.state import Account, Address, Addressing, Group
+from wasim.server.words import Wish
 from wasim.sockets import LinkSocket
 from wasim.store import Store
+from wasim.wire.attachments import Media
 from wasim.wire.nodes import Node
 
 _log = logging.getLogger("wasim")
 _TIMES_KEPT = 1000
 PAIRING_DEADLINE_S = 10.0
+SAVE_AGAIN_S = 0.2
 
 
 @dataclass(slots=True)
@@ -67,6 +71,7 @@ class Hub:
         self._link_count = 0
         self._listener: asyncio.Server | None = None
         self._settling = False
+        self._unsaved: dict[tuple[str, str], bytes | None] = {}
         self._alarm: asyncio.TimerHandle | None = None
         self._pairings: dict[int, asyncio.Future[Address]] = {}
         self._restarts: asyncio.Queue[float] = asyncio.Queue()
@@ -103,6 +108,8 @@ class Hub:
         for socket in list(self._sockets.values()):
             socket.cut("rst")
         self._settle()
+        while not self._save():
+            await self._clock.sleep(SAVE_AGAIN_S)
         _log.info("Server is down for %.1f s", down_s)
         await self._clock.sleep(down_s)
         self._boot()
@@ -175,14 +182,27 @@ class Hub:
         self.server.tick(now=now)
         for fault in self.faults.due(now):
             self._end(fault)
-        changes = self.server.directory.take_changes()
-        if changes:
-            self._store.write(changes)
+        if not self._save():
+            return
         for outgoing in self.server.take_output():
             self._put_out(outgoing)
         for event in self.server.take_events():
             self._note(event, now)
         self._arm(now)
+
+    def _save(self) -> bool:
+        """Writes down what changed. While that fails nothing may leave; it is tried again."""
+        self._unsaved |= self.server.directory.take_changes()
+        if not self._unsaved:
+            return True
+        try:
+            self._store.write(self._unsaved)
+        except sqlite3.OperationalError as error:
+            _log.error("Records can't be written, nothing is answered: %s; trying again", error)
+            asyncio.get_running_loop().call_later(SAVE_AGAIN_S, self._settle)
+            return False
+        self._unsaved = {}
+        return True
 
     def _put_out(self, outgoing: core.Outgoing) -> None:
         socket = self._sockets.get(outgoing.link)
@@ -293,10 +313,28 @@ class Hub:
         self.server.unlink(address, now=self.now())
         self._settle()
 
-    def write(self, number: str, to: str, text: str, id_: str | None) -> str:
-        sent = self.server.write(number, to, text, id_, now=self.now())
+    def write(self, number: str, to: str, wish: Wish, id_: str | None, media: Media | None = None) -> str:
+        sent = self.server.write(number, to, wish, id_, media=media, now=self.now())
         self._settle()
         return sent
+
+    def type_to(self, number: str, to: str, state: str) -> None:
+        self.server.type_to(number, to, state, now=self.now())
+        self._settle()
+
+    def create_group(self, subject: str, members: list[str], addressing: Addressing) -> Group:
+        group = self.server.groups.create(subject, members, addressing=addressing, now=self.now())
+        self._settle()
+        return group
+
+    def change_group(self, group: Group, *, subject: str | None, add: list[str], remove: list[str]) -> None:
+        """All that is asked for, in this order: name, new members, members that go."""
+        groups, now = self.server.groups, self.now()
+        if subject is not None:
+            groups.rename(group, subject, now=now)
+        groups.add(group, add, now=now)
+        groups.remove(group, remove, now=now)
+        self._settle()
 
     def read(self, number: str, id_: str) -> None:
         self.server.read(number, id_, now=self.now())
@@ -327,6 +365,9 @@ class Hub:
             case "stream-end":
                 for link in links:
                     self.server.say(link.id, Node("xmlstreamend"))
+            case "reach-out-lock":
+                until = self.faults.lock_end(fault, now=self.now())
+                self.server.announce_reach_out_lock(request.number, until, now=self.now())
         self._settle()
         return fault
 
@@ -346,6 +387,8 @@ class Hub:
             socket = self._sockets.get(number)
             if socket is not None:
                 socket.thaw()
+        if fault.kind == "reach-out-lock":
+            self.server.announce_reach_out_lock(fault.request.number, None, now=self.now())
         if fault.request.release:
             for link, ack in fault.withheld:
                 self.server.say(link, ack)

@@ -47,7 +47,7 @@ def test_bad_requests_are_refused_with_a_sentence(body: object, why: str) -> Non
 def test_without_faults_nothing_is_disturbed() -> None:
     """Plain verdicts, no dropped receipts, logins pass."""
     faults = Faults()
-    assert faults.on_message(ALICE, now=0) == PLAIN
+    assert faults.on_message(ALICE, known=True, now=0) == PLAIN
     assert not faults.drops_receipt("962302", now=0)
     assert faults.on_login(ALICE, now=0) is None
     assert faults.next_deadline is None
@@ -68,8 +68,8 @@ def test_what_becomes_of_messages(body: dict[str, object], verdict: MessageVerdi
     """Each kind has its verdict, for the account it names only, and counts what it did."""
     faults = Faults()
     fault_id = start(faults, **body, number="962302")
-    assert faults.on_message(ALICE, now=0) == verdict
-    assert faults.on_message(BOB, now=0) == PLAIN
+    assert faults.on_message(ALICE, known=True, now=0) == verdict
+    assert faults.on_message(BOB, known=True, now=0) == PLAIN
     assert faults.active[fault_id].hits == 1
 
 
@@ -78,7 +78,7 @@ def test_a_fault_without_number_is_for_all() -> None:
     faults = Faults()
     start(faults, kind="blackhole")
     start(faults, kind="double-acks")
-    assert faults.on_message(BOB, now=0) == MessageVerdict(taken=False)
+    assert faults.on_message(BOB, known=True, now=0) == MessageVerdict(taken=False)
 
 
 def test_a_count_is_used_up() -> None:
@@ -86,7 +86,7 @@ def test_a_count_is_used_up() -> None:
     faults = Faults()
     start(faults, kind="ack-error", code=463, count=2)
     start(faults, kind="double-acks")
-    verdicts = [faults.on_message(ALICE, now=0) for _ in range(3)]
+    verdicts = [faults.on_message(ALICE, known=True, now=0) for _ in range(3)]
     assert [verdict.error for verdict in verdicts] == ["463", "463", None]
     assert verdicts[2].acks == 2
 
@@ -144,7 +144,7 @@ def test_ending() -> None:
     assert ended is not None
     assert ended.ended_at == 9.0
     assert faults.end(fault_id, now=10.0) is None
-    assert faults.on_message(ALICE, now=10) == PLAIN
+    assert faults.on_message(ALICE, known=True, now=10) == PLAIN
     assert [fault.id for fault in faults.ended] == [fault_id]
 
 

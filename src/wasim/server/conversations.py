@@ -31,12 +31,37 @@ class KeyReused(CannotOpen):
     """Another ciphertext was encrypted with the same key before: the sender went back in time."""
 
 
+class KeyUses:
+    """Which message keys were used, and for what."""
+
+    def __init__(self, directory: Directory) -> None:
+        self._directory = directory
+        self._uses: dict[str, bytes] = {}
+
+    def restore(self, kind: str, key: str, value: bytes) -> None:
+        """Takes back a record that was noted; others are passed over."""
+        if kind == _USES:
+            self._uses[key] = value
+
+    def note(self, own: str, peer: Address, use: KeyUse, data: bytes) -> None:
+        name = _use_name(own, peer, use)
+        self._uses[name] = _digest(data)
+        self._directory.note(_USES, name, self._uses[name])
+
+    def judge(self, own: str, peer: Address, use: KeyUse, data: bytes) -> CannotOpen:
+        """What a second message with a used key means."""
+        before = self._uses.get(_use_name(own, peer, use))
+        if before is None:
+            return CannotOpen("its key is gone, and it was never opened")
+        return Redelivered("opened before") if before == _digest(data) else KeyReused("two messages with one key")
+
+
 class Conversations:
-    def __init__(self, directory: Directory, entropy: Entropy) -> None:
+    def __init__(self, directory: Directory, uses: KeyUses, entropy: Entropy) -> None:
         self._directory = directory
         self._entropy = entropy
         self._sessions: dict[tuple[str, str], list[Session]] = {}
-        self._uses: dict[str, bytes] = {}
+        self._uses = uses
 
     def _fresh(self) -> KeyPair:
         return new_key(self._entropy)
@@ -46,8 +71,6 @@ class Conversations:
         if kind == _SESSIONS:
             own, _, peer = key.partition(">")
             self._sessions[own, peer] = msgspec.msgpack.decode(value, type=list[Session])
-        elif kind == _USES:
-            self._uses[key] = value
 
     def _keep(self, own: str, peer: Address) -> None:
         value = msgspec.msgpack.encode(self._sessions[own, peer.key])
@@ -102,7 +125,7 @@ class Conversations:
         plaintext, use = ratchet.decrypt(session, inside, fresh=self._fresh)
         self._add(keys.number, peer, session)
         self._spend(keys, message.prekey_id)
-        self._note_use(keys.number, peer, use, inside)
+        self._uses.note(keys.number, peer, use, inside)
         self._keep(keys.number, peer)
         return plaintext
 
@@ -135,22 +158,10 @@ class Conversations:
         try:
             plaintext, use = ratchet.decrypt(session, data, fresh=self._fresh)
         except KeyConsumed as error:
-            raise self._judge(own, peer, error.use, data) from error
-        self._note_use(own, peer, use, data)
+            raise self._uses.judge(own, peer, error.use, data) from error
+        self._uses.note(own, peer, use, data)
         self._keep(own, peer)
         return plaintext
-
-    def _judge(self, own: str, peer: Address, use: KeyUse, data: bytes) -> CannotOpen:
-        """What a second message with a used key means."""
-        before = self._uses.get(_use_name(own, peer, use))
-        if before is None:
-            return CannotOpen("its key is gone, and it was never opened")
-        return Redelivered("opened before") if before == _digest(data) else KeyReused("two messages with one key")
-
-    def _note_use(self, own: str, peer: Address, use: KeyUse, data: bytes) -> None:
-        name = _use_name(own, peer, use)
-        self._uses[name] = _digest(data)
-        self._directory.note(_USES, name, self._uses[name])
 
 
 def _use_name(own: str, peer: Address, use: KeyUse) -> str:

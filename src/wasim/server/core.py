@@ -13,19 +13,24 @@ from dataclasses import dataclass
 from functools import partial
 
 from wasim.server import events, notices, queries
-from wasim.server.conversations import Conversations
+from wasim.server.conversations import Conversations, KeyUses
 from wasim.server.entropy import Entropy, new_key, word
 from wasim.server.exchange import Carrier, Exchange
 from wasim.server.gate import Gate
-from wasim.server.handsets import Handsets, Spoken
+from wasim.server.groupkeys import GroupKeys
+from wasim.server.groups import Groups
+from wasim.server.handsets import READ_AFTER_S, Handsets
 from wasim.server.identity import make_identity, restore_identity
 from wasim.server.interference import Interference
 from wasim.server.link import Introduced, Link, Phase
 from wasim.server.phones import Phones
-from wasim.server.state import PHONE, Account, Address, Device, Directory, Pending, StanzaKind
+from wasim.server.speech import Spoken
+from wasim.server.state import PHONE, Account, Address, Device, Directory, Group, Pending, StanzaKind
+from wasim.server.words import Wish, Words
 from wasim.wire import nodes
+from wasim.wire.attachments import Media
 from wasim.wire.errors import WireError
-from wasim.wire.jids import LID, PN, Jid
+from wasim.wire.jids import LID, PN, Jid, parse_jid
 from wasim.wire.messages import ClientPayload
 from wasim.wire.nodes import Node
 
@@ -57,12 +62,14 @@ class Server:
     ) -> None:
         self.directory, foreign = Directory.load(records)
         self.phones = Phones(self.directory, entropy)
-        talks = Conversations(self.directory, entropy)
-        self.handsets = Handsets(self.directory, self.phones, talks, entropy)
+        uses = KeyUses(self.directory)
+        talks = Conversations(self.directory, uses, entropy)
+        group_keys = GroupKeys(self.directory, uses, entropy)
+        self.handsets = Handsets(self.directory, self.phones, talks, group_keys, entropy)
         for kind, key, value in foreign:
             self.phones.restore(kind, value)
-            talks.restore(kind, key, value)
-            self.handsets.restore(kind, key, value)
+            for room in (uses, talks, group_keys, self.handsets):
+                room.restore(kind, key, value)
         self.links: dict[int, Link] = {}
         self.media_host: str | None = None
         """Host and port of the media host; None when there is none."""
@@ -76,8 +83,19 @@ class Server:
         self._timer_count = 0
         self.identity = restore_identity(foreign) or make_identity(self.directory, entropy, now=now)
         self.gate = Gate(self.directory, self.phones, entropy, self)
-        carrier = Carrier(deliver=self._deliver, tell=self._tell, ack=self._ack, online=self._online.__contains__)
+        carrier = Carrier(
+            deliver=self._deliver,
+            tell=self._tell,
+            ack=self._ack,
+            online=self._online.__contains__,
+            typing=lambda number, node, at: self.handsets.see_typing(number, node, now=at),
+            chance=lambda: entropy(1)[0] / 255,
+        )
         self._exchange = Exchange(self.directory, interference, carrier)
+        self.groups = Groups(self.directory, entropy, self._deliver)
+        self._words = Words(self.directory, self.handsets)
+        for number, id_ in self.handsets.unread():
+            self._at(now + READ_AFTER_S, partial(self._read_late, number, id_))
 
     # Collected by whoever runs it
 
@@ -227,7 +245,7 @@ class Server:
         if not device.welcomed:
             device.welcomed = True
             self.directory.touch(device)
-            self._speak(Address(device.number, PHONE), self.handsets.welcome(device, now=now), now)
+            self._speak(Address(device.number, PHONE), self.handsets.speech.welcome(device, now=now), now)
 
     # Stanzas
 
@@ -241,7 +259,7 @@ class Server:
             case "ack":
                 self._exchange.ack(device, node)
             case "chatstate":
-                self._exchange.chat_state(device, node)
+                self._exchange.chat_state(device, node, now)
             case "presence" if link is not None:
                 self._presence(device, node, link)
             case "iq" if link is not None and node.attrs.get("type") not in ("result", "error"):
@@ -256,8 +274,16 @@ class Server:
             self.directory.touch(device)
 
     def _query(self, device: Device, node: Node, link: Link, now: float) -> None:
-        media = self._media_room(device)
-        answer = queries.answer(queries.Query(node=node, device=device, directory=self.directory, now=now, media=media))
+        answer = queries.answer(
+            queries.Query(
+                node=node,
+                device=device,
+                directory=self.directory,
+                now=now,
+                media=self._media_room(device),
+                reach_out_lock=self._interference.reach_out_lock(device.number, now=now),
+            )
+        )
         if answer.unknown:
             self._unknown(link.id, node)
         self.send(link, queries.reply(node, answer))
@@ -288,17 +314,29 @@ class Server:
 
     # Carrying
 
-    def _deliver(self, address: Address, kind: StanzaKind, node: Node, now: float) -> None:
+    def _deliver(self, address: Address, kind: StanzaKind, node: Node, now: float, after_s: float = 0.0) -> None:
         if address.device == PHONE:
             self._to_phone(address, node, now)
             return
         stanza = nodes.encode(node)
         seq = self.directory.enqueue(address, Pending(kind=kind, id=node.attrs["id"], stanza=stanza))
         link = self._online.get(address)
-        if link is not None and not link.passive:
-            link.send_encoded(stanza)
-            link.delivered = seq + 1
-            self._dirty[link.id] = link
+        if link is None or link.passive:
+            return
+        if after_s:
+            self._at(now + after_s, partial(self._deliver_late, link, address, seq, stanza))
+        else:
+            self._send_encoded(link, stanza)
+        link.delivered = seq + 1
+
+    def _deliver_late(self, link: Link, address: Address, seq: int, stanza: bytes, now: float) -> None:
+        """Unless the device logged in again since, and got it so."""
+        if self._online.get(address) is link and seq in self.directory.queue(address):
+            self._send_encoded(link, stanza)
+
+    def _send_encoded(self, link: Link, stanza: bytes) -> None:
+        link.send_encoded(stanza)
+        self._dirty[link.id] = link
 
     def _tell(self, address: Address, node: Node) -> None:
         link = self._online.get(address)
@@ -327,8 +365,16 @@ class Server:
 
     def _from_phone(self, address: Address, node: Node, now: float) -> None:
         device = self.directory.device(address)
-        if device is not None:
-            self._stanza(device, node, None, now)
+        if device is None:
+            return
+        if node.tag == "receipt" and node.attrs.get("type") == "read":
+            self.handsets.was_read(address.number, node.attrs["id"])
+        self._stanza(device, node, None, now)
+
+    def _read_late(self, number: str, id_: str, now: float) -> None:
+        receipt = self.handsets.read(number, id_)
+        if receipt is not None:
+            self._from_phone(Address(number, PHONE), receipt, now)
 
     # Asked by people, through the control interface
 
@@ -336,17 +382,43 @@ class Server:
         """The account of that number, made when there is none."""
         return self.directory.accounts.get(number) or self.phones.create(number, name=name, now=now)
 
-    def write(self, number: str, to: str, text: str, id_: str | None, *, now: float) -> str:
-        """The phone of `number` sends a text to another account. Returns the message's id.
+    def write(
+        self, number: str, to: str, wish: Wish, id_: str | None, *, media: Media | None = None, now: float
+    ) -> str:
+        """The phone of `number` sends something to another account or to a group. Returns the message's id.
 
-        Raises UnknownNumber when one of them is no account.
+        Raises UnknownNumber when one of them does not exist, NotSayable when the wish is no message.
         """
-        recipient = self.directory.accounts.get(to)
-        if recipient is None or number not in self.directory.accounts:
-            raise UnknownNumber(f"there is no phone {to if recipient is None else number}")
-        id_ = id_ or self.handsets.new_id()
-        self._speak(Address(number, PHONE), self.handsets.write(number, recipient, text, id_), now)
+        chat = self._chat(to)
+        if number not in self.directory.accounts:
+            raise UnknownNumber(f"there is no phone {number}")
+        words = self._words.put(number, chat, wish, media, now=now)
+        id_ = id_ or self.handsets.speech.new_id()
+        self._speak(Address(number, PHONE), self.handsets.speech.write(number, chat, words, id_), now)
         return id_
+
+    def _chat(self, to: str) -> Account | Group:
+        """The account of a number, or the group of an address."""
+        jid = parse_jid(to)
+        chat = self.directory.group(jid) if jid is not None else self.directory.accounts.get(to)
+        if chat is None:
+            raise UnknownNumber(f"there is no group {to}" if jid is not None else f"there is no phone {to}")
+        return chat
+
+    def type_to(self, number: str, to: str, state: str, *, now: float) -> None:
+        """The phone's owner types (`composing`), records (`recording`), or stops (`paused`)."""
+        chat = self._chat(to)
+        name = str(chat.jid if isinstance(chat, Group) else Jid(chat.number, PN))
+        shown = Node("composing", {"media": "audio"}) if state == "recording" else Node(state)
+        self._from_phone(Address(number, PHONE), Node("chatstate", {"to": name}, [shown]), now)
+
+    def announce_reach_out_lock(self, number: str | None, until: float | None, *, now: float) -> None:
+        """Linked devices hear that their account may write to nobody new until then, or (None) to everybody again."""
+        for account in [number] if number is not None else list(self.directory.accounts):
+            for device in self.directory.devices_of(account):
+                if device.device != PHONE:
+                    notice = notices.reach_out_lock(self.new_id(), until, now)
+                    self._deliver(device.address, "notification", notice, now)
 
     def read(self, number: str, id_: str, *, now: float) -> None:
         """The phone's owner reads a message. Raises UnknownNumber when it is not in the inbox."""

@@ -12,12 +12,24 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import get_args
 
-from wasim.server.interference import Interference, MessageVerdict
-from wasim.server.state import PHONE, Account, Address, Addressing, Device, Directory, MessageRecord, StanzaKind
+from wasim.server import groups
+from wasim.server.interference import DELIVERED, Interference, MessageVerdict
+from wasim.server.state import (
+    PHONE,
+    Account,
+    Address,
+    Addressing,
+    Device,
+    Directory,
+    Group,
+    MessageRecord,
+    StanzaKind,
+)
 from wasim.wire.jids import LID, PN, Jid, parse_jid
 from wasim.wire.nodes import Node
 
 UNKNOWN_RECIPIENT = "404"
+NOT_A_MEMBER = "403"
 _NOT_FORWARDED = {"participants", "enc", "device-identity", "tctoken", "reporting"}
 _FORWARDED_ATTRS = ("type", "category", "edit", "verified_name")
 _STANZA_KINDS: dict[str, StanzaKind] = {name: name for name in get_args(StanzaKind)}
@@ -32,13 +44,17 @@ _FOR_NOBODY = ("peer_msg", "hist_sync", "read-self")
 class Carrier:
     """What the exchange needs of the server around it."""
 
-    deliver: Callable[[Address, StanzaKind, Node, float], None]
-    """Reliably: kept until the device acknowledges it."""
+    deliver: Callable[[Address, StanzaKind, Node, float, float], None]
+    """Reliably: kept from now on until the device acknowledges it, and sent after so many seconds."""
     tell: Callable[[Address, Node], None]
     """Now or never."""
     ack: Callable[[int, Node, float, float], None]
     """To the link a stanza came from, at a time that may be later than now."""
     online: Callable[[Address], bool]
+    typing: Callable[[str, Node, float], None]
+    """To the phone of an account."""
+    chance: Callable[[], float]
+    """Any number from 0 to 1."""
 
 
 class Exchange:
@@ -51,33 +67,65 @@ class Exchange:
 
     def message(self, sender: Device, stanza: Node, link: int | None, now: float) -> None:
         """Takes a message stanza: acks it and brings it to every device it is encrypted for."""
-        verdict = self._interference.on_message(sender.address, now=now) if link is not None else MessageVerdict()
+        chat = parse_jid(stanza.attrs.get("recipient") or stanza.attrs.get("to", ""))
+        group, account = self._directory.group(chat), self._directory.find(chat)
+        verdict = MessageVerdict()
+        if link is not None:
+            known = group is not None or self._knows(sender.number, account)
+            verdict = self._interference.on_message(sender.address, known=known, now=now)
         if not verdict.taken:
             return
-        chat = parse_jid(stanza.attrs.get("recipient") or stanza.attrs.get("to", ""))
-        account = self._directory.find(chat)
-        error = verdict.error or (UNKNOWN_RECIPIENT if account is None else None)
-        record = self._record(sender, stanza, chat, account, now)
+        error = verdict.error or _refusal(sender, account, group)
+        record = self._record(sender, stanza, chat, account, group, now)
         record.error = error
-        targets = list(_targets(stanza))
+        targets = [] if group is not None else list(_targets(stanza))
         if link is None:
             record.acked = error is None
         else:
             self._ack(sender, stanza, link, verdict, error, self._phash(sender, account, targets), record)
         if stanza.attrs.get("category") != "peer":
             self._directory.touch(record)
-        if error is None and verdict.relayed and account is not None and chat is not None:
+        if error is not None or not verdict.relayed:
+            return
+        if group is not None:
+            for device, copy in groups.copies(self._directory, sender, group, stanza, now):
+                self._bring(device.address, copy, now)
+        elif account is not None:
             self._meet(sender.number, account.number)
             for jid, envelope in targets:
                 self._relay(sender, account, stanza, jid, envelope, now)
 
+    def _knows(self, number: str, account: Account | None) -> bool:
+        """Whether they exchanged messages before."""
+        return account is not None and (account.number == number or account.number in self._meetings(number))
+
+    def _meetings(self, number: str) -> set[str]:
+        return self._directory.accounts[number].contacts
+
+    def _bring(self, to: Address, message: Node, now: float) -> None:
+        """A message to a device, as it is or as faults want it."""
+        verdict = DELIVERED
+        if to.device != PHONE:
+            verdict = self._interference.on_delivery(to, again=_is_resend(message), now=now)
+        if verdict.damaged:
+            message = _damaged(message)
+        self._carrier.deliver(to, "message", message, now, 0.0)
+        if verdict.repeated:
+            self._carrier.tell(to, message)
+
     def _record(
-        self, sender: Device, stanza: Node, chat: Jid | None, account: Account | None, now: float
+        self,
+        sender: Device,
+        stanza: Node,
+        chat: Jid | None,
+        account: Account | None,
+        group: Group | None,
+        now: float,
     ) -> MessageRecord:
         key = (sender.number, stanza.attrs.get("id", ""))
         record = self._directory.messages.get(key)
         if record is None:
-            to = account.number if account else (chat.user if chat else "")
+            to = account.number if account else (str(group.jid) if group else (chat.user if chat else ""))
             addressing: Addressing = "lid" if chat is not None and chat.server == LID else "pn"
             record = MessageRecord(sender=key[0], id=key[1], to=to, addressing=addressing, first_at=now, last_at=now)
             if stanza.attrs.get("category") != "peer":
@@ -110,7 +158,8 @@ class Exchange:
             return
         record.acked = error is None
         for _ in range(verdict.acks):
-            self._carrier.ack(link, ack, record.last_at + verdict.ack_delay_s, record.last_at)
+            delay_s = verdict.ack_delay_s + verdict.ack_scatter_s * self._carrier.chance()
+            self._carrier.ack(link, ack, record.last_at + delay_s, record.last_at)
 
     def _phash(self, sender: Device, account: Account | None, targets: list[tuple[Jid, Node]]) -> str | None:
         """The server's own participant hash, when the sender left out a device; a client then refreshes its list."""
@@ -137,7 +186,7 @@ class Exchange:
         attrs |= self._names(sender, owner, chat, stanza)
         if sender.push_name:
             attrs["notify"] = sender.push_name
-        self._carrier.deliver(target, "message", Node("message", attrs, _contents(stanza, envelope)), now)
+        self._bring(target, Node("message", attrs, _contents(stanza, envelope)), now)
 
     def _names(self, sender: Device, owner: Account, chat: Account, stanza: Node) -> dict[str, str]:
         """Who it is from and, for one's own other devices, which chat it belongs to."""
@@ -171,15 +220,17 @@ class Exchange:
                 self._directory.settle(sender.address, "message", id_)
         if link is not None:
             self._carrier.ack(link, _receipt_ack(stanza), now, now)
-        jid = parse_jid(stanza.attrs.get("to", ""))
-        account = self._directory.find(jid)
-        if jid is None or account is None or self._interference.drops_receipt(account.number, now=now):
+        group = self._directory.group(parse_jid(stanza.attrs.get("to", "")))
+        whose = parse_jid(stanza.attrs.get("participant" if group is not None else "to", ""))
+        account = self._directory.find(whose)
+        if whose is None or account is None or self._interference.drops_receipt(account.number, now=now):
             return
         if account.number != sender.number:
             self._count(account.number, ids, kind)
-        node = self._relayed_receipt(sender, account, stanza, ids[0], now)
-        for target in self._receipt_targets(sender, Address(account.number, jid.device), kind):
-            self._carrier.deliver(target, "receipt", node, now)
+        node = self._relayed_receipt(sender, account, group, stanza, ids[0], now)
+        delay_s = self._interference.receipt_delay(account.number, now=now)
+        for target in self._receipt_targets(sender, Address(account.number, whose.device), kind):
+            self._carrier.deliver(target, "receipt", node, now, 0.0 if target.device == PHONE else delay_s)
 
     def _count(self, number: str, ids: list[str], kind: str | None) -> None:
         for id_ in ids:
@@ -192,19 +243,30 @@ class Exchange:
                 record.read += 1
             self._directory.touch(record)
 
-    def _relayed_receipt(self, sender: Device, account: Account, stanza: Node, id_: str, now: float) -> Node:
-        record = self._directory.messages.get((account.number, id_))
-        jid = parse_jid(stanza.attrs.get("to", ""))
-        mode: Addressing = "lid" if jid is not None and jid.server == LID else "pn"
-        if record is not None and account.number != sender.number:
-            mode = record.addressing
-        attrs = {"id": id_, "from": str(self._directory.jid(sender.address, mode)), "t": str(int(now))}
+    def _relayed_receipt(
+        self, sender: Device, account: Account, group: Group | None, stanza: Node, id_: str, now: float
+    ) -> Node:
+        attrs = {"id": id_, "t": str(int(now))}
+        if group is not None:
+            attrs["from"] = str(group.jid)
+            attrs["participant"] = str(self._directory.jid(sender.address, group.addressing))
+        else:
+            mode = self._receipt_mode(sender, account, stanza, id_)
+            attrs["from"] = str(self._directory.jid(sender.address, mode))
         kind = stanza.attrs.get("type")
         if kind not in (None, "inactive"):
             attrs["type"] = kind
         if "recipient" in stanza.attrs:
             attrs["recipient"] = stanza.attrs["recipient"]
         return Node("receipt", attrs, stanza.content)
+
+    def _receipt_mode(self, sender: Device, account: Account, stanza: Node, id_: str) -> Addressing:
+        """The form in which the message's sender named who now confirms it."""
+        record = self._directory.messages.get((account.number, id_))
+        if record is not None and account.number != sender.number:
+            return record.addressing
+        jid = parse_jid(stanza.attrs.get("to", ""))
+        return "lid" if jid is not None and jid.server == LID else "pn"
 
     def _receipt_targets(self, sender: Device, to: Address, kind: str | None) -> Iterator[Address]:
         if kind in _FOR_ONE and self._directory.device(to) is not None:
@@ -223,15 +285,43 @@ class Exchange:
 
     # Typing
 
-    def chat_state(self, sender: Device, stanza: Node) -> None:
-        """Typing or recording: told to the devices that are connected now."""
-        account = self._directory.find(parse_jid(stanza.attrs.get("to", "")))
-        if account is None:
-            return
-        node = Node("chatstate", {"from": str(self._directory.jid(sender.address, account.addressing))}, stanza.content)
-        for device in self._directory.devices_of(account.number):
-            if device.device != PHONE and self._carrier.online(device.address):
+    def chat_state(self, sender: Device, stanza: Node, now: float) -> None:
+        """Typing or recording: told to the phones, and to the devices that are connected now."""
+        chat = parse_jid(stanza.attrs.get("to", ""))
+        group, account = self._directory.group(chat), self._directory.find(chat)
+        if group is not None:
+            author = str(self._directory.jid(sender.address, group.addressing))
+            node = Node("chatstate", {"from": str(group.jid), "participant": author}, stanza.content)
+            self._show_typing(sender, self._directory.members(group), node, now)
+        elif account is not None:
+            author = str(self._directory.jid(sender.address, account.addressing))
+            node = Node("chatstate", {"from": author}, stanza.content)
+            self._show_typing(sender, self._directory.devices_of(account.number), node, now)
+
+    def _show_typing(self, sender: Device, devices: list[Device], node: Node, now: float) -> None:
+        for device in devices:
+            if device.number == sender.number:
+                continue
+            if device.device == PHONE:
+                self._carrier.typing(device.number, node, now)
+            elif self._carrier.online(device.address):
                 self._carrier.tell(device.address, node)
+
+
+def _refusal(sender: Device, account: Account | None, group: Group | None) -> str | None:
+    """The error of a message that goes to nobody, or to a group that its sender is not in."""
+    if group is not None:
+        return None if sender.number in group.members else NOT_A_MEMBER
+    return UNKNOWN_RECIPIENT if account is None else None
+
+
+def _damaged(message: Node) -> Node:
+    """With one bit of what is encrypted turned over, so that it can't be opened."""
+    last = next((node for node in reversed(message.children) if node.tag == "enc"), None)
+    if last is None:
+        return message
+    broken = Node("enc", last.attrs, last.data[:-1] + bytes([last.data[-1] ^ 1]))
+    return Node("message", message.attrs, [broken if node is last else node for node in message.children])
 
 
 def _targets(stanza: Node) -> Iterator[tuple[Jid, Node]]:
@@ -274,6 +364,5 @@ def _items(stanza: Node) -> Iterator[Node]:
 
 def _receipt_ack(stanza: Node) -> Node:
     attrs = {"class": "receipt", "id": stanza.attrs.get("id", ""), "from": stanza.attrs.get("to", "")}
-    if "type" in stanza.attrs:
-        attrs["type"] = stanza.attrs["type"]
+    attrs |= {name: stanza.attrs[name] for name in ("type", "participant") if name in stanza.attrs}
     return Node("ack", attrs)

@@ -25,6 +25,18 @@ class MessageVerdict:
     acks: int = 1
     """How often the ack is sent; 0: it is withheld."""
     ack_delay_s: float = 0.0
+    ack_scatter_s: float = 0.0
+    """And by chance up to so much later, so that acks overtake each other."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryVerdict:
+    """What becomes of a message on its way to a linked device."""
+
+    damaged: bool = False
+    """It arrives so that it can't be opened."""
+    repeated: bool = False
+    """It arrives twice."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,11 +48,18 @@ class LoginFailure:
 
 
 PLAIN = MessageVerdict()
+DELIVERED = DeliveryVerdict()
 
 
 class Interference(Protocol):
-    def on_message(self, sender: Address, *, now: float) -> MessageVerdict:
-        """Asked once for every message stanza from a linked device."""
+    def on_message(self, sender: Address, *, known: bool, now: float) -> MessageVerdict:
+        """Asked once for every message stanza from a linked device.
+
+        `known`: its account exchanged messages with the recipient before, or the recipient is a group.
+        """
+
+    def on_delivery(self, to: Address, *, again: bool, now: float) -> DeliveryVerdict:
+        """Asked for every message to a linked device. `again`: it was encrypted anew, after a retry receipt."""
 
     def ack_withheld(self, sender: Address, link: int, ack: Node) -> None:
         """Told of an ack that a verdict with `acks=0` kept back."""
@@ -48,19 +67,34 @@ class Interference(Protocol):
     def drops_receipt(self, to: str, *, now: float) -> bool:
         """Whether a receipt for messages of account `to` is swallowed."""
 
+    def receipt_delay(self, to: str, *, now: float) -> float:
+        """How many seconds a receipt for messages of account `to` takes longer."""
+
+    def reach_out_lock(self, number: str, *, now: float) -> float | None:
+        """Until when the account may write to nobody new; None: it may."""
+
     def on_login(self, address: Address, *, now: float) -> LoginFailure | None:
         """Asked at every login."""
 
 
 class Undisturbed:
-    def on_message(self, sender: Address, *, now: float) -> MessageVerdict:
+    def on_message(self, sender: Address, *, known: bool, now: float) -> MessageVerdict:
         return PLAIN
+
+    def on_delivery(self, to: Address, *, again: bool, now: float) -> DeliveryVerdict:
+        return DELIVERED
 
     def ack_withheld(self, sender: Address, link: int, ack: Node) -> None:
         raise AssertionError("nothing is withheld without a fault")
 
     def drops_receipt(self, to: str, *, now: float) -> bool:
         return False
+
+    def receipt_delay(self, to: str, *, now: float) -> float:
+        return 0.0
+
+    def reach_out_lock(self, number: str, *, now: float) -> float | None:
+        return None
 
     def on_login(self, address: Address, *, now: float) -> LoginFailure | None:
         return None

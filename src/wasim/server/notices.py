@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from wasim.server.state import Address, Device, Directory
 from wasim.wire.jids import LID, SERVER, Jid
 from wasim.wire.nodes import Node
@@ -40,6 +42,20 @@ def low_on_prekeys(notice_id: str, left: int, now: float) -> Node:
     """Tells a device that its one-time prekeys run out."""
     attrs = {"from": SERVER, "type": "encrypt", "id": notice_id, "t": str(int(now))}
     return Node("notification", attrs, [Node("count", {"value": str(left)})])
+
+
+def lock_state(until: float | None) -> dict[str, object]:
+    """Whether the account may write to nobody new, as WhatsApp's GraphQL says it."""
+    if until is None:
+        return {"is_active": False, "time_enforcement_ends": "0"}
+    return {"is_active": True, "time_enforcement_ends": str(int(until)), "enforcement_type": "DEFAULT"}
+
+
+def reach_out_lock(notice_id: str, until: float | None, now: float) -> Node:
+    """Tells a device that its account was locked, or is free again."""
+    data = json.dumps({"data": {"xwa2_notify_account_reachout_timelock": lock_state(until)}}).encode()
+    attrs = {"from": SERVER, "type": "mex", "id": notice_id, "t": str(int(now))}
+    return Node("notification", attrs, [Node("update", {"op_name": "NotificationUserReachoutTimelockUpdate"}, data)])
 
 
 def devices_changed(directory: Directory, device: Device, change: str, *, to: str, notice_id: str, now: float) -> Node:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from wasim.server import keys, usync
+from wasim.server import groups, keys, notices, usync
 from wasim.server.state import Address, Device, Directory
 from wasim.wire.jids import SERVER, parse_jid
 from wasim.wire.nodes import Node
@@ -32,6 +32,8 @@ class Query:
     directory: Directory
     now: float
     media: MediaRoom | None = None
+    reach_out_lock: float | None = None
+    """Until when the account may write to nobody new."""
 
     @property
     def body(self) -> Node:
@@ -59,6 +61,7 @@ Handler = Callable[[Query], Answer]
 
 NOT_IMPLEMENTED = (501, "feature-not-implemented")
 NOT_FOUND = (404, "item-not-found")
+FORBIDDEN = (403, "forbidden")
 BAD_REQUEST = (400, "bad-request")
 
 
@@ -187,21 +190,29 @@ def _business_profile(query: Query) -> Answer:
 
 
 def _groups(query: Query) -> Answer:
+    """One group or all of one's own. They are changed through the control interface only."""
+    if query.node.attrs.get("type") != "get":
+        return Answer(error=NOT_IMPLEMENTED, unknown=True)
+    number = query.device.number
     if query.body.tag == "participating":
-        return Answer(content=[Node("groups", {}, [])])
-    return Answer(error=NOT_FOUND)
+        listed = [groups.describe(query.directory, group) for group in groups.groups_of(query.directory, number)]
+        return Answer(content=[Node("groups", {}, listed)])
+    group = query.directory.group(parse_jid(query.node.attrs.get("to", "")))
+    if group is None:
+        return Answer(error=NOT_FOUND)
+    if number not in group.members:
+        return Answer(error=FORBIDDEN)
+    return Answer(content=[groups.describe(query.directory, group)])
 
 
-_MEX: dict[str, object] = {
-    "xwa2_fetch_account_reachout_timelock": {"is_active": False, "time_enforcement_ends": "0"},
-    "xwa2_message_capping_info": {"total_quota": -1, "used_quota": 0, "capping_status": "NONE"},
-}
+_CAPPING = {"total_quota": -1, "used_quota": 0, "capping_status": "NONE"}
 
 
 def _mex(query: Query) -> Answer:
     """GraphQL over iq. The names of the queries are numbers that change; so everything known is in every answer."""
-    text = json.dumps({"data": _MEX}).encode()
-    return Answer(content=[Node("result", {}, text)])
+    lock = notices.lock_state(query.reach_out_lock)
+    known = {"xwa2_fetch_account_reachout_timelock": lock, "xwa2_message_capping_info": _CAPPING}
+    return Answer(content=[Node("result", {}, json.dumps({"data": known}).encode())])
 
 
 def _remove_companion(query: Query) -> Answer:

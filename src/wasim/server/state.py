@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from wasim.wire.jids import LID, PN, Jid
+from wasim.wire.jids import GROUP, LID, PN, Jid
 
 PHONE = 0
 """Device number of the phone itself."""
@@ -83,6 +83,25 @@ class Device(msgspec.Struct, kw_only=True, dict=True):
         return Address(self.number, self.device)
 
 
+class Group(msgspec.Struct, kw_only=True):
+    """A chat of many."""
+
+    id: str
+    subject: str
+    subject_at: float
+    creator: str
+    """Number of the account that made it."""
+    created_at: float
+    members: dict[str, bool]
+    """Numbers, and whether they are admins."""
+    addressing: Addressing = "lid"
+    """How members are named in it."""
+
+    @property
+    def jid(self) -> Jid:
+        return Jid(self.id, GROUP)
+
+
 StanzaKind = Literal["message", "receipt", "notification"]
 
 
@@ -125,6 +144,9 @@ class Queue:
     def __len__(self) -> int:
         return len(self._entries)
 
+    def __contains__(self, seq: int) -> bool:
+        return seq in self._entries
+
     def __iter__(self) -> Iterator[tuple[int, Pending]]:
         """Numbers and entries, oldest first."""
         return iter(self._entries.items())
@@ -160,6 +182,7 @@ class Directory:
     def __init__(self) -> None:
         self.accounts: dict[str, Account] = {}
         self.devices: dict[str, dict[int, Device]] = {}
+        self.groups: dict[str, Group] = {}
         self.messages: dict[tuple[str, str], MessageRecord] = {}
         self._prekeys: dict[Address, dict[int, bytes]] = {}
         self._queues: dict[Address, Queue] = {}
@@ -175,6 +198,13 @@ class Directory:
             return None
         number = self._by_lid.get(jid.user) if jid.server == LID else jid.user
         return self.accounts.get(number) if number else None
+
+    def group(self, jid: Jid | None) -> Group | None:
+        return self.groups.get(jid.user) if jid is not None and jid.server == GROUP else None
+
+    def members(self, group: Group) -> list[Device]:
+        """All devices of all members."""
+        return [device for number in group.members for device in self.devices_of(number)]
 
     def device(self, address: Address) -> Device | None:
         return self.devices.get(address.number, {}).get(address.device)
@@ -209,13 +239,15 @@ class Directory:
         for seq, _ in self._queues.pop(address, Queue()):
             self._forget("pending", f"{address.key}:{seq}")
 
-    def touch(self, record: Account | Device | MessageRecord) -> None:
+    def touch(self, record: Account | Device | Group | MessageRecord) -> None:
         """Notes that this record changed; it is written as it is when the changes are taken."""
         match record:
             case Account():
                 self._touched["account", record.number] = record
             case Device():
                 self._touched["device", record.address.key] = record
+            case Group():
+                self._touched["group", record.id] = record
             case MessageRecord():
                 self._touched["message", f"{record.sender}:{record.id}"] = record
 
@@ -296,6 +328,9 @@ class Directory:
             case "device":
                 device = msgspec.json.decode(value, type=Device)
                 self.devices.setdefault(device.number, {})[device.device] = device
+            case "group":
+                group = msgspec.json.decode(value, type=Group)
+                self.groups[group.id] = group
             case "message":
                 record = msgspec.json.decode(value, type=MessageRecord)
                 self.messages[record.sender, record.id] = record

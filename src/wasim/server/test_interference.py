@@ -26,7 +26,7 @@ class Scripted(Undisturbed):
         self.dropping = False
         self.failure: LoginFailure | None = None
 
-    def on_message(self, sender: Address, *, now: float) -> MessageVerdict:
+    def on_message(self, sender: Address, *, known: bool, now: float) -> MessageVerdict:
         return self.verdict
 
     def ack_withheld(self, sender: Address, link: int, ack: Node) -> None:

@@ -4,13 +4,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
+from wasim.wire.attachments import (
+    Audio,
+    Contact,
+    ContextInfo,
+    Document,
+    Image,
+    Location,
+    Media,
+    MessageKey,
+    Reaction,
+    SenderKeyGift,
+    Sticker,
+    Video,
+)
 from wasim.wire.errors import WireError
 from wasim.wire.protobuf import decode, encode, optional, repeated
 
+REVOKE = 0
 HISTORY_SYNC_NOTIFICATION = 5
 APP_STATE_SYNC_KEY_SHARE = 6
+MESSAGE_EDIT = 14
 INITIAL_BOOTSTRAP = 0
 _MAX_PAD = 16
 
@@ -18,6 +34,7 @@ _MAX_PAD = 16
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExtendedText:
     text: str | None = optional(1, "string")
+    context: ContextInfo | None = optional(17, lambda: ContextInfo)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,52 +100,97 @@ class SyncKeyShare:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProtocolNote:
-    """ProtocolMessage: what devices of one account tell each other."""
+    """ProtocolMessage: what devices of one account tell each other, and what becomes of older messages."""
 
+    key: MessageKey | None = optional(1, lambda: MessageKey)
+    """The message that is taken back or edited."""
     type: int | None = optional(2, "uint")
     history: HistorySyncNotification | None = optional(6, lambda: HistorySyncNotification)
     sync_keys: SyncKeyShare | None = optional(7, lambda: SyncKeyShare)
+    edited: Content | None = optional(14, lambda: Content)
+    timestamp_ms: int | None = optional(15, "uint")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Content:
-    """Message. Kinds whose inside does not matter here are kept as bytes."""
+    """Message, as far as a phone reads or writes it."""
 
     conversation: str | None = optional(1, "string")
-    image: bytes | None = optional(3, "bytes")
-    contact: bytes | None = optional(4, "bytes")
-    location: bytes | None = optional(5, "bytes")
+    sender_key: SenderKeyGift | None = optional(2, lambda: SenderKeyGift)
+    image: Image | None = optional(3, lambda: Image)
+    contact: Contact | None = optional(4, lambda: Contact)
+    location: Location | None = optional(5, lambda: Location)
     extended_text: ExtendedText | None = optional(6, lambda: ExtendedText)
-    document: bytes | None = optional(7, "bytes")
-    audio: bytes | None = optional(8, "bytes")
-    video: bytes | None = optional(9, "bytes")
+    document: Document | None = optional(7, lambda: Document)
+    audio: Audio | None = optional(8, lambda: Audio)
+    video: Video | None = optional(9, lambda: Video)
     protocol: ProtocolNote | None = optional(12, lambda: ProtocolNote)
-    sticker: bytes | None = optional(26, "bytes")
+    sticker: Sticker | None = optional(26, lambda: Sticker)
     device_sent: DeviceSent | None = optional(31, lambda: DeviceSent)
     ephemeral: Wrapped | None = optional(40, lambda: Wrapped)
-    reaction: bytes | None = optional(46, "bytes")
+    reaction: Reaction | None = optional(46, lambda: Reaction)
+    document_with_caption: Wrapped | None = optional(53, lambda: Wrapped)
+    edited: Wrapped | None = optional(58, lambda: Wrapped)
 
     @property
     def inner(self) -> Content:
-        """Without the wrapping of a copy for own devices or of a disappearing message."""
-        wrapped = self.device_sent or self.ephemeral
+        """Without the wrapping of a copy for own devices, of a disappearing message, and the like."""
+        wrapped = self.device_sent or self.ephemeral or self.document_with_caption or self.edited
         return wrapped.message.inner if wrapped is not None and wrapped.message is not None else self
 
     @property
     def text(self) -> str | None:
-        """What a person reads."""
+        """What a person reads: the text, or the caption of media, or what an edit puts in its place."""
         inner = self.inner
         if inner.conversation is not None:
             return inner.conversation
-        return inner.extended_text.text if inner.extended_text is not None else None
+        if inner.extended_text is not None:
+            return inner.extended_text.text
+        if inner.media is not None:
+            return inner.media.caption
+        edited = inner.protocol.edited if inner.protocol is not None else None
+        return edited.text if edited is not None else None
+
+    @property
+    def media(self) -> Media | None:
+        inner = self.inner
+        return inner.image or inner.document or inner.audio or inner.video or inner.sticker
+
+    @property
+    def context(self) -> ContextInfo | None:
+        """What it answers, and who is mentioned."""
+        inner = self.inner
+        said = inner.extended_text or inner.media or inner.location or inner.contact
+        return said.context if said is not None else None
 
     @property
     def kind(self) -> str:
-        """`text`, `image`, `protocol` …; `unknown` for what is not read here."""
+        """`text`, `image`, `reaction`, `edit`, `delete`, `protocol` …; `unknown` for what is not read here."""
         inner = self.inner
-        if inner.text is not None:
+        if inner.conversation is not None or inner.extended_text is not None:
             return "text"
-        return next((field.name for field in fields(inner) if getattr(inner, field.name) is not None), "unknown")
+        if inner.protocol is not None:
+            return {REVOKE: "delete", MESSAGE_EDIT: "edit"}.get(inner.protocol.type or 0, "protocol")
+        return next((name for name in _KINDS if getattr(inner, name) is not None), "unknown")
+
+
+_KINDS = ("image", "contact", "location", "document", "audio", "video", "sticker", "reaction")
+
+
+def carrying(media: Media) -> Content:
+    """The message that is this media."""
+    match media:
+        case Image():
+            return Content(image=media)
+        case Video():
+            return Content(video=media)
+        case Audio():
+            return Content(audio=media)
+        case Document():
+            return Content(document=media)
+        case Sticker():
+            return Content(sticker=media)
+    raise ValueError(f"{type(media).__name__} is no kind of media")
 
 
 def seal(content: Content, *, pad: int) -> bytes:

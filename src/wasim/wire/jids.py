@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 PN = "s.whatsapp.net"
 LID = "lid"
+GROUP = "g.us"
 SERVER = "@s.whatsapp.net"
 """The server itself, as `from` or `to` of a stanza: an address without a user."""
 

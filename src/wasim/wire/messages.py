@@ -125,3 +125,22 @@ class PreKeyMessage:
     message: bytes | None = optional(4, "bytes")
     registration_id: int | None = optional(5, "uint")
     signed_prekey_id: int | None = optional(6, "uint")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SenderKeyMessage:
+    """A group message, between its version byte and its signature."""
+
+    id: int | None = optional(1, "uint")
+    iteration: int | None = optional(2, "uint")
+    ciphertext: bytes | None = optional(3, "bytes")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SenderKeyDistribution:
+    """What opens a sender's group messages, after its version byte."""
+
+    id: int | None = optional(1, "uint")
+    iteration: int | None = optional(2, "uint")
+    chain_key: bytes | None = optional(3, "bytes")
+    signing_key: bytes | None = optional(4, "bytes")

@@ -1,11 +1,13 @@
 """A small declarative protobuf codec: a message is a frozen dataclass whose fields carry their number and kind.
 
 Proto2 semantics with every field optional; unknown fields are skipped, as every protobuf reader does. Only the kinds
-that WhatsApp's messages here need: varints (unsigned), bytes, strings, embedded messages, and repeated ones of these.
+that WhatsApp's messages here need: varints (unsigned), doubles, bytes, strings, embedded messages, and repeated
+ones of these. Fields that are not declared with a number here are the business of the class that has them.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field, fields
 from functools import cache
@@ -13,7 +15,7 @@ from typing import Any, Literal, TypeVar, cast
 
 from wasim.wire.errors import WireError
 
-Kind = Literal["uint", "bytes", "string"] | Callable[[], type[Any]]
+Kind = Literal["uint", "double", "bytes", "string"] | Callable[[], type[Any]]
 M = TypeVar("M")
 
 _MAX_VARINT_BYTES = 10
@@ -39,7 +41,7 @@ def repeated(number: int, kind: Kind) -> Any:
 
 @cache
 def _specs(cls: Hashable) -> tuple[_Spec, ...]:
-    found = ((f.name, f.metadata) for f in fields(cast(type[Any], cls)))
+    found = ((f.name, f.metadata) for f in fields(cast(type[Any], cls)) if "number" in f.metadata)
     return tuple(_Spec(name, spec["number"], spec["kind"], spec["repeated"]) for name, spec in found)
 
 
@@ -61,6 +63,9 @@ def encode(message: Any) -> bytes:
 
 
 def _write(out: bytearray, number: int, value: Any) -> None:
+    if isinstance(value, float):
+        out += varint(number << 3 | 1) + struct.pack("<d", value)
+        return
     if isinstance(value, int):
         out += varint(number << 3) + varint(int(value))
         return
@@ -105,17 +110,17 @@ def _specs_by_number(cls: Hashable) -> dict[int, _Spec]:
     return {spec.number: spec for spec in _specs(cls)}
 
 
-def _many(spec: _Spec, wire_value: int | bytes) -> tuple[Any, ...]:
+def _many(spec: _Spec, wire_value: int | float | bytes) -> tuple[Any, ...]:
     if spec.kind == "uint" and isinstance(wire_value, bytes):
         return tuple(_read_packed(wire_value))
     return (_one(spec, wire_value),)
 
 
-def _one(spec: _Spec, wire_value: int | bytes) -> Any:
+def _one(spec: _Spec, wire_value: int | float | bytes) -> Any:
     kind = spec.kind
-    if isinstance(wire_value, int) != (kind == "uint"):
+    if type(wire_value) is not _WIRE_TYPES.get(cast(Hashable, kind), bytes):
         raise WireError(f"protobuf field {spec.number} ({spec.name}) has the wrong wire type")
-    if isinstance(wire_value, int) or kind == "bytes":
+    if not isinstance(wire_value, bytes) or kind == "bytes":
         return wire_value
     if kind == "string":
         return wire_value.decode("utf-8", errors="replace")
@@ -123,7 +128,10 @@ def _one(spec: _Spec, wire_value: int | bytes) -> Any:
     return decode(kind(), wire_value)
 
 
-def _read_field(data: bytes, at: int) -> tuple[int, int | bytes | None, int]:
+_WIRE_TYPES: dict[Hashable, type] = {"uint": int, "double": float}
+
+
+def _read_field(data: bytes, at: int) -> tuple[int, int | float | bytes | None, int]:
     """A field's number, its value (None: of a kind that is not used here), and where the next one begins."""
     key, at = _read_varint(data, at)
     match key & 7:
@@ -133,10 +141,12 @@ def _read_field(data: bytes, at: int) -> tuple[int, int | bytes | None, int]:
         case 0:
             value, at = _read_varint(data, at)
             return key >> 3, value, at
-        case 1 | 5 as wire_type:
-            length = 8 if wire_type == 1 else 4
-            _slice(data, at, length)
-            return key >> 3, None, at + length
+        case 1:
+            (number,) = struct.unpack("<d", _slice(data, at, 8))
+            return key >> 3, number, at + 8
+        case 5:
+            _slice(data, at, 4)
+            return key >> 3, None, at + 4
         case other:
             raise WireError(f"protobuf wire type {other} is not in use")
 

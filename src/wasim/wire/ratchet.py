@@ -162,7 +162,7 @@ def encrypt(session: Session, plaintext: bytes, *, registration_id: int) -> tupl
         ratchet_key=typed(KeyPair.from_private(session.ratchet_private).public),
         counter=counter,
         previous_counter=session.previous,
-        ciphertext=_aes(cipher_key, iv, plaintext),
+        ciphertext=aes(cipher_key, iv, plaintext),
     )
     body = _VERSION + encode_message(whisper)
     message = body + _mac(mac_key, session.own_identity, session.remote_identity, body)
@@ -215,7 +215,7 @@ def decrypt(session: Session, data: bytes, *, fresh: Callable[[], KeyPair]) -> t
     cipher_key, mac_key, iv = _message_keys(seed)
     if not hmac.compare_digest(mac, _mac(mac_key, session.remote_identity, session.own_identity, body)):
         raise CannotOpen("the MAC is wrong: not of this session, or changed on the way")
-    plaintext = _unaes(cipher_key, iv, whisper.ciphertext)
+    plaintext = unaes(cipher_key, iv, whisper.ciphertext)
     _commit(session, known, advanced, step, whisper.previous_counter or 0)
     return plaintext, KeyUse(remote, counter)
 
@@ -292,13 +292,13 @@ def _mac(key: bytes, sender: bytes, receiver: bytes, body: bytes) -> bytes:
     return hmac.digest(key, typed(sender) + typed(receiver) + body, hashlib.sha256)[:_MAC_BYTES]
 
 
-def _aes(key: bytes, iv: bytes, plaintext: bytes) -> bytes:
+def aes(key: bytes, iv: bytes, plaintext: bytes) -> bytes:
     padder = PKCS7(128).padder()
     encryptor = Cipher(AES256(key), CBC(iv)).encryptor()
     return encryptor.update(padder.update(plaintext) + padder.finalize()) + encryptor.finalize()
 
 
-def _unaes(key: bytes, iv: bytes, ciphertext: bytes) -> bytes:
+def unaes(key: bytes, iv: bytes, ciphertext: bytes) -> bytes:
     decryptor, unpadder = Cipher(AES256(key), CBC(iv)).decryptor(), PKCS7(128).unpadder()
     try:
         padded = decryptor.update(ciphertext) + decryptor.finalize()

@@ -203,9 +203,3 @@ def test_bad_padding_is_refused(plaintext: bytes) -> None:
     """None, too much, or more than there is."""
     with pytest.raises(WireError, match="padding"):
         unseal(plaintext)
-
-
-def test_kinds_without_text_are_named() -> None:
-    """An image is an image; what is not read here is unknown."""
-    assert (Content(image=b"x").kind, Content(image=b"x").text) == ("image", None)
-    assert Content().kind == "unknown"

@@ -1,0 +1,106 @@
+"""The sender keys of simulated phones: one's own for each group, with who has it, and those of the other members."""
+
+from __future__ import annotations
+
+import msgspec
+
+from wasim.server.conversations import KeyUses
+from wasim.server.entropy import Entropy, new_key
+from wasim.server.state import Address, Device, Directory
+from wasim.wire import senderkeys
+from wasim.wire.curve import NONCE_BYTES
+from wasim.wire.ratchet import CannotOpen, KeyConsumed
+from wasim.wire.senderkeys import SenderKey
+
+_OWN, _THEIRS = "groupkey", "peerkey"
+_KEPT = 5
+"""Of each member: so many of its newest keys."""
+
+
+class OwnKey(msgspec.Struct, kw_only=True):
+    key: SenderKey
+    given: set[str] = msgspec.field(default_factory=set)
+    """Devices that have it."""
+
+
+class GroupKeys:
+    def __init__(self, directory: Directory, uses: KeyUses, entropy: Entropy) -> None:
+        self._directory = directory
+        self._uses = uses
+        self._entropy = entropy
+        self._own: dict[str, OwnKey] = {}
+        self._theirs: dict[str, list[SenderKey]] = {}
+
+    def restore(self, kind: str, key: str, value: bytes) -> None:
+        """Takes back a record that was noted; others are passed over."""
+        if kind == _OWN:
+            self._own[key] = msgspec.msgpack.decode(value, type=OwnKey)
+        elif kind == _THEIRS:
+            self._theirs[key] = msgspec.msgpack.decode(value, type=list[SenderKey])
+
+    # One's own
+
+    def gift(self, number: str, group: str) -> bytes:
+        """What opens the messages of this phone in that group from now on."""
+        return senderkeys.distribute(self._of(number, group).key)
+
+    def owing(self, number: str, group: str, devices: list[Device]) -> list[Device]:
+        """Those of these devices that don't have the key.
+
+        When somebody has it who is not among them, it is made anew, and all of them lack it.
+        """
+        own = self._of(number, group)
+        if own.given - {device.address.key for device in devices}:
+            del self._own[_name(number, group)]
+            own = self._of(number, group)
+        return [device for device in devices if device.address.key not in own.given]
+
+    def gave(self, number: str, group: str, to: Address) -> None:
+        self._of(number, group).given.add(to.key)
+        self._keep(number, group)
+
+    def encrypt(self, number: str, group: str, plaintext: bytes) -> bytes:
+        made = senderkeys.encrypt(self._of(number, group).key, plaintext, nonce=self._entropy(NONCE_BYTES))
+        self._keep(number, group)
+        return made
+
+    def _of(self, number: str, group: str) -> OwnKey:
+        name = _name(number, group)
+        if name not in self._own:
+            id_ = int.from_bytes(self._entropy(4), "big") >> 1
+            key = senderkeys.make(id_=id_, chain_key=self._entropy(32), signing=new_key(self._entropy))
+            self._own[name] = OwnKey(key=key)
+        return self._own[name]
+
+    def _keep(self, number: str, group: str) -> None:
+        name = _name(number, group)
+        self._directory.note(_OWN, name, msgspec.msgpack.encode(self._own[name]))
+
+    # Those of others
+
+    def accept(self, number: str, group: str, peer: Address, data: bytes) -> None:
+        """A member gave its key. Raises CannotOpen when it is none."""
+        key, name = senderkeys.receive(data), _name(number, group, peer)
+        known = self._theirs.setdefault(name, [])
+        if not any(one.id == key.id and one.signing_public == key.signing_public for one in known):
+            known.insert(0, key)
+            del known[_KEPT:]
+            self._directory.note(_THEIRS, name, msgspec.msgpack.encode(known))
+
+    def decrypt(self, number: str, group: str, peer: Address, data: bytes) -> bytes:
+        """The plaintext of a `skmsg`. Raises Redelivered, KeyReused, or CannotOpen; then nothing changed."""
+        name, id_ = _name(number, group, peer), senderkeys.id_of(data)
+        key = next((one for one in self._theirs.get(name, []) if one.id == id_), None)
+        if key is None:
+            raise CannotOpen("its sender key was never given")
+        try:
+            plaintext, use = senderkeys.decrypt(key, data)
+        except KeyConsumed as error:
+            raise self._uses.judge(number, peer, error.use, data) from error
+        self._uses.note(number, peer, use, data)
+        self._directory.note(_THEIRS, name, msgspec.msgpack.encode(self._theirs[name]))
+        return plaintext
+
+
+def _name(number: str, group: str, peer: Address | None = None) -> str:
+    return f"{number}>{group}" + (f">{peer.key}" if peer is not None else "")

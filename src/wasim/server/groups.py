@@ -1,0 +1,185 @@
+"""Groups: who is in them, what the server tells of them, and what their members hear when they change.
+
+Groups are made and changed through the control interface; devices only ask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from wasim.server.entropy import Entropy, digits, word
+from wasim.server.state import PHONE, Address, Addressing, Device, Directory, Group, StanzaKind
+from wasim.wire.jids import PN
+from wasim.wire.nodes import Node
+
+Deliver = Callable[[Address, StanzaKind, Node, float], None]
+"""Reliably: kept until the device acknowledges it."""
+
+
+class GroupError(Exception):
+    """A change that can't be made; the sentence says why."""
+
+
+class Groups:
+    def __init__(self, directory: Directory, entropy: Entropy, deliver: Deliver) -> None:
+        self._directory = directory
+        self._entropy = entropy
+        self._deliver = deliver
+
+    def create(self, subject: str, members: Iterable[str], *, addressing: Addressing, now: float) -> Group:
+        """A new group; the first member made it and is its admin. Its members hear of it.
+
+        Raises GroupError without members, or for one without account.
+        """
+        numbers = self._known(members)
+        if not numbers:
+            raise GroupError("a group needs at least one member")
+        group = Group(
+            id=f"120363{digits(self._entropy, 12)}",
+            subject=subject,
+            subject_at=now,
+            creator=numbers[0],
+            created_at=now,
+            members={number: number == numbers[0] for number in numbers},
+            addressing=addressing,
+        )
+        self._directory.groups[group.id] = group
+        self._tell(group, Node("create", {}, [describe(self._directory, group)]), now)
+        return group
+
+    def rename(self, group: Group, subject: str, *, now: float) -> None:
+        group.subject, group.subject_at = subject, now
+        attrs = {"subject": subject, "s_t": str(int(now)), "s_o": self._name(group, group.creator)}
+        self._tell(group, Node("subject", attrs), now)
+
+    def add(self, group: Group, numbers: Iterable[str], *, now: float) -> list[str]:
+        """The new members; those who are there already are passed over. Raises GroupError for an unknown number."""
+        new = [number for number in self._known(numbers) if number not in group.members]
+        group.members |= dict.fromkeys(new, False)
+        if new:
+            self._tell(group, Node("add", {}, [participant(self._directory, group, number) for number in new]), now)
+        return new
+
+    def remove(self, group: Group, numbers: Iterable[str], *, now: float) -> list[str]:
+        """Those who were members and are not any more; they hear of it too."""
+        gone = [number for number in numbers if number in group.members]
+        if not gone:
+            return []
+        change = Node("remove", {}, [participant(self._directory, group, number) for number in gone])
+        self._tell(group, change, now)
+        for number in gone:
+            del group.members[number]
+        self._directory.touch(group)
+        return gone
+
+    def _known(self, numbers: Iterable[str]) -> list[str]:
+        listed = list(dict.fromkeys(numbers))
+        for number in listed:
+            if number not in self._directory.accounts:
+                raise GroupError(f"there is no phone {number}; POST /phones makes one")
+        return listed
+
+    def _name(self, group: Group, number: str) -> str:
+        return str(self._directory.jid(Address(number, PHONE), group.addressing))
+
+    def _tell(self, group: Group, change: Node, now: float) -> None:
+        """Writes the group down, and tells every linked device of its members what changed."""
+        self._directory.touch(group)
+        creator = self._directory.accounts[group.creator]
+        attrs = {
+            "from": str(group.jid),
+            "type": "w:gp2",
+            "participant": self._name(group, group.creator),
+            "participant_pn": f"{group.creator}@{PN}",
+            "notify": creator.name,
+            "t": str(int(now)),
+        }
+        for device in self._directory.members(group):
+            if device.device != PHONE:
+                notice = Node("notification", attrs | {"id": word(self._entropy, 9)}, [change])
+                self._deliver(device.address, "notification", notice, now)
+
+
+def describe(directory: Directory, group: Group) -> Node:
+    """A group with all its members, as clients read it."""
+    creator = Address(group.creator, PHONE)
+    attrs = {
+        "id": group.id,
+        "subject": group.subject,
+        "s_t": str(int(group.subject_at)),
+        "s_o": str(directory.jid(creator, group.addressing)),
+        "creation": str(int(group.created_at)),
+        "creator": str(directory.jid(creator, group.addressing)),
+        "creator_pn": f"{group.creator}@{PN}",
+        "addressing_mode": group.addressing,
+        "size": str(len(group.members)),
+    }
+    return Node("group", attrs, [participant(directory, group, number) for number in group.members])
+
+
+def participant(directory: Directory, group: Group, number: str) -> Node:
+    """A member, by the name the group uses, with the other one beside it."""
+    address = Address(number, PHONE)
+    attrs = {"jid": str(directory.jid(address, group.addressing))}
+    if group.addressing == "lid":
+        attrs["phone_number"] = str(directory.jid(address, "pn"))
+    else:
+        attrs["lid"] = str(directory.jid(address, "lid"))
+    if group.members.get(number):
+        attrs["type"] = "superadmin" if number == group.creator else "admin"
+    return Node("participant", attrs)
+
+
+def groups_of(directory: Directory, number: str) -> Iterator[Group]:
+    """The groups of an account."""
+    return (group for group in directory.groups.values() if number in group.members)
+
+
+def copies(
+    directory: Directory, sender: Device, group: Group, stanza: Node, now: float
+) -> Iterator[tuple[Device, Node]]:
+    """A message to a group as each device of its members gets it: with its own sender key, if there is one for it.
+
+    A message that names a participant is for that device alone: it answers a retry.
+    """
+    attrs = {key: value for key, value in stanza.attrs.items() if key in ("type", "edit")}
+    attrs |= {"from": str(group.jid), "id": stanza.attrs.get("id", ""), "t": str(int(now))}
+    attrs |= _author(directory, sender, group)
+    gifts = _gifts(stanza)
+    common = [node for node in stanza.children if node.tag in ("enc", "meta")]
+    for device in directory.members(group):
+        if device.address == sender.address or not _is_for(directory, stanza, device):
+            continue
+        gift = _gift_for(directory, gifts, device)
+        content = [*(gift.all("enc") if gift is not None else []), *common]
+        if any(enc.attrs.get("type") == "pkmsg" for enc in content):
+            content += stanza.all("device-identity")
+        yield device, Node("message", attrs, content)
+
+
+def _author(directory: Directory, sender: Device, group: Group) -> dict[str, str]:
+    other: Addressing = "pn" if group.addressing == "lid" else "lid"
+    attrs = {
+        "participant": str(directory.jid(sender.address, group.addressing)),
+        "addressing_mode": group.addressing,
+        f"participant_{other}": str(directory.jid(Address(sender.number, PHONE), other)),
+    }
+    return attrs | ({"notify": sender.push_name} if sender.push_name else {})
+
+
+def _gifts(stanza: Node) -> dict[str, Node]:
+    """Sender keys on their way, by the name of the device."""
+    listing = stanza.child("participants")
+    return {to.attrs.get("jid", ""): to for to in listing.all("to")} if listing is not None else {}
+
+
+def _gift_for(directory: Directory, gifts: dict[str, Node], device: Device) -> Node | None:
+    modes: tuple[Addressing, ...] = ("lid", "pn")
+    names = (str(directory.jid(device.address, mode)) for mode in modes)
+    return next((gifts[name] for name in names if name in gifts), None)
+
+
+def _is_for(directory: Directory, stanza: Node, device: Device) -> bool:
+    modes: tuple[Addressing, ...] = ("lid", "pn")
+    named = stanza.attrs.get("participant")
+    return named is None or named in {str(directory.jid(device.address, mode)) for mode in modes}

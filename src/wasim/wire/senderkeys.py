@@ -1,0 +1,136 @@
+"""Signal's sender keys, version 3: one chain for all of a sender's messages to a group, signed by a key of its own.
+
+Pure, like the ratchet: a key is a value that changes only when a message was really made or really opened. libsignal's
+JavaScript leaves out every second number of its own chain; who opens must not mind.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+
+import msgspec
+
+from wasim.wire.curve import SIGNATURE_BYTES, KeyPair, hkdf, typed, untyped, verify
+from wasim.wire.errors import WireError
+from wasim.wire.messages import SenderKeyDistribution, SenderKeyMessage
+from wasim.wire.protobuf import decode as decode_message
+from wasim.wire.protobuf import encode as encode_message
+from wasim.wire.ratchet import MAX_AHEAD, CannotOpen, KeyConsumed, KeyUse, aes, unaes
+
+_VERSION = b"\x33"
+_SALT = bytes(32)
+
+
+class SenderKey(msgspec.Struct, kw_only=True):
+    """The chain of one device in one group, as its owner or as a member knows it."""
+
+    id: int
+    next: int
+    chain_key: bytes
+    signing_public: bytes
+    signing_private: bytes = b""
+    """Only its owner has it."""
+    skipped: dict[int, bytes] = {}
+    """Keys of messages that have not come yet."""
+
+
+def make(*, id_: int, chain_key: bytes, signing: KeyPair) -> SenderKey:
+    """A new key of one's own."""
+    return SenderKey(
+        id=id_, next=0, chain_key=chain_key, signing_public=signing.public, signing_private=signing.private
+    )
+
+
+def distribute(key: SenderKey) -> bytes:
+    """What a member needs to open every message from now on."""
+    given = SenderKeyDistribution(
+        id=key.id, iteration=key.next, chain_key=key.chain_key, signing_key=typed(key.signing_public)
+    )
+    return _VERSION + encode_message(given)
+
+
+def receive(data: bytes) -> SenderKey:
+    """The key that was distributed. Raises CannotOpen when it is none."""
+    given = decode_message(SenderKeyDistribution, data[1:])
+    if data[:1] != _VERSION or given.chain_key is None or given.signing_key is None:
+        raise CannotOpen("a sender key without its parts, or of another version")
+    public = untyped(given.signing_key)
+    return SenderKey(id=given.id or 0, next=given.iteration or 0, chain_key=given.chain_key, signing_public=public)
+
+
+def encrypt(key: SenderKey, plaintext: bytes, *, nonce: bytes) -> bytes:
+    """The message, signed. The chain goes on."""
+    iv, cipher_key = _message_keys(_seed(key.chain_key))
+    message = SenderKeyMessage(id=key.id, iteration=key.next, ciphertext=aes(cipher_key, iv, plaintext))
+    key.chain_key, key.next = _following(key.chain_key), key.next + 1
+    body = _VERSION + encode_message(message)
+    return body + KeyPair.from_private(key.signing_private).sign(body, nonce=nonce)
+
+
+def id_of(data: bytes) -> int:
+    """Which sender key a message was made with."""
+    return _parse(data).id or 0
+
+
+def decrypt(key: SenderKey, data: bytes) -> tuple[bytes, KeyUse]:
+    """The plaintext, and the message key it used.
+
+    Raises KeyConsumed when that was used before, CannotOpen when it is not of this chain; then nothing changed.
+    """
+    message = _parse(data)
+    body, signature = data[:-SIGNATURE_BYTES], data[-SIGNATURE_BYTES:]
+    if not verify(key.signing_public, body, signature):
+        raise CannotOpen("the signature is wrong: not of this sender, or changed on the way")
+    number = message.iteration or 0
+    seed, advanced = _take(key, number)
+    iv, cipher_key = _message_keys(seed)
+    plaintext = unaes(cipher_key, iv, message.ciphertext or b"")
+    key.next, key.chain_key, key.skipped = advanced.next, advanced.chain_key, advanced.skipped
+    return plaintext, _use(key, number)
+
+
+def _parse(data: bytes) -> SenderKeyMessage:
+    if data[:1] != _VERSION or len(data) <= SIGNATURE_BYTES:
+        raise CannotOpen("a group message of another version, or cut off")
+    try:
+        return decode_message(SenderKeyMessage, data[1:-SIGNATURE_BYTES])
+    except WireError as error:
+        raise CannotOpen(f"the group message is damaged: {error}") from error
+
+
+def _take(key: SenderKey, number: int) -> tuple[bytes, SenderKey]:
+    """The seed of message `number`, and the key without it."""
+    if number in key.skipped:
+        left = {other: seed for other, seed in key.skipped.items() if other != number}
+        return key.skipped[number], msgspec.structs.replace(key, skipped=left)
+    if number < key.next:
+        raise KeyConsumed(_use(key, number))
+    if number - key.next > MAX_AHEAD:
+        raise CannotOpen(f"message {number} is more than {MAX_AHEAD} ahead")
+    chain, skipped = key.chain_key, dict(key.skipped)
+    for other in range(key.next, number):
+        skipped[other] = _seed(chain)
+        chain = _following(chain)
+    for oldest in list(skipped)[:-MAX_AHEAD]:
+        del skipped[oldest]
+    advanced = msgspec.structs.replace(key, next=number + 1, chain_key=_following(chain), skipped=skipped)
+    return _seed(chain), advanced
+
+
+def _use(key: SenderKey, number: int) -> KeyUse:
+    return KeyUse(key.signing_public, number)
+
+
+def _seed(chain_key: bytes) -> bytes:
+    return hmac.digest(chain_key, b"\x01", hashlib.sha256)
+
+
+def _following(chain_key: bytes) -> bytes:
+    return hmac.digest(chain_key, b"\x02", hashlib.sha256)
+
+
+def _message_keys(seed: bytes) -> tuple[bytes, bytes]:
+    """The IV and the key of the cipher."""
+    keys = hkdf(seed, salt=_SALT, info=b"WhisperGroup", length=48)
+    return keys[:16], keys[16:]

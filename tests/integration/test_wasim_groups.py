@@ -1,0 +1,105 @@
+"""Groups, messages of every kind and second attempts, between unmodified Baileys and simulated phones."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from tests.parts import Wasim, running_wasim
+
+SCRIPT = Path(__file__).with_name("wasim_groups.mjs")
+PHONE = "962503"
+pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
+
+Told = dict[str, dict[str, Any]]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def talk(
+    node_bin: Path, baileys_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[tuple[Told, Wasim]]:
+    """What the script reported, by event, and the wasim it talked to."""
+    async with running_wasim(tmp_path_factory.mktemp("wasim")) as wasim:
+        process = await asyncio.create_subprocess_exec(
+            str(node_bin), str(SCRIPT), str(baileys_dir), wasim.url, wasim.control,
+            stdout=asyncio.subprocess.PIPE,
+            env=os.environ | {"NODE_EXTRA_CA_CERTS": wasim.ca},
+        )  # fmt: skip
+        out, _ = await process.communicate()
+        told = [json.loads(line) for line in out.splitlines()]
+        assert process.returncode == 0, told
+        yield {one["event"]: one for one in told}, wasim
+
+
+@pytest.mark.parametrize("addressing", ["lid", "pn"])
+async def test_a_group_talks(talk: tuple[Told, Wasim], addressing: str) -> None:
+    """Two Baileys and a phone read each other, whichever way the group names its members."""
+    told, wasim = talk
+    group = told[addressing]
+    assert (group["subject"], group["addressing"], group["size"]) == (f"Team {addressing}", addressing, 3)
+    assert [text for text, _ in group["texts"]] == ["one", "two"]
+    assert group["heard"] == [["from the phone", True], ["from the phone", True]]
+    letters = [one for one in await wasim.get(f"/phones/{PHONE}/inbox") if one["group"] == group["id"]]
+    assert [(one["from"], one["text"], one["count"]) for one in letters] == [
+        ("962501", "one", 1),
+        ("962501", "two", 1),
+        ("962502", "answer", 1),
+    ]
+    assert letters[2]["quoted"] == group["said"]
+    (record,) = await wasim.get("/messages", id=group["answer"])
+    assert (record["to"], record["receipts"]["delivered"] >= 2) == (group["id"], True)
+
+
+async def test_what_a_phone_says_is_what_baileys_reads(talk: tuple[Told, Wasim]) -> None:
+    """Media to the byte, a reply with what it answers, a reaction to Baileys' own message, places, people, changes."""
+    kinds = talk[0]["kinds"]
+    assert kinds["image"] == {"caption": "look", "mimetype": "image/png", "same": True}
+    assert kinds["reply"] == [True, {"conversation": "mine"}]
+    assert kinds["reaction"] == ["❤", True, True]
+    assert (kinds["location"], kinds["contact"]) == ("Amman", "Dan")
+    assert kinds["edit"] == ["edited", True]
+    assert kinds["delete"] == [0, True]
+
+
+async def test_what_baileys_says_is_what_a_phone_shows(talk: tuple[Told, Wasim]) -> None:
+    """Edits and deletions reach the older message; media is fetched and opened; typing is seen."""
+    told, wasim = talk
+    written = told["written"]
+    inbox = await wasim.get(f"/phones/{PHONE}/inbox")
+    letters = {one["id"]: one for one in inbox}
+    edited, deleted = letters[written["edited"]], letters[written["deleted"]]
+    assert (edited["text"], edited["edited"], deleted["deleted"]) == ("to be edited", "better", True)
+    by_kind = {one["kind"]: one for one in inbox if one["group"] is None}
+    assert by_kind["edit"]["target"] == written["edited"]
+    assert by_kind["delete"]["target"] == written["deleted"]
+    assert (by_kind["reaction"]["emoji"], by_kind["reaction"]["target"]) == ("👍", written["reacted"])
+    assert by_kind["location"]["location"]["latitude"] == 1.5
+    assert letters[written["voice"]]["media"]["voice"] is True
+    media = await wasim.get(f"/phones/{PHONE}/inbox/{written['voice']}/media")
+    assert (media["sha256"], media["sizeBytes"], media["genuine"]) == (written["sha"], 5000, True)
+    (phone,) = [one for one in await wasim.get("/phones") if one["number"] == PHONE]
+    assert (phone["typing"]["from"], phone["typing"]["state"]) == ("962501", "composing")
+    assert (phone["signal"]["reusedKeys"], phone["signal"]["undecryptable"]) == (0, 0)
+
+
+async def test_damaged_messages_are_asked_for_and_come_again(talk: tuple[Told, Wasim]) -> None:
+    """One to a person, one to a group: Baileys sends retry receipts, and the phone encrypts anew."""
+    assert talk[0]["mended"]["texts"] == ["damaged once", "damaged in the group"]
+
+
+async def test_a_locked_account_reaches_only_whom_it_knows(talk: tuple[Told, Wasim]) -> None:
+    """Baileys hears of the lock by itself and on asking, gets 463 for a stranger and nothing for a known chat."""
+    locked = talk[0]["locked"]
+    assert (locked["cold"], locked["warm"], locked["active"]) == ("463", None, True)
+
+
+async def test_baileys_asks_nothing_that_is_not_answered(talk: tuple[Told, Wasim]) -> None:
+    stats = await talk[1].get("/stats")
+    assert (stats["unknownQueries"], stats["protocolErrors"]) == (0, 0)
