@@ -14,6 +14,7 @@ from fastapi.security import APIKeyHeader, HTTPBearer
 from holdfast.api import description, diagnosis, problems
 from holdfast.api.keys import Grant, Keys
 from holdfast.api.limits import BodyLimit
+from holdfast.api.quick import LONGEST_KEY, QuickRoute
 from holdfast.api.schemas import (
     AcceptedShape,
     MessageShape,
@@ -38,7 +39,6 @@ from holdfast.session import events
 N = TypeVar("N", bound="_Numbered")
 
 _QR_WAIT_S = 15
-_LONGEST_KEY = 255
 
 
 class KeyedRoute(APIRoute):
@@ -48,11 +48,15 @@ class KeyedRoute(APIRoute):
         answer = super().get_route_handler()
 
         async def keyed(request: Request) -> Response:
-            keys: Keys = request.app.state.keys
-            request.state.grant = keys.grant(_key(request))
+            request.state.grant = _granted(request)
             return await answer(request)
 
         return keyed
+
+
+def _granted(request: Request) -> Grant:
+    keys: Keys = request.app.state.keys
+    return keys.grant(_key(request))
 
 
 def _key(request: Request) -> str | None:
@@ -192,14 +196,15 @@ async def make_pairing_code(
 
 
 _NO_STORE = {"Cache-Control": "no-store"}
+_MESSAGES = "/v1/sessions/{company}/messages"
 
 
-@messages.post("/v1/sessions/{company}/messages", status_code=202)
+@messages.post(_MESSAGES, status_code=202)
 async def send_message(
     company: Company,
     wish: MessageWish,
     gateway: Holdfast,
-    idempotency_key: Annotated[str | None, Header(max_length=_LONGEST_KEY, min_length=1)] = None,
+    idempotency_key: Annotated[str | None, Header(max_length=LONGEST_KEY, min_length=1)] = None,
 ) -> AcceptedShape:
     """Accept a message: 202 means that it is on the disk and will be sent, whatever happens."""
     message = await gateway.accept(company, text_wish(wish.to, wish.text, idempotency_key=idempotency_key))
@@ -299,5 +304,6 @@ def make_api(gateway: Gateway, keys: Keys, diagnoser: Diagnoser, *, settings: Ma
     health = diagnosis.make_routers(KeyedRoute, dependencies=described, responses=description.KEYED)
     for router in (sessions, messages, *health, service):
         api.include_router(router)
+    api.router.routes.insert(0, QuickRoute(_MESSAGES, send_message, grant=_granted))
     description.install(api)
     return api

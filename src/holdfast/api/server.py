@@ -5,21 +5,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterator
+from enum import Enum, auto
 from typing import Any
 
-import h11
+import httptools
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 API_HEADER = ("Holdfast-API", "1")
 """In every answer: by it commands know that what answers is Holdfast."""
 
 HEAD_DEADLINE_S = 10
+LARGEST_HEAD = 64 * 1024
+"""Bytes; the parser itself would take any number."""
 KEEP_ALIVE_S = 75
 """Longer than the minute for which proxies keep idle connections: the side that closes first must not be the server."""
 STOP_S = 5
 """For requests under way when Holdfast stops. Those that wait are ended at once."""
+
+_INVALID = "Invalid HTTP request received."
+"""In uvicorn's words."""
 
 
 class Server(uvicorn.Server):
@@ -54,7 +60,15 @@ class Server(uvicorn.Server):
         yield
 
 
-class _Connection(H11Protocol):
+class _Part(Enum):
+    """What of a request is coming in."""
+
+    NONE = auto()
+    HEAD = auto()
+    BODY = auto()
+
+
+class _Connection(HttpToolsProtocol):
     """Cut when the head of a request, or the rest of one that is answered already, is not here in time.
 
     Uvicorn's own deadline guards only the time between requests. Of a request under way, `BodyLimit` takes care.
@@ -65,6 +79,8 @@ class _Connection(H11Protocol):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._cut: asyncio.TimerHandle | None = None
+        self._part = _Part.NONE
+        self._head_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         super().connection_made(transport)
@@ -72,22 +88,47 @@ class _Connection(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self.conn.their_state is h11.IDLE:
+        if self._part is _Part.HEAD:
+            self._limit_head(len(data))
+        if self._is_owed_more():
             self._expect_more()
-        elif not self._is_answered_early():
+        else:
             self._expect_nothing()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._part, self._head_bytes = _Part.HEAD, 0
+
+    def on_headers_complete(self) -> None:
+        if sum(name == b"host" for name, _ in self.headers) != 1 and self.parser.get_http_version() == "1.1":
+            raise httptools.HttpParserError("one header Host is needed")
+        super().on_headers_complete()
+        self._part = _Part.BODY
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._part = _Part.NONE
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self._is_answered_early():
+        if self._part is _Part.BODY and self._is_owed_more():
             self._expect_more()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._expect_nothing()
         super().connection_lost(exc)
 
-    def _is_answered_early(self) -> bool:
-        return self.conn.their_state is h11.SEND_BODY and self.conn.our_state is h11.DONE
+    def _is_owed_more(self) -> bool:
+        """The rest of a head, or anything at all while no request is being answered."""
+        if self._part is _Part.HEAD or self.cycle is None:
+            return True
+        return self.cycle.response_complete
+
+    def _limit_head(self, more: int) -> None:
+        self._head_bytes += more
+        if self._head_bytes > LARGEST_HEAD:
+            self.logger.warning(_INVALID)
+            self.send_400_response(_INVALID)
 
     def _expect_more(self) -> None:
         if self._cut is None:
