@@ -22,12 +22,13 @@ from holdfast.api import keys
 from holdfast.api.backups import add_backups
 from holdfast.api.routes import make_api
 from holdfast.api.server import Server
+from holdfast.api.webhooks import WebhookDesk
 from holdfast.backup.custody import Custody
 from holdfast.backup.making import FOLDER, maker_of
 from holdfast.backup.schedule import Schedule
 from holdfast.backup.shelf import Opener
 from holdfast.base.clock import Clock, SystemClock
-from holdfast.base.errors import Misconfigured
+from holdfast.base.errors import BadInput, Misconfigured
 from holdfast.base.ids import Chance, SystemChance
 from holdfast.dashboard.dashboard import add_dashboard
 from holdfast.dashboard.logins import kept_secret
@@ -39,6 +40,8 @@ from holdfast.live.redis import live_state
 from holdfast.notify.addresses import read_addresses
 from holdfast.notify.courier import AppriseCourier, refusal
 from holdfast.notify.sender import AlertSender
+from holdfast.notify.signing import checked_secret
+from holdfast.notify.webhooks import WebhookPost
 from holdfast.runtime.actor import Parts
 from holdfast.runtime.composer import Composer
 from holdfast.runtime.diagnosis import Diagnoser
@@ -49,6 +52,7 @@ from holdfast.runtime.media import MediaShelf
 from holdfast.runtime.monitor import HealthMonitor
 from holdfast.runtime.ownership import MARGIN_S, TTL_S, Ownership
 from holdfast.runtime.spool import MediaSweeper, Spool
+from holdfast.runtime.webhooks import WebhookSender
 from holdfast.session.backoff import Backoff
 from holdfast.session.life import Policy
 from holdfast.session.port import Engine, Listener
@@ -67,6 +71,7 @@ from holdfast.store.place import open_database
 from holdfast.store.references import ReferenceRows
 from holdfast.store.sessions import SessionRows
 from holdfast.store.timeline import TimelineRows
+from holdfast.store.webhooks import WebhookRows
 from holdfast.web.addresses import Allowed, parse_allowed
 from holdfast.web.client import WebClient
 
@@ -95,6 +100,7 @@ def claim(settings: Settings, *, key_made: Callable[[str, Path], None]) -> Itera
     `key_made` hears of an API key that was generated just now and of the file that keeps it. Raises `Misconfigured`.
     """
     allowed = parse_allowed(settings.allowed_addresses or "")
+    _check_webhook_secret(settings)
     make_folder(settings.data_dir)
     with contextlib.closing(open_database(settings)) as database, _listen(settings) as listener:
         known = _keys(settings, key_made)
@@ -140,8 +146,11 @@ async def serve(
                 backup_failing_s=lambda: schedule.failing_s,
             )
             diagnoser = Diagnoser(gateway, parts, figures=figures, undelivered=lambda: teller.undelivered)
-            events = EventRows(held.database)
-            api = make_api(gateway, held.known, diagnoser, events=events, settings=_shown_settings(settings))
+            events, webhooks = EventRows(held.database), WebhookRows(held.database)
+            await webhooks.set_default(settings.webhook_url, settings.webhook_secret)
+            desk = WebhookDesk(webhooks, chance=parts.chance)
+            shown = _shown_settings(settings)
+            api = make_api(gateway, held.known, diagnoser, events=events, webhooks=desk, settings=shown)
             add_backups(api, custody)
             add_dashboard(
                 api,
@@ -154,9 +163,26 @@ async def serve(
                 clock=parts.clock,
                 chance=parts.chance,
             )
-            await _run(
-                gateway, [monitor.run, teller.run, schedule.run], Server(api), held.listener, asked_to_stop, ready=tell
+            sender = WebhookSender(
+                webhooks,
+                events,
+                companies=lambda: gateway.running,
+                post=WebhookPost(web, clock=clock),
+                clock=clock,
+                chance=parts.chance,
+                keep_days=settings.events_keep_days,
             )
+            watchers = [monitor.run, teller.run, sender.run, schedule.run, spool.run, sweeper.run]
+            await _run(gateway, watchers, Server(api), held.listener, asked_to_stop, ready=tell)
+
+
+def _check_webhook_secret(settings: Settings) -> None:
+    if settings.webhook_secret is None:
+        return
+    try:
+        checked_secret(settings.webhook_secret, field=variable("webhook_secret"))
+    except BadInput as error:
+        raise Misconfigured(error.sentence, field=error.field) from error
 
 
 def _composer(held: Claim, media: MediaRows, web: WebClient, parts: Parts) -> Composer:
