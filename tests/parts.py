@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 
@@ -45,27 +46,73 @@ class Wasim:
         return json.loads(text) if text else None
 
 
-@asynccontextmanager
-async def running_wasim(state_dir: Path) -> AsyncIterator[Wasim]:
-    """A wasim on free ports; it ends with the block, and also when the test run is killed."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "wasim.cli", "serve", "--port", "0", "--control-port", "0", "--until-stdin-closes",
-        "--state-dir", str(state_dir),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
+class _Life:
+    """A wasim's process, again and again on the same ports and state."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self._arguments = ["--state-dir", str(state_dir)]
+        self._ports = ["0", "0", "0"]
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> dict[str, str]:
+        """Returns where it listens."""
+        names = ("--port", "--control-port", "--media-port")
+        ports = [word for pair in zip(names, self._ports, strict=True) for word in pair]
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "wasim.cli", "serve", *ports, "--until-stdin-closes", *self._arguments,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        assert self._process.stdout is not None
         async with asyncio.timeout(20):
-            where = json.loads(await process.stdout.readline())
-        async with aiohttp.ClientSession() as http:
-            yield Wasim(url=where["url"], control=where["control"], ca=where["ca"], http=http)
-    finally:
-        process.stdin.close()
+            where: dict[str, str] = json.loads(await self._process.stdout.readline())
+        self._ports = [str(urlsplit(where[name]).port) for name in ("url", "control", "media")]
+        return where
+
+    async def kill(self) -> None:
+        assert self._process is not None
+        self._process.kill()
+        await self._process.wait()
+
+    async def end(self) -> None:
+        assert self._process is not None
+        assert self._process.stdin is not None
+        self._process.stdin.close()
         try:
             async with asyncio.timeout(5):
-                await process.wait()
+                await self._process.wait()
         except TimeoutError:
-            process.kill()
-            await process.wait()
+            await self.kill()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KillableWasim(Wasim):
+    """One whose process can be killed and started again; it keeps its addresses."""
+
+    life: _Life
+
+    async def kill(self) -> None:
+        """`kill -9`."""
+        await self.life.kill()
+
+    async def start(self) -> None:
+        await self.life.start()
+
+
+@asynccontextmanager
+async def killable_wasim(state_dir: Path) -> AsyncIterator[KillableWasim]:
+    """A wasim on free ports; it ends with the block, and also when the test run is killed."""
+    life = _Life(state_dir)
+    where = await life.start()
+    try:
+        async with aiohttp.ClientSession() as http:
+            yield KillableWasim(url=where["url"], control=where["control"], ca=where["ca"], http=http, life=life)
+    finally:
+        await life.end()
+
+
+@asynccontextmanager
+async def running_wasim(state_dir: Path) -> AsyncIterator[Wasim]:
+    """The same for those who do not kill it."""
+    async with killable_wasim(state_dir) as wasim:
+        yield wasim

@@ -107,6 +107,12 @@ class Served:
         self._process.kill()
         await self._part()
 
+    @property
+    def pid(self) -> int:
+        """Of the gateway's own process."""
+        assert self._process is not None
+        return self._process.pid
+
     def freeze(self) -> None:
         """The gateway's own process stands still, as on a machine that hangs; its engine host goes on."""
         assert self._process is not None

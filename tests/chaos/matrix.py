@@ -1,0 +1,476 @@
+"""The crash matrix: four kinds of death at nine points of a message's way, under traffic of ten companies both ways.
+
+`uv run python -m tests.chaos.matrix --strikes 200` runs it for long and prints what was struck where; the test
+beside it runs a part in CI. A point is reached from outside, by what wasim, the operating system and the API show: a host that
+stands still has been handed a message, a WhatsApp that swallows one has had it written, and so on. Which pair comes
+when, and how long a moment takes, is drawn from a printed seed.
+
+It must never look into Holdfast, nor tell it anything that an operator could not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import resource
+import secrets
+import signal
+import tempfile
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+
+import aiohttp
+
+from holdfast.client import Json, NoServer, Refused
+from tests.chaos.receiver import Receiver, receiving
+from tests.parts import KillableWasim, killable_wasim
+from tests.served import Served, eventually, served
+
+CONTACTS = ("962790009001", "962790009002")
+"""People with phones, who write to all companies and are written to."""
+ARRIVED_WITHIN_S = 120.0
+_CALM_WITHIN_S = 40.0
+"""All sessions are connected again so long after a death at the latest."""
+_DISK_FULL_S = 1.5
+_UNTIL_DECRYPTED_S = 0.2
+
+
+def number_of(company: int) -> str:
+    return f"9627900{company:05}"
+
+
+@dataclass(slots=True)
+class Letter:
+    """One message; asked for again with the same key or id until somebody says that it was taken."""
+
+    company: str
+    contact: str
+    text: str
+    id: str = ""
+    """The WhatsApp id, as soon as it is known."""
+
+
+@dataclass(slots=True)
+class Trial:
+    """Ten companies, two contacts, a webhook receiver, and all letters so far."""
+
+    gateway: Served
+    wasim: KillableWasim
+    receiver: Receiver
+    chance: random.Random
+    companies: dict[str, str]
+    sent: list[Letter] = field(default_factory=list)
+    """By companies, accepted with 202."""
+    written: list[Letter] = field(default_factory=list)
+    """By contacts, taken by WhatsApp."""
+    struck: Counter[tuple[str, str]] = field(default_factory=Counter)
+    _letters: int = 0
+
+    # Writing.
+
+    def new_letter(self, company: str) -> Letter:
+        self._letters += 1
+        contact = CONTACTS[self._letters % len(CONTACTS)]
+        return Letter(company=company, contact=contact, text=f"letter {self._letters:06} of this trial")
+
+    async def send(self, letter: Letter) -> None:
+        """A company's program: asks until it has a 202."""
+        while not letter.id:
+            await self.gateway.up.wait()
+            try:
+                answer = await self.gateway.send(letter.company, letter.contact, letter.text, key=letter.text)
+            except (NoServer, aiohttp.ClientError):
+                await asyncio.sleep(0.02)
+            except Refused as refused:
+                if refused.status < 500:
+                    raise
+                await asyncio.sleep(0.2)
+            else:
+                letter.id = answer["whatsappId"]
+                self.sent.append(letter)
+
+    async def write(self, letter: Letter) -> None:
+        """A contact's phone: tries until WhatsApp has it, under one id."""
+        id_ = f"3A{secrets.token_hex(9).upper()}"
+        body = {"to": self.companies[letter.company], "text": letter.text, "id": id_}
+        while not letter.id:
+            try:
+                await self.wasim.post(f"/phones/{letter.contact}/send", body)
+            except (aiohttp.ClientError, OSError):
+                await asyncio.sleep(0.05)
+            else:
+                letter.id = id_
+                self.written.append(letter)
+
+    @asynccontextmanager
+    async def traffic(self, *, per_s: float) -> AsyncIterator[None]:
+        """Each company writes and is written to so often, for as long as the block takes."""
+        ended = asyncio.Event()
+        async with asyncio.TaskGroup() as tasks:
+            for company in self.companies:
+                tasks.create_task(self._repeat(self.send, company, per_s, ended))
+                tasks.create_task(self._repeat(self.write, company, per_s, ended))
+            try:
+                yield
+            finally:
+                ended.set()
+
+    async def _repeat(
+        self, deliver: Callable[[Letter], Awaitable[None]], company: str, per_s: float, ended: asyncio.Event
+    ) -> None:
+        await asyncio.sleep(self.chance.random() / per_s)
+        while not ended.is_set():
+            await deliver(self.new_letter(company))
+            await asyncio.sleep(self.chance.uniform(0.5, 1.5) / per_s)
+
+    # Striking.
+
+    async def strike(self, point: str, victim: str) -> None:
+        """Bring one message to a point, let the victim die there, and wait until all is well again."""
+        company = self.chance.choice(sorted(self.companies))
+        async with asyncio.TaskGroup() as tasks:
+            await POINTS[point](self, company, tasks, VICTIMS[victim])
+        await self.until_calm()
+        self.struck[point, victim] += 1
+
+    async def until_calm(self) -> None:
+        async def look() -> bool:
+            try:
+                page = await self.gateway.client.get("/v1/sessions")
+            except (NoServer, Refused, aiohttp.ClientError):
+                return False
+            return all(session["state"] == "connected" for session in page["items"])
+
+        await eventually(look, within_s=_CALM_WITHIN_S, what="all sessions connected")
+
+    # Proving.
+
+    async def until_settled(self) -> None:
+        async def look() -> bool:
+            try:
+                open_ones = [
+                    await self.gateway.client.get(f"/v1/sessions/{company}/messages", state=state, limit="1")
+                    for company in self.companies
+                    for state in ("queued", "sending", "sent")
+                ]
+            except (NoServer, Refused, aiohttp.ClientError):
+                return False
+            return not any(page["items"] for page in open_ones)
+
+        await eventually(look, within_s=ARRIVED_WITHIN_S, what="a receipt for every accepted message")
+        await eventually(self._inbox_is_whole, within_s=ARRIVED_WITHIN_S, what="every inbound message")
+        await eventually(self._webhooks_are_whole, within_s=ARRIVED_WITHIN_S, what="every webhook")
+
+    async def _inbox_is_whole(self) -> bool:
+        return sum([len(await self.gateway.inbox(company)) for company in self.companies]) >= len(self.written)
+
+    async def _webhooks_are_whole(self) -> bool:
+        return len(self.receiver.messages) >= len(self.written)
+
+    async def check(self) -> dict[str, object]:
+        """Accepted = delivered, inbox = written, webhooks = inbox, nothing twice, order kept. Returns the figures."""
+        copies = await self._check_contacts()
+        for company in self.companies:
+            await self._check_company(company)
+        return {
+            "accepted": len(self.sent),
+            "delivered": len(self.sent),
+            "written": len(self.written),
+            "inboxRows": len(self.written),
+            "webhooks": len(self.receiver.messages),
+            "webhooksRepeated": self.receiver.repeated,
+            "copiesCollapsedById": copies,
+            "strikes": sum(self.struck.values()),
+        }
+
+    async def _check_contacts(self) -> int:
+        copies = 0
+        for contact in CONTACTS:
+            items = await self.wasim.get(f"/phones/{contact}/inbox")
+            copies += sum(item["count"] - 1 for item in items)
+            assert not any(item["undecryptable"] for item in items), "a contact could not read something"
+            for company, number in self.companies.items():
+                seen = [item["id"] for item in items if item["from"] == number]
+                owed = [letter.id for letter in self.sent if (letter.company, letter.contact) == (company, contact)]
+                assert seen == owed, f"{company} to {contact}: {_difference(owed, seen)}"
+        phones = await self.wasim.get("/phones")
+        reused = {phone["number"]: phone["signal"]["reusedKeys"] for phone in phones}
+        assert not any(reused.values()), f"keys were used twice: {reused}"
+        return copies
+
+    async def _check_company(self, company: str) -> None:
+        items = await self.gateway.inbox(company)
+        assert {item["type"] for item in items} <= {"text"}, f"{company} could not read something"
+        told = [each for each in self.receiver.messages if each["companyId"] == company]
+        for contact in CONTACTS:
+            owed = [letter.id for letter in self.written if (letter.company, letter.contact) == (company, contact)]
+            stored = [item["whatsappId"] for item in items if item["sender"].startswith(f"{contact}@")]
+            assert stored == owed, f"inbox of {company}: {_difference(owed, stored)}"
+            hooked = [each["whatsappId"] for each in told if each["sender"].startswith(f"{contact}@")]
+            assert hooked == stored, f"webhooks of {company}: {_difference(stored, hooked)}"
+
+
+def _difference(owed: list[str], seen: list[str]) -> str:
+    missing, strange = set(owed) - set(seen), set(seen) - set(owed)
+    twice = {id_ for id_ in seen if seen.count(id_) > 1}
+    if missing or strange or twice:
+        return f"{len(owed)} owed, {len(seen)} seen; missing {missing}, not owed {strange}, twice {twice}"
+    late = [(a, b) for a, b in zip(owed, seen, strict=True) if a != b]
+    return f"out of order from {late[:1]}, {len(late)} places"
+
+
+# Deaths.
+
+Strike = Callable[[Trial], Awaitable[None]]
+
+
+async def _kill_gateway(trial: Trial) -> None:
+    await trial.gateway.kill()
+    for pid in trial.gateway.processes():
+        os.kill(pid, signal.SIGCONT)
+
+    async def look() -> bool:
+        return not trial.gateway.processes()
+
+    await eventually(look, within_s=5, what="the end of the killed gateway's engine host")
+    await trial.gateway.start()
+
+
+async def _kill_host(trial: Trial) -> None:
+    for host in trial.gateway.hosts():
+        os.kill(host, signal.SIGKILL)
+
+
+async def _kill_whatsapp(trial: Trial) -> None:
+    await trial.wasim.kill()
+    await asyncio.sleep(trial.chance.uniform(0, 1))
+    await trial.wasim.start()
+
+
+async def _fill_disk(trial: Trial) -> None:
+    """Nothing that the gateway writes to a file finds room, as on a disk that is full, for a while."""
+    pid = trial.gateway.pid
+    _, most = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (1, most))
+    trial.gateway.thaw()
+    await asyncio.sleep(_DISK_FULL_S)
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (most, most))
+
+
+VICTIMS: dict[str, Strike] = {
+    "gateway": _kill_gateway,
+    "host": _kill_host,
+    "whatsapp": _kill_whatsapp,
+    "disk": _fill_disk,
+}
+
+# Points.
+
+
+async def _accept(trial: Trial, company: str, tasks: asyncio.TaskGroup, strike: Strike) -> None:
+    """The request is on its way, and perhaps in the middle of its commit."""
+    tasks.create_task(trial.send(trial.new_letter(company)))
+    await asyncio.sleep(trial.chance.uniform(0, 0.015))
+    await strike(trial)
+
+
+async def _committed(trial: Trial, company: str, tasks: asyncio.TaskGroup, strike: Strike) -> None:
+    """The caller has its 202."""
+    await trial.send(trial.new_letter(company))
+    await strike(trial)
+
+
+async def _handed_over(trial: Trial, company: str, tasks: asyncio.TaskGroup, strike: Strike) -> None:
+    """The gateway has told its engine host, which stands still."""
+    hosts = trial.gateway.hosts()
+    _signal(hosts, signal.SIGSTOP)
+    try:
+        await trial.send(trial.new_letter(company))
+        await asyncio.sleep(0.05)
+        await strike(trial)
+    finally:
+        _signal(hosts, signal.SIGCONT)
+
+
+async def _frame_written(trial: Trial, company: str, tasks: asyncio.TaskGroup, strike: Strike) -> None:
+    """The frame has left, and WhatsApp does nothing with it."""
+    await _at_fault(trial, "blackhole", company, tasks, strike)
+
+
+async def _ack(trial: Trial, company: str, tasks: asyncio.TaskGroup, strike: Strike) -> None:
+    """WhatsApp has relayed the message, and its ack does not come."""
+    await _at_fault(trial, "withhold-acks", company, tasks, strike)
+
+
+async def _receipt(trial: Trial, company: str, tasks: asyncio.TaskGroup, strike: Strike) -> None:
+    """The contact's receipt is on its way to the gateway."""
+    letter = trial.new_letter(company)
+    await trial.send(letter)
+
+    async def look() -> bool:
+        records = await trial.wasim.get("/messages", **{"from": trial.companies[company], "id": letter.id})
+        return any(record["receipts"]["delivered"] for record in records)
+
+    await _patiently(look, within_s=10)
+    await strike(trial)
+
+
+async def _inbound_decrypt(trial: Trial, company: str, tasks: asyncio.TaskGroup, strike: Strike) -> None:
+    """The engine host has decrypted the message, and the gateway, which stands still, has not stored it."""
+    gateway = [trial.gateway.pid]
+    _signal(gateway, signal.SIGSTOP)
+    try:
+        await trial.write(trial.new_letter(company))
+        await asyncio.sleep(_UNTIL_DECRYPTED_S)
+        await strike(trial)
+    finally:
+        _signal(gateway, signal.SIGCONT)
+
+
+async def _inbound_commit(trial: Trial, company: str, tasks: asyncio.TaskGroup, strike: Strike) -> None:
+    """The message is stored; its receipt has just left, or not."""
+    letter = trial.new_letter(company)
+    writing = tasks.create_task(trial.write(letter))
+    await asyncio.sleep(trial.chance.uniform(0, 0.05))
+    await strike(trial)
+    await writing
+
+
+async def _webhook_sent(trial: Trial, company: str, tasks: asyncio.TaskGroup, strike: Strike) -> None:
+    """The receiver has the request, and its answer has not left."""
+    async with trial.receiver.holding(company) as asked:
+        await trial.write(trial.new_letter(company))
+        await _patiently(asked, within_s=20)
+        await strike(trial)
+
+
+async def _at_fault(trial: Trial, kind: str, company: str, tasks: asyncio.TaskGroup, strike: Strike) -> None:
+    fault = await trial.wasim.fault(kind, number=trial.companies[company])
+    await trial.send(trial.new_letter(company))
+
+    async def look() -> bool:
+        faults = await trial.wasim.get("/faults")
+        return any(each["id"] == fault["id"] and each["hits"] for each in faults)
+
+    await _patiently(look, within_s=10)
+    await strike(trial)
+    await trial.wasim.delete("/faults")
+
+
+async def _patiently(look: Callable[[], Awaitable[bool]], *, within_s: float) -> None:
+    await eventually(look, within_s=within_s, what="the point that was to be struck")
+
+
+def _signal(pids: list[int], what: signal.Signals) -> None:
+    for pid in pids:
+        try:
+            os.kill(pid, what)
+        except ProcessLookupError:
+            continue  # it was the victim
+
+
+POINTS: dict[str, Callable[[Trial, str, asyncio.TaskGroup, Strike], Awaitable[None]]] = {
+    "accept": _accept,
+    "commit": _committed,
+    "handed to the engine": _handed_over,
+    "frame written": _frame_written,
+    "ack": _ack,
+    "receipt": _receipt,
+    "inbound decrypt": _inbound_decrypt,
+    "inbound commit": _inbound_commit,
+    "webhook sent": _webhook_sent,
+}
+
+# The whole.
+
+
+def schedule(strikes: int, chance: random.Random) -> list[tuple[str, str]]:
+    """Pairs of point and victim, each as often as the others, in an order of chance."""
+    pairs: list[tuple[str, str]] = []
+    while len(pairs) < strikes:
+        round_ = list(product(POINTS, VICTIMS))
+        chance.shuffle(round_)
+        pairs += round_
+    return pairs[:strikes]
+
+
+@asynccontextmanager
+async def trial(folder: Path, chance: random.Random, *, companies: int) -> AsyncIterator[Trial]:
+    """Linked companies and everything around them."""
+    async with (
+        killable_wasim(folder / "wasim") as wasim,
+        receiving() as receiver,
+        served(
+            folder,
+            wasim=wasim,
+            HOLDFAST_WEBHOOK_URL=receiver.url,
+            HOLDFAST_ALLOWED_ADDRESSES="127.0.0.1",
+            HOLDFAST_BACKUP_EVERY_H="0",
+        ) as gateway,
+    ):
+        for contact in CONTACTS:
+            await wasim.post("/phones", {"number": contact, "autoRead": False})
+        names = {f"company-{n}": number_of(n) for n in range(companies)}
+        for company, number in names.items():
+            await gateway.pair(company, number, wasim)
+        yield Trial(gateway=gateway, wasim=wasim, receiver=receiver, chance=chance, companies=names)
+
+
+async def run(
+    folder: Path,
+    *,
+    strikes: int,
+    seed: str,
+    companies: int = 10,
+    per_s: float,
+    tell: Callable[[str], None],
+    pairs: list[tuple[str, str]] | None = None,
+) -> dict[str, object]:
+    """Strike so often under traffic, let everything arrive, and prove it.
+
+    Raises `AssertionError` that says what is wrong.
+    """
+    chance = random.Random(seed)
+    tell(f"CHAOS_SEED={seed}")
+    async with trial(folder, chance, companies=companies) as tried:
+        async with tried.traffic(per_s=per_s):
+            for n, (point, victim) in enumerate(pairs or schedule(strikes, chance), start=1):
+                tell(f"{n:4}  {victim} dies at: {point}; {len(tried.sent)} accepted, {len(tried.written)} written")
+                await tried.strike(point, victim)
+        tell("the traffic has ended; everything is to arrive now")
+        await tried.until_calm()
+        await tried.until_settled()
+        return await tried.check()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--strikes", type=int, default=36)
+    parser.add_argument("--companies", type=int, default=10)
+    parser.add_argument("--per-s", type=float, default=0.5, help="messages of each company a second, each way")
+    parser.add_argument("--seed", default=secrets.token_hex(4))
+    parser.add_argument("--folder", type=Path, help="kept; otherwise a temporary one is used and removed")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        figures: Json = asyncio.run(
+            run(
+                asked.folder or Path(temporary),
+                strikes=asked.strikes,
+                seed=asked.seed,
+                companies=asked.companies,
+                per_s=asked.per_s,
+                tell=lambda line: print(line, flush=True),  # noqa: T201 – run by hand
+            )
+        )
+    print(json.dumps(figures))  # noqa: T201 – run by hand
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""A webhook receiver as a user would write it: it checks the signature's presence, notes what is new, and says 200."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+
+
+@dataclass(slots=True)
+class Receiver:
+    url: str = ""
+    messages: list[dict[str, Any]] = field(default_factory=list)
+    """Inbound messages that it was told of, each once, in the order in which they first came."""
+    repeated: int = 0
+    """Requests that told what it knew already, by their webhook id."""
+    _known: set[str] = field(default_factory=set)
+    _held: dict[str, tuple[asyncio.Event, asyncio.Event]] = field(default_factory=dict)
+
+    async def take(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        assert request.headers["webhook-signature"].startswith("v1,")
+        company = body["data"].get("companyId")
+        if company in self._held:
+            came, released = self._held[company]
+            came.set()
+            await released.wait()
+        if request.headers["webhook-id"] in self._known:
+            self.repeated += 1
+        elif body["type"] == "message.received":
+            self.messages.append(body["data"])
+        self._known.add(request.headers["webhook-id"])
+        return web.Response()
+
+    @asynccontextmanager
+    async def holding(self, company: str) -> AsyncIterator[Callable[[], Awaitable[bool]]]:
+        """Answers about this company wait for the end of the block; yields what tells whether one does."""
+        came, released = self._held[company] = asyncio.Event(), asyncio.Event()
+
+        async def asked() -> bool:
+            return came.is_set()
+
+        try:
+            yield asked
+        finally:
+            del self._held[company]
+            released.set()
+
+
+@asynccontextmanager
+async def receiving() -> AsyncIterator[Receiver]:
+    """A receiver on a free port of the loopback."""
+    receiver = Receiver()
+    app = web.Application()
+    app.router.add_post("/hook", receiver.take)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        host, port = runner.addresses[0][:2]
+        receiver.url = f"http://{host}:{port}/hook"
+        yield receiver
+    finally:
+        await runner.cleanup()
