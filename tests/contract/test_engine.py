@@ -22,7 +22,10 @@ from holdfast.session.port import (
     AnyReport,
     Commit,
     CutLink,
+    Download,
+    Downloaded,
     Engine,
+    InboundMessage,
     LinkClosed,
     LinkOpened,
     OpenLink,
@@ -57,6 +60,9 @@ class Rig(Protocol):
     async def write(self, link: int, text: str) -> None:
         """FRIEND writes to the session."""
 
+    async def send_picture(self, link: int, file: Path) -> None:
+        """FRIEND sends the session an image."""
+
     async def deliver_receipt(self, link: int, whatsapp_id: str) -> None:
         """FRIEND's device confirms a message."""
 
@@ -87,6 +93,15 @@ class FakeRig:
     async def write(self, link: int, text: str) -> None:
         self.engine.receive(link, text=text, whatsapp_id=f"3A-{text}", sender=FRIEND)
 
+    async def send_picture(self, link: int, file: Path) -> None:
+        picture = bytes_of(file)
+        self.engine.media["keys to it"] = picture
+        media: dict[str, object] = {"mimetype": "image/png", "sizeBytes": len(picture)}
+        image = InboundMessage(
+            whatsapp_id="3A-1", chat=FRIEND, sender=FRIEND, type="image", media=media, media_keys="keys to it"
+        )
+        self.engine.receive(link, image)
+
     async def deliver_receipt(self, link: int, whatsapp_id: str) -> None:
         self.engine.receipt(link, whatsapp_ids=[whatsapp_id], chat=FRIEND)
 
@@ -105,6 +120,10 @@ class FakeRig:
     async def settle(self) -> None:
         for _ in range(50):
             await asyncio.sleep(0)
+
+
+def bytes_of(file: Path) -> bytes:
+    return file.read_bytes()
 
 
 class Split:
@@ -148,10 +167,16 @@ class BaileysRig:
         await self._wasim.post(f"/phones/{NUMBER}/scan", {"qr": qr})
 
     async def write(self, link: int, text: str) -> None:
-        whatsapp_id = f"3EB0BB{next(self._ids):02}"
+        await self._send({"text": text})
+
+    async def send_picture(self, link: int, file: Path) -> None:
+        await self._send({"image": {"file": str(file), "mimetype": "image/png"}})
+
+    async def _send(self, content: dict[str, object]) -> None:
+        number = next(self._ids)
         to = f"{NUMBER}@s.whatsapp.net"
-        self.engine.command(Send(link=FRIEND_LINK + 1, whatsapp_id=whatsapp_id, to=to, content={"text": text}))
-        await self._friend.wait(Acked, FRIEND_LINK + 1)
+        self.engine.command(Send(link=FRIEND_LINK + 1, whatsapp_id=f"3EB0BB{number:02}", to=to, content=content))
+        await self._friend.wait(Acked, FRIEND_LINK + 1, nth=number)
 
     async def deliver_receipt(self, link: int, whatsapp_id: str) -> None:
         """The friend's phone and device do that by themselves."""
@@ -183,14 +208,18 @@ async def rig(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
     node: Node = request.getfixturevalue("node")
     bridge: Path = request.getfixturevalue("bridge")
     recorder, friend = Recorder(), Recorder()
-    program = HostProgram(argv=[str(node.executable), str(bridge)])
     async with (
-        running_wasim(request.getfixturevalue("tmp_path")) as wasim,
-        EngineHost(program, listener=Split(recorder, friend), clock=SystemClock()) as host,
+        running_wasim(request.getfixturevalue("tmp_path") / "wasim") as wasim,
+        EngineHost(program(node, bridge, wasim), listener=Split(recorder, friend), clock=SystemClock()) as host,
     ):
         real = BaileysRig(host, wasim, recorder, friend)
         await real.prepare()
         yield real
+
+
+def program(node: Node, bridge: Path, wasim: Wasim) -> HostProgram:
+    environment = {**os.environ, "NODE_EXTRA_CA_CERTS": wasim.ca}
+    return HostProgram(argv=[str(node.executable), str(bridge)], env=environment)
 
 
 async def pair(rig: Rig) -> None:
@@ -302,6 +331,69 @@ async def test_content_that_the_engine_does_not_know_is_refused(rig: Rig) -> Non
     refused = await rig.recorder.wait(SendRefused, 2)
     assert refused.code == "bad-content"
     assert "telepathy" in refused.detail
+
+
+async def test_media_are_made_once_and_durably_before_they_leave(rig: Rig, tmp_path: Path) -> None:
+    """What was made of an image is committed before its frame leaves; given back, nothing is made again."""
+    file = tmp_path / "picture"
+    file.write_bytes(b"picture" * 100)
+    content: dict[str, object] = {"image": {"file": str(file), "mimetype": "image/png"}}
+    await log_in(rig)
+    rig.recorder.hold(lambda commit: bool(commit.made))
+    rig.engine.command(Send(link=2, whatsapp_id="3EB0AA01", to=FRIEND, content=content))
+    await rig.recorder.until(lambda: bool(rig.recorder.held), what="a held commit")
+    await rig.settle()
+    assert not await rig.arrived("3EB0AA01")
+    rig.recorder.release()
+    assert (await rig.recorder.wait(Acked, 2)).error is None
+    file.unlink()
+    made = rig.recorder.store(2).made["3EB0AA01"]
+    rig.engine.command(Send(link=2, whatsapp_id="3EB0AA01", to=FRIEND, content=content, made=made))
+    assert (await rig.recorder.wait(Acked, 2, nth=2)).whatsapp_id == "3EB0AA01"
+    assert [m.whatsapp_id for commit in rig.recorder.of(Commit) for m in commit.made] == ["3EB0AA01"]
+
+
+async def test_media_that_cannot_be_uploaded_are_refused_for_now(rig: Rig, tmp_path: Path) -> None:
+    """A file that is not there: nothing leaves, and the refusal says why."""
+    await log_in(rig)
+    image = {"file": str(tmp_path / "none"), "mimetype": "image/png"}
+    rig.engine.command(Send(link=2, whatsapp_id="3EB0AA01", to=FRIEND, content={"image": image}))
+    refused = await rig.recorder.wait(SendRefused, 2)
+    assert (refused.whatsapp_id, refused.code) == ("3EB0AA01", "upload-failed")
+    assert "can't be read" in refused.detail
+
+
+async def test_media_of_an_inbound_message_are_fetched_whole_or_not_at_all(rig: Rig, tmp_path: Path) -> None:
+    """A picture tells its size and the keys to it; `Download` writes the file, or names why there is none."""
+    await log_in(rig)
+    (tmp_path / "picture").write_bytes(b"picture" * 100)
+    await rig.send_picture(2, tmp_path / "picture")
+    await rig.recorder.until(lambda: bool(rig.recorder.store(2).inbox), what="the message")
+    [message] = rig.recorder.store(2).inbox
+    assert (message.type, message.media) == ("image", {"mimetype": "image/png", "sizeBytes": 700})
+    assert message.media_keys is not None
+    for request, most_bytes in ((1, 699), (2, 700)):
+        rig.engine.command(
+            Download(
+                link=2,
+                request=request,
+                media_keys=message.media_keys,
+                file=str(tmp_path / str(request)),
+                most_bytes=most_bytes,
+            )
+        )
+        await rig.recorder.wait(Downloaded, 2, nth=request)
+    answers = [(answer.request, answer.size_bytes, answer.error) for answer in rig.recorder.of(Downloaded, 2)]
+    assert answers == [(1, None, "too-large"), (2, 700, None)]
+    assert not (tmp_path / "1").exists()
+    assert (tmp_path / "2").read_bytes() == b"picture" * 100
+
+
+async def test_a_message_may_be_typed_for_a_while(rig: Rig) -> None:
+    """It leaves under its id like any other."""
+    await log_in(rig)
+    rig.engine.command(Send(link=2, whatsapp_id="3EB0AA01", to=FRIEND, content={"text": "typed"}, typing_ms=50))
+    assert (await rig.recorder.wait(Acked, 2)).whatsapp_id == "3EB0AA01"
 
 
 async def test_a_ping_is_answered_with_its_number(rig: Rig) -> None:

@@ -1,20 +1,24 @@
 // One link: a Baileys socket from `open` to its one `closed`, behind its gate. Decides nothing: no reconnects, no
 // retries, no judgement of codes.
 
-import { DisconnectReason, makeWASocket, initAuthCreds, jidDecode, jidNormalizedUser } from 'baileys'
+import { DisconnectReason, makeWASocket, initAuthCreds } from 'baileys'
 
+import { Answers } from './answers.mjs'
+import { Arrivals } from './arrivals.mjs'
 import { Gate } from './gate.mjs'
 import { Groups } from './groups.mjs'
-import { Inbound, phoneJidOf, seconds } from './inbound.mjs'
+import { Inbound } from './inbound.mjs'
 import { KeyStore } from './keys.mjs'
 import { Lane } from './lane.mjs'
 import { DownloadFailed, MediaHosts } from './mediahost.mjs'
 import { Outbound } from './outbound.mjs'
 import { Presence } from './presence.mjs'
+import { Questions } from './questions.mjs'
 import { silentLogger } from './quiet.mjs'
 import { DevicesCache, Recipients } from './recipients.mjs'
 import { LinkDown, refusalCode } from './refusals.mjs'
 import { signalRepositoryMaker, writePreKeysThrough } from './repository.mjs'
+import { ping, removeCompanion } from './stanzas.mjs'
 import { json } from './values.mjs'
 
 const HOUR_MS = 3_600_000
@@ -23,18 +27,10 @@ const PARTING_MS = 100
 
 const { connectionClosed: TRANSPORT_CLOSED, timedOut: TIMED_OUT, loggedOut: LOGGED_OUT, badSession: UNKNOWN } = DisconnectReason
 
-// Errors in acks of our messages.
-const REACH_OUT_LOCKED = '463'
-const STALE_DEVICES = '479'
-
-const RECEIPT_KINDS = { '': 'delivered', inactive: 'delivered', read: 'read', played: 'played' }
-
 export class Link {
   #gate = new Gate()
   #lane = new Lane()
-  #arrivals = new Lane()
-  #asked = new Map() // request number -> {resolve, reject}
-  #requests = 0
+  #questions = new Questions({ tell: question => this.#report(question) })
   #durable = new Map() // seq -> resolve
   #pings = new Map() // stanza id -> n
   #over = false
@@ -54,7 +50,7 @@ export class Link {
     this.tell = report
     this.ended = ended
     this.store = new KeyStore({
-      ask: (type, ids) => this.#ask({ r: 'keys-wanted', type, ids }),
+      ask: (type, ids) => this.#questions.ask({ r: 'keys-wanted', type, ids }),
       commit: changes => this.#commit(changes),
       isOutstanding: seq => this.#gate.isOutstanding(seq),
       json
@@ -91,11 +87,11 @@ export class Link {
       case 'committed':
         return this.#committed(command.seq)
       case 'keys':
-        return this.#answer(command.request, command.values)
+        return this.#questions.answer(command.request, command.values)
       case 'plaintext':
-        return this.#answer(command.request, command.plaintext ?? null)
+        return this.#questions.answer(command.request, command.plaintext ?? null)
       case 'sent-content':
-        return this.#answer(command.request, command)
+        return this.#questions.answer(command.request, command)
     }
   }
 
@@ -128,11 +124,13 @@ export class Link {
     this.presence = new Presence(this.sock, this.creds)
     this.hosts = new MediaHosts({ query: this.sock.query })
     this.recipients = new Recipients({ sock: this.sock, store: this.store, devices, groups: this.groups })
+    const { sock, creds, store, recipients } = this
+    this.answers = new Answers({ sock, creds, store, recipients, report: report => this.#report(report) })
     this.outbound = new Outbound({
-      sock: this.sock,
-      creds: this.creds,
+      sock,
+      creds,
       lane: this.#lane,
-      recipients: this.recipients,
+      recipients,
       groups: this.groups,
       hosts: this.hosts,
       commitMade: made => this.#commit({ made: [made] })
@@ -148,6 +146,7 @@ export class Link {
     const { order } = this
     this.groups = new Groups({ ask: jid => this.sock.groupMetadata(jid) })
     this.inbound = new Inbound({ me: () => this.creds.me, phoneOf: lid => this.sock.signalRepository.lidMapping.getPNForLID(lid) })
+    this.arrivals = new Arrivals({ inbound: this.inbound, missed: undecryptable => this.#missed(undecryptable) })
     return {
       ...(order.url && { waWebSocketUrl: order.url }),
       auth: { creds: this.creds, keys: this.store },
@@ -166,8 +165,8 @@ export class Link {
       makeSignalRepository: signalRepositoryMaker({
         store: this.store,
         inbound: this.inbound,
-        recall: ciphertextSha256 => this.#ask({ r: 'plaintext-wanted', ciphertextSha256 }),
-        missed: undecryptable => this.#commit({ undecryptable: [undecryptable] })
+        recall: ciphertextSha256 => this.#questions.ask({ r: 'plaintext-wanted', ciphertextSha256 }),
+        missed: undecryptable => this.#missed(undecryptable)
       })
     }
   }
@@ -193,9 +192,11 @@ export class Link {
     )
     ws.prependListener('CB:stream:error', heedless(node => this.#notePart(node)))
     ws.prependListener('CB:failure', heedless(node => this.#notePart(node)))
-    this.#takeInOrder(ws)
-    ws.prependListener('CB:receipt', heedless(node => this.#receipt(node.attrs, node.content)))
-    ws.prependListener('CB:ack,class:message', heedless(({ attrs }) => this.#ack(attrs)))
+    const [handle] = ws.listeners('CB:message')
+    ws.off('CB:message', handle)
+    ws.on('CB:message', heedless(this.arrivals.around(handle)))
+    ws.prependListener('CB:receipt', heedless(node => this.#receipt(node)))
+    ws.prependListener('CB:ack,class:message', heedless(({ attrs }) => this.answers.ack(attrs)))
     ws.prependListener('CB:notification,type:w:gp2', heedless(({ attrs }) => this.groups.forget(attrs.from)))
     ev.on('creds.update', () => this.#credentialsChanged())
     ev.on('connection.update', update => this.#update(update))
@@ -257,59 +258,10 @@ export class Link {
     this.#parting = Object.fromEntries(Object.entries(attributes).map(([name, value]) => [name, String(value)]))
   }
 
-  // Baileys handles messages side by side: one that waits for a look-up is overtaken, and what waited in WhatsApp's
-  // offline queue by what is new. One after the other they are kept in the order in which they came.
-  #takeInOrder(ws) {
-    const [handle] = ws.listeners('CB:message')
-    ws.off('CB:message', handle)
-    ws.on('CB:message', heedless(stanza => {
-      this.inbound.note(stanza)
-      if (isWithheld(stanza)) this.#arrivals.run(() => this.#missed(stanza)).catch(() => {})
-      // With that mark it would go to a queue of Baileys' own.
-      const { offline, ...attrs } = stanza.attrs
-      this.#arrivals.run(() => handle({ ...stanza, attrs })).catch(() => {})
-    }))
-  }
-
-  async #missed(stanza) {
-    const undecryptable = await this.inbound.unreadable(stanza)
-    if (undecryptable) this.#commit({ undecryptable: [undecryptable] })
-  }
-
-  #ack(attrs) {
-    if (!attrs.id) return
-    if (attrs.error === STALE_DEVICES) for (const jid of [attrs.from, this.#plain(attrs.from)]) this.recipients.doubt(jid)
-    // Until when, WhatsApp tells only who asks.
-    if (attrs.error === REACH_OUT_LOCKED) this.sock.fetchAccountReachoutTimelock().catch(() => {})
-    this.#report({ r: 'ack', whatsappId: attrs.id, chat: this.#plain(attrs.from), atS: seconds(attrs.t), error: attrs.error })
-  }
-
-  #receipt(attrs, content) {
-    const kind = RECEIPT_KINDS[attrs.type ?? '']
-    if (!kind || this.#isMe(attrs.participant ?? attrs.from)) return
-    const items = Array.isArray(content) && Array.isArray(content[0]?.content) ? content[0].content : []
-    this.#report({
-      r: 'receipt',
-      whatsappIds: [attrs.id, ...items.map(item => item.attrs?.id)].filter(Boolean),
-      chat: this.#plain(attrs.from),
-      kind,
-      participant: attrs.participant && this.#plain(attrs.participant),
-      atS: seconds(attrs.t)
-    })
-    // An empty commit is a barrier: Baileys' ack of this receipt, after which WhatsApp never tells it again, waits
-    // until what was just reported is durable.
-    this.#commit({})
-  }
-
-  // Without its device, by phone number where that is known.
-  #plain(jid) {
-    const phone = jid?.endsWith('@lid') && phoneJidOf(jid, (type, id) => this.store.peek(type, id))
-    return jidNormalizedUser(phone || jid)
-  }
-
-  #isMe(jid) {
-    const user = jidDecode(jid)?.user
-    return [this.creds.me?.id, this.creds.me?.lid].some(own => own && jidDecode(own)?.user === user)
+  // An empty commit is a barrier: Baileys' ack of this receipt, after which WhatsApp never tells it again, waits until
+  // what was just reported is durable.
+  #receipt({ attrs, content }) {
+    if (this.answers.receipt(attrs, content)) this.#commit({})
   }
 
   // -- frames out
@@ -338,9 +290,8 @@ export class Link {
     if (!this.sock) return
     const id = this.sock.generateMessageTag()
     this.#pings.set(id, n)
-    const iq = { tag: 'iq', attrs: { id, to: 's.whatsapp.net', type: 'get', xmlns: 'w:p' }, content: [{ tag: 'ping', attrs: {} }] }
     // That the socket is gone is told by `closed`.
-    await this.sock.sendNode(iq).catch(() => {})
+    await this.sock.sendNode(ping(id)).catch(() => {})
   }
 
   async #pairingCode(phone) {
@@ -363,7 +314,7 @@ export class Link {
   }
 
   async #sentContent({ remoteJid, id }) {
-    const sent = await this.#ask({ r: 'sent-content-wanted', chat: remoteJid, whatsappId: id })
+    const sent = await this.#questions.ask({ r: 'sent-content-wanted', chat: remoteJid, whatsappId: id })
     return this.outbound.again(id, remoteJid, sent)
   }
 
@@ -396,6 +347,10 @@ export class Link {
     return seq
   }
 
+  #missed(undecryptable) {
+    this.#commit({ undecryptable: [undecryptable] })
+  }
+
   #whenDurable(seq) {
     return new Promise(resolve => this.#durable.set(seq, resolve))
   }
@@ -405,20 +360,6 @@ export class Link {
     this.#gate.committed(seq)
     this.#durable.get(seq)?.()
     this.#durable.delete(seq)
-  }
-
-  #ask(question) {
-    if (this.#over) return Promise.reject(new LinkDown('the link is closed'))
-    const { promise, resolve, reject } = Promise.withResolvers()
-    this.#requests += 1
-    this.#asked.set(this.#requests, { resolve, reject })
-    this.#report({ ...question, request: this.#requests })
-    return promise
-  }
-
-  #answer(request, value) {
-    this.#asked.get(request)?.resolve(value)
-    this.#asked.delete(request)
   }
 
   // -- closing
@@ -436,10 +377,9 @@ export class Link {
   // Baileys' `end` frees timers and caches; the error wakes queries that would hold the socket until they time out.
   async #release() {
     const gone = new LinkDown('the link is closed')
-    for (const { reject } of this.#asked.values()) reject(gone)
-    this.#asked.clear()
+    this.#questions.close(gone)
     this.#lane.close(gone)
-    this.#arrivals.close(gone)
+    this.arrivals?.close(gone)
     if (!this.sock) return
     this.hosts.close()
     const { ws, ev, messageRetryManager } = this.sock
@@ -462,19 +402,5 @@ const heedless = listen => value => {
     listen(value)
   } catch {
     // A stanza that nobody makes. Baileys has its own answer to it.
-  }
-}
-
-// WhatsApp says that there is a message and keeps what it says, for example because it may be seen once.
-function isWithheld({ content }) {
-  const tags = Array.isArray(content) ? content.map(({ tag }) => tag) : []
-  return tags.includes('unavailable') && !tags.includes('enc')
-}
-
-function removeCompanion(jid) {
-  return {
-    tag: 'iq',
-    attrs: { to: 's.whatsapp.net', type: 'set', xmlns: 'md' },
-    content: [{ tag: 'remove-companion-device', attrs: { jid, reason: 'user_initiated' } }]
   }
 }

@@ -12,6 +12,7 @@ import { pipeline } from 'node:stream/promises'
 import { DEFAULT_ORIGIN, getAudioDuration, getBinaryNodeChild, getBinaryNodeChildren, getMediaKeys, MEDIA_PATH_MAP } from 'baileys'
 
 import { Damaged, SealedFile, unseal } from './media.mjs'
+import { askMediaServers } from './stanzas.mjs'
 
 const SILENCE_MS = 30_000
 const MOST_ANSWER_BYTES = 65_536
@@ -116,11 +117,7 @@ export class MediaHosts {
   }
 
   async #ask() {
-    const answer = await this.query({
-      tag: 'iq',
-      attrs: { type: 'set', xmlns: 'w:m', to: 's.whatsapp.net' },
-      content: [{ tag: 'media_conn', attrs: {} }]
-    })
+    const answer = await this.query(askMediaServers())
     const node = getBinaryNodeChild(answer, 'media_conn')
     if (!node) throw new Error('WhatsApp named no server for media')
     const hosts = getBinaryNodeChildren(node, 'host').map(({ attrs }) => attrs.hostname)

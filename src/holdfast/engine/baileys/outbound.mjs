@@ -32,7 +32,8 @@ export class Outbound {
     if (typingMs) await this.#type(recipient, typingMs)
     const relay = { messageId: whatsappId, additionalAttributes: attributesOf(message) }
     await this.lane.run(() => this.sock.relayMessage(recipient, message, relay))
-    if (typingMs) await this.sock.sendPresenceUpdate('paused', recipient)
+    // The message has left: what becomes of this is no news about it.
+    if (typingMs) this.sock.sendPresenceUpdate('paused', recipient).catch(() => {})
   }
 
   /** What was sent under an id, for a recipient who asks again; undefined when that can't be known any more. */

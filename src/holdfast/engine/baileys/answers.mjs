@@ -1,0 +1,60 @@
+// What WhatsApp says of messages that we sent: acks and receipts, told in the port's words.
+
+import { jidDecode, jidNormalizedUser } from 'baileys'
+
+import { phoneJidOf, seconds } from './inbound.mjs'
+
+// Errors in acks.
+const REACH_OUT_LOCKED = '463'
+const STALE_DEVICES = '479'
+
+const RECEIPT_KINDS = { '': 'delivered', inactive: 'delivered', read: 'read', played: 'played' }
+
+export class Answers {
+  /**
+   * @param sock        Baileys' socket
+   * @param creds       its credentials
+   * @param store       the link's KeyStore
+   * @param recipients  the link's Recipients
+   * @param report      report => void
+   */
+  constructor({ sock, creds, store, recipients, report }) {
+    Object.assign(this, { sock, creds, store, recipients, report })
+  }
+
+  ack(attrs) {
+    if (!attrs.id) return
+    const chat = this.#plain(attrs.from)
+    if (attrs.error === STALE_DEVICES) for (const jid of [attrs.from, chat]) this.recipients.doubt(jid)
+    // Until when, WhatsApp tells only who asks. The answer comes as an event.
+    if (attrs.error === REACH_OUT_LOCKED) this.sock.fetchAccountReachoutTimelock().catch(() => {})
+    this.report({ r: 'ack', whatsappId: attrs.id, chat, atS: seconds(attrs.t), error: attrs.error })
+  }
+
+  /** Whether there was something to tell. */
+  receipt(attrs, content) {
+    const kind = RECEIPT_KINDS[attrs.type ?? '']
+    if (!kind || this.#isMe(attrs.participant ?? attrs.from)) return false
+    const items = Array.isArray(content) && Array.isArray(content[0]?.content) ? content[0].content : []
+    this.report({
+      r: 'receipt',
+      whatsappIds: [attrs.id, ...items.map(item => item.attrs?.id)].filter(Boolean),
+      chat: this.#plain(attrs.from),
+      kind,
+      participant: attrs.participant && this.#plain(attrs.participant),
+      atS: seconds(attrs.t)
+    })
+    return true
+  }
+
+  // Without its device, by phone number where that is known.
+  #plain(jid) {
+    const phone = jid?.endsWith('@lid') && phoneJidOf(jid, (type, id) => this.store.peek(type, id))
+    return jidNormalizedUser(phone || jid)
+  }
+
+  #isMe(jid) {
+    const user = jidDecode(jid)?.user
+    return [this.creds.me?.id, this.creds.me?.lid].some(own => own && jidDecode(own)?.user === user)
+  }
+}

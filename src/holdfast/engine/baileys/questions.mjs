@@ -1,0 +1,33 @@
+// Questions of one link to Holdfast, and the answers by their number.
+
+export class Questions {
+  #asked = new Map() // number -> {resolve, reject}
+  #count = 0
+  #closed = null
+
+  /** @param tell  question with its number => void */
+  constructor({ tell }) {
+    this.tell = tell
+  }
+
+  ask(question) {
+    if (this.#closed) return Promise.reject(this.#closed)
+    const { promise, resolve, reject } = Promise.withResolvers()
+    this.#count += 1
+    this.#asked.set(this.#count, { resolve, reject })
+    this.tell({ ...question, request: this.#count })
+    return promise
+  }
+
+  answer(number, value) {
+    this.#asked.get(number)?.resolve(value)
+    this.#asked.delete(number)
+  }
+
+  /** Reject what was asked and whatever will be. */
+  close(error) {
+    this.#closed = error
+    for (const { reject } of this.#asked.values()) reject(error)
+    this.#asked.clear()
+  }
+}
