@@ -1,0 +1,109 @@
+"""What wasim acknowledged is kept when its process is killed, whatever it was doing."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+from pathlib import Path
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+from tests.integration.wasim_client import WasimClient
+from tests.parts import killable_wasim
+from wasim.wire.nodes import Node
+
+KILLS = 4
+PHONE = "962309"
+pytestmark = pytest.mark.slow
+
+
+class Witness(WasimClient):
+    """A client that remembers what it was told, over all its connections."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)  # type: ignore[arg-type]
+        self.acked: set[str] = set()
+        self.receipts_acked: set[str] = set()
+        self.messages: set[str] = set()
+        self.receipts: set[str] = set()
+
+    async def attend(self) -> None:
+        """Takes everything that comes, and confirms it, until the connection ends."""
+        try:
+            while True:
+                await self.listen()
+                await self._confirm()
+        except ConnectionClosed:
+            return
+
+    async def _confirm(self) -> None:
+        heard, self.heard = self.heard, []
+        for node in heard:
+            id_ = node.attrs.get("id", "")
+            match node.tag, node.attrs.get("class"):
+                case "ack", "message":
+                    self.acked.add(id_)
+                case "ack", "receipt":
+                    self.receipts_acked.add(id_)
+                case "message", _:
+                    self.messages.add(id_)
+                    await self.say(Node("receipt", {"id": id_, "to": node.attrs["from"]}))
+                case "receipt", _:
+                    self.receipts.add(id_)
+                    attrs = {"id": id_, "class": "receipt", "to": node.attrs["from"]}
+                    await self.say(Node("ack", attrs))
+
+    async def write(self, to: str, name: str) -> None:
+        """Message after message, until the connection ends."""
+        try:
+            for n in range(10_000):
+                await self.text(to, f"{name}-{n}")
+                if n % 5 == 0:
+                    await asyncio.sleep(0)
+        except ConnectionClosed:
+            return
+
+
+async def catch_up(client: Witness) -> None:
+    """Logs in, and takes what waited until nothing more comes."""
+    await client.log_in()
+    await client._confirm()
+    try:
+        while True:
+            async with asyncio.timeout(0.5):
+                await client.listen()
+            await client._confirm()
+    except TimeoutError:
+        await client.socket.close()
+
+
+async def test_what_was_acked_survives_kill_9(tmp_path: Path) -> None:
+    """Killed at random moments under a stream of messages and receipts: every acked message reaches its recipient, and
+    every receipt whose ack was heard reaches the sender; a phone's text that the control interface took arrives too."""
+    seed = secrets.randbits(32)
+    moments = random.Random(seed)
+    async with killable_wasim(tmp_path) as wasim:
+        alice, bob = Witness(wasim, "962302"), Witness(wasim, "962303")
+        await alice.pair()
+        await bob.pair()
+        await wasim.post("/phones", {"number": PHONE})
+        told = set()
+        for kill in range(KILLS):
+            await alice.log_in()
+            await bob.log_in()
+            async with asyncio.TaskGroup() as tasks:
+                for task in (alice.attend(), bob.attend(), alice.write("962303", f"K{kill}")):
+                    tasks.create_task(task)
+                told.add((await wasim.post(f"/phones/{PHONE}/send", {"to": "962303", "text": "hello"}))["id"])
+                await asyncio.sleep(moments.uniform(0.05, 0.4))
+                await wasim.kill()
+            await wasim.start()
+        await catch_up(bob)
+        await catch_up(alice)
+        assert len(alice.acked) > KILLS, f"seed {seed}: hardly anything was sent"
+        assert (alice.acked | told) - bob.messages == set(), f"seed {seed}"
+        assert {id_ for id_ in bob.receipts_acked if id_.startswith("K")} - alice.receipts == set(), f"seed {seed}"
+        records = await wasim.get("/messages", **{"from": "962302"})
+        assert alice.acked <= {record["id"] for record in records if record["acked"]}
