@@ -186,7 +186,7 @@ class Outbox(Protocol):
         """Interactive ones of them, with all that is to be sent before them in their chats, by `seq`."""
 
     async def late_entries(self, company: str, *, up_to: int, most: int) -> list[Entry]:
-        """The newest messages still to be sent with `seq` up to that, by `seq`: some came in after later ones were seen."""
+        """The newest messages still to be sent with `seq` up to that, by `seq`: some come in late."""
 
     async def begin(self, company: str, entries: Sequence[Entry]) -> list[Outgoing]:
         """Commit that these are being sent; those that may no longer be are left out."""

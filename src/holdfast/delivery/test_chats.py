@@ -165,3 +165,102 @@ def test_each_message_is_settled_in_the_order_of_its_chat(data: st.DataObject) -
             settled.setdefault(each.chat, []).append(each.seq)
     assert all(order == sorted(order) for order in settled.values())
     assert sum(map(len, settled.values())) == seq
+
+
+# Messages that leave as soon as they are stored.
+
+
+def test_an_idle_chat_can_be_kept_for_a_message_that_is_being_stored() -> None:
+    """Nothing else of the chat leaves meanwhile, and what comes after it waits for it."""
+    made = Chats(most_under_way=20)
+    assert made.reserve("a")
+    assert not made.reserve("a")
+    made.add(entry(2))
+    assert taken(made) == []
+    made.begin(entry(1), 5.0)
+    assert made.unacked_since == 5.0
+    assert taken(made) == []
+    made.settle("W1")
+    assert taken(made) == [2]
+
+
+def test_a_turn_that_came_to_nothing_goes_to_the_next() -> None:
+    """A message that was not stored holds nobody up."""
+    made = Chats(most_under_way=20)
+    assert made.reserve("a")
+    made.add(entry(2))
+    made.give_back("a")
+    assert taken(made) == [2]
+    made.settle("W2")
+    assert made.reserve("a")
+    made.give_back("a")
+    assert len(made) == 0
+
+
+def test_kept_turns_count_among_those_under_way() -> None:
+    """An engine is never given more than it may hold."""
+    made = chats(entry(1, "b"), entry(2, "c"), most=2)
+    assert made.reserve("a")
+    assert taken(made) == [1]
+    assert not made.reserve("d")
+
+
+# What is urgent.
+
+
+def bulk(seq: int, chat: str = "a") -> Entry:
+    return Entry(seq=seq, id=f"msg_{seq}", whatsapp_id=f"W{seq}", chat=chat, is_bulk=True)
+
+
+def test_urgent_chats_go_before_bulk_and_never_before_their_own_past() -> None:
+    """A chat with something urgent in it goes with the urgent ones, from its first message on."""
+    made = chats(bulk(1, "a"), bulk(2, "b"), entry(3, "c"), entry(4, "b"), most=2)
+    assert taken(made) == [3, 2]
+    made.settle("W2")
+    assert taken(made) == [4]
+    made.settle("W4")
+    assert taken(made) == [1]
+
+
+def test_what_is_not_admitted_keeps_its_place() -> None:
+    """And others go past it."""
+    made = chats(entry(1, "a"), entry(2, "b"))
+    assert [each.seq for each in made.take(0, admit=lambda each: each.chat != "a")] == [2]
+    assert taken(made) == [1]
+
+
+def test_a_message_that_was_loaded_late_takes_its_place_in_the_chat() -> None:
+    """By its number, whatever was loaded before."""
+    made = chats(entry(3), entry(5), entry(4))
+    order = []
+    for seq in (3, 4, 5):
+        order += taken(made)
+        made.settle(f"W{seq}")
+    assert order == [3, 4, 5]
+
+
+# What takes the engine long.
+
+
+def test_a_message_that_the_engine_still_makes_is_not_waited_for() -> None:
+    """Until its frame was written WhatsApp can't answer; from then on it should."""
+    made = chats(entry(1, "a"), entry(2, "b"))
+    assert taken(made, now=1.0) == [1, 2]
+    made.wait_for_engine("W1")
+    assert (made.unacked_since, made.handed_since) == (1.0, 1.0)
+    made.settle("W2")
+    assert (made.unacked_since, made.handed_since) == (None, 1.0)
+    made.written("W1", 9.0)
+    made.written("W1", 10.0)
+    assert made.unacked_since == 9.0
+    assert (made.unanswered_by(9.0), made.handed_by(1.0)) == (["W1"], ["W1"])
+
+
+def test_resting_chats_can_be_roused() -> None:
+    """What was put back until tomorrow goes on now."""
+    made = chats(entry(1))
+    assert taken(made) == [1]
+    made.put_back("W1", until=1000.0)
+    assert taken(made) == []
+    made.rouse()
+    assert (made.wakes_at, taken(made)) == (None, [1])
