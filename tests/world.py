@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
+from holdfast.api.webhooks import WebhookDesk
 from holdfast.base.fake_clock import FakeClock
 from holdfast.base.ids import SystemChance
 from holdfast.delivery.chats import Entry
@@ -43,6 +44,7 @@ from holdfast.store.outbox import InboxRows, OutboxRows
 from holdfast.store.references import ReferenceRows
 from holdfast.store.sessions import SessionRows
 from holdfast.store.timeline import TimelineRows
+from holdfast.store.webhooks import WebhookRows
 from holdfast.web.client import WebClient
 
 T = TypeVar("T")
@@ -210,6 +212,7 @@ class World:
         references = ReferenceRows(self.database)
         self.composer = Composer(references=references, shelf=self.shelf, clock=self.clock, chance=Chance())
         self.events = EventRows(self.database)
+        self.webhooks = WebhookDesk(WebhookRows(self.database), chance=Chance())
         self.store = DoorRows(self.database, clock=self.clock, chance=Chance())
         self.sessions = DoorSessions(self.database)
         self.commits = self.store.door = Door()

@@ -81,6 +81,17 @@ class Settings(BaseModel):
     media_keep_days: int = Field(
         7, ge=1, le=365, description="how long the media of messages are kept after these were sent, or came in"
     )
+    webhook_url: str | None = Field(
+        None,
+        pattern="^https?" + _URL,
+        description="where events go of all sessions that have no webhook of their own",
+    )
+    webhook_secret: Secret | None = Field(
+        None, repr=False, description="signs those webhooks: whsec_ and 24 to 64 bytes in base64"
+    )
+    events_keep_days: float = Field(
+        7, ge=1, le=365, description="how long events are kept for readers that come back, and webhooks for replay"
+    )
     health_interval_s: float = Field(30, ge=1, le=300, description="time between two looks of the health monitor")
     whatsapp_url: str | None = Field(
         None, pattern="^wss?" + _URL, description="another server than WhatsApp's own, for tests"
@@ -142,6 +153,7 @@ class Settings(BaseModel):
 _ALLOWED = {
     "database_url": "an address that begins with postgresql://",
     "whatsapp_url": "an address that begins with ws:// or wss://",
+    "webhook_url": "an address that begins with http:// or https://",
     "url": "an address that begins with http:// or https://",
     "log_level": "debug, info, warning or error",
 }
@@ -226,6 +238,12 @@ def _check_together(settings: Settings) -> None:
         raise BadSetting(
             f"{variable('backoff_base_ms')} is {base} and {variable('backoff_cap_ms')} is {cap}: "
             "the base may not be above the cap"
+        )
+    if settings.webhook_url is not None and settings.webhook_secret is None:
+        raise BadSetting(
+            f"{variable('webhook_url')} is set and {variable('webhook_secret')} is not: receivers could not tell our "
+            "webhooks from others'; set it to whsec_ and what `openssl rand -base64 32` prints",
+            field=variable("webhook_secret"),
         )
 
 

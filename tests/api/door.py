@@ -48,7 +48,15 @@ class Answer:
 def make_door(world: World, gateway: Gateway) -> Door:
     known = parse(f"{KEY}, {KEY_OF_ONE}={COMPANY}")
     return Door(
-        world, make_api(gateway, known, world.diagnoser(), events=world.events, settings={"keepaliveIntervalS": 30})
+        world,
+        make_api(
+            gateway,
+            known,
+            world.diagnoser(),
+            events=world.events,
+            webhooks=world.webhooks,
+            settings={"keepaliveIntervalS": 30},
+        ),
     )
 
 

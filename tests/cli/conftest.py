@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from holdfast.api.backups import add_backups
 from holdfast.api.keys import parse
 from holdfast.api.routes import make_api
 from holdfast.api.server import Server
 from tests.cli.command import Command
+from tests.custody import custody_of
 from tests.world import World
 
 KEY = "a-key-of-a-test-of-commands"
@@ -36,7 +38,11 @@ async def holdfast(world: World, tmp_path: Path) -> AsyncIterator[Command]:
     """Commands that find a running gateway, and have its key."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         async with world.running() as gateway, asyncio.TaskGroup() as tasks:
-            server = Server(make_api(gateway, parse(KEY), world.diagnoser(), events=world.events, settings={}))
+            api = make_api(
+                gateway, parse(KEY), world.diagnoser(), events=world.events, webhooks=world.webhooks, settings={}
+            )
+            add_backups(api, custody_of(gateway, world.database, tmp_path / "backups", clock=world.clock))
+            server = Server(api)
             tasks.create_task(server.serve(sockets=[listener]))
             url = f"http://127.0.0.1:{listener.getsockname()[1]}"
             try:

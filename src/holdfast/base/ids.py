@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import random  # noqa: TID251 – the one home
 import re
 import secrets
@@ -24,6 +25,7 @@ class Chance(Protocol):
     def whatsapp_id(self) -> str: ...
     def media_id(self) -> str: ...
     def api_key(self) -> str: ...
+    def webhook_secret(self) -> str: ...
     def secret(self) -> str:
         """Forty-three characters that nobody guesses."""
 
@@ -47,6 +49,10 @@ class SystemChance:
 
     def secret(self) -> str:
         return secrets.token_urlsafe(32)
+
+    def webhook_secret(self) -> str:
+        """As Standard Webhooks has it: 32 bytes in base64 behind its prefix."""
+        return f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}"
 
     def jitter(self) -> float:
         return random.random()  # noqa: S311 – spreads load, guards nothing

@@ -39,10 +39,5 @@ def checked_secret(secret: str, *, field: str) -> str:
     return secret
 
 
-def secret_of(random: bytes) -> str:
-    """A secret made of random bytes."""
-    return PREFIX + base64.b64encode(random).decode()
-
-
 def _bytes(secret: str) -> bytes:
     return base64.b64decode(secret.removeprefix(PREFIX), validate=True)

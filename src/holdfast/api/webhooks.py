@@ -1,0 +1,303 @@
+"""Webhooks for people: where they go, how each endpoint does, what failed, and replaying.
+
+Secrets are shown once, in the answer that set them. A key sees endpoints and deliveries of its companies alone; the
+endpoint of all companies, only a key for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Request
+from fastapi.routing import APIRoute
+from pydantic import Field
+
+from holdfast.api.keys import Grant
+from holdfast.api.schemas import Page, SessionWish, Shape, Text
+from holdfast.base.clock import iso
+from holdfast.base.errors import BadInput, Conflict, NotFound
+from holdfast.base.ids import Chance
+from holdfast.delivery.events import TYPES
+from holdfast.delivery.webhooks import (
+    OF_ALL,
+    Companies,
+    Counts,
+    Endpoint,
+    Failed,
+    Health,
+    Webhooks,
+    endpoint_id,
+    endpoint_of,
+)
+from holdfast.notify.signing import checked_secret
+from holdfast.web.client import checked_url
+
+
+class EndpointShape(Shape):
+    id: str
+    company_id: Annotated[str | None, Field(description="null: of all companies that have none of their own")]
+    url: str | None
+    events: Annotated[list[str] | None, Field(description="types asked for; null: all but message.accepted")]
+    state: Annotated[str, Field(description="active, aside (only probes go there), off (it answered 410)")]
+    pending: int
+    failed: int
+    oldest_pending_at: str | None
+    failing_since: str | None
+    next_probe_at: str | None
+    last_success_at: str | None
+    last_failure_at: str | None
+    last_status: int | None
+    last_error: str | None
+
+
+class FailedShape(Shape):
+    id: Annotated[str, Field(description="the event's, and the `webhook-id` of all its tries")]
+    company_id: str
+    url: str | None
+    type: str
+    state: Annotated[str, Field(description="failed: given up; pending: it failed and is tried again")]
+    attempts: int
+    last_status: int | None
+    last_error: str | None
+    first_at: str | None
+    last_at: str | None
+    next_attempt_at: str | None
+
+
+class ReplayWish(Shape):
+    company: Annotated[Text | None, Field(description="only this one's")] = None
+    since: Annotated[
+        Text | None, Field(description="everything since then (ISO 8601), delivered or not; without: all that failed")
+    ] = None
+
+
+class ReplayedShape(Shape):
+    replayed: Annotated[int, Field(description="deliveries that are made once more, in the order of each chat")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """An endpoint with what waits for it."""
+
+    endpoint: Endpoint
+    counts: Counts
+
+
+class WebhookDesk:
+    """What callers may ask of webhooks."""
+
+    def __init__(self, rows: Webhooks, *, chance: Chance) -> None:
+        self.rows = rows
+        self._chance = chance
+
+    async def own(self) -> dict[str, Endpoint]:
+        """Own endpoints of sessions, by company."""
+        return {each.company: each for each in await self.rows.endpoints() if each.company != OF_ALL}
+
+    async def seen(self, grant: Grant) -> list[Seen]:
+        """The endpoints that a key may see."""
+        endpoints, counts = await self.rows.endpoints(), await self.rows.counts()
+        own = {endpoint.company for endpoint in endpoints}
+        visible = (each for each in endpoints if _sees(grant, each))
+        return [Seen(endpoint=each, counts=_counts(each, counts, own)) for each in visible]
+
+    async def failed(self, companies: Companies, *, after: int, most: int) -> list[tuple[Failed, str | None]]:
+        """With the URL where each goes."""
+        endpoints = await self.rows.endpoints()
+        found = await self.rows.failed(companies, after=after, most=most)
+        routes = {each.company: endpoint_of(each.company, endpoints) for each in found}
+        return [(each, route.url if (route := routes[each.company]) else None) for each in found]
+
+    async def set(self, company: str, wish: SessionWish) -> tuple[Endpoint | None, str | None]:
+        """Carry out what a wish says of webhooks; the company's own endpoint, and its secret where that is new."""
+        given = wish.model_fields_set & {"webhook_url", "webhook_secret", "webhook_events"}
+        made = self._chance.webhook_secret()
+
+        def change(before: Endpoint | None) -> Endpoint | None:
+            return _changed(before, company, wish, given, made)
+
+        if not given:
+            return await self.rows.endpoint(company), None
+        before = await self.rows.endpoint(company)
+        after = await self.rows.put(company, change)
+        is_new = after is not None and (before is None or before.secret != after.secret)
+        return after, after.secret if after is not None and is_new else None
+
+
+def check_webhook(wish: SessionWish) -> None:
+    """Raises `BadInput` for what could never be set."""
+    if wish.webhook_url is not None:
+        checked_url(wish.webhook_url, field="webhookUrl")
+    if wish.webhook_secret is not None:
+        checked_secret(wish.webhook_secret, field="webhookSecret")
+    for type_ in wish.webhook_events or ():
+        if type_ not in TYPES:
+            raise BadInput(
+                f'webhookEvents has "{type_[:40]}", which is no type of event: give some of {", ".join(TYPES)}',
+                field="webhookEvents",
+            )
+
+
+def _changed(
+    before: Endpoint | None, company: str, wish: SessionWish, given: Collection[str], made_secret: str
+) -> Endpoint | None:
+    if "webhook_url" in given and wish.webhook_url is None:
+        return None
+    if before is None:
+        if wish.webhook_url is None:
+            raise BadInput("webhookUrl is missing: this session has no webhook of its own yet", field="webhookUrl")
+        before = Endpoint(
+            id=endpoint_id(company), company=company, url=None, secret=made_secret, events=None, health=Health()
+        )
+    after = before
+    if wish.webhook_url is not None and wish.webhook_url != before.url:
+        after = replace(after, url=wish.webhook_url, health=Health())
+    if "webhook_secret" in given:
+        after = replace(after, secret=wish.webhook_secret or made_secret)
+    if "webhook_events" in given:
+        after = replace(after, events=None if wish.webhook_events is None else tuple(wish.webhook_events))
+    return after
+
+
+def _sees(grant: Grant, endpoint: Endpoint) -> bool:
+    return grant.companies is None if endpoint.company == OF_ALL else grant.covers(endpoint.company)
+
+
+def _counts(endpoint: Endpoint, counts: Mapping[str, Counts], own: Collection[str]) -> Counts:
+    if endpoint.company != OF_ALL:
+        return counts.get(endpoint.company, Counts())
+    others = [each for company, each in counts.items() if company not in own]
+    return Counts(
+        pending=sum(each.pending for each in others),
+        failed=sum(each.failed for each in others),
+        oldest_at=min((each.oldest_at for each in others if each.oldest_at is not None), default=None),
+    )
+
+
+def _endpoint_shape(seen: Seen) -> EndpointShape:
+    endpoint, health = seen.endpoint, seen.endpoint.health
+    return EndpointShape(
+        id=endpoint.id,
+        company_id=endpoint.company or None,
+        url=endpoint.url,
+        events=None if endpoint.events is None else list(endpoint.events),
+        state=health.state.value,
+        pending=seen.counts.pending,
+        failed=seen.counts.failed,
+        oldest_pending_at=seen.counts.oldest_at,
+        failing_since=iso(health.failing_since),
+        next_probe_at=iso(health.probe_at),
+        last_success_at=endpoint.last_success_at,
+        last_failure_at=endpoint.last_failure_at,
+        last_status=endpoint.last_status,
+        last_error=endpoint.last_error,
+    )
+
+
+def _failed_shape(failed: Failed, url: str | None) -> FailedShape:
+    return FailedShape(
+        id=failed.id,
+        company_id=failed.company,
+        url=url,
+        type=failed.type,
+        state=failed.state.value,
+        attempts=failed.attempts,
+        last_status=failed.last_status,
+        last_error=failed.last_error,
+        first_at=failed.first_at,
+        last_at=failed.last_at,
+        next_attempt_at=failed.next_at,
+    )
+
+
+def _since(text: str | None) -> str | None:
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+        return iso(moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC))
+    except (ValueError, OverflowError):
+        raise BadInput(
+            f'since "{text[:40]}" is no time: give one such as 2026-11-22T10:56:00Z', field="since"
+        ) from None
+
+
+def _cursor(after: str | None) -> int:
+    if after is None:
+        return 0
+    if not after.isascii() or not after.isdigit() or len(after) > 18:
+        raise BadInput(f'after "{after[:40]}" is no place in this list: give `next` of the part before', field="after")
+    return int(after)
+
+
+def _asked(request: Request) -> tuple[Grant, WebhookDesk]:
+    return request.state.grant, request.app.state.webhooks
+
+
+def _of(grant: Grant, company: str | None) -> Companies:
+    """The companies that are asked about."""
+    if company is None:
+        return grant.companies
+    grant.check(company)
+    return [company]
+
+
+Id = Annotated[str, Path(description="as the list has it", max_length=100)]
+
+
+def make_router(keyed: type[APIRoute], **options: Any) -> APIRouter:
+    """`options` are those of every keyed router."""
+    router = APIRouter(tags=["webhooks"], route_class=keyed, prefix="/v1/webhooks", **options)
+
+    @router.get("")
+    async def list_webhooks(request: Request) -> Page[EndpointShape]:
+        """Where webhooks go, and how each endpoint does."""
+        grant, desk = _asked(request)
+        return Page(items=[_endpoint_shape(each) for each in await desk.seen(grant)], next=None)
+
+    @router.get("/failed")
+    async def list_failed_webhooks(
+        request: Request,
+        company: Annotated[str | None, Query(description="only this one's")] = None,
+        after: Annotated[str | None, Query(description="`next` of the part before")] = None,
+        limit: Annotated[int, Query(ge=1, le=500, description="rows in a part")] = 100,
+    ) -> Page[FailedShape]:
+        """Deliveries that were given up, and those that failed and are tried again; oldest first."""
+        grant, desk = _asked(request)
+        found = await desk.failed(_of(grant, company), after=_cursor(after), most=limit + 1)
+        next_ = str(found[limit - 1][0].seq) if len(found) > limit else None
+        return Page(items=[_failed_shape(*each) for each in found[:limit]], next=next_)
+
+    @router.post("/replay", status_code=202)
+    async def replay_webhooks(request: Request, wish: ReplayWish | None = None) -> ReplayedShape:
+        """Deliver once more all that failed, or everything since a time; under the same ids."""
+        grant, desk = _asked(request)
+        wish = wish or ReplayWish()
+        return ReplayedShape(replayed=await desk.rows.replay_all(_of(grant, wish.company), since=_since(wish.since)))
+
+    @router.post("/{id}/replay", status_code=202)
+    async def replay_webhook(request: Request, id: Id) -> ReplayedShape:  # noqa: A002 – the interface's name
+        """Deliver one once more, whatever became of it."""
+        grant, desk = _asked(request)
+        company = await desk.rows.company_of(id)
+        if company is None or not grant.covers(company):
+            raise NotFound(f'webhook "{id[:80]}" is unknown: its id is in the list of failed ones', field="id")
+        if not await desk.rows.replay(id):
+            raise Conflict(
+                f"company {company} has no webhook: set HOLDFAST_WEBHOOK_URL, or the session's webhookUrl", field="id"
+            )
+        return ReplayedShape(replayed=1)
+
+    @router.post("/endpoints/{id}/resume")
+    async def resume_webhooks(request: Request, id: Id) -> EndpointShape:  # noqa: A002 – the interface's name
+        """Switch an endpoint on again that is off or aside; what waits for it leaves at once."""
+        grant, desk = _asked(request)
+        if id not in {seen.endpoint.id for seen in await desk.seen(grant)}:
+            raise NotFound(f'endpoint "{id[:80]}" is unknown: GET /v1/webhooks lists those there are', field="id")
+        await desk.rows.resume(id)
+        return next(_endpoint_shape(seen) for seen in await desk.seen(grant) if seen.endpoint.id == id)
+
+    return router

@@ -1,0 +1,195 @@
+"""Webhooks over HTTP: setting them, how they do, what failed, replaying."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from holdfast.delivery.webhooks import OF_ALL, EndpointState, Health, Tried
+from holdfast.store.events import record
+from holdfast.store.webhooks import new_endpoint
+from tests.api.door import KEY_OF_ONE, OTHER, Door
+from tests.world import COMPANY, World
+
+URL = "https://crm.example/hook"
+SECRET = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
+SESSION = f"/v1/sessions/{COMPANY}"
+
+
+async def happen(world: World, *numbers: int, company: str = COMPANY) -> None:
+    for number in numbers:
+        at = f"2026-01-01T00:00:0{number}.000Z"
+        await world.now(
+            world.database.write(
+                lambda connection, number=number, at=at: record(  # type: ignore[misc]  # bound early
+                    connection, company, "message.sent", {"n": number}, chat=f"{number}", at=at
+                )
+            )
+        )
+
+
+async def try_all(world: World, company: str, tried: Tried) -> None:
+    """As the sender would."""
+    rows = world.webhooks.rows
+    due = await world.now(rows.look([company], now=world.clock.now(), most=50, known=(), busy=()))
+    for head in due.heads:
+        await world.now(rows.settle(head, tried, now=world.clock.now(), jitter=0))
+
+
+async def set_default(world: World) -> None:
+    await world.now(world.webhooks.rows.put(OF_ALL, lambda _: new_endpoint(OF_ALL, url=URL, secret=SECRET)))
+
+
+# A session's own.
+
+
+async def test_a_session_gets_a_webhook_of_its_own_and_a_secret_once(door: Door) -> None:
+    """The secret that was made is in the answer that made it, and in no other."""
+    made = (await door("PUT", SESSION, {"webhookUrl": URL})).json
+    assert (made["webhookUrl"], made["webhookEvents"]) == (URL, None)
+    assert made["webhookSecret"].startswith("whsec_")
+    for answer in (
+        await door("GET", SESSION),
+        await door("PUT", SESSION, {"webhookUrl": URL}),
+        await door("PUT", SESSION),
+    ):
+        assert (answer.json["webhookUrl"], answer.json["webhookSecret"]) == (URL, None)
+    [listed] = (await door("GET", "/v1/sessions")).json["items"]
+    assert (listed["webhookUrl"], listed["webhookSecret"]) == (URL, None)
+
+
+async def test_what_is_not_given_stays_and_null_takes_away(door: Door) -> None:
+    """Types and secret are kept with another address; without an address all of it goes."""
+    wish = {"webhookUrl": URL, "webhookSecret": SECRET, "webhookEvents": ["message.received"]}
+    assert (await door("PUT", SESSION, wish)).json["webhookSecret"] == SECRET
+    moved = (await door("PUT", SESSION, {"webhookUrl": "https://new.example/"})).json
+    assert (moved["webhookUrl"], moved["webhookEvents"]) == ("https://new.example/", ["message.received"])
+    assert (await door("PUT", SESSION, {"webhookEvents": None})).json["webhookEvents"] is None
+    fresh = (await door("PUT", SESSION, {"webhookSecret": None})).json["webhookSecret"]
+    assert fresh.startswith("whsec_")
+    assert fresh != SECRET
+    assert (await door("PUT", SESSION, {"webhookUrl": None})).json["webhookUrl"] is None
+    assert (await door("GET", "/v1/webhooks")).json["items"] == []
+
+
+@pytest.mark.parametrize(
+    ("wish", "field", "sentence"),
+    [
+        ({"webhookUrl": "ftp://crm.example"}, "webhookUrl", 'webhookUrl begins with "ftp:"'),
+        ({"webhookUrl": URL, "webhookSecret": "whsec_short"}, "webhookSecret", "webhookSecret is no webhook secret"),
+        ({"webhookUrl": URL, "webhookSecret": "very-secret!"}, "webhookSecret", "webhookSecret is no webhook secret"),
+        ({"webhookUrl": URL, "webhookEvents": ["sent"]}, "webhookEvents", 'webhookEvents has "sent"'),
+        ({"webhookEvents": []}, "webhookUrl", "webhookUrl is missing"),
+    ],
+)
+async def test_a_webhook_that_can_not_be_is_refused(
+    door: Door, wish: dict[str, object], field: str, sentence: str
+) -> None:
+    """Naming the field, and never a secret."""
+    told = (await door("PUT", SESSION, wish)).problem(422, "bad-input", field=field)
+    assert told.startswith(sentence)
+    assert "short" not in told
+    assert "very-secret" not in told
+
+
+# How they do.
+
+
+async def test_endpoints_are_listed_with_what_waits(door: Door, world: World) -> None:
+    """Counts of each, the last failure, and never a secret; a limited key sees its own company's alone."""
+    await door("PUT", SESSION, {"webhookUrl": "https://own.example/", "webhookEvents": ["message.sent"]})
+    await set_default(world)
+    await happen(world, 1, 2)
+    await happen(world, 3, company=OTHER)
+    await try_all(world, OTHER, Tried(status=500, error="the receiver answered 500"))
+    answer = await door("GET", "/v1/webhooks")
+    default, own = answer.json["items"]
+    assert (default["id"], default["companyId"], default["url"], default["pending"]) == ("default", None, URL, 1)
+    assert (default["lastStatus"], default["lastError"]) == (500, "the receiver answered 500")
+    assert (own["id"], own["companyId"], own["pending"]) == (f"session-{COMPANY}", COMPANY, 2)
+    assert own["oldestPendingAt"] == "2026-01-01T00:00:01.000Z"
+    assert b"whsec_" not in answer.body
+    [mine] = (await door("GET", "/v1/webhooks", key=KEY_OF_ONE)).json["items"]
+    assert mine["id"] == own["id"]
+
+
+async def test_failed_deliveries_are_listed_in_parts_and_replayed(door: Door, world: World) -> None:
+    """One of them by its id, or all; what is replayed is no longer failed."""
+    await set_default(world)
+    await happen(world, 1, 2, 3)
+    await happen(world, 4, company=OTHER)
+    for company in (COMPANY, OTHER):
+        await try_all(world, company, Tried(status=None, error="https://crm.example did not answer in time"))
+    first = (await door("GET", "/v1/webhooks/failed?limit=2")).json
+    rest = (await door("GET", f"/v1/webhooks/failed?after={first['next']}")).json
+    rows = first["items"] + rest["items"]
+    assert (len(first["items"]), len(rest["items"]), rest["next"]) == (2, 2, None)
+    assert [row["companyId"] for row in rows] == [COMPANY] * 3 + [OTHER]
+    assert (rows[0]["type"], rows[0]["attempts"], rows[0]["url"], rows[0]["state"]) == (
+        "message.sent",
+        1,
+        URL,
+        "pending",
+    )
+    assert rows[0]["nextAttemptAt"] > rows[0]["lastAt"]
+    assert (await door("POST", f"/v1/webhooks/{rows[0]['id']}/replay")).json == {"replayed": 1}
+    left = (await door("GET", f"/v1/webhooks/failed?company={COMPANY}")).json["items"]
+    assert [row["id"] for row in left] == [rows[1]["id"], rows[2]["id"]]
+
+
+async def test_everything_since_a_time_is_replayed_for_the_companies_of_the_key(door: Door, world: World) -> None:
+    """Delivered or not; of one company if so asked."""
+    await set_default(world)
+    await happen(world, 1, 2, 3)
+    await happen(world, 4, company=OTHER)
+    for company in (COMPANY, OTHER):
+        await try_all(world, company, Tried(status=204))
+    replay = "/v1/webhooks/replay"
+    since = {"since": "2026-01-01T00:00:02Z"}
+    assert (await door("POST", replay)).json == {"replayed": 0}
+    assert (await door("POST", replay, since, key=KEY_OF_ONE)).json == {"replayed": 2}
+    assert (await door("POST", replay, {**since, "company": OTHER})).json == {"replayed": 1}
+    assert (await door("POST", replay, since)).json == {"replayed": 3}
+
+
+async def test_an_endpoint_that_is_off_is_switched_on_again(door: Door, world: World) -> None:
+    """It is active, and what waits is due at once."""
+    off = replace(new_endpoint(COMPANY, url=URL, secret=SECRET), health=Health(state=EndpointState.OFF, failures=1))
+    await world.now(world.webhooks.rows.put(COMPANY, lambda _: off))
+    await happen(world, 1)
+    due = await world.now(world.webhooks.rows.look([COMPANY], now=world.clock.now(), most=9, known=(), busy=()))
+    assert due.heads == []
+    resumed = (await door("POST", f"/v1/webhooks/endpoints/session-{COMPANY}/resume", key=KEY_OF_ONE)).json
+    assert (resumed["state"], resumed["pending"]) == ("active", 1)
+    due = await world.now(world.webhooks.rows.look([COMPANY], now=world.clock.now(), most=9, known=(), busy=()))
+    assert len(due.heads) == 1
+
+
+async def test_what_a_key_does_not_cover_it_can_neither_see_nor_move(door: Door, world: World) -> None:
+    """It is unknown to it, as if it were not there."""
+    await set_default(world)
+    await happen(world, 1, company=OTHER)
+    [event] = await world.now(world.events.after(0, companies=None, most=9))
+    for path, field in (
+        (f"/v1/webhooks/{event.id}/replay", "id"),
+        ("/v1/webhooks/evt_none/replay", "id"),
+        ("/v1/webhooks/endpoints/default/resume", "id"),
+    ):
+        (await door("POST", path, key=KEY_OF_ONE)).problem(404, "not-found", field=field)
+    (await door("GET", f"/v1/webhooks/failed?company={OTHER}", key=KEY_OF_ONE)).problem(
+        403, "forbidden", field="company"
+    )
+    assert (await door("POST", f"/v1/webhooks/{event.id}/replay")).status == 202
+
+
+async def test_a_replay_that_makes_no_sense_is_refused(door: Door, world: World) -> None:
+    """A time that is none; an event of a company without a webhook."""
+    await happen(world, 1)
+    [event] = await world.now(world.events.after(0, companies=None, most=9))
+    told = (await door("POST", f"/v1/webhooks/{event.id}/replay")).problem(409, "conflict", field="id")
+    assert told.startswith(f"company {COMPANY} has no webhook")
+    for since in ("yesterday", "2026-13-01", ""):
+        told = (await door("POST", "/v1/webhooks/replay", {"since": since})).problem(422, "bad-input", field="since")
+        assert "is no time" in told
+    (await door("GET", "/v1/webhooks/failed?after=x")).problem(422, "bad-input", field="after")
