@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from holdfast.base.clock import Clock, iso
 from holdfast.dashboard.assets import Assets
 from holdfast.dashboard.fleet import LABELS
+from holdfast.dashboard.timeline import Entry
 from holdfast.delivery.message import MessageState
 from holdfast.health.words import lasting
 from holdfast.session.life import State
@@ -48,12 +49,13 @@ class Templates:
             lstrip_blocks=True,
         )
         self._environment.globals.update(asset=assets.address, tones=LABELS)
-        filters: dict[str, Callable[..., str]] = {
+        filters: dict[str, Callable[..., object]] = {
             "age": self._age,
             "percent": percent,
             "lasting": lasting,
             "state_label": lambda state: STATES[State(state)],
             "letter_tone": lambda state: LETTER_TONES[state],
+            "away": away,
             "moment": moment,
             "sentence": sentence,
         }
@@ -76,6 +78,12 @@ def percent(value: float | None) -> str:
 def moment(at: str) -> str:
     """A time as people read it, in UTC; scripts show it in the reader's own zone."""
     return f"{datetime.fromisoformat(at):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def away(entry: Entry) -> str:
+    """How long an absence that is over has lasted."""
+    began_at, ended_at = (datetime.fromisoformat(at) for at in (entry.at, entry.ended_at or entry.at))
+    return lasting(max((ended_at - began_at).total_seconds(), 0))
 
 
 def sentence(text: str) -> str:

@@ -17,7 +17,7 @@ class Outcome:
     """One ping, or several close to each other."""
 
     at: float
-    """Seconds of the epoch."""
+    """Seconds of the epoch; of several, the first."""
     worst_s: float | None
     """None: none was answered."""
     missed: int
@@ -33,11 +33,10 @@ class RoundTrips:
     def add(self, at: float, round_trip_s: float | None) -> None:
         outcome = Outcome(at=at, worst_s=round_trip_s, missed=round_trip_s is None)
         self._fine.append(outcome)
-        begun_at = at // _SPAN_S * _SPAN_S
-        if self._coarse and self._coarse[-1].at == begun_at:
+        if self._coarse and self._coarse[-1].at // _SPAN_S == at // _SPAN_S:
             self._coarse[-1] = _joined(self._coarse[-1], outcome)
         else:
-            self._coarse.append(replace(outcome, at=begun_at))
+            self._coarse.append(outcome)
 
     def since(self, at: float) -> list[Outcome]:
         """Oldest first: coarse as far as there is nothing finer."""

@@ -1,0 +1,200 @@
+"""One company as its page shows it: parts that are rendered alike for the page and for its stream of changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import segno
+from markupsafe import Markup
+
+from holdfast.base.clock import iso
+from holdfast.base.errors import Conflict
+from holdfast.dashboard.desk import Desk
+from holdfast.dashboard.rendering import percent
+from holdfast.dashboard.timeline import told
+from holdfast.delivery.lookup import Letter
+from holdfast.health.stability import Stability
+from holdfast.health.words import lasting
+from holdfast.runtime.actor import View
+from holdfast.runtime.diagnosis import Diagnosis
+from holdfast.session import events
+from holdfast.session.life import State
+from holdfast.session.machine import TABLE
+
+LETTERS_SHOWN = 20
+ENTRIES_SHOWN = 30
+WINDOWS = ("5m", "1h", "24h")
+DAY_S = 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """Something that a person may ask of a session."""
+
+    name: str
+    label: str
+    event: events.Event
+    question: str | None
+    """Asked before it is done; None: nothing is lost by it."""
+    done: str
+
+
+WISHES: Mapping[str, Wish] = {
+    wish.name: wish
+    for wish in (
+        Wish("start", "Start", events.StartAsked(), None, "the session is being started"),
+        Wish(
+            "reconnect",
+            "Reconnect",
+            events.ReconnectAsked(),
+            "The link is cut and a fresh one is made at once. Messages wait meanwhile; none is lost.",
+            "a fresh link is being made",
+        ),
+        Wish(
+            "stop",
+            "Stop",
+            events.StopAsked(),
+            "Holdfast disconnects and stays away until somebody starts the session again. The phone stays linked; "
+            "accepted messages wait.",
+            "the session is stopped; accepted messages wait",
+        ),
+        Wish(
+            "log-out",
+            "Log out",
+            events.LogoutAsked(),
+            "The phone is unlinked at WhatsApp and the credentials go to quarantine. To connect again, somebody has to "
+            "scan a QR code with the company's phone.",
+            "the device is logged out at WhatsApp",
+        ),
+        Wish("pair", "Show a QR code", events.PairAsked(), None, "WhatsApp is asked for a QR code"),
+    )
+}
+_QR_PLACE = Markup('<div id="qr-box"></div>')
+_UNLINKED = {State.UNPAIRED, State.PAIRING, State.LOGGED_OUT}
+
+
+def wishes_for(view: View) -> list[Wish]:
+    """The buttons that make sense now: what the session's state allows, and would change something."""
+    state = view.record.state
+    names = {
+        State.CONNECTED: ("reconnect", "stop", "log-out"),
+        State.CONNECTING: ("reconnect", "stop", "log-out"),
+        State.RECONNECTING: ("reconnect", "stop", "log-out"),
+        State.PAUSED: ("reconnect", "start", "stop", "log-out"),
+        State.STOPPED: ("start", "log-out"),
+        State.PAIRING: ("stop",),
+    }.get(state, ())
+    is_linked = view.record.phone_number is not None
+    possible = [WISHES[name] for name in names if (state, type(WISHES[name].event)) in TABLE]
+    return [wish for wish in possible if wish.name != "log-out" or is_linked]
+
+
+class Parts:
+    """Makes the parts of one company's page, and tells which have changed since they were last asked for."""
+
+    def __init__(self, desk: Desk, company: str) -> None:
+        self._desk = desk
+        self._company = company
+        self._made: dict[str, str] = {}
+        self._history: tuple[object, str] | None = None
+        self._letters: Sequence[Letter] | None = None
+
+    async def all(self) -> dict[str, str]:
+        """Every part, by name. Raises `NotFound`."""
+        return {**await self.quick(), **await self.slow()}
+
+    async def whole(self) -> dict[str, str]:
+        """Every part for a page that is loaded: the QR code is in its place already."""
+        made = await self.all()
+        return made | {"link": made["link"].replace(_QR_PLACE, made.get("qr", ""))}
+
+    async def quick(self) -> dict[str, str]:
+        """What costs little: state, QR code, history when there is something new."""
+        row = await self._desk.fleet.row(self._company)
+        view = await self._desk.gateway.look(self._company)
+        is_shown = view.record.state in _UNLINKED and row.node is None
+        values = {"company": self._company, "row": row, "view": view, "is_unlinked": is_shown}
+        return {
+            "head": self._part("head", **values),
+            "actions": self._part("actions", wishes=wishes_for(view), **values),
+            "link": self._part("link", qr_place=_QR_PLACE, **values),
+            **({"qr": self._part("qr", **_qr(view), **values)} if is_shown else {}),
+            "facts": self._part("facts", **values),
+            "history": await self._told(view),
+        }
+
+    async def slow(self) -> dict[str, str]:
+        """What the database must count."""
+        try:
+            found = await self._desk.diagnoser.diagnose(self._company)
+        except Conflict:
+            return {"stability": self._part("stability", goals=None)}
+        return {"stability": self._part("stability", goals=_goals(found), windows=WINDOWS)}
+
+    def changed(self, parts: Mapping[str, str]) -> list[str]:
+        """Those that are not as they were told before."""
+        news = [html for name, html in parts.items() if self._made.get(name) != html]
+        if parts.get("link", "") in news and "qr" in parts and parts["qr"] not in news:
+            news.append(parts["qr"])  # its place is empty again
+        self._made.update(parts)
+        return news
+
+    async def letters_changed(self) -> bool:
+        newest = await self._desk.lookup.letters(self._company, words="", state=None, before=None, most=LETTERS_SHOWN)
+        known, self._letters = self._letters, newest
+        return known != newest
+
+    async def _told(self, view: View) -> str:
+        """The history is read again when the session has taken a turn."""
+        record = view.record
+        sign = (record.state, record.since, record.reason, record.attempts, view.next_attempt_at)
+        if self._history is None or self._history[0] != sign:
+            turns = await self._desk.diagnoser.turns(self._company, seconds=7 * DAY_S)
+            html = self._part("history", entries=told(turns)[:ENTRIES_SHOWN])
+            self._history = (sign, html)
+        return self._history[1]
+
+    def _part(self, name: str, **values: object) -> str:
+        return self._desk.templates.render(f"company_{name}.html", **values)
+
+
+def _qr(view: View) -> dict[str, object]:
+    code = view.qr
+    if code is None:
+        return {"picture": None, "expires_at": None}
+    picture = segno.make_qr(code.text).svg_inline(border=4, omitsize=True, svgclass=None, lineclass=None)
+    return {"picture": Markup(picture), "expires_at": iso(code.expires_at)}  # noqa: S704 – lines of our own making
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """How a window stands against a goal. `holds` None: nothing was measured."""
+
+    shown: str
+    holds: bool | None
+
+
+def _goals(found: Diagnosis) -> list[tuple[str, str, list[Cell]]]:
+    """The table of success (M26): what, its goal, and how each window stands."""
+    tables = [
+        zip(found.stability[window].table(), _figures(found.stability[window]), strict=True) for window in WINDOWS
+    ]
+    return [
+        (goals[0][0].what, goals[0][0].goal, [Cell(shown or "–", row.holds if shown else None) for row, shown in goals])
+        for goals in zip(*tables, strict=True)
+    ]
+
+
+def _figures(measured: Stability) -> tuple[str | None, ...]:
+    """In the order of the table; None where there was nothing to measure."""
+    is_seen = measured.observed_s > 0
+    slowest = (
+        measured.reconnect_p95_s if measured.away_s is None else max(measured.away_s, measured.reconnect_p95_s or 0)
+    )
+    return (
+        percent(measured.uptime_percent) if is_seen else None,
+        percent(measured.delivery_percent) if measured.messages.accepted else None,
+        None if slowest is None else lasting(slowest),
+        f"{measured.disconnections_an_hour:.1f}" if is_seen else None,
+    )

@@ -1,0 +1,208 @@
+"""The pages of one company: its state, linking a phone, its history, its messages, its inbox."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+
+from holdfast.base.clock import iso
+from holdfast.base.errors import NotFound
+from holdfast.dashboard.company import DAY_S, LETTERS_SHOWN, WISHES, Parts
+from holdfast.dashboard.desk import check_company, desk_of
+from holdfast.dashboard.doors import Page, is_part, page, part
+from holdfast.dashboard.rendering import STATES
+from holdfast.dashboard.stream import EventStream, Tell
+from holdfast.delivery.lookup import Letter
+from holdfast.delivery.message import MessageState
+from holdfast.health.stability import presence_of
+from holdfast.runtime.composer import text_wish
+
+pages = APIRouter(route_class=Page, include_in_schema=False)
+
+_LOOK_EVERY_S = 1.0
+_SLOW_EVERY = 10
+_HEARTBEAT_EVERY = 10
+_CODE_WAIT_S = 15
+_INBOX_SHOWN = 50
+
+
+async def _company(request: Request, company: str) -> str:
+    """The company of the path, if whoever is signed in may see it and there is one."""
+    check_company(request, company)
+    await desk_of(request).gateway.look(company)
+    return company
+
+
+Company = Annotated[str, Depends(_company)]
+
+
+@pages.get("/companies/{company}")
+async def show_company(request: Request, company: Company) -> Response:
+    desk = desk_of(request)
+    return page(
+        request,
+        "company.html",
+        company=company,
+        parts_made=await Parts(desk, company).whole(),
+        letters=await _letters(request, company),
+        wishes=WISHES.values(),
+        form_id=desk.chance.secret(),
+    )
+
+
+@pages.get("/companies/{company}/live")
+async def tell_company(request: Request, company: Company) -> Response:
+    desk = desk_of(request)
+
+    async def source(tell: Tell) -> None:
+        parts, look, state = Parts(desk, company), 0, ""
+        await tell("company", "".join(_swapped(parts.changed(await parts.all()))))
+        await parts.letters_changed()
+        await tell("letters", "")
+        while True:
+            await desk.clock.sleep(_LOOK_EVERY_S)
+            look += 1
+            made = await parts.quick() | (await parts.slow() if look % _SLOW_EVERY == 0 else {})
+            news = _swapped(parts.changed(made))
+            seen = (await desk.gateway.look(company)).record.state
+            if state not in {"", seen}:
+                news.append(desk.templates.render("news.html", news=[f"{company}: {STATES[seen].lower()}"]))
+            state = seen
+            if news or look % _HEARTBEAT_EVERY == 0:
+                await tell("company", "".join(news))
+            if await parts.letters_changed():
+                await tell("letters", "")
+
+    return EventStream(source, waits=desk.waits)
+
+
+def _swapped(parts: Iterable[str]) -> list[str]:
+    """Each takes the place of the one that the page shows."""
+    return [html.replace(" data-part", ' data-part hx-swap-oob="true"', 1) for html in parts]
+
+
+@pages.post("/companies/{company}/wish/{name}")
+async def wish(request: Request, company: Company, name: str) -> Response:
+    """Start, stop, reconnect, log out, or ask for a QR code."""
+    wanted = WISHES.get(name)
+    if wanted is None:
+        raise NotFound(f'a session can\'t "{name[:20]}": load the page again')
+    desk = desk_of(request)
+    await desk.gateway.ask(company, wanted.event)
+    desk.fleet.forget()
+    if not is_part(request):
+        return RedirectResponse(f"/companies/{company}", status_code=303)
+    return part(request, "notice.html", tone="well", said=wanted.done)
+
+
+@pages.post("/companies/{company}/pairing-code")
+async def make_pairing_code(request: Request, company: Company) -> Response:
+    desk, number = desk_of(request), request.state.form.get("number", "")
+    async with desk.waits.until_stopping():
+        code = await desk.gateway.pairing_code(company, number, at_most_s=_CODE_WAIT_S)
+    return part(request, "pairing_code.html", code=code)
+
+
+@pages.post("/companies/{company}/messages")
+async def send_test_message(request: Request, company: Company) -> Response:
+    """A message like any other. The form's own id keeps a second click from sending it twice."""
+    desk, form = desk_of(request), request.state.form
+    wish = text_wish(form.get("to", ""), form.get("text", ""), idempotency_key=form.get("form_id") or None)
+    message = await desk.gateway.accept(company, wish)
+    if not is_part(request):
+        return RedirectResponse(f"/companies/{company}", status_code=303)
+    letter = await desk.lookup.letter(company, message.id)
+    return part(
+        request, "sent.html", company=company, letter=letter, steps=_steps(letter), form_id=desk.chance.secret()
+    )
+
+
+@pages.get("/companies/{company}/messages/{message}/steps")
+async def show_steps(request: Request, company: Company, message: str) -> Response:
+    letter = await desk_of(request).lookup.letter(company, message)
+    if letter is None:
+        raise NotFound(f'message "{message[:80]}" is unknown')
+    return part(request, "steps.html", company=company, letter=letter, steps=_steps(letter))
+
+
+def _steps(letter: Letter | None) -> list[tuple[str, bool]]:
+    """What a message goes through, and how far it has come."""
+    assert letter is not None
+    times = (letter.accepted_at, letter.sent_at, letter.delivered_at, letter.read_at)
+    return list(zip(("Accepted", "Sent", "Delivered", "Read"), (at is not None for at in times), strict=True))
+
+
+@pages.get("/companies/{company}/messages")
+async def show_letters(request: Request, company: Company) -> Response:
+    return part(request, "letters.html", company=company, values=await _letters(request, company))
+
+
+async def _letters(request: Request, company: str) -> dict[str, object]:
+    """One screen of messages: what is looked for, and where the next one begins."""
+    query = request.query_params
+    words, before = query.get("words", "").strip()[:80], _number(query.get("before"))
+    state = MessageState(query["state"]) if query.get("state") in set(MessageState) else None
+    found = await desk_of(request).lookup.letters(
+        company, words=words, state=state, before=before, most=LETTERS_SHOWN + 1
+    )
+    return {
+        "found": found[:LETTERS_SHOWN],
+        "words": words,
+        "state": state,
+        "states": list(MessageState),
+        "before": before,
+        "older": found[LETTERS_SHOWN - 1].seq if len(found) > LETTERS_SHOWN else None,
+    }
+
+
+@pages.get("/companies/{company}/inbox")
+async def show_inbox(request: Request, company: Company) -> Response:
+    query = request.query_params
+    words, before = query.get("words", "").strip()[:80], _number(query.get("before"))
+    found = await desk_of(request).lookup.arrivals(company, words=words, before=before, most=_INBOX_SHOWN + 1)
+    older = found[_INBOX_SHOWN - 1].seq if len(found) > _INBOX_SHOWN else None
+    return page(
+        request,
+        "inbox.html",
+        company=company,
+        found=found[:_INBOX_SHOWN],
+        words=words,
+        before=before,
+        older=older,
+    )
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) <= 18 else None
+
+
+@pages.get("/companies/{company}/chart.json")
+async def show_chart(request: Request, company: Company) -> Response:
+    """A day of connection and round trips; seconds of the epoch, milliseconds."""
+    desk = desk_of(request)
+    now = desk.clock.now()
+    begin = (now - timedelta(seconds=DAY_S)).timestamp()
+    view, turns = await desk.gateway.look(company), await desk.diagnoser.turns(company, seconds=DAY_S)
+    times = [datetime.fromisoformat(turn.at).timestamp() for turn in turns]
+    ends = [*times[1:], now.timestamp()]
+    outcomes = view.round_trips.since(begin)
+    return JSONResponse(
+        {
+            "now": now.timestamp(),
+            "since": begin,
+            "bands": [
+                [max(at, begin), end, presence_of(turn.after).value]
+                for turn, at, end in zip(turns, times, ends, strict=False)
+                if end > begin
+            ],
+            "at": [round(outcome.at, 1) for outcome in outcomes],
+            "ms": [None if outcome.worst_s is None else round(outcome.worst_s * 1000, 1) for outcome in outcomes],
+            "missed": [outcome.missed for outcome in outcomes],
+            "nowIso": iso(now),
+        }
+    )

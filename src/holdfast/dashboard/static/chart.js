@@ -1,0 +1,96 @@
+// A day of one session: round trips as a line, and below them when the connection was there.
+"use strict";
+
+(() => {
+  const holder = document.getElementById("chart");
+  const said = document.getElementById("chart-said");
+  if (!holder) return;
+  const EVERY_MS = 15000;
+  const HEIGHT = 190;
+  const BAND = 7;
+  let chart = null;
+  let known = null;
+
+  const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const tones = { connected: "--well", away: "--trouble", excused: "--line-strong" };
+
+  const drawBands = (u) => {
+    const { ctx, bbox } = u;
+    const height = BAND * devicePixelRatio;
+    ctx.save();
+    for (const [from, until, presence] of known.bands) {
+      const left = Math.max(u.valToPos(from, "x", true), bbox.left);
+      const right = Math.min(u.valToPos(until, "x", true), bbox.left + bbox.width);
+      if (right < left) continue;
+      ctx.fillStyle = colour(tones[presence]);
+      ctx.fillRect(left, bbox.top + bbox.height - height, Math.max(right - left, devicePixelRatio), height);
+    }
+    ctx.restore();
+  };
+
+  const drawMisses = (u) => {
+    const { ctx, bbox } = u;
+    ctx.save();
+    ctx.fillStyle = colour("--trouble");
+    known.missed.forEach((missed, n) => {
+      if (missed) ctx.fillRect(u.valToPos(known.at[n], "x", true) - devicePixelRatio, bbox.top, 2 * devicePixelRatio, 8 * devicePixelRatio);
+    });
+    ctx.restore();
+  };
+
+  const two = (number) => String(number).padStart(2, "0");
+  const make = () => {
+    if (chart) chart.destroy();
+    const axis = { stroke: colour("--muted"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false }, font: "12px system-ui, sans-serif" };
+    chart = new uPlot({
+      width: holder.clientWidth,
+      height: HEIGHT,
+      padding: [8, 8, 0, 0],
+      legend: { show: false },
+      cursor: { y: false, points: { size: 6 } },
+      scales: {
+        x: { time: true, range: () => [known.begin, known.now] },
+        y: { range: (u, least, most) => [-(most || 100) * 0.12, Math.max((most || 0) * 1.15, 50)] },
+      },
+      axes: [
+        { ...axis, space: 60, size: 26, values: (u, ticks) => ticks.map((at) => { const time = new Date(at * 1000); return `${two(time.getHours())}:${two(time.getMinutes())}`; }) },
+        { ...axis, size: 54, values: (u, ticks) => ticks.map((ms) => (ms < 0 ? "" : `${ms} ms`)) },
+      ],
+      series: [{}, { stroke: colour("--accent"), width: 1.5, points: { show: known.at.length < 60, size: 4 }, spanGaps: false }],
+      hooks: { draw: [drawBands, drawMisses] },
+    }, [known.at, known.ms], holder);
+  };
+
+  const tell = () => {
+    const answered = known.ms.filter((ms) => ms !== null).sort((a, b) => a - b);
+    const away = known.bands.filter((band, n) => band[2] === "away" && n && known.bands[n - 1][2] === "connected").length;
+    const missed = known.missed.reduce((sum, n) => sum + n, 0);
+    const trips = answered.length
+      ? `Round trips ${answered[0]} to ${answered[answered.length - 1]} ms, median ${answered[Math.floor(answered.length / 2)]} ms; ${missed} missed.`
+      : "The first round trip comes within half a minute of a connection.";
+    said.textContent = `${trips} ${away || "No"} ${away === 1 ? "absence" : "absences"}.`;
+  };
+
+  const load = async () => {
+    if (document.hidden && known) return;
+    try {
+      const answer = await fetch(holder.dataset.source, { headers: { "HX-Request": "true" } });
+      if (!answer.ok) throw new Error(String(answer.status));
+      known = await answer.json();
+      // A session that is watched for an hour gets an hour's chart: a day's would be empty.
+      const first = Math.min(known.now - 600, ...known.bands.slice(0, 1).map((band) => band[0]), ...known.at.slice(0, 1));
+      known.begin = Math.max(known.since, first);
+      make();
+      tell();
+    } catch {
+      if (!known) said.textContent = "The chart can't be loaded just now; it is tried again.";
+    }
+  };
+
+  load();
+  setInterval(load, EVERY_MS);
+  new ResizeObserver(() => {
+    if (chart && chart.width !== holder.clientWidth) chart.setSize({ width: holder.clientWidth, height: HEIGHT });
+  }).observe(holder);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => known && make());
+})();
