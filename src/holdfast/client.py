@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -31,6 +34,13 @@ class Refused(HoldfastError):
         self.status = status
 
 
+class CantWrite(HoldfastError):
+    """A file of the caller's choice."""
+
+    code = "cant-write"
+    fault = Fault.CALLER
+
+
 class Client:
     """`async with connect(url, key) as client:` – one method for each verb; answers are what JSON gives."""
 
@@ -50,6 +60,21 @@ class Client:
 
     async def post(self, path: str, body: Json | None = None, headers: Mapping[str, str] | None = None) -> Any:
         return await self._ask("POST", path, json=body, headers=headers)
+
+    async def download(self, path: str, file: Path) -> None:
+        """Into a new file, for its owner alone."""
+        try:
+            async with self._session.get(self._url + path, allow_redirects=False) as response:
+                if response.status != HTTPStatus.OK:
+                    await self._read(response)
+                with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as target:
+                    async for chunk in response.content.iter_chunked(1 << 18):
+                        target.write(chunk)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            file.unlink(missing_ok=True)  # noqa: ASYNC240 – a file of ours that nobody waits for
+            raise NoServer(f"the download of {path} from {self._url} broke off: try it again") from error
+        except OSError as error:
+            raise CantWrite(f'"{file}" can\'t be written: {error.strerror}') from error
 
     async def items(self, path: str) -> AsyncIterator[Json]:
         """All items of a list, part by part."""

@@ -50,13 +50,17 @@ class BackupsShape(Shape):
     next: None = None
 
 
+class KeyShape(Shape):
+    type: Text
+    id: Text
+    value: Annotated[Text, Field(description="JSON text")]
+
+
 class DeviceShape(Shape):
     """The keys of a linked device: whoever has them can read and write for the company."""
 
     credentials: Annotated[Text, Field(description="the text of Baileys' creds.json")]
-    keys: Annotated[
-        list[tuple[Text, Text, Text]], Field(description="type, id and text of each Signal key, as Baileys names them")
-    ]
+    keys: Annotated[list[KeyShape], Field(description="the Signal keys, by type and id as Baileys names them")]
 
 
 class ImportWish(DeviceShape):
@@ -117,7 +121,7 @@ async def clear_session(company: Company, _: ForAll, custody: Keeping) -> Backup
 @backups.post("/v1/sessions/{company}/import")
 async def import_session(company: Company, wish: ImportWish, gateway: Holdfast, custody: Keeping) -> SessionShape:
     """Give the company a device that was linked elsewhere, and connect it. All of it is imported, or nothing."""
-    device = checked(wish.credentials, [SignalKey(*key) for key in wish.keys])
+    device = checked(wish.credentials, [SignalKey(key.type, key.id, key.value) for key in wish.keys])
     await custody.take_in(company, device, in_use=wish.in_use)
     return SessionShape.of(await gateway.look(company))
 
@@ -126,7 +130,10 @@ async def import_session(company: Company, wish: ImportWish, gateway: Holdfast, 
 async def export_session(company: Company, custody: Keeping) -> DeviceShape:
     """The keys of the company's device. Stop the session first: two programs on one device fight."""
     device: Device = await custody.device(company)
-    return DeviceShape(credentials=device.credentials, keys=[(key.type, key.id, key.value) for key in device.keys])
+    return DeviceShape(
+        credentials=device.credentials,
+        keys=[KeyShape(type=key.type, id=key.id, value=key.value) for key in device.keys],
+    )
 
 
 def add_backups(api: FastAPI, custody: Custody) -> None:

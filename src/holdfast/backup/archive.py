@@ -131,7 +131,7 @@ class ArchiveReader:
             yield from lines
 
     def _bad(self, why: str) -> BadBackup:
-        return BadBackup(f'the backup "{self._name}" can\'t be used: {why}; take another, nothing was changed')
+        return BadBackup(f'the backup "{self._name}" can\'t be used: {why}; take another, nothing was changed', why=why)
 
 
 def _lines(columns: Sequence[str], rows: Iterable[Row]) -> Iterator[bytes]:

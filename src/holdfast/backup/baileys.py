@@ -195,14 +195,10 @@ def _parsed(content: bytes) -> tuple[str, Any]:
         return text, json.loads(text)
     except UnicodeDecodeError as error:
         raise _Damaged(f"is no text (byte {error.start})") from error
-    except ValueError as error:
-        at = getattr(error, "pos", 0)
-        how = (
-            "ends too early, half-written"
-            if at >= len(text.rstrip()) - 1 or "Unterminated" in str(error)
-            else "is no JSON"
-        )
-        raise _Damaged(f"{how} (character {at} of {len(text)})") from error
+    except json.JSONDecodeError as error:
+        if error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated"):
+            raise _Damaged(f"ends too early, half-written (after {len(text)} characters)") from error
+        raise _Damaged(f"is no JSON (character {error.pos} of {len(text)})") from error
 
 
 def _credentials(content: bytes) -> str:

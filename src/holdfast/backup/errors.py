@@ -11,6 +11,11 @@ class BadBackup(HoldfastError):
     code = "bad-backup"
     fault = Fault.OPERATOR
 
+    def __init__(self, sentence: str, *, why: str | None = None) -> None:
+        """`why`: the same without the file's name and the cure, where a list has those already."""
+        super().__init__(sentence)
+        self.why = why or sentence
+
 
 class CantBackUp(HoldfastError):
     """No backup was made; what was there before is untouched."""

@@ -75,7 +75,7 @@ def look(path: Path, opener: Opener, *, verify: bool = True) -> Found:
             if verify:
                 reader.check()
     except BadBackup as error:
-        trouble = error.sentence
+        trouble = error.why
     return Found(path=path, size_bytes=path.stat().st_size, manifest=manifest, trouble=trouble)
 
 

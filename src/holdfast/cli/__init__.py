@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from holdfast import terminal
-from holdfast.cli import check, configuration, messages, proof, serving, sessions, watch
+from holdfast.cli import backups, check, configuration, messages, moving, proof, serving, sessions, watch
 from holdfast.cli.ending import GOOD, sentences
 
 COMMANDS: Mapping[str, Mapping[str, Callable[..., object] | typer.Typer]] = {
@@ -32,8 +32,15 @@ COMMANDS: Mapping[str, Mapping[str, Callable[..., object] | typer.Typer]] = {
     "Messages": {
         "send": messages.send,
     },
+    "Keep it safe, and move": {
+        "backup": backups.backup,
+        "clear": backups.clear,
+        "import-baileys": moving.import_baileys,
+        "export-baileys": moving.export_baileys,
+    },
     "See it proved": {
         "demo": proof.demo,
+        "lab": proof.lab,
     },
 }
 """All commands by the heading that `holdfast --help` shows them under, in its order; a `Typer` has subcommands."""

@@ -25,13 +25,16 @@ Company = Annotated[str, typer.Argument(metavar="COMPANY", help="the company id,
 AsJson = Annotated[bool, typer.Option("--json", help="print one JSON document")]
 
 
-def with_client(work: Callable[[Client], Awaitable[T]]) -> T:
-    """What `work` gives with a client of the running Holdfast and the key that is set or stored."""
+def with_client(work: Callable[[Client], Awaitable[T]], *, timeout_s: float = 60) -> T:
+    """What `work` gives with a client of the running Holdfast and the key that is set or stored.
+
+    `timeout_s`: for each request.
+    """
     settings = settings_module.load()
     key = stored_key(settings.data_dir) if settings.api_key is None else first_key(settings.api_key)
 
     async def run() -> T:
-        async with connect(settings.server_url, key, only_holdfast=True) as client:
+        async with connect(settings.server_url, key, timeout_s=timeout_s, only_holdfast=True) as client:
             return await work(client)
 
     try:

@@ -1,0 +1,212 @@
+"""`holdfast backup …` and `holdfast clear`: make, list and restore backups, and remove one company after one."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from sqlalchemy import Connection
+
+from holdfast import settings as settings_module
+from holdfast import terminal
+from holdfast.backup import company as companies
+from holdfast.backup import shelf
+from holdfast.backup.making import Made
+from holdfast.backup.restoring import Restored, Restorer
+from holdfast.backup.shelf import Found
+from holdfast.cli.asking import CLOCK, AsJson, Company, session_path
+from holdfast.cli.ending import NOT_GOOD, WrongUse
+from holdfast.cli.installation import Stopped, backups_of, opener_of, running_or_stopped, stopped
+from holdfast.client import Client, Json
+from holdfast.health.words import lasting
+
+backup = typer.Typer(help="Back up everything into one file, list backups, restore one.", no_args_is_help=True)
+
+Identity = Annotated[
+    Path | None, typer.Option("--identity", metavar="FILE", help="secret key of age, for an encrypted backup")
+]
+
+
+@backup.command()
+def create(
+    file: Annotated[Path | None, typer.Argument(metavar="FILE", help="also put a copy there")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Back up everything into one file, while sessions go on: messages, credentials, settings without secrets.
+
+    It is put into the folder `backups` of the data folder. HOLDFAST_BACKUP_PASSPHRASE encrypts it.
+    """
+    if file is not None and file.exists():
+        raise WrongUse(f'"{file}" is there already: a backup is never written over, name another file')
+
+    async def ask(client: Client) -> Json:
+        made: Json = await client.post("/v1/backups")
+        if file is not None:
+            await client.download(f"/v1/backups/{made['name']}", file)
+        return made
+
+    def act(here: Stopped) -> Json:
+        made = asyncio.run(here.maker.make(kind="asked", now=CLOCK.now(), progress=terminal.tell))
+        if file is not None:
+            shutil.copyfile(made.path, file)
+            file.chmod(0o600)
+        return _made(made)
+
+    _show_made(running_or_stopped(ask, act), file, as_json=as_json)
+
+
+def _made(made: Made) -> Json:
+    return _found(Found(path=made.path, size_bytes=made.size_bytes, manifest=made.manifest, trouble=None))
+
+
+def _found(found: Found) -> Json:
+    manifest = found.manifest
+    return {
+        "name": found.path.name,
+        "sizeBytes": found.size_bytes,
+        "createdAt": None if manifest is None else manifest.created_at,
+        "companies": None if manifest is None else [each.company_id for each in manifest.companies],
+        "encrypted": found.is_encrypted,
+        "trouble": found.trouble,
+    }
+
+
+def _show_made(made: Json, copy: Path | None, *, as_json: bool) -> None:
+    if as_json:
+        terminal.show_json(made | {"copy": None if copy is None else str(copy)})
+        return
+    terminal.say(f"Backup of {_count(made['companies'])} made: {made['name']}, {_size(made['sizeBytes'])}")
+    if copy is not None:
+        terminal.say(f"A copy is in {copy}")
+    if not made["encrypted"]:
+        terminal.tell("It holds the keys of every linked device, and is not encrypted: keep it as you keep passwords.")
+
+
+def _count(its_companies: Sequence[str]) -> str:
+    return f"{len(its_companies)} {'company' if len(its_companies) == 1 else 'companies'}"
+
+
+def _size(size: int) -> str:
+    return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{max(size // 1000, 1)} kB"
+
+
+@backup.command("list")
+def list_backups(
+    identity: Identity = None,
+    as_json: AsJson = False,
+) -> None:
+    """All backups in the data folder: age, companies, size, and whether each is whole. Exit code 1 when one is not."""
+    settings = settings_module.load()
+    folder, opener = backups_of(settings), opener_of(settings, identity)
+    found = [_found(shelf.look(path, opener)) for path in shelf.names(folder)]
+    if as_json:
+        terminal.show_json({"items": found, "next": None})
+    elif found:
+        terminal.show_table(("backup", "age", "companies", "size", "state"), (_row(each) for each in found))
+    else:
+        terminal.tell(f'There is no backup in "{folder}": `holdfast backup create` makes one.')
+    if any(each["trouble"] for each in found):
+        raise typer.Exit(NOT_GOOD)
+
+
+def _row(found: Json) -> tuple[object, ...]:
+    made_at = found["createdAt"]
+    age = None if made_at is None else lasting((CLOCK.now() - _at(made_at)).total_seconds())
+    its_companies = None if found["companies"] is None else len(found["companies"])
+    return found["name"], age, its_companies, _size(found["sizeBytes"]), found["trouble"] or "whole"
+
+
+def _at(text: str) -> datetime:
+    return datetime.fromisoformat(text).astimezone(UTC)
+
+
+@backup.command()
+def restore(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="a backup, or the name of one in the data folder")],
+    take_stale: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--take-stale",
+            metavar="COMPANY",
+            help="have this company connect although its keys were used since; `all` for all of them",
+        ),
+    ] = None,
+    identity: Identity = None,
+    as_json: AsJson = False,
+) -> None:
+    """Replace everything with what a backup holds. Holdfast must be stopped; a backup of what is there is made first.
+
+    A company whose keys have been used since the backup is restored stopped, and why is said: exit code 1.
+    """
+    with stopped() as here:
+        path = file if file.exists() else here.folder / file.name
+        restorer = Restorer(
+            here.database, here.maker, folder=here.folder, opener=opener_of(here.settings, identity), clock=CLOCK
+        )
+        restored = asyncio.run(restorer.restore(path, take_stale=take_stale or (), progress=terminal.tell))
+    _show_restored(restored, path, as_json=as_json)
+    if restored.refused:
+        raise typer.Exit(NOT_GOOD)
+
+
+def _show_restored(restored: Restored, path: Path, *, as_json: bool) -> None:
+    manifest, copy = restored.manifest, restored.copy
+    its_companies = [each.company_id for each in manifest.companies]
+    if as_json:
+        refused = [{"companyId": company, "message": why} for company, why in restored.refused.items()]
+        told = {"file": str(path), "createdAt": manifest.created_at, "companies": its_companies, "rows": restored.rows}
+        terminal.show_json({**told, "copy": None if copy is None else str(copy), "refused": refused})
+        return
+    terminal.say(f"Restored {_count(its_companies)} and {restored.rows} rows from the backup of {manifest.created_at}.")
+    if copy is not None:
+        terminal.say(f"What was here before is in {copy}")
+    for sentence in restored.refused.values():
+        terminal.complain(sentence)
+
+
+def clear(
+    company: Company,
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove one company and all it has: credentials, messages, history. A backup of everything is made first.
+
+    WhatsApp is told nothing: the device stays on the phone's list until it is removed there, or with `holdfast logout`
+    before.
+    """
+    path = session_path(company, "/clear")
+    if not yes and not _is_sure(company):
+        raise typer.Exit(NOT_GOOD)
+
+    async def ask(client: Client) -> Json:
+        made: Json = await client.post(path)
+        return made
+
+    made = running_or_stopped(ask, lambda here: _made(asyncio.run(_clear(here, company))))
+    if as_json:
+        terminal.show_json(made)
+    else:
+        terminal.say(f"Company {company} is removed; `holdfast backup restore {made['name']}` would bring all back.")
+
+
+def _is_sure(company: str) -> bool:
+    if not sys.stdin.isatty():
+        raise WrongUse(f"nobody is here to be asked whether company {company} may be removed: say --yes")
+    return typer.confirm(f"Remove company {company} with its credentials, messages and history?", err=True)
+
+
+async def _clear(here: Stopped, company: str) -> Made:
+    made = await here.maker.make(kind="before-clear", now=CLOCK.now())
+
+    def work(connection: Connection) -> None:
+        companies.refuse_in_use(connection, company=company)
+        companies.clear(connection, company)
+
+    await here.database.write(work)
+    return made

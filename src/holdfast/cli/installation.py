@@ -1,0 +1,67 @@
+"""Where a command acts: on the running Holdfast, or, when none runs here, on the data folder itself under its lock."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from holdfast import settings as settings_module
+from holdfast.backup.making import FOLDER, Maker, maker_of
+from holdfast.backup.shelf import Opener
+from holdfast.cli.asking import with_client
+from holdfast.client import Client, NoServer
+from holdfast.settings import Settings
+from holdfast.store.database import Database
+from holdfast.store.place import open_database
+
+T = TypeVar("T")
+
+_PATIENCE_S = 3600
+"""For a large backup."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stopped:
+    """An installation that no `serve` uses, for as long as the block takes."""
+
+    settings: Settings
+    database: Database
+    maker: Maker
+
+    @property
+    def folder(self) -> Path:
+        return backups_of(self.settings)
+
+
+def backups_of(settings: Settings) -> Path:
+    return settings.data_dir / FOLDER
+
+
+def opener_of(settings: Settings, identity: Path | None = None) -> Opener:
+    return Opener(passphrase=settings.backup_passphrase, identity=identity)
+
+
+@contextlib.contextmanager
+def stopped() -> Iterator[Stopped]:
+    """Raises `Misconfigured`, which names the folder, when a `serve` has it."""
+    from holdfast.app import make_folder  # the commands about a running Holdfast do without it
+
+    settings = settings_module.load()
+    make_folder(settings.data_dir)
+    with contextlib.closing(open_database(settings)) as database:
+        maker = maker_of(settings, database, folder=backups_of(settings))
+        yield Stopped(settings=settings, database=database, maker=maker)
+
+
+def running_or_stopped(ask: Callable[[Client], Awaitable[T]], act: Callable[[Stopped], T]) -> T:
+    """`ask` the running Holdfast; when none answers and none was named by HOLDFAST_URL, `act` on the data folder."""
+    try:
+        return with_client(ask, timeout_s=_PATIENCE_S)
+    except NoServer:
+        if settings_module.load().url is not None:
+            raise
+    with stopped() as installation:
+        return act(installation)

@@ -1,0 +1,207 @@
+"""Commands that keep things safe and move them: with a running Holdfast, and on the data folder of a stopped one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import stat
+from pathlib import Path
+
+import pytest
+
+from holdfast.store.database import Database
+from holdfast.store.sessions import SessionRows
+from tests.cli.command import Command
+from tests.custody import FILES, bot_folder
+from tests.world import COMPANY, World, migrated
+
+
+@pytest.fixture
+def still(tmp_path: Path) -> Command:
+    """Commands of an installation that is stopped: its data folder, and nobody at its port."""
+    data = tmp_path / "holdfast-data"
+    data.mkdir()
+    (data / "holdfast.db").write_bytes(migrated())
+    return Command(tmp_path, {"HOLDFAST_PORT": "9"})
+
+
+async def imported(still: Command) -> Path:
+    """A company that came from a bot; returns the bot's folder."""
+    folder = bot_folder(still.folder / "auth")
+    ran = await still("import-baileys", COMPANY, "auth")
+    assert (ran.code, ran.err) == (0, ""), ran
+    assert ran.out == f"Company {COMPANY} is imported with 12 keys; it is connected at the next `holdfast serve`.\n"
+    return folder
+
+
+async def states(still: Command) -> dict[str, tuple[str, str | None]]:
+    """State and reason of each session in the data folder."""
+    database = Database(still.folder / "holdfast-data" / "holdfast.db")
+    try:
+        return {each.company: (each.state, each.reason) for each in await SessionRows(database).all()}
+    finally:
+        database.close()
+
+
+def backups(still: Command) -> list[str]:
+    return sorted(path.name for path in (still.folder / "holdfast-data" / "backups").iterdir())
+
+
+# A stopped installation.
+
+
+async def test_a_backup_brings_a_cleared_company_back(still: Command) -> None:
+    """Create, list, clear, restore, as an operator does it; each step says what it did."""
+    await imported(still)
+    made = await still("backup", "create", "safe.backup")
+    assert made.out.startswith("Backup of 1 company made: holdfast-2")
+    assert "keys of every linked device, and is not encrypted" in made.err
+    assert stat.S_IMODE((still.folder / "safe.backup").stat().st_mode) == 0o600
+    again = await still("backup", "create", "safe.backup")
+    assert again.refused(2) == '"safe.backup" is there already: a backup is never written over, name another file'
+    cleared = await still("clear", COMPANY, "--yes")
+    assert cleared.out.startswith(f"Company {COMPANY} is removed; `holdfast backup restore holdfast-2")
+    assert await states(still) == {}
+    listed = await still("backup", "list", "--json")
+    assert [(each["companies"], each["trouble"]) for each in listed.json["items"]] == [([COMPANY], None)] * 2
+    restored = await still("backup", "restore", "safe.backup")
+    assert restored.code == 0, restored
+    assert restored.out.startswith("Restored 1 company and ")
+    assert await states(still) == {COMPANY: ("reconnecting", None)}
+
+
+async def test_a_restore_that_refuses_a_company_says_so(still: Command) -> None:
+    """Exit code 1, the sentence on standard error; named with --take-stale, the company comes up."""
+    await imported(still)
+    await still("backup", "create", "old.backup")
+    await still("clear", COMPANY, "--yes")
+    folder = still.folder / "auth"
+    (folder / "lid-mapping-1.json").write_text('"2"')
+    assert (await still("import-baileys", COMPANY, "auth")).code == 0
+    refused = await still("backup", "restore", "old.backup")
+    assert refused.code == 1
+    assert (
+        f"holdfast: company {COMPANY} is restored stopped: this installation has newer keys of its device"
+        in refused.err
+    )
+    assert await states(still) == {COMPANY: ("stopped", "restored-stale")}
+    copy = next(name for name in backups(still) if "before-restore" in name)
+    restored = await still("backup", "restore", copy, "--take-stale", "all", "--json")
+    assert (restored.code, restored.json["refused"]) == (0, [])
+
+
+async def test_a_data_folder_in_use_is_not_touched(still: Command) -> None:
+    """A `serve` that has it is named as the obstacle, with the folder."""
+    await imported(still)
+    database = Database(still.folder / "holdfast-data" / "holdfast.db")
+    try:
+        for arguments in (["backup", "restore", "x"], ["clear", COMPANY, "--yes"]):
+            sentence = (await still(*arguments)).refused(1)
+            assert sentence.startswith('the data folder "holdfast-data" is in use by another holdfast process: stop')
+    finally:
+        database.close()
+
+
+async def test_a_damaged_backup_is_shown_in_the_list(still: Command) -> None:
+    """Exit code 1, so that a script notices."""
+    assert (await still("backup", "list")).err.startswith('There is no backup in "holdfast-data/backups"')
+    made = await still("backup", "create", "--json")
+    path = still.folder / "holdfast-data" / "backups" / made.json["name"]
+    path.write_bytes(path.read_bytes()[:-100])
+    listed = await still("backup", "list")
+    assert listed.code == 1
+    assert "was it copied whole" in listed.out
+    assert "was it copied whole" in (await still("backup", "restore", path.name)).refused(1)
+
+
+async def test_an_encrypted_backup_needs_its_passphrase(still: Command) -> None:
+    """The setting that made it opens it."""
+    made = await still("backup", "create", HOLDFAST_BACKUP_PASSPHRASE="correct horse")
+    assert ".backup.age" in made.out
+    assert made.err.count("not encrypted") == 0
+    listed = await still("backup", "list")
+    assert (listed.code, "set HOLDFAST_BACKUP_PASSPHRASE" in listed.out) == (1, True)
+
+
+async def test_export_gives_back_what_was_imported(still: Command) -> None:
+    """File by file."""
+    folder = await imported(still)
+    ran = await still("export-baileys", COMPANY, "out")
+    assert ran.out == f"Wrote {len(FILES)} files to out. Whoever has them can read and write for company {COMPANY}.\n"
+    for path in folder.iterdir():
+        assert json.loads((still.folder / "out" / path.name).read_text()) == json.loads(path.read_text())
+    assert "is not empty" in (await still("export-baileys", COMPANY, "out")).refused(1)
+    assert "has no linked device" in (await still("export-baileys", "962309", "other")).refused(1)
+
+
+async def test_nothing_of_a_damaged_folder_is_imported(still: Command) -> None:
+    """The sentence names the file; with --skip-damaged the rest comes in, and what was left out is told."""
+    folder = bot_folder(still.folder / "auth")
+    (folder / "session-962777.0.json").write_text('{"_sess')
+    sentence = (await still("import-baileys", COMPANY, "auth")).refused(1)
+    assert "session-962777.0.json ends too early, half-written" in sentence
+    assert await states(still) == {}
+    ran = await still("import-baileys", COMPANY, "auth", "--skip-damaged")
+    assert (ran.code, ran.err.startswith("Left out: session-962777.0.json ends too early")) == (0, True)
+
+
+async def test_a_company_that_is_linked_is_not_written_over(still: Command) -> None:
+    """Its credentials are worth more than a mistyped name."""
+    await imported(still)
+    ran = await still("import-baileys", COMPANY, "auth")
+    assert ran.refused(1) == (
+        f'company "{COMPANY}" has a linked device already: `holdfast clear {COMPANY}` backs it up and removes it'
+    )
+
+
+async def test_a_folder_that_a_bot_runs_on_is_taken_with_a_warning(still: Command) -> None:
+    """Its keys may go on: chats are closed for sending, and the person is told to stop the bot."""
+    bot_folder(still.folder / "auth")
+    (still.folder / "auth" / "creds.json").touch()
+    ran = await still("import-baileys", COMPANY, "auth")
+    assert ran.code == 0
+    assert "a bot seems to run on it. Stop it now" in ran.err
+    await still("export-baileys", COMPANY, "out")
+    exported = json.loads((still.folder / "out" / "session-962777.0.json").read_text())
+    assert exported["_sessions"]["QQ=="]["indexInfo"]["closed"] > 0
+
+
+async def test_clear_asks_first(still: Command) -> None:
+    """Without a person to ask, and without a yes, nothing happens."""
+    await imported(still)
+    assert (await still("clear", COMPANY)).refused(2).endswith("may be removed: say --yes")
+    assert COMPANY in await states(still)
+
+
+# A running one.
+
+
+async def test_commands_ask_the_running_holdfast(holdfast: Command, world: World) -> None:
+    """It makes the backup and hands the file over, removes a company, and takes another in, which connects."""
+    await world.pair()
+    made = await holdfast("backup", "create", "safe.backup", "--json")
+    assert (made.code, made.json["companies"]) == (0, [COMPANY])
+    assert (holdfast.folder / "safe.backup").read_bytes() == (
+        holdfast.folder / "backups" / made.json["name"]
+    ).read_bytes()
+    world.clock.advance_to(world.clock.monotonic() + 1)
+    assert (await holdfast("clear", COMPANY, "--yes")).code == 0
+    assert world.gateway.views() == []
+    assert "unknown" in (await holdfast("clear", COMPANY, "--yes")).refused(1)
+    bot_folder(holdfast.folder / "auth")
+    ran = await holdfast("import-baileys", COMPANY, "auth", "--json")
+    assert ran.code == 0, ran
+    assert (ran.code, ran.json["keys"], ran.json["skipped"]) == (0, 12, [])
+    await world.until_state("connected")
+    assert (await holdfast("import-baileys", COMPANY, "auth")).refused(1).endswith("backs it up and removes it")
+    exported = await holdfast("export-baileys", COMPANY, "out")
+    assert "The session is connected: `holdfast stop" in exported.err
+
+
+async def test_the_named_holdfast_is_asked_and_no_other(alone: Command) -> None:
+    """HOLDFAST_URL names one: when that does not answer, nothing happens to a data folder that lies around."""
+    ran = await asyncio.gather(
+        alone("backup", "create"), alone("clear", COMPANY, "--yes"), alone("export-baileys", COMPANY, "out")
+    )
+    assert [each.code for each in ran] == [3, 3, 3]
+    assert not (alone.folder / "holdfast-data").exists()

@@ -1,0 +1,173 @@
+"""Folders of Baileys bots: what Holdfast keeps of them, what it gives back, and what it says of damaged ones."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from holdfast.backup.baileys import BadFolder, checked, read_folder, write_folder
+from holdfast.backup.ratchets import Key
+from holdfast.base.errors import BadInput
+from tests.custody import FILES, LONG_AGO, bot_folder, credentials, pair
+
+NOW = datetime(2026, 11, 22, tzinfo=UTC)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return bot_folder(tmp_path / "auth")
+
+
+def test_every_file_is_a_key_by_the_name_that_baileys_asks_for(folder: Path) -> None:
+    """What Baileys replaced in names of files is put back; texts are kept as they stand."""
+    read = read_folder(folder, now=NOW)
+    places = {(key.type, key.id) for key in read.device.keys}
+    assert places >= {
+        ("session", "962777.0"),
+        ("session", "77_1.12"),
+        ("sender-key", "1203@g.us::77_1::12"),
+        ("sender-key", "96-15@g.us::962302::7"),
+        ("sender-key-memory", "96-15@g.us"),
+        ("app-state-sync-key", "AAA/BB+C="),
+        ("app-state-sync-version", "critical_block"),
+        ("lid-mapping", "77_reverse"),
+        ("tctoken", "77@lid"),
+    }
+    assert len(places) == len(FILES) - 1
+    assert read.device.credentials == (folder / "creds.json").read_text()
+    assert (read.skipped, read.ignored, read.is_in_use) == ((), (), False)
+
+
+def test_what_is_exported_is_what_was_imported(folder: Path, tmp_path: Path) -> None:
+    """File by file, for its owner alone; a folder that holds something is not touched."""
+    out = tmp_path / "out"
+    assert write_folder(out, read_folder(folder, now=NOW).device) == len(FILES)
+    assert {path.name: path.read_text() for path in out.iterdir()} == {
+        path.name: path.read_text() for path in folder.iterdir()
+    }
+    assert {oct(path.stat().st_mode & 0o777) for path in (out, *out.iterdir())} == {"0o700", "0o600"}
+    with pytest.raises(BadFolder, match="is not empty: give a new folder"):
+        write_folder(out, read_folder(folder, now=NOW).device)
+
+
+def test_bytes_of_older_versions_are_brought_up_to_date(folder: Path) -> None:
+    """Lists of numbers, which Node makes of a Buffer, become base64; a byte order mark goes."""
+    old = {"private": {"type": "Buffer", "data": [0, 1, 2]}, "public": {"type": "Buffer", "data": [255]}}
+    (folder / "pre-key-1.json").write_text("\ufeff" + json.dumps(old))
+    (key,) = (key for key in read_folder(folder, now=NOW).device.keys if key.type == "pre-key")
+    assert json.loads(key.value) == {
+        "private": {"type": "Buffer", "data": "AAEC"},
+        "public": {"type": "Buffer", "data": "/w=="},
+    }
+
+
+def test_other_files_are_left_out_and_named(folder: Path) -> None:
+    """Bots keep all kinds of things beside their keys; what an editor or a crash left is nobody's."""
+    for name in ("baileys_store.json", "contacts.txt", ".DS_Store", "creds.json.tmp"):
+        (folder / name).write_text("{")
+    (folder / "media").mkdir()
+    assert read_folder(folder, now=NOW).ignored == ("baileys_store.json", "contacts.txt")
+
+
+def test_a_folder_that_just_changed_is_in_use(folder: Path) -> None:
+    """A bot that runs writes at each message."""
+    os.utime(folder / "creds.json", (NOW.timestamp() - 5, NOW.timestamp() - 5))
+    read = read_folder(folder, now=NOW)
+    assert (read.is_in_use, read.changed_s) == (True, 5)
+
+
+def _put(name: str, text: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / name).write_text(text)
+
+
+def _creds(**changes: object) -> Callable[[Path], object]:
+    left = {name: value for name, value in (credentials() | changes).items() if value is not None}
+    return _put("creds.json", json.dumps(left))
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda folder: (folder / "creds.json").unlink(), "has no creds.json: give the folder"),
+        (_put("creds.json", ""), "is empty (0 bytes): it was being written when"),
+        (_put("creds.json", json.dumps(credentials())[:200]), "ends too early, half-written (after 200 "),
+        (_put("creds.json", "[]"), "it is no JSON object"),
+        (_creds(noiseKey=None, registrationId=None), "lacks noiseKey, registrationId: it is not whole"),
+        (_creds(noiseKey=pair() | {"private": {"type": "Buffer", "data": "AAAA"}}), "is not 32 bytes"),
+        (_creds(me=None, account=None), "is of a device that was never linked"),
+        (_creds(account=None), "is of a device that was never linked"),
+        (_creds(me={"id": ""}), "has no account name in me.id"),
+        (lambda folder: (folder / "creds.json").write_bytes(b"\xff\xfe{"), "is no text (byte 0)"),
+    ],
+)
+def test_damaged_credentials_are_refused_whatever_is_said(
+    folder: Path, damage: Callable[[Path], object], said: str
+) -> None:
+    """Without them there is no device; the sentence names the file and what is wrong."""
+    damage(folder)
+    with pytest.raises(BadFolder) as refused:
+        read_folder(folder, now=NOW, skip_damaged=True)
+    assert said in str(refused.value)
+    assert "creds.json" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("session-962777.0.json", "", "is empty (0 bytes)"),
+        ("session-962777.0.json", "\0" * 512, "is empty (512 bytes)"),
+        (
+            "session-962777.0.json",
+            '{"_sessions":{"QQ==":{"regist',
+            "ends too early, half-written (after 29 characters)",
+        ),
+        ("session-962777.0.json", '{"version":"v1"}', "holds no session"),
+        ("session-962777.0.json", '{"_sessions":{"A":{}}}', "holds a session that is not whole"),
+        ("pre-key-1.json", '{"public":{}}', "holds no pair of keys"),
+        ("lid-mapping-962777.json", "null", "holds nothing"),
+        ("device-list-962777.json", '["0"]]', "is no JSON (character 5 of 6)"),
+    ],
+)
+def test_a_damaged_key_is_named_and_left_out_only_when_told(folder: Path, name: str, text: str, said: str) -> None:
+    """All or nothing, unless the person says that one contact's keys may go."""
+    (folder / name).write_text(text)
+    with pytest.raises(BadFolder) as refused:
+        read_folder(folder, now=NOW)
+    sentence = str(refused.value)
+    assert f"has 1 damaged file: {name} {said}" in sentence
+    assert "Nothing was imported; with --skip-damaged" in sentence
+    read = read_folder(folder, now=NOW, skip_damaged=True)
+    assert [each.split(" ")[0] for each in read.skipped] == [name]
+    assert len(read.device.keys) == len(FILES) - 2
+
+
+def test_what_is_no_folder_is_said(tmp_path: Path) -> None:
+    """A file, or nothing at all."""
+    with pytest.raises(BadFolder, match="is missing"):
+        read_folder(tmp_path / "nowhere", now=NOW)
+    (tmp_path / "file").touch()
+    with pytest.raises(BadFolder, match="is no folder"):
+        read_folder(tmp_path / "file", now=NOW)
+
+
+def test_keys_that_come_otherwise_are_checked_alike() -> None:
+    """The API takes nothing that a folder could not hold."""
+    text = json.dumps(credentials())
+    assert checked(text, [Key("lid-mapping", "1", '"2"')]).keys == (Key("lid-mapping", "1", '"2"'),)
+    for given, keys, said in [
+        ("{}", [], "credentials is of|credentials lacks"),
+        (text, [Key("nonsense", "1", "{}")], 'a key has the type "nonsense"'),
+        (text, [Key("session", "1", "{")], "a key ends too early"),
+    ]:
+        with pytest.raises(BadInput, match=said):
+            checked(given, keys)
+
+
+def test_the_bot_of_these_tests_rests() -> None:
+    """Its files are old."""
+    assert NOW.timestamp() - LONG_AGO > 60
