@@ -640,3 +640,19 @@ async def test_an_ack_that_cannot_be_stored_is_learned_from_the_resend(world: Wo
         sent = await world.until_message(message, "sent")
         assert sent.attempts == 2
         assert len({send.whatsapp_id for send in world.commands(Send)}) == 1
+
+
+async def test_a_message_that_ends_hosts_is_given_up_and_the_others_go_on(world: World) -> None:
+    """After three hosts it is sent alone, after five it failed, and says why; nothing else is lost."""
+    world.prepare = lambda engine: setattr(engine, "dies_of", "poison")
+    async with world.running():
+        await world.pair()
+        poison = await world.send("poison")
+        others = [await world.send(f"harmless {n}", to=f"96279000001{n}") for n in range(3)]
+        failed = await world.until_message(poison, "failed", within_s=600)
+        assert failed.error_code == "engine-ended"
+        for other in others:
+            await world.until_message(other, "sent", within_s=120)
+        after = await world.send("after")
+        await world.until_message(after, "sent", within_s=120)
+        assert world.engines == 6

@@ -103,6 +103,8 @@ class FakeEngine:
         self.acks = True
         """False: WhatsApp takes messages and does not say so."""
         self.ack_error: str | None = None
+        self.dies_of: str | None = None
+        """A text that ends the whole host."""
         self.not_on_whatsapp: set[str] = set()
         self.typed: list[tuple[str, int]] = []
         """To whom "typing" was shown, and for how long."""
@@ -258,6 +260,9 @@ class FakeEngine:
         self._later(lambda: self._close(link_id, code=401, detail="Intentional Logout"))
 
     def _send(self, command: Send, link: FakeLink) -> None:
+        if self.dies_of is not None and command.content.get("text") == self.dies_of:
+            self._later(self.lose_host)
+            return
         if refusal := self._refusal(command, link):
             code, detail = refusal
             report = SendRefused(link=command.link, whatsapp_id=command.whatsapp_id, code=code, detail=detail)

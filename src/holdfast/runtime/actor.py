@@ -286,6 +286,7 @@ class SessionActor:
                 self._sender.hear_lock(report)
 
     def lose_host(self) -> None:
+        self._sender.host_lost()
         if self._session.link is not None:
             self._mailbox.put_nowait(_Asked(events.HostLost(), link=self._session.link.number))
 

@@ -41,6 +41,8 @@ UNANSWERED_S = 30
 """A message without an ack for so long is sent again under its id, on a link that acks others."""
 UNWRITTEN_S = 900
 """The same for one that the engine has not made a frame of: large media take long on a slow line."""
+SUSPECT_AFTER, CONDEMNED_AFTER = 3, 5
+"""Hosts that died with a message under way, until it is sent alone; and, alone, until it is given up."""
 _RECEIPTS = {"delivered": News.DELIVERED, "read": News.READ, "played": News.PLAYED}
 _TYPED_MS, _LEAST_TYPED_MS, _MOST_TYPED_MS = 40, 600, 4000
 """A letter takes so long to type; a whole message at least and at most."""
@@ -70,6 +72,8 @@ class OutboxSender:
         self._chats = Chats(most_under_way=MOST_UNDER_WAY)
         self._errors: dict[str, int] = {}
         """By WhatsApp id: how often a message that is still to be sent was answered with an error."""
+        self._deaths: Counter[str] = Counter()
+        """By WhatsApp id: engine hosts that died while it was under way."""
         self._loaded_to = self._urgent_to = 0
         self._is_behind = True
         """The outbox may have messages that were not loaded."""
@@ -126,7 +130,7 @@ class OutboxSender:
 
     def _reserve(self, entry: Entry) -> bool:
         """May this message leave as soon as it is stored? Then its chat's turn is kept for it."""
-        if self._link is None or self._is_behind or self._is_loading or self._storing[entry.chat]:
+        if self._link is None or self._is_behind or self._is_loading or self._storing[entry.chat] or self._suspect:
             return False
         if not self._restraint.knows(entry.chat) or not self._chats.reserve(entry.chat):
             return False
@@ -173,6 +177,7 @@ class OutboxSender:
     def forget(self, whatsapp_id: str) -> None:
         """This message is not to be sent any more."""
         self._chats.settle(whatsapp_id)
+        self._deaths.pop(whatsapp_id, None)
         self._wake.set()
 
     def link_up(self, link: LinkId) -> None:
@@ -183,6 +188,29 @@ class OutboxSender:
         self._link = None
         self._chats.lose_link()
         self._told_since = None
+
+    def host_lost(self) -> None:
+        """The engine host died, perhaps of a message. One that is under way whenever a host dies would end them all,
+        with every company's links, for as long as it is sent again."""
+        for whatsapp_id in self._chats.handed_by(self._clock.monotonic()):
+            self._deaths[whatsapp_id] += 1
+            if self._deaths[whatsapp_id] >= CONDEMNED_AFTER:
+                sentence = (
+                    f"{CONDEMNED_AFTER} engine hosts ended while this message was under way, some of them alone with it"
+                )
+                self._settle(whatsapp_id, News.GIVEN_UP, code="engine-ended", sentence=sentence)
+
+    @property
+    def _suspect(self) -> str | None:
+        """The message that is sent alone, because hosts died with it."""
+        suspects = (each for each, deaths in self._deaths.items() if deaths >= SUSPECT_AFTER)
+        return next(suspects, None)
+
+    def _admit(self, entry: Entry) -> bool:
+        suspect = self._suspect
+        if suspect is not None and (entry.whatsapp_id != suspect or self._chats.handed_since is not None):
+            return False
+        return self._restraint.admit(entry)
 
     def hear_received(self, messages: Sequence[InboundMessage]) -> None:
         """Whoever writes to the company is known to it."""
@@ -282,6 +310,7 @@ class OutboxSender:
         self._news_came.set()
         self._chats.settle(whatsapp_id)
         self._errors.pop(whatsapp_id, None)
+        self._deaths.pop(whatsapp_id, None)
         self._tell_wait()
         self._wake.set()
 
@@ -388,7 +417,7 @@ class OutboxSender:
         await self._restraint.meet(unmet)
         entries = []
         if self._restraint.begin():
-            entries = list(self._chats.take(self._clock.monotonic(), admit=self._restraint.admit))
+            entries = list(self._chats.take(self._clock.monotonic(), admit=self._admit))
         await self._restraint.note_held()
         if not entries:
             return
