@@ -426,7 +426,6 @@ async def test_whoever_writes_first_is_no_stranger(world: World) -> None:
     async with world.running():
         await locked(world)
         await world.quiet()
-        stranger = "962790000003@s.whatsapp.net"
         world.engine.receive(world.link(), text="hello?", sender="962790000003@s.whatsapp.net")
         await world.quiet()
         answer = await world.send("an answer", to="962790000003")
