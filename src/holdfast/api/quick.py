@@ -20,7 +20,7 @@ from starlette.routing import Match, Route
 from starlette.types import Message, Receive, Scope, Send
 
 from holdfast.api.keys import Grant
-from holdfast.api.schemas import MessageWish
+from holdfast.api.wishes import MessageWish
 from holdfast.runtime.gateway import Gateway
 
 LONGEST_KEY = 255

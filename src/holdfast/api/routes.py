@@ -11,14 +11,15 @@ from fastapi import APIRouter, Depends, FastAPI, Header, Path, Query, Request, R
 from fastapi.routing import APIRoute
 from fastapi.security import APIKeyHeader, HTTPBearer
 
-from holdfast.api import description, diagnosis, problems
+from holdfast.api import about, description, diagnosis, problems
+from holdfast.api import events as streams
+from holdfast.api import webhooks as webhook_routes
 from holdfast.api.keys import Grant, Keys
 from holdfast.api.limits import BodyLimit
 from holdfast.api.quick import LONGEST_KEY, QuickRoute
 from holdfast.api.schemas import (
     AcceptedShape,
     MessageShape,
-    MessageWish,
     Page,
     PairingCodeShape,
     PairingWish,
@@ -28,13 +29,17 @@ from holdfast.api.schemas import (
     SessionWish,
 )
 from holdfast.api.waits import Waits
+from holdfast.api.webhooks import WebhookDesk, check_webhook
+from holdfast.api.wishes import MessageWish
 from holdfast.base.errors import BadInput
+from holdfast.delivery.events import Events
 from holdfast.delivery.message import MessageState
 from holdfast.delivery.ports import Message
-from holdfast.runtime.composer import text_wish
+from holdfast.runtime.actor import View
 from holdfast.runtime.diagnosis import Diagnoser
 from holdfast.runtime.gateway import Gateway, unknown_message
-from holdfast.session import events
+from holdfast.runtime.holds import held
+from holdfast.session import events as asked
 
 N = TypeVar("N", bound="_Numbered")
 
@@ -87,6 +92,15 @@ async def _gateway(request: Request) -> Gateway:
     return gateway
 
 
+async def _desk(request: Request) -> WebhookDesk:
+    desk: WebhookDesk = request.app.state.webhooks
+    return desk
+
+
+async def _shape(desk: WebhookDesk, view: View) -> SessionShape:
+    return SessionShape.of(view, await desk.rows.endpoint(view.record.company))
+
+
 async def _waits(request: Request) -> Waits:
     waits: Waits = request.app.state.waits
     return waits
@@ -94,6 +108,7 @@ async def _waits(request: Request) -> Waits:
 
 Key = Annotated[Grant, Depends(_grant)]
 Holdfast = Annotated[Gateway, Depends(_gateway)]
+Desk = Annotated[WebhookDesk, Depends(_desk)]
 Waiting = Annotated[Waits, Depends(_waits)]
 
 
@@ -108,53 +123,58 @@ Limit = Annotated[int, Query(ge=1, le=500, description="rows in a part")]
 
 
 @sessions.put("/v1/sessions/{company}")
-async def put_session(company: Company, gateway: Holdfast, wish: SessionWish | None = None) -> SessionShape:
-    """Create the session of a company, or find it, and start it."""
-    return SessionShape.of((await gateway.put(company)).view)
+async def put_session(company: Company, gateway: Holdfast, desk: Desk, wish: SessionWish | None = None) -> SessionShape:
+    """Create the session of a company, or find it, set what is given, and start it."""
+    wish = wish or SessionWish()
+    check_webhook(wish)
+    actor = await gateway.put(company)
+    endpoint, secret = await desk.set(company, wish)
+    return SessionShape.of(actor.view, endpoint, secret=secret)
 
 
 @sessions.get("/v1/sessions")
-async def list_sessions(grant: Key, gateway: Holdfast) -> Page[SessionShape]:
+async def list_sessions(grant: Key, gateway: Holdfast, desk: Desk) -> Page[SessionShape]:
     """All sessions that the key may see."""
     views = [view for view in await gateway.looks() if grant.covers(view.record.company)]
-    return Page(items=[SessionShape.of(view) for view in views], next=None)
+    own = await desk.own()
+    return Page(items=[SessionShape.of(view, own.get(view.record.company)) for view in views], next=None)
 
 
 @sessions.get("/v1/sessions/{company}")
-async def get_session(company: Company, gateway: Holdfast) -> SessionShape:
+async def get_session(company: Company, gateway: Holdfast, desk: Desk) -> SessionShape:
     """One session as it is now."""
-    return SessionShape.of(await gateway.look(company))
+    return await _shape(desk, await gateway.look(company))
 
 
 @sessions.delete("/v1/sessions/{company}")
-async def delete_session(company: Company, gateway: Holdfast) -> SessionShape:
+async def delete_session(company: Company, gateway: Holdfast, desk: Desk) -> SessionShape:
     """Log the device out at WhatsApp and put its credentials in quarantine."""
-    return SessionShape.of(await gateway.ask(company, events.LogoutAsked()))
+    return await _shape(desk, await gateway.ask(company, asked.LogoutAsked()))
 
 
 @sessions.post("/v1/sessions/{company}/start")
-async def start_session(company: Company, gateway: Holdfast) -> SessionShape:
+async def start_session(company: Company, gateway: Holdfast, desk: Desk) -> SessionShape:
     """Connect, and stay connected."""
-    return SessionShape.of(await gateway.ask(company, events.StartAsked()))
+    return await _shape(desk, await gateway.ask(company, asked.StartAsked()))
 
 
 @sessions.post("/v1/sessions/{company}/stop")
-async def stop_session(company: Company, gateway: Holdfast) -> SessionShape:
+async def stop_session(company: Company, gateway: Holdfast, desk: Desk) -> SessionShape:
     """Disconnect until started again; credentials and messages are kept."""
-    return SessionShape.of(await gateway.ask(company, events.StopAsked()))
+    return await _shape(desk, await gateway.ask(company, asked.StopAsked()))
 
 
 @sessions.post("/v1/sessions/{company}/logout")
-async def log_out_session(company: Company, gateway: Holdfast) -> SessionShape:
+async def log_out_session(company: Company, gateway: Holdfast, desk: Desk) -> SessionShape:
     """Log the device out at WhatsApp and put its credentials in quarantine."""
-    return SessionShape.of(await gateway.ask(company, events.LogoutAsked()))
+    return await _shape(desk, await gateway.ask(company, asked.LogoutAsked()))
 
 
 @sessions.post("/v1/sessions/{company}/reconnect", status_code=202)
 @sessions.post("/webhook/whatsapp/baileys/reconnect/{company}", status_code=202)
-async def reconnect_session(company: Company, gateway: Holdfast) -> SessionShape:
+async def reconnect_session(company: Company, gateway: Holdfast, desk: Desk) -> SessionShape:
     """Cut the link and connect at once, past any backoff; not past a ban or a logout (409)."""
-    return SessionShape.of(await gateway.ask(company, events.ReconnectAsked()))
+    return await _shape(desk, await gateway.ask(company, asked.ReconnectAsked()))
 
 
 @sessions.get("/v1/sessions/{company}/qr")
@@ -207,7 +227,7 @@ async def send_message(
     idempotency_key: Annotated[str | None, Header(max_length=LONGEST_KEY, min_length=1)] = None,
 ) -> AcceptedShape:
     """Accept a message: 202 means that it is on the disk and will be sent, whatever happens."""
-    message = await gateway.accept(company, text_wish(wish.to, wish.text, idempotency_key=idempotency_key))
+    message = await gateway.accept(company, wish.wish(idempotency_key=idempotency_key))
     return AcceptedShape.of(message)
 
 
@@ -217,13 +237,16 @@ async def list_messages(
 ) -> Page[MessageShape]:
     """Messages of a company, oldest first."""
     found, next_ = _part(await gateway.messages(company, state=state, after=_cursor(after), most=limit + 1), limit)
-    return Page(items=[MessageShape.of(message) for message in found], next=next_)
+    view = await gateway.look(company)
+    items = [MessageShape.of(message, held(message, view)) for message in found]
+    return Page(items=items, next=next_)
 
 
 @messages.get("/v1/messages/{id}")
 async def get_message(id: str, grant: Key, gateway: Holdfast) -> MessageShape:  # noqa: A002 – the interface's name
     """One message as it stands."""
-    return MessageShape.of(await _message(id, grant, gateway))
+    message = await _message(id, grant, gateway)
+    return MessageShape.of(message, held(message, await gateway.look(message.company)))
 
 
 @messages.delete("/v1/messages/{id}")
@@ -284,7 +307,15 @@ def _part(found: Sequence[N], limit: int) -> tuple[Sequence[N], str | None]:
     return shown, str(shown[-1].seq) if len(found) > limit else None
 
 
-def make_api(gateway: Gateway, keys: Keys, diagnoser: Diagnoser, *, settings: Mapping[str, object]) -> FastAPI:
+def make_api(
+    gateway: Gateway,
+    keys: Keys,
+    diagnoser: Diagnoser,
+    *,
+    events: Events,
+    webhooks: WebhookDesk,
+    settings: Mapping[str, object],
+) -> FastAPI:
     """The HTTP application. `settings` are those in force, for diagnostics, without secrets."""
     api = FastAPI(
         title="Holdfast",
@@ -297,12 +328,17 @@ def make_api(gateway: Gateway, keys: Keys, diagnoser: Diagnoser, *, settings: Ma
     api.state.gateway = gateway
     api.state.keys = keys
     api.state.diagnoser = diagnoser
+    api.state.events = events
+    api.state.webhooks = webhooks
     api.state.settings_in_force = dict(settings)
     api.state.waits = Waits()
     api.add_middleware(BodyLimit, waits=api.state.waits)
     problems.install(api)
     health = diagnosis.make_routers(KeyedRoute, dependencies=described, responses=description.KEYED)
-    for router in (sessions, messages, *health, service):
+    stream = streams.make_router(KeyedRoute, dependencies=described, responses=description.KEYED)
+    hooks = webhook_routes.make_router(KeyedRoute, dependencies=described, responses=description.KEYED)
+    itself = about.make_router(KeyedRoute, dependencies=described, responses=description.KEYED)
+    for router in (sessions, messages, stream, hooks, *health, service, itself):
         api.include_router(router)
     api.router.routes.insert(0, QuickRoute(_MESSAGES, send_message, grant=_granted))
     description.install(api)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Generic, TypeVar
+from collections.abc import Mapping
+from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic.alias_generators import to_camel, to_snake
 from pydantic_core import PydanticCustomError
 
 from holdfast.base.clock import iso
-from holdfast.delivery.ports import Message, Received
+from holdfast.delivery.ports import BULK, Message, Received
+from holdfast.delivery.webhooks import Endpoint
 from holdfast.runtime.actor import Qr, View
+from holdfast.runtime.holds import Held
 from holdfast.session.life import State
 from holdfast.session.reasons import Reason
 
@@ -34,16 +37,24 @@ class Shape(BaseModel):
 
 
 class SessionWish(Shape):
-    """How a session is to be; nothing can be set yet."""
+    """How a session is to be; what is not given stays as it is."""
+
+    webhook_url: Annotated[
+        Text | None, Field(description="where its events go; null: to the webhook of all companies, if there is one")
+    ] = None
+    webhook_secret: Annotated[
+        Text | None,
+        Field(
+            description="whsec_ and 24 to 64 bytes in base64, to sign with; null, or none with a first URL: a new one"
+        ),
+    ] = None
+    webhook_events: Annotated[
+        list[Text] | None, Field(description="types of events; null: all but message.accepted", max_length=50)
+    ] = None
 
 
 class PairingWish(Shape):
     phone_number: Annotated[Text, Field(description="the phone that is to be linked, 7 to 15 digits with country code")]
-
-
-class MessageWish(Shape):
-    to: Annotated[Text, Field(description="phone number of the recipient, 7 to 15 digits with country code")]
-    text: Annotated[Text, Field(description="the message")]
 
 
 class ReasonShape(Shape):
@@ -69,9 +80,13 @@ class SessionShape(Shape):
     last_ping_rtt_ms: float | None
     reason: ReasonShape | None
     node: Annotated[str | None, Field(description="the Holdfast process that runs it; null while none does")]
+    webhook_url: Annotated[str | None, Field(description="the session's own; null: that of all companies")]
+    webhook_events: list[str] | None
+    webhook_secret: Annotated[str | None, Field(description="only in the answer that set it")]
 
     @classmethod
-    def of(cls, view: View) -> SessionShape:
+    def of(cls, view: View, endpoint: Endpoint | None = None, *, secret: str | None = None) -> SessionShape:
+        """`endpoint`: the session's own; `secret`: that of it, where it is new."""
         record, session = view.record, view.session
         round_trip_s = session.link.round_trip_s if session.link else None
         return cls(
@@ -86,6 +101,9 @@ class SessionShape(Shape):
             last_ping_rtt_ms=None if round_trip_s is None else round(round_trip_s * 1000, 1),
             reason=None if session.told_reason is None else ReasonShape.of(session.told_reason),
             node=view.node,
+            webhook_url=None if endpoint is None else endpoint.url,
+            webhook_events=None if endpoint is None or endpoint.events is None else list(endpoint.events),
+            webhook_secret=secret,
         )
 
 
@@ -123,10 +141,25 @@ class AcceptedShape(Shape):
         )
 
 
+class HeldShape(Shape):
+    code: Annotated[str, Field(description="stable: that of a hold, or the session's state")]
+    message: str
+    until: Annotated[str | None, Field(description="its end, where that is known")]
+
+    @classmethod
+    def of(cls, held: Held) -> HeldShape:
+        return cls(code=held.code, message=held.sentence, until=held.until)
+
+
 class MessageShape(AcceptedShape):
     company_id: str
     to: str
+    chat: Annotated[str, Field(description="JID of the chat")]
+    type: Annotated[str, Field(description="text, image, video … edit or delete")]
+    priority: str
     attempts: int
+    expires_at: Annotated[str | None, Field(description="not sent from then on, unless it is under way")]
+    held: Annotated[HeldShape | None, Field(description="what it waits for; null when it waits for nothing")]
     sent_at: str | None
     delivered_at: str | None
     read_at: str | None
@@ -134,12 +167,17 @@ class MessageShape(AcceptedShape):
     error: ErrorShape | None
 
     @classmethod
-    def of(cls, message: Message) -> MessageShape:
+    def of(cls, message: Message, held: Held | None = None) -> MessageShape:
         error = None if message.error_code is None else ErrorShape(code=message.error_code, message=message.error)
         return cls(
             **AcceptedShape.of(message).model_dump(),
             company_id=message.company,
             to=message.recipient,
+            chat=message.chat,
+            type=message.kind,
+            priority="bulk" if message.priority >= BULK else "interactive",
+            expires_at=message.expires_at,
+            held=None if held is None else HeldShape.of(held),
             attempts=message.attempts,
             sent_at=message.sent_at,
             delivered_at=message.delivered_at,
@@ -149,21 +187,51 @@ class MessageShape(AcceptedShape):
         )
 
 
+class MediaShape(Shape):
+    mimetype: str | None
+    size_bytes: int | None
+    filename: str | None
+    seconds: Annotated[int | None, Field(description="how long it plays")]
+    voice: Annotated[bool, Field(description="a voice note")]
+    url: Annotated[
+        str | None, Field(description="where it can be fetched without a key, for some days; null: with a key alone")
+    ]
+
+    @classmethod
+    def of(cls, media: Mapping[str, Any], url: str | None) -> MediaShape:
+        names = ("mimetype", "sizeBytes", "filename", "seconds")
+        return cls(**{to_snake(name): media.get(name) for name in names}, voice=bool(media.get("voice")), url=url)
+
+
 class ReceivedShape(Shape):
     id: str
     company_id: str
     chat: str
     sender: str
-    type: str
-    text: str | None
+    type: Annotated[str, Field(description="text, image, video … revoke, or undecryptable until it can be read")]
+    text: Annotated[str | None, Field(description="what it says, or the caption")]
+    content: Annotated[
+        dict[str, object] | None,
+        Field(description="what text can't say: location, contact, contacts, reaction, mentions, replyTo"),
+    ]
+    target: Annotated[
+        str | None, Field(description="whatsappId of the message that this one edits, deletes or reacts to")
+    ]
+    media: MediaShape | None
     from_me: bool
     sent_at: str
     stored_at: str
+    completed_at: Annotated[str | None, Field(description="when a message that could not be read at first was")]
     whatsapp_id: str
 
     @classmethod
-    def of(cls, received: Received) -> ReceivedShape:
+    def of(cls, received: Received, media_url: str | None = None) -> ReceivedShape:
+        media = None if received.media is None else MediaShape.of(received.media, media_url)
         return cls(
+            content=received.content,
+            target=received.target,
+            media=media,
+            completed_at=received.completed_at,
             id=received.id,
             company_id=received.company,
             chat=received.chat,
