@@ -29,7 +29,7 @@ from pathlib import Path
 import aiohttp
 
 from holdfast.client import Json, NoServer, Refused
-from tests.chaos.receiver import Receiver, receiving
+from tests.chaos.receiver import SECRET, Receiver, receiving
 from tests.parts import KillableWasim, killable_wasim
 from tests.served import Served, eventually, served
 
@@ -411,6 +411,7 @@ async def trial(folder: Path, chance: random.Random, *, companies: int) -> Async
             folder,
             wasim=wasim,
             HOLDFAST_WEBHOOK_URL=receiver.url,
+            HOLDFAST_WEBHOOK_SECRET=SECRET,
             HOLDFAST_ALLOWED_ADDRESSES="127.0.0.1",
             HOLDFAST_BACKUP_EVERY_H="0",
         ) as gateway,
