@@ -33,6 +33,10 @@ class Wasim:
         async with self.http.get(self.control + path, params=query) as answer:
             return await self._read(path, answer)
 
+    async def patch(self, path: str, body: dict[str, Any]) -> Any:
+        async with self.http.patch(self.control + path, json=body) as answer:
+            return await self._read(path, answer)
+
     async def delete(self, path: str) -> Any:
         async with self.http.delete(self.control + path) as answer:
             return await self._read(path, answer)

@@ -65,7 +65,12 @@ class Stored:
         if decrypted.ciphertext_sha256 not in self.plaintexts:
             self.plaintexts[decrypted.ciphertext_sha256] = decrypted.plaintext
             if decrypted.message is not None:
-                self.inbox.append(decrypted.message)
+                self._show(decrypted.message)
+
+    def _show(self, message: InboundMessage) -> None:
+        known = {(kept.chat, kept.sender, kept.whatsapp_id) for kept in self.inbox}
+        if (message.chat, message.sender, message.whatsapp_id) not in known:
+            self.inbox.append(message)
 
 
 class Recorder:

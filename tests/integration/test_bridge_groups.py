@@ -1,0 +1,164 @@
+"""Groups, hidden ids, typing and locks through the bridge, on real Baileys against wasim."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from holdfast.engine.recorder import Recorder
+from holdfast.session.port import ReachOutLocked, SendRefused, SentContentWanted
+from tests.integration.conftest import Party, StartHost
+from tests.parts import Wasim
+
+pytestmark = pytest.mark.slow
+
+THIRD = "962788888888"
+FOURTH = "962777777777"
+
+
+async def group_of(wasim: Wasim, *numbers: str, addressing: str = "lid") -> str:
+    """A new group of these phones; its JID."""
+    group = await wasim.post("/groups", {"subject": "Flowers", "members": list(numbers), "addressing": addressing})
+    return str(group["id"])
+
+
+async def opened(wasim: Wasim, number: str) -> list[dict[str, Any]]:
+    """What a phone shows, oldest first."""
+    rows: list[dict[str, Any]] = await wasim.get(f"/phones/{number}/inbox")
+    return rows
+
+
+async def until_texts(wasim: Wasim, number: str, texts: list[str]) -> None:
+    async with asyncio.timeout(10):
+        while [row["text"] for row in await opened(wasim, number)] != texts:  # noqa: ASYNC110 – another process's inbox
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("addressing", ["lid", "pn"])
+async def test_a_group_talks(ours: Party, friend: Party, wasim: Wasim, addressing: str, tmp_path: Path) -> None:
+    """Everybody gets each message once, from whom it came; replies and reactions name the right message."""
+    await wasim.post("/phones", {"number": THIRD})
+    group = await group_of(wasim, ours.number, friend.number, THIRD, addressing=addressing)
+    picture = tmp_path / "picture"
+    picture.write_bytes(b"picture" * 1000)
+    ours.send("3EB0AA01", group, "hello all")
+    assert await friend.shown(1) == ["hello all"]
+    friend.send("3EB0BB01", group, "hello back")
+    assert await ours.shown(1) == ["hello back"]
+    reply: dict[str, object] = {"whatsappId": "3EB0BB01", "fromMe": False, "sender": friend.jid, "text": "hello back"}
+    ours.send_content("3EB0AA02", group, {"text": "and again", "replyTo": reply, "mentions": [friend.jid]})
+    reaction: dict[str, object] = {"emoji": "👍", "whatsappId": "3EB0BB01", "fromMe": False, "sender": friend.jid}
+    await ours.acked("3EB0AA02")
+    ours.send_content("3EB0AA03", group, {"reaction": reaction})
+    await ours.acked("3EB0AA03")
+    ours.send_content("3EB0AA04", group, {"image": {"file": str(picture), "mimetype": "image/png"}})
+    await friend.shown(4)
+    _, answer, thumb, image = friend.store.inbox
+    assert {(m.chat, m.sender) for m in friend.store.inbox} == {(group, ours.jid)}
+    assert answer.content == {"mentions": [friend.jid], "replyTo": {"whatsappId": "3EB0BB01", "sender": friend.jid}}
+    assert (thumb.type, thumb.target) == ("reaction", "3EB0BB01")
+    assert image.media == {"mimetype": "image/png", "sizeBytes": 7000}
+    rows = await opened(wasim, THIRD)
+    assert [row["kind"] for row in rows] == ["text", "text", "text", "reaction", "image"]
+    assert {(row["group"], row["undecryptable"]) for row in rows} == {(group, 0)}
+    own = (await opened(wasim, friend.number))[-1]
+    assert own["media"]["sizeBytes"] == 7000
+
+
+async def test_who_joins_a_group_can_read_it_and_who_left_cannot_write(ours: Party, wasim: Wasim) -> None:
+    """A change of members is seen by the next message; a group that is not ours any more is refused by name."""
+    for number in (THIRD, FOURTH):
+        await wasim.post("/phones", {"number": number})
+    group = await group_of(wasim, THIRD, ours.number)
+    ours.send("3EB0AA01", group, "hello two")
+    await ours.acked("3EB0AA01")
+    await wasim.patch(f"/groups/{group}", {"add": [FOURTH]})
+    ours.send("3EB0AA02", group, "hello three")
+    await ours.acked("3EB0AA02")
+    await until_texts(wasim, FOURTH, ["hello three"])  # asked for again if it left before we heard of the change
+    ours.send("3EB0AA03", group, "hello again")
+    await ours.acked("3EB0AA03")
+    assert [(row["text"], row["undecryptable"]) for row in await opened(wasim, FOURTH)][1:] == [("hello again", 0)]
+    assert [row["text"] for row in await opened(wasim, THIRD)] == ["hello two", "hello three", "hello again"]
+    await wasim.patch(f"/groups/{group}", {"remove": [ours.number]})
+    ours.send("3EB0AA04", group, "hello?")
+    assert (await ours.recorder.wait(SendRefused, ours.link)).code == "no-such-group"
+
+
+async def test_a_member_who_lost_its_keys_gets_the_message_again(
+    ours: Party, friend: Party, wasim: Wasim, start_host: StartHost
+) -> None:
+    """Told as undecryptable first, then read from the copy that is sent for its device alone."""
+    group = await group_of(wasim, ours.number, friend.number)
+    ours.send("3EB0AA01", group, "the first one")
+    await friend.shown(1)
+    friend.store.keys["sender-key"].clear()
+    recorder = Recorder()
+    async with start_host(recorder) as host:
+        await friend.log_in(host=host, recorder=recorder)
+        ours.send("3EB0AA02", group, "the second one")
+        assert await friend.shown(2) == ["the first one", "the second one"]
+    assert {wanted.whatsapp_id for wanted in ours.recorder.of(SentContentWanted)} == {"3EB0AA02"}
+    missed = friend.store.undecryptable[0]
+    assert (missed.whatsapp_id, missed.chat, missed.sender) == ("3EB0AA02", group, ours.jid)
+
+
+async def test_a_hidden_id_is_written_to_like_a_number(ours: Party, friend: Party, wasim: Wasim) -> None:
+    """A chat that is known by LID only takes messages; one that is not there is refused."""
+    lid = next(one["lid"] for one in await wasim.get("/phones") if one["number"] == friend.number)
+    ours.send("3EB0AA01", f"{lid.partition('@')[0]}@lid", "hello")
+    assert await friend.shown(1) == ["hello"]
+    ours.send("3EB0AA02", "999999999@lid", "hello?")
+    assert (await ours.recorder.wait(SendRefused, ours.link)).code == "not-on-whatsapp"
+
+
+async def test_the_recipient_sees_the_typing(ours: Party, wasim: Wasim) -> None:
+    """First "composing", then the message, then "paused"; it makes nobody available."""
+    await wasim.post("/phones", {"number": THIRD})
+    ours.send("3EB0AA01", f"{THIRD}@s.whatsapp.net", "typed", typing_ms=400)
+
+    async def typing() -> dict[str, Any] | None:
+        rows = await wasim.get("/phones")
+        state: dict[str, Any] | None = next(row for row in rows if row["number"] == THIRD)["typing"]
+        return state
+
+    seen = set()
+    while not any(ack.whatsapp_id == "3EB0AA01" for ack in ours.acks()):
+        if state := await typing():
+            seen.add(state["state"])
+    assert seen == {"composing"} or seen == {"composing", "paused"}
+    state = await typing()
+    assert state is not None
+    assert state["state"] == "paused"
+
+
+async def test_a_reach_out_lock_is_told_with_its_end(ours: Party, wasim: Wasim) -> None:
+    """Its beginning, its end time, and that it is over."""
+    await wasim.post("/phones", {"number": THIRD})
+    fault = await wasim.fault("reach-out-lock", number=ours.number, seconds=3600)
+    ours.send("3EB0AA01", f"{THIRD}@s.whatsapp.net", "hello stranger")
+    assert (await ours.acked("3EB0AA01")).error == "463"
+    locked = await ours.recorder.wait(ReachOutLocked, ours.link)
+    assert locked.active
+    assert locked.until_s is not None
+    await wasim.delete(f"/faults/{fault['id']}")
+    await ours.recorder.until(
+        lambda: any(not lock.active for lock in ours.recorder.of(ReachOutLocked, ours.link)), what="the end of the lock"
+    )
+
+
+async def test_a_damaged_message_is_recorded_and_read_from_its_second_copy(
+    ours: Party, friend: Party, wasim: Wasim
+) -> None:
+    """Damage on the way: told as undecryptable first, then shown."""
+    friend.send("3EB0BB01", ours.jid, "the first one")
+    await ours.shown(1)
+    ours.send("3EB0AA01", friend.jid, "an answer, so that what comes next begins no session")
+    await friend.shown(1)
+    await wasim.fault("corrupt", number=ours.number, count=1)
+    friend.send("3EB0BB02", ours.jid, "the second one")
+    assert await ours.shown(2) == ["the first one", "the second one"]
+    assert [missed.whatsapp_id for missed in ours.store.undecryptable] == ["3EB0BB02"]
