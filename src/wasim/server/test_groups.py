@@ -1,0 +1,282 @@
+"""Groups: what members hear, what they may ask, and messages by sender keys in both directions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from wasim.server.groups import GroupError
+from wasim.server.state import Addressing, Group
+from wasim.server.words import Wish
+from wasim.wire import senderkeys
+from wasim.wire.attachments import SenderKeyGift
+from wasim.wire.content import Content, seal, unseal
+from wasim.wire.nodes import Node
+from wasim.wire.senderkeys import SenderKey
+
+if TYPE_CHECKING:
+    from wasim.server.conftest import Client, Gadget, World
+
+ALICE, BOB, CAROL, DAN = "962302", "962303", "962304", "962305"
+PN = "@s.whatsapp.net"
+Party = tuple["Gadget", "Client"]
+
+
+@pytest.fixture
+def alice(world: World) -> Party:
+    """Alice's linked device; Bob, Carol and Dan are phones."""
+    for number in (BOB, CAROL, DAN):
+        world.phone(number)
+    return world.online(ALICE)
+
+
+@pytest.fixture
+def group(world: World, alice: Party) -> Group:
+    return make(world, ALICE, BOB, CAROL)
+
+
+def make(world: World, *members: str, addressing: Addressing = "lid") -> Group:
+    made = world.server.groups.create("Team", members, addressing=addressing, now=world.now)
+    world.settle()
+    return made
+
+
+def query(world: World, client: Client, to: str) -> Node:
+    attrs = {"id": "g1", "xmlns": "w:g2", "type": "get", "to": to}
+    world.send(client, Node("iq", attrs, [Node("query", {"request": "interactive"})]))
+    return client.all("iq")[-1]
+
+
+def own_key(world: World) -> SenderKey:
+    return senderkeys.make(id_=5, chain_key=world.entropy(32), signing=world.key())
+
+
+def write(
+    world: World, party: Party, group: Group, key: SenderKey, text: str, id_: str, *, to: tuple[str, ...]
+) -> None:
+    """A message to the group, with the key for those phones."""
+    gadget, client = party
+    gift = Content(sender_key=SenderKeyGift(group=str(group.jid), message=senderkeys.distribute(key)))
+    gifts = [Node("to", {"jid": jid}, [world.encrypt(gadget, client, jid, gift)]) for jid in to]
+    data = senderkeys.encrypt(key, seal(Content(conversation=text), pad=4), nonce=world.entropy(64))
+    children = [Node("participants", {}, gifts), Node("enc", {"v": "2", "type": "skmsg"}, data)]
+    world.send(client, Node("message", {"to": str(group.jid), "id": id_, "type": "text"}, children))
+
+
+def texts(world: World, number: str) -> list[tuple[str, str | None]]:
+    return [(letter.sender, letter.text) for letter in world.server.handsets.inbox(number)]
+
+
+def phone_jid(number: str) -> str:
+    return f"{number}{PN}"
+
+
+# Making and changing
+
+
+def test_members_hear_of_a_new_group(world: World, alice: Party, group: Group) -> None:
+    """With everything about it, so that a client need not ask."""
+    notice = alice[1].one("notification")
+    assert (notice.attrs["type"], notice.attrs["from"]) == ("w:gp2", str(group.jid))
+    described = notice.children[0].child("group")
+    assert described is not None
+    assert (described.attrs["subject"], described.attrs["addressing_mode"]) == ("Team", "lid")
+    members = list(described.all("participant"))
+    assert [member.attrs["phone_number"] for member in members] == [phone_jid(n) for n in (ALICE, BOB, CAROL)]
+    assert [member.attrs.get("type") for member in members] == ["superadmin", None, None]
+
+
+@pytest.mark.parametrize("addressing", ["lid", "pn"])
+def test_members_are_named_as_the_group_does(world: World, alice: Party, addressing: Addressing) -> None:
+    """With the other name beside it."""
+    made = make(world, ALICE, BOB, addressing=addressing)
+    answer = query(world, alice[1], str(made.jid))
+    (bob,) = list(answer.children[0].all("participant"))[1:]
+    lid = f"{world.server.directory.accounts[BOB].lid}@lid"
+    names = (lid, phone_jid(BOB)) if addressing == "lid" else (phone_jid(BOB), lid)
+    assert (bob.attrs["jid"], bob.attrs["phone_number" if addressing == "lid" else "lid"]) == names
+
+
+def test_changes_are_told_to_those_who_leave_too(world: World, alice: Party, group: Group) -> None:
+    """Name, new members, gone members; who is there or gone already is passed over."""
+    groups, (_, client) = world.server.groups, alice
+    client.forget()
+    groups.rename(group, "Crew", now=world.now)
+    assert groups.add(group, [BOB, DAN], now=world.now) == [DAN]
+    assert groups.remove(group, [ALICE, "962399"], now=world.now) == [ALICE]
+    assert groups.add(group, [DAN], now=world.now) == []
+    assert groups.remove(group, [ALICE], now=world.now) == []
+    world.settle()
+    assert [notice.children[0].tag for notice in client.all("notification")] == ["subject", "add", "remove"]
+    assert (group.subject, list(group.members)) == ("Crew", [BOB, CAROL, DAN])
+
+
+@pytest.mark.parametrize("members", [[], [ALICE, "999"]])
+def test_a_group_needs_people_who_exist(world: World, alice: Party, members: list[str]) -> None:
+    with pytest.raises(GroupError):
+        make(world, *members)
+
+
+def test_only_members_may_ask(world: World, alice: Party, group: Group) -> None:
+    """403 for others, 404 for no group, and the list of one's own groups."""
+    _, client = alice
+    others = make(world, BOB, CAROL)
+    errors = [query(world, client, jid).children[0].attrs["code"] for jid in (str(others.jid), "120363000@g.us")]
+    assert errors == ["403", "404"]
+    listed = world.ask(client, "w:g2", "get", Node("participating")).children[0]
+    assert [one.attrs["id"] for one in listed.children] == [group.id]
+
+
+def test_clients_do_not_change_groups_here(world: World, alice: Party, group: Group) -> None:
+    """That is for the control interface; the answer says so, and is counted."""
+    answer = world.ask(alice[1], "w:g2", "set", Node("create", {"subject": "mine"}))
+    assert answer.children[0].attrs["code"] == "501"
+
+
+# Talking
+
+
+def test_phones_read_what_a_client_writes(world: World, alice: Party, group: Group) -> None:
+    """By the key they were given once; receipts name the member and come back to the author."""
+    key, phones = own_key(world), (phone_jid(ALICE), phone_jid(BOB), phone_jid(CAROL))
+    write(world, alice, group, key, "one", "G1", to=phones)
+    write(world, alice, group, key, "two", "G2", to=())
+    for number in (BOB, CAROL):
+        assert texts(world, number) == [(ALICE, "one"), (ALICE, "two")]
+    receipts = [receipt for receipt in alice[1].all("receipt") if receipt.attrs.get("type") != "sender"]
+    assert {receipt.attrs["from"] for receipt in receipts} == {str(group.jid)}
+    lids = {f"{world.server.directory.accounts[number].lid}@lid" for number in (BOB, CAROL)}
+    assert {receipt.attrs["participant"] for receipt in receipts} == lids
+    record = world.server.directory.messages[ALICE, "G2"]
+    assert (record.to, record.delivered, record.acked) == (str(group.jid), 2, True)
+
+
+def test_who_lacks_the_key_asks_for_it(world: World, alice: Party, group: Group) -> None:
+    """Bob's phone was not given it: it sends a retry receipt, and opens what is encrypted for it alone."""
+    gadget, client = alice
+    key = own_key(world)
+    write(world, alice, group, key, "secret", "G1", to=(phone_jid(ALICE), phone_jid(CAROL)))
+    asked = next(receipt for receipt in client.all("receipt") if receipt.attrs.get("type") == "retry")
+    assert asked.attrs["from"] == str(group.jid)
+    bob = asked.attrs["participant"]
+    gift = SenderKeyGift(group=str(group.jid), message=senderkeys.distribute(key))
+    enc = world.encrypt(gadget, client, bob, Content(sender_key=gift, conversation="secret"))
+    again = Node("enc", enc.attrs | {"count": "1"}, enc.data)
+    attrs = {"to": str(group.jid), "id": "G1", "type": "text", "participant": bob}
+    world.send(client, Node("message", attrs, [again]))
+    write(world, alice, group, key, "next", "G2", to=())
+    assert texts(world, BOB) == [(ALICE, "secret"), (ALICE, "next")]
+    assert [letter.count for letter in world.server.handsets.inbox(CAROL)] == [1, 1]
+
+
+def test_the_same_group_message_again_is_a_redelivery(world: World, alice: Party, group: Group) -> None:
+    """Another one with the same key is the fault that a client may never show."""
+    key = own_key(world)
+    before = senderkeys.make(id_=5, chain_key=key.chain_key, signing=world.key())
+    before.signing_public, before.signing_private = key.signing_public, key.signing_private
+    write(world, alice, group, key, "one", "G1", to=(phone_jid(BOB),))
+    write(world, alice, group, before, "another", "G2", to=())
+    tally = world.server.handsets.tally(BOB)
+    assert (tally.decrypted, tally.reused_keys, tally.undecryptable) == (1, 1, 1)
+
+
+def test_a_stranger_can_not_write(world: World, alice: Party) -> None:
+    """403 in the ack, and nobody hears it."""
+    others = make(world, BOB, CAROL)
+    write(world, alice, others, own_key(world), "hello", "G1", to=())
+    assert alice[1].one("ack").attrs["error"] == "403"
+    assert texts(world, BOB) == []
+
+
+def heard(world: World, party: Party, message: Node, keys: dict[str, SenderKey]) -> str | None:
+    """The text of a phone's group message; keys that come along are kept."""
+    gadget, _ = party
+    text = None
+    for enc in message.all("enc"):
+        if enc.attrs["type"] == "skmsg":
+            text = unseal(senderkeys.decrypt(keys[message.attrs["participant"]], enc.data)[0]).text
+            continue
+        said = gadget.open(
+            Node("message", message.attrs | {"from": message.attrs["participant"]}, [enc]), fresh=world.key
+        )
+        if said.sender_key is not None:
+            keys[message.attrs["participant"]] = senderkeys.receive(said.sender_key.message or b"")
+        text = said.text or text
+    return text
+
+
+def say(world: World, number: str, group: Group, text: str) -> str:
+    id_ = world.server.write(number, str(group.jid), Wish(text=text), None, now=world.now)
+    world.settle()
+    return id_
+
+
+def test_a_phone_gives_its_key_once(world: World, alice: Party, group: Group) -> None:
+    """The first message brings it, later ones don't; other phones read along."""
+    _, client = alice
+    keys: dict[str, SenderKey] = {}
+    for n, text in enumerate(("one", "two")):
+        client.forget()
+        say(world, BOB, group, text)
+        message = client.one("message")
+        assert [enc.attrs["type"] for enc in message.all("enc")] == (["pkmsg", "skmsg"] if n == 0 else ["skmsg"])
+        assert heard(world, alice, message, keys) == text
+    assert texts(world, CAROL) == [(BOB, "one"), (BOB, "two")]
+    assert texts(world, BOB) == []
+
+
+def test_a_member_that_left_can_not_read_on(world: World, alice: Party, group: Group) -> None:
+    """The phone makes its key anew and gives it to those who stayed, also after a restart."""
+    say(world, BOB, group, "with Carol")
+    world.server.groups.remove(group, [CAROL], now=world.now)
+    world.restart()
+    group = world.server.directory.groups[group.id]
+    client = world.log_in(alice[0])
+    client.forget()
+    say(world, BOB, group, "without Carol")
+    message = client.one("message")
+    assert [enc.attrs["type"] for enc in message.all("enc")] == ["pkmsg", "skmsg"]
+    assert texts(world, CAROL) == [(BOB, "with Carol")]
+
+
+def test_a_phone_answers_a_retry_in_a_group(world: World, alice: Party, group: Group) -> None:
+    """Key and message together, for the device that asked; the next message needs no key."""
+    _, client = alice
+    keys: dict[str, SenderKey] = {}
+    id_ = say(world, BOB, group, "once more")
+    participant = client.one("message").attrs["participant"]
+    client.forget()
+    attrs = {"id": id_, "to": str(group.jid), "participant": participant, "type": "retry"}
+    world.send(client, Node("receipt", attrs, [Node("retry", {"count": "1", "id": id_})]))
+    again = client.one("message")
+    assert (again.attrs["id"], again.attrs["from"]) == (id_, str(group.jid))
+    assert heard(world, alice, again, keys) == "once more"
+    client.forget()
+    say(world, BOB, group, "next")
+    assert heard(world, alice, client.one("message"), keys) == "next"
+
+
+def test_typing_in_a_group_is_seen_by_its_members(world: World, alice: Party, group: Group) -> None:
+    """By phones, and by devices that are connected; not by oneself."""
+    _, client = alice
+    world.send(client, Node("chatstate", {"to": str(group.jid)}, [Node("composing", {"media": "audio"})]))
+    seen = world.server.handsets.typing(BOB)
+    assert seen is not None
+    assert (seen.sender, seen.chat, seen.state) == (ALICE, str(group.jid), "recording")
+    assert world.server.handsets.typing(ALICE) is None
+    world.server.type_to(CAROL, str(group.jid), "composing", now=world.now)
+    world.settle()
+    state = client.one("chatstate")
+    assert (state.attrs["from"], state.children[0].tag) == (str(group.jid), "composing")
+
+
+def test_a_damaged_gift_is_no_key(world: World, alice: Party, group: Group) -> None:
+    """What came with it is asked for again."""
+    gadget, client = alice
+    gift = Content(sender_key=SenderKeyGift(group=str(group.jid), message=b"\x33nonsense"))
+    enc = world.encrypt(gadget, client, phone_jid(BOB), gift)
+    children = [Node("participants", {}, [Node("to", {"jid": phone_jid(BOB)}, [enc])])]
+    world.send(client, Node("message", {"to": str(group.jid), "id": "G1", "type": "text"}, children))
+    asked = [receipt for receipt in client.all("receipt") if receipt.attrs.get("type") == "retry"]
+    assert len(asked) == 3, "from Bob, and from Carol and the own phone, who got nothing at all"

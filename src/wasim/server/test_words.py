@@ -1,0 +1,164 @@
+"""What phones say: each kind of message as its recipient reads it, and wishes that are none."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from wasim.server.core import UnknownNumber
+from wasim.server.letters import Card, Letter, Place
+from wasim.server.speech import SENT_KEPT
+from wasim.server.words import About, NotSayable, Wish
+from wasim.wire.attachments import Audio, Document, Image, Media, Sticker, Video
+from wasim.wire.content import Content, carrying
+
+if TYPE_CHECKING:
+    from wasim.server.conftest import World
+
+ALICE, BOB = "962302", "962303"
+SEEN: dict[str, Any] = {
+    "url": "https://h/v/x/y",
+    "direct_path": "/v/x/y",
+    "mimetype": "a/b",
+    "sha256": b"s" * 32,
+    "key": b"k" * 32,
+}
+
+
+@pytest.fixture
+def phones(world: World) -> World:
+    """Alice and Bob, who are just phones."""
+    world.phone(ALICE)
+    world.phone(BOB)
+    return world
+
+
+def say(world: World, wish: Wish, id_: str | None = None, *, sender: str = ALICE, media: Media | None = None) -> str:
+    to = BOB if sender == ALICE else ALICE
+    sent = world.server.write(sender, to, wish, id_, media=media, now=world.now)
+    world.settle()
+    return sent
+
+
+def letter(world: World, id_: str, number: str = BOB) -> Letter:
+    found = world.server.handsets.letter(number, id_)
+    assert found is not None
+    return found
+
+
+def test_places_and_people(phones: World) -> None:
+    place, card = Place(latitude=31, longitude=35.9, name="Amman"), Card(name="Dan", vcard="V")
+    assert letter(phones, say(phones, Wish(location=place))).location == place
+    got = letter(phones, say(phones, Wish(contact=card)))
+    assert (got.kind, got.contact) == ("contact", card)
+
+
+@pytest.mark.parametrize(
+    ("media", "kind"),
+    [
+        (Image(**SEEN, caption="look"), "image"),
+        (Video(**SEEN, gif=1, caption="look"), "video"),
+        (Audio(**SEEN, voice=1, seconds=3), "audio"),
+        (Document(**SEEN, filename="a.pdf"), "document"),
+        (Sticker(**SEEN), "sticker"),
+    ],
+)
+def test_media(phones: World, media: Media, kind: str) -> None:
+    """What opens it arrives with it, and its caption is its text."""
+    got = letter(phones, say(phones, Wish(), media=media))
+    assert got.media is not None
+    assert (got.kind, got.media.kind, got.text) == (kind, kind, media.caption)
+    assert (got.media.key, got.media.direct_path, got.media.sha256) == (b"k" * 32, "/v/x/y", b"s" * 32)
+    assert (got.media.voice, got.media.gif) == (bool(media.voice), bool(media.gif))
+    assert (got.media.seconds, got.media.filename) == (media.seconds, media.filename)
+
+
+def test_only_media_is_carried() -> None:
+    with pytest.raises(ValueError, match="no kind of media"):
+        carrying(Media())
+
+
+def test_an_answer_quotes_and_mentions(phones: World) -> None:
+    """One's own message or the other's, with whoever is named."""
+    asked = say(phones, Wish(text="when?"))
+    answer = say(phones, Wish(text="now", reply_to=asked, mentions=(ALICE,)), sender=BOB)
+    got = letter(phones, answer, ALICE)
+    assert (got.text, got.quoted, got.mentions) == ("now", asked, (f"{ALICE}@s.whatsapp.net",))
+    assert letter(phones, say(phones, Wish(text="I mean today", reply_to=asked))).quoted == asked
+    assert letter(phones, say(phones, Wish(text="you", mentions=(BOB,)))).quoted is None
+
+
+def test_reactions_come_and_go(phones: World) -> None:
+    """To the other's message, named in the sender's own eyes; an empty one takes it back."""
+    asked = say(phones, Wish(text="when?"))
+    for emoji in ("❤", ""):
+        got = letter(phones, say(phones, Wish(reaction=About(id=asked, emoji=emoji)), sender=BOB), ALICE)
+        assert (got.kind, got.target, got.emoji) == ("reaction", asked, emoji)
+
+
+def test_edits_and_deletions_reach_the_older_message(phones: World) -> None:
+    """It keeps its first text, and shows what became of it."""
+    first = say(phones, Wish(text="helo"))
+    edit = letter(phones, say(phones, Wish(edit=About(id=first, text="hello"))))
+    assert (edit.kind, edit.target, edit.text) == ("edit", first, "hello")
+    assert (letter(phones, first).text, letter(phones, first).edited) == ("helo", "hello")
+    assert letter(phones, say(phones, Wish(delete=About(id=first)))).kind == "delete"
+    assert letter(phones, first).deleted
+
+
+def test_only_who_wrote_a_message_changes_it(phones: World) -> None:
+    """The phone refuses to try."""
+    first = say(phones, Wish(text="hello"))
+    for wish in (Wish(edit=About(id=first, text="x")), Wish(delete=About(id=first))):
+        with pytest.raises(NotSayable, match="not the phone's own"):
+            say(phones, wish, sender=BOB)
+
+
+@pytest.mark.parametrize(
+    ("wish", "sentence"),
+    [
+        (Wish(), "has nothing"),
+        (Wish(text="a", delete=About(id="x")), "has text and delete"),
+        (Wish(text="a", reply_to="X1"), "neither got nor sent"),
+        (Wish(text="a", mentions=("999",)), "mentions 999: there is no such phone"),
+    ],
+)
+def test_what_can_not_be_said_is_refused(phones: World, wish: Wish, sentence: str) -> None:
+    """With what is wrong; nothing is sent."""
+    with pytest.raises(NotSayable, match=sentence):
+        say(phones, wish)
+    assert phones.server.handsets.inbox(BOB) == []
+
+
+def test_unknown_groups_are_refused(phones: World) -> None:
+    with pytest.raises(UnknownNumber, match="no group 1@g"):
+        phones.server.write(ALICE, "1@g.us", Wish(text="x"), None, now=phones.now)
+
+
+def test_long_texts_are_cut_in_the_inbox(phones: World) -> None:
+    """What a phone keeps is bounded."""
+    assert len(letter(phones, say(phones, Wish(text="x" * 100_000))).text or "") == 65_536
+
+
+def test_what_was_said_long_ago_is_forgotten(phones: World) -> None:
+    """Only the newest messages can be asked for again, also after a restart."""
+    for n in range(SENT_KEPT + 2):
+        phones.server.handsets.speech.write(ALICE, phones.phone(BOB), Content(conversation="x"), f"S{n}")
+    phones.restart()
+    assert phones.server.handsets.speech.sent(ALICE, "S1") is None
+    assert phones.server.handsets.speech.sent(ALICE, "S2") is not None
+
+
+def test_a_read_that_was_due_is_made_up_for(phones: World) -> None:
+    """The process ended between delivery and reading: after it began again the sender hears of the read."""
+    phones.online(ALICE)
+    sent = say(phones, Wish(text="hello"))
+    phones.restart()
+    record = phones.server.directory.messages[ALICE, sent]
+    assert (record.delivered, record.read) == (1, 0)
+    phones.advance(1)
+    assert (phones.server.directory.messages[ALICE, sent].read, letter(phones, sent).read) == (1, True)
+    phones.restart()
+    phones.advance(1)
+    assert phones.server.directory.messages[ALICE, sent].read == 1
