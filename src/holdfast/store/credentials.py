@@ -9,22 +9,41 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, Table, bindparam, delete, select, update
 
 from holdfast.base.clock import Clock, iso
 from holdfast.base.ids import Chance
 from holdfast.session.port import Commit, Decrypted, InboundMessage, Made, Undecryptable
 from holdfast.store.database import Database
 from holdfast.store.leases import NO_FENCE, Fence
-from holdfast.store.opened import insert
+from holdfast.store.opened import Insert, Prepared, insert
 from holdfast.store.outbox import keep_received, know_chat
 from holdfast.store.tables import credentials, decrypted, inbox, outbox, quarantine, signal_keys
 
 UNDECRYPTABLE = "undecryptable"
 """Type of an inbox row of a message that came and can't be read yet."""
+
+
+def _newer(insert: Callable[[Table], Any], table: Table, *, key: Sequence[str], names: Sequence[str]) -> Insert:
+    """A row, or the newer values of the one that there is."""
+    row: Insert = insert(table)
+    return row.on_conflict_do_update(index_elements=key, set_={name: row.excluded[name] for name in names})
+
+
+_KEEP_KEYS = Prepared(
+    lambda insert: _newer(insert, signal_keys, key=["company_id", "type", "id"], names=["value"]),
+)
+_KEEP_CREDENTIALS = Prepared(
+    lambda insert: _newer(insert, credentials, key=["company_id"], names=["creds", "paired", "updated_at"]),
+)
+_KEEP_PLAINTEXT = Prepared(lambda insert: insert(decrypted).on_conflict_do_nothing())
+_KEEP_MADE = update(outbox).where(
+    outbox.c.company_id == bindparam("company"), outbox.c.whatsapp_id == bindparam("sent")
+)
 
 
 class EngineRows:
@@ -123,16 +142,13 @@ class EngineRows:
 
     def _save_decrypted(self, connection: Connection, company: str, item: Decrypted, now: str) -> bool:
         """True when it holds a message that the inbox did not have."""
-        connection.execute(
-            insert(connection, decrypted)
-            .values(
-                company_id=company,
-                ciphertext_sha256=item.ciphertext_sha256,
-                plaintext=base64.b64decode(item.plaintext),
-                stored_at=now,
-            )
-            .on_conflict_do_nothing()
-        )
+        row = {
+            "company_id": company,
+            "ciphertext_sha256": item.ciphertext_sha256,
+            "plaintext": base64.b64decode(item.plaintext),
+            "stored_at": now,
+        }
+        connection.execute(_KEEP_PLAINTEXT.on(connection), row)
         return item.message is not None and self._save_message(connection, company, item.message, now)
 
     def _save_message(self, connection: Connection, company: str, message: InboundMessage, now: str) -> bool:
@@ -179,8 +195,7 @@ def _json(value: object) -> str | None:
 
 
 def _save_made(connection: Connection, company: str, made: Made) -> None:
-    mine = (outbox.c.company_id == company, outbox.c.whatsapp_id == made.whatsapp_id)
-    connection.execute(update(outbox).where(*mine).values(made=made.made))
+    connection.execute(_KEEP_MADE, {"company": company, "sent": made.whatsapp_id, "made": made.made})
 
 
 def _storable(text: str | None) -> str | None:
@@ -189,15 +204,8 @@ def _storable(text: str | None) -> str | None:
 
 
 def _save_credentials(connection: Connection, company: str, commit: Commit, now: str) -> None:
-    statement = insert(connection, credentials).values(
-        company_id=company, creds=commit.credentials, paired=commit.paired, updated_at=now
-    )
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=["company_id"],
-            set_={name: statement.excluded[name] for name in ("creds", "paired", "updated_at")},
-        )
-    )
+    row = {"company_id": company, "creds": commit.credentials, "paired": commit.paired, "updated_at": now}
+    connection.execute(_KEEP_CREDENTIALS.on(connection), row)
 
 
 def _save_keys(connection: Connection, company: str, commit: Commit) -> None:
@@ -208,13 +216,7 @@ def _save_keys(connection: Connection, company: str, commit: Commit) -> None:
         if value is not None
     ]
     if kept:
-        statement = insert(connection, signal_keys)
-        connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=["company_id", "type", "id"], set_={"value": statement.excluded["value"]}
-            ),
-            kept,
-        )
+        connection.execute(_KEEP_KEYS.on(connection), kept)
     for type_, values in commit.keys.items():
         gone = [id_ for id_, value in values.items() if value is None]
         if gone:

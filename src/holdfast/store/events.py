@@ -28,7 +28,7 @@ from holdfast.delivery.events import (
 from holdfast.delivery.ports import Message, Received
 from holdfast.store.database import Database, announce
 from holdfast.store.notes import note, noted
-from holdfast.store.opened import insert
+from holdfast.store.opened import Prepared
 from holdfast.store.tables import events, webhook_deliveries
 
 _WRITING = 0x686F6C66
@@ -38,6 +38,7 @@ _PRUNED = "events-pruned"
 _PRUNED_AT_ONCE = 5000
 _LOOK_EVERY_S = 1.0
 
+_ADD = Prepared(lambda insert: insert(events).returning(events.c.seq))
 _DELIVER = text(
     "INSERT INTO webhook_deliveries (event_seq, company_id, chat, state, at, attempts, next_at) "
     "SELECT :seq, :company, :chat, 'pending', :at, 0, CASE WHEN EXISTS ("
@@ -55,9 +56,7 @@ def record(connection: Connection, company: str, type_: str, body: Body, *, chat
     take_turn(connection)
     json = written(body)
     row = {"company_id": company, "type": type_, "chat": chat or "", "at": at, "body": json}
-    seq = connection.scalar(
-        insert(connection, events).values(id=event_id(company, type_, at, json), **row).returning(events.c.seq)
-    )
+    seq = connection.scalar(_ADD.on(connection), {"id": event_id(company, type_, at, json), **row})
     wanted = {"unasked": type_ in UNASKED, "wanted": f"% {type_} %"}
     connection.execute(_DELIVER, {"seq": seq, "company": company, "chat": chat or "", "at": at, **wanted})
     announce(connection)

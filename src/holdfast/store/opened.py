@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection, Engine, Table
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.sql.dml import ReturningInsert
 
 Insert = sqlite.Insert | postgresql.Insert
 
@@ -22,6 +24,17 @@ class Opened:
     is_shared: bool
     """May other processes use it at the same time?"""
     close: Callable[[], None]
+
+
+class Prepared:
+    """An insert that is built once. Building one anew for each row takes five times as long as executing it does."""
+
+    def __init__(self, build: Callable[[Callable[[Table], Any]], ReturningInsert[Any] | Insert]) -> None:
+        """`build` gets the dialect's `insert`; the rows are given when it is executed."""
+        self._known = {"sqlite": build(sqlite.insert), "postgresql": build(postgresql.insert)}
+
+    def on(self, connection: Connection) -> ReturningInsert[Any] | Insert:
+        return self._known[connection.dialect.name]
 
 
 def insert(connection: Connection, table: Table) -> Insert:

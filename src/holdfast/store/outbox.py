@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, TextClause, bindparam, func, select, text, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    RowMapping,
+    Select,
+    Table,
+    TextClause,
+    bindparam,
+    func,
+    select,
+    text,
+    update,
+)
 
 from holdfast.base.clock import Clock, iso
 from holdfast.base.errors import Conflict, NotFound
@@ -17,7 +29,7 @@ from holdfast.session.ports import LeaseLost
 from holdfast.store.database import Database
 from holdfast.store.events import record_message, record_received
 from holdfast.store.leases import NO_FENCE, Check, Fence
-from holdfast.store.opened import Insert, insert
+from holdfast.store.opened import Insert, Prepared
 from holdfast.store.tables import chats as known_chats
 from holdfast.store.tables import inbox, outbox, sessions
 
@@ -40,6 +52,36 @@ _BY_WHATSAPP_ID = select(*_SHOWN).where(
 _TO_BE_CHANGED = _BY_WHATSAPP_ID.with_for_update()
 """Between looking and changing, no other process may change it."""
 
+_ACCEPT = Prepared(
+    lambda insert: (
+        insert(outbox).on_conflict_do_nothing(index_elements=["company_id", "idempotency_key"]).returning(outbox.c.seq)
+    )
+)
+_UNKNOWN_OUTCOME = (outbox.c.state == MessageState.SENDING.value) & outbox.c.held_code.is_(None)
+_MAY_LEAVE = outbox.c.expires_at.is_(None) | (outbox.c.expires_at > bindparam("now")) | _UNKNOWN_OUTCOME
+"""Not expired; one whose outcome is unknown must be settled all the same."""
+_BEGIN = (
+    update(outbox)
+    .where(outbox.c.id.in_(bindparam("ids", expanding=True)), outbox.c.state.in_(OPEN), _MAY_LEAVE)
+    .values(state=MessageState.SENDING.value, attempts=outbox.c.attempts + 1, held_code=None, held_until=None)
+    .returning(*outbox.c["seq", "id", "content", "attempts", "made"])
+)
+_CHANGE = update(outbox).where(outbox.c.seq == bindparam("changed"))
+_TIMES = _TIME_OF[MessageState.PLAYED]
+_NOT_YET = dict.fromkeys((*_TIMES, "error_code", "error"))
+
+
+def _first_time(insert: Callable[[Table], Any], name: str) -> Insert:
+    row: Insert = insert(known_chats)
+    first = func.coalesce(known_chats.c[name], row.excluded[name])
+    return row.on_conflict_do_update(index_elements=["company_id", "chat"], set_={name: first})
+
+
+_KNOW = {
+    "first_sent_at": Prepared(lambda insert: _first_time(insert, "first_sent_at")),
+    "first_received_at": Prepared(lambda insert: _first_time(insert, "first_received_at")),
+}
+
 
 class OutboxRows:
     """Keeps `holdfast.delivery.ports.Outbox`."""
@@ -58,12 +100,11 @@ class OutboxRows:
                 raise NotFound(f'company "{draft.company}" is unknown: create it with PUT /v1/sessions/{draft.company}')
             begins = check is not None and _holds(check, connection)
             state = {"state": MessageState.SENDING.value, "attempts": 1} if begins else {}
-            row = insert(connection, outbox).values(values | state)
-            row = row.on_conflict_do_nothing(index_elements=["company_id", "idempotency_key"])
-            stored = connection.execute(row.returning(*_SHOWN)).mappings().first()
-            if stored is None:
+            seq = connection.scalar(_ACCEPT.on(connection), values | state)
+            if seq is None:
                 return Accepted(message=_replayed(connection, draft), is_new=False, has_begun=False)
-            message = _message({**stored, "state": MessageState.QUEUED, "attempts": 0})
+            shown = {name: value for name, value in values.items() if name not in _NOT_SHOWN}
+            message = _message({**_NOT_YET, **shown, "seq": seq})
             record_message(connection, message, at=message.accepted_at)
             return Accepted(message=message, is_new=True, has_begun=begins)
 
@@ -101,22 +142,10 @@ class OutboxRows:
 
         def work(connection: Connection) -> list[Outgoing]:
             check(connection)
-            open_ones = (outbox.c.id.in_(by_id), outbox.c.state.in_(OPEN), _may_leave(now))
-            connection.execute(
-                update(outbox)
-                .where(*open_ones)
-                .values(
-                    state=MessageState.SENDING.value,
-                    attempts=outbox.c.attempts + 1,
-                    held_code=None,
-                    held_until=None,
-                )
-            )
-            columns = outbox.c["id", "content", "attempts", "made"]
-            rows = connection.execute(select(*columns).where(*open_ones).order_by(outbox.c.seq))
+            rows = connection.execute(_BEGIN, {"ids": list(by_id), "now": now}).all()
             return [
                 Outgoing(entry=by_id[row.id], content=json.loads(row.content), attempts=row.attempts, made=row.made)
-                for row in rows
+                for row in sorted(rows, key=lambda row: row.seq)
             ]
 
         return await self._database.write(work)
@@ -291,12 +320,6 @@ def _can_expire(company: str) -> tuple[ColumnElement[bool] | TextClause, ...]:
     return outbox.c.company_id == company, _IS_OPEN, waits
 
 
-def _may_leave(now: str) -> ColumnElement[bool]:
-    """Not expired; one whose outcome is unknown must be settled all the same."""
-    unknown = (outbox.c.state == MessageState.SENDING.value) & outbox.c.held_code.is_(None)
-    return outbox.c.expires_at.is_(None) | (outbox.c.expires_at > now) | unknown
-
-
 def _replayed(connection: Connection, draft: Draft) -> Message:
     table = outbox.c
     key = draft.idempotency_key
@@ -325,9 +348,10 @@ def _apply(connection: Connection, company: str, change: Change) -> Message | No
     if after is before:
         return None
     values: dict[str, Any] = {"state": after.value, "held_code": None, "held_until": None}
+    values |= {name: row[name] for name in _TIMES}
     values |= {name: change.at for name in _TIME_OF.get(after, ()) if row[name] is None}
     values |= {"error_code": change.error_code, "error": change.error}
-    connection.execute(update(outbox).where(outbox.c.seq == row["seq"]).values(values))
+    connection.execute(_CHANGE, {"changed": row["seq"], **values})
     if change.makes_known and after in _TIME_OF:
         know_chat(connection, company, row["chat"], first_sent_at=change.at)
     message = _message({**row, **values})
@@ -337,9 +361,9 @@ def _apply(connection: Connection, company: str, change: Change) -> Message | No
 
 def know_chat(connection: Connection, company: str, chat: str, **first: str) -> None:
     """Note when a chat was first written to (`first_sent_at`), or heard from (`first_received_at`)."""
-    row = insert(connection, known_chats).values(company_id=company, chat=chat, **first)
-    names = {name: func.coalesce(known_chats.c[name], row.excluded[name]) for name in first}
-    connection.execute(row.on_conflict_do_update(index_elements=["company_id", "chat"], set_=names))
+    for name in first:
+        row = {"company_id": company, "chat": chat, name: first[name]}
+        connection.execute(_KNOW[name].on(connection), row)
 
 
 def _entry(row: RowMapping) -> Entry:
