@@ -1,0 +1,133 @@
+"""The dashboard in a real browser, on a wide screen and on a phone: from nothing to a company that works."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.async_api import Browser, expect
+
+from tests.browser.visitor import Visitor, visiting
+from tests.parts import Wasim
+from tests.served import Served
+
+pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
+
+FRIEND = "962790000099"
+expect.set_options(timeout=20_000)
+
+
+@pytest.mark.parametrize(
+    ("width", "company", "number"), [(1280, "962302", "962790000002"), (390, "962303", "962790000003")]
+)
+async def test_a_company_from_its_first_code_to_a_reconnection(
+    browser: Browser, gateway: Served, whatsapp: Wasim, width: int, company: str, number: str
+) -> None:
+    """Linked by QR it goes live without a reload; a message is seen to arrive; a cut is explained; a person reconnects.
+
+    axe finds nothing serious on any page on the way, nothing is wider than the screen, and no script fails or is
+    stopped by the content security policy.
+    """
+    await whatsapp.post("/phones", {"number": FRIEND})
+    async with visiting(browser, gateway, width=width) as visitor:
+        await visitor.go("/")
+        await visitor.looks_right()
+        await visitor.sign_in()
+        await _add(visitor, company)
+        await _link(visitor, gateway, whatsapp, company, number)
+        await visitor.looks_right()
+        await _send(visitor)
+        await _lose_link(visitor, whatsapp, number)
+        await _reconnect(visitor)
+        await visitor.looks_right()
+        await _see_fleet(visitor, company)
+        await visitor.looks_right()
+
+
+async def _add(visitor: Visitor, company: str) -> None:
+    page = visitor.page
+    await page.get_by_role("button", name="Add a company").first.click()
+    await page.get_by_label("Company id").fill(company)
+    await page.get_by_role("button", name="Add and link its phone").click()
+    await expect(page.get_by_role("heading", name=company)).to_be_visible()
+
+
+async def _link(visitor: Visitor, gateway: Served, whatsapp: Wasim, company: str, number: str) -> None:
+    page = visitor.page
+    await expect(page.get_by_role("img", name="QR code")).to_be_visible()
+    await expect(page.locator("#qr-box .countdown")).to_have_text(re.compile(r"^\d+ s$"))
+    await visitor.looks_right()
+    await page.evaluate("window.isTheSamePage = true")
+    code = (await gateway.client.get(f"/v1/sessions/{company}/qr"))["qr"]
+    await whatsapp.post(f"/phones/{number}/scan", {"qr": code})
+    await expect(page.locator("#head")).to_contain_text("Connected")
+    await expect(page.locator("#link")).to_be_hidden()
+    await expect(page.locator("#facts")).to_contain_text(f"+{number}")
+    await expect(page.locator("#history")).to_contain_text("A phone was linked")
+    assert await page.evaluate("window.isTheSamePage")
+
+
+async def _send(visitor: Visitor) -> None:
+    page = visitor.page
+    await page.get_by_label("To", exact=True).fill(f"+{FRIEND}")
+    await page.get_by_label("Text").fill("a <b>test</b> & more")
+    await page.get_by_role("button", name="Send").click()
+    await expect(page.locator("#sent .steps li.done", has_text="Delivered")).to_be_visible()
+    await expect(page.locator("#letters")).to_contain_text("a <b>test</b> & more")
+    await expect(page.locator("#letters .chip").first).to_have_text(re.compile("Delivered|Read"))
+
+
+async def _lose_link(visitor: Visitor, whatsapp: Wasim, number: str) -> None:
+    """Cut, and refused for a while: the page says so, why, and what comes next; then that it is over."""
+    page = visitor.page
+    refusal = await whatsapp.fault("refuse")
+    await whatsapp.fault("cut", number=number)
+    newest = page.locator("#history li").first
+    await expect(newest).to_contain_text("Not connected")
+    await expect(newest).to_contain_text("The connection was closed (428): the network's doing.")
+    await expect(page.locator("#head")).to_contain_text("Reconnecting")
+    await whatsapp.delete(f"/faults/{refusal['id']}")
+    await expect(newest).to_contain_text("Connection lost")
+    await expect(newest).to_contain_text("Holdfast connected again by itself")
+    await expect(page.locator("#head")).to_contain_text("Connected")
+
+
+async def _reconnect(visitor: Visitor) -> None:
+    page = visitor.page
+    await page.get_by_role("button", name="Reconnect").click()
+    asked = page.get_by_role("dialog")
+    await expect(asked).to_contain_text("none is lost")
+    await asked.get_by_role("button", name="Reconnect").click()
+    await expect(page.locator("#notice")).to_contain_text("A fresh link is being made.")
+    await expect(page.locator("#history li").first).to_contain_text("Reconnected")
+    assert await page.evaluate("window.isTheSamePage")
+
+
+async def _see_fleet(visitor: Visitor, company: str) -> None:
+    page = visitor.page
+    await page.get_by_role("link", name="Companies").first.click()
+    row = page.locator(f"#c-{company}")
+    await expect(row).to_contain_text("Connected")
+    await page.keyboard.press("/")
+    await page.keyboard.type("no-such-company")
+    await expect(row).to_be_hidden()
+    await expect(page.get_by_text("No company fits.")).to_be_visible()
+    await page.get_by_role("button", name="Show all").click()
+    await expect(row).to_be_visible()
+
+
+async def test_what_happens_elsewhere_is_seen_and_a_lost_gateway_is_said(browser: Browser, gateway: Served) -> None:
+    """A company that others add, and its changes, come by themselves; when Holdfast ends, the page says so."""
+    async with visiting(browser, gateway, width=1280, dark=True) as visitor:
+        await visitor.sign_in()
+        await gateway.client.put("/v1/sessions/a-new-one")
+        row = visitor.page.locator("#c-a-new-one")
+        await expect(row).to_contain_text("Linking")
+        await expect(visitor.page.locator("#fleet-rows tr").first).to_have_id("c-a-new-one")
+        await gateway.client.post("/v1/sessions/a-new-one/stop")
+        await expect(row).to_contain_text("Stopped")
+        await expect(visitor.page.locator("#fleet-rows tr").last).to_have_id("c-a-new-one")
+        await expect(visitor.page.locator("#count-off")).to_have_text("1")
+        await visitor.looks_right()
+        await gateway.stop()
+        await expect(visitor.page.get_by_text("The connection to Holdfast is lost.")).to_be_visible()

@@ -1,0 +1,67 @@
+"""A person with a browser: signs in, looks, clicks. Whatever the browser complains of is kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from playwright.async_api import Browser, ConsoleMessage, Page
+
+from tests.served import Served
+
+_AXE = Path(__file__).parent / "vendor" / "axe.min.js"
+_SERIOUS = {"serious", "critical"}
+PATIENCE_MS = 20_000
+
+
+class Visitor:
+    def __init__(self, page: Page, url: str, key: str) -> None:
+        self.page = page
+        self._url = url
+        self._key = key
+        self.complaints: list[str] = []
+        page.on("console", self._hear)
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+
+    def _hear(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            self.complaints.append(message.text)
+
+    async def go(self, path: str) -> None:
+        await self.page.goto(self._url + path)
+
+    async def sign_in(self) -> None:
+        await self.go("/")
+        await self.page.get_by_label("API key").fill(self._key)
+        await self.page.get_by_role("button", name="Sign in").click()
+        await self.page.wait_for_url(self._url + "/")
+
+    async def looks_right(self) -> None:
+        """axe finds nothing serious, nothing sticks out at the side, and the browser had nothing to complain of."""
+        found = json.loads(await self.page.evaluate("async () => JSON.stringify((await axe.run()).violations)"))
+        serious = [
+            f"{rule['id']}: {rule['help']}: {[node['html'] for node in rule['nodes']][:3]}"
+            for rule in found
+            if rule["impact"] in _SERIOUS
+        ]
+        assert not serious, "\n".join(serious)
+        wider = await self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert wider <= 0, f"the page is {wider} px wider than the screen"
+        assert not self.complaints, self.complaints
+
+
+@asynccontextmanager
+async def visiting(browser: Browser, gateway: Served, *, width: int, dark: bool = False) -> AsyncIterator[Visitor]:
+    """Somebody at a screen of that width."""
+    scheme = gateway.settings_of_commands
+    context = await browser.new_context(
+        viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light", timezone_id="UTC"
+    )
+    context.set_default_timeout(PATIENCE_MS)
+    await context.add_init_script(path=_AXE)
+    try:
+        yield Visitor(await context.new_page(), scheme["HOLDFAST_URL"], scheme["HOLDFAST_API_KEY"])
+    finally:
+        await context.close()
