@@ -1,9 +1,9 @@
 """The crash matrix: four kinds of death at nine points of a message's way, under traffic of ten companies both ways.
 
-`uv run python -m tests.chaos.matrix --strikes 200` runs it for long and prints what was struck where; the test
-beside it runs a part in CI. A point is reached from outside, by what wasim, the operating system and the API show: a host that
-stands still has been handed a message, a WhatsApp that swallows one has had it written, and so on. Which pair comes
-when, and how long a moment takes, is drawn from a printed seed.
+`uv run python -m tests.chaos.matrix --strikes 200` runs it for long and prints what was struck where; the test beside
+it runs a part in CI. A point is reached from outside, by what wasim, the operating system and the API show: a host
+that stands still has been handed a message, a WhatsApp that swallows one has had it written, and so on. Which pair
+comes when, and how long a moment takes, is drawn from a printed seed.
 
 It must never look into Holdfast, nor tell it anything that an operator could not.
 """
