@@ -6,6 +6,7 @@
 import { createHash } from 'node:crypto'
 
 import {
+  areJidsSameUser,
   decodeMessageNode,
   isJidBroadcast,
   isJidGroup,
@@ -67,6 +68,8 @@ export class Inbound {
 
   async #message(stanza, plaintext) {
     const decoded = decode(plaintext)
+    const given = decoded && this.#isOwn(stanza) && givenByPhone(decoded)
+    if (given) return this.#given(given)
     const said = decoded && describe(decoded)
     if (!said) return null
     const where = await this.#where(stanza, decoded)
@@ -85,6 +88,22 @@ export class Inbound {
     if (stanza.attrs.category === 'peer') return null
     const where = await this.#where(stanza, {})
     return where && { chat: where.chat, sender: where.sender, ...envelope(stanza) }
+  }
+
+  // Our phone gives us what WhatsApp kept from this device, or what could not be read here. Baileys asks it for that.
+  async #given({ key, message, messageTimestamp, pushName }) {
+    const said = message && describe(message)
+    if (!said) return null
+    const fromMe = Boolean(key.fromMe)
+    const chat = isJidGroup(key.remoteJid) ? key.remoteJid : await this.#phone(key.remoteJid)
+    const sender = fromMe ? jidNormalizedUser(this.me().id) : await this.#phone(key.participant, key.remoteJid)
+    const sentAtS = seconds(messageTimestamp) ?? 0
+    return { chat, sender, fromMe, ...(await this.#byPhone(said)), whatsappId: key.id, sentAtS, pushName: pushName || undefined, offline: false }
+  }
+
+  #isOwn({ attrs }) {
+    const { id, lid } = this.me()
+    return attrs.category === 'peer' && [id, lid].some(own => own && areJidsSameUser(own, attrs.from))
   }
 
   // People are named by phone number where that is known, also inside of a message.
@@ -129,15 +148,24 @@ export class Inbound {
   }
 }
 
+function givenByPhone({ protocolMessage }) {
+  const results = protocolMessage?.peerDataOperationRequestResponseMessage?.peerDataOperationResult ?? []
+  const found = results.map(result => result.placeholderMessageResendResponse?.webMessageInfoBytes).find(bytes => bytes?.length)
+  const given = found && decodeAs(proto.WebMessageInfo, found)
+  return given?.key?.id && given.key.remoteJid ? given : null
+}
+
 const envelope = ({ attrs }) => ({
   whatsappId: attrs.id,
   sentAtS: seconds(attrs.t) ?? 0,
   pushName: attrs.notify || undefined
 })
 
-function decode(plaintext) {
+const decode = plaintext => decodeAs(proto.Message, plaintext, unpadRandomMax16)
+
+function decodeAs(type, bytes, unpad = same => same) {
   try {
-    return proto.Message.decode(unpadRandomMax16(plaintext))
+    return type.decode(unpad(bytes))
   } catch {
     // Not a message. Baileys finds out by itself and answers WhatsApp; the bytes are kept all the same.
     return null

@@ -71,6 +71,35 @@ test('a message to a broadcast list belongs to its sender’s chat, a status to 
   assert.equal((await arrive({ from: 'status@broadcast', ...from }, { conversation: 'x' })).message, undefined)
 })
 
+test('what our phone gives us afterwards is the message that it names; from anybody else it is nothing', async () => {
+  const webMessageInfoBytes = proto.WebMessageInfo.encode({
+    key: { id: '3A00', remoteJid: '2002@lid', fromMe: false },
+    message: { conversation: 'from an advertisement' },
+    messageTimestamp: 1700000000,
+    pushName: 'Layla'
+  }).finish()
+  const answer = {
+    protocolMessage: {
+      type: proto.Message.ProtocolMessage.Type.PEER_DATA_OPERATION_REQUEST_RESPONSE_MESSAGE,
+      peerDataOperationRequestResponseMessage: { peerDataOperationResult: [{ placeholderMessageResendResponse: { webMessageInfoBytes } }] }
+    }
+  }
+  const { message } = await arrive({ from: '962700000001@s.whatsapp.net', category: 'peer' }, answer)
+  assert.deepEqual(message, {
+    chat: '962799999999@s.whatsapp.net',
+    sender: '962799999999@s.whatsapp.net',
+    fromMe: false,
+    type: 'text',
+    text: 'from an advertisement',
+    whatsappId: '3A00',
+    sentAtS: 1700000000,
+    pushName: 'Layla',
+    offline: false
+  })
+  assert.equal((await arrive({ from: '2002:5@lid', category: 'peer' }, answer)).message, undefined)
+  assert.equal((await arrive({ from: '2002:5@lid' }, answer)).message, undefined)
+})
+
 test('protocol traffic is kept as plaintext but is no message', async () => {
   const record = await arrive(
     { from: '962700000001@s.whatsapp.net', category: 'peer' },
