@@ -133,7 +133,7 @@ async def serve(
                 composer=_composer(held, media, web, parts),
             )
             tell = functools.partial(ready, f"http://{_shown(held.listener)}")
-            figures = FigureRows(held.database)
+            figures, webhooks = FigureRows(held.database), WebhookRows(held.database)
             custody = _custody(held, gateway, clock=parts.clock)
             schedule = Schedule(custody, every_h=settings.backup_every_h, keep=settings.backup_keep)
             teller = _alert_sender(held, clock=parts.clock)
@@ -144,9 +144,10 @@ async def serve(
                 teller=teller,
                 interval_s=settings.health_interval_s,
                 backup_failing_s=lambda: schedule.failing_s,
+                webhooks=webhooks.endpoints,
             )
             diagnoser = Diagnoser(gateway, parts, figures=figures, undelivered=lambda: teller.undelivered)
-            events, webhooks = EventRows(held.database), WebhookRows(held.database)
+            events = EventRows(held.database)
             await webhooks.set_default(settings.webhook_url, settings.webhook_secret)
             desk = WebhookDesk(webhooks, chance=parts.chance)
             shown = _shown_settings(settings)

@@ -314,6 +314,8 @@ def make_routers(keyed: type[APIRoute], **options: Any) -> tuple[APIRouter, APIR
     async def get_metrics(request: Request, doctor: Doctor) -> Response:
         """For Prometheus: the companies that the key may see, by their id, never by phone number."""
         seen = [each for each in await doctor.all_health() if request.state.grant.covers(each[0].record.company)]
-        return Response(exposition(seen, doctor.host), media_type=_PROMETHEUS)
+        webhooks = await request.app.state.webhooks.seen(request.state.grant)
+        text = exposition(seen, doctor.host, webhooks=webhooks, now=doctor.now())
+        return Response(text, media_type=_PROMETHEUS)
 
     return open_routes, closed

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from holdfast.api.webhooks import Seen as SeenWebhook
 from holdfast.delivery.ports import Backlog
+from holdfast.delivery.webhooks import EndpointState
 from holdfast.health.verdict import Verdict
 from holdfast.runtime.actor import View
 from holdfast.session.life import State
@@ -17,10 +20,13 @@ from holdfast.session.port import HostFacts
 Seen = tuple[View, Verdict, Backlog]
 
 
-def exposition(seen: Sequence[Seen], host: HostFacts | None) -> bytes:
+def exposition(
+    seen: Sequence[Seen], host: HostFacts | None, *, webhooks: Sequence[SeenWebhook] = (), now: datetime
+) -> bytes:
     """The text that Prometheus reads."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Present(seen, host))
+    registry.register(_Webhooks(webhooks, now))
     return generate_latest(registry)
 
 
@@ -74,3 +80,28 @@ class _Present(Collector):
 
 def _gauge(name: str, help_: str) -> GaugeMetricFamily:
     return GaugeMetricFamily(f"holdfast_session_{name}", help_, labels=["company"])
+
+
+class _Webhooks(Collector):
+    """By endpoint: `default`, or `session-` and the company."""
+
+    def __init__(self, seen: Sequence[SeenWebhook], now: datetime) -> None:
+        self._seen = seen
+        self._now = now
+
+    def collect(self) -> Iterable[Metric]:
+        pending = self._gauge("pending", "Webhooks still to be delivered")
+        failed = self._gauge("failed", "Webhooks given up that can be replayed")
+        age = self._gauge("oldest_pending_age_seconds", "Age of the oldest webhook still to be delivered")
+        active = self._gauge("active", "1 while webhooks go there, 0 while the endpoint is aside or off")
+        for seen in self._seen:
+            label, oldest_at = [seen.endpoint.id], seen.counts.oldest_at
+            pending.add_metric(label, seen.counts.pending)
+            failed.add_metric(label, seen.counts.failed)
+            old = 0.0 if oldest_at is None else (self._now - datetime.fromisoformat(oldest_at)).total_seconds()
+            age.add_metric(label, max(old, 0.0))
+            active.add_metric(label, seen.endpoint.health.state is EndpointState.ACTIVE)
+        yield from (pending, failed, age, active)
+
+    def _gauge(self, name: str, help_: str) -> GaugeMetricFamily:
+        return GaugeMetricFamily(f"holdfast_webhooks_{name}", help_, labels=["endpoint"])

@@ -20,6 +20,7 @@ class Care(StrEnum):
     CHECK_DATABASE = "check-database"
     CHECK_HOST = "check-engine-host"
     CHECK_ALERTS = "check-alert-urls"
+    CHECK_WEBHOOK = "check-webhook"
     CHECK_BACKUP = "check-backups"
 
 
@@ -39,6 +40,8 @@ WHAT_TO_DO: Mapping[Advice, str] = MappingProxyType({
     Care.CHECK_DATABASE: "see whether the disk is full and the database can be reached",
     Care.CHECK_BACKUP: "see whether the data folder's disk has room and its folder `backups` may be written",
     Care.CHECK_HOST: "look into the log for the engine host's last words; memory may have run out",
+    Care.CHECK_WEBHOOK: "see that its receiver answers 2xx within 15 s (GET /v1/webhooks shows its last answer), and "
+    "switch it on again if it is off",
     Care.CHECK_ALERTS: "look at the addresses in HOLDFAST_ALERT_URLS, and whether this machine reaches them",
 })  # fmt: skip
 

@@ -141,6 +141,9 @@ class Diagnoser:
     def host(self) -> HostFacts | None:
         return self._parts.hub.host
 
+    def now(self) -> datetime:
+        return self._parts.clock.now()
+
     def wall(self, moment: float | None) -> datetime | None:
         """A moment of the monotonic clock as a time of day."""
         if moment is None:

@@ -7,17 +7,19 @@ mend. It must never end a link because nobody writes.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Protocol
 
 from holdfast.base.clock import iso
 from holdfast.base.errors import HoldfastError
 from holdfast.delivery.ports import Backlog, Figures
+from holdfast.delivery.webhooks import OF_ALL, Endpoint
 from holdfast.health.actions import Nothing, Probe, Reconnect, ReplaceActor, ReplaceHost, decide
 from holdfast.health.alerts import Alert, AlertPolicy, Book, update
 from holdfast.health.conditions import Condition, Surroundings, conditions_around, conditions_of
 from holdfast.health.signals import Limits, Signals
+from holdfast.health.webhooks import conditions_of_webhooks
 from holdfast.runtime.actor import Parts, View
 from holdfast.runtime.evidence import age_s, signals_of
 from holdfast.runtime.gateway import Gateway
@@ -59,15 +61,17 @@ class HealthMonitor:
         interval_s: float,
         limits: Limits | None = None,
         backup_failing_s: Callable[[], float | None] = lambda: None,
+        webhooks: Callable[[], Awaitable[Sequence[Endpoint]]] | None = None,
     ) -> None:
         """`limits`: other numbers to weigh evidence by than those that go with the session machine's policy.
-        `backup_failing_s`: since when backups fail, while they do."""
+        `backup_failing_s`: since when backups fail, while they do. `webhooks`: their endpoints."""
         self._gateway = gateway
         self._parts = parts
         self._figures = figures
         self._teller = teller
         self._interval_s = interval_s
         self._backup_failing_s = backup_failing_s
+        self._webhooks = webhooks
         self._limits = limits or Limits.of(parts.policy)
         self._alert_policy = AlertPolicy()
         self._database_failing_since: float | None = None
@@ -93,7 +97,8 @@ class HealthMonitor:
         seen = [self._signals(view, backlogs, late_s) for view in self._gateway.views()]
         self._act(seen)
         conditions = [condition for signals in seen for condition in conditions_of(signals, self._limits)]
-        await self._tell([*conditions, *conditions_around(self._surroundings(), self._limits)])
+        around = conditions_around(self._surroundings(), self._limits)
+        await self._tell([*conditions, *around, *await self._webhook_conditions()])
 
     async def _ask_database(self) -> Mapping[str, Backlog]:
         """What the outbox holds; and note that Holdfast lives. A database that fails is a finding, not an end."""
@@ -113,6 +118,14 @@ class HealthMonitor:
             log.info("Database works again")
         self._database_failing_since = None
         return backlogs
+
+    async def _webhook_conditions(self) -> list[Condition]:
+        """Of the endpoints of sessions that this process runs, and of that of all."""
+        if self._webhooks is None or self._database_failing_since is not None:
+            return []
+        mine = {OF_ALL, *self._gateway.running}
+        endpoints = [endpoint for endpoint in await self._webhooks() if endpoint.company in mine]
+        return list(conditions_of_webhooks(endpoints, now=self._parts.clock.now()))
 
     def _signals(self, view: View, backlogs: Mapping[str, Backlog], late_s: float) -> Signals:
         return signals_of(

@@ -1,0 +1,48 @@
+"""Events as receivers get them."""
+
+from __future__ import annotations
+
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from holdfast.delivery.events import ACCEPTED, TYPES, UNASKED, Event, event_id, written
+from holdfast.delivery.message import MessageState
+
+TEXTS = st.text(max_size=20)
+
+
+@given(TEXTS, st.dictionaries(TEXTS, TEXTS | st.integers() | st.none(), max_size=4))
+def test_a_letter_is_one_document_whatever_is_in_it(type_: str, data: dict[str, object]) -> None:
+    """Line breaks and all: it stands in one line of an event stream."""
+    body = written(data)
+    event = Event(seq=1, id="evt_1", company="c", type=type_, chat="", at="2026-01-01T00:00:00.000Z", body=body)
+    assert json.loads(event.letter) == {"type": type_, "timestamp": event.at, "data": data}
+    assert event.letter.isascii()
+    assert "\n" not in event.letter
+
+
+def test_an_event_written_again_has_the_same_id_and_no_other_has() -> None:
+    """So a receiver can tell a repetition from news."""
+    company, type_, at, body = "962302", "message.sent", "2026-01-01T00:00:00.000Z", "{}"
+    same = [event_id(company, type_, at, body) for _ in range(2)]
+    others = [
+        event_id("x", type_, at, body),
+        event_id(company, "x", at, body),
+        event_id(company, type_, "x", body),
+        event_id(company, type_, at, "x"),
+    ]
+    assert same[0] == same[1]
+    assert len({same[0], *others}) == 5
+
+
+def test_every_state_that_a_message_comes_to_has_a_type() -> None:
+    """Being handed to the engine is no news; being accepted is told only to those who ask."""
+    states = set(MessageState) - {MessageState.QUEUED, MessageState.SENDING}
+    assert {f"message.{state}" for state in states} | {
+        "message.received",
+        "message.completed",
+        "session.state",
+    } == UNASKED
+    assert set(TYPES) == UNASKED | {ACCEPTED}

@@ -1,0 +1,215 @@
+"""What becomes of deliveries and endpoints, and which deliveries may leave."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from holdfast.delivery.webhooks import (
+    OF_ALL,
+    PAUSES_S,
+    Again,
+    Endpoint,
+    EndpointState,
+    GivenUp,
+    Head,
+    Health,
+    Lanes,
+    Outcome,
+    Taken,
+    Tried,
+    endpoint_id,
+    endpoint_of,
+    judge,
+    learn,
+)
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+BAD, SILENT, GONE = Tried(status=500), Tried(status=None, error="no answer"), Tried(status=410)
+ANYTHING = st.sampled_from([Tried(status=200), Tried(status=204), BAD, SILENT, GONE, Tried(status=302)])
+
+
+def judged(tried: Tried, *, attempts: int = 1, is_probe: bool = False, jitter: float = 0) -> Outcome:
+    return judge(tried, attempts=attempts, is_probe=is_probe, jitter=jitter)
+
+
+# One try.
+
+
+@pytest.mark.parametrize(("status", "is_taken"), [(199, False), (200, True), (299, True), (300, False), (None, False)])
+def test_only_2xx_is_taken(status: int | None, is_taken: bool) -> None:
+    """A redirect is no delivery, nor is silence."""
+    assert (judged(Tried(status=status)) == Taken()) is is_taken
+
+
+def test_a_delivery_is_tried_twelve_times_over_three_days() -> None:
+    """Each pause is longer than the one before, and a little longer by chance."""
+    pauses = [judged(BAD, attempts=attempts) for attempts in range(1, 14)]
+    assert pauses == [*(Again(pause_s) for pause_s in PAUSES_S), GivenUp(), GivenUp()]
+    assert list(PAUSES_S) == sorted(PAUSES_S)
+    assert timedelta(days=3) < timedelta(seconds=sum(PAUSES_S)) < timedelta(days=4)
+    assert judged(BAD, attempts=2, jitter=1) == Again(33)
+
+
+@pytest.mark.parametrize(
+    ("status", "asked_s", "pause_s"),
+    [(429, 60.0, 60), (503, 60.0, 60), (500, 60.0, 5), (429, 1.0, 5), (503, None, 5), (429, 1e9, 86_400)],
+)
+def test_a_receiver_may_ask_for_time(status: int, asked_s: float | None, pause_s: float) -> None:
+    """With 429 and 503, never less than the schedule's, and a day at most."""
+    assert judged(Tried(status=status, retry_after_s=asked_s)) == Again(pause_s)
+
+
+def test_no_probe_and_no_410_uses_up_a_delivery() -> None:
+    """It is the endpoint that is in trouble, and its state that says when."""
+    assert judged(BAD, attempts=99, is_probe=True) == Again(0)
+    assert judged(GONE, attempts=99) == Again(0)
+    assert judged(Tried(status=200), attempts=99, is_probe=True) == Taken()
+
+
+# An endpoint.
+
+
+def after(*tries: tuple[float, Tried], health: Health | None = None) -> Health:
+    """What is known of an endpoint after tries at these seconds."""
+    known = health or Health()
+    for at_s, tried in tries:
+        known = learn(known, tried, now=NOW + timedelta(seconds=at_s), jitter=0)
+    return known
+
+
+def test_an_endpoint_is_put_aside_for_many_failures_over_a_while() -> None:
+    """Neither many at once nor few over long will do; one success and all is forgotten."""
+    assert after(*[(1, BAD)] * 50).state is EndpointState.ACTIVE
+    assert after(*[(at, SILENT) for at in (0, 1000, 2000, 3000)]).state is EndpointState.ACTIVE
+    assert after(*[(at, BAD) for at in (0, 1, 2, 3, 299)]).state is EndpointState.ACTIVE
+    aside = after(*[(at, BAD) for at in (0, 1, 2, 3, 300)])
+    assert (aside.state, aside.failures, aside.failing_since) == (EndpointState.ASIDE, 5, NOW)
+    assert after((400, Tried(status=200)), health=aside) == Health()
+
+
+def test_probes_come_at_growing_distances_up_to_an_hour() -> None:
+    """A minute, two, four … from each probe that failed; what was under way before counts for nothing."""
+    known, pauses = after(*[(at, BAD) for at in (0, 1, 2, 3, 300)]), list[float]()
+    at = NOW + timedelta(seconds=300)
+    for _ in range(9):
+        assert known.probe_at is not None
+        pauses.append((known.probe_at - at).total_seconds())
+        late = learn(known, BAD, now=at + timedelta(seconds=1), jitter=0)
+        assert (late.probe_at, late.probes) == (known.probe_at, known.probes)
+        at = known.probe_at
+        known = learn(known, BAD, now=at, jitter=0)
+    assert pauses == [60, 120, 240, 480, 960, 1920, 3600, 3600, 3600]
+
+
+def test_410_switches_off_until_a_person_says_otherwise() -> None:
+    """Whatever state it was in, and whatever still comes in of what was under way."""
+    aside = after(*[(at, BAD) for at in (0, 1, 2, 3, 300)])
+    for before in (Health(), aside):
+        off = after((400, GONE), health=before)
+        assert off.state is EndpointState.OFF
+        assert after((401, Tried(status=200)), (402, BAD), health=off) == off
+
+
+@given(st.lists(st.tuples(st.floats(0, 4000), ANYTHING), max_size=40))
+def test_an_endpoint_that_is_aside_has_a_time_for_its_probe(tries: list[tuple[float, Tried]]) -> None:
+    """In any history; so it can come back by itself."""
+    known, at_s = Health(), 0.0
+    for pause_s, tried in tries:
+        at_s += pause_s
+        known = after((at_s, tried), health=known)
+        assert (known.probe_at is not None) is (known.state is EndpointState.ASIDE)
+        assert (known.failures > 0) is (known.failing_since is not None)
+
+
+def endpoint(company: str, url: str | None = "https://crm.example") -> Endpoint:
+    return Endpoint(id=endpoint_id(company), company=company, url=url, secret=None, events=None, health=Health())
+
+
+def test_a_company_uses_its_own_endpoint_or_that_of_all() -> None:
+    """One without an address is none."""
+    own, default = endpoint("962302"), endpoint(OF_ALL)
+    assert endpoint_of("962302", [default, own]) is own
+    assert endpoint_of("962303", [default, own]) is default
+    assert endpoint_of("962303", [endpoint(OF_ALL, url=None), own]) is None
+    assert len({each.id for each in (own, default)}) == 2
+
+
+# Which may leave.
+
+
+def head(seq: int, *, company: str = "c", chat: str = "a", to: str = "default", is_probe: bool = False) -> Head:
+    return Head(seq=seq, company=company, chat=chat, attempts=0, endpoint=to, is_probe=is_probe)
+
+
+def test_one_of_a_chat_is_under_way_and_others_go_past_it() -> None:
+    """Also when a replay brings an earlier one back."""
+    lanes = Lanes()
+    lanes.add([head(2), head(1), head(3, chat="b"), head(4, company="d")])
+    first = list(lanes.take({"c", "d"}))
+    assert [each.seq for each in first] == [2, 3, 4]
+    lanes.end(first[0])
+    assert [each.seq for each in lanes.take({"c", "d"})] == [1]
+
+
+def test_a_slow_endpoint_takes_its_share_and_no_more() -> None:
+    """Others go past what waits for it."""
+    lanes = Lanes(most=3, most_for_one=2)
+    lanes.add([head(n, chat=f"{n}", to="slow") for n in range(5)] + [head(9, chat="9")])
+    assert [each.seq for each in lanes.take({"c"})] == [0, 1, 9]
+    assert not lanes.has_room
+    assert (lanes.busy_endpoints, lanes.used_endpoints, lanes.waiting) == ({"slow"}, {"slow", "default"}, 3)
+    assert set(lanes.known) == {0, 1, 2, 3, 4, 9}
+
+
+def test_a_probe_leaves_alone_or_not_at_all() -> None:
+    """What is under way to its endpoint is a probe already."""
+    lanes = Lanes()
+    lanes.add([head(1), head(2, chat="b", is_probe=True)])
+    assert [each.seq for each in lanes.take({"c"})] == [1]
+    assert lanes.waiting == 0
+
+
+def test_what_is_another_process_s_now_is_forgotten() -> None:
+    """And what is known is not added twice."""
+    lanes = Lanes()
+    lanes.add([head(1), head(2, company="d", chat="b")])
+    assert [each.seq for each in lanes.take({"c"})] == [1]
+    lanes.add([head(1), head(3, chat="z")])
+    assert set(lanes.known) == {1, 3}
+    lanes.forget_waiting()
+    assert set(lanes.known) == {1}
+
+
+@given(st.data())
+def test_the_limits_hold_in_any_history(data: st.DataObject) -> None:
+    """Never two of a chat, never more than the shares; and what may leave does."""
+    lanes, under_way = Lanes(most=4, most_for_one=2), list[Head]()
+    heads = st.builds(
+        head, st.integers(0, 30), company=st.sampled_from("cd"), chat=st.sampled_from("abc"), to=st.sampled_from("xyz")
+    )
+    for _ in range(data.draw(st.integers(1, 20))):
+        lanes.add(data.draw(st.lists(heads, max_size=6)))
+        under_way += lanes.take({"c", "d"})
+        assert len(under_way) <= 4
+        assert len({each.lane for each in under_way}) == len(under_way)
+        assert all(count <= 2 for count in Counter(each.endpoint for each in under_way).values())
+        assert list(lanes.take({"c", "d"})) == []
+        if under_way:
+            lanes.end(under_way.pop(data.draw(st.integers(0, len(under_way) - 1))))
+    for each in under_way:
+        lanes.end(each)
+    while taken := list(lanes.take({"c", "d"})):
+        for each in taken:
+            lanes.end(each)
+    assert lanes.waiting == 0
+
+
+def test_a_head_is_known_by_its_chat_within_its_company() -> None:
+    """The same person may write to two companies."""
+    assert head(1).lane != replace(head(1), company="d").lane

@@ -1,0 +1,42 @@
+"""Which webhooks deserve an alert."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from holdfast.delivery.webhooks import OF_ALL, Endpoint, EndpointState, Health, endpoint_id
+from holdfast.health.conditions import Severity
+from holdfast.health.webhooks import conditions_of_webhooks
+from holdfast.health.words import WHAT_TO_DO, Care
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def endpoint(company: str, state: EndpointState) -> Endpoint:
+    since = None if state is EndpointState.ACTIVE else NOW - timedelta(minutes=20)
+    return Endpoint(
+        id=endpoint_id(company),
+        company=company,
+        url="https://crm.example/very-secret",
+        secret="very-secret",
+        events=None,
+        health=Health(state=state, failures=7, failing_since=since),
+        last_error="very-secret",
+    )
+
+
+def test_an_endpoint_that_takes_nothing_deserves_an_alert() -> None:
+    """Of its company, or of Holdfast as a whole; one that works deserves none, and no secret is told."""
+    endpoints = [
+        endpoint(OF_ALL, EndpointState.ASIDE),
+        endpoint("a", EndpointState.OFF),
+        endpoint("b", EndpointState.ACTIVE),
+    ]
+    aside, off = conditions_of_webhooks(endpoints, now=NOW)
+    assert (aside.cause, aside.company, off.cause, off.company) == ("webhook-aside", None, "webhook-off", "a")
+    assert aside.sentence.startswith("The receiver has taken no webhook for 20 min, at 7 tries in a row")
+    for condition in (aside, off):
+        assert (condition.severity, condition.action) == (Severity.CRITICAL, Care.CHECK_WEBHOOK)
+        assert condition.lasting_s == 1200
+        assert "secret" not in condition.sentence + condition.title
+    assert Care.CHECK_WEBHOOK in WHAT_TO_DO

@@ -1,0 +1,53 @@
+"""What deserves an alert about webhooks: an endpoint to which nothing goes, or only probes.
+
+Sentences never show an address, which may hold a secret, nor what a receiver said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+
+from holdfast.delivery.webhooks import OF_ALL, Endpoint, EndpointState
+from holdfast.health.conditions import Condition, Severity
+from holdfast.health.words import Care, lasting
+
+
+def conditions_of_webhooks(endpoints: Iterable[Endpoint], *, now: datetime) -> Iterator[Condition]:
+    """Of the endpoint of all companies, the condition is about Holdfast as a whole."""
+    for endpoint in endpoints:
+        since = endpoint.health.failing_since or now
+        failing_s = (now - since).total_seconds()
+        match endpoint.health.state:
+            case EndpointState.ASIDE:
+                yield _condition(
+                    endpoint,
+                    cause="webhook-aside",
+                    title="a webhook takes nothing",
+                    sentence=f"The receiver has taken no webhook for {lasting(failing_s)}, at "
+                    f"{endpoint.health.failures} tries in a row; it is probed now and then, and what waits is kept for it for four days.",
+                    lasting_s=failing_s,
+                )
+            case EndpointState.OFF:
+                yield _condition(
+                    endpoint,
+                    cause="webhook-off",
+                    title="a webhook is switched off",
+                    sentence="The receiver answered 410: nothing goes there until a person switches it on again; "
+                    "what happens meanwhile is kept for it for four days.",
+                    lasting_s=failing_s,
+                )
+            case EndpointState.ACTIVE:
+                pass
+
+
+def _condition(endpoint: Endpoint, *, cause: str, title: str, sentence: str, lasting_s: float) -> Condition:
+    return Condition(
+        company=None if endpoint.company == OF_ALL else endpoint.company,
+        cause=cause,
+        severity=Severity.CRITICAL,
+        title=title,
+        sentence=sentence,
+        action=Care.CHECK_WEBHOOK,
+        lasting_s=lasting_s,
+    )

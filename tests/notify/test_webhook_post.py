@@ -1,0 +1,129 @@
+"""One webhook on a real socket: what the receiver gets, and what its answers mean."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from standardwebhooks import Webhook
+
+from holdfast.base.clock import SystemClock
+from holdfast.base.ids import SystemChance
+from holdfast.delivery.events import Event
+from holdfast.delivery.webhooks import Endpoint, Health, Tried
+from holdfast.notify.webhooks import WebhookPost, retry_after_s
+from holdfast.web.addresses import NOTHING_PRIVATE, Allowed, parse_allowed
+from holdfast.web.client import WebClient
+
+SECRET = SystemChance().webhook_secret()
+EVENT = Event(
+    seq=1,
+    id="evt_1",
+    company="962302",
+    type="message.received",
+    chat="a",
+    at="2026-01-01T00:00:00.000Z",
+    body='{"text":"hello \\u00e9"}',
+)
+LOOPBACK = parse_allowed("127.0.0.1")
+
+
+@asynccontextmanager
+async def receiver(answer: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[str]:
+    """Its address."""
+    application = web.Application()
+    application.router.add_route("*", "/{tail:.*}", answer)
+    server = TestServer(application, host="127.0.0.1")
+    await server.start_server()
+    try:
+        yield str(server.make_url("/hook"))
+    finally:
+        await server.close()
+
+
+async def post(url: str, *, allowed: Allowed = LOOPBACK) -> Tried:
+    endpoint = Endpoint(id="default", company="", url=url, secret=SECRET, events=None, health=Health())
+    async with WebClient(allowed) as client:
+        return await WebhookPost(client, clock=SystemClock())(endpoint, EVENT)
+
+
+async def test_a_receiver_gets_the_event_signed() -> None:
+    """The public library verifies it; 2xx is taken."""
+    seen: list[object] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        seen.append(Webhook(SECRET).verify(await request.read(), dict(request.headers)))
+        assert request.headers["webhook-id"] == "evt_1"
+        assert request.headers["Content-Type"] == "application/json"
+        return web.Response(status=202, text="x" * 100_000)
+
+    async with receiver(answer) as url:
+        assert await post(url) == Tried(status=202)
+    assert seen == [{"type": EVENT.type, "timestamp": EVENT.at, "data": {"text": "hello é"}}]
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "tried"),
+    [
+        (500, {}, Tried(status=500, error="the receiver answered 500")),
+        (410, {}, Tried(status=410, error="the receiver answered 410")),
+        (429, {"Retry-After": "7"}, Tried(status=429, error="the receiver answered 429", retry_after_s=7.0)),
+        (
+            302,
+            {"Location": "http://127.0.0.1:1/"},
+            Tried(
+                status=302,
+                error="the receiver answered 302: redirects are not followed, give the address at the end",
+            ),
+        ),
+    ],
+)
+async def test_what_a_receiver_answers_is_told_without_its_words(
+    status: int, headers: dict[str, str], tried: Tried
+) -> None:
+    """Status and `Retry-After`; a redirect is not followed."""
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(status=status, headers=headers, text="very secret")
+
+    async with receiver(answer) as url:
+        assert await post(url) == tried
+
+
+async def test_a_private_address_that_is_not_allowed_gets_nothing() -> None:
+    """And the sentence names the cure; nor does a port where nobody listens."""
+
+    async def answer(_: web.Request) -> web.Response:
+        raise AssertionError("nobody should ask")
+
+    async with receiver(answer) as url:
+        refused = await post(url + "?token=very-secret", allowed=NOTHING_PRIVATE)
+    assert refused.status is None
+    assert refused.error is not None
+    assert "is at a private address" in refused.error
+    assert "very-secret" not in refused.error
+    silent = await post(url)
+    assert silent.error is not None
+    assert "can't be connected to" in silent.error
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        (None, None),
+        ("120", 120.0),
+        (" 7 ", 7.0),
+        ("Thu, 01 Jan 2026 00:01:00 GMT", 60.0),
+        ("Wed, 31 Dec 2025 00:00:00 GMT", 0.0),
+        ("soon", None),
+        ("-5", None),
+        ("", None),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date(text: str | None, seconds: float | None) -> None:
+    """Anything else is as good as nothing."""
+    assert retry_after_s(text, now=datetime(2026, 1, 1, tzinfo=UTC)) == seconds
