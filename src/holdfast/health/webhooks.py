@@ -25,7 +25,8 @@ def conditions_of_webhooks(endpoints: Iterable[Endpoint], *, now: datetime) -> I
                     cause="webhook-aside",
                     title="a webhook takes nothing",
                     sentence=f"The receiver has taken no webhook for {lasting(failing_s)}, at "
-                    f"{endpoint.health.failures} tries in a row; it is probed now and then, and what waits is kept for it for four days.",
+                    f"{endpoint.health.failures} tries in a row; it is probed now and then, and what waits is kept "
+                    "for it for four days.",
                     lasting_s=failing_s,
                 )
             case EndpointState.OFF:
