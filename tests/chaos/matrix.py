@@ -36,7 +36,8 @@ from tests.served import Served, eventually, served
 CONTACTS = ("962790009001", "962790009002")
 """People with phones, who write to all companies and are written to."""
 ARRIVED_WITHIN_S = 120.0
-_CALM_WITHIN_S = 40.0
+_REACHED_WITHIN_S = 60.0
+_CALM_WITHIN_S = 60.0
 """All sessions are connected again so long after a death at the latest."""
 _DISK_FULL_S = 1.5
 _UNTIL_DECRYPTED_S = 0.2
@@ -318,7 +319,7 @@ async def _receipt(trial: Trial, company: str, tasks: asyncio.TaskGroup, strike:
         records = await trial.wasim.get("/messages", **{"from": trial.companies[company], "id": letter.id})
         return any(record["receipts"]["delivered"] for record in records)
 
-    await _patiently(look, within_s=10)
+    await _patiently(look, within_s=_REACHED_WITHIN_S)
     await strike(trial)
 
 
@@ -347,7 +348,7 @@ async def _webhook_sent(trial: Trial, company: str, tasks: asyncio.TaskGroup, st
     """The receiver has the request, and its answer has not left."""
     async with trial.receiver.holding(company) as asked:
         await trial.write(trial.new_letter(company))
-        await _patiently(asked, within_s=20)
+        await _patiently(asked, within_s=_REACHED_WITHIN_S)
         await strike(trial)
 
 
@@ -359,7 +360,7 @@ async def _at_fault(trial: Trial, kind: str, company: str, tasks: asyncio.TaskGr
         faults = await trial.wasim.get("/faults")
         return any(each["id"] == fault["id"] and each["hits"] for each in faults)
 
-    await _patiently(look, within_s=10)
+    await _patiently(look, within_s=_REACHED_WITHIN_S)
     await strike(trial)
     await trial.wasim.delete("/faults")
 
