@@ -10,6 +10,7 @@ from holdfast.base.errors import NotFound
 from holdfast.dashboard.desk import desk_of, login_of
 from holdfast.dashboard.doors import OpenPage, Page, page, set_cookie
 from holdfast.dashboard.logins import COOKIE, TooManyTries, WrongKey
+from holdfast.dashboard.reference import chapters, shapes
 
 open_pages = APIRouter(route_class=OpenPage, include_in_schema=False)
 pages = APIRouter(route_class=Page, include_in_schema=False)
@@ -44,6 +45,16 @@ async def sign_out(request: Request) -> Response:
     response = RedirectResponse("/login", status_code=303)
     response.delete_cookie(COOKIE, path="/")
     return response
+
+
+@open_pages.get("/docs")
+async def show_reference(request: Request) -> Response:
+    """For everybody who reaches the port, as the document that it is made from."""
+    desk = desk_of(request)
+    request.state.login = desk.logins.read(request.cookies.get(COOKIE))
+    document = request.app.openapi()
+    url = f"{request.url.scheme}://{request.url.netloc}"
+    return page(request, "reference.html", chapters=chapters(document, url=url), shapes=shapes(document))
 
 
 @open_pages.get("/assets/{digest}/{name}")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from holdfast.base.clock import Clock, iso
 from holdfast.dashboard.assets import Assets
@@ -52,6 +53,7 @@ class Templates:
         filters: dict[str, Callable[..., object]] = {
             "age": self._age,
             "percent": percent,
+            "prose": prose,
             "lasting": lasting,
             "state_label": lambda state: STATES[State(state)],
             "letter_tone": lambda state: LETTER_TONES[state],
@@ -84,6 +86,13 @@ def away(entry: Entry) -> str:
     """How long an absence that is over has lasted."""
     began_at, ended_at = (datetime.fromisoformat(at) for at in (entry.at, entry.ended_at or entry.at))
     return lasting(max((ended_at - began_at).total_seconds(), 0))
+
+
+def prose(text: str) -> Markup:
+    """Text with `code` in it."""
+    parts = text.replace("``", "`").split("`")
+    made = (Markup("<code>{}</code>").format(part) if n % 2 else escape(part) for n, part in enumerate(parts))
+    return Markup("").join(made)
 
 
 def sentence(text: str) -> str:

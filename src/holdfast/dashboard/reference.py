@@ -1,0 +1,234 @@
+"""The API's own description as a page: routes, parameters, bodies, examples, shapes. Made from the OpenAPI document."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Json = Mapping[str, Any]
+
+_METHODS = ("get", "put", "post", "patch", "delete")
+_EXAMPLES = {
+    "to": "962790000001",
+    "phoneNumber": "962790000002",
+    "text": "Your order is on its way.",
+    "webhookUrl": "https://example.com/hook",
+    "url": "https://example.com/hook",
+}
+_DEEPEST = 4
+_HIDDEN = {"HTTPValidationError", "ValidationError"}
+"""FastAPI's own, which are never sent: problems are."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Field:
+    name: str
+    place: str
+    """path, query, header or body."""
+    kind: str
+    shapes: tuple[str, ...]
+    """Shapes that `kind` speaks of."""
+    is_required: bool
+    said: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    status: str
+    said: str
+    shape: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    anchor: str
+    method: str
+    path: str
+    said: str
+    needs_key: bool
+    fields: tuple[Field, ...]
+    body_shape: str | None
+    curl: str
+    answers: tuple[Answer, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chapter:
+    name: str
+    operations: tuple[Operation, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    name: str
+    said: str
+    fields: tuple[Field, ...]
+    values: tuple[str, ...]
+    """Of an enumeration."""
+
+
+def chapters(document: Json, *, url: str) -> list[Chapter]:
+    """Operations by their tag, in the order of the document. `url`: where the examples send to."""
+    found: dict[str, list[Operation]] = {}
+    for path, methods in document["paths"].items():
+        for method in (method for method in _METHODS if method in methods):
+            tag = next(iter(methods[method].get("tags", ())), "other")
+            found.setdefault(tag, []).append(_operation(document, path, method, methods[method], url))
+    return [Chapter(name=name, operations=tuple(operations)) for name, operations in found.items()]
+
+
+def shapes(document: Json) -> list[Shape]:
+    """What requests and answers are made of, by name."""
+    schemas = document.get("components", {}).get("schemas", {})
+    return [_shape(name, schema) for name, schema in sorted(schemas.items()) if name not in _HIDDEN]
+
+
+def _operation(document: Json, path: str, method: str, operation: Json, url: str) -> Operation:
+    body = _body_schema(operation)
+    return Operation(
+        anchor=f"{method}{path}".replace("/", "-").replace("{", "").replace("}", ""),
+        method=method.upper(),
+        path=path,
+        said=operation.get("description", operation.get("summary", "")),
+        needs_key=bool(operation.get("security")),
+        fields=tuple(_parameter(each) for each in operation.get("parameters", ())),
+        body_shape=None if body is None else next(iter(_names(body)), None),
+        curl=_curl(document, path, method, operation, url),
+        answers=tuple(_answer(status, each) for status, each in operation["responses"].items()),
+    )
+
+
+def _body_schema(operation: Json) -> Json | None:
+    for content in operation.get("requestBody", {}).get("content", {}).values():
+        schema: Json = content.get("schema", {})
+        return schema
+    return None
+
+
+def _parameter(parameter: Json) -> Field:
+    schema = parameter.get("schema", {})
+    return _field(
+        parameter["name"], schema, place=parameter["in"], is_required=parameter.get("required", False),
+        said=parameter.get("description", ""),
+    )  # fmt: skip
+
+
+def _answer(status: str, answer: Json) -> Answer:
+    schema: Json = next((content.get("schema", {}) for content in answer.get("content", {}).values()), {})
+    said = answer.get("description", "")
+    return Answer(
+        status=status,
+        said="" if said == "Successful Response" else said,
+        shape=next(iter(_names(schema)), None),
+    )
+
+
+def _shape(name: str, schema: Json) -> Shape:
+    required = set(schema.get("required", ()))
+    return Shape(
+        name=name,
+        said=schema.get("description", ""),
+        fields=tuple(
+            _field(field, each, place="body", is_required=field in required, said=each.get("description", ""))
+            for field, each in schema.get("properties", {}).items()
+        ),
+        values=tuple(str(value) for value in schema.get("enum", ())),
+    )
+
+
+def _field(name: str, schema: Json, *, place: str, is_required: bool, said: str) -> Field:
+    default = schema.get("default")
+    bounds = [] if default is None else [f"default {json.dumps(default)}"]
+    for part in (schema, *schema.get("anyOf", ())):
+        bounds += [f"{word} {part[key]}" for key, word in _BOUNDS.items() if key in part]
+    kind = _kind(schema) + (f" ({', '.join(bounds)})" if bounds else "")
+    return Field(name=name, place=place, kind=kind, shapes=tuple(_names(schema)), is_required=is_required, said=said)
+
+
+_BOUNDS = {"minimum": "from", "maximum": "to", "minLength": "at least", "maxLength": "at most"}
+
+
+def _kind(schema: Json) -> str:
+    """A type in words: `text or null`, `list of SessionShape`."""
+    for join in ("anyOf", "oneOf", "allOf"):
+        if join in schema:
+            return " or ".join(dict.fromkeys(_kind(each) for each in schema[join]))
+    if "$ref" in schema:
+        return _ref(schema)
+    if "enum" in schema or "const" in schema:
+        return " or ".join(json.dumps(value) for value in schema.get("enum", [schema.get("const")]))
+    match schema.get("type"):
+        case "array":
+            return f"list of {_kind(schema.get('items', {}))}"
+        case "string":
+            return "text"
+        case "integer":
+            return "whole number"
+        case "object" if isinstance(schema.get("additionalProperties"), Mapping):
+            return f"object of {_kind(schema['additionalProperties'])}"
+        case None:
+            return "anything"
+        case other:
+            return str(other)
+
+
+def _ref(schema: Json) -> str:
+    return str(schema["$ref"]).rpartition("/")[2]
+
+
+def _names(schema: Any) -> Iterable[str]:
+    """Shapes that a schema speaks of."""
+    if isinstance(schema, Mapping):
+        if "$ref" in schema:
+            yield _ref(schema)
+        for key, each in schema.items():
+            if key != "properties":
+                yield from _names(each)
+    elif isinstance(schema, list):
+        for each in schema:
+            yield from _names(each)
+
+
+def _curl(document: Json, path: str, method: str, operation: Json, url: str) -> str:
+    shown = path.replace("{company}", "962302").replace("{id}", "ID")
+    parts = [f"curl {'' if method == 'get' else f'-X {method.upper()} '}'{url}{shown}'"]
+    if operation.get("security"):
+        parts.append('-H "Authorization: Bearer $HOLDFAST_API_KEY"')
+    schema = _body_schema(operation)
+    if schema is not None:
+        body = json.dumps(example(document, schema), ensure_ascii=False)
+        parts += ["-H 'Content-Type: application/json'", f"-d '{body}'"]
+    return " \\\n  ".join(parts)
+
+
+def example(document: Json, schema: Json, *, name: str = "", depth: int = 0) -> Any:
+    """A value that fits a schema: what must be there, and nothing else."""
+    if "examples" in schema or "example" in schema:
+        return schema.get("example", next(iter(schema.get("examples", ())), None))
+    if "$ref" in schema:
+        named = document["components"]["schemas"].get(_ref(schema), {})
+        return example(document, named, name=name, depth=depth + 1) if depth < _DEEPEST else {}
+    for join in ("anyOf", "oneOf", "allOf"):
+        if join in schema:
+            return example(document, schema[join][0], name=name, depth=depth)
+    if "enum" in schema:
+        return schema["enum"][0]
+    return _simple(document, schema, name, depth)
+
+
+def _simple(document: Json, schema: Json, name: str, depth: int) -> Any:
+    match schema.get("type"):
+        case "object":
+            required, known = schema.get("required", ()), schema.get("properties", {})
+            return {field: example(document, known[field], name=field, depth=depth + 1) for field in required}
+        case "array":
+            return [example(document, schema.get("items", {}), name=name, depth=depth + 1)] if depth < _DEEPEST else []
+        case "integer" | "number":
+            return schema.get("default", schema.get("minimum", 1))
+        case "boolean":
+            return schema.get("default", True)
+        case "string":
+            return _EXAMPLES.get(name, "text")
+    return None
