@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from wasim.faults import KINDS, MOMENTARY, BadFault, FaultRequest, Faults, parse_fault
-from wasim.server.interference import PLAIN, LoginFailure, MessageVerdict
+from wasim.faults import KINDS, MOMENTARY, BadFault, FaultRequest, Faults, MediaVerdict, parse_fault
+from wasim.server.interference import DELIVERED, PLAIN, DeliveryVerdict, LoginFailure, MessageVerdict
 from wasim.server.state import Address
 from wasim.wire.nodes import Node
 
@@ -36,6 +36,10 @@ def test_every_kind_needs_no_more_than_its_name(kind: str) -> None:
         ({"kind": "restart", "number": "962302"}, "whole server"),
         ({"kind": "cut", "how": "softly"}, "cut: .*softly|cut: "),
         ({"kind": "freeze", "seconds": "long"}, "freeze: "),
+        ({"kind": "media-slow", "number": "962302"}, "whole server"),
+        ({"kind": "media-cut", "direction": "left"}, "media-cut: "),
+        ({"kind": "reach-out-lock", "until": "2026-11-22T10:56:00"}, "has no time zone"),
+        ({"kind": "reach-out-lock", "until": "2026-11-22T10:56:00Z", "seconds": 5}, "not both"),
     ],
 )
 def test_bad_requests_are_refused_with_a_sentence(body: object, why: str) -> None:
@@ -58,6 +62,7 @@ def test_without_faults_nothing_is_disturbed() -> None:
     [
         ({"kind": "blackhole"}, MessageVerdict(taken=False)),
         ({"kind": "withhold-acks"}, MessageVerdict(acks=0)),
+        ({"kind": "reorder-acks", "ms": 300}, MessageVerdict(ack_scatter_s=0.3)),
         ({"kind": "double-acks"}, MessageVerdict(acks=2)),
         ({"kind": "delay-acks", "ms": 250}, MessageVerdict(ack_delay_s=0.25)),
         ({"kind": "ack-error", "code": 463}, MessageVerdict(relayed=False, error="463")),
@@ -151,3 +156,54 @@ def test_ending() -> None:
 def test_fields_have_camel_case_names() -> None:
     """As in the rest of the control interface."""
     assert parse_fault({"kind": "flap", "afterMs": 5}) == FaultRequest(kind="flap", after_ms=5)
+
+
+def test_a_locked_account_reaches_whom_it_knows() -> None:
+    """463 for strangers only, until the time that was named; without one, the end is a day ahead."""
+    faults = Faults()
+    start(faults, kind="reach-out-lock", number="962302", until="1970-01-01T00:05:00Z")
+    assert faults.on_message(ALICE, known=True, now=START) == PLAIN
+    assert faults.on_message(ALICE, known=False, now=START) == MessageVerdict(relayed=False, error="463")
+    assert faults.on_message(BOB, known=False, now=START) == PLAIN
+    assert (faults.reach_out_lock("962302", now=START), faults.reach_out_lock("962303", now=START)) == (300.0, None)
+    assert faults.next_deadline == 300.0
+    start(faults, kind="reach-out-lock", number="962303")
+    assert faults.reach_out_lock("962303", now=START) == START + 86_400
+
+
+def test_messages_are_damaged_or_doubled_on_their_way() -> None:
+    """For their recipient, so often; what was encrypted anew is never damaged."""
+    faults = Faults()
+    start(faults, kind="corrupt", number="962302", count=1)
+    start(faults, kind="redeliver", number="962303", count=1)
+    assert faults.on_delivery(ALICE, again=True, now=START) == DELIVERED
+    assert faults.on_delivery(ALICE, again=False, now=START) == DeliveryVerdict(damaged=True)
+    assert faults.on_delivery(ALICE, again=False, now=START) == DELIVERED
+    assert faults.on_delivery(BOB, again=True, now=START) == DeliveryVerdict(repeated=True)
+    assert faults.on_delivery(BOB, again=False, now=START) == DELIVERED
+
+
+def test_receipts_are_delayed() -> None:
+    """Those for that account's messages."""
+    faults = Faults()
+    start(faults, kind="delay-receipts", number="962302", ms=700)
+    assert (faults.receipt_delay("962302", now=START), faults.receipt_delay("962303", now=START)) == (0.7, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("body", "verdict"),
+    [
+        ({"kind": "media-refuse"}, MediaVerdict(status=503)),
+        ({"kind": "media-slow", "bytesPerS": 9.5}, MediaVerdict(bytes_per_s=9.5)),
+        ({"kind": "media-cut", "afterBytes": 7}, MediaVerdict(cut_after=7)),
+    ],
+)
+def test_media_faults(body: dict[str, object], verdict: MediaVerdict) -> None:
+    """In both directions, or in the one that is named."""
+    faults = Faults()
+    assert faults.on_media("up") == MediaVerdict()
+    first = start(faults, **body, direction="down")
+    assert (faults.on_media("up"), faults.on_media("down")) == (MediaVerdict(), verdict)
+    faults.end(first, now=START)
+    start(faults, **body)
+    assert (faults.on_media("up"), faults.on_media("down")) == (verdict, verdict)

@@ -25,6 +25,7 @@ from wasim.server.state import (
     MessageRecord,
     StanzaKind,
 )
+from wasim.wire import ratchet
 from wasim.wire.jids import LID, PN, Jid, parse_jid
 from wasim.wire.nodes import Node
 
@@ -103,15 +104,14 @@ class Exchange:
         return self._directory.accounts[number].contacts
 
     def _bring(self, to: Address, message: Node, now: float) -> None:
-        """A message to a device, as it is or as faults want it."""
+        """A message to a device, as it is or – unless it is between devices of one account – as faults want it."""
         verdict = DELIVERED
-        if to.device != PHONE:
+        if to.device != PHONE and message.attrs.get("category") != "peer":
             verdict = self._interference.on_delivery(to, again=_is_resend(message), now=now)
         if verdict.damaged:
             message = _damaged(message)
-        self._carrier.deliver(to, "message", message, now, 0.0)
-        if verdict.repeated:
-            self._carrier.tell(to, message)
+        for _ in range(1 + verdict.repeated):
+            self._carrier.deliver(to, "message", message, now, 0.0)
 
     def _record(
         self,
@@ -316,11 +316,11 @@ def _refusal(sender: Device, account: Account | None, group: Group | None) -> st
 
 
 def _damaged(message: Node) -> Node:
-    """With one bit of what is encrypted turned over, so that it can't be opened."""
+    """With one bit turned over, so that it can't be opened."""
     last = next((node for node in reversed(message.children) if node.tag == "enc"), None)
     if last is None:
         return message
-    broken = Node("enc", last.attrs, last.data[:-1] + bytes([last.data[-1] ^ 1]))
+    broken = Node("enc", last.attrs, ratchet.damaged(last.attrs.get("type", ""), last.data))
     return Node("message", message.attrs, [broken if node is last else node for node in message.children])
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
 
-from wasim.server.interference import Interference, LoginFailure, MessageVerdict, Undisturbed
+from wasim.server.interference import DeliveryVerdict, Interference, LoginFailure, MessageVerdict, Undisturbed
 from wasim.server.state import Address
+from wasim.server.words import Wish
 from wasim.wire.nodes import Node
+from wasim.wire.ratchet import CannotOpen
 
 if TYPE_CHECKING:
     from wasim.server.conftest import World
@@ -25,9 +28,25 @@ class Scripted(Undisturbed):
         self.withheld: list[tuple[int, Node]] = []
         self.dropping = False
         self.failure: LoginFailure | None = None
+        self.known: list[bool] = []
+        self.delivery = DeliveryVerdict()
+        self.again: list[bool] = []
+        self.delay_s = 0.0
+        self.locked_until: float | None = None
 
     def on_message(self, sender: Address, *, known: bool, now: float) -> MessageVerdict:
+        self.known.append(known)
         return self.verdict
+
+    def on_delivery(self, to: Address, *, again: bool, now: float) -> DeliveryVerdict:
+        self.again.append(again)
+        return self.delivery
+
+    def receipt_delay(self, to: str, *, now: float) -> float:
+        return self.delay_s
+
+    def reach_out_lock(self, number: str, *, now: float) -> float | None:
+        return self.locked_until
 
     def ack_withheld(self, sender: Address, link: int, ack: Node) -> None:
         self.withheld.append((link, ack))
@@ -161,3 +180,108 @@ def test_without_faults_no_ack_is_withheld() -> None:
     """The undisturbed server would be wrong to ask."""
     with pytest.raises(AssertionError):
         Undisturbed().ack_withheld(Address("1", 1), 1, Node("ack"))
+
+
+def test_scattered_acks_overtake_each_other(faulty: World, scripted: Scripted) -> None:
+    """Each comes within the time that was named, in another order than the messages."""
+    scripted.verdict = MessageVerdict(ack_scatter_s=1.0)
+    _, alice = faulty.online("962302")
+    bob, _ = faulty.online("962303")
+    sent = [f"M{n}" for n in range(12)]
+    for id_ in sent:
+        message = text(bob.jid)
+        message.attrs["id"] = id_
+        faulty.send(alice, message)
+    faulty.advance(1.0)
+    acked = [ack.attrs["id"] for ack in alice.all("ack")]
+    assert acked != sent
+    assert sorted(acked) == sorted(sent)
+
+
+def test_a_damaged_message_is_asked_for_and_comes_again(faulty: World, scripted: Scripted) -> None:
+    """The phone answers the retry receipt by encrypting anew; that one is whole."""
+    faulty.phone("962303")
+    gadget, alice = faulty.online("962302")
+    scripted.delivery = DeliveryVerdict(damaged=True)
+    faulty.server.write("962303", "962302", Wish(text="hello"), "ID1", now=faulty.now)
+    faulty.settle()
+    damaged = alice.one("message")
+    with pytest.raises(CannotOpen):
+        gadget.open(damaged, fresh=faulty.key)
+    scripted.delivery = DeliveryVerdict()
+    alice.forget()
+    attrs = {"id": "ID1", "to": damaged.attrs["from"], "type": "retry"}
+    faulty.send(alice, Node("receipt", attrs, [Node("retry", {"count": "1", "id": "ID1"})]))
+    assert gadget.open(alice.one("message"), fresh=faulty.key).text == "hello"
+    assert scripted.again == [False, True]
+
+
+def test_a_repeated_message_comes_twice(faulty: World, scripted: Scripted) -> None:
+    """Each waits for its own receipt, also for a device that is away."""
+    scripted.delivery = DeliveryVerdict(repeated=True)
+    _, alice = faulty.online("962302")
+    bob, bob_client = faulty.online("962303")
+    faulty.send(alice, text(bob.jid))
+    assert [message.attrs["id"] for message in bob_client.all("message")] == ["M1", "M1"]
+    for left in (1, 0):
+        faulty.send(bob_client, Node("receipt", {"id": "M1", "to": bob_client.all("message")[0].attrs["from"]}))
+        assert len(faulty.server.directory.queue(bob.address)) == left
+
+
+def test_delayed_receipts_are_kept_meanwhile(faulty: World, scripted: Scripted) -> None:
+    """They come later; at once to a device that logs in again, and not a second time after that."""
+    scripted.delay_s = 5.0
+    gadget, alice = faulty.online("962302")
+    bob, bob_client = faulty.online("962303")
+    faulty.send(alice, text(bob.jid))
+    faulty.send(bob_client, Node("receipt", {"id": "M1", "to": bob_client.one("message").attrs["from"]}))
+    assert bob_client.all("ack")
+    assert alice.all("receipt") == []
+    faulty.restart()
+    again = faulty.log_in(gadget)
+    assert again.one("receipt").attrs["id"] == "M1"
+    faulty.advance(6.0)
+    assert len(again.all("receipt")) == 1
+
+
+def test_delayed_receipts_come_in_time(faulty: World, scripted: Scripted) -> None:
+    """Neither before nor twice."""
+    scripted.delay_s = 5.0
+    _, alice = faulty.online("962302")
+    bob, bob_client = faulty.online("962303")
+    faulty.send(alice, text(bob.jid))
+    faulty.send(bob_client, Node("receipt", {"id": "M1", "to": bob_client.one("message").attrs["from"]}))
+    faulty.advance(4.9)
+    assert alice.all("receipt") == []
+    faulty.advance(0.2)
+    assert alice.one("receipt").attrs["id"] == "M1"
+
+
+def test_faults_learn_who_knows_whom(faulty: World, scripted: Scripted) -> None:
+    """The first message to an account is to a stranger, the next is not; oneself and groups are no strangers."""
+    _, alice = faulty.online("962302")
+    bob, _ = faulty.online("962303")
+    faulty.send(alice, text(bob.jid))
+    faulty.send(alice, text(bob.jid))
+    group = faulty.server.groups.create("Team", ["962302"], addressing="lid", now=faulty.now)
+    for to in (f"962302{PN}", str(group.jid)):
+        faulty.send(alice, Node("message", {"to": to, "id": "M2", "type": "text"}, []))
+    assert scripted.known == [False, True, True, True]
+
+
+def test_a_lock_is_told_and_can_be_asked_for(faulty: World, scripted: Scripted) -> None:
+    """By a notification at its beginning and its end, and as the answer to the query."""
+    _, alice = faulty.online("962302")
+    _, bob = faulty.online("962303")
+    scripted.locked_until = faulty.now + 60
+    faulty.server.announce_reach_out_lock("962302", scripted.locked_until, now=faulty.now)
+    faulty.server.announce_reach_out_lock(None, None, now=faulty.now)
+    faulty.settle()
+    told = [json.loads(notice.children[0].data)["data"] for notice in alice.all("notification")]
+    locks = [data["xwa2_notify_account_reachout_timelock"] for data in told]
+    assert [lock["is_active"] for lock in locks] == [True, False]
+    assert locks[0]["time_enforcement_ends"] == str(int(faulty.now) + 60)
+    assert len(bob.all("notification")) == 1
+    answer = faulty.ask(alice, "w:mex", "get", Node("query", {"query_id": "1"}, b"{}"))
+    asked = json.loads(answer.children[0].data)["data"]["xwa2_fetch_account_reachout_timelock"]
+    assert asked == locks[0]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import msgspec
@@ -187,6 +188,14 @@ def parse_first(data: bytes) -> PreKeyMessage:
     if data[:1] != _VERSION:
         raise CannotOpen("a first message of another version")
     return decode_message(PreKeyMessage, data[1:])
+
+
+def damaged(kind: str, data: bytes) -> bytes:
+    """An encrypted message with a bit of its MAC or signature turned over; the keys of a first message stay whole."""
+    if kind == "pkmsg":
+        first = parse_first(data)
+        return _VERSION + encode_message(replace(first, message=damaged("msg", first.message or b"\x00")))
+    return data[:-1] + bytes([data[-1] ^ 1])
 
 
 class _Step(NamedTuple):

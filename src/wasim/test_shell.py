@@ -1,0 +1,44 @@
+"""The shell's one promise: nothing leaves before it is written down."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from pathlib import Path
+
+from wasim.clock import Clock
+from wasim.shell import SAVE_AGAIN_S, Hub
+from wasim.store import Store
+
+
+class FullDisk(Store):
+    """Can't write for a while."""
+
+    full = False
+
+    def write(self, changes: dict[tuple[str, str], bytes | None]) -> None:
+        if self.full:
+            raise sqlite3.OperationalError("database or disk is full")
+        super().write(changes)
+
+
+def kinds(store: Store) -> set[str]:
+    return {kind for kind, _, _ in store.records()}
+
+
+async def test_while_the_disk_is_full_nothing_is_answered(tmp_path: Path) -> None:
+    """And when there is room again, everything that happened meanwhile is written, and answered."""
+    clock = Clock()
+    with FullDisk(tmp_path) as store:
+        hub = Hub(store=store, clock=clock, host="127.0.0.1", port=0)
+        store.full = True
+        hub.phone("962302", name="Alice")
+        hub.server.open_link(1, now=clock.now())
+        hub.phone("962303", name="Bob")
+        assert kinds(store) == set()
+        store.full = False
+        async with asyncio.timeout(20 * SAVE_AGAIN_S):
+            while not kinds(store):
+                await clock.sleep(SAVE_AGAIN_S / 4)
+        accounts = {key for kind, key, _ in store.records() if kind == "account"}
+        assert accounts == {"962302", "962303"}
