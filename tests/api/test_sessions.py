@@ -225,3 +225,19 @@ async def test_requests_before_the_sessions_are_in_hand_are_put_off(world: World
         gateway.is_ready = True
         assert (await door("GET", "/readyz", key=None)).json == {"status": "ready"}
         (await door("GET", SESSION)).problem(404, "not-found", field="company")
+
+
+async def test_a_company_has_a_pace_of_its_own(door: Door) -> None:
+    """Figure by figure beside the settings; null gives them back; a figure out of bounds is named."""
+    await door("PUT", SESSION)
+    before = (await door("GET", f"{SESSION}/limits")).json
+    assert before["newInLastDay"] == 0
+    await door("PUT", SESSION, {"pacing": {"perMinute": 12, "newPerDay": 7}})
+    own = (await door("GET", f"{SESSION}/limits")).json
+    assert (own["every"]["perMinute"], own["newPerDay"], own["bulk"]) == (12, 7, before["bulk"])
+    await door("PUT", SESSION, {})
+    assert (await door("GET", f"{SESSION}/limits")).json == own
+    await door("PUT", SESSION, {"pacing": None})
+    assert (await door("GET", f"{SESSION}/limits")).json == before
+    refused = await door("PUT", SESSION, {"pacing": {"burst": 0}})
+    assert (refused.status, refused.json["field"]) == (422, "pacing.burst")

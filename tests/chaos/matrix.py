@@ -415,6 +415,8 @@ async def trial(folder: Path, chance: random.Random, *, companies: int) -> Async
             HOLDFAST_WEBHOOK_SECRET=SECRET,
             HOLDFAST_ALLOWED_ADDRESSES="127.0.0.1",
             HOLDFAST_BACKUP_EVERY_H="0",
+            HOLDFAST_BACKOFF_BASE_MS="100",  # deaths come faster here than a patient backoff forgets
+            HOLDFAST_BACKOFF_CAP_MS="1000",
         ) as gateway,
     ):
         for contact in CONTACTS:

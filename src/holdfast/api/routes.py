@@ -13,9 +13,12 @@ from fastapi.security import APIKeyHeader, HTTPBearer
 
 from holdfast.api import about, description, diagnosis, problems
 from holdfast.api import events as streams
+from holdfast.api import media as media_routes
 from holdfast.api import webhooks as webhook_routes
+from holdfast.api.account import LimitsShape
 from holdfast.api.keys import Grant, Keys
 from holdfast.api.limits import BodyLimit
+from holdfast.api.media import MediaDesk
 from holdfast.api.quick import LONGEST_KEY, QuickRoute
 from holdfast.api.schemas import (
     AcceptedShape,
@@ -128,6 +131,8 @@ async def put_session(company: Company, gateway: Holdfast, desk: Desk, wish: Ses
     wish = wish or SessionWish()
     check_webhook(wish)
     actor = await gateway.put(company)
+    if "pacing" in wish.model_fields_set:
+        await gateway.set_pacing(company, None if wish.pacing is None else wish.pacing.changes())
     endpoint, secret = await desk.set(company, wish)
     return SessionShape.of(actor.view, endpoint, secret=secret)
 
@@ -144,6 +149,12 @@ async def list_sessions(grant: Key, gateway: Holdfast, desk: Desk) -> Page[Sessi
 async def get_session(company: Company, gateway: Holdfast, desk: Desk) -> SessionShape:
     """One session as it is now."""
     return await _shape(desk, await gateway.look(company))
+
+
+@sessions.get("/v1/sessions/{company}/limits")
+async def get_limits(company: Company, gateway: Holdfast) -> LimitsShape:
+    """How fast and to whom the company may write now, and what WhatsApp restricts."""
+    return LimitsShape.of(await gateway.restrictions(company))
 
 
 @sessions.delete("/v1/sessions/{company}")
@@ -266,11 +277,12 @@ async def _message(id: str, grant: Grant, gateway: Gateway) -> Message:  # noqa:
 
 @messages.get("/v1/sessions/{company}/inbox")
 async def list_inbox(
-    company: Company, gateway: Holdfast, after: After = None, limit: Limit = 100
+    request: Request, company: Company, gateway: Holdfast, after: After = None, limit: Limit = 100
 ) -> Page[ReceivedShape]:
     """Inbound messages of a company in the order in which they were stored."""
     found, next_ = _part(await gateway.received(company, after=_cursor(after), most=limit + 1), limit)
-    return Page(items=[ReceivedShape.of(received) for received in found], next=next_)
+    desk: MediaDesk = request.app.state.media
+    return Page(items=[ReceivedShape.of(received, desk.url(received)) for received in found], next=next_)
 
 
 @service.get("/healthz")
@@ -314,6 +326,7 @@ def make_api(
     *,
     events: Events,
     webhooks: WebhookDesk,
+    media: MediaDesk,
     settings: Mapping[str, object],
 ) -> FastAPI:
     """The HTTP application. `settings` are those in force, for diagnostics, without secrets."""
@@ -330,6 +343,7 @@ def make_api(
     api.state.diagnoser = diagnoser
     api.state.events = events
     api.state.webhooks = webhooks
+    api.state.media = media
     api.state.settings_in_force = dict(settings)
     api.state.waits = Waits()
     api.add_middleware(BodyLimit, waits=api.state.waits)
@@ -338,7 +352,18 @@ def make_api(
     stream = streams.make_router(KeyedRoute, dependencies=described, responses=description.KEYED)
     hooks = webhook_routes.make_router(KeyedRoute, dependencies=described, responses=description.KEYED)
     itself = about.make_router(KeyedRoute, dependencies=described, responses=description.KEYED)
-    for router in (sessions, messages, stream, hooks, *health, service, itself):
+    stored = media_routes.make_router(KeyedRoute, dependencies=described, responses=description.KEYED)
+    for router in (
+        sessions,
+        messages,
+        stored,
+        media_routes.make_open_router(),
+        stream,
+        hooks,
+        *health,
+        service,
+        itself,
+    ):
         api.include_router(router)
     api.router.routes.insert(0, QuickRoute(_MESSAGES, send_message, grant=_granted))
     description.install(api)

@@ -36,6 +36,31 @@ class Shape(BaseModel):
     )
 
 
+_PerMinute = Annotated[float | None, Field(ge=0, le=6000, description="messages a minute on average; 0: no limit")]
+_Burst = Annotated[int | None, Field(ge=1, le=10_000, description="messages at once before the average counts")]
+
+
+class PacingWish(Shape):
+    """What differs from the settings for this company; what is left out is as the settings say."""
+
+    per_minute: _PerMinute = None
+    burst: _Burst = None
+    bulk_per_minute: _PerMinute = None
+    bulk_burst: _Burst = None
+    new_per_minute: _PerMinute = None
+    new_burst: _Burst = None
+    new_per_day: Annotated[
+        int | None, Field(ge=0, le=100_000, description="people written to for the first time in 24 hours; 0: no limit")
+    ] = None
+    gap_ms: Annotated[
+        int | None, Field(ge=0, le=60_000, description="least time between two messages; up to as much is added")
+    ] = None
+
+    def changes(self) -> dict[str, object]:
+        """As they are stored."""
+        return self.model_dump(by_alias=True, exclude_none=True)
+
+
 class SessionWish(Shape):
     """How a session is to be; what is not given stays as it is."""
 
@@ -50,6 +75,9 @@ class SessionWish(Shape):
     ] = None
     webhook_events: Annotated[
         list[Text] | None, Field(description="types of events; null: all but message.accepted", max_length=50)
+    ] = None
+    pacing: Annotated[
+        PacingWish | None, Field(description="how fast it may write; null: as the settings say for all companies")
     ] = None
 
 

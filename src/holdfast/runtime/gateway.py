@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from pathlib import Path
 from typing import TypeVar
 
 from holdfast.base.clock import iso
 from holdfast.base.errors import BadInput, Conflict, NotFound
 from holdfast.base.ids import COMPANY_RULE, is_company_id
+from holdfast.delivery.content import StoredMedia
 from holdfast.delivery.message import MessageState
-from holdfast.delivery.ports import Accepted, Draft, Inbox, Message, Received
+from holdfast.delivery.ports import Accepted, Content, Draft, Inbox, Message, Received
 from holdfast.delivery.recipient import phone_number
 from holdfast.runtime.actor import Parts, Qr, SessionActor, View
 from holdfast.runtime.composer import Composer, Repeated, Wish
 from holdfast.runtime.elsewhere import view_of
+from holdfast.runtime.inbound import Fetched, unknown_inbound
 from holdfast.runtime.ownership import Ownership, RunsElsewhere
+from holdfast.runtime.restraint import Restrictions, restrictions
 from holdfast.session import events
 from holdfast.session.life import RUNNING, State
 from holdfast.session.machine import NotPossible
@@ -86,6 +90,18 @@ class Gateway:
         actor = await self._own(company)
         await actor.ask(events.StartAsked())
         return actor
+
+    async def set_pacing(self, company: str, pacing: Content | None) -> None:
+        """What differs from the settings for this company; None: nothing."""
+        await self._known(company)
+        await self._parts.accounts.set_pacing(company, pacing)
+        if actor := self._actors.get(company):
+            await actor.account_changed()
+
+    async def restrictions(self, company: str) -> Restrictions:
+        """What this company may write now."""
+        await self._known(company)
+        return await restrictions(company, self._parts.accounts, self._parts.pacing, self._parts.clock)
 
     def views(self) -> list[View]:
         return [self._actors[company].view for company in sorted(self._actors)]
@@ -175,6 +191,19 @@ class Gateway:
         if newer is not None and newer is not actor:
             newer.messages_wait()
 
+    async def put_media(
+        self, company: str, pieces: AsyncIterator[bytes], *, mimetype: str | None, filename: str | None
+    ) -> StoredMedia:
+        """Store a medium for messages that follow. Raises `BadInput`."""
+        await self._known(company)
+        return await self._composer.shelf.put(company, pieces, mimetype=mimetype, filename=filename)
+
+    async def download(self, company: str, media_keys: str, file: Path, *, most_bytes: int, within_s: float) -> Fetched:
+        """Fetch an inbound medium from WhatsApp. Raises `NotConnected` and `RunsElsewhere`."""
+        actor = await self._own(company)
+        report = await actor.download(media_keys, file, most_bytes=most_bytes, within_s=within_s)
+        return Fetched(size_bytes=report.size_bytes, error=report.error)
+
     async def message(self, message_id: str) -> Message:
         message = await self._parts.outbox.message(message_id)
         if message is None:
@@ -190,6 +219,12 @@ class Gateway:
         if actor := self._actors.get(message.company):
             actor.message_cancelled(message.whatsapp_id)
         return message
+
+    async def received_one(self, inbox_id: str) -> Received:
+        received = await self._inbox.find(inbox_id)
+        if received is None:
+            raise unknown_inbound(inbox_id)
+        return received
 
     async def received(self, company: str, *, after: int, most: int) -> list[Received]:
         await self._known(company)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from holdfast.base.clock import Clock, iso
@@ -23,6 +24,34 @@ LOCK_S = 24 * 3600.0
 _DAY_S = 24 * 3600.0
 _MOST_ASKED = 20_000
 """Chats of which it is remembered whether they are known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restrictions:
+    """What counts for an account now, for people."""
+
+    pacing: Pacing
+    new_in_last_day: int
+    reach_out_until: str | None
+    tight_until: str | None
+
+
+async def restrictions(company: str, accounts: Accounts, default: Pacing, clock: Clock) -> Restrictions:
+    """As they are stored, whoever runs the session."""
+    now = clock.now()
+    account = await accounts.account(company, since=iso(now - timedelta(seconds=_DAY_S)))
+    own = default if account.pacing is None else pacing_with(default, account.pacing)
+    tight, locked = (_if_ahead(at, now) for at in (account.tight_until, account.reach_out_until))
+    return Restrictions(
+        pacing=own if tight is None else own.tightened,
+        new_in_last_day=len(account.first_contacts),
+        reach_out_until=locked,
+        tight_until=tight,
+    )
+
+
+def _if_ahead(at: str | None, now: datetime) -> str | None:
+    return at if at is not None and datetime.fromisoformat(at) > now else None
 
 
 class Restraint:
