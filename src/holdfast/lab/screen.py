@@ -1,4 +1,4 @@
-"""The demo in the terminal: who is connected, which fault is on, what became of the messages."""
+"""A scenario in the terminal: who is connected, which fault is on, what became of the messages."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Screen:
     def show_result(self, result: Result) -> None:
         """The table of success, and the verdict."""
         table = terminal.goals((row.what, row.measured, row.goal, row.holds) for row in result.table())
-        kinds = ", ".join(f"{count} × {kind}" for kind, count in result.faults.items())
+        kinds = ", ".join(f"{count} × {kind}" for kind, count in result.faults.items()) or "none"
         self._console.print(
             Group(
                 f"\n{result.accepted} messages accepted, {result.delivered} delivered in {result.seconds:.0f} s, "

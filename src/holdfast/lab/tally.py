@@ -138,7 +138,7 @@ class Result:
         ]
 
     def _reconnects_hold(self, p95: float | None) -> bool:
-        return self.not_recovered == 0 and p95 is not None and p95 < MOST_RECONNECT_S
+        return self.not_recovered == 0 and (p95 is None or p95 < MOST_RECONNECT_S)
 
     def as_json(self) -> dict[str, Any]:
         return {

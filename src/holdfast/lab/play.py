@@ -1,4 +1,4 @@
-"""The demo: the whole system against wasim, without a phone, with messages both ways and faults on purpose.
+"""Plays a scenario: the whole system against wasim, without a phone, with messages both ways and faults on purpose.
 
 It works from the outside, by the HTTP interfaces that any user has: Holdfast's for sessions and messages, wasim's for
 phones and faults. What counts as up or delivered is what the server and the receiver say, not what Holdfast claims.
@@ -11,8 +11,8 @@ import contextlib
 import json
 import re
 import tempfile
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from holdfast.base.clock import Clock, SystemClock
@@ -20,11 +20,12 @@ from holdfast.base.errors import HoldfastError
 from holdfast.client import Client, Json, Refused, connect
 from holdfast.health.success import MOST_RECONNECT_S
 from holdfast.lab.children import child
+from holdfast.lab.scenarios import USUAL_S, Scenario, Step
 from holdfast.lab.screen import Screen
 from holdfast.lab.tally import ARRIVED, Fault, Result, Sent, Tally, Uptime
 
 COMPANIES = {"962302": "962790000002", "962303": "962790000003"}
-"""The demo's companies and the numbers of their phones."""
+"""The companies and the numbers of their phones."""
 CONTACT = "962790000099"
 """Somebody with a phone and no Holdfast."""
 
@@ -34,29 +35,17 @@ _SAMPLE_S = 0.1
 _PAIR_S = 60
 _SETTLE_S = 45
 """How long after the last send everything may take to arrive."""
-_SERVER_DOWN_S = 2.0
-
-_PLAN = (
-    (0.06, "restart", None),
-    (0.18, "cut", "962302"),
-    (0.27, "cut", "962303"),
-    (0.36, "freeze", "962302"),
-    (0.50, "freeze", "962303"),
-    (0.65, "cut", "962302"),
-    (0.74, "cut", "962303"),
-)
-"""What is broken when, as a share of the whole time; None: everybody."""
 
 
-class DemoFailed(HoldfastError):
-    """The demo could not be set up, or did not end."""
+class LabFailed(HoldfastError):
+    """A scenario could not be set up, or did not end."""
 
-    code = "demo-failed"
+    code = "lab-failed"
 
 
 @dataclass(slots=True, kw_only=True)
 class Stage:
-    """The demo while it runs: who is asked, what was seen."""
+    """A scenario while it is played: who is asked, what was seen."""
 
     holdfast: Client
     wasim: Client
@@ -70,20 +59,20 @@ class Stage:
     elapsed_s: float = 0
 
 
-async def run_demo(*, seconds: int, environment: Mapping[str, str], screen: Screen) -> Result:
-    """Run it in a temporary folder and give the verdict. Nothing is left behind, also after Ctrl-C."""
+async def play(scenario: Scenario, *, seconds: int, environment: Mapping[str, str], screen: Screen) -> Result:
+    """Play it in a temporary folder and give the verdict. Nothing is left behind, also after Ctrl-C."""
     clock = SystemClock()
-    with tempfile.TemporaryDirectory(prefix="holdfast-demo-") as folder:
-        async with _stage(Path(folder), environment, clock, screen) as stage:
+    with tempfile.TemporaryDirectory(prefix="holdfast-lab-") as folder:
+        async with _stage(Path(folder), {**environment, **scenario.settings}, clock, screen) as stage:
             await _pair_all(stage, screen)
-            await _play(stage, seconds, screen)
+            await _play(stage, scenario, seconds, screen)
             receivers = {number: company for company, number in COMPANIES.items()} | {CONTACT: CONTACT}
             return stage.tally.result(receivers, seconds=seconds)
 
 
 @contextlib.asynccontextmanager
 async def _stage(folder: Path, environment: Mapping[str, str], clock: Clock, screen: Screen) -> AsyncIterator[Stage]:
-    key = "hf_demo_key_of_a_temporary_folder"
+    key = "hf_lab_key_of_a_temporary_folder"
     wasim_arguments = ["serve", "--port", "0", "--control-port", "0", "--state-dir", str(folder / "wasim")]
     async with contextlib.AsyncExitStack() as stack:
         screen.say("Starting a simulated WhatsApp")
@@ -105,13 +94,13 @@ async def _stage(folder: Path, environment: Mapping[str, str], clock: Clock, scr
         )
         url = re.search(r"http://\S+", line)
         if url is None:
-            raise DemoFailed(f'Holdfast said "{line}" where its address was expected')
+            raise LabFailed(f'Holdfast said "{line}" where its address was expected')
         holdfast = await stack.enter_async_context(connect(url[0], key))
         wasim = await stack.enter_async_context(connect(places["control"], None))
         yield Stage(holdfast=holdfast, wasim=wasim, clock=clock)
 
 
-_KEPT_SETTINGS = ("HOLDFAST_CACHE_DIR", "HOLDFAST_NODE_BIN", "HOLDFAST_NPM_CACHE")
+_KEPT_SETTINGS = ("HOLDFAST_CACHE_DIR", "HOLDFAST_NODE_BIN", "HOLDFAST_NPM_CACHE", "HOLDFAST_REDIS_URL")
 
 
 # Pairing.
@@ -136,7 +125,7 @@ async def _pair_all(stage: Stage, screen: Screen) -> None:
 # Playing.
 
 
-async def _play(stage: Stage, seconds: int, screen: Screen) -> None:
+async def _play(stage: Stage, scenario: Scenario, seconds: int, screen: Screen) -> None:
     stage.began_at = stage.clock.monotonic()
     stage.tally.uptime = {company: Uptime() for company in COMPANIES}
     with screen.live(stage):
@@ -145,7 +134,7 @@ async def _play(stage: Stage, seconds: int, screen: Screen) -> None:
             async with asyncio.TaskGroup() as work:
                 for company in COMPANIES:
                     work.create_task(_send(stage, company, seconds))
-                work.create_task(_break(stage, seconds))
+                work.create_task(_break(stage, scenario.steps, seconds))
             stage.fault = "none; waiting for the rest to arrive"
             await _settle(stage)
             watching.cancel()
@@ -159,36 +148,63 @@ async def _send(stage: Stage, company: str, seconds: int) -> None:
         await stage.clock.sleep(stage.began_at + n / _RATE - stage.clock.monotonic())
         to = CONTACT if n % 3 == 2 else other
         text = f"{company} message {n + 1}"
-        headers = {"Idempotency-Key": f"demo-{company}-{n}"}
+        headers = {"Idempotency-Key": f"lab-{company}-{n}"}
         answer = await stage.holdfast.post(f"/v1/sessions/{company}/messages", {"to": to, "text": text}, headers)
         stage.tally.sent[answer["id"]] = Sent(id=answer["id"], text=text, company=company, to=to)
 
 
-async def _break(stage: Stage, seconds: int) -> None:
-    for share, kind, company in _PLAN:
-        await stage.clock.sleep(stage.began_at + share * seconds - stage.clock.monotonic())
-        await _inject(stage, kind, [company] if company else list(COMPANIES))
+async def _break(stage: Stage, steps: Sequence[Step], seconds: int) -> None:
+    """One after the other: a step whose moment has passed when the one before is over comes then."""
+    for step in steps:
+        await stage.clock.sleep(stage.began_at + step.at_s * seconds / USUAL_S - stage.clock.monotonic())
+        stage.fault = f"{step.kind} ({', '.join(step.whom)})"
+        await (_sever if step.severs else _disturb)(stage, step)
         stage.fault = ""
 
 
-async def _inject(stage: Stage, kind: str, companies: list[str]) -> None:
-    """Break the links of `companies` and wait until they are back, or have had their ten seconds."""
-    stage.fault = f"{kind} ({', '.join(companies)})"
-    body: Json = {"kind": kind}
-    if kind == "restart":
-        body["downS"] = _SERVER_DOWN_S
-    else:
-        body["number"] = COMPANIES[companies[0]]
+async def _sever(stage: Stage, step: Step) -> None:
+    """Break links and wait until they are back, or have had their ten seconds."""
     now = stage.clock.monotonic()
-    reachable_at = now + _SERVER_DOWN_S if kind == "restart" else now
-    faults = [Fault(kind=kind, company=company, at=now, reachable_at=reachable_at) for company in companies]
-    for company in companies:
+    faults = [Fault(kind=step.kind, company=name, at=now, reachable_at=now + step.lasts_s) for name in step.whom]
+    for company in step.whom:
         stage.links.pop(company, None)
     stage.tally.faults += faults
-    started = await stage.wasim.post("/faults", body)
-    until = reachable_at + MOST_RECONNECT_S + 5
+    started = await _begin(stage, step)
+    if step.kind in _ONLY_NEW_LINKS:
+        await _begin(stage, replace(step, kind="cut", details={}))
+    await stage.clock.sleep(now + step.lasts_s - stage.clock.monotonic())
+    if step.kind in _HELD:
+        await _end(stage, started)
+    until = now + step.lasts_s + MOST_RECONNECT_S + 5
     while any(fault.back_at is None for fault in faults) and stage.clock.monotonic() < until:
         await stage.clock.sleep(_SAMPLE_S)
+    await _end(stage, started)
+
+
+async def _disturb(stage: Stage, step: Step) -> None:
+    """What links are to bear."""
+    started = await _begin(stage, step)
+    await stage.clock.sleep(step.lasts_s)
+    await _end(stage, started)
+
+
+_ONLY_NEW_LINKS = {"failure", "flap", "refuse"}
+"""These leave open links alone: those are cut."""
+_HELD = {"flap", "refuse"}
+"""These go on until they are ended, for as long as the step lasts."""
+_WHOLE_SERVER = {"restart", "refuse"}
+
+
+async def _begin(stage: Stage, step: Step) -> Json:
+    """The fault as wasim has it; `cut` of several is one for each."""
+    begun: Json = {}
+    for company in step.whom if step.kind not in _WHOLE_SERVER else step.whom[:1]:
+        number = {} if step.kind in _WHOLE_SERVER else {"number": COMPANIES[company]}
+        begun = await stage.wasim.post("/faults", {"kind": step.kind, **number, **step.details})
+    return begun
+
+
+async def _end(stage: Stage, started: Json) -> None:
     with contextlib.suppress(Refused):  # it may have ended by itself
         await stage.wasim.delete(f"/faults/{started['id']}")
 
@@ -222,6 +238,11 @@ def _is_excused(stage: Stage, company: str, now: float) -> bool:
     )
 
 
+def _is_on(stage: Stage, company: str, now: float) -> bool:
+    """Is something broken on purpose at this moment that no link can live through?"""
+    return any(fault.company == company and fault.back_at is None for fault in stage.tally.faults)
+
+
 async def _look_at_links(stage: Stage) -> None:
     """What the server holds for open and not frozen, whatever Holdfast believes."""
     now = stage.clock.monotonic()
@@ -232,10 +253,10 @@ async def _look_at_links(stage: Stage) -> None:
         if link["number"] in companies and link["state"] == "open" and not link["frozen"]
     }
     for company, link in stage.links.items():
-        if up.get(company) != link:
+        if up.get(company) != link and not _is_on(stage, company, now):
             stage.tally.unprovoked += 1
     for fault in stage.tally.faults:
-        if fault.back_at is None and fault.company in up:
+        if fault.back_at is None and now >= fault.reachable_at and fault.company in up:
             fault.back_at = now
     stage.links = up
 

@@ -1,0 +1,70 @@
+"""The lab: what can be played, and the verdict. `tests/acceptance` plays one."""
+
+from __future__ import annotations
+
+import pytest
+
+from holdfast.lab.play import COMPANIES
+from holdfast.lab.scenarios import SCENARIOS, USUAL_S, Scenario
+from holdfast.lab.tally import Fault, Sent, Tally, Uptime
+from tests.cli.command import Command
+from wasim.faults import MOMENTARY, parse_fault
+
+
+async def test_scenarios_are_listed_for_people_and_programs(alone: Command) -> None:
+    """With what each breaks; an unknown one is wrong use and names those there are."""
+    people, programs = await alone("lab", "list"), await alone("lab", "list", "--json")
+    assert [line.split()[0] for line in people.out.splitlines()[1:]] == list(SCENARIOS)
+    assert [row["name"] for row in programs.json] == list(SCENARIOS)
+    assert (await alone("lab", "run", "nonsense")).refused(2) == (
+        f'there is no scenario "nonsense": choose {", ".join(SCENARIOS)}'
+    )
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS.keys())
+def test_a_scenario_asks_for_faults_that_wasim_knows(scenario: Scenario) -> None:
+    """In order, within the time, about companies that are there."""
+    moments = [step.at_s for step in scenario.steps]
+    assert moments == sorted(moments)
+    assert all(0 < moment < USUAL_S for moment in moments)
+    for step in scenario.steps:
+        parse_fault({"kind": step.kind, **step.details})
+        assert set(step.whom) <= set(COMPANIES)
+        assert step.kind != "restart" or step.details["downS"] == step.lasts_s
+        assert step.severs or step.kind not in MOMENTARY
+
+
+def played(*faults: Fault, arrived: bool = True, unprovoked: int = 0) -> Tally:
+    tally = Tally(faults=list(faults), uptime={"a": Uptime(up_s=100)}, unprovoked=unprovoked)
+    tally.sent["1"] = Sent(id="1", text="hello", company="a", to="962790000099", state="delivered")
+    tally.received["contact", "hello"] = int(arrived)
+    return tally
+
+
+def fault(*, back_at: float | None, reachable_at: float = 10) -> Fault:
+    return Fault(kind="restart", company="a", at=8, reachable_at=reachable_at, back_at=back_at)
+
+
+@pytest.mark.parametrize(
+    ("tally", "passed", "lost"),
+    [
+        (played(), True, 0),
+        (played(fault(back_at=19.9)), True, 0),
+        (played(fault(back_at=20)), False, 0),
+        (played(fault(back_at=None)), False, 0),
+        (played(arrived=False), False, 1),
+        (played(unprovoked=1), False, 0),
+    ],
+)
+def test_the_verdict_needs_every_message_and_every_link_back_in_time(tally: Tally, passed: bool, lost: int) -> None:
+    """Counted from when the server could be reached again; a link that nobody cut may not be lost."""
+    result = tally.result({"962790000099": "contact"}, seconds=60)
+    assert (result.passed, result.lost) == (passed, lost), result.table()
+
+
+def test_a_message_shown_twice_is_a_duplicate() -> None:
+    """However often it arrived: each time beyond the first."""
+    tally = played()
+    tally.received["contact", "hello"] = 3
+    result = tally.result({"962790000099": "contact"}, seconds=60)
+    assert (result.passed, result.duplicates) == (False, 2)
