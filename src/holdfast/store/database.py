@@ -11,10 +11,11 @@ It must never report a write as done that is not on the disk.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 import threading
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -39,7 +40,11 @@ _SURELY_NOT_KEPT = {"40001", "40P01"}
 @dataclass(frozen=True, slots=True)
 class _Write:
     work: Work[Any]
-    done: Future[Any]
+    done: asyncio.Future[Any]
+
+
+_Outcome = tuple[asyncio.Future[Any], bool, Any]
+"""Of a write: whether it is durable, and its result or the error."""
 
 
 class Database:
@@ -72,9 +77,9 @@ class Database:
         """
         if self._is_closed:
             raise RuntimeError("the database is closed: nothing can be written any more")
-        done: Future[T] = Future()
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._writes.put(_Write(work, done))
-        return asyncio.wrap_future(done)
+        return done
 
     def read(self, work: Work[T]) -> Awaitable[T]:
         """Run `work` on a snapshot of what is committed."""
@@ -98,7 +103,7 @@ class Database:
     def _write_groups(self) -> None:
         with self._connection:
             while group := self._next_group():
-                _run(self._connection, group, self._listeners)
+                _tell(_run(self._connection, group, self._listeners))
 
     def _next_group(self) -> list[_Write]:
         """Blocks until there is a write; empty when the database closes."""
@@ -112,7 +117,7 @@ class Database:
                 if group:
                     self._writes.put(None)
                 break
-            if write.done.set_running_or_notify_cancel():
+            if not write.done.cancelled():
                 group.append(write)
         return group
 
@@ -124,7 +129,7 @@ def announce(connection: Connection) -> None:
 
 def _run(
     connection: Connection, group: list[_Write], listeners: Sequence[Callable[[], None]], *, tries: int = _TRIES
-) -> None:
+) -> list[_Outcome]:
     """One transaction for the whole group; when it fails, one for each write, so that only the guilty one fails."""
     committing = False
     try:
@@ -134,19 +139,32 @@ def _run(
     except Exception as error:  # noqa: BLE001 – handed to whoever waits for the write
         lost = isinstance(error, DBAPIError) and error.connection_invalidated
         if tries > 1 and not committing and (lost or _is_taken_back(error)):
-            _run(connection, group, listeners, tries=1 if lost else tries - 1)
-        elif len(group) == 1 or lost or connection.invalidated:
-            for write in group:
-                write.done.set_exception(error)
-        else:
-            for write in group:
-                _run(connection, [write], listeners)
-        return
+            return _run(connection, group, listeners, tries=1 if lost else tries - 1)
+        if len(group) == 1 or lost or connection.invalidated:
+            return [(write.done, False, error) for write in group]
+        return [outcome for write in group for outcome in _run(connection, [write], listeners)]
     if connection.info.pop(_ANNOUNCED, False):
         for heard in listeners:
             heard()
-    for write, result in zip(group, results, strict=True):
-        write.done.set_result(result)
+    return [(write.done, True, result) for write, result in zip(group, results, strict=True)]
+
+
+def _tell(outcomes: Sequence[_Outcome]) -> None:
+    """Wake each loop once, whatever the number of writes: a wake costs about as much as a write."""
+    for loop in {done.get_loop() for done, _, _ in outcomes}:
+        mine = [outcome for outcome in outcomes if outcome[0].get_loop() is loop]
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(_settle, mine)
+
+
+def _settle(outcomes: Sequence[_Outcome]) -> None:
+    for done, is_kept, outcome in outcomes:
+        if done.cancelled():
+            continue
+        if is_kept:
+            done.set_result(outcome)
+        else:
+            done.set_exception(outcome)
 
 
 def _is_taken_back(error: Exception) -> bool:
