@@ -101,9 +101,9 @@ class Settings(BaseModel):
         True,
         description="also tell WhatsApp that this device is in use; the phone then shows no notifications of its own",
     )
-    backoff_base_ms: int = Field(1000, ge=100, le=60_000, description="delay of min(base * factor ** attempts, cap)")
-    backoff_factor: float = Field(1.5, ge=1, le=10, description="factor of the same")
-    backoff_cap_ms: int = Field(60_000, ge=1000, le=60_000, description="cap of the same, a minute at most")
+    backoff_base_ms: int = Field(1000, ge=100, le=60_000, description="base of the backoff, min(base * factor ** attempts, cap)")
+    backoff_factor: float = Field(1.5, ge=1, le=10, description="factor of the backoff")
+    backoff_cap_ms: int = Field(60_000, ge=1000, le=60_000, description="cap of the backoff, a minute at most")
     backup_every_h: float = Field(24, ge=0, le=720, description="hours between two scheduled backups; 0: none")
     backup_keep: int = Field(7, ge=1, le=365, description="how many scheduled backups are kept")
     backup_passphrase: Secret | None = Field(
@@ -270,10 +270,10 @@ def _unknown(name: str, file: Path | None) -> str:
 def _unusable(name: str, value: object, file: Path | None) -> str:
     place = f" (in {file})" if file else ""
     shown = f'"{value}"' if Settings.model_fields[name].repr else "(hidden)"
-    return f"{variable(name)}{place} is {shown}: give {_allowed(name)} – {Settings.model_fields[name].description}"
+    return f"{variable(name)}{place} is {shown}: give {allowed(name)} – {Settings.model_fields[name].description}"
 
 
-def _allowed(name: str) -> str:
+def allowed(name: str) -> str:
     """What a setting may be, for people: `a whole number from 0 to 65535`."""
     field = Settings.model_fields[name]
     least = next((bound.ge for bound in field.metadata if hasattr(bound, "ge")), None)

@@ -205,15 +205,27 @@ async def test_settings_are_shown_with_their_origin(alone: Command, as_json: boo
     assert KEY not in ran.out
     if as_json:
         by_name = {row["setting"]: row for row in ran.json}
-        assert set(by_name["HOLDFAST_PORT"]) == {"setting", "value", "origin", "meaning"}
+        assert {"setting", "value", "origin", "meaning", "allowed", "group"} <= set(by_name["HOLDFAST_PORT"])
         found = {name: (row["value"], row["origin"]) for name, row in by_name.items()}
     else:
         lines = [words(line) for line in ran.out.splitlines()]
-        found = {line[0]: (line[1], line[2]) for line in lines}
+        found = {line[0]: (line[1], line[2]) for line in lines if line and line[0].startswith("HOLDFAST_")}
     port, interval = (3402, 12.0) if as_json else ("3402", "12.0")
     assert found["HOLDFAST_PORT"] == (port, "environment")
     assert found["HOLDFAST_KEEPALIVE_INTERVAL_S"] == (interval, "holdfast.toml")
     assert found["HOLDFAST_API_KEY"] == ("(set)", "environment")
+
+
+async def test_one_setting_is_shown_in_full(alone: Command) -> None:
+    """By its variable or by its name; with what is allowed, and what turning it costs."""
+    ran = await alone("settings", "HOLDFAST_KEEPALIVE_INTERVAL_S", "--json", HOLDFAST_KEEPALIVE_INTERVAL_S="20")
+    assert (ran.json["value"], ran.json["default"], ran.json["origin"]) == (20, "30", "environment")
+    assert ran.json["allowed"] == "a number from 5 to 300"
+    assert "Lower:" in ran.json["tuning"]
+    assert "a number from 5 to 300" in (await alone("settings", "keepalive_interval_s")).out
+    assert (await alone("settings", "prot")).refused(2) == (
+        "HOLDFAST_PROT is no setting of Holdfast: do you mean HOLDFAST_PORT?"
+    )
 
 
 async def test_help_tells_what_each_command_is_for(alone: Command) -> None:

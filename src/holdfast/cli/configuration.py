@@ -2,23 +2,66 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
 from holdfast import settings as settings_module
 from holdfast import terminal
 from holdfast.cli.asking import AsJson
-from holdfast.settings import Settings
+from holdfast.cli.ending import WrongUse
+from holdfast.settings import PREFIX, Settings, variable
+from holdfast.tuning import Explained, explained, groups
+
+Name = Annotated[
+    str | None,
+    typer.Argument(metavar="[NAME]", help="one setting in full, such as HOLDFAST_KEEPALIVE_INTERVAL_S or port"),
+]
 
 
-def show_settings(as_json: AsJson = False) -> None:
-    """All settings: value, where it came from, what it means."""
+def show_settings(name: Name = None, as_json: AsJson = False) -> None:
+    """All settings: value, where it came from, what it means. With a name: that one, and what turning it costs."""
     settings = settings_module.load()
     came_from = settings_module.origins()
     values = settings.model_dump(mode="json")
-    rows = [
-        (settings_module.variable(name), values[name], came_from.get(name, "default"), field.description)
-        for name, field in Settings.model_fields.items()
-    ]
-    if as_json:
-        names = ("setting", "value", "origin", "meaning")
-        terminal.show_json([dict(zip(names, row, strict=True)) for row in rows])
+
+    def row(each: Explained) -> dict[str, Any]:
+        return _row(each, values[each.name], came_from)
+
+    if name is not None:
+        found = row(explained(_known(name)))
+        terminal.show_json(found) if as_json else terminal.show_table(("", ""), found.items())
         return
-    terminal.show_table(("setting", "value", "origin", "meaning"), rows)
+    by_group = {heading: [row(each) for each in group] for heading, group in groups().items()}
+    if as_json:
+        terminal.show_json([each for rows in by_group.values() for each in rows])
+        return
+    columns = ("setting", "value", "origin", "meaning")
+    for heading, rows in by_group.items():
+        terminal.say(f"\n{heading}")
+        terminal.show_table(columns, ([each[column] for column in columns] for each in rows))
+
+
+def _row(each: Explained, value: object, came_from: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "setting": each.variable,
+        "value": value,
+        "origin": came_from.get(each.name, "default"),
+        "default": each.default,
+        "allowed": each.allowed,
+        "group": each.group,
+        "meaning": each.meaning,
+        "tuning": each.tuning,
+    }
+
+
+def _known(name: str) -> str:
+    """`HOLDFAST_PORT`, `holdfast_port` and `port` are one."""
+    found = name.lower().removeprefix(PREFIX.lower())
+    if found in Settings.model_fields:
+        return found
+    near = difflib.get_close_matches(found, Settings.model_fields, n=1)
+    cure = f"do you mean {variable(near[0])}?" if near else "`holdfast settings` lists those there are"
+    raise WrongUse(f"{variable(found)} is no setting of Holdfast: {cure}")

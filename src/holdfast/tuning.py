@@ -1,0 +1,161 @@
+"""What each setting belongs to, and what turning it does and costs: for `holdfast settings` and docs/settings.md.
+
+The settings themselves, with their bounds and their one sentence, stand in settings.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from pydantic_core import PydanticUndefined
+
+from holdfast.settings import Settings, allowed, variable
+
+_GROUPS = (
+    ("Where it listens, and who may ask", ("host", "port", "url", "public_url", "api_key")),
+    ("What is kept, and where", ("data_dir", "database_url", "redis_url", "node", "cache_dir")),
+    ("Links to WhatsApp", ("keepalive", "backoff", "health", "whatsapp_url")),
+    ("Pace of messages", ("pacing",)),
+    ("Media, events and webhooks", ("media", "events", "webhook", "allowed_addresses")),
+    ("Alerts and log", ("alert", "log")),
+    ("Backups", ("backup",)),
+    ("The engine", ("node_bin", "npm_cache")),
+)
+"""Headings, with names or their first words. The longest that fits counts."""
+OTHER = "Other"
+
+TUNING: Mapping[str, str] = MappingProxyType({
+    "keepalive_interval_s": (
+        "Lower: a link that died in silence is found sooner (this time and 5 s more, when nothing is sent; "
+        "with a send waiting it takes 7 s, whatever this is). It costs one small frame each way and session. "
+        "Higher: less traffic, and routers that forget idle connections after a minute cut them. Leave it "
+        "between 15 and 60."
+    ),
+    "keepalive_presence": (
+        "On: the account shows as online, and the phone shows no notifications of its own. Off: the phone "
+        "notifies as if no device were linked; pings alone keep the link."
+    ),
+    "backoff_base_ms": (
+        "Lower: back a little sooner after the second failed attempt (the first comes at once). It costs "
+        "attempts that WhatsApp counts: too many in an hour get numbers blocked. Higher: calmer, and each "
+        "outage lasts longer."
+    ),
+    "backoff_factor": (
+        "Lower: attempts stay close together in a long outage. Higher: they spread out sooner. At 1 every "
+        "attempt waits the base delay, which WhatsApp may take for abuse."
+    ),
+    "backoff_cap_ms": (
+        "How long a session may be away after WhatsApp is back. Lower: sooner back, more attempts in a long "
+        "outage. It can't be above a minute."
+    ),
+    "health_interval_s": (
+        "Lower: alerts and verdicts come sooner; each look costs two short reads of the database and nothing "
+        "on the wire. Higher: a hanging session is noticed later; links themselves are watched at every "
+        "moment."
+    ),
+    "pacing_per_minute": (
+        "Lower: looks more like a person and is safer for young numbers; a burst waits longer in the outbox. "
+        "0 sends as fast as WhatsApp acknowledges."
+    ),
+    "pacing_burst": (
+        "Higher: a batch leaves at once before the average counts. Lower: it is spread out from the start."
+    ),
+    "pacing_gap_ms": (
+        "Higher: messages never leave in one breath, at the price of throughput: 1000 means 30 to 60 a "
+        "minute."
+    ),
+    "pacing_bulk_per_minute": (
+        "Lower: campaigns take longer and disturb conversations less; these go first either way."
+    ),
+    "pacing_bulk_burst": (
+        "Higher: a campaign begins faster. Lower: it is spread out from the start."
+    ),
+    "pacing_new_per_minute": (
+        "Lower: safer. Writing to many strangers is what gets numbers banned."
+    ),
+    "pacing_new_burst": (
+        "Higher: a list of new customers leaves faster, and looks more like spam."
+    ),
+    "pacing_new_per_day": (
+        "Lower: safer, above all in a number's first weeks. What is above it waits, shown as held."
+    ),
+    "media_max_mb": (
+        "Higher: larger files are taken; each is stored in the database until it is old enough to go."
+    ),
+    "media_keep_days": (
+        "Higher: media can be fetched for longer; the database grows by all that comes in meanwhile."
+    ),
+    "events_keep_days": (
+        "Higher: readers and webhooks that were away for longer miss nothing; the database grows."
+    ),
+    "backup_every_h": (
+        "Lower: less is lost with the disk, and fewer sessions have moved on when one is restored; each "
+        "backup reads the whole database once."
+    ),
+    "backup_keep": (
+        "Higher: further back to go, at a database's size each."
+    ),
+})  # fmt: skip
+"""What turning it does, and what that costs (M33)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explained:
+    """One setting, for people."""
+
+    name: str
+    variable: str
+    group: str
+    meaning: str
+    allowed: str
+    default: str | None
+    """None: unset."""
+    tuning: str | None
+
+    @property
+    def is_tuned(self) -> bool:
+        return self.tuning is not None
+
+
+def explained(name: str) -> Explained:
+    field = Settings.model_fields[name]
+    return Explained(
+        name=name,
+        variable=variable(name),
+        group=group_of(name),
+        meaning=field.description or "",
+        allowed=allowed(name),
+        default=_default(name),
+        tuning=TUNING.get(name),
+    )
+
+
+def groups() -> Mapping[str, Sequence[Explained]]:
+    """All settings by heading, in the order in which a person would set them."""
+    headings = [*(heading for heading, _ in _GROUPS), OTHER]
+    known = [explained(name) for name in Settings.model_fields]
+    found = {heading: [each for each in known if each.group == heading] for heading in headings}
+    return {heading: each for heading, each in found.items() if each}
+
+
+def group_of(name: str) -> str:
+    fitting = [
+        (len(word), heading)
+        for heading, words in _GROUPS
+        for word in words
+        if name == word or name.startswith(f"{word}_")
+    ]
+    return max(fitting, default=(0, OTHER))[1]
+
+
+def _default(name: str) -> str | None:
+    """Of a setting that depends on the machine, what it depends on."""
+    made = {"cache_dir": "~/.cache/holdfast", "node": "this machine's name"}
+    value = Settings.model_fields[name].default
+    if value is PydanticUndefined:
+        return made[name]
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return None if value is None else str(value)
