@@ -20,6 +20,7 @@ from pydantic.alias_generators import to_camel
 
 from holdfast.api import keys
 from holdfast.api.backups import add_backups
+from holdfast.api.media import MediaDesk
 from holdfast.api.routes import make_api
 from holdfast.api.server import Server
 from holdfast.api.webhooks import WebhookDesk
@@ -30,8 +31,10 @@ from holdfast.backup.shelf import Opener
 from holdfast.base.clock import Clock, SystemClock
 from holdfast.base.errors import BadInput, Misconfigured
 from holdfast.base.ids import Chance, SystemChance
+from holdfast.base.private import kept_private
 from holdfast.dashboard.dashboard import add_dashboard
 from holdfast.dashboard.logins import kept_secret
+from holdfast.delivery.links import MediaLinks
 from holdfast.delivery.media import MB
 from holdfast.delivery.pacing import Pace, Pacing
 from holdfast.delivery.ports import MediaFiles
@@ -48,6 +51,7 @@ from holdfast.runtime.diagnosis import Diagnoser
 from holdfast.runtime.gate import ConnectGate
 from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.hub import EngineHub
+from holdfast.runtime.inbound import InboundDesk
 from holdfast.runtime.media import MediaShelf
 from holdfast.runtime.monitor import HealthMonitor
 from holdfast.runtime.ownership import MARGIN_S, TTL_S, Ownership
@@ -66,6 +70,7 @@ from holdfast.store.figures import FigureRows
 from holdfast.store.leases import NO_FENCE, LeaseRows
 from holdfast.store.lookup import LookupRows
 from holdfast.store.media import MediaRows
+from holdfast.store.notes import shared_secret
 from holdfast.store.outbox import InboxRows, OutboxRows
 from holdfast.store.place import open_database
 from holdfast.store.references import ReferenceRows
@@ -91,6 +96,8 @@ class Claim:
     known: keys.Keys
     allowed: Allowed
     """Private addresses that media and webhooks may reach."""
+    webhook_secret: str | None
+    """Signs the webhooks of sessions that have none of their own."""
 
 
 @contextlib.contextmanager
@@ -100,11 +107,18 @@ def claim(settings: Settings, *, key_made: Callable[[str, Path], None]) -> Itera
     `key_made` hears of an API key that was generated just now and of the file that keeps it. Raises `Misconfigured`.
     """
     allowed = parse_allowed(settings.allowed_addresses or "")
-    _check_webhook_secret(settings)
     make_folder(settings.data_dir)
+    webhook_secret = _webhook_secret(settings)
     with contextlib.closing(open_database(settings)) as database, _listen(settings) as listener:
         known = _keys(settings, key_made)
-        yield Claim(settings=settings, database=database, listener=listener, known=known, allowed=allowed)
+        yield Claim(
+            settings=settings,
+            database=database,
+            listener=listener,
+            known=known,
+            allowed=allowed,
+            webhook_secret=webhook_secret,
+        )
 
 
 async def serve(
@@ -120,18 +134,17 @@ async def serve(
     `ready` gets the URL when sessions are in hand; `qr_shown`, company and QR code whenever a new one is shown.
     Raises `Misconfigured` and `EngineUnavailable` with the cure, alone or in groups.
     """
-    clock, settings = SystemClock(), held.settings
+    clock, chance, settings = SystemClock(), SystemChance(), held.settings
     media = MediaRows(held.database, clock=clock)
     spool = Spool(media, folder=settings.data_dir / "spool", clock=clock)
     sweeper = MediaSweeper(media, clock=clock, keep_days=settings.media_keep_days)
     with _stop_wishes(until_stdin_closes=until_stdin_closes) as asked_to_stop:
         async with WebClient(held.allowed) as web:
-            parts = _parts(held, program, files=spool, clock=clock, chance=SystemChance())
-            gateway = Gateway(
-                replace(parts, qr_shown=qr_shown),
-                inbox=InboxRows(held.database),
-                composer=_composer(held, media, web, parts),
-            )
+            links = await _links(held, chance)
+            parts = _parts(held, program, files=spool, links=links, clock=clock, chance=chance)
+            composer = _composer(held, media, web, parts)
+            gateway = Gateway(replace(parts, qr_shown=qr_shown), inbox=InboxRows(held.database), composer=composer)
+            inbound = InboundDesk(media, shelf=composer.shelf, downloads=gateway, folder=spool.folder)
             tell = functools.partial(ready, f"http://{_shown(held.listener)}")
             figures, webhooks = FigureRows(held.database), WebhookRows(held.database)
             custody = _custody(held, gateway, clock=parts.clock)
@@ -148,16 +161,20 @@ async def serve(
             )
             diagnoser = Diagnoser(gateway, parts, figures=figures, undelivered=lambda: teller.undelivered)
             events = EventRows(held.database)
-            await webhooks.set_default(settings.webhook_url, settings.webhook_secret)
+            await webhooks.set_default(settings.webhook_url, held.webhook_secret)
             desk = WebhookDesk(webhooks, chance=parts.chance)
             shown = _shown_settings(settings)
-            api = make_api(gateway, held.known, diagnoser, events=events, webhooks=desk, settings=shown)
+            given_out = MediaDesk(inbound, links, clock=clock)
+            api = make_api(
+                gateway, held.known, diagnoser, events=events, webhooks=desk, media=given_out, settings=shown
+            )
             add_backups(api, custody)
             add_dashboard(
                 api,
                 gateway,
                 diagnoser,
                 lookup=LookupRows(held.database),
+                webhooks=webhooks,
                 keys=held.known,
                 waits=api.state.waits,
                 secret=kept_secret(settings.data_dir, parts.chance),
@@ -177,13 +194,23 @@ async def serve(
             await _run(gateway, watchers, Server(api), held.listener, asked_to_stop, ready=tell)
 
 
-def _check_webhook_secret(settings: Settings) -> None:
-    if settings.webhook_secret is None:
-        return
-    try:
-        checked_secret(settings.webhook_secret, field=variable("webhook_secret"))
-    except BadInput as error:
-        raise Misconfigured(error.sentence, field=error.field) from error
+def _webhook_secret(settings: Settings) -> str | None:
+    """That of the settings, or one that is made for this data folder; None where there is no webhook."""
+    name, file = variable("webhook_secret"), settings.data_dir / "webhook-secret"
+    if settings.webhook_secret is None and settings.webhook_url is not None:
+        return kept_private(file, SystemChance().webhook_secret, what="the secret of webhooks")
+    if settings.webhook_secret is not None:
+        try:
+            checked_secret(settings.webhook_secret, field=name)
+        except BadInput as error:
+            raise Misconfigured(error.sentence, field=error.field) from error
+    return settings.webhook_secret
+
+
+async def _links(held: Claim, chance: Chance) -> MediaLinks:
+    own_url = held.settings.own_url(held.listener.getsockname()[1])
+    secret = await shared_secret(held.database, "media links", chance=chance)
+    return MediaLinks(secret=secret, base_url=held.settings.public_url or own_url)
 
 
 def _composer(held: Claim, media: MediaRows, web: WebClient, parts: Parts) -> Composer:
@@ -221,7 +248,9 @@ def _custody(held: Claim, gateway: Gateway, *, clock: Clock) -> Custody:
     )
 
 
-def _parts(held: Claim, program: HostProgram, *, files: MediaFiles, clock: Clock, chance: Chance) -> Parts:
+def _parts(
+    held: Claim, program: HostProgram, *, files: MediaFiles, links: MediaLinks, clock: Clock, chance: Chance
+) -> Parts:
     settings, database = held.settings, held.database
     backoff = Backoff(base_ms=settings.backoff_base_ms, factor=settings.backoff_factor, cap_ms=settings.backoff_cap_ms)
     node = _node(held)
@@ -236,7 +265,9 @@ def _parts(held: Claim, program: HostProgram, *, files: MediaFiles, clock: Clock
         sessions=SessionRows(database, fence=fence),
         timeline=TimelineRows(database, fence=fence),
         live=live_state(settings.redis_url, node=node, clock=clock),
-        store=EngineRows(database, clock=clock, chance=chance, fence=fence),
+        store=EngineRows(
+            database, clock=clock, chance=chance, fence=fence, media_url=lambda id_: links.url(id_, now=clock.now())
+        ),
         outbox=OutboxRows(database, clock=clock, fence=fence),
         accounts=AccountRows(database),
         files=files,

@@ -72,6 +72,12 @@ class Settings(BaseModel):
         repr=False,
         description="where alerts go: Apprise addresses, separated by commas or spaces; unset: only to the log",
     )
+    public_url: str | None = Field(
+        None,
+        pattern="^https?" + _URL,
+        description="what others know this Holdfast by, in the addresses of media that webhooks tell; "
+        "unset: the one at host and port",
+    )
     allowed_addresses: str | None = Field(
         None,
         description="private networks and hosts that media and webhooks may reach, separated by commas, such as "
@@ -87,7 +93,10 @@ class Settings(BaseModel):
         description="where events go of all sessions that have no webhook of their own",
     )
     webhook_secret: Secret | None = Field(
-        None, repr=False, description="signs those webhooks: whsec_ and 24 to 64 bytes in base64"
+        None,
+        repr=False,
+        description="signs those webhooks: whsec_ and 24 to 64 bytes in base64; unset: one is made and kept in the "
+        "file webhook-secret of the data folder",
     )
     events_keep_days: float = Field(
         7, ge=1, le=365, description="how long events are kept for readers that come back, and webhooks for replay"
@@ -101,7 +110,9 @@ class Settings(BaseModel):
         True,
         description="also tell WhatsApp that this device is in use; the phone then shows no notifications of its own",
     )
-    backoff_base_ms: int = Field(1000, ge=100, le=60_000, description="base of the backoff, min(base * factor ** attempts, cap)")
+    backoff_base_ms: int = Field(
+        1000, ge=100, le=60_000, description="base of the backoff, min(base * factor ** attempts, cap)"
+    )
     backoff_factor: float = Field(1.5, ge=1, le=10, description="factor of the backoff")
     backoff_cap_ms: int = Field(60_000, ge=1000, le=60_000, description="cap of the backoff, a minute at most")
     backup_every_h: float = Field(24, ge=0, le=720, description="hours between two scheduled backups; 0: none")
@@ -144,10 +155,12 @@ class Settings(BaseModel):
     @property
     def server_url(self) -> str:
         """Where commands find the running Holdfast."""
-        if self.url is not None:
-            return self.url
+        return self.url if self.url is not None else self.own_url(self.port)
+
+    def own_url(self, port: int) -> str:
+        """Where what listens on that port is reached from this machine."""
         host = _EVERY_ADDRESS.get(self.host, self.host)
-        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 _ALLOWED = {
@@ -155,6 +168,7 @@ _ALLOWED = {
     "whatsapp_url": "an address that begins with ws:// or wss://",
     "webhook_url": "an address that begins with http:// or https://",
     "url": "an address that begins with http:// or https://",
+    "public_url": "an address that begins with http:// or https://",
     "log_level": "debug, info, warning or error",
 }
 
@@ -238,12 +252,6 @@ def _check_together(settings: Settings) -> None:
         raise BadSetting(
             f"{variable('backoff_base_ms')} is {base} and {variable('backoff_cap_ms')} is {cap}: "
             "the base may not be above the cap"
-        )
-    if settings.webhook_url is not None and settings.webhook_secret is None:
-        raise BadSetting(
-            f"{variable('webhook_url')} is set and {variable('webhook_secret')} is not: receivers could not tell our "
-            "webhooks from others'; set it to whsec_ and what `openssl rand -base64 32` prints",
-            field=variable("webhook_secret"),
         )
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from holdfast.base.errors import Fault, HoldfastError, Misconfigured
+from holdfast.base.errors import Fault, HoldfastError
 from holdfast.base.ids import Chance, is_company_id
+from holdfast.base.private import read_private, write_private
 from holdfast.settings import BadSetting, variable
 
 FILE = "api-key"
@@ -122,27 +122,11 @@ def _digest(key: str) -> bytes:
 
 def stored_key(data_dir: Path) -> str | None:
     """The generated key of this data folder, for commands on the same machine."""
-    try:
-        return (data_dir / FILE).read_text().strip()
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "it is no text"
-        raise Misconfigured(f'the API key in "{data_dir / FILE}" can\'t be read: {why}') from error
+    return read_private(data_dir / FILE, what="the API key")
 
 
 def make_key(data_dir: Path, chance: Chance) -> str:
-    """Generate a key and keep it in the data folder, for its owner only. The file appears whole or not at all."""
+    """Generate a key and keep it in the data folder, for its owner only."""
     key = chance.api_key()
-    fresh = data_dir / f".{FILE}.new"
-    try:
-        fresh.unlink(missing_ok=True)
-        handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "w") as file:
-            file.write(key + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.rename(data_dir / FILE)
-    except OSError as error:
-        raise Misconfigured(f'the API key can\'t be kept in "{data_dir / FILE}": {error.strerror}') from error
+    write_private(data_dir / FILE, key, what="the API key")
     return key

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
 from holdfast.base.clock import Clock
-from holdfast.base.errors import Fault, HoldfastError, Misconfigured
+from holdfast.base.errors import Fault, HoldfastError
 from holdfast.base.ids import Chance
+from holdfast.base.private import kept_private
 from holdfast.dashboard.ports import Grant, Keys
 
 COOKIE = "holdfast_session"
@@ -149,21 +149,4 @@ class Tries:
 
 def kept_secret(data_dir: Path, chance: Chance) -> bytes:
     """The secret of this data folder, made at the first start, for its owner only. Raises `Misconfigured`."""
-    path = data_dir / FILE
-    try:
-        if not path.exists():
-            _write_whole(path, chance.secret())
-        return path.read_bytes().strip()
-    except OSError as error:
-        raise Misconfigured(f"the dashboard's secret can't be kept in \"{path}\": {error.strerror}") from error
-
-
-def _write_whole(path: Path, text: str) -> None:
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.unlink(missing_ok=True)
-    handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "w") as file:
-        file.write(text + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.rename(path)
+    return kept_private(data_dir / FILE, chance.secret, what="the dashboard's secret").encode()

@@ -1,0 +1,28 @@
+"""Secrets in files: their owner's alone, whole or not at all, told apart from what is no file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from holdfast.base.errors import Misconfigured
+from holdfast.base.private import kept_private
+
+
+def test_a_secret_is_made_once_for_its_owner_only(tmp_path: Path) -> None:
+    """Mode 0600; the second look finds the first; half a file of an earlier try is no hindrance."""
+    path = tmp_path / "word"
+    (tmp_path / ".word.new").write_text("hal")
+    assert [kept_private(path, make, what="the word") for make in (lambda: "one", lambda: "two")] == ["one", "one"]
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [file.name for file in tmp_path.iterdir()] == ["word"]
+
+
+def test_a_secret_that_cannot_be_read_or_kept_is_named(tmp_path: Path) -> None:
+    """With the file and the cause, never with what is in it."""
+    (tmp_path / "word").write_bytes(b"\xff\xfe")
+    with pytest.raises(Misconfigured, match=r'the word in ".*word" can\'t be read: it is no text'):
+        kept_private(tmp_path / "word", lambda: "new", what="the word")
+    with pytest.raises(Misconfigured, match=r'the word can\'t be kept in ".*word": No such file'):
+        kept_private(tmp_path / "missing" / "word", lambda: "new", what="the word")
