@@ -178,7 +178,10 @@ async def _read(request: web.Request) -> web.Response:
 
 async def _inbox(request: web.Request) -> web.Response:
     letters = request.app[HUB].server.handsets.inbox(known_phone(request).number)
-    return web.json_response([_letter(letter) for letter in letters])
+    after = request.query.get("after", "0")
+    if not after.isdecimal():
+        raise ControlError(400, f"after {after!r} must be a number: so many letters are left out")
+    return web.json_response([_letter(letter) for letter in letters[int(after) :]])
 
 
 def _letter(letter: Letter) -> Json:

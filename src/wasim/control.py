@@ -45,7 +45,7 @@ POST   /phones/{number}/unlink       {"device"} removes a linked device
 POST   /phones/{number}/send         {"to", "id"?, "text" | "image" | … | "edit" | "delete"} the phone sends
 POST   /phones/{number}/typing       {"to", "state"?: "composing"|"recording"|"paused"} the phone's owner types
 POST   /phones/{number}/read         {"id"} the phone reads a message of its inbox
-GET    /phones/{number}/inbox        what the phone decrypted
+GET    /phones/{number}/inbox        what the phone decrypted; ?after= leaves out the first so many
 GET    /phones/{number}/inbox/{id}/media   what its media is when opened; ?content=true the bytes
 GET    /groups                       groups with their members
 POST   /groups                       {"subject", "members", "addressing"?: "lid"|"pn"} makes a group; the first is admin

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
@@ -257,52 +256,6 @@ async def test_what_the_control_interface_shows(wasim: Wasim, alice: WasimClient
     assert (stats["connects"], stats["logins"], stats["accepted"], stats["links"]) == (4, 2, 1, 2)
     assert stats["numbers"]["962302"]["logins"] == 1
     assert len(stats["numbers"]["962302"]["times"]) == 1
-
-
-async def test_a_phone_is_made_once(wasim: Wasim) -> None:
-    """Making it again gives the same; its settings can be changed."""
-    first = await wasim.post("/phones", {"number": "962302", "name": "Shop"})
-    second = await wasim.post("/phones", {"number": "962302", "autoRead": False, "addressing": "pn"})
-    assert first["lid"] == second["lid"]
-    assert (second["autoRead"], second["addressing"], second["name"]) == (False, "pn", "Shop")
-
-
-BAD: list[tuple[str, str, Any, int, str]] = [
-    ("POST", "/phones", {"number": "12"}, 400, "3 to 15 digits"),
-    ("POST", "/phones", {"number": "0962302"}, 400, "3 to 15 digits"),
-    ("POST", "/phones", {}, 400, "phone number None"),
-    ("POST", "/phones", [], 400, "JSON object"),
-    ("POST", "/phones", b"{", 400, "no JSON"),
-    ("POST", "/phones", {"number": "962302", "addressing": "x"}, 400, "'lid' or 'pn'"),
-    ("POST", "/phones/962302/scan", {"qr": "hello"}, 400, "no WhatsApp QR code"),
-    ("POST", "/phones/962302/scan", {}, 400, "'qr' must be"),
-    ("POST", "/phones/962302/scan", {"qr": ",".join(["2@x", *["A" * 43 + "="] * 3])}, 404, "no device shows"),
-    ("POST", "/phones/962399/unlink", {"device": 1}, 404, "no phone 962399"),
-    ("POST", "/faults", {"kind": "earthquake"}, 400, "not known"),
-    ("DELETE", "/faults/77", None, 404, "no fault 77"),
-    ("DELETE", "/faults/x", None, 404, "no fault x"),
-    ("GET", "/nowhere", None, 404, "GET / lists"),
-    ("PUT", "/phones", None, 405, "GET / lists"),
-]
-
-
-@pytest.mark.parametrize(("method", "path", "body", "status", "sentence"), BAD)
-async def test_bad_requests_get_a_sentence(
-    wasim: Wasim, method: str, path: str, body: Any, status: int, sentence: str
-) -> None:
-    """Every refusal is `{"error": sentence}` with a fitting status."""
-    content = {"data": body} if isinstance(body, bytes) else {"json": body}
-    async with wasim.http.request(method, wasim.control + path, **content) as answer:
-        assert answer.status == status
-        assert sentence in (await answer.json())["error"]
-
-
-async def test_unlinking_needs_a_device(wasim: Wasim) -> None:
-    """A device that does not exist is 404, none at all is 400."""
-    await wasim.post("/phones", {"number": "962302"})
-    for body, status in (({"device": 3}, 404), ({"device": "one"}, 400)):
-        async with wasim.http.post(wasim.control + "/phones/962302/unlink", json=body) as answer:
-            assert answer.status == status
 
 
 async def test_other_paths_are_not_whatsapp(wasim: Wasim) -> None:

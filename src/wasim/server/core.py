@@ -26,7 +26,7 @@ from wasim.server.link import Introduced, Link, Phase
 from wasim.server.phones import Phones
 from wasim.server.speech import Spoken
 from wasim.server.state import PHONE, Account, Address, Device, Directory, Group, Pending, StanzaKind
-from wasim.server.words import Wish, Words
+from wasim.server.words import NotSayable, Wish, Words
 from wasim.wire import nodes
 from wasim.wire.attachments import Media
 from wasim.wire.errors import WireError
@@ -392,6 +392,8 @@ class Server:
         chat = self._chat(to)
         if number not in self.directory.accounts:
             raise UnknownNumber(f"there is no phone {number}")
+        if isinstance(chat, Group) and number not in chat.members:
+            raise NotSayable(f"{number} is no member of the group {to}")
         words = self._words.put(number, chat, wish, media, now=now)
         id_ = id_ or self.handsets.speech.new_id()
         self._speak(Address(number, PHONE), self.handsets.speech.write(number, chat, words, id_), now)

@@ -8,7 +8,7 @@ import pytest
 
 from wasim.server.groups import GroupError
 from wasim.server.state import Addressing, Group
-from wasim.server.words import Wish
+from wasim.server.words import NotSayable, Wish
 from wasim.wire import senderkeys
 from wasim.wire.attachments import SenderKeyGift
 from wasim.wire.content import Content, seal, unseal
@@ -187,6 +187,12 @@ def test_a_stranger_can_not_write(world: World, alice: Party) -> None:
     write(world, alice, others, own_key(world), "hello", "G1", to=())
     assert alice[1].one("ack").attrs["error"] == "403"
     assert texts(world, BOB) == []
+
+
+def test_a_phone_that_is_no_member_can_not_write(world: World, alice: Party, group: Group) -> None:
+    """It is told so before anything is sent."""
+    with pytest.raises(NotSayable, match=f"{DAN} is no member"):
+        say(world, DAN, group, "hello")
 
 
 def heard(world: World, party: Party, message: Node, keys: dict[str, SenderKey]) -> str | None:
