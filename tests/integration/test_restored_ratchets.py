@@ -1,0 +1,78 @@
+"""Ratchets that went on after a backup, restored as the backup has them, on real Baileys at both ends."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+from holdfast.backup.ratchets import Key, without_sending
+from holdfast.engine.recorder import Stored
+from holdfast.session.port import CutLink, LinkClosed, SentContentWanted
+from tests.integration.conftest import Party
+
+pytestmark = pytest.mark.slow
+
+
+def close_sending(store: Stored) -> None:
+    """As a restore does it."""
+    keys = [Key(type_, id_, value) for type_, values in store.keys.items() for id_, value in values.items()]
+    for before, after in without_sending(keys, credentials=store.credentials or "", closed_at_ms=1):
+        if after is None:
+            del store.keys[before.type][before.id]
+        else:
+            store.keys[after.type][after.id] = after.value
+
+
+async def test_a_restored_ratchet_sends_nothing(ours: Party, friend: Party) -> None:
+    """Messages after a restore are read at once: no key is used twice, and nobody asks for a message again."""
+    await talk(ours, friend)
+    then = copy.deepcopy(ours.store.keys)
+    await friend_reads(ours, friend, ["three", "four"])
+    await restore(ours, then)
+    await friend_reads(ours, friend, ["five", "six"])
+    assert ours.recorder.of(SentContentWanted) == []
+    assert friend.store.undecryptable == []
+
+
+async def test_a_restored_ratchet_still_reads(ours: Party, friend: Party) -> None:
+    """What was written while nobody listened, in the chats that the backup knows, is in the inbox at the next login."""
+    await talk(ours, friend)
+    then = copy.deepcopy(ours.store.keys)
+    await friend_reads(ours, friend, ["three"])
+    await cut(ours)
+    friend.send("F2", ours.jid, "while you were away")
+    await friend.acked("F2")
+    await restore(ours, then)
+    assert await ours.shown(2) == ["answer", "while you were away"]
+    assert friend.recorder.of(SentContentWanted) == []
+    assert ours.store.undecryptable == []
+
+
+async def talk(ours: Party, friend: Party) -> None:
+    """Both ways, so that each has read the other's ratchet."""
+    await friend_reads(ours, friend, ["one"])
+    friend.send("F1", ours.jid, "answer")
+    await ours.shown(1)
+    await friend_reads(ours, friend, ["two"])
+
+
+async def cut(ours: Party) -> None:
+    ours.host.command(CutLink(link=ours.link))
+    await ours.recorder.wait(LinkClosed, ours.link)
+
+
+async def restore(ours: Party, then: dict[str, dict[str, str]]) -> None:
+    """Keys as they were, and a new login."""
+    if not ours.recorder.of(LinkClosed, ours.link):
+        await cut(ours)
+    ours.store.keys = then
+    close_sending(ours.store)
+    await ours.log_in()
+
+
+async def friend_reads(ours: Party, friend: Party, texts: list[str]) -> None:
+    for text in texts:
+        ours.send(f"O-{text}", friend.jid, text)
+        shown = len(friend.store.inbox) + 1
+        assert (await friend.shown(shown))[-1] == text
