@@ -136,7 +136,7 @@ class FakeEngine:
             case Send():
                 self._later(lambda: self._send(command, link))
             case Download():
-                self._later(lambda: self._download(command))
+                self._unless_frozen(command.link, lambda: self._download(command))
             case Ping(n=n):
                 self._frame(command.link, lambda: self._say(command.link, Ponged(link=command.link, n=n)))
             case AskPairingCode():

@@ -8,6 +8,7 @@ import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 
+import { mended } from './fetching.mjs'
 import { Link } from './link.mjs'
 import { Pipe } from './pipe.mjs'
 import { LinkDown } from './refusals.mjs'
@@ -23,6 +24,8 @@ const EXIT_DESERTED = 75
 // sockets must be gone before another one takes them over. Where that can be soon, the heartbeat says how soon.
 const TICK_MS = 1000
 const DESERTED_AFTER_TICKS = Number(process.argv[2] ?? 30)
+
+globalThis.fetch = mended(globalThis.fetch)
 
 const links = new Map()
 const delay = monitorEventLoopDelay({ resolution: 50 })

@@ -29,7 +29,7 @@ export class Outbound {
   async send({ whatsappId, to, content, made, typingMs }) {
     const message = made ? decode(made) : await this.#make(whatsappId, to, content)
     const recipient = await this.recipients.prepare(to)
-    if (typingMs) await this.#type(recipient, typingMs)
+    if (typingMs) await this.#type(recipient, content.audio?.voice ? 'recording' : 'composing', typingMs)
     const relay = { messageId: whatsappId, additionalAttributes: attributesOf(message) }
     await this.lane.run(() => this.sock.relayMessage(recipient, message, relay))
     // The message has left: what becomes of this is no news about it.
@@ -85,8 +85,8 @@ export class Outbound {
   }
 
   // Says nothing about being available: that is for `Presence` alone.
-  async #type(recipient, typingMs) {
-    await this.sock.sendPresenceUpdate('composing', recipient)
+  async #type(recipient, doing, typingMs) {
+    await this.sock.sendPresenceUpdate(doing, recipient)
     await delay(typingMs)
   }
 }
