@@ -187,7 +187,8 @@ class Trial:
             "inboxRows": len(self.written),
             "webhooks": len(self.receiver.messages),
             "webhooksRepeated": self.receiver.repeated,
-            "copiesCollapsedById": copies,
+            "sentAgainUnderTheSameId": await self._sent_again(),
+            "copiesCollapsedByPhones": copies,
             "strikes": sum(self.struck.values()),
         }
 
@@ -205,6 +206,11 @@ class Trial:
         reused = {phone["number"]: phone["signal"]["reusedKeys"] for phone in phones}
         assert not any(reused.values()), f"keys were used twice: {reused}"
         return copies
+
+    async def _sent_again(self) -> int:
+        """Stanzas that WhatsApp took although it had one of that id."""
+        records = [await self.wasim.get("/messages", **{"from": number}) for number in self.companies.values()]
+        return sum(record["count"] - 1 for each in records for record in each)
 
     async def _check_company(self, company: str) -> None:
         items = await self.gateway.inbox(company)
@@ -460,8 +466,15 @@ def main() -> None:
     parser.add_argument("--companies", type=int, default=10)
     parser.add_argument("--per-s", type=float, default=0.5, help="messages of each company a second, each way")
     parser.add_argument("--seed", default=secrets.token_hex(4))
+    parser.add_argument("--only", metavar="POINT:VICTIM", help="strike there alone, such as 'ack:host'")
     parser.add_argument("--folder", type=Path, help="kept; otherwise a temporary one is used and removed")
     asked = parser.parse_args()
+    pairs = None
+    if asked.only:
+        point, _, victim = asked.only.partition(":")
+        if point not in POINTS or victim not in VICTIMS:
+            parser.error(f"--only {asked.only}: points are {', '.join(POINTS)}; victims {', '.join(VICTIMS)}")
+        pairs = [(point, victim)] * asked.strikes
     with tempfile.TemporaryDirectory() as temporary:
         figures: Json = asyncio.run(
             run(
@@ -470,6 +483,7 @@ def main() -> None:
                 seed=asked.seed,
                 companies=asked.companies,
                 per_s=asked.per_s,
+                pairs=pairs,
                 tell=lambda line: print(line, flush=True),  # noqa: T201 – run by hand
             )
         )

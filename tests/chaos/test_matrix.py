@@ -1,0 +1,30 @@
+"""A part of the crash matrix: every point once, every kind of death at least twice, in an order of chance."""
+
+from __future__ import annotations
+
+import os
+import random
+import secrets
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.matrix import POINTS, VICTIMS, run
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.timeout(240)
+async def test_nothing_is_lost_or_doubled_whatever_dies_at_whatever_point(tmp_path: Path) -> None:
+    """Accepted = delivered, inbox = what was written, the receiver's set = inbox, order kept, no key used twice.
+
+    `CHAOS_SEED=…` brings a run back, as far as two runs of several processes can be alike.
+    """
+    seed = os.environ.get("CHAOS_SEED") or secrets.token_hex(4)
+    chance = random.Random(seed)
+    victims = [*VICTIMS, *VICTIMS, chance.choice([*VICTIMS])]
+    chance.shuffle(victims)
+    pairs = list(zip(POINTS, victims, strict=True))
+    chance.shuffle(pairs)
+    figures = await run(tmp_path, strikes=len(pairs), seed=seed, companies=3, per_s=1, tell=print, pairs=pairs)
+    assert figures["strikes"] == len(POINTS)
