@@ -3,6 +3,7 @@
 //
 //   node bare.mjs BAILEYS_DIR WASIM_URL FOLDER      (BAILEYS_DIR holds node_modules, FOLDER a folder for each session)
 
+import { randomBytes } from 'node:crypto'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -81,7 +82,23 @@ const does = {
     const ack = new Promise(done => acked.set(whatsappId, done))
     await sock.sendMessage(`${to}@s.whatsapp.net`, { text }, { messageId: whatsappId })
     await ack
+    acked.delete(whatsappId)
     return { ms: performance.now() - began }
+  },
+
+  // Lanes side by side, one text at a time in each.
+  async load({ lanes, texts }) {
+    const tookMs = []
+    const began = performance.now()
+    await Promise.all(
+      lanes.map(async ([name, to]) => {
+        for (let n = 0; n < texts; n += 1) {
+          const whatsappId = `3EB0${randomBytes(9).toString('hex').toUpperCase()}`
+          tookMs.push((await does.send({ name, to, text: `text ${n}`, whatsappId })).ms)
+        }
+      })
+    )
+    return { tookMs, lastedMs: performance.now() - began }
   }
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -56,8 +56,20 @@ class Bare:
         """Milliseconds until WhatsApp's ack."""
         return float((await self._ask("send", name=name, to=to, text=text, whatsappId=whatsapp_id))["ms"])
 
+    async def load(self, lanes: Sequence[tuple[str, str]], texts: int) -> tuple[list[float], float]:
+        """Texts by (session, number) lanes, one at a time in each.
+
+        Milliseconds until each one's ack, and the seconds that all took.
+        """
+        report = await self._ask("load", lanes=list(lanes), texts=texts // len(lanes))
+        return report["tookMs"], report["lastedMs"] / 1000
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def rss_mb(self) -> float:
-        return rss_mb(self._process.pid)
+        return rss_mb(self.pid)
 
     async def listen(self) -> None:
         """Take its reports until it ends."""
@@ -69,7 +81,7 @@ class Bare:
             elif asked := self._asked.pop(report.get("id", 0), None):
                 asked.set_result(report)
 
-    async def _ask(self, what: str, **args: str) -> dict[str, Any]:
+    async def _ask(self, what: str, **args: object) -> dict[str, Any]:
         assert self._process.stdin is not None
         number = next(self._ids)
         answer = self._asked[number] = asyncio.get_running_loop().create_future()

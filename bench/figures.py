@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -56,8 +58,19 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join("   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in cells)
 
 
+def percentile(values: Sequence[float], percent: float) -> float:
+    """The value that so many percent of all don't exceed."""
+    return sorted(values)[max(0, math.ceil(len(values) * percent / 100) - 1)]
+
+
 def rss_mb(pid: int) -> float:
     """Resident memory of a process."""
     status = Path(f"/proc/{pid}/status").read_text()
     kib = int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1])
     return kib / 1024
+
+
+def cpu_s(pid: int) -> float:
+    """Processor time that a process has taken so far, all its threads together."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
