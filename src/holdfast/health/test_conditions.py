@@ -156,6 +156,7 @@ def around(**seen: float | int) -> list[Condition]:
         ({"host_away_s": 29}, {"host_away_s": 30}, "engine-host", Care.CHECK_HOST),
         ({"host_restarts": 2}, {"host_restarts": 3}, "engine-host", Care.CHECK_HOST),
         ({"undelivered_s": 899}, {"undelivered_s": 900}, "alerts-undelivered", Care.CHECK_ALERTS),
+        ({}, {"backup_failing_s": 0}, "backup-failing", Care.CHECK_BACKUP),
     ],
 )
 def test_what_holdfast_stands_on(quiet: dict[str, float], loud: dict[str, float], cause: str, action: Care) -> None:

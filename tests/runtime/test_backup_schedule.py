@@ -1,0 +1,98 @@
+"""Backups by themselves: one in so many hours, over restarts, and a person hears when they fail."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from holdfast.backup.schedule import FIRST_AFTER_S, RETRY_S, Schedule
+from holdfast.backup.shelf import names
+from tests.custody import custody_of
+from tests.world import World
+
+DAY_S = 86_400
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "backups"
+
+
+@contextlib.asynccontextmanager
+async def scheduled(world: World, folder: Path, *, every_h: float = 24, keep: int = 2) -> AsyncIterator[Schedule]:
+    """A gateway with its schedule, until the block ends."""
+    async with world.running() as gateway, asyncio.TaskGroup() as tasks:
+        custody = custody_of(gateway, world.database, folder, clock=world.clock)
+        schedule = Schedule(custody, every_h=every_h, keep=keep)
+        running = tasks.create_task(schedule.run())
+        try:
+            yield schedule
+        finally:
+            running.cancel()
+
+
+async def test_one_a_day_and_the_oldest_go(world: World, folder: Path) -> None:
+    """The first comes soon after the first start; as many stay as are wanted."""
+    async with scheduled(world, folder):
+        await world.until(lambda: len(names(folder)) == 1, within_s=FIRST_AFTER_S + 1)
+        await world.wait(DAY_S + 1)
+        await world.until(lambda: len(names(folder)) == 2)
+        newest = names(folder)[0]
+        await world.wait(DAY_S + 1)
+        await world.until(lambda: newest != names(folder)[0])
+        assert [path == newest for path in names(folder)] == [False, True]
+
+
+async def test_restarts_bring_no_more_backups(world: World, folder: Path) -> None:
+    """When the last was begun is kept in the database; after a day of absence one is due."""
+    async with scheduled(world, folder):
+        await world.until(lambda: len(names(folder)) == 1)
+    for _ in range(3):
+        async with scheduled(world, folder):
+            await world.wait(2 * FIRST_AFTER_S)
+    assert len(names(folder)) == 1
+    world.clock.advance_to(world.clock.monotonic() + DAY_S)
+    async with scheduled(world, folder):
+        await world.until(lambda: len(names(folder)) == 2, within_s=FIRST_AFTER_S + 1)
+
+
+async def test_of_two_that_share_a_database_one_makes_it(world: World, folder: Path) -> None:
+    """Whoever claims it first."""
+    async with scheduled(world, folder), asyncio.TaskGroup() as tasks:
+        custody = custody_of(world.gateway, world.database, folder / "other", clock=world.clock)
+        other = tasks.create_task(Schedule(custody, every_h=24, keep=2).run())
+        await world.wait(2 * FIRST_AFTER_S)
+        assert len(names(folder)) + len(names(folder / "other")) == 1
+        other.cancel()
+
+
+def block(folder: Path) -> None:
+    folder.write_text("a file in the way")
+
+
+def unblock(folder: Path) -> None:
+    folder.unlink()
+
+
+async def test_a_failure_is_known_until_one_succeeds(world: World, folder: Path) -> None:
+    """It is tried again in a quarter of an hour, not in a day."""
+    block(folder)
+    async with scheduled(world, folder) as schedule:
+        await world.until(lambda: schedule.failing_s is not None, within_s=FIRST_AFTER_S + 1)
+        await world.wait(RETRY_S + 1)
+        assert schedule.failing_s is not None
+        assert schedule.failing_s > RETRY_S
+        unblock(folder)
+        await world.until(lambda: schedule.failing_s is None, within_s=RETRY_S + 1)
+        assert len(names(folder)) == 1
+
+
+async def test_none_is_made_when_none_is_wanted(world: World, folder: Path) -> None:
+    """HOLDFAST_BACKUP_EVERY_H=0."""
+    async with scheduled(world, folder, every_h=0):
+        await world.wait(2 * DAY_S)
+    assert names(folder) == []
