@@ -25,12 +25,13 @@ from wasim.requests import (
     number_of,
     text_of,
 )
-from wasim.server.core import UnknownNumber
 from wasim.server.groups import GroupError
+from wasim.server.link import Link, Phase
+from wasim.server.owners import UnknownNumber
 from wasim.server.pairing import BadQr, PairingError, parse_qr
 from wasim.server.state import Account, Address, Device, MessageRecord
 from wasim.server.words import NotSayable
-from wasim.shell import Hub, state_of
+from wasim.shell import Hub
 
 BODY_BYTES = 32 * 1024 * 1024
 """Media may come as base64."""
@@ -237,7 +238,7 @@ async def _links(request: web.Request) -> web.Response:
                 "number": link.address.number if link.address else None,
                 "device": link.address.device if link.address else None,
                 "jid": hub.server.jid_of(link.address)[0] if link.address else None,
-                "state": state_of(link),
+                "state": _state_of(link),
                 "since": iso(link.since),
                 "frozen": hub.is_frozen(link.id),
                 "available": link.available,
@@ -246,6 +247,17 @@ async def _links(request: web.Request) -> web.Response:
             for link in hub.server.links.values()
         ]
     )
+
+
+def _state_of(link: Link) -> str:
+    match link.phase:
+        case Phase.OPEN:
+            return "open"
+        case Phase.PAIRING:
+            return "pairing"
+        case Phase.CLOSING:
+            return "closing"
+    return "handshake"
 
 
 async def _stats(request: web.Request) -> web.Response:

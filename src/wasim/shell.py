@@ -11,50 +11,23 @@ import contextlib
 import logging
 import secrets
 import sqlite3
-from collections import deque
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
 
 from wasim.clock import Clock
 from wasim.faults import Fault, FaultRequest, Faults
 from wasim.server import core, events, pairing
-from wasim.server.link import Link, Phase
+from wasim.server.link import Link
 from wasim.server.state import Account, Address, Addressing, Group
 from wasim.server.words import Wish
 from wasim.sockets import LinkSocket
+from wasim.stats import Stats
 from wasim.store import Store
 from wasim.wire.attachments import Media
 from wasim.wire.nodes import Node
 
 _log = logging.getLogger("wasim")
-_TIMES_KEPT = 1000
 PAIRING_DEADLINE_S = 10.0
 SAVE_AGAIN_S = 0.2
-
-
-@dataclass(slots=True)
-class NumberStats:
-    logins: int = 0
-    refused: int = 0
-    times: deque[float] = field(default_factory=lambda: deque(maxlen=_TIMES_KEPT))
-
-
-@dataclass(slots=True)
-class Stats:
-    """Counts since the process began; they outlive a restart fault."""
-
-    connects: int = 0
-    connect_times: deque[float] = field(default_factory=lambda: deque(maxlen=_TIMES_KEPT))
-    logins: int = 0
-    logins_refused: int = 0
-    closes: int = 0
-    refused: int = 0
-    unknown_queries: int = 0
-    protocol_errors: int = 0
-    numbers: dict[str, NumberStats] = field(default_factory=dict)
-
-    def of(self, number: str) -> NumberStats:
-        return self.numbers.setdefault(number, NumberStats())
 
 
 class Hub:
@@ -314,12 +287,12 @@ class Hub:
         self._settle()
 
     def write(self, number: str, to: str, wish: Wish, id_: str | None, media: Media | None = None) -> str:
-        sent = self.server.write(number, to, wish, id_, media=media, now=self.now())
+        sent = self.server.owners.write(number, to, wish, id_, media=media, now=self.now())
         self._settle()
         return sent
 
     def type_to(self, number: str, to: str, state: str) -> None:
-        self.server.type_to(number, to, state, now=self.now())
+        self.server.owners.type_to(number, to, state, now=self.now())
         self._settle()
 
     def create_group(self, subject: str, members: list[str], addressing: Addressing) -> Group:
@@ -337,7 +310,7 @@ class Hub:
         self._settle()
 
     def read(self, number: str, id_: str) -> None:
-        self.server.read(number, id_, now=self.now())
+        self.server.owners.read(number, id_, now=self.now())
         self._settle()
 
     def is_frozen(self, link: int) -> bool:
@@ -423,17 +396,6 @@ class Hub:
 def masked(number: str) -> str:
     """A phone number for logs: its last three digits."""
     return f"…{number[-3:]}"
-
-
-def state_of(link: Link) -> str:
-    match link.phase:
-        case Phase.OPEN:
-            return "open"
-        case Phase.PAIRING:
-            return "pairing"
-        case Phase.CLOSING:
-            return "closing"
-    return "handshake"
 
 
 @contextlib.asynccontextmanager

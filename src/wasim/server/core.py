@@ -7,8 +7,7 @@ is to do: `take_output()` (bytes to send, links to hang up), `take_events()` (fa
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,18 +18,17 @@ from wasim.server.exchange import Carrier, Exchange
 from wasim.server.gate import Gate
 from wasim.server.groupkeys import GroupKeys
 from wasim.server.groups import Groups
-from wasim.server.handsets import READ_AFTER_S, Handsets
+from wasim.server.handsets import Handsets
 from wasim.server.identity import make_identity, restore_identity
 from wasim.server.interference import Interference
 from wasim.server.link import Introduced, Link, Phase
+from wasim.server.owners import Line, Owners, UnknownNumber
 from wasim.server.phones import Phones
-from wasim.server.speech import Spoken
-from wasim.server.state import PHONE, Account, Address, Device, Directory, Group, Pending, StanzaKind
-from wasim.server.words import NotSayable, Wish, Words
+from wasim.server.state import PHONE, Account, Address, Device, Directory, Pending, StanzaKind
+from wasim.server.timers import Timers
 from wasim.wire import nodes
-from wasim.wire.attachments import Media
 from wasim.wire.errors import WireError
-from wasim.wire.jids import LID, PN, Jid, parse_jid
+from wasim.wire.jids import LID, PN, Jid
 from wasim.wire.messages import ClientPayload
 from wasim.wire.nodes import Node
 
@@ -45,10 +43,6 @@ class Outgoing:
     link: int
     frames: list[bytes]
     hang_up: bool
-
-
-class UnknownNumber(Exception):
-    """No account, or no such device of it."""
 
 
 class Server:
@@ -79,8 +73,7 @@ class Server:
         self._events: list[events.Event] = []
         self._doomed: set[int] = set()
         self._dirty: dict[int, Link] = {}
-        self._timers: list[tuple[float, int, Callable[[float], None]]] = []
-        self._timer_count = 0
+        self._timers = Timers()
         self.identity = restore_identity(foreign) or make_identity(self.directory, entropy, now=now)
         self.gate = Gate(self.directory, self.phones, entropy, self)
         carrier = Carrier(
@@ -93,9 +86,8 @@ class Server:
         )
         self._exchange = Exchange(self.directory, interference, carrier)
         self.groups = Groups(self.directory, entropy, self._deliver)
-        self._words = Words(self.directory, self.handsets)
-        for number, id_ in self.handsets.unread():
-            self._at(now + READ_AFTER_S, partial(self._read_late, number, id_))
+        line = Line(take=self._from_phone, at=self._timers.at, low_on_prekeys=self._low_on_prekeys)
+        self.owners = Owners(self.directory, self.handsets, line, now=now)
 
     # Collected by whoever runs it
 
@@ -116,17 +108,11 @@ class Server:
 
     @property
     def next_deadline(self) -> float | None:
-        return self._timers[0][0] if self._timers else None
+        return self._timers.next_deadline
 
     def tick(self, *, now: float) -> None:
         """Does what is due by now."""
-        while self._timers and self._timers[0][0] <= now:
-            _, _, action = heapq.heappop(self._timers)
-            action(now)
-
-    def _at(self, when: float, action: Callable[[float], None]) -> None:
-        self._timer_count += 1
-        heapq.heappush(self._timers, (when, self._timer_count, action))
+        self._timers.tick(now=now)
 
     # Connections
 
@@ -184,7 +170,7 @@ class Server:
         link.phase = Phase.CLOSING
         if link.address is not None and self._online.get(link.address) is link:
             del self._online[link.address]
-        self._at(now + CLOSE_AFTER_S, lambda _: self.hang_up(link) if link.id in self.links else None)
+        self._timers.at(now + CLOSE_AFTER_S, lambda _: self.hang_up(link) if link.id in self.links else None)
 
     # Login and pairing
 
@@ -245,7 +231,7 @@ class Server:
         if not device.welcomed:
             device.welcomed = True
             self.directory.touch(device)
-            self._speak(Address(device.number, PHONE), self.handsets.speech.welcome(device, now=now), now)
+            self.owners.welcome(device, now)
 
     # Stanzas
 
@@ -316,7 +302,7 @@ class Server:
 
     def _deliver(self, address: Address, kind: StanzaKind, node: Node, now: float, after_s: float = 0.0) -> None:
         if address.device == PHONE:
-            self._to_phone(address, node, now)
+            self.owners.ring(address, node, now)
             return
         stanza = nodes.encode(node)
         seq = self.directory.enqueue(address, Pending(kind=kind, id=node.attrs["id"], stanza=stanza))
@@ -324,7 +310,7 @@ class Server:
         if link is None or link.passive:
             return
         if after_s:
-            self._at(now + after_s, partial(self._deliver_late, link, address, seq, stanza))
+            self._timers.at(now + after_s, partial(self._deliver_late, link, address, seq, stanza))
         else:
             self._send_encoded(link, stanza)
         link.delivered = seq + 1
@@ -346,73 +332,18 @@ class Server:
     def _ack(self, link: int, node: Node, when: float, now: float) -> None:
         """Acks go to the link the stanza came from, or nowhere."""
         if when > now:
-            self._at(when, lambda _: self.say(link, node))
+            self._timers.at(when, lambda _: self.say(link, node))
         else:
             self.say(link, node)
 
-    def _to_phone(self, address: Address, node: Node, now: float) -> None:
-        self._speak(address, self.handsets.receive(address.number, node, now=now), now)
-
-    def _speak(self, address: Address, spoken: Spoken, now: float) -> None:
-        """A phone says something."""
-        for low in spoken.low:
-            self._low_on_prekeys(low, now)
-        for said in spoken.said:
-            if said.after_s:
-                self._at(now + said.after_s, partial(self._from_phone, address, said.node))
-            else:
-                self._from_phone(address, said.node, now)
-
-    def _from_phone(self, address: Address, node: Node, now: float) -> None:
-        device = self.directory.device(address)
-        if device is None:
-            return
-        if node.tag == "receipt" and node.attrs.get("type") == "read":
-            self.handsets.was_read(address.number, node.attrs["id"])
-        self._stanza(device, node, None, now)
-
-    def _read_late(self, number: str, id_: str, now: float) -> None:
-        receipt = self.handsets.read(number, id_)
-        if receipt is not None:
-            self._from_phone(Address(number, PHONE), receipt, now)
+    def _from_phone(self, phone: Device, node: Node, now: float) -> None:
+        self._stanza(phone, node, None, now)
 
     # Asked by people, through the control interface
 
     def phone(self, number: str, *, name: str, now: float) -> Account:
         """The account of that number, made when there is none."""
         return self.directory.accounts.get(number) or self.phones.create(number, name=name, now=now)
-
-    def write(
-        self, number: str, to: str, wish: Wish, id_: str | None, *, media: Media | None = None, now: float
-    ) -> str:
-        """The phone of `number` sends something to another account or to a group. Returns the message's id.
-
-        Raises UnknownNumber when one of them does not exist, NotSayable when the wish is no message.
-        """
-        chat = self._chat(to)
-        if number not in self.directory.accounts:
-            raise UnknownNumber(f"there is no phone {number}")
-        if isinstance(chat, Group) and number not in chat.members:
-            raise NotSayable(f"{number} is no member of the group {to}")
-        words = self._words.put(number, chat, wish, media, now=now)
-        id_ = id_ or self.handsets.speech.new_id()
-        self._speak(Address(number, PHONE), self.handsets.speech.write(number, chat, words, id_), now)
-        return id_
-
-    def _chat(self, to: str) -> Account | Group:
-        """The account of a number, or the group of an address."""
-        jid = parse_jid(to)
-        chat = self.directory.group(jid) if jid is not None else self.directory.accounts.get(to)
-        if chat is None:
-            raise UnknownNumber(f"there is no group {to}" if jid is not None else f"there is no phone {to}")
-        return chat
-
-    def type_to(self, number: str, to: str, state: str, *, now: float) -> None:
-        """The phone's owner types (`composing`), records (`recording`), or stops (`paused`)."""
-        chat = self._chat(to)
-        name = str(chat.jid if isinstance(chat, Group) else Jid(chat.number, PN))
-        shown = Node("composing", {"media": "audio"}) if state == "recording" else Node(state)
-        self._from_phone(Address(number, PHONE), Node("chatstate", {"to": name}, [shown]), now)
 
     def announce_reach_out_lock(self, number: str | None, until: float | None, *, now: float) -> None:
         """Linked devices hear that their account may write to nobody new until then, or (None) to everybody again."""
@@ -421,13 +352,6 @@ class Server:
                 if device.device != PHONE:
                     notice = notices.reach_out_lock(self.new_id(), until, now)
                     self._deliver(device.address, "notification", notice, now)
-
-    def read(self, number: str, id_: str, *, now: float) -> None:
-        """The phone's owner reads a message. Raises UnknownNumber when it is not in the inbox."""
-        receipt = self.handsets.read(number, id_)
-        if receipt is None:
-            raise UnknownNumber(f"the phone {number} has no message {id_}")
-        self._from_phone(Address(number, PHONE), receipt, now)
 
     def unlink(self, address: Address, *, now: float) -> None:
         """The phone removes a linked device: its connection is told, and it can't log in again.

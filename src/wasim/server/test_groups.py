@@ -213,7 +213,7 @@ def heard(world: World, party: Party, message: Node, keys: dict[str, SenderKey])
 
 
 def say(world: World, number: str, group: Group, text: str) -> str:
-    id_ = world.server.write(number, str(group.jid), Wish(text=text), None, now=world.now)
+    id_ = world.server.owners.write(number, str(group.jid), Wish(text=text), None, now=world.now)
     world.settle()
     return id_
 
@@ -271,7 +271,7 @@ def test_typing_in_a_group_is_seen_by_its_members(world: World, alice: Party, gr
     assert seen is not None
     assert (seen.sender, seen.chat, seen.state) == (ALICE, str(group.jid), "recording")
     assert world.server.handsets.typing(ALICE) is None
-    world.server.type_to(CAROL, str(group.jid), "composing", now=world.now)
+    world.server.owners.type_to(CAROL, str(group.jid), "composing", now=world.now)
     world.settle()
     state = client.one("chatstate")
     assert (state.attrs["from"], state.children[0].tag) == (str(group.jid), "composing")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from wasim.server.core import UnknownNumber
 from wasim.server.handsets import READ_AFTER_S
+from wasim.server.owners import UnknownNumber
 from wasim.server.speech import RETRIES
 from wasim.server.words import Wish
 from wasim.wire.content import Content, DeviceSent, HistorySync
@@ -75,11 +75,11 @@ def test_a_phone_may_not_read_by_itself(world: World, pair: tuple[Gadget, Client
     send(world, pair, "hello")
     world.advance(10)
     assert types(pair[1]) == [None]
-    world.server.read("962303", "M1", now=world.now)
+    world.server.owners.read("962303", "M1", now=world.now)
     world.settle()
     assert types(pair[1]) == [None, "read"]
     with pytest.raises(UnknownNumber, match="no message M9"):
-        world.server.read("962303", "M9", now=world.now)
+        world.server.owners.read("962303", "M9", now=world.now)
 
 
 def test_the_same_id_twice_is_one_letter(world: World, pair: tuple[Gadget, Client]) -> None:
@@ -192,7 +192,7 @@ def test_a_phone_writes_to_linked_devices(world: World, pair: tuple[Gadget, Clie
     """Each device of the recipient gets its own copy, and answers come back on the same session."""
     gadget, client = pair
     other, other_client = world.online("962302")
-    sent = world.server.write("962303", "962302", Wish(text="hello Alice"), None, now=world.now)
+    sent = world.server.owners.write("962303", "962302", Wish(text="hello Alice"), None, now=world.now)
     world.settle()
     for device, heard in ((gadget, client), (other, other_client)):
         arrived = heard.one("message")
@@ -209,7 +209,7 @@ def test_a_phone_writes_to_linked_devices(world: World, pair: tuple[Gadget, Clie
 def test_own_devices_get_a_copy_of_what_the_phone_writes(world: World, pair: tuple[Gadget, Client]) -> None:
     """As a message sent by oneself, with its destination."""
     gadget, client = pair
-    world.server.write("962302", "962303", Wish(text="from my phone"), "ID1", now=world.now)
+    world.server.owners.write("962302", "962303", Wish(text="from my phone"), "ID1", now=world.now)
     world.settle()
     copied = gadget.open(client.one("message"), fresh=world.key)
     assert copied.device_sent is not None
@@ -224,7 +224,7 @@ def test_a_conversation_turns_the_ratchet(world: World, pair: tuple[Gadget, Clie
     for n in range(12):
         if n % 3 == 2:
             client.forget()
-            world.server.write("962303", "962302", Wish(text=f"answer {n}"), f"A{n}", now=world.now)
+            world.server.owners.write("962303", "962302", Wish(text=f"answer {n}"), f"A{n}", now=world.now)
             world.settle()
             gadget.sessions[lid] = gadget.sessions.get(BOB, gadget.sessions.get(lid))  # type: ignore[assignment]
             assert gadget.open(client.one("message"), fresh=world.key).text == f"answer {n}"
@@ -238,7 +238,7 @@ def test_a_conversation_turns_the_ratchet(world: World, pair: tuple[Gadget, Clie
 def test_a_retry_receipt_is_answered(world: World, pair: tuple[Gadget, Client]) -> None:
     """The phone encrypts the text anew for the device that asked, by the same id; for others' ids it does nothing."""
     gadget, client = pair
-    world.server.write("962303", "962302", Wish(text="hello"), "ID1", now=world.now)
+    world.server.owners.write("962303", "962302", Wish(text="hello"), "ID1", now=world.now)
     world.settle()
     lid = client.one("message").attrs["from"]
     client.forget()
@@ -256,7 +256,7 @@ def test_a_retry_receipt_is_answered(world: World, pair: tuple[Gadget, Client]) 
 def test_an_own_device_may_ask_again_too(world: World, pair: tuple[Gadget, Client]) -> None:
     """A copy is encrypted anew as a copy."""
     gadget, client = pair
-    world.server.write("962302", "962303", Wish(text="hello"), "ID1", now=world.now)
+    world.server.owners.write("962302", "962303", Wish(text="hello"), "ID1", now=world.now)
     world.settle()
     copied = client.one("message")
     client.forget()
@@ -275,14 +275,14 @@ def test_only_accounts_write_and_are_written_to(
 ) -> None:
     """An unknown number is refused with a sentence."""
     with pytest.raises(UnknownNumber, match="no phone 99999"):
-        world.server.write(number, to, Wish(text="x"), None, now=world.now)
+        world.server.owners.write(number, to, Wish(text="x"), None, now=world.now)
 
 
 def test_a_device_that_runs_low_is_told_by_phones_too(world: World, pair: tuple[Gadget, Client]) -> None:
     """A phone that begins a session uses a prekey up like everybody."""
     gadget, client = pair
     world.server.directory.add_prekeys(gadget.address, {1: world.key().public})
-    world.server.write("962303", "962302", Wish(text="hello"), "ID1", now=world.now)
+    world.server.owners.write("962303", "962302", Wish(text="hello"), "ID1", now=world.now)
     world.settle()
     assert client.one("notification").children[0].attrs["value"] == "0"
 
@@ -314,7 +314,7 @@ def test_a_later_message_twice_is_a_redelivery_too(world: World, pair: tuple[Gad
     """Also once the conversation is under way (`msg`), and a used key is proven there as well."""
     gadget, client = pair
     send(world, pair, "hello", "M0")
-    world.server.write("962303", "962302", Wish(text="answer"), "A0", now=world.now)
+    world.server.owners.write("962303", "962302", Wish(text="answer"), "A0", now=world.now)
     world.settle()
     lid = client.one("message").attrs["from"]
     gadget.sessions[lid] = gadget.sessions[BOB]
@@ -359,7 +359,7 @@ def bundle_of_phone(world: World, prekey_id: int | None) -> Node:
 def test_a_note_to_oneself(world: World, pair: tuple[Gadget, Client]) -> None:
     """A phone that writes to its own number reaches its linked devices once each."""
     gadget, client = pair
-    world.server.write("962302", "962302", Wish(text="buy milk"), "N1", now=world.now)
+    world.server.owners.write("962302", "962302", Wish(text="buy milk"), "N1", now=world.now)
     world.settle()
     assert gadget.open(client.one("message"), fresh=world.key).text == "buy milk"
 
@@ -367,7 +367,7 @@ def test_a_note_to_oneself(world: World, pair: tuple[Gadget, Client]) -> None:
 def test_a_retry_is_answered_after_a_restart(world: World, pair: tuple[Gadget, Client]) -> None:
     """What a phone wrote is kept for those who could not open it."""
     gadget, client = pair
-    world.server.write("962303", "962302", Wish(text="hello"), "ID1", now=world.now)
+    world.server.owners.write("962303", "962302", Wish(text="hello"), "ID1", now=world.now)
     world.settle()
     lid = client.one("message").attrs["from"]
     world.restart()

@@ -203,7 +203,7 @@ def test_a_damaged_message_is_asked_for_and_comes_again(faulty: World, scripted:
     faulty.phone("962303")
     gadget, alice = faulty.online("962302")
     scripted.delivery = DeliveryVerdict(damaged=True)
-    faulty.server.write("962303", "962302", Wish(text="hello"), "ID1", now=faulty.now)
+    faulty.server.owners.write("962303", "962302", Wish(text="hello"), "ID1", now=faulty.now)
     faulty.settle()
     damaged = alice.one("message")
     with pytest.raises(CannotOpen):

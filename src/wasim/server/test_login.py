@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from wasim.server.core import UnknownNumber
 from wasim.server.events import DeviceUnlinked, LoggedIn, LoginRefused, ProtocolBroken
+from wasim.server.owners import UnknownNumber
 from wasim.server.state import Address
 from wasim.wire.client import login
 from wasim.wire.nodes import Node

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from wasim.server.core import UnknownNumber
 from wasim.server.letters import Card, Letter, Place
+from wasim.server.owners import UnknownNumber
 from wasim.server.speech import SENT_KEPT
 from wasim.server.words import About, NotSayable, Wish
 from wasim.wire.attachments import Audio, Document, Image, Media, Sticker, Video
@@ -36,7 +36,7 @@ def phones(world: World) -> World:
 
 def say(world: World, wish: Wish, id_: str | None = None, *, sender: str = ALICE, media: Media | None = None) -> str:
     to = BOB if sender == ALICE else ALICE
-    sent = world.server.write(sender, to, wish, id_, media=media, now=world.now)
+    sent = world.server.owners.write(sender, to, wish, id_, media=media, now=world.now)
     world.settle()
     return sent
 
@@ -133,7 +133,7 @@ def test_what_can_not_be_said_is_refused(phones: World, wish: Wish, sentence: st
 
 def test_unknown_groups_are_refused(phones: World) -> None:
     with pytest.raises(UnknownNumber, match="no group 1@g"):
-        phones.server.write(ALICE, "1@g.us", Wish(text="x"), None, now=phones.now)
+        phones.server.owners.write(ALICE, "1@g.us", Wish(text="x"), None, now=phones.now)
 
 
 def test_long_texts_are_cut_in_the_inbox(phones: World) -> None:

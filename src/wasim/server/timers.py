@@ -1,0 +1,29 @@
+"""What is to be done later, in the order of its time; in what is due together, in the order it was asked for."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+
+Action = Callable[[float], None]
+"""Gets the time at which it is really done."""
+
+
+class Timers:
+    def __init__(self) -> None:
+        self._waiting: list[tuple[float, int, Action]] = []
+        self._count = 0
+
+    def at(self, when: float, action: Action) -> None:
+        self._count += 1
+        heapq.heappush(self._waiting, (when, self._count, action))
+
+    @property
+    def next_deadline(self) -> float | None:
+        return self._waiting[0][0] if self._waiting else None
+
+    def tick(self, *, now: float) -> None:
+        """Does what is due by now."""
+        while self._waiting and self._waiting[0][0] <= now:
+            _, _, action = heapq.heappop(self._waiting)
+            action(now)

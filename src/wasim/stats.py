@@ -1,0 +1,31 @@
+"""Counts since the process began; they outlive a restart fault."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+_TIMES_KEPT = 1000
+
+
+@dataclass(slots=True)
+class NumberStats:
+    logins: int = 0
+    refused: int = 0
+    times: deque[float] = field(default_factory=lambda: deque(maxlen=_TIMES_KEPT))
+
+
+@dataclass(slots=True)
+class Stats:
+    connects: int = 0
+    connect_times: deque[float] = field(default_factory=lambda: deque(maxlen=_TIMES_KEPT))
+    logins: int = 0
+    logins_refused: int = 0
+    closes: int = 0
+    refused: int = 0
+    unknown_queries: int = 0
+    protocol_errors: int = 0
+    numbers: dict[str, NumberStats] = field(default_factory=dict)
+
+    def of(self, number: str) -> NumberStats:
+        return self.numbers.setdefault(number, NumberStats())
