@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from holdfast.engine.recorder import Recorder
-from holdfast.session.port import ReachOutLocked, SendRefused, SentContentWanted
+from holdfast.session.port import Ping, Ponged, ReachOutLocked, SendRefused, SentContentWanted
 from tests.integration.conftest import Party, StartHost
 from tests.parts import Wasim
 
@@ -148,6 +148,17 @@ async def test_a_reach_out_lock_is_told_with_its_end(ours: Party, wasim: Wasim) 
     await ours.recorder.until(
         lambda: any(not lock.active for lock in ours.recorder.of(ReachOutLocked, ours.link)), what="the end of the lock"
     )
+
+
+async def test_a_refusal_without_a_lock_does_not_say_that_the_lock_is_over(ours: Party, wasim: Wasim) -> None:
+    """Who is refused with 463 and then hears "no lock" would try again at once, for ever."""
+    await wasim.post("/phones", {"number": THIRD})
+    await wasim.fault("ack-error", number=ours.number, code=463, count=1)
+    ours.send("3EB0AA01", f"{THIRD}@s.whatsapp.net", "hello stranger")
+    assert (await ours.acked("3EB0AA01")).error == "463"
+    ours.host.command(Ping(link=ours.link, n=1))
+    await ours.recorder.wait(Ponged, ours.link)
+    assert ours.recorder.of(ReachOutLocked) == []
 
 
 async def test_a_damaged_message_is_recorded_and_read_from_its_second_copy(

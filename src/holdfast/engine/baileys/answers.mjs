@@ -1,4 +1,5 @@
-// What WhatsApp says of messages that we sent: acks and receipts, told in the port's words.
+// What WhatsApp says of messages that we sent: acks, receipts, and whether we may write to strangers, told in the
+// port's words.
 
 import { jidDecode, jidNormalizedUser } from 'baileys'
 
@@ -11,6 +12,8 @@ const STALE_DEVICES = '479'
 const RECEIPT_KINDS = { '': 'delivered', inactive: 'delivered', read: 'read', played: 'played' }
 
 export class Answers {
+  #asksForLock = false
+
   /**
    * @param sock        Baileys' socket
    * @param creds       its credentials
@@ -26,8 +29,7 @@ export class Answers {
     if (!attrs.id) return
     const chat = this.#plain(attrs.from)
     if (attrs.error === STALE_DEVICES) for (const jid of [attrs.from, chat]) this.recipients.doubt(jid)
-    // Until when, WhatsApp tells only who asks. The answer comes as an event.
-    if (attrs.error === REACH_OUT_LOCKED) this.sock.fetchAccountReachoutTimelock().catch(() => {})
+    if (attrs.error === REACH_OUT_LOCKED) this.#askForLock()
     this.report({ r: 'ack', whatsappId: attrs.id, chat, atS: seconds(attrs.t), error: attrs.error })
   }
 
@@ -45,6 +47,22 @@ export class Answers {
       atS: seconds(attrs.t)
     })
     return true
+  }
+
+  /** What WhatsApp says of a lock on messages to new contacts. */
+  lock({ isActive, timeEnforcementEnds }) {
+    // Whoever was just refused and hears that there is no lock would try again at once, and be refused again.
+    if (!isActive && this.#asksForLock) return
+    const untilS = isActive && timeEnforcementEnds ? Math.floor(timeEnforcementEnds / 1000) : undefined
+    this.report({ r: 'reach-out-locked', active: isActive, untilS })
+  }
+
+  // Until when, WhatsApp tells only who asks. The answer comes as an event; if none comes, nothing is known.
+  async #askForLock() {
+    if (this.#asksForLock) return
+    this.#asksForLock = true
+    await this.sock.fetchAccountReachoutTimelock().catch(() => {})
+    this.#asksForLock = false
   }
 
   // Without its device, by phone number where that is known.

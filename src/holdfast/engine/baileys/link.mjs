@@ -213,7 +213,7 @@ export class Link {
       this.#qrShown.resolve()
     }
     if (isNewLogin) this.#report({ r: 'paired', ...this.#names(), platform: this.creds.platform })
-    if (reachoutTimeLock) this.#reachOut(reachoutTimeLock)
+    if (reachoutTimeLock) this.answers.lock(reachoutTimeLock)
     if (connection === 'open') {
       this.#opened = true
       this.presence.opened()
@@ -223,11 +223,6 @@ export class Link {
       const error = lastDisconnect?.error
       this.#finish(error?.output?.statusCode, error?.message ?? '', this.#parting)
     }
-  }
-
-  #reachOut({ isActive, timeEnforcementEnds }) {
-    const untilS = isActive && timeEnforcementEnds ? Math.floor(timeEnforcementEnds / 1000) : undefined
-    this.#report({ r: 'reach-out-locked', active: isActive, untilS })
   }
 
   #names() {
