@@ -1,7 +1,8 @@
-"""Write docs/states.md and docs/reasons.md from the session machine itself: `make_docs.py [--check]`.
+"""Write the pages of docs/ that say what the code says: `make_docs.py [--check]`.
 
-The tables are the machine's own; what leads from state to state is found by trying: every state, in the situations it
-can be in, meets every event. `--check` writes nothing and fails when a page is stale.
+docs/states.md and docs/reasons.md come from the session machine itself, the others from `reference.py`. The tables are
+the machine's own; what leads from state to state is found by trying: every state, in the situations it can be in, meets
+every event. `--check` writes nothing and fails when a page is stale.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from dataclasses import fields, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args
+
+import reference
 
 from holdfast.session import events, life, reasons
 from holdfast.session.backoff import Backoff
@@ -234,7 +237,7 @@ def _fault(fault: dict[str, Any]) -> str:
     return " ".join(said + [f"{key}={value}" for key, value in fault.get("attrs", {}).items()])
 
 
-PAGES = {"states.md": states, "reasons.md": reasons_page}
+PAGES = {"states.md": states, "reasons.md": reasons_page, **reference.PAGES}
 
 
 def stale() -> list[str]:

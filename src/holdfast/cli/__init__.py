@@ -11,6 +11,7 @@ import typer
 from holdfast import terminal
 from holdfast.cli import backups, check, configuration, messages, moving, proof, serving, sessions, watch
 from holdfast.cli.ending import GOOD, sentences
+from holdfast.cli.examples import EXAMPLES
 
 COMMANDS: Mapping[str, Mapping[str, Callable[..., object] | typer.Typer]] = {
     "Run it": {
@@ -76,9 +77,15 @@ def _register() -> None:
     for panel, commands in COMMANDS.items():
         for name, command in commands.items():
             if isinstance(command, typer.Typer):
+                for each in command.registered_commands:
+                    each.epilog = _example(f"{name} {each.name}")
                 cli.add_typer(command, name=name, rich_help_panel=panel)
             else:
-                cli.command(name, rich_help_panel=panel)(command)
+                cli.command(name, rich_help_panel=panel, epilog=_example(name))(command)
+
+
+def _example(path: str) -> str | None:
+    return f"Example: `{EXAMPLES[path]}`" if path in EXAMPLES else None
 
 
 _register()

@@ -1,0 +1,31 @@
+"""One line for each command, as a person would type it: shown below `--help`, and in docs/commands.md."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+EXAMPLES: Mapping[str, str] = MappingProxyType({
+    "serve": "holdfast serve",
+    "settings": "holdfast settings HOLDFAST_KEEPALIVE_INTERVAL_S",
+    "check": "holdfast check",
+    "fill-npm-cache": "holdfast fill-npm-cache ./npm-cache",
+    "pair": "holdfast pair 962302 --phone 962790000001",
+    "sessions": "holdfast sessions",
+    "show": "holdfast show 962302 --json",
+    "watch": "holdfast watch 962302 --for 5m",
+    "start": "holdfast start 962302",
+    "stop": "holdfast stop 962302",
+    "reconnect": "holdfast reconnect 962302",
+    "logout": "holdfast logout 962302",
+    "send": 'holdfast send 962302 962790000099 "Good morning" --wait',
+    "backup create": "holdfast backup create before-upgrade.backup",
+    "backup list": "holdfast backup list",
+    "backup restore": "holdfast backup restore before-upgrade.backup",
+    "clear": "holdfast clear 962302",
+    "import-baileys": "holdfast import-baileys 962302 ./auth_info_baileys",
+    "export-baileys": "holdfast export-baileys 962302 ./auth_info_baileys",
+    "demo": "holdfast demo --seconds 60",
+    "lab list": "holdfast lab list",
+    "lab run": "holdfast lab run freeze --seconds 60 --json",
+})  # fmt: skip
