@@ -25,6 +25,7 @@ MAX_BYTES = 100 * 1024 * 1024
 """As `media_conn` announces it."""
 CHUNK_BYTES = 64 * 1024
 KINDS = ("image", "video", "audio", "document", "md-app-state")
+_SCRATCH = "part-"
 _HASH = re.compile(r"[A-Za-z0-9_-]{43}")
 
 Admit = Callable[[str], str | None]
@@ -41,6 +42,8 @@ class MediaFolder:
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
+        for unfinished in directory.glob(f"{_SCRATCH}*"):  # left by a process that was killed
+            unfinished.unlink()
         self._directory = directory
 
     def path(self, name: str) -> Path:
@@ -48,7 +51,7 @@ class MediaFolder:
 
     def scratch(self) -> Path:
         """A place for a file that has no name yet; on the same disk."""
-        return self._directory / f"part-{secrets.token_hex(8)}"
+        return self._directory / f"{_SCRATCH}{secrets.token_hex(8)}"
 
     def adopt(self, scratch: Path, digest: bytes) -> str:
         """Gives a finished file its name."""

@@ -14,7 +14,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from wasim.clock import Clock
 from wasim.faults import Faults, parse_fault
-from wasim.media import MediaFolder, MediaHost, name_of
+from wasim.media import MAX_BYTES, MediaFolder, MediaHost, name_of
 
 Client = TestClient[web.Request, web.Application]
 BYTES = bytes(range(256)) * 1000
@@ -94,3 +94,30 @@ async def test_a_cut_upload_is_forgotten(client: Client, faults: Faults, tmp_pat
     with pytest.raises(aiohttp.ClientError):
         await put(client)
     assert not os.listdir(tmp_path)
+
+
+async def test_a_slow_host_takes_its_time(client: Client, faults: Faults) -> None:
+    """As many bytes a second as were asked for, and all of them."""
+    await put(client)
+    faults.start(parse_fault({"kind": "media-slow", "direction": "down", "bytesPerS": 1_000_000}), now=0)
+    clock = Clock()
+    began = clock.now()
+    async with client.get(f"/v/image/{NAME}") as answer:
+        assert await answer.read() == BYTES
+    assert clock.now() - began > len(BYTES) / 1_000_000 * 0.9
+
+
+async def test_what_is_too_long_is_refused(client: Client) -> None:
+    """By its announced length, before a byte of it is read."""
+    headers = {"Content-Length": str(MAX_BYTES + 1)}
+    async with client.post(f"/mms/image/{NAME}", params={"auth": "good"}, headers=headers, data=b"x") as answer:
+        assert answer.status == 413
+
+
+def test_what_a_killed_process_left_is_swept_away(tmp_path: Path) -> None:
+    """Unfinished files go, finished ones stay."""
+    folder = MediaFolder(tmp_path)
+    folder.scratch().write_bytes(b"half")
+    folder.path(NAME).write_bytes(b"whole")
+    MediaFolder(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [NAME]

@@ -94,6 +94,19 @@ def test_the_media_host_leads_nowhere(world: World) -> None:
     assert [host.attrs["hostname"] for host in media.all("host")] == ["media.wasim.invalid"]
 
 
+def test_media_goes_to_the_host_there_is(world: World) -> None:
+    """With a pass of the account's own, which is good after a restart too, and which nobody can make up."""
+    _, client = world.online("962302")
+    world.server.media_host = "127.0.0.1:4711"
+    (media,) = world.ask(client, "w:m", "set", Node("media_conn")).children
+    assert [host.attrs["hostname"] for host in media.all("host")] == ["127.0.0.1:4711"]
+    shown = media.attrs["auth"]
+    world.restart()
+    assert world.server.admitted(shown) == "962302"
+    lid = shown.partition(".")[0]
+    assert [world.server.admitted(false) for false in (f"{lid}.{'0' * 64}", lid, "", "1.2")] == [None] * 4
+
+
 def test_graphql_queries_find_their_data(world: World) -> None:
     """The account is under no reach-out lock."""
     _, client = world.online("962302")

@@ -10,8 +10,9 @@ from wasim.server.letters import Card, Letter, Place
 from wasim.server.owners import UnknownNumber
 from wasim.server.speech import SENT_KEPT
 from wasim.server.words import About, NotSayable, Wish
-from wasim.wire.attachments import Audio, Document, Image, Media, Sticker, Video
-from wasim.wire.content import Content, carrying
+from wasim.wire.attachments import Audio, Document, Image, Media, MessageKey, Sticker, Video
+from wasim.wire.content import Content, ProtocolNote, carrying
+from wasim.wire.nodes import Node
 
 if TYPE_CHECKING:
     from wasim.server.conftest import World
@@ -113,6 +114,38 @@ def test_only_who_wrote_a_message_changes_it(phones: World) -> None:
     for wish in (Wish(edit=About(id=first, text="x")), Wish(delete=About(id=first))):
         with pytest.raises(NotSayable, match="not the phone's own"):
             say(phones, wish, sender=BOB)
+
+
+def test_what_a_dishonest_client_says_of_others_is_without_effect(phones: World) -> None:
+    """An edit or a deletion of a message that somebody else wrote changes nothing in the inbox."""
+    first = say(phones, Wish(text="hello"))
+    mallory = phones.phone("962304")
+    gadget, client = phones.online(mallory.number)
+    key = MessageKey(remote_jid=f"{BOB}@s.whatsapp.net", from_me=1, id=first)
+    for n, note in enumerate((ProtocolNote(key=key, type=0), ProtocolNote(key=key, type=14, edited=Content()))):
+        enc = phones.encrypt(gadget, client, f"{BOB}@s.whatsapp.net", Content(protocol=note))
+        holder = Node("participants", {}, [Node("to", {"jid": f"{BOB}@s.whatsapp.net"}, [enc])])
+        attrs = {"to": f"{BOB}@s.whatsapp.net", "id": f"E{n}", "type": "text"}
+        phones.send(client, Node("message", attrs, [holder]))
+    assert [letter(phones, f"E{n}").kind for n in range(2)] == ["delete", "edit"]
+    assert (letter(phones, first).deleted, letter(phones, first).edited) == (False, None)
+
+
+def test_a_message_in_a_group_is_named_with_its_author(phones: World) -> None:
+    """Whether one's own or another's, as the group names members."""
+    group = phones.server.groups.create("Team", [ALICE, BOB], addressing="lid", now=phones.now)
+    asked = phones.server.owners.write(ALICE, str(group.jid), Wish(text="when?"), None, now=phones.now)
+    phones.settle()
+    alice = f"{phones.server.directory.accounts[ALICE].lid}@lid"
+    for number, from_me in ((ALICE, 1), (BOB, 0)):
+        wish = Wish(reaction=About(id=asked, emoji="❤"))
+        sent = phones.server.owners.write(number, str(group.jid), wish, None, now=phones.now)
+        said = phones.server.handsets.speech.sent(number, sent)
+        assert said is not None
+        assert said.reaction is not None
+        key = said.reaction.key
+        assert key is not None
+        assert (key.remote_jid, key.participant, key.from_me) == (str(group.jid), alice, from_me)
 
 
 @pytest.mark.parametrize(
