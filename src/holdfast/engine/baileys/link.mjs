@@ -5,6 +5,7 @@ import { DisconnectReason, makeWASocket, initAuthCreds } from 'baileys'
 
 import { Answers } from './answers.mjs'
 import { Arrivals } from './arrivals.mjs'
+import { leaveOutKeyless } from './bundles.mjs'
 import { Gate } from './gate.mjs'
 import { Groups } from './groups.mjs'
 import { Inbound } from './inbound.mjs'
@@ -186,6 +187,7 @@ export class Link {
     // Baileys would wait up to 30 s for a polite close before it says that a link is over.
     ws.close = async () => ws.socket.terminate()
     ws.on('frame', heedless(frame => this.#frame(frame)))
+    ws.on('frame', heedless(leaveOutKeyless)) // Baileys tells of a frame before it handles it
     // Baileys listens to this and does nothing, which keeps `ws` from making the error that Baileys has words for.
     ws.on('unexpected-response', (_, { statusCode }) =>
       this.#finish(statusCode, `WebSocket Error (Unexpected server response: ${statusCode})`)
