@@ -1,4 +1,4 @@
-"""Let whatsmeow, which checks what Baileys does not, link to a running wasim and exchange texts.
+"""Let whatsmeow, which checks what Baileys does not, link to a running wasim and exchange texts, also in a group.
 
     wasim serve --port 8090 --control-port 8091
     uv run --isolated --no-project --with neonize==0.5.2 --with 'protobuf>=7.34.1' \\
@@ -36,7 +36,7 @@ class Control:
     def get(self, path: str) -> Any:
         return json.load(urllib.request.urlopen(self._base + path))
 
-    def post(self, path: str, body: dict[str, str]) -> Any:
+    def post(self, path: str, body: dict[str, Any]) -> Any:
         request = urllib.request.Request(self._base + path, data=json.dumps(body).encode(), method="POST")
         return json.load(urllib.request.urlopen(request))
 
@@ -62,7 +62,7 @@ def talk(control: Control, folder: Path) -> None:
     from neonize.utils import build_jid  # type: ignore[import-not-found]
 
     client = NewClient(str(folder / "whatsmeow.db"))
-    arrived = threading.Event()
+    awaited = {"hello whatsmeow": threading.Event(), "hello group": threading.Event()}
 
     @client.qr  # type: ignore[untyped-decorator]
     def scan(_: Any, code: bytes) -> None:
@@ -70,8 +70,8 @@ def talk(control: Control, folder: Path) -> None:
 
     @client.event(MessageEv)  # type: ignore[untyped-decorator]
     def hear(_: Any, message: Any) -> None:
-        if message.Message.conversation == "hello whatsmeow":
-            arrived.set()
+        if message.Message.conversation in awaited:
+            awaited[message.Message.conversation].set()
 
     @client.event(ConnectedEv)  # type: ignore[untyped-decorator]
     def connected(_: Any, __: Any) -> None:
@@ -79,15 +79,19 @@ def talk(control: Control, folder: Path) -> None:
 
     def exchange() -> None:
         control.post("/phones", {"number": CONTACT})
+        group = control.post("/groups", {"subject": "Team", "members": [NUMBER, CONTACT]})["id"]
         for text in TEXTS:
             client.send_message(build_jid(CONTACT), text)
+            client.send_message(build_jid(group.partition("@")[0], "g.us"), text)
         control.post(f"/phones/{CONTACT}/send", {"to": NUMBER, "text": "hello whatsmeow"})
-        heard = arrived.wait(timeout=5)
-        inbox = [letter["text"] for letter in control.get(f"/phones/{CONTACT}/inbox")]
+        control.post(f"/phones/{CONTACT}/send", {"to": group, "text": "hello group"})
+        heard = [event.wait(timeout=5) for event in awaited.values()]
+        inbox = sorted((letter["group"] == group, letter["text"]) for letter in control.get(f"/phones/{CONTACT}/inbox"))
         stats = control.get("/stats")
         report = {"heard": heard, "inbox": inbox, "unknownQueries": stats["unknownQueries"]}
         print(json.dumps(report), flush=True)
-        os._exit(0 if heard and inbox == TEXTS else 1)
+        wanted = sorted((in_group, text) for in_group in (False, True) for text in TEXTS)
+        os._exit(0 if all(heard) and inbox == wanted else 1)
 
     threading.Timer(DEADLINE_S, lambda: os._exit(1)).start()
     client.connect()
