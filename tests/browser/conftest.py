@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from aiohttp import web
 from playwright.async_api import Browser, async_playwright
 
+from holdfast.base.ids import SystemChance
 from tests.parts import Wasim, running_wasim
 from tests.served import Served, served
 
@@ -31,7 +33,42 @@ async def whatsapp(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Wa
         yield running
 
 
+class Receiver:
+    """Somebody's webhook receiver, which may have a bad day."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.answers = 200
+        self.taken: list[str] = []
+
+    async def hear(self, request: web.Request) -> web.Response:
+        await request.read()
+        if self.answers == 200:
+            self.taken.append(request.headers["webhook-id"])
+        return web.Response(status=self.answers)
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def gateway(tmp_path_factory: pytest.TempPathFactory, whatsapp: Wasim, bridge: Path) -> AsyncIterator[Served]:
-    async with served(tmp_path_factory.mktemp("gateway"), wasim=whatsapp) as running:
+async def receiver() -> AsyncIterator[Receiver]:
+    made, app = Receiver(), web.Application()
+    app.router.add_post("/", made.hear)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    made.url = f"http://127.0.0.1:{runner.addresses[0][1]}/"
+    yield made
+    await runner.cleanup()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def gateway(
+    tmp_path_factory: pytest.TempPathFactory, whatsapp: Wasim, bridge: Path, receiver: Receiver
+) -> AsyncIterator[Served]:
+    settings = {
+        "HOLDFAST_WEBHOOK_URL": receiver.url,
+        "HOLDFAST_WEBHOOK_SECRET": SystemChance().webhook_secret(),
+        "HOLDFAST_ALLOWED_ADDRESSES": "127.0.0.1",
+    }
+    async with served(tmp_path_factory.mktemp("gateway"), wasim=whatsapp, **settings) as running:
         yield running

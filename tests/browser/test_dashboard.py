@@ -7,6 +7,7 @@ import re
 import pytest
 from playwright.async_api import Browser, expect
 
+from tests.browser.conftest import Receiver
 from tests.browser.visitor import Visitor, visiting
 from tests.parts import Wasim
 from tests.served import Served
@@ -21,9 +22,16 @@ expect.set_options(timeout=20_000)
     ("width", "company", "number"), [(1280, "962302", "962790000002"), (390, "962303", "962790000003")]
 )
 async def test_a_company_from_its_first_code_to_a_reconnection(
-    browser: Browser, gateway: Served, whatsapp: Wasim, width: int, company: str, number: str
+    browser: Browser,
+    gateway: Served,
+    whatsapp: Wasim,
+    receiver: Receiver,
+    width: int,
+    company: str,
+    number: str,
 ) -> None:
-    """Linked by QR it goes live without a reload; a message is seen to arrive; a cut is explained; a person reconnects.
+    """Linked by QR it goes live without a reload; a message is seen to arrive; a cut is explained; a person reconnects
+    and replays a webhook that failed.
 
     axe finds nothing serious on any page on the way, nothing is wider than the screen, and no script fails or is
     stopped by the content security policy.
@@ -37,8 +45,12 @@ async def test_a_company_from_its_first_code_to_a_reconnection(
         await _link(visitor, gateway, whatsapp, company, number)
         await visitor.looks_right()
         await _send(visitor)
+        receiver.answers = 500
+        await whatsapp.post(f"/phones/{FRIEND}/send", {"to": number, "text": "are you there?"})
         await _lose_link(visitor, whatsapp, number)
         await _reconnect(visitor)
+        await visitor.looks_right()
+        await _replay_webhook(visitor, receiver)
         await visitor.looks_right()
         await _see_fleet(visitor, company)
         await visitor.looks_right()
@@ -101,6 +113,21 @@ async def _reconnect(visitor: Visitor) -> None:
     await expect(page.locator("#notice")).to_contain_text("A fresh link is being made.")
     await expect(page.locator("#history li").first).to_contain_text("Reconnected")
     assert await page.evaluate("window.isTheSamePage")
+
+
+async def _replay_webhook(visitor: Visitor, receiver: Receiver) -> None:
+    """What its receiver did not take waits for half a minute; a person has it replayed at once."""
+    page = visitor.page
+    await page.get_by_role("link", name="Webhooks").click()
+    failed = page.locator("tr", has_text="message.received")
+    await expect(failed).to_contain_text("Tried again 2 tries")
+    await visitor.looks_right()
+    receiver.answers = 200
+    before = len(receiver.taken)
+    await failed.get_by_role("button", name="Replay").click()
+    await expect(page.locator("#notice")).to_contain_text("The delivery is made once more.")
+    await expect(failed).to_be_hidden()
+    assert len(receiver.taken) > before
 
 
 async def _see_fleet(visitor: Visitor, company: str) -> None:

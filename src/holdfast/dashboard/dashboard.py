@@ -6,7 +6,7 @@ from fastapi import FastAPI
 
 from holdfast.base.clock import Clock
 from holdfast.base.ids import Chance
-from holdfast.dashboard import company_pages, entrance, fleet_pages
+from holdfast.dashboard import company_pages, entrance, fleet_pages, webhook_pages
 from holdfast.dashboard.assets import Assets
 from holdfast.dashboard.desk import Desk
 from holdfast.dashboard.fleet import Fleet
@@ -14,6 +14,7 @@ from holdfast.dashboard.logins import Logins
 from holdfast.dashboard.ports import Keys, Waits
 from holdfast.dashboard.rendering import Templates
 from holdfast.delivery.lookup import Lookup
+from holdfast.delivery.webhooks import Webhooks
 from holdfast.runtime.diagnosis import Diagnoser
 from holdfast.runtime.gateway import Gateway
 
@@ -24,6 +25,7 @@ def add_dashboard(
     diagnoser: Diagnoser,
     *,
     lookup: Lookup,
+    webhooks: Webhooks,
     keys: Keys,
     waits: Waits,
     secret: bytes,
@@ -36,6 +38,7 @@ def add_dashboard(
         gateway=gateway,
         diagnoser=diagnoser,
         lookup=lookup,
+        webhooks=webhooks,
         logins=Logins(keys, secret=secret, clock=clock, chance=chance),
         waits=waits,
         clock=clock,
@@ -44,5 +47,5 @@ def add_dashboard(
         assets=assets,
         templates=Templates(assets, clock=clock),
     )
-    for router in (entrance.open_pages, entrance.pages, fleet_pages.pages, company_pages.pages):
+    for router in (entrance.open_pages, entrance.pages, fleet_pages.pages, company_pages.pages, webhook_pages.pages):
         api.include_router(router)

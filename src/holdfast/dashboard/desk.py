@@ -15,6 +15,7 @@ from holdfast.dashboard.logins import Login, Logins
 from holdfast.dashboard.ports import Waits
 from holdfast.dashboard.rendering import Templates
 from holdfast.delivery.lookup import Lookup
+from holdfast.delivery.webhooks import Webhooks
 from holdfast.runtime.diagnosis import Diagnoser
 from holdfast.runtime.gateway import Gateway
 
@@ -39,6 +40,7 @@ class Desk:
     gateway: Gateway
     diagnoser: Diagnoser
     lookup: Lookup
+    webhooks: Webhooks
     logins: Logins
     waits: Waits
     clock: Clock

@@ -100,4 +100,5 @@ def sentence(text: str) -> str:
     text = text.strip()
     if not text:
         return ""
-    return text[0].upper() + text[1:] + ("" if text.endswith((".", "?", "!")) else ".")
+    first = text[0] if text.startswith(("http:", "https:")) else text[0].upper()
+    return first + text[1:] + ("" if text.endswith((".", "?", "!")) else ".")

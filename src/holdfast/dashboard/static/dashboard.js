@@ -121,7 +121,11 @@
     lost();
   });
   document.addEventListener("htmx:sseBeforeMessage", heard);
-  document.addEventListener("htmx:sendError", lost);
+  document.addEventListener("htmx:sendError", () => {
+    streams = true;
+    lost();
+  });
+  document.addEventListener("htmx:afterOnLoad", heard);
   setInterval(() => {
     if (Date.now() - heardAt > SILENCE_MS) lost();
   }, 1000);

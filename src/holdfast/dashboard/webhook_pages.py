@@ -1,0 +1,156 @@
+"""Webhooks: where they go, how each endpoint does, what failed, and replaying it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from holdfast.base.errors import Conflict, NotFound
+from holdfast.dashboard.desk import desk_of, login_of
+from holdfast.dashboard.doors import Page, is_part, page, part
+from holdfast.dashboard.fleet import Tone
+from holdfast.dashboard.ports import Grant
+from holdfast.delivery.webhooks import OF_ALL, Counts, DeliveryState, Endpoint, EndpointState, Failed, endpoint_of
+
+pages = APIRouter(route_class=Page, include_in_schema=False)
+
+_SHOWN = 100
+_ENDPOINTS = {
+    EndpointState.ACTIVE: (Tone.WELL, "Active"),
+    EndpointState.ASIDE: (Tone.TROUBLE, "Put aside"),
+    EndpointState.OFF: (Tone.TROUBLE, "Off"),
+}
+_DELIVERIES = {
+    DeliveryState.PENDING: (Tone.SHAKY, "Tried again"),
+    DeliveryState.FAILED: (Tone.TROUBLE, "Given up"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointRow:
+    id: str
+    title: str
+    url: str
+    tone: Tone
+    label: str
+    can_resume: bool
+    pending: int
+    oldest_at: str | None
+    trouble: str | None
+    last_success_at: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailedRow:
+    id: str
+    company: str
+    type: str
+    tone: Tone
+    label: str
+    attempts: int
+    trouble: str
+    url: str | None
+    last_at: str | None
+    next_at: str | None
+
+
+@pages.get("/webhooks")
+async def show_webhooks(request: Request) -> Response:
+    return page(request, "webhooks.html", found=await _seen(request))
+
+
+@pages.post("/webhooks/replay")
+async def replay(request: Request) -> Response:
+    """One delivery, or all that failed: made once more under the same ids."""
+    webhooks, grant = desk_of(request).webhooks, login_of(request).grant
+    event = request.state.form.get("id", "")
+    if not event:
+        count = await webhooks.replay_all(grant.companies, since=None)
+        return _done(request, f"{count} {'delivery is' if count == 1 else 'deliveries are'} made once more")
+    company = await webhooks.company_of(event)
+    if company is None or not grant.covers(company):
+        raise NotFound(f'webhook "{event[:80]}" is unknown: load the page again')
+    if not await webhooks.replay(event):
+        raise Conflict(f"company {company} has no webhook any more: set one, then replay")
+    return _done(request, "the delivery is made once more")
+
+
+@pages.post("/webhooks/resume")
+async def resume(request: Request) -> Response:
+    """Switch an endpoint on again; what waits for it leaves at once."""
+    webhooks, wanted = desk_of(request).webhooks, request.state.form.get("id", "")
+    if wanted not in {each.id for each in await webhooks.endpoints() if _sees(login_of(request).grant, each)}:
+        raise NotFound(f'endpoint "{wanted[:80]}" is unknown: load the page again')
+    await webhooks.resume(wanted)
+    return _done(request, "the endpoint is on again; what waits for it leaves now")
+
+
+def _done(request: Request, said: str) -> Response:
+    if not is_part(request):
+        return RedirectResponse("/webhooks", status_code=303)
+    return part(request, "notice.html", tone="well", said=said)
+
+
+def _sees(grant: Grant, endpoint: Endpoint) -> bool:
+    return grant.companies is None if endpoint.company == OF_ALL else grant.covers(endpoint.company)
+
+
+async def _seen(request: Request) -> dict[str, object]:
+    webhooks, grant = desk_of(request).webhooks, login_of(request).grant
+    endpoints, counts = await webhooks.endpoints(), await webhooks.counts()
+    failed = await webhooks.failed(grant.companies, after=0, most=_SHOWN)
+    own = {each.company for each in endpoints if each.company != OF_ALL}
+    others = [company for company in counts if company not in own]
+    return {
+        "endpoints": [
+            _endpoint_row(each, [counts.get(each.company, Counts())] if each.company else [counts[c] for c in others])
+            for each in endpoints
+            if each.url is not None and _sees(grant, each)
+        ],
+        "failed": [_failed_row(each, endpoint_of(each.company, endpoints)) for each in failed],
+        "is_cut": len(failed) == _SHOWN,
+    }
+
+
+def _endpoint_row(endpoint: Endpoint, counts: list[Counts]) -> EndpointRow:
+    tone, label = _ENDPOINTS[endpoint.health.state]
+    if endpoint.health.state is EndpointState.ACTIVE and endpoint.health.failures:
+        tone, label = Tone.SHAKY, "Failing"
+    return EndpointRow(
+        id=endpoint.id,
+        title=endpoint.company or "All companies without their own",
+        url=endpoint.url or "",
+        tone=tone,
+        label=label,
+        can_resume=endpoint.health.state is not EndpointState.ACTIVE,
+        pending=sum(each.pending for each in counts),
+        oldest_at=min((each.oldest_at for each in counts if each.oldest_at is not None), default=None),
+        trouble=_trouble(endpoint.last_status, endpoint.last_error) if endpoint.health.failures else None,
+        last_success_at=endpoint.last_success_at,
+    )
+
+
+def _failed_row(failed: Failed, endpoint: Endpoint | None) -> FailedRow:
+    tone, label = _DELIVERIES.get(failed.state, (Tone.OFF, failed.state.value))
+    return FailedRow(
+        id=failed.id,
+        company=failed.company,
+        type=failed.type,
+        tone=tone,
+        label=label,
+        attempts=failed.attempts,
+        trouble=_trouble(failed.last_status, failed.last_error),
+        url=None if endpoint is None else endpoint.url,
+        last_at=failed.last_at,
+        next_at=failed.next_at,
+    )
+
+
+def _trouble(status: int | None, error: str | None) -> str:
+    """What the receiver answered; its own words are not kept."""
+    if error is not None:
+        return error
+    return "there was no answer" if status is None else f"it answered {status}"
