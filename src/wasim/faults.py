@@ -14,11 +14,14 @@ from typing import Literal
 import msgspec
 
 from wasim.server.interference import PLAIN, DeliveryVerdict, LoginFailure, MessageVerdict
-from wasim.server.state import Address
+from wasim.server.state import PHONE, Address
 from wasim.wire.nodes import Node
 
 Direction = Literal["up", "down"]
 """Of media: from a client to the media host, or back."""
+
+Part = Literal["devices", "phone"]
+"""Of an account: its linked devices, or the phone itself."""
 
 
 class BadFault(Exception):
@@ -47,6 +50,7 @@ class FaultRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, ren
     bytes_per_s: float = 65_536
     after_bytes: int = 65_536
     until: datetime | None = None
+    to: Part = "devices"
 
 
 _COMMON = frozenset({"kind", "number", "seconds"})
@@ -61,8 +65,8 @@ KINDS: dict[str, frozenset[str]] = {
     "reorder-acks": frozenset({"ms"}),
     "ack-error": frozenset({"code", "count"}),
     "reach-out-lock": frozenset({"until"}),
-    "corrupt": frozenset({"count"}),
-    "redeliver": frozenset({"count"}),
+    "corrupt": frozenset({"to", "count"}),
+    "redeliver": frozenset({"to", "count"}),
     "drop-receipts": frozenset(),
     "delay-receipts": frozenset({"ms"}),
     "stream-error": frozenset({"code", "attrs", "reason"}),
@@ -201,17 +205,19 @@ class Faults:
             fault.withheld.append((link, ack))
 
     def on_delivery(self, to: Address, *, again: bool, now: float) -> DeliveryVerdict:
-        damages = None if again else self._hit("corrupt", to.number)
-        repeats = self._hit("redeliver", to.number)
+        part: Part = "phone" if to.device == PHONE else "devices"
+        damages = None if again else self._hit("corrupt", to.number, part)
+        repeats = self._hit("redeliver", to.number, part)
         return DeliveryVerdict(damaged=damages is not None, repeated=repeats is not None)
 
-    def _hit(self, kind: str, number: str) -> Fault | None:
+    def _hit(self, kind: str, number: str, part: Part | None = None) -> Fault | None:
         """The first running fault of that kind that concerns this account, and is not used up; one use more of it."""
-        fault = self.running(kind, number)
-        if fault is None or self._used_up(fault):
-            return None
-        fault.hits += 1
-        return fault
+        for fault in self.active.values():
+            concerned = fault.kind == kind and fault.concerns(number) and part in (None, fault.request.to)
+            if concerned and not self._used_up(fault):
+                fault.hits += 1
+                return fault
+        return None
 
     def receipt_delay(self, to: str, *, now: float) -> float:
         fault = self._hit("delay-receipts", to)

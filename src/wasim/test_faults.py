@@ -183,6 +183,17 @@ def test_messages_are_damaged_or_doubled_on_their_way() -> None:
     assert faults.on_delivery(BOB, again=False, now=START) == DELIVERED
 
 
+def test_damage_to_phones_is_asked_for() -> None:
+    """`to: phone` leaves linked devices alone, and is left alone by a fault for them."""
+    faults = Faults()
+    phone = Address("962302", 0)
+    start(faults, kind="corrupt", number="962302")
+    assert faults.on_delivery(phone, again=False, now=START) == DELIVERED
+    start(faults, kind="corrupt", number="962303", to="phone")
+    assert faults.on_delivery(Address("962303", 0), again=False, now=START) == DeliveryVerdict(damaged=True)
+    assert faults.on_delivery(BOB, again=False, now=START) == DELIVERED
+
+
 def test_receipts_are_delayed() -> None:
     """Those for that account's messages."""
     faults = Faults()

@@ -106,7 +106,7 @@ class Exchange:
     def _bring(self, to: Address, message: Node, now: float) -> None:
         """A message to a device, as it is or – unless it is between devices of one account – as faults want it."""
         verdict = DELIVERED
-        if to.device != PHONE and message.attrs.get("category") != "peer":
+        if message.attrs.get("category") != "peer":
             verdict = self._interference.on_delivery(to, again=_is_resend(message), now=now)
         if verdict.damaged:
             message = _damaged(message)

@@ -31,7 +31,7 @@ class MessageVerdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryVerdict:
-    """What becomes of a message on its way to a linked device."""
+    """What becomes of a message on its way to a device."""
 
     damaged: bool = False
     """It arrives so that it can't be opened."""
@@ -59,7 +59,7 @@ class Interference(Protocol):
         """
 
     def on_delivery(self, to: Address, *, again: bool, now: float) -> DeliveryVerdict:
-        """Asked for every message to a linked device. `again`: it was encrypted anew, after a retry receipt."""
+        """Asked for every message to a device or phone. `again`: it was encrypted anew, after a retry receipt."""
 
     def ack_withheld(self, sender: Address, link: int, ack: Node) -> None:
         """Told of an ack that a verdict with `acks=0` kept back."""

@@ -11,6 +11,7 @@ import pytest
 from wasim.server.interference import DeliveryVerdict, Interference, LoginFailure, MessageVerdict, Undisturbed
 from wasim.server.state import Address
 from wasim.server.words import Wish
+from wasim.wire.content import Content
 from wasim.wire.nodes import Node
 from wasim.wire.ratchet import CannotOpen
 
@@ -39,7 +40,8 @@ class Scripted(Undisturbed):
         return self.verdict
 
     def on_delivery(self, to: Address, *, again: bool, now: float) -> DeliveryVerdict:
-        self.again.append(again)
+        if to.device:
+            self.again.append(again)
         return self.delivery
 
     def receipt_delay(self, to: str, *, now: float) -> float:
@@ -214,6 +216,25 @@ def test_a_damaged_message_is_asked_for_and_comes_again(faulty: World, scripted:
     faulty.send(alice, Node("receipt", attrs, [Node("retry", {"count": "1", "id": "ID1"})]))
     assert gadget.open(alice.one("message"), fresh=faulty.key).text == "hello"
     assert scripted.again == [False, True]
+
+
+def test_a_phone_asks_for_what_arrives_damaged(faulty: World, scripted: Scripted) -> None:
+    """It sends a retry receipt, and opens what the client encrypts anew; the key of the damaged one was not used up."""
+    faulty.phone("962303")
+    bob = f"962303{PN}"
+    gadget, alice = faulty.online("962302")
+    enc = faulty.encrypt(gadget, alice, bob, Content(conversation="hello"))
+    scripted.delivery = DeliveryVerdict(damaged=True)
+    message = text(bob)
+    holder = Node("participants", {}, [Node("to", {"jid": bob}, [enc])])
+    faulty.send(alice, Node("message", message.attrs, [holder]))
+    assert alice.one("receipt").attrs["type"] == "retry"
+    scripted.delivery = DeliveryVerdict()
+    again = faulty.encrypt(gadget, alice, bob, Content(conversation="hello"))
+    fresh = Node("enc", again.attrs | {"count": "1"}, again.data)
+    faulty.send(alice, Node("message", {"to": bob, "id": "M1", "type": "text"}, [fresh]))
+    (letter,) = faulty.server.handsets.inbox("962303")
+    assert (letter.text, letter.count, letter.undecryptable) == ("hello", 1, 1)
 
 
 def test_a_repeated_message_comes_twice(faulty: World, scripted: Scripted) -> None:
