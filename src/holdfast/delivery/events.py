@@ -88,8 +88,8 @@ class Events(Protocol):
     async def prune(self, *, before: str) -> None:
         """Drop what is older, save what a webhook still needs."""
 
-    def listening(self) -> AbstractContextManager[Bell]:
-        """A bell of one's own, within a block."""
+    def listening(self, *, for_deliveries: bool = False) -> AbstractContextManager[Bell]:
+        """A bell of one's own, within a block: for all events, or only when a webhook may be called for."""
 
 
 def event_id(company: str, type_: str, at: str, body: str) -> str:
@@ -125,8 +125,9 @@ def message_body(message: Message) -> dict[str, object]:
     }
 
 
-def received_body(received: Received) -> dict[str, object]:
-    """An inbound message as the inbox has it."""
+def received_body(received: Received, *, media_url: str | None = None) -> dict[str, object]:
+    """An inbound message as the inbox has it; `media_url` is where its medium can be fetched without a key."""
+    media = None if received.media is None else {**received.media, "url": media_url}
     return {
         "id": received.id,
         "companyId": received.company,
@@ -137,7 +138,7 @@ def received_body(received: Received) -> dict[str, object]:
         "text": received.text,
         "content": received.content,
         "target": received.target,
-        "media": received.media,
+        "media": media,
         "fromMe": received.from_me,
         "sentAt": received.sent_at,
         "storedAt": received.stored_at,

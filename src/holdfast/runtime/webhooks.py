@@ -68,7 +68,7 @@ class WebhookSender:
         """Send until cancelled. What was under way then is sent again at the next start."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._sweep(), name="webhook sweep")
-            with self._events.listening() as self._bell:
+            with self._events.listening(for_deliveries=True) as self._bell:
                 while True:
                     self._bell.clear()
                     next_at = await self._turn(tasks)

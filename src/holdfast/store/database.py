@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import queue
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +43,7 @@ class _Write:
     done: asyncio.Future[Any]
 
 
+_Listener = Callable[[Collection[str]], None]
 _Outcome = tuple[asyncio.Future[Any], bool, Any]
 """Of a write: whether it is durable, and its result or the error."""
 
@@ -56,7 +57,7 @@ class Database:
         Raises `Misconfigured` with the cure.
         """
         self._is_closed = False
-        self._listeners: list[Callable[[], None]] = []
+        self._listeners: list[_Listener] = []
         self._opened = open_sqlite(place) if isinstance(place, Path) else open_postgres(place)
         self._connection = self._opened.writing.connect()
         self._writes: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
@@ -85,8 +86,8 @@ class Database:
         """Run `work` on a snapshot of what is committed."""
         return asyncio.wrap_future(self._readers.submit(self._read, work))
 
-    def listen(self, heard: Callable[[], None]) -> None:
-        """From now on `heard` is called in the writer's thread as soon as a group with an `announce` is durable."""
+    def listen(self, heard: _Listener) -> None:
+        """From now on `heard` gets, in the writer's thread, what a group announced, as soon as the group is durable."""
         self._listeners.append(heard)
 
     def close(self) -> None:
@@ -122,13 +123,13 @@ class Database:
         return group
 
 
-def announce(connection: Connection) -> None:
-    """Those who listen are to hear when the transaction that `connection` is in is durable."""
-    connection.info[_ANNOUNCED] = True
+def announce(connection: Connection, what: str) -> None:
+    """Those who listen are to hear of it when the transaction that `connection` is in is durable."""
+    connection.info.setdefault(_ANNOUNCED, set()).add(what)
 
 
 def _run(
-    connection: Connection, group: list[_Write], listeners: Sequence[Callable[[], None]], *, tries: int = _TRIES
+    connection: Connection, group: list[_Write], listeners: Sequence[_Listener], *, tries: int = _TRIES
 ) -> list[_Outcome]:
     """One transaction for the whole group; when it fails, one for each write, so that only the guilty one fails."""
     committing = False
@@ -143,9 +144,9 @@ def _run(
         if len(group) == 1 or lost or connection.invalidated:
             return [(write.done, False, error) for write in group]
         return [outcome for write in group for outcome in _run(connection, [write], listeners)]
-    if connection.info.pop(_ANNOUNCED, False):
+    if announced := connection.info.pop(_ANNOUNCED, None):
         for heard in listeners:
-            heard()
+            heard(announced)
     return [(write.done, True, result) for write, result in zip(group, results, strict=True)]
 
 

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 from collections.abc import Collection, Iterator
 
-from sqlalchemy import Connection, delete, func, select, text
+from sqlalchemy import Connection, delete, func, insert, select, text
 
 from holdfast.delivery.events import (
     COMPLETED,
@@ -28,9 +28,10 @@ from holdfast.delivery.events import (
 from holdfast.delivery.ports import Message, Received
 from holdfast.store.database import Database, announce
 from holdfast.store.notes import note, noted
-from holdfast.store.opened import Prepared
 from holdfast.store.tables import events, webhook_deliveries
 
+EVENTS, DELIVERIES = "events", "deliveries"
+"""What is announced: that there are new events; that there may be webhooks to deliver."""
 _WRITING = 0x686F6C66
 """Number of the advisory lock."""
 _LOCKED = "holdfast.events-locked"
@@ -38,7 +39,7 @@ _PRUNED = "events-pruned"
 _PRUNED_AT_ONCE = 5000
 _LOOK_EVERY_S = 1.0
 
-_ADD = Prepared(lambda insert: insert(events).returning(events.c.seq))
+_ADD = insert(events).returning(events.c.seq)
 _DELIVER = text(
     "INSERT INTO webhook_deliveries (event_seq, company_id, chat, state, at, attempts, next_at) "
     "SELECT :seq, :company, :chat, 'pending', :at, 0, CASE WHEN EXISTS ("
@@ -56,10 +57,12 @@ def record(connection: Connection, company: str, type_: str, body: Body, *, chat
     take_turn(connection)
     json = written(body)
     row = {"company_id": company, "type": type_, "chat": chat or "", "at": at, "body": json}
-    seq = connection.scalar(_ADD.on(connection), {"id": event_id(company, type_, at, json), **row})
+    seq = connection.scalar(_ADD, {"id": event_id(company, type_, at, json), **row})
     wanted = {"unasked": type_ in UNASKED, "wanted": f"% {type_} %"}
-    connection.execute(_DELIVER, {"seq": seq, "company": company, "chat": chat or "", "at": at, **wanted})
-    announce(connection)
+    made = connection.execute(_DELIVER, {"seq": seq, "company": company, "chat": chat or "", "at": at, **wanted})
+    announce(connection, EVENTS)
+    if made.rowcount:
+        announce(connection, DELIVERIES)
 
 
 def record_message(connection: Connection, message: Message, *, at: str) -> None:
@@ -67,10 +70,11 @@ def record_message(connection: Connection, message: Message, *, at: str) -> None
     record(connection, message.company, message_type(message), message_body(message), chat=message.chat, at=at)
 
 
-def record_received(connection: Connection, received: Received, *, at: str) -> None:
+def record_received(connection: Connection, received: Received, *, at: str, media_url: str | None = None) -> None:
     """An inbound message was stored, or one that could not be read at first was completed."""
     type_ = RECEIVED if received.completed_at is None else COMPLETED
-    record(connection, received.company, type_, received_body(received), chat=received.chat, at=at)
+    body = received_body(received, media_url=media_url)
+    record(connection, received.company, type_, body, chat=received.chat, at=at)
 
 
 def take_turn(connection: Connection) -> None:
@@ -88,7 +92,7 @@ class EventRows:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._bells: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}
+        self._bells: dict[asyncio.Event, tuple[asyncio.AbstractEventLoop, str]] = {}
         database.listen(self._ring)
 
     @property
@@ -117,18 +121,19 @@ class EventRows:
             pass
 
     @contextlib.contextmanager
-    def listening(self) -> Iterator[asyncio.Event]:
+    def listening(self, *, for_deliveries: bool = False) -> Iterator[asyncio.Event]:
         bell = asyncio.Event()
-        self._bells[bell] = asyncio.get_running_loop()
+        self._bells[bell] = asyncio.get_running_loop(), DELIVERIES if for_deliveries else EVENTS
         try:
             yield bell
         finally:
             del self._bells[bell]
 
-    def _ring(self) -> None:
+    def _ring(self, announced: Collection[str]) -> None:
         """In the writer's thread."""
-        for bell, loop in tuple(self._bells.items()):
-            loop.call_soon_threadsafe(bell.set)
+        for bell, (loop, awaited) in tuple(self._bells.items()):
+            if awaited in announced:
+                loop.call_soon_threadsafe(bell.set)
 
 
 def _prune(connection: Connection, before: str) -> bool:

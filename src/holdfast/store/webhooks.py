@@ -51,7 +51,7 @@ from holdfast.delivery.webhooks import (
     learn,
 )
 from holdfast.store.database import Database, announce
-from holdfast.store.events import take_turn
+from holdfast.store.events import DELIVERIES, take_turn
 from holdfast.store.opened import insert
 from holdfast.store.tables import events
 from holdfast.store.tables import webhook_deliveries as deliveries
@@ -155,7 +155,7 @@ class WebhookRows:
             connection.execute(delete(endpoints).where(endpoints.c.company_id == company))
             if made is not None:
                 connection.execute(insert(connection, endpoints).values(_values(made)))
-            announce(connection)
+            announce(connection, DELIVERIES)
             return made
 
         return await self._database.write(work)
@@ -169,7 +169,7 @@ class WebhookRows:
             resumed = replace(found, health=Health())
             _save(connection, resumed)
             _hurry(connection, resumed)
-            announce(connection)
+            announce(connection, DELIVERIES)
             return resumed
 
         return await self._database.write(work)
@@ -236,7 +236,7 @@ class WebhookRows:
             count = len(connection.scalars(again).all())
             if count:
                 _give_turns(connection, at="")
-                announce(connection)
+                announce(connection, DELIVERIES)
             return count
 
         return await self._database.write(work)
