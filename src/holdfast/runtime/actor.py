@@ -26,7 +26,7 @@ from holdfast.runtime.keeper import Keeper
 from holdfast.runtime.ownership import Ownership
 from holdfast.runtime.restraint import Restraint
 from holdfast.runtime.sender import OutboxSender
-from holdfast.runtime.words import transition
+from holdfast.runtime.words import keep_alive, transition
 from holdfast.session import events, port
 from holdfast.session.events import Effect, Event
 from holdfast.session.life import Policy, Session, State, restored
@@ -459,7 +459,11 @@ class SessionActor:
     def _follow_pings(self, before: Session) -> None:
         known, self._keepalives = self._keepalives, follow(self._keepalives, before, self._session)
         if self._keepalives.outcomes is not known.outcomes:
-            self._round_trips.add(self._parts.clock.now().timestamp(), self._keepalives.outcomes[-1])
+            outcome = self._keepalives.outcomes[-1]
+            self._round_trips.add(self._parts.clock.now().timestamp(), outcome)
+            link = self._session.link
+            is_new = outcome is None or (link is not None and link.ping == 1)
+            log.log(logging.INFO if is_new else logging.DEBUG, "%s", keep_alive(self.company, outcome))
 
     def _turn(self, before: Session, event: Event) -> Turn:
         session, record = self._session, self._record

@@ -24,3 +24,10 @@ def transition(company: str, before: Session, after: Session, *, now: float) -> 
         which = f"attempt {after.attempts}" if after.attempts else "next attempt"  # a pause counts none
         line += f"; {which} in {max(after.next_attempt_at - now, 0):.1f} s"
     return line
+
+
+def keep_alive(company: str, round_trip_s: float | None) -> str:
+    """`Keep-alive 962302 answered after 12 ms`; None: it never was."""
+    if round_trip_s is None:
+        return f"Keep-alive {company} not answered before the link ended"
+    return f"Keep-alive {company} answered after {round_trip_s * 1000:.0f} ms"

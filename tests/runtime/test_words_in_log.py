@@ -1,0 +1,33 @@
+"""What a person sees who greps the live log for Session, Connection and Keep-alive (M30)."""
+
+from __future__ import annotations
+
+import logging
+import re
+
+import pytest
+
+from tests.world import COMPANY, World
+
+_EVENT = re.compile(rf"(Session|Keep-alive) {COMPANY} \S.*")
+
+
+async def test_each_event_of_a_link_is_one_readable_line(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """From pairing to a link that died in silence; ten quiet minutes add nothing. No number, no text."""
+    caplog.set_level(logging.INFO)
+    async with world.running():
+        link = await world.pair()
+        await world.wait(600)
+        calm = list(caplog.messages)
+        world.engine.freeze(link)
+        await world.until_state("reconnecting")
+        await world.until_state("connected")
+        await world.wait(1)
+        told = [line for line in caplog.messages if re.search("Session|Connection|Keep-alive", line)]
+    assert all(_EVENT.fullmatch(line) for line in told), told
+    assert sum("Keep-alive" in line for line in calm) == 1
+    *_, missed, lost, back, answered = told
+    assert missed == f"Keep-alive {COMPANY} not answered before the link ended"
+    assert lost.startswith(f"Session {COMPANY} connected → reconnecting: WhatsApp no longer answers pings on this link")
+    assert back == f"Session {COMPANY} reconnecting → connected"
+    assert re.fullmatch(rf"Keep-alive {COMPANY} answered after \d+ ms", answered)
