@@ -15,10 +15,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
+from holdfast.api.media import MediaDesk
 from holdfast.api.webhooks import WebhookDesk
 from holdfast.base.fake_clock import FakeClock
 from holdfast.base.ids import SystemChance
 from holdfast.delivery.chats import Entry
+from holdfast.delivery.links import MediaLinks
 from holdfast.delivery.pacing import Pace, Pacing
 from holdfast.delivery.ports import Change, Message, Outgoing
 from holdfast.engine.fake import FakeEngine
@@ -29,6 +31,7 @@ from holdfast.runtime.diagnosis import Diagnoser
 from holdfast.runtime.gate import ConnectGate
 from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.hub import EngineHub
+from holdfast.runtime.inbound import InboundDesk
 from holdfast.runtime.media import MediaShelf
 from holdfast.runtime.spool import Spool
 from holdfast.session.life import Policy
@@ -55,6 +58,7 @@ UNPACED = Pacing(bulk=Pace(per_minute=0, burst=1), new=Pace(per_minute=0, burst=
 _QUIET_TURNS = 30
 """More turns of the loop than any chain of wake-ups takes."""
 _LEAPS = 400
+LINKS = MediaLinks(secret="secret", base_url="http://holdfast.test")
 MEDIA_LIMIT = 64 * 1024 * 1024
 NUMBER = "962790000001"
 COMPANY = "962302"
@@ -259,6 +263,10 @@ class World:
         self.prepare(self.engine)
         self.engines += 1
         yield self.engine
+
+    def media_desk(self) -> MediaDesk:
+        inbound = InboundDesk(self.media, shelf=self.shelf, downloads=self.gateway, folder=self.spool.folder)
+        return MediaDesk(inbound, LINKS, clock=self.clock)
 
     def diagnoser(self) -> Diagnoser:
         return Diagnoser(self.gateway, self.parts, figures=FigureRows(self.database))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -55,6 +56,7 @@ def make_door(world: World, gateway: Gateway) -> Door:
             world.diagnoser(),
             events=world.events,
             webhooks=world.webhooks,
+            media=world.media_desk(),
             settings={"keepaliveIntervalS": 30},
         ),
     )
@@ -91,6 +93,8 @@ class Door:
         sent: list[Message] = []
 
         async def receive() -> Message:
+            if not incoming:
+                await asyncio.Event().wait()  # the caller stays for the answer
             return incoming.pop(0)
 
         async def send(message: Message) -> None:

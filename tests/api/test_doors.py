@@ -27,8 +27,10 @@ OPEN = {
     ("GET", "/openapi.json"),
     ("HEAD", "/openapi.json"),
     ("GET", "/webhook/whatsapp/baileys/health/{company}"),
+    ("GET", "/v1/media/{id}"),
 }
-"""All that is answered without a key: nothing that changes anything, and of companies only their health."""
+"""All that is answered without a key: nothing that changes anything, of companies only their health, and media by
+addresses that nobody guesses."""
 
 
 def routes(door: Door) -> list[tuple[str, str]]:
@@ -150,12 +152,12 @@ async def test_a_body_is_refused_when_its_length_is_too_large(door: Door) -> Non
     """413 before a byte of it is read; one that is as large as allowed is taken."""
     await door("PUT", SESSION)
     announced = {**JSON, "Content-Length": str(LARGEST_BODY + 1)}
-    answer = await door("POST", MESSAGES, raw=[b"{}"], headers=announced)
+    answer = await door("PUT", SESSION, raw=[b"{}"], headers=announced)
     assert answer.problem(413, "too-large") == "the body is larger than 1048576 bytes: send less at once"
-    just = json.dumps({**HELLO, "padding": ""}).encode()
+    just = json.dumps({"padding": ""}).encode()
     just = just[:-2] + b"x" * (LARGEST_BODY - len(just)) + just[-2:]
     assert len(just) == LARGEST_BODY
-    answer = await door("POST", MESSAGES, raw=[just], headers={**JSON, "Content-Length": str(LARGEST_BODY)})
+    answer = await door("PUT", SESSION, raw=[just], headers={**JSON, "Content-Length": str(LARGEST_BODY)})
     answer.problem(422, "bad-input", field="padding")
 
 
@@ -164,7 +166,16 @@ async def test_a_body_is_refused_when_more_comes_than_is_allowed(door: Door) -> 
     await door("PUT", SESSION)
     parts = [b" " * 65536] * 17
     for headers in (JSON, {**JSON, "Content-Length": "2"}, {**JSON, "Content-Length": "many"}):
-        (await door("POST", MESSAGES, raw=parts, headers=headers)).problem(413, "too-large")
+        (await door("PUT", SESSION, raw=parts, headers=headers)).problem(413, "too-large")
+
+
+async def test_routes_that_take_files_take_larger_bodies(door: Door) -> None:
+    """Up to what they are for, and no more."""
+    await door("PUT", SESSION)
+    for path, most in ((MESSAGES, 23 * 1024 * 1024), (f"{SESSION}/media", 100 * 1024 * 1024)):
+        for size, is_taken in ((most, True), (most + 1, False)):
+            answer = await door("POST", path, raw=[b"{}"], headers={**JSON, "Content-Length": str(size)})
+            assert (answer.status != 413) == is_taken
 
 
 async def test_a_body_that_does_not_come_is_given_up(door: Door) -> None:
@@ -185,7 +196,7 @@ async def test_a_body_that_does_not_come_is_given_up(door: Door) -> None:
 
     limit = BodyLimit(app, waits=Waits(), within_s=0.1)
     with pytest.raises(Exception, match=r"the body was not here after 0\.1 s: send it again"):
-        await limit({"type": "http", "headers": []}, drips, send)
+        await limit({"type": "http", "path": "/", "headers": []}, drips, send)
     assert 1 < asked < 30
 
 

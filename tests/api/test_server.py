@@ -19,7 +19,8 @@ from tests.api.door import KEY, Door
 from tests.world import COMPANY, NUMBER
 
 HEAD = f"Host: localhost\r\nAuthorization: Bearer {KEY}\r\n"
-MESSAGES = f"/v1/sessions/{COMPANY}/messages"
+SESSION = f"/v1/sessions/{COMPANY}"
+MESSAGES = f"{SESSION}/messages"
 SOON_S = 5
 """For what should come at once, on a busy machine."""
 
@@ -112,7 +113,7 @@ async def test_a_body_that_is_too_large_is_refused_while_it_comes(door: Door) ->
     async with serving(door) as running:
         for n, head in enumerate((f"Content-Length: {LARGEST_BODY * 3}", "Transfer-Encoding: chunked")):
             caller = await running.call()
-            await caller.send(f"POST {MESSAGES} HTTP/1.1\r\n{HEAD}Content-Type: application/json\r\n{head}\r\n\r\n")
+            await caller.send(f"PUT {SESSION} HTTP/1.1\r\n{HEAD}Content-Type: application/json\r\n{head}\r\n\r\n")
             part = b"x" * 65536
             for _ in range(48):
                 await caller.send(part if n == 0 else b"10000\r\n" + part + b"\r\n")

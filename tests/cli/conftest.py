@@ -39,7 +39,13 @@ async def holdfast(world: World, tmp_path: Path) -> AsyncIterator[Command]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         async with world.running() as gateway, asyncio.TaskGroup() as tasks:
             api = make_api(
-                gateway, parse(KEY), world.diagnoser(), events=world.events, webhooks=world.webhooks, settings={}
+                gateway,
+                parse(KEY),
+                world.diagnoser(),
+                events=world.events,
+                webhooks=world.webhooks,
+                media=world.media_desk(),
+                settings={},
             )
             add_backups(api, custody_of(gateway, world.database, tmp_path / "backups", clock=world.clock))
             server = Server(api)

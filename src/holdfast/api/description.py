@@ -12,18 +12,18 @@ from holdfast.api.schemas import Problem
 Answers = dict[int | str, dict[str, Any]]
 
 
-def _problem(sentence: str) -> dict[str, Any]:
+def problem(sentence: str) -> dict[str, Any]:
     return {"model": Problem, "description": sentence}
 
 
 KEYED: Answers = {
-    401: _problem("no key, or an unknown one"),
-    403: _problem("this key may not touch this company"),
-    404: _problem("there is no such company or message"),
-    409: _problem("the state of things forbids it; the sentence says why"),
-    413: _problem("the body is too large"),
-    422: _problem("a value can't be used; `field` names it"),
-    503: _problem("Holdfast is starting or stopping: ask again after `Retry-After` seconds"),
+    401: problem("no key, or an unknown one"),
+    403: problem("this key may not touch this company"),
+    404: problem("there is no such company or message"),
+    409: problem("the state of things forbids it; the sentence says why"),
+    413: problem("the body is too large"),
+    422: problem("a value can't be used; `field` names it"),
+    503: problem("Holdfast is starting or stopping: ask again after `Retry-After` seconds"),
 }
 """What any route that needs a key may answer instead."""
 

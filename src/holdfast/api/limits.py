@@ -12,9 +12,14 @@ from holdfast.api.waits import Stopping, Waits
 
 LARGEST_BODY = 1024 * 1024
 """Bytes of a request."""
-LARGEST_IMPORT = 64 * 1024 * 1024
-"""Bytes of the keys of one device."""
 BODY_DEADLINE_S = 30
+LARGE_BODY_DEADLINE_S = 300
+_MB = 1024 * 1024
+_LARGER = {
+    "/import": (64 * _MB, LARGE_BODY_DEADLINE_S),  # the keys of one device
+    "/messages": (23 * _MB, LARGE_BODY_DEADLINE_S),  # 16 MB in base64, and what goes with it
+    "/media": (100 * _MB, LARGE_BODY_DEADLINE_S),  # read piece by piece; the setting may allow less
+}
 
 
 class BodyLimit:
@@ -30,9 +35,14 @@ class BodyLimit:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            most = LARGEST_IMPORT if scope["path"].endswith("/import") else self._most
-            receive = _Body(scope, receive, waits=self._waits, most=most, within_s=self._within_s)
+            most, within_s = _larger(scope["path"]) or (self._most, self._within_s)
+            receive = _Body(scope, receive, waits=self._waits, most=most, within_s=within_s)
         await self._app(scope, receive, send)
+
+
+def _larger(path: str) -> tuple[int, float] | None:
+    """Bytes and seconds for the routes that take more; they ask for the key before the body is read."""
+    return next((limit for end, limit in _LARGER.items() if path.endswith(end)), None)
 
 
 class _Body:

@@ -17,7 +17,8 @@ from holdfast.api.keys import NoKey, NotAllowed
 from holdfast.api.schemas import Problem
 from holdfast.api.waits import Stopping
 from holdfast.base.errors import BadInput, Conflict, HoldfastError, NotFound
-from holdfast.runtime.actor import BeginsAnew
+from holdfast.runtime.actor import BeginsAnew, NotConnected
+from holdfast.runtime.inbound import Gone, NotFetched, TooLargeMedia
 from holdfast.session.machine import NotPossible
 from holdfast.session.ports import LeaseLost
 
@@ -48,6 +49,10 @@ _STATUS = {
     LeaseLost: HTTPStatus.SERVICE_UNAVAILABLE,
     Starting: HTTPStatus.SERVICE_UNAVAILABLE,
     Stopping: HTTPStatus.SERVICE_UNAVAILABLE,
+    NotConnected: HTTPStatus.SERVICE_UNAVAILABLE,
+    Gone: HTTPStatus.GONE,
+    TooLargeMedia: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    NotFetched: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 _HEADERS = {
     HTTPStatus.UNAUTHORIZED: {"WWW-Authenticate": "Bearer"},

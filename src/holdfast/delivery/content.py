@@ -195,11 +195,15 @@ def _check_media(part: MediaPart) -> None:
         what = f"has {' and '.join(given)}" if given else "says not where it is"
         raise BadInput(f"{part.kind} {what}: give one of url, base64 and media", field=part.kind)
     _check_length(part.caption, LONGEST_CAPTION, field=f"{part.kind}.caption")
-    _check_length(part.filename, LONGEST_NAME, field=f"{part.kind}.filename")
-    if part.filename is not None and re.search(r"[/\\\x00-\x1f\x7f]", part.filename):
-        field = f"{part.kind}.filename"
+    check_filename(part.filename, field=f"{part.kind}.filename")
+
+
+def check_filename(name: str | None, *, field: str) -> None:
+    """Raises `BadInput` for what phones could not save a file as."""
+    _check_length(name, LONGEST_NAME, field=field)
+    if name is not None and re.search(r"[/\\\x00-\x1f\x7f]", name):
         raise BadInput(
-            f'{field} "{part.filename[:80]}" is no name of a file: leave out slashes and line ends', field=field
+            f'{field} "{name[:80]}" is no name of a file: leave out slashes and line ends', field=field
         )
 
 

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from holdfast.base.clock import Clock, iso
 from holdfast.base.errors import Fault, HoldfastError
@@ -108,6 +109,16 @@ class LinkEnd:
     reason: Reason
 
 
+class NotConnected(HoldfastError):
+    """What was asked needs a connection to WhatsApp."""
+
+    code = "not-connected"
+    fault = Fault.HOLDFAST
+
+    def __init__(self, company: str, state: State) -> None:
+        super().__init__(f"the session of company {company} is {state}: this needs its connection to WhatsApp")
+
+
 class BeginsAnew(HoldfastError):
     """The session's actor has ended: Holdfast failed inside it, or is stopping."""
 
@@ -141,6 +152,8 @@ class SessionActor:
         self._sending_on: port.LinkId | None = None
         self._qr: Qr | None = None
         self._pairing_code: asyncio.Future[port.PairingCodeShown] | None = None
+        self._downloads: dict[int, asyncio.Future[port.Downloaded]] = {}
+        self._asked_downloads = 0
         self._changed = asyncio.Event()
         self._has_ended = False
         self._keepalives = KeepAlives()
@@ -199,6 +212,7 @@ class SessionActor:
                 await self._live()
         finally:
             self._cut_link()
+            self._end_downloads()
             self._end()
             self._parts.gate.leave(self.company)
 
@@ -229,6 +243,24 @@ class SessionActor:
         async with self._parts.clock.until(self._parts.clock.monotonic() + at_most_s):
             return await self._pairing_code
         return port.PairingCodeShown(link=0, error="WhatsApp gave no code in time; try again")
+
+    async def download(self, media_keys: str, file: Path, *, most_bytes: int, within_s: float) -> port.Downloaded:
+        """Fetch the media of an inbound message into a file, through the link that is open. Raises `NotConnected`."""
+        link = self._sending_on
+        if link is None:
+            raise NotConnected(self.company, self._session.state)
+        self._asked_downloads += 1
+        number = self._asked_downloads
+        answer: asyncio.Future[port.Downloaded] = asyncio.get_running_loop().create_future()
+        self._downloads[number] = answer
+        order = port.Download(link=link, request=number, media_keys=media_keys, file=str(file), most_bytes=most_bytes)
+        self._parts.hub.command(order)
+        try:
+            async with self._parts.clock.until(self._parts.clock.monotonic() + within_s):
+                return await answer
+            return port.Downloaded(link=link, request=number, error="timeout")
+        finally:
+            del self._downloads[number]
 
     async def accept(self, draft: Draft) -> Accepted:
         """Store a message, and send it as soon as it may leave."""
@@ -282,8 +314,20 @@ class SessionActor:
                 self.tell(events.Ponged(number, report.n))
             case port.Written():
                 self._sender.hear_written(report)
+            case port.Downloaded():
+                self._answer_download(report)
             case port.ReachOutLocked():
                 self._sender.hear_lock(report)
+
+    def _answer_download(self, report: port.Downloaded) -> None:
+        answer = self._downloads.get(report.request)
+        if answer is not None and not answer.done():
+            answer.set_result(report)
+
+    def _end_downloads(self) -> None:
+        """What the link was fetching does not come any more."""
+        for number in self._downloads:
+            self._answer_download(port.Downloaded(link=0, request=number, error="link-down"))
 
     def lose_host(self) -> None:
         self._sender.host_lost()
@@ -361,6 +405,7 @@ class SessionActor:
         if usable == self._sending_on:
             return
         self._sender.link_down()
+        self._end_downloads()
         self._sending_on = usable
         if usable is not None:
             self._sender.link_up(usable)

@@ -78,7 +78,7 @@ class Repeated:
 class Composer:
     def __init__(self, *, references: References, shelf: MediaShelf, clock: Clock, chance: Chance) -> None:
         self._references = references
-        self._shelf = shelf
+        self.shelf = shelf
         self._clock = clock
         self._chance = chance
 
@@ -130,7 +130,7 @@ class Composer:
     async def _medium(self, company: str, part: Part) -> StoredMedia | None:
         if not isinstance(part, MediaPart):
             return None
-        media = await self._shelf.take(company, part)
+        media = await self.shelf.take(company, part)
         if part.voice:
             check_voice(media.mimetype, field=part.kind.value)
         return media

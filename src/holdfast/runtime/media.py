@@ -16,7 +16,7 @@ from http import HTTPStatus
 
 from holdfast.base.errors import BadInput
 from holdfast.base.ids import Chance
-from holdfast.delivery.content import Kind, MediaPart, StoredMedia
+from holdfast.delivery.content import Content, Kind, MediaPart, StoredMedia
 from holdfast.delivery.media import HEAD_BYTES, check_size, checked_mimetype, most_bytes, settled_mimetype, too_large
 from holdfast.delivery.media_ports import MediaStore
 from holdfast.web.client import Download, NotReached, TooLarge, WebClient
@@ -55,6 +55,18 @@ class MediaShelf:
         field = f"{part.kind}.base64"
         pieces = _decoded(part.base64 or "", field=field)
         return await self._store_as(company, part.kind, pieces, said=said, filename=part.filename, field=field)
+
+    async def keep(self, company: str, pieces: AsyncIterator[bytes], *, described: Content) -> StoredMedia:
+        """What came in, as its sender described it: it is not judged."""
+        filename, mimetype = described.get("filename"), described.get("mimetype")
+        return await self._store_as(
+            company,
+            Kind.DOCUMENT,
+            pieces,
+            said=_usable(mimetype),
+            filename=filename.replace("\0", "") if isinstance(filename, str) else None,
+            field="media",
+        )
 
     async def _stored(self, company: str, part: MediaPart, media_id: str, said: str | None) -> StoredMedia:
         field = f"{part.kind}.media"
@@ -128,6 +140,14 @@ def _said(download: Download, *, field: str) -> str | None:
     if download.status != HTTPStatus.OK:
         raise BadInput(f"{field} can't be fetched: {download.place} answers with HTTP {download.status}", field=field)
     return None if download.mimetype is None else checked_mimetype(download.mimetype, field=field)
+
+
+def _usable(mimetype: object) -> str | None:
+    """A stranger's word for a type, if it is one."""
+    try:
+        return checked_mimetype(mimetype, field="mimetype") if isinstance(mimetype, str) else None
+    except BadInput:
+        return None
 
 
 async def _even(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

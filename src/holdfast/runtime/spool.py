@@ -38,12 +38,12 @@ class Spool:
     def __init__(self, store: MediaStore, *, folder: Path, clock: Clock) -> None:
         """What a process before this one left in the folder is removed."""
         self._store = store
-        self._folder = folder
+        self.folder = folder.absolute()
         self._clock = clock
         self._asked_at: dict[str, float] = {}
         self._making: dict[str, asyncio.Lock] = {}
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True, mode=0o700)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True, mode=0o700)
 
     async def content_for_engine(self, content: Content) -> Content:
         """Raises `MediaGone`."""
@@ -57,12 +57,12 @@ class Spool:
 
     async def path(self, media_id: str) -> Path:
         """A file that exists in full, for a quarter of an hour at least. Raises `MediaGone`."""
-        file = self._folder / media_id
+        file = self.folder / media_id
         self._asked_at[media_id] = self._clock.monotonic()
         async with self._making.setdefault(media_id, asyncio.Lock()):
             if not file.exists():
                 await self._make(media_id, file)
-        return file.absolute()
+        return file
 
     async def _make(self, media_id: str, file: Path) -> None:
         fresh = file.with_suffix(".new")
@@ -78,7 +78,7 @@ class Spool:
 
     def _remove_old(self, before: float) -> None:
         for media_id in [media_id for media_id, at in self._asked_at.items() if at < before]:
-            (self._folder / media_id).unlink(missing_ok=True)
+            (self.folder / media_id).unlink(missing_ok=True)
             del self._asked_at[media_id]
             self._making.pop(media_id, None)
 

@@ -21,7 +21,7 @@ from holdfast.session.port import Commit, Decrypted, InboundMessage, Made, Undec
 from holdfast.store.database import Database
 from holdfast.store.leases import NO_FENCE, Fence
 from holdfast.store.opened import Insert, Prepared, insert
-from holdfast.store.outbox import keep_received, know_chat
+from holdfast.store.outbox import MediaUrl, keep_received, know_chat, no_media_url
 from holdfast.store.tables import credentials, decrypted, inbox, outbox, quarantine, signal_keys
 
 UNDECRYPTABLE = "undecryptable"
@@ -49,11 +49,20 @@ _KEEP_MADE = update(outbox).where(
 class EngineRows:
     """Keeps `holdfast.session.ports.EngineStore`."""
 
-    def __init__(self, database: Database, *, clock: Clock, chance: Chance, fence: Fence = NO_FENCE) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        clock: Clock,
+        chance: Chance,
+        fence: Fence = NO_FENCE,
+        media_url: MediaUrl = no_media_url,
+    ) -> None:
         self._database = database
         self._clock = clock
         self._chance = chance
         self._fence = fence
+        self._media_url = media_url
 
     async def credentials(self, company: str) -> str | None:
         check = self._fence.check(company)
@@ -167,14 +176,14 @@ class EngineRows:
             set_={**values, "completed_at": now},
             where=inbox.c.type == UNDECRYPTABLE,
         )
-        is_new = keep_received(connection, completed, at=now)
+        is_new = keep_received(connection, completed, at=now, media_url=self._media_url)
         if is_new and not message.from_me:
             know_chat(connection, company, message.chat, first_received_at=now)
         return is_new
 
     def _save_undecryptable(self, connection: Connection, company: str, item: Undecryptable, now: str) -> None:
         row = insert(connection, inbox).values(type=UNDECRYPTABLE, from_me=False, **self._origin(company, item, now))
-        keep_received(connection, row.on_conflict_do_nothing(), at=now)
+        keep_received(connection, row.on_conflict_do_nothing(), at=now, media_url=self._media_url)
 
     def _origin(self, company: str, message: InboundMessage | Undecryptable, now: str) -> dict[str, object]:
         return {

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, select
 
+from holdfast.base.ids import Chance
+from holdfast.store.database import Database
 from holdfast.store.opened import insert
 from holdfast.store.tables import notes
 
@@ -15,3 +17,14 @@ def note(connection: Connection, name: str, value: str) -> None:
 
 def noted(connection: Connection, name: str) -> str | None:
     return connection.scalar(select(notes.c.value).where(notes.c.name == name))
+
+
+async def shared_secret(database: Database, name: str, *, chance: Chance) -> str:
+    """A secret that all processes on this database have in common; made by the first that asks."""
+    fresh = chance.secret()
+
+    def work(connection: Connection) -> str:
+        connection.execute(insert(connection, notes).values(name=name, value=fresh).on_conflict_do_nothing())
+        return noted(connection, name) or fresh
+
+    return await database.write(work)

@@ -250,6 +250,15 @@ class OutboxRows:
         return await self._database.read(work)
 
 
+MediaUrl = Callable[[str], str | None]
+"""Where the medium of an inbound message (by id) can be fetched without a key."""
+
+
+def no_media_url(inbox_id: str) -> str | None:
+    """For who gives out no media."""
+    return None
+
+
 class InboxRows:
     """Keeps `holdfast.delivery.ports.Inbox`."""
 
@@ -265,6 +274,15 @@ class InboxRows:
 
         return await self._database.read(work)
 
+    async def find(self, inbox_id: str) -> Received | None:
+        statement = select(*_RECEIVED).where(inbox.c.id == inbox_id)
+
+        def work(connection: Connection) -> Received | None:
+            row = connection.execute(statement).mappings().first()
+            return None if row is None else received(row)
+
+        return await self._database.read(work)
+
 
 def received(row: RowMapping) -> Received:
     """An inbox row as it is shown."""
@@ -274,12 +292,13 @@ def received(row: RowMapping) -> Received:
     return Received(company=values.pop("company_id"), **values)
 
 
-def keep_received(connection: Connection, row: Insert, *, at: str) -> bool:
+def keep_received(connection: Connection, row: Insert, *, at: str, media_url: MediaUrl) -> bool:
     """Add an inbox row, or complete one, and keep the event of it; False when there was nothing to change."""
     stored = connection.execute(row.returning(*_RECEIVED)).mappings().first()
     if stored is None:
         return False
-    record_received(connection, received(stored), at=at)
+    found = received(stored)
+    record_received(connection, found, at=at, media_url=media_url(found.id))
     return True
 
 

@@ -1,0 +1,169 @@
+"""Media by HTTP: stored ahead of the messages that they are for, and given out for messages that came in.
+
+What strangers sent must never run in anybody's browser under this address: it is given as what it is said to be, never
+guessed, in a sandbox, and for download unless it is a picture, a sound or a film.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+from urllib.parse import quote
+
+from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi.responses import StreamingResponse
+from fastapi.routing import APIRoute
+from pydantic import Field
+
+from holdfast.api import problems
+from holdfast.api.description import Answers, problem
+from holdfast.api.keys import Grant
+from holdfast.api.schemas import ReceivedShape, Shape
+from holdfast.base.clock import Clock
+from holdfast.delivery.content import LONGEST_NAME, StoredMedia, check_filename
+from holdfast.delivery.links import MediaLinks
+from holdfast.delivery.ports import Received
+from holdfast.runtime.gateway import Gateway
+from holdfast.runtime.inbound import InboundDesk, OpenedMedia, unknown_inbound
+
+_SHOWN_IN_PLACE = re.compile(r"(image/(jpeg|png|webp|gif)|audio/[a-z0-9.+-]+|video/[a-z0-9.+-]+)( *;.*)?")
+_SAFE = {  # the server adds `nosniff` to whatever it answers
+    "Content-Security-Policy": "sandbox; default-src 'none'",
+    "Cache-Control": "private, max-age=3600",
+}
+_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": "the file; Content-Type says what it is",
+        "content": {"*/*": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+_FILE: Answers = {
+    200: {"description": "the file", "content": {"*/*": {"schema": {"type": "string", "format": "binary"}}}},
+    410: problem("WhatsApp no longer has it"),
+}
+
+_NOT_NOW: Answers = {
+    413: problem("it is larger than is taken here"),
+    422: problem("a value can't be used; `field` names it"),
+    503: problem("it can't be fetched just now: ask again after `Retry-After` seconds"),
+}
+
+
+class MediaDesk:
+    """What the routes of media need besides the gateway."""
+
+    def __init__(self, inbound: InboundDesk, links: MediaLinks, *, clock: Clock) -> None:
+        self.inbound = inbound
+        self._links = links
+        self._clock = clock
+
+    def url(self, received: Received) -> str | None:
+        """Where the medium of an inbound message can be fetched without a key."""
+        return None if received.media is None else self._links.url(received.id, now=self._clock.now())
+
+    def is_good(self, inbox_id: str, *, expires: int, token: str) -> bool:
+        return self._links.is_good(inbox_id, expires=expires, token=token, now=self._clock.now())
+
+
+class StoredShape(Shape):
+    id: Annotated[str, Field(description='given as {"image": {"media": id}} and the like')]
+    mimetype: str
+    filename: str | None
+    size_bytes: int
+    sha256: Annotated[str, Field(description="hexadecimal")]
+
+    @classmethod
+    def of(cls, media: StoredMedia) -> StoredShape:
+        return cls(
+            id=media.id,
+            mimetype=media.mimetype,
+            filename=media.filename,
+            size_bytes=media.size_bytes,
+            sha256=media.sha256,
+        )
+
+
+Company = Annotated[str, Path(description="the company id")]
+Id = Annotated[str, Path(description="`id` of the message in the inbox")]
+
+
+def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: Answers) -> APIRouter:
+    """The routes that need a key."""
+    router = APIRouter(tags=["media"], route_class=route_class, dependencies=dependencies, responses=responses)
+
+    @router.post("/v1/sessions/{company}/media", status_code=201, openapi_extra=_BODY)
+    async def store_media(
+        company: Company,
+        request: Request,
+        filename: Annotated[str | None, Query(description="shown for documents", max_length=LONGEST_NAME)] = None,
+    ) -> StoredShape:
+        """Store a medium for messages that follow, for a day at least. The body is the file itself: as large as it may
+        be, it needs no memory here."""
+        _grant(request).check(company)
+        check_filename(filename, field="filename")
+        mimetype = request.headers.get("Content-Type")
+        media = await _gateway(request).put_media(company, request.stream(), mimetype=mimetype, filename=filename)
+        return StoredShape.of(media)
+
+    @router.get("/v1/sessions/{company}/inbox/{id}")
+    async def get_received(company: Company, id: Id, request: Request) -> ReceivedShape:  # noqa: A002 – as elsewhere
+        """One inbound message."""
+        _grant(request).check(company)
+        received = await _gateway(request).received_one(id)
+        if received.company != company:
+            raise unknown_inbound(id)
+        return ReceivedShape.of(received, _desk(request).url(received))
+
+    @router.get("/v1/sessions/{company}/inbox/{id}/media", response_class=Response, responses=_FILE)
+    async def get_media(company: Company, id: Id, request: Request) -> Response:  # noqa: A002 – as elsewhere
+        """The medium of an inbound message; the first time it is fetched from WhatsApp, which takes a moment."""
+        _grant(request).check(company)
+        _gateway(request)
+        return _given(await _desk(request).inbound.open(id, may_touch=lambda owner: owner == company))
+
+    return router
+
+
+def make_open_router() -> APIRouter:
+    """The one route that needs no key: its address is the key."""
+    router = APIRouter(tags=["media"], responses={404: problem("the address is over, or is none"), **_NOT_NOW})
+
+    @router.get("/v1/media/{id}", response_class=Response, responses=_FILE)
+    async def get_linked_media(
+        id: Id,  # noqa: A002 – as elsewhere
+        request: Request,
+        expires: Annotated[int, Query(ge=0, le=1 << 40)] = 0,
+        token: Annotated[str, Query(max_length=64)] = "",
+    ) -> Response:
+        """The same by an address that a webhook or the inbox told (`media.url`), good for seven days."""
+        if not _desk(request).is_good(id, expires=expires, token=token):
+            raise unknown_inbound(id)
+        _gateway(request)
+        return _given(await _desk(request).inbound.open(id))
+
+    return router
+
+
+def _grant(request: Request) -> Grant:
+    grant: Grant = request.state.grant
+    return grant
+
+
+def _desk(request: Request) -> MediaDesk:
+    desk: MediaDesk = request.app.state.media
+    return desk
+
+
+def _gateway(request: Request) -> Gateway:
+    gateway: Gateway = request.app.state.gateway
+    if not gateway.is_ready:
+        raise problems.Starting
+    return gateway
+
+
+def _given(opened: OpenedMedia) -> Response:
+    kind = "inline" if _SHOWN_IN_PLACE.fullmatch(opened.mimetype) else "attachment"
+    name = "" if opened.filename is None else f"; filename*=UTF-8''{quote(opened.filename, safe='')}"
+    headers = {**_SAFE, "Content-Disposition": kind + name, "Content-Length": str(opened.size_bytes)}
+    return StreamingResponse(opened.pieces, media_type=opened.mimetype, headers=headers)

@@ -1,0 +1,247 @@
+"""Messages of every kind, by HTTP: what reaches the engine, and what is refused."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from holdfast.session.port import InboundMessage, Send
+from tests.api.door import KEY_OF_ONE, OTHER, Answer, Door
+from tests.world import COMPANY, NUMBER
+
+SESSION = f"/v1/sessions/{COMPANY}"
+MESSAGES = f"{SESSION}/messages"
+CHAT = f"{NUMBER}@s.whatsapp.net"
+FRIEND = "962799999999@s.whatsapp.net"
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 5000
+OGG = b"OggS\x00\x02" + b"\x00" * 50
+
+
+def coded(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+def read(file: str) -> bytes:
+    return Path(file).read_bytes()
+
+
+async def send(door: Door, body: dict[str, Any], **options: Any) -> Answer:
+    return await door("POST", MESSAGES, body, **options)
+
+
+async def handed(door: Door, body: dict[str, Any]) -> Send:
+    """What the engine is given of a message."""
+    count = len(door.world.commands(Send))
+    answer = await send(door, body)
+    assert answer.status == 202, answer.body
+    await door.world.until(lambda: len(door.world.commands(Send)) > count)
+    return door.world.commands(Send)[-1]
+
+
+@pytest.mark.parametrize(
+    ("body", "content"),
+    [
+        ({"text": "hello"}, {"text": "hello"}),
+        (
+            {"text": "hello @962790000002", "mentions": ["962790000002", "5@lid"]},
+            {"text": "hello @962790000002", "mentions": ["962790000002@s.whatsapp.net", "5@lid"]},
+        ),
+        (
+            {"location": {"latitude": 31.95, "longitude": 35, "name": "Amman"}},
+            {"location": {"latitude": 31.95, "longitude": 35.0, "name": "Amman"}},
+        ),
+        (
+            {"contact": {"name": "Amal", "vcard": "BEGIN:VCARD\nEND:VCARD"}},
+            {"contact": {"name": "Amal", "vcard": "BEGIN:VCARD\nEND:VCARD"}},
+        ),
+    ],
+)
+async def test_content_reaches_the_engine_as_it_was_asked_for(
+    door: Door, body: dict[str, Any], content: dict[str, Any]
+) -> None:
+    """And the message shows its kind."""
+    await door.world.pair()
+    given = await handed(door, {"to": NUMBER, **body})
+    assert (given.to, given.content) == (CHAT, content)
+    shown = (await door("GET", MESSAGES)).json["items"][0]
+    assert shown["type"] == next(iter(body))
+
+
+@pytest.mark.parametrize("to", ["120363012345678901@g.us", "962790000001-1446600000@g.us", "123456789012345@lid"])
+async def test_groups_and_hidden_ids_can_be_written_to(door: Door, to: str) -> None:
+    """They are shown as they were given."""
+    await door.world.pair()
+    assert (await handed(door, {"to": to, "text": "hello"})).to == to
+    assert (await door("GET", MESSAGES)).json["items"][0]["to"] == to
+
+
+async def test_a_picture_reaches_the_engine_as_a_file(door: Door) -> None:
+    """With its type, caption and every byte."""
+    await door.world.pair()
+    given = await handed(door, {"to": NUMBER, "image": {"base64": coded(PNG), "caption": "look"}})
+    image: Any = given.content["image"]
+    assert (image["mimetype"], image["caption"], set(image)) == ("image/png", "look", {"mimetype", "caption", "file"})
+    assert read(image["file"]) == PNG
+
+
+async def test_a_stored_medium_serves_many_messages(door: Door) -> None:
+    """It is stored once, as it came, and sent by its id."""
+    await door.world.pair()
+    raw = [PNG[:100], PNG[100:]]
+    answer = await door("POST", f"{SESSION}/media?filename=a.png", raw=raw, headers={"Content-Type": "image/png"})
+    stored = answer.json
+    assert answer.status == 201
+    assert (stored["mimetype"], stored["sizeBytes"], stored["filename"]) == ("image/png", len(PNG), "a.png")
+    image: Any = (await handed(door, {"to": NUMBER, "image": {"media": stored["id"]}})).content["image"]
+    document: Any = (await handed(door, {"to": "962790000002", "document": {"media": stored["id"]}})).content[
+        "document"
+    ]
+    assert image["file"] == document["file"]
+    assert (document["mimetype"], document["filename"]) == ("image/png", "a.png")
+
+
+async def test_a_voice_note_is_marked_as_one(door: Door) -> None:
+    """Only Ogg can be one."""
+    await door.world.pair()
+    audio: Any = (await handed(door, {"to": NUMBER, "audio": {"base64": coded(OGG), "voice": True}})).content["audio"]
+    assert (audio["mimetype"], audio["voice"]) == ("audio/ogg", True)
+    mp3 = {"to": NUMBER, "audio": {"base64": coded(b"ID3" + b"\x00" * 9), "voice": True}}
+    sentence = (await send(door, mp3)).problem(422, "bad-input", field="audio")
+    assert sentence == "audio is audio/mpeg: a voice note must be Ogg with Opus, or leave out voice"
+
+
+@pytest.mark.parametrize(
+    ("image", "field", "sentence"),
+    [
+        ({"base64": "no base64!"}, "image.base64", "image.base64 is not base64: give the file's bytes"),
+        ({"base64": "AAA"}, "image.base64", "image.base64 is not base64"),
+        ({"base64": ""}, "image.base64", "image.base64 is empty: give at least one byte"),
+        ({"base64": coded(b"<html>")}, "image.base64", "image.base64 is application/octet-stream: an image must be"),
+        ({"base64": coded(OGG)}, "image.base64", "image.base64 is audio/ogg: an image must be JPEG or PNG"),
+        ({"media": "med_0"}, "image.media", 'image.media "med_0" is unknown: store one with POST'),
+        ({"media": "med_0", "url": "x"}, "image", "image has url and media: give one of url, base64 and media"),
+        ({}, "image", "image says not where it is: give one of url, base64 and media"),
+        ({"media": "m", "voice": True}, "image.voice", "image.voice is not known here: take it out"),
+        ({"url": "ftp://x.example/a"}, "image.url", 'image.url: the address begins with "ftp:"'),
+        ({"base64": coded(PNG), "mimetype": "png"}, "image.mimetype", 'image.mimetype "png" is no media type'),
+    ],
+)
+async def test_a_picture_that_cannot_be_sent_is_refused(
+    door: Door, image: dict[str, Any], field: str, sentence: str
+) -> None:
+    """422 with the field at fault; nothing is stored, neither message nor medium."""
+    await door("PUT", SESSION)
+    assert (
+        (await send(door, {"to": NUMBER, "image": image})).problem(422, "bad-input", field=field).startswith(sentence)
+    )
+    assert (await door("GET", MESSAGES)).json["items"] == []
+    assert await door.world.now(door.world.media.sweep(unused_since="9", settled_since="0")) == 0
+
+
+async def test_a_body_with_two_kinds_or_none_is_refused(door: Door) -> None:
+    """Each by itself; null is as good as nothing."""
+    await door("PUT", SESSION)
+    place = {"latitude": 0, "longitude": 0}
+    refused = await send(door, {"to": NUMBER, "text": "x", "location": place})
+    assert refused.problem(422, "bad-input", field="location") == (
+        "the message has text and location: send each by itself"
+    )
+    refused = await send(door, {"to": NUMBER, "text": None})
+    assert refused.problem(422, "bad-input", field="body").startswith(
+        "the message has no content: give one of text, im"
+    )
+    assert (await send(door, {"to": NUMBER, "text": None, "location": place, "mentions": None})).status == 202
+
+
+async def test_the_same_key_with_the_same_picture_gives_the_first_answer(door: Door) -> None:
+    """Although its bytes come anew; with another picture it is a conflict."""
+    await door("PUT", SESSION)
+    headers = {"Idempotency-Key": "k"}
+    body = {"to": NUMBER, "image": {"base64": coded(PNG)}}
+    first, again = [await send(door, body, headers=headers) for _ in range(2)]
+    assert (first.status, again.json) == (202, first.json)
+    other = {"to": NUMBER, "image": {"base64": coded(PNG + b"x")}}
+    (await send(door, other, headers=headers)).problem(409, "conflict", field="Idempotency-Key")
+
+
+# Messages about messages.
+
+
+async def came(door: Door, whatsapp_id: str = "3A0001", **changes: Any) -> str:
+    """A message that came in; its id."""
+    fields = {"whatsapp_id": whatsapp_id, "chat": FRIEND, "sender": FRIEND, "type": "text", "text": "hi"} | changes
+    door.world.engine.receive(door.world.link(), InboundMessage(**fields))
+    await door.world.until(lambda: whatsapp_id in door.world.engine.receipts_sent)
+    return str((await door("GET", f"{SESSION}/inbox")).json["items"][-1]["id"])
+
+
+async def test_an_answer_names_the_message_that_it_answers(door: Door) -> None:
+    """By our id, or by WhatsApp's in that chat; with what it said."""
+    await door.world.pair()
+    inbox_id = await came(door)
+    expected = {"whatsappId": "3A0001", "fromMe": False, "sender": FRIEND, "text": "hi"}
+    for message_id in (inbox_id, "3A0001"):
+        given = await handed(door, {"to": FRIEND, "text": "well", "replyTo": message_id})
+        assert given.content == {"text": "well", "replyTo": expected}
+
+
+async def test_a_reaction_needs_no_recipient(door: Door) -> None:
+    """It goes to the chat of the message; an empty emoji takes it back."""
+    await door.world.pair()
+    inbox_id = await came(door)
+    for emoji in ("👍🏽", ""):
+        given = await handed(door, {"reaction": {"messageId": inbox_id, "emoji": emoji}})
+        assert given.to == FRIEND
+        assert given.content == {
+            "reaction": {"emoji": emoji, "whatsappId": "3A0001", "fromMe": False, "sender": FRIEND}
+        }
+
+
+async def test_own_messages_can_be_edited_and_deleted(door: Door) -> None:
+    """With messages that have ids and states of their own."""
+    await door.world.pair()
+    first = (await send(door, {"to": NUMBER, "text": "helo"})).json
+    await door.world.wait(1)
+    edit = await handed(door, {"edit": {"messageId": first["id"], "text": "hello"}})
+    assert (edit.to, edit.content) == (CHAT, {"edit": {"whatsappId": first["whatsappId"], "text": "hello"}})
+    delete = await handed(door, {"to": NUMBER, "delete": {"messageId": first["whatsappId"]}})
+    assert delete.content == {"delete": {"whatsappId": first["whatsappId"]}}
+    assert len({first["whatsappId"], edit.whatsapp_id, delete.whatsapp_id}) == 3
+
+
+async def test_a_message_about_another_one_must_make_sense(door: Door) -> None:
+    """Unknown, of another chat, of somebody else, or of another company: 422 with the field."""
+    await door.world.pair()
+    inbox_id = await came(door)
+    for body, field, sentence in (
+        ({"reaction": {"messageId": "msg_0", "emoji": "👍"}}, "reaction.messageId", 'reaction.messageId "msg_0" is'),
+        ({"reaction": {"messageId": "3A0001", "emoji": "👍"}}, "reaction.messageId", 'reaction.messageId "3A0001"'),
+        ({"to": NUMBER, "text": "x", "replyTo": inbox_id}, "replyTo", f'replyTo "{inbox_id}" is a message of another'),
+        ({"edit": {"messageId": inbox_id, "text": "x"}}, "edit.messageId", "edit.messageId names a message of some"),
+        ({"delete": {"messageId": inbox_id}}, "delete.messageId", "delete.messageId names a message of somebody else"),
+        ({"text": "x"}, "to", "to is missing: give the phone number, group or hidden id"),
+        (
+            {"mentions": [NUMBER], "reaction": {"messageId": inbox_id, "emoji": "👍"}},
+            "mentions",
+            "mentions can't go with reaction: leave it out",
+        ),
+    ):  # fmt: skip
+        answer = await send(door, body)
+        assert answer.problem(422, "bad-input", field=field).startswith(sentence)
+    await door("PUT", f"/v1/sessions/{OTHER}")
+    theirs = await door("POST", f"/v1/sessions/{OTHER}/messages", {"reaction": {"messageId": inbox_id, "emoji": "👍"}})
+    assert "is unknown" in theirs.problem(422, "bad-input", field="reaction.messageId")
+
+
+async def test_a_key_stores_media_for_its_companies_alone(door: Door) -> None:
+    """And one company's media can't be sent by another."""
+    await door("PUT", SESSION)
+    await door("PUT", f"/v1/sessions/{OTHER}")
+    path = f"/v1/sessions/{OTHER}/media"
+    (await door("POST", path, raw=[PNG], key=KEY_OF_ONE)).problem(403, "forbidden", field="company")
+    theirs = (await door("POST", path, raw=[PNG])).json["id"]
+    refused = await send(door, {"to": NUMBER, "image": {"media": theirs}})
+    assert "is unknown" in refused.problem(422, "bad-input", field="image.media")
