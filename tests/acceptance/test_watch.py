@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ import pytest
 
 from tests.parts import Wasim
 from tests.program import program
-from tests.served import Served, served
+from tests.served import Served, eventually, served
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("bridge")]
 
+LINE = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z (INFO|WARNING|ERROR) (Session|Connection|Keep-alive) \S.*")
 COMPANY, NUMBER, CONTACT = "962302", "962790000002", "962790000099"
 
 
@@ -47,3 +49,26 @@ async def test_a_calm_time_is_good_and_one_with_cuts_is_not(gateway: Served, was
     assert (code, cut["holds"]) == (1, False)
     assert "disconnections an hour" in cut["failing"]
     assert cut["turns"][0]["cause"] == "the connection was closed"
+
+
+async def test_the_live_log_has_one_readable_line_for_each_event(gateway: Served, wasim: Wasim) -> None:
+    """What `grep -E "Session|Connection|Keep-alive"` shows: linked, proved, cut, back. No phone number."""
+    await wasim.fault("cut", number=NUMBER)
+    lost = f"Session {COMPANY} connected → reconnecting: the connection was closed (428)"
+    answered = f"Keep-alive {COMPANY} answered after"
+
+    async def told() -> list[str] | None:
+        lines = [line for line in gateway.log_lines() if re.search("Session|Connection|Keep-alive", line)]
+        return lines if sum(answered in line for line in lines) == 2 else None
+
+    lines = await eventually(told, within_s=20, what="the keep-alive of the second link")
+    assert all(LINE.fullmatch(line) for line in lines), lines
+    events = [line.split(" ", 2)[2] for line in lines]
+    assert [event.partition(";")[0] for event in events if event.startswith("Session")] == [
+        f"Session {COMPANY} unpaired → pairing",
+        f"Session {COMPANY} pairing → connecting",
+        f"Session {COMPANY} connecting → connected",
+        lost,
+        f"Session {COMPANY} reconnecting → connected",
+    ]
+    assert NUMBER not in "".join(lines)

@@ -120,3 +120,13 @@ def test_every_route_is_in_the_docs() -> None:
         assert "requestBody" not in operation or re.search(r" (-d|--data-binary) ", sections[name]), (
             f"add a body for {name} to scripts/reference.py"
         )
+
+
+def test_the_sample_of_the_log_is_what_grep_would_show() -> None:
+    """Each line of it begins, behind time and level, with one of the three words; reasons are spelt as in the code."""
+    (sample,) = re.findall(r"^```text\n(.*?)^```", (DOCS / "logs.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    lines = sample.splitlines()
+    shape = re.compile(r"\S+Z (INFO|WARNING) (Session|Connection|Keep-alive) \S.*")
+    assert [line for line in lines if not shape.fullmatch(line)] == []
+    for reason in (reasons.BY_CODE[428], reasons.BY_CODE[503], reasons.NO_PONG, reasons.HOST_LOST, reasons.ASKED):
+        assert any(reason.sentence in line for line in lines)
