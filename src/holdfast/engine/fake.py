@@ -59,7 +59,7 @@ from holdfast.session.port import (
 MEDIA = frozenset({"image", "video", "audio", "document", "sticker"})
 MADE_ONCE = MEDIA | {"reaction", "edit"}
 KINDS = MADE_ONCE | {"text", "location", "contact", "delete"}
-OPTIONS = frozenset({"mentions", "replyTo"})
+OPTIONS = frozenset({"mentions", "replyTo", "typing"})
 
 
 @dataclass(slots=True, kw_only=True)

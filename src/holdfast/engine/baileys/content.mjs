@@ -38,7 +38,8 @@ const MAKERS = {
   delete: ({ whatsappId }, { chat }) => ({ protocolMessage: { key: keyOf(chat, whatsappId, true), type: REVOKE } })
 }
 
-const OPTIONS = new Set(['mentions', 'replyTo'])
+// `typing` is for the one who sends; it stands in what is stored.
+const OPTIONS = new Set(['mentions', 'replyTo', 'typing'])
 const MEDIA = new Set(['image', 'video', 'audio', 'document', 'sticker'])
 
 // What a message can't be made without; the API has looked at the rest.

@@ -84,6 +84,10 @@ test('what carries time or chance is made once', () => {
   assert.ok(!['text', 'location', 'contact', 'delete'].some(isMadeOnce))
 })
 
+test('options beside the kind are no kinds', () => {
+  assert.equal(kindOf({ text: 'a', mentions: [CHAT], replyTo: { whatsappId: '3A00' }, typing: true }), 'text')
+})
+
 test('content that no message can be made of is refused by name', () => {
   const refused = (content, sentence) => assert.throws(() => kindOf(content), new BadContent(sentence))
   refused({ telepathy: 'x' }, 'no such kind of content: telepathy')
