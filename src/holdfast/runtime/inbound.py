@@ -19,6 +19,8 @@ from holdfast.runtime.media import PIECE, MediaShelf
 
 DOWNLOAD_S = 120
 """How long WhatsApp may take to give a medium."""
+MOST_AT_ONCE = 4
+"""Media that are fetched at the same time; more would only share the engine host's time."""
 _WHY = {
     "damaged": "what WhatsApp gave is not what was sent: ask again, and its sender if that does not help",
     "timeout": "WhatsApp did not give it in time: ask again shortly",
@@ -84,6 +86,7 @@ class InboundDesk:
         self._shelf = shelf
         self._downloads = downloads
         self._folder = folder
+        self._places = asyncio.Semaphore(MOST_AT_ONCE)
         self._fetching: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         """Who asks for the same medium meanwhile waits, and finds it stored."""
 
@@ -109,9 +112,10 @@ class InboundDesk:
         assert known.keys is not None
         file = self._folder / f"in-{known.inbox_id}"
         try:
-            fetched = await self._downloads.download(
-                known.company, known.keys, file, most_bytes=self._shelf.limit_bytes, within_s=DOWNLOAD_S
-            )
+            async with self._places:
+                fetched = await self._downloads.download(
+                    known.company, known.keys, file, most_bytes=self._shelf.limit_bytes, within_s=DOWNLOAD_S
+                )
             if fetched.error is not None:
                 raise self._failure(fetched.error)
             media = await self._shelf.keep(known.company, _pieces_of(file), described=known.description or {})

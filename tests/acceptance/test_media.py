@@ -1,0 +1,132 @@
+"""Messages of every kind from one phone to the other, through real Baileys; large media without large memory."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from holdfast.client import Json
+from tests.parts import Wasim
+from tests.served import Served, eventually, served
+from tests.web.site import Site
+
+pytestmark = pytest.mark.slow
+
+COMPANY, NUMBER, CONTACT = "962302", "962790000002", "962790000099"
+MESSAGES = f"/v1/sessions/{COMPANY}/messages"
+MB = 1024 * 1024
+MOST_GROWTH_MB = 64
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 100
+
+
+@pytest.fixture
+async def site() -> AsyncIterator[Site]:
+    async with Site().open() as opened:
+        yield opened
+
+
+@pytest.fixture
+async def gateway(tmp_path: Path, wasim: Wasim) -> AsyncIterator[Served]:
+    """A company with a linked phone that trusts wasim's media host, and a contact."""
+    await wasim.post("/phones", {"number": CONTACT})
+    settings = {"NODE_EXTRA_CA_CERTS": wasim.ca, "HOLDFAST_ALLOWED_ADDRESSES": "127.0.0.1"}
+    async with served(tmp_path, wasim=wasim, **settings) as running:
+        await running.pair(COMPANY, NUMBER, wasim)
+        yield running
+
+
+async def on_phone(wasim: Wasim, whatsapp_id: str) -> Json:
+    """What the contact's phone shows of a message."""
+
+    async def look() -> Json | None:
+        letters = await wasim.get(f"/phones/{CONTACT}/inbox")
+        return next((letter for letter in letters if letter["id"] == whatsapp_id), None)
+
+    return await eventually(look, within_s=30, what=f"{whatsapp_id} on the phone")
+
+
+async def came(gateway: Served, whatsapp_id: str) -> Json:
+    """An item of the company's inbox."""
+
+    async def look() -> Json | None:
+        return next((item for item in await gateway.inbox(COMPANY) if item["whatsappId"] == whatsapp_id), None)
+
+    return await eventually(look, within_s=30, what=f"{whatsapp_id} in the inbox")
+
+
+async def send(gateway: Served, **body: Any) -> Json:
+    answer: Json = await gateway.client.post(MESSAGES, body)
+    return answer
+
+
+async def test_what_is_sent_is_what_the_phone_shows(gateway: Served, wasim: Wasim, site: Site) -> None:
+    """A picture by its address, an answer, a reaction, an edit and a deletion, each about the right message."""
+    site.redirects("/a", site.gives("/b.png", PNG, "image/png"))
+    picture = await send(gateway, to=CONTACT, image={"url": site.url("/a"), "caption": "look"})
+    shown = await on_phone(wasim, picture["whatsappId"])
+    assert (shown["kind"], shown["text"], shown["media"]["mimetype"]) == ("image", "look", "image/png")
+    assert shown["media"]["sha256"] == hashlib.sha256(PNG).hexdigest()
+    written = await wasim.post(f"/phones/{CONTACT}/send", {"to": NUMBER, "text": "nice"})
+    item = await came(gateway, written["id"])
+    answer = await send(gateway, to=item["chat"], text="thanks", replyTo=item["id"])
+    assert (await on_phone(wasim, answer["whatsappId"]))["quoted"] == written["id"]
+    reaction = await send(gateway, reaction={"messageId": item["id"], "emoji": "👍🏽"})
+    shown = await on_phone(wasim, reaction["whatsappId"])
+    assert (shown["kind"], shown["target"], shown["emoji"]) == ("reaction", written["id"], "👍🏽")
+    await send(gateway, edit={"messageId": answer["id"], "text": "thank you"})
+    deletion = await send(gateway, delete={"messageId": picture["id"]})
+    await on_phone(wasim, deletion["whatsappId"])
+    assert (await on_phone(wasim, answer["whatsappId"]))["edited"] == "thank you"
+    assert (await on_phone(wasim, picture["whatsappId"]))["deleted"]
+
+
+async def test_16_mb_go_out_and_come_in_without_large_memory(gateway: Served, wasim: Wasim) -> None:
+    """Gateway and engine host grow by less than 64 MB each, and every byte arrives."""
+    async with aiohttp.ClientSession() as http:
+        await out_and_in(gateway, wasim, http, MB // 4)  # what is loaded at the first medium is no growth
+        pids = {"gateway": gateway.pid, "engine host": gateway.hosts()[0]}
+        before = {name: memory_mb(pid, "VmRSS") for name, pid in pids.items()}
+        for pid in pids.values():
+            forget_peak(pid)
+        await out_and_in(gateway, wasim, http, 16 * MB)
+        growth = {name: memory_mb(pid, "VmHWM") - before[name] for name, pid in pids.items()}
+    print(f"16 MB out and in: {growth} MB above {before} MB")  # noqa: T201 – a figure for the note
+    assert all(grown < MOST_GROWTH_MB for grown in growth.values()), growth
+
+
+async def out_and_in(gateway: Served, wasim: Wasim, http: aiohttp.ClientSession, size: int) -> None:
+    """A document of that size to the contact, and one from it; whole, both."""
+    content, url = bytes(range(251)) * (size // 251) + bytes(size % 251), gateway.settings_of_commands["HOLDFAST_URL"]
+    key = {"X-API-Key": gateway.settings_of_commands["HOLDFAST_API_KEY"]}
+    async with http.post(f"{url}/v1/sessions/{COMPANY}/media", data=io.BytesIO(content), headers=key) as stored:
+        media = await stored.json()
+        assert (stored.status, media["sha256"]) == (201, hashlib.sha256(content).hexdigest())
+    sent = await send(gateway, to=CONTACT, document={"media": media["id"], "filename": "bill.pdf"})
+    shown = await on_phone(wasim, sent["whatsappId"])
+    assert (shown["media"]["sha256"], shown["media"]["filename"]) == (media["sha256"], "bill.pdf")
+    written = await wasim.post(
+        f"/phones/{CONTACT}/send", {"to": NUMBER, "document": {"sizeBytes": size, "filename": "order.bin"}}
+    )
+    item = await came(gateway, written["id"])
+    async with http.get(item["media"]["url"]) as given:
+        digest, taken = hashlib.sha256(), 0
+        async for chunk in given.content.iter_chunked(MB // 4):
+            digest.update(chunk)
+            taken += len(chunk)
+    assert (given.status, taken, digest.hexdigest()) == (200, size, written["sha256"])
+
+
+def memory_mb(pid: int, name: str) -> int:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) // 1024 for line in lines if line.startswith(name + ":"))
+
+
+def forget_peak(pid: int) -> None:
+    """From now on `VmHWM` is the peak since now (proc(5), clear_refs)."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
