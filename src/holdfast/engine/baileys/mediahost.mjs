@@ -171,7 +171,9 @@ async function post(url, sealed, signal) {
   request.on('error', reject)
   pipeline(Readable.from(sealed.chunks(), { objectMode: false }), request).catch(reject)
   const response = await promise
-  return { status: response.statusCode, text: await textOf(response) }
+  const text = await textOf(response)
+  if (response.statusCode !== 200) request.destroy() // what it refused needs not be sent to the end
+  return { status: response.statusCode, text }
 }
 
 async function textOf(response) {
