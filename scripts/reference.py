@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import typer
 
+from holdfast.api.backups import add_backups
 from holdfast.api.description import KEYED
 from holdfast.api.routes import make_api
 from holdfast.cli import COMMANDS, cli
@@ -144,6 +145,10 @@ _BODIES = {
     "PUT /v1/sessions/{company}": {},
     "POST /v1/sessions/{company}/pairing-code": {"phoneNumber": "962790000001"},
     "POST /v1/sessions/{company}/messages": {"to": "962790000099", "text": "Your order is ready"},
+    "POST /v1/sessions/{company}/import": {
+        "credentials": "{…}",
+        "keys": [{"type": "session", "id": "…", "value": "{…}"}],
+    },
     "POST /v1/webhooks/replay": {"since": "2026-11-22T00:00:00.000Z"},
 }
 """What a caller would send. A body that is a file stands in `_FILES`."""
@@ -155,7 +160,9 @@ _OPEN = "open to all who reach the port"
 def document() -> dict[str, Any]:
     """The OpenAPI document; describing needs no gateway."""
     parts = dict.fromkeys(inspect.signature(make_api).parameters)
-    return make_api(**cast(Any, {**parts, "settings": {}})).openapi()
+    api = make_api(**cast(Any, {**parts, "settings": {}}))
+    add_backups(api, cast(Any, None))
+    return api.openapi()
 
 
 def routes(found: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

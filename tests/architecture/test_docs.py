@@ -15,6 +15,7 @@ from typing import Any, cast
 import pytest
 import typer
 
+from holdfast.api.backups import add_backups
 from holdfast.api.routes import make_api
 from holdfast.cli import cli
 from holdfast.cli.examples import EXAMPLES
@@ -107,7 +108,9 @@ def causes_in(source: Path) -> Iterator[str]:
 def test_every_route_is_in_the_docs() -> None:
     """By method and path, each with a line that can be typed; what takes JSON shows some."""
     parts = dict.fromkeys(signature(make_api).parameters)
-    document = make_api(**cast(Any, {**parts, "settings": {}})).openapi()
+    api = make_api(**cast(Any, {**parts, "settings": {}}))
+    add_backups(api, cast(Any, None))
+    document = api.openapi()
     known = {
         f"{method.upper()} {path}": operation
         for path, operations in document["paths"].items()
@@ -124,7 +127,9 @@ def test_every_route_is_in_the_docs() -> None:
 
 def test_the_sample_of_the_log_is_what_grep_would_show() -> None:
     """Each line of it begins, behind time and level, with one of the three words; reasons are spelt as in the code."""
-    (sample,) = re.findall(r"^```text\n(.*?)^```", (DOCS / "logs.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    (sample,) = re.findall(
+        r"^```text\n(.*?)^```", (DOCS / "logs.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
     lines = sample.splitlines()
     shape = re.compile(r"\S+Z (INFO|WARNING) (Session|Connection|Keep-alive) \S.*")
     assert [line for line in lines if not shape.fullmatch(line)] == []
