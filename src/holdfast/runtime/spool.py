@@ -20,7 +20,10 @@ log = logging.getLogger(__name__)
 
 SPOOL_KEPT_S = 15 * 60
 """How long the engine may take to read a file."""
-SWEEP_INTERVAL_S = 24 * 3600
+MOST_BYTES = 1024 * 1024 * 1024
+"""Of all files together, however fast media go out."""
+FIRST_SWEEP_S = 300
+SWEEP_INTERVAL_S = 6 * 3600
 UNUSED_KEPT = timedelta(days=1)
 """How long a medium waits for the message that it is for."""
 
@@ -35,9 +38,10 @@ class MediaGone(HoldfastError):
 class Spool:
     """Keeps `holdfast.delivery.ports.MediaFiles`."""
 
-    def __init__(self, store: MediaStore, *, folder: Path, clock: Clock) -> None:
+    def __init__(self, store: MediaStore, *, folder: Path, clock: Clock, most_bytes: int = MOST_BYTES) -> None:
         """What a process before this one left in the folder is removed."""
         self._store = store
+        self._most_bytes = most_bytes
         self.folder = folder.absolute()
         self._clock = clock
         self._asked_at: dict[str, float] = {}
@@ -56,8 +60,9 @@ class Spool:
         return {name: value for name, value in part.items() if name != "media"} | {"file": str(file)}
 
     async def path(self, media_id: str) -> Path:
-        """A file that exists in full, for a quarter of an hour at least. Raises `MediaGone`."""
+        """A file that exists in full, for a quarter of an hour unless room is short. Raises `MediaGone`."""
         file = self.folder / media_id
+        self._asked_at.pop(media_id, None)
         self._asked_at[media_id] = self._clock.monotonic()
         async with self._making.setdefault(media_id, asyncio.Lock()):
             if not file.exists():
@@ -69,6 +74,17 @@ class Spool:
         if not await self._store.copy(media_id, fresh):
             raise MediaGone("the medium of the message is no longer stored: send the message anew")
         fresh.rename(file)
+        self._make_room()
+
+    def _make_room(self) -> None:
+        """Those that were asked for longest ago go first; whoever still needs one asks again. The newest one stays."""
+        sizes = {file.name: file.stat().st_size for file in self.folder.iterdir()}
+        total = sum(sizes.values())
+        for media_id in list(self._asked_at)[:-1]:
+            if total <= self._most_bytes:
+                return
+            total -= sizes.get(media_id, 0)
+            self._remove(media_id)
 
     async def run(self) -> None:
         """Remove files that nobody asked for lately, until cancelled."""
@@ -78,13 +94,16 @@ class Spool:
 
     def _remove_old(self, before: float) -> None:
         for media_id in [media_id for media_id, at in self._asked_at.items() if at < before]:
-            (self.folder / media_id).unlink(missing_ok=True)
-            del self._asked_at[media_id]
-            self._making.pop(media_id, None)
+            self._remove(media_id)
+
+    def _remove(self, media_id: str) -> None:
+        (self.folder / media_id).unlink(missing_ok=True)
+        del self._asked_at[media_id]
+        self._making.pop(media_id, None)
 
 
 class MediaSweeper:
-    """Removes media that no message needs any more, once a day."""
+    """Removes media that no message needs any more, some times a day."""
 
     def __init__(self, store: MediaStore, *, clock: Clock, keep_days: int) -> None:
         self._store = store
@@ -93,14 +112,16 @@ class MediaSweeper:
 
     async def run(self) -> None:
         """Sweep until cancelled."""
+        pause_s = FIRST_SWEEP_S
         while True:
-            await self._clock.sleep(SWEEP_INTERVAL_S)
-            now = self._clock.now()
+            await self._clock.sleep(pause_s)
+            pause_s, now = SWEEP_INTERVAL_S, self._clock.now()
             try:
                 removed = await self._store.sweep(
                     unused_since=iso(now - UNUSED_KEPT), settled_since=iso(now - self._keep)
                 )
             except Exception:  # a database that is away just now must not end Holdfast
-                log.exception("Media that nobody needs could not be removed; that is tried again tomorrow")
-            else:
+                log.exception("Media that nobody needs could not be removed; that is tried again later")
+                continue
+            if removed:
                 log.info("%d media that no message needs any more were removed", removed)

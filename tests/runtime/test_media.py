@@ -1,0 +1,186 @@
+"""Media on their way in and out: fetched from addresses, laid out as files, removed when nobody needs them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from holdfast.base.errors import BadInput
+from holdfast.base.fake_clock import FakeClock
+from holdfast.base.ids import SystemChance
+from holdfast.delivery.content import Kind, MediaPart
+from holdfast.runtime.media import PIECE, MediaShelf
+from holdfast.runtime.spool import FIRST_SWEEP_S, SPOOL_KEPT_S, MediaGone, MediaSweeper, Spool
+from holdfast.store.database import Database
+from holdfast.store.media import MediaRows
+from holdfast.web.addresses import parse_allowed
+from holdfast.web.client import WebClient
+from tests.web.site import Site
+from tests.world import COMPANY, migrated
+
+MB = 1024 * 1024
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 5000
+
+
+@pytest.fixture
+async def rows(tmp_path: Path) -> AsyncIterator[MediaRows]:
+    path = tmp_path / "holdfast.db"
+    path.write_bytes(migrated())
+    database = Database(path)
+    yield MediaRows(database, clock=FakeClock())
+    database.close()
+
+
+@pytest.fixture
+async def site() -> AsyncIterator[Site]:
+    async with Site().open() as opened:
+        yield opened
+
+
+@contextlib.asynccontextmanager
+async def shelf(rows: MediaRows, *, allowed: str = "127.0.0.0/8", limit_mb: int = 64) -> AsyncIterator[MediaShelf]:
+    async with WebClient(parse_allowed(allowed)) as web:
+        yield MediaShelf(rows, web=web, chance=SystemChance(), limit_bytes=limit_mb * MB)
+
+
+async def one(content: bytes) -> AsyncIterator[bytes]:
+    yield content
+
+
+def image(url: str) -> MediaPart:
+    return MediaPart(kind=Kind.IMAGE, url=url)
+
+
+# From addresses.
+
+
+async def test_a_picture_is_fetched_from_its_address(rows: MediaRows, site: Site) -> None:
+    """Through redirects; whole, in pieces of one size, with the type that its bytes tell."""
+    site.redirects("/a", site.gives("/b", PNG, None))
+    async with shelf(rows) as taking:
+        media = await taking.take(COMPANY, image(site.url("/a")))
+    assert (media.mimetype, media.size_bytes, media.sha256) == ("image/png", len(PNG), hashlib.sha256(PNG).hexdigest())
+    pieces = [await rows.piece(media.id, n) for n in range(4)]
+    assert pieces == [PNG[:PIECE], PNG[PIECE : 2 * PIECE], PNG[2 * PIECE :], None]
+
+
+async def test_a_private_address_is_not_fetched_from(rows: MediaRows, site: Site) -> None:
+    """Neither at once nor behind a redirect from elsewhere."""
+    site.redirects("/a", site.gives("/b", PNG))
+    async with shelf(rows, allowed="localhost") as taking:
+        for url in (site.url("/b"), site.url("/a", host="localhost")):
+            with pytest.raises(BadInput) as refused:
+                await taking.take(COMPANY, image(url))
+            assert str(refused.value).startswith(
+                f"image.url can't be fetched: http://127.0.0.1:{site.port} is at a priv"
+            )
+            assert refused.value.field == "image.url"
+    assert [path for _, path, _, _ in site.asked] == ["/a"]
+
+
+async def test_what_an_address_does_not_give_is_said_with_the_field(
+    rows: MediaRows, site: Site, unused_tcp_port: int
+) -> None:
+    """Not found, a page instead of a picture, too much, half of it, nobody there."""
+    site.gives("/page", b"<html>", "text/html")
+    site.gives("/belied", b"<html>", "image/jpeg")
+    site.gives("/large", PNG + bytes(MB), "image/png")
+    where = f"http://127.0.0.1:{site.port}"
+    async with shelf(rows, limit_mb=1) as taking:
+        for url, sentence in (
+            (site.url("/nothing"), f"image.url can't be fetched: {where} answers with HTTP 404"),
+            (site.url("/page"), "image.url is text/html: an image must be JPEG or PNG, or send it as a document"),
+            (site.url("/belied"), "image.url is said to be image/jpeg, but is what WhatsApp does not take"),
+            (site.url("/large"), "image.url has more than 1 MB: HOLDFAST_MEDIA_MAX_MB allows no larger image"),
+            (site.url("/endless"), "image.url has more than 1 MB"),
+            (site.url("/breaks"), f"image.url can't be fetched: {where} broke off"),
+            (f"http://127.0.0.1:{unused_tcp_port}/x", "image.url can't be fetched: http://127.0.0.1:"),
+        ):
+            with pytest.raises(BadInput) as refused:
+                await taking.take(COMPANY, image(url))
+            assert str(refused.value).startswith(sentence)
+            assert refused.value.field == "image.url"
+    assert await rows.sweep(unused_since="9", settled_since="0") == 0
+
+
+# Files for the engine.
+
+
+async def test_a_file_is_laid_out_once_and_again_when_it_is_gone(rows: MediaRows, tmp_path: Path) -> None:
+    """Who asks at the same time gets the same file; what is in it is whole."""
+    clock = FakeClock()
+    spool = Spool(rows, folder=tmp_path / "spool", clock=clock)
+    async with shelf(rows) as taking:
+        media = await taking.put(COMPANY, one(PNG), mimetype="image/png", filename=None)
+    content: dict[str, object] = {"image": {"media": media.id, "caption": "x"}, "mentions": ["1@lid"], "typing": True}
+    laid = [await spool.content_for_engine(content) for _ in range(2)]
+    file = spool.folder / media.id
+    assert laid[0] == laid[1] == content | {"image": {"file": str(file), "caption": "x"}}
+    assert read(file) == PNG
+    remove(file)
+    await spool.content_for_engine(content)
+    assert read(file) == PNG
+    with pytest.raises(MediaGone, match="the medium of the message is no longer stored: send the message anew"):
+        await spool.path("med_0")
+
+
+async def test_files_are_removed_when_nobody_asks_any_more(rows: MediaRows, tmp_path: Path) -> None:
+    """After a while, at the next start, and when there is no room; the newest stays."""
+    clock = FakeClock()
+    spool = Spool(rows, folder=tmp_path / "spool", clock=clock, most_bytes=2 * len(PNG))
+    async with shelf(rows) as taking:
+        ids = [(await taking.put(COMPANY, one(PNG), mimetype=None, filename=None)).id for _ in range(3)]
+    for media_id in ids:
+        await spool.path(media_id)
+    assert names(spool.folder) == set(ids[1:])
+    running = asyncio.ensure_future(spool.run())
+    for _ in range(4):
+        await asyncio.sleep(0)
+        clock.advance_to(clock.monotonic() + SPOOL_KEPT_S / 3)
+    await asyncio.sleep(0)
+    assert names(spool.folder) == set()
+    running.cancel()
+    await spool.path(ids[0])
+    assert names(Spool(rows, folder=tmp_path / "spool", clock=clock).folder) == set()
+
+
+async def test_a_sweep_that_fails_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+    """A database that is away ends neither Holdfast nor the sweeping."""
+
+    class Failing(MediaRows):
+        def __init__(self) -> None:
+            self.asked = 0
+
+        async def sweep(self, *, unused_since: str, settled_since: str) -> int:
+            self.asked += 1
+            assert unused_since > settled_since
+            raise OSError("away")
+
+    clock, failing = FakeClock(), Failing()
+    sweeper = MediaSweeper(failing, clock=clock, keep_days=7)
+    running = asyncio.ensure_future(sweeper.run())
+    for pause_s in (FIRST_SWEEP_S, 6 * 3600):
+        await asyncio.sleep(0)
+        clock.advance_to(clock.monotonic() + pause_s)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert (failing.asked, running.done()) == (2, False)
+    assert "Media that nobody needs could not be removed; that is tried again later" in caplog.text
+    running.cancel()
+
+
+def read(file: Path) -> bytes:
+    return file.read_bytes()
+
+
+def remove(file: Path) -> None:
+    file.unlink()
+
+
+def names(folder: Path) -> set[str]:
+    return {file.name for file in folder.iterdir()}
