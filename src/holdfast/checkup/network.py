@@ -57,7 +57,9 @@ async def _asked(client: Client, settings: Settings) -> list[Finding]:
         if running == here
         else warning("running Holdfast", f"{told}, and {here} is installed", "restart it")
     )
-    return [found, judge_sessions([session async for session in client.items("/v1/sessions")])]
+    sessions = [session async for session in client.items("/v1/sessions")]
+    endpoints = [endpoint async for endpoint in client.items("/v1/webhooks")]
+    return [found, judge_sessions(sessions), judge_webhooks(endpoints)]
 
 
 def judge_sessions(sessions: list[dict[str, Any]]) -> Finding:
@@ -69,6 +71,25 @@ def judge_sessions(sessions: list[dict[str, Any]]) -> Finding:
         return ok(what, f"{len(sessions)}, all connected or stopped on purpose")
     named = ", ".join(away[:5]) + (" …" if len(away) > 5 else "")
     return warning(what, f"{len(away)} of {len(sessions)} are not connected: {named}", "`holdfast sessions` says why")
+
+
+def judge_webhooks(endpoints: list[dict[str, Any]]) -> Finding:
+    """Whether what happens reaches the programs that asked for it."""
+    what = "webhooks"
+    cure = "mend the receiver; then `POST /v1/webhooks/replay`, or the dashboard, brings what it missed"
+    broken = [each for each in endpoints if each["state"] != "active" or each["failed"]]
+    if not endpoints:
+        return ok(what, "none: programs read /v1/events or the inbox")
+    if broken:
+        named = ", ".join(f"{each['companyId'] or 'all companies'}: {_how(each)}" for each in broken[:5])
+        return warning(what, f"{len(broken)} of {len(endpoints)} take nothing, or did not: {named}", cure)
+    return ok(what, f"{len(endpoints)}, all taken")
+
+
+def _how(endpoint: dict[str, Any]) -> str:
+    failed = f", {endpoint['failed']} given up" if endpoint["failed"] else ""
+    last = f" (last: {endpoint['lastError']})" if endpoint["lastError"] else ""
+    return f"{endpoint['state']}{failed}{last}"
 
 
 def _nobody(what: str, settings: Settings, error: NoServer) -> Finding:

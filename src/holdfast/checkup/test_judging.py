@@ -9,7 +9,7 @@ import pytest
 from holdfast.checkup.advisories import ADVISORIES, advisories_about, parsed
 from holdfast.checkup.database import judge_clock, judge_database
 from holdfast.checkup.folder import judge_backups, judge_disk
-from holdfast.checkup.network import exposure, judge_sessions
+from holdfast.checkup.network import exposure, judge_sessions, judge_webhooks
 from holdfast.checkup.programs import judge_baileys
 from holdfast.engine.baileys.install import locked_version
 from holdfast.store.peek import Peeked
@@ -104,6 +104,20 @@ def test_backups_are_judged_by_what_is_scheduled(count: int, age: int | None, ev
 def test_http_beyond_this_machine_is_warned_of(host: str, state: str) -> None:
     """It has no TLS of its own."""
     assert exposure(host, 3000).state == state
+
+
+def test_webhooks_that_take_nothing_are_named() -> None:
+    """Put aside, switched off, or with deliveries given up; with the receiver's last error."""
+
+    def endpoint(state: str = "active", failed: int = 0, company: str | None = None) -> dict[str, object]:
+        return {"companyId": company, "state": state, "failed": failed, "lastError": "503" if failed else None}
+
+    assert judge_webhooks([]).state == judge_webhooks([endpoint()]).state == "ok"
+    found = judge_webhooks([endpoint(), endpoint("aside", company="962302"), endpoint(failed=3)])
+    assert (found.state, found.sentence) == (
+        "warning",
+        "2 of 3 take nothing, or did not: 962302: aside, all companies: active, 3 given up (last: 503)",
+    )
 
 
 def test_sessions_that_are_away_are_named() -> None:

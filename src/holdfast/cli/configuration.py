@@ -15,9 +15,18 @@ from holdfast.cli.ending import WrongUse
 from holdfast.settings import PREFIX, Settings, variable
 from holdfast.tuning import Explained, explained, groups
 
+
+def _variables(begun: str) -> list[str]:
+    return [name for name in map(variable, Settings.model_fields) if name.startswith(begun.upper())]
+
+
 Name = Annotated[
     str | None,
-    typer.Argument(metavar="[NAME]", help="one setting in full, such as HOLDFAST_KEEPALIVE_INTERVAL_S or port"),
+    typer.Argument(
+        metavar="[NAME]",
+        help="one setting in full, such as HOLDFAST_KEEPALIVE_INTERVAL_S or port",
+        autocompletion=_variables,
+    ),
 ]
 
 

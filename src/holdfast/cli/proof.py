@@ -18,7 +18,18 @@ if TYPE_CHECKING:
     from holdfast.lab.scenarios import Scenario
 
 Seconds = Annotated[int, typer.Option(min=20, max=3600, help="how long messages are sent and links broken, such as 60")]
-Name = Annotated[str, typer.Argument(metavar="NAME", help="one that `holdfast lab list` shows, such as cuts")]
+
+
+def _names(begun: str) -> list[str]:
+    from holdfast.lab.scenarios import SCENARIOS
+
+    return [name for name in SCENARIOS if name.startswith(begun)]
+
+
+Name = Annotated[
+    str,
+    typer.Argument(metavar="NAME", help="one that `holdfast lab list` shows, such as cuts", autocompletion=_names),
+]
 
 lab = typer.Typer(
     no_args_is_help=True, help="Play scenarios against a simulated WhatsApp, and see what became of each message."

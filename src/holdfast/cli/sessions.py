@@ -17,7 +17,9 @@ def pair(
     company: Company,
     phone: Annotated[
         str | None,
-        typer.Option("--phone", metavar="NUMBER", help="use a pairing code for this number, no QR code"),
+        typer.Option(
+            "--phone", metavar="NUMBER", help="use a pairing code for this number, such as 962790000001, and no QR code"
+        ),
     ] = None,
 ) -> None:
     """Link a phone to a company: draws the QR code, or prints a pairing code, until it is linked."""
