@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import typer
@@ -16,9 +17,11 @@ from holdfast.api.description import KEYED
 from holdfast.api.routes import make_api
 from holdfast.cli import COMMANDS, cli
 from holdfast.cli.examples import EXAMPLES
+from holdfast.delivery.webhooks import Endpoint, EndpointState, Health
 from holdfast.health.conditions import Condition, Surroundings, conditions_around, conditions_of
 from holdfast.health.conftest import QUIET
 from holdfast.health.signals import HourSigns, Limits
+from holdfast.health.webhooks import conditions_of_webhooks
 from holdfast.health.words import WHAT_TO_DO
 from holdfast.session import reasons
 from holdfast.session.life import State
@@ -288,7 +291,18 @@ def conditions() -> list[Condition]:
     found = [each for signals in (*away, *stopped, *gone, *bad_hour) for each in conditions_of(signals, limits)]
     everything = {name: _bad(hint) for name, hint in inspect.get_annotations(Surroundings, eval_str=True).items()}
     found += conditions_around(Surroundings(**everything), limits)
+    found += conditions_of_webhooks(_dead_endpoints(), now=_MOMENT)
     return list({each.cause: each for each in reversed(found)}.values())[::-1]
+
+
+_MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def _dead_endpoints() -> Iterator[Endpoint]:
+    """One of each kind that deserves an alert."""
+    for state in (EndpointState.ASIDE, EndpointState.OFF):
+        health = Health(state=state, failures=9, failing_since=_MOMENT - timedelta(minutes=20))
+        yield Endpoint(id="e", company="962302", url="https://e", secret=None, events=None, health=health)
 
 
 def _bad(hint: Any) -> Any:

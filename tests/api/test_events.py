@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from holdfast.api.events import Stream
 from holdfast.api.waits import Stopping, Waits
+from holdfast.delivery.events import Event
 from holdfast.store.events import record
 from tests.api.door import KEY, KEY_OF_ONE, OTHER, Door
 from tests.api.test_server import Running, serving
-from tests.world import COMPANY, World
+from tests.world import COMPANY, NUMBER, World
 
 AT = "2026-01-01T00:00:00.000Z"
 Told = tuple[int, str, dict[str, Any]]
@@ -187,3 +188,23 @@ async def test_a_place_that_is_none_is_refused(door: Door, place: str) -> None:
     assert "is no event" in answer.problem(422, "bad-input", field="Last-Event-ID")
     answer = await door("GET", f"/v1/events?after={place}")
     assert "is no event" in answer.problem(422, "bad-input", field="after")
+
+
+async def test_an_event_tells_of_a_message_as_the_api_shows_it(world: World, door: Door) -> None:
+    """Field by field, outbound and inbound; a reader of both need not know two shapes."""
+    await world.pair()
+    sent = (await door("POST", f"/v1/sessions/{COMPANY}/messages", {"to": NUMBER, "text": "hello"})).json
+    await world.until_sends(1)
+    world.engine.receive(world.link(), text="hi")
+    await world.quiet()
+    [event] = [each for each in await world.now(_all(world)) if each.type == "message.accepted"]
+    told, shown = json.loads(event.body), (await door("GET", f"/v1/messages/{sent['id']}")).json
+    assert told.keys() == shown.keys() - {"held"}
+    assert {name for name in told if told[name] != shown[name]} <= {"state", "attempts", "sentAt"}
+    [event] = [each for each in await world.now(_all(world)) if each.type == "message.received"]
+    [received] = (await door("GET", f"/v1/sessions/{COMPANY}/inbox")).json["items"]
+    assert json.loads(event.body) == received
+
+
+def _all(world: World) -> Awaitable[list[Event]]:
+    return world.events.after(0, companies=None, most=100)
