@@ -18,6 +18,11 @@ def is_company_id(text: str) -> bool:
     return _COMPANY.fullmatch(text) is not None
 
 
+def may_be_id(text: str) -> bool:
+    """Could it be one that was given out? Some databases can't even be asked about a text with a NUL."""
+    return text.isascii() and text.isprintable()
+
+
 class Chance(Protocol):
     """Where ids and jitter come from, so that a test can say what they will be."""
 

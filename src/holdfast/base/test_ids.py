@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from holdfast.base.ids import SystemChance
+from holdfast.base.ids import SystemChance, may_be_id
 
 
 def test_ids_have_their_forms() -> None:
@@ -27,3 +27,9 @@ def test_jitter_is_a_share() -> None:
     draws = [SystemChance().jitter() for _ in range(1000)]
     assert all(0 <= draw < 1 for draw in draws)
     assert len(set(draws)) > 900
+
+
+def test_what_no_database_can_be_asked_about_is_no_id() -> None:
+    """NUL, line ends and letters of other alphabets: no id of ours or of WhatsApp's has them."""
+    assert all(may_be_id(text) for text in ("msg_0a", "3EB0AA", "med_1"))
+    assert not any(may_be_id(text) for text in ("msg_\0", "a\nb", "ä"))

@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from holdfast.base.clock import Clock, iso
 from holdfast.base.errors import BadInput, Conflict
-from holdfast.base.ids import Chance
+from holdfast.base.ids import Chance, may_be_id
 from holdfast.delivery.content import (
     CAN_REPLY,
     Content,
@@ -142,7 +142,7 @@ class Composer:
         return None
 
     async def _refer(self, company: str, part: Part, message_id: str, chat: str | None, *, field: str) -> Referred:
-        found = await self._references.find(company, message_id, chat=chat)
+        found = await self._references.find(company, message_id, chat=chat) if may_be_id(message_id) else None
         if found is None:
             cure = "give `id` of a message in outbox or inbox, or `whatsappId` of one together with `to`"
             raise BadInput(f'{field} "{message_id[:80]}" is unknown: {cure}', field=field)

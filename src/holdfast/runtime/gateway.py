@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from holdfast.base.clock import iso
 from holdfast.base.errors import BadInput, Conflict, NotFound
-from holdfast.base.ids import COMPANY_RULE, is_company_id
+from holdfast.base.ids import COMPANY_RULE, is_company_id, may_be_id
 from holdfast.delivery.content import StoredMedia
 from holdfast.delivery.message import MessageState
 from holdfast.delivery.ports import Accepted, Content, Draft, Inbox, Message, Received
@@ -205,7 +205,7 @@ class Gateway:
         return Fetched(size_bytes=report.size_bytes, error=report.error)
 
     async def message(self, message_id: str) -> Message:
-        message = await self._parts.outbox.message(message_id)
+        message = await self._parts.outbox.message(message_id) if may_be_id(message_id) else None
         if message is None:
             raise unknown_message(message_id)
         return message
@@ -221,7 +221,7 @@ class Gateway:
         return message
 
     async def received_one(self, inbox_id: str) -> Received:
-        received = await self._inbox.find(inbox_id)
+        received = await self._inbox.find(inbox_id) if may_be_id(inbox_id) else None
         if received is None:
             raise unknown_inbound(inbox_id)
         return received

@@ -13,6 +13,7 @@ from typing import Protocol
 from weakref import WeakValueDictionary
 
 from holdfast.base.errors import Fault, HoldfastError, NotFound
+from holdfast.base.ids import may_be_id
 from holdfast.delivery.media import MB
 from holdfast.delivery.media_ports import InboundMedia, InboundMediaStore, MediaStore
 from holdfast.runtime.media import PIECE, MediaShelf
@@ -101,7 +102,7 @@ class InboundDesk:
         return await self._opened(media_id)
 
     async def _known(self, inbox_id: str, may_touch: Callable[[str], bool]) -> InboundMedia:
-        known = await self._store.inbound(inbox_id)
+        known = await self._store.inbound(inbox_id) if may_be_id(inbox_id) else None
         if known is None or not may_touch(known.company):
             raise unknown_inbound(inbox_id)
         if known.description is None or known.keys is None:

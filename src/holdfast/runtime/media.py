@@ -15,7 +15,7 @@ from dataclasses import replace
 from http import HTTPStatus
 
 from holdfast.base.errors import BadInput
-from holdfast.base.ids import Chance
+from holdfast.base.ids import Chance, may_be_id
 from holdfast.delivery.content import Content, Kind, MediaPart, StoredMedia
 from holdfast.delivery.media import HEAD_BYTES, check_size, checked_mimetype, most_bytes, settled_mimetype, too_large
 from holdfast.delivery.media_ports import MediaStore
@@ -70,7 +70,7 @@ class MediaShelf:
 
     async def _stored(self, company: str, part: MediaPart, media_id: str, said: str | None) -> StoredMedia:
         field = f"{part.kind}.media"
-        media = await self._store.take(company, media_id)
+        media = await self._store.take(company, media_id) if may_be_id(media_id) else None
         if media is None:
             raise BadInput(
                 f'{field} "{media_id[:80]}" is unknown: store one with POST /v1/sessions/{company}/media; '
