@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from holdfast import terminal
-from holdfast.cli import backups, check, configuration, messages, moving, proof, serving, sessions, watch
+from holdfast.cli import backups, check, configuration, messages, moving, proof, serving, sessions, watch, webhooks
 from holdfast.cli.ending import GOOD, sentences
 from holdfast.cli.examples import EXAMPLES
 
@@ -32,6 +32,7 @@ COMMANDS: Mapping[str, Mapping[str, Callable[..., object] | typer.Typer]] = {
     },
     "Messages": {
         "send": messages.send,
+        "webhooks": webhooks.webhooks,
     },
     "Keep it safe, and move": {
         "backup": backups.backup,

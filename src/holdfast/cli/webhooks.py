@@ -1,0 +1,97 @@
+"""`holdfast webhooks …`: where events go, what failed, once more."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from urllib.parse import quote
+
+import typer
+
+from holdfast import terminal
+from holdfast.cli.asking import AsJson, with_client
+from holdfast.cli.ending import NOT_GOOD, WrongUse
+from holdfast.client import Client, Json
+
+webhooks = typer.Typer(help="Where events go, what failed, and delivering it once more.", no_args_is_help=True)
+
+OfCompany = Annotated[str | None, typer.Option("--company", metavar="COMPANY", help="only this one's, such as 962302")]
+
+
+@webhooks.command(name="list")
+def list_endpoints(as_json: AsJson = False) -> None:
+    """Each endpoint: its state, what waits, its last answer. Exit code 1 when one takes nothing."""
+    page = with_client(lambda client: client.get("/v1/webhooks"))
+    if as_json:
+        terminal.show_json(page)
+    elif not page["items"]:
+        terminal.tell("There is no webhook: set HOLDFAST_WEBHOOK_URL, or the webhookUrl of a session.")
+    else:
+        columns = ("endpoint", "state", "pending", "failed", "oldest", "last success", "last error", "url")
+        terminal.show_table(columns, (_endpoint(item) for item in page["items"]))
+    if any(item["state"] != "active" for item in page["items"]):
+        raise typer.Exit(NOT_GOOD)
+
+
+@webhooks.command(name="failed")
+def list_failed(company: OfCompany = None, as_json: AsJson = False) -> None:
+    """Deliveries that were given up, and those that failed and are tried again. Exit code 1 when there are any."""
+
+    async def ask(client: Client) -> list[Json]:
+        which = "" if company is None else f"?company={quote(company)}"
+        return [item async for item in client.items(f"/v1/webhooks/failed{which}")]
+
+    found = with_client(ask)
+    if as_json:
+        terminal.show_json({"items": found, "next": None})
+    elif not found:
+        terminal.tell("No webhook has failed.")
+    else:
+        columns = ("id", "company", "type", "state", "attempts", "next attempt", "last error")
+        names = ("id", "companyId", "type", "state", "attempts", "nextAttemptAt", "lastError")
+        terminal.show_table(columns, (tuple(item[name] for name in names) for item in found))
+    if found:
+        raise typer.Exit(NOT_GOOD)
+
+
+@webhooks.command()
+def replay(
+    webhook: Annotated[str | None, typer.Argument(metavar="ID", help="one delivery; without: all that failed")] = None,
+    company: OfCompany = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            "--since", metavar="TIME", help="everything since then, delivered or not, such as 2026-11-22T00:00:00Z"
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Deliver once more what failed, or everything since a time; receivers know repetitions by their id."""
+    if webhook is not None and (company is not None or since is not None):
+        raise WrongUse("an id names one delivery: leave out --company and --since, or the id")
+    path = "/v1/webhooks/replay" if webhook is None else f"/v1/webhooks/{quote(webhook, safe='')}/replay"
+    wish = None if webhook is not None else {"company": company, "since": since}
+    done = with_client(lambda client: client.post(path, wish))
+    if as_json:
+        terminal.show_json(done)
+    else:
+        terminal.say(f"{done['replayed']} to be delivered once more.")
+
+
+@webhooks.command()
+def resume(
+    endpoint: Annotated[str, typer.Argument(metavar="ENDPOINT", help="as `holdfast webhooks list` shows it")],
+    as_json: AsJson = False,
+) -> None:
+    """Switch an endpoint on again that is off or aside; what waits for it leaves at once."""
+    path = f"/v1/webhooks/endpoints/{quote(endpoint, safe='')}/resume"
+    resumed = with_client(lambda client: client.post(path))
+    if as_json:
+        terminal.show_json(resumed)
+    else:
+        terminal.say(f"{resumed['id']} is {resumed['state']}; {resumed['pending']} to be delivered.")
+
+
+def _endpoint(item: Json) -> tuple[object, ...]:
+    names = ("id", "state", "pending", "failed", "oldestPendingAt", "lastSuccessAt")
+    trouble = item["lastError"] if (item["lastFailureAt"] or "") > (item["lastSuccessAt"] or "") else None
+    return (*(item[name] for name in names), trouble, item["url"])

@@ -1,0 +1,69 @@
+"""`holdfast webhooks …`: what people see of receivers that fail, and what they do about it."""
+
+from __future__ import annotations
+
+from holdfast.delivery.webhooks import OF_ALL, Tried
+from holdfast.store.events import record
+from holdfast.store.webhooks import new_endpoint
+from tests.cli.command import Command
+from tests.world import COMPANY, World
+
+GONE = Tried(status=410, error="the receiver answered 410")
+
+
+async def break_one(world: World) -> str:
+    """A webhook that its receiver refused for ever; its id."""
+    rows = world.webhooks.rows
+    await world.now(rows.put(OF_ALL, lambda _: new_endpoint(OF_ALL, url="https://crm.example", secret="s")))
+    await world.now(
+        world.database.write(
+            lambda connection: record(
+                connection, COMPANY, "message.sent", {"n": 1}, chat="a", at="2026-01-01T00:00:00.000Z"
+            )
+        )
+    )
+    due = await world.now(rows.look([COMPANY], now=world.clock.now(), most=9, known=(), busy=()))
+    await world.now(rows.settle(due.heads[0], GONE, now=world.clock.now(), jitter=0))
+    [event] = await world.now(world.events.after(0, companies=None, most=9))
+    return event.id
+
+
+async def test_a_receiver_that_is_gone_is_shown_and_resumed(holdfast: Command, world: World) -> None:
+    """Exit code 1 while one takes nothing; then it is switched on again."""
+    await break_one(world)
+    listed = await holdfast("webhooks", "list")
+    assert listed.code == 1
+    assert listed.out.splitlines()[1].split()[:4] == ["default", "off", "1", "0"]
+    assert "the receiver answered 410" in listed.out
+    resumed = await holdfast("webhooks", "resume", "default")
+    assert (resumed.code, resumed.out) == (0, "default is active; 1 to be delivered.\n")
+    programs = await holdfast("webhooks", "list", "--json")
+    assert (programs.code, programs.json["items"][0]["state"]) == (0, "active")
+    assert (await holdfast("webhooks", "resume", "nobody")).refused(1).startswith('endpoint "nobody" is unknown')
+
+
+async def test_what_failed_is_shown_and_replayed(holdfast: Command, world: World) -> None:
+    """One by its id, or all, or everything since a time."""
+    id_ = await break_one(world)
+    failed = await holdfast("webhooks", "failed")
+    assert failed.code == 1
+    assert failed.out.splitlines()[1].split()[:4] == [id_, COMPANY, "message.sent", "pending"]
+    assert (await holdfast("webhooks", "replay", id_)).out == "1 to be delivered once more.\n"
+    assert (await holdfast("webhooks", "failed")).code == 0
+    since = await holdfast("webhooks", "replay", "--since", "2026-01-01T00:00:00Z", "--json")
+    assert since.json == {"replayed": 1}
+    assert (await holdfast("webhooks", "replay", "--since", "2026-01-02T00:00:00Z")).out.startswith("0 to be")
+
+
+async def test_an_id_and_a_time_are_too_much(holdfast: Command) -> None:
+    """Nothing is asked of the gateway."""
+    refused = (await holdfast("webhooks", "replay", "evt_1", "--since", "2026-01-01T00:00:00Z")).refused(2)
+    assert refused == "an id names one delivery: leave out --company and --since, or the id"
+
+
+async def test_without_a_webhook_people_are_told_how_to_set_one(holdfast: Command) -> None:
+    """An empty list is a good answer."""
+    listed = await holdfast("webhooks", "list")
+    assert (listed.code, listed.out) == (0, "")
+    assert listed.err == "There is no webhook: set HOLDFAST_WEBHOOK_URL, or the webhookUrl of a session.\n"
+    assert (await holdfast("webhooks", "failed")).err == "No webhook has failed.\n"
