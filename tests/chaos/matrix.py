@@ -158,19 +158,21 @@ class Trial:
 
     # Proving.
 
-    async def until_settled(self) -> None:
+    async def until_settled(self, *, unsettled: tuple[str, ...] = ("queued", "sending", "sent")) -> None:
+        """Nothing is in those states any more, and everything that was written is in inboxes and at the receiver."""
+
         async def look() -> bool:
             try:
                 open_ones = [
                     await self.gateway.client.get(f"/v1/sessions/{company}/messages", state=state, limit="1")
                     for company in self.companies
-                    for state in ("queued", "sending", "sent")
+                    for state in unsettled
                 ]
             except (NoServer, Refused, aiohttp.ClientError):
                 return False
             return not any(page["items"] for page in open_ones)
 
-        await eventually(look, within_s=ARRIVED_WITHIN_S, what="a receipt for every accepted message")
+        await eventually(look, within_s=ARRIVED_WITHIN_S, what="the settlement of every accepted message")
         await eventually(self._inbox_is_whole, within_s=ARRIVED_WITHIN_S, what="every inbound message")
         await eventually(self._webhooks_are_whole, within_s=ARRIVED_WITHIN_S, what="every webhook")
 

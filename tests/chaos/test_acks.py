@@ -1,0 +1,94 @@
+"""WhatsApp's answers come late, never, twice, in another order, with every error, or the link freezes in mid-send."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import secrets
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.matrix import CONTACTS, Trial, trial
+
+pytestmark = pytest.mark.slow
+
+MISHAPS: list[tuple[str, dict[str, object], float]] = [
+    ("delay-acks", {"ms": 700}, 2.0),
+    ("double-acks", {}, 1.5),
+    ("reorder-acks", {}, 2.0),
+    ("withhold-acks", {"release": True}, 3.0),
+    ("withhold-acks", {}, 3.0),
+    ("drop-receipts", {}, 2.0),
+    ("delay-receipts", {}, 2.0),
+    ("ack-error", {"code": "500", "count": 3}, 1.5),
+    ("ack-error", {"code": "503", "count": 3}, 1.5),
+    ("ack-error", {"code": "479", "count": 1}, 1.0),
+    ("freeze", {}, 4.0),
+    ("blackhole", {}, 3.0),
+]
+"""Fault, its details, seconds for which it lasts. All of these end well."""
+
+FINAL = {
+    "400": "WhatsApp could not read the message (ack error 400)",
+    "403": "WhatsApp does not allow this account to write to this chat (ack error 403)",
+    "475": "the recipient's phone number is not accepted by WhatsApp (ack error 475)",
+    "987": "WhatsApp refused the message (ack error 987)",
+}
+
+
+@pytest.fixture
+def chance() -> random.Random:
+    seed = os.environ.get("CHAOS_SEED") or secrets.token_hex(4)
+    print(f"CHAOS_SEED={seed}")  # noqa: T201 – shown when the test fails
+    return random.Random(seed)
+
+
+@pytest.mark.timeout(240)
+async def test_every_mishap_of_acks_ends_with_each_message_once_and_in_order(
+    tmp_path: Path, chance: random.Random
+) -> None:
+    """Under traffic, one mishap after the other in an order of chance: nothing is lost, doubled or out of order, no key
+    is used twice. Then each error code says what became of its message."""
+    async with trial(tmp_path, chance, companies=2) as tried:
+        mishaps = chance.sample(MISHAPS, len(MISHAPS))
+        async with tried.traffic(per_s=3):
+            for kind, details, seconds in mishaps:
+                print(f"{kind} {details}; {len(tried.sent)} accepted")  # noqa: T201 – shown when the test fails
+                fault = await tried.wasim.fault(kind, **details)
+                await asyncio.sleep(seconds)
+                await tried.wasim.delete(f"/faults/{fault['id']}")
+        await tried.until_calm()
+        await tried.until_settled(unsettled=("queued", "sending", "failed"))
+        await tried.check()
+        await _check_final_errors(tried)
+        await _check_lock(tried)
+
+
+async def _check_final_errors(tried: Trial) -> None:
+    """They are told as they are, once, and the next message goes through."""
+    company = next(iter(tried.companies))
+    for code, sentence in FINAL.items():
+        fault = await tried.wasim.fault("ack-error", code=code, count=1)
+        answer = await tried.gateway.send(company, CONTACTS[0], f"refused with {code}")
+        failed = await tried.gateway.until_message(answer["id"], "failed", within_s=20)
+        assert failed["error"] == {"code": f"ack-{code}", "message": sentence}
+        await tried.wasim.delete(f"/faults/{fault['id']}")
+    answer = await tried.gateway.send(company, CONTACTS[0], "after all")
+    await tried.gateway.until_message(answer["id"], "delivered", "read", within_s=20)
+
+
+async def _check_lock(tried: Trial) -> None:
+    """463 holds messages to strangers and says so; known chats go on; when WhatsApp lifts the lock, they leave."""
+    company = next(iter(tried.companies))
+    stranger = "962790009099"
+    await tried.wasim.post("/phones", {"number": stranger})
+    fault = await tried.wasim.fault("reach-out-lock", number=tried.companies[company])
+    held = await tried.gateway.send(company, stranger, "a stranger")
+    known = await tried.gateway.send(company, CONTACTS[0], "somebody known")
+    await tried.gateway.until_message(known["id"], "delivered", "read", within_s=20)
+    seen = await tried.gateway.message(held["id"])
+    assert (seen["held"]["code"], seen["sentAt"]) == ("reach-out-lock", None)
+    await tried.wasim.delete(f"/faults/{fault['id']}")
+    await tried.gateway.until_message(held["id"], "delivered", "read", within_s=20)
