@@ -13,7 +13,7 @@ HEAD_BYTES = 64
 
 _MOST = {Kind.IMAGE: 16 * MB, Kind.VIDEO: 16 * MB, Kind.AUDIO: 16 * MB, Kind.STICKER: 1 * MB, Kind.DOCUMENT: 100 * MB}
 """WhatsApp's limits (source: Cloud API reference for video, audio and document; its apps for images and stickers)."""
-_TYPES = {
+MEDIA_TYPES = {
     Kind.IMAGE: ("image/jpeg", "image/png"),
     Kind.VIDEO: ("video/mp4", "video/3gpp"),
     Kind.AUDIO: ("audio/ogg", "audio/mpeg", "audio/mp4", "audio/aac", "audio/amr"),
@@ -132,7 +132,7 @@ def settled_mimetype(kind: Kind, said: str | None, head: bytes, *, field: str) -
     found = sniffed(head)
     if said is None or said.partition(";")[0] in _SAYS_NOTHING:
         said = found or "application/octet-stream"
-    allowed = _TYPES.get(kind)
+    allowed = MEDIA_TYPES.get(kind)
     if allowed is None:
         return said
     if said.partition(";")[0] not in allowed:
@@ -149,7 +149,7 @@ def _agrees(kind: Kind, found: str | None) -> bool:
     """MP3, AAC and audio in MP4 may begin in many ways; pictures and films tell what they are."""
     if kind is Kind.AUDIO:
         return found is None or found.startswith("audio/") or found in {"video/mp4", "video/3gpp"}
-    return found in _TYPES[kind]
+    return found in MEDIA_TYPES[kind]
 
 
 def _article(kind: Kind) -> str:

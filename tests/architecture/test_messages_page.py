@@ -1,0 +1,35 @@
+"""The page about messages says what the code says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from holdfast.delivery.content import DELETE_WITHIN, EDIT_WITHIN, Kind
+from holdfast.delivery.links import VALID
+from holdfast.delivery.media import MB, MEDIA_TYPES, most_bytes
+from holdfast.runtime.media import FETCH_S, REDIRECTS
+from holdfast.settings import load
+
+PAGE = (Path(__file__).parents[2] / "docs" / "messages.md").read_text(encoding="utf-8")
+
+
+def test_types_and_sizes_of_media_are_those_that_are_checked() -> None:
+    """A row for each kind."""
+    for kind in (Kind.IMAGE, Kind.VIDEO, Kind.AUDIO, Kind.DOCUMENT, Kind.STICKER):
+        types = ", ".join(MEDIA_TYPES.get(kind, ("any",)))
+        assert f"| {kind} | {types} | {most_bytes(kind, limit_bytes=1 << 40) // MB} MB |" in PAGE
+
+
+def test_every_kind_has_its_row_and_every_number_is_the_codes() -> None:
+    """Numbers are stated once, and repeated here."""
+    assert all(f"`{kind}`" in PAGE for kind in Kind)
+    settings = load({}, file=Path("nowhere.toml"))
+    for words in (
+        f"within {EDIT_WITHIN.seconds // 60} minutes",
+        f"within {DELETE_WITHIN.total_seconds() / 3600:g} hours",
+        f"within {FETCH_S} s",
+        f"`HOLDFAST_MEDIA_MAX_MB` ({settings.media_max_mb})",
+        f"`HOLDFAST_MEDIA_KEEP_DAYS` ({settings.media_keep_days})",
+    ):
+        assert words in PAGE
+    assert (VALID.days, REDIRECTS) == (7, 3), "the page says seven days and three redirects"
