@@ -1,0 +1,133 @@
+"""A history reads as a story: each absence once, with its cause, what was done, and what comes next."""
+
+from __future__ import annotations
+
+import pytest
+
+from holdfast.dashboard.fleet import Tone
+from holdfast.dashboard.timeline import Entry, told
+from holdfast.session.life import State
+from holdfast.session.ports import Turn
+
+_S = State
+
+
+def turn(
+    minute: int,
+    before: State,
+    after: State,
+    reason: str | None = None,
+    code: int | None = None,
+    *,
+    attempts: int = 0,
+    next_at: str | None = None,
+) -> Turn:
+    return Turn(
+        company="962302", at=at(minute), before=before, after=after, event="Tick", reason=reason, code=code,
+        attempts=attempts, next_attempt_at=next_at, lasted_s=0,
+    )  # fmt: skip
+
+
+def at(minute: int) -> str:
+    return f"2026-11-22T10:{minute:02}:00.000Z"
+
+
+LINKED = [
+    turn(0, _S.UNPAIRED, _S.PAIRING),
+    turn(1, _S.PAIRING, _S.CONNECTING),
+    turn(2, _S.CONNECTING, _S.CONNECTED),
+]
+CUT = turn(5, _S.CONNECTED, _S.RECONNECTING, "transport-closed", 428, attempts=1, next_at=at(6))
+
+
+def titles(entries: list[Entry]) -> list[str]:
+    return [entry.title for entry in entries]
+
+
+def test_linking_reads_from_the_code_to_the_connection() -> None:
+    """The newest first."""
+    assert titles(told(LINKED)) == ["Connected", "A phone was linked", "A QR code was asked for"]
+
+
+def test_an_absence_that_is_over_says_why_and_how_it_ended() -> None:
+    """One entry from the loss to the next link, however many attempts it took."""
+    again = turn(6, _S.RECONNECTING, _S.RECONNECTING, "link-lost", 408, attempts=2, next_at=at(7))
+    newest = told([*LINKED, CUT, again, turn(8, _S.RECONNECTING, _S.CONNECTED, attempts=2)])[0]
+    assert newest == Entry(
+        at=at(5),
+        ended_at=at(8),
+        tone=Tone.SHAKY,
+        title="Connection lost",
+        lines=(
+            "the connection was closed (428): the network's doing",
+            "then: WhatsApp could not be reached or stopped answering (408): the network's doing",
+            "Holdfast connected again by itself, at attempt 2",
+        ),
+    )
+
+
+def test_an_absence_that_lasts_says_what_comes_next_and_what_to_do() -> None:
+    """With the time of the next attempt."""
+    lost = turn(5, _S.CONNECTED, _S.RECONNECTING, "link-lost", 408, attempts=3, next_at=at(6))
+    newest = told([*LINKED, lost])[0]
+    assert (newest.title, newest.tone, newest.next_attempt_at) == ("Not connected", Tone.TROUBLE, at(6))
+    assert newest.lines[1:] == (
+        "Holdfast goes on by itself: attempt 3 is planned",
+        "see whether this machine reaches the internet: DNS, proxy, firewall",
+    )
+
+
+def test_a_pause_without_an_end_says_that_a_person_is_needed() -> None:
+    """A ban is not tried again."""
+    newest = told([*LINKED, turn(5, _S.CONNECTED, _S.PAUSED, "banned", 406)])[0]
+    assert newest.title == "Paused"
+    assert newest.lines == (
+        "WhatsApp banned this number (406): WhatsApp's doing",
+        "Holdfast does not try again by itself",
+        "ask for a review in WhatsApp on the company's phone, or write to WhatsApp's support",
+    )
+
+
+@pytest.mark.parametrize(
+    ("last", "title", "line"),
+    [
+        (turn(5, _S.CONNECTED, _S.STOPPED), "Stopped", "somebody stopped it on purpose; accepted messages wait"),
+        (
+            turn(5, _S.CONNECTED, _S.LOGGED_OUT, "unlinked", 401),
+            "Logged out",
+            "the device was unlinked on the phone (401)",
+        ),
+        (turn(5, _S.PAIRING, _S.UNPAIRED, "qr-used-up", 408), "Not linked", "no QR code was scanned in time (408)"),
+    ],
+)
+def test_what_is_no_absence_has_an_entry_of_its_own(last: Turn, title: str, line: str) -> None:
+    """A person's wish, or an end that only a person can undo."""
+    newest = told([*LINKED, last])[0]
+    assert (newest.title, newest.lines) == (title, (line,))
+
+
+def test_a_stop_ends_an_absence_without_calling_it_a_return() -> None:
+    """Nobody reads that it connected again when it did not."""
+    entries = told([*LINKED, CUT, turn(7, _S.RECONNECTING, _S.STOPPED)])
+    assert titles(entries)[:2] == ["Stopped", "Connection lost"]
+    assert entries[1].lines == ("the connection was closed (428): the network's doing",)
+
+
+def test_a_reconnection_that_was_asked_for_is_no_loss() -> None:
+    """It says who wanted it."""
+    asked = turn(5, _S.CONNECTED, _S.RECONNECTING, "asked")
+    newest = told([*LINKED, asked, turn(6, _S.RECONNECTING, _S.CONNECTED)])[0]
+    assert (newest.title, newest.tone, newest.lines) == ("Reconnected", Tone.OFF, ("a reconnection was asked for",))
+
+
+def test_holdfasts_own_absence_is_admitted() -> None:
+    """Not blamed on WhatsApp's unknown codes."""
+    away = turn(5, _S.CONNECTED, _S.RECONNECTING, "holdfast-stopped")
+    newest = told([*LINKED, away, turn(6, _S.RECONNECTING, _S.CONNECTED)])[0]
+    assert newest.lines[0] == "Holdfast itself was not running"
+
+
+def test_codes_that_follow_each_other_are_one_wish() -> None:
+    """A page of "a QR code was asked for" tells nothing."""
+    again = [turn(n, _S.PAIRING, _S.PAIRING) for n in (1, 2, 3)]
+    assert titles(told([LINKED[0], *again])) == ["A QR code was asked for"]

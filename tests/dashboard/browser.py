@@ -1,0 +1,128 @@
+"""A browser without a screen: it asks the application for pages, keeps its cookie, fills in forms, reads streams."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import AsyncIterator, Mapping
+from urllib.parse import urlencode
+
+from starlette.types import Message
+
+from holdfast.api.keys import parse
+from holdfast.dashboard.dashboard import add_dashboard
+from holdfast.runtime.gateway import Gateway
+from holdfast.store.lookup import LookupRows
+from holdfast.store.webhooks import WebhookRows
+from tests.api.door import KEY, KEY_OF_ONE, Answer, Door, make_door
+from tests.world import COMPANY, Chance, World
+
+ORIGIN = {"Origin": "http://testserver", "Host": "testserver"}
+
+
+def make_browser(world: World, gateway: Gateway) -> Browser:
+    door = make_door(world, gateway)
+    add_dashboard(
+        door.api,
+        gateway,
+        world.diagnoser(),
+        lookup=LookupRows(world.database),
+        webhooks=WebhookRows(world.database),
+        keys=parse(f"{KEY}, {KEY_OF_ONE}={COMPANY}"),
+        waits=door.api.state.waits,
+        secret=b"a secret of a test",
+        clock=world.clock,
+        chance=Chance(),
+    )
+    return Browser(door)
+
+
+class Browser:
+    def __init__(self, door: Door) -> None:
+        self.door = door
+        self.cookie: str | None = None
+        self.token = ""
+
+    async def get(self, path: str, **headers: str) -> Answer:
+        answer = await self.door("GET", path, key=None, headers={**self._cookies(), **headers})
+        self._keep(answer)
+        return answer
+
+    async def post(self, path: str, *, headers: Mapping[str, str] | None = None, **fields: str) -> Answer:
+        """Send a form as our own pages do: from our own address, with the token of the page before."""
+        given = {**ORIGIN, **self._cookies(), "Content-Type": "application/x-www-form-urlencoded", **(headers or {})}
+        body = urlencode({"token": self.token, **fields}).encode()
+        answer = await self.door("POST", path, key=None, headers=given, raw=[body])
+        self._keep(answer)
+        return answer
+
+    async def sign_in(self, key: str = KEY) -> Answer:
+        answer = await self.post("/login", key=key)
+        if answer.status == 303:
+            await self.get("/")
+        return answer
+
+    @contextlib.asynccontextmanager
+    async def listening(self, path: str) -> AsyncIterator[Stream]:
+        """Read a stream of events for as long as the block takes."""
+        stream = Stream()
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "method": "GET",
+            "scheme": "http",
+            "path": path.partition("?")[0],
+            "raw_path": path.partition("?")[0].encode(),
+            "query_string": path.partition("?")[2].encode(),
+            "root_path": "",
+            "headers": [(name.lower().encode(), value.encode()) for name, value in self._cookies().items()],
+            "client": ("127.0.0.1", 50000),
+            "server": ("127.0.0.1", 3000),
+        }
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(self.door.api(scope, stream.receive, stream.send))
+            try:
+                yield stream
+            finally:
+                stream.left.set()
+                await asyncio.wait([running])
+
+    def _cookies(self) -> dict[str, str]:
+        return {} if self.cookie is None else {"Cookie": f"holdfast_session={self.cookie}"}
+
+    def _keep(self, answer: Answer) -> None:
+        """What a browser would: the cookie, and the token in the forms of the page."""
+        if found := re.match(r"holdfast_session=([^;]*)", answer.headers.get("set-cookie", "")):
+            self.cookie = found[1].strip('"') or None
+        if found := re.search(r'name="token" value="([0-9a-f]+)"', answer.body.decode(errors="replace")):
+            self.token = found[1]
+
+
+class Stream:
+    """What came over a stream so far."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.text = ""
+        self.has_ended = False
+        self.left = asyncio.Event()
+        self._asked = False
+
+    async def receive(self) -> Message:
+        if not self._asked:
+            self._asked = True
+            return {"type": "http.request", "body": b"", "more_body": False}
+        await self.left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+        else:
+            self.text += message.get("body", b"").decode()
+            self.has_ended = not message.get("more_body", False)
+
+    def forget(self) -> None:
+        self.text = ""
