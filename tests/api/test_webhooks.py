@@ -193,3 +193,15 @@ async def test_a_replay_that_makes_no_sense_is_refused(door: Door, world: World)
         told = (await door("POST", "/v1/webhooks/replay", {"since": since})).problem(422, "bad-input", field="since")
         assert "is no time" in told
     (await door("GET", "/v1/webhooks/failed?after=x")).problem(422, "bad-input", field="after")
+
+
+async def test_metrics_count_what_waits_for_each_endpoint(door: Door, world: World) -> None:
+    """With its age; and no number of a phone."""
+    await set_default(world)
+    await happen(world, 1, 2)
+    text = (await door("GET", "/metrics")).body.decode()
+    assert 'holdfast_webhooks_pending{endpoint="default"} 2.0' in text
+    assert 'holdfast_webhooks_failed{endpoint="default"} 0.0' in text
+    assert 'holdfast_webhooks_active{endpoint="default"} 1.0' in text
+    [age] = [line.split()[-1] for line in text.splitlines() if line.startswith("holdfast_webhooks_oldest_pending_age")]
+    assert 900 < float(age) < 1100

@@ -16,9 +16,13 @@ import pytest
 from holdfast.base.clock import iso
 from holdfast.delivery.events import Event
 from holdfast.delivery.webhooks import OF_ALL, PAUSES_S, DeliveryState, Endpoint, EndpointState, Lanes, Tried
+from holdfast.health.alerts import Kind
+from holdfast.runtime.monitor import HealthMonitor
 from holdfast.runtime.webhooks import WebhookSender
 from holdfast.store.events import record
+from holdfast.store.figures import FigureRows
 from holdfast.store.webhooks import WebhookRows, new_endpoint
+from tests.runtime.test_monitor import Told
 from tests.world import COMPANY, Chance, World
 
 OTHER = "962303"
@@ -312,3 +316,45 @@ async def test_everything_since_a_time_is_replayed_also_what_was_delivered(offic
         assert await office.world.now(office.rows.replay(before[0]))
         await office.until(7)
         assert office.receiver.numbers[-1] == 1
+
+
+async def test_a_person_is_told_of_a_webhook_that_takes_nothing_and_when_it_does_again(office: Office) -> None:
+    """One alert while it is aside; an all-clear after it has worked for a while."""
+    world, told = office.world, Told()
+    await office.set()
+    office.receiver.answer = lambda endpoint, event: BAD
+    async with office.open():
+        watching = HealthMonitor(
+            world.gateway,
+            world.parts,
+            figures=FigureRows(world.database),
+            teller=told,
+            interval_s=30,
+            webhooks=office.rows.endpoints,
+        )
+        await office.happen(1)
+        await world.wait(HOUR_S)
+        for _ in range(3):
+            await world.now(watching.look())
+        assert told.words == [(Kind.RAISED, "webhook-aside")]
+        office.receiver.answer = lambda endpoint, event: OK
+        await office.until(1, within_s=2 * HOUR_S)
+        for _ in range(10):
+            await world.wait(30)
+            await world.now(watching.look())
+    assert told.words == [(Kind.RAISED, "webhook-aside"), (Kind.CLEARED, "webhook-aside")]
+
+
+async def test_a_session_that_another_process_takes_over_has_its_webhooks_sent_there(office: Office) -> None:
+    """One sends at a time; what the first had under way may come again, and nothing is missing or out of order."""
+    await office.set()
+    office.receiver.takes_s = lambda event: 1.0
+    async with office.open(COMPANY):
+        await office.happen(1, 2, 3)
+        await office.happen(9, company=OTHER)
+        await office.until(1)
+        await office.world.wait(30)
+        assert {event.company for event in office.receiver.taken} == {COMPANY}
+    async with office.open(OTHER):
+        await office.until(4)
+    assert office.receiver.numbers == [1, 2, 3, 9]
