@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import URL, Connection
+from sqlalchemy import URL, Connection, select
 
 from holdfast.base.fake_clock import FakeClock
 from holdfast.base.ids import SystemChance
@@ -25,7 +26,9 @@ from holdfast.store.events import EventRows, record
 from holdfast.store.outbox import OutboxRows
 from holdfast.store.postgres import parse
 from holdfast.store.sessions import SessionRows
+from holdfast.store.tables import webhook_deliveries
 from holdfast.store.timeline import TimelineRows
+from holdfast.store.webhooks import WebhookRows, new_endpoint
 from tests.postgres_process import PostgresProcess
 from tests.world import migrated
 
@@ -199,6 +202,22 @@ async def test_a_bell_rings_when_what_was_added_can_be_read(database: Database, 
         assert len(await all_of(events)) == 1
     await add(database, 2)
     await asyncio.sleep(0)
+
+
+async def test_an_endpoint_gets_what_comes_behind_it(database: Database, events: EventRows) -> None:
+    """And nothing from before, also when writes around its own are in one transaction with it."""
+    held = threading.Event()
+    before = database.write(lambda _: held.wait(5))
+    around = asyncio.gather(add(database, 1), _put_endpoint(database), add(database, 2))
+    asyncio.get_running_loop().call_soon(held.set)
+    await asyncio.gather(before, around)
+    seqs = await database.read(lambda connection: connection.scalars(select(webhook_deliveries.c.event_seq)).all())
+    assert bodies([event for event in await all_of(events) if event.seq in seqs]) == [{"n": 2}]
+
+
+async def _put_endpoint(database: Database) -> None:
+    url = "https://receiver.example/hook"
+    await WebhookRows(database).put(COMPANY, lambda _: new_endpoint(COMPANY, url=url, secret=None))
 
 
 @pytest.mark.slow

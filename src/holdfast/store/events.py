@@ -28,13 +28,15 @@ from holdfast.delivery.events import (
 from holdfast.delivery.ports import Message, Received
 from holdfast.store.database import Database, announce
 from holdfast.store.notes import note, noted
-from holdfast.store.tables import events, webhook_deliveries
+from holdfast.store.tables import events, webhook_deliveries, webhook_endpoints
 
 EVENTS, DELIVERIES = "events", "deliveries"
 """What is announced: that there are new events; that there may be webhooks to deliver."""
 _WRITING = 0x686F6C66
 """Number of the advisory lock."""
 _LOCKED = "holdfast.events-locked"
+_ENDPOINTS = "holdfast.endpoints"
+_ANY_ENDPOINT = select(webhook_endpoints.c.company_id).where(webhook_endpoints.c.url.is_not(None)).limit(1)
 _PRUNED = "events-pruned"
 _PRUNED_AT_ONCE = 5000
 _LOOK_EVERY_S = 1.0
@@ -58,11 +60,12 @@ def record(connection: Connection, company: str, type_: str, body: Body, *, chat
     json = written(body)
     row = {"company_id": company, "type": type_, "chat": chat or "", "at": at, "body": json}
     seq = connection.scalar(_ADD, {"id": event_id(company, type_, at, json), **row})
-    wanted = {"unasked": type_ in UNASKED, "wanted": f"% {type_} %"}
-    made = connection.execute(_DELIVER, {"seq": seq, "company": company, "chat": chat or "", "at": at, **wanted})
     announce(connection, EVENTS)
-    if made.rowcount:
-        announce(connection, DELIVERIES)
+    if _has_endpoints(connection):
+        wanted = {"unasked": type_ in UNASKED, "wanted": f"% {type_} %"}
+        made = connection.execute(_DELIVER, {"seq": seq, "company": company, "chat": chat or "", "at": at, **wanted})
+        if made.rowcount:
+            announce(connection, DELIVERIES)
 
 
 def record_message(connection: Connection, message: Message, *, at: str) -> None:
@@ -75,6 +78,20 @@ def record_received(connection: Connection, received: Received, *, at: str, medi
     type_ = RECEIVED if received.completed_at is None else COMPLETED
     body = received_body(received, media_url=media_url)
     record(connection, received.company, type_, body, chat=received.chat, at=at)
+
+
+def _has_endpoints(connection: Connection) -> bool:
+    """Is there anybody to deliver to? Asked once in a transaction, which may hold the events of many writes."""
+    transaction, found = connection.info.get(_ENDPOINTS, (None, False))
+    if transaction is not connection.get_transaction():
+        found = connection.scalar(_ANY_ENDPOINT) is not None
+        connection.info[_ENDPOINTS] = connection.get_transaction(), found
+    return bool(found)
+
+
+def endpoints_changed(connection: Connection) -> None:
+    """For events that are kept later in this transaction, it is to be asked again."""
+    connection.info.pop(_ENDPOINTS, None)
 
 
 def take_turn(connection: Connection) -> None:

@@ -51,7 +51,7 @@ from holdfast.delivery.webhooks import (
     learn,
 )
 from holdfast.store.database import Database, announce
-from holdfast.store.events import DELIVERIES, take_turn
+from holdfast.store.events import DELIVERIES, endpoints_changed, take_turn
 from holdfast.store.opened import insert
 from holdfast.store.tables import events
 from holdfast.store.tables import webhook_deliveries as deliveries
@@ -155,6 +155,7 @@ class WebhookRows:
             connection.execute(delete(endpoints).where(endpoints.c.company_id == company))
             if made is not None:
                 connection.execute(insert(connection, endpoints).values(_values(made)))
+            endpoints_changed(connection)
             announce(connection, DELIVERIES)
             return made
 
