@@ -49,8 +49,8 @@ class Keeper:
         received: Callable[[Sequence[InboundMessage]], None],
         failed: Callable[[LinkId], None],
     ) -> None:
-        """`settled` returns when all receipts heard so far are durable. `received` hears of new inbound messages once
-        they are durable; `failed`, of a link that must be given up."""
+        """`settled` begins at once; its end is that all receipts heard so far are durable. `received` hears of new
+        inbound messages once they are durable; `failed`, of a link that must be given up."""
         self._company = company
         self._store = store
         self._outbox = outbox
@@ -104,14 +104,12 @@ class Keeper:
 
     async def _keep(self, commits: Sequence[Commit]) -> None:
         """An empty commit is a barrier: WhatsApp repeats no receipt that was acknowledged, so it is stored first."""
-        if any(_is_empty(commit) for commit in commits):
-            await self._settled()
+        settling = self._settled() if any(_is_empty(commit) for commit in commits) else None
         merged = merge(commits, with_keys=bool(commits) and commits[-1].link != self._logged_out)
-        if merged is None:
-            return
-        new = await self._store.commit(self._company, merged)
-        if new:
+        if merged is not None and (new := await self._store.commit(self._company, merged)):
             self._received(new)
+        if settling is not None:
+            await settling  # side by side with the commit: one wait for the disk, not two
 
     async def _answer(self, wanted: Wanted) -> AnyCommand:
         match wanted:

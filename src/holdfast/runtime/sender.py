@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import datetime
 
 from holdfast.base.clock import Clock, iso
@@ -255,12 +255,12 @@ class OutboxSender:
         await self._restraint.load()
         self._wake.set()
 
-    async def learned(self) -> None:
-        """Returns when everything that was heard before is durable."""
-        learner = asyncio.get_running_loop().create_future()
+    def learned(self) -> Awaitable[None]:
+        """Its end is that everything that was heard before is durable; begins at once."""
+        learner: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._learners.append(learner)
         self._news_came.set()
-        await learner
+        return learner
 
     def _failed_attempts(self, whatsapp_id: str) -> int:
         """With the one just heard of. Links that died say nothing against a message and are not counted."""
