@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from holdfast.base.clock import iso
@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 HISTORY_DAYS = 8
 PLAINTEXT_DAYS = 30
 """WhatsApp keeps a message for an absent device about this long, and delivers it again until it has a receipt."""
+
+_FORGETS_EVERY = timedelta(hours=1)
 
 
 class Teller(Protocol):
@@ -76,6 +78,7 @@ class HealthMonitor:
         self._alert_policy = AlertPolicy()
         self._database_failing_since: float | None = None
         self._book: Book | None = None
+        self._forgot_at: datetime | None = None
 
     async def run(self) -> None:
         """Look until cancelled. A look that fails is told, and the next one comes all the same."""
@@ -106,8 +109,7 @@ class HealthMonitor:
         now = clock.now()
         try:
             await timeline.seen_alive(iso(now))
-            await timeline.forget(before=iso(now - timedelta(days=HISTORY_DAYS)))
-            await self._parts.store.forget_plaintexts(before=iso(now - timedelta(days=PLAINTEXT_DAYS)))
+            await self._forget_old(now)
             backlogs = await self._figures.backlogs()
         except Exception as error:  # noqa: BLE001 – whatever it is, a person has to hear of it
             if self._database_failing_since is None:
@@ -126,6 +128,14 @@ class HealthMonitor:
         mine = {OF_ALL, *self._gateway.running}
         endpoints = [endpoint for endpoint in await self._webhooks() if endpoint.company in mine]
         return list(conditions_of_webhooks(endpoints, now=self._parts.clock.now()))
+
+    async def _forget_old(self, now: datetime) -> None:
+        """Once an hour: what is kept for days need not go to the minute."""
+        if self._forgot_at is not None and now - self._forgot_at < _FORGETS_EVERY:
+            return
+        await self._parts.timeline.forget(before=iso(now - timedelta(days=HISTORY_DAYS)))
+        await self._parts.store.forget_plaintexts(before=iso(now - timedelta(days=PLAINTEXT_DAYS)))
+        self._forgot_at = now
 
     def _signals(self, view: View, backlogs: Mapping[str, Backlog], late_s: float) -> Signals:
         return signals_of(
