@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Generic, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel, to_snake
+from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
 from holdfast.base.clock import iso
-from holdfast.delivery.ports import BULK, Message, Received
+from holdfast.delivery.media import shown_media
+from holdfast.delivery.ports import BULK, Content, Message, Received
 from holdfast.delivery.webhooks import Endpoint
 from holdfast.runtime.actor import Qr, View
 from holdfast.runtime.holds import Held
@@ -226,9 +226,8 @@ class MediaShape(Shape):
     ]
 
     @classmethod
-    def of(cls, media: Mapping[str, Any], url: str | None) -> MediaShape:
-        names = ("mimetype", "sizeBytes", "filename", "seconds")
-        return cls(**{to_snake(name): media.get(name) for name in names}, voice=bool(media.get("voice")), url=url)
+    def of(cls, media: Content, url: str | None) -> MediaShape:
+        return cls.model_validate(shown_media(media, url=url))
 
 
 class ReceivedShape(Shape):

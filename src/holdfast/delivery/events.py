@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from holdfast.delivery.media import shown_media
 from holdfast.delivery.message import MessageState
 from holdfast.delivery.ports import BULK, Message, Received
 
@@ -127,7 +128,7 @@ def message_body(message: Message) -> dict[str, object]:
 
 def received_body(received: Received, *, media_url: str | None = None) -> dict[str, object]:
     """An inbound message as the inbox has it; `media_url` is where its medium can be fetched without a key."""
-    media = None if received.media is None else {**received.media, "url": media_url}
+    media = None if received.media is None else shown_media(received.media, url=media_url)
     return {
         "id": received.id,
         "companyId": received.company,

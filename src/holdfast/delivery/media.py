@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 from holdfast.base.errors import BadInput
-from holdfast.delivery.content import Kind
+from holdfast.delivery.content import Content, Kind
 
 MB = 1024 * 1024
 HEAD_BYTES = 64
@@ -87,6 +88,22 @@ def check_voice(mimetype: str, *, field: str) -> None:
     """Phones play a voice note only when it is Ogg with Opus (source: Cloud API reference)."""
     if mimetype.partition(";")[0] != "audio/ogg":
         raise BadInput(f"{field} is {mimetype}: a voice note must be Ogg with Opus, or leave out voice", field=field)
+
+
+def shown_media(described: Content, *, url: str | None) -> Content:
+    """A medium that came in, as events and the inbox show it: every field, and nothing of a type that a sender made up."""
+    words = {name: _word(described.get(name)) for name in ("mimetype", "filename")}
+    numbers = {name: _whole(described.get(name)) for name in ("sizeBytes", "seconds")}
+    return {**words, **numbers, "voice": described.get("voice") is True, "url": url}
+
+
+def _word(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _whole(value: object) -> int | None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return int(value) if is_number else None  # type: ignore[call-overload]  # it is a number
 
 
 def sniffed(head: bytes) -> str | None:

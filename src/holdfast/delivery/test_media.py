@@ -6,7 +6,15 @@ import pytest
 
 from holdfast.base.errors import BadInput
 from holdfast.delivery.content import Kind
-from holdfast.delivery.media import MB, check_size, check_voice, checked_mimetype, settled_mimetype, sniffed
+from holdfast.delivery.media import (
+    MB,
+    check_size,
+    check_voice,
+    checked_mimetype,
+    settled_mimetype,
+    shown_media,
+    sniffed,
+)
 
 JPEG, PNG, WEBP = b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n", b"RIFF\x10\x00\x00\x00WEBPVP8 "
 MP4, M4A, THREEGP = b"\x00\x00\x00\x20ftypisom", b"\x00\x00\x00\x20ftypM4A ", b"\x00\x00\x00\x20ftyp3gp5"
@@ -121,3 +129,13 @@ def test_a_voice_note_is_ogg() -> None:
         BadInput, match=r"^audio is audio/mpeg: a voice note must be Ogg with Opus, or leave out voice$"
     ):
         check_voice("audio/mpeg", field="audio")
+
+
+def test_a_medium_that_came_in_is_shown_with_every_field() -> None:
+    """What its sender made up is nothing; the rest is as it was said."""
+    said = {"mimetype": "audio/ogg", "sizeBytes": 9.0, "seconds": 3, "voice": True}
+    assert shown_media(said, url="u") == {**said, "sizeBytes": 9, "filename": None, "url": "u"}
+    nonsense = {"mimetype": 1, "sizeBytes": "many", "seconds": float("inf"), "voice": "yes", "filename": ["a"], "x": 1}
+    assert shown_media(nonsense, url=None) == {
+        "mimetype": None, "sizeBytes": None, "filename": None, "seconds": None, "voice": False, "url": None,
+    }  # fmt: skip
