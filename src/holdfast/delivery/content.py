@@ -202,9 +202,7 @@ def check_filename(name: str | None, *, field: str) -> None:
     """Raises `BadInput` for what phones could not save a file as."""
     _check_length(name, LONGEST_NAME, field=field)
     if name is not None and re.search(r"[/\\\x00-\x1f\x7f]", name):
-        raise BadInput(
-            f'{field} "{name[:80]}" is no name of a file: leave out slashes and line ends', field=field
-        )
+        raise BadInput(f'{field} "{name[:80]}" is no name of a file: leave out slashes and line ends', field=field)
 
 
 def _check_location(part: LocationPart) -> None:

@@ -91,7 +91,7 @@ def check_voice(mimetype: str, *, field: str) -> None:
 
 
 def shown_media(described: Content, *, url: str | None) -> Content:
-    """A medium that came in, as events and the inbox show it: every field, and nothing of a type that a sender made up."""
+    """A medium that came in, as events and the inbox show it: every field, none of a type that its sender made up."""
     words = {name: _word(described.get(name)) for name in ("mimetype", "filename")}
     numbers = {name: _whole(described.get(name)) for name in ("sizeBytes", "seconds")}
     return {**words, **numbers, "voice": described.get("voice") is True, "url": url}
