@@ -42,11 +42,7 @@ def take_in(connection: Connection, company: str, device: Device, *, now: str, c
 
     closed_at_ms: when somebody may have used the keys since; then nothing is ever encrypted with them as they are.
     """
-    linked = select(credentials.c.paired).where(credentials.c.company_id == company)
-    if connection.scalar(linked):
-        raise Conflict(
-            f'company "{company}" has a linked device already: `holdfast clear {company}` backs it up and removes it'
-        )
+    refuse_linked(connection, company)
     for table in (credentials, signal_keys):
         connection.execute(delete(table).where(table.c.company_id == company))
     row = {"company_id": company, "creds": device.credentials, "paired": True, "updated_at": now}
@@ -57,6 +53,14 @@ def take_in(connection: Connection, company: str, device: Device, *, now: str, c
     if closed_at_ms is not None:
         close_sending(connection, company, closed_at_ms=closed_at_ms)
     _want_connected(connection, company, now)
+
+
+def refuse_linked(connection: Connection, company: str) -> None:
+    """Raises `Conflict` where a phone is linked."""
+    if connection.scalar(select(credentials.c.paired).where(credentials.c.company_id == company)):
+        raise Conflict(
+            f'company "{company}" has a linked device already: `holdfast clear {company}` backs it up and removes it'
+        )
 
 
 def _want_connected(connection: Connection, company: str, now: str) -> None:

@@ -67,6 +67,8 @@ class Custody:
         """
         if not is_company_id(company):
             raise BadInput(f'company "{company[:80]}" is not usable: {COMPANY_RULE}', field="company")
+        # Asked before as well: a mistyped name must not cut a link.
+        await self.database.read(lambda connection: companies.refuse_linked(connection, company))
         now = self.clock.now()
         closed_at_ms = int(now.timestamp() * 1000) if in_use else None
 
