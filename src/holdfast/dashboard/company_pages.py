@@ -60,7 +60,8 @@ async def tell_company(request: Request, company: Company) -> Response:
     desk = desk_of(request)
 
     async def source(tell: Tell) -> None:
-        parts, look, state = Parts(desk, company), 0, ""
+        parts, look = Parts(desk, company), 0
+        state = (await desk.gateway.look(company)).record.state
         await tell("company", "".join(_swapped(parts.changed(await parts.all()))))
         await parts.letters_changed()
         await tell("letters", "")
@@ -70,7 +71,7 @@ async def tell_company(request: Request, company: Company) -> Response:
             made = await parts.quick() | (await parts.slow() if look % _SLOW_EVERY == 0 else {})
             news = _swapped(parts.changed(made))
             seen = (await desk.gateway.look(company)).record.state
-            if state not in {"", seen}:
+            if seen is not state:
                 news.append(desk.templates.render("news.html", news=[f"{company}: {STATES[seen].lower()}"]))
             state = seen
             if news or look % _HEARTBEAT_EVERY == 0:

@@ -1,0 +1,155 @@
+"""Pages that stay true by themselves: what a browser is told, when, and what it is spared."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.api.door import KEY_OF_ONE, OTHER
+from tests.dashboard.browser import Browser, Stream
+from tests.world import COMPANY, NUMBER, World
+
+STOP = f"/companies/{COMPANY}/wish/stop"
+
+
+async def hears(world: World, stream: Stream, *words: str) -> None:
+    await world.until(lambda: all(word in stream.text for word in words), within_s=30)
+
+
+async def test_the_fleet_is_told_what_changed_and_nothing_else(browser: Browser, world: World) -> None:
+    """A row that changed comes, with the counts and a word to be read aloud; the others don't; a new one is added."""
+    await world.pair()
+    await world.pair(OTHER)
+    await world.wait(100)
+    await browser.sign_in()
+    async with browser.listening("/live") as stream:
+        await hears(world, stream, "event: stale")
+        stream.forget()
+        await browser.post(STOP)
+        await hears(world, stream, f'id="c-{COMPANY}"', "Stopped", "count-off")
+        assert f"{COMPANY}: stopped" in stream.text
+        assert f'id="c-{OTHER}"' not in stream.text
+        stream.forget()
+        await world.now(world.gateway.put("a-new-one"))
+        await hears(world, stream, 'hx-swap-oob="beforeend:#fleet-rows"', 'id="c-a-new-one"')
+    assert stream.has_ended
+
+
+async def test_a_page_that_shows_what_is_true_is_left_alone(browser: Browser, world: World) -> None:
+    """It asks for no row again; a heartbeat within ten seconds tells that the connection stands."""
+    await world.pair()
+    await world.wait(100)
+    await browser.sign_in()
+    page = (await browser.get("/")).body.decode()
+    async with browser.listening(page.split('sse-connect="')[1].split('"')[0]) as stream:
+        await hears(world, stream, "event: fleet\ndata: \n\n")
+        stream.forget()
+        await hears(world, stream, "event: fleet\ndata: \n\n")
+        assert "stale" not in stream.text
+
+
+async def test_a_key_of_one_company_hears_of_that_one(browser: Browser, world: World) -> None:
+    """Not even that another one exists."""
+    await world.pair()
+    await browser.sign_in(KEY_OF_ONE)
+    async with browser.listening("/live") as stream:
+        await world.now(world.gateway.put(OTHER))
+        await browser.post(STOP)
+        await hears(world, stream, f'id="c-{COMPANY}"', "Stopped")
+        assert OTHER not in stream.text
+
+
+async def test_linking_is_seen_from_code_to_connection(browser: Browser, world: World) -> None:
+    """The page has the code at once, is told a new one, and is cleared of it when the phone has scanned."""
+    await browser.sign_in()
+    answer = await browser.post("/companies", company=COMPANY)
+    assert (answer.status, answer.headers["location"]) == (303, f"/companies/{COMPANY}")
+    await world.quiet()
+    page = (await browser.get(f"/companies/{COMPANY}")).body.decode()
+    assert "<svg" in page
+    assert "data-countdown" in page
+    async with browser.listening(f"/companies/{COMPANY}/live") as stream:
+        await hears(world, stream, "event: company")
+        stream.forget()
+        world.engine.scan(world.link())
+        await hears(world, stream, 'id="link"', "hidden", "Connected", "A phone was linked", f"{COMPANY}: connected")
+
+
+async def test_a_pairing_code_is_given_for_a_number(browser: Browser, world: World) -> None:
+    """And a number that is none is told in the same place."""
+    await browser.sign_in()
+    await browser.post("/companies", company=COMPANY)
+    await world.quiet()
+    part = {"HX-Request": "true"}
+    refused = await browser.post(f"/companies/{COMPANY}/pairing-code", number="12ab", headers=part)
+    assert refused.status == 422
+    assert b"<html" not in refused.body
+    shown = await browser.post(f"/companies/{COMPANY}/pairing-code", number=NUMBER, headers=part)
+    assert (shown.status, b"pairing-code" in shown.body) == (200, True)
+
+
+async def test_a_second_click_sends_no_second_message(browser: Browser, world: World) -> None:
+    """The form's own id makes both the same message; how far it came is shown, and told when it changes."""
+    await world.pair()
+    await browser.sign_in()
+    fields = {"to": f"+{NUMBER}", "text": "is this on?", "form_id": "one-form"}
+    for _ in range(2):
+        answer = await browser.post(f"/companies/{COMPANY}/messages", headers={"HX-Request": "true"}, **fields)
+        assert answer.status == 200
+        assert b"is on the disk and will be sent" in answer.body
+    found = (await browser.get(f"/companies/{COMPANY}/messages")).body.decode()
+    assert found.count("is this on?") == 1
+
+
+@pytest.mark.parametrize(
+    ("query", "is_found"),
+    [("", True), ("words=962790", True), ("words=%2B962+790", True), ("words=msg_", True), ("words=nothing", False),
+     ("state=failed", False), ("state=nonsense", True), ("before=0", False), ("words=%25", False)],
+)  # fmt: skip
+async def test_messages_are_found_by_id_number_and_state(
+    browser: Browser, world: World, query: str, is_found: bool
+) -> None:
+    """The newest first; what looks like a pattern is none."""
+    await world.pair()
+    await world.send("find me")
+    await browser.sign_in()
+    found = (await browser.get(f"/companies/{COMPANY}/messages?{query}")).body.decode()
+    assert ("find me" in found) is is_found
+
+
+async def test_wishes_are_carried_out_or_refused_with_a_sentence(browser: Browser, world: World) -> None:
+    """Stop, start, reconnect; what the state forbids is told as the API tells it."""
+    await world.pair()
+    await browser.sign_in()
+    part = {"HX-Request": "true"}
+    assert (await browser.post(STOP, headers=part)).status == 200
+    assert world.state() == "stopped"
+    refused = await browser.post(f"/companies/{COMPANY}/wish/reconnect", headers=part)
+    assert refused.status == 409
+    assert b"Can&#39;t reconnect: the session is stopped; start it first." in refused.body
+    assert (await browser.post(f"/companies/{COMPANY}/wish/start")).status == 303
+    await world.until_state("connected")
+    assert (await browser.post(f"/companies/{COMPANY}/wish/dance", headers=part)).status == 404
+
+
+async def test_the_chart_has_its_day(browser: Browser, world: World) -> None:
+    """When the session was connected, and each round trip."""
+    await world.pair()
+    await world.wait(100)
+    await browser.sign_in()
+    chart = (await browser.get(f"/companies/{COMPANY}/chart.json")).json
+    assert [band[2] for band in chart["bands"]] == ["excused", "away", "connected"]
+    assert chart["bands"][-1][1] == chart["now"]
+    assert len(chart["at"]) == len(chart["ms"]) == len(chart["missed"]) >= 3
+    assert not any(chart["missed"])
+
+
+async def test_streams_end_when_holdfast_stops(browser: Browser, world: World) -> None:
+    """A stop does not wait for people who look."""
+    await world.pair()
+    await browser.sign_in()
+    for path in ("/live", f"/companies/{COMPANY}/live"):
+        browser.door.api.state.waits._over = False
+        async with browser.listening(path) as stream:
+            await hears(world, stream, "event: ")
+            browser.door.api.state.waits.end()
+            await world.until(lambda stream=stream: stream.has_ended)  # type: ignore[misc]
