@@ -246,3 +246,19 @@ async def test_a_key_stores_media_for_its_companies_alone(door: Door) -> None:
     theirs = (await door("POST", path, raw=[PNG])).json["id"]
     refused = await send(door, {"to": NUMBER, "image": {"media": theirs}})
     assert "is unknown" in refused.problem(422, "bad-input", field="image.media")
+
+
+async def test_both_lists_can_be_narrowed_to_a_chat(door: Door) -> None:
+    """By number or JID, across parts; what is no chat is refused."""
+    await door.world.pair()
+    await came(door)
+    await came(door, "3A0002", chat="1-2@g.us")
+    sent = [(await send(door, {"to": to, "text": "x"})).json["id"] for to in (NUMBER, "1-2@g.us", NUMBER)]
+    for chat, expected in ((NUMBER, [sent[0], sent[2]]), (CHAT, [sent[0], sent[2]]), ("1-2@g.us", [sent[1]])):
+        assert [item["id"] for item in (await door("GET", f"{MESSAGES}?chat={chat}")).json["items"]] == expected
+    first = (await door("GET", f"{MESSAGES}?chat={NUMBER}&limit=1")).json
+    rest = (await door("GET", f"{MESSAGES}?chat={NUMBER}&after={first['next']}")).json
+    assert [item["id"] for item in (*first["items"], *rest["items"])] == [sent[0], sent[2]]
+    inbox = (await door("GET", f"{SESSION}/inbox?chat=1-2@g.us")).json["items"]
+    assert [item["whatsappId"] for item in inbox] == ["3A0002"]
+    (await door("GET", f"{MESSAGES}?chat=x")).problem(422, "bad-input", field="chat")

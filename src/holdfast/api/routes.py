@@ -38,6 +38,7 @@ from holdfast.base.errors import BadInput
 from holdfast.delivery.events import Events
 from holdfast.delivery.message import MessageState
 from holdfast.delivery.ports import Message
+from holdfast.delivery.recipient import parse_recipient
 from holdfast.runtime.actor import View
 from holdfast.runtime.diagnosis import Diagnoser
 from holdfast.runtime.gateway import Gateway, unknown_message
@@ -122,6 +123,14 @@ async def _company(company: Annotated[str, Path(description="the company id")], 
 
 Company = Annotated[str, Depends(_company)]
 After = Annotated[str | None, Query(description="`next` of the part before")]
+_ChatText = Annotated[str | None, Query(description="only of this chat: a phone number or a JID", max_length=100)]
+
+
+async def _chat(chat: _ChatText = None) -> str | None:
+    return None if chat is None else parse_recipient(chat, field="chat")[1]
+
+
+Chat = Annotated[str | None, Depends(_chat)]
 Limit = Annotated[int, Query(ge=1, le=500, description="rows in a part")]
 
 
@@ -244,10 +253,16 @@ async def send_message(
 
 @messages.get("/v1/sessions/{company}/messages")
 async def list_messages(
-    company: Company, gateway: Holdfast, state: MessageState | None = None, after: After = None, limit: Limit = 100
+    company: Company,
+    gateway: Holdfast,
+    chat: Chat,
+    state: MessageState | None = None,
+    after: After = None,
+    limit: Limit = 100,
 ) -> Page[MessageShape]:
     """Messages of a company, oldest first."""
-    found, next_ = _part(await gateway.messages(company, state=state, after=_cursor(after), most=limit + 1), limit)
+    rows = await gateway.messages(company, state=state, after=_cursor(after), most=limit + 1, chat=chat)
+    found, next_ = _part(rows, limit)
     view = await gateway.look(company)
     items = [MessageShape.of(message, held(message, view)) for message in found]
     return Page(items=items, next=next_)
@@ -277,10 +292,10 @@ async def _message(id: str, grant: Grant, gateway: Gateway) -> Message:  # noqa:
 
 @messages.get("/v1/sessions/{company}/inbox")
 async def list_inbox(
-    request: Request, company: Company, gateway: Holdfast, after: After = None, limit: Limit = 100
+    request: Request, company: Company, gateway: Holdfast, chat: Chat, after: After = None, limit: Limit = 100
 ) -> Page[ReceivedShape]:
     """Inbound messages of a company in the order in which they were stored."""
-    found, next_ = _part(await gateway.received(company, after=_cursor(after), most=limit + 1), limit)
+    found, next_ = _part(await gateway.received(company, after=_cursor(after), most=limit + 1, chat=chat), limit)
     desk: MediaDesk = request.app.state.media
     return Page(items=[ReceivedShape.of(received, desk.url(received)) for received in found], next=next_)
 

@@ -217,7 +217,10 @@ class Outbox(Protocol):
 
     async def message(self, message_id: str) -> Message | None: ...
 
-    async def messages(self, company: str, *, state: MessageState | None, after: int, most: int) -> list[Message]: ...
+    async def messages(
+        self, company: str, *, state: MessageState | None, after: int, most: int, chat: str | None = None
+    ) -> list[Message]:
+        """Those in a state, or in a chat (JID), or all; by `seq`, from behind `after`."""
 
     async def sent_content(self, company: str, whatsapp_id: str) -> tuple[Content | None, str | None]:
         """Content, and what the engine made of it; None for what is not known."""
@@ -247,6 +250,7 @@ class MediaFiles(Protocol):
 class Inbox(Protocol):
     """Durable inbound messages."""
 
-    async def received(self, company: str, *, after: int, most: int) -> list[Received]: ...
+    async def received(self, company: str, *, after: int, most: int, chat: str | None = None) -> list[Received]:
+        """Those of a chat (JID), or all; by `seq`, from behind `after`."""
 
     async def find(self, inbox_id: str) -> Received | None: ...

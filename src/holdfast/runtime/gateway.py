@@ -210,9 +210,11 @@ class Gateway:
             raise unknown_message(message_id)
         return message
 
-    async def messages(self, company: str, *, state: MessageState | None, after: int, most: int) -> list[Message]:
+    async def messages(
+        self, company: str, *, state: MessageState | None, after: int, most: int, chat: str | None = None
+    ) -> list[Message]:
         await self._known(company)
-        return await self._parts.outbox.messages(company, state=state, after=after, most=most)
+        return await self._parts.outbox.messages(company, state=state, after=after, most=most, chat=chat)
 
     async def cancel(self, message_id: str) -> Message:
         message = await self._parts.outbox.cancel(message_id)
@@ -226,9 +228,9 @@ class Gateway:
             raise unknown_inbound(inbox_id)
         return received
 
-    async def received(self, company: str, *, after: int, most: int) -> list[Received]:
+    async def received(self, company: str, *, after: int, most: int, chat: str | None = None) -> list[Received]:
         await self._known(company)
-        return await self._inbox.received(company, after=after, most=most)
+        return await self._inbox.received(company, after=after, most=most, chat=chat)
 
     # Actors.
 

@@ -228,10 +228,14 @@ class OutboxRows:
         statement = select(*_SHOWN).where(outbox.c.id == message_id)
         return await self._database.read(lambda connection: _first(connection, statement))
 
-    async def messages(self, company: str, *, state: MessageState | None, after: int, most: int) -> list[Message]:
+    async def messages(
+        self, company: str, *, state: MessageState | None, after: int, most: int, chat: str | None = None
+    ) -> list[Message]:
         statement = select(*_SHOWN).where(outbox.c.company_id == company, outbox.c.seq > after)
         if state is not None:
             statement = statement.where(outbox.c.state == state.value)
+        if chat is not None:
+            statement = statement.where(outbox.c.chat == chat)
         statement = statement.order_by(outbox.c.seq).limit(most)
 
         def work(connection: Connection) -> list[Message]:
@@ -265,8 +269,10 @@ class InboxRows:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def received(self, company: str, *, after: int, most: int) -> list[Received]:
+    async def received(self, company: str, *, after: int, most: int, chat: str | None = None) -> list[Received]:
         statement = select(*_RECEIVED).where(inbox.c.company_id == company, inbox.c.seq > after)
+        if chat is not None:
+            statement = statement.where(inbox.c.chat == chat)
         statement = statement.order_by(inbox.c.seq).limit(most)
 
         def work(connection: Connection) -> list[Received]:
