@@ -80,15 +80,18 @@ class Office:
         self.receiver = Receiver(world)
         self.rows = WebhookRows(world.database)
         self.lanes = Lanes()
+        self.companies: set[str] = set()
+        """Those whose sessions this process runs."""
 
     @contextlib.asynccontextmanager
     async def open(self, *companies: str) -> AsyncIterator[None]:
         """A sender for these companies, from start to end; the rows outlive it."""
+        self.companies = set(companies or (COMPANY,))
         async with self.world.running(), asyncio.TaskGroup() as tasks:
             sender = WebhookSender(
                 self.rows,
                 self.world.events,
-                companies=lambda: companies or (COMPANY,),
+                companies=lambda: self.companies,
                 post=self.receiver,
                 clock=self.world.clock,
                 chance=Chance(),
@@ -358,3 +361,16 @@ async def test_a_session_that_another_process_takes_over_has_its_webhooks_sent_t
     async with office.open(OTHER):
         await office.until(4)
     assert office.receiver.numbers == [1, 2, 3, 9]
+
+
+async def test_what_was_loaded_for_a_session_that_is_gone_does_not_leave(office: Office) -> None:
+    """Another process sends for it now: only what was under way is ended."""
+    await office.set()
+    office.receiver.takes_s = lambda event: 5.0
+    async with office.open(COMPANY, OTHER):
+        for number in range(30):
+            await office.happen(number, chat=f"chat {number}", company=OTHER)
+        await office.world.until(lambda: len(office.receiver.under_way) == 8)
+        office.companies.discard(OTHER)
+        await office.world.wait(60)
+    assert len(office.receiver.taken) == 8
