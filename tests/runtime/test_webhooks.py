@@ -367,9 +367,9 @@ async def test_what_was_loaded_for_a_session_that_is_gone_does_not_leave(office:
     """Another process sends for it now: only what was under way is ended."""
     await office.set()
     office.receiver.takes_s = lambda event: 5.0
+    for number in range(30):
+        await office.happen(number, chat=f"chat {number}", company=OTHER)
     async with office.open(COMPANY, OTHER):
-        for number in range(30):
-            await office.happen(number, chat=f"chat {number}", company=OTHER)
         await office.world.until(lambda: len(office.receiver.under_way) == 8)
         office.companies.discard(OTHER)
         await office.world.wait(60)
