@@ -1,0 +1,101 @@
+"""Rows of the fleet: what needs somebody goes first, in words of its own."""
+
+from __future__ import annotations
+
+import pytest
+
+from holdfast.dashboard.fleet import Row, Tone, advice_on, counted, make_row_elsewhere, ranked, tone_of
+from holdfast.dashboard.rendering import percent, prose, sentence
+from holdfast.delivery.ports import Backlog, Tally
+from holdfast.health.keepalive import KeepAlives
+from holdfast.health.verdict import Status
+from holdfast.runtime.actor import View
+from holdfast.session.life import Session, State
+from holdfast.session.ports import Record
+from holdfast.session.reasons import Action
+
+NOW = "2026-11-22T10:00:00.000Z"
+
+
+def row(company: str, tone: Tone) -> Row:
+    return Row(
+        company=company, state=State.CONNECTED, tone=tone, since=NOW, sentence=None, advice=None,
+        keepalive_percent=None, delivery_percent=None, accepted=0, arrived=0, waiting=0, oldest_at=None, node=None,
+    )  # fmt: skip
+
+
+def test_trouble_goes_first_and_what_was_stopped_last() -> None:
+    """Within a tone by company."""
+    rows = [
+        row("d", Tone.OFF),
+        row("c", Tone.WELL),
+        row("b", Tone.TROUBLE),
+        row("a", Tone.TROUBLE),
+        row("e", Tone.SHAKY),
+    ]
+    assert [each.company for each in ranked(rows)] == ["a", "b", "e", "c", "d"]
+    assert counted(rows) == {Tone.TROUBLE: 2, Tone.SHAKY: 1, Tone.UNLINKED: 0, Tone.WELL: 1, Tone.OFF: 1}
+
+
+@pytest.mark.parametrize(
+    ("state", "status", "tone"),
+    [
+        (State.CONNECTED, Status.HEALTHY, Tone.WELL),
+        (State.CONNECTED, Status.DEGRADED, Tone.SHAKY),
+        (State.RECONNECTING, Status.UNHEALTHY, Tone.TROUBLE),
+        (State.LOGGED_OUT, Status.UNHEALTHY, Tone.TROUBLE),
+        (State.STOPPED, Status.UNHEALTHY, Tone.OFF),
+        (State.UNPAIRED, Status.UNHEALTHY, Tone.UNLINKED),
+        (State.PAIRING, Status.DEGRADED, Tone.UNLINKED),
+    ],
+)
+def test_tones_follow_the_verdict_but_for_what_people_wanted(state: State, status: Status, tone: Tone) -> None:
+    """A session that was stopped on purpose, or waits for a phone, is no trouble."""
+    assert tone_of(state, status) is tone
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "tone", "told"),
+    [
+        (State.CONNECTED, "transport-closed", Tone.WELL, None),
+        (State.PAUSED, "banned", Tone.TROUBLE, "WhatsApp banned this number (406)"),
+    ],
+)
+def test_of_another_process_the_record_is_told(state: State, reason: str, tone: Tone, told: str | None) -> None:
+    """No figures are made up for it; who runs it is named; a reason that is past is not shown."""
+    record = Record(company="962302", state=state, since=NOW, reason=reason, code=406, created_at=NOW)
+    view = View(
+        record=record, session=Session(state=state), qr=None, next_attempt_at=None, keepalives=KeepAlives(), ends=(),
+        frame_at=None, acked_at=None, in_state_s=1, silent_s=0, node="other:3000",
+    )  # fmt: skip
+    made = make_row_elsewhere(view, Backlog(waiting=2, oldest_at=NOW), Tally(accepted=4, taken=3, arrived=2))
+    assert (made.tone, made.sentence, made.node, made.waiting) == (tone, told, "other:3000", 2)
+    assert (made.keepalive_percent, made.delivery_percent) == (None, 75.0)
+
+
+def test_advice_is_for_somebody_who_has_the_page_before_them() -> None:
+    """No command is named where a button will do, and nothing is said where nothing needs doing."""
+    assert advice_on(Action.SCAN_QR) == "open the company and scan its QR code with the phone"
+    assert advice_on(Action.WAIT) == advice_on(Action.NONE) == ""
+    assert advice_on(Action.CHECK_NETWORK).startswith("see whether this machine reaches the internet")
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(None, "–"), (100.0, "100 %"), (99.99, "99.9 %"), (0.0, "0 %"), (66.6666, "66.6 %")]
+)
+def test_shares_are_never_rounded_up(value: float | None, shown: str) -> None:
+    """100 % is all of it."""
+    assert percent(value) == shown
+
+
+def test_sentences_stand_alone() -> None:
+    """A capital letter and a full stop, once; an address is left as it is."""
+    assert sentence("the link is gone") == "The link is gone."
+    assert sentence("is the disk full?") == "Is the disk full?"
+    assert sentence("http://example.com does not answer") == "http://example.com does not answer."
+    assert sentence("") == ""
+
+
+def test_prose_marks_code_and_escapes_the_rest() -> None:
+    """Descriptions come from the code, and are text all the same."""
+    assert prose("give `next` as <after>") == "give <code>next</code> as &lt;after&gt;"
