@@ -110,6 +110,18 @@ async def test_a_key_for_one_company_touches_no_other(door: Door) -> None:
 # Bodies.
 
 
+@pytest.mark.parametrize("kind", ["application/json", "application/json; charset=utf-8", "application/holdfast+json"])
+async def test_a_message_is_taken_in_every_spelling_of_json(door: Door, kind: str) -> None:
+    """By the short way of well-formed messages, and by the ordinary route: one answer, one message."""
+    await door("PUT", SESSION)
+    answer = await door(
+        "POST", MESSAGES, raw=[b'{"to": "962790000001", ', b'"text": "x"}'], headers={"Content-Type": kind}
+    )
+    (kept,) = (await door("GET", MESSAGES)).json["items"]
+    assert answer.status == 202
+    assert answer.json == {name: kept[name] for name in ("id", "whatsappId", "state", "acceptedAt")}
+
+
 @pytest.mark.parametrize(
     ("raw", "headers", "status", "code", "field", "sentence"),
     [
