@@ -1,17 +1,28 @@
-"""What is shipped for Prometheus and Grafana asks for metrics that there are."""
+"""What is shipped in deploy/ fits the Holdfast that it is shipped with."""
 
 from __future__ import annotations
 
+import configparser
+import json
 import re
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from holdfast.api.metrics import exposition
 from holdfast.base.clock import SystemClock
+from holdfast.engine.node import find_node
+from holdfast.settings import Settings, load, variable
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 MADE_UP_OF_PARTS = re.compile(r"holdfast_[a-z_]+")
+ORDERLY_STOP_S = 10
+"""What a stop may take: tests/acceptance/test_stop.py."""
 
 
 @pytest.mark.parametrize("name", ["prometheus/holdfast.rules.yml", "grafana/holdfast.json"])
@@ -21,3 +32,138 @@ def test_every_metric_asked_for_exists(name: str) -> None:
     asked = set(MADE_UP_OF_PARTS.findall((DEPLOY / name).read_text()))
     assert asked
     assert asked <= exposed
+
+
+# Settings.
+
+
+def test_every_variable_named_is_a_setting() -> None:
+    """One that is misspelt would stop the start."""
+    known = {variable(name) for name in Settings.model_fields}
+    for file in (path for path in DEPLOY.rglob("*") if path.is_file()):
+        named = set(re.findall(r"HOLDFAST_[A-Z_]*[A-Z]", file.read_text()))
+        assert named <= known, file
+
+
+def test_the_settings_file_can_be_read(tmp_path: Path) -> None:
+    """As it is, and with everything that it proposes switched on."""
+    text = (DEPLOY / "holdfast.toml").read_text()
+    settings = load({}, file=DEPLOY / "holdfast.toml")
+    assert (str(settings.data_dir), str(settings.cache_dir)) == ("/var/lib/holdfast", "/var/cache/holdfast")
+    everything = tmp_path / "holdfast.toml"
+    everything.write_text(re.sub(r"^# (\[\w+\]|\w+ = )", r"\1", text, flags=re.MULTILINE))
+    proposed = load({}, file=everything)
+    assert {"api_key", "database_url", "redis_url", "alert_urls", "webhook_url", "backup_recipients"} <= (
+        proposed.model_fields_set
+    )
+
+
+# systemd.
+
+
+def unit() -> configparser.SectionProxy:
+    parser = configparser.RawConfigParser(strict=False, comment_prefixes=("#",), delimiters=("=",))
+    parser.optionxform = str  # type: ignore[assignment, method-assign]  # the documented way to keep capitals
+    parser.read(DEPLOY / "systemd" / "holdfast.service")
+    return parser["Service"]
+
+
+def test_the_unit_leaves_time_for_an_orderly_stop_and_then_leaves_nothing() -> None:
+    """More than a stop may take; TERM to Holdfast alone, and KILL to the whole group; no restart after exit code 2."""
+    service = unit()
+    assert int(service["TimeoutStopSec"]) > ORDERLY_STOP_S
+    assert service["KillMode"] == "mixed"
+    assert (service["Restart"], service["RestartPreventExitStatus"]) == ("on-failure", "2")
+
+
+def test_the_unit_writes_where_the_settings_say_and_nowhere_else() -> None:
+    """Everything else is read-only, and no root."""
+    service, settings = unit(), load({}, file=DEPLOY / "holdfast.toml")
+    assert str(settings.data_dir) == f"/var/lib/{service['StateDirectory']}"
+    assert str(settings.cache_dir) == f"/var/cache/{service['CacheDirectory']}"
+    assert (service["ProtectSystem"], service["User"], service["NoNewPrivileges"]) == ("strict", "holdfast", "yes")
+    assert service["CapabilityBoundingSet"] == ""
+
+
+def test_the_unit_lets_node_compile() -> None:
+    """V8 writes machine code and runs it; MemoryDenyWriteExecute would kill it at its start."""
+    assert "MemoryDenyWriteExecute" not in unit()
+
+
+# pm2.
+
+
+def test_pm2_runs_holdfast_as_it_is_and_waits_for_it() -> None:
+    """Read by the Node that Holdfast brings."""
+    file = DEPLOY / "pm2" / "ecosystem.config.cjs"
+    script = f"process.stdout.write(JSON.stringify(require({json.dumps(str(file))})))"
+    done = subprocess.run([find_node().executable, "-e", script], capture_output=True, text=True, check=True)
+    (app,) = json.loads(done.stdout)["apps"]
+    assert (app["interpreter"], app["args"], app["instances"]) == ("none", "serve", 1)
+    assert app["kill_timeout"] > 1000 * ORDERLY_STOP_S
+    assert 2 in app["stop_exit_codes"]
+
+
+# Docker.
+
+
+def compose() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((DEPLOY / "docker" / "compose.yaml").read_text())
+    return found
+
+
+def test_the_compose_file_is_one() -> None:
+    """By the schema of the Compose specification."""
+    check = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
+    file = DEPLOY / "docker" / "compose.yaml"
+    done = subprocess.run([*check, file], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_images_name_a_version() -> None:
+    """`latest`, and no tag at all, would be another program on another day."""
+    dockerfile = (DEPLOY / "docker" / "Dockerfile").read_text()
+    bases = re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE)
+    images = [service["image"] for service in compose()["services"].values()]
+    for image in [*bases, *images]:
+        assert re.search(r":\d", image), image
+    version = tomllib.loads((DEPLOY.parent / "pyproject.toml").read_text())["project"]["version"]
+    assert f"holdfast:{version}" in images
+    assert f"-t holdfast:{version} " in dockerfile
+
+
+def test_ports_are_open_to_this_machine_alone() -> None:
+    """And the databases' to nobody."""
+    services = compose()["services"]
+    ports = {name: service.get("ports", []) for name, service in services.items()}
+    assert ports == {"holdfast": ["127.0.0.1:3000:3000"], "postgres": [], "valkey": []}
+    assert compose()["networks"]["inside"] == {"internal": True}
+    assert {name for name, service in services.items() if service["networks"] == ["inside"]} == {"postgres", "valkey"}
+
+
+def test_no_secret_stands_in_the_compose_file() -> None:
+    """Passwords and keys come from files."""
+    environments = [service.get("environment", {}) for service in compose()["services"].values()]
+    secret = {variable(name) for name, field in Settings.model_fields.items() if not field.repr} - {
+        "HOLDFAST_REDIS_URL"  # without a password, inside
+    }
+    for environment in environments:
+        assert not secret & set(environment)
+        assert "POSTGRES_PASSWORD" not in environment
+
+
+def test_containers_start_well_and_stop_in_order() -> None:
+    """Holdfast waits for databases that answer, is not root, and gets its time at the end."""
+    holdfast = compose()["services"]["holdfast"]
+    assert int(holdfast["stop_grace_period"].removesuffix("s")) > ORDERLY_STOP_S
+    assert {needed["condition"] for needed in holdfast["depends_on"].values()} == {"service_healthy"}
+    last_stage = (DEPLOY / "docker" / "Dockerfile").read_text().rpartition("\nFROM ")[2]
+    assert re.search(r"^USER [1-9]\d*$", last_stage, re.MULTILINE)
+    assert "/healthz" in last_stage
+
+
+def test_no_node_modules_get_into_the_image() -> None:
+    """libsignal is GPL-3.0: what is passed on holds none of it."""
+    ignored = (DEPLOY / "docker" / "Dockerfile.dockerignore").read_text().splitlines()
+    assert ignored[0] == "*", "only what is named goes in"
+    assert ignored.index("**/node_modules") > ignored.index("!src")
