@@ -65,8 +65,7 @@ async def test_ten_companies_survive_the_loss_of_their_machine(tmp_path: Path, w
     for folder in (first, second):
         folder.mkdir()
     async with served(first, wasim=wasim) as gateway:
-        for company, number in NUMBERS.items():
-            await gateway.pair(company, number, wasim)
+        await asyncio.gather(*(gateway.pair(company, number, wasim) for company, number in NUMBERS.items()))
         async with writing(gateway) as sent:
             await asyncio.sleep(1)
             made = await gateway.client.post("/v1/backups")

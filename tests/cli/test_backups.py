@@ -120,7 +120,9 @@ async def test_an_encrypted_backup_needs_its_passphrase(still: Command) -> None:
     assert ".backup.age" in made.out
     assert made.err.count("not encrypted") == 0
     listed = await still("backup", "list")
-    assert (listed.code, "set HOLDFAST_BACKUP_PASSPHRASE" in listed.out) == (1, True)
+    assert (listed.code, "encrypted, not looked into" in listed.out) == (0, True)
+    name = listed.out.splitlines()[1].split()[0]
+    assert "is encrypted: set HOLDFAST_BACKUP_PASSPHRASE" in (await still("backup", "restore", name)).refused(1)
 
 
 async def test_export_gives_back_what_was_imported(still: Command) -> None:

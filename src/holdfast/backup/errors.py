@@ -17,6 +17,12 @@ class BadBackup(HoldfastError):
         self.why = why or sentence
 
 
+class Locked(BadBackup):
+    """An encrypted file, and nothing at hand to open it with."""
+
+    code = "backup-encrypted"
+
+
 class CantBackUp(HoldfastError):
     """No backup was made; what was there before is untouched."""
 

@@ -35,6 +35,9 @@ FOLDER = "backups"
 ENDING = ".backup"
 _UNFINISHED = ".part"
 
+WORTH_TELLING = 1000
+"""Rows; less is over before it is read."""
+
 Progress = Callable[[str], None]
 
 
@@ -96,7 +99,8 @@ class Maker:
             parts = {}
             for table in rows.KEPT:
                 parts[table.name] = archive.add(table.name, table.columns.keys(), rows.read(connection, table))
-                progress(f"{table.name}: {parts[table.name].rows} rows")
+                if parts[table.name].rows >= WORTH_TELLING:
+                    progress(f"{table.name}: {parts[table.name].rows} rows")
             manifest = Manifest(
                 format=FORMAT,
                 created_at=iso(now),

@@ -19,7 +19,7 @@ from holdfast.backup import rows, shelf
 from holdfast.backup.archive import ArchiveReader
 from holdfast.backup.company import close_sending, refuse_in_use
 from holdfast.backup.errors import CantRestore
-from holdfast.backup.making import Made, Maker, Progress, companies_of
+from holdfast.backup.making import WORTH_TELLING, Made, Maker, Progress, companies_of
 from holdfast.backup.manifest import Manifest
 from holdfast.backup.scratch import brought_forward
 from holdfast.backup.staleness import Known, moved_on
@@ -70,7 +70,10 @@ class Restorer:
             copy = await self._copy(progress)
             refused = await self._judge(reader.manifest, take_stale)
             with self._source(reader) as source:
-                await self._database.write(lambda connection: self._replace(connection, source, refused, progress))
+                sizes = {name: part.rows for name, part in reader.manifest.tables.items()}
+                await self._database.write(
+                    lambda connection: self._replace(connection, source, sizes, refused, progress)
+                )
             return Restored(
                 manifest=reader.manifest,
                 copy=None if copy is None else copy.path,
@@ -113,11 +116,19 @@ class Restorer:
         with brought_forward(reader, self._folder) as source:
             yield source
 
-    def _replace(self, connection: Connection, source: Source, refused: Collection[str], progress: Progress) -> None:
+    def _replace(
+        self,
+        connection: Connection,
+        source: Source,
+        sizes: Mapping[str, int],
+        refused: Collection[str],
+        progress: Progress,
+    ) -> None:
         refuse_in_use(connection)
         rows.empty(connection)
         for table in rows.KEPT:
-            progress(f"{table.name} …")
+            if sizes.get(table.name, 0) >= WORTH_TELLING:
+                progress(f"{table.name}: {sizes[table.name]} rows …")
             columns, values = source.rows(table.name)
             rows.write(connection, table, columns, values)
         rows.count_on(connection)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pyrage
 
-from holdfast.backup.errors import BadBackup, CantBackUp
+from holdfast.backup.errors import BadBackup, CantBackUp, Locked
 from holdfast.base.errors import Misconfigured
 
 SUFFIX = ".age"
@@ -101,7 +101,7 @@ def _decrypting(sealed: Path, passphrase: str | None, identity: Path | None) -> 
 
         return by_identity
     if passphrase is None:
-        raise BadBackup(
+        raise Locked(
             f'the backup "{sealed}" is encrypted: set HOLDFAST_BACKUP_PASSPHRASE, or name the file with the secret key '
             "of age with --identity"
         )

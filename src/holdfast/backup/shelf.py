@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from holdfast.backup.archive import ArchiveReader
-from holdfast.backup.errors import BadBackup
+from holdfast.backup.errors import BadBackup, Locked
 from holdfast.backup.making import ENDING
 from holdfast.backup.manifest import Manifest
 from holdfast.backup.sealing import SUFFIX, is_sealed, unseal
@@ -53,7 +53,7 @@ class Found:
     manifest: Manifest | None
     """None when it can't be looked into."""
     trouble: str | None
-    """What is wrong with it; None when every part is what was written."""
+    """What is wrong with it; None when nothing was found."""
 
     @property
     def is_encrypted(self) -> bool:
@@ -74,6 +74,8 @@ def look(path: Path, opener: Opener, *, verify: bool = True) -> Found:
             manifest = reader.manifest
             if verify:
                 reader.check()
+    except Locked:
+        pass  # neither whole nor damaged, as far as anybody can tell here
     except BadBackup as error:
         trouble = error.why
     return Found(path=path, size_bytes=path.stat().st_size, manifest=manifest, trouble=trouble)

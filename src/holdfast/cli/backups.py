@@ -119,7 +119,13 @@ def _row(found: Json) -> tuple[object, ...]:
     made_at = found["createdAt"]
     age = None if made_at is None else lasting((CLOCK.now() - _at(made_at)).total_seconds())
     its_companies = None if found["companies"] is None else len(found["companies"])
-    return found["name"], age, its_companies, _size(found["sizeBytes"]), found["trouble"] or "whole"
+    return (
+        found["name"],
+        age,
+        its_companies,
+        _size(found["sizeBytes"]),
+        found["trouble"] or ("encrypted, not looked into" if made_at is None else "whole"),
+    )
 
 
 def _at(text: str) -> datetime:
