@@ -50,6 +50,7 @@ async def show_company(request: Request, company: Company) -> Response:
         company=company,
         parts_made=await Parts(desk, company).whole(),
         letters=await _letters(request, company),
+        was_connected=(await desk.gateway.look(company)).record.connected_at is not None,
         wishes=WISHES.values(),
         form_id=desk.chance.secret(),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -67,8 +67,8 @@ async def tell_fleet(request: Request) -> Response:
     desk, grant = desk_of(request), login_of(request).grant
 
     async def source(tell: Tell) -> None:
-        watcher, rows = Watcher(desk.templates), _seen(await desk.fleet.rows(), grant)
-        watcher.take(rows)
+        rows = _seen(await desk.fleet.rows(), grant)
+        watcher = Watcher(desk.templates, {row.company: row for row in rows})
         await tell("stale" if request.query_params.get("shown") != digest(rows) else "fleet", "")
         calm = 0
         while True:
@@ -96,7 +96,7 @@ class Watcher:
     """What one browser shows, and so what it must be told."""
 
     templates: Templates
-    shown: dict[str, Row] = field(default_factory=dict)
+    shown: dict[str, Row]
 
     def take(self, rows: Sequence[Row]) -> str:
         """The parts of the page that differ from what it shows; empty text when none does."""

@@ -80,6 +80,10 @@
       // A session that is watched for an hour gets an hour's chart: a day's would be empty.
       const first = Math.min(known.now - 600, ...known.bands.slice(0, 1).map((band) => band[0]), ...known.at.slice(0, 1));
       known.begin = Math.max(known.since, first);
+      // A company that was never connected has nothing to draw.
+      const card = holder.closest(".card");
+      card.hidden = !known.at.length && !known.bands.some((band) => band[2] === "connected");
+      if (card.hidden) return;
       make();
       tell();
     } catch {

@@ -1,0 +1,138 @@
+"""What the port of lookups promises of whoever keeps messages, held against SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import URL, Connection, insert
+
+from holdfast.delivery.message import MessageState
+from holdfast.delivery.ports import Tally
+from holdfast.store.database import Database
+from holdfast.store.lookup import LookupRows
+from holdfast.store.postgres import parse
+from holdfast.store.tables import inbox, outbox, sessions
+from tests.postgres_process import PostgresProcess
+from tests.world import migrated
+
+COMPANY, OTHER = "962302", "962303"
+
+
+def at(minute: int) -> str:
+    return f"2026-11-22T10:{minute:02}:00.000Z"
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | URL:
+    if request.param == "sqlite":
+        path = tmp_path / "holdfast.db"
+        path.write_bytes(migrated())
+        return path
+    server: PostgresProcess = request.getfixturevalue("postgres")
+    return parse(server.new_migrated())
+
+
+@pytest.fixture
+async def rows(place: Path | URL) -> AsyncIterator[LookupRows]:
+    database = Database(place)
+
+    def work(connection: Connection) -> None:
+        for company in (COMPANY, OTHER):
+            connection.execute(
+                insert(sessions).values(company_id=company, state="connected", since=at(0), created_at=at(0))
+            )
+        for n, state in enumerate(("read", "sent", "failed", "queued", "cancelled", "read")):
+            connection.execute(insert(outbox).values(_sent(n, state)))
+            connection.execute(insert(inbox).values(_received(n)))
+
+    await database.write(work)
+    yield LookupRows(database)
+    database.close()
+
+
+def _sent(n: int, state: str) -> dict[str, object]:
+    content = {"text": f"text {n}"} if n else {"caption": "a picture"}
+    return {
+        "id": f"msg_{n}", "company_id": OTHER if n == 5 else COMPANY, "whatsapp_id": f"3EB0{n}", "state": state,
+        "chat": f"96279000000{n}@s.whatsapp.net", "recipient": f"96279000000{n}", "content": json.dumps(content),
+        "accepted_at": at(n), "kind": "text" if n else "image",
+    }  # fmt: skip
+
+
+def _received(n: int) -> dict[str, object]:
+    return {
+        "id": f"in_{n}", "company_id": COMPANY, "chat": f"96279000000{n}@s.whatsapp.net", "whatsapp_id": f"3A0{n}",
+        "sender": f"96279000000{n}@s.whatsapp.net", "type": "text", "text": f"text {n}", "from_me": False,
+        "sent_at": at(n), "stored_at": at(n),
+    }  # fmt: skip
+
+
+async def found(
+    rows: LookupRows, words: str = "", *, state: MessageState | None = None, before: int | None = None, most: int = 9
+) -> list[str]:
+    letters = await rows.letters(COMPANY, words=words, state=state, before=before, most=most)
+    return [letter.id for letter in letters]
+
+
+async def test_the_newest_comes_first_in_parts(rows: LookupRows) -> None:
+    """Each part goes on below the last number of the one before; other companies' are left out."""
+    assert await found(rows) == ["msg_4", "msg_3", "msg_2", "msg_1", "msg_0"]
+    part = await rows.letters(COMPANY, words="", state=None, before=None, most=2)
+    assert await found(rows, before=part[-1].seq, most=2) == ["msg_2", "msg_1"]
+
+
+@pytest.mark.parametrize(
+    ("words", "ids"),
+    [
+        ("msg_3", ["msg_3"]),
+        ("3EB02", ["msg_2"]),
+        ("0000001", ["msg_1"]),
+        ("+962 79-000 0001", ["msg_1"]),
+        ("sg_3", []),
+        ("text", []),
+        ("%", []),
+        ("msg%3", []),
+        ("'", []),
+    ],
+)
+async def test_messages_go_by_the_beginning_of_an_id_or_digits_of_a_number(
+    rows: LookupRows, words: str, ids: list[str]
+) -> None:
+    """A number as people write it; what looks like a pattern or a quote is none. Texts are not searched."""
+    assert await found(rows, words) == ids
+
+
+async def test_a_state_narrows_what_is_found(rows: LookupRows) -> None:
+    """Together with words."""
+    assert await found(rows, state=MessageState.FAILED) == ["msg_2"]
+    assert await found(rows, "msg_1", state=MessageState.FAILED) == []
+
+
+async def test_a_message_is_shown_by_its_text_or_caption(rows: LookupRows) -> None:
+    """To its own company alone."""
+    captioned, plain = await rows.letter(COMPANY, "msg_0"), await rows.letter(COMPANY, "msg_1")
+    assert captioned is not None
+    assert plain is not None
+    assert (captioned.kind, captioned.text, plain.text) == ("image", "a picture", "text 1")
+    assert await rows.letter(OTHER, "msg_1") is None
+
+
+async def test_arrivals_are_found_by_id_and_number(rows: LookupRows) -> None:
+    """The newest first."""
+    assert [each.id for each in await rows.arrivals(COMPANY, words="", before=None, most=2)] == ["in_5", "in_4"]
+    assert [each.id for each in await rows.arrivals(COMPANY, words="3A03", before=None, most=2)] == ["in_3"]
+    assert [each.text for each in await rows.arrivals(COMPANY, words="0000002", before=None, most=2)] == ["text 2"]
+    assert await rows.arrivals(OTHER, words="", before=None, most=2) == []
+
+
+async def test_tallies_count_each_company_within_a_time(rows: LookupRows) -> None:
+    """Cancelled ones are left out; who has none is not there."""
+    assert await rows.tallies(since=at(0), until=at(9)) == {
+        COMPANY: Tally(accepted=4, taken=2, arrived=1),
+        OTHER: Tally(accepted=1, taken=1, arrived=1),
+    }
+    assert await rows.tallies(since=at(1), until=at(2)) == {COMPANY: Tally(accepted=1, taken=1, arrived=0)}
+    assert await rows.tallies(since=at(9), until=at(10)) == {}
