@@ -17,6 +17,7 @@ def problem(sentence: str) -> dict[str, Any]:
 
 
 KEYED: Answers = {
+    400: problem("the body can't be read as JSON in UTF-8"),
     401: problem("no key, or an unknown one"),
     403: problem("this key may not touch this company"),
     404: problem("there is no such company or message"),
@@ -50,6 +51,12 @@ def _name_problems(document: dict[str, Any]) -> None:
     for operations in document["paths"].values():
         for operation in operations.values():
             for status, answer in operation["responses"].items():
-                if int(status) >= 400 and "content" in answer:
-                    (schema,) = answer["content"].values()
+                content = answer.get("content", {})
+                if int(status) >= 400 and _is_problem(content):
+                    (schema,) = content.values()
                     answer["content"] = {MEDIA_TYPE: schema}
+
+
+def _is_problem(content: dict[str, Any]) -> bool:
+    """A session that is not healthy is no problem of the request, and has a shape of its own."""
+    return [each["schema"].get("$ref", "").rpartition("/")[2] for each in content.values()] == [Problem.__name__]

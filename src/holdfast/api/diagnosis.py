@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.routing import APIRoute
 from pydantic import Field
 
-from holdfast.api import problems
+from holdfast.api import description, problems
 from holdfast.api.metrics import exposition
 from holdfast.api.schemas import SessionShape, Shape
 from holdfast.base.clock import iso
@@ -287,7 +287,13 @@ def make_routers(keyed: type[APIRoute], **options: Any) -> tuple[APIRouter, APIR
     open_routes = APIRouter(tags=["health"])
     closed = APIRouter(tags=["health"], route_class=keyed, **options)
 
-    @open_routes.get("/webhook/whatsapp/baileys/health/{company}")
+    @open_routes.get(
+        "/webhook/whatsapp/baileys/health/{company}",
+        responses={
+            404: description.problem("there is no such company"),
+            503: {"model": HealthShape, "description": "the session is degraded or unhealthy; `reasons` say why"},
+        },
+    )
     async def get_health(company: str, doctor: Doctor, response: Response) -> HealthShape:
         """200 when the session is healthy, 503 when it is degraded or unhealthy, 404 when it is unknown."""
         view, verdict = doctor.health(company)

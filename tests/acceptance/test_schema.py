@@ -1,0 +1,57 @@
+"""Requests by chance, made from the OpenAPI document: none may break Holdfast, no nonsense may be taken."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.parts import Wasim
+from tests.served import served
+
+pytestmark = pytest.mark.slow
+
+CHECKS = (
+    "not_a_server_error",
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_schema_conformance",
+    "negative_data_rejection",
+)
+LEFT_OUT = (
+    "/v1/events",  # a stream, which has no end
+    "/v1/sessions/{company}/clear",  # would leave no company to ask about
+    "/v1/sessions/{company}/media",  # takes any bytes under any name: there is no nonsense to refuse
+    "/webhook/whatsapp/baileys/health/{company}",  # says with 503 that a session is not healthy
+)
+CONFIG = """
+[parameters]
+"path.company" = "962302"
+[generation]
+mode = "all"
+max-examples = 5
+"""
+
+
+@pytest.mark.timeout(240)
+async def test_no_request_breaks_holdfast_and_no_nonsense_is_taken(tmp_path: Path, wasim: Wasim) -> None:
+    """Every route of the document but the endless one: no 5xx, answers as they are described, bad input refused."""
+    (tmp_path / "schemathesis.toml").write_text(CONFIG)
+    async with served(tmp_path, wasim=wasim, HOLDFAST_BACKUP_EVERY_H="0") as gateway:
+        await gateway.pair("962302", "962790000002", wasim)
+        where = gateway.settings_of_commands
+        left_out = [word for path in LEFT_OUT for word in ("--exclude-path", path)]
+        process = await asyncio.create_subprocess_exec(
+            str(Path(sys.executable).with_name("st")), "--config-file", str(tmp_path / "schemathesis.toml"),
+            "run", f"{where['HOLDFAST_URL']}/openapi.json", "--header", f"X-API-Key: {where['HOLDFAST_API_KEY']}",
+            "--checks", ",".join(CHECKS), *left_out, "--phases", "examples,coverage,fuzzing",
+            "--request-timeout", "30", "--no-color", "--continue-on-failure",
+            cwd=tmp_path,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        said, _ = await process.communicate()
+        print(said.decode())  # noqa: T201 – shown when the test fails
+        assert process.returncode == 0
