@@ -5,10 +5,10 @@ The snapshot is read beside the writer, which goes on: sessions keep sending. Th
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import os
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -66,32 +66,39 @@ class Maker:
         self._folder = folder
         self._about = about
         self._how = how
-        self._turn = threading.Lock()
+        self._turn = asyncio.Lock()
 
     async def make(self, *, kind: str, now: datetime, progress: Progress = lambda _: None) -> Made:
         """One backup of everything. Raises `CantBackUp`; what is in the folder then is as it was."""
+        name = f"holdfast-{iso(now).replace(':', '-')}-{kind}{ENDING}{SUFFIX if self._how.is_used else ''}"
         try:
-            return await self._database.read(lambda connection: self._make(connection, kind, now, progress))
+            async with self._turn:
+                self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                remove_unfinished(self._folder)
+                with _unfinished(self._folder / f".{name}{_UNFINISHED}") as plain:
+                    manifest = await self._database.read(lambda each: self._write(each, plain, kind, now, progress))
+                    size = await self._finish(plain, self._folder / name)
         except OSError as error:
             raise CantBackUp(
                 f'no backup could be made in "{self._folder}" ({error.strerror or error}): '
                 "see that the disk has room and that the folder may be written"
             ) from error
-
-    def _make(self, connection: Connection, kind: str, now: datetime, progress: Progress) -> Made:
-        with self._turn:
-            return self._make_alone(connection, kind, now, progress)
-
-    def _make_alone(self, connection: Connection, kind: str, now: datetime, progress: Progress) -> Made:
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        remove_unfinished(self._folder)
-        name = f"holdfast-{iso(now).replace(':', '-')}-{kind}{ENDING}{SUFFIX if self._how.is_used else ''}"
-        with _unfinished(self._folder / f".{name}{_UNFINISHED}") as plain:
-            manifest = self._write(connection, plain, kind, now, progress)
-            with self._sealed(plain) as whole:
-                size = whole.stat().st_size
-                _keep(whole, self._folder / name)
         return Made(path=self._folder / name, manifest=manifest, size_bytes=size)
+
+    async def _finish(self, plain: Path, name: Path) -> int:
+        """Encrypt it if wanted, and give it its name; returns its size.
+
+        Behind the snapshot's end: PostgreSQL ends a transaction that is idle for as long as encryption can take.
+        """
+        if self._how.is_used:
+            return await asyncio.to_thread(self._seal, plain, name)
+        return _keep(plain, name)
+
+    def _seal(self, plain: Path, name: Path) -> int:
+        with _unfinished(plain.with_name(f".sealed{plain.name}")) as sealed:
+            sealed.unlink()
+            seal(plain, sealed, self._how)
+            return _keep(sealed, name)
 
     def _write(self, connection: Connection, path: Path, kind: str, now: datetime, progress: Progress) -> Manifest:
         with ArchiveWriter(path) as archive:
@@ -112,17 +119,8 @@ class Maker:
                 settings=dict(self._about.settings),
             )
             archive.finish(manifest)
+        _sync(path)
         return manifest
-
-    @contextlib.contextmanager
-    def _sealed(self, plain: Path) -> Iterator[Path]:
-        if not self._how.is_used:
-            yield plain
-            return
-        with _unfinished(plain.with_name(f".sealed{plain.name}")) as sealed:
-            sealed.unlink()
-            seal(plain, sealed, self._how)
-            yield sealed
 
 
 def maker_of(settings: Settings, database: Database, *, folder: Path) -> Maker:
@@ -168,13 +166,14 @@ def _unfinished(path: Path) -> Iterator[Path]:
         path.unlink(missing_ok=True)
 
 
-def _keep(path: Path, name: Path) -> None:
-    """On the disk, then under its name. Raises `FileExistsError`: a backup is never written over."""
+def _keep(path: Path, name: Path) -> int:
+    """On the disk, then under its name; returns its size. Raises `FileExistsError`: a backup is never written over."""
     if name.exists():
         raise FileExistsError(errno.EEXIST, f"{name.name} is there already")
     _sync(path)
     path.rename(name)
     _sync(name.parent)
+    return name.stat().st_size
 
 
 def _sync(path: Path) -> None:

@@ -22,6 +22,7 @@ from holdfast.backup.errors import CantRestore
 from holdfast.backup.making import WORTH_TELLING, Made, Maker, Progress, companies_of
 from holdfast.backup.manifest import Manifest
 from holdfast.backup.scratch import brought_forward
+from holdfast.backup.staging import make_harmless, refuse_original
 from holdfast.backup.staleness import Known, moved_on
 from holdfast.base.clock import Clock, iso
 from holdfast.session.life import State
@@ -60,19 +61,26 @@ class Restorer:
         self._opener = opener
         self._clock = clock
 
-    async def restore(self, file: Path, *, take_stale: Collection[str] = (), progress: Progress) -> Restored:
-        """Raises `BadBackup` or `CantRestore`, and then nothing is changed."""
+    async def restore(
+        self, file: Path, *, take_stale: Collection[str] = (), staging: bool = False, progress: Progress
+    ) -> Restored:
+        """Raises `BadBackup` or `CantRestore`, and then nothing is changed.
+
+        staging: a copy that has no linked device and sends nothing to anybody.
+        """
+        if staging:
+            await self._database.read(refuse_original)
         with self._opener.open(file) as reader:
             progress("The backup is verified …")
             reader.check()
             _refuse_newer(reader.manifest)
             _refuse_unknown(reader.manifest, take_stale)
             copy = await self._copy(progress)
-            refused = await self._judge(reader.manifest, take_stale)
+            refused = {} if staging else await self._judge(reader.manifest, take_stale)
             with self._source(reader) as source:
                 sizes = {name: part.rows for name, part in reader.manifest.tables.items()}
                 await self._database.write(
-                    lambda connection: self._replace(connection, source, sizes, refused, progress)
+                    lambda connection: self._replace(connection, source, sizes, refused, progress, staging=staging)
                 )
             return Restored(
                 manifest=reader.manifest,
@@ -123,6 +131,8 @@ class Restorer:
         sizes: Mapping[str, int],
         refused: Collection[str],
         progress: Progress,
+        *,
+        staging: bool,
     ) -> None:
         refuse_in_use(connection)
         rows.empty(connection)
@@ -133,6 +143,8 @@ class Restorer:
             rows.write(connection, table, columns, values)
         rows.count_on(connection)
         now = self._clock.now()
+        if staging:
+            make_harmless(connection, now=iso(now))
         for company in list(connection.scalars(select(credentials.c.company_id))):
             close_sending(connection, company, closed_at_ms=int(now.timestamp() * 1000))
         stopped = {
