@@ -85,20 +85,21 @@ class Served:
         self.client = await self._held.enter_async_context(connect(url[0], _KEY))
         self.up.set()
 
-    async def stop(self) -> None:
-        """As an operator does it: SIGTERM, and wait. By force when that takes too long."""
-        if self._process is None:
-            return
+    async def stop(self) -> int | None:
+        """As an operator does it: SIGTERM, and wait. By force when that takes too long. Returns the exit code."""
+        if (process := self._process) is None:
+            return None
         self.up.clear()
-        self._process.terminate()
+        process.terminate()
         try:
             async with asyncio.timeout(_STOP_S):
-                await self._process.wait()
+                await process.wait()
         except TimeoutError:
-            self._process.kill()
+            process.kill()
             raise AssertionError(f"the gateway did not stop: {self.last_words()}") from None
         finally:
             await self._part()
+        return process.returncode
 
     async def kill(self) -> None:
         """`kill -9` of the gateway's own process, and of nothing else."""
@@ -106,6 +107,11 @@ class Served:
         self.up.clear()
         self._process.kill()
         await self._part()
+
+    @property
+    def database(self) -> Path:
+        """The SQLite file."""
+        return self._data_dir / "holdfast.db"
 
     @property
     def pid(self) -> int:
