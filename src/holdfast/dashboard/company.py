@@ -117,7 +117,7 @@ class Parts:
         values = {"company": self._company, "row": row, "view": view, "is_unlinked": is_shown}
         return {
             "head": self._part("head", **values),
-            "actions": self._part("actions", wishes=wishes_for(view), **values),
+            "actions": self._part("actions", wishes=wishes_for(view) if row.node is None else [], **values),
             "link": self._part("link", qr_place=_QR_PLACE, **values),
             **({"qr": self._part("qr", **_qr(view), **values)} if is_shown else {}),
             "facts": self._part("facts", **values),

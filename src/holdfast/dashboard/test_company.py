@@ -1,0 +1,54 @@
+"""A company's page offers what its state allows, and measures only what there was."""
+
+from __future__ import annotations
+
+import pytest
+
+from holdfast.dashboard.company import WISHES, wishes_for
+from holdfast.health.keepalive import KeepAlives
+from holdfast.runtime.actor import View
+from holdfast.session.life import Session, State
+from holdfast.session.machine import TABLE
+from holdfast.session.ports import Record
+
+NOW = "2026-11-22T10:00:00.000Z"
+
+
+def view(state: State, *, number: str | None = "962790000002") -> View:
+    record = Record(company="962302", state=state, since=NOW, phone_number=number, created_at=NOW)
+    return View(
+        record=record, session=Session(state=state), qr=None, next_attempt_at=None, keepalives=KeepAlives(), ends=(),
+        frame_at=None, acked_at=None, in_state_s=1, silent_s=0, node=None,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("state", State)
+def test_no_button_asks_for_what_the_session_would_refuse(state: State) -> None:
+    """Whatever the state."""
+    assert all((state, type(wish.event)) in TABLE for wish in wishes_for(view(state)))
+
+
+@pytest.mark.parametrize(
+    ("state", "names"),
+    [
+        (State.CONNECTED, ["reconnect", "stop", "log-out"]),
+        (State.RECONNECTING, ["reconnect", "stop", "log-out"]),
+        (State.STOPPED, ["start", "log-out"]),
+        (State.PAIRING, ["stop"]),
+        (State.LOGGED_OUT, []),
+        (State.UNPAIRED, []),
+    ],
+)
+def test_buttons_are_those_that_change_something(state: State, names: list[str]) -> None:
+    """Without a phone there is the QR code instead."""
+    assert [wish.name for wish in wishes_for(view(state))] == names
+
+
+def test_nobody_is_logged_out_who_was_never_linked() -> None:
+    """A session that was stopped before its phone was linked."""
+    assert [wish.name for wish in wishes_for(view(State.STOPPED, number=None))] == ["start"]
+
+
+def test_what_could_cost_something_is_asked_first() -> None:
+    """Starting and showing a code cost nothing."""
+    assert {name for name, wish in WISHES.items() if wish.question is None} == {"start", "pair"}
