@@ -25,6 +25,7 @@ from holdfast.backup.shelf import Opener, look, names, prune
 from holdfast.base.errors import Misconfigured
 from holdfast.base.fake_clock import FakeClock
 from holdfast.base.ids import SystemChance
+from holdfast.delivery.message import MessageState
 from holdfast.delivery.ports import Draft
 from holdfast.session.life import State
 from holdfast.session.port import Commit, Decrypted, InboundMessage
@@ -35,6 +36,7 @@ from holdfast.store.outbox import InboxRows, OutboxRows
 from holdfast.store.postgres import parse
 from holdfast.store.sessions import SessionRows
 from holdfast.store.tables import media, media_chunks, metadata
+from holdfast.store.webhooks import WebhookRows
 from tests.postgres_process import PostgresProcess
 from tests.world import migrated
 
@@ -63,7 +65,7 @@ class House:
         about = About(made_by="0.1.0", settings={"port": 3000, "apiKey": "(set)"})
         return Maker(self.database, self.folder, about=about, how=self.how)
 
-    async def restore(self, file: Path, *, take_stale: tuple[str, ...] = ()) -> Restored:
+    async def restore(self, file: Path, *, take_stale: tuple[str, ...] = (), staging: bool = False) -> Restored:
         restorer = Restorer(
             self.database,
             self.maker,
@@ -71,7 +73,7 @@ class House:
             opener=Opener(passphrase=self.how.passphrase),
             clock=self.clock,
         )
-        return await restorer.restore(file, take_stale=take_stale, progress=lambda _: None)
+        return await restorer.restore(file, take_stale=take_stale, staging=staging, progress=lambda _: None)
 
     async def contents(self) -> dict[str, list[tuple[object, ...]]]:
         """Every row of every table that is kept."""
@@ -446,6 +448,40 @@ async def test_a_later_backup_tells_that_a_company_went_on(
 
 
 @pytest.mark.slow
+async def test_a_staging_copy_can_reach_nobody(house: House, new_place: NewPlace, build: Callable[..., House]) -> None:
+    """No device, no keys, no receiver of webhooks, nothing left to send; messages and companies are there. An old
+    backup is no trouble, as nothing of it connects."""
+    await WebhookRows(house.database).set_default("https://crm.example/", "whsec_x")
+    made = await house.make()
+    copy = build(new_place())
+    copy.clock.advance_to(copy.clock.monotonic() + timedelta(days=1).total_seconds())
+    restored = await copy.restore(made.path, staging=True)
+    before, after = await house.contents(), await copy.contents()
+    assert restored.refused == {}
+    for table in ("credentials", "signal_keys", "decrypted", "webhook_endpoints"):
+        assert before[table], f"no {table} to begin with"
+        assert not after[table]
+    assert not after["webhook_deliveries"]
+    assert len(before["outbox"]) == len(after["outbox"]) > 0
+    assert before["inbox"] == after["inbox"] != []
+    records = await SessionRows(copy.database).all()
+    assert [(record.company, record.state, record.phone_number) for record in records] == [
+        (COMPANY, State.UNPAIRED, None),
+        (OTHER, State.UNPAIRED, None),
+    ]
+    outbox = OutboxRows(copy.database, clock=copy.clock)
+    messages = await outbox.messages(COMPANY, state=None, after=0, most=99)
+    assert {message.state for message in messages} == {MessageState.CANCELLED}
+
+
+async def test_a_staging_copy_never_replaces_an_installation_with_linked_phones(lone: House) -> None:
+    """Whoever forgets to name another folder is told so, and nothing is changed."""
+    made, before = await lone.make(), await lone.contents()
+    with pytest.raises(CantRestore, match=r'company "962302" is linked in this installation.*HOLDFAST_DATA_DIR'):
+        await lone.restore(made.path, staging=True)
+    assert await lone.contents() == before
+
+
 async def test_a_database_that_a_gateway_uses_is_not_restored_into(
     postgres: PostgresProcess, build: Callable[..., House]
 ) -> None:

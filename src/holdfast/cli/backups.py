@@ -143,6 +143,10 @@ def restore(
             help="have this company connect although its keys were used since; `all` for all of them",
         ),
     ] = None,
+    staging: Annotated[
+        bool,
+        typer.Option("--staging", help="a copy to try things on: no linked devices, no webhooks, nothing left to send"),
+    ] = False,
     identity: Identity = None,
     as_json: AsJson = False,
 ) -> None:
@@ -155,8 +159,14 @@ def restore(
         restorer = Restorer(
             here.database, here.maker, folder=here.folder, opener=opener_of(here.settings, identity), clock=CLOCK
         )
-        restored = asyncio.run(restorer.restore(path, take_stale=take_stale or (), progress=terminal.tell))
+        restored = asyncio.run(
+            restorer.restore(path, take_stale=take_stale or (), staging=staging, progress=terminal.tell)
+        )
     _show_restored(restored, path, as_json=as_json)
+    if staging and here.settings.whatsapp_url is None:
+        terminal.tell(
+            "This copy has no linked device. Set HOLDFAST_WHATSAPP_URL to a `wasim serve` before it is started."
+        )
     if restored.refused:
         raise typer.Exit(NOT_GOOD)
 

@@ -1,0 +1,47 @@
+"""A copy of an installation to try things on: everything is there to be looked at, and nothing can be done to anybody.
+
+It must never hold what WhatsApp would take for the linked device of the original – both would throw each other out
+(440), and two users of one ratchet break it – nor send what the original sends too: messages, webhooks, pending alerts.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, delete, select, update
+
+from holdfast.backup.errors import CantRestore
+from holdfast.session.life import State
+from holdfast.store.tables import (
+    alerts,
+    credentials,
+    decrypted,
+    limits,
+    outbox,
+    quarantine,
+    sessions,
+    signal_keys,
+    webhook_deliveries,
+    webhook_endpoints,
+)
+
+_LEFT_OUT = (credentials, signal_keys, quarantine, decrypted, limits, alerts, webhook_deliveries, webhook_endpoints)
+
+
+def refuse_original(connection: Connection) -> None:
+    """Raises `CantRestore` where phones are linked: that is no place for a copy."""
+    company = connection.scalar(select(credentials.c.company_id).where(credentials.c.paired).limit(1))
+    if company is not None:
+        raise CantRestore(
+            f'--staging refused: company "{company}" is linked in this installation, and a staging copy would replace '
+            "it: set HOLDFAST_DATA_DIR (or HOLDFAST_DATABASE_URL) to another place"
+        )
+
+
+def make_harmless(connection: Connection, *, now: str) -> None:
+    """Take away what would reach WhatsApp, a receiver of webhooks or a person; every company is unpaired."""
+    for table in _LEFT_OUT:
+        connection.execute(delete(table))
+    is_open = outbox.c.state.in_(["queued", "sending"])
+    connection.execute(update(outbox).where(is_open).values(state="cancelled", held_code=None, held_until=None))
+    unpaired = {"state": State.UNPAIRED, "since": now, "attempts": 0}
+    gone = ("reason", "code", "resumes_at", "phone_number", "jid", "connected_at")
+    connection.execute(update(sessions).values({**unpaired, **dict.fromkeys(gone)}))
