@@ -177,6 +177,21 @@ async def test_what_no_message_needs_is_removed_after_a_day(rows: Rows) -> None:
     assert await rows.database.read(count) == 0
 
 
+async def test_a_medium_that_is_taken_amid_a_sweep_stays(rows: Rows) -> None:
+    """Whoever got it for a message finds it when the message is sent."""
+
+    class Taking(MediaRows):
+        async def _needed(self, company: str, settled_since: str) -> set[str]:
+            await self.take(company, "med_1")
+            return await super()._needed(company, settled_since)
+
+    await rows.store("med_1")
+    rows.pass_days(2)
+    rows.media = Taking(rows.database, clock=rows.clock)
+    assert await rows.sweep() == 0
+    assert await rows.pieces("med_1") == PIECES
+
+
 async def test_media_of_messages_are_kept_until_a_week_after_they_were_sent(rows: Rows) -> None:
     """Those that are still to be sent, for ever."""
     for name in ("open", "late", "sent", "came"):
