@@ -22,7 +22,7 @@ from holdfast.store.outbox import OutboxRows
 from holdfast.store.postgres import parse
 from holdfast.store.sessions import SessionRows
 from holdfast.store.timeline import TimelineRows
-from tests.contract.test_store import draft
+from tests.contract.rows import draft
 from tests.postgres_process import PostgresProcess
 
 pytestmark = pytest.mark.slow

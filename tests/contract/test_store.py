@@ -3,108 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import functools
-import sqlite3
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
-from sqlalchemy import URL
 
 from holdfast.base.errors import Conflict, NotFound
-from holdfast.base.fake_clock import FakeClock
-from holdfast.base.ids import SystemChance
-from holdfast.delivery.chats import Entry
 from holdfast.delivery.message import MessageState, News
-from holdfast.delivery.ports import Change, Draft, Inbox, Message, Outbox
+from holdfast.delivery.ports import Change
 from holdfast.session.life import State
-from holdfast.session.port import Commit, Decrypted, InboundMessage
-from holdfast.session.ports import EngineStore, Record, Sessions
-from holdfast.store.credentials import EngineRows
-from holdfast.store.database import Database
-from holdfast.store.outbox import InboxRows, OutboxRows
-from holdfast.store.postgres import parse
-from holdfast.store.sessions import SessionRows
-from tests.postgres_process import PostgresProcess
-from tests.world import migrated
-
-Row = tuple[object, ...]
-
-COMPANY, OTHER = "962302", "962303"
-T1, T2, T3 = (f"2026-01-01T00:00:0{second}.000Z" for second in (1, 2, 3))
-
-
-@dataclass(slots=True)
-class Store:
-    rows: Callable[[str], list[Row]]
-    """What is in the database, as another program sees it."""
-    clock: FakeClock
-    sessions: Sessions
-    engine: EngineStore
-    outbox: Outbox
-    inbox: Inbox
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path | URL, Callable[[str], list[Row]]]:
-    """Where a database of this version is, and how another program reads it."""
-    if request.param == "sqlite":
-        path = tmp_path / "holdfast.db"
-        path.write_bytes(migrated())
-        return path, functools.partial(_rows, path)
-    server: PostgresProcess = request.getfixturevalue("postgres")
-    url = server.new_migrated()
-    return parse(url), functools.partial(server.rows, url)
-
-
-def _rows(path: Path, statement: str) -> list[Row]:
-    with contextlib.closing(sqlite3.connect(path)) as connection:
-        return connection.execute(statement).fetchall()
-
-
-@pytest.fixture
-async def store(place: tuple[Path | URL, Callable[[str], list[Row]]]) -> AsyncIterator[Store]:
-    clock, database = FakeClock(), Database(place[0])
-    made = Store(
-        rows=place[1],
-        clock=clock,
-        sessions=SessionRows(database),
-        engine=EngineRows(database, clock=clock, chance=SystemChance()),
-        outbox=OutboxRows(database, clock=clock),
-        inbox=InboxRows(database),
-    )
-    for company in (COMPANY, OTHER):
-        await made.sessions.save(record(company))
-    yield made
-    database.close()
-
-
-def record(company: str = COMPANY, state: State = State.CONNECTED) -> Record:
-    return Record(company=company, state=state, since=T1, created_at=T1)
-
-
-def draft(number: int = 1, *, company: str = COMPANY, key: str | None = None, request_hash: str = "h") -> Draft:
-    return Draft(
-        id=f"msg_{number}",
-        whatsapp_id=f"3EB0{number:04}",
-        company=company,
-        recipient="962790000001",
-        chat="962790000001@s.whatsapp.net",
-        content={"text": f"message {number}"},
-        idempotency_key=key,
-        request_hash=request_hash,
-    )
-
-
-def entry(message: Message) -> Entry:
-    return Entry(seq=message.seq, id=message.id, whatsapp_id=message.whatsapp_id, chat=message.chat)
-
-
-async def learn(store: Store, message: Message, news: News, *, at: str = T1) -> list[Message]:
-    return await store.outbox.learn(message.company, [Change(whatsapp_id=message.whatsapp_id, news=news, at=at)])
-
+from holdfast.session.port import Commit
+from holdfast.session.ports import Record
+from tests.contract.rows import COMPANY, OTHER, T1, T2, T3, Store, decrypted, draft, entry, inbound, learn, record
 
 # Sessions.
 
@@ -322,22 +231,6 @@ async def test_messages_are_listed_by_company_and_state_in_parts(store: Store) -
 
 
 # What an engine wants kept.
-
-
-def inbound(number: int = 1, **changes: object) -> InboundMessage:
-    values: dict[str, object] = {
-        "whatsapp_id": f"3A{number:04}",
-        "chat": "962799999999@s.whatsapp.net",
-        "sender": "962799999999@s.whatsapp.net",
-        "type": "text",
-        "text": f"text {number}",
-        "sent_at_s": 1_767_225_600,
-    }
-    return InboundMessage(**(values | changes))  # type: ignore[arg-type]  # fields of InboundMessage
-
-
-def decrypted(number: int = 1, message: InboundMessage | None = None) -> Decrypted:
-    return Decrypted(ciphertext_sha256=f"{number:064x}", plaintext="aGVsbG8=", message=message)
 
 
 async def test_what_was_committed_is_found_again(store: Store) -> None:

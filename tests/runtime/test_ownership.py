@@ -15,7 +15,7 @@ from holdfast.runtime.ownership import MARGIN_S, RENEW_EVERY_S, TTL_S, Ownership
 from holdfast.session.backoff import Backoff
 from holdfast.session.port import CutLink, OpenLink, Ping
 from holdfast.session.ports import Held
-from tests.contract.test_store import draft
+from tests.contract.rows import draft
 from tests.world import COMPANY, World
 
 LASTS_S = TTL_S - MARGIN_S

@@ -1,0 +1,76 @@
+"""Stores to hold against what the ports promise, and what is put into them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from holdfast.base.fake_clock import FakeClock
+from holdfast.delivery.chats import Entry
+from holdfast.delivery.events import Events
+from holdfast.delivery.message import News
+from holdfast.delivery.ports import Accounts, Change, Draft, Inbox, Message, Outbox
+from holdfast.session.life import State
+from holdfast.session.port import Decrypted, InboundMessage
+from holdfast.session.ports import EngineStore, Record, Sessions
+from holdfast.store.database import Database
+
+Row = tuple[object, ...]
+
+COMPANY, OTHER = "962302", "962303"
+T1, T2, T3 = (f"2026-01-01T00:00:0{second}.000Z" for second in (1, 2, 3))
+
+
+@dataclass(slots=True)
+class Store:
+    rows: Callable[[str], list[Row]]
+    """What is in the database, as another program sees it."""
+    clock: FakeClock
+    sessions: Sessions
+    engine: EngineStore
+    outbox: Outbox
+    inbox: Inbox
+    accounts: Accounts
+    events: Events
+    database: Database
+
+
+def record(company: str = COMPANY, state: State = State.CONNECTED) -> Record:
+    return Record(company=company, state=state, since=T1, created_at=T1)
+
+
+def draft(number: int = 1, *, company: str = COMPANY, key: str | None = None, request_hash: str = "h") -> Draft:
+    return Draft(
+        id=f"msg_{number}",
+        whatsapp_id=f"3EB0{number:04}",
+        company=company,
+        recipient="962790000001",
+        chat="962790000001@s.whatsapp.net",
+        content={"text": f"message {number}"},
+        idempotency_key=key,
+        request_hash=request_hash,
+    )
+
+
+def entry(message: Message) -> Entry:
+    return Entry(seq=message.seq, id=message.id, whatsapp_id=message.whatsapp_id, chat=message.chat)
+
+
+async def learn(store: Store, message: Message, news: News, *, at: str = T1) -> list[Message]:
+    return await store.outbox.learn(message.company, [Change(whatsapp_id=message.whatsapp_id, news=news, at=at)])
+
+
+def inbound(number: int = 1, **changes: object) -> InboundMessage:
+    values: dict[str, object] = {
+        "whatsapp_id": f"3A{number:04}",
+        "chat": "962799999999@s.whatsapp.net",
+        "sender": "962799999999@s.whatsapp.net",
+        "type": "text",
+        "text": f"text {number}",
+        "sent_at_s": 1_767_225_600,
+    }
+    return InboundMessage(**(values | changes))  # type: ignore[arg-type]  # fields of InboundMessage
+
+
+def decrypted(number: int = 1, message: InboundMessage | None = None) -> Decrypted:
+    return Decrypted(ciphertext_sha256=f"{number:064x}", plaintext="aGVsbG8=", message=message)

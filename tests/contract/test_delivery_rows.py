@@ -1,0 +1,338 @@
+"""What sender, restraint and keeper rely on in the rows of delivery, held against SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import Connection
+
+from holdfast.base.errors import Conflict
+from holdfast.delivery.chats import Entry
+from holdfast.delivery.events import COMPLETED, RECEIVED
+from holdfast.delivery.message import News
+from holdfast.delivery.ports import BULK, Account, Change, Message, Received
+from holdfast.session.port import Commit, Made, Undecryptable
+from holdfast.session.ports import LeaseLost
+from holdfast.store.leases import Check
+from holdfast.store.outbox import OutboxRows
+from tests.contract.rows import COMPANY, OTHER, T1, T2, T3, Store, decrypted, draft, entry, inbound, learn
+
+LOCK, LIMIT = "reach-out-lock", "daily-limit"
+PEOPLE = [f"96279000000{number}@s.whatsapp.net" for number in range(10)]
+GROUP = "120363000000000001@g.us"
+PERSON = "962799999999@s.whatsapp.net"
+LATER = "2026-01-01T00:20:00.000Z"
+
+
+class LostFence:
+    """Of a process whose session another one took over."""
+
+    def check(self, company: str) -> Check:
+        def check(_: Connection) -> None:
+            raise LeaseLost(company)
+
+        return check
+
+
+async def accepted(store: Store, number: int, chat: str = PEOPLE[1], **changes: object) -> Message:
+    values = replace(draft(number), chat=chat, **changes)  # type: ignore[arg-type]  # fields of Draft
+    return (await store.outbox.accept(values)).message
+
+
+async def now(store: Store, message: Message) -> Message:
+    found = await store.outbox.message(message.id)
+    assert found is not None
+    return found
+
+
+def numbers(entries: list[Entry]) -> list[int]:
+    return [int(each.id.removeprefix("msg_")) for each in entries]
+
+
+# Accepting a message that leaves at once.
+
+
+async def test_a_message_that_leaves_at_once_is_sending_with_its_acceptance(store: Store) -> None:
+    """One row, one commit; the answer is of the message as it was accepted."""
+    answer = await store.outbox.accept(draft(), begin=True)
+    assert (answer.is_new, answer.has_begun, answer.message.state) == (True, True, "queued")
+    assert store.rows("SELECT state, attempts FROM outbox") == [("sending", 1)]
+    assert store.rows("SELECT type FROM events") == [("message.accepted",)]
+    with pytest.raises(Conflict, match="the message is sending"):
+        await store.outbox.cancel(answer.message.id)
+
+
+async def test_a_repeated_acceptance_begins_nothing(store: Store) -> None:
+    """The first answer comes again, and who gets it must not send."""
+    for _ in range(2):
+        answer = await store.outbox.accept(draft(key="k"), begin=True)
+    assert (answer.is_new, answer.has_begun, answer.message.state) == (False, False, "sending")
+    assert store.rows("SELECT state, attempts FROM outbox") == [("sending", 1)]
+
+
+async def test_without_the_lease_a_message_is_stored_and_not_begun(store: Store) -> None:
+    """Whoever owns the session by now sends it."""
+    answer = await OutboxRows(store.database, clock=store.clock, fence=LostFence()).accept(draft(), begin=True)
+    assert (answer.is_new, answer.has_begun) == (True, False)
+    assert store.rows("SELECT state, attempts FROM outbox") == [("queued", 0)]
+
+
+async def test_without_the_lease_nothing_begins(store: Store) -> None:
+    """The row stays as it was."""
+    message = await accepted(store, 1)
+    with pytest.raises(LeaseLost):
+        await OutboxRows(store.database, clock=store.clock, fence=LostFence()).begin(COMPANY, [entry(message)])
+    assert store.rows("SELECT state, attempts FROM outbox") == [("queued", 0)]
+
+
+# What is to be loaded.
+
+
+async def test_urgent_messages_come_with_all_that_is_before_them_in_their_chats(store: Store) -> None:
+    """Also what is before `after`; bulk of other chats, and what comes behind them, is left out."""
+    for number, chat, priority in (
+        (1, PEOPLE[1], BULK),
+        (2, PEOPLE[2], BULK),
+        (3, PEOPLE[1], BULK),
+        (4, PEOPLE[1], 0),
+        (5, PEOPLE[1], BULK),
+        (6, PEOPLE[3], 0),
+    ):
+        last = await accepted(store, number, chat, priority=priority)
+    await store.outbox.accept(replace(draft(9, company=OTHER)))
+    found = await store.outbox.urgent_entries(COMPANY, after=0, most=9)
+    assert numbers(found) == [1, 3, 4, 6]
+    assert [each.is_bulk for each in found] == [True, True, False, False]
+    assert numbers(await store.outbox.urgent_entries(COMPANY, after=0, most=1)) == [1, 3, 4]
+    assert numbers(await store.outbox.urgent_entries(COMPANY, after=last.seq - 1, most=9)) == [6]
+    await learn(store, last, News.ACKED)
+    assert numbers(await store.outbox.urgent_entries(COMPANY, after=last.seq - 1, most=9)) == []
+
+
+async def test_late_messages_are_the_newest_up_to_a_number(store: Store) -> None:
+    """By number; settled ones and those behind it are not among them."""
+    messages = [await accepted(store, number) for number in range(1, 7)]
+    await learn(store, messages[2], News.ACKED)
+    assert numbers(await store.outbox.late_entries(COMPANY, up_to=messages[4].seq, most=3)) == [2, 4, 5]
+    assert await store.outbox.late_entries(OTHER, up_to=messages[4].seq, most=3) == []
+
+
+# Who is known.
+
+
+async def test_a_chat_is_known_when_whatsapp_took_its_first_message(store: Store) -> None:
+    """A failure makes nobody known, and neither does news that changes nothing."""
+    taken, failed = await accepted(store, 1, PEOPLE[1]), await accepted(store, 2, PEOPLE[2])
+    changes = [
+        Change(whatsapp_id=taken.whatsapp_id, news=News.ACKED, at=T1, makes_known=True),
+        Change(whatsapp_id=failed.whatsapp_id, news=News.GIVEN_UP, at=T1, makes_known=True),
+        Change(whatsapp_id="3EB0FFFF", news=News.ACKED, at=T1, makes_known=True),
+    ]
+    await store.outbox.learn(COMPANY, changes)
+    assert await store.outbox.known(COMPANY, PEOPLE) == {PEOPLE[1]}
+    assert await store.outbox.known(OTHER, PEOPLE) == set()
+    assert await store.outbox.known(COMPANY, [PEOPLE[2]]) == set()
+
+
+async def test_first_contacts_are_those_that_the_company_began(store: Store) -> None:
+    """Each once, at its first message; whoever wrote before was no stranger."""
+    for number, (person, at) in enumerate([(PEOPLE[1], T1), (PEOPLE[2], T2), (PEOPLE[1], T3)], 1):
+        message = await accepted(store, number, person)
+        await store.outbox.learn(
+            COMPANY, [Change(whatsapp_id=message.whatsapp_id, news=News.ACKED, at=at, makes_known=True)]
+        )
+    assert (await store.accounts.account(COMPANY, since=T1)).first_contacts == [T1, T2]
+    assert (await store.accounts.account(COMPANY, since=T2)).first_contacts == [T2]
+    assert (await store.accounts.account(OTHER, since=T1)).first_contacts == []
+
+
+async def test_whoever_is_heard_from_is_known_and_no_first_contact(store: Store) -> None:
+    """From the first message on; what the company itself sent from its phone says nothing."""
+    theirs, ours = inbound(1, chat=PEOPLE[1], sender=PEOPLE[1]), inbound(2, chat=PEOPLE[2], from_me=True)
+    items = [decrypted(1, theirs), decrypted(2, ours)]
+    await store.engine.commit(COMPANY, Commit(link=1, seq=1, decrypted=items))
+    assert await store.outbox.known(COMPANY, PEOPLE) == {PEOPLE[1]}
+    store.clock.advance_to(store.clock.monotonic() + 60)
+    again = [decrypted(3, inbound(3, chat=PEOPLE[1], sender=PEOPLE[1]))]
+    await store.engine.commit(COMPANY, Commit(link=1, seq=2, decrypted=again))
+    assert store.rows("SELECT chat, first_received_at FROM chats") == [(PEOPLE[1], "2026-01-01T00:16:40.000Z")]
+    message = await accepted(store, 1, PEOPLE[1])
+    changes = [Change(whatsapp_id=message.whatsapp_id, news=News.ACKED, at=LATER, makes_known=True)]
+    await store.outbox.learn(COMPANY, changes)
+    assert (await store.accounts.account(COMPANY, since=T1)).first_contacts == []
+
+
+async def test_what_restricts_an_account_is_kept_side_by_side(store: Store) -> None:
+    """Lock, tight times and the operator's limits, of each company by itself; None takes one away."""
+    assert await store.accounts.account(COMPANY, since=T1) == Account(first_contacts=[])
+    await store.accounts.set_lock(COMPANY, until=T2)
+    await store.accounts.set_tight(COMPANY, until=T3)
+    await store.accounts.set_pacing(COMPANY, {"newPerDay": 5})
+    full = Account(pacing={"newPerDay": 5}, reach_out_until=T2, tight_until=T3, first_contacts=[])
+    assert await store.accounts.account(COMPANY, since=T1) == full
+    assert await store.accounts.account(OTHER, since=T1) == Account(first_contacts=[])
+    await store.accounts.set_lock(COMPANY, until=None)
+    await store.accounts.set_pacing(COMPANY, None)
+    assert await store.accounts.account(COMPANY, since=T1) == Account(tight_until=T3, first_contacts=[])
+
+
+# Holds.
+
+
+async def test_new_holds_are_for_queued_messages_to_strangers(store: Store) -> None:
+    """Known chats, groups, other companies and what may be under way are left alone."""
+    chats = [PEOPLE[1], PEOPLE[2], GROUP, PEOPLE[3]]
+    stranger, known, group, under_way = [await accepted(store, n, chat) for n, chat in enumerate(chats, 1)]
+    other = (await store.outbox.accept(draft(9, company=OTHER))).message
+    heard = [decrypted(1, inbound(1, chat=PEOPLE[2], sender=PEOPLE[2]))]
+    await store.engine.commit(COMPANY, Commit(link=1, seq=1, decrypted=heard))
+    await store.outbox.begin(COMPANY, [entry(under_way)])
+    await store.outbox.hold_new(COMPANY, code=LIMIT, until=LATER)
+    held = await now(store, stranger)
+    assert (held.held_code, held.held_until, held.state) == (LIMIT, LATER, "queued")
+    assert [(await now(store, each)).held_code for each in (known, group, under_way, other)] == [None] * 4
+
+
+async def test_a_release_is_for_one_code_and_keeps_that_whatsapp_refused(store: Store) -> None:
+    """What was begun and refused has surely not left: it says so until it is begun again."""
+    refused, waiting, limited = [await accepted(store, n, PEOPLE[n]) for n in (1, 2, 3)]
+    await store.outbox.begin(COMPANY, [entry(refused)])
+    await store.outbox.hold(COMPANY, [refused.whatsapp_id, waiting.whatsapp_id], code=LOCK, until=LATER)
+    await store.outbox.hold(COMPANY, [limited.whatsapp_id], code=LIMIT, until=LATER)
+    await store.outbox.release(COMPANY, code=LOCK)
+    told = [(each.held_code, each.held_until) for each in [await now(store, m) for m in (refused, waiting, limited)]]
+    assert told == [(LOCK, None), (None, None), (LIMIT, LATER)]
+    await store.outbox.begin(COMPANY, [entry(refused)])
+    assert (await now(store, refused)).held_code is None
+
+
+@pytest.mark.parametrize("state", ["cancelled", "expired"])
+async def test_what_whatsapp_refused_may_be_taken_back(store: Store, state: str) -> None:
+    """Also after a release, for nothing of it is on the way; what has no answer may not."""
+    refused, unknown = [await accepted(store, n, PEOPLE[n], expires_at=LATER) for n in (1, 2)]
+    await store.outbox.begin(COMPANY, [entry(refused), entry(unknown)])
+    await store.outbox.hold(COMPANY, [refused.whatsapp_id], code=LOCK, until=LATER)
+    await store.outbox.release(COMPANY, code=LOCK)
+    if state == "cancelled":
+        await store.outbox.cancel(refused.id)
+        with pytest.raises(Conflict):
+            await store.outbox.cancel(unknown.id)
+    else:
+        await store.outbox.expire(COMPANY, at=LATER)
+    assert ((await now(store, refused)).state, (await now(store, unknown)).state) == (state, "sending")
+    assert (await now(store, refused)).held_code is None
+
+
+# Expiry.
+
+
+async def test_what_surely_has_not_left_expires_at_its_moment(store: Store) -> None:
+    """Not before, not what is settled or under way, and each once with an event."""
+    early, late, never, under_way, sent = [
+        await accepted(store, n, PEOPLE[n], expires_at=at) for n, at in enumerate([T2, T3, None, LATER, T1], 1)
+    ]
+    await store.outbox.begin(COMPANY, [entry(under_way)])
+    await learn(store, sent, News.ACKED)
+    assert await store.outbox.next_expiry(COMPANY) == T2
+    assert await store.outbox.expire(COMPANY, at=T1) == []
+    assert [each.id for each in await store.outbox.expire(COMPANY, at=T2)] == [early.id]
+    assert await store.outbox.next_expiry(COMPANY) == T3
+    assert [each.id for each in await store.outbox.expire(COMPANY, at=LATER)] == [late.id]
+    assert await store.outbox.expire(COMPANY, at=LATER) == []
+    assert await store.outbox.next_expiry(COMPANY) is None
+    states = [(await now(store, each)).state for each in (early, late, never, under_way, sent)]
+    assert states == ["expired", "expired", "queued", "sending", "sent"]
+    assert store.rows("SELECT count(*) FROM events WHERE type = 'message.expired'") == [(2,)]
+
+
+async def test_an_expired_message_does_not_begin_unless_its_outcome_is_unknown(store: Store) -> None:
+    """One that may have arrived is settled by WhatsApp's answer, however late."""
+    queued, unknown, refused = [await accepted(store, n, PEOPLE[n], expires_at=LATER) for n in (1, 2, 3)]
+    await store.outbox.begin(COMPANY, [entry(unknown), entry(refused)])
+    await store.outbox.hold(COMPANY, [refused.whatsapp_id], code=LOCK, until=LATER)
+    store.clock.advance_to(store.clock.monotonic() + 3600)
+    begun = await store.outbox.begin(COMPANY, [entry(queued), entry(unknown), entry(refused)])
+    assert [(each.entry.id, each.attempts) for each in begun] == [(unknown.id, 2)]
+
+
+# What the engine made.
+
+
+async def test_what_the_engine_made_is_given_back_to_it(store: Store) -> None:
+    """With the next beginning, and to whoever asks for the message again; of this company alone."""
+    message = await accepted(store, 1)
+    await store.outbox.begin(COMPANY, [entry(message)])
+    other = (await store.outbox.accept(replace(draft(1, company=OTHER), id="msg_9"))).message
+    made = [Made(whatsapp_id=message.whatsapp_id, made="bWFkZQ=="), Made(whatsapp_id="3EB0FFFF", made="eA==")]
+    await store.engine.commit(COMPANY, Commit(link=1, seq=1, made=made))
+    [outgoing] = await store.outbox.begin(COMPANY, [entry(message)])
+    assert (outgoing.made, outgoing.attempts) == ("bWFkZQ==", 2)
+    assert await store.outbox.sent_content(COMPANY, message.whatsapp_id) == ({"text": "message 1"}, "bWFkZQ==")
+    assert (await store.outbox.sent_content(OTHER, other.whatsapp_id))[1] is None
+
+
+# What could not be read at first.
+
+
+UNREAD = Undecryptable(whatsapp_id="3A0001", chat=PERSON, sender=PERSON, sent_at_s=1_767_225_600, push_name="Ma\0ha")
+
+
+async def inbox(store: Store) -> list[Received]:
+    return await store.inbox.received(COMPANY, after=0, most=9)
+
+
+async def event_types(store: Store) -> list[str]:
+    return [event.type for event in await store.events.after(0, companies=None, most=99)]
+
+
+async def test_a_message_that_cannot_be_read_is_recorded_once(store: Store) -> None:
+    """However often it comes; its sender is no stranger's acquaintance for it: nothing is known of what was said."""
+    for seq in (1, 2):
+        await store.engine.commit(COMPANY, Commit(link=1, seq=seq, undecryptable=[UNREAD]))
+    [unread] = await inbox(store)
+    assert (unread.type, unread.text, unread.completed_at, unread.from_me) == ("undecryptable", None, None, False)
+    assert unread.sent_at == "2026-01-01T00:00:00.000Z"
+    assert await event_types(store) == [RECEIVED]
+    assert await store.inbox.received(OTHER, after=0, most=9) == []
+
+
+async def test_the_message_that_comes_later_completes_it(store: Store) -> None:
+    """The same place and id in the inbox, with what it says; told once as completed, and to the session as new."""
+    await store.engine.commit(COMPANY, Commit(link=1, seq=1, undecryptable=[UNREAD]))
+    [unread] = await inbox(store)
+    store.clock.advance_to(store.clock.monotonic() + 5)
+    came = inbound(1, media={"mimetype": "image/png"}, media_keys="secret", type="image")
+    commit = Commit(link=1, seq=2, decrypted=[decrypted(1, came)])
+    assert await store.engine.commit(COMPANY, commit) == [came]
+    assert await store.engine.commit(COMPANY, commit) == []
+    [read] = await inbox(store)
+    assert (read.seq, read.id, read.stored_at) == (unread.seq, unread.id, unread.stored_at)
+    assert (read.type, read.text, read.media) == ("image", "text 1", {"mimetype": "image/png"})
+    assert read.completed_at == "2026-01-01T00:16:45.000Z"
+    assert store.rows("SELECT media_keys FROM inbox") == [("secret",)]
+    told = await store.events.after(0, companies=[COMPANY], most=9)
+    assert [event.type for event in told] == [RECEIVED, COMPLETED]
+    assert [json.loads(event.body)["id"] for event in told] == [unread.id, unread.id]
+    assert json.loads(told[1].body)["text"] == "text 1"
+    assert await store.outbox.known(COMPANY, [PERSON]) == {PERSON}
+
+
+async def test_what_can_be_read_is_never_made_unreadable(store: Store) -> None:
+    """A copy under a damaged ciphertext changes nothing."""
+    await store.engine.commit(COMPANY, Commit(link=1, seq=1, decrypted=[decrypted(1, inbound(1))]))
+    [before] = await inbox(store)
+    await store.engine.commit(COMPANY, Commit(link=1, seq=2, undecryptable=[UNREAD]))
+    assert await inbox(store) == [before]
+    assert await event_types(store) == [RECEIVED]
+
+
+async def test_one_commit_may_hold_both(store: Store) -> None:
+    """The row is completed in the transaction that made it."""
+    came = inbound(1)
+    commit = Commit(link=1, seq=1, undecryptable=[UNREAD], decrypted=[decrypted(1, came)])
+    assert await store.engine.commit(COMPANY, commit) == [came]
+    [read] = await inbox(store)
+    assert (read.text, read.completed_at) == ("text 1", "2026-01-01T00:16:40.000Z")
+    assert await event_types(store) == [RECEIVED, COMPLETED]
