@@ -2,36 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import errno
 import functools
-import logging
-import os
-import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
 
 from pydantic.alias_generators import to_camel
 
-from holdfast.api import keys
 from holdfast.api.backups import add_backups
 from holdfast.api.media import MediaDesk
 from holdfast.api.routes import make_api
 from holdfast.api.server import Server
 from holdfast.api.webhooks import WebhookDesk
+from holdfast.app.claiming import Claim
+from holdfast.app.running import run_until_stopped, stop_wishes
 from holdfast.backup.custody import Custody
 from holdfast.backup.making import FOLDER, maker_of
 from holdfast.backup.schedule import Schedule
 from holdfast.backup.shelf import Opener
 from holdfast.base.clock import Clock, SystemClock
-from holdfast.base.errors import BadInput, Misconfigured
 from holdfast.base.ids import Chance, SystemChance
-from holdfast.base.private import kept_private
 from holdfast.dashboard.dashboard import add_dashboard
 from holdfast.dashboard.logins import kept_secret
 from holdfast.delivery.links import MediaLinks
@@ -43,7 +35,6 @@ from holdfast.live.redis import live_state
 from holdfast.notify.addresses import read_addresses
 from holdfast.notify.courier import AppriseCourier, refusal
 from holdfast.notify.sender import AlertSender
-from holdfast.notify.signing import checked_secret
 from holdfast.notify.webhooks import WebhookPost
 from holdfast.runtime.actor import Parts
 from holdfast.runtime.composer import Composer
@@ -60,11 +51,10 @@ from holdfast.runtime.webhooks import WebhookSender
 from holdfast.session.backoff import Backoff
 from holdfast.session.life import Policy
 from holdfast.session.port import Engine, Listener
-from holdfast.settings import Settings, variable
+from holdfast.settings import Settings
 from holdfast.store.accounts import AccountRows
 from holdfast.store.alerts import AlertTable
 from holdfast.store.credentials import EngineRows
-from holdfast.store.database import Database
 from holdfast.store.events import EventRows
 from holdfast.store.figures import FigureRows
 from holdfast.store.leases import NO_FENCE, LeaseRows
@@ -72,53 +62,11 @@ from holdfast.store.lookup import LookupRows
 from holdfast.store.media import MediaRows
 from holdfast.store.notes import shared_secret
 from holdfast.store.outbox import InboxRows, OutboxRows
-from holdfast.store.place import open_database
 from holdfast.store.references import ReferenceRows
 from holdfast.store.sessions import SessionRows
 from holdfast.store.timeline import TimelineRows
 from holdfast.store.webhooks import WebhookRows
-from holdfast.web.addresses import Allowed, parse_allowed
 from holdfast.web.client import WebClient
-
-log = logging.getLogger(__name__)
-
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_STDIN = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
-    """What a gateway holds for itself alone while it runs."""
-
-    settings: Settings
-    database: Database
-    listener: socket.socket
-    known: keys.Keys
-    allowed: Allowed
-    """Private addresses that media and webhooks may reach."""
-    webhook_secret: str | None
-    """Signs the webhooks of sessions that have none of their own."""
-
-
-@contextlib.contextmanager
-def claim(settings: Settings, *, key_made: Callable[[str, Path], None]) -> Iterator[Claim]:
-    """Take data folder, database and port before anything slow is begun: what is wrong with them is said at once.
-
-    `key_made` hears of an API key that was generated just now and of the file that keeps it. Raises `Misconfigured`.
-    """
-    allowed = parse_allowed(settings.allowed_addresses or "")
-    make_folder(settings.data_dir)
-    webhook_secret = _webhook_secret(settings)
-    with contextlib.closing(open_database(settings)) as database, _listen(settings) as listener:
-        known = _keys(settings, key_made)
-        yield Claim(
-            settings=settings,
-            database=database,
-            listener=listener,
-            known=known,
-            allowed=allowed,
-            webhook_secret=webhook_secret,
-        )
 
 
 async def serve(
@@ -138,7 +86,7 @@ async def serve(
     media = MediaRows(held.database, clock=clock)
     spool = Spool(media, folder=settings.data_dir / "spool", clock=clock)
     sweeper = MediaSweeper(media, clock=clock, keep_days=settings.media_keep_days)
-    with _stop_wishes(until_stdin_closes=until_stdin_closes) as asked_to_stop:
+    with stop_wishes(until_stdin_closes=until_stdin_closes) as asked_to_stop:
         async with WebClient(held.allowed) as web:
             links = await _links(held, chance)
             parts = _parts(held, program, files=spool, links=links, clock=clock, chance=chance)
@@ -191,20 +139,7 @@ async def serve(
                 keep_days=settings.events_keep_days,
             )
             watchers = [monitor.run, teller.run, sender.run, schedule.run, spool.run, sweeper.run]
-            await _run(gateway, watchers, Server(api), held.listener, asked_to_stop, ready=tell)
-
-
-def _webhook_secret(settings: Settings) -> str | None:
-    """That of the settings, or one that is made for this data folder; None where there is no webhook."""
-    name, file = variable("webhook_secret"), settings.data_dir / "webhook-secret"
-    if settings.webhook_secret is None and settings.webhook_url is not None:
-        return kept_private(file, SystemChance().webhook_secret, what="the secret of webhooks")
-    if settings.webhook_secret is not None:
-        try:
-            checked_secret(settings.webhook_secret, field=name)
-        except BadInput as error:
-            raise Misconfigured(error.sentence, field=error.field) from error
-    return settings.webhook_secret
+            await run_until_stopped(gateway, watchers, Server(api), held.listener, asked_to_stop, ready=tell)
 
 
 async def _links(held: Claim, chance: Chance) -> MediaLinks:
@@ -320,141 +255,6 @@ def _host_starter(
 
 def _unlimited() -> float | None:
     return None
-
-
-async def _run(
-    gateway: Gateway,
-    watchers: Sequence[Callable[[], Coroutine[Any, Any, None]]],
-    server: Server,
-    listener: socket.socket,
-    asked_to_stop: asyncio.Event,
-    *,
-    ready: Callable[[], None],
-) -> None:
-    """HTTP and gateway side by side. HTTP goes first, whatever the end is, then the sessions, then the engine host."""
-    async with asyncio.TaskGroup() as tasks:
-        serving = tasks.create_task(server.serve(sockets=[listener]), name="http")
-        try:
-            async with asyncio.TaskGroup() as inner:
-                running = inner.create_task(gateway.run(ready=ready), name="gateway")
-                stopping = inner.create_task(asked_to_stop.wait(), name="wish to stop")
-                watching = [inner.create_task(watch(), name=watch.__qualname__) for watch in watchers]
-                await asyncio.wait([running, serving, stopping], return_when=asyncio.FIRST_COMPLETED)
-                await _end_http(server, serving)
-                for task in (running, stopping, *watching):
-                    task.cancel()
-        finally:
-            await _end_http(server, serving)
-
-
-async def _end_http(server: Server, serving: asyncio.Task[None]) -> None:
-    server.stop()
-    await asyncio.wait([serving])
-
-
-@contextlib.contextmanager
-def _stop_wishes(*, until_stdin_closes: bool) -> Iterator[asyncio.Event]:
-    """Set at SIGTERM and SIGINT, and where asked for when standard input ends."""
-    loop = asyncio.get_running_loop()
-    asked = asyncio.Event()
-    for number in _SIGNALS:
-        loop.add_signal_handler(number, _stop, asked)
-    try:
-        with _stdin_watched(asked) if until_stdin_closes else contextlib.nullcontext():
-            yield asked
-    finally:
-        for number in _SIGNALS:
-            loop.remove_signal_handler(number)
-
-
-def _stop(asked: asyncio.Event) -> None:
-    """From now on Ctrl-C ends this process at once; the engine host notices and ends too."""
-    log.info("Holdfast stops: links are closed, what was accepted stays in the outbox; Ctrl-C ends it at once")
-    asked.set()
-    asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-@contextlib.contextmanager
-def _stdin_watched(asked: asyncio.Event) -> Iterator[None]:
-    loop = asyncio.get_running_loop()
-    try:
-        loop.add_reader(_STDIN, _read_stdin, asked)
-    except OSError as error:
-        raise Misconfigured(
-            "--until-stdin-closes needs standard input to be a pipe or a terminal: a file or /dev/null can't be watched"
-        ) from error
-    try:
-        yield
-    finally:
-        loop.remove_reader(_STDIN)
-
-
-def _read_stdin(asked: asyncio.Event) -> None:
-    """What is typed means nothing; the end of it does. A terminal that is gone fails to be read."""
-    typed = b""
-    with contextlib.suppress(OSError):
-        typed = os.read(_STDIN, 4096)
-    if not typed:
-        asyncio.get_running_loop().remove_reader(_STDIN)
-        _stop(asked)
-
-
-def make_folder(folder: Path) -> None:
-    """The data folder, its owner's alone. Raises `Misconfigured`."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        why, cure = str(error.strerror), "give its user the right to"
-        if error.errno in {errno.EEXIST, errno.ENOTDIR}:
-            why, cure = "a file is in its place", "move that away"
-        raise Misconfigured(
-            f'the data folder "{folder}" can\'t be made ({why}): {cure}, '
-            f"or set {variable('data_dir')} to another folder",
-            field=variable("data_dir"),
-        ) from error
-
-
-def _keys(settings: Settings, key_made: Callable[[str, Path], None]) -> keys.Keys:
-    if settings.api_key is not None:
-        return keys.parse(settings.api_key)
-    file = settings.data_dir / keys.FILE
-    key = keys.stored_key(settings.data_dir)
-    if key is None:
-        key = keys.make_key(settings.data_dir, SystemChance())
-        key_made(key, file)
-    return keys.parse(key, source=str(file))
-
-
-@contextlib.contextmanager
-def _listen(settings: Settings) -> Iterator[socket.socket]:
-    """The listening socket, bound before anything is started: a taken port is said at once."""
-    where = f"{settings.host} port {settings.port}"
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind)
-    except (OSError, UnicodeError) as error:
-        why = getattr(error, "strerror", None) or "it can't be a name"
-        raise Misconfigured(
-            f"{where} is no address to listen on ({why}): set {variable('host')}", field=variable("host")
-        ) from error
-    with listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind(address)
-            listener.listen(128)
-        except OSError as error:
-            raise _deaf(where, error) from error
-        yield listener
-
-
-def _deaf(where: str, error: OSError) -> Misconfigured:
-    name, cure = "port", "set HOLDFAST_PORT to another port"
-    if error.errno == errno.EADDRINUSE:
-        cure = f"stop what uses it, or {cure}"
-    elif error.errno == errno.EADDRNOTAVAIL:
-        name, cure = "host", "set HOLDFAST_HOST to an address of this machine"
-    return Misconfigured(f"{where} can't be listened on ({error.strerror}): {cure}", field=variable(name))
 
 
 def _shown(listener: socket.socket) -> str:

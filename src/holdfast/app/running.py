@@ -1,0 +1,99 @@
+"""Runs gateway, HTTP and watchers side by side until somebody wants them to stop, and ends them in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from typing import Any
+
+from holdfast.api.server import Server
+from holdfast.base.errors import Misconfigured
+from holdfast.runtime.gateway import Gateway
+
+log = logging.getLogger(__name__)
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_STDIN = 0
+
+
+async def run_until_stopped(
+    gateway: Gateway,
+    watchers: Sequence[Callable[[], Coroutine[Any, Any, None]]],
+    server: Server,
+    listener: socket.socket,
+    asked_to_stop: asyncio.Event,
+    *,
+    ready: Callable[[], None],
+) -> None:
+    """HTTP and gateway side by side. HTTP goes first, whatever the end is, then the sessions, then the engine host."""
+    async with asyncio.TaskGroup() as tasks:
+        serving = tasks.create_task(server.serve(sockets=[listener]), name="http")
+        try:
+            async with asyncio.TaskGroup() as inner:
+                running = inner.create_task(gateway.run(ready=ready), name="gateway")
+                stopping = inner.create_task(asked_to_stop.wait(), name="wish to stop")
+                watching = [inner.create_task(watch(), name=watch.__qualname__) for watch in watchers]
+                await asyncio.wait([running, serving, stopping], return_when=asyncio.FIRST_COMPLETED)
+                await _end_http(server, serving)
+                for task in (running, stopping, *watching):
+                    task.cancel()
+        finally:
+            await _end_http(server, serving)
+
+
+async def _end_http(server: Server, serving: asyncio.Task[None]) -> None:
+    server.stop()
+    await asyncio.wait([serving])
+
+
+@contextlib.contextmanager
+def stop_wishes(*, until_stdin_closes: bool) -> Iterator[asyncio.Event]:
+    """Set at SIGTERM and SIGINT, and where asked for when standard input ends."""
+    loop = asyncio.get_running_loop()
+    asked = asyncio.Event()
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, _stop, asked)
+    try:
+        with _stdin_watched(asked) if until_stdin_closes else contextlib.nullcontext():
+            yield asked
+    finally:
+        for number in _SIGNALS:
+            loop.remove_signal_handler(number)
+
+
+def _stop(asked: asyncio.Event) -> None:
+    """From now on Ctrl-C ends this process at once; the engine host notices and ends too."""
+    log.info("Holdfast stops: links are closed, what was accepted stays in the outbox; Ctrl-C ends it at once")
+    asked.set()
+    asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def _stdin_watched(asked: asyncio.Event) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    try:
+        loop.add_reader(_STDIN, _read_stdin, asked)
+    except OSError as error:
+        raise Misconfigured(
+            "--until-stdin-closes needs standard input to be a pipe or a terminal: a file or /dev/null can't be watched"
+        ) from error
+    try:
+        yield
+    finally:
+        loop.remove_reader(_STDIN)
+
+
+def _read_stdin(asked: asyncio.Event) -> None:
+    """What is typed means nothing; the end of it does. A terminal that is gone fails to be read."""
+    typed = b""
+    with contextlib.suppress(OSError):
+        typed = os.read(_STDIN, 4096)
+    if not typed:
+        asyncio.get_running_loop().remove_reader(_STDIN)
+        _stop(asked)
