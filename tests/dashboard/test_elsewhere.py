@@ -1,0 +1,58 @@
+"""A company that another process runs: shown from its record, and left alone."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from typing import cast
+
+from holdfast.dashboard.desk import Desk
+from holdfast.dashboard.fleet import Fleet
+from holdfast.delivery.ports import Backlog
+from holdfast.runtime.actor import View
+from holdfast.runtime.diagnosis import Diagnoser, Diagnosis
+from holdfast.runtime.gateway import Gateway
+from holdfast.runtime.ownership import RunsElsewhere
+from holdfast.session.ports import Turn
+from tests.dashboard.browser import Browser
+from tests.world import COMPANY, World
+
+
+class Neighbour:
+    """A process beside the one that runs the sessions: it shares the database and runs none of them."""
+
+    is_ready = True
+    running: Collection[str] = ()
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    async def look(self, company: str) -> View:
+        return replace(await self._desk.gateway.look(company), node="other:3000")
+
+    async def backlogs(self) -> Mapping[str, Backlog]:
+        return await self._desk.diagnoser.backlogs()
+
+    async def turns(self, company: str, *, seconds: int) -> list[Turn]:
+        return await self._desk.diagnoser.turns(company, seconds=seconds)
+
+    async def diagnose(self, company: str) -> Diagnosis:
+        raise RunsElsewhere(company, "other:3000")
+
+
+async def test_what_another_process_runs_is_shown_without_buttons(browser: Browser, world: World) -> None:
+    """Its record, its history and its messages are there; its stability is measured over there."""
+    await world.pair()
+    await world.send("find me")
+    await browser.sign_in()
+    desk: Desk = browser.door.api.state.desk
+    neighbour = Neighbour(desk)
+    gateway, diagnoser = cast("Gateway", neighbour), cast("Diagnoser", neighbour)
+    fleet = Fleet(gateway, diagnoser, desk.lookup, clock=desk.clock)
+    browser.door.api.state.desk = replace(desk, gateway=gateway, diagnoser=diagnoser, fleet=fleet)
+    page = (await browser.get(f"/companies/{COMPANY}")).body.decode()
+    assert "This session is run by other:3000: open the dashboard there to change it." in page
+    assert "It is measured by the process that runs this session." in page
+    assert "find me" in page
+    assert "A phone was linked" in page
+    assert 'id="do-' not in page
