@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import functools
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -22,10 +22,9 @@ from holdfast.base.ids import SystemChance
 from holdfast.delivery.chats import Entry
 from holdfast.delivery.links import MediaLinks
 from holdfast.delivery.pacing import Pace, Pacing
-from holdfast.delivery.ports import Change, Message, Outgoing
+from holdfast.delivery.ports import Accepted, Change, Draft, Message, Outgoing
 from holdfast.engine.fake import FakeEngine
 from holdfast.live.memory import MemoryLive
-from holdfast.runtime.actor import Parts
 from holdfast.runtime.composer import Composer, text_wish
 from holdfast.runtime.diagnosis import Diagnoser
 from holdfast.runtime.gate import ConnectGate
@@ -33,6 +32,7 @@ from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.hub import EngineHub
 from holdfast.runtime.inbound import InboundDesk
 from holdfast.runtime.media import MediaShelf
+from holdfast.runtime.parts import Parts
 from holdfast.runtime.spool import Spool
 from holdfast.session.life import Policy
 from holdfast.session.port import AnyCommand, Commit, Engine, InboundMessage, LinkId, Listener, OpenLink, Send
@@ -167,12 +167,28 @@ class DoorSessions(SessionRows):
 
 
 class DoorOutbox(OutboxRows):
-    """Doors before loading, before and behind the commit of a sending, before the commit of news."""
+    """Doors before loading, before and behind the commit of a sending, before the commit of news, behind that of an
+    acceptance, before that of a hold."""
 
     loads: Door
     begins: Door
     begun: Door
     learns: Door
+    accepted: Door
+    holds: Door
+    torn = False
+    """Acceptances are stored, and nobody is told."""
+
+    async def accept(self, draft: Draft, *, begin: bool = False) -> Accepted:
+        accepted = await super().accept(draft, begin=begin)
+        await self.accepted.pass_through()
+        if self.torn:
+            raise OSError("connection lost")
+        return accepted
+
+    async def hold(self, company: str, whatsapp_ids: Collection[str], *, code: str, until: str) -> None:
+        await self.holds.pass_through()
+        await super().hold(company, whatsapp_ids, code=code, until=until)
 
     async def open_entries(self, company: str, *, after: int, most: int) -> list[Entry]:
         await self.loads.pass_through()
@@ -208,6 +224,8 @@ class World:
         self.begins = self.outbox.begins = Door()
         self.begun = self.outbox.begun = Door()
         self.learns = self.outbox.learns = Door()
+        self.accepted = self.outbox.accepted = Door()
+        self.holds = self.outbox.holds = Door()
         self.inbox = InboxRows(self.database)
         self.media = MediaRows(self.database, clock=self.clock)
         self.shelf = MediaShelf(self.media, web=WebClient(), chance=Chance(), limit_bytes=MEDIA_LIMIT)
@@ -222,6 +240,7 @@ class World:
         self.commits = self.store.door = Door()
         self.saves = self.sessions.door = Door()
         self.doors = [self.commits, self.saves, self.loads, self.begins, self.begun, self.learns]
+        self.doors += [self.accepted, self.holds]
         self.prepare: Callable[[FakeEngine], None] = lambda engine: None
         """Scripts each new engine before it is used."""
         self.engines = 0

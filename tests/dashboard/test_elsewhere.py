@@ -9,10 +9,10 @@ from typing import cast
 from holdfast.dashboard.desk import Desk
 from holdfast.dashboard.fleet import Fleet
 from holdfast.delivery.ports import Backlog
-from holdfast.runtime.actor import View
 from holdfast.runtime.diagnosis import Diagnoser, Diagnosis
 from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.ownership import RunsElsewhere
+from holdfast.runtime.view import View
 from holdfast.session.ports import Turn
 from tests.dashboard.browser import Browser
 from tests.world import COMPANY, World

@@ -16,8 +16,8 @@ from holdfast.health.signals import Signals
 from holdfast.health.stability import WINDOWS_S, Stability
 from holdfast.health.success import Row
 from holdfast.health.verdict import Status, Verdict
-from holdfast.runtime.actor import View
 from holdfast.runtime.diagnosis import Diagnoser, Diagnosis
+from holdfast.runtime.view import View
 from holdfast.session.life import State
 from holdfast.session.ports import Turn
 from holdfast.session.reasons import stored_reason

@@ -13,7 +13,7 @@ from holdfast.api.webhooks import Seen as SeenWebhook
 from holdfast.delivery.ports import Backlog
 from holdfast.delivery.webhooks import EndpointState
 from holdfast.health.verdict import Verdict
-from holdfast.runtime.actor import View
+from holdfast.runtime.view import View
 from holdfast.session.life import State
 from holdfast.session.port import HostFacts
 

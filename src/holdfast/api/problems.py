@@ -17,7 +17,7 @@ from holdfast.api.keys import NoKey, NotAllowed
 from holdfast.api.schemas import Problem
 from holdfast.api.waits import Stopping
 from holdfast.base.errors import BadInput, Conflict, HoldfastError, NotFound
-from holdfast.runtime.actor import BeginsAnew, NotConnected
+from holdfast.runtime.errors import BeginsAnew, NotConnected
 from holdfast.runtime.inbound import Gone, NotFetched, TooLargeMedia
 from holdfast.session.machine import NotPossible
 from holdfast.session.ports import LeaseLost

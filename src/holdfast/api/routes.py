@@ -39,10 +39,10 @@ from holdfast.delivery.events import Events
 from holdfast.delivery.message import MessageState
 from holdfast.delivery.ports import Message
 from holdfast.delivery.recipient import parse_recipient
-from holdfast.runtime.actor import View
 from holdfast.runtime.diagnosis import Diagnoser
 from holdfast.runtime.gateway import Gateway, unknown_message
 from holdfast.runtime.holds import held
+from holdfast.runtime.view import View
 from holdfast.session import events as asked
 
 N = TypeVar("N", bound="_Numbered")

@@ -12,8 +12,8 @@ from holdfast.base.clock import iso
 from holdfast.delivery.media import shown_media
 from holdfast.delivery.ports import BULK, Content, Message, Received
 from holdfast.delivery.webhooks import Endpoint
-from holdfast.runtime.actor import Qr, View
 from holdfast.runtime.holds import Held
+from holdfast.runtime.view import Qr, View
 from holdfast.session.life import State
 from holdfast.session.reasons import Reason
 

@@ -36,7 +36,6 @@ from holdfast.notify.addresses import read_addresses
 from holdfast.notify.courier import AppriseCourier, refusal
 from holdfast.notify.sender import AlertSender
 from holdfast.notify.webhooks import WebhookPost
-from holdfast.runtime.actor import Parts
 from holdfast.runtime.composer import Composer
 from holdfast.runtime.diagnosis import Diagnoser
 from holdfast.runtime.gate import ConnectGate
@@ -46,6 +45,7 @@ from holdfast.runtime.inbound import InboundDesk
 from holdfast.runtime.media import MediaShelf
 from holdfast.runtime.monitor import HealthMonitor
 from holdfast.runtime.ownership import MARGIN_S, TTL_S, Ownership
+from holdfast.runtime.parts import Parts
 from holdfast.runtime.spool import MediaSweeper, Spool
 from holdfast.runtime.webhooks import WebhookSender
 from holdfast.session.backoff import Backoff

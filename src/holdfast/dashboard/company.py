@@ -16,8 +16,8 @@ from holdfast.dashboard.timeline import told
 from holdfast.delivery.lookup import Letter
 from holdfast.health.stability import Stability
 from holdfast.health.words import lasting
-from holdfast.runtime.actor import View
 from holdfast.runtime.diagnosis import Diagnosis
+from holdfast.runtime.view import View
 from holdfast.session import events
 from holdfast.session.life import State
 from holdfast.session.machine import TABLE

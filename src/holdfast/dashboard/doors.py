@@ -20,7 +20,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from holdfast.base.errors import BadInput, Conflict, HoldfastError, NotFound
 from holdfast.dashboard.desk import Desk, NotYours, Starting, desk_of
 from holdfast.dashboard.logins import COOKIE, IDLE_S, Login, TooManyTries, WrongKey
-from holdfast.runtime.actor import BeginsAnew
+from holdfast.runtime.errors import BeginsAnew
 from holdfast.session.machine import NotPossible
 from holdfast.session.ports import LeaseLost
 

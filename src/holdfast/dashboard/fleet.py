@@ -18,9 +18,9 @@ from holdfast.delivery.ports import Backlog, Tally
 from holdfast.health.success import percent_of
 from holdfast.health.verdict import Status, Verdict
 from holdfast.health.words import WHAT_TO_DO, Advice, because
-from holdfast.runtime.actor import View
 from holdfast.runtime.diagnosis import Diagnoser
 from holdfast.runtime.gateway import Gateway
+from holdfast.runtime.view import View
 from holdfast.session.life import State
 from holdfast.session.reasons import Action, stored_reason
 

@@ -6,7 +6,7 @@ import pytest
 
 from holdfast.dashboard.company import WISHES, wishes_for
 from holdfast.health.keepalive import KeepAlives
-from holdfast.runtime.actor import View
+from holdfast.runtime.view import View
 from holdfast.session.life import Session, State
 from holdfast.session.machine import TABLE
 from holdfast.session.ports import Record

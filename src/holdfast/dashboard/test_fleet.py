@@ -9,7 +9,7 @@ from holdfast.dashboard.rendering import percent, prose, sentence
 from holdfast.delivery.ports import Backlog, Tally
 from holdfast.health.keepalive import KeepAlives
 from holdfast.health.verdict import Status
-from holdfast.runtime.actor import View
+from holdfast.runtime.view import View
 from holdfast.session.life import Session, State
 from holdfast.session.ports import Record
 from holdfast.session.reasons import Action

@@ -10,30 +10,27 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from holdfast.base.clock import Clock, iso
-from holdfast.base.errors import Fault, HoldfastError
-from holdfast.base.ids import Chance
-from holdfast.delivery.pacing import Pacing
-from holdfast.delivery.ports import Accepted, Accounts, Draft, MediaFiles, Outbox
+from holdfast.base.clock import iso
+from holdfast.delivery.ports import Accepted, Draft
 from holdfast.health.keepalive import KeepAlives, follow
 from holdfast.health.roundtrips import RoundTrips
-from holdfast.runtime.gate import ConnectGate
-from holdfast.runtime.hub import EngineHub
+from holdfast.runtime.errors import BeginsAnew, NotConnected
 from holdfast.runtime.keeper import Keeper
-from holdfast.runtime.ownership import Ownership
+from holdfast.runtime.parts import Parts
 from holdfast.runtime.restraint import Restraint
 from holdfast.runtime.sender import OutboxSender
+from holdfast.runtime.view import LinkEnd, Qr, View
 from holdfast.runtime.words import keep_alive, transition
 from holdfast.session import events, port
 from holdfast.session.events import Effect, Event
-from holdfast.session.life import Policy, Session, State, restored
+from holdfast.session.life import Session, State, restored
 from holdfast.session.machine import NotPossible, deadline, step
-from holdfast.session.ports import EngineStore, LiveState, Record, Sessions, Timeline, Turn
-from holdfast.session.reasons import Reaction, Reason, stored_reason
+from holdfast.session.ports import Record, Turn
+from holdfast.session.reasons import Reaction, stored_reason
 
 log = logging.getLogger(__name__)
 
@@ -43,90 +40,6 @@ _TIGHT_S = 24 * 3600.0
 _FIRST_QR_S = 60
 _NEXT_QR_S = 20
 """How long WhatsApp accepts the first and each further QR code of a link (source: Baileys, socket)."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
-    """What every session of a gateway shares."""
-
-    hub: EngineHub
-    gate: ConnectGate
-    sessions: Sessions
-    timeline: Timeline
-    live: LiveState
-    store: EngineStore
-    outbox: Outbox
-    accounts: Accounts
-    files: MediaFiles
-    clock: Clock
-    chance: Chance
-    policy: Policy
-    whatsapp_url: str | None
-    """None: WhatsApp's own."""
-    pacing: Pacing = field(default_factory=Pacing)
-    """Of sessions for which nothing else is set."""
-    node: str | None = None
-    """What this process is called beside others."""
-    ownership: Ownership | None = None
-    """None: nobody shares the database, all sessions are this process's own."""
-    qr_shown: Callable[[str, str], None] = lambda company, code: None
-    """Hears of company and QR code whenever a new one is shown."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Qr:
-    text: str
-    expires_at: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class View:
-    """A session as it is shown: its record, and what is known only while it lives."""
-
-    record: Record
-    session: Session
-    qr: Qr | None
-    next_attempt_at: datetime | None
-    keepalives: KeepAlives
-    ends: tuple[LinkEnd, ...]
-    frame_at: float | None
-    """When WhatsApp was last heard, in monotonic seconds."""
-    acked_at: float | None
-    in_state_s: float
-    silent_s: float
-    """How long ago the actor last took an event."""
-    node: str | None
-    """The process that runs it."""
-    round_trips: RoundTrips = field(default_factory=RoundTrips)
-    """Of its pings, as they come: not a moment's picture."""
-
-
-@dataclass(frozen=True, slots=True)
-class LinkEnd:
-    """When (monotonic seconds) and why a link ended."""
-
-    at: float
-    reason: Reason
-
-
-class NotConnected(HoldfastError):
-    """What was asked needs a connection to WhatsApp."""
-
-    code = "not-connected"
-    fault = Fault.HOLDFAST
-
-    def __init__(self, company: str, state: State) -> None:
-        super().__init__(f"the session of company {company} is {state}: this needs its connection to WhatsApp")
-
-
-class BeginsAnew(HoldfastError):
-    """The session's actor has ended: Holdfast failed inside it, or is stopping."""
-
-    code = "begins-anew"
-    fault = Fault.HOLDFAST
-
-    def __init__(self, company: str) -> None:
-        super().__init__(f"the session of company {company} failed inside Holdfast and begins anew: try again shortly")
 
 
 @dataclass(frozen=True, slots=True)

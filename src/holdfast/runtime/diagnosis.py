@@ -13,9 +13,10 @@ from holdfast.health.signals import Limits, Signals
 from holdfast.health.stability import WINDOWS_S, MessageCounts, Presence, Stability, presence_of, stability
 from holdfast.health.stability import Turn as Change
 from holdfast.health.verdict import Verdict, judge
-from holdfast.runtime.actor import Parts, View
 from holdfast.runtime.evidence import signals_of
 from holdfast.runtime.gateway import Gateway
+from holdfast.runtime.parts import Parts
+from holdfast.runtime.view import View
 from holdfast.session.life import budget_left
 from holdfast.session.port import HostFacts
 from holdfast.session.ports import LiveStatus, Turn

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from holdfast.base.clock import Clock
 from holdfast.health.keepalive import KeepAlives
-from holdfast.runtime.actor import View
+from holdfast.runtime.view import View
 from holdfast.session.life import Session
 from holdfast.session.ports import Record
 from holdfast.session.reasons import stored_reason

@@ -8,7 +8,7 @@ from datetime import datetime
 from holdfast.base.clock import Clock
 from holdfast.delivery.ports import Backlog
 from holdfast.health.signals import HourSigns, MachinerySigns, MessageSigns, Signals, observe
-from holdfast.runtime.actor import View
+from holdfast.runtime.view import View
 from holdfast.session.life import Policy, State
 
 

@@ -15,12 +15,14 @@ from holdfast.delivery.content import StoredMedia
 from holdfast.delivery.message import MessageState
 from holdfast.delivery.ports import Accepted, Content, Draft, Inbox, Message, Received
 from holdfast.delivery.recipient import phone_number
-from holdfast.runtime.actor import Parts, Qr, SessionActor, View
+from holdfast.runtime.actor import SessionActor
 from holdfast.runtime.composer import Composer, Repeated, Wish
 from holdfast.runtime.elsewhere import view_of
 from holdfast.runtime.inbound import Fetched, unknown_inbound
 from holdfast.runtime.ownership import Ownership, RunsElsewhere
+from holdfast.runtime.parts import Parts
 from holdfast.runtime.restraint import Restrictions, restrictions
+from holdfast.runtime.view import Qr, View
 from holdfast.session import events
 from holdfast.session.life import RUNNING, State
 from holdfast.session.machine import NotPossible

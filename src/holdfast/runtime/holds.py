@@ -8,7 +8,7 @@ from holdfast.base.clock import iso
 from holdfast.delivery.admission import DAILY_LIMIT, REACH_OUT_LOCK
 from holdfast.delivery.message import OPEN
 from holdfast.delivery.ports import Message
-from holdfast.runtime.actor import View
+from holdfast.runtime.view import View
 from holdfast.session.life import State
 
 _OF_MESSAGES = {

@@ -20,9 +20,10 @@ from holdfast.health.alerts import Alert, AlertPolicy, Book, update
 from holdfast.health.conditions import Condition, Surroundings, conditions_around, conditions_of
 from holdfast.health.signals import Limits, Signals
 from holdfast.health.webhooks import conditions_of_webhooks
-from holdfast.runtime.actor import Parts, View
 from holdfast.runtime.evidence import age_s, signals_of
 from holdfast.runtime.gateway import Gateway
+from holdfast.runtime.parts import Parts
+from holdfast.runtime.view import View
 from holdfast.session import events
 from holdfast.session.ports import Availability
 

@@ -1,0 +1,44 @@
+"""What every session of a gateway shares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from holdfast.base.clock import Clock
+from holdfast.base.ids import Chance
+from holdfast.delivery.pacing import Pacing
+from holdfast.delivery.ports import Accounts, MediaFiles, Outbox
+from holdfast.runtime.gate import ConnectGate
+from holdfast.runtime.hub import EngineHub
+from holdfast.runtime.ownership import Ownership
+from holdfast.session.life import Policy
+from holdfast.session.ports import EngineStore, LiveState, Sessions, Timeline
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What every session of a gateway shares."""
+
+    hub: EngineHub
+    gate: ConnectGate
+    sessions: Sessions
+    timeline: Timeline
+    live: LiveState
+    store: EngineStore
+    outbox: Outbox
+    accounts: Accounts
+    files: MediaFiles
+    clock: Clock
+    chance: Chance
+    policy: Policy
+    whatsapp_url: str | None
+    """None: WhatsApp's own."""
+    pacing: Pacing = field(default_factory=Pacing)
+    """Of sessions for which nothing else is set."""
+    node: str | None = None
+    """What this process is called beside others."""
+    ownership: Ownership | None = None
+    """None: nobody shares the database, all sessions are this process's own."""
+    qr_shown: Callable[[str, str], None] = lambda company, code: None
+    """Hears of company and QR code whenever a new one is shown."""
