@@ -19,3 +19,7 @@ test *ARGS:
 # Write the generated documents anew.
 docs:
     uv run scripts/make_docs.py
+
+# Build the documentation as a site, into site/.
+site:
+    uv run mkdocs build

@@ -135,3 +135,69 @@ def test_the_sample_of_the_log_is_what_grep_would_show() -> None:
     assert [line for line in lines if not shape.fullmatch(line)] == []
     for reason in (reasons.BY_CODE[428], reasons.BY_CODE[503], reasons.NO_PONG, reasons.HOST_LOST, reasons.ASKED):
         assert any(reason.sentence in line for line in lines)
+
+
+def test_the_runbook_has_every_reason() -> None:
+    """By name, with its number where it has one, and something to do."""
+    sections = runbook("Reasons")
+    for reason in (*reasons.BY_CODE.values(), *reasons.OWN, reasons.reason_of(999, {}), CONNECT_FAILED):
+        heading = reason.name if reason.code in {None, 999, CONNECT_FAILED.code} else f"{reason.name} ({reason.code})"
+        assert "**Do**" in sections.pop(heading), heading
+    assert not sections, "reasons that nobody gives"
+
+
+CONNECT_FAILED = reasons.reason_of(407, {}, "WebSocket Error (407)")
+
+
+def test_the_runbook_has_every_alert() -> None:
+    """Under its own heading, or as the reason whose name it bears."""
+    page = (DOCS / "alerts.md").read_text(encoding="utf-8")
+    causes = set(re.findall(r"^\| `([a-z-]+)` \|", page, re.MULTILINE))
+    assert {"banned", "not-connected"} <= causes
+    sections = runbook("Alerts")
+    as_reasons = {heading.partition(" ")[0] for heading in runbook("Reasons")}
+    assert all("**Do**" in section for section in sections.values())
+    assert causes - as_reasons == set(sections)
+    intro = (DOCS / "runbook.md").read_text(encoding="utf-8").partition("\n## Alerts\n")[2].partition("###")[0]
+    assert causes & as_reasons == set(re.findall(r"`([a-z-]+)`", intro)) - {"cause"}
+
+
+def runbook(part: str) -> dict[str, str]:
+    """The sections of one part of the runbook, by heading."""
+    text = (DOCS / "runbook.md").read_text(encoding="utf-8")
+    whole = re.search(rf"^## {part}\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    assert whole, part
+    return dict(re.findall(r"^### (.+?)\n(.*?)(?=^### |\Z)", whole[1], re.MULTILINE | re.DOTALL))
+
+
+def test_the_site_is_built_without_a_dead_link(tmp_path: Path) -> None:
+    """Every page is in the menu, every link and anchor leads somewhere, and nothing is loaded from another server."""
+    build = [sys.executable, "-m", "mkdocs", "build", "--site-dir", str(tmp_path / "site")]
+    done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    pages = list((tmp_path / "site").glob("*.html"))
+    assert len(pages) >= len(list(DOCS.glob("*.md")))
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        assert not re.search(r"<(script|img|iframe)[^>]* src=\"(https?:)?//", text), page
+        assert not re.search(r"<link[^>]* href=\"(https?:)?//", text), page
+
+
+@pytest.mark.parametrize("name", ["README.md", "CHANGELOG.md", "CONTRIBUTING.md"])
+def test_links_of_the_pages_above_lead_somewhere(name: str) -> None:
+    """To files that are there."""
+    linked = re.findall(r"\]\((?!https?://)([^)#]+)", (ROOT / name).read_text(encoding="utf-8"))
+    assert linked
+    assert [path for path in linked if not (ROOT / path).exists()] == []
+
+
+def test_pages_name_no_setting_and_no_command_that_there_is_not() -> None:
+    """Prose that nobody makes from the source grows old in silence otherwise."""
+    settings = {variable(name) for name in Settings.model_fields}
+    known = {path.split()[0] for path, _ in commands()}
+    for page in (*DOCS.glob("*.md"), ROOT / "README.md"):
+        text = page.read_text(encoding="utf-8")
+        named = set(re.findall(r"\bHOLDFAST_[A-Z_]*[A-Z](?![A-Z_…])", text)) - settings
+        assert {each for each in named if not any(name.startswith(each + "_") for name in settings)} == set(), page
+        typed = set(re.findall(r"(?:^|`|run |bin/|--no-sync )holdfast ([a-z][a-z-]+)", text, re.MULTILINE))
+        assert typed <= known, page
