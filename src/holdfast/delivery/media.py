@@ -39,7 +39,7 @@ _OTHER_NAMES = {
     "video/3gp": "video/3gpp",
 }
 _SAYS_NOTHING = frozenset({"application/octet-stream", "binary/octet-stream", "application/x-www-form-urlencoded"})
-_MIMETYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,126}/[a-z0-9][a-z0-9!#$&^_.+-]{0,126}( *;.{1,200})?")
+_MIMETYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,126}/[a-z0-9][a-z0-9!#$&^_.+-]{0,126}( *;[ -~]{1,200})?")
 
 _BEGINNINGS = (
     (b"\xff\xd8\xff", "image/jpeg"),

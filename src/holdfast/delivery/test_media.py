@@ -100,7 +100,7 @@ def test_a_type_is_kept_by_its_usual_name() -> None:
     """Lower case, with its parameters."""
     assert checked_mimetype(" Image/JPG ", field="f") == "image/jpeg"
     assert checked_mimetype("audio/opus; codecs=opus", field="f") == "audio/ogg; codecs=opus"
-    for text in ("", "image", "image/", "a/b c", "ä/b", "a/b\r\nx: y"):
+    for text in ("", "image", "image/", "a/b c", "ä/b", "a/b\r\nx: y", "a/b; c\rx: y", "a/b; c\0d"):
         with pytest.raises(BadInput, match="is no media type: give one such as image/jpeg"):
             checked_mimetype(text, field="f")
 
