@@ -121,6 +121,7 @@ async def test_a_private_address_that_is_not_allowed_gets_nothing() -> None:
         ("Wed, 31 Dec 2025 00:00:00 GMT", 0.0),
         ("soon", None),
         ("-5", None),
+        ("Thu, 01 Jan 99999999999 00:00:00 GMT", None),
         ("", None),
     ],
 )
