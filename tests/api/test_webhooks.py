@@ -183,6 +183,22 @@ async def test_what_a_key_does_not_cover_it_can_neither_see_nor_move(door: Door,
     assert (await door("POST", f"/v1/webhooks/{event.id}/replay")).status == 202
 
 
+async def test_a_key_for_one_company_sees_its_failures_and_not_where_the_operators_webhook_goes(
+    door: Door, world: World
+) -> None:
+    """The URL of all companies' endpoint may hold a secret."""
+    await set_default(world)
+    await happen(world, 1)
+    await try_all(world, COMPANY, Tried(status=500, error="it broke"))
+    [seen] = (await door("GET", "/v1/webhooks/failed", key=KEY_OF_ONE)).json["items"]
+    assert (seen["companyId"], seen["url"]) == (COMPANY, None)
+    [seen] = (await door("GET", "/v1/webhooks/failed")).json["items"]
+    assert seen["url"] == URL
+    await door("PUT", SESSION, {"webhookUrl": "https://own.example/"})
+    [seen] = (await door("GET", "/v1/webhooks/failed", key=KEY_OF_ONE)).json["items"]
+    assert seen["url"] == "https://own.example/"
+
+
 async def test_a_replay_that_makes_no_sense_is_refused(door: Door, world: World) -> None:
     """A time that is none; an event of a company without a webhook."""
     await happen(world, 1)

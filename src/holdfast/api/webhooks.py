@@ -56,7 +56,7 @@ class EndpointShape(Shape):
 class FailedShape(Shape):
     id: Annotated[str, Field(description="the event's, and the `webhook-id` of all its tries")]
     company_id: str
-    url: str | None
+    url: Annotated[str | None, Field(description="null also where that of all companies is not for this key to see")]
     type: str
     state: Annotated[str, Field(description="failed: given up; pending: it failed and is tried again")]
     attempts: int
@@ -104,12 +104,15 @@ class WebhookDesk:
         visible = (each for each in endpoints if _sees(grant, each))
         return [Seen(endpoint=each, counts=_counts(each, counts, own)) for each in visible]
 
-    async def failed(self, companies: Companies, *, after: int, most: int) -> list[tuple[Failed, str | None]]:
-        """With the URL where each goes."""
+    async def failed(
+        self, grant: Grant, companies: Companies, *, after: int, most: int
+    ) -> list[tuple[Failed, str | None]]:
+        """With the URL where each goes, if the key may see that endpoint."""
         endpoints = await self.rows.endpoints()
         found = await self.rows.failed(companies, after=after, most=most)
         routes = {each.company: endpoint_of(each.company, endpoints) for each in found}
-        return [(each, route.url if (route := routes[each.company]) else None) for each in found]
+        urls = {company: each.url for company, each in routes.items() if each is not None and _sees(grant, each)}
+        return [(each, urls.get(each.company)) for each in found]
 
     async def set(self, company: str, wish: SessionWish) -> tuple[Endpoint | None, str | None]:
         """Carry out what a wish says of webhooks; the company's own endpoint, and its secret where that is new."""
@@ -267,7 +270,7 @@ def make_router(keyed: type[APIRoute], **options: Any) -> APIRouter:
     ) -> Page[FailedShape]:
         """Deliveries that were given up, and those that failed and are tried again; oldest first."""
         grant, desk = _asked(request)
-        found = await desk.failed(_of(grant, company), after=_cursor(after), most=limit + 1)
+        found = await desk.failed(grant, _of(grant, company), after=_cursor(after), most=limit + 1)
         next_ = str(found[limit - 1][0].seq) if len(found) > limit else None
         return Page(items=[_failed_shape(*each) for each in found[:limit]], next=next_)
 
