@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from holdfast.notify.sender import Undelivered
+from holdfast.runtime.diagnosis import Diagnoser
 from holdfast.session import events
+from holdfast.store.figures import FigureRows
 from tests.api.door import KEY_OF_ONE, OTHER, Door
 from tests.world import COMPANY, World
 
@@ -101,6 +104,19 @@ async def test_diagnostics_need_a_key_for_the_company(door: Door) -> None:
     (await door("GET", f"/webhook/whatsapp/baileys/diagnostics/{OTHER}", key=KEY_OF_ONE)).problem(
         403, "forbidden", field="company"
     )
+
+
+async def test_alerts_on_their_way_are_for_keys_of_all_companies(door: Door) -> None:
+    """Their titles name any company, and their addresses are the operator's."""
+    waiting = Undelivered(address="mailto", title=f"{OTHER} – banned", made_at="", tries=1, error=None)
+    figures = FigureRows(door.world.database)
+    door.api.state.diagnoser = Diagnoser(
+        door.world.gateway, door.world.parts, figures=figures, undelivered=lambda: [waiting]
+    )
+    await door("PUT", f"/v1/sessions/{COMPANY}")
+    [shown] = (await door("GET", DIAGNOSTICS)).json["alerts"]["undelivered"]
+    assert shown["title"] == waiting.title
+    assert OTHER not in (await door("GET", DIAGNOSTICS, key=KEY_OF_ONE)).body.decode()
 
 
 async def test_metrics_name_companies_and_no_phone_numbers(door: Door) -> None:
