@@ -87,8 +87,9 @@ class Settings(BaseModel):
     media_keep_days: int = Field(
         7, ge=1, le=365, description="how long the media of messages are kept after these were sent, or came in"
     )
-    webhook_url: str | None = Field(
+    webhook_url: Secret | None = Field(
         None,
+        repr=False,
         pattern="^https?" + _URL,
         description="where events go of all sessions that have no webhook of their own",
     )

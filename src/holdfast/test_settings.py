@@ -175,6 +175,7 @@ SECRETS = {
     "redis_url": "redis://:very-secret@127.0.0.1:6379/0",
     "alert_urls": "mailto://somebody:very-secret@mail.example",
     "database_url": "postgresql://somebody:very-secret@127.0.0.1/holdfast",
+    "webhook_url": "https://crm.example/very-secret",
     "webhook_secret": "whsec_dmVyeS1zZWNyZXQtdmVyeS1zZWNyZXQ=",
 }
 
