@@ -40,7 +40,8 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*("–" if cell is None else str(cell) for cell in row))
+        # As text: in a str rich takes [fe80::1] for a style and [/x] for an error.
+        table.add_row(*(Text("–" if cell is None else _printable(str(cell))) for cell in row))
     out.print(table)
 
 

@@ -48,6 +48,13 @@ def test_a_defect_keeps_its_trace() -> None:
     assert LogLines().format(record).splitlines()[1:] == ["LookupError: gone"]
 
 
+def test_a_table_shows_values_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    """What callers gave styles nothing, moves no cursor and breaks nothing."""
+    terminal.show_table(("a", "b"), [("http://[fe80::1]/[/x]", "a\x1b[2Jb"), (None, 1)])
+    rows = [row.split() for row in capsys.readouterr().out.splitlines()]
+    assert rows == [["a", "b"], ["http://[fe80::1]/[/x]", r"a\x1b[2Jb"], ["–", "1"]]
+
+
 def modules(text: str) -> list[list[int]]:
     """The matrix that half blocks show, 1 for dark; a block is light."""
     rows: list[list[int]] = []
