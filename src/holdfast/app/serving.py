@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 
+from fastapi import FastAPI
 from pydantic.alias_generators import to_camel
 
 from holdfast.api.backups import add_backups
@@ -93,53 +94,76 @@ async def serve(
             composer = _composer(held, media, web, parts)
             gateway = Gateway(replace(parts, qr_shown=qr_shown), inbox=InboxRows(held.database), composer=composer)
             inbound = InboundDesk(media, shelf=composer.shelf, downloads=gateway, folder=spool.folder)
-            tell = functools.partial(ready, f"http://{_shown(held.listener)}")
-            figures, webhooks = FigureRows(held.database), WebhookRows(held.database)
-            custody = _custody(held, gateway, clock=parts.clock)
+            custody = _custody(held, gateway, clock=clock)
             schedule = Schedule(custody, every_h=settings.backup_every_h, keep=settings.backup_keep)
-            teller = _alert_sender(held, clock=parts.clock)
-            monitor = HealthMonitor(
-                gateway,
-                parts,
-                figures=figures,
-                teller=teller,
-                interval_s=settings.health_interval_s,
-                backup_failing_s=lambda: schedule.failing_s,
-                webhooks=webhooks.endpoints,
-            )
-            diagnoser = Diagnoser(gateway, parts, figures=figures, undelivered=lambda: teller.undelivered)
-            events = EventRows(held.database)
+            teller = _alert_sender(held, clock=clock)
+            webhooks = WebhookRows(held.database)
             await webhooks.set_default(settings.webhook_url, held.webhook_secret)
-            desk = WebhookDesk(webhooks, chance=parts.chance)
-            shown = _shown_settings(settings)
-            given_out = MediaDesk(inbound, links, clock=clock)
-            api = make_api(
-                gateway, held.known, diagnoser, events=events, webhooks=desk, media=given_out, settings=shown
-            )
+            sender = _webhook_sender(held, gateway, webhooks, web, parts)
+            monitor = _monitor(held, gateway, webhooks, parts, teller, schedule)
+            api = _http(held, gateway, webhooks, parts, teller, MediaDesk(inbound, links, clock=clock))
             add_backups(api, custody)
-            add_dashboard(
-                api,
-                gateway,
-                diagnoser,
-                lookup=LookupRows(held.database),
-                webhooks=webhooks,
-                keys=held.known,
-                waits=api.state.waits,
-                secret=kept_secret(settings.data_dir, parts.chance),
-                clock=parts.clock,
-                chance=parts.chance,
-            )
-            sender = WebhookSender(
-                webhooks,
-                events,
-                companies=lambda: gateway.running,
-                post=WebhookPost(web, clock=clock),
-                clock=clock,
-                chance=parts.chance,
-                keep_days=settings.events_keep_days,
-            )
             watchers = [monitor.run, teller.run, sender.run, schedule.run, spool.run, sweeper.run]
+            tell = functools.partial(ready, f"http://{_shown(held.listener)}")
             await run_until_stopped(gateway, watchers, Server(api), held.listener, asked_to_stop, ready=tell)
+
+
+def _webhook_sender(
+    held: Claim, gateway: Gateway, webhooks: WebhookRows, web: WebClient, parts: Parts
+) -> WebhookSender:
+    return WebhookSender(
+        webhooks,
+        EventRows(held.database),
+        companies=lambda: gateway.running,
+        post=WebhookPost(web, clock=parts.clock),
+        clock=parts.clock,
+        chance=parts.chance,
+        keep_days=held.settings.events_keep_days,
+    )
+
+
+def _monitor(
+    held: Claim, gateway: Gateway, webhooks: WebhookRows, parts: Parts, teller: AlertSender, schedule: Schedule
+) -> HealthMonitor:
+    return HealthMonitor(
+        gateway,
+        parts,
+        figures=FigureRows(held.database),
+        teller=teller,
+        interval_s=held.settings.health_interval_s,
+        backup_failing_s=lambda: schedule.failing_s,
+        webhooks=webhooks.endpoints,
+    )
+
+
+def _http(
+    held: Claim, gateway: Gateway, webhooks: WebhookRows, parts: Parts, teller: AlertSender, media: MediaDesk
+) -> FastAPI:
+    """API and dashboard."""
+    figures = FigureRows(held.database)
+    diagnoser = Diagnoser(gateway, parts, figures=figures, undelivered=lambda: teller.undelivered)
+    api = make_api(
+        gateway,
+        held.known,
+        diagnoser,
+        events=EventRows(held.database),
+        webhooks=WebhookDesk(webhooks, chance=parts.chance),
+        media=media,
+        settings=_shown_settings(held.settings),
+    )
+    add_dashboard(
+        api,
+        gateway,
+        diagnoser,
+        lookup=LookupRows(held.database),
+        webhooks=webhooks,
+        keys=held.known,
+        waits=api.state.waits,
+        secret=kept_secret(held.settings.data_dir, parts.chance),
+        clock=parts.clock,
+        chance=parts.chance,
+    )
+    return api
 
 
 async def _links(held: Claim, chance: Chance) -> MediaLinks:
