@@ -126,6 +126,10 @@ class Door:
         self._open.set()
         self._shuts = False
 
+    @property
+    def is_open(self) -> bool:
+        return self._open.is_set()
+
     def close(self) -> None:
         self._open.clear()
 

@@ -225,6 +225,29 @@ async def test_what_whatsapp_refused_may_be_taken_back(store: Store, state: str)
     assert (await now(store, refused)).held_code is None
 
 
+async def test_a_refusal_says_nothing_of_the_tries_before_it(store: Store) -> None:
+    """Whether one of them arrived is not known: the message is neither taken back nor does it expire."""
+    message = await accepted(store, 1, expires_at=LATER)
+    for _ in range(2):
+        await store.outbox.begin(COMPANY, [entry(message)])
+    await store.outbox.hold(COMPANY, [message.whatsapp_id], code=LOCK, until=LATER)
+    with pytest.raises(Conflict, match="the message is sending"):
+        await store.outbox.cancel(message.id)
+    assert await store.outbox.next_expiry(COMPANY) is None
+    assert await store.outbox.expire(COMPANY, at=LATER) == []
+    store.clock.advance_to(store.clock.monotonic() + 3600)
+    assert len(await store.outbox.begin(COMPANY, [entry(message)])) == 1
+
+
+async def test_a_lock_that_ends_at_another_time_is_told_with_all_that_it_holds(store: Store) -> None:
+    """Also with what WhatsApp refused."""
+    refused, waiting = [await accepted(store, n, PEOPLE[n]) for n in (1, 2)]
+    await store.outbox.begin(COMPANY, [entry(refused)])
+    await store.outbox.hold(COMPANY, [refused.whatsapp_id], code=LOCK, until=T3)
+    await store.outbox.hold_new(COMPANY, code=LOCK, until=LATER)
+    assert [(await now(store, each)).held_until for each in (refused, waiting)] == [LATER, LATER]
+
+
 # Expiry.
 
 

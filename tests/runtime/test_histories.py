@@ -5,18 +5,32 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+from dataclasses import replace
 
 import pytest
 
 from holdfast.base.errors import HoldfastError
 from holdfast.delivery.ports import Message
 from holdfast.engine.fake import FakeEngine
+from holdfast.runtime.composer import Wish, text_wish
 from holdfast.session import events
-from holdfast.session.port import Send
+from holdfast.session.port import Send, Undecryptable
 from tests.world import COMPANY, World
 
 CHATS = ["962790000001", "962790000002", "962790000003"]
 STEPS = 40
+
+
+class Arrivals(list[Send]):
+    """What the far side was given and did not refuse."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self._world = world
+
+    def append(self, send: Send) -> None:
+        if not (self._world.engine.acks and self._world.engine.ack_error):
+            super().append(send)
 
 
 class History:
@@ -31,7 +45,13 @@ class History:
         self.cancelled: set[str] = set()
         self.written: list[str] = []
         """Texts that people wrote to the company."""
-        self.arrived: list[Send] = []
+        self.accepting: list[asyncio.Task[None]] = []
+        self.garbled: list[str] = []
+        """Of these, only that they came could be read."""
+        self.expired: set[str] = set()
+        self.refused: set[str] = set()
+        """Messages that WhatsApp refused for good; an earlier try of them may have arrived unanswered."""
+        self.arrived = Arrivals(world)
         self.confirmed: list[str] = []
         world.prepare = self._prepare
 
@@ -56,13 +76,15 @@ class History:
                 [
                     self._accept, self._accept, self._accept, self._receive, self._cancel, self._drop, self._freeze,
                     self._lose_host, self._fail_store, self._toggle_acks, self._toggle_busy, self._ask, self._wait,
-                    self._hold, self._hold, self._heal_link, self._heal_link,
+                    self._hold, self._hold, self._heal_link, self._heal_link, self._garble, self._look_again,
+                    self._lift_lock,
                 ]
             )  # fmt: skip
             self.told.append(happen.__name__)
             await happen()
             await self._go_on()
         self._let_go()
+        await self.world.until(lambda: all(task.done() for task in self.accepting))
 
     async def _go_on(self) -> None:
         """Until all is quiet, or only a little, so that the next thing happens amid the last."""
@@ -90,8 +112,35 @@ class History:
         await self.world.wait(self.chance.choice([0.5, 3]))
 
     async def _accept(self) -> None:
+        """An answer may be long in coming: another door is closed."""
+        priority = self.chance.choice([0, 0, 1])
+        wish = text_wish(self.chance.choice(CHATS), f"{len(self.accepting)}", priority=priority)
+        if self.chance.random() < 0.2:
+            wish = replace(wish, expires_in_s=60)
+        accepting = asyncio.ensure_future(self._accept_wish(wish))
+        self.accepting.append(accepting)
+        if self.world.accepted.is_open:
+            await self.world.until(accepting.done)
+
+    async def _accept_wish(self, wish: Wish) -> None:
         with contextlib.suppress(HoldfastError, OSError):
-            self.accepted.append(await self.world.send(f"{len(self.accepted)}", to=self.chance.choice(CHATS)))
+            self.accepted.append(await self.world.gateway.accept(COMPANY, wish))
+
+    async def _look_again(self) -> None:
+        """As if another process had accepted something."""
+        self.world.gateway.messages_wait(COMPANY)
+
+    async def _garble(self) -> None:
+        self.garbled.append(f"garbled {len(self.garbled)}")
+        for link, far in self.world.engine.links.items():
+            if far.opened:
+                sender = "962799999999@s.whatsapp.net"
+                unread = Undecryptable(whatsapp_id=self.garbled[-1], chat=sender, sender=sender)
+                self.world.engine.garble(link, unread)
+
+    async def _lift_lock(self) -> None:
+        for link in self.world.engine.links:
+            self.world.engine.lock_reach_out(link, active=False)
 
     async def _receive(self) -> None:
         self.written.append(f"text {len(self.written)}")
@@ -133,7 +182,8 @@ class History:
         self.world.engine.acks = not self.world.engine.acks
 
     async def _toggle_busy(self) -> None:
-        self.world.engine.ack_error = None if self.world.engine.ack_error else "503"
+        errors = [None, "503", "500", "479", "463"]
+        self.world.engine.ack_error = None if self.world.engine.ack_error else self.chance.choice(errors)
 
     async def _ask(self) -> None:
         wishes: list[events.Event] = [events.StopAsked(), events.StartAsked(), events.ReconnectAsked()]
@@ -155,23 +205,36 @@ class History:
         await self._wish(events.StartAsked())
         await world.wait(60)  # what is frozen is found out
         await world.until_state("connected", within_s=120)
+        await self._lift_lock()
         for message in self.accepted:
             if message.id not in self.cancelled:
-                await world.until_message(message, "sent")
-        self._deliver("never stored")
-        for text in self.written:
+                await self._until_settled(message)
+        written = {*self.written, *self.garbled, "never stored"}
+        for text in written:
             self._deliver(text)
-        await world.until(lambda: {*self.written, "never stored"} <= set(self.confirmed))
+        await world.until(lambda: written <= set(self.confirmed))
         received = await world.now(world.gateway.received(COMPANY, after=0, most=500))
-        texts = [each.text for each in received]
-        assert sorted(texts, key=str) == sorted({*self.written, "never stored"})
+        assert sorted(str(each.text) for each in received) == sorted(written)
+
+    async def _until_settled(self, message: Message) -> None:
+        """Sent; or it said, when there was still time, that it would not be, or WhatsApp refused it for good."""
+        found = await self.world.message(message)
+        if found.state == "expired":
+            self.expired.add(message.id)
+        elif found.error_code == "ack-479":
+            self.refused.add(message.id)
+        else:
+            await self.world.until_message(message, "sent")
 
     def check(self) -> None:
         """Nothing lost, nothing out of order, nothing that was taken back."""
         by_id = {message.whatsapp_id: message for message in self.accepted}
         first_arrivals = list(dict.fromkeys(send.whatsapp_id for send in self.arrived))
         came = [by_id[whatsapp_id] for whatsapp_id in first_arrivals]
-        assert {message.id for message in came} == {each.id for each in self.accepted} - self.cancelled
+        ids = {message.id for message in came}
+        assert ids >= {each.id for each in self.accepted} - self.cancelled - self.expired - self.refused
+        assert not ids & self.cancelled
+        assert not ids & self.expired
         for chat in CHATS:
             in_chat = [message.seq for message in came if message.recipient == chat]
             assert in_chat == sorted(in_chat)
@@ -179,7 +242,10 @@ class History:
 
 @pytest.mark.parametrize("seed", range(8))
 async def test_nothing_is_lost_doubled_or_out_of_order_whatever_happens(world: World, seed: int) -> None:
-    """Each accepted message arrives, in the order of its chat, unless cancelled; each inbound one is kept once."""
+    """Each accepted message arrives, in the order of its chat, unless cancelled, expired or refused.
+
+    Each inbound one is kept once.
+    """
     history = History(world, seed)
     try:
         await history.live()

@@ -96,6 +96,12 @@ class Admission:
             return Hold(DAILY_LIMIT, counted[-most] + _DAY_S)
         return None
 
+    def holds(self, entry: Entry, now: float) -> bool:
+        """Is it to a new contact, and held as such?"""
+        if self.knows(entry.chat):
+            return False
+        return self._locked_until > now or (entry.chat not in self._approached and self.hold(now) is not None)
+
     # Admitting.
 
     def begin(self) -> None:

@@ -32,7 +32,7 @@ class _Chat:
     under_way: Entry | None = None
     reserved: bool = False
     """For a message that is about to be under way."""
-    rests: bool = False
+    rests_until: float | None = None
     """Its first message is put back until a time."""
     urgent: int = 0
     """Messages waiting that are not bulk."""
@@ -70,6 +70,17 @@ class Chats:
         """Was it taken, and is its outcome still open on the link that it was taken for?"""
         return whatsapp_id in self._handed_at
 
+    def is_busy(self, name: str) -> bool:
+        """Is a message of this chat under way, or about to be?"""
+        return name in self._chats and self._chats[name].is_busy
+
+    def could_leave(self, whatsapp_id: str) -> bool:
+        """Does it wait, first in a chat that neither rests nor is busy?"""
+        entry = self._entries.get(whatsapp_id)
+        if entry is None or not any(entry.chat in ready for ready in self._ready):
+            return False
+        return self._chats[entry.chat].waiting[0] is entry
+
     def entry(self, whatsapp_id: str) -> Entry | None:
         """One that waits or is under way."""
         return self._entries.get(whatsapp_id)
@@ -106,6 +117,8 @@ class Chats:
         chat = self._chats[entry.chat]
         chat.reserved = False
         self._reserved -= 1
+        if (loaded := self._entries.get(entry.whatsapp_id)) is not None:
+            self._withdraw(chat, loaded)
         self._entries[entry.whatsapp_id] = entry
         self._start(chat, entry, now)
         if answered_later:
@@ -136,9 +149,7 @@ class Chats:
         if entry is None:
             return
         if not self._end(entry):
-            chat = self._chats[entry.chat]
-            chat.waiting.remove(entry)
-            chat.urgent -= not entry.is_bulk
+            self._withdraw(self._chats[entry.chat], entry)
         self._review(entry.chat)
 
     def put_back(self, whatsapp_id: str, *, until: float) -> None:
@@ -148,7 +159,7 @@ class Chats:
             return
         chat = self._chats[entry.chat]
         self._first(chat, entry)
-        chat.rests = True
+        chat.rests_until = until
         self._review(entry.chat)
         heapq.heappush(self._resting, (until, entry.seq, entry.chat))
 
@@ -156,7 +167,7 @@ class Chats:
         """What was put back until a time may go on now."""
         for _, _, name in self._resting:
             if chat := self._chats.get(name):
-                chat.rests = False
+                chat.rests_until = None
                 self._review(name)
         self._resting.clear()
 
@@ -213,15 +224,23 @@ class Chats:
         self._handed_at[entry.whatsapp_id] = now
         self._unanswered[entry.whatsapp_id] = now
 
+    def _withdraw(self, chat: _Chat, entry: Entry) -> None:
+        """It waits no more; and when it was what rested, its chat rests no more."""
+        if chat.waiting[0] is entry:
+            chat.rests_until = None
+        chat.waiting.remove(entry)
+        chat.urgent -= not entry.is_bulk
+
     def _first(self, chat: _Chat, entry: Entry) -> None:
         chat.waiting.appendleft(entry)
         chat.urgent += not entry.is_bulk
 
     def _wake(self, now: float) -> None:
         while self._resting and self._resting[0][0] <= now:
-            _, _, name = heapq.heappop(self._resting)
-            if chat := self._chats.get(name):
-                chat.rests = False
+            until, _, name = heapq.heappop(self._resting)
+            chat = self._chats.get(name)
+            if chat is not None and chat.rests_until == until:  # not put back once more since
+                chat.rests_until = None
                 self._review(name)
 
     def _end(self, entry: Entry) -> bool:
@@ -237,7 +256,7 @@ class Chats:
     def _review(self, name: str) -> None:
         """Is this chat ready – as an urgent one, as bulk –, busy, or of no use any more?"""
         chat = self._chats[name]
-        is_ready = bool(chat.waiting) and not chat.is_busy and not chat.rests
+        is_ready = bool(chat.waiting) and not chat.is_busy and chat.rests_until is None
         for ready, belongs in zip(self._ready, (chat.urgent > 0, chat.urgent == 0), strict=True):
             if is_ready and belongs:
                 ready[name] = None

@@ -201,7 +201,7 @@ class Outbox(Protocol):
         """Note what holds these messages back, until they are begun again."""
 
     async def hold_new(self, company: str, *, code: str, until: str) -> None:
-        """The same for all queued messages to chats that are not known."""
+        """The same for all queued messages to chats that are not known, and for what that code holds already."""
 
     async def release(self, company: str, *, code: str) -> None:
         """Nothing of that code holds messages any more."""

@@ -142,3 +142,12 @@ def test_a_pace_is_set_figure_by_figure() -> None:
     """Those that are not named stay."""
     pacing = pacing_with(Pacing(), {"perMinute": 30, "newPerDay": 5, "gapMs": 100, "bulkBurst": None})
     assert pacing == Pacing(every=Pace(per_minute=30, burst=50), new_per_day=5, gap_ms=100)
+
+
+def test_what_is_held_as_new_is_told_without_being_admitted() -> None:
+    """The lock holds every stranger; the daily limit lets those pass to whom a message is on its way."""
+    made = admission(Pacing(every=FREE, bulk=FREE, new=FREE, new_per_day=1), known="k")
+    assert admitted(made, "a") == "a"
+    assert [made.holds(entry(chat), 0) for chat in "akb"] == [False, False, True]
+    made.lock(60)
+    assert [made.holds(entry(chat), 0) for chat in "akb"] == [True, False, True]

@@ -264,3 +264,45 @@ def test_resting_chats_can_be_roused() -> None:
     assert taken(made) == []
     made.rouse()
     assert (made.wakes_at, taken(made)) == (None, [1])
+
+
+def test_nothing_rests_behind_a_message_that_rested_and_is_settled() -> None:
+    """A late receipt or a cancellation frees what waits behind it; an earlier rest wakes nobody from a later one."""
+    made = chats(entry(1), entry(2))
+    assert taken(made) == [1]
+    made.put_back("W1", until=10.0)
+    made.settle("W1")
+    assert taken(made) == [2]
+    made.put_back("W2", until=30.0)
+    assert taken(made, now=10.0) == []
+    assert taken(made, now=30.0) == [2]
+
+
+def test_a_message_behind_one_that_rests_may_be_cancelled() -> None:
+    """The chat rests on."""
+    made = chats(entry(1), entry(2), entry(3))
+    assert taken(made) == [1]
+    made.put_back("W1", until=10.0)
+    made.settle("W2")
+    assert taken(made) == []
+    assert taken(made, now=10.0) == [1]
+
+
+def test_a_message_that_was_loaded_while_its_turn_was_kept_is_one() -> None:
+    """What begins waits no more."""
+    made = chats()
+    assert made.reserve("a")
+    made.add(entry(1))
+    made.begin(entry(1), 0.0)
+    made.settle("W1")
+    assert (len(made), taken(made), made.is_busy("a")) == (0, [], False)
+
+
+def test_what_could_leave_is_first_in_a_chat_that_is_free() -> None:
+    """Not behind another, not while its chat rests, not what is under way or unknown."""
+    made = chats(entry(1), entry(2))
+    assert [made.could_leave(name) for name in ("W1", "W2", "W9")] == [True, False, False]
+    assert taken(made) == [1]
+    assert (made.could_leave("W1"), made.is_busy("a"), made.is_busy("b")) == (False, True, False)
+    made.put_back("W1", until=10.0)
+    assert not made.could_leave("W1")

@@ -92,21 +92,32 @@ class Restraint:
 
     # What WhatsApp says.
 
-    async def lock(self, *, until_s: int | None = None) -> float:
-        """WhatsApp takes no messages to new contacts: until the Unix time it named, or for a day. Returns the end."""
+    def lock(self, *, until_s: int | None = None) -> float:
+        """WhatsApp takes no messages to new contacts: until the Unix time it named, or for a day. Returns the end.
+
+        From now on; `keep_lock` writes it down.
+        """
         now = self._clock.monotonic()
         if until_s is None and self._locked_until is not None and self._locked_until > now:
             return self._locked_until  # it goes on; the end is known already
         seconds = LOCK_S if until_s is None else max(until_s - self._clock.now().timestamp(), 0.0)
         until = self._locked_until = now + seconds
         self._admission.lock(until)
+        self._marked.clear()  # what is marked names another end
         log.warning(
             "Session %s: WhatsApp takes no messages to new contacts until %s; known chats go on",
             self._company,
             self._told(until),
         )
-        await self._accounts.set_lock(self._company, until=self._told(until))
         return until
+
+    async def keep_lock(self) -> None:
+        """Also with every message that it holds."""
+        if self._locked_until is None:
+            return
+        until = self._told(self._locked_until)
+        await self._accounts.set_lock(self._company, until=until)
+        await self._outbox.hold_new(self._company, code=REACH_OUT_LOCK, until=until)
 
     async def unlock(self) -> None:
         """WhatsApp lifted the lock."""
@@ -187,6 +198,10 @@ class Restraint:
         """WhatsApp refused these because of its lock."""
         self._marked.update(whatsapp_ids)
         await self._outbox.hold(self._company, whatsapp_ids, code=REACH_OUT_LOCK, until=self._told(until))
+
+    def holds(self, entry: Entry) -> bool:
+        """Is it to a new contact, and held as such?"""
+        return self._admission.holds(entry, self._clock.monotonic())
 
     def held(self) -> Hold | None:
         """What holds messages to new contacts now."""

@@ -93,6 +93,8 @@ class OutboxSender:
         self._tasks: asyncio.TaskGroup | None = None
         self._wake = asyncio.Event()
         self._news: list[Change] = []
+        self._untold: Counter[str] = Counter()
+        """By WhatsApp id: news that is not stored yet; until then its row says that it is to be sent."""
         self._learners: list[asyncio.Future[None]] = []
         self._news_came = asyncio.Event()
 
@@ -114,7 +116,7 @@ class OutboxSender:
         except BaseException:
             if at_once:
                 self._chats.give_back(draft.chat)
-            self._wake.set()
+            self.look_again()  # it may have been stored all the same
             raise
         finally:
             self._storing[draft.chat] -= 1
@@ -151,8 +153,8 @@ class OutboxSender:
     def _not_begun(self, entry: Entry, *, reserved: bool, is_new: bool) -> None:
         if reserved:
             self._chats.give_back(entry.chat)
-        if is_new and (self._is_behind or len(self._chats) >= MOST_LOADED):
-            self._is_behind = True
+        if is_new and (self._is_behind or self._is_loading or len(self._chats) >= MOST_LOADED):
+            self._is_behind = True  # what a load under way passes over must not be taken for loaded
             self._urgent_wanted |= not entry.is_bulk
         elif is_new:
             self._add(entry)
@@ -172,11 +174,16 @@ class OutboxSender:
     def look_again(self) -> None:
         """There may be messages that another process accepted: not all of them behind those already loaded."""
         self._late_wanted = self._is_behind = self._urgent_wanted = True
+        self._next_expiry = self._clock.monotonic()  # they may expire
         self._wake.set()
 
     def forget(self, whatsapp_id: str) -> None:
-        """This message is not to be sent any more."""
+        """This message is not to be sent any more, and did not arrive."""
+        entry = self._chats.entry(whatsapp_id)
         self._chats.settle(whatsapp_id)
+        if entry is not None and not self._chats.is_busy(entry.chat):
+            self._restraint.failed(entry.chat)
+        self._errors.pop(whatsapp_id, None)
         self._deaths.pop(whatsapp_id, None)
         self._wake.set()
 
@@ -207,10 +214,19 @@ class OutboxSender:
         return next(suspects, None)
 
     def _admit(self, entry: Entry) -> bool:
+        return not self._is_kept_apart(entry) and self._restraint.admit(entry)
+
+    def _is_kept_apart(self, entry: Entry) -> bool:
+        """The suspect leaves when nothing is under way, and others not before it; unless it could not leave anyhow."""
         suspect = self._suspect
-        if suspect is not None and (entry.whatsapp_id != suspect or self._chats.handed_since is not None):
+        if suspect is None:
             return False
-        return self._restraint.admit(entry)
+        if suspect == entry.whatsapp_id:
+            return self._chats.handed_since is not None
+        waits = self._chats.entry(suspect)
+        if waits is None or not self._chats.could_leave(suspect):
+            return self._chats.is_under_way(suspect)
+        return not self._restraint.holds(waits)
 
     def hear_received(self, messages: Sequence[InboundMessage]) -> None:
         """Whoever writes to the company is known to it."""
@@ -278,19 +294,30 @@ class OutboxSender:
             case GiveUp(sentence=sentence):
                 self._settle(whatsapp_id, News.GIVEN_UP, code=code, sentence=sentence)
             case HoldBack():
-                self._spawn(self._hold_back(whatsapp_id))
+                self._hold_back(whatsapp_id)
 
-    async def _hold_back(self, whatsapp_id: str) -> None:
-        until = await self._restraint.lock()
-        await self._restraint.hold_back([whatsapp_id], until)
+    def _hold_back(self, whatsapp_id: str) -> None:
+        """At once, so that nothing begins it before its row says what holds it. A stranger's chat waits for the lock's
+        end, or until it is known; one that is known was refused all the same and rests."""
+        entry = self._chats.entry(whatsapp_id)
+        if entry is None:
+            return
+        until = self._restraint.lock()
+        is_known = self._restraint.knows(entry.chat)
+        self._chats.put_back(whatsapp_id, until=until if is_known else self._clock.monotonic())
         self._errors.pop(whatsapp_id, None)
-        self._chats.put_back(whatsapp_id, until=until)
+        self._spawn(self._keep_hold(whatsapp_id, until))
         self._tell_wait()
+
+    async def _keep_hold(self, whatsapp_id: str, until: float) -> None:
+        await self._restraint.hold_back([whatsapp_id], until)
+        await self._restraint.keep_lock()
         self._wake.set()
 
     async def _follow_lock(self, lock: ReachOutLocked) -> None:
         if lock.active:
-            await self._restraint.lock(until_s=lock.until_s)
+            self._restraint.lock(until_s=lock.until_s)
+            await self._restraint.keep_lock()
         else:
             await self._restraint.unlock()
             self._chats.rouse()
@@ -304,6 +331,7 @@ class OutboxSender:
             self._restraint.acked(entry.chat)
         elif entry is not None:
             self._restraint.failed(entry.chat)
+        self._untold[whatsapp_id] += 1
         self._news.append(
             Change(whatsapp_id=whatsapp_id, news=news, at=at, error_code=code, error=sentence, makes_known=makes_known)
         )
@@ -354,7 +382,7 @@ class OutboxSender:
         if self._next_expiry is None or self._next_expiry > self._clock.monotonic():
             return
         for message in await self._outbox.expire(self._company, at=iso(self._clock.now())):
-            self._chats.settle(message.whatsapp_id)
+            self.forget(message.whatsapp_id)
         self._next_expiry = None
         self._expect_expiry(await self._outbox.next_expiry(self._company))
 
@@ -406,7 +434,7 @@ class OutboxSender:
                 self._add(entry)
 
     def _add(self, entry: Entry) -> None:
-        if entry.whatsapp_id in self._chats:
+        if entry.whatsapp_id in self._chats or entry.whatsapp_id in self._untold:
             return
         self._chats.add(entry)
         if not self._restraint.knows(entry.chat):
@@ -474,6 +502,7 @@ class OutboxSender:
             learners, self._learners = self._learners, []
             if news:
                 await self._outbox.learn(self._company, news)
+                self._untold -= Counter(change.whatsapp_id for change in news)
             for learner in learners:
                 if not learner.done():
                     learner.set_result(None)

@@ -45,11 +45,12 @@ _IS_OPEN = text("state IN ('queued','sending')")
 """As the index of open messages has it: only so a database sees that this index will do."""
 _NOT_SHOWN = {"content", "idempotency_key", "request_hash", "made"}
 _SHOWN = [column for column in outbox.c if column.name not in _NOT_SHOWN]
+_SHOWN_NAMES = [column.name for column in _SHOWN]
 _RECEIVED = [column for column in inbox.c if column.name not in {"push_name", "media_keys", "media_id"}]
 _BY_WHATSAPP_ID = select(*_SHOWN).where(
     outbox.c.company_id == bindparam("company"), outbox.c.whatsapp_id == bindparam("id")
 )
-_TO_BE_CHANGED = _BY_WHATSAPP_ID.with_for_update()
+_TO_BE_CHANGED = Prepared(lambda _: _BY_WHATSAPP_ID.with_for_update())
 """Between looking and changing, no other process may change it."""
 
 _ACCEPT = Prepared(
@@ -57,7 +58,9 @@ _ACCEPT = Prepared(
         insert(outbox).on_conflict_do_nothing(index_elements=["company_id", "idempotency_key"]).returning(outbox.c.seq)
     )
 )
-_UNKNOWN_OUTCOME = (outbox.c.state == MessageState.SENDING.value) & outbox.c.held_code.is_(None)
+_REFUSED = outbox.c.held_code.is_not(None) & (outbox.c.attempts <= 1)
+"""WhatsApp refused its only try: nothing of it is on the way. Of an earlier try nobody knows what became."""
+_UNKNOWN_OUTCOME = (outbox.c.state == MessageState.SENDING.value) & ~_REFUSED
 _MAY_LEAVE = outbox.c.expires_at.is_(None) | (outbox.c.expires_at > bindparam("now")) | _UNKNOWN_OUTCOME
 """Not expired; one whose outcome is unknown must be settled all the same."""
 _BEGIN = (
@@ -66,7 +69,7 @@ _BEGIN = (
     .values(state=MessageState.SENDING.value, attempts=outbox.c.attempts + 1, held_code=None, held_until=None)
     .returning(*outbox.c["seq", "id", "content", "attempts", "made"])
 )
-_CHANGE = update(outbox).where(outbox.c.seq == bindparam("changed"))
+_CHANGE = Prepared(lambda _: update(outbox).where(outbox.c.seq == bindparam("changed")))
 _TIMES = _TIME_OF[MessageState.PLAYED]
 _NOT_YET = dict.fromkeys((*_TIMES, "error_code", "error"))
 
@@ -96,11 +99,11 @@ class OutboxRows:
         values = _accepted(draft, iso(self._clock.now()))
 
         def work(connection: Connection) -> Accepted:
-            if connection.scalar(_KNOWN_COMPANY, {"company": draft.company}) is None:
+            if _KNOWN_COMPANY.scalar(connection, {"company": draft.company}) is None:
                 raise NotFound(f'company "{draft.company}" is unknown: create it with PUT /v1/sessions/{draft.company}')
             begins = check is not None and _holds(check, connection)
             state = {"state": MessageState.SENDING.value, "attempts": 1} if begins else {}
-            seq = connection.scalar(_ACCEPT.on(connection), values | state)
+            seq = _ACCEPT.scalar(connection, values | state)
             if seq is None:
                 return Accepted(message=_replayed(connection, draft), is_new=False, has_begun=False)
             shown = {name: value for name, value in values.items() if name not in _NOT_SHOWN}
@@ -164,7 +167,9 @@ class OutboxRows:
     async def hold_new(self, company: str, *, code: str, until: str) -> None:
         chats = select(known_chats.c.chat).where(known_chats.c.company_id == company)
         is_new = outbox.c.chat.not_in(chats) & ~outbox.c.chat.endswith("@g.us")
-        await self._hold(company, is_new & (outbox.c.state == MessageState.QUEUED.value), code=code, until=until)
+        is_held_so = outbox.c.held_code == code
+        is_queued = outbox.c.state == MessageState.QUEUED.value
+        await self._hold(company, is_held_so | (is_new & is_queued), code=code, until=until)
 
     async def _hold(self, company: str, which: ColumnElement[bool], *, code: str, until: str) -> None:
         held = update(outbox).where(outbox.c.company_id == company, _IS_OPEN, which)
@@ -308,7 +313,7 @@ def keep_received(connection: Connection, row: Insert, *, at: str, media_url: Me
     return True
 
 
-_KNOWN_COMPANY = select(sessions.c.company_id).where(sessions.c.company_id == bindparam("company"))
+_KNOWN_COMPANY = Prepared(lambda _: select(sessions.c.company_id).where(sessions.c.company_id == bindparam("company")))
 
 
 def _accepted(draft: Draft, now: str) -> dict[str, Any]:
@@ -341,7 +346,7 @@ def _holds(check: Check, connection: Connection) -> bool:
 
 def _can_expire(company: str) -> tuple[ColumnElement[bool] | TextClause, ...]:
     """What surely has not left: queued, or refused by WhatsApp with a word that lets it wait."""
-    waits = (outbox.c.state == MessageState.QUEUED.value) | outbox.c.held_code.is_not(None)
+    waits = (outbox.c.state == MessageState.QUEUED.value) | _REFUSED
     return outbox.c.company_id == company, _IS_OPEN, waits
 
 
@@ -363,12 +368,13 @@ def _apply_all(connection: Connection, company: str, changes: Sequence[Change]) 
 
 
 def _apply(connection: Connection, company: str, change: Change) -> Message | None:
-    row = connection.execute(_TO_BE_CHANGED, {"company": company, "id": change.whatsapp_id}).mappings().first()
-    if row is None:
+    found = _TO_BE_CHANGED.rows(connection, {"company": company, "id": change.whatsapp_id})
+    if not found:
         return None
+    row = dict(zip(_SHOWN_NAMES, found[0], strict=True))
     before = MessageState(row["state"])
-    if row["held_code"] is not None and change.news in {News.EXPIRED, News.CANCELLED}:
-        before = MessageState.QUEUED  # WhatsApp refused it in so many words: nothing of it is on the way
+    if row["held_code"] is not None and row["attempts"] <= 1 and change.news in {News.EXPIRED, News.CANCELLED}:
+        before = MessageState.QUEUED  # refused, as `_REFUSED` has it
     after = advance(before, change.news)
     if after is before:
         return None
@@ -376,7 +382,7 @@ def _apply(connection: Connection, company: str, change: Change) -> Message | No
     values |= {name: row[name] for name in _TIMES}
     values |= {name: change.at for name in _TIME_OF.get(after, ()) if row[name] is None}
     values |= {"error_code": change.error_code, "error": change.error}
-    connection.execute(_CHANGE, {"changed": row["seq"], **values})
+    _CHANGE.rows(connection, {"changed": row["seq"], **values})
     if change.makes_known and after in _TIME_OF:
         know_chat(connection, company, row["chat"], first_sent_at=change.at)
     message = _message({**row, **values})
@@ -388,7 +394,7 @@ def know_chat(connection: Connection, company: str, chat: str, **first: str) -> 
     """Note when a chat was first written to (`first_sent_at`), or heard from (`first_received_at`)."""
     for name in first:
         row = {"company_id": company, "chat": chat, name: first[name]}
-        connection.execute(_KNOW[name].on(connection), row)
+        _KNOW[name].rows(connection, row)
 
 
 def _entry(row: RowMapping) -> Entry:

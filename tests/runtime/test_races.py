@@ -1,0 +1,263 @@
+"""Orders of events that chance seldom makes, each once the cause of a message that was stuck or went twice."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from holdfast.delivery.ports import Draft
+from holdfast.runtime.composer import text_wish
+from holdfast.runtime.sender import MOST_LOADED
+from holdfast.session.port import Acked, ReachOutLocked, Receipted, Send
+from tests.world import COMPANY, NUMBER, World
+
+OTHER, THIRD = "962790000002", "962790000003"
+DAY_S = 24 * 3600.0
+
+
+def draft(number: int, *, to: str = NUMBER, **changes: object) -> Draft:
+    """Of a message that another process accepts, on a database that both share."""
+    values: dict[str, object] = {
+        "id": f"msg_{number}",
+        "whatsapp_id": f"3EB0{number:04}",
+        "company": COMPANY,
+        "recipient": to,
+        "chat": f"{to}@s.whatsapp.net",
+        "content": {"text": f"elsewhere {number}"},
+        "idempotency_key": None,
+        "request_hash": "h",
+    }
+    return Draft(**(values | changes))  # type: ignore[arg-type]  # fields of Draft
+
+
+def texts(world: World) -> list[str]:
+    return [text for _, text in world.sends()]
+
+
+async def knows(world: World, *people: str) -> None:
+    """These people were written to."""
+    for person in people:
+        await world.until_message(await world.send("hello", to=person), "sent")
+
+
+# Loading.
+
+
+async def test_what_is_accepted_during_a_load_hides_nothing_of_the_backlog(world: World) -> None:
+    """Messages between what memory takes and the new one are sent too, in order."""
+    async with world.running() as gateway:
+        await world.now(gateway.put(COMPANY))
+        count = MOST_LOADED + 30
+        accepting = (gateway.accept(COMPANY, text_wish(NUMBER, f"{n}")) for n in range(count))
+        await world.now(asyncio.gather(*accepting))
+        world.loads.close()
+        await world.pair()
+        last = await world.send("last")
+        world.loads.open()
+        await world.until_message(last, "sent", within_s=600)
+        assert texts(world) == [*(f"{n}" for n in range(count)), "last"]
+
+
+async def test_a_message_that_is_loaded_while_it_is_being_accepted_leaves_once(world: World) -> None:
+    """Its chat goes on afterwards, also over a lost link."""
+    async with world.running() as gateway:
+        link = await world.pair()
+        await knows(world, NUMBER)
+        world.engine.acks = False
+        world.accepted.close()
+        accepting = asyncio.ensure_future(gateway.accept(COMPANY, text_wish(NUMBER, "one")))
+        await world.quiet()
+        gateway.messages_wait(COMPANY)
+        await world.quiet()
+        world.accepted.open()
+        message = await world.now(accepting)
+        world.engine.drop(link, code=428)
+        await world.until(lambda: world.link() != link)
+        world.engine.acks = True
+        await world.until_message(message, "sent")
+        await world.until_message(await world.send("two"), "sent", within_s=60)
+        assert texts(world) == ["hello", "one", "one", "two"]
+
+
+async def test_a_message_whose_ack_is_being_stored_is_not_loaded_and_sent_again(world: World) -> None:
+    """Its row still says that it is to be sent."""
+    async with world.running() as gateway:
+        await world.pair()
+        await knows(world, NUMBER)
+        world.learns.close()
+        message = await world.send("one")
+        await world.quiet()
+        gateway.messages_wait(COMPANY)
+        await world.quiet()
+        world.learns.open()
+        await world.until_message(message, "sent")
+        await world.quiet()
+        assert texts(world) == ["hello", "one"]
+
+
+async def test_messages_that_are_held_back_hold_up_no_known_chat(world: World) -> None:
+    """Also when they are more than memory takes."""
+    world.pacing = replace(world.pacing, new_per_day=1)
+    world.set_policy(keepalive_interval_s=3600.0)
+    async with world.running() as gateway:
+        await world.pair()
+        await knows(world, NUMBER)
+        accepting = (
+            gateway.accept(COMPANY, text_wish(f"96278{n:07}", "stranger")) for n in range(2 * MOST_LOADED + 100)
+        )
+        await world.now(asyncio.gather(*accepting))
+        await world.until_message(await world.send("known"), "sent", within_s=60)
+        assert texts(world) == ["hello", "known"]
+
+
+# Accepting.
+
+
+async def test_a_message_whose_acceptance_was_stored_and_not_told_is_sent(world: World) -> None:
+    """Its caller asks again with the same key, and gets an answer that is kept."""
+    async with world.running() as gateway:
+        await world.pair()
+        await knows(world, NUMBER)
+        world.outbox.torn = True
+        wish = text_wish(NUMBER, "one", idempotency_key="k")
+        with pytest.raises(OSError, match="connection lost"):
+            await world.now(gateway.accept(COMPANY, wish))
+        world.outbox.torn = False
+        await world.until_message(await world.send("two"), "sent")
+        message = await world.now(gateway.accept(COMPANY, wish))
+        await world.until_message(message, "sent", within_s=60)
+
+
+# Expiry.
+
+
+async def test_what_another_process_accepted_expires_in_time(world: World) -> None:
+    """Whoever owns the session learns of its end."""
+    async with world.running() as gateway:
+        await world.now(gateway.put(COMPANY))
+        await world.quiet()
+        ends = "2026-01-01T01:00:00.000Z"
+        accepted = await world.now(world.outbox.accept(draft(1, expires_at=ends)))
+        gateway.messages_wait(COMPANY)
+        await world.until_message(accepted.message, "expired", within_s=3600)
+
+
+async def test_a_stranger_whose_message_expired_or_was_cancelled_takes_no_place_of_the_day(world: World) -> None:
+    """Nobody was written to."""
+    world.pacing = replace(world.pacing, new_per_day=1)
+    world.set_policy(keepalive_interval_s=3600.0)
+    async with world.running() as gateway:
+        await world.pair()
+        world.begins.close()
+        expiring = await world.now(gateway.accept(COMPANY, text_wish(NUMBER, "too late", expires_in_s=60)))
+        await world.wait(61)
+        world.begins.open()
+        await world.until_message(expiring, "expired")
+        world.begins.close()
+        cancelled = await world.send("no", to=OTHER)
+        await world.quiet()
+        await world.now(gateway.cancel(cancelled.id))
+        world.begins.open()
+        await world.until_message(await world.send("yes", to=THIRD), "sent", within_s=60)
+        assert texts(world) == ["yes"]
+
+
+# Locks.
+
+
+async def refused(world: World, *, to: str = NUMBER) -> Send:
+    """A message that met WhatsApp's lock on messages to new contacts."""
+    await world.pair()
+    await knows(world, OTHER)
+    world.engine.ack_error = "463"
+    await world.send("refused", to=to)
+    await world.until_sends(2)
+    await world.quiet()
+    world.engine.ack_error = None
+    return world.commands(Send)[-1]
+
+
+async def test_a_lock_ends_when_whatsapp_says_so_after_the_refusal(world: World) -> None:
+    """The refusal comes first and names no end; the message waits no longer than it must, and says for how long."""
+    world.set_policy(keepalive_interval_s=3600.0)
+    async with world.running() as gateway:
+        await refused(world)
+        stranger = await world.send("another stranger", to=THIRD)
+        await world.quiet()
+        ends = int(world.clock.now().timestamp()) + 3600
+        world.listener.report(ReachOutLocked(link=world.link(), active=True, until_s=ends))
+        await world.quiet()
+        listed = await world.now(gateway.messages(COMPANY, state=None, after=0, most=9))
+        assert {each.held_until for each in listed if each.held_code} == {"2026-01-01T01:16:40.000Z"}
+        await world.until_message(stranger, "sent", within_s=3700)
+        await world.until(lambda: texts(world).count("refused") == 2, within_s=10)
+
+
+async def test_a_person_who_writes_during_a_lock_is_answered(world: World) -> None:
+    """With the message that was refused first: the chat is known now."""
+    world.set_policy(keepalive_interval_s=3600.0)
+    async with world.running():
+        await refused(world)
+        world.engine.receive(world.link(), text="who are you?", sender=f"{NUMBER}@s.whatsapp.net")
+        await world.quiet()
+        await world.until_message(await world.send("an answer"), "sent", within_s=60)
+        assert texts(world) == ["hello", "refused", "refused", "an answer"]
+
+
+async def test_what_waits_behind_a_message_that_rested_goes_on_when_that_is_settled(world: World) -> None:
+    """A late receipt shows that it arrived: nothing rests any more in this chat."""
+    world.set_policy(keepalive_interval_s=3600.0)
+    async with world.running():
+        send = await refused(world, to=OTHER)
+        after = await world.send("after", to=OTHER)
+        report = Receipted(link=world.link(), whatsapp_ids=[send.whatsapp_id], chat=send.to, kind="delivered")
+        world.listener.report(report)
+        await world.until_message(after, "sent", within_s=60)
+
+
+async def test_a_message_that_is_sent_again_amid_its_hold_cannot_be_cancelled(world: World) -> None:
+    """The refusal is of an earlier try; of the new one nothing is known."""
+    world.set_policy(keepalive_interval_s=3600.0)
+    async with world.running():
+        await world.pair()
+        await knows(world, NUMBER)
+        world.engine.acks = False
+        message = await world.send("known")
+        await world.quiet()
+        send = world.commands(Send)[-1]
+        world.holds.close()
+        world.listener.report(Acked(link=send.link, whatsapp_id=send.whatsapp_id, chat=send.to, error="463"))
+        await world.quiet()
+        world.engine.drop(send.link, code=428)
+        await world.until_state("reconnecting")
+        await world.until_state("connected")
+        await world.quiet()
+        world.holds.open()
+        await world.quiet()
+        stands = await world.message(message)
+        assert (stands.held_code is not None) == (len(world.sends()) == 2), "held, and on its way"
+        assert stands.state == "sending"
+
+
+# Hosts that die.
+
+
+async def test_a_suspect_that_may_not_leave_holds_up_nobody(world: World) -> None:
+    """Three hosts died of it, then WhatsApp's lock holds it: others go on meanwhile."""
+    world.set_policy(keepalive_interval_s=3600.0)
+    world.prepare = lambda engine: setattr(engine, "dies_of", "poison")
+    async with world.running():
+        await world.pair()
+        await knows(world, OTHER)
+        await world.send("poison")
+        await world.until(lambda: world.engines == 4 and world.engine.alive, within_s=300)
+        world.begins.close()
+        await world.until_state("connected", within_s=300)
+        world.listener.report(ReachOutLocked(link=world.link(), active=True, until_s=None))
+        await world.quiet()
+        world.begins.open()
+        await world.quiet()
+        known = await world.send("known", to=OTHER)
+        await world.until_message(known, "sent", within_s=600)
