@@ -143,6 +143,18 @@ async def test_the_chart_has_its_day(browser: Browser, world: World) -> None:
     assert not any(chart["missed"])
 
 
+async def test_streams_end_with_the_session_that_asked_for_them(browser: Browser, world: World) -> None:
+    """Who has signed out in one tab hears nothing in the others."""
+    await world.pair()
+    await browser.sign_in()
+    for path in ("/live", f"/companies/{COMPANY}/live"):
+        async with browser.listening(path) as stream:
+            await hears(world, stream, "event:")
+            await browser.post("/sign-out")
+            await world.until(lambda: stream.has_ended, within_s=30)  # noqa: B023 – asked within the turn
+        await browser.sign_in()
+
+
 async def test_streams_end_when_holdfast_stops(browser: Browser, world: World) -> None:
     """A stop does not wait for people who look."""
     await world.pair()

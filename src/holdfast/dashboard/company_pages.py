@@ -16,7 +16,7 @@ from holdfast.dashboard.company import DAY_S, LETTERS_SHOWN, WISHES, Parts
 from holdfast.dashboard.desk import check_company, desk_of
 from holdfast.dashboard.doors import Page, is_part, page, part
 from holdfast.dashboard.rendering import STATES
-from holdfast.dashboard.stream import EventStream, Tell
+from holdfast.dashboard.stream import Tell, event_stream
 from holdfast.delivery.lookup import Letter
 from holdfast.delivery.message import MessageState
 from holdfast.health.stability import presence_of
@@ -80,7 +80,7 @@ async def tell_company(request: Request, company: Company) -> Response:
             if await parts.letters_changed():
                 await tell("letters", "")
 
-    return EventStream(source, waits=desk.waits)
+    return event_stream(request, source)
 
 
 def _swapped(parts: Iterable[str]) -> list[str]:

@@ -17,7 +17,7 @@ from holdfast.dashboard.doors import Page, is_part, page
 from holdfast.dashboard.fleet import LOOK_EVERY_S, Row, counted, ranked
 from holdfast.dashboard.ports import Grant
 from holdfast.dashboard.rendering import STATES, Templates
-from holdfast.dashboard.stream import EventStream, Tell
+from holdfast.dashboard.stream import Tell, event_stream
 
 pages = APIRouter(route_class=Page, include_in_schema=False)
 
@@ -79,7 +79,7 @@ async def tell_fleet(request: Request) -> Response:
                 await tell("fleet", changed)
                 calm = 0
 
-    return EventStream(source, waits=desk.waits)
+    return event_stream(request, source)
 
 
 def _seen(rows: Iterable[Row], grant: Grant) -> list[Row]:

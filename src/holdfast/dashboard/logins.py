@@ -98,6 +98,10 @@ class Logins:
         self._ended = {known: at for known, at in self._ended.items() if at > now - IDLE_S}
         self._ended[login.id] = now
 
+    def is_signed_out(self, login: Login) -> bool:
+        """Has it been signed out since it was read? For what outlives a request."""
+        return login.id in self._ended
+
     def form_token(self, login: Login) -> str:
         """What every form of this session carries, and no other site can know."""
         return self._sign("form", login.id)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from holdfast.base.errors import HoldfastError
+from holdfast.base.errors import HoldfastError, NotFound
+from holdfast.dashboard.desk import desk_of, login_of
 from holdfast.dashboard.doors import HEADERS
 from holdfast.dashboard.ports import Waits
 
@@ -19,15 +22,23 @@ _RETRY_MS = 2000
 """How soon a browser asks again when the connection breaks."""
 
 
+class _SignedOut(Exception):
+    """Whoever listens may hear no more."""
+
+
 class EventStream(Response):
-    """Runs `source` for as long as the browser listens. It ends by itself when Holdfast stops."""
+    """Runs `source` for as long as the browser listens and `is_signed_in`. It ends by itself when Holdfast stops, and
+    when the company that it tells of is removed."""
 
     media_type = "text/event-stream"
 
-    def __init__(self, source: Callable[[Tell], Awaitable[None]], *, waits: Waits) -> None:
+    def __init__(
+        self, source: Callable[[Tell], Awaitable[None]], *, is_signed_in: Callable[[], bool], waits: Waits
+    ) -> None:
         super().__init__(headers={**HEADERS, "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._source = source
+        self._is_signed_in = is_signed_in
         self._waits = waits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -37,6 +48,8 @@ class EventStream(Response):
             await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
 
         async def tell(name: str, carried: str) -> None:
+            if not self._is_signed_in():
+                raise _SignedOut
             await write(event(name, carried))
 
         await write(f"retry: {_RETRY_MS}\n\n")
@@ -52,7 +65,14 @@ class EventStream(Response):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _tell(self, tell: Tell) -> None:
-        await self._source(tell)
+        with contextlib.suppress(_SignedOut, NotFound):
+            await self._source(tell)
+
+
+def event_stream(request: Request, source: Callable[[Tell], Awaitable[None]]) -> EventStream:
+    """For whoever is signed in."""
+    desk, login = desk_of(request), login_of(request)
+    return EventStream(source, is_signed_in=lambda: not desk.logins.is_signed_out(login), waits=desk.waits)
 
 
 def event(name: str, carried: str) -> str:
