@@ -157,7 +157,7 @@ class EngineRows:
             "plaintext": base64.b64decode(item.plaintext),
             "stored_at": now,
         }
-        connection.execute(_KEEP_PLAINTEXT.on(connection), row)
+        _KEEP_PLAINTEXT.rows(connection, row)
         return item.message is not None and self._save_message(connection, company, item.message, now)
 
     def _save_message(self, connection: Connection, company: str, message: InboundMessage, now: str) -> bool:
@@ -214,18 +214,14 @@ def _storable(text: str | None) -> str | None:
 
 def _save_credentials(connection: Connection, company: str, commit: Commit, now: str) -> None:
     row = {"company_id": company, "creds": commit.credentials, "paired": commit.paired, "updated_at": now}
-    connection.execute(_KEEP_CREDENTIALS.on(connection), row)
+    _KEEP_CREDENTIALS.rows(connection, row)
 
 
 def _save_keys(connection: Connection, company: str, commit: Commit) -> None:
-    kept = [
-        {"company_id": company, "type": type_, "id": id_, "value": value}
-        for type_, values in commit.keys.items()
-        for id_, value in values.items()
-        if value is not None
-    ]
-    if kept:
-        connection.execute(_KEEP_KEYS.on(connection), kept)
+    for type_, values in commit.keys.items():
+        for id_, value in values.items():
+            if value is not None:
+                _KEEP_KEYS.rows(connection, {"company_id": company, "type": type_, "id": id_, "value": value})
     for type_, values in commit.keys.items():
         gone = [id_ for id_, value in values.items() if value is None]
         if gone:

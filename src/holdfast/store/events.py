@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 from collections.abc import Collection, Iterator
 
-from sqlalchemy import Connection, delete, func, insert, select, text
+from sqlalchemy import Connection, delete, func, select, text
 
 from holdfast.delivery.events import (
     COMPLETED,
@@ -28,6 +28,7 @@ from holdfast.delivery.events import (
 from holdfast.delivery.ports import Message, Received
 from holdfast.store.database import Database, announce
 from holdfast.store.notes import note, noted
+from holdfast.store.opened import Prepared
 from holdfast.store.tables import events, webhook_deliveries, webhook_endpoints
 
 EVENTS, DELIVERIES = "events", "deliveries"
@@ -41,7 +42,7 @@ _PRUNED = "events-pruned"
 _PRUNED_AT_ONCE = 5000
 _LOOK_EVERY_S = 1.0
 
-_ADD = insert(events).returning(events.c.seq)
+_ADD = Prepared(lambda insert: insert(events).returning(events.c.seq))
 _DELIVER = text(
     "INSERT INTO webhook_deliveries (event_seq, company_id, chat, state, at, attempts, next_at) "
     "SELECT :seq, :company, :chat, 'pending', :at, 0, CASE WHEN EXISTS ("
@@ -59,7 +60,7 @@ def record(connection: Connection, company: str, type_: str, body: Body, *, chat
     take_turn(connection)
     json = written(body)
     row = {"company_id": company, "type": type_, "chat": chat or "", "at": at, "body": json}
-    seq = connection.scalar(_ADD, {"id": event_id(company, type_, at, json), **row})
+    seq = _ADD.scalar(connection, {"id": event_id(company, type_, at, json), **row})
     announce(connection, EVENTS)
     if _has_endpoints(connection):
         wanted = {"unasked": type_ in UNASKED, "wanted": f"% {type_} %"}
