@@ -547,8 +547,11 @@ async def test_lost_links_do_not_count_against_a_message(world: World) -> None:
         await world.until_message(message, "sent", within_s=5)
 
 
-async def test_an_engine_that_fails_again_and_again_fails_the_message(world: World) -> None:
-    """Five failures in a row are enough; the chat goes on behind it."""
+async def test_an_engine_that_fails_again_and_again_fails_the_message(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Five failures in a row are enough, and the log tells of each; the chat goes on behind it."""
+    caplog.set_level("INFO", logger="holdfast")
     async with world.running():
         await acked_by_hand(world)
         message, after = await world.send("poison"), await world.send("after")
@@ -559,6 +562,10 @@ async def test_an_engine_that_fails_again_and_again_fails_the_message(world: Wor
             world.listener.report(refusal)
         failed = await world.until_message(message, "failed")
         assert failed.error == "the engine failed 5 times to make the message: boom"
+        assert (
+            "Connection 962302: a message could not be handed over (engine-error, try 4); again in 8 s"
+            in caplog.messages
+        )
         await world.until(lambda: world.sends()[-1][1] == "after")
         ack(world, world.commands(Send)[-1])
         await world.until_message(after, "sent")

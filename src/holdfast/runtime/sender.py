@@ -256,6 +256,9 @@ class OutboxSender:
     def hear_refusal(self, refusal: SendRefused) -> None:
         attempts = self._failed_attempts(refusal.whatsapp_id)
         verdict = judge_refusal(refusal.code, refusal.detail, attempts=attempts)
+        if isinstance(verdict, Retry) and refusal.code != "link-down":  # that is told of the session
+            words = "Connection %s: a message could not be handed over (%s, try %d); again in %.0f s"
+            log.info(words, self._company, refusal.code, attempts, verdict.after_s)
         self._follow(refusal.whatsapp_id, verdict, code=refusal.code)
 
     def hear_receipt(self, receipt: Receipted) -> None:
