@@ -126,7 +126,8 @@ def judge_refusal(code: str, detail: str, *, attempts: int) -> Verdict:
     Nothing left, so trying again is safe.
     """
     if code in _REFUSALS:
-        return GiveUp(sentence=_REFUSALS[code] + (f": {detail}" if detail else ""))
+        says_more = code == "bad-content" and detail  # the others' detail is the same sentence again
+        return GiveUp(sentence=_REFUSALS[code] + (f": {detail}" if says_more else ""))
     if code == "engine-error" and attempts >= ENGINE_TRIES:
         return GiveUp(sentence=f"the engine failed {attempts} times to make the message: {detail}")
     return Retry(after_s=_pause_s(attempts - 1))

@@ -117,6 +117,7 @@ def test_an_ack_error_means_a_retry_or_the_end(code: str, attempts: int, verdict
     ("code", "detail", "attempts", "verdict"),
     [
         ("not-on-whatsapp", "", 1, GiveUp(sentence="this number is not on WhatsApp")),
+        ("not-on-whatsapp", "the number is not on WhatsApp", 1, GiveUp(sentence="this number is not on WhatsApp")),
         ("bad-content", "no text", 1, GiveUp(sentence=f"{BAD_CONTENT}: no text")),
         ("link-down", "", 1, Retry(after_s=1)),
         ("timeout", "", 4, Retry(after_s=8)),
