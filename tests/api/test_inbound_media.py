@@ -84,7 +84,8 @@ async def test_a_medium_has_an_address_of_its_own(door: Door) -> None:
     (await door("GET", path.replace("/msg_", "/msg_0"), key=None)).problem(404, "not-found", field="id")
     (await door("GET", path.replace("&token", "0&token"), key=None)).problem(404, "not-found", field="id")
     door.world.clock.advance_to(door.world.clock.monotonic() + 7 * 24 * 3600 + 1)
-    (await door("GET", path, key=None)).problem(404, "not-found", field="id")
+    over = (await door("GET", path, key=None)).problem(404, "not-found", field="id")
+    assert over == "this address of a medium is over, or is none: the inbox has a new one, `media.url`"
 
 
 @pytest.mark.parametrize(

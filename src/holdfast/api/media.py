@@ -20,6 +20,7 @@ from holdfast.api.description import Answers, problem
 from holdfast.api.keys import Grant
 from holdfast.api.schemas import ReceivedShape, Shape
 from holdfast.base.clock import Clock
+from holdfast.base.errors import NotFound
 from holdfast.delivery.content import LONGEST_NAME, StoredMedia, check_filename
 from holdfast.delivery.links import MediaLinks
 from holdfast.delivery.ports import Received
@@ -138,7 +139,9 @@ def make_open_router() -> APIRouter:
     ) -> Response:
         """The same by an address that a webhook or the inbox told (`media.url`), good for seven days."""
         if not _desk(request).is_good(id, expires=expires, token=token):
-            raise unknown_inbound(id)
+            raise NotFound(
+                "this address of a medium is over, or is none: the inbox has a new one, `media.url`", field="id"
+            )
         _gateway(request)
         return _given(await _desk(request).inbound.open(id))
 
