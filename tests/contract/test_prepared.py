@@ -1,0 +1,73 @@
+"""Statements of hot paths: on each database what SQLAlchemy would do, whoever carries them out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import URL, Connection, bindparam, select, update
+from sqlalchemy.exc import IntegrityError
+
+from holdfast.store.database import Database
+from holdfast.store.opened import Prepared
+from holdfast.store.tables import decrypted, sessions
+from tests.contract.rows import COMPANY, OTHER, Store
+
+ADD = Prepared(lambda insert: insert(decrypted).on_conflict_do_nothing())
+STRICT = Prepared(lambda insert: insert(decrypted).returning(decrypted.c.plaintext))
+COUNT = Prepared(
+    lambda _: (
+        update(sessions)
+        .where(sessions.c.company_id == bindparam("company"), sessions.c.attempts < 7)
+        .values(attempts=sessions.c.attempts + 5)
+        .returning(sessions.c.company_id, sessions.c.attempts)
+    )
+)
+FIND = Prepared(lambda _: select(decrypted.c.plaintext).where(decrypted.c.company_id == bindparam("company")))
+
+
+def _row(company: str, *, text: bytes = b"\0 secret words", stored_at: str | None = "2026") -> dict[str, Any]:
+    return {"company_id": company, "ciphertext_sha256": "ab", "plaintext": text, "stored_at": stored_at}
+
+
+async def test_bytes_come_back_as_they_went_in(store: Store) -> None:
+    """Each call has its own values, and a conflict is no error where the statement says so."""
+
+    def work(connection: Connection) -> list[Any]:
+        for company in (COMPANY, OTHER, OTHER):
+            assert not ADD.rows(connection, _row(company, text=company.encode()))
+        return [FIND.scalar(connection, {"company": company}) for company in (COMPANY, OTHER, "nobody")]
+
+    assert await store.database.write(work) == [COMPANY.encode(), OTHER.encode(), None]
+
+
+async def test_values_in_the_statement_stand_beside_those_given(store: Store) -> None:
+    def work(connection: Connection) -> list[tuple[Any, ...]]:
+        return [tuple(row) for _ in range(3) for row in COUNT.rows(connection, {"company": COMPANY})]
+
+    assert await store.database.write(work) == [(COMPANY, 5), (COMPANY, 10)]
+
+
+async def test_a_refused_row_is_sqlalchemys_error_without_the_values(store: Store) -> None:
+    """Errors go to the log; the rows are keys and messages. What the group's others wrote stands."""
+    kept = store.database.write(lambda connection: ADD.rows(connection, _row(OTHER)))
+    with pytest.raises(IntegrityError) as refused:
+        await store.database.write(lambda connection: STRICT.rows(connection, _row(COMPANY, stored_at=None)))
+    await kept
+    assert "secret" not in str(refused.value)
+    assert await store.database.read(lambda connection: FIND.scalar(connection, {"company": OTHER})) is not None
+
+
+async def test_what_a_failed_write_did_before_is_taken_back(place: tuple[Path | URL, object]) -> None:
+    """It is done in the transaction of the write, not beside it."""
+    database = Database(place[0])
+
+    def work(connection: Connection) -> None:
+        ADD.rows(connection, _row(COMPANY))
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        await database.write(work)
+    assert await database.read(lambda connection: FIND.scalar(connection, {"company": COMPANY})) is None
+    database.close()
