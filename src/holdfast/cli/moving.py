@@ -101,7 +101,7 @@ def export_baileys(
     device, state = running_or_stopped(ask, lambda here: (asyncio.run(_device(here, company)), "stopped"))
     if state not in _AT_REST:
         terminal.tell(
-            f"The session is {state}: `holdfast stop {company}` it and export again before a bot uses the folder, "
+            f"The session is {state}: run `holdfast stop {company}` and export again before a bot uses the folder, "
             "for its keys go on changing here."
         )
     files = write_folder(folder, device)
