@@ -15,7 +15,9 @@ import pytest
 import yaml
 
 from holdfast.api.metrics import exposition
+from holdfast.api.server import STOP_S
 from holdfast.base.clock import SystemClock
+from holdfast.engine.host import HostLimits
 from holdfast.engine.node import find_node
 from holdfast.settings import Settings, load, variable
 
@@ -56,6 +58,12 @@ def test_the_settings_file_can_be_read(tmp_path: Path) -> None:
     assert {"api_key", "database_url", "redis_url", "alert_urls", "webhook_url", "backup_recipients"} <= (
         proposed.model_fields_set
     )
+
+
+def test_the_deadlines_of_a_stop_add_up_to_less_than_ten_seconds() -> None:
+    """The worst that can come together: a caller who reads slowly, and an engine host that hears nothing at all."""
+    limits, margin_s = HostLimits(), 1
+    assert STOP_S + limits.stop_deadline_s + limits.term_deadline_s + margin_s <= ORDERLY_STOP_S
 
 
 # systemd.

@@ -21,7 +21,7 @@ LARGEST_HEAD = 64 * 1024
 """Bytes; the parser itself would take any number."""
 KEEP_ALIVE_S = 75
 """Longer than the minute for which proxies keep idle connections: the side that closes first must not be the server."""
-STOP_S = 5
+STOP_S = 4
 """For requests under way when Holdfast stops. Those that wait are ended at once."""
 
 _INVALID = "Invalid HTTP request received."
