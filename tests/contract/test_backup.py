@@ -7,6 +7,7 @@ import json
 import os
 import sqlite3
 import stat
+import threading
 import zipfile
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ from holdfast.store.database import Database
 from holdfast.store.outbox import InboxRows, OutboxRows
 from holdfast.store.postgres import parse
 from holdfast.store.sessions import SessionRows
-from holdfast.store.tables import media, media_chunks, metadata
+from holdfast.store.tables import media, media_chunks, metadata, notes, signal_keys
 from holdfast.store.webhooks import WebhookRows
 from tests.postgres_process import PostgresProcess
 from tests.world import migrated
@@ -267,6 +268,35 @@ async def test_a_backup_that_fails_leaves_nothing(lone: House) -> None:
     lone.folder.write_text("a file in the way")
     with pytest.raises(CantBackUp, match="see that the disk has room"):
         await lone.make()
+
+
+async def test_a_backup_that_nobody_waits_for_ends_soon(tmp_path: Path) -> None:
+    """A stop of Holdfast does not wait for the gigabytes that are left; no file stays."""
+    (tmp_path / "its.db").write_bytes(migrated())
+    house = House(database=Database(tmp_path / "its.db"), folder=tmp_path / "backups", clock=FakeClock())
+
+    def fill(connection: Connection) -> None:
+        connection.execute(notes.insert(), [{"name": f"{n}", "value": ""} for n in range(1000)])
+        keys = [{"company_id": COMPANY, "type": "t", "id": f"{n}", "value": ""} for n in range(1000)]
+        connection.execute(signal_keys.insert(), keys)
+
+    await house.database.write(fill)
+    told: list[str] = []
+    begun, may_go_on, loop = asyncio.Event(), threading.Event(), asyncio.get_running_loop()
+
+    def progress(sentence: str) -> None:
+        told.append(sentence)
+        loop.call_soon_threadsafe(begun.set)
+        may_go_on.wait(10)
+
+    making = asyncio.create_task(house.maker.make(kind="asked", now=house.clock.now(), progress=progress))
+    await begun.wait()
+    making.cancel()
+    await asyncio.wait([making])
+    may_go_on.set()
+    await asyncio.to_thread(house.database.close)  # waits for what reads
+    assert told == ["notes: 1000 rows"]
+    assert list(house.folder.iterdir()) == []
 
 
 async def test_what_a_backup_left_that_was_cut_off_goes_with_the_next(lone: House) -> None:

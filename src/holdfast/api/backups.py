@@ -10,7 +10,7 @@ from pydantic import Field
 
 from holdfast.api import description
 from holdfast.api.keys import Grant, NotAllowed
-from holdfast.api.routes import Company, Holdfast, Key, KeyedRoute, described
+from holdfast.api.routes import Company, Holdfast, Key, KeyedRoute, Waiting, described
 from holdfast.api.schemas import SessionShape, Shape, Text
 from holdfast.backup.baileys import checked
 from holdfast.backup.company import Device
@@ -87,17 +87,22 @@ backups = APIRouter(tags=["backups"], route_class=KeyedRoute, dependencies=descr
 
 
 @backups.post("/v1/backups", status_code=201)
-async def make_backup(_: ForAll, custody: Keeping) -> BackupShape:
+async def make_backup(_: ForAll, custody: Keeping, waits: Waiting) -> BackupShape:
     """Back up everything into one file, while sessions go on."""
-    return BackupShape.made(await custody.make())
+    async with waits.until_stopping():
+        return BackupShape.made(await custody.make())
 
 
 @backups.get("/v1/backups")
 async def list_backups(
-    _: ForAll, custody: Keeping, verify: Annotated[bool, Query(description="read each file to its end")] = False
+    _: ForAll,
+    custody: Keeping,
+    waits: Waiting,
+    verify: Annotated[bool, Query(description="read each file to its end")] = False,
 ) -> BackupsShape:
     """All backups in the data folder, newest first."""
-    return BackupsShape(items=[BackupShape.of(found) for found in await custody.found(verify=verify)])
+    async with waits.until_stopping():
+        return BackupsShape(items=[BackupShape.of(found) for found in await custody.found(verify=verify)])
 
 
 @backups.get(

@@ -13,6 +13,7 @@ from holdfast.backup import company as companies
 from holdfast.backup import shelf
 from holdfast.backup.company import Device
 from holdfast.backup.making import Made, Maker
+from holdfast.backup.waiting import Wanted
 from holdfast.base.clock import Clock, iso
 from holdfast.base.errors import BadInput, NotFound
 from holdfast.base.ids import COMPANY_RULE, is_company_id
@@ -37,10 +38,12 @@ class Custody:
     async def found(self, *, verify: bool) -> Sequence[shelf.Found]:
         """All backups, newest first."""
 
-        def work() -> list[shelf.Found]:
-            return [shelf.look(path, self.opener, verify=verify) for path in shelf.names(self.folder)]
+        def work(wanted: Wanted) -> list[shelf.Found]:
+            paths = wanted.each(shelf.names(self.folder))
+            return [shelf.look(path, self.opener, verify=verify, wanted=wanted) for path in paths]
 
-        return await asyncio.to_thread(work)
+        with Wanted() as wanted:
+            return await asyncio.to_thread(work, wanted)
 
     def file(self, name: str) -> Path:
         """One of them. Raises `NotFound`: there is no way to any other file."""

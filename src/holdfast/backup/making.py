@@ -24,6 +24,7 @@ from holdfast.backup.errors import CantBackUp
 from holdfast.backup.manifest import FORMAT, Company, Manifest
 from holdfast.backup.ratchets import Fingerprint
 from holdfast.backup.sealing import NO_SEAL, SUFFIX, Seal, read_seal, seal
+from holdfast.backup.waiting import Wanted
 from holdfast.base.clock import iso
 from holdfast.settings import Settings
 from holdfast.store.database import Database
@@ -75,9 +76,11 @@ class Maker:
             async with self._turn:
                 self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 remove_unfinished(self._folder)
-                with _unfinished(self._folder / f".{name}{_UNFINISHED}") as plain:
-                    manifest = await self._database.read(lambda each: self._write(each, plain, kind, now, progress))
-                    size = await self._finish(plain, self._folder / name)
+                with _unfinished(self._folder / f".{name}{_UNFINISHED}") as plain, Wanted() as wanted:
+                    manifest = await self._database.read(
+                        lambda each: self._write(each, plain, kind, now, progress, wanted)
+                    )
+                    size = await self._finish(plain, self._folder / name, wanted)
         except OSError as error:
             raise CantBackUp(
                 f'no backup could be made in "{self._folder}" ({error.strerror or error}): '
@@ -85,27 +88,31 @@ class Maker:
             ) from error
         return Made(path=self._folder / name, manifest=manifest, size_bytes=size)
 
-    async def _finish(self, plain: Path, name: Path) -> int:
+    async def _finish(self, plain: Path, name: Path, wanted: Wanted) -> int:
         """Encrypt it if wanted, and give it its name; returns its size.
 
         Behind the snapshot's end: PostgreSQL ends a transaction that is idle for as long as encryption can take.
         """
         if self._how.is_used:
-            return await asyncio.to_thread(self._seal, plain, name)
+            return await asyncio.to_thread(self._seal, plain, name, wanted)
         return _keep(plain, name)
 
-    def _seal(self, plain: Path, name: Path) -> int:
+    def _seal(self, plain: Path, name: Path, wanted: Wanted) -> int:
         with _unfinished(plain.with_name(f".sealed{plain.name}")) as sealed:
             sealed.unlink()
-            seal(plain, sealed, self._how)
+            seal(plain, sealed, self._how, wanted)
+            wanted.check()
             return _keep(sealed, name)
 
-    def _write(self, connection: Connection, path: Path, kind: str, now: datetime, progress: Progress) -> Manifest:
+    def _write(
+        self, connection: Connection, path: Path, kind: str, now: datetime, progress: Progress, wanted: Wanted
+    ) -> Manifest:
         with ArchiveWriter(path) as archive:
             companies = companies_of(connection)  # the first look is what the snapshot is of
             parts = {}
             for table in rows.KEPT:
-                parts[table.name] = archive.add(table.name, table.columns.keys(), rows.read(connection, table))
+                read = wanted.each(rows.read(connection, table))
+                parts[table.name] = archive.add(table.name, table.columns.keys(), read)
                 if parts[table.name].rows >= WORTH_TELLING:
                     progress(f"{table.name}: {parts[table.name].rows} rows")
             manifest = Manifest(

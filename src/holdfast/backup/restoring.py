@@ -24,6 +24,7 @@ from holdfast.backup.manifest import Manifest
 from holdfast.backup.scratch import brought_forward
 from holdfast.backup.staging import make_harmless, refuse_original
 from holdfast.backup.staleness import Known, moved_on
+from holdfast.backup.waiting import Wanted
 from holdfast.base.clock import Clock, iso
 from holdfast.session.life import State
 from holdfast.session.reasons import RESTORED_STALE
@@ -72,7 +73,7 @@ class Restorer:
             await self._database.read(refuse_original)
         with self._opener.open(file) as reader:
             progress("The backup is verified …")
-            reader.check()
+            reader.check(Wanted())
             _refuse_newer(reader.manifest)
             _refuse_unknown(reader.manifest, take_stale)
             copy = await self._copy(progress)

@@ -15,6 +15,7 @@ from pathlib import Path
 import pyrage
 
 from holdfast.backup.errors import BadBackup, CantBackUp, Locked
+from holdfast.backup.waiting import Wanted, WantedFile
 from holdfast.base.errors import Misconfigured
 
 SUFFIX = ".age"
@@ -60,11 +61,11 @@ def _recipient(name: str) -> pyrage.x25519.Recipient:
         ) from error
 
 
-def seal(plain: Path, sealed: Path, how: Seal) -> None:
+def seal(plain: Path, sealed: Path, how: Seal, wanted: Wanted) -> None:
     """Encrypt a file into a new one."""
     if how.recipients:
         with plain.open("rb") as source, _new(sealed) as target:
-            pyrage.encrypt_io(source, target, [_recipient(name) for name in how.recipients])
+            pyrage.encrypt_io(WantedFile(source, wanted), target, [_recipient(name) for name in how.recipients])
         return
     assert how.passphrase is not None
     if plain.stat().st_size > _LARGEST_WITH_PASSPHRASE:

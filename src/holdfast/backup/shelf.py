@@ -16,6 +16,7 @@ from holdfast.backup.errors import BadBackup, Locked
 from holdfast.backup.making import ENDING
 from holdfast.backup.manifest import Manifest
 from holdfast.backup.sealing import SUFFIX, is_sealed, unseal
+from holdfast.backup.waiting import Wanted
 
 SCHEDULED = "scheduled"
 
@@ -66,14 +67,14 @@ def names(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: path.name, reverse=True)
 
 
-def look(path: Path, opener: Opener, *, verify: bool = True) -> Found:
-    """`verify` reads all of it."""
+def look(path: Path, opener: Opener, *, verify: bool = True, wanted: Wanted | None = None) -> Found:
+    """`verify` reads all of it, for as long as it is wanted."""
     manifest, trouble = None, None
     try:
         with opener.open(path) as reader:
             manifest = reader.manifest
             if verify:
-                reader.check()
+                reader.check(wanted or Wanted())
     except Locked:
         pass  # neither whole nor damaged, as far as anybody can tell here
     except BadBackup as error:
