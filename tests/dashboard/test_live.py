@@ -151,7 +151,7 @@ async def test_streams_end_with_the_session_that_asked_for_them(browser: Browser
         async with browser.listening(path) as stream:
             await hears(world, stream, "event:")
             await browser.post("/sign-out")
-            await world.until(lambda: stream.has_ended, within_s=30)  # noqa: B023 – asked within the turn
+            await world.until(lambda: stream.has_ended, within_s=30)
         await browser.sign_in()
 
 
