@@ -1,0 +1,353 @@
+"""One message's life, out and in, by chance: its row against a model that knows only what was told, in any order."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import tempfile
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from holdfast.base.clock import iso
+from holdfast.base.errors import Conflict
+from holdfast.base.fake_clock import FakeClock
+from holdfast.base.ids import SystemChance
+from holdfast.delivery.events import COMPLETED, RECEIVED
+from holdfast.delivery.message import News
+from holdfast.delivery.ports import Accepted, Change, Draft, Message
+from holdfast.session.life import State
+from holdfast.session.port import Commit, Decrypted, InboundMessage, Undecryptable
+from holdfast.session.ports import Record
+from holdfast.store.credentials import EngineRows
+from holdfast.store.database import Database
+from holdfast.store.events import EventRows
+from holdfast.store.outbox import InboxRows, OutboxRows
+from holdfast.store.sessions import SessionRows
+from tests.contract.rows import entry
+from tests.world import COMPANY, migrated
+
+T = TypeVar("T")
+
+ARRIVALS = (News.ACKED, News.DELIVERED, News.READ, News.PLAYED)
+STATES = ("sent", "delivered", "read", "played")
+LOCK = "reach-out-lock"
+PEOPLE = [f"96279000000{number}@s.whatsapp.net" for number in range(3)]
+FEW = st.integers(0, 3)
+LIVES = settings(max_examples=20, stateful_step_count=25, deadline=None)
+
+
+class Life(RuleBasedStateMachine):
+    """Rows in a SQLite of their own; a restart of Holdfast opens it anew."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.Runner()
+        self.clock = FakeClock()
+        self.folder = Path(tempfile.mkdtemp())
+        (self.folder / "holdfast.db").write_bytes(migrated())
+        self.open()
+        self.run(
+            SessionRows(self.database).save(Record(company=COMPANY, state=State.CONNECTED, since="", created_at=""))
+        )
+
+    def open(self) -> None:
+        self.database = Database(self.folder / "holdfast.db")
+        self.outbox = OutboxRows(self.database, clock=self.clock)
+        self.engine = EngineRows(self.database, clock=self.clock, chance=SystemChance())
+        self.inbox = InboxRows(self.database)
+        self.events = EventRows(self.database)
+
+    def run(self, asked: Coroutine[object, object, T]) -> T:
+        return self.loop.run(asked)
+
+    def teardown(self) -> None:
+        self.database.close()
+        self.loop.close()
+        shutil.rmtree(self.folder)
+
+    @property
+    def now(self) -> str:
+        return iso(self.clock.now())
+
+    @rule(seconds=st.sampled_from([1, 30]))
+    def time_passes(self, seconds: int) -> None:
+        self.clock.advance_to(self.clock.monotonic() + seconds)
+
+    @rule()
+    def holdfast_restarts(self) -> None:
+        self.database.close()
+        self.open()
+
+    def told_events(self) -> dict[str, list[str]]:
+        """The types of the events of each message, by its id."""
+        told: dict[str, list[str]] = {}
+        for event in self.run(self.events.after(0, companies=[COMPANY], most=1000)):
+            told.setdefault(json.loads(event.body)["id"], []).append(event.type)
+        return told
+
+
+@dataclass(slots=True)
+class Out:
+    """What was done with one outbound message."""
+
+    first: Message
+    key: str | None
+    begun: int
+    news: set[News] = field(default_factory=set)
+    held: bool = False
+    end: str | None = None
+    """Cancelled or expired."""
+
+    @property
+    def state(self) -> str:
+        """Whatever order things were told in, an arrival outranks a failure; the end of what never left is final."""
+        if self.end is not None:
+            return self.end
+        arrivals = [state for news, state in zip(ARRIVALS, STATES, strict=True) if news in self.news]
+        if arrivals:
+            return arrivals[-1]
+        if News.GIVEN_UP in self.news:
+            return "failed"
+        return "sending" if self.begun else "queued"
+
+    @property
+    def is_open(self) -> bool:
+        return self.state in {"queued", "sending"}
+
+    @property
+    def surely_stayed(self) -> bool:
+        """Nothing of it is on the way: never begun, or refused at its only try."""
+        return self.is_open and (not self.begun or (self.held and self.begun == 1))
+
+    def has_expired(self, now: str) -> bool:
+        return self.first.expires_at is not None and self.first.expires_at <= now
+
+
+class OutboundLife(Life):
+    def __init__(self) -> None:
+        super().__init__()
+        self.messages: list[Out] = []
+
+    def chosen(self, number: int) -> Out:
+        return self.messages[-1 - number % len(self.messages)]
+
+    @rule(key=st.sampled_from([None, None, "k1", "k2"]), begin=st.booleans(), expires_s=st.sampled_from([None, 20, 60]))
+    def it_is_accepted(self, key: str | None, begin: bool, expires_s: int | None) -> None:
+        number = len(self.messages)
+        expires_at = None if expires_s is None else iso(self.clock.now() + timedelta(seconds=expires_s))
+        draft = Draft(
+            id=f"msg_{number}",
+            whatsapp_id=f"3EB0{number}",
+            company=COMPANY,
+            recipient="1",
+            chat=PEOPLE[number % 3],
+            content={"text": "x"},
+            idempotency_key=key,
+            request_hash="h",
+            expires_at=expires_at,
+        )
+        accepted = self.run(self.outbox.accept(draft, begin=begin))
+        before = [each for each in self.messages if key is not None and each.key == key]
+        if before:
+            self.it_was_accepted_before(accepted, before[0])
+        else:
+            assert (accepted.is_new, accepted.has_begun, accepted.message.state) == (True, begin, "queued")
+            self.messages.append(Out(first=accepted.message, key=key, begun=int(begin)))
+
+    def it_was_accepted_before(self, accepted: Accepted, first: Out) -> None:
+        assert (accepted.is_new, accepted.has_begun) == (False, False)
+        assert (accepted.message.id, accepted.message.state) == (first.first.id, first.state)
+
+    @precondition(lambda self: self.messages)
+    @rule(numbers=st.lists(FEW, min_size=1, max_size=3, unique=True))
+    def they_begin(self, numbers: list[int]) -> None:
+        """Only what is open is sent again; what expired only when its outcome must be settled."""
+        chosen = {each.first.id: each for each in map(self.chosen, numbers)}
+        begun = self.run(self.outbox.begin(COMPANY, [entry(each.first) for each in chosen.values()]))
+        may = {
+            each.first.id
+            for each in chosen.values()
+            if each.is_open and not (each.surely_stayed and each.has_expired(self.now))
+        }
+        assert {each.entry.id for each in begun} == may
+        for outgoing in begun:
+            chosen[outgoing.entry.id].begun += 1
+            chosen[outgoing.entry.id].held = False
+            assert outgoing.attempts == chosen[outgoing.entry.id].begun
+
+    @precondition(lambda self: self.messages)
+    @rule(number=FEW, news=st.sampled_from([*ARRIVALS, News.GIVEN_UP]))
+    def whatsapp_tells(self, number: int, news: News) -> None:
+        message = self.chosen(number)
+        before = message.state
+        if message.end is None:
+            message.news.add(news)
+        change = Change(whatsapp_id=message.first.whatsapp_id, news=news, at=self.now, makes_known=True)
+        changed = self.run(self.outbox.learn(COMPANY, [change]))
+        assert [each.state for each in changed] == ([message.state] if message.state != before else [])
+        message.held &= message.is_open
+
+    @precondition(lambda self: any(each.state == "sending" for each in self.messages))
+    @rule(number=FEW)
+    def whatsapp_refuses_for_now(self, number: int) -> None:
+        under_way = [each for each in self.messages if each.state == "sending"]
+        message = under_way[number % len(under_way)]
+        self.run(self.outbox.hold(COMPANY, [message.first.whatsapp_id], code=LOCK, until=self.now))
+        message.held = True
+
+    @rule()
+    def strangers_are_held(self) -> None:
+        self.run(self.outbox.hold_new(COMPANY, code=LOCK, until=self.now))
+        known = self.run(self.outbox.known(COMPANY, PEOPLE))
+        for each in self.messages:
+            each.held |= each.state == "queued" and each.first.chat not in known
+
+    @rule()
+    def the_lock_ends(self) -> None:
+        """What was begun keeps its mark: it is not under way."""
+        self.run(self.outbox.release(COMPANY, code=LOCK))
+        for each in self.messages:
+            each.held &= each.begun > 0
+
+    @precondition(lambda self: self.messages)
+    @rule(number=FEW)
+    def somebody_cancels(self, number: int) -> None:
+        message = self.chosen(number)
+        if message.surely_stayed:
+            assert self.run(self.outbox.cancel(message.first.id)).state == "cancelled"
+            message.end, message.held = "cancelled", False
+            return
+        with pytest.raises(Conflict, match=f"the message is {message.state}"):
+            self.run(self.outbox.cancel(message.first.id))
+
+    @rule()
+    def what_is_due_expires(self) -> None:
+        due = [each for each in self.messages if each.surely_stayed and each.has_expired(self.now)]
+        expired = self.run(self.outbox.expire(COMPANY, at=self.now))
+        assert {each.id for each in expired} == {each.first.id for each in due}
+        for each in due:
+            each.end, each.held = "expired", False
+
+    @invariant()
+    def rows_say_what_was_told(self) -> None:
+        rows = self.run(self.outbox.messages(COMPANY, state=None, after=0, most=100))
+        assert [row.id for row in rows] == [each.first.id for each in self.messages]
+        for row, each in zip(rows, self.messages, strict=True):
+            assert (row.state, row.attempts, row.held_code is not None) == (each.state, each.begun, each.held)
+            times = [row.sent_at, row.delivered_at, row.read_at, row.played_at]
+            reached = STATES.index(row.state) + 1 if row.state in STATES else 0
+            assert [at is not None for at in times] == [n < reached for n in range(4)]
+            told = [at for at in times if at is not None]
+            assert told == sorted(told)
+
+    @invariant()
+    def what_is_open_is_found_again(self) -> None:
+        still = [each.first.id for each in self.messages if each.is_open]
+        assert [each.id for each in self.run(self.outbox.open_entries(COMPANY, after=0, most=100))] == still
+        stayed = [each.first.expires_at for each in self.messages if each.surely_stayed]
+        assert self.run(self.outbox.next_expiry(COMPANY)) == min((at for at in stayed if at is not None), default=None)
+
+    @invariant()
+    def each_state_is_told_once_and_never_one_before_it(self) -> None:
+        """A failure may be followed by the arrival that proves it wrong."""
+        order = ["message.accepted", "message.failed", *(f"message.{state}" for state in STATES)]
+        order += ["message.cancelled", "message.expired"]
+        events = self.told_events()
+        for each in self.messages:
+            told = [order.index(type_) for type_ in events[each.first.id]]
+            assert told == sorted(set(told))
+            ended = order[told[-1]].removeprefix("message.")
+            assert ended == (each.state if not each.is_open else "accepted")
+
+
+Key = tuple[str, str, str]
+"""Chat, sender, WhatsApp id."""
+
+
+class InboundLife(Life):
+    """Commits of an engine: each has a step of the ratchet and what it decrypted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: dict[Key, list[str]] = {}
+        """Events of each row, in order; a row with its text has one of them that says so."""
+        self.readable: set[Key] = set()
+        self.ratchet = 0
+
+    @staticmethod
+    def key(number: int, person: int, group: bool) -> Key:
+        return "120363000000000001@g.us" if group else PEOPLE[person], PEOPLE[person], f"3A{number}"
+
+    def commit(self, decrypted: list[Decrypted], unread: list[Undecryptable]) -> list[InboundMessage]:
+        self.ratchet += 1
+        commit = Commit(
+            link=1, seq=1, keys={"session": {"a": str(self.ratchet)}}, decrypted=decrypted, undecryptable=unread
+        )
+        return list(self.run(self.engine.commit(COMPANY, commit)))
+
+    def decrypted(self, key: Key, copy: int, *, type_: str | None = "text") -> Decrypted:
+        chat, sender, whatsapp_id = key
+        values = {"whatsapp_id": whatsapp_id, "chat": chat, "sender": sender, "type": type_, "text": f"text of {key}"}
+        message = InboundMessage(**values)  # type: ignore[arg-type]  # its fields
+        return Decrypted(ciphertext_sha256=f"{key} {copy}", plaintext="aGVsbG8=", message=message)
+
+    keys = st.builds(key, FEW, st.integers(0, 2), st.booleans())
+
+    @rule(keys=st.lists(keys, min_size=1, max_size=3), copy=st.integers(0, 1))
+    def messages_come(self, keys: list[Key], copy: int) -> None:
+        """New ones, the same ones again under the same ciphertext or another, those that could not be read before."""
+        new = [key for key in dict.fromkeys(keys) if key not in self.readable]
+        handed_on = self.commit([self.decrypted(key, copy) for key in keys], [])
+        assert [(each.chat, each.sender, each.whatsapp_id) for each in handed_on] == new
+        for key in new:
+            self.told[key] = [*self.told[key], COMPLETED] if key in self.told else [RECEIVED]
+        self.readable |= set(new)
+        for key in keys:
+            assert self.run(self.engine.plaintext(COMPANY, f"{key} {copy}")) == b"hello"
+
+    @rule(key=keys)
+    def one_comes_that_cannot_be_read(self, key: Key) -> None:
+        chat, sender, whatsapp_id = key
+        assert self.commit([], [Undecryptable(whatsapp_id=whatsapp_id, chat=chat, sender=sender)]) == []
+        self.told.setdefault(key, [RECEIVED])
+
+    @rule(key=keys)
+    def a_commit_breaks_off(self, key: Key) -> None:
+        """The step of the ratchet, the plaintext and the row stand or fall together."""
+        with pytest.raises(Exception, match="NOT NULL"):
+            self.commit([self.decrypted(key, 2), self.decrypted(("x", "x", "x"), 2, type_=None)], [])
+        self.ratchet -= 1
+        assert self.run(self.engine.plaintext(COMPANY, f"{key} 2")) is None
+
+    @invariant()
+    def each_message_has_one_row(self) -> None:
+        rows = self.run(self.inbox.received(COMPANY, after=0, most=100))
+        assert {(row.chat, row.sender, row.whatsapp_id) for row in rows} == set(self.told)
+        assert len(rows) == len(self.told)
+        events = self.told_events()
+        assert set(events) == {row.id for row in rows}
+        for row in rows:
+            key = (row.chat, row.sender, row.whatsapp_id)
+            assert row.text == (f"text of {key}" if key in self.readable else None)
+            assert (row.completed_at is not None) == (COMPLETED in self.told[key])
+            assert events[row.id] == self.told[key]
+
+    @invariant()
+    def the_ratchet_stands_where_it_was_committed(self) -> None:
+        found = self.run(self.engine.keys(COMPANY, "session", ["a"]))
+        assert found == ({"a": str(self.ratchet)} if self.ratchet else {})
+
+
+TestOutboundLife = OutboundLife.TestCase
+TestOutboundLife.settings = LIVES
+TestInboundLife = InboundLife.TestCase
+TestInboundLife.settings = LIVES
