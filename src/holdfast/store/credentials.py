@@ -21,7 +21,7 @@ from holdfast.session.port import Commit, Decrypted, InboundMessage, Made, Undec
 from holdfast.store.database import Database
 from holdfast.store.leases import NO_FENCE, Fence
 from holdfast.store.opened import Insert, Prepared, insert
-from holdfast.store.outbox import MediaUrl, keep_received, know_chat, no_media_url
+from holdfast.store.outbox import RECEIVED, MediaUrl, keep_received, know_chat, no_media_url
 from holdfast.store.tables import credentials, decrypted, inbox, outbox, quarantine, signal_keys
 
 UNDECRYPTABLE = "undecryptable"
@@ -41,6 +41,22 @@ _KEEP_CREDENTIALS = Prepared(
     lambda insert: _newer(insert, credentials, key=["company_id"], names=["creds", "paired", "updated_at"]),
 )
 _KEEP_PLAINTEXT = Prepared(lambda insert: insert(decrypted).on_conflict_do_nothing())
+_SAID = ("type", "text", "content", "target", "media", "media_keys")
+"""Columns of an inbound message that one which can't be read has not."""
+
+
+def _complete(insert: Callable[[Table], Any]) -> Insert:
+    """A row, or what was missing of one that could not be read; any other row stands."""
+    row: Insert = insert(inbox)
+    return row.on_conflict_do_update(
+        index_elements=["company_id", "chat", "sender", "whatsapp_id"],
+        set_={**{name: row.excluded[name] for name in _SAID}, "completed_at": row.excluded.stored_at},
+        where=inbox.c.type == UNDECRYPTABLE,
+    )
+
+
+_RECEIVE = Prepared(lambda insert: _complete(insert).returning(*RECEIVED))
+_RECEIVE_UNREAD = Prepared(lambda insert: insert(inbox).on_conflict_do_nothing().returning(*RECEIVED))
 _KEEP_MADE = update(outbox).where(
     outbox.c.company_id == bindparam("company"), outbox.c.whatsapp_id == bindparam("sent")
 )
@@ -170,20 +186,15 @@ class EngineRows:
             "media": _json(message.media),
             "media_keys": message.media_keys,
         }
-        row = insert(connection, inbox).values(**values, **self._origin(company, message, now), from_me=message.from_me)
-        completed = row.on_conflict_do_update(
-            index_elements=["company_id", "chat", "sender", "whatsapp_id"],
-            set_={**values, "completed_at": now},
-            where=inbox.c.type == UNDECRYPTABLE,
-        )
-        is_new = keep_received(connection, completed, at=now, media_url=self._media_url)
+        row = {**values, **self._origin(company, message, now), "from_me": message.from_me}
+        is_new = keep_received(connection, _RECEIVE, row, at=now, media_url=self._media_url)
         if is_new and not message.from_me:
             know_chat(connection, company, message.chat, first_received_at=now)
         return is_new
 
     def _save_undecryptable(self, connection: Connection, company: str, item: Undecryptable, now: str) -> None:
-        row = insert(connection, inbox).values(type=UNDECRYPTABLE, from_me=False, **self._origin(company, item, now))
-        keep_received(connection, row.on_conflict_do_nothing(), at=now, media_url=self._media_url)
+        row = {"type": UNDECRYPTABLE, "from_me": False, **self._origin(company, item, now)}
+        keep_received(connection, _RECEIVE_UNREAD, row, at=now, media_url=self._media_url)
 
     def _origin(self, company: str, message: InboundMessage | Undecryptable, now: str) -> dict[str, object]:
         return {

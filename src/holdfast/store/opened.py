@@ -42,6 +42,10 @@ class Prepared:
         self._texts: dict[tuple[str, ...], _Text] = {}
         """By the names of the values."""
 
+    def on(self, connection: Connection) -> Executable:
+        """For SQLAlchemy to execute, where it returns values that are more than texts, numbers and bytes."""
+        return self._statements[connection.dialect.name]
+
     def rows(self, connection: Connection, values: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
         """Execute it in the transaction that `connection` is in, for the rows that it returns."""
         statement = self._statements[connection.dialect.name]

@@ -46,7 +46,7 @@ _IS_OPEN = text("state IN ('queued','sending')")
 _NOT_SHOWN = {"content", "idempotency_key", "request_hash", "made"}
 _SHOWN = [column for column in outbox.c if column.name not in _NOT_SHOWN]
 _SHOWN_NAMES = [column.name for column in _SHOWN]
-_RECEIVED = [column for column in inbox.c if column.name not in {"push_name", "media_keys", "media_id"}]
+RECEIVED = [column for column in inbox.c if column.name not in {"push_name", "media_keys", "media_id"}]
 _BY_WHATSAPP_ID = select(*_SHOWN).where(
     outbox.c.company_id == bindparam("company"), outbox.c.whatsapp_id == bindparam("id")
 )
@@ -275,7 +275,7 @@ class InboxRows:
         self._database = database
 
     async def received(self, company: str, *, after: int, most: int, chat: str | None = None) -> list[Received]:
-        statement = select(*_RECEIVED).where(inbox.c.company_id == company, inbox.c.seq > after)
+        statement = select(*RECEIVED).where(inbox.c.company_id == company, inbox.c.seq > after)
         if chat is not None:
             statement = statement.where(inbox.c.chat == chat)
         statement = statement.order_by(inbox.c.seq).limit(most)
@@ -286,7 +286,7 @@ class InboxRows:
         return await self._database.read(work)
 
     async def find(self, inbox_id: str) -> Received | None:
-        statement = select(*_RECEIVED).where(inbox.c.id == inbox_id)
+        statement = select(*RECEIVED).where(inbox.c.id == inbox_id)
 
         def work(connection: Connection) -> Received | None:
             row = connection.execute(statement).mappings().first()
@@ -303,9 +303,14 @@ def received(row: RowMapping) -> Received:
     return Received(company=values.pop("company_id"), **values)
 
 
-def keep_received(connection: Connection, row: Insert, *, at: str, media_url: MediaUrl) -> bool:
-    """Add an inbox row, or complete one, and keep the event of it; False when there was nothing to change."""
-    stored = connection.execute(row.returning(*_RECEIVED)).mappings().first()
+def keep_received(
+    connection: Connection, statement: Prepared, row: dict[str, Any], *, at: str, media_url: MediaUrl
+) -> bool:
+    """Add an inbox row, or complete one, and keep the event of it; False when there was nothing to change.
+
+    statement: an insert that returns `RECEIVED`.
+    """
+    stored = connection.execute(statement.on(connection), row).mappings().first()
     if stored is None:
         return False
     found = received(stored)
