@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from dataclasses import replace
 
 import pytest
 
+from holdfast.delivery.content import Kind, MediaPart
 from holdfast.delivery.ports import Draft
-from holdfast.runtime.composer import text_wish
+from holdfast.runtime.composer import Wish, text_wish
 from holdfast.runtime.sender import MOST_LOADED
 from holdfast.session.port import Acked, ReachOutLocked, Receipted, Send
 from tests.world import COMPANY, NUMBER, World
@@ -261,3 +263,25 @@ async def test_a_suspect_that_may_not_leave_holds_up_nobody(world: World) -> Non
         await world.quiet()
         known = await world.send("known", to=OTHER)
         await world.until_message(known, "sent", within_s=600)
+
+
+# Actors that end.
+
+
+async def test_a_picture_whose_acceptance_outlives_its_actor_is_answered_and_sent(world: World) -> None:
+    """It is stored: the caller hears so, and the next actor sends it."""
+    async with world.running() as gateway:
+        await world.pair()
+        await knows(world, NUMBER)
+        world.accepted.close()
+        picture = MediaPart(kind=Kind.IMAGE, base64=base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(99)).decode())
+        accepting = asyncio.ensure_future(gateway.accept(COMPANY, Wish(to=NUMBER, part=picture)))
+        await world.quiet()
+        world.database.failing = "a defect"
+        world.listener.report(Receipted(link=world.link(), whatsapp_ids=["3EB0"], chat="", kind="read"))
+        await world.quiet()
+        world.database.failing = None
+        await world.wait(1)
+        world.accepted.open()
+        await world.until_message(await world.now(accepting), "sent", within_s=120)
+        assert len(world.engine.uploads) == 1

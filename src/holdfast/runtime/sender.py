@@ -513,8 +513,11 @@ class OutboxSender:
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         if self._tasks is None:
             work.close()
-        else:
+            return
+        try:
             self._tasks.create_task(work, name=f"delivery {self._company}")
+        except RuntimeError:
+            work.close()  # this sender has failed meanwhile; its successor finds in the rows what is to be sent
 
 
 def _entry(draft: Draft, *, seq: int = 0) -> Entry:
