@@ -12,7 +12,7 @@ const STALE_DEVICES = '479'
 const RECEIPT_KINDS = { '': 'delivered', inactive: 'delivered', read: 'read', played: 'played' }
 
 export class Answers {
-  #asksForLock = false
+  #unlocks = null // while WhatsApp is asked for the lock: what said meanwhile that there is none
 
   /**
    * @param sock        Baileys' socket
@@ -50,19 +50,21 @@ export class Answers {
   }
 
   /** What WhatsApp says of a lock on messages to new contacts. */
-  lock({ isActive, timeEnforcementEnds }) {
-    // Whoever was just refused and hears that there is no lock would try again at once, and be refused again.
-    if (!isActive && this.#asksForLock) return
-    const untilS = isActive && timeEnforcementEnds ? Math.floor(timeEnforcementEnds / 1000) : undefined
-    this.report({ r: 'reach-out-locked', active: isActive, untilS })
+  lock(told) {
+    if (!told.isActive && this.#unlocks) return this.#unlocks.push(told)
+    const untilS = told.isActive && told.timeEnforcementEnds ? Math.floor(told.timeEnforcementEnds / 1000) : undefined
+    this.report({ r: 'reach-out-locked', active: told.isActive, untilS })
   }
 
-  // Until when, WhatsApp tells only who asks. The answer comes as an event; if none comes, nothing is known.
+  // Until when, WhatsApp tells only who asks; its answer comes as an event as well. Whoever was just refused and hears
+  // in answer that there is no lock would try again at once, and be refused again; its end, told unasked, counts.
   async #askForLock() {
-    if (this.#asksForLock) return
-    this.#asksForLock = true
-    await this.sock.fetchAccountReachoutTimelock().catch(() => {})
-    this.#asksForLock = false
+    if (this.#unlocks) return
+    this.#unlocks = []
+    const answer = await this.sock.fetchAccountReachoutTimelock().catch(() => undefined)
+    const unasked = this.#unlocks.find(told => told !== answer)
+    this.#unlocks = null
+    if (unasked) this.lock(unasked)
   }
 
   // Without its device, by phone number where that is known.
