@@ -203,3 +203,17 @@ async def test_the_api_stays_as_it_is(browser: Browser) -> None:
     answer.problem(404, "not-found")
     described = (await browser.door("GET", "/openapi.json")).json["paths"]
     assert not [path for path in described if path in {"/", "/login", "/companies", "/live", "/docs"}]
+
+
+async def test_a_key_of_one_company_moves_no_webhook_of_another(browser: Browser, world: World) -> None:
+    """Neither a delivery, nor its endpoint, nor that of all companies: they are unknown to it."""
+    rows = browser.door.api.state.desk.webhooks
+    await world.now(rows.set_default("https://crm.example/", "whsec_x"))
+    await world.pair(OTHER)
+    made = await world.now(world.events.after(0, companies=[OTHER], most=1))
+    await browser.sign_in(KEY_OF_ONE)
+    assert (await browser.post("/webhooks/replay", id=made[0].id)).status == 404
+    assert (await browser.post("/webhooks/resume", id="default")).status == 404
+    await browser.sign_in()
+    assert (await browser.post("/webhooks/replay", id=made[0].id)).status == 303
+    assert (await browser.post("/webhooks/resume", id="default")).status == 303
