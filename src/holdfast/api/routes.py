@@ -30,11 +30,11 @@ from holdfast.api.schemas import (
     ReceivedShape,
     SessionShape,
     SessionWish,
+    cursor,
 )
 from holdfast.api.waits import Waits
 from holdfast.api.webhooks import WebhookDesk, check_webhook
 from holdfast.api.wishes import MessageWish
-from holdfast.base.errors import BadInput
 from holdfast.delivery.events import Events
 from holdfast.delivery.message import MessageState
 from holdfast.delivery.ports import Message
@@ -261,7 +261,7 @@ async def list_messages(
     limit: Limit = 100,
 ) -> Page[MessageShape]:
     """Messages of a company, oldest first."""
-    rows = await gateway.messages(company, state=state, after=_cursor(after), most=limit + 1, chat=chat)
+    rows = await gateway.messages(company, state=state, after=cursor(after), most=limit + 1, chat=chat)
     found, next_ = _part(rows, limit)
     view = await gateway.look(company)
     items = [MessageShape.of(message, held(message, view)) for message in found]
@@ -295,7 +295,7 @@ async def list_inbox(
     request: Request, company: Company, gateway: Holdfast, chat: Chat, after: After = None, limit: Limit = 100
 ) -> Page[ReceivedShape]:
     """Inbound messages of a company in the order in which they were stored."""
-    found, next_ = _part(await gateway.received(company, after=_cursor(after), most=limit + 1, chat=chat), limit)
+    found, next_ = _part(await gateway.received(company, after=cursor(after), most=limit + 1, chat=chat), limit)
     desk: MediaDesk = request.app.state.media
     return Page(items=[ReceivedShape.of(received, desk.url(received)) for received in found], next=next_)
 
@@ -318,14 +318,6 @@ async def readyz(request: Request, response: Response) -> dict[str, str]:
 class _Numbered(Protocol):
     @property
     def seq(self) -> int: ...
-
-
-def _cursor(after: str | None) -> int:
-    if after is None:
-        return 0
-    if not after.isascii() or not after.isdigit() or len(after) > 18:
-        raise BadInput(f'after "{after[:40]}" is no place in this list: give `next` of the part before', field="after")
-    return int(after)
 
 
 def _part(found: Sequence[N], limit: int) -> tuple[Sequence[N], str | None]:

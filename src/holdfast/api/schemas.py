@@ -9,6 +9,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
 from holdfast.base.clock import iso
+from holdfast.base.errors import BadInput
 from holdfast.delivery.media import shown_media
 from holdfast.delivery.ports import BULK, Content, Message, Received
 from holdfast.delivery.webhooks import Endpoint
@@ -277,6 +278,15 @@ class Page(Shape, Generic[T]):
 
     items: list[T]
     next: str | None
+
+
+def cursor(after: str | None) -> int:
+    """Where a part of a list begins. Raises `BadInput`."""
+    if after is None:
+        return 0
+    if not after.isascii() or not after.isdigit() or len(after) > 18:
+        raise BadInput(f'after "{after[:40]}" is no place in this list: give `next` of the part before', field="after")
+    return int(after)
 
 
 class Problem(Shape):

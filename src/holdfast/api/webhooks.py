@@ -16,7 +16,7 @@ from fastapi.routing import APIRoute
 from pydantic import Field
 
 from holdfast.api.keys import Grant
-from holdfast.api.schemas import Page, SessionWish, Shape, Text
+from holdfast.api.schemas import Page, SessionWish, Shape, Text, cursor
 from holdfast.base.clock import iso
 from holdfast.base.errors import BadInput, Conflict, NotFound
 from holdfast.base.ids import Chance
@@ -228,14 +228,6 @@ def _since(text: str | None) -> str | None:
         ) from None
 
 
-def _cursor(after: str | None) -> int:
-    if after is None:
-        return 0
-    if not after.isascii() or not after.isdigit() or len(after) > 18:
-        raise BadInput(f'after "{after[:40]}" is no place in this list: give `next` of the part before', field="after")
-    return int(after)
-
-
 def _asked(request: Request) -> tuple[Grant, WebhookDesk]:
     return request.state.grant, request.app.state.webhooks
 
@@ -270,7 +262,7 @@ def make_router(keyed: type[APIRoute], **options: Any) -> APIRouter:
     ) -> Page[FailedShape]:
         """Deliveries that were given up, and those that failed and are tried again; oldest first."""
         grant, desk = _asked(request)
-        found = await desk.failed(grant, _of(grant, company), after=_cursor(after), most=limit + 1)
+        found = await desk.failed(grant, _of(grant, company), after=cursor(after), most=limit + 1)
         next_ = str(found[limit - 1][0].seq) if len(found) > limit else None
         return Page(items=[_failed_shape(*each) for each in found[:limit]], next=next_)
 
