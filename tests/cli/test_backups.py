@@ -197,7 +197,7 @@ async def test_commands_ask_the_running_holdfast(holdfast: Command, world: World
     await world.until_state("connected")
     assert (await holdfast("import-baileys", COMPANY, "auth")).refused(1).endswith("backs it up and removes it")
     exported = await holdfast("export-baileys", COMPANY, "out")
-    assert "The session is connected: `holdfast stop" in exported.err
+    assert "The session is connected: run `holdfast stop" in exported.err
 
 
 async def test_the_named_holdfast_is_asked_and_no_other(alone: Command) -> None:
