@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -285,3 +286,41 @@ async def test_a_picture_whose_acceptance_outlives_its_actor_is_answered_and_sen
         world.accepted.open()
         await world.until_message(await world.now(accepting), "sent", within_s=120)
         assert len(world.engine.uploads) == 1
+
+
+BEYOND_MEMORY = 2 * MOST_LOADED + 100
+
+
+async def test_a_slow_chat_with_more_than_memory_takes_holds_up_no_other(world: World) -> None:
+    """Whoever stands behind thousands of messages to somebody else leaves at once."""
+    world.prepare = lambda engine: setattr(engine, "acks", False)
+    async with world.running() as gateway:
+        await world.now(gateway.put(COMPANY))
+        await accepted(world, [text_wish(NUMBER, f"slow {n}") for n in range(BEYOND_MEMORY)])
+        await accepted(world, [text_wish(OTHER, "other")])
+        await world.pair()
+        await world.until(lambda: "other" in texts(world), within_s=60)
+        assert set(texts(world)) == {"slow 0", "other"}
+
+
+async def test_thousands_of_held_strangers_hold_up_no_known_chat(world: World) -> None:
+    """A campaign that met WhatsApp's lock leaves room for answers, also after a restart."""
+    world.set_policy(keepalive_interval_s=3600.0)
+    async with world.running():
+        await world.pair()
+        await knows(world, OTHER)
+        world.listener.report(ReachOutLocked(link=world.link(), active=True))
+        await world.quiet()
+        await accepted(world, [text_wish(f"9627{n:08}", f"stranger {n}") for n in range(BEYOND_MEMORY)])
+        answer = await world.send("answer", to=OTHER)
+        await world.until_message(answer, "sent", within_s=5)
+        await accepted(world, [text_wish(f"9628{n:08}", f"stranger {n}") for n in range(10)])
+    async with world.running():
+        await world.until_state("connected")
+        again = await world.send("answer again", to=OTHER)
+        await world.until_message(again, "sent", within_s=5)
+        assert texts(world) == ["answer again"]
+
+
+async def accepted(world: World, wishes: Sequence[Wish]) -> None:
+    await world.now(asyncio.gather(*(world.gateway.accept(COMPANY, wish) for wish in wishes)))

@@ -201,6 +201,11 @@ class Chats:
         return [whatsapp_id for whatsapp_id, handed_at in self._handed_at.items() if handed_at <= moment]
 
     @property
+    def is_full(self) -> bool:
+        """Are as many under way as may be?"""
+        return self._under_way >= self._most
+
+    @property
     def unacked_since(self) -> float | None:
         """Since when the oldest message under way waits for WhatsApp's answer; None when none does."""
         return next(iter(self._unanswered.values()), None)

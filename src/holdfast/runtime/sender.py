@@ -37,6 +37,8 @@ MOST_UNDER_WAY = 20
 """Messages of one session that an engine holds at a time, each of another chat."""
 MOST_LOADED = 1000
 """Messages of one session that are known in memory; the outbox may hold many more."""
+MOST_KEPT = 20_000
+"""The same while those that are known can't leave – to one slow chat, or to strangers – and others may stand behind."""
 UNANSWERED_S = 30
 """A message without an ack for so long is sent again under its id, on a link that acks others."""
 UNWRITTEN_S = 900
@@ -78,6 +80,8 @@ class OutboxSender:
         self._is_behind = True
         """The outbox may have messages that were not loaded."""
         self._is_loading = False
+        self._is_starved = False
+        """All of what is known that may leave has left, and the engine would take more."""
         self._urgent_wanted = False
         """Among them may be some that should not wait for those before them."""
         self._unmet: set[str] = set()
@@ -403,10 +407,10 @@ class OutboxSender:
         """What the outbox has and memory has not: the oldest, and urgent messages from behind them."""
         self._is_loading = True
         try:
-            if self._is_behind and len(self._chats) <= MOST_LOADED // 2:
+            if self._is_behind and (self._is_starved or len(self._chats) <= MOST_LOADED // 2):
                 self._is_behind = False
                 await self._load_late()
-                await self._load_oldest(MOST_LOADED - len(self._chats))
+                await self._load_oldest(MOST_LOADED if self._is_starved else MOST_LOADED - len(self._chats))
             if self._is_behind and self._urgent_wanted:
                 self._urgent_wanted = False
                 await self._load_urgent()
@@ -446,10 +450,13 @@ class OutboxSender:
     async def _hand_over(self, link: LinkId) -> None:
         unmet, self._unmet = self._unmet, set()
         await self._restraint.meet(unmet)
-        entries = []
-        if self._restraint.begin():
-            entries = list(self._chats.take(self._clock.monotonic(), admit=self._admit))
+        may_leave = self._restraint.begin()
+        now = self._clock.monotonic()
+        entries = list(self._chats.take(now, admit=self._admit)) if may_leave else []
+        self._is_starved = may_leave and not self._chats.is_full and len(self._chats) < MOST_KEPT
         await self._restraint.note_held()
+        if self._is_starved and self._is_behind:
+            self._wake.set()
         if not entries:
             return
         outgoing = await self._outbox.begin(self._company, entries)
