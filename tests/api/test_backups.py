@@ -93,6 +93,14 @@ async def test_an_imported_company_connects_at_once(door: Door, world: World) ->
     assert len(world.commands(OpenLink)) == 1
 
 
+async def test_a_device_serves_one_company(door: Door) -> None:
+    """Imported a second time under another name, it would throw itself out for ever; nothing is changed."""
+    assert (await door("POST", f"/v1/sessions/{COMPANY}/import", WISH)).status < 300
+    again = await door("POST", f"/v1/sessions/{OTHER}/import", WISH)
+    assert f'company "{COMPANY}" has this device already' in again.problem(409, "conflict")
+    (await door("GET", f"/v1/sessions/{OTHER}")).problem(404, "not-found", field="company")
+
+
 async def test_an_import_replaces_a_pairing_that_nobody_finished(door: Door, world: World) -> None:
     """A session that shows a QR code has no phone yet."""
     await door("PUT", f"/v1/sessions/{COMPANY}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -38,11 +39,13 @@ def clear(connection: Connection, company: str) -> int:
 
 
 def take_in(connection: Connection, company: str, device: Device, *, now: str, closed_at_ms: int | None) -> None:
-    """Give the company this device and have it connect. Raises `Conflict` where a phone is linked already.
+    """Give the company this device and have it connect. Raises `Conflict` where a phone is linked already, or another
+    company has the device.
 
     closed_at_ms: when somebody may have used the keys since; then nothing is ever encrypted with them as they are.
     """
     refuse_linked(connection, company)
+    _refuse_taken(connection, company, device)
     for table in (credentials, signal_keys):
         connection.execute(delete(table).where(table.c.company_id == company))
     row = {"company_id": company, "creds": device.credentials, "paired": True, "updated_at": now}
@@ -61,6 +64,23 @@ def refuse_linked(connection: Connection, company: str) -> None:
         raise Conflict(
             f'company "{company}" has a linked device already: `holdfast clear {company}` backs it up and removes it'
         )
+
+
+def _refuse_taken(connection: Connection, company: str, device: Device) -> None:
+    """Two sessions with one device throw each other out (440) for ever."""
+    mine = _jid(device.credentials)
+    others = select(credentials.c.company_id, credentials.c.creds).where(credentials.c.paired)
+    for other, creds in connection.execute(others.order_by(credentials.c.company_id)):
+        if other != company and mine is not None and _jid(creds) == mine:
+            raise Conflict(
+                f'company "{other}" has this device already, and one device can serve one company: '
+                f"`holdfast clear {other}` removes it there"
+            )
+
+
+def _jid(creds: str) -> str | None:
+    me = json.loads(creds).get("me")
+    return me.get("id") if isinstance(me, dict) else None
 
 
 def _want_connected(connection: Connection, company: str, now: str) -> None:
