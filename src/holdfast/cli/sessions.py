@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -83,8 +84,15 @@ def reconnect(company: Company, as_json: AsJson = False) -> None:
     _wish(company, "reconnect", as_json=as_json)
 
 
-def logout(company: Company, as_json: AsJson = False) -> None:
+def logout(
+    company: Company,
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask; scripts are not asked either")] = False,
+    as_json: AsJson = False,
+) -> None:
     """Unlink the device at WhatsApp; its credentials go to quarantine."""
+    question = f"Unlink company {company}? Its phone must scan a QR code again."
+    if not yes and sys.stdin.isatty() and not typer.confirm(question, err=True):
+        raise typer.Exit(NOT_GOOD)
     _wish(company, "logout", as_json=as_json)
 
 
