@@ -12,6 +12,7 @@ from holdfast.engine.fake import FakeEngine
 from holdfast.session import events
 from holdfast.session.life import State
 from holdfast.session.port import (
+    AnyCommand,
     AskPairingCode,
     Commit,
     Committed,
@@ -586,3 +587,21 @@ async def test_a_gateway_whose_engine_cannot_start_says_so(world: World) -> None
         async with world.running():
             pass
     assert ended.group_contains(HoldfastError, match="no Node here")
+
+
+async def test_an_end_amid_a_failure_is_an_end(world: World) -> None:
+    """A session that fails in the very moment in which Holdfast stops doesn't begin anew: the stop would never end."""
+
+    def break_cuts(engine: FakeEngine) -> None:
+        obey = engine.command
+
+        def command(asked: AnyCommand) -> None:
+            if isinstance(asked, CutLink):
+                raise OSError("a defect")
+            obey(asked)
+
+        setattr(engine, "command", command)  # noqa: B010 – an engine that breaks its word
+
+    world.prepare = break_cuts
+    async with asyncio.timeout(20), world.running():
+        await world.pair()

@@ -11,6 +11,7 @@ from typing import TypeVar
 from holdfast.base.clock import iso
 from holdfast.base.errors import BadInput, Conflict, NotFound
 from holdfast.base.ids import COMPANY_RULE, is_company_id, may_be_id
+from holdfast.base.tasks import is_cancelled
 from holdfast.delivery.content import StoredMedia
 from holdfast.delivery.message import MessageState
 from holdfast.delivery.ports import Accepted, Content, Draft, Inbox, Message, Received
@@ -371,6 +372,8 @@ class Gateway:
                 async with asyncio.TaskGroup() as alone:
                     self._running[actor.company] = alone.create_task(actor.run(), name=f"actor {actor.company}")
             except Exception as error:
+                if is_cancelled():
+                    raise asyncio.CancelledError from error
                 if self._parts.ownership is not None and _says_lost(error):
                     log.warning("Session %s is another process's now", actor.company)
                     self._parts.ownership.lost(actor.company)

@@ -16,6 +16,7 @@ from typing import Protocol
 
 from holdfast.base.clock import Clock
 from holdfast.base.errors import HoldfastError
+from holdfast.base.tasks import is_cancelled
 from holdfast.session.backoff import Backoff
 from holdfast.session.port import (
     AnyCommand,
@@ -77,7 +78,7 @@ class EngineHub:
             try:
                 failures = await self._run_host(ready, failures)
             except HoldfastError as error:
-                if not self.starts:
+                if not self.starts or is_cancelled():
                     raise
                 failures += 1
                 log.error("Engine host can't be started: %s", error)  # noqa: TRY400 – a sentence, not a trace
