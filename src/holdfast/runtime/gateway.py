@@ -11,7 +11,6 @@ from typing import TypeVar
 from holdfast.base.clock import iso
 from holdfast.base.errors import BadInput, Conflict, NotFound
 from holdfast.base.ids import COMPANY_RULE, is_company_id, may_be_id
-from holdfast.base.tasks import is_cancelled
 from holdfast.delivery.content import StoredMedia
 from holdfast.delivery.message import MessageState
 from holdfast.delivery.ports import Accepted, Content, Draft, Inbox, Message, Received
@@ -44,6 +43,10 @@ class Gateway:
         self._keepers: dict[str, asyncio.Task[None]] = {}
         self._aside: set[str] = set()
         """Sessions that are not to run just now."""
+        self._ended: set[str] = set()
+        """Sessions that were told to end, and have not yet."""
+        self._has_ended = False
+        """All of them were."""
         self._tasks: asyncio.TaskGroup | None = None
         self.is_ready = False
 
@@ -57,10 +60,13 @@ class Gateway:
                 engines.create_task(self._parts.live.run(), name="live state")
                 await engine_up.wait()
                 async with asyncio.TaskGroup() as self._tasks:
-                    await (self._begin_all() if ownership is None else self._begin_owned(ownership))
-                    self.is_ready = True
-                    ready()
-                    await asyncio.Event().wait()  # a group without sessions would end here and take none in later
+                    try:
+                        await (self._begin_all() if ownership is None else self._begin_owned(ownership))
+                        self.is_ready = True
+                        ready()
+                        await asyncio.Event().wait()  # a group without sessions would end here and take none in later
+                    finally:
+                        self._has_ended = True
         finally:
             if ownership is not None:
                 await ownership.release()
@@ -301,6 +307,7 @@ class Gateway:
     async def end(self, companies: Collection[str]) -> None:
         """Sessions that another process owns, or may own by now: their links are cut at once."""
         ending = [self._keepers[company] for company in companies]
+        self._ended.update(companies)
         for task in ending:
             task.cancel()
         if ending:
@@ -315,6 +322,7 @@ class Gateway:
     def _forget(self, company: str) -> None:
         for known in (self._actors, self._running, self._keepers):
             known.pop(company, None)
+        self._ended.discard(company)
         self._parts.live.release(company)
 
     async def _note_absence(self, record: Record, alive_at: str | None) -> None:
@@ -372,7 +380,8 @@ class Gateway:
                 async with asyncio.TaskGroup() as alone:
                     self._running[actor.company] = alone.create_task(actor.run(), name=f"actor {actor.company}")
             except Exception as error:
-                if is_cancelled():
+                if self._has_ended or actor.company in self._ended:
+                    # A group of tasks that fails while it is cancelled tells of the failure alone (Python < 3.13).
                     raise asyncio.CancelledError from error
                 if self._parts.ownership is not None and _says_lost(error):
                     log.warning("Session %s is another process's now", actor.company)

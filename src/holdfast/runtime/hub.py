@@ -16,7 +16,6 @@ from typing import Protocol
 
 from holdfast.base.clock import Clock
 from holdfast.base.errors import HoldfastError
-from holdfast.base.tasks import is_cancelled
 from holdfast.session.backoff import Backoff
 from holdfast.session.port import (
     AnyCommand,
@@ -78,7 +77,7 @@ class EngineHub:
             try:
                 failures = await self._run_host(ready, failures)
             except HoldfastError as error:
-                if not self.starts or is_cancelled():
+                if not self.starts:
                     raise
                 failures += 1
                 log.error("Engine host can't be started: %s", error)  # noqa: TRY400 – a sentence, not a trace
