@@ -36,7 +36,7 @@ from holdfast.runtime.parts import Parts
 from holdfast.runtime.spool import Spool
 from holdfast.session.life import Policy
 from holdfast.session.port import AnyCommand, Commit, Engine, InboundMessage, LinkId, Listener, OpenLink, Send
-from holdfast.session.ports import Record
+from holdfast.session.ports import Record, Turn
 from holdfast.store.accounts import AccountRows
 from holdfast.store.credentials import EngineRows
 from holdfast.store.database import Database, Work
@@ -170,6 +170,16 @@ class DoorSessions(SessionRows):
         await super().save(record)
 
 
+class DoorTimeline(TimelineRows):
+    """Turns are written through a door."""
+
+    door: Door
+
+    async def add(self, turn: Turn) -> None:
+        await self.door.pass_through()
+        await super().add(turn)
+
+
 class DoorOutbox(OutboxRows):
     """Doors before loading, before and behind the commit of a sending, before the commit of news, behind that of an
     acceptance, before that of a hold."""
@@ -230,6 +240,8 @@ class World:
         self.learns = self.outbox.learns = Door()
         self.accepted = self.outbox.accepted = Door()
         self.holds = self.outbox.holds = Door()
+        self.timeline = DoorTimeline(self.database)
+        self.turns = self.timeline.door = Door()
         self.inbox = InboxRows(self.database)
         self.media = MediaRows(self.database, clock=self.clock)
         self.shelf = MediaShelf(self.media, web=WebClient(), chance=Chance(), limit_bytes=MEDIA_LIMIT)
@@ -257,7 +269,7 @@ class World:
             hub=hub,
             gate=ConnectGate(clock=self.clock),
             sessions=self.sessions,
-            timeline=TimelineRows(self.database),
+            timeline=self.timeline,
             live=MemoryLive(node="here", clock=self.clock),
             store=self.store,
             outbox=self.outbox,

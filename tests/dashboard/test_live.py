@@ -165,3 +165,24 @@ async def test_streams_end_when_holdfast_stops(browser: Browser, world: World) -
             await hears(world, stream, "event: ")
             browser.door.api.state.waits.end()
             await world.until(lambda stream=stream: stream.has_ended)  # type: ignore[misc]
+
+
+async def test_a_turn_that_is_stored_late_is_told_late_and_not_never(browser: Browser, world: World) -> None:
+    """The session's record is ahead of its history by the time that a write takes."""
+    link = await world.pair()
+    await world.wait(100)
+    await browser.sign_in()
+    async with browser.listening(f"/companies/{COMPANY}/live") as stream:
+        await hears(world, stream, "A phone was linked")
+        world.engine.opens = False
+        world.engine.drop(link, code=428)
+        await hears(world, stream, "Not connected")
+        stream.forget()
+        world.turns.let_one_pass()
+        world.engine.opens = True
+        world.engine.drop(world.link(), code=428)
+        await world.until(lambda: world.state() == "connected", within_s=60)
+        await world.wait(3)
+        assert "Connection lost" not in stream.text
+        world.turns.open()
+        await hears(world, stream, "Connection lost")

@@ -97,7 +97,11 @@ class Parts:
         self._desk = desk
         self._company = company
         self._made: dict[str, str] = {}
-        self._history: tuple[object, str] | None = None
+        self._history = ""
+        self._sign: object = None
+        """What the session looked like when the history was read."""
+        self._is_told = False
+        """It has all that is shown above it."""
         self._letters: Sequence[Letter] | None = None
 
     async def all(self) -> dict[str, str]:
@@ -146,14 +150,17 @@ class Parts:
         return known != newest
 
     async def _told(self, view: View) -> str:
-        """The history is read again when the session has taken a turn."""
+        """The history is read again when the session has taken a turn, and until that is in it: a turn is in the
+        database a moment after it is in the session's own record."""
         record = view.record
         sign = (record.state, record.since, record.reason, record.attempts, view.next_attempt_at)
-        if self._history is None or self._history[0] != sign:
+        is_new = self._sign != sign
+        if is_new or not self._is_told:
             turns = await self._desk.diagnoser.turns(self._company, seconds=7 * DAY_S)
-            html = self._part("history", entries=told(turns)[:ENTRIES_SHOWN])
-            self._history = (sign, html)
-        return self._history[1]
+            self._history = self._part("history", entries=told(turns)[:ENTRIES_SHOWN])
+            has_last = not turns or turns[-1].after is record.state
+            self._sign, self._is_told = sign, has_last and not is_new
+        return self._history
 
     def _part(self, name: str, **values: object) -> str:
         return self._desk.templates.render(f"company_{name}.html", **values)
