@@ -515,6 +515,21 @@ async def test_after_a_temporary_ban_less_is_sent(world: World) -> None:
         assert len(world.sends()) == 10
 
 
+async def test_a_stale_device_session_is_tried_once_more_whatever_else_was_answered_before(world: World) -> None:
+    """A busy server's errors do not use up the one retry with fresh sessions."""
+    async with world.running():
+        await world.pair()
+        world.engine.ack_error = "503"
+        message = await world.send()
+        await world.until_sends(2)
+        await world.quiet()
+        world.engine.ack_error = "479"
+        await world.until_sends(3)
+        await world.quiet()
+        world.engine.ack_error = None
+        await world.until_message(message, "sent")
+
+
 async def test_a_busy_server_is_tried_again_under_the_same_id_and_in_order(world: World) -> None:
     """Later each time; what follows in the chat waits for it, another chat does not."""
     async with world.running():

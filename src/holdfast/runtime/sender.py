@@ -72,8 +72,8 @@ class OutboxSender:
         self._clock = clock
         self._waited = waited
         self._chats = Chats(most_under_way=MOST_UNDER_WAY)
-        self._errors: dict[str, int] = {}
-        """By WhatsApp id: how often a message that is still to be sent was answered with an error."""
+        self._errors: dict[str, Counter[str]] = {}
+        """By WhatsApp id and code: how often a message that is still to be sent was answered with an error."""
         self._deaths: Counter[str] = Counter()
         """By WhatsApp id: engine hosts that died while it was under way."""
         self._loaded_to = self._urgent_to = 0
@@ -254,11 +254,11 @@ class OutboxSender:
             self._settle(ack.whatsapp_id, News.ACKED)
             return
         log.info("Connection %s: WhatsApp answered a message with error %s", self._company, ack.error)
-        verdict = judge_ack_error(ack.error, attempts=self._failed_attempts(ack.whatsapp_id))
+        verdict = judge_ack_error(ack.error, attempts=self._failed_attempts(ack.whatsapp_id, ack.error))
         self._follow(ack.whatsapp_id, verdict, code=f"ack-{ack.error}")
 
     def hear_refusal(self, refusal: SendRefused) -> None:
-        attempts = self._failed_attempts(refusal.whatsapp_id)
+        attempts = self._failed_attempts(refusal.whatsapp_id, refusal.code)
         verdict = judge_refusal(refusal.code, refusal.detail, attempts=attempts)
         if isinstance(verdict, Retry) and refusal.code != "link-down":  # that is told of the session
             words = "Connection %s: a message could not be handed over (%s, try %d); again in %.0f s"
@@ -285,12 +285,13 @@ class OutboxSender:
         self._news_came.set()
         return learner
 
-    def _failed_attempts(self, whatsapp_id: str) -> int:
-        """With the one just heard of. Links that died say nothing against a message and are not counted."""
-        errors = self._errors.get(whatsapp_id, 0) + 1
+    def _failed_attempts(self, whatsapp_id: str, code: str) -> int:
+        """In this way, with the one just heard of. Links that died say nothing against a message: they do not count."""
+        errors = self._errors.get(whatsapp_id, Counter())
+        errors[code] += 1
         if whatsapp_id in self._chats:
             self._errors[whatsapp_id] = errors
-        return errors
+        return errors[code]
 
     def _follow(self, whatsapp_id: str, verdict: Verdict, *, code: str) -> None:
         match verdict:
