@@ -17,7 +17,7 @@ from wasim.media import MediaFolder
 from wasim.shell import Hub
 from wasim.store import Store
 
-DOCS = Path(__file__).parents[2].joinpath("docs", "wasim.md").read_text()
+DOCS = Path(__file__).parents[4].joinpath("docs", "wasim.md").read_text()
 
 
 def test_every_route_is_told_of(tmp_path: Path) -> None:
