@@ -17,13 +17,11 @@ from typing import TypeVar
 
 from holdfast.api.media import MediaDesk
 from holdfast.api.webhooks import WebhookDesk
-from holdfast.base.fake_clock import FakeClock
 from holdfast.base.ids import SystemChance
 from holdfast.delivery.chats import Entry
 from holdfast.delivery.links import MediaLinks
 from holdfast.delivery.pacing import Pace, Pacing
 from holdfast.delivery.ports import Accepted, Change, Draft, Message, Outgoing
-from holdfast.engine.fake import FakeEngine
 from holdfast.live.memory import MemoryLive
 from holdfast.runtime.composer import Composer, text_wish
 from holdfast.runtime.diagnosis import Diagnoser
@@ -49,6 +47,8 @@ from holdfast.store.sessions import SessionRows
 from holdfast.store.timeline import TimelineRows
 from holdfast.store.webhooks import WebhookRows
 from holdfast.web.client import WebClient
+from tests.doubles.fake_clock import FakeClock
+from tests.doubles.fake_engine import FakeEngine
 
 T = TypeVar("T")
 C = TypeVar("C", bound=AnyCommand)

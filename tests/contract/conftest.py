@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from sqlalchemy import URL
 
-from holdfast.base.fake_clock import FakeClock
 from holdfast.base.ids import SystemChance
 from holdfast.store.accounts import AccountRows
 from holdfast.store.credentials import EngineRows
@@ -21,6 +20,7 @@ from holdfast.store.outbox import InboxRows, OutboxRows
 from holdfast.store.postgres import parse
 from holdfast.store.sessions import SessionRows
 from tests.contract.rows import COMPANY, OTHER, Row, Store, record
+from tests.doubles.fake_clock import FakeClock
 from tests.postgres_process import PostgresProcess
 from tests.world import migrated
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from holdfast.base.fake_clock import FakeClock
 from holdfast.delivery.chats import Entry
 from holdfast.delivery.events import Events
 from holdfast.delivery.message import News
@@ -14,6 +13,7 @@ from holdfast.session.life import State
 from holdfast.session.port import Decrypted, InboundMessage
 from holdfast.session.ports import EngineStore, Record, Sessions
 from holdfast.store.database import Database
+from tests.doubles.fake_clock import FakeClock
 
 Row = tuple[object, ...]
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.health.fake_rows import FakeAlertRows
 from holdfast.health.ports import AlertRows, NotKept, PendingAlert
 from holdfast.store.alerts import AlertTable
 from holdfast.store.database import Database
+from tests.doubles.fake_alert_rows import FakeAlertRows
 from tests.world import migrated
 
 

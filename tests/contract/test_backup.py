@@ -24,7 +24,6 @@ from holdfast.backup.rows import KEPT, NOT_KEPT
 from holdfast.backup.sealing import NO_SEAL, Seal
 from holdfast.backup.shelf import Opener, look, names, prune
 from holdfast.base.errors import Misconfigured
-from holdfast.base.fake_clock import FakeClock
 from holdfast.base.ids import SystemChance
 from holdfast.delivery.message import MessageState
 from holdfast.delivery.ports import Draft
@@ -38,6 +37,7 @@ from holdfast.store.postgres import parse
 from holdfast.store.sessions import SessionRows
 from holdfast.store.tables import media, media_chunks, metadata, notes, signal_keys
 from holdfast.store.webhooks import WebhookRows
+from tests.doubles.fake_clock import FakeClock
 from tests.postgres_process import PostgresProcess
 from tests.world import migrated
 

@@ -13,10 +13,8 @@ from typing import Protocol
 import pytest
 
 from holdfast.base.clock import SystemClock
-from holdfast.engine.fake import FakeEngine
 from holdfast.engine.host import EngineHost, HostProgram
 from holdfast.engine.node import Node
-from holdfast.engine.recorder import Recorder
 from holdfast.session.port import (
     Acked,
     AnyReport,
@@ -38,6 +36,8 @@ from holdfast.session.port import (
     SendRefused,
     Written,
 )
+from tests.doubles.engine_recorder import Recorder
+from tests.doubles.fake_engine import FakeEngine
 from tests.parts import Wasim, running_wasim
 
 NUMBER = "962700000001"

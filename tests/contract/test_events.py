@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from sqlalchemy import URL, Connection, select
 
-from holdfast.base.fake_clock import FakeClock
 from holdfast.base.ids import SystemChance
 from holdfast.delivery.events import ACCEPTED, RECEIVED, SESSION, Event
 from holdfast.delivery.message import MessageState, News
@@ -29,6 +28,7 @@ from holdfast.store.sessions import SessionRows
 from holdfast.store.tables import webhook_deliveries
 from holdfast.store.timeline import TimelineRows
 from holdfast.store.webhooks import WebhookRows, new_endpoint
+from tests.doubles.fake_clock import FakeClock
 from tests.postgres_process import PostgresProcess
 from tests.world import migrated
 

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 from sqlalchemy import Connection
 
-from holdfast.base.fake_clock import FakeClock
 from holdfast.base.ids import SystemChance
 from holdfast.delivery.chats import Entry
 from holdfast.session.life import State
@@ -23,6 +22,7 @@ from holdfast.store.postgres import parse
 from holdfast.store.sessions import SessionRows
 from holdfast.store.timeline import TimelineRows
 from tests.contract.rows import draft
+from tests.doubles.fake_clock import FakeClock
 from tests.postgres_process import PostgresProcess
 
 pytestmark = pytest.mark.slow

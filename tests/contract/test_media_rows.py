@@ -12,7 +12,6 @@ import pytest
 from sqlalchemy import URL, Connection
 
 from holdfast.base.clock import iso
-from holdfast.base.fake_clock import FakeClock
 from holdfast.delivery.content import Referred, StoredMedia
 from holdfast.delivery.media_ports import InboundMedia
 from holdfast.delivery.message import MessageState
@@ -22,6 +21,7 @@ from holdfast.store.opened import insert
 from holdfast.store.postgres import parse
 from holdfast.store.references import ReferenceRows
 from holdfast.store.tables import inbox, media_chunks, outbox, sessions
+from tests.doubles.fake_clock import FakeClock
 from tests.postgres_process import PostgresProcess
 from tests.world import migrated
 

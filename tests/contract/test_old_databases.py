@@ -18,13 +18,13 @@ from holdfast.backup.manifest import Company, Manifest
 from holdfast.backup.restoring import Restorer
 from holdfast.backup.shelf import Opener
 from holdfast.base.clock import SystemClock
-from holdfast.base.fake_clock import FakeClock
 from holdfast.delivery.message import MessageState
 from holdfast.store.database import Database
 from holdfast.store.outbox import InboxRows, OutboxRows
 from holdfast.store.postgres import parse
 from holdfast.store.sessions import SessionRows
 from holdfast.store.tables import leases
+from tests.doubles.fake_clock import FakeClock
 from tests.postgres_process import PostgresProcess
 
 STORED = Path(__file__).parents[1] / "stored"

@@ -9,9 +9,9 @@ import pytest
 
 from holdfast.api.keys import Keys, parse
 from holdfast.base.errors import Misconfigured
-from holdfast.base.fake_clock import FakeClock
 from holdfast.base.ids import SystemChance
 from holdfast.dashboard.logins import FILE, IDLE_S, RENEW_S, Login, Logins, TooManyTries, WrongKey, kept_secret
+from tests.doubles.fake_clock import FakeClock
 
 KEY, OTHER = "a-key-for-all-companies", "a-key-for-one-company"
 HERE = "192.0.2.1"

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.engine.recorder import Recorder
 from holdfast.session.port import (
     AskPairingCode,
     Commit,
@@ -31,6 +30,7 @@ from holdfast.session.port import (
     QrShown,
     SentContentWanted,
 )
+from tests.doubles.engine_recorder import Recorder
 from tests.integration.conftest import Party, StartHost
 from tests.parts import Wasim
 
@@ -240,7 +240,7 @@ import asyncio, sys
 from pathlib import Path
 from holdfast.base.clock import SystemClock
 from holdfast.engine.host import EngineHost, HostProgram
-from holdfast.engine.recorder import Recorder
+from tests.doubles.engine_recorder import Recorder
 
 async def main():
     program = HostProgram(argv=sys.argv[1:])

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from holdfast.engine.recorder import Recorder
 from holdfast.session.port import (
     Acked,
     Commit,
@@ -22,6 +21,7 @@ from holdfast.session.port import (
     SentContentWanted,
     Written,
 )
+from tests.doubles.engine_recorder import Recorder
 from tests.integration.conftest import Party, StartHost
 from tests.parts import Wasim
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from holdfast.engine.recorder import Recorder
+from tests.doubles.engine_recorder import Recorder
 from tests.integration.conftest import Party, StartHost
 from tests.parts import Wasim
 

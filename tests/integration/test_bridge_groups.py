@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from holdfast.engine.recorder import Recorder
 from holdfast.session.port import Ping, Ponged, ReachOutLocked, SendRefused, SentContentWanted
+from tests.doubles.engine_recorder import Recorder
 from tests.integration.conftest import Party, StartHost
 from tests.parts import Wasim
 

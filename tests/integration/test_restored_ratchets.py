@@ -7,8 +7,8 @@ import copy
 import pytest
 
 from holdfast.backup.ratchets import Key, without_sending
-from holdfast.engine.recorder import Stored
 from holdfast.session.port import CutLink, LinkClosed, SentContentWanted
+from tests.doubles.engine_recorder import Stored
 from tests.integration.conftest import Party
 
 pytestmark = pytest.mark.slow

@@ -18,12 +18,12 @@ from aiohttp import web
 from holdfast.base.clock import SystemClock
 from holdfast.base.errors import Misconfigured
 from holdfast.health.alerts import Alert, Book, Kind
-from holdfast.health.fake_rows import FakeAlertRows
 from holdfast.notify.addresses import Address, read_addresses
 from holdfast.notify.conftest import alert
 from holdfast.notify.courier import AppriseCourier, NotDelivered, blotted, refusal
 from holdfast.notify.letters import letter
 from holdfast.notify.sender import AlertSender, Pace
+from tests.doubles.fake_alert_rows import FakeAlertRows
 
 pytestmark = pytest.mark.slow
 

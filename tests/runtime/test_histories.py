@@ -11,10 +11,10 @@ import pytest
 
 from holdfast.base.errors import HoldfastError
 from holdfast.delivery.ports import Message
-from holdfast.engine.fake import FakeEngine
 from holdfast.runtime.composer import Wish, text_wish
 from holdfast.session import events
 from holdfast.session.port import Send, Undecryptable
+from tests.doubles.fake_engine import FakeEngine
 from tests.world import COMPANY, World
 
 CHATS = ["962790000001", "962790000002", "962790000003"]

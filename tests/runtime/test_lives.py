@@ -19,7 +19,6 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from holdfast.base.clock import iso
 from holdfast.base.errors import Conflict
-from holdfast.base.fake_clock import FakeClock
 from holdfast.base.ids import SystemChance
 from holdfast.delivery.events import COMPLETED, RECEIVED
 from holdfast.delivery.message import News
@@ -33,6 +32,7 @@ from holdfast.store.events import EventRows
 from holdfast.store.outbox import InboxRows, OutboxRows
 from holdfast.store.sessions import SessionRows
 from tests.contract.rows import entry
+from tests.doubles.fake_clock import FakeClock
 from tests.world import COMPANY, migrated
 
 T = TypeVar("T")

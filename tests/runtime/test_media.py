@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from holdfast.base.errors import BadInput
-from holdfast.base.fake_clock import FakeClock
 from holdfast.base.ids import SystemChance
 from holdfast.delivery.content import Kind, MediaPart
 from holdfast.runtime.media import PIECE, MediaShelf
@@ -20,6 +19,7 @@ from holdfast.store.database import Database
 from holdfast.store.media import MediaRows
 from holdfast.web.addresses import parse_allowed
 from holdfast.web.client import WebClient
+from tests.doubles.fake_clock import FakeClock
 from tests.web.site import Site
 from tests.world import COMPANY, migrated
 

@@ -8,14 +8,14 @@ from collections.abc import AsyncIterator, Collection, Mapping
 
 import pytest
 
-from holdfast.base.fake_clock import FakeClock
-from holdfast.engine.fake import FakeEngine
 from holdfast.runtime.hub import EngineHub
 from holdfast.runtime.ownership import MARGIN_S, RENEW_EVERY_S, TTL_S, Ownership
 from holdfast.session.backoff import Backoff
 from holdfast.session.port import CutLink, OpenLink, Ping
 from holdfast.session.ports import Held
 from tests.contract.rows import draft
+from tests.doubles.fake_clock import FakeClock
+from tests.doubles.fake_engine import FakeEngine
 from tests.world import COMPANY, World
 
 LASTS_S = TTL_S - MARGIN_S

@@ -8,7 +8,6 @@ import itertools
 import pytest
 
 from holdfast.base.errors import BadInput, Conflict, HoldfastError, NotFound
-from holdfast.engine.fake import FakeEngine
 from holdfast.session import events
 from holdfast.session.life import State
 from holdfast.session.port import (
@@ -31,6 +30,7 @@ from holdfast.session.port import (
     SentContentWanted,
 )
 from holdfast.session.ports import Record
+from tests.doubles.fake_engine import FakeEngine
 from tests.world import COMPANY, World
 
 CREDENTIALS = '{"me":"962700000001:1@s.whatsapp.net"}'

@@ -11,13 +11,13 @@ from dataclasses import replace
 
 import pytest
 
-from holdfast.base.fake_clock import FakeClock
 from holdfast.live.entries import ACTIVITY_S, RENEW_S
-from holdfast.live.fake_server import FakeServer
 from holdfast.live.redis import MEANWHILE, RedisLive
 from holdfast.live.shape import LIFETIME_S, key
 from holdfast.session.life import State
 from holdfast.session.ports import Availability, LiveStatus, Record
+from tests.doubles.fake_clock import FakeClock
+from tests.doubles.fake_redis_server import FakeServer
 
 KEY = key("962302")
 RECORD = Record(company="962302", state=State.CONNECTED, since="t0", created_at="t0", last_activity="t0")

@@ -8,9 +8,9 @@ import pytest
 from redis import exceptions
 
 from holdfast.base.errors import Misconfigured
-from holdfast.base.fake_clock import FakeClock
 from holdfast.live.server import RedisServer
 from holdfast.live.trouble import words
+from tests.doubles.fake_clock import FakeClock
 
 SECRET = "hunter2"
 

@@ -3,11 +3,11 @@
 import asyncio
 from collections.abc import Sequence
 
-from holdfast.health.fake_rows import FakeAlertRows
 from holdfast.health.ports import NotKept, PendingAlert
 from holdfast.notify.conftest import alert
 from holdfast.notify.ledger import Ledger
 from holdfast.notify.letters import letter
+from tests.doubles.fake_alert_rows import FakeAlertRows
 
 FIRST, SECOND = letter(alert(), address="f00d"), letter(alert(), address="beef")
 

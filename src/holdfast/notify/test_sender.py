@@ -11,14 +11,14 @@ from datetime import timedelta
 
 import pytest
 
-from holdfast.base.fake_clock import FakeClock
 from holdfast.health.alerts import Alert, AlertPolicy, Book, Kind, dump, update
-from holdfast.health.fake_rows import FakeAlertRows
 from holdfast.health.ports import PendingAlert
 from holdfast.notify.addresses import Address
 from holdfast.notify.conftest import BANNED, alert
 from holdfast.notify.courier import NotDelivered
 from holdfast.notify.sender import AlertSender, Pace
+from tests.doubles.fake_alert_rows import FakeAlertRows
+from tests.doubles.fake_clock import FakeClock
 
 MAIL = Address(position=1, url="mailto://me:secret@mail.example")
 CHAT = Address(position=2, url="slack://secret")

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from holdfast.base.clock import Clock, SystemClock
-from holdfast.base.fake_clock import FakeClock
+from tests.doubles.fake_clock import FakeClock
 
 
 @pytest.fixture(params=[SystemClock, FakeClock])
