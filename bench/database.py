@@ -20,8 +20,8 @@ from holdfast.base.ids import SystemChance
 from holdfast.delivery.chats import Entry
 from holdfast.delivery.message import News
 from holdfast.delivery.ports import Change, Draft
-from holdfast.session.life import State
-from holdfast.session.ports import Record
+from holdfast.session.state import State
+from holdfast.session.stores import Record
 from holdfast.store.database import Database
 from holdfast.store.leases import LeaseRows
 from holdfast.store.outbox import OutboxRows

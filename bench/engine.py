@@ -19,7 +19,7 @@ from holdfast.base.clock import SystemClock
 from holdfast.engine.baileys.install import install
 from holdfast.engine.host import EngineHost, HostProgram
 from holdfast.engine.node import Node, find_node
-from holdfast.session.port import Acked, AnyReport, CutLink, LinkClosed, LinkOpened, OpenLink, QrShown, Send
+from holdfast.session.engine import Acked, AnyReport, CutLink, LinkClosed, LinkOpened, OpenLink, QrShown, Send
 from tests.doubles.engine_recorder import Recorder
 from tests.parts import Wasim, running_wasim
 

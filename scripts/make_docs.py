@@ -22,12 +22,13 @@ from typing import Any, get_args
 
 import reference
 
-from holdfast.session import events, life, reasons
+from holdfast.session import events, reasons
+from holdfast.session import state as session_state
 from holdfast.session.backoff import Backoff
 from holdfast.session.events import Event
-from holdfast.session.life import Link, Policy, Session, State
 from holdfast.session.machine import ROWS, TABLE, NotPossible, Rule, step
 from holdfast.session.reasons import Reason
+from holdfast.session.state import Link, Policy, Session, State
 
 DOCS = Path(__file__).parents[1] / "docs"
 TRIED = Path(__file__).parents[1] / "tests" / "acceptance" / "tried.toml"
@@ -152,7 +153,7 @@ def _claim(rule: Rule) -> str:
 
 def _policy() -> str:
     """The numbers, with the sentences beside them in the source."""
-    docs = attribute_docs(life, "Policy")
+    docs = attribute_docs(session_state, "Policy")
     values = {field.name: getattr(Policy(), field.name) for field in fields(Policy) if field.name != "backoff"}
     rows = "".join(f"| {name} | {_shown(value)} | {docs.get(name, '')} |\n" for name, value in values.items())
     formula = " ".join((inspect.getdoc(Backoff) or "").split())

@@ -24,7 +24,7 @@ from holdfast.health.signals import HourSigns, Limits
 from holdfast.health.webhooks import conditions_of_webhooks
 from holdfast.health.words import WHAT_TO_DO
 from holdfast.session import reasons
-from holdfast.session.life import State
+from holdfast.session.state import State
 from holdfast.tuning import Explained, groups
 
 _MADE = "<!-- Made by scripts/make_docs.py from {source}: change that and run `just docs`. -->\n\n"

@@ -9,8 +9,8 @@ from dataclasses import replace
 
 from holdfast.base.clock import SystemClock
 from holdfast.live.redis import live_state
-from holdfast.session.life import State
-from holdfast.session.ports import Availability, LiveState, LiveStatus, Record
+from holdfast.session.state import State
+from holdfast.session.stores import Availability, LiveState, LiveStatus, Record
 
 KEY = "whatsapp:session:962302"
 RECORD = Record(

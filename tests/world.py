@@ -24,17 +24,17 @@ from holdfast.delivery.pacing import Pace, Pacing
 from holdfast.delivery.ports import Accepted, Change, Draft, Message, Outgoing
 from holdfast.live.memory import MemoryLive
 from holdfast.runtime.composer import Composer, text_wish
+from holdfast.runtime.connect_limiter import ConnectLimiter
 from holdfast.runtime.diagnosis import Diagnoser
-from holdfast.runtime.gate import ConnectGate
 from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.hub import EngineHub
 from holdfast.runtime.inbound import InboundDesk
 from holdfast.runtime.media import MediaShelf
 from holdfast.runtime.parts import Parts
 from holdfast.runtime.spool import Spool
-from holdfast.session.life import Policy
-from holdfast.session.port import AnyCommand, Commit, Engine, InboundMessage, LinkId, Listener, OpenLink, Send
-from holdfast.session.ports import Record, Turn
+from holdfast.session.engine import AnyCommand, Commit, Engine, InboundMessage, LinkId, Listener, OpenLink, Send
+from holdfast.session.state import Policy
+from holdfast.session.stores import Record, Turn
 from holdfast.store.accounts import AccountRows
 from holdfast.store.credentials import EngineRows
 from holdfast.store.database import Database, Work
@@ -267,7 +267,7 @@ class World:
         hub = EngineHub(self._start_host, clock=self.clock, backoff=self.policy.backoff)
         self.parts = parts = Parts(
             hub=hub,
-            gate=ConnectGate(clock=self.clock),
+            connect_limiter=ConnectLimiter(clock=self.clock),
             sessions=self.sessions,
             timeline=self.timeline,
             live=MemoryLive(node="here", clock=self.clock),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from holdfast.api.backups import add_backups
-from holdfast.session.port import OpenLink
+from holdfast.session.engine import OpenLink
 from tests.api.door import KEY_OF_ONE, OTHER, Door, make_door
 from tests.custody import FILES, bot_folder, credentials, custody_of
 from tests.world import COMPANY, World

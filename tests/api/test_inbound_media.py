@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from holdfast.session.port import Download, InboundMessage
+from holdfast.session.engine import Download, InboundMessage
 from tests.api.door import KEY_OF_ONE, OTHER, Answer, Door
 from tests.world import COMPANY
 

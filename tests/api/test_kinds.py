@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from holdfast.session.port import InboundMessage, Send
+from holdfast.session.engine import InboundMessage, Send
 from tests.api.door import KEY_OF_ONE, OTHER, Answer, Door
 from tests.world import COMPANY, NUMBER
 

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from holdfast.session.port import OpenLink
+from holdfast.session.engine import OpenLink
 from tests.api.door import KEY_OF_ONE, OTHER, Door, make_door
 from tests.world import COMPANY, World
 

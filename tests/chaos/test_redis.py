@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from holdfast.live.shape import key
-from holdfast.session.ports import Availability
+from holdfast.session.stores import Availability
 from tests.live_rig import KEY, LOST, OTHER, RECORD, Rig, running
 from tests.redis_process import RedisProcess, free_port, running_redis
 

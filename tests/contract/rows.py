@@ -9,9 +9,9 @@ from holdfast.delivery.chats import Entry
 from holdfast.delivery.events import Events
 from holdfast.delivery.message import News
 from holdfast.delivery.ports import Accounts, Change, Draft, Inbox, Message, Outbox
-from holdfast.session.life import State
-from holdfast.session.port import Decrypted, InboundMessage
-from holdfast.session.ports import EngineStore, Record, Sessions
+from holdfast.session.engine import Decrypted, InboundMessage
+from holdfast.session.state import State
+from holdfast.session.stores import EngineStore, Record, Sessions
 from holdfast.store.database import Database
 from tests.doubles.fake_clock import FakeClock
 

@@ -27,9 +27,9 @@ from holdfast.base.errors import Misconfigured
 from holdfast.base.ids import SystemChance
 from holdfast.delivery.message import MessageState
 from holdfast.delivery.ports import Draft
-from holdfast.session.life import State
-from holdfast.session.port import Commit, Decrypted, InboundMessage
-from holdfast.session.ports import Record
+from holdfast.session.engine import Commit, Decrypted, InboundMessage
+from holdfast.session.state import State
+from holdfast.session.stores import Record
 from holdfast.store.credentials import EngineRows
 from holdfast.store.database import Database
 from holdfast.store.outbox import InboxRows, OutboxRows

@@ -21,7 +21,7 @@ from sqlalchemy import Connection, create_engine, event
 from holdfast.base.clock import SystemClock
 from holdfast.base.errors import Misconfigured
 from holdfast.base.ids import SystemChance
-from holdfast.session.port import Commit
+from holdfast.session.engine import Commit
 from holdfast.store.credentials import EngineRows
 from holdfast.store.database import Database
 from holdfast.store.tables import metadata

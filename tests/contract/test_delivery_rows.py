@@ -13,8 +13,8 @@ from holdfast.delivery.chats import Entry
 from holdfast.delivery.events import COMPLETED, RECEIVED
 from holdfast.delivery.message import News
 from holdfast.delivery.ports import BULK, Account, Change, Message, Received
-from holdfast.session.port import Commit, Made, Undecryptable
-from holdfast.session.ports import LeaseLost
+from holdfast.session.engine import Commit, Made, Undecryptable
+from holdfast.session.stores import LeaseLost
 from holdfast.store.leases import Check
 from holdfast.store.outbox import OutboxRows
 from tests.contract.rows import COMPANY, OTHER, T1, T2, T3, Store, decrypted, draft, entry, inbound, learn

@@ -15,7 +15,7 @@ import pytest
 from holdfast.base.clock import SystemClock
 from holdfast.engine.host import EngineHost, HostProgram
 from holdfast.engine.node import Node
-from holdfast.session.port import (
+from holdfast.session.engine import (
     Acked,
     AnyReport,
     Commit,

@@ -16,9 +16,9 @@ from holdfast.base.ids import SystemChance
 from holdfast.delivery.events import ACCEPTED, RECEIVED, SESSION, Event
 from holdfast.delivery.message import MessageState, News
 from holdfast.delivery.ports import Change, Draft
-from holdfast.session.life import State
-from holdfast.session.port import Commit, Decrypted, InboundMessage, Undecryptable
-from holdfast.session.ports import Record, Turn
+from holdfast.session.engine import Commit, Decrypted, InboundMessage, Undecryptable
+from holdfast.session.state import State
+from holdfast.session.stores import Record, Turn
 from holdfast.store.credentials import EngineRows
 from holdfast.store.database import Database
 from holdfast.store.events import EventRows, record

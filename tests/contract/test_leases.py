@@ -11,9 +11,9 @@ from sqlalchemy import Connection
 
 from holdfast.base.ids import SystemChance
 from holdfast.delivery.chats import Entry
-from holdfast.session.life import State
-from holdfast.session.port import Commit
-from holdfast.session.ports import LeaseLost, Record, Turn
+from holdfast.session.engine import Commit
+from holdfast.session.state import State
+from holdfast.session.stores import LeaseLost, Record, Turn
 from holdfast.store.credentials import EngineRows
 from holdfast.store.database import Database
 from holdfast.store.leases import LeaseRows

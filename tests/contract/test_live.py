@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from holdfast.session.ports import Availability
+from holdfast.session.stores import Availability
 from tests.live_rig import KEY, LOST, OTHER, RECORD, Rig, running
 from tests.redis_process import RedisProcess, free_port, running_redis
 

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, create_engine
 from holdfast.base.clock import SystemClock
 from holdfast.base.errors import Misconfigured
 from holdfast.base.ids import SystemChance
-from holdfast.session.port import Commit, Decrypted, InboundMessage
+from holdfast.session.engine import Commit, Decrypted, InboundMessage
 from holdfast.store.credentials import EngineRows
 from holdfast.store.database import Database
 from holdfast.store.postgres import SETTING, parse

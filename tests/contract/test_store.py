@@ -10,9 +10,9 @@ import pytest
 from holdfast.base.errors import Conflict, NotFound
 from holdfast.delivery.message import MessageState, News
 from holdfast.delivery.ports import Change
-from holdfast.session.life import State
-from holdfast.session.port import Commit
-from holdfast.session.ports import Record
+from holdfast.session.engine import Commit
+from holdfast.session.state import State
+from holdfast.session.stores import Record
 from tests.contract.rows import COMPANY, OTHER, T1, T2, T3, Store, decrypted, draft, entry, inbound, learn, record
 
 # Sessions.

@@ -13,7 +13,7 @@ from holdfast.runtime.diagnosis import Diagnoser, Diagnosis
 from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.ownership import RunsElsewhere
 from holdfast.runtime.view import View
-from holdfast.session.ports import Turn
+from holdfast.session.stores import Turn
 from tests.dashboard.browser import Browser
 from tests.world import COMPANY, World
 

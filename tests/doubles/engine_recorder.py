@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from holdfast.session.port import (
+from holdfast.session.engine import (
     AnyReport,
     Commit,
     Committed,

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from holdfast.session.port import (
+from holdfast.session.engine import (
     Acked,
     AnyCommand,
     AnyReport,

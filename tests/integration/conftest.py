@@ -11,7 +11,7 @@ import pytest
 from holdfast.base.clock import SystemClock
 from holdfast.engine.host import EngineHost, HostProgram
 from holdfast.engine.node import Node
-from holdfast.session.port import Acked, LinkClosed, LinkOpened, OpenLink, QrShown, Receipted, Send, Written
+from holdfast.session.engine import Acked, LinkClosed, LinkOpened, OpenLink, QrShown, Receipted, Send, Written
 from tests.doubles.engine_recorder import Recorder
 from tests.parts import Wasim
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.session.port import (
+from holdfast.session.engine import (
     AskPairingCode,
     Commit,
     CutLink,

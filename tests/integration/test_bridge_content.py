@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from holdfast.session.port import (
+from holdfast.session.engine import (
     Acked,
     Commit,
     Download,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from holdfast.session.port import Ping, Ponged, ReachOutLocked, SendRefused, SentContentWanted
+from holdfast.session.engine import Ping, Ponged, ReachOutLocked, SendRefused, SentContentWanted
 from tests.doubles.engine_recorder import Recorder
 from tests.integration.conftest import Party, StartHost
 from tests.parts import Wasim

@@ -15,7 +15,7 @@ from holdfast.base.clock import SystemClock
 from holdfast.engine.errors import EngineUnavailable
 from holdfast.engine.host import EngineHost, HostLimits, HostProgram
 from holdfast.engine.wire import MAX_LINE_BYTES, PROTOCOL_VERSION
-from holdfast.session.port import CutLink, Ping, Ponged, Send, SendRefused
+from holdfast.session.engine import CutLink, Ping, Ponged, Send, SendRefused
 from tests.doubles.engine_recorder import Recorder
 
 LIMITS = HostLimits(

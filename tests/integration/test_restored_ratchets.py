@@ -7,7 +7,7 @@ import copy
 import pytest
 
 from holdfast.backup.ratchets import Key, without_sending
-from holdfast.session.port import CutLink, LinkClosed, SentContentWanted
+from holdfast.session.engine import CutLink, LinkClosed, SentContentWanted
 from tests.doubles.engine_recorder import Stored
 from tests.integration.conftest import Party
 

@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from holdfast.session import events
-from holdfast.session.port import OpenLink
+from holdfast.session.engine import OpenLink
 from tests.world import World
 
 FEW = [f"96230{number}" for number in range(5)]

@@ -13,7 +13,7 @@ from holdfast.base.errors import HoldfastError
 from holdfast.delivery.ports import Message
 from holdfast.runtime.composer import Wish, text_wish
 from holdfast.session import events
-from holdfast.session.port import Send, Undecryptable
+from holdfast.session.engine import Send, Undecryptable
 from tests.doubles.fake_engine import FakeEngine
 from tests.world import COMPANY, World
 

@@ -23,9 +23,9 @@ from holdfast.base.ids import SystemChance
 from holdfast.delivery.events import COMPLETED, RECEIVED
 from holdfast.delivery.message import News
 from holdfast.delivery.ports import Accepted, Change, Draft, Message
-from holdfast.session.life import State
-from holdfast.session.port import Commit, Decrypted, InboundMessage, Undecryptable
-from holdfast.session.ports import Record
+from holdfast.session.engine import Commit, Decrypted, InboundMessage, Undecryptable
+from holdfast.session.state import State
+from holdfast.session.stores import Record
 from holdfast.store.credentials import EngineRows
 from holdfast.store.database import Database
 from holdfast.store.events import EventRows

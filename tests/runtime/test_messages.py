@@ -14,7 +14,7 @@ from holdfast.delivery.ports import BULK, Message
 from holdfast.runtime.composer import Wish, text_wish
 from holdfast.runtime.sender import MOST_LOADED, MOST_UNDER_WAY
 from holdfast.session import events
-from holdfast.session.port import (
+from holdfast.session.engine import (
     Acked,
     Commit,
     Committed,

@@ -11,7 +11,7 @@ from holdfast.health.alerts import Alert, Book, Kind
 from holdfast.health.signals import Limits
 from holdfast.runtime.monitor import HealthMonitor
 from holdfast.session import events
-from holdfast.session.port import CutLink, Ping
+from holdfast.session.engine import CutLink, Ping
 from holdfast.store.figures import FigureRows
 from tests.world import COMPANY, World
 

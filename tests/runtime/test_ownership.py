@@ -11,8 +11,8 @@ import pytest
 from holdfast.runtime.hub import EngineHub
 from holdfast.runtime.ownership import MARGIN_S, RENEW_EVERY_S, TTL_S, Ownership
 from holdfast.session.backoff import Backoff
-from holdfast.session.port import CutLink, OpenLink, Ping
-from holdfast.session.ports import Held
+from holdfast.session.engine import CutLink, OpenLink, Ping
+from holdfast.session.stores import Held
 from tests.contract.rows import draft
 from tests.doubles.fake_clock import FakeClock
 from tests.doubles.fake_engine import FakeEngine

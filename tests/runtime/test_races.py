@@ -13,7 +13,7 @@ from holdfast.delivery.content import Kind, MediaPart
 from holdfast.delivery.ports import Draft
 from holdfast.runtime.composer import Wish, text_wish
 from holdfast.runtime.sender import MOST_LOADED
-from holdfast.session.port import Acked, ReachOutLocked, Receipted, Send
+from holdfast.session.engine import Acked, ReachOutLocked, Receipted, Send
 from tests.world import COMPANY, NUMBER, World
 
 OTHER, THIRD = "962790000002", "962790000003"

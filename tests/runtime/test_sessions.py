@@ -9,8 +9,7 @@ import pytest
 
 from holdfast.base.errors import BadInput, Conflict, HoldfastError, NotFound
 from holdfast.session import events
-from holdfast.session.life import State
-from holdfast.session.port import (
+from holdfast.session.engine import (
     AnyCommand,
     AskPairingCode,
     Commit,
@@ -29,7 +28,8 @@ from holdfast.session.port import (
     SentContent,
     SentContentWanted,
 )
-from holdfast.session.ports import Record
+from holdfast.session.state import State
+from holdfast.session.stores import Record
 from tests.doubles.fake_engine import FakeEngine
 from tests.world import COMPANY, World
 

@@ -20,9 +20,9 @@ from holdfast.health.success import Row
 from holdfast.health.verdict import Status, Verdict
 from holdfast.runtime.diagnosis import Diagnoser, Diagnosis
 from holdfast.runtime.view import View
-from holdfast.session.life import State
-from holdfast.session.ports import Turn
 from holdfast.session.reasons import stored_reason
+from holdfast.session.state import State
+from holdfast.session.stores import Turn
 
 _PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 

@@ -14,8 +14,8 @@ from holdfast.delivery.ports import Backlog
 from holdfast.delivery.webhooks import EndpointState
 from holdfast.health.verdict import Verdict
 from holdfast.runtime.view import View
-from holdfast.session.life import State
-from holdfast.session.port import HostFacts
+from holdfast.session.engine import HostFacts
+from holdfast.session.state import State
 
 Seen = tuple[View, Verdict, Backlog]
 

@@ -20,7 +20,7 @@ from holdfast.base.errors import BadInput, Conflict, HoldfastError, NotFound
 from holdfast.runtime.errors import BeginsAnew, NotConnected
 from holdfast.runtime.inbound import Gone, NotFetched, TooLargeMedia
 from holdfast.session.machine import NotPossible
-from holdfast.session.ports import LeaseLost
+from holdfast.session.stores import LeaseLost
 
 log = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ from holdfast.delivery.ports import BULK, Content, Message, Received
 from holdfast.delivery.webhooks import Endpoint
 from holdfast.runtime.holds import Held
 from holdfast.runtime.view import Qr, View
-from holdfast.session.life import State
 from holdfast.session.reasons import Reason
+from holdfast.session.state import State
 
 T = TypeVar("T")
 

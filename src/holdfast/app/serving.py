@@ -38,8 +38,8 @@ from holdfast.notify.courier import AppriseCourier, refusal
 from holdfast.notify.sender import AlertSender
 from holdfast.notify.webhooks import WebhookPost
 from holdfast.runtime.composer import Composer
+from holdfast.runtime.connect_limiter import ConnectLimiter
 from holdfast.runtime.diagnosis import Diagnoser
-from holdfast.runtime.gate import ConnectGate
 from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.hub import EngineHub
 from holdfast.runtime.inbound import InboundDesk
@@ -50,8 +50,8 @@ from holdfast.runtime.parts import Parts
 from holdfast.runtime.spool import MediaSweeper, Spool
 from holdfast.runtime.webhooks import WebhookSender
 from holdfast.session.backoff import Backoff
-from holdfast.session.life import Policy
-from holdfast.session.port import Engine, Listener
+from holdfast.session.engine import Engine, Listener
+from holdfast.session.state import Policy
 from holdfast.settings import Settings
 from holdfast.store.accounts import AccountRows
 from holdfast.store.alerts import AlertTable
@@ -220,7 +220,7 @@ def _parts(
     start_host = _host_starter(program, ownership, clock)
     return Parts(
         hub=EngineHub(start_host, clock=clock, backoff=backoff, may_speak=may_speak),
-        gate=ConnectGate(clock=clock),
+        connect_limiter=ConnectLimiter(clock=clock),
         sessions=SessionRows(database, fence=fence),
         timeline=TimelineRows(database, fence=fence),
         live=live_state(settings.redis_url, node=node, clock=clock),

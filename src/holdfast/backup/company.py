@@ -11,7 +11,7 @@ from sqlalchemy import Connection, delete, func, insert, select
 from holdfast.backup.errors import CantRestore
 from holdfast.backup.ratchets import Key, without_sending
 from holdfast.base.errors import Conflict, NotFound
-from holdfast.session.life import State
+from holdfast.session.state import State
 from holdfast.store.postgres import MIGRATING
 from holdfast.store.tables import credentials, leases, media, media_chunks, metadata, sessions, signal_keys
 

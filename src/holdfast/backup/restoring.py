@@ -26,8 +26,8 @@ from holdfast.backup.staging import make_harmless, refuse_original
 from holdfast.backup.staleness import Known, moved_on
 from holdfast.backup.waiting import Wanted
 from holdfast.base.clock import Clock, iso
-from holdfast.session.life import State
 from holdfast.session.reasons import RESTORED_STALE
+from holdfast.session.state import State
 from holdfast.store.database import Database
 from holdfast.store.migrate import revisions
 from holdfast.store.tables import credentials, sessions

@@ -9,7 +9,7 @@ from __future__ import annotations
 from sqlalchemy import Connection, delete, select, update
 
 from holdfast.backup.errors import CantRestore
-from holdfast.session.life import State
+from holdfast.session.state import State
 from holdfast.store.tables import (
     alerts,
     credentials,

@@ -13,7 +13,7 @@ from datetime import datetime
 
 from holdfast.backup.manifest import Company, Manifest
 from holdfast.health.words import lasting
-from holdfast.session.life import RUNNING
+from holdfast.session.state import RUNNING
 
 BELIEVED_FRESH_S = 3600
 

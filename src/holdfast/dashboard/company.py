@@ -19,8 +19,8 @@ from holdfast.health.words import lasting
 from holdfast.runtime.diagnosis import Diagnosis
 from holdfast.runtime.view import View
 from holdfast.session import events
-from holdfast.session.life import State
 from holdfast.session.machine import TABLE
+from holdfast.session.state import State
 
 LETTERS_SHOWN = 20
 ENTRIES_SHOWN = 30

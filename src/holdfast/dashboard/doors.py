@@ -22,7 +22,7 @@ from holdfast.dashboard.desk import Desk, NotYours, Starting, desk_of
 from holdfast.dashboard.logins import COOKIE, IDLE_S, Login, TooManyTries, WrongKey
 from holdfast.runtime.errors import BeginsAnew
 from holdfast.session.machine import NotPossible
-from holdfast.session.ports import LeaseLost
+from holdfast.session.stores import LeaseLost
 
 log = logging.getLogger(__name__)
 

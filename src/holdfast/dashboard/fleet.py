@@ -21,8 +21,8 @@ from holdfast.health.words import WHAT_TO_DO, Advice, because
 from holdfast.runtime.diagnosis import Diagnoser
 from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.view import View
-from holdfast.session.life import State
 from holdfast.session.reasons import Action, stored_reason
+from holdfast.session.state import State
 
 LOOK_EVERY_S = 2.0
 _BACKLOGS_EVERY_S = 4.0

@@ -14,7 +14,7 @@ from holdfast.dashboard.fleet import LABELS
 from holdfast.dashboard.timeline import Entry
 from holdfast.delivery.message import MessageState
 from holdfast.health.words import lasting
-from holdfast.session.life import State
+from holdfast.session.state import State
 
 STATES = {
     State.UNPAIRED: "Not linked",

@@ -7,9 +7,9 @@ import pytest
 from holdfast.dashboard.company import WISHES, wishes_for
 from holdfast.health.keepalive import KeepAlives
 from holdfast.runtime.view import View
-from holdfast.session.life import Session, State
 from holdfast.session.machine import TABLE
-from holdfast.session.ports import Record
+from holdfast.session.state import Session, State
+from holdfast.session.stores import Record
 
 NOW = "2026-11-22T10:00:00.000Z"
 

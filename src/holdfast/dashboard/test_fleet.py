@@ -10,9 +10,9 @@ from holdfast.delivery.ports import Backlog, Tally
 from holdfast.health.keepalive import KeepAlives
 from holdfast.health.verdict import Status
 from holdfast.runtime.view import View
-from holdfast.session.life import Session, State
-from holdfast.session.ports import Record
 from holdfast.session.reasons import Action
+from holdfast.session.state import Session, State
+from holdfast.session.stores import Record
 
 NOW = "2026-11-22T10:00:00.000Z"
 

@@ -6,8 +6,8 @@ import pytest
 
 from holdfast.dashboard.fleet import Tone
 from holdfast.dashboard.timeline import Entry, told
-from holdfast.session.life import State
-from holdfast.session.ports import Turn
+from holdfast.session.state import State
+from holdfast.session.stores import Turn
 
 _S = State
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 
 from holdfast.dashboard.fleet import Tone, advice_on
 from holdfast.health.words import because
-from holdfast.session.life import RUNNING, State
-from holdfast.session.ports import Turn
 from holdfast.session.reasons import stored_reason
+from holdfast.session.state import RUNNING, State
+from holdfast.session.stores import Turn
 
 STOPPED_HOLDFAST = "holdfast-stopped"
 _DOINGS = {

@@ -33,7 +33,7 @@ from holdfast.engine.wire import (
     decode_report,
     encode,
 )
-from holdfast.session.port import AnyCommand, HostFacts, Listener, Send, SendRefused
+from holdfast.session.engine import AnyCommand, HostFacts, Listener, Send, SendRefused
 
 log = logging.getLogger(__name__)
 

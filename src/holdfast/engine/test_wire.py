@@ -19,7 +19,7 @@ from holdfast.engine.wire import (
     decode_report,
     encode,
 )
-from holdfast.session.port import (
+from holdfast.session.engine import (
     Acked,
     AnyCommand,
     AnyReport,

@@ -13,7 +13,7 @@ from typing import Literal
 import msgspec
 
 from holdfast.engine.errors import WireError
-from holdfast.session.port import AnyCommand, AnyReport
+from holdfast.session.engine import AnyCommand, AnyReport
 
 PROTOCOL_VERSION = 2
 MAX_LINE_BYTES = 16 * 1024 * 1024

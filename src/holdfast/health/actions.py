@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from holdfast.health.signals import Limits, Signals
 from holdfast.health.verdict import actor_hangs, host_hangs, is_silent, no_acks, no_pong
 from holdfast.health.words import lasting
-from holdfast.session.life import RUNNING
+from holdfast.session.state import RUNNING
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from enum import StrEnum
 
 from holdfast.health.signals import Limits, Signals
 from holdfast.health.words import Advice, Care, because, lasting
-from holdfast.session.life import State
 from holdfast.session.reasons import Action
+from holdfast.session.state import State
 
 
 class Severity(StrEnum):

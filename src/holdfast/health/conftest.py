@@ -7,7 +7,7 @@ from typing import Any
 
 from holdfast.health.keepalive import KeepAlives
 from holdfast.health.signals import HourSigns, LinkSigns, MachinerySigns, MessageSigns, Signals
-from holdfast.session.life import State
+from holdfast.session.state import State
 
 QUIET_LINK = LinkSigns(age_s=7200, open_s=7199, pong_s=21, ping_s=None, unacked_s=None, frame_s=21)
 LOGGING_IN = LinkSigns(age_s=3, open_s=None, pong_s=None, ping_s=None, unacked_s=None, frame_s=None)

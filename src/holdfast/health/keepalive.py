@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 
 from holdfast.health.success import percentile
-from holdfast.session.life import Link, Session
+from holdfast.session.state import Link, Session
 
 WINDOW = 120
 """Outcomes kept: an hour of keep-alives every 30 s."""

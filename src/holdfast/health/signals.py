@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from holdfast.health.keepalive import KeepAlives
 from holdfast.session import reasons
 from holdfast.session.deadlines import deadline
-from holdfast.session.life import Policy, Session, State, budget_left
 from holdfast.session.reasons import Reason
+from holdfast.session.state import Policy, Session, State, budget_left
 
 _HOUR_S = 3600
 ZOMBIES = frozenset({reasons.NO_PONG.name, reasons.NO_ACKS.name})

@@ -20,7 +20,7 @@ from holdfast.health.success import (
     percent_of,
     percentile,
 )
-from holdfast.session.life import State
+from holdfast.session.state import State
 
 _HOUR_S = 3600
 WINDOWS_S: Mapping[str, int] = MappingProxyType({"5m": 300, "1h": 3600, "24h": 86_400, "7d": 604_800})

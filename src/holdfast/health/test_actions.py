@@ -7,7 +7,7 @@ import pytest
 from holdfast.health.actions import Nothing, Probe, Reconnect, ReplaceActor, ReplaceHost, decide
 from holdfast.health.conftest import LOGGING_IN, QUIET, away, with_link
 from holdfast.health.signals import Limits, MachinerySigns, Signals
-from holdfast.session.life import State
+from holdfast.session.state import State
 
 LIMITS = Limits()
 

@@ -16,8 +16,8 @@ from holdfast.health.conftest import QUIET, away
 from holdfast.health.signals import HourSigns, Limits, Signals
 from holdfast.health.words import WHAT_TO_DO, Care
 from holdfast.session import reasons
-from holdfast.session.life import State
 from holdfast.session.reasons import BY_CODE, OWN, Action, Reason
+from holdfast.session.state import State
 
 LIMITS = Limits()
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from holdfast.health.keepalive import WINDOW, KeepAlives, follow
 from holdfast.session.events import Event, HostLost, LinkClosed, Ponged, ReconnectAsked, StopAsked, Tick
-from holdfast.session.life import Link, Policy, Session, State
 from holdfast.session.machine import step
+from holdfast.session.state import Link, Policy, Session, State
 
 NOW = 1000.0
 OPEN = Link(number=7, began_at=899, gives_up_at=None, opened_at=900, ping=1, ponged_at=900.1, next_ping_at=1000)

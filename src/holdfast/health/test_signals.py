@@ -6,7 +6,7 @@ import pytest
 
 from holdfast.health.keepalive import KeepAlives
 from holdfast.health.signals import HourSigns, Limits, LinkSigns, MachinerySigns, MessageSigns, Signals, observe
-from holdfast.session.life import Link, Policy, Session, State
+from holdfast.session.state import Link, Policy, Session, State
 
 POLICY = Policy()
 NOW = 1000.0

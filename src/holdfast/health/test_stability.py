@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holdfast.health.stability import WINDOWS_S, MessageCounts, Presence, Stability, Turn, presence_of, stability
-from holdfast.session.life import State
+from holdfast.session.state import State
 
 UP, AWAY, EXCUSED = Presence.CONNECTED, Presence.AWAY, Presence.EXCUSED
 NOW = 10_000.0

@@ -10,8 +10,8 @@ from holdfast.health.signals import HourSigns, Limits, LinkSigns, MachinerySigns
 from holdfast.health.verdict import Finding, Status, judge
 from holdfast.health.words import WHAT_TO_DO, Advice, Care, because, lasting
 from holdfast.session import reasons
-from holdfast.session.life import State
 from holdfast.session.reasons import BY_CODE, Action
+from holdfast.session.state import State
 
 LIMITS = Limits()
 

@@ -13,8 +13,8 @@ from enum import IntEnum
 from holdfast.health.signals import Limits, LinkSigns, Signals
 from holdfast.health.words import Advice, because, lasting
 from holdfast.session import reasons
-from holdfast.session.life import State
 from holdfast.session.reasons import Action, Reason
+from holdfast.session.state import State
 
 
 class Status(IntEnum):

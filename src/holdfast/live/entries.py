@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from holdfast.live.shape import LIFETIME_S
-from holdfast.session.ports import Record
+from holdfast.session.stores import Record
 
 ACTIVITY_S = 5
 """At most this often is a record written for its last activity alone."""

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 
 from holdfast.base.clock import Clock, iso
 from holdfast.live.shape import document
-from holdfast.session.ports import Availability, LiveStatus, Record
+from holdfast.session.stores import Availability, LiveStatus, Record
 
 
 class MemoryLive:
-    """Keeps `holdfast.session.ports.LiveState`."""
+    """Keeps `holdfast.session.stores.LiveState`."""
 
     def __init__(self, *, node: str, clock: Clock) -> None:
         self._node = node

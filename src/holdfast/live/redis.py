@@ -23,7 +23,7 @@ from holdfast.live.entries import Change, Entries
 from holdfast.live.memory import MemoryLive
 from holdfast.live.server import Answer, Command, RedisServer, Server, Unwell
 from holdfast.live.shape import LIFETIME_S, decode, document, encode, key
-from holdfast.session.ports import Availability, LiveState, LiveStatus, Record
+from holdfast.session.stores import Availability, LiveState, LiveStatus, Record
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class _Question:
 
 
 class RedisLive:
-    """Keeps `holdfast.session.ports.LiveState`."""
+    """Keeps `holdfast.session.stores.LiveState`."""
 
     def __init__(self, server: Server, *, node: str, clock: Clock, changed: Changed = lambda status: None) -> None:
         """`node` names this process in what it writes. `changed` hears when Redis goes and returns; must not raise."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from holdfast.session.life import State
-from holdfast.session.ports import Record
+from holdfast.session.state import State
+from holdfast.session.stores import Record
 
 LIFETIME_S = 3600
 """Redis forgets a record that nobody renewed for this long."""

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from holdfast.live.entries import ACTIVITY_S, RENEW_S, Change, Entries
 from holdfast.live.shape import LIFETIME_S
-from holdfast.session.life import State
-from holdfast.session.ports import Record
+from holdfast.session.state import State
+from holdfast.session.stores import Record
 
 RECORD = Record(company="962302", state=State.CONNECTED, since="t0", created_at="t0", last_activity="t0")
 ACTIVE = replace(RECORD, last_activity="t1")

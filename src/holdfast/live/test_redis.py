@@ -14,8 +14,8 @@ import pytest
 from holdfast.live.entries import ACTIVITY_S, RENEW_S
 from holdfast.live.redis import MEANWHILE, RedisLive
 from holdfast.live.shape import LIFETIME_S, key
-from holdfast.session.life import State
-from holdfast.session.ports import Availability, LiveStatus, Record
+from holdfast.session.state import State
+from holdfast.session.stores import Availability, LiveStatus, Record
 from tests.doubles.fake_clock import FakeClock
 from tests.doubles.fake_redis_server import FakeServer
 

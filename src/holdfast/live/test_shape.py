@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 from holdfast.live.shape import decode, document, encode, key
-from holdfast.session.life import State
-from holdfast.session.ports import Record
+from holdfast.session.state import State
+from holdfast.session.stores import Record
 
 CONNECTED = Record(
     company="962302",

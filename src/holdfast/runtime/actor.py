@@ -25,12 +25,12 @@ from holdfast.runtime.restraint import Restraint
 from holdfast.runtime.sender import OutboxSender
 from holdfast.runtime.view import LinkEnd, Qr, View
 from holdfast.runtime.words import keep_alive, transition
-from holdfast.session import events, port
+from holdfast.session import engine, events
 from holdfast.session.events import Effect, Event
-from holdfast.session.life import Session, State, restored
 from holdfast.session.machine import NotPossible, deadline, step
-from holdfast.session.ports import Record, Turn
 from holdfast.session.reasons import Reaction, stored_reason
+from holdfast.session.state import Session, State, restored
+from holdfast.session.stores import Record, Turn
 
 log = logging.getLogger(__name__)
 
@@ -59,13 +59,13 @@ class SessionActor:
         if self._session.state is not record.state:
             self._record = replace(record, state=self._session.state, since=self._now())
         self._mailbox: asyncio.Queue[_Asked] = asyncio.Queue()
-        self._link: port.LinkId | None = None
-        self._leaving: port.LinkId | None = None
+        self._link: engine.LinkId | None = None
+        self._leaving: engine.LinkId | None = None
         """The link on which the device logs out. It ends by itself; until then it may want things kept."""
-        self._sending_on: port.LinkId | None = None
+        self._sending_on: engine.LinkId | None = None
         self._qr: Qr | None = None
-        self._pairing_code: asyncio.Future[port.PairingCodeShown] | None = None
-        self._downloads: dict[int, asyncio.Future[port.Downloaded]] = {}
+        self._pairing_code: asyncio.Future[engine.PairingCodeShown] | None = None
+        self._downloads: dict[int, asyncio.Future[engine.Downloaded]] = {}
         self._asked_downloads = 0
         self._changed = asyncio.Event()
         self._has_ended = False
@@ -127,7 +127,7 @@ class SessionActor:
             self._cut_link()
             self._end_downloads()
             self._end()
-            self._parts.gate.leave(self.company)
+            self._parts.connect_limiter.leave(self.company)
 
     def tell(self, event: Event) -> None:
         self._mailbox.put_nowait(_Asked(event))
@@ -148,30 +148,30 @@ class SessionActor:
                 await self._changed.wait()
         return self._qr
 
-    async def pairing_code(self, phone: str, *, at_most_s: float) -> port.PairingCodeShown:
+    async def pairing_code(self, phone: str, *, at_most_s: float) -> engine.PairingCodeShown:
         """Ask WhatsApp for a code to be typed on the phone. Needs a link that shows QR codes."""
         self._pairing_code = asyncio.get_running_loop().create_future()
         if self._link is not None:
-            self._parts.hub.command(port.AskPairingCode(link=self._link, phone=phone))
+            self._parts.hub.command(engine.AskPairingCode(link=self._link, phone=phone))
         async with self._parts.clock.until(self._parts.clock.monotonic() + at_most_s):
             return await self._pairing_code
-        return port.PairingCodeShown(link=0, error="WhatsApp gave no code in time; try again")
+        return engine.PairingCodeShown(link=0, error="WhatsApp gave no code in time; try again")
 
-    async def download(self, media_keys: str, file: Path, *, most_bytes: int, within_s: float) -> port.Downloaded:
+    async def download(self, media_keys: str, file: Path, *, most_bytes: int, within_s: float) -> engine.Downloaded:
         """Fetch the media of an inbound message into a file, through the link that is open. Raises `NotConnected`."""
         link = self._sending_on
         if link is None:
             raise NotConnected(self.company, self._session.state)
         self._asked_downloads += 1
         number = self._asked_downloads
-        answer: asyncio.Future[port.Downloaded] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[engine.Downloaded] = asyncio.get_running_loop().create_future()
         self._downloads[number] = answer
-        order = port.Download(link=link, request=number, media_keys=media_keys, file=str(file), most_bytes=most_bytes)
+        order = engine.Download(link=link, request=number, media_keys=media_keys, file=str(file), most_bytes=most_bytes)
         self._parts.hub.command(order)
         try:
             async with self._parts.clock.until(self._parts.clock.monotonic() + within_s):
                 return await answer
-            return port.Downloaded(link=link, request=number, error="timeout")
+            return engine.Downloaded(link=link, request=number, error="timeout")
         finally:
             del self._downloads[number]
 
@@ -191,48 +191,48 @@ class SessionActor:
 
     # What the engine says.
 
-    def hear(self, report: port.AnyReport) -> None:
+    def hear(self, report: engine.AnyReport) -> None:
         match report:
-            case port.Commit() | port.KeysWanted() | port.PlaintextWanted() | port.SentContentWanted():
+            case engine.Commit() | engine.KeysWanted() | engine.PlaintextWanted() | engine.SentContentWanted():
                 if report.link in {self._link, self._leaving}:
                     self._keeper.hear(report)
             case _ if report.link == self._link and self._session.link is not None:
                 self._hear(report, self._session.link.number)
 
-    def _hear(self, report: port.AnyReport, number: int) -> None:
+    def _hear(self, report: engine.AnyReport, number: int) -> None:
         match report:
-            case port.Acked():
+            case engine.Acked():
                 self._sender.hear_ack(report)
-            case port.SendRefused():
+            case engine.SendRefused():
                 self._sender.hear_refusal(report)
-            case port.Receipted():
+            case engine.Receipted():
                 self._sender.hear_receipt(report)
-            case port.FrameSeen():
+            case engine.FrameSeen():
                 self._touch()
-            case port.PairingCodeShown():
+            case engine.PairingCodeShown():
                 if self._pairing_code is not None and not self._pairing_code.done():
                     self._pairing_code.set_result(report)
-            case port.QrShown():
+            case engine.QrShown():
                 self._show_qr(report.qr)
                 self.tell(events.QrShown(number))
-            case port.Paired():
+            case engine.Paired():
                 self._know(jid=report.jid)
                 self.tell(events.Paired(number))
-            case port.LinkOpened():
+            case engine.LinkOpened():
                 self._know(jid=report.jid)
                 self.tell(events.LinkOpened(number))
-            case port.LinkClosed():
+            case engine.LinkClosed():
                 self.tell(events.LinkClosed(number, report.code, report.detail, report.attributes))
-            case port.Ponged():
+            case engine.Ponged():
                 self.tell(events.Ponged(number, report.n))
-            case port.Written():
+            case engine.Written():
                 self._sender.hear_written(report)
-            case port.Downloaded():
+            case engine.Downloaded():
                 self._answer_download(report)
-            case port.ReachOutLocked():
+            case engine.ReachOutLocked():
                 self._sender.hear_lock(report)
 
-    def _answer_download(self, report: port.Downloaded) -> None:
+    def _answer_download(self, report: engine.Downloaded) -> None:
         answer = self._downloads.get(report.request)
         if answer is not None and not answer.done():
             answer.set_result(report)
@@ -240,19 +240,19 @@ class SessionActor:
     def _end_downloads(self) -> None:
         """What the link was fetching does not come any more."""
         for number in self._downloads:
-            self._answer_download(port.Downloaded(link=0, request=number, error="link-down"))
+            self._answer_download(engine.Downloaded(link=0, request=number, error="link-down"))
 
     def lose_host(self) -> None:
         self._sender.host_lost()
         if self._session.link is not None:
             self._mailbox.put_nowait(_Asked(events.HostLost(), link=self._session.link.number))
 
-    def _received(self, messages: Sequence[port.InboundMessage]) -> None:
+    def _received(self, messages: Sequence[engine.InboundMessage]) -> None:
         self._touch()
         self._sender.hear_received(messages)
         log.info("Session %s received %d message(s)", self.company, len(messages))
 
-    def _keeping_failed(self, link: port.LinkId) -> None:
+    def _keeping_failed(self, link: engine.LinkId) -> None:
         if link == self._link and self._session.link is not None:
             self.tell(events.KeepingFailed(self._session.link.number))
 
@@ -292,7 +292,7 @@ class SessionActor:
             elif not asked.answer.done():
                 asked.answer.set_exception(error)
             return
-        self._parts.gate.follow(self.company, asked.event, before, self._session)
+        self._parts.connect_limiter.follow(self.company, asked.event, before, self._session)
         self._follow_link()
         for effect in effects:
             await self._carry_out(effect)
@@ -330,21 +330,21 @@ class SessionActor:
             case events.CutLink():
                 self._cut_link()
             case events.SendPing(ping=ping):
-                self._command(lambda link: port.Ping(link=link, n=ping))
+                self._command(lambda link: engine.Ping(link=link, n=ping))
             case events.SendPresence():
-                self._command(lambda link: port.Presence(link=link, available=True))
+                self._command(lambda link: engine.Presence(link=link, available=True))
             case events.Unlink():
-                self._command(lambda link: port.LogOut(link=link))
+                self._command(lambda link: engine.LogOut(link=link))
                 self._link, self._leaving = None, self._link
             case events.QuarantineCredentials():
                 await self._quarantine()
 
-    def _command(self, make: Callable[[port.LinkId], port.AnyCommand]) -> None:
+    def _command(self, make: Callable[[engine.LinkId], engine.AnyCommand]) -> None:
         if self._link is not None:
             self._parts.hub.command(make(self._link))
 
     async def _open_link_in_turn(self, number: int) -> None:
-        held = self._parts.gate.ask(self, number)
+        held = self._parts.connect_limiter.ask(self, number)
         if held is None:
             await self._open_link()
         else:
@@ -356,12 +356,12 @@ class SessionActor:
         await self._keeper.caught_up()
         credentials = await self._parts.store.credentials(self.company)
         self._link = self._parts.hub.new_link(self)
-        self._parts.hub.command(
-            port.OpenLink(link=self._link, company=self.company, credentials=credentials, url=self._parts.whatsapp_url)
-        )
+        url = self._parts.whatsapp_url
+        order = engine.OpenLink(link=self._link, company=self.company, credentials=credentials, url=url)
+        self._parts.hub.command(order)
 
     def _cut_link(self) -> None:
-        self._command(lambda link: port.CutLink(link=link))
+        self._command(lambda link: engine.CutLink(link=link))
         self._link = None
 
     async def _quarantine(self) -> None:

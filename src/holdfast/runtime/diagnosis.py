@@ -17,9 +17,9 @@ from holdfast.runtime.evidence import signals_of
 from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.parts import Parts
 from holdfast.runtime.view import View
-from holdfast.session.life import budget_left
-from holdfast.session.port import HostFacts
-from holdfast.session.ports import LiveStatus, Turn
+from holdfast.session.engine import HostFacts
+from holdfast.session.state import budget_left
+from holdfast.session.stores import LiveStatus, Turn
 
 _HISTORY_SHOWN = 100
 _MOST_TURNS = 20_000

@@ -7,9 +7,9 @@ from datetime import datetime
 from holdfast.base.clock import Clock
 from holdfast.health.keepalive import KeepAlives
 from holdfast.runtime.view import View
-from holdfast.session.life import Session
-from holdfast.session.ports import Record
 from holdfast.session.reasons import stored_reason
+from holdfast.session.state import Session
+from holdfast.session.stores import Record
 
 
 def view_of(record: Record, *, node: str, clock: Clock) -> View:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from holdfast.base.errors import Fault, HoldfastError
-from holdfast.session.life import State
+from holdfast.session.state import State
 
 
 class NotConnected(HoldfastError):

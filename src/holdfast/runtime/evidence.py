@@ -9,7 +9,7 @@ from holdfast.base.clock import Clock
 from holdfast.delivery.ports import Backlog
 from holdfast.health.signals import HourSigns, MachinerySigns, MessageSigns, Signals, observe
 from holdfast.runtime.view import View
-from holdfast.session.life import Policy, State
+from holdfast.session.state import Policy, State
 
 
 def signals_of(

@@ -24,9 +24,9 @@ from holdfast.runtime.parts import Parts
 from holdfast.runtime.restraint import Restrictions, restrictions
 from holdfast.runtime.view import Qr, View
 from holdfast.session import events
-from holdfast.session.life import RUNNING, State
 from holdfast.session.machine import NotPossible
-from holdfast.session.ports import LeaseLost, Record, Turn
+from holdfast.session.state import RUNNING, State
+from holdfast.session.stores import LeaseLost, Record, Turn
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ from holdfast.delivery.admission import DAILY_LIMIT, REACH_OUT_LOCK
 from holdfast.delivery.message import OPEN
 from holdfast.delivery.ports import Message
 from holdfast.runtime.view import View
-from holdfast.session.life import State
+from holdfast.session.state import State
 
 _OF_MESSAGES = {
     REACH_OUT_LOCK: "WhatsApp takes no messages to new contacts from this number for now; known chats go on",

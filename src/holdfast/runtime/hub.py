@@ -17,7 +17,7 @@ from typing import Protocol
 from holdfast.base.clock import Clock
 from holdfast.base.errors import HoldfastError
 from holdfast.session.backoff import Backoff
-from holdfast.session.port import (
+from holdfast.session.engine import (
     AnyCommand,
     AnyReport,
     CutLink,

@@ -16,7 +16,7 @@ from itertools import groupby
 
 from holdfast.delivery.ports import Outbox
 from holdfast.runtime.hub import EngineHub
-from holdfast.session.port import (
+from holdfast.session.engine import (
     AnyCommand,
     Commit,
     Committed,
@@ -29,7 +29,7 @@ from holdfast.session.port import (
     SentContent,
     SentContentWanted,
 )
-from holdfast.session.ports import EngineStore, LeaseLost
+from holdfast.session.stores import EngineStore, LeaseLost
 
 log = logging.getLogger(__name__)
 

@@ -25,7 +25,7 @@ from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.parts import Parts
 from holdfast.runtime.view import View
 from holdfast.session import events
-from holdfast.session.ports import Availability
+from holdfast.session.stores import Availability
 
 log = logging.getLogger(__name__)
 

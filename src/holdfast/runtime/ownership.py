@@ -17,7 +17,7 @@ from typing import Protocol
 
 from holdfast.base.clock import Clock
 from holdfast.base.errors import Conflict
-from holdfast.session.ports import Held, Leases
+from holdfast.session.stores import Held, Leases
 
 log = logging.getLogger(__name__)
 

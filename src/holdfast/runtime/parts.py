@@ -9,11 +9,11 @@ from holdfast.base.clock import Clock
 from holdfast.base.ids import Chance
 from holdfast.delivery.pacing import Pacing
 from holdfast.delivery.ports import Accounts, MediaFiles, Outbox
-from holdfast.runtime.gate import ConnectGate
+from holdfast.runtime.connect_limiter import ConnectLimiter
 from holdfast.runtime.hub import EngineHub
 from holdfast.runtime.ownership import Ownership
-from holdfast.session.life import Policy
-from holdfast.session.ports import EngineStore, LiveState, Sessions, Timeline
+from holdfast.session.state import Policy
+from holdfast.session.stores import EngineStore, LiveState, Sessions, Timeline
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +21,7 @@ class Parts:
     """What every session of a gateway shares."""
 
     hub: EngineHub
-    gate: ConnectGate
+    connect_limiter: ConnectLimiter
     sessions: Sessions
     timeline: Timeline
     live: LiveState

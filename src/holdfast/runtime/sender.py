@@ -29,7 +29,7 @@ from holdfast.delivery.ports import (
 )
 from holdfast.runtime.hub import EngineHub
 from holdfast.runtime.restraint import Restraint
-from holdfast.session.port import Acked, InboundMessage, LinkId, ReachOutLocked, Receipted, Send, SendRefused, Written
+from holdfast.session.engine import Acked, InboundMessage, LinkId, ReachOutLocked, Receipted, Send, SendRefused, Written
 
 log = logging.getLogger(__name__)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from holdfast.runtime.keeper import merge
-from holdfast.session.port import Commit, Decrypted
+from holdfast.session.engine import Commit, Decrypted
 
 FIRST = Decrypted(ciphertext_sha256="a", plaintext="QQ==")
 SECOND = Decrypted(ciphertext_sha256="b", plaintext="Qg==")

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from holdfast.runtime.words import transition
-from holdfast.session.life import Session, State
 from holdfast.session.reasons import BY_CODE, NO_PONG
+from holdfast.session.state import Session, State
 
 CONNECTED = Session(state=State.CONNECTED, paired=True)
 LOST = replace(CONNECTED, state=State.RECONNECTING, reason=BY_CODE[428], attempts=1, next_attempt_at=100.25)

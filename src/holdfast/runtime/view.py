@@ -7,9 +7,9 @@ from datetime import datetime
 
 from holdfast.health.keepalive import KeepAlives
 from holdfast.health.roundtrips import RoundTrips
-from holdfast.session.life import Session
-from holdfast.session.ports import Record
 from holdfast.session.reasons import Reason
+from holdfast.session.state import Session
+from holdfast.session.stores import Record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

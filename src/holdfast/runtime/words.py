@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from holdfast.health.words import because
-from holdfast.session.life import Session
+from holdfast.session.state import Session
 
 
 def transition(company: str, before: Session, after: Session, *, now: float) -> str | None:

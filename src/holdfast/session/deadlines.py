@@ -5,7 +5,7 @@ Both read the same functions, so that a `Tick` at the deadline always finds some
 
 from __future__ import annotations
 
-from holdfast.session.life import Link, Policy, Session
+from holdfast.session.state import Link, Policy, Session
 
 
 def deadline(session: Session, *, policy: Policy) -> float | None:

@@ -42,8 +42,8 @@ from holdfast.session.events import (
     Tick,
     Unlink,
 )
-from holdfast.session.life import Policy, Session, State
-from holdfast.session.links import (
+from holdfast.session.reasons import Reaction, reason_of
+from holdfast.session.reconnect import (
     Moment,
     Step,
     connect,
@@ -55,7 +55,7 @@ from holdfast.session.links import (
     lost_state,
     plan,
 )
-from holdfast.session.reasons import Reaction, reason_of
+from holdfast.session.state import Policy, Session, State
 
 __all__ = ["ROWS", "TABLE", "Moment", "NotPossible", "Rule", "Step", "deadline", "step"]
 

@@ -41,9 +41,9 @@ from holdfast.session.events import (
     Tick,
     Unlink,
 )
-from holdfast.session.life import RUNNING, Policy, Session, State, restored
 from holdfast.session.machine import NotPossible, step
 from holdfast.session.reasons import BY_CODE, FLEET_HELD, WAITS_TURN, Reaction
+from holdfast.session.state import RUNNING, Policy, Session, State, restored
 
 CODES = [*(code for code in BY_CODE if code is not None), 999]
 ATTRIBUTES = st.sampled_from([{}, {"type": "device_removed"}, {"type": "replaced"}, {"expire": "600"}, {"expire": "x"}])

@@ -30,8 +30,8 @@ from holdfast.session.events import (
     Tick,
     Unlink,
 )
-from holdfast.session.life import Link, Policy, Session, State
 from holdfast.session.machine import ROWS, TABLE, NotPossible, Step, deadline, step
+from holdfast.session.state import Link, Policy, Session, State
 
 POLICY = Policy()
 NOW = 1000.0

@@ -18,8 +18,8 @@ from holdfast.session.events import (
     StartAsked,
     Tick,
 )
-from holdfast.session.life import Policy, Session, State, restored
 from holdfast.session.machine import deadline, step
+from holdfast.session.state import Policy, Session, State, restored
 
 
 def replay(night: list[tuple[float, Event]], *, until: float) -> list[str]:

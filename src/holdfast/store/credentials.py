@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Table, bindparam, delete, select, update
 
 from holdfast.base.clock import Clock, iso
 from holdfast.base.ids import Chance
-from holdfast.session.port import Commit, Decrypted, InboundMessage, Made, Undecryptable
+from holdfast.session.engine import Commit, Decrypted, InboundMessage, Made, Undecryptable
 from holdfast.store.database import Database
 from holdfast.store.leases import NO_FENCE, Fence
 from holdfast.store.opened import Insert, Prepared, insert
@@ -63,7 +63,7 @@ _KEEP_MADE = update(outbox).where(
 
 
 class EngineRows:
-    """Keeps `holdfast.session.ports.EngineStore`."""
+    """Keeps `holdfast.session.stores.EngineStore`."""
 
     def __init__(
         self,

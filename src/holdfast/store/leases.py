@@ -27,7 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert
 
 from holdfast.base.ids import Chance
-from holdfast.session.ports import Held, LeaseLost
+from holdfast.session.stores import Held, LeaseLost
 from holdfast.store.database import Database
 from holdfast.store.tables import leases, outbox, sessions
 
@@ -57,7 +57,7 @@ NO_FENCE = NoFence()
 
 
 class LeaseRows:
-    """Keeps `holdfast.session.ports.Leases`, and is the fence that goes with them."""
+    """Keeps `holdfast.session.stores.Leases`, and is the fence that goes with them."""
 
     def __init__(self, database: Database, *, node: str, chance: Chance, ttl_s: float) -> None:
         self._database = database

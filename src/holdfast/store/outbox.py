@@ -25,7 +25,7 @@ from holdfast.base.errors import Conflict, NotFound
 from holdfast.delivery.chats import Entry
 from holdfast.delivery.message import OPEN, MessageState, News, advance
 from holdfast.delivery.ports import BULK, Accepted, Change, Content, Draft, Message, Outgoing, Received
-from holdfast.session.ports import LeaseLost
+from holdfast.session.stores import LeaseLost
 from holdfast.store.database import Database
 from holdfast.store.events import record_message, record_received
 from holdfast.store.leases import NO_FENCE, Check, Fence

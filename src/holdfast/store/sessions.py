@@ -7,8 +7,8 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, select
 
-from holdfast.session.life import State
-from holdfast.session.ports import Record
+from holdfast.session.state import State
+from holdfast.session.stores import Record
 from holdfast.store.database import Database
 from holdfast.store.leases import NO_FENCE, Fence
 from holdfast.store.opened import insert
@@ -16,7 +16,7 @@ from holdfast.store.tables import sessions
 
 
 class SessionRows:
-    """Keeps `holdfast.session.ports.Sessions`."""
+    """Keeps `holdfast.session.stores.Sessions`."""
 
     def __init__(self, database: Database, *, fence: Fence = NO_FENCE) -> None:
         self._database = database

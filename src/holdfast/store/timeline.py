@@ -7,9 +7,9 @@ from dataclasses import asdict
 from sqlalchemy import Connection, RowMapping, delete, insert, select
 
 from holdfast.delivery.events import SESSION
-from holdfast.session.life import State
-from holdfast.session.ports import Turn
 from holdfast.session.reasons import stored_reason
+from holdfast.session.state import State
+from holdfast.session.stores import Turn
 from holdfast.store.database import Database
 from holdfast.store.events import record
 from holdfast.store.leases import NO_FENCE, Fence
@@ -20,7 +20,7 @@ _ALIVE = "alive-at"
 
 
 class TimelineRows:
-    """Keeps `holdfast.session.ports.Timeline`."""
+    """Keeps `holdfast.session.stores.Timeline`."""
 
     def __init__(self, database: Database, *, fence: Fence = NO_FENCE) -> None:
         self._database = database

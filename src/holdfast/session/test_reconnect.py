@@ -20,9 +20,9 @@ from holdfast.session.events import (
     StopAsked,
     Tick,
 )
-from holdfast.session.life import Link, Policy, Session, State
-from holdfast.session.links import Step
 from holdfast.session.machine import deadline, step
+from holdfast.session.reconnect import Step
+from holdfast.session.state import Link, Policy, Session, State
 
 POLICY = Policy()
 NOW = 1000.0

@@ -4,8 +4,8 @@ import pytest
 
 from holdfast.session import reasons
 from holdfast.session.events import OpenLink, ReconnectAsked, StartAsked
-from holdfast.session.life import Policy, Session, State, budget_left, restored
 from holdfast.session.machine import NotPossible, deadline, step
+from holdfast.session.state import Policy, Session, State, budget_left, restored
 
 POLICY = Policy()
 

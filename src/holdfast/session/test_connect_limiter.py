@@ -8,19 +8,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from holdfast.session import fleet, reasons
-from holdfast.session.fleet import Fleet, FleetPolicy, Go, Hold, Wakes, ask, ended, opened
+from holdfast.session import connect_limiter, reasons
+from holdfast.session.connect_limiter import Go, Hold, Limiter, LimiterPolicy, Wakes, ask, ended, opened
 from holdfast.session.reasons import BY_CODE, FLEET_HELD, WAITS_TURN
 
-POLICY = FleetPolicy()
+POLICY = LimiterPolicy()
 SMALL = replace(POLICY, opening_at_once=2, burst_s=1)
 NOW = 1000.0
 BUSY, OUTDATED = BY_CODE[503], BY_CODE[405]
 
 
 def asked(
-    known: Fleet, *companies: str, now: float = NOW, policy: FleetPolicy = POLICY
-) -> tuple[Fleet, list[Go | Hold]]:
+    known: Limiter, *companies: str, now: float = NOW, policy: LimiterPolicy = POLICY
+) -> tuple[Limiter, list[Go | Hold]]:
     answers = []
     for company in companies:
         known, answer = ask(known, company, now=now, policy=policy)
@@ -29,15 +29,15 @@ def asked(
 
 
 def refused(
-    known: Fleet, *companies: str, reason: reasons.Reason | None = BUSY, was_open: bool = False, now: float = NOW
-) -> tuple[Fleet, Wakes]:
+    known: Limiter, *companies: str, reason: reasons.Reason | None = BUSY, was_open: bool = False, now: float = NOW
+) -> tuple[Limiter, Wakes]:
     wakes: Wakes = ()
     for company in companies:
         known, wakes = ended(known, company, reason, was_open=was_open, now=now, policy=POLICY)
     return known, wakes
 
 
-TRIPPED, _ = refused(Fleet(), "a", "b", "c")
+TRIPPED, _ = refused(Limiter(), "a", "b", "c")
 
 
 # Limit and stagger.
@@ -45,7 +45,7 @@ TRIPPED, _ = refused(Fleet(), "a", "b", "c")
 
 def test_a_few_begin_at_once_and_the_rest_one_after_another() -> None:
     """Ten begin at once and one more every 50 ms; each has a place and begins there."""
-    known, answers = asked(Fleet(), *(f"{number:02}" for number in range(13)))
+    known, answers = asked(Limiter(), *(f"{number:02}" for number in range(13)))
     assert answers[:11] == [Go()] * 11
     places = [answer.until for answer in answers[11:] if isinstance(answer, Hold)]
     assert places == pytest.approx([NOW + 0.05, NOW + 0.1])
@@ -56,7 +56,7 @@ def test_a_few_begin_at_once_and_the_rest_one_after_another() -> None:
 
 def test_who_asks_before_its_place_is_told_the_same_again() -> None:
     """Asking early gains nothing and costs nothing."""
-    known, _ = asked(Fleet(), *(f"{number:02}" for number in range(12)))
+    known, _ = asked(Limiter(), *(f"{number:02}" for number in range(12)))
     again, (answer,) = asked(known, "11", now=NOW + 0.01)
     assert answer == Hold(until=known.promised["11"])
     assert again == known
@@ -64,14 +64,14 @@ def test_who_asks_before_its_place_is_told_the_same_again() -> None:
 
 def test_no_more_open_at_once_than_allowed() -> None:
     """Who finds no room waits in line; asking twice does not put it there twice."""
-    known, answers = asked(Fleet(), "a", "b", "c", "d", "c", policy=SMALL)
+    known, answers = asked(Limiter(), "a", "b", "c", "d", "c", policy=SMALL)
     assert answers == [Go(), Go(), *[Hold(until=NOW + 60, because=WAITS_TURN)] * 3]
     assert known.waiting == ("c", "d")
 
 
 def test_a_link_that_opened_or_ended_makes_room_for_the_next_in_line() -> None:
     """First come, first served; a session that is stopped while it waits is passed over."""
-    known, _ = asked(Fleet(), "a", "b", "c", "d", "e", policy=SMALL)
+    known, _ = asked(Limiter(), "a", "b", "c", "d", "e", policy=SMALL)
     known, wakes = opened(known, "a", now=NOW, policy=SMALL)
     assert wakes == (("c", NOW),)
     known, wakes = ended(known, "d", None, was_open=False, now=NOW, policy=SMALL)
@@ -120,7 +120,7 @@ def test_probes_slow_down() -> None:
 
 def test_an_outdated_client_is_probed_every_five_minutes() -> None:
     """405: each probe, from the first on."""
-    known, _ = refused(Fleet(), "a", "b", "c", reason=OUTDATED)
+    known, _ = refused(Limiter(), "a", "b", "c", reason=OUTDATED)
     for begin in (NOW, NOW + 300):
         assert known.breaker is not None
         assert known.breaker.probe_at == begin + 300
@@ -140,7 +140,7 @@ def test_a_probe_that_is_stopped_counts_as_none() -> None:
 
 def test_what_ends_besides_the_probe_changes_no_pace() -> None:
     """Links that were under way when the breaker tripped may end as they like; one that opens is as good as a probe."""
-    known, _ = asked(Fleet(), "d", "e")
+    known, _ = asked(Limiter(), "d", "e")
     known, _ = refused(known, "a", "b", "c")
     after, wakes = refused(known, "d")
     assert (after.breaker, wakes) == (known.breaker, ())
@@ -168,20 +168,20 @@ def test_what_ends_besides_the_probe_changes_no_pace() -> None:
 )
 def test_what_counts_as_a_refusal(code: int, was_open: bool, holds: bool) -> None:
     """WhatsApp's word that may be meant for all; not the network's, nor what is about one session."""
-    known, _ = refused(Fleet(), "a", "b", "c", reason=BY_CODE[code], was_open=was_open)
+    known, _ = refused(Limiter(), "a", "b", "c", reason=BY_CODE[code], was_open=was_open)
     assert (known.breaker is not None) == holds
 
 
 @pytest.mark.parametrize("own", reasons.OWN)
 def test_what_holdfast_finds_itself_holds_nobody(own: reasons.Reason) -> None:
     """A frozen network, a lost host, a full disk are no word of WhatsApp's."""
-    assert refused(Fleet(), "a", "b", "c", reason=own)[0].breaker is None
+    assert refused(Limiter(), "a", "b", "c", reason=own)[0].breaker is None
 
 
 def test_refusals_must_be_alike_close_together_and_of_three_sessions() -> None:
     """Two sessions hold nobody however often they are refused; nor do different codes, nor a minute between."""
-    assert refused(Fleet(), *"abababab")[0].breaker is None
-    mixed, _ = refused(Fleet(), "a", "b")
+    assert refused(Limiter(), *"abababab")[0].breaker is None
+    mixed, _ = refused(Limiter(), "a", "b")
     assert refused(mixed, "c", reason=BY_CODE[500])[0].breaker is None
     assert refused(mixed, "c", now=NOW + 60)[0].breaker is None
     assert refused(mixed, "c", now=NOW + 59)[0].breaker is not None
@@ -203,7 +203,7 @@ def test_all_get_in_once_whatsapp_lets_them(
 ) -> None:
     """However many sessions and however long the trouble: never more open at once than allowed, under the breaker one;
     one or two are never held; and all are in soon after the trouble is over."""
-    known, inside = Fleet(), set[str]()
+    known, inside = Limiter(), set[str]()
     asks = {f"{number:02}": 0.0 for number in range(count)}
     ends: dict[str, float] = {}
     now = 0.0
@@ -237,4 +237,4 @@ def test_all_get_in_once_whatsapp_lets_them(
 
 def test_the_limit_is_what_the_policy_says() -> None:
     """Twenty, as the documents have it."""
-    assert fleet.FleetPolicy().opening_at_once == 20
+    assert connect_limiter.LimiterPolicy().opening_at_once == 20

@@ -21,7 +21,7 @@ _ALSO_MID_STREAM = frozenset({405, 429})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FleetPolicy:
+class LimiterPolicy:
     """Seconds unless the name says otherwise."""
 
     opening_at_once: int = 20
@@ -56,7 +56,7 @@ class Breaker:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fleet:
+class Limiter:
     """All that is known about the connects of one process."""
 
     opening: frozenset[str] = frozenset()
@@ -92,26 +92,26 @@ Wakes = tuple[tuple[str, float], ...]
 # Asking.
 
 
-def ask(fleet: Fleet, company: str, *, now: float, policy: FleetPolicy) -> tuple[Fleet, Go | Hold]:
+def ask(limiter: Limiter, company: str, *, now: float, policy: LimiterPolicy) -> tuple[Limiter, Go | Hold]:
     """May this company's link begin now?"""
-    if fleet.breaker is not None:
-        return _ask_breaker(fleet, fleet.breaker, company, now, policy)
-    place = fleet.promised.get(company)
+    if limiter.breaker is not None:
+        return _ask_breaker(limiter, limiter.breaker, company, now, policy)
+    place = limiter.promised.get(company)
     if place is None:
-        if not _room(fleet, policy):
-            return _enqueue(fleet, company), Hold(until=now + policy.patience_s)
-        fleet, place = _next_place(_without(fleet, company), now, policy)
+        if not _room(limiter, policy):
+            return _enqueue(limiter, company), Hold(until=now + policy.patience_s)
+        limiter, place = _next_place(_without(limiter, company), now, policy)
     if place > now:
-        return _promise(fleet, company, place), Hold(until=place)
-    return _begin(fleet, company), Go()
+        return _promise(limiter, company, place), Hold(until=place)
+    return _begin(limiter, company), Go()
 
 
 def _ask_breaker(
-    fleet: Fleet, breaker: Breaker, company: str, now: float, policy: FleetPolicy
-) -> tuple[Fleet, Go | Hold]:
+    limiter: Limiter, breaker: Breaker, company: str, now: float, policy: LimiterPolicy
+) -> tuple[Limiter, Go | Hold]:
     if breaker.prober is None and now >= breaker.probe_at:
-        return replace(_begin(fleet, company), breaker=replace(breaker, prober=company)), Go()
-    queued = _enqueue(fleet, company)
+        return replace(_begin(limiter, company), breaker=replace(breaker, prober=company)), Go()
+    queued = _enqueue(limiter, company)
     if breaker.prober is None and queued.waiting[0] == company:
         return queued, Hold(until=breaker.probe_at, because=FLEET_HELD)
     return queued, Hold(until=max(now, breaker.probe_at) + policy.patience_s, because=FLEET_HELD)
@@ -120,26 +120,26 @@ def _ask_breaker(
 # What became of it.
 
 
-def opened(fleet: Fleet, company: str, *, now: float, policy: FleetPolicy) -> tuple[Fleet, Wakes]:
+def opened(limiter: Limiter, company: str, *, now: float, policy: LimiterPolicy) -> tuple[Limiter, Wakes]:
     """WhatsApp took a link: whatever it refused, it does no more."""
-    return _admit(replace(_without(fleet, company), refusals=MappingProxyType({}), breaker=None), now, policy)
+    return _admit(replace(_without(limiter, company), refusals=MappingProxyType({}), breaker=None), now, policy)
 
 
 def ended(
-    fleet: Fleet, company: str, reason: Reason | None, *, was_open: bool, now: float, policy: FleetPolicy
-) -> tuple[Fleet, Wakes]:
+    limiter: Limiter, company: str, reason: Reason | None, *, was_open: bool, now: float, policy: LimiterPolicy
+) -> tuple[Limiter, Wakes]:
     """A link ended, or a plan for one. `reason` None: a person wanted it."""
-    was_probe = fleet.breaker is not None and fleet.breaker.prober == company
-    fleet = _without(fleet, company)
-    if fleet.breaker is None:
+    was_probe = limiter.breaker is not None and limiter.breaker.prober == company
+    limiter = _without(limiter, company)
+    if limiter.breaker is None:
         if reason is None or not _is_refusal(reason, was_open=was_open):
-            return _admit(fleet, now, policy)
-        fleet = _count(fleet, company, reason, now, policy)
+            return _admit(limiter, now, policy)
+        limiter = _count(limiter, company, reason, now, policy)
     elif was_probe:
-        failed = fleet.breaker.failed + (reason is not None)
-        probe_at = now + (0 if reason is None else _pace_s(fleet.breaker.reason, failed, policy))
-        fleet = replace(fleet, breaker=replace(fleet.breaker, failed=failed, prober=None, probe_at=probe_at))
-    return _admit(fleet, now, policy)
+        failed = limiter.breaker.failed + (reason is not None)
+        probe_at = now + (0 if reason is None else _pace_s(limiter.breaker.reason, failed, policy))
+        limiter = replace(limiter, breaker=replace(limiter.breaker, failed=failed, prober=None, probe_at=probe_at))
+    return _admit(limiter, now, policy)
 
 
 def _is_refusal(reason: Reason, *, was_open: bool) -> bool:
@@ -149,69 +149,69 @@ def _is_refusal(reason: Reason, *, was_open: bool) -> bool:
     return not was_open or reason.code in _ALSO_MID_STREAM
 
 
-def _count(fleet: Fleet, company: str, reason: Reason, now: float, policy: FleetPolicy) -> Fleet:
-    recent = {other: seen for other, seen in fleet.refusals.items() if seen[1] > now - policy.alike_within_s}
+def _count(limiter: Limiter, company: str, reason: Reason, now: float, policy: LimiterPolicy) -> Limiter:
+    recent = {other: seen for other, seen in limiter.refusals.items() if seen[1] > now - policy.alike_within_s}
     recent[company] = (reason, now)
-    fleet = replace(fleet, refusals=MappingProxyType(recent))
+    limiter = replace(limiter, refusals=MappingProxyType(recent))
     if sum(seen[0].code == reason.code for seen in recent.values()) < policy.alike:
-        return fleet
-    return replace(fleet, breaker=Breaker(reason=reason, probe_at=now + _pace_s(reason, 0, policy)))
+        return limiter
+    return replace(limiter, breaker=Breaker(reason=reason, probe_at=now + _pace_s(reason, 0, policy)))
 
 
-def _pace_s(reason: Reason, failed: int, policy: FleetPolicy) -> float:
+def _pace_s(reason: Reason, failed: int, policy: LimiterPolicy) -> float:
     if reason.code == 405:
         return policy.probe_outdated_s
     return min(policy.probe_first_s * 2.0 ** min(failed, 10), policy.probe_cap_s)
 
 
-def _admit(fleet: Fleet, now: float, policy: FleetPolicy) -> tuple[Fleet, Wakes]:
+def _admit(limiter: Limiter, now: float, policy: LimiterPolicy) -> tuple[Limiter, Wakes]:
     """Wake those for whom there is room; while the breaker holds, the one that is to probe."""
-    if fleet.breaker is not None:
-        if fleet.breaker.prober is not None or not fleet.waiting:
-            return fleet, ()
-        return fleet, ((fleet.waiting[0], max(now, fleet.breaker.probe_at)),)
+    if limiter.breaker is not None:
+        if limiter.breaker.prober is not None or not limiter.waiting:
+            return limiter, ()
+        return limiter, ((limiter.waiting[0], max(now, limiter.breaker.probe_at)),)
     wakes = []
-    while fleet.waiting and _room(fleet, policy):
-        company = fleet.waiting[0]
-        fleet, at = _next_place(_without(fleet, company), now, policy)
-        fleet = _promise(fleet, company, at)
+    while limiter.waiting and _room(limiter, policy):
+        company = limiter.waiting[0]
+        limiter, at = _next_place(_without(limiter, company), now, policy)
+        limiter = _promise(limiter, company, at)
         wakes.append((company, at))
-    return fleet, tuple(wakes)
+    return limiter, tuple(wakes)
 
 
 # Places.
 
 
-def _room(fleet: Fleet, policy: FleetPolicy) -> bool:
-    return len(fleet.opening) + len(fleet.promised) < policy.opening_at_once
+def _room(limiter: Limiter, policy: LimiterPolicy) -> bool:
+    return len(limiter.opening) + len(limiter.promised) < policy.opening_at_once
 
 
-def _next_place(fleet: Fleet, now: float, policy: FleetPolicy) -> tuple[Fleet, float]:
-    due_at = max(now, fleet.next_at)
-    return replace(fleet, next_at=due_at + policy.stagger_s), max(now, due_at - policy.burst_s)
+def _next_place(limiter: Limiter, now: float, policy: LimiterPolicy) -> tuple[Limiter, float]:
+    due_at = max(now, limiter.next_at)
+    return replace(limiter, next_at=due_at + policy.stagger_s), max(now, due_at - policy.burst_s)
 
 
-def _without(fleet: Fleet, company: str) -> Fleet:
+def _without(limiter: Limiter, company: str) -> Limiter:
     return replace(
-        fleet,
-        opening=fleet.opening - {company},
-        promised=MappingProxyType({other: at for other, at in fleet.promised.items() if other != company}),
-        waiting=tuple(other for other in fleet.waiting if other != company),
+        limiter,
+        opening=limiter.opening - {company},
+        promised=MappingProxyType({other: at for other, at in limiter.promised.items() if other != company}),
+        waiting=tuple(other for other in limiter.waiting if other != company),
     )
 
 
-def _begin(fleet: Fleet, company: str) -> Fleet:
-    alone = _without(fleet, company)
+def _begin(limiter: Limiter, company: str) -> Limiter:
+    alone = _without(limiter, company)
     return replace(alone, opening=alone.opening | {company})
 
 
-def _promise(fleet: Fleet, company: str, at: float) -> Fleet:
-    return replace(fleet, promised=MappingProxyType({**fleet.promised, company: at}))
+def _promise(limiter: Limiter, company: str, at: float) -> Limiter:
+    return replace(limiter, promised=MappingProxyType({**limiter.promised, company: at}))
 
 
-def _enqueue(fleet: Fleet, company: str) -> Fleet:
+def _enqueue(limiter: Limiter, company: str) -> Limiter:
     """At the end, or where it waits already."""
-    if company in fleet.waiting:
-        return fleet
-    alone = _without(fleet, company)
+    if company in limiter.waiting:
+        return limiter
+    alone = _without(limiter, company)
     return replace(alone, waiting=(*alone.waiting, company))

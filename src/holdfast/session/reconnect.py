@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 
 from holdfast.session.backoff import at_once_s, spread_s
 from holdfast.session.events import CutLink, Effect, OpenLink, QuarantineCredentials
-from holdfast.session.life import Link, Policy, Session, State, budget_left
 from holdfast.session.reasons import Reaction, Reason
+from holdfast.session.state import Link, Policy, Session, State, budget_left
 
 Step = tuple[Session, tuple[Effect, ...]]
 

@@ -1,4 +1,4 @@
-"""The gate that every session passes before it connects: keeps the fleet's state and wakes who waits.
+"""Asks the connect limiter for each session before it connects, and wakes those that wait.
 
 It must never hold a session that nobody wakes: whoever is held is told until when, and asks again by itself.
 """
@@ -10,36 +10,36 @@ from typing import Protocol
 
 from holdfast.base.clock import Clock
 from holdfast.health.words import because
-from holdfast.session import fleet
+from holdfast.session import connect_limiter as limiter
+from holdfast.session.connect_limiter import Hold, Limiter, LimiterPolicy, Wakes
 from holdfast.session.events import ConnectHeld, Event, LinkClosed, QrShown
-from holdfast.session.fleet import Fleet, FleetPolicy, Hold, Wakes
-from holdfast.session.life import Session
 from holdfast.session.reasons import FLEET_HELD, WAITS_TURN, Reason
+from holdfast.session.state import Session
 
 log = logging.getLogger(__name__)
 
 
 class Waiter(Protocol):
-    """A session, as the gate sees it."""
+    """A session, as the limiter sees it."""
 
     @property
     def company(self) -> str: ...
     def tell(self, event: Event) -> None: ...
 
 
-class ConnectGate:
+class ConnectLimiter:
     """The connects of all sessions of this process."""
 
-    def __init__(self, *, clock: Clock, policy: FleetPolicy | None = None) -> None:
+    def __init__(self, *, clock: Clock, policy: LimiterPolicy | None = None) -> None:
         self._clock = clock
-        self._policy = policy or FleetPolicy()
-        self._fleet = Fleet()
+        self._policy = policy or LimiterPolicy()
+        self._limiter = Limiter()
         self._waiters: dict[str, Waiter] = {}
 
     def ask(self, waiter: Waiter, link: int) -> ConnectHeld | None:
         """None: go. Otherwise what the session must take instead."""
         company = waiter.company
-        self._fleet, answer = fleet.ask(self._fleet, company, now=self._clock.monotonic(), policy=self._policy)
+        self._limiter, answer = limiter.ask(self._limiter, company, now=self._clock.monotonic(), policy=self._policy)
         if not isinstance(answer, Hold):
             return None
         self._waiters[company] = waiter
@@ -50,7 +50,7 @@ class ConnectGate:
         if isinstance(event, ConnectHeld):
             return
         if _got_in(event, before, after):
-            self._change(*fleet.opened(self._fleet, company, now=self._clock.monotonic(), policy=self._policy))
+            self._change(*limiter.opened(self._limiter, company, now=self._clock.monotonic(), policy=self._policy))
         elif _has_ended(before, after):
             was_open = before.link is not None and before.link.opened_at is not None
             reason = after.reason if isinstance(event, LinkClosed) or after.next_attempt_at is not None else None
@@ -63,10 +63,10 @@ class ConnectGate:
 
     def _end(self, company: str, reason: Reason | None, *, was_open: bool) -> None:
         now = self._clock.monotonic()
-        self._change(*fleet.ended(self._fleet, company, reason, was_open=was_open, now=now, policy=self._policy))
+        self._change(*limiter.ended(self._limiter, company, reason, was_open=was_open, now=now, policy=self._policy))
 
-    def _change(self, after: Fleet, wakes: Wakes) -> None:
-        before, self._fleet = self._fleet, after
+    def _change(self, after: Limiter, wakes: Wakes) -> None:
+        before, self._limiter = self._limiter, after
         if after.breaker is not None and before.breaker is None:
             wait_s = after.breaker.probe_at - self._clock.monotonic()
             log.warning(

@@ -11,8 +11,8 @@ from enum import StrEnum
 from typing import Protocol
 
 from holdfast.base.errors import HoldfastError
-from holdfast.session.life import State
-from holdfast.session.port import Commit, InboundMessage
+from holdfast.session.engine import Commit, InboundMessage
+from holdfast.session.state import State
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
