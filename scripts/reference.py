@@ -17,6 +17,7 @@ from holdfast.api.description import KEYED
 from holdfast.api.routes import make_api
 from holdfast.cli import COMMANDS, cli
 from holdfast.cli.examples import EXAMPLES
+from holdfast.cli.tuning import Explained, groups
 from holdfast.delivery.webhooks import Endpoint, EndpointState, Health
 from holdfast.health.conditions import Condition, Surroundings, conditions_around, conditions_of
 from holdfast.health.conftest import QUIET
@@ -25,7 +26,6 @@ from holdfast.health.webhooks import conditions_of_webhooks
 from holdfast.health.words import WHAT_TO_DO
 from holdfast.session import reasons
 from holdfast.session.state import State
-from holdfast.tuning import Explained, groups
 
 _MADE = "<!-- Made by scripts/make_docs.py from {source}: change that and run `just docs`. -->\n\n"
 

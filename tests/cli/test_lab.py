@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from holdfast.lab.play import COMPANIES
@@ -19,6 +22,15 @@ async def test_scenarios_are_listed_for_people_and_programs(alone: Command) -> N
     assert (await alone("lab", "run", "nonsense")).refused(2) == (
         f'there is no scenario "nonsense": choose {", ".join(SCENARIOS)}'
     )
+
+
+def test_the_demo_without_wasim_says_what_to_install() -> None:
+    """Holdfast does not depend on wasim: `holdfast demo` without it is refused, naming the extra."""
+    hidden = "import sys; sys.modules['wasim'] = None; from holdfast.cli import main; main(['demo'])"
+    ended = subprocess.run([sys.executable, "-c", hidden], capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("holdfast: the simulated WhatsApp (wasim) is not installed: ")
+    assert "holdfast[lab]" in ended.stderr
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS.keys())

@@ -12,8 +12,8 @@ from holdfast import settings as settings_module
 from holdfast import terminal
 from holdfast.cli.asking import AsJson
 from holdfast.cli.ending import WrongUse
+from holdfast.cli.tuning import Explained, explained, groups
 from holdfast.settings import PREFIX, Settings, variable
-from holdfast.tuning import Explained, explained, groups
 
 
 def _variables(begun: str) -> list[str]:

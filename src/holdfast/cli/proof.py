@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import signal
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -69,6 +70,11 @@ def _play(scenario: Scenario, seconds: int, *, as_json: bool) -> NoReturn:
     from holdfast.lab.play import play
     from holdfast.lab.screen import Screen
 
+    if importlib.util.find_spec("wasim") is None:
+        raise WrongUse(
+            "the simulated WhatsApp (wasim) is not installed: "
+            "pip install 'holdfast[lab]', or in a checkout: uv sync --extra lab"
+        )
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # either way what was started is ended
     screen = Screen(quiet=as_json)
     engine_program(settings_module.load())

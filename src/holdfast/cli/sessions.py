@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from holdfast import pairing, terminal
+from holdfast import terminal
+from holdfast.cli import pairing
 from holdfast.cli.asking import CLOCK, AsJson, Company, session_path, show_one, with_client
 from holdfast.cli.ending import NOT_GOOD, WrongUse
 from holdfast.cli.serving import draw_qr

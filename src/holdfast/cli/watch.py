@@ -15,8 +15,8 @@ from holdfast import terminal
 from holdfast.cli.asking import CLOCK, AsJson, Company, session_path, with_client
 from holdfast.cli.durations import clock, seconds
 from holdfast.cli.ending import GOOD, NOT_GOOD
+from holdfast.cli.watching import Glance, Show, Watch
 from holdfast.client import Client
-from holdfast.watching import Glance, Show, Watch
 
 _COLOURS = {"connected": "green", "connecting": "yellow", "reconnecting": "yellow"}
 

@@ -8,8 +8,8 @@ from typing import Any, cast
 import pytest
 
 from holdfast.base.clock import SystemClock
+from holdfast.cli.pairing import NotPaired, Telling, pair
 from holdfast.client import Client, Json, Refused
-from holdfast.pairing import NotPaired, Telling, pair
 
 PATH = "/v1/sessions/962302"
 LINKED = "can't pair a phone: the session is connecting; log it out first"

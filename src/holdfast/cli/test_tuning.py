@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from holdfast.cli.tuning import OTHER, TUNING, explained, group_of, groups
 from holdfast.settings import Settings
-from holdfast.tuning import OTHER, TUNING, explained, group_of, groups
 
 _TURNED = ("_s", "_ms", "_h", "_mb", "_days", "_minute", "_factor", "_burst", "_keep", "_day", "_presence")
 

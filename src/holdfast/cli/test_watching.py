@@ -9,9 +9,9 @@ from typing import cast
 import pytest
 
 from holdfast.api.diagnosis import StabilityShape
+from holdfast.cli.watching import Glance, Watch
 from holdfast.client import Client, Json, NoServer, Refused
 from holdfast.health.stability import MessageCounts, Presence, Turn, stability
-from holdfast.watching import Glance, Watch
 from tests.doubles.fake_clock import FakeClock
 
 AWAY, UP = Presence.AWAY, Presence.CONNECTED
