@@ -9,6 +9,7 @@ from http import HTTPStatus
 from holdfast.base.clock import Clock
 from holdfast.base.errors import HoldfastError
 from holdfast.client import Client, Json, Refused
+from holdfast.delivery.recipient import phone_number
 
 _GLANCE_S = 1
 _ON_ITS_WAY = {"connecting", "reconnecting"}
@@ -30,10 +31,13 @@ class Telling:
 
 
 async def pair(client: Client, path: str, *, phone: str | None, telling: Telling, clock: Clock) -> None:
-    """Returns when the session at `path` is connected. Raises `NotPaired` and `Refused`.
+    """Returns when the session at `path` is connected. Raises `BadInput`, `NotPaired` and `Refused`.
 
-    phone: use a pairing code for this number. Each new code is told once, and so is what keeps codes from coming.
+    phone: use a pairing code for this number; checked before the session is created. Each new code is shown once, and
+    so is what keeps codes from coming.
     """
+    if phone is not None:
+        phone = phone_number(phone, field="--phone")
     await client.put(path)
     told: set[str] = set()
     while (session := await client.get(path))["state"] != "connected":

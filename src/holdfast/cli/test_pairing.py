@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 
 from holdfast.base.clock import SystemClock
+from holdfast.base.errors import BadInput
 from holdfast.cli.pairing import NotPaired, Telling, pair
 from holdfast.client import Client, Json, Refused
 
@@ -118,9 +119,17 @@ async def test_a_paused_session_is_not_waited_for() -> None:
 
 
 async def test_another_refusal_is_an_answer() -> None:
-    """A wrong key, an unusable number: told as they are."""
-    with pytest.raises(Refused, match="not a phone number"):
-        await shown(Server(sessions=[session("pairing")], codes=[Refused(422, "not a phone number")]), phone="12ab")
+    """What the server answers about the request is shown as it is."""
+    with pytest.raises(Refused, match="wrong key"):
+        await shown(Server(sessions=[session("pairing")], codes=[Refused(401, "wrong key")]), phone="962790000001")
+
+
+async def test_a_number_that_cannot_be_used_leaves_no_session_behind() -> None:
+    """It is refused before anything is asked of the server."""
+    server = Server(sessions=[session("pairing")])
+    with pytest.raises(BadInput, match='--phone "12" is not a phone number'):
+        await shown(server, phone="12")
+    assert server.asked == []
 
 
 async def test_a_pairing_code_is_asked_for_once_for_each_link() -> None:

@@ -1,0 +1,193 @@
+"""Reads a phone number in the forms in which people copy it, and answers its digits with the country code.
+
+It accepts a text only when the number in it is certain. It never guesses: what could be another number is refused, with
+a sentence that also shows the characters that nobody sees.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from holdfast.base.errors import BadInput
+
+SHORTEST, LONGEST = 7, 15
+"""Digits of an international phone number (ITU-T E.164 sets the upper bound)."""
+
+_HYPHENS = "-‐‑‒–—―−﹘﹣－⁃ー"
+_DOTS = ".·•․‧∙⋅・．"
+_SLASHES = "/⁄∕／"
+_SIGNS = {
+    **dict.fromkeys(map(ord, _HYPHENS), "-"),
+    **dict.fromkeys(map(ord, _DOTS), "-"),
+    **dict.fromkeys(map(ord, _SLASHES), "-"),
+    **{ord(sign): "+" for sign in "＋﹢"},
+    **{ord(sign): "(" for sign in "（﹙"},
+    **{ord(sign): ")" for sign in "）﹚"},
+    ord("\t"): " ",
+}
+_REVERSES = "\u202e"
+"""Right-to-left override: a person sees the digits in the opposite order, so either reading may be the wrong one."""
+_SCHEMES = ("tel:", "callto:")
+_WHATSAPP = "whatsapp:"
+_LINK_HOSTS = frozenset({"wa.me", "www.wa.me", "api.whatsapp.com", "web.whatsapp.com", "wa.link", "chat.whatsapp.com"})
+_SEND_HOSTS = frozenset({"api.whatsapp.com", "web.whatsapp.com"})
+_JID_OF_A_PERSON = re.compile(r"(?P<number>[^@]+?)(\.\d{1,3})?(:\d{1,3})?@(s\.whatsapp\.net|c\.us)", re.IGNORECASE)
+_TRUNK_ZERO = re.compile(r"(?P<code>[\d -]+)\([ -]*0[ -]*\)(?P<rest>[\d ()-]+)")
+_SHORT_CODES = frozenset(
+    {"1", "7", "20", "27", "30", "31", "32", "33", "34", "36", "39", "40", "41", "43", "44", "45", "46", "47", "48"}
+    | {"49", "51", "52", "53", "54", "55", "56", "57", "58", "60", "61", "62", "63", "64", "65", "66", "81", "82"}
+    | {"84", "86", "90", "91", "92", "93", "94", "95", "98"}
+)
+"""Country codes of one and two digits; all others have three (ITU-T E.164, list of assigned codes)."""
+_ZERO_BELONGS = frozenset({"39", "225", "229", "241", "242", "378", "379"})
+"""Where numbers begin with 0 behind the country code too: Italy, Côte d'Ivoire, Benin, Gabon, Congo, San Marino and the
+Vatican."""
+
+
+def phone_number(text: str, *, field: str) -> str:
+    """The digits of an international phone number: `+962 (0)79 000 0001` → `962790000001`.
+
+    Also takes `tel:` and `whatsapp:` addresses, links of wa.me and api.whatsapp.com, and the JID of a person. Raises
+    `BadInput`, naming `field`.
+    """
+    if _REVERSES in text:
+        raise BadInput(
+            f'{field} "{shown(text)}" holds U+202E, which shows digits in reverse order: type the number again',
+            field=field,
+        )
+    if (jid := _JID_OF_A_PERSON.fullmatch(visible(text))) is not None:
+        # WhatsApp itself wrote this number: it is not judged by how people write numbers.
+        return _checked(_plain(jid["number"]).removeprefix("+"), text, field=field)
+    plain = _plain(_without_address(visible(text), text, field=field))
+    plain = plain.removeprefix("+" if plain.startswith("+") else "00")
+    if plain.lstrip("( -").startswith("0"):
+        raise BadInput(
+            f'{field} "{shown(text)}" begins with 0: give the number with its country code, without leading zeros',
+            field=field,
+        )
+    number = _checked(_digits(plain, text, field=field), text, field=field)
+    _check_no_trunk_zero(number, text, field=field)
+    return number
+
+
+def visible(text: str) -> str:
+    """The text without characters that only steer how it is shown, and without spaces around it."""
+    return "".join(char for char in text if unicodedata.category(char) != "Cf").strip()
+
+
+def shown(text: str, *, most: int = 40) -> str:
+    """The text with names for what nobody sees: `<U+200E>+962…`."""
+    return "".join(char if _is_seen(char) else f"<U+{ord(char):04X}>" for char in text[:most])
+
+
+def _is_seen(char: str) -> bool:
+    return char == " " or unicodedata.category(char) not in {"Cf", "Cc", "Cs", "Co", "Cn", "Zs", "Zl", "Zp"}
+
+
+def _plain(text: str) -> str:
+    """Digits of every script as ASCII; one hyphen for all hyphens, dots and slashes; one space for all spaces."""
+    return "".join(_plain_char(char) for char in text).strip()
+
+
+def _plain_char(char: str) -> str:
+    digit = unicodedata.decimal(char, None)
+    if digit is not None:
+        return str(digit)
+    return " " if unicodedata.category(char) == "Zs" else _SIGNS.get(ord(char), char)
+
+
+def _digits(plain: str, text: str, *, field: str) -> str:
+    """Drops separators and a `(0)` right behind the country code."""
+    if (trunk := _TRUNK_ZERO.fullmatch(plain)) is not None:
+        code = re.sub(r"\D", "", trunk["code"])
+        if code == _country_code(code) and code not in _ZERO_BELONGS:
+            plain = trunk["code"] + trunk["rest"]
+    if re.search(r"\([ -]*0[ -]*\)", plain):
+        raise BadInput(
+            f'{field} "{shown(text)}" has a 0 in parentheses, which some countries dial and others do not: give the '
+            "digits that are dialled from abroad, such as 962790000001",
+            field=field,
+        )
+    return re.sub(r"[ ()-]", "", plain)
+
+
+def _checked(digits: str, text: str, *, field: str) -> str:
+    if not digits.isascii() or not digits.isdigit() or not SHORTEST <= len(digits) <= LONGEST:
+        raise BadInput(
+            f'{field} "{shown(text)}" is not a phone number: give {SHORTEST} to {LONGEST} digits '
+            "with the country code, such as 962790000001",
+            field=field,
+        )
+    if digits.startswith("0"):
+        raise BadInput(f'{field} "{shown(text)}" begins with 0, as no international number does', field=field)
+    return digits
+
+
+def _check_no_trunk_zero(number: str, text: str, *, field: str) -> None:
+    code = _country_code(number)
+    if code not in _ZERO_BELONGS and number[len(code)] == "0":
+        raise BadInput(
+            f'{field} "{shown(text)}" has a 0 behind the country code {code}, which is dialled only within the '
+            "country: leave it out",
+            field=field,
+        )
+
+
+def _country_code(digits: str) -> str:
+    return next((digits[:size] for size in (1, 2) if digits[:size] in _SHORT_CODES), digits[:3])
+
+
+def _without_address(text: str, given: str, *, field: str) -> str:
+    """What a `tel:` address or a link of WhatsApp holds as the number; any other text as it is."""
+    lower = text.lower()
+    for scheme in _SCHEMES:
+        if lower.startswith(scheme):
+            return _without_extension(unquote(text[len(scheme) :]).removeprefix("//"), given, field=field)
+    if lower.startswith((f"{_WHATSAPP}/", "http://", "https://")) or lower.partition("/")[0] in _LINK_HOSTS:
+        return _of_link(text, given, field=field)
+    return text[len(_WHATSAPP) :] if lower.startswith(_WHATSAPP) else text
+
+
+def _without_extension(number: str, given: str, *, field: str) -> str:
+    if ";" in number:
+        raise BadInput(
+            f'{field} "{shown(given, most=80)}" has an extension or a parameter behind ";": WhatsApp has whole numbers '
+            "alone, give the number without it",
+            field=field,
+        )
+    return number
+
+
+def _of_link(text: str, given: str, *, field: str) -> str:
+    try:
+        link = urlsplit(text if "://" in text else f"https://{text.removeprefix(_WHATSAPP)}")
+        host = (link.hostname or "").removeprefix("www.")
+        phones = parse_qs(link.query, max_num_fields=50).get("phone", [])
+    except ValueError:
+        host, phones = "", []
+    else:
+        path = unquote(link.path).strip("/")
+        if link.scheme.lower() == "whatsapp" and (host, path) in {("send", ""), ("", "send")}:
+            return _the_one(phones, given, field=field)
+        if host in _SEND_HOSTS and path == "send":
+            return _the_one(phones, given, field=field)
+        if host == "wa.me" and path and not any(char.isalpha() or char == "/" for char in path):
+            return path
+    raise _no_number(given, field=field)
+
+
+def _the_one(phones: list[str], given: str, *, field: str) -> str:
+    """A `+` of a query that was not encoded reads as a space."""
+    if len(phones) != 1:
+        raise _no_number(given, field=field)
+    return visible(phones[0])
+
+
+def _no_number(given: str, *, field: str) -> BadInput:
+    return BadInput(
+        f'{field} "{shown(given, most=80)}" is a link without a phone number: give the number itself, '
+        "or a link such as https://wa.me/962790000001",
+        field=field,
+    )
