@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from wasim import chats
+from wasim import chats, passkeys
 from wasim.authority import Authority
 from wasim.clock import iso
 from wasim.faults import BadFault, Fault, parse_fault
@@ -43,6 +43,11 @@ POST   /phones                       {"number", "name"?, "autoRead"?, "addressin
 POST   /phones/{number}/scan         {"qr"} links the device that shows this code
 POST   /phones/{number}/code         {"code"} links the device that shows this pairing code
 POST   /phones/{number}/unlink       {"device"} removes a linked device
+GET    /phones/{number}/passkey      its passkeys, and the ceremony that goes on
+GET    /phones/{number}/passkey/creation   options to make one, for PublicKeyCredential.parseCreationOptionsFromJSON
+POST   /phones/{number}/passkey      {"id", "publicKey"} or a registration's toJSON(): from now on linking demands it
+POST   /phones/{number}/passkey/confirm    {"code"} the owner compares the code that the device shows
+DELETE /phones/{number}/passkey      linking demands none any more
 POST   /phones/{number}/send         {"to", "id"?, "text" | "image" | … | "edit" | "delete"} the phone sends
 POST   /phones/{number}/typing       {"to", "state"?: "composing"|"recording"|"paused"} the phone's owner types
 POST   /phones/{number}/read         {"id"} the phone reads a message of its inbox
@@ -66,6 +71,7 @@ def make_app(hub: Hub, authority: Authority, folder: MediaFolder) -> web.Applica
     app = web.Application(middlewares=[_errors], client_max_size=BODY_BYTES)
     app[HUB], app[AUTHORITY], app[FOLDER] = hub, authority, folder
     chats.add_routes(app)
+    passkeys.add_routes(app)
     app.router.add_get("/", _help)
     app.router.add_get("/phones", _phones)
     app.router.add_post("/phones", _add_phone)
@@ -186,7 +192,9 @@ async def _code(request: web.Request) -> web.Response:
     return _linked(hub, await hub.enter_code(number, code))
 
 
-def _linked(hub: Hub, address: Address) -> web.Response:
+def _linked(hub: Hub, address: Address | None) -> web.Response:
+    if address is None:
+        return web.json_response({"passkey": "required"}, status=202)
     jid, lid = hub.server.jid_of(address)
     return web.json_response({"jid": jid, "lid": lid, "device": address.device})
 

@@ -13,7 +13,7 @@ from typing import Literal
 
 import msgspec
 
-from wasim.server.interference import PLAIN, DeliveryVerdict, LoginFailure, MessageVerdict
+from wasim.server.interference import PLAIN, DeliveryVerdict, LoginFailure, MessageVerdict, PasskeyVerdict
 from wasim.server.state import PHONE, Address
 from wasim.wire.nodes import Node
 
@@ -72,6 +72,9 @@ KINDS: dict[str, frozenset[str]] = {
     "stream-error": frozenset({"code", "attrs", "reason"}),
     "stream-end": frozenset(),
     "failure": frozenset({"reason", "attrs", "count"}),
+    "passkey-refused": frozenset({"count"}),
+    "passkey-silent": frozenset({"count"}),
+    "passkey-late": frozenset({"ms", "count"}),
     "refuse": frozenset({"status"}),
     "flap": frozenset({"afterMs"}),
     "media-refuse": frozenset({"status", "direction", "count"}),
@@ -244,6 +247,14 @@ class Faults:
         fault.hits += 1
         reason = fault.request.reason
         return LoginFailure(reason="500" if reason is None else str(reason), attrs=dict(fault.request.attrs))
+
+    def on_passkey(self, number: str, *, now: float) -> PasskeyVerdict:
+        if self._hit("passkey-refused", number):
+            return PasskeyVerdict(refused=True)
+        if self._hit("passkey-silent", number):
+            return PasskeyVerdict(silent=True)
+        late = self._hit("passkey-late", number)
+        return PasskeyVerdict() if late is None else PasskeyVerdict(delay_s=late.request.ms / 1000)
 
     def on_media(self, direction: Direction) -> MediaVerdict:
         """Asked by the media host once for every upload and download; the oldest fault decides."""

@@ -46,7 +46,7 @@ class Hub:
         self._settling = False
         self._unsaved: dict[tuple[str, str], bytes | None] = {}
         self._alarm: asyncio.TimerHandle | None = None
-        self._pairings: dict[int, asyncio.Future[Address]] = {}
+        self._pairings: dict[int, asyncio.Future[Address | None]] = {}
         self._restarts: asyncio.Queue[float] = asyncio.Queue()
         self._boot()
 
@@ -201,6 +201,9 @@ class Hub:
             case events.PairingFailed(link=link, detail=detail):
                 _log.warning("Link %d: pairing failed: %s", link, detail)
                 self._fail_pairing(link, detail)
+            case events.PasskeyAsked(number=number, link=link):
+                _log.info("Link %d: %s demands a passkey", link, masked(number))
+                self._ask_passkey(link)
             case events.LoggedIn(address=address, link=link):
                 self._logged_in(address, link, now)
             case events.LoginRefused(address=address, link=link, reason=reason):
@@ -226,6 +229,12 @@ class Hub:
         waiting = self._pairings.get(link)
         if waiting is not None and not waiting.done():
             waiting.set_exception(pairing.PairingError(detail))
+
+    def _ask_passkey(self, link: int) -> None:
+        """The phone stands at "Continue on WhatsApp Web": whoever scanned need not wait."""
+        waiting = self._pairings.get(link)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(None)
 
     def _logged_in(self, address: Address, link: int, now: float) -> None:
         _log.info("Link %d: device %d of %s logged in", link, address.device, masked(address.number))
@@ -258,22 +267,22 @@ class Hub:
         self.server.directory.touch(account)
         self._settle()
 
-    async def scan(self, number: str, qr: pairing.ScannedQr) -> Address:
-        """Links the device that shows this QR code.
+    async def scan(self, number: str, qr: pairing.ScannedQr) -> Address | None:
+        """Links the device that shows this QR code; None: its owner must sign with a passkey first.
 
         Raises PairingError when it can't be, TimeoutError when the device is mute.
         """
         account = self.phone(number, name="")
         return await self._linked(self.server.gate.scan(account, qr, now=self.now()))
 
-    async def enter_code(self, number: str, code: str) -> Address:
+    async def enter_code(self, number: str, code: str) -> Address | None:
         """Links the device that shows this pairing code; raises as `scan`."""
         account = self.phone(number, name="")
         return await self._linked(self.server.gate.enter(account, code, now=self.now()))
 
-    async def _linked(self, link: int) -> Address:
-        """Waits until the device on that link is linked."""
-        waiting: asyncio.Future[Address] = asyncio.get_running_loop().create_future()
+    async def _linked(self, link: int) -> Address | None:
+        """Waits until the device on that link is linked, or has to show a passkey."""
+        waiting: asyncio.Future[Address | None] = asyncio.get_running_loop().create_future()
         self._pairings[link] = waiting
         self._settle()
         try:
@@ -281,6 +290,13 @@ class Hub:
                 return await waiting
         finally:
             self._pairings.pop(link, None)
+
+    def confirm_passkey(self, account: Account, code: str) -> None:
+        """The owner compared the codes. Raises PairingError."""
+        try:
+            self.server.gate.confirm(account, code, now=self.now())
+        finally:
+            self._settle()
 
     def unlink(self, address: Address) -> None:
         self.server.unlink(address, now=self.now())

@@ -25,7 +25,7 @@ from wasim.server.link import Introduced, Link, Phase
 from wasim.server.owners import Line, Owners, UnknownNumber
 from wasim.server.phones import Phones
 from wasim.server.state import PHONE, Account, Address, Device, Directory, Pending, StanzaKind
-from wasim.server.timers import Timers
+from wasim.server.timers import Action, Timers
 from wasim.wire import nodes
 from wasim.wire.errors import WireError
 from wasim.wire.jids import LID, PN, Jid
@@ -75,7 +75,7 @@ class Server:
         self._dirty: dict[int, Link] = {}
         self._timers = Timers()
         self.identity = restore_identity(foreign) or make_identity(self.directory, entropy, now=now)
-        self.gate = Gate(self.directory, self.phones, entropy, self)
+        self.gate = Gate(self.directory, self.phones, entropy, self, interference)
         carrier = Carrier(
             deliver=self._deliver,
             tell=self._tell,
@@ -154,6 +154,10 @@ class Server:
             device = self.directory.device(link.address)
             assert device is not None, "an open link belongs to a device"
             self._stanza(device, said, link, now)
+
+    def at(self, when: float, action: Action) -> None:
+        """Later; what is due now is done with the next `tick`."""
+        self._timers.at(when, action)
 
     def send(self, link: Link, node: Node) -> None:
         link.send(node)

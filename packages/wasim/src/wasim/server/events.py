@@ -20,6 +20,14 @@ class PairingFailed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PasskeyAsked:
+    """The account demands a passkey of whoever links this device."""
+
+    number: str
+    link: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LoggedIn:
     address: Address
     link: int
@@ -52,4 +60,13 @@ class ProtocolBroken:
     detail: str
 
 
-Event = DevicePaired | PairingFailed | LoggedIn | LoginRefused | DeviceUnlinked | QueryUnknown | ProtocolBroken
+Event = (
+    DevicePaired
+    | PairingFailed
+    | PasskeyAsked
+    | LoggedIn
+    | LoginRefused
+    | DeviceUnlinked
+    | QueryUnknown
+    | ProtocolBroken
+)

@@ -40,6 +40,18 @@ class DeliveryVerdict:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PasskeyVerdict:
+    """What becomes of a good assertion."""
+
+    refused: bool = False
+    """It is answered with an error."""
+    silent: bool = False
+    """It is accepted, and nothing follows."""
+    delay_s: float = 0.0
+    """What follows comes so much later."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LoginFailure:
     """The `failure` node that answers a login."""
 
@@ -49,6 +61,7 @@ class LoginFailure:
 
 PLAIN = MessageVerdict()
 DELIVERED = DeliveryVerdict()
+ACCEPTED = PasskeyVerdict()
 
 
 class Interference(Protocol):
@@ -76,6 +89,9 @@ class Interference(Protocol):
     def on_login(self, address: Address, *, now: float) -> LoginFailure | None:
         """Asked at every login."""
 
+    def on_passkey(self, number: str, *, now: float) -> PasskeyVerdict:
+        """Asked for every good assertion of an account's passkey."""
+
 
 class Undisturbed:
     def on_message(self, sender: Address, *, known: bool, now: float) -> MessageVerdict:
@@ -98,3 +114,6 @@ class Undisturbed:
 
     def on_login(self, address: Address, *, now: float) -> LoginFailure | None:
         return None
+
+    def on_passkey(self, number: str, *, now: float) -> PasskeyVerdict:
+        return ACCEPTED

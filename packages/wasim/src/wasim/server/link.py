@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from wasim.server.codes import CodeRequest
+from wasim.server.passkeys import Ceremony
 from wasim.server.state import Address
 from wasim.wire import nodes
 from wasim.wire.errors import WireError
@@ -53,6 +54,8 @@ class Pairing:
     refs: list[str]
     offer: PairingOffer | None = None
     code: CodeRequest | None = None
+    passkey: Ceremony | None = None
+    """The account demands a passkey, and this is how far the device has come."""
 
 
 @dataclass(slots=True, kw_only=True)

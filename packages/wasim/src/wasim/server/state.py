@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from wasim.server.webauthn import Passkey
 from wasim.wire.jids import GROUP, LID, PN, Jid
 
 PHONE = 0
@@ -57,6 +58,8 @@ class Account(msgspec.Struct, kw_only=True):
     contacts: set[str] = msgspec.field(default_factory=set)
     """Numbers it exchanged messages with: they hear of its devices."""
     blocked: set[str] = msgspec.field(default_factory=set)
+    passkeys: list[Passkey] = msgspec.field(default_factory=list)
+    """Whoever links a device must sign with one of these; none: nobody is asked."""
 
 
 class Device(msgspec.Struct, kw_only=True, dict=True):

@@ -144,3 +144,42 @@ class SenderKeyDistribution:
     iteration: int | None = optional(2, "uint")
     chain_key: bytes | None = optional(3, "bytes")
     signing_key: bytes | None = optional(4, "bytes")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompanionEphemeralIdentity:
+    """What a device that links with a passkey commits itself to."""
+
+    public_key: bytes | None = optional(1, "bytes")
+    device_type: int | None = optional(2, "uint")
+    ref: str | None = optional(3, "string")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompanionCommitment:
+    hash: bytes | None = optional(1, "bytes")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProloguePayload:
+    companion_ephemeral_identity: bytes | None = optional(1, "bytes")
+    commitment: CompanionCommitment | None = optional(2, lambda: CompanionCommitment)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrimaryEphemeralIdentity:
+    public_key: bytes | None = optional(1, "bytes")
+    nonce: bytes | None = optional(2, "bytes")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairingRequest:
+    companion_public_key: bytes | None = optional(1, "bytes")
+    companion_identity_key: bytes | None = optional(2, "bytes")
+    adv_secret: bytes | None = optional(3, "bytes")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncryptedPairingRequest:
+    encrypted_payload: bytes | None = optional(1, "bytes")
+    iv: bytes | None = optional(2, "bytes")

@@ -1,0 +1,81 @@
+"""The control interface of passkeys: give a phone one, take it away, and see what is asked of its owner."""
+
+from __future__ import annotations
+
+import secrets
+
+from aiohttp import web
+
+from wasim.requests import HUB, ControlError, Json, body_of, known_phone, text_of
+from wasim.server import webauthn
+from wasim.server.state import Account
+from wasim.server.webauthn import BadCredential, Passkey, base64url
+
+_CHALLENGES = web.AppKey("passkey-challenges", dict)
+_CHALLENGE_BYTES = 32
+
+
+def add_routes(app: web.Application) -> None:
+    app[_CHALLENGES] = {}
+    app.router.add_get("/phones/{number}/passkey", _show)
+    app.router.add_post("/phones/{number}/passkey", _add)
+    app.router.add_delete("/phones/{number}/passkey", _remove)
+    app.router.add_get("/phones/{number}/passkey/creation", _creation)
+    app.router.add_post("/phones/{number}/passkey/confirm", _confirm)
+
+
+async def _show(request: web.Request) -> web.Response:
+    hub, account = request.app[HUB], known_phone(request)
+    ceremony = hub.server.gate.ceremony(account.number)
+    pending = None
+    if ceremony is not None:
+        pending = {"code": ceremony.code or None, "proven": ceremony.is_proven, "answered": bool(ceremony.commitment)}
+    return web.json_response({"passkeys": [_told(known) for known in account.passkeys], "pending": pending})
+
+
+def _told(passkey: Passkey) -> Json:
+    return {"id": base64url(passkey.id), "publicKey": base64url(passkey.public_key), "counter": passkey.counter}
+
+
+async def _creation(request: web.Request) -> web.Response:
+    account = known_phone(request)
+    challenge = secrets.token_bytes(_CHALLENGE_BYTES)
+    request.app[_CHALLENGES][account.number] = challenge
+    options = webauthn.creation_options(challenge, user=account.lid.encode(), name=account.name or account.number)
+    return web.json_response({"options": options})
+
+
+async def _add(request: web.Request) -> web.Response:
+    account, body = known_phone(request), await body_of(request)
+    try:
+        passkey = _registered(request, account, body) if "response" in body else _given(body)
+    except BadCredential as error:
+        raise ControlError(400, str(error)) from error
+    account.passkeys = [*(known for known in account.passkeys if known.id != passkey.id), passkey]
+    request.app[HUB].keep(account)
+    return web.json_response(_told(passkey), status=201)
+
+
+def _registered(request: web.Request, account: Account, body: Json) -> Passkey:
+    challenge = request.app[_CHALLENGES].pop(account.number, None)
+    if challenge is None:
+        raise ControlError(409, f"GET /phones/{account.number}/passkey/creation first: it gives the challenge")
+    return webauthn.registered(body, challenge=challenge)
+
+
+def _given(body: Json) -> Passkey:
+    id_ = webauthn.from_base64url(text_of(body, "id"), field="id")
+    return webauthn.passkey(id_, webauthn.from_base64url(text_of(body, "publicKey"), field="publicKey"))
+
+
+async def _remove(request: web.Request) -> web.Response:
+    account = known_phone(request)
+    account.passkeys = []
+    request.app[HUB].keep(account)
+    return web.json_response({"passkeys": []})
+
+
+async def _confirm(request: web.Request) -> web.Response:
+    account, body = known_phone(request), await body_of(request)
+    request.app[HUB].confirm_passkey(account, text_of(body, "code"))
+    return web.json_response({"number": account.number})

@@ -1,0 +1,405 @@
+"""Linking a device whose account demands a passkey."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, SECP256R1, EllipticCurvePrivateKey, derive_private_key
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from wasim.server.events import DevicePaired, PairingFailed, PasskeyAsked
+from wasim.server.interference import PasskeyVerdict, Undisturbed
+from wasim.server.pairing import PairingError
+from wasim.server.passkeys import shown
+from wasim.server.state import Address
+from wasim.server.webauthn import BadCredential, base64url, from_base64url, passkey, registered, verify
+from wasim.wire.client import DeviceKeys
+from wasim.wire.curve import KeyPair, hkdf
+from wasim.wire.messages import (
+    CompanionCommitment,
+    CompanionEphemeralIdentity,
+    EncryptedPairingRequest,
+    PairingRequest,
+    PrimaryEphemeralIdentity,
+    ProloguePayload,
+)
+from wasim.wire.nodes import Node
+from wasim.wire.protobuf import decode, encode
+
+if TYPE_CHECKING:
+    from wasim.server.conftest import Client, Gadget, World
+
+NUMBER = "962302"
+UP, UV = 0x01, 0x04
+
+
+@dataclass(slots=True, kw_only=True)
+class Owner:
+    """The account's owner with a passkey, signing as a browser on WhatsApp's site does."""
+
+    key: EllipticCurvePrivateKey = field(default_factory=lambda: derive_private_key(4711, SECP256R1()))
+    id: bytes = b"credential-1"
+    origin: str = "https://web.whatsapp.com"
+    rp_id: str = "whatsapp.com"
+    flags: int = UP | UV
+    counter: int = 1
+    type: str = "webauthn.get"
+
+    @property
+    def public(self) -> bytes:
+        return self.key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+    def sign(self, challenge: str) -> dict[str, Any]:
+        said = {"type": self.type, "challenge": challenge, "origin": self.origin, "crossOrigin": False}
+        client_data = json.dumps(said).encode()
+        data = hashlib.sha256(self.rp_id.encode()).digest() + bytes((self.flags,)) + self.counter.to_bytes(4, "big")
+        signature = self.key.sign(data + hashlib.sha256(client_data).digest(), ECDSA(SHA256()))
+        response = {
+            "clientDataJSON": client_data,
+            "authenticatorData": data,
+            "signature": signature,
+            "userHandle": b"1",
+        }
+        return {
+            "id": base64url(self.id),
+            "rawId": base64url(self.id),
+            "type": "public-key",
+            "response": {name: base64url(value) for name, value in response.items()},
+        }
+
+
+@dataclass(slots=True, kw_only=True)
+class Companion:
+    """A device in the ceremony, whose every step a test may spoil."""
+
+    world: World
+    gadget: Gadget
+    client: Client
+    ephemeral: KeyPair
+    nonce: bytes
+    new_secret: bytes
+    payload: bytes = b""
+    ref: str = ""
+
+    def ask(self, tag: str, type_: str, content: bytes | list[Node] | None = None) -> Node:
+        return self.world.ask(self.client, "md", type_, Node(tag, {}, content))
+
+    @property
+    def options(self) -> dict[str, Any]:
+        notice = next(n for n in self.client.all("notification") if n.attrs["type"] == "passkey_prologue_request")
+        found: dict[str, Any] = json.loads(notice.data_of("passkey_request_options"))
+        return found
+
+    def prologue(
+        self, assertion: dict[str, Any], *, proof: bool = True, spoilt: dict[str, bytes] | None = None
+    ) -> Node:
+        spoilt = spoilt or {}
+        self.ref = self.ask("ref", "get").data_of("ref").decode()
+        identity = encode(CompanionEphemeralIdentity(public_key=self.ephemeral.public, device_type=1, ref=self.ref))
+        commitment = hashlib.sha256(spoilt.get("identity", identity) + self.nonce).digest()
+        self.payload = encode(
+            ProloguePayload(companion_ephemeral_identity=identity, commitment=CompanionCommitment(hash=commitment))
+        )
+        key = hkdf(self.gadget.keys.adv_secret, salt=b"", info=b"shortcake-passkey-handoff-v1", length=32)
+        children = [
+            Node("credential_id", {}, spoilt.get("credential_id", from_base64url(assertion["rawId"], field="rawId"))),
+            Node("webauthn_assertion", {}, json.dumps(assertion).encode()),
+            Node("prologue_payload", {}, self.payload),
+        ]
+        if proof:
+            mac = spoilt.get("mac", hmac.digest(key, self.payload, hashlib.sha256))
+            children.append(Node("pairing_handoff_proof", {}, mac))
+        answer = self.ask("passkey_prologue", "set", children)
+        self.world.advance(0)
+        return answer
+
+    @property
+    def continuations(self) -> list[Node]:
+        return [n for n in self.client.all("notification") if n.attrs["type"] == "crsc_continuation"]
+
+    def key(self) -> bytes:
+        primary = decode(PrimaryEphemeralIdentity, self.continuations[0].data_of("primary_ephemeral_identity"))
+        shared = self.ephemeral.agree(primary.public_key or b"")
+        salt = f"Companion Pairing 1 with ref {self.ref}".encode()
+        return hkdf(shared, salt=salt, info=b"Pairing Information Encryption Key", length=32)
+
+    def request(self, **spoilt: bytes) -> Node:
+        keys = self.gadget.keys
+        asked = PairingRequest(
+            companion_public_key=spoilt.get("noise", keys.noise.public),
+            companion_identity_key=spoilt.get("identity", keys.identity.public),
+            adv_secret=spoilt.get("secret", self.new_secret),
+        )
+        iv = bytes(12)
+        sealed = AESGCM(spoilt.get("key", self.key())).encrypt(iv, encode(asked), None)
+        return self.ask(
+            "encrypted_pairing_request", "set", encode(EncryptedPairingRequest(encrypted_payload=sealed, iv=iv))
+        )
+
+    def finish(self) -> None:
+        """Sign what the phone signed, under the new secret."""
+        self.gadget.keys = _with_secret(self.gadget, self.new_secret)
+        self.world.send(self.client, self.world.sign(self.gadget, self.client.all("iq")[-1]))
+
+
+def _with_secret(gadget: Gadget, secret: bytes) -> DeviceKeys:
+
+    return replace(gadget.keys, adv_secret=secret)
+
+
+def scanned(world: World, owner: Owner | None = None) -> Companion:
+    """A device whose code was scanned by a phone with a passkey."""
+    account = world.phone(NUMBER)
+    account.passkeys = [passkey((owner or Owner()).id, (owner or Owner()).public)]
+    gadget = world.gadget()
+    client = world.register(gadget)
+    world.scan(gadget, NUMBER, client.one("iq").children[0].children[0].data.decode())
+    return Companion(
+        world=world,
+        gadget=gadget,
+        client=client,
+        ephemeral=world.key(),
+        nonce=world.entropy(32),
+        new_secret=world.entropy(32),
+    )
+
+
+def refusals(world: World) -> list[str]:
+    return [event.detail for event in world.events if isinstance(event, PairingFailed)]
+
+
+def test_a_phone_with_a_passkey_asks_for_it(world: World) -> None:
+    """The scan links nothing: the device is asked for an assertion by one of the account's passkeys, and may ask for
+    the options again."""
+    companion = scanned(world)
+    assert world.events == [PasskeyAsked(number=NUMBER, link=companion.client.id)]
+    options = companion.options
+    assert (options["rpId"], options["timeout"], options["userVerification"]) == ("whatsapp.com", 600_000, "required")
+    assert options["allowCredentials"] == [{"type": "public-key", "id": base64url(Owner().id)}]
+    again = companion.ask("passkey_request_options", "get")
+    assert json.loads(again.data_of("passkey_request_options")) == options
+
+
+def test_the_owner_signs_and_the_device_is_linked(world: World) -> None:
+    """Assertion, commitment, proof, nonce and pairing request: then the phone signs with the new secret, and the
+    passkey's counter is kept."""
+    companion = scanned(world)
+    answer = companion.prologue(Owner().sign(companion.options["challenge"]))
+    assert answer.attrs["type"] == "result"
+    assert companion.ask("companion_nonce", "set", companion.nonce).attrs["type"] == "result"
+    assert companion.request().attrs["type"] == "result"
+    companion.finish()
+    assert world.events[-1] == DevicePaired(address=Address(NUMBER, 1), link=companion.client.id)
+    assert world.server.directory.accounts[NUMBER].passkeys[0].counter == 1
+
+
+def test_without_proof_the_owner_compares_codes(world: World) -> None:
+    """A device that can't prove that the phone saw its code is linked only after the codes were compared."""
+    companion = scanned(world)
+    world.now += 301
+    companion.prologue(Owner().sign(companion.options["challenge"]), proof=False)
+    companion.ask("companion_nonce", "set", companion.nonce)
+    companion.request()
+    assert companion.client.all("iq")[-1].child("pair-success") is None
+    ceremony = world.server.gate.ceremony(NUMBER)
+    assert ceremony is not None
+    assert len(ceremony.code) == 9
+    world.server.gate.confirm(world.phone(NUMBER), ceremony.code, now=world.now)
+    world.settle()
+    companion.finish()
+    assert isinstance(world.events[-1], DevicePaired)
+
+
+def test_codes_that_differ_end_it(world: World) -> None:
+    """Somebody else's code: nothing is linked, whatever the device sends afterwards."""
+    companion = scanned(world)
+    companion.prologue(Owner().sign(companion.options["challenge"]), proof=False)
+    companion.ask("companion_nonce", "set", companion.nonce)
+    with pytest.raises(PairingError, match="differ"):
+        world.server.gate.confirm(world.phone(NUMBER), "AAAA-AAAA", now=world.now)
+    world.settle()
+    assert companion.request().attrs["type"] == "error"
+
+
+def test_a_code_in_base32_is_as_whatsapp_shows_it() -> None:
+    """Five bytes, eight letters of the alphabet without 0, I, O and U, in two groups."""
+
+    assert shown(bytes(5)) == "1111-1111"
+    assert shown(bytes([0xFF] * 5)) == "ZZZZ-ZZZZ"
+    assert shown(bytes([0x00, 0x44, 0x32, 0x14, 0xC7])) == "1234-5678"
+
+
+Spoil = Callable[[Owner], None]
+
+
+def _set(name: str, value: object) -> Spoil:
+    return lambda owner: setattr(owner, name, value)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (_set("origin", "https://web.whatsapp.com.evil.example"), "not on https://web.whatsapp.com"),
+        (_set("rp_id", "evil.example"), "another relying party"),
+        (_set("flags", UP), "not verified"),
+        (_set("flags", UV), "not verified"),
+        (_set("id", b"another"), "none of this account's passkeys"),
+        (_set("key", derive_private_key(4712, SECP256R1())), "signature is wrong"),
+        (_set("type", "webauthn.create"), "not of type webauthn.get"),
+    ],
+)
+def test_an_assertion_that_proves_nothing_is_refused(world: World, spoil: Spoil, why: str) -> None:
+    """Origin, relying party, flags, credential, signature and type are checked; nothing can be linked then."""
+    companion = scanned(world, Owner())
+    owner = Owner()
+    spoil(owner)
+    assert companion.prologue(owner.sign(companion.options["challenge"])).attrs["type"] == "error"
+    (refusal,) = refusals(world)
+    assert why in refusal
+    assert companion.prologue(Owner().sign(companion.options["challenge"])).attrs["type"] == "error"
+
+
+def test_another_challenge_or_an_old_one_is_refused(world: World) -> None:
+    """An assertion counts for the challenge that it signed, and for ten minutes."""
+    companion = scanned(world)
+    companion.prologue(Owner().sign(base64url(bytes(32))))
+    other = scanned(world)
+    world.now += 601
+    other.prologue(Owner().sign(other.options["challenge"]))
+    assert refusals(world) == ["it answers another challenge", "the challenge is too old"]
+
+
+def test_a_wrong_commitment_proof_or_id_is_refused(world: World) -> None:
+    """The nonce must be the one of the commitment, the proof that of the scanned code and still fresh."""
+    companion = scanned(world)
+    companion.prologue(Owner().sign(companion.options["challenge"]), spoilt={"identity": b"another"})
+    companion.ask("companion_nonce", "set", companion.nonce)
+    for spoilt in ({"mac": bytes(32)}, {"credential_id": b"another"}):
+        companion = scanned(world)
+        companion.prologue(Owner().sign(companion.options["challenge"]), spoilt=spoilt)
+    companion = scanned(world)
+    world.now += 301
+    companion.prologue(Owner().sign(companion.options["challenge"]))
+    assert refusals(world) == [
+        "the nonce is not the one of the commitment",
+        "the handoff proof is wrong",
+        "credential_id is not that of the assertion",
+        "the handoff proof is too old",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "why"),
+    [
+        ({"noise": bytes(32)}, "other keys"),
+        ({"identity": bytes(32)}, "other keys"),
+        ({"secret": b"short"}, "no new ADV secret"),
+        ({"key": bytes(32)}, "can't be decrypted"),
+    ],
+)
+def test_a_wrong_pairing_request_is_refused(world: World, spoilt: dict[str, bytes], why: str) -> None:
+    """The request must be encrypted under the agreed key and hold the keys of the device that connected."""
+    companion = scanned(world)
+    companion.prologue(Owner().sign(companion.options["challenge"]))
+    companion.ask("companion_nonce", "set", companion.nonce)
+    companion.request(**spoilt)
+    (refusal,) = refusals(world)
+    assert why in refusal
+
+
+def test_the_old_secret_is_no_new_one(world: World) -> None:
+    """Whoever saw the QR code knows the old secret, so the phone must not sign with it."""
+    companion = scanned(world)
+    companion.prologue(Owner().sign(companion.options["challenge"]))
+    companion.ask("companion_nonce", "set", companion.nonce)
+    companion.request(secret=companion.gadget.keys.adv_secret)
+    assert refusals(world) == ["the pairing request holds no new ADV secret of 32 bytes"]
+
+
+def test_a_step_out_of_its_order_is_refused(world: World) -> None:
+    """Nonce and request before the assertion, and a second assertion, end the ceremony."""
+    companion = scanned(world)
+    companion.ask("companion_nonce", "set", companion.nonce)
+    companion = scanned(world)
+    companion.ask("encrypted_pairing_request", "set", b"")
+    companion = scanned(world)
+    companion.prologue(Owner().sign(companion.options["challenge"]))
+    companion.prologue(Owner(counter=2).sign(companion.options["challenge"]))
+    assert refusals(world) == [
+        "a nonce before it was asked for",
+        "a pairing request before the nonce",
+        "this challenge was answered already",
+    ]
+
+
+class Spoilsport(Undisturbed):
+    def __init__(self, verdict: PasskeyVerdict) -> None:
+        self.verdict = verdict
+
+    def on_passkey(self, number: str, *, now: float) -> PasskeyVerdict:
+        return self.verdict
+
+
+def test_faults_refuse_delay_or_swallow(disturbed: Callable[[Any], World]) -> None:
+    """An assertion is answered with an error; accepted and continued later; or accepted and nothing follows."""
+    refused = scanned(disturbed(Spoilsport(PasskeyVerdict(refused=True))))
+    assert refused.prologue(Owner().sign(refused.options["challenge"])).attrs["type"] == "error"
+    late = scanned(disturbed(Spoilsport(PasskeyVerdict(delay_s=5))))
+    assert late.prologue(Owner().sign(late.options["challenge"])).attrs["type"] == "result"
+    assert not late.continuations
+    late.world.advance(5)
+    assert late.continuations
+    silent = scanned(disturbed(Spoilsport(PasskeyVerdict(silent=True))))
+    assert silent.prologue(Owner().sign(silent.options["challenge"])).attrs["type"] == "result"
+    silent.world.advance(600)
+    assert not silent.continuations
+
+
+def test_a_cloned_passkey_shows(world: World) -> None:
+    """A counter that does not grow is refused; passkeys without a counter stay at zero."""
+    owner = Owner(counter=5)
+    known = passkey(owner.id, owner.public)
+    signed = verify(owner.sign(base64url(b"a")), challenge=b"a", passkeys=[known])
+    with pytest.raises(BadCredential, match="did not grow"):
+        verify(owner.sign(base64url(b"a")), challenge=b"a", passkeys=[signed])
+    synced = Owner(counter=0)
+    verify(
+        synced.sign(base64url(b"a")),
+        challenge=b"a",
+        passkeys=[verify(synced.sign(base64url(b"a")), challenge=b"a", passkeys=[known])],
+    )
+
+
+def test_a_registration_gives_the_passkey(world: World) -> None:
+    """What `navigator.credentials.create` answers on WhatsApp's site; another challenge or a key that is none, not."""
+    owner = Owner(type="webauthn.create", flags=UP | UV | 0x40)
+    made = owner.sign(base64url(b"challenge"))
+    head = from_base64url(made["response"]["authenticatorData"], field="")
+    attested = head + bytes(16) + len(owner.id).to_bytes(2, "big") + owner.id + b"\xa0"
+    made["response"] |= {
+        "authenticatorData": base64url(attested),
+        "publicKey": base64url(owner.public),
+        "publicKeyAlgorithm": -7,
+    }
+    assert registered(made, challenge=b"challenge") == passkey(owner.id, owner.public)
+    with pytest.raises(BadCredential, match="another challenge"):
+        registered(made, challenge=b"another")
+    with pytest.raises(BadCredential, match="SubjectPublicKeyInfo"):
+        passkey(b"id", b"no key")
+
+
+@pytest.mark.parametrize(
+    "body", [None, 5, {}, {"type": "public-key"}, {"type": "public-key", "id": "a=", "rawId": "a="}]
+)
+def test_what_is_no_credential_is_refused(body: object) -> None:
+    """Whatever JSON comes is answered by a sentence."""
+    with pytest.raises(BadCredential):
+        verify(body, challenge=b"", passkeys=[])
