@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from holdfast.session.backoff import at_once_s, spread_s
 from holdfast.session.events import CutLink, Effect, OpenLink, QuarantineCredentials
 from holdfast.session.reasons import Reaction, Reason
-from holdfast.session.state import Link, Policy, Session, State, budget_left
+from holdfast.session.state import Link, Policy, Session, State, budget_left, even_pace_s
 
 Step = tuple[Session, tuple[Effect, ...]]
 
@@ -114,10 +114,10 @@ def _wait(session: Session, state: State, seconds: float, moment: Moment) -> Ste
 
 
 def _back_off(session: Session, moment: Moment, *, was_open: bool) -> Step:
-    """The first attempt after a link that was open comes at once; from the second on the user's formula holds.
+    """Plan the next attempt: at once after a link that was open and no failed attempts before it, else by the formula.
 
-    The formula's delay lies between the beginnings of two links: the time that the last one lived, or took to be found
-    dead, has been waited already.
+    The delay lies between the starts of two links, so the time that the last one lived, or took to be found dead,
+    counts towards it. `even_pace_s` keeps a line that drops again and again from using up its hourly budget early.
     """
     backoff = moment.policy.backoff
     if not session.paired and session.attempts >= moment.policy.pairing_tries:
@@ -127,7 +127,8 @@ def _back_off(session: Session, moment: Moment, *, was_open: bool) -> Step:
     else:
         waited_s = moment.now - session.begun_at[-1] if session.begun_at else 0
         formula_s = 0 if was_open and session.attempts == 0 else backoff.delay_s(session.attempts, jitter=moment.jitter)
-        delay_s = min(max(formula_s - waited_s, at_once_s(jitter=moment.jitter)), backoff.cap_ms / 1000)
+        apart_s = max(formula_s, even_pace_s(session, now=moment.now, policy=moment.policy))
+        delay_s = min(max(apart_s - waited_s, at_once_s(jitter=moment.jitter)), backoff.cap_ms / 1000)
     return _wait(replace(session, attempts=session.attempts + 1), lost_state(session), delay_s, moment)
 
 

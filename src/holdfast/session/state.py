@@ -27,8 +27,9 @@ class Policy:
     """Every number the machine decides by; seconds unless the name says otherwise."""
 
     backoff: Backoff = field(default_factory=Backoff)
-    stable_after_s: float = 60
-    """A link open this long, with a ping answered, sets the count of attempts back."""
+    stable_after_s: float = 5
+    """A link that has been open this long and answered a ping was no failed attempt: the count of attempts starts
+    again. The hourly budget bounds how often a line that drops later than this is opened again."""
     keepalive_interval_s: float = 30
     """A ping leaves this long after the last one, or up to a tenth sooner."""
     presence: bool = True
@@ -62,7 +63,8 @@ class Policy:
     ban_margin_share: float = 0.05
     """… and by this share of it."""
     budget_an_hour: int = 120
-    """Links begun within an hour; when they are spent, each further automatic one waits for the cap of the backoff."""
+    """Links begun within an hour. Once a quarter of them is used, the rest is spread evenly over the hour; when all are
+    used, each further automatic one waits for the cap of the backoff."""
     pairing_tries: int = 10
     """Lost links in a row while no phone is linked; then the session waits until somebody asks for a QR code."""
 
@@ -130,11 +132,28 @@ class Session:
 RUNNING = frozenset({State.CONNECTING, State.CONNECTED, State.RECONNECTING})
 
 _HOUR_S = 3600
+_UNPACED_ABOVE = 0.75
+"""The share of the hourly budget above which links start as soon as the backoff allows."""
 
 
 def budget_left(session: Session, *, now: float, policy: Policy) -> int:
     """How many links may still be begun without waiting for the backoff's cap."""
     return max(policy.budget_an_hour - sum(began_at > now - _HOUR_S for began_at in session.begun_at), 0)
+
+
+def even_pace_s(session: Session, *, now: float, policy: Policy) -> float:
+    """Seconds between the starts of two links at which the hourly budget never runs out.
+
+    0 while more than three quarters of the budget are left, so that ordinary drops are answered at once. Each link
+    gives its place in the budget back an hour after its start; the pace is the slowest that any of these times demands.
+    Without this a line that drops every 10 s has used its budget after 20 min and is away for the rest of the hour.
+    """
+    budget = policy.budget_an_hour
+    returns_in_s = [began_at + _HOUR_S - now for began_at in session.begun_at if began_at > now - _HOUR_S]
+    left = budget - len(returns_in_s)
+    if left > budget * _UNPACED_ABOVE or left <= 0:
+        return 0
+    return max(*(wait_s / (left + n) for n, wait_s in enumerate(returns_in_s)), _HOUR_S / budget)
 
 
 def restored(

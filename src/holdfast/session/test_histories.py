@@ -374,10 +374,10 @@ TestHistories = Histories.TestCase
 TestHistories.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
 
 
-@given(lives_s=st.lists(st.sampled_from([0, 0, 0, 0, 1, 61]), min_size=1, max_size=12), jitter=JITTER)
+@given(lives_s=st.lists(st.sampled_from([0, 0, 0, 0, 1, 6, 61]), min_size=1, max_size=12), jitter=JITTER)
 @settings(max_examples=20, deadline=None)
 def test_links_an_hour_are_bounded(lives_s: list[float], jitter: float) -> None:
-    """However nervously links open and close: no hour has more of them than the budget and one for each capped wait."""
+    """However nervously links open and close: no hour has more of them than the budget."""
     policy = Policy()
     session, now, begun = restored(state=State.CONNECTED, paired=True, attempts=0, resumes_at=None), 0.0, []
     session, _ = step(session, StartAsked(), now=now, jitter=jitter, policy=policy)
@@ -393,4 +393,4 @@ def test_links_an_hour_are_bounded(lives_s: list[float], jitter: float) -> None:
         now = session.next_attempt_at
         session, _ = step(session, Tick(), now=now, jitter=jitter, policy=policy)
     most = max(sum(start <= at < start + 3600 for at in begun) for start in begun)
-    assert most <= policy.budget_an_hour + 60
+    assert most <= policy.budget_an_hour

@@ -456,8 +456,8 @@ def test_an_ack_ends_the_waiting() -> None:
 
 
 def test_attempts_are_forgotten_after_stability() -> None:
-    """60 s open with a ping answered set the attempts back, and nothing else happens then."""
-    link = replace(OPEN, opened_at=NOW - 60, next_ping_at=NOW + 10)
+    """5 s open with a ping answered set the attempts back, and nothing else happens then."""
+    link = replace(OPEN, opened_at=NOW - 5, ponged_at=NOW - 4.9, next_ping_at=NOW + 10)
     session = replace(SITUATIONS["connected"], link=link, attempts=4)
     assert deadline(session, policy=POLICY) == NOW
     stable, effects = take(session, Tick())

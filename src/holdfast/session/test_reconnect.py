@@ -119,8 +119,20 @@ def test_the_budget_slows_a_nervous_link() -> None:
     """With 120 links begun in this hour, the next wait is a minute, however stable the last link was."""
     spent = replace(CONNECTED, begun_at=tuple(float(n) for n in range(120)))
     assert close(spent, 428)[0].next_attempt_at == NOW + 60
-    nearly = replace(CONNECTED, begun_at=spent.begun_at[1:])
-    assert close(nearly, 428)[0].next_attempt_at == NOW
+
+
+def test_a_quarter_of_the_budget_is_free_and_the_rest_is_spread_evenly() -> None:
+    """29 links within the hour cost no wait; from the thirtieth on, starts lie so far apart that the rest lasts."""
+    free = replace(CONNECTED, begun_at=tuple(NOW - n for n in range(29, 0, -1)))
+    assert close(free, 428)[0].next_attempt_at == NOW
+    paced = replace(CONNECTED, begun_at=(NOW - 600, *(NOW - n for n in range(30, 1, -1))))
+    assert close(paced, 428)[0].next_attempt_at == pytest.approx(NOW - 2 + (3600 - 30) / 91)
+
+
+def test_a_link_that_lived_longer_than_the_pace_is_followed_at_once() -> None:
+    """Time connected counts towards the pace."""
+    begun_at = tuple(NOW - 31 * n for n in range(60, 0, -1))
+    assert close(replace(CONNECTED, begun_at=begun_at), 428)[0].next_attempt_at == NOW
 
 
 def test_the_budget_comes_back() -> None:
