@@ -45,16 +45,21 @@ async def alone(running: Program) -> bool:
 # The first start.
 
 
-async def test_the_first_start_shows_its_key_once_and_keeps_all_to_itself(tmp_path: Path) -> None:
-    """The key that is shown opens the API; the second start is silent about it; whatever the umask, nothing in the
-    data folder can be read by others."""
+async def test_the_first_start_makes_a_key_and_keeps_all_to_itself(tmp_path: Path) -> None:
+    """The key that was generated opens the API. The output is a pipe here, so it names the key's file, never the key.
+    The second start is silent about it; whatever the umask, nothing in the data folder can be read by others."""
     (tmp_path / "data").mkdir()
     (tmp_path / "data").chmod(0o755)
     before = os.umask(0)
     try:
         async with program(tmp_path, "serve") as running:
             address = await url(running)
-            (key,) = re.findall(r"hf_\S+", "\n".join(running.out))
+            key = (tmp_path / "data" / "api-key").read_text().strip()
+            assert key not in "\n".join([*running.out, *running.err])
+            assert f"The API key is in {Path('data', 'api-key')}, " in "\n".join(running.out)
+            assert await running.says("holdfast pair COMPANY")
+            for step in ("Starting Holdfast ", "Creating the tables of the database "):
+                assert any(step in line for line in running.err), step
             async with connect(address, key, only_holdfast=True) as client:
                 await client.put("/v1/sessions/962302")
             assert {path.name for path in (tmp_path / "data").iterdir()} > {"api-key", "holdfast.db"}
@@ -195,7 +200,10 @@ async def said(folder: Path, code: int, *arguments: str, **settings: str) -> str
     async with program(folder, *(arguments or ("serve",)), stdin=asyncio.subprocess.DEVNULL, **settings) as running:
         assert await running.ends() == code, running.err
         assert running.err[-1].startswith("holdfast: "), running.err
-        assert all(re.search("Installing|Filling|WARNING Engine host: ", line) for line in running.err[:-1])
+        assert all(
+            re.search("Installing|Filling|INFO (Starting|Creating|Migrating) |WARNING Engine host: ", line)
+            for line in running.err[:-1]
+        )
         return running.err[-1].removeprefix("holdfast: ")
 
 

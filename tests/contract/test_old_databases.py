@@ -20,6 +20,7 @@ from holdfast.backup.shelf import Opener
 from holdfast.base.clock import SystemClock
 from holdfast.delivery.message import MessageState
 from holdfast.store.database import Database
+from holdfast.store.migrate import revisions
 from holdfast.store.outbox import InboxRows, OutboxRows
 from holdfast.store.postgres import parse
 from holdfast.store.sessions import SessionRows
@@ -149,3 +150,14 @@ def _backup_of_then(path: Path, file: Path) -> Path:
         archive.finish(manifest)
     engine.dispose()
     return file
+
+
+def test_a_migration_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Before it begins: from which version to which. A database that is up to date is opened without a word."""
+    caplog.set_level("INFO", logger="holdfast.store.migrate")
+    path = _sqlite(tmp_path / "holdfast.db", (STORED / "holdfast-0001.sqlite.sql").read_text())
+    for _ in range(2):
+        Database(path).close()
+    assert [record.getMessage() for record in caplog.records] == [
+        f"Migrating the database {path} from version 0001 to {revisions()[0]}"
+    ]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +21,8 @@ from holdfast.engine.host import HostProgram
 from holdfast.engine.node import find_node
 from holdfast.settings import Settings
 
+log = logging.getLogger(__name__)
+
 
 def serve(
     until_stdin_closes: Annotated[
@@ -26,18 +30,20 @@ def serve(
     ] = False,
 ) -> None:
     """Run the gateway until Ctrl-C."""
-    from holdfast import app  # the other commands do without it, and start in half the time
-
     settings = settings_module.load()
     terminal.log_to_stderr(settings.log_level)
+    log.info("Starting Holdfast %s; data folder %s", version("holdfast"), settings.data_dir.absolute())
+    from holdfast import app  # takes a second; the other commands do without it
+
     os.umask(0o077)  # what is written from here on – database, key, caches – is its owner's alone
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the gateway takes both signals over
     try:
-        with app.claim(settings, key_made=_tell_key) as held:
+        first_start = FirstStart()
+        with app.claim(settings, key_made=first_start.show_key) as held:
             running = app.serve(
                 held,
                 engine_program(settings),
-                ready=_tell_url,
+                ready=first_start.show_url,
                 qr_shown=draw_qr,
                 until_stdin_closes=until_stdin_closes,
             )
@@ -56,13 +62,24 @@ def engine_program(settings: Settings) -> HostProgram:
     return HostProgram(argv=(str(node.executable), str(bridge)), cwd=bridge.parent, env=environment)
 
 
-def _tell_url(url: str) -> None:
-    terminal.say(f"Holdfast listens on {url}")
+class FirstStart:
+    """What `holdfast serve` prints about the API key and the next steps; a later start prints its address only."""
 
+    def __init__(self) -> None:
+        self._key_file: Path | None = None
 
-def _tell_key(key: str, file: Path) -> None:
-    terminal.say(f"API key, made just now and shown this once: {key}")
-    terminal.say(f"It is kept in {file}, where commands on this machine find it.")
+    def show_key(self, key: str, file: Path) -> None:
+        """A key was generated. It is shown on a terminal only: in a log file or journal it would stay for good."""
+        self._key_file = file
+        if terminal.out.is_terminal:
+            terminal.say(f"API key, generated now and shown only this once: {key}")
+        terminal.say(f"The API key is in {file}, where commands on this machine find it.")
+
+    def show_url(self, url: str) -> None:
+        terminal.say(f"Holdfast listens on {url}")
+        if self._key_file is not None:
+            terminal.say(f"Next: open the dashboard at {url} and sign in with the API key,")
+            terminal.say("or link a phone in another terminal: holdfast pair COMPANY, such as holdfast pair 962302")
 
 
 def draw_qr(company: str, code: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from alembic import command
@@ -12,6 +13,8 @@ from sqlalchemy import Connection
 
 from holdfast.base.errors import Misconfigured
 
+log = logging.getLogger(__name__)
+
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -21,6 +24,16 @@ def migrate(connection: Connection, name: str, *, to: str = "head") -> None:
     _refuse_newer(connection, config, name)
     config.attributes["connection"] = connection
     command.upgrade(config, to)
+
+
+def log_migration(connection: Connection, name: str) -> None:
+    """Log what `migrate` is about to do: on a large database it may take minutes."""
+    found, newest = revision_of(connection), revisions()[0]
+    connection.rollback()
+    if not found:
+        log.info("Creating the tables of the database %s", name)
+    elif found < newest:
+        log.info("Migrating the database %s from version %s to %s", name, found, newest)
 
 
 def revision_of(connection: Connection) -> str:

@@ -15,7 +15,7 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from holdfast.base.errors import Misconfigured
-from holdfast.store.migrate import migrate
+from holdfast.store.migrate import log_migration, migrate
 from holdfast.store.opened import Opened
 
 SETTING = "HOLDFAST_DATABASE_URL"
@@ -116,6 +116,7 @@ def _refuse_old(connection: Connection, url: URL) -> None:
 def _migrate(connection: Connection, url: URL) -> None:
     connection.exec_driver_sql("SELECT pg_advisory_lock(%s)", (MIGRATING,))
     connection.commit()
+    log_migration(connection, shown(url))
     migrate(connection, shown(url))
     connection.exec_driver_sql("SELECT pg_advisory_unlock(%s)", (MIGRATING,))
     connection.commit()

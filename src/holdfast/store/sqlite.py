@@ -12,7 +12,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import SQLAlchemyError
 
 from holdfast.base.errors import Misconfigured
-from holdfast.store.migrate import migrate
+from holdfast.store.migrate import log_migration, migrate
 from holdfast.store.opened import Opened
 
 
@@ -86,6 +86,7 @@ def _open_private(path: Path) -> int:
 def _migrate(engine: Engine, path: Path) -> None:
     try:
         with engine.connect() as connection:
+            log_migration(connection, str(path))
             migrate(connection, str(path))
     except (SQLAlchemyError, CommandError) as error:
         raise Misconfigured(
