@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from holdfast.delivery.content import DELETE_WITHIN, EDIT_WITHIN, Kind
+from holdfast.delivery.content import Kind
+from holdfast.delivery.kinds import DELETE_WITHIN, EDIT_WITHIN, KINDS
 from holdfast.delivery.links import VALID
 from holdfast.delivery.media import MB, MEDIA_TYPES, most_bytes
 from holdfast.runtime.media import FETCH_S, REDIRECTS
@@ -22,7 +23,7 @@ def test_types_and_sizes_of_media_are_those_that_are_checked() -> None:
 
 def test_every_kind_has_its_row_and_every_number_is_the_codes() -> None:
     """Numbers are stated once, and repeated here."""
-    assert all(f"`{kind}`" in PAGE for kind in Kind)
+    assert all(f"`{kind}`" in PAGE for kind in KINDS)
     settings = load({}, file=Path("nowhere.toml"))
     for words in (
         f"within {EDIT_WITHIN.seconds // 60} minutes",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from dataclasses import replace
 
 import pytest
 
@@ -114,9 +113,9 @@ class History:
     async def _accept(self) -> None:
         """An answer may be long in coming: another door is closed."""
         priority = self.chance.choice([0, 0, 1])
-        wish = text_wish(self.chance.choice(CHATS), f"{len(self.accepting)}", priority=priority)
-        if self.chance.random() < 0.2:
-            wish = replace(wish, expires_in_s=60)
+        to, text = self.chance.choice(CHATS), f"{len(self.accepting)}"
+        expires_in_s = 60 if self.chance.random() < 0.2 else None
+        wish = text_wish(to, text, priority=priority, expires_in_s=expires_in_s)
         accepting = asyncio.ensure_future(self._accept_wish(wish))
         self.accepting.append(accepting)
         if self.world.accepted.is_open:

@@ -12,7 +12,8 @@ import pytest
 
 from holdfast.base.errors import BadInput
 from holdfast.base.ids import SystemChance
-from holdfast.delivery.content import Kind, MediaPart
+from holdfast.delivery.content import MediaBody
+from holdfast.delivery.kinds import Image
 from holdfast.runtime.media import PIECE, MediaShelf
 from holdfast.runtime.spool import FIRST_SWEEP_S, SPOOL_KEPT_S, MediaGone, MediaSweeper, Spool
 from holdfast.store.database import Database
@@ -52,8 +53,8 @@ async def one(content: bytes) -> AsyncIterator[bytes]:
     yield content
 
 
-def image(url: str) -> MediaPart:
-    return MediaPart(kind=Kind.IMAGE, url=url)
+def image(url: str) -> MediaBody:
+    return Image(url=url)
 
 
 # From addresses.

@@ -9,8 +9,9 @@ from dataclasses import replace
 
 import pytest
 
-from holdfast.delivery.content import Kind, MediaPart
+from holdfast.delivery.kinds import Image
 from holdfast.delivery.ports import Draft
+from holdfast.delivery.requests import MessageOptions
 from holdfast.runtime.composer import Wish, text_wish
 from holdfast.runtime.sender import MOST_LOADED
 from holdfast.session.engine import Acked, ReachOutLocked, Receipted, Send
@@ -275,8 +276,10 @@ async def test_a_picture_whose_acceptance_outlives_its_actor_is_answered_and_sen
         await world.pair()
         await knows(world, NUMBER)
         world.accepted.close()
-        picture = MediaPart(kind=Kind.IMAGE, base64=base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(99)).decode())
-        accepting = asyncio.ensure_future(gateway.accept(COMPANY, Wish(to=NUMBER, part=picture)))
+        picture = Image(base64=base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(99)).decode())
+        accepting = asyncio.ensure_future(
+            gateway.accept(COMPANY, Wish(body=picture, options=MessageOptions(to=NUMBER)))
+        )
         await world.quiet()
         world.database.failing = "a defect"
         world.listener.report(Receipted(link=world.link(), whatsapp_ids=["3EB0"], chat="", kind="read"))

@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from holdfast.api import bodies
 from holdfast.api.problems import MEDIA_TYPE
 from holdfast.api.schemas import Problem
 
@@ -33,8 +34,14 @@ def picture(media_type: str) -> Answers:
     return {200: {"content": {media_type: {"schema": {"type": "string", "format": "binary"}}}}}
 
 
+def body(name: str) -> dict[str, Any]:
+    """A JSON body that the route reads by itself, by the name of its schema."""
+    schema = {"$ref": f"#/components/schemas/{name}"}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
 def install(api: FastAPI) -> None:
-    """Give problems the media type that they are sent with; FastAPI can't be told it by route."""
+    """Add the schemas of messages, and give problems the media type that they are sent with: FastAPI knows neither."""
     make = api.openapi
 
     def described() -> dict[str, Any]:
@@ -42,6 +49,7 @@ def install(api: FastAPI) -> None:
         document = make()
         if not made:
             _name_problems(document)
+            document["components"]["schemas"] |= bodies.schemas()
         return document
 
     api.openapi = described  # type: ignore[method-assign]  # the way FastAPI's own documentation names

@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
+from holdfast.api.bodies import Unreadable
 from holdfast.api.keys import NoKey, NotAllowed
 from holdfast.api.schemas import Problem
 from holdfast.api.waits import Stopping
@@ -40,6 +41,7 @@ class Starting(HoldfastError):
 
 _STATUS = {
     BadInput: HTTPStatus.UNPROCESSABLE_ENTITY,
+    Unreadable: HTTPStatus.BAD_REQUEST,
     NotFound: HTTPStatus.NOT_FOUND,
     Conflict: HTTPStatus.CONFLICT,
     NoKey: HTTPStatus.UNAUTHORIZED,

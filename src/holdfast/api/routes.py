@@ -16,6 +16,7 @@ from holdfast.api import events as streams
 from holdfast.api import media as media_routes
 from holdfast.api import webhooks as webhook_routes
 from holdfast.api.account import LimitsShape
+from holdfast.api.bodies import read_message
 from holdfast.api.keys import Grant, Keys
 from holdfast.api.limits import BodyLimit
 from holdfast.api.media import MediaDesk
@@ -34,11 +35,12 @@ from holdfast.api.schemas import (
 )
 from holdfast.api.waits import Waits
 from holdfast.api.webhooks import WebhookDesk, check_webhook
-from holdfast.api.wishes import MessageWish
 from holdfast.delivery.events import Events
 from holdfast.delivery.message import MessageState
 from holdfast.delivery.ports import Message
 from holdfast.delivery.recipient import parse_recipient
+from holdfast.delivery.requests import MessageOptions, MessageRequest, body_of
+from holdfast.runtime.composer import Wish
 from holdfast.runtime.diagnosis import Diagnoser
 from holdfast.runtime.gateway import Gateway, unknown_message
 from holdfast.runtime.holds import held
@@ -239,16 +241,23 @@ _NO_STORE = {"Cache-Control": "no-store"}
 _MESSAGES = "/v1/sessions/{company}/messages"
 
 
-@messages.post(_MESSAGES, status_code=202)
+@messages.post(_MESSAGES, status_code=202, openapi_extra=description.body(MessageRequest.__name__))
 async def send_message(
+    request: Request,
     company: Company,
-    wish: MessageWish,
     gateway: Holdfast,
     idempotency_key: Annotated[str | None, Header(max_length=LONGEST_KEY, min_length=1)] = None,
 ) -> AcceptedShape:
     """Accept a message: 202 means that it is on the disk and will be sent, whatever happens."""
-    message = await gateway.accept(company, wish.wish(idempotency_key=idempotency_key))
-    return AcceptedShape.of(message)
+    message = await read_message(await request.body(), content_type=request.headers.get("Content-Type"))
+    return await _accept(gateway, company, message, idempotency_key=idempotency_key)
+
+
+async def _accept(
+    gateway: Gateway, company: str, message: MessageOptions, *, idempotency_key: str | None
+) -> AcceptedShape:
+    wish = Wish(body=body_of(message), options=message, idempotency_key=idempotency_key)
+    return AcceptedShape.of(await gateway.accept(company, wish))
 
 
 @messages.get("/v1/sessions/{company}/messages")
@@ -372,6 +381,6 @@ def make_api(
         itself,
     ):
         api.include_router(router)
-    api.router.routes.insert(0, QuickRoute(_MESSAGES, send_message, grant=_granted))
+    api.router.routes.insert(0, QuickRoute(_MESSAGES, _accept, grant=_granted))
     description.install(api)
     return api

@@ -1,21 +1,25 @@
-"""What can be said in a message: the kinds of content, what each may hold, and the JSON that is stored and given to the
-engine.
+"""What every kind of message has in common: the base of the kinds, shared checks, and the stored content.
 
-A part is what a caller asks for. `check` refuses what WhatsApp would not take, before anything is fetched or stored;
-`make` turns it into content once the medium is stored and the message that it refers to is found.
+The kinds themselves are in `holdfast.delivery.kinds`, one class each. A class is the only definition of its kind in
+Python: its fields are what callers give (and the OpenAPI schema), `check` refuses what WhatsApp would not take, and
+`stored` returns the JSON that is stored and given to the engine.
 """
 
 from __future__ import annotations
 
-import math
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
+from typing import Annotated, Any, ClassVar, cast
+
+import msgspec
+from msgspec import Meta
 
 from holdfast.base.errors import BadInput
 from holdfast.delivery.message import MessageState
-from holdfast.delivery.recipient import parse_recipient, phone_number
+from holdfast.delivery.recipient import parse_recipient
 
 Content = dict[str, object]
 
@@ -24,99 +28,18 @@ LONGEST_TEXT = 65_536
 LONGEST_CAPTION = 1024
 """Characters (source: WhatsApp's Cloud API reference)."""
 LONGEST_NAME = 256
-LONGEST_VCARD = 65_536
 MOST_MENTIONS = 1024
 """As many as a group has members (source: WhatsApp's help)."""
-EDIT_WITHIN = timedelta(minutes=15)
-DELETE_WITHIN = timedelta(hours=60)
-"""Phones leave later ones undone (source: WhatsApp's help, "about 2 days")."""
+LONGEST_MESSAGE_ID = 128
 
-
-class Kind(StrEnum):
-    """By these names, in requests and in stored content."""
-
-    TEXT = "text"
-    IMAGE = "image"
-    VIDEO = "video"
-    AUDIO = "audio"
-    DOCUMENT = "document"
-    STICKER = "sticker"
-    LOCATION = "location"
-    CONTACT = "contact"
-    REACTION = "reaction"
-    EDIT = "edit"
-    DELETE = "delete"
-
-
-CAN_REPLY = frozenset(Kind) - {Kind.REACTION, Kind.EDIT, Kind.DELETE}
-"""Kinds that can answer a message, and mention people."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TextPart:
-    text: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MediaPart:
-    """Exactly one of `url`, `base64` and `media` says where it is."""
-
-    kind: Kind
-    url: str | None = None
-    base64: str | None = None
-    media: str | None = None
-    """Id of a medium that was stored before."""
-    mimetype: str | None = None
-    caption: str | None = None
-    filename: str | None = None
-    voice: bool = False
-    gif: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LocationPart:
-    latitude: float
-    longitude: float
-    name: str | None = None
-    address: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ContactPart:
-    """With a number, or with a vCard of the caller's own."""
-
-    name: str
-    phone_number: str | None = None
-    vcard: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReactionPart:
-    message_id: str
-    emoji: str
-    """Empty: the reaction is taken back."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EditPart:
-    message_id: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeletePart:
-    message_id: str
-
-
-Part = TextPart | MediaPart | LocationPart | ContactPart | ReactionPart | EditPart | DeletePart
-_KINDS = {
-    TextPart: Kind.TEXT,
-    LocationPart: Kind.LOCATION,
-    ContactPart: Kind.CONTACT,
-    ReactionPart: Kind.REACTION,
-    EditPart: Kind.EDIT,
-    DeletePart: Kind.DELETE,
-}
+MessageId = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=LONGEST_MESSAGE_ID,
+        description="`id` of a message in outbox or inbox, or together with `to` its `whatsappId`",
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,33 +71,111 @@ class StoredMedia:
     """Hex."""
 
 
-def kind_of(part: Part) -> Kind:
-    return part.kind if isinstance(part, MediaPart) else _KINDS[type(part)]
+class MessageBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
+    """The body of one kind of message, as callers give it. A field that is null counts as left out."""
+
+    kind: ClassVar[str]
+    """The name of the kind in requests, in stored content and for the engine."""
+    can_reply: ClassVar[bool] = True
+    """It can answer another message."""
+    can_mention: ClassVar[bool] = True
+    """It can mention people."""
+    one_of: ClassVar[tuple[str, ...]] = ()
+    """Exactly one of these fields must be given, by their names in JSON."""
+
+    def check(self) -> None:
+        """Raises `BadInput`, naming the field, for what no WhatsApp message can hold."""
+        given = [name for name in self.one_of if getattr(self, _attribute(name)) is not None]
+        if self.one_of and len(given) != 1:
+            *most, last = self.one_of
+            names = f"{', '.join(most)} and {last}"
+            what = f"{' and '.join(given)}: give exactly one of {names}" if given else f"none of {names}: give one"
+            raise BadInput(f"{self.kind} has {what}", field=self.kind)
+
+    def stored(self) -> Content:
+        """Its fields as they are stored and given to the engine."""
+        return {name: value for name, value in msgspec.to_builtins(self).items() if value is not None}
 
 
-# Checks.
+class ReferringBody(MessageBody, frozen=True, kw_only=True):
+    """The body of a message about another one; it needs no `to` where that message is known by our id."""
+
+    can_reply = False
+    can_mention = False
+
+    message_id: MessageId
+
+    def check_target(self, target: Referred, *, field: str, now: datetime) -> None:
+        """Raises `BadInput` when phones would not do to that message what is asked."""
+
+    def stored_with(self, target: Referred) -> Content:
+        """Its fields as they are stored, once the message that it refers to is found."""
+        fields = {name: value for name, value in self.stored().items() if name != "messageId"}
+        return {"whatsappId": target.whatsapp_id, **fields}
 
 
-def check(part: Part) -> None:
-    """Raises `BadInput`, naming the field, for what no WhatsApp message can hold."""
-    match part:
-        case TextPart(text=text):
-            _check_text(text, field="text")
-        case MediaPart():
-            _check_media(part)
-        case LocationPart():
-            _check_location(part)
-        case ContactPart():
-            _check_contact(part)
-        case ReactionPart(emoji=emoji):
-            _check_emoji(emoji)
-        case EditPart(text=text):
-            _check_text(text, field="edit.text")
-        case DeletePart():
-            pass  # its message is looked at when it is found
+class Kind(StrEnum):
+    """The kinds of messages that are files."""
+
+    IMAGE = "image"
+    VIDEO = "video"
+    AUDIO = "audio"
+    DOCUMENT = "document"
+    STICKER = "sticker"
 
 
-def _check_text(text: str, *, field: str) -> None:
+class MediaBody(MessageBody, frozen=True, kw_only=True):
+    """The body of a message that is a file."""
+
+    kind: ClassVar[Kind]
+    one_of = ("url", "base64", "media")
+    named: ClassVar[bool] = False
+    """The recipient is shown a file name."""
+
+    url: Annotated[
+        str | None,
+        Meta(description="where Holdfast fetches it, when the message is accepted; http or https, no private address"),
+    ] = None
+    base64: Annotated[
+        str | None, Meta(description="the file itself, up to 16 MB; better store larger ones with POST …/media")
+    ] = None
+    media: Annotated[str | None, Meta(description="id of a medium that was stored with POST …/media")] = None
+    mimetype: Annotated[
+        Annotated[str, Meta(max_length=200)] | None,
+        Meta(description="else the type that its address gives or its first bytes tell"),
+    ] = None
+
+    @property
+    def name(self) -> str | None:
+        """The file name that the caller gives."""
+        return getattr(self, "filename", None)
+
+    def check(self) -> None:
+        super().check()
+        check_length(getattr(self, "caption", None), LONGEST_CAPTION, field=f"{self.kind}.caption")
+        check_filename(self.name, field=f"{self.kind}.filename")
+
+    def check_medium(self, media: StoredMedia) -> None:
+        """Raises `BadInput` when phones would not show this medium as this kind."""
+
+    def stored_with(self, media: StoredMedia) -> Content:
+        """Its fields as they are stored, once the medium is."""
+        source = {*self.one_of, "mimetype", "filename"}
+        options = {name: value for name, value in self.stored().items() if value and name not in source}
+        described: Content = {"media": media.id, "mimetype": media.mimetype}
+        filename = (self.name or media.filename) if self.named else None
+        return described | options | ({"filename": filename} if filename is not None else {})
+
+
+def _attribute(json_name: str) -> str:
+    return re.sub(r"[A-Z]", lambda capital: f"_{capital[0].lower()}", json_name)
+
+
+# Checks that several kinds share.
+
+
+def check_text(text: str, *, field: str) -> None:
+    """Raises `BadInput` for a text that is empty or too long."""
     if not text.strip():
         raise BadInput(f"{field} is empty: give at least one character that is not a space", field=field)
     if len(text) > LONGEST_TEXT:
@@ -183,77 +184,17 @@ def _check_text(text: str, *, field: str) -> None:
         )
 
 
-def _check_length(text: str | None, most: int, *, field: str) -> None:
+def check_length(text: str | None, most: int, *, field: str) -> None:
+    """Raises `BadInput` for a text that is too long."""
     if text is not None and len(text) > most:
         raise BadInput(f"{field} has {len(text)} characters: give at most {most}", field=field)
 
 
-def _check_media(part: MediaPart) -> None:
-    sources = {"url": part.url, "base64": part.base64, "media": part.media}
-    given = [name for name, value in sources.items() if value is not None]
-    if len(given) != 1:
-        what = f"has {' and '.join(given)}" if given else "says not where it is"
-        raise BadInput(f"{part.kind} {what}: give one of url, base64 and media", field=part.kind)
-    _check_length(part.caption, LONGEST_CAPTION, field=f"{part.kind}.caption")
-    check_filename(part.filename, field=f"{part.kind}.filename")
-
-
 def check_filename(name: str | None, *, field: str) -> None:
     """Raises `BadInput` for what phones could not save a file as."""
-    _check_length(name, LONGEST_NAME, field=field)
+    check_length(name, LONGEST_NAME, field=field)
     if name is not None and re.search(r"[/\\\x00-\x1f\x7f]", name):
         raise BadInput(f'{field} "{name[:80]}" is no name of a file: leave out slashes and line ends', field=field)
-
-
-def _check_location(part: LocationPart) -> None:
-    for name, value, most in (("latitude", part.latitude, 90), ("longitude", part.longitude, 180)):
-        if not math.isfinite(value) or abs(value) > most:
-            raise BadInput(
-                f"location.{name} is {value:g}: give degrees from -{most} to {most}", field=f"location.{name}"
-            )
-    _check_length(part.name, LONGEST_NAME, field="location.name")
-    _check_length(part.address, LONGEST_CAPTION, field="location.address")
-
-
-def _check_contact(part: ContactPart) -> None:
-    if not part.name.strip():
-        raise BadInput("contact.name is empty: give the name to be shown", field="contact.name")
-    _check_length(part.name, LONGEST_NAME, field="contact.name")
-    if (part.phone_number is None) == (part.vcard is None):
-        what = "has no number" if part.vcard is None else "has phoneNumber and vcard"
-        raise BadInput(f"contact {what}: give one of phoneNumber and vcard", field="contact")
-    if part.phone_number is not None:
-        phone_number(part.phone_number, field="contact.phoneNumber")
-    if part.vcard is not None:
-        _check_vcard(part.vcard)
-
-
-def _check_vcard(vcard: str) -> None:
-    _check_length(vcard, LONGEST_VCARD, field="contact.vcard")
-    text = vcard.strip().upper()
-    if not (text.startswith("BEGIN:VCARD") and text.endswith("END:VCARD")):
-        raise BadInput(
-            f'contact.vcard "{vcard[:40]}" is no vCard: it begins with BEGIN:VCARD and ends with END:VCARD, '
-            "or give phoneNumber instead",
-            field="contact.vcard",
-        )
-
-
-_PICTURE = (
-    r"[\u00a9\u00ae\u203c\u2049\u2122\u2139\u2194-\u21aa\u231a-\u23ff\u24c2\u25aa-\u27bf\u2934\u2935\u2b05-\u2b55"
-    r"\u3030\u303d\u3297\u3299\U0001f000-\U0001f1e5\U0001f200-\U0001f3fa\U0001f400-\U0001faff]"
-)
-_ONE = rf"{_PICTURE}[\ufe0f\U0001f3fb-\U0001f3ff]*[\U000e0020-\U000e007f]*"
-_EMOJI = re.compile(rf"[0-9#*]\ufe0f?\u20e3|[\U0001f1e6-\U0001f1ff]{{2}}|{_ONE}(\u200d{_ONE})*")
-"""One emoji as people see it (source: Unicode, UTS #51): a keycap, a flag, or pictures with skin and joiners."""
-
-
-def _check_emoji(emoji: str) -> None:
-    if emoji and not _EMOJI.fullmatch(emoji):
-        raise BadInput(
-            f'reaction.emoji "{emoji[:20]}" is not one emoji: give exactly one, or "" to take the reaction back',
-            field="reaction.emoji",
-        )
 
 
 def mentioned(mentions: list[str]) -> list[str]:
@@ -271,81 +212,61 @@ def mentioned(mentions: list[str]) -> list[str]:
 # The message that another one refers to.
 
 
-def check_target(part: Part, target: Referred, *, field: str, now: datetime) -> None:
-    """Raises `BadInput` when phones would not do to that message what is asked."""
+def check_reachable(target: Referred, *, field: str) -> None:
+    """Raises `BadInput` for a message that nobody has."""
     if target.state in {MessageState.FAILED, MessageState.EXPIRED, MessageState.CANCELLED}:
         raise BadInput(f"{field} names a message that is {target.state}: nobody has it", field=field)
-    match part:
-        case EditPart():
-            if target.kind != Kind.TEXT:
-                raise BadInput(f"{field} names a message of type {target.kind}: only texts can be edited", field=field)
-            _check_own(target, "edited", EDIT_WITHIN, "15 minutes", field=field, now=now)
-        case DeletePart():
-            _check_own(target, "deleted for everyone", DELETE_WITHIN, "60 hours", field=field, now=now)
-
-
-def _check_own(target: Referred, what: str, within: timedelta, shown: str, *, field: str, now: datetime) -> None:
-    if not target.from_me:
-        raise BadInput(f"{field} names a message of somebody else: only own ones can be {what}", field=field)
-    if target.sent_at is not None and now - datetime.fromisoformat(target.sent_at) > within:
-        raise BadInput(
-            f"{field} names a message sent at {target.sent_at}: phones let one be {what} within {shown}", field=field
-        )
-
-
-# Content.
-
-
-def make(part: Part, *, media: StoredMedia | None = None, target: Referred | None = None) -> Content:
-    """The content of a part that was checked. Media parts need their medium, those about a message that message."""
-    match part:
-        case TextPart(text=text):
-            return {"text": text}
-        case MediaPart() if media is not None:
-            return {part.kind.value: _medium(part, media)}
-        case LocationPart():
-            return {"location": _without_none(_fields(part))}
-        case ContactPart():
-            return {"contact": {"name": part.name, "vcard": part.vcard or _vcard(part)}}
-        case ReactionPart(emoji=emoji) if target is not None:
-            named = {"whatsappId": target.whatsapp_id, "fromMe": target.from_me, "sender": target.sender}
-            return {"reaction": {"emoji": emoji, **_without_none(named)}}
-        case EditPart(text=text) if target is not None:
-            return {"edit": {"whatsappId": target.whatsapp_id, "text": text}}
-        case DeletePart() if target is not None:
-            return {"delete": {"whatsappId": target.whatsapp_id}}
-    raise AssertionError(f"{type(part).__name__} came without its medium or its message")
 
 
 def reply_to(target: Referred) -> Content:
-    """What an answer tells of the message that it answers."""
+    """What an answer says about the message that it answers."""
     named = {
         "whatsappId": target.whatsapp_id,
         "fromMe": target.from_me,
         "sender": target.sender,
         "text": target.text or None,
     }
-    return {"replyTo": _without_none(named)}
+    return {"replyTo": {name: value for name, value in named.items() if value is not None}}
 
 
-def _fields(part: LocationPart) -> Content:
-    return {"latitude": part.latitude, "longitude": part.longitude, "name": part.name, "address": part.address}
+# What a person reads.
 
 
-def _medium(part: MediaPart, media: StoredMedia) -> Content:
-    flags = {name: True for name, is_set in (("voice", part.voice), ("gif", part.gif)) if is_set}
-    named: Content = {"media": media.id, "mimetype": media.mimetype, "caption": part.caption or None}
-    if part.kind is Kind.DOCUMENT:
-        named["filename"] = part.filename or media.filename
-    return _without_none(named) | flags
+def text_of(content: Mapping[str, Any]) -> str | None:
+    """The words of a stored message: its text, or the caption of its medium. Every list, search and quotation uses
+    this, so that they agree."""
+    for part in (content, *_bodies(content)):
+        for name in ("text", "caption"):
+            if isinstance(said := part.get(name), str) and said:
+                return said
+    return None
 
 
-def _vcard(part: ContactPart) -> str:
-    number = phone_number(part.phone_number or "", field="contact.phoneNumber")
-    name = re.sub(r"([\\,;])", r"\\\1", part.name).replace("\r", "").replace("\n", "\\n")
-    lines = ["BEGIN:VCARD", "VERSION:3.0", f"FN:{name}", f"TEL;type=CELL;waid={number}:+{number}", "END:VCARD"]
-    return "\n".join(lines)
+_TITLES = ("filename", "name", "address", "emoji", "title")
 
 
-def _without_none(fields: Content) -> Content:
-    return {name: value for name, value in fields.items() if value is not None}
+def shown_text(content: Mapping[str, Any], *, text: str | None = None) -> str | None:
+    """What stands in a row of a list: the words of a message, or else the name of its file, place or contact."""
+    said = text or text_of(content)
+    if said:
+        return said
+    for part in _bodies(content):
+        for name in _TITLES:
+            if isinstance(title := part.get(name), str) and title:
+                return title
+        if "latitude" in part and "longitude" in part:
+            return f"{part['latitude']}, {part['longitude']}"
+    return None
+
+
+_OPTIONS = frozenset({"replyTo", "mentions", "raw"})
+
+
+def _bodies(content: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The parts of a content that are bodies of a kind."""
+    for name, part in content.items():
+        if name not in _OPTIONS:
+            if isinstance(part, Mapping):
+                yield cast("Mapping[str, Any]", part)
+            elif isinstance(part, list):
+                yield from (each for each in part if isinstance(each, Mapping))

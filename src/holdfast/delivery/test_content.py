@@ -12,23 +12,30 @@ from holdfast.delivery.content import (
     LONGEST_CAPTION,
     LONGEST_TEXT,
     MOST_MENTIONS,
-    ContactPart,
-    DeletePart,
-    EditPart,
-    Kind,
-    LocationPart,
-    MediaPart,
-    Part,
-    ReactionPart,
+    Content,
+    MediaBody,
+    MessageBody,
     Referred,
+    ReferringBody,
     StoredMedia,
-    TextPart,
-    check,
-    check_target,
-    kind_of,
-    make,
+    check_reachable,
     mentioned,
     reply_to,
+    shown_text,
+    text_of,
+)
+from holdfast.delivery.kinds import (
+    Audio,
+    Contact,
+    Delete,
+    Document,
+    Edit,
+    Image,
+    Location,
+    Reaction,
+    Sticker,
+    Text,
+    Video,
 )
 from holdfast.delivery.message import MessageState
 
@@ -48,68 +55,79 @@ THEIRS = replace(OWN, from_me=False, sender="962790000001@s.whatsapp.net", state
 VCARD = "BEGIN:VCARD\nVERSION:3.0\nFN:Amal\nEND:VCARD\n"
 
 
-def image(**changes: object) -> MediaPart:
-    return MediaPart(kind=Kind.IMAGE, **changes)  # type: ignore[arg-type]  # fields of MediaPart
+def stored(body: MessageBody) -> Content:
+    match body:
+        case MediaBody():
+            return body.stored_with(MEDIA)
+        case ReferringBody():
+            return body.stored_with(OWN)
+    return body.stored()
 
 
-BAD: list[tuple[Part, str, str]] = [
-    (TextPart(text=" \n"), "text", "text is empty: give at least one character that is not a space"),
+def check_target(body: MessageBody, target: Referred) -> None:
+    check_reachable(target, field="id")
+    if isinstance(body, ReferringBody):
+        body.check_target(target, field="id", now=NOW)
+
+
+BAD: list[tuple[MessageBody, str, str]] = [
+    (Text(text=" \n"), "text", "text is empty: give at least one character that is not a space"),
     (
-        TextPart(text="x" * (LONGEST_TEXT + 1)),
+        Text(text="x" * (LONGEST_TEXT + 1)),
         "text",
         "text has 65537 characters: WhatsApp takes up to 65536, send it in parts",
     ),
-    (image(), "image", "image says not where it is: give one of url, base64 and media"),
-    (image(url="u", media="m"), "image", "image has url and media: give one of url, base64 and media"),
+    (Image(), "image", "image has none of url, base64 and media: give one"),
+    (Image(url="u", media="m"), "image", "image has url and media: give exactly one of url, base64 and media"),
     (
-        image(url="u", caption="x" * (LONGEST_CAPTION + 1)),
+        Image(url="u", caption="x" * (LONGEST_CAPTION + 1)),
         "image.caption",
         "image.caption has 1025 characters: give at most 1024",
     ),
     (
-        MediaPart(kind=Kind.DOCUMENT, url="u", filename="../etc/passwd"),
+        Document(url="u", filename="../etc/passwd"),
         "document.filename",
         'document.filename "../etc/passwd" is no name of a file: leave out slashes and line ends',
     ),
     (
-        MediaPart(kind=Kind.DOCUMENT, url="u", filename="x" * 257),
+        Document(url="u", filename="x" * 257),
         "document.filename",
         "document.filename has 257 characters: give at most 256",
     ),
     (
-        LocationPart(latitude=90.5, longitude=0),
+        Location(latitude=90.5, longitude=0),
         "location.latitude",
         "location.latitude is 90.5: give degrees from -90 to 90",
     ),
     (
-        LocationPart(latitude=0, longitude=-181),
+        Location(latitude=0, longitude=-181),
         "location.longitude",
         "location.longitude is -181: give degrees from -180 to 180",
     ),
     (
-        LocationPart(latitude=float("nan"), longitude=0),
+        Location(latitude=float("nan"), longitude=0),
         "location.latitude",
         "location.latitude is nan: give degrees from -90 to 90",
     ),
     (
-        LocationPart(latitude=0, longitude=0, name="x" * 257),
+        Location(latitude=0, longitude=0, name="x" * 257),
         "location.name",
         "location.name has 257 characters: give at most 256",
     ),
     (
-        LocationPart(latitude=0, longitude=0, address="x" * 1025),
+        Location(latitude=0, longitude=0, address="x" * 1025),
         "location.address",
         "location.address has 1025 characters: give at most 1024",
     ),
-    (ContactPart(name=" "), "contact.name", "contact.name is empty: give the name to be shown"),
-    (ContactPart(name="Amal"), "contact", "contact has no number: give one of phoneNumber and vcard"),
+    (Contact(name=" "), "contact.name", "contact.name is empty: give the name to be shown"),
+    (Contact(name="Amal"), "contact", "contact has none of phoneNumber and vcard: give one"),
     (
-        ContactPart(name="Amal", phone_number="962790000001", vcard=VCARD),
+        Contact(name="Amal", phone_number="962790000001", vcard=VCARD),
         "contact",
-        "contact has phoneNumber and vcard: give one of phoneNumber and vcard",
+        "contact has phoneNumber and vcard: give exactly one of phoneNumber and vcard",
     ),
     (
-        ContactPart(name="Amal", phone_number="12"),
+        Contact(name="Amal", phone_number="12"),
         "contact.phoneNumber",
         (
             'contact.phoneNumber "12" is not a phone number: give 7 to 15 digits with the country code, '
@@ -117,7 +135,7 @@ BAD: list[tuple[Part, str, str]] = [
         ),
     ),
     (
-        ContactPart(name="Amal", vcard="Amal"),
+        Contact(name="Amal", vcard="Amal"),
         "contact.vcard",
         (
             'contact.vcard "Amal" is no vCard: it begins with BEGIN:VCARD and ends with END:VCARD, '
@@ -125,48 +143,48 @@ BAD: list[tuple[Part, str, str]] = [
         ),
     ),
     (
-        ReactionPart(message_id="m", emoji="ok"),
+        Reaction(message_id="m", emoji="ok"),
         "reaction.emoji",
         'reaction.emoji "ok" is not one emoji: give exactly one, or "" to take the reaction back',
     ),
-    (EditPart(message_id="m", text=""), "edit.text", "edit.text is empty: give at least one character that is not a"),
+    (Edit(message_id="m", text=""), "edit.text", "edit.text is empty: give at least one character that is not a"),
 ]
 
 
 @pytest.mark.parametrize(("part", "field", "sentence"), BAD)
-def test_what_no_message_can_hold_is_refused(part: Part, field: str, sentence: str) -> None:
+def test_what_no_message_can_hold_is_refused(part: MessageBody, field: str, sentence: str) -> None:
     """Naming the field, the value and the cure."""
     with pytest.raises(BadInput) as refused:
-        check(part)
+        part.check()
     assert (refused.value.field, str(refused.value)[: len(sentence)]) == (field, sentence)
 
 
-GOOD: list[tuple[Part, dict[str, object]]] = [
-    (TextPart(text="hello"), {"text": "hello"}),
-    (image(media="med_1"), {"image": {"media": "med_1", "mimetype": "image/jpeg"}}),
+GOOD: list[tuple[MessageBody, dict[str, object]]] = [
+    (Text(text="hello"), {"text": {"text": "hello"}}),
+    (Image(media="med_1"), {"image": {"media": "med_1", "mimetype": "image/jpeg"}}),
     (
-        image(url="https://x.example/a.jpg", caption="a"),
+        Image(url="https://x.example/a.jpg", caption="a"),
         {"image": {"media": "med_1", "mimetype": "image/jpeg", "caption": "a"}},
     ),
     (
-        MediaPart(kind=Kind.DOCUMENT, base64="AA==", filename="a.pdf"),
+        Document(base64="AA==", filename="a.pdf"),
         {"document": {"media": "med_1", "mimetype": "image/jpeg", "filename": "a.pdf"}},
     ),
     (
-        MediaPart(kind=Kind.AUDIO, media="med_1", voice=True),
+        Audio(media="med_1", voice=True),
         {"audio": {"media": "med_1", "mimetype": "image/jpeg", "voice": True}},
     ),
     (
-        MediaPart(kind=Kind.VIDEO, media="med_1", gif=True),
+        Video(media="med_1", gif=True),
         {"video": {"media": "med_1", "mimetype": "image/jpeg", "gif": True}},
     ),
     (
-        LocationPart(latitude=31.95, longitude=35.93, name="Amman"),
+        Location(latitude=31.95, longitude=35.93, name="Amman"),
         {"location": {"latitude": 31.95, "longitude": 35.93, "name": "Amman"}},
     ),
-    (ContactPart(name="Amal", vcard=VCARD), {"contact": {"name": "Amal", "vcard": VCARD}}),
+    (Contact(name="Amal", vcard=VCARD), {"contact": {"name": "Amal", "vcard": VCARD}}),
     (
-        ContactPart(name="Amal; Haddad", phone_number="+962 79 000 0001"),
+        Contact(name="Amal; Haddad", phone_number="+962 79 000 0001"),
         {
             "contact": {
                 "name": "Amal; Haddad",
@@ -176,20 +194,19 @@ GOOD: list[tuple[Part, dict[str, object]]] = [
         },
     ),
     (
-        ReactionPart(message_id="m", emoji="👍🏽"),
+        Reaction(message_id="m", emoji="👍🏽"),
         {"reaction": {"emoji": "👍🏽", "whatsappId": "3EB0AA", "fromMe": True, "sender": OWN.sender}},
     ),
-    (EditPart(message_id="m", text="bye"), {"edit": {"whatsappId": "3EB0AA", "text": "bye"}}),
-    (DeletePart(message_id="m"), {"delete": {"whatsappId": "3EB0AA"}}),
+    (Edit(message_id="m", text="bye"), {"edit": {"whatsappId": "3EB0AA", "text": "bye"}}),
+    (Delete(message_id="m"), {"delete": {"whatsappId": "3EB0AA"}}),
 ]
 
 
 @pytest.mark.parametrize(("part", "content"), GOOD)
-def test_a_part_becomes_content_with_one_kind(part: Part, content: dict[str, object]) -> None:
+def test_a_part_becomes_content_with_one_kind(part: MessageBody, content: dict[str, object]) -> None:
     """As the engine takes it; what was not said is left out."""
-    check(part)
-    assert make(part, media=MEDIA, target=OWN) == content
-    assert list(content) == [kind_of(part).value]
+    part.check()
+    assert {part.kind: stored(part)} == content
 
 
 @pytest.mark.parametrize(
@@ -211,14 +228,14 @@ def test_a_part_becomes_content_with_one_kind(part: Part, content: dict[str, obj
 )
 def test_one_emoji_of_any_make_is_a_reaction(emoji: str) -> None:
     """Also those of several characters; none takes the reaction back."""
-    check(ReactionPart(message_id="m", emoji=emoji))
+    Reaction(message_id="m", emoji=emoji).check()
 
 
 @pytest.mark.parametrize("emoji", ["👍👍", "a", "1", " ", "👍 ", "مر", "🇯", "\u200d", "👍‍"])
 def test_anything_else_is_no_reaction(emoji: str) -> None:
     """Phones would show it as no reaction at all."""
     with pytest.raises(BadInput):
-        check(ReactionPart(message_id="m", emoji=emoji))
+        Reaction(message_id="m", emoji=emoji).check()
 
 
 def test_people_are_mentioned_by_number_or_jid_and_once() -> None:
@@ -242,9 +259,9 @@ def test_an_answer_tells_of_the_message_that_it_answers() -> None:
 
 
 REACTION, EDIT, DELETE = (
-    ReactionPart(message_id="m", emoji="👍"),
-    EditPart(message_id="m", text="x"),
-    DeletePart(message_id="m"),
+    Reaction(message_id="m", emoji="👍"),
+    Edit(message_id="m", text="x"),
+    Delete(message_id="m"),
 )
 LATE = replace(OWN, sent_at="2025-12-29T11:00:00.000Z")
 
@@ -254,7 +271,7 @@ LATE = replace(OWN, sent_at="2025-12-29T11:00:00.000Z")
     [
         (REACTION, replace(OWN, state=MessageState.FAILED), "id names a message that is failed: nobody has it"),
         (
-            TextPart(text="x"),
+            Text(text="x"),
             replace(OWN, state=MessageState.CANCELLED),
             "id names a message that is cancelled: nobody",
         ),
@@ -276,10 +293,10 @@ LATE = replace(OWN, sent_at="2025-12-29T11:00:00.000Z")
         ),
     ],
 )
-def test_what_phones_would_not_do_to_a_message_is_refused(part: Part, target: Referred, sentence: str) -> None:
+def test_what_phones_would_not_do_to_a_message_is_refused(part: MessageBody, target: Referred, sentence: str) -> None:
     """Rather than sent in vain."""
     with pytest.raises(BadInput) as refused:
-        check_target(part, target, field="id", now=NOW)
+        check_target(part, target)
     assert str(refused.value).startswith(sentence)
 
 
@@ -288,13 +305,38 @@ def test_what_phones_would_not_do_to_a_message_is_refused(part: Part, target: Re
     [
         (REACTION, THEIRS),
         (REACTION, LATE),
-        (TextPart(text="x"), LATE),
+        (Text(text="x"), LATE),
         (EDIT, OWN),
         (EDIT, replace(OWN, state=MessageState.QUEUED, sent_at=None)),
         (DELETE, replace(OWN, kind="image", sent_at=(NOW - timedelta(hours=59)).isoformat())),
         (DELETE, replace(OWN, state=None)),
     ],
 )
-def test_what_phones_do_to_a_message_passes(part: Part, target: Referred) -> None:
+def test_what_phones_do_to_a_message_passes(part: MessageBody, target: Referred) -> None:
     """Own messages may also be such as the phone sent, or such as have not left yet."""
-    check_target(part, target, field="id", now=NOW)
+    check_target(part, target)
+
+
+@pytest.mark.parametrize(
+    ("content", "text", "shown"),
+    [
+        ({"text": "hello"}, "hello", "hello"),
+        ({"text": "yes", "replyTo": {"whatsappId": "3EB0AA", "text": "no?"}}, "yes", "yes"),
+        ({Image.kind: Image(url="u", caption="a cat").stored_with(MEDIA)}, "a cat", "a cat"),
+        ({Sticker.kind: Sticker(url="u").stored_with(MEDIA)}, None, None),
+        ({Document.kind: Document(url="u", filename="a.pdf").stored_with(MEDIA)}, None, "a.pdf"),
+        ({Edit.kind: Edit(message_id="m", text="better").stored_with(OWN)}, "better", "better"),
+        ({Location.kind: Location(latitude=31.9, longitude=35.9).stored()}, None, "31.9, 35.9"),
+        ({Location.kind: Location(latitude=31.9, longitude=35.9, name="Amman").stored()}, None, "Amman"),
+        ({Contact.kind: Contact(name="Amal", vcard=VCARD).stored()}, None, "Amal"),
+        ({"contacts": [{"name": "Amal", "vcard": VCARD}]}, None, "Amal"),
+        ({Reaction.kind: Reaction(message_id="m", emoji="👍").stored_with(OWN)}, None, "👍"),
+        ({Delete.kind: Delete(message_id="m").stored_with(OWN)}, None, None),
+        ({"text": 7, "video": {"caption": ""}}, None, None),
+        ({Video.kind: Video(url="u", caption="a dog").stored_with(MEDIA)}, "a dog", "a dog"),
+        ({Audio.kind: Audio(url="u").stored_with(MEDIA)}, None, None),
+    ],
+)
+def test_a_row_of_a_list_shows_what_a_message_says(content: Content, text: str | None, shown: str | None) -> None:
+    """Its text or caption; without one, the name of its file, place or contact, and never what it answers."""
+    assert (text_of(content), shown_text(content)) == (text, shown)

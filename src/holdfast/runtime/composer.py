@@ -1,58 +1,46 @@
-"""Turns what a caller wants sent into a draft for the outbox: checked, its medium stored, the message that it refers to
-found. Nothing of it is in the outbox yet."""
+"""Turns a request into a draft for the outbox: checked, its medium stored, the message that it refers to found. Nothing
+of it is in the outbox yet."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import timedelta
+
+import msgspec
 
 from holdfast.base.clock import Clock, iso
 from holdfast.base.errors import BadInput, Conflict
 from holdfast.base.ids import Chance, may_be_id
 from holdfast.delivery.content import (
-    CAN_REPLY,
     Content,
-    DeletePart,
-    EditPart,
-    Kind,
-    MediaPart,
-    Part,
-    ReactionPart,
+    MediaBody,
+    MessageBody,
     Referred,
-    StoredMedia,
-    TextPart,
-    check,
-    check_target,
-    kind_of,
-    make,
+    ReferringBody,
+    check_reachable,
     mentioned,
     reply_to,
 )
-from holdfast.delivery.media import check_voice
+from holdfast.delivery.kinds import Text
 from holdfast.delivery.media_ports import References
-from holdfast.delivery.ports import INTERACTIVE, Draft
+from holdfast.delivery.ports import BULK, INTERACTIVE, Draft
 from holdfast.delivery.recipient import parse_recipient
+from holdfast.delivery.requests import MessageOptions
 from holdfast.runtime.media import PIECE, MediaShelf
+
+_PRIORITIES = {None: INTERACTIVE, "interactive": INTERACTIVE, "bulk": BULK}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """A message as a caller wants it sent."""
+    """A request to send a message."""
 
-    to: str | None
-    """None: the chat of the message that the part names."""
-    part: Part
-    mentions: tuple[str, ...] = ()
-    reply_to: str | None = None
-    """Id of the message that it answers."""
+    body: MessageBody
+    options: MessageOptions
+    """Without `to` it goes to the chat of the message that the body refers to."""
     idempotency_key: str | None = None
-    priority: int = INTERACTIVE
-    expires_in_s: float | None = None
-    """Not sent when it has not left by then."""
-    typing: bool = False
-    """Show "typing" first."""
 
 
 def text_wish(
@@ -61,11 +49,11 @@ def text_wish(
     *,
     idempotency_key: str | None = None,
     priority: int = INTERACTIVE,
-    expires_in_s: float | None = None,
+    expires_in_s: int | None = None,
 ) -> Wish:
-    """A plain text."""
-    part = TextPart(text=text)
-    return Wish(to=to, part=part, idempotency_key=idempotency_key, priority=priority, expires_in_s=expires_in_s)
+    """A request to send a plain text."""
+    options = MessageOptions(to=to, priority="bulk" if priority >= BULK else None, expires_in_s=expires_in_s)
+    return Wish(body=Text(text=text), options=options, idempotency_key=idempotency_key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,15 +72,16 @@ class Composer:
 
     async def compose(self, company: str, wish: Wish) -> Draft | Repeated:
         """Raises `BadInput`, naming the field, and `Conflict` for a key that came with another request."""
-        recipient, chat = (None, None) if wish.to is None else parse_recipient(wish.to, field="to")
-        check(wish.part)
-        _check_options(wish)
+        options, body = wish.options, wish.body
+        recipient, chat = (None, None) if options.to is None else parse_recipient(options.to, field="to")
+        body.check()
+        _check_options(body, options)
         request_hash = _hash(wish, recipient)
-        if not isinstance(wish.part, TextPart) and wish.idempotency_key is not None:
+        if not isinstance(body, Text) and wish.idempotency_key is not None:
             before = await self._references.replayed(company, wish.idempotency_key)
             if before is not None:
                 return _repeated(wish.idempotency_key, before, request_hash)
-        target = await self._target(company, wish.part, chat)
+        target = await self._target(company, body, chat)
         if recipient is None or chat is None:
             recipient, chat = _chat_of(target)
         content = await self._content(company, wish, target, chat)
@@ -101,9 +90,9 @@ class Composer:
     def _draft(
         self, company: str, wish: Wish, *, recipient: str, chat: str, content: Content, request_hash: str
     ) -> Draft:
-        expires_at = None
-        if wish.expires_in_s is not None:
-            expires_at = iso(self._clock.now() + timedelta(seconds=wish.expires_in_s))
+        expires_at, expires_in_s = None, wish.options.expires_in_s
+        if expires_in_s is not None:
+            expires_at = iso(self._clock.now() + timedelta(seconds=expires_in_s))
         return Draft(
             id=self._chance.message_id(),
             whatsapp_id=self._chance.whatsapp_id(),
@@ -113,57 +102,66 @@ class Composer:
             content=content,
             idempotency_key=wish.idempotency_key,
             request_hash=request_hash,
-            kind=kind_of(wish.part).value,
-            priority=wish.priority,
+            kind=str(wish.body.kind),
+            priority=_PRIORITIES[wish.options.priority],
             expires_at=expires_at,
         )
 
     async def _content(self, company: str, wish: Wish, target: Referred | None, chat: str) -> Content:
-        answered: Content = {}
-        if wish.reply_to is not None:
-            answered = reply_to(await self._refer(company, wish.part, wish.reply_to, chat, field="replyTo"))
-        mentions = mentioned(list(wish.mentions))
-        content = make(wish.part, media=await self._medium(company, wish.part), target=target)
+        options, answered = wish.options, Content()
+        if options.reply_to is not None:
+            answered = reply_to(await self._refer(company, options.reply_to, chat, field="replyTo"))
+        mentions = mentioned(options.mentions or [])
+        content = await self._stored(company, wish.body, target)
         content |= {"mentions": mentions} if mentions else {}
-        return content | answered | ({"typing": True} if wish.typing else {})
+        return content | answered | ({"typing": True} if options.typing else {})
 
-    async def _medium(self, company: str, part: Part) -> StoredMedia | None:
-        if not isinstance(part, MediaPart):
+    async def _stored(self, company: str, body: MessageBody, target: Referred | None) -> Content:
+        """The body as content of the outbox, under the name of its kind."""
+        match body:
+            case Text(text=text):
+                return {"text": text}
+            case MediaBody():
+                media = await self.shelf.take(company, body)
+                body.check_medium(media)
+                return {str(body.kind): body.stored_with(media)}
+            case ReferringBody():
+                assert target is not None, "a body about another message comes with that message"
+                return {str(body.kind): body.stored_with(target)}
+        return {str(body.kind): body.stored()}
+
+    async def _target(self, company: str, body: MessageBody, chat: str | None) -> Referred | None:
+        if not isinstance(body, ReferringBody):
             return None
-        media = await self.shelf.take(company, part)
-        if part.voice:
-            check_voice(media.mimetype, field=part.kind.value)
-        return media
+        field = f"{body.kind}.messageId"
+        target = await self._refer(company, body.message_id, chat, field=field)
+        body.check_target(target, field=field, now=self._clock.now())
+        return target
 
-    async def _target(self, company: str, part: Part, chat: str | None) -> Referred | None:
-        match part:
-            case ReactionPart() | EditPart() | DeletePart():
-                return await self._refer(company, part, part.message_id, chat, field=f"{kind_of(part)}.messageId")
-        return None
-
-    async def _refer(self, company: str, part: Part, message_id: str, chat: str | None, *, field: str) -> Referred:
+    async def _refer(self, company: str, message_id: str, chat: str | None, *, field: str) -> Referred:
         found = await self._references.find(company, message_id, chat=chat) if may_be_id(message_id) else None
         if found is None:
             cure = "give `id` of a message in outbox or inbox, or `whatsappId` of one together with `to`"
             raise BadInput(f'{field} "{message_id[:80]}" is unknown: {cure}', field=field)
         if chat is not None and found.chat != chat:
             raise BadInput(f'{field} "{message_id[:80]}" is a message of another chat than `to`', field=field)
-        check_target(part, found, field=field, now=self._clock.now())
+        check_reachable(found, field=field)
         return found
 
 
-def _check_options(wish: Wish) -> None:
-    kind = kind_of(wish.part)
-    if wish.to is None and kind in CAN_REPLY:
+def _check_options(body: MessageBody, options: MessageOptions) -> None:
+    if options.to is None and not isinstance(body, ReferringBody):
         raise BadInput("to is missing: give the phone number, group or hidden id that it goes to", field="to")
-    given = {"mentions": bool(wish.mentions), "replyTo": wish.reply_to is not None}
-    for name, is_given in given.items():
-        if is_given and (kind not in CAN_REPLY or (kind is Kind.STICKER and name == "mentions")):
-            raise BadInput(f"{name} can't go with {kind}: leave it out", field=name)
+    for name, is_given, is_possible in (
+        ("mentions", bool(options.mentions), body.can_mention),
+        ("replyTo", options.reply_to is not None, body.can_reply),
+    ):
+        if is_given and not is_possible:
+            raise BadInput(f"{name} can't go with {body.kind}: leave it out", field=name)
 
 
 def _chat_of(target: Referred | None) -> tuple[str, str]:
-    assert target is not None, "a part without a message has a recipient"
+    assert target is not None, "a body without `to` refers to a message"
     return parse_recipient(target.chat, field="to")
 
 
@@ -178,24 +176,26 @@ def _repeated(key: str, before: tuple[str, str | None], request_hash: str) -> Re
 
 
 def _hash(wish: Wish, recipient: str | None) -> str:
-    """Of all that a caller can say, so that the same key with another request is noticed. A plain text's is as it was
-    before there were other kinds."""
-    options: Content = {
-        "to": recipient,
-        "mentions": list(wish.mentions),
-        "replyTo": wish.reply_to,
-        "expiresInS": wish.expires_in_s,
-        "priority": wish.priority,
-        "typing": wish.typing,
+    """Of all that a caller can say, so that the same key with another request is noticed."""
+    body, options = wish.body, wish.options
+    said: Content = {
+        name: _hashable(name, value) for name, value in msgspec.structs.asdict(body).items() if value is not None
     }
-    said: Content = {field.name: _hashable(field.name, getattr(wish.part, field.name)) for field in fields(wish.part)}
-    body = said if isinstance(wish.part, TextPart) else {kind_of(wish.part).value: said}
-    body |= {name: value for name, value in options.items() if value}
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+    given: Content = {
+        "to": recipient,
+        "mentions": options.mentions,
+        "replyTo": options.reply_to,
+        "expiresInS": options.expires_in_s,
+        "priority": _PRIORITIES[options.priority],
+        "typing": options.typing,
+    }
+    asked = said if isinstance(body, Text) else {str(body.kind): said}
+    asked |= {name: value for name, value in given.items() if value}
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 
 def _hashable(name: str, value: object) -> object:
-    """A whole file is not written out once more."""
+    """The digest of a file that stands in the request; everything else as it is."""
     if name != "base64" or not isinstance(value, str):
         return value
     digest = hashlib.sha256()

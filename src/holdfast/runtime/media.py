@@ -16,7 +16,7 @@ from http import HTTPStatus
 
 from holdfast.base.errors import BadInput
 from holdfast.base.ids import Chance, may_be_id
-from holdfast.delivery.content import Content, Kind, MediaPart, StoredMedia
+from holdfast.delivery.content import Content, Kind, MediaBody, StoredMedia
 from holdfast.delivery.media import HEAD_BYTES, check_size, checked_mimetype, most_bytes, settled_mimetype, too_large
 from holdfast.delivery.media_ports import MediaStore
 from holdfast.web.client import Download, NotReached, TooLarge, WebClient
@@ -45,7 +45,7 @@ class MediaShelf:
         said = None if mimetype is None else checked_mimetype(mimetype, field="Content-Type")
         return await self._store_as(company, Kind.DOCUMENT, pieces, said=said, filename=filename, field="body")
 
-    async def take(self, company: str, part: MediaPart) -> StoredMedia:
+    async def take(self, company: str, part: MediaBody) -> StoredMedia:
         """The medium of a part, wherever it is: afterwards it is stored. Raises `BadInput`, naming the field."""
         said = None if part.mimetype is None else checked_mimetype(part.mimetype, field=f"{part.kind}.mimetype")
         if part.media is not None:
@@ -54,7 +54,7 @@ class MediaShelf:
             return await self._fetched(company, part, part.url, said)
         field = f"{part.kind}.base64"
         pieces = _decoded(part.base64 or "", field=field)
-        return await self._store_as(company, part.kind, pieces, said=said, filename=part.filename, field=field)
+        return await self._store_as(company, part.kind, pieces, said=said, filename=part.name, field=field)
 
     async def keep(self, company: str, pieces: AsyncIterator[bytes], *, described: Content) -> StoredMedia:
         """What came in, as its sender described it: it is not judged."""
@@ -68,7 +68,7 @@ class MediaShelf:
             field="media",
         )
 
-    async def _stored(self, company: str, part: MediaPart, media_id: str, said: str | None) -> StoredMedia:
+    async def _stored(self, company: str, part: MediaBody, media_id: str, said: str | None) -> StoredMedia:
         field = f"{part.kind}.media"
         media = await self._store.take(company, media_id) if may_be_id(media_id) else None
         if media is None:
@@ -81,14 +81,14 @@ class MediaShelf:
         head = (await self._store.piece(media_id, 0) or b"")[:HEAD_BYTES]
         return replace(media, mimetype=settled_mimetype(part.kind, said or media.mimetype, head, field=field))
 
-    async def _fetched(self, company: str, part: MediaPart, url: str, said: str | None) -> StoredMedia:
+    async def _fetched(self, company: str, part: MediaBody, url: str, said: str | None) -> StoredMedia:
         field = f"{part.kind}.url"
         most = most_bytes(part.kind, limit_bytes=self.limit_bytes)
         try:
             async with self._web.get(url, within_s=FETCH_S, redirects=REDIRECTS) as download:
                 said = said or _said(download, field=field)
                 pieces = download.chunks(most_bytes=most)
-                return await self._store_as(company, part.kind, pieces, said=said, filename=part.filename, field=field)
+                return await self._store_as(company, part.kind, pieces, said=said, filename=part.name, field=field)
         except TooLarge as error:
             raise too_large(part.kind, limit_bytes=self.limit_bytes, field=field) from error
         except NotReached as error:

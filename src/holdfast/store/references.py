@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, Table, select
 
-from holdfast.delivery.content import Referred
+from holdfast.delivery.content import Referred, text_of
 from holdfast.delivery.message import MessageState
 from holdfast.store.database import Database
 from holdfast.store.tables import inbox, outbox, sessions
@@ -62,7 +61,7 @@ def _sent(connection: Connection, company: str, message_id: str, chat: str | Non
         from_me=True,
         sender=_person(row.jid),
         kind=row.kind,
-        text=_words(json.loads(row.content)),
+        text=text_of(json.loads(row.content)),
         state=MessageState(row.state),
         sent_at=row.sent_at,
     )
@@ -93,10 +92,3 @@ def _person(jid: str | None) -> str | None:
         return None
     user, _, server = jid.partition("@")
     return f"{user.split(':')[0]}@{server}"
-
-
-def _words(content: dict[str, Any]) -> str | None:
-    """Text or caption of a stored content."""
-    parts = [content, *(part for part in content.values() if isinstance(part, dict))]
-    words = (part.get("text") or part.get("caption") for part in parts)
-    return next((word for word in words if isinstance(word, str)), None)

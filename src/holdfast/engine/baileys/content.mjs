@@ -1,4 +1,4 @@
-// Makes WhatsApp's message of the port's content (`holdfast.delivery.content`): the same message each time from the
+// Makes WhatsApp's message of the port's content (`holdfast.delivery.kinds`): the same message each time from the
 // same content, so that what a recipient asks for again is what was sent. Fetches nothing: no previews of links.
 
 import { isJidGroup, proto } from 'baileys'
@@ -8,68 +8,82 @@ const { REVOKE, MESSAGE_EDIT } = proto.Message.ProtocolMessage.Type
 /** Content that this bridge can't make a message of. */
 export class BadContent extends Error {}
 
-// Each: (part of the content, {chat, nowMs, uploaded}) -> fields of proto.Message.
-const MAKERS = {
-  text: text => ({ extendedTextMessage: { text } }),
-  image: ({ mimetype, caption }, { uploaded }) => ({ imageMessage: { ...uploaded, mimetype, caption } }),
-  video: ({ mimetype, caption, gif }, { uploaded }) => ({
+// Every kind that can be sent. A new kind is one entry here, by the name that `holdfast.delivery.kinds` gives it.
+//   fields    what it can't be made without, by type; the API has checked the rest
+//   make      (body, {chat, nowMs, uploaded}) -> fields of proto.Message
+//   isMedia   its file is uploaded first
+//   isTimed   the message carries the time, so making it again would make another one
+const KINDS = {
+  text: { make: text => ({ extendedTextMessage: { text } }) },
+  image: media(({ mimetype, caption }, uploaded) => ({ imageMessage: { ...uploaded, mimetype, caption } })),
+  video: media(({ mimetype, caption, gif }, uploaded) => ({
     videoMessage: { ...uploaded, mimetype, caption, gifPlayback: gif || undefined }
-  }),
-  audio: ({ mimetype, voice }, { uploaded }) => ({ audioMessage: { ...uploaded, mimetype, ptt: voice || undefined } }),
-  document: ({ mimetype, caption, filename }, { uploaded }) => ({
+  })),
+  audio: media(({ mimetype, voice }, uploaded) => ({ audioMessage: { ...uploaded, mimetype, ptt: voice || undefined } })),
+  document: media(({ mimetype, caption, filename }, uploaded) => ({
     documentMessage: { ...uploaded, mimetype, caption, fileName: filename ?? 'file' }
-  }),
-  sticker: ({ mimetype }, { uploaded }) => ({ stickerMessage: { ...uploaded, mimetype } }),
-  location: ({ latitude, longitude, name, address }) => ({
-    locationMessage: { degreesLatitude: latitude, degreesLongitude: longitude, name, address }
-  }),
-  contact: ({ name, vcard }) => ({ contactMessage: { displayName: name, vcard } }),
-  reaction: ({ emoji, whatsappId, fromMe, sender }, { chat, nowMs }) => ({
-    reactionMessage: { key: keyOf(chat, whatsappId, fromMe, sender), text: emoji, senderTimestampMs: nowMs }
-  }),
-  edit: ({ whatsappId, text }, { chat, nowMs }) => ({
-    protocolMessage: {
-      key: keyOf(chat, whatsappId, true),
-      editedMessage: { extendedTextMessage: { text } },
-      timestampMs: nowMs,
-      type: MESSAGE_EDIT
-    }
-  }),
-  delete: ({ whatsappId }, { chat }) => ({ protocolMessage: { key: keyOf(chat, whatsappId, true), type: REVOKE } })
+  })),
+  sticker: media(({ mimetype }, uploaded) => ({ stickerMessage: { ...uploaded, mimetype } })),
+  location: {
+    fields: { latitude: 'number', longitude: 'number' },
+    make: ({ latitude, longitude, name, address }) => ({
+      locationMessage: { degreesLatitude: latitude, degreesLongitude: longitude, name, address }
+    })
+  },
+  contact: {
+    fields: { name: 'string', vcard: 'string' },
+    make: ({ name, vcard }) => ({ contactMessage: { displayName: name, vcard } })
+  },
+  reaction: {
+    fields: { emoji: 'string', whatsappId: 'string' },
+    isTimed: true,
+    make: ({ emoji, whatsappId, fromMe, sender }, { chat, nowMs }) => ({
+      reactionMessage: { key: keyOf(chat, whatsappId, fromMe, sender), text: emoji, senderTimestampMs: nowMs }
+    })
+  },
+  edit: {
+    fields: { whatsappId: 'string', text: 'string' },
+    isTimed: true,
+    make: ({ whatsappId, text }, { chat, nowMs }) => ({
+      protocolMessage: {
+        key: keyOf(chat, whatsappId, true),
+        editedMessage: { extendedTextMessage: { text } },
+        timestampMs: nowMs,
+        type: MESSAGE_EDIT
+      }
+    })
+  },
+  delete: {
+    fields: { whatsappId: 'string' },
+    make: ({ whatsappId }, { chat }) => ({ protocolMessage: { key: keyOf(chat, whatsappId, true), type: REVOKE } })
+  }
 }
 
-// `typing` is for the one who sends; it stands in what is stored.
+function media(make) {
+  return { isMedia: true, fields: { file: 'string', mimetype: 'string' }, make: (body, { uploaded }) => make(body, uploaded) }
+}
+
+// Options of any kind. `typing` is for the sender of messages; it stands in the stored content.
 const OPTIONS = new Set(['mentions', 'replyTo', 'typing'])
-const MEDIA = new Set(['image', 'video', 'audio', 'document', 'sticker'])
-
-// What a message can't be made without; the API has looked at the rest.
-const FIELDS = {
-  location: { latitude: 'number', longitude: 'number' },
-  contact: { name: 'string', vcard: 'string' },
-  reaction: { emoji: 'string', whatsappId: 'string' },
-  edit: { whatsappId: 'string', text: 'string' },
-  delete: { whatsappId: 'string' }
-}
-const FIELDS_OF_MEDIA = { file: 'string', mimetype: 'string' }
 
 /** The one kind of a content; throws `BadContent` when it is not one that can be sent. */
 export function kindOf(content) {
   const kinds = Object.keys(content).filter(name => !OPTIONS.has(name))
-  if (kinds.length !== 1 || !Object.hasOwn(MAKERS, kinds[0])) {
+  if (kinds.length !== 1 || !Object.hasOwn(KINDS, kinds[0])) {
     throw new BadContent(`no such kind of content: ${kinds.join(', ') || 'empty'}`)
   }
   const [kind] = kinds
   if (kind === 'text') requireType('text', content.text, 'string')
-  for (const [field, type] of Object.entries(MEDIA.has(kind) ? FIELDS_OF_MEDIA : (FIELDS[kind] ?? {}))) {
+  for (const [field, type] of Object.entries(KINDS[kind].fields ?? {})) {
     requireType(`${kind}.${field}`, content[kind]?.[field], type)
   }
   return kind
 }
 
-export const isMedia = kind => MEDIA.has(kind)
+export const isMedia = kind => Boolean(KINDS[kind].isMedia)
 
-/** Whether making it again would make something else: media go up under keys of chance, the others carry the time. */
-export const isMadeOnce = kind => MEDIA.has(kind) || kind === 'reaction' || kind === 'edit'
+/** Whether making it again would make something else: media are uploaded under random keys, others carry the time. */
+export const isMadeOnce = kind => Boolean(KINDS[kind].isMedia || KINDS[kind].isTimed)
 
 /**
  * The message as `proto.Message`.
@@ -81,7 +95,7 @@ export const isMadeOnce = kind => MEDIA.has(kind) || kind === 'reaction' || kind
  */
 export function makeMessage(content, { chat, secret, nowMs, uploaded }) {
   const kind = kindOf(content)
-  const message = MAKERS[kind](content[kind], { chat, nowMs, uploaded })
+  const message = KINDS[kind].make(content[kind], { chat, nowMs, uploaded })
   const contextInfo = contextOf(content, chat)
   if (contextInfo) Object.values(message)[0].contextInfo = contextInfo
   if (kind !== 'reaction') message.messageContextInfo = { messageSecret: secret }

@@ -1,0 +1,209 @@
+"""The JSON body of a request to send a message: read once, by the types that `holdfast.delivery.kinds` defines, and
+described by the same types in the OpenAPI document.
+
+The decoder stops at the first field that is unknown or of another type, so a hostile body costs no more than the bytes
+before that. Only then is the body read again, if it is small, to show the value at fault.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from holdfast.base.errors import BadInput, HoldfastError
+from holdfast.delivery.kinds import KINDS
+from holdfast.delivery.requests import MessageOptions, MessageRequest
+
+_JSON = re.compile(r"application/(?:[\w.-]+\+)?json", re.ASCII)
+_LARGE = 1024 * 1024
+"""Bytes of a body that is decoded in a thread of its own."""
+_EXPLAINED = 128 * 1024
+"""Bytes of a body whose value at fault is shown."""
+_LONGEST_SHOWN = 80
+_decode = msgspec.json.Decoder(MessageRequest).decode
+
+
+class Unreadable(HoldfastError):
+    """The body is no JSON in UTF-8."""
+
+    code = "bad-request"
+
+    def __init__(self) -> None:
+        super().__init__("the body can't be read: it must be JSON in UTF-8")
+
+
+async def read_message(body: bytes, *, content_type: str | None) -> MessageOptions:
+    """The message in a body. Raises `BadInput`, naming the field at fault, and `Unreadable`."""
+    _check_type(body, content_type)
+    try:
+        return await asyncio.to_thread(_decode, body) if len(body) > _LARGE else _decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _explained(error, body) from None
+
+
+def _check_type(body: bytes, content_type: str | None) -> None:
+    if not body:
+        raise BadInput("the body is missing: give a JSON object", field="body")
+    if content_type == "application/json":
+        return
+    said = (content_type or "").partition(";")[0].strip().lower()
+    if not _JSON.fullmatch(said):
+        what = f'was sent as Content-Type: "{_shortened(said)}"' if said else "was sent without a Content-Type"
+        raise BadInput(
+            f"the body {what}: give a JSON object, sent as Content-Type: application/json "
+            "(with curl: -H 'Content-Type: application/json')",
+            field="body",
+        )
+
+
+# Errors. The decoder's own sentences name the place of the fault and the type; ours also the value and the cure.
+
+_SAID = re.compile(r"(?P<what>.*?)(?: - at `\$(?P<place>.*)`)?", re.DOTALL)
+_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
+_MISSING = re.compile(r"Object missing required field `(.*)`")
+_EXPECTED = re.compile(r"Expected `(?P<type>\w+)[^`]*`(?P<rest>.*)")
+_OTHER_NAMES = {"chatId": "to", "number": "to", "phone": "to", "recipient": "to", "message": "text", "body": "text"}
+"""Names of other gateways, and ours."""
+
+
+def _explained(error: Exception, body: bytes) -> HoldfastError:
+    if isinstance(error, msgspec.ValidationError):
+        return _invalid(str(error), body)
+    if isinstance(error, UnicodeDecodeError | RecursionError):
+        return Unreadable()
+    return _malformed(str(error), body)
+
+
+def _malformed(said: str, body: bytes) -> HoldfastError:
+    """What the decoder calls malformed is so for everybody, or a number or half a character that only some take."""
+    if len(body) > _EXPLAINED:
+        return BadInput(f"the body is not JSON: {said}", field="body")
+    try:
+        value = json.loads(body)
+    except json.JSONDecodeError as error:
+        return BadInput(f"the body is not JSON: {error.msg} (character {error.pos})", field="body")
+    except (ValueError, RecursionError):
+        return Unreadable()
+    field, found, cure = next(_unusable(value), ("body", None, "give a JSON object"))
+    return BadInput(f"{_shortened(field)} is {_shortened(repr(found))}: {cure}", field=_shortened(field))
+
+
+def _unusable(value: Any, place: str = "") -> Iterator[tuple[str, object, str]]:
+    """What Python's JSON takes and others don't: NaN, and halves of characters."""
+    match value:
+        case float() if not math.isfinite(value):
+            yield place or "body", value, _cure(place)
+        case str() if any("\ud800" <= character <= "\udfff" for character in value):
+            yield place or "body", value, "give a text of whole Unicode characters"
+        case dict():
+            for name, each in value.items():
+                yield from ((place or "body", found, cure) for _, found, cure in _unusable(name))
+                yield from _unusable(each, f"{place}.{name}".lstrip("."))
+        case list():
+            for n, each in enumerate(value):
+                yield from _unusable(each, f"{place}.{n}".lstrip("."))
+
+
+def _cure(place: str) -> str:
+    return "give a finite number" if place.startswith("location.") else "give a text"
+
+
+def _invalid(said: str, body: bytes) -> BadInput:
+    matched = _SAID.fullmatch(said)
+    assert matched is not None, "the place is optional"
+    what, path = matched["what"], re.sub(r"\[(\d+|\.\.\.)\]", r".\1", matched["place"] or "").lstrip(".")
+    if unknown := _UNKNOWN.fullmatch(what):
+        return _unknown(path, unknown[1])
+    if missing := _MISSING.fullmatch(what):
+        field = f"{path}.{missing[1]}".lstrip(".")
+        return BadInput(f"{field} is missing", field=field)
+    field = _shortened(path or "body")
+    return BadInput(f"{field} {_value(path, body)}: {_wanted(path, what)}", field=field)
+
+
+def _unknown(path: str, name: str) -> BadInput:
+    field = _shortened(f"{path}.{name}".lstrip("."))
+    ours = None if path else _OTHER_NAMES.get(name)
+    cure = f'the name here is "{ours}"' if ours else "take it out, or see /openapi.json for the fields there are"
+    return BadInput(f"{field} is not known here: {cure}", field=field)
+
+
+def _value(path: str, body: bytes) -> str:
+    """`is 962790000001`, or that it can't be used where the body is too large to show it."""
+    if len(body) > _EXPLAINED:
+        return "can't be used"
+    try:
+        value = json.loads(body)
+        for name in filter(None, path.split(".")):
+            value = value[int(name)] if isinstance(value, list) else value[name]
+        return f"is {_shortened(repr(value))}"
+    except (ValueError, RecursionError, LookupError):  # the rest of it is broken, or deeper than Python reads
+        return "can't be used"
+
+
+_GIVE = {
+    "str": "give a text",
+    "int": "give a whole number",
+    "float": "give a number",
+    "bool": "give true or false",
+    "array": "give a list",
+    "object": "give a JSON object",
+}
+
+
+def _wanted(path: str, what: str) -> str:
+    if what.startswith("Invalid enum value"):
+        return "give interactive or bulk"
+    if what.startswith("Number out of range"):
+        return "give a smaller number"
+    expected = _EXPECTED.fullmatch(what)
+    if expected is None:
+        return f"{what[:1].lower()}{what[1:]}"
+    type_, rest = expected["type"], expected["rest"]
+    if path in KINDS and KINDS[path].one_of and type_ == "object":
+        return f'give an object such as {{"{KINDS[path].one_of[0]}": "…"}}'
+    if bound := re.fullmatch(r" of length (>=|<=) (\d+)", rest):
+        of = "entries" if type_ == "array" else "characters" if bound[2] != "1" else "character"
+        return f"give at {'most' if bound[1] == '<=' else 'least'} {bound[2]} {of}"
+    if bound := re.fullmatch(r" (>=|<=) (-?\d+)", rest):
+        return f"give at {'most' if bound[1] == '<=' else 'least'} {bound[2]}"
+    return _GIVE.get(type_, f"give {type_}")
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 1] + "…"
+
+
+# The OpenAPI document.
+
+
+def schemas() -> dict[str, Any]:
+    """JSON Schema of a message and of every kind, by name."""
+    _, found = msgspec.json.schema_components([MessageRequest], ref_template="#/components/schemas/{name}")
+    message = found[MessageRequest.__name__]
+    for kind in KINDS.values():
+        if kind.__name__ in found:
+            found[kind.__name__] |= _exactly_one(kind.one_of)
+    message["oneOf"] = [_alternative(name) for name in KINDS]
+    message["examples"] = [{"to": "962790000001", "text": "Your order is on its way."}]
+    return {**found}
+
+
+def _exactly_one(names: tuple[str, ...]) -> dict[str, Any]:
+    if not names:
+        return {}
+    return {"oneOf": [{"required": [name], "properties": {name: {"type": "string"}}} for name in names]}
+
+
+def _alternative(kind: str) -> dict[str, Any]:
+    """A message of this kind, and whether it needs `to`."""
+    type_ = {"type": "string" if kind == "text" else "object"}
+    if not KINDS[kind].can_reply:
+        return {"required": [kind], "properties": {kind: type_}}
+    return {"required": ["to", kind], "properties": {"to": {"type": "string"}, kind: type_}}

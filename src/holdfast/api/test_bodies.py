@@ -1,0 +1,60 @@
+"""Bodies that are made to cost much, and the schema of those that are taken."""
+
+from __future__ import annotations
+
+import pytest
+
+from holdfast.api.bodies import read_message, schemas
+from holdfast.base.errors import BadInput
+from holdfast.delivery.content import Kind
+from holdfast.delivery.kinds import KINDS
+from holdfast.delivery.requests import MessageRequest
+
+JSON = "application/json"
+MB = 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "sentence"),
+    [
+        (b"{" + b",".join(b'"k%07d":0' % n for n in range(500_000)) + b"}", "k0000000", "k0000000 is not known here"),
+        (b'{"to":[' + b"[]," * MB + b"[]]}", "to", "to can't be used: give a text"),
+        (b'{"text":' + b"[" * 3 * MB, "text", "text can't be used: give a text"),
+        (b'{"to":' + b'{"a":' * MB, "to", "to can't be used: give a text"),
+        (b'{"mentions":[' + b'"",' * MB + b'""]}', "mentions", "mentions can't be used: give at most 1024 entries"),
+        (
+            b'{"image":{"base64":"' + b"A" * 2 * MB + b'","caption":7}}',
+            "image.caption",
+            "image.caption can't be used: give a text",
+        ),
+    ],
+    ids=["keys", "lists", "depth", "objects", "mentions", "behind a file"],
+)
+async def test_a_hostile_body_costs_one_error(body: bytes, field: str, sentence: str) -> None:
+    """Reading stops at the first fault: no list of a million errors, no second reading of the whole body."""
+    with pytest.raises(BadInput, match=f"^{sentence}") as refused:
+        await read_message(body, content_type=JSON)
+    assert refused.value.field == field
+
+
+async def test_a_large_body_is_taken() -> None:
+    """16 MB in base64, decoded beside the event loop."""
+    message = await read_message(b'{"image":{"base64":"' + b"A" * 2 * MB + b'"}}', content_type=JSON)
+    assert message.image.base64 == "A" * 2 * MB  # type: ignore[attr-defined]  # the kinds are fields of `MessageRequest`
+
+
+@pytest.mark.parametrize("content_type", [JSON, "application/json; charset=utf-8", "Application/Holdfast+JSON"])
+async def test_every_spelling_of_json_is_taken(content_type: str) -> None:
+    """With parameters, with a suffix, in any case."""
+    message = await read_message(b'{"to":"1","text":null}', content_type=content_type)
+    assert message.to == "1"
+
+
+def test_the_schema_of_a_message_names_every_kind() -> None:
+    """By the types that read it: one schema for each kind but text, and one of them at a time."""
+    found = schemas()
+    message = found[MessageRequest.__name__]
+    assert set(KINDS) < set(message["properties"])
+    assert [alternative["required"][-1] for alternative in message["oneOf"]] == list(KINDS)
+    assert {kind.__name__ for name, kind in KINDS.items() if name != "text"} < set(found)
+    assert all(found[KINDS[kind].__name__]["oneOf"] for kind in Kind)

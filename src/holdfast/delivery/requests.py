@@ -1,0 +1,79 @@
+"""A request to send a message: exactly one kind of content, and the options that go with any kind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Literal, cast
+
+import msgspec
+from msgspec import Meta
+
+from holdfast.base.errors import BadInput
+from holdfast.delivery.content import MOST_MENTIONS, MessageBody, MessageId
+from holdfast.delivery.kinds import KINDS, Text
+
+LONGEST_EXPIRY_S = 30 * 24 * 3600
+
+
+class MessageOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
+    """Where a message goes and how. A field that is null counts as left out."""
+
+    to: Annotated[
+        str | None,
+        Meta(
+            description="phone number of the recipient, 7 to 15 digits with country code; or a group (…@g.us), or a "
+            "hidden id (…@lid). reaction, edit and delete need none when their messageId is an `id`"
+        ),
+    ] = None
+    mentions: Annotated[
+        Annotated[list[str], Meta(max_length=MOST_MENTIONS)] | None,
+        Meta(description="people by number or JID, whom `@number` in the text names"),
+    ] = None
+    reply_to: Annotated[MessageId | None, Meta(description="the message that this one answers")] = None
+    expires_in_s: Annotated[
+        Annotated[int, Meta(ge=1, le=LONGEST_EXPIRY_S)] | None,
+        Meta(description="not sent when it has not left after so many seconds"),
+    ] = None
+    priority: Annotated[
+        Literal["interactive", "bulk"] | None,
+        Meta(description="interactive unless said otherwise; bulk waits for what is interactive, at its own pace"),
+    ] = None
+    typing: Annotated[bool | None, Meta(description='show the recipient "typing" first')] = None
+
+
+def _field(kind: type[MessageBody]) -> tuple[str, object, None]:
+    if kind is Text:
+        return str(kind.kind), Annotated[str | None, Meta(description="the message, up to 65,536 characters")], None
+    return str(kind.kind), kind | None, None
+
+
+MessageRequest = cast(
+    "type[MessageOptions]",
+    msgspec.defstruct(
+        "MessageRequest",
+        [_field(kind) for kind in KINDS.values()],
+        bases=(MessageOptions,),
+        frozen=True,
+        kw_only=True,
+        forbid_unknown_fields=True,
+        rename="camel",
+    ),
+)
+"""The JSON body of a request: `MessageOptions`, and one field for each kind."""
+MessageRequest.__doc__ = f"Exactly one of {', '.join(list(KINDS)[:-1])} and {list(KINDS)[-1]}."
+
+
+def body_of(message: MessageOptions) -> MessageBody:
+    """The one kind of content of a `MessageRequest`. Raises `BadInput` when it has none, or several."""
+    given = {name: value for name in KINDS if (value := getattr(message, name)) is not None}
+    if len(given) != 1:
+        if not given:
+            raise BadInput(f"the message has no content: give one of {listed(KINDS)}", field="body")
+        raise BadInput(f"the message has {listed(given, 'and')}: send each by itself", field=list(given)[1])
+    (value,) = given.values()
+    return Text(text=value) if isinstance(value, str) else cast("MessageBody", value)
+
+
+def listed(names: Iterable[str], word: str = "or") -> str:
+    *most, last = names
+    return f"{', '.join(most)} {word} {last}"
