@@ -15,6 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
+from sqlalchemy import Connection
+
 from holdfast.api.media import MediaDesk
 from holdfast.api.webhooks import WebhookDesk
 from holdfast.base.ids import SystemChance
@@ -94,7 +96,7 @@ class WatchedDatabase(Database):
     def write(self, work: Work[T]) -> Awaitable[T]:
         return self._watch(super().write(self._work(work)))
 
-    def read(self, work: Work[T]) -> Awaitable[T]:
+    def read(self, work: Callable[[Connection], T]) -> Awaitable[T]:
         return self._watch(super().read(work))
 
     def _work(self, work: Work[T]) -> Work[T]:

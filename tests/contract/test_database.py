@@ -19,11 +19,11 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, create_engine, event
 
 from holdfast.base.clock import SystemClock
-from holdfast.base.errors import Misconfigured
+from holdfast.base.errors import Conflict, Misconfigured
 from holdfast.base.ids import SystemChance
 from holdfast.session.engine import Commit
 from holdfast.store.credentials import EngineRows
-from holdfast.store.database import Database
+from holdfast.store.database import Database, Refused
 from holdfast.store.tables import metadata
 
 COMPANY = "962302"
@@ -147,6 +147,89 @@ async def test_a_write_that_fails_fails_alone(database: Database, path: Path) ->
     assert not isinstance(first, BaseException)
     assert not isinstance(second, BaseException)
     assert ids(path) == ["a", "b"]
+
+
+async def test_a_refused_request_leaves_the_group_in_its_transaction(database: Database, commits: list[int]) -> None:
+    """Its caller gets the error; the other writes run once and share one commit."""
+    gate = Gate(database)
+    await gate.entered()
+    runs: list[str] = []
+
+    def add(id_: str) -> Awaitable[None]:
+        def work(connection: Connection) -> None:
+            runs.append(id_)
+            insert(connection, id_)
+
+        return database.write(work)
+
+    def refuse(_: Connection) -> Refused | None:
+        return Refused(Conflict("used before"))
+
+    first, refused, second = add("a"), database.write(refuse), add("b")
+    gate.let_go()
+    outcomes = await asyncio.gather(first, refused, second, gate.write, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [type(None), Conflict, type(None), type(None)]
+    assert runs == ["a", "b"]
+    assert len(commits) == 2
+
+
+async def test_a_write_that_raises_costs_its_group_one_more_run(database: Database, commits: list[int]) -> None:
+    """Not a transaction, and a wait for the disk, for each write; what the failing write announced is forgotten."""
+    gate = Gate(database)
+    await gate.entered()
+    heard: list[str] = []
+    database.listen(heard.extend)
+    runs = 0
+
+    def add(id_: str) -> Awaitable[None]:
+        def work(connection: Connection) -> None:
+            nonlocal runs
+            runs += 1
+            insert(connection, id_)
+
+        return database.write(work)
+
+    def fail(connection: Connection) -> None:
+        insert(connection, "half")
+        connection.info["taken"] = True
+        raise LookupError
+
+    def taken(connection: Connection) -> bool:
+        return "taken" in connection.info
+
+    writes = [add(f"{each:02}") for each in range(10)]
+    failed = database.write(fail)
+    after = [database.write(taken), *(add(f"{each:02}") for each in range(10, 20))]
+    gate.let_go()
+    outcomes = await asyncio.gather(failed, gate.write, *after, *writes, return_exceptions=True)
+    assert [outcome for outcome in outcomes if isinstance(outcome, Exception)] == [outcomes[0]]
+    assert isinstance(outcomes[0], LookupError)
+    assert outcomes[2] is False
+    assert runs == 10 + 20
+    assert len(commits) == 2
+
+
+async def test_a_write_whose_commit_is_in_doubt_is_not_tried_again(database: Database, path: Path) -> None:
+    """The connection is lost while the commit is under way: it may have taken effect, and here it has."""
+    runs = 0
+
+    def work(connection: Connection) -> None:
+        nonlocal runs
+        runs += 1
+        insert(connection, f"{runs}")
+
+    def commit_and_lose(connection: Connection) -> None:
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, sqlite3.Connection)
+        driver.commit()
+        driver.close()
+
+    event.listen(sqlalchemy.Engine, "commit", commit_and_lose, once=True)
+    with pytest.raises(sqlalchemy.exc.ProgrammingError, match="closed database"):
+        await database.write(work)
+    assert (runs, ids(path)) == (1, ["1"])
+    await put(database, "2")
+    assert ids(path) == ["1", "2"]
 
 
 async def test_a_write_sees_those_before_it(database: Database) -> None:

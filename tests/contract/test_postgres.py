@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, create_engine
+from sqlalchemy import Connection, create_engine, event
 
 from holdfast.base.clock import SystemClock
 from holdfast.base.errors import Misconfigured
@@ -20,6 +20,7 @@ from holdfast.base.ids import SystemChance
 from holdfast.session.engine import Commit, Decrypted, InboundMessage
 from holdfast.store.credentials import EngineRows
 from holdfast.store.database import Database
+from holdfast.store.events import take_turn
 from holdfast.store.postgres import SETTING, parse
 from holdfast.store.tables import metadata
 from tests.postgres_process import PASSWORD, PostgresProcess, running_postgres
@@ -273,3 +274,58 @@ async def test_a_write_whose_connection_was_lost_is_kept_once(
     await database.write(work)
     assert turns == 2
     assert await ids(database) == ["a"]
+
+
+async def test_a_write_whose_commit_is_in_doubt_is_not_tried_again(
+    database: Database, url: str, postgres: PostgresProcess
+) -> None:
+    """The connection is lost while the commit is under way: it may have taken effect, and here it has."""
+    turns = 0
+
+    def work(connection: Connection) -> None:
+        nonlocal turns
+        turns += 1
+        insert(connection, f"{turns}")
+
+    def commit_and_lose(connection: Connection) -> None:
+        pid = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+        connection.exec_driver_sql("COMMIT")
+        connection.exec_driver_sql("BEGIN")
+        postgres.rows(url, f"SELECT pg_terminate_backend({pid}, 1000)")
+
+    event.listen(sqlalchemy.Engine, "commit", commit_and_lose, once=True)
+    with pytest.raises(sqlalchemy.exc.OperationalError):
+        await database.write(work)
+    assert turns == 1
+    assert await ids(database) == ["1"]
+    await put(database, "2")
+    assert await ids(database) == ["1", "2"]
+
+
+async def test_a_failed_write_gives_back_its_lock_on_the_events_alone(url: str) -> None:
+    """With its savepoint the server releases the lock; the writes behind it in the group take it again."""
+    database = Database(parse(url))
+    entered, go = threading.Event(), threading.Event()
+
+    def hold(_: Connection) -> None:
+        entered.set()
+        assert go.wait(3)
+
+    def lock_and_fail(connection: Connection) -> None:
+        take_turn(connection)
+        raise LookupError
+
+    def lock(connection: Connection) -> int:
+        take_turn(connection)
+        held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()"
+        return int(connection.exec_driver_sql(held).scalar_one())
+
+    held = database.write(hold)
+    await asyncio.to_thread(entered.wait, 3)
+    failed, locked = database.write(lock_and_fail), database.write(lock)
+    go.set()
+    await held
+    with pytest.raises(LookupError):
+        await failed
+    assert await locked == 1
+    database.close()

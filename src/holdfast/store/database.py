@@ -27,7 +27,6 @@ from holdfast.store.postgres import open_postgres
 from holdfast.store.sqlite import open_sqlite
 
 T = TypeVar("T")
-Work = Callable[[Connection], T]
 
 _MOST_IN_A_GROUP = 512
 _READERS = 4
@@ -35,6 +34,20 @@ _TRIES = 3
 _ANNOUNCED = "holdfast.announced"
 _SURELY_NOT_KEPT = {"40001", "40P01"}
 """PostgreSQL took the transaction back in favour of another process's: serialization failure, deadlock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Returned by a write to refuse its request: whoever awaits the write gets `error`.
+
+    For ordinary refusals, such as a used Idempotency-Key. A refused write must not have changed anything: unlike an
+    exception, it lets the transaction of its group commit, so that the other writes need not run again.
+    """
+
+    error: Exception
+
+
+Work = Callable[[Connection], T | Refused]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +86,9 @@ class Database:
     def write(self, work: Work[T]) -> Awaitable[T]:
         """Run `work` in a write transaction; awaiting it returns when that is durable.
 
-        `work` may run again: when another write of its group failed, each is run in a transaction of its own, and
-        when the connection was lost before the commit, on a new one.
+        `work` may run again: when another write of its group raised, the group runs again with a savepoint for each
+        write; when that transaction fails too, each write runs in a transaction of its own; and when the connection
+        was lost before the commit, on a new one. A write that only refuses its request returns `Refused`.
         """
         if self._is_closed:
             raise RuntimeError("the database is closed: nothing can be written any more")
@@ -82,7 +96,7 @@ class Database:
         self._writes.put(_Write(work, done))
         return done
 
-    def read(self, work: Work[T]) -> Awaitable[T]:
+    def read(self, work: Callable[[Connection], T]) -> Awaitable[T]:
         """Run `work` on a snapshot of what is committed."""
         return asyncio.wrap_future(self._readers.submit(self._read, work))
 
@@ -97,7 +111,7 @@ class Database:
         self._readers.shutdown()
         self._opened.close()
 
-    def _read(self, work: Work[T]) -> T:
+    def _read(self, work: Callable[[Connection], T]) -> T:
         with self._opened.reading.begin() as connection:
             return work(connection)
 
@@ -129,25 +143,65 @@ def announce(connection: Connection, what: str) -> None:
 
 
 def _run(
-    connection: Connection, group: list[_Write], listeners: Sequence[_Listener], *, tries: int = _TRIES
+    connection: Connection,
+    group: list[_Write],
+    listeners: Sequence[_Listener],
+    *,
+    tries: int = _TRIES,
+    savepoints: bool = False,
 ) -> list[_Outcome]:
-    """One transaction for the whole group; when it fails, one for each write, so that only the guilty one fails."""
+    """Run the group in one transaction.
+
+    When a write raises, the group runs again, with a savepoint for each write: only the failing one is rolled back.
+    When the transaction itself fails, each write runs in a transaction of its own.
+    """
     committing = False
     try:
         with connection.begin():
-            results = [write.work(connection) for write in group]
+            outcomes = [_outcome(connection, write, savepoint=savepoints) for write in group]
             committing = True
     except Exception as error:  # noqa: BLE001 – handed to whoever waits for the write
         lost = isinstance(error, DBAPIError) and error.connection_invalidated
+        if not connection.invalidated:
+            connection.info.clear()
+        # Once the commit was sent, nobody knows whether it took effect: such a write is never run again.
         if tries > 1 and not committing and (lost or _is_taken_back(error)):
-            return _run(connection, group, listeners, tries=1 if lost else tries - 1)
+            return _run(connection, group, listeners, tries=1 if lost else tries - 1, savepoints=savepoints)
         if len(group) == 1 or lost or connection.invalidated:
             return [(write.done, False, error) for write in group]
+        if not committing and not savepoints:
+            return _run(connection, group, listeners, savepoints=True)
         return [outcome for write in group for outcome in _run(connection, [write], listeners)]
     if announced := connection.info.pop(_ANNOUNCED, None):
         for heard in listeners:
             heard(announced)
-    return [(write.done, True, result) for write, result in zip(group, results, strict=True)]
+    return outcomes
+
+
+def _outcome(connection: Connection, write: _Write, *, savepoint: bool) -> _Outcome:
+    if not savepoint:
+        return _result(write, write.work(connection))
+    connection.exec_driver_sql("SAVEPOINT one_write")
+    noted = dict(connection.info)
+    try:
+        outcome = _result(write, write.work(connection))
+    except Exception as error:
+        if connection.invalidated or _is_taken_back(error):
+            raise
+        # SQLite ends the whole transaction at some errors, such as a full disk; then this raises, and the group fails.
+        connection.exec_driver_sql("ROLLBACK TO SAVEPOINT one_write")
+        # What the write noted of the transaction is void with it: a lock that it took is released, for one.
+        connection.info.clear()
+        connection.info.update(noted)
+        outcome = write.done, False, error
+    connection.exec_driver_sql("RELEASE SAVEPOINT one_write")
+    return outcome
+
+
+def _result(write: _Write, result: Any) -> _Outcome:
+    if isinstance(result, Refused):
+        return write.done, False, result.error
+    return write.done, True, result
 
 
 def _tell(outcomes: Sequence[_Outcome]) -> None:

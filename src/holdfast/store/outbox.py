@@ -26,7 +26,7 @@ from holdfast.delivery.chats import Entry
 from holdfast.delivery.message import OPEN, MessageState, News, advance
 from holdfast.delivery.ports import BULK, Accepted, Change, Content, Draft, Message, Outgoing, Received
 from holdfast.session.stores import LeaseLost
-from holdfast.store.database import Database
+from holdfast.store.database import Database, Refused
 from holdfast.store.events import record_message, record_received
 from holdfast.store.leases import NO_FENCE, Check, Fence
 from holdfast.store.opened import Insert, Prepared
@@ -98,14 +98,16 @@ class OutboxRows:
         check = self._fence.check(draft.company) if begin else None
         values = _accepted(draft, iso(self._clock.now()))
 
-        def work(connection: Connection) -> Accepted:
+        def work(connection: Connection) -> Accepted | Refused:
             if _KNOWN_COMPANY.scalar(connection, {"company": draft.company}) is None:
-                raise NotFound(f'company "{draft.company}" is unknown: create it with PUT /v1/sessions/{draft.company}')
+                return Refused(
+                    NotFound(f'company "{draft.company}" is unknown: create it with PUT /v1/sessions/{draft.company}')
+                )
             begins = check is not None and _holds(check, connection)
             state = {"state": MessageState.SENDING.value, "attempts": 1} if begins else {}
             seq = _ACCEPT.scalar(connection, values | state)
             if seq is None:
-                return Accepted(message=_replayed(connection, draft), is_new=False, has_begun=False)
+                return _replayed(connection, draft)
             shown = {name: value for name, value in values.items() if name not in _NOT_SHOWN}
             message = _message({**_NOT_YET, **shown, "seq": seq})
             record_message(connection, message, at=message.accepted_at)
@@ -217,14 +219,14 @@ class OutboxRows:
         """Cancel a message that has not left. Raises `NotFound`, and `Conflict` when it may have left."""
         now = iso(self._clock.now())
 
-        def work(connection: Connection) -> Message:
+        def work(connection: Connection) -> Message | Refused:
             message = _first(connection, select(*_SHOWN).where(outbox.c.id == message_id))
             if message is None:
-                raise NotFound(f'message "{message_id}" is unknown')
+                return Refused(NotFound(f'message "{message_id}" is unknown'))
             change = Change(whatsapp_id=message.whatsapp_id, news=News.CANCELLED, at=now)
             cancelled = _apply(connection, message.company, change)
             if cancelled is None:
-                raise Conflict(f"the message is {message.state}: only a queued message can be cancelled")
+                return Refused(Conflict(f"the message is {message.state}: only a queued message can be cancelled"))
             return cancelled
 
         return await self._database.write(work)
@@ -355,16 +357,18 @@ def _can_expire(company: str) -> tuple[ColumnElement[bool] | TextClause, ...]:
     return outbox.c.company_id == company, _IS_OPEN, waits
 
 
-def _replayed(connection: Connection, draft: Draft) -> Message:
+def _replayed(connection: Connection, draft: Draft) -> Accepted | Refused:
+    """The answer to a request whose Idempotency-Key was used before."""
     table = outbox.c
     key = draft.idempotency_key
     mine = (table.company_id == draft.company, table.idempotency_key == key)
     if connection.scalar(select(table.request_hash).where(*mine)) != draft.request_hash:
-        raise Conflict(
-            f'Idempotency-Key "{key}" was used for another message of this company: give each message a key of its own',
-            field="Idempotency-Key",
+        sentence = (
+            f'Idempotency-Key "{key}" was used for another message of this company: give each message a key of its own'
         )
-    return _one(connection, select(*_SHOWN).where(*mine))
+        return Refused(Conflict(sentence, field="Idempotency-Key"))
+    message = _one(connection, select(*_SHOWN).where(*mine))
+    return Accepted(message=message, is_new=False, has_begun=False)
 
 
 def _apply_all(connection: Connection, company: str, changes: Sequence[Change]) -> list[Message]:
