@@ -54,6 +54,7 @@ _SAMPLES: list[Event] = [
     events.LinkClosed(1, 408, "QR refs attempts ended"),
     events.HostLost(),
     events.HostLost(1),
+    events.EngineQuarantined(),
     events.KeepingFailed(1),
     events.Ponged(1, 1),
     events.SendsWaited(1, _NOW),

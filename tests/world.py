@@ -28,8 +28,8 @@ from holdfast.live.memory import MemoryLive
 from holdfast.runtime.composer import Composer, text_wish
 from holdfast.runtime.connect_limiter import ConnectLimiter
 from holdfast.runtime.diagnosis import Diagnoser
+from holdfast.runtime.engine_supervisor import EngineSupervisor
 from holdfast.runtime.gateway import Gateway
-from holdfast.runtime.hub import EngineHub
 from holdfast.runtime.inbound import InboundDesk
 from holdfast.runtime.media import MediaShelf
 from holdfast.runtime.parts import Parts
@@ -266,7 +266,7 @@ class World:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Gateway]:
         """A gateway from its start to its end; the database outlives it."""
-        hub = EngineHub(self._start_host, clock=self.clock, backoff=self.policy.backoff)
+        hub = EngineSupervisor(self._start_host, clock=self.clock, backoff=self.policy.backoff)
         self.parts = parts = Parts(
             hub=hub,
             connect_limiter=ConnectLimiter(clock=self.clock),

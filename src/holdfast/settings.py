@@ -142,6 +142,19 @@ class Settings(BaseModel):
     pacing_new_per_day: int = Field(
         250, ge=0, le=100_000, description="people written to for the first time in 24 hours; 0: no limit"
     )
+    engine_hosts: int | None = Field(
+        None,
+        ge=1,
+        le=64,
+        description="engine hosts (Node processes) that sessions are spread over; each needs about 100 MB of "
+        "memory and is started when a session is placed on it; unset: one for each CPU core",
+    )
+    engine_host_memory_mb: int = Field(
+        1024,
+        ge=0,
+        le=65_536,
+        description="an engine host with more resident memory is replaced, its sessions one by one; 0: never",
+    )
     node_bin: Place | None = Field(None, description="another Node than the one that came with Holdfast")
     npm_cache: Place | None = Field(
         None, description="install Baileys from this folder, made by `holdfast fill-npm-cache`, without a registry"

@@ -30,7 +30,7 @@ ORDERLY_STOP_S = 10
 @pytest.mark.parametrize("name", ["prometheus/holdfast.rules.yml", "grafana/holdfast.json"])
 def test_every_metric_asked_for_exists(name: str) -> None:
     """A renamed metric would leave an alert that never fires and a panel that stays empty."""
-    exposed = set(re.findall(r"^# TYPE (\S+)", exposition([], None, now=SystemClock().now()).decode(), re.MULTILINE))
+    exposed = set(re.findall(r"^# TYPE (\S+)", exposition([], [], now=SystemClock().now()).decode(), re.MULTILINE))
     asked = set(MADE_UP_OF_PARTS.findall((DEPLOY / name).read_text()))
     assert asked
     assert asked <= exposed

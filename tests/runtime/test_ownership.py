@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Collection, Mapping
 
 import pytest
 
-from holdfast.runtime.hub import EngineHub
+from holdfast.runtime.engine_supervisor import EngineSupervisor
 from holdfast.runtime.ownership import MARGIN_S, RENEW_EVERY_S, TTL_S, Ownership
 from holdfast.session.backoff import Backoff
 from holdfast.session.engine import CutLink, OpenLink, Ping
@@ -231,7 +231,7 @@ async def test_a_process_that_owns_nothing_any_more_only_cuts_links() -> None:
     async def start(_: object) -> AsyncIterator[FakeEngine]:
         yield engine
 
-    hub = EngineHub(start, clock=FakeClock(), backoff=Backoff(), may_speak=lambda: owned)
+    hub = EngineSupervisor(start, clock=FakeClock(), backoff=Backoff(), may_speak=lambda: owned)
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(hub.run(ready=up.set))
         await up.wait()
@@ -249,6 +249,10 @@ class _Deaf:
     def hear(self, report: object) -> None: ...
     def report(self, report: object) -> None: ...
     def lose_host(self) -> None: ...
+    def quarantine(self) -> None: ...
+    def change_host(self) -> bool:
+        return False
+
     def host_lost(self, *, detail: str) -> None: ...
 
 

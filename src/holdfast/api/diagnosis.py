@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -19,6 +20,7 @@ from holdfast.health.stability import WINDOWS_S, Stability
 from holdfast.health.success import Row
 from holdfast.health.verdict import Status, Verdict
 from holdfast.runtime.diagnosis import Diagnoser, Diagnosis
+from holdfast.runtime.engine_supervisor import HostView
 from holdfast.runtime.view import View
 from holdfast.session.reasons import stored_reason
 from holdfast.session.state import State
@@ -165,6 +167,32 @@ class HostShape(Shape):
     lost_last_hour: int
 
 
+class EngineHostShape(Shape):
+    """One of this process's engine hosts."""
+
+    number: int
+    pid: int
+    rss_bytes: int | None
+    session_count: int
+    sessions: Annotated[list[str], Field(description="those that the key may see")]
+    silent_s: Annotated[float, Field(description="since its last sign of life")]
+    isolation: Annotated[bool, Field(description="runs sessions that are suspected of ending hosts")]
+    retiring: Annotated[bool, Field(description="was replaced, and lives until its last session has moved")]
+
+    @classmethod
+    def of(cls, host: HostView, *, covers: Callable[[str], bool]) -> EngineHostShape:
+        return cls(
+            number=host.number,
+            pid=host.facts.pid,
+            rss_bytes=host.facts.rss_bytes,
+            session_count=len(host.sessions),
+            sessions=[company for company in host.sessions if covers(company)],
+            silent_s=round(host.silent_s, 1),
+            isolation=host.isolation,
+            retiring=host.retiring,
+        )
+
+
 class LiveShape(Shape):
     availability: str
     since: str
@@ -198,14 +226,22 @@ class DiagnosticsShape(Shape):
     stability: Annotated[
         dict[str, StabilityShape], Field(description="by window: 5m, 1h, 24h, 7d, and asked, of windowS")
     ]
-    engine_host: HostShape
+    engine_host: Annotated[HostShape, Field(description="the one that runs this session")]
+    engine_hosts: list[EngineHostShape]
     live_state: LiveShape
     alerts: AlertsShape
     settings: Annotated[dict[str, Any], Field(description="in force")]
 
     @classmethod
-    def of(cls, found: Diagnosis, *, evidence: EvidenceShape, settings: dict[str, Any]) -> DiagnosticsShape:
-        host = found.host
+    def of(
+        cls,
+        found: Diagnosis,
+        *,
+        evidence: EvidenceShape,
+        settings: dict[str, Any],
+        covers: Callable[[str], bool],
+    ) -> DiagnosticsShape:
+        host = None if found.host is None else found.host.facts
         return cls(
             session=SessionShape.of(found.view),
             status=found.verdict.status.word,
@@ -226,6 +262,7 @@ class DiagnosticsShape(Shape):
                 links=None if host is None else host.links,
                 lost_last_hour=found.hosts_lost_lately,
             ),
+            engine_hosts=[EngineHostShape.of(each, covers=covers) for each in found.hosts],
             live_state=LiveShape(
                 availability=found.live.availability.value, since=found.live.since, message=found.live.sentence
             ),
@@ -322,14 +359,15 @@ def make_routers(keyed: type[APIRoute], **options: Any) -> tuple[APIRouter, APIR
             oldest_unacked_s=_rounded(found.signals.link.unacked_s if found.signals.link else None),
             link_open_s=_rounded(found.signals.link.open_s if found.signals.link else None),
         )
-        return DiagnosticsShape.of(found, evidence=evidence, settings=request.app.state.settings_in_force)
+        settings = request.app.state.settings_in_force
+        return DiagnosticsShape.of(found, evidence=evidence, settings=settings, covers=grant.covers)
 
     @closed.get("/metrics", response_class=Response)
     async def get_metrics(request: Request, doctor: Doctor) -> Response:
         """For Prometheus: the companies that the key may see, by their id, never by phone number."""
         seen = [each for each in await doctor.all_health() if request.state.grant.covers(each[0].record.company)]
         webhooks = await request.app.state.webhooks.seen(request.state.grant)
-        text = exposition(seen, doctor.host, webhooks=webhooks, now=doctor.now())
+        text = exposition(seen, doctor.hosts, webhooks=webhooks, now=doctor.now())
         return Response(text, media_type=_PROMETHEUS)
 
     return open_routes, closed

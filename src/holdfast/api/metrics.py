@@ -13,38 +13,45 @@ from holdfast.api.webhooks import Seen as SeenWebhook
 from holdfast.delivery.ports import Backlog
 from holdfast.delivery.webhooks import EndpointState
 from holdfast.health.verdict import Verdict
+from holdfast.runtime.engine_supervisor import HostView
 from holdfast.runtime.view import View
-from holdfast.session.engine import HostFacts
 from holdfast.session.state import State
 
 Seen = tuple[View, Verdict, Backlog]
 
 
 def exposition(
-    seen: Sequence[Seen], host: HostFacts | None, *, webhooks: Sequence[SeenWebhook] = (), now: datetime
+    seen: Sequence[Seen], hosts: Sequence[HostView], *, webhooks: Sequence[SeenWebhook] = (), now: datetime
 ) -> bytes:
     """The text that Prometheus reads."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Present(seen, host))
+    registry.register(_Present(seen, hosts))
     registry.register(_Webhooks(webhooks, now))
     return generate_latest(registry)
 
 
 class _Present(Collector):
-    def __init__(self, seen: Sequence[Seen], host: HostFacts | None) -> None:
+    def __init__(self, seen: Sequence[Seen], hosts: Sequence[HostView]) -> None:
         self._seen = seen
-        self._host = host
+        self._hosts = hosts
 
     def collect(self) -> Iterable[Metric]:
         yield from self._states()
         yield from self._sessions()
-        host = GaugeMetricFamily("holdfast_engine_host_rss_bytes", "Resident memory of the engine host")
-        if self._host is not None and self._host.rss_bytes is not None:
-            host.add_metric([], self._host.rss_bytes)
-        yield host
+        yield from self._engine_hosts()
+
+    def _engine_hosts(self) -> Iterable[Metric]:
+        labels = ["host"]
+        rss = GaugeMetricFamily("holdfast_engine_host_rss_bytes", "Resident memory of the engine host", labels=labels)
+        links = GaugeMetricFamily("holdfast_engine_host_sessions", "Sessions with a link on the host", labels=labels)
+        for host in self._hosts:
+            label = [f"{host.number}-retiring" if host.retiring else str(host.number)]
+            links.add_metric(label, len(host.sessions))
+            if host.facts.rss_bytes is not None:
+                rss.add_metric(label, host.facts.rss_bytes)
         up = GaugeMetricFamily("holdfast_engine_host_up", "1 while there is an engine host")
-        up.add_metric([], 0 if self._host is None else 1)
-        yield up
+        up.add_metric([], 1 if self._hosts else 0)
+        yield from (rss, links, up)
 
     def _states(self) -> Iterable[Metric]:
         family = GaugeMetricFamily("holdfast_sessions", "Sessions by state", labels=["state"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
@@ -40,8 +41,8 @@ from holdfast.notify.webhooks import WebhookPost
 from holdfast.runtime.composer import Composer
 from holdfast.runtime.connect_limiter import ConnectLimiter
 from holdfast.runtime.diagnosis import Diagnoser
+from holdfast.runtime.engine_supervisor import EngineSupervisor
 from holdfast.runtime.gateway import Gateway
-from holdfast.runtime.hub import EngineHub
 from holdfast.runtime.inbound import InboundDesk
 from holdfast.runtime.media import MediaShelf
 from holdfast.runtime.monitor import HealthMonitor
@@ -51,6 +52,7 @@ from holdfast.runtime.spool import MediaSweeper, Spool
 from holdfast.runtime.webhooks import WebhookSender
 from holdfast.session.backoff import Backoff
 from holdfast.session.engine import Engine, Listener
+from holdfast.session.placement import PlacementPolicy
 from holdfast.session.state import Policy
 from holdfast.settings import Settings
 from holdfast.store.accounts import AccountRows
@@ -219,7 +221,14 @@ def _parts(
     may_speak = (lambda: True) if ownership is None else ownership.is_held
     start_host = _host_starter(program, ownership, clock)
     return Parts(
-        hub=EngineHub(start_host, clock=clock, backoff=backoff, may_speak=may_speak),
+        hub=EngineSupervisor(
+            start_host,
+            clock=clock,
+            backoff=backoff,
+            may_speak=may_speak,
+            policy=PlacementPolicy(hosts=settings.engine_hosts or len(os.sched_getaffinity(0))),
+            memory_bytes=settings.engine_host_memory_mb * MB or None,
+        ),
         connect_limiter=ConnectLimiter(clock=clock),
         sessions=SessionRows(database, fence=fence),
         timeline=TimelineRows(database, fence=fence),

@@ -28,8 +28,8 @@ from holdfast.runtime.words import keep_alive, transition
 from holdfast.session import engine, events
 from holdfast.session.events import Effect, Event
 from holdfast.session.machine import NotPossible, deadline, step
-from holdfast.session.reasons import Reaction, stored_reason
-from holdfast.session.state import Session, State, restored
+from holdfast.session.reasons import ENGINE_QUARANTINED, HOST_REPLACED, Reaction, stored_reason
+from holdfast.session.state import Session, State, budget_left, restored
 from holdfast.session.stores import Record, Turn
 
 log = logging.getLogger(__name__)
@@ -56,6 +56,8 @@ class SessionActor:
         self._session = _restored(record, paired=paired, parts=parts)
         self._saved = record
         self._record = record
+        if record.reason == ENGINE_QUARANTINED.name:
+            parts.hub.distrust(record.company)
         if self._session.state is not record.state:
             self._record = replace(record, state=self._session.state, since=self._now())
         self._mailbox: asyncio.Queue[_Asked] = asyncio.Queue()
@@ -128,6 +130,7 @@ class SessionActor:
             self._end_downloads()
             self._end()
             self._parts.connect_limiter.leave(self.company)
+            self._parts.hub.forget(self.company)
 
     def tell(self, event: Event) -> None:
         self._mailbox.put_nowait(_Asked(event))
@@ -246,6 +249,18 @@ class SessionActor:
         self._sender.host_lost()
         if self._session.link is not None:
             self._mailbox.put_nowait(_Asked(events.HostLost(), link=self._session.link.number))
+
+    def quarantine(self) -> None:
+        self._sender.host_lost()
+        self.tell(events.EngineQuarantined())
+
+    def change_host(self) -> bool:
+        now, policy = self._parts.clock.monotonic(), self._parts.policy
+        if budget_left(self._session, now=now, policy=policy) <= policy.budget_an_hour // 2:
+            return False
+        if self._session.state is State.CONNECTED:
+            self.tell(events.ReconnectAsked(HOST_REPLACED))
+        return True
 
     def _received(self, messages: Sequence[engine.InboundMessage]) -> None:
         self._touch()

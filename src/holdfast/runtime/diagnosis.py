@@ -13,11 +13,11 @@ from holdfast.health.signals import Limits, Signals
 from holdfast.health.stability import WINDOWS_S, MessageCounts, Presence, Stability, presence_of, stability
 from holdfast.health.stability import Turn as Change
 from holdfast.health.verdict import Verdict, judge
+from holdfast.runtime.engine_supervisor import HostView
 from holdfast.runtime.evidence import signals_of
 from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.parts import Parts
 from holdfast.runtime.view import View
-from holdfast.session.engine import HostFacts
 from holdfast.session.state import budget_left
 from holdfast.session.stores import LiveStatus, Turn
 
@@ -59,7 +59,10 @@ class Diagnosis:
     """By window: 5m, 1h, 24h, 7d, and `ASKED` where one was asked for."""
     budget_an_hour: int
     budget_left: int
-    host: HostFacts | None
+    host: HostView | None
+    """The one that runs this session."""
+    hosts: Sequence[HostView]
+    """All of this process."""
     hosts_lost_lately: int
     live: LiveStatus
     alerts: Sequence[WaitingAlert]
@@ -126,7 +129,8 @@ class Diagnoser:
             stability={name: await self._stability(company, turns, now, seconds) for name, seconds in windows.items()},
             budget_an_hour=policy.budget_an_hour,
             budget_left=budget_left(view.session, now=self._parts.clock.monotonic(), policy=policy),
-            host=self._parts.hub.host,
+            host=self._parts.hub.host_of(company),
+            hosts=self._parts.hub.hosts(),
             hosts_lost_lately=self._parts.hub.hosts_lost_lately,
             live=self._parts.live.status,
             alerts=self._undelivered(),
@@ -139,8 +143,8 @@ class Diagnoser:
         return stability(_changes(turns), counts, now=now.timestamp(), window_s=seconds)
 
     @property
-    def host(self) -> HostFacts | None:
-        return self._parts.hub.host
+    def hosts(self) -> Sequence[HostView]:
+        return self._parts.hub.hosts()
 
     def now(self) -> datetime:
         return self._parts.clock.now()
@@ -157,7 +161,7 @@ class Diagnoser:
             clock=self._parts.clock,
             policy=self._parts.policy,
             backlogs=backlogs,
-            host_silent_s=self._parts.hub.host_silent_s,
+            host_silent_s=self._parts.hub.silent_s(view.record.company),
         )
 
 

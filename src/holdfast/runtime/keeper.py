@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from itertools import groupby
 
 from holdfast.delivery.ports import Outbox
-from holdfast.runtime.hub import EngineHub
+from holdfast.runtime.engine_supervisor import EngineSupervisor
 from holdfast.session.engine import (
     AnyCommand,
     Commit,
@@ -44,7 +44,7 @@ class Keeper:
         *,
         store: EngineStore,
         outbox: Outbox,
-        hub: EngineHub,
+        hub: EngineSupervisor,
         settled: Callable[[], Awaitable[None]],
         received: Callable[[Sequence[InboundMessage]], None],
         failed: Callable[[LinkId], None],

@@ -144,7 +144,7 @@ class HealthMonitor:
             clock=self._parts.clock,
             policy=self._parts.policy,
             backlogs=backlogs,
-            host_silent_s=self._parts.hub.host_silent_s,
+            host_silent_s=self._parts.hub.silent_s(view.record.company),
             check_late_s=late_s,
         )
 
@@ -163,9 +163,8 @@ class HealthMonitor:
                 case ReplaceActor(because=because):
                     self._gateway.replace_actor(company, because)
                 case ReplaceHost(because=because):
-                    log.error("Engine host: %s; it is replaced", because)
-                    self._parts.hub.replace_host(because)
-                    return
+                    log.error("Engine host of session %s: %s; it is replaced", company, because)
+                    self._parts.hub.replace_host(company, because)
 
     def _probe(self, company: str) -> None:
         link = self._gateway.view(company).session.link

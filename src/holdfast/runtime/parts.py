@@ -10,7 +10,7 @@ from holdfast.base.ids import Chance
 from holdfast.delivery.pacing import Pacing
 from holdfast.delivery.ports import Accounts, MediaFiles, Outbox
 from holdfast.runtime.connect_limiter import ConnectLimiter
-from holdfast.runtime.hub import EngineHub
+from holdfast.runtime.engine_supervisor import EngineSupervisor
 from holdfast.runtime.ownership import Ownership
 from holdfast.session.state import Policy
 from holdfast.session.stores import EngineStore, LiveState, Sessions, Timeline
@@ -20,7 +20,7 @@ from holdfast.session.stores import EngineStore, LiveState, Sessions, Timeline
 class Parts:
     """What every session of a gateway shares."""
 
-    hub: EngineHub
+    hub: EngineSupervisor
     connect_limiter: ConnectLimiter
     sessions: Sessions
     timeline: Timeline

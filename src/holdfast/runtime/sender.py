@@ -27,7 +27,7 @@ from holdfast.delivery.ports import (
     Outbox,
     Outgoing,
 )
-from holdfast.runtime.hub import EngineHub
+from holdfast.runtime.engine_supervisor import EngineSupervisor
 from holdfast.runtime.restraint import Restraint
 from holdfast.session.engine import Acked, InboundMessage, LinkId, ReachOutLocked, Receipted, Send, SendRefused, Written
 
@@ -58,7 +58,7 @@ class OutboxSender:
         outbox: Outbox,
         restraint: Restraint,
         files: MediaFiles,
-        hub: EngineHub,
+        hub: EngineSupervisor,
         clock: Clock,
         waited: Callable[[float | None], None],
     ) -> None:

@@ -352,6 +352,10 @@ AnyReport = (
 )
 
 
+ENDED_FROM_OUTSIDE = frozenset({f"killed by {name}" for name in ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP")})
+"""Details of `host_lost` that name a signal which Holdfast did not send."""
+
+
 class Listener(Protocol):
     """Who hears an engine's reports. Called on the event loop, in order, and must not block."""
 

@@ -21,7 +21,9 @@ class StopAsked:
 
 @dataclass(frozen=True, slots=True)
 class ReconnectAsked:
-    """A person wants a fresh link now, past any backoff."""
+    """A person wants a fresh link now, past any backoff; or Holdfast does, for the reason given."""
+
+    reason: Reason | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,11 @@ class HostLost:
     """The engine host is gone, and with it every link it had; None: whichever link the session has."""
 
     link: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineQuarantined:
+    """The session killed every engine host that ran it, the last ones alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +124,7 @@ Event = (
     | LinkOpened
     | LinkClosed
     | HostLost
+    | EngineQuarantined
     | KeepingFailed
     | Ponged
     | SendsWaited

@@ -22,6 +22,7 @@ from holdfast.session.deadlines import deadline, no_acks_at, sign_of_life_due_at
 from holdfast.session.events import (
     ConnectHeld,
     Effect,
+    EngineQuarantined,
     Event,
     HostLost,
     KeepingFailed,
@@ -140,15 +141,15 @@ def _pair(session: Session, event: Event, moment: Moment) -> Step:
     return _start(session, event, moment)
 
 
-def _fresh_link(session: Session, _: Event, moment: Moment) -> Step:
+def _fresh_link(session: Session, event: ReconnectAsked, moment: Moment) -> Step:
     """Cut what there is and connect at once, past any backoff."""
     alone, effects = cut(session)
-    asked = replace(alone, state=lost_state(session), reason=reasons.ASKED, same_reason=0)
+    asked = replace(alone, state=lost_state(session), reason=event.reason or reasons.ASKED, same_reason=0)
     connected, more = connect(asked, moment)
     return connected, effects + more
 
 
-def _fresh_link_unless_banned(session: Session, event: Event, moment: Moment) -> Step:
+def _fresh_link_unless_banned(session: Session, event: ReconnectAsked, moment: Moment) -> Step:
     """Connect at once, but not past a ban or a lock."""
     reason = session.reason
     if reason is not None and reason.reaction is Reaction.PAUSE_UNTIL:
@@ -277,6 +278,15 @@ def _host_lost(session: Session, _: Event, moment: Moment) -> Step:
     return plan(replace(session, link=None), reasons.HOST_LOST, moment, was_open=was_open)
 
 
+def _quarantined(session: Session, _: Event, moment: Moment) -> Step:
+    """Pause until a person starts it: each further attempt would cost an engine host. What is paused stays as it is."""
+    if session.state is State.PAUSED and session.link is None:
+        return session, ()
+    alone, effects = cut(session)
+    paused, more = plan(alone, reasons.ENGINE_QUARANTINED, moment, was_open=False)
+    return paused, effects + more
+
+
 def _keeping_failed(session: Session, _: Event, moment: Moment) -> Step:
     """Cut the link, whose keys are ahead of what is stored, and connect again after the backoff."""
     return lose(session, reasons.NOT_KEPT, moment)
@@ -309,7 +319,7 @@ Rule = Callable[[Session, Any, Moment], Step]
 """What a state does about an event. `Any`: the table gives each rule only events of the type it stands under."""
 
 _ALWAYS: dict[type[Any], Rule] = {StopAsked: _stop, LogoutAsked: _log_out}
-_AT_REST: dict[type[Any], Rule] = {**_ALWAYS, HostLost: _keep, ConnectHeld: _keep}
+_AT_REST: dict[type[Any], Rule] = {**_ALWAYS, HostLost: _keep, EngineQuarantined: _keep, ConnectHeld: _keep}
 _WITH_LINKS: dict[type[Any], Rule] = {
     **_ALWAYS,
     StartAsked: _keep,
@@ -317,6 +327,7 @@ _WITH_LINKS: dict[type[Any], Rule] = {
     LinkOpened: _opened,
     LinkClosed: _closed,
     HostLost: _host_lost,
+    EngineQuarantined: _quarantined,
     KeepingFailed: _keeping_failed,
     ConnectHeld: _held,
     Tick: _time_out,
@@ -335,6 +346,7 @@ ROWS: dict[State, dict[type[Any], Rule]] = {
         ProbeAsked: _probe,
         LinkClosed: _closed,
         HostLost: _host_lost,
+        EngineQuarantined: _quarantined,
         KeepingFailed: _keeping_failed,
         ConnectHeld: _keep,
         Tick: _watch,

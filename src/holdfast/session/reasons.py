@@ -102,10 +102,13 @@ ASKED = _reason("asked", None, "nobody", Reaction.RESTART, "a reconnection was a
 LOGOUT_ASKED = _reason("logout-asked", None, "nobody", Reaction.LOGGED_OUT, "a logout was asked for", Action.SCAN_QR)
 WAITS_TURN = _reason("waits-turn", None, "nobody", Reaction.BACKOFF, "many sessions connect at once, and this one waits its turn")  # fmt: skip
 FLEET_HELD = _reason("fleet-held", None, "whatsapp", Reaction.BACKOFF, "WhatsApp refuses several sessions alike, and one of them tries for all")  # fmt: skip
+ENGINE_QUARANTINED = _reason("engine-quarantined", None, "engine", Reaction.STOP, "each engine host that ran this session ended or hung: it was set apart so that all others go on; start it to try again, or link the phone again", Action.START)  # fmt: skip
+HOST_REPLACED = _reason("host-replaced", None, "nobody", Reaction.RESTART, "the session moved to another engine host", Action.NONE)  # fmt: skip
 RESTORED_STALE = _reason("restored-stale", None, "operator", Reaction.STOP, "it was restored from a backup that is older than the last use of its keys", Action.START)  # fmt: skip
 
 OWN = (
     NO_PONG, NO_ACKS, NOT_OPENED, HOST_LOST, NOT_KEPT, QR_USED_UP, NOT_LINKED, ASKED, LOGOUT_ASKED, WAITS_TURN, FLEET_HELD, RESTORED_STALE,
+    ENGINE_QUARANTINED, HOST_REPLACED,
 )  # fmt: skip
 
 _NEVER_CONNECTED = "WebSocket Error ("

@@ -8,6 +8,7 @@ from holdfast.session import reasons
 from holdfast.session.events import (
     ConnectHeld,
     CutLink,
+    EngineQuarantined,
     Event,
     HostLost,
     KeepingFailed,
@@ -82,26 +83,27 @@ EVENTS: list[Event] = [
     ProbeAsked(7),
     ConnectHeld(7, NOW + 5, reasons.WAITS_TURN),
     Tick(),
+    EngineQuarantined(),
 ]
 
 # x: changes something · a dot: changes nothing · an exclamation mark: refused with NotPossible
-#                          start stop recn logo pair  qr  paird open clos host keep pong sends prob held tick
+#                          start stop recn logo pair  qr  paird open clos host keep pong sends prob held tick quar
 MATRIX = """
-unpaired                    x    x    !    x    x    .    .    .    .    .    .    .    .    .    .    .
-pairing, link               .    x    x    x    .    x    x    x    x    x    x    !    !    !    x    x
-pairing, waiting            .    x    x    x    .    .    .    .    .    .    .    .    .    .    .    x
-connecting                  .    x    x    x    !    x    !    x    x    x    x    !    !    !    x    x
-connected                   .    x    x    x    !    !    !    !    x    x    x    .    x    x    .    x
-reconnecting, link          .    x    x    x    !    x    !    x    x    x    x    !    !    !    x    x
-reconnecting, waiting       .    x    x    x    !    .    .    .    .    .    .    .    .    .    .    x
-reconnecting, restored      x    x    x    x    !    .    .    .    .    .    .    .    .    .    .    .
-paused, link                x    x    x    x    !    x    !    x    x    x    x    !    !    !    x    x
-paused, waiting             x    x    x    x    !    .    .    .    .    .    .    .    .    .    .    x
-paused, banned              x    x    !    x    !    .    .    .    .    .    .    .    .    .    .    .
-paused, banned for a time   .    x    !    x    !    .    .    .    .    .    .    .    .    .    .    x
-logged out                  .    x    !    .    x    .    .    .    .    .    .    .    .    .    .    .
-stopped                     x    .    !    x    x    .    .    .    .    .    .    .    .    .    .    .
-stopped, paired             x    .    !    x    !    .    .    .    .    .    .    .    .    .    .    .
+unpaired                    x    x    !    x    x    .    .    .    .    .    .    .    .    .    .    .    .
+pairing, link               .    x    x    x    .    x    x    x    x    x    x    !    !    !    x    x    x
+pairing, waiting            .    x    x    x    .    .    .    .    .    .    .    .    .    .    .    x    x
+connecting                  .    x    x    x    !    x    !    x    x    x    x    !    !    !    x    x    x
+connected                   .    x    x    x    !    !    !    !    x    x    x    .    x    x    .    x    x
+reconnecting, link          .    x    x    x    !    x    !    x    x    x    x    !    !    !    x    x    x
+reconnecting, waiting       .    x    x    x    !    .    .    .    .    .    .    .    .    .    .    x    x
+reconnecting, restored      x    x    x    x    !    .    .    .    .    .    .    .    .    .    .    .    x
+paused, link                x    x    x    x    !    x    !    x    x    x    x    !    !    !    x    x    x
+paused, waiting             x    x    x    x    !    .    .    .    .    .    .    .    .    .    .    x    .
+paused, banned              x    x    !    x    !    .    .    .    .    .    .    .    .    .    .    .    .
+paused, banned for a time   .    x    !    x    !    .    .    .    .    .    .    .    .    .    .    x    .
+logged out                  .    x    !    .    x    .    .    .    .    .    .    .    .    .    .    .    .
+stopped                     x    .    !    x    x    .    .    .    .    .    .    .    .    .    .    .    .
+stopped, paired             x    .    !    x    !    .    .    .    .    .    .    .    .    .    .    .    .
 """
 
 
@@ -149,9 +151,9 @@ def test_pairs_outside_the_table_are_refused(state: State, event: Event) -> None
 
 
 def test_the_table_has_every_pair_of_its_rows() -> None:
-    """TABLE is ROWS, flat: 8 states, 76 pairs."""
+    """TABLE is ROWS, flat: 8 states, 84 pairs."""
     assert set(ROWS) == set(State)
-    assert len(TABLE) == sum(len(row) for row in ROWS.values()) == 76
+    assert len(TABLE) == sum(len(row) for row in ROWS.values()) == 84
 
 
 @pytest.mark.parametrize(
@@ -527,3 +529,18 @@ def test_a_temporary_ban_is_waited_out() -> None:
     """A ban of an hour pauses for an hour, a twentieth of it and a minute."""
     session, effects = take(SITUATIONS["connecting"], LinkClosed(7, 402, "", {"code": "101", "expire": "3600"}))
     assert (session.state, session.next_attempt_at, effects) == (State.PAUSED, NOW + 3600 + 180 + 60, ())
+
+
+@pytest.mark.parametrize("situation", ["connecting", "connected", "reconnecting, waiting", "paused, link"])
+def test_a_session_that_kills_engine_hosts_is_paused_until_a_person_starts_it(situation: str) -> None:
+    """It plans no attempt, names the reason, and takes `StartAsked`."""
+    session, _ = take(SITUATIONS[situation], EngineQuarantined())
+    assert (session.state, session.link, session.next_attempt_at) == (State.PAUSED, None, None)
+    assert session.reason is reasons.ENGINE_QUARANTINED
+    assert take(session, StartAsked())[0].state is State.CONNECTING
+
+
+def test_a_session_that_moves_to_another_host_says_so() -> None:
+    """Holdfast asks for the new link, no person; the reason tells which it was."""
+    session, _ = take(SITUATIONS["connected"], ReconnectAsked(reasons.HOST_REPLACED))
+    assert session.reason is reasons.HOST_REPLACED

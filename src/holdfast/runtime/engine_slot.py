@@ -1,0 +1,163 @@
+"""One numbered place for an engine host: restarts the host that dies, and replaces one in order.
+
+It must never decide about a session, nor where one runs: it reports a lost host to the supervisor, which does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from holdfast.base.clock import Clock
+from holdfast.base.errors import HoldfastError
+from holdfast.session.backoff import Backoff
+from holdfast.session.engine import AnyReport, Engine, LinkId, Listener, OpenLink
+from holdfast.session.placement import HostNumber
+
+log = logging.getLogger(__name__)
+
+StartHost = Callable[[Listener], AbstractAsyncContextManager[Engine]]
+"""Starts an engine host; leaving the context ends it."""
+TURN_S = 3
+"""Where links open one after another, the next one waits no longer than this for the one before."""
+
+
+class LinkOwner(Protocol):
+    """A session, as the supervisor sees it."""
+
+    def hear(self, report: AnyReport) -> None: ...
+
+    def lose_host(self) -> None:
+        """The engine host is gone, and the link with it."""
+
+    def quarantine(self) -> None:
+        """The session kills every engine host that runs it: it must not open another link by itself."""
+
+    def change_host(self) -> bool:
+        """Open a new link, for the old host is to end; False: not now, the reconnection budget is low."""
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Link:
+    """A link from its number to its end."""
+
+    owner: LinkOwner
+    company: str = ""
+    host: RunningHost | None = None
+    """None: it waits for a host."""
+    sent_at: float | None = None
+    """When the host was told to open it; None: not yet."""
+    opened_at: float | None = None
+
+
+class Supervisor(Protocol):
+    """Whom a host reports to."""
+
+    def hear(self, host: RunningHost, report: AnyReport) -> None: ...
+    def lose(self, host: RunningHost, detail: str) -> None: ...
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class RunningHost:
+    """One host process from its start to its end; hears what its engine reports."""
+
+    slot: Slot
+    supervisor: Supervisor
+    engine: Engine | None = None
+    started_at: float = 0
+    links: dict[LinkId, Link] = field(default_factory=dict)
+    queue: deque[OpenLink] = field(default_factory=deque)
+    """Links that wait until those before them are open."""
+    retiring: bool = False
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+    """The process is gone, or is to end."""
+    replaceable: asyncio.Event = field(default_factory=asyncio.Event)
+    """The slot may start the next host."""
+
+    def report(self, report: AnyReport) -> None:
+        self.supervisor.hear(self, report)
+
+    def host_lost(self, *, detail: str) -> None:
+        self.supervisor.lose(self, detail)
+
+
+class Slot:
+    """A place for a host, and the links that wait for one."""
+
+    def __init__(self, number: HostNumber, supervisor: Supervisor, *, one_by_one: bool, clock: Clock) -> None:
+        """`one_by_one`: open links one after another, so that the one that kills the host stands out."""
+        self.number = number
+        self.one_by_one = one_by_one
+        self.host: RunningHost | None = None
+        self.waiting: dict[LinkId, OpenLink] = {}
+        self.closed = False
+        self.has_host = asyncio.Event()
+        self._supervisor = supervisor
+        self._clock = clock
+        self.away_since: float | None = clock.monotonic()
+
+    async def run(
+        self, start_host: StartHost, *, backoff: Backoff, started: Callable[[RunningHost], None], may_fail: bool
+    ) -> None:
+        """Keep a host running until closed or cancelled; `started` is called for each.
+
+        may_fail: another host has run before. Otherwise a host that can't be started ends everything, and says why.
+        """
+        failures = 0
+        async with asyncio.TaskGroup() as tasks:
+            while not self.closed:
+                host = RunningHost(slot=self, supervisor=self._supervisor)
+                tasks.create_task(
+                    self._run_host(host, start_host, started, may_fail), name=f"engine host {self.number}"
+                )
+                began_at = self._clock.monotonic()
+                await host.replaceable.wait()
+                may_fail = True
+                lived_s = self._clock.monotonic() - began_at
+                failures = 0 if host.retiring or lived_s > backoff.cap_ms / 1000 else failures + 1
+                if failures and not self.closed:  # a host that ended after a good while is replaced at once
+                    await self._clock.sleep(backoff.delay_s(failures - 1, jitter=0))
+
+    async def _run_host(
+        self, host: RunningHost, start_host: StartHost, started: Callable[[RunningHost], None], may_fail: bool
+    ) -> None:
+        try:
+            async with start_host(host) as engine:
+                host.engine, host.started_at = engine, self._clock.monotonic()
+                self.host, self.away_since = host, None
+                self.has_host.set()
+                started(host)
+                try:
+                    await host.over.wait()
+                finally:
+                    self.leave(host)
+        except HoldfastError as error:
+            if not may_fail:
+                raise
+            log.error("Engine host %d can't be started: %s", self.number, error)  # noqa: TRY400 – a sentence, not a trace
+        finally:
+            host.replaceable.set()
+
+    def leave(self, host: RunningHost) -> None:
+        """The host takes no more links."""
+        if self.host is host:
+            self.host = None
+            self.has_host.clear()
+            self.away_since = self._clock.monotonic()
+
+    def retire(self, host: RunningHost) -> None:
+        """Start the next host beside this one, which lives on for the links that it has."""
+        host.retiring = True
+        self.leave(host)
+        host.replaceable.set()
+
+    def close(self) -> None:
+        """Nobody runs here any more."""
+        self.closed = True
+        if self.host is not None:
+            self.host.over.set()

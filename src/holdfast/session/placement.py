@@ -1,0 +1,178 @@
+"""Placement: which engine host runs which session, and which session is to blame when hosts die.
+
+Ordinary hosts are numbered from 0; sessions are spread over them and stay where they were placed. After a death the
+sessions that may be to blame move to isolation hosts, which have higher numbers that are never used again. Each further
+death narrows the group, until a session that keeps killing a host of its own is quarantined.
+
+It decides only. It must never read a clock, and it never blames a session for a host that was killed from outside
+(`kill -9`, the kernel's out-of-memory killer) long after that session had opened its link.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+
+HostNumber = int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacementPolicy:
+    hosts: int = 1
+    """Ordinary hosts."""
+    window_s: float = 60
+    """Two deaths of the same host within this start the search for the session that causes them."""
+    proven_after_s: float = 60
+    """An isolation host that has lived this long clears its sessions."""
+    deaths_alone_opening: int = 2
+    """So many deaths of a host that ran one session alone, while its link was opening, quarantine that session."""
+    deaths_alone: int = 5
+    """So many deaths of such a host at any time do. More, for one message may be to blame, which fails before that."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Death:
+    """The end of a host that nobody asked for."""
+
+    at: float
+    """Monotonic seconds."""
+    host: HostNumber
+    sessions: frozenset[str]
+    """Whoever had a link on it, open or opening."""
+    opening: frozenset[str] = frozenset()
+    """Those whose link was not open yet."""
+    fresh: frozenset[str] = frozenset()
+    """Those whose link had opened moments before."""
+    from_outside: bool = False
+    """Killed by a signal that Holdfast did not send."""
+
+    @property
+    def suspects(self) -> frozenset[str]:
+        """The sessions that may have caused it."""
+        return (self.opening | self.fresh) & self.sessions if self.from_outside else self.sessions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Where sessions run, and what is known about deaths."""
+
+    hosts: Mapping[str, HostNumber] = field(default_factory=dict)
+    """By company."""
+    next_host: HostNumber | None = None
+    """Number of the next isolation host; None: there was none yet."""
+    halving: frozenset[HostNumber] = frozenset()
+    """Isolation hosts whose group was narrowed to, or by, those that were opening: next time it is halved."""
+    deaths: tuple[Death, ...] = ()
+    """Of ordinary hosts, within the window."""
+    alone: Mapping[str, tuple[bool, ...]] = field(default_factory=dict)
+    """By company: for each death of the host that ran it alone, whether its link was opening."""
+    distrusted: frozenset[str] = frozenset()
+    """Sessions that were quarantined: started again, they run alone first."""
+
+    def members(self, host: HostNumber) -> frozenset[str]:
+        return frozenset(company for company, where in self.hosts.items() if where == host)
+
+
+def is_isolation(host: HostNumber, policy: PlacementPolicy) -> bool:
+    return host >= policy.hosts
+
+
+def place(placement: Placement, company: str, *, policy: PlacementPolicy) -> tuple[Placement, HostNumber]:
+    """The host for a session that opens a link: where it was, else the ordinary host with the fewest sessions."""
+    if (known := placement.hosts.get(company)) is not None:
+        return placement, known
+    if company in placement.distrusted:
+        isolated = _isolate(placement, [frozenset({company})], policy)
+        return isolated, isolated.hosts[company]
+    counts = [len(placement.members(host)) for host in range(policy.hosts)]
+    host = counts.index(min(counts))
+    return replace(placement, hosts={**placement.hosts, company: host}), host
+
+
+def forget(placement: Placement, company: str, *, policy: PlacementPolicy) -> Placement:
+    """A session that no longer runs makes room on its ordinary host; suspicion stays."""
+    host = placement.hosts.get(company)
+    return placement if host is None or is_isolation(host, policy) else _without(placement, {company})
+
+
+def distrust(placement: Placement, company: str) -> Placement:
+    """From now on the session runs alone until it has proved itself."""
+    return replace(_without(placement, {company}), distrusted=placement.distrusted | {company})
+
+
+def died(placement: Placement, death: Death, *, policy: PlacementPolicy) -> tuple[Placement, frozenset[str]]:
+    """Where everybody goes after a death, and whom to quarantine."""
+    if is_isolation(death.host, policy):
+        return _narrow(placement, death, policy)
+    recent = [each for each in placement.deaths if each.at > death.at - policy.window_s]
+    known = replace(placement, deaths=(*recent, death))
+    before = frozenset[str]().union(*(each.suspects for each in recent if each.host == death.host))
+    if repeated := before & death.suspects:
+        return _isolate(known, _halves(repeated), policy), frozenset()
+    if death.opening:  # the likeliest cause; everybody else is back at once and undisturbed from now on
+        return _isolate(known, [death.opening & death.sessions], policy), frozenset()
+    return known, frozenset()
+
+
+def proven(placement: Placement, host: HostNumber, *, policy: PlacementPolicy) -> Placement:
+    """An isolation host has lived long enough: its sessions go to ordinary hosts when they next open a link."""
+    if not is_isolation(host, policy):
+        return placement
+    cleared = placement.members(host)
+    return replace(
+        _without(placement, cleared),
+        distrusted=placement.distrusted - cleared,
+        alone={each: deaths for each, deaths in placement.alone.items() if each not in cleared},
+    )
+
+
+def _narrow(placement: Placement, death: Death, policy: PlacementPolicy) -> tuple[Placement, frozenset[str]]:
+    """An isolation host died: the session is among those that it ran."""
+    members = placement.members(death.host)
+    suspects = death.suspects & members
+    if not suspects:
+        return placement, frozenset()
+    if len(members) == 1:
+        return _judge_alone(placement, next(iter(members)), death, policy)
+    freed = _without(placement, members)
+    opening = death.opening & suspects
+    if death.host not in placement.halving and 0 < len(opening) < len(suspects):
+        groups = [opening, suspects - opening]
+    else:
+        groups = _halves(suspects)
+    isolated = _isolate(freed, groups, policy)
+    new = {isolated.hosts[company] for company in suspects}
+    return replace(isolated, halving=(isolated.halving | new) - {death.host}), frozenset()
+
+
+def _judge_alone(
+    placement: Placement, company: str, death: Death, policy: PlacementPolicy
+) -> tuple[Placement, frozenset[str]]:
+    deaths = (*placement.alone.get(company, ()), company in death.opening)
+    is_enough = sum(deaths) >= policy.deaths_alone_opening or len(deaths) >= policy.deaths_alone
+    if not is_enough and company not in placement.distrusted:
+        return replace(placement, alone={**placement.alone, company: deaths}), frozenset()
+    rest = {each: known for each, known in placement.alone.items() if each != company}
+    return distrust(replace(placement, alone=rest), company), frozenset({company})
+
+
+def _halves(companies: Collection[str]) -> list[frozenset[str]]:
+    """Two groups; of a single session one."""
+    ordered = sorted(companies)
+    middle = (len(ordered) + 1) // 2
+    return [frozenset(half) for half in (ordered[:middle], ordered[middle:]) if half]
+
+
+def _isolate(placement: Placement, groups: Collection[frozenset[str]], policy: PlacementPolicy) -> Placement:
+    """A new isolation host for each group."""
+    host = policy.hosts if placement.next_host is None else placement.next_host
+    hosts = dict(placement.hosts)
+    for group in groups:
+        hosts |= dict.fromkeys(group, host)
+        host += 1
+    return replace(placement, hosts=hosts, next_host=host)
+
+
+def _without(placement: Placement, companies: Collection[str]) -> Placement:
+    hosts = {company: host for company, host in placement.hosts.items() if company not in companies}
+    return replace(placement, hosts=hosts)

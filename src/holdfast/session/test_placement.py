@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from holdfast.session.placement import (
+    Death,
+    Placement,
+    PlacementPolicy,
+    died,
+    distrust,
+    forget,
+    is_isolation,
+    place,
+    proven,
+)
+
+TWO = PlacementPolicy(hosts=2)
+ONE = PlacementPolicy(hosts=1)
+
+
+def placed(*companies: str, policy: PlacementPolicy = ONE) -> Placement:
+    placement = Placement()
+    for company in companies:
+        placement, _ = place(placement, company, policy=policy)
+    return placement
+
+
+def death(
+    at: float, host: int, sessions: str, *, opening: str = "", fresh: str = "", from_outside: bool = False
+) -> Death:
+    return Death(
+        at=at,
+        host=host,
+        sessions=frozenset(sessions),
+        opening=frozenset(opening),
+        fresh=frozenset(fresh),
+        from_outside=from_outside,
+    )
+
+
+def test_sessions_are_spread_over_hosts_and_stay_where_they_are() -> None:
+    """Each new session goes to the ordinary host with the fewest; a known one stays."""
+    placement = placed("a", "b", "c", policy=TWO)
+    assert placement.hosts == {"a": 0, "b": 1, "c": 0}
+    assert place(placement, "a", policy=TWO) == (placement, 0)
+
+
+def test_a_session_that_ended_makes_room() -> None:
+    """The next session takes its place; a session that was never placed changes nothing."""
+    placement = forget(placed("a", "b", "c", policy=TWO), "a", policy=TWO)
+    placement = forget(placement, "unknown", policy=TWO)
+    assert place(placement, "d", policy=TWO)[1] == 0
+
+
+def test_one_death_isolates_nobody_whose_link_was_open() -> None:
+    """A host may die once: everybody stays where they are."""
+    placement, quarantined = died(placed("a", "b"), death(100, 0, "ab"), policy=ONE)
+    assert placement.hosts == {"a": 0, "b": 0}
+    assert not quarantined
+
+
+def test_whoever_was_opening_a_link_when_the_host_died_comes_back_apart_from_all_others() -> None:
+    """Sessions with open links are not disturbed a second time by the likeliest cause."""
+    placement, _ = died(placed("a", "b", "c"), death(100, 0, "abc", opening="c"), policy=ONE)
+    assert placement.hosts == {"a": 0, "b": 0, "c": 1}
+
+
+def test_two_deaths_within_the_window_split_the_suspects_in_halves() -> None:
+    """Only sessions that were there both times are suspects."""
+    placement, _ = died(placed("a", "b", "c", "d"), death(100, 0, "abcd"), policy=ONE)
+    placement, _ = died(placement, death(130, 0, "abc"), policy=ONE)
+    assert placement.hosts == {"a": 1, "b": 1, "c": 2, "d": 0}
+
+
+def test_two_deaths_with_a_minute_between_them_are_two_first_deaths() -> None:
+    """What happens once an hour is no reason to disturb anybody."""
+    placement, _ = died(placed("a", "b"), death(100, 0, "ab"), policy=ONE)
+    placement, _ = died(placement, death(160, 0, "ab"), policy=ONE)
+    assert placement.hosts == {"a": 0, "b": 0}
+
+
+def test_a_host_killed_from_outside_blames_only_links_that_had_just_opened() -> None:
+    """An operator's `kill -9` is no fault of the sessions, however often it comes."""
+    placement, _ = died(placed("a", "b"), death(100, 0, "ab", from_outside=True), policy=ONE)
+    placement, _ = died(placement, death(110, 0, "ab", from_outside=True), policy=ONE)
+    assert placement.hosts == {"a": 0, "b": 0}
+    placement, _ = died(placement, death(120, 0, "ab", fresh="a", from_outside=True), policy=ONE)
+    placement, _ = died(placement, death(130, 0, "ab", fresh="a", from_outside=True), policy=ONE)
+    assert placement.hosts == {"a": 1, "b": 0}
+
+
+def test_of_an_isolated_group_the_one_that_was_opening_goes_apart_first() -> None:
+    """Links open one after another there: the one that was opening is the likeliest cause. Then come halves."""
+    placement, _ = died(placed("a", "b", "c", "d"), death(100, 0, "abcd", opening="abcd"), policy=ONE)
+    assert set(placement.hosts.values()) == {1}
+    placement, _ = died(placement, death(112, 1, "abcd", opening="c"), policy=ONE)
+    assert placement.hosts == {"c": 2, "a": 3, "b": 3, "d": 3}
+    placement, _ = died(placement, death(120, 3, "abd", opening="d"), policy=ONE)
+    assert placement.hosts == {"c": 2, "a": 4, "b": 4, "d": 5}
+
+
+def test_the_second_death_alone_quarantines_the_session() -> None:
+    """Its link never opened: it is named, and has no host any more."""
+    placement, first = died(placed("a", "b"), death(100, 0, "ab", opening="b"), policy=ONE)
+    placement, second = died(placement, death(112, 1, "b", opening="b"), policy=ONE)
+    assert (first, second) == (frozenset(), frozenset())
+    placement, third = died(placement, death(124, 1, "b", opening="b"), policy=ONE)
+    assert third == {"b"}
+    assert placement.hosts == {"a": 0}
+
+
+def test_a_session_whose_link_opens_has_more_tries() -> None:
+    """A single message may end the host; the outbox gives that message up before the session is quarantined."""
+    placement, _ = died(placed("a", "b"), death(100, 0, "ab", opening="b"), policy=ONE)
+    for number in range(1, ONE.deaths_alone):
+        placement, quarantined = died(placement, death(100 + 10 * number, 1, "b"), policy=ONE)
+        assert not quarantined
+    _, quarantined = died(placement, death(200, 1, "b"), policy=ONE)
+    assert quarantined == {"b"}
+
+
+def test_a_lone_session_whose_host_was_killed_from_outside_is_not_blamed() -> None:
+    """Its link had been open for long."""
+    placement = distrust(placed("a"), "a")
+    placement, host = place(placement, "a", policy=ONE)
+    after, quarantined = died(placement, death(100, host, "a", from_outside=True), policy=ONE)
+    assert (after, quarantined) == (placement, frozenset())
+
+
+def test_a_session_that_was_quarantined_runs_alone_when_somebody_starts_it_again() -> None:
+    """One more death is enough then; if none comes it is trusted again and shares an ordinary host."""
+    placement, host = place(distrust(placed("a", "b"), "b"), "b", policy=ONE)
+    assert is_isolation(host, ONE)
+    _, quarantined = died(placement, death(100, host, "b"), policy=ONE)
+    assert quarantined == {"b"}
+    trusted = proven(placement, host, policy=ONE)
+    assert trusted.distrusted == frozenset()
+    assert place(trusted, "b", policy=ONE)[1] == 0
+
+
+def test_a_group_that_lived_long_enough_is_cleared() -> None:
+    """Its sessions go back to ordinary hosts; an ordinary host needs no clearing."""
+    placement, _ = died(placed("a", "b"), death(100, 0, "ab", opening="b"), policy=ONE)
+    placement, _ = died(placement, death(110, 1, "b"), policy=ONE)
+    cleared = proven(placement, 1, policy=ONE)
+    assert (cleared.hosts, dict(cleared.alone)) == ({"a": 0}, {})
+    assert proven(cleared, 0, policy=ONE) == cleared
+    assert forget(placement, "b", policy=ONE) == placement, "suspicion must outlive the session's actor"
+
+
+@given(st.integers(1, 4), st.integers(1, 40), st.data())
+def test_the_one_session_that_kills_its_host_is_found_and_nobody_else_is_quarantined(
+    hosts: int, sessions: int, data: st.DataObject
+) -> None:
+    """Whoever it is, and whatever else was opening; the number of deaths grows with the logarithm of sessions."""
+    policy = PlacementPolicy(hosts=hosts)
+    companies = [f"c{number:02}" for number in range(sessions)]
+    placement, culprit = placed(*companies, policy=policy), data.draw(st.sampled_from(companies))
+    deaths, quarantined = 0, frozenset[str]()
+    while not quarantined:
+        placement, host = place(placement, culprit, policy=policy)
+        members = placement.members(host)
+        opening = data.draw(st.frozensets(st.sampled_from(sorted(members)), max_size=len(members)))
+        last = Death(at=10.0 * deaths, host=host, sessions=members, opening=opening)
+        placement, quarantined = died(placement, last, policy=policy)
+        deaths += 1
+        assert deaths <= 3 + 2 * sessions.bit_length() + policy.deaths_alone
+    assert quarantined == {culprit}
+    rest = [place(placement, company, policy=policy)[1] for company in companies if company != culprit]
+    assert all(host is not None for host in rest)
