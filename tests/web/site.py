@@ -16,6 +16,8 @@ class Site:
         self.port = 0
         self.pages: dict[str, web.Response | bytes] = {}
         self.asked: list[tuple[str, str, dict[str, str], bytes]] = []
+        self.targets: list[str] = []
+        """Request targets as they came over the wire."""
         self.over = asyncio.Event()
 
     def url(self, path: str = "/", host: str = "127.0.0.1") -> str:
@@ -46,6 +48,7 @@ class Site:
             await runner.cleanup()
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
+        self.targets.append(request.raw_path)
         self.asked.append((request.method, request.path, dict(request.headers), await request.read()))
         match request.path:
             case "/hangs":

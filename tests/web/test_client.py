@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import gzip
+import re
+import sys
+import tracemalloc
+import zlib
+
+import brotli
 import pytest
+from aiohttp import web as web_server
 
 from holdfast.base.errors import BadInput
 from holdfast.web.addresses import parse_allowed
-from holdfast.web.client import NotAllowed, NotReached, TooLarge, WebClient, place
+from holdfast.web.client import NotAllowed, NotReached, TooLarge, WebClient, checked_url, place
 from tests.web.site import Site
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 MANY = 10_000_000
 
@@ -76,6 +89,129 @@ async def test_a_redirect_to_nowhere_is_refused(web: WebClient, site: Site, targ
         await read(web, site.url(), redirects=1)
 
 
+SIGNED = [
+    "/invoice.pdf?response-content-type=application%2Fpdf&e=1",
+    "/inv%27oice.pdf?e=1",
+    "/f?expires=2026-12-01T00%3A00%3A00Z&user=a%40b.example",
+    "/a%2Fb%2fc/%7Euser/%41?x=%7e&y=%2B+%20",
+    "/a/../b/./c//d?x=1",
+    "/f?a&b=&=c&&d=1",
+    "/f;v=1,2!$&'()*+?q=:@/?!$'()*,;",
+    '/f?policy={"a":[1]}&x=|^`<>\\',
+    "/100%?x=%zz",
+]
+
+
+@pytest.mark.parametrize("target", SIGNED)
+async def test_an_address_is_asked_for_byte_for_byte(web: WebClient, site: Site, target: str) -> None:
+    """Servers sign the request target as it stands: also that of a redirect, and of a post."""
+    async with web.get(site.url(target), within_s=5):
+        pass
+    site.redirects("/redirect", target)
+    async with web.get(site.url("/redirect"), within_s=5, redirects=1):
+        pass
+    site.redirects("/redirect", site.url(target, host="localhost"))
+    async with web.get(site.url("/redirect"), within_s=5, redirects=1):
+        pass
+    await web.post(site.url(target), body=b"{}", headers={}, within_s=5)
+    assert site.targets == [target, "/redirect", target, "/redirect", target, target]
+
+
+async def test_what_no_address_may_hold_is_encoded(web: WebClient, site: Site) -> None:
+    """Spaces and other scripts; spaces around it and what is behind # are not sent."""
+    await web.post(f" {site.url('/a b/ü%20.pdf?ق=٣#top')}\n", body=b"{}", headers={}, within_s=5)
+    assert site.targets == ["/a%20b/%C3%BC%20.pdf?%D9%82=%D9%A3"]
+    assert str(checked_url("http://bücher.example:81/%2F?x=%40")) == "http://xn--bcher-kva.example:81/%2F?x=%40"
+
+
+PLAIN = b"name;total\n" * 2000
+ENCODED = {
+    "gzip": gzip.compress(PLAIN),
+    "x-gzip": gzip.compress(PLAIN[:7]) + gzip.compress(PLAIN[7:]) + bytes(512),
+    "GZIP": gzip.compress(PLAIN),
+    "deflate": zlib.compress(PLAIN),
+    "deflate ": zlib.compress(PLAIN, wbits=-zlib.MAX_WBITS),
+    "br": brotli.compress(PLAIN),
+    "zstd": zstd.compress(PLAIN[:7]) + zstd.compress(PLAIN[7:]),
+    "gzip, br": brotli.compress(gzip.compress(PLAIN)),
+    "identity": PLAIN,
+    "": PLAIN,
+    "aws-chunked": PLAIN,
+    "utf-8": PLAIN,
+}
+
+
+def encoded(site: Site, coding: str, body: bytes, mimetype: str = "text/csv") -> str:
+    url = site.gives("/", body, mimetype)
+    page = site.pages["/"]
+    assert isinstance(page, web_server.Response)
+    page.headers["Content-Encoding"] = coding
+    return url
+
+
+@pytest.mark.parametrize("coding", ENCODED)
+async def test_what_a_server_encodes_is_decoded(web: WebClient, site: Site, coding: str) -> None:
+    """Though nobody asked for it; also several members, several layers, and deflate without its head."""
+    assert await read(web, encoded(site, coding, ENCODED[coding])) == PLAIN
+    assert site.asked[0][2]["Accept-Encoding"] == "identity"
+
+
+@pytest.mark.parametrize("mimetype", ["application/gzip", "application/x-gzip"])
+async def test_a_compressed_file_stays_one(web: WebClient, site: Site, mimetype: str) -> None:
+    """Servers that know the suffix .gz name it twice: as type and as encoding."""
+    assert await read(web, encoded(site, "gzip", ENCODED["gzip"], mimetype)) == ENCODED["gzip"]
+
+
+BOMB = bytes(10_000_000)
+
+
+@pytest.mark.parametrize(
+    ("coding", "body"),
+    [
+        ("gzip", gzip.compress(BOMB)),
+        ("deflate", zlib.compress(BOMB)),
+        ("br", brotli.compress(BOMB)),
+        ("zstd", zstd.compress(BOMB)),
+        ("gzip, gzip", gzip.compress(gzip.compress(BOMB))),
+        ("br, gzip", gzip.compress(brotli.compress(BOMB) + bytes(2_000_000))),
+    ],
+)
+async def test_a_few_bytes_do_not_unfold_into_more_than_may_be(
+    web: WebClient, site: Site, coding: str, body: bytes
+) -> None:
+    """The bound counts what comes out, of each layer, and nothing beyond it is held."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(TooLarge, match="is larger than 1 MB"):
+            await read(web, encoded(site, coding, body), most=1_000_000)
+        assert tracemalloc.get_traced_memory()[1] < 4_000_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("coding", "body", "sentence"),
+    [
+        ("gzip", PLAIN, "is said to be encoded with gzip, but is not"),
+        ("br", b"\xff" * 40, "is said to be encoded with br, but is not"),
+        ("zstd", PLAIN, "is said to be encoded with zstd, but is not"),
+        ("deflate", b"\xff" * 40, "is said to be encoded with deflate, but is not"),
+        ("gzip", ENCODED["gzip"][:-9], "ends in the middle of its compressed data"),
+        ("br", ENCODED["br"][:-1], "ends in the middle of its compressed data"),
+        ("zstd", ENCODED["zstd"][:-1], "ends in the middle of its compressed data"),
+        ("deflate", b"", "ends in the middle of its compressed data"),
+        ("compress", PLAIN, 'has the Content-Encoding "compress", which Holdfast can\'t undo'),
+        ("gzip, gzip, gzip, gzip", PLAIN, "is encoded 4 times over"),
+    ],
+)
+async def test_what_cannot_be_decoded_is_refused(
+    web: WebClient, site: Site, coding: str, body: bytes, sentence: str
+) -> None:
+    """Nobody gets compressed bytes, or half of a file."""
+    with pytest.raises(NotReached, match=f"^what http://127.0.0.1:{site.port} gives {re.escape(sentence)}"):
+        await read(web, encoded(site, coding, body))
+
+
 async def test_credentials_do_not_travel_on_with_a_redirect(web: WebClient, site: Site) -> None:
     """They were meant for the first address."""
     site.gives("/b", b"hello")
@@ -115,7 +251,8 @@ async def test_nobody_there_and_no_such_name_are_told_apart(web: WebClient, unus
 
 
 @pytest.mark.parametrize(
-    "url", ["", "example.com/x", "ftp://example.com", "http://", "http://[::1", "/x", "http://h:x"]
+    "url",
+    ["", "example.com/x", "ftp://example.com", "http://", "http://[::1", "/x", "http://h:x", "http://h/\r\nX: 1"],
 )
 async def test_what_is_no_web_address_is_refused(web: WebClient, url: str) -> None:
     """Before anything is asked."""
@@ -134,6 +271,42 @@ async def test_a_post_brings_body_and_headers_and_any_status_is_an_answer(web: W
     answer = await web.post(site.url("/hook"), body=b"{}", headers={}, within_s=5, most_bytes=100)
     assert (answer.status, answer.body) == (200, b"y" * 100)
     assert len(site.asked) == 2
+
+
+async def test_an_address_that_no_request_would_reach_is_known_before(site: Site) -> None:
+    """Literal or by name; what is public, allowed with its port, or unknown just now passes."""
+    async with WebClient(parse_allowed(f"127.0.0.1:{site.port}, crm.internal:81")) as client:
+        for url in (site.url("/hook"), "http://1.1.1.1/x", "http://crm.internal:81/x", "http://nobody.invalid/"):
+            await client.check_reachable(url, field="webhookUrl")
+        for place_, path in (
+            ("http://127.0.0.1:1", "/x?token=secret"),
+            ("http://localhost:1", "/x"),
+            ("http://10.0.0.5", "/"),
+            ("http://[::1]:8080", "/"),
+            ("https://169.254.169.254", ""),
+            ("http://192.0.0.192", "/"),
+        ):
+            with pytest.raises(BadInput) as refused:
+                await client.check_reachable(place_ + path, field="webhookUrl")
+            assert str(refused.value) == (
+                f"webhookUrl: {place_} is at a private address, which Holdfast does not connect to: "
+                "give a public one, or allow it with HOLDFAST_ALLOWED_ADDRESSES"
+            )
+            assert refused.value.field == "webhookUrl"
+
+
+async def test_an_allowed_port_opens_no_other(site: Site) -> None:
+    """One receiver on this machine is no way to the rest of it; what the operator trusts is no way for others."""
+    site.gives("/", b"hello")
+    async with WebClient(parse_allowed(f"127.0.0.1:{site.port}")) as client:
+        assert await read(client, site.url()) == b"hello"
+    async with WebClient(parse_allowed("127.0.0.1:1")) as client:
+        with pytest.raises(NotAllowed):
+            await read(client, site.url())
+        answer = await client.post(site.url("/hook"), body=b"{}", headers={}, within_s=5, is_trusted=True)
+        assert answer.status == 404
+        with pytest.raises(NotAllowed):
+            await client.post(site.url("/hook"), body=b"{}", headers={}, within_s=5)
 
 
 async def test_no_proxy_is_taken_from_the_environment(

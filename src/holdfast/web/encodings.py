@@ -1,0 +1,208 @@
+"""Undoes `Content-Encoding`, a piece at a time.
+
+It must never let a few bytes unfold into gigabytes: the bound counts what comes out of every layer.
+"""
+
+from __future__ import annotations
+
+import sys
+import zlib
+from collections.abc import Iterator
+from typing import Protocol
+
+import brotli
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+_STEP = 64 * 1024
+_MOST_LAYERS = 3
+_MEANS_NOTHING = frozenset({"", "identity", "none", "binary", "7bit", "8bit", "utf-8", "utf8", "aws-chunked"})
+"""What servers send though nothing is encoded. `aws-chunked` is how an object was uploaded, not how it is stored."""
+_COMPRESSED_FILES = frozenset(
+    {
+        "application/gzip",
+        "application/x-gzip",
+        "application/x-gunzip",
+        "application/x-tgz",
+        "application/gzip-compressed",
+    }
+)
+_GZIP_NAMES = ("gzip", "x-gzip")
+
+
+class CannotDecode(Exception):
+    """A body is not what its `Content-Encoding` says, or nothing here undoes that; the text is for people."""
+
+
+class TooLong(Exception):
+    """More comes out than may."""
+
+
+class _Layer(Protocol):
+    def feed(self, chunk: bytes) -> Iterator[bytes]:
+        """What comes out, at most `_STEP` bytes at a time."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Did the end of the encoded body come?"""
+
+
+class Decoder:
+    """Feed it the body as it came; it yields the body as it was before it was encoded."""
+
+    def __init__(self, codings: str, *, mimetype: str | None, most_bytes: int) -> None:
+        """`codings` is the header's value. Raises `CannotDecode` for one that nothing here undoes."""
+        self._most_bytes = most_bytes
+        self._layers = [_layer(name) for name in reversed(_names(codings, mimetype))]
+        self._came_out = [0] * len(self._layers)
+
+    def feed(self, chunk: bytes) -> Iterator[bytes]:
+        """Raises `CannotDecode` and `TooLong`."""
+        yield from self._through(chunk, 0)
+
+    def end(self) -> None:
+        """Raises `CannotDecode` when the body was cut short."""
+        if not all(layer.is_whole for layer in self._layers):
+            raise CannotDecode("ends in the middle of its compressed data")
+
+    def _through(self, chunk: bytes, depth: int) -> Iterator[bytes]:
+        if depth == len(self._layers):
+            yield chunk
+            return
+        for piece in self._layers[depth].feed(chunk):
+            self._came_out[depth] += len(piece)
+            if self._came_out[depth] > self._most_bytes:
+                raise TooLong
+            yield from self._through(piece, depth + 1)
+
+
+def _names(codings: str, mimetype: str | None) -> list[str]:
+    names = [name.strip().lower() for name in codings.split(",")]
+    names = [name for name in names if name not in _MEANS_NOTHING]
+    if mimetype in _COMPRESSED_FILES and names and names[-1] in _GZIP_NAMES:
+        names.pop()  # the file itself is the .gz: servers that know its suffix say both, and browsers keep it so too
+    if len(names) > _MOST_LAYERS:
+        raise CannotDecode(f"is encoded {len(names)} times over")
+    return names
+
+
+def _layer(name: str) -> _Layer:
+    match name:
+        case "gzip" | "x-gzip":
+            return _Gzip()
+        case "deflate":
+            return _Deflate()
+        case "br":
+            return _Brotli()
+        case "zstd":
+            return _Zstd()
+    raise CannotDecode(f'has the Content-Encoding "{name[:40]}", which Holdfast can\'t undo: have it sent without')
+
+
+class _Gzip:
+    """One or more members in a row (RFC 1952). Zeros behind them are padding."""
+
+    def __init__(self) -> None:
+        self._member = zlib.decompressobj(zlib.MAX_WBITS | 16)
+        self._began = False
+
+    def feed(self, chunk: bytes) -> Iterator[bytes]:
+        while chunk:
+            if self._member.eof:
+                chunk = chunk.lstrip(b"\0")
+                if not chunk:
+                    return
+                self._member = zlib.decompressobj(zlib.MAX_WBITS | 16)
+            yield from _inflated(self._member, chunk, "gzip")
+            self._began, chunk = True, self._member.unused_data
+
+    @property
+    def is_whole(self) -> bool:
+        return self._began and self._member.eof
+
+
+class _Deflate:
+    """With zlib's head, as the standard says (RFC 9110), or bare, as some servers send it."""
+
+    def __init__(self) -> None:
+        self._stream: zlib._Decompress | None = None
+        self._head = b""
+
+    def feed(self, chunk: bytes) -> Iterator[bytes]:
+        if self._stream is None:
+            self._head += chunk
+            if len(self._head) < 2:
+                return
+            chunk = self._head
+            has_head = chunk[0] & 0x0F == 8 and int.from_bytes(chunk[:2], "big") % 31 == 0
+            self._stream = zlib.decompressobj(zlib.MAX_WBITS if has_head else -zlib.MAX_WBITS)
+        if not self._stream.eof:
+            yield from _inflated(self._stream, chunk, "deflate")
+
+    @property
+    def is_whole(self) -> bool:
+        return self._stream is not None and self._stream.eof
+
+
+def _inflated(stream: zlib._Decompress, chunk: bytes, name: str) -> Iterator[bytes]:
+    try:
+        while chunk and not stream.eof:
+            piece = stream.decompress(chunk, _STEP)
+            if piece:
+                yield piece
+            chunk = stream.unconsumed_tail
+            if not piece and not chunk:
+                return
+        while not stream.eof and (piece := stream.decompress(b"", _STEP)):
+            yield piece
+    except zlib.error as error:
+        raise _belied(name) from error
+
+
+class _Brotli:
+    def __init__(self) -> None:
+        self._stream = brotli.Decompressor()
+
+    def feed(self, chunk: bytes) -> Iterator[bytes]:
+        try:
+            if self._stream.is_finished():
+                return
+            yield from filter(None, [self._stream.process(chunk, output_buffer_limit=_STEP)])
+            while not self._stream.is_finished() and not self._stream.can_accept_more_data():
+                yield self._stream.process(b"", output_buffer_limit=_STEP)
+        except brotli.error as error:
+            raise _belied("br") from error
+
+    @property
+    def is_whole(self) -> bool:
+        return bool(self._stream.is_finished())
+
+
+class _Zstd:
+    """One or more frames in a row (RFC 8878)."""
+
+    def __init__(self) -> None:
+        self._frame = zstd.ZstdDecompressor()
+
+    def feed(self, chunk: bytes) -> Iterator[bytes]:
+        try:
+            while chunk:
+                if self._frame.eof:
+                    self._frame = zstd.ZstdDecompressor()
+                yield from filter(None, [self._frame.decompress(chunk, _STEP)])
+                while not self._frame.eof and not self._frame.needs_input:
+                    yield self._frame.decompress(b"", _STEP)
+                chunk = self._frame.unused_data if self._frame.eof else b""
+        except zstd.ZstdError as error:
+            raise _belied("zstd") from error
+
+    @property
+    def is_whole(self) -> bool:
+        return self._frame.eof
+
+
+def _belied(name: str) -> CannotDecode:
+    return CannotDecode(f"is said to be encoded with {name}, but is not")
