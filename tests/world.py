@@ -12,10 +12,12 @@ import functools
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TypeVar
 
 from sqlalchemy import Connection
+from yarl import URL
 
 from holdfast.api.media import MediaDesk
 from holdfast.api.webhooks import WebhookDesk
@@ -64,6 +66,14 @@ LINKS = MediaLinks(secret="secret", base_url="http://holdfast.test")
 MEDIA_LIMIT = 64 * 1024 * 1024
 NUMBER = "962790000001"
 COMPANY = "962302"
+
+
+async def literal_addresses(url: URL) -> list[str]:
+    """No name is looked up in this world."""
+    try:
+        return [str(ip_address(url.host or ""))]
+    except ValueError:
+        return []
 
 
 class Chance(SystemChance):
@@ -252,7 +262,8 @@ class World:
         references = ReferenceRows(self.database)
         self.composer = Composer(references=references, shelf=self.shelf, clock=self.clock, chance=Chance())
         self.events = EventRows(self.database)
-        self.webhooks = WebhookDesk(WebhookRows(self.database), chance=Chance())
+        web = WebClient(resolve=literal_addresses)
+        self.webhooks = WebhookDesk(WebhookRows(self.database), chance=Chance(), web=web)
         self.store = DoorRows(self.database, clock=self.clock, chance=Chance())
         self.sessions = DoorSessions(self.database)
         self.commits = self.store.door = Door()

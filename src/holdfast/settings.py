@@ -80,8 +80,9 @@ class Settings(BaseModel):
     )
     allowed_addresses: str | None = Field(
         None,
-        description="private networks and hosts that media and webhooks may reach, separated by commas, such as "
-        "10.1.0.0/16, crm.internal; unset: public addresses alone",
+        description="private networks and hosts that the media and webhooks of all companies may reach, each with or "
+        "without a port, separated by commas, such as 10.1.0.0/16, 192.168.1.7:8080, crm.internal; unset: public "
+        "addresses alone. HOLDFAST_WEBHOOK_URL needs no entry",
     )
     media_max_mb: int = Field(64, ge=1, le=100, description="largest medium, in MB; WhatsApp's own limits may be lower")
     media_keep_days: int = Field(

@@ -94,6 +94,7 @@ async def test_a_medium_has_an_address_of_its_own(door: Door) -> None:
         ("image/jpeg", "image/jpeg", "inline"),
         ("audio/ogg; codecs=opus", "audio/ogg; codecs=opus", "inline"),
         ("video/mp4", "video/mp4", "inline"),
+        ("video/mp4; a=b, text/html", "video/mp4", "inline"),
         ("image/svg+xml", "image/svg+xml", "attachment"),
         ("text/html", "text/html; charset=utf-8", "attachment"),
         ("application/pdf", "application/pdf", "attachment"),

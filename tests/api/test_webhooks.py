@@ -77,6 +77,12 @@ async def test_what_is_not_given_stays_and_null_takes_away(door: Door) -> None:
     ("wish", "field", "sentence"),
     [
         ({"webhookUrl": "ftp://crm.example"}, "webhookUrl", 'webhookUrl begins with "ftp:"'),
+        (
+            {"webhookUrl": "http://127.0.0.1:9770/dev?key=very-secret"},
+            "webhookUrl",
+            "webhookUrl: http://127.0.0.1:9770 is at a private address, which Holdfast does not connect to: give a pub",
+        ),
+        ({"webhookUrl": "http://[::ffff:10.0.0.5]/"}, "webhookUrl", "webhookUrl: http://[::ffff:10.0.0.5] is at a pri"),
         ({"webhookUrl": URL, "webhookSecret": "whsec_short"}, "webhookSecret", "webhookSecret is no webhook secret"),
         ({"webhookUrl": URL, "webhookSecret": "very-secret!"}, "webhookSecret", "webhookSecret is no webhook secret"),
         ({"webhookUrl": URL, "webhookEvents": ["sent"]}, "webhookEvents", 'webhookEvents has "sent"'),
@@ -91,6 +97,7 @@ async def test_a_webhook_that_can_not_be_is_refused(
     assert told.startswith(sentence)
     assert "short" not in told
     assert "very-secret" not in told
+    assert (await door("GET", SESSION)).json.get("webhookUrl") is None
 
 
 # How they do.

@@ -20,6 +20,7 @@ from holdfast.base.clock import SystemClock
 from holdfast.engine.host import HostLimits
 from holdfast.engine.node import find_node
 from holdfast.settings import Settings, load, variable
+from holdfast.web.addresses import parse_allowed
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 MADE_UP_OF_PARTS = re.compile(r"holdfast_[a-z_]+")
@@ -156,8 +157,22 @@ def test_no_secret_stands_in_the_compose_file() -> None:
         "HOLDFAST_REDIS_URL"  # without a password, inside
     }
     for environment in environments:
-        assert not secret & set(environment)
+        written = {name for name, value in environment.items() if not re.fullmatch(r"\$\{\w+:-\}", str(value))}
+        assert not secret & written
         assert "POSTGRES_PASSWORD" not in environment
+
+
+def test_receivers_in_the_compose_network_are_served() -> None:
+    """Their addresses are private and named; media addresses lead to Holdfast's name there; the databases stay shut."""
+    environment = compose()["services"]["holdfast"]["environment"]
+    defaults = {name: re.sub(r"^\$\{\w+:-(.*)\}$", r"\1", value) for name, value in environment.items()}
+    allowed = parse_allowed(defaults["HOLDFAST_ALLOWED_ADDRESSES"])
+    assert allowed.trusts("app", 8080)
+    assert not any(allowed.trusts(*place) for place in (("postgres", 5432), ("valkey", 6379), ("app", 22)))
+    assert not allowed.permits("172.18.0.2", 8080)
+    assert defaults["HOLDFAST_PUBLIC_URL"] == "http://holdfast:3000"
+    assert compose()["services"]["holdfast"]["hostname"] == "holdfast"
+    assert defaults["HOLDFAST_WEBHOOK_URL"] == ""
 
 
 def test_containers_start_well_and_stop_in_order() -> None:

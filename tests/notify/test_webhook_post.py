@@ -14,7 +14,7 @@ from standardwebhooks import Webhook
 from holdfast.base.clock import SystemClock
 from holdfast.base.ids import SystemChance
 from holdfast.delivery.events import Event
-from holdfast.delivery.webhooks import Endpoint, Health, Tried
+from holdfast.delivery.webhooks import OF_ALL, Endpoint, Health, Tried
 from holdfast.notify.webhooks import WebhookPost, retry_after_s
 from holdfast.web.addresses import NOTHING_PRIVATE, Allowed, parse_allowed
 from holdfast.web.client import WebClient
@@ -45,8 +45,8 @@ async def receiver(answer: Callable[[web.Request], Awaitable[web.StreamResponse]
         await server.close()
 
 
-async def post(url: str, *, allowed: Allowed = LOOPBACK) -> Tried:
-    endpoint = Endpoint(id="default", company="", url=url, secret=SECRET, events=None, health=Health())
+async def post(url: str, *, allowed: Allowed = LOOPBACK, company: str = "962302") -> Tried:
+    endpoint = Endpoint(id="session-962302", company=company, url=url, secret=SECRET, events=None, health=Health())
     async with WebClient(allowed) as client:
         return await WebhookPost(client, clock=SystemClock())(endpoint, EVENT)
 
@@ -64,6 +64,17 @@ async def test_a_receiver_gets_the_event_signed() -> None:
     async with receiver(answer) as url:
         assert await post(url) == Tried(status=202)
     assert seen == [{"type": EVENT.type, "timestamp": EVENT.at, "data": {"text": "hello é"}}]
+
+
+async def test_the_operators_own_address_may_be_private() -> None:
+    """It comes from the settings and needs no entry in the list of what all companies may reach."""
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(status=204)
+
+    async with receiver(answer) as url:
+        assert await post(url, allowed=NOTHING_PRIVATE, company=OF_ALL) == Tried(status=204)
+        assert (await post(url, allowed=NOTHING_PRIVATE)).status is None
 
 
 @pytest.mark.parametrize(

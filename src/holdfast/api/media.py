@@ -23,11 +23,12 @@ from holdfast.base.clock import Clock
 from holdfast.base.errors import NotFound
 from holdfast.delivery.content import LONGEST_NAME, StoredMedia, check_filename
 from holdfast.delivery.links import MediaLinks
+from holdfast.delivery.media import bare_mimetype
 from holdfast.delivery.ports import Received
 from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.inbound import InboundDesk, OpenedMedia, unknown_inbound
 
-_SHOWN_IN_PLACE = re.compile(r"(image/(jpeg|png|webp|gif)|audio/[a-z0-9.+-]+|video/[a-z0-9.+-]+)( *;.*)?")
+_SHOWN_IN_PLACE = re.compile(r"image/(jpeg|png|webp|gif)|audio/[a-z0-9.+-]+|video/[a-z0-9.+-]+")
 _SAFE = {  # the server adds `nosniff` to whatever it answers
     "Content-Security-Policy": "sandbox; default-src 'none'",
     "Cache-Control": "private, max-age=3600",
@@ -166,7 +167,8 @@ def _gateway(request: Request) -> Gateway:
 
 
 def _given(opened: OpenedMedia) -> Response:
-    kind = "inline" if _SHOWN_IN_PLACE.fullmatch(opened.mimetype) else "attachment"
+    mimetype = bare_mimetype(opened.mimetype)
+    kind = "inline" if _SHOWN_IN_PLACE.fullmatch(mimetype.partition(";")[0]) else "attachment"
     name = "" if opened.filename is None else f"; filename*=UTF-8''{quote(opened.filename, safe='')}"
     headers = {**_SAFE, "Content-Disposition": kind + name, "Content-Length": str(opened.size_bytes)}
-    return StreamingResponse(opened.pieces, media_type=opened.mimetype, headers=headers)
+    return StreamingResponse(opened.pieces, media_type=mimetype, headers=headers)

@@ -34,7 +34,7 @@ from holdfast.api.schemas import (
     cursor,
 )
 from holdfast.api.waits import Waits
-from holdfast.api.webhooks import WebhookDesk, check_webhook
+from holdfast.api.webhooks import WebhookDesk
 from holdfast.delivery.events import Events
 from holdfast.delivery.message import MessageState
 from holdfast.delivery.ports import Message
@@ -140,7 +140,7 @@ Limit = Annotated[int, Query(ge=1, le=500, description="rows in a part")]
 async def put_session(company: Company, gateway: Holdfast, desk: Desk, wish: SessionWish | None = None) -> SessionShape:
     """Create the session of a company, or find it, set what is given, and start it."""
     wish = wish or SessionWish()
-    check_webhook(wish)
+    await desk.check(wish)
     actor = await gateway.put(company)
     if "pacing" in wish.model_fields_set:
         await gateway.set_pacing(company, None if wish.pacing is None else wish.pacing.changes())

@@ -33,7 +33,7 @@ from holdfast.delivery.webhooks import (
     endpoint_of,
 )
 from holdfast.notify.signing import checked_secret
-from holdfast.web.client import checked_url
+from holdfast.web.client import WebClient, checked_url
 
 
 class EndpointShape(Shape):
@@ -89,9 +89,10 @@ class Seen:
 class WebhookDesk:
     """What callers may ask of webhooks."""
 
-    def __init__(self, rows: Webhooks, *, chance: Chance) -> None:
+    def __init__(self, rows: Webhooks, *, chance: Chance, web: WebClient) -> None:
         self.rows = rows
         self._chance = chance
+        self._web = web
 
     async def own(self) -> dict[str, Endpoint]:
         """Own endpoints of sessions, by company."""
@@ -113,6 +114,12 @@ class WebhookDesk:
         routes = {each.company: endpoint_of(each.company, endpoints) for each in found}
         urls = {company: each.url for company, each in routes.items() if each is not None and _sees(grant, each)}
         return [(each, urls.get(each.company)) for each in found]
+
+    async def check(self, wish: SessionWish) -> None:
+        """Raises `BadInput` for what could never be set, and for an address that no webhook would be sent to."""
+        check_webhook(wish)
+        if wish.webhook_url is not None:
+            await self._web.check_reachable(wish.webhook_url, field="webhookUrl")
 
     async def set(self, company: str, wish: SessionWish) -> tuple[Endpoint | None, str | None]:
         """Carry out what a wish says of webhooks; the company's own endpoint, and its secret where that is new."""

@@ -103,7 +103,8 @@ async def serve(
             await webhooks.set_default(settings.webhook_url, held.webhook_secret)
             sender = _webhook_sender(held, gateway, webhooks, web, parts)
             monitor = _monitor(held, gateway, webhooks, parts, teller, schedule)
-            api = _http(held, gateway, webhooks, parts, teller, MediaDesk(inbound, links, clock=clock))
+            desk = WebhookDesk(webhooks, chance=chance, web=web)
+            api = _http(held, gateway, desk, parts, teller, MediaDesk(inbound, links, clock=clock))
             add_backups(api, custody)
             watchers = [monitor.run, teller.run, sender.run, schedule.run, spool.run, sweeper.run]
             tell = functools.partial(ready, f"http://{_shown(held.listener)}")
@@ -139,7 +140,7 @@ def _monitor(
 
 
 def _http(
-    held: Claim, gateway: Gateway, webhooks: WebhookRows, parts: Parts, teller: AlertSender, media: MediaDesk
+    held: Claim, gateway: Gateway, webhooks: WebhookDesk, parts: Parts, teller: AlertSender, media: MediaDesk
 ) -> FastAPI:
     """API and dashboard."""
     figures = FigureRows(held.database)
@@ -149,7 +150,7 @@ def _http(
         held.known,
         diagnoser,
         events=EventRows(held.database),
-        webhooks=WebhookDesk(webhooks, chance=parts.chance),
+        webhooks=webhooks,
         media=media,
         settings=_shown_settings(held.settings),
     )
@@ -158,7 +159,7 @@ def _http(
         gateway,
         diagnoser,
         lookup=LookupRows(held.database),
-        webhooks=webhooks,
+        webhooks=webhooks.rows,
         keys=held.known,
         waits=api.state.waits,
         secret=kept_secret(held.settings.data_dir, parts.chance),

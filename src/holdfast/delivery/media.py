@@ -40,6 +40,9 @@ _OTHER_NAMES = {
 }
 _SAYS_NOTHING = frozenset({"application/octet-stream", "binary/octet-stream", "application/x-www-form-urlencoded"})
 _MIMETYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,126}/[a-z0-9][a-z0-9!#$&^_.+-]{0,126}( *;[ -~]{1,200})?")
+_CODECS = re.compile(
+    r';\s*codecs\s*=\s*"?([A-Za-z0-9.\-]{1,40}(?:, ?[A-Za-z0-9.\-]{1,40}){0,3})"?\s*(?=;|$)', re.IGNORECASE
+)
 
 _BEGINNINGS = (
     (b"\xff\xd8\xff", "image/jpeg"),
@@ -139,6 +142,19 @@ def checked_mimetype(text: str, *, field: str) -> str:
     name, _, parameters = mimetype.partition(";")
     name = _OTHER_NAMES.get(name.strip(), name.strip())
     return f"{name}; {parameters.strip()}" if parameters else name
+
+
+def bare_mimetype(text: str) -> str:
+    """Type and subtype, with `codecs` at most: browsers may read other parameters as a second type."""
+    name, _, parameters = text.partition(";")
+    name = name.strip().lower()
+    if not _MIMETYPE.fullmatch(name):
+        return "application/octet-stream"
+    codecs = _CODECS.search(f";{parameters}")
+    if codecs is None:
+        return name
+    value = f'"{codecs[1]}"' if "," in codecs[1] else codecs[1]
+    return f"{name}; codecs={value}"
 
 
 def settled_mimetype(kind: Kind, said: str | None, head: bytes, *, field: str) -> str:

@@ -8,6 +8,7 @@ from holdfast.base.errors import BadInput
 from holdfast.delivery.content import Kind
 from holdfast.delivery.media import (
     MB,
+    bare_mimetype,
     check_size,
     check_voice,
     checked_mimetype,
@@ -103,6 +104,27 @@ def test_a_type_is_kept_by_its_usual_name() -> None:
     for text in ("", "image", "image/", "a/b c", "ä/b", "a/b\r\nx: y", "a/b; c\rx: y", "a/b; c\0d"):
         with pytest.raises(BadInput, match="is no media type: give one such as image/jpeg"):
             checked_mimetype(text, field="f")
+
+
+@pytest.mark.parametrize(
+    ("said", "sent"),
+    [
+        ("video/mp4", "video/mp4"),
+        ("video/mp4; a=b, text/html", "video/mp4"),
+        ("video/mp4; codecs=a, text/html", "video/mp4"),
+        ('video/mp4; codecs="avc1.42E01E, mp4a.40.2"', 'video/mp4; codecs="avc1.42E01E, mp4a.40.2"'),
+        ("audio/ogg; codecs=opus", "audio/ogg; codecs=opus"),
+        ("Audio/OGG;charset=x; Codecs=opus; y=z", "audio/ogg; codecs=opus"),
+        ('audio/ogg; codecs="opus", text/html', "audio/ogg"),
+        ("text/html; charset=utf-7", "text/html"),
+        ("video/mp4, text/html", "application/octet-stream"),
+        ("text/html\r\nX: 1", "application/octet-stream"),
+        ("", "application/octet-stream"),
+    ],
+)
+def test_a_strangers_type_is_sent_bare(said: str, sent: str) -> None:
+    """Its codecs may stay; nothing else that could be read as a second type."""
+    assert bare_mimetype(said) == sent
 
 
 @pytest.mark.parametrize(

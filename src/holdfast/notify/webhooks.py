@@ -8,7 +8,7 @@ from email.utils import parsedate_to_datetime
 from holdfast.base.clock import Clock
 from holdfast.base.errors import BadInput
 from holdfast.delivery.events import Event
-from holdfast.delivery.webhooks import Endpoint, Tried
+from holdfast.delivery.webhooks import OF_ALL, Endpoint, Tried
 from holdfast.notify.signing import sign
 from holdfast.web.client import Answer, NotReached, WebClient
 
@@ -35,7 +35,12 @@ class WebhookPost:
         }
         try:
             answer = await self._web.post(
-                endpoint.url or "", body=body, headers=headers, within_s=ANSWER_S, most_bytes=_MOST_BYTES
+                endpoint.url or "",
+                body=body,
+                headers=headers,
+                within_s=ANSWER_S,
+                most_bytes=_MOST_BYTES,
+                is_trusted=endpoint.company == OF_ALL,  # the operator's own setting, and no tenant's
             )
         except (NotReached, BadInput) as error:
             return Tried(status=None, error=str(error))
