@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +177,29 @@ async def came(door: Door, whatsapp_id: str = "3A0001", **changes: Any) -> str:
     door.world.engine.receive(door.world.link(), InboundMessage(**fields))
     await door.world.until(lambda: whatsapp_id in door.world.engine.receipts_sent)
     return str((await door("GET", f"{SESSION}/inbox")).json["items"][-1]["id"])
+
+
+async def test_an_inbox_item_shows_what_was_chosen_a_poll_and_what_is_not_understood(door: Door) -> None:
+    """Each under a name of its own, in the inbox as in events; the rest of the content beside them."""
+    await door.world.pair()
+    selected, poll = {"id": "b1", "title": "Yes"}, {"options": ["A", "B"], "votes": []}
+    raw = {"placeholderMessage": {"type": 0}}
+    await came(door, "3A0001", text="Yes", content={"selected": selected, "mentions": [FRIEND]}, push_name="Amal")
+    await came(door, "3A0002", type="poll", text="Lunch?", content={"poll": poll}, sender_lid="2002@lid")
+    await came(door, "3A0003", type="unknown", text=None, content={"raw": raw})
+    items = (await door("GET", f"{SESSION}/inbox")).json["items"]
+    assert [(item["selected"], item["poll"], item["raw"], item["content"]) for item in items] == [
+        (selected, None, None, {"mentions": [FRIEND]}),
+        (None, poll, None, None),
+        (None, None, raw, None),
+    ]
+    assert [(item["senderName"], item["senderLid"], item["groupSubject"]) for item in items] == [
+        ("Amal", None, None),
+        (None, "2002@lid", None),
+        (None, None, None),
+    ]
+    events = await door.world.now(door.world.events.after(0, companies=[COMPANY], most=99))
+    assert items == [json.loads(event.body) for event in events if event.type == "message.received"]
 
 
 async def test_an_answer_names_the_message_that_it_answers(door: Door) -> None:

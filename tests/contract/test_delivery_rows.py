@@ -359,3 +359,36 @@ async def test_one_commit_may_hold_both(store: Store) -> None:
     [read] = await inbox(store)
     assert (read.text, read.completed_at) == ("text 1", "2026-01-01T00:16:40.000Z")
     assert await event_types(store) == [RECEIVED, COMPLETED]
+
+
+GROUP = "120363012345678901@g.us"
+
+
+async def test_the_sender_and_the_group_of_a_message_are_shown_by_name(store: Store) -> None:
+    """As stored with it, or learned later: in the inbox and in its event; a new subject replaces the old one."""
+    came = inbound(1, chat=GROUP, push_name="Amal", sender_lid="2002@lid")
+    await store.engine.commit(COMPANY, Commit(link=1, seq=1, decrypted=[decrypted(1, came)]))
+    [first] = await inbox(store)
+    assert (first.sender_name, first.sender_lid, first.group_subject) == ("Amal", "2002@lid", None)
+    for seq, subject in ((2, "Drivers"), (3, "Drivers Irbid")):
+        await store.engine.commit(COMPANY, Commit(link=1, seq=seq, groups={GROUP: subject}))
+    await store.engine.commit(OTHER, Commit(link=2, seq=1, groups={GROUP: "theirs"}))
+    await store.engine.commit(COMPANY, Commit(link=1, seq=4, decrypted=[decrypted(2, inbound(2, chat=GROUP))]))
+    assert [item.group_subject for item in await inbox(store)] == ["Drivers Irbid"] * 2
+    found = await store.inbox.find(first.id)
+    assert found is not None
+    assert found.group_subject == "Drivers Irbid"
+    told = [json.loads(event.body) for event in await store.events.after(0, companies=[COMPANY], most=9)]
+    assert [(body["senderName"], body["senderLid"], body["groupSubject"]) for body in told] == [
+        ("Amal", "2002@lid", None),
+        (None, None, "Drivers Irbid"),
+    ]
+
+
+async def test_a_completed_message_has_its_senders_hidden_id(store: Store) -> None:
+    """The envelope of one that can't be read does not name it."""
+    await store.engine.commit(COMPANY, Commit(link=1, seq=1, undecryptable=[UNREAD]))
+    came = inbound(1, sender_lid="2002@lid")
+    await store.engine.commit(COMPANY, Commit(link=1, seq=2, decrypted=[decrypted(1, came)]))
+    [read] = await inbox(store)
+    assert read.sender_lid == "2002@lid"

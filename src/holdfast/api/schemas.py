@@ -10,8 +10,8 @@ from pydantic_core import PydanticCustomError
 
 from holdfast.base.clock import iso
 from holdfast.base.errors import BadInput
-from holdfast.delivery.media import shown_media
-from holdfast.delivery.ports import BULK, Content, Message, Received
+from holdfast.delivery.events import received_body
+from holdfast.delivery.ports import BULK, Message, Received
 from holdfast.delivery.webhooks import Endpoint
 from holdfast.runtime.holds import Held
 from holdfast.runtime.view import Qr, View
@@ -226,21 +226,33 @@ class MediaShape(Shape):
         str | None, Field(description="where it can be fetched without a key, for some days; null: with a key alone")
     ]
 
-    @classmethod
-    def of(cls, media: Content, url: str | None) -> MediaShape:
-        return cls.model_validate(shown_media(media, url=url))
-
 
 class ReceivedShape(Shape):
     id: str
     company_id: str
     chat: str
     sender: str
-    type: Annotated[str, Field(description="text, image, video … revoke, or undecryptable until it can be read")]
+    sender_name: Annotated[str | None, Field(description="as the sender calls himself on WhatsApp")]
+    sender_lid: Annotated[str | None, Field(description="hidden id (…@lid) of the sender, where WhatsApp tells it")]
+    group_subject: Annotated[str | None, Field(description="of the group that it came in, as far as it is known")]
+    type: Annotated[
+        str, Field(description="text, image, video … revoke; undecryptable until it can be read; unknown with `raw`")
+    ]
     text: Annotated[str | None, Field(description="what it says, or the caption")]
     content: Annotated[
         dict[str, object] | None,
-        Field(description="what text can't say: location, contact, contacts, reaction, mentions, replyTo"),
+        Field(
+            description="what text can't say: location, contact, contacts, reaction, choices, event, order, product, "
+            "invite, payment, call, mentions, replyTo, forwarded, viewOnce, videoNote, ad"
+        ),
+    ]
+    selected: Annotated[
+        dict[str, object] | None, Field(description="{id, title} of what was chosen from buttons, a list or a template")
+    ]
+    poll: Annotated[dict[str, object] | None, Field(description="{options, votes} of a poll")]
+    raw: Annotated[
+        dict[str, object] | None,
+        Field(description="fields of WhatsApp's own message, where it is of a kind that Holdfast doesn't understand"),
     ]
     target: Annotated[
         str | None, Field(description="whatsappId of the message that this one edits, deletes or reacts to")
@@ -254,23 +266,8 @@ class ReceivedShape(Shape):
 
     @classmethod
     def of(cls, received: Received, media_url: str | None = None) -> ReceivedShape:
-        media = None if received.media is None else MediaShape.of(received.media, media_url)
-        return cls(
-            content=received.content,
-            target=received.target,
-            media=media,
-            completed_at=received.completed_at,
-            id=received.id,
-            company_id=received.company,
-            chat=received.chat,
-            sender=received.sender,
-            type=received.type,
-            text=received.text,
-            from_me=received.from_me,
-            sent_at=received.sent_at,
-            stored_at=received.stored_at,
-            whatsapp_id=received.whatsapp_id,
-        )
+        """As events show it, too."""
+        return cls.model_validate(received_body(received, media_url=media_url))
 
 
 class Page(Shape, Generic[T]):

@@ -129,15 +129,21 @@ def message_body(message: Message) -> dict[str, object]:
 def received_body(received: Received, *, media_url: str | None = None) -> dict[str, object]:
     """An inbound message as the inbox has it; `media_url` is where its medium can be fetched without a key."""
     media = None if received.media is None else shown_media(received.media, url=media_url)
+    content = dict(received.content or {})
+    lifted = {name: content.pop(name, None) for name in ("selected", "poll", "raw")}
     return {
         "id": received.id,
         "companyId": received.company,
         "chat": received.chat,
         "sender": received.sender,
+        "senderName": received.sender_name,
+        "senderLid": received.sender_lid,
+        "groupSubject": received.group_subject,
         "whatsappId": received.whatsapp_id,
         "type": received.type,
         "text": received.text,
-        "content": received.content,
+        "content": content or None,
+        **lifted,
         "target": received.target,
         "media": media,
         "fromMe": received.from_me,

@@ -130,8 +130,14 @@ class Received:
     from_me: bool
     sent_at: str
     stored_at: str
+    sender_name: str | None = None
+    """As the sender calls himself."""
+    sender_lid: str | None = None
+    """JID that hides the sender's number."""
+    group_subject: str | None = None
+    """None also for a group whose subject is not known yet."""
     content: Content | None = None
-    """What text can't say: location, contact, reaction, mentions, replyTo."""
+    """What text can't say, as `InboundMessage` has it."""
     target: str | None = None
     """WhatsApp id of the message that this one edits, revokes or reacts to."""
     media: Content | None = None

@@ -140,7 +140,8 @@ def merge(commits: Sequence[Commit], *, with_keys: bool) -> Commit | None:
     decrypted = [item for commit in commits for item in commit.decrypted]
     undecryptable = [item for commit in commits for item in commit.undecryptable]
     made = [item for commit in commits for item in commit.made]
-    if not (keys or credentials or decrypted or undecryptable or made):
+    groups = {jid: subject for commit in commits for jid, subject in commit.groups.items()}
+    if not (keys or credentials or decrypted or undecryptable or made or groups):
         return None
     last = commits[-1]
     return Commit(
@@ -152,8 +153,10 @@ def merge(commits: Sequence[Commit], *, with_keys: bool) -> Commit | None:
         decrypted=decrypted,
         undecryptable=undecryptable,
         made=made,
+        groups=groups,
     )
 
 
 def _is_empty(commit: Commit) -> bool:
-    return not (commit.keys or commit.decrypted or commit.credentials or commit.undecryptable or commit.made)
+    kept = (commit.keys, commit.decrypted, commit.credentials, commit.undecryptable, commit.made, commit.groups)
+    return not any(kept)

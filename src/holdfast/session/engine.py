@@ -212,6 +212,8 @@ class InboundMessage(msgspec.Struct, frozen=True, kw_only=True, rename="camel", 
     chat: str
     """JID of the chat, by phone number where WhatsApp tells it."""
     sender: str
+    sender_lid: str | None = None
+    """JID that hides the sender's number, where WhatsApp tells it."""
     type: str
     """`text`, `image`, `video`, `audio`, `document`, `sticker`, `location`, `contact`, `reaction`, `unknown` …"""
     text: str | None = None
@@ -223,7 +225,9 @@ class InboundMessage(msgspec.Struct, frozen=True, kw_only=True, rename="camel", 
     """It waited in WhatsApp's offline queue."""
     content: dict[str, object] = {}
     """What text can't say: `location` {latitude, longitude, name?, address?}, `contact` {name, vcard} or `contacts`
-    [those], `reaction` {emoji}, `mentions` [JID], `replyTo` {whatsappId, sender}."""
+    [those], `reaction` {emoji}, `choices` {button?, options}, `selected` {id?, title?}, `poll` {options, votes},
+    `event`, `order`, `product`, `invite`, `payment`, `call`, `mentions` [JID], `replyTo` {whatsappId, sender},
+    `forwarded`, `viewOnce`, `videoNote`, `ad`, `encrypted`; `raw`: the fields of a message that is not understood."""
     target: str | None = None
     """WhatsApp id of the message that this one edits, revokes (`revoke`) or reacts to."""
     media: dict[str, object] | None = None
@@ -277,6 +281,8 @@ class Commit(Report, frozen=True, kw_only=True, tag="commit"):
     decrypted: list[Decrypted] = []
     undecryptable: list[Undecryptable] = []
     made: list[Made] = []
+    groups: Fields = {}
+    """Subjects of groups by their JIDs, as far as they were learned."""
 
 
 class KeysWanted(Report, frozen=True, kw_only=True, tag="keys-wanted"):

@@ -22,7 +22,7 @@ from holdfast.store.database import Database
 from holdfast.store.leases import NO_FENCE, Fence
 from holdfast.store.opened import Insert, Prepared, insert
 from holdfast.store.outbox import RECEIVED, MediaUrl, keep_received, know_chat, no_media_url
-from holdfast.store.tables import credentials, decrypted, inbox, outbox, quarantine, signal_keys
+from holdfast.store.tables import credentials, decrypted, groups, inbox, outbox, quarantine, signal_keys
 
 UNDECRYPTABLE = "undecryptable"
 """Type of an inbox row of a message that came and can't be read yet."""
@@ -40,8 +40,11 @@ _KEEP_KEYS = Prepared(
 _KEEP_CREDENTIALS = Prepared(
     lambda insert: _newer(insert, credentials, key=["company_id"], names=["creds", "paired", "updated_at"]),
 )
+_LEARN_GROUP = Prepared(
+    lambda insert: _newer(insert, groups, key=["company_id", "jid"], names=["subject", "learned_at"]),
+)
 _KEEP_PLAINTEXT = Prepared(lambda insert: insert(decrypted).on_conflict_do_nothing())
-_SAID = ("type", "text", "content", "target", "media", "media_keys")
+_SAID = ("type", "text", "content", "target", "media", "media_keys", "sender_lid")
 """Columns of an inbound message that one which can't be read has not."""
 
 
@@ -103,6 +106,9 @@ class EngineRows:
             if commit.credentials is not None:
                 _save_credentials(connection, company, commit, now)
             _save_keys(connection, company, commit)
+            for jid, subject in commit.groups.items():
+                row = {"company_id": company, "jid": jid, "subject": _storable(subject), "learned_at": now}
+                _LEARN_GROUP.rows(connection, row)
             for made in commit.made:
                 _save_made(connection, company, made)
             for item in commit.undecryptable:
@@ -185,6 +191,7 @@ class EngineRows:
             "target": message.target,
             "media": _json(message.media),
             "media_keys": message.media_keys,
+            "sender_lid": _storable(message.sender_lid),
         }
         row = {**values, **self._origin(company, message, now), "from_me": message.from_me}
         is_new = keep_received(connection, _RECEIVE, row, at=now, media_url=self._media_url)

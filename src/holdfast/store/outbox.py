@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -31,7 +31,7 @@ from holdfast.store.events import record_message, record_received
 from holdfast.store.leases import NO_FENCE, Check, Fence
 from holdfast.store.opened import Insert, Prepared
 from holdfast.store.tables import chats as known_chats
-from holdfast.store.tables import inbox, outbox, sessions
+from holdfast.store.tables import groups, inbox, outbox, sessions
 
 _TIME_OF = {
     MessageState.SENT: ("sent_at",),
@@ -46,7 +46,7 @@ _IS_OPEN = text("state IN ('queued','sending')")
 _NOT_SHOWN = {"content", "idempotency_key", "request_hash", "made"}
 _SHOWN = [column for column in outbox.c if column.name not in _NOT_SHOWN]
 _SHOWN_NAMES = [column.name for column in _SHOWN]
-RECEIVED = [column for column in inbox.c if column.name not in {"push_name", "media_keys", "media_id"}]
+RECEIVED = [column for column in inbox.c if column.name not in {"media_keys", "media_id"}]
 _BY_WHATSAPP_ID = select(*_SHOWN).where(
     outbox.c.company_id == bindparam("company"), outbox.c.whatsapp_id == bindparam("id")
 )
@@ -283,7 +283,9 @@ class InboxRows:
         statement = statement.order_by(inbox.c.seq).limit(most)
 
         def work(connection: Connection) -> list[Received]:
-            return [received(row) for row in connection.execute(statement).mappings()]
+            rows = connection.execute(statement).mappings().all()
+            subjects = subjects_of(connection, company, {row["chat"] for row in rows})
+            return [received(row, subjects) for row in rows]
 
         return await self._database.read(work)
 
@@ -292,17 +294,36 @@ class InboxRows:
 
         def work(connection: Connection) -> Received | None:
             row = connection.execute(statement).mappings().first()
-            return None if row is None else received(row)
+            if row is None:
+                return None
+            return received(row, subjects_of(connection, row["company_id"], {row["chat"]}))
 
         return await self._database.read(work)
 
 
-def received(row: RowMapping) -> Received:
+_SUBJECTS = Prepared(
+    lambda _: select(groups.c.jid, groups.c.subject).where(
+        groups.c.company_id == bindparam("company"), groups.c.jid.in_(bindparam("jids", expanding=True))
+    )
+)
+
+
+def subjects_of(connection: Connection, company: str, chats: Collection[str]) -> dict[str, str]:
+    """Subjects of those of the chats that are groups, as far as they are known."""
+    jids = [chat for chat in chats if chat.endswith("@g.us")]
+    if not jids:
+        return {}
+    found = connection.execute(_SUBJECTS.on(connection), {"company": company, "jids": jids})
+    return {row.jid: row.subject for row in found}
+
+
+def received(row: RowMapping, subjects: Mapping[str, str]) -> Received:
     """An inbox row as it is shown."""
     values = {str(name): value for name, value in row.items()}
     for name in ("content", "media"):
         values[name] = None if values[name] is None else json.loads(values[name])
-    return Received(company=values.pop("company_id"), **values)
+    company, sender_name = values.pop("company_id"), values.pop("push_name")
+    return Received(company=company, sender_name=sender_name, group_subject=subjects.get(values["chat"]), **values)
 
 
 def keep_received(
@@ -315,7 +336,7 @@ def keep_received(
     stored = connection.execute(statement.on(connection), row).mappings().first()
     if stored is None:
         return False
-    found = received(stored)
+    found = received(stored, subjects_of(connection, stored["company_id"], {stored["chat"]}))
     record_received(connection, found, at=at, media_url=media_url(found.id))
     return True
 

@@ -172,10 +172,20 @@ inbox = Table(
     Column("sent_at", Text, nullable=False),
     Column("stored_at", Text, nullable=False),
     *(Column(name, Text) for name in ("content", "target", "media", "media_keys", "media_id", "completed_at")),
+    Column("sender_lid", Text),
     sqlite_autoincrement=True,
 )
 Index("inbox_message", inbox.c.company_id, inbox.c.chat, inbox.c.sender, inbox.c.whatsapp_id, unique=True)
 Index("inbox_by_company", inbox.c.company_id, inbox.c.seq)
+
+groups = Table(
+    "groups",
+    metadata,
+    Column("company_id", Text, primary_key=True),
+    Column("jid", Text, primary_key=True),
+    Column("subject", Text, nullable=False),
+    Column("learned_at", Text, nullable=False),
+)
 
 media = Table(
     "media",

@@ -20,7 +20,7 @@ import {
   unpadRandomMax16
 } from 'baileys'
 
-import { describe } from './description.mjs'
+import { describe, describeUnknown } from './description.mjs'
 
 export const digest = bytes => createHash('sha256').update(bytes).digest('hex')
 
@@ -70,11 +70,12 @@ export class Inbound {
     const decoded = decode(plaintext)
     const given = decoded && this.#isOwn(stanza) && givenByPhone(decoded)
     if (given) return this.#given(given)
-    const said = decoded && describe(decoded)
+    const said = decoded && (describe(decoded) ?? (isEmpty(decoded) ? describeUnknown(unpadRandomMax16(plaintext)) : null))
     if (!said) return null
     const where = await this.#where(stanza, decoded)
     if (!where) return null
-    return { ...where, ...(await this.#byPhone(said)), ...envelope(stanza), offline: Boolean(stanza.attrs.offline) }
+    const senderLid = where.fromMe ? undefined : lidOf(stanza.attrs)
+    return { ...where, senderLid, ...(await this.#byPhone(said)), ...envelope(stanza), offline: Boolean(stanza.attrs.offline) }
   }
 
   /** The port's `Undecryptable` for the stanza of a ciphertext, or null when it is none that a person would read. */
@@ -155,11 +156,20 @@ function givenByPhone({ protocolMessage }) {
   return given?.key?.id && given.key.remoteJid ? given : null
 }
 
+// The sender's hidden id, where the stanza names it in any of the ways there are.
+function lidOf({ from, participant, sender_lid, participant_lid }) {
+  const lid = [participant, participant_lid, from, sender_lid].find(isLidUser)
+  return lid && jidNormalizedUser(lid)
+}
+
 const envelope = ({ attrs }) => ({
   whatsappId: attrs.id,
   sentAtS: seconds(attrs.t) ?? 0,
   pushName: attrs.notify || undefined
 })
+
+// None of its fields is known here.
+const isEmpty = decoded => Object.values(decoded).every(value => value == null)
 
 const decode = plaintext => decodeAs(proto.Message, plaintext, unpadRandomMax16)
 

@@ -29,6 +29,7 @@ test('a text: who, where, when, what', async () => {
     whatsappId: '3A01',
     chat: '962799999999@s.whatsapp.net',
     sender: '962799999999@s.whatsapp.net',
+    senderLid: '2002@lid',
     fromMe: false,
     type: 'text',
     text: 'hello',
@@ -149,4 +150,30 @@ test('a time that is none is left out: a report with it would break the pipe', (
   for (const nonsense of [undefined, '', 'soon', '1.5', '1e400', '99999999999999999999']) {
     assert.equal(seconds(nonsense), undefined)
   }
+})
+
+test('the hidden id of a sender is told beside the number, however the stanza names it', async () => {
+  for (const attrs of [
+    { from: '962799999999@s.whatsapp.net', sender_lid: '2002:5@lid' },
+    { from: '2002:5@lid', sender_pn: '962799999999@s.whatsapp.net' },
+    { from: '1203@g.us', participant: '962799999999:5@s.whatsapp.net', participant_lid: '2002@lid' },
+    { from: '1203@g.us', participant: '2002:5@lid' }
+  ]) {
+    const { message } = await arrive(attrs, { conversation: 'x' })
+    assert.deepEqual([message.sender, message.senderLid], ['962799999999@s.whatsapp.net', '2002@lid'])
+  }
+  const { message } = await arrive({ from: '962799999999@s.whatsapp.net' }, { conversation: 'x' })
+  assert.equal(message.senderLid, undefined)
+})
+
+test('a message whose fields are not known here came all the same; keys alone are none', async () => {
+  const inbound = new Inbound({ me: () => ME, phoneOf: async () => null })
+  const [unknown, keys] = [Buffer.from('sealed'), Buffer.from('sealed too')]
+  for (const content of [unknown, keys]) {
+    inbound.note({ tag: 'message', attrs: { id: '3A01', t: '1', from: '2002@lid' }, content: [{ tag: 'enc', attrs: {}, content }] })
+  }
+  const padded = bytes => Buffer.from([...bytes, 1])
+  const { message } = await inbound.decrypted(unknown, padded([0xaa, 0x1f, 2, 8, 1])) // field 501
+  assert.deepEqual([message.type, message.content], ['unknown', { raw: { fieldNumbers: [501] } }])
+  assert.equal((await inbound.decrypted(keys, padded([0x12, 0]))).message, undefined)
 })

@@ -7,6 +7,7 @@ import { Answers } from './answers.mjs'
 import { Arrivals } from './arrivals.mjs'
 import { leaveOutKeyless } from './bundles.mjs'
 import { Gate } from './gate.mjs'
+import { GroupNames } from './groupnames.mjs'
 import { Groups } from './groups.mjs'
 import { Inbound } from './inbound.mjs'
 import { KeyStore } from './keys.mjs'
@@ -147,6 +148,7 @@ export class Link {
     const { order } = this
     this.groups = new Groups({ ask: jid => this.sock.groupMetadata(jid) })
     this.inbound = new Inbound({ me: () => this.creds.me, phoneOf: lid => this.sock.signalRepository.lidMapping.getPNForLID(lid) })
+    this.groupNames = new GroupNames({ groups: this.groups, commit: groups => this.#commit({ groups }) })
     this.arrivals = new Arrivals({ inbound: this.inbound, missed: undecryptable => this.#missed(undecryptable) })
     return {
       ...(order.url && { waWebSocketUrl: order.url }),
@@ -199,7 +201,9 @@ export class Link {
     ws.on('CB:message', heedless(this.arrivals.around(handle)))
     ws.prependListener('CB:receipt', heedless(node => this.#receipt(node)))
     ws.prependListener('CB:ack,class:message', heedless(({ attrs }) => this.answers.ack(attrs)))
+    ws.on('CB:message', heedless(({ attrs }) => this.groupNames.heard(attrs.from)))
     ws.prependListener('CB:notification,type:w:gp2', heedless(({ attrs }) => this.groups.forget(attrs.from)))
+    ws.on('CB:notification,type:w:gp2', heedless(node => this.groupNames.changed(node)))
     ev.on('creds.update', () => this.#credentialsChanged())
     ev.on('connection.update', update => this.#update(update))
   }
@@ -328,7 +332,7 @@ export class Link {
     return Boolean(this.creds.me && this.creds.account)
   }
 
-  #commit({ credentials, paired, keys, decrypted, undecryptable, made }) {
+  #commit({ credentials, paired, keys, decrypted, undecryptable, made, groups }) {
     if (this.#over) return 0
     const seq = this.#gate.begin()
     this.#report({
@@ -339,7 +343,8 @@ export class Link {
       keys: keys && Object.keys(keys).length ? keys : undefined,
       decrypted: decrypted?.length ? decrypted : undefined,
       undecryptable,
-      made
+      made,
+      groups
     })
     return seq
   }
@@ -377,6 +382,7 @@ export class Link {
     this.#questions.close(gone)
     this.#lane.close(gone)
     this.arrivals?.close(gone)
+    this.groupNames?.close(gone)
     if (!this.sock) return
     this.hosts.close()
     const { ws, ev, messageRetryManager } = this.sock

@@ -1,0 +1,44 @@
+// The subjects of the groups that messages come from: asked for once a link, one group at a time, and taken from the
+// notification when one changes. WhatsApp's stanzas name a group by its id alone.
+
+import { isJidGroup } from 'baileys'
+
+import { Lane } from './lane.mjs'
+
+const LONGEST = 256 // characters; WhatsApp's apps stop at 100
+const MOST_KNOWN = 10_000
+
+export class GroupNames {
+  #lane = new Lane()
+  #known = new Set()
+
+  /**
+   * @param groups  the link's Groups
+   * @param commit  {JID: subject} => void
+   */
+  constructor({ groups, commit }) {
+    Object.assign(this, { groups, commit })
+  }
+
+  /** A message came from there. */
+  heard(jid) {
+    if (!isJidGroup(jid) || this.#known.has(jid) || this.#known.size >= MOST_KNOWN) return
+    this.#known.add(jid)
+    // Without an answer the group has no name until the next link.
+    this.#lane.run(async () => this.#learn(jid, (await this.groups.get(jid)).subject)).catch(() => {})
+  }
+
+  /** A notification about a group came. */
+  changed({ attrs, content }) {
+    const subject = Array.isArray(content) && content.find(({ tag }) => tag === 'subject')?.attrs.subject
+    if (subject && isJidGroup(attrs.from)) this.#learn(attrs.from, subject)
+  }
+
+  close(error) {
+    this.#lane.close(error)
+  }
+
+  #learn(jid, subject) {
+    if (typeof subject === 'string' && subject) this.commit({ [jid]: subject.slice(0, LONGEST).toWellFormed() })
+  }
+}

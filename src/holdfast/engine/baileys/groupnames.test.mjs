@@ -1,0 +1,54 @@
+import assert from 'node:assert/strict'
+import { setImmediate as turn } from 'node:timers/promises'
+import { test } from 'node:test'
+
+import { GroupNames } from './groupnames.mjs'
+
+// A lane lets others run between two of its jobs.
+async function turns() {
+  for (let n = 0; n < 5; n++) await turn()
+}
+
+function names({ get = async jid => ({ subject: `group ${jid}` }) } = {}) {
+  const told = []
+  const asked = []
+  const groups = { get: jid => (asked.push(jid), get(jid)) }
+  return { names: new GroupNames({ groups, commit: learned => told.push(learned) }), told, asked }
+}
+
+test('a group is asked for its subject at its first message, people never', async () => {
+  const { names: found, told, asked } = names()
+  for (const jid of ['1@g.us', '1@g.us', '2@g.us', '962790000001@s.whatsapp.net', undefined]) found.heard(jid)
+  await turns()
+  assert.deepEqual(asked, ['1@g.us', '2@g.us'])
+  assert.deepEqual(told, [{ '1@g.us': 'group 1@g.us' }, { '2@g.us': 'group 2@g.us' }])
+})
+
+test('a group without an answer holds up no other', async () => {
+  const { names: found, told } = names({
+    get: async jid => {
+      if (jid === '1@g.us') throw new Error('not ours')
+      return { subject: 'x' }
+    }
+  })
+  found.heard('1@g.us')
+  found.heard('2@g.us')
+  await turns()
+  assert.deepEqual(told, [{ '2@g.us': 'x' }])
+})
+
+test('a new subject is taken from the notification; nonsense is not', () => {
+  const { names: found, told } = names()
+  found.changed({ attrs: { from: '1@g.us' }, content: [{ tag: 'subject', attrs: { subject: 'New' } }] })
+  for (const content of [undefined, [], [{ tag: 'add', attrs: {} }], [{ tag: 'subject', attrs: {} }]]) found.changed({ attrs: { from: '1@g.us' }, content })
+  found.changed({ attrs: { from: '1@s.whatsapp.net' }, content: [{ tag: 'subject', attrs: { subject: 'x' } }] })
+  assert.deepEqual(told, [{ '1@g.us': 'New' }])
+})
+
+test('subjects of any length and make are told in full characters', async () => {
+  const { names: found, told } = names({ get: async () => ({ subject: '😀'.repeat(200).slice(1) }) })
+  found.heard('1@g.us')
+  await turns()
+  assert.equal(told[0]['1@g.us'].length, 256)
+  assert.ok(told[0]['1@g.us'].isWellFormed())
+})
