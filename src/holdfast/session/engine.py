@@ -35,6 +35,10 @@ class OpenLink(Command, frozen=True, kw_only=True, tag="open"):
     connect_timeout_ms: int = 15_000
     query_timeout_ms: int = 15_000
     qr_timeout_ms: int = 60_000
+    device_name: str | None = None
+    """How the phone lists the device when it is linked; None: the engine's own choice."""
+    version: list[int] | None = None
+    """The client version to log in with, three numbers; None: the engine's own."""
 
 
 class CutLink(Command, frozen=True, kw_only=True, tag="cut"):
@@ -82,6 +86,17 @@ class AskPairingCode(Command, frozen=True, kw_only=True, tag="pairing-code"):
     """Ask for an eight-character code for `phone` (digits). Answered by `PairingCodeShown`."""
 
     phone: str
+
+
+class AnswerPasskey(Command, frozen=True, kw_only=True, tag="passkey-assertion"):
+    """Hand the owner's assertion to WhatsApp. Answered by `PasskeyContinued` or `PasskeyFailed`, or never."""
+
+    assertion: dict[str, object]
+    """`{id, rawId, type, response: {clientDataJSON, authenticatorData, signature, userHandle?}}`, in base64url."""
+
+
+class ConfirmPasskey(Command, frozen=True, kw_only=True, tag="passkey-confirm"):
+    """The owner compared the codes, and they are the same. Followed by `Paired`, or `PasskeyFailed`, or nothing."""
 
 
 class LogOut(Command, frozen=True, kw_only=True, tag="logout"):
@@ -134,6 +149,29 @@ class PairingCodeShown(Report, frozen=True, kw_only=True, tag="pairing-code"):
 
     code: str | None = None
     error: str | None = None
+
+
+class PasskeyRequested(Report, frozen=True, kw_only=True, tag="passkey-requested"):
+    """The account's owner must sign before this device is linked. Another one replaces it."""
+
+    options: dict[str, object]
+    """As `PublicKeyCredential.parseRequestOptionsFromJSON` takes them."""
+
+
+class PasskeyContinued(Report, frozen=True, kw_only=True, tag="passkey-continued"):
+    """WhatsApp took the assertion. With `confirm` the engine waits for `ConfirmPasskey`."""
+
+    code: str
+    """The phone shows the same."""
+    confirm: bool
+
+
+class PasskeyFailed(Report, frozen=True, kw_only=True, tag="passkey-failed"):
+    """The ceremony is over and the device is not linked; the link lives on, and is of no more use."""
+
+    code: str
+    """`passkey-refused`, `passkey-silent`, `passkey-unreadable`, `passkey-failed`."""
+    detail: str = ""
 
 
 class Paired(Report, frozen=True, kw_only=True, tag="paired"):
@@ -331,6 +369,8 @@ AnyCommand = (
     | Ping
     | Presence
     | AskPairingCode
+    | AnswerPasskey
+    | ConfirmPasskey
     | LogOut
     | Committed
     | Keys
@@ -340,6 +380,9 @@ AnyCommand = (
 AnyReport = (
     QrShown
     | PairingCodeShown
+    | PasskeyRequested
+    | PasskeyContinued
+    | PasskeyFailed
     | Paired
     | LinkOpened
     | LinkClosed

@@ -14,7 +14,9 @@ import { KeyStore } from './keys.mjs'
 import { Lane } from './lane.mjs'
 import { DownloadFailed, MediaHosts } from './mediahost.mjs'
 import { Outbound } from './outbound.mjs'
+import { PasskeyCeremony, deviceTypeOf } from './passkey.mjs'
 import { Presence } from './presence.mjs'
+import { QrCodes } from './qrcodes.mjs'
 import { Questions } from './questions.mjs'
 import { silentLogger } from './quiet.mjs'
 import { DevicesCache, Recipients } from './recipients.mjs'
@@ -26,6 +28,10 @@ import { json } from './values.mjs'
 const HOUR_MS = 3_600_000
 const FRAME_REPORT_MS = 1000
 const PARTING_MS = 100
+const BROWSER = 'Chrome'
+const SYSTEM_VERSION = '22.04.4'
+const DEVICE_NAME = 'Ubuntu' // WhatsApp refuses pairing codes of some accounts to unusual names
+const QR_USED_UP = 'QR refs attempts ended' // as Baileys says it
 
 const { connectionClosed: TRANSPORT_CLOSED, timedOut: TIMED_OUT, loggedOut: LOGGED_OUT, badSession: UNKNOWN } = DisconnectReason
 
@@ -84,6 +90,10 @@ export class Link {
         return this.presence?.ask(command.available)
       case 'pairing-code':
         return this.#pairingCode(command.phone)
+      case 'passkey-assertion':
+        return this.passkey?.answer(command.assertion)
+      case 'passkey-confirm':
+        return this.passkey?.confirm()
       case 'logout':
         return this.#logOut()
       case 'committed':
@@ -125,6 +135,19 @@ export class Link {
     this.sock = makeWASocket(this.#config(devices))
     this.presence = new Presence(this.sock, this.creds)
     this.hosts = new MediaHosts({ query: this.sock.query })
+    this.passkey = new PasskeyCeremony({
+      query: this.sock.query,
+      creds: this.creds,
+      changed: changes => this.sock.ev.emit('creds.update', Object.assign(this.creds, changes)),
+      deviceType: deviceTypeOf(BROWSER),
+      report: report => this.#report(report)
+    })
+    this.codes = new QrCodes({
+      lastsMs: this.order.qrTimeoutMs,
+      isBusy: () => this.passkey.isUnderWay,
+      shown: qr => this.#showQr(qr),
+      usedUp: () => this.#finish(TIMED_OUT, QR_USED_UP)
+    })
     this.recipients = new Recipients({ sock: this.sock, store: this.store, devices, groups: this.groups })
     const { sock, creds, store, recipients } = this
     this.answers = new Answers({ sock, creds, store, recipients, report: report => this.#report(report) })
@@ -152,6 +175,8 @@ export class Link {
     this.arrivals = new Arrivals({ inbound: this.inbound, missed: undecryptable => this.#missed(undecryptable) })
     return {
       ...(order.url && { waWebSocketUrl: order.url }),
+      ...(order.version && { version: order.version }),
+      browser: [order.deviceName ?? DEVICE_NAME, BROWSER, SYSTEM_VERSION],
       auth: { creds: this.creds, keys: this.store },
       logger: silentLogger,
       connectTimeoutMs: order.connectTimeoutMs,
@@ -194,6 +219,8 @@ export class Link {
     ws.on('unexpected-response', (_, { statusCode }) =>
       this.#finish(statusCode, `WebSocket Error (Unexpected server response: ${statusCode})`)
     )
+    ws.prependListener('CB:iq,type:set,pair-device', heedless(node => this.codes.lengthen(node)))
+    this.passkey.listen(ws)
     ws.prependListener('CB:stream:error', heedless(node => this.#notePart(node)))
     ws.prependListener('CB:failure', heedless(node => this.#notePart(node)))
     const [handle] = ws.listeners('CB:message')
@@ -214,10 +241,7 @@ export class Link {
   }
 
   #update({ qr, isNewLogin, connection, lastDisconnect, reachoutTimeLock }) {
-    if (qr) {
-      this.#report({ r: 'qr', qr })
-      this.#qrShown.resolve()
-    }
+    if (qr) this.codes.next(qr)
     if (isNewLogin) this.#report({ r: 'paired', ...this.#names(), platform: this.creds.platform })
     if (reachoutTimeLock) this.answers.lock(reachoutTimeLock)
     if (connection === 'open') {
@@ -229,6 +253,11 @@ export class Link {
       const error = lastDisconnect?.error
       this.#finish(error?.output?.statusCode, error?.message ?? '', this.#parting)
     }
+  }
+
+  #showQr(qr) {
+    this.#report({ r: 'qr', qr })
+    this.#qrShown.resolve()
   }
 
   #names() {
