@@ -47,6 +47,44 @@ class Paired:
 
 
 @dataclass(frozen=True, slots=True)
+class PasskeyRequested:
+    """WhatsApp asks the owner of the account to sign a challenge that lives for so long."""
+
+    link: int
+    lasts_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class PasskeyAnswered:
+    """The owner's assertion was handed to WhatsApp."""
+
+    link: int
+
+
+@dataclass(frozen=True, slots=True)
+class PasskeyContinued:
+    """WhatsApp took the assertion. `compare`: a person has to compare two codes first."""
+
+    link: int
+    compare: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PasskeyConfirmed:
+    """A person compared the codes, and they are the same."""
+
+    link: int
+
+
+@dataclass(frozen=True, slots=True)
+class PasskeyFailed:
+    """The ceremony is over; `code` is the reason's name."""
+
+    link: int
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
 class LinkOpened:
     link: int
 
@@ -121,6 +159,11 @@ Event = (
     | PairAsked
     | QrShown
     | Paired
+    | PasskeyRequested
+    | PasskeyAnswered
+    | PasskeyContinued
+    | PasskeyConfirmed
+    | PasskeyFailed
     | LinkOpened
     | LinkClosed
     | HostLost

@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 from holdfast.base.errors import Fault, HoldfastError
-from holdfast.session import reasons
+from holdfast.session import passkeys, reasons
 from holdfast.session.backoff import beat_s
 from holdfast.session.deadlines import deadline, no_acks_at, sign_of_life_due_at, stable_at
 from holdfast.session.events import (
@@ -31,6 +31,11 @@ from holdfast.session.events import (
     LogoutAsked,
     PairAsked,
     Paired,
+    PasskeyAnswered,
+    PasskeyConfirmed,
+    PasskeyContinued,
+    PasskeyFailed,
+    PasskeyRequested,
     Ponged,
     ProbeAsked,
     QrShown,
@@ -188,7 +193,7 @@ def _qr_unexpected(session: Session, _: Event, moment: Moment) -> Step:
 def _paired(session: Session, _: Event, moment: Moment) -> Step:
     """A phone is linked. WhatsApp closes this link now, and the session logs in on the next."""
     known = _with_link(session, gives_up_at=moment.now + moment.policy.paired_deadline_s, paired=True)
-    return replace(known, paired=True), ()
+    return replace(known, paired=True, reason=None), ()
 
 
 def _opened(session: Session, _: Event, moment: Moment) -> Step:
@@ -300,6 +305,8 @@ def _time_out(session: Session, _: Event, moment: Moment) -> Step:
         alone, effects = cut(session)
         connecting, more = log_in_after_pairing(alone, moment)
         return connecting, effects + more
+    if session.link.passkey is not None:
+        return lose(session, passkeys.overdue(session.link.passkey), moment)
     return lose(session, reasons.NOT_OPENED, moment)
 
 
@@ -335,7 +342,17 @@ _WITH_LINKS: dict[type[Any], Rule] = {
 
 ROWS: dict[State, dict[type[Any], Rule]] = {
     State.UNPAIRED: {**_AT_REST, StartAsked: _start, PairAsked: _pair},
-    State.PAIRING: {**_WITH_LINKS, PairAsked: _keep, QrShown: _qr_shown, Paired: _paired},
+    State.PAIRING: {
+        **_WITH_LINKS,
+        PairAsked: _keep,
+        QrShown: _qr_shown,
+        Paired: _paired,
+        PasskeyRequested: passkeys.requested,
+        PasskeyAnswered: passkeys.answered,
+        PasskeyContinued: passkeys.continued,
+        PasskeyConfirmed: passkeys.confirmed,
+        PasskeyFailed: passkeys.failed,
+    },
     State.CONNECTING: {**_WITH_LINKS, QrShown: _qr_unexpected},
     State.CONNECTED: {
         **_ALWAYS,

@@ -41,6 +41,7 @@ class Action(StrEnum):
 
     WAIT = "wait"
     SCAN_QR = "scan-qr"
+    SIGN_PASSKEY = "sign-passkey"
     CHECK_PHONE = "check-phone"
     CHECK_NETWORK = "check-network"
     UPDATE = "update"
@@ -105,10 +106,18 @@ FLEET_HELD = _reason("fleet-held", None, "whatsapp", Reaction.BACKOFF, "WhatsApp
 ENGINE_QUARANTINED = _reason("engine-quarantined", None, "engine", Reaction.STOP, "each engine host that ran this session ended or hung: it was set apart so that all others go on; start it to try again, or link the phone again", Action.START)  # fmt: skip
 HOST_REPLACED = _reason("host-replaced", None, "nobody", Reaction.RESTART, "the session moved to another engine host", Action.NONE)  # fmt: skip
 RESTORED_STALE = _reason("restored-stale", None, "operator", Reaction.STOP, "it was restored from a backup that is older than the last use of its keys", Action.START)  # fmt: skip
+PASSKEY_REQUIRED = _reason("passkey-required", None, "person", Reaction.UNPAIR, "WhatsApp asks the owner of the account to sign with a passkey", Action.SIGN_PASSKEY)  # fmt: skip
+PASSKEY_EXPIRED = _reason("passkey-expired", None, "person", Reaction.UNPAIR, "WhatsApp's request for a passkey ended before it was answered", Action.SCAN_QR)  # fmt: skip
+PASSKEY_REFUSED = _reason("passkey-refused", None, "person", Reaction.UNPAIR, "WhatsApp did not accept the passkey's signature: is it the passkey of this account?", Action.SCAN_QR)  # fmt: skip
+PASSKEY_SILENT = _reason("passkey-silent", None, "whatsapp", Reaction.UNPAIR, "WhatsApp took the passkey's signature and did not go on", Action.SCAN_QR)  # fmt: skip
+PASSKEY_DECLINED = _reason("passkey-declined", None, "person", Reaction.UNPAIR, "signing with the passkey was given up", Action.SCAN_QR)  # fmt: skip
+PASSKEY_CODE_MISMATCH = _reason("passkey-code-mismatch", None, "person", Reaction.UNPAIR, "the code on the phone was not the code shown here: somebody else may be linking a device", Action.SCAN_QR)  # fmt: skip
+PASSKEY_FAILED = _reason("passkey-failed", None, "whatsapp", Reaction.UNPAIR, "WhatsApp's passkey exchange could not be followed: it may have changed", Action.UPDATE)  # fmt: skip
 
 OWN = (
     NO_PONG, NO_ACKS, NOT_OPENED, HOST_LOST, NOT_KEPT, QR_USED_UP, NOT_LINKED, ASKED, LOGOUT_ASKED, WAITS_TURN, FLEET_HELD, RESTORED_STALE,
     ENGINE_QUARANTINED, HOST_REPLACED,
+    PASSKEY_REQUIRED, PASSKEY_EXPIRED, PASSKEY_REFUSED, PASSKEY_SILENT, PASSKEY_DECLINED, PASSKEY_CODE_MISMATCH, PASSKEY_FAILED,
 )  # fmt: skip
 
 _NEVER_CONNECTED = "WebSocket Error ("

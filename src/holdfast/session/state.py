@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from holdfast.session.backoff import Backoff
-from holdfast.session.reasons import Reason
+from holdfast.session.reasons import PASSKEY_EXPIRED, PASSKEY_REQUIRED, Reason
 
 
 class State(StrEnum):
@@ -20,6 +20,19 @@ class State(StrEnum):
     PAUSED = "paused"
     LOGGED_OUT = "logged_out"
     STOPPED = "stopped"
+
+
+class PasskeyStep(StrEnum):
+    """How far the passkey ceremony of a link has come, named by who has to act."""
+
+    SIGN = "sign"
+    """The owner of the account has to sign in a browser."""
+    SENT = "sent"
+    """WhatsApp has the signature and has to go on."""
+    COMPARE = "compare"
+    """A person has to compare the code with that on the phone."""
+    FINISH = "finish"
+    """WhatsApp has everything and has to link the device."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +78,12 @@ class Policy:
     budget_an_hour: int = 120
     """Links begun within an hour. Once a quarter of them is used, the rest is spread evenly over the hour; when all are
     used, each further automatic one waits for the cap of the backoff."""
+    passkey_challenge_s: float = 600
+    """How long WhatsApp's challenge lives at most."""
+    passkey_compare_s: float = 300
+    """How long a person may take to compare the codes."""
+    passkey_step_s: float = 30
+    """How long WhatsApp may take to go on after an assertion, and to link the device after the last step."""
     pairing_tries: int = 10
     """Lost links in a row while no phone is linked; then the session waits until somebody asks for a QR code."""
 
@@ -88,6 +107,8 @@ class Link:
     unacked_since: float | None = None
     """When the oldest send without an ack was written; the outbox says so."""
     paired: bool = False
+    passkey: PasskeyStep | None = None
+    """The account demands a passkey, and this is how far its owner has come."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,6 +186,8 @@ def restored(
     `reason` keeps a ban in force. Attempts go on counting. `resumes_at` is the planned attempt of a paused session in
     this process's monotonic seconds.
     """
+    if reason is PASSKEY_REQUIRED:
+        reason = PASSKEY_EXPIRED  # its link is gone, and the challenge with it
     if paired and state in RUNNING | {State.PAIRING}:
         return Session(state=State.RECONNECTING, paired=True, attempts=attempts, reason=reason)
     if paired and state is State.PAUSED:

@@ -18,6 +18,11 @@ from holdfast.session.events import (
     OpenLink,
     PairAsked,
     Paired,
+    PasskeyAnswered,
+    PasskeyConfirmed,
+    PasskeyContinued,
+    PasskeyFailed,
+    PasskeyRequested,
     Ponged,
     ProbeAsked,
     QrShown,
@@ -32,7 +37,7 @@ from holdfast.session.events import (
     Unlink,
 )
 from holdfast.session.machine import ROWS, TABLE, NotPossible, Step, deadline, step
-from holdfast.session.state import Link, Policy, Session, State
+from holdfast.session.state import Link, PasskeyStep, Policy, Session, State
 
 POLICY = Policy()
 NOW = 1000.0
@@ -49,6 +54,12 @@ OPEN = Link(number=7, began_at=969, gives_up_at=None, opened_at=970, ping=1, pon
 SITUATIONS = {
     "unpaired": Session(),
     "pairing, link": Session(state=State.PAIRING, links=7, link=LOGGING_IN),
+    "pairing, passkey": Session(
+        state=State.PAIRING,
+        links=7,
+        link=replace(LOGGING_IN, passkey=PasskeyStep.SIGN),
+        reason=reasons.PASSKEY_REQUIRED,
+    ),
     "pairing, waiting": Session(state=State.PAIRING, links=7, attempts=1, next_attempt_at=NOW),
     "connecting": Session(state=State.CONNECTING, paired=True, links=7, link=LOGGING_IN),
     "connected": Session(state=State.CONNECTED, paired=True, links=7, link=OPEN),
@@ -83,6 +94,7 @@ EVENTS: list[Event] = [
     ProbeAsked(7),
     ConnectHeld(7, NOW + 5, reasons.WAITS_TURN),
     Tick(),
+<<<<<<< HEAD
     EngineQuarantined(),
 ]
 
@@ -105,6 +117,35 @@ logged out                  .    x    !    .    x    .    .    .    .    .    . 
 stopped                     x    .    !    x    x    .    .    .    .    .    .    .    .    .    .    .    .
 stopped, paired             x    .    !    x    !    .    .    .    .    .    .    .    .    .    .    .    .
 """
+=======
+    PasskeyRequested(7, 600),
+    PasskeyAnswered(7),
+    PasskeyContinued(7, False),
+    PasskeyConfirmed(7),
+    PasskeyFailed(7, "passkey-refused"),
+]
+
+# x: changes something · a dot: changes nothing · an exclamation mark: refused with NotPossible
+#                          start stop recn logo pair  qr  paird open clos host keep pong sends prob held tick pkrq pkan pkco pkcf pkfl
+MATRIX = """
+unpaired                    x    x    !    x    x    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .
+pairing, link               .    x    x    x    .    x    x    x    x    x    x    !    !    !    x    x    x    .    .    .    x
+pairing, passkey            .    x    x    x    .    x    x    x    x    x    x    !    !    !    x    x    x    x    .    .    x
+pairing, waiting            .    x    x    x    .    .    .    .    .    .    .    .    .    .    .    x    .    .    .    .    .
+connecting                  .    x    x    x    !    x    !    x    x    x    x    !    !    !    x    x    !    !    !    !    !
+connected                   .    x    x    x    !    !    !    !    x    x    x    .    x    x    .    x    !    !    !    !    !
+reconnecting, link          .    x    x    x    !    x    !    x    x    x    x    !    !    !    x    x    !    !    !    !    !
+reconnecting, waiting       .    x    x    x    !    .    .    .    .    .    .    .    .    .    .    x    .    .    .    .    .
+reconnecting, restored      x    x    x    x    !    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .
+paused, link                x    x    x    x    !    x    !    x    x    x    x    !    !    !    x    x    !    !    !    !    !
+paused, waiting             x    x    x    x    !    .    .    .    .    .    .    .    .    .    .    x    .    .    .    .    .
+paused, banned              x    x    !    x    !    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .
+paused, banned for a time   .    x    !    x    !    .    .    .    .    .    .    .    .    .    .    x    .    .    .    .    .
+logged out                  .    x    !    .    x    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .
+stopped                     x    .    !    x    x    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .
+stopped, paired             x    .    !    x    !    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .
+"""  # noqa: E501
+>>>>>>> f4eec64 (Give a passkey ceremony states, deadlines and reasons)
 
 
 CELLS = {
@@ -151,9 +192,15 @@ def test_pairs_outside_the_table_are_refused(state: State, event: Event) -> None
 
 
 def test_the_table_has_every_pair_of_its_rows() -> None:
+<<<<<<< HEAD
     """TABLE is ROWS, flat: 8 states, 84 pairs."""
     assert set(ROWS) == set(State)
     assert len(TABLE) == sum(len(row) for row in ROWS.values()) == 84
+=======
+    """TABLE is ROWS, flat: 8 states, 81 pairs."""
+    assert set(ROWS) == set(State)
+    assert len(TABLE) == sum(len(row) for row in ROWS.values()) == 81
+>>>>>>> f4eec64 (Give a passkey ceremony states, deadlines and reasons)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,74 @@
+"""What the session machine does while a person links a phone whose account demands a passkey.
+
+The state stays `pairing`. Each step of the ceremony has a deadline of its own, so that nobody waits for a person who
+went away, nor for a WhatsApp that took an assertion and says nothing more. However the ceremony fails, its link is cut
+and the session waits until somebody asks for a new code: the next link starts from the beginning.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from holdfast.session import reasons
+from holdfast.session.events import (
+    PasskeyAnswered,
+    PasskeyConfirmed,
+    PasskeyContinued,
+    PasskeyFailed,
+    PasskeyRequested,
+)
+from holdfast.session.reasons import Reason
+from holdfast.session.reconnect import Moment, Step, lose
+from holdfast.session.state import PasskeyStep, Session
+
+FAILURES = {
+    "passkey-refused": reasons.PASSKEY_REFUSED,
+    "passkey-silent": reasons.PASSKEY_SILENT,
+    "passkey-declined": reasons.PASSKEY_DECLINED,
+    "passkey-code-mismatch": reasons.PASSKEY_CODE_MISMATCH,
+}
+
+
+def requested(session: Session, event: PasskeyRequested, moment: Moment) -> Step:
+    """Give the person as long as WhatsApp's challenge lives."""
+    policy = moment.policy
+    lasts_s = min(max(event.lasts_s, policy.passkey_step_s), policy.passkey_challenge_s)
+    return _at(replace(session, reason=reasons.PASSKEY_REQUIRED), PasskeyStep.SIGN, moment.now + lasts_s), ()
+
+
+def answered(session: Session, _: PasskeyAnswered, moment: Moment) -> Step:
+    """WhatsApp has the assertion, and has to go on."""
+    return _moved(session, PasskeyStep.SIGN, PasskeyStep.SENT, moment, moment.policy.passkey_step_s)
+
+
+def continued(session: Session, event: PasskeyContinued, moment: Moment) -> Step:
+    """Wait for a person to compare the codes, or for WhatsApp to link the device."""
+    if event.compare:
+        return _moved(session, PasskeyStep.SENT, PasskeyStep.COMPARE, moment, moment.policy.passkey_compare_s)
+    return _moved(session, PasskeyStep.SENT, PasskeyStep.FINISH, moment, moment.policy.passkey_step_s)
+
+
+def confirmed(session: Session, _: PasskeyConfirmed, moment: Moment) -> Step:
+    """The codes are the same: WhatsApp has to link the device."""
+    return _moved(session, PasskeyStep.COMPARE, PasskeyStep.FINISH, moment, moment.policy.passkey_step_s)
+
+
+def failed(session: Session, event: PasskeyFailed, moment: Moment) -> Step:
+    """Cut the link, whose ceremony can't be repeated."""
+    return lose(session, FAILURES.get(event.code, reasons.PASSKEY_FAILED), moment)
+
+
+def overdue(step: PasskeyStep) -> Reason:
+    """Why a ceremony is given up at the deadline of this step."""
+    return reasons.PASSKEY_EXPIRED if step in {PasskeyStep.SIGN, PasskeyStep.COMPARE} else reasons.PASSKEY_SILENT
+
+
+def _moved(session: Session, before: PasskeyStep, after: PasskeyStep, moment: Moment, lasts_s: float) -> Step:
+    if session.link is None or session.link.passkey is not before:
+        return session, ()
+    return _at(session, after, moment.now + lasts_s), ()
+
+
+def _at(session: Session, step: PasskeyStep, until: float) -> Session:
+    assert session.link is not None
+    return replace(session, link=replace(session.link, passkey=step, gives_up_at=until))

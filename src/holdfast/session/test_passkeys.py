@@ -1,0 +1,114 @@
+"""The passkey ceremony in the session machine: one deadline a step, and a reason for each way it fails."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from holdfast.session import reasons
+from holdfast.session.events import (
+    CutLink,
+    Event,
+    LinkClosed,
+    PairAsked,
+    Paired,
+    PasskeyAnswered,
+    PasskeyConfirmed,
+    PasskeyContinued,
+    PasskeyFailed,
+    PasskeyRequested,
+    Tick,
+)
+from holdfast.session.machine import deadline, step
+from holdfast.session.passkeys import FAILURES
+from holdfast.session.reasons import Reason
+from holdfast.session.state import Link, PasskeyStep, Policy, Session, State, restored
+
+POLICY = Policy()
+NOW = 1000.0
+SHOWN = Session(state=State.PAIRING, links=1, link=Link(number=1, began_at=990, gives_up_at=1075))
+
+
+def after(session: Session, *events: Event, now: float = NOW) -> Session:
+    for event in events:
+        session, _ = step(session, event, now=now, jitter=0, policy=POLICY)
+    return session
+
+
+ASKED = after(SHOWN, PasskeyRequested(1, 600))
+
+
+def waits(session: Session) -> tuple[PasskeyStep | None, float | None]:
+    link = session.link
+    return (None if link is None else link.passkey), deadline(session, policy=POLICY)
+
+
+def test_the_session_stays_in_pairing_with_a_reason_and_a_deadline() -> None:
+    """People read what is asked of them; the challenge's time is theirs, not the QR code's."""
+    assert (ASKED.state, ASKED.reason) == (State.PAIRING, reasons.PASSKEY_REQUIRED)
+    assert waits(ASKED) == (PasskeyStep.SIGN, NOW + 600)
+
+
+@pytest.mark.parametrize(("said_s", "given_s"), [(1e9, 600), (-5, 30), (120, 120)])
+def test_whatsapp_s_own_time_is_bounded(said_s: float, given_s: float) -> None:
+    """A challenge lives ten minutes at most, and long enough for a person to notice it."""
+    assert waits(after(SHOWN, PasskeyRequested(1, said_s)))[1] == NOW + given_s
+
+
+def test_each_step_has_a_deadline_of_its_own() -> None:
+    """WhatsApp gets half a minute where it has to act, a person five to compare codes."""
+    sent = after(ASKED, PasskeyAnswered(1))
+    assert waits(sent) == (PasskeyStep.SENT, NOW + 30)
+    assert waits(after(sent, PasskeyContinued(1, False))) == (PasskeyStep.FINISH, NOW + 30)
+    compared = after(sent, PasskeyContinued(1, True))
+    assert waits(compared) == (PasskeyStep.COMPARE, NOW + 300)
+    assert waits(after(compared, PasskeyConfirmed(1))) == (PasskeyStep.FINISH, NOW + 30)
+
+
+@pytest.mark.parametrize(
+    ("session", "reason"),
+    [
+        (ASKED, reasons.PASSKEY_EXPIRED),
+        (after(ASKED, PasskeyAnswered(1)), reasons.PASSKEY_SILENT),
+        (after(ASKED, PasskeyAnswered(1), PasskeyContinued(1, True)), reasons.PASSKEY_EXPIRED),
+        (after(ASKED, PasskeyAnswered(1), PasskeyContinued(1, False)), reasons.PASSKEY_SILENT),
+    ],
+)
+def test_what_is_overdue_ends_with_the_reason_of_who_did_not_act(session: Session, reason: Reason) -> None:
+    """The link is cut, and the session waits for somebody to ask for a code; then all begins from the beginning."""
+    assert session.link is not None
+    assert session.link.gives_up_at is not None
+    ended, effects = step(session, Tick(), now=session.link.gives_up_at, jitter=0, policy=POLICY)
+    assert (ended.state, ended.reason, ended.link, effects) == (State.UNPAIRED, reason, None, (CutLink(1),))
+    again = after(ended, PairAsked())
+    assert (again.state, again.reason, waits(again)[0]) == (State.PAIRING, None, None)
+
+
+@pytest.mark.parametrize("code", [*FAILURES, "something else"])
+def test_each_failure_has_a_reason_of_its_own(code: str) -> None:
+    """Also one that this version knows no word for."""
+    ended = after(ASKED, PasskeyFailed(1, code))
+    assert (ended.state, ended.reason) == (State.UNPAIRED, FAILURES.get(code, reasons.PASSKEY_FAILED))
+
+
+def test_a_step_out_of_its_order_changes_nothing() -> None:
+    """A late or doubled click must not move a deadline."""
+    for event in (PasskeyAnswered(1), PasskeyContinued(1, False), PasskeyConfirmed(1)):
+        assert after(SHOWN, event, now=1010) == SHOWN
+    sent = after(ASKED, PasskeyAnswered(1))
+    assert after(sent, PasskeyAnswered(1), now=1010) == sent
+
+
+def test_the_linked_device_logs_in() -> None:
+    """The reason goes with the pairing."""
+    linked = after(ASKED, PasskeyAnswered(1), PasskeyContinued(1, False), Paired(1))
+    assert linked.reason is None
+    assert after(linked, LinkClosed(1, 515)).state is State.CONNECTING
+
+
+def test_a_restart_forgets_the_challenge() -> None:
+    """What was asked on a link that is gone can't be answered any more."""
+    session = restored(state=State.PAIRING, paired=False, attempts=0, resumes_at=None, reason=reasons.PASSKEY_REQUIRED)
+    assert (session.state, session.reason) == (State.UNPAIRED, reasons.PASSKEY_EXPIRED)
+    assert replace(session, reason=None) == Session()
