@@ -15,14 +15,17 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from holdfast.session.engine import (
     Acked,
+    AnswerPasskey,
     AnyCommand,
     AnyReport,
     AskPairingCode,
     Commit,
     Committed,
+    ConfirmPasskey,
     CutLink,
     Decrypted,
     Download,
@@ -41,6 +44,9 @@ from holdfast.session.engine import (
     OpenLink,
     Paired,
     PairingCodeShown,
+    PasskeyContinued,
+    PasskeyFailed,
+    PasskeyRequested,
     Ping,
     Plaintext,
     Ponged,
@@ -113,6 +119,8 @@ class FakeEngine:
         self.uploads_fail = False
         self.media: dict[str, bytes] = {}
         """What WhatsApp's media servers hold, by `InboundMessage.media_keys`."""
+        self.passkey_answer: Literal["finish", "compare", "refused", "silent"] = "finish"
+        """What WhatsApp does with the assertion of a passkey."""
         self.silent_s = 0.0
 
     # -- the port
@@ -141,6 +149,10 @@ class FakeEngine:
                 self._frame(command.link, lambda: self._say(command.link, Ponged(link=command.link, n=n)))
             case AskPairingCode():
                 self._later(lambda: self._say(command.link, PairingCodeShown(link=command.link, code="H0LDFAST")))
+            case AnswerPasskey():
+                self._later(lambda: self._take_assertion(command.link))
+            case ConfirmPasskey():
+                self.scan(command.link)
             case Committed(seq=seq):
                 link.durable = max(link.durable, seq)
                 self._later(lambda: self._flush(link))
@@ -160,6 +172,19 @@ class FakeEngine:
 
         if link.pairing:
             self._later(paired)
+
+    def request_passkey(self, link_id: LinkId, options: dict[str, object]) -> None:
+        """A phone scanned the code, and its account demands a passkey."""
+        self._later(lambda: self._say(link_id, PasskeyRequested(link=link_id, options=options)))
+
+    def _take_assertion(self, link_id: LinkId) -> None:
+        match self.passkey_answer:
+            case "refused":
+                self._say(link_id, PasskeyFailed(link=link_id, code="passkey-refused"))
+            case "finish" | "compare" as step:
+                self._say(link_id, PasskeyContinued(link=link_id, code="G7R3-N352", confirm=step == "compare"))
+                if step == "finish":
+                    self.scan(link_id)
 
     def receive(
         self,

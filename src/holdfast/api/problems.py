@@ -20,6 +20,7 @@ from holdfast.api.waits import Stopping
 from holdfast.base.errors import BadInput, Conflict, HoldfastError, NotFound
 from holdfast.runtime.errors import BeginsAnew, NotConnected
 from holdfast.runtime.inbound import Gone, NotFetched, TooLargeMedia
+from holdfast.runtime.passkeys import WhatsAppSilent
 from holdfast.session.machine import NotPossible
 from holdfast.session.stores import LeaseLost
 
@@ -55,6 +56,7 @@ _STATUS = {
     Gone: HTTPStatus.GONE,
     TooLargeMedia: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     NotFetched: HTTPStatus.SERVICE_UNAVAILABLE,
+    WhatsAppSilent: HTTPStatus.GATEWAY_TIMEOUT,
 }
 _HEADERS = {
     HTTPStatus.UNAUTHORIZED: {"WWW-Authenticate": "Bearer"},

@@ -14,6 +14,7 @@ from fastapi.security import APIKeyHeader, HTTPBearer
 from holdfast.api import about, description, diagnosis, problems
 from holdfast.api import events as streams
 from holdfast.api import media as media_routes
+from holdfast.api import passkeys as passkey_routes
 from holdfast.api import webhooks as webhook_routes
 from holdfast.api.account import LimitsShape
 from holdfast.api.bodies import read_message
@@ -369,8 +370,10 @@ def make_api(
     hooks = webhook_routes.make_router(KeyedRoute, dependencies=described, responses=description.KEYED)
     itself = about.make_router(KeyedRoute, dependencies=described, responses=description.KEYED)
     stored = media_routes.make_router(KeyedRoute, dependencies=described, responses=description.KEYED)
+    passkeys = passkey_routes.make_router(KeyedRoute, dependencies=described, responses=description.KEYED)
     for router in (
         sessions,
+        passkeys,
         messages,
         stored,
         media_routes.make_open_router(),

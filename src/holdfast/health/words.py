@@ -29,7 +29,7 @@ Advice = Action | Care
 WHAT_TO_DO: Mapping[Advice, str] = MappingProxyType({
     Action.WAIT: "nothing needs doing: Holdfast goes on by itself",
     Action.SCAN_QR: "ask for a new QR code (`holdfast pair`, or the dashboard) and scan it with the company's phone",
-    Action.SIGN_PASSKEY: "let the owner of the account sign with the passkey: the company's page in the dashboard leads through it",
+    Action.SIGN_PASSKEY: "open the company's page in the dashboard: it leads the owner of the account through signing",
     Action.CHECK_PHONE: "look at WhatsApp on the company's phone: it says what is wrong; then start the session again",
     Action.CHECK_NETWORK: "see whether this machine reaches the internet: DNS, proxy, firewall",
     Action.UPDATE: "update Holdfast: WhatsApp no longer takes this version of the client",

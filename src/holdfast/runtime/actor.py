@@ -21,6 +21,7 @@ from holdfast.health.roundtrips import RoundTrips
 from holdfast.runtime.errors import BeginsAnew, NotConnected
 from holdfast.runtime.keeper import Keeper
 from holdfast.runtime.parts import Parts
+from holdfast.runtime.passkeys import PasskeyRelay
 from holdfast.runtime.restraint import Restraint
 from holdfast.runtime.sender import OutboxSender
 from holdfast.runtime.view import LinkEnd, Qr, View
@@ -77,6 +78,9 @@ class SessionActor:
         self._frame_at: float | None = None
         self._took_at = self._state_at = parts.clock.monotonic()
         company = record.company
+        self.passkeys = PasskeyRelay(
+            company, clock=parts.clock, policy=parts.policy, command=self._command, tell=self._tell_of_link
+        )
         self._sender = OutboxSender(
             company,
             outbox=parts.outbox,
@@ -107,6 +111,7 @@ class SessionActor:
             record=self._record,
             session=self._session,
             qr=self._qr,
+            passkey=self.passkeys.now,
             next_attempt_at=None if planned is None else self._wall(planned),
             keepalives=self._keepalives,
             ends=tuple(self._ends),
@@ -128,6 +133,7 @@ class SessionActor:
         finally:
             self._cut_link()
             self._end_downloads()
+            self.passkeys.link_gone(None)
             self._end()
             self._parts.connect_limiter.leave(self.company)
             self._parts.hub.forget(self.company)
@@ -147,7 +153,7 @@ class SessionActor:
         """The QR code that is shown, waiting for it while one can still come."""
         until = self._parts.clock.monotonic() + at_most_s
         async with self._parts.clock.until(until):
-            while self._qr is None and self._session.state is State.PAIRING:
+            while self._qr is None and self.passkeys.now is None and self._session.state is State.PAIRING:
                 await self._changed.wait()
         return self._qr
 
@@ -218,6 +224,10 @@ class SessionActor:
             case engine.QrShown():
                 self._show_qr(report.qr)
                 self.tell(events.QrShown(number))
+            case engine.PasskeyRequested() | engine.PasskeyContinued() | engine.PasskeyFailed():
+                self._qr = None
+                self.passkeys.hear(report)
+                self._ring()
             case engine.Paired():
                 self._know(jid=report.jid)
                 self.tell(events.Paired(number))
@@ -266,6 +276,10 @@ class SessionActor:
         self._touch()
         self._sender.hear_received(messages)
         log.info("Session %s received %d message(s)", self.company, len(messages))
+
+    def _tell_of_link(self, make: Callable[[int], Event]) -> None:
+        if self._session.link is not None:
+            self.tell(make(self._session.link.number))
 
     def _keeping_failed(self, link: engine.LinkId) -> None:
         if link == self._link and self._session.link is not None:
@@ -397,6 +411,8 @@ class SessionActor:
             self._ends.append(LinkEnd(self._took_at, session.reason))
         if not _shows_code(session) or _number(session) != _number(before):
             self._qr = None
+        if _number(session) != _number(before):
+            self.passkeys.link_gone(None if session.reason is None else session.reason.name)
         if session.state is State.CONNECTED and record.state is not State.CONNECTED:
             record = replace(record, connected_at=self._now(), last_activity=self._now())
         if session.state is not record.state:

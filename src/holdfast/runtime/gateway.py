@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,6 +21,7 @@ from holdfast.runtime.elsewhere import view_of
 from holdfast.runtime.inbound import Fetched, unknown_inbound
 from holdfast.runtime.ownership import Ownership, RunsElsewhere
 from holdfast.runtime.parts import Parts
+from holdfast.runtime.passkeys import Passkey
 from holdfast.runtime.restraint import Restrictions, restrictions
 from holdfast.runtime.view import Qr, View
 from holdfast.session import events
@@ -168,6 +169,31 @@ class Gateway:
         if shown.code is None:
             raise Conflict(f"WhatsApp gave no pairing code: {shown.error}")
         return shown.code
+
+    # Passkeys.
+
+    async def passkey(self, company: str) -> Passkey:
+        """What the owner of the account has to sign. Raises `NotFound` while nothing is asked."""
+        return (await self._own(company)).passkeys.shown()
+
+    async def answer_passkey(self, company: str, assertion: Mapping[str, object]) -> Passkey:
+        """Hand the owner's assertion to WhatsApp; returns when WhatsApp has gone on.
+
+        Raises `Conflict`, `BadAssertion` and `WhatsAppSilent`.
+        """
+        return await (await self._own(company)).passkeys.answer(assertion)
+
+    async def confirm_passkey(self, company: str, *, matches: bool = True) -> None:
+        """A person compared the code with that on the phone. Raises `Conflict`."""
+        relay = (await self._own(company)).passkeys
+        if matches:
+            relay.confirm()
+        else:
+            relay.mismatch()
+
+    async def decline_passkey(self, company: str) -> None:
+        """Give the ceremony up. Raises `Conflict`."""
+        (await self._own(company)).passkeys.decline()
 
     # Messages.
 
@@ -419,4 +445,6 @@ def _no_qr(view: View) -> str:
     state = view.record.state
     if state in {State.CONNECTED, State.CONNECTING, State.RECONNECTING}:
         return f"there is no QR code: a phone is linked already, the session is {state}"
+    if view.passkey is not None:
+        return "there is no QR code: the owner of the account has to sign with a passkey first; see GET …/passkey"
     return f"WhatsApp showed no QR code in time: the session is {state}; try again"

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from holdfast.health.keepalive import KeepAlives
 from holdfast.health.roundtrips import RoundTrips
+from holdfast.runtime.passkeys import Passkey
 from holdfast.session.reasons import Reason
 from holdfast.session.state import Session
 from holdfast.session.stores import Record
@@ -44,5 +45,7 @@ class View:
     """How long ago the actor last took an event."""
     node: str | None
     """The process that runs it."""
+    passkey: Passkey | None = None
+    """What the owner of the account is asked to sign, or has just signed."""
     round_trips: RoundTrips = field(default_factory=RoundTrips)
     """Of its pings, as they come: not a moment's picture."""

@@ -126,7 +126,7 @@ stopped, paired             x    .    !    x    !    .    .    .    .    .    . 
 ]
 
 # x: changes something · a dot: changes nothing · an exclamation mark: refused with NotPossible
-#                          start stop recn logo pair  qr  paird open clos host keep pong sends prob held tick pkrq pkan pkco pkcf pkfl
+#                          start stop recn logo pair  qr  paird open clos host keep pong sends prob held tick pkrq pkan pkco pkcf pkfl  # noqa: E501
 MATRIX = """
 unpaired                    x    x    !    x    x    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .
 pairing, link               .    x    x    x    .    x    x    x    x    x    x    !    !    !    x    x    x    .    .    .    x

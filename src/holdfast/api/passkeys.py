@@ -1,0 +1,130 @@
+"""Routes of the passkey ceremony: what the owner of the account has to sign, and the answer.
+
+A challenge is worth nothing without the owner's passkey, and an assertion nothing for another challenge; neither is
+logged or stored.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Request, Response
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, ConfigDict, Field
+
+from holdfast.api import problems
+from holdfast.api.description import Answers, problem
+from holdfast.api.keys import Grant
+from holdfast.api.schemas import Shape, Text
+from holdfast.api.waits import Waits
+from holdfast.base.clock import iso
+from holdfast.runtime.gateway import Gateway
+from holdfast.runtime.passkeys import Passkey
+from holdfast.session.assertions import LONGEST
+from holdfast.session.state import PasskeyStep
+
+_NO_STORE = {"Cache-Control": "no-store"}
+_Field = Annotated[Text, Field(max_length=LONGEST, description="base64url without padding")]
+
+
+class _Lenient(BaseModel):
+    """Browsers add fields of their own, which WhatsApp does not take."""
+
+    model_config = ConfigDict(extra="ignore", strict=True, hide_input_in_errors=True)
+
+
+class AssertionResponse(_Lenient):
+    clientDataJSON: _Field  # noqa: N815 – WebAuthn's own name
+    authenticatorData: _Field  # noqa: N815 – WebAuthn's own name
+    signature: _Field
+    userHandle: _Field | None = None  # noqa: N815 – WebAuthn's own name
+
+
+class Assertion(_Lenient):
+    """What `PublicKeyCredential.toJSON()` returns."""
+
+    id: _Field
+    rawId: _Field  # noqa: N815 – WebAuthn's own name
+    type: Annotated[Text, Field(max_length=40, description="public-key")]
+    response: AssertionResponse
+
+
+class PasskeyShape(Shape):
+    options: Annotated[
+        dict[str, Any], Field(description="for PublicKeyCredential.parseRequestOptionsFromJSON, on web.whatsapp.com")
+    ]
+    expires_at: Annotated[str, Field(description="when WhatsApp no longer takes an answer")]
+
+    @classmethod
+    def of(cls, passkey: Passkey) -> PasskeyShape:
+        return cls(options=dict(passkey.options), expires_at=iso(passkey.expires_at))
+
+
+class PasskeyStepShape(Shape):
+    step: Annotated[str, Field(description="confirm: compare the code with that on the phone; finishing: wait")]
+    code: Annotated[str | None, Field(description="with confirm: the phone must show the same")] = None
+
+    @classmethod
+    def of(cls, passkey: Passkey) -> PasskeyStepShape:
+        if passkey.step is PasskeyStep.COMPARE:
+            return cls(step="confirm", code=passkey.code)
+        return cls(step="finishing")
+
+
+class ComparisonShape(Shape):
+    matches: Annotated[bool, Field(description="false: the codes differ; then nothing is linked")] = True
+
+
+_PATH = "/v1/sessions/{company}/passkey"
+_SILENT: Answers = {504: problem("WhatsApp did not go on after the signature")}
+Company = Annotated[str, Path(description="the company id")]
+
+
+def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: Answers) -> APIRouter:
+    """The routes of the passkey ceremony; all need a key."""
+    router = APIRouter(tags=["sessions"], route_class=route_class, dependencies=dependencies, responses=responses)
+
+    @router.get(_PATH)
+    async def get_passkey(company: Company, request: Request, response: Response) -> PasskeyShape:
+        """What the owner of the account has to sign; 404 while WhatsApp asks for no passkey."""
+        response.headers.update(_NO_STORE)
+        return PasskeyShape.of(await _gateway(request, company).passkey(company))
+
+    @router.post(_PATH, status_code=202, response_model_exclude_none=True, responses=_SILENT)
+    async def answer_passkey(
+        company: Company, assertion: Assertion, request: Request, response: Response
+    ) -> PasskeyStepShape:
+        """Hand over what the owner signed; answers when WhatsApp has gone on, and with 504 when it does not."""
+        response.headers.update(_NO_STORE)
+        gateway, waits = _gateway(request, company), request.app.state.waits
+        assert isinstance(waits, Waits)
+        async with waits.until_stopping():
+            went_on = await gateway.answer_passkey(company, assertion.model_dump(exclude_none=True))
+        return PasskeyStepShape.of(went_on)
+
+    @router.post(f"{_PATH}/confirm", status_code=202, response_model_exclude_none=True)
+    async def confirm_passkey(
+        company: Company, request: Request, compared: ComparisonShape | None = None
+    ) -> PasskeyStepShape:
+        """The code was compared with that on the phone; `{"matches": false}` ends it."""
+        matches = compared is None or compared.matches
+        await _gateway(request, company).confirm_passkey(company, matches=matches)
+        return PasskeyStepShape(step="finishing" if matches else "stopped")
+
+    @router.delete(_PATH, status_code=202, response_model_exclude_none=True)
+    async def decline_passkey(company: Company, request: Request) -> PasskeyStepShape:
+        """Give up: nothing is linked, and a new code can be asked for."""
+        await _gateway(request, company).decline_passkey(company)
+        return PasskeyStepShape(step="stopped")
+
+    return router
+
+
+def _gateway(request: Request, company: str) -> Gateway:
+    """The gateway, for those whose key covers this company."""
+    grant: Grant = request.state.grant
+    grant.check(company)
+    gateway: Gateway = request.app.state.gateway
+    if not gateway.is_ready:
+        raise problems.Starting
+    return gateway

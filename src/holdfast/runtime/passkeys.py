@@ -1,0 +1,154 @@
+"""One session's passkey ceremony as callers see it: what is asked, and how they answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from holdfast.base.clock import Clock
+from holdfast.base.errors import Conflict, Fault, HoldfastError, NotFound
+from holdfast.session import engine, events
+from holdfast.session.assertions import BadAssertion, checked, lifetime_s
+from holdfast.session.state import PasskeyStep, Policy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Passkey:
+    """A passkey is asked for, or was just answered."""
+
+    options: Mapping[str, object]
+    """As `PublicKeyCredential.parseRequestOptionsFromJSON` takes them."""
+    expires_at: datetime
+    step: PasskeyStep = PasskeyStep.SIGN
+    code: str | None = None
+    """What the phone shows too, once WhatsApp went on."""
+
+
+class WhatsAppSilent(HoldfastError):
+    """WhatsApp took the assertion and did not go on."""
+
+    code = "passkey-silent"
+    fault = Fault.WHATSAPP
+
+
+_AGAIN = "ask for a new QR code or pairing code and begin again"
+Finished = engine.PasskeyContinued | engine.PasskeyFailed
+
+
+class PasskeyRelay:
+    """Carries one ceremony between callers, the engine and the session machine."""
+
+    def __init__(
+        self,
+        company: str,
+        *,
+        clock: Clock,
+        policy: Policy,
+        command: Callable[[Callable[[engine.LinkId], engine.AnyCommand]], None],
+        tell: Callable[[Callable[[int], events.Event]], None],
+    ) -> None:
+        """`command` and `tell` reach the engine's link and the session's; both do nothing while there is none."""
+        self._company = company
+        self._clock = clock
+        self._policy = policy
+        self._command = command
+        self._tell = tell
+        self._waiting: asyncio.Future[Finished] | None = None
+        self.now: Passkey | None = None
+
+    # What the engine reports.
+
+    def hear(self, report: engine.PasskeyRequested | Finished) -> None:
+        match report:
+            case engine.PasskeyRequested(options=options):
+                self._requested(options)
+            case engine.PasskeyContinued(code=code, confirm=confirm):
+                step = PasskeyStep.COMPARE if confirm else PasskeyStep.FINISH
+                if self.now is not None:
+                    self.now = replace(self.now, step=step, code=code)
+                self._tell(lambda link: events.PasskeyContinued(link, confirm))
+                self._finish(report)
+            case engine.PasskeyFailed(code=code):
+                self._tell(lambda link: events.PasskeyFailed(link, code))
+                self._finish(report)
+
+    def _requested(self, options: Mapping[str, object]) -> None:
+        lasts_s = lifetime_s(options)
+        event_lasts_s = min(max(lasts_s, self._policy.passkey_step_s), self._policy.passkey_challenge_s)
+        self.now = Passkey(options=options, expires_at=self._clock.now() + timedelta(seconds=event_lasts_s))
+        self._tell(lambda link: events.PasskeyRequested(link, lasts_s))
+
+    def link_gone(self, reason: str | None) -> None:
+        """The link on which it went on is over, or the device is linked."""
+        self.now = None
+        self._finish(engine.PasskeyFailed(link=0, code=reason or "passkey-silent"))
+
+    def _finish(self, report: Finished) -> None:
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(report)
+
+    # What callers do.
+
+    def shown(self) -> Passkey:
+        """What the owner has to sign. Raises `NotFound`."""
+        if self.now is None or self.now.step is not PasskeyStep.SIGN:
+            raise NotFound(
+                f"WhatsApp asks no passkey of company {self._company} now: it does after a code was scanned or typed, "
+                "where the account demands it"
+            )
+        return self.now
+
+    async def answer(self, assertion: Mapping[str, object]) -> Passkey:
+        """Hand an assertion to WhatsApp, and wait until WhatsApp goes on.
+
+        Raises `Conflict` when none is asked for, `BadAssertion`, and `WhatsAppSilent`.
+        """
+        asked = self.now
+        if asked is None or asked.step is not PasskeyStep.SIGN:
+            raise Conflict(f"no passkey is asked of company {self._company} now: {_AGAIN}")
+        taken = checked(assertion, asked.options)
+        self.now = replace(asked, step=PasskeyStep.SENT)
+        self._waiting = asyncio.get_running_loop().create_future()
+        self._command(lambda link: engine.AnswerPasskey(link=link, assertion=taken))
+        self._tell(events.PasskeyAnswered)
+        report = await self._waiting
+        if isinstance(report, engine.PasskeyFailed):
+            raise _refusal(report.code)
+        assert self.now is not None or report.code
+        return replace(asked, step=PasskeyStep.COMPARE if report.confirm else PasskeyStep.FINISH, code=report.code)
+
+    def confirm(self) -> None:
+        """A person compared the codes, and they are the same. Raises `Conflict`."""
+        self._check_compare()
+        assert self.now is not None
+        self.now = replace(self.now, step=PasskeyStep.FINISH)
+        self._command(lambda link: engine.ConfirmPasskey(link=link))
+        self._tell(events.PasskeyConfirmed)
+
+    def mismatch(self) -> None:
+        """A person compared the codes, and they differ. Raises `Conflict`."""
+        self._check_compare()
+        self._tell(lambda link: events.PasskeyFailed(link, "passkey-code-mismatch"))
+
+    def decline(self) -> None:
+        """The person does not go on. Raises `Conflict`."""
+        if self.now is None:
+            raise Conflict(f"no passkey is asked of company {self._company} now")
+        self._tell(lambda link: events.PasskeyFailed(link, "passkey-declined"))
+
+    def _check_compare(self) -> None:
+        if self.now is None or self.now.step is not PasskeyStep.COMPARE:
+            raise Conflict(f"no code of company {self._company} is to be compared now")
+
+
+def _refusal(code: str) -> HoldfastError:
+    """What a caller hears whose assertion led nowhere; `code` is the name of the reason."""
+    if code == "passkey-refused":
+        return BadAssertion(
+            f"WhatsApp did not accept this signature: sign with a passkey of this very account; {_AGAIN}"
+        )
+    if code == "passkey-declined":
+        return Conflict(f"signing was given up while WhatsApp checked the signature: {_AGAIN}")
+    return WhatsAppSilent(f"WhatsApp did not go on after the signature: {_AGAIN}")

@@ -1,0 +1,291 @@
+"""The passkey ceremony by HTTP, over a gateway in the small world."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from holdfast.base.errors import BadInput
+from holdfast.session.assertions import BadAssertion, checked, lifetime_s
+from holdfast.session.engine import AnswerPasskey, ConfirmPasskey, CutLink
+from tests.api.door import KEY_OF_ONE, OTHER, Door
+from tests.doubles.authenticator import Authenticator, base64url
+from tests.world import COMPANY, World
+
+PATH = f"/v1/sessions/{COMPANY}/passkey"
+OWNER = Authenticator()
+OPTIONS: dict[str, Any] = {
+    "challenge": base64url(b"challenge"),
+    "timeout": 600_000,
+    "rpId": "whatsapp.com",
+    "allowCredentials": [{"type": "public-key", "id": base64url(OWNER.id)}],
+    "userVerification": "required",
+}
+
+
+async def asked(door: Door, world: World, options: dict[str, Any] | None = None) -> int:
+    """A session whose account demands a passkey; its link."""
+    await door("PUT", f"/v1/sessions/{COMPANY}")
+    await door("GET", f"/v1/sessions/{COMPANY}/qr")
+    link = max(world.engine.links)
+    world.engine.request_passkey(link, options or OPTIONS)
+    await world.until(lambda: world.gateway.view(COMPANY).passkey is not None)
+    await world.quiet()
+    return link
+
+
+async def session(door: Door) -> dict[str, Any]:
+    found: dict[str, Any] = (await door("GET", f"/v1/sessions/{COMPANY}")).json
+    return found
+
+
+async def test_the_challenge_is_shown_while_whatsapp_waits(door: Door, world: World) -> None:
+    """404 before; then options and end, the session in `pairing` with its reason, and no QR code any more."""
+    await door("PUT", f"/v1/sessions/{COMPANY}")
+    (await door("GET", PATH)).problem(404, "not-found")
+    await asked(door, world)
+    answer = await door("GET", PATH)
+    assert answer.status == 200
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.json["options"] == OPTIONS
+    assert answer.json["expiresAt"].endswith("Z")
+    found = await session(door)
+    assert (found["state"], found["reason"]["code"], found["reason"]["action"]) == (
+        "pairing",
+        "passkey-required",
+        "sign-passkey",
+    )
+    assert "sign with a passkey first" in (await door("GET", f"/v1/sessions/{COMPANY}/qr")).problem(409, "conflict")
+
+
+async def test_a_signature_links_the_device(door: Door, world: World) -> None:
+    """202 finishing; the engine gets the assertion with the fields that WhatsApp takes, and the session connects."""
+    await asked(door, world)
+    answer = await door("POST", PATH, OWNER.sign(OPTIONS))
+    assert (answer.status, answer.json) == (202, {"step": "finishing"})
+    (sent,) = [command for command in world.engine.commands if isinstance(command, AnswerPasskey)]
+    assert set(sent.assertion) == {"id", "rawId", "type", "response"}
+    await world.until(lambda: world.gateway.view(COMPANY).record.state == "connected")
+    (await door("GET", PATH)).problem(404, "not-found")
+    assert (await session(door))["reason"] is None
+
+
+async def test_a_code_is_compared_where_whatsapp_wants_it(door: Door, world: World) -> None:
+    """202 with the code; confirmed, the device is linked; a second confirmation is refused."""
+    world.prepare = lambda engine: setattr(engine, "passkey_answer", "compare")
+    world.engine.passkey_answer = "compare"
+    await asked(door, world)
+    answer = await door("POST", PATH, OWNER.sign(OPTIONS))
+    assert (answer.status, answer.json) == (202, {"step": "confirm", "code": "G7R3-N352"})
+    confirmed = await door("POST", f"{PATH}/confirm")
+    assert (confirmed.status, confirmed.json) == (202, {"step": "finishing"})
+    assert any(isinstance(command, ConfirmPasskey) for command in world.engine.commands)
+    await world.until(lambda: world.gateway.view(COMPANY).record.state == "connected")
+    (await door("POST", f"{PATH}/confirm")).problem(409, "conflict")
+
+
+async def test_codes_that_differ_end_it(door: Door, world: World) -> None:
+    """The link is cut, nothing is linked, and the reason says what it may mean."""
+    world.engine.passkey_answer = "compare"
+    link = await asked(door, world)
+    await door("POST", PATH, OWNER.sign(OPTIONS))
+    assert (await door("POST", f"{PATH}/confirm", {"matches": False})).json == {"step": "stopped"}
+    await world.quiet()
+    found = await session(door)
+    assert (found["state"], found["reason"]["code"]) == ("unpaired", "passkey-code-mismatch")
+    assert CutLink(link=link) in world.engine.commands
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "code", "reason"),
+    [
+        ("refused", 422, "bad-assertion", "passkey-refused"),
+        ("silent", 504, "passkey-silent", "passkey-silent"),
+    ],
+)
+async def test_a_failure_has_its_own_words_and_can_be_tried_again(
+    door: Door, world: World, answer: Any, status: int, code: str, reason: str
+) -> None:
+    """WhatsApp refuses the signature, or falls silent after it; the next code is linked as if nothing had been."""
+    world.engine.passkey_answer = answer
+    await asked(door, world)
+    (await door("POST", PATH, OWNER.sign(OPTIONS))).problem(status, code)
+    await world.quiet()
+    found = await session(door)
+    assert (found["state"], found["reason"]["code"]) == ("unpaired", reason)
+    world.engine.passkey_answer = "finish"
+    await asked(door, world)
+    assert (await door("POST", PATH, OWNER.sign(OPTIONS))).status == 202
+    await world.until(lambda: world.gateway.view(COMPANY).record.state == "connected")
+
+
+async def test_a_challenge_that_is_too_old_is_gone(door: Door, world: World) -> None:
+    """After ten minutes: 404, 409, and a reason of its own."""
+    await asked(door, world)
+    await world.until(lambda: world.gateway.view(COMPANY).record.state == "unpaired", within_s=601)
+    (await door("GET", PATH)).problem(404, "not-found")
+    (await door("POST", PATH, OWNER.sign(OPTIONS))).problem(409, "conflict")
+    assert (await session(door))["reason"]["code"] == "passkey-expired"
+
+
+async def test_a_person_may_give_up(door: Door, world: World) -> None:
+    """DELETE ends the ceremony at once; without one it is refused."""
+    await asked(door, world)
+    assert (await door("DELETE", PATH)).json == {"step": "stopped"}
+    await world.quiet()
+    assert (await session(door))["reason"]["code"] == "passkey-declined"
+    (await door("DELETE", PATH)).problem(409, "conflict")
+
+
+async def test_two_answers_at_a_time_are_one(door: Door, world: World) -> None:
+    """WhatsApp takes one answer to a challenge: the second caller hears 409, and the engine nothing of it."""
+    world.engine.passkey_answer = "silent"
+    await asked(door, world)
+    door.leaps = False
+    first = asyncio.ensure_future(door("POST", PATH, OWNER.sign(OPTIONS)))
+    await asyncio.sleep(0)
+    door.leaps = True
+    await world.quiet()
+    (await door("POST", PATH, OWNER.sign(OPTIONS))).problem(409, "conflict")
+    assert sum(isinstance(command, AnswerPasskey) for command in world.engine.commands) == 1
+    await world.now(first)
+
+
+async def test_a_wrong_assertion_leaves_the_challenge_open(door: Door, world: World) -> None:
+    """422 names the field; the engine hears nothing, and the right answer still counts."""
+    await asked(door, world)
+    stranger = Authenticator(id=b"another")
+    (await door("POST", PATH, stranger.sign(OPTIONS))).problem(422, "bad-assertion", field="rawId")
+    (await door("POST", PATH, {"id": "a"})).problem(422, "bad-input", field="rawId")
+    assert not any(isinstance(command, AnswerPasskey) for command in world.engine.commands)
+    assert (await door("POST", PATH, OWNER.sign(OPTIONS))).status == 202
+
+
+async def test_only_those_who_may_see_a_challenge(door: Door, world: World) -> None:
+    """The key is asked for, and must cover the company."""
+    await asked(door, world)
+    (await door("GET", PATH, key=None)).problem(401, "unauthorized")
+    (await door("GET", f"/v1/sessions/{OTHER}/passkey", key=KEY_OF_ONE)).problem(403, "forbidden", field="company")
+    (await door("POST", f"/v1/sessions/{OTHER}/passkey", OWNER.sign(OPTIONS), key=KEY_OF_ONE)).problem(
+        403, "forbidden", field="company"
+    )
+
+
+# What is checked before WhatsApp hears anything.
+
+
+def altered(*path: str, value: object) -> dict[str, Any]:
+    made: dict[str, Any] = json.loads(json.dumps(OWNER.sign(OPTIONS)))
+    place = made
+    for name in path[:-1]:
+        place = place[name]
+    place[path[-1]] = value
+    return made
+
+
+@pytest.mark.parametrize(
+    ("assertion", "field"),
+    [
+        (altered("type", value="password"), "type"),
+        (altered("rawId", value=5), "rawId"),
+        (altered("rawId", value="a+b="), "rawId"),
+        (altered("rawId", value="a" * 2000), "rawId"),
+        (altered("rawId", value="a" * 9000), "rawId"),
+        (altered("id", value="AAAA"), "id"),
+        (altered("response", value=None), "response"),
+        (altered("response", "signature", value=""), "response.signature"),
+        (altered("response", "userHandle", value=[]), "response.userHandle"),
+        (altered("response", "clientDataJSON", value=base64url(b"{")), "response.clientDataJSON"),
+        (altered("response", "clientDataJSON", value=base64url(b"[" * 5000)), "response.clientDataJSON"),
+        (
+            altered("response", "clientDataJSON", value=base64url(b'{"type":"webauthn.create"}')),
+            "response.clientDataJSON",
+        ),
+        (Authenticator(id=OWNER.id, origin="https://evil.example").sign(OPTIONS), "response.clientDataJSON"),
+        (OWNER.sign({**OPTIONS, "challenge": "AAAA"}), "response.clientDataJSON"),
+        (altered("response", "authenticatorData", value="AAAA"), "response.authenticatorData"),
+        (altered("response", "authenticatorData", value=base64url(bytes(37))), "response.authenticatorData"),
+        (
+            altered(
+                "response",
+                "authenticatorData",
+                value=base64url(bytes.fromhex("c1a4ff8e1b1f3a3aa2b5e4f1d9f5d0a7") * 2 + b"\x01" + bytes(4)),
+            ),
+            "response.authenticatorData",
+        ),
+    ],
+)
+def test_what_is_no_good_assertion_is_refused(assertion: dict[str, Any], field: str) -> None:
+    """The sentence names the field; nothing of it reaches WhatsApp."""
+    with pytest.raises(BadAssertion) as refused:
+        checked(assertion, OPTIONS)
+    assert refused.value.field == field
+
+
+def test_a_person_who_was_not_verified_is_refused() -> None:
+    """User presence alone is not enough: WhatsApp demands verification."""
+    data = hashlib.sha256(b"whatsapp.com").digest() + b"\x01" + bytes(4)
+    with pytest.raises(BadAssertion, match="not verified"):
+        checked(altered("response", "authenticatorData", value=base64url(data)), OPTIONS)
+
+
+@pytest.mark.parametrize(("timeout", "lasts_s"), [(1000, 1), (None, 600), ("x", 600), (True, 600)])
+def test_the_life_of_a_challenge_is_read_with_care(timeout: object, lasts_s: float) -> None:
+    """WhatsApp's own number, or ten minutes."""
+    assert lifetime_s({"timeout": timeout}) == lasts_s
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+RESPONSES = st.fixed_dictionaries(
+    {},
+    optional={
+        name: JSON | st.sampled_from([str(value), "AAAA", ""])
+        for name, value in dict(OWNER.sign(OPTIONS)["response"]).items()  # type: ignore[call-overload]
+    },
+)
+ASSERTIONS = st.fixed_dictionaries(
+    {},
+    optional={
+        "id": JSON | st.just(base64url(OWNER.id)),
+        "rawId": JSON | st.just(base64url(OWNER.id)),
+        "type": JSON | st.just("public-key"),
+        "response": JSON | RESPONSES,
+        "extra": JSON,
+    },
+)
+
+
+@given(ASSERTIONS, st.sampled_from([OPTIONS, {}, {"allowCredentials": [5, {"id": []}]}, {"allowCredentials": {}}]))
+@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+def test_any_body_is_refused_or_becomes_a_whole_assertion(body: dict[str, object], options: dict[str, object]) -> None:
+    """Never half an assertion, and no other failure than one that names the caller's field."""
+    try:
+        made = checked(body, options)
+    except BadInput as refused:
+        field = refused.field
+    else:
+        field = "none"
+        assert set(made) == {"id", "rawId", "type", "response"}
+        assert json.loads(json.dumps(made)) == made
+    assert field
+
+
+@given(JSON | ASSERTIONS)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+async def test_the_route_answers_any_body_with_a_problem(door: Door, world: World, body: object) -> None:
+    """4xx whatever comes, and the engine hears nothing of it."""
+    if not world.gateway.running:
+        await asked(door, world)
+    answer = await door("POST", PATH, body, headers={})
+    assert 400 <= answer.status < 500
+    assert not any(isinstance(command, AnswerPasskey) for command in world.engine.commands)
