@@ -152,10 +152,14 @@ _BODIES = {
         "credentials": "{…}",
         "keys": [{"type": "session", "id": "…", "value": "{…}"}],
     },
+    "POST /v1/sessions/{company}/passkey/confirm": {"matches": True},
     "POST /v1/webhooks/replay": {"since": "2026-11-22T00:00:00.000Z"},
 }
 """What a caller would send. A body that is a file stands in `_FILES`."""
-_FILES = {"POST /v1/sessions/{company}/media": ("image/jpeg", "photo.jpg")}
+_FILES = {
+    "POST /v1/sessions/{company}/media": ("image/jpeg", "photo.jpg"),
+    "POST /v1/sessions/{company}/passkey": ("application/json", "assertion.json"),
+}
 _IN_PATH = {"company": "962302", "id": "msg_01…"}
 _OPEN = "open to all who reach the port"
 
