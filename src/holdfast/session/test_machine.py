@@ -94,30 +94,7 @@ EVENTS: list[Event] = [
     ProbeAsked(7),
     ConnectHeld(7, NOW + 5, reasons.WAITS_TURN),
     Tick(),
-<<<<<<< HEAD
     EngineQuarantined(),
-]
-
-# x: changes something · a dot: changes nothing · an exclamation mark: refused with NotPossible
-#                          start stop recn logo pair  qr  paird open clos host keep pong sends prob held tick quar
-MATRIX = """
-unpaired                    x    x    !    x    x    .    .    .    .    .    .    .    .    .    .    .    .
-pairing, link               .    x    x    x    .    x    x    x    x    x    x    !    !    !    x    x    x
-pairing, waiting            .    x    x    x    .    .    .    .    .    .    .    .    .    .    .    x    x
-connecting                  .    x    x    x    !    x    !    x    x    x    x    !    !    !    x    x    x
-connected                   .    x    x    x    !    !    !    !    x    x    x    .    x    x    .    x    x
-reconnecting, link          .    x    x    x    !    x    !    x    x    x    x    !    !    !    x    x    x
-reconnecting, waiting       .    x    x    x    !    .    .    .    .    .    .    .    .    .    .    x    x
-reconnecting, restored      x    x    x    x    !    .    .    .    .    .    .    .    .    .    .    .    x
-paused, link                x    x    x    x    !    x    !    x    x    x    x    !    !    !    x    x    x
-paused, waiting             x    x    x    x    !    .    .    .    .    .    .    .    .    .    .    x    .
-paused, banned              x    x    !    x    !    .    .    .    .    .    .    .    .    .    .    .    .
-paused, banned for a time   .    x    !    x    !    .    .    .    .    .    .    .    .    .    .    x    .
-logged out                  .    x    !    .    x    .    .    .    .    .    .    .    .    .    .    .    .
-stopped                     x    .    !    x    x    .    .    .    .    .    .    .    .    .    .    .    .
-stopped, paired             x    .    !    x    !    .    .    .    .    .    .    .    .    .    .    .    .
-"""
-=======
     PasskeyRequested(7, 600),
     PasskeyAnswered(7),
     PasskeyContinued(7, False),
@@ -126,26 +103,25 @@ stopped, paired             x    .    !    x    !    .    .    .    .    .    . 
 ]
 
 # x: changes something · a dot: changes nothing · an exclamation mark: refused with NotPossible
-#                          start stop recn logo pair  qr  paird open clos host keep pong sends prob held tick pkrq pkan pkco pkcf pkfl  # noqa: E501
+#                          start stop recn logo pair  qr  paird open clos host keep pong sends prob held tick quar pkrq pkan pkco pkcf pkfl  # noqa: E501
 MATRIX = """
-unpaired                    x    x    !    x    x    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .
-pairing, link               .    x    x    x    .    x    x    x    x    x    x    !    !    !    x    x    x    .    .    .    x
-pairing, passkey            .    x    x    x    .    x    x    x    x    x    x    !    !    !    x    x    x    x    .    .    x
-pairing, waiting            .    x    x    x    .    .    .    .    .    .    .    .    .    .    .    x    .    .    .    .    .
-connecting                  .    x    x    x    !    x    !    x    x    x    x    !    !    !    x    x    !    !    !    !    !
-connected                   .    x    x    x    !    !    !    !    x    x    x    .    x    x    .    x    !    !    !    !    !
-reconnecting, link          .    x    x    x    !    x    !    x    x    x    x    !    !    !    x    x    !    !    !    !    !
-reconnecting, waiting       .    x    x    x    !    .    .    .    .    .    .    .    .    .    .    x    .    .    .    .    .
-reconnecting, restored      x    x    x    x    !    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .
-paused, link                x    x    x    x    !    x    !    x    x    x    x    !    !    !    x    x    !    !    !    !    !
-paused, waiting             x    x    x    x    !    .    .    .    .    .    .    .    .    .    .    x    .    .    .    .    .
-paused, banned              x    x    !    x    !    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .
-paused, banned for a time   .    x    !    x    !    .    .    .    .    .    .    .    .    .    .    x    .    .    .    .    .
-logged out                  .    x    !    .    x    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .
-stopped                     x    .    !    x    x    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .
-stopped, paired             x    .    !    x    !    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .
+unpaired                    x    x    !    x    x    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .
+pairing, link               .    x    x    x    .    x    x    x    x    x    x    !    !    !    x    x    x    x    .    .    .    x
+pairing, passkey            .    x    x    x    .    x    x    x    x    x    x    !    !    !    x    x    x    x    x    .    .    x
+pairing, waiting            .    x    x    x    .    .    .    .    .    .    .    .    .    .    .    x    x    .    .    .    .    .
+connecting                  .    x    x    x    !    x    !    x    x    x    x    !    !    !    x    x    x    !    !    !    !    !
+connected                   .    x    x    x    !    !    !    !    x    x    x    .    x    x    .    x    x    !    !    !    !    !
+reconnecting, link          .    x    x    x    !    x    !    x    x    x    x    !    !    !    x    x    x    !    !    !    !    !
+reconnecting, waiting       .    x    x    x    !    .    .    .    .    .    .    .    .    .    .    x    x    .    .    .    .    .
+reconnecting, restored      x    x    x    x    !    .    .    .    .    .    .    .    .    .    .    .    x    .    .    .    .    .
+paused, link                x    x    x    x    !    x    !    x    x    x    x    !    !    !    x    x    x    !    !    !    !    !
+paused, waiting             x    x    x    x    !    .    .    .    .    .    .    .    .    .    .    x    .    .    .    .    .    .
+paused, banned              x    x    !    x    !    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .
+paused, banned for a time   .    x    !    x    !    .    .    .    .    .    .    .    .    .    .    x    .    .    .    .    .    .
+logged out                  .    x    !    .    x    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .
+stopped                     x    .    !    x    x    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .
+stopped, paired             x    .    !    x    !    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .
 """  # noqa: E501
->>>>>>> f4eec64 (Give a passkey ceremony states, deadlines and reasons)
 
 
 CELLS = {
@@ -192,15 +168,9 @@ def test_pairs_outside_the_table_are_refused(state: State, event: Event) -> None
 
 
 def test_the_table_has_every_pair_of_its_rows() -> None:
-<<<<<<< HEAD
-    """TABLE is ROWS, flat: 8 states, 84 pairs."""
+    """TABLE is ROWS, flat: 8 states, 89 pairs."""
     assert set(ROWS) == set(State)
-    assert len(TABLE) == sum(len(row) for row in ROWS.values()) == 84
-=======
-    """TABLE is ROWS, flat: 8 states, 81 pairs."""
-    assert set(ROWS) == set(State)
-    assert len(TABLE) == sum(len(row) for row in ROWS.values()) == 81
->>>>>>> f4eec64 (Give a passkey ceremony states, deadlines and reasons)
+    assert len(TABLE) == sum(len(row) for row in ROWS.values()) == 89
 
 
 @pytest.mark.parametrize(
