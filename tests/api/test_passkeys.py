@@ -266,7 +266,7 @@ ASSERTIONS = st.fixed_dictionaries(
 
 
 @given(ASSERTIONS, st.sampled_from([OPTIONS, {}, {"allowCredentials": [5, {"id": []}]}, {"allowCredentials": {}}]))
-@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_any_body_is_refused_or_becomes_a_whole_assertion(body: dict[str, object], options: dict[str, object]) -> None:
     """Never half an assertion, and no other failure than one that names the caller's field."""
     try:
@@ -281,7 +281,9 @@ def test_any_body_is_refused_or_becomes_a_whole_assertion(body: dict[str, object
 
 
 @given(JSON | ASSERTIONS)
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 async def test_the_route_answers_any_body_with_a_problem(door: Door, world: World, body: object) -> None:
     """4xx whatever comes, and the engine hears nothing of it."""
     if not world.gateway.running:
