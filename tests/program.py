@@ -21,9 +21,10 @@ _MARK = "PROGRAM_OF_A_TEST"
 class Program:
     """A `holdfast` that runs. What it prints is read as it comes."""
 
-    def __init__(self, process: asyncio.subprocess.Process, mark: str) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, mark: str, folder: Path) -> None:
         self.process = process
         self._mark = mark.encode()
+        self._folder = f"={folder.absolute()}/".encode()
         self.out: list[str] = []
         self.err: list[str] = []
         self._news = asyncio.Condition()
@@ -62,15 +63,26 @@ class Program:
         return code
 
     def children(self) -> list[int]:
-        """Living processes with this program's environment, itself apart: Node, npm."""
+        """Living processes with this program's environment or, of engine hosts, its spool; itself apart."""
         found = (int(path.name) for path in Path("/proc").glob("[0-9]*"))
-        return [pid for pid in found if self._mark in environment(pid) and pid != self.process.pid]
+        return [pid for pid in found if self._is_of_this(pid) and pid != self.process.pid]
+
+    def _is_of_this(self, pid: int) -> bool:
+        return self._mark in environment(pid) or self._folder in command_line(pid)
 
 
 def environment(process: int) -> bytes:
     """What a process was started with; empty when it has ended."""
     try:
         return Path(f"/proc/{process}/environ").read_bytes()
+    except OSError:
+        return b""
+
+
+def command_line(process: int) -> bytes:
+    """Empty when it has ended."""
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes()
     except OSError:
         return b""
 
@@ -91,7 +103,7 @@ async def program(
         stderr=asyncio.subprocess.PIPE,
         start_new_session=True,
     )  # fmt: skip
-    running = Program(process, f"{_MARK}={number}")
+    running = Program(process, f"{_MARK}={number}", folder)
     try:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(running.read(process.stdout, running.out))

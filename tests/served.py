@@ -147,8 +147,11 @@ class Served:
 
     def processes(self) -> list[int]:
         """All living processes that serve this data folder: the gateway and its engine hosts."""
-        mark = f"HOLDFAST_DATA_DIR={self._data_dir}".encode()
-        return [int(path.name) for path in Path("/proc").glob("[0-9]*") if mark in _environment(path)]
+        mark, spool = f"HOLDFAST_DATA_DIR={self._data_dir}".encode(), f"{self._data_dir}/spool".encode()
+        processes = Path("/proc").glob("[0-9]*")
+        return [
+            int(path.name) for path in processes if mark in _read(path / "environ") or spool in _read(path / "cmdline")
+        ]
 
     def hosts(self) -> list[int]:
         """The engine hosts among them."""
@@ -208,10 +211,10 @@ class Served:
         return await eventually(look, within_s=within_s, what=f"a message {' or '.join(states)}")
 
 
-def _environment(process: Path) -> bytes:
-    """Empty when it has ended or is somebody else's."""
+def _read(file: Path) -> bytes:
+    """Empty when the process has ended or is somebody else's."""
     try:
-        return (process / "environ").read_bytes()
+        return file.read_bytes()
     except OSError:
         return b""
 

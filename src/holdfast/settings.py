@@ -168,6 +168,11 @@ class Settings(BaseModel):
     )
 
     @property
+    def spool_dir(self) -> Path:
+        """Where media lie that an engine host sends or has fetched."""
+        return (self.data_dir / "spool").absolute()
+
+    @property
     def server_url(self) -> str:
         """Where commands find the running Holdfast."""
         return self.url if self.url is not None else self.own_url(self.port)
@@ -219,12 +224,6 @@ def variable(name: str) -> str:
 def process_environment() -> Mapping[str, str]:
     """The environment of this process."""
     return os.environ  # noqa: TID251 – the one home
-
-
-def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment for an engine host, in which other people's packages run: they need no key and no password."""
-    secrets = {variable(name) for name, field in Settings.model_fields.items() if not field.repr}
-    return {name: value for name, value in environment.items() if name not in secrets}
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.settings import BadSetting, Settings, load, origins, variable, without_secrets
+from holdfast.settings import BadSetting, Settings, load, origins, variable
 
 NO_FILE = Path("no-such-file.toml")
 
@@ -216,12 +216,6 @@ def test_every_secret_is_hidden_everywhere() -> None:
 def test_commands_look_where_the_server_with_the_same_settings_listens(environment: dict[str, str], url: str) -> None:
     """One environment for `serve` and for the other commands is enough."""
     assert load(environment, file=NO_FILE).server_url == url
-
-
-def test_an_engine_host_is_given_no_secret() -> None:
-    """Everything else of the environment reaches it, other settings too."""
-    environment = {"PATH": "/bin", "HOLDFAST_PORT": "1", **{variable(name): value for name, value in SECRETS.items()}}
-    assert without_secrets(environment) == {"PATH": "/bin", "HOLDFAST_PORT": "1"}
 
 
 def test_every_setting_says_what_it_is_for() -> None:

@@ -15,6 +15,7 @@ import pytest
 from holdfast.base.clock import SystemClock
 from holdfast.engine.host import EngineHost, HostProgram
 from holdfast.engine.node import Node
+from holdfast.engine.sandbox import sandboxed
 from holdfast.session.engine import (
     Acked,
     AnyReport,
@@ -208,18 +209,23 @@ async def rig(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
     node: Node = request.getfixturevalue("node")
     bridge: Path = request.getfixturevalue("bridge")
     recorder, friend = Recorder(), Recorder()
+    folder: Path = request.getfixturevalue("tmp_path")
     async with (
         running_wasim(request.getfixturevalue("tmp_path") / "wasim") as wasim,
-        EngineHost(program(node, bridge, wasim), listener=Split(recorder, friend), clock=SystemClock()) as host,
+        EngineHost(
+            program(node, bridge, wasim, folder),
+            listener=Split(recorder, friend),
+            clock=SystemClock(),
+        ) as host,
     ):
         real = BaileysRig(host, wasim, recorder, friend)
         await real.prepare()
         yield real
 
 
-def program(node: Node, bridge: Path, wasim: Wasim) -> HostProgram:
+def program(node: Node, bridge: Path, wasim: Wasim, folder: Path) -> HostProgram:
     environment = {**os.environ, "NODE_EXTRA_CA_CERTS": wasim.ca}
-    return HostProgram(argv=[str(node.executable), str(bridge)], env=environment)
+    return sandboxed(node, bridge, spool=folder, environment=environment)
 
 
 async def pair(rig: Rig) -> None:

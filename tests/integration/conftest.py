@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from holdfast.base.clock import SystemClock
-from holdfast.engine.host import EngineHost, HostProgram
+from holdfast.engine.host import EngineHost
 from holdfast.engine.node import Node
+from holdfast.engine.sandbox import sandboxed
 from holdfast.session.engine import Acked, LinkClosed, LinkOpened, OpenLink, QrShown, Receipted, Send, Written
 from tests.doubles.engine_recorder import Recorder
 from tests.parts import Wasim
@@ -97,12 +98,12 @@ StartHost = Callable[[Recorder], EngineHost]
 
 
 @pytest.fixture
-def start_host(node: Node, bridge: Path, wasim: Wasim) -> StartHost:
+def start_host(node: Node, bridge: Path, wasim: Wasim, tmp_path: Path) -> StartHost:
     """Makes another host, to be entered."""
 
     def make(recorder: Recorder) -> EngineHost:
         environment = {**os.environ, "NODE_EXTRA_CA_CERTS": wasim.ca}
-        program = HostProgram(argv=[str(node.executable), str(bridge)], env=environment)
+        program = sandboxed(node, bridge, spool=tmp_path, environment=environment)
         host = EngineHost(program, listener=recorder, clock=SystemClock())
         recorder.engine = host
         return host

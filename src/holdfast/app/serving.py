@@ -87,7 +87,7 @@ async def serve(
     """
     clock, chance, settings = SystemClock(), SystemChance(), held.settings
     media = MediaRows(held.database, clock=clock)
-    spool = Spool(media, folder=settings.data_dir / "spool", clock=clock)
+    spool = Spool(media, folder=settings.spool_dir, clock=clock)
     sweeper = MediaSweeper(media, clock=clock, keep_days=settings.media_keep_days)
     with stop_wishes(until_stdin_closes=until_stdin_closes) as asked_to_stop:
         async with WebClient(held.allowed) as web:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 import signal
 from importlib.metadata import version
 from pathlib import Path
@@ -19,9 +20,14 @@ from holdfast.cli.ending import GOOD
 from holdfast.engine.baileys.install import fill_cache, install
 from holdfast.engine.host import HostProgram
 from holdfast.engine.node import find_node
+from holdfast.engine.sandbox import sandboxed
 from holdfast.settings import Settings
 
 log = logging.getLogger(__name__)
+
+
+_OPEN_FILES = 65_536
+"""As the systemd unit has it."""
 
 
 def serve(
@@ -35,6 +41,7 @@ def serve(
     log.info("Starting Holdfast %s; data folder %s", version("holdfast"), settings.data_dir.absolute())
     from holdfast import app  # takes a second; the other commands do without it
 
+    allow_open_files(_OPEN_FILES)
     os.umask(0o077)  # what is written from here on – database, key, caches – is its owner's alone
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the gateway takes both signals over
     try:
@@ -53,13 +60,20 @@ def serve(
         raise typer.Exit(GOOD) from None
 
 
+def allow_open_files(wanted: int) -> None:
+    """Raise the limit of open files as far as this process may: 1,024, a common default, is a thousand idle callers."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+
+
 def engine_program(settings: Settings) -> HostProgram:
     """The engine host's program; Baileys is installed where it is not yet."""
     node = find_node(settings.node_bin)
     cache = None if settings.npm_cache is None else settings.npm_cache.absolute()
     bridge = install(settings.cache_dir.absolute(), node=node, progress=terminal.tell, npm_cache=cache)
-    environment = settings_module.without_secrets(settings_module.process_environment())
-    return HostProgram(argv=(str(node.executable), str(bridge)), cwd=bridge.parent, env=environment)
+    return sandboxed(node, bridge, spool=settings.spool_dir, environment=settings_module.process_environment())
 
 
 class FirstStart:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import signal
@@ -55,9 +56,9 @@ class HostLimits:
     """How long a host may take for what, and how much it may leave unread."""
 
     hello_deadline_s: float = 20
-    heartbeat_interval_s: float = 5
-    heartbeat_deadline_s: float = 20
-    """Without an answer for so long the host counts as hung. Longer than the longest honest stall: unpacking a
+    heartbeat_interval_s: float = 2
+    heartbeat_deadline_s: float = 10
+    """Without a sign of life for so long the host counts as hung. Longer than the longest honest stall: unpacking a
     history of chats after pairing keeps Node busy for seconds."""
     stop_deadline_s: float = 3
     term_deadline_s: float = 2
@@ -95,7 +96,7 @@ class EngineHost:
         self._tasks = asyncio.TaskGroup()
         self._state = _State()
         self._pipes: _Pipes | None = None
-        self._heard_at = 0.0
+        self._silence = Silence(now=0)
         self.hello: Hello | None = None
         self.heartbeat: Heartbeat | None = None
         """The latest figures of the process: memory, links, event loop delay."""
@@ -111,7 +112,7 @@ class EngineHost:
         except BaseException:
             await self._end()
             raise
-        self._heard_at = self._clock.monotonic()
+        self._silence = Silence(now=self._clock.monotonic())
         await self._tasks.__aenter__()
         self._watching = self._tasks.create_task(self._watch(), name="engine host heartbeat")
         return self
@@ -131,7 +132,7 @@ class EngineHost:
 
     @property
     def silent_s(self) -> float:
-        return self._clock.monotonic() - self._heard_at
+        return self._silence.lasted_s(now=self._clock.monotonic())
 
     @property
     def facts(self) -> HostFacts:
@@ -178,9 +179,7 @@ class EngineHost:
                 start_new_session=True,
             )
         except OSError as error:
-            raise EngineUnavailable(
-                f"The engine host can't be started: {self._program.argv[0]}: {error.strerror}."
-            ) from error
+            raise EngineUnavailable(_start_failure(self._program.argv[0], error)) from error
         self._pipes = protocol
 
     async def _await_hello(self) -> None:
@@ -210,10 +209,11 @@ class EngineHost:
         while not self._state.gone.is_set():
             lifetime_s = self._lifetime_s()
             self._write(AskHeartbeat(ticks=None if lifetime_s is None else int(lifetime_s)))
+            due_at = self._clock.monotonic() + self._limits.heartbeat_interval_s
             await self._clock.sleep(self._limits.heartbeat_interval_s)
-            silence_s = self._clock.monotonic() - self._heard_at
-            if silence_s > self._limits.heartbeat_deadline_s and not self._state.gone.is_set():
-                self.condemn(f"hung: no heartbeat for {silence_s:.1f} s")
+            self._silence.excuse(self._clock.monotonic() - due_at)
+            if self.silent_s > self._limits.heartbeat_deadline_s and not self._state.gone.is_set():
+                self.condemn(f"hung: no heartbeat for {self.silent_s:.1f} s")
                 return
 
     def _write(self, word: AnyCommand | AnyHostCommand) -> None:
@@ -228,6 +228,7 @@ class EngineHost:
         """One line of the host's standard output."""
         if self._state.over:
             return
+        self._silence.end(now=self._clock.monotonic())
         try:
             report = decode_report(line)
             if self.hello is None:
@@ -239,7 +240,6 @@ class EngineHost:
             return
         match report:
             case Heartbeat():
-                self._heard_at = self._clock.monotonic()
                 self.heartbeat = report
             case Logged(level=level, message=message):
                 log.log(_LEVELS[level], "Engine host: %s", message[:STDERR_LINE_CHARS])
@@ -308,6 +308,27 @@ class EngineHost:
                 os.killpg(pid, number)
 
 
+class Silence:
+    """How long a host has been silent, without the time in which this process's own event loop stood still.
+
+    While the loop stands still nothing that the host says is heard: a healthy host would seem to hang. Any line is a
+    sign of life, not only a heartbeat, which may wait behind megabytes of reports.
+    """
+
+    def __init__(self, *, now: float) -> None:
+        self._since = now
+
+    def end(self, *, now: float) -> None:
+        self._since = now
+
+    def excuse(self, late_s: float) -> None:
+        """A timer of this process rang so much late."""
+        self._since += max(late_s, 0)
+
+    def lasted_s(self, *, now: float) -> float:
+        return max(now - self._since, 0)
+
+
 _LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
@@ -323,6 +344,16 @@ class _State:
     def over(self) -> bool:
         """Nothing more is passed in or out."""
         return self.stopping or self.condemned is not None or self.gone.is_set()
+
+
+def _start_failure(program: str, error: OSError) -> str:
+    # uvloop reports used-up descriptors as "Unknown error -1".
+    if error.errno in {errno.EMFILE, errno.ENFILE} or "Unknown error" in str(error.strerror):
+        return (
+            "The engine host can't be started: too many open files. Close connections to Holdfast, or raise the limit "
+            "of open files (`ulimit -n`, LimitNOFILE= of systemd); it is tried again."
+        )
+    return f"The engine host can't be started: {program}: {error.strerror}."
 
 
 def _describe_exit(returncode: int | None) -> str:

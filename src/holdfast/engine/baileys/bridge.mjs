@@ -23,7 +23,7 @@ const EXIT_DESERTED = 75
 // Holdfast asks for a heartbeat every few seconds. A Holdfast that hangs can't keep up its claim to its sessions; the
 // sockets must be gone before another one takes them over. Where that can be soon, the heartbeat says how soon.
 const TICK_MS = 1000
-const DESERTED_AFTER_TICKS = Number(process.argv[2] ?? 30)
+const DESERTED_AFTER_TICKS = Number(process.argv[2] ?? 120)
 
 globalThis.fetch = mended(globalThis.fetch)
 

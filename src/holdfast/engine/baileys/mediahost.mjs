@@ -98,7 +98,7 @@ export class MediaHosts {
       try {
         const sealed = await get(addressOf(host, directPath), mostBytes, watch)
         const plain = limited(unseal(sealed, keys, fileSha256 && Buffer.from(fileSha256, 'base64')), mostBytes)
-        await pipeline(plain, createWriteStream(part, { flush: true }))
+        await pipeline(plain, createWriteStream(part)) // no fsync: Node's permission model has none, and the spool needs none
         return (await stat(part)).size
       } catch (error) {
         failure = watch.silent ? new DownloadFailed('timeout', `${host} fell silent`) : error

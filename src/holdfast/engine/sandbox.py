@@ -1,0 +1,68 @@
+"""What an engine host may touch: it runs packages of many authors, and needs little.
+
+Node's permission model denies child processes, worker threads, native addons and every file but its own code (read) and
+the media spool (read and write). Of the environment only what configures Node itself is passed on: no PATH, and nothing
+that belongs to another program on this machine. It limits mistakes and malicious packages; it is no virtual machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from holdfast.engine.host import HostProgram
+from holdfast.engine.node import Node
+
+PASSED_ON = frozenset(
+    {
+        "NODE_EXTRA_CA_CERTS",
+        "NODE_OPTIONS",
+        "NODE_TLS_REJECT_UNAUTHORIZED",
+        "NODE_USE_ENV_PROXY",
+        "NODE_USE_SYSTEM_CA",
+        "SSL_CERT_DIR",
+        "SSL_CERT_FILE",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "NO_PROXY",
+        "http_proxy",
+        "https_proxy",
+        "no_proxy",
+        "UV_THREADPOOL_SIZE",
+        "LD_LIBRARY_PATH",
+        "LANG",
+        "LC_ALL",
+        "TZ",
+    }
+)
+"""Names of the variables that an engine host gets, where they are set."""
+_NAMED_PERMISSION = (22, 13)
+"""Before this version of Node, the flag was called experimental."""
+
+
+def sandboxed(node: Node, bridge: Path, *, spool: Path, environment: Mapping[str, str]) -> HostProgram:
+    """The program of an engine host.
+
+    bridge: the installed bridge.mjs. spool: the folder through which media come and go. environment: that of this
+    process.
+    """
+    code = bridge.parent.parent  # node_modules, and the bridge's own folder beside it
+    flags = [_permission(node), *_paths("--allow-fs-read", code, spool), *_paths("--allow-fs-write", spool)]
+    passed_on = {name: value for name, value in environment.items() if name in PASSED_ON}
+    return HostProgram(
+        argv=(str(node.executable), *flags, str(bridge)),
+        cwd=bridge.parent,
+        env={**passed_on, "TMPDIR": str(spool)},
+    )
+
+
+def _permission(node: Node) -> str:
+    major, minor, *_ = (int(part) for part in node.version.removeprefix("v").split("-")[0].split("."))
+    return "--permission" if (major, minor) >= _NAMED_PERMISSION else "--experimental-permission"
+
+
+def _paths(flag: str, *folders: Path) -> Iterator[str]:
+    """Node compares some paths as they are given, and some without symbolic links."""
+    for folder in folders:
+        for path in dict.fromkeys((folder.absolute(), folder.resolve())):
+            yield f"{flag}={path}/*"

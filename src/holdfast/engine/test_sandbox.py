@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from holdfast.engine.node import Node
+from holdfast.engine.sandbox import sandboxed
+
+BRIDGE = Path("/cache/baileys-1/bridge-2/bridge.mjs")
+SPOOL = Path("/data/spool")
+
+
+def node(version: str = "v24.19.0") -> Node:
+    return Node(executable=Path("/bin/node"), npm_cli=Path("/npm"), version=version)
+
+
+def test_a_host_may_read_its_code_and_use_the_spool() -> None:
+    """No other file, no child process."""
+    program = sandboxed(node(), BRIDGE, spool=SPOOL, environment={})
+    assert program.argv == (
+        "/bin/node",
+        "--permission",
+        "--allow-fs-read=/cache/baileys-1/*",
+        "--allow-fs-read=/data/spool/*",
+        "--allow-fs-write=/data/spool/*",
+        "/cache/baileys-1/bridge-2/bridge.mjs",
+    )
+
+
+def test_a_host_gets_what_configures_node_and_nothing_else() -> None:
+    """Keys of other programs on the machine stay with them; temporary files go to the spool."""
+    environment = {
+        "PATH": "/bin",
+        "AWS_SECRET_ACCESS_KEY": "x",
+        "PGPASSWORD": "x",
+        "HOLDFAST_API_KEY": "x",
+        "NODE_EXTRA_CA_CERTS": "/ca.pem",
+        "NODE_OPTIONS": "--max-old-space-size=512",
+    }
+    assert sandboxed(node(), BRIDGE, spool=SPOOL, environment=environment).env == {
+        "NODE_EXTRA_CA_CERTS": "/ca.pem",
+        "NODE_OPTIONS": "--max-old-space-size=512",
+        "TMPDIR": "/data/spool",
+    }
+
+
+@pytest.mark.parametrize(
+    ("version", "flag"),
+    [("v22.12.0", "--experimental-permission"), ("v22.13.0", "--permission"), ("v25.0.0-nightly", "--permission")],
+)
+def test_the_flag_is_the_one_that_this_node_knows(version: str, flag: str) -> None:
+    """It was renamed."""
+    assert flag in sandboxed(node(version), BRIDGE, spool=SPOOL, environment={}).argv
