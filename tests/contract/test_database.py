@@ -433,7 +433,7 @@ def schema(path: Path) -> dict[str, set[str]]:
         rows = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
     finally:
         connection.close()
-    return {name: set(parts(sql)) for name, sql in rows if name not in {"alembic_version", "sqlite_sequence"}}
+    return {name: set(parts(sql)) for name, sql in rows if not name.startswith(("alembic_version", "sqlite_"))}
 
 
 def parts(sql: str) -> list[str]:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import Collection, Iterator
 
-from sqlalchemy import Connection, delete, func, select, text
+from sqlalchemy import Column, Connection, delete, func, select, text
 
 from holdfast.delivery.events import (
     COMPLETED,
@@ -118,13 +119,14 @@ class EventRows:
         return _LOOK_EVERY_S if self._database.is_shared else None
 
     async def after(self, seq: int, *, companies: Collection[str] | None, most: int) -> list[Event]:
-        statement = select(events).where(events.c.seq > seq).order_by(events.c.seq).limit(most)
-        if companies is not None:
-            statement = statement.where(events.c.company_id.in_(companies))
+        later = select(events).where(events.c.seq > seq).order_by(events.c.seq).limit(most)
+        # Each company's events are a range of an index: for several at once a database would sort all that there are.
+        mine = [later] if companies is None else [later.where(events.c.company_id == each) for each in companies]
 
         def work(connection: Connection) -> list[Event]:
-            rows = [dict(row) for row in connection.execute(statement).mappings()]
-            return [Event(company=row.pop("company_id"), **row) for row in rows]
+            rows = [dict(row) for statement in mine for row in connection.execute(statement).mappings()]
+            rows.sort(key=lambda row: int(row["seq"]))
+            return [Event(company=row.pop("company_id"), **row) for row in rows[:most]]
 
         return await self._database.read(work)
 
@@ -135,8 +137,11 @@ class EventRows:
         return await self._database.read(lambda connection: int(noted(connection, _PRUNED) or 0))
 
     async def prune(self, *, before: str) -> None:
-        while await self._database.write(lambda connection: _prune(connection, before)):
-            pass
+        """In parts by `seq`, so that no write waits long. Deliveries first: an event goes when no delivery needs it."""
+        for part in (_prune_deliveries, _prune_events):
+            last: int | None = 0
+            while last is not None:
+                last = await self._database.write(functools.partial(part, after=last, before=before))
 
     @contextlib.contextmanager
     def listening(self, *, for_deliveries: bool = False) -> Iterator[asyncio.Event]:
@@ -154,15 +159,39 @@ class EventRows:
                 loop.call_soon_threadsafe(bell.set)
 
 
-def _prune(connection: Connection, before: str) -> bool:
-    """One part of it; True when there may be more. A failed delivery may be replayed for as long after it failed."""
+def _prune_deliveries(connection: Connection, *, after: int, before: str) -> int | None:
+    """One part; returns its last `seq`, or None at the end. A failed one may be replayed for as long after it failed.
+
+    It ends at the first part that is all newer: deliveries are about as old as their `seq` says.
+    """
     deliveries = webhook_deliveries.c
+    last = _last_of_part(connection, deliveries.event_seq, after=after)
+    if last is None:
+        return None
+    part = (deliveries.event_seq > after, deliveries.event_seq <= last)
     settled = (deliveries.state != "pending", deliveries.at < before, func.coalesce(deliveries.last_at, "") < before)
-    some = select(deliveries.event_seq).where(*settled).limit(_PRUNED_AT_ONCE)
-    dropped = connection.execute(delete(webhook_deliveries).where(deliveries.event_seq.in_(some))).rowcount
-    needed = select(deliveries.event_seq).where(deliveries.event_seq == events.c.seq).exists()
-    old = select(events.c.seq).where(events.c.at < before, ~needed).order_by(events.c.seq).limit(_PRUNED_AT_ONCE)
-    gone = list(connection.scalars(delete(events).where(events.c.seq.in_(old)).returning(events.c.seq)))
+    connection.execute(delete(webhook_deliveries).where(*part, *settled))
+    first_at = connection.scalar(select(events.c.at).where(events.c.seq == last))
+    return last if first_at is not None and first_at < before else None
+
+
+def _prune_events(connection: Connection, *, after: int, before: str) -> int | None:
+    last = _last_of_part(connection, events.c.seq, after=after)
+    if last is None:
+        return None
+    # The part's bounds stand in the inner query too: otherwise PostgreSQL reads all deliveries there are.
+    delivery = webhook_deliveries.c.event_seq
+    needed = select(delivery).where(delivery > after, delivery <= last, delivery == events.c.seq).exists()
+    newest_at = connection.scalar(select(events.c.at).where(events.c.seq == last))
+    old = (events.c.seq > after, events.c.seq <= last, events.c.at < before, ~needed)
+    gone = list(connection.scalars(delete(events).where(*old).returning(events.c.seq)))
     if gone:
         note(connection, _PRUNED, str(max(*gone, int(noted(connection, _PRUNED) or 0))))
-    return max(dropped, len(gone)) >= _PRUNED_AT_ONCE
+    return last if newest_at is not None and newest_at < before else None
+
+
+def _last_of_part(connection: Connection, seq: Column[int], *, after: int) -> int | None:
+    """The last number of the next part; None when there is nothing behind `after`."""
+    part = select(seq).where(seq > after).order_by(seq).limit(_PRUNED_AT_ONCE).subquery()
+    last: int | None = connection.scalar(select(func.max(part.c[seq.name])))
+    return last

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from collections.abc import Mapping
-from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, func, or_, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, or_, select
 
+from holdfast.delivery.content import text_of
 from holdfast.delivery.lookup import Arrival, Letter
 from holdfast.delivery.message import MessageState
 from holdfast.delivery.ports import Tally
 from holdfast.store.database import Database
-from holdfast.store.tables import inbox, outbox
+from holdfast.store.figures import COUNTS
+from holdfast.store.outbox import in_state
+from holdfast.store.tables import inbox, outbox, sessions
 
 _LETTER = outbox.c[
     "seq", "id", "whatsapp_id", "recipient", "state", "kind", "content", "attempts", "accepted_at", "sent_at",
@@ -22,9 +23,6 @@ _LETTER = outbox.c[
 _ARRIVAL = inbox.c[
     "seq", "id", "whatsapp_id", "chat", "sender", "push_name", "type", "text", "from_me", "sent_at", "stored_at",
 ]  # fmt: skip
-_ARRIVED = {MessageState.DELIVERED.value, MessageState.READ.value, MessageState.PLAYED.value}
-_TAKEN = _ARRIVED | {MessageState.SENT.value}
-_LEFT_OUT = (MessageState.CANCELLED.value, MessageState.EXPIRED.value)
 
 
 class LookupRows:
@@ -40,7 +38,7 @@ class LookupRows:
         if before is not None:
             statement = statement.where(outbox.c.seq < before)
         if state is not None:
-            statement = statement.where(outbox.c.state == state.value)
+            statement = statement.where(*in_state(state))
         if words:
             statement = statement.where(_names(words, outbox.c.id, outbox.c.whatsapp_id, digits=(outbox.c.recipient,)))
         statement = statement.order_by(outbox.c.seq.desc()).limit(most)
@@ -74,18 +72,22 @@ class LookupRows:
         return await self._database.read(work)
 
     async def tallies(self, *, since: str, until: str) -> Mapping[str, Tally]:
-        statement = (
-            select(outbox.c.company_id, outbox.c.state, func.count())
-            .where(outbox.c.accepted_at >= since, outbox.c.accepted_at < until)
-            .where(outbox.c.state.not_in(_LEFT_OUT))
-            .group_by(outbox.c.company_id, outbox.c.state)
+        # Subqueries for each company are ranges of the index on company and time, whatever the number of rows before
+        # them. A join is not: PostgreSQL then reads the whole outbox.
+        mine = (
+            outbox.c.company_id == sessions.c.company_id,
+            outbox.c.accepted_at >= since,
+            outbox.c.accepted_at < until,
         )
+        counts = [select(count).where(*mine).correlate(sessions).scalar_subquery() for count in COUNTS]
+        statement = select(sessions.c.company_id, *counts)
 
         def work(connection: Connection) -> dict[str, Tally]:
-            counts: dict[str, dict[str, int]] = defaultdict(dict)
-            for company, state, count in connection.execute(statement):
-                counts[company][state] = count
-            return {company: _tally(found) for company, found in counts.items()}
+            return {
+                company: Tally(accepted=accepted, taken=taken, arrived=arrived)
+                for company, accepted, taken, arrived in connection.execute(statement)
+                if accepted
+            }
 
         return await self._database.read(work)
 
@@ -99,21 +101,7 @@ def _names(words: str, *ids: ColumnElement[str], digits: tuple[ColumnElement[str
     return or_(*matches)
 
 
-def _tally(counts: Mapping[str, int]) -> Tally:
-    return Tally(
-        accepted=sum(counts.values()),
-        taken=sum(count for state, count in counts.items() if state in _TAKEN),
-        arrived=sum(count for state, count in counts.items() if state in _ARRIVED),
-    )
-
-
 def _letter(row: RowMapping) -> Letter:
     values = {str(name): value for name, value in row.items()}
     content = json.loads(values.pop("content"))
-    return Letter(state=MessageState(values.pop("state")), text=_said(content), **values)
-
-
-def _said(content: dict[str, Any]) -> str | None:
-    """The words of a message, of whatever kind."""
-    said = content.get("text") or content.get("caption")
-    return said if isinstance(said, str) else None
+    return Letter(state=MessageState(values.pop("state")), text=text_of(content), **values)

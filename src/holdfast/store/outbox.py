@@ -43,6 +43,8 @@ _TIME_OF = {
 
 _IS_OPEN = text("state IN ('queued','sending')")
 """As the index of open messages has it: only so a database sees that this index will do."""
+_IS_SETTLED = text("state NOT IN ('queued','sending')")
+"""As the index of settled messages has it."""
 _NOT_SHOWN = {"content", "idempotency_key", "request_hash", "made"}
 _SHOWN = [column for column in outbox.c if column.name not in _NOT_SHOWN]
 _SHOWN_NAMES = [column.name for column in _SHOWN]
@@ -240,7 +242,7 @@ class OutboxRows:
     ) -> list[Message]:
         statement = select(*_SHOWN).where(outbox.c.company_id == company, outbox.c.seq > after)
         if state is not None:
-            statement = statement.where(outbox.c.state == state.value)
+            statement = statement.where(*in_state(state))
         if chat is not None:
             statement = statement.where(outbox.c.chat == chat)
         statement = statement.order_by(outbox.c.seq).limit(most)
@@ -259,6 +261,11 @@ class OutboxRows:
             return (None, None) if row is None else (json.loads(row.content), row.made)
 
         return await self._database.read(work)
+
+
+def in_state(state: MessageState) -> tuple[ColumnElement[bool] | TextClause, ...]:
+    """Messages in a state, said so that a database sees which partial index has them."""
+    return outbox.c.state == state.value, _IS_OPEN if state in OPEN else _IS_SETTLED
 
 
 MediaUrl = Callable[[str], str | None]

@@ -69,11 +69,11 @@ def _sent(connection: Connection, company: str, message_id: str, chat: str | Non
 
 def _came(connection: Connection, company: str, message_id: str, chat: str | None) -> Referred | None:
     """WhatsApp ids are their senders' own: of two that are alike in a chat, the later is meant."""
-    columns = inbox.c["whatsapp_id", "chat", "from_me", "sender", "type", "text", "sent_at"]
-    statement = select(*columns).where(_which(inbox, company, message_id, chat)).order_by(inbox.c.seq.desc()).limit(1)
-    row = connection.execute(statement).first()
-    if row is None:
+    columns = inbox.c["seq", "whatsapp_id", "chat", "from_me", "sender", "type", "text", "sent_at"]
+    found = connection.execute(select(*columns).where(_which(inbox, company, message_id, chat))).all()
+    if not found:
         return None
+    row = max(found, key=lambda each: int(each.seq))
     return Referred(
         whatsapp_id=row.whatsapp_id,
         chat=row.chat,

@@ -88,6 +88,10 @@ def _migrate(engine: Engine, path: Path) -> None:
         with engine.connect() as connection:
             log_migration(connection, str(path))
             migrate(connection, str(path))
+            # Without statistics the planner guesses, and wrong: a sample of each index takes milliseconds.
+            connection.exec_driver_sql("PRAGMA analysis_limit=1000")
+            connection.exec_driver_sql("ANALYZE")
+            connection.commit()
     except (SQLAlchemyError, CommandError) as error:
         raise Misconfigured(
             f'the database "{path}" can\'t be opened ({_cause(error)}): restore a backup, '

@@ -155,6 +155,16 @@ Index(
     postgresql_where=text("state IN ('queued','sending')"),
 )
 Index("outbox_by_company", outbox.c.company_id, outbox.c.seq)
+Index("outbox_by_chat", outbox.c.company_id, outbox.c.chat, outbox.c.seq)
+Index("outbox_by_time", outbox.c.company_id, outbox.c.accepted_at, outbox.c.state)
+Index(
+    "outbox_settled",
+    outbox.c.company_id,
+    outbox.c.state,
+    outbox.c.seq,
+    sqlite_where=text("state NOT IN ('queued','sending')"),
+    postgresql_where=text("state NOT IN ('queued','sending')"),
+)
 
 inbox = Table(
     "inbox",
@@ -175,7 +185,8 @@ inbox = Table(
     Column("sender_lid", Text),
     sqlite_autoincrement=True,
 )
-Index("inbox_message", inbox.c.company_id, inbox.c.chat, inbox.c.sender, inbox.c.whatsapp_id, unique=True)
+Index("inbox_message", inbox.c.company_id, inbox.c.chat, inbox.c.whatsapp_id, inbox.c.sender, unique=True)
+Index("inbox_by_chat", inbox.c.company_id, inbox.c.chat, inbox.c.seq)
 Index("inbox_by_company", inbox.c.company_id, inbox.c.seq)
 
 groups = Table(
@@ -264,6 +275,7 @@ webhook_deliveries = Table(
     CheckConstraint("state IN ('pending','delivered','failed')", name="webhook_deliveries_state"),
 )
 _PENDING, _FAILED = text("state = 'pending'"), text("state = 'failed'")
+_RETRIED = text("state = 'pending' AND attempts > 0")
 _HEAD = text("next_at IS NOT NULL")
 Index(
     "webhook_deliveries_pending",
@@ -287,6 +299,13 @@ Index(
     sqlite_where=_FAILED,
     postgresql_where=_FAILED,
 )
+for _name, _columns, _where in (
+    ("webhook_deliveries_all_failed", ("event_seq",), _FAILED),
+    ("webhook_deliveries_retried", ("company_id", "event_seq"), _RETRIED),
+    ("webhook_deliveries_all_retried", ("event_seq",), _RETRIED),
+    ("webhook_deliveries_old", ("at",), _PENDING),
+):
+    Index(_name, *webhook_deliveries.c[_columns], sqlite_where=_where, postgresql_where=_where)
 
 decrypted = Table(
     "decrypted",

@@ -59,6 +59,8 @@ from holdfast.store.tables import webhook_endpoints as endpoints
 
 _PENDING = text("state = 'pending'")
 """As the index of pending deliveries has it: only so a database sees that this index will do."""
+_FAILED = text("webhook_deliveries.state = 'failed'")
+_RETRIED = text("webhook_deliveries.state = 'pending' AND webhook_deliveries.attempts > 0")
 _TURNS = 16
 """Deliveries of one company in a look, while others wait."""
 _D = deliveries.c
@@ -178,32 +180,34 @@ class WebhookRows:
     # What people ask.
 
     async def counts(self) -> dict[str, Counts]:
-        grouped = select(_D.company_id, _D.state, func.count(), func.min(_D.at)).group_by(_D.company_id, _D.state)
-        pending = grouped.where(_PENDING)
-        failed = grouped.where(text("state = 'failed'"))
+        grouped = select(_D.company_id, func.count(), func.min(_D.at)).group_by(_D.company_id)
+        pending, failed = grouped.where(_PENDING), grouped.where(_FAILED)
 
         def work(connection: Connection) -> dict[str, Counts]:
             found: dict[str, Counts] = {}
-            for company, _, count, oldest in connection.execute(pending):
+            for company, count, oldest in connection.execute(pending):
                 found[company] = Counts(pending=count, oldest_at=oldest)
-            for company, _, count, _ in connection.execute(failed):
+            for company, count, _ in connection.execute(failed):
                 found[company] = replace(found.get(company, Counts()), failed=count)
             return found
 
         return await self._database.read(work)
 
     async def failed(self, companies: Companies, *, after: int, most: int) -> list[Failed]:
-        troubled = or_(_D.state == "failed", and_(_D.state == "pending", _D.attempts > 0))
-        statement = (
+        """Two kinds of deliveries and any number of companies, each found by an index of its own, and merged here."""
+        found = (
             select(deliveries, events.c.id, events.c.type)
             .join(events, events.c.seq == _D.event_seq)
-            .where(troubled, _D.event_seq > after, _in(companies))
+            .where(_D.event_seq > after)
             .order_by(_D.event_seq)
             .limit(most)
         )
+        whose = [literal(value=True)] if companies is None else [_D.company_id == company for company in companies]
+        statements = [found.where(kind, mine) for mine in whose for kind in (_FAILED, _RETRIED)]
 
         def work(connection: Connection) -> list[Failed]:
-            return [_failed(row) for row in connection.execute(statement).mappings()]
+            rows = [row for statement in statements for row in connection.execute(statement).mappings()]
+            return [_failed(row) for row in sorted(rows, key=lambda row: int(row["event_seq"]))[:most]]
 
         return await self._database.read(work)
 
@@ -218,7 +222,7 @@ class WebhookRows:
         mine = literal(value=True) if companies is None else events.c.company_id.in_(companies)
         if since is not None:
             return await self._replay(and_(mine, events.c.at >= since), wanted_by_filter=True)
-        failed = select(_D.event_seq).where(_D.state == "failed")
+        failed = select(_D.event_seq).where(_FAILED, _in(companies))
         return await self._replay(and_(mine, events.c.seq.in_(failed)), wanted_by_filter=False)
 
     async def _replay(self, which: ColumnElement[bool], *, wanted_by_filter: bool) -> int:
