@@ -42,6 +42,7 @@ class Stored:
     sent: dict[str, dict[str, object]] = field(default_factory=dict)
     made: dict[str, str] = field(default_factory=dict)
     undecryptable: list[Undecryptable] = field(default_factory=list)
+    groups: dict[str, str] = field(default_factory=dict)
 
     def keep(self, commit: Commit) -> None:
         """All of a commit, at once."""
@@ -54,6 +55,7 @@ class Stored:
             self._keep_decrypted(decrypted)
         self.made.update({made.whatsapp_id: made.made for made in commit.made})
         self.undecryptable.extend(commit.undecryptable)
+        self.groups.update(commit.groups)
 
     def _put(self, kind: str, id_: str, value: str | None) -> None:
         if value is None:

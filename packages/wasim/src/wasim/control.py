@@ -48,7 +48,8 @@ GET    /phones/{number}/passkey/creation   options to make one, for PublicKeyCre
 POST   /phones/{number}/passkey      {"id", "publicKey"} or a registration's toJSON(): from now on linking demands it
 POST   /phones/{number}/passkey/confirm    {"code"} the owner compares the code that the device shows
 DELETE /phones/{number}/passkey      linking demands none any more
-POST   /phones/{number}/send         {"to", "id"?, "text" | "image" | … | "edit" | "delete"} the phone sends
+POST   /phones/{number}/send         {"to", "id"?, "text" | "image" | … | "delete" | "payload"} the phone sends;
+                                     payload: any message of WAProto, encoded, in base64
 POST   /phones/{number}/typing       {"to", "state"?: "composing"|"recording"|"paused"} the phone's owner types
 POST   /phones/{number}/read         {"id"} the phone reads a message of its inbox
 GET    /phones/{number}/inbox        what the phone decrypted; ?after= leaves out the first so many

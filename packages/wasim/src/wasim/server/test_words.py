@@ -13,6 +13,7 @@ from wasim.server.words import About, NotSayable, Wish
 from wasim.wire.attachments import Audio, Document, Image, Media, MessageKey, Sticker, Video
 from wasim.wire.content import Content, ProtocolNote, carrying
 from wasim.wire.nodes import Node
+from wasim.wire.protobuf import encode
 
 if TYPE_CHECKING:
     from wasim.server.conftest import World
@@ -195,3 +196,14 @@ def test_a_read_that_was_due_is_made_up_for(phones: World) -> None:
     phones.restart()
     phones.advance(1)
     assert phones.server.directory.messages[ALICE, sent].read == 1
+
+
+def test_a_message_of_any_kind_can_be_given_whole(phones: World) -> None:
+    """Fields that a phone has no use for arrive as they were sent, also when they are sent again."""
+    poll = bytes.fromhex("8a040d") + b"\x12\x06Lunch?\x1a\x03\x0a\x01A"  # pollCreationMessageV3 and what follows
+    sent = say(phones, Wish(payload=encode(Content(conversation="beside", rest=poll))))
+    assert letter(phones, sent).text == "beside"
+    kept = phones.server.handsets.speech.sent(ALICE, sent)
+    assert kept == Content(conversation="beside", rest=poll)
+    with pytest.raises(NotSayable, match="payload is no message of WAProto: protobuf cut off"):
+        say(phones, Wish(payload=poll[:-1]))

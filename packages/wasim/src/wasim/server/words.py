@@ -12,8 +12,9 @@ from wasim.server.state import PHONE, Account, Address, Directory, Group
 from wasim.wire import content
 from wasim.wire.attachments import Contact, ContextInfo, Location, Media, MessageKey, Reaction
 from wasim.wire.content import Content, ExtendedText, ProtocolNote, carrying
+from wasim.wire.errors import WireError
 from wasim.wire.jids import PN, Jid
-from wasim.wire.protobuf import encode
+from wasim.wire.protobuf import decode, encode
 
 
 class NotSayable(Exception):
@@ -29,7 +30,7 @@ class About(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
-    """One of text, location, contact, reaction, edit and delete – or none of them when there is media."""
+    """One of text, location, contact, reaction, edit, delete and payload – or none of them when there is media."""
 
     text: str | None = None
     location: Place | None = None
@@ -37,6 +38,8 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unk
     reaction: About | None = None
     edit: About | None = None
     delete: About | None = None
+    payload: bytes | None = None
+    """A whole `Message` of WAProto, encoded: for kinds that have no field here."""
     mentions: tuple[str, ...] = ()
     """Numbers."""
     reply_to: str | None = None
@@ -50,7 +53,7 @@ class Words:
 
     def put(self, number: str, to: Account | Group, wish: Wish, media: Media | None, *, now: float) -> Content:
         """The message of a wish, or of media. Raises NotSayable unless it says exactly one thing."""
-        names = ("text", "location", "contact", "reaction", "edit", "delete")
+        names = ("text", "location", "contact", "reaction", "edit", "delete", "payload")
         said = [name for name in names if getattr(wish, name) is not None] + (["media"] if media else [])
         if len(said) != 1:
             found = " and ".join(said) or "nothing"
@@ -60,6 +63,8 @@ class Words:
             return carrying(replace(media, context=context))
         if wish.reaction is not None or wish.edit is not None or wish.delete is not None:
             return self._about(number, to, wish, now)
+        if wish.payload is not None:
+            return _opened(wish.payload)
         return _plain(wish, context)
 
     def _context(self, number: str, to: Account | Group, wish: Wish) -> ContextInfo | None:
@@ -112,6 +117,13 @@ class Words:
         if isinstance(to, Group):
             author = letter.author if letter is not None else self._name(to, number)
         return MessageKey(remote_jid=chat, from_me=int(letter is None), id=id_, participant=author)
+
+
+def _opened(payload: bytes) -> Content:
+    try:
+        return decode(Content, payload)
+    except WireError as error:
+        raise NotSayable(f"payload is no message of WAProto: {error}") from error
 
 
 def _plain(wish: Wish, context: ContextInfo | None) -> Content:

@@ -21,7 +21,7 @@ from wasim.wire.attachments import (
     Video,
 )
 from wasim.wire.errors import WireError
-from wasim.wire.protobuf import decode, encode, optional, repeated
+from wasim.wire.protobuf import decode, encode, optional, repeated, rest
 
 REVOKE = 0
 HISTORY_SYNC_NOTIFICATION = 5
@@ -131,6 +131,8 @@ class Content:
     reaction: Reaction | None = optional(46, lambda: Reaction)
     document_with_caption: Wrapped | None = optional(53, lambda: Wrapped)
     edited: Wrapped | None = optional(58, lambda: Wrapped)
+    rest: bytes = rest()
+    """What else the message has: a phone passes it on, and shows nothing of it."""
 
     @property
     def inner(self) -> Content:

@@ -1,7 +1,7 @@
 """A small declarative protobuf codec: a message is a frozen dataclass whose fields carry their number and kind.
 
-Proto2 semantics with every field optional; unknown fields are skipped, as every protobuf reader does. Only the kinds
-that WhatsApp's messages here need: varints (unsigned), doubles, bytes, strings, embedded messages, and repeated
+Proto2 semantics with every field optional; unknown fields are skipped, or kept where a class has a `rest`. Only the
+kinds that WhatsApp's messages here need: varints (unsigned), doubles, bytes, strings, embedded messages, and repeated
 ones of these. Fields that are not declared with a number here are the business of the class that has them.
 """
 
@@ -39,6 +39,16 @@ def repeated(number: int, kind: Kind) -> Any:
     return field(default=(), metadata={"number": number, "kind": kind, "repeated": True})
 
 
+def rest() -> Any:
+    """The encoded fields of other numbers, as they came: written behind the declared ones. At most one in a class."""
+    return field(default=b"", metadata={"rest": True})
+
+
+@cache
+def _rest_of(cls: Hashable) -> str | None:
+    return next((f.name for f in fields(cast(type[Any], cls)) if "rest" in f.metadata), None)
+
+
 @cache
 def _specs(cls: Hashable) -> tuple[_Spec, ...]:
     found = ((f.name, f.metadata) for f in fields(cast(type[Any], cls)) if "number" in f.metadata)
@@ -59,6 +69,9 @@ def encode(message: Any) -> bytes:
         else:
             for item in value:
                 _write(out, spec.number, item)
+    kept = _rest_of(cast(Hashable, type(message)))
+    if kept is not None:
+        out += getattr(message, kept)
     return bytes(out)
 
 
@@ -90,13 +103,16 @@ def decode(cls: type[M], data: bytes) -> M:
 
     Raises WireError when they are cut off or of another shape.
     """
-    specs = _specs_by_number(cast(Hashable, cls))
+    specs, kept = _specs_by_number(cast(Hashable, cls)), _rest_of(cast(Hashable, cls))
     values: dict[str, Any] = {}
     at, end = 0, len(data)
     while at < end:
+        begin = at
         number, wire_value, at = _read_field(data, at)
         spec = specs.get(number)
         if spec is None or wire_value is None:
+            if kept is not None:
+                values[kept] = values.get(kept, b"") + data[begin:at]
             continue
         if spec.repeated:
             values[spec.name] = values.get(spec.name, ()) + _many(spec, wire_value)

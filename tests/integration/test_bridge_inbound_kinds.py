@@ -1,0 +1,84 @@
+"""Kinds of messages that only other programs send, as a simulated phone sends them and real Baileys hands them over."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.conftest import Party
+from tests.parts import Wasim
+
+pytestmark = pytest.mark.slow
+
+SCRIPT = Path(__file__).with_name("encode_messages.mjs")
+PHONE = "962788888888"
+KEY = {"remoteJid": f"{PHONE}@s.whatsapp.net", "fromMe": False, "id": "3EB0AAAA"}
+IMAGE = {"url": "https://mmg.whatsapp.net/x", "directPath": "/v/x", "mimetype": "image/jpeg", "caption": "cap"}
+MESSAGES: list[tuple[dict[str, Any], str, str | None, str | None]] = [
+    ({"templateMessage": {"hydratedTemplate": {"hydratedContentText": "Code 1"}}}, "template", "Code 1", "choices"),
+    ({"listMessage": {"title": "T", "description": "Pick"}}, "list", "T\nPick", "choices"),
+    ({"buttonsMessage": {"contentText": "Choose"}}, "buttons", "Choose", "choices"),
+    ({"interactiveMessage": {"body": {"text": "Body"}}}, "interactive", "Body", "choices"),
+    ({"listResponseMessage": {"title": "R", "singleSelectReply": {"selectedRowId": "r"}}}, "text", "R", "selected"),
+    ({"buttonsResponseMessage": {"selectedButtonId": "b", "selectedDisplayText": "Y"}}, "text", "Y", "selected"),
+    ({"templateButtonReplyMessage": {"selectedId": "o", "selectedDisplayText": "OK"}}, "text", "OK", "selected"),
+    ({"pollCreationMessageV3": {"name": "Lunch?", "options": [{"optionName": "A"}]}}, "poll", "Lunch?", "poll"),
+    ({"pollUpdateMessage": {"pollCreationMessageKey": KEY}}, "poll_vote", None, "encrypted"),
+    ({"orderMessage": {"orderId": "1", "message": "2 items"}}, "order", "2 items", "order"),
+    ({"productMessage": {"product": {"title": "Shoe"}}}, "product", "Shoe", "product"),
+    ({"groupInviteMessage": {"groupJid": "1-2@g.us", "caption": "join"}}, "group_invite", "join", "invite"),
+    ({"eventMessage": {"name": "Party", "startTime": 1800000000}}, "event", "Party", "event"),
+    ({"viewOnceMessageV2": {"message": {"imageMessage": IMAGE}}}, "image", "cap", "viewOnce"),
+    ({"ptvMessage": {"mimetype": "video/mp4", "seconds": 3}}, "video", None, "videoNote"),
+    ({"liveLocationMessage": {"degreesLatitude": 31.9, "caption": "here"}}, "location", "here", "location"),
+    ({"protocolMessage": {"key": KEY, "type": 14, "editedMessage": {"imageMessage": IMAGE}}}, "edit", "cap", None),
+    ({"pinInChatMessage": {"key": KEY, "type": 1}}, "pin", None, "pin"),
+    ({"botInvokeMessage": {"message": {"conversation": "to bot"}}}, "text", "to bot", None),
+    ({"placeholderMessage": {"type": 0}}, "unknown", None, "raw"),
+]  # fmt: skip
+
+
+def encoded(node_bin: Path, baileys_dir: Path, messages: list[dict[str, Any]]) -> list[str]:
+    """The messages by Baileys' own definition of them, in base64."""
+    with tempfile.TemporaryDirectory(dir=baileys_dir) as folder:
+        script = Path(folder) / SCRIPT.name
+        script.write_bytes(SCRIPT.read_bytes())
+        done = subprocess.run(
+            [node_bin, script], input=json.dumps(messages), capture_output=True, text=True, check=True
+        )
+    found: list[str] = json.loads(done.stdout)
+    return found
+
+
+async def test_nothing_that_a_phone_sends_is_lost(ours: Party, wasim: Wasim, node_bin: Path, baileys_dir: Path) -> None:
+    """Each kind has its type, its text and what text can't say; fields that nobody knows yet are `unknown`."""
+    await wasim.post("/phones", {"number": PHONE, "name": "Amal"})
+    payloads = encoded(node_bin, baileys_dir, [message for message, *_ in MESSAGES])
+    newer = "qh8CCAE="  # field 501
+    for n, payload in enumerate([*payloads, newer]):
+        body = {"to": ours.number, "id": f"3EB0B06{n:04}", "payload": payload}
+        await wasim.post(f"/phones/{PHONE}/send", body)
+    await ours.shown(len(payloads) + 1)
+    came = ours.store.inbox[: len(payloads)]
+    assert [(message.type, message.text) for message in came] == [(type_, text) for _, type_, text, _ in MESSAGES]
+    beside = zip(came, (name for *_, name in MESSAGES), strict=True)
+    assert [name for message, name in beside if name is not None and name not in message.content] == []
+    unknown = ours.store.inbox[-1]
+    assert (unknown.type, unknown.content) == ("unknown", {"raw": {"fieldNumbers": [501]}})
+    assert {message.push_name for message in ours.store.inbox} == {"Amal"}
+    assert all((message.sender_lid or "").endswith("@lid") for message in ours.store.inbox)
+
+
+async def test_the_subject_of_a_group_is_learned_at_its_first_message(ours: Party, wasim: Wasim) -> None:
+    """And again when it changes."""
+    await wasim.post("/phones", {"number": PHONE})
+    group = await wasim.post("/groups", {"subject": "Flowers", "members": [PHONE, ours.number]})
+    await wasim.post(f"/phones/{PHONE}/send", {"to": group["id"], "text": "hello"})
+    await ours.recorder.until(lambda: ours.store.groups == {group["id"]: "Flowers"}, what="a subject", seconds=20)
+    await wasim.patch(f"/groups/{group['id']}", {"subject": "Roses"})
+    await ours.recorder.until(lambda: ours.store.groups == {group["id"]: "Roses"}, what="a new subject", seconds=20)
