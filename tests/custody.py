@@ -45,7 +45,7 @@ def credentials(number: str = "962302") -> dict[str, Any]:
         "signedIdentityKey": pair(),
         "signedPreKey": {"keyPair": pair(), "signature": octets(b"s" * 64), "keyId": 1},
         "registrationId": 0,
-        "advSecretKey": "c2VjcmV0",
+        "advSecretKey": base64.b64encode(b"a" * 32).decode(),
         "me": {"id": f"{number}:7@s.whatsapp.net", "lid": "77:7@lid", "name": "Layla’s Flowers"},
         "account": {"details": octets(b"d")},
     }

@@ -74,6 +74,35 @@ def test_other_files_are_left_out_and_named(folder: Path) -> None:
     assert read_folder(folder, now=NOW).ignored == ("baileys_store.json", "contacts.txt")
 
 
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"nextPreKeyId": 900_001, "firstUnuploadedPreKeyId": 1_000_000_000}, "firstUnuploadedPreKeyId 1000000000"),
+        ({"nextPreKeyId": 5000, "firstUnuploadedPreKeyId": 1}, "4999 pre-keys"),
+        ({"routingInfo": {"type": "Buffer", "data": "AAAA" * 5_000_000}}, "bytes: credentials have 1048576 at most"),
+    ],
+)
+def test_credentials_that_would_stall_an_engine_host_are_refused(
+    folder: Path, change: dict[str, object], says: str
+) -> None:
+    """Both ways in: as a folder, and as a device that came by HTTP."""
+    (folder / "creds.json").write_text(json.dumps({**credentials(), **change}))
+    with pytest.raises(BadFolder, match=says):
+        read_folder(folder, now=NOW)
+    with pytest.raises(BadInput, match=says):
+        checked(json.dumps({**credentials(), **change}), [])
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "9" * 5000, '{"me": NaN}'])
+def test_json_that_only_python_reads_is_refused(folder: Path, text: str) -> None:
+    """With a sentence, not a trace."""
+    (folder / "creds.json").write_text(text)
+    with pytest.raises(BadFolder, match="nothing was imported"):
+        read_folder(folder, now=NOW)
+    with pytest.raises(BadInput):
+        checked(json.dumps(credentials()), [Key("session", "1.0", text)])
+
+
 def test_a_folder_that_just_changed_is_in_use(folder: Path) -> None:
     """A bot that runs writes at each message."""
     os.utime(folder / "creds.json", (NOW.timestamp() - 5, NOW.timestamp() - 5))

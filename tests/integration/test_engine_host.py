@@ -15,7 +15,17 @@ from holdfast.base.clock import SystemClock
 from holdfast.engine.errors import EngineUnavailable
 from holdfast.engine.host import EngineHost, HostLimits, HostProgram
 from holdfast.engine.wire import MAX_LINE_BYTES, PROTOCOL_VERSION
-from holdfast.session.engine import CutLink, Ping, Ponged, Send, SendRefused
+from holdfast.session.engine import (
+    BAD_CREDENTIALS,
+    CutLink,
+    Keys,
+    LinkClosed,
+    OpenLink,
+    Ping,
+    Ponged,
+    Send,
+    SendRefused,
+)
 from tests.doubles.engine_recorder import Recorder
 
 LIMITS = HostLimits(
@@ -73,6 +83,32 @@ async def test_commands_go_in_and_reports_come_out_in_order() -> None:
     assert [pong.n for pong in recorder.of(Ponged)] == list(range(100))
     assert running.heartbeat.event_loop_delay_ms == 0.5
     assert await running.ended() == "exited with code 0"
+    assert recorder.lost == []
+
+
+async def test_credentials_that_would_stall_the_host_never_reach_it() -> None:
+    """Stored before anybody checked them, say: that link ends with a sentence, and the host goes on."""
+    recorder = Recorder()
+    bad = '{"nextPreKeyId": 900001, "firstUnuploadedPreKeyId": 1000000000}'
+    body = "hello()\nfor c in commands(): say(r='pong', link=c['link'], n=c.get('n', -1))"
+    async with host(body, recorder) as running:
+        running.command(OpenLink(link=1, company="962302", credentials=bad))
+        running.command(Ping(link=2, n=5))
+        await recorder.wait(Ponged, 2)
+        [closed] = recorder.of(LinkClosed, 1)
+    assert closed.code == BAD_CREDENTIALS
+    assert "firstUnuploadedPreKeyId 1000000000" in closed.detail
+    assert recorder.of(Ponged, 1) == []
+
+
+async def test_an_answer_that_is_longer_than_a_line_costs_its_link_and_not_the_host() -> None:
+    """Keys that were stored when nobody bounded them: the link is cut, nothing is raised."""
+    recorder = Recorder()
+    body = "hello()\nfor c in commands(): say(r='closed', link=c['link'], code=428, detail=c['c'])"
+    async with host(body, recorder) as running:
+        running.command(Keys(link=1, request=1, values={"a": "x" * MAX_LINE_BYTES}))
+        closed = await recorder.wait(LinkClosed, 1)
+    assert closed.detail == "cut"
     assert recorder.lost == []
 
 

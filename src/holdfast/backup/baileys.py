@@ -19,6 +19,7 @@ from holdfast.backup.company import Device
 from holdfast.backup.ratchets import Key
 from holdfast.base.errors import BadInput, Fault, HoldfastError
 from holdfast.health.words import lasting
+from holdfast.session.credentials import MOST_BYTES, fault_of, parsed
 
 CREDENTIALS = "creds.json"
 IN_USE_S = 60
@@ -41,6 +42,9 @@ _WANTED = ("noiseKey", "signedIdentityKey", "signedPreKey", "registrationId", "a
 _PAIRS = ("noiseKey", "signedIdentityKey")
 _NO_NAME = re.compile(r"^\.|\.(tmp|swp|bak)$|~$")
 _TRIES = 3
+_MOST_KEY_BYTES = 8 * 1024 * 1024
+"""The largest real one, the state of an account with tens of thousands of chats, has a few megabytes."""
+_MOST_KEYS_BYTES = 512 * 1024 * 1024
 
 
 class BadFolder(HoldfastError):
@@ -102,6 +106,9 @@ def checked(credentials: str, keys: Sequence[Key]) -> Device:
         text = _credentials(credentials.encode())
     except _Damaged as error:
         raise BadInput(f"credentials {error}", field="credentials") from error
+    total = sum(len(key.value) for key in keys)
+    if total > _MOST_KEYS_BYTES:
+        raise BadInput(f"keys have {total} characters together: {_MOST_KEYS_BYTES} are allowed", field="keys")
     try:
         return Device(credentials=text, keys=tuple(Key(key.type, key.id, _known(key)) for key in keys))
     except _Damaged as error:
@@ -192,16 +199,22 @@ def _parsed(content: bytes) -> tuple[str, Any]:
         raise _Damaged(f"is empty ({len(content)} bytes): it was being written when the bot or the machine stopped")
     try:
         text = content.decode("utf-8-sig")
-        return text, json.loads(text)
+        return text, parsed(text)
     except UnicodeDecodeError as error:
         raise _Damaged(f"is no text (byte {error.start})") from error
     except json.JSONDecodeError as error:
         if error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated"):
             raise _Damaged(f"ends too early, half-written (after {len(text)} characters)") from error
         raise _Damaged(f"is no JSON (character {error.pos} of {len(text)})") from error
+    except RecursionError as error:
+        raise _Damaged("is nested too deeply") from error
+    except ValueError as error:
+        raise _Damaged(f"holds a number that JavaScript can't read ({len(text)} characters)") from error
 
 
 def _credentials(content: bytes) -> str:
+    if len(content) > MOST_BYTES:
+        raise _Damaged(f"has {len(content)} bytes: credentials have {MOST_BYTES} at most")
     text, found = _parsed(content)
     if not isinstance(found, dict):
         raise _Damaged("holds no credentials: it is no JSON object")
@@ -215,6 +228,8 @@ def _credentials(content: bytes) -> str:
             raise _Damaged(f"has a {name} whose private key is not 32 bytes")
     if not isinstance(found["me"], dict) or "@" not in str(found["me"].get("id")):
         raise _Damaged("has no account name in me.id")
+    if fault := fault_of(found):
+        raise _Damaged(f"can't be used: they {fault}")
     return _modern(text, found)
 
 
@@ -228,6 +243,8 @@ def _bytes(pair: Any, name: str) -> bytes:
 
 
 def _key(type_: str, content: bytes) -> str:
+    if len(content) > _MOST_KEY_BYTES:
+        raise _Damaged(f"has {len(content)} bytes: a key has {_MOST_KEY_BYTES} at most")
     text, found = _parsed(content)
     if type_ == "session" and not (isinstance(found, dict) and isinstance(found.get("_sessions"), dict)):
         raise _Damaged("holds no session")

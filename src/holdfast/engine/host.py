@@ -34,7 +34,19 @@ from holdfast.engine.wire import (
     decode_report,
     encode,
 )
-from holdfast.session.engine import AnyCommand, HostFacts, Listener, Send, SendRefused
+from holdfast.session.credentials import fault_of_text
+from holdfast.session.engine import (
+    BAD_CREDENTIALS,
+    AnyCommand,
+    AnyReport,
+    CutLink,
+    HostFacts,
+    LinkClosed,
+    Listener,
+    OpenLink,
+    Send,
+    SendRefused,
+)
 
 log = logging.getLogger(__name__)
 
@@ -148,16 +160,29 @@ class EngineHost:
 
     def command(self, command: AnyCommand) -> None:
         """Pass a command on. Of a host that is gone, `host_lost` has told or is about to: the command is dropped."""
+        if isinstance(command, OpenLink) and (fault := _fault_of_credentials(command)):
+            log.error("Session %s: its stored credentials can't be used: they %s", command.company, fault)
+            self._report_soon(LinkClosed(link=command.link, code=BAD_CREDENTIALS, detail=fault[:200]))
+            return
         try:
             self._write(command)
         except WireError as error:
-            if not isinstance(command, Send):
-                raise
+            self._refuse(command, error)
+
+    def _refuse(self, command: AnyCommand, error: WireError) -> None:
+        """A command that is longer than a line may be: better one message, or one link, than the host."""
+        if isinstance(command, Send):
             refusal = SendRefused(
                 link=command.link, whatsapp_id=command.whatsapp_id, code="bad-content", detail=error.sentence
             )
-            # In a later turn of the loop, as every report: a listener need not expect one while it commands.
-            asyncio.get_running_loop().call_soon(self._listener.report, refusal)
+            self._report_soon(refusal)
+            return
+        log.error("Link %d: %s", command.link, error.sentence)
+        self._write(CutLink(link=command.link))  # the host answers with the link's end
+
+    def _report_soon(self, report: AnyReport) -> None:
+        """In a later turn of the loop, as every report: a listener need not expect one while it commands."""
+        asyncio.get_running_loop().call_soon(self._listener.report, report)
 
     async def ended(self) -> str:
         """Wait until the process is gone, and say why: `exited with code 70`."""
@@ -344,6 +369,10 @@ class _State:
     def over(self) -> bool:
         """Nothing more is passed in or out."""
         return self.stopping or self.condemned is not None or self.gone.is_set()
+
+
+def _fault_of_credentials(order: OpenLink) -> str | None:
+    return None if order.credentials is None else fault_of_text(order.credentials)
 
 
 def _start_failure(program: str, error: OSError) -> str:

@@ -401,6 +401,9 @@ AnyReport = (
 )
 
 
+BAD_CREDENTIALS = -1
+"""Code of `LinkClosed` where Holdfast itself refused to open the link: the stored credentials can't be used. Codes of
+Baileys and WhatsApp are positive."""
 ENDED_FROM_OUTSIDE = frozenset({f"killed by {name}" for name in ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP")})
 """Details of `host_lost` that name a signal which Holdfast did not send."""
 

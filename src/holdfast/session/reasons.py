@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 
+from holdfast.session.engine import BAD_CREDENTIALS as REFUSED_CREDENTIALS
+
 
 class Reaction(StrEnum):
     """What the session machine does after a link ended for a reason."""
@@ -104,6 +106,7 @@ LOGOUT_ASKED = _reason("logout-asked", None, "nobody", Reaction.LOGGED_OUT, "a l
 WAITS_TURN = _reason("waits-turn", None, "nobody", Reaction.BACKOFF, "many sessions connect at once, and this one waits its turn")  # fmt: skip
 FLEET_HELD = _reason("fleet-held", None, "whatsapp", Reaction.BACKOFF, "WhatsApp refuses several sessions alike, and one of them tries for all")  # fmt: skip
 ENGINE_QUARANTINED = _reason("engine-quarantined", None, "engine", Reaction.STOP, "each engine host that ran this session ended or hung: it was set apart so that all others go on; start it to try again, or link the phone again", Action.START)  # fmt: skip
+BAD_CREDENTIALS = _reason("bad-credentials", None, "operator", Reaction.STOP, "its stored credentials can't be used, and the log says which field is wrong; import them again or link the phone again", Action.SCAN_QR)  # fmt: skip
 HOST_REPLACED = _reason("host-replaced", None, "nobody", Reaction.RESTART, "the session moved to another engine host", Action.NONE)  # fmt: skip
 RESTORED_STALE = _reason("restored-stale", None, "operator", Reaction.STOP, "it was restored from a backup that is older than the last use of its keys", Action.START)  # fmt: skip
 PASSKEY_REQUIRED = _reason("passkey-required", None, "person", Reaction.UNPAIR, "WhatsApp asks the owner of the account to sign with a passkey", Action.SIGN_PASSKEY)  # fmt: skip
@@ -116,7 +119,7 @@ PASSKEY_FAILED = _reason("passkey-failed", None, "whatsapp", Reaction.UNPAIR, "W
 
 OWN = (
     NO_PONG, NO_ACKS, NOT_OPENED, HOST_LOST, NOT_KEPT, QR_USED_UP, NOT_LINKED, ASKED, LOGOUT_ASKED, WAITS_TURN, FLEET_HELD, RESTORED_STALE,
-    ENGINE_QUARANTINED, HOST_REPLACED,
+    ENGINE_QUARANTINED, BAD_CREDENTIALS, HOST_REPLACED,
     PASSKEY_REQUIRED, PASSKEY_EXPIRED, PASSKEY_REFUSED, PASSKEY_SILENT, PASSKEY_DECLINED, PASSKEY_CODE_MISMATCH, PASSKEY_FAILED,
 )  # fmt: skip
 
@@ -132,6 +135,8 @@ def reason_of(code: int, attributes: dict[str, str], detail: str = "") -> Reason
     Baileys uses 408 for three things, and for a refused WebSocket upgrade it passes the *HTTP* status on: a proxy's
     401 or 403 looks like a logout or a lock. Its sentence is all that tells them apart.
     """
+    if code == REFUSED_CREDENTIALS:
+        return BAD_CREDENTIALS
     if detail.startswith(_NEVER_CONNECTED) and code not in {408, 429, 503}:
         return _connect_failed(code)
     if code == 408 and detail == _QR_USED_UP:

@@ -3,6 +3,7 @@
 import pytest
 
 from holdfast.session import reasons
+from holdfast.session.engine import BAD_CREDENTIALS
 from holdfast.session.reasons import (
     BY_CODE,
     DEVICE_REMOVED,
@@ -44,7 +45,13 @@ def test_known_codes(code: int, name: str, reaction: str, action: str) -> None:
     assert (reason.code, reason.name, reason.reaction, reason.action) == (code, name, reaction, action)
 
 
-@pytest.mark.parametrize("code", [400, 415, 418, 501, 413, 0, -1, 99_999])
+def test_credentials_that_holdfast_itself_refused_stop_the_session() -> None:
+    """No attempt changes what is stored."""
+    reason = reason_of(BAD_CREDENTIALS, {}, "have nextPreKeyId -1")
+    assert (reason.name, reason.code, reason.reaction) == ("bad-credentials", None, Reaction.STOP)
+
+
+@pytest.mark.parametrize("code", [400, 415, 418, 501, 413, 0, -2, 99_999])
 def test_unknown_codes_keep_the_raw_number(code: int) -> None:
     """A code that nobody knows is probed slowly, and its number is kept and said."""
     reason = reason_of(code, {})

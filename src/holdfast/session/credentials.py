@@ -1,0 +1,182 @@
+"""What Baileys' credentials may hold: what neither stalls an engine host nor outgrows its pipe.
+
+Baileys trusts its credentials. With `nextPreKeyId` far below `firstUnuploadedPreKeyId`, for one, it makes a thousand
+million key pairs in a loop that nothing interrupts. So they are checked when they are imported, and again each time
+before a host gets them. It must never put a key into a sentence: numbers and names only.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+MOST_BYTES = 1024 * 1024
+"""Of credentials as text. Real ones have a few kilobytes."""
+MOST_BUFFER_BYTES = 16 * 1024
+_MOST_TEXT = 16 * 1024
+_MOST_ITEMS = 10_000
+_MOST_DEPTH = 20
+_MOST_ID = 2**24 - 1
+_MOST_NUMBER = 2**53 - 1
+"""The largest that JavaScript counts by one."""
+_MOST_UNUPLOADED = 1000
+_PAIRS = ("noiseKey", "pairingEphemeralKeyPair", "signedIdentityKey")
+_IDS = ("registrationId", "nextPreKeyId", "firstUnuploadedPreKeyId")
+
+
+def fault_of_text(credentials: str) -> str | None:
+    """What is wrong with credentials as they are stored, to be read after the word "credentials"; None: nothing."""
+    if len(credentials) > MOST_BYTES or len(credentials.encode()) > MOST_BYTES:
+        return f"have {len(credentials.encode())} bytes: {MOST_BYTES} are allowed"
+    try:
+        found = parsed(credentials)
+    except (ValueError, RecursionError):
+        return "are no JSON"
+    if not isinstance(found, dict):
+        return "are no JSON object"
+    return fault_of(found)
+
+
+def parsed(text: str) -> Any:
+    """JSON as JavaScript reads it: no NaN, no Infinity. Raises `ValueError` and `RecursionError`."""
+    return json.loads(text, parse_constant=_no_constant)
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")
+
+
+def fault_of(credentials: Mapping[str, Any]) -> str | None:
+    """The first fault of parsed credentials. What is absent is no fault: a device that is being linked lacks a lot."""
+    return next(_faults(credentials), None)
+
+
+def fault_of_value(value: Any) -> str | None:
+    """The first fault that any value may have: of a Signal key, for one."""
+    return next(_value_faults(value, "", 0), None)
+
+
+def _faults(credentials: Mapping[str, Any]) -> Iterator[str]:
+    for name in _IDS:
+        yield from _id_faults(credentials, name)
+    yield from _range_faults(credentials)
+    for name in _PAIRS:
+        yield from _pair_faults(credentials.get(name), name)
+    signed = credentials.get("signedPreKey")
+    if signed is not None and not isinstance(signed, dict):
+        yield "have a signedPreKey that is no object"
+    elif signed is not None:
+        yield from _id_faults(signed, "keyId", shown="signedPreKey.keyId")
+        yield from _pair_faults(signed.get("keyPair"), "signedPreKey.keyPair")
+        yield from _length_faults(signed.get("signature"), "signedPreKey.signature", {64})
+    yield from _secret_faults(credentials.get("advSecretKey"))
+    yield from _value_faults(dict(credentials), "", 0)
+
+
+def _id_faults(holder: Mapping[str, Any], name: str, *, shown: str | None = None) -> Iterator[str]:
+    value = holder.get(name)
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MOST_ID:
+        yield f"have {shown or name} {_shown(value)}: a whole number from 0 to {_MOST_ID} is allowed"
+
+
+def _range_faults(credentials: Mapping[str, Any]) -> Iterator[str]:
+    first, following = credentials.get("firstUnuploadedPreKeyId"), credentials.get("nextPreKeyId")
+    if first is None or following is None:
+        return
+    if first > following:
+        yield f"have firstUnuploadedPreKeyId {first} after nextPreKeyId {following}: it can't be larger"
+    elif following - first > _MOST_UNUPLOADED:
+        yield (
+            f"have {following - first} pre-keys from firstUnuploadedPreKeyId {first} to nextPreKeyId {following}: "
+            f"{_MOST_UNUPLOADED} are allowed"
+        )
+
+
+def _pair_faults(pair: Any, name: str) -> Iterator[str]:
+    if pair is None:
+        return
+    if not isinstance(pair, dict):
+        yield f"have a {name} that is no pair of keys"
+        return
+    yield from _length_faults(pair.get("private"), f"{name}.private", {32})
+    yield from _length_faults(pair.get("public"), f"{name}.public", {32, 33})
+
+
+def _length_faults(value: Any, name: str, allowed: set[int]) -> Iterator[str]:
+    found = buffer_bytes(value)
+    if found is None or len(found) not in allowed:
+        count = "no" if found is None else str(len(found))
+        yield f"have {count} bytes in {name}: {' or '.join(map(str, sorted(allowed)))} are needed"
+
+
+def _secret_faults(secret: Any) -> Iterator[str]:
+    if secret is None:
+        return
+    decoded = _base64(secret) if isinstance(secret, str) else None
+    if decoded is None or len(decoded) != 32:
+        yield "have an advSecretKey that is not 32 bytes in base64"
+
+
+def _value_faults(value: Any, path: str, depth: int) -> Iterator[str]:
+    """Sizes and numbers, wherever they stand."""
+    name = path or "value"
+    if depth > _MOST_DEPTH:
+        yield f"are nested more than {_MOST_DEPTH} deep at {name[:80]}"
+        return
+    match value:
+        case bool() | None:
+            pass
+        case int() | float():
+            if not -_MOST_NUMBER <= value <= _MOST_NUMBER:
+                yield f"have {name} {_shown(value)}: a number up to {_MOST_NUMBER} is allowed"
+        case str():
+            if len(value) > _MOST_TEXT:
+                yield f"have {len(value)} characters in {name}: {_MOST_TEXT} are allowed"
+        case {"type": "Buffer", "data": data}:
+            yield from _buffer_faults(data, name)
+        case dict() | list():
+            yield from _item_faults(value, path, depth)
+
+
+def _item_faults(value: dict[str, Any] | list[Any], path: str, depth: int) -> Iterator[str]:
+    if len(value) > _MOST_ITEMS:
+        yield f"have {len(value)} entries in {path or 'all'}: {_MOST_ITEMS} are allowed"
+        return
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, each in items:
+        yield from _value_faults(each, f"{path}.{str(key)[:40]}".removeprefix("."), depth + 1)
+
+
+def _buffer_faults(data: Any, name: str) -> Iterator[str]:
+    size = len(data) if isinstance(data, list) else len(data) * 3 // 4 if isinstance(data, str) else 0
+    if size > MOST_BUFFER_BYTES:
+        yield f"have {size} bytes in {name}: {MOST_BUFFER_BYTES} are allowed"
+    elif buffer_bytes({"type": "Buffer", "data": data}) is None:
+        yield f"have bytes in {name} that are no base64"
+
+
+def buffer_bytes(value: Any) -> bytes | None:
+    """The bytes of a Buffer as Baileys writes it, or as a list of numbers; None for anything else."""
+    data = value.get("data") if isinstance(value, dict) else None
+    if isinstance(data, list):
+        is_bytes = all(isinstance(each, int) and 0 <= each <= 255 for each in data)
+        return bytes(data) if is_bytes else None
+    return _base64(data) if isinstance(data, str) else None
+
+
+def _base64(text: str) -> bytes | None:
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        return None
+
+
+def _shown(value: Any) -> str:
+    """Numbers are shown; anything else might be a key."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return f"{value}"[:40] if isinstance(value, float) or abs(value) < 10**30 else "of more than 30 digits"
+    return f"that is no number ({type(value).__name__})"
