@@ -20,7 +20,7 @@ from holdfast.api.waits import Waits
 from holdfast.base.clock import iso
 from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.passkeys import Passkey
-from holdfast.session.assertions import LONGEST
+from holdfast.session.assertions import LONGEST, snippet
 from holdfast.session.state import PasskeyStep
 
 _NO_STORE = {"Cache-Control": "no-store"}
@@ -54,10 +54,11 @@ class PasskeyShape(Shape):
         dict[str, Any], Field(description="for PublicKeyCredential.parseRequestOptionsFromJSON, on web.whatsapp.com")
     ]
     expires_at: Annotated[str, Field(description="when WhatsApp no longer takes an answer")]
+    snippet: Annotated[str, Field(description="does the same in the console of web.whatsapp.com, and shows the answer")]
 
     @classmethod
     def of(cls, passkey: Passkey) -> PasskeyShape:
-        return cls(options=dict(passkey.options), expires_at=iso(passkey.expires_at))
+        return cls(options=dict(passkey.options), expires_at=iso(passkey.expires_at), snippet=snippet(passkey.options))
 
 
 class PasskeyStepShape(Shape):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -28,6 +29,10 @@ class Telling:
     qr: Callable[[str], None]
     code: Callable[[str], None]
     trouble: Callable[[str], None]
+    passkey: Callable[[str], Awaitable[str]]
+    """Shows the snippet to sign with; returns the answer that was pasted, empty when it is given elsewhere."""
+    compare: Callable[[str], Awaitable[bool]]
+    """Shows a code; says whether the phone shows the same."""
 
 
 async def pair(client: Client, path: str, *, phone: str | None, telling: Telling, clock: Clock) -> None:
@@ -41,9 +46,33 @@ async def pair(client: Client, path: str, *, phone: str | None, telling: Telling
     await client.put(path)
     told: set[str] = set()
     while (session := await client.get(path))["state"] != "connected":
-        if session["state"] not in _ON_ITS_WAY:
+        if (session["reason"] or {}).get("code") == "passkey-required":
+            await _sign(client, f"{path}/passkey", telling, told)
+        elif session["state"] not in _ON_ITS_WAY:
             await _show_code(client, path, session, phone, telling, told)
         await clock.sleep(_GLANCE_S)
+
+
+async def _sign(client: Client, path: str, telling: Telling, told: set[str]) -> None:
+    """The account demands a passkey: show how its owner signs, and hand the answer over."""
+    try:
+        asked = await client.get(path)
+        if asked["snippet"] in told:
+            return
+        told.add(asked["snippet"])
+        answer = await telling.passkey(asked["snippet"])
+        if not answer:
+            return
+        step = await client.post(path, json.loads(answer))
+        if step["step"] == "confirm":
+            await client.post(f"{path}/confirm", {"matches": await telling.compare(step["code"])})
+    except ValueError:
+        telling.trouble(
+            "That was no answer of the console: it begins with { and ends with }. Run `holdfast pair` again."
+        )
+    except Refused as refused:
+        if refused.status != HTTPStatus.NOT_FOUND:  # answered elsewhere meanwhile
+            telling.trouble(refused.sentence)
 
 
 async def _show_code(

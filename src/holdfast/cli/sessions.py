@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from typing import Annotated
 
@@ -34,10 +35,30 @@ def pair(
         qr=lambda code: draw_qr(company, code),
         code=lambda code: terminal.say(f"WhatsApp → Linked devices → Link with phone number: {code}"),
         trouble=terminal.tell,
+        passkey=_ask_passkey,
+        compare=_compare,
     )
     path = session_path(company)
     with_client(lambda client: pairing.pair(client, path, phone=phone, telling=telling, clock=CLOCK))
     terminal.say(f"Company {company} is linked and connected.")
+
+
+async def _ask_passkey(snippet: str) -> str:
+    terminal.say(
+        "The account demands a passkey. Its owner signs on https://web.whatsapp.com: through the dashboard's page of "
+        "this company, or by pasting this into the console of the browser's developer tools there:\n"
+    )
+    terminal.say(snippet)
+    if not sys.stdin.isatty():
+        return ""
+    return (
+        await asyncio.to_thread(input, "\nPaste what the console shows, or sign in the dashboard and press Enter: ")
+    ).strip()
+
+
+async def _compare(code: str) -> bool:
+    answer = await asyncio.to_thread(input, f"Does the phone show {code}? [y/n] ")
+    return answer.strip().lower() in {"y", "yes"}
 
 
 def sessions(as_json: AsJson = False) -> None:

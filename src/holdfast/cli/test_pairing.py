@@ -17,13 +17,20 @@ LINKED = "can't pair a phone: the session is connecting; log it out first"
 
 
 def session(state: str, reason: str | None = None) -> Json:
-    return {"companyId": "962302", "state": state, "reason": reason and {"message": reason}}
+    return {"companyId": "962302", "state": state, "reason": reason and {"code": reason, "message": reason}}
 
 
 class Server:
     """Answers of a Holdfast, in the order in which they are asked for; the last one is repeated."""
 
-    def __init__(self, *, sessions: Iterable[Json], codes: Iterable[str | Refused] = ()) -> None:
+    def __init__(
+        self,
+        *,
+        sessions: Iterable[Json],
+        codes: Iterable[str | Refused] = (),
+        passkey: Iterable[Json | Refused] = (),
+    ) -> None:
+        self._passkey = list(passkey)
         self._sessions, self._codes = list(sessions), list(codes)
         self.asked: list[str] = []
 
@@ -33,10 +40,17 @@ class Server:
 
     async def get(self, path: str) -> Json:
         self.asked.append(f"GET {path}")
+        if path.endswith("/passkey"):
+            return {"snippet": "sign()"}
         return {"qr": self._code()} if path.endswith("/qr") else _next(self._sessions)
 
     async def post(self, path: str, body: Json) -> Json:
         self.asked.append(f"POST {path} {body}")
+        if "/passkey" in path:
+            answer: Json | Refused = _next(self._passkey)
+            if isinstance(answer, Refused):
+                raise answer
+            return answer
         return {"code": self._code()}
 
     def _code(self) -> str:
@@ -57,14 +71,22 @@ class Patient(SystemClock):
         assert seconds > 0
 
 
-async def shown(server: Server, *, phone: str | None = None) -> list[tuple[str, str]]:
+async def shown(server: Server, *, phone: str | None = None, pasted: str = "") -> list[tuple[str, str]]:
     """What the person was told, of what kind, until the session was connected."""
     told: list[tuple[str, str]] = []
 
     def tells(kind: str) -> Callable[[str], None]:
         return lambda text: told.append((kind, text))
 
-    telling = Telling(qr=tells("qr"), code=tells("code"), trouble=tells("trouble"))
+    async def sign(snippet: str) -> str:
+        told.append(("passkey", snippet))
+        return pasted
+
+    async def compare(code: str) -> bool:
+        told.append(("compare", code))
+        return True
+
+    telling = Telling(qr=tells("qr"), code=tells("code"), trouble=tells("trouble"), passkey=sign, compare=compare)
     await pair(cast(Client, server), PATH, phone=phone, telling=telling, clock=Patient())
     return told
 
@@ -140,3 +162,39 @@ async def test_a_pairing_code_is_asked_for_once_for_each_link() -> None:
     )
     assert await shown(server, phone="962790000001") == [("code", "AAAA"), ("code", "BBBB")]
     assert f"POST {PATH}/pairing-code {{'phoneNumber': '962790000001'}}" in server.asked
+
+
+ASKED = session("pairing", "passkey-required")
+
+
+async def test_an_account_with_a_passkey_is_signed_for() -> None:
+    """The snippet is shown once; what was pasted is handed over, and codes are compared where WhatsApp wants it."""
+    server = Server(
+        sessions=[ASKED, ASKED, session("connected")],
+        passkey=[{"step": "confirm", "code": "G7R3-N352"}, {"step": "finishing"}],
+    )
+    assert await shown(server, pasted='{"id": "a"}') == [("passkey", "sign()"), ("compare", "G7R3-N352")]
+    posts = [asked for asked in server.asked if asked.startswith("POST")]
+    assert posts == [f"POST {PATH}/passkey {{'id': 'a'}}", f"POST {PATH}/passkey/confirm {{'matches': True}}"]
+
+
+async def test_a_passkey_may_be_signed_for_elsewhere() -> None:
+    """With nothing pasted the command waits for the session, and asks for no QR code meanwhile."""
+    server = Server(sessions=[ASKED, ASKED, session("connected")])
+    assert await shown(server) == [("passkey", "sign()")]
+    assert not [asked for asked in server.asked if asked.startswith("POST") or asked.endswith("/qr")]
+
+
+@pytest.mark.parametrize(
+    ("pasted", "answers", "trouble"),
+    [
+        ("not json", [], "That was no answer of the console"),
+        ("{}", [Refused(422, "WhatsApp did not accept this signature")], "WhatsApp did not accept this signature"),
+    ],
+)
+async def test_a_signature_that_leads_nowhere_is_told(pasted: str, answers: list[Json | Refused], trouble: str) -> None:
+    """In a sentence; the next code is shown when the session asks for one."""
+    server = Server(sessions=[ASKED, session("unpaired"), session("connected")], codes=["a"], passkey=answers)
+    told = await shown(server, pasted=pasted)
+    assert [kind for kind, _ in told] == ["passkey", "trouble", "qr"]
+    assert trouble in told[1][1]

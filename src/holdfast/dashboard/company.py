@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ from holdfast.health.words import lasting
 from holdfast.runtime.diagnosis import Diagnosis
 from holdfast.runtime.view import View
 from holdfast.session import events
+from holdfast.session.assertions import snippet
 from holdfast.session.machine import TABLE
 from holdfast.session.state import State
 
@@ -122,8 +124,8 @@ class Parts:
         return {
             "head": self._part("head", **values),
             "actions": self._part("actions", wishes=wishes_for(view) if row.node is None else [], **values),
-            "link": self._part("link", qr_place=_QR_PLACE, **values),
-            **({"qr": self._part("qr", **_qr(view), **values)} if is_shown else {}),
+            "link": self._link(view, values),
+            **({"qr": self._part("qr", **_qr(view), **values)} if is_shown and view.passkey is None else {}),
             "facts": self._part("facts", **values),
             "history": await self._told(view),
         }
@@ -135,6 +137,20 @@ class Parts:
         except Conflict:
             return {"stability": self._part("stability", goals=None)}
         return {"stability": self._part("stability", goals=_goals(found), windows=WINDOWS)}
+
+    def _link(self, view: View, values: Mapping[str, object]) -> str:
+        """How a phone is linked: by a code, and with a passkey where the account demands one."""
+        passkey = view.passkey
+        if passkey is None or not values["is_unlinked"]:
+            return self._part("link", qr_place=_QR_PLACE, **values)
+        return self._part(
+            "passkey",
+            company=self._company,
+            passkey=passkey,
+            options=json.dumps(passkey.options),
+            snippet=snippet(passkey.options),
+            expires_at=iso(passkey.expires_at),
+        )
 
     def changed(self, parts: Mapping[str, str]) -> list[str]:
         """Those that are not as they were told before."""

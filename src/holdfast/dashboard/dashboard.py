@@ -6,7 +6,7 @@ from fastapi import FastAPI
 
 from holdfast.base.clock import Clock
 from holdfast.base.ids import Chance
-from holdfast.dashboard import company_pages, entrance, fleet_pages, webhook_pages
+from holdfast.dashboard import company_pages, entrance, fleet_pages, passkey_pages, webhook_pages
 from holdfast.dashboard.assets import Assets
 from holdfast.dashboard.desk import Desk
 from holdfast.dashboard.fleet import Fleet
@@ -47,5 +47,13 @@ def add_dashboard(
         assets=assets,
         templates=Templates(assets, clock=clock),
     )
-    for router in (entrance.open_pages, entrance.pages, fleet_pages.pages, company_pages.pages, webhook_pages.pages):
+    for router in (
+        entrance.open_pages,
+        entrance.pages,
+        fleet_pages.pages,
+        company_pages.pages,
+        passkey_pages.open_pages,
+        passkey_pages.pages,
+        webhook_pages.pages,
+    ):
         api.include_router(router)

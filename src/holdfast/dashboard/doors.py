@@ -21,6 +21,7 @@ from holdfast.base.errors import BadInput, Conflict, HoldfastError, NotFound
 from holdfast.dashboard.desk import Desk, NotYours, Starting, desk_of
 from holdfast.dashboard.logins import COOKIE, IDLE_S, Login, TooManyTries, WrongKey
 from holdfast.runtime.errors import BeginsAnew
+from holdfast.runtime.passkeys import WhatsAppSilent
 from holdfast.session.machine import NotPossible
 from holdfast.session.stores import LeaseLost
 
@@ -46,6 +47,7 @@ _STATUS = {
     BeginsAnew: HTTPStatus.SERVICE_UNAVAILABLE,
     LeaseLost: HTTPStatus.SERVICE_UNAVAILABLE,
     Starting: HTTPStatus.SERVICE_UNAVAILABLE,
+    WhatsAppSilent: HTTPStatus.GATEWAY_TIMEOUT,
 }
 _LONGEST_FORM_FIELDS = 50
 

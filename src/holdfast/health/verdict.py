@@ -140,6 +140,8 @@ def _next(signals: Signals) -> str:
 
 
 def _pairing(signals: Signals) -> Finding:
+    if signals.reason is reasons.PASSKEY_REQUIRED:
+        return _degraded(signals.reason.name, signals.reason.sentence, signals.reason.action)
     if signals.qr_wanted:
         return _degraded("pairing", "a QR code waits to be scanned", Action.SCAN_QR)
     return _unhealthy("pairing-unattended", "no phone is linked, and nobody is looking at the QR code", Action.SCAN_QR)

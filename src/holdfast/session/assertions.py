@@ -39,6 +39,27 @@ def lifetime_s(options: Mapping[str, object]) -> float:
     return cast(float, timeout_ms) / 1000 if is_number else _LONGEST_CHALLENGE_S
 
 
+_SNIPPET = """(async () => {
+  if (location.origin !== "%s") throw new Error("Paste this on %s");
+  try {
+    const publicKey = PublicKeyCredential.parseRequestOptionsFromJSON(%s);
+    const credential = await navigator.credentials.get({ publicKey });
+    const answer = JSON.stringify(credential.toJSON());
+    try { await navigator.clipboard.writeText(answer); } catch {}
+    console.log("Copy this line to Holdfast:\\n" + answer);
+    return answer;
+  } catch (error) {
+    console.error("No signature (" + error.name + "): the dialog was closed, or this computer has no passkey "
+      + "of this account. Run it again and choose the phone in the browser's dialog.");
+  }
+})()"""
+
+
+def snippet(options: Mapping[str, object]) -> str:
+    """What a person pastes into the console of WhatsApp Web, to sign without the extension."""
+    return _SNIPPET % (ORIGIN, ORIGIN, json.dumps(options))
+
+
 def checked(assertion: Mapping[str, object], options: Mapping[str, object]) -> dict[str, object]:
     """The assertion with the fields that WhatsApp takes, and no others. Raises `BadAssertion`."""
     if assertion.get("type") != "public-key":

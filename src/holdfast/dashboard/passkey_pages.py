@@ -1,0 +1,65 @@
+"""The passkey ceremony on a company's page: the answer, the codes that a person compares, and the way back."""
+
+from __future__ import annotations
+
+import json
+from typing import cast
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from holdfast.base.errors import BadInput
+from holdfast.dashboard.company_pages import Company
+from holdfast.dashboard.desk import desk_of
+from holdfast.dashboard.doors import OpenPage, Page, page, part
+from holdfast.session.state import PasskeyStep
+
+open_pages = APIRouter(route_class=OpenPage, include_in_schema=False)
+pages = APIRouter(route_class=Page, include_in_schema=False)
+
+
+@open_pages.get("/passkey/return")
+async def show_return(request: Request) -> Response:
+    """Where WhatsApp Web sends the browser back to. Another site leads here, so that no cookie comes along; the answer
+    is behind `#` and goes to the company's page inside the browser."""
+    return page(request, "passkey_return.html")
+
+
+@pages.post("/companies/{company}/passkey")
+async def answer_passkey(request: Request, company: Company) -> Response:
+    desk = desk_of(request)
+    assertion = _read(request.state.form.get("assertion", ""))
+    async with desk.waits.until_stopping():
+        went_on = await desk.gateway.answer_passkey(company, assertion)
+    if went_on.step is PasskeyStep.COMPARE:
+        return part(request, "notice.html", tone="well", said="WhatsApp took the signature; compare the codes now")
+    return part(request, "notice.html", tone="well", said="WhatsApp took the signature; the device is being linked")
+
+
+@pages.post("/companies/{company}/passkey/confirm")
+async def confirm_passkey(request: Request, company: Company) -> Response:
+    matches = request.state.form.get("matches") == "yes"
+    await desk_of(request).gateway.confirm_passkey(company, matches=matches)
+    if matches:
+        return part(request, "notice.html", tone="well", said="the device is being linked")
+    said = "nothing is linked. Look on the phone under Linked devices for one that nobody knows"
+    return part(request, "notice.html", tone="trouble", said=said)
+
+
+@pages.post("/companies/{company}/passkey/decline")
+async def decline_passkey(request: Request, company: Company) -> Response:
+    await desk_of(request).gateway.decline_passkey(company)
+    return part(
+        request, "notice.html", tone="well", said="nothing is linked; ask for a new code when the owner is there"
+    )
+
+
+def _read(text: str) -> dict[str, object]:
+    try:
+        assertion = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise BadInput("the answer is no JSON: paste all that the console shows", field="assertion") from error
+    if not isinstance(assertion, dict):
+        raise BadInput("the answer is no JSON object: paste all that the console shows", field="assertion")
+    return cast("dict[str, object]", assertion)

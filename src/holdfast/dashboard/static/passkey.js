@@ -1,0 +1,70 @@
+// Leads a person through signing with a passkey: opens WhatsApp Web with the challenge, and takes the answer that comes
+// back to another tab of this dashboard.
+"use strict";
+
+(() => {
+  const $ = (selector) => document.querySelector(selector);
+  const SILENCE_MS = 15000;
+  const WORDS = {
+    declined: ["passkey-declined", "You chose not to link. Press the button again if that was not meant."],
+    NotAllowedError: [
+      "passkey-not-here",
+      "The browser gave no signature: its dialog was closed, or this computer has no passkey of this account. Try again and choose the phone in the browser’s dialog: it shows a QR code of its own.",
+    ],
+    SecurityError: ["passkey-wrong-site", "The browser refused: this signature can be made on https://web.whatsapp.com only."],
+  };
+
+  const say = (code, words) => {
+    const place = $("#passkey-said");
+    if (!place) return;
+    place.dataset.code = code;
+    place.textContent = words;
+    place.hidden = false;
+  };
+
+  let timer = 0;
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("#passkey-sign");
+    if (!button) return;
+    const request = {
+      options: JSON.parse(button.dataset.options),
+      company: button.dataset.company,
+      back: `${location.origin}/passkey/return`,
+    };
+    const target = `https://web.whatsapp.com/#holdfast=${encodeURIComponent(JSON.stringify(request))}`;
+    window.open(target, "_blank", "noopener");
+    clearTimeout(timer);
+    timer = setTimeout(() => {
+      say(
+        "extension-missing",
+        "Nothing has come back yet. If WhatsApp Web shows no box of Holdfast’s, the extension is missing in this browser: install it, or use the snippet below.",
+      );
+    }, SILENCE_MS);
+  });
+
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest("[data-copy]");
+    if (!button) return;
+    const source = $(button.dataset.copy);
+    source.select();
+    try {
+      await navigator.clipboard.writeText(source.value);
+    } catch {
+      document.execCommand("copy"); // pages on plain http have no clipboard
+    }
+  });
+
+  const channel = new BroadcastChannel("holdfast-passkey");
+  channel.addEventListener("message", ({ data }) => {
+    const button = $("#passkey-sign");
+    if (!button || data.company !== button.dataset.company || data.taken) return;
+    clearTimeout(timer);
+    channel.postMessage({ company: data.company, taken: true });
+    if (data.error) {
+      say(...(WORDS[data.error] || ["passkey-failed", `The browser failed to sign (${data.error}). Try again.`]));
+      return;
+    }
+    $("#passkey-answer").value = data.assertion;
+    $("#passkey-form").requestSubmit();
+  });
+})();
