@@ -17,9 +17,9 @@ from pathlib import Path
 
 from holdfast.base.clock import SystemClock
 from holdfast.base.ids import SystemChance
-from holdfast.delivery.chats import Entry
 from holdfast.delivery.message import News
 from holdfast.delivery.ports import Change, Draft
+from holdfast.delivery.rate_limits import Allowance
 from holdfast.session.state import State
 from holdfast.session.stores import Record
 from holdfast.store.database import Database
@@ -38,11 +38,10 @@ async def message(outbox: OutboxRows, company: str, chance: SystemChance) -> Non
     """Accepted, begun, acked, delivered."""
     draft = Draft(
         id=chance.message_id(), whatsapp_id=chance.whatsapp_id(), company=company, recipient="962790000001",
-        chat="962790000001@s.whatsapp.net", content={"text": "hello"}, idempotency_key=None, request_hash="h",
+        chat=f"{chance.message_id()}@s.whatsapp.net", content={"text": "hello"}, idempotency_key=None, request_hash="h",
     )  # fmt: skip
     accepted = (await outbox.accept(draft)).message
-    entry = Entry(seq=accepted.seq, id=accepted.id, whatsapp_id=accepted.whatsapp_id, chat=accepted.chat)
-    await outbox.begin(company, [entry])
+    await outbox.take(company, Allowance(total=20, bulk=20, new=20, approached=20, more_at=None), but=())
     for news in (News.ACKED, News.DELIVERED):
         await outbox.learn(company, [Change(whatsapp_id=accepted.whatsapp_id, news=news, at=T)])
 

@@ -114,6 +114,7 @@ def _sent(n: int, companies: int, total: int, largest: float) -> dict[str, Any]:
         "chat": f"{_number(person)}@s.whatsapp.net", "recipient": _number(person), "kind": "text",
         "content": json.dumps({"text": _TEXT.format(n)}), "state": "queued" if is_open else _STATES[n % 10],
         "accepted_at": at, "sent_at": at, "attempts": 1,
+        **({"next_at": at, "lane": 0} if is_open and n < 100_000 else {"next_at": None, "lane": None}),
     }  # fmt: skip
 
 

@@ -22,16 +22,16 @@ from yarl import URL
 from holdfast.api.media import MediaDesk
 from holdfast.api.webhooks import WebhookDesk
 from holdfast.base.ids import SystemChance
-from holdfast.delivery.chats import Entry
 from holdfast.delivery.links import MediaLinks
-from holdfast.delivery.pacing import Pace, Pacing
-from holdfast.delivery.ports import Accepted, Change, Draft, Message, Outgoing
+from holdfast.delivery.ports import Accepted, Change, Deferral, Draft, Message, Taken
+from holdfast.delivery.rate_limits import Allowance, Pace, Pacing
 from holdfast.live.memory import MemoryLive
 from holdfast.runtime.composer import Composer, text_wish
 from holdfast.runtime.connect_limiter import ConnectLimiter
 from holdfast.runtime.diagnosis import Diagnoser
 from holdfast.runtime.engine_supervisor import EngineSupervisor
 from holdfast.runtime.gateway import Gateway
+from holdfast.runtime.holds import held
 from holdfast.runtime.inbound import InboundDesk
 from holdfast.runtime.media import MediaShelf
 from holdfast.runtime.parts import Parts
@@ -193,12 +193,11 @@ class DoorTimeline(TimelineRows):
 
 
 class DoorOutbox(OutboxRows):
-    """Doors before loading, before and behind the commit of a sending, before the commit of news, behind that of an
-    acceptance, before that of a hold."""
+    """Doors before a look at the queue, behind its commit, before the commit of status updates, behind that of an
+    acceptance, before that of a lock's new end."""
 
-    loads: Door
-    begins: Door
-    begun: Door
+    takes: Door
+    taken: Door
     learns: Door
     accepted: Door
     holds: Door
@@ -212,21 +211,28 @@ class DoorOutbox(OutboxRows):
             raise OSError("connection lost")
         return accepted
 
-    async def hold(self, company: str, whatsapp_ids: Collection[str], *, code: str, until: str) -> None:
+    async def reschedule_held(self, company: str, *, code: str, until: str | None) -> None:
         await self.holds.pass_through()
-        await super().hold(company, whatsapp_ids, code=code, until=until)
+        await super().reschedule_held(company, code=code, until=until)
 
-    async def open_entries(self, company: str, *, after: int, most: int) -> list[Entry]:
-        await self.loads.pass_through()
-        return await super().open_entries(company, after=after, most=most)
+    async def take(
+        self,
+        company: str,
+        allowance: Allowance,
+        *,
+        but: Collection[str],
+        alone: bool = False,
+        updates: Sequence[Change | Deferral] = (),
+    ) -> Taken:
+        await self.takes.pass_through()
+        if updates:
+            await self.learns.pass_through()
+        taken = await super().take(company, allowance, but=but, alone=alone, updates=updates)
+        if taken.messages:
+            await self.taken.pass_through()
+        return taken
 
-    async def begin(self, company: str, entries: Sequence[Entry]) -> list[Outgoing]:
-        await self.begins.pass_through()
-        begun = await super().begin(company, entries)
-        await self.begun.pass_through()
-        return begun
-
-    async def learn(self, company: str, changes: Sequence[Change]) -> list[Message]:
+    async def learn(self, company: str, changes: Sequence[Change | Deferral]) -> list[Message]:
         await self.learns.pass_through()
         return await super().learn(company, changes)
 
@@ -246,9 +252,8 @@ class World:
         self.policy = Policy()
         self.pacing = UNPACED
         self.outbox = DoorOutbox(self.database, clock=self.clock)
-        self.loads = self.outbox.loads = Door()
-        self.begins = self.outbox.begins = Door()
-        self.begun = self.outbox.begun = Door()
+        self.takes = self.outbox.takes = Door()
+        self.taken = self.outbox.taken = Door()
         self.learns = self.outbox.learns = Door()
         self.accepted = self.outbox.accepted = Door()
         self.holds = self.outbox.holds = Door()
@@ -268,7 +273,7 @@ class World:
         self.sessions = DoorSessions(self.database)
         self.commits = self.store.door = Door()
         self.saves = self.sessions.door = Door()
-        self.doors = [self.commits, self.saves, self.loads, self.begins, self.begun, self.learns]
+        self.doors = [self.commits, self.saves, self.takes, self.taken, self.learns]
         self.doors += [self.accepted, self.holds]
         self.prepare: Callable[[FakeEngine], None] = lambda engine: None
         """Scripts each new engine before it is used."""
@@ -395,6 +400,13 @@ class World:
 
     async def until_sends(self, count: int) -> None:
         await self.until(lambda: len(self.sends()) == count)
+
+    async def held(self, message: Message) -> str | None:
+        """The code of what holds a message, as the API shows it."""
+        found = await self.message(message)
+        limits = await self.now(self.gateway.restrictions(message.company))
+        what = held(found, self.gateway.view(message.company), limits)
+        return None if what is None else what.code
 
     async def until_message(self, message: Message, state: str, *, within_s: float = 600) -> Message:
         """The message, as soon as it is in that state."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from holdfast.delivery.chats import Entry
 from holdfast.delivery.events import Events
 from holdfast.delivery.message import News
-from holdfast.delivery.ports import Accounts, Change, Draft, Inbox, Message, Outbox
+from holdfast.delivery.ports import Accounts, Change, Deferral, Draft, Inbox, Message, Outbox, Outgoing
+from holdfast.delivery.rate_limits import Allowance
 from holdfast.session.engine import Decrypted, InboundMessage
 from holdfast.session.state import State
 from holdfast.session.stores import EngineStore, Record, Sessions
@@ -52,8 +52,21 @@ def draft(number: int = 1, *, company: str = COMPANY, key: str | None = None, re
     )
 
 
-def entry(message: Message) -> Entry:
-    return Entry(seq=message.seq, id=message.id, whatsapp_id=message.whatsapp_id, chat=message.chat)
+def allow(total: int = 20, **changes: int) -> Allowance:
+    """Room for so many messages, and no limit of any kind unless `changes` has one."""
+    limits = {"bulk": total, "new": total, "approached": total} | changes
+    return Allowance(total=total, more_at=None, **limits)
+
+
+async def take(outbox: Outbox, company: str = COMPANY, *, but: Collection[str] = (), **changes: int) -> list[Outgoing]:
+    """What is due and allowed; committed as `sending`."""
+    return list((await outbox.take(company, allow(**changes), but=but)).messages)
+
+
+async def refuse(store: Store, message: Message, *, until: str, code: str = "ack-503", held: str | None = None) -> None:
+    """WhatsApp refused the attempt that was under way; the message waits until then."""
+    deferral = Deferral(whatsapp_id=message.whatsapp_id, at=T1, next_at=until, code=code, message="why", held_code=held)
+    await store.outbox.learn(message.company, [deferral])
 
 
 async def learn(store: Store, message: Message, news: News, *, at: str = T1) -> list[Message]:

@@ -1,4 +1,4 @@
-"""What sender, restraint and keeper rely on in the rows of delivery, held against SQLite and PostgreSQL."""
+"""What the outbox sender and the engine's storage rely on in the rows of delivery, on SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -9,19 +9,18 @@ import pytest
 from sqlalchemy import Connection
 
 from holdfast.base.errors import Conflict
-from holdfast.delivery.chats import Entry
 from holdfast.delivery.events import COMPLETED, RECEIVED
 from holdfast.delivery.message import News
-from holdfast.delivery.ports import BULK, Account, Change, Message, Received
+from holdfast.delivery.ports import Account, Change, Message, Received
+from holdfast.delivery.rate_limits import Contact
 from holdfast.session.engine import Commit, Made, Undecryptable
 from holdfast.session.stores import LeaseLost
 from holdfast.store.leases import Check
 from holdfast.store.outbox import OutboxRows
-from tests.contract.rows import COMPANY, OTHER, T1, T2, T3, Store, decrypted, draft, entry, inbound, learn
+from tests.contract.rows import COMPANY, OTHER, T1, T2, T3, Store, decrypted, draft, inbound, learn, refuse, take
 
-LOCK, LIMIT = "reach-out-lock", "daily-limit"
+LOCK, QUOTA = "reach-out-lock", "new-chat-quota"
 PEOPLE = [f"96279000000{number}@s.whatsapp.net" for number in range(10)]
-GROUP = "120363000000000001@g.us"
 PERSON = "962799999999@s.whatsapp.net"
 LATER = "2026-01-01T00:20:00.000Z"
 
@@ -47,8 +46,19 @@ async def now(store: Store, message: Message) -> Message:
     return found
 
 
-def numbers(entries: list[Entry]) -> list[int]:
-    return [int(each.id.removeprefix("msg_")) for each in entries]
+async def known(store: Store, company: str = COMPANY) -> set[str]:
+    """The chats whose next message is none to a new contact."""
+    for number, chat in enumerate(PEOPLE):
+        values = replace(draft(1000 + number), company=company, chat=chat, id=f"msg_probe_{company}_{number}")
+        await store.outbox.accept(values)
+    rows = await store.outbox.messages(company, state=None, after=0, most=99)
+    return {row.chat for row in rows if row.id.startswith("msg_probe") and not row.is_to_new_contact}
+
+
+async def knows(store: Store, *chats: str) -> None:
+    """These people wrote to the company."""
+    heard = [decrypted(100 + n, inbound(100 + n, chat=chat, sender=chat)) for n, chat in enumerate(chats)]
+    await store.engine.commit(COMPANY, Commit(link=1, seq=1, decrypted=heard))
 
 
 # Accepting a message that leaves at once.
@@ -56,16 +66,18 @@ def numbers(entries: list[Entry]) -> list[int]:
 
 async def test_a_message_that_leaves_at_once_is_sending_with_its_acceptance(store: Store) -> None:
     """One row, one commit; the answer is of the message as it was accepted."""
+    await knows(store, draft().chat)
     answer = await store.outbox.accept(draft(), begin=True)
     assert (answer.is_new, answer.has_begun, answer.message.state) == (True, True, "queued")
     assert store.rows("SELECT state, attempts FROM outbox") == [("sending", 1)]
-    assert store.rows("SELECT type FROM events") == [("message.accepted",)]
+    assert store.rows("SELECT type FROM events") == [("message.received",), ("message.accepted",)]
     with pytest.raises(Conflict, match="the message is sending"):
         await store.outbox.cancel(answer.message.id)
 
 
 async def test_a_repeated_acceptance_begins_nothing(store: Store) -> None:
     """The first answer comes again, and who gets it must not send."""
+    await knows(store, draft().chat)
     for _ in range(2):
         answer = await store.outbox.accept(draft(key="k"), begin=True)
     assert (answer.is_new, answer.has_begun, answer.message.state) == (False, False, "sending")
@@ -74,6 +86,7 @@ async def test_a_repeated_acceptance_begins_nothing(store: Store) -> None:
 
 async def test_without_the_lease_a_message_is_stored_and_not_begun(store: Store) -> None:
     """Whoever owns the session by now sends it."""
+    await knows(store, draft().chat)
     answer = await OutboxRows(store.database, clock=store.clock, fence=LostFence()).accept(draft(), begin=True)
     assert (answer.is_new, answer.has_begun) == (True, False)
     assert store.rows("SELECT state, attempts FROM outbox") == [("queued", 0)]
@@ -81,42 +94,10 @@ async def test_without_the_lease_a_message_is_stored_and_not_begun(store: Store)
 
 async def test_without_the_lease_nothing_begins(store: Store) -> None:
     """The row stays as it was."""
-    message = await accepted(store, 1)
+    await accepted(store, 1)
     with pytest.raises(LeaseLost):
-        await OutboxRows(store.database, clock=store.clock, fence=LostFence()).begin(COMPANY, [entry(message)])
+        await take(OutboxRows(store.database, clock=store.clock, fence=LostFence()))
     assert store.rows("SELECT state, attempts FROM outbox") == [("queued", 0)]
-
-
-# What is to be loaded.
-
-
-async def test_urgent_messages_come_with_all_that_is_before_them_in_their_chats(store: Store) -> None:
-    """Also what is before `after`; bulk of other chats, and what comes behind them, is left out."""
-    for number, chat, priority in (
-        (1, PEOPLE[1], BULK),
-        (2, PEOPLE[2], BULK),
-        (3, PEOPLE[1], BULK),
-        (4, PEOPLE[1], 0),
-        (5, PEOPLE[1], BULK),
-        (6, PEOPLE[3], 0),
-    ):
-        last = await accepted(store, number, chat, priority=priority)
-    await store.outbox.accept(replace(draft(9, company=OTHER)))
-    found = await store.outbox.urgent_entries(COMPANY, after=0, most=9)
-    assert numbers(found) == [1, 3, 4, 6]
-    assert [each.is_bulk for each in found] == [True, True, False, False]
-    assert numbers(await store.outbox.urgent_entries(COMPANY, after=0, most=1)) == [1, 3, 4]
-    assert numbers(await store.outbox.urgent_entries(COMPANY, after=last.seq - 1, most=9)) == [6]
-    await learn(store, last, News.ACKED)
-    assert numbers(await store.outbox.urgent_entries(COMPANY, after=last.seq - 1, most=9)) == []
-
-
-async def test_late_messages_are_the_newest_up_to_a_number(store: Store) -> None:
-    """By number; settled ones and those behind it are not among them."""
-    messages = [await accepted(store, number) for number in range(1, 7)]
-    await learn(store, messages[2], News.ACKED)
-    assert numbers(await store.outbox.late_entries(COMPANY, up_to=messages[4].seq, most=3)) == [2, 4, 5]
-    assert await store.outbox.late_entries(OTHER, up_to=messages[4].seq, most=3) == []
 
 
 # Who is known.
@@ -131,9 +112,8 @@ async def test_a_chat_is_known_when_whatsapp_took_its_first_message(store: Store
         Change(whatsapp_id="3EB0FFFF", news=News.ACKED, at=T1, makes_known=True),
     ]
     await store.outbox.learn(COMPANY, changes)
-    assert await store.outbox.known(COMPANY, PEOPLE) == {PEOPLE[1]}
-    assert await store.outbox.known(OTHER, PEOPLE) == set()
-    assert await store.outbox.known(COMPANY, [PEOPLE[2]]) == set()
+    assert await known(store) == {PEOPLE[1]}
+    assert await known(store, OTHER) == set()
 
 
 async def test_first_contacts_are_those_that_the_company_began(store: Store) -> None:
@@ -153,7 +133,7 @@ async def test_whoever_is_heard_from_is_known_and_no_first_contact(store: Store)
     theirs, ours = inbound(1, chat=PEOPLE[1], sender=PEOPLE[1]), inbound(2, chat=PEOPLE[2], from_me=True)
     items = [decrypted(1, theirs), decrypted(2, ours)]
     await store.engine.commit(COMPANY, Commit(link=1, seq=1, decrypted=items))
-    assert await store.outbox.known(COMPANY, PEOPLE) == {PEOPLE[1]}
+    assert await known(store) == {PEOPLE[1]}
     store.clock.advance_to(store.clock.monotonic() + 60)
     again = [decrypted(3, inbound(3, chat=PEOPLE[1], sender=PEOPLE[1]))]
     await store.engine.commit(COMPANY, Commit(link=1, seq=2, decrypted=again))
@@ -166,55 +146,43 @@ async def test_whoever_is_heard_from_is_known_and_no_first_contact(store: Store)
 
 async def test_what_restricts_an_account_is_kept_side_by_side(store: Store) -> None:
     """Lock, tight times and the operator's limits, of each company by itself; None takes one away."""
-    assert await store.accounts.account(COMPANY, since=T1) == Account(first_contacts=[])
-    await store.accounts.set_lock(COMPANY, until=T2)
+    assert await store.accounts.account(COMPANY, since=T1) == Account(first_contacts=[], approached=[])
+    await store.accounts.set_lock(COMPANY, code=LOCK, until=T2)
     await store.accounts.set_tight(COMPANY, until=T3)
     await store.accounts.set_pacing(COMPANY, {"newPerDay": 5})
-    full = Account(pacing={"newPerDay": 5}, reach_out_until=T2, tight_until=T3, first_contacts=[])
+    full = Account(pacing={"newPerDay": 5}, reach_out_until=T2, tight_until=T3, first_contacts=[], approached=[])
     assert await store.accounts.account(COMPANY, since=T1) == full
-    assert await store.accounts.account(OTHER, since=T1) == Account(first_contacts=[])
-    await store.accounts.set_lock(COMPANY, until=None)
+    assert await store.accounts.account(OTHER, since=T1) == Account(first_contacts=[], approached=[])
+    await store.accounts.set_lock(COMPANY, code=LOCK, until=None)
     await store.accounts.set_pacing(COMPANY, None)
-    assert await store.accounts.account(COMPANY, since=T1) == Account(tight_until=T3, first_contacts=[])
+    assert await store.accounts.account(COMPANY, since=T1) == Account(tight_until=T3, first_contacts=[], approached=[])
 
 
-# Holds.
+# Refusals.
 
 
-async def test_new_holds_are_for_queued_messages_to_strangers(store: Store) -> None:
-    """Known chats, groups, other companies and what may be under way are left alone."""
-    chats = [PEOPLE[1], PEOPLE[2], GROUP, PEOPLE[3]]
-    stranger, known, group, under_way = [await accepted(store, n, chat) for n, chat in enumerate(chats, 1)]
-    other = (await store.outbox.accept(draft(9, company=OTHER))).message
-    heard = [decrypted(1, inbound(1, chat=PEOPLE[2], sender=PEOPLE[2]))]
-    await store.engine.commit(COMPANY, Commit(link=1, seq=1, decrypted=heard))
-    await store.outbox.begin(COMPANY, [entry(under_way)])
-    await store.outbox.hold_new(COMPANY, code=LIMIT, until=LATER)
-    held = await now(store, stranger)
-    assert (held.held_code, held.held_until, held.state) == (LIMIT, LATER, "queued")
-    assert [(await now(store, each)).held_code for each in (known, group, under_way, other)] == [None] * 4
-
-
-async def test_a_release_is_for_one_code_and_keeps_that_whatsapp_refused(store: Store) -> None:
-    """What was begun and refused has surely not left: it says so until it is begun again."""
-    refused, waiting, limited = [await accepted(store, n, PEOPLE[n]) for n in (1, 2, 3)]
-    await store.outbox.begin(COMPANY, [entry(refused)])
-    await store.outbox.hold(COMPANY, [refused.whatsapp_id, waiting.whatsapp_id], code=LOCK, until=LATER)
-    await store.outbox.hold(COMPANY, [limited.whatsapp_id], code=LIMIT, until=LATER)
-    await store.outbox.release(COMPANY, code=LOCK)
-    told = [(each.held_code, each.held_until) for each in [await now(store, m) for m in (refused, waiting, limited)]]
-    assert told == [(LOCK, None), (None, None), (LIMIT, LATER)]
-    await store.outbox.begin(COMPANY, [entry(refused)])
-    assert (await now(store, refused)).held_code is None
+async def test_a_lock_that_is_lifted_or_moved_takes_what_it_holds_along(store: Store) -> None:
+    """Of one code; a message says that WhatsApp refused it until it is sent again."""
+    locked, limited = [await accepted(store, n, PEOPLE[n]) for n in (1, 2)]
+    await take(store.outbox)
+    await refuse(store, locked, until=LATER, held=LOCK)
+    await refuse(store, limited, until=LATER, held=QUOTA)
+    await store.outbox.reschedule_held(COMPANY, code=LOCK, until=T3)
+    assert [(await now(store, each)).held_until for each in (locked, limited)] == [T3, LATER]
+    await store.outbox.reschedule_held(COMPANY, code=QUOTA, until=None)
+    released = await now(store, limited)
+    assert (released.held_code, released.held_until) == (QUOTA, None)
+    assert [each.id for each in await take(store.outbox)] == [locked.id, limited.id]
+    assert (await now(store, limited)).held_code is None
 
 
 @pytest.mark.parametrize("state", ["cancelled", "expired"])
 async def test_what_whatsapp_refused_may_be_taken_back(store: Store, state: str) -> None:
-    """Also after a release, for nothing of it is on the way; what has no answer may not."""
+    """Every attempt was refused, so nothing of it is on the way; what has no answer may not."""
     refused, unknown = [await accepted(store, n, PEOPLE[n], expires_at=LATER) for n in (1, 2)]
-    await store.outbox.begin(COMPANY, [entry(refused), entry(unknown)])
-    await store.outbox.hold(COMPANY, [refused.whatsapp_id], code=LOCK, until=LATER)
-    await store.outbox.release(COMPANY, code=LOCK)
+    for _ in range(2):
+        await take(store.outbox)
+        await refuse(store, refused, until=T1)
     if state == "cancelled":
         await store.outbox.cancel(refused.id)
         with pytest.raises(Conflict):
@@ -222,30 +190,49 @@ async def test_what_whatsapp_refused_may_be_taken_back(store: Store, state: str)
     else:
         await store.outbox.expire(COMPANY, at=LATER)
     assert ((await now(store, refused)).state, (await now(store, unknown)).state) == (state, "sending")
-    assert (await now(store, refused)).held_code is None
 
 
-async def test_a_refusal_says_nothing_of_the_tries_before_it(store: Store) -> None:
+async def test_a_refusal_says_nothing_of_the_attempts_before_it(store: Store) -> None:
     """Whether one of them arrived is not known: the message is neither taken back nor does it expire."""
     message = await accepted(store, 1, expires_at=LATER)
     for _ in range(2):
-        await store.outbox.begin(COMPANY, [entry(message)])
-    await store.outbox.hold(COMPANY, [message.whatsapp_id], code=LOCK, until=LATER)
+        await take(store.outbox)
+    await refuse(store, message, until=LATER, held=LOCK)
     with pytest.raises(Conflict, match="the message is sending"):
         await store.outbox.cancel(message.id)
     assert await store.outbox.next_expiry(COMPANY) is None
     assert await store.outbox.expire(COMPANY, at=LATER) == []
     store.clock.advance_to(store.clock.monotonic() + 3600)
-    assert len(await store.outbox.begin(COMPANY, [entry(message)])) == 1
+    assert len(await take(store.outbox)) == 1
 
 
-async def test_a_lock_that_ends_at_another_time_is_told_with_all_that_it_holds(store: Store) -> None:
-    """Also with what WhatsApp refused."""
-    refused, waiting = [await accepted(store, n, PEOPLE[n]) for n in (1, 2)]
-    await store.outbox.begin(COMPANY, [entry(refused)])
-    await store.outbox.hold(COMPANY, [refused.whatsapp_id], code=LOCK, until=T3)
-    await store.outbox.hold_new(COMPANY, code=LOCK, until=LATER)
-    assert [(await now(store, each)).held_until for each in (refused, waiting)] == [LATER, LATER]
+async def test_a_message_that_may_have_left_is_cancelled_by_force(store: Store) -> None:
+    """Its chat goes on; should WhatsApp ack it after all, it says so."""
+    stuck, after = await accepted(store, 1), await accepted(store, 2)
+    await take(store.outbox)
+    assert (await store.outbox.cancel(stuck.id, force=True)).state == "cancelled"
+    assert [each.id for each in await take(store.outbox)] == [after.id]
+    with pytest.raises(Conflict, match="the message is cancelled"):
+        await store.outbox.cancel(stuck.id, force=True)
+    await learn(store, stuck, News.ACKED)
+    assert (await now(store, stuck)).state == "sent"
+    with pytest.raises(Conflict, match="the message is sent"):
+        await store.outbox.cancel(stuck.id, force=True)
+
+
+async def test_a_message_tells_why_its_last_attempt_failed(store: Store) -> None:
+    """Until it is settled; refusals by one code in a row are counted for the sender."""
+    message = await accepted(store, 1)
+    for code, count in (("ack-503", 1), ("ack-503", 2), ("timeout", 1)):
+        await take(store.outbox)
+        await refuse(store, message, until=T1, code=code)
+        stands = await now(store, message)
+        assert (stands.retry_at, stands.retry_code, stands.retry_message) == (T1, code, "why")
+        assert store.rows("SELECT retry_count FROM outbox") == [(count,)]
+    [outgoing] = await take(store.outbox)
+    assert (outgoing.retry_code, outgoing.retry_count) == ("timeout", 1)
+    await learn(store, message, News.ACKED)
+    assert (await now(store, message)).retry_at is None
 
 
 # Expiry.
@@ -256,8 +243,9 @@ async def test_what_surely_has_not_left_expires_at_its_moment(store: Store) -> N
     early, late, never, under_way, sent = [
         await accepted(store, n, PEOPLE[n], expires_at=at) for n, at in enumerate([T2, T3, None, LATER, T1], 1)
     ]
-    await store.outbox.begin(COMPANY, [entry(under_way)])
     await learn(store, sent, News.ACKED)
+    but = [each.whatsapp_id for each in (early, late, never)]
+    assert [each.id for each in await take(store.outbox, but=but)] == [under_way.id]
     assert await store.outbox.next_expiry(COMPANY) == T2
     assert await store.outbox.expire(COMPANY, at=T1) == []
     assert [each.id for each in await store.outbox.expire(COMPANY, at=T2)] == [early.id]
@@ -273,11 +261,11 @@ async def test_what_surely_has_not_left_expires_at_its_moment(store: Store) -> N
 async def test_an_expired_message_does_not_begin_unless_its_outcome_is_unknown(store: Store) -> None:
     """One that may have arrived is settled by WhatsApp's answer, however late."""
     queued, unknown, refused = [await accepted(store, n, PEOPLE[n], expires_at=LATER) for n in (1, 2, 3)]
-    await store.outbox.begin(COMPANY, [entry(unknown), entry(refused)])
-    await store.outbox.hold(COMPANY, [refused.whatsapp_id], code=LOCK, until=LATER)
+    await take(store.outbox, but=[queued.whatsapp_id])
+    await refuse(store, refused, until=LATER, held=LOCK)
     store.clock.advance_to(store.clock.monotonic() + 3600)
-    begun = await store.outbox.begin(COMPANY, [entry(queued), entry(unknown), entry(refused)])
-    assert [(each.entry.id, each.attempts) for each in begun] == [(unknown.id, 2)]
+    begun = await take(store.outbox)
+    assert [(each.id, each.attempts) for each in begun] == [(unknown.id, 2)]
 
 
 # What the engine made.
@@ -286,11 +274,11 @@ async def test_an_expired_message_does_not_begin_unless_its_outcome_is_unknown(s
 async def test_what_the_engine_made_is_given_back_to_it(store: Store) -> None:
     """With the next beginning, and to whoever asks for the message again; of this company alone."""
     message = await accepted(store, 1)
-    await store.outbox.begin(COMPANY, [entry(message)])
+    await take(store.outbox)
     other = (await store.outbox.accept(replace(draft(1, company=OTHER), id="msg_9"))).message
     made = [Made(whatsapp_id=message.whatsapp_id, made="bWFkZQ=="), Made(whatsapp_id="3EB0FFFF", made="eA==")]
     await store.engine.commit(COMPANY, Commit(link=1, seq=1, made=made))
-    [outgoing] = await store.outbox.begin(COMPANY, [entry(message)])
+    [outgoing] = await take(store.outbox)
     assert (outgoing.made, outgoing.attempts) == ("bWFkZQ==", 2)
     assert await store.outbox.sent_content(COMPANY, message.whatsapp_id) == ({"text": "message 1"}, "bWFkZQ==")
     assert (await store.outbox.sent_content(OTHER, other.whatsapp_id))[1] is None
@@ -339,7 +327,8 @@ async def test_the_message_that_comes_later_completes_it(store: Store) -> None:
     assert [event.type for event in told] == [RECEIVED, COMPLETED]
     assert [json.loads(event.body)["id"] for event in told] == [unread.id, unread.id]
     assert json.loads(told[1].body)["text"] == "text 1"
-    assert await store.outbox.known(COMPANY, [PERSON]) == {PERSON}
+    await store.outbox.accept(replace(draft(), chat=PERSON))
+    assert [each.contact for each in await take(store.outbox)] == [Contact.KNOWN]
 
 
 async def test_what_can_be_read_is_never_made_unreadable(store: Store) -> None:

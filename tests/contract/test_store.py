@@ -13,7 +13,7 @@ from holdfast.delivery.ports import Change
 from holdfast.session.engine import Commit
 from holdfast.session.state import State
 from holdfast.session.stores import Record
-from tests.contract.rows import COMPANY, OTHER, T1, T2, T3, Store, decrypted, draft, entry, inbound, learn, record
+from tests.contract.rows import COMPANY, OTHER, T1, T2, T3, Store, decrypted, draft, inbound, learn, record, take
 
 # Sessions.
 
@@ -98,46 +98,13 @@ async def test_a_whatsapp_id_is_used_once_in_a_company(store: Store) -> None:
 # Sending.
 
 
-async def test_what_is_to_be_sent_comes_in_order_and_in_parts(store: Store) -> None:
-    """Queued and sending, of this company, behind `after`, at most so many."""
-    messages = [(await store.outbox.accept(draft(number))).message for number in range(1, 6)]
-    await store.outbox.accept(draft(9, company=OTHER))
-    await learn(store, messages[1], News.ACKED)
-    await store.outbox.begin(COMPANY, [entry(messages[2])])
-    assert await store.outbox.open_entries(COMPANY, after=0, most=9) == [entry(messages[i]) for i in (0, 2, 3, 4)]
-    assert await store.outbox.open_entries(COMPANY, after=messages[0].seq, most=2) == [
-        entry(messages[i]) for i in (2, 3)
-    ]
-
-
 async def test_a_sending_is_committed_before_the_engine_may_know(store: Store) -> None:
-    """The content comes back with it, and each beginning counts as an attempt."""
+    """The content comes back with it, and each attempt counts."""
     message = (await store.outbox.accept(draft())).message
     for attempts in (1, 2):
-        [outgoing] = await store.outbox.begin(COMPANY, [entry(message)])
-        assert (outgoing.entry, outgoing.content) == (entry(message), {"text": "message 1"})
-        assert outgoing.attempts == attempts
+        [outgoing] = await take(store.outbox)
+        assert (outgoing.id, outgoing.content, outgoing.attempts) == (message.id, {"text": "message 1"}, attempts)
         assert store.rows("SELECT state, attempts FROM outbox") == [("sending", attempts)]
-
-
-async def test_what_was_settled_or_cancelled_is_left_out_of_a_sending(store: Store) -> None:
-    """It is neither sent nor counted."""
-    messages = [(await store.outbox.accept(draft(number))).message for number in range(1, 6)]
-    await store.outbox.cancel(messages[0].id)
-    await learn(store, messages[1], News.ACKED)
-    await learn(store, messages[2], News.READ)
-    await learn(store, messages[3], News.GIVEN_UP)
-    outgoing = await store.outbox.begin(COMPANY, [entry(message) for message in messages])
-    assert [each.entry.id for each in outgoing] == ["msg_5"]
-    attempts = [message.attempts for message in await store.outbox.messages(COMPANY, state=None, after=0, most=9)]
-    assert attempts == [0, 0, 0, 0, 1]
-
-
-async def test_sendings_come_back_in_the_order_of_acceptance(store: Store) -> None:
-    """Whatever order they were asked in."""
-    messages = [(await store.outbox.accept(draft(number))).message for number in range(1, 5)]
-    outgoing = await store.outbox.begin(COMPANY, [entry(message) for message in reversed(messages)])
-    assert [each.entry.seq for each in outgoing] == sorted(message.seq for message in messages)
 
 
 async def test_a_message_is_found_again_for_whoever_could_not_read_it(store: Store) -> None:
@@ -209,11 +176,13 @@ async def test_news_of_unknown_messages_and_of_another_company_is_passed_over(st
 async def test_only_a_queued_message_is_cancelled(store: Store) -> None:
     """One that may have left is not; an unknown one is not found."""
     queued, sending = [(await store.outbox.accept(draft(number))).message for number in (1, 2)]
-    await store.outbox.begin(COMPANY, [entry(sending)])
     assert (await store.outbox.cancel(queued.id)).state == "cancelled"
-    assert [each.id for each in await store.outbox.open_entries(COMPANY, after=0, most=9)] == [sending.id]
-    for message, state in ((queued, "cancelled"), (sending, "sending")):
-        with pytest.raises(Conflict, match=f"the message is {state}: only a queued message can be cancelled"):
+    assert [each.id for each in await take(store.outbox)] == [sending.id]
+    for message, sentence in (
+        (queued, "the message is cancelled: only a message that has not left can be cancelled"),
+        (sending, "the message is sending: it was handed over and may have left; cancel it all the same with"),
+    ):
+        with pytest.raises(Conflict, match=sentence):
             await store.outbox.cancel(message.id)
     with pytest.raises(NotFound, match='message "msg_9" is unknown'):
         await store.outbox.cancel("msg_9")

@@ -22,7 +22,7 @@ from holdfast.base.errors import Conflict
 from holdfast.base.ids import SystemChance
 from holdfast.delivery.events import COMPLETED, RECEIVED
 from holdfast.delivery.message import News
-from holdfast.delivery.ports import Accepted, Change, Draft, Message
+from holdfast.delivery.ports import Accepted, Change, Deferral, Draft, Message
 from holdfast.session.engine import Commit, Decrypted, InboundMessage, Undecryptable
 from holdfast.session.state import State
 from holdfast.session.stores import Record
@@ -31,7 +31,7 @@ from holdfast.store.database import Database
 from holdfast.store.events import EventRows
 from holdfast.store.outbox import InboxRows, OutboxRows
 from holdfast.store.sessions import SessionRows
-from tests.contract.rows import entry
+from tests.contract.rows import take
 from tests.doubles.fake_clock import FakeClock
 from tests.world import COMPANY, migrated
 
@@ -103,13 +103,15 @@ class Out:
     key: str | None
     begun: int
     news: set[News] = field(default_factory=set)
+    refused: int = 0
     held: bool = False
+    rests_until: str = ""
     end: str | None = None
     """Cancelled or expired."""
 
     @property
     def state(self) -> str:
-        """Whatever order things were told in, an arrival outranks a failure; the end of what never left is final."""
+        """Whatever order things were told in, an arrival outranks all else; the expiry of what never left is final."""
         if self.end is not None:
             return self.end
         arrivals = [state for news, state in zip(ARRIVALS, STATES, strict=True) if news in self.news]
@@ -125,8 +127,11 @@ class Out:
 
     @property
     def surely_stayed(self) -> bool:
-        """Nothing of it is on the way: never begun, or refused at its only try."""
-        return self.is_open and (not self.begun or (self.held and self.begun == 1))
+        """Nothing of it is on the way: every attempt, if there was one, was refused."""
+        return self.is_open and self.refused == self.begun
+
+    def is_resting(self, now: str) -> bool:
+        return self.rests_until > now
 
     def has_expired(self, now: str) -> bool:
         return self.first.expires_at is not None and self.first.expires_at <= now
@@ -136,6 +141,7 @@ class OutboundLife(Life):
     def __init__(self) -> None:
         super().__init__()
         self.messages: list[Out] = []
+        self.known: set[str] = set()
 
     def chosen(self, number: int) -> Out:
         return self.messages[-1 - number % len(self.messages)]
@@ -160,63 +166,82 @@ class OutboundLife(Life):
         if before:
             self.it_was_accepted_before(accepted, before[0])
         else:
-            assert (accepted.is_new, accepted.has_begun, accepted.message.state) == (True, begin, "queued")
-            self.messages.append(Out(first=accepted.message, key=key, begun=int(begin)))
+            waits = any(each.is_open and each.first.chat == draft.chat for each in self.messages)
+            begins = begin and not waits and draft.chat in self.known
+            assert (accepted.is_new, accepted.has_begun, accepted.message.state) == (True, begins, "queued")
+            self.messages.append(Out(first=accepted.message, key=key, begun=int(begins)))
 
     def it_was_accepted_before(self, accepted: Accepted, first: Out) -> None:
         assert (accepted.is_new, accepted.has_begun) == (False, False)
         assert (accepted.message.id, accepted.message.state) == (first.first.id, first.state)
 
-    @precondition(lambda self: self.messages)
-    @rule(numbers=st.lists(FEW, min_size=1, max_size=3, unique=True))
-    def they_begin(self, numbers: list[int]) -> None:
-        """Only what is open is sent again; what expired only when its outcome must be settled."""
-        chosen = {each.first.id: each for each in map(self.chosen, numbers)}
-        begun = self.run(self.outbox.begin(COMPANY, [entry(each.first) for each in chosen.values()]))
-        may = {
-            each.first.id
-            for each in chosen.values()
-            if each.is_open and not (each.surely_stayed and each.has_expired(self.now))
-        }
-        assert {each.entry.id for each in begun} == may
-        for outgoing in begun:
-            chosen[outgoing.entry.id].begun += 1
-            chosen[outgoing.entry.id].held = False
-            assert outgoing.attempts == chosen[outgoing.entry.id].begun
+    def is_head(self, message: Out) -> bool:
+        chat = [each for each in self.messages if each.first.chat == message.first.chat and each.is_open]
+        return chat[0] is message
+
+    @rule(room=st.integers(1, 4))
+    def they_are_taken(self, room: int) -> None:
+        """The first open message of each chat that is due; one that expired only when its outcome must be settled."""
+        taken = self.run(take(self.outbox, total=room))
+        may = [each for each in self.messages if each.is_open and self.is_head(each) and not each.is_resting(self.now)]
+        due = [each for each in may if not (each.surely_stayed and each.has_expired(self.now))]
+        assert {each.id for each in taken} <= {each.first.id for each in due}
+        assert len(taken) >= min(len(due), room - (len(may) - len(due)))
+        chosen = {each.first.id: each for each in due}
+        for outgoing in taken:
+            message = chosen[outgoing.id]
+            message.begun += 1
+            message.held = False
+            assert outgoing.attempts == message.begun
 
     @precondition(lambda self: self.messages)
     @rule(number=FEW, news=st.sampled_from([*ARRIVALS, News.GIVEN_UP]))
     def whatsapp_tells(self, number: int, news: News) -> None:
         message = self.chosen(number)
         before = message.state
+        heads = [each for each in self.messages if each.is_open and self.is_head(each)]
+        if message.end == "cancelled" and news in ARRIVALS:
+            message.end = None
         if message.end is None:
             message.news.add(news)
         change = Change(whatsapp_id=message.first.whatsapp_id, news=news, at=self.now, makes_known=True)
         changed = self.run(self.outbox.learn(COMPANY, [change]))
         assert [each.state for each in changed] == ([message.state] if message.state != before else [])
         message.held &= message.is_open
+        if changed and news in ARRIVALS:
+            self.known.add(message.first.chat)
+            for head in heads:
+                if head.held and head.first.chat == message.first.chat:
+                    head.rests_until = self.now
 
     @precondition(lambda self: any(each.state == "sending" for each in self.messages))
-    @rule(number=FEW)
-    def whatsapp_refuses_for_now(self, number: int) -> None:
-        under_way = [each for each in self.messages if each.state == "sending"]
-        message = under_way[number % len(under_way)]
-        self.run(self.outbox.hold(COMPANY, [message.first.whatsapp_id], code=LOCK, until=self.now))
-        message.held = True
-
-    @rule()
-    def strangers_are_held(self) -> None:
-        self.run(self.outbox.hold_new(COMPANY, code=LOCK, until=self.now))
-        known = self.run(self.outbox.known(COMPANY, PEOPLE))
-        for each in self.messages:
-            each.held |= each.state == "queued" and each.first.chat not in known
+    @rule(number=FEW, seconds=st.integers(0, 30), held=st.booleans())
+    def whatsapp_refuses_for_now(self, number: int, seconds: int, held: bool) -> None:
+        in_flight = [each for each in self.messages if each.state == "sending" and each.refused < each.begun]
+        if not in_flight:
+            return
+        message = in_flight[number % len(in_flight)]
+        until = iso(self.clock.now() + timedelta(seconds=seconds))
+        deferral = Deferral(
+            whatsapp_id=message.first.whatsapp_id,
+            at=self.now,
+            next_at=until,
+            code="ack-463",
+            message="why",
+            held_code=LOCK if held else None,
+        )
+        self.run(self.outbox.learn(COMPANY, [deferral]))
+        message.refused += 1
+        message.held |= held
+        message.rests_until = until
 
     @rule()
     def the_lock_ends(self) -> None:
-        """What was begun keeps its mark: it is not under way."""
-        self.run(self.outbox.release(COMPANY, code=LOCK))
+        """What it holds is due at once."""
+        self.run(self.outbox.reschedule_held(COMPANY, code=LOCK, until=None))
         for each in self.messages:
-            each.held &= each.begun > 0
+            if each.held and each.is_open:
+                each.rests_until = self.now
 
     @precondition(lambda self: self.messages)
     @rule(number=FEW)
@@ -228,6 +253,9 @@ class OutboundLife(Life):
             return
         with pytest.raises(Conflict, match=f"the message is {message.state}"):
             self.run(self.outbox.cancel(message.first.id))
+        if message.is_open:
+            assert self.run(self.outbox.cancel(message.first.id, force=True)).state == "cancelled"
+            message.end, message.held = "cancelled", False
 
     @rule()
     def what_is_due_expires(self) -> None:
@@ -251,16 +279,14 @@ class OutboundLife(Life):
 
     @invariant()
     def what_is_open_is_found_again(self) -> None:
-        still = [each.first.id for each in self.messages if each.is_open]
-        assert [each.id for each in self.run(self.outbox.open_entries(COMPANY, after=0, most=100))] == still
         stayed = [each.first.expires_at for each in self.messages if each.surely_stayed]
         assert self.run(self.outbox.next_expiry(COMPANY)) == min((at for at in stayed if at is not None), default=None)
 
     @invariant()
     def each_state_is_told_once_and_never_one_before_it(self) -> None:
         """A failure may be followed by the arrival that proves it wrong."""
-        order = ["message.accepted", "message.failed", *(f"message.{state}" for state in STATES)]
-        order += ["message.cancelled", "message.expired"]
+        order = ["message.accepted", "message.failed", "message.cancelled", *(f"message.{state}" for state in STATES)]
+        order += ["message.expired"]
         events = self.told_events()
         for each in self.messages:
             told = [order.index(type_) for type_ in events[each.first.id]]

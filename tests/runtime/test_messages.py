@@ -9,10 +9,10 @@ import pytest
 
 from holdfast.base.errors import BadInput, Conflict, NotFound
 from holdfast.delivery.content import LONGEST_TEXT
-from holdfast.delivery.pacing import Pace
 from holdfast.delivery.ports import BULK, Message
+from holdfast.delivery.rate_limits import Pace
 from holdfast.runtime.composer import Wish, text_wish
-from holdfast.runtime.sender import MOST_LOADED, MOST_UNDER_WAY
+from holdfast.runtime.outbox_sender import MOST_IN_FLIGHT
 from holdfast.session import events
 from holdfast.session.engine import (
     Acked,
@@ -177,14 +177,14 @@ async def test_a_link_that_is_lost_while_messages_are_loaded_holds_none_back(wor
     async with world.running() as gateway:
         await world.now(gateway.put(COMPANY))
         message = await world.send()
-        world.loads.close()
+        world.takes.close()
         link = await world.pair()
         world.engine.opens = False
         world.engine.drop(link, code=428)
         await world.until(lambda: world.link() != link)
-        world.loads.open()
+        world.takes.open()
         await world.quiet()
-        assert (await world.message(message)).state == "queued"
+        assert world.commands(Send) == []
         world.engine.opens = True
         world.engine.drop(world.link(), code=428)
         await world.until_message(message, "sent", within_s=5)
@@ -196,12 +196,12 @@ async def test_a_link_that_is_lost_while_sending_is_committed_sends_nothing(worl
     """The message leaves once, on the next link."""
     async with world.running():
         link = await world.pair()
-        world.begins.close()
+        world.takes.close()
         message = await world.send()
         await world.quiet()
         world.engine.drop(link, code=428)
         await world.until(lambda: world.link() != link and world.state() == "connected")
-        world.begins.open()
+        world.takes.open()
         await world.until_message(message, "sent", within_s=5)
         assert [send.link for send in world.commands(Send)] == [world.link()]
 
@@ -212,13 +212,14 @@ async def test_a_message_whose_receipt_comes_first_is_not_sent_again(world: Worl
         link = await acked_by_hand(world)
         message = await world.send()
         await world.quiet()
-        world.begun.close()
+        world.taken.close()
         world.engine.drop(link, code=428)
         await world.until(lambda: world.link() != link and world.state() == "connected")
         await world.quiet()
         world.engine.receipt(world.link(), whatsapp_ids=[message.whatsapp_id], chat=CHAT)
+        await world.quiet()
+        world.taken.open()
         await world.until_message(message, "delivered")
-        world.begun.open()
         await world.quiet()
         assert [send.link for send in world.commands(Send)] == [link]
 
@@ -227,9 +228,9 @@ async def test_an_engine_holds_so_many_messages_and_no_more(world: World) -> Non
     """A backlog is given out as acks come in, and all of it leaves in the end."""
     async with world.running():
         await acked_by_hand(world)
-        messages = [await world.send(to=f"96279100{number:04}") for number in range(MOST_UNDER_WAY + 5)]
+        messages = [await world.send(to=f"96279100{number:04}") for number in range(MOST_IN_FLIGHT + 5)]
         await world.quiet()
-        assert len(world.sends()) == MOST_UNDER_WAY
+        assert len(world.sends()) == MOST_IN_FLIGHT
         world.engine.acks = True
         for send in world.commands(Send):
             ack(world, send)
@@ -242,9 +243,7 @@ async def test_a_backlog_larger_than_memory_takes_is_sent_whole_and_in_order(wor
     async with world.running() as gateway:
         await world.pair()
         await world.now(gateway.ask(COMPANY, events.StopAsked()))
-        wishes = [
-            text_wish(f"96279100{chat:04}", f"{turn:03}") for turn in range(MOST_LOADED // 20 + 5) for chat in range(20)
-        ]
+        wishes = [text_wish(f"96279100{chat:04}", f"{turn:03}") for turn in range(1000 // 20 + 5) for chat in range(20)]
         messages = await world.now(asyncio.gather(*(gateway.accept(COMPANY, wish) for wish in wishes)))
         await world.now(gateway.ask(COMPANY, events.StartAsked()))
         await world.until_sends(len(messages))
@@ -376,7 +375,7 @@ async def test_a_reach_out_lock_holds_messages_to_new_contacts_and_lets_known_ch
         await world.until_message(answer, "sent")
         held = await world.message(message)
         assert (held.state, held.held_code, held.error) == ("sending", "reach-out-lock", None)
-        assert (await world.message(other_stranger)).held_code == "reach-out-lock"
+        assert await world.held(other_stranger) == "reach-out-lock"
         await world.wait(DAY_S - 60)
         assert [text for _, text in world.sends()] == ["hello", "stranger", "known"]
         await world.until_message(message, "sent", within_s=120)
@@ -488,8 +487,8 @@ async def test_only_so_many_strangers_are_written_to_in_a_day(world: World) -> N
         first, second, third = [await world.send(to=f"96279000001{n}") for n in range(3)]
         await world.until_message(second, "sent")
         await world.quiet()
-        held = await world.message(third)
-        assert (held.state, held.held_code) == ("queued", "daily-limit")
+        assert (await world.message(third)).state == "queued"
+        assert await world.held(third) == "daily-limit"
         again = await world.send("again", to=first.recipient)
         await world.until_message(again, "sent", within_s=5)
         await world.until_message(third, "sent", within_s=DAY_S + 60)
@@ -578,7 +577,7 @@ async def test_an_engine_that_fails_again_and_again_fails_the_message(
         failed = await world.until_message(message, "failed")
         assert failed.error == "the engine failed 5 times to make the message: boom"
         assert (
-            "Connection 962302: a message could not be handed over (engine-error, try 4); again in 8 s"
+            "Connection 962302: a message could not be handed over (engine-error, attempt 4); retry in 8 s"
             in caplog.messages
         )
         await world.until(lambda: world.sends()[-1][1] == "after")
@@ -618,11 +617,11 @@ async def test_what_waits_behind_a_cancelled_message_goes_on_at_once(world: Worl
         await acked_by_hand(world)
         first, second, _ = [await world.send(text) for text in ("one", "two", "three")]
         await world.quiet()
-        world.begins.close()
+        world.takes.close()
         ack(world, world.commands(Send)[0])
         await world.quiet()
         await world.now(world.outbox.cancel(second.id))  # whoever asked the gateway is gone before he had an answer
-        world.begins.open()
+        world.takes.open()
         await world.until(lambda: world.sends()[-1][1] == "three", within_s=1)
         assert [text for _, text in world.sends()] == ["one", "three"]
         assert [(await world.message(each)).state for each in (first, second)] == ["sent", "cancelled"]

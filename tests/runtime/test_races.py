@@ -13,12 +13,12 @@ from holdfast.delivery.kinds import Image
 from holdfast.delivery.ports import Draft
 from holdfast.delivery.requests import MessageOptions
 from holdfast.runtime.composer import Wish, text_wish
-from holdfast.runtime.sender import MOST_LOADED
 from holdfast.session.engine import Acked, ReachOutLocked, Receipted, Send
 from tests.world import COMPANY, NUMBER, World
 
 OTHER, THIRD = "962790000002", "962790000003"
 DAY_S = 24 * 3600.0
+MANY = 2100
 
 
 def draft(number: int, *, to: str = NUMBER, **changes: object) -> Draft:
@@ -53,13 +53,13 @@ async def test_what_is_accepted_during_a_load_hides_nothing_of_the_backlog(world
     """Messages between what memory takes and the new one are sent too, in order."""
     async with world.running() as gateway:
         await world.now(gateway.put(COMPANY))
-        count = MOST_LOADED + 30
+        count = MANY // 2 + 30
         accepting = (gateway.accept(COMPANY, text_wish(NUMBER, f"{n}")) for n in range(count))
         await world.now(asyncio.gather(*accepting))
-        world.loads.close()
+        world.takes.close()
         await world.pair()
         last = await world.send("last")
-        world.loads.open()
+        world.takes.open()
         await world.until_message(last, "sent", within_s=600)
         assert texts(world) == [*(f"{n}" for n in range(count)), "last"]
 
@@ -108,9 +108,7 @@ async def test_messages_that_are_held_back_hold_up_no_known_chat(world: World) -
     async with world.running() as gateway:
         await world.pair()
         await knows(world, NUMBER)
-        accepting = (
-            gateway.accept(COMPANY, text_wish(f"96278{n:07}", "stranger")) for n in range(2 * MOST_LOADED + 100)
-        )
+        accepting = (gateway.accept(COMPANY, text_wish(f"96278{n:07}", "stranger")) for n in range(MANY))
         await world.now(asyncio.gather(*accepting))
         await world.until_message(await world.send("known"), "sent", within_s=60)
         assert texts(world) == ["hello", "known"]
@@ -154,16 +152,16 @@ async def test_a_stranger_whose_message_expired_or_was_cancelled_takes_no_place_
     world.set_policy(keepalive_interval_s=3600.0)
     async with world.running() as gateway:
         await world.pair()
-        world.begins.close()
+        world.takes.close()
         expiring = await world.now(gateway.accept(COMPANY, text_wish(NUMBER, "too late", expires_in_s=60)))
         await world.wait(61)
-        world.begins.open()
+        world.takes.open()
         await world.until_message(expiring, "expired")
-        world.begins.close()
+        world.takes.close()
         cancelled = await world.send("no", to=OTHER)
         await world.quiet()
         await world.now(gateway.cancel(cancelled.id))
-        world.begins.open()
+        world.takes.open()
         await world.until_message(await world.send("yes", to=THIRD), "sent", within_s=60)
         assert texts(world) == ["yes"]
 
@@ -257,11 +255,11 @@ async def test_a_suspect_that_may_not_leave_holds_up_nobody(world: World) -> Non
         await knows(world, OTHER)
         await world.send("poison")
         await world.until(lambda: world.engines == 4 and world.engine.alive, within_s=300)
-        world.begins.close()
+        world.takes.close()
         await world.until_state("connected", within_s=300)
         world.listener.report(ReachOutLocked(link=world.link(), active=True, until_s=None))
         await world.quiet()
-        world.begins.open()
+        world.takes.open()
         await world.quiet()
         known = await world.send("known", to=OTHER)
         await world.until_message(known, "sent", within_s=600)
@@ -291,15 +289,12 @@ async def test_a_picture_whose_acceptance_outlives_its_actor_is_answered_and_sen
         assert len(world.engine.uploads) == 1
 
 
-BEYOND_MEMORY = 2 * MOST_LOADED + 100
-
-
 async def test_a_slow_chat_with_more_than_memory_takes_holds_up_no_other(world: World) -> None:
     """Whoever stands behind thousands of messages to somebody else leaves at once."""
     world.prepare = lambda engine: setattr(engine, "acks", False)
     async with world.running() as gateway:
         await world.now(gateway.put(COMPANY))
-        await accepted(world, [text_wish(NUMBER, f"slow {n}") for n in range(BEYOND_MEMORY)])
+        await accepted(world, [text_wish(NUMBER, f"slow {n}") for n in range(MANY)])
         await accepted(world, [text_wish(OTHER, "other")])
         await world.pair()
         await world.until(lambda: "other" in texts(world), within_s=60)
@@ -314,7 +309,7 @@ async def test_thousands_of_held_strangers_hold_up_no_known_chat(world: World) -
         await knows(world, OTHER)
         world.listener.report(ReachOutLocked(link=world.link(), active=True))
         await world.quiet()
-        await accepted(world, [text_wish(f"9627{n:08}", f"stranger {n}") for n in range(BEYOND_MEMORY)])
+        await accepted(world, [text_wish(f"9627{n:08}", f"stranger {n}") for n in range(MANY)])
         answer = await world.send("answer", to=OTHER)
         await world.until_message(answer, "sent", within_s=5)
         await accepted(world, [text_wish(f"9628{n:08}", f"stranger {n}") for n in range(10)])

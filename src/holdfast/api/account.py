@@ -8,8 +8,8 @@ from typing import Annotated
 from pydantic import Field
 
 from holdfast.api.schemas import Shape
-from holdfast.delivery.pacing import Pacing
-from holdfast.runtime.restraint import Restrictions
+from holdfast.delivery.rate_limits import Pacing
+from holdfast.runtime.rate_limiter import Restrictions
 
 
 class PaceShape(Shape):

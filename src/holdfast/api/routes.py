@@ -45,6 +45,7 @@ from holdfast.runtime.composer import Wish
 from holdfast.runtime.diagnosis import Diagnoser
 from holdfast.runtime.gateway import Gateway, unknown_message
 from holdfast.runtime.holds import held
+from holdfast.runtime.rate_limiter import Restrictions
 from holdfast.runtime.view import View
 from holdfast.session import events as asked
 
@@ -273,8 +274,8 @@ async def list_messages(
     """Messages of a company, oldest first."""
     rows = await gateway.messages(company, state=state, after=cursor(after), most=limit + 1, chat=chat)
     found, next_ = _part(rows, limit)
-    view = await gateway.look(company)
-    items = [MessageShape.of(message, held(message, view)) for message in found]
+    view, limits = await gateway.look(company), await _limits(gateway, found)
+    items = [MessageShape.of(message, held(message, view, limits)) for message in found]
     return Page(items=items, next=next_)
 
 
@@ -282,14 +283,28 @@ async def list_messages(
 async def get_message(id: str, grant: Key, gateway: Holdfast) -> MessageShape:  # noqa: A002 – the interface's name
     """One message as it stands."""
     message = await _message(id, grant, gateway)
-    return MessageShape.of(message, held(message, await gateway.look(message.company)))
+    view, limits = await gateway.look(message.company), await _limits(gateway, [message])
+    return MessageShape.of(message, held(message, view, limits))
 
 
 @messages.delete("/v1/messages/{id}")
-async def cancel_message(id: str, grant: Key, gateway: Holdfast) -> MessageShape:  # noqa: A002 – the interface's name
+async def cancel_message(
+    id: str,  # noqa: A002 – the interface's name
+    grant: Key,
+    gateway: Holdfast,
+    force: Annotated[bool, Query(description="also one that was handed over and never acked; it may still arrive")] = (
+        False
+    ),
+) -> MessageShape:
     """Cancel a message that has not left (409 when it may have)."""
     await _message(id, grant, gateway)
-    return MessageShape.of(await gateway.cancel(id))
+    return MessageShape.of(await gateway.cancel(id, force=force))
+
+
+async def _limits(gateway: Gateway, messages: Sequence[Message]) -> Restrictions | None:
+    """Of the account that sends these messages, where one of them waits as a first message to a new contact."""
+    waits = next((message for message in messages if message.is_to_new_contact), None)
+    return None if waits is None else await gateway.restrictions(waits.company)
 
 
 async def _message(id: str, grant: Grant, gateway: Gateway) -> Message:  # noqa: A002 – the interface's name

@@ -180,6 +180,14 @@ class HeldShape(Shape):
         return cls(code=held.code, message=held.sentence, until=held.until)
 
 
+class RetriesShape(Shape):
+    """Why the last attempt failed; the message is retried."""
+
+    at: str
+    code: str
+    message: str | None
+
+
 class MessageShape(AcceptedShape):
     company_id: str
     to: str
@@ -189,6 +197,7 @@ class MessageShape(AcceptedShape):
     attempts: int
     expires_at: Annotated[str | None, Field(description="not sent from then on, unless it is under way")]
     held: Annotated[HeldShape | None, Field(description="what it waits for; null when it waits for nothing")]
+    retries: Annotated[RetriesShape | None, Field(description="the last failed attempt, while it is retried")]
     sent_at: str | None
     delivered_at: str | None
     read_at: str | None
@@ -207,6 +216,7 @@ class MessageShape(AcceptedShape):
             priority="bulk" if message.priority >= BULK else "interactive",
             expires_at=message.expires_at,
             held=None if held is None else HeldShape.of(held),
+            retries=_retries(message),
             attempts=message.attempts,
             sent_at=message.sent_at,
             delivered_at=message.delivered_at,
@@ -214,6 +224,12 @@ class MessageShape(AcceptedShape):
             played_at=message.played_at,
             error=error,
         )
+
+
+def _retries(message: Message) -> RetriesShape | None:
+    if message.retry_at is None or message.retry_code is None:
+        return None
+    return RetriesShape(at=message.retry_at, code=message.retry_code, message=message.retry_message)
 
 
 class MediaShape(Shape):

@@ -30,8 +30,8 @@ from holdfast.dashboard.dashboard import add_dashboard
 from holdfast.dashboard.logins import kept_secret
 from holdfast.delivery.links import MediaLinks
 from holdfast.delivery.media import MB
-from holdfast.delivery.pacing import Pace, Pacing
 from holdfast.delivery.ports import MediaFiles
+from holdfast.delivery.rate_limits import Pace, Pacing
 from holdfast.engine.host import EngineHost, HostLimits, HostProgram
 from holdfast.live.redis import live_state
 from holdfast.notify.addresses import read_addresses

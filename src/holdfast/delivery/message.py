@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 
+from holdfast.delivery.rate_limits import NEW_CHAT_QUOTA, REACH_OUT_LOCK
+
 
 class MessageState(StrEnum):
     QUEUED = "queued"
@@ -60,11 +62,11 @@ MOVES = MappingProxyType({
     _S.PLAYED: {},
     _S.FAILED: {_N.ACKED: _S.SENT, _N.DELIVERED: _S.DELIVERED, _N.READ: _S.READ, _N.PLAYED: _S.PLAYED},
     _S.EXPIRED: {},
-    _S.CANCELLED: {},
+    _S.CANCELLED: {_N.ACKED: _S.SENT, _N.DELIVERED: _S.DELIVERED, _N.READ: _S.READ, _N.PLAYED: _S.PLAYED},
 })  # fmt: skip
-"""The whole of a message's life. News that is not listed for a state changes nothing: it is old, or says less.
+"""Every transition of a message. An update that is not listed for a state changes nothing: it is old, or says less.
 
-A failed message can still be shown to have arrived; the truth about an arrival outranks our giving up.
+A message that failed, or was cancelled by force while in flight, can still be shown to have arrived.
 """
 
 
@@ -78,6 +80,10 @@ class Retry:
     """Send it again under the same id, `after_s` seconds from now at the earliest."""
 
     after_s: float
+    message: str
+    """Why the attempt failed, for people."""
+    is_general: bool = False
+    """The answer says nothing about this message: WhatsApp limits the session, or has trouble of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,50 +95,98 @@ class GiveUp:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HoldBack:
-    """WhatsApp refused it for the time being, and would refuse its like: it waits until the lock on them ends."""
+    """WhatsApp refuses messages to new contacts for a time: this one and its like wait until that lock ends."""
+
+    code: str
+    """`REACH_OUT_LOCK` or `NEW_CHAT_QUOTA`."""
+    message: str
 
 
 Verdict = Retry | GiveUp | HoldBack
 
-ENGINE_TRIES = 5
-_LONGEST_PAUSE_S = 60
-_SERVER_BUSY = frozenset({"500", "503"})
-_ACK_ERRORS = {
+ENGINE_ATTEMPTS = 5
+"""Failures of the engine in a row, until it is taken that it can't make the message."""
+RETRY_FOR_DAYS = 7
+"""Without an expiry of its own, a message that is refused again and again fails after so long."""
+_LONGEST_PAUSE_S = 600
+_DEFINITE = {
     "400": "WhatsApp could not read the message",
     "403": "WhatsApp does not allow this account to write to this chat",
-    "475": "the recipient's phone number is not accepted by WhatsApp",
+    "404": "WhatsApp does not know this chat",
+    "405": "WhatsApp does not allow this kind of message here",
+    "406": "WhatsApp does not accept this message",
     "479": "WhatsApp does not accept the message for the recipient's devices",
+    "487": "WhatsApp could not parse the message",
+    "488": "WhatsApp does not know this kind of stanza",
+    "489": "WhatsApp does not know this class of stanza",
+    "490": "WhatsApp does not know this type of stanza",
+    "491": "WhatsApp could not read the message's content",
+    "495": "the message lacks a secret that WhatsApp requires",
+}
+"""Ack errors that settle one message (source: whatsmeow and Baileys, nack reasons). Any other code may pass."""
+_PASSING = {
+    "408": "WhatsApp did not answer in time",
+    "429": "WhatsApp limits the rate of messages",
+    "500": "WhatsApp reports an error of its own",
+    "503": "WhatsApp is busy",
+}
+_HOLDS = {
+    "463": HoldBack(code=REACH_OUT_LOCK, message="WhatsApp accepts no messages to new contacts for now"),
+    "475": HoldBack(code=NEW_CHAT_QUOTA, message="WhatsApp's quota of new chats is used up"),
 }
 _REFUSALS = {
     "not-on-whatsapp": "this number is not on WhatsApp",
     "no-such-group": "there is no such group, or this number is not in it",
     "bad-content": "the engine can't make a WhatsApp message of this content",
 }
+_LIMITED = {"rate-limited": "WhatsApp limits the session's requests", "server-busy": "WhatsApp is busy"}
 
 
 def judge_ack_error(code: str, *, attempts: int) -> Verdict:
-    """What an ack with an error means for a message that was `attempts` times answered with an error."""
-    if code in _SERVER_BUSY or (code == "479" and attempts < 2):
-        return Retry(after_s=_pause_s(attempts))
-    if code == "463":
-        return HoldBack()
-    known = _ACK_ERRORS.get(code, "WhatsApp refused the message")
-    return GiveUp(sentence=f"{known} (ack error {code})")
+    """What an ack with an error means for a message that was answered so `attempts` times in a row.
+
+    Only a definite refusal settles a message: everything else, unknown codes included, is retried.
+    """
+    if code in _HOLDS:
+        return _HOLDS[code]
+    if code in _DEFINITE and not (code == "479" and attempts < 2):  # 479: once more, with fresh device sessions
+        return GiveUp(sentence=f"{_DEFINITE[code]} (ack error {code})")
+    reason = _PASSING.get(code) or _DEFINITE.get(code) or "WhatsApp did not accept the message"
+    return Retry(after_s=_pause_s(attempts), message=f"{reason} (ack error {code})", is_general=code not in _DEFINITE)
 
 
 def judge_refusal(code: str, detail: str, *, attempts: int) -> Verdict:
-    """What it means that the engine made no frame of the message, `attempts` times so far.
+    """What it means that the engine made no frame of the message, `attempts` times in a row.
 
-    Nothing left, so trying again is safe.
+    Nothing left, so a retry is safe.
     """
     if code in _REFUSALS:
-        says_more = code == "bad-content" and detail  # the others' detail is the same sentence again
+        says_more = code == "bad-content" and detail  # the others' detail repeats the sentence
         return GiveUp(sentence=_REFUSALS[code] + (f": {detail}" if says_more else ""))
-    if code == "engine-error" and attempts >= ENGINE_TRIES:
+    if code == "engine-error" and attempts >= ENGINE_ATTEMPTS:
         return GiveUp(sentence=f"the engine failed {attempts} times to make the message: {detail}")
-    return Retry(after_s=_pause_s(attempts - 1))
+    reason = _LIMITED.get(code, f"the engine could not send the message ({code})")
+    return Retry(after_s=_pause_s(attempts - 1), message=f"{reason}: {detail}" if detail else reason)
 
 
 def _pause_s(doublings: int) -> float:
     """1, 2, 4 … seconds; the exponent is bounded, for a busy server may be asked for days."""
     return min(2.0 ** min(doublings, 10), _LONGEST_PAUSE_S)
+
+
+# Messages that end links.
+
+CRASH_POINTS, CLOSE_POINTS = 2, 1
+"""What the score of a message in flight grows by when an engine host died or WhatsApp reported a stream error, and when
+the link was closed without a word soon after its frame left: that happens on bad lines, too."""
+_SUSPECT_FROM, _CONDEMNED_FROM = 4, 10
+
+
+def is_suspect(crash_score: int) -> bool:
+    """Is the message sent alone, when nothing else is due, because it may end links?"""
+    return crash_score >= _SUSPECT_FROM
+
+
+def is_condemned(crash_score: int) -> bool:
+    """Did links or hosts end so often with it, at last with it alone, that it is given up?"""
+    return crash_score >= _CONDEMNED_FROM

@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from holdfast.delivery.chats import Entry
 from holdfast.delivery.message import MessageState, News
+from holdfast.delivery.rate_limits import Allowance, Contact
 
 Content = dict[str, object]
 """One kind of content with its fields, as `holdfast.delivery.content` makes them."""
@@ -61,19 +61,52 @@ class Message:
     priority: int = INTERACTIVE
     expires_at: str | None = None
     held_code: str | None = None
-    """What holds it back by itself; a session that is not connected holds all."""
+    """WhatsApp refused it for a time, by this code (`delivery.rate_limits`)."""
     held_until: str | None = None
+    is_to_new_contact: bool = False
+    """It is queued, and to a contact that is not known: locks and the daily limit apply."""
+    retry_at: str | None = None
+    """When the last attempt failed in a way that may pass; it is retried."""
+    retry_code: str | None = None
+    retry_message: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outgoing:
     """A message that is committed as `sending` and may be given to the engine."""
 
-    entry: Entry
+    seq: int
+    """Orders the messages of a chat by acceptance."""
+    id: str
+    whatsapp_id: str
+    chat: str
     content: Content
     attempts: int
+    accepted_at: str
+    is_bulk: bool = False
+    contact: Contact = Contact.KNOWN
     made: str | None = None
-    """What the engine made of it at an earlier try."""
+    """What the engine made of it at an earlier attempt."""
+    retry_code: str | None = None
+    retry_count: int = 0
+    """Attempts in a row that failed with `retry_code`."""
+    crash_score: int = 0
+    """Grows with each engine host or link that ended while the message was in flight (`delivery.message`)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """What one look at the queue found."""
+
+    messages: Sequence[Outgoing]
+    has_more: bool
+    """Other messages are waiting: not due yet, not allowed now, or behind others of their chats."""
+    is_limited: bool
+    """As many were taken as a limit allows: others may be due and allowed soon."""
+    next_at: str | None
+    """When the next chat that rests becomes due."""
+    suspect_waits: bool
+    """A message that may end links is due; it is sent alone, when nothing else is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,8 +131,12 @@ class Account:
     """WhatsApp takes no messages to new contacts until then."""
     tight_until: str | None = None
     """After a temporary ban, less is sent until then."""
+    quota_until: str | None = None
+    """WhatsApp's quota of new chats is used up until then."""
     first_contacts: Sequence[str] = ()
     """When people were written to for the first time, within the last 24 hours, oldest first."""
+    approached: Sequence[str] = ()
+    """Chats that are not known, with a first message that is to be sent again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +150,25 @@ class Change:
     error: str | None = None
     makes_known: bool = False
     """The chat was not known, and is from now on."""
+    is_forced: bool = False
+    """With `News.CANCELLED`: also when the message may have left."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deferral:
+    """An attempt failed in a way that may pass: the message, and its chat with it, waits until `next_at`."""
+
+    whatsapp_id: str
+    at: str
+    next_at: str | None
+    """None: it is due as before."""
+    code: str | None = None
+    """Of WhatsApp's or the engine's refusal; None when there was no answer: the outcome is unknown."""
+    message: str | None = None
+    held_code: str | None = None
+    """WhatsApp holds it by a lock until `next_at`."""
+    crash_score: int | None = None
+    """The new score, when it was in flight as a host or a link ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,38 +235,37 @@ class Outbox(Protocol):
     """Durable outbound messages. Every method returns when its change is on the disk."""
 
     async def accept(self, draft: Draft, *, begin: bool = False) -> Accepted:
-        """Store a new message, or find the one that its idempotency key already made. With `begin` it is committed as
-        `sending` at once, where the session is this process's own.
+        """Store a new message, or find the one that its idempotency key already made.
 
-        Raises `Conflict` when that key came with another body, `NotFound` when the company is unknown.
+        With `begin` it is committed as `sending` at once where nothing waits in its chat, the recipient is known and
+        the session is this process's own. Raises `Conflict` when the key came with another body, `NotFound` when the
+        company is unknown.
         """
 
-    async def open_entries(self, company: str, *, after: int, most: int) -> list[Entry]:
-        """Messages still to be sent, oldest first, with `seq` above `after`."""
+    async def take(
+        self,
+        company: str,
+        allowance: Allowance,
+        *,
+        but: Collection[str],
+        alone: bool = False,
+        updates: Sequence[Change | Deferral] = (),
+    ) -> Taken:
+        """Apply `updates`, then commit as `sending` what is due and allowed; none of `but` (WhatsApp ids).
 
-    async def urgent_entries(self, company: str, *, after: int, most: int) -> list[Entry]:
-        """Interactive ones of them, with all that is to be sent before them in their chats, by `seq`."""
+        Interactive messages come before bulk. A suspect (`crash_score`) is taken by itself, only when `but` is empty,
+        and nothing else is due or `alone` is set. All is one transaction. Raises `LeaseLost` when another process
+        owns the session; the updates are kept all the same.
+        """
 
-    async def late_entries(self, company: str, *, up_to: int, most: int) -> list[Entry]:
-        """The newest messages still to be sent with `seq` up to that, by `seq`: some come in late."""
+    async def learn(self, company: str, changes: Sequence[Change | Deferral]) -> list[Message]:
+        """Apply status updates; returns the messages that came to another state. Unknown ids are ignored."""
 
-    async def begin(self, company: str, entries: Sequence[Entry]) -> list[Outgoing]:
-        """Commit that these are being sent; those that may no longer be are left out."""
+    async def reschedule_held(self, company: str, *, code: str, until: str | None) -> None:
+        """The lock that holds these messages ends at another time; None: it was lifted, they are due now."""
 
-    async def learn(self, company: str, changes: Sequence[Change]) -> list[Message]:
-        """Apply news of messages; returns those that it changed, as they now stand. Unknown ids are passed over."""
-
-    async def known(self, company: str, chats: Collection[str]) -> set[str]:
-        """Those of the chats in which the company was heard from, or WhatsApp took a message."""
-
-    async def hold(self, company: str, whatsapp_ids: Collection[str], *, code: str, until: str) -> None:
-        """Note what holds these messages back, until they are begun again."""
-
-    async def hold_new(self, company: str, *, code: str, until: str) -> None:
-        """The same for all queued messages to chats that are not known, and for what that code holds already."""
-
-    async def release(self, company: str, *, code: str) -> None:
-        """Nothing of that code holds messages any more."""
+    async def make_due(self, company: str) -> None:
+        """Every chat that rests becomes due now: the wall clock was set, so the stored times mean nothing."""
 
     async def expire(self, company: str, *, at: str) -> list[Message]:
         """Mark what has expired by then and surely did not leave; returns what was marked."""
@@ -218,8 +273,11 @@ class Outbox(Protocol):
     async def next_expiry(self, company: str) -> str | None:
         """When the next message that surely has not left expires."""
 
-    async def cancel(self, message_id: str) -> Message:
-        """Cancel a message that has not left. Raises `NotFound`, and `Conflict` when it may have left."""
+    async def cancel(self, message_id: str, *, force: bool = False) -> Message:
+        """Cancel a message that has not left; with `force` also one that may have left and was never acked.
+
+        Raises `NotFound` and `Conflict`.
+        """
 
     async def message(self, message_id: str) -> Message | None: ...
 
@@ -238,8 +296,8 @@ class Accounts(Protocol):
     async def account(self, company: str, *, since: str) -> Account:
         """With the first contacts since then."""
 
-    async def set_lock(self, company: str, *, until: str | None) -> None:
-        """WhatsApp's lock on messages to new contacts."""
+    async def set_lock(self, company: str, *, code: str, until: str | None) -> None:
+        """WhatsApp's lock on messages to new contacts: `REACH_OUT_LOCK` or `NEW_CHAT_QUOTA`; None lifts it."""
 
     async def set_tight(self, company: str, *, until: str) -> None: ...
 

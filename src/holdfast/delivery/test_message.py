@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holdfast.delivery.message import (
-    ENGINE_TRIES,
+    CLOSE_POINTS,
+    CRASH_POINTS,
+    ENGINE_ATTEMPTS,
     MOVES,
     OPEN,
     GiveUp,
@@ -17,11 +19,13 @@ from holdfast.delivery.message import (
     MessageState,
     News,
     Retry,
-    Verdict,
     advance,
+    is_condemned,
+    is_suspect,
     judge_ack_error,
     judge_refusal,
 )
+from holdfast.delivery.rate_limits import NEW_CHAT_QUOTA, REACH_OUT_LOCK
 
 S, N = MessageState, News
 
@@ -38,7 +42,7 @@ _TABLE: Final = {
     S.PLAYED:    [S.PLAYED] * 8,
     S.FAILED:    [S.FAILED,    S.SENT,  S.DELIVERED, S.READ,  S.PLAYED, S.FAILED,  S.FAILED,  S.FAILED],
     S.EXPIRED:   [S.EXPIRED] * 8,
-    S.CANCELLED: [S.CANCELLED] * 8,
+    S.CANCELLED: [S.CANCELLED, S.SENT,  S.DELIVERED, S.READ,  S.PLAYED, S.CANCELLED, S.CANCELLED, S.CANCELLED],
 }  # fmt: skip
 
 BAD_CONTENT = "the engine can't make a WhatsApp message of this content"
@@ -64,11 +68,13 @@ def test_the_table_is_whole() -> None:
 
 @given(st.sampled_from(MessageState), st.lists(st.sampled_from(News)))
 def test_what_is_known_of_an_arrival_is_never_unlearned(state: MessageState, history: list[News]) -> None:
-    """Whatever comes in whatever order: never back, and out of `expired` and `cancelled` never at all."""
+    """Whatever comes in whatever order: never back, and out of `expired` never at all."""
     for news in history:
         after = advance(state, news)
-        if state in {S.EXPIRED, S.CANCELLED}:
+        if state is S.EXPIRED:
             assert after is state
+        elif state is S.CANCELLED:
+            assert after in {S.CANCELLED, S.SENT, S.DELIVERED, S.READ, S.PLAYED}
         elif after not in {S.EXPIRED, S.CANCELLED}:
             assert _KNOWN.index(after) >= _KNOWN.index(state)
         state = after
@@ -88,45 +94,83 @@ def test_acks_and_receipts_lead_to_the_same_state_in_any_order(history: list[New
 
 
 def test_only_what_may_still_be_sent_is_open() -> None:
-    """`begin` and the loading of the outbox go by this."""
+    """The queue in the outbox goes by this."""
     assert {S.QUEUED, S.SENDING} == OPEN
 
 
 @pytest.mark.parametrize(
-    ("code", "attempts", "verdict"),
+    ("code", "attempts", "sentence"),
     [
-        ("500", 1, Retry(after_s=2)),
-        ("503", 3, Retry(after_s=8)),
-        ("503", 6, Retry(after_s=60)),
-        ("503", 5000, Retry(after_s=60)),
-        ("479", 1, Retry(after_s=2)),
-        ("479", 2, GiveUp(sentence="WhatsApp does not accept the message for the recipient's devices (ack error 479)")),
-        ("463", 1, HoldBack()),
-        ("475", 1, GiveUp(sentence="the recipient's phone number is not accepted by WhatsApp (ack error 475)")),
-        ("403", 1, GiveUp(sentence="WhatsApp does not allow this account to write to this chat (ack error 403)")),
-        ("400", 1, GiveUp(sentence="WhatsApp could not read the message (ack error 400)")),
-        ("987", 1, GiveUp(sentence="WhatsApp refused the message (ack error 987)")),
+        ("479", 2, "WhatsApp does not accept the message for the recipient's devices (ack error 479)"),
+        ("403", 1, "WhatsApp does not allow this account to write to this chat (ack error 403)"),
+        ("400", 1, "WhatsApp could not read the message (ack error 400)"),
     ],
-)  # fmt: skip
-def test_an_ack_error_means_a_retry_or_the_end(code: str, attempts: int, verdict: Verdict) -> None:
-    """A busy server is asked again for ever, a stale device session once, a lock never."""
-    assert judge_ack_error(code, attempts=attempts) == verdict
+)
+def test_a_definite_refusal_settles_a_message(code: str, attempts: int, sentence: str) -> None:
+    """With a sentence that says why."""
+    assert judge_ack_error(code, attempts=attempts) == GiveUp(sentence=sentence)
 
 
 @pytest.mark.parametrize(
-    ("code", "detail", "attempts", "verdict"),
+    ("code", "attempts", "after_s"),
     [
-        ("not-on-whatsapp", "", 1, GiveUp(sentence="this number is not on WhatsApp")),
-        ("not-on-whatsapp", "the number is not on WhatsApp", 1, GiveUp(sentence="this number is not on WhatsApp")),
-        ("bad-content", "no text", 1, GiveUp(sentence=f"{BAD_CONTENT}: no text")),
-        ("link-down", "", 1, Retry(after_s=1)),
-        ("timeout", "", 4, Retry(after_s=8)),
-        ("timeout", "", 5000, Retry(after_s=60)),
-        ("engine-error", "boom", ENGINE_TRIES - 1, Retry(after_s=8)),
-        ("engine-error", "boom", ENGINE_TRIES, GiveUp(sentence="the engine failed 5 times to make the message: boom")),
-        ("a word of tomorrow", "", 1, Retry(after_s=1)),
+        *(("500", 1, 2), ("503", 3, 8), ("503", 6, 64), ("503", 5000, 600), ("479", 1, 2)),
+        *(("408", 1, 2), ("429", 2, 4), ("599", 1, 2), ("987", 1, 2), ("a word of tomorrow", 1, 2)),
     ],
-)  # fmt: skip
-def test_a_refusal_means_a_retry_or_the_end(code: str, detail: str, attempts: int, verdict: Verdict) -> None:
-    """What can't ever be sent ends with a sentence; the rest is tried again, an engine that fails five times."""
-    assert judge_refusal(code, detail, attempts=attempts) == verdict
+)
+def test_every_other_ack_error_is_retried(code: str, attempts: int, after_s: float) -> None:
+    """Later each time, ten minutes at most: limits, trouble of WhatsApp's own, codes that nobody knows."""
+    verdict = judge_ack_error(code, attempts=attempts)
+    assert isinstance(verdict, Retry)
+    assert (verdict.after_s, verdict.is_general) == (after_s, code != "479")
+    assert verdict.message.endswith(f"(ack error {code})")
+
+
+@pytest.mark.parametrize(("code", "lock"), [("463", REACH_OUT_LOCK), ("475", NEW_CHAT_QUOTA)])
+def test_a_lock_on_new_contacts_holds_the_message(code: str, lock: str) -> None:
+    """It says nothing about the message or its recipient."""
+    verdict = judge_ack_error(code, attempts=1)
+    assert isinstance(verdict, HoldBack)
+    assert verdict.code == lock
+
+
+@pytest.mark.parametrize(
+    ("code", "detail", "attempts", "sentence"),
+    [
+        ("not-on-whatsapp", "", 1, "this number is not on WhatsApp"),
+        ("not-on-whatsapp", "the number is not on WhatsApp", 1, "this number is not on WhatsApp"),
+        ("bad-content", "no text", 1, f"{BAD_CONTENT}: no text"),
+        ("engine-error", "boom", ENGINE_ATTEMPTS, "the engine failed 5 times to make the message: boom"),
+    ],
+)
+def test_what_the_engine_can_never_send_ends_with_a_sentence(
+    code: str, detail: str, attempts: int, sentence: str
+) -> None:
+    """A failing engine after five attempts in a row."""
+    assert judge_refusal(code, detail, attempts=attempts) == GiveUp(sentence=sentence)
+
+
+@pytest.mark.parametrize(
+    ("code", "detail", "attempts", "after_s", "message"),
+    [
+        ("link-down", "", 1, 1, "the engine could not send the message (link-down)"),
+        ("timeout", "", 4, 8, "the engine could not send the message (timeout)"),
+        ("timeout", "", 5000, 600, "the engine could not send the message (timeout)"),
+        ("engine-error", "boom", ENGINE_ATTEMPTS - 1, 8, "the engine could not send the message (engine-error): boom"),
+        ("rate-limited", "usync", 1, 1, "WhatsApp limits the session's requests: usync"),
+        ("a word of tomorrow", "", 1, 1, "the engine could not send the message (a word of tomorrow)"),
+    ],
+)
+def test_other_refusals_of_the_engine_are_retried(
+    code: str, detail: str, attempts: int, after_s: float, message: str
+) -> None:
+    """Nothing left the machine."""
+    assert judge_refusal(code, detail, attempts=attempts) == Retry(after_s=after_s, message=message)
+
+
+def test_a_message_becomes_suspect_before_it_is_given_up() -> None:
+    """Two hosts or stream errors make it suspect, five condemn it; links that just close count half."""
+    scores = [CRASH_POINTS * n for n in range(1, 6)]
+    assert [is_suspect(score) for score in scores] == [False, True, True, True, True]
+    assert [is_condemned(score) for score in scores] == [False, False, False, False, True]
+    assert CLOSE_POINTS * 2 == CRASH_POINTS

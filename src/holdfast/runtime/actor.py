@@ -20,10 +20,10 @@ from holdfast.health.keepalive import KeepAlives, follow
 from holdfast.health.roundtrips import RoundTrips
 from holdfast.runtime.errors import BeginsAnew, NotConnected
 from holdfast.runtime.keeper import Keeper
+from holdfast.runtime.outbox_sender import OutboxSender
 from holdfast.runtime.parts import Parts
 from holdfast.runtime.passkeys import PasskeyRelay
-from holdfast.runtime.restraint import Restraint
-from holdfast.runtime.sender import OutboxSender
+from holdfast.runtime.rate_limiter import RateLimiter
 from holdfast.runtime.view import LinkEnd, Qr, View
 from holdfast.runtime.words import keep_alive, transition
 from holdfast.session import engine, events
@@ -38,6 +38,9 @@ log = logging.getLogger(__name__)
 _ENDS_KEPT = 500
 _TIGHT_S = 24 * 3600.0
 """How long after the end of a temporary ban less is sent."""
+_STREAM_ERROR, _CLOSED = 500, 428
+_ENDED_BY_MESSAGE = frozenset({_STREAM_ERROR, _CLOSED})
+"""A stream error without a code of its own arrives as 500; a close without a word as 428 (source: Baileys)."""
 _FIRST_QR_S = 60
 _NEXT_QR_S = 20
 """How long WhatsApp accepts the first and each further QR code of a link (source: Baileys, socket)."""
@@ -84,7 +87,8 @@ class SessionActor:
         self._sender = OutboxSender(
             company,
             outbox=parts.outbox,
-            restraint=_restraint(company, parts),
+            limiter=_limiter(company, parts),
+            jitter=parts.chance.jitter,
             files=parts.files,
             hub=parts.hub,
             clock=parts.clock,
@@ -235,6 +239,7 @@ class SessionActor:
                 self._know(jid=report.jid)
                 self.tell(events.LinkOpened(number))
             case engine.LinkClosed():
+                self._sender_link_ended(report)
                 self.tell(events.LinkClosed(number, report.code, report.detail, report.attributes))
             case engine.Ponged():
                 self.tell(events.Ponged(number, report.n))
@@ -244,6 +249,11 @@ class SessionActor:
                 self._answer_download(report)
             case engine.ReachOutLocked():
                 self._sender.hear_lock(report)
+
+    def _sender_link_ended(self, report: engine.LinkClosed) -> None:
+        """WhatsApp may have ended the link because of a message; codes about the session say nothing of messages."""
+        if report.link == self._sending_on and report.code in _ENDED_BY_MESSAGE:
+            self._sender.link_ended(by_stream_error=report.code == _STREAM_ERROR)
 
     def _answer_download(self, report: engine.Downloaded) -> None:
         answer = self._downloads.get(report.request)
@@ -505,8 +515,8 @@ class SessionActor:
         return self._parts.clock.now() + timedelta(seconds=moment - self._parts.clock.monotonic())
 
 
-def _restraint(company: str, parts: Parts) -> Restraint:
-    return Restraint(
+def _limiter(company: str, parts: Parts) -> RateLimiter:
+    return RateLimiter(
         company,
         outbox=parts.outbox,
         accounts=parts.accounts,

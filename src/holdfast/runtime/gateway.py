@@ -22,7 +22,7 @@ from holdfast.runtime.inbound import Fetched, unknown_inbound
 from holdfast.runtime.ownership import Ownership, RunsElsewhere
 from holdfast.runtime.parts import Parts
 from holdfast.runtime.passkeys import Passkey
-from holdfast.runtime.restraint import Restrictions, restrictions
+from holdfast.runtime.rate_limiter import Restrictions, restrictions
 from holdfast.runtime.view import Qr, View
 from holdfast.session import events
 from holdfast.session.machine import NotPossible
@@ -251,8 +251,9 @@ class Gateway:
         await self._known(company)
         return await self._parts.outbox.messages(company, state=state, after=after, most=most, chat=chat)
 
-    async def cancel(self, message_id: str) -> Message:
-        message = await self._parts.outbox.cancel(message_id)
+    async def cancel(self, message_id: str, *, force: bool = False) -> Message:
+        """Raises `NotFound`, and `Conflict` when it may have left and `force` is not set."""
+        message = await self._parts.outbox.cancel(message_id, force=force)
         if actor := self._actors.get(message.company):
             actor.message_cancelled(message.whatsapp_id)
         return message

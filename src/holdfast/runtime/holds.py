@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from holdfast.base.clock import iso
-from holdfast.delivery.admission import DAILY_LIMIT, REACH_OUT_LOCK
 from holdfast.delivery.message import OPEN
 from holdfast.delivery.ports import Message
+from holdfast.delivery.rate_limits import DAILY_LIMIT, NEW_CHAT_QUOTA, REACH_OUT_LOCK
+from holdfast.runtime.rate_limiter import Restrictions
 from holdfast.runtime.view import View
 from holdfast.session.state import State
 
 _OF_MESSAGES = {
-    REACH_OUT_LOCK: "WhatsApp takes no messages to new contacts from this number for now; known chats go on",
+    REACH_OUT_LOCK: "WhatsApp accepts no messages to new contacts from this number for now; known chats go on",
+    NEW_CHAT_QUOTA: "WhatsApp's quota of new chats is used up for this number; known chats go on",
     DAILY_LIMIT: "this number has written to as many new contacts as are allowed in 24 hours; known chats go on",
 }
 _OF_STATES = {
@@ -37,15 +39,18 @@ class Held:
     """Known end of it, ISO 8601."""
 
 
-def held(message: Message, view: View | None) -> Held | None:
-    """What holds a message back: WhatsApp or a limit by itself, or the state of its session; None when nothing does.
+def held(message: Message, view: View | None, restrictions: Restrictions | None = None) -> Held | None:
+    """What holds a message back: WhatsApp, a limit, or the state of its session; None when nothing does.
 
-    `view` is the session as it is now; None where it is not known.
+    `view` is the session as it is now, `restrictions` are its account's; None where they are not known.
     """
     if message.state not in OPEN:
         return None
     if message.held_code in _OF_MESSAGES:
         return Held(code=message.held_code, sentence=_OF_MESSAGES[message.held_code], until=message.held_until)
+    if message.is_to_new_contact and restrictions is not None and restrictions.hold_code is not None:
+        code = restrictions.hold_code
+        return Held(code=code, sentence=_OF_MESSAGES[code], until=restrictions.hold_until)
     if view is None or view.record.state not in _OF_STATES:
         return None
     state, reason = view.record.state, view.session.told_reason

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from holdfast.base.clock import Clock
 from holdfast.base.ids import Chance
-from holdfast.delivery.pacing import Pacing
 from holdfast.delivery.ports import Accounts, MediaFiles, Outbox
+from holdfast.delivery.rate_limits import Pacing
 from holdfast.runtime.connect_limiter import ConnectLimiter
 from holdfast.runtime.engine_supervisor import EngineSupervisor
 from holdfast.runtime.ownership import Ownership

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from sqlalchemy import Connection, select
 
 from holdfast.delivery.ports import Account, Content
+from holdfast.delivery.rate_limits import NEW_CHAT_QUOTA, REACH_OUT_LOCK
 from holdfast.store.database import Database
 from holdfast.store.opened import insert
+from holdfast.store.outbox_queue import approached_chats
 from holdfast.store.tables import chats, limits
+
+_LOCKS = {REACH_OUT_LOCK: "reach_out_until", NEW_CHAT_QUOTA: "quota_until"}
 
 
 class AccountRows:
@@ -19,7 +24,8 @@ class AccountRows:
         self._database = database
 
     async def account(self, company: str, *, since: str) -> Account:
-        mine = select(*limits.c["pacing", "reach_out_until", "tight_until"]).where(limits.c.company_id == company)
+        names = ("pacing", "reach_out_until", "quota_until", "tight_until")
+        mine = select(*limits.c[names]).where(limits.c.company_id == company)
         first = select(chats.c.first_sent_at).where(
             # Whoever wrote first is no stranger.
             chats.c.company_id == company,
@@ -29,20 +35,19 @@ class AccountRows:
 
         def work(connection: Connection) -> Account:
             row = connection.execute(mine).first()
-            contacts = list(connection.scalars(first.order_by(chats.c.first_sent_at)))
-            if row is None:
-                return Account(first_contacts=contacts)
-            return Account(
-                pacing=None if row.pacing is None else json.loads(row.pacing),
-                reach_out_until=row.reach_out_until,
-                tight_until=row.tight_until,
-                first_contacts=contacts,
+            account = Account(
+                first_contacts=list(connection.scalars(first.order_by(chats.c.first_sent_at))),
+                approached=approached_chats(connection, company),
             )
+            if row is None:
+                return account
+            pacing = None if row.pacing is None else json.loads(row.pacing)
+            return replace(account, **{**row._mapping, "pacing": pacing})
 
         return await self._database.read(work)
 
-    async def set_lock(self, company: str, *, until: str | None) -> None:
-        await self._set(company, reach_out_until=until)
+    async def set_lock(self, company: str, *, code: str, until: str | None) -> None:
+        await self._set(company, **{_LOCKS[code]: until})
 
     async def set_tight(self, company: str, *, until: str) -> None:
         await self._set(company, tight_until=until)

@@ -14,7 +14,10 @@ from sqlalchemy import (
     Table,
     TextClause,
     bindparam,
+    case,
+    false,
     func,
+    literal,
     select,
     text,
     update,
@@ -22,12 +25,13 @@ from sqlalchemy import (
 
 from holdfast.base.clock import Clock, iso
 from holdfast.base.errors import Conflict, NotFound
-from holdfast.delivery.chats import Entry
-from holdfast.delivery.message import OPEN, MessageState, News, advance
-from holdfast.delivery.ports import BULK, Accepted, Change, Content, Draft, Message, Outgoing, Received
+from holdfast.delivery.message import OPEN, MessageState, News, advance, is_suspect
+from holdfast.delivery.ports import Accepted, Change, Content, Deferral, Draft, Message, Received, Taken
+from holdfast.delivery.rate_limits import Allowance, Contact
 from holdfast.session.stores import LeaseLost
+from holdfast.store import outbox_queue as queue
 from holdfast.store.database import Database, Refused
-from holdfast.store.events import record_message, record_received
+from holdfast.store.events import record_message, record_received, take_turn
 from holdfast.store.leases import NO_FENCE, Check, Fence
 from holdfast.store.opened import Insert, Prepared
 from holdfast.store.tables import chats as known_chats
@@ -41,15 +45,35 @@ _TIME_OF = {
 }
 """The times that a state implies: a message that was read was delivered, whatever receipts were lost."""
 
-_IS_OPEN = text("state IN ('queued','sending')")
-"""As the index of open messages has it: only so a database sees that this index will do."""
 _IS_SETTLED = text("state NOT IN ('queued','sending')")
 """As the index of settled messages has it."""
-_NOT_SHOWN = {"content", "idempotency_key", "request_hash", "made"}
+_NOT_SHOWN = {
+    *("content", "idempotency_key", "request_hash", "made", "next_at", "lane"),
+    *("refusals", "retry_count", "crash_score"),
+}
 _SHOWN = [column for column in outbox.c if column.name not in _NOT_SHOWN]
-_SHOWN_NAMES = [column.name for column in _SHOWN]
 RECEIVED = [column for column in inbox.c if column.name not in {"media_keys", "media_id"}]
-_BY_WHATSAPP_ID = select(*_SHOWN).where(
+_KNOWN = (
+    select(literal(1))
+    .where(
+        known_chats.c.company_id == outbox.c.company_id,
+        known_chats.c.chat == outbox.c.chat,
+        known_chats.c.first_sent_at.is_not(None) | known_chats.c.first_received_at.is_not(None),
+    )
+    .limit(1)
+    .scalar_subquery()
+)
+"""With a limit and no EXISTS: PostgreSQL might read all chats into a hash for that."""
+_IS_TO_NEW_CONTACT = case(
+    (outbox.c.state != MessageState.QUEUED.value, false()),
+    (outbox.c.chat.endswith("@g.us"), false()),
+    else_=_KNOWN.is_(None),
+).label("is_to_new_contact")
+_READ = (*_SHOWN, _IS_TO_NEW_CONTACT)
+"""The columns of a message as people and programs see it."""
+_CHANGED = [*_SHOWN, *outbox.c["lane", "next_at", "refusals", "retry_count"]]
+_CHANGED_NAMES = [column.name for column in _CHANGED]
+_BY_WHATSAPP_ID = select(*_CHANGED).where(
     outbox.c.company_id == bindparam("company"), outbox.c.whatsapp_id == bindparam("id")
 )
 _TO_BE_CHANGED = Prepared(lambda _: _BY_WHATSAPP_ID.with_for_update())
@@ -60,20 +84,16 @@ _ACCEPT = Prepared(
         insert(outbox).on_conflict_do_nothing(index_elements=["company_id", "idempotency_key"]).returning(outbox.c.seq)
     )
 )
-_REFUSED = outbox.c.held_code.is_not(None) & (outbox.c.attempts <= 1)
-"""WhatsApp refused its only try: nothing of it is on the way. Of an earlier try nobody knows what became."""
-_UNKNOWN_OUTCOME = (outbox.c.state == MessageState.SENDING.value) & ~_REFUSED
-_MAY_LEAVE = outbox.c.expires_at.is_(None) | (outbox.c.expires_at > bindparam("now")) | _UNKNOWN_OUTCOME
-"""Not expired; one whose outcome is unknown must be settled all the same."""
-_BEGIN = (
-    update(outbox)
-    .where(outbox.c.id.in_(bindparam("ids", expanding=True)), outbox.c.state.in_(OPEN), _MAY_LEAVE)
-    .values(state=MessageState.SENDING.value, attempts=outbox.c.attempts + 1, held_code=None, held_until=None)
-    .returning(*outbox.c["seq", "id", "content", "attempts", "made"])
+_KEYED = Prepared(
+    lambda _: select(outbox.c.seq).where(
+        outbox.c.company_id == bindparam("company"), outbox.c.idempotency_key == bindparam("key")
+    )
 )
 _CHANGE = Prepared(lambda _: update(outbox).where(outbox.c.seq == bindparam("changed")))
 _TIMES = _TIME_OF[MessageState.PLAYED]
 _NOT_YET = dict.fromkeys((*_TIMES, "error_code", "error"))
+_NO_HOLD = {"held_code": None, "held_until": None}
+_NO_RETRY = {"retry_at": None, "retry_code": None, "retry_message": None}
 
 
 def _first_time(insert: Callable[[Table], Any], name: str) -> Insert:
@@ -98,100 +118,61 @@ class OutboxRows:
 
     async def accept(self, draft: Draft, *, begin: bool = False) -> Accepted:
         check = self._fence.check(draft.company) if begin else None
-        values = _accepted(draft, iso(self._clock.now()))
+        now = iso(self._clock.now())
+        values = _accepted(draft, now)
 
         def work(connection: Connection) -> Accepted | Refused:
             if _KNOWN_COMPANY.scalar(connection, {"company": draft.company}) is None:
                 return Refused(
                     NotFound(f'company "{draft.company}" is unknown: create it with PUT /v1/sessions/{draft.company}')
                 )
-            begins = check is not None and _holds(check, connection)
-            state = {"state": MessageState.SENDING.value, "attempts": 1} if begins else {}
-            seq = _ACCEPT.scalar(connection, values | state)
-            if seq is None:
+            take_turn(connection)  # before the number is drawn: the order of numbers is that of commits
+            if draft.idempotency_key is not None and _is_repeated(connection, draft):
                 return _replayed(connection, draft)
+            placed, contact = queue.place(connection, draft.company, draft.chat, priority=draft.priority, now=now)
+            is_next = placed["next_at"] is not None and contact is Contact.KNOWN
+            begins = check is not None and is_next and _holds(check, connection)
+            state = {"state": MessageState.SENDING.value, "attempts": 1} if begins else {}
+            seq = _ACCEPT.scalar(connection, values | placed | state)
             shown = {name: value for name, value in values.items() if name not in _NOT_SHOWN}
-            message = _message({**_NOT_YET, **shown, "seq": seq})
+            message = _message({**_NOT_YET, **shown, "seq": seq, "is_to_new_contact": contact is not Contact.KNOWN})
             record_message(connection, message, at=message.accepted_at)
             return Accepted(message=message, is_new=True, has_begun=begins)
 
         return await self._database.write(work)
 
-    async def open_entries(self, company: str, *, after: int, most: int) -> list[Entry]:
-        return await self._entries(outbox.c.company_id == company, outbox.c.seq > after, _IS_OPEN, most=most)
-
-    async def urgent_entries(self, company: str, *, after: int, most: int) -> list[Entry]:
-        mine = (outbox.c.company_id == company, _IS_OPEN)
-        urgent = select(outbox.c.chat, outbox.c.seq).where(*mine, outbox.c.seq > after, outbox.c.priority < BULK)
-        first = urgent.order_by(outbox.c.seq).limit(most).subquery()
-        ends = select(first.c.chat, func.max(first.c.seq).label("up_to")).group_by(first.c.chat).subquery()
-        up_to = select(ends.c.up_to).where(ends.c.chat == outbox.c.chat).scalar_subquery()
-        return await self._entries(*mine, outbox.c.seq <= up_to, most=None)
-
-    async def late_entries(self, company: str, *, up_to: int, most: int) -> list[Entry]:
-        mine = (outbox.c.company_id == company, _IS_OPEN)
-        newest = select(outbox.c.seq).where(*mine, outbox.c.seq <= up_to).order_by(outbox.c.seq.desc()).limit(most)
-        return await self._entries(*mine, outbox.c.seq.in_(newest), most=None)
-
-    async def _entries(self, *which: ColumnElement[bool] | TextClause, most: int | None) -> list[Entry]:
-        columns = outbox.c["seq", "id", "whatsapp_id", "chat", "priority"]
-        statement = select(*columns).where(*which).order_by(outbox.c.seq).limit(most)
-
-        def work(connection: Connection) -> list[Entry]:
-            return [_entry(row) for row in connection.execute(statement).mappings()]
-
-        return await self._database.read(work)
-
-    async def begin(self, company: str, entries: Sequence[Entry]) -> list[Outgoing]:
-        by_id = {entry.id: entry for entry in entries}
+    async def take(
+        self,
+        company: str,
+        allowance: Allowance,
+        *,
+        but: Collection[str],
+        alone: bool = False,
+        updates: Sequence[Change | Deferral] = (),
+    ) -> Taken:
         check = self._fence.check(company)
         now = iso(self._clock.now())
 
-        def work(connection: Connection) -> list[Outgoing]:
-            check(connection)
-            rows = connection.execute(_BEGIN, {"ids": list(by_id), "now": now}).all()
-            return [
-                Outgoing(entry=by_id[row.id], content=json.loads(row.content), attempts=row.attempts, made=row.made)
-                for row in sorted(rows, key=lambda row: row.seq)
-            ]
+        def work(connection: Connection) -> Taken | None:
+            _apply_all(connection, company, updates)
+            if not _holds(check, connection):
+                return None
+            return queue.take_due(connection, company, allowance, but=but, alone=alone, now=now)
 
-        return await self._database.write(work)
+        taken = await self._database.write(work)
+        if taken is None:
+            raise LeaseLost(company)
+        return taken
 
-    async def known(self, company: str, chats: Collection[str]) -> set[str]:
-        statement = select(known_chats.c.chat).where(known_chats.c.company_id == company, known_chats.c.chat.in_(chats))
+    async def reschedule_held(self, company: str, *, code: str, until: str | None) -> None:
+        now = iso(self._clock.now())
+        await self._database.write(
+            lambda connection: queue.reschedule_held(connection, company, code=code, until=until, now=now)
+        )
 
-        def work(connection: Connection) -> set[str]:
-            return set(connection.scalars(statement))
-
-        return await self._database.read(work)
-
-    async def hold(self, company: str, whatsapp_ids: Collection[str], *, code: str, until: str) -> None:
-        await self._hold(company, outbox.c.whatsapp_id.in_(whatsapp_ids), code=code, until=until)
-
-    async def hold_new(self, company: str, *, code: str, until: str) -> None:
-        chats = select(known_chats.c.chat).where(known_chats.c.company_id == company)
-        is_new = outbox.c.chat.not_in(chats) & ~outbox.c.chat.endswith("@g.us")
-        is_held_so = outbox.c.held_code == code
-        is_queued = outbox.c.state == MessageState.QUEUED.value
-        await self._hold(company, is_held_so | (is_new & is_queued), code=code, until=until)
-
-    async def _hold(self, company: str, which: ColumnElement[bool], *, code: str, until: str) -> None:
-        held = update(outbox).where(outbox.c.company_id == company, _IS_OPEN, which)
-
-        def work(connection: Connection) -> None:
-            connection.execute(held.values(held_code=code, held_until=until))
-
-        await self._database.write(work)
-
-    async def release(self, company: str, *, code: str) -> None:
-        held = update(outbox).where(outbox.c.company_id == company, _IS_OPEN, outbox.c.held_code == code)
-
-        def work(connection: Connection) -> None:
-            queued = outbox.c.state == MessageState.QUEUED.value
-            connection.execute(held.where(queued).values(held_code=None, held_until=None))
-            connection.execute(held.values(held_until=None))
-
-        await self._database.write(work)
+    async def make_due(self, company: str) -> None:
+        now = iso(self._clock.now())
+        await self._database.write(lambda connection: queue.make_due(connection, company, now=now))
 
     async def expire(self, company: str, *, at: str) -> list[Message]:
         due = select(outbox.c.whatsapp_id).where(*_can_expire(company), outbox.c.expires_at <= at)
@@ -211,36 +192,35 @@ class OutboxRows:
 
         return await self._database.read(work)
 
-    async def learn(self, company: str, changes: Sequence[Change]) -> list[Message]:
+    async def learn(self, company: str, changes: Sequence[Change | Deferral]) -> list[Message]:
         def work(connection: Connection) -> list[Message]:
             return _apply_all(connection, company, changes)
 
         return await self._database.write(work)
 
-    async def cancel(self, message_id: str) -> Message:
-        """Cancel a message that has not left. Raises `NotFound`, and `Conflict` when it may have left."""
+    async def cancel(self, message_id: str, *, force: bool = False) -> Message:
         now = iso(self._clock.now())
 
         def work(connection: Connection) -> Message | Refused:
-            message = _first(connection, select(*_SHOWN).where(outbox.c.id == message_id))
+            message = _first(connection, select(*_READ).where(outbox.c.id == message_id))
             if message is None:
                 return Refused(NotFound(f'message "{message_id}" is unknown'))
-            change = Change(whatsapp_id=message.whatsapp_id, news=News.CANCELLED, at=now)
+            change = Change(whatsapp_id=message.whatsapp_id, news=News.CANCELLED, at=now, is_forced=force)
             cancelled = _apply(connection, message.company, change)
             if cancelled is None:
-                return Refused(Conflict(f"the message is {message.state}: only a queued message can be cancelled"))
+                return Refused(Conflict(_not_cancelled(message)))
             return cancelled
 
         return await self._database.write(work)
 
     async def message(self, message_id: str) -> Message | None:
-        statement = select(*_SHOWN).where(outbox.c.id == message_id)
+        statement = select(*_READ).where(outbox.c.id == message_id)
         return await self._database.read(lambda connection: _first(connection, statement))
 
     async def messages(
         self, company: str, *, state: MessageState | None, after: int, most: int, chat: str | None = None
     ) -> list[Message]:
-        statement = select(*_SHOWN).where(outbox.c.company_id == company, outbox.c.seq > after)
+        statement = select(*_READ).where(outbox.c.company_id == company, outbox.c.seq > after)
         if state is not None:
             statement = statement.where(*in_state(state))
         if chat is not None:
@@ -265,7 +245,7 @@ class OutboxRows:
 
 def in_state(state: MessageState) -> tuple[ColumnElement[bool] | TextClause, ...]:
     """Messages in a state, said so that a database sees which partial index has them."""
-    return outbox.c.state == state.value, _IS_OPEN if state in OPEN else _IS_SETTLED
+    return outbox.c.state == state.value, queue.IS_OPEN if state in OPEN else _IS_SETTLED
 
 
 MediaUrl = Callable[[str], str | None]
@@ -380,9 +360,11 @@ def _holds(check: Check, connection: Connection) -> bool:
 
 
 def _can_expire(company: str) -> tuple[ColumnElement[bool] | TextClause, ...]:
-    """What surely has not left: queued, or refused by WhatsApp with a word that lets it wait."""
-    waits = (outbox.c.state == MessageState.QUEUED.value) | _REFUSED
-    return outbox.c.company_id == company, _IS_OPEN, waits
+    return outbox.c.company_id == company, text("expires_at IS NOT NULL"), queue.IS_OPEN, queue.NOT_LEFT
+
+
+def _is_repeated(connection: Connection, draft: Draft) -> bool:
+    return bool(_KEYED.rows(connection, {"company": draft.company, "key": draft.idempotency_key}))
 
 
 def _replayed(connection: Connection, draft: Draft) -> Accepted | Refused:
@@ -395,36 +377,81 @@ def _replayed(connection: Connection, draft: Draft) -> Accepted | Refused:
             f'Idempotency-Key "{key}" was used for another message of this company: give each message a key of its own'
         )
         return Refused(Conflict(sentence, field="Idempotency-Key"))
-    message = _one(connection, select(*_SHOWN).where(*mine))
+    message = _one(connection, select(*_READ).where(*mine))
     return Accepted(message=message, is_new=False, has_begun=False)
 
 
-def _apply_all(connection: Connection, company: str, changes: Sequence[Change]) -> list[Message]:
+def _not_cancelled(message: Message) -> str:
+    if message.state is MessageState.SENDING:
+        return (
+            "the message is sending: it was handed over and may have left; "
+            "cancel it all the same with ?force=true, it may still arrive"
+        )
+    return f"the message is {message.state}: only a message that has not left can be cancelled"
+
+
+def _apply_all(connection: Connection, company: str, changes: Sequence[Change | Deferral]) -> list[Message]:
     changed = [_apply(connection, company, change) for change in changes]
     return [message for message in changed if message is not None]
 
 
-def _apply(connection: Connection, company: str, change: Change) -> Message | None:
+def _apply(connection: Connection, company: str, change: Change | Deferral) -> Message | None:
+    """Apply one status update; None when the message is unknown or its state stays."""
+    take_turn(connection)
     found = _TO_BE_CHANGED.rows(connection, {"company": company, "id": change.whatsapp_id})
     if not found:
         return None
-    row = dict(zip(_SHOWN_NAMES, found[0], strict=True))
-    before = MessageState(row["state"])
-    if row["held_code"] is not None and row["attempts"] <= 1 and change.news in {News.EXPIRED, News.CANCELLED}:
-        before = MessageState.QUEUED  # refused, as `_REFUSED` has it
-    after = advance(before, change.news)
-    if after is before:
+    row = dict(zip(_CHANGED_NAMES, found[0], strict=True))
+    if isinstance(change, Deferral):
+        _defer(connection, row, change)
         return None
-    values: dict[str, Any] = {"state": after.value, "held_code": None, "held_until": None}
+    before = MessageState(row["state"])
+    after = advance(_for_advance(row, before, change), change.news)
+    if after is before or (after is MessageState.CANCELLED and before not in OPEN):
+        return None
+    values: dict[str, Any] = {"state": after.value, **_NO_HOLD, **_NO_RETRY}
     values |= {name: row[name] for name in _TIMES}
     values |= {name: change.at for name in _TIME_OF.get(after, ()) if row[name] is None}
     values |= {"error_code": change.error_code, "error": change.error}
     _CHANGE.rows(connection, {"changed": row["seq"], **values})
     if change.makes_known and after in _TIME_OF:
         know_chat(connection, company, row["chat"], first_sent_at=change.at)
+    if before in OPEN and row["next_at"] is not None:
+        queue.advance_chat(connection, row, now=change.at)
     message = _message({**row, **values})
     record_message(connection, message, at=change.at)
     return message
+
+
+def _for_advance(row: Mapping[str, Any], before: MessageState, change: Change) -> MessageState:
+    """Surely nothing left of a message whose attempts were all refused: it may still expire or be cancelled."""
+    withdraws = change.news in {News.EXPIRED, News.CANCELLED}
+    if before is MessageState.SENDING and withdraws and (change.is_forced or row["refusals"] == row["attempts"]):
+        return MessageState.QUEUED
+    return before
+
+
+def _defer(connection: Connection, row: Mapping[str, Any], deferral: Deferral) -> None:
+    """The head waits until `next_at`. A late word about a message that is settled or no head changes nothing."""
+    if row["next_at"] is None or MessageState(row["state"]) not in OPEN:
+        return
+    values: dict[str, Any] = {"next_at": deferral.next_at or row["next_at"]}
+    if deferral.code is not None:
+        again = row["retry_code"] == deferral.code
+        values |= {
+            "refusals": row["refusals"] + 1,
+            "retry_at": deferral.at,
+            "retry_code": deferral.code,
+            "retry_message": deferral.message,
+            "retry_count": row["retry_count"] + 1 if again else 1,
+        }
+    if deferral.held_code is not None:
+        values |= {"held_code": deferral.held_code, "held_until": deferral.next_at}
+    if deferral.crash_score is not None:
+        values["crash_score"] = deferral.crash_score
+        if is_suspect(deferral.crash_score):
+            values["lane"] = queue.suspect_lane(row["lane"])
+    _CHANGE.rows(connection, {"changed": row["seq"], **values})
 
 
 def know_chat(connection: Connection, company: str, chat: str, **first: str) -> None:
@@ -432,11 +459,7 @@ def know_chat(connection: Connection, company: str, chat: str, **first: str) -> 
     for name in first:
         row = {"company_id": company, "chat": chat, name: first[name]}
         _KNOW[name].rows(connection, row)
-
-
-def _entry(row: RowMapping) -> Entry:
-    values = {str(name): value for name, value in row.items()}
-    return Entry(is_bulk=values.pop("priority") >= BULK, **values)
+        queue.chat_became_known(connection, company, chat, now=first[name])
 
 
 def _one(connection: Connection, statement: Select[Any]) -> Message:
@@ -448,6 +471,6 @@ def _first(connection: Connection, statement: Select[Any]) -> Message | None:
     return None if row is None else _message(row)
 
 
-def _message(row: RowMapping | dict[Any, Any]) -> Message:
-    values = {str(name): value for name, value in row.items()}
+def _message(row: RowMapping | Mapping[Any, Any]) -> Message:
+    values = {str(name): value for name, value in row.items() if name not in _NOT_SHOWN}
     return Message(company=values.pop("company_id"), state=MessageState(values.pop("state")), **values)

@@ -139,6 +139,12 @@ outbox = Table(
     Column("held_until", Text),
     Column("kind", Text, nullable=False, server_default="text"),
     Column("priority", Integer, nullable=False, server_default=text("0")),
+    Column("next_at", Text),
+    Column("lane", Integer),
+    Column("refusals", Integer, nullable=False, server_default=text("0")),
+    *(Column(name, Text) for name in ("retry_at", "retry_code", "retry_message")),
+    Column("retry_count", Integer, nullable=False, server_default=text("0")),
+    Column("crash_score", Integer, nullable=False, server_default=text("0")),
     CheckConstraint(
         "state IN ('queued','sending','sent','delivered','read','played','failed','expired','cancelled')",
         name="outbox_state",
@@ -164,6 +170,40 @@ Index(
     outbox.c.seq,
     sqlite_where=text("state NOT IN ('queued','sending')"),
     postgresql_where=text("state NOT IN ('queued','sending')"),
+)
+_IS_HEAD = text("next_at IS NOT NULL")
+Index(
+    "outbox_head",
+    outbox.c.company_id,
+    outbox.c.chat,
+    unique=True,
+    sqlite_where=_IS_HEAD,
+    postgresql_where=_IS_HEAD,
+)
+Index(
+    "outbox_due",
+    outbox.c.company_id,
+    outbox.c.lane,
+    outbox.c.next_at,
+    outbox.c.seq,
+    sqlite_where=_IS_HEAD,
+    postgresql_where=_IS_HEAD,
+)
+_INTERACTIVE = text("priority = 0 AND state IN ('queued','sending')")
+Index(
+    "outbox_interactive",
+    outbox.c.company_id,
+    outbox.c.chat,
+    sqlite_where=_INTERACTIVE,
+    postgresql_where=_INTERACTIVE,
+)
+_CAN_EXPIRE = text("expires_at IS NOT NULL AND state IN ('queued','sending')")
+Index(
+    "outbox_expiry",
+    outbox.c.company_id,
+    outbox.c.expires_at,
+    sqlite_where=_CAN_EXPIRE,
+    postgresql_where=_CAN_EXPIRE,
 )
 
 inbox = Table(
@@ -235,6 +275,7 @@ limits = Table(
     metadata,
     Column("company_id", Text, primary_key=True),
     Column("reach_out_until", Text),
+    Column("quota_until", Text),
     Column("tight_until", Text),
     Column("pacing", Text),
 )

@@ -1,0 +1,115 @@
+"""The messages of one session that the engine has now, at most one of each chat. Times are monotonic seconds.
+
+All that waits is in the outbox; this is the small part that memory holds. A message is in flight from the moment in
+which it is taken from the outbox until WhatsApp's answer, a refusal, or the end of the link.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from holdfast.delivery.ports import Outgoing
+
+
+@dataclass(slots=True)
+class _Flight:
+    message: Outgoing
+    taken_at: float
+    answerable_since: float | None
+    """Since when WhatsApp could have answered; None while the engine still prepares the message."""
+
+
+class InFlight:
+    """At most `most` messages, oldest first."""
+
+    def __init__(self, *, most: int) -> None:
+        self._most = most
+        self._flights: dict[str, _Flight] = {}
+        self._reserved: set[str] = set()
+
+    def __len__(self) -> int:
+        return len(self._flights)
+
+    @property
+    def room(self) -> int:
+        """How many more messages may be taken."""
+        return self._most - len(self._flights) - len(self._reserved)
+
+    @property
+    def is_empty(self) -> bool:
+        """Is nothing in flight or about to be?"""
+        return self.room == self._most
+
+    @property
+    def whatsapp_ids(self) -> Collection[str]:
+        """Messages that must not be taken from the outbox again: in flight, or being stored with a reservation."""
+        return self._flights.keys() | self._reserved
+
+    @property
+    def messages(self) -> list[Outgoing]:
+        return [flight.message for flight in self._flights.values()]
+
+    def get(self, whatsapp_id: str) -> Outgoing | None:
+        flight = self._flights.get(whatsapp_id)
+        return None if flight is None else flight.message
+
+    # What comes and goes.
+
+    def reserve(self, whatsapp_id: str) -> None:
+        """Keep room for a message that is being stored and may be sent in the same transaction."""
+        self._reserved.add(whatsapp_id)
+
+    def release(self, whatsapp_id: str) -> None:
+        """Release a reservation; the message was not stored, or must wait."""
+        self._reserved.discard(whatsapp_id)
+
+    def add(self, message: Outgoing, now: float, *, is_slow: bool = False) -> None:
+        """The engine gets this message. A slow one (media, typing) can be answered only after `written`."""
+        self.release(message.whatsapp_id)
+        self._flights[message.whatsapp_id] = _Flight(message, now, None if is_slow else now)
+
+    def written(self, whatsapp_id: str, now: float) -> None:
+        """Its frame left: from now on WhatsApp can answer."""
+        flight = self._flights.get(whatsapp_id)
+        if flight is not None and flight.answerable_since is None:
+            flight.answerable_since = now
+
+    def remove(self, whatsapp_id: str) -> Outgoing | None:
+        """It is settled, refused or given back to the outbox; None when it was not in flight."""
+        flight = self._flights.pop(whatsapp_id, None)
+        return None if flight is None else flight.message
+
+    def clear(self) -> None:
+        """The link ended: the outcome of every message in flight is unknown."""
+        self._flights.clear()
+
+    # What is overdue.
+
+    def unanswered_by(self, moment: float) -> list[str]:
+        """WhatsApp ids of messages that could have been answered since `moment` or before."""
+        return [id_ for id_, since in self._answerable.items() if since <= moment]
+
+    def answerable_after(self, moment: float) -> list[Outgoing]:
+        """Messages whose frame left at `moment` or later."""
+        return [self._flights[id_].message for id_, since in self._answerable.items() if since >= moment]
+
+    def taken_by(self, moment: float) -> list[str]:
+        """WhatsApp ids of messages taken at `moment` or before."""
+        return [id_ for id_, flight in self._flights.items() if flight.taken_at <= moment]
+
+    @property
+    def unacked_since(self) -> float | None:
+        """Since when the oldest message waits for WhatsApp's answer; None when none does."""
+        return min(self._answerable.values(), default=None)
+
+    @property
+    def taken_since(self) -> float | None:
+        """When the oldest message in flight was taken; None when there is none."""
+        return next((flight.taken_at for flight in self._flights.values()), None)
+
+    @property
+    def _answerable(self) -> dict[str, float]:
+        return {
+            id_: flight.answerable_since for id_, flight in self._flights.items() if flight.answerable_since is not None
+        }

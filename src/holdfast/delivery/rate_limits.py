@@ -1,0 +1,256 @@
+"""How much one session may send now: pacing, the daily limit of new contacts, and WhatsApp's own locks.
+
+WhatsApp bans numbers that send a lot, above all to strangers. So replies in known chats leave as they come, while bulk
+messages and first messages to new contacts are spread out. Everything here is pure: times are monotonic seconds, and
+the outbox sender reports what it sent.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import IntEnum
+from math import inf
+
+_DAY_S = 86_400.0
+_SAME_MOMENT_S = 1e-6
+"""Token counts are floats: a moment this close to now counts as now."""
+
+REACH_OUT_LOCK = "reach-out-lock"
+"""Ack error 463: WhatsApp accepts no messages to new contacts from this number for a time."""
+NEW_CHAT_QUOTA = "new-chat-quota"
+"""Ack error 475: WhatsApp's quota of new chats is used up until the end of its cycle."""
+DAILY_LIMIT = "daily-limit"
+"""Holdfast's own limit of new contacts in 24 hours."""
+
+
+class Contact(IntEnum):
+    """What the company has to do with the recipient of a message."""
+
+    KNOWN = 0
+    """The recipient wrote to the company, or WhatsApp accepted a message to it; every group."""
+    APPROACHED = 1
+    """Not known, but a first message was already handed to the engine."""
+    NEW = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """A token bucket: `burst` messages at once, then `per_minute`; 0 a minute means no limit."""
+
+    per_minute: float
+    burst: int
+
+    def slowed(self, *, per_minute: float, burst: int) -> Pace:
+        """This pace, or the given one where that is slower."""
+        limited = min(self.per_minute, per_minute) if self.per_minute else per_minute
+        return Pace(per_minute=limited, burst=min(self.burst, burst))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pacing:
+    """The operator's limits for one session."""
+
+    every: Pace = field(default_factory=lambda: Pace(per_minute=0, burst=50))
+    """For all messages."""
+    bulk: Pace = field(default_factory=lambda: Pace(per_minute=60, burst=20))
+    """For messages with priority `bulk`."""
+    new: Pace = field(default_factory=lambda: Pace(per_minute=20, burst=50))
+    """For first messages to new contacts."""
+    new_per_day: int = 250
+    """New contacts within 24 hours; 0 means no limit."""
+    gap_ms: int = 0
+    """Minimum time between two messages; jitter adds up to as much again."""
+
+    @property
+    def tightened(self) -> Pacing:
+        """The limits for a day after a temporary ban."""
+        return replace(
+            self,
+            every=self.every.slowed(per_minute=20, burst=5),
+            new=self.new.slowed(per_minute=2, burst=2),
+            new_per_day=min(self.new_per_day or 20, 20),
+        )
+
+
+SETTABLE = {
+    "perMinute": ("every", "per_minute"),
+    "burst": ("every", "burst"),
+    "bulkPerMinute": ("bulk", "per_minute"),
+    "bulkBurst": ("bulk", "burst"),
+    "newPerMinute": ("new", "per_minute"),
+    "newBurst": ("new", "burst"),
+}
+"""The figures of paces that an operator can set: API name to (pace, field)."""
+
+
+def pacing_with(pacing: Pacing, changes: Mapping[str, object]) -> Pacing:
+    """`pacing` with the figures of `SETTABLE`, `newPerDay` and `gapMs` replaced; None leaves a figure as it is."""
+    for name, value in changes.items():
+        if not isinstance(value, int | float):
+            continue
+        if name in SETTABLE:
+            pace, figure = SETTABLE[name]
+            pacing = replace(pacing, **{pace: replace(getattr(pacing, pace), **{figure: value})})
+        elif name == "newPerDay":
+            pacing = replace(pacing, new_per_day=int(value))
+        elif name == "gapMs":
+            pacing = replace(pacing, gap_ms=int(value))
+    return pacing
+
+
+class Bucket:
+    """The tokens of one pace."""
+
+    def __init__(self, pace: Pace) -> None:
+        self.pace = pace
+        self._left = float(pace.burst)
+        self._counted_at = 0.0
+
+    def available(self, now: float) -> float:
+        """Whole messages that may leave now; infinite without a limit."""
+        if not self.pace.per_minute:
+            return inf
+        self._refill(now)
+        return float(int(self._left + _SAME_MOMENT_S))
+
+    def ready_at(self, now: float) -> float:
+        """When the next message may leave: `now`, or later."""
+        if self.available(now) >= 1:
+            return now
+        return now + (1 - self._left) * 60 / self.pace.per_minute
+
+    def spend(self, now: float) -> None:
+        """One message left."""
+        self._refill(now)
+        self._left -= 1
+
+    def _refill(self, now: float) -> None:
+        gained = (now - self._counted_at) * self.pace.per_minute / 60
+        self._left = min(self._left + gained, float(max(self.pace.burst, 1)))
+        self._counted_at = now
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """Why messages to new contacts wait, and until when."""
+
+    code: str
+    until: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allowance:
+    """How many messages may leave now, in all and of each limited kind."""
+
+    total: int
+    bulk: int
+    new: int
+    """To contacts that are `NEW`."""
+    approached: int
+    """To contacts that are `APPROACHED`."""
+    more_at: float | None
+    """When a limit that is used up now allows the next message; None while no limit is used up."""
+
+
+class RateLimits:
+    """The limits of one session and what has been used of them."""
+
+    def __init__(self, pacing: Pacing, *, jitter: Callable[[], float]) -> None:
+        self._jitter = jitter
+        self._locks: dict[str, float] = {}
+        self._first_contacts: deque[float] = deque()
+        self._approached: set[str] = set()
+        self._gap_ends = -inf
+        self._set(pacing)
+
+    def set_pacing(self, pacing: Pacing) -> None:
+        """Apply other limits; equal limits keep what has been used."""
+        if pacing != self.pacing:
+            self._set(pacing)
+
+    def _set(self, pacing: Pacing) -> None:
+        self.pacing = pacing
+        self._every, self._bulk, self._new = Bucket(pacing.every), Bucket(pacing.bulk), Bucket(pacing.new)
+
+    def restore(self, *, first_contacts: Iterable[float], approached: Iterable[str]) -> None:
+        """Set what the store knows: first contacts of the last 24 hours, oldest first, and approached chats."""
+        self._first_contacts = deque(first_contacts)
+        self._approached = set(approached)
+
+    # What the sender reports.
+
+    def spend(self, chat: str, contact: Contact, *, is_bulk: bool, now: float) -> None:
+        """A message was handed to the engine."""
+        self._every.spend(now)
+        if is_bulk:
+            self._bulk.spend(now)
+        if contact is Contact.NEW:
+            self._new.spend(now)
+            self._approached.add(chat)
+        if self.pacing.gap_ms:
+            self._gap_ends = now + self.pacing.gap_ms / 1000 * (1 + self._jitter())
+
+    def acked(self, chat: str, contact: Contact, now: float) -> None:
+        """WhatsApp accepted a message to this chat."""
+        if contact is not Contact.KNOWN:
+            self._first_contacts.append(now)
+        self._approached.discard(chat)
+
+    def forget(self, chat: str) -> None:
+        """Nothing is on its way to this chat any more, or it is known now: it takes no place of the daily limit."""
+        self._approached.discard(chat)
+
+    def lock(self, code: str, until: float) -> None:
+        """WhatsApp accepts no messages to new contacts until then; a past moment lifts the lock."""
+        self._locks[code] = until
+
+    # What may leave.
+
+    def hold(self, now: float) -> Hold | None:
+        """What holds messages to new contacts now; None when nothing does."""
+        return self._lock(now) or self._daily_limit(now)
+
+    def allowance(self, now: float, *, room: int) -> Allowance:
+        """What may leave now, with `room` for that many messages."""
+        lock = self._lock(now)
+        hold = lock or self._daily_limit(now)
+        gap_at = self._gap_ends if self._gap_ends > now + _SAME_MOMENT_S else None
+        total = 0 if gap_at is not None else min(room, self._every.available(now))
+        if self.pacing.gap_ms:
+            total = min(total, 1)
+        new = 0 if hold else min(self._new.available(now), self._places_left(now))
+        moments = [
+            gap_at,
+            None if hold is None else hold.until,
+            *(bucket.ready_at(now) for bucket in (self._every, self._bulk, self._new) if bucket.available(now) < 1),
+        ]
+        return Allowance(
+            total=int(total),
+            bulk=int(min(total, self._bulk.available(now))),
+            new=int(min(total, new)),
+            approached=0 if lock else int(total),
+            more_at=min((moment for moment in moments if moment is not None), default=None),
+        )
+
+    def _lock(self, now: float) -> Hold | None:
+        held = [(until, code) for code, until in self._locks.items() if until > now + _SAME_MOMENT_S]
+        if not held:
+            return None
+        until, code = max(held)
+        return Hold(code=code, until=until)
+
+    def _daily_limit(self, now: float) -> Hold | None:
+        most = self.pacing.new_per_day
+        if not most or self._places_left(now) > 0:
+            return None
+        counted = [*self._first_contacts, *(now for _ in self._approached)]
+        return Hold(code=DAILY_LIMIT, until=counted[-most] + _DAY_S)
+
+    def _places_left(self, now: float) -> float:
+        while self._first_contacts and self._first_contacts[0] <= now - _DAY_S:
+            self._first_contacts.popleft()
+        if not self.pacing.new_per_day:
+            return inf
+        return self.pacing.new_per_day - len(self._first_contacts) - len(self._approached)

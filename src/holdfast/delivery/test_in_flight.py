@@ -1,0 +1,64 @@
+"""What memory holds of the outbox: at most so many messages, and what is overdue among them."""
+
+from __future__ import annotations
+
+from holdfast.delivery.in_flight import InFlight
+from holdfast.delivery.ports import Outgoing
+
+
+def message(name: str) -> Outgoing:
+    return Outgoing(seq=1, id=f"msg_{name}", whatsapp_id=name, chat=name, content={}, attempts=1, accepted_at="")
+
+
+def flying(*names: str, most: int = 3) -> InFlight:
+    made = InFlight(most=most)
+    for moment, name in enumerate(names):
+        made.add(message(name), float(moment))
+    return made
+
+
+def test_reservations_take_room_until_they_are_used_or_released() -> None:
+    """And what is reserved must not be taken from the outbox meanwhile."""
+    made = flying("a")
+    made.reserve("b")
+    made.reserve("c")
+    assert (made.room, len(made), set(made.whatsapp_ids), made.is_empty) == (0, 1, {"a", "b", "c"}, False)
+    made.add(message("b"), 5)
+    made.release("c")
+    assert (made.room, len(made), set(made.whatsapp_ids)) == (1, 2, {"a", "b"})
+
+
+def test_what_is_removed_is_given_back_once() -> None:
+    """A second word about it finds nothing."""
+    made = flying("a")
+    assert made.get("a") == made.remove("a") == message("a")
+    assert (made.get("a"), made.remove("a"), made.is_empty) == (None, None, True)
+
+
+def test_a_lost_link_leaves_nothing_but_reservations() -> None:
+    """Messages that are being stored are known when they are."""
+    made = flying("a", "b")
+    made.reserve("c")
+    made.clear()
+    assert (made.messages, set(made.whatsapp_ids)) == ([], {"c"})
+
+
+def test_an_answer_can_be_overdue_only_once_the_frame_left() -> None:
+    """Slow messages (media, typing) count from `written`; a second report changes nothing."""
+    made = flying("a")
+    made.add(message("slow"), 1, is_slow=True)
+    assert (made.unanswered_by(0), made.unanswered_by(9), made.taken_by(9)) == (["a"], ["a"], ["a", "slow"])
+    assert (made.unacked_since, made.taken_since) == (0, 0)
+    made.remove("a")
+    assert (made.unacked_since, made.taken_since) == (None, 1)
+    for moment in (20, 30):
+        made.written("slow", moment)
+    made.written("unknown", 1)
+    assert (made.unacked_since, made.unanswered_by(20)) == (20, ["slow"])
+
+
+def test_frames_that_left_just_before_a_moment_are_found() -> None:
+    """They may be why the link ended; what was never written can't be."""
+    made = flying("old", "new")
+    made.add(message("slow"), 1, is_slow=True)
+    assert made.answerable_after(1) == [message("new")]

@@ -1,0 +1,192 @@
+"""The rate limits of one session, kept in step with what is stored about its account.
+
+`delivery.rate_limits` is pure and knows monotonic seconds only; here they meet the wall clock and the store. A restart
+must never forget a lock or a ban.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from holdfast.base.clock import Clock, iso
+from holdfast.delivery.ports import Account, Accounts, Outbox, Outgoing
+from holdfast.delivery.rate_limits import (
+    NEW_CHAT_QUOTA,
+    REACH_OUT_LOCK,
+    Allowance,
+    Pacing,
+    RateLimits,
+    pacing_with,
+)
+
+log = logging.getLogger(__name__)
+
+LOCK_S = 24 * 3600.0
+"""How long a lock is taken to last when WhatsApp doesn't say."""
+_DAY_S = 24 * 3600.0
+_REASONS = {
+    REACH_OUT_LOCK: "WhatsApp accepts no messages to new contacts",
+    NEW_CHAT_QUOTA: "WhatsApp's quota of new chats is used up: no messages to new contacts",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restrictions:
+    """The limits of an account as they are now, for people."""
+
+    pacing: Pacing
+    new_in_last_day: int
+    reach_out_until: str | None
+    quota_until: str | None
+    tight_until: str | None
+    hold_code: str | None
+    """What holds messages to new contacts now; None when nothing does."""
+    hold_until: str | None
+
+
+async def restrictions(company: str, accounts: Accounts, default: Pacing, clock: Clock) -> Restrictions:
+    """As stored, whichever process runs the session."""
+    now = clock.now()
+    account = await accounts.account(company, since=iso(now - timedelta(seconds=_DAY_S)))
+    tight, locked, quota = (
+        _if_ahead(at, now) for at in (account.tight_until, account.reach_out_until, account.quota_until)
+    )
+    pacing = _own_pacing(account, default)
+    pacing = pacing if tight is None else pacing.tightened
+    limits = RateLimits(pacing, jitter=lambda: 0.0)
+    _restore(limits, account, clock)
+    hold = limits.hold(clock.monotonic())
+    return Restrictions(
+        pacing=pacing,
+        new_in_last_day=len(account.first_contacts),
+        reach_out_until=locked,
+        quota_until=quota,
+        tight_until=tight,
+        hold_code=None if hold is None else hold.code,
+        hold_until=None if hold is None else _wall(clock, hold.until),
+    )
+
+
+def _if_ahead(at: str | None, now: datetime) -> str | None:
+    return at if at is not None and datetime.fromisoformat(at) > now else None
+
+
+def _own_pacing(account: Account, default: Pacing) -> Pacing:
+    return default if account.pacing is None else pacing_with(default, account.pacing)
+
+
+def _restore(limits: RateLimits, account: Account, clock: Clock) -> None:
+    first_contacts = [_moment(clock, at) for at in account.first_contacts]
+    limits.restore(first_contacts=first_contacts, approached=account.approached)
+    for code, until in ((REACH_OUT_LOCK, account.reach_out_until), (NEW_CHAT_QUOTA, account.quota_until)):
+        if until is not None:
+            limits.lock(code, _moment(clock, until))
+
+
+def _moment(clock: Clock, at: str) -> float:
+    return clock.monotonic() + (datetime.fromisoformat(at) - clock.now()).total_seconds()
+
+
+def _wall(clock: Clock, moment: float) -> str:
+    return iso(clock.now() + timedelta(seconds=moment - clock.monotonic()))
+
+
+class RateLimiter:
+    def __init__(
+        self,
+        company: str,
+        *,
+        outbox: Outbox,
+        accounts: Accounts,
+        clock: Clock,
+        pacing: Pacing,
+        jitter: Callable[[], float],
+    ) -> None:
+        self._company = company
+        self._outbox = outbox
+        self._accounts = accounts
+        self._clock = clock
+        self._default = self._own = pacing
+        self._tight_until = 0.0
+        self._limits = RateLimits(pacing, jitter=jitter)
+        self._locks: dict[str, float] = {}
+
+    async def load(self) -> None:
+        """Read what is stored about the account: at the start, and after the operator changed it."""
+        since = iso(self._clock.now() - timedelta(seconds=_DAY_S))
+        account = await self._accounts.account(self._company, since=since)
+        self._own = _own_pacing(account, self._default)
+        _restore(self._limits, account, self._clock)
+        for code, until in ((REACH_OUT_LOCK, account.reach_out_until), (NEW_CHAT_QUOTA, account.quota_until)):
+            if until is not None:
+                self._locks[code] = _moment(self._clock, until)
+        if account.tight_until is not None:
+            self._tight_until = _moment(self._clock, account.tight_until)
+
+    # What WhatsApp says.
+
+    def lock(self, code: str, *, until_s: int | None = None) -> str:
+        """WhatsApp accepts no messages to new contacts, until the Unix time that it named or for a day.
+
+        Takes effect at once; returns the end, ISO 8601. `keep_lock` stores it.
+        """
+        now = self._clock.monotonic()
+        known_end = self._locks.get(code, now)
+        if until_s is not None:
+            until = now + max(until_s - self._clock.now().timestamp(), 0.0)
+        else:
+            until = known_end if known_end > now else now + LOCK_S
+        if until != known_end:
+            self._locks[code] = until
+            self._limits.lock(code, until)
+            log.warning(
+                "Session %s: %s until %s; known chats go on",
+                self._company,
+                _REASONS[code],
+                _wall(self._clock, until),
+            )
+        return _wall(self._clock, until)
+
+    async def keep_lock(self, code: str) -> None:
+        """Store the lock, and its end with every message that it holds."""
+        until = _wall(self._clock, self._locks[code])
+        await self._accounts.set_lock(self._company, code=code, until=until)
+        await self._outbox.reschedule_held(self._company, code=code, until=until)
+
+    async def unlock(self, code: str) -> None:
+        """WhatsApp lifted the lock."""
+        if self._locks.pop(code, None) is None:
+            return
+        log.info("Session %s: WhatsApp accepts messages to new contacts again (%s ended)", self._company, code)
+        self._limits.lock(code, self._clock.monotonic())
+        await self._accounts.set_lock(self._company, code=code, until=None)
+        await self._outbox.reschedule_held(self._company, code=code, until=None)
+
+    async def tighten(self, *, for_s: float) -> None:
+        """WhatsApp banned the number for a time: less is sent for so long."""
+        self._tight_until = self._clock.monotonic() + for_s
+        await self._accounts.set_tight(self._company, until=_wall(self._clock, self._tight_until))
+
+    # What is sent.
+
+    def allowance(self, *, room: int) -> Allowance:
+        """What may leave now."""
+        now = self._clock.monotonic()
+        self._limits.set_pacing(self._own.tightened if self._tight_until > now else self._own)
+        return self._limits.allowance(now, room=room)
+
+    def spend(self, message: Outgoing) -> None:
+        """A message was handed to the engine."""
+        now = self._clock.monotonic()
+        self._limits.spend(message.chat, message.contact, is_bulk=message.is_bulk, now=now)
+
+    def acked(self, message: Outgoing) -> None:
+        """WhatsApp accepted it."""
+        self._limits.acked(message.chat, message.contact, self._clock.monotonic())
+
+    def forget(self, chat: str) -> None:
+        """Nothing is on its way to this chat any more, or it is known now."""
+        self._limits.forget(chat)

@@ -1,0 +1,244 @@
+"""The queue in the outbox: which message of each chat is next, and when it is due.
+
+Only the first open message of a chat, its head, has `next_at` and `lane`; a unique index allows one head per chat. So
+what is due is found by an index however much waits behind it, and a chat that rests holds up no other. Whatever settles
+a head makes the next message of the chat the head, in the same transaction. On PostgreSQL those transactions take
+turns (`store.events.take_turn`), so that two nodes that accept for one chat make one head.
+
+A lane is `3 * kind + contact`: kinds are interactive, bulk and suspect; contacts are `delivery.rate_limits.Contact`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, select, text, update
+
+from holdfast.delivery.message import OPEN
+from holdfast.delivery.ports import BULK, Outgoing, Taken
+from holdfast.delivery.rate_limits import Allowance, Contact
+from holdfast.store.opened import Prepared
+from holdfast.store.tables import chats as known_chats
+from holdfast.store.tables import outbox
+
+INTERACTIVE_KIND, BULK_KIND, SUSPECT_KIND = 0, 1, 2
+_CONTACTS = len(Contact)
+_SUSPECTS = SUSPECT_KIND * _CONTACTS
+_LANES = range(_SUSPECTS + Contact.APPROACHED + 1)
+_O = outbox.c
+
+IS_OPEN = text("state IN ('queued','sending')")
+"""Spelled as in the partial indexes: only then a planner sees that they apply."""
+IS_HEAD = text("next_at IS NOT NULL")
+NOT_LEFT = _O.refusals == _O.attempts
+"""Every attempt so far was refused in so many words: surely nothing of the message is on its way."""
+_MAY_LEAVE = _O.expires_at.is_(None) | (_O.expires_at > bindparam("now")) | ~NOT_LEFT
+"""Not expired; one whose outcome is unknown must be settled all the same."""
+
+_CHAT = (_O.company_id == bindparam("company"), _O.chat == bindparam("name"))
+_HEAD_LANE = Prepared(lambda _: select(_O.lane).where(*_CHAT, IS_HEAD))
+_IS_KNOWN = Prepared(
+    lambda _: select(known_chats.c.chat).where(
+        known_chats.c.company_id == bindparam("company"),
+        known_chats.c.chat == bindparam("name"),
+        known_chats.c.first_sent_at.is_not(None) | known_chats.c.first_received_at.is_not(None),
+    )
+)
+_FOLLOWING = Prepared(
+    lambda _: (
+        select(_O.seq, _O.priority, _O.attempts)
+        .where(*_CHAT, IS_OPEN, _O.seq > bindparam("after"))
+        .order_by(_O.seq)
+        .limit(1)
+    )
+)
+_INTERACTIVE_WAITS = Prepared(lambda _: select(_O.seq).where(*_CHAT, text("priority = 0"), IS_OPEN).limit(1))
+_MAKE_HEAD = Prepared(lambda _: update(outbox).where(_O.seq == bindparam("changed")))
+_HASTEN = Prepared(
+    lambda _: (
+        update(outbox)
+        .where(*_CHAT, IS_HEAD, _O.lane >= BULK_KIND * _CONTACTS, _O.lane < _SUSPECTS)
+        .values(lane=_O.lane - _CONTACTS)
+    )
+)
+_MAKE_KNOWN = Prepared(
+    lambda _: (
+        update(outbox)
+        .where(*_CHAT, IS_HEAD, _O.lane % _CONTACTS != Contact.KNOWN.value)
+        .values(
+            lane=_O.lane - _O.lane % _CONTACTS,
+            next_at=text("CASE WHEN held_code IS NULL THEN next_at ELSE :at END"),
+            held_until=None,
+        )
+    )
+)
+_BEGIN = (
+    update(outbox)
+    .where(_O.seq.in_(bindparam("taken", expanding=True)), _O.state.in_(OPEN), _MAY_LEAVE)
+    .values(
+        state="sending",
+        attempts=_O.attempts + 1,
+        held_code=None,
+        held_until=None,
+        lane=text(f"CASE WHEN lane % {_CONTACTS} = {Contact.NEW.value} THEN lane - 1 ELSE lane END"),
+    )
+    .returning(
+        *outbox.c["seq", "id", "whatsapp_id", "chat", "content", "attempts", "accepted_at", "priority", "made"],
+        *outbox.c["retry_code", "retry_count", "crash_score"],
+    )
+)
+_DUE = text(
+    " UNION ALL ".join(
+        "SELECT * FROM (SELECT seq, whatsapp_id, lane, priority FROM outbox WHERE company_id = :company "
+        f"AND lane = {lane} AND next_at IS NOT NULL AND next_at <= :now ORDER BY next_at, seq LIMIT :most_{lane}"
+        f") AS lane_{lane}"
+        for lane in _LANES
+    )
+)
+_NEXT = text(
+    "SELECT MIN(next_at) FROM ("
+    + " UNION ALL ".join(
+        f"SELECT MIN(next_at) AS next_at FROM outbox WHERE company_id = :company AND lane = {lane} "
+        "AND next_at IS NOT NULL AND next_at > :now"
+        for lane in _LANES
+    )
+    + ") AS times"
+)
+_OPEN_ONES = select(_O.whatsapp_id).where(_O.company_id == bindparam("company"), IS_OPEN).limit(bindparam("most"))
+
+
+def place(
+    connection: Connection, company: str, chat: str, *, priority: int, now: str
+) -> tuple[dict[str, Any], Contact]:
+    """Where a message that is being accepted stands: `next_at` and `lane` (None behind others), and its contact."""
+    where = {"company": company, "name": chat}
+    head = _HEAD_LANE.scalar(connection, where)
+    contact = _contact(connection, company, chat, is_new=True)
+    if head is None:
+        kind = BULK_KIND if priority >= BULK else INTERACTIVE_KIND
+        return {"next_at": now, "lane": kind * _CONTACTS + contact}, contact
+    if priority < BULK and BULK_KIND * _CONTACTS <= head < _SUSPECTS:
+        _HASTEN.rows(connection, where)
+    return {"next_at": None, "lane": None}, contact
+
+
+def suspect_lane(lane: int) -> int:
+    """Where the message of a lane waits once it is suspected of ending links."""
+    return _SUSPECTS + min(lane % _CONTACTS, Contact.APPROACHED)
+
+
+def advance_chat(connection: Connection, row: Mapping[str, Any], *, now: str) -> None:
+    """The head `row` was settled: the next open message of its chat is the head from now on."""
+    where = {"company": row["company_id"], "name": row["chat"]}
+    _MAKE_HEAD.rows(connection, {"changed": row["seq"], "next_at": None, "lane": None})
+    found = _FOLLOWING.rows(connection, {**where, "after": row["seq"]})
+    if not found:
+        return
+    seq, priority, attempts = found[0]
+    kind = BULK_KIND if priority >= BULK else INTERACTIVE_KIND
+    was_hastened = row["priority"] < BULK or row["lane"] < BULK_KIND * _CONTACTS
+    if kind == BULK_KIND and was_hastened and _INTERACTIVE_WAITS.rows(connection, where):
+        kind = INTERACTIVE_KIND
+    contact = _contact(connection, row["company_id"], row["chat"], is_new=attempts == 0)
+    _MAKE_HEAD.rows(connection, {"changed": seq, "next_at": now, "lane": kind * _CONTACTS + contact})
+
+
+def chat_became_known(connection: Connection, company: str, chat: str, *, now: str) -> None:
+    """Locks and the daily limit concern this chat no more."""
+    _MAKE_KNOWN.rows(connection, {"company": company, "name": chat, "at": now})
+
+
+def take_due(
+    connection: Connection, company: str, allowance: Allowance, *, but: Collection[str], alone: bool, now: str
+) -> Taken:
+    """See `delivery.ports.Outbox.take`."""
+    quotas = _quotas(allowance)
+    mosts = {f"most_{lane}": quota + len(but) if quota else 0 for lane, quota in quotas.items()}
+    rows = [row for row in connection.execute(_DUE, {"company": company, "now": now, **mosts}) if row[1] not in but]
+    chosen = _choose(rows, allowance, may_take_suspect=not but, alone=alone)
+    messages: list[Outgoing] = []
+    if chosen:
+        begun = connection.execute(_BEGIN, {"taken": list(chosen), "now": now}).mappings()
+        found = {row["seq"]: _outgoing(dict(row), chosen) for row in begun}
+        messages = [found[seq] for seq in chosen if seq in found]
+    taken_now = {message.whatsapp_id for message in messages}
+    waiting = connection.scalars(_OPEN_ONES, {"company": company, "most": len(but) + len(messages) + 1})
+    has_more = any(id_ not in but and id_ not in taken_now for id_ in waiting)
+    return Taken(
+        messages=messages,
+        has_more=has_more,
+        is_limited=_is_limited(messages, allowance),
+        next_at=connection.scalar(_NEXT, {"company": company, "now": now}) if has_more else None,
+        suspect_waits=any(lane >= _SUSPECTS and id_ not in taken_now for _, id_, lane, _ in rows),
+    )
+
+
+def _is_limited(messages: Collection[Outgoing], allowance: Allowance) -> bool:
+    """May a limit have left messages that are due?"""
+    bulk = sum(message.is_bulk for message in messages)
+    new = sum(message.contact is Contact.NEW for message in messages)
+    return len(messages) >= allowance.total or 0 < allowance.bulk <= bulk or 0 < allowance.new <= new
+
+
+def _quotas(allowance: Allowance) -> dict[int, int]:
+    """The most that is worth looking for in each lane."""
+    quotas = {}
+    for lane in _LANES:
+        kind, contact = divmod(lane, _CONTACTS)
+        of_contact = (allowance.total, allowance.approached, allowance.new)[contact]
+        of_kind = (allowance.total, allowance.bulk, 1)[kind]
+        quotas[lane] = min(of_contact, of_kind, allowance.total)
+    return quotas
+
+
+def _choose(rows: Collection[Any], allowance: Allowance, *, may_take_suspect: bool, alone: bool) -> dict[int, Contact]:
+    """The numbers to begin, with what the recipient is to the company: within the limits, a suspect by itself."""
+    left = {"total": allowance.total, "bulk": allowance.bulk, "new": allowance.new}
+    chosen: dict[int, Contact] = {}
+    suspects: dict[int, Contact] = {}
+    for seq, _, lane, priority in sorted(rows, key=lambda row: row[2]):
+        kind, contact = lane // _CONTACTS, Contact(lane % _CONTACTS)
+        if kind == SUSPECT_KIND:
+            suspects = suspects or {seq: contact}
+            continue
+        needed = ["total", *(["bulk"] if kind == BULK_KIND else []), *(["new"] if contact is Contact.NEW else [])]
+        if alone or any(left[name] <= 0 for name in needed):
+            continue
+        for name in (
+            {*needed, "bulk"} if priority >= BULK else needed
+        ):  # one that was hastened counts as bulk all the same
+            left[name] -= 1
+        chosen[seq] = contact
+    return chosen or (suspects if may_take_suspect else {})
+
+
+def _contact(connection: Connection, company: str, chat: str, *, is_new: bool) -> Contact:
+    if chat.endswith("@g.us") or _IS_KNOWN.rows(connection, {"company": company, "name": chat}):
+        return Contact.KNOWN
+    return Contact.NEW if is_new else Contact.APPROACHED
+
+
+def _outgoing(row: dict[str, Any], chosen: Mapping[int, Contact]) -> Outgoing:
+    row["content"] = json.loads(row["content"])
+    return Outgoing(is_bulk=row.pop("priority") >= BULK, contact=chosen[row["seq"]], **row)
+
+
+def reschedule_held(connection: Connection, company: str, *, code: str, until: str | None, now: str) -> None:
+    """See `delivery.ports.Outbox.reschedule_held`."""
+    held = update(outbox).where(_O.company_id == company, _O.lane.in_(_LANES), IS_HEAD, _O.held_code == code)
+    connection.execute(held.values(next_at=until or now, held_until=until))
+
+
+def make_due(connection: Connection, company: str, *, now: str) -> None:
+    """See `delivery.ports.Outbox.make_due`."""
+    resting = update(outbox).where(_O.company_id == company, _O.lane.in_(_LANES), IS_HEAD, _O.next_at > now)
+    connection.execute(resting.values(next_at=now))
+
+
+def approached_chats(connection: Connection, company: str) -> list[str]:
+    """Chats that are not known and to which a first message is to be sent again."""
+    lanes = [lane for lane in _LANES if lane % _CONTACTS == Contact.APPROACHED]
+    statement = select(_O.chat).where(_O.company_id == company, _O.lane.in_(lanes), IS_HEAD)
+    return list(connection.scalars(statement))

@@ -1,0 +1,179 @@
+"""What is taken from the outbox, and in which order, on SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from holdfast.delivery.message import News
+from holdfast.delivery.ports import BULK, Change, Deferral, Message
+from holdfast.delivery.rate_limits import Contact
+from holdfast.session.engine import Commit
+from tests.contract.rows import COMPANY, OTHER, T1, Store, allow, decrypted, draft, inbound, learn, refuse, take
+
+PEOPLE = [f"96279000000{number}@s.whatsapp.net" for number in range(10)]
+GROUP = "120363000000000001@g.us"
+SOON, LATER = "2026-01-01T00:16:50.000Z", "2026-01-01T00:20:00.000Z"
+"""Ten and 200 seconds after the clock's beginning."""
+
+
+async def accepted(store: Store, number: int, chat: str = PEOPLE[1], **changes: object) -> Message:
+    values = replace(draft(number), chat=chat, **changes)  # type: ignore[arg-type]  # fields of Draft
+    return (await store.outbox.accept(values)).message
+
+
+async def numbers(store: Store, *, but: Sequence[int] = (), **limits: int) -> list[int]:
+    """The messages that are taken, by number."""
+    busy = [f"3EB0{number:04}" for number in but]
+    taken = await store.outbox.take(COMPANY, allow(**limits), but=busy)
+    return [int(each.id.removeprefix("msg_")) for each in taken.messages]
+
+
+async def heard_from(store: Store, chat: str) -> None:
+    heard = [decrypted(1, inbound(1, chat=chat, sender=chat))]
+    await store.engine.commit(COMPANY, Commit(link=1, seq=1, decrypted=heard))
+
+
+async def crash(store: Store, number: int, score: int) -> None:
+    deferral = Deferral(whatsapp_id=f"3EB0{number:04}", at=T1, next_at=None, crash_score=score)
+    await store.outbox.learn(COMPANY, [deferral])
+
+
+async def test_one_message_of_each_chat_is_taken_the_oldest(store: Store) -> None:
+    """The next follows when that is settled, whatever became of it; other companies' messages are theirs."""
+    messages = [await accepted(store, n, PEOPLE[n % 2]) for n in range(1, 7)]
+    await store.outbox.accept(draft(9, company=OTHER))
+    assert await numbers(store) == [1, 2]
+    await learn(store, messages[0], News.ACKED)
+    await learn(store, messages[1], News.GIVEN_UP)
+    assert await numbers(store) == [3, 4]
+    await store.outbox.cancel(messages[4].id)
+    await learn(store, messages[2], News.READ)
+    assert await numbers(store, but=(4,)) == []
+
+
+async def test_what_is_in_flight_is_not_taken_again(store: Store) -> None:
+    """What was taken by a link that ended is: first, for nobody knows what became of it."""
+    for n in range(1, 4):
+        await accepted(store, n, PEOPLE[n])
+    assert await numbers(store, total=2) == [1, 2]
+    assert await numbers(store, but=(1, 2)) == [3]
+    assert await numbers(store) == [1, 2, 3]
+
+
+async def test_updates_are_applied_before_the_look_in_one_transaction(store: Store) -> None:
+    """The ack of one message and the beginning of the next of its chat are one commit."""
+    first = await accepted(store, 1)
+    await accepted(store, 2)
+    await numbers(store)
+    updates = [Change(whatsapp_id=first.whatsapp_id, news=News.ACKED, at=T1)]
+    taken = await store.outbox.take(COMPANY, allow(), but=(), updates=updates)
+    assert [each.id for each in taken.messages] == ["msg_2"]
+    assert store.rows("SELECT state FROM outbox ORDER BY seq") == [("sent",), ("sending",)]
+
+
+async def test_whoever_waits_is_told_of(store: Store) -> None:
+    """Behind others, resting until a time, or not allowed now; what is in flight or settled does not wait."""
+    messages = [await accepted(store, n) for n in (1, 2)]
+    taken = await store.outbox.take(COMPANY, allow(), but=())
+    assert (taken.has_more, taken.next_at, taken.is_limited) == (True, None, False)
+    await refuse(store, messages[0], until=LATER)
+    taken = await store.outbox.take(COMPANY, allow(), but=())
+    assert (taken.messages, taken.has_more, taken.next_at) == ([], True, LATER)
+    await store.outbox.cancel(messages[1].id)
+    await learn(store, messages[0], News.ACKED)
+    assert not (await store.outbox.take(COMPANY, allow(), but=())).has_more
+    await accepted(store, 3)
+    assert (await store.outbox.take(COMPANY, allow(total=1), but=())).is_limited
+
+
+async def test_a_chat_that_rests_holds_up_no_other(store: Store) -> None:
+    """And leaves when its time has come, or the wall clock was set and times mean nothing."""
+    resting = await accepted(store, 1)
+    await accepted(store, 2)
+    await accepted(store, 3, PEOPLE[3])
+    assert await numbers(store) == [1, 3]
+    await refuse(store, resting, until=SOON)
+    assert await numbers(store, but=(3,)) == []
+    store.clock.advance_to(store.clock.monotonic() + 10)
+    assert await numbers(store, but=(3,)) == [1]
+    await refuse(store, resting, until="2036-01-01T00:00:00.000Z")
+    assert await numbers(store, but=(3,)) == []
+    await store.outbox.make_due(COMPANY)
+    assert await numbers(store, but=(3,)) == [1]
+
+
+async def test_interactive_messages_come_before_bulk(store: Store) -> None:
+    """Also one behind bulk for the same person: that bulk goes first then, and counts as bulk all the same."""
+    for n, (chat, priority) in enumerate(
+        [(PEOPLE[1], BULK), (PEOPLE[2], BULK), (PEOPLE[2], 0), (PEOPLE[2], BULK), (PEOPLE[3], 0)], 1
+    ):
+        await accepted(store, n, chat, priority=priority)
+    assert await numbers(store, bulk=1) == [2, 5]
+    messages = await store.outbox.messages(COMPANY, state=None, after=0, most=9)
+    for n in (1, 2):
+        await learn(store, messages[n], News.ACKED)
+    assert sorted(await numbers(store, but=(5,))) == [1, 4]
+
+
+async def test_limits_of_new_contacts_concern_nobody_else(store: Store) -> None:
+    """Groups and whoever wrote are known; one that was tried before is no second new contact."""
+    await heard_from(store, PEOPLE[3])
+    for n, chat in enumerate((PEOPLE[1], PEOPLE[2], PEOPLE[3], GROUP), 1):
+        await accepted(store, n, chat)
+    taken = await take(store.outbox, new=1)
+    assert [(each.id, each.contact) for each in taken] == [
+        ("msg_3", Contact.KNOWN),
+        ("msg_4", Contact.KNOWN),
+        ("msg_1", Contact.NEW),
+    ]
+    again = await take(store.outbox, new=0)
+    assert [(each.id, each.contact) for each in again][2:] == [("msg_1", Contact.APPROACHED)]
+    assert (await store.accounts.account(COMPANY, since=T1)).approached == [PEOPLE[1]]
+    assert await numbers(store, but=(3, 4), new=1, approached=0) == [2]
+
+
+async def test_a_hold_ends_for_whoever_becomes_known(store: Store) -> None:
+    """By writing to the company: what WhatsApp refused is due at once, and no limit of new contacts concerns it."""
+    refused = await accepted(store, 1)
+    await numbers(store)
+    await refuse(store, refused, until=LATER, code="ack-463", held="reach-out-lock")
+    assert await numbers(store) == []
+    await heard_from(store, PEOPLE[1])
+    assert await numbers(store, new=0, approached=0) == [1]
+
+
+async def test_a_suspect_is_taken_alone_and_last(store: Store) -> None:
+    """When nothing else is due and nothing is in flight, or when it has waited long enough; no lock is passed by."""
+    for n in range(1, 4):
+        await accepted(store, n, PEOPLE[n])
+    await numbers(store)
+    await crash(store, 2, 4)
+    taken = await store.outbox.take(COMPANY, allow(), but=())
+    assert ([each.id for each in taken.messages], taken.suspect_waits) == (["msg_1", "msg_3"], True)
+    assert await numbers(store, but=(1, 3)) == []
+    assert (await store.outbox.take(COMPANY, allow(approached=0), but=(), alone=True)).messages == []
+    alone = await store.outbox.take(COMPANY, allow(), but=(), alone=True)
+    assert ([each.id for each in alone.messages], alone.suspect_waits) == (["msg_2"], False)
+    for n in (1, 3):
+        await store.outbox.learn(COMPANY, [Change(whatsapp_id=f"3EB0{n:04}", news=News.ACKED, at=T1)])
+    [suspect] = await take(store.outbox)
+    assert (suspect.id, suspect.crash_score) == ("msg_2", 4)
+
+
+async def test_a_late_word_moves_no_message_that_waits_behind_others(store: Store) -> None:
+    """Nor one that is settled."""
+    first, second = await accepted(store, 1), await accepted(store, 2)
+    await numbers(store)
+    await refuse(store, second, until=LATER)
+    await learn(store, first, News.ACKED)
+    await refuse(store, first, until=LATER)
+    assert await numbers(store) == [2]
+
+
+async def test_a_chat_has_one_head_whoever_accepts(store: Store) -> None:
+    """The database itself keeps it: a unique index."""
+    for n in range(1, 9):
+        await accepted(store, n, PEOPLE[n % 3])
+    heads = store.rows("SELECT chat, count(*) FROM outbox WHERE next_at IS NOT NULL GROUP BY chat")
+    assert sorted(heads) == [(chat, 1) for chat in PEOPLE[:3]]
