@@ -20,12 +20,17 @@ class FakeClock:
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
         self._cancelled: set[int] = set()
+        self._wall_offset = timedelta()
 
     def monotonic(self) -> float:
         return self._now
 
     def now(self) -> datetime:
-        return _BEGINNING + timedelta(seconds=self._now)
+        return _BEGINNING + self._wall_offset + timedelta(seconds=self._now)
+
+    def set_wall(self, to: datetime) -> None:
+        """Somebody sets the wall clock; monotonic time goes on as ever."""
+        self._wall_offset += to - self.now()
 
     async def sleep(self, seconds: float) -> None:
         woken = asyncio.Event()

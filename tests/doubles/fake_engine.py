@@ -111,6 +111,8 @@ class FakeEngine:
         self.ack_error: str | None = None
         self.dies_of: str | None = None
         """A text that ends the whole host."""
+        self.ends_links: tuple[str, int] | None = None
+        """A text that makes WhatsApp end the link, and the code that the link ends with."""
         self.not_on_whatsapp: set[str] = set()
         self.typed: list[tuple[str, int]] = []
         """To whom "typing" was shown, and for how long."""
@@ -287,6 +289,10 @@ class FakeEngine:
     def _send(self, command: Send, link: FakeLink) -> None:
         if self.dies_of is not None and command.content.get("text") == self.dies_of:
             self._later(self.lose_host)
+            return
+        if self.ends_links is not None and command.content.get("text") == self.ends_links[0]:
+            ends_with = self.ends_links[1]
+            self._later(lambda: self.drop(command.link, code=ends_with))
             return
         if refusal := self._refusal(command, link):
             code, detail = refusal

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -676,3 +677,94 @@ async def test_a_message_that_ends_hosts_is_given_up_and_the_others_go_on(world:
         after = await world.send("after")
         await world.until_message(after, "sent", within_s=120)
         assert world.engines == 6
+
+
+@pytest.mark.parametrize("code", [500, 428])
+async def test_a_message_that_ends_every_link_starves_no_other(world: World, code: int) -> None:
+    """It is sent alone once it is suspect, fails in the end and says why; whatever was in flight beside it arrives."""
+    world.prepare = lambda engine: setattr(engine, "ends_links", ("poison", code))
+    async with world.running():
+        await world.pair()
+        poison = await world.send("poison")
+        others = [await world.send(f"harmless {n}", to=f"96279000001{n % 3}") for n in range(60)]
+        for other in others:
+            await world.until_message(other, "sent", within_s=60)
+        failed = await world.until_message(poison, "failed", within_s=3600)
+        assert failed.error_code == "link-ended"
+        assert failed.error is not None
+        assert "links ended again and again while this message was being sent" in failed.error
+        await world.until_message(await world.send("after"), "sent", within_s=120)
+
+
+async def test_a_message_that_was_handed_over_is_cancelled_by_force(world: World) -> None:
+    """Whoever waits behind it in the chat goes on at once."""
+    async with world.running() as gateway:
+        await acked_by_hand(world)
+        stuck, after = await world.send("stuck"), await world.send("after")
+        await world.quiet()
+        assert (await world.now(gateway.cancel(stuck.id, force=True))).state == "cancelled"
+        world.engine.acks = True
+        await world.until_message(after, "sent", within_s=5)
+
+
+# Answers that pass.
+
+
+async def test_a_server_that_refuses_everybody_is_asked_seldom(world: World) -> None:
+    """No message fails, sending pauses, and all arrive once WhatsApp accepts messages again."""
+    async with world.running():
+        await world.pair()
+        world.engine.ack_error = "429"
+        messages = [await world.send(f"text {n}", to=f"9627900001{n:02}") for n in range(30)]
+        await world.wait(60)
+        assert len(world.sends()) < 40
+        waiting = await world.message(messages[0])
+        assert (waiting.state, waiting.retry_code) == ("sending", "ack-429")
+        assert waiting.retry_message == "WhatsApp limits the rate of messages (ack error 429)"
+        world.engine.ack_error = None
+        for message in messages:
+            sent = await world.until_message(message, "sent", within_s=120)
+            assert sent.retry_code is None
+
+
+async def test_a_message_that_is_refused_for_a_week_fails_with_the_last_reason(world: World) -> None:
+    """Without an expiry of its own it is not retried for ever."""
+    world.set_policy(keepalive_interval_s=3600.0)
+    async with world.running():
+        await world.pair()
+        world.engine.ack_error = "599"
+        message = await world.send()
+        await world.wait(3600)
+        assert (await world.message(message)).state == "sending"
+        world.clock.set_wall(world.clock.now() + timedelta(days=7))
+        failed = await world.until_message(message, "failed", within_s=3600)
+        assert failed.error == "WhatsApp did not accept the message (ack error 599); retried for 7 days"
+
+
+async def test_a_quota_of_new_chats_holds_first_messages(world: World) -> None:
+    """Error 475 says nothing of the number: it waits, says so, and known chats go on."""
+    world.set_policy(keepalive_interval_s=3600.0)
+    async with world.running():
+        await world.pair()
+        await world.until_message(await world.send(to=OTHER), "sent")
+        world.engine.ack_error = "475"
+        message = await world.send("first")
+        await world.until_sends(2)
+        await world.quiet()
+        world.engine.ack_error = None
+        assert await world.held(message) == "new-chat-quota"
+        await world.until_message(await world.send("known", to=OTHER), "sent", within_s=5)
+        await world.until_message(message, "sent", within_s=DAY_S + 60)
+
+
+async def test_a_clock_that_was_set_back_delays_nothing(world: World) -> None:
+    """Stored times are of the wall clock: what rests is due at once when that jumps."""
+    async with world.running():
+        await world.pair()
+        world.engine.ack_error = "503"
+        message = await world.send()
+        await world.until_sends(1)
+        await world.quiet()
+        world.engine.ack_error = None
+        world.clock.set_wall(world.clock.now() - timedelta(days=3))
+        await world.until_message(message, "sent", within_s=60)
