@@ -58,7 +58,7 @@ class Custody:
 
         async def work() -> Made:
             made = await self.make(kind="before-clear")
-            await self.database.write(lambda connection: companies.clear(connection, company))
+            await companies.clear_in_parts(self.database, company)
             return made
 
         return await self.gateway.set_aside(company, work)

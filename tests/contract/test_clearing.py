@@ -1,0 +1,66 @@
+"""Removing one company of many, on SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import URL, Connection, event, func, select
+
+from holdfast.backup.company import clear_in_parts
+from holdfast.base.errors import NotFound
+from holdfast.store.database import Database
+from holdfast.store.postgres import parse
+from holdfast.store.tables import metadata
+from tests import filling
+from tests.postgres_process import PostgresProcess
+from tests.world import migrated
+
+ROWS, COMPANIES = 2200, 2
+CLEARED, OTHER = filling.company(0), filling.company(1)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | URL:
+    if request.param == "sqlite":
+        path = tmp_path / "holdfast.db"
+        path.write_bytes(migrated())
+        return path
+    server: PostgresProcess = request.getfixturevalue("postgres")
+    return parse(server.new_migrated())
+
+
+def fill(connection: Connection) -> None:
+    filling.add_sessions(connection, companies=COMPANIES)
+    for add in (filling.add_messages, filling.add_events, filling.add_rest):
+        add(connection, range(ROWS), companies=COMPANIES, total=ROWS, largest=0.6)
+
+
+def count(connection: Connection, company: str) -> dict[str, int]:
+    tables = [table for table in metadata.sorted_tables if "company_id" in table.c]
+    mine = {table.name: select(func.count()).where(table.c.company_id == company) for table in tables}
+    return {name: found for name, each in mine.items() if (found := connection.scalar(each))}
+
+
+async def test_a_company_is_cleared_in_parts_and_no_other_is_touched(place: Path | URL) -> None:
+    """No transaction removes more than a part, so that others' writes get in between; nothing of it is left."""
+    database = Database(place)
+    await database.write(fill)
+    before = await database.read(lambda connection: count(connection, OTHER))
+    removed: list[int] = []
+
+    def note(*arguments: object) -> None:
+        cursor, statement = arguments[1], str(arguments[2])
+        if statement.startswith("DELETE"):
+            removed.append(cursor.rowcount)  # type: ignore[attr-defined]  # a cursor of either driver
+
+    engine = database._opened.writing
+    event.listen(engine, "after_cursor_execute", note)
+    await clear_in_parts(database, CLEARED)
+    assert sum(removed) > 8000
+    assert max(removed) <= 500
+    assert await database.read(lambda connection: count(connection, CLEARED)) == {}
+    assert await database.read(lambda connection: count(connection, OTHER)) == before
+    with pytest.raises(NotFound):
+        await clear_in_parts(database, CLEARED)
+    database.close()
