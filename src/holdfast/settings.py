@@ -13,6 +13,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, ValidationError
 
@@ -107,6 +108,24 @@ class Settings(BaseModel):
     whatsapp_url: str | None = Field(
         None, pattern="^wss?" + _URL, description="another server than WhatsApp's own, for tests"
     )
+    whatsapp_version: str = Field(
+        "auto",
+        pattern=r"^(auto|2\.3000\.\d{10})$",
+        description="client version: auto, as WhatsApp publishes it, or 2.3000.N to pin it",
+    )
+    whatsapp_web_url: str | None = Field(
+        None,
+        pattern="^https?" + _URL,
+        description="where auto reads /sw.js; unset: https://web.whatsapp.com, or with another HOLDFAST_WHATSAPP_URL "
+        "that server's host",
+    )
+    device_name: str = Field(
+        "Ubuntu",
+        min_length=1,
+        max_length=50,
+        description="name of new devices in the phone's list of linked devices; WhatsApp refuses pairing codes of some "
+        "accounts to unusual ones",
+    )
     keepalive_interval_s: float = Field(30, ge=5, le=300, description="time between two pings of a quiet link")
     keepalive_presence: bool = Field(
         True,
@@ -176,6 +195,16 @@ class Settings(BaseModel):
     def server_url(self) -> str:
         """Where commands find the running Holdfast."""
         return self.url if self.url is not None else self.own_url(self.port)
+
+    @property
+    def version_url(self) -> str:
+        """Where the client version is read. With another server than WhatsApp's own, the real site is never asked."""
+        if self.whatsapp_web_url is not None:
+            return self.whatsapp_web_url
+        if self.whatsapp_url is None:
+            return "https://web.whatsapp.com"
+        parts = urlsplit(self.whatsapp_url)
+        return f"{parts.scheme.replace('ws', 'http', 1)}://{parts.netloc}"
 
     def own_url(self, port: int) -> str:
         """Where what listens on that port is reached from this machine."""

@@ -38,6 +38,7 @@ from holdfast.notify.addresses import read_addresses
 from holdfast.notify.courier import AppriseCourier, refusal
 from holdfast.notify.sender import AlertSender
 from holdfast.notify.webhooks import WebhookPost
+from holdfast.runtime.client_versions import ClientVersions
 from holdfast.runtime.composer import Composer
 from holdfast.runtime.connect_limiter import ConnectLimiter
 from holdfast.runtime.diagnosis import Diagnoser
@@ -51,12 +52,14 @@ from holdfast.runtime.parts import Parts
 from holdfast.runtime.spool import MediaSweeper, Spool
 from holdfast.runtime.webhooks import WebhookSender
 from holdfast.session.backoff import Backoff
+from holdfast.session.client_version import pinned_revision
 from holdfast.session.engine import Engine, Listener
 from holdfast.session.placement import PlacementPolicy
 from holdfast.session.state import Policy
 from holdfast.settings import Settings
 from holdfast.store.accounts import AccountRows
 from holdfast.store.alerts import AlertTable
+from holdfast.store.client_version import ClientVersionRows
 from holdfast.store.credentials import EngineRows
 from holdfast.store.events import EventRows
 from holdfast.store.figures import FigureRows
@@ -70,6 +73,7 @@ from holdfast.store.sessions import SessionRows
 from holdfast.store.timeline import TimelineRows
 from holdfast.store.webhooks import WebhookRows
 from holdfast.web.client import WebClient
+from holdfast.web.client_version import read_script
 
 
 async def serve(
@@ -92,9 +96,13 @@ async def serve(
     with stop_wishes(until_stdin_closes=until_stdin_closes) as asked_to_stop:
         async with WebClient(held.allowed) as web:
             links = await _links(held, chance)
+            versions = _client_versions(held, clock=clock, chance=chance)
+            await versions.prepare()
             parts = _parts(held, program, files=spool, links=links, clock=clock, chance=chance)
+            parts = replace(parts, client_versions=versions, device_name=settings.device_name)
             composer = _composer(held, media, web, parts)
             gateway = Gateway(replace(parts, qr_shown=qr_shown), inbox=InboxRows(held.database), composer=composer)
+            versions.newer = gateway.client_updated
             inbound = InboundDesk(media, shelf=composer.shelf, downloads=gateway, folder=spool.folder)
             custody = _custody(held, gateway, clock=clock)
             schedule = Schedule(custody, every_h=settings.backup_every_h, keep=settings.backup_keep)
@@ -106,9 +114,19 @@ async def serve(
             desk = WebhookDesk(webhooks, chance=chance, web=web)
             api = _http(held, gateway, desk, parts, teller, MediaDesk(inbound, links, clock=clock))
             add_backups(api, custody)
-            watchers = [monitor.run, teller.run, sender.run, schedule.run, spool.run, sweeper.run]
+            watchers = [versions.run, monitor.run, teller.run, sender.run, schedule.run, spool.run, sweeper.run]
             tell = functools.partial(ready, f"http://{_shown(held.listener)}")
             await run_until_stopped(gateway, watchers, Server(api), held.listener, asked_to_stop, ready=tell)
+
+
+def _client_versions(held: Claim, *, clock: Clock, chance: Chance) -> ClientVersions:
+    return ClientVersions(
+        pinned=pinned_revision(held.settings.whatsapp_version),
+        read=functools.partial(read_script, held.settings.version_url),
+        store=ClientVersionRows(held.database),
+        clock=clock,
+        jitter=chance.jitter,
+    )
 
 
 def _webhook_sender(

@@ -27,9 +27,10 @@ from holdfast.runtime.rate_limiter import RateLimiter
 from holdfast.runtime.view import LinkEnd, Qr, View
 from holdfast.runtime.words import keep_alive, transition
 from holdfast.session import engine, events
+from holdfast.session.client_version import ClientVersion
 from holdfast.session.events import Effect, Event
 from holdfast.session.machine import NotPossible, deadline, step
-from holdfast.session.reasons import ENGINE_QUARANTINED, HOST_REPLACED, Reaction, stored_reason
+from holdfast.session.reasons import CLIENT_OUTDATED_CODE, ENGINE_QUARANTINED, HOST_REPLACED, Reaction, stored_reason
 from holdfast.session.state import Session, State, budget_left, restored
 from holdfast.session.stores import Record, Turn
 
@@ -69,6 +70,8 @@ class SessionActor:
         self._leaving: engine.LinkId | None = None
         """The link on which the device logs out. It ends by itself; until then it may want things kept."""
         self._sending_on: engine.LinkId | None = None
+        self._version: ClientVersion | None = None
+        """With which the newest link logged in; None: the engine's own."""
         self._qr: Qr | None = None
         self._pairing_code: asyncio.Future[engine.PairingCodeShown] | None = None
         self._downloads: dict[int, asyncio.Future[engine.Downloaded]] = {}
@@ -238,8 +241,12 @@ class SessionActor:
             case engine.LinkOpened():
                 self._know(jid=report.jid)
                 self.tell(events.LinkOpened(number))
+                if self._parts.client_versions is not None:
+                    self._parts.client_versions.worked(self._version)
             case engine.LinkClosed():
                 self._sender_link_ended(report)
+                if report.code == CLIENT_OUTDATED_CODE and self._parts.client_versions is not None:
+                    self._parts.client_versions.refused(self._version)
                 self.tell(events.LinkClosed(number, report.code, report.detail, report.attributes))
             case engine.Ponged():
                 self.tell(events.Ponged(number, report.n))
@@ -395,8 +402,16 @@ class SessionActor:
         await self._keeper.caught_up()
         credentials = await self._parts.store.credentials(self.company)
         self._link = self._parts.hub.new_link(self)
-        url = self._parts.whatsapp_url
-        order = engine.OpenLink(link=self._link, company=self.company, credentials=credentials, url=url)
+        versions = self._parts.client_versions
+        self._version = None if versions is None else versions.current
+        order = engine.OpenLink(
+            link=self._link,
+            company=self.company,
+            credentials=credentials,
+            url=self._parts.whatsapp_url,
+            device_name=self._parts.device_name,
+            version=None if self._version is None else list(self._version.numbers),
+        )
         self._parts.hub.command(order)
 
     def _cut_link(self) -> None:

@@ -56,6 +56,10 @@ class ConnectLimiter:
             reason = after.reason if isinstance(event, LinkClosed) or after.next_attempt_at is not None else None
             self._end(company, reason, was_open=was_open)
 
+    def hurry(self) -> None:
+        """There is another client version to try: one session probes now."""
+        self._change(*limiter.hurry(self._limiter, now=self._clock.monotonic(), policy=self._policy))
+
     def leave(self, company: str) -> None:
         """The session's actor has ended."""
         self._waiters.pop(company, None)

@@ -170,6 +170,13 @@ class Gateway:
             raise Conflict(f"WhatsApp gave no pairing code: {shown.error}")
         return shown.code
 
+    def client_updated(self) -> None:
+        """There is another client version: one refused session probes at once, the others follow when it gets in."""
+        self._parts.connect_limiter.hurry()
+        for actor in self._actors.values():
+            if actor.view.record.state is State.PAUSED:
+                actor.tell(events.ClientUpdated())
+
     # Passkeys.
 
     async def passkey(self, company: str) -> Passkey:

@@ -9,6 +9,7 @@ from holdfast.base.clock import Clock
 from holdfast.base.ids import Chance
 from holdfast.delivery.ports import Accounts, MediaFiles, Outbox
 from holdfast.delivery.rate_limits import Pacing
+from holdfast.runtime.client_versions import ClientVersions
 from holdfast.runtime.connect_limiter import ConnectLimiter
 from holdfast.runtime.engine_supervisor import EngineSupervisor
 from holdfast.runtime.ownership import Ownership
@@ -34,6 +35,9 @@ class Parts:
     policy: Policy
     whatsapp_url: str | None
     """None: WhatsApp's own."""
+    client_versions: ClientVersions | None = None
+    """None: the engine's own."""
+    device_name: str | None = None
     pacing: Pacing = field(default_factory=Pacing)
     """Of sessions for which nothing else is set."""
     node: str | None = None

@@ -142,6 +142,13 @@ def ended(
     return _admit(limiter, now, policy)
 
 
+def hurry(limiter: Limiter, *, now: float, policy: LimiterPolicy) -> tuple[Limiter, Wakes]:
+    """What WhatsApp refused was mended: the next probe is due at once."""
+    if limiter.breaker is None or limiter.breaker.prober is not None:
+        return limiter, ()
+    return _admit(replace(limiter, breaker=replace(limiter.breaker, probe_at=now)), now, policy)
+
+
 def _is_refusal(reason: Reason, *, was_open: bool) -> bool:
     """WhatsApp's own word that may be meant for all; not what befalls one session or the network here."""
     if reason.code is None or reason.fault in _OURS_OR_THE_NETWORKS or reason.reaction in _OF_ONE_SESSION:

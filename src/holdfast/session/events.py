@@ -138,6 +138,11 @@ class ProbeAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class ClientUpdated:
+    """There is another client version to try than the one that WhatsApp refused."""
+
+
+@dataclass(frozen=True, slots=True)
 class ConnectHeld:
     """The fleet did not let this link begin (None: one that it holds already): it may at `until`."""
 
@@ -172,6 +177,7 @@ Event = (
     | Ponged
     | SendsWaited
     | ProbeAsked
+    | ClientUpdated
     | ConnectHeld
     | Tick
 )

@@ -20,6 +20,7 @@ from holdfast.session import passkeys, reasons
 from holdfast.session.backoff import beat_s
 from holdfast.session.deadlines import deadline, no_acks_at, sign_of_life_due_at, stable_at
 from holdfast.session.events import (
+    ClientUpdated,
     ConnectHeld,
     Effect,
     EngineQuarantined,
@@ -310,6 +311,13 @@ def _time_out(session: Session, _: Event, moment: Moment) -> Step:
     return lose(session, reasons.NOT_OPENED, moment)
 
 
+def _try_updated_client(session: Session, _: Event, moment: Moment) -> Step:
+    """Connect at once where WhatsApp refused the client before."""
+    if session.link is not None or session.reason is None or session.reason.code != reasons.CLIENT_OUTDATED_CODE:
+        return session, ()
+    return connect(session, moment)
+
+
 def _held(session: Session, event: ConnectHeld, moment: Moment) -> Step:
     """Wait for the fleet: nothing is counted, and all else stays. What is held no longer stays as it is."""
     if event.link is None and session.held is None:
@@ -325,7 +333,7 @@ def _keep(session: Session, _: Event, __: Moment) -> Step:
 Rule = Callable[[Session, Any, Moment], Step]
 """What a state does about an event. `Any`: the table gives each rule only events of the type it stands under."""
 
-_ALWAYS: dict[type[Any], Rule] = {StopAsked: _stop, LogoutAsked: _log_out}
+_ALWAYS: dict[type[Any], Rule] = {StopAsked: _stop, LogoutAsked: _log_out, ClientUpdated: _keep}
 _AT_REST: dict[type[Any], Rule] = {**_ALWAYS, HostLost: _keep, EngineQuarantined: _keep, ConnectHeld: _keep}
 _WITH_LINKS: dict[type[Any], Rule] = {
     **_ALWAYS,
@@ -371,6 +379,7 @@ ROWS: dict[State, dict[type[Any], Rule]] = {
     State.RECONNECTING: {**_WITH_LINKS, StartAsked: _start_restored, QrShown: _qr_unexpected},
     State.PAUSED: {
         **_WITH_LINKS,
+        ClientUpdated: _try_updated_client,
         StartAsked: _start_again,
         ReconnectAsked: _fresh_link_unless_banned,
         QrShown: _qr_unexpected,

@@ -89,6 +89,8 @@ _CODES = (
     _reason("no-multidevice", 411, "phone", Reaction.STOP, "the phone does not support linked devices", Action.CHECK_PHONE),
 )  # fmt: skip
 
+CLIENT_OUTDATED_CODE = 405
+
 BY_CODE = MappingProxyType({reason.code: reason for reason in _CODES})
 
 DEVICE_REMOVED = _reason(

@@ -238,3 +238,16 @@ def test_all_get_in_once_whatsapp_lets_them(
 def test_the_limit_is_what_the_policy_says() -> None:
     """Twenty, as the documents have it."""
     assert connect_limiter.LimiterPolicy().opening_at_once == 20
+
+
+def test_a_mended_client_is_probed_at_once_and_by_one() -> None:
+    """Of those that wait, the first is woken now; while a probe is under way nobody else is."""
+    outdated = connect_limiter.Breaker(reason=BY_CODE[405], probe_at=1300)
+    held = connect_limiter.Limiter(waiting=("a", "b"), breaker=outdated)
+    hurried, wakes = connect_limiter.hurry(held, now=1000, policy=POLICY)
+    assert wakes == (("a", 1000),)
+    assert hurried.breaker is not None
+    assert hurried.breaker.probe_at == 1000
+    probing = connect_limiter.Limiter(waiting=("b",), breaker=replace(outdated, prober="a"))
+    assert connect_limiter.hurry(probing, now=1000, policy=POLICY) == (probing, ())
+    assert connect_limiter.hurry(connect_limiter.Limiter(), now=1000, policy=POLICY) == (connect_limiter.Limiter(), ())

@@ -6,6 +6,7 @@ import pytest
 
 from holdfast.session import reasons
 from holdfast.session.events import (
+    ClientUpdated,
     ConnectHeld,
     CutLink,
     EngineQuarantined,
@@ -100,27 +101,28 @@ EVENTS: list[Event] = [
     PasskeyContinued(7, False),
     PasskeyConfirmed(7),
     PasskeyFailed(7, "passkey-refused"),
+    ClientUpdated(),
 ]
 
 # x: changes something · a dot: changes nothing · an exclamation mark: refused with NotPossible
-#                          start stop recn logo pair  qr  paird open clos host keep pong sends prob held tick quar pkrq pkan pkco pkcf pkfl  # noqa: E501
+#                          start stop recn logo pair  qr  paird open clos host keep pong sends prob held tick quar pkrq pkan pkco pkcf pkfl updt  # noqa: E501
 MATRIX = """
-unpaired                    x    x    !    x    x    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .
-pairing, link               .    x    x    x    .    x    x    x    x    x    x    !    !    !    x    x    x    x    .    .    .    x
-pairing, passkey            .    x    x    x    .    x    x    x    x    x    x    !    !    !    x    x    x    x    x    .    .    x
-pairing, waiting            .    x    x    x    .    .    .    .    .    .    .    .    .    .    .    x    x    .    .    .    .    .
-connecting                  .    x    x    x    !    x    !    x    x    x    x    !    !    !    x    x    x    !    !    !    !    !
-connected                   .    x    x    x    !    !    !    !    x    x    x    .    x    x    .    x    x    !    !    !    !    !
-reconnecting, link          .    x    x    x    !    x    !    x    x    x    x    !    !    !    x    x    x    !    !    !    !    !
-reconnecting, waiting       .    x    x    x    !    .    .    .    .    .    .    .    .    .    .    x    x    .    .    .    .    .
-reconnecting, restored      x    x    x    x    !    .    .    .    .    .    .    .    .    .    .    .    x    .    .    .    .    .
-paused, link                x    x    x    x    !    x    !    x    x    x    x    !    !    !    x    x    x    !    !    !    !    !
-paused, waiting             x    x    x    x    !    .    .    .    .    .    .    .    .    .    .    x    .    .    .    .    .    .
-paused, banned              x    x    !    x    !    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .
-paused, banned for a time   .    x    !    x    !    .    .    .    .    .    .    .    .    .    .    x    .    .    .    .    .    .
-logged out                  .    x    !    .    x    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .
-stopped                     x    .    !    x    x    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .
-stopped, paired             x    .    !    x    !    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .
+unpaired                    x    x    !    x    x    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .
+pairing, link               .    x    x    x    .    x    x    x    x    x    x    !    !    !    x    x    x    x    .    .    .    x    .
+pairing, passkey            .    x    x    x    .    x    x    x    x    x    x    !    !    !    x    x    x    x    x    .    .    x    .
+pairing, waiting            .    x    x    x    .    .    .    .    .    .    .    .    .    .    .    x    x    .    .    .    .    .    .
+connecting                  .    x    x    x    !    x    !    x    x    x    x    !    !    !    x    x    x    !    !    !    !    !    .
+connected                   .    x    x    x    !    !    !    !    x    x    x    .    x    x    .    x    x    !    !    !    !    !    .
+reconnecting, link          .    x    x    x    !    x    !    x    x    x    x    !    !    !    x    x    x    !    !    !    !    !    .
+reconnecting, waiting       .    x    x    x    !    .    .    .    .    .    .    .    .    .    .    x    x    .    .    .    .    .    .
+reconnecting, restored      x    x    x    x    !    .    .    .    .    .    .    .    .    .    .    .    x    .    .    .    .    .    .
+paused, link                x    x    x    x    !    x    !    x    x    x    x    !    !    !    x    x    x    !    !    !    !    !    .
+paused, waiting             x    x    x    x    !    .    .    .    .    .    .    .    .    .    .    x    .    .    .    .    .    .    x
+paused, banned              x    x    !    x    !    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .
+paused, banned for a time   .    x    !    x    !    .    .    .    .    .    .    .    .    .    .    x    .    .    .    .    .    .    .
+logged out                  .    x    !    .    x    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .
+stopped                     x    .    !    x    x    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .
+stopped, paired             x    .    !    x    !    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .
 """  # noqa: E501
 
 
@@ -168,9 +170,9 @@ def test_pairs_outside_the_table_are_refused(state: State, event: Event) -> None
 
 
 def test_the_table_has_every_pair_of_its_rows() -> None:
-    """TABLE is ROWS, flat: 8 states, 89 pairs."""
+    """TABLE is ROWS, flat: 8 states, 97 pairs."""
     assert set(ROWS) == set(State)
-    assert len(TABLE) == sum(len(row) for row in ROWS.values()) == 89
+    assert len(TABLE) == sum(len(row) for row in ROWS.values()) == 97
 
 
 @pytest.mark.parametrize(
@@ -561,3 +563,11 @@ def test_a_session_that_moves_to_another_host_says_so() -> None:
     """Holdfast asks for the new link, no person; the reason tells which it was."""
     session, _ = take(SITUATIONS["connected"], ReconnectAsked(reasons.HOST_REPLACED))
     assert session.reason is reasons.HOST_REPLACED
+
+
+def test_another_client_version_is_tried_at_once() -> None:
+    """Where WhatsApp refused the one before; a pause for any other reason is kept."""
+    outdated = SITUATIONS["paused, waiting"]
+    session, effects = take(outdated, ClientUpdated())
+    assert (session.state, effects) == (State.PAUSED, (OpenLink(session.links),))
+    assert take(SITUATIONS["paused, banned for a time"], ClientUpdated())[1] == ()

@@ -55,6 +55,7 @@ def serve(
         Path | None, typer.Option(help="Also write the certificate that media clients must trust here.")
     ] = None,
     state_dir: Annotated[Path, typer.Option(help="Where accounts, devices and queues are kept.")] = Path("wasim-state"),
+    minimum_revision: Annotated[int, typer.Option(help="Clients of an older revision are refused with 405.")] = 0,
     until_stdin_closes: Annotated[bool, typer.Option(help="End when standard input does.")] = False,
     verbose: Annotated[bool, typer.Option(help="Log every login and fault.")] = False,
 ) -> None:
@@ -69,7 +70,7 @@ def serve(
             authority = open_authority(state_dir, now=Clock().now())
             if ca_file is not None:
                 ca_file.write_bytes(authority.pem)
-            asyncio.run(_serve(store, authority, places, until_stdin_closes))
+            asyncio.run(_serve(store, authority, places, until_stdin_closes, minimum_revision))
     except (StoreInUse, BadAuthority) as error:
         _give_up(str(error), error)
     except OSError as error:
@@ -82,7 +83,9 @@ def _give_up(sentence: str, cause: Exception) -> NoReturn:
     raise typer.Exit(1) from cause
 
 
-async def _serve(store: Store, authority: Authority, places: Places, until_stdin_closes: bool) -> None:
+async def _serve(
+    store: Store, authority: Authority, places: Places, until_stdin_closes: bool, minimum_revision: int
+) -> None:
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
@@ -90,6 +93,7 @@ async def _serve(store: Store, authority: Authority, places: Places, until_stdin
         threading.Thread(target=_watch_stdin, args=(loop, stop), daemon=True).start()
     clock = Clock()
     hub = Hub(store=store, clock=clock, host=places.host, port=places.port)
+    hub.faults.base_minimum_revision = minimum_revision
     folder = MediaFolder(authority.directory / "media")
     media = MediaHost(folder, clock=clock, admit=lambda auth: hub.server.admitted(auth), judge=hub.faults.on_media)
     tls = authority.server_context(places.host, now=clock.now())

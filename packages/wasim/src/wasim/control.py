@@ -60,6 +60,8 @@ PATCH  /groups/{id}                  {"subject"?, "add"?, "remove"?} changes it
 GET    /messages?from=&to=&id=       messages the server took, with acks and receipts
 GET    /links                        connections
 GET    /stats                        counts
+GET    /version                      the client revision that /sw.js tells, and the oldest that may log in
+POST   /version                      {"published"?, "minimum"?} changes them
 GET    /certificate                  the key at the root of the server's certificate, for clients that check it
 GET    /ca.pem                       the certificate that clients of the media host must trust
 GET    /faults                       faults that run; ?all=true also those that ended
@@ -82,6 +84,8 @@ def make_app(hub: Hub, authority: Authority, folder: MediaFolder) -> web.Applica
     app.router.add_get("/messages", _messages)
     app.router.add_get("/links", _links)
     app.router.add_get("/stats", _stats)
+    app.router.add_get("/version", _version)
+    app.router.add_post("/version", _set_version)
     app.router.add_get("/certificate", _certificate)
     app.router.add_get("/ca.pem", _ca)
     app.router.add_get("/faults", _faults)
@@ -295,6 +299,21 @@ async def _stats(request: web.Request) -> web.Response:
 
 async def _certificate(request: web.Request) -> web.Response:
     return web.json_response({"rootKey": request.app[HUB].server.identity.root.hex()})
+
+
+async def _version(request: web.Request) -> web.Response:
+    hub = request.app[HUB]
+    return web.json_response({"published": hub.published_revision, "minimum": hub.faults.minimum_revision})
+
+
+async def _set_version(request: web.Request) -> web.Response:
+    hub, body = request.app[HUB], await body_of(request)
+    for name, value in body.items():
+        if name not in ("published", "minimum") or not isinstance(value, int):
+            raise ControlError(400, f"{name!r} is {value!r}: give 'published' or 'minimum' as a number")
+    hub.published_revision = body.get("published", hub.published_revision)
+    hub.faults.base_minimum_revision = body.get("minimum", hub.faults.base_minimum_revision)
+    return await _version(request)
 
 
 async def _ca(request: web.Request) -> web.Response:

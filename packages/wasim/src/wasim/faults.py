@@ -51,6 +51,7 @@ class FaultRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, ren
     after_bytes: int = 65_536
     until: datetime | None = None
     to: Part = "devices"
+    revision: int = 0
 
 
 _COMMON = frozenset({"kind", "number", "seconds"})
@@ -72,6 +73,7 @@ KINDS: dict[str, frozenset[str]] = {
     "stream-error": frozenset({"code", "attrs", "reason"}),
     "stream-end": frozenset(),
     "failure": frozenset({"reason", "attrs", "count"}),
+    "raise-revision": frozenset({"revision"}),
     "passkey-refused": frozenset({"count"}),
     "passkey-silent": frozenset({"count"}),
     "passkey-late": frozenset({"ms", "count"}),
@@ -88,7 +90,7 @@ MOMENTARY = frozenset({"cut", "restart", "stream-error", "stream-end"})
 REACH_OUT_LOCKED = "463"
 UNTIL_ENDED_S = 86_400.0
 """How long a lock is said to last that has no end."""
-_NOT_BY_NUMBER = frozenset({"restart", "refuse", "media-refuse", "media-slow", "media-cut"})
+_NOT_BY_NUMBER = frozenset({"raise-revision", "restart", "refuse", "media-refuse", "media-slow", "media-cut"})
 
 
 def parse_fault(body: object) -> FaultRequest:
@@ -154,6 +156,8 @@ class Faults:
         self.active: dict[int, Fault] = {}
         self.ended: list[Fault] = []
         self._count = 0
+        self.base_minimum_revision = 0
+        """Older clients are refused, also without a fault."""
 
     def start(self, request: FaultRequest, *, now: float) -> Fault:
         """Notes a fault as running (a momentary one as done)."""
@@ -247,6 +251,11 @@ class Faults:
         fault.hits += 1
         reason = fault.request.reason
         return LoginFailure(reason="500" if reason is None else str(reason), attrs=dict(fault.request.attrs))
+
+    @property
+    def minimum_revision(self) -> int:
+        raised = [fault.request.revision for fault in self.active.values() if fault.kind == "raise-revision"]
+        return max([self.base_minimum_revision, *raised])
 
     def on_passkey(self, number: str, *, now: float) -> PasskeyVerdict:
         if self._hit("passkey-refused", number):

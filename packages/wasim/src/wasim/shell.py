@@ -28,6 +28,8 @@ from wasim.wire.nodes import Node
 _log = logging.getLogger("wasim")
 PAIRING_DEADLINE_S = 10.0
 SAVE_AGAIN_S = 0.2
+PUBLISHED_REVISION = 1_043_857_760
+"""Of the end of July 2026."""
 
 
 class Hub:
@@ -40,6 +42,8 @@ class Hub:
         self._host = host
         self.port = port
         self._media_host: str | None = None
+        self.published_revision = PUBLISHED_REVISION
+        """The newest client revision, as `/sw.js` tells it."""
         self._sockets: dict[int, LinkSocket] = {}
         self._link_count = 0
         self._listener: asyncio.Server | None = None
@@ -127,6 +131,11 @@ class Hub:
             link.cut("fin")
         else:
             link.refuse_status = refusal.request.status
+
+    def script(self) -> str:
+        self.stats.connects -= 1  # counted as a client when it connected, and is none
+        self.stats.connect_times.pop()
+        return f'self.__config={{"client_revision":{self.published_revision},"name":"sw"}};'
 
     def socket_ready(self, link: LinkSocket) -> None:
         self.server.open_link(link.number, now=self._clock.now())

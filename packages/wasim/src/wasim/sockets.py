@@ -11,13 +11,15 @@ import socket
 import struct
 from typing import Literal, Protocol
 
+from websockets.datastructures import Headers
 from websockets.exceptions import InvalidState
 from websockets.frames import Frame, Opcode
-from websockets.http11 import Request
+from websockets.http11 import Request, Response
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
 PATH = "/ws/chat"
+SCRIPT_PATH = "/sw.js"
 MAX_MESSAGE_BYTES = 32 * 1024 * 1024
 Cut = Literal["rst", "fin", "close"]
 
@@ -32,6 +34,9 @@ class SocketOwner(Protocol):
         """The WebSocket handshake is done."""
 
     def socket_received(self, link: LinkSocket, data: bytes) -> None: ...
+
+    def script(self) -> str:
+        """What `GET /sw.js` answers: a script that names the newest client revision."""
 
     def socket_closed(self, link: LinkSocket) -> None:
         """The connection is over, whoever ended it; said exactly once."""
@@ -91,6 +96,8 @@ class LinkSocket(asyncio.Protocol):
     def _answer(self, request: Request) -> None:
         if self.refuse_status is not None:
             self._ws.send_response(self._ws.reject(self.refuse_status, "refused by a fault\n"))
+        elif request.path.partition("?")[0] == SCRIPT_PATH:
+            self._ws.send_response(_script(self._owner.script()))
         elif request.path.partition("?")[0] != PATH:
             self._ws.send_response(self._ws.reject(404, f"connect to {PATH}\n"))
         else:
@@ -173,3 +180,11 @@ class LinkSocket(asyncio.Protocol):
         except InvalidState:
             return  # the peer closed first, or never finished its handshake: nothing is left to say
         self._transport.write(b"".join(self._ws.data_to_send()))
+
+
+def _script(text: str) -> Response:
+    body = text.encode()
+    headers = Headers(
+        [("Content-Type", "text/javascript"), ("Content-Length", str(len(body))), ("Connection", "close")]
+    )
+    return Response(200, "OK", headers, body)

@@ -179,7 +179,9 @@ class Server:
     # Login and pairing
 
     def _introduce(self, link: Link, said: Introduced, now: float) -> None:
-        if said.payload.pairing is not None:
+        if _revision(said.payload) < self._interference.minimum_revision:
+            self._refuse(link, None, "405", {"location": "wasim"}, now)
+        elif said.payload.pairing is not None:
             self.gate.register(link, said.peer, said.payload.pairing)
         else:
             self._log_in(link, said, now)
@@ -418,3 +420,9 @@ class Server:
         """A device's address by phone number, and by hidden id."""
         account = self.directory.accounts[address.number]
         return str(Jid(address.number, PN, address.device)), str(Jid(account.lid, LID, address.device))
+
+
+def _revision(payload: ClientPayload) -> int:
+    """Of the client that logs in; the greatest for one that names none, so that simple clients need not."""
+    version = payload.user_agent.app_version if payload.user_agent is not None else None
+    return 2**32 if version is None or version.tertiary is None else version.tertiary

@@ -89,11 +89,17 @@ class Interference(Protocol):
     def on_login(self, address: Address, *, now: float) -> LoginFailure | None:
         """Asked at every login."""
 
+    @property
+    def minimum_revision(self) -> int:
+        """Clients of an older revision are refused with 405."""
+
     def on_passkey(self, number: str, *, now: float) -> PasskeyVerdict:
         """Asked for every good assertion of an account's passkey."""
 
 
 class Undisturbed:
+    minimum_revision = 0
+
     def on_message(self, sender: Address, *, known: bool, now: float) -> MessageVerdict:
         return PLAIN
 

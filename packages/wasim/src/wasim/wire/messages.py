@@ -70,9 +70,22 @@ class PairingData:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AppVersion:
+    primary: int | None = optional(1, "uint")
+    secondary: int | None = optional(2, "uint")
+    tertiary: int | None = optional(3, "uint")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserAgent:
+    app_version: AppVersion | None = optional(2, lambda: AppVersion)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClientPayload:
     username: int | None = optional(1, "uint")
     passive: int | None = optional(3, "uint")
+    user_agent: UserAgent | None = optional(5, lambda: UserAgent)
     push_name: str | None = optional(7, "string")
     device: int | None = optional(18, "uint")
     pairing: PairingData | None = optional(19, lambda: PairingData)

@@ -1,0 +1,70 @@
+"""Reading the client version from what WhatsApp publishes."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from holdfast.session.client_version import (
+    ENGINE_REVISION,
+    MOST_AHEAD,
+    OLDEST,
+    ClientVersion,
+    is_newer,
+    pinned_revision,
+    revision_in,
+)
+
+KNOWN = ClientVersion(revision=1_045_000_000, origin="stored", read_at="2026-11-28T00:00:00.000Z")
+
+
+@pytest.mark.parametrize(
+    "script",
+    ['{"client_revision":1045000001,"x":1}', r"JSON.parse('{\"client_revision\": 1045000001}')"],
+)
+def test_the_revision_is_found_in_the_script(script: str) -> None:
+    """Plain, and as a text within a text."""
+    assert revision_in(script) == 1_045_000_001
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "",
+        "<html>Log in to the network</html>",
+        '{"client_revision":1}',
+        '{"client_revision":99999999999}',
+        '{"client_revision":"1045000001"}',
+        f'{{"client_revision":{ENGINE_REVISION + MOST_AHEAD + 1}}}',
+    ],
+)
+def test_what_is_no_revision_is_none(script: str) -> None:
+    """A portal's page, a number out of bounds, a number from far in the future."""
+    assert revision_in(script) is None
+
+
+@given(st.text())
+def test_any_text_gives_a_revision_within_bounds_or_none(script: str) -> None:
+    """Hostile input."""
+    found = revision_in(script)
+    assert found is None or OLDEST <= found <= ENGINE_REVISION + MOST_AHEAD
+
+
+def test_it_never_goes_backwards() -> None:
+    """An old script from a cache changes nothing, and one before the engine's own is of no use."""
+    assert is_newer(KNOWN.revision + 1, KNOWN)
+    assert not is_newer(KNOWN.revision, KNOWN)
+    assert not is_newer(KNOWN.revision - 1, KNOWN)
+    assert is_newer(ENGINE_REVISION, None)
+    assert not is_newer(ENGINE_REVISION - 1, None)
+
+
+@pytest.mark.parametrize(("text", "revision"), [("2.3000.1045000001", 1_045_000_001), ("auto", None), ("2.2.1", None)])
+def test_a_pinned_version_is_read(text: str, revision: int | None) -> None:
+    """`auto` and anything else pin nothing."""
+    assert pinned_revision(text) == revision
+
+
+def test_it_is_shown_as_whatsapp_writes_it() -> None:
+    assert (KNOWN.text, tuple(KNOWN.numbers)) == ("2.3000.1045000000", (2, 3000, 1_045_000_000))
