@@ -108,7 +108,7 @@ async def test_a_voice_note_is_marked_as_one(door: Door) -> None:
     """Only Ogg can be one."""
     await door.world.pair()
     audio: Any = (await handed(door, {"to": NUMBER, "audio": {"base64": coded(OGG), "voice": True}})).content["audio"]
-    assert (audio["mimetype"], audio["voice"]) == ("audio/ogg", True)
+    assert (audio["mimetype"], audio["voice"]) == ("audio/ogg; codecs=opus", True)
     mp3 = {"to": NUMBER, "audio": {"base64": coded(b"ID3" + b"\x00" * 9), "voice": True}}
     sentence = (await send(door, mp3)).problem(422, "bad-input", field="audio")
     assert sentence == "audio is audio/mpeg: a voice note must be Ogg with Opus, or leave out voice"

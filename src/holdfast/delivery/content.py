@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Meta
 
 from holdfast.base.errors import BadInput
+from holdfast.delivery.filenames import made_for
 from holdfast.delivery.message import MessageState
 from holdfast.delivery.recipient import parse_recipient
 
@@ -163,7 +164,7 @@ class MediaBody(MessageBody, frozen=True, kw_only=True):
         source = {*self.one_of, "mimetype", "filename"}
         options = {name: value for name, value in self.stored().items() if value and name not in source}
         described: Content = {"media": media.id, "mimetype": media.mimetype}
-        filename = (self.name or media.filename) if self.named else None
+        filename = (self.name or media.filename or made_for(media.mimetype)) if self.named else None
         return described | options | ({"filename": filename} if filename is not None else {})
 
 

@@ -1,16 +1,20 @@
-"""Which media WhatsApp takes: types and sizes for each kind of message, and types told by a file's first bytes."""
+"""Which media WhatsApp takes: types and sizes for each kind of message, and the type that one is sent with."""
 
 from __future__ import annotations
 
 import math
 import re
+from dataclasses import dataclass
 
 from holdfast.base.errors import BadInput
+from holdfast.delivery.containers import OLE, OPUS, ZIP, ogg_codec_is_unreadable
 from holdfast.delivery.content import Content, Kind
+from holdfast.delivery.file_types import sniffed, text_type, type_by_name
 
 MB = 1024 * 1024
-HEAD_BYTES = 64
-"""So many of a medium's first bytes tell its type."""
+HEAD_BYTES = 512 * 1024
+TAIL_BYTES = 128 * 1024
+"""So many of a medium's first and last bytes are looked at for its type."""
 
 _MOST = {Kind.IMAGE: 16 * MB, Kind.VIDEO: 16 * MB, Kind.AUDIO: 16 * MB, Kind.STICKER: 1 * MB, Kind.DOCUMENT: 100 * MB}
 """WhatsApp's limits (source: Cloud API reference for video, audio and document; its apps for images and stickers)."""
@@ -38,27 +42,36 @@ _OTHER_NAMES = {
     "audio/3gpp": "audio/mp4",
     "video/3gp": "video/3gpp",
 }
-_SAYS_NOTHING = frozenset({"application/octet-stream", "binary/octet-stream", "application/x-www-form-urlencoded"})
+_SAYS_NOTHING = frozenset(
+    {"application/octet-stream", "binary/octet-stream", "application/x-www-form-urlencoded", "multipart/form-data"}
+    | {"application/force-download", "application/x-force-download", "application/download", "application/x-download"}
+    | {"application/unknown", "application/x-unknown", "application/binary", "application/x-binary", "unknown/unknown"}
+    | {"application/x-octet-stream", "application/save", "file/download", "*/*", "text/x-unknown"}
+)
+_SAYS_LITTLE = frozenset(
+    {"text/plain", "application/zip", "application/x-zip", "application/x-zip-compressed", "application/x-compressed"}
+    | {"application/x-ole-storage", "application/vnd.ms-office", "application/cdfv2", "application/x-cfb"}
+)
+"""What servers say of every text and every container: bytes and name know better."""
 _MIMETYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,126}/[a-z0-9][a-z0-9!#$&^_.+-]{0,126}( *;[ -~]{1,200})?")
+_OGG_CODEC_NAMES = {
+    "audio/ogg": "an unknown codec",
+    "audio/ogg; codecs=vorbis": "Vorbis",
+    "audio/ogg; codecs=speex": "Speex",
+    "audio/ogg; codecs=flac": "FLAC",
+}
+_SIGNED = frozenset(
+    {"application/pdf", "application/gzip", "application/vnd.rar", "application/x-7z-compressed", "application/x-tar"}
+    | {"text/plain", "text/csv", "text/html", "application/json", "application/xml"}
+)
+"""Files of these types never are ZIP or OLE."""
+_OFFICE_PROGRAMS = {
+    "word": ("wordprocessingml", "ms-word"),
+    "excel": ("spreadsheetml", "ms-excel"),
+    "powerpoint": ("presentationml", "ms-powerpoint"),
+}
 _CODECS = re.compile(
     r';\s*codecs\s*=\s*"?([A-Za-z0-9.\-]{1,40}(?:, ?[A-Za-z0-9.\-]{1,40}){0,3})"?\s*(?=;|$)', re.IGNORECASE
-)
-
-_BEGINNINGS = (
-    (b"\xff\xd8\xff", "image/jpeg"),
-    (b"\x89PNG\r\n\x1a\n", "image/png"),
-    (b"GIF8", "image/gif"),
-    (b"OggS", "audio/ogg"),
-    (b"ID3", "audio/mpeg"),
-    (b"\xff\xfb", "audio/mpeg"),
-    (b"\xff\xf3", "audio/mpeg"),
-    (b"\xff\xf2", "audio/mpeg"),
-    (b"\xff\xf1", "audio/aac"),
-    (b"\xff\xf9", "audio/aac"),
-    (b"#!AMR", "audio/amr"),
-    (b"%PDF-", "application/pdf"),
-    (b"PK\x03\x04", "application/zip"),
-    (b"\x1aE\xdf\xa3", "video/webm"),
 )
 
 
@@ -89,8 +102,10 @@ def too_large(kind: Kind, *, limit_bytes: int, field: str) -> BadInput:
 
 def check_voice(mimetype: str, *, field: str) -> None:
     """Phones play a voice note only when it is Ogg with Opus (source: Cloud API reference)."""
-    if mimetype.partition(";")[0] != "audio/ogg":
-        raise BadInput(f"{field} is {mimetype}: a voice note must be Ogg with Opus, or leave out voice", field=field)
+    if mimetype != OPUS:
+        codec = _OGG_CODEC_NAMES.get(mimetype)
+        what = mimetype if codec is None else f"Ogg with {codec}"
+        raise BadInput(f"{field} is {what}: a voice note must be Ogg with Opus, or leave out voice", field=field)
 
 
 def shown_media(described: Content, *, url: str | None) -> Content:
@@ -107,31 +122,6 @@ def _word(value: object) -> str | None:
 def _whole(value: object) -> int | None:
     is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     return int(value) if is_number else None  # type: ignore[call-overload]  # it is a number
-
-
-def sniffed(head: bytes) -> str | None:
-    """The type that a file's first bytes tell; None where they tell nothing."""
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return "image/webp"
-    if head[4:8] == b"ftyp":
-        return _of_brand(head[8:12])
-    return next((mimetype for beginning, mimetype in _BEGINNINGS if head.startswith(beginning)), None)
-
-
-def _of_brand(brand: bytes) -> str:
-    """MP4 and its relatives tell their kind by four letters (ISO 14496-12)."""
-    match brand[:3]:
-        case b"M4A" | b"M4B":
-            return "audio/mp4"
-        case b"3gp" | b"3g2":
-            return "video/3gpp"
-        case b"qt ":
-            return "video/quicktime"
-        case b"hei" | b"hev" | b"mif":
-            return "image/heic"
-        case b"avi":
-            return "image/avif"
-    return "video/mp4"
 
 
 def checked_mimetype(text: str, *, field: str) -> str:
@@ -157,31 +147,84 @@ def bare_mimetype(text: str) -> str:
     return f"{name}; codecs={value}"
 
 
-def settled_mimetype(kind: Kind, said: str | None, head: bytes, *, field: str) -> str:
-    """The type that a medium is sent with: what was said, if it is of use, or what its bytes tell.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What is known of a file beside what was said of it."""
 
-    Raises `BadInput` for what phones would not show as this kind, also when the bytes belie what was said.
+    head: bytes
+    tail: bytes = b""
+    """Its last bytes; empty where `head` is all of it."""
+    is_whole: bool = True
+    """`head` is all of it."""
+    filename: str | None = None
+
+
+def settled_mimetype(kind: Kind, said: str | None, evidence: Evidence, *, field: str, is_callers: bool = True) -> str:
+    """The type that a medium is sent with: what was said, if it is of use, or what bytes and name tell.
+
+    `is_callers`: the caller said it, and no server. Raises `BadInput` for what phones would not show as this kind, also
+    when the bytes belie what was said.
     """
-    found = sniffed(head)
-    if said is None or said.partition(";")[0] in _SAYS_NOTHING:
-        said = found or "application/octet-stream"
+    found = sniffed(evidence.head, evidence.tail)
     allowed = MEDIA_TYPES.get(kind)
     if allowed is None:
-        return said
+        return _document_type(said, found, evidence, is_callers=is_callers)
+    if said is None or said.partition(";")[0] in _SAYS_NOTHING:
+        said = found or "application/octet-stream"
     if said.partition(";")[0] not in allowed:
         raise BadInput(f"{field} is {said[:80]}: {_article(kind)} must be {_NAMES[kind]}", field=field)
-    if not _agrees(kind, found):
+    if not _agrees(kind, found, said):
         what = "what WhatsApp does not take" if found is None else found
         raise BadInput(
             f"{field} is said to be {said[:80]}, but is {what}: {_article(kind)} must be {_NAMES[kind]}", field=field
         )
-    return said if kind is Kind.AUDIO or found is None else found
-
-
-def _agrees(kind: Kind, found: str | None) -> bool:
-    """MP3, AAC and audio in MP4 may begin in many ways; pictures and films tell what they are."""
     if kind is Kind.AUDIO:
-        return found is None or found.startswith("audio/") or found in {"video/mp4", "video/3gpp"}
+        return _audio_type(said, found, evidence.head)
+    return said if found is None else found
+
+
+def _document_type(said: str | None, found: str | None, evidence: Evidence, *, is_callers: bool) -> str:
+    name = None if said is None else said.partition(";")[0]
+    if said is not None and name not in _SAYS_NOTHING and (is_callers or name not in _SAYS_LITTLE):
+        return said
+    by_name = type_by_name(evidence.filename)
+    if found is not None and not (by_name is not None and _refines(by_name, found)):
+        return found.partition(";")[0]
+    fallback = said if said is not None and name in _SAYS_LITTLE else "application/octet-stream"
+    return by_name or text_type(evidence.head, is_whole=evidence.is_whole) or fallback
+
+
+def _refines(by_name: str, found: str) -> bool:
+    """Does a name tell more of a file than its bytes: which of the packages that are built alike it is?"""
+    if found in {ZIP, OLE}:
+        return by_name not in _SIGNED
+    if found.startswith("application/vnd.openxml") or "macroEnabled" in found:
+        return _office_program(by_name) == _office_program(found)
+    return found == "application/vnd.ms-excel" and by_name == "application/msword"
+
+
+def _office_program(mimetype: str) -> str | None:
+    for program, marks in _OFFICE_PROGRAMS.items():
+        if any(mark in mimetype for mark in marks):
+            return program
+    return None
+
+
+def _audio_type(said: str, found: str | None, head: bytes) -> str:
+    """Phones play a voice note only under the long form of its type."""
+    if found is None or not found.startswith("audio/ogg"):
+        return found or said if said.startswith("audio/ogg") else said
+    if found == OPUS or (found == "audio/ogg" and ogg_codec_is_unreadable(head)):
+        return OPUS
+    return found
+
+
+def _agrees(kind: Kind, found: str | None, said: str) -> bool:
+    """MP3, AAC and audio in MP4 may begin in many ways; pictures, films and Ogg tell what they are."""
+    if kind is Kind.AUDIO:
+        if found is None:
+            return not said.startswith("audio/ogg")
+        return found.partition(";")[0] in MEDIA_TYPES[kind] or found in {"video/mp4", "video/3gpp"}
     return found in MEDIA_TYPES[kind]
 
 

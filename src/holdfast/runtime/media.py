@@ -17,7 +17,17 @@ from http import HTTPStatus
 from holdfast.base.errors import BadInput
 from holdfast.base.ids import Chance, may_be_id
 from holdfast.delivery.content import Content, Kind, MediaBody, StoredMedia
-from holdfast.delivery.media import HEAD_BYTES, check_size, checked_mimetype, most_bytes, settled_mimetype, too_large
+from holdfast.delivery.filenames import from_disposition, from_paths, with_suffix
+from holdfast.delivery.media import (
+    HEAD_BYTES,
+    TAIL_BYTES,
+    Evidence,
+    check_size,
+    checked_mimetype,
+    most_bytes,
+    settled_mimetype,
+    too_large,
+)
 from holdfast.delivery.media_ports import MediaStore
 from holdfast.web.client import Download, NotReached, TooLarge, WebClient
 
@@ -66,6 +76,7 @@ class MediaShelf:
             said=_usable(mimetype),
             filename=filename.replace("\0", "") if isinstance(filename, str) else None,
             field="media",
+            is_inbound=True,
         )
 
     async def _stored(self, company: str, part: MediaBody, media_id: str, said: str | None) -> StoredMedia:
@@ -78,17 +89,36 @@ class MediaShelf:
                 field=field,
             )
         check_size(part.kind, media.size_bytes, limit_bytes=self.limit_bytes, field=field)
-        head = (await self._store.piece(media_id, 0) or b"")[:HEAD_BYTES]
-        return replace(media, mimetype=settled_mimetype(part.kind, said or media.mimetype, head, field=field))
+        evidence = await self._evidence(media, part.name or media.filename)
+        mimetype = settled_mimetype(
+            part.kind, said or media.mimetype, evidence, field=field, is_callers=said is not None
+        )
+        return replace(media, mimetype=mimetype)
+
+    async def _evidence(self, media: StoredMedia, filename: str | None) -> Evidence:
+        last = max(media.size_bytes - 1, 0) // PIECE
+        pieces = {n: await self._store.piece(media.id, n) or b"" for n in {0, max(last - 1, 0), last}}
+        tail = b"".join(pieces[n] for n in sorted(pieces) if n)[-TAIL_BYTES:]
+        return Evidence(head=pieces[0][:HEAD_BYTES], tail=tail, is_whole=last == 0, filename=filename)
 
     async def _fetched(self, company: str, part: MediaBody, url: str, said: str | None) -> StoredMedia:
         field = f"{part.kind}.url"
         most = most_bytes(part.kind, limit_bytes=self.limit_bytes)
         try:
             async with self._web.get(url, within_s=FETCH_S, redirects=REDIRECTS) as download:
-                said = said or _said(download, field=field)
-                pieces = download.chunks(most_bytes=most)
-                return await self._store_as(company, part.kind, pieces, said=said, filename=part.name, field=field)
+                _check_status(download, field=field)
+                from_path = from_paths(download.paths)
+                filename = part.name or from_disposition(download.headers.get("Content-Disposition"))
+                return await self._store_as(
+                    company,
+                    part.kind,
+                    download.chunks(most_bytes=most),
+                    said=said or _usable(download.mimetype),
+                    filename=filename or from_path,
+                    field=field,
+                    is_callers=said is not None,
+                    completes_name=filename is None,
+                )
         except TooLarge as error:
             raise too_large(part.kind, limit_bytes=self.limit_bytes, field=field) from error
         except NotReached as error:
@@ -105,15 +135,29 @@ class MediaShelf:
         said: str | None,
         filename: str | None,
         field: str,
+        is_callers: bool = True,
+        completes_name: bool = False,
+        is_inbound: bool = False,
     ) -> StoredMedia:
+        """Write a medium into the store.
+
+        `is_callers`: the caller said the type. `completes_name`: the name gets the suffix of the type. `is_inbound`:
+        the type is not judged, nor derived from a stranger's name.
+        """
         media = StoredMedia(
             id=self._chance.media_id(), company=company, mimetype="", filename=filename, size_bytes=0, sha256=""
         )
         await self._store.begin(media)
         try:
-            filled, head = await self._fill(media, kind, pieces, field=field)
+            filled, evidence = await self._fill(media, kind, pieces, field=field)
             check_size(kind, filled.size_bytes, limit_bytes=self.limit_bytes, field=field)
-            filled = replace(filled, mimetype=settled_mimetype(kind, said, head, field=field))
+            if is_inbound:
+                mimetype = said or "application/octet-stream"
+            else:
+                mimetype = settled_mimetype(kind, said, evidence, field=field, is_callers=is_callers)
+            if completes_name and filename is not None:
+                filename = with_suffix(filename, mimetype)
+            filled = replace(filled, mimetype=mimetype, filename=filename)
             await self._store.finish(filled)
         except BaseException:
             await asyncio.shield(self._store.discard(media.id))
@@ -122,24 +166,24 @@ class MediaShelf:
 
     async def _fill(
         self, media: StoredMedia, kind: Kind, pieces: AsyncIterator[bytes], *, field: str
-    ) -> tuple[StoredMedia, bytes]:
-        """Write it piece by piece; also its first bytes. Stops when it is too large."""
-        digest, size, head, n = hashlib.sha256(), 0, b"", 0
+    ) -> tuple[StoredMedia, Evidence]:
+        """Write it piece by piece; also what tells its type. Stops when it is too large."""
+        digest, size, head, tail, n = hashlib.sha256(), 0, b"", b"", 0
         async for piece in _even(pieces):
             digest.update(piece)
             size += len(piece)
             head = head or piece[:HEAD_BYTES]
+            tail = (tail + piece)[-TAIL_BYTES:] if n else b""
             check_size(kind, size, limit_bytes=self.limit_bytes, field=field)
             await self._store.add(media.id, n, piece)
             n += 1
-        return replace(media, size_bytes=size, sha256=digest.hexdigest()), head
+        evidence = Evidence(head=head, tail=tail, is_whole=n <= 1, filename=media.filename)
+        return replace(media, size_bytes=size, sha256=digest.hexdigest()), evidence
 
 
-def _said(download: Download, *, field: str) -> str | None:
-    """The type that the address says it gives."""
+def _check_status(download: Download, *, field: str) -> None:
     if download.status != HTTPStatus.OK:
         raise BadInput(f"{field} can't be fetched: {download.place} answers with HTTP {download.status}", field=field)
-    return None if download.mimetype is None else checked_mimetype(download.mimetype, field=field)
 
 
 def _usable(mimetype: object) -> str | None:
