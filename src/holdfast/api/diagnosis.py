@@ -367,7 +367,7 @@ def make_routers(keyed: type[APIRoute], **options: Any) -> tuple[APIRouter, APIR
         """For Prometheus: the companies that the key may see, by their id, never by phone number."""
         seen = [each for each in await doctor.all_health() if request.state.grant.covers(each[0].record.company)]
         webhooks = await request.app.state.webhooks.seen(request.state.grant)
-        text = exposition(seen, doctor.hosts, webhooks=webhooks, now=doctor.now())
+        text = exposition(seen, doctor.hosts, webhooks=webhooks, version=doctor.client_version, now=doctor.now())
         return Response(text, media_type=_PROMETHEUS)
 
     return open_routes, closed

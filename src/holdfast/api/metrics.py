@@ -15,19 +15,45 @@ from holdfast.delivery.webhooks import EndpointState
 from holdfast.health.verdict import Verdict
 from holdfast.runtime.engine_supervisor import HostView
 from holdfast.runtime.view import View
+from holdfast.session.client_version import ClientVersion
 from holdfast.session.state import State
 
 Seen = tuple[View, Verdict, Backlog]
 
 
 def exposition(
-    seen: Sequence[Seen], hosts: Sequence[HostView], *, webhooks: Sequence[SeenWebhook] = (), now: datetime
+    seen: Sequence[Seen],
+    hosts: Sequence[HostView],
+    *,
+    webhooks: Sequence[SeenWebhook] = (),
+    version: ClientVersion | None = None,
+    now: datetime,
 ) -> bytes:
     """The text that Prometheus reads."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Present(seen, hosts))
     registry.register(_Webhooks(webhooks, now))
+    registry.register(_Client(version, now))
     return generate_latest(registry)
+
+
+class _Client(Collector):
+    """The client version in use; nothing while it is the engine's own."""
+
+    def __init__(self, version: ClientVersion | None, now: datetime) -> None:
+        self._version = version
+        self._now = now
+
+    def collect(self) -> Iterable[Metric]:
+        age = GaugeMetricFamily(
+            "holdfast_client_version_age_seconds",
+            "How long ago the client version in use was found; its origin: setting, whatsapp, stored",
+            labels=["version", "origin"],
+        )
+        if self._version is not None:
+            read_at = datetime.fromisoformat(self._version.read_at)
+            age.add_metric([self._version.text, self._version.origin], (self._now - read_at).total_seconds())
+        yield age
 
 
 class _Present(Collector):

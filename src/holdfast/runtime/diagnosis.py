@@ -18,6 +18,7 @@ from holdfast.runtime.evidence import signals_of
 from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.parts import Parts
 from holdfast.runtime.view import View
+from holdfast.session.client_version import ClientVersion
 from holdfast.session.state import budget_left
 from holdfast.session.stores import LiveStatus, Turn
 
@@ -87,6 +88,12 @@ class Diagnoser:
     @property
     def is_ready(self) -> bool:
         return self._gateway.is_ready
+
+    @property
+    def client_version(self) -> ClientVersion | None:
+        """With which sessions log in from now on; None: the engine's own."""
+        versions = self._parts.client_versions
+        return None if versions is None else versions.current
 
     def health(self, company: str) -> tuple[View, Verdict]:
         """Quick: what the session itself knows, without the outbox. Raises `NotFound`."""
