@@ -26,6 +26,7 @@ from holdfast.store.tables import (
 
 FIRST = datetime(2026, 1, 1, tzinfo=UTC)
 DAYS = 90
+DAY = timedelta(days=1)
 _BATCH = 2000
 _TEXT = "Your order number {} is ready, please pick it up until tomorrow evening"
 _STATES = ("read", "delivered", "sent", "delivered", "read", "read", "delivered", "failed", "expired", "cancelled")
