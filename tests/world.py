@@ -35,6 +35,7 @@ from holdfast.runtime.holds import held
 from holdfast.runtime.inbound import InboundDesk
 from holdfast.runtime.media import MediaShelf
 from holdfast.runtime.parts import Parts
+from holdfast.runtime.send_shares import SendShares
 from holdfast.runtime.spool import Spool
 from holdfast.session.engine import AnyCommand, Commit, Engine, InboundMessage, LinkId, Listener, OpenLink, Send
 from holdfast.session.state import Policy
@@ -286,6 +287,7 @@ class World:
         self.parts = parts = Parts(
             hub=hub,
             connect_limiter=ConnectLimiter(clock=self.clock),
+            shares=SendShares(clock=self.clock),
             sessions=self.sessions,
             timeline=self.timeline,
             live=MemoryLive(node="here", clock=self.clock),

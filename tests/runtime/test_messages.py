@@ -13,7 +13,7 @@ from holdfast.delivery.content import LONGEST_TEXT
 from holdfast.delivery.ports import BULK, Message
 from holdfast.delivery.rate_limits import Pace
 from holdfast.runtime.composer import Wish, text_wish
-from holdfast.runtime.outbox_sender import MOST_IN_FLIGHT
+from holdfast.runtime.send_shares import LEAST, MOST
 from holdfast.session import events
 from holdfast.session.engine import (
     Acked,
@@ -229,14 +229,31 @@ async def test_an_engine_holds_so_many_messages_and_no_more(world: World) -> Non
     """A backlog is given out as acks come in, and all of it leaves in the end."""
     async with world.running():
         await acked_by_hand(world)
-        messages = [await world.send(to=f"96279100{number:04}") for number in range(MOST_IN_FLIGHT + 5)]
+        messages = [await world.send(to=f"96279100{number:04}") for number in range(MOST + 5)]
         await world.quiet()
-        assert len(world.sends()) == MOST_IN_FLIGHT
+        assert len(world.sends()) == MOST
         world.engine.acks = True
         for send in world.commands(Send):
             ack(world, send)
         for message in messages:
             await world.until_message(message, "sent")
+
+
+async def test_a_company_that_sends_beside_others_has_a_share_of_the_engine(world: World) -> None:
+    """Its burst leaves in smaller parts, so that their messages find less ahead of them; alone it has all."""
+    async with world.running():
+        await acked_by_hand(world)
+        for n in range(12):
+            await world.pair(company := f"96240{n}")
+            await world.send(company=company)
+        for n in range(MOST):
+            await world.send(to=f"96279100{n:04}")
+        await world.quiet()
+        assert len(world.sends()) == LEAST
+        await world.wait(2)
+        ack(world, world.commands(Send)[0])
+        await world.quiet()
+        assert len(world.sends()) == MOST
 
 
 async def test_a_backlog_larger_than_memory_takes_is_sent_whole_and_in_order(world: World) -> None:

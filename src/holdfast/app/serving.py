@@ -49,6 +49,7 @@ from holdfast.runtime.media import MediaShelf
 from holdfast.runtime.monitor import HealthMonitor
 from holdfast.runtime.ownership import MARGIN_S, TTL_S, Ownership
 from holdfast.runtime.parts import Parts
+from holdfast.runtime.send_shares import SendShares
 from holdfast.runtime.spool import MediaSweeper, Spool
 from holdfast.runtime.webhooks import WebhookSender
 from holdfast.session.backoff import Backoff
@@ -249,6 +250,7 @@ def _parts(
             memory_bytes=settings.engine_host_memory_mb * MB or None,
         ),
         connect_limiter=ConnectLimiter(clock=clock),
+        shares=SendShares(clock=clock),
         sessions=SessionRows(database, fence=fence),
         timeline=TimelineRows(database, fence=fence),
         live=live_state(settings.redis_url, node=node, clock=clock),

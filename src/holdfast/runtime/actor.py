@@ -91,6 +91,7 @@ class SessionActor:
             company,
             outbox=parts.outbox,
             limiter=_limiter(company, parts),
+            shares=parts.shares,
             jitter=parts.chance.jitter,
             files=parts.files,
             hub=parts.hub,

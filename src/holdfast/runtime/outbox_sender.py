@@ -45,12 +45,11 @@ from holdfast.delivery.ports import (
 from holdfast.delivery.rate_limits import REACH_OUT_LOCK, Allowance, Contact
 from holdfast.runtime.engine_supervisor import EngineSupervisor
 from holdfast.runtime.rate_limiter import RateLimiter
+from holdfast.runtime.send_shares import MOST, SendShares
 from holdfast.session.engine import Acked, InboundMessage, LinkId, ReachOutLocked, Receipted, Send, SendRefused, Written
 
 log = logging.getLogger(__name__)
 
-MOST_IN_FLIGHT = 20
-"""Messages of one session that an engine holds at a time, each of another chat."""
 UNANSWERED_S = 30
 """A message without an ack for so long is sent again under its id, on a link that acks others."""
 UNWRITTEN_S = 900
@@ -74,6 +73,7 @@ class OutboxSender:
         *,
         outbox: Outbox,
         limiter: RateLimiter,
+        shares: SendShares,
         files: MediaFiles,
         hub: EngineSupervisor,
         clock: Clock,
@@ -85,11 +85,12 @@ class OutboxSender:
         self._company = company
         self._outbox = outbox
         self._limiter = limiter
+        self._shares = shares
         self._files = files
         self._hub = hub
         self._clock = clock
         self._waited = waited
-        self._in_flight = InFlight(most=MOST_IN_FLIGHT)
+        self._in_flight = InFlight(most=MOST)
         self._breaker = Breaker(jitter=jitter)
         self._link: LinkId | None = None
         self._has_backlog = True
@@ -148,7 +149,7 @@ class OutboxSender:
         """Only where nothing that is due is overtaken; the store looks whether the chat is idle and known."""
         if self._link is None or self._may_be_due or self._breaker.is_open or self._is_draining():
             return False
-        allowance = self._limiter.allowance(room=self._in_flight.room)
+        allowance = self._limiter.allowance(room=self._room)
         return min(allowance.total, allowance.bulk if draft.priority >= BULK else allowance.total) > 0
 
     def _begun(self, message: Outgoing) -> None:
@@ -410,7 +411,7 @@ class OutboxSender:
         is_worth_it = self._may_be_due or drains or (has_updates and self._has_backlog)
         if self._link is None or not is_worth_it or (drains and not self._in_flight.is_empty):
             return None
-        room = self._breaker.room(now, room=self._in_flight.room, is_idle=self._in_flight.is_empty)
+        room = self._breaker.room(now, room=self._room, is_idle=self._in_flight.is_empty)
         allowance = self._limiter.allowance(room=room)
         self._due_at = _earliest(self._due_at, allowance.more_at, self._breaker.probes_at(now))
         return allowance if allowance.total else None
@@ -447,7 +448,13 @@ class OutboxSender:
         waited = since is not None and self._clock.monotonic() - since >= _SUSPECT_WAITS_S
         return waited or any(is_suspect(message.crash_score) for message in self._in_flight.messages)
 
+    @property
+    def _room(self) -> int:
+        """How many more messages the engine may get now."""
+        return max(self._in_flight.room - MOST + self._shares.share(self._company), 0)
+
     def _send(self, link: LinkId, message: Outgoing) -> None:
+        self._shares.sends(self._company)
         self._in_flight.add(message, self._clock.monotonic(), is_slow=_is_slow(message.content))
         if message.made is None and _has_media(message.content):
             self._spawn(self._send_media(link, message))
