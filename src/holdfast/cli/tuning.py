@@ -16,12 +16,12 @@ from holdfast.settings import Settings, allowed, variable
 _GROUPS = (
     ("Where it listens, and who may ask", ("host", "port", "url", "public_url", "api_key")),
     ("What is kept, and where", ("data_dir", "database_url", "redis_url", "node", "cache_dir")),
-    ("Links to WhatsApp", ("keepalive", "backoff", "health", "whatsapp_url")),
+    ("Links to WhatsApp", ("keepalive", "backoff", "health", "whatsapp", "device_name")),
     ("Pace of messages", ("pacing",)),
     ("Media, events and webhooks", ("media", "events", "webhook", "allowed_addresses")),
     ("Alerts and log", ("alert", "log")),
     ("Backups", ("backup",)),
-    ("The engine", ("node_bin", "npm_cache")),
+    ("The engine", ("node_bin", "npm_cache", "engine")),
 )
 """Headings, with names or their first words. The longest that fits counts."""
 OTHER = "Other"
@@ -49,6 +49,10 @@ TUNING: Mapping[str, str] = MappingProxyType({
     "backoff_cap_ms": (
         "How long a session may be away after WhatsApp is back. Lower: sooner back, more attempts in a long "
         "outage. It can't be above a minute."
+    ),
+    "engine_host_memory_mb": (
+        "Lower: an engine host that grows is replaced sooner; its sessions reconnect once each, one a second. "
+        "Below what its sessions need (100 MB and about 3 MB a session) hosts are replaced for nothing. 0: never."
     ),
     "health_interval_s": (
         "Lower: alerts and verdicts come sooner; each look costs two short reads of the database and nothing "
