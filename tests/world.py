@@ -161,15 +161,18 @@ class Door:
 
 
 class DoorRows(EngineRows):
-    """Commits pass a door; those in `failing` (by seq) fail."""
+    """Commits pass a door; those in `failing` (by seq) fail, and those with a message of the text `refused`."""
 
     door: Door
     failing: frozenset[int] = frozenset()
+    refused: str | None = None
 
     async def commit(self, company: str, commit: Commit) -> Sequence[InboundMessage]:
         await self.door.pass_through()
         if commit.seq in self.failing:
             raise OSError("disk full")
+        if any(item.message and item.message.text == self.refused for item in commit.decrypted if self.refused):
+            raise ValueError("not storable")
         return await super().commit(company, commit)
 
 

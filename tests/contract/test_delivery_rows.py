@@ -280,8 +280,11 @@ async def test_what_the_engine_made_is_given_back_to_it(store: Store) -> None:
     await store.engine.commit(COMPANY, Commit(link=1, seq=1, made=made))
     [outgoing] = await take(store.outbox)
     assert (outgoing.made, outgoing.attempts) == ("bWFkZQ==", 2)
-    assert await store.outbox.sent_content(COMPANY, message.whatsapp_id) == ({"text": "message 1"}, "bWFkZQ==")
-    assert (await store.outbox.sent_content(OTHER, other.whatsapp_id))[1] is None
+    assert await store.outbox.sent_content(COMPANY, message.whatsapp_id, chat=message.chat) == (
+        {"text": "message 1"},
+        "bWFkZQ==",
+    )
+    assert (await store.outbox.sent_content(OTHER, other.whatsapp_id, chat=other.chat))[1] is None
 
 
 # What could not be read at first.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import replace
 
 import pytest
@@ -14,6 +15,8 @@ from holdfast.session.engine import Commit
 from holdfast.session.state import State
 from holdfast.session.stores import Record
 from tests.contract.rows import COMPANY, OTHER, T1, T2, T3, Store, decrypted, draft, inbound, learn, record, take
+
+CHAT = "962790000001@s.whatsapp.net"
 
 # Sessions.
 
@@ -108,10 +111,46 @@ async def test_a_sending_is_committed_before_the_engine_may_know(store: Store) -
 
 
 async def test_a_message_is_found_again_for_whoever_could_not_read_it(store: Store) -> None:
-    """By company and WhatsApp id."""
+    """By company, WhatsApp id, and the chat that it went to."""
     await store.outbox.accept(draft())
-    assert await store.outbox.sent_content(COMPANY, "3EB00001") == ({"text": "message 1"}, None)
-    assert await store.outbox.sent_content(OTHER, "3EB00001") == (None, None)
+    assert await store.outbox.sent_content(COMPANY, "3EB00001", chat=CHAT) == ({"text": "message 1"}, None)
+    assert await store.outbox.sent_content(OTHER, "3EB00001", chat=CHAT) == (None, None)
+    assert await store.outbox.sent_content(COMPANY, "3EB00001", chat="962790000009@s.whatsapp.net") == (None, None)
+
+
+GROUP = "120363012345678901@g.us"
+ALIASES: dict[str, dict[str, str | None]] = {
+    "lid-mapping": {"77_reverse": json.dumps("962790000001"), "88_reverse": json.dumps("962790000009")},
+    "number-spelling": {"5511987654321": json.dumps("551187654321")},
+}
+
+
+@pytest.mark.parametrize(
+    ("chat", "named", "is_same"),
+    [
+        (CHAT, CHAT, True),
+        (CHAT, "77@lid", True),
+        ("77@lid", CHAT, True),
+        (CHAT, "88@lid", False),
+        (CHAT, "99@lid", False),
+        (CHAT, "962790000009@s.whatsapp.net", False),
+        ("5511987654321@s.whatsapp.net", "551187654321@s.whatsapp.net", True),
+        ("551187654321@s.whatsapp.net", "5511987654321@s.whatsapp.net", True),
+        (GROUP, GROUP, True),
+        (GROUP, CHAT, False),
+        (CHAT, GROUP, False),
+    ],
+)
+async def test_receipts_and_requests_count_only_from_the_chat_of_the_message(
+    store: Store, chat: str, named: str, is_same: bool
+) -> None:
+    """By phone number, hidden id or other spelling of the number; a stranger's receipt changes nothing."""
+    await store.engine.commit(COMPANY, Commit(link=1, seq=1, keys=ALIASES))
+    message = (await store.outbox.accept(replace(draft(), chat=chat))).message
+    content, _ = await store.outbox.sent_content(COMPANY, message.whatsapp_id, chat=named)
+    assert (content is not None) is is_same
+    change = Change(whatsapp_id=message.whatsapp_id, news=News.READ, at=T2, chat=named)
+    assert [each.state for each in await store.outbox.learn(COMPANY, [change])] == ["read"] * is_same
 
 
 # Learning.
@@ -267,7 +306,7 @@ async def test_a_message_that_comes_again_is_in_the_inbox_once(store: Store) -> 
 async def test_a_character_that_no_database_holds_is_shown_as_such(store: Store) -> None:
     """Anybody may send one; it must not keep the rest of a commit from being stored."""
     message = inbound(1, text="a\0b", push_name="\0")
-    assert await store.engine.commit(COMPANY, Commit(link=1, seq=1, decrypted=[decrypted(1, message)])) == [message]
+    await store.engine.commit(COMPANY, Commit(link=1, seq=1, decrypted=[decrypted(1, message)]))
     [received] = await store.inbox.received(COMPANY, after=0, most=9)
     assert received.text == "a\N{REPLACEMENT CHARACTER}b"
 

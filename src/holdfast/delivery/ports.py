@@ -150,6 +150,8 @@ class Change:
     error: str | None = None
     makes_known: bool = False
     """The chat was not known, and is from now on."""
+    chat: str | None = None
+    """Of a receipt: the chat that it came from. It counts only for messages to that chat, by whichever name."""
     is_forced: bool = False
     """With `News.CANCELLED`: also when the message may have left."""
 
@@ -286,8 +288,8 @@ class Outbox(Protocol):
     ) -> list[Message]:
         """Those in a state, or in a chat (JID), or all; by `seq`, from behind `after`."""
 
-    async def sent_content(self, company: str, whatsapp_id: str) -> tuple[Content | None, str | None]:
-        """Content, and what the engine made of it; None for what is not known."""
+    async def sent_content(self, company: str, whatsapp_id: str, *, chat: str) -> tuple[Content | None, str | None]:
+        """Content of a message to that chat, and what the engine made of it; None for what is not known there."""
 
 
 class Accounts(Protocol):

@@ -61,6 +61,8 @@ def conditions_of(signals: Signals, limits: Limits) -> Iterator[Condition]:
         passing = _flaps(signals, limits) and signals.in_state_s < limits.away_s
         yield _failing(signals, quiet=person is not None or passing)
     yield from _unsteady(signals, limits)
+    if signals.not_stored.count:
+        yield _not_stored(signals)
 
 
 def needs_person(signals: Signals) -> bool:
@@ -123,6 +125,25 @@ def _failing(signals: Signals, *, quiet: bool) -> Condition:
         lasting_s=signals.in_state_s,
         quiet=quiet,
     )
+
+
+def _not_stored(signals: Signals) -> Condition:
+    seen = signals.not_stored
+    return Condition(
+        company=signals.company,
+        cause="message-not-stored",
+        severity=Severity.WARNING,
+        title="a message could not be stored",
+        sentence=f"Inbound messages that could not be stored within the last hour: {seen.count}, the newest with the "
+        f"WhatsApp id {_shown(seen.newest)}. Each was acknowledged, and a stub in the inbox stands for it.",
+        action=Care.CHECK_MESSAGE,
+        lasting_s=seen.since_s,
+    )
+
+
+def _shown(whatsapp_id: str | None) -> str:
+    """Ids are their senders' to choose."""
+    return "".join(each if each.isalnum() else "?" for each in (whatsapp_id or "")[:40])
 
 
 def _unsteady(signals: Signals, limits: Limits) -> Iterator[Condition]:

@@ -72,6 +72,23 @@ class HourSigns:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NotStoredSigns:
+    """The last hour's inbound messages that could not be stored; stubs stand for them in the inbox."""
+
+    count: int = 0
+    newest: str | None = None
+    """Its WhatsApp id."""
+    since_s: float = 0
+    """Since the first of them."""
+
+    @classmethod
+    def of(cls, messages: Iterable[tuple[float, str]]) -> NotStoredSigns:
+        """From seconds ago and WhatsApp ids, in the order in which they came."""
+        lately = [(ago_s, id_) for ago_s, id_ in messages if ago_s < _HOUR_S]
+        return cls(count=len(lately), newest=lately[-1][1], since_s=lately[0][0]) if lately else cls()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MachinerySigns:
     """Holdfast's own parts that carry the session, as its health monitor sees them from the outside."""
 
@@ -105,6 +122,7 @@ class Signals:
     machinery: MachinerySigns
     qr_wanted: bool
     """Is somebody asking for a QR code?"""
+    not_stored: NotStoredSigns = NotStoredSigns()
 
 
 def observe(
@@ -120,6 +138,7 @@ def observe(
     hour: HourSigns,
     machinery: MachinerySigns,
     qr_wanted: bool,
+    not_stored: NotStoredSigns = NotStoredSigns(),
 ) -> Signals:
     """The evidence: what the session machine knows at `now` (monotonic seconds), and what only others can tell.
 
@@ -141,6 +160,7 @@ def observe(
         hour=hour,
         machinery=machinery,
         qr_wanted=qr_wanted,
+        not_stored=not_stored,
     )
 
 

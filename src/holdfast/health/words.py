@@ -22,6 +22,7 @@ class Care(StrEnum):
     CHECK_ALERTS = "check-alert-urls"
     CHECK_WEBHOOK = "check-webhook"
     CHECK_BACKUP = "check-backups"
+    CHECK_MESSAGE = "check-message"
 
 
 Advice = Action | Care
@@ -40,6 +41,8 @@ WHAT_TO_DO: Mapping[Advice, str] = MappingProxyType({
     Care.CHECK_REDIS: "see whether Redis runs and can be reached",
     Care.CHECK_DATABASE: "see whether the disk is full and the database can be reached",
     Care.CHECK_BACKUP: "see whether the data folder's disk has room and its folder `backups` may be written",
+    Care.CHECK_MESSAGE: "ask its sender what it was: in the inbox it has the type `unknown`, and the reason in "
+    "`content.notStored`",
     Care.CHECK_HOST: "look into the log for the engine host's last words; memory may have run out",
     Care.CHECK_WEBHOOK: "see that its receiver answers 2xx within 15 s (GET /v1/webhooks shows its last answer), and "
     "switch it on again if it is off",

@@ -24,7 +24,7 @@ from holdfast.runtime.outbox_sender import OutboxSender
 from holdfast.runtime.parts import Parts
 from holdfast.runtime.passkeys import PasskeyRelay
 from holdfast.runtime.rate_limiter import RateLimiter
-from holdfast.runtime.view import LinkEnd, Qr, View
+from holdfast.runtime.view import LinkEnd, NotStored, Qr, View
 from holdfast.runtime.words import keep_alive, transition
 from holdfast.session import engine, events
 from holdfast.session.client_version import ClientVersion
@@ -33,10 +33,13 @@ from holdfast.session.machine import NotPossible, deadline, step
 from holdfast.session.reasons import CLIENT_OUTDATED_CODE, ENGINE_QUARANTINED, HOST_REPLACED, Reaction, stored_reason
 from holdfast.session.state import Session, State, budget_left, restored
 from holdfast.session.stores import Record, Turn
+from holdfast.session.stubs import not_stored
+from holdfast.session.untrusted import bounded
 
 log = logging.getLogger(__name__)
 
 _ENDS_KEPT = 500
+_NOT_STORED_KEPT = 500
 _TIGHT_S = 24 * 3600.0
 """How long after the end of a temporary ban less is sent."""
 _STREAM_ERROR, _CLOSED = 500, 428
@@ -81,6 +84,7 @@ class SessionActor:
         self._keepalives = KeepAlives()
         self._round_trips = RoundTrips()
         self._ends: deque[LinkEnd] = deque(maxlen=_ENDS_KEPT)
+        self._not_stored: deque[NotStored] = deque(maxlen=_NOT_STORED_KEPT)
         self._frame_at: float | None = None
         self._took_at = self._state_at = parts.clock.monotonic()
         company = record.company
@@ -129,6 +133,7 @@ class SessionActor:
             silent_s=now - self._took_at,
             node=self._parts.node,
             round_trips=self._round_trips,
+            not_stored=tuple(self._not_stored),
         )
 
     async def run(self) -> None:
@@ -209,6 +214,7 @@ class SessionActor:
     # What the engine says.
 
     def hear(self, report: engine.AnyReport) -> None:
+        report = bounded(report)
         match report:
             case engine.Commit() | engine.KeysWanted() | engine.PlaintextWanted() | engine.SentContentWanted():
                 if report.link in {self._link, self._leaving}:
@@ -294,6 +300,9 @@ class SessionActor:
         self._touch()
         self._sender.hear_received(messages)
         log.info("Session %s received %d message(s)", self.company, len(messages))
+        for message in not_stored(messages):
+            log.warning("Session %s: message %s could not be stored; a stub is", self.company, message.whatsapp_id)
+            self._not_stored.append(NotStored(self._parts.clock.monotonic(), message.whatsapp_id))
 
     def _tell_of_link(self, make: Callable[[int], Event]) -> None:
         if self._session.link is not None:

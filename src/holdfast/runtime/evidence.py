@@ -7,7 +7,14 @@ from datetime import datetime
 
 from holdfast.base.clock import Clock
 from holdfast.delivery.ports import Backlog
-from holdfast.health.signals import HourSigns, MachinerySigns, MessageSigns, Signals, observe
+from holdfast.health.signals import (
+    HourSigns,
+    MachinerySigns,
+    MessageSigns,
+    NotStoredSigns,
+    Signals,
+    observe,
+)
 from holdfast.runtime.view import View
 from holdfast.session.state import Policy, State
 
@@ -36,6 +43,7 @@ def signals_of(
         hour=HourSigns.of((now - end.at, end.reason.name, end.reason.fault) for end in view.ends),
         machinery=MachinerySigns(actor_silent_s=view.silent_s, host_silent_s=host_silent_s, check_late_s=check_late_s),
         qr_wanted=view.record.state is State.PAIRING,
+        not_stored=NotStoredSigns.of((now - each.at, each.whatsapp_id) for each in view.not_stored),
     )
 
 

@@ -4,12 +4,16 @@ A commit is answered only when it is durable; until then the engine lets no late
 write is under way is written together. When the store fails, nothing more of that link is kept or answered, and the
 link is given up: rather no link than one whose ratchet is ahead of what was stored, and rather a redelivery than a
 later ratchet step without the earlier one.
+
+WhatsApp delivers what was not acknowledged again. A message that the store refuses a second time is stored as a stub:
+what a stranger sends must not end a session's links for ever.
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import groupby
@@ -30,8 +34,11 @@ from holdfast.session.engine import (
     SentContentWanted,
 )
 from holdfast.session.stores import EngineStore, LeaseLost
+from holdfast.session.stubs import identities, with_stubs
 
 log = logging.getLogger(__name__)
+
+_REFUSED_KEPT = 10_000
 
 Question = KeysWanted | PlaintextWanted | SentContentWanted
 Wanted = Commit | Question
@@ -60,6 +67,8 @@ class Keeper:
         self._failed = failed
         self._wanted: asyncio.Queue[Wanted] = asyncio.Queue()
         self._given_up: LinkId | None = None
+        self._refused: set[str] = set()
+        """Identities of the messages in commits that the store refused once."""
         self._logged_out: LinkId | None = None
 
     def hear(self, wanted: Wanted) -> None:
@@ -105,11 +114,45 @@ class Keeper:
     async def _keep(self, commits: Sequence[Commit]) -> None:
         """An empty commit is a barrier: WhatsApp repeats no receipt that was acknowledged, so it is stored first."""
         settling = self._settled() if any(_is_empty(commit) for commit in commits) else None
-        merged = merge(commits, with_keys=bool(commits) and commits[-1].link != self._logged_out)
-        if merged is not None and (new := await self._store.commit(self._company, merged)):
-            self._received(new)
+        if any(self._refused & identities(commit) for commit in commits):
+            for commit in commits:
+                await self._keep_merged([commit])
+        else:
+            await self._keep_merged(commits)
         if settling is not None:
             await settling  # side by side with the commit: one wait for the disk, not two
+
+    async def _keep_merged(self, commits: Sequence[Commit]) -> None:
+        merged = merge(commits, with_keys=bool(commits) and commits[-1].link != self._logged_out)
+        if merged is not None and (new := await self._store_or_stub(merged)):
+            self._received(new)
+
+    async def _store_or_stub(self, commit: Commit) -> Sequence[InboundMessage]:
+        messages = identities(commit)
+        try:
+            return await self._store.commit(self._company, commit)
+        except LeaseLost:
+            raise
+        except Exception as error:
+            if not self._refused & messages:
+                self._remember_refused(messages)
+                raise
+            stored = await self._retry_or_stub(commit, error)
+            self._refused -= messages
+            return stored
+
+    async def _retry_or_stub(self, commit: Commit, error: Exception) -> Sequence[InboundMessage]:
+        """Once more as it is, in case the store only failed for a moment; then with stubs."""
+        with contextlib.suppress(Exception):
+            return await self._store.commit(self._company, commit)
+        cause = f"the store refused it ({type(error).__name__})"
+        return await self._store.commit(self._company, with_stubs(commit, error=cause))
+
+    def _remember_refused(self, messages: frozenset[str]) -> None:
+        """Of a store that fails for long, only the latest: all come again."""
+        if len(self._refused) > _REFUSED_KEPT:
+            self._refused.clear()
+        self._refused |= messages
 
     async def _answer(self, wanted: Wanted) -> AnyCommand:
         match wanted:
@@ -123,7 +166,7 @@ class Keeper:
                 text = None if known is None else base64.b64encode(known).decode()
                 return Plaintext(link=link, request=request, plaintext=text)
             case SentContentWanted(link=link, request=request):
-                content, made = await self._outbox.sent_content(self._company, wanted.whatsapp_id)
+                content, made = await self._outbox.sent_content(self._company, wanted.whatsapp_id, chat=wanted.chat)
                 return SentContent(link=link, request=request, content=content, made=made)
 
 

@@ -279,7 +279,13 @@ class OutboxSender:
             log.warning("Connection %s: a receipt of the unknown kind %r", self._company, receipt.kind)
             return
         for whatsapp_id in receipt.whatsapp_ids:
-            self._settle(whatsapp_id, news)
+            message = self._in_flight.get(whatsapp_id)
+            if message is None or message.chat == receipt.chat:
+                self._settle(whatsapp_id, news, chat=receipt.chat)
+            else:  # the chat by another name, or a stranger's receipt: only the store can tell which
+                at = iso(self._clock.now())
+                self._updates.append(Change(whatsapp_id=whatsapp_id, news=news, at=at, chat=receipt.chat))
+                self._wake.set()
 
     async def account_changed(self) -> None:
         """The operator set other limits."""
@@ -361,7 +367,15 @@ class OutboxSender:
         await self._outbox.make_due(self._company)
         self._look()
 
-    def _settle(self, whatsapp_id: str, news: News, *, code: str | None = None, sentence: str | None = None) -> None:
+    def _settle(
+        self,
+        whatsapp_id: str,
+        news: News,
+        *,
+        code: str | None = None,
+        sentence: str | None = None,
+        chat: str | None = None,
+    ) -> None:
         message = self._in_flight.remove(whatsapp_id)
         makes_known = False
         if message is not None and news is News.GIVEN_UP:
@@ -370,9 +384,16 @@ class OutboxSender:
             makes_known = message.contact is not Contact.KNOWN
             self._limiter.acked(message)
         at = iso(self._clock.now())
-        self._updates.append(
-            Change(whatsapp_id=whatsapp_id, news=news, at=at, error_code=code, error=sentence, makes_known=makes_known)
+        change = Change(
+            whatsapp_id=whatsapp_id,
+            news=news,
+            at=at,
+            error_code=code,
+            error=sentence,
+            makes_known=makes_known,
+            chat=chat,
         )
+        self._updates.append(change)
         self._report_wait()
         self._wake.set()
 

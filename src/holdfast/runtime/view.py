@@ -27,6 +27,14 @@ class LinkEnd:
     reason: Reason
 
 
+@dataclass(frozen=True, slots=True)
+class NotStored:
+    """When (monotonic seconds) a message came that could not be stored; a stub stands for it."""
+
+    at: float
+    whatsapp_id: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
     """A session as it is shown: its record, and what is known only while it lives."""
@@ -49,3 +57,4 @@ class View:
     """What the owner of the account is asked to sign, or has just signed."""
     round_trips: RoundTrips = field(default_factory=RoundTrips)
     """Of its pings, as they come: not a moment's picture."""
+    not_stored: tuple[NotStored, ...] = ()

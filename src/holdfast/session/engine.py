@@ -341,6 +341,7 @@ class SentContentWanted(Report, frozen=True, kw_only=True, tag="sent-content-wan
 
     request: int
     chat: str
+    """Where the request came from: the chat that the message went to, unless somebody else asks."""
     whatsapp_id: str
 
 

@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Table, bindparam, delete, select, update
 from holdfast.base.clock import Clock, iso
 from holdfast.base.ids import Chance
 from holdfast.session.engine import Commit, Decrypted, InboundMessage, Made, Undecryptable
+from holdfast.session.untrusted import bounded_commit, bounded_id, clean
 from holdfast.store.database import Database
 from holdfast.store.leases import NO_FENCE, Fence
 from holdfast.store.opened import Insert, Prepared, insert
@@ -100,6 +101,7 @@ class EngineRows:
 
     async def commit(self, company: str, commit: Commit) -> Sequence[InboundMessage]:
         now, check = self._now(), self._fence.check(company)
+        commit = bounded_commit(commit)
 
         def work(connection: Connection) -> list[InboundMessage]:
             check(connection)
@@ -123,12 +125,14 @@ class EngineRows:
 
     async def keys(self, company: str, type_: str, ids: Sequence[str]) -> dict[str, str]:
         table = signal_keys.c
+        stored = {id_: bounded_id(id_) for id_ in ids}
 
         def work(connection: Connection) -> dict[str, str]:
             statement = select(table.id, table.value).where(
-                table.company_id == company, table.type == type_, table.id.in_(ids)
+                table.company_id == company, table.type == bounded_id(type_), table.id.in_(set(stored.values()))
             )
-            return {row.id: row.value for row in connection.execute(statement)}
+            values = {row.id: row.value for row in connection.execute(statement)}
+            return {id_: values[name] for id_, name in stored.items() if name in values}
 
         return await self._database.write(work)
 
@@ -186,7 +190,7 @@ class EngineRows:
         """One that could not be read at first has a row already, which is completed; any other row stands."""
         values = {
             "type": message.type,
-            "text": _storable(message.text),
+            "text": message.text,
             "content": _json(message.content),
             "target": message.target,
             "media": _json(message.media),
@@ -210,24 +214,19 @@ class EngineRows:
             "chat": message.chat,
             "sender": message.sender,
             "whatsapp_id": message.whatsapp_id,
-            "push_name": _storable(message.push_name),
+            "push_name": message.push_name,
             "sent_at": iso(datetime.fromtimestamp(message.sent_at_s, UTC)),
             "stored_at": now,
         }
 
 
 def _json(value: object) -> str | None:
-    """JSON with everything escaped, so that any database can keep it; None for what says nothing."""
-    return json.dumps(value).replace("\\u0000", "\\ufffd") if value else None
+    """JSON with everything escaped; None for what says nothing."""
+    return json.dumps(value) if value else None
 
 
 def _save_made(connection: Connection, company: str, made: Made) -> None:
     connection.execute(_KEEP_MADE, {"company": company, "sent": made.whatsapp_id, "made": made.made})
-
-
-def _storable(text: str | None) -> str | None:
-    """PostgreSQL's texts hold every character but this one, and anybody may send it."""
-    return None if text is None else text.replace("\0", "\ufffd")
 
 
 def _save_credentials(connection: Connection, company: str, commit: Commit, now: str) -> None:
@@ -236,12 +235,14 @@ def _save_credentials(connection: Connection, company: str, commit: Commit, now:
 
 
 def _save_keys(connection: Connection, company: str, commit: Commit) -> None:
+    """Ids of keys hold names that strangers chose: of sender keys, and of addresses."""
     for type_, values in commit.keys.items():
         for id_, value in values.items():
             if value is not None:
-                _KEEP_KEYS.rows(connection, {"company_id": company, "type": type_, "id": id_, "value": value})
+                row = {"type": bounded_id(type_), "id": bounded_id(id_), "value": clean(value)}
+                _KEEP_KEYS.rows(connection, {"company_id": company, **row})
     for type_, values in commit.keys.items():
-        gone = [id_ for id_, value in values.items() if value is None]
+        gone = [bounded_id(id_) for id_, value in values.items() if value is None]
         if gone:
             table = signal_keys.c
             connection.execute(

@@ -29,7 +29,9 @@ from holdfast.delivery.message import OPEN, MessageState, News, advance, is_susp
 from holdfast.delivery.ports import Accepted, Change, Content, Deferral, Draft, Message, Received, Taken
 from holdfast.delivery.rate_limits import Allowance, Contact
 from holdfast.session.stores import LeaseLost
+from holdfast.session.untrusted import bounded_id
 from holdfast.store import outbox_queue as queue
+from holdfast.store.aliases import is_same_chat
 from holdfast.store.database import Database, Refused
 from holdfast.store.events import record_message, record_received, take_turn
 from holdfast.store.leases import NO_FENCE, Check, Fence
@@ -232,13 +234,15 @@ class OutboxRows:
 
         return await self._database.read(work)
 
-    async def sent_content(self, company: str, whatsapp_id: str) -> tuple[Content | None, str | None]:
-        columns = outbox.c["content", "made"]
-        statement = select(*columns).where(outbox.c.company_id == company, outbox.c.whatsapp_id == whatsapp_id)
+    async def sent_content(self, company: str, whatsapp_id: str, *, chat: str) -> tuple[Content | None, str | None]:
+        columns, id_ = outbox.c["chat", "content", "made"], bounded_id(whatsapp_id)
+        statement = select(*columns).where(outbox.c.company_id == company, outbox.c.whatsapp_id == id_)
 
         def work(connection: Connection) -> tuple[Content | None, str | None]:
             row = connection.execute(statement).first()
-            return (None, None) if row is None else (json.loads(row.content), row.made)
+            if row is None or not is_same_chat(connection, company, asked=row.chat, named=bounded_id(chat)):
+                return None, None
+            return json.loads(row.content), row.made
 
         return await self._database.read(work)
 
@@ -404,6 +408,8 @@ def _apply(connection: Connection, company: str, change: Change | Deferral) -> M
     row = dict(zip(_CHANGED_NAMES, found[0], strict=True))
     if isinstance(change, Deferral):
         _defer(connection, row, change)
+        return None
+    if change.chat is not None and not is_same_chat(connection, company, asked=row["chat"], named=change.chat):
         return None
     before = MessageState(row["state"])
     after = advance(_for_advance(row, before, change), change.news)

@@ -1,8 +1,9 @@
 // What WhatsApp says of messages that we sent: acks, receipts, and whether we may write to strangers, told in the
 // port's words.
 
-import { jidDecode, jidNormalizedUser } from 'baileys'
+import { isJidGroup, jidDecode, jidNormalizedUser } from 'baileys'
 
+import { mayBeOurs } from './bounds.mjs'
 import { phoneJidOf, seconds } from './inbound.mjs'
 
 // Errors in acks.
@@ -19,15 +20,16 @@ export class Answers {
    * @param creds       its credentials
    * @param store       the link's KeyStore
    * @param recipients  the link's Recipients
+   * @param groups      the link's Groups
    * @param report      report => void
    */
-  constructor({ sock, creds, store, recipients, report }) {
-    Object.assign(this, { sock, creds, store, recipients, report })
+  constructor({ sock, creds, store, recipients, groups, report }) {
+    Object.assign(this, { sock, creds, store, recipients, groups, report })
   }
 
   ack(attrs) {
-    if (!attrs.id) return
-    const chat = this.#plain(attrs.from)
+    if (!mayBeOurs(attrs.id)) return
+    const chat = this.plain(attrs.from)
     if (attrs.error === STALE_DEVICES) for (const jid of [attrs.from, chat]) this.recipients.doubt(jid)
     if (attrs.error === REACH_OUT_LOCKED) this.#askForLock()
     this.report({ r: 'ack', whatsappId: attrs.id, chat, atS: seconds(attrs.t), error: attrs.error })
@@ -37,13 +39,14 @@ export class Answers {
   receipt(attrs, content) {
     const kind = RECEIPT_KINDS[attrs.type ?? '']
     if (!kind || this.#isMe(attrs.participant ?? attrs.from)) return false
+    if (isJidGroup(attrs.from) && this.groups.hasMember(attrs.from, attrs.participant) === false) return false
     const items = Array.isArray(content) && Array.isArray(content[0]?.content) ? content[0].content : []
     this.report({
       r: 'receipt',
-      whatsappIds: [attrs.id, ...items.map(item => item.attrs?.id)].filter(Boolean),
-      chat: this.#plain(attrs.from),
+      whatsappIds: [attrs.id, ...items.map(item => item.attrs?.id)].filter(mayBeOurs),
+      chat: this.plain(attrs.from),
       kind,
-      participant: attrs.participant && this.#plain(attrs.participant),
+      participant: attrs.participant && this.plain(attrs.participant),
       atS: seconds(attrs.t)
     })
     return true
@@ -67,8 +70,8 @@ export class Answers {
     if (unasked) this.lock(unasked)
   }
 
-  // Without its device, by phone number where that is known.
-  #plain(jid) {
+  /** A JID without its device, by phone number where that is known. */
+  plain(jid) {
     const phone = jid?.endsWith('@lid') && phoneJidOf(jid, (type, id) => this.store.peek(type, id))
     return jidNormalizedUser(phone || jid)
   }

@@ -50,3 +50,47 @@ test('a message whose content WhatsApp keeps is told as missed before Baileys an
   take({ tag: 'message', attrs: { id: 'c' } })
   assert.deepEqual((await settled()).slice(3), ['missed a', 'answer a', 'answer b', 'answer c'])
 })
+
+const from = (id, chat, attrs = {}) => ({ tag: 'message', attrs: { id, from: chat, ...attrs }, content: [{ tag: 'enc', attrs: {} }] })
+
+test('no chat waits for the messages of another one', async () => {
+  const { arrivals, log, settled } = fixture()
+  const take = arrivals.around(({ attrs }) => {
+    log.push(attrs.id)
+    return attrs.from.startsWith('1@') ? new Promise(() => {}) : Promise.resolve()
+  })
+  for (const id of ['a', 'b']) take(from(id, '1@s.whatsapp.net'))
+  take(from('c', '2@s.whatsapp.net'))
+  const handled = (await settled()).filter(line => !line.startsWith('note'))
+  assert.deepEqual(handled, ['a', 'c'])
+})
+
+test('a person’s messages keep their order under every name, and among what our phone wrote to them', async () => {
+  const peek = (type, id) => (type === 'lid-mapping' && id === '77_reverse' ? '1' : undefined)
+  const log = []
+  const arrivals = new Arrivals({ inbound: { note() {} }, missed() {}, peek })
+  const take = arrivals.around(async ({ attrs }) => {
+    log.push(attrs.id)
+    await new Promise(setImmediate)
+    log.push(`${attrs.id} ends`)
+  })
+  take(from('a', '1:5@s.whatsapp.net'))
+  take(from('b', '77:3@lid'))
+  take(from('c', '88@lid', { sender_pn: '1@s.whatsapp.net' }))
+  take(from('d', '9@s.whatsapp.net', { recipient: '77@lid' }))
+  for (let turn = 0; turn < 20; turn += 1) await new Promise(setImmediate)
+  assert.deepEqual(log, ['a', 'a ends', 'b', 'b ends', 'c', 'c ends', 'd', 'd ends'])
+})
+
+test('messages of many chats are handled sixteen at a time', async () => {
+  const begun = []
+  const arrivals = new Arrivals({ inbound: { note() {} }, missed() {} })
+  const take = arrivals.around(({ attrs }) => {
+    begun.push(attrs.id)
+    return new Promise(resolve => setTimeout(resolve, 1))
+  })
+  for (let n = 0; n < 100; n += 1) take(from(String(n), `${n}@s.whatsapp.net`))
+  await new Promise(setImmediate)
+  assert.equal(begun.length, 16)
+  while (begun.length < 100) await new Promise(setImmediate)
+})

@@ -3,6 +3,7 @@
 // outlives the Holdfast that opened it.
 
 import './quiet.mjs'
+import './inflating.mjs'
 
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'

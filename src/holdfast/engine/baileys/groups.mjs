@@ -1,16 +1,21 @@
 // Who is in which group, as WhatsApp said: asked for once, kept until a notification about the group comes. Bounded
 // by people, as some groups have a thousand.
 
+import { jidDecode } from 'baileys'
+
 const KEPT_MS = 3_600_000
 const MOST_PEOPLE = 5000
 
 /** There is no such group, or this number is not in it. */
 export class NoSuchGroup extends Error {}
 
+// A member is named by LID, by phone number, or by both.
+const usersOf = ({ id, lid, phoneNumber }) => [id, lid, phoneNumber].map(jid => jid && jidDecode(jid)?.user).filter(Boolean)
+
 const NOT_OURS = new Set([401, 403, 404, 406, 410])
 
 export class Groups {
-  #kept = new Map() // JID -> {asked, people, until}
+  #kept = new Map() // JID -> {asked, people, members, until}
   #people = 0
 
   /** @param ask  async JID => Baileys' group metadata */
@@ -23,15 +28,22 @@ export class Groups {
     const kept = this.#kept.get(jid)
     if (kept && kept.until > performance.now()) return kept.asked
     this.forget(jid)
-    const entry = { asked: this.#ask(jid), people: 0, until: performance.now() + KEPT_MS }
+    const entry = { asked: this.#ask(jid), people: 0, members: null, until: performance.now() + KEPT_MS }
     this.#kept.set(jid, entry)
     try {
-      this.#count(entry, (await entry.asked).participants.length)
+      const { participants } = await entry.asked
+      entry.members = new Set(participants.flatMap(usersOf))
+      this.#count(entry, participants.length)
     } catch (error) {
       if (this.#kept.get(jid) === entry) this.forget(jid)
       throw error
     }
     return entry.asked
+  }
+
+  /** Is this person in the group? Undefined while it is not known who is. */
+  hasMember(jid, person) {
+    return this.#kept.get(jid)?.members?.has(jidDecode(person)?.user)
   }
 
   forget(jid) {

@@ -42,3 +42,14 @@ test('the oldest go when there are too many people; one large group may stay', a
   await huge.groups.get('1@g.us')
   assert.equal(huge.asked.length, 1)
 })
+
+test('who is in a group is known once it was asked about, by hidden id and by number', async () => {
+  const ask = async () => ({ participants: [{ id: '7@lid', phoneNumber: '1@s.whatsapp.net' }, { id: '2@s.whatsapp.net', lid: '8@lid' }] })
+  const groups = new Groups({ ask })
+  assert.equal(groups.hasMember('1@g.us', '7@lid'), undefined)
+  await groups.get('1@g.us')
+  for (const person of ['7:3@lid', '1@s.whatsapp.net', '2@s.whatsapp.net', '8@lid']) assert.equal(groups.hasMember('1@g.us', person), true)
+  for (const person of ['9@lid', undefined]) assert.equal(groups.hasMember('1@g.us', person), false)
+  groups.forget('1@g.us')
+  assert.equal(groups.hasMember('1@g.us', '7@lid'), undefined)
+})

@@ -20,7 +20,10 @@ import {
   unpadRandomMax16
 } from 'baileys'
 
+import { bounded, boundedDecrypted, LIST_ITEMS } from './bounds.mjs'
 import { describe, describeUnknown } from './description.mjs'
+
+const NAME_CHARS = 128 // a longer one names nobody
 
 export const digest = bytes => createHash('sha256').update(bytes).digest('hex')
 
@@ -43,11 +46,11 @@ export class Inbound {
 
   /**
    * @param me         () => {id, lid} of this account
-   * @param phoneOf    async lid => JID by phone number, or null
+   * @param phonesOf   async LIDs => [{lid, pn}] of those whose phone number is known, or null
    */
-  constructor({ me, phoneOf }) {
+  constructor({ me, phonesOf }) {
     this.me = me
-    this.phoneOf = phoneOf
+    this.phonesOf = phonesOf
   }
 
   /** Remember which stanza the ciphertexts in it belong to. Called before Baileys sees the stanza. */
@@ -63,7 +66,7 @@ export class Inbound {
     const record = { ciphertextSha256: digest(ciphertext), plaintext: Buffer.from(plaintext).toString('base64') }
     const stanza = this.#stanzas.get(ciphertext)
     const message = stanza && (await this.#message(stanza, plaintext))
-    return message ? { ...record, message } : record
+    return boundedDecrypted(message ? { ...record, message } : record, { isPeer: stanza?.attrs.category === 'peer' })
   }
 
   async #message(stanza, plaintext) {
@@ -88,7 +91,7 @@ export class Inbound {
   async unreadable(stanza) {
     if (stanza.attrs.category === 'peer') return null
     const where = await this.#where(stanza, {})
-    return where && { chat: where.chat, sender: where.sender, ...envelope(stanza) }
+    return where && bounded({ chat: where.chat, sender: where.sender, ...envelope(stanza) })
   }
 
   // Our phone gives us what WhatsApp kept from this device, or what could not be read here. Baileys asks it for that.
@@ -112,7 +115,7 @@ export class Inbound {
     const { mentions, replyTo } = said.content ?? {}
     if (!mentions && !replyTo?.sender) return said
     const content = { ...said.content }
-    if (mentions) content.mentions = await Promise.all(mentions.map(jid => this.#phone(jid)))
+    if (mentions) content.mentions = await this.#phones(mentions.slice(0, LIST_ITEMS))
     if (replyTo?.sender) content.replyTo = { ...replyTo, sender: await this.#phone(replyTo.sender) }
     return { ...said, content }
   }
@@ -145,7 +148,15 @@ export class Inbound {
     const phone = told.find(isPnUser)
     if (phone) return jidNormalizedUser(phone)
     const lid = told.find(isLidUser)
-    return jidNormalizedUser((lid && (await this.phoneOf(lid))) || told[0])
+    return lid ? (await this.#phones([lid]))[0] : jidNormalizedUser(told[0])
+  }
+
+  // Asked in one question, however many they are.
+  async #phones(names) {
+    const lids = [...new Set(names.filter(name => isLidUser(name) && name.length <= NAME_CHARS))]
+    const known = (lids.length && (await this.phonesOf(lids))) || []
+    const phones = new Map(known.map(({ lid, pn }) => [lid, pn]))
+    return names.map(name => jidNormalizedUser(phones.get(name) ?? name))
   }
 }
 

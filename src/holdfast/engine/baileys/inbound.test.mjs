@@ -7,9 +7,10 @@ import { digest, Inbound, phoneJidOf, seconds } from './inbound.mjs'
 
 const ME = { id: '962700000001:3@s.whatsapp.net', lid: '1001:3@lid' }
 const LIDS = { '2002@lid': '962799999999@s.whatsapp.net' }
+const phonesOf = async lids => lids.map(lid => ({ lid, pn: LIDS[lid.replace(/:\d+/, '')] })).filter(({ pn }) => pn)
 
 async function arrive(attrs, message) {
-  const inbound = new Inbound({ me: () => ME, phoneOf: async lid => LIDS[lid.replace(/:\d+/, '')] ?? null })
+  const inbound = new Inbound({ me: () => ME, phonesOf })
   const ciphertext = Buffer.from('sealed')
   inbound.note({
     tag: 'message',
@@ -111,7 +112,7 @@ test('protocol traffic is kept as plaintext but is no message', async () => {
 })
 
 test('bytes that are no message are kept all the same', async () => {
-  const inbound = new Inbound({ me: () => ME, phoneOf: async () => null })
+  const inbound = new Inbound({ me: () => ME, phonesOf: async () => null })
   const ciphertext = Buffer.from('sealed')
   inbound.note({ attrs: { from: '2002@lid' }, content: [{ content: ciphertext }] })
   const record = await inbound.decrypted(ciphertext, Buffer.from([0xff, 0xff, 1]))
@@ -128,7 +129,7 @@ test('people inside of a message are named by phone number where that is known',
 })
 
 test('what can’t be read is told by its envelope, unless it is for no person', async () => {
-  const inbound = new Inbound({ me: () => ME, phoneOf: async () => null })
+  const inbound = new Inbound({ me: () => ME, phonesOf: async () => null })
   const ciphertext = Buffer.from('sealed')
   const attrs = { id: '3A01', t: '1700000000', from: '3003:5@lid', notify: 'Layla' }
   inbound.note({ tag: 'message', attrs, content: [{ tag: 'enc', content: ciphertext }] })
@@ -167,7 +168,7 @@ test('the hidden id of a sender is told beside the number, however the stanza na
 })
 
 test('a message whose fields are not known here came all the same; keys alone are none', async () => {
-  const inbound = new Inbound({ me: () => ME, phoneOf: async () => null })
+  const inbound = new Inbound({ me: () => ME, phonesOf: async () => null })
   const [unknown, keys] = [Buffer.from('sealed'), Buffer.from('sealed too')]
   for (const content of [unknown, keys]) {
     inbound.note({ tag: 'message', attrs: { id: '3A01', t: '1', from: '2002@lid' }, content: [{ tag: 'enc', attrs: {}, content }] })
@@ -176,4 +177,40 @@ test('a message whose fields are not known here came all the same; keys alone ar
   const { message } = await inbound.decrypted(unknown, padded([0xaa, 0x1f, 2, 8, 1])) // field 501
   assert.deepEqual([message.type, message.content], ['unknown', { raw: { fieldNumbers: [501] } }])
   assert.equal((await inbound.decrypted(keys, padded([0x12, 0]))).message, undefined)
+})
+
+test('however many are mentioned, they are looked up in one question, and the first 1,024 are kept', async () => {
+  const questions = []
+  const inbound = new Inbound({
+    me: () => ME,
+    phonesOf: async lids => {
+      questions.push(lids)
+      return phonesOf(lids)
+    }
+  })
+  const mentionedJid = Array.from({ length: 45_000 }, (_, n) => `${2002 + n}@lid`)
+  const ciphertext = Buffer.from('sealed')
+  const attrs = { id: '3A01', from: '962799999999@s.whatsapp.net' }
+  inbound.note({ tag: 'message', attrs, content: [{ tag: 'enc', attrs: {}, content: ciphertext }] })
+  const text = encodeWAMessage({ extendedTextMessage: { text: 'x', contextInfo: { mentionedJid } } })
+  const { message } = await inbound.decrypted(ciphertext, text)
+  assert.deepEqual(questions.map(lids => lids.length), [1024])
+  assert.equal(message.content.mentions.length, 1024)
+  assert.equal(message.content.mentions[0], '962799999999@s.whatsapp.net')
+})
+
+test('a text of megabytes is cut, says so, and its plaintext is not stored', async () => {
+  const record = await arrive({ from: '2002@lid' }, { conversation: '\u0001'.repeat(2_600_000) })
+  assert.equal(record.message.text.length, 65_536)
+  assert.ok(record.message.text.endsWith('… [cut: 2600000 characters, Holdfast stores 65536]'))
+  assert.equal(record.plaintext, 'AQ==')
+  assert.ok(JSON.stringify(record).length < 500_000)
+})
+
+test('what is too long in its parts becomes a stub that says so', async () => {
+  const contacts = Array.from({ length: 100 }, () => ({ displayName: 'x', vcard: 'y'.repeat(60_000) }))
+  const { message, ciphertextSha256 } = await arrive({ from: '2002@lid' }, { contactsArrayMessage: { contacts } })
+  assert.equal(message.type, 'unknown')
+  assert.deepEqual(message.content, { notStored: { ciphertextSha256, error: 'the message is too long' } })
+  assert.equal(message.chat, '962799999999@s.whatsapp.net')
 })

@@ -8,6 +8,9 @@
 /** Key type under which a decrypted message travels through a transaction, so that it is in the same commit. */
 export const DECRYPTED = 'holdfast-decrypted'
 
+// A sender key's id has a group's name as its sender wrote it. No honest id is longer; such a key is never stored.
+const ID_CHARS = 4096
+
 // 812 of them are made at pairing, and each is read once, months later.
 const NOT_KEPT = new Set(['pre-key'])
 
@@ -36,10 +39,11 @@ export class KeyStore {
   }
 
   async get(type, ids) {
-    const missing = ids.filter(id => !this.#kept.has(`${type}\n${id}`))
+    const missing = ids.filter(id => id.length <= ID_CHARS && !this.#kept.has(`${type}\n${id}`))
     const fetched = missing.length ? await this.ask(type, missing) : {}
     const found = {}
     for (const id of ids) {
+      if (id.length > ID_CHARS) continue
       const text = this.#settle(type, id, fetched)
       if (text !== null) found[id] = this.json.parse(text, type)
     }
@@ -58,6 +62,7 @@ export class KeyStore {
     for (const type in changes) {
       if (type === DECRYPTED) continue
       for (const id in changes[type]) {
+        if (id.length > ID_CHARS) continue
         const value = changes[type][id]
         const text = value == null ? null : this.json.stringify(value, type)
         if (this.#isOnItsWay(type, id, text)) continue

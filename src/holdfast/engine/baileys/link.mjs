@@ -1,10 +1,11 @@
 // One link: a Baileys socket from `open` to its one `closed`, behind its gate. Decides nothing: no reconnects, no
 // retries, no judgement of codes.
 
-import { DisconnectReason, makeWASocket, initAuthCreds } from 'baileys'
+import { DisconnectReason, initAuthCreds, isJidGroup, makeWASocket } from 'baileys'
 
 import { Answers } from './answers.mjs'
 import { Arrivals } from './arrivals.mjs'
+import { mayBeOurs, withStubs } from './bounds.mjs'
 import { leaveOutKeyless } from './bundles.mjs'
 import { Gate } from './gate.mjs'
 import { GroupNames } from './groupnames.mjs'
@@ -150,7 +151,7 @@ export class Link {
     })
     this.recipients = new Recipients({ sock: this.sock, store: this.store, devices, groups: this.groups })
     const { sock, creds, store, recipients } = this
-    this.answers = new Answers({ sock, creds, store, recipients, report: report => this.#report(report) })
+    this.answers = new Answers({ sock, creds, store, recipients, groups: this.groups, report: report => this.#report(report) })
     this.outbound = new Outbound({
       sock,
       creds,
@@ -170,9 +171,13 @@ export class Link {
   #config(userDevicesCache) {
     const { order } = this
     this.groups = new Groups({ ask: jid => this.sock.groupMetadata(jid) })
-    this.inbound = new Inbound({ me: () => this.creds.me, phoneOf: lid => this.sock.signalRepository.lidMapping.getPNForLID(lid) })
+    this.inbound = new Inbound({ me: () => this.creds.me, phonesOf: lids => this.sock.signalRepository.lidMapping.getPNsForLIDs(lids) })
     this.groupNames = new GroupNames({ groups: this.groups, commit: groups => this.#commit({ groups }) })
-    this.arrivals = new Arrivals({ inbound: this.inbound, missed: undecryptable => this.#missed(undecryptable) })
+    this.arrivals = new Arrivals({
+      inbound: this.inbound,
+      missed: undecryptable => this.#missed(undecryptable),
+      peek: (type, id) => this.store.peek(type, id)
+    })
     return {
       ...(order.url && { waWebSocketUrl: order.url }),
       ...(order.version && { version: order.version }),
@@ -183,6 +188,7 @@ export class Link {
       defaultQueryTimeoutMs: order.queryTimeoutMs,
       qrTimeout: order.qrTimeoutMs,
       keepAliveIntervalMs: HOUR_MS, // Python pings
+      retryRequestDelayMs: 0, // Baileys would let all messages wait for each one that can't be read
       emitOwnEvents: false,
       markOnlineOnConnect: false,
       syncFullHistory: false, // shouldSyncHistoryMessage stays Baileys' own: all off would lose the first LID mappings
@@ -285,7 +291,7 @@ export class Link {
     setTimeout(() => this.#finish(UNKNOWN, `WhatsApp ended the link (${node.tag})`, this.#parting), PARTING_MS)
     const child = Array.isArray(node.content) ? node.content[0] : undefined
     const attributes = { ...node.attrs, ...child?.attrs, ...(child?.tag && { child: child.tag }) }
-    this.#parting = Object.fromEntries(Object.entries(attributes).map(([name, value]) => [name, String(value)]))
+    this.#parting = Object.fromEntries(Object.entries(attributes).map(([name, value]) => [name, String(value).slice(0, 200)]))
   }
 
   // An empty commit is a barrier: Baileys' ack of this receipt, after which WhatsApp never tells it again, waits until
@@ -343,8 +349,14 @@ export class Link {
     }
   }
 
-  async #sentContent({ remoteJid, id }) {
-    const sent = await this.#questions.ask({ r: 'sent-content-wanted', chat: remoteJid, whatsappId: id })
+  // Whoever asks again must have got the message: one of the group, or the chat that Holdfast sent it to.
+  async #sentContent({ remoteJid, id, participant }) {
+    if (!mayBeOurs(id)) return undefined
+    if (isJidGroup(remoteJid)) {
+      await this.groups.get(remoteJid)
+      if (!this.groups.hasMember(remoteJid, participant)) return undefined
+    }
+    const sent = await this.#questions.ask({ r: 'sent-content-wanted', chat: this.answers.plain(remoteJid), whatsappId: id })
     return this.outbound.again(id, remoteJid, sent)
   }
 
@@ -352,8 +364,10 @@ export class Link {
 
   #report(report) {
     if (this.#over) return
-    // Better one link than the host: what can't be told can't be kept.
-    if (!this.tell({ link: this.id, ...report })) this.#finish(UNKNOWN, `a report (${report.r}) is longer than a line may be`)
+    if (this.tell({ link: this.id, ...report })) return
+    // WhatsApp would deliver the message again, and the next link would end in the same way.
+    if (report.decrypted && this.tell({ link: this.id, ...withStubs(report) })) return
+    this.#finish(UNKNOWN, `a report (${report.r}) is longer than a line may be`)
   }
 
   // `me` alone may be a pairing by code that was never finished.

@@ -133,6 +133,9 @@ export class Recipients {
     if (answer === undefined) throw new NoAnswer('whether the number is on WhatsApp was not answered')
     const found = answer.find(row => row.exists)
     if (!found) throw new NotOnWhatsApp('the number is not on WhatsApp')
-    return isPnUser(found.jid) ? jidNormalizedUser(found.jid) : jid
+    const target = isPnUser(found.jid) ? jidNormalizedUser(found.jid) : jid
+    // Receipts come from the number in WhatsApp's spelling.
+    if (target !== jid) this.store.set({ 'number-spelling': { [jidDecode(jid).user]: jidDecode(target).user } })
+    return target
   }
 }

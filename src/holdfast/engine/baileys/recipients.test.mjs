@@ -27,15 +27,19 @@ function fixture({ onWhatsApp = async () => [{ jid: JID, exists: true }], listed
     assertSessions: async (jids, force) => asked.push(`${force ? 'new ' : ''}sessions of ${jids.length}`)
   }
   const memory = { [GROUP]: told }
+  const spellings = {}
   const store = {
     get: async (type, [id]) => (type === 'sender-key-memory' ? { [id]: memory[id] } : known ? { [id]: ['0'] } : {}),
-    set: ({ 'sender-key-memory': changes }) => Object.assign(memory, { [GROUP]: changes[GROUP] ?? undefined })
+    set: ({ 'sender-key-memory': changes, 'number-spelling': numbers = {} }) => {
+      if (changes) Object.assign(memory, { [GROUP]: changes[GROUP] ?? undefined })
+      Object.assign(spellings, numbers)
+    }
   }
   const ask = async () => {
     asked.push('group')
     return { participants: [{ id: '2002@lid' }, { id: '3003@lid' }] }
   }
-  return { recipients: new Recipients({ sock, store, devices, groups: new Groups({ ask }) }), devices, asked }
+  return { recipients: new Recipients({ sock, store, devices, groups: new Groups({ ask }) }), devices, asked, spellings }
 }
 
 test('a new contact is asked about once, and once for many messages at a time', async () => {
@@ -59,9 +63,10 @@ test('when the device list is forgotten it is asked for again, the number is not
   assert.deepEqual(asked, ['number', 'devices', 'sessions of 2', 'devices', 'sessions of 2'])
 })
 
-test('WhatsApp’s own spelling of a number is used', async () => {
-  const { recipients } = fixture({ onWhatsApp: async () => [{ jid: '551199998888@s.whatsapp.net', exists: true }] })
+test('WhatsApp’s own spelling of a number is used, and kept: receipts come from it', async () => {
+  const { recipients, spellings } = fixture({ onWhatsApp: async () => [{ jid: '551199998888@s.whatsapp.net', exists: true }] })
   assert.equal(await recipients.prepare('5511999998888@s.whatsapp.net'), '551199998888@s.whatsapp.net')
+  assert.deepEqual(spellings, { 5511999998888: '551199998888' })
 })
 
 test('"no such number" and "no answer" are told apart', async () => {

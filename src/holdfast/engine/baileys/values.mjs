@@ -4,7 +4,7 @@ import { BufferJSON, proto } from 'baileys'
 
 // Values of these types hold no bytes. Sessions are by far the most read and written, and a reviver is called for
 // each of their values.
-const PLAIN = new Set(['session', 'lid-mapping', 'device-list', 'sender-key-memory'])
+const PLAIN = new Set(['session', 'lid-mapping', 'device-list', 'sender-key-memory', 'number-spelling'])
 
 export const json = {
   stringify: (value, type) => JSON.stringify(value, PLAIN.has(type) ? undefined : BufferJSON.replacer),

@@ -1,0 +1,231 @@
+"""Bounds and cleans what strangers can put into an engine's reports, before anything else sees it.
+
+Anybody who can write to a company's number chooses message ids, texts, names, mentions, file names and the ids that
+reactions and edits point to. WhatsApp delivers a message again until it is acknowledged, so a message that can't be
+stored would end its link each time. Every string in a report passes through here; each is valid UTF-8 without NUL
+(PostgreSQL stores neither NUL nor half characters) and short enough for an index row. What is cut says so.
+
+Cleaning is idempotent, and two different ids stay different.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+
+from msgspec.structs import replace
+
+from holdfast.session.engine import (
+    Acked,
+    AnyReport,
+    Commit,
+    Decrypted,
+    Fields,
+    InboundMessage,
+    LinkClosed,
+    Made,
+    Receipted,
+    SendRefused,
+    SentContentWanted,
+    Undecryptable,
+)
+
+TEXT_CHARS = 65_536
+"""Of one text; WhatsApp's own limit for a message."""
+ID_CHARS = 200
+"""Of a message id, a JID, a key id. Real ones have fewer than 80."""
+NAME_CHARS = 255
+"""Of a name of a person or file, or a MIME type."""
+KEYS_CHARS = 8_192
+"""Of `InboundMessage.media_keys`. Real ones have fewer than 1,000."""
+LIST_ITEMS = 1_024
+"""Of a list within a message, mentions for example."""
+OBJECT_MEMBERS = 64
+CONTENT_CHARS = 262_144
+"""Of all strings in the content of one message together."""
+CONTENT_DEPTH = 8
+PLAINTEXT_CHARS = 131_072
+"""Of a stored plaintext of a message in base64. It is only needed to acknowledge a redelivery."""
+LAST_SECOND = 253_402_300_799
+"""The end of the year 9999, in Unix seconds."""
+
+EMPTY_PLAINTEXT = "AQ=="
+"""An empty message with its padding, in base64: stands for a plaintext that is too long to be stored."""
+_DIGEST_CHARS = 32
+_REPLACEMENT = "\ufffd"
+
+
+def bounded(report: AnyReport) -> AnyReport:
+    """The same report, safe to store and to look up. Commits are bounded where they are stored, by `bounded_commit`."""
+    match report:
+        case Acked():
+            return replace(
+                report,
+                whatsapp_id=bounded_id(report.whatsapp_id),
+                chat=bounded_id(report.chat),
+                at_s=_time(report.at_s),
+                error=_optional(report.error, bounded_id),
+            )
+        case Receipted():
+            return replace(
+                report,
+                whatsapp_ids=[bounded_id(each) for each in report.whatsapp_ids],
+                chat=bounded_id(report.chat),
+                participant=_optional(report.participant, bounded_id),
+                at_s=_time(report.at_s),
+            )
+        case SentContentWanted():
+            return replace(report, whatsapp_id=bounded_id(report.whatsapp_id), chat=bounded_id(report.chat))
+        case SendRefused():
+            return replace(report, detail=bounded_name(report.detail))
+        case LinkClosed():
+            return replace(report, detail=bounded_name(report.detail), attributes=_attributes(report.attributes))
+        case _:
+            return report
+
+
+def bounded_commit(commit: Commit) -> Commit:
+    """The same changes. Keys keep their values, which the engine made; the store bounds their ids by `bounded_id`."""
+    return replace(
+        commit,
+        decrypted=[_decrypted(item) for item in commit.decrypted],
+        undecryptable=[_undecryptable(item) for item in commit.undecryptable],
+        made=[_made(item) for item in commit.made],
+    )
+
+
+def bounded_message(message: InboundMessage) -> InboundMessage:
+    """The same message as it may be stored. Its type is a word of the engine's own."""
+    keys = message.media_keys
+    return replace(
+        message,
+        whatsapp_id=bounded_id(message.whatsapp_id),
+        chat=bounded_id(message.chat),
+        sender=bounded_id(message.sender),
+        text=_optional(message.text, bounded_text),
+        sent_at_s=_second(message.sent_at_s),
+        push_name=_optional(message.push_name, bounded_name),
+        content=_object(message.content),
+        target=_optional(message.target, bounded_id),
+        media=None if message.media is None else _media(message.media),
+        media_keys=None if keys is None or len(keys) > KEYS_CHARS else clean(keys),
+    )
+
+
+def clean(text: str) -> str:
+    """Without NUL and half characters; each becomes the replacement character."""
+    if "\0" in text:
+        text = text.replace("\0", _REPLACEMENT)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "".join(_REPLACEMENT if "\ud800" <= each <= "\udfff" else each for each in text)
+    return text
+
+
+def bounded_id(text: str) -> str:
+    """An id. One that had to be cleaned or cut ends in a digest of the whole: it stays different from every other."""
+    if len(text) <= ID_CHARS and clean(text) == text:
+        return text
+    digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:_DIGEST_CHARS]
+    return f"{clean(text[: ID_CHARS - _DIGEST_CHARS - 1])}~{digest}"
+
+
+def bounded_name(text: str) -> str:
+    """A cleaned name; a long one ends in an ellipsis."""
+    return clean(text) if len(text) <= NAME_CHARS else f"{clean(text[: NAME_CHARS - 1])}…"
+
+
+def bounded_text(text: str, most: int = TEXT_CHARS) -> str:
+    """A cleaned text; a long one ends in a mark that says how much of it is there."""
+    if len(text) <= most:
+        return clean(text)
+    mark = f"… [cut: {len(text)} characters, Holdfast stores {most}]"
+    return clean(text[: max(most - len(mark), 0)]) + mark
+
+
+def _decrypted(item: Decrypted) -> Decrypted:
+    if item.message is None:
+        return item
+    is_long = len(item.plaintext) > PLAINTEXT_CHARS
+    plaintext = EMPTY_PLAINTEXT if is_long else item.plaintext
+    return replace(item, plaintext=plaintext, message=bounded_message(item.message))
+
+
+def _undecryptable(item: Undecryptable) -> Undecryptable:
+    return replace(
+        item,
+        whatsapp_id=bounded_id(item.whatsapp_id),
+        chat=bounded_id(item.chat),
+        sender=bounded_id(item.sender),
+        sent_at_s=_second(item.sent_at_s),
+        push_name=_optional(item.push_name, bounded_name),
+    )
+
+
+def _made(item: Made) -> Made:
+    return replace(item, whatsapp_id=bounded_id(item.whatsapp_id))
+
+
+def _media(media: Mapping[str, object]) -> dict[str, object]:
+    described = _object(media)
+    return {name: bounded_name(value) if isinstance(value, str) else value for name, value in described.items()}
+
+
+def _attributes(attributes: Fields) -> Fields:
+    first = list(attributes.items())[:OBJECT_MEMBERS]
+    return {bounded_id(name): bounded_name(value) for name, value in first}
+
+
+def _second(at_s: int) -> int:
+    return min(max(at_s, 0), LAST_SECOND)
+
+
+def _time(at_s: int | None) -> int | None:
+    return None if at_s is None else _second(at_s)
+
+
+def _optional(text: str | None, bound: Callable[[str], str]) -> str | None:
+    return None if text is None else bound(text)
+
+
+def _object(content: Mapping[str, object]) -> dict[str, object]:
+    return _Content().members(content, 0) if content else {}
+
+
+class _Content:
+    """One message's content on its way through the bounds; what goes beyond them is left out."""
+
+    def __init__(self) -> None:
+        self._left = CONTENT_CHARS
+
+    def members(self, value: Mapping[str, object], depth: int) -> dict[str, object]:
+        first = list(value.items())[:OBJECT_MEMBERS]
+        return {bounded_id(name): self._value(each, depth + 1) for name, each in first}
+
+    def _value(self, value: object, depth: int) -> object:
+        match value:
+            case str():
+                return self._text(value)
+            case bool() | int() | float() | None:
+                return _number(value)
+            case dict() if depth < CONTENT_DEPTH:
+                return self.members(value, depth)
+            case list() if depth < CONTENT_DEPTH:
+                return [self._value(each, depth + 1) for each in value[:LIST_ITEMS]]
+            case _:
+                return None
+
+    def _text(self, text: str) -> str:
+        kept = bounded_text(text, min(TEXT_CHARS, self._left))
+        self._left = max(self._left - len(kept), 0)
+        return kept
+
+
+def _number(value: float | None) -> float | None:
+    """JSON has no infinity, and readers of JSON no longer numbers than 64 bits."""
+    if isinstance(value, float) and (value != value or value in {float("inf"), float("-inf")}):
+        return None
+    if isinstance(value, int) and abs(value) >= 2**63:
+        return None
+    return value
