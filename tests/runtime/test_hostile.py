@@ -1,7 +1,6 @@
-"""No stranger's message takes a company down: what can't be stored is replaced by a stub, and nobody forges receipts."""
+"""No stranger takes a company down: what can't be stored is replaced by a stub, and receipts are not forged."""
 
 from __future__ import annotations
-
 
 from holdfast.health.alerts import Kind
 from holdfast.session.engine import InboundMessage, Receipted, Send, SentContentWanted
