@@ -21,7 +21,7 @@ from holdfast.cli.tuning import Explained, groups
 from holdfast.delivery.webhooks import Endpoint, EndpointState, Health
 from holdfast.health.conditions import Condition, Surroundings, conditions_around, conditions_of
 from holdfast.health.conftest import QUIET
-from holdfast.health.signals import HourSigns, Limits
+from holdfast.health.signals import HourSigns, Limits, NotStoredSigns
 from holdfast.health.webhooks import conditions_of_webhooks
 from holdfast.health.words import WHAT_TO_DO
 from holdfast.session import reasons
@@ -292,6 +292,8 @@ def conditions() -> list[Condition]:
         if reason.reaction in {reasons.Reaction.LOGGED_OUT, reasons.Reaction.CONFIRM_LOGOUT}
     ]
     bad_hour = [replace(QUIET, hour=HourSigns(lost=30, zombies=30, calm_s=0), budget_left=0)]
+    bad_hour.append(replace(QUIET, not_stored=NotStoredSigns(count=2, newest="3EB0A9253FA6", since_s=60)))
+    bad_hour.append(replace(QUIET, not_stored=NotStoredSigns(count=2, newest="3EB0A9253FA64269E11C", since_s=60)))
     found = [each for signals in (*away, *stopped, *gone, *bad_hour) for each in conditions_of(signals, limits)]
     everything = {name: _bad(hint) for name, hint in inspect.get_annotations(Surroundings, eval_str=True).items()}
     found += conditions_around(Surroundings(**everything), limits)
