@@ -22,7 +22,7 @@ def _commit(message: InboundMessage, number: int = 1) -> Commit:
 
 
 HOSTILE = [NUL, HALF, LONG, "\0", "\n\x1b[2J", "<script>", "é" * 5000]
-FIELDS = ["whatsapp_id", "chat", "sender", "text", "push_name", "target", "media_keys"]
+FIELDS = ["whatsapp_id", "chat", "sender", "sender_lid", "text", "push_name", "target", "media_keys"]
 
 
 @pytest.mark.parametrize("field", FIELDS)
@@ -92,6 +92,12 @@ async def test_ids_that_differ_only_at_their_end_stay_two_messages(store: Store)
     for number, id_ in enumerate((LONG + "a", LONG + "b", LONG + "a")):
         await store.engine.commit(COMPANY, _commit(inbound(whatsapp_id=id_), number))
     assert len(await store.inbox.received(COMPANY, after=0, most=9)) == 2
+
+
+async def test_a_group_may_have_a_hostile_subject(store: Store) -> None:
+    """Its admins choose it."""
+    for text in HOSTILE:
+        await store.engine.commit(COMPANY, Commit(link=1, seq=1, groups={text: text}))
 
 
 async def test_keys_are_found_again_under_hostile_ids(store: Store) -> None:

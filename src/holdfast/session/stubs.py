@@ -20,12 +20,16 @@ NOT_STORED = "notStored"
 def identities(commit: Commit) -> frozenset[str]:
     """What tells that two commits hold the same messages from WhatsApp, also on different links."""
     unread = (f"{item.chat} {item.sender} {item.whatsapp_id}" for item in commit.undecryptable)
-    return frozenset((*(item.ciphertext_sha256 for item in commit.decrypted), *unread))
+    named = (f"group {jid}" for jid in commit.groups)
+    return frozenset((*(item.ciphertext_sha256 for item in commit.decrypted), *unread, *named))
 
 
 def with_stubs(commit: Commit, *, error: str) -> Commit:
-    """The same keys, with stubs for what was decrypted. What can't be read anyway is left out: it comes again."""
-    return replace(commit, decrypted=[_stub(item, error) for item in commit.decrypted], undecryptable=[])
+    """The same keys, with stubs for what was decrypted.
+
+    What can't be read anyway is left out, for it comes again; so are names of groups.
+    """
+    return replace(commit, decrypted=[_stub(item, error) for item in commit.decrypted], undecryptable=[], groups={})
 
 
 def not_stored(messages: Iterable[InboundMessage]) -> list[InboundMessage]:

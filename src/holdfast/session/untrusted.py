@@ -91,6 +91,7 @@ def bounded_commit(commit: Commit) -> Commit:
         decrypted=[_decrypted(item) for item in commit.decrypted],
         undecryptable=[_undecryptable(item) for item in commit.undecryptable],
         made=[_made(item) for item in commit.made],
+        groups={bounded_id(jid): bounded_name(subject) for jid, subject in commit.groups.items()},
     )
 
 
@@ -102,6 +103,7 @@ def bounded_message(message: InboundMessage) -> InboundMessage:
         whatsapp_id=bounded_id(message.whatsapp_id),
         chat=bounded_id(message.chat),
         sender=bounded_id(message.sender),
+        sender_lid=_optional(message.sender_lid, bounded_id),
         text=_optional(message.text, bounded_text),
         sent_at_s=_second(message.sent_at_s),
         push_name=_optional(message.push_name, bounded_name),

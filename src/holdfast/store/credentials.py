@@ -109,7 +109,7 @@ class EngineRows:
                 _save_credentials(connection, company, commit, now)
             _save_keys(connection, company, commit)
             for jid, subject in commit.groups.items():
-                row = {"company_id": company, "jid": jid, "subject": _storable(subject), "learned_at": now}
+                row = {"company_id": company, "jid": jid, "subject": subject, "learned_at": now}
                 _LEARN_GROUP.rows(connection, row)
             for made in commit.made:
                 _save_made(connection, company, made)
@@ -195,7 +195,7 @@ class EngineRows:
             "target": message.target,
             "media": _json(message.media),
             "media_keys": message.media_keys,
-            "sender_lid": _storable(message.sender_lid),
+            "sender_lid": message.sender_lid,
         }
         row = {**values, **self._origin(company, message, now), "from_me": message.from_me}
         is_new = keep_received(connection, _RECEIVE, row, at=now, media_url=self._media_url)
