@@ -155,8 +155,8 @@ class Bench:
         return arrived == self._accepted[contact] and all(item["count"] == 1 for item in inbox)
 
     def _memory(self) -> Memory:
-        (host,) = self._gateway.hosts()
-        return Memory(python=rss_mb(self._gateway.pid), node=rss_mb(host))
+        hosts = self._gateway.hosts()
+        return Memory(python=rss_mb(self._gateway.pid), node=sum(map(rss_mb, hosts)))
 
 
 async def measure(*, messages: int, chats: int, callers_count: int) -> Figures:
