@@ -161,6 +161,7 @@ def _device(hub: Hub, device: Device) -> Json:
     link = hub.server.link_of(device.address)
     return {
         "device": device.device,
+        "name": device.name,
         "jid": jid,
         "lid": lid,
         "connected": link is not None,

@@ -11,6 +11,7 @@ import binascii
 import hashlib
 import hmac
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from wasim.server.entropy import Entropy, sign, word
 from wasim.server.link import Pairing, PairingOffer
@@ -20,6 +21,7 @@ from wasim.wire.errors import WireError
 from wasim.wire.jids import LID, PN, SERVER, Jid
 from wasim.wire.messages import (
     DeviceIdentity,
+    DeviceProps,
     PairingData,
     SignedDeviceIdentity,
     SignedDeviceIdentityHmac,
@@ -31,6 +33,10 @@ _ACCOUNT_PREFIX = b"\x06\x00"
 _DEVICE_PREFIX = b"\x06\x01"
 _REFS = 6
 _E2EE = 0
+_PLATFORMS = MappingProxyType(
+    {1: "Google Chrome", 2: "Mozilla Firefox", 4: "Opera", 5: "Safari", 6: "Microsoft Edge", 7: "Desktop"}
+)
+"""Some values of DeviceProps.PlatformType."""
 
 
 class PairingError(Exception):
@@ -78,7 +84,7 @@ def pair_device(iq_id: str, refs: list[str]) -> Node:
 
 
 def check_keys(data: PairingData) -> None:
-    """Raises WireError unless the device's prekey is signed by the identity it shows."""
+    """Raises WireError unless the device's prekey is signed by the identity it shows, and its description readable."""
     needed = (data.identity, data.signed_prekey, data.signed_prekey_id, data.registration_id)
     if any(value is None for value in needed) or data.signed_prekey_signature is None:
         raise WireError("registration without all of its keys")
@@ -86,6 +92,14 @@ def check_keys(data: PairingData) -> None:
     assert data.signed_prekey is not None
     if not verify(data.identity, typed(data.signed_prekey), data.signed_prekey_signature):
         raise WireError("registration with a signed prekey whose signature is wrong")
+    decode(DeviceProps, data.device_props or b"")
+
+
+def display_name(data: PairingData) -> str:
+    """What a phone shows for a linked device: `Google Chrome (Ubuntu)`."""
+    props = decode(DeviceProps, data.device_props or b"")
+    platform, os = _PLATFORMS.get(props.platform_type or 0, ""), props.os or ""
+    return f"{platform} ({os})" if platform and os else platform or os
 
 
 def offer(
@@ -174,5 +188,6 @@ def _linked(made: PairingOffer, pairing: Pairing, device_signature: bytes, now: 
         key_index=made.address.device,
         noise_key=pairing.noise_key,
         proof=encode(proof),
+        name=display_name(data),
         linked_at=now,
     )

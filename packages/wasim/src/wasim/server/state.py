@@ -76,6 +76,8 @@ class Device(msgspec.Struct, kw_only=True, dict=True):
     proof: bytes = b""
     """ADVSignedDeviceIdentity: the phone's and its own signature on its keys."""
     push_name: str = ""
+    name: str = ""
+    """What the phone shows in its list of linked devices."""
     linked_at: float = 0.0
     logins: int = 0
     welcomed: bool = False

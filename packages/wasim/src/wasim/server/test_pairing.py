@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from wasim.server.events import DevicePaired, PairingFailed, ProtocolBroken
-from wasim.server.pairing import BadQr, PairingError, parse_qr
+from wasim.server.pairing import BadQr, PairingError, display_name, parse_qr
 from wasim.server.state import Address
+from wasim.wire.messages import DeviceProps, PairingData
 from wasim.wire.nodes import Node
+from wasim.wire.protobuf import encode
 
 if TYPE_CHECKING:
     from wasim.server.conftest import World
@@ -59,6 +61,20 @@ def test_other_devices_and_contacts_hear_of_it(world: World) -> None:
     assert notice.attrs["type"] == "devices"
     assert notice.children[0].tag == "add"
     assert notice.children[0].children[0].attrs == {"jid": gadget.lid, "key-index": "2"}
+
+
+@pytest.mark.parametrize(
+    ("props", "shown"),
+    [
+        (DeviceProps(os="Ubuntu", platform_type=1), "Google Chrome (Ubuntu)"),
+        (DeviceProps(os="Shop", platform_type=99), "Shop"),
+        (DeviceProps(platform_type=2), "Mozilla Firefox"),
+        (DeviceProps(), ""),
+    ],
+)
+def test_a_phone_shows_how_the_device_described_itself(props: DeviceProps, shown: str) -> None:
+    """Its own name, with the browser that it says it is."""
+    assert display_name(PairingData(device_props=encode(props))) == shown
 
 
 def test_an_unknown_code_is_refused(world: World) -> None:

@@ -70,6 +70,14 @@ class PairingData:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceProps:
+    """How a device that wants to be linked describes itself."""
+
+    os: str | None = optional(1, "string")
+    platform_type: int | None = optional(3, "uint")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AppVersion:
     primary: int | None = optional(1, "uint")
     secondary: int | None = optional(2, "uint")
