@@ -275,7 +275,8 @@ class FakeEngine:
             link.pairing = True
             if order.credentials is None:
                 self._commit(order.link, credentials='{"new":true}')
-            self._frame(order.link, lambda: self._say(order.link, QrShown(link=order.link, qr=f"2@fake,{order.link}")))
+            qr = QrShown(link=order.link, qr=f"2@fake,{order.link}", valid_ms=60_000)
+            self._frame(order.link, lambda: self._say(order.link, qr))
             return
         if self.refuses is not None:
             self._close(order.link, code=self.refuses, detail="Connection Failure")

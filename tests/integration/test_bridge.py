@@ -339,7 +339,7 @@ async def test_a_pairing_by_code_that_was_given_up_can_begin_anew(ours: Party, w
     await ours.recorder.wait(LinkClosed, 7)
     assert not any(commit.paired for commit in ours.recorder.of(Commit, 7))
     ours.host.command(OpenLink(link=8, company="1", credentials=ours.recorder.store(7).credentials, url=wasim.url))
-    await ours.recorder.wait(QrShown, 8)
+    assert (await ours.recorder.wait(QrShown, 8)).valid_ms == 60_000
 
 
 async def test_frames_are_reported_once_a_second_at_most(ours: Party) -> None:

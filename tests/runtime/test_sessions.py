@@ -25,6 +25,7 @@ from holdfast.session.engine import (
     Ping,
     Plaintext,
     PlaintextWanted,
+    QrShown,
     SentContent,
     SentContentWanted,
 )
@@ -105,6 +106,19 @@ async def test_the_code_shown_is_that_of_the_living_link(world: World) -> None:
         world.engine.opens = False
         await world.now(gateway.ask(COMPANY, events.ReconnectAsked()))
         assert (world.state(), gateway.view(COMPANY).qr) == ("pairing", None)
+
+
+async def test_each_code_expires_when_the_engine_shows_the_next_one(world: World) -> None:
+    """The first code of a link is valid for longer than the others, and the engine says for how long."""
+    async with world.running() as gateway:
+        await world.now(gateway.put(COMPANY))
+        first = await world.now(gateway.qr(COMPANY, at_most_s=15))
+        shown_at = world.clock.now()
+        world.listener.report(QrShown(link=world.link(), qr="2@next", valid_ms=20_000))
+        following = await world.now(gateway.qr(COMPANY, at_most_s=15))
+        assert (first.expires_at - shown_at).total_seconds() == 60
+        assert following.text == "2@next"
+        assert (following.expires_at - shown_at).total_seconds() == 20
 
 
 async def test_a_scanned_code_is_shown_no_more(world: World) -> None:

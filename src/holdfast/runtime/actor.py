@@ -45,9 +45,6 @@ _TIGHT_S = 24 * 3600.0
 _STREAM_ERROR, _CLOSED = 500, 428
 _ENDED_BY_MESSAGE = frozenset({_STREAM_ERROR, _CLOSED})
 """A stream error without a code of its own arrives as 500; a close without a word as 428 (source: Baileys)."""
-_FIRST_QR_S = 60
-_NEXT_QR_S = 20
-"""How long WhatsApp accepts the first and each further QR code of a link (source: Baileys, socket)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +233,7 @@ class SessionActor:
                 if self._pairing_code is not None and not self._pairing_code.done():
                     self._pairing_code.set_result(report)
             case engine.QrShown():
-                self._show_qr(report.qr)
+                self._show_qr(report)
                 self.tell(events.QrShown(number))
             case engine.PasskeyRequested() | engine.PasskeyContinued() | engine.PasskeyFailed():
                 self._qr = None
@@ -523,10 +520,10 @@ class SessionActor:
         self._record = replace(self._record, last_activity=self._now())
         self._parts.live.put(self._record)
 
-    def _show_qr(self, text: str) -> None:
-        lives_s = _FIRST_QR_S if self._qr is None else _NEXT_QR_S
-        self._qr = Qr(text=text, expires_at=self._parts.clock.now() + timedelta(seconds=lives_s))
-        self._parts.qr_shown(self.company, text)
+    def _show_qr(self, shown: engine.QrShown) -> None:
+        expires_at = self._parts.clock.now() + timedelta(milliseconds=shown.valid_ms)
+        self._qr = Qr(text=shown.qr, expires_at=expires_at)
+        self._parts.qr_shown(self.company, shown.qr)
         self._ring()
 
     def _ring(self) -> None:

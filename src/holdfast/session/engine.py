@@ -34,7 +34,6 @@ class OpenLink(Command, frozen=True, kw_only=True, tag="open"):
     """Another server than WhatsApp's own, ws:// or wss://."""
     connect_timeout_ms: int = 15_000
     query_timeout_ms: int = 15_000
-    qr_timeout_ms: int = 60_000
     device_name: str | None = None
     """How the phone lists the device when it is linked; None: the engine's own choice."""
     version: list[int] | None = None
@@ -142,6 +141,8 @@ class QrShown(Report, frozen=True, kw_only=True, tag="qr"):
     """A QR code to be scanned; the next one replaces it."""
 
     qr: str
+    valid_ms: int
+    """How long until the next one: the first code of a link is shown for longer than the others."""
 
 
 class PairingCodeShown(Report, frozen=True, kw_only=True, tag="pairing-code"):

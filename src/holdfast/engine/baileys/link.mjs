@@ -144,9 +144,8 @@ export class Link {
       report: report => this.#report(report)
     })
     this.codes = new QrCodes({
-      lastsMs: this.order.qrTimeoutMs,
       isBusy: () => this.passkey.isUnderWay,
-      shown: qr => this.#showQr(qr),
+      shown: (qr, validMs) => this.#showQr(qr, validMs),
       usedUp: () => this.#finish(TIMED_OUT, QR_USED_UP)
     })
     this.recipients = new Recipients({ sock: this.sock, store: this.store, devices, groups: this.groups })
@@ -186,7 +185,6 @@ export class Link {
       logger: silentLogger,
       connectTimeoutMs: order.connectTimeoutMs,
       defaultQueryTimeoutMs: order.queryTimeoutMs,
-      qrTimeout: order.qrTimeoutMs,
       keepAliveIntervalMs: HOUR_MS, // Python pings
       retryRequestDelayMs: 0, // Baileys would let all messages wait for each one that can't be read
       emitOwnEvents: false,
@@ -261,8 +259,8 @@ export class Link {
     }
   }
 
-  #showQr(qr) {
-    this.#report({ r: 'qr', qr })
+  #showQr(qr, validMs) {
+    this.#report({ r: 'qr', qr, validMs })
     this.#qrShown.resolve()
   }
 
