@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -241,3 +242,31 @@ async def test_a_company_has_a_pace_of_its_own(door: Door) -> None:
     assert (await door("GET", f"{SESSION}/limits")).json == before
     refused = await door("PUT", SESSION, {"pacing": {"burst": 0}})
     assert (refused.status, refused.json["field"]) == (422, "pacing.burst")
+
+
+async def test_a_key_of_one_company_can_only_tighten_its_pacing(door: Door) -> None:
+    """The operator's limits protect the address that all companies share: neither a figure nor null lifts them."""
+    await door("PUT", SESSION, {"pacing": {"perMinute": 12, "burst": 5, "newPerDay": 7}})
+    for pacing, field in (
+        ({"perMinute": 600}, "pacing.perMinute"),
+        ({"perMinute": 0}, "pacing.perMinute"),
+        ({"perMinute": 6, "burst": 50}, "pacing.burst"),
+        ({"newPerDay": 0}, "pacing.newPerDay"),
+    ):
+        refused = await door("PUT", SESSION, {"pacing": pacing}, key=KEY_OF_ONE)
+        assert "can only tighten" in refused.problem(422, "bad-input", field=field)
+    await door("PUT", SESSION, {"pacing": {"perMinute": 6, "gapMs": 500}}, key=KEY_OF_ONE)
+    tightened = (await door("GET", f"{SESSION}/limits")).json
+    assert (tightened["every"], tightened["newPerDay"], tightened["gapMs"]) == ({"perMinute": 6, "burst": 5}, 7, 500)
+    await door("PUT", SESSION, {"pacing": None}, key=KEY_OF_ONE)
+    left = (await door("GET", f"{SESSION}/limits")).json
+    assert (left["every"], left["newPerDay"], left["gapMs"]) == ({"perMinute": 12, "burst": 5}, 7, 0)
+
+
+async def test_a_refused_pacing_creates_no_session(world: World) -> None:
+    """The request is refused as a whole."""
+    world.pacing = replace(world.pacing, gap_ms=100)
+    async with world.running() as gateway:
+        refused = await make_door(world, gateway)("PUT", SESSION, {"pacing": {"gapMs": 0}}, key=KEY_OF_ONE)
+        refused.problem(422, "bad-input", field="pacing.gapMs")
+        assert gateway.views() == []

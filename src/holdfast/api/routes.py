@@ -139,13 +139,18 @@ Limit = Annotated[int, Query(ge=1, le=500, description="rows in a part")]
 
 
 @sessions.put("/v1/sessions/{company}")
-async def put_session(company: Company, gateway: Holdfast, desk: Desk, wish: SessionWish | None = None) -> SessionShape:
+async def put_session(
+    company: Company, grant: Key, gateway: Holdfast, desk: Desk, wish: SessionWish | None = None
+) -> SessionShape:
     """Create the session of a company, or find it, set what is given, and start it."""
     wish = wish or SessionWish()
     await desk.check(wish)
+    pacing = None if wish.pacing is None else wish.pacing.changes()
+    if grant.companies is not None and "pacing" in wish.model_fields_set:
+        pacing = await gateway.tenant_pacing(company, pacing or {})
     actor = await gateway.put(company)
     if "pacing" in wish.model_fields_set:
-        await gateway.set_pacing(company, None if wish.pacing is None else wish.pacing.changes())
+        await gateway.set_pacing(company, pacing)
     endpoint, secret = await desk.set(company, wish)
     return SessionShape.of(actor.view, endpoint, secret=secret)
 

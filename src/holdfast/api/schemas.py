@@ -78,7 +78,11 @@ class SessionWish(Shape):
         list[Text] | None, Field(description="types of events; null: all but message.accepted", max_length=50)
     ] = None
     pacing: Annotated[
-        PacingWish | None, Field(description="how fast it may write; null: as the settings say for all companies")
+        PacingWish | None,
+        Field(
+            description="how fast it may write; null: as the settings say for all companies. A key limited to "
+            "companies can only tighten the operator's limits"
+        ),
     ] = None
 
 

@@ -12,6 +12,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from math import inf
+from typing import TypeVar
+
+N = TypeVar("N", int, float)
 
 _DAY_S = 86_400.0
 _SAME_MOMENT_S = 1e-6
@@ -98,6 +101,48 @@ def pacing_with(pacing: Pacing, changes: Mapping[str, object]) -> Pacing:
         elif name == "gapMs":
             pacing = replace(pacing, gap_ms=int(value))
     return pacing
+
+
+TENANT = "tenant"
+"""In the stored changes of a company: the changes that were made with a key limited to companies."""
+
+
+def effective_pacing(pacing: Pacing, changes: Mapping[str, object]) -> Pacing:
+    """The operator's changes replace figures of `pacing`; the tenant's, under `TENANT`, can only tighten the result."""
+    limit = pacing_with(pacing, changes)
+    own = changes.get(TENANT)
+    if not isinstance(own, Mapping):
+        return limit
+    wanted = pacing_with(limit, own)
+    return Pacing(
+        every=_slower(limit.every, wanted.every),
+        bulk=_slower(limit.bulk, wanted.bulk),
+        new=_slower(limit.new, wanted.new),
+        new_per_day=_least_limit(limit.new_per_day, wanted.new_per_day),
+        gap_ms=max(limit.gap_ms, wanted.gap_ms),
+    )
+
+
+def loosened(limit: Pacing, changes: Mapping[str, object]) -> str | None:
+    """The API name of the first figure in `changes` that would lift a limit; None when all are as tight or tighter."""
+    for name, value in changes.items():
+        if not isinstance(value, int | float):
+            continue
+        wanted = pacing_with(limit, {name: value})
+        if effective_pacing(limit, {TENANT: {name: value}}) != wanted:
+            return name
+    return None
+
+
+def _slower(limit: Pace, wanted: Pace) -> Pace:
+    if not limit.per_minute:
+        return wanted
+    return Pace(per_minute=_least_limit(limit.per_minute, wanted.per_minute), burst=min(limit.burst, wanted.burst))
+
+
+def _least_limit(limit: N, wanted: N) -> N:
+    """The tighter of two limits, where 0 means no limit."""
+    return min(limit, wanted) if limit and wanted else limit or wanted
 
 
 class Bucket:

@@ -14,6 +14,7 @@ from holdfast.base.ids import COMPANY_RULE, is_company_id, may_be_id
 from holdfast.delivery.content import StoredMedia
 from holdfast.delivery.message import MessageState
 from holdfast.delivery.ports import Accepted, Content, Draft, Inbox, Message, Received
+from holdfast.delivery.rate_limits import TENANT, loosened, pacing_with
 from holdfast.delivery.recipient import phone_number
 from holdfast.runtime.actor import SessionActor
 from holdfast.runtime.composer import Composer, Repeated, Wish
@@ -102,11 +103,28 @@ class Gateway:
         return actor
 
     async def set_pacing(self, company: str, pacing: Content | None) -> None:
-        """What differs from the settings for this company; None: nothing."""
+        """Store how the pacing of this company differs from the settings; None removes all differences."""
         await self._known(company)
         await self._parts.accounts.set_pacing(company, pacing)
         if actor := self._actors.get(company):
             await actor.account_changed()
+
+    async def tenant_pacing(self, company: str, wanted: Content) -> Content | None:
+        """What to store when a tenant wants these figures, beside those of the operator.
+
+        They can only tighten what the operator set, in the settings or for this company. Raises `BadInput`, naming the
+        first figure that would lift a limit.
+        """
+        account = await self._parts.accounts.account(company, since=self._now())
+        operators = {name: value for name, value in (account.pacing or {}).items() if name != TENANT}
+        figure = loosened(pacing_with(self._parts.pacing, operators), wanted)
+        if figure is not None:
+            raise BadInput(
+                f"pacing.{figure} is {wanted[figure]}, which is above the operator's limit: this API key can only "
+                "tighten the limits; an API key for all companies can set others",
+                field=f"pacing.{figure}",
+            )
+        return operators | ({TENANT: wanted} if wanted else {}) or None
 
     async def restrictions(self, company: str) -> Restrictions:
         """What this company may write now."""

@@ -19,7 +19,7 @@ from holdfast.delivery.rate_limits import (
     Allowance,
     Pacing,
     RateLimits,
-    pacing_with,
+    effective_pacing,
 )
 
 log = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ def _if_ahead(at: str | None, now: datetime) -> str | None:
 
 
 def _own_pacing(account: Account, default: Pacing) -> Pacing:
-    return default if account.pacing is None else pacing_with(default, account.pacing)
+    return default if account.pacing is None else effective_pacing(default, account.pacing)
 
 
 def _restore(limits: RateLimits, account: Account, clock: Clock) -> None:
