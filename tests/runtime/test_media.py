@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from holdfast.runtime.spool import FIRST_SWEEP_S, SPOOL_KEPT_S, MediaGone, Media
 from holdfast.store.database import Database
 from holdfast.store.media import MediaRows
 from holdfast.web.addresses import parse_allowed
-from holdfast.web.client import WebClient
+from holdfast.web.client import WebClient, place
 from tests.doubles.fake_clock import FakeClock
 from tests.web.site import Site
 from tests.world import COMPANY, migrated
@@ -77,11 +78,25 @@ async def test_a_private_address_is_not_fetched_from(rows: MediaRows, site: Site
         for url in (site.url("/b"), site.url("/a", host="localhost")):
             with pytest.raises(BadInput) as refused:
                 await taking.take(COMPANY, image(url))
-            assert str(refused.value).startswith(
-                f"image.url can't be fetched: http://127.0.0.1:{site.port} is at a priv"
-            )
+            assert str(refused.value).startswith("image.url can't be fetched: there was no connection to http://")
             assert refused.value.field == "image.url"
     assert [path for _, path, _, _ in site.asked] == ["/a"]
+
+
+async def test_an_error_does_not_tell_private_addresses_from_unknown_names(
+    rows: MediaRows, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Else a caller could find out which names and ports exist inside. The log tells the operator."""
+    caplog.set_level(logging.INFO)
+    async with shelf(rows, allowed="127.0.0.1:9") as taking:
+        sentences = set()
+        for url in ("http://10.0.0.1/x", "http://nobody.invalid/x", "http://127.0.0.1:9/x"):
+            with pytest.raises(BadInput) as refused:
+                await taking.take(COMPANY, image(url))
+            sentences.add(str(refused.value).replace(place(url), "…"))
+    [sentence] = sentences
+    assert "not in HOLDFAST_ALLOWED_ADDRESSES" in sentence
+    assert [word in caplog.text for word in ("is at a private address", "the name is unknown")] == [True, True]
 
 
 async def test_what_an_address_does_not_give_is_said_with_the_field(
@@ -100,7 +115,7 @@ async def test_what_an_address_does_not_give_is_said_with_the_field(
             (site.url("/large"), "image.url has more than 1 MB: HOLDFAST_MEDIA_MAX_MB allows no larger image"),
             (site.url("/endless"), "image.url has more than 1 MB"),
             (site.url("/breaks"), f"image.url can't be fetched: {where} broke off"),
-            (f"http://127.0.0.1:{unused_tcp_port}/x", "image.url can't be fetched: http://127.0.0.1:"),
+            (f"http://127.0.0.1:{unused_tcp_port}/x", "image.url can't be fetched: there was no connection to http://"),
         ):
             with pytest.raises(BadInput) as refused:
                 await taking.take(COMPANY, image(url))

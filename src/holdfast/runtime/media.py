@@ -10,6 +10,7 @@ import asyncio
 import base64
 import binascii
 import hashlib
+import logging
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from http import HTTPStatus
@@ -29,13 +30,25 @@ from holdfast.delivery.media import (
     too_large,
 )
 from holdfast.delivery.media_ports import MediaStore
-from holdfast.web.client import Download, NotReached, TooLarge, WebClient
+from holdfast.web.addresses import SETTING
+from holdfast.web.client import Download, NotReached, PrivateAddress, TooLarge, Unreachable, WebClient, place
+
+log = logging.getLogger(__name__)
 
 PIECE = 512 * 1024
 """Bytes of one write."""
 FETCH_S = 60
 REDIRECTS = 3
 _BASE64_STEP = PIECE // 3 * 4
+
+
+def _not_connected(url: str, *, field: str) -> BadInput:
+    """One sentence for unknown names, closed ports and private addresses, so that nobody maps the internal network."""
+    return BadInput(
+        f"{field} can't be fetched: there was no connection to {place(url)}. Either the name is unknown, nothing "
+        f"answers there, or the address is private and not in {SETTING}; the log says which",
+        field=field,
+    )
 
 
 class MediaShelf:
@@ -121,6 +134,9 @@ class MediaShelf:
                 )
         except TooLarge as error:
             raise too_large(part.kind, limit_bytes=self.limit_bytes, field=field) from error
+        except (PrivateAddress, Unreachable) as error:
+            log.info("A medium of company %s was not fetched: %s", company, error.sentence)
+            raise _not_connected(url, field=field) from None
         except NotReached as error:
             raise BadInput(f"{field} can't be fetched: {error.sentence}", field=field) from error
         except BadInput as error:

@@ -47,6 +47,14 @@ class NotAllowed(NotReached):
     code = "address-not-allowed"
 
 
+class PrivateAddress(NotAllowed):
+    """A private address that the operator did not allow."""
+
+
+class Unreachable(NotReached):
+    """No connection was made: the name is unknown, nothing listens there, or the certificate is not good."""
+
+
 class TooLarge(NotReached):
     """An answer is larger than it may be."""
 
@@ -309,8 +317,8 @@ def _told(where: str) -> Iterator[None]:
         yield
     except aiohttp.ClientConnectorError as error:
         if isinstance(error.os_error, _PrivateAddress):
-            raise NotAllowed(_private(where)) from error
-        raise NotReached(f"{where} can't be connected to ({_why(error)})") from error
+            raise PrivateAddress(_private(where)) from error
+        raise Unreachable(f"{where} can't be connected to ({_why(error)})") from error
     except aiohttp.InvalidURL:
         raise NotAllowed(f"{where} is not an address that can be asked") from None  # the error has all of it
     except TimeoutError as error:
