@@ -106,6 +106,25 @@ async def test_diagnostics_need_a_key_for_the_company(door: Door) -> None:
     )
 
 
+async def test_diagnostics_show_a_tenant_nothing_of_the_installation(door: Door) -> None:
+    """A key limited to companies gets neither the operator's settings, nor process ids, nor hosts of other sessions."""
+    operators = {
+        "dataDir": "/srv/wa",
+        "allowedAddresses": "10.0.0.0/8",
+        "whatsappUrl": "ws://x",
+        "backupRecipients": "a",
+    }
+    door.api.state.settings_in_force = {**operators, "node": "n1", "mediaMaxMb": 64}
+    await door.world.pair()
+    shown = (await door("GET", DIAGNOSTICS, key=KEY_OF_ONE)).json
+    assert shown["settings"] == {"mediaMaxMb": 64}
+    assert shown["engineHost"]["pid"] is None
+    assert [(host["pid"], host["sessions"]) for host in shown["engineHosts"]] == [(None, [COMPANY])]
+    full = (await door("GET", DIAGNOSTICS)).json
+    assert full["settings"] == door.api.state.settings_in_force
+    assert full["engineHost"]["pid"] == full["engineHosts"][0]["pid"] is not None
+
+
 async def test_alerts_on_their_way_are_for_keys_of_all_companies(door: Door) -> None:
     """Their titles name any company, and their addresses are the operator's."""
     waiting = Undelivered(address="mailto", title=f"{OTHER} – banned", made_at="", tries=1, error=None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -26,6 +25,15 @@ from holdfast.session.reasons import stored_reason
 from holdfast.session.state import State
 from holdfast.session.stores import Turn
 
+_TENANT_SETTINGS = frozenset(
+    [
+        *("mediaMaxMb", "mediaKeepDays", "eventsKeepDays", "healthIntervalS", "whatsappVersion", "deviceName"),
+        *("keepaliveIntervalS", "keepalivePresence", "backoffBaseMs", "backoffFactor", "backoffCapMs"),
+        *("pacingPerMinute", "pacingBurst", "pacingGapMs", "pacingBulkPerMinute", "pacingBulkBurst"),
+        *("pacingNewPerMinute", "pacingNewBurst", "pacingNewPerDay"),
+    ]
+)
+"""What a key limited to companies sees: how its sessions behave, and nothing of the operator's installation."""
 _PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -159,7 +167,7 @@ class OutboxShape(Shape):
 
 
 class HostShape(Shape):
-    pid: int | None
+    pid: Annotated[int | None, Field(description="null for a key limited to companies")]
     engine: str | None
     version: str | None
     rss_bytes: int | None
@@ -171,7 +179,7 @@ class EngineHostShape(Shape):
     """One of this process's engine hosts."""
 
     number: int
-    pid: int
+    pid: Annotated[int | None, Field(description="null for a key limited to companies")]
     rss_bytes: int | None
     session_count: int
     sessions: Annotated[list[str], Field(description="those that the key may see")]
@@ -180,13 +188,13 @@ class EngineHostShape(Shape):
     retiring: Annotated[bool, Field(description="was replaced, and lives until its last session has moved")]
 
     @classmethod
-    def of(cls, host: HostView, *, covers: Callable[[str], bool]) -> EngineHostShape:
+    def of(cls, host: HostView, *, grant: Grant) -> EngineHostShape:
         return cls(
             number=host.number,
-            pid=host.facts.pid,
+            pid=host.facts.pid if grant.companies is None else None,
             rss_bytes=host.facts.rss_bytes,
             session_count=len(host.sessions),
-            sessions=[company for company in host.sessions if covers(company)],
+            sessions=[company for company in host.sessions if grant.covers(company)],
             silent_s=round(host.silent_s, 1),
             isolation=host.isolation,
             retiring=host.retiring,
@@ -227,10 +235,15 @@ class DiagnosticsShape(Shape):
         dict[str, StabilityShape], Field(description="by window: 5m, 1h, 24h, 7d, and asked, of windowS")
     ]
     engine_host: Annotated[HostShape, Field(description="the one that runs this session")]
-    engine_hosts: list[EngineHostShape]
+    engine_hosts: Annotated[
+        list[EngineHostShape], Field(description="a key limited to companies sees those that run its sessions")
+    ]
     live_state: LiveShape
     alerts: AlertsShape
-    settings: Annotated[dict[str, Any], Field(description="in force")]
+    settings: Annotated[
+        dict[str, Any],
+        Field(description="in force; a key limited to companies sees those that its sessions behave by"),
+    ]
 
     @classmethod
     def of(
@@ -239,9 +252,10 @@ class DiagnosticsShape(Shape):
         *,
         evidence: EvidenceShape,
         settings: dict[str, Any],
-        covers: Callable[[str], bool],
+        grant: Grant,
     ) -> DiagnosticsShape:
         host = None if found.host is None else found.host.facts
+        sees_all = grant.companies is None
         return cls(
             session=SessionShape.of(found.view),
             status=found.verdict.status.word,
@@ -255,14 +269,18 @@ class DiagnosticsShape(Shape):
             ),
             stability={name: StabilityShape.of(measured) for name, measured in found.stability.items()},
             engine_host=HostShape(
-                pid=None if host is None else host.pid,
+                pid=host.pid if host is not None and sees_all else None,
                 engine=None if host is None else host.engine,
                 version=None if host is None else host.version,
                 rss_bytes=None if host is None else host.rss_bytes,
                 links=None if host is None else host.links,
                 lost_last_hour=found.hosts_lost_lately,
             ),
-            engine_hosts=[EngineHostShape.of(each, covers=covers) for each in found.hosts],
+            engine_hosts=[
+                EngineHostShape.of(each, grant=grant)
+                for each in found.hosts
+                if sees_all or any(map(grant.covers, each.sessions))
+            ],
             live_state=LiveShape(
                 availability=found.live.availability.value, since=found.live.since, message=found.live.sentence
             ),
@@ -360,7 +378,9 @@ def make_routers(keyed: type[APIRoute], **options: Any) -> tuple[APIRouter, APIR
             link_open_s=_rounded(found.signals.link.open_s if found.signals.link else None),
         )
         settings = request.app.state.settings_in_force
-        return DiagnosticsShape.of(found, evidence=evidence, settings=settings, covers=grant.covers)
+        if grant.companies is not None:
+            settings = {name: value for name, value in settings.items() if name in _TENANT_SETTINGS}
+        return DiagnosticsShape.of(found, evidence=evidence, settings=settings, grant=grant)
 
     @closed.get("/metrics", response_class=Response)
     async def get_metrics(request: Request, doctor: Doctor) -> Response:
