@@ -277,3 +277,54 @@ async def test_garbage_does_no_harm(wasim: Wasim, alice: WasimClient) -> None:
     await ended(other)
     await alice.ping()
     assert (await wasim.get("/stats"))["protocolErrors"] == 1
+
+
+async def test_queries_are_refused_and_counted(wasim: Wasim, alice: WasimClient) -> None:
+    """By namespace and for a time; `/stats` counts all queries and those that failed, by namespace."""
+    before = await wasim.get("/stats")
+    fault = await wasim.fault("query-error", xmlns="w:mex", code=503, count=1)
+    for kind, text in (("error", "service-unavailable"), ("result", None)):
+        answer = await alice.ask("w:mex", "get", Node("query", {"query_id": "1"}, b"{}"))
+        assert answer.attrs["type"] == kind
+        if text is not None:
+            assert answer.children[0].attrs == {"code": "503", "text": text}
+    stats = await wasim.get("/stats")
+    assert stats["queries"]["w:mex"] - before["queries"].get("w:mex", 0) == 2
+    assert stats["failedQueries"]["w:mex"] - before["failedQueries"].get("w:mex", 0) == 1
+    (listed,) = await wasim.get("/faults")
+    assert (listed["id"], listed["hits"]) == (fault["id"], 1)
+
+
+async def test_messages_to_one_chat_end_the_link(wasim: Wasim, alice: WasimClient, bob: WasimClient) -> None:
+    """By a stream error or a plain end of the connection; messages to others are acked as ever."""
+    await wasim.post("/phones", {"number": "962304"})
+    await wasim.fault("stream-error-on-message", number="962302", chat="962304")
+    await alice.text("962303", "M1")
+    await alice.hear("ack", id="M1")
+    await alice.text("962304", "M2")
+    assert [child.tag for child in (await alice.hear("stream:error")).children] == ["xml-not-well-formed"]
+    await wasim.fault("cut-on-message", number="962303", chat="962304", how="close", closeCode=1011)
+    await bob.text("962302", "M3")
+    await bob.hear("ack", id="M3")
+    await bob.text("962304", "M4")
+    error = await ended(bob)
+    assert error.rcvd is not None
+    assert error.rcvd.code == 1011
+
+
+async def test_the_quota_of_new_chats_ends_with_its_cycle(wasim: Wasim, alice: WasimClient) -> None:
+    """475 for first messages beyond the quota; the device is told of the quota and of its end."""
+    for number in ("962304", "962305"):
+        await wasim.post("/phones", {"number": number})
+    fault = await wasim.fault("new-chat-quota", number="962302", quota=1)
+    assert b"NONE" in (await alice.hear("notification", type="mex")).children[0].data
+    await alice.text("962304", "M1")
+    assert "error" not in (await alice.hear("ack", id="M1")).attrs
+    await alice.text("962305", "M2")
+    assert (await alice.hear("ack", id="M2")).attrs["error"] == "475"
+    answer = await alice.ask("w:mex", "get", Node("query", {"query_id": "1"}, b"{}"))
+    assert b'"capping_status": "CAPPED"' in answer.children[0].data
+    await wasim.delete(f"/faults/{fault['id']}")
+    await alice.hear("notification", type="mex")
+    await alice.text("962305", "M3")
+    assert "error" not in (await alice.hear("ack", id="M3")).attrs

@@ -288,6 +288,8 @@ async def _stats(request: web.Request) -> web.Response:
             "accepted": sum(record.count for record in records),
             "messages": len(records),
             "unknownQueries": stats.unknown_queries,
+            "queries": dict(stats.queries),
+            "failedQueries": dict(stats.failed_queries),
             "protocolErrors": stats.protocol_errors,
             "links": len(hub.server.links),
             "numbers": {

@@ -6,14 +6,23 @@ what a kind does to connections (cut, freeze, refuse …) is carried out by the 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
-from wasim.server.interference import PLAIN, DeliveryVerdict, LoginFailure, MessageVerdict, PasskeyVerdict
+from wasim.server.interference import (
+    PLAIN,
+    DeliveryVerdict,
+    LinkEnd,
+    LoginFailure,
+    MessageVerdict,
+    PasskeyVerdict,
+)
+from wasim.server.quota import NewChatQuota
 from wasim.server.state import PHONE, Address
 from wasim.wire.nodes import Node
 
@@ -52,6 +61,10 @@ class FaultRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, ren
     until: datetime | None = None
     to: Part = "devices"
     revision: int = 0
+    xmlns: str | None = None
+    tag: str | None = None
+    chat: str | None = None
+    quota: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
 _COMMON = frozenset({"kind", "number", "seconds"})
@@ -64,8 +77,12 @@ KINDS: dict[str, frozenset[str]] = {
     "delay-acks": frozenset({"ms"}),
     "double-acks": frozenset(),
     "reorder-acks": frozenset({"ms"}),
-    "ack-error": frozenset({"code", "count"}),
+    "ack-error": frozenset({"code", "count", "chat"}),
+    "query-error": frozenset({"xmlns", "tag", "code", "count"}),
     "reach-out-lock": frozenset({"until"}),
+    "new-chat-quota": frozenset({"quota", "until"}),
+    "stream-error-on-message": frozenset({"chat", "code", "attrs", "reason", "count"}),
+    "cut-on-message": frozenset({"chat", "how", "closeCode", "count"}),
     "corrupt": frozenset({"to", "count"}),
     "redeliver": frozenset({"to", "count"}),
     "drop-receipts": frozenset(),
@@ -88,6 +105,17 @@ KINDS: dict[str, frozenset[str]] = {
 MOMENTARY = frozenset({"cut", "restart", "stream-error", "stream-end"})
 """Kinds that happen once, at once: they take no `seconds`."""
 REACH_OUT_LOCKED = "463"
+QUOTA_USED_UP = "475"
+_QUERY_ERRORS = {
+    400: "bad-request",
+    403: "forbidden",
+    404: "item-not-found",
+    408: "request-timeout",
+    429: "rate-overlimit",
+    500: "internal-server-error",
+    501: "feature-not-implemented",
+    503: "service-unavailable",
+}
 UNTIL_ENDED_S = 86_400.0
 """How long a lock is said to last that has no end."""
 _NOT_BY_NUMBER = frozenset({"raise-revision", "restart", "refuse", "media-refuse", "media-slow", "media-cut"})
@@ -111,6 +139,8 @@ def parse_fault(body: object) -> FaultRequest:
         request = msgspec.convert(body, type=FaultRequest)
     except msgspec.ValidationError as error:
         raise BadFault(f"{kind}: {error}") from error
+    if kind == "query-error" and request.code is not None and not isinstance(request.code, int):
+        raise BadFault(f"query-error: code {request.code!r} is not a number")
     if request.until is not None and request.until.tzinfo is None:
         raise BadFault(f"{kind}: until {body['until']!r} has no time zone; write it as 2026-11-22T10:56:00Z")
     return request
@@ -138,6 +168,8 @@ class Fault:
     """Connections it touched when it began."""
     hits: int = 0
     """What it did since: messages swallowed, acks withheld, logins refused …"""
+    new_chats: Counter[str] = field(default_factory=Counter)
+    """Accounts that each number wrote to first since."""
     withheld: list[tuple[int, Node]] = field(default_factory=list)
     frozen: set[int] = field(default_factory=set)
 
@@ -196,15 +228,30 @@ class Faults:
 
     # What the server asks
 
-    def on_message(self, sender: Address, *, known: bool, now: float) -> MessageVerdict:
+    def on_message(self, sender: Address, *, chat: str, known: bool, now: float) -> MessageVerdict:
         for fault in self.active.values():
             decide = _VERDICTS.get(fault.kind)
-            if fault.kind == "reach-out-lock" and known:
+            if decide is None or not fault.concerns(sender.number) or self._used_up(fault):
                 continue
-            if decide is not None and fault.concerns(sender.number) and not self._used_up(fault):
-                fault.hits += 1
-                return decide(fault.request)
+            if (known and fault.kind in _FOR_STRANGERS) or fault.request.chat not in (None, chat):
+                continue
+            if fault.kind == "new-chat-quota" and fault.new_chats[sender.number] < fault.request.quota:
+                fault.new_chats[sender.number] += 1
+                continue
+            fault.hits += 1
+            return decide(fault.request)
         return PLAIN
+
+    def on_query(self, address: Address, *, xmlns: str, tag: str, now: float) -> tuple[int, str] | None:
+        for fault in self.active.values():
+            request = fault.request
+            if fault.kind != "query-error" or not fault.concerns(address.number) or self._used_up(fault):
+                continue
+            if request.xmlns in (None, xmlns) and request.tag in (None, tag):
+                fault.hits += 1
+                code = 429 if request.code is None else int(request.code)
+                return code, _QUERY_ERRORS.get(code, "error")
+        return None
 
     def ack_withheld(self, sender: Address, link: int, ack: Node) -> None:
         fault = self.running("withhold-acks", sender.number)
@@ -233,6 +280,17 @@ class Faults:
     def reach_out_lock(self, number: str, *, now: float) -> float | None:
         fault = self.running("reach-out-lock", number)
         return None if fault is None else self.lock_end(fault, now=now)
+
+    def new_chat_quota(self, number: str, *, now: float) -> NewChatQuota | None:
+        fault = self.running("new-chat-quota", number)
+        if fault is None:
+            return None
+        return NewChatQuota(
+            total=fault.request.quota,
+            used=fault.new_chats[number],
+            cycle_start=fault.started_at,
+            cycle_end=self.lock_end(fault, now=now),
+        )
 
     def lock_end(self, fault: Fault, *, now: float) -> float:
         """Until when the accounts of such a fault are told that they are locked."""
@@ -283,6 +341,12 @@ def _refused(request: FaultRequest) -> MessageVerdict:
     return MessageVerdict(relayed=False, error="500" if request.code is None else str(request.code))
 
 
+def _stream_error(request: FaultRequest) -> LinkEnd:
+    reason = "xml-not-well-formed" if request.reason is None else str(request.reason)
+    code = None if request.code is None else str(request.code)
+    return LinkEnd(code=code, attrs=dict(request.attrs), reason=reason)
+
+
 _VERDICTS: dict[str, Callable[[FaultRequest], MessageVerdict]] = {
     "blackhole": lambda _: MessageVerdict(taken=False),
     "withhold-acks": lambda _: MessageVerdict(acks=0),
@@ -291,7 +355,14 @@ _VERDICTS: dict[str, Callable[[FaultRequest], MessageVerdict]] = {
     "reorder-acks": lambda request: MessageVerdict(ack_scatter_s=request.ms / 1000),
     "ack-error": _refused,
     "reach-out-lock": lambda _: MessageVerdict(relayed=False, error=REACH_OUT_LOCKED),
+    "new-chat-quota": lambda _: MessageVerdict(relayed=False, error=QUOTA_USED_UP),
+    "stream-error-on-message": lambda request: MessageVerdict(taken=False, ends_link=_stream_error(request)),
+    "cut-on-message": lambda request: MessageVerdict(
+        taken=False, ends_link=LinkEnd(how=request.how, close_code=request.close_code)
+    ),
 }
+_FOR_STRANGERS = frozenset({"reach-out-lock", "new-chat-quota"})
+"""Kinds that concern messages to accounts that the sender never exchanged one with."""
 
 _MEDIA_VERDICTS: dict[str, Callable[[FaultRequest], MediaVerdict]] = {
     "media-refuse": lambda request: MediaVerdict(status=503 if request.status is None else request.status),

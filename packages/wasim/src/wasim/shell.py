@@ -222,6 +222,13 @@ class Hub:
                     self.stats.of(address.number).refused += 1
             case events.DeviceUnlinked(address=address):
                 _log.info("Device %d of %s unlinked", address.device, masked(address.number))
+            case events.QueryAnswered(xmlns=xmlns, is_error=is_error):
+                self.stats.queries[xmlns] += 1
+                self.stats.failed_queries[xmlns] += is_error
+            case events.SocketToClose(link=link, how=how, close_code=code):
+                socket = self._sockets.get(link)
+                if socket is not None:
+                    socket.cut(how, code=code)
             case events.QueryUnknown(link=link, xmlns=xmlns, tag=tag):
                 _log.warning("Link %d: query %r with %r is not known here: answered 501", link, xmlns, tag)
                 self.stats.unknown_queries += 1
@@ -366,6 +373,8 @@ class Hub:
             case "reach-out-lock":
                 until = self.faults.lock_end(fault, now=self.now())
                 self.server.announce_reach_out_lock(request.number, until, now=self.now())
+            case "new-chat-quota":
+                self.server.announce_new_chat_quota(request.number, now=self.now())
         self._settle()
         return fault
 
@@ -387,6 +396,8 @@ class Hub:
                 socket.thaw()
         if fault.kind == "reach-out-lock":
             self.server.announce_reach_out_lock(fault.request.number, None, now=self.now())
+        elif fault.kind == "new-chat-quota":
+            self.server.announce_new_chat_quota(fault.request.number, now=self.now())
         if fault.request.release:
             for link, ack in fault.withheld:
                 self.server.say(link, ack)

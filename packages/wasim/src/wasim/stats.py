@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 
 _TIMES_KEPT = 1000
@@ -24,6 +24,10 @@ class Stats:
     closes: int = 0
     refused: int = 0
     unknown_queries: int = 0
+    queries: Counter[str] = field(default_factory=Counter)
+    """Queries of logged-in devices by xmlns."""
+    failed_queries: Counter[str] = field(default_factory=Counter)
+    """Those that were answered with an error."""
     protocol_errors: int = 0
     numbers: dict[str, NumberStats] = field(default_factory=dict)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from wasim.faults import KINDS, MOMENTARY, BadFault, FaultRequest, Faults, MediaVerdict, parse_fault
-from wasim.server.interference import DELIVERED, PLAIN, DeliveryVerdict, LoginFailure, MessageVerdict
+from wasim.server.interference import DELIVERED, PLAIN, DeliveryVerdict, LinkEnd, LoginFailure, MessageVerdict
+from wasim.server.quota import NewChatQuota
 from wasim.server.state import Address
 from wasim.wire.nodes import Node
 
@@ -40,6 +41,10 @@ def test_every_kind_needs_no_more_than_its_name(kind: str) -> None:
         ({"kind": "media-cut", "direction": "left"}, "media-cut: "),
         ({"kind": "reach-out-lock", "until": "2026-11-22T10:56:00"}, "has no time zone"),
         ({"kind": "reach-out-lock", "until": "2026-11-22T10:56:00Z", "seconds": 5}, "not both"),
+        ({"kind": "query-error", "code": "rate-overlimit"}, "code 'rate-overlimit' is not a number"),
+        ({"kind": "query-error", "chat": "962303"}, "query-error takes no 'chat'"),
+        ({"kind": "new-chat-quota", "quota": -1}, "new-chat-quota: "),
+        ({"kind": "cut-on-message", "how": "softly"}, "cut-on-message: "),
     ],
 )
 def test_bad_requests_are_refused_with_a_sentence(body: object, why: str) -> None:
@@ -51,7 +56,7 @@ def test_bad_requests_are_refused_with_a_sentence(body: object, why: str) -> Non
 def test_without_faults_nothing_is_disturbed() -> None:
     """Plain verdicts, no dropped receipts, logins pass."""
     faults = Faults()
-    assert faults.on_message(ALICE, known=True, now=0) == PLAIN
+    assert faults.on_message(ALICE, chat="962304", known=True, now=0) == PLAIN
     assert not faults.drops_receipt("962302", now=0)
     assert faults.on_login(ALICE, now=0) is None
     assert faults.next_deadline is None
@@ -73,8 +78,8 @@ def test_what_becomes_of_messages(body: dict[str, object], verdict: MessageVerdi
     """Each kind has its verdict, for the account it names only, and counts what it did."""
     faults = Faults()
     fault_id = start(faults, **body, number="962302")
-    assert faults.on_message(ALICE, known=True, now=0) == verdict
-    assert faults.on_message(BOB, known=True, now=0) == PLAIN
+    assert faults.on_message(ALICE, chat="962304", known=True, now=0) == verdict
+    assert faults.on_message(BOB, chat="962304", known=True, now=0) == PLAIN
     assert faults.active[fault_id].hits == 1
 
 
@@ -83,7 +88,7 @@ def test_a_fault_without_number_is_for_all() -> None:
     faults = Faults()
     start(faults, kind="blackhole")
     start(faults, kind="double-acks")
-    assert faults.on_message(BOB, known=True, now=0) == MessageVerdict(taken=False)
+    assert faults.on_message(BOB, chat="962304", known=True, now=0) == MessageVerdict(taken=False)
 
 
 def test_a_count_is_used_up() -> None:
@@ -91,7 +96,7 @@ def test_a_count_is_used_up() -> None:
     faults = Faults()
     start(faults, kind="ack-error", code=463, count=2)
     start(faults, kind="double-acks")
-    verdicts = [faults.on_message(ALICE, known=True, now=0) for _ in range(3)]
+    verdicts = [faults.on_message(ALICE, chat="962304", known=True, now=0) for _ in range(3)]
     assert [verdict.error for verdict in verdicts] == ["463", "463", None]
     assert verdicts[2].acks == 2
 
@@ -149,7 +154,7 @@ def test_ending() -> None:
     assert ended is not None
     assert ended.ended_at == 9.0
     assert faults.end(fault_id, now=10.0) is None
-    assert faults.on_message(ALICE, known=True, now=10) == PLAIN
+    assert faults.on_message(ALICE, chat="962304", known=True, now=10) == PLAIN
     assert [fault.id for fault in faults.ended] == [fault_id]
 
 
@@ -162,9 +167,9 @@ def test_a_locked_account_reaches_whom_it_knows() -> None:
     """463 for strangers only, until the time that was named; without one, the end is a day ahead."""
     faults = Faults()
     start(faults, kind="reach-out-lock", number="962302", until="1970-01-01T00:05:00Z")
-    assert faults.on_message(ALICE, known=True, now=START) == PLAIN
-    assert faults.on_message(ALICE, known=False, now=START) == MessageVerdict(relayed=False, error="463")
-    assert faults.on_message(BOB, known=False, now=START) == PLAIN
+    assert faults.on_message(ALICE, chat="962304", known=True, now=START) == PLAIN
+    assert faults.on_message(ALICE, chat="962304", known=False, now=START) == MessageVerdict(relayed=False, error="463")
+    assert faults.on_message(BOB, chat="962304", known=False, now=START) == PLAIN
     assert (faults.reach_out_lock("962302", now=START), faults.reach_out_lock("962303", now=START)) == (300.0, None)
     assert faults.next_deadline == 300.0
     start(faults, kind="reach-out-lock", number="962303")
@@ -218,3 +223,57 @@ def test_media_faults(body: dict[str, object], verdict: MediaVerdict) -> None:
     faults.end(first, now=START)
     start(faults, **body)
     assert (faults.on_media("up"), faults.on_media("down")) == (verdict, verdict)
+
+
+def test_queries_are_refused_by_namespace() -> None:
+    """Those of the account, the xmlns and the tag that are named, so often, with WhatsApp's word for the code."""
+    faults = Faults()
+    start(faults, kind="query-error", number="962302", xmlns="encrypt", tag="key", code=503, count=2)
+    assert faults.on_query(ALICE, xmlns="encrypt", tag="count", now=START) is None
+    assert faults.on_query(ALICE, xmlns="usync", tag="usync", now=START) is None
+    assert faults.on_query(BOB, xmlns="encrypt", tag="key", now=START) is None
+    answers = [faults.on_query(ALICE, xmlns="encrypt", tag="key", now=START) for _ in range(3)]
+    assert answers == [(503, "service-unavailable"), (503, "service-unavailable"), None]
+    start(faults, kind="query-error", xmlns="usync")
+    assert faults.on_query(BOB, xmlns="usync", tag="usync", now=START) == (429, "rate-overlimit")
+
+
+def test_the_quota_of_new_chats_is_used_up() -> None:
+    """So many new chats pass, the next one gets 475, known chats always pass; the query tells use and end."""
+    faults = Faults()
+    assert faults.new_chat_quota("962302", now=START) is None
+    start(faults, kind="new-chat-quota", number="962302", quota=1, seconds=60)
+    assert faults.on_message(ALICE, chat="962304", known=False, now=START) == PLAIN
+    refused = MessageVerdict(relayed=False, error="475")
+    assert faults.on_message(ALICE, chat="962305", known=False, now=START) == refused
+    assert faults.on_message(ALICE, chat="962304", known=True, now=START) == PLAIN
+    assert faults.on_message(BOB, chat="962305", known=False, now=START) == PLAIN
+    quota = NewChatQuota(total=1, used=1, cycle_start=START, cycle_end=START + 60)
+    assert faults.new_chat_quota("962302", now=START) == quota
+    assert quota.is_used_up
+
+
+@pytest.mark.parametrize(
+    ("body", "end"),
+    [
+        ({"kind": "stream-error-on-message"}, LinkEnd(reason="xml-not-well-formed")),
+        ({"kind": "stream-error-on-message", "code": 500, "reason": "ack"}, LinkEnd(code="500", reason="ack")),
+        ({"kind": "cut-on-message"}, LinkEnd(how="rst")),
+        ({"kind": "cut-on-message", "how": "close", "closeCode": 1011}, LinkEnd(how="close", close_code=1011)),
+    ],
+)
+def test_messages_to_one_chat_end_the_link(body: dict[str, object], end: LinkEnd) -> None:
+    """Other chats are left alone."""
+    faults = Faults()
+    start(faults, **body, chat="962305")
+    assert faults.on_message(ALICE, chat="962304", known=True, now=START) == PLAIN
+    verdict = MessageVerdict(taken=False, ends_link=end)
+    assert faults.on_message(ALICE, chat="962305", known=True, now=START) == verdict
+
+
+def test_ack_errors_of_one_chat() -> None:
+    """`chat` limits ack errors to the messages to it."""
+    faults = Faults()
+    start(faults, kind="ack-error", code=599, chat="962305")
+    assert faults.on_message(ALICE, chat="962304", known=True, now=START) == PLAIN
+    assert faults.on_message(ALICE, chat="962305", known=True, now=START).error == "599"

@@ -20,7 +20,7 @@ from wasim.server.groupkeys import GroupKeys
 from wasim.server.groups import Groups
 from wasim.server.handsets import Handsets
 from wasim.server.identity import make_identity, restore_identity
-from wasim.server.interference import Interference
+from wasim.server.interference import Interference, LinkEnd
 from wasim.server.link import Introduced, Link, Phase
 from wasim.server.owners import Line, Owners, UnknownNumber
 from wasim.server.phones import Phones
@@ -80,6 +80,7 @@ class Server:
             deliver=self._deliver,
             tell=self._tell,
             ack=self._ack,
+            end_link=self._end_link,
             online=self._online.__contains__,
             typing=lambda number, node, at: self.handsets.see_typing(number, node, now=at),
             chance=lambda: entropy(1)[0] / 255,
@@ -266,16 +267,19 @@ class Server:
             self.directory.touch(device)
 
     def _query(self, device: Device, node: Node, link: Link, now: float) -> None:
-        answer = queries.answer(
-            queries.Query(
-                node=node,
-                device=device,
-                directory=self.directory,
-                now=now,
-                media=self._media_room(device),
-                reach_out_lock=self._interference.reach_out_lock(device.number, now=now),
-            )
+        query = queries.Query(
+            node=node,
+            device=device,
+            directory=self.directory,
+            now=now,
+            media=self._media_room(device),
+            reach_out_lock=self._interference.reach_out_lock(device.number, now=now),
+            new_chat_quota=self._interference.new_chat_quota(device.number, now=now),
         )
+        xmlns = node.attrs.get("xmlns", "")
+        error = self._interference.on_query(device.address, xmlns=xmlns, tag=query.body.tag, now=now)
+        answer = queries.answer(query) if error is None else queries.Answer(error=error)
+        self.report(events.QueryAnswered(xmlns=xmlns, is_error=answer.error is not None))
         if answer.unknown:
             self._unknown(link.id, node)
         self.send(link, queries.reply(node, answer))
@@ -342,6 +346,14 @@ class Server:
         else:
             self.say(link, node)
 
+    def _end_link(self, link: int, end: LinkEnd, now: float) -> None:
+        """A fault ends the link on which a message came."""
+        if end.how is not None:
+            self.report(events.SocketToClose(link=link, how=end.how, close_code=end.close_code))
+        else:
+            reason = None if end.reason is None else Node(end.reason)
+            self.end_stream(link, code=end.code, attrs=end.attrs, reason=reason, now=now)
+
     def _from_phone(self, phone: Device, node: Node, now: float) -> None:
         self._stanza(phone, node, None, now)
 
@@ -353,11 +365,20 @@ class Server:
 
     def announce_reach_out_lock(self, number: str | None, until: float | None, *, now: float) -> None:
         """Linked devices hear that their account may write to nobody new until then, or (None) to everybody again."""
-        for account in [number] if number is not None else list(self.directory.accounts):
-            for device in self.directory.devices_of(account):
-                if device.device != PHONE:
-                    notice = notices.reach_out_lock(self.new_id(), until, now)
-                    self._deliver(device.address, "notification", notice, now)
+        for device in self._linked_devices(number):
+            self._deliver(device.address, "notification", notices.reach_out_lock(self.new_id(), until, now), now)
+
+    def announce_new_chat_quota(self, number: str | None, *, now: float) -> None:
+        """Linked devices hear how much of their account's quota of new chats is used."""
+        for device in self._linked_devices(number):
+            quota = self._interference.new_chat_quota(device.number, now=now)
+            self._deliver(device.address, "notification", notices.new_chat_quota(self.new_id(), quota, now), now)
+
+    def _linked_devices(self, number: str | None) -> list[Device]:
+        """Of one account, or of all."""
+        accounts = [number] if number is not None else list(self.directory.accounts)
+        devices = [device for account in accounts for device in self.directory.devices_of(account)]
+        return [device for device in devices if device.device != PHONE]
 
     def unlink(self, address: Address, *, now: float) -> None:
         """The phone removes a linked device: its connection is told, and it can't log in again.

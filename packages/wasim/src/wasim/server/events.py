@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from wasim.server.state import Address
 
@@ -46,6 +47,21 @@ class DeviceUnlinked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class QueryAnswered:
+    xmlns: str
+    is_error: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SocketToClose:
+    """A fault closes this connection without a word."""
+
+    link: int
+    how: Literal["rst", "fin", "close"]
+    close_code: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class QueryUnknown:
     link: int
     xmlns: str
@@ -67,6 +83,8 @@ Event = (
     | LoggedIn
     | LoginRefused
     | DeviceUnlinked
+    | QueryAnswered
+    | SocketToClose
     | QueryUnknown
     | ProtocolBroken
 )

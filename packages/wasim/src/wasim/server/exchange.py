@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from wasim.server import groups
-from wasim.server.interference import DELIVERED, Interference, MessageVerdict
+from wasim.server.interference import DELIVERED, Interference, LinkEnd, MessageVerdict
 from wasim.server.state import (
     PHONE,
     Account,
@@ -54,6 +54,7 @@ class Carrier:
     online: Callable[[Address], bool]
     typing: Callable[[str, Node, float], None]
     """To the phone of an account."""
+    end_link: Callable[[int, LinkEnd, float], None]
     chance: Callable[[], float]
     """Any number from 0 to 1."""
 
@@ -73,7 +74,10 @@ class Exchange:
         verdict = MessageVerdict()
         if link is not None:
             known = group is not None or self._knows(sender.number, account)
-            verdict = self._interference.on_message(sender.address, known=known, now=now)
+            to = _recipient(chat, account, group)
+            verdict = self._interference.on_message(sender.address, chat=to, known=known, now=now)
+        if link is not None and verdict.ends_link is not None:
+            self._carrier.end_link(link, verdict.ends_link, now)
         if not verdict.taken:
             return
         error = verdict.error or _refusal(sender, account, group)
@@ -125,7 +129,7 @@ class Exchange:
         key = (sender.number, stanza.attrs.get("id", ""))
         record = self._directory.messages.get(key)
         if record is None:
-            to = account.number if account else (str(group.jid) if group else (chat.user if chat else ""))
+            to = _recipient(chat, account, group)
             addressing: Addressing = "lid" if chat is not None and chat.server == LID else "pn"
             record = MessageRecord(sender=key[0], id=key[1], to=to, addressing=addressing, first_at=now, last_at=now)
             if stanza.attrs.get("category") != "peer":
@@ -306,6 +310,13 @@ class Exchange:
                 self._carrier.typing(device.number, node, now)
             elif self._carrier.online(device.address):
                 self._carrier.tell(device.address, node)
+
+
+def _recipient(chat: Jid | None, account: Account | None, group: Group | None) -> str:
+    """A number, or the address of a group."""
+    if account is not None:
+        return account.number
+    return str(group.jid) if group is not None else (chat.user if chat is not None else "")
 
 
 def _refusal(sender: Device, account: Account | None, group: Group | None) -> str | None:

@@ -6,11 +6,25 @@ at who the client is.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
 
+from wasim.server.quota import NewChatQuota
 from wasim.server.state import Address
 from wasim.wire.nodes import Node
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkEnd:
+    """How the server ends the link on which a message arrived."""
+
+    code: str | None = None
+    attrs: dict[str, str] = field(default_factory=dict)
+    reason: str | None = None
+    """Child tag of the `stream:error`."""
+    how: Literal["rst", "fin", "close"] | None = None
+    """The socket is closed this way, without a `stream:error`."""
+    close_code: int = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +41,8 @@ class MessageVerdict:
     ack_delay_s: float = 0.0
     ack_scatter_s: float = 0.0
     """And by chance up to so much later, so that acks overtake each other."""
+    ends_link: LinkEnd | None = None
+    """The link ends instead of an ack."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,11 +81,15 @@ ACCEPTED = PasskeyVerdict()
 
 
 class Interference(Protocol):
-    def on_message(self, sender: Address, *, known: bool, now: float) -> MessageVerdict:
+    def on_message(self, sender: Address, *, chat: str, known: bool, now: float) -> MessageVerdict:
         """Asked once for every message stanza from a linked device.
 
-        `known`: its account exchanged messages with the recipient before, or the recipient is a group.
+        `chat`: the recipient's number, or the address of a group. `known`: its account exchanged messages with the
+        recipient before, or the recipient is a group.
         """
+
+    def on_query(self, address: Address, *, xmlns: str, tag: str, now: float) -> tuple[int, str] | None:
+        """The error (code, text) that answers a query from a logged-in device; None: it is answered properly."""
 
     def on_delivery(self, to: Address, *, again: bool, now: float) -> DeliveryVerdict:
         """Asked for every message to a device or phone. `again`: it was encrypted anew, after a retry receipt."""
@@ -86,6 +106,9 @@ class Interference(Protocol):
     def reach_out_lock(self, number: str, *, now: float) -> float | None:
         """Until when the account may write to nobody new; None: it may."""
 
+    def new_chat_quota(self, number: str, *, now: float) -> NewChatQuota | None:
+        """The account's quota of new chats; None: it has no limit."""
+
     def on_login(self, address: Address, *, now: float) -> LoginFailure | None:
         """Asked at every login."""
 
@@ -100,8 +123,11 @@ class Interference(Protocol):
 class Undisturbed:
     minimum_revision = 0
 
-    def on_message(self, sender: Address, *, known: bool, now: float) -> MessageVerdict:
+    def on_message(self, sender: Address, *, chat: str, known: bool, now: float) -> MessageVerdict:
         return PLAIN
+
+    def on_query(self, address: Address, *, xmlns: str, tag: str, now: float) -> tuple[int, str] | None:
+        return None
 
     def on_delivery(self, to: Address, *, again: bool, now: float) -> DeliveryVerdict:
         return DELIVERED
@@ -116,6 +142,9 @@ class Undisturbed:
         return 0.0
 
     def reach_out_lock(self, number: str, *, now: float) -> float | None:
+        return None
+
+    def new_chat_quota(self, number: str, *, now: float) -> NewChatQuota | None:
         return None
 
     def on_login(self, address: Address, *, now: float) -> LoginFailure | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from wasim.server.quota import NewChatQuota, quota_state
 from wasim.server.state import Address, Device, Directory
 from wasim.wire.jids import LID, SERVER, Jid
 from wasim.wire.nodes import Node
@@ -53,9 +54,21 @@ def lock_state(until: float | None) -> dict[str, object]:
 
 def reach_out_lock(notice_id: str, until: float | None, now: float) -> Node:
     """Tells a device that its account was locked, or is free again."""
-    data = json.dumps({"data": {"xwa2_notify_account_reachout_timelock": lock_state(until)}}).encode()
+    data = {"xwa2_notify_account_reachout_timelock": lock_state(until)}
+    return _mex(notice_id, "NotificationUserReachoutTimelockUpdate", data, now)
+
+
+def new_chat_quota(notice_id: str, quota: NewChatQuota | None, now: float) -> Node:
+    """Tells a device how much of its account's quota of new chats is used."""
+    data = {"xwa2_notify_new_chat_messages_capping_info_update": quota_state(quota, now=now)}
+    return _mex(notice_id, "MessageCappingInfoNotification", data, now)
+
+
+def _mex(notice_id: str, operation: str, data: dict[str, dict[str, object]], now: float) -> Node:
+    """A notification in WhatsApp's GraphQL."""
     attrs = {"from": SERVER, "type": "mex", "id": notice_id, "t": str(int(now))}
-    return Node("notification", attrs, [Node("update", {"op_name": "NotificationUserReachoutTimelockUpdate"}, data)])
+    update = Node("update", {"op_name": operation}, json.dumps({"data": data}).encode())
+    return Node("notification", attrs, [update])
 
 
 def devices_changed(directory: Directory, device: Device, change: str, *, to: str, notice_id: str, now: float) -> Node:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from wasim.server import groups, keys, notices, usync
+from wasim.server.quota import NewChatQuota, quota_state
 from wasim.server.state import Address, Device, Directory
 from wasim.wire.jids import SERVER, parse_jid
 from wasim.wire.nodes import Node
@@ -34,6 +35,8 @@ class Query:
     media: MediaRoom | None = None
     reach_out_lock: float | None = None
     """Until when the account may write to nobody new."""
+    new_chat_quota: NewChatQuota | None = None
+    """How many accounts it may write to first; None: any number."""
 
     @property
     def body(self) -> Node:
@@ -205,13 +208,11 @@ def _groups(query: Query) -> Answer:
     return Answer(content=[groups.describe(query.directory, group)])
 
 
-_CAPPING = {"total_quota": -1, "used_quota": 0, "capping_status": "NONE"}
-
-
 def _mex(query: Query) -> Answer:
     """GraphQL over iq. The names of the queries are numbers that change; so everything known is in every answer."""
     lock = notices.lock_state(query.reach_out_lock)
-    known = {"xwa2_fetch_account_reachout_timelock": lock, "xwa2_message_capping_info": _CAPPING}
+    quota = quota_state(query.new_chat_quota, now=query.now)
+    known = {"xwa2_fetch_account_reachout_timelock": lock, "xwa2_message_capping_info": quota}
     return Answer(content=[Node("result", {}, json.dumps({"data": known}).encode())])
 
 

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
-from wasim.server.interference import DeliveryVerdict, Interference, LoginFailure, MessageVerdict, Undisturbed
+from wasim.server import events
+from wasim.server.interference import (
+    DeliveryVerdict,
+    Interference,
+    LinkEnd,
+    LoginFailure,
+    MessageVerdict,
+    Undisturbed,
+)
+from wasim.server.quota import NewChatQuota
 from wasim.server.state import Address
 from wasim.server.words import Wish
 from wasim.wire.content import Content
@@ -30,19 +39,29 @@ class Scripted(Undisturbed):
         self.dropping = False
         self.failure: LoginFailure | None = None
         self.known: list[bool] = []
+        self.chats: list[str] = []
+        self.query_error: tuple[int, str] | None = None
+        self.quota: NewChatQuota | None = None
         self.delivery = DeliveryVerdict()
         self.again: list[bool] = []
         self.delay_s = 0.0
         self.locked_until: float | None = None
 
-    def on_message(self, sender: Address, *, known: bool, now: float) -> MessageVerdict:
+    def on_message(self, sender: Address, *, chat: str, known: bool, now: float) -> MessageVerdict:
         self.known.append(known)
+        self.chats.append(chat)
         return self.verdict
 
     def on_delivery(self, to: Address, *, again: bool, now: float) -> DeliveryVerdict:
         if to.device:
             self.again.append(again)
         return self.delivery
+
+    def on_query(self, address: Address, *, xmlns: str, tag: str, now: float) -> tuple[int, str] | None:
+        return self.query_error if (xmlns, tag) == ("w:mex", "query") else None
+
+    def new_chat_quota(self, number: str, *, now: float) -> NewChatQuota | None:
+        return self.quota
 
     def receipt_delay(self, to: str, *, now: float) -> float:
         return self.delay_s
@@ -306,3 +325,55 @@ def test_a_lock_is_told_and_can_be_asked_for(faulty: World, scripted: Scripted) 
     answer = faulty.ask(alice, "w:mex", "get", Node("query", {"query_id": "1"}, b"{}"))
     asked = json.loads(answer.children[0].data)["data"]["xwa2_fetch_account_reachout_timelock"]
     assert asked == locks[0]
+
+
+def test_a_query_can_be_answered_with_an_error(faulty: World, scripted: Scripted) -> None:
+    """The client gets an `iq` of type error with code and text; both kinds of answers are reported for counting."""
+    _, alice = faulty.online("962302")
+    scripted.query_error = (429, "rate-overlimit")
+    refused = faulty.ask(alice, "w:mex", "get", Node("query", {"query_id": "1"}, b"{}"))
+    assert refused.attrs["type"] == "error"
+    assert refused.children[0].attrs == {"code": "429", "text": "rate-overlimit"}
+    scripted.query_error = None
+    faulty.ask(alice, "w:mex", "get", Node("query", {"query_id": "1"}, b"{}"))
+    answered = [event for event in faulty.events if isinstance(event, events.QueryAnswered)]
+    assert answered[-2:] == [
+        events.QueryAnswered(xmlns="w:mex", is_error=True),
+        events.QueryAnswered(xmlns="w:mex", is_error=False),
+    ]
+
+
+def test_devices_hear_of_their_quota_of_new_chats(faulty: World, scripted: Scripted) -> None:
+    """As a notification and in answer to the query, with the end of the cycle; without a quota there is no limit."""
+    _, alice = faulty.online("962302")
+    scripted.quota = NewChatQuota(total=2, used=2, cycle_start=faulty.now, cycle_end=faulty.now + 60)
+    faulty.server.announce_new_chat_quota("962302", now=faulty.now)
+    scripted.quota = None
+    faulty.server.announce_new_chat_quota(None, now=faulty.now)
+    faulty.settle()
+    told = [json.loads(notice.children[0].data)["data"] for notice in alice.all("notification")]
+    used_up, free = (data["xwa2_notify_new_chat_messages_capping_info_update"] for data in told)
+    assert (used_up["capping_status"], used_up["total_quota"], used_up["used_quota"]) == ("CAPPED", 2, 2)
+    assert used_up["cycle_end_timestamp"] == str(int(faulty.now) + 60)
+    assert (free["capping_status"], free["total_quota"]) == ("NONE", -1)
+    scripted.quota = NewChatQuota(total=2, used=1, cycle_start=faulty.now, cycle_end=faulty.now + 60)
+    answer = faulty.ask(alice, "w:mex", "get", Node("query", {"query_id": "1"}, b"{}"))
+    asked = json.loads(answer.children[0].data)["data"]["xwa2_message_capping_info"]
+    assert (asked["capping_status"], asked["used_quota"]) == ("NONE", 1)
+
+
+@pytest.mark.parametrize("how", [None, "rst"])
+def test_a_message_can_end_its_link(faulty: World, scripted: Scripted, how: Literal["rst"] | None) -> None:
+    """With a stream error, or by an end of the socket that is left to the shell; the message vanishes."""
+    _, alice = faulty.online("962302")
+    faulty.online("962303")
+    end = LinkEnd(reason="xml-not-well-formed") if how is None else LinkEnd(how=how)
+    scripted.verdict = MessageVerdict(taken=False, ends_link=end)
+    faulty.send(alice, text(f"962303{PN}"))
+    assert scripted.chats == ["962303"]
+    assert alice.all("ack") == []
+    cuts = [event for event in faulty.events if isinstance(event, events.SocketToClose)]
+    if how is None:
+        assert [child.tag for child in alice.one("stream:error").children] == ["xml-not-well-formed"]
+    else:
+        assert [cut.how for cut in cuts] == ["rst"]
