@@ -40,9 +40,9 @@ CLOSED = (
 
 @pytest.mark.parametrize("path", CLOSED)
 async def test_without_a_key_there_is_only_the_way_in(browser: Browser, path: str) -> None:
-    """Pages lead to the login; scripts that ask for a part are told to."""
+    """Pages lead to the login, which knows the page that was asked for; scripts that ask for a part are told to."""
     answer = await browser.get(path)
-    assert (answer.status, answer.headers["location"]) == (303, "/login")
+    assert (answer.status, answer.headers["location"]) == (303, "/login" if path == "/" else f"/login?next={path}")
     answer = await browser.get(path, **{"HX-Request": "true"})
     assert (answer.status, answer.headers["hx-redirect"], answer.body) == (401, "/login", b"")
 
@@ -61,6 +61,23 @@ async def test_a_key_signs_in_and_out_again(browser: Browser) -> None:
     assert browser.cookie is None
     browser.cookie = kept
     assert (await browser.get("/")).status == 303
+
+
+async def test_signing_in_leads_to_the_page_that_was_asked_for(browser: Browser, world: World) -> None:
+    """Also after a wrong key, and when only a part of that page was asked for; another site is never led to."""
+    await world.pair()
+    wanted = f"/companies/{COMPANY}/inbox?words=962"
+    answer = await browser.get(wanted)
+    assert answer.headers["location"] == f"/login?next=/companies/{COMPANY}/inbox%3Fwords%3D962"
+    part = await browser.get("/webhooks", **{"HX-Request": "true", "HX-Current-URL": f"http://testserver{wanted}"})
+    assert part.headers["hx-redirect"] == answer.headers["location"]
+    assert f'name="next" value="{wanted}"' in (await browser.get(answer.headers["location"])).body.decode()
+    assert f'name="next" value="{wanted}"' in (await browser.post("/login", key="wrong", next=wanted)).body.decode()
+    for elsewhere in ("//evil.example/", "https://evil.example/", "/\\evil.example"):
+        answer = await browser.post("/login", key="a-key-for-all-companies", next=elsewhere)
+        assert (answer.status, answer.headers["location"]) == (303, "/")
+    answer = await browser.post("/login", key="a-key-for-all-companies", next=wanted)
+    assert (answer.status, answer.headers["location"]) == (303, wanted)
 
 
 @pytest.mark.parametrize("headers", [{"Origin": "https://testserver"}, {"X-Forwarded-Proto": "https"}])

@@ -20,6 +20,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from holdfast.base.errors import BadInput, Conflict, HoldfastError, NotFound
 from holdfast.dashboard.desk import Desk, NotYours, Starting, desk_of
 from holdfast.dashboard.logins import COOKIE, IDLE_S, Login, TooManyTries, WrongKey
+from holdfast.dashboard.return_path import login_address
 from holdfast.runtime.errors import BeginsAnew
 from holdfast.runtime.passkeys import WhatsAppSilent
 from holdfast.session.machine import NotPossible
@@ -133,8 +134,14 @@ def is_part(request: Request) -> bool:
 
 def to_login(request: Request) -> Response:
     if is_part(request):
-        return Response(status_code=401, headers={"HX-Redirect": "/login"})
-    return RedirectResponse("/login", status_code=303)
+        shown = urlsplit(request.headers.get("hx-current-url", ""))
+        return Response(status_code=401, headers={"HX-Redirect": login_address(_path(shown.path, shown.query))})
+    asked = request.url if request.method == "GET" else None
+    return RedirectResponse(login_address("/" if asked is None else _path(asked.path, asked.query)), status_code=303)
+
+
+def _path(path: str, query: str) -> str:
+    return f"{path}?{query}" if query else path
 
 
 def page(request: Request, template: str, *, status: int = 200, **values: object) -> Response:

@@ -11,6 +11,7 @@ from holdfast.dashboard.desk import desk_of, login_of
 from holdfast.dashboard.doors import OpenPage, Page, page, set_cookie
 from holdfast.dashboard.logins import COOKIE, TooManyTries, WrongKey
 from holdfast.dashboard.reference import chapters, shapes
+from holdfast.dashboard.return_path import return_path
 
 open_pages = APIRouter(route_class=OpenPage, include_in_schema=False)
 pages = APIRouter(route_class=Page, include_in_schema=False)
@@ -20,21 +21,23 @@ _FOR_GOOD = "public, max-age=31536000, immutable"
 
 @open_pages.get("/login")
 async def show_login(request: Request) -> Response:
+    back = return_path(request.query_params.get("next", ""))
     if desk_of(request).logins.read(request.cookies.get(COOKIE)) is not None:
-        return RedirectResponse("/", status_code=303)
-    return page(request, "login.html", said=None)
+        return RedirectResponse(back, status_code=303)
+    return page(request, "login.html", said=None, back=back)
 
 
 @open_pages.post("/login")
 async def sign_in(request: Request) -> Response:
     address = request.client.host if request.client else ""
+    back = return_path(request.state.form.get("next", ""))
     try:
         cookie = desk_of(request).logins.sign_in(request.state.form.get("key", ""), address=address)
     except WrongKey as error:
-        return page(request, "login.html", status=401, said=error.sentence)
+        return page(request, "login.html", status=401, said=error.sentence, back=back)
     except TooManyTries as error:
-        return page(request, "login.html", status=429, said=error.sentence)
-    response = RedirectResponse("/", status_code=303)
+        return page(request, "login.html", status=429, said=error.sentence, back=back)
+    response = RedirectResponse(back, status_code=303)
     set_cookie(request, response, cookie)
     return response
 
