@@ -65,6 +65,14 @@ class PacingWish(Shape):
 class SessionWish(Shape):
     """How a session is to be; what is not given stays as it is."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"webhookUrl": "https://crm.example/whatsapp", "webhookEvents": ["message.received", "session.state"]}
+            ]
+        }
+    )
+
     webhook_url: Annotated[
         Text | None, Field(description="where its events go; null: to the webhook of all companies, if there is one")
     ] = None

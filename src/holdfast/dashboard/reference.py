@@ -196,10 +196,13 @@ def _curl(document: Json, path: str, method: str, operation: Json, url: str) -> 
     parts = [f"curl {'' if method == 'get' else f'-X {method.upper()} '}'{url}{shown}'"]
     if operation.get("security"):
         parts.append('-H "Authorization: Bearer $HOLDFAST_API_KEY"')
-    schema = _body_schema(operation)
-    if schema is not None:
-        body = json.dumps(example(document, schema), ensure_ascii=False)
-        parts += ["-H 'Content-Type: application/json'", f"-d '{body}'"]
+    contents = operation.get("requestBody", {}).get("content", {})
+    for media_type, content in [*contents.items()][:1]:
+        if media_type == "application/json":
+            body = json.dumps(example(document, content.get("schema", {})), ensure_ascii=False)
+            parts += ["-H 'Content-Type: application/json'", f"-d '{body}'"]
+        else:
+            parts += ["-H 'Content-Type: application/pdf'", "--data-binary @invoice.pdf"]
     return " \\\n  ".join(parts)
 
 
