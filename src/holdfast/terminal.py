@@ -17,6 +17,9 @@ from rich.text import Text
 _WIDE = 1000
 """Columns for a table that no terminal shows: a program that reads it wants a row on a line."""
 
+_AROUND_QR = 2
+"""Lines above and below a QR code: what to do with it, and the cursor."""
+
 out = Console(width=None if sys.stdout.isatty() else _WIDE)
 err = Console(stderr=True)
 
@@ -53,12 +56,18 @@ def goals(rows: Iterable[tuple[str, str, str, bool]]) -> Table:
     return table
 
 
-def show_qr(content: str, *, columns: int | None = None) -> None:
-    """Draw a QR code for a person. `columns` None: as many as the terminal has."""
-    needed = qr_text(content).index("\n")
-    columns = out.width if columns is None else columns
-    if columns < needed:
-        complain(f"this terminal has {columns} columns and the QR code needs {needed}: make it wider")
+def show_qr(content: str, *, columns: int | None = None, lines: int | None = None) -> None:
+    """Draw a QR code for a person, if it fits whole. `columns`, `lines` None: as many as the terminal has."""
+    drawn = qr_text(content).split("\n")
+    columns, lines = columns or out.width, lines or out.height
+    needed = len(drawn[0]), len(drawn) + _AROUND_QR
+    if columns < needed[0] or lines < needed[1]:
+        complain(
+            f"this terminal has {columns} columns and {lines} lines, "
+            f"and the QR code needs {needed[0]} and {needed[1]}: "
+            "enlarge the window or make its font smaller, or link without a QR code with --phone NUMBER, "
+            "or scan it in the dashboard"
+        )
         return
     out.print(qr_picture(content), soft_wrap=True)
 

@@ -80,10 +80,16 @@ def test_a_qr_code_is_drawn_in_its_own_colours() -> None:
     assert qr_text(CONTENT).splitlines()[5] in drawn
 
 
-def test_a_terminal_that_is_too_narrow_is_told_so(capsys: pytest.CaptureFixture[str]) -> None:
-    """A wrapped code can't be scanned; nothing is drawn."""
-    terminal.show_qr(CONTENT, columns=40)
+@pytest.mark.parametrize(("columns", "lines"), [(40, 60), (100, 24), (40, 24)])
+def test_in_a_terminal_that_is_too_small_nothing_is_drawn(
+    capsys: pytest.CaptureFixture[str], columns: int, lines: int
+) -> None:
+    """A code that is wrapped, or whose top has scrolled away, can't be scanned. The error says how much room is needed,
+    and how else to link."""
+    terminal.show_qr(CONTENT, columns=columns, lines=lines)
     shown = capsys.readouterr()
-    needed = len(qr_text(CONTENT).splitlines()[0])
+    drawn = qr_text(CONTENT).splitlines()
     assert shown.out == ""
-    assert f"has 40 columns and the QR code needs {needed}: make it wider" in shown.err
+    needed = f"the QR code needs {len(drawn[0])} and {len(drawn) + 2}"
+    assert f"has {columns} columns and {lines} lines, and {needed}: enlarge the window" in shown.err
+    assert "--phone NUMBER" in shown.err
