@@ -78,13 +78,17 @@ async def test_a_message_that_fails_is_not_good(holdfast: Command, world: World)
 
 
 async def test_sessions_obey_commands(holdfast: Command, world: World) -> None:
-    """stop, start, reconnect, logout: each shows the session as it is then."""
+    """stop, start, reconnect, logout: each shows the session as it is then. A script has to say that it means logout:
+    a person is asked, for the phone must scan a code again."""
     await world.pair()
     world.engine.opens = False
     for command, state in (("stop", "stopped"), ("start", "connecting"), ("reconnect", "reconnecting")):
         ran = await holdfast(command, COMPANY, "--json")
         assert (ran.code, ran.json["state"]) == (0, state)
-    ran = await holdfast("logout", COMPANY)
+    refused = (await holdfast("logout", COMPANY)).refused(2)
+    assert refused.endswith(f"nobody confirms that company {COMPANY} be unlinked: add --yes")
+    assert world.state() == "reconnecting"
+    ran = await holdfast("logout", COMPANY, "--yes")
     assert (ran.code, "logged_out" in ran.out) == (0, True)
 
 

@@ -108,14 +108,19 @@ def reconnect(company: Company, as_json: AsJson = False) -> None:
 
 def logout(
     company: Company,
-    yes: Annotated[bool, typer.Option("--yes", help="do not ask; scripts are not asked either")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask; needed where no terminal is")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Unlink the device at WhatsApp; its credentials go to quarantine."""
-    question = f"Unlink company {company}? Its phone must scan a QR code again."
-    if not yes and sys.stdin.isatty() and not typer.confirm(question, err=True):
+    path = session_path(company, "/logout")
+    if not yes and not sys.stdin.isatty():
+        raise WrongUse(
+            f"standard input is no terminal, so nobody confirms that company {company} be unlinked: add --yes"
+        )
+    question = f"Unlink company {company}? To connect again, its phone must scan a QR code."
+    if not yes and not typer.confirm(question, err=True):
         raise typer.Exit(NOT_GOOD)
-    _wish(company, "logout", as_json=as_json)
+    show_one(with_client(lambda client: client.post(path)), as_json=as_json)
 
 
 def _wish(company: str, wish: str, *, as_json: bool) -> None:
