@@ -115,6 +115,7 @@ async def test_the_qr_code_is_given_as_text_and_as_pictures(door: Door) -> None:
     svg = await door("GET", f"{SESSION}/qr.svg")
     png = await door("GET", f"{SESSION}/qr.png")
     assert b"<svg" in svg.body
+    assert b'fill="#fff"' in svg.body, "without a background it can't be scanned in a dark viewer"
     assert png.body.startswith(b"\x89PNG")
     assert [answer.headers["content-type"] for answer in (text, svg, png)] == [
         "application/json",

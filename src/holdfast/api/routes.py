@@ -230,7 +230,7 @@ async def _picture(gateway: Gateway, waits: Waits, company: str, *, kind: str, m
     async with waits.until_stopping():
         code = await gateway.qr(company, at_most_s=_QR_WAIT_S)
     out = io.BytesIO()
-    segno.make_qr(code.text).save(out, kind=kind, scale=6, border=4)
+    segno.make_qr(code.text).save(out, kind=kind, scale=6, border=4, dark="#000", light="#fff")
     return Response(out.getvalue(), media_type=media_type, headers=_NO_STORE)
 
 
