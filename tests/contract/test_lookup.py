@@ -14,11 +14,12 @@ from holdfast.delivery.ports import Tally
 from holdfast.store.database import Database
 from holdfast.store.lookup import LookupRows
 from holdfast.store.postgres import parse
-from holdfast.store.tables import inbox, outbox, sessions
+from holdfast.store.tables import groups, inbox, outbox, sessions
 from tests.postgres_process import PostgresProcess
 from tests.world import migrated
 
 COMPANY, OTHER = "962302", "962303"
+GROUP = "120363000000000001@g.us"
 
 
 def at(minute: int) -> str:
@@ -47,6 +48,11 @@ async def rows(place: Path | URL) -> AsyncIterator[LookupRows]:
         for n, state in enumerate(("read", "sent", "failed", "queued", "cancelled", "read")):
             connection.execute(insert(outbox).values(_sent(n, state)))
             connection.execute(insert(inbox).values(_received(n)))
+        media = json.dumps({"mimetype": "application/pdf", "filename": "invoice.pdf"})
+        document = {"type": "document", "text": "فاتورة", "chat": GROUP, "push_name": "Rania", "media": media}
+        connection.execute(insert(inbox).values(_received(6) | document))
+        subject = {"company_id": COMPANY, "jid": GROUP, "subject": "Suppliers", "learned_at": at(0)}
+        connection.execute(insert(groups).values(subject))
 
     await database.write(work)
     yield LookupRows(database)
@@ -92,16 +98,17 @@ async def test_the_newest_comes_first_in_parts(rows: LookupRows) -> None:
         ("0000001", ["msg_1"]),
         ("+962 79-000 0001", ["msg_1"]),
         ("sg_3", []),
-        ("text", []),
+        ("xt 3", ["msg_3"]),
+        ("A PICTURE", ["msg_0"]),
+        ("caption", []),
         ("%", []),
         ("msg%3", []),
         ("'", []),
     ],
 )
-async def test_messages_go_by_the_beginning_of_an_id_or_digits_of_a_number(
-    rows: LookupRows, words: str, ids: list[str]
-) -> None:
-    """A number as people write it; what looks like a pattern or a quote is none. Texts are not searched."""
+async def test_messages_are_found_by_id_number_or_text(rows: LookupRows, words: str, ids: list[str]) -> None:
+    """By the beginning of an id, digits of a number as people write it, and a part of the text or caption; not by names
+    of fields. What looks like a pattern or a quote is none."""
     assert await found(rows, words) == ids
 
 
@@ -120,12 +127,32 @@ async def test_a_message_is_shown_by_its_text_or_caption(rows: LookupRows) -> No
     assert await rows.letter(OTHER, "msg_1") is None
 
 
-async def test_arrivals_are_found_by_id_and_number(rows: LookupRows) -> None:
-    """The newest first."""
-    assert [each.id for each in await rows.arrivals(COMPANY, words="", before=None, most=2)] == ["in_5", "in_4"]
-    assert [each.id for each in await rows.arrivals(COMPANY, words="3A03", before=None, most=2)] == ["in_3"]
-    assert [each.text for each in await rows.arrivals(COMPANY, words="0000002", before=None, most=2)] == ["text 2"]
-    assert await rows.arrivals(OTHER, words="", before=None, most=2) == []
+@pytest.mark.parametrize(
+    ("words", "ids"),
+    [
+        ("", ["in_6", "in_5"]),
+        ("3A03", ["in_3"]),
+        ("0000002", ["in_2"]),
+        ("TEXT 4", ["in_4"]),
+        ("فاتورة", ["in_6"]),
+        ("rania", ["in_6"]),
+        ("mimetype", []),
+        ("%", []),
+    ],
+)
+async def test_inbound_messages_are_found_by_id_number_text_and_name(
+    rows: LookupRows, words: str, ids: list[str]
+) -> None:
+    """The newest first; a caption counts as text. Other companies' are left out."""
+    assert [each.id for each in await rows.inbound(COMPANY, words=words, before=None, most=2)] == ids
+    assert await rows.inbound(OTHER, words=words, before=None, most=2) == []
+
+
+async def test_an_inbound_message_comes_with_all_that_a_page_shows(rows: LookupRows) -> None:
+    """Its file, the sender's name and the group's subject."""
+    (found,) = await rows.inbound(COMPANY, words="in_6", before=None, most=2)
+    assert found.media == {"mimetype": "application/pdf", "filename": "invoice.pdf"}
+    assert (found.sender_name, found.group_subject, found.text) == ("Rania", "Suppliers", "فاتورة")
 
 
 async def test_tallies_count_each_company_within_a_time(rows: LookupRows) -> None:

@@ -200,8 +200,8 @@ async def _messages(outbox: Called, inbox: Called, lookup: Called, figures: Call
             await lookup.letters(COMPANY, words=words, state=state, before=ROWS, most=50)
     for words in ("", "nothing like it", "962790000700", "ready"):
         await lookup.letters(COMPANY, words=words, state=None, before=None, most=50)
-        await lookup.arrivals(COMPANY, words=words, before=None, most=50)
-        await lookup.arrivals(COMPANY, words=words, before=ROWS, most=50)
+        await lookup.inbound(COMPANY, words=words, before=None, most=50)
+        await lookup.inbound(COMPANY, words=words, before=ROWS, most=50)
     await lookup.letter(COMPANY, found.id)
     for chat in (None, CHAT):
         await inbox.received(COMPANY, after=0, most=100, chat=chat)

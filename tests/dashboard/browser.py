@@ -29,6 +29,7 @@ def make_browser(world: World, gateway: Gateway) -> Browser:
         world.diagnoser(),
         lookup=LookupRows(world.database),
         webhooks=WebhookRows(world.database),
+        media=world.media_desk(),
         keys=parse(f"{KEY}, {KEY_OF_ONE}={COMPANY}"),
         waits=door.api.state.waits,
         secret=b"a secret of a test",

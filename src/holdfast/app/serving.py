@@ -179,6 +179,7 @@ def _http(
         diagnoser,
         lookup=LookupRows(held.database),
         webhooks=webhooks.rows,
+        media=media,
         keys=held.known,
         waits=api.state.waits,
         secret=kept_secret(held.settings.data_dir, parts.chance),

@@ -15,6 +15,7 @@ from holdfast.base.errors import NotFound
 from holdfast.dashboard.company import DAY_S, LETTERS_SHOWN, WISHES, Parts
 from holdfast.dashboard.desk import check_company, desk_of
 from holdfast.dashboard.doors import Page, is_part, page, part
+from holdfast.dashboard.inbox_rows import inbox_row
 from holdfast.dashboard.rendering import STATES
 from holdfast.dashboard.stream import Tell, event_stream
 from holdfast.delivery.lookup import Letter
@@ -166,13 +167,13 @@ async def _letters(request: Request, company: str) -> dict[str, object]:
 async def show_inbox(request: Request, company: Company) -> Response:
     query = request.query_params
     words, before = query.get("words", "").strip()[:80], _number(query.get("before"))
-    found = await desk_of(request).lookup.arrivals(company, words=words, before=before, most=_INBOX_SHOWN + 1)
+    found = await desk_of(request).lookup.inbound(company, words=words, before=before, most=_INBOX_SHOWN + 1)
     older = found[_INBOX_SHOWN - 1].seq if len(found) > _INBOX_SHOWN else None
     return page(
         request,
         "inbox.html",
         company=company,
-        found=found[:_INBOX_SHOWN],
+        found=[inbox_row(each, desk_of(request).media) for each in found[:_INBOX_SHOWN]],
         words=words,
         before=before,
         older=older,

@@ -11,7 +11,7 @@ from holdfast.dashboard.assets import Assets
 from holdfast.dashboard.desk import Desk
 from holdfast.dashboard.fleet import Fleet
 from holdfast.dashboard.logins import Logins
-from holdfast.dashboard.ports import Keys, Waits
+from holdfast.dashboard.ports import Keys, MediaAddresses, Waits
 from holdfast.dashboard.rendering import Templates
 from holdfast.delivery.lookup import Lookup
 from holdfast.delivery.webhooks import Webhooks
@@ -26,6 +26,7 @@ def add_dashboard(
     *,
     lookup: Lookup,
     webhooks: Webhooks,
+    media: MediaAddresses,
     keys: Keys,
     waits: Waits,
     secret: bytes,
@@ -39,6 +40,7 @@ def add_dashboard(
         diagnoser=diagnoser,
         lookup=lookup,
         webhooks=webhooks,
+        media=media,
         logins=Logins(keys, secret=secret, clock=clock, chance=chance),
         waits=waits,
         clock=clock,

@@ -12,7 +12,7 @@ from holdfast.base.ids import Chance
 from holdfast.dashboard.assets import Assets
 from holdfast.dashboard.fleet import Fleet
 from holdfast.dashboard.logins import Login, Logins
-from holdfast.dashboard.ports import Waits
+from holdfast.dashboard.ports import MediaAddresses, Waits
 from holdfast.dashboard.rendering import Templates
 from holdfast.delivery.lookup import Lookup
 from holdfast.delivery.webhooks import Webhooks
@@ -41,6 +41,7 @@ class Desk:
     diagnoser: Diagnoser
     lookup: Lookup
     webhooks: Webhooks
+    media: MediaAddresses
     logins: Logins
     waits: Waits
     clock: Clock

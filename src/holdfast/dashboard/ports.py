@@ -1,9 +1,12 @@
-"""What the dashboard needs of its sibling, the API: keys, and waits that end with Holdfast. Only `app` joins them."""
+"""What the dashboard needs of its sibling, the API: keys, addresses of media, and waits that end with Holdfast. Only
+`app` joins them."""
 
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
+
+from holdfast.delivery.ports import Received
 
 
 class Grant(Protocol):
@@ -25,6 +28,11 @@ class Keys(Protocol):
 
     def entry(self, key: str | None) -> tuple[bytes, Grant]:
         """The key's hash and what it allows; raises a `HoldfastError` of the caller's for one that is unknown."""
+
+
+class MediaAddresses(Protocol):
+    def url(self, received: Received) -> str | None:
+        """Where the file of an inbound message can be fetched without a key; None when it has none."""
 
 
 class Waits(Protocol):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from holdfast.delivery.message import MessageState
-from holdfast.delivery.ports import Tally
+from holdfast.delivery.ports import Received, Tally
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +21,7 @@ class Letter:
     state: MessageState
     kind: str
     text: str | None
-    """What it says, or the caption of its picture."""
+    """Its text or caption, or the name of its file, place or contact."""
     attempts: int
     accepted_at: str
     sent_at: str | None
@@ -32,36 +32,21 @@ class Letter:
     held_until: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Arrival:
-    """An inbound message as it is shown."""
-
-    seq: int
-    id: str
-    whatsapp_id: str
-    chat: str
-    sender: str
-    push_name: str | None
-    type: str
-    text: str | None
-    from_me: bool
-    sent_at: str
-    stored_at: str
-
-
 class Lookup(Protocol):
     async def letters(
         self, company: str, *, words: str, state: MessageState | None, before: int | None, most: int
     ) -> list[Letter]:
         """Outbound messages with `seq` below `before`.
 
-        words: the beginning of a message's id or WhatsApp id, or digits of the recipient's number; empty: all.
+        words: the beginning of a message's id or WhatsApp id, digits of the recipient's number, or a part of its text
+            or caption; empty: all.
         """
 
     async def letter(self, company: str, message_id: str) -> Letter | None: ...
 
-    async def arrivals(self, company: str, *, words: str, before: int | None, most: int) -> list[Arrival]:
-        """Inbound messages with `seq` below `before`; `words`: of the id, or digits of the sender or chat."""
+    async def inbound(self, company: str, *, words: str, before: int | None, most: int) -> list[Received]:
+        """Inbound messages with `seq` below `before`; `words`: of the id, digits of the sender or chat, or a part of
+        the text, the caption or the sender's name."""
 
     async def tallies(self, *, since: str, until: str) -> Mapping[str, Tally]:
         """Of messages accepted at or after `since` and before `until`, by company, for those that have some."""

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, or_, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, or_, select, true
 
-from holdfast.delivery.content import text_of
-from holdfast.delivery.lookup import Arrival, Letter
+from holdfast.delivery.content import shown_text, text_of
+from holdfast.delivery.lookup import Letter
 from holdfast.delivery.message import MessageState
-from holdfast.delivery.ports import Tally
+from holdfast.delivery.ports import Received, Tally
 from holdfast.store.database import Database
 from holdfast.store.figures import COUNTS
-from holdfast.store.outbox import in_state
+from holdfast.store.outbox import RECEIVED, in_state, received, subjects_of
 from holdfast.store.tables import inbox, outbox, sessions
 
 _LETTER = outbox.c[
     "seq", "id", "whatsapp_id", "recipient", "state", "kind", "content", "attempts", "accepted_at", "sent_at",
     "delivered_at", "read_at", "error", "held_code", "held_until",
 ]  # fmt: skip
-_ARRIVAL = inbox.c[
-    "seq", "id", "whatsapp_id", "chat", "sender", "push_name", "type", "text", "from_me", "sent_at", "stored_at",
-]  # fmt: skip
+_MOST_ROUNDS = 10
+"""Parts of the outbox that one search by text reads."""
 
 
 class LookupRows:
@@ -35,16 +34,28 @@ class LookupRows:
         self, company: str, *, words: str, state: MessageState | None, before: int | None, most: int
     ) -> list[Letter]:
         statement = select(*_LETTER).where(outbox.c.company_id == company)
-        if before is not None:
-            statement = statement.where(outbox.c.seq < before)
         if state is not None:
             statement = statement.where(*in_state(state))
+        named = _names(words, outbox.c.id, outbox.c.whatsapp_id, digits=(outbox.c.recipient,)) if words else true()
         if words:
-            statement = statement.where(_names(words, outbox.c.id, outbox.c.whatsapp_id, digits=(outbox.c.recipient,)))
-        statement = statement.order_by(outbox.c.seq.desc()).limit(most)
+            escaped = json.dumps(words)[1:-1]  # as the stored JSON has it
+            statement = statement.where(or_(named, outbox.c.content.icontains(escaped, autoescape=True)))
+        statement = statement.add_columns(named.label("is_named")).order_by(outbox.c.seq.desc()).limit(most)
+
+        def part(connection: Connection, before: int | None) -> Sequence[RowMapping]:
+            narrowed = statement if before is None else statement.where(outbox.c.seq < before)
+            return connection.execute(narrowed).mappings().all()
 
         def work(connection: Connection) -> list[Letter]:
-            return [_letter(row) for row in connection.execute(statement).mappings()]
+            found: list[Letter] = []
+            below = before
+            for _ in range(_MOST_ROUNDS):
+                rows = part(connection, below)
+                found += [_letter(row) for row in rows if row["is_named"] or _says(row, words)]
+                if len(found) >= most or len(rows) < most:
+                    break
+                below = rows[-1]["seq"]
+            return found[:most]
 
         return await self._database.read(work)
 
@@ -57,17 +68,20 @@ class LookupRows:
 
         return await self._database.read(work)
 
-    async def arrivals(self, company: str, *, words: str, before: int | None, most: int) -> list[Arrival]:
-        statement = select(*_ARRIVAL).where(inbox.c.company_id == company)
+    async def inbound(self, company: str, *, words: str, before: int | None, most: int) -> list[Received]:
+        statement = select(*RECEIVED).where(inbox.c.company_id == company)
         if before is not None:
             statement = statement.where(inbox.c.seq < before)
         if words:
             named = _names(words, inbox.c.id, inbox.c.whatsapp_id, digits=(inbox.c.sender, inbox.c.chat))
-            statement = statement.where(named)
+            said = (column.icontains(words, autoescape=True) for column in (inbox.c.text, inbox.c.push_name))
+            statement = statement.where(or_(named, *said))
         statement = statement.order_by(inbox.c.seq.desc()).limit(most)
 
-        def work(connection: Connection) -> list[Arrival]:
-            return [Arrival(**row) for row in connection.execute(statement).mappings()]
+        def work(connection: Connection) -> list[Received]:
+            rows = connection.execute(statement).mappings().all()
+            subjects = subjects_of(connection, company, {row["chat"] for row in rows})
+            return [received(row, subjects) for row in rows]
 
         return await self._database.read(work)
 
@@ -101,7 +115,12 @@ def _names(words: str, *ids: ColumnElement[str], digits: tuple[ColumnElement[str
     return or_(*matches)
 
 
+def _says(row: RowMapping, words: str) -> bool:
+    """Are the words in the message's text? The stored JSON also has them in names of fields and in addresses."""
+    return words.lower() in (text_of(json.loads(row["content"])) or "").lower()
+
+
 def _letter(row: RowMapping) -> Letter:
-    values = {str(name): value for name, value in row.items()}
+    values = {str(name): value for name, value in row.items() if name != "is_named"}
     content = json.loads(values.pop("content"))
-    return Letter(state=MessageState(values.pop("state")), text=text_of(content), **values)
+    return Letter(state=MessageState(values.pop("state")), text=shown_text(content), **values)

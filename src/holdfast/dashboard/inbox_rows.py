@@ -1,0 +1,89 @@
+"""Inbound messages as the inbox page shows them: who wrote, in which chat, what it says, and the file that came."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from holdfast.dashboard.ports import MediaAddresses
+from holdfast.delivery.content import Content, shown_text
+from holdfast.delivery.ports import Received
+
+_KB, _MB = 1000, 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InboxRow:
+    """One message. Texts are as people wrote them; the template escapes them."""
+
+    id: str
+    stored_at: str
+    sender: str
+    sender_name: str | None
+    from_own_phone: bool
+    group: str | None
+    """Subject of the group, or its id while the subject is not known; None outside groups."""
+    text: str
+    note: str | None
+    """What stands there instead of a text."""
+    file: str | None
+    """Name or type, and size, of the file that came with it."""
+    file_url: str | None
+    type: str
+
+
+def inbox_row(received: Received, media: MediaAddresses) -> InboxRow:
+    """`media`: where files can be fetched; only the path is used, so that it fits the address that the browser has."""
+    text = shown_text(received.content or {}, text=received.text)
+    return InboxRow(
+        id=received.id,
+        stored_at=received.stored_at,
+        sender=person(received.sender),
+        sender_name=received.sender_name,
+        from_own_phone=received.from_me,
+        group=_group(received),
+        text=text or "",
+        note=None if text or received.media else _NOTES.get(received.type, f"({received.type.replace('_', ' ')})"),
+        file=None if received.media is None else _file(received.media),
+        file_url=_path(media.url(received)),
+        type=received.type.replace("_", " "),
+    )
+
+
+_NOTES = {
+    "undecryptable": "(can't be read yet: the sender's phone was asked to send it again)",
+    "unknown": "(a kind that Holdfast does not know; the API has it as raw)",
+    "text": "(empty)",
+}
+
+
+def person(jid: str) -> str:
+    """`+962790000001` for a number; the hidden id of somebody whose number is not known."""
+    user, _, server = jid.partition("@")
+    user = user.partition(":")[0]
+    return f"+{user}" if server in {"s.whatsapp.net", "c.us"} and user.isdigit() else user if server == "lid" else jid
+
+
+def _group(received: Received) -> str | None:
+    if received.group_subject:
+        return received.group_subject
+    return received.chat if received.chat.endswith(("@g.us", "@broadcast", "@newsletter")) else None
+
+
+def _file(media: Content) -> str:
+    name = media.get("filename") or media.get("mimetype") or "file"
+    size = media.get("sizeBytes")
+    seconds = media.get("seconds")
+    parts = [str(name)]
+    if isinstance(seconds, int | float) and seconds:
+        parts.append(f"{seconds:.0f} s")
+    if isinstance(size, int):
+        parts.append(f"{size / _MB:.1f} MB" if size >= _MB else f"{max(size // _KB, 1)} KB")
+    return ", ".join(parts)
+
+
+def _path(url: str | None) -> str | None:
+    if url is None:
+        return None
+    parts = urlsplit(url)
+    return f"{parts.path}?{parts.query}"
