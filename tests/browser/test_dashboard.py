@@ -82,7 +82,7 @@ async def _link(visitor: Visitor, gateway: Served, whatsapp: Wasim, company: str
 async def _send(visitor: Visitor) -> None:
     page = visitor.page
     await page.get_by_label("To", exact=True).fill(f"+{FRIEND}")
-    await page.get_by_label("Text").fill("a <b>test</b> & more")
+    await page.get_by_label("Text", exact=True).fill("a <b>test</b> & more")
     await page.get_by_role("button", name="Send").click()
     await expect(page.locator("#sent .steps li.done", has_text="Delivered")).to_be_visible()
     await expect(page.locator("#letters")).to_contain_text("a <b>test</b> & more")

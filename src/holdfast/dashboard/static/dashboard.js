@@ -112,6 +112,12 @@
     put($("#lost-since"), clock(new Date(heardAt)));
     $("#lost").hidden = false;
   };
+  const sayUnsent = (target) => {
+    const said = document.createElement("p");
+    said.className = "notice trouble";
+    said.textContent = "Holdfast can't be reached, so this was not done. Try again when the connection is back.";
+    target.replaceChildren(said);
+  };
   document.addEventListener("htmx:sseOpen", () => {
     streams = true;
     heard();
@@ -121,9 +127,11 @@
     lost();
   });
   document.addEventListener("htmx:sseBeforeMessage", heard);
-  document.addEventListener("htmx:sendError", () => {
+  document.addEventListener("htmx:sendError", (event) => {
     streams = true;
     lost();
+    const { target, requestConfig } = event.detail;
+    if (requestConfig.verb !== "get" && target) sayUnsent(target);
   });
   document.addEventListener("htmx:afterOnLoad", heard);
   setInterval(() => {
