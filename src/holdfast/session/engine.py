@@ -36,6 +36,8 @@ class OpenLink(Command, frozen=True, kw_only=True, tag="open"):
     query_timeout_ms: int = 15_000
     device_name: str | None = None
     """How the phone lists the device when it is linked; None: the engine's own choice."""
+    proxy_url: str | None = None
+    """Through which alone the link's traffic leaves: http, https or socks5, with credentials. None: directly."""
     version: list[int] | None = None
     """The client version to log in with, three numbers; None: the engine's own."""
 
@@ -406,6 +408,9 @@ AnyReport = (
 BAD_CREDENTIALS = -1
 """Code of `LinkClosed` where Holdfast itself refused to open the link: the stored credentials can't be used. Codes of
 Baileys and WhatsApp are positive."""
+PROXY_UNREACHABLE, PROXY_LOGIN, PROXY_REFUSED = -2, -3, -4
+"""Codes of `LinkClosed` where the link's proxy could not be reached, did not accept the credentials, or would not
+connect to WhatsApp."""
 ENDED_FROM_OUTSIDE = frozenset({f"killed by {name}" for name in ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP")})
 """Details of `host_lost` that name a signal which Holdfast did not send."""
 

@@ -11,6 +11,7 @@ from enum import StrEnum
 from types import MappingProxyType
 
 from holdfast.session.engine import BAD_CREDENTIALS as REFUSED_CREDENTIALS
+from holdfast.session.engine import PROXY_LOGIN, PROXY_REFUSED, PROXY_UNREACHABLE
 
 
 class Reaction(StrEnum):
@@ -119,9 +120,16 @@ PASSKEY_DECLINED = _reason("passkey-declined", None, "person", Reaction.UNPAIR, 
 PASSKEY_CODE_MISMATCH = _reason("passkey-code-mismatch", None, "person", Reaction.UNPAIR, "the code on the phone was not the code shown here: somebody else may be linking a device", Action.SCAN_QR)  # fmt: skip
 PASSKEY_FAILED = _reason("passkey-failed", None, "whatsapp", Reaction.UNPAIR, "WhatsApp's passkey exchange could not be followed: it may have changed", Action.UPDATE)  # fmt: skip
 
+_PROXY = (
+    _reason("proxy-unreachable", None, "network", Reaction.BACKOFF, "the session's proxy could not be reached", Action.CHECK_NETWORK),
+    _reason("proxy-login-refused", None, "network", Reaction.BACKOFF, "the session's proxy does not accept the user name and password in its address", Action.CHECK_NETWORK),
+    _reason("proxy-refused", None, "network", Reaction.BACKOFF, "the session's proxy would not or could not connect to WhatsApp", Action.CHECK_NETWORK),
+)  # fmt: skip
+_PROXY_BY_CODE = MappingProxyType(dict(zip((PROXY_UNREACHABLE, PROXY_LOGIN, PROXY_REFUSED), _PROXY, strict=True)))
+
 OWN = (
     NO_PONG, NO_ACKS, NOT_OPENED, HOST_LOST, NOT_KEPT, QR_USED_UP, NOT_LINKED, ASKED, LOGOUT_ASKED, WAITS_TURN, FLEET_HELD, RESTORED_STALE,
-    ENGINE_QUARANTINED, BAD_CREDENTIALS, HOST_REPLACED,
+    ENGINE_QUARANTINED, BAD_CREDENTIALS, HOST_REPLACED, *_PROXY,
     PASSKEY_REQUIRED, PASSKEY_EXPIRED, PASSKEY_REFUSED, PASSKEY_SILENT, PASSKEY_DECLINED, PASSKEY_CODE_MISMATCH, PASSKEY_FAILED,
 )  # fmt: skip
 
@@ -139,6 +147,8 @@ def reason_of(code: int, attributes: dict[str, str], detail: str = "") -> Reason
     """
     if code == REFUSED_CREDENTIALS:
         return BAD_CREDENTIALS
+    if code in _PROXY_BY_CODE:
+        return _PROXY_BY_CODE[code]
     if detail.startswith(_NEVER_CONNECTED) and code not in {408, 429, 503}:
         return _connect_failed(code)
     if code == 408 and detail == _QR_USED_UP:

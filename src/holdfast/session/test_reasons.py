@@ -3,7 +3,7 @@
 import pytest
 
 from holdfast.session import reasons
-from holdfast.session.engine import BAD_CREDENTIALS
+from holdfast.session.engine import BAD_CREDENTIALS, PROXY_LOGIN, PROXY_REFUSED, PROXY_UNREACHABLE
 from holdfast.session.reasons import (
     BY_CODE,
     DEVICE_REMOVED,
@@ -51,7 +51,22 @@ def test_credentials_that_holdfast_itself_refused_stop_the_session() -> None:
     assert (reason.name, reason.code, reason.reaction) == ("bad-credentials", None, Reaction.STOP)
 
 
-@pytest.mark.parametrize("code", [400, 415, 418, 501, 413, 0, -2, 99_999])
+@pytest.mark.parametrize(
+    ("code", "name"),
+    [
+        (PROXY_UNREACHABLE, "proxy-unreachable"),
+        (PROXY_LOGIN, "proxy-login-refused"),
+        (PROXY_REFUSED, "proxy-refused"),
+    ],
+)
+def test_trouble_with_a_proxy_is_the_network_s_and_retried(code: int, name: str) -> None:
+    """It is named as the proxy's, and no fault of the session's; the stored name gives the same reason."""
+    reason = reason_of(code, {}, "proxy 127.0.0.1:3128: connect ECONNREFUSED")
+    assert (reason.name, reason.fault, reason.reaction) == (name, "network", Reaction.BACKOFF)
+    assert stored_reason(name, reason.code) is reason
+
+
+@pytest.mark.parametrize("code", [400, 415, 418, 501, 413, 0, -9, 99_999])
 def test_unknown_codes_keep_the_raw_number(code: int) -> None:
     """A code that nobody knows is probed slowly, and its number is kept and said."""
     reason = reason_of(code, {})

@@ -13,6 +13,7 @@ import { mended } from './fetching.mjs'
 import { Link } from './link.mjs'
 import { Pipe } from './pipe.mjs'
 import { LinkDown } from './refusals.mjs'
+import { routed } from './routes.mjs'
 
 const PROTOCOL_VERSION = 2
 
@@ -26,7 +27,7 @@ const EXIT_DESERTED = 75
 const TICK_MS = 1000
 const DESERTED_AFTER_TICKS = Number(process.argv[2] ?? 120)
 
-globalThis.fetch = mended(globalThis.fetch)
+globalThis.fetch = mended(routed(globalThis.fetch))
 
 const links = new Map()
 const delay = monitorEventLoopDelay({ resolution: 50 })

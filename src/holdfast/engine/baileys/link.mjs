@@ -22,6 +22,7 @@ import { Questions } from './questions.mjs'
 import { silentLogger } from './quiet.mjs'
 import { DevicesCache, Recipients } from './recipients.mjs'
 import { LinkDown, refusalCode } from './refusals.mjs'
+import { ProxyFailure, Route } from './routes.mjs'
 import { signalRepositoryMaker, writePreKeysThrough } from './repository.mjs'
 import { ping, removeCompanion } from './stanzas.mjs'
 import { json } from './values.mjs'
@@ -32,6 +33,7 @@ const PARTING_MS = 100
 const BROWSER = 'Chrome'
 const SYSTEM_VERSION = '22.04.4'
 const DEVICE_NAME = 'Ubuntu' // WhatsApp refuses pairing codes of some accounts to unusual names
+const PROXY_CODES = { unreachable: -2, login: -3, refused: -4 } // as `holdfast.session.engine` names them
 const QR_USED_UP = 'QR refs attempts ended' // as Baileys says it
 
 const { connectionClosed: TRANSPORT_CLOSED, timedOut: TIMED_OUT, loggedOut: LOGGED_OUT, badSession: UNKNOWN } = DisconnectReason
@@ -132,10 +134,11 @@ export class Link {
   }
 
   #connect() {
+    this.route = new Route(this.order.proxyUrl)
     const devices = new DevicesCache()
     this.sock = makeWASocket(this.#config(devices))
     this.presence = new Presence(this.sock, this.creds)
-    this.hosts = new MediaHosts({ query: this.sock.query })
+    this.hosts = new MediaHosts({ query: this.sock.query, route: this.route })
     this.passkey = new PasskeyCeremony({
       query: this.sock.query,
       creds: this.creds,
@@ -181,6 +184,8 @@ export class Link {
       ...(order.url && { waWebSocketUrl: order.url }),
       ...(order.version && { version: order.version }),
       browser: [order.deviceName ?? DEVICE_NAME, BROWSER, SYSTEM_VERSION],
+      agent: this.route.agent, // of the WebSocket
+      options: { dispatcher: this.route }, // of what Baileys fetches: `routed` takes it
       auth: { creds: this.creds, keys: this.store },
       logger: silentLogger,
       connectTimeoutMs: order.connectTimeoutMs,
@@ -220,6 +225,9 @@ export class Link {
     ws.on('frame', heedless(frame => this.#frame(frame)))
     ws.on('frame', heedless(leaveOutKeyless)) // Baileys tells of a frame before it handles it
     // Baileys listens to this and does nothing, which keeps `ws` from making the error that Baileys has words for.
+    ws.prependListener('error', error => {
+      if (error instanceof ProxyFailure) this.#finish(PROXY_CODES[error.kind], error.message)
+    })
     ws.on('unexpected-response', (_, { statusCode }) =>
       this.#finish(statusCode, `WebSocket Error (Unexpected server response: ${statusCode})`)
     )

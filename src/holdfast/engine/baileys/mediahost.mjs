@@ -5,7 +5,6 @@
 
 import { createWriteStream } from 'node:fs'
 import { rename, rm, stat } from 'node:fs/promises'
-import { request as httpsRequest } from 'node:https'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 
@@ -36,9 +35,13 @@ export class MediaHosts {
   #asking = null
   #over = new AbortController()
 
-  /** @param query  asks WhatsApp a question on this link */
-  constructor({ query }) {
+  /**
+   * @param query  asks WhatsApp a question on this link
+   * @param route  the link's way out of this machine
+   */
+  constructor({ query, route }) {
     this.query = query
+    this.route = route
   }
 
   /** End all traffic: the link is over. */
@@ -80,7 +83,7 @@ export class MediaHosts {
     for (const host of hosts) {
       const url = `https://${host}${MEDIA_PATH_MAP[type]}/${token}?auth=${encodeURIComponent(auth)}&token=${token}`
       try {
-        return placeOf(await post(url, sealed, this.#over.signal), host)
+        return placeOf(await post(this.route, url, sealed, this.#over.signal), host)
       } catch (error) {
         failure = error
       }
@@ -96,7 +99,7 @@ export class MediaHosts {
     for (const host of hosts) {
       const watch = new Watch(this.#over.signal)
       try {
-        const sealed = await get(addressOf(host, directPath), mostBytes, watch)
+        const sealed = await get(this.route, addressOf(host, directPath), mostBytes, watch)
         const plain = limited(unseal(sealed, keys, fileSha256 && Buffer.from(fileSha256, 'base64')), mostBytes)
         await pipeline(plain, createWriteStream(part)) // no fsync: Node's permission model has none, and the spool needs none
         return (await stat(part)).size
@@ -163,10 +166,10 @@ async function duration(file) {
   return Number.isFinite(seconds) ? Math.max(1, Math.round(seconds)) : undefined
 }
 
-async function post(url, sealed, signal) {
+async function post(route, url, sealed, signal) {
   const { promise, resolve, reject } = Promise.withResolvers()
   const headers = { 'Content-Type': 'application/octet-stream', 'Content-Length': sealed.sealedLength, Origin: DEFAULT_ORIGIN }
-  const request = httpsRequest(url, { method: 'POST', headers, signal, timeout: SILENCE_MS }, resolve)
+  const request = route.request(url, { method: 'POST', headers, signal, timeout: SILENCE_MS }, resolve)
   request.on('timeout', () => request.destroy(new Error(`the server was silent for ${SILENCE_MS / 1000} s`)))
   request.on('error', reject)
   pipeline(Readable.from(sealed.chunks(), { objectMode: false }), request).catch(reject)
@@ -198,9 +201,9 @@ function addressOf(host, directPath) {
   return new URL(new URL(`https://${host}`).origin + directPath)
 }
 
-async function get(address, mostBytes, watch) {
+async function get(route, address, mostBytes, watch) {
   const { promise, resolve, reject } = Promise.withResolvers()
-  const request = httpsRequest(address, { headers: { Origin: DEFAULT_ORIGIN }, signal: watch.signal }, resolve)
+  const request = route.request(address, { headers: { Origin: DEFAULT_ORIGIN }, signal: watch.signal }, resolve)
   request.on('error', reject).end()
   const response = await promise
   const { statusCode: status, headers } = response

@@ -1,0 +1,141 @@
+// How the traffic of a link leaves this machine: directly, or through the link's proxy and in no other way. Whatever
+// opens a connection to WhatsApp takes a route, so that no request can leave beside a proxy by oversight.
+//
+// Not `https-proxy-agent`: it has no timeout, so a silent proxy would keep a socket for ever, and it passes the proxy's
+// refusal off as an answer of WhatsApp's.
+
+import { request as httpRequest } from 'node:http'
+import { request as httpsRequest } from 'node:https'
+import { Readable } from 'node:stream'
+import { connect as tlsConnect } from 'node:tls'
+
+import { Agent } from 'agent-base'
+import { SocksClient } from 'socks'
+
+const TUNNEL_MS = 10_000 // shorter than a link's own connect timeout, so that the proxy is named as the cause
+const LOGIN_REFUSED = 407
+const SOCKS_LOGIN = /Authentication failed|no accepted authentication/i
+const SOCKS_REJECTED = /rejected connection/i
+
+/** The proxy's fault. `kind` is `unreachable`, `login` or `refused`; the message holds no credentials. */
+export class ProxyFailure extends Error {
+  constructor(kind, proxy, message) {
+    super(`proxy ${proxy.host}: ${message}`)
+    this.kind = kind
+  }
+}
+
+/** The way of all traffic of one link. */
+export class Route {
+  /** @param proxyUrl  http, https or socks5, with credentials; none: directly */
+  constructor(proxyUrl) {
+    this.agent = proxyUrl ? new ProxyAgent(new URL(proxyUrl)) : undefined
+  }
+
+  /** As `https.request`, on this route. */
+  request(url, options, answered) {
+    return httpsRequest(url, { ...options, ...(this.agent && { agent: this.agent }) }, answered)
+  }
+}
+
+/** `fetch`, which goes by the `Route` that Baileys hands through as its `dispatcher`, and refuses to go without one. */
+export function routed(fetch) {
+  return async (address, { dispatcher: route, ...options } = {}) => {
+    if (!(route instanceof Route)) throw new Error('a request without a route')
+    return route.agent ? fetchThrough(route, address, options) : fetch(address, options)
+  }
+}
+
+async function fetchThrough(route, address, { method, headers, signal }) {
+  const { promise, resolve, reject } = Promise.withResolvers()
+  route.request(address, { method, headers, signal }, resolve).on('error', reject).end()
+  const answer = await promise
+  return new Response(Readable.toWeb(answer), { status: answer.statusCode, statusText: answer.statusMessage })
+}
+
+class ProxyAgent extends Agent {
+  constructor(proxy) {
+    super()
+    this.proxy = proxy
+  }
+
+  async connect(request, options) {
+    const open = this.proxy.protocol.startsWith('socks') ? socksTunnel : httpTunnel
+    const socket = await open(this.proxy, options, request)
+    if (!options.secureEndpoint) return socket
+    const { host, path: _, port: __, ...tls } = options
+    return tlsConnect({ ...tls, servername: tls.servername || host, socket })
+  }
+}
+
+// The name goes to the proxy as it is: nothing is looked up here.
+function httpTunnel(proxy, { host, port }, request) {
+  const target = `${host.includes(':') ? `[${host}]` : host}:${port}`
+  const { promise, resolve, reject } = Promise.withResolvers()
+  const connect = (proxy.protocol === 'https:' ? httpsRequest : httpRequest)({
+    method: 'CONNECT',
+    host: bare(proxy.hostname),
+    port: proxy.port,
+    path: target,
+    headers: { Host: target, ...authorization(proxy) },
+    agent: false,
+    timeout: TUNNEL_MS
+  })
+  const abandon = () => connect.destroy()
+  request.once('close', abandon)
+  connect.on('timeout', () => connect.destroy(new Error(`no answer within ${TUNNEL_MS / 1000} s`)))
+  connect.on('error', error => reject(new ProxyFailure('unreachable', proxy, error.message)))
+  connect.on('response', answer => {
+    answer.destroy()
+    reject(refusal(proxy, answer))
+  })
+  connect.on('connect', (answer, socket, head) => {
+    request.off('close', abandon)
+    if (answer.statusCode !== 200) {
+      socket.destroy()
+      return reject(refusal(proxy, answer))
+    }
+    socket.setTimeout(0)
+    if (head.length) socket.unshift(head)
+    resolve(socket)
+  })
+  connect.end()
+  return promise
+}
+
+function authorization({ username, password }) {
+  if (!username && !password) return {}
+  const credentials = `${decodeURIComponent(username)}:${decodeURIComponent(password)}`
+  return { 'Proxy-Authorization': `Basic ${Buffer.from(credentials).toString('base64')}` }
+}
+
+function refusal(proxy, { statusCode }) {
+  if (statusCode === LOGIN_REFUSED) return new ProxyFailure('login', proxy, 'it does not accept the user name and password')
+  return new ProxyFailure('refused', proxy, `it answered ${statusCode}`)
+}
+
+async function socksTunnel(proxy, { host, port }) {
+  try {
+    const { socket } = await SocksClient.createConnection({
+      proxy: { host: bare(proxy.hostname), port: Number(proxy.port), type: 5, ...socksLogin(proxy) },
+      command: 'connect',
+      destination: { host, port: Number(port) },
+      timeout: TUNNEL_MS
+    })
+    return socket
+  } catch (error) {
+    throw new ProxyFailure(socksKind(error), proxy, error.message)
+  }
+}
+
+function socksLogin({ username, password }) {
+  if (!username && !password) return {}
+  return { userId: decodeURIComponent(username), password: decodeURIComponent(password) }
+}
+
+function socksKind({ message }) {
+  if (SOCKS_LOGIN.test(message)) return 'login'
+  return SOCKS_REJECTED.test(message) ? 'refused' : 'unreachable'
+}
+
+const bare = hostname => hostname.replace(/^\[|\]$/g, '')
