@@ -22,7 +22,7 @@ from typing import Any, get_args
 
 import reference
 
-from holdfast.session import events, reasons
+from holdfast.session import engine, events, reasons
 from holdfast.session import state as session_state
 from holdfast.session.backoff import Backoff
 from holdfast.session.events import Event
@@ -47,20 +47,20 @@ _SAMPLES: list[Event] = [
     events.ReconnectAsked(),
     events.LogoutAsked(),
     events.PairAsked(),
-    events.QrShown(1),
-    events.Paired(1),
-    events.LinkOpened(1),
-    *(events.LinkClosed(1, code) for code in [*reasons.BY_CODE, 999] if code is not None),
-    events.LinkClosed(1, 408, "QR refs attempts ended"),
+    engine.QrShown(link=1, qr="", valid_ms=60_000),
+    engine.Paired(link=1, jid=""),
+    engine.LinkOpened(link=1, jid=""),
+    *(engine.LinkClosed(link=1, code=code) for code in [*reasons.BY_CODE, 999] if code is not None),
+    engine.LinkClosed(link=1, code=408, detail="QR refs attempts ended"),
     events.HostLost(),
     events.HostLost(1),
     events.EngineQuarantined(),
     events.KeepingFailed(1),
-    events.Ponged(1, 1),
+    engine.Ponged(link=1, n=1),
     events.SendsWaited(1, _NOW),
     events.ProbeAsked(1),
-    events.ConnectHeld(1, _NOW, reasons.WAITS_TURN),
-    events.ConnectHeld(None, _NOW, reasons.FLEET_HELD),
+    events.ConnectGranted(2),
+    events.ConnectDeferred(_NOW, reasons.WAITS_TURN),
     events.Tick(),
 ]
 """Every event, in all the forms that the machine tells apart."""
@@ -71,7 +71,7 @@ _SAMPLES: list[Event] = [
 
 def situations(state: State) -> list[Session]:
     """The different ways in which a session can be in `state`, all of them due."""
-    session = Session(state=state, paired=state not in _WITHOUT_PHONE, links=1)
+    session = Session(state=state, paired=state not in _WITHOUT_PHONE, newest_link=1)
     link = Link(number=1, began_at=0, gives_up_at=_NOW)
     up = replace(link, gives_up_at=None, opened_at=1, ping=1, ponged_at=2, next_ping_at=_NOW)
     logging_in = replace(session, link=link)

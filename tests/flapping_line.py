@@ -8,9 +8,11 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from holdfast.session.events import Event, LinkClosed, LinkOpened, OpenLink, Ponged, SendPing, StartAsked, Tick
-from holdfast.session.machine import deadline, step
+from holdfast.session.engine import LinkClosed, LinkOpened, Ping
+from holdfast.session.events import Event, StartAsked, StartLink, Tick
+from holdfast.session.machine import deadline
 from holdfast.session.state import Policy, State, restored
+from tests.doubles.engine_reports import granted_step, link_closed, link_opened, ponged
 
 LOGIN_S = 0.06
 """From the start of a link until it is open; a login on a good line takes tens of milliseconds."""
@@ -59,7 +61,7 @@ def simulate(*, link_lives_s: float, minutes: int = 60, seed: int = 1, policy: P
         if heard is not None:
             reports.remove(heard)
         event = Tick() if heard is None else heard[1]
-        session, effects = step(session, event, now=now, jitter=chance.random(), policy=policy)
+        session, effects = granted_step(session, event, now=now, jitter=chance.random(), policy=policy)
         if isinstance(event, LinkOpened):
             opened_at = now
         if isinstance(event, LinkClosed) and opened_at is not None:
@@ -67,12 +69,12 @@ def simulate(*, link_lives_s: float, minutes: int = 60, seed: int = 1, policy: P
             opened_at, reports = None, []
         for effect in effects:
             match effect:
-                case OpenLink(link=link):
+                case StartLink(link=link):
                     started_at.append(now)
                     opens_at = now + LOGIN_S
-                    reports = [(opens_at, LinkOpened(link)), (opens_at + link_lives_s, LinkClosed(link, 428))]
-                case SendPing(link=link, ping=ping):
-                    reports.append((now + ROUND_TRIP_S, Ponged(link, ping)))
+                    reports = [(opens_at, link_opened(link)), (opens_at + link_lives_s, link_closed(link, 428))]
+                case Ping(link=link, n=ping):
+                    reports.append((now + ROUND_TRIP_S, ponged(link, ping)))
                 case _:
                     pass
     if opened_at is not None:

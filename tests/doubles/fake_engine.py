@@ -150,7 +150,11 @@ class FakeEngine:
             case Ping(n=n):
                 self._frame(command.link, lambda: self._say(command.link, Ponged(link=command.link, n=n)))
             case AskPairingCode():
-                self._later(lambda: self._say(command.link, PairingCodeShown(link=command.link, code="H0LDFAST")))
+                self._later(
+                    lambda: self._say(
+                        command.link, PairingCodeShown(link=command.link, request=command.request, code="H0LDFAST")
+                    )
+                )
             case AnswerPasskey():
                 self._later(lambda: self._take_assertion(command.link))
             case ConfirmPasskey():

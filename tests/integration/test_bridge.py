@@ -332,7 +332,7 @@ async def test_a_pairing_by_code_that_was_given_up_can_begin_anew(ours: Party, w
     """The code comes when WhatsApp is ready for it; the name that Baileys notes for it does not make the next link
     try to log in."""
     ours.host.command(OpenLink(link=7, company="1", credentials=None, url=wasim.url))
-    ours.host.command(AskPairingCode(link=7, phone="962700000009"))
+    ours.host.command(AskPairingCode(link=7, request=1, phone="962700000009"))
     shown = await ours.recorder.wait(PairingCodeShown, 7)
     assert re.fullmatch(r"[A-Z0-9]{8}", shown.code or "")
     ours.host.command(CutLink(link=7))
@@ -357,7 +357,7 @@ async def test_a_device_is_linked_by_a_code_that_is_typed_on_the_phone(ours: Par
     await wasim.post("/phones", {"number": number})
     party = Party(number, first_link=50, host=ours.host, recorder=ours.recorder, wasim=wasim)
     ours.host.command(OpenLink(link=50, company=number, credentials=None, url=wasim.url))
-    ours.host.command(AskPairingCode(link=50, phone=number))
+    ours.host.command(AskPairingCode(link=50, request=1, phone=number))
     shown = await ours.recorder.wait(PairingCodeShown, 50)
     await wasim.post(f"/phones/{number}/code", {"code": shown.code})
     assert (await ours.recorder.wait(LinkClosed, 50)).code == 515

@@ -73,7 +73,7 @@ async def test_a_signed_challenge_links_the_device_after_a_pairing_code(party: P
     """The same gate, behind a code that was typed on the phone."""
     show_code(party)
     await party.recorder.wait(QrShown, party.link)
-    party.host.command(AskPairingCode(link=party.link, phone=NUMBER))
+    party.host.command(AskPairingCode(link=party.link, request=1, phone=NUMBER))
     shown = await party.recorder.wait(PairingCodeShown, party.link)
     assert await party.wasim.post(f"/phones/{NUMBER}/code", {"code": shown.code}) == {"passkey": "required"}
     asked = await party.recorder.wait(PasskeyRequested, party.link)

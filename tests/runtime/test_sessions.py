@@ -311,7 +311,7 @@ async def test_a_session_that_is_ended_while_it_waits_for_a_host_opens_no_link(
     async with world.running() as gateway:
         await world.pair()
         world.engine.lose_host()
-        await world.until(lambda: gateway.view(COMPANY).session.links > 2 and world.engines == 1)
+        await world.until(lambda: gateway.view(COMPANY).session.newest_link > 2 and world.engines == 1)
         await world.now(gateway.ask(COMPANY, wish))
         await world.until(lambda: world.engines == 2)
         await world.wait(30)
@@ -543,7 +543,7 @@ async def test_a_session_that_fails_begins_anew(world: World) -> None:
         await world.pair("962303")
         theirs = world.link("962303")
         world.database.failing = "a defect"
-        with pytest.raises(HoldfastError, match="begins anew"):
+        with pytest.raises(HoldfastError, match="is being restarted"):
             await world.now(gateway.ask(COMPANY, events.ReconnectAsked()))
         world.database.failing = None
         await world.until(lambda: world.link() != link and world.state() == "connected")
@@ -560,7 +560,7 @@ async def test_asking_a_session_that_is_about_to_begin_anew_is_answered(world: W
             await world.now(gateway.ask(COMPANY, events.ReconnectAsked()))
         await world.quiet()
         world.database.failing = None
-        with pytest.raises(HoldfastError, match="begins anew"):
+        with pytest.raises(HoldfastError, match="is being restarted"):
             await world.now(gateway.ask(COMPANY, events.ReconnectAsked()), within_s=1)
 
 
@@ -574,7 +574,7 @@ async def test_a_store_that_fails_for_long_costs_a_session_and_not_the_gateway(
         with pytest.raises(HoldfastError):
             await world.now(gateway.ask(COMPANY, events.ReconnectAsked()))
         await world.wait(600)
-        assert 10 < sum("begins anew in" in line for line in caplog.messages) < 30
+        assert 10 < sum("it is restarted in" in line for line in caplog.messages) < 30
         world.database.failing = None
         await world.until_state("connected")
 

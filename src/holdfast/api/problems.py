@@ -18,7 +18,7 @@ from holdfast.api.keys import NoKey, NotAllowed
 from holdfast.api.schemas import Problem
 from holdfast.api.waits import Stopping
 from holdfast.base.errors import BadInput, Conflict, HoldfastError, NotFound
-from holdfast.runtime.errors import BeginsAnew, NotConnected
+from holdfast.runtime.errors import NotConnected, SessionRestarting
 from holdfast.runtime.inbound import Gone, NotFetched, TooLargeMedia
 from holdfast.runtime.passkeys import WhatsAppSilent
 from holdfast.session.machine import NotPossible
@@ -48,7 +48,7 @@ _STATUS = {
     NoKey: HTTPStatus.UNAUTHORIZED,
     NotAllowed: HTTPStatus.FORBIDDEN,
     NotPossible: HTTPStatus.CONFLICT,
-    BeginsAnew: HTTPStatus.SERVICE_UNAVAILABLE,
+    SessionRestarting: HTTPStatus.SERVICE_UNAVAILABLE,
     LeaseLost: HTTPStatus.SERVICE_UNAVAILABLE,
     Starting: HTTPStatus.SERVICE_UNAVAILABLE,
     Stopping: HTTPStatus.SERVICE_UNAVAILABLE,

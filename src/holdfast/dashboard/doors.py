@@ -21,7 +21,7 @@ from holdfast.base.errors import BadInput, Conflict, HoldfastError, NotFound
 from holdfast.dashboard.desk import Desk, NotYours, Starting, desk_of
 from holdfast.dashboard.logins import COOKIE, IDLE_S, Login, TooManyTries, WrongKey
 from holdfast.dashboard.return_path import login_address
-from holdfast.runtime.errors import BeginsAnew
+from holdfast.runtime.errors import SessionRestarting
 from holdfast.runtime.passkeys import WhatsAppSilent
 from holdfast.session.machine import NotPossible
 from holdfast.session.stores import LeaseLost
@@ -45,7 +45,7 @@ _STATUS = {
     NotYours: HTTPStatus.FORBIDDEN,
     WrongKey: HTTPStatus.UNAUTHORIZED,
     TooManyTries: HTTPStatus.TOO_MANY_REQUESTS,
-    BeginsAnew: HTTPStatus.SERVICE_UNAVAILABLE,
+    SessionRestarting: HTTPStatus.SERVICE_UNAVAILABLE,
     LeaseLost: HTTPStatus.SERVICE_UNAVAILABLE,
     Starting: HTTPStatus.SERVICE_UNAVAILABLE,
     WhatsAppSilent: HTTPStatus.GATEWAY_TIMEOUT,

@@ -7,17 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holdfast.health.keepalive import WINDOW, KeepAlives, follow
-from holdfast.session.events import Event, HostLost, LinkClosed, Ponged, ReconnectAsked, StopAsked, Tick
-from holdfast.session.machine import step
+from holdfast.session.events import Event, HostLost, ReconnectAsked, StopAsked, Tick
 from holdfast.session.state import Link, Policy, Session, State
+from tests.doubles.engine_reports import granted_step, link_closed, ponged
 
 NOW = 1000.0
 OPEN = Link(number=7, began_at=899, gives_up_at=None, opened_at=900, ping=1, ponged_at=900.1, next_ping_at=1000)
-CONNECTED = Session(state=State.CONNECTED, paired=True, links=7, link=OPEN)
+CONNECTED = Session(state=State.CONNECTED, paired=True, newest_link=7, link=OPEN)
 
 
 def take(known: KeepAlives, session: Session, event: Event, *, now: float) -> tuple[KeepAlives, Session]:
-    after, _ = step(session, event, now=now, jitter=0, policy=Policy())
+    after, _ = granted_step(session, event, now=now, jitter=0, policy=Policy())
     return follow(known, session, after), after
 
 
@@ -31,7 +31,7 @@ def test_a_ping_and_its_answer() -> None:
     """A keep-alive that leaves is counted, and its answer with the round trip."""
     known, session = take(KeepAlives(), CONNECTED, Tick(), now=NOW)
     assert known == KeepAlives(sent=1)
-    known, _ = take(known, session, Ponged(7, 2), now=NOW + 0.25)
+    known, _ = take(known, session, ponged(7, 2), now=NOW + 0.25)
     assert known == KeepAlives(sent=1, answered=1, outcomes=(0.25,))
 
 
@@ -42,14 +42,14 @@ def test_an_unanswered_ping_is_missed() -> None:
     assert (known, known.missed_in_a_row) == (KeepAlives(sent=1, outcomes=(None,)), 1)
 
 
-@pytest.mark.parametrize("event", [LinkClosed(7, 428), HostLost()])
+@pytest.mark.parametrize("event", [link_closed(7, 428), HostLost()])
 def test_a_ping_whose_link_was_lost_is_missed(event: Event) -> None:
     """A link that goes away with a ping on it did not answer it."""
     known, session = take(KeepAlives(), CONNECTED, Tick(), now=NOW)
     assert take(known, session, event, now=NOW + 1)[0].outcomes == (None,)
 
 
-@pytest.mark.parametrize("event", [StopAsked(), ReconnectAsked(), LinkClosed(7, 515)])
+@pytest.mark.parametrize("event", [StopAsked(), ReconnectAsked(), link_closed(7, 515)])
 def test_a_ping_whose_link_was_meant_to_end_is_no_outcome(event: Event) -> None:
     """Who ends a link on purpose learns nothing about it."""
     known, session = take(KeepAlives(), CONNECTED, Tick(), now=NOW)
@@ -58,12 +58,14 @@ def test_a_ping_whose_link_was_meant_to_end_is_no_outcome(event: Event) -> None:
 
 def test_a_link_that_ends_between_pings_is_no_outcome() -> None:
     """With no ping on its way, the end of a link is nothing to the keep-alives."""
-    assert take(KeepAlives(), CONNECTED, LinkClosed(7, 428), now=NOW)[0] == KeepAlives()
+    assert take(KeepAlives(), CONNECTED, link_closed(7, 428), now=NOW)[0] == KeepAlives()
 
 
 def test_pings_of_the_next_link_count_anew() -> None:
     """A link that just opened has sent its first ping, whatever number the one before had reached."""
-    connecting = Session(state=State.RECONNECTING, links=8, link=Link(number=8, began_at=NOW, gives_up_at=NOW + 20))
+    connecting = Session(
+        state=State.RECONNECTING, newest_link=8, link=Link(number=8, began_at=NOW, gives_up_at=NOW + 20)
+    )
     opened = replace(connecting, link=replace(OPEN, number=8, ping=1, pinged_at=NOW))
     assert follow(KeepAlives(sent=9), connecting, opened).sent == 10
     assert follow(KeepAlives(sent=9), CONNECTED, opened).sent == 10

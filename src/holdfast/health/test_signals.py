@@ -21,8 +21,8 @@ OPEN = Link(
     next_ping_at=1028,
     unacked_since=999,
 )
-CONNECTED = Session(state=State.CONNECTED, paired=True, links=7, link=OPEN, begun_at=(899,))
-WAITING = Session(state=State.RECONNECTING, paired=True, links=7, attempts=3, next_attempt_at=1004)
+CONNECTED = Session(state=State.CONNECTED, paired=True, newest_link=7, link=OPEN, begun_at=(899,))
+WAITING = Session(state=State.RECONNECTING, paired=True, newest_link=7, attempts=3, next_attempt_at=1004)
 
 
 def seen(session: Session, *, frame_at: float | None = None, now: float = NOW) -> Signals:

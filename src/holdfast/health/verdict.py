@@ -82,7 +82,7 @@ def _machinery(signals: Signals, limits: Limits) -> Iterator[Finding]:
         yield _unhealthy("host-hangs", f"the engine host has given no sign of life for {silent} and is replaced")
     if actor_hangs(signals, limits):
         overdue = lasting(signals.overdue_s or 0)
-        yield _unhealthy("session-hangs", f"Holdfast should have acted {overdue} ago and did not: it begins anew")
+        yield _unhealthy("session-hangs", f"Holdfast should have acted {overdue} ago and did not: it restarts")
 
 
 # The session's state.

@@ -12,7 +12,8 @@ from holdfast.base.clock import Clock
 from holdfast.health.words import because
 from holdfast.session import connect_limiter as limiter
 from holdfast.session.connect_limiter import Hold, Limiter, LimiterPolicy, Wakes
-from holdfast.session.events import ConnectHeld, Event, LinkClosed, QrShown
+from holdfast.session.engine import LinkClosed, QrShown
+from holdfast.session.events import ConnectDeferred, Event
 from holdfast.session.reasons import FLEET_HELD, WAITS_TURN, Reason
 from holdfast.session.state import Session
 
@@ -36,19 +37,17 @@ class ConnectLimiter:
         self._limiter = Limiter()
         self._waiters: dict[str, Waiter] = {}
 
-    def ask(self, waiter: Waiter, link: int) -> ConnectHeld | None:
-        """None: go. Otherwise what the session must take instead."""
+    def ask(self, waiter: Waiter) -> ConnectDeferred | None:
+        """May this session start a link now? None: yes."""
         company = waiter.company
         self._limiter, answer = limiter.ask(self._limiter, company, now=self._clock.monotonic(), policy=self._policy)
         if not isinstance(answer, Hold):
             return None
         self._waiters[company] = waiter
-        return ConnectHeld(link, answer.until, answer.because)
+        return ConnectDeferred(answer.until, answer.because)
 
     def follow(self, company: str, event: Event, before: Session, after: Session) -> None:
-        """What a step of a session says about its link, or about the wait for one."""
-        if isinstance(event, ConnectHeld):
-            return
+        """Note what a step of a session means for its link, or for the wait for one."""
         if _got_in(event, before, after):
             self._change(*limiter.opened(self._limiter, company, now=self._clock.monotonic(), policy=self._policy))
         elif _has_ended(before, after):
@@ -82,7 +81,7 @@ class ConnectLimiter:
             log.info("Connection to WhatsApp: sessions are let in again; %d that waited follow", len(wakes))
         reason = WAITS_TURN if after.breaker is None else FLEET_HELD
         for company, at in wakes:
-            self._waiters[company].tell(ConnectHeld(None, at, reason))
+            self._waiters[company].tell(ConnectDeferred(at, reason))
 
 
 def _got_in(event: Event, before: Session, after: Session) -> bool:
@@ -100,4 +99,5 @@ def _has_ended(before: Session, after: Session) -> bool:
     """The link, or the plan for one."""
     if before.link is not None:
         return after.link is None or after.link.number != before.link.number
-    return before.next_attempt_at is not None and after.link is None and after.next_attempt_at is None
+    waits = after.requested or after.next_attempt_at is not None
+    return before.next_attempt_at is not None and after.link is None and not waits

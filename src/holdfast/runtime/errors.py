@@ -16,11 +16,13 @@ class NotConnected(HoldfastError):
         super().__init__(f"the session of company {company} is {state}: this needs its connection to WhatsApp")
 
 
-class BeginsAnew(HoldfastError):
+class SessionRestarting(HoldfastError):
     """The session's actor has ended: Holdfast failed inside it, or is stopping."""
 
-    code = "begins-anew"
+    code = "session-restarting"
     fault = Fault.HOLDFAST
 
     def __init__(self, company: str) -> None:
-        super().__init__(f"the session of company {company} failed inside Holdfast and begins anew: try again shortly")
+        super().__init__(
+            f"the session of company {company} is being restarted after an internal error: try again in a few seconds"
+        )

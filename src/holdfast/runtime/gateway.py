@@ -183,7 +183,7 @@ class Gateway:
         await _ask(actor, events.PairAsked())
         if await actor.wait_for_qr(at_most_s=at_most_s) is None:
             raise Conflict(_no_qr(actor.view))
-        shown = await actor.pairing_code(digits, at_most_s=at_most_s)
+        shown = await actor.pairing_code(digits, within_s=at_most_s)
         if shown.code is None:
             raise Conflict(f"WhatsApp gave no pairing code: {shown.error}")
         return shown.code
@@ -398,10 +398,10 @@ class Gateway:
     def _now(self) -> str:
         return iso(self._parts.clock.now())
 
-    async def _revive(self, record: Record) -> SessionActor:
+    async def _revive(self, record: Record, *, is_stored: bool = True) -> SessionActor:
         """A session as it was when its process or actor ended; one that was running, connects again by itself."""
         paired = await self._parts.store.is_paired(record.company)
-        actor = SessionActor(record, paired=paired, parts=self._parts)
+        actor = SessionActor(record, paired=paired, parts=self._parts, is_stored=is_stored)
         if paired and record.state in RUNNING | {State.PAIRING}:
             actor.tell(events.StartAsked())
         return actor
@@ -415,7 +415,7 @@ class Gateway:
 
     def replace_actor(self, company: str, because: str) -> None:
         """End an actor that hangs; another takes over from its record at once."""
-        log.error("Session %s: %s; it begins anew", company, because)
+        log.error("Session %s: %s; it is being restarted", company, because)
         self._running[company].cancel()
 
     async def _keep_alive(self, actor: SessionActor) -> None:
@@ -427,7 +427,7 @@ class Gateway:
             began_at = clock.monotonic()
             try:
                 if has_ended:
-                    actor = self._actors[actor.company] = await self._revive(actor.view.record)
+                    actor = self._actors[actor.company] = await self._revive(actor.view.record, is_stored=False)
                 has_ended = True
                 async with asyncio.TaskGroup() as alone:
                     self._running[actor.company] = alone.create_task(actor.run(), name=f"actor {actor.company}")
@@ -441,7 +441,7 @@ class Gateway:
                     return self._forget(actor.company)
                 failures = failures + 1 if clock.monotonic() - began_at < backoff.cap_ms / 1000 else 1
                 pause_s = backoff.delay_s(failures, jitter=self._parts.chance.jitter())
-                log.exception("Session %s failed inside Holdfast; it begins anew in %.1f s", actor.company, pause_s)
+                log.exception("Session %s failed inside Holdfast; it is restarted in %.1f s", actor.company, pause_s)
                 await clock.sleep(pause_s)
 
 

@@ -47,7 +47,7 @@ def test_a_turn_is_told_in_one_line(before: Session, after: Session, line: str) 
     assert transition("962302", before, after, now=100) == f"Session 962302 {line}"
 
 
-@pytest.mark.parametrize("after", [CONNECTED, replace(CONNECTED, links=7), replace(CONNECTED, attempts=0)])
+@pytest.mark.parametrize("after", [CONNECTED, replace(CONNECTED, newest_link=7), replace(CONNECTED, attempts=0)])
 def test_what_nobody_would_read_is_not_told(after: Session) -> None:
     """A pong, a tick, the counting back of attempts."""
     assert transition("962302", replace(CONNECTED, attempts=3), after, now=100) is None

@@ -84,8 +84,9 @@ class Presence(Command, frozen=True, kw_only=True, tag="presence"):
 
 
 class AskPairingCode(Command, frozen=True, kw_only=True, tag="pairing-code"):
-    """Ask for an eight-character code for `phone` (digits). Answered by `PairingCodeShown`."""
+    """Ask for an eight-character code for `phone` (digits). Answered by `PairingCodeShown` with the same `request`."""
 
+    request: int
     phone: str
 
 
@@ -148,10 +149,14 @@ class QrShown(Report, frozen=True, kw_only=True, tag="qr"):
 
 
 class PairingCodeShown(Report, frozen=True, kw_only=True, tag="pairing-code"):
-    """The code asked for, or why there is none."""
+    """The code asked for, or why there is none. A link that closes forgets what was asked of it."""
 
+    request: int
     code: str | None = None
     error: str | None = None
+    """WhatsApp's own text, or what failed."""
+    refused: int | None = None
+    """WhatsApp refused, with this code: 429 for too many requests, 400 for a number or device that it does not take."""
 
 
 class PasskeyRequested(Report, frozen=True, kw_only=True, tag="passkey-requested"):

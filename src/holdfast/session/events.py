@@ -1,9 +1,25 @@
-"""What can happen to a session (past tense) and what the machine then asks for (imperative)."""
+"""What can happen to a session (past tense) and what the machine then asks for (imperative).
+
+What an engine reports (`QrShown`, `LinkClosed` …) and most of what it is told (`Ping`, `CutLink` …) are the values of
+the engine port themselves; this module adds what people, the store and the connect limiter say.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from holdfast.session.engine import (
+    CutLink,
+    LinkClosed,
+    LinkId,
+    LinkOpened,
+    LogOut,
+    Paired,
+    Ping,
+    Ponged,
+    Presence,
+    QrShown,
+)
 from holdfast.session.reasons import Reason
 
 # What happened.
@@ -37,20 +53,10 @@ class PairAsked:
 
 
 @dataclass(frozen=True, slots=True)
-class QrShown:
-    link: int
-
-
-@dataclass(frozen=True, slots=True)
-class Paired:
-    link: int
-
-
-@dataclass(frozen=True, slots=True)
 class PasskeyRequested:
     """WhatsApp asks the owner of the account to sign a challenge that lives for so long."""
 
-    link: int
+    link: LinkId
     lasts_s: float
 
 
@@ -58,14 +64,14 @@ class PasskeyRequested:
 class PasskeyAnswered:
     """The owner's assertion was handed to WhatsApp."""
 
-    link: int
+    link: LinkId
 
 
 @dataclass(frozen=True, slots=True)
 class PasskeyContinued:
     """WhatsApp took the assertion. `compare`: a person has to compare two codes first."""
 
-    link: int
+    link: LinkId
     compare: bool
 
 
@@ -73,35 +79,22 @@ class PasskeyContinued:
 class PasskeyConfirmed:
     """A person compared the codes, and they are the same."""
 
-    link: int
+    link: LinkId
 
 
 @dataclass(frozen=True, slots=True)
 class PasskeyFailed:
     """The ceremony is over; `code` is the reason's name."""
 
-    link: int
+    link: LinkId
     code: str
-
-
-@dataclass(frozen=True, slots=True)
-class LinkOpened:
-    link: int
-
-
-@dataclass(frozen=True, slots=True)
-class LinkClosed:
-    link: int
-    code: int
-    detail: str = ""
-    attributes: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class HostLost:
     """The engine host is gone, and with it every link it had; None: whichever link the session has."""
 
-    link: int | None = None
+    link: LinkId | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,20 +106,14 @@ class EngineQuarantined:
 class KeepingFailed:
     """What the engine wanted kept could not be stored: this link must not go on."""
 
-    link: int
-
-
-@dataclass(frozen=True, slots=True)
-class Ponged:
-    link: int
-    ping: int
+    link: LinkId
 
 
 @dataclass(frozen=True, slots=True)
 class SendsWaited:
     """The outbox says since when the oldest written message of this link has had no ack (None: all have one)."""
 
-    link: int
+    link: LinkId
     since: float | None
 
 
@@ -134,7 +121,7 @@ class SendsWaited:
 class ProbeAsked:
     """The health monitor wants a sign of life of this link now."""
 
-    link: int
+    link: LinkId
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,10 +130,16 @@ class ClientUpdated:
 
 
 @dataclass(frozen=True, slots=True)
-class ConnectHeld:
-    """The fleet did not let this link begin (None: one that it holds already): it may at `until`."""
+class ConnectGranted:
+    """The connect limiter lets the session start a link now, under this number."""
 
-    link: int | None
+    number: LinkId
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectDeferred:
+    """The connect limiter makes the session wait. It asks again at `until`; a later one of these replaces the time."""
+
     until: float
     because: Reason
 
@@ -178,45 +171,33 @@ Event = (
     | SendsWaited
     | ProbeAsked
     | ClientUpdated
-    | ConnectHeld
+    | ConnectGranted
+    | ConnectDeferred
     | Tick
 )
 
 
-# What must be done.
+# What must be done. Pings, presence, logouts and cuts are commands of the engine port as they are.
 
 
 @dataclass(frozen=True, slots=True)
-class OpenLink:
-    link: int
+class RequestConnect:
+    """Ask the connect limiter to let a link start. Answer at once with `ConnectGranted` or `ConnectDeferred`."""
 
 
 @dataclass(frozen=True, slots=True)
-class CutLink:
-    link: int
+class StartLink:
+    """Open this link with the credentials that are stored."""
 
-
-@dataclass(frozen=True, slots=True)
-class SendPing:
-    link: int
-    ping: int
-
-
-@dataclass(frozen=True, slots=True)
-class SendPresence:
-    link: int
-
-
-@dataclass(frozen=True, slots=True)
-class Unlink:
-    """Tell WhatsApp that this device logs out, and close."""
-
-    link: int
+    link: LinkId
 
 
 @dataclass(frozen=True, slots=True)
 class QuarantineCredentials:
     """Set the credentials aside, restorable: WhatsApp no longer accepts them."""
 
+    link: LinkId
+    """The newest one that used them."""
 
-Effect = OpenLink | CutLink | SendPing | SendPresence | Unlink | QuarantineCredentials
+
+Effect = RequestConnect | StartLink | CutLink | Ping | Presence | LogOut | QuarantineCredentials

@@ -6,7 +6,10 @@ world is returned as effects. `deadline` says when it wants to be woken with `Ti
 
 Three rules stand above the table. A report of another link than the current one changes nothing, so that a late close
 of an old link can't touch the new one. A `Tick` before the deadline changes nothing. And a session has at most one
-link: each `OpenLink` follows a `LinkClosed`, a `CutLink`, an `Unlink` (which closes) or a `HostLost` of the one before.
+link: each `StartLink` follows a `LinkClosed`, a `CutLink`, a `LogOut` (which closes) or a `HostLost` of the one before.
+
+A link starts in two steps: the machine asks for it (`RequestConnect`), and the connect limiter grants or defers it.
+Only a granted one is counted.
 """
 
 from __future__ import annotations
@@ -19,35 +22,29 @@ from holdfast.base.errors import Fault, HoldfastError
 from holdfast.session import passkeys, reasons
 from holdfast.session.backoff import beat_s
 from holdfast.session.deadlines import deadline, no_acks_at, sign_of_life_due_at, stable_at
+from holdfast.session.engine import LinkClosed, LinkOpened, LogOut, Paired, Ping, Ponged, Presence, QrShown
 from holdfast.session.events import (
     ClientUpdated,
-    ConnectHeld,
+    ConnectDeferred,
+    ConnectGranted,
     Effect,
     EngineQuarantined,
     Event,
     HostLost,
     KeepingFailed,
-    LinkClosed,
-    LinkOpened,
     LogoutAsked,
     PairAsked,
-    Paired,
     PasskeyAnswered,
     PasskeyConfirmed,
     PasskeyContinued,
     PasskeyFailed,
     PasskeyRequested,
-    Ponged,
     ProbeAsked,
-    QrShown,
     ReconnectAsked,
-    SendPing,
-    SendPresence,
     SendsWaited,
     StartAsked,
     StopAsked,
     Tick,
-    Unlink,
 )
 from holdfast.session.reasons import Reaction, reason_of
 from holdfast.session.reconnect import (
@@ -55,12 +52,13 @@ from holdfast.session.reconnect import (
     Step,
     connect,
     cut,
-    hold,
+    defer,
     log_in_after_pairing,
     logged_out,
     lose,
     lost_state,
     plan,
+    start_link,
 )
 from holdfast.session.state import Policy, Session, State
 
@@ -117,11 +115,11 @@ def _refusal(session: Session, event: Event) -> NotPossible:
 # What people ask for.
 
 
-def _start(session: Session, _: Event, moment: Moment) -> Step:
+def _start(session: Session, _: Event, __: Moment) -> Step:
     """Connect, with everything counted so far forgotten; show a QR code where no phone is linked."""
     state = State.CONNECTING if session.paired else State.PAIRING
     fresh = replace(session, state=state, attempts=0, reason=None, same_reason=0, replaced=0, replaced_at=None)
-    return connect(fresh, moment)
+    return connect(fresh)
 
 
 def _start_again(session: Session, event: Event, moment: Moment) -> Step:
@@ -133,11 +131,11 @@ def _start_again(session: Session, event: Event, moment: Moment) -> Step:
     return started, effects + more
 
 
-def _start_restored(session: Session, _: Event, moment: Moment) -> Step:
+def _start_restored(session: Session, _: Event, __: Moment) -> Step:
     """Connect if a restart left neither link nor plan; a planned attempt is not hurried."""
-    if session.link is not None or session.next_attempt_at is not None:
+    if session.link is not None or session.next_attempt_at is not None or session.requested:
         return session, ()
-    return connect(session, moment)
+    return connect(session)
 
 
 def _pair(session: Session, event: Event, moment: Moment) -> Step:
@@ -147,11 +145,11 @@ def _pair(session: Session, event: Event, moment: Moment) -> Step:
     return _start(session, event, moment)
 
 
-def _fresh_link(session: Session, event: ReconnectAsked, moment: Moment) -> Step:
+def _fresh_link(session: Session, event: ReconnectAsked, _: Moment) -> Step:
     """Cut what there is and connect at once, past any backoff."""
     alone, effects = cut(session)
     asked = replace(alone, state=lost_state(session), reason=event.reason or reasons.ASKED, same_reason=0)
-    connected, more = connect(asked, moment)
+    connected, more = connect(asked)
     return connected, effects + more
 
 
@@ -173,7 +171,7 @@ def _stop(session: Session, _: Event, __: Moment) -> Step:
 
 def _log_out(session: Session, _: Event, __: Moment) -> Step:
     """Tell WhatsApp where there is a link to tell it by, and set the credentials aside."""
-    effects: tuple[Effect, ...] = () if session.link is None else (Unlink(session.link.number),)
+    effects: tuple[Effect, ...] = () if session.link is None else (LogOut(link=session.link.number),)
     gone, more = logged_out(session, reasons.LOGOUT_ASKED)
     return gone, effects + more
 
@@ -217,9 +215,9 @@ def _ping(session: Session, moment: Moment) -> Step:
     number = session.link.ping + 1
     next_at = moment.now + beat_s(moment.policy.keepalive_interval_s, jitter=moment.jitter)
     pinged = _with_link(session, ping=number, pinged_at=moment.now, next_ping_at=next_at)
-    effects: tuple[Effect, ...] = (SendPing(session.link.number, number),)
+    effects: tuple[Effect, ...] = (Ping(link=session.link.number, n=number),)
     if moment.policy.presence:
-        effects += (SendPresence(session.link.number),)
+        effects += (Presence(link=session.link.number, available=True),)
     return pinged, effects
 
 
@@ -227,7 +225,7 @@ def _ponged(session: Session, event: Ponged, moment: Moment) -> Step:
     """Keep the answer to the last ping as evidence; an answer to an older one is none."""
     link = session.link
     assert link is not None
-    if event.ping != link.ping or link.pinged_at is None:
+    if event.n != link.ping or link.pinged_at is None:
         return session, ()
     return _with_link(session, pinged_at=None, ponged_at=moment.now, round_trip_s=moment.now - link.pinged_at), ()
 
@@ -270,7 +268,7 @@ def _closed(session: Session, event: LinkClosed, moment: Moment) -> Step:
     assert was is not None
     ended = replace(session, link=None)
     if was.paired:
-        return log_in_after_pairing(ended, moment)
+        return log_in_after_pairing(ended)
     reason = reason_of(event.code, event.attributes, event.detail)
     expires_in = event.attributes.get("expire")
     return plan(ended, reason, moment, was_open=was.opened_at is not None, expires_in=expires_in)
@@ -301,32 +299,39 @@ def _keeping_failed(session: Session, _: Event, moment: Moment) -> Step:
 def _time_out(session: Session, _: Event, moment: Moment) -> Step:
     """Connect as planned; cut a login that has not finished in time."""
     if session.link is None:
-        return connect(session, moment)
+        return connect(session)
     if session.link.paired:
         alone, effects = cut(session)
-        connecting, more = log_in_after_pairing(alone, moment)
+        connecting, more = log_in_after_pairing(alone)
         return connecting, effects + more
     if session.link.passkey is not None:
         return lose(session, passkeys.overdue(session.link.passkey), moment)
     return lose(session, reasons.NOT_OPENED, moment)
 
 
-def _try_updated_client(session: Session, _: Event, moment: Moment) -> Step:
+def _try_updated_client(session: Session, _: Event, __: Moment) -> Step:
     """Connect at once where WhatsApp refused the client before."""
-    if session.link is not None or session.reason is None or session.reason.code != reasons.CLIENT_OUTDATED_CODE:
+    if session.link is not None or session.requested:
         return session, ()
-    return connect(session, moment)
+    if session.reason is None or session.reason.code != reasons.CLIENT_OUTDATED_CODE:
+        return session, ()
+    return connect(session)
 
 
-def _held(session: Session, event: ConnectHeld, moment: Moment) -> Step:
-    """Wait for the fleet: nothing is counted, and all else stays. What is held no longer stays as it is."""
-    if event.link is None and session.held is None:
+def _granted(session: Session, event: ConnectGranted, moment: Moment) -> Step:
+    """Start the link that was asked for."""
+    return start_link(session, event.number, moment) if session.requested else (session, ())
+
+
+def _deferred(session: Session, event: ConnectDeferred, moment: Moment) -> Step:
+    """Wait for the connect limiter. Means nothing to a session that neither asked nor waits."""
+    if not session.requested and session.held is None:
         return session, ()
-    return hold(session, event.until, event.because, moment)
+    return defer(session, event.until, event.because, moment)
 
 
 def _keep(session: Session, _: Event, __: Moment) -> Step:
-    """Nothing: it is so already."""
+    """No-op: the session is already in the requested state, or has nothing to do with the event."""
     return session, ()
 
 
@@ -334,7 +339,13 @@ Rule = Callable[[Session, Any, Moment], Step]
 """What a state does about an event. `Any`: the table gives each rule only events of the type it stands under."""
 
 _ALWAYS: dict[type[Any], Rule] = {StopAsked: _stop, LogoutAsked: _log_out, ClientUpdated: _keep}
-_AT_REST: dict[type[Any], Rule] = {**_ALWAYS, HostLost: _keep, EngineQuarantined: _keep, ConnectHeld: _keep}
+_AT_REST: dict[type[Any], Rule] = {
+    **_ALWAYS,
+    HostLost: _keep,
+    EngineQuarantined: _keep,
+    ConnectGranted: _keep,
+    ConnectDeferred: _keep,
+}
 _WITH_LINKS: dict[type[Any], Rule] = {
     **_ALWAYS,
     StartAsked: _keep,
@@ -344,7 +355,8 @@ _WITH_LINKS: dict[type[Any], Rule] = {
     HostLost: _host_lost,
     EngineQuarantined: _quarantined,
     KeepingFailed: _keeping_failed,
-    ConnectHeld: _held,
+    ConnectGranted: _granted,
+    ConnectDeferred: _deferred,
     Tick: _time_out,
 }
 
@@ -373,7 +385,8 @@ ROWS: dict[State, dict[type[Any], Rule]] = {
         HostLost: _host_lost,
         EngineQuarantined: _quarantined,
         KeepingFailed: _keeping_failed,
-        ConnectHeld: _keep,
+        ConnectGranted: _keep,
+        ConnectDeferred: _keep,
         Tick: _watch,
     },
     State.RECONNECTING: {**_WITH_LINKS, StartAsked: _start_restored, QrShown: _qr_unexpected},

@@ -1,8 +1,8 @@
 """How a session's link begins, and what follows from its end: the reaction that the table of reasons names.
 
-Every `OpenLink` comes from `connect`, which never runs while there is a link: whoever calls it has seen the link
-close or has cut it. No wait planned here for a lost link is longer than the backoff's cap; the fleet alone may hold one
-for longer.
+Every `RequestConnect` comes from `connect`, which never runs while there is a link: whoever calls it has seen the link
+close or has cut it. No wait planned here for a lost link is longer than the backoff's cap; only the connect limiter may
+make one wait longer.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from holdfast.session.backoff import at_once_s, spread_s
-from holdfast.session.events import CutLink, Effect, OpenLink, QuarantineCredentials
+from holdfast.session.engine import CutLink, LinkId
+from holdfast.session.events import Effect, QuarantineCredentials, RequestConnect, StartLink
 from holdfast.session.reasons import Reaction, Reason
 from holdfast.session.state import Link, Policy, Session, State, budget_left, even_pace_s
 
@@ -31,25 +32,27 @@ class Moment:
 # Beginning.
 
 
-def connect(session: Session, moment: Moment) -> Step:
-    """Open the next link. The caller has made sure that there is none."""
-    number = session.links + 1
+def connect(session: Session) -> Step:
+    """Ask for the next link. The caller has made sure that there is none."""
+    return replace(session, requested=True, next_attempt_at=None), (RequestConnect(),)
+
+
+def start_link(session: Session, number: LinkId, moment: Moment) -> Step:
+    """The connect limiter let the link start: only now is it counted."""
     link = Link(number=number, began_at=moment.now, gives_up_at=moment.now + moment.policy.open_deadline_s)
-    begun_at = (*session.begun_at, moment.now)[-moment.policy.budget_an_hour - 1 :]
-    begun = replace(session, links=number, link=link, begun_at=begun_at, next_attempt_at=None, held=None)
-    return begun, (OpenLink(number),)
+    begun_at = (*session.begun_at, moment.now)[-moment.policy.budget_an_hour :]
+    started = replace(session, newest_link=number, link=link, begun_at=begun_at, requested=False, held=None)
+    return started, (StartLink(number),)
 
 
-def hold(session: Session, until: float, because: Reason, moment: Moment) -> Step:
-    """A link that was to begin does not, or not yet: as if it had not been tried, but for its number."""
-    begun_at = session.begun_at if session.link is None else session.begun_at[:-1]
-    held = replace(session, link=None, begun_at=begun_at, held=because)
-    return replace(held, next_attempt_at=max(until, moment.now)), ()
+def defer(session: Session, until: float, because: Reason, moment: Moment) -> Step:
+    """The connect limiter makes the link wait: nothing is counted, and all else stays."""
+    return replace(session, requested=False, held=because, next_attempt_at=max(until, moment.now)), ()
 
 
-def log_in_after_pairing(session: Session, moment: Moment) -> Step:
+def log_in_after_pairing(session: Session) -> Step:
     """The first login, whatever WhatsApp closed the pairing link with (515 as a rule)."""
-    return connect(replace(session, state=State.CONNECTING, attempts=0, reason=None, same_reason=0), moment)
+    return connect(replace(session, state=State.CONNECTING, attempts=0, reason=None, same_reason=0))
 
 
 # Ending.
@@ -57,8 +60,8 @@ def log_in_after_pairing(session: Session, moment: Moment) -> Step:
 
 def cut(session: Session) -> Step:
     """No link and no plan for one."""
-    effects = () if session.link is None else (CutLink(session.link.number),)
-    return replace(session, link=None, next_attempt_at=None, held=None), effects
+    effects = () if session.link is None else (CutLink(link=session.link.number),)
+    return replace(session, link=None, next_attempt_at=None, requested=False, held=None), effects
 
 
 def lose(session: Session, reason: Reason, moment: Moment) -> Step:
@@ -77,7 +80,7 @@ def plan(session: Session, reason: Reason, moment: Moment, *, was_open: bool, ex
         return _unpair(session)
     match reason.reaction:
         case Reaction.RESTART if not _restarted_lately(session, moment):
-            return connect(replace(session, state=lost_state(session), restarted_at=moment.now), moment)
+            return connect(replace(session, state=lost_state(session), restarted_at=moment.now))
         case Reaction.RESTART | Reaction.BACKOFF:
             return _back_off(session, moment, was_open=was_open)
         case Reaction.LONG_BACKOFF:
@@ -105,8 +108,10 @@ def lost_state(session: Session) -> State:
 
 def logged_out(session: Session, reason: Reason) -> Step:
     """WhatsApp no longer knows this device. The credentials are set aside, never deleted."""
-    gone = replace(session, state=State.LOGGED_OUT, paired=False, link=None, next_attempt_at=None, held=None)
-    return replace(gone, attempts=0, reason=reason, same_reason=0), (QuarantineCredentials(),)
+    gone = replace(
+        session, state=State.LOGGED_OUT, paired=False, link=None, next_attempt_at=None, requested=False, held=None
+    )
+    return replace(gone, attempts=0, reason=reason, same_reason=0), (QuarantineCredentials(session.newest_link),)
 
 
 def _wait(session: Session, state: State, seconds: float, moment: Moment) -> Step:
@@ -156,4 +161,4 @@ def _unpair(session: Session) -> Step:
     """No phone is linked and nobody has scanned a code: wait until somebody asks for one."""
     forgets = session.reason is not None and session.reason.reaction in {Reaction.CONFIRM_LOGOUT, Reaction.LOGGED_OUT}
     gone = replace(session, state=State.UNPAIRED, paired=False, link=None, next_attempt_at=None, attempts=0)
-    return gone, (QuarantineCredentials(),) if forgets else ()
+    return gone, (QuarantineCredentials(session.newest_link),) if forgets else ()

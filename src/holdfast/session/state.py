@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from holdfast.session.backoff import Backoff
+from holdfast.session.engine import LinkId
 from holdfast.session.reasons import PASSKEY_EXPIRED, PASSKEY_REQUIRED, Reason
 
 
@@ -92,7 +93,7 @@ class Policy:
 class Link:
     """The current connection and its evidence, times in monotonic seconds."""
 
-    number: int
+    number: LinkId
     began_at: float
     gives_up_at: float | None
     """When a login that has not finished is cut; None once it is open."""
@@ -118,16 +119,18 @@ class Session:
     state: State = State.UNPAIRED
     paired: bool = False
     """Credentials of a linked device exist."""
-    links: int = 0
-    """Links begun so far; the number of the newest."""
+    newest_link: LinkId = 0
+    """The number of the newest link, also when that has ended; 0: there was none."""
     link: Link | None = None
     attempts: int = 0
     """Reconnections begun or planned since the last stable link."""
     next_attempt_at: float | None = None
     reason: Reason | None = None
     """Why the session is not connected; None when it is, or was never."""
+    requested: bool = False
+    """The connect limiter was asked for the next link and has not answered."""
     held: Reason | None = None
-    """Why the fleet lets the next link wait; None while it does not."""
+    """Why the connect limiter makes the next link wait; None while it does not."""
     same_reason: int = 0
     """How often in a row links ended for `reason` without one open in between."""
     restarted_at: float | None = None
@@ -136,8 +139,7 @@ class Session:
     replaced_at: float | None = None
     """How often another connection took over within one quarrel, and when it last did."""
     begun_at: tuple[float, ...] = ()
-    """When the newest links were begun, oldest first: one more than the hourly budget has, so that one that is held
-    costs none of the others."""
+    """When the newest links were started, oldest first: as many as the hourly budget has."""
 
     @property
     def told_reason(self) -> Reason | None:

@@ -5,40 +5,34 @@ from dataclasses import replace
 import pytest
 
 from holdfast.session import reasons
+from holdfast.session.engine import CutLink, LogOut, Ping, Presence
 from holdfast.session.events import (
     ClientUpdated,
-    ConnectHeld,
-    CutLink,
+    ConnectDeferred,
+    ConnectGranted,
     EngineQuarantined,
     Event,
     HostLost,
     KeepingFailed,
-    LinkClosed,
-    LinkOpened,
     LogoutAsked,
-    OpenLink,
     PairAsked,
-    Paired,
     PasskeyAnswered,
     PasskeyConfirmed,
     PasskeyContinued,
     PasskeyFailed,
     PasskeyRequested,
-    Ponged,
     ProbeAsked,
-    QrShown,
     QuarantineCredentials,
     ReconnectAsked,
-    SendPing,
-    SendPresence,
     SendsWaited,
     StartAsked,
+    StartLink,
     StopAsked,
     Tick,
-    Unlink,
 )
-from holdfast.session.machine import ROWS, TABLE, NotPossible, Step, deadline, step
+from holdfast.session.machine import ROWS, TABLE, NotPossible, Step, deadline
 from holdfast.session.state import Link, PasskeyStep, Policy, Session, State
+from tests.doubles.engine_reports import granted_step, link_closed, link_opened, link_paired, ponged, qr_shown
 
 POLICY = Policy()
 NOW = 1000.0
@@ -46,7 +40,7 @@ NOW = 1000.0
 
 
 def take(session: Session, event: Event, *, now: float = NOW, jitter: float = 0, policy: Policy = POLICY) -> Step:
-    return step(session, event, now=now, jitter=jitter, policy=policy)
+    return granted_step(session, event, now=now, jitter=jitter, policy=policy)
 
 
 LOGGING_IN = Link(number=7, began_at=980, gives_up_at=NOW)
@@ -54,20 +48,25 @@ OPEN = Link(number=7, began_at=969, gives_up_at=None, opened_at=970, ping=1, pon
 
 SITUATIONS = {
     "unpaired": Session(),
-    "pairing, link": Session(state=State.PAIRING, links=7, link=LOGGING_IN),
+    "pairing, link": Session(state=State.PAIRING, newest_link=7, link=LOGGING_IN),
     "pairing, passkey": Session(
         state=State.PAIRING,
-        links=7,
+        newest_link=7,
         link=replace(LOGGING_IN, passkey=PasskeyStep.SIGN),
         reason=reasons.PASSKEY_REQUIRED,
     ),
-    "pairing, waiting": Session(state=State.PAIRING, links=7, attempts=1, next_attempt_at=NOW),
-    "connecting": Session(state=State.CONNECTING, paired=True, links=7, link=LOGGING_IN),
-    "connected": Session(state=State.CONNECTED, paired=True, links=7, link=OPEN),
-    "reconnecting, link": Session(state=State.RECONNECTING, paired=True, links=7, link=LOGGING_IN, attempts=1),
-    "reconnecting, waiting": Session(state=State.RECONNECTING, paired=True, links=7, attempts=1, next_attempt_at=NOW),
+    "pairing, waiting": Session(state=State.PAIRING, newest_link=7, attempts=1, next_attempt_at=NOW),
+    "connecting": Session(state=State.CONNECTING, paired=True, newest_link=7, link=LOGGING_IN),
+    "connected": Session(state=State.CONNECTED, paired=True, newest_link=7, link=OPEN),
+    "reconnecting, link": Session(state=State.RECONNECTING, paired=True, newest_link=7, link=LOGGING_IN, attempts=1),
+    "reconnecting, waiting": Session(
+        state=State.RECONNECTING, paired=True, newest_link=7, attempts=1, next_attempt_at=NOW
+    ),
+    "reconnecting, asking": Session(state=State.RECONNECTING, paired=True, newest_link=7, requested=True),
     "reconnecting, restored": Session(state=State.RECONNECTING, paired=True, attempts=1),
-    "paused, link": Session(state=State.PAUSED, paired=True, links=7, link=LOGGING_IN, reason=reasons.BY_CODE[405]),
+    "paused, link": Session(
+        state=State.PAUSED, paired=True, newest_link=7, link=LOGGING_IN, reason=reasons.BY_CODE[405]
+    ),
     "paused, waiting": Session(state=State.PAUSED, paired=True, next_attempt_at=NOW, reason=reasons.BY_CODE[405]),
     "paused, banned": Session(state=State.PAUSED, paired=True, reason=reasons.BY_CODE[406]),
     "paused, banned for a time": Session(
@@ -84,16 +83,17 @@ EVENTS: list[Event] = [
     ReconnectAsked(),
     LogoutAsked(),
     PairAsked(),
-    QrShown(7),
-    Paired(7),
-    LinkOpened(7),
-    LinkClosed(7, 428),
+    qr_shown(7),
+    link_paired(7),
+    link_opened(7),
+    link_closed(7, 428),
     HostLost(7),
     KeepingFailed(7),
-    Ponged(7, 1),
+    ponged(7, 1),
     SendsWaited(7, NOW),
     ProbeAsked(7),
-    ConnectHeld(7, NOW + 5, reasons.WAITS_TURN),
+    ConnectGranted(8),
+    ConnectDeferred(NOW + 5, reasons.WAITS_TURN),
     Tick(),
     EngineQuarantined(),
     PasskeyRequested(7, 600),
@@ -105,24 +105,25 @@ EVENTS: list[Event] = [
 ]
 
 # x: changes something · a dot: changes nothing · an exclamation mark: refused with NotPossible
-#                          start stop recn logo pair  qr  paird open clos host keep pong sends prob held tick quar pkrq pkan pkco pkcf pkfl updt  # noqa: E501
+#                           start stop recn logo pair qr   paird open clos host keep pong sends prob gran defr tick quar pkrq pkan pkco pkcf pkfl updt  # noqa: E501
 MATRIX = """
-unpaired                    x    x    !    x    x    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .
-pairing, link               .    x    x    x    .    x    x    x    x    x    x    !    !    !    x    x    x    x    .    .    .    x    .
-pairing, passkey            .    x    x    x    .    x    x    x    x    x    x    !    !    !    x    x    x    x    x    .    .    x    .
-pairing, waiting            .    x    x    x    .    .    .    .    .    .    .    .    .    .    .    x    x    .    .    .    .    .    .
-connecting                  .    x    x    x    !    x    !    x    x    x    x    !    !    !    x    x    x    !    !    !    !    !    .
-connected                   .    x    x    x    !    !    !    !    x    x    x    .    x    x    .    x    x    !    !    !    !    !    .
-reconnecting, link          .    x    x    x    !    x    !    x    x    x    x    !    !    !    x    x    x    !    !    !    !    !    .
-reconnecting, waiting       .    x    x    x    !    .    .    .    .    .    .    .    .    .    .    x    x    .    .    .    .    .    .
-reconnecting, restored      x    x    x    x    !    .    .    .    .    .    .    .    .    .    .    .    x    .    .    .    .    .    .
-paused, link                x    x    x    x    !    x    !    x    x    x    x    !    !    !    x    x    x    !    !    !    !    !    .
-paused, waiting             x    x    x    x    !    .    .    .    .    .    .    .    .    .    .    x    .    .    .    .    .    .    x
-paused, banned              x    x    !    x    !    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .
-paused, banned for a time   .    x    !    x    !    .    .    .    .    .    .    .    .    .    .    x    .    .    .    .    .    .    .
-logged out                  .    x    !    .    x    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .
-stopped                     x    .    !    x    x    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .
-stopped, paired             x    .    !    x    !    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .
+unpaired                    x    x    !    x    x    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .
+pairing, link               .    x    x    x    .    x    x    x    x    x    x    !    !    !    .    .    x    x    x    .    .    .    x    .
+pairing, passkey            .    x    x    x    .    x    x    x    x    x    x    !    !    !    .    .    x    x    x    x    .    .    x    .
+pairing, waiting            .    x    x    x    .    .    .    .    .    .    .    .    .    .    .    .    x    x    .    .    .    .    .    .
+connecting                  .    x    x    x    !    x    !    x    x    x    x    !    !    !    .    .    x    x    !    !    !    !    !    .
+connected                   .    x    x    x    !    !    !    !    x    x    x    .    x    x    .    .    x    x    !    !    !    !    !    .
+reconnecting, link          .    x    x    x    !    x    !    x    x    x    x    !    !    !    .    .    x    x    !    !    !    !    !    .
+reconnecting, waiting       .    x    x    x    !    .    .    .    .    .    .    .    .    .    .    .    x    x    .    .    .    .    .    .
+reconnecting, asking        .    x    x    x    !    .    .    .    .    .    .    .    .    .    x    x    .    x    .    .    .    .    .    .
+reconnecting, restored      x    x    x    x    !    .    .    .    .    .    .    .    .    .    .    .    .    x    .    .    .    .    .    .
+paused, link                x    x    x    x    !    x    !    x    x    x    x    !    !    !    .    .    x    x    !    !    !    !    !    .
+paused, waiting             x    x    x    x    !    .    .    .    .    .    .    .    .    .    .    .    x    .    .    .    .    .    .    x
+paused, banned              x    x    !    x    !    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .
+paused, banned for a time   .    x    !    x    !    .    .    .    .    .    .    .    .    .    .    .    x    .    .    .    .    .    .    .
+logged out                  .    x    !    .    x    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .
+stopped                     x    .    !    x    x    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .
+stopped, paired             x    .    !    x    !    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .
 """  # noqa: E501
 
 
@@ -163,31 +164,30 @@ def test_every_situation_meets_every_event(situation: str, event: Event) -> None
 def test_pairs_outside_the_table_are_refused(state: State, event: Event) -> None:
     """A pair that is not in the table raises NotPossible; only a Tick with nothing due is let pass instead."""
     link = OPEN if state is State.CONNECTED else LOGGING_IN
-    session = Session(state=state, paired=True, links=7, link=link)
+    session = Session(state=state, paired=True, newest_link=7, link=link)
     with pytest.raises(NotPossible) as refused:
         take(session, event)
     assert refused.value.code == "not-possible"
 
 
 def test_the_table_has_every_pair_of_its_rows() -> None:
-    """TABLE is ROWS, flat: 8 states, 97 pairs."""
+    """TABLE is ROWS, flat: 8 states, 105 pairs."""
     assert set(ROWS) == set(State)
-    assert len(TABLE) == sum(len(row) for row in ROWS.values()) == 97
+    assert len(TABLE) == sum(len(row) for row in ROWS.values()) == 105
 
 
 @pytest.mark.parametrize(
     "event",
     [
-        QrShown(6),
-        Paired(6),
-        LinkOpened(6),
-        LinkClosed(6, 401),
+        qr_shown(6),
+        link_paired(6),
+        link_opened(6),
+        link_closed(6, 401),
         HostLost(6),
         KeepingFailed(6),
-        Ponged(6, 1),
+        ponged(6, 1),
         SendsWaited(6, 0),
         ProbeAsked(6),
-        ConnectHeld(6, NOW, reasons.WAITS_TURN),
     ],
     ids=lambda event: type(event).__name__,
 )
@@ -239,7 +239,7 @@ def test_early_ticks_change_nothing(situation: str) -> None:
                 "it waits until that ends"
             ),
         ),
-        ("connecting", Paired(7), "can't take Paired: the session is connecting"),
+        ("connecting", link_paired(7), "can't take Paired: the session is connecting"),
     ],
 )
 def test_refusals_say_why_and_the_cure(situation: str, event: Event, sentence: str) -> None:
@@ -251,13 +251,13 @@ def test_refusals_say_why_and_the_cure(situation: str, event: Event, sentence: s
 
 def test_start_connects_a_paired_session() -> None:
     """A start of a stopped, paired session opens a link and forgets what was counted."""
-    stopped = Session(state=State.STOPPED, paired=True, links=7, replaced=2, replaced_at=1.0)
+    stopped = Session(state=State.STOPPED, paired=True, newest_link=7, replaced=2, replaced_at=1.0)
     session, effects = take(stopped, StartAsked())
     assert (session.state, session.replaced, session.replaced_at, effects) == (
         State.CONNECTING,
         0,
         None,
-        (OpenLink(8),),
+        (StartLink(8),),
     )
     assert deadline(session, policy=POLICY) == NOW + 20
 
@@ -266,52 +266,52 @@ def test_start_connects_a_paired_session() -> None:
 def test_an_unpaired_session_pairs(event: Event) -> None:
     """A start, or the wish for a QR code, makes an unpaired session pair."""
     session, effects = take(Session(), event)
-    assert (session.state, effects) == (State.PAIRING, (OpenLink(1),))
+    assert (session.state, effects) == (State.PAIRING, (StartLink(1),))
 
 
 def test_a_logged_out_session_pairs_anew_only_on_the_wish_for_a_code() -> None:
     """A logout is not undone by a start, but by somebody who asks for a code."""
     assert take(SITUATIONS["logged out"], StartAsked())[1] == ()
     session, effects = take(SITUATIONS["logged out"], PairAsked())
-    assert (session.state, session.reason, effects) == (State.PAIRING, None, (OpenLink(1),))
+    assert (session.state, session.reason, effects) == (State.PAIRING, None, (StartLink(1),))
 
 
 def test_start_during_a_probe_keeps_to_one_link() -> None:
     """A start of a paused session whose probe is under way cuts that link before it opens another."""
     session, effects = take(SITUATIONS["paused, link"], StartAsked())
-    assert (session.state, effects) == (State.CONNECTING, (CutLink(7), OpenLink(8)))
+    assert (session.state, effects) == (State.CONNECTING, (CutLink(link=7), StartLink(8)))
 
 
 def test_start_ends_a_ban_that_a_person_has_settled() -> None:
     """After a ban without an end, a person's start is one attempt."""
     session, effects = take(SITUATIONS["paused, banned"], StartAsked())
-    assert (session.state, effects) == (State.CONNECTING, (OpenLink(1),))
+    assert (session.state, effects) == (State.CONNECTING, (StartLink(1),))
 
 
 @pytest.mark.parametrize("situation", ["connected", "connecting", "reconnecting, link"])
 def test_reconnect_cuts_and_connects(situation: str) -> None:
     """A wished reconnection replaces the link at once; the attempts go on counting."""
     session, effects = take(SITUATIONS[situation], ReconnectAsked())
-    assert (session.state, effects) == (State.RECONNECTING, (CutLink(7), OpenLink(8)))
+    assert (session.state, effects) == (State.RECONNECTING, (CutLink(link=7), StartLink(8)))
     assert (session.reason, session.attempts) == (reasons.ASKED, SITUATIONS[situation].attempts)
 
 
 def test_reconnect_goes_past_a_backoff() -> None:
     """A wished reconnection does not wait for the planned attempt, and replaces the plan."""
     session, effects = take(SITUATIONS["reconnecting, waiting"], ReconnectAsked(), now=10)
-    assert (session.next_attempt_at, effects) == (None, (OpenLink(8),))
+    assert (session.next_attempt_at, effects) == (None, (StartLink(8),))
 
 
 def test_reconnect_of_a_pairing_session_keeps_pairing() -> None:
     """A fresh link of a session without a phone shows QR codes again."""
     session, effects = take(SITUATIONS["pairing, link"], ReconnectAsked())
-    assert (session.state, effects) == (State.PAIRING, (CutLink(7), OpenLink(8)))
+    assert (session.state, effects) == (State.PAIRING, (CutLink(link=7), StartLink(8)))
 
 
 def test_stop_cuts_and_plans_nothing() -> None:
     """A stopped session has no link, no plan and no deadline."""
     session, effects = take(SITUATIONS["connected"], StopAsked())
-    assert (session.state, effects, deadline(session, policy=POLICY)) == (State.STOPPED, (CutLink(7),), None)
+    assert (session.state, effects, deadline(session, policy=POLICY)) == (State.STOPPED, (CutLink(link=7),), None)
     waiting, nothing = take(SITUATIONS["reconnecting, waiting"], StopAsked())
     assert (waiting.state, waiting.attempts, nothing) == (State.STOPPED, 0, ())
     assert deadline(waiting, policy=POLICY) is None
@@ -320,7 +320,7 @@ def test_stop_cuts_and_plans_nothing() -> None:
 def test_logout_tells_whatsapp_and_sets_credentials_aside() -> None:
     """A logout goes over the link there is, and quarantines."""
     session, effects = take(SITUATIONS["connected"], LogoutAsked())
-    assert effects == (Unlink(7), QuarantineCredentials())
+    assert effects == (LogOut(link=7), QuarantineCredentials(7))
     assert (session.state, session.paired, session.link, session.reason) == (
         State.LOGGED_OUT,
         False,
@@ -331,14 +331,14 @@ def test_logout_tells_whatsapp_and_sets_credentials_aside() -> None:
 
 def test_logout_without_a_link_only_quarantines() -> None:
     """Without a link WhatsApp can't be told; the credentials are set aside all the same."""
-    assert take(SITUATIONS["stopped, paired"], LogoutAsked())[1] == (QuarantineCredentials(),)
+    assert take(SITUATIONS["stopped, paired"], LogoutAsked())[1] == (QuarantineCredentials(0),)
 
 
 def test_a_planned_attempt_is_not_hurried_by_starts() -> None:
     """A script that repeats its start can't turn a backoff into a loop; a restored session does connect."""
     assert take(SITUATIONS["reconnecting, waiting"], StartAsked())[1] == ()
     session, effects = take(SITUATIONS["reconnecting, restored"], StartAsked())
-    assert (session.state, session.attempts, effects) == (State.RECONNECTING, 1, (OpenLink(1),))
+    assert (session.state, session.attempts, effects) == (State.RECONNECTING, 1, (StartLink(1),))
 
 
 # A link comes up.
@@ -346,62 +346,62 @@ def test_a_planned_attempt_is_not_hurried_by_starts() -> None:
 
 def test_a_qr_code_may_be_looked_at() -> None:
     """A shown QR code gives people 75 s from then, and counts no attempt back."""
-    shown, effects = take(replace(SITUATIONS["pairing, link"], attempts=3), QrShown(7), now=990)
+    shown, effects = take(replace(SITUATIONS["pairing, link"], attempts=3), qr_shown(7), now=990)
     assert (deadline(shown, policy=POLICY), shown.attempts, effects) == (1065, 3, ())
 
 
 def test_pairing_leads_to_a_login() -> None:
     """After pairing, WhatsApp closes the link (515), and the session logs in on a new one at once."""
-    paired, nothing = take(SITUATIONS["pairing, link"], Paired(7))
+    paired, nothing = take(SITUATIONS["pairing, link"], link_paired(7))
     assert (paired.paired, nothing, deadline(paired, policy=POLICY)) == (True, (), NOW + 15)
-    session, effects = take(paired, LinkClosed(7, 515), now=NOW + 1)
-    assert (session.state, session.attempts, effects) == (State.CONNECTING, 0, (OpenLink(8),))
+    session, effects = take(paired, link_closed(7, 515), now=NOW + 1)
+    assert (session.state, session.attempts, effects) == (State.CONNECTING, 0, (StartLink(8),))
 
 
 @pytest.mark.parametrize("code", [401, 428, 500])
 def test_any_close_after_pairing_leads_to_a_login(code: int) -> None:
     """Whatever the pairing link closes with after pairing, it is no logout and no failure."""
-    paired, _ = take(SITUATIONS["pairing, link"], Paired(7))
-    session, effects = take(paired, LinkClosed(7, code), now=NOW + 1)
-    assert (session.state, session.paired, session.reason, effects) == (State.CONNECTING, True, None, (OpenLink(8),))
+    paired, _ = take(SITUATIONS["pairing, link"], link_paired(7))
+    session, effects = take(paired, link_closed(7, code), now=NOW + 1)
+    assert (session.state, session.paired, session.reason, effects) == (State.CONNECTING, True, None, (StartLink(8),))
 
 
 def test_a_pairing_link_that_stays_is_cut() -> None:
     """When WhatsApp does not close the link after pairing, it is cut, and the session logs in."""
-    paired, _ = take(SITUATIONS["pairing, link"], Paired(7))
+    paired, _ = take(SITUATIONS["pairing, link"], link_paired(7))
     session, effects = take(paired, Tick(), now=NOW + 15)
-    assert (session.state, effects) == (State.CONNECTING, (CutLink(7), OpenLink(8)))
+    assert (session.state, effects) == (State.CONNECTING, (CutLink(link=7), StartLink(8)))
 
 
 def test_a_late_close_of_the_paired_link_means_nothing() -> None:
     """A 401 of the old socket after the 515 touches nothing."""
-    paired, _ = take(SITUATIONS["pairing, link"], Paired(7))
-    session, _ = take(paired, LinkClosed(7, 515), now=NOW + 1)
-    assert take(session, LinkClosed(7, 401), now=NOW + 2) == (session, ())
+    paired, _ = take(SITUATIONS["pairing, link"], link_paired(7))
+    session, _ = take(paired, link_closed(7, 515), now=NOW + 1)
+    assert take(session, link_closed(7, 401), now=NOW + 2) == (session, ())
 
 
 @pytest.mark.parametrize("situation", ["connecting", "reconnecting, link", "paused, link"])
 def test_a_login_that_is_asked_to_pair_waits_for_a_person(situation: str) -> None:
     """A QR code where a phone seemed linked: the link is cut, and nobody sees a code that was not asked for."""
-    session, effects = take(SITUATIONS[situation], QrShown(7))
+    session, effects = take(SITUATIONS[situation], qr_shown(7))
     assert (session.state, session.paired, session.reason) == (State.UNPAIRED, False, reasons.NOT_LINKED)
-    assert effects == (CutLink(7),)
+    assert effects == (CutLink(link=7),)
 
 
 @pytest.mark.parametrize("situation", ["pairing, link", "connecting", "reconnecting, link", "paused, link"])
 def test_opened_is_connected_and_pings(situation: str) -> None:
     """A link that opened is connected, and proves itself with a ping and presence at once."""
-    session, effects = take(SITUATIONS[situation], LinkOpened(7))
+    session, effects = take(SITUATIONS[situation], link_opened(7))
     assert (session.state, session.paired, session.reason) == (State.CONNECTED, True, None)
-    assert effects == (SendPing(7, 1), SendPresence(7))
+    assert effects == (Ping(link=7, n=1), Presence(link=7, available=True))
     assert session.attempts == SITUATIONS[situation].attempts
     assert deadline(session, policy=POLICY) == NOW + 5
 
 
 def test_presence_can_be_switched_off() -> None:
     """Without presence, a ping alone leaves."""
-    effects = take(SITUATIONS["connecting"], LinkOpened(7), policy=Policy(presence=False))[1]
-    assert effects == (SendPing(7, 1),)
+    effects = take(SITUATIONS["connecting"], link_opened(7), policy=Policy(presence=False))[1]
+    assert effects == (Ping(link=7, n=1),)
 
 
 # A link lives.
@@ -410,15 +410,15 @@ def test_presence_can_be_switched_off() -> None:
 def test_keepalive_is_sent_every_interval() -> None:
     """30 s after the last ping the next one leaves, with presence."""
     session, effects = take(SITUATIONS["connected"], Tick())
-    assert effects == (SendPing(7, 2), SendPresence(7))
-    answered, _ = take(session, Ponged(7, 2), now=NOW + 0.2)
+    assert effects == (Ping(link=7, n=2), Presence(link=7, available=True))
+    answered, _ = take(session, ponged(7, 2), now=NOW + 0.2)
     assert deadline(answered, policy=POLICY) == NOW + 30
 
 
 def test_a_pong_is_evidence() -> None:
     """A pong to the last ping is kept with its round trip."""
     pinged, _ = take(SITUATIONS["connected"], Tick())
-    session, effects = take(pinged, Ponged(7, 2), now=NOW + 0.25)
+    session, effects = take(pinged, ponged(7, 2), now=NOW + 0.25)
     assert session.link is not None
     assert (session.link.round_trip_s, session.link.ponged_at, effects) == (0.25, NOW + 0.25, ())
 
@@ -427,21 +427,21 @@ def test_a_pong_is_evidence() -> None:
 def test_a_pong_to_another_ping_is_none(ping: int) -> None:
     """An answer to an older ping, or to one never sent, does not count."""
     pinged, _ = take(SITUATIONS["connected"], Tick())
-    assert take(pinged, Ponged(7, ping), now=NOW + 1) == (pinged, ())
+    assert take(pinged, ponged(7, ping), now=NOW + 1) == (pinged, ())
 
 
 def test_an_unanswered_ping_ends_the_link() -> None:
     """No pong within 5 s: the link is cut without waiting for its close, and the next comes at once."""
     pinged, _ = take(SITUATIONS["connected"], Tick())
     session, effects = take(pinged, Tick(), now=NOW + 5, jitter=0.4)
-    assert (session.state, session.reason, effects) == (State.RECONNECTING, reasons.NO_PONG, (CutLink(7),))
+    assert (session.state, session.reason, effects) == (State.RECONNECTING, reasons.NO_PONG, (CutLink(link=7),))
     assert session.next_attempt_at == pytest.approx(NOW + 5.1)
 
 
 def test_a_probe_asks_for_a_sign_of_life_once() -> None:
     """The monitor's wish pings at once; while that ping is unanswered a second wish adds none."""
     probed, effects = take(SITUATIONS["connected"], ProbeAsked(7), now=980)
-    assert effects[0] == SendPing(7, 2)
+    assert effects[0] == Ping(link=7, n=2)
     assert take(probed, ProbeAsked(7), now=981) == (probed, ())
 
 
@@ -449,24 +449,24 @@ def test_a_waiting_send_asks_for_a_sign_of_life() -> None:
     """A send without an ack for 2 s makes us ping before the interval is over."""
     waiting, _ = take(SITUATIONS["connected"], SendsWaited(7, 980), now=980.1)
     assert deadline(waiting, policy=POLICY) == 982
-    assert take(waiting, Tick(), now=982)[1][0] == SendPing(7, 2)
+    assert take(waiting, Tick(), now=982)[1][0] == Ping(link=7, n=2)
 
 
 def test_a_dead_link_with_a_send_is_found_in_seven_seconds() -> None:
     """Write, 2 s without ack, ping, 5 s without pong: cut."""
     waiting, _ = take(SITUATIONS["connected"], SendsWaited(7, 980), now=980)
     asked, _ = take(waiting, Tick(), now=982)
-    assert take(asked, Tick(), now=987)[1] == (CutLink(7),)
+    assert take(asked, Tick(), now=987)[1] == (CutLink(link=7),)
 
 
 def test_one_sign_of_life_is_enough_for_a_waiting_send() -> None:
     """A link that answered after the send was overdue is not asked again before the interval, but given 15 s in all."""
     waiting, _ = take(SITUATIONS["connected"], SendsWaited(7, 980), now=980)
     asked, _ = take(waiting, Tick(), now=983)
-    answered, _ = take(asked, Ponged(7, 2), now=983.2)
+    answered, _ = take(asked, ponged(7, 2), now=983.2)
     assert deadline(answered, policy=POLICY) == 995
     session, effects = take(answered, Tick(), now=995)
-    assert (session.reason, effects) == (reasons.NO_ACKS, (CutLink(7),))
+    assert (session.reason, effects) == (reasons.NO_ACKS, (CutLink(link=7),))
 
 
 def test_an_ack_ends_the_waiting() -> None:
@@ -498,7 +498,7 @@ def test_attempts_are_not_forgotten_without_a_pong() -> None:
 def test_a_login_has_twenty_seconds() -> None:
     """A login that has not finished is cut, and the next waits for the backoff."""
     session, effects = take(SITUATIONS["connecting"], Tick())
-    assert (session.state, session.reason, effects) == (State.RECONNECTING, reasons.NOT_OPENED, (CutLink(7),))
+    assert (session.state, session.reason, effects) == (State.RECONNECTING, reasons.NOT_OPENED, (CutLink(link=7),))
     assert (session.attempts, session.next_attempt_at) == (1, NOW + 1)
 
 
@@ -507,7 +507,7 @@ def test_a_planned_attempt_is_made(situation: str) -> None:
     """When its time comes, the planned attempt opens a link; the state stays until that is open."""
     session, effects = take(SITUATIONS[situation], Tick())
     assert (session.state, session.next_attempt_at) == (SITUATIONS[situation].state, None)
-    assert effects == (OpenLink(SITUATIONS[situation].links + 1),)
+    assert effects == (StartLink(SITUATIONS[situation].newest_link + 1),)
 
 
 def test_a_lost_host_costs_one_reconnection() -> None:
@@ -531,22 +531,22 @@ def test_a_lost_host_without_a_link_is_nothing(situation: str) -> None:
 def test_a_link_whose_keys_were_not_kept_is_cut() -> None:
     """When the store fails, the link must not go on: its keys are ahead of what would be found after a crash."""
     session, effects = take(SITUATIONS["connected"], KeepingFailed(7))
-    assert (session.state, session.reason, effects) == (State.RECONNECTING, reasons.NOT_KEPT, (CutLink(7),))
+    assert (session.state, session.reason, effects) == (State.RECONNECTING, reasons.NOT_KEPT, (CutLink(link=7),))
 
 
 def test_a_close_is_judged_by_code_attributes_and_sentence() -> None:
     """The machine passes all three on to the table of reasons: a proxy's 401 is the network, not a logout."""
-    closed = LinkClosed(7, 401, "WebSocket Error (Unexpected server response: 401)")
+    closed = link_closed(7, 401, "WebSocket Error (Unexpected server response: 401)")
     session, effects = take(SITUATIONS["reconnecting, link"], closed)
     assert session.reason is not None
     assert (session.state, session.reason.name, effects) == (State.RECONNECTING, "connect-failed", ())
-    removed, quarantine = take(SITUATIONS["connected"], LinkClosed(7, 401, "", {"type": "device_removed"}))
-    assert (removed.state, quarantine) == (State.LOGGED_OUT, (QuarantineCredentials(),))
+    removed, quarantine = take(SITUATIONS["connected"], link_closed(7, 401, "", {"type": "device_removed"}))
+    assert (removed.state, quarantine) == (State.LOGGED_OUT, (QuarantineCredentials(7),))
 
 
 def test_a_temporary_ban_is_waited_out() -> None:
     """A ban of an hour pauses for an hour, a twentieth of it and a minute."""
-    session, effects = take(SITUATIONS["connecting"], LinkClosed(7, 402, "", {"code": "101", "expire": "3600"}))
+    session, effects = take(SITUATIONS["connecting"], link_closed(7, 402, "", {"code": "101", "expire": "3600"}))
     assert (session.state, session.next_attempt_at, effects) == (State.PAUSED, NOW + 3600 + 180 + 60, ())
 
 
@@ -569,5 +569,5 @@ def test_another_client_version_is_tried_at_once() -> None:
     """Where WhatsApp refused the one before; a pause for any other reason is kept."""
     outdated = SITUATIONS["paused, waiting"]
     session, effects = take(outdated, ClientUpdated())
-    assert (session.state, effects) == (State.PAUSED, (OpenLink(session.links),))
+    assert (session.state, effects) == (State.PAUSED, (StartLink(1),))
     assert take(SITUATIONS["paused, banned for a time"], ClientUpdated())[1] == ()

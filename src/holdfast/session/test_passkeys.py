@@ -7,12 +7,10 @@ from dataclasses import replace
 import pytest
 
 from holdfast.session import reasons
+from holdfast.session.engine import CutLink
 from holdfast.session.events import (
-    CutLink,
     Event,
-    LinkClosed,
     PairAsked,
-    Paired,
     PasskeyAnswered,
     PasskeyConfirmed,
     PasskeyContinued,
@@ -24,10 +22,11 @@ from holdfast.session.machine import deadline, step
 from holdfast.session.passkeys import FAILURES
 from holdfast.session.reasons import Reason
 from holdfast.session.state import Link, PasskeyStep, Policy, Session, State, restored
+from tests.doubles.engine_reports import link_closed, link_paired
 
 POLICY = Policy()
 NOW = 1000.0
-SHOWN = Session(state=State.PAIRING, links=1, link=Link(number=1, began_at=990, gives_up_at=1075))
+SHOWN = Session(state=State.PAIRING, newest_link=1, link=Link(number=1, began_at=990, gives_up_at=1075))
 
 
 def after(session: Session, *events: Event, now: float = NOW) -> Session:
@@ -80,7 +79,7 @@ def test_what_is_overdue_ends_with_the_reason_of_who_did_not_act(session: Sessio
     assert session.link is not None
     assert session.link.gives_up_at is not None
     ended, effects = step(session, Tick(), now=session.link.gives_up_at, jitter=0, policy=POLICY)
-    assert (ended.state, ended.reason, ended.link, effects) == (State.UNPAIRED, reason, None, (CutLink(1),))
+    assert (ended.state, ended.reason, ended.link, effects) == (State.UNPAIRED, reason, None, (CutLink(link=1),))
     again = after(ended, PairAsked())
     assert (again.state, again.reason, waits(again)[0]) == (State.PAIRING, None, None)
 
@@ -102,9 +101,9 @@ def test_a_step_out_of_its_order_changes_nothing() -> None:
 
 def test_the_linked_device_logs_in() -> None:
     """The reason goes with the pairing."""
-    linked = after(ASKED, PasskeyAnswered(1), PasskeyContinued(1, False), Paired(1))
+    linked = after(ASKED, PasskeyAnswered(1), PasskeyContinued(1, False), link_paired(1))
     assert linked.reason is None
-    assert after(linked, LinkClosed(1, 515)).state is State.CONNECTING
+    assert after(linked, link_closed(1, 515)).state is State.CONNECTING
 
 
 def test_a_restart_forgets_the_challenge() -> None:

@@ -5,42 +5,41 @@ from dataclasses import replace
 import pytest
 
 from holdfast.session import reasons
+from holdfast.session.engine import CutLink
 from holdfast.session.events import (
-    ConnectHeld,
-    CutLink,
+    ConnectDeferred,
+    ConnectGranted,
     Event,
     HostLost,
-    LinkClosed,
-    LinkOpened,
     LogoutAsked,
-    OpenLink,
-    Ponged,
-    QrShown,
     QuarantineCredentials,
+    RequestConnect,
+    StartLink,
     StopAsked,
     Tick,
 )
 from holdfast.session.machine import deadline, step
 from holdfast.session.reconnect import Step
 from holdfast.session.state import Link, Policy, Session, State
+from tests.doubles.engine_reports import granted_step, link_closed, link_opened, ponged, qr_shown
 
 POLICY = Policy()
 NOW = 1000.0
 OPEN = Link(number=7, began_at=899, gives_up_at=None, opened_at=900, ping=1, ponged_at=900.1, next_ping_at=1010)
 LOGGING_IN = Link(number=7, began_at=999, gives_up_at=1019)
-CONNECTED = Session(state=State.CONNECTED, paired=True, links=7, link=OPEN)
-CONNECTING = Session(state=State.CONNECTING, paired=True, links=7, link=LOGGING_IN)
+CONNECTED = Session(state=State.CONNECTED, paired=True, newest_link=7, link=OPEN)
+CONNECTING = Session(state=State.CONNECTING, paired=True, newest_link=7, link=LOGGING_IN)
 RECONNECTING = replace(CONNECTING, state=State.RECONNECTING, attempts=3)
-PAIRING = Session(state=State.PAIRING, links=7, link=LOGGING_IN)
+PAIRING = Session(state=State.PAIRING, newest_link=7, link=LOGGING_IN)
 
 
 def take(session: Session, event: Event, *, now: float = NOW, jitter: float = 0, policy: Policy = POLICY) -> Step:
-    return step(session, event, now=now, jitter=jitter, policy=policy)
+    return granted_step(session, event, now=now, jitter=jitter, policy=policy)
 
 
 def close(session: Session, code: int, attributes: dict[str, str] | None = None, *, now: float = NOW) -> Step:
     assert session.link is not None
-    return take(session, LinkClosed(session.link.number, code, "", attributes or {}), now=now)
+    return take(session, link_closed(session.link.number, code, "", attributes or {}), now=now)
 
 
 def open_next(session: Session) -> tuple[Session, float]:
@@ -48,8 +47,8 @@ def open_next(session: Session) -> tuple[Session, float]:
     at = session.next_attempt_at
     assert at is not None
     begun, effects = take(session, Tick(), now=at)
-    assert effects == (OpenLink(begun.links),)
-    return take(begun, LinkOpened(begun.links), now=at)[0], at
+    assert effects == (StartLink(begun.newest_link),)
+    return take(begun, link_opened(begun.newest_link), now=at)[0], at
 
 
 # Backoff.
@@ -60,7 +59,7 @@ def test_the_first_attempt_after_an_open_link_comes_at_once(code: int) -> None:
     """A stable link that is lost is replaced within 0.25 s."""
     session, effects = close(CONNECTED, code)
     assert (session.state, session.attempts, session.next_attempt_at, effects) == (State.RECONNECTING, 1, NOW, ())
-    late, _ = take(CONNECTED, LinkClosed(7, code), jitter=0.96)
+    late, _ = take(CONNECTED, link_closed(7, code), jitter=0.96)
     assert late.next_attempt_at == pytest.approx(NOW + 0.24)
 
 
@@ -94,7 +93,7 @@ def test_the_time_that_a_link_lived_has_been_waited_already() -> None:
     """The delay lies between the beginnings of links: one that lived longer than it is followed at once."""
     once = close(CONNECTED, 428)[0]
     opened, at = open_next(once)
-    lost, _ = take(opened, LinkClosed(8, 428), now=at + 10, jitter=0.4)
+    lost, _ = take(opened, link_closed(8, 428), now=at + 10, jitter=0.4)
     assert lost.attempts == 2
     assert lost.next_attempt_at == pytest.approx(at + 10.1)
 
@@ -108,7 +107,7 @@ def test_a_failed_login_keeps_its_backoff() -> None:
 def test_settings_under_a_quarter_second_hold_for_the_first_attempt_too() -> None:
     """No wait passes the cap, not even the short one."""
     policy = Policy(backoff=replace(POLICY.backoff, base_ms=10, cap_ms=50))
-    session, _ = take(CONNECTED, LinkClosed(7, 428), jitter=0.9, policy=policy)
+    session, _ = take(CONNECTED, link_closed(7, 428), jitter=0.9, policy=policy)
     assert session.next_attempt_at == NOW + 0.05
 
 
@@ -143,46 +142,60 @@ def test_the_budget_comes_back() -> None:
 
 def test_the_budget_remembers_no_more_than_it_needs() -> None:
     """However often a person reconnects, what is remembered has an end."""
-    waiting = replace(CONNECTED, link=None, begun_at=tuple(float(n) for n in range(121)), next_attempt_at=NOW)
+    waiting = replace(CONNECTED, link=None, begun_at=tuple(float(n) for n in range(120)), next_attempt_at=NOW)
     session, _ = take(replace(waiting, state=State.RECONNECTING), Tick())
-    assert (len(session.begun_at), session.begun_at[0], session.begun_at[-1]) == (121, 1.0, NOW)
+    assert (len(session.begun_at), session.begun_at[0], session.begun_at[-1]) == (120, 1.0, NOW)
 
 
-# Held by the fleet.
+# Deferred by the connect limiter.
 
 
-def test_a_held_link_is_as_if_it_had_not_been_tried() -> None:
+def ask(session: Session, *, now: float = NOW + 0.5) -> Session:
+    """Go to the planned attempt; the connect limiter has not answered yet."""
+    asked, effects = step(session, Tick(), now=now, jitter=0, policy=POLICY)
+    assert effects == (RequestConnect(),)
+    return asked
+
+
+def test_a_deferred_link_is_as_if_it_had_not_been_tried() -> None:
     """Attempts, reason, state and budget stay; what is told is why it waits; its turn comes by itself."""
     waiting = replace(close(CONNECTED, 428)[0], begun_at=tuple(NOW - n for n in range(120, 0, -1)))
-    trying, _ = take(waiting, Tick(), now=NOW + 0.5)
-    held, effects = take(trying, ConnectHeld(trying.links, NOW + 30, reasons.FLEET_HELD), now=NOW + 0.5)
+    held, effects = take(ask(waiting), ConnectDeferred(NOW + 30, reasons.FLEET_HELD), now=NOW + 0.5)
     assert effects == ()
     assert (held.state, held.attempts, held.reason, held.begun_at) == (
         waiting.state, waiting.attempts, waiting.reason, waiting.begun_at,
     )  # fmt: skip
     assert (held.told_reason, deadline(held, policy=POLICY)) == (reasons.FLEET_HELD, NOW + 30)
     again, effects = take(held, Tick(), now=NOW + 30)
-    assert (again.told_reason, effects) == (reasons.BY_CODE[428], (OpenLink(trying.links + 1),))
+    assert (again.told_reason, effects) == (reasons.BY_CODE[428], (StartLink(8),))
+    assert again.begun_at == (*waiting.begun_at[1:], NOW + 30)
 
 
 def test_who_is_held_can_be_woken() -> None:
     """A wake moves the plan of one that is held, never into the past, and means nothing to any other."""
-    trying, _ = take(close(CONNECTED, 428)[0], Tick(), now=NOW + 0.5)
-    wake = ConnectHeld(None, NOW + 1, reasons.WAITS_TURN)
-    assert take(trying, wake) == (trying, ())
-    held, _ = take(trying, ConnectHeld(trying.links, NOW + 30, reasons.FLEET_HELD))
+    waiting = close(CONNECTED, 428)[0]
+    wake = ConnectDeferred(NOW + 1, reasons.WAITS_TURN)
+    assert take(waiting, wake) == (waiting, ())
+    held, _ = take(ask(waiting), ConnectDeferred(NOW + 30, reasons.FLEET_HELD))
     assert take(held, wake)[0].next_attempt_at == NOW + 1
     assert take(held, wake, now=NOW + 2)[0].next_attempt_at == NOW + 2
 
 
 def test_who_stops_waits_no_longer() -> None:
     """Stop and logout end the wait; a wake that comes then changes nothing."""
-    trying, _ = take(close(CONNECTED, 428)[0], Tick(), now=NOW + 0.5)
-    held, _ = take(trying, ConnectHeld(trying.links, NOW + 30, reasons.FLEET_HELD))
+    held, _ = take(ask(close(CONNECTED, 428)[0]), ConnectDeferred(NOW + 30, reasons.FLEET_HELD))
     for wish in (StopAsked(), LogoutAsked()):
         ended, _ = take(held, wish)
         assert (ended.held, deadline(ended, policy=POLICY)) == (None, None)
-        assert take(ended, ConnectHeld(None, NOW, reasons.WAITS_TURN)) == (ended, ())
+        assert take(ended, ConnectDeferred(NOW, reasons.WAITS_TURN)) == (ended, ())
+
+
+def test_a_grant_that_comes_too_late_starts_nothing() -> None:
+    """Only a session that asked, and was not stopped meanwhile, starts a link."""
+    waiting = close(CONNECTED, 428)[0]
+    assert take(waiting, ConnectGranted(8)) == (waiting, ())
+    stopped, _ = take(ask(waiting), StopAsked())
+    assert take(stopped, ConnectGranted(8)) == (stopped, ())
 
 
 # 515.
@@ -191,7 +204,7 @@ def test_who_stops_waits_no_longer() -> None:
 def test_a_restart_is_granted_at_once() -> None:
     """515 opens the next link in the same step and counts no attempt."""
     session, effects = close(CONNECTED, 515)
-    assert (session.state, session.attempts, effects) == (State.RECONNECTING, 0, (OpenLink(8),))
+    assert (session.state, session.attempts, effects) == (State.RECONNECTING, 0, (StartLink(8),))
 
 
 def test_a_second_restart_soon_after_backs_off() -> None:
@@ -199,9 +212,9 @@ def test_a_second_restart_soon_after_backs_off() -> None:
     restarted, _ = close(CONNECTED, 515)
     again, effects = close(restarted, 515, now=NOW + 0.1)
     assert (again.attempts, again.next_attempt_at, effects) == (1, NOW + 1, ())
-    opened, _ = take(restarted, LinkOpened(8), now=NOW + 0.1)
+    opened, _ = take(restarted, link_opened(8), now=NOW + 0.1)
     assert close(opened, 515, now=NOW + 59)[1] == ()
-    assert close(opened, 515, now=NOW + 60)[1] == (OpenLink(9),)
+    assert close(opened, 515, now=NOW + 60)[1] == (StartLink(9),)
 
 
 # 429.
@@ -211,7 +224,7 @@ def test_a_rate_limit_is_a_long_wait() -> None:
     """429 waits 5 min and up to a fifth more, and counts nothing."""
     session, effects = close(CONNECTING, 429)
     assert (session.state, session.next_attempt_at, effects) == (State.RECONNECTING, NOW + 300, ())
-    late, _ = take(CONNECTING, LinkClosed(7, 429), jitter=0.5)
+    late, _ = take(CONNECTING, link_closed(7, 429), jitter=0.5)
     assert late.next_attempt_at == NOW + 330
 
 
@@ -262,7 +275,7 @@ def test_a_logout_is_believed_the_second_time() -> None:
     )
     trying, _ = take(doubted, Tick(), now=NOW + 1)
     gone, effects = close(trying, 401, now=NOW + 1.1)
-    assert (gone.state, gone.paired, effects) == (State.LOGGED_OUT, False, (QuarantineCredentials(),))
+    assert (gone.state, gone.paired, effects) == (State.LOGGED_OUT, False, (QuarantineCredentials(8),))
 
 
 def test_a_login_that_opens_disproves_the_logout() -> None:
@@ -285,7 +298,7 @@ def test_another_failure_between_two_logouts_asks_once_more() -> None:
 def test_an_unlinking_is_believed_at_once(code: int, attributes: dict[str, str]) -> None:
     """The phone unlinked the device: quarantine, no attempt, a person scans anew."""
     session, effects = close(CONNECTED, code, attributes)
-    assert (session.state, session.paired, effects) == (State.LOGGED_OUT, False, (QuarantineCredentials(),))
+    assert (session.state, session.paired, effects) == (State.LOGGED_OUT, False, (QuarantineCredentials(7),))
     assert deadline(session, policy=POLICY) is None
 
 
@@ -305,7 +318,7 @@ def test_a_refusal_that_may_pass_is_probed(code: int) -> None:
     """An outdated client or an unknown code pauses, with one attempt every 5 min and up to a fifth more."""
     session, effects = close(CONNECTING, code)
     assert (session.state, session.next_attempt_at, effects) == (State.PAUSED, NOW + 300, ())
-    late, _ = take(CONNECTING, LinkClosed(7, code), jitter=0.5)
+    late, _ = take(CONNECTING, link_closed(7, code), jitter=0.5)
     assert late.next_attempt_at == NOW + 330
 
 
@@ -357,19 +370,19 @@ def test_an_unpaired_session_waits_for_a_person(code: int) -> None:
 def test_an_unpaired_session_drops_refused_keys(code: int) -> None:
     """Keys that WhatsApp refuses while pairing are set aside, so that the next QR code begins with new ones."""
     session, effects = close(PAIRING, code)
-    assert (session.state, effects) == (State.UNPAIRED, (QuarantineCredentials(),))
+    assert (session.state, effects) == (State.UNPAIRED, (QuarantineCredentials(7),))
 
 
 def test_used_up_qr_codes_wait_for_the_next_wish() -> None:
     """When nobody scanned, no further link is opened until somebody asks."""
-    session, effects = take(PAIRING, LinkClosed(7, 408, "QR refs attempts ended"))
+    session, effects = take(PAIRING, link_closed(7, 408, "QR refs attempts ended"))
     assert (session.state, session.reason, effects) == (State.UNPAIRED, reasons.QR_USED_UP, ())
     assert deadline(session, policy=POLICY) is None
 
 
 def test_a_paired_session_without_a_linked_device_shows_no_codes() -> None:
     """Used-up QR codes tell of a paired session that it is none."""
-    session, _ = take(CONNECTING, LinkClosed(7, 408, "QR refs attempts ended"))
+    session, _ = take(CONNECTING, link_closed(7, 408, "QR refs attempts ended"))
     assert (session.state, session.paired) == (State.UNPAIRED, False)
 
 
@@ -380,13 +393,13 @@ def test_pairing_gives_up_after_ten_lost_links(loss: str) -> None:
     while session.state is State.PAIRING and lost < 50:
         lost, now = lost + 1, now + 1
         if loss == "flapped after a code":
-            session, _ = take(session, QrShown(session.links), now=now)
+            session, _ = take(session, qr_shown(session.newest_link), now=now)
         if loss == "host lost":
-            session, _ = take(session, HostLost(session.links), now=now)
+            session, _ = take(session, HostLost(session.newest_link), now=now)
         elif loss == "timed out":
             now = deadline(session, policy=POLICY) or 0
             session, effects = take(session, Tick(), now=now)
-            assert effects == (CutLink(session.links),)
+            assert effects == (CutLink(link=session.newest_link),)
         else:
             session, _ = close(session, 428, now=now)
         if session.next_attempt_at is not None:
@@ -398,7 +411,7 @@ def test_pairing_gives_up_after_ten_lost_links(loss: str) -> None:
 def test_a_restart_while_pairing_keeps_pairing() -> None:
     """A 515 before a phone is linked opens another pairing link."""
     session, effects = close(PAIRING, 515)
-    assert (session.state, effects) == (State.PAIRING, (OpenLink(8),))
+    assert (session.state, effects) == (State.PAIRING, (StartLink(8),))
 
 
 # Evidence counts from link to link.
@@ -407,9 +420,9 @@ def test_a_restart_while_pairing_keeps_pairing() -> None:
 def test_a_new_link_begins_without_evidence() -> None:
     """Pings, pongs and waiting sends of the last link say nothing about the next."""
     waiting, _ = take(CONNECTED, Tick(), now=1010)
-    answered, _ = take(waiting, Ponged(7, 2), now=1010.1)
+    answered, _ = take(waiting, ponged(7, 2), now=1010.1)
     opened, at = open_next(close(answered, 428, now=1020)[0])
     assert opened.link == Link(
         number=8, began_at=at, gives_up_at=None, opened_at=at, ping=1, pinged_at=at, next_ping_at=at + 30
     )
-    assert take(opened, Tick(), now=at + 5)[1] == (CutLink(8),)
+    assert take(opened, Tick(), now=at + 5)[1] == (CutLink(link=8),)

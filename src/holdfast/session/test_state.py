@@ -3,9 +3,10 @@
 import pytest
 
 from holdfast.session import reasons
-from holdfast.session.events import OpenLink, ReconnectAsked, StartAsked
-from holdfast.session.machine import NotPossible, deadline, step
+from holdfast.session.events import ReconnectAsked, StartAsked, StartLink
+from holdfast.session.machine import NotPossible, deadline
 from holdfast.session.state import Policy, Session, State, budget_left, restored
+from tests.doubles.engine_reports import granted_step
 
 POLICY = Policy()
 
@@ -15,8 +16,8 @@ def test_a_running_session_comes_back(state: State) -> None:
     """What was connected, or just paired, connects again on a start, and its attempts go on counting."""
     session = restored(state=state, paired=True, attempts=5, resumes_at=None)
     assert (session.state, session.attempts) == (State.RECONNECTING, 5)
-    started, effects = step(session, StartAsked(), now=1, jitter=0, policy=POLICY)
-    assert (started.attempts, effects) == (5, (OpenLink(1),))
+    started, effects = granted_step(session, StartAsked(), now=1, jitter=0, policy=POLICY)
+    assert (started.attempts, effects) == (5, (StartLink(1),))
 
 
 @pytest.mark.parametrize("state", [State.PAIRING, State.PAUSED, State.CONNECTED, State.UNPAIRED])
@@ -46,13 +47,13 @@ def test_a_ban_outlives_a_restart(code: int) -> None:
     """After a restart too, a reconnection past a ban or lock is refused."""
     session = restored(state=State.PAUSED, paired=True, attempts=0, resumes_at=None, reason=reasons.BY_CODE[code])
     with pytest.raises(NotPossible):
-        step(session, ReconnectAsked(), now=1, jitter=0, policy=POLICY)
+        granted_step(session, ReconnectAsked(), now=1, jitter=0, policy=POLICY)
 
 
 def test_imported_credentials_are_used_on_a_start() -> None:
     """A session that is new here but has credentials of a linked device logs in without a QR code."""
     session = restored(state=State.UNPAIRED, paired=True, attempts=0, resumes_at=None)
-    assert step(session, StartAsked(), now=1, jitter=0, policy=POLICY)[0].state is State.CONNECTING
+    assert granted_step(session, StartAsked(), now=1, jitter=0, policy=POLICY)[0].state is State.CONNECTING
 
 
 def test_wanted_means_now_or_later() -> None:

@@ -15,6 +15,7 @@ import { KeyStore } from './keys.mjs'
 import { Lane } from './lane.mjs'
 import { DownloadFailed, MediaHosts } from './mediahost.mjs'
 import { Outbound } from './outbound.mjs'
+import { PairingCodes } from './pairing_codes.mjs'
 import { PasskeyCeremony, deviceTypeOf } from './passkey.mjs'
 import { Presence } from './presence.mjs'
 import { QrCodes } from './qrcodes.mjs'
@@ -49,6 +50,7 @@ export class Link {
   #lastFrame = -Infinity
   #parting = {} // attributes of the stream error or failure that ends the link
   #qrShown = Promise.withResolvers()
+  #pairingCodes = new PairingCodes()
 
   /**
    * @param order    the `open` command
@@ -92,7 +94,7 @@ export class Link {
       case 'presence':
         return this.presence?.ask(command.available)
       case 'pairing-code':
-        return this.#pairingCode(command.phone)
+        return this.#pairingCode(command)
       case 'passkey-assertion':
         return this.passkey?.answer(command.assertion)
       case 'passkey-confirm':
@@ -336,12 +338,12 @@ export class Link {
     await this.sock.sendNode(ping(id)).catch(() => {})
   }
 
-  async #pairingCode(phone) {
+  async #pairingCode({ request, phone }) {
     try {
       await this.#qrShown.promise // before that, WhatsApp has not made room for a new device
-      this.#report({ r: 'pairing-code', code: await this.sock.requestPairingCode(phone) })
+      this.#report({ r: 'pairing-code', request, code: await this.#pairingCodes.ask(this.sock, phone) })
     } catch (error) {
-      this.#report({ r: 'pairing-code', error: error.message })
+      this.#report({ r: 'pairing-code', request, error: error.message, refused: error.refused })
     }
   }
 

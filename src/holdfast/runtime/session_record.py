@@ -1,0 +1,174 @@
+"""Keeps the record of one session: what is stored, shown in live state and added to its history."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from holdfast.base.clock import iso
+from holdfast.health.keepalive import KeepAlives, follow
+from holdfast.health.roundtrips import RoundTrips
+from holdfast.runtime.parts import Parts
+from holdfast.runtime.view import LinkEnd, NotStored
+from holdfast.runtime.words import keep_alive, transition
+from holdfast.session.engine import InboundMessage
+from holdfast.session.events import Event
+from holdfast.session.reasons import stored_reason
+from holdfast.session.state import Session, State, restored
+from holdfast.session.stores import Record, Turn
+from holdfast.session.stubs import not_stored
+
+log = logging.getLogger(__name__)
+
+_ENDS_KEPT = 500
+_NOT_STORED_KEPT = 500
+
+
+class SessionRecord:
+    """The record follows the session machine step by step; it is stored before whoever asked is answered."""
+
+    def __init__(self, record: Record, session: Session, *, is_stored: bool, parts: Parts) -> None:
+        """`is_stored`: this is what the database has; otherwise the first step stores it."""
+        self._parts = parts
+        self._saved = record if is_stored else None
+        self.current = record
+        self.take_state(session)
+        self.keepalives = KeepAlives()
+        self.round_trips = RoundTrips()
+        self.ends: deque[LinkEnd] = deque(maxlen=_ENDS_KEPT)
+        self.not_stored: deque[NotStored] = deque(maxlen=_NOT_STORED_KEPT)
+        self.frame_at: float | None = None
+        """When WhatsApp was last heard, in monotonic seconds."""
+        self.state_at = parts.clock.monotonic()
+        """Since when the session has been in its state, in monotonic seconds."""
+
+    @property
+    def company(self) -> str:
+        return self.current.company
+
+    def heard(self) -> None:
+        """Bytes of WhatsApp's came in."""
+        self.frame_at = self._parts.clock.monotonic()
+        self.current = replace(self.current, last_activity=self._now())
+        self._parts.live.put(self.current)
+
+    def received(self, messages: Sequence[InboundMessage]) -> None:
+        """Messages came in and are stored, some as stubs."""
+        self.heard()
+        log.info("Session %s received %d message(s)", self.company, len(messages))
+        for message in not_stored(messages):
+            log.warning("Session %s: message %s could not be stored; a stub is", self.company, message.whatsapp_id)
+            self.not_stored.append(NotStored(self._parts.clock.monotonic(), message.whatsapp_id))
+
+    def linked_as(self, jid: str) -> None:
+        """WhatsApp told the account of this device; stored with the next step."""
+        number = jid.split("@")[0].split(":")[0]
+        self.current = replace(self.current, jid=jid, phone_number=number)
+
+    def take_state(self, session: Session) -> None:
+        """Show the state of a session that was just restored; the next step stores it."""
+        if session.state is not self.current.state:
+            self.current = replace(self.current, state=session.state, since=self._now())
+
+    def actor_ended(self, session: Session) -> None:
+        """The link is cut: show what is left of the session until another actor takes over."""
+        self.take_state(session)
+        self._parts.live.put(self.current)
+
+    async def step(self, before: Session, after: Session, event: Event, *, at: float) -> None:
+        """Follow one step of the machine; returns when what changed is stored."""
+        self._follow_pings(before, after)
+        if _has_lost_link(before, after) and after.reason is not None:
+            self.ends.append(LinkEnd(at, after.reason))
+        self.current = self._next(after)
+        self._parts.live.put(self.current)
+        if line := transition(self.company, before, after, now=self._parts.clock.monotonic()):
+            log.info("%s", line)
+            await self._parts.timeline.add(self._turn(before, after, event, at))
+        if after.state is not before.state:
+            self.state_at = at
+        if not self._is_saved():
+            await self._parts.sessions.save(self.current)
+            self._saved = self.current
+
+    def _is_saved(self) -> bool:
+        """Times of activity alone are not worth a write."""
+        if self._saved is None:
+            return False
+        return self.current == replace(self._saved, last_activity=self.current.last_activity)
+
+    def _next(self, session: Session) -> Record:
+        record = self.current
+        if session.state is State.CONNECTED and record.state is not State.CONNECTED:
+            record = replace(record, connected_at=self._now(), last_activity=self._now())
+        if session.state is not record.state:
+            record = replace(record, state=session.state, since=self._now())
+        reason = session.told_reason
+        return replace(
+            record,
+            reason=None if reason is None else reason.name,
+            code=None if reason is None else reason.code,
+            attempts=session.attempts,
+            resumes_at=self._resumes_at(session),
+        )
+
+    def _resumes_at(self, session: Session) -> str | None:
+        """When a paused session goes on by itself; a probe that is under way would be due again after a restart."""
+        if session.state is not State.PAUSED:
+            return None
+        if session.link is not None:
+            return self.current.resumes_at or self._now()
+        planned = session.next_attempt_at
+        return None if planned is None else iso(self.wall(planned))
+
+    def _follow_pings(self, before: Session, after: Session) -> None:
+        known, self.keepalives = self.keepalives, follow(self.keepalives, before, after)
+        if self.keepalives.outcomes is not known.outcomes:
+            outcome = self.keepalives.outcomes[-1]
+            self.round_trips.add(self._parts.clock.now().timestamp(), outcome)
+            is_new = outcome is None or (after.link is not None and after.link.ping == 1)
+            log.log(logging.INFO if is_new else logging.DEBUG, "%s", keep_alive(self.company, outcome))
+
+    def _turn(self, before: Session, after: Session, event: Event, at: float) -> Turn:
+        planned = after.next_attempt_at
+        return Turn(
+            company=self.company,
+            at=self._now(),
+            before=before.state,
+            after=after.state,
+            event=type(event).__name__,
+            reason=self.current.reason,
+            code=self.current.code,
+            attempts=after.attempts,
+            next_attempt_at=None if planned is None else iso(self.wall(planned)),
+            lasted_s=round(at - self.state_at, 3),
+        )
+
+    def wall(self, moment: float) -> datetime:
+        """A moment in monotonic seconds as a date."""
+        return self._parts.clock.now() + timedelta(seconds=moment - self._parts.clock.monotonic())
+
+    def _now(self) -> str:
+        return iso(self._parts.clock.now())
+
+
+def restored_session(record: Record, *, paired: bool, parts: Parts) -> Session:
+    """The session as it was when its process or actor ended."""
+    resumes_at = None
+    if record.resumes_at is not None:
+        left = datetime.fromisoformat(record.resumes_at) - parts.clock.now()
+        resumes_at = parts.clock.monotonic() + max(left.total_seconds(), 0)
+    return restored(
+        state=record.state,
+        paired=paired,
+        attempts=record.attempts,
+        resumes_at=resumes_at,
+        reason=None if record.reason is None else stored_reason(record.reason, record.code),
+    )
+
+
+def _has_lost_link(before: Session, after: Session) -> bool:
+    return before.link is not None and (after.link is None or after.link.number != before.link.number)
