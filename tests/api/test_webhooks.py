@@ -173,6 +173,34 @@ async def test_an_endpoint_that_is_off_is_switched_on_again(door: Door, world: W
     assert len(due.heads) == 1
 
 
+@pytest.mark.parametrize("state", [EndpointState.OFF, EndpointState.ASIDE])
+async def test_no_next_attempt_is_promised_for_an_endpoint_that_is_paused(
+    door: Door, world: World, state: EndpointState
+) -> None:
+    """The list says that the endpoint is off or aside, rather than name a time that passes without an attempt."""
+    await set_default(world)
+    await happen(world, 1)
+    await try_all(world, COMPANY, Tried(status=500, error="the receiver answered 500"))
+    [item] = (await door("GET", "/v1/webhooks/failed")).json["items"]
+    assert (item["endpointState"], item["nextAttemptAt"] is None) == ("active", False)
+    paused = replace(new_endpoint(OF_ALL, url=URL, secret=SECRET), health=Health(state=state, failures=9))
+    await world.now(world.webhooks.rows.put(OF_ALL, lambda _: paused))
+    [item] = (await door("GET", "/v1/webhooks/failed")).json["items"]
+    assert (item["endpointState"], item["nextAttemptAt"], item["state"]) == (state.value, None, "pending")
+
+
+async def test_another_secret_is_a_reason_to_try_again(door: Door, world: World) -> None:
+    """A receiver that refused a wrong signature for hours gets what waits at once; the same secret changes nothing."""
+    await door("PUT", SESSION, {"webhookUrl": URL, "webhookSecret": SECRET})
+    aside = Health(state=EndpointState.ASIDE, failures=9)
+    [made] = await world.now(world.webhooks.rows.endpoints())
+    await world.now(world.webhooks.rows.put(COMPANY, lambda _: replace(made, health=aside)))
+    await door("PUT", SESSION, {"webhookUrl": URL, "webhookSecret": SECRET})
+    assert (await door("GET", "/v1/webhooks")).json["items"][0]["state"] == "aside"
+    await door("PUT", SESSION, {"webhookSecret": None})
+    assert (await door("GET", "/v1/webhooks")).json["items"][0]["state"] == "active"
+
+
 async def test_what_a_key_does_not_cover_it_can_neither_see_nor_move(door: Door, world: World) -> None:
     """It is unknown to it, as if it were not there."""
     await set_default(world)

@@ -374,3 +374,99 @@ async def test_what_was_loaded_for_a_session_that_is_gone_does_not_leave(office:
         office.companies.discard(OTHER)
         await office.world.wait(60)
     assert len(office.receiver.taken) == 8
+
+
+# An endpoint that is mended.
+
+NEW_URL = "https://crm.example/corrected"
+
+
+async def test_a_corrected_address_gets_at_once_what_waits(office: Office) -> None:
+    """In the order of each chat, however far away the next retry was, whichever endpoint the events go to."""
+    for company in (OF_ALL, COMPANY):
+        await office.set(company)
+        office.receiver.taken.clear()
+        office.receiver.answer = lambda endpoint, event: OK if endpoint.url == NEW_URL else BAD
+        async with office.open():
+            await office.happen(1, 2, chat=f"a{company}")
+            await office.happen(3, chat=f"b{company}")
+            await office.world.wait(700)
+            await office.set(company, NEW_URL)
+            await office.until(3, within_s=5)
+            assert sorted(office.receiver.numbers) == [1, 2, 3]
+            assert office.receiver.by_chat()[f"a{company}"] == [1, 2]
+
+
+async def test_a_corrected_address_is_tried_also_when_the_old_one_was_paused(office: Office) -> None:
+    """An endpoint that was aside or off, and one that a company gave up in favour of that of all."""
+    await office.set()
+    await office.set(COMPANY, "https://wrong.example")
+    gone = Tried(status=410, error="the receiver answered 410")
+    office.receiver.answer = lambda endpoint, event: BAD
+    async with office.open():
+        await office.happen(1, 2)
+        await office.world.wait(3 * HOUR_S)
+        assert (await office.endpoint(COMPANY)).health.state is EndpointState.ASIDE
+        office.receiver.answer = lambda endpoint, event: OK if endpoint.url == NEW_URL else gone
+        await office.set(COMPANY, NEW_URL)
+        await office.until(2, within_s=5)
+        await office.set(COMPANY)
+        await office.happen(3)
+        await office.world.wait(60)
+        assert (await office.endpoint(COMPANY)).health.state is EndpointState.OFF
+        office.receiver.answer = lambda endpoint, event: OK
+        await office.world.now(office.rows.put(COMPANY, lambda before: None))
+        await office.until(3, within_s=5)
+        assert office.receiver.numbers == [1, 2, 3]
+
+
+async def test_a_failure_at_the_old_address_says_nothing_of_the_new_one(office: Office) -> None:
+    """An attempt that was under way when the address changed is made again at once, and harms no endpoint's record."""
+    await office.set()
+    office.receiver.answer = lambda endpoint, event: OK if endpoint.url == NEW_URL else BAD
+    office.receiver.takes_s = lambda event: 14.0
+    async with office.open():
+        await office.happen(1)
+        await office.world.wait(700)
+        await office.world.until(lambda: bool(office.receiver.under_way), within_s=HOUR_S)
+        await office.set(OF_ALL, NEW_URL)
+        office.receiver.takes_s = lambda event: 0.0
+        await office.until(1, within_s=20)
+        assert (await office.endpoint()).last_failure_at is None
+
+
+async def test_an_endpoint_that_answers_again_gets_what_its_outage_delayed(office: Office) -> None:
+    """Before it was put aside, too; a delivery that it refused for its own sake waits for its time."""
+    away, poison = Tried(status=None, error="there was no answer"), Tried(status=422, error="it answered 422")
+    await office.set()
+    office.receiver.answer = lambda endpoint, event: poison if event.chat == "p" else away
+    async with office.open():
+        await office.happen(1, chat="a")
+        await office.happen(9, chat="p")
+        await office.world.wait(40)
+        office.receiver.answer = lambda endpoint, event: poison if event.chat == "p" else OK
+        tries = len(office.receiver.tries)
+        await office.happen(2, chat="b")
+        await office.until(2, within_s=5)
+        assert office.receiver.numbers == [2, 1]
+        assert len(office.receiver.tries) == tries + 2
+
+
+async def test_a_replay_takes_up_what_waits_for_a_retry(office: Office) -> None:
+    """And says how many; an endpoint that is aside is probed at once."""
+    await office.set()
+    office.receiver.answer = lambda endpoint, event: BAD
+    async with office.open():
+        await office.happen(1, 2)
+        await office.happen(3, chat="b")
+        await office.world.wait(700)
+        office.receiver.answer = lambda endpoint, event: OK
+        assert await office.world.now(office.rows.replay_all(None, since=None)) == 2
+        await office.until(3, within_s=5)
+        office.receiver.answer = lambda endpoint, event: BAD
+        await office.happen(4)
+        await office.world.wait(5 * HOUR_S)
+        assert (await office.endpoint()).health.state is EndpointState.ASIDE
+        office.receiver.answer = lambda endpoint, event: OK
+        assert await office.world.now(office.rows.replay_all([COMPANY], since=None)) == 1
+        await office.until(4, within_s=5)

@@ -31,6 +31,7 @@ from holdfast.delivery.webhooks import (
     Webhooks,
     endpoint_id,
     endpoint_of,
+    next_attempt_at,
 )
 from holdfast.notify.signing import checked_secret
 from holdfast.web.client import WebClient, checked_url
@@ -58,13 +59,19 @@ class FailedShape(Shape):
     company_id: str
     url: Annotated[str | None, Field(description="null also where that of all companies is not for this key to see")]
     type: str
-    state: Annotated[str, Field(description="failed: given up; pending: it failed and is tried again")]
+    state: Annotated[str, Field(description="failed: given up; pending: it failed and is retried")]
+    endpoint_state: Annotated[
+        str | None,
+        Field(
+            description="active, aside (paused: only probes go there), off (paused until resumed); null: none is set"
+        ),
+    ]
     attempts: int
     last_status: int | None
     last_error: str | None
     first_at: str | None
     last_at: str | None
-    next_attempt_at: str | None
+    next_attempt_at: Annotated[str | None, Field(description="null too while the endpoint is aside or off")]
 
 
 class ReplayWish(Shape):
@@ -107,13 +114,13 @@ class WebhookDesk:
 
     async def failed(
         self, grant: Grant, companies: Companies, *, after: int, most: int
-    ) -> list[tuple[Failed, str | None]]:
-        """With the URL where each goes, if the key may see that endpoint."""
+    ) -> list[tuple[Failed, Endpoint | None, str | None]]:
+        """With the endpoint of each, and its URL if the key may see it."""
         endpoints = await self.rows.endpoints()
         found = await self.rows.failed(companies, after=after, most=most)
         routes = {each.company: endpoint_of(each.company, endpoints) for each in found}
         urls = {company: each.url for company, each in routes.items() if each is not None and _sees(grant, each)}
-        return [(each, urls.get(each.company)) for each in found]
+        return [(each, routes[each.company], urls.get(each.company)) for each in found]
 
     async def check(self, wish: SessionWish) -> None:
         """Raises `BadInput` for what could never be set, and for an address that no webhook would be sent to."""
@@ -165,8 +172,8 @@ def _changed(
     after = before
     if wish.webhook_url is not None and wish.webhook_url != before.url:
         after = replace(after, url=wish.webhook_url, health=Health())
-    if "webhook_secret" in given:
-        after = replace(after, secret=wish.webhook_secret or made_secret)
+    if "webhook_secret" in given and wish.webhook_secret != before.secret:
+        after = replace(after, secret=wish.webhook_secret or made_secret, health=Health())
     if "webhook_events" in given:
         after = replace(after, events=None if wish.webhook_events is None else tuple(wish.webhook_events))
     return after
@@ -207,19 +214,20 @@ def _endpoint_shape(seen: Seen) -> EndpointShape:
     )
 
 
-def _failed_shape(failed: Failed, url: str | None) -> FailedShape:
+def _failed_shape(failed: Failed, endpoint: Endpoint | None, url: str | None) -> FailedShape:
     return FailedShape(
         id=failed.id,
         company_id=failed.company,
         url=url,
         type=failed.type,
         state=failed.state.value,
+        endpoint_state=None if endpoint is None else endpoint.health.state.value,
         attempts=failed.attempts,
         last_status=failed.last_status,
         last_error=failed.last_error,
         first_at=failed.first_at,
         last_at=failed.last_at,
-        next_attempt_at=failed.next_at,
+        next_attempt_at=next_attempt_at(failed, endpoint),
     )
 
 
@@ -275,7 +283,7 @@ def make_router(keyed: type[APIRoute], **options: Any) -> APIRouter:
 
     @router.post("/replay", status_code=202)
     async def replay_webhooks(request: Request, wish: ReplayWish | None = None) -> ReplayedShape:
-        """Deliver once more all that failed, or everything since a time; under the same ids."""
+        """Deliver once more all that failed or wait for a retry, or everything since a time; under the same ids."""
         grant, desk = _asked(request)
         wish = wish or ReplayWish()
         return ReplayedShape(replayed=await desk.rows.replay_all(_of(grant, wish.company), since=_since(wish.since)))

@@ -13,19 +13,33 @@ from holdfast.dashboard.desk import desk_of, login_of
 from holdfast.dashboard.doors import Page, is_part, page, part
 from holdfast.dashboard.fleet import Tone
 from holdfast.dashboard.ports import Grant
-from holdfast.delivery.webhooks import OF_ALL, Counts, DeliveryState, Endpoint, EndpointState, Failed, endpoint_of
+from holdfast.delivery.webhooks import (
+    OF_ALL,
+    Counts,
+    DeliveryState,
+    Endpoint,
+    EndpointState,
+    Failed,
+    endpoint_of,
+    next_attempt_at,
+)
 
 pages = APIRouter(route_class=Page, include_in_schema=False)
 
 _SHOWN = 100
 _ENDPOINTS = {
     EndpointState.ACTIVE: (Tone.WELL, "Active"),
-    EndpointState.ASIDE: (Tone.TROUBLE, "Put aside"),
+    EndpointState.ASIDE: (Tone.TROUBLE, "Paused"),
     EndpointState.OFF: (Tone.TROUBLE, "Off"),
 }
 _DELIVERIES = {
-    DeliveryState.PENDING: (Tone.SHAKY, "Tried again"),
+    DeliveryState.PENDING: (Tone.SHAKY, "Will be retried"),
     DeliveryState.FAILED: (Tone.TROUBLE, "Given up"),
+}
+
+_PAUSES = {
+    EndpointState.ASIDE: "the endpoint is paused: only a probe goes there now and then",
+    EndpointState.OFF: "the endpoint is off: it answered 410 (gone), and nothing goes there until you switch it on",
 }
 
 
@@ -55,6 +69,8 @@ class FailedRow:
     url: str | None
     last_at: str | None
     next_at: str | None
+    waits_for: str | None
+    """Why no time can be given for the next attempt."""
 
 
 @pages.get("/webhooks")
@@ -133,8 +149,19 @@ def _endpoint_row(endpoint: Endpoint, counts: list[Counts]) -> EndpointRow:
     )
 
 
+def _waits_for(failed: Failed, endpoint: Endpoint | None) -> str | None:
+    if failed.state is not DeliveryState.PENDING:
+        return None
+    if endpoint is None:
+        return "no endpoint is set"
+    return _PAUSES.get(endpoint.health.state)
+
+
 def _failed_row(failed: Failed, endpoint: Endpoint | None) -> FailedRow:
     tone, label = _DELIVERIES.get(failed.state, (Tone.OFF, failed.state.value))
+    waits_for = _waits_for(failed, endpoint)
+    if waits_for is not None:
+        label = "Waiting"
     return FailedRow(
         id=failed.id,
         company=failed.company,
@@ -145,7 +172,8 @@ def _failed_row(failed: Failed, endpoint: Endpoint | None) -> FailedRow:
         trouble=_trouble(failed.last_status, failed.last_error),
         url=None if endpoint is None else endpoint.url,
         last_at=failed.last_at,
-        next_at=failed.next_at,
+        next_at=next_attempt_at(failed, endpoint),
+        waits_for=waits_for,
     )
 
 

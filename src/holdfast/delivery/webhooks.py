@@ -299,6 +299,13 @@ class Failed:
     last_error: str | None
 
 
+def next_attempt_at(failed: Failed, endpoint: Endpoint | None) -> str | None:
+    """When a delivery is retried; None where nobody can say, because its endpoint is aside, off or removed."""
+    if failed.state is not DeliveryState.PENDING or endpoint is None:
+        return None
+    return failed.next_at if endpoint.health.state is EndpointState.ACTIVE else None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
     """Deliveries of a company."""
@@ -326,8 +333,14 @@ class Webhooks(Protocol):
 
     async def event(self, seq: int) -> Event | None: ...
 
-    async def settle(self, head: Head, tried: Tried, *, now: datetime, jitter: float) -> Settled:
-        """Keep what came of a try: in the delivery, in its chat, in the endpoint."""
+    async def settle(
+        self, head: Head, tried: Tried, *, now: datetime, jitter: float, to: Endpoint | None = None
+    ) -> Settled:
+        """Store the result of an attempt in the delivery, in its chat and in the endpoint.
+
+        `to` is the endpoint as it was when the attempt began: when its address was changed meanwhile, a failure makes
+        the delivery due at once.
+        """
 
     async def give_up_old(self, *, before: str, at: str) -> int:
         """Give up, `at` this time, what was made before and waits for endpoints that are aside, off or no more.
@@ -341,7 +354,10 @@ class Webhooks(Protocol):
         """A company's own."""
 
     async def put(self, company: str, change: Callable[[Endpoint | None], Endpoint | None]) -> Endpoint | None:
-        """Set a company's own endpoint to what `change` makes of the one before; None takes it away."""
+        """Set a company's own endpoint to what `change` makes of the one before; None removes it.
+
+        With another address or secret, what waits for a later retry is due at once.
+        """
 
     async def resume(self, endpoint_id: str) -> Endpoint | None:
         """Switch it on again, and try at once what waits; None when there is no such endpoint."""
@@ -358,7 +374,10 @@ class Webhooks(Protocol):
         """Deliver it once more, whatever became of it; False when no endpoint wants it."""
 
     async def replay_all(self, companies: Companies, *, since: str | None) -> int:
-        """All that failed, or everything since then, also what was delivered; returns how many."""
+        """All that failed and those that wait for a retry, or everything since then, also what was delivered.
+
+        Returns how many.
+        """
 
 
 def endpoint_id(company: str) -> str:

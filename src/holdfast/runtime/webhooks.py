@@ -123,7 +123,8 @@ class WebhookSender:
             endpoint = self._endpoints.get(head.endpoint)
             if event is not None and endpoint is not None:
                 tried = await self._post(endpoint, event)
-                settled = await self._rows.settle(head, tried, now=self._clock.now(), jitter=self._chance.jitter())
+                now, jitter = self._clock.now(), self._chance.jitter()
+                settled = await self._rows.settle(head, tried, now=now, jitter=jitter, to=endpoint)
                 _tell(head, event, tried, settled)
                 if settled.endpoint is not None and settled.endpoint.health.state is not settled.before:
                     self._lanes.forget_waiting()

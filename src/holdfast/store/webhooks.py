@@ -64,6 +64,11 @@ _RETRIED = text("webhook_deliveries.state = 'pending' AND webhook_deliveries.att
 _TURNS = 16
 """Deliveries of one company in a look, while others wait."""
 _D = deliveries.c
+_OUTAGE_FAILURES = 2
+"""An endpoint that failed so often in a row and then accepts a delivery was away, and is back."""
+_OUTAGE_STATUSES = (429, 502, 503, 504)
+_REFUSED_BY_OUTAGE = or_(_D.last_status.is_(None), _D.last_status.in_(_OUTAGE_STATUSES))
+"""Deliveries whose last failure was the endpoint's, not the event's: there was no answer, or that of an overload."""
 
 
 class WebhookRows:
@@ -118,14 +123,21 @@ class WebhookRows:
 
         return await self._database.read(work)
 
-    async def settle(self, head: Head, tried: Tried, *, now: datetime, jitter: float) -> Settled:
-        outcome = judge(tried, attempts=head.attempts + 1, is_probe=head.is_probe, jitter=jitter)
+    async def settle(
+        self, head: Head, tried: Tried, *, now: datetime, jitter: float, to: Endpoint | None = None
+    ) -> Settled:
+        judged = judge(tried, attempts=head.attempts + 1, is_probe=head.is_probe, jitter=jitter)
 
         def work(connection: Connection) -> Settled:
             take_turn(connection)
-            _keep(connection, head, outcome, tried, now=now)
-            before, after = _learn(connection, head, tried, now=now, jitter=jitter)
-            return Settled(outcome=outcome, endpoint=after, before=before)
+            current = next((each for each in _endpoints(connection) if each.id == head.endpoint), None)
+            if to is not None and not tried.is_taken and _was_changed(to, current):
+                _keep(connection, head, Again(0), tried, now=now)
+                state = EndpointState.ACTIVE if current is None else current.health.state
+                return Settled(outcome=Again(0), endpoint=current, before=state)
+            _keep(connection, head, judged, tried, now=now)
+            before, after = _learn(connection, current, tried, now=now, jitter=jitter)
+            return Settled(outcome=judged, endpoint=after, before=before)
 
         return await self._database.write(work)
 
@@ -153,11 +165,15 @@ class WebhookRows:
 
     async def put(self, company: str, change: Callable[[Endpoint | None], Endpoint | None]) -> Endpoint | None:
         def work(connection: Connection) -> Endpoint | None:
-            made = change(_endpoint(connection, company))
+            take_turn(connection)
+            before = _endpoint(connection, company)
+            made = change(before)
             connection.execute(delete(endpoints).where(endpoints.c.company_id == company))
             if made is not None:
                 connection.execute(insert(connection, endpoints).values(_values(made)))
             endpoints_changed(connection)
+            if _is_worth_a_retry(before, made):
+                _make_due(connection, company)
             announce(connection, DELIVERIES)
             return made
 
@@ -171,7 +187,7 @@ class WebhookRows:
                 return None
             resumed = replace(found, health=Health())
             _save(connection, resumed)
-            _hurry(connection, resumed)
+            _make_due(connection, resumed.company)
             announce(connection, DELIVERIES)
             return resumed
 
@@ -222,11 +238,14 @@ class WebhookRows:
         mine = literal(value=True) if companies is None else events.c.company_id.in_(companies)
         if since is not None:
             return await self._replay(and_(mine, events.c.at >= since), wanted_by_filter=True)
-        failed = select(_D.event_seq).where(_FAILED, _in(companies))
-        return await self._replay(and_(mine, events.c.seq.in_(failed)), wanted_by_filter=False)
+        which = (select(_D.event_seq).where(kind, _in(companies)) for kind in (_FAILED, _RETRIED))
+        return await self._replay(and_(mine, or_(*(events.c.seq.in_(each) for each in which))), wanted_by_filter=False)
 
     async def _replay(self, which: ColumnElement[bool], *, wanted_by_filter: bool) -> int:
-        """As new: all its tries are before it again. With `wanted_by_filter`, only types that the endpoint asks for."""
+        """Start the deliveries afresh. With `wanted_by_filter`, only types that the endpoint asks for.
+
+        An endpoint that is aside gets its probe at once: somebody believes that it works again.
+        """
 
         def work(connection: Connection) -> int:
             take_turn(connection)
@@ -237,12 +256,13 @@ class WebhookRows:
                 events.c.seq, events.c.company_id, events.c.chat, literal("pending"), events.c.at, literal(0)
             ).where(which, wanted)
             rows = insert(connection, deliveries).from_select(columns, source)
-            again = rows.on_conflict_do_update(index_elements=["event_seq"], set_=fresh).returning(_D.event_seq)
-            count = len(connection.scalars(again).all())
-            if count:
+            again = rows.on_conflict_do_update(index_elements=["event_seq"], set_=fresh).returning(_D.company_id)
+            replayed = connection.scalars(again).all()
+            if replayed:
                 _give_turns(connection, at="")
+                _probe_now(connection, set(replayed))
                 announce(connection, DELIVERIES)
-            return count
+            return len(replayed)
 
         return await self._database.write(work)
 
@@ -324,9 +344,8 @@ def _keep(connection: Connection, head: Head, outcome: Outcome, tried: Tried, *,
 
 
 def _learn(
-    connection: Connection, head: Head, tried: Tried, *, now: datetime, jitter: float
+    connection: Connection, found: Endpoint | None, tried: Tried, *, now: datetime, jitter: float
 ) -> tuple[EndpointState, Endpoint | None]:
-    found = next((each for each in _endpoints(connection) if each.id == head.endpoint), None)
     if found is None:
         return EndpointState.ACTIVE, None
     health = learn(found.health, tried, now=now, jitter=jitter)
@@ -336,14 +355,31 @@ def _learn(
     after = replace(found, health=health, **told)
     _save(connection, after)
     if health.state is EndpointState.ACTIVE and found.health.state is EndpointState.ASIDE:
-        _hurry(connection, after)
+        _make_due(connection, after.company)
+    elif tried.is_taken and found.health.failures >= _OUTAGE_FAILURES:
+        _make_due(connection, after.company, only=_REFUSED_BY_OUTAGE)
     return found.health.state, after
 
 
-def _hurry(connection: Connection, endpoint: Endpoint) -> None:
-    """An endpoint that works again gets at once what waits for a later try."""
-    own = {each.company for each in _endpoints(connection) if each.company != OF_ALL}
-    later = (_D.next_at.is_not(None), _of_endpoints([endpoint], own=own))
+def _was_changed(tried: Endpoint, current: Endpoint | None) -> bool:
+    """Was the endpoint set anew while a delivery to it was under way? Its failure then says nothing of the new one."""
+    return current is None or (tried.url, tried.secret) != (current.url, current.secret)
+
+
+def _is_worth_a_retry(before: Endpoint | None, after: Endpoint | None) -> bool:
+    """May a change of an endpoint have mended what made deliveries fail?"""
+
+    def route(endpoint: Endpoint | None) -> object:
+        return None if endpoint is None else (endpoint.url, endpoint.secret, endpoint.health.state)
+
+    return route(before) != route(after)
+
+
+def _make_due(connection: Connection, company: str, *, only: ColumnElement[bool] | None = None) -> None:
+    """Make what waits for a later retry due at once, in order: of a company, or of all without their own endpoint."""
+    own = select(endpoints.c.company_id).where(endpoints.c.company_id != OF_ALL, endpoints.c.url.is_not(None))
+    whose = _D.company_id.not_in(own) if company == OF_ALL else _D.company_id == company
+    later = (_D.next_at.is_not(None), whose, *(() if only is None else (only,)))
     connection.execute(update(deliveries).where(*later).values(next_at=""))
 
 
@@ -359,11 +395,12 @@ def _give_turns(connection: Connection, *, at: str) -> None:
 # Endpoints.
 
 
-def _of_endpoints(some: Sequence[Endpoint], *, own: Collection[str]) -> ColumnElement[bool]:
-    """Deliveries that go to these. `own`: companies with an endpoint of their own."""
-    companies = [each.company for each in some if each.company != OF_ALL]
-    mine = _D.company_id.in_(companies)
-    return or_(mine, _D.company_id.not_in(own)) if any(each.company == OF_ALL for each in some) else mine
+def _probe_now(connection: Connection, companies: Collection[str]) -> None:
+    """The endpoints of these companies that are aside are due for a probe."""
+    found = _endpoints(connection)
+    ids = {each.id for each in (endpoint_of(company, found) for company in companies) if each is not None}
+    aside = (endpoints.c.id.in_(ids), endpoints.c.state == EndpointState.ASIDE.value)
+    connection.execute(update(endpoints).where(*aside).values(probe_at=None))
 
 
 def _stuck(found: Sequence[Endpoint]) -> ColumnElement[bool]:
