@@ -18,12 +18,12 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from holdfast.backup.making import About, Maker
+from holdfast.backup.backup_dir import Opener
+from holdfast.backup.creating import About, BackupMaker
 from holdfast.backup.restoring import Restorer
-from holdfast.backup.shelf import Opener
 from holdfast.base.clock import SystemClock
-from holdfast.base.ids import SystemChance
-from holdfast.delivery.ports import Draft
+from holdfast.base.ids import SystemRandomSource
+from holdfast.delivery.stores import Draft
 from holdfast.store.database import Database
 from holdfast.store.outbox import OutboxRows
 from holdfast.store.tables import credentials, inbox, outbox, sessions, signal_keys
@@ -33,15 +33,15 @@ T = "2026-01-01T00:00:00.000Z"
 ABOUT = About(made_by="bench", settings={})
 
 
-def fill(connection: Connection, company: str, chance: SystemChance) -> None:
+def fill(connection: Connection, company: str, randomness: SystemRandomSource) -> None:
     connection.execute(sessions.insert().values(company_id=company, state="connected", since=T, created_at=T))
     creds = '{"me":{"id":"1:1@s.whatsapp.net"}}'
     connection.execute(credentials.insert().values(company_id=company, creds=creds, paired=True, updated_at=T))
     record = '{"_sessions":{"A":{"indexInfo":{"closed":-1},"filler":"%s"}},"version":"v1"}'
-    values = [record % "".join(chance.api_key() for _ in range(KEY_BYTES // 46)) for _ in range(KEYS)]
+    values = [record % "".join(randomness.api_key() for _ in range(KEY_BYTES // 46)) for _ in range(KEYS)]
     keys = [{"company_id": company, "type": "session", "id": str(n), "value": value} for n, value in enumerate(values)]
     connection.execute(signal_keys.insert(), keys)
-    names = [chance.whatsapp_id() for _ in range(MESSAGES)]
+    names = [randomness.whatsapp_id() for _ in range(MESSAGES)]
     sent = {
         "company_id": company,
         "chat": "1@s.whatsapp.net",
@@ -55,11 +55,11 @@ def fill(connection: Connection, company: str, chance: SystemChance) -> None:
     connection.execute(inbox.insert(), [{**got, **times, "id": f"i{name}", "whatsapp_id": name} for name in names])
 
 
-async def accept(rows: OutboxRows, chance: SystemChance, took_ms: list[float], over: asyncio.Event) -> None:
+async def accept(rows: OutboxRows, randomness: SystemRandomSource, took_ms: list[float], over: asyncio.Event) -> None:
     """One message after the other, as a caller who waits for each."""
     while not over.is_set():
         draft = Draft(
-            id=chance.message_id(), whatsapp_id=chance.whatsapp_id(), company="company-0", recipient="1",
+            id=randomness.message_id(), whatsapp_id=randomness.whatsapp_id(), company="company-0", recipient="1",
             chat="1@s.whatsapp.net", content={"text": "hello"}, idempotency_key=None, request_hash="h",
         )  # fmt: skip
         began = time.perf_counter()
@@ -74,7 +74,7 @@ async def measured(database: Database, work: Awaitable[object]) -> tuple[float, 
     over = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
         rows = OutboxRows(database, clock=SystemClock())
-        tasks.create_task(accept(rows, SystemChance(), took_ms, over))
+        tasks.create_task(accept(rows, SystemRandomSource(), took_ms, over))
         began = time.perf_counter()
         await work
         took_s = time.perf_counter() - began
@@ -85,10 +85,10 @@ async def measured(database: Database, work: Awaitable[object]) -> tuple[float, 
 
 
 async def run(companies: int, folder: Path) -> None:
-    database, chance = Database(folder / "holdfast.db"), SystemChance()
+    database, randomness = Database(folder / "holdfast.db"), SystemRandomSource()
     for n in range(companies):
-        await database.write(lambda connection, n=n: fill(connection, f"company-{n}", chance))  # type: ignore[misc]
-    maker = Maker(database, folder / "backups", about=ABOUT)
+        await database.write(lambda connection, n=n: fill(connection, f"company-{n}", randomness))  # type: ignore[misc]
+    maker = BackupMaker(database, folder / "backups", about=ABOUT)
     size_mb = (folder / "holdfast.db").stat().st_size / 1e6
     _, calm = await measured(database, asyncio.sleep(3))
     made = await maker.make(kind="warm", now=SystemClock().now())
@@ -98,7 +98,7 @@ async def run(companies: int, folder: Path) -> None:
     print(f"accepting a message, meanwhile: {meanwhile}")
     database.close()
     empty = Database(folder / "empty.db")
-    target = Maker(empty, folder / "other", about=ABOUT)
+    target = BackupMaker(empty, folder / "other", about=ABOUT)
     restorer = Restorer(empty, target, folder=folder / "other", opener=Opener(), clock=SystemClock())
     began = time.perf_counter()
     await restorer.restore(made.path, progress=lambda _: None)

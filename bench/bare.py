@@ -14,7 +14,7 @@ from bench.figures import rss_mb
 from holdfast.engine.baileys.install import install
 from holdfast.engine.node import find_node
 from tests.conftest import CACHE
-from tests.parts import Wasim
+from tests.processes import Wasim
 
 _SCRIPT = Path(__file__).with_name("bare.mjs")
 _LONGEST_LINE = 2**20

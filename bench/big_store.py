@@ -42,7 +42,7 @@ def questions(database: Database) -> dict[str, Callable[[], Awaitable[object]]]:
         "messages?state=failed": lambda: outbox.messages(big, state=MessageState.FAILED, after=0, most=100),
         "messages?chat=unknown": lambda: outbox.messages(big, state=None, after=0, most=100, chat=none),
         "inbox?chat=unknown": lambda: inbox.received(big, after=0, most=100, chat=none),
-        "search, nothing found": lambda: lookup.letters(big, words="nothing", state=None, before=None, most=50),
+        "search, nothing found": lambda: lookup.sent_messages(big, words="nothing", state=None, before=None, most=50),
         "webhooks/failed": lambda: webhooks.failed(None, after=0, most=100),
         "webhooks page": webhooks.counts,
         "events of two companies": lambda: EventRows(database).after(

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from holdfast.base.clock import SystemClock
 from holdfast.base.errors import Conflict
-from holdfast.base.ids import SystemChance
-from holdfast.delivery.ports import Draft
+from holdfast.base.ids import SystemRandomSource
+from holdfast.delivery.stores import Draft
 from holdfast.session.state import State
 from holdfast.session.stores import Record
 from holdfast.store.database import Database
@@ -32,17 +32,17 @@ COMPANY = "bench"
 T = "2026-01-01T00:00:00.000Z"
 
 
-def draft(chance: SystemChance, *, key: str | None = None, request_hash: str = "h") -> Draft:
+def draft(randomness: SystemRandomSource, *, key: str | None = None, request_hash: str = "h") -> Draft:
     return Draft(
-        id=chance.message_id(), whatsapp_id=chance.whatsapp_id(), company=COMPANY, recipient="962790000001",
+        id=randomness.message_id(), whatsapp_id=randomness.whatsapp_id(), company=COMPANY, recipient="962790000001",
         chat="962790000001@s.whatsapp.net", content={"text": "hello"}, idempotency_key=key, request_hash=request_hash,
     )  # fmt: skip
 
 
-async def accepts_ms(outbox: OutboxRows, chance: SystemChance, share: float) -> float:
+async def accepts_ms(outbox: OutboxRows, randomness: SystemRandomSource, share: float) -> float:
     each = round(1 / share) if share else 0
     drafts = [
-        draft(chance, key="used", request_hash="another") if each and number % each == 0 else draft(chance)
+        draft(randomness, key="used", request_hash="another") if each and number % each == 0 else draft(randomness)
         for number in range(ACCEPTS)
     ]
     began_at = time.perf_counter()
@@ -54,13 +54,13 @@ async def accepts_ms(outbox: OutboxRows, chance: SystemChance, share: float) -> 
 
 
 async def measure(database: Database, name: str) -> None:
-    chance, outbox = SystemChance(), OutboxRows(database, clock=SystemClock())
+    randomness, outbox = SystemRandomSource(), OutboxRows(database, clock=SystemClock())
     await SessionRows(database).create(Record(company=COMPANY, state=State.STOPPED, since=T, created_at=T))
-    await outbox.accept(draft(chance, key="used"))
+    await outbox.accept(draft(randomness, key="used"))
     took: dict[float, list[float]] = {share: [] for share in SHARES}
     for _ in range(ROUNDS):
         for share in SHARES:
-            took[share].append(await accepts_ms(outbox, chance, share))
+            took[share].append(await accepts_ms(outbox, randomness, share))
     none = statistics.median(took[0.0])
     for share in SHARES:
         median = statistics.median(took[share])

@@ -16,10 +16,10 @@ import time
 from pathlib import Path
 
 from holdfast.base.clock import SystemClock
-from holdfast.base.ids import SystemChance
-from holdfast.delivery.message import News
-from holdfast.delivery.ports import Change, Draft
+from holdfast.base.ids import SystemRandomSource
+from holdfast.delivery.message import StatusUpdate
 from holdfast.delivery.rate_limits import Allowance
+from holdfast.delivery.stores import Draft, MessageChange
 from holdfast.session.state import State
 from holdfast.session.stores import Record
 from holdfast.store.database import Database
@@ -34,26 +34,27 @@ SESSIONS = 1000
 T = "2026-01-01T00:00:00.000Z"
 
 
-async def message(outbox: OutboxRows, company: str, chance: SystemChance) -> None:
+async def message(outbox: OutboxRows, company: str, randomness: SystemRandomSource) -> None:
     """Accepted, begun, acked, delivered."""
     draft = Draft(
-        id=chance.message_id(), whatsapp_id=chance.whatsapp_id(), company=company, recipient="962790000001",
-        chat=f"{chance.message_id()}@s.whatsapp.net", content={"text": "hello"}, idempotency_key=None, request_hash="h",
+        id=randomness.message_id(), whatsapp_id=randomness.whatsapp_id(), company=company, recipient="962790000001",
+        chat=f"{randomness.message_id()}@s.whatsapp.net", content={"text": "hello"},
+        idempotency_key=None, request_hash="h",
     )  # fmt: skip
     accepted = (await outbox.accept(draft)).message
     await outbox.take(company, Allowance(total=20, bulk=20, new=20, approached=20, more_at=None), but=())
-    for news in (News.ACKED, News.DELIVERED):
-        await outbox.learn(company, [Change(whatsapp_id=accepted.whatsapp_id, news=news, at=T)])
+    for update in (StatusUpdate.ACKED, StatusUpdate.DELIVERED):
+        await outbox.apply_updates(company, [MessageChange(whatsapp_id=accepted.whatsapp_id, update=update, at=T)])
 
 
 async def messages_a_second(database: Database, company: str, callers: int) -> float:
-    outbox, chance = OutboxRows(database, clock=SystemClock()), SystemChance()
+    outbox, randomness = OutboxRows(database, clock=SystemClock()), SystemRandomSource()
     began_at, done = time.monotonic(), 0
 
     async def call() -> None:
         nonlocal done
         while time.monotonic() - began_at < SECONDS:
-            await message(outbox, company, chance)
+            await message(outbox, company, randomness)
             done += 1
 
     await asyncio.gather(*(call() for _ in range(callers)))
@@ -62,7 +63,7 @@ async def messages_a_second(database: Database, company: str, callers: int) -> f
 
 async def renewal_ms(database: Database) -> tuple[float, float]:
     """Median and longest of fifty looks at a thousand own leases."""
-    leases = LeaseRows(database, node="bench", chance=SystemChance(), ttl_s=60)
+    leases = LeaseRows(database, node="bench", randomness=SystemRandomSource(), ttl_s=60)
     await leases.look(most=SESSIONS)
     took = []
     for _ in range(50):

@@ -32,7 +32,7 @@ if __package__ in {None, ""}:
 from bench.bare import Bare, bare_baileys
 from bench.figures import Row, Spread, cpu_s, percentile, table
 from bench.load import Caller, callers
-from tests.parts import Wasim, running_wasim
+from tests.processes import Wasim, running_wasim
 from tests.served import Served, served
 
 SESSIONS = 20

@@ -21,7 +21,7 @@ from holdfast.engine.host import EngineHost, HostProgram
 from holdfast.engine.node import Node, find_node
 from holdfast.session.engine import Acked, AnyReport, CutLink, LinkClosed, LinkOpened, OpenLink, QrShown, Send
 from tests.doubles.engine_recorder import Recorder
-from tests.parts import Wasim, running_wasim
+from tests.processes import Wasim, running_wasim
 
 CACHE = Path(__file__).parent.parent / ".cache"
 SETTLE_S = 25

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from holdfast.client import Json
-from tests.parts import Wasim, running_wasim
+from tests.processes import Wasim, running_wasim
 from tests.served import Served, served
 
 COMPANIES = {"flap-1": "962790000101", "flap-2": "962790000102", "flap-3": "962790000103"}

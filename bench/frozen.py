@@ -27,7 +27,7 @@ if __package__ in {None, ""}:
 
 from bench.bare import Bare, bare_baileys
 from bench.figures import Row, Spread, table
-from tests.parts import Wasim, running_wasim
+from tests.processes import Wasim, running_wasim
 from tests.served import Served, served
 
 CONTACT = "962790000099"

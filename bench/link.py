@@ -25,7 +25,7 @@ if __package__ in {None, ""}:
 
 from bench.bare import Bare, bare_baileys
 from bench.figures import Row, Spread, rss_mb, table
-from tests.parts import Wasim, running_wasim
+from tests.processes import Wasim, running_wasim
 from tests.served import Served, served
 
 _SETTLE_S = 10

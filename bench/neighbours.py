@@ -26,7 +26,7 @@ if __package__ in {None, ""}:
 
 from bench.figures import cpu_s, percentile
 from bench.load import Caller, callers
-from tests.parts import Wasim, running_wasim
+from tests.processes import Wasim, running_wasim
 from tests.served import Served, served
 
 BUSY, NEIGHBOUR, OTHER = "busy", "neighbour", "other"

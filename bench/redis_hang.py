@@ -15,7 +15,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from tests.mail import COMPANIES, Mail
-from tests.parts import running_wasim
+from tests.processes import running_wasim
 from tests.redis_process import running_redis
 from tests.served import served
 from tests.traffic import LOOK, POST, Traffic

@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from wasim.server.conftest import Client, Gadget, World
+from wasim.server.conftest import Client, LinkedDevice, World
 from wasim.store import Store
 from wasim.wire.content import Content, DeviceSent
 from wasim.wire.nodes import Node
@@ -33,7 +33,7 @@ def main(messages: int) -> None:
     with tempfile.TemporaryDirectory() as folder, Store(Path(folder)) as store:
         relay_s = relay(world, store, alice_client, bob_client, rounds)
         login_ms = log_in(world, store) * 1000
-    tally = world.server.handsets.tally("962303")
+    tally = world.server.phone_clients.tally("962303")
     assert (tally.decrypted, tally.undecryptable) == (messages, 0)
     print(
         json.dumps({"messages": messages, "perCpuSecond": round(messages / relay_s), "loginCpuMs": round(login_ms, 2)})
@@ -41,7 +41,7 @@ def main(messages: int) -> None:
 
 
 def prepare(
-    world: World, alice: Gadget, alice_client: Client, bob: Gadget, bob_client: Client, n: int
+    world: World, alice: LinkedDevice, alice_client: Client, bob: LinkedDevice, bob_client: Client, n: int
 ) -> tuple[bytes, bytes, bytes]:
     """The bytes of one message, of its receipt from Bob's device, and of the acks for four receipts."""
     id_, words = f"3EB0{n:018X}", Content(conversation="a text of usual length, as people write them")
@@ -77,10 +77,10 @@ def relay(world: World, store: Store, alice: Client, bob: Client, rounds: list[t
 
 def log_in(world: World, store: Store) -> float:
     """Seconds of one login with nothing waiting; half of it is the client's."""
-    gadget, _ = world.online("962304")
+    linked, _ = world.online("962304")
     began = time.process_time()
     for _ in range(LOGINS):
-        world.log_in(gadget)
+        world.log_in(linked)
         store.write(world.server.directory.take_changes())
     return (time.process_time() - began) / LOGINS
 

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from tests.browser.visitor import Visitor, visiting  # noqa: E402 – tests are no package of ours to install
-from tests.parts import Wasim, running_wasim  # noqa: E402
+from tests.processes import Wasim, running_wasim  # noqa: E402
 from tests.served import Served, served  # noqa: E402
 
 PICTURES = ROOT / "docs" / "screenshots"

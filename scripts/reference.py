@@ -19,11 +19,11 @@ from holdfast.cli import COMMANDS, cli
 from holdfast.cli.examples import EXAMPLES
 from holdfast.cli.tuning import Explained, groups
 from holdfast.delivery.webhooks import Endpoint, EndpointState, Health
+from holdfast.health.advice import WHAT_TO_DO
 from holdfast.health.conditions import Condition, Surroundings, conditions_around, conditions_of
 from holdfast.health.conftest import QUIET
 from holdfast.health.signals import HourSigns, Limits, NotStoredSigns
 from holdfast.health.webhooks import conditions_of_webhooks
-from holdfast.health.words import WHAT_TO_DO
 from holdfast.session import reasons
 from holdfast.session.state import State
 

@@ -9,8 +9,8 @@ import pytest
 
 from holdfast.engine.baileys.install import install
 from holdfast.engine.node import Node, find_node
-from tests.parts import Wasim, running_wasim
 from tests.postgres_process import PostgresProcess, running_postgres
+from tests.processes import Wasim, running_wasim
 
 CACHE = Path(__file__).parent.parent / ".cache"
 

@@ -19,7 +19,7 @@ from holdfast.store.tables import (
     media_chunks,
     outbox,
     sessions,
-    turns,
+    transitions,
     webhook_deliveries,
     webhook_endpoints,
 )
@@ -67,7 +67,7 @@ def add_rest(connection: Connection, numbers: Sequence[int], *, companies: int, 
         _insert(connection, chats, (
             {"company_id": c, "chat": f"{_number(n)}@s.whatsapp.net", "first_sent_at": at} for n, c, at in rows
         ))  # fmt: skip
-        _insert(connection, turns, (
+        _insert(connection, transitions, (
             {"company_id": c, "at": at, "before": "connected", "after": "reconnecting", "event": "LinkClosed",
              "attempts": 1, "lasted_s": 1.0} for n, c, at in rows
         ))  # fmt: skip

@@ -45,7 +45,7 @@ class Outcome:
 
 def simulate(*, link_lives_s: float, minutes: int = 60, seed: int = 1, policy: Policy | None = None) -> Outcome:
     """One session whose links are all cut `link_lives_s` after they opened; pings are answered until then."""
-    chance, policy, end = random.Random(seed), policy or Policy(), minutes * 60.0
+    randomness, policy, end = random.Random(seed), policy or Policy(), minutes * 60.0
     session = restored(state=State.CONNECTED, paired=True, attempts=0, resumes_at=None)
     started_at: list[float] = []
     up_s = [0.0] * minutes
@@ -61,7 +61,7 @@ def simulate(*, link_lives_s: float, minutes: int = 60, seed: int = 1, policy: P
         if heard is not None:
             reports.remove(heard)
         event = Tick() if heard is None else heard[1]
-        session, effects = granted_step(session, event, now=now, jitter=chance.random(), policy=policy)
+        session, effects = granted_step(session, event, now=now, jitter=randomness.random(), policy=policy)
         if isinstance(event, LinkOpened):
             opened_at = now
         if isinstance(event, LinkClosed) and opened_at is not None:

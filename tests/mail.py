@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import aiohttp
 
 from holdfast.client import Json, NoServer
-from tests.parts import Wasim
+from tests.processes import Wasim
 from tests.served import Served, eventually
 
 COMPANIES = {"962302": "962790000002", "962303": "962790000003"}

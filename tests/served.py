@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from holdfast.client import Client, Json, connect
 from tests.conftest import CACHE
-from tests.parts import Wasim
+from tests.processes import Wasim
 
 T = TypeVar("T")
 

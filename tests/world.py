@@ -19,27 +19,27 @@ from typing import TypeVar
 from sqlalchemy import Connection
 from yarl import URL
 
-from holdfast.api.media import MediaDesk
-from holdfast.api.webhooks import WebhookDesk
-from holdfast.base.ids import SystemChance
-from holdfast.delivery.links import MediaLinks
-from holdfast.delivery.ports import Accepted, Change, Deferral, Draft, Message, Taken
+from holdfast.api.media import MediaService
+from holdfast.api.webhooks import WebhookService
+from holdfast.base.ids import SystemRandomSource
+from holdfast.delivery.media_links import MediaLinks
 from holdfast.delivery.rate_limits import Allowance, Pace, Pacing
+from holdfast.delivery.stores import Accepted, Deferral, Draft, Message, MessageChange, Taken
 from holdfast.live.memory import MemoryLive
-from holdfast.runtime.composer import Composer, text_wish
+from holdfast.runtime.composer import Composer, text_request
 from holdfast.runtime.connect_limiter import ConnectLimiter
 from holdfast.runtime.diagnosis import Diagnoser
 from holdfast.runtime.engine_supervisor import EngineSupervisor
 from holdfast.runtime.gateway import Gateway
-from holdfast.runtime.holds import held
-from holdfast.runtime.inbound import InboundDesk
-from holdfast.runtime.media import MediaShelf
-from holdfast.runtime.parts import Parts
+from holdfast.runtime.holds import hold_notice
+from holdfast.runtime.inbound_media import InboundMediaService
+from holdfast.runtime.media_spool import Spool
+from holdfast.runtime.outbound_media import OutboundMediaService
 from holdfast.runtime.send_shares import SendShares
-from holdfast.runtime.spool import Spool
+from holdfast.runtime.services import Services
 from holdfast.session.engine import AnyCommand, Commit, Engine, InboundMessage, LinkId, Listener, OpenLink, Send
 from holdfast.session.state import Policy
-from holdfast.session.stores import Record, Turn
+from holdfast.session.stores import Record, Transition
 from holdfast.store.accounts import AccountRows
 from holdfast.store.credentials import EngineRows
 from holdfast.store.database import Database, Work
@@ -77,7 +77,7 @@ async def literal_addresses(url: URL) -> list[str]:
         return []
 
 
-class Chance(SystemChance):
+class Chance(SystemRandomSource):
     """Ids by chance; the jitter is none."""
 
     def jitter(self) -> float:
@@ -100,7 +100,7 @@ class WatchedDatabase(Database):
         path.write_bytes(migrated())
         super().__init__(path)
         self.under_way = 0
-        self.news = asyncio.Event()
+        self.update = asyncio.Event()
         self.failing: str | None = None
         """What every write fails with, until it is set back."""
 
@@ -128,10 +128,10 @@ class WatchedDatabase(Database):
 
     def _done(self, _: object) -> None:
         self.under_way -= 1
-        self.news.set()
+        self.update.set()
 
 
-class Door:
+class Latch:
     """Open, unless a test closes it for a while."""
 
     def __init__(self) -> None:
@@ -160,15 +160,15 @@ class Door:
             self._open.clear()
 
 
-class DoorRows(EngineRows):
+class LatchedRows(EngineRows):
     """Commits pass a door; those in `failing` (by seq) fail, and those with a message of the text `refused`."""
 
-    door: Door
+    latch: Latch
     failing: frozenset[int] = frozenset()
     refused: str | None = None
 
     async def commit(self, company: str, commit: Commit) -> Sequence[InboundMessage]:
-        await self.door.pass_through()
+        await self.latch.pass_through()
         if commit.seq in self.failing:
             raise OSError("disk full")
         if any(item.message and item.message.text == self.refused for item in commit.decrypted if self.refused):
@@ -176,35 +176,35 @@ class DoorRows(EngineRows):
         return await super().commit(company, commit)
 
 
-class DoorSessions(SessionRows):
+class LatchedSessions(SessionRows):
     """Records are saved through a door."""
 
-    door: Door
+    latch: Latch
 
     async def save(self, record: Record) -> None:
-        await self.door.pass_through()
+        await self.latch.pass_through()
         await super().save(record)
 
 
-class DoorTimeline(TimelineRows):
+class LatchedTimeline(TimelineRows):
     """Turns are written through a door."""
 
-    door: Door
+    latch: Latch
 
-    async def add(self, turn: Turn) -> None:
-        await self.door.pass_through()
-        await super().add(turn)
+    async def add(self, transition: Transition) -> None:
+        await self.latch.pass_through()
+        await super().add(transition)
 
 
-class DoorOutbox(OutboxRows):
+class LatchedOutbox(OutboxRows):
     """Doors before a look at the queue, behind its commit, before the commit of status updates, behind that of an
     acceptance, before that of a lock's new end."""
 
-    takes: Door
-    taken: Door
-    learns: Door
-    accepted: Door
-    holds: Door
+    takes: Latch
+    taken: Latch
+    learns: Latch
+    accepted: Latch
+    holds: Latch
     torn = False
     """Acceptances are stored, and nobody is told."""
 
@@ -226,7 +226,7 @@ class DoorOutbox(OutboxRows):
         *,
         but: Collection[str],
         alone: bool = False,
-        updates: Sequence[Change | Deferral] = (),
+        updates: Sequence[MessageChange | Deferral] = (),
     ) -> Taken:
         await self.takes.pass_through()
         if updates:
@@ -236,9 +236,9 @@ class DoorOutbox(OutboxRows):
             await self.taken.pass_through()
         return taken
 
-    async def learn(self, company: str, changes: Sequence[Change | Deferral]) -> list[Message]:
+    async def apply_updates(self, company: str, changes: Sequence[MessageChange | Deferral]) -> list[Message]:
         await self.learns.pass_through()
-        return await super().learn(company, changes)
+        return await super().apply_updates(company, changes)
 
 
 class World:
@@ -246,7 +246,7 @@ class World:
 
     gateway: Gateway
     engine: FakeEngine
-    parts: Parts
+    parts: Services
     listener: Listener
     """Who hears the living engine."""
 
@@ -255,28 +255,32 @@ class World:
         self.clock = FakeClock()
         self.policy = Policy()
         self.pacing = UNPACED
-        self.outbox = DoorOutbox(self.database, clock=self.clock)
-        self.takes = self.outbox.takes = Door()
-        self.taken = self.outbox.taken = Door()
-        self.learns = self.outbox.learns = Door()
-        self.accepted = self.outbox.accepted = Door()
-        self.holds = self.outbox.holds = Door()
-        self.timeline = DoorTimeline(self.database)
-        self.turns = self.timeline.door = Door()
+        self.outbox = LatchedOutbox(self.database, clock=self.clock)
+        self.takes = self.outbox.takes = Latch()
+        self.taken = self.outbox.taken = Latch()
+        self.learns = self.outbox.learns = Latch()
+        self.accepted = self.outbox.accepted = Latch()
+        self.holds = self.outbox.holds = Latch()
+        self.timeline = LatchedTimeline(self.database)
+        self.transitions = self.timeline.latch = Latch()
         self.inbox = InboxRows(self.database)
         self.media = MediaRows(self.database, clock=self.clock)
-        self.shelf = MediaShelf(self.media, web=WebClient(), chance=Chance(), limit_bytes=MEDIA_LIMIT)
+        self.outbound_media = OutboundMediaService(
+            self.media, web=WebClient(), randomness=Chance(), limit_bytes=MEDIA_LIMIT
+        )
         """Nothing in this world can be fetched from elsewhere."""
         self.spool = Spool(self.media, folder=folder / "spool", clock=self.clock)
         references = ReferenceRows(self.database)
-        self.composer = Composer(references=references, shelf=self.shelf, clock=self.clock, chance=Chance())
+        self.composer = Composer(
+            references=references, outbound_media=self.outbound_media, clock=self.clock, randomness=Chance()
+        )
         self.events = EventRows(self.database)
         web = WebClient(resolve=literal_addresses)
-        self.webhooks = WebhookDesk(WebhookRows(self.database), chance=Chance(), web=web)
-        self.store = DoorRows(self.database, clock=self.clock, chance=Chance())
-        self.sessions = DoorSessions(self.database)
-        self.commits = self.store.door = Door()
-        self.saves = self.sessions.door = Door()
+        self.webhooks = WebhookService(WebhookRows(self.database), randomness=Chance(), web=web)
+        self.store = LatchedRows(self.database, clock=self.clock, randomness=Chance())
+        self.sessions = LatchedSessions(self.database)
+        self.commits = self.store.latch = Latch()
+        self.saves = self.sessions.latch = Latch()
         self.doors = [self.commits, self.saves, self.takes, self.taken, self.learns]
         self.doors += [self.accepted, self.holds]
         self.prepare: Callable[[FakeEngine], None] = lambda engine: None
@@ -286,9 +290,9 @@ class World:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Gateway]:
         """A gateway from its start to its end; the database outlives it."""
-        hub = EngineSupervisor(self._start_host, clock=self.clock, backoff=self.policy.backoff)
-        self.parts = parts = Parts(
-            hub=hub,
+        supervisor = EngineSupervisor(self._start_host, clock=self.clock, backoff=self.policy.backoff)
+        self.parts = parts = Services(
+            supervisor=supervisor,
             connect_limiter=ConnectLimiter(clock=self.clock),
             shares=SendShares(clock=self.clock),
             sessions=self.sessions,
@@ -300,7 +304,7 @@ class World:
             files=self.spool,
             pacing=self.pacing,
             clock=self.clock,
-            chance=Chance(),
+            randomness=Chance(),
             policy=self.policy,
             whatsapp_url=None,
         )
@@ -322,9 +326,11 @@ class World:
         self.engines += 1
         yield self.engine
 
-    def media_desk(self) -> MediaDesk:
-        inbound = InboundDesk(self.media, shelf=self.shelf, downloads=self.gateway, folder=self.spool.folder)
-        return MediaDesk(inbound, LINKS, clock=self.clock)
+    def media_service(self) -> MediaService:
+        inbound = InboundMediaService(
+            self.media, outbound_media=self.outbound_media, downloads=self.gateway, folder=self.spool.folder
+        )
+        return MediaService(inbound, LINKS, clock=self.clock)
 
     def diagnoser(self) -> Diagnoser:
         return Diagnoser(self.gateway, self.parts, figures=FigureRows(self.database))
@@ -358,14 +364,14 @@ class World:
 
     async def quiet(self, enough: Callable[[], bool] = lambda: False) -> None:
         """Returns when nothing moves any more without time, or earlier when there is `enough`."""
-        turns = 0
-        while turns < _QUIET_TURNS and not enough():
-            turns += 1
+        transitions = 0
+        while transitions < _QUIET_TURNS and not enough():
+            transitions += 1
             await asyncio.sleep(0)
             while self.database.under_way and not enough():
-                turns = 0
-                self.database.news.clear()
-                await self.database.news.wait()
+                transitions = 0
+                self.database.update.clear()
+                await self.database.update.wait()
 
     async def now(self, asked: Awaitable[T], *, within_s: float = 600) -> T:
         """What was asked for, with time going on while it is under way."""
@@ -398,7 +404,7 @@ class World:
         return self.link(company)
 
     async def send(self, text: str = "hello", *, to: str = NUMBER, company: str = COMPANY) -> Message:
-        return await self.now(self.gateway.accept(company, text_wish(to, text)))
+        return await self.now(self.gateway.accept(company, text_request(to, text)))
 
     async def message(self, message: Message) -> Message:
         return await self.now(self.gateway.message(message.id))
@@ -410,7 +416,7 @@ class World:
         """The code of what holds a message, as the API shows it."""
         found = await self.message(message)
         limits = await self.now(self.gateway.restrictions(message.company))
-        what = held(found, self.gateway.view(message.company), limits)
+        what = hold_notice(found, self.gateway.view(message.company), limits)
         return None if what is None else what.code
 
     async def until_message(self, message: Message, state: str, *, within_s: float = 600) -> Message:

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from holdfast.client import Json
-from tests.parts import Wasim
+from tests.processes import Wasim
 from tests.served import eventually, served
 
 pytestmark = pytest.mark.slow

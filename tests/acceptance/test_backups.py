@@ -11,7 +11,7 @@ import pytest
 
 from holdfast.client import Json
 from tests.cli.command import Command, Ran
-from tests.parts import Wasim
+from tests.processes import Wasim
 from tests.served import Served, eventually, served
 
 pytestmark = pytest.mark.slow

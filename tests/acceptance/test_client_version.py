@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.parts import running_wasim
+from tests.processes import running_wasim
 from tests.served import eventually, served
 
 pytestmark = pytest.mark.slow

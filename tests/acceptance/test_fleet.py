@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.parts import Wasim
+from tests.processes import Wasim
 from tests.served import served
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("bridge")]

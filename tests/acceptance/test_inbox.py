@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.mail import COMPANIES, CONTACT, Mail
-from tests.parts import Wasim
+from tests.processes import Wasim
 from tests.served import Served, eventually, served
 
 pytestmark = pytest.mark.slow

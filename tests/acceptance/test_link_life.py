@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.mail import CONTACT
-from tests.parts import Wasim
+from tests.processes import Wasim
 from tests.served import Served, eventually, served
 
 pytestmark = pytest.mark.slow

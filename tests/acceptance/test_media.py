@@ -17,7 +17,7 @@ import pytest
 from aiohttp import web
 
 from holdfast.client import Json, Refused
-from tests.parts import Wasim
+from tests.processes import Wasim
 from tests.served import Served, eventually, served
 from tests.web.site import Site
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.cli.command import Command
-from tests.parts import Wasim
+from tests.processes import Wasim
 from tests.served import eventually, served
 
 pytestmark = pytest.mark.slow

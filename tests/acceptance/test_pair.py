@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from holdfast.terminal import qr_text
-from tests.parts import Wasim
+from tests.processes import Wasim
 from tests.served import Served, served
 
 pytestmark = pytest.mark.slow

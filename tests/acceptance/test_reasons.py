@@ -20,7 +20,7 @@ import pytest
 
 from holdfast.client import Json, Refused
 from tests.acceptance.trials import Trial, trials
-from tests.parts import Wasim
+from tests.processes import Wasim
 from tests.redis_process import RedisProcess, running_redis
 from tests.served import Served, eventually, served
 
@@ -58,8 +58,8 @@ class Rig:
         number = self.numbers.setdefault(company, f"9627900001{len(self.numbers):02}")
         await self.gateway.pair(company, number, self.wasim)
 
-    async def ask(self, company: str, wish: str) -> None:
-        await self.gateway.client.post(f"/v1/sessions/{company}/{wish}")
+    async def ask(self, company: str, action: str) -> None:
+        await self.gateway.client.post(f"/v1/sessions/{company}/{action}")
 
     async def history(self, company: str) -> list[Json]:
         """Oldest first."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from holdfast.client import Json
-from tests.parts import Wasim
+from tests.processes import Wasim
 from tests.served import served
 
 pytestmark = pytest.mark.slow

@@ -15,7 +15,7 @@ from sqlalchemy import URL, Connection, create_engine, inspect
 
 from holdfast.store.migrate import migrate
 from tests.mail import COMPANIES, CONTACT, Mail
-from tests.parts import Wasim
+from tests.processes import Wasim
 from tests.served import Served, served
 
 pytestmark = pytest.mark.slow

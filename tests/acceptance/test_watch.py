@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.parts import Wasim
+from tests.processes import Wasim
 from tests.program import program
 from tests.served import Served, eventually, served
 

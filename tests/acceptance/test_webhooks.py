@@ -14,15 +14,15 @@ import pytest
 from aiohttp import web
 from standardwebhooks import Webhook
 
-from holdfast.base.ids import SystemChance
-from tests.parts import Wasim
+from holdfast.base.ids import SystemRandomSource
+from tests.processes import Wasim
 from tests.served import Served, eventually, served
 
 pytestmark = pytest.mark.slow
 
 COMPANY, NUMBER = "962302", "962770000001"
 CONTACTS = ("962790000001", "962790000002")
-SECRET = SystemChance().webhook_secret()
+SECRET = SystemRandomSource().webhook_secret()
 
 
 class Receiver:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.api.door import Door, make_door
+from tests.api.api_client import ApiClient, make_client
 from tests.world import World
 
 
@@ -19,7 +19,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 
 @pytest.fixture
-async def door(world: World) -> AsyncIterator[Door]:
+async def client(world: World) -> AsyncIterator[ApiClient]:
     """A running gateway without sessions."""
     async with world.running() as gateway:
-        yield make_door(world, gateway)
+        yield make_client(world, gateway)

@@ -10,8 +10,8 @@ import pytest
 
 from holdfast.api.backups import add_backups
 from holdfast.session.engine import OpenLink
-from tests.api.door import KEY_OF_ONE, OTHER, Door, make_door
-from tests.custody import FILES, bot_folder, credentials, custody_of
+from tests.api.api_client import KEY_OF_ONE, OTHER, ApiClient, make_client
+from tests.backup_service import FILES, backup_service_of, bot_folder, credentials
 from tests.world import COMPANY, World
 
 WISH = {"credentials": json.dumps(credentials()), "keys": [{"type": "lid-mapping", "id": "1", "value": '"2"'}]}
@@ -25,87 +25,87 @@ FOR_ONE = [("POST", f"/v1/sessions/{COMPANY}/import"), ("GET", f"/v1/sessions/{C
 
 
 @pytest.fixture
-async def door(world: World, tmp_path: Path) -> AsyncIterator[Door]:
+async def client(world: World, tmp_path: Path) -> AsyncIterator[ApiClient]:
     async with world.running() as gateway:
-        door = make_door(world, gateway)
-        door.leaps = False  # threads of their own make backups: time would leap past them
-        add_backups(door.api, custody_of(gateway, world.database, tmp_path / "backups", clock=world.clock))
-        yield door
+        client = make_client(world, gateway)
+        client.leaps = False  # threads of their own make backups: time would leap past them
+        add_backups(client.api, backup_service_of(gateway, world.database, tmp_path / "backups", clock=world.clock))
+        yield client
 
 
-async def test_a_backup_holds_all_companies_so_its_key_must_too(door: Door) -> None:
+async def test_a_backup_holds_all_companies_so_its_key_must_too(client: ApiClient) -> None:
     """One that covers a company may move that company, and nothing more; without a key there is nothing."""
     for method, path in [*FOR_ALL, *FOR_ONE]:
-        (await door(method, path, key=None)).problem(401, "unauthorized")
+        (await client(method, path, key=None)).problem(401, "unauthorized")
     for method, path in FOR_ALL:
-        sentence = (await door(method, path, key=KEY_OF_ONE)).problem(403, "forbidden")
+        sentence = (await client(method, path, key=KEY_OF_ONE)).problem(403, "forbidden")
         assert "a backup holds all" in sentence
     elsewhere = f"/v1/sessions/{OTHER}/export"
-    (await door("GET", elsewhere, key=KEY_OF_ONE)).problem(403, "forbidden", field="company")
+    (await client("GET", elsewhere, key=KEY_OF_ONE)).problem(403, "forbidden", field="company")
 
 
-async def test_a_backup_is_made_listed_and_handed_over(door: Door, world: World) -> None:
+async def test_a_backup_is_made_listed_and_handed_over(client: ApiClient, world: World) -> None:
     """The file is the one in the folder; there is no way to any other."""
     await world.pair()
-    made = (await door("POST", "/v1/backups")).json
+    made = (await client("POST", "/v1/backups")).json
     assert (made["companies"], made["trouble"], made["encrypted"]) == ([COMPANY], None, False)
-    listed = (await door("GET", "/v1/backups?verify=true")).json
+    listed = (await client("GET", "/v1/backups?verify=true")).json
     assert listed == {"items": [made], "next": None}
-    file = await door("GET", f"/v1/backups/{made['name']}")
+    file = await client("GET", f"/v1/backups/{made['name']}")
     assert len(file.body) == made["sizeBytes"]
     assert file.headers["cache-control"] == "no-store"
     for name in ("x", "..", "%2e%2e%2fholdfast.db", ".holdfast.backup.part"):
-        assert (await door("GET", f"/v1/backups/{name}")).status == 404
+        assert (await client("GET", f"/v1/backups/{name}")).status == 404
 
 
-async def test_a_cleared_company_is_gone(door: Door, world: World) -> None:
+async def test_a_cleared_company_is_gone(client: ApiClient, world: World) -> None:
     """Its link is cut, nobody knows it any more, and it can begin anew; what was there is in the backup."""
     await world.pair()
     await world.send()
-    made = (await door("POST", f"/v1/sessions/{COMPANY}/clear")).json
+    made = (await client("POST", f"/v1/sessions/{COMPANY}/clear")).json
     assert made["companies"] == [COMPANY]
-    (await door("GET", f"/v1/sessions/{COMPANY}")).problem(404, "not-found", field="company")
+    (await client("GET", f"/v1/sessions/{COMPANY}")).problem(404, "not-found", field="company")
     assert await world.parts.live.get(COMPANY) is None
-    (await door("POST", f"/v1/sessions/{COMPANY}/clear")).problem(404, "not-found", field="company")
+    (await client("POST", f"/v1/sessions/{COMPANY}/clear")).problem(404, "not-found", field="company")
     await world.pair()
-    assert (await door("GET", f"/v1/sessions/{COMPANY}/messages")).json["items"] == []
+    assert (await client("GET", f"/v1/sessions/{COMPANY}/messages")).json["items"] == []
 
 
-async def test_a_backup_that_fails_keeps_the_company(door: Door, world: World, tmp_path: Path) -> None:
+async def test_a_backup_that_fails_keeps_the_company(client: ApiClient, world: World, tmp_path: Path) -> None:
     """Nothing is removed that is not in a backup; the session goes on as it was left: stopped."""
     await world.pair()
     (tmp_path / "backups").write_text("a file in the way")
-    refused = await door("POST", f"/v1/sessions/{COMPANY}/clear")
+    refused = await client("POST", f"/v1/sessions/{COMPANY}/clear")
     assert "no backup could be made" in refused.problem(500, "backup-failed")
     assert world.state() == "stopped"
 
 
-async def test_an_imported_company_connects_at_once(door: Door, world: World) -> None:
+async def test_an_imported_company_connects_at_once(client: ApiClient, world: World) -> None:
     """With the credentials that came, and without a QR code; a second import finds a phone linked, and cuts nothing."""
-    session = (await door("POST", f"/v1/sessions/{COMPANY}/import", WISH)).json
+    session = (await client("POST", f"/v1/sessions/{COMPANY}/import", WISH)).json
     assert (session["companyId"], session["state"]) == (COMPANY, "reconnecting")
     await world.until_state("connected")
     assert world.commands(OpenLink)[-1].credentials == WISH["credentials"]
-    assert "has a linked device already" in (await door("POST", f"/v1/sessions/{COMPANY}/import", WISH)).problem(
+    assert "has a linked device already" in (await client("POST", f"/v1/sessions/{COMPANY}/import", WISH)).problem(
         409, "conflict"
     )
     assert world.state() == "connected"
     assert len(world.commands(OpenLink)) == 1
 
 
-async def test_a_device_serves_one_company(door: Door) -> None:
+async def test_a_device_serves_one_company(client: ApiClient) -> None:
     """Imported a second time under another name, it would throw itself out for ever; nothing is changed."""
-    assert (await door("POST", f"/v1/sessions/{COMPANY}/import", WISH)).status < 300
-    again = await door("POST", f"/v1/sessions/{OTHER}/import", WISH)
+    assert (await client("POST", f"/v1/sessions/{COMPANY}/import", WISH)).status < 300
+    again = await client("POST", f"/v1/sessions/{OTHER}/import", WISH)
     assert f'company "{COMPANY}" has this device already' in again.problem(409, "conflict")
-    (await door("GET", f"/v1/sessions/{OTHER}")).problem(404, "not-found", field="company")
+    (await client("GET", f"/v1/sessions/{OTHER}")).problem(404, "not-found", field="company")
 
 
-async def test_an_import_replaces_a_pairing_that_nobody_finished(door: Door, world: World) -> None:
+async def test_an_import_replaces_a_pairing_that_nobody_finished(client: ApiClient, world: World) -> None:
     """A session that shows a QR code has no phone yet."""
-    await door("PUT", f"/v1/sessions/{COMPANY}")
+    await client("PUT", f"/v1/sessions/{COMPANY}")
     await world.until(lambda: bool(world.commands(OpenLink)))
-    await door("POST", f"/v1/sessions/{COMPANY}/import", WISH)
+    await client("POST", f"/v1/sessions/{COMPANY}/import", WISH)
     await world.until_state("connected")
 
 
@@ -120,20 +120,20 @@ async def test_an_import_replaces_a_pairing_that_nobody_finished(door: Door, wor
     ],
 )
 async def test_nothing_is_imported_of_what_is_damaged(
-    door: Door, change: dict[str, object], field: str, said: str
+    client: ApiClient, change: dict[str, object], field: str, said: str
 ) -> None:
     """The field is named, and no session is there afterwards."""
-    refused = await door("POST", f"/v1/sessions/{COMPANY}/import", WISH | change)
+    refused = await client("POST", f"/v1/sessions/{COMPANY}/import", WISH | change)
     assert said in refused.problem(422, "bad-input", field=field)
-    (await door("GET", f"/v1/sessions/{COMPANY}")).problem(404, "not-found", field="company")
+    (await client("GET", f"/v1/sessions/{COMPANY}")).problem(404, "not-found", field="company")
 
 
-async def test_what_is_exported_is_what_a_folder_holds(door: Door, tmp_path: Path) -> None:
+async def test_what_is_exported_is_what_a_folder_holds(client: ApiClient, tmp_path: Path) -> None:
     """As many keys as there were files, and more than other bodies may have bytes."""
     folder = bot_folder(tmp_path / "auth")
     large = {"type": "tctoken", "id": "large@lid", "value": json.dumps({"token": "x" * 2_000_000})}
     keys = [{"type": "lid-mapping", "id": str(n), "value": '"2"'} for n in range(len(FILES))]
     text = (folder / "creds.json").read_text()
-    await door("POST", f"/v1/sessions/{COMPANY}/import", {"credentials": text, "keys": [*keys, large]})
-    exported = (await door("GET", f"/v1/sessions/{COMPANY}/export")).json
+    await client("POST", f"/v1/sessions/{COMPANY}/import", {"credentials": text, "keys": [*keys, large]})
+    exported = (await client("GET", f"/v1/sessions/{COMPANY}/export")).json
     assert (exported["credentials"], len(exported["keys"])) == (text, len(keys) + 1)

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from holdfast.api.events import Stream
-from holdfast.api.waits import Stopping, Waits
+from holdfast.api.shutdown import ShutdownScope, Stopping
 from holdfast.delivery.events import Event
 from holdfast.store.events import record
-from tests.api.door import KEY, KEY_OF_ONE, OTHER, Door
+from tests.api.api_client import KEY, KEY_OF_ONE, OTHER, ApiClient
 from tests.api.test_server import Running, serving
 from tests.world import COMPANY, NUMBER, World
 
@@ -43,7 +43,7 @@ class Reader:
     """Reads a stream until told otherwise."""
 
     def __init__(self, world: World, *, heartbeat_s: float = 60) -> None:
-        self.waits = Waits()
+        self.waits = ShutdownScope()
         self.text = ""
         self._came = asyncio.Event()
         self._stream = Stream(events=world.events, waits=self.waits, companies=None, heartbeat_s=heartbeat_s)
@@ -68,7 +68,7 @@ class Reader:
 
     @property
     def numbers(self) -> list[int]:
-        return [letter["data"]["n"] for _, _, letter in told(self.text)]
+        return [payload["data"]["n"] for _, _, payload in told(self.text)]
 
 
 async def test_a_reader_gets_what_happens_from_now_on(world: World) -> None:
@@ -141,20 +141,20 @@ async def test_a_stream_ends_when_holdfast_stops(world: World) -> None:
             pass
 
 
-async def test_a_key_gets_events_of_its_companies_alone_until_holdfast_stops(world: World, door: Door) -> None:
+async def test_a_key_gets_events_of_its_companies_alone_until_holdfast_stops(world: World, client: ApiClient) -> None:
     """Also when it asks for all; and an open stream does not hold the stop."""
     first = await add(world, 0)
     for number, company in enumerate((COMPANY, OTHER, COMPANY), start=1):
         await add(world, number, company=company)
     resumes = f"Last-Event-ID: {first}\r\n"
-    async with serving(door) as running:
+    async with serving(client) as running:
         readers = [
             await _ask(running, "/v1/events", key=KEY_OF_ONE, more=resumes),
             await _ask(running, f"/v1/events?company={OTHER}&after={first}", key=KEY),
             await _ask(running, "/v1/events", key=KEY, more=resumes),
         ]
         texts = [await _until(reader, count) for reader, count in zip(readers, (2, 1, 3), strict=True)]
-        assert [[letter["data"]["n"] for _, _, letter in told(text)] for text in texts] == [[1, 3], [2], [1, 2, 3]]
+        assert [[payload["data"]["n"] for _, _, payload in told(text)] for text in texts] == [[1, 3], [2], [1, 2, 3]]
         assert all("content-type: text/event-stream" in text for text in texts)
         assert await running.stop() < 3
         async with asyncio.timeout(5):
@@ -175,34 +175,34 @@ async def _until(reader: asyncio.StreamReader, count: int) -> str:
     return text
 
 
-async def test_a_key_may_not_ask_for_another_company(door: Door) -> None:
+async def test_a_key_may_not_ask_for_another_company(client: ApiClient) -> None:
     """Whether there is such a company or not."""
-    refused = await door("GET", f"/v1/events?company={OTHER}", key=KEY_OF_ONE)
+    refused = await client("GET", f"/v1/events?company={OTHER}", key=KEY_OF_ONE)
     assert OTHER in refused.problem(403, "forbidden", field="company")
 
 
 @pytest.mark.parametrize("place", ["x", "-1", "1" * 19])
-async def test_a_place_that_is_none_is_refused(door: Door, place: str) -> None:
+async def test_a_place_that_is_none_is_refused(client: ApiClient, place: str) -> None:
     """Naming where it stood."""
-    answer = await door("GET", "/v1/events", headers={"Last-Event-ID": place})
+    answer = await client("GET", "/v1/events", headers={"Last-Event-ID": place})
     assert "is no event" in answer.problem(422, "bad-input", field="Last-Event-ID")
-    answer = await door("GET", f"/v1/events?after={place}")
+    answer = await client("GET", f"/v1/events?after={place}")
     assert "is no event" in answer.problem(422, "bad-input", field="after")
 
 
-async def test_an_event_tells_of_a_message_as_the_api_shows_it(world: World, door: Door) -> None:
+async def test_an_event_tells_of_a_message_as_the_api_shows_it(world: World, client: ApiClient) -> None:
     """Field by field, outbound and inbound; a reader of both need not know two shapes."""
     await world.pair()
-    sent = (await door("POST", f"/v1/sessions/{COMPANY}/messages", {"to": NUMBER, "text": "hello"})).json
+    sent = (await client("POST", f"/v1/sessions/{COMPANY}/messages", {"to": NUMBER, "text": "hello"})).json
     await world.until_sends(1)
     world.engine.receive(world.link(), text="hi")
     await world.quiet()
     [event] = [each for each in await world.now(_all(world)) if each.type == "message.accepted"]
-    told, shown = json.loads(event.body), (await door("GET", f"/v1/messages/{sent['id']}")).json
+    told, shown = json.loads(event.body), (await client("GET", f"/v1/messages/{sent['id']}")).json
     assert told.keys() == shown.keys() - {"held", "retries"}
     assert {name for name in told if told[name] != shown[name]} <= {"state", "attempts", "sentAt"}
     [event] = [each for each in await world.now(_all(world)) if each.type == "message.received"]
-    [received] = (await door("GET", f"/v1/sessions/{COMPANY}/inbox")).json["items"]
+    [received] = (await client("GET", f"/v1/sessions/{COMPANY}/inbox")).json["items"]
     assert json.loads(event.body) == received
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from holdfast.notify.sender import Undelivered
+from holdfast.notify.alert_sender import Undelivered
 from holdfast.runtime.diagnosis import Diagnoser
 from holdfast.session import events
 from holdfast.store.figures import FigureRows
-from tests.api.door import KEY_OF_ONE, OTHER, Door
+from tests.api.api_client import KEY_OF_ONE, OTHER, ApiClient
 from tests.world import COMPANY, World
 
 HEALTH = f"/webhook/whatsapp/baileys/health/{COMPANY}"
@@ -14,11 +14,11 @@ DIAGNOSTICS = f"/webhook/whatsapp/baileys/diagnostics/{COMPANY}"
 NUMBER_OF_COMPANY = "962700000001"
 
 
-async def test_a_connected_session_is_healthy_for_all_to_see(door: Door) -> None:
+async def test_a_connected_session_is_healthy_for_all_to_see(client: ApiClient) -> None:
     """200, the documented fields, and no phone number: this route needs no key."""
-    await door.world.pair()
-    await door.world.wait(1)
-    answer = await door("GET", HEALTH, key=None)
+    await client.world.pair()
+    await client.world.wait(1)
+    answer = await client("GET", HEALTH, key=None)
     assert answer.status == 200
     shown = answer.json
     assert list(shown) == [
@@ -35,23 +35,23 @@ async def test_a_connected_session_is_healthy_for_all_to_see(door: Door) -> None
     assert NUMBER_OF_COMPANY.encode() not in answer.body
 
 
-async def test_a_quiet_company_stays_healthy(door: Door) -> None:
+async def test_a_quiet_company_stays_healthy(client: ApiClient) -> None:
     """Hours without a message, with answered pings: healthy, on the same link, with every keep-alive answered."""
-    link = await door.world.pair()
-    await door.world.wait(3600)
-    assert (await door("GET", HEALTH)).json["status"] == "healthy"
-    assert door.world.link() == link
-    known = (await door("GET", DIAGNOSTICS)).json["keepAlive"]
+    link = await client.world.pair()
+    await client.world.wait(3600)
+    assert (await client("GET", HEALTH)).json["status"] == "healthy"
+    assert client.world.link() == link
+    known = (await client("GET", DIAGNOSTICS)).json["keepAlive"]
     assert known["sent"] == known["answered"] > 100
     assert known["successRate"] == 1
 
 
-async def test_an_unhealthy_session_says_what_is_wrong_and_what_to_do(door: Door) -> None:
+async def test_an_unhealthy_session_says_what_is_wrong_and_what_to_do(client: ApiClient) -> None:
     """503 with a stable code, a sentence and an action."""
-    link = await door.world.pair()
-    door.world.engine.drop(link, code=406)
-    await door.world.until_state("paused")
-    answer = await door("GET", HEALTH, key=None)
+    link = await client.world.pair()
+    client.world.engine.drop(link, code=406)
+    await client.world.until_state("paused")
+    answer = await client("GET", HEALTH, key=None)
     assert answer.status == 503
     assert answer.json["status"] == "unhealthy"
     found = answer.json["reasons"][0]
@@ -59,32 +59,32 @@ async def test_an_unhealthy_session_says_what_is_wrong_and_what_to_do(door: Door
     assert "banned" in found["message"]
 
 
-async def test_a_degraded_session_is_not_called_healthy(door: Door) -> None:
+async def test_a_degraded_session_is_not_called_healthy(client: ApiClient) -> None:
     """Logging in for a moment: nothing to be alarmed by, and yet not the 200 of a session that works."""
-    link = await door.world.pair()
-    door.world.engine.opens = False
-    door.world.engine.drop(link, code=428)
-    await door.world.until_state("reconnecting")
-    answer = await door("GET", HEALTH, key=None)
+    link = await client.world.pair()
+    client.world.engine.opens = False
+    client.world.engine.drop(link, code=428)
+    await client.world.until_state("reconnecting")
+    answer = await client("GET", HEALTH, key=None)
     assert (answer.status, answer.json["status"]) == (503, "degraded")
 
 
-async def test_health_of_an_unknown_company_is_not_found(door: Door) -> None:
+async def test_health_of_an_unknown_company_is_not_found(client: ApiClient) -> None:
     """404, as a problem that names the cure."""
     assert "PUT /v1/sessions/nobody" in (
-        await door("GET", "/webhook/whatsapp/baileys/health/nobody", key=None)
+        await client("GET", "/webhook/whatsapp/baileys/health/nobody", key=None)
     ).problem(404, "not-found", field="company")
 
 
-async def test_diagnostics_tell_the_history_of_a_loss(door: Door) -> None:
+async def test_diagnostics_tell_the_history_of_a_loss(client: ApiClient) -> None:
     """The newest turn first, with the code, the cause as a sentence, the reaction, and how long it had lasted."""
-    link = await door.world.pair()
-    await door.world.wait(100)
-    door.world.engine.drop(link, code=428)
-    await door.world.until_state("reconnecting")
-    await door.world.until_state("connected")
-    await door.world.quiet()
-    found = (await door("GET", DIAGNOSTICS)).json
+    link = await client.world.pair()
+    await client.world.wait(100)
+    client.world.engine.drop(link, code=428)
+    await client.world.until_state("reconnecting")
+    await client.world.until_state("connected")
+    await client.world.quiet()
+    found = (await client("GET", DIAGNOSTICS)).json
     back, lost = found["history"][:2]
     assert (lost["before"], lost["after"], lost["code"]) == ("connected", "reconnecting", 428)
     assert (lost["cause"], lost["reaction"]) == ("the connection was closed", "backoff")
@@ -98,15 +98,15 @@ async def test_diagnostics_tell_the_history_of_a_loss(door: Door) -> None:
     assert found["settings"] == {"keepaliveIntervalS": 30}
 
 
-async def test_diagnostics_need_a_key_for_the_company(door: Door) -> None:
+async def test_diagnostics_need_a_key_for_the_company(client: ApiClient) -> None:
     """They hold the phone number and the history."""
-    (await door("GET", DIAGNOSTICS, key=None)).problem(401, "unauthorized")
-    (await door("GET", f"/webhook/whatsapp/baileys/diagnostics/{OTHER}", key=KEY_OF_ONE)).problem(
+    (await client("GET", DIAGNOSTICS, key=None)).problem(401, "unauthorized")
+    (await client("GET", f"/webhook/whatsapp/baileys/diagnostics/{OTHER}", key=KEY_OF_ONE)).problem(
         403, "forbidden", field="company"
     )
 
 
-async def test_diagnostics_show_a_tenant_nothing_of_the_installation(door: Door) -> None:
+async def test_diagnostics_show_a_tenant_nothing_of_the_installation(client: ApiClient) -> None:
     """A key limited to companies gets neither the operator's settings, nor process ids, nor hosts of other sessions."""
     operators = {
         "dataDir": "/srv/wa",
@@ -114,42 +114,42 @@ async def test_diagnostics_show_a_tenant_nothing_of_the_installation(door: Door)
         "whatsappUrl": "ws://x",
         "backupRecipients": "a",
     }
-    door.api.state.settings_in_force = {**operators, "node": "n1", "mediaMaxMb": 64}
-    await door.world.pair()
-    shown = (await door("GET", DIAGNOSTICS, key=KEY_OF_ONE)).json
+    client.api.state.settings_in_force = {**operators, "node": "n1", "mediaMaxMb": 64}
+    await client.world.pair()
+    shown = (await client("GET", DIAGNOSTICS, key=KEY_OF_ONE)).json
     assert shown["settings"] == {"mediaMaxMb": 64}
     assert shown["engineHost"]["pid"] is None
     assert [(host["pid"], host["sessions"]) for host in shown["engineHosts"]] == [(None, [COMPANY])]
-    full = (await door("GET", DIAGNOSTICS)).json
-    assert full["settings"] == door.api.state.settings_in_force
+    full = (await client("GET", DIAGNOSTICS)).json
+    assert full["settings"] == client.api.state.settings_in_force
     assert full["engineHost"]["pid"] == full["engineHosts"][0]["pid"] is not None
 
 
-async def test_alerts_on_their_way_are_for_keys_of_all_companies(door: Door) -> None:
+async def test_alerts_on_their_way_are_for_keys_of_all_companies(client: ApiClient) -> None:
     """Their titles name any company, and their addresses are the operator's."""
     waiting = Undelivered(address="mailto", title=f"{OTHER} – banned", made_at="", tries=1, error=None)
-    figures = FigureRows(door.world.database)
-    door.api.state.diagnoser = Diagnoser(
-        door.world.gateway, door.world.parts, figures=figures, undelivered=lambda: [waiting]
+    figures = FigureRows(client.world.database)
+    client.api.state.diagnoser = Diagnoser(
+        client.world.gateway, client.world.parts, figures=figures, undelivered=lambda: [waiting]
     )
-    await door("PUT", f"/v1/sessions/{COMPANY}")
-    [shown] = (await door("GET", DIAGNOSTICS)).json["alerts"]["undelivered"]
+    await client("PUT", f"/v1/sessions/{COMPANY}")
+    [shown] = (await client("GET", DIAGNOSTICS)).json["alerts"]["undelivered"]
     assert shown["title"] == waiting.title
-    assert OTHER not in (await door("GET", DIAGNOSTICS, key=KEY_OF_ONE)).body.decode()
+    assert OTHER not in (await client("GET", DIAGNOSTICS, key=KEY_OF_ONE)).body.decode()
 
 
-async def test_metrics_name_companies_and_no_phone_numbers(door: Door) -> None:
+async def test_metrics_name_companies_and_no_phone_numbers(client: ApiClient) -> None:
     """Prometheus' text, for the companies that the key may see."""
-    await door.world.pair()
-    await door("PUT", f"/v1/sessions/{OTHER}")
-    answer = await door("GET", "/metrics")
+    await client.world.pair()
+    await client("PUT", f"/v1/sessions/{OTHER}")
+    answer = await client("GET", "/metrics")
     text = answer.body.decode()
     assert f'holdfast_session_connected{{company="{COMPANY}"}} 1.0' in text
     assert f'holdfast_session_connected{{company="{OTHER}"}} 0.0' in text
     assert 'holdfast_sessions{state="connected"} 1.0' in text
     assert NUMBER_OF_COMPANY not in text
-    assert OTHER not in (await door("GET", "/metrics", key=KEY_OF_ONE)).body.decode()
-    (await door("GET", "/metrics", key=None)).problem(401, "unauthorized")
+    assert OTHER not in (await client("GET", "/metrics", key=KEY_OF_ONE)).body.decode()
+    (await client("GET", "/metrics", key=None)).problem(401, "unauthorized")
 
 
 async def test_the_time_that_holdfast_was_down_counts_as_absence(world: World) -> None:
@@ -181,19 +181,19 @@ async def test_a_stop_on_purpose_is_no_disconnection(world: World) -> None:
         assert (measured.disconnections, measured.uptime_percent is not None) == (0, True)
 
 
-async def test_a_window_of_ones_own_is_judged_beside_the_others(door: Door) -> None:
+async def test_a_window_of_ones_own_is_judged_beside_the_others(client: ApiClient) -> None:
     """`windowS` seconds back from now, row by row; a message counts as soon as a tenth of the window has gone by."""
-    link = await door.world.pair()
-    await door.world.wait(100)
-    calm = (await door("GET", f"{DIAGNOSTICS}?windowS=50")).json["stability"]["asked"]
+    link = await client.world.pair()
+    await client.world.wait(100)
+    calm = (await client("GET", f"{DIAGNOSTICS}?windowS=50")).json["stability"]["asked"]
     assert (calm["observedS"], calm["holds"], calm["deliveryPercent"]) == (50, True, None)
-    await door.world.send("one")
-    await door.world.wait(6)
-    door.world.engine.drop(link, code=428)
-    await door.world.until_state("reconnecting")
-    await door.world.until_state("connected")
-    await door.world.quiet()
-    shaken = (await door("GET", f"{DIAGNOSTICS}?windowS=50")).json["stability"]["asked"]
+    await client.world.send("one")
+    await client.world.wait(6)
+    client.world.engine.drop(link, code=428)
+    await client.world.until_state("reconnecting")
+    await client.world.until_state("connected")
+    await client.world.quiet()
+    shaken = (await client("GET", f"{DIAGNOSTICS}?windowS=50")).json["stability"]["asked"]
     assert (shaken["deliveryPercent"], shaken["holds"]) == (100, False)
     assert [row["what"] for row in shaken["table"] if not row["holds"]] == ["disconnections an hour"]
-    (await door("GET", f"{DIAGNOSTICS}?windowS=0")).problem(422, "bad-input", field="windowS")
+    (await client("GET", f"{DIAGNOSTICS}?windowS=0")).problem(422, "bad-input", field="windowS")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from holdfast.session.engine import Download, InboundMessage
-from tests.api.door import KEY_OF_ONE, OTHER, Answer, Door
+from tests.api.api_client import KEY_OF_ONE, OTHER, Answer, ApiClient
 from tests.world import COMPANY
 
 SESSION = f"/v1/sessions/{COMPANY}"
@@ -16,10 +16,10 @@ FRIEND = "962799999999@s.whatsapp.net"
 PICTURE = b"picture" * 100_000
 
 
-async def came(door: Door, *, media: dict[str, Any] | None = None, held: bytes | None = PICTURE) -> Any:
+async def came(client: ApiClient, *, media: dict[str, Any] | None = None, held: bytes | None = PICTURE) -> Any:
     """A picture comes in, and WhatsApp holds its bytes; the inbox's item."""
     if held is not None:
-        door.world.engine.media["keys"] = held
+        client.world.engine.media["keys"] = held
     message = InboundMessage(
         whatsapp_id="3A0001",
         chat=FRIEND,
@@ -29,9 +29,9 @@ async def came(door: Door, *, media: dict[str, Any] | None = None, held: bytes |
         media=media or {"mimetype": "image/jpeg", "sizeBytes": len(PICTURE), "filename": "a b.jpg"},
         media_keys="keys",
     )
-    door.world.engine.receive(door.world.link(), message)
-    await door.world.until(lambda: "3A0001" in door.world.engine.receipts_sent)
-    return (await door("GET", f"{SESSION}/inbox")).json["items"][0]
+    client.world.engine.receive(client.world.link(), message)
+    await client.world.until(lambda: "3A0001" in client.world.engine.receipts_sent)
+    return (await client("GET", f"{SESSION}/inbox")).json["items"][0]
 
 
 def link(item: Any) -> str:
@@ -41,14 +41,14 @@ def link(item: Any) -> str:
     return url.removeprefix("http://holdfast.test")
 
 
-async def get(door: Door, item: Any, **options: Any) -> Answer:
-    return await door("GET", f"{SESSION}/inbox/{item['id']}/media", **options)
+async def get(client: ApiClient, item: Any, **options: Any) -> Answer:
+    return await client("GET", f"{SESSION}/inbox/{item['id']}/media", **options)
 
 
-async def test_an_item_of_the_inbox_shows_its_medium_and_no_keys(door: Door) -> None:
+async def test_an_item_of_the_inbox_shows_its_medium_and_no_keys(client: ApiClient) -> None:
     """In the list and by itself."""
-    await door.world.pair()
-    item = await came(door)
+    await client.world.pair()
+    item = await came(client)
     assert {name: value for name, value in item["media"].items() if name != "url"} == {
         "mimetype": "image/jpeg",
         "sizeBytes": len(PICTURE),
@@ -56,35 +56,35 @@ async def test_an_item_of_the_inbox_shows_its_medium_and_no_keys(door: Door) -> 
         "seconds": None,
         "voice": False,
     }
-    answer = await door("GET", f"{SESSION}/inbox/{item['id']}")
+    answer = await client("GET", f"{SESSION}/inbox/{item['id']}")
     assert answer.json == item
     assert b"keys" not in answer.body
 
 
-async def test_a_medium_is_fetched_once(door: Door) -> None:
+async def test_a_medium_is_fetched_once(client: ApiClient) -> None:
     """Whoever asks at the same time, or later without a connection, gets what was kept."""
-    await door.world.pair()
-    item = await came(door)
-    answers = await asyncio.gather(*(get(door, item) for _ in range(3)))
+    await client.world.pair()
+    item = await came(client)
+    answers = await asyncio.gather(*(get(client, item) for _ in range(3)))
     assert {(answer.status, answer.body) for answer in answers} == {(200, PICTURE)}
-    await door("POST", f"{SESSION}/stop")
-    assert (await get(door, item)).body == PICTURE
-    assert len(door.world.commands(Download)) == 1
-    assert [path.name for path in door.world.spool.folder.iterdir()] == []
+    await client("POST", f"{SESSION}/stop")
+    assert (await get(client, item)).body == PICTURE
+    assert len(client.world.commands(Download)) == 1
+    assert [path.name for path in client.world.spool.folder.iterdir()] == []
 
 
-async def test_a_medium_has_an_address_of_its_own(door: Door) -> None:
+async def test_a_medium_has_an_address_of_its_own(client: ApiClient) -> None:
     """Good without a key, until it is over; nothing of it can be changed."""
-    await door.world.pair()
-    item = await came(door)
+    await client.world.pair()
+    item = await came(client)
     path = link(item)
-    answer = await door("GET", path, key=None)
+    answer = await client("GET", path, key=None)
     assert (answer.status, answer.body) == (200, PICTURE)
-    (await door("GET", path + "x", key=None)).problem(404, "not-found", field="id")
-    (await door("GET", path.replace("/msg_", "/msg_0"), key=None)).problem(404, "not-found", field="id")
-    (await door("GET", path.replace("&token", "0&token"), key=None)).problem(404, "not-found", field="id")
-    door.world.clock.advance_to(door.world.clock.monotonic() + 7 * 24 * 3600 + 1)
-    over = (await door("GET", path, key=None)).problem(404, "not-found", field="id")
+    (await client("GET", path + "x", key=None)).problem(404, "not-found", field="id")
+    (await client("GET", path.replace("/msg_", "/msg_0"), key=None)).problem(404, "not-found", field="id")
+    (await client("GET", path.replace("&token", "0&token"), key=None)).problem(404, "not-found", field="id")
+    client.world.clock.advance_to(client.world.clock.monotonic() + 7 * 24 * 3600 + 1)
+    over = (await client("GET", path, key=None)).problem(404, "not-found", field="id")
     assert over == "this address of a medium is over, or is none: the inbox has a new one, `media.url`"
 
 
@@ -102,60 +102,60 @@ async def test_a_medium_has_an_address_of_its_own(door: Door) -> None:
     ],
 )
 async def test_what_strangers_send_never_runs_under_this_address(
-    door: Door, mimetype: str, given: str, shown: str
+    client: ApiClient, mimetype: str, given: str, shown: str
 ) -> None:
     """In a sandbox, and for download unless it is a picture, a sound or a film. Names are harmless."""
-    await door.world.pair()
-    item = await came(door, media={"mimetype": mimetype, "filename": 'a"\r\nb/ü.html'})
-    answer = await get(door, item)
+    await client.world.pair()
+    item = await came(client, media={"mimetype": mimetype, "filename": 'a"\r\nb/ü.html'})
+    answer = await get(client, item)
     assert (answer.status, answer.headers["content-type"]) == (200, given)
     assert answer.headers["content-disposition"] == f"{shown}; filename*=UTF-8''a%22%0D%0Ab%2F%C3%BC.html"
     assert answer.headers["content-security-policy"] == "sandbox; default-src 'none'"
     assert answer.headers["content-length"] == str(len(PICTURE))
 
 
-async def test_why_a_medium_cannot_be_had_is_said(door: Door) -> None:
+async def test_why_a_medium_cannot_be_had_is_said(client: ApiClient) -> None:
     """Gone for ever, too large, and not just now are told apart."""
-    link_ = await door.world.pair()
-    item = await came(door, held=None)
-    assert (await get(door, item)).problem(410, "media-gone") == (
+    link_ = await client.world.pair()
+    item = await came(client, held=None)
+    assert (await get(client, item)).problem(410, "media-gone") == (
         "WhatsApp no longer has this medium: ask its sender to send it again"
     )
-    door.world.engine.media["keys"] = b"x"
-    door.world.shelf.limit_bytes = 0
-    assert (await get(door, item)).problem(413, "too-large").startswith("the medium is larger than 0 MB")
-    door.world.shelf.limit_bytes = 9
-    door.world.engine.drop(link_, code=428)
-    asked = await get(door, item)
+    client.world.engine.media["keys"] = b"x"
+    client.world.outbound_media.limit_bytes = 0
+    assert (await get(client, item)).problem(413, "too-large").startswith("the medium is larger than 0 MB")
+    client.world.outbound_media.limit_bytes = 9
+    client.world.engine.drop(link_, code=428)
+    asked = await get(client, item)
     assert asked.problem(503, "not-connected").endswith("this needs its connection to WhatsApp")
     assert asked.headers["retry-after"] == "2"
 
 
-async def test_a_link_that_ends_meanwhile_is_told_at_once(door: Door) -> None:
+async def test_a_link_that_ends_meanwhile_is_told_at_once(client: ApiClient) -> None:
     """Nobody waits for what can't come any more; the next try is a good one."""
-    await door.world.pair()
-    item = await came(door)
-    door.world.engine.freeze(door.world.link())
-    asking = asyncio.ensure_future(get(door, item))
+    await client.world.pair()
+    item = await came(client)
+    client.world.engine.freeze(client.world.link())
+    asking = asyncio.ensure_future(get(client, item))
     await asyncio.sleep(0)
     sentence = (await asking).problem(503, "media-not-fetched")
     assert sentence == "the connection to WhatsApp ended meanwhile: ask again shortly"
-    await door.world.until_state("connected")
-    assert (await get(door, item)).body == PICTURE
+    await client.world.until_state("connected")
+    assert (await get(client, item)).body == PICTURE
 
 
-async def test_others_messages_have_no_media_here(door: Door) -> None:
+async def test_others_messages_have_no_media_here(client: ApiClient) -> None:
     """Neither another company's, nor a text's, nor an unknown one's."""
-    await door.world.pair()
-    item = await came(door)
-    await door("PUT", f"/v1/sessions/{OTHER}")
+    await client.world.pair()
+    item = await came(client)
+    await client("PUT", f"/v1/sessions/{OTHER}")
     for path in (f"/v1/sessions/{OTHER}/inbox/{item['id']}", f"/v1/sessions/{OTHER}/inbox/{item['id']}/media"):
-        (await door("GET", path)).problem(404, "not-found", field="id")
-        (await door("GET", path, key=KEY_OF_ONE)).problem(403, "forbidden", field="company")
-    (await door("GET", f"{SESSION}/inbox/msg_0/media")).problem(404, "not-found", field="id")
-    door.world.engine.receive(door.world.link(), text="hi", whatsapp_id="3A0002")
-    await door.world.until(lambda: "3A0002" in door.world.engine.receipts_sent)
-    text = (await door("GET", f"{SESSION}/inbox")).json["items"][1]
+        (await client("GET", path)).problem(404, "not-found", field="id")
+        (await client("GET", path, key=KEY_OF_ONE)).problem(403, "forbidden", field="company")
+    (await client("GET", f"{SESSION}/inbox/msg_0/media")).problem(404, "not-found", field="id")
+    client.world.engine.receive(client.world.link(), text="hi", whatsapp_id="3A0002")
+    await client.world.until(lambda: "3A0002" in client.world.engine.receipts_sent)
+    text = (await client("GET", f"{SESSION}/inbox")).json["items"][1]
     assert text["media"] is None
-    sentence = (await get(door, text)).problem(404, "not-found", field="id")
+    sentence = (await get(client, text)).problem(404, "not-found", field="id")
     assert sentence == "this message has no medium: `media` is null in the inbox"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from holdfast.session.engine import InboundMessage, Send
-from tests.api.door import KEY_OF_ONE, OTHER, Answer, Door
+from tests.api.api_client import KEY_OF_ONE, OTHER, Answer, ApiClient
 from tests.world import COMPANY, NUMBER
 
 SESSION = f"/v1/sessions/{COMPANY}"
@@ -29,17 +29,17 @@ def read(file: str) -> bytes:
     return Path(file).read_bytes()
 
 
-async def send(door: Door, body: dict[str, Any], **options: Any) -> Answer:
-    return await door("POST", MESSAGES, body, **options)
+async def send(client: ApiClient, body: dict[str, Any], **options: Any) -> Answer:
+    return await client("POST", MESSAGES, body, **options)
 
 
-async def handed(door: Door, body: dict[str, Any]) -> Send:
+async def handed(client: ApiClient, body: dict[str, Any]) -> Send:
     """What the engine is given of a message."""
-    count = len(door.world.commands(Send))
-    answer = await send(door, body)
+    count = len(client.world.commands(Send))
+    answer = await send(client, body)
     assert answer.status == 202, answer.body
-    await door.world.until(lambda: len(door.world.commands(Send)) > count)
-    return door.world.commands(Send)[-1]
+    await client.world.until(lambda: len(client.world.commands(Send)) > count)
+    return client.world.commands(Send)[-1]
 
 
 @pytest.mark.parametrize(
@@ -61,56 +61,56 @@ async def handed(door: Door, body: dict[str, Any]) -> Send:
     ],
 )
 async def test_content_reaches_the_engine_as_it_was_asked_for(
-    door: Door, body: dict[str, Any], content: dict[str, Any]
+    client: ApiClient, body: dict[str, Any], content: dict[str, Any]
 ) -> None:
     """And the message shows its kind."""
-    await door.world.pair()
-    given = await handed(door, {"to": NUMBER, **body})
+    await client.world.pair()
+    given = await handed(client, {"to": NUMBER, **body})
     assert (given.to, given.content) == (CHAT, content)
-    shown = (await door("GET", MESSAGES)).json["items"][0]
+    shown = (await client("GET", MESSAGES)).json["items"][0]
     assert shown["type"] == next(iter(body))
 
 
 @pytest.mark.parametrize("to", ["120363012345678901@g.us", "962790000001-1446600000@g.us", "123456789012345@lid"])
-async def test_groups_and_hidden_ids_can_be_written_to(door: Door, to: str) -> None:
+async def test_groups_and_hidden_ids_can_be_written_to(client: ApiClient, to: str) -> None:
     """They are shown as they were given."""
-    await door.world.pair()
-    assert (await handed(door, {"to": to, "text": "hello"})).to == to
-    assert (await door("GET", MESSAGES)).json["items"][0]["to"] == to
+    await client.world.pair()
+    assert (await handed(client, {"to": to, "text": "hello"})).to == to
+    assert (await client("GET", MESSAGES)).json["items"][0]["to"] == to
 
 
-async def test_a_picture_reaches_the_engine_as_a_file(door: Door) -> None:
+async def test_a_picture_reaches_the_engine_as_a_file(client: ApiClient) -> None:
     """With its type, caption and every byte."""
-    await door.world.pair()
-    given = await handed(door, {"to": NUMBER, "image": {"base64": coded(PNG), "caption": "look"}})
+    await client.world.pair()
+    given = await handed(client, {"to": NUMBER, "image": {"base64": coded(PNG), "caption": "look"}})
     image: Any = given.content["image"]
     assert (image["mimetype"], image["caption"], set(image)) == ("image/png", "look", {"mimetype", "caption", "file"})
     assert read(image["file"]) == PNG
 
 
-async def test_a_stored_medium_serves_many_messages(door: Door) -> None:
+async def test_a_stored_medium_serves_many_messages(client: ApiClient) -> None:
     """It is stored once, as it came, and sent by its id."""
-    await door.world.pair()
+    await client.world.pair()
     raw = [PNG[:100], PNG[100:]]
-    answer = await door("POST", f"{SESSION}/media?filename=a.png", raw=raw, headers={"Content-Type": "image/png"})
+    answer = await client("POST", f"{SESSION}/media?filename=a.png", raw=raw, headers={"Content-Type": "image/png"})
     stored = answer.json
     assert answer.status == 201
     assert (stored["mimetype"], stored["sizeBytes"], stored["filename"]) == ("image/png", len(PNG), "a.png")
-    image: Any = (await handed(door, {"to": NUMBER, "image": {"media": stored["id"]}})).content["image"]
-    document: Any = (await handed(door, {"to": "962790000002", "document": {"media": stored["id"]}})).content[
+    image: Any = (await handed(client, {"to": NUMBER, "image": {"media": stored["id"]}})).content["image"]
+    document: Any = (await handed(client, {"to": "962790000002", "document": {"media": stored["id"]}})).content[
         "document"
     ]
     assert image["file"] == document["file"]
     assert (document["mimetype"], document["filename"]) == ("image/png", "a.png")
 
 
-async def test_a_voice_note_is_marked_as_one(door: Door) -> None:
+async def test_a_voice_note_is_marked_as_one(client: ApiClient) -> None:
     """Only Ogg can be one."""
-    await door.world.pair()
-    audio: Any = (await handed(door, {"to": NUMBER, "audio": {"base64": coded(OGG), "voice": True}})).content["audio"]
+    await client.world.pair()
+    audio: Any = (await handed(client, {"to": NUMBER, "audio": {"base64": coded(OGG), "voice": True}})).content["audio"]
     assert (audio["mimetype"], audio["voice"]) == ("audio/ogg; codecs=opus", True)
     mp3 = {"to": NUMBER, "audio": {"base64": coded(b"ID3" + b"\x00" * 9), "voice": True}}
-    sentence = (await send(door, mp3)).problem(422, "bad-input", field="audio")
+    sentence = (await send(client, mp3)).problem(422, "bad-input", field="audio")
     assert sentence == "audio is audio/mpeg: a voice note must be Ogg with Opus, or leave out voice"
 
 
@@ -131,63 +131,63 @@ async def test_a_voice_note_is_marked_as_one(door: Door) -> None:
     ],
 )
 async def test_a_picture_that_cannot_be_sent_is_refused(
-    door: Door, image: dict[str, Any], field: str, sentence: str
+    client: ApiClient, image: dict[str, Any], field: str, sentence: str
 ) -> None:
     """422 with the field at fault; nothing is stored, neither message nor medium."""
-    await door("PUT", SESSION)
+    await client("PUT", SESSION)
     assert (
-        (await send(door, {"to": NUMBER, "image": image})).problem(422, "bad-input", field=field).startswith(sentence)
+        (await send(client, {"to": NUMBER, "image": image})).problem(422, "bad-input", field=field).startswith(sentence)
     )
-    assert (await door("GET", MESSAGES)).json["items"] == []
-    assert await door.world.now(door.world.media.sweep(unused_since="9", settled_since="0")) == 0
+    assert (await client("GET", MESSAGES)).json["items"] == []
+    assert await client.world.now(client.world.media.sweep(unused_since="9", settled_since="0")) == 0
 
 
-async def test_a_body_with_two_kinds_or_none_is_refused(door: Door) -> None:
+async def test_a_body_with_two_kinds_or_none_is_refused(client: ApiClient) -> None:
     """Each by itself; null is as good as nothing."""
-    await door("PUT", SESSION)
+    await client("PUT", SESSION)
     place = {"latitude": 0, "longitude": 0}
-    refused = await send(door, {"to": NUMBER, "text": "x", "location": place})
+    refused = await send(client, {"to": NUMBER, "text": "x", "location": place})
     assert refused.problem(422, "bad-input", field="location") == (
         "the message has text and location: send each by itself"
     )
-    refused = await send(door, {"to": NUMBER, "text": None})
+    refused = await send(client, {"to": NUMBER, "text": None})
     assert refused.problem(422, "bad-input", field="body").startswith(
         "the message has no content: give one of text, im"
     )
-    assert (await send(door, {"to": NUMBER, "text": None, "location": place, "mentions": None})).status == 202
+    assert (await send(client, {"to": NUMBER, "text": None, "location": place, "mentions": None})).status == 202
 
 
-async def test_the_same_key_with_the_same_picture_gives_the_first_answer(door: Door) -> None:
+async def test_the_same_key_with_the_same_picture_gives_the_first_answer(client: ApiClient) -> None:
     """Although its bytes come anew; with another picture it is a conflict."""
-    await door("PUT", SESSION)
+    await client("PUT", SESSION)
     headers = {"Idempotency-Key": "k"}
     body = {"to": NUMBER, "image": {"base64": coded(PNG)}}
-    first, again = [await send(door, body, headers=headers) for _ in range(2)]
+    first, again = [await send(client, body, headers=headers) for _ in range(2)]
     assert (first.status, again.json) == (202, first.json)
     other = {"to": NUMBER, "image": {"base64": coded(PNG + b"x")}}
-    (await send(door, other, headers=headers)).problem(409, "conflict", field="Idempotency-Key")
+    (await send(client, other, headers=headers)).problem(409, "conflict", field="Idempotency-Key")
 
 
 # Messages about messages.
 
 
-async def came(door: Door, whatsapp_id: str = "3A0001", **changes: Any) -> str:
+async def came(client: ApiClient, whatsapp_id: str = "3A0001", **changes: Any) -> str:
     """A message that came in; its id."""
     fields = {"whatsapp_id": whatsapp_id, "chat": FRIEND, "sender": FRIEND, "type": "text", "text": "hi"} | changes
-    door.world.engine.receive(door.world.link(), InboundMessage(**fields))
-    await door.world.until(lambda: whatsapp_id in door.world.engine.receipts_sent)
-    return str((await door("GET", f"{SESSION}/inbox")).json["items"][-1]["id"])
+    client.world.engine.receive(client.world.link(), InboundMessage(**fields))
+    await client.world.until(lambda: whatsapp_id in client.world.engine.receipts_sent)
+    return str((await client("GET", f"{SESSION}/inbox")).json["items"][-1]["id"])
 
 
-async def test_an_inbox_item_shows_what_was_chosen_a_poll_and_what_is_not_understood(door: Door) -> None:
+async def test_an_inbox_item_shows_what_was_chosen_a_poll_and_what_is_not_understood(client: ApiClient) -> None:
     """Each under a name of its own, in the inbox as in events; the rest of the content beside them."""
-    await door.world.pair()
+    await client.world.pair()
     selected, poll = {"id": "b1", "title": "Yes"}, {"options": ["A", "B"], "votes": []}
     raw = {"placeholderMessage": {"type": 0}}
-    await came(door, "3A0001", text="Yes", content={"selected": selected, "mentions": [FRIEND]}, push_name="Amal")
-    await came(door, "3A0002", type="poll", text="Lunch?", content={"poll": poll}, sender_lid="2002@lid")
-    await came(door, "3A0003", type="unknown", text=None, content={"raw": raw})
-    items = (await door("GET", f"{SESSION}/inbox")).json["items"]
+    await came(client, "3A0001", text="Yes", content={"selected": selected, "mentions": [FRIEND]}, push_name="Amal")
+    await came(client, "3A0002", type="poll", text="Lunch?", content={"poll": poll}, sender_lid="2002@lid")
+    await came(client, "3A0003", type="unknown", text=None, content={"raw": raw})
+    items = (await client("GET", f"{SESSION}/inbox")).json["items"]
     assert [(item["selected"], item["poll"], item["raw"], item["content"]) for item in items] == [
         (selected, None, None, {"mentions": [FRIEND]}),
         (None, poll, None, None),
@@ -198,48 +198,48 @@ async def test_an_inbox_item_shows_what_was_chosen_a_poll_and_what_is_not_unders
         (None, "2002@lid", None),
         (None, None, None),
     ]
-    events = await door.world.now(door.world.events.after(0, companies=[COMPANY], most=99))
+    events = await client.world.now(client.world.events.after(0, companies=[COMPANY], most=99))
     assert items == [json.loads(event.body) for event in events if event.type == "message.received"]
 
 
-async def test_an_answer_names_the_message_that_it_answers(door: Door) -> None:
+async def test_an_answer_names_the_message_that_it_answers(client: ApiClient) -> None:
     """By our id, or by WhatsApp's in that chat; with what it said."""
-    await door.world.pair()
-    inbox_id = await came(door)
+    await client.world.pair()
+    inbox_id = await came(client)
     expected = {"whatsappId": "3A0001", "fromMe": False, "sender": FRIEND, "text": "hi"}
     for message_id in (inbox_id, "3A0001"):
-        given = await handed(door, {"to": FRIEND, "text": "well", "replyTo": message_id})
+        given = await handed(client, {"to": FRIEND, "text": "well", "replyTo": message_id})
         assert given.content == {"text": "well", "replyTo": expected}
 
 
-async def test_a_reaction_needs_no_recipient(door: Door) -> None:
+async def test_a_reaction_needs_no_recipient(client: ApiClient) -> None:
     """It goes to the chat of the message; an empty emoji takes it back."""
-    await door.world.pair()
-    inbox_id = await came(door)
+    await client.world.pair()
+    inbox_id = await came(client)
     for emoji in ("👍🏽", ""):
-        given = await handed(door, {"reaction": {"messageId": inbox_id, "emoji": emoji}})
+        given = await handed(client, {"reaction": {"messageId": inbox_id, "emoji": emoji}})
         assert given.to == FRIEND
         assert given.content == {
             "reaction": {"emoji": emoji, "whatsappId": "3A0001", "fromMe": False, "sender": FRIEND}
         }
 
 
-async def test_own_messages_can_be_edited_and_deleted(door: Door) -> None:
+async def test_own_messages_can_be_edited_and_deleted(client: ApiClient) -> None:
     """With messages that have ids and states of their own."""
-    await door.world.pair()
-    first = (await send(door, {"to": NUMBER, "text": "helo"})).json
-    await door.world.wait(1)
-    edit = await handed(door, {"edit": {"messageId": first["id"], "text": "hello"}})
+    await client.world.pair()
+    first = (await send(client, {"to": NUMBER, "text": "helo"})).json
+    await client.world.wait(1)
+    edit = await handed(client, {"edit": {"messageId": first["id"], "text": "hello"}})
     assert (edit.to, edit.content) == (CHAT, {"edit": {"whatsappId": first["whatsappId"], "text": "hello"}})
-    delete = await handed(door, {"to": NUMBER, "delete": {"messageId": first["whatsappId"]}})
+    delete = await handed(client, {"to": NUMBER, "delete": {"messageId": first["whatsappId"]}})
     assert delete.content == {"delete": {"whatsappId": first["whatsappId"]}}
     assert len({first["whatsappId"], edit.whatsapp_id, delete.whatsapp_id}) == 3
 
 
-async def test_a_message_about_another_one_must_make_sense(door: Door) -> None:
+async def test_a_message_about_another_one_must_make_sense(client: ApiClient) -> None:
     """Unknown, of another chat, of somebody else, or of another company: 422 with the field."""
-    await door.world.pair()
-    inbox_id = await came(door)
+    await client.world.pair()
+    inbox_id = await came(client)
     for body, field, sentence in (
         ({"reaction": {"messageId": "msg_0", "emoji": "👍"}}, "reaction.messageId", 'reaction.messageId "msg_0" is'),
         ({"reaction": {"messageId": "3A0001", "emoji": "👍"}}, "reaction.messageId", 'reaction.messageId "3A0001"'),
@@ -254,35 +254,37 @@ async def test_a_message_about_another_one_must_make_sense(door: Door) -> None:
             "mentions can't go with reaction: leave it out",
         ),
     ):  # fmt: skip
-        answer = await send(door, body)
+        answer = await send(client, body)
         assert answer.problem(422, "bad-input", field=field).startswith(sentence)
-    await door("PUT", f"/v1/sessions/{OTHER}")
-    theirs = await door("POST", f"/v1/sessions/{OTHER}/messages", {"reaction": {"messageId": inbox_id, "emoji": "👍"}})
+    await client("PUT", f"/v1/sessions/{OTHER}")
+    theirs = await client(
+        "POST", f"/v1/sessions/{OTHER}/messages", {"reaction": {"messageId": inbox_id, "emoji": "👍"}}
+    )
     assert "is unknown" in theirs.problem(422, "bad-input", field="reaction.messageId")
 
 
-async def test_a_key_stores_media_for_its_companies_alone(door: Door) -> None:
+async def test_a_key_stores_media_for_its_companies_alone(client: ApiClient) -> None:
     """And one company's media can't be sent by another."""
-    await door("PUT", SESSION)
-    await door("PUT", f"/v1/sessions/{OTHER}")
+    await client("PUT", SESSION)
+    await client("PUT", f"/v1/sessions/{OTHER}")
     path = f"/v1/sessions/{OTHER}/media"
-    (await door("POST", path, raw=[PNG], key=KEY_OF_ONE)).problem(403, "forbidden", field="company")
-    theirs = (await door("POST", path, raw=[PNG])).json["id"]
-    refused = await send(door, {"to": NUMBER, "image": {"media": theirs}})
+    (await client("POST", path, raw=[PNG], key=KEY_OF_ONE)).problem(403, "forbidden", field="company")
+    theirs = (await client("POST", path, raw=[PNG])).json["id"]
+    refused = await send(client, {"to": NUMBER, "image": {"media": theirs}})
     assert "is unknown" in refused.problem(422, "bad-input", field="image.media")
 
 
-async def test_both_lists_can_be_narrowed_to_a_chat(door: Door) -> None:
+async def test_both_lists_can_be_narrowed_to_a_chat(client: ApiClient) -> None:
     """By number or JID, across parts; what is no chat is refused."""
-    await door.world.pair()
-    await came(door)
-    await came(door, "3A0002", chat="1-2@g.us")
-    sent = [(await send(door, {"to": to, "text": "x"})).json["id"] for to in (NUMBER, "1-2@g.us", NUMBER)]
+    await client.world.pair()
+    await came(client)
+    await came(client, "3A0002", chat="1-2@g.us")
+    sent = [(await send(client, {"to": to, "text": "x"})).json["id"] for to in (NUMBER, "1-2@g.us", NUMBER)]
     for chat, expected in ((NUMBER, [sent[0], sent[2]]), (CHAT, [sent[0], sent[2]]), ("1-2@g.us", [sent[1]])):
-        assert [item["id"] for item in (await door("GET", f"{MESSAGES}?chat={chat}")).json["items"]] == expected
-    first = (await door("GET", f"{MESSAGES}?chat={NUMBER}&limit=1")).json
-    rest = (await door("GET", f"{MESSAGES}?chat={NUMBER}&after={first['next']}")).json
+        assert [item["id"] for item in (await client("GET", f"{MESSAGES}?chat={chat}")).json["items"]] == expected
+    first = (await client("GET", f"{MESSAGES}?chat={NUMBER}&limit=1")).json
+    rest = (await client("GET", f"{MESSAGES}?chat={NUMBER}&after={first['next']}")).json
     assert [item["id"] for item in (*first["items"], *rest["items"])] == [sent[0], sent[2]]
-    inbox = (await door("GET", f"{SESSION}/inbox?chat=1-2@g.us")).json["items"]
+    inbox = (await client("GET", f"{SESSION}/inbox?chat=1-2@g.us")).json["items"]
     assert [item["whatsappId"] for item in inbox] == ["3A0002"]
-    (await door("GET", f"{MESSAGES}?chat=x")).problem(422, "bad-input", field="chat")
+    (await client("GET", f"{MESSAGES}?chat=x")).problem(422, "bad-input", field="chat")

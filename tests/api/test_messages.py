@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from holdfast.delivery.content import LONGEST_TEXT
-from tests.api.door import KEY_OF_ONE, OTHER, Answer, Door
+from tests.api.api_client import KEY_OF_ONE, OTHER, Answer, ApiClient
 from tests.world import COMPANY, NUMBER, World
 
 SESSION = f"/v1/sessions/{COMPANY}"
@@ -17,28 +17,28 @@ HELLO = {"to": NUMBER, "text": "hello"}
 
 
 @pytest.fixture
-async def paused(door: Door) -> Door:
+async def paused(client: ApiClient) -> ApiClient:
     """A session without a phone: what is accepted stays queued."""
-    await door("PUT", SESSION)
-    return door
+    await client("PUT", SESSION)
+    return client
 
 
-async def accepted(door: Door, text: str) -> str:
-    answer = await door("POST", MESSAGES, {**HELLO, "text": text})
+async def accepted(client: ApiClient, text: str) -> str:
+    answer = await client("POST", MESSAGES, {**HELLO, "text": text})
     assert answer.status == 202, answer.body
     return str(answer.json["id"])
 
 
-async def test_a_message_is_accepted_and_sent(door: Door) -> None:
+async def test_a_message_is_accepted_and_sent(client: ApiClient) -> None:
     """202 with id, WhatsApp id, state and time; then it stands as sent, and as read when it was read."""
-    link = await door.world.pair()
-    answer = await door("POST", MESSAGES, {"to": "+962 79-000 0001", "text": "hello"})
+    link = await client.world.pair()
+    answer = await client("POST", MESSAGES, {"to": "+962 79-000 0001", "text": "hello"})
     assert answer.status == 202
     taken = answer.json
     assert set(taken) == {"id", "whatsappId", "state", "acceptedAt"}
-    await door.world.until(lambda: len(door.world.engine.arrived) == 1)
-    await door.world.wait(1)
-    shown = (await door("GET", f"/v1/messages/{taken['id']}")).json
+    await client.world.until(lambda: len(client.world.engine.arrived) == 1)
+    await client.world.wait(1)
+    shown = (await client("GET", f"/v1/messages/{taken['id']}")).json
     assert shown == {
         "id": taken["id"],
         "whatsappId": taken["whatsappId"],
@@ -59,20 +59,20 @@ async def test_a_message_is_accepted_and_sent(door: Door) -> None:
         "error": None,
     }
     chat = f"{NUMBER}@s.whatsapp.net"
-    door.world.engine.receipt(link, whatsapp_ids=[taken["whatsappId"]], chat=chat, kind="read")
-    await door.world.wait(1)
-    read = (await door("GET", f"/v1/messages/{taken['id']}")).json
+    client.world.engine.receipt(link, whatsapp_ids=[taken["whatsappId"]], chat=chat, kind="read")
+    await client.world.wait(1)
+    read = (await client("GET", f"/v1/messages/{taken['id']}")).json
     assert read["state"] == "read"
     assert read["readAt"].endswith("Z")
 
 
-async def test_a_message_that_cannot_arrive_says_why(door: Door) -> None:
+async def test_a_message_that_cannot_arrive_says_why(client: ApiClient) -> None:
     """`failed`, with a code for programs and a sentence for people."""
-    await door.world.pair()
-    door.world.engine.not_on_whatsapp.add(f"{NUMBER}@s.whatsapp.net")
-    message_id = await accepted(door, "hello")
-    await door.world.wait(1)
-    shown = (await door("GET", f"/v1/messages/{message_id}")).json
+    await client.world.pair()
+    client.world.engine.not_on_whatsapp.add(f"{NUMBER}@s.whatsapp.net")
+    message_id = await accepted(client, "hello")
+    await client.world.wait(1)
+    shown = (await client("GET", f"/v1/messages/{message_id}")).json
     assert (shown["state"], shown["error"]) == (
         "failed",
         {"code": "not-on-whatsapp", "message": "this number is not on WhatsApp"},
@@ -121,25 +121,27 @@ async def test_a_message_that_cannot_arrive_says_why(door: Door) -> None:
         ({**HELLO, "mentions": "all"}, "mentions", "mentions is 'all': give a list"),
     ],
 )  # fmt: skip
-async def test_a_message_that_cannot_be_sent_is_refused(paused: Door, body: Any, field: str, sentence: str) -> None:
+async def test_a_message_that_cannot_be_sent_is_refused(
+    paused: ApiClient, body: Any, field: str, sentence: str
+) -> None:
     """422, with the field at fault, its value and what is wanted; nothing is stored."""
     assert (await paused("POST", MESSAGES, body)).problem(422, "bad-input", field=field).startswith(sentence)
     assert (await paused("GET", MESSAGES)).json["items"] == []
 
 
-async def test_any_text_that_json_can_carry_is_sent_unchanged(door: Door) -> None:
+async def test_any_text_that_json_can_carry_is_sent_unchanged(client: ApiClient) -> None:
     """Emoji, right-to-left marks, line ends, NUL: what was accepted is what is sent."""
-    await door.world.pair()
+    await client.world.pair()
     for text in ("مرحبا 👋🏽", "a\u202eb\r\nc", "nul \x00 byte", " spaces ", "x" * LONGEST_TEXT):
-        await accepted(door, text)
-        await door.world.wait(1)
-        assert door.world.sends()[-1][1] == text
+        await accepted(client, text)
+        await client.world.wait(1)
+        assert client.world.sends()[-1][1] == text
 
 
 # Idempotency.
 
 
-async def test_the_same_key_with_the_same_body_gives_the_first_answer(paused: Door) -> None:
+async def test_the_same_key_with_the_same_body_gives_the_first_answer(paused: ApiClient) -> None:
     """A caller that repeats after a broken connection does not send twice."""
     headers = {"Idempotency-Key": "order 17"}
     first = await paused("POST", MESSAGES, HELLO, headers=headers)
@@ -149,14 +151,14 @@ async def test_the_same_key_with_the_same_body_gives_the_first_answer(paused: Do
     assert len((await paused("GET", MESSAGES)).json["items"]) == 1
 
 
-async def test_callers_who_repeat_at_the_same_time_get_the_same_answer(paused: Door) -> None:
+async def test_callers_who_repeat_at_the_same_time_get_the_same_answer(paused: ApiClient) -> None:
     """The unique index decides, not who looked first."""
     headers = {"Idempotency-Key": "order 17"}
     answers = await asyncio.gather(*(paused("POST", MESSAGES, HELLO, headers=headers) for _ in range(8)))
     assert {(answer.status, answer.json["id"]) for answer in answers} == {(202, answers[0].json["id"])}
 
 
-async def test_the_same_key_with_another_body_is_a_conflict(paused: Door) -> None:
+async def test_the_same_key_with_another_body_is_a_conflict(paused: ApiClient) -> None:
     """409, naming the header; another company may use the key."""
     headers = {"Idempotency-Key": "order 17"}
     await paused("POST", MESSAGES, HELLO, headers=headers)
@@ -167,7 +169,7 @@ async def test_the_same_key_with_another_body_is_a_conflict(paused: Door) -> Non
 
 
 @pytest.mark.parametrize("key", ["", "k" * 256])
-async def test_an_unusable_idempotency_key_is_refused(paused: Door, key: str) -> None:
+async def test_an_unusable_idempotency_key_is_refused(paused: ApiClient, key: str) -> None:
     """Empty, or longer than 255 characters."""
     answer = await paused("POST", MESSAGES, HELLO, headers={"Idempotency-Key": key})
     answer.problem(422, "bad-input", field="Idempotency-Key")
@@ -176,7 +178,7 @@ async def test_an_unusable_idempotency_key_is_refused(paused: Door, key: str) ->
 # Cancelling.
 
 
-async def test_a_queued_message_can_be_cancelled_once(paused: Door) -> None:
+async def test_a_queued_message_can_be_cancelled_once(paused: ApiClient) -> None:
     """Then it stays cancelled: the second time is a conflict."""
     message_id = await accepted(paused, "hello")
     answer = await paused("DELETE", f"/v1/messages/{message_id}")
@@ -185,24 +187,24 @@ async def test_a_queued_message_can_be_cancelled_once(paused: Door) -> None:
     assert sentence == "the message is cancelled: only a queued message can be cancelled"
 
 
-async def test_a_message_that_may_have_left_cannot_be_cancelled(door: Door) -> None:
+async def test_a_message_that_may_have_left_cannot_be_cancelled(client: ApiClient) -> None:
     """Its outcome is WhatsApp's word now."""
-    await door.world.pair()
-    door.world.engine.acks = False
-    message_id = await accepted(door, "hello")
-    await door.world.until(lambda: len(door.world.engine.arrived) == 1)
-    (await door("DELETE", f"/v1/messages/{message_id}")).problem(409, "conflict")
+    await client.world.pair()
+    client.world.engine.acks = False
+    message_id = await accepted(client, "hello")
+    await client.world.until(lambda: len(client.world.engine.arrived) == 1)
+    (await client("DELETE", f"/v1/messages/{message_id}")).problem(409, "conflict")
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
-async def test_an_unknown_message_is_not_found(door: Door, method: str) -> None:
+async def test_an_unknown_message_is_not_found(client: ApiClient, method: str) -> None:
     """404; a long id is shown shortened."""
-    sentence = (await door(method, f"/v1/messages/{'m' * 500}")).problem(404, "not-found", field="id")
+    sentence = (await client(method, f"/v1/messages/{'m' * 500}")).problem(404, "not-found", field="id")
     assert sentence == f'message "{"m" * 80}" is unknown: its id was in the answer that accepted it'
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
-async def test_another_companys_message_looks_as_if_it_did_not_exist(paused: Door, method: str) -> None:
+async def test_another_companys_message_looks_as_if_it_did_not_exist(paused: ApiClient, method: str) -> None:
     """A key learns nothing of messages of companies that it may not touch, and can't cancel them."""
     await paused("PUT", f"/v1/sessions/{OTHER}")
     theirs = (await paused("POST", f"/v1/sessions/{OTHER}/messages", HELLO)).json["id"]
@@ -217,12 +219,12 @@ async def test_another_companys_message_looks_as_if_it_did_not_exist(paused: Doo
 # Lists.
 
 
-async def parts(door: Door, path: str, *, limit: int) -> list[Any]:
+async def parts(client: ApiClient, path: str, *, limit: int) -> list[Any]:
     """All items of a list, read part by part."""
     found: list[Any] = []
     after = ""
     while True:
-        page = (await door("GET", f"{path}?limit={limit}{after}")).json
+        page = (await client("GET", f"{path}?limit={limit}{after}")).json
         assert len(page["items"]) <= limit
         found += page["items"]
         if page["next"] is None:
@@ -231,7 +233,7 @@ async def parts(door: Door, path: str, *, limit: int) -> list[Any]:
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 4, 500])
-async def test_a_list_is_read_part_by_part(paused: Door, limit: int) -> None:
+async def test_a_list_is_read_part_by_part(paused: ApiClient, limit: int) -> None:
     """Each item once, oldest first, and no empty part at the end."""
     sent = [await accepted(paused, f"text {n}") for n in range(4)]
     assert [item["id"] for item in await parts(paused, MESSAGES, limit=limit)] == sent
@@ -239,7 +241,7 @@ async def test_a_list_is_read_part_by_part(paused: Door, limit: int) -> None:
     assert (len(last["items"]), last["next"]) == (4, None)
 
 
-async def test_a_list_can_be_narrowed_to_a_state(paused: Door) -> None:
+async def test_a_list_can_be_narrowed_to_a_state(paused: ApiClient) -> None:
     """Only messages that are in it, also across parts."""
     ids = [await accepted(paused, f"text {n}") for n in range(4)]
     for message_id in ids[::2]:
@@ -265,18 +267,20 @@ async def test_a_list_can_be_narrowed_to_a_state(paused: Door) -> None:
         ("state=lost", "state", "state is 'lost': input should be 'queued', 'sending', 'sent', "),
     ],
 )
-async def test_a_question_that_makes_no_sense_is_refused(paused: Door, query: str, field: str, sentence: str) -> None:
+async def test_a_question_that_makes_no_sense_is_refused(
+    paused: ApiClient, query: str, field: str, sentence: str
+) -> None:
     """422 with the parameter at fault."""
     assert (await paused("GET", f"{MESSAGES}?{query}")).problem(422, "bad-input", field=field).startswith(sentence)
 
 
-async def test_the_inbox_shows_what_came_in(door: Door, world: World) -> None:
+async def test_the_inbox_shows_what_came_in(client: ApiClient, world: World) -> None:
     """In the order in which it was stored, with the documented fields."""
     link = await world.pair()
     for n in range(3):
         world.engine.receive(link, text=f"text {n}", whatsapp_id=f"3A{n:04}")
     await world.until(lambda: len(world.engine.receipts_sent) == 3)
-    items = await parts(door, f"{SESSION}/inbox", limit=2)
+    items = await parts(client, f"{SESSION}/inbox", limit=2)
     assert [item["text"] for item in items] == ["text 0", "text 1", "text 2"]
     assert items[0] == {
         "id": items[0]["id"],
@@ -294,4 +298,4 @@ async def test_the_inbox_shows_what_came_in(door: Door, world: World) -> None:
         "storedAt": items[0]["storedAt"],
         "whatsappId": "3A0000",
     }
-    assert isinstance(await door("GET", f"{SESSION}/inbox?after=1"), Answer)
+    assert isinstance(await client("GET", f"{SESSION}/inbox?after=1"), Answer)

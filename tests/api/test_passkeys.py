@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from holdfast.base.errors import BadInput
 from holdfast.session.assertions import BadAssertion, checked, lifetime_s
 from holdfast.session.engine import AnswerPasskey, ConfirmPasskey, CutLink
-from tests.api.door import KEY_OF_ONE, OTHER, Door
+from tests.api.api_client import KEY_OF_ONE, OTHER, ApiClient
 from tests.doubles.authenticator import Authenticator, base64url
 from tests.world import COMPANY, World
 
@@ -29,10 +29,10 @@ OPTIONS: dict[str, Any] = {
 }
 
 
-async def asked(door: Door, world: World, options: dict[str, Any] | None = None) -> int:
+async def asked(client: ApiClient, world: World, options: dict[str, Any] | None = None) -> int:
     """A session whose account demands a passkey; its link."""
-    await door("PUT", f"/v1/sessions/{COMPANY}")
-    await door("GET", f"/v1/sessions/{COMPANY}/qr")
+    await client("PUT", f"/v1/sessions/{COMPANY}")
+    await client("GET", f"/v1/sessions/{COMPANY}/qr")
     link = max(world.engine.links)
     world.engine.request_passkey(link, options or OPTIONS)
     await world.until(lambda: world.gateway.view(COMPANY).passkey is not None)
@@ -40,64 +40,64 @@ async def asked(door: Door, world: World, options: dict[str, Any] | None = None)
     return link
 
 
-async def session(door: Door) -> dict[str, Any]:
-    found: dict[str, Any] = (await door("GET", f"/v1/sessions/{COMPANY}")).json
+async def session(client: ApiClient) -> dict[str, Any]:
+    found: dict[str, Any] = (await client("GET", f"/v1/sessions/{COMPANY}")).json
     return found
 
 
-async def test_the_challenge_is_shown_while_whatsapp_waits(door: Door, world: World) -> None:
+async def test_the_challenge_is_shown_while_whatsapp_waits(client: ApiClient, world: World) -> None:
     """404 before; then options and end, the session in `pairing` with its reason, and no QR code any more."""
-    await door("PUT", f"/v1/sessions/{COMPANY}")
-    (await door("GET", PATH)).problem(404, "not-found")
-    await asked(door, world)
-    answer = await door("GET", PATH)
+    await client("PUT", f"/v1/sessions/{COMPANY}")
+    (await client("GET", PATH)).problem(404, "not-found")
+    await asked(client, world)
+    answer = await client("GET", PATH)
     assert answer.status == 200
     assert answer.headers["cache-control"] == "no-store"
     assert answer.json["options"] == OPTIONS
     assert answer.json["expiresAt"].endswith("Z")
-    found = await session(door)
+    found = await session(client)
     assert (found["state"], found["reason"]["code"], found["reason"]["action"]) == (
         "pairing",
         "passkey-required",
         "sign-passkey",
     )
-    assert "sign with a passkey first" in (await door("GET", f"/v1/sessions/{COMPANY}/qr")).problem(409, "conflict")
+    assert "sign with a passkey first" in (await client("GET", f"/v1/sessions/{COMPANY}/qr")).problem(409, "conflict")
 
 
-async def test_a_signature_links_the_device(door: Door, world: World) -> None:
+async def test_a_signature_links_the_device(client: ApiClient, world: World) -> None:
     """202 finishing; the engine gets the assertion with the fields that WhatsApp takes, and the session connects."""
-    await asked(door, world)
-    answer = await door("POST", PATH, OWNER.sign(OPTIONS))
+    await asked(client, world)
+    answer = await client("POST", PATH, OWNER.sign(OPTIONS))
     assert (answer.status, answer.json) == (202, {"step": "finishing"})
     (sent,) = [command for command in world.engine.commands if isinstance(command, AnswerPasskey)]
     assert set(sent.assertion) == {"id", "rawId", "type", "response"}
     await world.until(lambda: world.gateway.view(COMPANY).record.state == "connected")
-    (await door("GET", PATH)).problem(404, "not-found")
-    assert (await session(door))["reason"] is None
+    (await client("GET", PATH)).problem(404, "not-found")
+    assert (await session(client))["reason"] is None
 
 
-async def test_a_code_is_compared_where_whatsapp_wants_it(door: Door, world: World) -> None:
+async def test_a_code_is_compared_where_whatsapp_wants_it(client: ApiClient, world: World) -> None:
     """202 with the code; confirmed, the device is linked; a second confirmation is refused."""
     world.prepare = lambda engine: setattr(engine, "passkey_answer", "compare")
     world.engine.passkey_answer = "compare"
-    await asked(door, world)
-    answer = await door("POST", PATH, OWNER.sign(OPTIONS))
+    await asked(client, world)
+    answer = await client("POST", PATH, OWNER.sign(OPTIONS))
     assert (answer.status, answer.json) == (202, {"step": "confirm", "code": "G7R3-N352"})
-    confirmed = await door("POST", f"{PATH}/confirm")
+    confirmed = await client("POST", f"{PATH}/confirm")
     assert (confirmed.status, confirmed.json) == (202, {"step": "finishing"})
     assert any(isinstance(command, ConfirmPasskey) for command in world.engine.commands)
     await world.until(lambda: world.gateway.view(COMPANY).record.state == "connected")
-    (await door("POST", f"{PATH}/confirm")).problem(409, "conflict")
+    (await client("POST", f"{PATH}/confirm")).problem(409, "conflict")
 
 
-async def test_codes_that_differ_end_it(door: Door, world: World) -> None:
+async def test_codes_that_differ_end_it(client: ApiClient, world: World) -> None:
     """The link is cut, nothing is linked, and the reason says what it may mean."""
     world.engine.passkey_answer = "compare"
-    link = await asked(door, world)
-    await door("POST", PATH, OWNER.sign(OPTIONS))
-    assert (await door("POST", f"{PATH}/confirm", {"matches": False})).json == {"step": "stopped"}
+    link = await asked(client, world)
+    await client("POST", PATH, OWNER.sign(OPTIONS))
+    assert (await client("POST", f"{PATH}/confirm", {"matches": False})).json == {"step": "stopped"}
     await world.quiet()
-    found = await session(door)
+    found = await session(client)
     assert (found["state"], found["reason"]["code"]) == ("unpaired", "passkey-code-mismatch")
     assert CutLink(link=link) in world.engine.commands
 
@@ -110,69 +110,69 @@ async def test_codes_that_differ_end_it(door: Door, world: World) -> None:
     ],
 )
 async def test_a_failure_has_its_own_words_and_can_be_tried_again(
-    door: Door, world: World, answer: Any, status: int, code: str, reason: str
+    client: ApiClient, world: World, answer: Any, status: int, code: str, reason: str
 ) -> None:
     """WhatsApp refuses the signature, or falls silent after it; the next code is linked as if nothing had been."""
     world.engine.passkey_answer = answer
-    await asked(door, world)
-    (await door("POST", PATH, OWNER.sign(OPTIONS))).problem(status, code)
+    await asked(client, world)
+    (await client("POST", PATH, OWNER.sign(OPTIONS))).problem(status, code)
     await world.quiet()
-    found = await session(door)
+    found = await session(client)
     assert (found["state"], found["reason"]["code"]) == ("unpaired", reason)
     world.engine.passkey_answer = "finish"
-    await asked(door, world)
-    assert (await door("POST", PATH, OWNER.sign(OPTIONS))).status == 202
+    await asked(client, world)
+    assert (await client("POST", PATH, OWNER.sign(OPTIONS))).status == 202
     await world.until(lambda: world.gateway.view(COMPANY).record.state == "connected")
 
 
-async def test_a_challenge_that_is_too_old_is_gone(door: Door, world: World) -> None:
+async def test_a_challenge_that_is_too_old_is_gone(client: ApiClient, world: World) -> None:
     """After ten minutes: 404, 409, and a reason of its own."""
-    await asked(door, world)
+    await asked(client, world)
     await world.until(lambda: world.gateway.view(COMPANY).record.state == "unpaired", within_s=601)
-    (await door("GET", PATH)).problem(404, "not-found")
-    (await door("POST", PATH, OWNER.sign(OPTIONS))).problem(409, "conflict")
-    assert (await session(door))["reason"]["code"] == "passkey-expired"
+    (await client("GET", PATH)).problem(404, "not-found")
+    (await client("POST", PATH, OWNER.sign(OPTIONS))).problem(409, "conflict")
+    assert (await session(client))["reason"]["code"] == "passkey-expired"
 
 
-async def test_a_person_may_give_up(door: Door, world: World) -> None:
+async def test_a_person_may_give_up(client: ApiClient, world: World) -> None:
     """DELETE ends the ceremony at once; without one it is refused."""
-    await asked(door, world)
-    assert (await door("DELETE", PATH)).json == {"step": "stopped"}
+    await asked(client, world)
+    assert (await client("DELETE", PATH)).json == {"step": "stopped"}
     await world.quiet()
-    assert (await session(door))["reason"]["code"] == "passkey-declined"
-    (await door("DELETE", PATH)).problem(409, "conflict")
+    assert (await session(client))["reason"]["code"] == "passkey-declined"
+    (await client("DELETE", PATH)).problem(409, "conflict")
 
 
-async def test_two_answers_at_a_time_are_one(door: Door, world: World) -> None:
+async def test_two_answers_at_a_time_are_one(client: ApiClient, world: World) -> None:
     """WhatsApp takes one answer to a challenge: the second caller hears 409, and the engine nothing of it."""
     world.engine.passkey_answer = "silent"
-    await asked(door, world)
-    door.leaps = False
-    first = asyncio.ensure_future(door("POST", PATH, OWNER.sign(OPTIONS)))
+    await asked(client, world)
+    client.leaps = False
+    first = asyncio.ensure_future(client("POST", PATH, OWNER.sign(OPTIONS)))
     await asyncio.sleep(0)
-    door.leaps = True
+    client.leaps = True
     await world.quiet()
-    (await door("POST", PATH, OWNER.sign(OPTIONS))).problem(409, "conflict")
+    (await client("POST", PATH, OWNER.sign(OPTIONS))).problem(409, "conflict")
     assert sum(isinstance(command, AnswerPasskey) for command in world.engine.commands) == 1
     await world.now(first)
 
 
-async def test_a_wrong_assertion_leaves_the_challenge_open(door: Door, world: World) -> None:
+async def test_a_wrong_assertion_leaves_the_challenge_open(client: ApiClient, world: World) -> None:
     """422 names the field; the engine hears nothing, and the right answer still counts."""
-    await asked(door, world)
+    await asked(client, world)
     stranger = Authenticator(id=b"another")
-    (await door("POST", PATH, stranger.sign(OPTIONS))).problem(422, "bad-assertion", field="rawId")
-    (await door("POST", PATH, {"id": "a"})).problem(422, "bad-input", field="rawId")
+    (await client("POST", PATH, stranger.sign(OPTIONS))).problem(422, "bad-assertion", field="rawId")
+    (await client("POST", PATH, {"id": "a"})).problem(422, "bad-input", field="rawId")
     assert not any(isinstance(command, AnswerPasskey) for command in world.engine.commands)
-    assert (await door("POST", PATH, OWNER.sign(OPTIONS))).status == 202
+    assert (await client("POST", PATH, OWNER.sign(OPTIONS))).status == 202
 
 
-async def test_only_those_who_may_see_a_challenge(door: Door, world: World) -> None:
+async def test_only_those_who_may_see_a_challenge(client: ApiClient, world: World) -> None:
     """The key is asked for, and must cover the company."""
-    await asked(door, world)
-    (await door("GET", PATH, key=None)).problem(401, "unauthorized")
-    (await door("GET", f"/v1/sessions/{OTHER}/passkey", key=KEY_OF_ONE)).problem(403, "forbidden", field="company")
-    (await door("POST", f"/v1/sessions/{OTHER}/passkey", OWNER.sign(OPTIONS), key=KEY_OF_ONE)).problem(
+    await asked(client, world)
+    (await client("GET", PATH, key=None)).problem(401, "unauthorized")
+    (await client("GET", f"/v1/sessions/{OTHER}/passkey", key=KEY_OF_ONE)).problem(403, "forbidden", field="company")
+    (await client("POST", f"/v1/sessions/{OTHER}/passkey", OWNER.sign(OPTIONS), key=KEY_OF_ONE)).problem(
         403, "forbidden", field="company"
     )
 
@@ -284,10 +284,10 @@ def test_any_body_is_refused_or_becomes_a_whole_assertion(body: dict[str, object
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
-async def test_the_route_answers_any_body_with_a_problem(door: Door, world: World, body: object) -> None:
+async def test_the_route_answers_any_body_with_a_problem(client: ApiClient, world: World, body: object) -> None:
     """4xx whatever comes, and the engine hears nothing of it."""
     if not world.gateway.running:
-        await asked(door, world)
-    answer = await door("POST", PATH, body, headers={})
+        await asked(client, world)
+    answer = await client("POST", PATH, body, headers={})
     assert 400 <= answer.status < 500
     assert not any(isinstance(command, AnswerPasskey) for command in world.engine.commands)

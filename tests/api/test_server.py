@@ -12,10 +12,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from holdfast.api.limits import LARGEST_BODY
-from holdfast.api.server import KEEP_ALIVE_S, Server
+from holdfast.api.body_limit import LARGEST_BODY
+from holdfast.api.server import KEEP_ALIVE_S, HttpServer
 from holdfast.base.clock import SystemClock
-from tests.api.door import KEY, Door
+from tests.api.api_client import KEY, ApiClient
 from tests.world import COMPANY, NUMBER
 
 HEAD = f"Host: localhost\r\nAuthorization: Bearer {KEY}\r\n"
@@ -50,7 +50,7 @@ class Caller:
 
 
 class Running:
-    def __init__(self, server: Server, port: int, serving: asyncio.Task[None]) -> None:
+    def __init__(self, server: HttpServer, port: int, serving: asyncio.Task[None]) -> None:
         self.server, self.port, self.serving = server, port, serving
         self._callers: list[Caller] = []
 
@@ -73,8 +73,8 @@ class Running:
 
 
 @asynccontextmanager
-async def serving(door: Door, *, head_deadline_s: float = 10, stop_s: int = 5) -> AsyncIterator[Running]:
-    server = Server(door.api, head_deadline_s=head_deadline_s, stop_s=stop_s)
+async def serving(client: ApiClient, *, head_deadline_s: float = 10, stop_s: int = 5) -> AsyncIterator[Running]:
+    server = HttpServer(client.api, head_deadline_s=head_deadline_s, stop_s=stop_s)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         async with asyncio.TaskGroup() as tasks:
             running = Running(server, listener.getsockname()[1], tasks.create_task(server.serve(sockets=[listener])))
@@ -85,9 +85,9 @@ async def serving(door: Door, *, head_deadline_s: float = 10, stop_s: int = 5) -
                 await running.stop()
 
 
-async def test_an_answer_says_that_it_is_holdfasts(door: Door) -> None:
+async def test_an_answer_says_that_it_is_holdfasts(client: ApiClient) -> None:
     """By a header that commands look for; it names neither the server software nor its version."""
-    async with serving(door) as running:
+    async with serving(client) as running:
         caller = await running.call()
         await caller.send(f"GET /healthz HTTP/1.1\r\n{HEAD}\r\n")
         status, headers, body = await caller.answer()
@@ -97,10 +97,10 @@ async def test_an_answer_says_that_it_is_holdfasts(door: Door) -> None:
     assert "server" not in headers
 
 
-async def test_a_connection_serves_many_requests(door: Door) -> None:
+async def test_a_connection_serves_many_requests(client: ApiClient) -> None:
     """Also behind a refusal, and longer than proxies keep idle connections; the deadline for heads starts anew."""
     assert KEEP_ALIVE_S > 60
-    async with serving(door, head_deadline_s=0.2) as running:
+    async with serving(client, head_deadline_s=0.2) as running:
         caller = await running.call()
         for path, expected in (("/healthz", 200), ("/nothing", 404), ("/v1/sessions", 200)):
             await caller.send(f"GET {path} HTTP/1.1\r\n{HEAD}\r\n")
@@ -108,9 +108,9 @@ async def test_a_connection_serves_many_requests(door: Door) -> None:
             await asyncio.sleep(0.3)  # real time: the socket's deadline must not be running
 
 
-async def test_a_body_that_is_too_large_is_refused_while_it_comes(door: Door) -> None:
+async def test_a_body_that_is_too_large_is_refused_while_it_comes(client: ApiClient) -> None:
     """The caller gets to read its 413, whether the length was announced or the body comes in chunks."""
-    async with serving(door) as running:
+    async with serving(client) as running:
         for n, head in enumerate((f"Content-Length: {LARGEST_BODY * 3}", "Transfer-Encoding: chunked")):
             caller = await running.call()
             await caller.send(f"PUT {SESSION} HTTP/1.1\r\n{HEAD}Content-Type: application/json\r\n{head}\r\n\r\n")
@@ -126,9 +126,9 @@ async def test_a_body_that_is_too_large_is_refused_while_it_comes(door: Door) ->
             assert (await caller.answer())[0] == 200
 
 
-async def test_a_caller_without_a_key_is_refused_before_its_body_comes(door: Door) -> None:
+async def test_a_caller_without_a_key_is_refused_before_its_body_comes(client: ApiClient) -> None:
     """401 at the head; what it still sends is not waited for longer than for a head."""
-    async with serving(door, head_deadline_s=0.2) as running:
+    async with serving(client, head_deadline_s=0.2) as running:
         caller = await running.call()
         await caller.send(f"POST {MESSAGES} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n")
         assert (await caller.answer())[0] == 401
@@ -137,17 +137,17 @@ async def test_a_caller_without_a_key_is_refused_before_its_body_comes(door: Doo
 
 
 @pytest.mark.parametrize("begun", ["", "GET", f"GET /healthz HTTP/1.1\r\n{HEAD}X-Slow: "])
-async def test_a_caller_that_never_finishes_its_head_is_cut(door: Door, begun: str) -> None:
+async def test_a_caller_that_never_finishes_its_head_is_cut(client: ApiClient, begun: str) -> None:
     """A slow loris: a connection that says nothing, a word, or one header after the other."""
-    async with serving(door, head_deadline_s=0.2) as running:
+    async with serving(client, head_deadline_s=0.2) as running:
         caller = await running.call()
         await caller.send(begun)
         assert await caller.ended()
 
 
-async def test_a_head_that_drips_is_cut_all_the_same(door: Door) -> None:
+async def test_a_head_that_drips_is_cut_all_the_same(client: ApiClient) -> None:
     """Each byte in time, the whole not."""
-    async with serving(door, head_deadline_s=0.2) as running:
+    async with serving(client, head_deadline_s=0.2) as running:
         caller = await running.call()
         await caller.send("GET /healthz HTTP/1.1\r\nX-Drip: ")
         cut = await asyncio.wait_for(_drip(caller), SOON_S)
@@ -165,9 +165,9 @@ async def _drip(caller: Caller) -> bool:
 @pytest.mark.parametrize(
     "head", ["NONSENSE\r\n\r\n", "GET / HTTP/1.1\r\n\r\n", f"GET / HTTP/1.1\r\nHost: x\r\nX: {'x' * 1_000_000}\r\n\r\n"]
 )
-async def test_what_is_no_http_is_refused(door: Door, head: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_is_no_http_is_refused(client: ApiClient, head: str, caplog: pytest.LogCaptureFixture) -> None:
     """400, one line in the log without what was sent, and the next caller is served."""
-    async with serving(door) as running:
+    async with serving(client) as running:
         caller = await running.call()
         with caplog.at_level(logging.WARNING):
             await caller.send(head)
@@ -179,15 +179,15 @@ async def test_what_is_no_http_is_refused(door: Door, head: str, caplog: pytest.
         assert (await other.answer())[0] == 200
 
 
-async def test_a_caller_that_hangs_up_hurts_nobody(door: Door, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_caller_that_hangs_up_hurts_nobody(client: ApiClient, caplog: pytest.LogCaptureFixture) -> None:
     """In the midst of a head, of a body, of a wait: nothing is logged as an error, and others are served."""
-    await door("PUT", f"/v1/sessions/{COMPANY}")
+    await client("PUT", f"/v1/sessions/{COMPANY}")
     body = json.dumps({"to": NUMBER, "text": "hello"})
     whole = (
         f"POST {MESSAGES} HTTP/1.1\r\n{HEAD}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}"
     )
     with caplog.at_level(logging.WARNING):
-        async with serving(door) as running:
+        async with serving(client) as running:
             for cut in (10, len(whole) - 5, len(whole)):
                 caller = await running.call()
                 await caller.send(whole[:cut])
@@ -198,12 +198,12 @@ async def test_a_caller_that_hangs_up_hurts_nobody(door: Door, caplog: pytest.Lo
     assert caplog.records == []
 
 
-async def test_open_connections_do_not_hold_the_stop(door: Door, caplog: pytest.LogCaptureFixture) -> None:
+async def test_open_connections_do_not_hold_the_stop(client: ApiClient, caplog: pytest.LogCaptureFixture) -> None:
     """One idle, one in its head, one in its body, one waiting for a QR code: ended at once, the last two told."""
-    door.world.engine.opens = False
-    await door("PUT", f"/v1/sessions/{COMPANY}")
+    client.world.engine.opens = False
+    await client("PUT", f"/v1/sessions/{COMPANY}")
     with caplog.at_level(logging.WARNING):
-        async with serving(door) as running:
+        async with serving(client) as running:
             idle, head, body, waiting = [await running.call() for _ in range(4)]
             await idle.send(f"GET /healthz HTTP/1.1\r\n{HEAD}\r\n")
             await idle.answer()

@@ -8,80 +8,80 @@ from dataclasses import replace
 import pytest
 
 from holdfast.session.engine import OpenLink
-from tests.api.door import KEY_OF_ONE, OTHER, Door, make_door
+from tests.api.api_client import KEY_OF_ONE, OTHER, ApiClient, make_client
 from tests.world import COMPANY, World
 
 SESSION = f"/v1/sessions/{COMPANY}"
 
 
-async def test_a_session_is_created_once_and_found_again(door: Door) -> None:
+async def test_a_session_is_created_once_and_found_again(client: ApiClient) -> None:
     """PUT may be repeated: the same session, one link, one row."""
-    first = await door("PUT", SESSION)
-    again = await door("PUT", SESSION, {})
+    first = await client("PUT", SESSION)
+    again = await client("PUT", SESSION, {})
     assert (first.status, again.status) == (200, 200)
     assert again.json == first.json
     assert first.json["since"].endswith("Z")
     nothing_yet = ("phoneNumber", "connectedAt", "nextAttemptAt", "lastPingRttMs", "reason")
     assert [first.json[name] for name in nothing_yet] == [None] * len(nothing_yet)
     assert (first.json["companyId"], first.json["state"], first.json["reconnectAttempts"]) == (COMPANY, "pairing", 0)
-    assert len(door.world.commands(OpenLink)) == 1
+    assert len(client.world.commands(OpenLink)) == 1
 
 
-async def test_two_callers_may_create_the_same_session_at_once(door: Door) -> None:
+async def test_two_callers_may_create_the_same_session_at_once(client: ApiClient) -> None:
     """One actor, one link, both are answered."""
-    answers = await asyncio.gather(door("PUT", SESSION), door("PUT", SESSION))
+    answers = await asyncio.gather(client("PUT", SESSION), client("PUT", SESSION))
     assert [answer.status for answer in answers] == [200, 200]
-    assert len(door.world.commands(OpenLink)) == 1
+    assert len(client.world.commands(OpenLink)) == 1
 
 
-async def test_a_connected_session_is_shown_with_its_evidence(door: Door) -> None:
+async def test_a_connected_session_is_shown_with_its_evidence(client: ApiClient) -> None:
     """The documented fields, times in UTC with `Z`."""
-    await door.world.pair()
-    await door.world.wait(1)
-    shown = (await door("GET", SESSION)).json
+    await client.world.pair()
+    await client.world.wait(1)
+    shown = (await client("GET", SESSION)).json
     assert (shown["state"], shown["phoneNumber"]) == ("connected", "962700000001")
     assert shown["lastPingRttMs"] is not None
     for name in ("since", "connectedAt", "lastActivity"):
         assert shown[name].endswith("Z")
 
 
-async def test_the_list_shows_all_sessions_that_the_key_may_see(door: Door) -> None:
+async def test_the_list_shows_all_sessions_that_the_key_may_see(client: ApiClient) -> None:
     """In the order of their names; a key for one company sees one."""
-    await door("PUT", f"/v1/sessions/{OTHER}")
-    await door("PUT", SESSION)
-    everyone = (await door("GET", "/v1/sessions")).json
+    await client("PUT", f"/v1/sessions/{OTHER}")
+    await client("PUT", SESSION)
+    everyone = (await client("GET", "/v1/sessions")).json
     assert [item["companyId"] for item in everyone["items"]] == [COMPANY, OTHER]
     assert everyone["next"] is None
-    mine = (await door("GET", "/v1/sessions", key=KEY_OF_ONE)).json
+    mine = (await client("GET", "/v1/sessions", key=KEY_OF_ONE)).json
     assert [item["companyId"] for item in mine["items"]] == [COMPANY]
 
 
-async def test_people_stop_and_start_a_session(door: Door) -> None:
+async def test_people_stop_and_start_a_session(client: ApiClient) -> None:
     """Each answers with the session as it is then, and may be repeated."""
-    await door.world.pair()
-    door.world.engine.opens = False
+    await client.world.pair()
+    client.world.engine.opens = False
     for _ in range(2):
-        assert (await door("POST", f"{SESSION}/stop")).json["state"] == "stopped"
+        assert (await client("POST", f"{SESSION}/stop")).json["state"] == "stopped"
     for _ in range(2):
-        assert (await door("POST", f"{SESSION}/start")).json["state"] == "connecting"
+        assert (await client("POST", f"{SESSION}/start")).json["state"] == "connecting"
 
 
 @pytest.mark.parametrize("path", [f"{SESSION}/reconnect", f"/webhook/whatsapp/baileys/reconnect/{COMPANY}"])
-async def test_people_reconnect_a_session(door: Door, path: str) -> None:
+async def test_people_reconnect_a_session(client: ApiClient, path: str) -> None:
     """A reconnection is accepted, not done, hence 202; the link is a new one."""
-    before = await door.world.pair()
-    door.world.engine.opens = False
-    answer = await door("POST", path)
+    before = await client.world.pair()
+    client.world.engine.opens = False
+    answer = await client("POST", path)
     assert (answer.status, answer.json["state"]) == (202, "reconnecting")
     assert answer.json["reason"]["code"] == "asked"
-    assert door.world.link() != before
+    assert client.world.link() != before
 
 
 @pytest.mark.parametrize(("method", "path"), [("POST", f"{SESSION}/logout"), ("DELETE", SESSION)])
-async def test_a_logged_out_session_says_so_and_refuses_to_reconnect(door: Door, method: str, path: str) -> None:
+async def test_a_logged_out_session_says_so_and_refuses_to_reconnect(client: ApiClient, method: str, path: str) -> None:
     """The session stays known, with the reason and what a person should do; a reconnection is a conflict."""
-    await door.world.pair()
-    gone = await door(method, path)
+    await client.world.pair()
+    gone = await client(method, path)
     assert (gone.status, gone.json["state"]) == (200, "logged_out")
     assert gone.json["reason"] == {
         "code": "logout-asked",
@@ -89,31 +89,31 @@ async def test_a_logged_out_session_says_so_and_refuses_to_reconnect(door: Door,
         "message": "a logout was asked for",
         "action": "scan-qr",
     }
-    sentence = (await door("POST", f"{SESSION}/reconnect")).problem(409, "conflict")
+    sentence = (await client("POST", f"{SESSION}/reconnect")).problem(409, "conflict")
     assert sentence == (
         "can't reconnect: the session is logged out because a logout was asked for; ask for a QR code and scan it first"
     )
 
 
-async def test_a_session_that_never_paired_cannot_reconnect(door: Door, world: World) -> None:
+async def test_a_session_that_never_paired_cannot_reconnect(client: ApiClient, world: World) -> None:
     """409 with the cure, whichever route asks."""
-    await door("PUT", SESSION)
-    await door("POST", f"{SESSION}/stop")
-    sentence = (await door("POST", f"/webhook/whatsapp/baileys/reconnect/{COMPANY}")).problem(409, "conflict")
+    await client("PUT", SESSION)
+    await client("POST", f"{SESSION}/stop")
+    sentence = (await client("POST", f"/webhook/whatsapp/baileys/reconnect/{COMPANY}")).problem(409, "conflict")
     assert sentence == "can't reconnect: the session is stopped; start it first"
 
 
 # QR and pairing codes.
 
 
-async def test_the_qr_code_is_given_as_text_and_as_pictures(door: Door) -> None:
+async def test_the_qr_code_is_given_as_text_and_as_pictures(client: ApiClient) -> None:
     """Never to be cached: whoever has it can link."""
-    await door("PUT", SESSION)
-    text = await door("GET", f"{SESSION}/qr")
+    await client("PUT", SESSION)
+    text = await client("GET", f"{SESSION}/qr")
     assert text.json["qr"].startswith("2@fake,")
     assert text.json["expiresAt"].endswith("Z")
-    svg = await door("GET", f"{SESSION}/qr.svg")
-    png = await door("GET", f"{SESSION}/qr.png")
+    svg = await client("GET", f"{SESSION}/qr.svg")
+    png = await client("GET", f"{SESSION}/qr.png")
     assert b"<svg" in svg.body
     assert b'fill="#fff"' in svg.body, "without a background it can't be scanned in a dark viewer"
     assert png.body.startswith(b"\x89PNG")
@@ -126,10 +126,10 @@ async def test_the_qr_code_is_given_as_text_and_as_pictures(door: Door) -> None:
 
 
 @pytest.mark.parametrize("kind", ["qr", "qr.svg", "qr.png"])
-async def test_there_is_no_qr_code_where_a_phone_is_linked(door: Door, kind: str) -> None:
+async def test_there_is_no_qr_code_where_a_phone_is_linked(client: ApiClient, kind: str) -> None:
     """409 with the reason, as a problem, also where a picture was asked for."""
-    await door.world.pair()
-    sentence = (await door("GET", f"{SESSION}/{kind}")).problem(409, "conflict")
+    await client.world.pair()
+    sentence = (await client("GET", f"{SESSION}/{kind}")).problem(409, "conflict")
     assert sentence == "can't pair a phone: the session is connected; log it out first"
 
 
@@ -137,10 +137,10 @@ async def test_a_qr_code_that_does_not_come_is_told_in_time(world: World) -> Non
     """WhatsApp says nothing: a conflict after the wait, not a request that hangs."""
     world.prepare = lambda engine: setattr(engine, "opens", False)
     async with world.running() as gateway:
-        door = make_door(world, gateway)
-        await door("PUT", SESSION)
+        client = make_client(world, gateway)
+        await client("PUT", SESSION)
         before = world.clock.monotonic()
-        sentence = (await door("GET", f"{SESSION}/qr")).problem(409, "conflict")
+        sentence = (await client("GET", f"{SESSION}/qr")).problem(409, "conflict")
         assert sentence == "WhatsApp showed no QR code in time: the session is pairing; try again"
         assert world.clock.monotonic() - before == 15
 
@@ -149,24 +149,24 @@ async def test_a_wait_for_a_qr_code_ends_when_holdfast_stops(world: World) -> No
     """503 at once, and who asks from then on is told the same."""
     world.prepare = lambda engine: setattr(engine, "opens", False)
     async with world.running() as gateway:
-        door = make_door(world, gateway)
-        await door("PUT", SESSION)
-        asyncio.get_running_loop().call_soon(door.api.state.waits.end)
+        client = make_client(world, gateway)
+        await client("PUT", SESSION)
+        asyncio.get_running_loop().call_soon(client.api.state.waits.end)
         before = world.clock.monotonic()
-        answer = await door("GET", f"{SESSION}/qr")
+        answer = await client("GET", f"{SESSION}/qr")
         assert answer.problem(503, "stopping") == "Holdfast is stopping: ask again when it is back"
         assert answer.headers["retry-after"] == "2"
         assert world.clock.monotonic() == before
-        (await door("GET", f"{SESSION}/qr.png")).problem(503, "stopping")
+        (await client("GET", f"{SESSION}/qr.png")).problem(503, "stopping")
 
 
-async def test_a_pairing_code_is_given_for_a_phone_number(door: Door) -> None:
+async def test_a_pairing_code_is_given_for_a_phone_number(client: ApiClient) -> None:
     """Written as people write it; what is no number is refused, naming the field."""
-    await door("PUT", SESSION)
-    answer = await door("POST", f"{SESSION}/pairing-code", {"phoneNumber": "+962 79 000 0001"})
+    await client("PUT", SESSION)
+    answer = await client("POST", f"{SESSION}/pairing-code", {"phoneNumber": "+962 79 000 0001"})
     assert (answer.status, answer.json) == (200, {"code": "H0LDFAST"})
     assert answer.headers["cache-control"] == "no-store"
-    refused = await door("POST", f"{SESSION}/pairing-code", {"phoneNumber": "12ab"})
+    refused = await client("POST", f"{SESSION}/pairing-code", {"phoneNumber": "12ab"})
     assert refused.problem(422, "bad-input", field="phoneNumber").startswith('phoneNumber "12ab" is not a phone number')
 
 
@@ -189,9 +189,9 @@ async def test_a_pairing_code_is_given_for_a_phone_number(door: Door) -> None:
         ("GET", f"{SESSION}/inbox"),
     ],
 )
-async def test_an_unknown_company_is_not_found(door: Door, method: str, path: str) -> None:
+async def test_an_unknown_company_is_not_found(client: ApiClient, method: str, path: str) -> None:
     """404 with the cure."""
-    sentence = (await door(method, path)).problem(404, "not-found", field="company")
+    sentence = (await client(method, path)).problem(404, "not-found", field="company")
     assert sentence == f'company "{COMPANY}" is unknown: create it with PUT /v1/sessions/{COMPANY}'
 
 
@@ -199,68 +199,68 @@ async def test_an_unknown_company_is_not_found(door: Door, method: str, path: st
     "company",
     ["..", "-962302", "962%20302", "%D9%A9%D9%A6", "a%0D%0AX-Injected:1", "%00", "x" * 65, "%F0%9F%98%80", "a%3Cb%3E"],
 )
-async def test_a_company_id_is_a_short_plain_word(door: Door, company: str) -> None:
+async def test_a_company_id_is_a_short_plain_word(client: ApiClient, company: str) -> None:
     """What could break a path, a header or a log is refused when a session is created, and found nowhere."""
-    (await door("PUT", f"/v1/sessions/{company}")).problem(422, "bad-input", field="company")
-    answer = await door("GET", f"/v1/sessions/{company}")
+    (await client("PUT", f"/v1/sessions/{company}")).problem(422, "bad-input", field="company")
+    answer = await client("GET", f"/v1/sessions/{company}")
     answer.problem(404, "not-found", field="company")
     assert "x-injected" not in answer.headers
 
 
-async def test_a_company_id_with_a_slash_is_no_route(door: Door) -> None:
+async def test_a_company_id_with_a_slash_is_no_route(client: ApiClient) -> None:
     """However it is written: no route takes more than one part."""
     for company in ("a/b", "a%2Fb", "..%2F..%2Fetc"):
-        (await door("PUT", f"/v1/sessions/{company}")).problem(404, "not-found")
+        (await client("PUT", f"/v1/sessions/{company}")).problem(404, "not-found")
 
 
 async def test_requests_before_the_sessions_are_in_hand_are_put_off(world: World) -> None:
     """A known company must not be called unknown while Holdfast starts; only `/healthz` and `/readyz` answer."""
     async with world.running() as gateway:
-        door = make_door(world, gateway)
+        client = make_client(world, gateway)
         gateway.is_ready = False
-        answer = await door("GET", SESSION)
+        answer = await client("GET", SESSION)
         assert answer.problem(503, "starting").startswith("Holdfast is starting")
         assert answer.headers["retry-after"] == "2"
-        assert (await door("GET", "/healthz", key=None)).json == {"status": "alive"}
-        unready = await door("GET", "/readyz", key=None)
+        assert (await client("GET", "/healthz", key=None)).json == {"status": "alive"}
+        unready = await client("GET", "/readyz", key=None)
         assert (unready.status, unready.json) == (503, {"status": "starting"})
         gateway.is_ready = True
-        assert (await door("GET", "/readyz", key=None)).json == {"status": "ready"}
-        (await door("GET", SESSION)).problem(404, "not-found", field="company")
+        assert (await client("GET", "/readyz", key=None)).json == {"status": "ready"}
+        (await client("GET", SESSION)).problem(404, "not-found", field="company")
 
 
-async def test_a_company_has_a_pace_of_its_own(door: Door) -> None:
+async def test_a_company_has_a_pace_of_its_own(client: ApiClient) -> None:
     """Figure by figure beside the settings; null gives them back; a figure out of bounds is named."""
-    await door("PUT", SESSION)
-    before = (await door("GET", f"{SESSION}/limits")).json
+    await client("PUT", SESSION)
+    before = (await client("GET", f"{SESSION}/limits")).json
     assert before["newInLastDay"] == 0
-    await door("PUT", SESSION, {"pacing": {"perMinute": 12, "newPerDay": 7}})
-    own = (await door("GET", f"{SESSION}/limits")).json
+    await client("PUT", SESSION, {"pacing": {"perMinute": 12, "newPerDay": 7}})
+    own = (await client("GET", f"{SESSION}/limits")).json
     assert (own["every"]["perMinute"], own["newPerDay"], own["bulk"]) == (12, 7, before["bulk"])
-    await door("PUT", SESSION, {})
-    assert (await door("GET", f"{SESSION}/limits")).json == own
-    await door("PUT", SESSION, {"pacing": None})
-    assert (await door("GET", f"{SESSION}/limits")).json == before
-    refused = await door("PUT", SESSION, {"pacing": {"burst": 0}})
+    await client("PUT", SESSION, {})
+    assert (await client("GET", f"{SESSION}/limits")).json == own
+    await client("PUT", SESSION, {"pacing": None})
+    assert (await client("GET", f"{SESSION}/limits")).json == before
+    refused = await client("PUT", SESSION, {"pacing": {"burst": 0}})
     assert (refused.status, refused.json["field"]) == (422, "pacing.burst")
 
 
-async def test_a_key_of_one_company_can_only_tighten_its_pacing(door: Door) -> None:
+async def test_a_key_of_one_company_can_only_tighten_its_pacing(client: ApiClient) -> None:
     """The operator's limits protect the address that all companies share: neither a figure nor null lifts them."""
-    await door("PUT", SESSION, {"pacing": {"perMinute": 12, "burst": 5, "newPerDay": 7}})
+    await client("PUT", SESSION, {"pacing": {"perMinute": 12, "burst": 5, "newPerDay": 7}})
     for pacing, field in (
         ({"perMinute": 600}, "pacing.perMinute"),
         ({"perMinute": 0}, "pacing.perMinute"),
         ({"perMinute": 6, "burst": 50}, "pacing.burst"),
         ({"newPerDay": 0}, "pacing.newPerDay"),
     ):
-        refused = await door("PUT", SESSION, {"pacing": pacing}, key=KEY_OF_ONE)
+        refused = await client("PUT", SESSION, {"pacing": pacing}, key=KEY_OF_ONE)
         assert "can only tighten" in refused.problem(422, "bad-input", field=field)
-    await door("PUT", SESSION, {"pacing": {"perMinute": 6, "gapMs": 500}}, key=KEY_OF_ONE)
-    tightened = (await door("GET", f"{SESSION}/limits")).json
+    await client("PUT", SESSION, {"pacing": {"perMinute": 6, "gapMs": 500}}, key=KEY_OF_ONE)
+    tightened = (await client("GET", f"{SESSION}/limits")).json
     assert (tightened["every"], tightened["newPerDay"], tightened["gapMs"]) == ({"perMinute": 6, "burst": 5}, 7, 500)
-    await door("PUT", SESSION, {"pacing": None}, key=KEY_OF_ONE)
-    left = (await door("GET", f"{SESSION}/limits")).json
+    await client("PUT", SESSION, {"pacing": None}, key=KEY_OF_ONE)
+    left = (await client("GET", f"{SESSION}/limits")).json
     assert (left["every"], left["newPerDay"], left["gapMs"]) == ({"perMinute": 12, "burst": 5}, 7, 0)
 
 
@@ -268,6 +268,6 @@ async def test_a_refused_pacing_creates_no_session(world: World) -> None:
     """The request is refused as a whole."""
     world.pacing = replace(world.pacing, gap_ms=100)
     async with world.running() as gateway:
-        refused = await make_door(world, gateway)("PUT", SESSION, {"pacing": {"gapMs": 0}}, key=KEY_OF_ONE)
+        refused = await make_client(world, gateway)("PUT", SESSION, {"pacing": {"gapMs": 0}}, key=KEY_OF_ONE)
         refused.problem(422, "bad-input", field="pacing.gapMs")
         assert gateway.views() == []

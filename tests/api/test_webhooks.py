@@ -9,7 +9,7 @@ import pytest
 from holdfast.delivery.webhooks import OF_ALL, EndpointState, Health, Tried
 from holdfast.store.events import record
 from holdfast.store.webhooks import new_endpoint
-from tests.api.door import KEY_OF_ONE, OTHER, Door
+from tests.api.api_client import KEY_OF_ONE, OTHER, ApiClient
 from tests.world import COMPANY, World
 
 URL = "https://crm.example/hook"
@@ -44,33 +44,33 @@ async def set_default(world: World) -> None:
 # A session's own.
 
 
-async def test_a_session_gets_a_webhook_of_its_own_and_a_secret_once(door: Door) -> None:
+async def test_a_session_gets_a_webhook_of_its_own_and_a_secret_once(client: ApiClient) -> None:
     """The secret that was made is in the answer that made it, and in no other."""
-    made = (await door("PUT", SESSION, {"webhookUrl": URL})).json
+    made = (await client("PUT", SESSION, {"webhookUrl": URL})).json
     assert (made["webhookUrl"], made["webhookEvents"]) == (URL, None)
     assert made["webhookSecret"].startswith("whsec_")
     for answer in (
-        await door("GET", SESSION),
-        await door("PUT", SESSION, {"webhookUrl": URL}),
-        await door("PUT", SESSION),
+        await client("GET", SESSION),
+        await client("PUT", SESSION, {"webhookUrl": URL}),
+        await client("PUT", SESSION),
     ):
         assert (answer.json["webhookUrl"], answer.json["webhookSecret"]) == (URL, None)
-    [listed] = (await door("GET", "/v1/sessions")).json["items"]
+    [listed] = (await client("GET", "/v1/sessions")).json["items"]
     assert (listed["webhookUrl"], listed["webhookSecret"]) == (URL, None)
 
 
-async def test_what_is_not_given_stays_and_null_takes_away(door: Door) -> None:
+async def test_what_is_not_given_stays_and_null_takes_away(client: ApiClient) -> None:
     """Types and secret are kept with another address; without an address all of it goes."""
     wish = {"webhookUrl": URL, "webhookSecret": SECRET, "webhookEvents": ["message.received"]}
-    assert (await door("PUT", SESSION, wish)).json["webhookSecret"] == SECRET
-    moved = (await door("PUT", SESSION, {"webhookUrl": "https://new.example/"})).json
+    assert (await client("PUT", SESSION, wish)).json["webhookSecret"] == SECRET
+    moved = (await client("PUT", SESSION, {"webhookUrl": "https://new.example/"})).json
     assert (moved["webhookUrl"], moved["webhookEvents"]) == ("https://new.example/", ["message.received"])
-    assert (await door("PUT", SESSION, {"webhookEvents": None})).json["webhookEvents"] is None
-    fresh = (await door("PUT", SESSION, {"webhookSecret": None})).json["webhookSecret"]
+    assert (await client("PUT", SESSION, {"webhookEvents": None})).json["webhookEvents"] is None
+    fresh = (await client("PUT", SESSION, {"webhookSecret": None})).json["webhookSecret"]
     assert fresh.startswith("whsec_")
     assert fresh != SECRET
-    assert (await door("PUT", SESSION, {"webhookUrl": None})).json["webhookUrl"] is None
-    assert (await door("GET", "/v1/webhooks")).json["items"] == []
+    assert (await client("PUT", SESSION, {"webhookUrl": None})).json["webhookUrl"] is None
+    assert (await client("GET", "/v1/webhooks")).json["items"] == []
 
 
 @pytest.mark.parametrize(
@@ -90,46 +90,46 @@ async def test_what_is_not_given_stays_and_null_takes_away(door: Door) -> None:
     ],
 )
 async def test_a_webhook_that_can_not_be_is_refused(
-    door: Door, wish: dict[str, object], field: str, sentence: str
+    client: ApiClient, wish: dict[str, object], field: str, sentence: str
 ) -> None:
     """Naming the field, and never a secret."""
-    told = (await door("PUT", SESSION, wish)).problem(422, "bad-input", field=field)
+    told = (await client("PUT", SESSION, wish)).problem(422, "bad-input", field=field)
     assert told.startswith(sentence)
     assert "short" not in told
     assert "very-secret" not in told
-    assert (await door("GET", SESSION)).json.get("webhookUrl") is None
+    assert (await client("GET", SESSION)).json.get("webhookUrl") is None
 
 
 # How they do.
 
 
-async def test_endpoints_are_listed_with_what_waits(door: Door, world: World) -> None:
+async def test_endpoints_are_listed_with_what_waits(client: ApiClient, world: World) -> None:
     """Counts of each, the last failure, and never a secret; a limited key sees its own company's alone."""
-    await door("PUT", SESSION, {"webhookUrl": "https://own.example/", "webhookEvents": ["message.sent"]})
+    await client("PUT", SESSION, {"webhookUrl": "https://own.example/", "webhookEvents": ["message.sent"]})
     await set_default(world)
     await happen(world, 1, 2)
     await happen(world, 3, company=OTHER)
     await try_all(world, OTHER, Tried(status=500, error="the receiver answered 500"))
-    answer = await door("GET", "/v1/webhooks")
+    answer = await client("GET", "/v1/webhooks")
     default, own = answer.json["items"]
     assert (default["id"], default["companyId"], default["url"], default["pending"]) == ("default", None, URL, 1)
     assert (default["lastStatus"], default["lastError"]) == (500, "the receiver answered 500")
     assert (own["id"], own["companyId"], own["pending"]) == (f"session-{COMPANY}", COMPANY, 2)
     assert own["oldestPendingAt"] == "2026-01-01T00:00:01.000Z"
     assert b"whsec_" not in answer.body
-    [mine] = (await door("GET", "/v1/webhooks", key=KEY_OF_ONE)).json["items"]
+    [mine] = (await client("GET", "/v1/webhooks", key=KEY_OF_ONE)).json["items"]
     assert mine["id"] == own["id"]
 
 
-async def test_failed_deliveries_are_listed_in_parts_and_replayed(door: Door, world: World) -> None:
+async def test_failed_deliveries_are_listed_in_parts_and_replayed(client: ApiClient, world: World) -> None:
     """One of them by its id, or all; what is replayed is no longer failed."""
     await set_default(world)
     await happen(world, 1, 2, 3)
     await happen(world, 4, company=OTHER)
     for company in (COMPANY, OTHER):
         await try_all(world, company, Tried(status=None, error="https://crm.example did not answer in time"))
-    first = (await door("GET", "/v1/webhooks/failed?limit=2")).json
-    rest = (await door("GET", f"/v1/webhooks/failed?after={first['next']}")).json
+    first = (await client("GET", "/v1/webhooks/failed?limit=2")).json
+    rest = (await client("GET", f"/v1/webhooks/failed?after={first['next']}")).json
     rows = first["items"] + rest["items"]
     assert (len(first["items"]), len(rest["items"]), rest["next"]) == (2, 2, None)
     assert [row["companyId"] for row in rows] == [COMPANY] * 3 + [OTHER]
@@ -140,12 +140,14 @@ async def test_failed_deliveries_are_listed_in_parts_and_replayed(door: Door, wo
         "pending",
     )
     assert rows[0]["nextAttemptAt"] > rows[0]["lastAt"]
-    assert (await door("POST", f"/v1/webhooks/{rows[0]['id']}/replay")).json == {"replayed": 1}
-    left = (await door("GET", f"/v1/webhooks/failed?company={COMPANY}")).json["items"]
+    assert (await client("POST", f"/v1/webhooks/{rows[0]['id']}/replay")).json == {"replayed": 1}
+    left = (await client("GET", f"/v1/webhooks/failed?company={COMPANY}")).json["items"]
     assert [row["id"] for row in left] == [rows[1]["id"], rows[2]["id"]]
 
 
-async def test_everything_since_a_time_is_replayed_for_the_companies_of_the_key(door: Door, world: World) -> None:
+async def test_everything_since_a_time_is_replayed_for_the_companies_of_the_key(
+    client: ApiClient, world: World
+) -> None:
     """Delivered or not; of one company if so asked."""
     await set_default(world)
     await happen(world, 1, 2, 3)
@@ -154,20 +156,20 @@ async def test_everything_since_a_time_is_replayed_for_the_companies_of_the_key(
         await try_all(world, company, Tried(status=204))
     replay = "/v1/webhooks/replay"
     since = {"since": "2026-01-01T00:00:02Z"}
-    assert (await door("POST", replay)).json == {"replayed": 0}
-    assert (await door("POST", replay, since, key=KEY_OF_ONE)).json == {"replayed": 2}
-    assert (await door("POST", replay, {**since, "company": OTHER})).json == {"replayed": 1}
-    assert (await door("POST", replay, since)).json == {"replayed": 3}
+    assert (await client("POST", replay)).json == {"replayed": 0}
+    assert (await client("POST", replay, since, key=KEY_OF_ONE)).json == {"replayed": 2}
+    assert (await client("POST", replay, {**since, "company": OTHER})).json == {"replayed": 1}
+    assert (await client("POST", replay, since)).json == {"replayed": 3}
 
 
-async def test_an_endpoint_that_is_off_is_switched_on_again(door: Door, world: World) -> None:
+async def test_an_endpoint_that_is_off_is_switched_on_again(client: ApiClient, world: World) -> None:
     """It is active, and what waits is due at once."""
     off = replace(new_endpoint(COMPANY, url=URL, secret=SECRET), health=Health(state=EndpointState.OFF, failures=1))
     await world.now(world.webhooks.rows.put(COMPANY, lambda _: off))
     await happen(world, 1)
     due = await world.now(world.webhooks.rows.look([COMPANY], now=world.clock.now(), most=9, known=(), busy=()))
     assert due.heads == []
-    resumed = (await door("POST", f"/v1/webhooks/endpoints/session-{COMPANY}/resume", key=KEY_OF_ONE)).json
+    resumed = (await client("POST", f"/v1/webhooks/endpoints/session-{COMPANY}/resume", key=KEY_OF_ONE)).json
     assert (resumed["state"], resumed["pending"]) == ("active", 1)
     due = await world.now(world.webhooks.rows.look([COMPANY], now=world.clock.now(), most=9, known=(), busy=()))
     assert len(due.heads) == 1
@@ -175,33 +177,33 @@ async def test_an_endpoint_that_is_off_is_switched_on_again(door: Door, world: W
 
 @pytest.mark.parametrize("state", [EndpointState.OFF, EndpointState.ASIDE])
 async def test_no_next_attempt_is_promised_for_an_endpoint_that_is_paused(
-    door: Door, world: World, state: EndpointState
+    client: ApiClient, world: World, state: EndpointState
 ) -> None:
     """The list says that the endpoint is off or aside, rather than name a time that passes without an attempt."""
     await set_default(world)
     await happen(world, 1)
     await try_all(world, COMPANY, Tried(status=500, error="the receiver answered 500"))
-    [item] = (await door("GET", "/v1/webhooks/failed")).json["items"]
+    [item] = (await client("GET", "/v1/webhooks/failed")).json["items"]
     assert (item["endpointState"], item["nextAttemptAt"] is None) == ("active", False)
     paused = replace(new_endpoint(OF_ALL, url=URL, secret=SECRET), health=Health(state=state, failures=9))
     await world.now(world.webhooks.rows.put(OF_ALL, lambda _: paused))
-    [item] = (await door("GET", "/v1/webhooks/failed")).json["items"]
+    [item] = (await client("GET", "/v1/webhooks/failed")).json["items"]
     assert (item["endpointState"], item["nextAttemptAt"], item["state"]) == (state.value, None, "pending")
 
 
-async def test_another_secret_is_a_reason_to_try_again(door: Door, world: World) -> None:
+async def test_another_secret_is_a_reason_to_try_again(client: ApiClient, world: World) -> None:
     """A receiver that refused a wrong signature for hours gets what waits at once; the same secret changes nothing."""
-    await door("PUT", SESSION, {"webhookUrl": URL, "webhookSecret": SECRET})
+    await client("PUT", SESSION, {"webhookUrl": URL, "webhookSecret": SECRET})
     aside = Health(state=EndpointState.ASIDE, failures=9)
     [made] = await world.now(world.webhooks.rows.endpoints())
     await world.now(world.webhooks.rows.put(COMPANY, lambda _: replace(made, health=aside)))
-    await door("PUT", SESSION, {"webhookUrl": URL, "webhookSecret": SECRET})
-    assert (await door("GET", "/v1/webhooks")).json["items"][0]["state"] == "aside"
-    await door("PUT", SESSION, {"webhookSecret": None})
-    assert (await door("GET", "/v1/webhooks")).json["items"][0]["state"] == "active"
+    await client("PUT", SESSION, {"webhookUrl": URL, "webhookSecret": SECRET})
+    assert (await client("GET", "/v1/webhooks")).json["items"][0]["state"] == "aside"
+    await client("PUT", SESSION, {"webhookSecret": None})
+    assert (await client("GET", "/v1/webhooks")).json["items"][0]["state"] == "active"
 
 
-async def test_what_a_key_does_not_cover_it_can_neither_see_nor_move(door: Door, world: World) -> None:
+async def test_what_a_key_does_not_cover_it_can_neither_see_nor_move(client: ApiClient, world: World) -> None:
     """It is unknown to it, as if it were not there."""
     await set_default(world)
     await happen(world, 1, company=OTHER)
@@ -211,46 +213,46 @@ async def test_what_a_key_does_not_cover_it_can_neither_see_nor_move(door: Door,
         ("/v1/webhooks/evt_none/replay", "id"),
         ("/v1/webhooks/endpoints/default/resume", "id"),
     ):
-        (await door("POST", path, key=KEY_OF_ONE)).problem(404, "not-found", field=field)
-    (await door("GET", f"/v1/webhooks/failed?company={OTHER}", key=KEY_OF_ONE)).problem(
+        (await client("POST", path, key=KEY_OF_ONE)).problem(404, "not-found", field=field)
+    (await client("GET", f"/v1/webhooks/failed?company={OTHER}", key=KEY_OF_ONE)).problem(
         403, "forbidden", field="company"
     )
-    assert (await door("POST", f"/v1/webhooks/{event.id}/replay")).status == 202
+    assert (await client("POST", f"/v1/webhooks/{event.id}/replay")).status == 202
 
 
 async def test_a_key_for_one_company_sees_its_failures_and_not_where_the_operators_webhook_goes(
-    door: Door, world: World
+    client: ApiClient, world: World
 ) -> None:
     """The URL of all companies' endpoint may hold a secret."""
     await set_default(world)
     await happen(world, 1)
     await try_all(world, COMPANY, Tried(status=500, error="it broke"))
-    [seen] = (await door("GET", "/v1/webhooks/failed", key=KEY_OF_ONE)).json["items"]
+    [seen] = (await client("GET", "/v1/webhooks/failed", key=KEY_OF_ONE)).json["items"]
     assert (seen["companyId"], seen["url"]) == (COMPANY, None)
-    [seen] = (await door("GET", "/v1/webhooks/failed")).json["items"]
+    [seen] = (await client("GET", "/v1/webhooks/failed")).json["items"]
     assert seen["url"] == URL
-    await door("PUT", SESSION, {"webhookUrl": "https://own.example/"})
-    [seen] = (await door("GET", "/v1/webhooks/failed", key=KEY_OF_ONE)).json["items"]
+    await client("PUT", SESSION, {"webhookUrl": "https://own.example/"})
+    [seen] = (await client("GET", "/v1/webhooks/failed", key=KEY_OF_ONE)).json["items"]
     assert seen["url"] == "https://own.example/"
 
 
-async def test_a_replay_that_makes_no_sense_is_refused(door: Door, world: World) -> None:
+async def test_a_replay_that_makes_no_sense_is_refused(client: ApiClient, world: World) -> None:
     """A time that is none; an event of a company without a webhook."""
     await happen(world, 1)
     [event] = await world.now(world.events.after(0, companies=None, most=9))
-    told = (await door("POST", f"/v1/webhooks/{event.id}/replay")).problem(409, "conflict", field="id")
+    told = (await client("POST", f"/v1/webhooks/{event.id}/replay")).problem(409, "conflict", field="id")
     assert told.startswith(f"company {COMPANY} has no webhook")
     for since in ("yesterday", "2026-13-01", ""):
-        told = (await door("POST", "/v1/webhooks/replay", {"since": since})).problem(422, "bad-input", field="since")
+        told = (await client("POST", "/v1/webhooks/replay", {"since": since})).problem(422, "bad-input", field="since")
         assert "is no time" in told
-    (await door("GET", "/v1/webhooks/failed?after=x")).problem(422, "bad-input", field="after")
+    (await client("GET", "/v1/webhooks/failed?after=x")).problem(422, "bad-input", field="after")
 
 
-async def test_metrics_count_what_waits_for_each_endpoint(door: Door, world: World) -> None:
+async def test_metrics_count_what_waits_for_each_endpoint(client: ApiClient, world: World) -> None:
     """With its age; and no number of a phone."""
     await set_default(world)
     await happen(world, 1, 2)
-    text = (await door("GET", "/metrics")).body.decode()
+    text = (await client("GET", "/metrics")).body.decode()
     assert 'holdfast_webhooks_pending{endpoint="default"} 2.0' in text
     assert 'holdfast_webhooks_failed{endpoint="default"} 0.0' in text
     assert 'holdfast_webhooks_active{endpoint="default"} 1.0' in text

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from holdfast.delivery.content import Kind
+from holdfast.delivery.content import MessageKind
 from holdfast.delivery.kinds import DELETE_WITHIN, EDIT_WITHIN, KINDS
-from holdfast.delivery.links import VALID
 from holdfast.delivery.media import MB, MEDIA_TYPES, most_bytes
-from holdfast.runtime.media import FETCH_S, REDIRECTS
+from holdfast.delivery.media_links import VALID
+from holdfast.runtime.outbound_media import FETCH_S, REDIRECTS
 from holdfast.settings import load
 
 PAGE = (Path(__file__).parents[2] / "docs" / "messages.md").read_text(encoding="utf-8")
@@ -16,7 +16,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "messages.md").read_text(encoding="
 
 def test_types_and_sizes_of_media_are_those_that_are_checked() -> None:
     """A row for each kind."""
-    for kind in (Kind.IMAGE, Kind.VIDEO, Kind.AUDIO, Kind.DOCUMENT, Kind.STICKER):
+    for kind in (MessageKind.IMAGE, MessageKind.VIDEO, MessageKind.AUDIO, MessageKind.DOCUMENT, MessageKind.STICKER):
         types = ", ".join(MEDIA_TYPES.get(kind, ("any",)))
         assert f"| {kind} | {types} | {most_bytes(kind, limit_bytes=1 << 40) // MB} MB |" in PAGE
 

@@ -11,8 +11,8 @@ import pytest_asyncio
 from aiohttp import web
 from playwright.async_api import Browser, async_playwright
 
-from holdfast.base.ids import SystemChance
-from tests.parts import Wasim, running_wasim
+from holdfast.base.ids import SystemRandomSource
+from tests.processes import Wasim, running_wasim
 from tests.served import Served, served
 
 
@@ -67,7 +67,7 @@ async def gateway(
 ) -> AsyncIterator[Served]:
     settings = {
         "HOLDFAST_WEBHOOK_URL": receiver.url,
-        "HOLDFAST_WEBHOOK_SECRET": SystemChance().webhook_secret(),
+        "HOLDFAST_WEBHOOK_SECRET": SystemRandomSource().webhook_secret(),
         "HOLDFAST_ALLOWED_ADDRESSES": "127.0.0.1",
     }
     async with served(tmp_path_factory.mktemp("gateway"), wasim=whatsapp, **settings) as running:

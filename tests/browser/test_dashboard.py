@@ -9,7 +9,7 @@ from playwright.async_api import Browser, expect
 
 from tests.browser.conftest import Receiver
 from tests.browser.visitor import Visitor, visiting
-from tests.parts import Wasim
+from tests.processes import Wasim
 from tests.served import Served
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
@@ -85,8 +85,8 @@ async def _send(visitor: Visitor) -> None:
     await page.get_by_label("Text", exact=True).fill("a <b>test</b> & more")
     await page.get_by_role("button", name="Send").click()
     await expect(page.locator("#sent .steps li.done", has_text="Delivered")).to_be_visible()
-    await expect(page.locator("#letters")).to_contain_text("a <b>test</b> & more")
-    await expect(page.locator("#letters .chip").first).to_have_text(re.compile("Delivered|Read"))
+    await expect(page.locator("#sent_messages")).to_contain_text("a <b>test</b> & more")
+    await expect(page.locator("#sent_messages .chip").first).to_have_text(re.compile("Delivered|Read"))
 
 
 async def _lose_link(visitor: Visitor, whatsapp: Wasim, number: str) -> None:

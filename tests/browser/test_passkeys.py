@@ -19,7 +19,7 @@ from playwright.async_api import BrowserContext, CDPSession, Page, async_playwri
 
 from tests.browser.visitor import PATIENCE_MS, Visitor
 from tests.browser.whatsapp_site import tls_of
-from tests.parts import Wasim
+from tests.processes import Wasim
 from tests.served import Served
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]

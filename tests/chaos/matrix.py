@@ -30,7 +30,7 @@ import aiohttp
 
 from holdfast.client import Json, NoServer, Refused
 from tests.chaos.receiver import SECRET, Receiver, receiving
-from tests.parts import KillableWasim, killable_wasim
+from tests.processes import KillableWasim, killable_wasim
 from tests.served import Served, eventually, served
 
 CONTACTS = ("962790009001", "962790009002")
@@ -65,7 +65,7 @@ class Trial:
     gateway: Served
     wasim: KillableWasim
     receiver: Receiver
-    chance: random.Random
+    randomness: random.Random
     companies: dict[str, str]
     sent: list[Letter] = field(default_factory=list)
     """By companies, accepted with 202."""
@@ -131,16 +131,16 @@ class Trial:
     async def _repeat(
         self, deliver: Callable[[Letter], Awaitable[None]], company: str, per_s: float, ended: asyncio.Event
     ) -> None:
-        await asyncio.sleep(self.chance.random() / per_s)
+        await asyncio.sleep(self.randomness.random() / per_s)
         while not ended.is_set():
             await deliver(self.new_letter(company))
-            await asyncio.sleep(self.chance.uniform(0.5, 1.5) / per_s)
+            await asyncio.sleep(self.randomness.uniform(0.5, 1.5) / per_s)
 
     # Striking.
 
     async def strike(self, point: str, victim: str) -> None:
         """Bring one message to a point, let the victim die there, and wait until all is well again."""
-        company = self.chance.choice(sorted(self.companies))
+        company = self.randomness.choice(sorted(self.companies))
         async with asyncio.TaskGroup() as tasks:
             await POINTS[point](self, company, tasks, VICTIMS[victim])
         await self.until_calm()
@@ -264,7 +264,7 @@ async def _kill_host(trial: Trial) -> None:
 
 async def _kill_whatsapp(trial: Trial) -> None:
     await trial.wasim.kill()
-    await asyncio.sleep(trial.chance.uniform(0, 1))
+    await asyncio.sleep(trial.randomness.uniform(0, 1))
     await trial.wasim.start()
 
 
@@ -291,7 +291,7 @@ VICTIMS: dict[str, Strike] = {
 async def _accept(trial: Trial, company: str, tasks: asyncio.TaskGroup, strike: Strike) -> None:
     """The request is on its way, and perhaps in the middle of its commit."""
     tasks.create_task(trial.send(trial.new_letter(company)))
-    await asyncio.sleep(trial.chance.uniform(0, 0.015))
+    await asyncio.sleep(trial.randomness.uniform(0, 0.015))
     await strike(trial)
 
 
@@ -358,7 +358,7 @@ async def _inbound_commit(trial: Trial, company: str, tasks: asyncio.TaskGroup, 
     """The message is stored; its receipt has just left, or not."""
     letter = trial.new_letter(company)
     writing = tasks.create_task(trial.write(letter))
-    await asyncio.sleep(trial.chance.uniform(0, 0.05))
+    await asyncio.sleep(trial.randomness.uniform(0, 0.05))
     await strike(trial)
     await writing
 
@@ -411,18 +411,18 @@ POINTS: dict[str, Callable[[Trial, str, asyncio.TaskGroup, Strike], Awaitable[No
 # The whole.
 
 
-def schedule(strikes: int, chance: random.Random) -> list[tuple[str, str]]:
+def schedule(strikes: int, randomness: random.Random) -> list[tuple[str, str]]:
     """Pairs of point and victim, each as often as the others, in an order of chance."""
     pairs: list[tuple[str, str]] = []
     while len(pairs) < strikes:
         round_ = list(product(POINTS, VICTIMS))
-        chance.shuffle(round_)
+        randomness.shuffle(round_)
         pairs += round_
     return pairs[:strikes]
 
 
 @asynccontextmanager
-async def trial(folder: Path, chance: random.Random, *, companies: int) -> AsyncIterator[Trial]:
+async def trial(folder: Path, randomness: random.Random, *, companies: int) -> AsyncIterator[Trial]:
     """Linked companies and everything around them."""
     async with (
         killable_wasim(folder / "wasim") as wasim,
@@ -443,7 +443,7 @@ async def trial(folder: Path, chance: random.Random, *, companies: int) -> Async
         names = {f"company-{n}": number_of(n) for n in range(companies)}
         for company, number in names.items():
             await gateway.pair(company, number, wasim)
-        yield Trial(gateway=gateway, wasim=wasim, receiver=receiver, chance=chance, companies=names)
+        yield Trial(gateway=gateway, wasim=wasim, receiver=receiver, randomness=randomness, companies=names)
 
 
 async def run(
@@ -460,11 +460,11 @@ async def run(
 
     Raises `AssertionError` that says what is wrong.
     """
-    chance = random.Random(seed)
+    randomness = random.Random(seed)
     tell(f"CHAOS_SEED={seed}")
-    async with trial(folder, chance, companies=companies) as tried:
+    async with trial(folder, randomness, companies=companies) as tried:
         async with tried.traffic(per_s=per_s):
-            for n, (point, victim) in enumerate(pairs or schedule(strikes, chance), start=1):
+            for n, (point, victim) in enumerate(pairs or schedule(strikes, randomness), start=1):
                 tell(f"{n:4}  {victim} dies at: {point}; {len(tried.sent)} accepted, {len(tried.written)} written")
                 await tried.strike(point, victim)
         tell("the traffic has ended; everything is to arrive now")

@@ -40,7 +40,7 @@ PASSING = ("408", "429", "599", "987")
 
 
 @pytest.fixture
-def chance() -> random.Random:
+def randomness() -> random.Random:
     seed = os.environ.get("CHAOS_SEED") or secrets.token_hex(4)
     print(f"CHAOS_SEED={seed}")  # noqa: T201 – shown when the test fails
     return random.Random(seed)
@@ -48,12 +48,12 @@ def chance() -> random.Random:
 
 @pytest.mark.timeout(240)
 async def test_every_mishap_of_acks_ends_with_each_message_once_and_in_order(
-    tmp_path: Path, chance: random.Random
+    tmp_path: Path, randomness: random.Random
 ) -> None:
     """Under traffic, one mishap after the other in an order of chance: nothing is lost, doubled or out of order, no key
     is used twice. Then each error code says what became of its message."""
-    async with trial(tmp_path, chance, companies=2) as tried:
-        mishaps = chance.sample(MISHAPS, len(MISHAPS))
+    async with trial(tmp_path, randomness, companies=2) as tried:
+        mishaps = randomness.sample(MISHAPS, len(MISHAPS))
         async with tried.traffic(per_s=3):
             for kind, details, seconds in mishaps:
                 print(f"{kind} {details}; {len(tried.sent)} accepted")  # noqa: T201 – shown when the test fails

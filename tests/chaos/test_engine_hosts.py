@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from holdfast.client import Json
-from tests.parts import Wasim
+from tests.processes import Wasim
 from tests.served import Served, served
 
 pytestmark = pytest.mark.slow

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.mail import COMPANIES, CONTACT, Mail
-from tests.parts import Wasim
+from tests.processes import Wasim
 from tests.served import Served, eventually, served
 
 pytestmark = pytest.mark.slow
@@ -32,7 +32,7 @@ ARRIVED_WITHIN_S = 60.0
 
 
 @pytest.fixture
-def chance() -> random.Random:
+def randomness() -> random.Random:
     seed = os.environ.get("CHAOS_SEED") or secrets.token_hex(4)
     print(f"CHAOS_SEED={seed}")  # noqa: T201 – shown when the test fails
     return random.Random(seed)
@@ -49,7 +49,7 @@ async def gateway(tmp_path: Path, wasim: Wasim) -> AsyncIterator[Served]:
 
 
 async def test_what_was_accepted_arrives_once_and_in_order_though_the_gateway_is_killed(
-    gateway: Served, wasim: Wasim, chance: random.Random
+    gateway: Served, wasim: Wasim, randomness: random.Random
 ) -> None:
     """After each `kill -9` of `holdfast serve` no engine host lives on; started again on the same data folder it
     connects without a new QR code, and each message that was answered with 202 came once, readable, in order."""
@@ -57,7 +57,7 @@ async def test_what_was_accepted_arrives_once_and_in_order_though_the_gateway_is
     for kill in range(KILLS):
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(mail.post(LETTERS))
-            await mail.until_asked(kill * LETTERS + chance.randint(1, LETTERS))
+            await mail.until_asked(kill * LETTERS + randomness.randint(1, LETTERS))
             under_way.append(mail.asked - await mail.delivered())
             await gateway.kill()
             await _until_no_process(gateway)
@@ -70,7 +70,7 @@ async def test_what_was_accepted_arrives_once_and_in_order_though_the_gateway_is
 
 
 async def test_a_killed_engine_host_is_replaced_and_nothing_is_lost(
-    gateway: Served, wasim: Wasim, chance: random.Random
+    gateway: Served, wasim: Wasim, randomness: random.Random
 ) -> None:
     """After each `kill -9` of the engine hosts alone the gateway starts others, connects all sessions within ten
     seconds, and each accepted message came once, readable, in order."""
@@ -78,7 +78,7 @@ async def test_a_killed_engine_host_is_replaced_and_nothing_is_lost(
     for kill in range(KILLS):
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(mail.post(LETTERS))
-            await mail.until_asked(kill * LETTERS + chance.randint(1, LETTERS))
+            await mail.until_asked(kill * LETTERS + randomness.randint(1, LETTERS))
             under_way.append(mail.asked - await mail.delivered())
             links = {link["id"] for link in await wasim.get("/links")}
             for host in gateway.hosts():

@@ -21,10 +21,10 @@ async def test_nothing_is_lost_or_doubled_whatever_dies_at_whatever_point(tmp_pa
     `CHAOS_SEED=…` brings a run back, as far as two runs of several processes can be alike.
     """
     seed = os.environ.get("CHAOS_SEED") or secrets.token_hex(4)
-    chance = random.Random(seed)
-    victims = [*VICTIMS, *VICTIMS, chance.choice([*VICTIMS])]
-    chance.shuffle(victims)
+    randomness = random.Random(seed)
+    victims = [*VICTIMS, *VICTIMS, randomness.choice([*VICTIMS])]
+    randomness.shuffle(victims)
     pairs = list(zip(POINTS, victims, strict=True))
-    chance.shuffle(pairs)
+    randomness.shuffle(pairs)
     figures = await run(tmp_path, strikes=len(pairs), seed=seed, companies=3, per_s=1, tell=print, pairs=pairs)
     assert figures["strikes"] == len(POINTS)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.live.shape import key
+from holdfast.live.encoding import key
 from holdfast.session.stores import Availability
 from tests.live_rig import KEY, LOST, OTHER, RECORD, Rig, running
 from tests.redis_process import RedisProcess, free_port, running_redis

@@ -20,7 +20,7 @@ import pytest_asyncio
 
 from holdfast.client import Json
 from tests.mail import COMPANIES, CONTACT, Mail
-from tests.parts import Wasim, running_wasim
+from tests.processes import Wasim, running_wasim
 from tests.redis_process import RedisProcess
 from tests.served import Served, eventually, served
 from tests.traffic import LOOK, POST, Traffic

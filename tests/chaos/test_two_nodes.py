@@ -17,8 +17,8 @@ import pytest
 
 from holdfast.base.errors import HoldfastError
 from holdfast.client import Json
-from tests.parts import Wasim
 from tests.postgres_process import PostgresProcess
+from tests.processes import Wasim
 from tests.redis_process import RedisProcess, running_redis
 from tests.served import Served, eventually, served
 

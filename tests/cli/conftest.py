@@ -12,9 +12,9 @@ import pytest
 from holdfast.api.backups import add_backups
 from holdfast.api.keys import parse
 from holdfast.api.routes import make_api
-from holdfast.api.server import Server
+from holdfast.api.server import HttpServer
+from tests.backup_service import backup_service_of
 from tests.cli.command import Command
-from tests.custody import custody_of
 from tests.world import World
 
 KEY = "a-key-of-a-test-of-commands"
@@ -44,11 +44,11 @@ async def holdfast(world: World, tmp_path: Path) -> AsyncIterator[Command]:
                 world.diagnoser(),
                 events=world.events,
                 webhooks=world.webhooks,
-                media=world.media_desk(),
+                media=world.media_service(),
                 settings={},
             )
-            add_backups(api, custody_of(gateway, world.database, tmp_path / "backups", clock=world.clock))
-            server = Server(api)
+            add_backups(api, backup_service_of(gateway, world.database, tmp_path / "backups", clock=world.clock))
+            server = HttpServer(api)
             tasks.create_task(server.serve(sockets=[listener]))
             url = f"http://127.0.0.1:{listener.getsockname()[1]}"
             try:

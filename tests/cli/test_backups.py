@@ -11,8 +11,8 @@ import pytest
 
 from holdfast.store.database import Database
 from holdfast.store.sessions import SessionRows
+from tests.backup_service import FILES, bot_folder
 from tests.cli.command import Command
-from tests.custody import FILES, bot_folder
 from tests.world import COMPANY, World, migrated
 
 

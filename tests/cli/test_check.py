@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from holdfast.base.errors import Misconfigured
+from holdfast.store.inspect import peek
 from holdfast.store.migrate import revisions
-from holdfast.store.peek import peek
 from tests.cli.command import Command, Ran
 from tests.cli.conftest import KEY
 from tests.postgres_process import PASSWORD, PostgresProcess

@@ -13,7 +13,7 @@ from holdfast.base.errors import Misconfigured
 from holdfast.settings import BadSetting, Settings, load
 
 
-class Told:
+class RecordedKeys:
     """Keys that were told of."""
 
     def __init__(self) -> None:
@@ -23,9 +23,9 @@ class Told:
         self.keys.append((key, file))
 
 
-def take(data_dir: Path, told: Told | None = None, /, **settings: str) -> None:
+def take(data_dir: Path, told: RecordedKeys | None = None, /, **settings: str) -> None:
     """Claim and let go."""
-    with claim(wanted(data_dir, **settings), key_made=told or Told()):
+    with claim(wanted(data_dir, **settings), key_made=told or RecordedKeys()):
         pass
 
 
@@ -35,14 +35,14 @@ def wanted(data_dir: Path, **settings: str) -> Settings:
 
 def refused(data_dir: Path, **settings: str) -> str:
     held = wanted(data_dir, **settings)
-    with pytest.raises(Misconfigured) as caught, claim(held, key_made=Told()):
+    with pytest.raises(Misconfigured) as caught, claim(held, key_made=RecordedKeys()):
         pass
     return caught.value.sentence
 
 
 def test_the_first_start_makes_a_key_and_tells_it_once(tmp_path: Path) -> None:
     """The second start finds it and is silent; it stands in the data folder, for the owner alone."""
-    told = Told()
+    told = RecordedKeys()
     take(tmp_path / "data", told)
     take(tmp_path / "data", told)
     ((key, file),) = told.keys
@@ -54,7 +54,7 @@ def test_the_first_start_makes_a_key_and_tells_it_once(tmp_path: Path) -> None:
 
 def test_a_key_that_is_set_is_the_key(tmp_path: Path) -> None:
     """Nothing is generated, nothing told."""
-    told = Told()
+    told = RecordedKeys()
     take(tmp_path, told, HOLDFAST_API_KEY="a-key-that-is-set-by-hand")
     assert told.keys == []
     assert not (tmp_path / "api-key").exists()
@@ -96,7 +96,7 @@ def test_a_host_that_is_no_name_is_refused(tmp_path: Path) -> None:
 
 def test_ipv6_can_be_listened_on(tmp_path: Path) -> None:
     """Its own family of sockets."""
-    with claim(wanted(tmp_path, HOLDFAST_HOST="::1"), key_made=Told()) as held:
+    with claim(wanted(tmp_path, HOLDFAST_HOST="::1"), key_made=RecordedKeys()) as held:
         assert held.listener.family == socket.AF_INET6
 
 
@@ -121,7 +121,7 @@ def test_a_data_folder_that_cannot_be_written_is_named() -> None:
 
 def test_two_gateways_never_share_a_data_folder(tmp_path: Path) -> None:
     """The second is refused while the first holds it, whatever its port."""
-    with claim(wanted(tmp_path), key_made=Told()):
+    with claim(wanted(tmp_path), key_made=RecordedKeys()):
         assert refused(tmp_path) == (
             f'the data folder "{tmp_path}" is in use by another holdfast process: '
             "stop that one, or set HOLDFAST_DATA_DIR to another folder"

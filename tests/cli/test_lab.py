@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from holdfast.lab.play import COMPANIES
+from holdfast.lab.runner import COMPANIES
 from holdfast.lab.scenarios import SCENARIOS, USUAL_S, Scenario
-from holdfast.lab.tally import Fault, Sent, Tally, Uptime
+from holdfast.lab.tally import InjectedFault, RunTally, Sent, Uptime
 from tests.cli.command import Command
 from wasim.faults import MOMENTARY, parse_fault
 
@@ -46,15 +46,15 @@ def test_a_scenario_asks_for_faults_that_wasim_knows(scenario: Scenario) -> None
         assert step.severs or step.kind not in MOMENTARY
 
 
-def played(*faults: Fault, arrived: bool = True, unprovoked: int = 0) -> Tally:
-    tally = Tally(faults=list(faults), uptime={"a": Uptime(up_s=100)}, unprovoked=unprovoked)
+def played(*faults: InjectedFault, arrived: bool = True, unprovoked: int = 0) -> RunTally:
+    tally = RunTally(faults=list(faults), uptime={"a": Uptime(up_s=100)}, unprovoked=unprovoked)
     tally.sent["1"] = Sent(id="1", text="hello", company="a", to="962790000099", state="delivered")
     tally.received["contact", "hello"] = int(arrived)
     return tally
 
 
-def fault(*, back_at: float | None, reachable_at: float = 10) -> Fault:
-    return Fault(kind="restart", company="a", at=8, reachable_at=reachable_at, back_at=back_at)
+def fault(*, back_at: float | None, reachable_at: float = 10) -> InjectedFault:
+    return InjectedFault(kind="restart", company="a", at=8, reachable_at=reachable_at, back_at=back_at)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def fault(*, back_at: float | None, reachable_at: float = 10) -> Fault:
         (played(unprovoked=1), False, 0),
     ],
 )
-def test_the_verdict_needs_every_message_and_every_link_back_in_time(tally: Tally, passed: bool, lost: int) -> None:
+def test_the_verdict_needs_every_message_and_every_link_back_in_time(tally: RunTally, passed: bool, lost: int) -> None:
     """Counted from when the server could be reached again; a link that nobody cut may not be lost."""
     result = tally.result({"962790000099": "contact"}, seconds=60)
     assert (result.passed, result.lost) == (passed, lost), result.table()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import URL
 
-from holdfast.base.ids import SystemChance
+from holdfast.base.ids import SystemRandomSource
 from holdfast.store.accounts import AccountRows
 from holdfast.store.credentials import EngineRows
 from holdfast.store.database import Database
@@ -49,7 +49,7 @@ async def store(place: tuple[Path | URL, Callable[[str], list[Row]]]) -> AsyncIt
         rows=place[1],
         clock=clock,
         sessions=SessionRows(database),
-        engine=EngineRows(database, clock=clock, chance=SystemChance()),
+        engine=EngineRows(database, clock=clock, randomness=SystemRandomSource()),
         outbox=OutboxRows(database, clock=clock),
         inbox=InboxRows(database),
         accounts=AccountRows(database),

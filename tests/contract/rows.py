@@ -6,9 +6,9 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from holdfast.delivery.events import Events
-from holdfast.delivery.message import News
-from holdfast.delivery.ports import Accounts, Change, Deferral, Draft, Inbox, Message, Outbox, Outgoing
+from holdfast.delivery.message import StatusUpdate
 from holdfast.delivery.rate_limits import Allowance
+from holdfast.delivery.stores import Accounts, Deferral, Draft, Inbox, Message, MessageChange, Outbox, Outgoing
 from holdfast.session.engine import Decrypted, InboundMessage
 from holdfast.session.state import State
 from holdfast.session.stores import EngineStore, Record, Sessions
@@ -66,11 +66,13 @@ async def take(outbox: Outbox, company: str = COMPANY, *, but: Collection[str] =
 async def refuse(store: Store, message: Message, *, until: str, code: str = "ack-503", held: str | None = None) -> None:
     """WhatsApp refused the attempt that was under way; the message waits until then."""
     deferral = Deferral(whatsapp_id=message.whatsapp_id, at=T1, next_at=until, code=code, message="why", held_code=held)
-    await store.outbox.learn(message.company, [deferral])
+    await store.outbox.apply_updates(message.company, [deferral])
 
 
-async def learn(store: Store, message: Message, news: News, *, at: str = T1) -> list[Message]:
-    return await store.outbox.learn(message.company, [Change(whatsapp_id=message.whatsapp_id, news=news, at=at)])
+async def apply_updates(store: Store, message: Message, update: StatusUpdate, *, at: str = T1) -> list[Message]:
+    return await store.outbox.apply_updates(
+        message.company, [MessageChange(whatsapp_id=message.whatsapp_id, update=update, at=at)]
+    )
 
 
 def inbound(number: int = 1, **changes: object) -> InboundMessage:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.health.ports import AlertRows, NotKept, PendingAlert
+from holdfast.health.stores import AlertRows, NotKept, PendingAlert
 from holdfast.store.alerts import AlertTable
 from holdfast.store.database import Database
 from tests.doubles.fake_alert_rows import FakeAlertRows

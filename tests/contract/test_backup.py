@@ -17,16 +17,16 @@ from pathlib import Path
 import pytest
 from sqlalchemy import URL, Connection, select
 
+from holdfast.backup.backup_dir import Opener, look, names, prune
+from holdfast.backup.creating import About, BackupMaker, BackupResult
+from holdfast.backup.encryption import NO_SEAL, Seal
 from holdfast.backup.errors import BadBackup, CantBackUp, CantRestore
-from holdfast.backup.making import About, Made, Maker
 from holdfast.backup.restoring import EVERY, Restored, Restorer
 from holdfast.backup.rows import KEPT, NOT_KEPT
-from holdfast.backup.sealing import NO_SEAL, Seal
-from holdfast.backup.shelf import Opener, look, names, prune
 from holdfast.base.errors import Misconfigured
-from holdfast.base.ids import SystemChance
+from holdfast.base.ids import SystemRandomSource
 from holdfast.delivery.message import MessageState
-from holdfast.delivery.ports import Draft
+from holdfast.delivery.stores import Draft
 from holdfast.session.engine import Commit, Decrypted, InboundMessage
 from holdfast.session.state import State
 from holdfast.session.stores import Record
@@ -58,13 +58,13 @@ class House:
     clock: FakeClock
     how: Seal = NO_SEAL
 
-    async def make(self, *, kind: str = "asked") -> Made:
+    async def make(self, *, kind: str = "asked") -> BackupResult:
         return await self.maker.make(kind=kind, now=self.clock.now())
 
     @property
-    def maker(self) -> Maker:
+    def maker(self) -> BackupMaker:
         about = About(made_by="0.1.0", settings={"port": 3000, "apiKey": "(set)"})
-        return Maker(self.database, self.folder, about=about, how=self.how)
+        return BackupMaker(self.database, self.folder, about=about, how=self.how)
 
     async def restore(self, file: Path, *, take_stale: tuple[str, ...] = (), staging: bool = False) -> Restored:
         restorer = Restorer(
@@ -89,7 +89,7 @@ class House:
 
     @property
     def engine(self) -> EngineRows:
-        return EngineRows(self.database, clock=self.clock, chance=SystemChance())
+        return EngineRows(self.database, clock=self.clock, randomness=SystemRandomSource())
 
     async def use_keys(self, company: str = COMPANY) -> None:
         """A message goes out: the ratchet takes a step."""
@@ -551,7 +551,7 @@ async def test_a_backup_for_recipients_opens_with_their_identity(lone: House, tm
     """The machine that makes it need not be able to read it."""
     import pyrage
 
-    from holdfast.backup.sealing import read_seal
+    from holdfast.backup.encryption import read_seal
 
     identity = pyrage.x25519.Identity.generate()
     lone.how = read_seal(passphrase=None, recipients=str(identity.to_public()))

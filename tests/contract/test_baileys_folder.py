@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from holdfast.backup.baileys import BadFolder, checked, read_folder, write_folder
-from holdfast.backup.ratchets import Key
+from holdfast.backup.ratchets import RatchetKey
 from holdfast.base.errors import BadInput
-from tests.custody import FILES, LONG_AGO, bot_folder, credentials, pair
+from tests.backup_service import FILES, LONG_AGO, bot_folder, credentials, pair
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 
@@ -100,7 +100,7 @@ def test_json_that_only_python_reads_is_refused(folder: Path, text: str) -> None
     with pytest.raises(BadFolder, match="nothing was imported"):
         read_folder(folder, now=NOW)
     with pytest.raises(BadInput):
-        checked(json.dumps(credentials()), [Key("session", "1.0", text)])
+        checked(json.dumps(credentials()), [RatchetKey("session", "1.0", text)])
 
 
 def test_a_folder_that_just_changed_is_in_use(folder: Path) -> None:
@@ -187,11 +187,11 @@ def test_what_is_no_folder_is_said(tmp_path: Path) -> None:
 def test_keys_that_come_otherwise_are_checked_alike() -> None:
     """The API takes nothing that a folder could not hold."""
     text = json.dumps(credentials())
-    assert checked(text, [Key("lid-mapping", "1", '"2"')]).keys == (Key("lid-mapping", "1", '"2"'),)
+    assert checked(text, [RatchetKey("lid-mapping", "1", '"2"')]).keys == (RatchetKey("lid-mapping", "1", '"2"'),)
     for given, keys, said in [
         ("{}", [], "credentials is of|credentials lacks"),
-        (text, [Key("nonsense", "1", "{}")], 'a key has the type "nonsense"'),
-        (text, [Key("session", "1", "{")], "a key ends too early"),
+        (text, [RatchetKey("nonsense", "1", "{}")], 'a key has the type "nonsense"'),
+        (text, [RatchetKey("session", "1", "{")], "a key ends too early"),
     ]:
         with pytest.raises(BadInput, match=said):
             checked(given, keys)

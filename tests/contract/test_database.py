@@ -20,7 +20,7 @@ from sqlalchemy import Connection, create_engine, event
 
 from holdfast.base.clock import SystemClock
 from holdfast.base.errors import Conflict, Misconfigured
-from holdfast.base.ids import SystemChance
+from holdfast.base.ids import SystemRandomSource
 from holdfast.session.engine import Commit
 from holdfast.store.credentials import EngineRows
 from holdfast.store.database import Database, Refused
@@ -114,9 +114,9 @@ async def test_the_writer_waits_for_the_disk(database: Database) -> None:
 
 async def test_a_write_that_is_done_is_on_the_disk(database: Database, path: Path) -> None:
     """Another program finds it as soon as the future has ended."""
-    for turn in range(20):
-        await put(database, f"{turn:02}")
-        assert len(ids(path)) == turn + 1
+    for transition in range(20):
+        await put(database, f"{transition:02}")
+        assert len(ids(path)) == transition + 1
 
 
 async def test_writes_that_gather_are_committed_together(database: Database, path: Path, commits: list[int]) -> None:
@@ -254,7 +254,7 @@ async def test_reads_do_not_wait_for_the_writer(database: Database) -> None:
 
 async def test_what_an_error_says_leaks_no_values(database: Database) -> None:
     """Keys and texts must not get into a log by way of an exception."""
-    rows = EngineRows(database, clock=SystemClock(), chance=SystemChance())
+    rows = EngineRows(database, clock=SystemClock(), randomness=SystemRandomSource())
     await database.write(lambda connection: connection.exec_driver_sql("DROP TABLE signal_keys"))
     with pytest.raises(sqlalchemy.exc.OperationalError) as failed:
         await rows.commit(COMPANY, Commit(link=1, seq=1, keys={"session": {"a": "a private key"}}))
@@ -287,7 +287,7 @@ async def test_a_full_disk_fails_the_write_and_not_the_writer(database: Database
 
     used = await number(database, "page_count")
     await number(database, f"max_page_count={used}")
-    rows = EngineRows(database, clock=SystemClock(), chance=SystemChance())
+    rows = EngineRows(database, clock=SystemClock(), randomness=SystemRandomSource())
     large: dict[str, str | None] = {f"{each}": "x" * 1000 for each in range(500)}
     with pytest.raises(sqlalchemy.exc.OperationalError, match="database or disk is full"):
         await rows.commit(COMPANY, Commit(link=1, seq=1, credentials="new", paired=True, keys={"session": large}))

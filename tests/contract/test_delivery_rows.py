@@ -10,14 +10,27 @@ from sqlalchemy import Connection
 
 from holdfast.base.errors import Conflict
 from holdfast.delivery.events import COMPLETED, RECEIVED
-from holdfast.delivery.message import News
-from holdfast.delivery.ports import Account, Change, Message, Received
+from holdfast.delivery.message import StatusUpdate
 from holdfast.delivery.rate_limits import Contact
-from holdfast.session.engine import Commit, Made, Undecryptable
+from holdfast.delivery.stores import Account, Message, MessageChange, Received
+from holdfast.session.engine import Commit, CreatedMessage, Undecryptable
 from holdfast.session.stores import LeaseLost
 from holdfast.store.leases import Check
 from holdfast.store.outbox import OutboxRows
-from tests.contract.rows import COMPANY, OTHER, T1, T2, T3, Store, decrypted, draft, inbound, learn, refuse, take
+from tests.contract.rows import (
+    COMPANY,
+    OTHER,
+    T1,
+    T2,
+    T3,
+    Store,
+    apply_updates,
+    decrypted,
+    draft,
+    inbound,
+    refuse,
+    take,
+)
 
 LOCK, QUOTA = "reach-out-lock", "new-chat-quota"
 PEOPLE = [f"96279000000{number}@s.whatsapp.net" for number in range(10)]
@@ -107,11 +120,11 @@ async def test_a_chat_is_known_when_whatsapp_took_its_first_message(store: Store
     """A failure makes nobody known, and neither does news that changes nothing."""
     taken, failed = await accepted(store, 1, PEOPLE[1]), await accepted(store, 2, PEOPLE[2])
     changes = [
-        Change(whatsapp_id=taken.whatsapp_id, news=News.ACKED, at=T1, makes_known=True),
-        Change(whatsapp_id=failed.whatsapp_id, news=News.GIVEN_UP, at=T1, makes_known=True),
-        Change(whatsapp_id="3EB0FFFF", news=News.ACKED, at=T1, makes_known=True),
+        MessageChange(whatsapp_id=taken.whatsapp_id, update=StatusUpdate.ACKED, at=T1, makes_known=True),
+        MessageChange(whatsapp_id=failed.whatsapp_id, update=StatusUpdate.GIVEN_UP, at=T1, makes_known=True),
+        MessageChange(whatsapp_id="3EB0FFFF", update=StatusUpdate.ACKED, at=T1, makes_known=True),
     ]
-    await store.outbox.learn(COMPANY, changes)
+    await store.outbox.apply_updates(COMPANY, changes)
     assert await known(store) == {PEOPLE[1]}
     assert await known(store, OTHER) == set()
 
@@ -120,8 +133,9 @@ async def test_first_contacts_are_those_that_the_company_began(store: Store) -> 
     """Each once, at its first message; whoever wrote before was no stranger."""
     for number, (person, at) in enumerate([(PEOPLE[1], T1), (PEOPLE[2], T2), (PEOPLE[1], T3)], 1):
         message = await accepted(store, number, person)
-        await store.outbox.learn(
-            COMPANY, [Change(whatsapp_id=message.whatsapp_id, news=News.ACKED, at=at, makes_known=True)]
+        await store.outbox.apply_updates(
+            COMPANY,
+            [MessageChange(whatsapp_id=message.whatsapp_id, update=StatusUpdate.ACKED, at=at, makes_known=True)],
         )
     assert (await store.accounts.account(COMPANY, since=T1)).first_contacts == [T1, T2]
     assert (await store.accounts.account(COMPANY, since=T2)).first_contacts == [T2]
@@ -139,8 +153,8 @@ async def test_whoever_is_heard_from_is_known_and_no_first_contact(store: Store)
     await store.engine.commit(COMPANY, Commit(link=1, seq=2, decrypted=again))
     assert store.rows("SELECT chat, first_received_at FROM chats") == [(PEOPLE[1], "2026-01-01T00:16:40.000Z")]
     message = await accepted(store, 1, PEOPLE[1])
-    changes = [Change(whatsapp_id=message.whatsapp_id, news=News.ACKED, at=LATER, makes_known=True)]
-    await store.outbox.learn(COMPANY, changes)
+    changes = [MessageChange(whatsapp_id=message.whatsapp_id, update=StatusUpdate.ACKED, at=LATER, makes_known=True)]
+    await store.outbox.apply_updates(COMPANY, changes)
     assert (await store.accounts.account(COMPANY, since=T1)).first_contacts == []
 
 
@@ -214,7 +228,7 @@ async def test_a_message_that_may_have_left_is_cancelled_by_force(store: Store) 
     assert [each.id for each in await take(store.outbox)] == [after.id]
     with pytest.raises(Conflict, match="the message is cancelled"):
         await store.outbox.cancel(stuck.id, force=True)
-    await learn(store, stuck, News.ACKED)
+    await apply_updates(store, stuck, StatusUpdate.ACKED)
     assert (await now(store, stuck)).state == "sent"
     with pytest.raises(Conflict, match="the message is sent"):
         await store.outbox.cancel(stuck.id, force=True)
@@ -231,7 +245,7 @@ async def test_a_message_tells_why_its_last_attempt_failed(store: Store) -> None
         assert store.rows("SELECT retry_count FROM outbox") == [(count,)]
     [outgoing] = await take(store.outbox)
     assert (outgoing.retry_code, outgoing.retry_count) == ("timeout", 1)
-    await learn(store, message, News.ACKED)
+    await apply_updates(store, message, StatusUpdate.ACKED)
     assert (await now(store, message)).retry_at is None
 
 
@@ -243,7 +257,7 @@ async def test_what_surely_has_not_left_expires_at_its_moment(store: Store) -> N
     early, late, never, under_way, sent = [
         await accepted(store, n, PEOPLE[n], expires_at=at) for n, at in enumerate([T2, T3, None, LATER, T1], 1)
     ]
-    await learn(store, sent, News.ACKED)
+    await apply_updates(store, sent, StatusUpdate.ACKED)
     but = [each.whatsapp_id for each in (early, late, never)]
     assert [each.id for each in await take(store.outbox, but=but)] == [under_way.id]
     assert await store.outbox.next_expiry(COMPANY) == T2
@@ -276,7 +290,10 @@ async def test_what_the_engine_made_is_given_back_to_it(store: Store) -> None:
     message = await accepted(store, 1)
     await take(store.outbox)
     other = (await store.outbox.accept(replace(draft(1, company=OTHER), id="msg_9"))).message
-    made = [Made(whatsapp_id=message.whatsapp_id, made="bWFkZQ=="), Made(whatsapp_id="3EB0FFFF", made="eA==")]
+    made = [
+        CreatedMessage(whatsapp_id=message.whatsapp_id, made="bWFkZQ=="),
+        CreatedMessage(whatsapp_id="3EB0FFFF", made="eA=="),
+    ]
     await store.engine.commit(COMPANY, Commit(link=1, seq=1, made=made))
     [outgoing] = await take(store.outbox)
     assert (outgoing.made, outgoing.attempts) == ("bWFkZQ==", 2)

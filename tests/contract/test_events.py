@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 from sqlalchemy import URL, Connection, select
 
-from holdfast.base.ids import SystemChance
+from holdfast.base.ids import SystemRandomSource
 from holdfast.delivery.events import ACCEPTED, RECEIVED, SESSION, Event
-from holdfast.delivery.message import MessageState, News
-from holdfast.delivery.ports import Change, Draft
+from holdfast.delivery.message import MessageState, StatusUpdate
+from holdfast.delivery.stores import Draft, MessageChange
 from holdfast.session.engine import Commit, Decrypted, InboundMessage, Undecryptable
 from holdfast.session.state import State
-from holdfast.session.stores import Record, Turn
+from holdfast.session.stores import Record, Transition
 from holdfast.store.credentials import EngineRows
 from holdfast.store.database import Database
 from holdfast.store.events import EventRows, record
@@ -97,8 +97,8 @@ async def test_a_message_tells_of_each_state_that_it_comes_to(database: Database
     )
     for _ in range(2):
         await outbox.accept(draft)
-    for news in (News.ACKED, News.ACKED, News.READ, News.DELIVERED):
-        await outbox.learn(COMPANY, [Change(whatsapp_id="3EB01", news=news, at=T2)])
+    for update in (StatusUpdate.ACKED, StatusUpdate.ACKED, StatusUpdate.READ, StatusUpdate.DELIVERED):
+        await outbox.apply_updates(COMPANY, [MessageChange(whatsapp_id="3EB01", update=update, at=T2)])
     found = await all_of(events)
     assert [event.type for event in found] == [ACCEPTED, "message.sent", "message.read"]
     assert {(event.company, event.chat) for event in found} == {(COMPANY, CHAT)}
@@ -110,7 +110,7 @@ async def test_an_inbound_message_tells_that_it_came_and_that_it_could_be_read(
     database: Database, events: EventRows
 ) -> None:
     """Once each, with its text, however often it comes."""
-    engine = EngineRows(database, clock=FakeClock(), chance=SystemChance())
+    engine = EngineRows(database, clock=FakeClock(), randomness=SystemRandomSource())
     who = {"whatsapp_id": "3A1", "chat": CHAT, "sender": CHAT, "sent_at_s": 1_767_225_600}
     unread = Undecryptable(**who)  # type: ignore[arg-type]  # its fields
     message = InboundMessage(**who, type="text", text="hello")  # type: ignore[arg-type]  # its fields
@@ -135,7 +135,7 @@ async def test_a_session_tells_of_another_state_and_not_of_another_attempt(
     database: Database, events: EventRows
 ) -> None:
     """With the reason as a sentence."""
-    turn = Turn(
+    transition = Transition(
         company=COMPANY,
         at=T1,
         before=State.CONNECTED,
@@ -148,8 +148,8 @@ async def test_a_session_tells_of_another_state_and_not_of_another_attempt(
         lasted_s=3.0,
     )
     timeline = TimelineRows(database)
-    await timeline.add(turn)
-    await timeline.add(Turn(**{**_fields(turn), "before": State.RECONNECTING, "attempts": 2}))  # type: ignore[arg-type]
+    await timeline.add(transition)
+    await timeline.add(Transition(**{**_fields(transition), "before": State.RECONNECTING, "attempts": 2}))  # type: ignore[arg-type]
     [event] = await all_of(events)
     [body] = bodies([event])
     assert (event.type, event.chat, event.at) == (SESSION, "", T1)
@@ -160,8 +160,8 @@ async def test_a_session_tells_of_another_state_and_not_of_another_attempt(
     assert reason["message"]
 
 
-def _fields(turn: Turn) -> dict[str, object]:
-    return {name: getattr(turn, name) for name in Turn.__dataclass_fields__}
+def _fields(transition: Transition) -> dict[str, object]:
+    return {name: getattr(transition, name) for name in Transition.__dataclass_fields__}
 
 
 async def test_a_change_that_fails_tells_nothing(database: Database, events: EventRows) -> None:
@@ -260,5 +260,5 @@ async def test_an_event_has_the_same_letter_and_id_whenever_it_is_read(database:
     """One document with type, time and the thing itself."""
     await add(database, 7)
     [event] = await all_of(events)
-    assert json.loads(event.letter) == {"type": SESSION, "timestamp": T1, "data": {"n": 7}}
+    assert json.loads(event.payload) == {"type": SESSION, "timestamp": T1, "data": {"n": 7}}
     assert event.id.startswith("evt_")

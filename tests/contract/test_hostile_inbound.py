@@ -34,7 +34,7 @@ async def test_every_string_of_a_message_may_be_hostile(store: Store, field: str
     received = await store.inbox.received(COMPANY, after=0, most=99)
     assert len(received) == len(HOSTILE)
     for event in await store.events.after(0, companies=None, most=99):
-        json.loads(event.letter)
+        json.loads(event.payload)
 
 
 @pytest.mark.parametrize(

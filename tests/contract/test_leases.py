@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 from sqlalchemy import Connection
 
-from holdfast.base.ids import SystemChance
+from holdfast.base.ids import SystemRandomSource
 from holdfast.session.engine import Commit
 from holdfast.session.state import State
-from holdfast.session.stores import LeaseLost, Record, Turn
+from holdfast.session.stores import LeaseLost, Record, Transition
 from holdfast.store.credentials import EngineRows
 from holdfast.store.database import Database
 from holdfast.store.leases import LeaseRows
@@ -35,11 +35,11 @@ class Node:
     """The store of one process."""
 
     def __init__(self, name: str, database: Database) -> None:
-        clock, chance = FakeClock(), SystemChance()
+        clock, randomness = FakeClock(), SystemRandomSource()
         self.database = database
-        self.leases = LeaseRows(database, node=name, chance=chance, ttl_s=TTL_S)
+        self.leases = LeaseRows(database, node=name, randomness=randomness, ttl_s=TTL_S)
         self.sessions = SessionRows(database, fence=self.leases)
-        self.engine = EngineRows(database, clock=clock, chance=chance, fence=self.leases)
+        self.engine = EngineRows(database, clock=clock, randomness=randomness, fence=self.leases)
         self.outbox = OutboxRows(database, clock=clock, fence=self.leases)
         self.timeline = TimelineRows(database, fence=self.leases)
 
@@ -169,7 +169,7 @@ async def test_what_was_abandoned_is_claimed_when_it_has_run_out(one: Node, expi
 
 WRITES: dict[str, Callable[[Node], Awaitable[object]]] = {
     "record": lambda node: node.sessions.save(record()),
-    "history": lambda node: node.timeline.add(turn()),
+    "history": lambda node: node.timeline.add(transition()),
     "engine commit": lambda node: node.engine.commit(COMPANY, Commit(link=1, seq=1, credentials="stale", paired=True)),
     "credentials for a new link": lambda node: node.engine.credentials(COMPANY),
     "quarantine": lambda node: node.engine.quarantine(COMPANY, reason="unlinked"),
@@ -177,8 +177,8 @@ WRITES: dict[str, Callable[[Node], Awaitable[object]]] = {
 }
 
 
-def turn() -> Turn:
-    return Turn(
+def transition() -> Transition:
+    return Transition(
         company=COMPANY, at=T1, before=State.CONNECTED, after=State.STOPPED, event="StopAsked", reason=None, code=None,
         attempts=0, next_attempt_at=None, lasted_s=1,
     )  # fmt: skip

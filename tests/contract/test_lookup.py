@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import URL, Connection, insert
 
 from holdfast.delivery.message import MessageState
-from holdfast.delivery.ports import Tally
+from holdfast.delivery.stores import DeliveryTally
 from holdfast.store.database import Database
 from holdfast.store.lookup import LookupRows
 from holdfast.store.postgres import parse
@@ -79,14 +79,14 @@ def _received(n: int) -> dict[str, object]:
 async def found(
     rows: LookupRows, words: str = "", *, state: MessageState | None = None, before: int | None = None, most: int = 9
 ) -> list[str]:
-    letters = await rows.letters(COMPANY, words=words, state=state, before=before, most=most)
-    return [letter.id for letter in letters]
+    sent_messages = await rows.sent_messages(COMPANY, words=words, state=state, before=before, most=most)
+    return [sent_message.id for sent_message in sent_messages]
 
 
 async def test_the_newest_comes_first_in_parts(rows: LookupRows) -> None:
     """Each part goes on below the last number of the one before; other companies' are left out."""
     assert await found(rows) == ["msg_4", "msg_3", "msg_2", "msg_1", "msg_0"]
-    part = await rows.letters(COMPANY, words="", state=None, before=None, most=2)
+    part = await rows.sent_messages(COMPANY, words="", state=None, before=None, most=2)
     assert await found(rows, before=part[-1].seq, most=2) == ["msg_2", "msg_1"]
 
 
@@ -120,11 +120,11 @@ async def test_a_state_narrows_what_is_found(rows: LookupRows) -> None:
 
 async def test_a_message_is_shown_by_its_text_or_caption(rows: LookupRows) -> None:
     """To its own company alone."""
-    captioned, plain = await rows.letter(COMPANY, "msg_0"), await rows.letter(COMPANY, "msg_1")
+    captioned, plain = await rows.sent_message(COMPANY, "msg_0"), await rows.sent_message(COMPANY, "msg_1")
     assert captioned is not None
     assert plain is not None
     assert (captioned.kind, captioned.text, plain.text) == ("image", "a picture", "text 1")
-    assert await rows.letter(OTHER, "msg_1") is None
+    assert await rows.sent_message(OTHER, "msg_1") is None
 
 
 @pytest.mark.parametrize(
@@ -158,8 +158,8 @@ async def test_an_inbound_message_comes_with_all_that_a_page_shows(rows: LookupR
 async def test_tallies_count_each_company_within_a_time(rows: LookupRows) -> None:
     """Cancelled ones are left out; who has none is not there."""
     assert await rows.tallies(since=at(0), until=at(9)) == {
-        COMPANY: Tally(accepted=4, taken=2, arrived=1),
-        OTHER: Tally(accepted=1, taken=1, arrived=1),
+        COMPANY: DeliveryTally(accepted=4, taken=2, arrived=1),
+        OTHER: DeliveryTally(accepted=1, taken=1, arrived=1),
     }
-    assert await rows.tallies(since=at(1), until=at(2)) == {COMPANY: Tally(accepted=1, taken=1, arrived=0)}
+    assert await rows.tallies(since=at(1), until=at(2)) == {COMPANY: DeliveryTally(accepted=1, taken=1, arrived=0)}
     assert await rows.tallies(since=at(9), until=at(10)) == {}

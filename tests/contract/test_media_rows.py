@@ -13,11 +13,11 @@ from sqlalchemy import URL, Connection
 
 from holdfast.base.clock import iso
 from holdfast.delivery.content import Referred, StoredMedia
-from holdfast.delivery.media_ports import InboundMedia
+from holdfast.delivery.media_stores import InboundMedia
 from holdfast.delivery.message import MessageState
+from holdfast.store.connection import insert
 from holdfast.store.database import Database
 from holdfast.store.media import MediaRows
-from holdfast.store.opened import insert
 from holdfast.store.postgres import parse
 from holdfast.store.references import ReferenceRows
 from holdfast.store.tables import inbox, media_chunks, outbox, sessions

@@ -13,10 +13,10 @@ from sqlalchemy import URL, Connection, MetaData, create_engine, select
 
 from holdfast.backup import rows
 from holdfast.backup.archive import ArchiveWriter
-from holdfast.backup.making import About, Maker
-from holdfast.backup.manifest import Company, Manifest
+from holdfast.backup.backup_dir import Opener
+from holdfast.backup.creating import About, BackupMaker
+from holdfast.backup.manifest import CompanySummary, Manifest
 from holdfast.backup.restoring import Restorer
-from holdfast.backup.shelf import Opener
 from holdfast.base.clock import SystemClock
 from holdfast.delivery.message import MessageState
 from holdfast.store.database import Database
@@ -119,7 +119,7 @@ async def test_a_backup_of_the_first_version_is_restored_as_one_of_this(tmp_path
     file = _backup_of_then(path, tmp_path / "old.backup")
     folder, database = tmp_path / "backups", Database(tmp_path / "new.db")
     try:
-        maker = Maker(database, folder, about=About(made_by="now", settings={}))
+        maker = BackupMaker(database, folder, about=About(made_by="now", settings={}))
         restorer = Restorer(database, maker, folder=folder, opener=Opener(), clock=FakeClock())
         await restorer.restore(file, progress=lambda _: None)
     finally:
@@ -136,7 +136,7 @@ def _backup_of_then(path: Path, file: Path) -> Path:
         parts = {
             table.name: archive.add(table.name, table.columns.keys(), rows.read(connection, table)) for table in tables
         }
-        company = Company(company_id=COMPANY, state="stopped", is_paired=True, keys="")
+        company = CompanySummary(company_id=COMPANY, state="stopped", is_paired=True, keys="")
         manifest = Manifest(
             format=1,
             created_at="2026-01-01T00:00:00.000Z",

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from holdfast.delivery.message import News
-from holdfast.delivery.ports import BULK, Change, Deferral, Message
+from holdfast.delivery.message import StatusUpdate
 from holdfast.delivery.rate_limits import Contact
+from holdfast.delivery.stores import BULK, Deferral, Message, MessageChange
 from holdfast.session.engine import Commit
-from tests.contract.rows import COMPANY, OTHER, T1, Store, allow, decrypted, draft, inbound, learn, refuse, take
+from tests.contract.rows import COMPANY, OTHER, T1, Store, allow, apply_updates, decrypted, draft, inbound, refuse, take
 
 PEOPLE = [f"96279000000{number}@s.whatsapp.net" for number in range(10)]
 GROUP = "120363000000000001@g.us"
@@ -36,7 +36,7 @@ async def heard_from(store: Store, chat: str) -> None:
 
 async def crash(store: Store, number: int, score: int) -> None:
     deferral = Deferral(whatsapp_id=f"3EB0{number:04}", at=T1, next_at=None, crash_score=score)
-    await store.outbox.learn(COMPANY, [deferral])
+    await store.outbox.apply_updates(COMPANY, [deferral])
 
 
 async def test_one_message_of_each_chat_is_taken_the_oldest(store: Store) -> None:
@@ -44,11 +44,11 @@ async def test_one_message_of_each_chat_is_taken_the_oldest(store: Store) -> Non
     messages = [await accepted(store, n, PEOPLE[n % 2]) for n in range(1, 7)]
     await store.outbox.accept(draft(9, company=OTHER))
     assert await numbers(store) == [1, 2]
-    await learn(store, messages[0], News.ACKED)
-    await learn(store, messages[1], News.GIVEN_UP)
+    await apply_updates(store, messages[0], StatusUpdate.ACKED)
+    await apply_updates(store, messages[1], StatusUpdate.GIVEN_UP)
     assert await numbers(store) == [3, 4]
     await store.outbox.cancel(messages[4].id)
-    await learn(store, messages[2], News.READ)
+    await apply_updates(store, messages[2], StatusUpdate.READ)
     assert await numbers(store, but=(4,)) == []
 
 
@@ -66,7 +66,7 @@ async def test_updates_are_applied_before_the_look_in_one_transaction(store: Sto
     first = await accepted(store, 1)
     await accepted(store, 2)
     await numbers(store)
-    updates = [Change(whatsapp_id=first.whatsapp_id, news=News.ACKED, at=T1)]
+    updates = [MessageChange(whatsapp_id=first.whatsapp_id, update=StatusUpdate.ACKED, at=T1)]
     taken = await store.outbox.take(COMPANY, allow(), but=(), updates=updates)
     assert [each.id for each in taken.messages] == ["msg_2"]
     assert store.rows("SELECT state FROM outbox ORDER BY seq") == [("sent",), ("sending",)]
@@ -81,7 +81,7 @@ async def test_whoever_waits_is_told_of(store: Store) -> None:
     taken = await store.outbox.take(COMPANY, allow(), but=())
     assert (taken.messages, taken.has_more, taken.next_at) == ([], True, LATER)
     await store.outbox.cancel(messages[1].id)
-    await learn(store, messages[0], News.ACKED)
+    await apply_updates(store, messages[0], StatusUpdate.ACKED)
     assert not (await store.outbox.take(COMPANY, allow(), but=())).has_more
     await accepted(store, 3)
     assert (await store.outbox.take(COMPANY, allow(total=1), but=())).is_limited
@@ -112,7 +112,7 @@ async def test_interactive_messages_come_before_bulk(store: Store) -> None:
     assert await numbers(store, bulk=1) == [2, 5]
     messages = await store.outbox.messages(COMPANY, state=None, after=0, most=9)
     for n in (1, 2):
-        await learn(store, messages[n], News.ACKED)
+        await apply_updates(store, messages[n], StatusUpdate.ACKED)
     assert sorted(await numbers(store, but=(5,))) == [1, 4]
 
 
@@ -156,7 +156,9 @@ async def test_a_suspect_is_taken_alone_and_last(store: Store) -> None:
     alone = await store.outbox.take(COMPANY, allow(), but=(), alone=True)
     assert ([each.id for each in alone.messages], alone.suspect_waits) == (["msg_2"], False)
     for n in (1, 3):
-        await store.outbox.learn(COMPANY, [Change(whatsapp_id=f"3EB0{n:04}", news=News.ACKED, at=T1)])
+        await store.outbox.apply_updates(
+            COMPANY, [MessageChange(whatsapp_id=f"3EB0{n:04}", update=StatusUpdate.ACKED, at=T1)]
+        )
     [suspect] = await take(store.outbox)
     assert (suspect.id, suspect.crash_score) == ("msg_2", 4)
 
@@ -166,7 +168,7 @@ async def test_a_late_word_moves_no_message_that_waits_behind_others(store: Stor
     first, second = await accepted(store, 1), await accepted(store, 2)
     await numbers(store)
     await refuse(store, second, until=LATER)
-    await learn(store, first, News.ACKED)
+    await apply_updates(store, first, StatusUpdate.ACKED)
     await refuse(store, first, until=LATER)
     assert await numbers(store) == [2]
 

@@ -18,15 +18,15 @@ from sqlalchemy import URL, Connection, Engine, event
 
 from holdfast.base.clock import iso
 from holdfast.base.errors import Conflict
-from holdfast.base.ids import SystemChance
+from holdfast.base.ids import SystemRandomSource
 from holdfast.delivery.content import StoredMedia
-from holdfast.delivery.message import MessageState, News
-from holdfast.delivery.ports import BULK, Change, Deferral, Draft
+from holdfast.delivery.message import MessageState, StatusUpdate
 from holdfast.delivery.rate_limits import REACH_OUT_LOCK, Allowance
+from holdfast.delivery.stores import BULK, Deferral, Draft, MessageChange
 from holdfast.delivery.webhooks import Tried
-from holdfast.session.engine import Commit, Decrypted, InboundMessage, Made, Undecryptable
+from holdfast.session.engine import Commit, CreatedMessage, Decrypted, InboundMessage, Undecryptable
 from holdfast.session.state import State
-from holdfast.session.stores import Turn
+from holdfast.session.stores import Transition
 from holdfast.store.accounts import AccountRows
 from holdfast.store.credentials import EngineRows
 from holdfast.store.database import Database
@@ -139,13 +139,13 @@ def fill(connection: Connection) -> None:
 
 async def workload(database: Database) -> set[str]:
     """Calls every method of every store; returns those that it missed."""
-    clock, chance = FakeClock(), SystemChance()
+    clock, randomness = FakeClock(), SystemRandomSource()
     stores = [
         Called(each)
         for each in (
             OutboxRows(database, clock=clock), InboxRows(database), LookupRows(database), FigureRows(database),
             ReferenceRows(database), EventRows(database), WebhookRows(database), TimelineRows(database),
-            MediaRows(database, clock=clock), EngineRows(database, clock=clock, chance=chance),
+            MediaRows(database, clock=clock), EngineRows(database, clock=clock, randomness=randomness),
             AccountRows(database), SessionRows(database),
         )
     ]  # fmt: skip
@@ -174,7 +174,7 @@ async def _queue(outbox: Called) -> None:
         )
         for each in taken.messages
     ]  # fmt: skip
-    await outbox.learn(COMPANY, deferrals)
+    await outbox.apply_updates(COMPANY, deferrals)
     await outbox.reschedule_held(COMPANY, code=REACH_OUT_LOCK, until=None)
     await outbox.make_due(COMPANY)
     await outbox.take(COMPANY, limits, but=[], alone=True)
@@ -186,8 +186,11 @@ async def _messages(outbox: Called, inbox: Called, lookup: Called, figures: Call
     await outbox.accept(_draft("msg_new", "new", key="k"))
     with pytest.raises(Conflict):
         await outbox.accept(_draft("msg_newer", "newer", key="k", request_hash="other"))
-    changes = [Change(whatsapp_id="new", news=news, at=iso(NOW), makes_known=True) for news in (News.ACKED, News.READ)]
-    await outbox.learn(COMPANY, changes)
+    changes = [
+        MessageChange(whatsapp_id="new", update=update, at=iso(NOW), makes_known=True)
+        for update in (StatusUpdate.ACKED, StatusUpdate.READ)
+    ]
+    await outbox.apply_updates(COMPANY, changes)
     await outbox.accept(_draft("msg_other", "other"))
     await outbox.cancel("msg_other")
     await _queue(outbox)
@@ -258,7 +261,7 @@ async def _engine(engine: Called, accounts: Called, sessions: Called, timeline: 
         link=1, seq=1, credentials="{}", keys={"session": {"a": "1", "b": None}},
         decrypted=[Decrypted(ciphertext_sha256="ab", plaintext="aGVsbG8=", message=message)],
         undecryptable=[Undecryptable(whatsapp_id="3Aother", chat=CHAT, sender=CHAT)],
-        made=[Made(whatsapp_id="new", made="aGVsbG8=")],
+        made=[CreatedMessage(whatsapp_id="new", made="aGVsbG8=")],
     )  # fmt: skip
     await engine.commit(COMPANY, commit)
     await engine.credentials(COMPANY)
@@ -275,11 +278,11 @@ async def _engine(engine: Called, accounts: Called, sessions: Called, timeline: 
     await sessions.find(COMPANY)
     await sessions.create(record(COMPANY))
     await sessions.save(record(COMPANY))
-    turn = Turn(
+    transition = Transition(
         company=COMPANY, at=iso(NOW), before=State.CONNECTED, after=State.RECONNECTING, event="LinkClosed", reason=None,
         code=None, attempts=1, next_attempt_at=None, lasted_s=1.0,
     )  # fmt: skip
-    await timeline.add(turn)
+    await timeline.add(transition)
     await timeline.last(COMPANY, since=_ago(7), most=100)
     await timeline.seen_alive(iso(NOW))
     await timeline.forget(before=_ago(89))

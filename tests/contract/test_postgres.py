@@ -16,11 +16,11 @@ from sqlalchemy import Connection, create_engine, event
 
 from holdfast.base.clock import SystemClock
 from holdfast.base.errors import Misconfigured
-from holdfast.base.ids import SystemChance
+from holdfast.base.ids import SystemRandomSource
 from holdfast.session.engine import Commit, Decrypted, InboundMessage
 from holdfast.store.credentials import EngineRows
 from holdfast.store.database import Database
-from holdfast.store.events import take_turn
+from holdfast.store.events import lock_event_order
 from holdfast.store.postgres import SETTING, parse
 from holdfast.store.tables import metadata
 from tests.postgres_process import PASSWORD, PostgresProcess, running_postgres
@@ -196,7 +196,7 @@ async def test_a_write_that_fails_fails_alone(database: Database) -> None:
 
 async def test_what_an_error_says_leaks_no_values(database: Database) -> None:
     """PostgreSQL quotes whole rows in its details, and errors go to the log."""
-    rows = EngineRows(database, clock=SystemClock(), chance=SystemChance())
+    rows = EngineRows(database, clock=SystemClock(), randomness=SystemRandomSource())
     message = InboundMessage(whatsapp_id="3A", chat="c", sender="s", type=None, text="a private text", sent_at_s=1)  # type: ignore[arg-type]  # what can't be stored
     commit = Commit(link=1, seq=1, decrypted=[Decrypted(ciphertext_sha256="0", plaintext="", message=message)])
     with pytest.raises(sqlalchemy.exc.IntegrityError, match="null value") as failed:
@@ -260,19 +260,19 @@ async def test_a_write_whose_connection_was_lost_is_kept_once(
     database: Database, url: str, postgres: PostgresProcess
 ) -> None:
     """The server ends the writer's connection amid its transaction."""
-    turns = 0
+    transitions = 0
 
     def work(connection: Connection) -> None:
-        nonlocal turns
-        turns += 1
+        nonlocal transitions
+        transitions += 1
         insert(connection, "a")
-        if turns == 1:
+        if transitions == 1:
             pid = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
             postgres.rows(url, f"SELECT pg_terminate_backend({pid}, 1000)")
             insert(connection, "b")
 
     await database.write(work)
-    assert turns == 2
+    assert transitions == 2
     assert await ids(database) == ["a"]
 
 
@@ -280,12 +280,12 @@ async def test_a_write_whose_commit_is_in_doubt_is_not_tried_again(
     database: Database, url: str, postgres: PostgresProcess
 ) -> None:
     """The connection is lost while the commit is under way: it may have taken effect, and here it has."""
-    turns = 0
+    transitions = 0
 
     def work(connection: Connection) -> None:
-        nonlocal turns
-        turns += 1
-        insert(connection, f"{turns}")
+        nonlocal transitions
+        transitions += 1
+        insert(connection, f"{transitions}")
 
     def commit_and_lose(connection: Connection) -> None:
         pid = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
@@ -296,7 +296,7 @@ async def test_a_write_whose_commit_is_in_doubt_is_not_tried_again(
     event.listen(sqlalchemy.Engine, "commit", commit_and_lose, once=True)
     with pytest.raises(sqlalchemy.exc.OperationalError):
         await database.write(work)
-    assert turns == 1
+    assert transitions == 1
     assert await ids(database) == ["1"]
     await put(database, "2")
     assert await ids(database) == ["1", "2"]
@@ -312,11 +312,11 @@ async def test_a_failed_write_gives_back_its_lock_on_the_events_alone(url: str) 
         assert go.wait(3)
 
     def lock_and_fail(connection: Connection) -> None:
-        take_turn(connection)
+        lock_event_order(connection)
         raise LookupError
 
     def lock(connection: Connection) -> int:
-        take_turn(connection)
+        lock_event_order(connection)
         held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()"
         return int(connection.exec_driver_sql(held).scalar_one())
 

@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import URL, Connection, bindparam, select, update
 from sqlalchemy.exc import IntegrityError
 
+from holdfast.store.connection import Prepared
 from holdfast.store.database import Database
-from holdfast.store.opened import Prepared
 from holdfast.store.tables import decrypted, sessions
 from tests.contract.rows import COMPANY, OTHER, Store
 

@@ -9,12 +9,25 @@ from dataclasses import replace
 import pytest
 
 from holdfast.base.errors import Conflict, NotFound
-from holdfast.delivery.message import MessageState, News
-from holdfast.delivery.ports import Change
+from holdfast.delivery.message import MessageState, StatusUpdate
+from holdfast.delivery.stores import MessageChange
 from holdfast.session.engine import Commit
 from holdfast.session.state import State
 from holdfast.session.stores import Record
-from tests.contract.rows import COMPANY, OTHER, T1, T2, T3, Store, decrypted, draft, inbound, learn, record, take
+from tests.contract.rows import (
+    COMPANY,
+    OTHER,
+    T1,
+    T2,
+    T3,
+    Store,
+    apply_updates,
+    decrypted,
+    draft,
+    inbound,
+    record,
+    take,
+)
 
 CHAT = "962790000001@s.whatsapp.net"
 
@@ -56,7 +69,7 @@ async def test_accepting_answers_with_the_message_as_it_stands(store: Store) -> 
 async def test_the_same_key_and_body_give_the_first_message(store: Store) -> None:
     """As it stands now, and no second row."""
     first = (await store.outbox.accept(draft(1, key="k"))).message
-    await learn(store, first, News.ACKED)
+    await apply_updates(store, first, StatusUpdate.ACKED)
     again = (await store.outbox.accept(draft(2, key="k"))).message
     assert (again.id, again.state) == ("msg_1", "sent")
     assert store.rows("SELECT count(*) FROM outbox") == [(1,)]
@@ -149,8 +162,8 @@ async def test_receipts_and_requests_count_only_from_the_chat_of_the_message(
     message = (await store.outbox.accept(replace(draft(), chat=chat))).message
     content, _ = await store.outbox.sent_content(COMPANY, message.whatsapp_id, chat=named)
     assert (content is not None) is is_same
-    change = Change(whatsapp_id=message.whatsapp_id, news=News.READ, at=T2, chat=named)
-    assert [each.state for each in await store.outbox.learn(COMPANY, [change])] == ["read"] * is_same
+    change = MessageChange(whatsapp_id=message.whatsapp_id, update=StatusUpdate.READ, at=T2, chat=named)
+    assert [each.state for each in await store.outbox.apply_updates(COMPANY, [change])] == ["read"] * is_same
 
 
 # Learning.
@@ -159,30 +172,30 @@ async def test_receipts_and_requests_count_only_from_the_chat_of_the_message(
 async def test_news_moves_a_message_forward_and_never_back(store: Store) -> None:
     """Each state has its time, set once; old news changes nothing and is not told as a change."""
     message = (await store.outbox.accept(draft())).message
-    assert [each.state for each in await learn(store, message, News.ACKED, at=T1)] == ["sent"]
-    assert [each.state for each in await learn(store, message, News.DELIVERED, at=T2)] == ["delivered"]
-    assert await learn(store, message, News.ACKED, at=T3) == []
-    assert await learn(store, message, News.DELIVERED, at=T3) == []
+    assert [each.state for each in await apply_updates(store, message, StatusUpdate.ACKED, at=T1)] == ["sent"]
+    assert [each.state for each in await apply_updates(store, message, StatusUpdate.DELIVERED, at=T2)] == ["delivered"]
+    assert await apply_updates(store, message, StatusUpdate.ACKED, at=T3) == []
+    assert await apply_updates(store, message, StatusUpdate.DELIVERED, at=T3) == []
     stands = await store.outbox.message("msg_1")
     assert stands is not None
     assert (stands.state, stands.sent_at, stands.delivered_at, stands.read_at) == ("delivered", T1, T2, None)
 
 
 @pytest.mark.parametrize(
-    ("news", "times"),
+    ("update", "times"),
     [
-        (News.ACKED, (T3, None, None, None)),
-        (News.DELIVERED, (T3, T3, None, None)),
-        (News.READ, (T3, T3, T3, None)),
-        (News.PLAYED, (T3, T3, T3, T3)),
+        (StatusUpdate.ACKED, (T3, None, None, None)),
+        (StatusUpdate.DELIVERED, (T3, T3, None, None)),
+        (StatusUpdate.READ, (T3, T3, T3, None)),
+        (StatusUpdate.PLAYED, (T3, T3, T3, T3)),
     ],
 )
 async def test_a_state_implies_the_times_of_those_before(
-    store: Store, news: News, times: tuple[str | None, ...]
+    store: Store, update: StatusUpdate, times: tuple[str | None, ...]
 ) -> None:
     """A message that was read was sent and delivered, whatever was lost on the way."""
     message = (await store.outbox.accept(draft())).message
-    [stands] = await learn(store, message, news, at=T3)
+    [stands] = await apply_updates(store, message, update, at=T3)
     assert (stands.sent_at, stands.delivered_at, stands.read_at, stands.played_at) == times
     assert stands == await store.outbox.message("msg_1")
 
@@ -190,12 +203,16 @@ async def test_a_state_implies_the_times_of_those_before(
 async def test_a_failure_keeps_its_words_until_the_message_is_shown_to_have_arrived(store: Store) -> None:
     """Then there is no failure to be told."""
     message = (await store.outbox.accept(draft())).message
-    failure = Change(
-        whatsapp_id=message.whatsapp_id, news=News.GIVEN_UP, at=T1, error_code="ack-463", error="not to new contacts"
+    failure = MessageChange(
+        whatsapp_id=message.whatsapp_id,
+        update=StatusUpdate.GIVEN_UP,
+        at=T1,
+        error_code="ack-463",
+        error="not to new contacts",
     )
-    [failed] = await store.outbox.learn(COMPANY, [failure])
+    [failed] = await store.outbox.apply_updates(COMPANY, [failure])
     assert (failed.state, failed.error_code, failed.error) == ("failed", "ack-463", "not to new contacts")
-    [arrived] = await learn(store, message, News.DELIVERED)
+    [arrived] = await apply_updates(store, message, StatusUpdate.DELIVERED)
     assert (arrived.state, arrived.error_code, arrived.error) == ("delivered", None, None)
 
 
@@ -203,10 +220,10 @@ async def test_news_of_unknown_messages_and_of_another_company_is_passed_over(st
     """The known ones beside them are learned, in order."""
     message = (await store.outbox.accept(draft())).message
     ids = ["3EB09999", message.whatsapp_id, message.whatsapp_id]
-    kinds = [News.ACKED, News.ACKED, News.READ]
-    news = [Change(whatsapp_id=id_, news=kind, at=T1) for id_, kind in zip(ids, kinds, strict=True)]
-    assert await store.outbox.learn(OTHER, news) == []
-    assert [each.state for each in await store.outbox.learn(COMPANY, news)] == ["sent", "read"]
+    kinds = [StatusUpdate.ACKED, StatusUpdate.ACKED, StatusUpdate.READ]
+    update = [MessageChange(whatsapp_id=id_, update=kind, at=T1) for id_, kind in zip(ids, kinds, strict=True)]
+    assert await store.outbox.apply_updates(OTHER, update) == []
+    assert [each.state for each in await store.outbox.apply_updates(COMPANY, update)] == ["sent", "read"]
 
 
 # Cancelling and listing.
@@ -231,7 +248,7 @@ async def test_messages_are_listed_by_company_and_state_in_parts(store: Store) -
     """In the order of acceptance; `after` is the last `seq` of the part before."""
     messages = [(await store.outbox.accept(draft(number))).message for number in range(1, 5)]
     await store.outbox.accept(draft(9, company=OTHER))
-    await learn(store, messages[1], News.ACKED)
+    await apply_updates(store, messages[1], StatusUpdate.ACKED)
     listed = store.outbox.messages
     assert [each.id for each in await listed(COMPANY, state=None, after=0, most=2)] == ["msg_1", "msg_2"]
     assert [each.id for each in await listed(COMPANY, state=None, after=messages[1].seq, most=9)] == ["msg_3", "msg_4"]

@@ -48,7 +48,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | URL:
     return parse(server.new_migrated())
 
 
-class Desk:
+class Service:
     def __init__(self, database: Database) -> None:
         self.database = database
         self.rows = WebhookRows(database)
@@ -80,14 +80,14 @@ class Desk:
 
 
 @pytest.fixture
-async def desk(place: Path | URL) -> AsyncIterator[Desk]:
+async def service(place: Path | URL) -> AsyncIterator[Service]:
     with contextlib.closing(Database(place)) as database:
-        made = Desk(database)
+        made = Service(database)
         await made.rows.set_default("https://crm.example", "whsec_x")
         yield made
 
 
-async def test_an_endpoint_is_found_again_as_it_was_put(desk: Desk) -> None:
+async def test_an_endpoint_is_found_again_as_it_was_put(service: Service) -> None:
     """Every field of it; taken away, it is gone."""
     full = Endpoint(
         id="session-962302",
@@ -101,48 +101,48 @@ async def test_an_endpoint_is_found_again_as_it_was_put(desk: Desk) -> None:
         last_error="e",
         last_status=500,
     )
-    assert await desk.rows.put(COMPANY, lambda before: full if before is None else None) == full
-    assert await desk.rows.endpoint(COMPANY) == full
-    assert [each.company for each in await desk.rows.endpoints()] == [OF_ALL, COMPANY]
+    assert await service.rows.put(COMPANY, lambda before: full if before is None else None) == full
+    assert await service.rows.endpoint(COMPANY) == full
+    assert [each.company for each in await service.rows.endpoints()] == [OF_ALL, COMPANY]
     assert "whsec_y" not in repr(full)
-    assert await desk.rows.put(COMPANY, lambda before: None) is None
-    assert await desk.rows.endpoint(COMPANY) is None
+    assert await service.rows.put(COMPANY, lambda before: None) is None
+    assert await service.rows.endpoint(COMPANY) is None
 
 
-async def test_only_the_first_of_a_chat_has_its_turn(desk: Desk) -> None:
+async def test_only_the_first_of_a_chat_has_its_turn(service: Service) -> None:
     """And the next one when that is settled, whichever way."""
-    first, second, other, third = await desk.happen("a", "a", "b", "a")
-    assert await desk.heads() == [first, other]
-    await desk.settle(first, OK)
-    assert await desk.heads() == [second, other]
-    await desk.settle(second, BAD)
-    assert await desk.heads() == [other]
-    due = await desk.look(known=(other,))
+    first, second, other, third = await service.happen("a", "a", "b", "a")
+    assert await service.heads() == [first, other]
+    await service.settle(first, OK)
+    assert await service.heads() == [second, other]
+    await service.settle(second, BAD)
+    assert await service.heads() == [other]
+    due = await service.look(known=(other,))
     assert (list(due.heads), due.next_at) == ([], NOW + timedelta(seconds=5))
-    assert await desk.heads(at=NOW + timedelta(seconds=5)) == [other, second]
-    await desk.settle(second, OK, at=NOW + timedelta(seconds=5))
-    assert third in await desk.heads(at=NOW + timedelta(seconds=5))
+    assert await service.heads(at=NOW + timedelta(seconds=5)) == [other, second]
+    await service.settle(second, OK, at=NOW + timedelta(seconds=5))
+    assert third in await service.heads(at=NOW + timedelta(seconds=5))
 
 
-async def test_companies_take_turns(desk: Desk) -> None:
+async def test_companies_take_turns(service: Service) -> None:
     """One with a thousand chats does not put off another's one; another process's are not looked at."""
-    many = await desk.happen(*(f"chat {n}" for n in range(40)))
-    [late] = await desk.happen("a", company=OTHER)
-    await desk.happen("a", company=THIRD)
-    found = [head.seq for head in (await desk.look(most=4)).heads]
+    many = await service.happen(*(f"chat {n}" for n in range(40)))
+    [late] = await service.happen("a", company=OTHER)
+    await service.happen("a", company=THIRD)
+    found = [head.seq for head in (await service.look(most=4)).heads]
     assert late in found
     assert set(found) - {late} < set(many)
     assert len(found) == 4
 
 
-async def test_a_delivery_is_made_for_what_the_endpoint_asks_for(desk: Desk) -> None:
+async def test_a_delivery_is_made_for_what_the_endpoint_asks_for(service: Service) -> None:
     """Its own one, or that of all; a message's acceptance only where it is asked for."""
     own = replace(new_endpoint(OTHER, url="https://own.example", secret="s"), events=(ACCEPTED, RECEIVED))
-    await desk.rows.put(OTHER, lambda _: own)
+    await service.rows.put(OTHER, lambda _: own)
     for company in (COMPANY, OTHER):
         for type_ in (ACCEPTED, RECEIVED, SESSION):
-            await desk.happen(type_, company=company, type_=type_)
-    heads = (await desk.look()).heads
+            await service.happen(type_, company=company, type_=type_)
+    heads = (await service.look()).heads
     assert [(head.company, head.chat, head.endpoint) for head in heads] == [
         (COMPANY, RECEIVED, "default"),
         (OTHER, ACCEPTED, "session-962303"),
@@ -151,94 +151,94 @@ async def test_a_delivery_is_made_for_what_the_endpoint_asks_for(desk: Desk) -> 
     ]
 
 
-async def test_without_an_endpoint_nothing_is_added_and_what_waits_is_kept(desk: Desk) -> None:
+async def test_without_an_endpoint_nothing_is_added_and_what_waits_is_kept(service: Service) -> None:
     """A default that was taken out of the settings by mistake costs nothing that waited."""
-    [waiting] = await desk.happen("a")
-    await desk.rows.set_default(None, None)
-    await desk.happen("b")
-    assert await desk.heads() == []
-    await desk.rows.set_default("https://crm.example", "whsec_x")
-    assert await desk.heads() == [waiting]
+    [waiting] = await service.happen("a")
+    await service.rows.set_default(None, None)
+    await service.happen("b")
+    assert await service.heads() == []
+    await service.rows.set_default("https://crm.example", "whsec_x")
+    assert await service.heads() == [waiting]
 
 
-async def test_an_outcome_and_the_endpoint_s_health_are_kept_together(desk: Desk) -> None:
+async def test_an_outcome_and_the_endpoint_s_health_are_kept_together(service: Service) -> None:
     """Five failures over five minutes put it aside: then a probe at its time, the oldest, and no other."""
-    seqs = await desk.happen(*"abcdef")
+    seqs = await service.happen(*"abcdef")
     for n, seq in enumerate(seqs[:5]):
-        head = next(head for head in (await desk.look()).heads if head.seq == seq)
-        settled = await desk.rows.settle(head, BAD, now=NOW + timedelta(seconds=75 * n), jitter=0)
+        head = next(head for head in (await service.look()).heads if head.seq == seq)
+        settled = await service.rows.settle(head, BAD, now=NOW + timedelta(seconds=75 * n), jitter=0)
         assert isinstance(settled.outcome, Again)
     assert settled.endpoint is not None
     assert (settled.before, settled.endpoint.health.state) == (EndpointState.ACTIVE, EndpointState.ASIDE)
     later = NOW + timedelta(hours=1)
     assert settled.endpoint.health.probe_at is not None
-    assert (await desk.look(at=NOW + timedelta(seconds=301))).next_at == settled.endpoint.health.probe_at
-    [probe] = (await desk.look(at=later)).heads
+    assert (await service.look(at=NOW + timedelta(seconds=301))).next_at == settled.endpoint.health.probe_at
+    [probe] = (await service.look(at=later)).heads
     assert (probe.seq, probe.is_probe, probe.attempts) == (seqs[0], True, 1)
-    await desk.rows.settle(probe, BAD, now=later, jitter=0)
-    [again] = (await desk.look(at=later + timedelta(hours=2))).heads
+    await service.rows.settle(probe, BAD, now=later, jitter=0)
+    [again] = (await service.look(at=later + timedelta(hours=2))).heads
     assert again == probe
-    settled = await desk.rows.settle(again, OK, now=later, jitter=0)
+    settled = await service.rows.settle(again, OK, now=later, jitter=0)
     assert (settled.outcome, settled.endpoint and settled.endpoint.health) == (Taken(), Health())
-    assert await desk.heads(at=later) == seqs[1:]
+    assert await service.heads(at=later) == seqs[1:]
 
 
-async def test_what_was_settled_stays_so(desk: Desk) -> None:
+async def test_what_was_settled_stays_so(service: Service) -> None:
     """A late word of another process changes nothing."""
-    [seq] = await desk.happen("a")
-    [head] = (await desk.look()).heads
-    await desk.rows.settle(head, OK, now=NOW, jitter=0)
-    await desk.rows.settle(head, BAD, now=NOW, jitter=0)
-    assert await desk.heads(at=NOW + timedelta(days=1)) == []
-    assert await desk.rows.failed(None, after=0, most=9) == []
-    event = await desk.rows.event(seq)
+    [seq] = await service.happen("a")
+    [head] = (await service.look()).heads
+    await service.rows.settle(head, OK, now=NOW, jitter=0)
+    await service.rows.settle(head, BAD, now=NOW, jitter=0)
+    assert await service.heads(at=NOW + timedelta(days=1)) == []
+    assert await service.rows.failed(None, after=0, most=9) == []
+    event = await service.rows.event(seq)
     assert event is not None
     assert event.seq == seq
-    assert await desk.rows.event(seq + 1) is None
+    assert await service.rows.event(seq + 1) is None
 
 
-async def test_old_deliveries_for_nobody_are_given_up(desk: Desk) -> None:
+async def test_old_deliveries_for_nobody_are_given_up(service: Service) -> None:
     """Of endpoints that are off, and of none; those of one that works wait on, however old."""
     off = replace(new_endpoint(OTHER, url="https://own.example", secret="s"), health=Health(state=EndpointState.OFF))
-    await desk.rows.put(OTHER, lambda _: off)
+    await service.rows.put(OTHER, lambda _: off)
     old = NOW - timedelta(days=5)
-    await desk.happen("a", at=old)
-    await desk.happen("a", company=OTHER, at=old)
-    [fresh] = await desk.happen("a", company=OTHER)
+    await service.happen("a", at=old)
+    await service.happen("a", company=OTHER, at=old)
+    [fresh] = await service.happen("a", company=OTHER)
     before = iso(NOW - timedelta(days=4))
-    assert await desk.rows.give_up_old(before=before, at=iso(NOW)) == 1
-    await desk.rows.set_default(None, None)
-    assert await desk.rows.give_up_old(before=before, at=iso(NOW)) == 1
-    counts = await desk.rows.counts()
+    assert await service.rows.give_up_old(before=before, at=iso(NOW)) == 1
+    await service.rows.set_default(None, None)
+    assert await service.rows.give_up_old(before=before, at=iso(NOW)) == 1
+    counts = await service.rows.counts()
     assert counts == {COMPANY: Counts(failed=1), OTHER: Counts(pending=1, failed=1, oldest_at=iso(NOW))}
-    await desk.rows.resume("session-962303")
-    assert await desk.heads(OTHER) == [fresh]
+    await service.rows.resume("session-962303")
+    assert await service.heads(OTHER) == [fresh]
 
 
-async def test_a_replay_brings_back_order(desk: Desk) -> None:
+async def test_a_replay_brings_back_order(service: Service) -> None:
     """What is replayed goes before what waits in its chat; each event once."""
-    first, second, third = await desk.happen("a", "a", "a")
+    first, second, third = await service.happen("a", "a", "a")
     for seq in (first, second):
-        await desk.settle(seq, OK)
-    assert await desk.heads() == [third]
-    assert await desk.rows.replay_all([COMPANY], since=iso(NOW)) == 3
-    assert await desk.heads() == [first]
-    assert await desk.rows.replay_all([OTHER], since=iso(NOW)) == 0
+        await service.settle(seq, OK)
+    assert await service.heads() == [third]
+    assert await service.rows.replay_all([COMPANY], since=iso(NOW)) == 3
+    assert await service.heads() == [first]
+    assert await service.rows.replay_all([OTHER], since=iso(NOW)) == 0
 
 
-async def test_events_stay_while_a_delivery_needs_them(desk: Desk) -> None:
+async def test_events_stay_while_a_delivery_needs_them(service: Service) -> None:
     """A pending one keeps its event however old; a failed one, for as long after it failed."""
     old = NOW - timedelta(days=30)
-    done, failed = await desk.happen("a", "b", at=old)
-    [pending] = await desk.happen("c", at=old)
-    await desk.settle(done, OK, at=old)
+    done, failed = await service.happen("a", "b", at=old)
+    [pending] = await service.happen("c", at=old)
+    await service.settle(done, OK, at=old)
     for n in range(12):
         head = Head(seq=failed, company=COMPANY, chat="b", attempts=n, endpoint="default")
-        await desk.rows.settle(head, BAD, now=NOW - timedelta(days=2), jitter=0)
-    await desk.events.prune(before=iso(NOW - timedelta(days=7)))
-    assert [event.seq for event in await desk.events.after(0, companies=None, most=9)] == [failed, pending]
-    await desk.events.prune(before=iso(NOW - timedelta(days=1)))
-    assert [event.seq for event in await desk.events.after(0, companies=None, most=9)] == [pending]
+        await service.rows.settle(head, BAD, now=NOW - timedelta(days=2), jitter=0)
+    await service.events.prune(before=iso(NOW - timedelta(days=7)))
+    assert [event.seq for event in await service.events.after(0, companies=None, most=9)] == [failed, pending]
+    await service.events.prune(before=iso(NOW - timedelta(days=1)))
+    assert [event.seq for event in await service.events.after(0, companies=None, most=9)] == [pending]
 
 
 @pytest.mark.slow
@@ -246,7 +246,7 @@ async def test_no_chat_is_forgotten_when_two_processes_write_at_once(postgres: P
     """One adds to a chat while another settles its last delivery: always somebody has the turn."""
     place = parse(postgres.new_migrated())
     with contextlib.closing(Database(place)) as one, contextlib.closing(Database(place)) as two:
-        writer, sender = Desk(one), Desk(two)
+        writer, sender = Service(one), Service(two)
         await writer.rows.set_default("https://crm.example", "whsec_x")
         taken = 0
 

@@ -15,38 +15,38 @@ from holdfast.dashboard.dashboard import add_dashboard
 from holdfast.runtime.gateway import Gateway
 from holdfast.store.lookup import LookupRows
 from holdfast.store.webhooks import WebhookRows
-from tests.api.door import KEY, KEY_OF_ONE, Answer, Door, make_door
+from tests.api.api_client import KEY, KEY_OF_ONE, Answer, ApiClient, make_client
 from tests.world import COMPANY, Chance, World
 
 ORIGIN = {"Origin": "http://testserver", "Host": "testserver"}
 
 
 def make_browser(world: World, gateway: Gateway) -> Browser:
-    door = make_door(world, gateway)
+    client = make_client(world, gateway)
     add_dashboard(
-        door.api,
+        client.api,
         gateway,
         world.diagnoser(),
         lookup=LookupRows(world.database),
         webhooks=WebhookRows(world.database),
-        media=world.media_desk(),
+        media=world.media_service(),
         keys=parse(f"{KEY}, {KEY_OF_ONE}={COMPANY}"),
-        waits=door.api.state.waits,
+        waits=client.api.state.waits,
         secret=b"a secret of a test",
         clock=world.clock,
-        chance=Chance(),
+        randomness=Chance(),
     )
-    return Browser(door)
+    return Browser(client)
 
 
 class Browser:
-    def __init__(self, door: Door) -> None:
-        self.door = door
+    def __init__(self, client: ApiClient) -> None:
+        self.client = client
         self.cookie: str | None = None
         self.token = ""
 
     async def get(self, path: str, **headers: str) -> Answer:
-        answer = await self.door("GET", path, key=None, headers={**self._cookies(), **headers})
+        answer = await self.client("GET", path, key=None, headers={**self._cookies(), **headers})
         self._keep(answer)
         return answer
 
@@ -54,7 +54,7 @@ class Browser:
         """Send a form as our own pages do: from our own address, with the token of the page before."""
         given = {**ORIGIN, **self._cookies(), "Content-Type": "application/x-www-form-urlencoded", **(headers or {})}
         body = urlencode({"token": self.token, **fields}).encode()
-        answer = await self.door("POST", path, key=None, headers=given, raw=[body])
+        answer = await self.client("POST", path, key=None, headers=given, raw=[body])
         self._keep(answer)
         return answer
 
@@ -83,7 +83,7 @@ class Browser:
             "server": ("127.0.0.1", 3000),
         }
         async with asyncio.TaskGroup() as tasks:
-            running = tasks.create_task(self.door.api(scope, stream.receive, stream.send))
+            running = tasks.create_task(self.client.api(scope, stream.receive, stream.send))
             try:
                 yield stream
             finally:

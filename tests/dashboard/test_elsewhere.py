@@ -6,14 +6,14 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import cast
 
-from holdfast.dashboard.desk import Desk
+from holdfast.dashboard.context import AppContext
 from holdfast.dashboard.fleet import Fleet
-from holdfast.delivery.ports import Backlog
+from holdfast.delivery.stores import Backlog
 from holdfast.runtime.diagnosis import Diagnoser, Diagnosis
 from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.ownership import RunsElsewhere
 from holdfast.runtime.view import View
-from holdfast.session.stores import Turn
+from holdfast.session.stores import Transition
 from tests.dashboard.browser import Browser
 from tests.world import COMPANY, World
 
@@ -24,8 +24,8 @@ class Neighbour:
     is_ready = True
     running: Collection[str] = ()
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, context: AppContext) -> None:
+        self._desk = context
 
     async def look(self, company: str) -> View:
         return replace(await self._desk.gateway.look(company), node="other:3000")
@@ -33,8 +33,8 @@ class Neighbour:
     async def backlogs(self) -> Mapping[str, Backlog]:
         return await self._desk.diagnoser.backlogs()
 
-    async def turns(self, company: str, *, seconds: int) -> list[Turn]:
-        return await self._desk.diagnoser.turns(company, seconds=seconds)
+    async def transitions(self, company: str, *, seconds: int) -> list[Transition]:
+        return await self._desk.diagnoser.transitions(company, seconds=seconds)
 
     async def diagnose(self, company: str) -> Diagnosis:
         raise RunsElsewhere(company, "other:3000")
@@ -45,11 +45,11 @@ async def test_what_another_process_runs_is_shown_without_buttons(browser: Brows
     await world.pair()
     await world.send("find me")
     await browser.sign_in()
-    desk: Desk = browser.door.api.state.desk
-    neighbour = Neighbour(desk)
+    context: AppContext = browser.client.api.state.context
+    neighbour = Neighbour(context)
     gateway, diagnoser = cast("Gateway", neighbour), cast("Diagnoser", neighbour)
-    fleet = Fleet(gateway, diagnoser, desk.lookup, clock=desk.clock)
-    browser.door.api.state.desk = replace(desk, gateway=gateway, diagnoser=diagnoser, fleet=fleet)
+    fleet = Fleet(gateway, diagnoser, context.lookup, clock=context.clock)
+    browser.client.api.state.context = replace(context, gateway=gateway, diagnoser=diagnoser, fleet=fleet)
     page = (await browser.get(f"/companies/{COMPANY}")).body.decode()
     assert "This session is run by other:3000: open the dashboard there to change it." in page
     assert "It is measured by the process that runs this session." in page

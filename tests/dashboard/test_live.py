@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.api.door import KEY_OF_ONE, OTHER
+from tests.api.api_client import KEY_OF_ONE, OTHER
 from tests.dashboard.browser import Browser, Stream
 from tests.world import COMPANY, NUMBER, World
 
-STOP = f"/companies/{COMPANY}/wish/stop"
+STOP = f"/companies/{COMPANY}/action/stop"
 
 
 async def hears(world: World, stream: Stream, *words: str) -> None:
@@ -123,12 +123,12 @@ async def test_wishes_are_carried_out_or_refused_with_a_sentence(browser: Browse
     part = {"HX-Request": "true"}
     assert (await browser.post(STOP, headers=part)).status == 200
     assert world.state() == "stopped"
-    refused = await browser.post(f"/companies/{COMPANY}/wish/reconnect", headers=part)
+    refused = await browser.post(f"/companies/{COMPANY}/action/reconnect", headers=part)
     assert refused.status == 409
     assert b"Can&#39;t reconnect: the session is stopped; start it first." in refused.body
-    assert (await browser.post(f"/companies/{COMPANY}/wish/start")).status == 303
+    assert (await browser.post(f"/companies/{COMPANY}/action/start")).status == 303
     await world.until_state("connected")
-    assert (await browser.post(f"/companies/{COMPANY}/wish/dance", headers=part)).status == 404
+    assert (await browser.post(f"/companies/{COMPANY}/action/dance", headers=part)).status == 404
 
 
 async def test_the_chart_has_its_day(browser: Browser, world: World) -> None:
@@ -160,10 +160,10 @@ async def test_streams_end_when_holdfast_stops(browser: Browser, world: World) -
     await world.pair()
     await browser.sign_in()
     for path in ("/live", f"/companies/{COMPANY}/live"):
-        browser.door.api.state.waits._over = False
+        browser.client.api.state.waits._over = False
         async with browser.listening(path) as stream:
             await hears(world, stream, "event: ")
-            browser.door.api.state.waits.end()
+            browser.client.api.state.waits.end()
             await world.until(lambda stream=stream: stream.has_ended)  # type: ignore[misc]
 
 
@@ -178,11 +178,11 @@ async def test_a_turn_that_is_stored_late_is_told_late_and_not_never(browser: Br
         world.engine.drop(link, code=428)
         await hears(world, stream, "Not connected")
         stream.forget()
-        world.turns.let_one_pass()
+        world.transitions.let_one_pass()
         world.engine.opens = True
         world.engine.drop(world.link(), code=428)
         await world.until(lambda: world.state() == "connected", within_s=60)
         await world.wait(3)
         assert "Connection lost" not in stream.text
-        world.turns.open()
+        world.transitions.open()
         await hears(world, stream, "Connection lost")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.api.keys import Keys, parse
+from holdfast.api.keys import ApiKeys, parse
 from holdfast.base.errors import Misconfigured
-from holdfast.base.ids import SystemChance
+from holdfast.base.ids import SystemRandomSource
 from holdfast.dashboard.logins import FILE, IDLE_S, RENEW_S, Login, Logins, TooManyTries, WrongKey, kept_secret
 from tests.doubles.fake_clock import FakeClock
 
@@ -17,8 +17,8 @@ KEY, OTHER = "a-key-for-all-companies", "a-key-for-one-company"
 HERE = "192.0.2.1"
 
 
-def make(clock: FakeClock, keys: Keys | None = None, *, secret: bytes = b"secret") -> Logins:
-    return Logins(keys or parse(f"{KEY}, {OTHER}=962302"), secret=secret, clock=clock, chance=SystemChance())
+def make(clock: FakeClock, keys: ApiKeys | None = None, *, secret: bytes = b"secret") -> Logins:
+    return Logins(keys or parse(f"{KEY}, {OTHER}=962302"), secret=secret, clock=clock, randomness=SystemRandomSource())
 
 
 @pytest.fixture
@@ -118,9 +118,9 @@ def test_ten_wrong_keys_a_minute_are_all_an_address_gets(clock: FakeClock) -> No
 
 def test_the_secret_is_made_once_for_its_owner_only(tmp_path: Path) -> None:
     """A second start finds the same one."""
-    secret = kept_secret(tmp_path, SystemChance())
+    secret = kept_secret(tmp_path, SystemRandomSource())
     assert len(secret) >= 32
-    assert kept_secret(tmp_path, SystemChance()) == secret
+    assert kept_secret(tmp_path, SystemRandomSource()) == secret
     assert stat.S_IMODE((tmp_path / FILE).stat().st_mode) == 0o600
     assert [path.name for path in tmp_path.iterdir()] == [FILE]
 
@@ -128,4 +128,4 @@ def test_the_secret_is_made_once_for_its_owner_only(tmp_path: Path) -> None:
 def test_a_secret_that_can_not_be_kept_is_said(tmp_path: Path) -> None:
     """It names the file."""
     with pytest.raises(Misconfigured, match=f"{FILE}.*No such file"):
-        kept_secret(tmp_path / "nowhere", SystemChance())
+        kept_secret(tmp_path / "nowhere", SystemRandomSource())

@@ -18,13 +18,13 @@ from holdfast.session.engine import (
     Decrypted,
     Engine,
     InboundMessage,
-    Keys,
     KeysWanted,
     LinkId,
     Plaintext,
     PlaintextWanted,
     SentContent,
     SentContentWanted,
+    SignalKeys,
     Undecryptable,
 )
 
@@ -95,7 +95,7 @@ class Recorder:
                 self._commit(report)
             case KeysWanted(link=link, request=request, type=kind, ids=ids):
                 known = self.store(link).keys.get(kind, {})
-                self._tell(Keys(link=link, request=request, values={i: known[i] for i in ids if i in known}))
+                self._tell(SignalKeys(link=link, request=request, values={i: known[i] for i in ids if i in known}))
             case PlaintextWanted(link=link, request=request, ciphertext_sha256=digest):
                 plaintext = self.store(link).plaintexts.get(digest)
                 self._tell(Plaintext(link=link, request=request, plaintext=plaintext))
@@ -153,6 +153,6 @@ class Recorder:
         self.store(commit.link).keep(commit)
         self._tell(Committed(link=commit.link, seq=commit.seq))
 
-    def _tell(self, answer: Committed | Keys | Plaintext | SentContent) -> None:
+    def _tell(self, answer: Committed | SignalKeys | Plaintext | SentContent) -> None:
         if self.engine is not None:
             self.engine.command(answer)

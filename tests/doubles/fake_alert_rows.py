@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from holdfast.health.ports import NotKept, PendingAlert
+from holdfast.health.stores import NotKept, PendingAlert
 
 
 class FakeAlertRows:
-    """A `holdfast.health.ports.AlertRows`."""
+    """A `holdfast.health.stores.AlertRows`."""
 
     def __init__(self) -> None:
         self.fails = False

@@ -26,6 +26,7 @@ from holdfast.session.engine import (
     Commit,
     Committed,
     ConfirmPasskey,
+    CreatedMessage,
     CutLink,
     Decrypted,
     Download,
@@ -34,13 +35,11 @@ from holdfast.session.engine import (
     FrameSeen,
     HostFacts,
     InboundMessage,
-    Keys,
     LinkClosed,
     LinkId,
     LinkOpened,
     Listener,
     LogOut,
-    Made,
     OpenLink,
     Paired,
     PairingCodeShown,
@@ -58,6 +57,7 @@ from holdfast.session.engine import (
     SendRefused,
     SentContent,
     SentContentWanted,
+    SignalKeys,
     Undecryptable,
     Written,
 )
@@ -162,7 +162,7 @@ class FakeEngine:
             case Committed(seq=seq):
                 link.durable = max(link.durable, seq)
                 self._later(lambda: self._flush(link))
-            case Presence() | Keys() | Plaintext() | SentContent() | OpenLink():
+            case Presence() | SignalKeys() | Plaintext() | SentContent() | OpenLink():
                 pass
 
     # -- what WhatsApp and people do
@@ -344,7 +344,7 @@ class FakeEngine:
         if _kind(command.content) in MEDIA:
             self.uploads.append(_file(command.content))
         made = base64.b64encode(json.dumps([command.whatsapp_id, command.content]).encode()).decode()
-        self._commit(command.link, made=[Made(whatsapp_id=command.whatsapp_id, made=made)])
+        self._commit(command.link, made=[CreatedMessage(whatsapp_id=command.whatsapp_id, made=made)])
 
     def _download(self, command: Download) -> None:
         held = self.media.get(command.media_keys)
@@ -364,7 +364,7 @@ class FakeEngine:
         keys: dict[str, dict[str, str | None]] | None = None,
         decrypted: list[Decrypted] | None = None,
         undecryptable: list[Undecryptable] | None = None,
-        made: list[Made] | None = None,
+        made: list[CreatedMessage] | None = None,
     ) -> None:
         if link := self.links.get(link_id):
             link.begun += 1

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from holdfast.base.clock import Clock
-from holdfast.live.server import Answer, Command, Unwell
+from holdfast.live.redis_connection import RedisCommand, RedisReply, RedisUnavailable
 
 
 class FakeServer:
-    """A `holdfast.live.server.Server`. Knows PING, GET, SET with EX, DEL and EXISTS."""
+    """A `holdfast.live.redis_connection.Server`. Knows PING, GET, SET with EX, DEL and EXISTS."""
 
     where = "fake:6379"
 
@@ -27,7 +27,7 @@ class FakeServer:
         """When it was asked something."""
         self.is_closed = False
 
-    async def ask(self, commands: Sequence[Command]) -> list[Answer]:
+    async def ask(self, commands: Sequence[RedisCommand]) -> list[RedisReply]:
         self.tries.append(self._clock.monotonic())
         if self.answers_after_s:
             await self._clock.sleep(self.answers_after_s)
@@ -36,10 +36,10 @@ class FakeServer:
     async def close(self) -> None:
         self.is_closed = True
 
-    def _carry_out(self, command: Command) -> Answer:
+    def _carry_out(self, command: RedisCommand) -> RedisReply:
         name, *arguments = map(str, command)
         if self.trouble is not None and not (self.reads_work and name in {"PING", "GET", "EXISTS"}):
-            raise Unwell(self.trouble)
+            raise RedisUnavailable(self.trouble)
         match name, arguments:
             case "PING", []:
                 return True

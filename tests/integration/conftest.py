@@ -14,7 +14,7 @@ from holdfast.engine.node import Node
 from holdfast.engine.sandbox import sandboxed
 from holdfast.session.engine import Acked, LinkClosed, LinkOpened, OpenLink, QrShown, Receipted, Send, Written
 from tests.doubles.engine_recorder import Recorder
-from tests.parts import Wasim
+from tests.processes import Wasim
 
 
 class Party:

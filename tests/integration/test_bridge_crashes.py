@@ -14,7 +14,7 @@ import pytest
 
 from tests.doubles.engine_recorder import Recorder
 from tests.integration.conftest import Party, StartHost
-from tests.parts import Wasim
+from tests.processes import Wasim
 
 pytestmark = pytest.mark.slow
 
@@ -27,8 +27,8 @@ EACH_WAY = 6
 class Gateway:
     """The least that a Holdfast does: it opens, sends what was not acked yet under the same ids, and crashes."""
 
-    def __init__(self, party: Party, start_host: StartHost, chance: random.Random) -> None:
-        self.party, self.start_host, self.chance = party, start_host, chance
+    def __init__(self, party: Party, start_host: StartHost, randomness: random.Random) -> None:
+        self.party, self.start_host, self.randomness = party, start_host, randomness
         self.unacked: dict[str, str] = {}
 
     @asynccontextmanager
@@ -49,9 +49,9 @@ class Gateway:
 
     async def crash(self, recorder: Recorder) -> None:
         """The store stops keeping at one moment, the host dies at a later one, and what came between is forgotten."""
-        await asyncio.sleep(self.chance.random() * 0.15)
+        await asyncio.sleep(self.randomness.random() * 0.15)
         recorder.hold()
-        await asyncio.sleep(self.chance.random() * 0.05)
+        await asyncio.sleep(self.randomness.random() * 0.05)
         assert self.party.host.pid is not None
         os.kill(self.party.host.pid, signal.SIGKILL)
         await self.party.host.ended()

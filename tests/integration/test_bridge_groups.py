@@ -11,7 +11,7 @@ import pytest
 from holdfast.session.engine import Ping, Ponged, ReachOutLocked, SendRefused, SentContentWanted
 from tests.doubles.engine_recorder import Recorder
 from tests.integration.conftest import Party, StartHost
-from tests.parts import Wasim
+from tests.processes import Wasim
 
 pytestmark = pytest.mark.slow
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.integration.conftest import Party
-from tests.parts import Wasim
+from tests.processes import Wasim
 
 pytestmark = pytest.mark.slow
 

@@ -23,7 +23,7 @@ from holdfast.session.engine import (
 from tests.doubles.authenticator import Authenticator
 from tests.doubles.engine_recorder import Recorder
 from tests.integration.conftest import Party, StartHost
-from tests.parts import Wasim
+from tests.processes import Wasim
 
 pytestmark = pytest.mark.slow
 NUMBER = "962700000001"

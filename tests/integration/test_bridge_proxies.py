@@ -7,7 +7,7 @@ import pytest
 from holdfast.session.engine import LinkClosed, OpenLink, QrShown
 from tests.doubles.proxy import running_proxy
 from tests.integration.conftest import Party
-from tests.parts import Wasim
+from tests.processes import Wasim
 
 pytestmark = pytest.mark.slow
 

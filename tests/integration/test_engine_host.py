@@ -18,13 +18,13 @@ from holdfast.engine.wire import MAX_LINE_BYTES, PROTOCOL_VERSION
 from holdfast.session.engine import (
     BAD_CREDENTIALS,
     CutLink,
-    Keys,
     LinkClosed,
     OpenLink,
     Ping,
     Ponged,
     Send,
     SendRefused,
+    SignalKeys,
 )
 from tests.doubles.engine_recorder import Recorder
 
@@ -106,7 +106,7 @@ async def test_an_answer_that_is_longer_than_a_line_costs_its_link_and_not_the_h
     recorder = Recorder()
     body = "hello()\nfor c in commands(): say(r='closed', link=c['link'], code=428, detail=c['c'])"
     async with host(body, recorder) as running:
-        running.command(Keys(link=1, request=1, values={"a": "x" * MAX_LINE_BYTES}))
+        running.command(SignalKeys(link=1, request=1, values={"a": "x" * MAX_LINE_BYTES}))
         closed = await recorder.wait(LinkClosed, 1)
     assert closed.detail == "cut"
     assert recorder.lost == []

@@ -6,7 +6,7 @@ import copy
 
 import pytest
 
-from holdfast.backup.ratchets import Key, without_sending
+from holdfast.backup.ratchets import RatchetKey, without_sending
 from holdfast.session.engine import CutLink, LinkClosed, SentContentWanted
 from tests.doubles.engine_recorder import Stored
 from tests.integration.conftest import Party
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 def close_sending(store: Stored) -> None:
     """As a restore does it."""
-    keys = [Key(type_, id_, value) for type_, values in store.keys.items() for id_, value in values.items()]
+    keys = [RatchetKey(type_, id_, value) for type_, values in store.keys.items() for id_, value in values.items()]
     for before, after in without_sending(keys, credentials=store.credentials or "", closed_at_ms=1):
         if after is None:
             del store.keys[before.type][before.id]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.parts import Wasim, running_wasim
+from tests.processes import Wasim, running_wasim
 
 SCRIPT = Path(__file__).with_name("wasim_bare_baileys.mjs")
 PHONE = "962399"

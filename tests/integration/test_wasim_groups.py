@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.parts import Wasim, running_wasim
+from tests.processes import Wasim, running_wasim
 
 SCRIPT = Path(__file__).with_name("wasim_groups.mjs")
 PHONE = "962503"

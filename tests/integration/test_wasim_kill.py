@@ -11,7 +11,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from tests.integration.wasim_client import WasimClient
-from tests.parts import killable_wasim
+from tests.processes import killable_wasim
 from wasim.wire.nodes import Node
 
 PRESENT = [("alice", "bob"), ("alice",), ("bob",), ("alice",), ("bob",)]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.parts import running_wasim
+from tests.processes import running_wasim
 
 SCRIPT = Path(__file__).with_name("wasim_media.mjs")
 SIZE = 16 * 1024 * 1024

@@ -10,7 +10,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
 from tests.integration.wasim_client import WasimClient
-from tests.parts import Wasim
+from tests.processes import Wasim
 from wasim.wire.nodes import Node
 
 QUIET_S = 0.3

@@ -10,7 +10,7 @@ import secrets
 
 from websockets.asyncio.client import ClientConnection, connect
 
-from tests.parts import Wasim
+from tests.processes import Wasim
 from wasim.wire.client import ClientLink, DeviceKeys, login
 from wasim.wire.curve import KeyPair
 from wasim.wire.messages import ClientPayload, SignedDeviceIdentity, SignedDeviceIdentityHmac

@@ -17,12 +17,12 @@ from aiohttp import web
 
 from holdfast.base.clock import SystemClock
 from holdfast.base.errors import Misconfigured
-from holdfast.health.alerts import Alert, Book, Kind
-from holdfast.notify.addresses import Address, read_addresses
+from holdfast.health.alerts import Alert, AlertKind, Book
+from holdfast.notify.addresses import AlertAddress, read_addresses
+from holdfast.notify.alert_sender import AlertSender, RetrySchedule
+from holdfast.notify.alert_text import pending_alert
+from holdfast.notify.apprise_client import AppriseClient, NotDelivered, redacted, refusal
 from holdfast.notify.conftest import alert
-from holdfast.notify.courier import AppriseCourier, NotDelivered, blotted, refusal
-from holdfast.notify.letters import letter
-from holdfast.notify.sender import AlertSender, Pace
 from tests.doubles.fake_alert_rows import FakeAlertRows
 
 pytestmark = pytest.mark.slow
@@ -94,25 +94,25 @@ class WatchedRows(FakeAlertRows):
         self.settled.set()
 
 
-def to(url: str) -> Address:
-    return Address(position=1, url=url)
+def to(url: str) -> AlertAddress:
+    return AlertAddress(position=1, url=url)
 
 
 async def deliver(url: str, told: Alert, *, deadline_s: float = 10) -> None:
-    courier = AppriseCourier(clock=SystemClock(), deadline_s=deadline_s)
-    await courier.deliver(to(url), letter(told, address="any"))
+    transport = AppriseClient(clock=SystemClock(), deadline_s=deadline_s)
+    await transport.deliver(to(url), pending_alert(told, address="any"))
 
 
 @pytest.mark.parametrize(
-    ("kind", "type_"), [(Kind.RAISED, "failure"), (Kind.REMINDED, "failure"), (Kind.CLEARED, "success")]
+    ("kind", "type_"), [(AlertKind.RAISED, "failure"), (AlertKind.REMINDED, "failure"), (AlertKind.CLEARED, "success")]
 )
-async def test_an_alert_arrives_in_plain_words(receiver: Receiver, kind: Kind, type_: str) -> None:
+async def test_an_alert_arrives_in_plain_words(receiver: Receiver, kind: AlertKind, type_: str) -> None:
     """Title, body and severity as they were written."""
     await deliver(receiver.url, alert(kind))
     came = await receiver.taken.get()
     assert (came["title"], came["message"], came["type"]) == (
-        letter(alert(kind), address="any").title,
-        letter(alert(kind), address="any").body,
+        pending_alert(alert(kind), address="any").title,
+        pending_alert(alert(kind), address="any").body,
         type_,
     )
 
@@ -134,16 +134,16 @@ async def test_nobody_there(free_port: int) -> None:
 async def test_a_receiver_that_hangs_has_a_deadline(receiver: Receiver) -> None:
     """Nobody waits for a thread that waits for a receiver; and after three such no further thread is begun."""
     receiver.answers = [None] * 9
-    courier = AppriseCourier(clock=SystemClock(), deadline_s=0.2)
-    told = letter(alert(), address="any")
+    transport = AppriseClient(clock=SystemClock(), deadline_s=0.2)
+    told = pending_alert(alert(), address="any")
     for _ in range(3):
         with pytest.raises(NotDelivered, match=r"no answer within 0\.2 s"):
-            await courier.deliver(to(f"{receiver.url}?rto=60"), told)
+            await transport.deliver(to(f"{receiver.url}?rto=60"), told)
     with pytest.raises(NotDelivered, match="3 tries before this one still hang"):
-        await courier.deliver(to(f"{receiver.url}?rto=60"), told)
+        await transport.deliver(to(f"{receiver.url}?rto=60"), told)
     assert receiver.asked == 3
     receiver.answers = []
-    await courier.deliver(to(receiver.url), told)
+    await transport.deliver(to(receiver.url), told)
 
 
 async def test_a_url_that_cannot_be_used_is_a_failed_try() -> None:
@@ -154,9 +154,9 @@ async def test_a_url_that_cannot_be_used_is_a_failed_try() -> None:
 
 async def test_whatever_apprise_raises_is_a_failed_try() -> None:
     """Nothing comes out as an exception of another kind, nor the text of one: it may hold the URL."""
-    broken = replace(letter(alert(), address="any"), severity=[])  # type: ignore[arg-type]  # so that it raises
+    broken = replace(pending_alert(alert(), address="any"), severity=[])  # type: ignore[arg-type]  # so that it raises
     with pytest.raises(NotDelivered, match=r"^Apprise failed: TypeError$"):
-        await AppriseCourier(clock=SystemClock()).deliver(to("json://localhost"), broken)
+        await AppriseClient(clock=SystemClock()).deliver(to("json://localhost"), broken)
 
 
 async def test_failing_then_well(receiver: Receiver) -> None:
@@ -166,9 +166,9 @@ async def test_failing_then_well(receiver: Receiver) -> None:
     sender = AlertSender(
         read_addresses(receiver.url, refusal=refusal),
         rows=rows,
-        courier=AppriseCourier(clock=SystemClock()),
+        transport=AppriseClient(clock=SystemClock()),
         clock=SystemClock(),
-        pace=Pace(factor=1, cap_s=0.01),
+        pace=RetrySchedule(factor=1, cap_s=0.01),
     )
     assert await sender.begin() == Book()
     async with asyncio.TaskGroup() as tasks:
@@ -252,13 +252,13 @@ def test_blotting_takes_every_part_of_a_url() -> None:
     """Also where it was quoted, and in whichever case it is said."""
     url = "mailtos://me:pass%20word@mail.example:587/?to=Boss@example.org"
     said = "login of ME at mail.example with 'pass word' for boss failed (535)"
-    assert blotted(said, url) == "login of ME at … with '… …' for … failed (535)"
+    assert redacted(said, url) == "login of ME at … with '… …' for … failed (535)"
 
 
 def test_without_addresses_apprise_is_not_even_imported() -> None:
     """Who wants no alerts pays nothing for them."""
     program = (
-        "import sys, holdfast.notify.sender\n"
+        "import sys, holdfast.notify.alert_sender\n"
         "from holdfast.notify import addresses, courier\n"
         "addresses.read_addresses('', refusal=courier.refusal)\n"
         "assert 'apprise' not in sys.modules and 'requests' not in sys.modules"

@@ -12,14 +12,14 @@ from aiohttp.test_utils import TestServer
 from standardwebhooks import Webhook
 
 from holdfast.base.clock import SystemClock
-from holdfast.base.ids import SystemChance
+from holdfast.base.ids import SystemRandomSource
 from holdfast.delivery.events import Event
 from holdfast.delivery.webhooks import OF_ALL, Endpoint, Health, Tried
 from holdfast.notify.webhooks import WebhookPost, retry_after_s
 from holdfast.web.addresses import NOTHING_PRIVATE, Allowed, parse_allowed
 from holdfast.web.client import WebClient
 
-SECRET = SystemChance().webhook_secret()
+SECRET = SystemRandomSource().webhook_secret()
 EVENT = Event(
     seq=1,
     id="evt_1",

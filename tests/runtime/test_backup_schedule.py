@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from holdfast.backup.backup_dir import names
 from holdfast.backup.schedule import FIRST_AFTER_S, RETRY_S, Schedule
-from holdfast.backup.shelf import names
-from tests.custody import custody_of
+from tests.backup_service import backup_service_of
 from tests.world import World
 
 DAY_S = 86_400
@@ -26,8 +26,8 @@ def folder(tmp_path: Path) -> Path:
 async def scheduled(world: World, folder: Path, *, every_h: float = 24, keep: int = 2) -> AsyncIterator[Schedule]:
     """A gateway with its schedule, until the block ends."""
     async with world.running() as gateway, asyncio.TaskGroup() as tasks:
-        custody = custody_of(gateway, world.database, folder, clock=world.clock)
-        schedule = Schedule(custody, every_h=every_h, keep=keep)
+        backup_service = backup_service_of(gateway, world.database, folder, clock=world.clock)
+        schedule = Schedule(backup_service, every_h=every_h, keep=keep)
         running = tasks.create_task(schedule.run())
         try:
             yield schedule
@@ -63,8 +63,8 @@ async def test_restarts_bring_no_more_backups(world: World, folder: Path) -> Non
 async def test_of_two_that_share_a_database_one_makes_it(world: World, folder: Path) -> None:
     """Whoever claims it first."""
     async with scheduled(world, folder), asyncio.TaskGroup() as tasks:
-        custody = custody_of(world.gateway, world.database, folder / "other", clock=world.clock)
-        other = tasks.create_task(Schedule(custody, every_h=24, keep=2).run())
+        backup_service = backup_service_of(world.gateway, world.database, folder / "other", clock=world.clock)
+        other = tasks.create_task(Schedule(backup_service, every_h=24, keep=2).run())
         await world.wait(2 * FIRST_AFTER_S)
         assert len(names(folder)) + len(names(folder / "other")) == 1
         other.cancel()

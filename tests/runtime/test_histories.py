@@ -9,8 +9,8 @@ import random
 import pytest
 
 from holdfast.base.errors import HoldfastError
-from holdfast.delivery.ports import Message
-from holdfast.runtime.composer import Wish, text_wish
+from holdfast.delivery.stores import Message
+from holdfast.runtime.composer import SendRequest, text_request
 from holdfast.session import events
 from holdfast.session.engine import Send, Undecryptable
 from tests.doubles.fake_engine import FakeEngine
@@ -37,7 +37,7 @@ class History:
 
     def __init__(self, world: World, seed: int) -> None:
         self.world = world
-        self.chance = random.Random(seed)
+        self.randomness = random.Random(seed)
         self.told: list[str] = []
         """What happened, for whoever reads a failure."""
         self.accepted: list[Message] = []
@@ -71,7 +71,7 @@ class History:
 
     async def _suffer(self) -> None:
         for _ in range(STEPS):
-            happen = self.chance.choice(
+            happen = self.randomness.choice(
                 [
                     self._accept, self._accept, self._accept, self._receive, self._cancel, self._drop, self._freeze,
                     self._lose_host, self._fail_store, self._toggle_acks, self._toggle_busy, self._ask, self._wait,
@@ -87,43 +87,43 @@ class History:
 
     async def _go_on(self) -> None:
         """Until all is quiet, or only a little, so that the next thing happens amid the last."""
-        if self.chance.random() < 0.5:
-            for _ in range(self.chance.randrange(8)):
+        if self.randomness.random() < 0.5:
+            for _ in range(self.randomness.randrange(8)):
                 await asyncio.sleep(0)
             return
         await self.world.quiet()
         assert len(self.world.engine.links) <= 1
 
     def _let_go(self) -> None:
-        for door in self.world.doors:
-            door.open()
+        for latch in self.world.doors:
+            latch.open()
 
     async def _hold(self) -> None:
         """Some kind of write takes its time."""
         self._let_go()
-        self.chance.choice(self.world.doors).close()
+        self.randomness.choice(self.world.doors).close()
 
     async def _heal_link(self) -> None:
         """A while in which links stay up."""
         self._let_go()
         self.world.engine.acks, self.world.engine.ack_error = True, None
         await self._wish(events.StartAsked())
-        await self.world.wait(self.chance.choice([0.5, 3]))
+        await self.world.wait(self.randomness.choice([0.5, 3]))
 
     async def _accept(self) -> None:
         """An answer may be long in coming: another door is closed."""
-        priority = self.chance.choice([0, 0, 1])
-        to, text = self.chance.choice(CHATS), f"{len(self.accepting)}"
-        expires_in_s = 60 if self.chance.random() < 0.2 else None
-        wish = text_wish(to, text, priority=priority, expires_in_s=expires_in_s)
-        accepting = asyncio.ensure_future(self._accept_wish(wish))
+        priority = self.randomness.choice([0, 0, 1])
+        to, text = self.randomness.choice(CHATS), f"{len(self.accepting)}"
+        expires_in_s = 60 if self.randomness.random() < 0.2 else None
+        send_request = text_request(to, text, priority=priority, expires_in_s=expires_in_s)
+        accepting = asyncio.ensure_future(self._accept_wish(send_request))
         self.accepting.append(accepting)
         if self.world.accepted.is_open:
             await self.world.until(accepting.done)
 
-    async def _accept_wish(self, wish: Wish) -> None:
+    async def _accept_wish(self, send_request: SendRequest) -> None:
         with contextlib.suppress(HoldfastError, OSError):
-            self.accepted.append(await self.world.gateway.accept(COMPANY, wish))
+            self.accepted.append(await self.world.gateway.accept(COMPANY, send_request))
 
     async def _look_again(self) -> None:
         """As if another process had accepted something."""
@@ -153,14 +153,14 @@ class History:
     async def _cancel(self) -> None:
         if self.accepted:
             self._let_go()
-            message = self.chance.choice(self.accepted[-4:])
+            message = self.randomness.choice(self.accepted[-4:])
             with contextlib.suppress(HoldfastError):
                 await self.world.now(self.world.gateway.cancel(message.id))
                 self.cancelled.add(message.id)
 
     async def _drop(self) -> None:
         for link in self.world.engine.links:
-            self.world.engine.drop(link, code=self.chance.choice([428, 408, 500, 503, 515]))
+            self.world.engine.drop(link, code=self.randomness.choice([428, 408, 500, 503, 515]))
 
     async def _freeze(self) -> None:
         for link in self.world.engine.links:
@@ -174,7 +174,7 @@ class History:
         self._let_go()
         self.world.database.failing = "disk full"
         self._deliver("never stored")
-        await self.world.wait(self.chance.choice([0, 0.5, 20]))
+        await self.world.wait(self.randomness.choice([0, 0.5, 20]))
         self.world.database.failing = None
 
     async def _toggle_acks(self) -> None:
@@ -182,11 +182,11 @@ class History:
 
     async def _toggle_busy(self) -> None:
         errors = [None, "503", "500", "479", "463"]
-        self.world.engine.ack_error = None if self.world.engine.ack_error else self.chance.choice(errors)
+        self.world.engine.ack_error = None if self.world.engine.ack_error else self.randomness.choice(errors)
 
     async def _ask(self) -> None:
-        wishes: list[events.Event] = [events.StopAsked(), events.StartAsked(), events.ReconnectAsked()]
-        await self._wish(self.chance.choice(wishes))
+        send_requests: list[events.Event] = [events.StopAsked(), events.StartAsked(), events.ReconnectAsked()]
+        await self._wish(self.randomness.choice(send_requests))
 
     async def _wish(self, event: events.Event) -> None:
         self._let_go()
@@ -194,7 +194,7 @@ class History:
             await self.world.now(self.world.gateway.ask(COMPANY, event))
 
     async def _wait(self) -> None:
-        await self.world.wait(self.chance.choice([0.1, 1, 7, 40]))
+        await self.world.wait(self.randomness.choice([0.1, 1, 7, 40]))
 
     async def _heal(self) -> None:
         world = self.world

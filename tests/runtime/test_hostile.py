@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from holdfast.health.alerts import Kind
+from holdfast.health.alerts import AlertKind
 from holdfast.session.engine import InboundMessage, Receipted, Send, SentContentWanted
 from holdfast.session.engine import SentContent as Answer
-from tests.runtime.test_monitor import Told, monitor
+from tests.runtime.test_monitor import RecordedAlerts, monitor
 from tests.world import COMPANY, NUMBER, World
 
 POISON = InboundMessage(
@@ -22,7 +22,7 @@ async def _inbox(world: World) -> list[tuple[str, str, str | None]]:
 
 async def test_what_cannot_be_stored_is_a_stub_when_it_comes_again(world: World) -> None:
     """The first failure ends the link; the second time a stub is stored and acknowledged, and an alert names it."""
-    told = Told()
+    told = RecordedAlerts()
     async with world.running():
         link = await world.pair()
         world.store.refused = "poison"
@@ -36,7 +36,11 @@ async def test_what_cannot_be_stored_is_a_stub_when_it_comes_again(world: World)
         assert await _inbox(world) == [("3APOISON", "unknown", None), ("3A0001", "text", "honest")]
         await world.now(monitor(world, told).look())
         [alert] = told.alerts
-        assert (alert.kind, alert.condition.cause, alert.companies) == (Kind.RAISED, "message-not-stored", (COMPANY,))
+        assert (alert.kind, alert.condition.cause, alert.companies) == (
+            AlertKind.RAISED,
+            "message-not-stored",
+            (COMPANY,),
+        )
         assert "3APOISON" in alert.condition.sentence
 
 

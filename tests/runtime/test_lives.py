@@ -19,10 +19,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from holdfast.base.clock import iso
 from holdfast.base.errors import Conflict
-from holdfast.base.ids import SystemChance
+from holdfast.base.ids import SystemRandomSource
 from holdfast.delivery.events import COMPLETED, RECEIVED
-from holdfast.delivery.message import News
-from holdfast.delivery.ports import Accepted, Change, Deferral, Draft, Message
+from holdfast.delivery.message import StatusUpdate
+from holdfast.delivery.stores import Accepted, Deferral, Draft, Message, MessageChange
 from holdfast.session.engine import Commit, Decrypted, InboundMessage, Undecryptable
 from holdfast.session.state import State
 from holdfast.session.stores import Record
@@ -37,7 +37,7 @@ from tests.world import COMPANY, migrated
 
 T = TypeVar("T")
 
-ARRIVALS = (News.ACKED, News.DELIVERED, News.READ, News.PLAYED)
+ARRIVALS = (StatusUpdate.ACKED, StatusUpdate.DELIVERED, StatusUpdate.READ, StatusUpdate.PLAYED)
 STATES = ("sent", "delivered", "read", "played")
 LOCK = "reach-out-lock"
 PEOPLE = [f"96279000000{number}@s.whatsapp.net" for number in range(3)]
@@ -62,7 +62,7 @@ class Life(RuleBasedStateMachine):
     def open(self) -> None:
         self.database = Database(self.folder / "holdfast.db")
         self.outbox = OutboxRows(self.database, clock=self.clock)
-        self.engine = EngineRows(self.database, clock=self.clock, chance=SystemChance())
+        self.engine = EngineRows(self.database, clock=self.clock, randomness=SystemRandomSource())
         self.inbox = InboxRows(self.database)
         self.events = EventRows(self.database)
 
@@ -102,7 +102,7 @@ class Out:
     first: Message
     key: str | None
     begun: int
-    news: set[News] = field(default_factory=set)
+    update: set[StatusUpdate] = field(default_factory=set)
     refused: int = 0
     held: bool = False
     rests_until: str = ""
@@ -114,10 +114,10 @@ class Out:
         """Whatever order things were told in, an arrival outranks all else; the expiry of what never left is final."""
         if self.end is not None:
             return self.end
-        arrivals = [state for news, state in zip(ARRIVALS, STATES, strict=True) if news in self.news]
+        arrivals = [state for update, state in zip(ARRIVALS, STATES, strict=True) if update in self.update]
         if arrivals:
             return arrivals[-1]
-        if News.GIVEN_UP in self.news:
+        if StatusUpdate.GIVEN_UP in self.update:
             return "failed"
         return "sending" if self.begun else "queued"
 
@@ -195,20 +195,20 @@ class OutboundLife(Life):
             assert outgoing.attempts == message.begun
 
     @precondition(lambda self: self.messages)
-    @rule(number=FEW, news=st.sampled_from([*ARRIVALS, News.GIVEN_UP]))
-    def whatsapp_tells(self, number: int, news: News) -> None:
+    @rule(number=FEW, update=st.sampled_from([*ARRIVALS, StatusUpdate.GIVEN_UP]))
+    def whatsapp_tells(self, number: int, update: StatusUpdate) -> None:
         message = self.chosen(number)
         before = message.state
         heads = [each for each in self.messages if each.is_open and self.is_head(each)]
-        if message.end == "cancelled" and news in ARRIVALS:
+        if message.end == "cancelled" and update in ARRIVALS:
             message.end = None
         if message.end is None:
-            message.news.add(news)
-        change = Change(whatsapp_id=message.first.whatsapp_id, news=news, at=self.now, makes_known=True)
-        changed = self.run(self.outbox.learn(COMPANY, [change]))
+            message.update.add(update)
+        change = MessageChange(whatsapp_id=message.first.whatsapp_id, update=update, at=self.now, makes_known=True)
+        changed = self.run(self.outbox.apply_updates(COMPANY, [change]))
         assert [each.state for each in changed] == ([message.state] if message.state != before else [])
         message.held &= message.is_open
-        if changed and news in ARRIVALS:
+        if changed and update in ARRIVALS:
             self.known.add(message.first.chat)
             for head in heads:
                 if head.held and head.first.chat == message.first.chat:
@@ -230,7 +230,7 @@ class OutboundLife(Life):
             message="why",
             held_code=LOCK if held else None,
         )
-        self.run(self.outbox.learn(COMPANY, [deferral]))
+        self.run(self.outbox.apply_updates(COMPANY, [deferral]))
         message.refused += 1
         message.held |= held
         message.rests_until = until

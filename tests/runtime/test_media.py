@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from holdfast.base.errors import BadInput
-from holdfast.base.ids import SystemChance
+from holdfast.base.ids import SystemRandomSource
 from holdfast.delivery.content import MediaBody
 from holdfast.delivery.kinds import Image
-from holdfast.runtime.media import PIECE, MediaShelf
-from holdfast.runtime.spool import FIRST_SWEEP_S, SPOOL_KEPT_S, MediaGone, MediaSweeper, Spool
+from holdfast.runtime.media_spool import FIRST_SWEEP_S, SPOOL_KEPT_S, MediaGone, MediaSweeper, Spool
+from holdfast.runtime.outbound_media import PIECE, OutboundMediaService
 from holdfast.store.database import Database
 from holdfast.store.media import MediaRows
 from holdfast.web.addresses import parse_allowed
@@ -45,9 +45,11 @@ async def site() -> AsyncIterator[Site]:
 
 
 @contextlib.asynccontextmanager
-async def shelf(rows: MediaRows, *, allowed: str = "127.0.0.0/8", limit_mb: int = 64) -> AsyncIterator[MediaShelf]:
+async def outbound_media(
+    rows: MediaRows, *, allowed: str = "127.0.0.0/8", limit_mb: int = 64
+) -> AsyncIterator[OutboundMediaService]:
     async with WebClient(parse_allowed(allowed)) as web:
-        yield MediaShelf(rows, web=web, chance=SystemChance(), limit_bytes=limit_mb * MB)
+        yield OutboundMediaService(rows, web=web, randomness=SystemRandomSource(), limit_bytes=limit_mb * MB)
 
 
 async def one(content: bytes) -> AsyncIterator[bytes]:
@@ -64,7 +66,7 @@ def image(url: str) -> MediaBody:
 async def test_a_picture_is_fetched_from_its_address(rows: MediaRows, site: Site) -> None:
     """Through redirects; whole, in pieces of one size, with the type that its bytes tell."""
     site.redirects("/a", site.gives("/b", PNG, None))
-    async with shelf(rows) as taking:
+    async with outbound_media(rows) as taking:
         media = await taking.take(COMPANY, image(site.url("/a")))
     assert (media.mimetype, media.size_bytes, media.sha256) == ("image/png", len(PNG), hashlib.sha256(PNG).hexdigest())
     pieces = [await rows.piece(media.id, n) for n in range(4)]
@@ -74,7 +76,7 @@ async def test_a_picture_is_fetched_from_its_address(rows: MediaRows, site: Site
 async def test_a_private_address_is_not_fetched_from(rows: MediaRows, site: Site) -> None:
     """Neither at once nor behind a redirect from elsewhere."""
     site.redirects("/a", site.gives("/b", PNG))
-    async with shelf(rows, allowed="localhost") as taking:
+    async with outbound_media(rows, allowed="localhost") as taking:
         for url in (site.url("/b"), site.url("/a", host="localhost")):
             with pytest.raises(BadInput) as refused:
                 await taking.take(COMPANY, image(url))
@@ -88,7 +90,7 @@ async def test_an_error_does_not_tell_private_addresses_from_unknown_names(
 ) -> None:
     """Else a caller could find out which names and ports exist inside. The log tells the operator."""
     caplog.set_level(logging.INFO)
-    async with shelf(rows, allowed="127.0.0.1:9") as taking:
+    async with outbound_media(rows, allowed="127.0.0.1:9") as taking:
         sentences = set()
         for url in ("http://10.0.0.1/x", "http://nobody.invalid/x", "http://127.0.0.1:9/x"):
             with pytest.raises(BadInput) as refused:
@@ -107,7 +109,7 @@ async def test_what_an_address_does_not_give_is_said_with_the_field(
     site.gives("/belied", b"<html>", "image/jpeg")
     site.gives("/large", PNG + bytes(MB), "image/png")
     where = f"http://127.0.0.1:{site.port}"
-    async with shelf(rows, limit_mb=1) as taking:
+    async with outbound_media(rows, limit_mb=1) as taking:
         for url, sentence in (
             (site.url("/nothing"), f"image.url can't be fetched: {where} answers with HTTP 404"),
             (site.url("/page"), "image.url is text/html: an image must be JPEG or PNG, or send it as a document"),
@@ -131,7 +133,7 @@ async def test_a_file_is_laid_out_once_and_again_when_it_is_gone(rows: MediaRows
     """Who asks at the same time gets the same file; what is in it is whole."""
     clock = FakeClock()
     spool = Spool(rows, folder=tmp_path / "spool", clock=clock)
-    async with shelf(rows) as taking:
+    async with outbound_media(rows) as taking:
         media = await taking.put(COMPANY, one(PNG), mimetype="image/png", filename=None)
     content: dict[str, object] = {"image": {"media": media.id, "caption": "x"}, "mentions": ["1@lid"], "typing": True}
     laid = [await spool.content_for_engine(content) for _ in range(2)]
@@ -149,7 +151,7 @@ async def test_files_are_removed_when_nobody_asks_any_more(rows: MediaRows, tmp_
     """After a while, at the next start, and when there is no room; the newest stays."""
     clock = FakeClock()
     spool = Spool(rows, folder=tmp_path / "spool", clock=clock, most_bytes=2 * len(PNG))
-    async with shelf(rows) as taking:
+    async with outbound_media(rows) as taking:
         ids = [(await taking.put(COMPANY, one(PNG), mimetype=None, filename=None)).id for _ in range(3)]
     for media_id in ids:
         await spool.path(media_id)

@@ -10,9 +10,9 @@ import pytest
 
 from holdfast.base.errors import BadInput, Conflict, NotFound
 from holdfast.delivery.content import LONGEST_TEXT
-from holdfast.delivery.ports import BULK, Message
 from holdfast.delivery.rate_limits import Pace
-from holdfast.runtime.composer import Wish, text_wish
+from holdfast.delivery.stores import BULK, Message
+from holdfast.runtime.composer import SendRequest, text_request
 from holdfast.runtime.send_shares import LEAST, MOST
 from holdfast.session import events
 from holdfast.session.engine import (
@@ -75,37 +75,39 @@ async def test_the_same_key_gives_the_same_message(world: World) -> None:
     """A caller that repeats itself gets the first answer, and one message leaves."""
     async with world.running() as gateway:
         await world.pair()
-        wish = text_wish("+962 79 000 0001", "once", idempotency_key="k1")
-        first, second = [await world.now(gateway.accept(COMPANY, wish)) for _ in range(2)]
+        send_request = text_request("+962 79 000 0001", "once", idempotency_key="k1")
+        first, second = [await world.now(gateway.accept(COMPANY, send_request)) for _ in range(2)]
         assert first.id == second.id
         await world.until_message(first, "sent")
         await world.quiet()
         assert len(world.sends()) == 1
         with pytest.raises(Conflict, match="Idempotency-Key"):
-            await world.now(gateway.accept(COMPANY, text_wish(NUMBER, "twice", idempotency_key="k1")))
+            await world.now(gateway.accept(COMPANY, text_request(NUMBER, "twice", idempotency_key="k1")))
 
 
 @pytest.mark.parametrize(
-    ("wish", "field"),
+    ("send_request", "field"),
     [
-        (text_wish("12ab", "x"), "to"),
-        (text_wish(NUMBER, " \n"), "text"),
-        (text_wish(NUMBER, "x" * (LONGEST_TEXT + 1)), "text"),
+        (text_request("12ab", "x"), "to"),
+        (text_request(NUMBER, " \n"), "text"),
+        (text_request(NUMBER, "x" * (LONGEST_TEXT + 1)), "text"),
     ],
 )
-async def test_a_message_that_cannot_be_sent_is_refused_by_field(world: World, wish: Wish, field: str) -> None:
+async def test_a_message_that_cannot_be_sent_is_refused_by_field(
+    world: World, send_request: SendRequest, field: str
+) -> None:
     """At once, and not after days in the outbox."""
     async with world.running() as gateway:
         await world.now(gateway.put(COMPANY))
         with pytest.raises(BadInput) as refused:
-            await gateway.accept(COMPANY, wish)
+            await gateway.accept(COMPANY, send_request)
         assert refused.value.field == field
 
 
 async def test_what_is_unknown_is_not_found(world: World) -> None:
     """A company without a session takes no messages; an id that was never given is not found."""
     async with world.running() as gateway:
-        for asked in (gateway.accept(COMPANY, text_wish(NUMBER, "x")), gateway.message("msg_1")):
+        for asked in (gateway.accept(COMPANY, text_request(NUMBER, "x")), gateway.message("msg_1")):
             with pytest.raises(NotFound):
                 await world.now(asked)
         with pytest.raises(NotFound):
@@ -261,8 +263,12 @@ async def test_a_backlog_larger_than_memory_takes_is_sent_whole_and_in_order(wor
     async with world.running() as gateway:
         await world.pair()
         await world.now(gateway.ask(COMPANY, events.StopAsked()))
-        wishes = [text_wish(f"96279100{chat:04}", f"{turn:03}") for turn in range(1000 // 20 + 5) for chat in range(20)]
-        messages = await world.now(asyncio.gather(*(gateway.accept(COMPANY, wish) for wish in wishes)))
+        send_requests = [
+            text_request(f"96279100{chat:04}", f"{turn:03}") for turn in range(1000 // 20 + 5) for chat in range(20)
+        ]
+        messages = await world.now(
+            asyncio.gather(*(gateway.accept(COMPANY, send_request) for send_request in send_requests))
+        )
         await world.now(gateway.ask(COMPANY, events.StartAsked()))
         await world.until_sends(len(messages))
         for chat in {message.chat for message in messages}:
@@ -456,8 +462,8 @@ async def test_a_message_that_has_not_left_in_time_expires(world: World) -> None
     """At its moment, with or without a link; it never leaves afterwards."""
     async with world.running() as gateway:
         await world.now(gateway.put(COMPANY))
-        wish = text_wish(NUMBER, "for now", expires_in_s=60)
-        message = await world.now(gateway.accept(COMPANY, wish))
+        send_request = text_request(NUMBER, "for now", expires_in_s=60)
+        message = await world.now(gateway.accept(COMPANY, send_request))
         assert message.expires_at is not None
         await world.wait(59)
         assert (await world.message(message)).state == "queued"
@@ -471,8 +477,8 @@ async def test_a_message_under_way_does_not_expire(world: World) -> None:
     """Its outcome is unknown, and settled by WhatsApp's answer alone."""
     async with world.running() as gateway:
         await acked_by_hand(world)
-        wish = text_wish(NUMBER, "for now", expires_in_s=5)
-        message = await world.now(gateway.accept(COMPANY, wish))
+        send_request = text_request(NUMBER, "for now", expires_in_s=5)
+        message = await world.now(gateway.accept(COMPANY, send_request))
         await world.until_sends(1)
         await world.wait(8)
         assert (await world.message(message)).state == "sending"
@@ -486,7 +492,7 @@ async def test_bulk_waits_for_what_is_urgent_and_leaves_at_its_own_pace(world: W
     async with world.running() as gateway:
         await world.now(gateway.put(COMPANY))
         for n in range(3):
-            await world.now(gateway.accept(COMPANY, text_wish(f"96279000001{n}", f"bulk {n}", priority=BULK)))
+            await world.now(gateway.accept(COMPANY, text_request(f"96279000001{n}", f"bulk {n}", priority=BULK)))
         await world.send("urgent", to=OTHER)
         await world.send("urgent behind bulk", to="962790000012")
         await world.pair()

@@ -7,16 +7,16 @@ from collections.abc import Sequence
 
 import pytest
 
-from holdfast.health.alerts import Alert, Book, Kind
+from holdfast.health.alerts import Alert, AlertKind, Book
 from holdfast.health.signals import Limits
-from holdfast.runtime.monitor import HealthMonitor
+from holdfast.runtime.health_monitor import HealthMonitor
 from holdfast.session import events
 from holdfast.session.engine import CutLink, Ping
 from holdfast.store.figures import FigureRows
 from tests.world import COMPANY, World
 
 
-class Told:
+class RecordedAlerts:
     """A teller that keeps what it was told."""
 
     undelivered_s: float | None = None
@@ -34,13 +34,13 @@ class Told:
         await asyncio.Event().wait()
 
     @property
-    def words(self) -> list[tuple[Kind, str]]:
+    def words(self) -> list[tuple[AlertKind, str]]:
         return [(alert.kind, alert.condition.cause) for alert in self.alerts]
 
 
-def monitor(world: World, told: Told, *, limits: Limits | None = None) -> HealthMonitor:
+def monitor(world: World, told: RecordedAlerts, *, limits: Limits | None = None) -> HealthMonitor:
     figures = FigureRows(world.database)
-    return HealthMonitor(world.gateway, world.parts, figures=figures, teller=told, interval_s=30, limits=limits)
+    return HealthMonitor(world.gateway, world.parts, figures=figures, alert_sink=told, interval_s=30, limits=limits)
 
 
 async def test_a_silent_link_is_asked_for_a_sign_of_life_and_kept(world: World) -> None:
@@ -48,7 +48,7 @@ async def test_a_silent_link_is_asked_for_a_sign_of_life_and_kept(world: World) 
     world.set_policy(keepalive_interval_s=3600)
     async with world.running():
         link = await world.pair()
-        watching = monitor(world, Told(), limits=Limits(keepalive_interval_s=30))
+        watching = monitor(world, RecordedAlerts(), limits=Limits(keepalive_interval_s=30))
         await world.wait(60)
         await world.now(watching.look())
         assert len(world.commands(Ping)) == 1
@@ -65,7 +65,7 @@ async def test_a_silent_link_that_gives_no_sign_of_life_is_replaced(world: World
     world.set_policy(keepalive_interval_s=3600)
     async with world.running():
         link = await world.pair()
-        watching = monitor(world, Told(), limits=Limits(keepalive_interval_s=30))
+        watching = monitor(world, RecordedAlerts(), limits=Limits(keepalive_interval_s=30))
         await world.wait(120)
         world.engine.freeze(link)
         await world.now(watching.look())
@@ -75,7 +75,7 @@ async def test_a_silent_link_that_gives_no_sign_of_life_is_replaced(world: World
 
 async def test_a_person_is_needed_and_told_once_with_an_all_clear(world: World) -> None:
     """A ban raises one alert however often the monitor looks; when the session is back and stays so, it is cleared."""
-    told = Told()
+    told = RecordedAlerts()
     async with world.running() as gateway:
         link = await world.pair()
         watching = monitor(world, told)
@@ -86,33 +86,33 @@ async def test_a_person_is_needed_and_told_once_with_an_all_clear(world: World) 
         for _ in range(5):
             await world.now(watching.look())
             await world.wait(30)
-        assert told.words == [(Kind.RAISED, "banned")]
+        assert told.words == [(AlertKind.RAISED, "banned")]
         await world.now(gateway.ask(COMPANY, events.StartAsked()))
         await world.until_state("connected")
         for _ in range(10):
             await world.wait(30)
             await world.now(watching.look())
-        assert told.words == [(Kind.RAISED, "banned"), (Kind.CLEARED, "banned")]
+        assert told.words == [(AlertKind.RAISED, "banned"), (AlertKind.CLEARED, "banned")]
 
 
 async def test_a_failing_database_is_told_and_the_monitor_goes_on(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Nothing can be stored: an alert of its own, one line in the log; and when it works again, an all-clear."""
-    told = Told()
+    told = RecordedAlerts()
     async with world.running():
         await world.pair()
         watching = monitor(world, told)
         world.database.failing = "disk full"
         for _ in range(3):
             await world.now(watching.look())
-        assert told.words == [(Kind.RAISED, "database-failing")]
+        assert told.words == [(AlertKind.RAISED, "database-failing")]
         assert caplog.text.count("Database fails: disk full") == 1
         world.database.failing = None
         for _ in range(10):
             await world.wait(30)
             await world.now(watching.look())
-        assert (Kind.CLEARED, "database-failing") in told.words
+        assert (AlertKind.CLEARED, "database-failing") in told.words
 
 
 async def test_an_engine_host_that_hangs_is_replaced_and_sessions_come_back(world: World) -> None:
@@ -121,7 +121,7 @@ async def test_an_engine_host_that_hangs_is_replaced_and_sessions_come_back(worl
         await world.pair()
         engines = world.engines
         world.engine.silent_s = 1000
-        await world.now(monitor(world, Told()).look())
+        await world.now(monitor(world, RecordedAlerts()).look())
         await world.until(lambda: world.engines == engines + 1)
         await world.until_state("connected")
 

@@ -12,7 +12,7 @@ from holdfast.runtime.engine_supervisor import EngineSupervisor
 from holdfast.runtime.ownership import MARGIN_S, RENEW_EVERY_S, TTL_S, Ownership
 from holdfast.session.backoff import Backoff
 from holdfast.session.engine import CutLink, OpenLink, Ping
-from holdfast.session.stores import Held
+from holdfast.session.stores import HeldLease
 from tests.contract.rows import draft
 from tests.doubles.fake_clock import FakeClock
 from tests.doubles.fake_engine import FakeEngine
@@ -38,13 +38,13 @@ class FakeLeases:
         self.abandoned = 0
         self.dropped: list[str] = []
 
-    async def look(self, *, most: int) -> Held:
+    async def look(self, *, most: int) -> HeldLease:
         self.looks += 1
         await self.answers.wait()
         if self.error is not None:
             raise self.error
         companies, waiting = frozenset(self.companies), frozenset(self.waiting)
-        return Held(companies=companies, waiting=waiting, elsewhere=self.elsewhere, free_in_s=self.free_in_s)
+        return HeldLease(companies=companies, waiting=waiting, elsewhere=self.elsewhere, free_in_s=self.free_in_s)
 
     async def claim(self, company: str) -> bool:
         self.companies.add(company)
@@ -231,16 +231,16 @@ async def test_a_process_that_owns_nothing_any_more_only_cuts_links() -> None:
     async def start(_: object) -> AsyncIterator[FakeEngine]:
         yield engine
 
-    hub = EngineSupervisor(start, clock=FakeClock(), backoff=Backoff(), may_speak=lambda: owned)
+    supervisor = EngineSupervisor(start, clock=FakeClock(), backoff=Backoff(), may_speak=lambda: owned)
     async with asyncio.TaskGroup() as tasks:
-        running = tasks.create_task(hub.run(ready=up.set))
+        running = tasks.create_task(supervisor.run(ready=up.set))
         await up.wait()
-        link = hub.new_link(_Deaf())
+        link = supervisor.new_link(_Deaf())
         opening, cut = OpenLink(link=link, company=COMPANY, credentials=None), CutLink(link=link)
-        hub.command(opening)
+        supervisor.command(opening)
         owned = False
-        hub.command(Ping(link=link, n=1))
-        hub.command(cut)
+        supervisor.command(Ping(link=link, n=1))
+        supervisor.command(cut)
         running.cancel()
     assert engine.commands == [opening, cut]
 

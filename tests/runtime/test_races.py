@@ -10,9 +10,9 @@ from dataclasses import replace
 import pytest
 
 from holdfast.delivery.kinds import Image
-from holdfast.delivery.ports import Draft
 from holdfast.delivery.requests import MessageOptions
-from holdfast.runtime.composer import Wish, text_wish
+from holdfast.delivery.stores import Draft
+from holdfast.runtime.composer import SendRequest, text_request
 from holdfast.session.engine import Acked, ReachOutLocked, Receipted, Send
 from tests.world import COMPANY, NUMBER, World
 
@@ -54,7 +54,7 @@ async def test_what_is_accepted_during_a_load_hides_nothing_of_the_backlog(world
     async with world.running() as gateway:
         await world.now(gateway.put(COMPANY))
         count = MANY // 2 + 30
-        accepting = (gateway.accept(COMPANY, text_wish(NUMBER, f"{n}")) for n in range(count))
+        accepting = (gateway.accept(COMPANY, text_request(NUMBER, f"{n}")) for n in range(count))
         await world.now(asyncio.gather(*accepting))
         world.takes.close()
         await world.pair()
@@ -71,7 +71,7 @@ async def test_a_message_that_is_loaded_while_it_is_being_accepted_leaves_once(w
         await knows(world, NUMBER)
         world.engine.acks = False
         world.accepted.close()
-        accepting = asyncio.ensure_future(gateway.accept(COMPANY, text_wish(NUMBER, "one")))
+        accepting = asyncio.ensure_future(gateway.accept(COMPANY, text_request(NUMBER, "one")))
         await world.quiet()
         gateway.messages_wait(COMPANY)
         await world.quiet()
@@ -108,7 +108,7 @@ async def test_messages_that_are_held_back_hold_up_no_known_chat(world: World) -
     async with world.running() as gateway:
         await world.pair()
         await knows(world, NUMBER)
-        accepting = (gateway.accept(COMPANY, text_wish(f"96278{n:07}", "stranger")) for n in range(MANY))
+        accepting = (gateway.accept(COMPANY, text_request(f"96278{n:07}", "stranger")) for n in range(MANY))
         await world.now(asyncio.gather(*accepting))
         await world.until_message(await world.send("known"), "sent", within_s=60)
         assert texts(world) == ["hello", "known"]
@@ -123,12 +123,12 @@ async def test_a_message_whose_acceptance_was_stored_and_not_told_is_sent(world:
         await world.pair()
         await knows(world, NUMBER)
         world.outbox.torn = True
-        wish = text_wish(NUMBER, "one", idempotency_key="k")
+        send_request = text_request(NUMBER, "one", idempotency_key="k")
         with pytest.raises(OSError, match="connection lost"):
-            await world.now(gateway.accept(COMPANY, wish))
+            await world.now(gateway.accept(COMPANY, send_request))
         world.outbox.torn = False
         await world.until_message(await world.send("two"), "sent")
-        message = await world.now(gateway.accept(COMPANY, wish))
+        message = await world.now(gateway.accept(COMPANY, send_request))
         await world.until_message(message, "sent", within_s=60)
 
 
@@ -153,7 +153,7 @@ async def test_a_stranger_whose_message_expired_or_was_cancelled_takes_no_place_
     async with world.running() as gateway:
         await world.pair()
         world.takes.close()
-        expiring = await world.now(gateway.accept(COMPANY, text_wish(NUMBER, "too late", expires_in_s=60)))
+        expiring = await world.now(gateway.accept(COMPANY, text_request(NUMBER, "too late", expires_in_s=60)))
         await world.wait(61)
         world.takes.open()
         await world.until_message(expiring, "expired")
@@ -276,7 +276,7 @@ async def test_a_picture_whose_acceptance_outlives_its_actor_is_answered_and_sen
         world.accepted.close()
         picture = Image(base64=base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(99)).decode())
         accepting = asyncio.ensure_future(
-            gateway.accept(COMPANY, Wish(body=picture, options=MessageOptions(to=NUMBER)))
+            gateway.accept(COMPANY, SendRequest(body=picture, options=MessageOptions(to=NUMBER)))
         )
         await world.quiet()
         world.database.failing = "a defect"
@@ -294,8 +294,8 @@ async def test_a_slow_chat_with_more_than_memory_takes_holds_up_no_other(world: 
     world.prepare = lambda engine: setattr(engine, "acks", False)
     async with world.running() as gateway:
         await world.now(gateway.put(COMPANY))
-        await accepted(world, [text_wish(NUMBER, f"slow {n}") for n in range(MANY)])
-        await accepted(world, [text_wish(OTHER, "other")])
+        await accepted(world, [text_request(NUMBER, f"slow {n}") for n in range(MANY)])
+        await accepted(world, [text_request(OTHER, "other")])
         await world.pair()
         await world.until(lambda: "other" in texts(world), within_s=60)
         assert set(texts(world)) == {"slow 0", "other"}
@@ -309,10 +309,10 @@ async def test_thousands_of_held_strangers_hold_up_no_known_chat(world: World) -
         await knows(world, OTHER)
         world.listener.report(ReachOutLocked(link=world.link(), active=True))
         await world.quiet()
-        await accepted(world, [text_wish(f"9627{n:08}", f"stranger {n}") for n in range(MANY)])
+        await accepted(world, [text_request(f"9627{n:08}", f"stranger {n}") for n in range(MANY)])
         answer = await world.send("answer", to=OTHER)
         await world.until_message(answer, "sent", within_s=5)
-        await accepted(world, [text_wish(f"9628{n:08}", f"stranger {n}") for n in range(10)])
+        await accepted(world, [text_request(f"9628{n:08}", f"stranger {n}") for n in range(10)])
     async with world.running():
         await world.until_state("connected")
         again = await world.send("answer again", to=OTHER)
@@ -320,5 +320,5 @@ async def test_thousands_of_held_strangers_hold_up_no_known_chat(world: World) -
         assert texts(world) == ["answer again"]
 
 
-async def accepted(world: World, wishes: Sequence[Wish]) -> None:
-    await world.now(asyncio.gather(*(world.gateway.accept(COMPANY, wish) for wish in wishes)))
+async def accepted(world: World, send_requests: Sequence[SendRequest]) -> None:
+    await world.now(asyncio.gather(*(world.gateway.accept(COMPANY, send_request) for send_request in send_requests)))

@@ -16,7 +16,6 @@ from holdfast.session.engine import (
     Committed,
     CutLink,
     Decrypted,
-    Keys,
     KeysWanted,
     LinkClosed,
     LogOut,
@@ -28,6 +27,7 @@ from holdfast.session.engine import (
     QrShown,
     SentContent,
     SentContentWanted,
+    SignalKeys,
 )
 from holdfast.session.state import State
 from holdfast.session.stores import Record
@@ -303,16 +303,16 @@ async def test_a_session_waits_for_a_new_host_without_spending_attempts(world: W
         assert list(world.engine.links) == [world.link()]
 
 
-@pytest.mark.parametrize("wish", [events.StopAsked(), events.LogoutAsked()])
+@pytest.mark.parametrize("send_request", [events.StopAsked(), events.LogoutAsked()])
 async def test_a_session_that_is_ended_while_it_waits_for_a_host_opens_no_link(
-    world: World, wish: events.Event
+    world: World, send_request: events.Event
 ) -> None:
     """The next host opens what is wanted then, not what was wanted when the last one was lost."""
     async with world.running() as gateway:
         await world.pair()
         world.engine.lose_host()
         await world.until(lambda: gateway.view(COMPANY).session.newest_link > 2 and world.engines == 1)
-        await world.now(gateway.ask(COMPANY, wish))
+        await world.now(gateway.ask(COMPANY, send_request))
         await world.until(lambda: world.engines == 2)
         await world.wait(30)
         assert list(world.engine.links) == []
@@ -463,7 +463,7 @@ async def test_an_engine_finds_again_what_was_kept(world: World) -> None:
         await world.quiet()
         assert world.engine.commands[-6:] == [
             Committed(link=link, seq=50),
-            Keys(link=link, request=1, values={"a": "1"}),
+            SignalKeys(link=link, request=1, values={"a": "1"}),
             Plaintext(link=link, request=2, plaintext="aGVsbG8="),
             Plaintext(link=link, request=3, plaintext=None),
             SentContent(link=link, request=4, content={"text": "say that again"}),

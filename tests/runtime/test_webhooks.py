@@ -16,13 +16,13 @@ import pytest
 from holdfast.base.clock import iso
 from holdfast.delivery.events import Event
 from holdfast.delivery.webhooks import OF_ALL, PAUSES_S, DeliveryState, Endpoint, EndpointState, Lanes, Tried
-from holdfast.health.alerts import Kind
-from holdfast.runtime.monitor import HealthMonitor
-from holdfast.runtime.webhooks import WebhookSender
+from holdfast.health.alerts import AlertKind
+from holdfast.runtime.health_monitor import HealthMonitor
+from holdfast.runtime.webhook_sender import WebhookSender
 from holdfast.store.events import record
 from holdfast.store.figures import FigureRows
 from holdfast.store.webhooks import WebhookRows, new_endpoint
-from tests.runtime.test_monitor import Told
+from tests.runtime.test_monitor import RecordedAlerts
 from tests.world import COMPANY, Chance, World
 
 OTHER = "962303"
@@ -94,7 +94,7 @@ class Office:
                 companies=lambda: self.companies,
                 post=self.receiver,
                 clock=self.world.clock,
-                chance=Chance(),
+                randomness=Chance(),
                 keep_days=7,
                 lanes=self.lanes,
             )
@@ -323,7 +323,7 @@ async def test_everything_since_a_time_is_replayed_also_what_was_delivered(offic
 
 async def test_a_person_is_told_of_a_webhook_that_takes_nothing_and_when_it_does_again(office: Office) -> None:
     """One alert while it is aside; an all-clear after it has worked for a while."""
-    world, told = office.world, Told()
+    world, told = office.world, RecordedAlerts()
     await office.set()
     office.receiver.answer = lambda endpoint, event: BAD
     async with office.open():
@@ -331,7 +331,7 @@ async def test_a_person_is_told_of_a_webhook_that_takes_nothing_and_when_it_does
             world.gateway,
             world.parts,
             figures=FigureRows(world.database),
-            teller=told,
+            alert_sink=told,
             interval_s=30,
             webhooks=office.rows.endpoints,
         )
@@ -339,13 +339,13 @@ async def test_a_person_is_told_of_a_webhook_that_takes_nothing_and_when_it_does
         await world.wait(HOUR_S)
         for _ in range(3):
             await world.now(watching.look())
-        assert told.words == [(Kind.RAISED, "webhook-aside")]
+        assert told.words == [(AlertKind.RAISED, "webhook-aside")]
         office.receiver.answer = lambda endpoint, event: OK
         await office.until(1, within_s=2 * HOUR_S)
         for _ in range(10):
             await world.wait(30)
             await world.now(watching.look())
-    assert told.words == [(Kind.RAISED, "webhook-aside"), (Kind.CLEARED, "webhook-aside")]
+    assert told.words == [(AlertKind.RAISED, "webhook-aside"), (AlertKind.CLEARED, "webhook-aside")]
 
 
 async def test_a_session_that_another_process_takes_over_has_its_webhooks_sent_there(office: Office) -> None:

@@ -9,18 +9,18 @@ from fastapi.responses import FileResponse
 from pydantic import Field
 
 from holdfast.api import description
-from holdfast.api.keys import Grant, NotAllowed
-from holdfast.api.routes import Company, Holdfast, Key, KeyedRoute, Waiting, described
-from holdfast.api.schemas import SessionShape, Shape, Text
+from holdfast.api.keys import KeyGrant, NotAllowed
+from holdfast.api.routes import CompanyPath, Holdfast, KeyDependency, KeyedRoute, Waiting, described
+from holdfast.api.schemas import ApiModel, SessionModel, Text
+from holdfast.backup.backup_dir import Found
 from holdfast.backup.baileys import checked
 from holdfast.backup.company import Device
-from holdfast.backup.custody import Custody
-from holdfast.backup.making import Made
-from holdfast.backup.ratchets import Key as SignalKey
-from holdfast.backup.shelf import Found
+from holdfast.backup.creating import BackupResult
+from holdfast.backup.ratchets import RatchetKey as SignalKey
+from holdfast.backup.service import BackupService
 
 
-class BackupShape(Shape):
+class BackupModel(ApiModel):
     name: Annotated[str, Field(description="of the file, in the folder `backups` of the data folder")]
     size_bytes: int
     created_at: Annotated[str | None, Field(description="null when the file can't be looked into")]
@@ -29,7 +29,7 @@ class BackupShape(Shape):
     trouble: Annotated[str | None, Field(description="what is wrong with the file; null when nothing was found")]
 
     @classmethod
-    def of(cls, found: Found) -> BackupShape:
+    def of(cls, found: Found) -> BackupModel:
         manifest = found.manifest
         return cls(
             name=found.path.name,
@@ -41,107 +41,109 @@ class BackupShape(Shape):
         )
 
     @classmethod
-    def made(cls, made: Made) -> BackupShape:
+    def made(cls, made: BackupResult) -> BackupModel:
         return cls.of(Found(path=made.path, size_bytes=made.size_bytes, manifest=made.manifest, trouble=None))
 
 
-class BackupsShape(Shape):
-    items: list[BackupShape]
+class BackupsModel(ApiModel):
+    items: list[BackupModel]
     next: None = None
 
 
-class KeyShape(Shape):
+class KeyModel(ApiModel):
     type: Text
     id: Text
     value: Annotated[Text, Field(description="JSON text")]
 
 
-class DeviceShape(Shape):
+class DeviceModel(ApiModel):
     """The keys of a linked device: whoever has them can read and write for the company."""
 
     credentials: Annotated[Text, Field(description="the text of Baileys' creds.json")]
-    keys: Annotated[list[KeyShape], Field(description="the Signal keys, by type and id as Baileys names them")]
+    keys: Annotated[list[KeyModel], Field(description="the Signal keys, by type and id as Baileys names them")]
 
 
-class ImportWish(DeviceShape):
+class ImportRequest(DeviceModel):
     in_use: Annotated[
         bool, Field(description="another program may have used the keys since: chats get new ones before they send")
     ] = False
 
 
-async def _custody(request: Request, _: Holdfast) -> Custody:
-    custody: Custody = request.app.state.custody
-    return custody
+async def _backup_service(request: Request, _: Holdfast) -> BackupService:
+    backup_service: BackupService = request.app.state.backup_service
+    return backup_service
 
 
-async def _everything(grant: Key) -> Grant:
+async def _everything(grant: KeyDependency) -> KeyGrant:
     if grant.companies is not None:
         raise NotAllowed("this API key covers some companies, and a backup holds all: use one without `=`")
     return grant
 
 
-Keeping = Annotated[Custody, Depends(_custody)]
-ForAll = Annotated[Grant, Depends(_everything)]
+Keeping = Annotated[BackupService, Depends(_backup_service)]
+ForAll = Annotated[KeyGrant, Depends(_everything)]
 
 backups = APIRouter(tags=["backups"], route_class=KeyedRoute, dependencies=described, responses=description.KEYED)
 
 
 @backups.post("/v1/backups", status_code=201)
-async def make_backup(_: ForAll, custody: Keeping, waits: Waiting) -> BackupShape:
+async def make_backup(_: ForAll, backup_service: Keeping, waits: Waiting) -> BackupModel:
     """Back up everything into one file, while sessions go on."""
     async with waits.until_stopping():
-        return BackupShape.made(await custody.make())
+        return BackupModel.made(await backup_service.make())
 
 
 @backups.get("/v1/backups")
 async def list_backups(
     _: ForAll,
-    custody: Keeping,
+    backup_service: Keeping,
     waits: Waiting,
     verify: Annotated[bool, Query(description="read each file to its end")] = False,
-) -> BackupsShape:
+) -> BackupsModel:
     """All backups in the data folder, newest first."""
     async with waits.until_stopping():
-        return BackupsShape(items=[BackupShape.of(found) for found in await custody.found(verify=verify)])
+        return BackupsModel(items=[BackupModel.of(found) for found in await backup_service.found(verify=verify)])
 
 
 @backups.get(
     "/v1/backups/{name}", response_class=FileResponse, responses=description.picture("application/octet-stream")
 )
 async def get_backup(
-    _: ForAll, custody: Keeping, name: Annotated[str, Path(description="of the file")]
+    _: ForAll, backup_service: Keeping, name: Annotated[str, Path(description="of the file")]
 ) -> FileResponse:
     """The file itself."""
     return FileResponse(
-        custody.file(name), media_type="application/octet-stream", headers={"Cache-Control": "no-store"}
+        backup_service.file(name), media_type="application/octet-stream", headers={"Cache-Control": "no-store"}
     )
 
 
 @backups.post("/v1/sessions/{company}/clear")
-async def clear_session(company: Company, _: ForAll, custody: Keeping) -> BackupShape:
+async def clear_session(company: CompanyPath, _: ForAll, backup_service: Keeping) -> BackupModel:
     """Back everything up, then remove the company and all it has. WhatsApp is told nothing: log out first for that."""
-    return BackupShape.made(await custody.clear(company))
+    return BackupModel.made(await backup_service.clear(company))
 
 
 @backups.post("/v1/sessions/{company}/import")
-async def import_session(company: Company, wish: ImportWish, gateway: Holdfast, custody: Keeping) -> SessionShape:
+async def import_session(
+    company: CompanyPath, body: ImportRequest, gateway: Holdfast, backup_service: Keeping
+) -> SessionModel:
     """Give the company a device that was linked elsewhere, and connect it. All of it is imported, or nothing."""
-    device = checked(wish.credentials, [SignalKey(key.type, key.id, key.value) for key in wish.keys])
-    await custody.take_in(company, device, in_use=wish.in_use)
-    return SessionShape.of(await gateway.look(company))
+    device = checked(body.credentials, [SignalKey(key.type, key.id, key.value) for key in body.keys])
+    await backup_service.take_in(company, device, in_use=body.in_use)
+    return SessionModel.of(await gateway.look(company))
 
 
 @backups.get("/v1/sessions/{company}/export")
-async def export_session(company: Company, custody: Keeping) -> DeviceShape:
+async def export_session(company: CompanyPath, backup_service: Keeping) -> DeviceModel:
     """The keys of the company's device. Stop the session first: two programs on one device fight."""
-    device: Device = await custody.device(company)
-    return DeviceShape(
+    device: Device = await backup_service.device(company)
+    return DeviceModel(
         credentials=device.credentials,
-        keys=[KeyShape(type=key.type, id=key.id, value=key.value) for key in device.keys],
+        keys=[KeyModel(type=key.type, id=key.id, value=key.value) for key in device.keys],
     )
 
 
-def add_backups(api: FastAPI, custody: Custody) -> None:
+def add_backups(api: FastAPI, backup_service: BackupService) -> None:
     """Serve these routes beside what `api` serves."""
-    api.state.custody = custody
+    api.state.backup_service = backup_service
     api.include_router(backups)

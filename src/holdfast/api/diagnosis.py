@@ -10,20 +10,20 @@ from fastapi.routing import APIRoute
 from pydantic import Field
 
 from holdfast.api import description, problems
-from holdfast.api.keys import Grant
+from holdfast.api.keys import KeyGrant
 from holdfast.api.metrics import exposition
-from holdfast.api.schemas import SessionShape, Shape
+from holdfast.api.schemas import ApiModel, SessionModel
 from holdfast.base.clock import iso
+from holdfast.health.goals import GoalResult
 from holdfast.health.signals import Signals
 from holdfast.health.stability import WINDOWS_S, Stability
-from holdfast.health.success import Row
 from holdfast.health.verdict import Status, Verdict
 from holdfast.runtime.diagnosis import Diagnoser, Diagnosis
 from holdfast.runtime.engine_supervisor import HostView
 from holdfast.runtime.view import View
 from holdfast.session.reasons import stored_reason
 from holdfast.session.state import State
-from holdfast.session.stores import Turn
+from holdfast.session.stores import Transition
 
 _TENANT_SETTINGS = frozenset(
     [
@@ -37,13 +37,13 @@ _TENANT_SETTINGS = frozenset(
 _PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 
 
-class FindingShape(Shape):
+class FindingModel(ApiModel):
     code: str
     message: str
     action: str
 
 
-class HealthShape(Shape):
+class HealthModel(ApiModel):
     """Open to all who reach the port: no phone number here."""
 
     company_id: str
@@ -53,10 +53,10 @@ class HealthShape(Shape):
     connected_at: str | None
     last_activity: str | None
     reconnect_attempts: int
-    reasons: list[FindingShape]
+    reasons: list[FindingModel]
 
     @classmethod
-    def of(cls, view: View, verdict: Verdict) -> HealthShape:
+    def of(cls, view: View, verdict: Verdict) -> HealthModel:
         record = view.record
         return cls(
             company_id=record.company,
@@ -70,7 +70,7 @@ class HealthShape(Shape):
         )
 
 
-class TurnShape(Shape):
+class TurnModel(ApiModel):
     at: str
     before: str
     after: str
@@ -84,35 +84,35 @@ class TurnShape(Shape):
     lasted_s: Annotated[float, Field(description="how long the state before had lasted")]
 
     @classmethod
-    def of(cls, turn: Turn) -> TurnShape:
-        reason = None if turn.reason is None else stored_reason(turn.reason, turn.code)
+    def of(cls, transition: Transition) -> TurnModel:
+        reason = None if transition.reason is None else stored_reason(transition.reason, transition.code)
         return cls(
-            at=turn.at,
-            before=turn.before.value,
-            after=turn.after.value,
-            event=turn.event,
-            reason=turn.reason,
-            code=turn.code,
+            at=transition.at,
+            before=transition.before.value,
+            after=transition.after.value,
+            event=transition.event,
+            reason=transition.reason,
+            code=transition.code,
             cause=None if reason is None else reason.sentence,
             reaction=None if reason is None else reason.reaction.value,
-            attempts=turn.attempts,
-            next_attempt_at=turn.next_attempt_at,
-            lasted_s=turn.lasted_s,
+            attempts=transition.attempts,
+            next_attempt_at=transition.next_attempt_at,
+            lasted_s=transition.lasted_s,
         )
 
 
-class GoalShape(Shape):
+class GoalModel(ApiModel):
     what: str
     measured: Annotated[str, Field(description="for people, with its unit")]
     goal: str
     holds: bool
 
     @classmethod
-    def of(cls, row: Row) -> GoalShape:
+    def of(cls, row: GoalResult) -> GoalModel:
         return cls(what=row.what, measured=row.measured, goal=row.goal, holds=row.holds)
 
 
-class StabilityShape(Shape):
+class StabilityModel(ApiModel):
     observed_s: float
     uptime_percent: float | None
     delivery_percent: float | None
@@ -121,10 +121,10 @@ class StabilityShape(Shape):
     reconnect_p50_s: float | None
     reconnect_p95_s: float | None
     holds: Annotated[bool, Field(description="all four of the user's goals (M26) hold")]
-    table: Annotated[list[GoalShape], Field(description="the goals, one by one")]
+    table: Annotated[list[GoalModel], Field(description="the goals, one by one")]
 
     @classmethod
-    def of(cls, measured: Stability) -> StabilityShape:
+    def of(cls, measured: Stability) -> StabilityModel:
         return cls(
             observed_s=round(measured.observed_s, 1),
             uptime_percent=_rounded(measured.uptime_percent),
@@ -134,11 +134,11 @@ class StabilityShape(Shape):
             reconnect_p50_s=_rounded(measured.reconnect_p50_s),
             reconnect_p95_s=_rounded(measured.reconnect_p95_s),
             holds=measured.holds,
-            table=[GoalShape.of(row) for row in measured.table()],
+            table=[GoalModel.of(row) for row in measured.table()],
         )
 
 
-class EvidenceShape(Shape):
+class EvidenceModel(ApiModel):
     last_frame_at: str | None
     last_ping_rtt_ms: float | None
     last_ack_at: str | None
@@ -146,7 +146,7 @@ class EvidenceShape(Shape):
     link_open_s: float | None
 
 
-class KeepAliveShape(Shape):
+class KeepAliveModel(ApiModel):
     sent: int
     answered: int
     success_rate: Annotated[float | None, Field(description="0 to 1, over the window")]
@@ -156,17 +156,17 @@ class KeepAliveShape(Shape):
     rtt_p95_ms: float | None
 
 
-class BudgetShape(Shape):
+class BudgetModel(ApiModel):
     an_hour: int
     left: int
 
 
-class OutboxShape(Shape):
+class OutboxModel(ApiModel):
     waiting: int
     oldest_s: float | None
 
 
-class HostShape(Shape):
+class HostModel(ApiModel):
     pid: Annotated[int | None, Field(description="null for a key limited to companies")]
     engine: str | None
     version: str | None
@@ -175,7 +175,7 @@ class HostShape(Shape):
     lost_last_hour: int
 
 
-class EngineHostShape(Shape):
+class EngineHostModel(ApiModel):
     """One of this process's engine hosts."""
 
     number: int
@@ -188,7 +188,7 @@ class EngineHostShape(Shape):
     retiring: Annotated[bool, Field(description="was replaced, and lives until its last session has moved")]
 
     @classmethod
-    def of(cls, host: HostView, *, grant: Grant) -> EngineHostShape:
+    def of(cls, host: HostView, *, grant: KeyGrant) -> EngineHostModel:
         return cls(
             number=host.number,
             pid=host.facts.pid if grant.companies is None else None,
@@ -201,13 +201,13 @@ class EngineHostShape(Shape):
         )
 
 
-class LiveShape(Shape):
+class LiveModel(ApiModel):
     availability: str
     since: str
     message: str
 
 
-class WaitingAlertShape(Shape):
+class WaitingAlertModel(ApiModel):
     address: Annotated[str, Field(description="which address, without its secret")]
     title: str
     made_at: str
@@ -215,31 +215,31 @@ class WaitingAlertShape(Shape):
     error: str | None
 
 
-class AlertsShape(Shape):
+class AlertsModel(ApiModel):
     undelivered: Annotated[
-        list[WaitingAlertShape],
+        list[WaitingAlertModel],
         Field(description="kept, and tried again for a day; empty for keys of some companies: alerts name others too"),
     ]
 
 
-class DiagnosticsShape(Shape):
-    session: SessionShape
+class DiagnosticsModel(ApiModel):
+    session: SessionModel
     status: str
-    reasons: list[FindingShape]
-    evidence: EvidenceShape
-    keep_alive: KeepAliveShape
-    history: Annotated[list[TurnShape], Field(description="newest first")]
-    budget: BudgetShape
-    outbox: OutboxShape
+    reasons: list[FindingModel]
+    evidence: EvidenceModel
+    keep_alive: KeepAliveModel
+    history: Annotated[list[TurnModel], Field(description="newest first")]
+    budget: BudgetModel
+    outbox: OutboxModel
     stability: Annotated[
-        dict[str, StabilityShape], Field(description="by window: 5m, 1h, 24h, 7d, and asked, of windowS")
+        dict[str, StabilityModel], Field(description="by window: 5m, 1h, 24h, 7d, and asked, of windowS")
     ]
-    engine_host: Annotated[HostShape, Field(description="the one that runs this session")]
+    engine_host: Annotated[HostModel, Field(description="the one that runs this session")]
     engine_hosts: Annotated[
-        list[EngineHostShape], Field(description="a key limited to companies sees those that run its sessions")
+        list[EngineHostModel], Field(description="a key limited to companies sees those that run its sessions")
     ]
-    live_state: LiveShape
-    alerts: AlertsShape
+    live_state: LiveModel
+    alerts: AlertsModel
     settings: Annotated[
         dict[str, Any],
         Field(description="in force; a key limited to companies sees those that its sessions behave by"),
@@ -250,25 +250,25 @@ class DiagnosticsShape(Shape):
         cls,
         found: Diagnosis,
         *,
-        evidence: EvidenceShape,
+        evidence: EvidenceModel,
         settings: dict[str, Any],
-        grant: Grant,
-    ) -> DiagnosticsShape:
+        grant: KeyGrant,
+    ) -> DiagnosticsModel:
         host = None if found.host is None else found.host.facts
         sees_all = grant.companies is None
         return cls(
-            session=SessionShape.of(found.view),
+            session=SessionModel.of(found.view),
             status=found.verdict.status.word,
             reasons=findings(found.verdict),
             evidence=evidence,
             keep_alive=keep_alive(found.signals),
-            history=[TurnShape.of(turn) for turn in found.history],
-            budget=BudgetShape(an_hour=found.budget_an_hour, left=found.budget_left),
-            outbox=OutboxShape(
+            history=[TurnModel.of(transition) for transition in found.history],
+            budget=BudgetModel(an_hour=found.budget_an_hour, left=found.budget_left),
+            outbox=OutboxModel(
                 waiting=found.signals.messages.waiting, oldest_s=_rounded(found.signals.messages.oldest_s)
             ),
-            stability={name: StabilityShape.of(measured) for name, measured in found.stability.items()},
-            engine_host=HostShape(
+            stability={name: StabilityModel.of(measured) for name, measured in found.stability.items()},
+            engine_host=HostModel(
                 pid=host.pid if host is not None and sees_all else None,
                 engine=None if host is None else host.engine,
                 version=None if host is None else host.version,
@@ -277,16 +277,16 @@ class DiagnosticsShape(Shape):
                 lost_last_hour=found.hosts_lost_lately,
             ),
             engine_hosts=[
-                EngineHostShape.of(each, grant=grant)
+                EngineHostModel.of(each, grant=grant)
                 for each in found.hosts
                 if sees_all or any(map(grant.covers, each.sessions))
             ],
-            live_state=LiveShape(
+            live_state=LiveModel(
                 availability=found.live.availability.value, since=found.live.since, message=found.live.sentence
             ),
-            alerts=AlertsShape(
+            alerts=AlertsModel(
                 undelivered=[
-                    WaitingAlertShape(
+                    WaitingAlertModel(
                         address=alert.address,
                         title=alert.title,
                         made_at=alert.made_at,
@@ -300,16 +300,16 @@ class DiagnosticsShape(Shape):
         )
 
 
-def findings(verdict: Verdict) -> list[FindingShape]:
+def findings(verdict: Verdict) -> list[FindingModel]:
     return [
-        FindingShape(code=finding.code, message=finding.message, action=finding.action.value)
+        FindingModel(code=finding.code, message=finding.message, action=finding.action.value)
         for finding in verdict.reasons
     ]
 
 
-def keep_alive(signals: Signals) -> KeepAliveShape:
+def keep_alive(signals: Signals) -> KeepAliveModel:
     known = signals.keepalives
-    return KeepAliveShape(
+    return KeepAliveModel(
         sent=known.sent,
         answered=known.answered,
         success_rate=None if known.success_rate is None else round(known.success_rate, 4),
@@ -351,26 +351,26 @@ def make_routers(keyed: type[APIRoute], **options: Any) -> tuple[APIRouter, APIR
         "/webhook/whatsapp/baileys/health/{company}",
         responses={
             404: description.problem("there is no such company"),
-            503: {"model": HealthShape, "description": "the session is degraded or unhealthy; `reasons` say why"},
+            503: {"model": HealthModel, "description": "the session is degraded or unhealthy; `reasons` say why"},
         },
     )
-    async def get_health(company: str, doctor: Doctor, response: Response) -> HealthShape:
+    async def get_health(company: str, doctor: Doctor, response: Response) -> HealthModel:
         """200 when the session is healthy, 503 when it is degraded or unhealthy, 404 when it is unknown."""
         view, verdict = doctor.health(company)
         response.status_code = 200 if verdict.status is Status.HEALTHY else 503
-        return HealthShape.of(view, verdict)
+        return HealthModel.of(view, verdict)
 
     @closed.get("/webhook/whatsapp/baileys/diagnostics/{company}")
     async def get_diagnostics(
         company: str, request: Request, doctor: Doctor, window_s: Window = None
-    ) -> DiagnosticsShape:
+    ) -> DiagnosticsModel:
         """Everything known about a session."""
-        grant: Grant = request.state.grant
+        grant: KeyGrant = request.state.grant
         grant.check(company)
         found = await doctor.diagnose(company, window_s=window_s)
         if grant.companies is not None:
             found = replace(found, alerts=())
-        evidence = EvidenceShape(
+        evidence = EvidenceModel(
             last_frame_at=found.view.record.last_activity,
             last_ping_rtt_ms=_ms(found.signals.keepalives.last_s),
             last_ack_at=iso(doctor.wall(found.view.acked_at)),
@@ -380,7 +380,7 @@ def make_routers(keyed: type[APIRoute], **options: Any) -> tuple[APIRouter, APIR
         settings = request.app.state.settings_in_force
         if grant.companies is not None:
             settings = {name: value for name, value in settings.items() if name in _TENANT_SETTINGS}
-        return DiagnosticsShape.of(found, evidence=evidence, settings=settings, grant=grant)
+        return DiagnosticsModel.of(found, evidence=evidence, settings=settings, grant=grant)
 
     @closed.get("/metrics", response_class=Response)
     async def get_metrics(request: Request, doctor: Doctor) -> Response:

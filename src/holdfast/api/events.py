@@ -17,7 +17,7 @@ from fastapi.responses import StreamingResponse
 from fastapi.routing import APIRoute
 
 from holdfast.api.description import Answers
-from holdfast.api.waits import Stopping, Waits
+from holdfast.api.shutdown import ShutdownScope, Stopping
 from holdfast.base.errors import BadInput
 from holdfast.delivery.events import GAP, Bell, Event, Events
 
@@ -37,7 +37,7 @@ class Stream:
     """One reader's events, of some companies or of all (None)."""
 
     events: Events
-    waits: Waits
+    waits: ShutdownScope
     companies: Collection[str] | None
     heartbeat_s: float = HEARTBEAT_S
 
@@ -81,7 +81,7 @@ class Stream:
 
 
 def _told(event: Event) -> str:
-    return f"id: {event.seq}\nevent: {event.type}\ndata: {event.letter}\n\n"
+    return f"id: {event.seq}\nevent: {event.type}\ndata: {event.payload}\n\n"
 
 
 def _gap(after: int) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from holdfast.base.errors import Fault, HoldfastError
-from holdfast.base.ids import Chance, is_company_id
+from holdfast.base.ids import RandomSource, is_company_id
 from holdfast.base.private import read_private, write_private
 from holdfast.settings import BadSetting, variable
 
@@ -36,7 +36,7 @@ class NoKey(HoldfastError):
 
 
 @dataclass(frozen=True, slots=True)
-class Grant:
+class KeyGrant:
     """What a key allows. `companies` None: all."""
 
     companies: frozenset[str] | None
@@ -45,22 +45,22 @@ class Grant:
         return self.companies is None or company in self.companies
 
     def check(self, company: str) -> None:
-        """Raises `NotAllowed`, whether there is such a company or not."""
+        """Raises `AddressNotAllowed`, whether there is such a company or not."""
         if not self.covers(company):
             raise NotAllowed(f'this API key may not touch company "{company[:80]}"', field="company")
 
 
 @dataclass(frozen=True, slots=True)
-class Keys:
+class ApiKeys:
     """The keys in force, by the SHA-256 of each."""
 
-    grants: tuple[tuple[bytes, Grant], ...]
+    grants: tuple[tuple[bytes, KeyGrant], ...]
 
-    def grant(self, key: str | None) -> Grant:
+    def grant(self, key: str | None) -> KeyGrant:
         """Raises `NoKey`."""
         return self.entry(key)[1]
 
-    def entry(self, key: str | None) -> tuple[bytes, Grant]:
+    def entry(self, key: str | None) -> tuple[bytes, KeyGrant]:
         """The key's hash and what it allows. Raises `NoKey`.
 
         Every hash is compared, so that the time taken tells nothing.
@@ -74,7 +74,7 @@ class Keys:
         return found[0]
 
 
-def parse(text: str, *, source: str = variable("api_key")) -> Keys:
+def parse(text: str, *, source: str = variable("api_key")) -> ApiKeys:
     """`KEY, KEY=962302|962303`: a key for all companies, and one for two.
 
     Raises `BadSetting`, naming `source` and never a key.
@@ -88,7 +88,7 @@ def parse(text: str, *, source: str = variable("api_key")) -> Keys:
             raise BadSetting(f"{which} has a space or a character that is not ASCII: leave those out", field=source)
     if len({key for key, _ in entries}) < len(entries):
         raise BadSetting(f"{source} has the same key twice: give each key once, with all its companies", field=source)
-    return Keys(tuple((_digest(key), Grant(_companies(limit, source))) for key, limit in entries))
+    return ApiKeys(tuple((_digest(key), KeyGrant(_companies(limit, source))) for key, limit in entries))
 
 
 def first_key(text: str) -> str:
@@ -125,8 +125,8 @@ def stored_key(data_dir: Path) -> str | None:
     return read_private(data_dir / FILE, what="the API key")
 
 
-def make_key(data_dir: Path, chance: Chance) -> str:
+def make_key(data_dir: Path, randomness: RandomSource) -> str:
     """Generate a key and keep it in the data folder, for its owner only."""
-    key = chance.api_key()
+    key = randomness.api_key()
     write_private(data_dir / FILE, key, what="the API key")
     return key

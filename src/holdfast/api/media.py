@@ -17,16 +17,16 @@ from pydantic import Field
 
 from holdfast.api import problems
 from holdfast.api.description import Answers, problem
-from holdfast.api.keys import Grant
-from holdfast.api.schemas import ReceivedShape, Shape
+from holdfast.api.keys import KeyGrant
+from holdfast.api.schemas import ApiModel, ReceivedModel
 from holdfast.base.clock import Clock
 from holdfast.base.errors import NotFound
 from holdfast.delivery.content import LONGEST_NAME, StoredMedia, check_filename
-from holdfast.delivery.links import MediaLinks
 from holdfast.delivery.media import bare_mimetype
-from holdfast.delivery.ports import Received
+from holdfast.delivery.media_links import MediaLinks
+from holdfast.delivery.stores import Received
 from holdfast.runtime.gateway import Gateway
-from holdfast.runtime.inbound import InboundDesk, OpenedMedia, unknown_inbound
+from holdfast.runtime.inbound_media import InboundMediaService, OpenedMedia, unknown_inbound
 
 _SHOWN_IN_PLACE = re.compile(r"image/(jpeg|png|webp|gif)|audio/[a-z0-9.+-]+|video/[a-z0-9.+-]+")
 _SAFE = {  # the server adds `nosniff` to whatever it answers
@@ -52,10 +52,10 @@ _NOT_NOW: Answers = {
 }
 
 
-class MediaDesk:
+class MediaService:
     """What the routes of media need besides the gateway."""
 
-    def __init__(self, inbound: InboundDesk, links: MediaLinks, *, clock: Clock) -> None:
+    def __init__(self, inbound: InboundMediaService, links: MediaLinks, *, clock: Clock) -> None:
         self.inbound = inbound
         self._links = links
         self._clock = clock
@@ -68,7 +68,7 @@ class MediaDesk:
         return self._links.is_good(inbox_id, expires=expires, token=token, now=self._clock.now())
 
 
-class StoredShape(Shape):
+class StoredModel(ApiModel):
     id: Annotated[str, Field(description='given as {"image": {"media": id}} and the like')]
     mimetype: str
     filename: str | None
@@ -76,7 +76,7 @@ class StoredShape(Shape):
     sha256: Annotated[str, Field(description="hexadecimal")]
 
     @classmethod
-    def of(cls, media: StoredMedia) -> StoredShape:
+    def of(cls, media: StoredMedia) -> StoredModel:
         return cls(
             id=media.id,
             mimetype=media.mimetype,
@@ -86,8 +86,8 @@ class StoredShape(Shape):
         )
 
 
-Company = Annotated[str, Path(description="the company id")]
-Id = Annotated[str, Path(description="`id` of the message in the inbox")]
+CompanyPath = Annotated[str, Path(description="the company id")]
+MediaId = Annotated[str, Path(description="`id` of the message in the inbox")]
 
 
 def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: Answers) -> APIRouter:
@@ -96,33 +96,33 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
 
     @router.post("/v1/sessions/{company}/media", status_code=201, openapi_extra=_BODY)
     async def store_media(
-        company: Company,
+        company: CompanyPath,
         request: Request,
         filename: Annotated[str | None, Query(description="shown for documents", max_length=LONGEST_NAME)] = None,
-    ) -> StoredShape:
+    ) -> StoredModel:
         """Store a medium for messages that follow, for a day at least. The body is the file itself: as large as it may
         be, it needs no memory here."""
         _grant(request).check(company)
         check_filename(filename, field="filename")
         mimetype = request.headers.get("Content-Type")
         media = await _gateway(request).put_media(company, request.stream(), mimetype=mimetype, filename=filename)
-        return StoredShape.of(media)
+        return StoredModel.of(media)
 
     @router.get("/v1/sessions/{company}/inbox/{id}")
-    async def get_received(company: Company, id: Id, request: Request) -> ReceivedShape:  # noqa: A002 – as elsewhere
+    async def get_received(company: CompanyPath, id: MediaId, request: Request) -> ReceivedModel:  # noqa: A002 – as elsewhere
         """One inbound message."""
         _grant(request).check(company)
         received = await _gateway(request).received_one(id)
         if received.company != company:
             raise unknown_inbound(id)
-        return ReceivedShape.of(received, _desk(request).url(received))
+        return ReceivedModel.of(received, _service(request).url(received))
 
     @router.get("/v1/sessions/{company}/inbox/{id}/media", response_class=Response, responses=_FILE)
-    async def get_media(company: Company, id: Id, request: Request) -> Response:  # noqa: A002 – as elsewhere
+    async def get_media(company: CompanyPath, id: MediaId, request: Request) -> Response:  # noqa: A002 – as elsewhere
         """The medium of an inbound message; the first time it is fetched from WhatsApp, which takes a moment."""
         _grant(request).check(company)
         _gateway(request)
-        return _given(await _desk(request).inbound.open(id, may_touch=lambda owner: owner == company))
+        return _given(await _service(request).inbound.open(id, may_touch=lambda owner: owner == company))
 
     return router
 
@@ -133,30 +133,30 @@ def make_open_router() -> APIRouter:
 
     @router.get("/v1/media/{id}", response_class=Response, responses=_FILE)
     async def get_linked_media(
-        id: Id,  # noqa: A002 – as elsewhere
+        id: MediaId,  # noqa: A002 – as elsewhere
         request: Request,
         expires: Annotated[int, Query(ge=0, le=1 << 40)] = 0,
         token: Annotated[str, Query(max_length=64)] = "",
     ) -> Response:
         """The same by an address that a webhook or the inbox told (`media.url`), good for seven days."""
-        if not _desk(request).is_good(id, expires=expires, token=token):
+        if not _service(request).is_good(id, expires=expires, token=token):
             raise NotFound(
                 "this address of a medium is over, or is none: the inbox has a new one, `media.url`", field="id"
             )
         _gateway(request)
-        return _given(await _desk(request).inbound.open(id))
+        return _given(await _service(request).inbound.open(id))
 
     return router
 
 
-def _grant(request: Request) -> Grant:
-    grant: Grant = request.state.grant
+def _grant(request: Request) -> KeyGrant:
+    grant: KeyGrant = request.state.grant
     return grant
 
 
-def _desk(request: Request) -> MediaDesk:
-    desk: MediaDesk = request.app.state.media
-    return desk
+def _service(request: Request) -> MediaService:
+    service: MediaService = request.app.state.media
+    return service
 
 
 def _gateway(request: Request) -> Gateway:

@@ -9,8 +9,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from holdfast.api.webhooks import Seen as SeenWebhook
-from holdfast.delivery.ports import Backlog
+from holdfast.api.webhooks import SeenEndpoint as SeenWebhook
+from holdfast.delivery.stores import Backlog
 from holdfast.delivery.webhooks import EndpointState
 from holdfast.health.verdict import Verdict
 from holdfast.runtime.engine_supervisor import HostView

@@ -14,9 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from holdfast.api import problems
 from holdfast.api.description import Answers, problem
-from holdfast.api.keys import Grant
-from holdfast.api.schemas import Shape, Text
-from holdfast.api.waits import Waits
+from holdfast.api.keys import KeyGrant
+from holdfast.api.schemas import ApiModel, Text
+from holdfast.api.shutdown import ShutdownScope
 from holdfast.base.clock import iso
 from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.passkeys import Passkey
@@ -49,7 +49,7 @@ class Assertion(_Lenient):
     response: AssertionResponse
 
 
-class PasskeyShape(Shape):
+class PasskeyModel(ApiModel):
     options: Annotated[
         dict[str, Any], Field(description="for PublicKeyCredential.parseRequestOptionsFromJSON, on web.whatsapp.com")
     ]
@@ -57,22 +57,22 @@ class PasskeyShape(Shape):
     snippet: Annotated[str, Field(description="does the same in the console of web.whatsapp.com, and shows the answer")]
 
     @classmethod
-    def of(cls, passkey: Passkey) -> PasskeyShape:
+    def of(cls, passkey: Passkey) -> PasskeyModel:
         return cls(options=dict(passkey.options), expires_at=iso(passkey.expires_at), snippet=snippet(passkey.options))
 
 
-class PasskeyStepShape(Shape):
+class PasskeyStepModel(ApiModel):
     step: Annotated[str, Field(description="confirm: compare the code with that on the phone; finishing: wait")]
     code: Annotated[str | None, Field(description="with confirm: the phone must show the same")] = None
 
     @classmethod
-    def of(cls, passkey: Passkey) -> PasskeyStepShape:
+    def of(cls, passkey: Passkey) -> PasskeyStepModel:
         if passkey.step is PasskeyStep.COMPARE:
             return cls(step="confirm", code=passkey.code)
         return cls(step="finishing")
 
 
-class ComparisonShape(Shape):
+class ComparisonModel(ApiModel):
     matches: Annotated[bool, Field(description="false: the codes differ; then nothing is linked")] = True
 
 
@@ -86,44 +86,44 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
     router = APIRouter(tags=["sessions"], route_class=route_class, dependencies=dependencies, responses=responses)
 
     @router.get(_PATH)
-    async def get_passkey(company: Company, request: Request, response: Response) -> PasskeyShape:
+    async def get_passkey(company: Company, request: Request, response: Response) -> PasskeyModel:
         """What the owner of the account has to sign; 404 while WhatsApp asks for no passkey."""
         response.headers.update(_NO_STORE)
-        return PasskeyShape.of(await _gateway(request, company).passkey(company))
+        return PasskeyModel.of(await _gateway(request, company).passkey(company))
 
     @router.post(_PATH, status_code=202, response_model_exclude_none=True, responses=_SILENT)
     async def answer_passkey(
         company: Company, assertion: Assertion, request: Request, response: Response
-    ) -> PasskeyStepShape:
+    ) -> PasskeyStepModel:
         """Hand over what the owner signed; answers when WhatsApp has gone on, and with 504 when it does not."""
         response.headers.update(_NO_STORE)
         gateway, waits = _gateway(request, company), request.app.state.waits
-        assert isinstance(waits, Waits)
+        assert isinstance(waits, ShutdownScope)
         async with waits.until_stopping():
             went_on = await gateway.answer_passkey(company, assertion.model_dump(exclude_none=True))
-        return PasskeyStepShape.of(went_on)
+        return PasskeyStepModel.of(went_on)
 
     @router.post(f"{_PATH}/confirm", status_code=202, response_model_exclude_none=True)
     async def confirm_passkey(
-        company: Company, request: Request, compared: ComparisonShape | None = None
-    ) -> PasskeyStepShape:
+        company: Company, request: Request, compared: ComparisonModel | None = None
+    ) -> PasskeyStepModel:
         """The code was compared with that on the phone; `{"matches": false}` ends it."""
         matches = compared is None or compared.matches
         await _gateway(request, company).confirm_passkey(company, matches=matches)
-        return PasskeyStepShape(step="finishing" if matches else "stopped")
+        return PasskeyStepModel(step="finishing" if matches else "stopped")
 
     @router.delete(_PATH, status_code=202, response_model_exclude_none=True)
-    async def decline_passkey(company: Company, request: Request) -> PasskeyStepShape:
+    async def decline_passkey(company: Company, request: Request) -> PasskeyStepModel:
         """Give up: nothing is linked, and a new code can be asked for."""
         await _gateway(request, company).decline_passkey(company)
-        return PasskeyStepShape(step="stopped")
+        return PasskeyStepModel(step="stopped")
 
     return router
 
 
 def _gateway(request: Request, company: str) -> Gateway:
     """The gateway, for those whose key covers this company."""
-    grant: Grant = request.state.grant
+    grant: KeyGrant = request.state.grant
     grant.check(company)
     gateway: Gateway = request.app.state.gateway
     if not gateway.is_ready:

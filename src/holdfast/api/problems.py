@@ -16,10 +16,10 @@ from starlette.exceptions import HTTPException
 from holdfast.api.bodies import Unreadable
 from holdfast.api.keys import NoKey, NotAllowed
 from holdfast.api.schemas import Problem
-from holdfast.api.waits import Stopping
+from holdfast.api.shutdown import Stopping
 from holdfast.base.errors import BadInput, Conflict, HoldfastError, NotFound
 from holdfast.runtime.errors import NotConnected, SessionRestarting
-from holdfast.runtime.inbound import Gone, NotFetched, TooLargeMedia
+from holdfast.runtime.inbound_media import Gone, NotFetched, TooLargeMedia
 from holdfast.runtime.passkeys import WhatsAppSilent
 from holdfast.session.machine import NotPossible
 from holdfast.session.stores import LeaseLost

@@ -11,9 +11,9 @@ from pydantic_core import PydanticCustomError
 from holdfast.base.clock import iso
 from holdfast.base.errors import BadInput
 from holdfast.delivery.events import received_body
-from holdfast.delivery.ports import BULK, Message, Received
+from holdfast.delivery.stores import BULK, Message, Received
 from holdfast.delivery.webhooks import Endpoint
-from holdfast.runtime.holds import Held
+from holdfast.runtime.holds import HoldNotice
 from holdfast.runtime.view import Qr, View
 from holdfast.session.reasons import Reason
 from holdfast.session.state import State
@@ -31,7 +31,7 @@ def _whole(text: str) -> str:
 Text = Annotated[str, AfterValidator(_whole)]
 
 
-class Shape(BaseModel):
+class ApiModel(BaseModel):
     model_config = ConfigDict(
         alias_generator=to_camel, populate_by_name=True, extra="forbid", strict=True, hide_input_in_errors=True
     )
@@ -41,7 +41,7 @@ _PerMinute = Annotated[float | None, Field(ge=0, le=6000, description="messages 
 _Burst = Annotated[int | None, Field(ge=1, le=10_000, description="messages at once before the average counts")]
 
 
-class PacingWish(Shape):
+class PacingRequest(ApiModel):
     """What differs from the settings for this company; what is left out is as the settings say."""
 
     per_minute: _PerMinute = None
@@ -62,7 +62,7 @@ class PacingWish(Shape):
         return self.model_dump(by_alias=True, exclude_none=True)
 
 
-class SessionWish(Shape):
+class SessionRequest(ApiModel):
     """How a session is to be; what is not given stays as it is."""
 
     model_config = ConfigDict(
@@ -86,7 +86,7 @@ class SessionWish(Shape):
         list[Text] | None, Field(description="types of events; null: all but message.accepted", max_length=50)
     ] = None
     pacing: Annotated[
-        PacingWish | None,
+        PacingRequest | None,
         Field(
             description="how fast it may write; null: as the settings say for all companies. A key limited to "
             "companies can only tighten the operator's limits"
@@ -94,22 +94,22 @@ class SessionWish(Shape):
     ] = None
 
 
-class PairingWish(Shape):
+class PairingRequest(ApiModel):
     phone_number: Annotated[Text, Field(description="the phone that is to be linked, 7 to 15 digits with country code")]
 
 
-class ReasonShape(Shape):
+class ReasonModel(ApiModel):
     code: Annotated[str, Field(description="stable name of the reason")]
     number: Annotated[int | None, Field(description="WhatsApp's or Baileys' own number")]
     message: str
     action: Annotated[str, Field(description="what a person should do")]
 
     @classmethod
-    def of(cls, reason: Reason) -> ReasonShape:
+    def of(cls, reason: Reason) -> ReasonModel:
         return cls(code=reason.name, number=reason.code, message=reason.sentence, action=reason.action.value)
 
 
-class SessionShape(Shape):
+class SessionModel(ApiModel):
     company_id: str
     state: str
     since: str
@@ -119,14 +119,14 @@ class SessionShape(Shape):
     reconnect_attempts: int
     next_attempt_at: str | None
     last_ping_rtt_ms: float | None
-    reason: ReasonShape | None
+    reason: ReasonModel | None
     node: Annotated[str | None, Field(description="the Holdfast process that runs it; null while none does")]
     webhook_url: Annotated[str | None, Field(description="the session's own; null: that of all companies")]
     webhook_events: list[str] | None
     webhook_secret: Annotated[str | None, Field(description="only in the answer that set it")]
 
     @classmethod
-    def of(cls, view: View, endpoint: Endpoint | None = None, *, secret: str | None = None) -> SessionShape:
+    def of(cls, view: View, endpoint: Endpoint | None = None, *, secret: str | None = None) -> SessionModel:
         """`endpoint`: the session's own; `secret`: that of it, where it is new."""
         record, session = view.record, view.session
         round_trip_s = session.link.round_trip_s if session.link else None
@@ -140,7 +140,7 @@ class SessionShape(Shape):
             reconnect_attempts=session.attempts,
             next_attempt_at=iso(view.next_attempt_at),
             last_ping_rtt_ms=None if round_trip_s is None else round(round_trip_s * 1000, 1),
-            reason=None if session.told_reason is None else ReasonShape.of(session.told_reason),
+            reason=None if session.told_reason is None else ReasonModel.of(session.told_reason),
             node=view.node,
             webhook_url=None if endpoint is None else endpoint.url,
             webhook_events=None if endpoint is None or endpoint.events is None else list(endpoint.events),
@@ -148,32 +148,32 @@ class SessionShape(Shape):
         )
 
 
-class QrShape(Shape):
+class QrModel(ApiModel):
     qr: str
     expires_at: str
 
     @classmethod
-    def of(cls, qr: Qr) -> QrShape:
+    def of(cls, qr: Qr) -> QrModel:
         return cls(qr=qr.text, expires_at=iso(qr.expires_at))
 
 
-class PairingCodeShape(Shape):
+class PairingCodeModel(ApiModel):
     code: str
 
 
-class ErrorShape(Shape):
+class ErrorModel(ApiModel):
     code: str
     message: str | None
 
 
-class AcceptedShape(Shape):
+class AcceptedModel(ApiModel):
     id: str
     whatsapp_id: str
     state: str
     accepted_at: str
 
     @classmethod
-    def of(cls, message: Message) -> AcceptedShape:
+    def of(cls, message: Message) -> AcceptedModel:
         return cls(
             id=message.id,
             whatsapp_id=message.whatsapp_id,
@@ -182,17 +182,17 @@ class AcceptedShape(Shape):
         )
 
 
-class HeldShape(Shape):
+class HeldModel(ApiModel):
     code: Annotated[str, Field(description="stable: that of a hold, or the session's state")]
     message: str
     until: Annotated[str | None, Field(description="its end, where that is known")]
 
     @classmethod
-    def of(cls, held: Held) -> HeldShape:
+    def of(cls, held: HoldNotice) -> HeldModel:
         return cls(code=held.code, message=held.sentence, until=held.until)
 
 
-class RetriesShape(Shape):
+class RetriesModel(ApiModel):
     """Why the last attempt failed; the message is retried."""
 
     at: str
@@ -200,7 +200,7 @@ class RetriesShape(Shape):
     message: str | None
 
 
-class MessageShape(AcceptedShape):
+class MessageModel(AcceptedModel):
     company_id: str
     to: str
     chat: Annotated[str, Field(description="JID of the chat")]
@@ -208,26 +208,26 @@ class MessageShape(AcceptedShape):
     priority: str
     attempts: int
     expires_at: Annotated[str | None, Field(description="not sent from then on, unless it is under way")]
-    held: Annotated[HeldShape | None, Field(description="what it waits for; null when it waits for nothing")]
-    retries: Annotated[RetriesShape | None, Field(description="the last failed attempt, while it is retried")]
+    held: Annotated[HeldModel | None, Field(description="what it waits for; null when it waits for nothing")]
+    retries: Annotated[RetriesModel | None, Field(description="the last failed attempt, while it is retried")]
     sent_at: str | None
     delivered_at: str | None
     read_at: str | None
     played_at: str | None
-    error: ErrorShape | None
+    error: ErrorModel | None
 
     @classmethod
-    def of(cls, message: Message, held: Held | None = None) -> MessageShape:
-        error = None if message.error_code is None else ErrorShape(code=message.error_code, message=message.error)
+    def of(cls, message: Message, held: HoldNotice | None = None) -> MessageModel:
+        error = None if message.error_code is None else ErrorModel(code=message.error_code, message=message.error)
         return cls(
-            **AcceptedShape.of(message).model_dump(),
+            **AcceptedModel.of(message).model_dump(),
             company_id=message.company,
             to=message.recipient,
             chat=message.chat,
             type=message.kind,
             priority="bulk" if message.priority >= BULK else "interactive",
             expires_at=message.expires_at,
-            held=None if held is None else HeldShape.of(held),
+            held=None if held is None else HeldModel.of(held),
             retries=_retries(message),
             attempts=message.attempts,
             sent_at=message.sent_at,
@@ -238,13 +238,13 @@ class MessageShape(AcceptedShape):
         )
 
 
-def _retries(message: Message) -> RetriesShape | None:
+def _retries(message: Message) -> RetriesModel | None:
     if message.retry_at is None or message.retry_code is None:
         return None
-    return RetriesShape(at=message.retry_at, code=message.retry_code, message=message.retry_message)
+    return RetriesModel(at=message.retry_at, code=message.retry_code, message=message.retry_message)
 
 
-class MediaShape(Shape):
+class MediaModel(ApiModel):
     mimetype: str | None
     size_bytes: int | None
     filename: str | None
@@ -255,7 +255,7 @@ class MediaShape(Shape):
     ]
 
 
-class ReceivedShape(Shape):
+class ReceivedModel(ApiModel):
     id: str
     company_id: str
     chat: str
@@ -285,7 +285,7 @@ class ReceivedShape(Shape):
     target: Annotated[
         str | None, Field(description="whatsappId of the message that this one edits, deletes or reacts to")
     ]
-    media: MediaShape | None
+    media: MediaModel | None
     from_me: bool
     sent_at: str
     stored_at: str
@@ -293,12 +293,12 @@ class ReceivedShape(Shape):
     whatsapp_id: str
 
     @classmethod
-    def of(cls, received: Received, media_url: str | None = None) -> ReceivedShape:
+    def of(cls, received: Received, media_url: str | None = None) -> ReceivedModel:
         """As events show it, too."""
         return cls.model_validate(received_body(received, media_url=media_url))
 
 
-class Page(Shape, Generic[T]):
+class ListPage(ApiModel, Generic[T]):
     """Part of a list; `next` is given as `after` for the part that follows, null at the end."""
 
     items: list[T]
@@ -314,7 +314,7 @@ def cursor(after: str | None) -> int:
     return int(after)
 
 
-class Problem(Shape):
+class Problem(ApiModel):
     """RFC 9457, with the stable `code` of the error and the `field` at fault, where there is one."""
 
     type: str

@@ -28,7 +28,7 @@ _INVALID = "Invalid HTTP request received."
 """In uvicorn's words."""
 
 
-class Server(uvicorn.Server):
+class HttpServer(uvicorn.Server):
     """`serve(sockets=[…])` runs it. Signals are ours: uvicorn would take them for itself."""
 
     def __init__(self, api: FastAPI, *, head_deadline_s: float = HEAD_DEADLINE_S, stop_s: float = STOP_S) -> None:

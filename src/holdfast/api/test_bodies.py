@@ -6,7 +6,7 @@ import pytest
 
 from holdfast.api.bodies import read_message, schemas
 from holdfast.base.errors import BadInput
-from holdfast.delivery.content import Kind
+from holdfast.delivery.content import MessageKind
 from holdfast.delivery.kinds import KINDS
 from holdfast.delivery.requests import MessageRequest
 
@@ -57,4 +57,4 @@ def test_the_schema_of_a_message_names_every_kind() -> None:
     assert set(KINDS) < set(message["properties"])
     assert [alternative["required"][-1] for alternative in message["oneOf"]] == list(KINDS)
     assert {kind.__name__ for name, kind in KINDS.items() if name != "text"} < set(found)
-    assert all(found[KINDS[kind].__name__]["oneOf"] for kind in Kind)
+    assert all(found[KINDS[kind].__name__]["oneOf"] for kind in MessageKind)

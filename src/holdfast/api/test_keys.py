@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.api.keys import FILE, Grant, NoKey, NotAllowed, first_key, make_key, parse, stored_key
+from holdfast.api.keys import FILE, KeyGrant, NoKey, NotAllowed, first_key, make_key, parse, stored_key
 from holdfast.base.errors import Misconfigured
-from holdfast.base.ids import SystemChance
+from holdfast.base.ids import SystemRandomSource
 from holdfast.settings import BadSetting
 
 ALL = "a-key-for-all-companies"
@@ -19,15 +19,15 @@ TWO = "a-key-for-two-companies"
 def test_a_key_covers_what_its_entry_says() -> None:
     """One for all, one for two, spaces around them mean nothing."""
     keys = parse(f" {ALL} , {TWO} = 962302 | 962303 ")
-    assert keys.grant(ALL) == Grant(None)
-    assert keys.grant(TWO) == Grant(frozenset({"962302", "962303"}))
+    assert keys.grant(ALL) == KeyGrant(None)
+    assert keys.grant(TWO) == KeyGrant(frozenset({"962302", "962303"}))
 
 
 def test_a_limited_grant_refuses_every_other_company() -> None:
     """Whether there is one by that name or not; a long name is cut."""
-    grant = Grant(frozenset({"962302"}))
+    grant = KeyGrant(frozenset({"962302"}))
     grant.check("962302")
-    Grant(None).check("anything")
+    KeyGrant(None).check("anything")
     with pytest.raises(NotAllowed) as caught:
         grant.check("x" * 200)
     assert caught.value.sentence == f'this API key may not touch company "{"x" * 80}"'
@@ -86,7 +86,7 @@ def test_commands_use_the_first_key_for_all_companies(text: str, first: str) -> 
 def test_a_generated_key_is_kept_for_its_owner_alone(tmp_path: Path) -> None:
     """Mode 0600, found again, accepted by the server that made it; half a file of an earlier try is no hindrance."""
     (tmp_path / f".{FILE}.new").write_text("hf_ha")
-    key = make_key(tmp_path, SystemChance())
+    key = make_key(tmp_path, SystemRandomSource())
     assert stored_key(tmp_path) == key
     assert os.stat(tmp_path / FILE).st_mode & 0o777 == 0o600
     assert os.listdir(tmp_path) == [FILE]
@@ -105,7 +105,7 @@ def test_a_key_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     with pytest.raises(Misconfigured, match=r'the API key in ".*api-key" can\'t be read'):
         stored_key(tmp_path)
     with pytest.raises(Misconfigured, match=r'the API key can\'t be kept in ".*api-key": '):
-        make_key(tmp_path, SystemChance())
+        make_key(tmp_path, SystemRandomSource())
     (tmp_path / FILE).rmdir()
     (tmp_path / FILE).write_bytes(b"\xff\xfe")
     with pytest.raises(Misconfigured, match=r'the API key in ".*api-key" can\'t be read'):

@@ -15,11 +15,11 @@ from fastapi import APIRouter, Path, Query, Request
 from fastapi.routing import APIRoute
 from pydantic import Field
 
-from holdfast.api.keys import Grant
-from holdfast.api.schemas import Page, SessionWish, Shape, Text, cursor
+from holdfast.api.keys import KeyGrant
+from holdfast.api.schemas import ApiModel, ListPage, SessionRequest, Text, cursor
 from holdfast.base.clock import iso
 from holdfast.base.errors import BadInput, Conflict, NotFound
-from holdfast.base.ids import Chance
+from holdfast.base.ids import RandomSource
 from holdfast.delivery.events import TYPES
 from holdfast.delivery.webhooks import (
     OF_ALL,
@@ -37,7 +37,7 @@ from holdfast.notify.signing import checked_secret
 from holdfast.web.client import WebClient, checked_url
 
 
-class EndpointShape(Shape):
+class EndpointModel(ApiModel):
     id: str
     company_id: Annotated[str | None, Field(description="null: of all companies that have none of their own")]
     url: str | None
@@ -54,7 +54,7 @@ class EndpointShape(Shape):
     last_error: str | None
 
 
-class FailedShape(Shape):
+class FailedModel(ApiModel):
     id: Annotated[str, Field(description="the event's, and the `webhook-id` of all its tries")]
     company_id: str
     url: Annotated[str | None, Field(description="null also where that of all companies is not for this key to see")]
@@ -74,46 +74,46 @@ class FailedShape(Shape):
     next_attempt_at: Annotated[str | None, Field(description="null too while the endpoint is aside or off")]
 
 
-class ReplayWish(Shape):
+class ReplayRequest(ApiModel):
     company: Annotated[Text | None, Field(description="only this one's")] = None
     since: Annotated[
         Text | None, Field(description="everything since then (ISO 8601), delivered or not; without: all that failed")
     ] = None
 
 
-class ReplayedShape(Shape):
+class ReplayedModel(ApiModel):
     replayed: Annotated[int, Field(description="deliveries that are made once more, in the order of each chat")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class SeenEndpoint:
     """An endpoint with what waits for it."""
 
     endpoint: Endpoint
     counts: Counts
 
 
-class WebhookDesk:
+class WebhookService:
     """What callers may ask of webhooks."""
 
-    def __init__(self, rows: Webhooks, *, chance: Chance, web: WebClient) -> None:
+    def __init__(self, rows: Webhooks, *, randomness: RandomSource, web: WebClient) -> None:
         self.rows = rows
-        self._chance = chance
+        self._randomness = randomness
         self._web = web
 
     async def own(self) -> dict[str, Endpoint]:
         """Own endpoints of sessions, by company."""
         return {each.company: each for each in await self.rows.endpoints() if each.company != OF_ALL}
 
-    async def seen(self, grant: Grant) -> list[Seen]:
+    async def seen(self, grant: KeyGrant) -> list[SeenEndpoint]:
         """The endpoints that a key may see."""
         endpoints, counts = await self.rows.endpoints(), await self.rows.counts()
         own = {endpoint.company for endpoint in endpoints}
         visible = (each for each in endpoints if _sees(grant, each))
-        return [Seen(endpoint=each, counts=_counts(each, counts, own)) for each in visible]
+        return [SeenEndpoint(endpoint=each, counts=_counts(each, counts, own)) for each in visible]
 
     async def failed(
-        self, grant: Grant, companies: Companies, *, after: int, most: int
+        self, grant: KeyGrant, companies: Companies, *, after: int, most: int
     ) -> list[tuple[Failed, Endpoint | None, str | None]]:
         """With the endpoint of each, and its URL if the key may see it."""
         endpoints = await self.rows.endpoints()
@@ -122,19 +122,19 @@ class WebhookDesk:
         urls = {company: each.url for company, each in routes.items() if each is not None and _sees(grant, each)}
         return [(each, routes[each.company], urls.get(each.company)) for each in found]
 
-    async def check(self, wish: SessionWish) -> None:
+    async def check(self, body: SessionRequest) -> None:
         """Raises `BadInput` for what could never be set, and for an address that no webhook would be sent to."""
-        check_webhook(wish)
-        if wish.webhook_url is not None:
-            await self._web.check_reachable(wish.webhook_url, field="webhookUrl")
+        check_webhook(body)
+        if body.webhook_url is not None:
+            await self._web.check_reachable(body.webhook_url, field="webhookUrl")
 
-    async def set(self, company: str, wish: SessionWish) -> tuple[Endpoint | None, str | None]:
+    async def set(self, company: str, body: SessionRequest) -> tuple[Endpoint | None, str | None]:
         """Carry out what a wish says of webhooks; the company's own endpoint, and its secret where that is new."""
-        given = wish.model_fields_set & {"webhook_url", "webhook_secret", "webhook_events"}
-        made = self._chance.webhook_secret()
+        given = body.model_fields_set & {"webhook_url", "webhook_secret", "webhook_events"}
+        made = self._randomness.webhook_secret()
 
         def change(before: Endpoint | None) -> Endpoint | None:
-            return _changed(before, company, wish, given, made)
+            return _changed(before, company, body, given, made)
 
         if not given:
             return await self.rows.endpoint(company), None
@@ -144,13 +144,13 @@ class WebhookDesk:
         return after, after.secret if after is not None and is_new else None
 
 
-def check_webhook(wish: SessionWish) -> None:
+def check_webhook(body: SessionRequest) -> None:
     """Raises `BadInput` for what could never be set."""
-    if wish.webhook_url is not None:
-        checked_url(wish.webhook_url, field="webhookUrl")
-    if wish.webhook_secret is not None:
-        checked_secret(wish.webhook_secret, field="webhookSecret")
-    for type_ in wish.webhook_events or ():
+    if body.webhook_url is not None:
+        checked_url(body.webhook_url, field="webhookUrl")
+    if body.webhook_secret is not None:
+        checked_secret(body.webhook_secret, field="webhookSecret")
+    for type_ in body.webhook_events or ():
         if type_ not in TYPES:
             raise BadInput(
                 f'webhookEvents has "{type_[:40]}", which is no type of event: give some of {", ".join(TYPES)}',
@@ -159,27 +159,27 @@ def check_webhook(wish: SessionWish) -> None:
 
 
 def _changed(
-    before: Endpoint | None, company: str, wish: SessionWish, given: Collection[str], made_secret: str
+    before: Endpoint | None, company: str, body: SessionRequest, given: Collection[str], made_secret: str
 ) -> Endpoint | None:
-    if "webhook_url" in given and wish.webhook_url is None:
+    if "webhook_url" in given and body.webhook_url is None:
         return None
     if before is None:
-        if wish.webhook_url is None:
+        if body.webhook_url is None:
             raise BadInput("webhookUrl is missing: this session has no webhook of its own yet", field="webhookUrl")
         before = Endpoint(
             id=endpoint_id(company), company=company, url=None, secret=made_secret, events=None, health=Health()
         )
     after = before
-    if wish.webhook_url is not None and wish.webhook_url != before.url:
-        after = replace(after, url=wish.webhook_url, health=Health())
-    if "webhook_secret" in given and wish.webhook_secret != before.secret:
-        after = replace(after, secret=wish.webhook_secret or made_secret, health=Health())
+    if body.webhook_url is not None and body.webhook_url != before.url:
+        after = replace(after, url=body.webhook_url, health=Health())
+    if "webhook_secret" in given and body.webhook_secret != before.secret:
+        after = replace(after, secret=body.webhook_secret or made_secret, health=Health())
     if "webhook_events" in given:
-        after = replace(after, events=None if wish.webhook_events is None else tuple(wish.webhook_events))
+        after = replace(after, events=None if body.webhook_events is None else tuple(body.webhook_events))
     return after
 
 
-def _sees(grant: Grant, endpoint: Endpoint) -> bool:
+def _sees(grant: KeyGrant, endpoint: Endpoint) -> bool:
     return grant.companies is None if endpoint.company == OF_ALL else grant.covers(endpoint.company)
 
 
@@ -194,9 +194,9 @@ def _counts(endpoint: Endpoint, counts: Mapping[str, Counts], own: Collection[st
     )
 
 
-def _endpoint_shape(seen: Seen) -> EndpointShape:
+def _endpoint_shape(seen: SeenEndpoint) -> EndpointModel:
     endpoint, health = seen.endpoint, seen.endpoint.health
-    return EndpointShape(
+    return EndpointModel(
         id=endpoint.id,
         company_id=endpoint.company or None,
         url=endpoint.url,
@@ -214,8 +214,8 @@ def _endpoint_shape(seen: Seen) -> EndpointShape:
     )
 
 
-def _failed_shape(failed: Failed, endpoint: Endpoint | None, url: str | None) -> FailedShape:
-    return FailedShape(
+def _failed_shape(failed: Failed, endpoint: Endpoint | None, url: str | None) -> FailedModel:
+    return FailedModel(
         id=failed.id,
         company_id=failed.company,
         url=url,
@@ -243,11 +243,11 @@ def _since(text: str | None) -> str | None:
         ) from None
 
 
-def _asked(request: Request) -> tuple[Grant, WebhookDesk]:
+def _asked(request: Request) -> tuple[KeyGrant, WebhookService]:
     return request.state.grant, request.app.state.webhooks
 
 
-def _of(grant: Grant, company: str | None) -> Companies:
+def _of(grant: KeyGrant, company: str | None) -> Companies:
     """The companies that are asked about."""
     if company is None:
         return grant.companies
@@ -255,7 +255,7 @@ def _of(grant: Grant, company: str | None) -> Companies:
     return [company]
 
 
-Id = Annotated[str, Path(description="as the list has it", max_length=100)]
+DeliveryId = Annotated[str, Path(description="as the list has it", max_length=100)]
 
 
 def make_router(keyed: type[APIRoute], **options: Any) -> APIRouter:
@@ -263,10 +263,10 @@ def make_router(keyed: type[APIRoute], **options: Any) -> APIRouter:
     router = APIRouter(tags=["webhooks"], route_class=keyed, prefix="/v1/webhooks", **options)
 
     @router.get("")
-    async def list_webhooks(request: Request) -> Page[EndpointShape]:
+    async def list_webhooks(request: Request) -> ListPage[EndpointModel]:
         """Where webhooks go, and how each endpoint does."""
-        grant, desk = _asked(request)
-        return Page(items=[_endpoint_shape(each) for each in await desk.seen(grant)], next=None)
+        grant, service = _asked(request)
+        return ListPage(items=[_endpoint_shape(each) for each in await service.seen(grant)], next=None)
 
     @router.get("/failed")
     async def list_failed_webhooks(
@@ -274,40 +274,40 @@ def make_router(keyed: type[APIRoute], **options: Any) -> APIRouter:
         company: Annotated[str | None, Query(description="only this one's")] = None,
         after: Annotated[str | None, Query(description="`next` of the part before")] = None,
         limit: Annotated[int, Query(ge=1, le=500, description="rows in a part")] = 100,
-    ) -> Page[FailedShape]:
+    ) -> ListPage[FailedModel]:
         """Deliveries that were given up, and those that failed and are tried again; oldest first."""
-        grant, desk = _asked(request)
-        found = await desk.failed(grant, _of(grant, company), after=cursor(after), most=limit + 1)
+        grant, service = _asked(request)
+        found = await service.failed(grant, _of(grant, company), after=cursor(after), most=limit + 1)
         next_ = str(found[limit - 1][0].seq) if len(found) > limit else None
-        return Page(items=[_failed_shape(*each) for each in found[:limit]], next=next_)
+        return ListPage(items=[_failed_shape(*each) for each in found[:limit]], next=next_)
 
     @router.post("/replay", status_code=202)
-    async def replay_webhooks(request: Request, wish: ReplayWish | None = None) -> ReplayedShape:
+    async def replay_webhooks(request: Request, body: ReplayRequest | None = None) -> ReplayedModel:
         """Deliver once more all that failed or wait for a retry, or everything since a time; under the same ids."""
-        grant, desk = _asked(request)
-        wish = wish or ReplayWish()
-        return ReplayedShape(replayed=await desk.rows.replay_all(_of(grant, wish.company), since=_since(wish.since)))
+        grant, service = _asked(request)
+        body = body or ReplayRequest()
+        return ReplayedModel(replayed=await service.rows.replay_all(_of(grant, body.company), since=_since(body.since)))
 
     @router.post("/{id}/replay", status_code=202)
-    async def replay_webhook(request: Request, id: Id) -> ReplayedShape:  # noqa: A002 – the interface's name
+    async def replay_webhook(request: Request, id: DeliveryId) -> ReplayedModel:  # noqa: A002 – the interface's name
         """Deliver one once more, whatever became of it."""
-        grant, desk = _asked(request)
-        company = await desk.rows.company_of(id)
+        grant, service = _asked(request)
+        company = await service.rows.company_of(id)
         if company is None or not grant.covers(company):
             raise NotFound(f'webhook "{id[:80]}" is unknown: its id is in the list of failed ones', field="id")
-        if not await desk.rows.replay(id):
+        if not await service.rows.replay(id):
             raise Conflict(
                 f"company {company} has no webhook: set HOLDFAST_WEBHOOK_URL, or the session's webhookUrl", field="id"
             )
-        return ReplayedShape(replayed=1)
+        return ReplayedModel(replayed=1)
 
     @router.post("/endpoints/{id}/resume")
-    async def resume_webhooks(request: Request, id: Id) -> EndpointShape:  # noqa: A002 – the interface's name
+    async def resume_webhooks(request: Request, id: DeliveryId) -> EndpointModel:  # noqa: A002 – the interface's name
         """Switch an endpoint on again that is off or aside; what waits for it leaves at once."""
-        grant, desk = _asked(request)
-        if id not in {seen.endpoint.id for seen in await desk.seen(grant)}:
+        grant, service = _asked(request)
+        if id not in {seen.endpoint.id for seen in await service.seen(grant)}:
             raise NotFound(f'endpoint "{id[:80]}" is unknown: GET /v1/webhooks lists those there are', field="id")
-        await desk.rows.resume(id)
-        return next(_endpoint_shape(seen) for seen in await desk.seen(grant) if seen.endpoint.id == id)
+        await service.rows.resume(id)
+        return next(_endpoint_shape(seen) for seen in await service.seen(grant) if seen.endpoint.id == id)
 
     return router

@@ -11,7 +11,7 @@ import socket
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any
 
-from holdfast.api.server import Server
+from holdfast.api.server import HttpServer
 from holdfast.base.errors import Misconfigured
 from holdfast.runtime.gateway import Gateway
 
@@ -24,7 +24,7 @@ _STDIN = 0
 async def run_until_stopped(
     gateway: Gateway,
     watchers: Sequence[Callable[[], Coroutine[Any, Any, None]]],
-    server: Server,
+    server: HttpServer,
     listener: socket.socket,
     asked_to_stop: asyncio.Event,
     *,
@@ -46,13 +46,13 @@ async def run_until_stopped(
             await _end_http(server, serving)
 
 
-async def _end_http(server: Server, serving: asyncio.Task[None]) -> None:
+async def _end_http(server: HttpServer, serving: asyncio.Task[None]) -> None:
     server.stop()
     await asyncio.wait([serving])
 
 
 @contextlib.contextmanager
-def stop_wishes(*, until_stdin_closes: bool) -> Iterator[asyncio.Event]:
+def stop_requests(*, until_stdin_closes: bool) -> Iterator[asyncio.Event]:
     """Set at SIGTERM and SIGINT, and where asked for when standard input ends."""
     loop = asyncio.get_running_loop()
     asked = asyncio.Event()

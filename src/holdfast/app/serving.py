@@ -14,29 +14,29 @@ from fastapi import FastAPI
 from pydantic.alias_generators import to_camel
 
 from holdfast.api.backups import add_backups
-from holdfast.api.media import MediaDesk
+from holdfast.api.media import MediaService
 from holdfast.api.routes import make_api
-from holdfast.api.server import Server
-from holdfast.api.webhooks import WebhookDesk
-from holdfast.app.claiming import Claim
-from holdfast.app.running import run_until_stopped, stop_wishes
-from holdfast.backup.custody import Custody
-from holdfast.backup.making import FOLDER, maker_of
+from holdfast.api.server import HttpServer
+from holdfast.api.webhooks import WebhookService
+from holdfast.app.running import run_until_stopped, stop_requests
+from holdfast.app.startup_claims import Claim
+from holdfast.backup.backup_dir import Opener
+from holdfast.backup.creating import FOLDER, maker_of
 from holdfast.backup.schedule import Schedule
-from holdfast.backup.shelf import Opener
+from holdfast.backup.service import BackupService
 from holdfast.base.clock import Clock, SystemClock
-from holdfast.base.ids import Chance, SystemChance
+from holdfast.base.ids import RandomSource, SystemRandomSource
 from holdfast.dashboard.dashboard import add_dashboard
 from holdfast.dashboard.logins import kept_secret
-from holdfast.delivery.links import MediaLinks
 from holdfast.delivery.media import MB
-from holdfast.delivery.ports import MediaFiles
+from holdfast.delivery.media_links import MediaLinks
 from holdfast.delivery.rate_limits import Pace, Pacing
+from holdfast.delivery.stores import MediaFiles
 from holdfast.engine.host import EngineHost, HostLimits, HostProgram
 from holdfast.live.redis import live_state
 from holdfast.notify.addresses import read_addresses
-from holdfast.notify.courier import AppriseCourier, refusal
-from holdfast.notify.sender import AlertSender
+from holdfast.notify.alert_sender import AlertSender
+from holdfast.notify.apprise_client import AppriseClient, refusal
 from holdfast.notify.webhooks import WebhookPost
 from holdfast.runtime.client_versions import ClientVersions
 from holdfast.runtime.composer import Composer
@@ -44,14 +44,14 @@ from holdfast.runtime.connect_limiter import ConnectLimiter
 from holdfast.runtime.diagnosis import Diagnoser
 from holdfast.runtime.engine_supervisor import EngineSupervisor
 from holdfast.runtime.gateway import Gateway
-from holdfast.runtime.inbound import InboundDesk
-from holdfast.runtime.media import MediaShelf
-from holdfast.runtime.monitor import HealthMonitor
+from holdfast.runtime.health_monitor import HealthMonitor
+from holdfast.runtime.inbound_media import InboundMediaService
+from holdfast.runtime.media_spool import MediaSweeper, Spool
+from holdfast.runtime.outbound_media import OutboundMediaService
 from holdfast.runtime.ownership import MARGIN_S, TTL_S, Ownership
-from holdfast.runtime.parts import Parts
 from holdfast.runtime.send_shares import SendShares
-from holdfast.runtime.spool import MediaSweeper, Spool
-from holdfast.runtime.webhooks import WebhookSender
+from holdfast.runtime.services import Services
+from holdfast.runtime.webhook_sender import WebhookSender
 from holdfast.session.backoff import Backoff
 from holdfast.session.client_version import pinned_revision
 from holdfast.session.engine import Engine, Listener
@@ -67,10 +67,10 @@ from holdfast.store.figures import FigureRows
 from holdfast.store.leases import NO_FENCE, LeaseRows
 from holdfast.store.lookup import LookupRows
 from holdfast.store.media import MediaRows
-from holdfast.store.notes import shared_secret
 from holdfast.store.outbox import InboxRows, OutboxRows
 from holdfast.store.references import ReferenceRows
 from holdfast.store.sessions import SessionRows
+from holdfast.store.shared_secrets import shared_secret
 from holdfast.store.timeline import TimelineRows
 from holdfast.store.webhooks import WebhookRows
 from holdfast.web.client import WebClient
@@ -90,48 +90,50 @@ async def serve(
     `ready` gets the URL when sessions are in hand; `qr_shown`, company and QR code whenever a new one is shown.
     Raises `Misconfigured` and `EngineUnavailable` with the cure, alone or in groups.
     """
-    clock, chance, settings = SystemClock(), SystemChance(), held.settings
+    clock, randomness, settings = SystemClock(), SystemRandomSource(), held.settings
     media = MediaRows(held.database, clock=clock)
     spool = Spool(media, folder=settings.spool_dir, clock=clock)
     sweeper = MediaSweeper(media, clock=clock, keep_days=settings.media_keep_days)
-    with stop_wishes(until_stdin_closes=until_stdin_closes) as asked_to_stop:
+    with stop_requests(until_stdin_closes=until_stdin_closes) as asked_to_stop:
         async with WebClient(held.allowed) as web:
-            links = await _links(held, chance)
-            versions = _client_versions(held, clock=clock, chance=chance)
+            links = await _links(held, randomness)
+            versions = _client_versions(held, clock=clock, randomness=randomness)
             await versions.prepare()
-            parts = _parts(held, program, files=spool, links=links, clock=clock, chance=chance)
+            parts = _parts(held, program, files=spool, links=links, clock=clock, randomness=randomness)
             parts = replace(parts, client_versions=versions, device_name=settings.device_name)
             composer = _composer(held, media, web, parts)
             gateway = Gateway(replace(parts, qr_shown=qr_shown), inbox=InboxRows(held.database), composer=composer)
             versions.newer = gateway.client_updated
-            inbound = InboundDesk(media, shelf=composer.shelf, downloads=gateway, folder=spool.folder)
-            custody = _custody(held, gateway, clock=clock)
-            schedule = Schedule(custody, every_h=settings.backup_every_h, keep=settings.backup_keep)
-            teller = _alert_sender(held, clock=clock)
+            inbound = InboundMediaService(
+                media, outbound_media=composer.outbound_media, downloads=gateway, folder=spool.folder
+            )
+            backup_service = _backup_service(held, gateway, clock=clock)
+            schedule = Schedule(backup_service, every_h=settings.backup_every_h, keep=settings.backup_keep)
+            alert_sink = _alert_sender(held, clock=clock)
             webhooks = WebhookRows(held.database)
             await webhooks.set_default(settings.webhook_url, held.webhook_secret)
             sender = _webhook_sender(held, gateway, webhooks, web, parts)
-            monitor = _monitor(held, gateway, webhooks, parts, teller, schedule)
-            desk = WebhookDesk(webhooks, chance=chance, web=web)
-            api = _http(held, gateway, desk, parts, teller, MediaDesk(inbound, links, clock=clock))
-            add_backups(api, custody)
-            watchers = [versions.run, monitor.run, teller.run, sender.run, schedule.run, spool.run, sweeper.run]
+            monitor = _monitor(held, gateway, webhooks, parts, alert_sink, schedule)
+            desk = WebhookService(webhooks, randomness=randomness, web=web)
+            api = _http(held, gateway, desk, parts, alert_sink, MediaService(inbound, links, clock=clock))
+            add_backups(api, backup_service)
+            watchers = [versions.run, monitor.run, alert_sink.run, sender.run, schedule.run, spool.run, sweeper.run]
             tell = functools.partial(ready, f"http://{_shown(held.listener)}")
-            await run_until_stopped(gateway, watchers, Server(api), held.listener, asked_to_stop, ready=tell)
+            await run_until_stopped(gateway, watchers, HttpServer(api), held.listener, asked_to_stop, ready=tell)
 
 
-def _client_versions(held: Claim, *, clock: Clock, chance: Chance) -> ClientVersions:
+def _client_versions(held: Claim, *, clock: Clock, randomness: RandomSource) -> ClientVersions:
     return ClientVersions(
         pinned=pinned_revision(held.settings.whatsapp_version),
         read=functools.partial(read_script, held.settings.version_url),
         store=ClientVersionRows(held.database),
         clock=clock,
-        jitter=chance.jitter,
+        jitter=randomness.jitter,
     )
 
 
 def _webhook_sender(
-    held: Claim, gateway: Gateway, webhooks: WebhookRows, web: WebClient, parts: Parts
+    held: Claim, gateway: Gateway, webhooks: WebhookRows, web: WebClient, parts: Services
 ) -> WebhookSender:
     return WebhookSender(
         webhooks,
@@ -139,19 +141,19 @@ def _webhook_sender(
         companies=lambda: gateway.running,
         post=WebhookPost(web, clock=parts.clock),
         clock=parts.clock,
-        chance=parts.chance,
+        randomness=parts.randomness,
         keep_days=held.settings.events_keep_days,
     )
 
 
 def _monitor(
-    held: Claim, gateway: Gateway, webhooks: WebhookRows, parts: Parts, teller: AlertSender, schedule: Schedule
+    held: Claim, gateway: Gateway, webhooks: WebhookRows, parts: Services, alert_sink: AlertSender, schedule: Schedule
 ) -> HealthMonitor:
     return HealthMonitor(
         gateway,
         parts,
         figures=FigureRows(held.database),
-        teller=teller,
+        alert_sink=alert_sink,
         interval_s=held.settings.health_interval_s,
         backup_failing_s=lambda: schedule.failing_s,
         webhooks=webhooks.endpoints,
@@ -159,11 +161,16 @@ def _monitor(
 
 
 def _http(
-    held: Claim, gateway: Gateway, webhooks: WebhookDesk, parts: Parts, teller: AlertSender, media: MediaDesk
+    held: Claim,
+    gateway: Gateway,
+    webhooks: WebhookService,
+    parts: Services,
+    alert_sink: AlertSender,
+    media: MediaService,
 ) -> FastAPI:
     """API and dashboard."""
     figures = FigureRows(held.database)
-    diagnoser = Diagnoser(gateway, parts, figures=figures, undelivered=lambda: teller.undelivered)
+    diagnoser = Diagnoser(gateway, parts, figures=figures, undelivered=lambda: alert_sink.undelivered)
     api = make_api(
         gateway,
         held.known,
@@ -182,24 +189,26 @@ def _http(
         media=media,
         keys=held.known,
         waits=api.state.waits,
-        secret=kept_secret(held.settings.data_dir, parts.chance),
+        secret=kept_secret(held.settings.data_dir, parts.randomness),
         clock=parts.clock,
-        chance=parts.chance,
+        randomness=parts.randomness,
     )
     return api
 
 
-async def _links(held: Claim, chance: Chance) -> MediaLinks:
+async def _links(held: Claim, randomness: RandomSource) -> MediaLinks:
     own_url = held.settings.own_url(held.listener.getsockname()[1])
-    secret = await shared_secret(held.database, "media links", chance=chance)
+    secret = await shared_secret(held.database, "media links", randomness=randomness)
     return MediaLinks(secret=secret, base_url=held.settings.public_url or own_url)
 
 
-def _composer(held: Claim, media: MediaRows, web: WebClient, parts: Parts) -> Composer:
+def _composer(held: Claim, media: MediaRows, web: WebClient, parts: Services) -> Composer:
     limit_bytes = held.settings.media_max_mb * MB
-    shelf = MediaShelf(media, web=web, chance=parts.chance, limit_bytes=limit_bytes)
+    outbound_media = OutboundMediaService(media, web=web, randomness=parts.randomness, limit_bytes=limit_bytes)
     references = ReferenceRows(held.database)
-    return Composer(references=references, shelf=shelf, clock=parts.clock, chance=parts.chance)
+    return Composer(
+        references=references, outbound_media=outbound_media, clock=parts.clock, randomness=parts.randomness
+    )
 
 
 def _alert_sender(held: Claim, *, clock: Clock) -> AlertSender:
@@ -208,7 +217,7 @@ def _alert_sender(held: Claim, *, clock: Clock) -> AlertSender:
     return AlertSender(
         addresses,
         rows=AlertTable(held.database, node=_node(held) if held.database.is_shared else None),
-        courier=AppriseCourier(clock=clock),
+        transport=AppriseClient(clock=clock),
         clock=clock,
     )
 
@@ -218,9 +227,9 @@ def _shown_settings(settings: Settings) -> dict[str, object]:
     return {to_camel(name): value for name, value in settings.model_dump(mode="json").items()}
 
 
-def _custody(held: Claim, gateway: Gateway, *, clock: Clock) -> Custody:
+def _backup_service(held: Claim, gateway: Gateway, *, clock: Clock) -> BackupService:
     folder = held.settings.data_dir / FOLDER
-    return Custody(
+    return BackupService(
         gateway=gateway,
         database=held.database,
         maker=maker_of(held.settings, held.database, folder=folder),
@@ -231,18 +240,18 @@ def _custody(held: Claim, gateway: Gateway, *, clock: Clock) -> Custody:
 
 
 def _parts(
-    held: Claim, program: HostProgram, *, files: MediaFiles, links: MediaLinks, clock: Clock, chance: Chance
-) -> Parts:
+    held: Claim, program: HostProgram, *, files: MediaFiles, links: MediaLinks, clock: Clock, randomness: RandomSource
+) -> Services:
     settings, database = held.settings, held.database
     backoff = Backoff(base_ms=settings.backoff_base_ms, factor=settings.backoff_factor, cap_ms=settings.backoff_cap_ms)
     node = _node(held)
-    leases = LeaseRows(database, node=node, chance=chance, ttl_s=TTL_S) if database.is_shared else None
+    leases = LeaseRows(database, node=node, randomness=randomness, ttl_s=TTL_S) if database.is_shared else None
     fence = NO_FENCE if leases is None else leases
     ownership = None if leases is None else Ownership(leases, clock=clock)
     may_speak = (lambda: True) if ownership is None else ownership.is_held
     start_host = _host_starter(program, ownership, clock)
-    return Parts(
-        hub=EngineSupervisor(
+    return Services(
+        supervisor=EngineSupervisor(
             start_host,
             clock=clock,
             backoff=backoff,
@@ -256,13 +265,17 @@ def _parts(
         timeline=TimelineRows(database, fence=fence),
         live=live_state(settings.redis_url, node=node, clock=clock),
         store=EngineRows(
-            database, clock=clock, chance=chance, fence=fence, media_url=lambda id_: links.url(id_, now=clock.now())
+            database,
+            clock=clock,
+            randomness=randomness,
+            fence=fence,
+            media_url=lambda id_: links.url(id_, now=clock.now()),
         ),
         outbox=OutboxRows(database, clock=clock, fence=fence),
         accounts=AccountRows(database),
         files=files,
         clock=clock,
-        chance=chance,
+        randomness=randomness,
         policy=Policy(
             backoff=backoff,
             keepalive_interval_s=settings.keepalive_interval_s,

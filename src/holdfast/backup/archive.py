@@ -17,11 +17,11 @@ from typing import Any
 
 import msgspec
 
+from holdfast.backup.cancellation import CancelToken
 from holdfast.backup.errors import BadBackup
-from holdfast.backup.manifest import FORMAT, Manifest, Part
-from holdfast.backup.waiting import Wanted
+from holdfast.backup.manifest import FORMAT, Manifest, Member
 
-Row = Sequence[Any]
+ArchiveRow = Sequence[Any]
 """Values as JSON has them, and bytes."""
 
 _MANIFEST = "manifest.json"
@@ -44,14 +44,14 @@ class ArchiveWriter:
     ) -> None:
         self._zip.close()
 
-    def add(self, table: str, columns: Sequence[str], rows: Iterable[Row]) -> Part:
+    def add(self, table: str, columns: Sequence[str], rows: Iterable[ArchiveRow]) -> Member:
         digest, count = hashlib.sha256(), 0
         with self._zip.open(_part(table), "w", force_zip64=True) as part:
             for line in _lines(columns, rows):
                 digest.update(line)
                 part.write(line)
                 count += 1
-        return Part(rows=count - 1, sha256=digest.hexdigest())
+        return Member(rows=count - 1, sha256=digest.hexdigest())
 
     def finish(self, manifest: Manifest) -> None:
         text = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
@@ -87,7 +87,7 @@ class ArchiveReader:
     ) -> None:
         self._zip.close()
 
-    def check(self, wanted: Wanted) -> None:
+    def check(self, wanted: CancelToken) -> None:
         """Read every part and compare it with the manifest."""
         for table, part in self.manifest.tables.items():
             digest, lines = hashlib.sha256(), 0
@@ -135,7 +135,7 @@ class ArchiveReader:
         return BadBackup(f'the backup "{self._name}" can\'t be used: {why}; take another, nothing was changed', why=why)
 
 
-def _lines(columns: Sequence[str], rows: Iterable[Row]) -> Iterator[bytes]:
+def _lines(columns: Sequence[str], rows: Iterable[ArchiveRow]) -> Iterator[bytes]:
     encoder = msgspec.json.Encoder()
     yield encoder.encode([str(name) for name in columns]) + b"\n"
     for row in rows:

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.backup.company import Device
-from holdfast.backup.ratchets import Key
+from holdfast.backup.ratchets import RatchetKey
 from holdfast.base.errors import BadInput, Fault, HoldfastError
-from holdfast.health.words import lasting
+from holdfast.health.advice import lasting
 from holdfast.session.credentials import MOST_BYTES, fault_of, parsed
 
 CREDENTIALS = "creds.json"
@@ -100,7 +100,7 @@ def read_folder(folder: Path, *, now: datetime, skip_damaged: bool = False) -> F
     )
 
 
-def checked(credentials: str, keys: Sequence[Key]) -> Device:
+def checked(credentials: str, keys: Sequence[RatchetKey]) -> Device:
     """A device that came otherwise than as files. Raises `BadInput` for what is damaged."""
     try:
         text = _credentials(credentials.encode())
@@ -110,12 +110,12 @@ def checked(credentials: str, keys: Sequence[Key]) -> Device:
     if total > _MOST_KEYS_BYTES:
         raise BadInput(f"keys have {total} characters together: {_MOST_KEYS_BYTES} are allowed", field="keys")
     try:
-        return Device(credentials=text, keys=tuple(Key(key.type, key.id, _known(key)) for key in keys))
+        return Device(credentials=text, keys=tuple(RatchetKey(key.type, key.id, _known(key)) for key in keys))
     except _Damaged as error:
         raise BadInput(f"a key {error}", field="keys") from error
 
 
-def _known(key: Key) -> str:
+def _known(key: RatchetKey) -> str:
     if key.type not in _TYPES:
         raise _Damaged(f'has the type "{key.type[:40]}", which Baileys does not know')
     return _key(key.type, key.value.encode())
@@ -157,15 +157,15 @@ def _times(folder: Path) -> dict[str, tuple[float, int]]:
     return {path.name: (path.stat().st_mtime, path.stat().st_size) for path in files}
 
 
-def _keys(texts: Mapping[str, bytes]) -> tuple[list[Key], list[str], list[str]]:
-    keys, damaged, ignored = list[Key](), list[str](), list[str]()
+def _keys(texts: Mapping[str, bytes]) -> tuple[list[RatchetKey], list[str], list[str]]:
+    keys, damaged, ignored = list[RatchetKey](), list[str](), list[str]()
     for name, content in sorted(texts.items()):
         place = _place(name)
         if place is None:
             ignored.append(name)
             continue
         try:
-            keys.append(Key(*place, _key(place[0], content)))
+            keys.append(RatchetKey(*place, _key(place[0], content)))
         except _Damaged as error:
             damaged.append(f"{name} {error}")
     return keys, damaged, ignored
@@ -187,7 +187,7 @@ def _place(name: str) -> tuple[str, str] | None:
             return type_, id_
 
 
-def _name(key: Key) -> str:
+def _name(key: RatchetKey) -> str:
     return f"{key.type}-{key.id}.json".replace("/", "__").replace(":", "-")
 
 

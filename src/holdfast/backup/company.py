@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Column, Connection, delete, func, insert, select
 
 from holdfast.backup.errors import CantRestore
-from holdfast.backup.ratchets import Key, without_sending
+from holdfast.backup.ratchets import RatchetKey, without_sending
 from holdfast.base.errors import Conflict, NotFound
 from holdfast.session.state import State
 from holdfast.store.database import Database
@@ -29,7 +29,7 @@ from holdfast.store.tables import (
     outbox,
     sessions,
     signal_keys,
-    turns,
+    transitions,
     webhook_deliveries,
 )
 
@@ -42,7 +42,7 @@ class Device:
     """A linked device, as Baileys keeps it: each value is the text of one of its files."""
 
     credentials: str
-    keys: tuple[Key, ...]
+    keys: tuple[RatchetKey, ...]
 
 
 async def clear_in_parts(database: Database, company: str) -> None:
@@ -64,7 +64,7 @@ async def clear_in_parts(database: Database, company: str) -> None:
     await database.write(lambda connection: clear(connection, company))
 
 
-_HISTORY = (outbox.c.seq, inbox.c.seq, turns.c.seq, chats.c.chat, decrypted.c.ciphertext_sha256)
+_HISTORY = (outbox.c.seq, inbox.c.seq, transitions.c.seq, chats.c.chat, decrypted.c.ciphertext_sha256)
 """Columns by which rows of one company are removed in parts: each has an index on company and itself."""
 
 
@@ -162,7 +162,7 @@ def _want_connected(connection: Connection, company: str, now: str) -> None:
         connection.execute(insert(sessions).values(company_id=company, created_at=now, **values))
 
 
-def _batches(keys: tuple[Key, ...]) -> Iterable[tuple[Key, ...]]:
+def _batches(keys: tuple[RatchetKey, ...]) -> Iterable[tuple[RatchetKey, ...]]:
     return (keys[start : start + _AT_ONCE] for start in range(0, len(keys), _AT_ONCE))
 
 
@@ -175,7 +175,7 @@ def device_of(connection: Connection, company: str) -> Device:
     if text is None:
         raise NotFound(f'company "{company}" has no linked device: there is nothing to export', field="company")
     found = connection.execute(select(table.type, table.id, table.value).where(table.company_id == company))
-    return Device(credentials=text, keys=tuple(Key(*row) for row in found))
+    return Device(credentials=text, keys=tuple(RatchetKey(*row) for row in found))
 
 
 def close_sending(connection: Connection, company: str, *, closed_at_ms: int) -> None:
@@ -185,7 +185,7 @@ def close_sending(connection: Connection, company: str, *, closed_at_ms: int) ->
     if text is None:
         return
     found = connection.execute(select(table.type, table.id, table.value).where(table.company_id == company))
-    keys = [Key(*row) for row in found]
+    keys = [RatchetKey(*row) for row in found]
     for before, after in without_sending(keys, credentials=text, closed_at_ms=closed_at_ms):
         mine = (table.company_id == company, table.type == before.type, table.id == before.id)
         if after is None:

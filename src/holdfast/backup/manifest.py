@@ -9,7 +9,7 @@ import msgspec
 FORMAT = 1
 
 
-class Company(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class CompanySummary(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """A company at the moment of the backup."""
 
     company_id: str
@@ -19,7 +19,7 @@ class Company(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Fingerprint of its credentials and Signal keys: two that differ are two moments of one device."""
 
 
-class Part(msgspec.Struct, frozen=True, kw_only=True):
+class Member(msgspec.Struct, frozen=True, kw_only=True):
     """One table: rows, and SHA-256 of the part's bytes."""
 
     rows: int
@@ -34,10 +34,10 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     revision: str
     """Of the database."""
     kind: str
-    companies: tuple[Company, ...]
-    tables: dict[str, Part]
+    companies: tuple[CompanySummary, ...]
+    tables: dict[str, Member]
     settings: dict[str, Any]
     """Those in force, secrets only as set or not."""
 
-    def company(self, company: str) -> Company | None:
+    def company(self, company: str) -> CompanySummary | None:
         return next((each for each in self.companies if each.company_id == company), None)

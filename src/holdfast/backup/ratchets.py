@@ -33,13 +33,15 @@ class Fingerprint:
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class RatchetKey:
     type: str
     id: str
     value: str
 
 
-def without_sending(keys: Iterable[Key], *, credentials: str, closed_at_ms: int) -> Iterable[tuple[Key, Key | None]]:
+def without_sending(
+    keys: Iterable[RatchetKey], *, credentials: str, closed_at_ms: int
+) -> Iterable[tuple[RatchetKey, RatchetKey | None]]:
     """The keys that must change so that nothing is ever encrypted with an old ratchet: before, and after or None.
 
     A session with a device is closed, as libsignal does it when a new one takes its place: what comes in it is still
@@ -53,7 +55,7 @@ def without_sending(keys: Iterable[Key], *, credentials: str, closed_at_ms: int)
         elif key.type == SESSION:
             closed = _closed(key.value, closed_at_ms)
             if closed != key.value:
-                yield key, Key(key.type, key.id, closed)
+                yield key, RatchetKey(key.type, key.id, closed)
 
 
 def _closed(value: str, at_ms: int) -> str:

@@ -15,16 +15,16 @@ from typing import Any, Protocol
 
 from sqlalchemy import Connection, func, select, update
 
-from holdfast.backup import rows, shelf
+from holdfast.backup import backup_dir, rows
 from holdfast.backup.archive import ArchiveReader
+from holdfast.backup.cancellation import CancelToken
 from holdfast.backup.company import close_sending, refuse_in_use
+from holdfast.backup.creating import WORTH_TELLING, BackupMaker, BackupResult, Progress, companies_of
 from holdfast.backup.errors import CantRestore
-from holdfast.backup.making import WORTH_TELLING, Made, Maker, Progress, companies_of
 from holdfast.backup.manifest import Manifest
-from holdfast.backup.scratch import brought_forward
 from holdfast.backup.staging import make_harmless, refuse_original
 from holdfast.backup.staleness import Known, moved_on
-from holdfast.backup.waiting import Wanted
+from holdfast.backup.upgrade_scratch import upgraded
 from holdfast.base.clock import Clock, iso
 from holdfast.session.reasons import RESTORED_STALE
 from holdfast.session.state import State
@@ -55,7 +55,9 @@ class Restored:
 class Restorer:
     """Restores into one database, whose lock it holds."""
 
-    def __init__(self, database: Database, maker: Maker, *, folder: Path, opener: shelf.Opener, clock: Clock) -> None:
+    def __init__(
+        self, database: Database, maker: BackupMaker, *, folder: Path, opener: backup_dir.Opener, clock: Clock
+    ) -> None:
         self._database = database
         self._maker = maker
         self._folder = folder
@@ -73,7 +75,7 @@ class Restorer:
             await self._database.read(refuse_original)
         with self._opener.open(file) as reader:
             progress("The backup is verified …")
-            reader.check(Wanted())
+            reader.check(CancelToken())
             _refuse_newer(reader.manifest)
             _refuse_unknown(reader.manifest, take_stale)
             copy = await self._copy(progress)
@@ -90,7 +92,7 @@ class Restorer:
                 rows=sum(part.rows for part in reader.manifest.tables.values()),
             )
 
-    async def _copy(self, progress: Progress) -> Made | None:
+    async def _copy(self, progress: Progress) -> BackupResult | None:
         """Of what is there, if anything is."""
         if not await self._database.read(
             lambda connection: connection.scalar(select(func.count()).select_from(sessions))
@@ -114,7 +116,7 @@ class Restorer:
 
     def _later(self, manifest: Manifest) -> list[Manifest]:
         """Later backups in the folder, as far as they can be looked into."""
-        found = (shelf.look(path, self._opener, verify=False).manifest for path in shelf.names(self._folder))
+        found = (backup_dir.look(path, self._opener, verify=False).manifest for path in backup_dir.names(self._folder))
         return [each for each in found if each is not None and each.created_at > manifest.created_at]
 
     @contextlib.contextmanager
@@ -122,7 +124,7 @@ class Restorer:
         if reader.manifest.revision == revisions()[0]:
             yield reader
             return
-        with brought_forward(reader, self._folder) as source:
+        with upgraded(reader, self._folder) as source:
             yield source
 
     def _replace(

@@ -11,11 +11,11 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from holdfast.backup import shelf
-from holdfast.backup.custody import Custody
+from holdfast.backup import backup_dir
+from holdfast.backup.service import BackupService
 from holdfast.base.clock import iso
 from holdfast.base.errors import HoldfastError
-from holdfast.store.notes import note, noted
+from holdfast.store.shared_secrets import note, noted
 
 log = logging.getLogger(__name__)
 
@@ -26,9 +26,9 @@ _NOTE = "backup-begun"
 
 
 class Schedule:
-    def __init__(self, custody: Custody, *, every_h: float, keep: int) -> None:
+    def __init__(self, backup_service: BackupService, *, every_h: float, keep: int) -> None:
         """`every_h` 0: never."""
-        self._custody = custody
+        self._backup_service = backup_service
         self._every = timedelta(hours=every_h)
         self._keep = keep
         self._failing_since: float | None = None
@@ -36,11 +36,11 @@ class Schedule:
     @property
     def failing_s(self) -> float | None:
         """Since a scheduled backup first failed, while none succeeds."""
-        return None if self._failing_since is None else self._custody.clock.monotonic() - self._failing_since
+        return None if self._failing_since is None else self._backup_service.clock.monotonic() - self._failing_since
 
     async def run(self) -> None:
         """Until cancelled, if there is anything to do."""
-        clock = self._custody.clock
+        clock = self._backup_service.clock
         pause_s: float = FIRST_AFTER_S
         while self._every:
             await clock.sleep(pause_s)
@@ -55,15 +55,15 @@ class Schedule:
 
     async def _turn(self, now: datetime) -> float:
         """Make one if it is due; returns how long to wait for the next turn."""
-        left_s = await self._custody.database.write(lambda connection: self._claim(connection, now))
+        left_s = await self._backup_service.database.write(lambda connection: self._claim(connection, now))
         if left_s > 0:
             return left_s
         try:
-            made = await self._custody.make(kind=shelf.SCHEDULED)
+            made = await self._backup_service.make(kind=backup_dir.SCHEDULED)
         except BaseException:
-            await self._custody.database.write(lambda connection: self._give_back(connection, now))
+            await self._backup_service.database.write(lambda connection: self._give_back(connection, now))
             raise
-        gone = shelf.prune(self._custody.folder, keep=self._keep)
+        gone = backup_dir.prune(self._backup_service.folder, keep=self._keep)
         count, size = len(made.manifest.companies), made.size_bytes / 1e6
         log.info(
             "Backup made of %d companies, %.1f MB: %s; %d old ones removed", count, size, made.path.name, len(gone)

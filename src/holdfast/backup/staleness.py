@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from holdfast.backup.manifest import Company, Manifest
-from holdfast.health.words import lasting
+from holdfast.backup.manifest import CompanySummary, Manifest
+from holdfast.health.advice import lasting
 from holdfast.session.state import RUNNING
 
 BELIEVED_FRESH_S = 3600
@@ -39,7 +39,7 @@ def moved_on(manifest: Manifest, *, known: Mapping[str, Sequence[Known]], now: d
     return {company: why for company, why in judged.items() if why is not None}
 
 
-def _why(company: Company, known: Sequence[Known], age_s: float) -> str | None:
+def _why(company: CompanySummary, known: Sequence[Known], age_s: float) -> str | None:
     if not company.is_paired:
         return None
     newer = next((each for each in known if each.keys != company.keys), None)

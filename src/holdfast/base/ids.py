@@ -23,7 +23,7 @@ def may_be_id(text: str) -> bool:
     return text.isascii() and text.isprintable()
 
 
-class Chance(Protocol):
+class RandomSource(Protocol):
     """Where ids and jitter come from, so that a test can say what they will be."""
 
     def message_id(self) -> str: ...
@@ -38,7 +38,7 @@ class Chance(Protocol):
         """Uniform in [0, 1)."""
 
 
-class SystemChance:
+class SystemRandomSource:
     def message_id(self) -> str:
         return f"msg_{secrets.token_hex(12)}"
 

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import re
 
-from holdfast.base.ids import SystemChance, may_be_id
+from holdfast.base.ids import SystemRandomSource, may_be_id
 
 
 def test_ids_have_their_forms() -> None:
     """Programs tell ids apart by their beginning; WhatsApp's has the form that WhatsApp Web gives it."""
-    chance = SystemChance()
-    assert re.fullmatch(r"msg_[0-9a-f]{24}", chance.message_id())
-    assert re.fullmatch(r"3EB0[0-9A-F]{18}", chance.whatsapp_id())
-    assert re.fullmatch(r"hf_[A-Za-z0-9_-]{43}", chance.api_key())
+    randomness = SystemRandomSource()
+    assert re.fullmatch(r"msg_[0-9a-f]{24}", randomness.message_id())
+    assert re.fullmatch(r"3EB0[0-9A-F]{18}", randomness.whatsapp_id())
+    assert re.fullmatch(r"hf_[A-Za-z0-9_-]{43}", randomness.api_key())
 
 
 def test_ids_do_not_repeat() -> None:
     """A thousand of each kind are a thousand."""
-    chance = SystemChance()
-    for make in (chance.message_id, chance.whatsapp_id, chance.api_key):
+    randomness = SystemRandomSource()
+    for make in (randomness.message_id, randomness.whatsapp_id, randomness.api_key):
         assert len({make() for _ in range(1000)}) == 1000
 
 
 def test_jitter_is_a_share() -> None:
     """Jitter lies in [0, 1) and differs from draw to draw."""
-    draws = [SystemChance().jitter() for _ in range(1000)]
+    draws = [SystemRandomSource().jitter() for _ in range(1000)]
     assert all(0 <= draw < 1 for draw in draws)
     assert len(set(draws)) > 900
 

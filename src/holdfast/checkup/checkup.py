@@ -8,12 +8,12 @@ from holdfast.api.keys import first_key, stored_key
 from holdfast.base.clock import Clock
 from holdfast.base.errors import Misconfigured
 from holdfast.checkup import folder, network, programs
+from holdfast.checkup.check_result import CheckResult
 from holdfast.checkup.database import clock_is_right, database
-from holdfast.checkup.finding import Finding
 from holdfast.settings import Settings
 
 
-async def check(settings: Settings, *, clock: Clock) -> list[Finding]:
+async def check(settings: Settings, *, clock: Clock) -> list[CheckResult]:
     """One finding or more for each part. Never raises for what it finds."""
     (stored, seen), redis, node, running = await asyncio.gather(
         database(settings),

@@ -9,18 +9,18 @@ from datetime import datetime
 from pathlib import Path
 
 from holdfast.base.errors import Misconfigured
-from holdfast.checkup.finding import Finding, ok, problem, warning
-from holdfast.health.words import lasting
+from holdfast.checkup.check_result import CheckResult, ok, problem, warning
+from holdfast.health.advice import lasting
 from holdfast.settings import Settings, variable
+from holdfast.store.inspect import Peeked, peek
 from holdfast.store.migrate import revisions
-from holdfast.store.peek import Peeked, peek
 
 _AHEAD_S = 60
 """So far may a row's time lie in the future: several machines may share a database."""
 _NTP_S = 10
 
 
-async def database(settings: Settings) -> tuple[Finding, Peeked | None]:
+async def database(settings: Settings) -> tuple[CheckResult, Peeked | None]:
     """Also while a gateway uses it: reading needs no lock."""
     what = "database"
     place: Path | str = settings.database_url or settings.data_dir.absolute() / "holdfast.db"
@@ -34,7 +34,7 @@ async def database(settings: Settings) -> tuple[Finding, Peeked | None]:
     return judge_database(seen, revisions()), seen
 
 
-def judge_database(seen: Peeked, known: Sequence[str]) -> Finding:
+def judge_database(seen: Peeked, known: Sequence[str]) -> CheckResult:
     """`known`: this Holdfast's revisions, newest first."""
     what = "database"
     if seen.damage is not None:
@@ -54,13 +54,13 @@ def judge_database(seen: Peeked, known: Sequence[str]) -> Finding:
     return ok(what, f"{seen.name}, version {seen.revision}, whole")
 
 
-async def clock_is_right(now: datetime, newest_at: str | None) -> Finding:
+async def clock_is_right(now: datetime, newest_at: str | None) -> CheckResult:
     """Against the newest row, and whether the system keeps it right."""
     newest = None if newest_at is None else datetime.fromisoformat(newest_at)
     return judge_clock(now, newest, await _ntp())
 
 
-def judge_clock(now: datetime, newest: datetime | None, ntp: bool | None) -> Finding:
+def judge_clock(now: datetime, newest: datetime | None, ntp: bool | None) -> CheckResult:
     """`ntp`: whether the system's time is synchronised; None where nobody knows."""
     what, told = "clock", f"{now:%Y-%m-%d %H:%M:%S} UTC"
     cure = "switch time synchronisation on, such as `timedatectl set-ntp true`"

@@ -9,10 +9,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from holdfast.api.keys import FILE as KEY_FILE
-from holdfast.backup.making import FOLDER as BACKUPS
-from holdfast.backup.shelf import names
+from holdfast.backup.backup_dir import names
+from holdfast.backup.creating import FOLDER as BACKUPS
 from holdfast.base.clock import Clock
-from holdfast.checkup.finding import Finding, ok, problem, warning
+from holdfast.checkup.check_result import CheckResult, ok, problem, warning
 from holdfast.settings import FILE as SETTINGS_FILE
 from holdfast.settings import Settings, variable
 
@@ -23,7 +23,7 @@ _LATE = 2
 """How many intervals a scheduled backup may be late."""
 
 
-def data_folder(settings: Settings) -> Finding:
+def data_folder(settings: Settings) -> CheckResult:
     """Rights and owner: it holds the keys of every company's linked device."""
     what, folder = "data folder", settings.data_dir.absolute()
     try:
@@ -49,7 +49,7 @@ def data_folder(settings: Settings) -> Finding:
     return ok(what, f"{folder}, its owner's alone")
 
 
-def secrets(settings: Settings) -> list[Finding]:
+def secrets(settings: Settings) -> list[CheckResult]:
     """Files with keys in them, and who may read those."""
     files = {"API key": settings.data_dir / KEY_FILE, "settings file": SETTINGS_FILE}
     return [_private(what, path.absolute()) for what, path in files.items() if path.exists()] or [
@@ -57,14 +57,14 @@ def secrets(settings: Settings) -> list[Finding]:
     ]
 
 
-def _private(what: str, path: Path) -> Finding:
+def _private(what: str, path: Path) -> CheckResult:
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & _OTHERS:
         return warning(what, f"{path} can be read by others (mode {mode:o})", f"chmod 600 {path}")
     return ok(what, f"{path}, mode {mode:o}")
 
 
-def disk(settings: Settings) -> Finding:
+def disk(settings: Settings) -> CheckResult:
     """Room for the database, which refuses messages rather than lose one."""
     folder = settings.data_dir.absolute()
     there = next(path for path in (folder, *folder.parents) if path.exists())
@@ -72,7 +72,7 @@ def disk(settings: Settings) -> Finding:
     return judge_disk(usage.free, usage.total)
 
 
-def judge_disk(free: int, total: int) -> Finding:
+def judge_disk(free: int, total: int) -> CheckResult:
     room = f"{free / _GB:.1f} GB of {total / _GB:.0f} GB are free"
     cure = "make room: when the disk is full, no message is accepted and links are cut"
     if free < FULL_BYTES:
@@ -80,7 +80,7 @@ def judge_disk(free: int, total: int) -> Finding:
     return warning("disk", room, cure) if free < NEARLY_FULL_BYTES else ok("disk", room)
 
 
-def backups(settings: Settings, clock: Clock) -> Finding:
+def backups(settings: Settings, clock: Clock) -> CheckResult:
     """When the newest one was made, against what is scheduled."""
     folder = settings.data_dir / BACKUPS
     found = names(folder) if folder.exists() else []
@@ -88,7 +88,7 @@ def backups(settings: Settings, clock: Clock) -> Finding:
     return judge_backups(len(found), None if newest is None else clock.now() - newest, settings.backup_every_h)
 
 
-def judge_backups(count: int, age: timedelta | None, every_h: float) -> Finding:
+def judge_backups(count: int, age: timedelta | None, every_h: float) -> CheckResult:
     what = "backups"
     if age is None:
         return warning(what, "there is none", "`holdfast backup create` makes one; copy it to another machine")

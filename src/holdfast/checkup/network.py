@@ -7,14 +7,14 @@ import socket
 from importlib.metadata import version
 from typing import Any
 
-from holdfast.checkup.finding import Finding, ok, problem, warning
+from holdfast.checkup.check_result import CheckResult, ok, problem, warning
 from holdfast.client import Client, NoServer, Refused, connect
 from holdfast.settings import Settings, variable
 
 _ANSWER_S = 5
 
 
-def exposure(host: str, port: int) -> Finding:
+def exposure(host: str, port: int) -> CheckResult:
     """HTTP has no TLS of its own: beyond this machine the key would travel in the clear."""
     what, told = "HTTP", f"listens on {host}:{port}"
     if _is_loopback(host):
@@ -34,7 +34,7 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-async def server(settings: Settings, key: str | None) -> list[Finding]:
+async def server(settings: Settings, key: str | None) -> list[CheckResult]:
     """Whether a Holdfast runs, of which version, and how its sessions do."""
     what = "running Holdfast"
     try:
@@ -49,7 +49,7 @@ async def server(settings: Settings, key: str | None) -> list[Finding]:
         return [problem(what, f"at {settings.server_url}: {error.sentence}", where)]
 
 
-async def _asked(client: Client, settings: Settings) -> list[Finding]:
+async def _asked(client: Client, settings: Settings) -> list[CheckResult]:
     running, here = (await client.get("/v1/about"))["version"], version("holdfast")
     told = f"{running} at {settings.server_url}"
     found = (
@@ -62,7 +62,7 @@ async def _asked(client: Client, settings: Settings) -> list[Finding]:
     return [found, judge_sessions(sessions), judge_webhooks(endpoints)]
 
 
-def judge_sessions(sessions: list[dict[str, Any]]) -> Finding:
+def judge_sessions(sessions: list[dict[str, Any]]) -> CheckResult:
     what = "sessions"
     if not sessions:
         return ok(what, "none yet: `holdfast pair COMPANY` links one")
@@ -73,7 +73,7 @@ def judge_sessions(sessions: list[dict[str, Any]]) -> Finding:
     return warning(what, f"{len(away)} of {len(sessions)} are not connected: {named}", "`holdfast sessions` says why")
 
 
-def judge_webhooks(endpoints: list[dict[str, Any]]) -> Finding:
+def judge_webhooks(endpoints: list[dict[str, Any]]) -> CheckResult:
     """Whether what happens reaches the programs that asked for it."""
     what = "webhooks"
     cure = "mend the receiver; then `POST /v1/webhooks/replay`, or the dashboard, brings what it missed"
@@ -92,7 +92,7 @@ def _how(endpoint: dict[str, Any]) -> str:
     return f"{endpoint['state']}{failed}{last}"
 
 
-def _nobody(what: str, settings: Settings, error: NoServer) -> Finding:
+def _nobody(what: str, settings: Settings, error: NoServer) -> CheckResult:
     if settings.url is not None:
         return problem(what, error.sentence, f"start it, or set {variable('url')} right")
     if settings.port and _is_taken(settings):

@@ -8,17 +8,17 @@ from collections.abc import Sequence
 from holdfast.base.clock import Clock
 from holdfast.base.errors import Misconfigured
 from holdfast.checkup.advisories import Advisory, advisories_about
-from holdfast.checkup.finding import Finding, ok, problem, warning
+from holdfast.checkup.check_result import CheckResult, ok, problem, warning
 from holdfast.engine.baileys.install import installed_version, locked_version
 from holdfast.engine.errors import EngineUnavailable
 from holdfast.engine.node import find_node
-from holdfast.live.server import RedisServer, Unwell
+from holdfast.live.redis_connection import RedisServer, RedisUnavailable
 from holdfast.notify.addresses import read_addresses
-from holdfast.notify.courier import refusal
+from holdfast.notify.apprise_client import refusal
 from holdfast.settings import Settings, variable
 
 
-async def redis(settings: Settings, clock: Clock) -> Finding:
+async def redis(settings: Settings, clock: Clock) -> CheckResult:
     """Reachable, and which version; Holdfast goes on without it, but whoever reads live state there does not."""
     what = "Redis"
     if settings.redis_url is None:
@@ -29,7 +29,7 @@ async def redis(settings: Settings, clock: Clock) -> Finding:
         return problem(what, error.sentence, f"set {variable('redis_url')} right")
     try:
         (said,) = await server.ask([("INFO", "server")])
-    except Unwell as error:
+    except RedisUnavailable as error:
         cure = "start it, or see host, port and password; meanwhile live state is in memory"
         return problem(what, f"{server.where} does not answer: {error}", cure)
     finally:
@@ -46,7 +46,7 @@ def _version(info: object) -> str:
     return f"Redis {fields.get('redis_version', 'of an unknown version')}"
 
 
-async def node(settings: Settings) -> Finding:
+async def node(settings: Settings) -> CheckResult:
     """The Node that runs the engine, new enough."""
     try:
         found = await asyncio.to_thread(find_node, settings.node_bin)
@@ -55,13 +55,13 @@ async def node(settings: Settings) -> Finding:
     return ok("Node", f"{found.version}, {found.executable}")
 
 
-def baileys(settings: Settings) -> Finding:
+def baileys(settings: Settings) -> CheckResult:
     """Installed or not, and what is publicly known against it."""
     version, installed = locked_version(), installed_version(settings.cache_dir.absolute())
     return judge_baileys(version, advisories_about(version), is_installed=installed == version)
 
 
-def judge_baileys(version: str, advisories: Sequence[Advisory], *, is_installed: bool) -> Finding:
+def judge_baileys(version: str, advisories: Sequence[Advisory], *, is_installed: bool) -> CheckResult:
     what = "Baileys"
     if advisories:
         told = "; ".join(f"{each.name}: {each.what} ({each.source})" for each in advisories)
@@ -73,7 +73,7 @@ def judge_baileys(version: str, advisories: Sequence[Advisory], *, is_installed:
     return ok(what, f"{version}, installed; no advisory is known about it")
 
 
-def alerts(settings: Settings) -> Finding:
+def alerts(settings: Settings) -> CheckResult:
     """Whether anybody would be told."""
     what = "alerts"
     if settings.alert_urls is None:

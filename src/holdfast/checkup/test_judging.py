@@ -12,7 +12,7 @@ from holdfast.checkup.folder import judge_backups, judge_disk
 from holdfast.checkup.network import exposure, judge_sessions, judge_webhooks
 from holdfast.checkup.programs import judge_baileys
 from holdfast.engine.baileys.install import locked_version
-from holdfast.store.peek import Peeked
+from holdfast.store.inspect import Peeked
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 GB = 1_000_000_000

@@ -9,9 +9,9 @@ from typing import Annotated, NoReturn
 import typer
 
 from holdfast import terminal
-from holdfast.cli import backups, check, configuration, messages, moving, proof, serving, sessions, watch, webhooks
-from holdfast.cli.ending import GOOD, sentences
+from holdfast.cli import backups, check, configuration, lab, messages, migration, serving, sessions, watch, webhooks
 from holdfast.cli.examples import EXAMPLES
+from holdfast.cli.exit_codes import GOOD, sentences
 
 COMMANDS: Mapping[str, Mapping[str, Callable[..., object] | typer.Typer]] = {
     "Run it": {
@@ -37,12 +37,12 @@ COMMANDS: Mapping[str, Mapping[str, Callable[..., object] | typer.Typer]] = {
     "Keep it safe, and move": {
         "backup": backups.backup,
         "clear": backups.clear,
-        "import-baileys": moving.import_baileys,
-        "export-baileys": moving.export_baileys,
+        "import-baileys": migration.import_baileys,
+        "export-baileys": migration.export_baileys,
     },
     "See it proved": {
-        "demo": proof.demo,
-        "lab": proof.lab,
+        "demo": lab.demo,
+        "lab": lab.lab,
     },
 }
 """All commands by the heading that `holdfast --help` shows them under, in its order; a `Typer` has subcommands."""

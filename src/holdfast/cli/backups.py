@@ -15,16 +15,16 @@ from sqlalchemy import Connection
 
 from holdfast import settings as settings_module
 from holdfast import terminal
+from holdfast.backup import backup_dir
 from holdfast.backup import company as companies
-from holdfast.backup import shelf
-from holdfast.backup.making import Made
+from holdfast.backup.backup_dir import Found
+from holdfast.backup.creating import BackupResult
 from holdfast.backup.restoring import Restored, Restorer
-from holdfast.backup.shelf import Found
-from holdfast.cli.asking import CLOCK, AsJson, Company, session_path
-from holdfast.cli.ending import NOT_GOOD, WrongUse
+from holdfast.cli.exit_codes import NOT_GOOD, WrongUse
 from holdfast.cli.installation import Stopped, backups_of, opener_of, running_or_stopped, stopped
+from holdfast.cli.requests import CLOCK, AsJson, CompanyArgument, session_path
 from holdfast.client import Client, Json
-from holdfast.health.words import lasting
+from holdfast.health.advice import lasting
 
 backup = typer.Typer(help="Back up everything into one file, list backups, restore one.", no_args_is_help=True)
 
@@ -61,7 +61,7 @@ def create(
     _show_made(running_or_stopped(ask, act), file, as_json=as_json)
 
 
-def _made(made: Made) -> Json:
+def _made(made: BackupResult) -> Json:
     return _found(Found(path=made.path, size_bytes=made.size_bytes, manifest=made.manifest, trouble=None))
 
 
@@ -104,7 +104,7 @@ def list_backups(
     """All backups in the data folder: age, companies, size, and whether each is whole. Exit code 1 when one is not."""
     settings = settings_module.load()
     folder, opener = backups_of(settings), opener_of(settings, identity)
-    found = [_found(shelf.look(path, opener)) for path in shelf.names(folder)]
+    found = [_found(backup_dir.look(path, opener)) for path in backup_dir.names(folder)]
     if as_json:
         terminal.show_json({"items": found, "next": None})
     elif found:
@@ -187,7 +187,7 @@ def _show_restored(restored: Restored, path: Path, *, as_json: bool) -> None:
 
 
 def clear(
-    company: Company,
+    company: CompanyArgument,
     yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -217,7 +217,7 @@ def _is_sure(company: str) -> bool:
     return typer.confirm(f"Remove company {company} with its credentials, messages and history?", err=True)
 
 
-async def _clear(here: Stopped, company: str) -> Made:
+async def _clear(here: Stopped, company: str) -> BackupResult:
     made = await here.maker.make(kind="before-clear", now=CLOCK.now())
 
     def work(connection: Connection) -> None:

@@ -10,8 +10,8 @@ from rich.text import Text
 
 from holdfast import settings as settings_module
 from holdfast import terminal
-from holdfast.cli.asking import CLOCK, AsJson
-from holdfast.cli.ending import GOOD, NOT_GOOD
+from holdfast.cli.exit_codes import GOOD, NOT_GOOD
+from holdfast.cli.requests import CLOCK, AsJson
 
 _COLOURS = {"ok": "green", "warning": "yellow", "problem": "bold red"}
 
@@ -22,22 +22,24 @@ def check(as_json: AsJson = False) -> None:
     Changes nothing, and may be run beside a running Holdfast, as its user and in its folder. Exit code 1 when there
     is a problem; warnings are good.
     """
+    from holdfast.checkup.check_result import CheckResult, CheckState
     from holdfast.checkup.checkup import check as look
-    from holdfast.checkup.finding import Finding, State
 
-    found: list[Finding] = asyncio.run(look(settings_module.load(), clock=CLOCK))
-    count = {state: sum(each.state is state for each in found) for state in State}
+    found: list[CheckResult] = asyncio.run(look(settings_module.load(), clock=CLOCK))
+    count = {state: sum(each.state is state for each in found) for state in CheckState}
     if as_json:
         rows = [
             {"what": each.what, "state": str(each.state), "sentence": each.sentence, "cure": each.cure or None}
             for each in found
         ]
-        terminal.show_json({"good": not count[State.PROBLEM], "findings": rows})
+        terminal.show_json({"good": not count[CheckState.PROBLEM], "findings": rows})
     else:
         table = Table("", "", "", box=None, pad_edge=False, show_header=False)
         for each in found:
             told = Text(each.sentence).append(f"\n→ {each.cure}" if each.cure else "", _COLOURS[each.state])
             table.add_row(Text(each.state, _COLOURS[each.state]), each.what, told)
         terminal.out.print(table)
-        terminal.say(f"\n{count[State.PROBLEM]} problems, {count[State.WARNING]} warnings, {count[State.OK]} ok")
-    raise typer.Exit(NOT_GOOD if count[State.PROBLEM] else GOOD)
+        terminal.say(
+            f"\n{count[CheckState.PROBLEM]} problems, {count[CheckState.WARNING]} warnings, {count[CheckState.OK]} ok"
+        )
+    raise typer.Exit(NOT_GOOD if count[CheckState.PROBLEM] else GOOD)

@@ -10,8 +10,8 @@ import typer
 
 from holdfast import settings as settings_module
 from holdfast import terminal
-from holdfast.cli.asking import AsJson
-from holdfast.cli.ending import WrongUse
+from holdfast.cli.exit_codes import WrongUse
+from holdfast.cli.requests import AsJson
 from holdfast.cli.tuning import Explained, explained, groups
 from holdfast.settings import PREFIX, Settings, variable
 
@@ -20,7 +20,7 @@ def _variables(begun: str) -> list[str]:
     return [name for name in map(variable, Settings.model_fields) if name.startswith(begun.upper())]
 
 
-Name = Annotated[
+SettingName = Annotated[
     str | None,
     typer.Argument(
         metavar="[NAME]",
@@ -30,7 +30,7 @@ Name = Annotated[
 ]
 
 
-def show_settings(name: Name = None, as_json: AsJson = False) -> None:
+def show_settings(name: SettingName = None, as_json: AsJson = False) -> None:
     """All settings: value, where it came from, what it means. With a name: that one, and what turning it costs."""
     settings = settings_module.load()
     came_from = settings_module.origins()

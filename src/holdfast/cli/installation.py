@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from holdfast import settings as settings_module
-from holdfast.backup.making import FOLDER, Maker, maker_of
-from holdfast.backup.shelf import Opener
-from holdfast.cli.asking import with_client
+from holdfast.backup.backup_dir import Opener
+from holdfast.backup.creating import FOLDER, BackupMaker, maker_of
+from holdfast.cli.requests import with_client
 from holdfast.client import Client, NoServer
 from holdfast.settings import Settings
 from holdfast.store.database import Database
-from holdfast.store.place import open_database
+from holdfast.store.open_database import open_database
 
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ class Stopped:
 
     settings: Settings
     database: Database
-    maker: Maker
+    maker: BackupMaker
 
     @property
     def folder(self) -> Path:

@@ -6,13 +6,13 @@ from typing import Annotated
 
 import typer
 
-from holdfast.cli.asking import CLOCK, AsJson, Company, session_path, show_one, with_client
-from holdfast.cli.ending import NOT_GOOD
+from holdfast.cli.exit_codes import NOT_GOOD
+from holdfast.cli.requests import CLOCK, AsJson, CompanyArgument, session_path, show_one, with_client
 from holdfast.client import Client, Json
 
 
 def send(
-    company: Company,
+    company: CompanyArgument,
     number: Annotated[str, typer.Argument(metavar="NUMBER", help="recipient: 7 to 15 digits with country code")],
     text: Annotated[str, typer.Argument(metavar="TEXT", help="the message")],
     wait: Annotated[bool, typer.Option("--wait", help="until WhatsApp has it, or it has failed")] = False,

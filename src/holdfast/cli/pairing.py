@@ -23,7 +23,7 @@ class NotPaired(HoldfastError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Telling:
+class PairingOutput:
     """How a person is told."""
 
     qr: Callable[[str], None]
@@ -35,7 +35,7 @@ class Telling:
     """Shows a code; says whether the phone shows the same."""
 
 
-async def pair(client: Client, path: str, *, phone: str | None, telling: Telling, clock: Clock) -> None:
+async def pair(client: Client, path: str, *, phone: str | None, telling: PairingOutput, clock: Clock) -> None:
     """Returns when the session at `path` is connected. Raises `BadInput`, `NotPaired` and `Refused`.
 
     phone: use a pairing code for this number; checked before the session is created. Each new code is shown once, and
@@ -53,7 +53,7 @@ async def pair(client: Client, path: str, *, phone: str | None, telling: Telling
         await clock.sleep(_GLANCE_S)
 
 
-async def _sign(client: Client, path: str, telling: Telling, told: set[str]) -> None:
+async def _sign(client: Client, path: str, telling: PairingOutput, told: set[str]) -> None:
     """The account demands a passkey: show how its owner signs, and hand the answer over."""
     try:
         asked = await client.get(path)
@@ -76,7 +76,7 @@ async def _sign(client: Client, path: str, telling: Telling, told: set[str]) -> 
 
 
 async def _show_code(
-    client: Client, path: str, session: Json, phone: str | None, telling: Telling, told: set[str]
+    client: Client, path: str, session: Json, phone: str | None, telling: PairingOutput, told: set[str]
 ) -> None:
     if session["state"] == "paused":
         raise NotPaired(f"company {session['companyId']} has a phone, but is paused: {session['reason']['message']}")
@@ -96,7 +96,7 @@ async def _show_code(
     told.add(code)
 
 
-async def _bear(client: Client, path: str, refused: Refused, telling: Telling, told: set[str]) -> None:
+async def _bear(client: Client, path: str, refused: Refused, telling: PairingOutput, told: set[str]) -> None:
     """No code, because the phone was quicker, or because WhatsApp gives none for now; anything else is an answer."""
     if refused.status != HTTPStatus.CONFLICT:
         raise refused

@@ -16,7 +16,7 @@ import uvloop
 
 from holdfast import settings as settings_module
 from holdfast import terminal
-from holdfast.cli.ending import GOOD
+from holdfast.cli.exit_codes import GOOD
 from holdfast.engine.baileys.install import fill_cache, install
 from holdfast.engine.host import HostProgram
 from holdfast.engine.node import find_node

@@ -10,14 +10,14 @@ import typer
 
 from holdfast import terminal
 from holdfast.cli import pairing
-from holdfast.cli.asking import CLOCK, AsJson, Company, session_path, show_one, with_client
-from holdfast.cli.ending import NOT_GOOD, WrongUse
+from holdfast.cli.exit_codes import NOT_GOOD, WrongUse
+from holdfast.cli.requests import CLOCK, AsJson, CompanyArgument, session_path, show_one, with_client
 from holdfast.cli.serving import draw_qr
 from holdfast.client import Json
 
 
 def pair(
-    company: Company,
+    company: CompanyArgument,
     phone: Annotated[
         str | None,
         typer.Option(
@@ -31,7 +31,7 @@ def pair(
             "QR codes are drawn for people only, and standard output is no terminal: "
             "run this in one, or take the picture at GET /v1/sessions/COMPANY/qr.png"
         )
-    telling = pairing.Telling(
+    telling = pairing.PairingOutput(
         qr=lambda code: draw_qr(company, code),
         code=lambda code: terminal.say(f"WhatsApp → Linked devices → Link with phone number: {code}"),
         trouble=terminal.tell,
@@ -83,7 +83,7 @@ def _row(session: Json) -> tuple[object, ...]:
     )
 
 
-def show(company: Company, as_json: AsJson = False) -> None:
+def show(company: CompanyArgument, as_json: AsJson = False) -> None:
     """One session, in full. Exit code 1 when it is not connected."""
     session = with_client(lambda client: client.get(session_path(company)))
     show_one(session, as_json=as_json)
@@ -91,23 +91,23 @@ def show(company: Company, as_json: AsJson = False) -> None:
         raise typer.Exit(NOT_GOOD)
 
 
-def start(company: Company, as_json: AsJson = False) -> None:
+def start(company: CompanyArgument, as_json: AsJson = False) -> None:
     """Connect a session, and keep it connected."""
     _wish(company, "start", as_json=as_json)
 
 
-def stop(company: Company, as_json: AsJson = False) -> None:
+def stop(company: CompanyArgument, as_json: AsJson = False) -> None:
     """Disconnect a session until it is started again."""
     _wish(company, "stop", as_json=as_json)
 
 
-def reconnect(company: Company, as_json: AsJson = False) -> None:
+def reconnect(company: CompanyArgument, as_json: AsJson = False) -> None:
     """Cut a session's link and connect at once."""
     _wish(company, "reconnect", as_json=as_json)
 
 
 def logout(
-    company: Company,
+    company: CompanyArgument,
     yes: Annotated[bool, typer.Option("--yes", help="do not ask; needed where no terminal is")] = False,
     as_json: AsJson = False,
 ) -> None:

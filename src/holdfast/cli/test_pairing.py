@@ -9,7 +9,7 @@ import pytest
 
 from holdfast.base.clock import SystemClock
 from holdfast.base.errors import BadInput
-from holdfast.cli.pairing import NotPaired, Telling, pair
+from holdfast.cli.pairing import NotPaired, PairingOutput, pair
 from holdfast.client import Client, Json, Refused
 
 PATH = "/v1/sessions/962302"
@@ -86,7 +86,7 @@ async def shown(server: Server, *, phone: str | None = None, pasted: str = "") -
         told.append(("compare", code))
         return True
 
-    telling = Telling(qr=tells("qr"), code=tells("code"), trouble=tells("trouble"), passkey=sign, compare=compare)
+    telling = PairingOutput(qr=tells("qr"), code=tells("code"), trouble=tells("trouble"), passkey=sign, compare=compare)
     await pair(cast(Client, server), PATH, phone=phone, telling=telling, clock=Patient())
     return told
 

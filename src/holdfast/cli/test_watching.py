@@ -8,13 +8,13 @@ from typing import cast
 
 import pytest
 
-from holdfast.api.diagnosis import StabilityShape
-from holdfast.cli.watching import Glance, Watch
+from holdfast.api.diagnosis import StabilityModel
+from holdfast.cli.watching import Sample, Watch
 from holdfast.client import Client, Json, NoServer, Refused
-from holdfast.health.stability import MessageCounts, Presence, Turn, stability
+from holdfast.health.stability import Connectivity, MessageCounts, PresencePeriod, stability
 from tests.doubles.fake_clock import FakeClock
 
-AWAY, UP = Presence.AWAY, Presence.CONNECTED
+AWAY, UP = Connectivity.AWAY, Connectivity.CONNECTED
 
 
 class Hurried(FakeClock):
@@ -28,7 +28,9 @@ class Hurried(FakeClock):
 class Server:
     """A Holdfast whose session lived through `turns` (seconds after the beginning); between `down` it is not there."""
 
-    def __init__(self, clock: FakeClock, turns: Sequence[Turn], *, down: tuple[float, float] = (0, 0)) -> None:
+    def __init__(
+        self, clock: FakeClock, turns: Sequence[PresencePeriod], *, down: tuple[float, float] = (0, 0)
+    ) -> None:
         self._clock, self._turns, self._down = clock, turns, down
         self._began = clock.monotonic()
         self.refusal: Refused | None = None
@@ -48,20 +50,20 @@ class Server:
         judged = stability(past, MessageCounts(), now=now, window_s=window_s)
         return {
             "session": {"state": str(past[-1].presence), "reason": None},
-            "stability": {"asked": StabilityShape.of(judged).model_dump(mode="json", by_alias=True)},
+            "stability": {"asked": StabilityModel.of(judged).model_dump(mode="json", by_alias=True)},
             "history": [{"at": f"{turn.at + 1000:010.1f}", "after": str(turn.presence)} for turn in reversed(past)],
         }
 
 
-def made(server: Server, clock: FakeClock, shown: list[Glance], *, for_s: float = 60) -> Watch:
+def made(server: Server, clock: FakeClock, shown: list[Sample], *, for_s: float = 60) -> Watch:
     return Watch(cast(Client, server), "962302", for_s=for_s, clock=clock, show=shown.append)
 
 
-async def watched(*turns: Turn, down: tuple[float, float] = (0, 0)) -> tuple[Glance, list[Glance]]:
+async def watched(*turns: PresencePeriod, down: tuple[float, float] = (0, 0)) -> tuple[Sample, list[Sample]]:
     """How a minute's watch ended, and what it showed meanwhile."""
     clock = Hurried()
-    shown: list[Glance] = []
-    return await made(Server(clock, [Turn(-100, UP), *turns], down=down), clock, shown).run(), shown
+    shown: list[Sample] = []
+    return await made(Server(clock, [PresencePeriod(-100, UP), *turns], down=down), clock, shown).run(), shown
 
 
 async def test_a_calm_minute_is_good() -> None:
@@ -75,7 +77,7 @@ async def test_a_calm_minute_is_good() -> None:
 
 async def test_a_loss_between_two_looks_counts_and_its_row_is_named() -> None:
     """What happened within a second is in the server's history, and in the answer."""
-    seen, _ = await watched(Turn(10.2, AWAY), Turn(10.8, UP))
+    seen, _ = await watched(PresencePeriod(10.2, AWAY), PresencePeriod(10.8, UP))
     assert (seen.holds, seen.failing) == (False, ["disconnections an hour"])
     told = seen.as_json("962302")
     assert (told["disconnections"], told["reconnectP95S"], told["holds"]) == (1, 0.6, False)
@@ -84,13 +86,13 @@ async def test_a_loss_between_two_looks_counts_and_its_row_is_named() -> None:
 
 async def test_only_the_watched_time_is_judged() -> None:
     """What went wrong before the watch began is another time's trouble."""
-    seen, _ = await watched(Turn(-50, AWAY), Turn(-10, UP))
+    seen, _ = await watched(PresencePeriod(-50, AWAY), PresencePeriod(-10, UP))
     assert (seen.holds, seen.turns) == (True, [])
 
 
 async def test_a_session_that_stays_away_names_every_row_that_fails() -> None:
     """Uptime, and an absence that has not ended."""
-    seen, _ = await watched(Turn(2, AWAY))
+    seen, _ = await watched(PresencePeriod(2, AWAY))
     assert seen.failing == ["connection uptime", "reconnection, p95", "disconnections an hour"]
 
 
@@ -113,7 +115,7 @@ async def test_a_gateway_that_stays_away_is_no_good_end() -> None:
 async def test_only_a_server_that_is_starting_is_waited_for(status: int, looks: int) -> None:
     """A company that is gone, or a key that no longer fits, ends the watch at once."""
     clock = Hurried()
-    server = Server(clock, [Turn(-1, UP)])
+    server = Server(clock, [PresencePeriod(-1, UP)])
     watch = made(server, clock, [])
     began = clock.monotonic()
     task = asyncio.ensure_future(watch.run())
@@ -128,7 +130,7 @@ async def test_only_a_server_that_is_starting_is_waited_for(status: int, looks: 
 async def test_ctrl_c_ends_with_what_was_seen_so_far() -> None:
     """The time until then is judged."""
     clock = FakeClock()
-    server = Server(clock, [Turn(-100, UP)])
+    server = Server(clock, [PresencePeriod(-100, UP)])
     task = asyncio.ensure_future(made(server, clock, [], for_s=3600).run())
     await asyncio.sleep(0)
     clock.advance_to(clock.monotonic() + 5)

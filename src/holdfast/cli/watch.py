@@ -12,17 +12,17 @@ from rich.live import Live
 from rich.text import Text
 
 from holdfast import terminal
-from holdfast.cli.asking import CLOCK, AsJson, Company, session_path, with_client
 from holdfast.cli.durations import clock, seconds
-from holdfast.cli.ending import GOOD, NOT_GOOD
-from holdfast.cli.watching import Glance, Show, Watch
+from holdfast.cli.exit_codes import GOOD, NOT_GOOD
+from holdfast.cli.requests import CLOCK, AsJson, CompanyArgument, session_path, with_client
+from holdfast.cli.watching import Sample, Show, Watch
 from holdfast.client import Client
 
 _COLOURS = {"connected": "green", "connecting": "yellow", "reconnecting": "yellow"}
 
 
 def watch(
-    company: Company,
+    company: CompanyArgument,
     for_s: Annotated[
         int,
         typer.Option("--for", metavar="TIME", parser=seconds, help="how long, 1s to 7d: such as 30s, 5m, 1h or 24h"),
@@ -39,7 +39,7 @@ def watch(
     def tell() -> None:
         terminal.tell(f"Watching {company} for {clock(for_s)}; Ctrl-C ends it with what was seen so far.")
 
-    async def look(client: Client) -> Glance:
+    async def look(client: Client) -> Sample:
         with _live(company, moving=not as_json and terminal.out.is_terminal) as show:
             return await Watch(client, company, for_s=for_s, clock=CLOCK, show=show, began=tell).run()
 
@@ -61,7 +61,7 @@ def _live(company: str, *, moving: bool) -> Iterator[Show]:
         yield lambda seen: live.update(line(company, seen))
 
 
-def line(company: str, seen: Glance) -> Text:
+def line(company: str, seen: Sample) -> Text:
     """`962302  connected  1:23 of 5:00  up 100.0 %  delivery 98.3 %  disconnections 1  back in 1.2 s`."""
     measured = seen.stability
     parts = [
@@ -84,7 +84,7 @@ def _seconds(value: float | None) -> str:
     return "–" if value is None else f"{value:.1f} s"
 
 
-def _verdict(company: str, seen: Glance) -> Group:
+def _verdict(company: str, seen: Sample) -> Group:
     rows = [(row["what"], row["measured"], row["goal"], row["holds"]) for row in seen.stability["table"]]
     verdict = Text(f"{company} is good: all of it holds over {clock(seen.watched_s)}", "bold green")
     if not seen.holds:

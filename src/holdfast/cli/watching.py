@@ -25,7 +25,7 @@ _LEAST_WINDOW_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Glance:
+class Sample:
     """What was seen at one look, of the time since the watch began."""
 
     watched_s: float
@@ -60,7 +60,7 @@ class Glance:
         }
 
 
-Show = Callable[[Glance], None]
+Show = Callable[[Sample], None]
 
 
 class Watch:
@@ -85,7 +85,7 @@ class Watch:
         self._known: str | None = None
         """When the newest turn was, before the watch began."""
 
-    async def run(self) -> Glance:
+    async def run(self) -> Sample:
         """Watch for the whole time, or until cancelled, which Ctrl-C does. Raises `NoServer` and `Refused`."""
         first = await self._client.get(self._path)
         self._known = first["history"][0]["at"] if first["history"] else None
@@ -101,7 +101,7 @@ class Watch:
 
     async def _look_until(self, began_at: float) -> None:
         pause_s = min(max(self._for_s / _LOOKS, _LEAST_PAUSE_S), _MOST_PAUSE_S)
-        last: Glance | None = None
+        last: Sample | None = None
         while (left_s := began_at + self._for_s - self._clock.monotonic()) > 0:
             await self._clock.sleep(min(pause_s, left_s))
             try:
@@ -113,7 +113,7 @@ class Watch:
             if last is not None:
                 self._show(last)
 
-    async def _last_look(self, began_at: float) -> Glance:
+    async def _last_look(self, began_at: float) -> Sample:
         """A gateway that restarts at this moment gets the time to do so."""
         until = self._clock.monotonic() + _BACK_S
         while True:
@@ -124,10 +124,10 @@ class Watch:
                     raise
             await self._clock.sleep(_LEAST_PAUSE_S)
 
-    async def _look(self, began_at: float) -> Glance:
+    async def _look(self, began_at: float) -> Sample:
         watched_s = self._clock.monotonic() - began_at
         found = await self._client.get(self._path, windowS=f"{max(watched_s, _LEAST_WINDOW_S):.3f}")
-        return Glance(
+        return Sample(
             watched_s=watched_s,
             of_s=self._for_s,
             state=found["session"]["state"],
@@ -142,10 +142,10 @@ def _may_pass(error: NoServer | Refused) -> bool:
     return isinstance(error, NoServer) or error.status == HTTPStatus.SERVICE_UNAVAILABLE
 
 
-def _stale(last: Glance | None, watched_s: float, trouble: str) -> Glance | None:
+def _stale(last: Sample | None, watched_s: float, trouble: str) -> Sample | None:
     if last is None:
         return None
-    return Glance(
+    return Sample(
         watched_s=watched_s,
         of_s=last.of_s,
         state=last.state,

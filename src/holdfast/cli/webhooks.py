@@ -8,8 +8,8 @@ from urllib.parse import quote
 import typer
 
 from holdfast import terminal
-from holdfast.cli.asking import AsJson, with_client
-from holdfast.cli.ending import NOT_GOOD, WrongUse
+from holdfast.cli.exit_codes import NOT_GOOD, WrongUse
+from holdfast.cli.requests import AsJson, with_client
 from holdfast.client import Client, Json
 
 webhooks = typer.Typer(help="Where events go, what failed, and delivering it once more.", no_args_is_help=True)

@@ -11,12 +11,12 @@ from markupsafe import Markup
 
 from holdfast.base.clock import iso
 from holdfast.base.errors import Conflict
-from holdfast.dashboard.desk import Desk
+from holdfast.dashboard.context import AppContext
 from holdfast.dashboard.rendering import percent
-from holdfast.dashboard.timeline import told
-from holdfast.delivery.lookup import Letter
+from holdfast.dashboard.timeline import timeline_entries
+from holdfast.delivery.lookup import OutboundRow
+from holdfast.health.advice import lasting
 from holdfast.health.stability import Stability
-from holdfast.health.words import lasting
 from holdfast.runtime.diagnosis import Diagnosis
 from holdfast.runtime.view import View
 from holdfast.session import events
@@ -24,14 +24,14 @@ from holdfast.session.assertions import snippet
 from holdfast.session.machine import TABLE
 from holdfast.session.state import State
 
-LETTERS_SHOWN = 20
+MESSAGES_SHOWN = 20
 ENTRIES_SHOWN = 30
 WINDOWS = ("5m", "1h", "24h")
 DAY_S = 86_400
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class SessionAction:
     """Something that a person may ask of a session."""
 
     name: str
@@ -42,18 +42,18 @@ class Wish:
     done: str
 
 
-WISHES: Mapping[str, Wish] = {
-    wish.name: wish
-    for wish in (
-        Wish("start", "Start", events.StartAsked(), None, "the session is being started"),
-        Wish(
+SESSION_ACTIONS: Mapping[str, SessionAction] = {
+    action.name: action
+    for action in (
+        SessionAction("start", "Start", events.StartAsked(), None, "the session is being started"),
+        SessionAction(
             "reconnect",
             "Reconnect",
             events.ReconnectAsked(),
             "The link is cut and a fresh one is made at once. Messages wait meanwhile; none is lost.",
             "a fresh link is being made",
         ),
-        Wish(
+        SessionAction(
             "stop",
             "Stop",
             events.StopAsked(),
@@ -61,7 +61,7 @@ WISHES: Mapping[str, Wish] = {
             "accepted messages wait.",
             "the session is stopped; accepted messages wait",
         ),
-        Wish(
+        SessionAction(
             "log-out",
             "Log out",
             events.LogoutAsked(),
@@ -69,14 +69,14 @@ WISHES: Mapping[str, Wish] = {
             "scan a QR code with the company's phone.",
             "the device is logged out at WhatsApp",
         ),
-        Wish("pair", "Show a QR code", events.PairAsked(), None, "WhatsApp is asked for a QR code"),
+        SessionAction("pair", "Show a QR code", events.PairAsked(), None, "WhatsApp is asked for a QR code"),
     )
 }
 _QR_PLACE = Markup('<div id="qr-box"></div>')
 _UNLINKED = {State.UNPAIRED, State.PAIRING, State.LOGGED_OUT}
 
 
-def wishes_for(view: View) -> list[Wish]:
+def actions_for(view: View) -> list[SessionAction]:
     """The buttons that make sense now: what the session's state allows, and would change something."""
     state = view.record.state
     names = {
@@ -88,15 +88,15 @@ def wishes_for(view: View) -> list[Wish]:
         State.PAIRING: ("stop",),
     }.get(state, ())
     is_linked = view.record.phone_number is not None
-    possible = [WISHES[name] for name in names if (state, type(WISHES[name].event)) in TABLE]
-    return [wish for wish in possible if wish.name != "log-out" or is_linked]
+    possible = [SESSION_ACTIONS[name] for name in names if (state, type(SESSION_ACTIONS[name].event)) in TABLE]
+    return [action for action in possible if action.name != "log-out" or is_linked]
 
 
-class Parts:
+class Fragments:
     """Makes the parts of one company's page, and tells which have changed since they were last asked for."""
 
-    def __init__(self, desk: Desk, company: str) -> None:
-        self._desk = desk
+    def __init__(self, context: AppContext, company: str) -> None:
+        self._desk = context
         self._company = company
         self._made: dict[str, str] = {}
         self._history = ""
@@ -104,7 +104,7 @@ class Parts:
         """What the session looked like when the history was read."""
         self._is_told = False
         """It has all that is shown above it."""
-        self._letters: Sequence[Letter] | None = None
+        self._letters: Sequence[OutboundRow] | None = None
 
     async def all(self) -> dict[str, str]:
         """Every part, by name. Raises `NotFound`."""
@@ -123,7 +123,7 @@ class Parts:
         values = {"company": self._company, "row": row, "view": view, "is_unlinked": is_shown}
         return {
             "head": self._part("head", **values),
-            "actions": self._part("actions", wishes=wishes_for(view) if row.node is None else [], **values),
+            "actions": self._part("actions", actions=actions_for(view) if row.node is None else [], **values),
             "link": self._link(view, values),
             **({"qr": self._part("qr", **_qr(view), **values)} if is_shown and view.passkey is None else {}),
             "facts": self._part("facts", **values),
@@ -161,7 +161,9 @@ class Parts:
         return news
 
     async def letters_changed(self) -> bool:
-        newest = await self._desk.lookup.letters(self._company, words="", state=None, before=None, most=LETTERS_SHOWN)
+        newest = await self._desk.lookup.sent_messages(
+            self._company, words="", state=None, before=None, most=MESSAGES_SHOWN
+        )
         known, self._letters = self._letters, newest
         return known != newest
 
@@ -172,9 +174,9 @@ class Parts:
         sign = (record.state, record.since, record.reason, record.attempts, view.next_attempt_at)
         is_new = self._sign != sign
         if is_new or not self._is_told:
-            turns = await self._desk.diagnoser.turns(self._company, seconds=7 * DAY_S)
-            self._history = self._part("history", entries=told(turns)[:ENTRIES_SHOWN])
-            has_last = not turns or turns[-1].after is record.state
+            transitions = await self._desk.diagnoser.transitions(self._company, seconds=7 * DAY_S)
+            self._history = self._part("history", entries=timeline_entries(transitions)[:ENTRIES_SHOWN])
+            has_last = not transitions or transitions[-1].after is record.state
             self._sign, self._is_told = sign, has_last and not is_new
         return self._history
 

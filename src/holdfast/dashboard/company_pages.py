@@ -12,18 +12,18 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from holdfast.base.clock import iso
 from holdfast.base.errors import NotFound
-from holdfast.dashboard.company import DAY_S, LETTERS_SHOWN, WISHES, Parts
-from holdfast.dashboard.desk import check_company, desk_of
-from holdfast.dashboard.doors import Page, is_part, page, part
+from holdfast.dashboard.company import DAY_S, MESSAGES_SHOWN, SESSION_ACTIONS, Fragments
+from holdfast.dashboard.context import check_company, context_of
 from holdfast.dashboard.inbox_rows import inbox_row
+from holdfast.dashboard.page_auth import ProtectedPage, is_part, page, part
 from holdfast.dashboard.rendering import STATES
 from holdfast.dashboard.stream import Tell, event_stream
-from holdfast.delivery.lookup import Letter
+from holdfast.delivery.lookup import OutboundRow
 from holdfast.delivery.message import MessageState
-from holdfast.health.stability import presence_of
-from holdfast.runtime.composer import text_wish
+from holdfast.health.stability import connectivity_of
+from holdfast.runtime.composer import text_request
 
-pages = APIRouter(route_class=Page, include_in_schema=False)
+pages = APIRouter(route_class=ProtectedPage, include_in_schema=False)
 
 _LOOK_EVERY_S = 1.0
 _SLOW_EVERY = 10
@@ -35,51 +35,51 @@ _INBOX_SHOWN = 50
 async def _company(request: Request, company: str) -> str:
     """The company of the path, if whoever is signed in may see it and there is one."""
     check_company(request, company)
-    await desk_of(request).gateway.look(company)
+    await context_of(request).gateway.look(company)
     return company
 
 
-Company = Annotated[str, Depends(_company)]
+CompanyPath = Annotated[str, Depends(_company)]
 
 
 @pages.get("/companies/{company}")
-async def show_company(request: Request, company: Company) -> Response:
-    desk = desk_of(request)
+async def show_company(request: Request, company: CompanyPath) -> Response:
+    context = context_of(request)
     return page(
         request,
         "company.html",
         company=company,
-        parts_made=await Parts(desk, company).whole(),
-        letters=await _letters(request, company),
-        was_connected=(await desk.gateway.look(company)).record.connected_at is not None,
-        wishes=WISHES.values(),
-        form_id=desk.chance.secret(),
+        parts_made=await Fragments(context, company).whole(),
+        sent_messages=await _letters(request, company),
+        was_connected=(await context.gateway.look(company)).record.connected_at is not None,
+        actions=SESSION_ACTIONS.values(),
+        form_id=context.randomness.secret(),
     )
 
 
 @pages.get("/companies/{company}/live")
-async def tell_company(request: Request, company: Company) -> Response:
-    desk = desk_of(request)
+async def tell_company(request: Request, company: CompanyPath) -> Response:
+    context = context_of(request)
 
     async def source(tell: Tell) -> None:
-        parts, look = Parts(desk, company), 0
-        state = (await desk.gateway.look(company)).record.state
+        parts, look = Fragments(context, company), 0
+        state = (await context.gateway.look(company)).record.state
         await tell("company", "".join(_swapped(parts.changed(await parts.all()))))
         await parts.letters_changed()
-        await tell("letters", "")
+        await tell("sent_messages", "")
         while True:
-            await desk.clock.sleep(_LOOK_EVERY_S)
+            await context.clock.sleep(_LOOK_EVERY_S)
             look += 1
             made = await parts.quick() | (await parts.slow() if look % _SLOW_EVERY == 0 else {})
             news = _swapped(parts.changed(made))
-            seen = (await desk.gateway.look(company)).record.state
+            seen = (await context.gateway.look(company)).record.state
             if seen is not state:
-                news.append(desk.templates.render("news.html", news=[f"{company}: {STATES[seen].lower()}"]))
+                news.append(context.templates.render("news.html", news=[f"{company}: {STATES[seen].lower()}"]))
             state = seen
             if news or look % _HEARTBEAT_EVERY == 0:
                 await tell("company", "".join(news))
             if await parts.letters_changed():
-                await tell("letters", "")
+                await tell("sent_messages", "")
 
     return event_stream(request, source)
 
@@ -89,60 +89,65 @@ def _swapped(parts: Iterable[str]) -> list[str]:
     return [html.replace(" data-part", ' data-part hx-swap-oob="true"', 1) for html in parts]
 
 
-@pages.post("/companies/{company}/wish/{name}")
-async def wish(request: Request, company: Company, name: str) -> Response:
+@pages.post("/companies/{company}/action/{name}")
+async def action(request: Request, company: CompanyPath, name: str) -> Response:
     """Start, stop, reconnect, log out, or ask for a QR code."""
-    wanted = WISHES.get(name)
+    wanted = SESSION_ACTIONS.get(name)
     if wanted is None:
         raise NotFound(f'a session can\'t "{name[:20]}": load the page again')
-    desk = desk_of(request)
-    await desk.gateway.ask(company, wanted.event)
-    desk.fleet.forget()
+    context = context_of(request)
+    await context.gateway.ask(company, wanted.event)
+    context.fleet.forget()
     if not is_part(request):
         return RedirectResponse(f"/companies/{company}", status_code=303)
     return part(request, "notice.html", tone="well", said=wanted.done)
 
 
 @pages.post("/companies/{company}/pairing-code")
-async def make_pairing_code(request: Request, company: Company) -> Response:
-    desk, number = desk_of(request), request.state.form.get("number", "")
-    async with desk.waits.until_stopping():
-        code = await desk.gateway.pairing_code(company, number, at_most_s=_CODE_WAIT_S)
+async def make_pairing_code(request: Request, company: CompanyPath) -> Response:
+    context, number = context_of(request), request.state.form.get("number", "")
+    async with context.waits.until_stopping():
+        code = await context.gateway.pairing_code(company, number, at_most_s=_CODE_WAIT_S)
     return part(request, "pairing_code.html", code=code)
 
 
 @pages.post("/companies/{company}/messages")
-async def send_test_message(request: Request, company: Company) -> Response:
+async def send_test_message(request: Request, company: CompanyPath) -> Response:
     """A message like any other. The form's own id keeps a second click from sending it twice."""
-    desk, form = desk_of(request), request.state.form
-    wish = text_wish(form.get("to", ""), form.get("text", ""), idempotency_key=form.get("form_id") or None)
-    message = await desk.gateway.accept(company, wish)
+    context, form = context_of(request), request.state.form
+    body = text_request(form.get("to", ""), form.get("text", ""), idempotency_key=form.get("form_id") or None)
+    message = await context.gateway.accept(company, body)
     if not is_part(request):
         return RedirectResponse(f"/companies/{company}", status_code=303)
-    letter = await desk.lookup.letter(company, message.id)
+    sent_message = await context.lookup.sent_message(company, message.id)
     return part(
-        request, "sent.html", company=company, letter=letter, steps=_steps(letter), form_id=desk.chance.secret()
+        request,
+        "sent.html",
+        company=company,
+        sent_message=sent_message,
+        steps=_steps(sent_message),
+        form_id=context.randomness.secret(),
     )
 
 
 @pages.get("/companies/{company}/messages/{message}/steps")
-async def show_steps(request: Request, company: Company, message: str) -> Response:
-    letter = await desk_of(request).lookup.letter(company, message)
-    if letter is None:
+async def show_steps(request: Request, company: CompanyPath, message: str) -> Response:
+    sent_message = await context_of(request).lookup.sent_message(company, message)
+    if sent_message is None:
         raise NotFound(f'message "{message[:80]}" is unknown')
-    return part(request, "steps.html", company=company, letter=letter, steps=_steps(letter))
+    return part(request, "steps.html", company=company, sent_message=sent_message, steps=_steps(sent_message))
 
 
-def _steps(letter: Letter | None) -> list[tuple[str, bool]]:
+def _steps(sent_message: OutboundRow | None) -> list[tuple[str, bool]]:
     """What a message goes through, and how far it has come."""
-    assert letter is not None
-    times = (letter.accepted_at, letter.sent_at, letter.delivered_at, letter.read_at)
+    assert sent_message is not None
+    times = (sent_message.accepted_at, sent_message.sent_at, sent_message.delivered_at, sent_message.read_at)
     return list(zip(("Accepted", "Sent", "Delivered", "Read"), (at is not None for at in times), strict=True))
 
 
 @pages.get("/companies/{company}/messages")
-async def show_letters(request: Request, company: Company) -> Response:
-    return part(request, "letters.html", company=company, values=await _letters(request, company))
+async def show_letters(request: Request, company: CompanyPath) -> Response:
+    return part(request, "sent_messages.html", company=company, values=await _letters(request, company))
 
 
 async def _letters(request: Request, company: str) -> dict[str, object]:
@@ -150,30 +155,30 @@ async def _letters(request: Request, company: str) -> dict[str, object]:
     query = request.query_params
     words, before = query.get("words", "").strip()[:80], _number(query.get("before"))
     state = MessageState(query["state"]) if query.get("state") in set(MessageState) else None
-    found = await desk_of(request).lookup.letters(
-        company, words=words, state=state, before=before, most=LETTERS_SHOWN + 1
+    found = await context_of(request).lookup.sent_messages(
+        company, words=words, state=state, before=before, most=MESSAGES_SHOWN + 1
     )
     return {
-        "found": found[:LETTERS_SHOWN],
+        "found": found[:MESSAGES_SHOWN],
         "words": words,
         "state": state,
         "states": list(MessageState),
         "before": before,
-        "older": found[LETTERS_SHOWN - 1].seq if len(found) > LETTERS_SHOWN else None,
+        "older": found[MESSAGES_SHOWN - 1].seq if len(found) > MESSAGES_SHOWN else None,
     }
 
 
 @pages.get("/companies/{company}/inbox")
-async def show_inbox(request: Request, company: Company) -> Response:
+async def show_inbox(request: Request, company: CompanyPath) -> Response:
     query = request.query_params
     words, before = query.get("words", "").strip()[:80], _number(query.get("before"))
-    found = await desk_of(request).lookup.inbound(company, words=words, before=before, most=_INBOX_SHOWN + 1)
+    found = await context_of(request).lookup.inbound(company, words=words, before=before, most=_INBOX_SHOWN + 1)
     older = found[_INBOX_SHOWN - 1].seq if len(found) > _INBOX_SHOWN else None
     return page(
         request,
         "inbox.html",
         company=company,
-        found=[inbox_row(each, desk_of(request).media) for each in found[:_INBOX_SHOWN]],
+        found=[inbox_row(each, context_of(request).media) for each in found[:_INBOX_SHOWN]],
         words=words,
         before=before,
         older=older,
@@ -185,13 +190,13 @@ def _number(text: str | None) -> int | None:
 
 
 @pages.get("/companies/{company}/chart.json")
-async def show_chart(request: Request, company: Company) -> Response:
+async def show_chart(request: Request, company: CompanyPath) -> Response:
     """A day of connection and round trips; seconds of the epoch, milliseconds."""
-    desk = desk_of(request)
-    now = desk.clock.now()
+    context = context_of(request)
+    now = context.clock.now()
     begin = (now - timedelta(seconds=DAY_S)).timestamp()
-    view, turns = await desk.gateway.look(company), await desk.diagnoser.turns(company, seconds=DAY_S)
-    times = [datetime.fromisoformat(turn.at).timestamp() for turn in turns]
+    view, transitions = await context.gateway.look(company), await context.diagnoser.transitions(company, seconds=DAY_S)
+    times = [datetime.fromisoformat(transition.at).timestamp() for transition in transitions]
     ends = [*times[1:], now.timestamp()]
     outcomes = view.round_trips.since(begin)
     return JSONResponse(
@@ -199,8 +204,8 @@ async def show_chart(request: Request, company: Company) -> Response:
             "now": now.timestamp(),
             "since": begin,
             "bands": [
-                [max(at, begin), end, presence_of(turn.after).value]
-                for turn, at, end in zip(turns, times, ends, strict=False)
+                [max(at, begin), end, connectivity_of(transition.after).value]
+                for transition, at, end in zip(transitions, times, ends, strict=False)
                 if end > begin
             ],
             "at": [round(outcome.at, 1) for outcome in outcomes],

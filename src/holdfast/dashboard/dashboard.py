@@ -5,13 +5,13 @@ from __future__ import annotations
 from fastapi import FastAPI
 
 from holdfast.base.clock import Clock
-from holdfast.base.ids import Chance
-from holdfast.dashboard import company_pages, entrance, fleet_pages, passkey_pages, webhook_pages
+from holdfast.base.ids import RandomSource
+from holdfast.dashboard import company_pages, fleet_pages, login_pages, passkey_pages, webhook_pages
 from holdfast.dashboard.assets import Assets
-from holdfast.dashboard.desk import Desk
+from holdfast.dashboard.context import AppContext
 from holdfast.dashboard.fleet import Fleet
 from holdfast.dashboard.logins import Logins
-from holdfast.dashboard.ports import Keys, MediaAddresses, Waits
+from holdfast.dashboard.ports import KeyLookup, MediaAddresses, WaitScope
 from holdfast.dashboard.rendering import Templates
 from holdfast.delivery.lookup import Lookup
 from holdfast.delivery.webhooks import Webhooks
@@ -27,31 +27,31 @@ def add_dashboard(
     lookup: Lookup,
     webhooks: Webhooks,
     media: MediaAddresses,
-    keys: Keys,
-    waits: Waits,
+    keys: KeyLookup,
+    waits: WaitScope,
     secret: bytes,
     clock: Clock,
-    chance: Chance,
+    randomness: RandomSource,
 ) -> None:
     """Serve the pages beside what `api` serves. `secret` signs the cookies of those who are signed in."""
     assets = Assets()
-    api.state.desk = Desk(
+    api.state.context = AppContext(
         gateway=gateway,
         diagnoser=diagnoser,
         lookup=lookup,
         webhooks=webhooks,
         media=media,
-        logins=Logins(keys, secret=secret, clock=clock, chance=chance),
+        logins=Logins(keys, secret=secret, clock=clock, randomness=randomness),
         waits=waits,
         clock=clock,
-        chance=chance,
+        randomness=randomness,
         fleet=Fleet(gateway, diagnoser, lookup, clock=clock),
         assets=assets,
         templates=Templates(assets, clock=clock),
     )
     for router in (
-        entrance.open_pages,
-        entrance.pages,
+        login_pages.open_pages,
+        login_pages.pages,
         fleet_pages.pages,
         company_pages.pages,
         passkey_pages.open_pages,

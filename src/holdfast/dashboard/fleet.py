@@ -14,10 +14,10 @@ from enum import StrEnum
 
 from holdfast.base.clock import Clock, iso
 from holdfast.delivery.lookup import Lookup
-from holdfast.delivery.ports import Backlog, Tally
-from holdfast.health.success import percent_of
+from holdfast.delivery.stores import Backlog, DeliveryTally
+from holdfast.health.advice import WHAT_TO_DO, Advice, because
+from holdfast.health.goals import percent_of
 from holdfast.health.verdict import Status, Verdict
-from holdfast.health.words import WHAT_TO_DO, Advice, because
 from holdfast.runtime.diagnosis import Diagnoser
 from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.view import View
@@ -62,7 +62,7 @@ def advice_on(action: Advice) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class FleetRow:
     """One company. Equal rows look the same, so that only what changed is sent to browsers."""
 
     company: str
@@ -96,23 +96,23 @@ def tone_of(state: State, status: Status) -> Tone:
     return {Status.HEALTHY: Tone.WELL, Status.DEGRADED: Tone.SHAKY, Status.UNHEALTHY: Tone.TROUBLE}[status]
 
 
-def ranked(rows: Iterable[Row]) -> list[Row]:
+def ranked(rows: Iterable[FleetRow]) -> list[FleetRow]:
     """Trouble first, then by company."""
     return sorted(rows, key=lambda row: row.rank)
 
 
-def counted(rows: Iterable[Row]) -> dict[Tone, int]:
+def counted(rows: Iterable[FleetRow]) -> dict[Tone, int]:
     counts = dict.fromkeys(TONES, 0)
     for row in rows:
         counts[row.tone] += 1
     return counts
 
 
-def make_row(view: View, verdict: Verdict, backlog: Backlog, tally: Tally | None) -> Row:
+def make_row(view: View, verdict: Verdict, backlog: Backlog, tally: DeliveryTally | None) -> FleetRow:
     """A session of this process, judged by its evidence."""
     finding = verdict.reasons[0] if verdict.reasons else None
     rate = view.keepalives.success_rate
-    return Row(
+    return FleetRow(
         company=view.record.company,
         state=view.record.state,
         tone=tone_of(view.record.state, verdict.status),
@@ -129,12 +129,12 @@ def make_row(view: View, verdict: Verdict, backlog: Backlog, tally: Tally | None
     )
 
 
-def make_row_elsewhere(view: View, backlog: Backlog, tally: Tally | None) -> Row:
+def make_row_elsewhere(view: View, backlog: Backlog, tally: DeliveryTally | None) -> FleetRow:
     """A session that another process runs: what its stored record tells, for the evidence is over there."""
     record = view.record
     is_well = record.state is State.CONNECTED
     reason = None if record.reason is None or is_well else stored_reason(record.reason, record.code)
-    return Row(
+    return FleetRow(
         company=record.company,
         state=record.state,
         tone=tone_of(record.state, Status.HEALTHY if is_well else Status.UNHEALTHY),
@@ -160,12 +160,12 @@ class Fleet:
         self._diagnoser = diagnoser
         self._clock = clock
         self._turn = asyncio.Lock()
-        self._rows: list[Row] = []
+        self._rows: list[FleetRow] = []
         self._looked_at = self._backlogs_at = self._tallies_at = float("-inf")
         self._backlogs: Mapping[str, Backlog] = {}
-        self._tallies: Mapping[str, Tally] = {}
+        self._tallies: Mapping[str, DeliveryTally] = {}
 
-    async def rows(self) -> list[Row]:
+    async def rows(self) -> list[FleetRow]:
         async with self._turn:
             if self._is_older(self._looked_at, LOOK_EVERY_S * 0.9):
                 await self._count()
@@ -173,7 +173,7 @@ class Fleet:
                 self._looked_at = self._clock.monotonic()
             return self._rows
 
-    async def row(self, company: str) -> Row:
+    async def row(self, company: str) -> FleetRow:
         """One company, looked at now. Raises `NotFound`."""
         view = await self._gateway.look(company)
         async with self._turn:
@@ -197,7 +197,7 @@ class Fleet:
     def _is_older(self, at: float, seconds: float) -> bool:
         return self._clock.monotonic() - at >= seconds
 
-    def _row(self, view: View) -> Row:
+    def _row(self, view: View) -> FleetRow:
         company = view.record.company
         backlog, tally = self._backlogs.get(company, Backlog()), self._tallies.get(company)
         if company not in self._gateway.running:

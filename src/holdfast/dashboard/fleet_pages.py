@@ -12,14 +12,14 @@ from starlette.responses import RedirectResponse, Response
 
 from holdfast.base.errors import BadInput, HoldfastError
 from holdfast.base.ids import COMPANY_RULE, is_company_id
-from holdfast.dashboard.desk import check_company, desk_of, login_of
-from holdfast.dashboard.doors import Page, is_part, page
-from holdfast.dashboard.fleet import LOOK_EVERY_S, Row, counted, ranked
-from holdfast.dashboard.ports import Grant
+from holdfast.dashboard.context import check_company, context_of, login_of
+from holdfast.dashboard.fleet import LOOK_EVERY_S, FleetRow, counted, ranked
+from holdfast.dashboard.page_auth import ProtectedPage, is_part, page
+from holdfast.dashboard.ports import CompanyGrant
 from holdfast.dashboard.rendering import STATES, Templates
 from holdfast.dashboard.stream import Tell, event_stream
 
-pages = APIRouter(route_class=Page, include_in_schema=False)
+pages = APIRouter(route_class=ProtectedPage, include_in_schema=False)
 
 _HEARTBEAT_EVERY = 5
 """Looks without a change, after which the page hears that the connection stands."""
@@ -32,7 +32,7 @@ async def show_fleet(request: Request) -> Response:
 
 
 async def _show(request: Request, *, said: str | None, wanted: str = "", status: int = 200) -> Response:
-    rows = _seen(await desk_of(request).fleet.rows(), login_of(request).grant)
+    rows = _seen(await context_of(request).fleet.rows(), login_of(request).grant)
     return page(
         request,
         "fleet.html",
@@ -48,32 +48,32 @@ async def _show(request: Request, *, said: str | None, wanted: str = "", status:
 @pages.post("/companies")
 async def add_company(request: Request) -> Response:
     """A company that is new, or one that is there: either way its page is next."""
-    desk, company = desk_of(request), request.state.form.get("company", "").strip()
+    context, company = context_of(request), request.state.form.get("company", "").strip()
     try:
         if not is_company_id(company):
             raise BadInput(f'company "{company[:80]}" is not usable: {COMPANY_RULE}', field="company")
         check_company(request, company)
-        await desk.gateway.put(company)
+        await context.gateway.put(company)
     except HoldfastError as error:
         if is_part(request):
             raise
         return await _show(request, said=error.sentence, wanted=company, status=422)
-    desk.fleet.forget()
+    context.fleet.forget()
     return RedirectResponse(f"/companies/{company}", status_code=303)
 
 
 @pages.get("/live")
 async def tell_fleet(request: Request) -> Response:
-    desk, grant = desk_of(request), login_of(request).grant
+    context, grant = context_of(request), login_of(request).grant
 
     async def source(tell: Tell) -> None:
-        rows = _seen(await desk.fleet.rows(), grant)
-        watcher = Watcher(desk.templates, {row.company: row for row in rows})
+        rows = _seen(await context.fleet.rows(), grant)
+        watcher = Watcher(context.templates, {row.company: row for row in rows})
         await tell("stale" if request.query_params.get("shown") != digest(rows) else "fleet", "")
         calm = 0
         while True:
-            await desk.clock.sleep(LOOK_EVERY_S)
-            changed = watcher.take(_seen(await desk.fleet.rows(), grant))
+            await context.clock.sleep(LOOK_EVERY_S)
+            changed = watcher.take(_seen(await context.fleet.rows(), grant))
             calm += 1
             if changed or calm == _HEARTBEAT_EVERY:
                 await tell("fleet", changed)
@@ -82,11 +82,11 @@ async def tell_fleet(request: Request) -> Response:
     return event_stream(request, source)
 
 
-def _seen(rows: Iterable[Row], grant: Grant) -> list[Row]:
+def _seen(rows: Iterable[FleetRow], grant: CompanyGrant) -> list[FleetRow]:
     return [row for row in rows if grant.covers(row.company)]
 
 
-def digest(rows: Sequence[Row]) -> str:
+def digest(rows: Sequence[FleetRow]) -> str:
     """Tells two fleets apart: a page that shows another one than the stream begins with asks for all rows anew."""
     return hashlib.sha256(repr(rows).encode()).hexdigest()[:16]
 
@@ -96,9 +96,9 @@ class Watcher:
     """What one browser shows, and so what it must be told."""
 
     templates: Templates
-    shown: dict[str, Row]
+    shown: dict[str, FleetRow]
 
-    def take(self, rows: Sequence[Row]) -> str:
+    def take(self, rows: Sequence[FleetRow]) -> str:
         """The parts of the page that differ from what it shows; empty text when none does."""
         before, self.shown = self.shown, {row.company: row for row in rows}
         changed = [row for row in rows if before.get(row.company) != row]
@@ -115,7 +115,7 @@ class Watcher:
         )
 
 
-def _news(before: dict[str, Row], changed: Sequence[Row]) -> list[str]:
+def _news(before: dict[str, FleetRow], changed: Sequence[FleetRow]) -> list[str]:
     """Changes of state, to be read aloud: few, and the worst first."""
     turned = [row for row in ranked(changed) if row.company in before and before[row.company].state is not row.state]
     said = [f"{row.company}: {STATES[row.state].lower()}" for row in turned[:_MOST_NEWS]]

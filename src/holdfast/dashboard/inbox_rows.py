@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from holdfast.dashboard.ports import MediaAddresses
 from holdfast.delivery.content import Content, shown_text
-from holdfast.delivery.ports import Received
+from holdfast.delivery.stores import Received
 
 _KB, _MB = 1000, 1_000_000
 

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from holdfast.base.clock import Clock
 from holdfast.base.errors import Fault, HoldfastError
-from holdfast.base.ids import Chance
+from holdfast.base.ids import RandomSource
 from holdfast.base.private import kept_private
-from holdfast.dashboard.ports import Grant, Keys
+from holdfast.dashboard.ports import CompanyGrant, KeyLookup
 
 COOKIE = "holdfast_session"
 IDLE_S = 12 * 3600
@@ -53,17 +53,17 @@ class Login:
     id: str
     mark: str
     """Of the key."""
-    grant: Grant
+    grant: CompanyGrant
     used_at: int
     """Seconds of the epoch, of the cookie."""
 
 
 class Logins:
-    def __init__(self, keys: Keys, *, secret: bytes, clock: Clock, chance: Chance) -> None:
+    def __init__(self, keys: KeyLookup, *, secret: bytes, clock: Clock, randomness: RandomSource) -> None:
         self._keys = keys
         self._secret = secret
         self._clock = clock
-        self._chance = chance
+        self._randomness = randomness
         self._ended: dict[str, int] = {}
         self._tries = Tries(clock)
 
@@ -75,7 +75,7 @@ class Logins:
         except HoldfastError as error:
             self._tries.failed(address)
             raise WrongKey("this is no API key of this Holdfast: see HOLDFAST_API_KEY, or the file api-key") from error
-        return self._cookie(self._chance.secret(), self._mark(digest))
+        return self._cookie(self._randomness.secret(), self._mark(digest))
 
     def read(self, cookie: str | None) -> Login | None:
         """Who sent this cookie; None when nobody is signed in by it."""
@@ -113,7 +113,7 @@ class Logins:
         used_at = str(self._now())
         return f"{login_id}.{mark}.{used_at}.{self._sign('login', login_id, mark, used_at)}"
 
-    def _grants(self) -> dict[str, Grant]:
+    def _grants(self) -> dict[str, CompanyGrant]:
         return {self._mark(digest): grant for digest, grant in self._keys.grants}
 
     def _mark(self, digest: bytes) -> str:
@@ -151,6 +151,6 @@ class Tries:
             del self._failed[next(iter(self._failed))]
 
 
-def kept_secret(data_dir: Path, chance: Chance) -> bytes:
+def kept_secret(data_dir: Path, randomness: RandomSource) -> bytes:
     """The secret of this data folder, made at the first start, for its owner only. Raises `Misconfigured`."""
-    return kept_private(data_dir / FILE, chance.secret, what="the dashboard's secret").encode()
+    return kept_private(data_dir / FILE, randomness.secret, what="the dashboard's secret").encode()

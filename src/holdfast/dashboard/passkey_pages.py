@@ -10,13 +10,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from holdfast.base.errors import BadInput
-from holdfast.dashboard.company_pages import Company
-from holdfast.dashboard.desk import desk_of
-from holdfast.dashboard.doors import OpenPage, Page, page, part
+from holdfast.dashboard.company_pages import CompanyPath
+from holdfast.dashboard.context import context_of
+from holdfast.dashboard.page_auth import ProtectedPage, PublicPage, page, part
 from holdfast.session.state import PasskeyStep
 
-open_pages = APIRouter(route_class=OpenPage, include_in_schema=False)
-pages = APIRouter(route_class=Page, include_in_schema=False)
+open_pages = APIRouter(route_class=PublicPage, include_in_schema=False)
+pages = APIRouter(route_class=ProtectedPage, include_in_schema=False)
 
 
 @open_pages.get("/passkey/return")
@@ -27,20 +27,20 @@ async def show_return(request: Request) -> Response:
 
 
 @pages.post("/companies/{company}/passkey")
-async def answer_passkey(request: Request, company: Company) -> Response:
-    desk = desk_of(request)
+async def answer_passkey(request: Request, company: CompanyPath) -> Response:
+    context = context_of(request)
     assertion = _read(request.state.form.get("assertion", ""))
-    async with desk.waits.until_stopping():
-        went_on = await desk.gateway.answer_passkey(company, assertion)
+    async with context.waits.until_stopping():
+        went_on = await context.gateway.answer_passkey(company, assertion)
     if went_on.step is PasskeyStep.COMPARE:
         return part(request, "notice.html", tone="well", said="WhatsApp took the signature; compare the codes now")
     return part(request, "notice.html", tone="well", said="WhatsApp took the signature; the device is being linked")
 
 
 @pages.post("/companies/{company}/passkey/confirm")
-async def confirm_passkey(request: Request, company: Company) -> Response:
+async def confirm_passkey(request: Request, company: CompanyPath) -> Response:
     matches = request.state.form.get("matches") == "yes"
-    await desk_of(request).gateway.confirm_passkey(company, matches=matches)
+    await context_of(request).gateway.confirm_passkey(company, matches=matches)
     if matches:
         return part(request, "notice.html", tone="well", said="the device is being linked")
     said = "nothing is linked. Look on the phone under Linked devices for one that nobody knows"
@@ -48,8 +48,8 @@ async def confirm_passkey(request: Request, company: Company) -> Response:
 
 
 @pages.post("/companies/{company}/passkey/decline")
-async def decline_passkey(request: Request, company: Company) -> Response:
-    await desk_of(request).gateway.decline_passkey(company)
+async def decline_passkey(request: Request, company: CompanyPath) -> Response:
+    await context_of(request).gateway.decline_passkey(company)
     return part(
         request, "notice.html", tone="well", said="nothing is linked; ask for a new code when the owner is there"
     )

@@ -6,10 +6,10 @@ from __future__ import annotations
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from holdfast.delivery.ports import Received
+from holdfast.delivery.stores import Received
 
 
-class Grant(Protocol):
+class CompanyGrant(Protocol):
     """What a key allows."""
 
     def covers(self, company: str) -> bool: ...
@@ -19,14 +19,14 @@ class Grant(Protocol):
         """None: all."""
 
 
-class Keys(Protocol):
+class KeyLookup(Protocol):
     """The keys in force."""
 
     @property
-    def grants(self) -> tuple[tuple[bytes, Grant], ...]:
+    def grants(self) -> tuple[tuple[bytes, CompanyGrant], ...]:
         """By the hash of each."""
 
-    def entry(self, key: str | None) -> tuple[bytes, Grant]:
+    def entry(self, key: str | None) -> tuple[bytes, CompanyGrant]:
         """The key's hash and what it allows; raises a `HoldfastError` of the caller's for one that is unknown."""
 
 
@@ -35,6 +35,6 @@ class MediaAddresses(Protocol):
         """Where the file of an inbound message can be fetched without a key; None when it has none."""
 
 
-class Waits(Protocol):
+class WaitScope(Protocol):
     def until_stopping(self) -> AbstractAsyncContextManager[None]:
         """Run a block that may wait; a `HoldfastError` ends it when Holdfast stops."""

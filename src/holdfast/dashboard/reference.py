@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-Json = Mapping[str, Any]
+JsonMapping = Mapping[str, Any]
 
 _METHODS = ("get", "put", "post", "patch", "delete")
 _EXAMPLES = {
@@ -35,7 +35,7 @@ class Field:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class ResponseDoc:
     status: str
     said: str
     shape: str | None
@@ -51,7 +51,7 @@ class Operation:
     fields: tuple[Field, ...]
     body_shape: str | None
     curl: str
-    answers: tuple[Answer, ...]
+    answers: tuple[ResponseDoc, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +61,7 @@ class Chapter:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shape:
+class SchemaDoc:
     name: str
     said: str
     fields: tuple[Field, ...]
@@ -69,7 +69,7 @@ class Shape:
     """Of an enumeration."""
 
 
-def chapters(document: Json, *, url: str) -> list[Chapter]:
+def chapters(document: JsonMapping, *, url: str) -> list[Chapter]:
     """Operations by their tag, in the order of the document. `url`: where the examples send to."""
     found: dict[str, list[Operation]] = {}
     for path, methods in document["paths"].items():
@@ -79,13 +79,13 @@ def chapters(document: Json, *, url: str) -> list[Chapter]:
     return [Chapter(name=name, operations=tuple(operations)) for name, operations in found.items()]
 
 
-def shapes(document: Json) -> list[Shape]:
+def shapes(document: JsonMapping) -> list[SchemaDoc]:
     """What requests and answers are made of, by name."""
     schemas = document.get("components", {}).get("schemas", {})
     return [_shape(name, schema) for name, schema in sorted(schemas.items()) if name not in _HIDDEN]
 
 
-def _operation(document: Json, path: str, method: str, operation: Json, url: str) -> Operation:
+def _operation(document: JsonMapping, path: str, method: str, operation: JsonMapping, url: str) -> Operation:
     body = _body_schema(operation)
     return Operation(
         anchor=f"{method}{path}".replace("/", "-").replace("{", "").replace("}", ""),
@@ -100,14 +100,14 @@ def _operation(document: Json, path: str, method: str, operation: Json, url: str
     )
 
 
-def _body_schema(operation: Json) -> Json | None:
+def _body_schema(operation: JsonMapping) -> JsonMapping | None:
     for content in operation.get("requestBody", {}).get("content", {}).values():
-        schema: Json = content.get("schema", {})
+        schema: JsonMapping = content.get("schema", {})
         return schema
     return None
 
 
-def _parameter(parameter: Json) -> Field:
+def _parameter(parameter: JsonMapping) -> Field:
     schema = parameter.get("schema", {})
     return _field(
         parameter["name"], schema, place=parameter["in"], is_required=parameter.get("required", False),
@@ -115,19 +115,19 @@ def _parameter(parameter: Json) -> Field:
     )  # fmt: skip
 
 
-def _answer(status: str, answer: Json) -> Answer:
-    schema: Json = next((content.get("schema", {}) for content in answer.get("content", {}).values()), {})
+def _answer(status: str, answer: JsonMapping) -> ResponseDoc:
+    schema: JsonMapping = next((content.get("schema", {}) for content in answer.get("content", {}).values()), {})
     said = answer.get("description", "")
-    return Answer(
+    return ResponseDoc(
         status=status,
         said="" if said == "Successful Response" else said,
         shape=next(iter(_names(schema)), None),
     )
 
 
-def _shape(name: str, schema: Json) -> Shape:
+def _shape(name: str, schema: JsonMapping) -> SchemaDoc:
     required = set(schema.get("required", ()))
-    return Shape(
+    return SchemaDoc(
         name=name,
         said=schema.get("description", ""),
         fields=tuple(
@@ -138,7 +138,7 @@ def _shape(name: str, schema: Json) -> Shape:
     )
 
 
-def _field(name: str, schema: Json, *, place: str, is_required: bool, said: str) -> Field:
+def _field(name: str, schema: JsonMapping, *, place: str, is_required: bool, said: str) -> Field:
     default = schema.get("default")
     bounds = [] if default is None else [f"default {json.dumps(default)}"]
     for part in (schema, *schema.get("anyOf", ())):
@@ -150,7 +150,7 @@ def _field(name: str, schema: Json, *, place: str, is_required: bool, said: str)
 _BOUNDS = {"minimum": "from", "maximum": "to", "minLength": "at least", "maxLength": "at most"}
 
 
-def _kind(schema: Json) -> str:
+def _kind(schema: JsonMapping) -> str:
     """A type in words: `text or null`, `list of SessionShape`."""
     for join in ("anyOf", "oneOf", "allOf"):
         if join in schema:
@@ -174,7 +174,7 @@ def _kind(schema: Json) -> str:
             return str(other)
 
 
-def _ref(schema: Json) -> str:
+def _ref(schema: JsonMapping) -> str:
     return str(schema["$ref"]).rpartition("/")[2]
 
 
@@ -191,7 +191,7 @@ def _names(schema: Any) -> Iterable[str]:
             yield from _names(each)
 
 
-def _curl(document: Json, path: str, method: str, operation: Json, url: str) -> str:
+def _curl(document: JsonMapping, path: str, method: str, operation: JsonMapping, url: str) -> str:
     shown = path.replace("{company}", "962302").replace("{id}", "ID")
     parts = [f"curl {'' if method == 'get' else f'-X {method.upper()} '}'{url}{shown}'"]
     if operation.get("security"):
@@ -206,7 +206,7 @@ def _curl(document: Json, path: str, method: str, operation: Json, url: str) -> 
     return " \\\n  ".join(parts)
 
 
-def example(document: Json, schema: Json, *, name: str = "", depth: int = 0) -> Any:
+def example(document: JsonMapping, schema: JsonMapping, *, name: str = "", depth: int = 0) -> Any:
     """A value that fits a schema: what must be there, and nothing else."""
     if "examples" in schema or "example" in schema:
         return schema.get("example", next(iter(schema.get("examples", ())), None))
@@ -221,7 +221,7 @@ def example(document: Json, schema: Json, *, name: str = "", depth: int = 0) -> 
     return _simple(document, schema, name, depth)
 
 
-def _simple(document: Json, schema: Json, name: str, depth: int) -> Any:
+def _simple(document: JsonMapping, schema: JsonMapping, name: str, depth: int) -> Any:
     match schema.get("type"):
         case "object":
             required, known = schema.get("required", ()), schema.get("properties", {})

@@ -11,9 +11,9 @@ from markupsafe import Markup, escape
 from holdfast.base.clock import Clock, iso
 from holdfast.dashboard.assets import Assets
 from holdfast.dashboard.fleet import LABELS
-from holdfast.dashboard.timeline import Entry
+from holdfast.dashboard.timeline import TimelineEntry
 from holdfast.delivery.message import MessageState
-from holdfast.health.words import lasting
+from holdfast.health.advice import lasting
 from holdfast.session.state import State
 
 STATES = {
@@ -56,7 +56,7 @@ class Templates:
             "prose": prose,
             "lasting": lasting,
             "state_label": lambda state: STATES[State(state)],
-            "letter_tone": lambda state: LETTER_TONES[state],
+            "sent_message_tone": lambda state: LETTER_TONES[state],
             "away": away,
             "moment": moment,
             "sentence": sentence,
@@ -82,7 +82,7 @@ def moment(at: str) -> str:
     return f"{datetime.fromisoformat(at):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def away(entry: Entry) -> str:
+def away(entry: TimelineEntry) -> str:
     """How long an absence that is over has lasted."""
     began_at, ended_at = (datetime.fromisoformat(at) for at in (entry.at, entry.ended_at or entry.at))
     return lasting(max((ended_at - began_at).total_seconds(), 0))

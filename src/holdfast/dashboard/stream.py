@@ -11,9 +11,9 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from holdfast.base.errors import HoldfastError, NotFound
-from holdfast.dashboard.desk import desk_of, login_of
-from holdfast.dashboard.doors import HEADERS
-from holdfast.dashboard.ports import Waits
+from holdfast.dashboard.context import context_of, login_of
+from holdfast.dashboard.page_auth import HEADERS
+from holdfast.dashboard.ports import WaitScope
 
 Tell = Callable[[str, str], Awaitable[None]]
 """Sends one event: its name and what it carries."""
@@ -33,7 +33,7 @@ class EventStream(Response):
     media_type = "text/event-stream"
 
     def __init__(
-        self, source: Callable[[Tell], Awaitable[None]], *, is_signed_in: Callable[[], bool], waits: Waits
+        self, source: Callable[[Tell], Awaitable[None]], *, is_signed_in: Callable[[], bool], waits: WaitScope
     ) -> None:
         super().__init__(headers={**HEADERS, "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
@@ -71,8 +71,8 @@ class EventStream(Response):
 
 def event_stream(request: Request, source: Callable[[Tell], Awaitable[None]]) -> EventStream:
     """For whoever is signed in."""
-    desk, login = desk_of(request), login_of(request)
-    return EventStream(source, is_signed_in=lambda: not desk.logins.is_signed_out(login), waits=desk.waits)
+    context, login = context_of(request), login_of(request)
+    return EventStream(source, is_signed_in=lambda: not context.logins.is_signed_out(login), waits=context.waits)
 
 
 def event(name: str, carried: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from holdfast.dashboard.company import WISHES, wishes_for
+from holdfast.dashboard.company import SESSION_ACTIONS, actions_for
 from holdfast.health.keepalive import KeepAlives
 from holdfast.runtime.view import View
 from holdfast.session.machine import TABLE
@@ -25,7 +25,7 @@ def view(state: State, *, number: str | None = "962790000002") -> View:
 @pytest.mark.parametrize("state", State)
 def test_no_button_asks_for_what_the_session_would_refuse(state: State) -> None:
     """Whatever the state."""
-    assert all((state, type(wish.event)) in TABLE for wish in wishes_for(view(state)))
+    assert all((state, type(action.event)) in TABLE for action in actions_for(view(state)))
 
 
 @pytest.mark.parametrize(
@@ -41,14 +41,14 @@ def test_no_button_asks_for_what_the_session_would_refuse(state: State) -> None:
 )
 def test_buttons_are_those_that_change_something(state: State, names: list[str]) -> None:
     """Without a phone there is the QR code instead."""
-    assert [wish.name for wish in wishes_for(view(state))] == names
+    assert [action.name for action in actions_for(view(state))] == names
 
 
 def test_nobody_is_logged_out_who_was_never_linked() -> None:
     """A session that was stopped before its phone was linked."""
-    assert [wish.name for wish in wishes_for(view(State.STOPPED, number=None))] == ["start"]
+    assert [action.name for action in actions_for(view(State.STOPPED, number=None))] == ["start"]
 
 
 def test_what_could_cost_something_is_asked_first() -> None:
     """Starting and showing a code cost nothing."""
-    assert {name for name, wish in WISHES.items() if wish.question is None} == {"start", "pair"}
+    assert {name for name, action in SESSION_ACTIONS.items() if action.question is None} == {"start", "pair"}

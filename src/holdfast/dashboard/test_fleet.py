@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from holdfast.dashboard.fleet import Row, Tone, advice_on, counted, make_row_elsewhere, ranked, tone_of
+from holdfast.dashboard.fleet import FleetRow, Tone, advice_on, counted, make_row_elsewhere, ranked, tone_of
 from holdfast.dashboard.rendering import percent, prose, sentence
-from holdfast.delivery.ports import Backlog, Tally
+from holdfast.delivery.stores import Backlog, DeliveryTally
 from holdfast.health.keepalive import KeepAlives
 from holdfast.health.verdict import Status
 from holdfast.runtime.view import View
@@ -17,8 +17,8 @@ from holdfast.session.stores import Record
 NOW = "2026-11-22T10:00:00.000Z"
 
 
-def row(company: str, tone: Tone) -> Row:
-    return Row(
+def row(company: str, tone: Tone) -> FleetRow:
+    return FleetRow(
         company=company, state=State.CONNECTED, tone=tone, since=NOW, sentence=None, advice=None,
         keepalive_percent=None, delivery_percent=None, accepted=0, arrived=0, waiting=0, oldest_at=None, node=None,
     )  # fmt: skip
@@ -68,7 +68,7 @@ def test_of_another_process_the_record_is_told(state: State, reason: str, tone: 
         record=record, session=Session(state=state), qr=None, next_attempt_at=None, keepalives=KeepAlives(), ends=(),
         frame_at=None, acked_at=None, in_state_s=1, silent_s=0, node="other:3000",
     )  # fmt: skip
-    made = make_row_elsewhere(view, Backlog(waiting=2, oldest_at=NOW), Tally(accepted=4, taken=3, arrived=2))
+    made = make_row_elsewhere(view, Backlog(waiting=2, oldest_at=NOW), DeliveryTally(accepted=4, taken=3, arrived=2))
     assert (made.tone, made.sentence, made.node, made.waiting) == (tone, told, "other:3000", 2)
     assert (made.keepalive_percent, made.delivery_percent) == (None, 75.0)
 

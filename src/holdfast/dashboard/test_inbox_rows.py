@@ -8,7 +8,7 @@ import pytest
 
 from holdfast.dashboard.inbox_rows import InboxRow, inbox_row, person
 from holdfast.delivery.content import Content
-from holdfast.delivery.ports import Received
+from holdfast.delivery.stores import Received
 
 TEXT = Received(
     seq=1, id="msg_1", company="962302", chat="962790000001@s.whatsapp.net", sender="962790000001@s.whatsapp.net",

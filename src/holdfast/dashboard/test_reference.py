@@ -80,9 +80,9 @@ def test_examples_can_be_given_to_a_shell() -> None:
 
 def test_shapes_are_listed_with_their_fields_and_values() -> None:
     """FastAPI's own, which nobody is sent, are left out."""
-    kind, wish = shapes(DOCUMENT)
+    kind, action = shapes(DOCUMENT)
     assert (kind.name, kind.values) == ("Kind", ("text", "image"))
-    assert [(field.name, field.kind, field.shapes) for field in wish.fields] == [
+    assert [(field.name, field.kind, field.shapes) for field in action.fields] == [
         ("to", "text", ()),
         ("kinds", "list of Kind", ("Kind",)),
         ("again", "Wish or null", ("Wish",)),

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from holdfast.dashboard.fleet import Tone
-from holdfast.dashboard.timeline import Entry, told
+from holdfast.dashboard.timeline import TimelineEntry, timeline_entries
 from holdfast.session.state import State
-from holdfast.session.stores import Turn
+from holdfast.session.stores import Transition
 
 _S = State
 
 
-def turn(
+def transition(
     minute: int,
     before: State,
     after: State,
@@ -21,8 +21,8 @@ def turn(
     *,
     attempts: int = 0,
     next_at: str | None = None,
-) -> Turn:
-    return Turn(
+) -> Transition:
+    return Transition(
         company="962302", at=at(minute), before=before, after=after, event="Tick", reason=reason, code=code,
         attempts=attempts, next_attempt_at=next_at, lasted_s=0,
     )  # fmt: skip
@@ -33,27 +33,27 @@ def at(minute: int) -> str:
 
 
 LINKED = [
-    turn(0, _S.UNPAIRED, _S.PAIRING),
-    turn(1, _S.PAIRING, _S.CONNECTING),
-    turn(2, _S.CONNECTING, _S.CONNECTED),
+    transition(0, _S.UNPAIRED, _S.PAIRING),
+    transition(1, _S.PAIRING, _S.CONNECTING),
+    transition(2, _S.CONNECTING, _S.CONNECTED),
 ]
-CUT = turn(5, _S.CONNECTED, _S.RECONNECTING, "transport-closed", 428, attempts=1, next_at=at(6))
+CUT = transition(5, _S.CONNECTED, _S.RECONNECTING, "transport-closed", 428, attempts=1, next_at=at(6))
 
 
-def titles(entries: list[Entry]) -> list[str]:
+def titles(entries: list[TimelineEntry]) -> list[str]:
     return [entry.title for entry in entries]
 
 
 def test_linking_reads_from_the_code_to_the_connection() -> None:
     """The newest first."""
-    assert titles(told(LINKED)) == ["Connected", "A phone was linked", "A QR code was asked for"]
+    assert titles(timeline_entries(LINKED)) == ["Connected", "A phone was linked", "A QR code was asked for"]
 
 
 def test_an_absence_that_is_over_says_why_and_how_it_ended() -> None:
     """One entry from the loss to the next link, however many attempts it took."""
-    again = turn(6, _S.RECONNECTING, _S.RECONNECTING, "link-lost", 408, attempts=2, next_at=at(7))
-    newest = told([*LINKED, CUT, again, turn(8, _S.RECONNECTING, _S.CONNECTED, attempts=2)])[0]
-    assert newest == Entry(
+    again = transition(6, _S.RECONNECTING, _S.RECONNECTING, "link-lost", 408, attempts=2, next_at=at(7))
+    newest = timeline_entries([*LINKED, CUT, again, transition(8, _S.RECONNECTING, _S.CONNECTED, attempts=2)])[0]
+    assert newest == TimelineEntry(
         at=at(5),
         ended_at=at(8),
         tone=Tone.SHAKY,
@@ -68,8 +68,8 @@ def test_an_absence_that_is_over_says_why_and_how_it_ended() -> None:
 
 def test_an_absence_that_lasts_says_what_comes_next_and_what_to_do() -> None:
     """With the time of the next attempt."""
-    lost = turn(5, _S.CONNECTED, _S.RECONNECTING, "link-lost", 408, attempts=3, next_at=at(6))
-    newest = told([*LINKED, lost])[0]
+    lost = transition(5, _S.CONNECTED, _S.RECONNECTING, "link-lost", 408, attempts=3, next_at=at(6))
+    newest = timeline_entries([*LINKED, lost])[0]
     assert (newest.title, newest.tone, newest.next_attempt_at) == ("Not connected", Tone.TROUBLE, at(6))
     assert newest.lines[1:] == (
         "Holdfast goes on by itself: attempt 3 is planned",
@@ -79,7 +79,7 @@ def test_an_absence_that_lasts_says_what_comes_next_and_what_to_do() -> None:
 
 def test_a_pause_without_an_end_says_that_a_person_is_needed() -> None:
     """A ban is not tried again."""
-    newest = told([*LINKED, turn(5, _S.CONNECTED, _S.PAUSED, "banned", 406)])[0]
+    newest = timeline_entries([*LINKED, transition(5, _S.CONNECTED, _S.PAUSED, "banned", 406)])[0]
     assert newest.title == "Paused"
     assert newest.lines == (
         "WhatsApp banned this number (406): WhatsApp's doing",
@@ -91,43 +91,47 @@ def test_a_pause_without_an_end_says_that_a_person_is_needed() -> None:
 @pytest.mark.parametrize(
     ("last", "title", "line"),
     [
-        (turn(5, _S.CONNECTED, _S.STOPPED), "Stopped", "somebody stopped it on purpose; accepted messages wait"),
+        (transition(5, _S.CONNECTED, _S.STOPPED), "Stopped", "somebody stopped it on purpose; accepted messages wait"),
         (
-            turn(5, _S.CONNECTED, _S.LOGGED_OUT, "unlinked", 401),
+            transition(5, _S.CONNECTED, _S.LOGGED_OUT, "unlinked", 401),
             "Logged out",
             "the device was unlinked on the phone (401)",
         ),
-        (turn(5, _S.PAIRING, _S.UNPAIRED, "qr-used-up", 408), "Not linked", "no QR code was scanned in time (408)"),
+        (
+            transition(5, _S.PAIRING, _S.UNPAIRED, "qr-used-up", 408),
+            "Not linked",
+            "no QR code was scanned in time (408)",
+        ),
     ],
 )
-def test_what_is_no_absence_has_an_entry_of_its_own(last: Turn, title: str, line: str) -> None:
+def test_what_is_no_absence_has_an_entry_of_its_own(last: Transition, title: str, line: str) -> None:
     """A person's wish, or an end that only a person can undo."""
-    newest = told([*LINKED, last])[0]
+    newest = timeline_entries([*LINKED, last])[0]
     assert (newest.title, newest.lines) == (title, (line,))
 
 
 def test_a_stop_ends_an_absence_without_calling_it_a_return() -> None:
     """Nobody reads that it connected again when it did not."""
-    entries = told([*LINKED, CUT, turn(7, _S.RECONNECTING, _S.STOPPED)])
+    entries = timeline_entries([*LINKED, CUT, transition(7, _S.RECONNECTING, _S.STOPPED)])
     assert titles(entries)[:2] == ["Stopped", "Connection lost"]
     assert entries[1].lines == ("the connection was closed (428): the network's doing",)
 
 
 def test_a_reconnection_that_was_asked_for_is_no_loss() -> None:
     """It says who wanted it."""
-    asked = turn(5, _S.CONNECTED, _S.RECONNECTING, "asked")
-    newest = told([*LINKED, asked, turn(6, _S.RECONNECTING, _S.CONNECTED)])[0]
+    asked = transition(5, _S.CONNECTED, _S.RECONNECTING, "asked")
+    newest = timeline_entries([*LINKED, asked, transition(6, _S.RECONNECTING, _S.CONNECTED)])[0]
     assert (newest.title, newest.tone, newest.lines) == ("Reconnected", Tone.OFF, ("a reconnection was asked for",))
 
 
 def test_holdfasts_own_absence_is_admitted() -> None:
     """Not blamed on WhatsApp's unknown codes."""
-    away = turn(5, _S.CONNECTED, _S.RECONNECTING, "holdfast-stopped")
-    newest = told([*LINKED, away, turn(6, _S.RECONNECTING, _S.CONNECTED)])[0]
+    away = transition(5, _S.CONNECTED, _S.RECONNECTING, "holdfast-stopped")
+    newest = timeline_entries([*LINKED, away, transition(6, _S.RECONNECTING, _S.CONNECTED)])[0]
     assert newest.lines[0] == "Holdfast itself was not running"
 
 
 def test_codes_that_follow_each_other_are_one_wish() -> None:
     """A page of "a QR code was asked for" tells nothing."""
-    again = [turn(n, _S.PAIRING, _S.PAIRING) for n in (1, 2, 3)]
-    assert titles(told([LINKED[0], *again])) == ["A QR code was asked for"]
+    again = [transition(n, _S.PAIRING, _S.PAIRING) for n in (1, 2, 3)]
+    assert titles(timeline_entries([LINKED[0], *again])) == ["A QR code was asked for"]

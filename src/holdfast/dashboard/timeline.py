@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from holdfast.dashboard.fleet import Tone, advice_on
-from holdfast.health.words import because
+from holdfast.health.advice import because
 from holdfast.session.reasons import stored_reason
 from holdfast.session.state import RUNNING, State
-from holdfast.session.stores import Turn
+from holdfast.session.stores import Transition
 
 STOPPED_HOLDFAST = "holdfast-stopped"
 _DOINGS = {
@@ -22,7 +22,7 @@ _DOINGS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class TimelineEntry:
     """What happened, for people."""
 
     at: str
@@ -40,63 +40,69 @@ class _Absence:
     """Meant to be connected, and not: from one turn to the link that opens again."""
 
     at: str
-    causes: tuple[Turn, ...] = field(default_factory=tuple)
+    causes: tuple[Transition, ...] = field(default_factory=tuple)
     """The turns that gave a new reason."""
     attempts: int = 0
     next_attempt_at: str | None = None
     paused: bool = False
 
-    def heard(self, turn: Turn) -> _Absence:
-        is_new = turn.reason is not None and turn.reason not in {known.reason for known in self.causes}
+    def heard(self, transition: Transition) -> _Absence:
+        is_new = transition.reason is not None and transition.reason not in {known.reason for known in self.causes}
         return replace(
             self,
-            causes=(*self.causes, turn) if is_new else self.causes,
-            attempts=max(self.attempts, turn.attempts),
-            next_attempt_at=turn.next_attempt_at,
-            paused=turn.after is State.PAUSED,
+            causes=(*self.causes, transition) if is_new else self.causes,
+            attempts=max(self.attempts, transition.attempts),
+            next_attempt_at=transition.next_attempt_at,
+            paused=transition.after is State.PAUSED,
         )
 
 
-def told(turns: Iterable[Turn]) -> list[Entry]:
+def timeline_entries(transitions: Iterable[Transition]) -> list[TimelineEntry]:
     """Entries of these turns (oldest first), the newest first."""
-    entries: list[Entry] = []
+    entries: list[TimelineEntry] = []
     absence: _Absence | None = None
-    for turn in turns:
-        if turn.after is State.CONNECTED:
-            entries.append(_connected(turn) if absence is None else _back(absence, turn))
+    for transition in transitions:
+        if transition.after is State.CONNECTED:
+            entries.append(_connected(transition) if absence is None else _back(absence, transition))
             absence = None
-        elif turn.after in {State.CONNECTING, State.RECONNECTING, State.PAUSED} and (absence or _is_away(turn)):
-            absence = (absence or _Absence(at=turn.at)).heard(turn)
+        elif transition.after in {State.CONNECTING, State.RECONNECTING, State.PAUSED} and (
+            absence or _is_away(transition)
+        ):
+            absence = (absence or _Absence(at=transition.at)).heard(transition)
         else:
             if absence is not None:
-                entries.append(_given_up(absence, turn))
+                entries.append(_given_up(absence, transition))
             absence = None
-            entries.append(_plain(turn))
+            entries.append(_plain(transition))
     if absence is not None:
         entries.append(_away(absence))
     return list(reversed(_without_repeats(entries)))
 
 
-def _is_away(turn: Turn) -> bool:
+def _is_away(transition: Transition) -> bool:
     """Does an absence begin? A first connection that is under way is none."""
-    return turn.before is State.CONNECTED or turn.reason is not None
+    return transition.before is State.CONNECTED or transition.reason is not None
 
 
-def _connected(turn: Turn) -> Entry:
-    return Entry(at=turn.at, tone=Tone.WELL, title="Connected")
+def _connected(transition: Transition) -> TimelineEntry:
+    return TimelineEntry(at=transition.at, tone=Tone.WELL, title="Connected")
 
 
-def _back(absence: _Absence, turn: Turn) -> Entry:
+def _back(absence: _Absence, transition: Transition) -> TimelineEntry:
     if absence.causes and absence.causes[0].reason == "asked":
-        return Entry(at=absence.at, tone=Tone.OFF, title="Reconnected", lines=_why(absence), ended_at=turn.at)
+        return TimelineEntry(
+            at=absence.at, tone=Tone.OFF, title="Reconnected", lines=_why(absence), ended_at=transition.at
+        )
     how = "at the first attempt" if absence.attempts <= 1 else f"at attempt {absence.attempts}"
     did = f"Holdfast connected again by itself, {how}"
-    return Entry(at=absence.at, tone=Tone.SHAKY, title="Connection lost", lines=(*_why(absence), did), ended_at=turn.at)
+    return TimelineEntry(
+        at=absence.at, tone=Tone.SHAKY, title="Connection lost", lines=(*_why(absence), did), ended_at=transition.at
+    )
 
 
-def _away(absence: _Absence) -> Entry:
+def _away(absence: _Absence) -> TimelineEntry:
     title = "Paused" if absence.paused else "Not connected"
-    return Entry(
+    return TimelineEntry(
         at=absence.at,
         tone=Tone.TROUBLE,
         title=title,
@@ -105,8 +111,10 @@ def _away(absence: _Absence) -> Entry:
     )
 
 
-def _given_up(absence: _Absence, turn: Turn) -> Entry:
-    return Entry(at=absence.at, tone=Tone.SHAKY, title="Connection lost", lines=_why(absence), ended_at=turn.at)
+def _given_up(absence: _Absence, transition: Transition) -> TimelineEntry:
+    return TimelineEntry(
+        at=absence.at, tone=Tone.SHAKY, title="Connection lost", lines=_why(absence), ended_at=transition.at
+    )
 
 
 def _next(absence: _Absence) -> tuple[str, ...]:
@@ -121,22 +129,22 @@ def _next(absence: _Absence) -> tuple[str, ...]:
 def _why(absence: _Absence) -> tuple[str, ...]:
     """Each cause once; of many, the first and the last."""
     causes = absence.causes if len(absence.causes) <= 2 else (absence.causes[0], absence.causes[-1])
-    said = [_cause(turn) for turn in causes]
+    said = [_cause(transition) for transition in causes]
     return tuple(said[:1] + [f"then: {each}" for each in said[1:]])
 
 
-def _cause(turn: Turn) -> str:
-    if turn.reason == STOPPED_HOLDFAST:
+def _cause(transition: Transition) -> str:
+    if transition.reason == STOPPED_HOLDFAST:
         return "Holdfast itself was not running"
-    if turn.reason is None:
+    if transition.reason is None:
         return "no reason is known"
-    reason = stored_reason(turn.reason, turn.code)
+    reason = stored_reason(transition.reason, transition.code)
     doing = _DOINGS.get(reason.fault)
     return because(reason) if doing is None else f"{because(reason)}: {doing}"
 
 
 def _advice(absence: _Absence) -> tuple[str, ...]:
-    known = [turn for turn in absence.causes if turn.reason not in {None, STOPPED_HOLDFAST}]
+    known = [transition for transition in absence.causes if transition.reason not in {None, STOPPED_HOLDFAST}]
     if not known or known[-1].reason is None:
         return ()
     advice = advice_on(stored_reason(known[-1].reason, known[-1].code).action)
@@ -154,19 +162,19 @@ _PLAIN = {
 }
 
 
-def _plain(turn: Turn) -> Entry:
+def _plain(transition: Transition) -> TimelineEntry:
     """What is no absence: a person's wish, or an end that only a person can undo."""
-    if turn.before is State.PAIRING and turn.after in RUNNING and turn.reason is None:
-        return Entry(at=turn.at, tone=Tone.WELL, title="A phone was linked")
-    tone, title, line = _PLAIN[turn.after]
-    if not line and turn.reason is not None and turn.after is not State.PAIRING:
-        line = _cause(turn)
-    return Entry(at=turn.at, tone=tone, title=title, lines=(line,) if line else ())
+    if transition.before is State.PAIRING and transition.after in RUNNING and transition.reason is None:
+        return TimelineEntry(at=transition.at, tone=Tone.WELL, title="A phone was linked")
+    tone, title, line = _PLAIN[transition.after]
+    if not line and transition.reason is not None and transition.after is not State.PAIRING:
+        line = _cause(transition)
+    return TimelineEntry(at=transition.at, tone=tone, title=title, lines=(line,) if line else ())
 
 
-def _without_repeats(entries: list[Entry]) -> list[Entry]:
+def _without_repeats(entries: list[TimelineEntry]) -> list[TimelineEntry]:
     """QR codes that follow each other are one wish."""
-    kept: list[Entry] = []
+    kept: list[TimelineEntry] = []
     for entry in entries:
         if kept and kept[-1].title == entry.title and kept[-1].lines == entry.lines and entry.ended_at is None:
             kept.pop()

@@ -9,10 +9,10 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from holdfast.base.errors import Conflict, NotFound
-from holdfast.dashboard.desk import desk_of, login_of
-from holdfast.dashboard.doors import Page, is_part, page, part
+from holdfast.dashboard.context import context_of, login_of
 from holdfast.dashboard.fleet import Tone
-from holdfast.dashboard.ports import Grant
+from holdfast.dashboard.page_auth import ProtectedPage, is_part, page, part
+from holdfast.dashboard.ports import CompanyGrant
 from holdfast.delivery.webhooks import (
     OF_ALL,
     Counts,
@@ -24,7 +24,7 @@ from holdfast.delivery.webhooks import (
     next_attempt_at,
 )
 
-pages = APIRouter(route_class=Page, include_in_schema=False)
+pages = APIRouter(route_class=ProtectedPage, include_in_schema=False)
 
 _SHOWN = 100
 _ENDPOINTS = {
@@ -81,7 +81,7 @@ async def show_webhooks(request: Request) -> Response:
 @pages.post("/webhooks/replay")
 async def replay(request: Request) -> Response:
     """One delivery, or all that failed: made once more under the same ids."""
-    webhooks, grant = desk_of(request).webhooks, login_of(request).grant
+    webhooks, grant = context_of(request).webhooks, login_of(request).grant
     event = request.state.form.get("id", "")
     if not event:
         count = await webhooks.replay_all(grant.companies, since=None)
@@ -97,7 +97,7 @@ async def replay(request: Request) -> Response:
 @pages.post("/webhooks/resume")
 async def resume(request: Request) -> Response:
     """Switch an endpoint on again; what waits for it leaves at once."""
-    webhooks, wanted = desk_of(request).webhooks, request.state.form.get("id", "")
+    webhooks, wanted = context_of(request).webhooks, request.state.form.get("id", "")
     if wanted not in {each.id for each in await webhooks.endpoints() if _sees(login_of(request).grant, each)}:
         raise NotFound(f'endpoint "{wanted[:80]}" is unknown: load the page again')
     await webhooks.resume(wanted)
@@ -110,12 +110,12 @@ def _done(request: Request, said: str) -> Response:
     return part(request, "notice.html", tone="well", said=said)
 
 
-def _sees(grant: Grant, endpoint: Endpoint) -> bool:
+def _sees(grant: CompanyGrant, endpoint: Endpoint) -> bool:
     return grant.companies is None if endpoint.company == OF_ALL else grant.covers(endpoint.company)
 
 
 async def _seen(request: Request) -> dict[str, object]:
-    webhooks, grant = desk_of(request).webhooks, login_of(request).grant
+    webhooks, grant = context_of(request).webhooks, login_of(request).grant
     endpoints, counts = await webhooks.endpoints(), await webhooks.counts()
     failed = await webhooks.failed(grant.companies, after=0, most=_SHOWN)
     own = {each.company for each in endpoints if each.company != OF_ALL}

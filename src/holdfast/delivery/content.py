@@ -115,7 +115,7 @@ class ReferringBody(MessageBody, frozen=True, kw_only=True):
         return {"whatsappId": target.whatsapp_id, **fields}
 
 
-class Kind(StrEnum):
+class MessageKind(StrEnum):
     """The kinds of messages that are files."""
 
     IMAGE = "image"
@@ -128,7 +128,7 @@ class Kind(StrEnum):
 class MediaBody(MessageBody, frozen=True, kw_only=True):
     """The body of a message that is a file."""
 
-    kind: ClassVar[Kind]
+    kind: ClassVar[MessageKind]
     one_of = ("url", "base64", "media")
     named: ClassVar[bool] = False
     """The recipient is shown a file name."""

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from holdfast.delivery.media import shown_media
 from holdfast.delivery.message import MessageState
-from holdfast.delivery.ports import BULK, Message, Received
+from holdfast.delivery.stores import BULK, Message, Received
 
 Body = Mapping[str, object]
 
@@ -56,7 +56,7 @@ class Event:
     """JSON of the thing as the API shows it."""
 
     @property
-    def letter(self) -> str:
+    def payload(self) -> str:
         """What receivers and readers get: always the same bytes for one event."""
         head = json.dumps({"type": self.type, "timestamp": self.at}, separators=(",", ":"))
         return f'{head[:-1]},"data":{self.body}}}'

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from holdfast.delivery.ports import Outgoing
+from holdfast.delivery.stores import Outgoing
 
 
 @dataclass(slots=True)

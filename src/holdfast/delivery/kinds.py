@@ -15,9 +15,9 @@ from holdfast.delivery.content import (
     LONGEST_CAPTION,
     LONGEST_NAME,
     Content,
-    Kind,
     MediaBody,
     MessageBody,
+    MessageKind,
     Referred,
     ReferringBody,
     StoredMedia,
@@ -50,7 +50,7 @@ Caption = Annotated[str | None, Meta(description="text below it, up to 1024 char
 class Image(MediaBody, frozen=True, kw_only=True):
     """JPEG or PNG, up to 16 MB."""
 
-    kind = Kind.IMAGE
+    kind = MessageKind.IMAGE
 
     caption: Caption = None
 
@@ -58,7 +58,7 @@ class Image(MediaBody, frozen=True, kw_only=True):
 class Video(MediaBody, frozen=True, kw_only=True):
     """MP4 (H.264, AAC) or 3GP, up to 16 MB."""
 
-    kind = Kind.VIDEO
+    kind = MessageKind.VIDEO
 
     caption: Caption = None
     gif: Annotated[bool | None, Meta(description="plays by itself, over and over, without sound")] = None
@@ -67,7 +67,7 @@ class Video(MediaBody, frozen=True, kw_only=True):
 class Audio(MediaBody, frozen=True, kw_only=True):
     """Ogg (Opus), MP3, M4A, AAC or AMR, up to 16 MB."""
 
-    kind = Kind.AUDIO
+    kind = MessageKind.AUDIO
 
     voice: Annotated[bool | None, Meta(description="a voice note; it must be Ogg with Opus")] = None
 
@@ -79,7 +79,7 @@ class Audio(MediaBody, frozen=True, kw_only=True):
 class Document(MediaBody, frozen=True, kw_only=True):
     """Any file, up to 100 MB, or to what HOLDFAST_MEDIA_MAX_MB allows."""
 
-    kind = Kind.DOCUMENT
+    kind = MessageKind.DOCUMENT
     named = True
 
     caption: Caption = None
@@ -89,7 +89,7 @@ class Document(MediaBody, frozen=True, kw_only=True):
 class Sticker(MediaBody, frozen=True, kw_only=True):
     """WebP, 512 × 512, up to 1 MB."""
 
-    kind = Kind.STICKER
+    kind = MessageKind.STICKER
     can_mention = False
 
 

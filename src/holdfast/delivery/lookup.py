@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from holdfast.delivery.message import MessageState
-from holdfast.delivery.ports import Received, Tally
+from holdfast.delivery.stores import DeliveryTally, Received
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Letter:
+class OutboundRow:
     """An outbound message as it is shown."""
 
     seq: int
@@ -33,20 +33,20 @@ class Letter:
 
 
 class Lookup(Protocol):
-    async def letters(
+    async def sent_messages(
         self, company: str, *, words: str, state: MessageState | None, before: int | None, most: int
-    ) -> list[Letter]:
+    ) -> list[OutboundRow]:
         """Outbound messages with `seq` below `before`.
 
         words: the beginning of a message's id or WhatsApp id, digits of the recipient's number, or a part of its text
             or caption; empty: all.
         """
 
-    async def letter(self, company: str, message_id: str) -> Letter | None: ...
+    async def sent_message(self, company: str, message_id: str) -> OutboundRow | None: ...
 
     async def inbound(self, company: str, *, words: str, before: int | None, most: int) -> list[Received]:
         """Inbound messages with `seq` below `before`; `words`: of the id, digits of the sender or chat, or a part of
         the text, the caption or the sender's name."""
 
-    async def tallies(self, *, since: str, until: str) -> Mapping[str, Tally]:
+    async def tallies(self, *, since: str, until: str) -> Mapping[str, DeliveryTally]:
         """Of messages accepted at or after `since` and before `until`, by company, for those that have some."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from holdfast.base.errors import BadInput
 from holdfast.delivery.containers import OLE, OPUS, ZIP, ogg_codec_is_unreadable
-from holdfast.delivery.content import Content, Kind
+from holdfast.delivery.content import Content, MessageKind
 from holdfast.delivery.file_types import sniffed, text_type, type_by_name
 
 MB = 1024 * 1024
@@ -16,20 +16,26 @@ HEAD_BYTES = 512 * 1024
 TAIL_BYTES = 128 * 1024
 """So many of a medium's first and last bytes are looked at for its type."""
 
-_MOST = {Kind.IMAGE: 16 * MB, Kind.VIDEO: 16 * MB, Kind.AUDIO: 16 * MB, Kind.STICKER: 1 * MB, Kind.DOCUMENT: 100 * MB}
+_MOST = {
+    MessageKind.IMAGE: 16 * MB,
+    MessageKind.VIDEO: 16 * MB,
+    MessageKind.AUDIO: 16 * MB,
+    MessageKind.STICKER: 1 * MB,
+    MessageKind.DOCUMENT: 100 * MB,
+}
 """WhatsApp's limits (source: Cloud API reference for video, audio and document; its apps for images and stickers)."""
 MEDIA_TYPES = {
-    Kind.IMAGE: ("image/jpeg", "image/png"),
-    Kind.VIDEO: ("video/mp4", "video/3gpp"),
-    Kind.AUDIO: ("audio/ogg", "audio/mpeg", "audio/mp4", "audio/aac", "audio/amr"),
-    Kind.STICKER: ("image/webp",),
+    MessageKind.IMAGE: ("image/jpeg", "image/png"),
+    MessageKind.VIDEO: ("video/mp4", "video/3gpp"),
+    MessageKind.AUDIO: ("audio/ogg", "audio/mpeg", "audio/mp4", "audio/aac", "audio/amr"),
+    MessageKind.STICKER: ("image/webp",),
 }
 """What phones play or show (same source); a document may be anything."""
 _NAMES = {
-    Kind.IMAGE: "JPEG or PNG, or send it as a document",
-    Kind.VIDEO: "MP4 (H.264, AAC) or 3GP, or send it as a document",
-    Kind.AUDIO: "Ogg (Opus), MP3, M4A, AAC or AMR, or send it as a document",
-    Kind.STICKER: "WebP",
+    MessageKind.IMAGE: "JPEG or PNG, or send it as a document",
+    MessageKind.VIDEO: "MP4 (H.264, AAC) or 3GP, or send it as a document",
+    MessageKind.AUDIO: "Ogg (Opus), MP3, M4A, AAC or AMR, or send it as a document",
+    MessageKind.STICKER: "WebP",
 }
 _OTHER_NAMES = {
     "image/jpg": "image/jpeg",
@@ -75,7 +81,7 @@ _CODECS = re.compile(
 )
 
 
-def most_bytes(kind: Kind, *, limit_bytes: int) -> int:
+def most_bytes(kind: MessageKind, *, limit_bytes: int) -> int:
     """The largest medium of this kind: WhatsApp's limit, or the operator's."""
     return min(_MOST[kind], limit_bytes)
 
@@ -85,7 +91,7 @@ def _size_shown(size_bytes: int) -> str:
     return f"{size_bytes / MB:.1f}".removesuffix(".0") + " MB"
 
 
-def check_size(kind: Kind, size_bytes: int, *, limit_bytes: int, field: str) -> None:
+def check_size(kind: MessageKind, size_bytes: int, *, limit_bytes: int, field: str) -> None:
     """Raises `BadInput` for what is empty or too large."""
     if size_bytes == 0:
         raise BadInput(f"{field} is empty: give at least one byte", field=field)
@@ -93,7 +99,7 @@ def check_size(kind: Kind, size_bytes: int, *, limit_bytes: int, field: str) -> 
         raise too_large(kind, limit_bytes=limit_bytes, field=field)
 
 
-def too_large(kind: Kind, *, limit_bytes: int, field: str) -> BadInput:
+def too_large(kind: MessageKind, *, limit_bytes: int, field: str) -> BadInput:
     most, whose = most_bytes(kind, limit_bytes=limit_bytes), "WhatsApp takes no larger"
     if most == limit_bytes:
         whose = "HOLDFAST_MEDIA_MAX_MB allows no larger"
@@ -159,7 +165,9 @@ class Evidence:
     filename: str | None = None
 
 
-def settled_mimetype(kind: Kind, said: str | None, evidence: Evidence, *, field: str, is_callers: bool = True) -> str:
+def settled_mimetype(
+    kind: MessageKind, said: str | None, evidence: Evidence, *, field: str, is_callers: bool = True
+) -> str:
     """The type that a medium is sent with: what was said, if it is of use, or what bytes and name tell.
 
     `is_callers`: the caller said it, and no server. Raises `BadInput` for what phones would not show as this kind, also
@@ -178,7 +186,7 @@ def settled_mimetype(kind: Kind, said: str | None, evidence: Evidence, *, field:
         raise BadInput(
             f"{field} is said to be {said[:80]}, but is {what}: {_article(kind)} must be {_NAMES[kind]}", field=field
         )
-    if kind is Kind.AUDIO:
+    if kind is MessageKind.AUDIO:
         return _audio_type(said, found, evidence.head)
     return said if found is None else found
 
@@ -219,14 +227,14 @@ def _audio_type(said: str, found: str | None, head: bytes) -> str:
     return found
 
 
-def _agrees(kind: Kind, found: str | None, said: str) -> bool:
+def _agrees(kind: MessageKind, found: str | None, said: str) -> bool:
     """MP3, AAC and audio in MP4 may begin in many ways; pictures, films and Ogg tell what they are."""
-    if kind is Kind.AUDIO:
+    if kind is MessageKind.AUDIO:
         if found is None:
             return not said.startswith("audio/ogg")
         return found.partition(";")[0] in MEDIA_TYPES[kind] or found in {"video/mp4", "video/3gpp"}
     return found in MEDIA_TYPES[kind]
 
 
-def _article(kind: Kind) -> str:
-    return f"an {kind}" if kind in {Kind.IMAGE, Kind.AUDIO} else f"a {kind}"
+def _article(kind: MessageKind) -> str:
+    return f"an {kind}" if kind in {MessageKind.IMAGE, MessageKind.AUDIO} else f"a {kind}"

@@ -28,7 +28,7 @@ class MessageState(StrEnum):
     CANCELLED = "cancelled"
 
 
-class News(StrEnum):
+class StatusUpdate(StrEnum):
     """What can be learned about a message."""
 
     HANDED_OVER = "handed over"
@@ -44,7 +44,7 @@ class News(StrEnum):
 OPEN = frozenset({MessageState.QUEUED, MessageState.SENDING})
 """States in which a message is still to be sent."""
 
-_S, _N = MessageState, News
+_S, _N = MessageState, StatusUpdate
 _UNSETTLED = {
     _N.ACKED: _S.SENT,
     _N.DELIVERED: _S.DELIVERED,
@@ -70,9 +70,9 @@ A message that failed, or was cancelled by force while in flight, can still be s
 """
 
 
-def advance(state: MessageState, news: News) -> MessageState:
+def advance(state: MessageState, update: StatusUpdate) -> MessageState:
     """The state after `news`; the same state when the news adds nothing."""
-    return MOVES[state].get(news, state)
+    return MOVES[state].get(update, state)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +102,7 @@ class HoldBack:
     message: str
 
 
-Verdict = Retry | GiveUp | HoldBack
+AckDecision = Retry | GiveUp | HoldBack
 
 ENGINE_ATTEMPTS = 5
 """Failures of the engine in a row, until it is taken that it can't make the message."""
@@ -142,7 +142,7 @@ _REFUSALS = {
 _LIMITED = {"rate-limited": "WhatsApp limits the session's requests", "server-busy": "WhatsApp is busy"}
 
 
-def judge_ack_error(code: str, *, attempts: int) -> Verdict:
+def judge_ack_error(code: str, *, attempts: int) -> AckDecision:
     """What an ack with an error means for a message that was answered so `attempts` times in a row.
 
     Only a definite refusal settles a message: everything else, unknown codes included, is retried.
@@ -155,7 +155,7 @@ def judge_ack_error(code: str, *, attempts: int) -> Verdict:
     return Retry(after_s=_pause_s(attempts), message=f"{reason} (ack error {code})", is_general=code not in _DEFINITE)
 
 
-def judge_refusal(code: str, detail: str, *, attempts: int) -> Verdict:
+def judge_refusal(code: str, detail: str, *, attempts: int) -> AckDecision:
     """What it means that the engine made no frame of the message, `attempts` times in a row.
 
     Nothing left, so a retry is safe.

@@ -18,9 +18,9 @@ def test_a_letter_is_one_document_whatever_is_in_it(type_: str, data: dict[str, 
     """Line breaks and all: it stands in one line of an event stream."""
     body = written(data)
     event = Event(seq=1, id="evt_1", company="c", type=type_, chat="", at="2026-01-01T00:00:00.000Z", body=body)
-    assert json.loads(event.letter) == {"type": type_, "timestamp": event.at, "data": data}
-    assert event.letter.isascii()
-    assert "\n" not in event.letter
+    assert json.loads(event.payload) == {"type": type_, "timestamp": event.at, "data": data}
+    assert event.payload.isascii()
+    assert "\n" not in event.payload
 
 
 def test_an_event_written_again_has_the_same_id_and_no_other_has() -> None:

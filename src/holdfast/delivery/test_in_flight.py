@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from holdfast.delivery.in_flight import InFlight
-from holdfast.delivery.ports import Outgoing
+from holdfast.delivery.stores import Outgoing
 
 
 def message(name: str) -> Outgoing:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from holdfast.base.errors import BadInput
-from holdfast.delivery.content import Kind
+from holdfast.delivery.content import MessageKind
 from holdfast.delivery.media import (
     MB,
     Evidence,
@@ -35,35 +35,35 @@ SKELETON = ogg(b"fishead\0") + OPUS
 @pytest.mark.parametrize(
     ("kind", "said", "head", "mimetype"),
     [
-        (Kind.IMAGE, None, JPEG, "image/jpeg"),
-        (Kind.IMAGE, "application/octet-stream", PNG, "image/png"),
-        (Kind.IMAGE, "image/png", JPEG, "image/jpeg"),  # what it is counts
-        (Kind.STICKER, None, WEBP, "image/webp"),
-        (Kind.VIDEO, None, MP4, "video/mp4"),
-        (Kind.VIDEO, None, THREEGP, "video/3gpp"),
-        (Kind.AUDIO, "audio/ogg; codecs=opus", OGG, "audio/ogg; codecs=opus"),
-        (Kind.AUDIO, "audio/ogg", OPUS, "audio/ogg; codecs=opus"),
-        (Kind.AUDIO, None, OPUS, "audio/ogg; codecs=opus"),
-        (Kind.AUDIO, "audio/ogg; codecs=vorbis", OPUS, "audio/ogg; codecs=opus"),
-        (Kind.AUDIO, "audio/mpeg", OPUS, "audio/ogg; codecs=opus"),
-        (Kind.AUDIO, None, SKELETON, "audio/ogg; codecs=opus"),
-        (Kind.AUDIO, "audio/ogg; codecs=opus", VORBIS, "audio/ogg; codecs=vorbis"),
-        (Kind.AUDIO, None, OTHER, "audio/ogg"),
-        (Kind.AUDIO, "audio/ogg", MP3, "audio/mpeg"),
-        (Kind.DOCUMENT, None, OPUS, "audio/ogg"),
-        (Kind.DOCUMENT, None, THEORA, "video/ogg"),
-        (Kind.AUDIO, "audio/mpeg", b"\x00\x00", "audio/mpeg"),
-        (Kind.AUDIO, "audio/mp4", MP4, "audio/mp4"),
-        (Kind.AUDIO, None, M4A, "audio/mp4"),
-        (Kind.AUDIO, None, MP3, "audio/mpeg"),
-        (Kind.DOCUMENT, None, PDF, "application/pdf"),
-        (Kind.DOCUMENT, None, b"hello", "text/plain"),
-        (Kind.DOCUMENT, None, b"\x00\x01\x02", "application/octet-stream"),
-        (Kind.DOCUMENT, "text/csv", b"a,b", "text/csv"),
+        (MessageKind.IMAGE, None, JPEG, "image/jpeg"),
+        (MessageKind.IMAGE, "application/octet-stream", PNG, "image/png"),
+        (MessageKind.IMAGE, "image/png", JPEG, "image/jpeg"),  # what it is counts
+        (MessageKind.STICKER, None, WEBP, "image/webp"),
+        (MessageKind.VIDEO, None, MP4, "video/mp4"),
+        (MessageKind.VIDEO, None, THREEGP, "video/3gpp"),
+        (MessageKind.AUDIO, "audio/ogg; codecs=opus", OGG, "audio/ogg; codecs=opus"),
+        (MessageKind.AUDIO, "audio/ogg", OPUS, "audio/ogg; codecs=opus"),
+        (MessageKind.AUDIO, None, OPUS, "audio/ogg; codecs=opus"),
+        (MessageKind.AUDIO, "audio/ogg; codecs=vorbis", OPUS, "audio/ogg; codecs=opus"),
+        (MessageKind.AUDIO, "audio/mpeg", OPUS, "audio/ogg; codecs=opus"),
+        (MessageKind.AUDIO, None, SKELETON, "audio/ogg; codecs=opus"),
+        (MessageKind.AUDIO, "audio/ogg; codecs=opus", VORBIS, "audio/ogg; codecs=vorbis"),
+        (MessageKind.AUDIO, None, OTHER, "audio/ogg"),
+        (MessageKind.AUDIO, "audio/ogg", MP3, "audio/mpeg"),
+        (MessageKind.DOCUMENT, None, OPUS, "audio/ogg"),
+        (MessageKind.DOCUMENT, None, THEORA, "video/ogg"),
+        (MessageKind.AUDIO, "audio/mpeg", b"\x00\x00", "audio/mpeg"),
+        (MessageKind.AUDIO, "audio/mp4", MP4, "audio/mp4"),
+        (MessageKind.AUDIO, None, M4A, "audio/mp4"),
+        (MessageKind.AUDIO, None, MP3, "audio/mpeg"),
+        (MessageKind.DOCUMENT, None, PDF, "application/pdf"),
+        (MessageKind.DOCUMENT, None, b"hello", "text/plain"),
+        (MessageKind.DOCUMENT, None, b"\x00\x01\x02", "application/octet-stream"),
+        (MessageKind.DOCUMENT, "text/csv", b"a,b", "text/csv"),
     ],
 )
 def test_a_mediums_type_is_what_was_said_or_what_its_bytes_tell(
-    kind: Kind, said: str | None, head: bytes, mimetype: str
+    kind: MessageKind, said: str | None, head: bytes, mimetype: str
 ) -> None:
     """A server that says "octet-stream" has said nothing."""
     assert settled_mimetype(kind, said, Evidence(head=head), field="f") == mimetype
@@ -73,36 +73,51 @@ def test_a_mediums_type_is_what_was_said_or_what_its_bytes_tell(
     ("kind", "said", "head", "sentence"),
     [
         (
-            Kind.IMAGE,
+            MessageKind.IMAGE,
             None,
             b"<html>",
             "f is application/octet-stream: an image must be JPEG or PNG, or send it as a document",
         ),
-        (Kind.IMAGE, "text/html", b"<html>", "f is text/html: an image must be JPEG or PNG, or send it as a document"),
         (
-            Kind.IMAGE,
+            MessageKind.IMAGE,
+            "text/html",
+            b"<html>",
+            "f is text/html: an image must be JPEG or PNG, or send it as a document",
+        ),
+        (
+            MessageKind.IMAGE,
             "image/jpeg",
             b"<html>",
             "f is said to be image/jpeg, but is what WhatsApp does not take: an image must be JPEG or PNG",
         ),
-        (Kind.IMAGE, "image/jpeg", MP4, "f is said to be image/jpeg, but is video/mp4: an image must be JPEG or PNG"),
-        (Kind.STICKER, None, PNG, "f is image/png: a sticker must be WebP"),
-        (Kind.VIDEO, None, b"\x1aE\xdf\xa3", "f is video/webm: a video must be MP4 (H.264, AAC) or 3GP"),
-        (Kind.VIDEO, None, b"\x00\x00\x00\x20ftypqt  ", "f is video/quicktime: a video must be MP4"),
-        (Kind.IMAGE, None, b"\x00\x00\x00\x20ftypheic", "f is image/heic: an image must be JPEG"),
-        (Kind.IMAGE, None, b"\x00\x00\x00\x20ftypavif", "f is image/avif: an image must be JPEG"),
         (
-            Kind.AUDIO,
+            MessageKind.IMAGE,
+            "image/jpeg",
+            MP4,
+            "f is said to be image/jpeg, but is video/mp4: an image must be JPEG or PNG",
+        ),
+        (MessageKind.STICKER, None, PNG, "f is image/png: a sticker must be WebP"),
+        (MessageKind.VIDEO, None, b"\x1aE\xdf\xa3", "f is video/webm: a video must be MP4 (H.264, AAC) or 3GP"),
+        (MessageKind.VIDEO, None, b"\x00\x00\x00\x20ftypqt  ", "f is video/quicktime: a video must be MP4"),
+        (MessageKind.IMAGE, None, b"\x00\x00\x00\x20ftypheic", "f is image/heic: an image must be JPEG"),
+        (MessageKind.IMAGE, None, b"\x00\x00\x00\x20ftypavif", "f is image/avif: an image must be JPEG"),
+        (
+            MessageKind.AUDIO,
             "audio/ogg",
             JPEG,
             "f is said to be audio/ogg, but is image/jpeg: an audio must be Ogg (Opus), MP3",
         ),
-        (Kind.AUDIO, "audio/ogg; codecs=opus", b"\0\0", "f is said to be audio/ogg; codecs=opus, but is what WhatsApp"),
-        (Kind.AUDIO, None, THEORA, "f is video/ogg: an audio must be"),
+        (
+            MessageKind.AUDIO,
+            "audio/ogg; codecs=opus",
+            b"\0\0",
+            "f is said to be audio/ogg; codecs=opus, but is what WhatsApp",
+        ),
+        (MessageKind.AUDIO, None, THEORA, "f is video/ogg: an audio must be"),
     ],
 )
 def test_what_phones_would_not_show_as_that_kind_is_refused(
-    kind: Kind, said: str | None, head: bytes, sentence: str
+    kind: MessageKind, said: str | None, head: bytes, sentence: str
 ) -> None:
     """Naming what it is and what it must be."""
     with pytest.raises(BadInput) as refused:
@@ -144,14 +159,21 @@ def test_a_strangers_type_is_sent_bare(said: str, sent: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "size", "limit_mb", "sentence"),
     [
-        (Kind.IMAGE, 0, 64, "f is empty: give at least one byte"),
-        (Kind.IMAGE, 16 * MB + 1, 64, "f has more than 16 MB: WhatsApp takes no larger image"),
-        (Kind.DOCUMENT, 64 * MB + 1, 64, "f has more than 64 MB: HOLDFAST_MEDIA_MAX_MB allows no larger document"),
-        (Kind.DOCUMENT, 100 * MB + 1, 500, "f has more than 100 MB: WhatsApp takes no larger document"),
-        (Kind.VIDEO, 8 * MB + 1, 8, "f has more than 8 MB: HOLDFAST_MEDIA_MAX_MB allows no larger video"),
+        (MessageKind.IMAGE, 0, 64, "f is empty: give at least one byte"),
+        (MessageKind.IMAGE, 16 * MB + 1, 64, "f has more than 16 MB: WhatsApp takes no larger image"),
+        (
+            MessageKind.DOCUMENT,
+            64 * MB + 1,
+            64,
+            "f has more than 64 MB: HOLDFAST_MEDIA_MAX_MB allows no larger document",
+        ),
+        (MessageKind.DOCUMENT, 100 * MB + 1, 500, "f has more than 100 MB: WhatsApp takes no larger document"),
+        (MessageKind.VIDEO, 8 * MB + 1, 8, "f has more than 8 MB: HOLDFAST_MEDIA_MAX_MB allows no larger video"),
     ],
 )
-def test_a_medium_that_is_empty_or_too_large_is_refused(kind: Kind, size: int, limit_mb: int, sentence: str) -> None:
+def test_a_medium_that_is_empty_or_too_large_is_refused(
+    kind: MessageKind, size: int, limit_mb: int, sentence: str
+) -> None:
     """Saying whose limit it is."""
     with pytest.raises(BadInput, match=f"^{sentence}$"):
         check_size(kind, size, limit_bytes=limit_mb * MB, field="f")

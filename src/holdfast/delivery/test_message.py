@@ -17,8 +17,8 @@ from holdfast.delivery.message import (
     GiveUp,
     HoldBack,
     MessageState,
-    News,
     Retry,
+    StatusUpdate,
     advance,
     is_condemned,
     is_suspect,
@@ -27,9 +27,9 @@ from holdfast.delivery.message import (
 )
 from holdfast.delivery.rate_limits import NEW_CHAT_QUOTA, REACH_OUT_LOCK
 
-S, N = MessageState, News
+S, N = MessageState, StatusUpdate
 
-_NEWS: Final = [
+_UPDATES: Final = [
     N.HANDED_OVER, N.ACKED, N.DELIVERED, N.READ, N.PLAYED, N.GIVEN_UP, N.EXPIRED, N.CANCELLED,
 ]  # fmt: skip
 _TABLE: Final = {
@@ -52,25 +52,25 @@ _KNOWN = [S.QUEUED, S.SENDING, S.FAILED, S.SENT, S.DELIVERED, S.READ, S.PLAYED]
 
 
 @pytest.mark.parametrize(
-    ("state", "news", "after"),
-    [(state, news, after) for state, row in _TABLE.items() for news, after in zip(_NEWS, row, strict=True)],
+    ("state", "update", "after"),
+    [(state, update, after) for state, row in _TABLE.items() for update, after in zip(_UPDATES, row, strict=True)],
 )
-def test_each_state_takes_each_piece_of_news(state: MessageState, news: News, after: MessageState) -> None:
+def test_each_state_takes_each_piece_of_news(state: MessageState, update: StatusUpdate, after: MessageState) -> None:
     """As in the table above, and in no other way."""
-    assert advance(state, news) is after
+    assert advance(state, update) is after
 
 
 def test_the_table_is_whole() -> None:
     """No state and no news is left out, here or in the code."""
     assert set(_TABLE) == set(MOVES) == set(MessageState)
-    assert set(_NEWS) == set(News)
+    assert set(_UPDATES) == set(StatusUpdate)
 
 
-@given(st.sampled_from(MessageState), st.lists(st.sampled_from(News)))
-def test_what_is_known_of_an_arrival_is_never_unlearned(state: MessageState, history: list[News]) -> None:
+@given(st.sampled_from(MessageState), st.lists(st.sampled_from(StatusUpdate)))
+def test_what_is_known_of_an_arrival_is_never_unlearned(state: MessageState, history: list[StatusUpdate]) -> None:
     """Whatever comes in whatever order: never back, and out of `expired` never at all."""
-    for news in history:
-        after = advance(state, news)
+    for update in history:
+        after = advance(state, update)
         if state is S.EXPIRED:
             assert after is state
         elif state is S.CANCELLED:
@@ -81,13 +81,13 @@ def test_what_is_known_of_an_arrival_is_never_unlearned(state: MessageState, his
 
 
 @given(st.lists(st.sampled_from([N.ACKED, N.DELIVERED, N.READ, N.PLAYED, N.GIVEN_UP, N.HANDED_OVER]), min_size=1))
-def test_acks_and_receipts_lead_to_the_same_state_in_any_order(history: list[News]) -> None:
+def test_acks_and_receipts_lead_to_the_same_state_in_any_order(history: list[StatusUpdate]) -> None:
     """WhatsApp promises no order between acks and receipts."""
 
-    def end(order: list[News]) -> MessageState:
+    def end(order: list[StatusUpdate]) -> MessageState:
         state = S.SENDING
-        for news in order:
-            state = advance(state, news)
+        for update in order:
+            state = advance(state, update)
         return state
 
     assert end(history) is end(history[::-1])

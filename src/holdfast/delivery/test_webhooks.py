@@ -14,13 +14,13 @@ from holdfast.delivery.webhooks import (
     OF_ALL,
     PAUSES_S,
     Again,
+    AttemptOutcome,
     Endpoint,
     EndpointState,
     GivenUp,
     Head,
     Health,
     Lanes,
-    Outcome,
     Taken,
     Tried,
     endpoint_id,
@@ -34,7 +34,7 @@ BAD, SILENT, GONE = Tried(status=500), Tried(status=None, error="no answer"), Tr
 ANYTHING = st.sampled_from([Tried(status=200), Tried(status=204), BAD, SILENT, GONE, Tried(status=302)])
 
 
-def judged(tried: Tried, *, attempts: int = 1, is_probe: bool = False, jitter: float = 0) -> Outcome:
+def judged(tried: Tried, *, attempts: int = 1, is_probe: bool = False, jitter: float = 0) -> AttemptOutcome:
     return judge(tried, attempts=attempts, is_probe=is_probe, jitter=jitter)
 
 

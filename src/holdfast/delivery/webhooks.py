@@ -91,10 +91,10 @@ class GivenUp:
     """All tries are used up; its chat goes on."""
 
 
-Outcome = Taken | Again | GivenUp
+AttemptOutcome = Taken | Again | GivenUp
 
 
-def judge(tried: Tried, *, attempts: int, is_probe: bool, jitter: float) -> Outcome:
+def judge(tried: Tried, *, attempts: int, is_probe: bool, jitter: float) -> AttemptOutcome:
     """What becomes of a delivery at its try number `attempts`. No probe uses up its tries, nor does a 410."""
     if tried.is_taken:
         return Taken()
@@ -276,7 +276,7 @@ class Due:
 class Settled:
     """What a try changed."""
 
-    outcome: Outcome
+    outcome: AttemptOutcome
     endpoint: Endpoint | None
     """As it is now; None when it is no more."""
     before: EndpointState

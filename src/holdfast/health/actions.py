@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from holdfast.health.advice import lasting
 from holdfast.health.signals import Limits, Signals
 from holdfast.health.verdict import actor_hangs, host_hangs, is_silent, no_acks, no_pong
-from holdfast.health.words import lasting
 from holdfast.session.state import RUNNING
 
 

@@ -20,7 +20,7 @@ import msgspec
 from holdfast.base.errors import HoldfastError
 from holdfast.health.conditions import Condition
 
-Key = tuple[str, str]
+AlertKey = tuple[str, str]
 
 
 class UnreadableBook(HoldfastError):
@@ -29,7 +29,7 @@ class UnreadableBook(HoldfastError):
     code = "unreadable-alert-book"
 
 
-class Kind(StrEnum):
+class AlertKind(StrEnum):
     RAISED = "raised"
     REMINDED = "reminded"
     GREW = "grew"
@@ -41,7 +41,7 @@ class Kind(StrEnum):
 class Alert:
     """Something to tell a person."""
 
-    kind: Kind
+    kind: AlertKind
     condition: Condition
     """As last seen; of an alert about many companies, that of one of them."""
     companies: tuple[str, ...]
@@ -106,7 +106,7 @@ class Digest:
 class Over:
     """Trouble that is over, remembered for a day."""
 
-    key: Key
+    key: AlertKey
     at: datetime
     times: int
 
@@ -145,7 +145,7 @@ def load(text: str) -> Book:
 class _Page:
     """The book while it is being brought up to date. Lives for one `update`."""
 
-    def __init__(self, book: Book, present: dict[Key, Condition], now: datetime, policy: AlertPolicy) -> None:
+    def __init__(self, book: Book, present: dict[AlertKey, Condition], now: datetime, policy: AlertPolicy) -> None:
         self._now, self._policy, self._present = now, policy, present
         self._standing = {each.condition.key: self._seen(each) for each in book.standing}
         self._digests = {each.condition.cause: each for each in book.digests}
@@ -178,7 +178,7 @@ class _Page:
             del self._standing[key]
             self._over[key] = Over(key=key, at=self._now, times=standing.times + 1)
             if not standing.digest:
-                yield self._alert(Kind.CLEARED, standing)
+                yield self._alert(AlertKind.CLEARED, standing)
 
     def _hold_s(self, times: int) -> float:
         return min(self._policy.clear_after_s * 2.0 ** min(times, 30), self._policy.clear_cap_s)
@@ -193,7 +193,7 @@ class _Page:
                 continue
             self._standing[key] = standing = self._begin(condition)
             if condition.company is None:
-                yield self._alert(Kind.RAISED, standing)
+                yield self._alert(AlertKind.RAISED, standing)
             else:
                 fresh.setdefault(condition.cause, []).append(standing)
         for cause, group in fresh.items():
@@ -212,7 +212,7 @@ class _Page:
         there = [each for each in self._of(cause) if each.gone_at is None]
         lately = [each for each in there if not self._passed(each.raised_at, self._policy.digest_within_s)]
         if len(lately) <= self._policy.digest_over:
-            yield from (self._alert(Kind.RAISED, standing) for standing in group)
+            yield from (self._alert(AlertKind.RAISED, standing) for standing in group)
             return
         self._digests[cause] = Digest(
             condition=group[0].condition,
@@ -222,7 +222,7 @@ class _Page:
             companies=(),
         )
         self._join(cause, lately)
-        yield self._digest_alert(Kind.RAISED, cause)
+        yield self._digest_alert(AlertKind.RAISED, cause)
 
     def _join(self, cause: str, group: list[Standing]) -> None:
         for standing in group:
@@ -246,11 +246,11 @@ class _Page:
             if there:
                 self._digests[cause] = digest = replace(digest, condition=there[0].condition)
             if len(members) <= self._policy.digest_over // 2:
-                yield self._digest_alert(Kind.CLEARED, cause)
+                yield self._digest_alert(AlertKind.CLEARED, cause)
                 self._part(cause, members)
             elif len(there) >= 2 * digest.told_count:
                 self._digests[cause] = replace(digest, told_at=self._now, told_count=len(there))
-                yield self._digest_alert(Kind.GREW, cause)
+                yield self._digest_alert(AlertKind.GREW, cause)
 
     def _members(self, cause: str) -> list[Standing]:
         return [each for each in self._of(cause) if each.digest]
@@ -268,27 +268,27 @@ class _Page:
         for key, standing in self._standing.items():
             if not standing.digest and standing.gone_at is None and self._is_forgotten(standing):
                 self._standing[key] = replace(standing, told_at=self._now, reminders=standing.reminders + 1)
-                yield self._alert(Kind.REMINDED, standing)
+                yield self._alert(AlertKind.REMINDED, standing)
         for cause, digest in self._digests.items():
             is_there = any(each.gone_at is None for each in self._members(cause))
             if is_there and self._is_forgotten(digest):
                 self._digests[cause] = replace(digest, told_at=self._now, reminders=digest.reminders + 1)
-                yield self._digest_alert(Kind.REMINDED, cause)
+                yield self._digest_alert(AlertKind.REMINDED, cause)
 
     def _is_forgotten(self, told: Standing | Digest) -> bool:
         return self._passed(told.told_at, self._policy.remind_after_s * 2.0 ** min(told.reminders, 10))
 
     # The words' values.
 
-    def _alert(self, kind: Kind, standing: Standing) -> Alert:
+    def _alert(self, kind: AlertKind, standing: Standing) -> Alert:
         condition = standing.condition
         companies = () if condition.company is None else (condition.company,)
         return Alert(kind=kind, condition=condition, companies=companies, since=standing.since, at=self._now)
 
-    def _digest_alert(self, kind: Kind, cause: str) -> Alert:
+    def _digest_alert(self, kind: AlertKind, cause: str) -> Alert:
         """Over: all it ever covered. Else: those for which it stands now."""
         digest, members = self._digests[cause], self._members(cause)
-        is_over = kind is Kind.CLEARED
+        is_over = kind is AlertKind.CLEARED
         return Alert(
             kind=kind,
             condition=digest.condition,

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+from holdfast.health.advice import Advice, Care, because, lasting
 from holdfast.health.signals import Limits, Signals
-from holdfast.health.words import Advice, Care, because, lasting
 from holdfast.session.reasons import Action
 from holdfast.session.state import State
 

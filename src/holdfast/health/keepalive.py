@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from itertools import takewhile
 
-from holdfast.health.success import percentile
+from holdfast.health.goals import percentile
 from holdfast.session.state import Link, Session
 
 WINDOW = 120

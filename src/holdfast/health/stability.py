@@ -12,11 +12,11 @@ from enum import StrEnum
 from itertools import pairwise
 from types import MappingProxyType
 
-from holdfast.health.success import (
+from holdfast.health.goals import (
     LEAST_PERCENT,
     MOST_DISCONNECTIONS_AN_HOUR,
     MOST_RECONNECT_S,
-    Row,
+    GoalResult,
     percent_of,
     percentile,
 )
@@ -26,7 +26,7 @@ _HOUR_S = 3600
 WINDOWS_S: Mapping[str, int] = MappingProxyType({"5m": 300, "1h": 3600, "24h": 86_400, "7d": 604_800})
 
 
-class Presence(StrEnum):
+class Connectivity(StrEnum):
     CONNECTED = "connected"
     AWAY = "away"
     """Meant to be connected, and not."""
@@ -34,23 +34,23 @@ class Presence(StrEnum):
     """Not meant to be connected: stopped on purpose, or no phone is linked yet."""
 
 
-def presence_of(state: State) -> Presence:
+def connectivity_of(state: State) -> Connectivity:
     """How a session's state counts. A logout by WhatsApp or a pause counts against it, for messages don't arrive."""
     match state:
         case State.CONNECTED:
-            return Presence.CONNECTED
+            return Connectivity.CONNECTED
         case State.STOPPED | State.UNPAIRED | State.PAIRING:
-            return Presence.EXCUSED
+            return Connectivity.EXCUSED
         case _:
-            return Presence.AWAY
+            return Connectivity.AWAY
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class PresencePeriod:
     """From `at` on it was so. Seconds of one clock that outlives restarts."""
 
     at: float
-    presence: Presence
+    presence: Connectivity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,36 +109,36 @@ class Stability:
     def holds(self) -> bool:
         return all(row.holds for row in self.table())
 
-    def table(self) -> tuple[Row, ...]:
+    def table(self) -> tuple[GoalResult, ...]:
         """The user's table of success (M26)."""
         return (self._uptime(), self._delivery(), self._reconnection(), self._disconnections())
 
-    def _uptime(self) -> Row:
+    def _uptime(self) -> GoalResult:
         percent = self.uptime_percent
         measured = "not observed" if percent is None else _shown(percent)
-        return Row("connection uptime", measured, "> 95 %", percent is not None and percent > LEAST_PERCENT)
+        return GoalResult("connection uptime", measured, "> 95 %", percent is not None and percent > LEAST_PERCENT)
 
-    def _delivery(self) -> Row:
+    def _delivery(self) -> GoalResult:
         taken, arrived = self.delivery_percent, self.arrival_percent
         if taken is None or arrived is None:
-            return Row("message delivery", "no messages: nothing to judge", "> 95 %", holds=True)
+            return GoalResult("message delivery", "no messages: nothing to judge", "> 95 %", holds=True)
         measured = f"{_shown(taken)} taken by WhatsApp, {_shown(arrived)} on phones"
-        return Row("message delivery", measured, "> 95 %", taken > LEAST_PERCENT)
+        return GoalResult("message delivery", measured, "> 95 %", taken > LEAST_PERCENT)
 
-    def _reconnection(self) -> Row:
+    def _reconnection(self) -> GoalResult:
         """An absence that has not ended counts by what it has lasted."""
         times = tuple(sorted((*self.reconnects_s, *(() if self.away_s is None else (self.away_s,)))))
         p95_s = percentile(times, 95)
         measured = "none needed" if p95_s is None else f"{p95_s:.1f} s"
         is_back_soon = self.away_s is None or self.away_s < MOST_RECONNECT_S
-        return Row("reconnection, p95", measured, "< 10 s", is_back_soon and (p95_s or 0) < MOST_RECONNECT_S)
+        return GoalResult("reconnection, p95", measured, "< 10 s", is_back_soon and (p95_s or 0) < MOST_RECONNECT_S)
 
-    def _disconnections(self) -> Row:
+    def _disconnections(self) -> GoalResult:
         rate = self.disconnections_an_hour
-        return Row("disconnections an hour", f"{rate:.1f}", "< 1", rate < MOST_DISCONNECTIONS_AN_HOUR)
+        return GoalResult("disconnections an hour", f"{rate:.1f}", "< 1", rate < MOST_DISCONNECTIONS_AN_HOUR)
 
 
-def stability(history: Sequence[Turn], messages: MessageCounts, *, now: float, window_s: float) -> Stability:
+def stability(history: Sequence[PresencePeriod], messages: MessageCounts, *, now: float, window_s: float) -> Stability:
     """Measure the `window_s` seconds before `now`.
 
     `history` is in the order in which things happened and begins before the window, or nothing is known of the time
@@ -149,15 +149,15 @@ def stability(history: Sequence[Turn], messages: MessageCounts, *, now: float, w
     spans = list(_spans(history, now))
     losses = [span for before, span in pairwise(spans) if _is_loss(before, span)]
     within = [(max(span.begin, begin), span.end, span.presence) for span in spans if span.end > begin]
-    connected_s = sum(end - start for start, end, presence in within if presence is Presence.CONNECTED)
-    away_s = sum(end - start for start, end, presence in within if presence is Presence.AWAY)
+    connected_s = sum(end - start for start, end, presence in within if presence is Connectivity.CONNECTED)
+    away_s = sum(end - start for start, end, presence in within if presence is Connectivity.AWAY)
     last = spans[-1] if spans else None
     return Stability(
         observed_s=connected_s + away_s,
         connected_s=connected_s,
         disconnections=sum(loss.begin > begin for loss in losses),
         reconnects_s=tuple(sorted(_reconnects(spans, begin))),
-        away_s=last.end - last.begin if last is not None and last.presence is Presence.AWAY else None,
+        away_s=last.end - last.begin if last is not None and last.presence is Connectivity.AWAY else None,
         messages=messages,
     )
 
@@ -166,31 +166,31 @@ def stability(history: Sequence[Turn], messages: MessageCounts, *, now: float, w
 class _Span:
     begin: float
     end: float
-    presence: Presence
+    presence: Connectivity
 
 
-def _spans(history: Sequence[Turn], now: float) -> Iterator[_Span]:
+def _spans(history: Sequence[PresencePeriod], now: float) -> Iterator[_Span]:
     """The turns with their ends, up to now; turns that change nothing are joined to the one before."""
-    open_span: Turn | None = None
-    for turn in history:
+    open_span: PresencePeriod | None = None
+    for period in history:
         if open_span is None:
-            open_span = Turn(min(turn.at, now), turn.presence)
-        elif turn.presence is not open_span.presence:
-            at = min(max(open_span.at, turn.at), now)
+            open_span = PresencePeriod(min(period.at, now), period.presence)
+        elif period.presence is not open_span.presence:
+            at = min(max(open_span.at, period.at), now)
             yield _Span(open_span.at, at, open_span.presence)
-            open_span = Turn(at, turn.presence)
+            open_span = PresencePeriod(at, period.presence)
     if open_span is not None:
         yield _Span(open_span.at, now, open_span.presence)
 
 
 def _is_loss(before: _Span, span: _Span) -> bool:
-    return before.presence is Presence.CONNECTED and span.presence is Presence.AWAY
+    return before.presence is Connectivity.CONNECTED and span.presence is Connectivity.AWAY
 
 
 def _reconnects(spans: Sequence[_Span], begin: float) -> Iterator[float]:
     """Absences that followed a loss and ended in a link within the window."""
     for before, span, after in zip(spans, spans[1:], spans[2:], strict=False):
-        if _is_loss(before, span) and after.presence is Presence.CONNECTED and after.begin > begin:
+        if _is_loss(before, span) and after.presence is Connectivity.CONNECTED and after.begin > begin:
             yield span.end - span.begin
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from holdfast.health.alerts import Alert, AlertPolicy, Book, Kind, dump, load, update
+from holdfast.health.alerts import Alert, AlertKind, AlertPolicy, Book, dump, load, update
 from holdfast.health.conditions import Condition, Severity
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -46,26 +46,26 @@ class Reader:
         cause = alert.condition.cause
         keys: set[Key] = {(cause, company) for company in alert.companies or (None,)}
         match alert.kind:
-            case Kind.RAISED if alert.digest:
+            case AlertKind.RAISED if alert.digest:
                 assert cause not in self.digests, "two digests of one cause"
                 assert len(keys) > POLICY.digest_over, "a digest of few"
                 self.single -= keys
                 self.digests[cause] = keys
-            case Kind.RAISED:
+            case AlertKind.RAISED:
                 assert not keys & self.single, "told twice"
                 assert not alert.companies or cause not in self.digests, "told alone, though one of many"
                 self.single |= keys
-            case Kind.CLEARED if alert.digest:
+            case AlertKind.CLEARED if alert.digest:
                 assert self.digests.pop(cause) <= keys, "over, and some that it covered are not named"
                 assert len(alert.remaining) <= POLICY.digest_over // 2, "over, and many are left"
                 self.single |= {(cause, company) for company in alert.remaining}
-            case Kind.CLEARED:
+            case AlertKind.CLEARED:
                 assert keys <= self.single, "over, and never told"
                 self.single -= keys
-            case Kind.GREW:
+            case AlertKind.GREW:
                 assert len(keys) > len(self.digests[cause]), "grown, and not more"
                 self.digests[cause] = keys
-            case Kind.REMINDED:  # pragma: no branch – mypy sees to it that there is no other
+            case AlertKind.REMINDED:  # pragma: no branch – mypy sees to it that there is no other
                 assert cause in self.digests if alert.digest else keys <= self.single, "reminded of what was never told"
 
     def covers(self, key: Key) -> bool:
@@ -114,7 +114,7 @@ def test_flapping_gives_few_alerts(history: list[tuple[int, bool]]) -> None:
         now += timedelta(seconds=seconds)
         present = [condition(("zombie", "c1"))] if is_there else []
         book, alerts = update(book, present, now=now, policy=POLICY)
-        raised += sum(alert.kind is Kind.RAISED for alert in alerts)
+        raised += sum(alert.kind is AlertKind.RAISED for alert in alerts)
     assert raised <= _most_alerts((now - NOON).total_seconds())
 
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from holdfast.health.alerts import Alert, AlertPolicy, Book, Kind, UnreadableBook, dump, load, update
+from holdfast.health.alerts import Alert, AlertKind, AlertPolicy, Book, UnreadableBook, dump, load, update
 from holdfast.health.conditions import Condition, Severity
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -37,7 +37,7 @@ class Diary:
         self.now = NOON
         self.book = Book()
 
-    def after(self, seconds: float, *conditions: Condition) -> list[tuple[Kind, tuple[str, ...]]]:
+    def after(self, seconds: float, *conditions: Condition) -> list[tuple[AlertKind, tuple[str, ...]]]:
         return [(alert.kind, alert.companies) for alert in self.alerts(seconds, conditions)]
 
     def alerts(self, seconds: float, conditions: Iterable[Condition]) -> tuple[Alert, ...]:
@@ -46,7 +46,7 @@ class Diary:
         return alerts
 
 
-RAISED, REMINDED, GREW, CLEARED = Kind.RAISED, Kind.REMINDED, Kind.GREW, Kind.CLEARED
+RAISED, REMINDED, GREW, CLEARED = AlertKind.RAISED, AlertKind.REMINDED, AlertKind.GREW, AlertKind.CLEARED
 ME = ("962302",)
 
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from holdfast.health.advice import WHAT_TO_DO, Care
 from holdfast.health.conditions import (
     Condition,
     Severity,
@@ -14,7 +15,6 @@ from holdfast.health.conditions import (
 )
 from holdfast.health.conftest import QUIET, away
 from holdfast.health.signals import HourSigns, Limits, Signals
-from holdfast.health.words import WHAT_TO_DO, Care
 from holdfast.session import reasons
 from holdfast.session.reasons import BY_CODE, OWN, Action, Reason
 from holdfast.session.state import State

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast.health.roundtrips import Outcome, RoundTrips
+from holdfast.health.roundtrips import PingOutcome, RoundTrips
 
 _BEGIN = 1_800_000_000.0
 _outcomes = st.lists(st.tuples(st.floats(1, 400), st.none() | st.floats(0.01, 5)), max_size=600)
@@ -17,7 +17,7 @@ def test_the_last_hour_is_fine_and_what_was_before_is_coarse() -> None:
     for n in range(240):
         known.add(_BEGIN + 30 * n, None if n == 5 else 2.5 if n == 7 else 0.1)
     points = known.since(0)
-    assert points[0] == Outcome(at=_BEGIN, worst_s=2.5, missed=1)
+    assert points[0] == PingOutcome(at=_BEGIN, worst_s=2.5, missed=1)
     assert [point.at for point in points[-120:]] == [_BEGIN + 30 * n for n in range(120, 240)]
     assert len(points) == 12 + 120
 

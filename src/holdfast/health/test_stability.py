@@ -6,18 +6,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast.health.stability import WINDOWS_S, MessageCounts, Presence, Stability, Turn, presence_of, stability
+from holdfast.health.stability import (
+    WINDOWS_S,
+    Connectivity,
+    MessageCounts,
+    PresencePeriod,
+    Stability,
+    connectivity_of,
+    stability,
+)
 from holdfast.session.state import State
 
-UP, AWAY, EXCUSED = Presence.CONNECTED, Presence.AWAY, Presence.EXCUSED
+UP, AWAY, EXCUSED = Connectivity.CONNECTED, Connectivity.AWAY, Connectivity.EXCUSED
 NOW = 10_000.0
 DAY_S = WINDOWS_S["24h"]
 
 
 def measured(
-    *turns: tuple[float, Presence], window_s: float = DAY_S, messages: MessageCounts | None = None
+    *periods: tuple[float, Connectivity], window_s: float = DAY_S, messages: MessageCounts | None = None
 ) -> Stability:
-    history = [Turn(at, presence) for at, presence in turns]
+    history = [PresencePeriod(at, presence) for at, presence in periods]
     return stability(history, messages or MessageCounts(), now=NOW, window_s=window_s)
 
 
@@ -45,8 +53,8 @@ def test_a_good_day_holds() -> None:
 
 def test_a_bad_hour_does_not() -> None:
     """The user's old links: away nearly always, nothing delivered, dozens of disconnections."""
-    turns = [(6400.0 + 36 * n + offset, presence) for n in range(100) for offset, presence in ((0, UP), (3, AWAY))]
-    found = measured(*turns, window_s=3600, messages=MessageCounts(accepted=50))
+    periods = [(6400.0 + 36 * n + offset, presence) for n in range(100) for offset, presence in ((0, UP), (3, AWAY))]
+    found = measured(*periods, window_s=3600, messages=MessageCounts(accepted=50))
     assert rows(found) == [
         ("8.3 %", False),
         ("0.0 % taken by WhatsApp, 0.0 % on phones", False),
@@ -163,18 +171,18 @@ def test_a_clock_set_back_makes_no_negative_time() -> None:
         (State.PAIRING, EXCUSED),
     ],
 )
-def test_states_and_how_they_count(state: State, presence: Presence) -> None:
+def test_states_and_how_they_count(state: State, presence: Connectivity) -> None:
     """Only what a person chose, or has not yet done, is excused."""
-    assert presence_of(state) is presence
+    assert connectivity_of(state) is presence
 
 
 TURNS = st.lists(
-    st.tuples(st.integers(0, 300), st.sampled_from(Presence)), max_size=25, unique_by=lambda turn: turn[0]
-).map(lambda turns: [Turn(float(at), presence) for at, presence in sorted(turns)])
+    st.tuples(st.integers(0, 300), st.sampled_from(Connectivity)), max_size=25, unique_by=lambda period: period[0]
+).map(lambda periods: [PresencePeriod(float(at), presence) for at, presence in sorted(periods)])
 
 
 @given(history=TURNS, now=st.integers(300, 350), window_s=st.integers(1, 350))
-def test_sums_are_those_of_a_count_by_seconds(history: Sequence[Turn], now: int, window_s: int) -> None:
+def test_sums_are_those_of_a_count_by_seconds(history: Sequence[PresencePeriod], now: int, window_s: int) -> None:
     """Whatever happened: what is measured is what somebody who looks every second would have counted."""
     found = stability(history, MessageCounts(), now=now, window_s=window_s)
     looked = [_presence_at(history, second) for second in range(max(now - window_s, 0), now)]
@@ -190,6 +198,6 @@ def test_sums_are_those_of_a_count_by_seconds(history: Sequence[Turn], now: int,
     assert len(found.reconnects_s) <= found.disconnections + 1
 
 
-def _presence_at(history: Sequence[Turn], second: int) -> Presence | None:
+def _presence_at(history: Sequence[PresencePeriod], second: int) -> Connectivity | None:
     """During the second that begins then."""
-    return next((turn.presence for turn in reversed(history) if turn.at <= second), None)
+    return next((period.presence for period in reversed(history) if period.at <= second), None)

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
+from holdfast.health.advice import WHAT_TO_DO, Advice, Care, because, lasting
 from holdfast.health.conftest import LOGGING_IN, QUIET, away, with_link
 from holdfast.health.keepalive import KeepAlives
 from holdfast.health.signals import HourSigns, Limits, LinkSigns, MachinerySigns, MessageSigns, Signals
 from holdfast.health.verdict import Finding, Status, judge
-from holdfast.health.words import WHAT_TO_DO, Advice, Care, because, lasting
 from holdfast.session import reasons
 from holdfast.session.reasons import BY_CODE, Action
 from holdfast.session.state import State

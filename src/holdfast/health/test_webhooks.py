@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from holdfast.delivery.webhooks import OF_ALL, Endpoint, EndpointState, Health, endpoint_id
+from holdfast.health.advice import WHAT_TO_DO, Care
 from holdfast.health.conditions import Severity
 from holdfast.health.webhooks import conditions_of_webhooks
-from holdfast.health.words import WHAT_TO_DO, Care
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

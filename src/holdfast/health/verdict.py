@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
+from holdfast.health.advice import Advice, because, lasting
 from holdfast.health.signals import Limits, LinkSigns, Signals
-from holdfast.health.words import Advice, because, lasting
 from holdfast.session import reasons
 from holdfast.session.reasons import Action, Reason
 from holdfast.session.state import State

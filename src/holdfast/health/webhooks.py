@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 from holdfast.delivery.webhooks import OF_ALL, Endpoint, EndpointState
+from holdfast.health.advice import Care, lasting
 from holdfast.health.conditions import Condition, Severity
-from holdfast.health.words import Care, lasting
 
 
 def conditions_of_webhooks(endpoints: Iterable[Endpoint], *, now: datetime) -> Iterator[Condition]:

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from holdfast import terminal
-from holdfast.lab.tally import ARRIVED, Result, Tally
+from holdfast.lab.tally import ARRIVED, Result, RunTally
 
 _COLOURS = {"connected": "green", "reconnecting": "yellow", "connecting": "yellow"}
 
@@ -22,7 +22,7 @@ class Watched(Protocol):
     """What the screen shows of a run."""
 
     @property
-    def tally(self) -> Tally: ...
+    def tally(self) -> RunTally: ...
     @property
     def states(self) -> Mapping[str, str]: ...
     @property
@@ -87,7 +87,7 @@ def _companies(watched: Watched) -> Table:
     return table
 
 
-def _messages(tally: Tally) -> Text:
+def _messages(tally: RunTally) -> Text:
     states = Counter(sent.state for sent in tally.sent.values())
     arrived = sum(states[state] for state in ARRIVED)
     acked = arrived + states["sent"]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from holdfast.health.success import LEAST_PERCENT, MOST_RECONNECT_S, Row, percent_of, percentile
+from holdfast.health.goals import LEAST_PERCENT, MOST_RECONNECT_S, GoalResult, percent_of, percentile
 
 ARRIVED = frozenset({"delivered", "read", "played"})
 
@@ -24,7 +24,7 @@ class Sent:
 
 
 @dataclass(slots=True, kw_only=True)
-class Fault:
+class InjectedFault:
     """A disconnection that was made on purpose. Times in seconds of one clock."""
 
     kind: str
@@ -57,13 +57,13 @@ class Uptime:
 
 
 @dataclass(slots=True)
-class Tally:
+class RunTally:
     """Everything observed in one run."""
 
     sent: dict[str, Sent] = field(default_factory=dict)
     received: Counter[tuple[str, str]] = field(default_factory=Counter)
     """(receiving company or contact, text) → how often it was shown."""
-    faults: list[Fault] = field(default_factory=list)
+    faults: list[InjectedFault] = field(default_factory=list)
     uptime: dict[str, Uptime] = field(default_factory=dict)
     unprovoked: int = 0
     """Links lost that nobody cut."""
@@ -120,21 +120,25 @@ class Result:
     def passed(self) -> bool:
         return all(row.holds for row in self.table())
 
-    def table(self) -> list[Row]:
+    def table(self) -> list[GoalResult]:
         """The user's table of success (M26), as this run can show it."""
         p95 = percentile(self.reconnects, 95)
         return [
-            Row("message delivery", f"{self.delivery_percent:.1f} %", "> 95 %", self.delivery_percent > LEAST_PERCENT),
-            Row("messages lost", str(self.lost), "0", self.lost == 0 and self.accepted > 0),
-            Row("messages shown twice", str(self.duplicates), "0", self.duplicates == 0),
-            Row("reconnection, p95", "–" if p95 is None else f"{p95:.1f} s", "< 10 s", self._reconnects_hold(p95)),
-            Row(
+            GoalResult(
+                "message delivery", f"{self.delivery_percent:.1f} %", "> 95 %", self.delivery_percent > LEAST_PERCENT
+            ),
+            GoalResult("messages lost", str(self.lost), "0", self.lost == 0 and self.accepted > 0),
+            GoalResult("messages shown twice", str(self.duplicates), "0", self.duplicates == 0),
+            GoalResult(
+                "reconnection, p95", "–" if p95 is None else f"{p95:.1f} s", "< 10 s", self._reconnects_hold(p95)
+            ),
+            GoalResult(
                 "connection uptime, a fault excuses 10 s",
                 f"{self.uptime_outside_faults_percent:.1f} %",
                 "> 95 %",
                 self.uptime_outside_faults_percent > LEAST_PERCENT,
             ),
-            Row("disconnections nobody made", str(self.unprovoked), "0", self.unprovoked == 0),
+            GoalResult("disconnections nobody made", str(self.unprovoked), "0", self.unprovoked == 0),
         ]
 
     def _reconnects_hold(self, p95: float | None) -> bool:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from holdfast.live.shape import LIFETIME_S
+from holdfast.live.encoding import LIFETIME_S
 from holdfast.session.stores import Record
 
 ACTIVITY_S = 5
@@ -19,7 +19,7 @@ RENEW_S = LIFETIME_S / 3
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class EntryChange:
     """What is to be written; without a record, its removal."""
 
     company: str
@@ -61,10 +61,10 @@ class Entries:
         entry = self._entries.get(company)
         return entry is not None and entry.due_at <= now
 
-    def due(self, *, now: float) -> list[Change]:
-        return [Change(company, entry.record) for company, entry in self._entries.items() if entry.due_at <= now]
+    def due(self, *, now: float) -> list[EntryChange]:
+        return [EntryChange(company, entry.record) for company, entry in self._entries.items() if entry.due_at <= now]
 
-    def is_current(self, change: Change) -> bool:
+    def is_current(self, change: EntryChange) -> bool:
         """Nothing was put, removed or released since `change` was due."""
         entry = self._entries.get(change.company)
         return entry is not None and entry.record is change.record
@@ -73,7 +73,7 @@ class Entries:
     def next_due(self) -> float:
         return min((entry.due_at for entry in self._entries.values()), default=math.inf)
 
-    def wrote(self, change: Change, *, now: float) -> None:
+    def wrote(self, change: EntryChange, *, now: float) -> None:
         """`change` is in Redis; what was put since stays due."""
         entry = self._entries.get(change.company)
         if entry is None:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 
 from holdfast.base.clock import Clock, iso
-from holdfast.live.shape import document
+from holdfast.live.encoding import document
 from holdfast.session.stores import Availability, LiveStatus, Record
 
 

@@ -19,10 +19,10 @@ from datetime import datetime
 from typing import TypeVar
 
 from holdfast.base.clock import Clock, iso
-from holdfast.live.entries import Change, Entries
+from holdfast.live.encoding import LIFETIME_S, decode, document, encode, key
+from holdfast.live.entries import Entries, EntryChange
 from holdfast.live.memory import MemoryLive
-from holdfast.live.server import Answer, Command, RedisServer, Server, Unwell
-from holdfast.live.shape import LIFETIME_S, decode, document, encode, key
+from holdfast.live.redis_connection import RedisCommand, RedisConnection, RedisReply, RedisServer, RedisUnavailable
 from holdfast.session.stores import Availability, LiveState, LiveStatus, Record
 
 log = logging.getLogger(__name__)
@@ -53,13 +53,15 @@ def live_state(url: str | None, *, node: str, clock: Clock, changed: Changed = l
 @dataclass(frozen=True, slots=True)
 class _Question:
     company: str
-    answer: asyncio.Future[Answer]
+    answer: asyncio.Future[RedisReply]
 
 
 class RedisLive:
     """Keeps `holdfast.session.stores.LiveState`."""
 
-    def __init__(self, server: Server, *, node: str, clock: Clock, changed: Changed = lambda status: None) -> None:
+    def __init__(
+        self, server: RedisConnection, *, node: str, clock: Clock, changed: Changed = lambda status: None
+    ) -> None:
         """`node` names this process in what it writes. `changed` hears when Redis goes and returns; must not raise."""
         self._server = server
         self._node = node
@@ -114,7 +116,7 @@ class RedisLive:
         record = self._entries.record(company)
         return None if record is None else document(record, node=self._node)
 
-    def _choose(self, company: str, answer: Answer) -> Mapping[str, object] | None:
+    def _choose(self, company: str, answer: RedisReply) -> Mapping[str, object] | None:
         """Memory is fresher than what this process wrote; another process's word is fresher than memory."""
         ours, theirs = self._remembered(company), decode(answer)
         if theirs is None and answer is not None:
@@ -134,7 +136,7 @@ class RedisLive:
             await self._answer()
             await self._write()
             await self._count()
-        except Unwell as trouble:
+        except RedisUnavailable as trouble:
             self._suspect(str(trouble))
         else:
             self._trust()
@@ -182,7 +184,7 @@ class RedisLive:
                 self._entries.wrote(change, now=self._clock.monotonic())
             await self._answer()
 
-    def _command(self, change: Change) -> Command:
+    def _command(self, change: EntryChange) -> RedisCommand:
         if change.record is None:
             return ("DEL", key(change.company))
         return ("SET", key(change.company), encode(document(change.record, node=self._node)), "EX", LIFETIME_S)
@@ -250,7 +252,7 @@ class RedisLive:
         self._changed(self._status)
 
 
-def _settle(question: _Question, answer: Answer) -> None:
+def _settle(question: _Question, answer: RedisReply) -> None:
     if not question.answer.done():
         question.answer.set_result(answer)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from holdfast.live.entries import ACTIVITY_S, RENEW_S, Change, Entries
-from holdfast.live.shape import LIFETIME_S
+from holdfast.live.encoding import LIFETIME_S
+from holdfast.live.entries import ACTIVITY_S, RENEW_S, Entries, EntryChange
 from holdfast.session.state import State
 from holdfast.session.stores import Record
 
@@ -19,7 +19,7 @@ def written() -> Entries:
     """Entries with RECORD put and written at 100 s."""
     entries = Entries()
     entries.put(RECORD, now=100)
-    entries.wrote(Change("962302", RECORD), now=100)
+    entries.wrote(EntryChange("962302", RECORD), now=100)
     return entries
 
 
@@ -28,7 +28,7 @@ def test_a_new_record_is_due_at_once() -> None:
     entries = Entries()
     assert entries.put(RECORD, now=100)
     assert entries.is_due("962302", now=100)
-    assert entries.due(now=100) == [Change("962302", RECORD)]
+    assert entries.due(now=100) == [EntryChange("962302", RECORD)]
     assert entries.written == []
 
 
@@ -36,7 +36,7 @@ def test_a_change_of_state_is_due_at_once() -> None:
     """Every change of the connection is written when it happens."""
     entries = written()
     assert entries.put(LOST, now=101)
-    assert entries.due(now=101) == [Change("962302", LOST)]
+    assert entries.due(now=101) == [EntryChange("962302", LOST)]
 
 
 def test_activity_alone_is_written_every_few_seconds_only() -> None:
@@ -46,7 +46,7 @@ def test_activity_alone_is_written_every_few_seconds_only() -> None:
     assert entries.next_due == 100 + ACTIVITY_S
     assert entries.due(now=104.9) == []
     assert entries.put(ACTIVE, now=105)
-    assert entries.due(now=105) == [Change("962302", ACTIVE)]
+    assert entries.due(now=105) == [EntryChange("962302", ACTIVE)]
 
 
 def test_a_quiet_record_is_renewed_long_before_its_lifetime_ends() -> None:
@@ -55,7 +55,7 @@ def test_a_quiet_record_is_renewed_long_before_its_lifetime_ends() -> None:
     assert not entries.put(RECORD, now=101)
     assert entries.next_due == 100 + RENEW_S
     assert RENEW_S * 3 <= LIFETIME_S
-    assert entries.due(now=100 + RENEW_S) == [Change("962302", RECORD)]
+    assert entries.due(now=100 + RENEW_S) == [EntryChange("962302", RECORD)]
 
 
 def test_what_is_put_during_a_write_stays_due() -> None:
@@ -65,7 +65,7 @@ def test_what_is_put_during_a_write_stays_due() -> None:
     (change,) = entries.due(now=100)
     entries.put(LOST, now=100)
     entries.wrote(change, now=100.1)
-    assert entries.due(now=100.1) == [Change("962302", LOST)]
+    assert entries.due(now=100.1) == [EntryChange("962302", LOST)]
 
 
 def test_activity_during_a_write_can_wait() -> None:
@@ -84,8 +84,8 @@ def test_a_removal_is_due_until_it_was_carried_out() -> None:
     entries = written()
     entries.remove("962302")
     assert entries.record("962302") is None
-    assert entries.due(now=101) == [Change("962302", None)]
-    entries.wrote(Change("962302", None), now=101)
+    assert entries.due(now=101) == [EntryChange("962302", None)]
+    entries.wrote(EntryChange("962302", None), now=101)
     assert entries.due(now=math.inf) == []
     assert entries.next_due == math.inf
 
@@ -95,15 +95,15 @@ def test_a_session_that_comes_back_during_its_removal_is_written() -> None:
     entries = written()
     entries.remove("962302")
     entries.put(LOST, now=101)
-    entries.wrote(Change("962302", None), now=101)
-    assert entries.due(now=101) == [Change("962302", LOST)]
+    entries.wrote(EntryChange("962302", None), now=101)
+    assert entries.due(now=101) == [EntryChange("962302", LOST)]
 
 
 def test_a_released_record_is_never_due_again() -> None:
     """What another process runs is that one's to write, also when a write of ours was on its way."""
     entries = written()
     entries.release("962302")
-    entries.wrote(Change("962302", RECORD), now=101)
+    entries.wrote(EntryChange("962302", RECORD), now=101)
     entries.rewrite_all()
     assert entries.record("962302") is None
     assert entries.due(now=math.inf) == []
@@ -114,10 +114,10 @@ def test_what_redis_lost_is_due_at_once() -> None:
     entries = written()
     other = replace(RECORD, company="962303")
     entries.put(other, now=100)
-    entries.wrote(Change("962303", other), now=100)
+    entries.wrote(EntryChange("962303", other), now=100)
     assert entries.written == ["962302", "962303"]
     entries.rewrite(["962302", "unknown"])
-    assert entries.due(now=101) == [Change("962302", RECORD)]
+    assert entries.due(now=101) == [EntryChange("962302", RECORD)]
     assert entries.written == ["962303"]
     entries.rewrite_all()
-    assert entries.due(now=101) == [Change("962302", RECORD), Change("962303", other)]
+    assert entries.due(now=101) == [EntryChange("962302", RECORD), EntryChange("962303", other)]

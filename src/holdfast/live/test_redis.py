@@ -11,9 +11,9 @@ from dataclasses import replace
 
 import pytest
 
+from holdfast.live.encoding import LIFETIME_S, key
 from holdfast.live.entries import ACTIVITY_S, RENEW_S
 from holdfast.live.redis import MEANWHILE, RedisLive
-from holdfast.live.shape import LIFETIME_S, key
 from holdfast.session.state import State
 from holdfast.session.stores import Availability, LiveStatus, Record
 from tests.doubles.fake_clock import FakeClock

@@ -17,7 +17,7 @@ _SCHEME = re.compile(r"([a-z][a-z0-9+.-]{0,19})://", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Address:
+class AlertAddress:
     """One address, shown as `address 2 (slack)`."""
 
     position: int
@@ -38,15 +38,15 @@ class Address:
         return f"address {self.position} ({self.scheme or 'no URL'})"
 
 
-def read_addresses(text: str, *, refusal: Callable[[str], str | None]) -> tuple[Address, ...]:
+def read_addresses(text: str, *, refusal: Callable[[str], str | None]) -> tuple[AlertAddress, ...]:
     """The addresses in the setting, each once. `refusal` says why a URL can't be used, without showing it.
 
     Raises `Misconfigured`, which names the setting and the position, not the secret.
     """
     urls = [url for url in _SEPARATOR.split(text) if url]
-    addresses: dict[str, Address] = {}
+    addresses: dict[str, AlertAddress] = {}
     for position, url in enumerate(urls, 1):
-        addresses.setdefault(url, Address(position=position, url=url))
+        addresses.setdefault(url, AlertAddress(position=position, url=url))
     for address in addresses.values():
         why = "it has no scheme like mailto:// or slack://" if address.scheme is None else refusal(address.url)
         if why is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from holdfast.health.alerts import Alert, Kind
+from holdfast.health.alerts import Alert, AlertKind
 from holdfast.health.conditions import Condition, Severity
 from holdfast.session.reasons import Action
 
@@ -21,7 +21,7 @@ BANNED = Condition(
 
 
 def alert(
-    kind: Kind = Kind.RAISED,
+    kind: AlertKind = AlertKind.RAISED,
     *,
     condition: Condition = BANNED,
     companies: tuple[str, ...] = ("962302",),

@@ -3,7 +3,7 @@
 import pytest
 
 from holdfast.base.errors import Misconfigured
-from holdfast.notify.addresses import Address, read_addresses
+from holdfast.notify.addresses import AlertAddress, read_addresses
 
 TOKEN = "110201543:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw"
 
@@ -55,8 +55,8 @@ def test_what_is_no_url_is_not_shown(text: str) -> None:
 
 def test_an_address_shows_only_its_scheme() -> None:
     """Neither as text nor as a value, nor by its fingerprint."""
-    address = Address(position=2, url=f"tgram://{TOKEN}/1")
+    address = AlertAddress(position=2, url=f"tgram://{TOKEN}/1")
     assert str(address) == "address 2 (tgram)"
     assert TOKEN not in repr(address) + address.fingerprint
-    assert address.fingerprint == Address(position=5, url=address.url).fingerprint
-    assert address.fingerprint != Address(position=2, url=f"tgram://{TOKEN}/2").fingerprint
+    assert address.fingerprint == AlertAddress(position=5, url=address.url).fingerprint
+    assert address.fingerprint != AlertAddress(position=2, url=f"tgram://{TOKEN}/2").fingerprint

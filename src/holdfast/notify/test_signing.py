@@ -13,10 +13,10 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from holdfast.base.clock import SystemClock
 from holdfast.base.errors import BadInput
-from holdfast.base.ids import SystemChance
+from holdfast.base.ids import SystemRandomSource
 from holdfast.notify.signing import checked_secret, sign
 
-SECRET = SystemChance().webhook_secret()
+SECRET = SystemRandomSource().webhook_secret()
 
 
 def test_the_specification_s_example_is_signed_as_it_says() -> None:
@@ -41,7 +41,7 @@ def test_the_public_library_accepts_what_was_signed_and_nothing_else(data: dict[
     }
     assert Webhook(SECRET).verify(body, headers) == data
     for secret, other_body, other in (
-        (SystemChance().webhook_secret(), body, {}),
+        (SystemRandomSource().webhook_secret(), body, {}),
         (SECRET, body + b" ", {}),
         (SECRET, body, {"webhook-id": "evt_2"}),
     ):

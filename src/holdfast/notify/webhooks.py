@@ -10,7 +10,7 @@ from holdfast.base.errors import BadInput
 from holdfast.delivery.events import Event
 from holdfast.delivery.webhooks import OF_ALL, Endpoint, Tried
 from holdfast.notify.signing import sign
-from holdfast.web.client import Answer, NotReached, WebClient
+from holdfast.web.client import NotReached, WebClient, WebResponse
 
 ANSWER_S = 15
 """A receiver that takes longer is asked again: it should answer first and work afterwards."""
@@ -18,14 +18,14 @@ _MOST_BYTES = 1024
 
 
 class WebhookPost:
-    """A `holdfast.runtime.webhooks.Post`."""
+    """A `holdfast.runtime.webhook_sender.Post`."""
 
     def __init__(self, web: WebClient, *, clock: Clock) -> None:
         self._web = web
         self._clock = clock
 
     async def __call__(self, endpoint: Endpoint, event: Event) -> Tried:
-        body = event.letter.encode()
+        body = event.payload.encode()
         timestamp = int(self._clock.now().timestamp())
         headers = {
             "Content-Type": "application/json",
@@ -47,7 +47,7 @@ class WebhookPost:
         return tried(answer, now=self._clock.now())
 
 
-def tried(answer: Answer, *, now: datetime) -> Tried:
+def tried(answer: WebResponse, *, now: datetime) -> Tried:
     """What an answer says."""
     if 200 <= answer.status < 300:
         return Tried(status=answer.status)

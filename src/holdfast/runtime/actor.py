@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from holdfast.delivery.ports import Accepted, Draft
+from holdfast.delivery.stores import Accepted, Draft
+from holdfast.runtime.engine_storage import EngineStorage
 from holdfast.runtime.errors import NotConnected, SessionRestarting
-from holdfast.runtime.keeper import Keeper
 from holdfast.runtime.link_requests import LinkRequests
 from holdfast.runtime.outbox_sender import OutboxSender
-from holdfast.runtime.parts import Parts
 from holdfast.runtime.passkeys import PasskeyRelay
 from holdfast.runtime.rate_limiter import RateLimiter
+from holdfast.runtime.services import Services
 from holdfast.runtime.session_record import SessionRecord, restored_session
 from holdfast.runtime.view import Qr, View
 from holdfast.session import engine, events
@@ -49,13 +49,13 @@ class _Mail:
 
 
 class SessionActor:
-    def __init__(self, record: Record, *, paired: bool, parts: Parts, is_stored: bool = True) -> None:
+    def __init__(self, record: Record, *, paired: bool, parts: Services, is_stored: bool = True) -> None:
         """`is_stored`: the record is what the database has."""
         self._parts = parts
         self._session = restored_session(record, paired=paired, parts=parts)
         self._record = SessionRecord(record, self._session, is_stored=is_stored, parts=parts)
         if record.reason == ENGINE_QUARANTINED.name:
-            parts.hub.distrust(record.company)
+            parts.supervisor.distrust(record.company)
         self._mailbox: asyncio.Queue[_Mail] = asyncio.Queue()
         self._leaving: LinkId | None = None
         """The link on which the device logs out. It ends by itself; until then it may want things stored."""
@@ -67,7 +67,7 @@ class SessionActor:
         self._has_ended = False
         self._took_at = parts.clock.monotonic()
         company = record.company
-        self._requests = LinkRequests(clock=parts.clock, command=parts.hub.command)
+        self._requests = LinkRequests(clock=parts.clock, command=parts.supervisor.command)
         self.passkeys = PasskeyRelay(
             company, clock=parts.clock, policy=parts.policy, command=self._command, tell=self._tell_of_link
         )
@@ -76,17 +76,17 @@ class SessionActor:
             outbox=parts.outbox,
             limiter=_limiter(company, parts),
             shares=parts.shares,
-            jitter=parts.chance.jitter,
+            jitter=parts.randomness.jitter,
             files=parts.files,
-            hub=parts.hub,
+            supervisor=parts.supervisor,
             clock=parts.clock,
             waited=self._sends_waited,
         )
-        self._keeper = Keeper(
+        self._engine_storage = EngineStorage(
             company,
             store=parts.store,
             outbox=parts.outbox,
-            hub=parts.hub,
+            supervisor=parts.supervisor,
             settled=self._sender.learned,
             received=self._received,
             failed=self._storing_failed,
@@ -121,7 +121,7 @@ class SessionActor:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._sender.run(), name=f"sender {self.company}")
-                tasks.create_task(self._keeper.run(), name=f"keeper {self.company}")
+                tasks.create_task(self._engine_storage.run(), name=f"keeper {self.company}")
                 await self._live()
         finally:
             self._end()
@@ -130,14 +130,14 @@ class SessionActor:
         """Leave nothing behind: no link, no caller that waits, no state that is no longer true."""
         self._has_ended = True
         if self._session.link is not None:
-            self._parts.hub.command(engine.CutLink(link=self._session.link.number))
+            self._parts.supervisor.command(engine.CutLink(link=self._session.link.number))
         self._sender.link_down()
         self._requests.link_ended()
         self.passkeys.link_gone(None)
         while not self._mailbox.empty():
             self._refuse(self._mailbox.get_nowait())
         self._parts.connect_limiter.leave(self.company)
-        self._parts.hub.forget(self.company)
+        self._parts.supervisor.forget(self.company)
         self._qr = None
         self._session = restored_session(self._record.current, paired=self._session.paired, parts=self._parts)
         self._record.actor_ended(self._session)
@@ -199,7 +199,7 @@ class SessionActor:
         match report:
             case engine.Commit() | engine.KeysWanted() | engine.PlaintextWanted() | engine.SentContentWanted():
                 if report.link in {self._link, self._leaving}:
-                    self._keeper.hear(report)
+                    self._engine_storage.hear(report)
             case _ if report.link == self._link:
                 self._hear(report)
 
@@ -282,7 +282,7 @@ class SessionActor:
 
     def _command(self, make: Callable[[LinkId], engine.AnyCommand]) -> None:
         if self._link is not None:
-            self._parts.hub.command(make(self._link))
+            self._parts.supervisor.command(make(self._link))
 
     # One event at a time.
 
@@ -317,7 +317,7 @@ class SessionActor:
             mail.answer.set_result(None)
 
     def _step(self, event: Event) -> tuple[Effect, ...]:
-        now, jitter = self._parts.clock.monotonic(), self._parts.chance.jitter()
+        now, jitter = self._parts.clock.monotonic(), self._parts.randomness.jitter()
         self._session, effects = step(self._session, event, now=now, jitter=jitter, policy=self._parts.policy)
         return effects
 
@@ -346,23 +346,23 @@ class SessionActor:
                 await self._quarantine(number)
             case engine.LogOut():
                 self._leaving = effect.link
-                self._parts.hub.command(effect)
+                self._parts.supervisor.command(effect)
             case engine.CutLink() | engine.Ping() | engine.Presence():
-                self._parts.hub.command(effect)
+                self._parts.supervisor.command(effect)
 
     async def _request_connect(self) -> None:
         """Ask the connect limiter, and give the machine its answer before anything else happens."""
         deferred = self._parts.connect_limiter.ask(self)
-        for effect in self._step(deferred or events.ConnectGranted(self._parts.hub.new_link(self))):
+        for effect in self._step(deferred or events.ConnectGranted(self._parts.supervisor.new_link(self))):
             await self._carry_out(effect)
 
     async def _start_link(self, number: LinkId) -> None:
         """The credentials are read behind all that the link before wanted stored."""
-        await self._keeper.caught_up()
+        await self._engine_storage.caught_up()
         credentials = await self._parts.store.credentials(self.company)
         versions = self._parts.client_versions
         self._version = None if versions is None else versions.current
-        self._parts.hub.command(
+        self._parts.supervisor.command(
             engine.OpenLink(
                 link=number,
                 company=self.company,
@@ -375,8 +375,8 @@ class SessionActor:
 
     async def _quarantine(self, newest_link: LinkId) -> None:
         """What the dying link still wants stored must not bring the credentials back."""
-        self._keeper.forget_keys(newest_link)
-        await self._keeper.caught_up()
+        self._engine_storage.forget_keys(newest_link)
+        await self._engine_storage.caught_up()
         reason = self._session.reason
         await self._parts.store.quarantine(self.company, reason="" if reason is None else reason.name)
 
@@ -412,14 +412,14 @@ class SessionActor:
         self._changed = asyncio.Event()
 
 
-def _limiter(company: str, parts: Parts) -> RateLimiter:
+def _limiter(company: str, parts: Services) -> RateLimiter:
     return RateLimiter(
         company,
         outbox=parts.outbox,
         accounts=parts.accounts,
         clock=parts.clock,
         pacing=parts.pacing,
-        jitter=parts.chance.jitter,
+        jitter=parts.randomness.jitter,
     )
 
 

@@ -12,7 +12,7 @@ import msgspec
 
 from holdfast.base.clock import Clock, iso
 from holdfast.base.errors import BadInput, Conflict
-from holdfast.base.ids import Chance, may_be_id
+from holdfast.base.ids import RandomSource, may_be_id
 from holdfast.delivery.content import (
     Content,
     MediaBody,
@@ -24,17 +24,17 @@ from holdfast.delivery.content import (
     reply_to,
 )
 from holdfast.delivery.kinds import Text
-from holdfast.delivery.media_ports import References
-from holdfast.delivery.ports import BULK, INTERACTIVE, Draft
+from holdfast.delivery.media_stores import References
 from holdfast.delivery.recipient import parse_recipient
 from holdfast.delivery.requests import MessageOptions
-from holdfast.runtime.media import PIECE, MediaShelf
+from holdfast.delivery.stores import BULK, INTERACTIVE, Draft
+from holdfast.runtime.outbound_media import PIECE, OutboundMediaService
 
 _PRIORITIES = {None: INTERACTIVE, "interactive": INTERACTIVE, "bulk": BULK}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class SendRequest:
     """A request to send a message."""
 
     body: MessageBody
@@ -43,17 +43,17 @@ class Wish:
     idempotency_key: str | None = None
 
 
-def text_wish(
+def text_request(
     to: str,
     text: str,
     *,
     idempotency_key: str | None = None,
     priority: int = INTERACTIVE,
     expires_in_s: int | None = None,
-) -> Wish:
+) -> SendRequest:
     """A request to send a plain text."""
     options = MessageOptions(to=to, priority="bulk" if priority >= BULK else None, expires_in_s=expires_in_s)
-    return Wish(body=Text(text=text), options=options, idempotency_key=idempotency_key)
+    return SendRequest(body=Text(text=text), options=options, idempotency_key=idempotency_key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,55 +64,57 @@ class Repeated:
 
 
 class Composer:
-    def __init__(self, *, references: References, shelf: MediaShelf, clock: Clock, chance: Chance) -> None:
+    def __init__(
+        self, *, references: References, outbound_media: OutboundMediaService, clock: Clock, randomness: RandomSource
+    ) -> None:
         self._references = references
-        self.shelf = shelf
+        self.outbound_media = outbound_media
         self._clock = clock
-        self._chance = chance
+        self._randomness = randomness
 
-    async def compose(self, company: str, wish: Wish) -> Draft | Repeated:
+    async def compose(self, company: str, request: SendRequest) -> Draft | Repeated:
         """Raises `BadInput`, naming the field, and `Conflict` for a key that came with another request."""
-        options, body = wish.options, wish.body
+        options, body = request.options, request.body
         recipient, chat = (None, None) if options.to is None else parse_recipient(options.to, field="to")
         body.check()
         _check_options(body, options)
-        request_hash = _hash(wish, recipient)
-        if not isinstance(body, Text) and wish.idempotency_key is not None:
-            before = await self._references.replayed(company, wish.idempotency_key)
+        request_hash = _hash(request, recipient)
+        if not isinstance(body, Text) and request.idempotency_key is not None:
+            before = await self._references.replayed(company, request.idempotency_key)
             if before is not None:
-                return _repeated(wish.idempotency_key, before, request_hash)
+                return _repeated(request.idempotency_key, before, request_hash)
         target = await self._target(company, body, chat)
         if recipient is None or chat is None:
             recipient, chat = _chat_of(target)
-        content = await self._content(company, wish, target, chat)
-        return self._draft(company, wish, recipient=recipient, chat=chat, content=content, request_hash=request_hash)
+        content = await self._content(company, request, target, chat)
+        return self._draft(company, request, recipient=recipient, chat=chat, content=content, request_hash=request_hash)
 
     def _draft(
-        self, company: str, wish: Wish, *, recipient: str, chat: str, content: Content, request_hash: str
+        self, company: str, request: SendRequest, *, recipient: str, chat: str, content: Content, request_hash: str
     ) -> Draft:
-        expires_at, expires_in_s = None, wish.options.expires_in_s
+        expires_at, expires_in_s = None, request.options.expires_in_s
         if expires_in_s is not None:
             expires_at = iso(self._clock.now() + timedelta(seconds=expires_in_s))
         return Draft(
-            id=self._chance.message_id(),
-            whatsapp_id=self._chance.whatsapp_id(),
+            id=self._randomness.message_id(),
+            whatsapp_id=self._randomness.whatsapp_id(),
             company=company,
             recipient=recipient,
             chat=chat,
             content=content,
-            idempotency_key=wish.idempotency_key,
+            idempotency_key=request.idempotency_key,
             request_hash=request_hash,
-            kind=str(wish.body.kind),
-            priority=_PRIORITIES[wish.options.priority],
+            kind=str(request.body.kind),
+            priority=_PRIORITIES[request.options.priority],
             expires_at=expires_at,
         )
 
-    async def _content(self, company: str, wish: Wish, target: Referred | None, chat: str) -> Content:
-        options, answered = wish.options, Content()
+    async def _content(self, company: str, request: SendRequest, target: Referred | None, chat: str) -> Content:
+        options, answered = request.options, Content()
         if options.reply_to is not None:
             answered = reply_to(await self._refer(company, options.reply_to, chat, field="replyTo"))
         mentions = mentioned(options.mentions or [])
-        content = await self._stored(company, wish.body, target)
+        content = await self._stored(company, request.body, target)
         content |= {"mentions": mentions} if mentions else {}
         return content | answered | ({"typing": True} if options.typing else {})
 
@@ -122,7 +124,7 @@ class Composer:
             case Text(text=text):
                 return {"text": text}
             case MediaBody():
-                media = await self.shelf.take(company, body)
+                media = await self.outbound_media.take(company, body)
                 body.check_medium(media)
                 return {str(body.kind): body.stored_with(media)}
             case ReferringBody():
@@ -175,9 +177,9 @@ def _repeated(key: str, before: tuple[str, str | None], request_hash: str) -> Re
     return Repeated(message_id)
 
 
-def _hash(wish: Wish, recipient: str | None) -> str:
+def _hash(request: SendRequest, recipient: str | None) -> str:
     """Of all that a caller can say, so that the same key with another request is noticed."""
-    body, options = wish.body, wish.options
+    body, options = request.body, request.options
     said: Content = {
         name: _hashable(name, value) for name, value in msgspec.structs.asdict(body).items() if value is not None
     }

@@ -9,9 +9,9 @@ import logging
 from typing import Protocol
 
 from holdfast.base.clock import Clock
-from holdfast.health.words import because
+from holdfast.health.advice import because
 from holdfast.session import connect_limiter as limiter
-from holdfast.session.connect_limiter import Hold, Limiter, LimiterPolicy, Wakes
+from holdfast.session.connect_limiter import DeferConnect, Limiter, LimiterPolicy, Wakes
 from holdfast.session.engine import LinkClosed, QrShown
 from holdfast.session.events import ConnectDeferred, Event
 from holdfast.session.reasons import FLEET_HELD, WAITS_TURN, Reason
@@ -41,7 +41,7 @@ class ConnectLimiter:
         """May this session start a link now? None: yes."""
         company = waiter.company
         self._limiter, answer = limiter.ask(self._limiter, company, now=self._clock.monotonic(), policy=self._policy)
-        if not isinstance(answer, Hold):
+        if not isinstance(answer, DeferConnect):
             return None
         self._waiters[company] = waiter
         return ConnectDeferred(answer.until, answer.because)

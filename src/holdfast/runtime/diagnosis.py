@@ -8,19 +8,19 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from holdfast.base.clock import iso
-from holdfast.delivery.ports import Backlog, Figures
+from holdfast.delivery.stores import Backlog, Figures
 from holdfast.health.signals import Limits, Signals
-from holdfast.health.stability import WINDOWS_S, MessageCounts, Presence, Stability, presence_of, stability
-from holdfast.health.stability import Turn as Change
+from holdfast.health.stability import WINDOWS_S, Connectivity, MessageCounts, Stability, connectivity_of, stability
+from holdfast.health.stability import PresencePeriod as Change
 from holdfast.health.verdict import Verdict, judge
 from holdfast.runtime.engine_supervisor import HostView
 from holdfast.runtime.evidence import signals_of
 from holdfast.runtime.gateway import Gateway
-from holdfast.runtime.parts import Parts
+from holdfast.runtime.services import Services
 from holdfast.runtime.view import View
 from holdfast.session.client_version import ClientVersion
 from holdfast.session.state import budget_left
-from holdfast.session.stores import LiveStatus, Turn
+from holdfast.session.stores import LiveStatus, Transition
 
 _HISTORY_SHOWN = 100
 _MOST_TURNS = 20_000
@@ -54,7 +54,7 @@ class Diagnosis:
     view: View
     signals: Signals
     verdict: Verdict
-    history: Sequence[Turn]
+    history: Sequence[Transition]
     """The newest turns, newest first."""
     stability: Mapping[str, Stability]
     """By window: 5m, 1h, 24h, 7d, and `ASKED` where one was asked for."""
@@ -73,7 +73,7 @@ class Diagnoser:
     def __init__(
         self,
         gateway: Gateway,
-        parts: Parts,
+        parts: Services,
         *,
         figures: Figures,
         undelivered: Callable[[], Sequence[WaitingAlert]] = tuple,
@@ -107,7 +107,7 @@ class Diagnoser:
     async def backlogs(self) -> Mapping[str, Backlog]:
         return await self._figures.backlogs()
 
-    async def turns(self, company: str, *, seconds: int) -> list[Turn]:
+    async def transitions(self, company: str, *, seconds: int) -> list[Transition]:
         """The history of so long, and the turn before it, oldest first."""
         since = _ago(self._parts.clock.now(), seconds)
         return await self._parts.timeline.last(company, since=since, most=_MOST_TURNS)
@@ -125,33 +125,39 @@ class Diagnoser:
         view = self._gateway.view(company)
         signals = self._signals(view, await self._figures.backlogs())
         now = self._parts.clock.now()
-        turns = await self._parts.timeline.last(company, since=_ago(now, max(WINDOWS_S.values())), most=_MOST_TURNS)
+        transitions = await self._parts.timeline.last(
+            company, since=_ago(now, max(WINDOWS_S.values())), most=_MOST_TURNS
+        )
         policy = self._parts.policy
         windows = WINDOWS_S if window_s is None else {**WINDOWS_S, ASKED: window_s}
         return Diagnosis(
             view=view,
             signals=signals,
             verdict=judge(signals, self._limits),
-            history=list(reversed(turns[-_HISTORY_SHOWN:])),
-            stability={name: await self._stability(company, turns, now, seconds) for name, seconds in windows.items()},
+            history=list(reversed(transitions[-_HISTORY_SHOWN:])),
+            stability={
+                name: await self._stability(company, transitions, now, seconds) for name, seconds in windows.items()
+            },
             budget_an_hour=policy.budget_an_hour,
             budget_left=budget_left(view.session, now=self._parts.clock.monotonic(), policy=policy),
-            host=self._parts.hub.host_of(company),
-            hosts=self._parts.hub.hosts(),
-            hosts_lost_lately=self._parts.hub.hosts_lost_lately,
+            host=self._parts.supervisor.host_of(company),
+            hosts=self._parts.supervisor.hosts(),
+            hosts_lost_lately=self._parts.supervisor.hosts_lost_lately,
             live=self._parts.live.status,
             alerts=self._undelivered(),
         )
 
-    async def _stability(self, company: str, turns: Sequence[Turn], now: datetime, seconds: float) -> Stability:
+    async def _stability(
+        self, company: str, transitions: Sequence[Transition], now: datetime, seconds: float
+    ) -> Stability:
         under_way_s = min(_UNDER_WAY_S, seconds * _UNDER_WAY_PART)
         tally = await self._figures.tally(company, since=_ago(now, seconds), until=_ago(now, under_way_s))
         counts = MessageCounts(accepted=tally.accepted, taken=tally.taken, arrived=tally.arrived)
-        return stability(_changes(turns), counts, now=now.timestamp(), window_s=seconds)
+        return stability(_changes(transitions), counts, now=now.timestamp(), window_s=seconds)
 
     @property
     def hosts(self) -> Sequence[HostView]:
-        return self._parts.hub.hosts()
+        return self._parts.supervisor.hosts()
 
     def now(self) -> datetime:
         return self._parts.clock.now()
@@ -168,18 +174,24 @@ class Diagnoser:
             clock=self._parts.clock,
             policy=self._parts.policy,
             backlogs=backlogs,
-            host_silent_s=self._parts.hub.silent_s(view.record.company),
+            host_silent_s=self._parts.supervisor.silent_s(view.record.company),
         )
 
 
-def _changes(turns: Sequence[Turn]) -> list[Change]:
+def _changes(transitions: Sequence[Transition]) -> list[Change]:
     """How each turn counts. One that a person asked for ends the time for which the session is to blame."""
-    return [Change(datetime.fromisoformat(turn.at).timestamp(), _presence(turn)) for turn in turns]
+    return [
+        Change(datetime.fromisoformat(transition.at).timestamp(), _presence(transition)) for transition in transitions
+    ]
 
 
-def _presence(turn: Turn) -> Presence:
+def _presence(transition: Transition) -> Connectivity:
     """A reconnection that a person asked for, like a stop, is not held against the session."""
-    return Presence.EXCUSED if turn.reason == "asked" and turn.before is not turn.after else presence_of(turn.after)
+    return (
+        Connectivity.EXCUSED
+        if transition.reason == "asked" and transition.before is not transition.after
+        else connectivity_of(transition.after)
+    )
 
 
 def _ago(now: datetime, seconds: float) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from holdfast.base.clock import Clock
-from holdfast.delivery.ports import Backlog
+from holdfast.delivery.stores import Backlog
 from holdfast.health.signals import (
     HourSigns,
     MachinerySigns,

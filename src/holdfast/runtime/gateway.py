@@ -13,22 +13,22 @@ from holdfast.base.errors import BadInput, Conflict, NotFound
 from holdfast.base.ids import COMPANY_RULE, is_company_id, may_be_id
 from holdfast.delivery.content import StoredMedia
 from holdfast.delivery.message import MessageState
-from holdfast.delivery.ports import Accepted, Content, Draft, Inbox, Message, Received
 from holdfast.delivery.rate_limits import TENANT, loosened, pacing_with
 from holdfast.delivery.recipient import phone_number
+from holdfast.delivery.stores import Accepted, Content, Draft, Inbox, Message, Received
 from holdfast.runtime.actor import SessionActor
-from holdfast.runtime.composer import Composer, Repeated, Wish
-from holdfast.runtime.elsewhere import view_of
-from holdfast.runtime.inbound import Fetched, unknown_inbound
+from holdfast.runtime.composer import Composer, Repeated, SendRequest
+from holdfast.runtime.inbound_media import Fetched, unknown_inbound
 from holdfast.runtime.ownership import Ownership, RunsElsewhere
-from holdfast.runtime.parts import Parts
 from holdfast.runtime.passkeys import Passkey
 from holdfast.runtime.rate_limiter import Restrictions, restrictions
+from holdfast.runtime.remote_sessions import view_of
+from holdfast.runtime.services import Services
 from holdfast.runtime.view import Qr, View
 from holdfast.session import events
 from holdfast.session.machine import NotPossible
 from holdfast.session.state import RUNNING, State
-from holdfast.session.stores import LeaseLost, Record, Turn
+from holdfast.session.stores import LeaseLost, Record, Transition
 
 T = TypeVar("T")
 
@@ -36,13 +36,13 @@ log = logging.getLogger(__name__)
 
 
 class Gateway:
-    def __init__(self, parts: Parts, *, inbox: Inbox, composer: Composer) -> None:
+    def __init__(self, parts: Services, *, inbox: Inbox, composer: Composer) -> None:
         self._parts = parts
         self._inbox = inbox
         self._composer = composer
         self._actors: dict[str, SessionActor] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
-        self._keepers: dict[str, asyncio.Task[None]] = {}
+        self._restarters: dict[str, asyncio.Task[None]] = {}
         self._aside: set[str] = set()
         """Sessions that are not to run just now."""
         self._ended: set[str] = set()
@@ -58,7 +58,7 @@ class Gateway:
         try:
             async with asyncio.TaskGroup() as engines:
                 engine_up = asyncio.Event()
-                engines.create_task(self._parts.hub.run(ready=engine_up.set), name="engine hub")
+                engines.create_task(self._parts.supervisor.run(ready=engine_up.set), name="engine hub")
                 engines.create_task(self._parts.live.run(), name="live state")
                 await engine_up.wait()
                 async with asyncio.TaskGroup() as self._tasks:
@@ -222,10 +222,10 @@ class Gateway:
 
     # Messages.
 
-    async def accept(self, company: str, wish: Wish) -> Message:
+    async def accept(self, company: str, request: SendRequest) -> Message:
         """Commit a message to the outbox. When this returns, Holdfast owes its delivery."""
         await self._known(company)
-        draft = await self._composer.compose(company, wish)
+        draft = await self._composer.compose(company, request)
         if isinstance(draft, Repeated):
             return await self.message(draft.message_id)
         return (await self._store_draft(draft)).message
@@ -256,7 +256,7 @@ class Gateway:
     ) -> StoredMedia:
         """Store a medium for messages that follow. Raises `BadInput`."""
         await self._known(company)
-        return await self._composer.shelf.put(company, pieces, mimetype=mimetype, filename=filename)
+        return await self._composer.outbound_media.put(company, pieces, mimetype=mimetype, filename=filename)
 
     async def download(self, company: str, media_keys: str, file: Path, *, most_bytes: int, within_s: float) -> Fetched:
         """Fetch an inbound medium from WhatsApp. Raises `NotConnected` and `RunsElsewhere`."""
@@ -358,7 +358,7 @@ class Gateway:
 
     async def end(self, companies: Collection[str]) -> None:
         """Sessions that another process owns, or may own by now: their links are cut at once."""
-        ending = [self._keepers[company] for company in companies]
+        ending = [self._restarters[company] for company in companies]
         self._ended.update(companies)
         for task in ending:
             task.cancel()
@@ -372,7 +372,7 @@ class Gateway:
             actor.messages_wait()
 
     def _forget(self, company: str) -> None:
-        for known in (self._actors, self._running, self._keepers):
+        for known in (self._actors, self._running, self._restarters):
             known.pop(company, None)
         self._ended.discard(company)
         self._parts.live.release(company)
@@ -381,7 +381,7 @@ class Gateway:
         """A session that was running has been away since Holdfast was last alive."""
         if record.state not in RUNNING:
             return
-        turn = Turn(
+        transition = Transition(
             company=record.company,
             at=max(alive_at or record.since, record.since),
             before=record.state,
@@ -393,7 +393,7 @@ class Gateway:
             next_attempt_at=None,
             lasted_s=0,
         )
-        await self._parts.timeline.add(turn)
+        await self._parts.timeline.add(transition)
 
     def _now(self) -> str:
         return iso(self._parts.clock.now())
@@ -409,8 +409,8 @@ class Gateway:
     def _start(self, actor: SessionActor) -> SessionActor:
         assert self._tasks is not None
         self._actors[actor.company] = actor
-        keeper = self._tasks.create_task(self._keep_alive(actor), name=f"session {actor.company}")
-        self._keepers[actor.company] = keeper
+        engine_storage = self._tasks.create_task(self._keep_alive(actor), name=f"session {actor.company}")
+        self._restarters[actor.company] = engine_storage
         return actor
 
     def replace_actor(self, company: str, because: str) -> None:
@@ -440,7 +440,7 @@ class Gateway:
                     self._parts.ownership.lost(actor.company)
                     return self._forget(actor.company)
                 failures = failures + 1 if clock.monotonic() - began_at < backoff.cap_ms / 1000 else 1
-                pause_s = backoff.delay_s(failures, jitter=self._parts.chance.jitter())
+                pause_s = backoff.delay_s(failures, jitter=self._parts.randomness.jitter())
                 log.exception("Session %s failed inside Holdfast; it is restarted in %.1f s", actor.company, pause_s)
                 await clock.sleep(pause_s)
 

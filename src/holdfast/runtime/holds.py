@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from holdfast.base.clock import iso
 from holdfast.delivery.message import OPEN
-from holdfast.delivery.ports import Message
 from holdfast.delivery.rate_limits import DAILY_LIMIT, NEW_CHAT_QUOTA, REACH_OUT_LOCK
+from holdfast.delivery.stores import Message
 from holdfast.runtime.rate_limiter import Restrictions
 from holdfast.runtime.view import View
 from holdfast.session.state import State
@@ -29,7 +29,7 @@ _OF_STATES = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
+class HoldNotice:
     """What a message waits for."""
 
     code: str
@@ -39,7 +39,7 @@ class Held:
     """Known end of it, ISO 8601."""
 
 
-def held(message: Message, view: View | None, restrictions: Restrictions | None = None) -> Held | None:
+def hold_notice(message: Message, view: View | None, restrictions: Restrictions | None = None) -> HoldNotice | None:
     """What holds a message back: WhatsApp, a limit, or the state of its session; None when nothing does.
 
     `view` is the session as it is now, `restrictions` are its account's; None where they are not known.
@@ -47,12 +47,12 @@ def held(message: Message, view: View | None, restrictions: Restrictions | None 
     if message.state not in OPEN:
         return None
     if message.held_code in _OF_MESSAGES:
-        return Held(code=message.held_code, sentence=_OF_MESSAGES[message.held_code], until=message.held_until)
+        return HoldNotice(code=message.held_code, sentence=_OF_MESSAGES[message.held_code], until=message.held_until)
     if message.is_to_new_contact and restrictions is not None and restrictions.hold_code is not None:
         code = restrictions.hold_code
-        return Held(code=code, sentence=_OF_MESSAGES[code], until=restrictions.hold_until)
+        return HoldNotice(code=code, sentence=_OF_MESSAGES[code], until=restrictions.hold_until)
     if view is None or view.record.state not in _OF_STATES:
         return None
     state, reason = view.record.state, view.session.told_reason
     sentence = _OF_STATES[state] if reason is None else f"{_OF_STATES[state]} – {reason.sentence}"
-    return Held(code=state.value, sentence=sentence, until=iso(view.next_attempt_at))
+    return HoldNotice(code=state.value, sentence=sentence, until=iso(view.next_attempt_at))

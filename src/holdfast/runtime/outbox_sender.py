@@ -21,28 +21,28 @@ from holdfast.delivery.message import (
     CLOSE_POINTS,
     CRASH_POINTS,
     RETRY_FOR_DAYS,
+    AckDecision,
     GiveUp,
     HoldBack,
-    News,
     Retry,
-    Verdict,
+    StatusUpdate,
     is_condemned,
     is_suspect,
     judge_ack_error,
     judge_refusal,
 )
-from holdfast.delivery.ports import (
+from holdfast.delivery.rate_limits import REACH_OUT_LOCK, Allowance, Contact
+from holdfast.delivery.stores import (
     BULK,
     Accepted,
-    Change,
     Content,
     Deferral,
     Draft,
     MediaFiles,
+    MessageChange,
     Outbox,
     Outgoing,
 )
-from holdfast.delivery.rate_limits import REACH_OUT_LOCK, Allowance, Contact
 from holdfast.runtime.engine_supervisor import EngineSupervisor
 from holdfast.runtime.rate_limiter import RateLimiter
 from holdfast.runtime.send_shares import MOST, SendShares
@@ -62,7 +62,7 @@ _CLOCK_STEP_S = 5
 """The wall clock moved by more than this against the monotonic one: somebody set it."""
 _LINK_DOWN = "link-down"
 _NOT_HANDED_OVER = "the link ended before the message was handed over"
-_RECEIPTS = {"delivered": News.DELIVERED, "read": News.READ, "played": News.PLAYED}
+_RECEIPTS = {"delivered": StatusUpdate.DELIVERED, "read": StatusUpdate.READ, "played": StatusUpdate.PLAYED}
 _TYPING_MS_PER_CHARACTER, _LEAST_TYPING_MS, _MOST_TYPING_MS = 40, 600, 4000
 
 
@@ -75,7 +75,7 @@ class OutboxSender:
         limiter: RateLimiter,
         shares: SendShares,
         files: MediaFiles,
-        hub: EngineSupervisor,
+        supervisor: EngineSupervisor,
         clock: Clock,
         jitter: Callable[[], float],
         waited: Callable[[float | None], None],
@@ -87,7 +87,7 @@ class OutboxSender:
         self._limiter = limiter
         self._shares = shares
         self._files = files
-        self._hub = hub
+        self._supervisor = supervisor
         self._clock = clock
         self._waited = waited
         self._in_flight = InFlight(most=MOST)
@@ -107,7 +107,7 @@ class OutboxSender:
         self._reported_wait: float | None = None
         self.acked_at: float | None = None
         """When WhatsApp last acked a message, in monotonic seconds."""
-        self._updates: list[Change | Deferral] = []
+        self._updates: list[MessageChange | Deferral] = []
         self._barriers: list[asyncio.Future[None]] = []
         self._tasks: asyncio.TaskGroup | None = None
         self._wake = asyncio.Event()
@@ -224,7 +224,7 @@ class OutboxSender:
             if is_condemned(score):
                 log.error("Session %s: message %s ended %s again and again; it failed", self._company, message.id, what)
                 sentence = f"{what} ended again and again while this message was being sent, at last with it alone"
-                self._settle(message.whatsapp_id, News.GIVEN_UP, code=code, sentence=sentence)
+                self._settle(message.whatsapp_id, StatusUpdate.GIVEN_UP, code=code, sentence=sentence)
                 continue
             if is_suspect(score) and not is_suspect(message.crash_score):
                 words = "Session %s: message %s was in flight whenever %s ended; from now on it is sent alone"
@@ -258,7 +258,7 @@ class OutboxSender:
             if self._breaker.accepted():
                 log.info("Session %s: WhatsApp accepts messages again", self._company)
                 self._spawn(self._make_due())
-            self._settle(ack.whatsapp_id, News.ACKED)
+            self._settle(ack.whatsapp_id, StatusUpdate.ACKED)
             return
         log.info("Connection %s: WhatsApp answered a message with error %s", self._company, ack.error)
         code = f"ack-{ack.error}"
@@ -274,17 +274,17 @@ class OutboxSender:
         self._follow(refusal.whatsapp_id, verdict, code=refusal.code)
 
     def hear_receipt(self, receipt: Receipted) -> None:
-        news = _RECEIPTS.get(receipt.kind)
-        if news is None:
+        update = _RECEIPTS.get(receipt.kind)
+        if update is None:
             log.warning("Connection %s: a receipt of the unknown kind %r", self._company, receipt.kind)
             return
         for whatsapp_id in receipt.whatsapp_ids:
             message = self._in_flight.get(whatsapp_id)
             if message is None or message.chat == receipt.chat:
-                self._settle(whatsapp_id, news, chat=receipt.chat)
+                self._settle(whatsapp_id, update, chat=receipt.chat)
             else:  # the chat by another name, or a stranger's receipt: only the store can tell which
                 at = iso(self._clock.now())
-                self._updates.append(Change(whatsapp_id=whatsapp_id, news=news, at=at, chat=receipt.chat))
+                self._updates.append(MessageChange(whatsapp_id=whatsapp_id, update=update, at=at, chat=receipt.chat))
                 self._wake.set()
 
     async def account_changed(self) -> None:
@@ -304,11 +304,11 @@ class OutboxSender:
         message = self._in_flight.get(whatsapp_id)
         return message.retry_count + 1 if message is not None and message.retry_code == code else 1
 
-    def _follow(self, whatsapp_id: str, verdict: Verdict, *, code: str) -> None:
+    def _follow(self, whatsapp_id: str, verdict: AckDecision, *, code: str) -> None:
         message = self._in_flight.get(whatsapp_id)
         match verdict:
             case GiveUp(sentence=sentence):
-                self._settle(whatsapp_id, News.GIVEN_UP, code=code, sentence=sentence)
+                self._settle(whatsapp_id, StatusUpdate.GIVEN_UP, code=code, sentence=sentence)
             case _ if message is None:
                 pass  # a late word about an earlier attempt: the one under way decides
             case HoldBack():
@@ -322,7 +322,7 @@ class OutboxSender:
                 self._retry(message, code=code, reason=verdict.message, next_at=self._wall_in(after_s))
             case Retry():
                 sentence = f"{verdict.message}; retried for {RETRY_FOR_DAYS} days"
-                self._settle(whatsapp_id, News.GIVEN_UP, code=code, sentence=sentence)
+                self._settle(whatsapp_id, StatusUpdate.GIVEN_UP, code=code, sentence=sentence)
 
     def _is_too_old(self, message: Outgoing) -> bool:
         age = self._clock.now() - datetime.fromisoformat(message.accepted_at)
@@ -370,7 +370,7 @@ class OutboxSender:
     def _settle(
         self,
         whatsapp_id: str,
-        news: News,
+        update: StatusUpdate,
         *,
         code: str | None = None,
         sentence: str | None = None,
@@ -378,15 +378,15 @@ class OutboxSender:
     ) -> None:
         message = self._in_flight.remove(whatsapp_id)
         makes_known = False
-        if message is not None and news is News.GIVEN_UP:
+        if message is not None and update is StatusUpdate.GIVEN_UP:
             self._limiter.forget(message.chat)
         elif message is not None:
             makes_known = message.contact is not Contact.KNOWN
             self._limiter.acked(message)
         at = iso(self._clock.now())
-        change = Change(
+        change = MessageChange(
             whatsapp_id=whatsapp_id,
-            news=news,
+            update=update,
             at=at,
             error_code=code,
             error=sentence,
@@ -418,7 +418,7 @@ class OutboxSender:
         if link is not None and allowance is not None:
             await self._take(link, allowance, updates)
         elif updates:
-            await self._outbox.learn(self._company, updates)
+            await self._outbox.apply_updates(self._company, updates)
         for barrier in barriers:
             if not barrier.done():
                 barrier.set_result(None)
@@ -437,7 +437,7 @@ class OutboxSender:
         self._due_at = _earliest(self._due_at, allowance.more_at, self._breaker.probes_at(now))
         return allowance if allowance.total else None
 
-    async def _take(self, link: LinkId, allowance: Allowance, updates: Sequence[Change | Deferral]) -> None:
+    async def _take(self, link: LinkId, allowance: Allowance, updates: Sequence[MessageChange | Deferral]) -> None:
         self._has_backlog = False  # unless the answer, or whoever adds to it meanwhile, says otherwise
         looks_again, self._may_be_due = self._looks, True  # nothing that is accepted meanwhile may leave at once
         taken = await self._outbox.take(
@@ -452,7 +452,7 @@ class OutboxSender:
         if taken.next_at is not None:
             self._due_at = _earliest(self._due_at, self._moment(taken.next_at))
         self._suspect_since = (self._suspect_since or self._clock.monotonic()) if taken.suspect_waits else None
-        settled = {update.whatsapp_id for update in self._updates if isinstance(update, Change)}
+        settled = {update.whatsapp_id for update in self._updates if isinstance(update, MessageChange)}
         for message in taken.messages:
             self._limiter.spend(message)
             if self._link == link and message.whatsapp_id not in settled:  # a receipt may have come meanwhile
@@ -486,14 +486,14 @@ class OutboxSender:
         try:
             content = await self._files.content_for_engine(message.content)
         except HoldfastError as error:
-            self._settle(message.whatsapp_id, News.GIVEN_UP, code=error.code, sentence=error.sentence)
+            self._settle(message.whatsapp_id, StatusUpdate.GIVEN_UP, code=error.code, sentence=error.sentence)
             return
         self._command(link, message, content)
 
     def _command(self, link: LinkId, message: Outgoing, content: Content) -> None:
         if self._link != link or self._in_flight.get(message.whatsapp_id) is not message:
             return  # the link ended meanwhile, or another attempt has begun
-        self._hub.command(
+        self._supervisor.command(
             Send(
                 link=link,
                 whatsapp_id=message.whatsapp_id,

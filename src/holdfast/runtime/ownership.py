@@ -17,7 +17,7 @@ from typing import Protocol
 
 from holdfast.base.clock import Clock
 from holdfast.base.errors import Conflict
-from holdfast.session.stores import Held, Leases
+from holdfast.session.stores import HeldLease, Leases
 
 log = logging.getLogger(__name__)
 
@@ -116,9 +116,9 @@ class Ownership:
         except Exception as error:  # noqa: BLE001 – they run out by themselves
             log.warning("Ownership of sessions could not be given back, it ends in %.0f s: %s", TTL_S, error)
 
-    async def _look(self, began_at: float) -> Held | None:
+    async def _look(self, began_at: float) -> HeldLease | None:
         """None when the database did not answer in time."""
-        held: Held | None = None
+        held: HeldLease | None = None
         try:
             async with self._clock.until(self._until), self._looking:
                 held = await self._leases.look(most=_MOST_CLAIMED)
@@ -130,7 +130,7 @@ class Ownership:
             self._failing = False
         return held
 
-    async def _follow(self, tenant: Tenant, held: Held) -> None:
+    async def _follow(self, tenant: Tenant, held: HeldLease) -> None:
         lost = [company for company in tenant.running if company not in held.companies]
         fresh = sorted(held.companies.difference(tenant.running))
         if lost:
@@ -165,7 +165,7 @@ class Ownership:
         self._failing = True
 
 
-def _pause_s(held: Held | None) -> float:
+def _pause_s(held: HeldLease | None) -> float:
     """Until the next look: at once when another process's lease runs out, as that one may be dead."""
     if held is None:
         return _RETRY_S

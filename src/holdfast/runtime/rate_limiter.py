@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from holdfast.base.clock import Clock, iso
-from holdfast.delivery.ports import Account, Accounts, Outbox, Outgoing
 from holdfast.delivery.rate_limits import (
     NEW_CHAT_QUOTA,
     REACH_OUT_LOCK,
@@ -21,6 +20,7 @@ from holdfast.delivery.rate_limits import (
     RateLimits,
     effective_pacing,
 )
+from holdfast.delivery.stores import Account, Accounts, Outbox, Outgoing
 
 log = logging.getLogger(__name__)
 

@@ -11,14 +11,14 @@ from datetime import datetime, timedelta
 from holdfast.base.clock import iso
 from holdfast.health.keepalive import KeepAlives, follow
 from holdfast.health.roundtrips import RoundTrips
-from holdfast.runtime.parts import Parts
+from holdfast.runtime.log_lines import keep_alive, transition
+from holdfast.runtime.services import Services
 from holdfast.runtime.view import LinkEnd, NotStored
-from holdfast.runtime.words import keep_alive, transition
 from holdfast.session.engine import InboundMessage
 from holdfast.session.events import Event
 from holdfast.session.reasons import stored_reason
 from holdfast.session.state import Session, State, restored
-from holdfast.session.stores import Record, Turn
+from holdfast.session.stores import Record, Transition
 from holdfast.session.stubs import not_stored
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ _NOT_STORED_KEPT = 500
 class SessionRecord:
     """The record follows the session machine step by step; it is stored before whoever asked is answered."""
 
-    def __init__(self, record: Record, session: Session, *, is_stored: bool, parts: Parts) -> None:
+    def __init__(self, record: Record, session: Session, *, is_stored: bool, parts: Services) -> None:
         """`is_stored`: this is what the database has; otherwise the first step stores it."""
         self._parts = parts
         self._saved = record if is_stored else None
@@ -132,9 +132,9 @@ class SessionRecord:
             is_new = outcome is None or (after.link is not None and after.link.ping == 1)
             log.log(logging.INFO if is_new else logging.DEBUG, "%s", keep_alive(self.company, outcome))
 
-    def _turn(self, before: Session, after: Session, event: Event, at: float) -> Turn:
+    def _turn(self, before: Session, after: Session, event: Event, at: float) -> Transition:
         planned = after.next_attempt_at
-        return Turn(
+        return Transition(
             company=self.company,
             at=self._now(),
             before=before.state,
@@ -155,7 +155,7 @@ class SessionRecord:
         return iso(self._parts.clock.now())
 
 
-def restored_session(record: Record, *, paired: bool, parts: Parts) -> Session:
+def restored_session(record: Record, *, paired: bool, parts: Services) -> Session:
     """The session as it was when its process or actor ended."""
     resumes_at = None
     if record.resumes_at is not None:

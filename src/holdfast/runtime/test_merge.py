@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from holdfast.runtime.keeper import merge
+from holdfast.runtime.engine_storage import merge
 from holdfast.session.engine import Commit, Decrypted
 
 FIRST = Decrypted(ciphertext_sha256="a", plaintext="QQ==")

@@ -78,7 +78,7 @@ class Go:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hold:
+class DeferConnect:
     """Ask again at `until`, or when woken."""
 
     until: float
@@ -92,29 +92,29 @@ Wakes = tuple[tuple[str, float], ...]
 # Asking.
 
 
-def ask(limiter: Limiter, company: str, *, now: float, policy: LimiterPolicy) -> tuple[Limiter, Go | Hold]:
+def ask(limiter: Limiter, company: str, *, now: float, policy: LimiterPolicy) -> tuple[Limiter, Go | DeferConnect]:
     """May this company's link begin now?"""
     if limiter.breaker is not None:
         return _ask_breaker(limiter, limiter.breaker, company, now, policy)
     place = limiter.promised.get(company)
     if place is None:
         if not _room(limiter, policy):
-            return _enqueue(limiter, company), Hold(until=now + policy.patience_s)
+            return _enqueue(limiter, company), DeferConnect(until=now + policy.patience_s)
         limiter, place = _next_place(_without(limiter, company), now, policy)
     if place > now:
-        return _promise(limiter, company, place), Hold(until=place)
+        return _promise(limiter, company, place), DeferConnect(until=place)
     return _begin(limiter, company), Go()
 
 
 def _ask_breaker(
     limiter: Limiter, breaker: Breaker, company: str, now: float, policy: LimiterPolicy
-) -> tuple[Limiter, Go | Hold]:
+) -> tuple[Limiter, Go | DeferConnect]:
     if breaker.prober is None and now >= breaker.probe_at:
         return replace(_begin(limiter, company), breaker=replace(breaker, prober=company)), Go()
     queued = _enqueue(limiter, company)
     if breaker.prober is None and queued.waiting[0] == company:
-        return queued, Hold(until=breaker.probe_at, because=FLEET_HELD)
-    return queued, Hold(until=max(now, breaker.probe_at) + policy.patience_s, because=FLEET_HELD)
+        return queued, DeferConnect(until=breaker.probe_at, because=FLEET_HELD)
+    return queued, DeferConnect(until=max(now, breaker.probe_at) + policy.patience_s, because=FLEET_HELD)
 
 
 # What became of it.

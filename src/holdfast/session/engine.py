@@ -111,7 +111,7 @@ class Committed(Command, frozen=True, kw_only=True, tag="committed"):
     seq: int
 
 
-class Keys(Command, frozen=True, kw_only=True, tag="keys"):
+class SignalKeys(Command, frozen=True, kw_only=True, tag="keys"):
     """Answer to `KeysWanted`: the stored values by id; an unknown id is absent."""
 
     request: int
@@ -279,7 +279,7 @@ class InboundMessage(msgspec.Struct, frozen=True, kw_only=True, rename="camel", 
     media: dict[str, object] | None = None
     """`{mimetype, sizeBytes?, filename?, seconds?, voice?}`."""
     media_keys: str | None = None
-    """What `Download` needs to fetch them: opaque, secret."""
+    """What `WebDownload` needs to fetch them: opaque, secret."""
 
 
 class Undecryptable(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -292,7 +292,7 @@ class Undecryptable(msgspec.Struct, frozen=True, kw_only=True, rename="camel", o
     push_name: str | None = None
 
 
-class Made(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class CreatedMessage(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """What became of content whose making can't be repeated: media were uploaded under keys of chance."""
 
     whatsapp_id: str
@@ -326,7 +326,7 @@ class Commit(Report, frozen=True, kw_only=True, tag="commit"):
     """`{type: {id: value}}`; None deletes."""
     decrypted: list[Decrypted] = []
     undecryptable: list[Undecryptable] = []
-    made: list[Made] = []
+    made: list[CreatedMessage] = []
     groups: Fields = {}
     """Subjects of groups by their JIDs, as far as they were learned."""
 
@@ -354,7 +354,7 @@ class SentContentWanted(Report, frozen=True, kw_only=True, tag="sent-content-wan
 
 
 class Downloaded(Report, frozen=True, kw_only=True, tag="downloaded"):
-    """The answer to `Download`. A link that closes forgets what was asked of it."""
+    """The answer to `WebDownload`. A link that closes forgets what was asked of it."""
 
     request: int
     size_bytes: int | None = None
@@ -382,7 +382,7 @@ AnyCommand = (
     | ConfirmPasskey
     | LogOut
     | Committed
-    | Keys
+    | SignalKeys
     | Plaintext
     | SentContent
 )

@@ -92,7 +92,7 @@ class LiveState(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Turn:
+class Transition:
     """One line of a session's history: from one state to another, or another attempt within one."""
 
     company: str
@@ -112,9 +112,9 @@ class Turn:
 class Timeline(Protocol):
     """The history of sessions, kept for at least seven days."""
 
-    async def add(self, turn: Turn) -> None: ...
+    async def add(self, transition: Transition) -> None: ...
 
-    async def last(self, company: str, *, since: str, most: int) -> list[Turn]:
+    async def last(self, company: str, *, since: str, most: int) -> list[Transition]:
         """The newest turns at or after `since`, and the one before them, oldest first."""
 
     async def seen_alive(self, at: str) -> str | None:
@@ -125,7 +125,7 @@ class Timeline(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
+class HeldLease:
     """What one look at the leases found."""
 
     companies: frozenset[str]
@@ -158,7 +158,7 @@ class Leases(Protocol):
     def ttl_s(self) -> float:
         """How long a lease lives after each renewal, by the database's own clock."""
 
-    async def look(self, *, most: int) -> Held:
+    async def look(self, *, most: int) -> HeldLease:
         """Renew all own leases and claim up to `most` that are free or have run out."""
 
     async def claim(self, company: str) -> bool:

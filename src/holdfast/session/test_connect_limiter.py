@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holdfast.session import connect_limiter, reasons
-from holdfast.session.connect_limiter import Go, Hold, Limiter, LimiterPolicy, Wakes, ask, ended, opened
+from holdfast.session.connect_limiter import DeferConnect, Go, Limiter, LimiterPolicy, Wakes, ask, ended, opened
 from holdfast.session.reasons import BY_CODE, FLEET_HELD, WAITS_TURN
 
 POLICY = LimiterPolicy()
@@ -20,7 +20,7 @@ BUSY, OUTDATED = BY_CODE[503], BY_CODE[405]
 
 def asked(
     known: Limiter, *companies: str, now: float = NOW, policy: LimiterPolicy = POLICY
-) -> tuple[Limiter, list[Go | Hold]]:
+) -> tuple[Limiter, list[Go | DeferConnect]]:
     answers = []
     for company in companies:
         known, answer = ask(known, company, now=now, policy=policy)
@@ -47,7 +47,7 @@ def test_a_few_begin_at_once_and_the_rest_one_after_another() -> None:
     """Ten begin at once and one more every 50 ms; each has a place and begins there."""
     known, answers = asked(Limiter(), *(f"{number:02}" for number in range(13)))
     assert answers[:11] == [Go()] * 11
-    places = [answer.until for answer in answers[11:] if isinstance(answer, Hold)]
+    places = [answer.until for answer in answers[11:] if isinstance(answer, DeferConnect)]
     assert places == pytest.approx([NOW + 0.05, NOW + 0.1])
     known, again = asked(known, "11", now=known.promised["11"])
     assert again == [Go()]
@@ -58,14 +58,14 @@ def test_who_asks_before_its_place_is_told_the_same_again() -> None:
     """Asking early gains nothing and costs nothing."""
     known, _ = asked(Limiter(), *(f"{number:02}" for number in range(12)))
     again, (answer,) = asked(known, "11", now=NOW + 0.01)
-    assert answer == Hold(until=known.promised["11"])
+    assert answer == DeferConnect(until=known.promised["11"])
     assert again == known
 
 
 def test_no_more_open_at_once_than_allowed() -> None:
     """Who finds no room waits in line; asking twice does not put it there twice."""
     known, answers = asked(Limiter(), "a", "b", "c", "d", "c", policy=SMALL)
-    assert answers == [Go(), Go(), *[Hold(until=NOW + 60, because=WAITS_TURN)] * 3]
+    assert answers == [Go(), Go(), *[DeferConnect(until=NOW + 60, because=WAITS_TURN)] * 3]
     assert known.waiting == ("c", "d")
 
 
@@ -87,9 +87,12 @@ def test_a_link_that_opened_or_ended_makes_room_for_the_next_in_line() -> None:
 def test_three_refused_alike_hold_all_and_one_probes() -> None:
     """The first that asks after 5 s is the probe; the first in line is told when, the others to wait for it."""
     known, answers = asked(TRIPPED, "d", "e", now=NOW + 1)
-    assert answers == [Hold(until=NOW + 5, because=FLEET_HELD), Hold(until=NOW + 65, because=FLEET_HELD)]
+    assert answers == [
+        DeferConnect(until=NOW + 5, because=FLEET_HELD),
+        DeferConnect(until=NOW + 65, because=FLEET_HELD),
+    ]
     known, answers = asked(known, "d", "e", now=NOW + 5)
-    assert answers == [Go(), Hold(until=NOW + 65, because=FLEET_HELD)]
+    assert answers == [Go(), DeferConnect(until=NOW + 65, because=FLEET_HELD)]
     assert known.breaker is not None
     assert known.breaker.prober == "d"
 

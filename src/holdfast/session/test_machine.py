@@ -105,7 +105,8 @@ EVENTS: list[Event] = [
 ]
 
 # x: changes something · a dot: changes nothing · an exclamation mark: refused with NotPossible
-#                           start stop recn logo pair qr   paird open clos host keep pong sends prob gran defr tick quar pkrq pkan pkco pkcf pkfl updt  # noqa: E501
+#                           start stop recn logo pair qr   paird open clos host keep pong sends prob gran defr tick quar
+# pkrq pkan pkco pkcf pkfl updt
 MATRIX = """
 unpaired                    x    x    !    x    x    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .
 pairing, link               .    x    x    x    .    x    x    x    x    x    x    !    !    !    .    .    x    x    x    .    .    .    x    .

@@ -19,11 +19,11 @@ from holdfast.session.engine import (
     Acked,
     AnyReport,
     Commit,
+    CreatedMessage,
     Decrypted,
     Fields,
     InboundMessage,
     LinkClosed,
-    Made,
     Receipted,
     SendRefused,
     SentContentWanted,
@@ -165,7 +165,7 @@ def _undecryptable(item: Undecryptable) -> Undecryptable:
     )
 
 
-def _made(item: Made) -> Made:
+def _made(item: CreatedMessage) -> CreatedMessage:
     return replace(item, whatsapp_id=bounded_id(item.whatsapp_id))
 
 

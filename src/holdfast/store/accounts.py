@@ -7,10 +7,10 @@ from dataclasses import replace
 
 from sqlalchemy import Connection, select
 
-from holdfast.delivery.ports import Account, Content
 from holdfast.delivery.rate_limits import NEW_CHAT_QUOTA, REACH_OUT_LOCK
+from holdfast.delivery.stores import Account, Content
+from holdfast.store.connection import insert
 from holdfast.store.database import Database
-from holdfast.store.opened import insert
 from holdfast.store.outbox_queue import approached_chats
 from holdfast.store.tables import chats, limits
 
@@ -18,7 +18,7 @@ _LOCKS = {REACH_OUT_LOCK: "reach_out_until", NEW_CHAT_QUOTA: "quota_until"}
 
 
 class AccountRows:
-    """Keeps `holdfast.delivery.ports.Accounts`."""
+    """Keeps `holdfast.delivery.stores.Accounts`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -9,10 +9,10 @@ from typing import TypeVar
 from sqlalchemy import Connection, delete, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from holdfast.health.ports import NotKept, PendingAlert
+from holdfast.health.stores import NotKept, PendingAlert
+from holdfast.store.connection import insert
 from holdfast.store.database import Database
-from holdfast.store.notes import note, noted
-from holdfast.store.opened import insert
+from holdfast.store.shared_secrets import note, noted
 from holdfast.store.tables import alerts
 
 T = TypeVar("T")
@@ -21,7 +21,7 @@ _BOOK = "alert-book"
 
 
 class AlertTable:
-    """Keeps `holdfast.health.ports.AlertRows`."""
+    """Keeps `holdfast.health.stores.AlertRows`."""
 
     def __init__(self, database: Database, *, node: str | None = None) -> None:
         """`node`: the process whose book it is, where several share the database."""

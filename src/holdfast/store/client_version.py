@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from holdfast.session.client_version import ClientVersion
 from holdfast.store.database import Database
-from holdfast.store.notes import note, noted
+from holdfast.store.shared_secrets import note, noted
 
 _NAME = "client-version"
 

@@ -16,12 +16,12 @@ from typing import Any
 from sqlalchemy import Connection, Table, bindparam, delete, select, update
 
 from holdfast.base.clock import Clock, iso
-from holdfast.base.ids import Chance
-from holdfast.session.engine import Commit, Decrypted, InboundMessage, Made, Undecryptable
+from holdfast.base.ids import RandomSource
+from holdfast.session.engine import Commit, CreatedMessage, Decrypted, InboundMessage, Undecryptable
 from holdfast.session.untrusted import bounded_commit, bounded_id, clean
+from holdfast.store.connection import Insert, Prepared, insert
 from holdfast.store.database import Database
 from holdfast.store.leases import NO_FENCE, Fence
-from holdfast.store.opened import Insert, Prepared, insert
 from holdfast.store.outbox import RECEIVED, MediaUrl, keep_received, know_chat, no_media_url
 from holdfast.store.tables import credentials, decrypted, groups, inbox, outbox, quarantine, signal_keys
 
@@ -74,13 +74,13 @@ class EngineRows:
         database: Database,
         *,
         clock: Clock,
-        chance: Chance,
+        randomness: RandomSource,
         fence: Fence = NO_FENCE,
         media_url: MediaUrl = no_media_url,
     ) -> None:
         self._database = database
         self._clock = clock
-        self._chance = chance
+        self._randomness = randomness
         self._fence = fence
         self._media_url = media_url
 
@@ -209,7 +209,7 @@ class EngineRows:
 
     def _origin(self, company: str, message: InboundMessage | Undecryptable, now: str) -> dict[str, object]:
         return {
-            "id": self._chance.message_id(),
+            "id": self._randomness.message_id(),
             "company_id": company,
             "chat": message.chat,
             "sender": message.sender,
@@ -225,7 +225,7 @@ def _json(value: object) -> str | None:
     return json.dumps(value) if value else None
 
 
-def _save_made(connection: Connection, company: str, made: Made) -> None:
+def _save_made(connection: Connection, company: str, made: CreatedMessage) -> None:
     connection.execute(_KEEP_MADE, {"company": company, "sent": made.whatsapp_id, "made": made.made})
 
 

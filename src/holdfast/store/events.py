@@ -26,10 +26,10 @@ from holdfast.delivery.events import (
     received_body,
     written,
 )
-from holdfast.delivery.ports import Message, Received
+from holdfast.delivery.stores import Message, Received
+from holdfast.store.connection import Prepared
 from holdfast.store.database import Database, announce
-from holdfast.store.notes import note, noted
-from holdfast.store.opened import Prepared
+from holdfast.store.shared_secrets import note, noted
 from holdfast.store.tables import events, webhook_deliveries, webhook_endpoints
 
 EVENTS, DELIVERIES = "events", "deliveries"
@@ -58,7 +58,7 @@ _DELIVER = text(
 
 def record(connection: Connection, company: str, type_: str, body: Body, *, chat: str | None, at: str) -> None:
     """Keep an event, and the webhook delivery that it calls for, in the transaction that `connection` is in."""
-    take_turn(connection)
+    lock_event_order(connection)
     json = written(body)
     row = {"company_id": company, "type": type_, "chat": chat or "", "at": at, "body": json}
     seq = _ADD.scalar(connection, {"id": event_id(company, type_, at, json), **row})
@@ -96,7 +96,7 @@ def endpoints_changed(connection: Connection) -> None:
     connection.info.pop(_ENDPOINTS, None)
 
 
-def take_turn(connection: Connection) -> None:
+def lock_event_order(connection: Connection) -> None:
     """Whoever adds to the events or moves the turn on in a chat does so alone, to the end of the transaction."""
     if connection.dialect.name != "postgresql":
         return

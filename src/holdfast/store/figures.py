@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from sqlalchemy import ColumnElement, Connection, case, func, select, text
 
 from holdfast.delivery.message import MessageState
-from holdfast.delivery.ports import Backlog, Tally
+from holdfast.delivery.stores import Backlog, DeliveryTally
 from holdfast.store.database import Database
 from holdfast.store.tables import outbox
 
@@ -38,7 +38,7 @@ COUNTS = (
 
 
 class FigureRows:
-    """Keeps `holdfast.delivery.ports.Figures`."""
+    """Keeps `holdfast.delivery.stores.Figures`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -50,13 +50,13 @@ class FigureRows:
 
         return await self._database.read(work)
 
-    async def tally(self, company: str, *, since: str, until: str) -> Tally:
+    async def tally(self, company: str, *, since: str, until: str) -> DeliveryTally:
         statement = select(*COUNTS).where(
             outbox.c.company_id == company, outbox.c.accepted_at >= since, outbox.c.accepted_at < until
         )
 
-        def work(connection: Connection) -> Tally:
+        def work(connection: Connection) -> DeliveryTally:
             accepted, taken, arrived = connection.execute(statement).one()
-            return Tally(accepted=accepted, taken=taken, arrived=arrived)
+            return DeliveryTally(accepted=accepted, taken=taken, arrived=arrived)
 
         return await self._database.read(work)

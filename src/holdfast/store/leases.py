@@ -26,8 +26,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import insert
 
-from holdfast.base.ids import Chance
-from holdfast.session.stores import Held, LeaseLost
+from holdfast.base.ids import RandomSource
+from holdfast.session.stores import HeldLease, LeaseLost
 from holdfast.store.database import Database
 from holdfast.store.tables import leases, outbox, sessions
 
@@ -59,12 +59,12 @@ NO_FENCE = NoFence()
 class LeaseRows:
     """Keeps `holdfast.session.stores.Leases`, and is the fence that goes with them."""
 
-    def __init__(self, database: Database, *, node: str, chance: Chance, ttl_s: float) -> None:
+    def __init__(self, database: Database, *, node: str, randomness: RandomSource, ttl_s: float) -> None:
         self._database = database
         self._node = node
-        self._chance = chance
+        self._randomness = randomness
         self._ttl_s = ttl_s
-        self._holder = chance.message_id()
+        self._holder = randomness.message_id()
         self._epochs: dict[str, int] = {}
 
     @property
@@ -82,10 +82,10 @@ class LeaseRows:
 
         return check
 
-    async def look(self, *, most: int) -> Held:
+    async def look(self, *, most: int) -> HeldLease:
         holder = self._holder
 
-        def work(connection: Connection) -> tuple[dict[str, int], Held]:
+        def work(connection: Connection) -> tuple[dict[str, int], HeldLease]:
             held = self._renew(connection, holder)
             _make_rows(connection)
             held |= self._take(connection, holder, leases.c.expires_at <= _NOW, most=most)
@@ -94,7 +94,7 @@ class LeaseRows:
             elsewhere = {row.company_id: row.node for row in connection.execute(others)}
             soonest = select(func.extract("epoch", func.min(leases.c.expires_at) - _NOW))
             free_in_s = connection.scalar(soonest.where(leases.c.holder != holder, leases.c.node != ""))
-            return held, Held(
+            return held, HeldLease(
                 companies=frozenset(),
                 waiting=frozenset(connection.scalars(waiting)),
                 elsewhere=elsewhere,
@@ -132,7 +132,7 @@ class LeaseRows:
 
     def abandon(self) -> None:
         self._epochs.clear()
-        self._holder = self._chance.message_id()
+        self._holder = self._randomness.message_id()
 
     async def release(self) -> None:
         holder = self._holder

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import ColumnElement, Connection, RowMapping, or_, select, true
 
 from holdfast.delivery.content import shown_text, text_of
-from holdfast.delivery.lookup import Letter
+from holdfast.delivery.lookup import OutboundRow
 from holdfast.delivery.message import MessageState
-from holdfast.delivery.ports import Received, Tally
+from holdfast.delivery.stores import DeliveryTally, Received
 from holdfast.store.database import Database
 from holdfast.store.figures import COUNTS
 from holdfast.store.outbox import RECEIVED, in_state, received, subjects_of
@@ -30,9 +30,9 @@ class LookupRows:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def letters(
+    async def sent_messages(
         self, company: str, *, words: str, state: MessageState | None, before: int | None, most: int
-    ) -> list[Letter]:
+    ) -> list[OutboundRow]:
         statement = select(*_LETTER).where(outbox.c.company_id == company)
         if state is not None:
             statement = statement.where(*in_state(state))
@@ -46,8 +46,8 @@ class LookupRows:
             narrowed = statement if before is None else statement.where(outbox.c.seq < before)
             return connection.execute(narrowed).mappings().all()
 
-        def work(connection: Connection) -> list[Letter]:
-            found: list[Letter] = []
+        def work(connection: Connection) -> list[OutboundRow]:
+            found: list[OutboundRow] = []
             below = before
             for _ in range(_MOST_ROUNDS):
                 rows = part(connection, below)
@@ -59,10 +59,10 @@ class LookupRows:
 
         return await self._database.read(work)
 
-    async def letter(self, company: str, message_id: str) -> Letter | None:
+    async def sent_message(self, company: str, message_id: str) -> OutboundRow | None:
         statement = select(*_LETTER).where(outbox.c.company_id == company, outbox.c.id == message_id)
 
-        def work(connection: Connection) -> Letter | None:
+        def work(connection: Connection) -> OutboundRow | None:
             row = connection.execute(statement).mappings().first()
             return None if row is None else _letter(row)
 
@@ -85,7 +85,7 @@ class LookupRows:
 
         return await self._database.read(work)
 
-    async def tallies(self, *, since: str, until: str) -> Mapping[str, Tally]:
+    async def tallies(self, *, since: str, until: str) -> Mapping[str, DeliveryTally]:
         # Subqueries for each company are ranges of the index on company and time, whatever the number of rows before
         # them. A join is not: PostgreSQL then reads the whole outbox.
         mine = (
@@ -96,9 +96,9 @@ class LookupRows:
         counts = [select(count).where(*mine).correlate(sessions).scalar_subquery() for count in COUNTS]
         statement = select(sessions.c.company_id, *counts)
 
-        def work(connection: Connection) -> dict[str, Tally]:
+        def work(connection: Connection) -> dict[str, DeliveryTally]:
             return {
-                company: Tally(accepted=accepted, taken=taken, arrived=arrived)
+                company: DeliveryTally(accepted=accepted, taken=taken, arrived=arrived)
                 for company, accepted, taken, arrived in connection.execute(statement)
                 if accepted
             }
@@ -120,7 +120,7 @@ def _says(row: RowMapping, words: str) -> bool:
     return words.lower() in (text_of(json.loads(row["content"])) or "").lower()
 
 
-def _letter(row: RowMapping) -> Letter:
+def _letter(row: RowMapping) -> OutboundRow:
     values = {str(name): value for name, value in row.items() if name != "is_named"}
     content = json.loads(values.pop("content"))
-    return Letter(state=MessageState(values.pop("state")), text=shown_text(content), **values)
+    return OutboundRow(state=MessageState(values.pop("state")), text=shown_text(content), **values)

@@ -15,9 +15,9 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, delete, or_, sele
 
 from holdfast.base.clock import Clock, iso
 from holdfast.delivery.content import StoredMedia
-from holdfast.delivery.media_ports import InboundMedia
+from holdfast.delivery.media_stores import InboundMedia
+from holdfast.store.connection import insert
 from holdfast.store.database import Database
-from holdfast.store.opened import insert
 from holdfast.store.tables import inbox, media, media_chunks, outbox
 
 _SHOWN = media.c["id", "company_id", "mimetype", "filename", "size_bytes", "sha256"]
@@ -26,7 +26,7 @@ _PAGE = 1000
 
 
 class MediaRows:
-    """Keeps `holdfast.delivery.media_ports.MediaStore` and `InboundMediaStore`."""
+    """Keeps `holdfast.delivery.media_stores.MediaStore` and `InboundMediaStore`."""
 
     def __init__(self, database: Database, *, clock: Clock) -> None:
         self._database = database

@@ -25,17 +25,17 @@ from sqlalchemy import (
 
 from holdfast.base.clock import Clock, iso
 from holdfast.base.errors import Conflict, NotFound
-from holdfast.delivery.message import OPEN, MessageState, News, advance, is_suspect
-from holdfast.delivery.ports import Accepted, Change, Content, Deferral, Draft, Message, Received, Taken
+from holdfast.delivery.message import OPEN, MessageState, StatusUpdate, advance, is_suspect
 from holdfast.delivery.rate_limits import Allowance, Contact
+from holdfast.delivery.stores import Accepted, Content, Deferral, Draft, Message, MessageChange, Received, Taken
 from holdfast.session.stores import LeaseLost
 from holdfast.session.untrusted import bounded_id
 from holdfast.store import outbox_queue as queue
 from holdfast.store.aliases import is_same_chat
+from holdfast.store.connection import Insert, Prepared
 from holdfast.store.database import Database, Refused
-from holdfast.store.events import record_message, record_received, take_turn
+from holdfast.store.events import lock_event_order, record_message, record_received
 from holdfast.store.leases import NO_FENCE, Check, Fence
-from holdfast.store.opened import Insert, Prepared
 from holdfast.store.tables import chats as known_chats
 from holdfast.store.tables import groups, inbox, outbox, sessions
 
@@ -111,7 +111,7 @@ _KNOW = {
 
 
 class OutboxRows:
-    """Keeps `holdfast.delivery.ports.Outbox`."""
+    """Keeps `holdfast.delivery.stores.Outbox`."""
 
     def __init__(self, database: Database, *, clock: Clock, fence: Fence = NO_FENCE) -> None:
         self._database = database
@@ -128,7 +128,7 @@ class OutboxRows:
                 return Refused(
                     NotFound(f'company "{draft.company}" is unknown: create it with PUT /v1/sessions/{draft.company}')
                 )
-            take_turn(connection)  # before the number is drawn: the order of numbers is that of commits
+            lock_event_order(connection)  # before the number is drawn: the order of numbers is that of commits
             if draft.idempotency_key is not None and _is_repeated(connection, draft):
                 return _replayed(connection, draft)
             placed, contact = queue.place(connection, draft.company, draft.chat, priority=draft.priority, now=now)
@@ -150,7 +150,7 @@ class OutboxRows:
         *,
         but: Collection[str],
         alone: bool = False,
-        updates: Sequence[Change | Deferral] = (),
+        updates: Sequence[MessageChange | Deferral] = (),
     ) -> Taken:
         check = self._fence.check(company)
         now = iso(self._clock.now())
@@ -180,7 +180,10 @@ class OutboxRows:
         due = select(outbox.c.whatsapp_id).where(*_can_expire(company), outbox.c.expires_at <= at)
 
         def work(connection: Connection) -> list[Message]:
-            changes = [Change(whatsapp_id=id_, news=News.EXPIRED, at=at) for id_ in connection.scalars(due).all()]
+            changes = [
+                MessageChange(whatsapp_id=id_, update=StatusUpdate.EXPIRED, at=at)
+                for id_ in connection.scalars(due).all()
+            ]
             return _apply_all(connection, company, changes)
 
         return await self._database.write(work)
@@ -194,7 +197,7 @@ class OutboxRows:
 
         return await self._database.read(work)
 
-    async def learn(self, company: str, changes: Sequence[Change | Deferral]) -> list[Message]:
+    async def apply_updates(self, company: str, changes: Sequence[MessageChange | Deferral]) -> list[Message]:
         def work(connection: Connection) -> list[Message]:
             return _apply_all(connection, company, changes)
 
@@ -207,7 +210,9 @@ class OutboxRows:
             message = _first(connection, select(*_READ).where(outbox.c.id == message_id))
             if message is None:
                 return Refused(NotFound(f'message "{message_id}" is unknown'))
-            change = Change(whatsapp_id=message.whatsapp_id, news=News.CANCELLED, at=now, is_forced=force)
+            change = MessageChange(
+                whatsapp_id=message.whatsapp_id, update=StatusUpdate.CANCELLED, at=now, is_forced=force
+            )
             cancelled = _apply(connection, message.company, change)
             if cancelled is None:
                 return Refused(Conflict(_not_cancelled(message)))
@@ -262,7 +267,7 @@ def no_media_url(inbox_id: str) -> str | None:
 
 
 class InboxRows:
-    """Keeps `holdfast.delivery.ports.Inbox`."""
+    """Keeps `holdfast.delivery.stores.Inbox`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -394,14 +399,14 @@ def _not_cancelled(message: Message) -> str:
     return f"the message is {message.state}: only a message that has not left can be cancelled"
 
 
-def _apply_all(connection: Connection, company: str, changes: Sequence[Change | Deferral]) -> list[Message]:
+def _apply_all(connection: Connection, company: str, changes: Sequence[MessageChange | Deferral]) -> list[Message]:
     changed = [_apply(connection, company, change) for change in changes]
     return [message for message in changed if message is not None]
 
 
-def _apply(connection: Connection, company: str, change: Change | Deferral) -> Message | None:
+def _apply(connection: Connection, company: str, change: MessageChange | Deferral) -> Message | None:
     """Apply one status update; None when the message is unknown or its state stays."""
-    take_turn(connection)
+    lock_event_order(connection)
     found = _TO_BE_CHANGED.rows(connection, {"company": company, "id": change.whatsapp_id})
     if not found:
         return None
@@ -412,7 +417,7 @@ def _apply(connection: Connection, company: str, change: Change | Deferral) -> M
     if change.chat is not None and not is_same_chat(connection, company, asked=row["chat"], named=change.chat):
         return None
     before = MessageState(row["state"])
-    after = advance(_for_advance(row, before, change), change.news)
+    after = advance(_for_advance(row, before, change), change.update)
     if after is before or (after is MessageState.CANCELLED and before not in OPEN):
         return None
     values: dict[str, Any] = {"state": after.value, **_NO_HOLD, **_NO_RETRY}
@@ -429,9 +434,9 @@ def _apply(connection: Connection, company: str, change: Change | Deferral) -> M
     return message
 
 
-def _for_advance(row: Mapping[str, Any], before: MessageState, change: Change) -> MessageState:
+def _for_advance(row: Mapping[str, Any], before: MessageState, change: MessageChange) -> MessageState:
     """Surely nothing left of a message whose attempts were all refused: it may still expire or be cancelled."""
-    withdraws = change.news in {News.EXPIRED, News.CANCELLED}
+    withdraws = change.update in {StatusUpdate.EXPIRED, StatusUpdate.CANCELLED}
     if before is MessageState.SENDING and withdraws and (change.is_forced or row["refusals"] == row["attempts"]):
         return MessageState.QUEUED
     return before

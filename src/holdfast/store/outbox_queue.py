@@ -17,9 +17,9 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, select, text, update
 
 from holdfast.delivery.message import OPEN
-from holdfast.delivery.ports import BULK, Outgoing, Taken
 from holdfast.delivery.rate_limits import Allowance, Contact
-from holdfast.store.opened import Prepared
+from holdfast.delivery.stores import BULK, Outgoing, Taken
+from holdfast.store.connection import Prepared
 from holdfast.store.tables import chats as known_chats
 from holdfast.store.tables import outbox
 

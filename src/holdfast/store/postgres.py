@@ -15,8 +15,8 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from holdfast.base.errors import Misconfigured
+from holdfast.store.connection import Opened
 from holdfast.store.migrate import log_migration, migrate
-from holdfast.store.opened import Opened
 
 SETTING = "HOLDFAST_DATABASE_URL"
 _FORM = "postgresql://user:password@host:5432/database"

@@ -16,7 +16,7 @@ _OURS = "msg_"
 
 
 class ReferenceRows:
-    """Keeps `holdfast.delivery.media_ports.References`."""
+    """Keeps `holdfast.delivery.media_stores.References`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

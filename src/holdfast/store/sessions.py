@@ -9,9 +9,9 @@ from sqlalchemy import Connection, RowMapping, select
 
 from holdfast.session.state import State
 from holdfast.session.stores import Record
+from holdfast.store.connection import insert
 from holdfast.store.database import Database
 from holdfast.store.leases import NO_FENCE, Fence
-from holdfast.store.opened import insert
 from holdfast.store.tables import sessions
 
 

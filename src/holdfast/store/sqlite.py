@@ -12,8 +12,8 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import SQLAlchemyError
 
 from holdfast.base.errors import Misconfigured
+from holdfast.store.connection import Opened
 from holdfast.store.migrate import log_migration, migrate
-from holdfast.store.opened import Opened
 
 
 def open_sqlite(path: Path) -> Opened:

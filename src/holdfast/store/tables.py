@@ -45,7 +45,7 @@ sessions = Table(
     Column("created_at", Text, nullable=False),
 )
 
-turns = Table(
+transitions = Table(
     "turns",
     metadata,
     Column("seq", _SEQ, primary_key=True),
@@ -61,8 +61,8 @@ turns = Table(
     Column("lasted_s", Float, nullable=False),
     sqlite_autoincrement=True,
 )
-Index("turns_by_company", turns.c.company_id, turns.c.seq)
-Index("turns_at", turns.c.at)
+Index("turns_by_company", transitions.c.company_id, transitions.c.seq)
+Index("turns_at", transitions.c.at)
 
 alerts = Table(
     "alerts",

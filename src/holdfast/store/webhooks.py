@@ -31,6 +31,7 @@ from holdfast.delivery.events import UNASKED, Event
 from holdfast.delivery.webhooks import (
     OF_ALL,
     Again,
+    AttemptOutcome,
     Companies,
     Counts,
     DeliveryState,
@@ -41,7 +42,6 @@ from holdfast.delivery.webhooks import (
     GivenUp,
     Head,
     Health,
-    Outcome,
     Settled,
     Taken,
     Tried,
@@ -50,9 +50,9 @@ from holdfast.delivery.webhooks import (
     judge,
     learn,
 )
+from holdfast.store.connection import insert
 from holdfast.store.database import Database, announce
-from holdfast.store.events import DELIVERIES, endpoints_changed, take_turn
-from holdfast.store.opened import insert
+from holdfast.store.events import DELIVERIES, endpoints_changed, lock_event_order
 from holdfast.store.tables import events
 from holdfast.store.tables import webhook_deliveries as deliveries
 from holdfast.store.tables import webhook_endpoints as endpoints
@@ -129,7 +129,7 @@ class WebhookRows:
         judged = judge(tried, attempts=head.attempts + 1, is_probe=head.is_probe, jitter=jitter)
 
         def work(connection: Connection) -> Settled:
-            take_turn(connection)
+            lock_event_order(connection)
             current = next((each for each in _endpoints(connection) if each.id == head.endpoint), None)
             if to is not None and not tried.is_taken and _was_changed(to, current):
                 _keep(connection, head, Again(0), tried, now=now)
@@ -143,14 +143,14 @@ class WebhookRows:
 
     async def give_up_old(self, *, before: str, at: str) -> int:
         def work(connection: Connection) -> int:
-            take_turn(connection)
+            lock_event_order(connection)
             stuck = _stuck(_endpoints(connection))
             values = {"state": DeliveryState.FAILED.value, "next_at": None, "last_at": at}
             error = func.coalesce(_D.last_error, "the endpoint took nothing for days")
             given_up = update(deliveries).where(_PENDING, _D.at < before, stuck).values(**values, last_error=error)
             count = connection.execute(given_up).rowcount
             if count:
-                _give_turns(connection, at=at)
+                _schedule_heads(connection, at=at)
             return count
 
         return await self._database.write(work)
@@ -165,7 +165,7 @@ class WebhookRows:
 
     async def put(self, company: str, change: Callable[[Endpoint | None], Endpoint | None]) -> Endpoint | None:
         def work(connection: Connection) -> Endpoint | None:
-            take_turn(connection)
+            lock_event_order(connection)
             before = _endpoint(connection, company)
             made = change(before)
             connection.execute(delete(endpoints).where(endpoints.c.company_id == company))
@@ -181,7 +181,7 @@ class WebhookRows:
 
     async def resume(self, endpoint_id: str) -> Endpoint | None:
         def work(connection: Connection) -> Endpoint | None:
-            take_turn(connection)
+            lock_event_order(connection)
             found = next((each for each in _endpoints(connection) if each.id == endpoint_id), None)
             if found is None:
                 return None
@@ -248,7 +248,7 @@ class WebhookRows:
         """
 
         def work(connection: Connection) -> int:
-            take_turn(connection)
+            lock_event_order(connection)
             wanted = _wanted(_endpoints(connection), by_filter=wanted_by_filter)
             fresh = {"state": "pending", "attempts": 0, "next_at": None, "first_at": None}
             columns = ["event_seq", "company_id", "chat", "state", "at", "attempts"]
@@ -259,7 +259,7 @@ class WebhookRows:
             again = rows.on_conflict_do_update(index_elements=["event_seq"], set_=fresh).returning(_D.company_id)
             replayed = connection.scalars(again).all()
             if replayed:
-                _give_turns(connection, at="")
+                _schedule_heads(connection, at="")
                 _probe_now(connection, set(replayed))
                 announce(connection, DELIVERIES)
             return len(replayed)
@@ -319,7 +319,7 @@ def _head(row: RowMapping, endpoint: str) -> Head:
 # What a try changes.
 
 
-def _keep(connection: Connection, head: Head, outcome: Outcome, tried: Tried, *, now: datetime) -> None:
+def _keep(connection: Connection, head: Head, outcome: AttemptOutcome, tried: Tried, *, now: datetime) -> None:
     at = iso(now)
     values: dict[str, Any] = {
         "attempts": _D.attempts + (0 if head.is_probe else 1),
@@ -383,7 +383,7 @@ def _make_due(connection: Connection, company: str, *, only: ColumnElement[bool]
     connection.execute(update(deliveries).where(*later).values(next_at=""))
 
 
-def _give_turns(connection: Connection, *, at: str) -> None:
+def _schedule_heads(connection: Connection, *, at: str) -> None:
     """The first pending delivery of each chat has the turn, and no other."""
     heads = select(func.min(_D.event_seq)).where(_PENDING).group_by(_D.company_id, _D.chat)
     connection.execute(

@@ -21,7 +21,7 @@ from holdfast.base.errors import Misconfigured
 
 SETTING = "HOLDFAST_ALLOWED_ADDRESSES"
 
-Address = IPv4Address | IPv6Address
+IpAddress = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
 _SPECIAL: tuple[tuple[str, bool], ...] = (
@@ -81,7 +81,7 @@ _NAME = re.compile(r"(?=.*[a-z])[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?")
 _WITH_PORT = re.compile(r"(?P<place>\[[^\]]+\](/\d{1,3})?|[^:\[\]]+)(:(?P<port>\d{1,5}))?")
 
 
-def is_public(address: Address) -> bool:
+def is_public(address: IpAddress) -> bool:
     """Does the whole internet reach it? An IPv4 address within an IPv6 one is judged by itself."""
     if isinstance(address, IPv6Address):
         if address.ipv4_mapped is not None:

@@ -41,13 +41,13 @@ class NotReached(HoldfastError):
     fault = Fault.CALLER
 
 
-class NotAllowed(NotReached):
+class AddressNotAllowed(NotReached):
     """An address that is not to be connected to: trying again changes nothing."""
 
     code = "address-not-allowed"
 
 
-class PrivateAddress(NotAllowed):
+class PrivateAddress(AddressNotAllowed):
     """A private address that the operator did not allow."""
 
 
@@ -62,7 +62,7 @@ class TooLarge(NotReached):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class WebResponse:
     """What came of a post."""
 
     status: int
@@ -72,7 +72,7 @@ class Answer:
     """The beginning of it, for people."""
 
 
-class Download:
+class WebDownload:
     """A body that is on its way."""
 
     def __init__(self, response: aiohttp.ClientResponse, *, asked: URL) -> None:
@@ -148,21 +148,23 @@ class WebClient:
         await self._trusted.close()
 
     @contextlib.asynccontextmanager
-    async def get(self, url: str, *, within_s: float, redirects: int = 0) -> AsyncIterator[Download]:
+    async def get(self, url: str, *, within_s: float, redirects: int = 0) -> AsyncIterator[WebDownload]:
         """Ask for what is there; each address answers within `within_s` in all. At most `redirects` are followed.
 
-        Raises `BadInput` for an unusable URL, `NotAllowed`, `NotReached`. Any status is an answer.
+        Raises `BadInput` for an unusable URL, `AddressNotAllowed`, `NotReached`. Any status is an answer.
         """
         address = asked = checked_url(url)
         async with contextlib.AsyncExitStack() as stack:
             for _hop in range(redirects + 1):
                 response = await self._ask(stack, "GET", address, within_s=within_s)
                 if response.status not in _REDIRECTS:
-                    yield Download(response, asked=asked)
+                    yield WebDownload(response, asked=asked)
                     return
                 address = _next(address, response)
                 response.release()
-        raise NotAllowed(f"{place(address)} is redirected to more than {redirects} times: give the address at the end")
+        raise AddressNotAllowed(
+            f"{place(address)} is redirected to more than {redirects} times: give the address at the end"
+        )
 
     async def post(
         self,
@@ -173,11 +175,11 @@ class WebClient:
         within_s: float,
         most_bytes: int = 4096,
         is_trusted: bool = False,
-    ) -> Answer:
+    ) -> WebResponse:
         """Any status is an answer, redirects too: they are not followed. The answer's body is read up to `most_bytes`.
 
         `is_trusted`: the operator gave this address, which may be private. Raises `BadInput` for an unusable URL,
-        `NotAllowed`, `NotReached`.
+        `AddressNotAllowed`, `NotReached`.
         """
         address = checked_url(url)
         async with contextlib.AsyncExitStack() as stack:
@@ -185,7 +187,7 @@ class WebClient:
                 stack, "POST", address, within_s=within_s, is_trusted=is_trusted, data=body, headers=headers
             )
             with _told(place(address)):
-                return Answer(
+                return WebResponse(
                     status=response.status, headers=response.headers, body=await _beginning(response, most_bytes)
                 )
 
@@ -227,7 +229,7 @@ class WebClient:
 
 
 class _PrivateAddress(OSError):
-    """Made where connections fail, and told as `NotAllowed`."""
+    """Made where connections fail, and told as `AddressNotAllowed`."""
 
 
 def checked_url(url: str, *, field: str | None = None) -> URL:
@@ -320,7 +322,7 @@ def _told(where: str) -> Iterator[None]:
             raise PrivateAddress(_private(where)) from error
         raise Unreachable(f"{where} can't be connected to ({_why(error)})") from error
     except aiohttp.InvalidURL:
-        raise NotAllowed(f"{where} is not an address that can be asked") from None  # the error has all of it
+        raise AddressNotAllowed(f"{where} is not an address that can be asked") from None  # the error has all of it
     except TimeoutError as error:
         raise NotReached(f"{where} did not answer in time") from error
     except (aiohttp.ClientError, ValueError) as error:

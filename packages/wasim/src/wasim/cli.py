@@ -23,7 +23,7 @@ from wasim.authority import Authority, BadAuthority, open_authority
 from wasim.clock import Clock
 from wasim.control import make_app
 from wasim.media import MediaFolder, MediaHost
-from wasim.shell import Hub, running
+from wasim.shell import Simulator, running
 from wasim.sockets import PATH
 from wasim.store import Store, StoreInUse
 
@@ -31,7 +31,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, help="A simulated 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Places:
+class ListenAddresses:
     """Where to listen; port 0 is any free one."""
 
     host: str
@@ -64,7 +64,7 @@ def serve(
         stream=sys.stderr, level=logging.INFO if verbose else logging.WARNING, format="%(asctime)s wasim %(message)s"
     )
     logging.getLogger("websockets").setLevel(logging.WARNING)
-    places = Places(host=host, port=port, control_port=control_port, media_port=media_port)
+    places = ListenAddresses(host=host, port=port, control_port=control_port, media_port=media_port)
     try:
         with Store(state_dir) as store:
             authority = open_authority(state_dir, now=Clock().now())
@@ -84,7 +84,7 @@ def _give_up(sentence: str, cause: Exception) -> NoReturn:
 
 
 async def _serve(
-    store: Store, authority: Authority, places: Places, until_stdin_closes: bool, minimum_revision: int
+    store: Store, authority: Authority, places: ListenAddresses, until_stdin_closes: bool, minimum_revision: int
 ) -> None:
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -92,19 +92,21 @@ async def _serve(
     if until_stdin_closes:
         threading.Thread(target=_watch_stdin, args=(loop, stop), daemon=True).start()
     clock = Clock()
-    hub = Hub(store=store, clock=clock, host=places.host, port=places.port)
-    hub.faults.base_minimum_revision = minimum_revision
+    simulator = Simulator(store=store, clock=clock, host=places.host, port=places.port)
+    simulator.faults.base_minimum_revision = minimum_revision
     folder = MediaFolder(authority.directory / "media")
-    media = MediaHost(folder, clock=clock, admit=lambda auth: hub.server.admitted(auth), judge=hub.faults.on_media)
+    media = MediaHost(
+        folder, clock=clock, admit=lambda auth: simulator.server.admitted(auth), judge=simulator.faults.on_media
+    )
     tls = authority.server_context(places.host, now=clock.now())
     async with (
         _answering(media.app(), places.host, places.media_port, tls) as media_port,
-        _answering(make_app(hub, authority, folder), places.host, places.control_port, None) as control_port,
+        _answering(make_app(simulator, authority, folder), places.host, places.control_port, None) as control_port,
     ):
-        hub.lead_media_to(f"{places.host}:{media_port}")
-        async with running(hub):
+        simulator.lead_media_to(f"{places.host}:{media_port}")
+        async with running(simulator):
             ready = {
-                "url": f"ws://{places.host}:{hub.port}{PATH}",
+                "url": f"ws://{places.host}:{simulator.port}{PATH}",
                 "control": f"http://{places.host}:{control_port}",
                 "media": f"https://{places.host}:{media_port}",
                 "ca": str(authority.file.absolute()),

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from wasim import chats, passkeys
+from wasim import chat_routes, passkeys
 from wasim.authority import Authority
 from wasim.clock import iso
 from wasim.faults import BadFault, Fault, parse_fault
@@ -27,11 +27,11 @@ from wasim.requests import (
 )
 from wasim.server.groups import GroupError
 from wasim.server.link import Link, Phase
-from wasim.server.owners import UnknownNumber
+from wasim.server.message_builder import BadMessageRequest
 from wasim.server.pairing import BadQr, PairingError, parse_qr
+from wasim.server.phone_actions import UnknownNumber
 from wasim.server.state import Account, Address, Device, MessageRecord
-from wasim.server.words import NotSayable
-from wasim.shell import Hub
+from wasim.shell import Simulator
 
 BODY_BYTES = 32 * 1024 * 1024
 """Media may come as base64."""
@@ -70,10 +70,10 @@ DELETE /faults/{id}, /faults         ends one, or all
 """
 
 
-def make_app(hub: Hub, authority: Authority, folder: MediaFolder) -> web.Application:
+def make_app(simulator: Simulator, authority: Authority, folder: MediaFolder) -> web.Application:
     app = web.Application(middlewares=[_errors], client_max_size=BODY_BYTES)
-    app[HUB], app[AUTHORITY], app[FOLDER] = hub, authority, folder
-    chats.add_routes(app)
+    app[HUB], app[AUTHORITY], app[FOLDER] = simulator, authority, folder
+    chat_routes.add_routes(app)
     passkeys.add_routes(app)
     app.router.add_get("/", _help)
     app.router.add_get("/phones", _phones)
@@ -101,7 +101,7 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return await handler(request)
     except ControlError as error:
         return _error(error.status, str(error))
-    except (BadFault, BadQr, NotSayable, GroupError) as error:
+    except (BadFault, BadQr, BadMessageRequest, GroupError) as error:
         return _error(400, str(error))
     except (PairingError, UnknownNumber) as error:
         return _error(404, str(error))
@@ -123,21 +123,21 @@ async def _help(request: web.Request) -> web.Response:
 
 
 async def _phones(request: web.Request) -> web.Response:
-    hub = request.app[HUB]
-    return web.json_response([_phone(hub, account) for account in hub.server.directory.accounts.values()])
+    simulator = request.app[HUB]
+    return web.json_response([_phone(simulator, account) for account in simulator.server.directory.accounts.values()])
 
 
-def _phone(hub: Hub, account: Account) -> Json:
-    devices = [device for device in hub.server.directory.devices_of(account.number) if device.device]
-    tally = hub.server.handsets.tally(account.number)
+def _phone(simulator: Simulator, account: Account) -> Json:
+    devices = [device for device in simulator.server.directory.devices_of(account.number) if device.device]
+    tally = simulator.server.phone_clients.tally(account.number)
     return {
         "number": account.number,
         "lid": f"{account.lid}@lid",
         "name": account.name,
         "autoRead": account.auto_read,
         "addressing": account.addressing,
-        "devices": [_device(hub, device) for device in devices],
-        "typing": _typing(hub, account.number),
+        "devices": [_device(simulator, device) for device in devices],
+        "typing": _typing(simulator, account.number),
         "signal": {
             "decrypted": tally.decrypted,
             "undecryptable": tally.undecryptable,
@@ -147,18 +147,18 @@ def _phone(hub: Hub, account: Account) -> Json:
     }
 
 
-def _typing(hub: Hub, number: str) -> Json | None:
+def _typing(simulator: Simulator, number: str) -> Json | None:
     """What was last seen of somebody writing to this phone."""
-    typing = hub.server.handsets.typing(number)
+    typing = simulator.server.phone_clients.typing(number)
     if typing is None:
         return None
     group = typing.chat if typing.chat.endswith("@g.us") else None
     return {"from": typing.sender, "group": group, "state": typing.state, "at": iso(typing.at)}
 
 
-def _device(hub: Hub, device: Device) -> Json:
-    jid, lid = hub.server.jid_of(device.address)
-    link = hub.server.link_of(device.address)
+def _device(simulator: Simulator, device: Device) -> Json:
+    jid, lid = simulator.server.jid_of(device.address)
+    link = simulator.server.link_of(device.address)
     return {
         "device": device.device,
         "name": device.name,
@@ -167,41 +167,41 @@ def _device(hub: Hub, device: Device) -> Json:
         "connected": link is not None,
         "since": iso(link.since) if link is not None else None,
         "linkedAt": iso(device.linked_at),
-        "waiting": len(hub.server.directory.queue(device.address)),
-        "prekeys": len(hub.server.directory.prekeys(device.address)),
+        "waiting": len(simulator.server.directory.queue(device.address)),
+        "prekeys": len(simulator.server.directory.prekeys(device.address)),
     }
 
 
 async def _add_phone(request: web.Request) -> web.Response:
-    hub, body = request.app[HUB], await body_of(request)
-    account = hub.phone(number_of(body.get("number")), name=str(body.get("name", "")))
+    simulator, body = request.app[HUB], await body_of(request)
+    account = simulator.phone(number_of(body.get("number")), name=str(body.get("name", "")))
     if "autoRead" in body:
         account.auto_read = body["autoRead"] is True
     if "addressing" in body:
         if body["addressing"] not in ("lid", "pn"):
             raise ControlError(400, f"addressing {body['addressing']!r}: it is 'lid' or 'pn'")
         account.addressing = body["addressing"]
-    hub.keep(account)
-    return web.json_response(_phone(hub, account), status=201)
+    simulator.keep(account)
+    return web.json_response(_phone(simulator, account), status=201)
 
 
 async def _scan(request: web.Request) -> web.Response:
-    hub, body = request.app[HUB], await body_of(request)
+    simulator, body = request.app[HUB], await body_of(request)
     number = number_of(request.match_info["number"])
-    return _linked(hub, await hub.scan(number, parse_qr(text_of(body, "qr"))))
+    return _linked(simulator, await simulator.scan(number, parse_qr(text_of(body, "qr"))))
 
 
 async def _code(request: web.Request) -> web.Response:
-    hub, body = request.app[HUB], await body_of(request)
+    simulator, body = request.app[HUB], await body_of(request)
     number = number_of(request.match_info["number"])
     code = text_of(body, "code").replace("-", "").upper()
-    return _linked(hub, await hub.enter_code(number, code))
+    return _linked(simulator, await simulator.enter_code(number, code))
 
 
-def _linked(hub: Hub, address: Address | None) -> web.Response:
+def _linked(simulator: Simulator, address: Address | None) -> web.Response:
     if address is None:
         return web.json_response({"passkey": "required"}, status=202)
-    jid, lid = hub.server.jid_of(address)
+    jid, lid = simulator.server.jid_of(address)
     return web.json_response({"jid": jid, "lid": lid, "device": address.device})
 
 
@@ -244,21 +244,21 @@ def _message(record: MessageRecord) -> Json:
 
 
 async def _links(request: web.Request) -> web.Response:
-    hub = request.app[HUB]
+    simulator = request.app[HUB]
     return web.json_response(
         [
             {
                 "id": link.id,
                 "number": link.address.number if link.address else None,
                 "device": link.address.device if link.address else None,
-                "jid": hub.server.jid_of(link.address)[0] if link.address else None,
+                "jid": simulator.server.jid_of(link.address)[0] if link.address else None,
                 "state": _state_of(link),
                 "since": iso(link.since),
-                "frozen": hub.is_frozen(link.id),
+                "frozen": simulator.is_frozen(link.id),
                 "available": link.available,
                 "frames": {"in": link.frames_in, "out": link.frames_out},
             }
-            for link in hub.server.links.values()
+            for link in simulator.server.links.values()
         ]
     )
 
@@ -275,8 +275,8 @@ def _state_of(link: Link) -> str:
 
 
 async def _stats(request: web.Request) -> web.Response:
-    hub = request.app[HUB]
-    stats, records = hub.stats, hub.server.directory.messages.values()
+    simulator = request.app[HUB]
+    stats, records = simulator.stats, simulator.server.directory.messages.values()
     return web.json_response(
         {
             "connects": stats.connects,
@@ -291,7 +291,7 @@ async def _stats(request: web.Request) -> web.Response:
             "queries": dict(stats.queries),
             "failedQueries": dict(stats.failed_queries),
             "protocolErrors": stats.protocol_errors,
-            "links": len(hub.server.links),
+            "links": len(simulator.server.links),
             "numbers": {
                 number: {"logins": one.logins, "refused": one.refused, "times": [iso(at) for at in one.times]}
                 for number, one in stats.numbers.items()
@@ -305,17 +305,17 @@ async def _certificate(request: web.Request) -> web.Response:
 
 
 async def _version(request: web.Request) -> web.Response:
-    hub = request.app[HUB]
-    return web.json_response({"published": hub.published_revision, "minimum": hub.faults.minimum_revision})
+    simulator = request.app[HUB]
+    return web.json_response({"published": simulator.published_revision, "minimum": simulator.faults.minimum_revision})
 
 
 async def _set_version(request: web.Request) -> web.Response:
-    hub, body = request.app[HUB], await body_of(request)
+    simulator, body = request.app[HUB], await body_of(request)
     for name, value in body.items():
         if name not in ("published", "minimum") or not isinstance(value, int):
             raise ControlError(400, f"{name!r} is {value!r}: give 'published' or 'minimum' as a number")
-    hub.published_revision = body.get("published", hub.published_revision)
-    hub.faults.base_minimum_revision = body.get("minimum", hub.faults.base_minimum_revision)
+    simulator.published_revision = body.get("published", simulator.published_revision)
+    simulator.faults.base_minimum_revision = body.get("minimum", simulator.faults.base_minimum_revision)
     return await _version(request)
 
 
@@ -358,8 +358,8 @@ async def _end_fault(request: web.Request) -> web.Response:
 
 
 async def _end_faults(request: web.Request) -> web.Response:
-    hub = request.app[HUB]
-    running = list(hub.faults.active)
+    simulator = request.app[HUB]
+    running = list(simulator.faults.active)
     for fault_id in running:
-        hub.end_fault(fault_id)
+        simulator.end_fault(fault_id)
     return web.json_response({"ended": running})

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from wasim.server.interference import (
+from wasim.server.fault_hooks import (
     PLAIN,
     DeliveryVerdict,
     LinkEnd,
@@ -182,7 +182,7 @@ class Fault:
 
 
 class Faults:
-    """The faults that run. Implements the server's `Interference`."""
+    """The faults that run. Implements the server's `FaultHooks`."""
 
     def __init__(self) -> None:
         self.active: dict[int, Fault] = {}

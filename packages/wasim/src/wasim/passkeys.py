@@ -25,8 +25,8 @@ def add_routes(app: web.Application) -> None:
 
 
 async def _show(request: web.Request) -> web.Response:
-    hub, account = request.app[HUB], known_phone(request)
-    ceremony = hub.server.gate.ceremony(account.number)
+    simulator, account = request.app[HUB], known_phone(request)
+    ceremony = simulator.server.gate.ceremony(account.number)
     pending = None
     if ceremony is not None:
         pending = {"code": ceremony.code or None, "proven": ceremony.is_proven, "answered": bool(ceremony.commitment)}

@@ -11,9 +11,9 @@ from aiohttp import web
 from wasim.authority import Authority
 from wasim.media import MediaFolder
 from wasim.server.state import Account
-from wasim.shell import Hub
+from wasim.shell import Simulator
 
-HUB = web.AppKey("hub", Hub)
+HUB = web.AppKey("hub", Simulator)
 AUTHORITY = web.AppKey("authority", Authority)
 FOLDER = web.AppKey("folder", MediaFolder)
 Json = dict[str, Any]

@@ -1,7 +1,7 @@
 """Runs the pure server on real sockets: moves bytes, keeps records, arms the clock, and carries out faults.
 
-One `Hub` is one simulated WhatsApp. It decides nothing about the protocol; after every batch of input it settles once:
-records are committed first, then bytes leave.
+One `Simulator` is one simulated WhatsApp. It decides nothing about the protocol; after every batch of input it settles
+once: records are committed first, then bytes leave.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from wasim.clock import Clock
 from wasim.faults import Fault, FaultRequest, Faults
 from wasim.server import core, events, pairing
 from wasim.server.link import Link
+from wasim.server.message_builder import MessageRequest
 from wasim.server.state import Account, Address, Addressing, Group
-from wasim.server.words import Wish
 from wasim.sockets import LinkSocket
 from wasim.stats import Stats
 from wasim.store import Store
@@ -32,7 +32,7 @@ PUBLISHED_REVISION = 1_043_857_760
 """Of the end of July 2026."""
 
 
-class Hub:
+class Simulator:
     def __init__(self, *, store: Store, clock: Clock, host: str, port: int) -> None:
         self.faults = Faults()
         self.stats = Stats()
@@ -318,13 +318,13 @@ class Hub:
         self.server.unlink(address, now=self.now())
         self._settle()
 
-    def write(self, number: str, to: str, wish: Wish, id_: str | None, media: Media | None = None) -> str:
-        sent = self.server.owners.write(number, to, wish, id_, media=media, now=self.now())
+    def write(self, number: str, to: str, request: MessageRequest, id_: str | None, media: Media | None = None) -> str:
+        sent = self.server.phone_actions.write(number, to, request, id_, media=media, now=self.now())
         self._settle()
         return sent
 
     def type_to(self, number: str, to: str, state: str) -> None:
-        self.server.owners.type_to(number, to, state, now=self.now())
+        self.server.phone_actions.type_to(number, to, state, now=self.now())
         self._settle()
 
     def create_group(self, subject: str, members: list[str], addressing: Addressing) -> Group:
@@ -342,7 +342,7 @@ class Hub:
         self._settle()
 
     def read(self, number: str, id_: str) -> None:
-        self.server.owners.read(number, id_, now=self.now())
+        self.server.phone_actions.read(number, id_, now=self.now())
         self._settle()
 
     def is_frozen(self, link: int) -> bool:
@@ -435,12 +435,12 @@ def masked(number: str) -> str:
 
 
 @contextlib.asynccontextmanager
-async def running(hub: Hub) -> AsyncIterator[Hub]:
+async def running(simulator: Simulator) -> AsyncIterator[Simulator]:
     """Listens for the duration of the block."""
-    await hub.listen()
+    await simulator.listen()
     async with asyncio.TaskGroup() as tasks:
-        runner = tasks.create_task(hub.run())
+        runner = tasks.create_task(simulator.run())
         try:
-            yield hub
+            yield simulator
         finally:
             runner.cancel()

@@ -14,7 +14,7 @@ from wasim.clock import Clock
 from wasim.control import ROUTES_TEXT, make_app
 from wasim.faults import KINDS
 from wasim.media import MediaFolder
-from wasim.shell import Hub
+from wasim.shell import Simulator
 from wasim.store import Store
 
 DOCS = Path(__file__).parents[4].joinpath("docs", "wasim.md").read_text()
@@ -23,8 +23,8 @@ DOCS = Path(__file__).parents[4].joinpath("docs", "wasim.md").read_text()
 def test_every_route_is_told_of(tmp_path: Path) -> None:
     """With its method, in both places."""
     with Store(tmp_path) as store:
-        hub = Hub(store=store, clock=Clock(), host="127.0.0.1", port=0)
-        app = make_app(hub, open_authority(tmp_path, now=0.0), MediaFolder(tmp_path / "media"))
+        simulator = Simulator(store=store, clock=Clock(), host="127.0.0.1", port=0)
+        app = make_app(simulator, open_authority(tmp_path, now=0.0), MediaFolder(tmp_path / "media"))
     routes = {(route.method, route.resource.canonical) for route in app.router.routes() if route.resource is not None}
     listed = re.sub(r" +", " ", ROUTES_TEXT)
     for method, path in routes - {("GET", "/")}:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from wasim.faults import KINDS, MOMENTARY, BadFault, FaultRequest, Faults, MediaVerdict, parse_fault
-from wasim.server.interference import DELIVERED, PLAIN, DeliveryVerdict, LinkEnd, LoginFailure, MessageVerdict
+from wasim.server.fault_hooks import DELIVERED, PLAIN, DeliveryVerdict, LinkEnd, LoginFailure, MessageVerdict
 from wasim.server.quota import NewChatQuota
 from wasim.server.state import Address
 from wasim.wire.nodes import Node

@@ -7,7 +7,7 @@ import sqlite3
 from pathlib import Path
 
 from wasim.clock import Clock
-from wasim.shell import SAVE_AGAIN_S, Hub
+from wasim.shell import SAVE_AGAIN_S, Simulator
 from wasim.store import Store
 
 
@@ -30,11 +30,11 @@ async def test_while_the_disk_is_full_nothing_is_answered(tmp_path: Path) -> Non
     """And when there is room again, everything that happened meanwhile is written, and answered."""
     clock = Clock()
     with FullDisk(tmp_path) as store:
-        hub = Hub(store=store, clock=clock, host="127.0.0.1", port=0)
+        simulator = Simulator(store=store, clock=clock, host="127.0.0.1", port=0)
         store.full = True
-        hub.phone("962302", name="Alice")
-        hub.server.open_link(1, now=clock.now())
-        hub.phone("962303", name="Bob")
+        simulator.phone("962302", name="Alice")
+        simulator.server.open_link(1, now=clock.now())
+        simulator.phone("962303", name="Bob")
         assert kinds(store) == set()
         store.full = False
         async with asyncio.timeout(20 * SAVE_AGAIN_S):

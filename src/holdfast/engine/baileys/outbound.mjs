@@ -84,7 +84,7 @@ export class Outbound {
     return createHmac('sha256', this.creds.advSecretKey).update(`message secret of ${whatsappId}`).digest()
   }
 
-  // Says nothing about being available: that is for `Presence` alone.
+  // Says nothing about being available: that is for `Connectivity` alone.
   async #type(recipient, doing, typingMs) {
     await this.sock.sendPresenceUpdate(doing, recipient)
     await delay(typingMs)

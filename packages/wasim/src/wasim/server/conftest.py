@@ -12,7 +12,7 @@ import pytest
 
 from wasim.server import events
 from wasim.server.core import Server
-from wasim.server.interference import Interference, Undisturbed
+from wasim.server.fault_hooks import FaultHooks, NoFaults
 from wasim.server.pairing import parse_qr
 from wasim.server.state import Account, Address
 from wasim.wire import ratchet
@@ -27,7 +27,7 @@ NOW = 1_700_000_000.0
 
 
 @dataclass(slots=True, kw_only=True)
-class Gadget:
+class LinkedDevice:
     """A device with its keys, linked or not."""
 
     keys: DeviceKeys
@@ -97,9 +97,9 @@ class Client:
 
 
 class World:
-    def __init__(self, interference: Interference | None = None) -> None:
+    def __init__(self, interference: FaultHooks | None = None) -> None:
         self.now = NOW
-        self.interference = interference or Undisturbed()
+        self.interference = interference or NoFaults()
         self.records: dict[tuple[str, str], bytes] = {}
         self.events: list[events.Event] = []
         self.clients: dict[int, Client] = {}
@@ -155,7 +155,7 @@ class World:
 
     # Clients
 
-    def gadget(self) -> Gadget:
+    def linked(self) -> LinkedDevice:
         keys = DeviceKeys(
             noise=self.key(),
             identity=self.key(),
@@ -163,7 +163,7 @@ class World:
             registration_id=4711,
             adv_secret=self.entropy(32),
         )
-        return Gadget(keys=keys)
+        return LinkedDevice(keys=keys)
 
     def connect(self, noise: KeyPair, payload: ClientPayload) -> Client:
         self._links += 1
@@ -174,12 +174,12 @@ class World:
         self.settle()
         return client
 
-    def register(self, gadget: Gadget) -> Client:
+    def register(self, linked: LinkedDevice) -> Client:
         """An unlinked gadget connects."""
-        return self.connect(gadget.keys.noise, gadget.keys.registration(nonce=self.entropy(64)))
+        return self.connect(linked.keys.noise, linked.keys.registration(nonce=self.entropy(64)))
 
-    def log_in(self, gadget: Gadget, *, active: bool = True) -> Client:
-        client = self.connect(gadget.keys.noise, login(gadget.number, gadget.device))
+    def log_in(self, linked: LinkedDevice, *, active: bool = True) -> Client:
+        client = self.connect(linked.keys.noise, login(linked.number, linked.device))
         if active:
             self.ask(client, "passive", "set", Node("active"))
         return client
@@ -210,72 +210,72 @@ class World:
         self.settle()
         return account
 
-    def qr(self, gadget: Gadget, ref: str) -> str:
-        keys = (gadget.keys.noise.public, gadget.keys.identity.public, gadget.keys.adv_secret)
+    def qr(self, linked: LinkedDevice, ref: str) -> str:
+        keys = (linked.keys.noise.public, linked.keys.identity.public, linked.keys.adv_secret)
         parts = [ref, *(base64.b64encode(key).decode() for key in keys), "1"]
         return "https://wa.me/settings/linked_devices#" + ",".join(parts)
 
-    def scan(self, gadget: Gadget, number: str, ref: str) -> None:
-        self.server.gate.scan(self.phone(number), parse_qr(self.qr(gadget, ref)), now=self.now)
+    def scan(self, linked: LinkedDevice, number: str, ref: str) -> None:
+        self.server.gate.scan(self.phone(number), parse_qr(self.qr(linked, ref)), now=self.now)
         self.settle()
 
-    def sign(self, gadget: Gadget, offered: Node) -> Node:
+    def sign(self, linked: LinkedDevice, offered: Node) -> Node:
         """What a gadget answers to `pair-success`, after the checks a real client makes."""
         success = offered.child("pair-success")
         assert success is not None
         sealed = decode(SignedDeviceIdentityHmac, success.data_of("device-identity"))
         assert sealed.details is not None
-        assert sealed.hmac == hmac.digest(gadget.keys.adv_secret, sealed.details, hashlib.sha256)
+        assert sealed.hmac == hmac.digest(linked.keys.adv_secret, sealed.details, hashlib.sha256)
         identity = decode(SignedDeviceIdentity, sealed.details)
         assert identity.details is not None
         assert identity.account_signature_key is not None
-        signed = b"\x06\x00" + identity.details + gadget.keys.identity.public
+        signed = b"\x06\x00" + identity.details + linked.keys.identity.public
         assert verify(identity.account_signature_key, signed, identity.account_signature or b"")
-        message = b"\x06\x01" + identity.details + gadget.keys.identity.public + identity.account_signature_key
-        own = gadget.keys.identity.sign(message, nonce=self.entropy(64))
+        message = b"\x06\x01" + identity.details + linked.keys.identity.public + identity.account_signature_key
+        own = linked.keys.identity.sign(message, nonce=self.entropy(64))
         reply = SignedDeviceIdentity(
             details=identity.details, account_signature=identity.account_signature, device_signature=own
         )
         child = Node("pair-device-sign", {}, [Node("device-identity", {"key-index": "1"}, encode(reply))])
         return Node("iq", {"id": offered.attrs["id"], "type": "result", "to": "s.whatsapp.net"}, [child])
 
-    def link(self, number: str) -> Gadget:
+    def link(self, number: str) -> LinkedDevice:
         """A new gadget, linked to that number; not connected."""
-        gadget = self.gadget()
-        client = self.register(gadget)
+        linked = self.linked()
+        client = self.register(linked)
         refs = [ref.data.decode() for ref in client.one("iq").children[0].children]
-        self.scan(gadget, number, refs[0])
+        self.scan(linked, number, refs[0])
         offered = client.all("iq")[-1]
         device = offered.children[0].child("device")
         assert device is not None
-        gadget.jid, gadget.lid = device.attrs["jid"], device.attrs["lid"]
-        gadget.number, gadget.device = number, int(gadget.jid.partition(":")[2].partition("@")[0])
-        self.send(client, self.sign(gadget, offered))
+        linked.jid, linked.lid = device.attrs["jid"], device.attrs["lid"]
+        linked.number, linked.device = number, int(linked.jid.partition(":")[2].partition("@")[0])
+        self.send(client, self.sign(linked, offered))
         self.drop(client)
-        return gadget
+        return linked
 
-    def online(self, number: str) -> tuple[Gadget, Client]:
+    def online(self, number: str) -> tuple[LinkedDevice, Client]:
         """A new gadget of that number, linked, logged in, and done with its greeting and its phone's welcome."""
-        gadget = self.link(number)
-        client = self.log_in(gadget)
+        linked = self.link(number)
+        client = self.log_in(linked)
         for welcome in client.all("message"):
-            gadget.open(welcome, fresh=self.key)
+            linked.open(welcome, fresh=self.key)
             receipt = {"id": welcome.attrs["id"], "to": welcome.attrs["from"], "type": "peer_msg"}
             self.send(client, Node("receipt", receipt))
         client.forget()
-        return gadget, client
+        return linked, client
 
     # Signal
 
     def key(self) -> KeyPair:
         return KeyPair.from_private(self.entropy(32))
 
-    def encrypt(self, gadget: Gadget, client: Client, jid: str, content: Content) -> Node:
+    def encrypt(self, linked: LinkedDevice, client: Client, jid: str, content: Content) -> Node:
         """The `enc` node of a message for that device; the first time with a bundle from the server."""
-        if jid not in gadget.sessions:
+        if jid not in linked.sessions:
             (listed,) = self.ask(client, "encrypt", "get", Node("key", {}, [Node("user", {"jid": jid})])).children
-            gadget.begin(jid, listed.children[0], fresh=self.key)
-        kind, data = ratchet.encrypt(gadget.sessions[jid], seal(content, pad=3), registration_id=4711)
+            linked.begin(jid, listed.children[0], fresh=self.key)
+        kind, data = ratchet.encrypt(linked.sessions[jid], seal(content, pad=3), registration_id=4711)
         return Node("enc", {"v": "2", "type": kind}, data)
 
 
@@ -285,6 +285,6 @@ def world() -> World:
 
 
 @pytest.fixture
-def disturbed() -> Callable[[Interference], World]:
+def disturbed() -> Callable[[FaultHooks], World]:
     """A world with faults."""
     return World

@@ -12,18 +12,18 @@ from dataclasses import dataclass
 from functools import partial
 
 from wasim.server import events, notices, queries
-from wasim.server.conversations import Conversations, KeyUses
 from wasim.server.entropy import Entropy, new_key, word
-from wasim.server.exchange import Carrier, Exchange
-from wasim.server.gate import Gate
+from wasim.server.fault_hooks import FaultHooks, LinkEnd
 from wasim.server.groupkeys import GroupKeys
 from wasim.server.groups import Groups
-from wasim.server.handsets import Handsets
 from wasim.server.identity import make_identity, restore_identity
-from wasim.server.interference import Interference, LinkEnd
 from wasim.server.link import Introduced, Link, Phase
-from wasim.server.owners import Line, Owners, UnknownNumber
+from wasim.server.pairing_flow import PairingFlow
+from wasim.server.phone_actions import PhoneActions, PhoneLine, UnknownNumber
+from wasim.server.phone_client import PhoneClients
 from wasim.server.phones import Phones
+from wasim.server.router import Carrier, Router
+from wasim.server.signal_sessions import KeyUses, SignalSessions
 from wasim.server.state import PHONE, Account, Address, Device, Directory, Pending, StanzaKind
 from wasim.server.timers import Action, Timers
 from wasim.wire import nodes
@@ -50,19 +50,19 @@ class Server:
         self,
         *,
         entropy: Entropy,
-        interference: Interference,
+        interference: FaultHooks,
         records: Iterable[tuple[str, str, bytes]],
         now: float,
     ) -> None:
         self.directory, foreign = Directory.load(records)
         self.phones = Phones(self.directory, entropy)
         uses = KeyUses(self.directory)
-        talks = Conversations(self.directory, uses, entropy)
+        talks = SignalSessions(self.directory, uses, entropy)
         group_keys = GroupKeys(self.directory, uses, entropy)
-        self.handsets = Handsets(self.directory, self.phones, talks, group_keys, entropy)
+        self.phone_clients = PhoneClients(self.directory, self.phones, talks, group_keys, entropy)
         for kind, key, value in foreign:
             self.phones.restore(kind, value)
-            for room in (uses, talks, group_keys, self.handsets):
+            for room in (uses, talks, group_keys, self.phone_clients):
                 room.restore(kind, key, value)
         self.links: dict[int, Link] = {}
         self.media_host: str | None = None
@@ -75,20 +75,20 @@ class Server:
         self._dirty: dict[int, Link] = {}
         self._timers = Timers()
         self.identity = restore_identity(foreign) or make_identity(self.directory, entropy, now=now)
-        self.gate = Gate(self.directory, self.phones, entropy, self, interference)
+        self.gate = PairingFlow(self.directory, self.phones, entropy, self, interference)
         carrier = Carrier(
             deliver=self._deliver,
             tell=self._tell,
             ack=self._ack,
             end_link=self._end_link,
             online=self._online.__contains__,
-            typing=lambda number, node, at: self.handsets.see_typing(number, node, now=at),
+            typing=lambda number, node, at: self.phone_clients.see_typing(number, node, now=at),
             chance=lambda: entropy(1)[0] / 255,
         )
-        self._exchange = Exchange(self.directory, interference, carrier)
+        self._router = Router(self.directory, interference, carrier)
         self.groups = Groups(self.directory, entropy, self._deliver)
-        line = Line(take=self._from_phone, at=self._timers.at, low_on_prekeys=self._low_on_prekeys)
-        self.owners = Owners(self.directory, self.handsets, line, now=now)
+        line = PhoneLine(take=self._from_phone, at=self._timers.at, low_on_prekeys=self._low_on_prekeys)
+        self.phone_actions = PhoneActions(self.directory, self.phone_clients, line, now=now)
 
     # Collected by whoever runs it
 
@@ -238,7 +238,7 @@ class Server:
         if not device.welcomed:
             device.welcomed = True
             self.directory.touch(device)
-            self.owners.welcome(device, now)
+            self.phone_actions.welcome(device, now)
 
     # Stanzas
 
@@ -246,13 +246,13 @@ class Server:
         link_id = link.id if link is not None else None
         match node.tag:
             case "message":
-                self._exchange.message(device, node, link_id, now)
+                self._router.message(device, node, link_id, now)
             case "receipt":
-                self._exchange.receipt(device, node, link_id, now)
+                self._router.receipt(device, node, link_id, now)
             case "ack":
-                self._exchange.ack(device, node)
+                self._router.ack(device, node)
             case "chatstate":
-                self._exchange.chat_state(device, node, now)
+                self._router.chat_state(device, node, now)
             case "presence" if link is not None:
                 self._presence(device, node, link)
             case "iq" if link is not None and node.attrs.get("type") not in ("result", "error"):
@@ -278,7 +278,7 @@ class Server:
         )
         xmlns = node.attrs.get("xmlns", "")
         error = self._interference.on_query(device.address, xmlns=xmlns, tag=query.body.tag, now=now)
-        answer = queries.answer(query) if error is None else queries.Answer(error=error)
+        answer = queries.answer(query) if error is None else queries.QueryAnswer(error=error)
         self.report(events.QueryAnswered(xmlns=xmlns, is_error=answer.error is not None))
         if answer.unknown:
             self._unknown(link.id, node)
@@ -294,11 +294,11 @@ class Server:
         if answer.unlinked is not None:
             self.unlink(answer.unlinked, now=now)
 
-    def _media_room(self, device: Device) -> queries.MediaRoom | None:
+    def _media_room(self, device: Device) -> queries.MediaEndpoint | None:
         if self.media_host is None:
             return None
         lid = self.directory.accounts[device.number].lid
-        return queries.MediaRoom(host=self.media_host, auth=self.identity.media_pass(lid))
+        return queries.MediaEndpoint(host=self.media_host, auth=self.identity.media_pass(lid))
 
     def _low_on_prekeys(self, address: Address, now: float) -> None:
         left = len(self.directory.prekeys(address))
@@ -312,7 +312,7 @@ class Server:
 
     def _deliver(self, address: Address, kind: StanzaKind, node: Node, now: float, after_s: float = 0.0) -> None:
         if address.device == PHONE:
-            self.owners.ring(address, node, now)
+            self.phone_actions.ring(address, node, now)
             return
         stanza = nodes.encode(node)
         seq = self.directory.enqueue(address, Pending(kind=kind, id=node.attrs["id"], stanza=stanza))

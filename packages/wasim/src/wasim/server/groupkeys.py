@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from wasim.server.conversations import KeyUses
 from wasim.server.entropy import Entropy, new_key
+from wasim.server.signal_sessions import KeyUses
 from wasim.server.state import Address, Device, Directory
 from wasim.wire import senderkeys
 from wasim.wire.curve import NONCE_BYTES

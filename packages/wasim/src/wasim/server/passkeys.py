@@ -180,8 +180,8 @@ def open_commitment(ceremony: Ceremony, nonce: bytes) -> None:
 
 def shown(data: bytes) -> str:
     bits = int.from_bytes(data, "big")
-    letters = [_ALPHABET[bits >> shift & 31] for shift in range(35, -1, -5)]
-    return "".join(letters[:4]) + "-" + "".join(letters[4:])
+    phone_messages = [_ALPHABET[bits >> shift & 31] for shift in range(35, -1, -5)]
+    return "".join(phone_messages[:4]) + "-" + "".join(phone_messages[4:])
 
 
 def take_request(ceremony: Ceremony, sealed: bytes, *, noise_key: bytes, identity: bytes) -> None:

@@ -17,7 +17,7 @@ from wasim.wire.nodes import Node
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MediaRoom:
+class MediaEndpoint:
     """Where media is brought to, and what the account shows there."""
 
     host: str
@@ -32,7 +32,7 @@ class Query:
     device: Device
     directory: Directory
     now: float
-    media: MediaRoom | None = None
+    media: MediaEndpoint | None = None
     reach_out_lock: float | None = None
     """Until when the account may write to nobody new."""
     new_chat_quota: NewChatQuota | None = None
@@ -45,7 +45,7 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class QueryAnswer:
     content: list[Node] | None = None
     error: tuple[int, str] | None = None
     """Code and text: the query failed."""
@@ -60,7 +60,7 @@ class Answer:
     unknown: bool = False
 
 
-Handler = Callable[[Query], Answer]
+Handler = Callable[[Query], QueryAnswer]
 
 NOT_IMPLEMENTED = (501, "feature-not-implemented")
 NOT_FOUND = (404, "item-not-found")
@@ -68,16 +68,16 @@ FORBIDDEN = (403, "forbidden")
 BAD_REQUEST = (400, "bad-request")
 
 
-def answer(query: Query) -> Answer:
+def answer(query: Query) -> QueryAnswer:
     """The answer to any query."""
     xmlns = query.node.attrs.get("xmlns", "")
     handler = _HANDLERS.get((xmlns, query.body.tag)) or _HANDLERS.get((xmlns, "*"))
     if handler is None:
-        return Answer(error=NOT_IMPLEMENTED, unknown=True)
+        return QueryAnswer(error=NOT_IMPLEMENTED, unknown=True)
     return handler(query)
 
 
-def reply(query: Node, given: Answer) -> Node:
+def reply(query: Node, given: QueryAnswer) -> Node:
     """The `iq` that carries an answer."""
     asked = parse_jid(query.attrs.get("to", ""))
     attrs = {"from": str(asked) if asked and asked.user else SERVER, "id": query.attrs.get("id", "")}
@@ -87,91 +87,91 @@ def reply(query: Node, given: Answer) -> Node:
     return Node("iq", attrs | {"type": "result"}, given.content)
 
 
-def _done(query: Query) -> Answer:
-    return Answer()
+def _done(query: Query) -> QueryAnswer:
+    return QueryAnswer()
 
 
-def _activate(query: Query) -> Answer:
-    return Answer(activated=query.body.tag == "active")
+def _activate(query: Query) -> QueryAnswer:
+    return QueryAnswer(activated=query.body.tag == "active")
 
 
-def _count(query: Query) -> Answer:
+def _count(query: Query) -> QueryAnswer:
     left = len(query.directory.prekeys(query.device.address))
-    return Answer(content=[Node("count", {"value": str(left)})])
+    return QueryAnswer(content=[Node("count", {"value": str(left)})])
 
 
-def _upload(query: Query) -> Answer:
+def _upload(query: Query) -> QueryAnswer:
     try:
         keys.store_upload(query.directory, query.device, query.node)
     except keys.BadKeys as error:
-        return Answer(error=(BAD_REQUEST[0], str(error)))
-    return Answer()
+        return QueryAnswer(error=(BAD_REQUEST[0], str(error)))
+    return QueryAnswer()
 
 
-def _rotate(query: Query) -> Answer:
+def _rotate(query: Query) -> QueryAnswer:
     try:
         query.device.signed_prekey = keys.signed_prekey(query.device, query.body)
     except keys.BadKeys as error:
-        return Answer(error=(BAD_REQUEST[0], str(error)))
+        return QueryAnswer(error=(BAD_REQUEST[0], str(error)))
     query.directory.touch(query.device)
-    return Answer()
+    return QueryAnswer()
 
 
-def _digest(query: Query) -> Answer:
-    return Answer(content=[keys.digest(query.device)])
+def _digest(query: Query) -> QueryAnswer:
+    return QueryAnswer(content=[keys.digest(query.device)])
 
 
-def _bundles(query: Query) -> Answer:
+def _bundles(query: Query) -> QueryAnswer:
     fetched = keys.fetch(query.directory, query.body)
-    return Answer(content=[fetched.listing], refill=fetched.refill, low_on_prekeys=fetched.low)
+    return QueryAnswer(content=[fetched.listing], refill=fetched.refill, low_on_prekeys=fetched.low)
 
 
-def _usync(query: Query) -> Answer:
-    return Answer(content=[usync.answer(query.directory, query.body)])
+def _usync(query: Query) -> QueryAnswer:
+    return QueryAnswer(content=[usync.answer(query.directory, query.body)])
 
 
-def _props(query: Query) -> Answer:
-    return Answer(content=[Node("props", {"protocol": "1", "hash": "wasim", "refresh": "86400"}, [])])
+def _props(query: Query) -> QueryAnswer:
+    return QueryAnswer(content=[Node("props", {"protocol": "1", "hash": "wasim", "refresh": "86400"}, [])])
 
 
 _PRIVACY = ("last", "online", "profile", "status", "groupadd", "readreceipts", "calladd", "messages")
 
 
-def _privacy(query: Query) -> Answer:
+def _privacy(query: Query) -> QueryAnswer:
     if query.node.attrs.get("type") == "set":
-        return Answer()
+        return QueryAnswer()
     children = [Node("category", {"name": name, "value": "all"}) for name in _PRIVACY]
-    return Answer(content=[Node("privacy", {}, children)])
+    return QueryAnswer(content=[Node("privacy", {}, children)])
 
 
-def _tokens(query: Query) -> Answer:
-    return Answer(content=[Node("tokens")])
+def _tokens(query: Query) -> QueryAnswer:
+    return QueryAnswer(content=[Node("tokens")])
 
 
-def _blocklist(query: Query) -> Answer:
+def _blocklist(query: Query) -> QueryAnswer:
     account = query.directory.accounts[query.device.number]
     for item in query.node.all("item"):
         other = query.directory.find(parse_jid(item.attrs.get("jid", "")))
         if other is None:
-            return Answer(error=NOT_FOUND)
+            return QueryAnswer(error=NOT_FOUND)
         change = account.blocked.add if item.attrs.get("action") == "block" else account.blocked.discard
         change(other.number)
         query.directory.touch(account)
     lids = sorted(query.directory.accounts[number].lid for number in account.blocked)
-    return Answer(content=[Node("list", {}, [Node("item", {"jid": f"{lid}@lid"}) for lid in lids])])
+    return QueryAnswer(content=[Node("list", {}, [Node("item", {"jid": f"{lid}@lid"}) for lid in lids])])
 
 
-def _media_conn(query: Query) -> Answer:
+def _media_conn(query: Query) -> QueryAnswer:
     """Without a media host the name given resolves nowhere, so that nothing leaves for the real one."""
-    room = query.media or MediaRoom(host="media.wasim.invalid", auth="wasim")
+    room = query.media or MediaEndpoint(host="media.wasim.invalid", auth="wasim")
     host = Node("host", {"hostname": room.host, "type": "primary", "maxContentLengthBytes": "104857600"})
     attrs = {"auth": room.auth, "ttl": "3600", "auth_ttl": "21600", "max_buckets": "12"}
-    return Answer(content=[Node("media_conn", attrs, [host])])
+    return QueryAnswer(content=[Node("media_conn", attrs, [host])])
 
 
-def _app_state(query: Query) -> Answer:
+def _app_state(query: Query) -> QueryAnswer:
     collections = [_collection(asked) for asked in query.body.all("collection")]
-    return Answer(content=[Node("sync", {}, collections)])
+    return QueryAnswer(content=[Node("sync", {}, collections)])
 
 
 def _collection(asked: Node) -> Node:
@@ -184,47 +184,47 @@ def _collection(asked: Node) -> Node:
     )
 
 
-def _picture(query: Query) -> Answer:
-    return Answer(error=NOT_FOUND)
+def _picture(query: Query) -> QueryAnswer:
+    return QueryAnswer(error=NOT_FOUND)
 
 
-def _business_profile(query: Query) -> Answer:
-    return Answer(content=[Node("business_profile", {"v": "244"}, [])])
+def _business_profile(query: Query) -> QueryAnswer:
+    return QueryAnswer(content=[Node("business_profile", {"v": "244"}, [])])
 
 
-def _groups(query: Query) -> Answer:
+def _groups(query: Query) -> QueryAnswer:
     """One group or all of one's own. They are changed through the control interface only."""
     if query.node.attrs.get("type") != "get":
-        return Answer(error=NOT_IMPLEMENTED, unknown=True)
+        return QueryAnswer(error=NOT_IMPLEMENTED, unknown=True)
     number = query.device.number
     if query.body.tag == "participating":
         listed = [groups.describe(query.directory, group) for group in groups.groups_of(query.directory, number)]
-        return Answer(content=[Node("groups", {}, listed)])
+        return QueryAnswer(content=[Node("groups", {}, listed)])
     group = query.directory.group(parse_jid(query.node.attrs.get("to", "")))
     if group is None:
-        return Answer(error=NOT_FOUND)
+        return QueryAnswer(error=NOT_FOUND)
     if number not in group.members:
-        return Answer(error=FORBIDDEN)
-    return Answer(content=[groups.describe(query.directory, group)])
+        return QueryAnswer(error=FORBIDDEN)
+    return QueryAnswer(content=[groups.describe(query.directory, group)])
 
 
-def _mex(query: Query) -> Answer:
+def _mex(query: Query) -> QueryAnswer:
     """GraphQL over iq. The names of the queries are numbers that change; so everything known is in every answer."""
     lock = notices.lock_state(query.reach_out_lock)
     quota = quota_state(query.new_chat_quota, now=query.now)
     known = {"xwa2_fetch_account_reachout_timelock": lock, "xwa2_message_capping_info": quota}
-    return Answer(content=[Node("result", {}, json.dumps({"data": known}).encode())])
+    return QueryAnswer(content=[Node("result", {}, json.dumps({"data": known}).encode())])
 
 
-def _remove_companion(query: Query) -> Answer:
+def _remove_companion(query: Query) -> QueryAnswer:
     jid = parse_jid(query.body.attrs.get("jid", ""))
     account = query.directory.find(jid)
     if jid is None or account is None or account.number != query.device.number:
-        return Answer(error=NOT_FOUND)
+        return QueryAnswer(error=NOT_FOUND)
     target = Address(account.number, jid.device)
     if jid.device == 0 or query.directory.device(target) is None:
-        return Answer(error=NOT_FOUND)
-    return Answer(unlinked=target)
+        return QueryAnswer(error=NOT_FOUND)
+    return QueryAnswer(unlinked=target)
 
 
 _HANDLERS: dict[tuple[str, str], Handler] = {

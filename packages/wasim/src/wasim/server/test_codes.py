@@ -19,7 +19,7 @@ from wasim.wire.curve import KeyPair, hkdf
 from wasim.wire.nodes import Node
 
 if TYPE_CHECKING:
-    from wasim.server.conftest import Client, Gadget, World
+    from wasim.server.conftest import Client, LinkedDevice, World
 
 CODE = "K7QX2M9P"
 SALT, IV = b"\x11" * 32, b"\x22" * 16
@@ -41,7 +41,7 @@ def ask_for_code(world: World, client: Client, *, number: str = "962302", wrappe
     return world.ask(client, "md", "set", Node("link_code_companion_reg", attrs, children))
 
 
-def finish(world: World, gadget: Gadget, client: Client, *, identity: bytes | None = None) -> Node:
+def finish(world: World, linked: LinkedDevice, client: Client, *, identity: bytes | None = None) -> Node:
     """`companion_finish`: what the device answers to the phone's keys. The gadget keeps the secret."""
     told = client.one("notification").children[0]
     wrapped = told.data_of("link_code_pairing_wrapped_primary_ephemeral_pub")
@@ -50,15 +50,15 @@ def finish(world: World, gadget: Gadget, client: Client, *, identity: bytes | No
     shared = EPHEMERAL.agree(primary)
     salt, iv = b"\x55" * 32, b"\x66" * 12
     key = hkdf(shared, salt=salt, info=b"link_code_pairing_key_bundle_encryption_key", length=32)
-    own = identity or gadget.keys.identity.public
+    own = identity or linked.keys.identity.public
     sealed = AESGCM(key).encrypt(iv, own + primary_identity + RANDOM, b"")
     secret = hkdf(
-        shared + gadget.keys.identity.agree(primary_identity) + RANDOM, salt=bytes(32), info=b"adv_secret", length=32
+        shared + linked.keys.identity.agree(primary_identity) + RANDOM, salt=bytes(32), info=b"adv_secret", length=32
     )
-    gadget.keys = DeviceKeys(
-        noise=gadget.keys.noise,
-        identity=gadget.keys.identity,
-        signed_prekey=gadget.keys.signed_prekey,
+    linked.keys = DeviceKeys(
+        noise=linked.keys.noise,
+        identity=linked.keys.identity,
+        signed_prekey=linked.keys.signed_prekey,
         registration_id=4711,
         adv_secret=secret,
     )
@@ -79,26 +79,26 @@ def enter(world: World, code: str) -> int:
 
 def test_a_typed_code_links_the_device(world: World) -> None:
     """Hello, code, finish, and then as with a QR code: the device checks and signs, and is linked."""
-    gadget = world.gadget()
-    client = world.register(gadget)
+    linked = world.linked()
+    client = world.register(linked)
     answer = ask_for_code(world, client)
     ref = answer.children[0].data_of("link_code_pairing_ref")
     assert enter(world, CODE) == client.id
     notice = client.one("notification")
     assert (notice.attrs["type"], notice.children[0].attrs["stage"]) == ("link_code_companion_reg", "primary_hello")
     assert notice.children[0].data_of("link_code_pairing_ref") == ref
-    assert finish(world, gadget, client).attrs["type"] == "result"
-    world.send(client, world.sign(gadget, client.all("iq")[-1]))
+    assert finish(world, linked, client).attrs["type"] == "result"
+    world.send(client, world.sign(linked, client.all("iq")[-1]))
     assert world.events == [DevicePaired(address=Address("962302", 1), link=client.id)]
 
 
 def test_a_wrong_code_links_nothing(world: World) -> None:
     """It shows when the device answers: the answer does not decrypt, and the waiting person is told."""
-    gadget = world.gadget()
-    client = world.register(gadget)
+    linked = world.linked()
+    client = world.register(linked)
     ask_for_code(world, client)
     enter(world, "WRONG123")
-    assert finish(world, gadget, client).attrs["type"] == "error"
+    assert finish(world, linked, client).attrs["type"] == "error"
     (event,) = world.events
     assert event == PairingFailed(link=client.id, detail="the code is wrong")
     assert list(world.server.directory.devices["962302"]) == [0]
@@ -106,17 +106,17 @@ def test_a_wrong_code_links_nothing(world: World) -> None:
 
 def test_another_identity_links_nothing(world: World) -> None:
     """The device must answer with the identity it registered with."""
-    gadget = world.gadget()
-    client = world.register(gadget)
+    linked = world.linked()
+    client = world.register(linked)
     ask_for_code(world, client)
     enter(world, CODE)
-    answer = finish(world, gadget, client, identity=world.gadget().keys.identity.public)
+    answer = finish(world, linked, client, identity=world.linked().keys.identity.public)
     assert "other identities" in answer.children[0].attrs["text"]
 
 
 def test_the_latest_request_counts(world: World) -> None:
     """Of two devices that ask for the same number the code goes to the newer one; of another number to none."""
-    older, newer, other = (world.register(world.gadget()) for _ in range(3))
+    older, newer, other = (world.register(world.linked()) for _ in range(3))
     ask_for_code(world, older)
     ask_for_code(world, newer)
     ask_for_code(world, other, number="962399")
@@ -126,7 +126,7 @@ def test_the_latest_request_counts(world: World) -> None:
 
 def test_nobody_asked(world: World) -> None:
     """A code for which no device waits is refused with a sentence."""
-    world.register(world.gadget())
+    world.register(world.linked())
     with pytest.raises(PairingError, match="no device asked for a code for 962302"):
         enter(world, CODE)
 
@@ -135,7 +135,7 @@ def test_nobody_asked(world: World) -> None:
 def test_steps_out_of_order_are_refused(world: World, stage: str) -> None:
     """A finish without a hello, and a hello without a key."""
     world.phone("962302")
-    client = world.register(world.gadget())
+    client = world.register(world.linked())
     reg = Node("link_code_companion_reg", {"jid": "962302@s.whatsapp.net", "stage": stage})
     assert world.ask(client, "md", "set", reg).attrs["type"] == "error"
 
@@ -143,7 +143,7 @@ def test_steps_out_of_order_are_refused(world: World, stage: str) -> None:
 def test_a_finish_before_the_code_is_refused(world: World) -> None:
     """Nobody typed anything yet."""
     world.phone("962302")
-    client = world.register(world.gadget())
+    client = world.register(world.linked())
     ask_for_code(world, client)
     reg = Node("link_code_companion_reg", {"jid": "962302@s.whatsapp.net", "stage": "companion_finish"})
     assert "nobody typed" in world.ask(client, "md", "set", reg).children[0].attrs["text"]

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from wasim.server.groups import GroupError
+from wasim.server.message_builder import BadMessageRequest, MessageRequest
 from wasim.server.state import Addressing, Group
-from wasim.server.words import NotSayable, Wish
 from wasim.wire import senderkeys
 from wasim.wire.attachments import SenderKeyGift
 from wasim.wire.content import Content, seal, unseal
@@ -16,11 +16,11 @@ from wasim.wire.nodes import Node
 from wasim.wire.senderkeys import SenderKey
 
 if TYPE_CHECKING:
-    from wasim.server.conftest import Client, Gadget, World
+    from wasim.server.conftest import Client, LinkedDevice, World
 
 ALICE, BOB, CAROL, DAN = "962302", "962303", "962304", "962305"
 PN = "@s.whatsapp.net"
-Party = tuple["Gadget", "Client"]
+Party = tuple["LinkedDevice", "Client"]
 
 
 @pytest.fixture
@@ -56,16 +56,16 @@ def write(
     world: World, party: Party, group: Group, key: SenderKey, text: str, id_: str, *, to: tuple[str, ...]
 ) -> None:
     """A message to the group, with the key for those phones."""
-    gadget, client = party
+    linked, client = party
     gift = Content(sender_key=SenderKeyGift(group=str(group.jid), message=senderkeys.distribute(key)))
-    gifts = [Node("to", {"jid": jid}, [world.encrypt(gadget, client, jid, gift)]) for jid in to]
+    gifts = [Node("to", {"jid": jid}, [world.encrypt(linked, client, jid, gift)]) for jid in to]
     data = senderkeys.encrypt(key, seal(Content(conversation=text), pad=4), nonce=world.entropy(64))
     children = [Node("participants", {}, gifts), Node("enc", {"v": "2", "type": "skmsg"}, data)]
     world.send(client, Node("message", {"to": str(group.jid), "id": id_, "type": "text"}, children))
 
 
 def texts(world: World, number: str) -> list[tuple[str, str | None]]:
-    return [(letter.sender, letter.text) for letter in world.server.handsets.inbox(number)]
+    return [(phone_message.sender, phone_message.text) for phone_message in world.server.phone_clients.inbox(number)]
 
 
 def phone_jid(number: str) -> str:
@@ -154,20 +154,20 @@ def test_phones_read_what_a_client_writes(world: World, alice: Party, group: Gro
 
 def test_who_lacks_the_key_asks_for_it(world: World, alice: Party, group: Group) -> None:
     """Bob's phone was not given it: it sends a retry receipt, and opens what is encrypted for it alone."""
-    gadget, client = alice
+    linked, client = alice
     key = own_key(world)
     write(world, alice, group, key, "secret", "G1", to=(phone_jid(ALICE), phone_jid(CAROL)))
     asked = next(receipt for receipt in client.all("receipt") if receipt.attrs.get("type") == "retry")
     assert asked.attrs["from"] == str(group.jid)
     bob = asked.attrs["participant"]
     gift = SenderKeyGift(group=str(group.jid), message=senderkeys.distribute(key))
-    enc = world.encrypt(gadget, client, bob, Content(sender_key=gift, conversation="secret"))
+    enc = world.encrypt(linked, client, bob, Content(sender_key=gift, conversation="secret"))
     again = Node("enc", enc.attrs | {"count": "1"}, enc.data)
     attrs = {"to": str(group.jid), "id": "G1", "type": "text", "participant": bob}
     world.send(client, Node("message", attrs, [again]))
     write(world, alice, group, key, "next", "G2", to=())
     assert texts(world, BOB) == [(ALICE, "secret"), (ALICE, "next")]
-    assert [letter.count for letter in world.server.handsets.inbox(CAROL)] == [1, 1]
+    assert [phone_message.count for phone_message in world.server.phone_clients.inbox(CAROL)] == [1, 1]
 
 
 def test_the_same_group_message_again_is_a_redelivery(world: World, alice: Party, group: Group) -> None:
@@ -177,7 +177,7 @@ def test_the_same_group_message_again_is_a_redelivery(world: World, alice: Party
     before.signing_public, before.signing_private = key.signing_public, key.signing_private
     write(world, alice, group, key, "one", "G1", to=(phone_jid(BOB),))
     write(world, alice, group, before, "another", "G2", to=())
-    tally = world.server.handsets.tally(BOB)
+    tally = world.server.phone_clients.tally(BOB)
     assert (tally.decrypted, tally.reused_keys, tally.undecryptable) == (1, 1, 1)
 
 
@@ -191,19 +191,19 @@ def test_a_stranger_can_not_write(world: World, alice: Party) -> None:
 
 def test_a_phone_that_is_no_member_can_not_write(world: World, alice: Party, group: Group) -> None:
     """It is told so before anything is sent."""
-    with pytest.raises(NotSayable, match=f"{DAN} is no member"):
+    with pytest.raises(BadMessageRequest, match=f"{DAN} is no member"):
         say(world, DAN, group, "hello")
 
 
 def heard(world: World, party: Party, message: Node, keys: dict[str, SenderKey]) -> str | None:
     """The text of a phone's group message; keys that come along are kept."""
-    gadget, _ = party
+    linked, _ = party
     text = None
     for enc in message.all("enc"):
         if enc.attrs["type"] == "skmsg":
             text = unseal(senderkeys.decrypt(keys[message.attrs["participant"]], enc.data)[0]).text
             continue
-        said = gadget.open(
+        said = linked.open(
             Node("message", message.attrs | {"from": message.attrs["participant"]}, [enc]), fresh=world.key
         )
         if said.sender_key is not None:
@@ -213,7 +213,7 @@ def heard(world: World, party: Party, message: Node, keys: dict[str, SenderKey])
 
 
 def say(world: World, number: str, group: Group, text: str) -> str:
-    id_ = world.server.owners.write(number, str(group.jid), Wish(text=text), None, now=world.now)
+    id_ = world.server.phone_actions.write(number, str(group.jid), MessageRequest(text=text), None, now=world.now)
     world.settle()
     return id_
 
@@ -267,11 +267,11 @@ def test_typing_in_a_group_is_seen_by_its_members(world: World, alice: Party, gr
     """By phones, and by devices that are connected; not by oneself."""
     _, client = alice
     world.send(client, Node("chatstate", {"to": str(group.jid)}, [Node("composing", {"media": "audio"})]))
-    seen = world.server.handsets.typing(BOB)
+    seen = world.server.phone_clients.typing(BOB)
     assert seen is not None
     assert (seen.sender, seen.chat, seen.state) == (ALICE, str(group.jid), "recording")
-    assert world.server.handsets.typing(ALICE) is None
-    world.server.owners.type_to(CAROL, str(group.jid), "composing", now=world.now)
+    assert world.server.phone_clients.typing(ALICE) is None
+    world.server.phone_actions.type_to(CAROL, str(group.jid), "composing", now=world.now)
     world.settle()
     state = client.one("chatstate")
     assert (state.attrs["from"], state.children[0].tag) == (str(group.jid), "composing")
@@ -279,9 +279,9 @@ def test_typing_in_a_group_is_seen_by_its_members(world: World, alice: Party, gr
 
 def test_a_damaged_gift_is_no_key(world: World, alice: Party, group: Group) -> None:
     """What came with it is asked for again."""
-    gadget, client = alice
+    linked, client = alice
     gift = Content(sender_key=SenderKeyGift(group=str(group.jid), message=b"\x33nonsense"))
-    enc = world.encrypt(gadget, client, phone_jid(BOB), gift)
+    enc = world.encrypt(linked, client, phone_jid(BOB), gift)
     children = [Node("participants", {}, [Node("to", {"jid": phone_jid(BOB)}, [enc])])]
     world.send(client, Node("message", {"to": str(group.jid), "id": "G1", "type": "text"}, children))
     asked = [receipt for receipt in client.all("receipt") if receipt.attrs.get("type") == "retry"]

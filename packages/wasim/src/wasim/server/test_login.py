@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from wasim.server.events import DeviceUnlinked, LoggedIn, LoginRefused, ProtocolBroken
-from wasim.server.owners import UnknownNumber
+from wasim.server.phone_actions import UnknownNumber
 from wasim.server.state import Address
 from wasim.wire.client import login
 from wasim.wire.nodes import Node
@@ -18,28 +18,28 @@ if TYPE_CHECKING:
 
 def test_the_greeting(world: World) -> None:
     """After `success` come routing information, the account's dirty bit (the first time only), and the preview."""
-    gadget = world.link("962302")
-    first, second = (world.log_in(gadget, active=False) for _ in range(2))
+    linked = world.link("962302")
+    first, second = (world.log_in(linked, active=False) for _ in range(2))
     tags = [node.tag if node.tag != "ib" else node.children[0].tag for node in first.heard[:4]]
     assert tags == ["success", "edge_routing", "dirty", "offline_preview"]
     assert [node.children[0].tag for node in second.all("ib")] == ["edge_routing", "offline_preview"]
-    assert LoggedIn(address=gadget.address, link=first.id) in world.events
+    assert LoggedIn(address=linked.address, link=first.id) in world.events
 
 
 def test_a_device_that_is_not_passive_is_active_at_once(world: World) -> None:
     """Without `passive` in its login a device gets what waits for it unasked."""
-    gadget = world.link("962302")
-    payload = login(gadget.number, gadget.device)
+    linked = world.link("962302")
+    payload = login(linked.number, linked.device)
     object.__setattr__(payload, "passive", 0)
-    client = world.connect(gadget.keys.noise, payload)
+    client = world.connect(linked.keys.noise, payload)
     assert client.all("ib")[-1].children[0].tag == "offline"
 
 
 @pytest.mark.parametrize(("number", "device"), [("962399", 1), ("962302", 7), ("962302", 0)])
 def test_strangers_get_401(world: World, number: str, device: int) -> None:
     """An unknown account, an unknown device, and the phone's own place: `failure` 401 and the end."""
-    gadget = world.link("962302")
-    client = world.connect(gadget.keys.noise, login(number, device))
+    linked = world.link("962302")
+    client = world.connect(linked.keys.noise, login(number, device))
     assert client.one("failure").attrs["reason"] == "401"
     assert isinstance(world.events[-1], LoginRefused)
     world.advance(1.0)
@@ -48,45 +48,45 @@ def test_strangers_get_401(world: World, number: str, device: int) -> None:
 
 def test_another_noise_key_gets_401(world: World) -> None:
     """A device is known by its noise key, not by its name."""
-    gadget = world.link("962302")
-    client = world.connect(world.gadget().keys.noise, login(gadget.number, gadget.device))
+    linked = world.link("962302")
+    client = world.connect(world.linked().keys.noise, login(linked.number, linked.device))
     assert client.one("failure").attrs["reason"] == "401"
 
 
 def test_the_newer_connection_replaces_the_older(world: World) -> None:
     """The older one hears `conflict replaced`, ends, and gets nothing any more."""
-    gadget, older = world.online("962302")
-    newer = world.log_in(gadget)
+    linked, older = world.online("962302")
+    newer = world.log_in(linked)
     assert older.one("stream:error").children == [Node("conflict", {"type": "replaced"})]
     world.advance(1.0)
     assert older.hung_up
     assert not newer.hung_up
     world.drop(older)
-    assert world.server.link_of(gadget.address) is not None
+    assert world.server.link_of(linked.address) is not None
 
 
 def test_an_unlinked_device_is_told_and_stays_out(world: World) -> None:
     """401 `device_removed` at once, `failure` 401 at the next login, and the other devices hear of it."""
-    gadget, client = world.online("962302")
+    linked, client = world.online("962302")
     _, other = world.online("962302")
     client.forget()
-    world.server.unlink(gadget.address, now=world.now)
+    world.server.unlink(linked.address, now=world.now)
     world.settle()
     assert client.one("stream:error").attrs == {"code": "401"}
     assert client.one("stream:error").children == [Node("conflict", {"type": "device_removed"})]
     assert other.one("notification").children[0].tag == "remove"
-    assert world.log_in(gadget, active=False).one("failure").attrs["reason"] == "401"
-    assert DeviceUnlinked(address=gadget.address) in world.events
+    assert world.log_in(linked, active=False).one("failure").attrs["reason"] == "401"
+    assert DeviceUnlinked(address=linked.address) in world.events
 
 
 def test_nothing_of_an_unlinked_device_is_kept(world: World) -> None:
     """Its prekeys and what waited for it leave the disk with it."""
-    gadget, client = world.online("962302")
-    world.server.directory.add_prekeys(gadget.address, {1: bytes(32), 2: bytes(32)})
+    linked, client = world.online("962302")
+    world.server.directory.add_prekeys(linked.address, {1: bytes(32), 2: bytes(32)})
     world.drop(client)
     world.link("962302")  # announced to the absent device: waits for it
     assert any(key.startswith("962302:1:") for kind, key in world.records if kind in ("prekey", "pending"))
-    world.server.unlink(gadget.address, now=world.now)
+    world.server.unlink(linked.address, now=world.now)
     world.settle()
     assert not any(key.startswith("962302:1") for kind, key in world.records)
 
@@ -101,15 +101,15 @@ def test_only_linked_devices_can_be_unlinked(world: World, address: Address) -> 
 
 def test_a_device_can_log_itself_out(world: World) -> None:
     """`remove-companion-device` of its own address unlinks it; another account's is not found."""
-    gadget, client = world.online("962302")
+    linked, client = world.online("962302")
     stranger, _ = world.online("962303")
     wrong = Node("remove-companion-device", {"jid": stranger.jid, "reason": "user_initiated"})
     assert world.ask(client, "md", "set", wrong).attrs["type"] == "error"
     phone = Node("remove-companion-device", {"jid": "962302@s.whatsapp.net", "reason": "user_initiated"})
     assert world.ask(client, "md", "set", phone).attrs["type"] == "error"
-    own = Node("remove-companion-device", {"jid": gadget.jid, "reason": "user_initiated"})
+    own = Node("remove-companion-device", {"jid": linked.jid, "reason": "user_initiated"})
     assert world.ask(client, "md", "set", own).attrs["type"] == "result"
-    assert world.server.directory.device(gadget.address) is None
+    assert world.server.directory.device(linked.address) is None
 
 
 def test_broken_bytes_end_the_connection(world: World) -> None:
@@ -125,8 +125,8 @@ def test_broken_bytes_end_the_connection(world: World) -> None:
 
 def test_what_comes_after_the_end_is_not_read(world: World) -> None:
     """A link that was told to go, or that nobody knows, is deaf."""
-    gadget, client = world.online("962302")
-    world.log_in(gadget)
+    linked, client = world.online("962302")
+    world.log_in(linked)
     client.forget()
     world.send(client, Node("iq", {"id": "1", "xmlns": "w:p", "type": "get"}, [Node("ping")]))
     assert client.heard == []
@@ -136,12 +136,12 @@ def test_what_comes_after_the_end_is_not_read(world: World) -> None:
 
 def test_names_are_remembered(world: World) -> None:
     """The name in a presence is the push name that others see."""
-    gadget, client = world.online("962302")
+    linked, client = world.online("962302")
     world.send(client, Node("presence", {"type": "available", "name": "Shop"}))
-    device = world.server.directory.device(gadget.address)
+    device = world.server.directory.device(linked.address)
     assert device is not None
     assert device.push_name == "Shop"
-    link = world.server.link_of(gadget.address)
+    link = world.server.link_of(linked.address)
     assert link is not None
     assert link.available
     world.send(client, Node("presence", {"type": "unavailable"}))
@@ -150,39 +150,39 @@ def test_names_are_remembered(world: World) -> None:
 
 def test_the_server_keeps_its_identity(world: World) -> None:
     """After a restart a client meets the same static key and certificate."""
-    gadget = world.link("962302")
-    before = world.log_in(gadget).link.certificate
+    linked = world.link("962302")
+    before = world.log_in(linked).link.certificate
     world.restart()
-    assert world.log_in(gadget).link.certificate == before
+    assert world.log_in(linked).link.certificate == before
 
 
 def test_becoming_active_again_repeats_nothing(world: World) -> None:
     """What was delivered on a link is not sent on it a second time; what came while it was passive is."""
-    gadget, client = world.online("962302")
+    linked, client = world.online("962302")
     world.link("962302")
     world.ask(client, "passive", "set", Node("passive"))
     world.link("962302")
     assert len(client.all("notification")) == 1
     world.ask(client, "passive", "set", Node("active"))
     assert [node.attrs.get("offline") for node in client.all("notification")] == [None, "0"]
-    assert len(world.server.directory.queue(gadget.address)) == 2
+    assert len(world.server.directory.queue(linked.address)) == 2
 
 
 def test_a_name_given_at_login_is_remembered(world: World) -> None:
     """As clients with a push name send it."""
-    gadget = world.link("962302")
-    payload = login(gadget.number, gadget.device)
+    linked = world.link("962302")
+    payload = login(linked.number, linked.device)
     object.__setattr__(payload, "push_name", "Shop")
-    world.connect(gadget.keys.noise, payload)
-    device = world.server.directory.device(gadget.address)
+    world.connect(linked.keys.noise, payload)
+    device = world.server.directory.device(linked.address)
     assert device is not None
     assert device.push_name == "Shop"
 
 
 def test_what_comes_with_the_last_word_is_not_read(world: World) -> None:
     """A device that logs itself out and goes on talking in the same breath is not heard any more."""
-    gadget, client = world.online("962302")
-    out = Node("iq", {"id": "1", "xmlns": "md", "type": "set"}, [Node("remove-companion-device", {"jid": gadget.jid})])
+    linked, client = world.online("962302")
+    out = Node("iq", {"id": "1", "xmlns": "md", "type": "set"}, [Node("remove-companion-device", {"jid": linked.jid})])
     ping = Node("iq", {"id": "2", "xmlns": "w:p", "type": "get"}, [Node("ping")])
     world.server.receive(client.id, client.link.send(out) + client.link.send(ping), now=world.now)
     world.settle()
@@ -192,7 +192,7 @@ def test_what_comes_with_the_last_word_is_not_read(world: World) -> None:
 def test_stray_nodes_do_nothing(world: World) -> None:
     """Results nobody waits for and tags nobody knows, from linked devices and from those at the gate."""
     _, client = world.online("962302")
-    stranger = world.register(world.gadget())
+    stranger = world.register(world.linked())
     stranger.forget()
     for node in (Node("iq", {"id": "9", "type": "result"}), Node("ib", {}, [Node("unified_session", {"id": "1"})])):
         world.send(client, node)
@@ -204,10 +204,10 @@ def test_stray_nodes_do_nothing(world: World) -> None:
 
 def test_the_control_interface_finds_links_and_addresses(world: World) -> None:
     """A device's link while it is connected, and both of its names."""
-    gadget, client = world.online("962302")
-    link = world.server.link_of(gadget.address)
+    linked, client = world.online("962302")
+    link = world.server.link_of(linked.address)
     assert link is not None
     assert link.id == client.id
-    assert world.server.jid_of(gadget.address) == (gadget.jid, gadget.lid)
+    assert world.server.jid_of(linked.address) == (linked.jid, linked.lid)
     world.drop(client)
-    assert world.server.link_of(gadget.address) is None
+    assert world.server.link_of(linked.address) is None

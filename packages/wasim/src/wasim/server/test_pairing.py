@@ -22,7 +22,7 @@ KEY = base64.b64encode(bytes(range(32))).decode()
 
 def test_a_new_device_gets_six_references(world: World) -> None:
     """The first thing an unlinked device hears is `pair-device` with a reference for each QR code it may show."""
-    client = world.register(world.gadget())
+    client = world.register(world.linked())
     (pair_device,) = client.one("iq").children
     refs = [ref.data for ref in pair_device.all("ref")]
     assert pair_device.tag == "pair-device"
@@ -31,11 +31,11 @@ def test_a_new_device_gets_six_references(world: World) -> None:
 
 def test_a_scanned_device_is_linked(world: World) -> None:
     """Scan, sign, 515: the device is the account's, can log in, and its connection ends within a second."""
-    gadget = world.gadget()
-    client = world.register(gadget)
+    linked = world.linked()
+    client = world.register(linked)
     ref = client.one("iq").children[0].children[2].data.decode()
-    world.scan(gadget, "962302", ref)
-    world.send(client, world.sign(gadget, client.all("iq")[-1]))
+    world.scan(linked, "962302", ref)
+    world.send(client, world.sign(linked, client.all("iq")[-1]))
     assert client.one("stream:error").attrs == {"code": "515"}
     assert world.events == [DevicePaired(address=Address("962302", 1), link=client.id)]
     assert not client.hung_up
@@ -56,11 +56,11 @@ def test_a_linked_device_logs_in_with_its_own_name(world: World) -> None:
 def test_other_devices_and_contacts_hear_of_it(world: World) -> None:
     """A new device is announced to the account's other devices, so that they send to it too."""
     _, other = world.online("962302")
-    gadget = world.link("962302")
+    linked = world.link("962302")
     notice = other.one("notification")
     assert notice.attrs["type"] == "devices"
     assert notice.children[0].tag == "add"
-    assert notice.children[0].children[0].attrs == {"jid": gadget.lid, "key-index": "2"}
+    assert notice.children[0].children[0].attrs == {"jid": linked.lid, "key-index": "2"}
 
 
 @pytest.mark.parametrize(
@@ -79,15 +79,15 @@ def test_a_phone_shows_how_the_device_described_itself(props: DeviceProps, shown
 
 def test_an_unknown_code_is_refused(world: World) -> None:
     """A reference that nobody shows, a used one, and one whose connection is gone, are all refused."""
-    gadget = world.gadget()
+    linked = world.linked()
     with pytest.raises(PairingError, match="no device shows"):
-        world.scan(gadget, "962302", "2@nothing")
-    client = world.register(gadget)
+        world.scan(linked, "962302", "2@nothing")
+    client = world.register(linked)
     refs = [ref.data.decode() for ref in client.one("iq").children[0].children]
-    world.scan(gadget, "962302", refs[0])
+    world.scan(linked, "962302", refs[0])
     with pytest.raises(PairingError, match="no device shows"):
-        world.scan(gadget, "962302", refs[1])
-    late = world.gadget()
+        world.scan(linked, "962302", refs[1])
+    late = world.linked()
     client = world.register(late)
     ref = client.one("iq").children[0].children[0].data.decode()
     world.drop(client)
@@ -97,18 +97,18 @@ def test_an_unknown_code_is_refused(world: World) -> None:
 
 def test_a_code_with_other_keys_is_refused(world: World) -> None:
     """The keys in the code must be those that the connection showed."""
-    gadget, stranger = world.gadget(), world.gadget()
-    ref = world.register(gadget).one("iq").children[0].children[0].data.decode()
+    linked, stranger = world.linked(), world.linked()
+    ref = world.register(linked).one("iq").children[0].children[0].data.decode()
     with pytest.raises(PairingError, match="not those"):
         world.scan(stranger, "962302", ref)
 
 
 def test_a_wrong_signature_links_nothing(world: World) -> None:
     """A device that signs with another key is not linked, and its connection ends."""
-    gadget, stranger = world.gadget(), world.gadget()
-    client = world.register(gadget)
-    world.scan(gadget, "962302", client.one("iq").children[0].children[0].data.decode())
-    forged = world.sign(gadget, client.all("iq")[-1])
+    linked, stranger = world.linked(), world.linked()
+    client = world.register(linked)
+    world.scan(linked, "962302", client.one("iq").children[0].children[0].data.decode())
+    forged = world.sign(linked, client.all("iq")[-1])
     identity = forged.children[0].children[0]
     assert isinstance(identity.content, bytes)
     identity.content = identity.content[:-64] + stranger.keys.identity.sign(b"x", nonce=bytes(64))
@@ -120,9 +120,9 @@ def test_a_wrong_signature_links_nothing(world: World) -> None:
 
 def test_a_refusal_links_nothing(world: World) -> None:
     """A device may answer a pairing with an error."""
-    gadget = world.gadget()
-    client = world.register(gadget)
-    world.scan(gadget, "962302", client.one("iq").children[0].children[0].data.decode())
+    linked = world.linked()
+    client = world.register(linked)
+    world.scan(linked, "962302", client.one("iq").children[0].children[0].data.decode())
     offered = client.all("iq")[-1]
     error = Node("error", {"code": "401", "text": "hmac-mismatch"})
     world.send(client, Node("iq", {"id": offered.attrs["id"], "type": "error"}, [error]))
@@ -133,28 +133,28 @@ def test_a_refusal_links_nothing(world: World) -> None:
 
 def test_a_forged_prekey_is_no_registration(world: World) -> None:
     """The signed prekey must be signed by the identity that comes with it."""
-    gadget, stranger = world.gadget(), world.gadget()
-    payload = gadget.keys.registration(nonce=bytes(64))
+    linked, stranger = world.linked(), world.linked()
+    payload = linked.keys.registration(nonce=bytes(64))
     assert payload.pairing is not None
     forged = stranger.keys.registration(nonce=bytes(64)).pairing
     assert forged is not None
     object.__setattr__(payload.pairing, "signed_prekey_signature", forged.signed_prekey_signature)
-    client = world.connect(gadget.keys.noise, payload)
+    client = world.connect(linked.keys.noise, payload)
     assert client.hung_up
     assert [type(event) for event in world.events] == [ProtocolBroken]
 
 
 def test_registration_needs_all_keys(world: World) -> None:
     """A registration with a key missing ends the connection."""
-    gadget = world.gadget()
-    payload = gadget.keys.registration(nonce=bytes(64))
+    linked = world.linked()
+    payload = linked.keys.registration(nonce=bytes(64))
     object.__setattr__(payload.pairing, "signed_prekey", None)
-    assert world.connect(gadget.keys.noise, payload).hung_up
+    assert world.connect(linked.keys.noise, payload).hung_up
 
 
 def test_an_unlinked_device_may_only_ping(world: World) -> None:
     """Pings are answered while a code is shown; any other query gets an error."""
-    client = world.register(world.gadget())
+    client = world.register(world.linked())
     assert world.ask(client, "w:p", "get", Node("ping")).attrs["type"] == "result"
     assert world.ask(client, "encrypt", "get", Node("count")).attrs["type"] == "error"
 

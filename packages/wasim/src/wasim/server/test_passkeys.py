@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from wasim.server.events import DevicePaired, PairingFailed, PasskeyAsked
-from wasim.server.interference import PasskeyVerdict, Undisturbed
+from wasim.server.fault_hooks import NoFaults, PasskeyVerdict
 from wasim.server.pairing import PairingError
 from wasim.server.passkeys import shown
 from wasim.server.state import Address
@@ -35,7 +35,7 @@ from wasim.wire.nodes import Node
 from wasim.wire.protobuf import decode, encode
 
 if TYPE_CHECKING:
-    from wasim.server.conftest import Client, Gadget, World
+    from wasim.server.conftest import Client, LinkedDevice, World
 
 NUMBER = "962302"
 UP, UV = 0x01, 0x04
@@ -81,7 +81,7 @@ class Companion:
     """A device in the ceremony, whose every step a test may spoil."""
 
     world: World
-    gadget: Gadget
+    linked: LinkedDevice
     client: Client
     ephemeral: KeyPair
     nonce: bytes
@@ -108,7 +108,7 @@ class Companion:
         self.payload = encode(
             ProloguePayload(companion_ephemeral_identity=identity, commitment=CompanionCommitment(hash=commitment))
         )
-        key = hkdf(self.gadget.keys.adv_secret, salt=b"", info=b"shortcake-passkey-handoff-v1", length=32)
+        key = hkdf(self.linked.keys.adv_secret, salt=b"", info=b"shortcake-passkey-handoff-v1", length=32)
         children = [
             Node("credential_id", {}, spoilt.get("credential_id", from_base64url(assertion["rawId"], field="rawId"))),
             Node("webauthn_assertion", {}, json.dumps(assertion).encode()),
@@ -132,7 +132,7 @@ class Companion:
         return hkdf(shared, salt=salt, info=b"Pairing Information Encryption Key", length=32)
 
     def request(self, **spoilt: bytes) -> Node:
-        keys = self.gadget.keys
+        keys = self.linked.keys
         asked = PairingRequest(
             companion_public_key=spoilt.get("noise", keys.noise.public),
             companion_identity_key=spoilt.get("identity", keys.identity.public),
@@ -146,25 +146,25 @@ class Companion:
 
     def finish(self) -> None:
         """Sign what the phone signed, under the new secret."""
-        self.gadget.keys = _with_secret(self.gadget, self.new_secret)
-        self.world.send(self.client, self.world.sign(self.gadget, self.client.all("iq")[-1]))
+        self.linked.keys = _with_secret(self.linked, self.new_secret)
+        self.world.send(self.client, self.world.sign(self.linked, self.client.all("iq")[-1]))
 
 
-def _with_secret(gadget: Gadget, secret: bytes) -> DeviceKeys:
+def _with_secret(linked: LinkedDevice, secret: bytes) -> DeviceKeys:
 
-    return replace(gadget.keys, adv_secret=secret)
+    return replace(linked.keys, adv_secret=secret)
 
 
 def scanned(world: World, owner: Owner | None = None) -> Companion:
     """A device whose code was scanned by a phone with a passkey."""
     account = world.phone(NUMBER)
     account.passkeys = [passkey((owner or Owner()).id, (owner or Owner()).public)]
-    gadget = world.gadget()
-    client = world.register(gadget)
-    world.scan(gadget, NUMBER, client.one("iq").children[0].children[0].data.decode())
+    linked = world.linked()
+    client = world.register(linked)
+    world.scan(linked, NUMBER, client.one("iq").children[0].children[0].data.decode())
     return Companion(
         world=world,
-        gadget=gadget,
+        linked=linked,
         client=client,
         ephemeral=world.key(),
         nonce=world.entropy(32),
@@ -320,7 +320,7 @@ def test_the_old_secret_is_no_new_one(world: World) -> None:
     companion = scanned(world)
     companion.prologue(Owner().sign(companion.options["challenge"]))
     companion.ask("companion_nonce", "set", companion.nonce)
-    companion.request(secret=companion.gadget.keys.adv_secret)
+    companion.request(secret=companion.linked.keys.adv_secret)
     assert refusals(world) == ["the pairing request holds no new ADV secret of 32 bytes"]
 
 
@@ -340,7 +340,7 @@ def test_a_step_out_of_its_order_is_refused(world: World) -> None:
     ]
 
 
-class Spoilsport(Undisturbed):
+class FailingHooks(NoFaults):
     def __init__(self, verdict: PasskeyVerdict) -> None:
         self.verdict = verdict
 
@@ -350,14 +350,14 @@ class Spoilsport(Undisturbed):
 
 def test_faults_refuse_delay_or_swallow(disturbed: Callable[[Any], World]) -> None:
     """An assertion is answered with an error; accepted and continued later; or accepted and nothing follows."""
-    refused = scanned(disturbed(Spoilsport(PasskeyVerdict(refused=True))))
+    refused = scanned(disturbed(FailingHooks(PasskeyVerdict(refused=True))))
     assert refused.prologue(Owner().sign(refused.options["challenge"])).attrs["type"] == "error"
-    late = scanned(disturbed(Spoilsport(PasskeyVerdict(delay_s=5))))
+    late = scanned(disturbed(FailingHooks(PasskeyVerdict(delay_s=5))))
     assert late.prologue(Owner().sign(late.options["challenge"])).attrs["type"] == "result"
     assert not late.continuations
     late.world.advance(5)
     assert late.continuations
-    silent = scanned(disturbed(Spoilsport(PasskeyVerdict(silent=True))))
+    silent = scanned(disturbed(FailingHooks(PasskeyVerdict(silent=True))))
     assert silent.prologue(Owner().sign(silent.options["challenge"])).attrs["type"] == "result"
     silent.world.advance(600)
     assert not silent.continuations

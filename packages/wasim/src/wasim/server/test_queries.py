@@ -12,7 +12,7 @@ from wasim.wire.curve import KeyPair, typed, verify
 from wasim.wire.nodes import Node
 
 if TYPE_CHECKING:
-    from wasim.server.conftest import Gadget, World
+    from wasim.server.conftest import LinkedDevice, World
 
 SIMPLE = [
     ("w:p", "get", Node("ping")),
@@ -151,8 +151,8 @@ def test_unblocking(world: World) -> None:
 # Keys
 
 
-def skey(gadget: Gadget, key: KeyPair, key_id: int, *, by: KeyPair | None = None) -> Node:
-    signature = (by or gadget.keys.identity).sign(typed(key.public), nonce=bytes(64))
+def skey(linked: LinkedDevice, key: KeyPair, key_id: int, *, by: KeyPair | None = None) -> Node:
+    signature = (by or linked.keys.identity).sign(typed(key.public), nonce=bytes(64))
     children = [
         Node("id", {}, key_id.to_bytes(3, "big")),
         Node("value", {}, key.public),
@@ -161,14 +161,16 @@ def skey(gadget: Gadget, key: KeyPair, key_id: int, *, by: KeyPair | None = None
     return Node("skey", {}, children)
 
 
-def upload(world: World, gadget: Gadget, ids: range, *, identity: bytes | None = None, size: int = 32) -> list[Node]:
+def upload(
+    world: World, linked: LinkedDevice, ids: range, *, identity: bytes | None = None, size: int = 32
+) -> list[Node]:
     keys = [Node("key", {}, [Node("id", {}, n.to_bytes(3, "big")), Node("value", {}, bytes([n]) * size)]) for n in ids]
     return [
         Node("registration", {}, (4711).to_bytes(4, "big")),
         Node("type", {}, b"\x05"),
-        Node("identity", {}, identity or gadget.keys.identity.public),
+        Node("identity", {}, identity or linked.keys.identity.public),
         Node("list", {}, keys),
-        skey(gadget, gadget.keys.signed_prekey, 1),
+        skey(linked, linked.keys.signed_prekey, 1),
     ]
 
 
@@ -179,13 +181,13 @@ def count(world: World, client: object) -> int:
 
 def test_prekeys_are_counted_and_used_up_in_order(world: World) -> None:
     """Uploaded keys are counted, each fetch takes the oldest, and with none left a bundle has none."""
-    gadget, client = world.online("962302")
+    linked, client = world.online("962302")
     assert count(world, client) == 0
-    world.ask(client, "encrypt", "set", *upload(world, gadget, range(1, 3)))
+    world.ask(client, "encrypt", "set", *upload(world, linked, range(1, 3)))
     assert count(world, client) == 2
     given = []
     for _ in range(3):
-        asked = Node("key", {}, [Node("user", {"jid": gadget.lid, "reason": "identity"})])
+        asked = Node("key", {}, [Node("user", {"jid": linked.lid, "reason": "identity"})])
         (listed,) = world.ask(client, "encrypt", "get", asked).children
         key = listed.children[0].child("key")
         given.append(None if key is None else key.data_of("value"))
@@ -195,9 +197,9 @@ def test_prekeys_are_counted_and_used_up_in_order(world: World) -> None:
 
 def test_a_bundle_is_signed_and_complete(world: World) -> None:
     """A phone's and a linked device's bundle carry everything X3DH needs; the device's also its proof."""
-    gadget, client = world.online("962302")
+    linked, client = world.online("962302")
     phone = f"{world.phone('962303').lid}@lid"
-    asked = Node("key", {}, [Node("user", {"jid": jid}) for jid in (phone, gadget.jid)])
+    asked = Node("key", {}, [Node("user", {"jid": jid}) for jid in (phone, linked.jid)])
     (listed,) = world.ask(client, "encrypt", "get", asked).children
     for bundle in listed.children:
         signed = bundle.child("skey")
@@ -205,7 +207,7 @@ def test_a_bundle_is_signed_and_complete(world: World) -> None:
         identity = bundle.data_of("identity")
         assert verify(identity, typed(signed.data_of("value")), signed.data_of("signature"))
         assert len(bundle.data_of("registration")) == 4
-    assert [bundle.attrs["jid"] for bundle in listed.children] == [phone, gadget.jid]
+    assert [bundle.attrs["jid"] for bundle in listed.children] == [phone, linked.jid]
     assert [bundle.child("device-identity") is not None for bundle in listed.children] == [False, True]
 
 
@@ -224,8 +226,8 @@ def test_a_phone_never_runs_out(world: World) -> None:
 
 def test_an_unknown_device_has_no_bundle(world: World) -> None:
     """The others in the same question get theirs."""
-    gadget, client = world.online("962302")
-    asked = Node("key", {}, [Node("user", {"jid": jid}) for jid in ("962302:9@s.whatsapp.net", "5@lid", gadget.jid)])
+    linked, client = world.online("962302")
+    asked = Node("key", {}, [Node("user", {"jid": jid}) for jid in ("962302:9@s.whatsapp.net", "5@lid", linked.jid)])
     (listed,) = world.ask(client, "encrypt", "get", asked).children
     errors = [user.child("error") for user in listed.children]
     assert [error.attrs["code"] if error else None for error in errors] == ["404", "404", None]
@@ -233,10 +235,10 @@ def test_an_unknown_device_has_no_bundle(world: World) -> None:
 
 def test_a_device_that_runs_low_is_told(world: World) -> None:
     """At four left and at none, not at each key."""
-    gadget, client = world.online("962302")
-    world.ask(client, "encrypt", "set", *upload(world, gadget, range(1, 7)))
+    linked, client = world.online("962302")
+    world.ask(client, "encrypt", "set", *upload(world, linked, range(1, 7)))
     for _ in range(6):
-        world.ask(client, "encrypt", "get", Node("key", {}, [Node("user", {"jid": gadget.jid})]))
+        world.ask(client, "encrypt", "get", Node("key", {}, [Node("user", {"jid": linked.jid})]))
     assert {notice.attrs["from"] for notice in client.all("notification")} == {"@s.whatsapp.net"}
     told = [notice.children[0].attrs["value"] for notice in client.all("notification")]
     assert told == ["4", "0"]
@@ -245,16 +247,16 @@ def test_a_device_that_runs_low_is_told(world: World) -> None:
 @pytest.mark.parametrize("flaw", ["identity", "size", "signature", "missing"])
 def test_bad_uploads_are_refused_whole(world: World, flaw: str) -> None:
     """A foreign identity, a short key, a forged or missing signed prekey: error 400, and nothing was taken."""
-    gadget, client = world.online("962302")
+    linked, client = world.online("962302")
     nodes = upload(
         world,
-        gadget,
+        linked,
         range(1, 3),
         identity=bytes(32) if flaw == "identity" else None,
         size=31 if flaw == "size" else 32,
     )
     if flaw == "signature":
-        nodes[-1] = skey(gadget, gadget.keys.signed_prekey, 1, by=gadget.keys.noise)
+        nodes[-1] = skey(linked, linked.keys.signed_prekey, 1, by=linked.keys.noise)
     if flaw == "missing":
         nodes.pop()
     answer = world.ask(client, "encrypt", "set", *nodes)
@@ -264,11 +266,11 @@ def test_bad_uploads_are_refused_whole(world: World, flaw: str) -> None:
 
 def test_a_signed_prekey_can_be_rotated(world: World) -> None:
     """The new one is in the next bundle; a forged one is refused."""
-    gadget, client = world.online("962302")
+    linked, client = world.online("962302")
     fresh = KeyPair.from_private(b"\x09" * 32)
-    forged = Node("rotate", {}, [skey(gadget, fresh, 2, by=gadget.keys.noise)])
+    forged = Node("rotate", {}, [skey(linked, fresh, 2, by=linked.keys.noise)])
     assert world.ask(client, "encrypt", "set", forged).attrs["type"] == "error"
-    assert world.ask(client, "encrypt", "set", Node("rotate", {}, [skey(gadget, fresh, 2)])).attrs["type"] == "result"
+    assert world.ask(client, "encrypt", "set", Node("rotate", {}, [skey(linked, fresh, 2)])).attrs["type"] == "result"
     (digest,) = world.ask(client, "encrypt", "get", Node("digest")).children
     signed = digest.child("skey")
     assert signed is not None

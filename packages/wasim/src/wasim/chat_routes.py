@@ -1,0 +1,290 @@
+"""The control interface's routes for what phones say and read, and for groups."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+from aiohttp import web
+
+from wasim import attachments
+from wasim.attachments import Sealed
+from wasim.clock import iso
+from wasim.media import MAX_BYTES, direct_path
+from wasim.requests import (
+    FOLDER,
+    HUB,
+    ControlError,
+    Json,
+    body_of,
+    known_phone,
+    number_of,
+    numbers_of,
+    text_of,
+)
+from wasim.server.message_builder import MessageRequest
+from wasim.server.phone_inbox import MediaAttachment, PhoneMessage
+from wasim.server.state import PHONE, Address, Directory, Group
+from wasim.wire.attachments import Audio, Document, Image, Media, Sticker, Video
+from wasim.wire.jids import parse_jid
+
+T = TypeVar("T")
+_SHAPES: dict[str, type[Media]] = {
+    "image": Image,
+    "video": Video,
+    "audio": Audio,
+    "document": Document,
+    "sticker": Sticker,
+}
+_MIMETYPES = {
+    "image": "image/jpeg",
+    "video": "video/mp4",
+    "audio": "audio/ogg; codecs=opus",
+    "document": "application/octet-stream",
+    "sticker": "image/webp",
+}
+_TYPING = ("composing", "recording", "paused")
+
+
+class MediaRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """Media to send: its bytes by one of base64, file (a path on this machine) and sizeBytes (bytes of no meaning)."""
+
+    base64: str | None = None
+    file: str | None = None
+    size_bytes: int | None = None
+    mimetype: str | None = None
+    caption: str | None = None
+    filename: str | None = None
+    seconds: int | None = None
+    voice: bool = False
+    gif: bool = False
+
+
+def add_routes(app: web.Application) -> None:
+    app.router.add_post("/phones/{number}/send", _send)
+    app.router.add_post("/phones/{number}/typing", _type)
+    app.router.add_post("/phones/{number}/read", _read)
+    app.router.add_get("/phones/{number}/inbox", _inbox)
+    app.router.add_get("/phones/{number}/inbox/{id}/media", _media)
+    app.router.add_get("/groups", _groups)
+    app.router.add_post("/groups", _add_group)
+    app.router.add_patch("/groups/{id}", _change_group)
+
+
+# Saying
+
+
+async def _send(request: web.Request) -> web.Response:
+    account, body = known_phone(request), await body_of(request)
+    to, id_ = _chat(body.pop("to", None)), text_of(body, "id") if "id" in body else None
+    body.pop("id", None)
+    kinds = [kind for kind in _SHAPES if kind in body]
+    if len(kinds) > 1:
+        raise ControlError(400, f"a message is one kind of media, not {' and '.join(kinds)}")
+    media_request = {kind: body.pop(kind) for kind in kinds}
+    said = _converted(body, MessageRequest)
+    sealed, media = (None, None)
+    for kind, wanted in media_request.items():
+        sealed, media = await _seal(request, kind, _converted(wanted, MediaRequest))
+    sent = request.app[HUB].write(account.number, to, said, id_, media)
+    told = {} if sealed is None else {"sha256": sealed.sha256.hex(), "sizeBytes": sealed.length}
+    return web.json_response({"id": sent} | told, status=202)
+
+
+def _converted(value: object, shape: type[T]) -> T:
+    try:
+        return msgspec.convert(value, type=shape)
+    except msgspec.ValidationError as error:
+        raise ControlError(400, str(error)) from error
+
+
+def _chat(to: object) -> str:
+    """A number, or the address of a group."""
+    return to if isinstance(to, str) and to.endswith("@g.us") else number_of(to)
+
+
+async def _seal(request: web.Request, kind: str, media_request: MediaRequest) -> tuple[Sealed, Media]:
+    folder, simulator = request.app[FOLDER], request.app[HUB]
+    sealed = await asyncio.to_thread(attachments.seal, folder, kind, _content(media_request))
+    path = direct_path("image" if kind == "sticker" else kind, sealed.name)
+    given: dict[str, Any] = {
+        "url": f"https://{simulator.server.media_host}{path}",
+        "direct_path": path,
+        "mimetype": media_request.mimetype or _MIMETYPES[kind],
+        "sha256": sealed.sha256,
+        "encrypted_sha256": sealed.encrypted_sha256,
+        "length": sealed.length,
+        "key": sealed.key,
+        "key_timestamp": int(simulator.now()),
+        "caption": media_request.caption,
+        "filename": media_request.filename,
+        "seconds": media_request.seconds,
+        "voice": int(media_request.voice) or None,
+        "gif": int(media_request.gif) or None,
+    }
+    shape = _SHAPES[kind]
+    own = shape.__dataclass_fields__.keys()
+    numbered = {name for name in own if "number" in shape.__dataclass_fields__[name].metadata}
+    unfit = [
+        name for name in ("caption", "filename", "seconds", "voice", "gif") if given[name] and name not in numbered
+    ]
+    if unfit:
+        raise ControlError(400, f"{kind} has no {' and no '.join(unfit)}")
+    return sealed, shape(**given)
+
+
+def _content(media_request: MediaRequest) -> Iterator[bytes]:
+    """The bytes that are asked for. Raises ControlError unless they are given in one way."""
+    ways = [name for name in ("base64", "file", "size_bytes") if getattr(media_request, name) is not None]
+    if len(ways) != 1:
+        raise ControlError(400, f"media is given by one of base64, file and sizeBytes, not by {len(ways)} of them")
+    if media_request.size_bytes is not None:
+        if not 0 <= media_request.size_bytes <= MAX_BYTES:
+            raise ControlError(400, f"sizeBytes {media_request.size_bytes}: media has 0 to {MAX_BYTES} bytes")
+        return attachments.filling(media_request.size_bytes)
+    if media_request.file is not None:
+        path = Path(media_request.file)
+        if not path.is_file():
+            raise ControlError(400, f"file {media_request.file!r} does not exist")
+        return attachments.file_chunks(path)
+    try:
+        return iter([base64.b64decode(media_request.base64 or "", validate=True)])
+    except binascii.Error as error:
+        raise ControlError(400, f"base64 can't be read: {error}") from error
+
+
+async def _type(request: web.Request) -> web.Response:
+    account, body = known_phone(request), await body_of(request)
+    state = body.get("state", "composing")
+    if state not in _TYPING:
+        raise ControlError(400, f"state {state!r}: it is one of {', '.join(_TYPING)}")
+    request.app[HUB].type_to(account.number, _chat(body.get("to")), state)
+    return web.json_response({"state": state})
+
+
+# Reading
+
+
+async def _read(request: web.Request) -> web.Response:
+    account, body = known_phone(request), await body_of(request)
+    request.app[HUB].read(account.number, text_of(body, "id"))
+    return web.json_response({"id": body["id"]})
+
+
+async def _inbox(request: web.Request) -> web.Response:
+    phone_messages = request.app[HUB].server.phone_clients.inbox(known_phone(request).number)
+    after = request.query.get("after", "0")
+    if not after.isdecimal():
+        raise ControlError(400, f"after {after!r} must be a number: so many letters are left out")
+    return web.json_response([_letter(phone_message) for phone_message in phone_messages[int(after) :]])
+
+
+def _letter(phone_message: PhoneMessage) -> Json:
+    return {
+        "id": phone_message.id,
+        "from": phone_message.sender,
+        "group": phone_message.reply_to if phone_message.participant is not None else None,
+        "kind": phone_message.kind,
+        "text": phone_message.text,
+        "target": phone_message.target,
+        "emoji": phone_message.emoji,
+        "quoted": phone_message.quoted,
+        "mentions": list(phone_message.mentions),
+        "media": _enclosed(phone_message.media) if phone_message.media is not None else None,
+        "location": msgspec.to_builtins(phone_message.location),
+        "contact": msgspec.to_builtins(phone_message.contact),
+        "edited": phone_message.edited,
+        "deleted": phone_message.deleted,
+        "count": phone_message.count,
+        "undecryptable": phone_message.undecryptable,
+        "read": phone_message.read,
+        "firstAt": iso(phone_message.first_at),
+    }
+
+
+def _enclosed(media: MediaAttachment) -> Json:
+    """As the message says; whether it is true is seen by `…/media`."""
+    return {
+        "mimetype": media.mimetype,
+        "sizeBytes": media.length,
+        "sha256": media.sha256.hex(),
+        "filename": media.filename,
+        "seconds": media.seconds,
+        "voice": media.voice,
+        "gif": media.gif,
+    }
+
+
+async def _media(request: web.Request) -> web.StreamResponse:
+    """What the media is when it is fetched and opened; `?content=true`: the bytes."""
+    number, id_ = known_phone(request).number, request.match_info["id"]
+    phone_message = request.app[HUB].server.phone_clients.phone_message(number, id_)
+    if phone_message is None or phone_message.media is None:
+        raise ControlError(404, f"the phone {number} has no message {id_} with media")
+    media = phone_message.media
+    path = request.app[FOLDER].path(media.direct_path.rpartition("/")[2].partition("?")[0])
+    try:
+        size, digest = await asyncio.to_thread(attachments.measure, path, media.kind, media.key)
+    except attachments.Unopenable as error:
+        raise ControlError(404, str(error)) from error
+    if request.query.get("content") == "true":
+        return await _give(request, media, path, size)
+    genuine = digest == media.sha256.hex() and size == media.length
+    return web.json_response({"mimetype": media.mimetype, "sizeBytes": size, "sha256": digest, "genuine": genuine})
+
+
+async def _give(request: web.Request, media: MediaAttachment, path: Path, size: int) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Type": media.mimetype, "Content-Length": str(size)})
+    await response.prepare(request)
+    for chunk in attachments.unseal(path, media.kind, media.key):
+        await response.write(chunk)
+    await response.write_eof()
+    return response
+
+
+# Groups
+
+
+async def _groups(request: web.Request) -> web.Response:
+    directory = request.app[HUB].server.directory
+    return web.json_response([_group(directory, group) for group in directory.groups.values()])
+
+
+def _group(directory: Directory, group: Group) -> Json:
+    members = [
+        {"number": number, "admin": admin, "lid": str(directory.jid(Address(number, PHONE), "lid"))}
+        for number, admin in group.members.items()
+    ]
+    return {
+        "id": str(group.jid),
+        "subject": group.subject,
+        "addressing": group.addressing,
+        "createdAt": iso(group.created_at),
+        "members": members,
+    }
+
+
+async def _add_group(request: web.Request) -> web.Response:
+    simulator, body = request.app[HUB], await body_of(request)
+    addressing = body.get("addressing", "lid")
+    if addressing not in ("lid", "pn"):
+        raise ControlError(400, f"addressing {addressing!r}: it is 'lid' or 'pn'")
+    group = simulator.create_group(text_of(body, "subject"), numbers_of(body, "members"), addressing)
+    return web.json_response(_group(simulator.server.directory, group), status=201)
+
+
+async def _change_group(request: web.Request) -> web.Response:
+    simulator, body = request.app[HUB], await body_of(request)
+    group = simulator.server.directory.group(parse_jid(request.match_info["id"]))
+    if group is None:
+        raise ControlError(404, f"there is no group {request.match_info['id']}; GET /groups lists them")
+    for name in body.keys() - {"subject", "add", "remove"}:
+        raise ControlError(400, f"a group has no {name!r} to change; it takes subject, add, remove")
+    subject = text_of(body, "subject") if "subject" in body else None
+    simulator.change_group(group, subject=subject, add=numbers_of(body, "add"), remove=numbers_of(body, "remove"))
+    return web.json_response(_group(simulator.server.directory, group))

@@ -1,0 +1,147 @@
+"""From what a phone's owner wants to say to the message that says it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import msgspec
+
+from wasim.server.phone_client import PhoneClients
+from wasim.server.phone_inbox import ContactCard, PhoneLocation
+from wasim.server.state import PHONE, Account, Address, Directory, Group
+from wasim.wire import content
+from wasim.wire.attachments import Contact, ContextInfo, Location, Media, MessageKey, Reaction
+from wasim.wire.content import Content, ExtendedText, ProtocolNote, carrying
+from wasim.wire.errors import WireError
+from wasim.wire.jids import PN, Jid
+from wasim.wire.protobuf import decode, encode
+
+
+class BadMessageRequest(Exception):
+    """The wish can't be put into a message; the sentence says why."""
+
+
+class About(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A message that something is said about: a reaction's, an edit's, a deletion's."""
+
+    id: str
+    emoji: str = ""
+    text: str = ""
+
+
+class MessageRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """One of text, location, contact, reaction, edit, delete and payload – or none of them when there is media."""
+
+    text: str | None = None
+    location: PhoneLocation | None = None
+    contact: ContactCard | None = None
+    reaction: About | None = None
+    edit: About | None = None
+    delete: About | None = None
+    payload: bytes | None = None
+    """A whole `Message` of WAProto, encoded: for kinds that have no field here."""
+    mentions: tuple[str, ...] = ()
+    """Numbers."""
+    reply_to: str | None = None
+    """Id of a message that the phone got or sent."""
+
+
+class MessageBuilder:
+    def __init__(self, directory: Directory, phone_clients: PhoneClients) -> None:
+        self._directory = directory
+        self._phone_clients = phone_clients
+
+    def put(
+        self, number: str, to: Account | Group, request: MessageRequest, media: Media | None, *, now: float
+    ) -> Content:
+        """The message of a wish, or of media. Raises BadMessageRequest unless it says exactly one thing."""
+        names = ("text", "location", "contact", "reaction", "edit", "delete", "payload")
+        said = [name for name in names if getattr(request, name) is not None] + (["media"] if media else [])
+        if len(said) != 1:
+            found = " and ".join(said) or "nothing"
+            raise BadMessageRequest(f"a message says one of {', '.join(names)} or one kind of media, this has {found}")
+        context = self._context(number, to, request)
+        if media is not None:
+            return carrying(replace(media, context=context))
+        if request.reaction is not None or request.edit is not None or request.delete is not None:
+            return self._about(number, to, request, now)
+        if request.payload is not None:
+            return _opened(request.payload)
+        return _plain(request, context)
+
+    def _context(self, number: str, to: Account | Group, request: MessageRequest) -> ContextInfo | None:
+        if request.reply_to is None and not request.mentions:
+            return None
+        mentioned = tuple(self._name(to, mention) for mention in request.mentions)
+        if request.reply_to is None:
+            return ContextInfo(mentioned=mentioned)
+        author, quoted = self._quoted(number, to, request.reply_to)
+        return ContextInfo(stanza_id=request.reply_to, participant=author, quoted=encode(quoted), mentioned=mentioned)
+
+    def _name(self, to: Account | Group, number: str) -> str:
+        account = self._directory.accounts.get(number)
+        if account is None:
+            raise BadMessageRequest(f"mentions {number}: there is no such phone")
+        mode = to.addressing if isinstance(to, Group) else "pn"
+        return str(self._directory.jid(Address(account.number, PHONE), mode))
+
+    def _quoted(self, number: str, to: Account | Group, id_: str) -> tuple[str, Content]:
+        """The author and the content of a message that the phone got or sent."""
+        phone_message = self._phone_clients.phone_message(number, id_)
+        if phone_message is not None:
+            return phone_message.author, Content(conversation=phone_message.text or "")
+        sent = self._phone_clients.phone_sender.sent(number, id_)
+        if sent is None:
+            raise BadMessageRequest(f"replyTo {id_}: the phone {number} neither got nor sent such a message")
+        return self._name(to, number), sent
+
+    def _about(self, number: str, to: Account | Group, request: MessageRequest, now: float) -> Content:
+        at = int(now * 1000)
+        if request.reaction is not None:
+            key = self._key(number, to, request.reaction.id)
+            return Content(reaction=Reaction(key=key, emoji=request.reaction.emoji, timestamp_ms=at))
+        about = request.edit or request.delete
+        assert about is not None, "one of the three is there"
+        key = self._key(number, to, about.id)
+        if not key.from_me:
+            raise BadMessageRequest(f"{about.id} is not the phone's own message: only own ones are edited and deleted")
+        if request.edit is None:
+            return Content(protocol=ProtocolNote(key=key, type=content.REVOKE))
+        edited = Content(conversation=about.text)
+        note = ProtocolNote(key=key, type=content.MESSAGE_EDIT, edited=edited, timestamp_ms=at)
+        return Content(protocol=note)
+
+    def _key(self, number: str, to: Account | Group, id_: str) -> MessageKey:
+        """How the phone names that message; one that it does not know is taken for its own."""
+        chat = str(to.jid if isinstance(to, Group) else Jid(to.number, PN))
+        phone_message = self._phone_clients.phone_message(number, id_)
+        author = None
+        if isinstance(to, Group):
+            author = phone_message.author if phone_message is not None else self._name(to, number)
+        return MessageKey(remote_jid=chat, from_me=int(phone_message is None), id=id_, participant=author)
+
+
+def _opened(payload: bytes) -> Content:
+    try:
+        return decode(Content, payload)
+    except WireError as error:
+        raise BadMessageRequest(f"payload is no message of WAProto: {error}") from error
+
+
+def _plain(request: MessageRequest, context: ContextInfo | None) -> Content:
+    if request.location is not None:
+        place = request.location
+        return Content(
+            location=Location(
+                latitude=float(place.latitude),
+                longitude=float(place.longitude),
+                name=place.name,
+                address=place.address,
+                context=context,
+            )
+        )
+    if request.contact is not None:
+        return Content(contact=Contact(name=request.contact.name, vcard=request.contact.vcard, context=context))
+    if context is not None:
+        return Content(extended_text=ExtendedText(text=request.text, context=context))
+    return Content(conversation=request.text)

@@ -1,0 +1,117 @@
+"""The owners of simulated phones: what they wish is said by their phones, and what reaches these is answered.
+
+Between the server, which carries stanzas, and the phones, which make and open them; it adds only when.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from wasim.server.message_builder import BadMessageRequest, MessageBuilder, MessageRequest
+from wasim.server.phone_client import READ_AFTER_S, PhoneClients
+from wasim.server.phone_sender import EncryptedMessage
+from wasim.server.state import PHONE, Account, Address, Device, Directory, Group
+from wasim.wire.attachments import Media
+from wasim.wire.jids import PN, Jid, parse_jid
+from wasim.wire.nodes import Node
+
+
+class UnknownNumber(Exception):
+    """No account, no such device of it, or no such group."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhoneLine:
+    """What phones need of the server around them."""
+
+    take: Callable[[Device, Node, float], None]
+    """A stanza from a phone."""
+    at: Callable[[float, Callable[[float], None]], None]
+    """Later."""
+    low_on_prekeys: Callable[[Address, float], None]
+    """A phone used up prekeys of this device."""
+
+
+class PhoneActions:
+    def __init__(self, directory: Directory, phone_clients: PhoneClients, line: PhoneLine, *, now: float) -> None:
+        self._directory = directory
+        self._phone_clients = phone_clients
+        self._message_builder = MessageBuilder(directory, phone_clients)
+        self._line = line
+        for number, id_ in phone_clients.unread():
+            line.at(now + READ_AFTER_S, partial(self._read_late, number, id_))
+
+    # Between server and phones
+
+    def ring(self, address: Address, node: Node, now: float) -> None:
+        """A stanza for a phone."""
+        self._speak(address, self._phone_clients.receive(address.number, node, now=now), now)
+
+    def welcome(self, device: Device, now: float) -> None:
+        """The phone greets a device that was linked to it."""
+        self._speak(Address(device.number, PHONE), self._phone_clients.phone_sender.welcome(device, now=now), now)
+
+    def _speak(self, address: Address, spoken: EncryptedMessage, now: float) -> None:
+        for low in spoken.low:
+            self._line.low_on_prekeys(low, now)
+        for said in spoken.said:
+            if said.after_s:
+                self._line.at(now + said.after_s, partial(self._say, address, said.node))
+            else:
+                self._say(address, said.node, now)
+
+    def _say(self, address: Address, node: Node, now: float) -> None:
+        device = self._directory.device(address)
+        if device is None:
+            return
+        if node.tag == "receipt" and node.attrs.get("type") == "read":
+            self._phone_clients.was_read(address.number, node.attrs["id"])
+        self._line.take(device, node, now)
+
+    def _read_late(self, number: str, id_: str, now: float) -> None:
+        receipt = self._phone_clients.read(number, id_)
+        if receipt is not None:
+            self._say(Address(number, PHONE), receipt, now)
+
+    # Wishes
+
+    def write(
+        self, number: str, to: str, request: MessageRequest, id_: str | None, *, media: Media | None = None, now: float
+    ) -> str:
+        """The phone of `number` sends something to another account or to a group. Returns the message's id.
+
+        Raises UnknownNumber when one of them does not exist, BadMessageRequest when the wish is no message.
+        """
+        chat = self._chat(to)
+        if number not in self._directory.accounts:
+            raise UnknownNumber(f"there is no phone {number}")
+        if isinstance(chat, Group) and number not in chat.members:
+            raise BadMessageRequest(f"{number} is no member of the group {to}")
+        words = self._message_builder.put(number, chat, request, media, now=now)
+        id_ = id_ or self._phone_clients.phone_sender.new_id()
+        self._speak(Address(number, PHONE), self._phone_clients.phone_sender.write(number, chat, words, id_), now)
+        return id_
+
+    def _chat(self, to: str) -> Account | Group:
+        """The account of a number, or the group of an address."""
+        jid = parse_jid(to)
+        chat = self._directory.group(jid) if jid is not None else self._directory.accounts.get(to)
+        if chat is None:
+            raise UnknownNumber(f"there is no group {to}" if jid is not None else f"there is no phone {to}")
+        return chat
+
+    def type_to(self, number: str, to: str, state: str, *, now: float) -> None:
+        """The phone's owner types (`composing`), records (`recording`), or stops (`paused`)."""
+        chat = self._chat(to)
+        name = str(chat.jid if isinstance(chat, Group) else Jid(chat.number, PN))
+        shown = Node("composing", {"media": "audio"}) if state == "recording" else Node(state)
+        self._say(Address(number, PHONE), Node("chatstate", {"to": name}, [shown]), now)
+
+    def read(self, number: str, id_: str, *, now: float) -> None:
+        """The phone's owner reads a message. Raises UnknownNumber when it is not in the inbox."""
+        receipt = self._phone_clients.read(number, id_)
+        if receipt is None:
+            raise UnknownNumber(f"the phone {number} has no message {id_}")
+        self._say(Address(number, PHONE), receipt, now)

@@ -1,0 +1,278 @@
+"""What simulated phones hear: they open messages, keep an inbox, send receipts, and ask again for what they can't open.
+
+A phone is an honest client that lives inside the server: it takes stanzas and gives stanzas, and reads nothing that is
+not encrypted for it. What it says of its own accord is in `speech`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from wasim.server import keys as server_keys
+from wasim.server.entropy import Entropy
+from wasim.server.groupkeys import GroupKeys
+from wasim.server.phone_inbox import PhoneMessage, apply, fill
+from wasim.server.phone_sender import RETRIES, EncryptedMessage, MessageContent, PhoneSender
+from wasim.server.phones import Phones
+from wasim.server.signal_sessions import KeyReused, Redelivered, SignalSessions
+from wasim.server.state import PHONE, Address, Device, Directory
+from wasim.wire.content import Content, unseal
+from wasim.wire.errors import WireError
+from wasim.wire.jids import parse_jid
+from wasim.wire.nodes import Node
+from wasim.wire.ratchet import CannotOpen
+
+READ_AFTER_S = 0.2
+KEYS_FROM_RETRY = 2
+"""From the second time on a phone sends its keys along, so that the sender can begin anew."""
+_LETTER, _TALLY = "letter", "tally"
+
+
+class ReceiptTally(msgspec.Struct, kw_only=True):
+    """What a phone can say about those who write to it."""
+
+    decrypted: int = 0
+    undecryptable: int = 0
+    redelivered: int = 0
+    reused_keys: int = 0
+    """Messages encrypted with a key that another message had used: must stay 0."""
+
+
+class Typing(msgspec.Struct, frozen=True, kw_only=True):
+    """Somebody writes to the phone's owner, or stopped."""
+
+    sender: str
+    chat: str
+    """Address of the chat."""
+    state: str
+    """composing, recording or paused."""
+    at: float
+
+
+class PhoneClients:
+    def __init__(
+        self, directory: Directory, phones: Phones, talks: SignalSessions, groups: GroupKeys, entropy: Entropy
+    ) -> None:
+        self.phone_sender = PhoneSender(directory, phones, talks, groups, entropy)
+        self._directory = directory
+        self._phones = phones
+        self._talks = talks
+        self._groups = groups
+        self._inbox: dict[str, dict[str, PhoneMessage]] = {}
+        self._tallies: dict[str, ReceiptTally] = {}
+        self._typing: dict[str, Typing] = {}
+
+    def restore(self, kind: str, key: str, value: bytes) -> None:
+        """Takes back a record that was noted; others are passed over."""
+        number, _, id_ = key.partition(">")
+        match kind:
+            case "letter":
+                self._inbox.setdefault(number, {})[id_] = msgspec.msgpack.decode(value, type=PhoneMessage)
+            case "tally":
+                self._tallies[number] = msgspec.msgpack.decode(value, type=ReceiptTally)
+            case _:
+                self.phone_sender.restore(kind, key, value)
+
+    def inbox(self, number: str) -> list[PhoneMessage]:
+        """What arrived, oldest first."""
+        return sorted(self._inbox.get(number, {}).values(), key=lambda phone_message: phone_message.first_at)
+
+    def phone_message(self, number: str, id_: str) -> PhoneMessage | None:
+        return self._inbox.get(number, {}).get(id_)
+
+    def read(self, number: str, id_: str) -> Node | None:
+        """The read receipt for a message in the inbox; None when there is no such message."""
+        phone_message = self.phone_message(number, id_)
+        return _read_receipt(phone_message) if phone_message is not None else None
+
+    def was_read(self, number: str, id_: str) -> None:
+        """The receipt went out."""
+        phone_message = self.phone_message(number, id_)
+        if phone_message is not None and not phone_message.read:
+            phone_message.read = True
+            self._note_letter(number, phone_message)
+
+    def unread(self) -> Iterator[tuple[str, str]]:
+        """Numbers of phones that read at once, with the ids of what they have not read: a process ended in between."""
+        for number, phone_messages in self._inbox.items():
+            if self._directory.accounts[number].auto_read:
+                yield from (
+                    (number, phone_message.id)
+                    for phone_message in phone_messages.values()
+                    if phone_message.count and not phone_message.read
+                )
+
+    def typing(self, number: str) -> Typing | None:
+        """What was last seen of somebody writing to the phone."""
+        return self._typing.get(number)
+
+    def tally(self, number: str) -> ReceiptTally:
+        return self._tallies.setdefault(number, ReceiptTally())
+
+    # Hearing
+
+    def receive(self, number: str, node: Node, *, now: float) -> EncryptedMessage:
+        """What the phone says to a stanza that the server brings it."""
+        sender = self._address(node.attrs.get("participant") or node.attrs.get("from", ""))
+        if sender is None:
+            return EncryptedMessage()
+        if node.tag == "message":
+            return EncryptedMessage(self._message(number, sender, node, now))
+        if node.tag == "receipt" and node.attrs.get("type") == "retry":
+            return self.phone_sender.again(number, sender, node)
+        return EncryptedMessage()
+
+    def see_typing(self, number: str, node: Node, *, now: float) -> None:
+        """Somebody writes or records, or stopped: a `chatstate`."""
+        sender = self._address(node.attrs.get("participant") or node.attrs["from"])
+        if sender is None or not node.children:
+            return
+        state = node.children[0].tag
+        if node.children[0].attrs.get("media") == "audio":
+            state = "recording"
+        self._typing[number] = Typing(sender=sender.number, chat=node.attrs["from"], state=state, at=now)
+
+    def _address(self, text: str) -> Address | None:
+        jid = parse_jid(text)
+        account = self._directory.find(jid)
+        return Address(account.number, jid.device) if account is not None and jid is not None else None
+
+    def _message(self, number: str, sender: Address, node: Node, now: float) -> list[MessageContent]:
+        tally = self.tally(number)
+        try:
+            opened: Content | None = self._open(number, sender, node)
+            tally.decrypted += 1
+        except Redelivered:
+            opened = None
+            tally.redelivered += 1
+        except WireError as error:
+            tally.undecryptable += 1
+            tally.reused_keys += isinstance(error, KeyReused)
+            self._note_tally(number)
+            return self._failed(number, sender, node, now)
+        self._note_tally(number)
+        return self._took(number, sender, node, opened, now)
+
+    def _note_tally(self, number: str) -> None:
+        self._directory.note(_TALLY, number, msgspec.msgpack.encode(self.tally(number)))
+
+    def _open(self, number: str, sender: Address, node: Node) -> Content:
+        """What is said. Raises CannotOpen, KeyReused before anything else."""
+        opened: Content | None = None
+        failure: WireError | None = None
+        for enc in node.all("enc"):
+            try:
+                said = self._open_one(number, sender, enc, node.attrs["from"])
+            except KeyReused:
+                raise
+            except WireError as error:
+                failure = failure or error
+                continue
+            if said.sender_key is None or said.kind != "unknown":
+                opened = said
+        if opened is None:
+            raise failure or CannotOpen("a message without anything encrypted")
+        return opened
+
+    def _open_one(self, number: str, sender: Address, enc: Node, chat: str) -> Content:
+        kind = enc.attrs.get("type", "")
+        group = self._directory.group(parse_jid(chat))
+        if kind == "skmsg" and group is not None:
+            return unseal(self._groups.decrypt(number, group.id, sender, enc.data))
+        keys = self._phones.keys(number)
+        plaintext = self._talks.decrypt(keys, sender, kind, enc.data)
+        if kind == "pkmsg":
+            self._phones.keep(keys)
+        said = unseal(plaintext)
+        if said.sender_key is not None and group is not None:
+            self._groups.accept(number, group.id, sender, said.sender_key.message or b"")
+        return said
+
+    def _took(
+        self, number: str, sender: Address, node: Node, opened: Content | None, now: float
+    ) -> list[MessageContent]:
+        if node.attrs.get("category") == "peer":
+            return [MessageContent(_receipt(node, type="peer_msg"))]
+        if "recipient" in node.attrs:
+            return [MessageContent(_receipt(node, type="sender", recipient=node.attrs["recipient"]))]
+        if sender.number == number:
+            return [MessageContent(_receipt(node, type="sender"))]
+        phone_message = self._letter(number, sender, node, now)
+        phone_message.count += 1
+        if opened is not None and phone_message.count == 1:
+            self._fill(number, phone_message, opened)
+        self._note_letter(number, phone_message)
+        said = [MessageContent(_receipt(node))]
+        if self._directory.accounts[number].auto_read and not phone_message.read:
+            said.append(MessageContent(_read_receipt(phone_message), READ_AFTER_S))
+        return said
+
+    def _fill(self, number: str, phone_message: PhoneMessage, opened: Content) -> None:
+        fill(phone_message, opened)
+        older = self.phone_message(number, phone_message.target) if phone_message.target is not None else None
+        if older is not None and apply(phone_message, older):
+            self._note_letter(number, older)
+
+    def _letter(self, number: str, sender: Address, node: Node, now: float) -> PhoneMessage:
+        phone_messages = self._inbox.setdefault(number, {})
+        id_ = node.attrs["id"]
+        if id_ not in phone_messages:
+            participant = node.attrs.get("participant")
+            author = parse_jid(participant or node.attrs["from"])
+            phone_messages[id_] = PhoneMessage(
+                id=id_,
+                sender=sender.number,
+                author=str(author.bare) if author is not None else "",
+                reply_to=node.attrs["from"],
+                participant=participant,
+                first_at=now,
+            )
+        return phone_messages[id_]
+
+    def _note_letter(self, number: str, phone_message: PhoneMessage) -> None:
+        self._directory.note(_LETTER, f"{number}>{phone_message.id}", msgspec.msgpack.encode(phone_message))
+
+    def _failed(self, number: str, sender: Address, node: Node, now: float) -> list[MessageContent]:
+        """Asks for the message again, up to five times."""
+        phone_message = self._letter(number, sender, node, now)
+        phone_message.undecryptable += 1
+        self._note_letter(number, phone_message)
+        if phone_message.undecryptable > RETRIES:
+            return []
+        return [MessageContent(self._retry_receipt(number, node, phone_message.undecryptable))]
+
+    def _retry_receipt(self, number: str, node: Node, count: int) -> Node:
+        phone = self._device(number)
+        attrs = _receipt(node, type="retry").attrs
+        if "recipient" in node.attrs:
+            attrs["recipient"] = node.attrs["recipient"]
+        retry = {"count": str(count), "id": node.attrs["id"], "t": node.attrs.get("t", "0"), "v": "1"}
+        children = [Node("retry", retry), Node("registration", {}, phone.registration_id.to_bytes(4, "big"))]
+        if count >= KEYS_FROM_RETRY:
+            children.append(self._own_keys(phone))
+        return Node("receipt", attrs, children)
+
+    def _own_keys(self, phone: Device) -> Node:
+        children = [
+            Node("type", {}, b"\x05"),
+            Node("identity", {}, phone.identity),
+            server_keys.one_time(*self._phones.new_prekey(phone.number)),
+            server_keys.signed(phone.signed_prekey),
+        ]
+        return Node("keys", {}, children)
+
+    def _device(self, number: str) -> Device:
+        return self._directory.devices[number][PHONE]
+
+
+def _read_receipt(phone_message: PhoneMessage) -> Node:
+    attrs = {"id": phone_message.id, "to": phone_message.reply_to, "type": "read"}
+    return Node("receipt", attrs | ({"participant": phone_message.participant} if phone_message.participant else {}))
+
+
+def _receipt(node: Node, **attrs: str) -> Node:
+    """A receipt for that message, to where it came from."""
+    participant = {"participant": node.attrs["participant"]} if "participant" in node.attrs else {}
+    return Node("receipt", {"id": node.attrs["id"], "to": node.attrs["from"]} | participant | attrs)

@@ -1,0 +1,129 @@
+"""A phone's inbox: what arrived and was opened, and what became of it afterwards."""
+
+from __future__ import annotations
+
+import msgspec
+
+from wasim.wire.content import Content
+
+TEXT_KEPT = 65_536
+"""Longer texts are kept up to here."""
+
+
+class MediaAttachment(msgspec.Struct, frozen=True, kw_only=True):
+    """Media of a message, and what opens it."""
+
+    kind: str
+    mimetype: str
+    length: int
+    sha256: bytes
+    key: bytes
+    direct_path: str
+    filename: str | None = None
+    seconds: int | None = None
+    voice: bool = False
+    gif: bool = False
+
+
+class PhoneLocation(msgspec.Struct, frozen=True, kw_only=True):
+    latitude: float
+    longitude: float
+    name: str | None = None
+    address: str | None = None
+
+
+class ContactCard(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    vcard: str
+
+
+class PhoneMessage(msgspec.Struct, kw_only=True):
+    """A message in a phone's inbox, by its id."""
+
+    id: str
+    sender: str
+    """Number."""
+    author: str
+    """Its author's address, without device, as the stanza named it."""
+    reply_to: str
+    """The address its receipts go to."""
+    participant: str | None = None
+    """In a group: the author's device."""
+    first_at: float
+    text: str | None = None
+    kind: str = "unknown"
+    count: int = 0
+    """How often it arrived and was opened."""
+    undecryptable: int = 0
+    """How often it arrived and was not."""
+    read: bool = False
+    target: str | None = None
+    """The message that it edits, deletes or reacts to."""
+    emoji: str | None = None
+    quoted: str | None = None
+    mentions: tuple[str, ...] = ()
+    media: MediaAttachment | None = None
+    location: PhoneLocation | None = None
+    contact: ContactCard | None = None
+    edited: str | None = None
+    """What its author put in its place."""
+    deleted: bool = False
+    """Its author took it back."""
+
+
+def fill(phone_message: PhoneMessage, opened: Content) -> None:
+    """Writes into the letter what was opened."""
+    inner = opened.inner
+    phone_message.kind = opened.kind
+    phone_message.text = None if opened.text is None else opened.text[:TEXT_KEPT]
+    if opened.context is not None:
+        phone_message.quoted, phone_message.mentions = opened.context.stanza_id, opened.context.mentioned
+    if inner.reaction is not None:
+        phone_message.emoji = inner.reaction.emoji or ""
+    phone_message.target = _target(inner)
+    phone_message.media = enclosure(opened)
+    if inner.location is not None:
+        place = inner.location
+        phone_message.location = PhoneLocation(
+            latitude=place.latitude or 0.0, longitude=place.longitude or 0.0, name=place.name, address=place.address
+        )
+    if inner.contact is not None:
+        phone_message.contact = ContactCard(name=inner.contact.name or "", vcard=inner.contact.vcard or "")
+
+
+def _target(inner: Content) -> str | None:
+    about = inner.reaction or inner.protocol
+    return about.key.id if about is not None and about.key is not None else None
+
+
+def enclosure(content: Content) -> MediaAttachment | None:
+    """The media in a message; None when there is none, or a part of it is missing."""
+    media = content.media
+    if media is None or not media.key or not media.direct_path or not media.sha256:
+        return None
+    return MediaAttachment(
+        kind=content.kind,
+        mimetype=media.mimetype or "application/octet-stream",
+        length=media.length or 0,
+        sha256=media.sha256,
+        key=media.key,
+        direct_path=media.direct_path,
+        filename=media.filename,
+        seconds=media.seconds,
+        voice=bool(media.voice),
+        gif=bool(media.gif),
+    )
+
+
+def apply(phone_message: PhoneMessage, to: PhoneMessage) -> bool:
+    """What an edit or a deletion does to an older letter of the same author. Whether anything changed."""
+    if to.sender != phone_message.sender:
+        return False
+    match phone_message.kind:
+        case "edit":
+            to.edited = phone_message.text
+        case "delete":
+            to.deleted = True
+        case _:
+            return False
+    return True

@@ -1,0 +1,254 @@
+"""What simulated phones say: messages to people and groups, encrypted for each device, and again when asked."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import msgspec
+
+from wasim.server import keys as server_keys
+from wasim.server.entropy import Entropy
+from wasim.server.groupkeys import GroupKeys
+from wasim.server.phones import Phones
+from wasim.server.signal_sessions import SignalSessions
+from wasim.server.state import PHONE, Account, Address, Device, Directory, Group
+from wasim.wire import content
+from wasim.wire.attachments import SenderKeyGift
+from wasim.wire.content import Content, seal
+from wasim.wire.jids import PN, Jid, parse_jid
+from wasim.wire.nodes import Node
+from wasim.wire.protobuf import decode, encode
+from wasim.wire.ratchet import Bundle
+
+RETRIES = 5
+SENT_KEPT = 2000
+"""So many messages of each phone can be asked for again."""
+_SENT = "said"
+_OWN_EDIT, _OWN_DELETION = "1", "7"
+
+
+class SentMessage(msgspec.Struct, frozen=True, kw_only=True):
+    to: str
+    """Number, or the address of a group."""
+    words: bytes
+    """`Message`, encoded."""
+
+
+@dataclass(frozen=True, slots=True)
+class MessageContent:
+    """A stanza that a phone sends, after a while."""
+
+    node: Node
+    after_s: float = 0.0
+
+
+@dataclass(slots=True)
+class EncryptedMessage:
+    """What a phone says now, and linked devices whose prekeys it used up on the way."""
+
+    said: list[MessageContent] = field(default_factory=list)
+    low: list[Address] = field(default_factory=list)
+
+
+class PhoneSender:
+    def __init__(
+        self, directory: Directory, phones: Phones, talks: SignalSessions, groups: GroupKeys, entropy: Entropy
+    ) -> None:
+        self._directory = directory
+        self._phones = phones
+        self._talks = talks
+        self._groups = groups
+        self._entropy = entropy
+        self._sent: dict[str, dict[str, SentMessage]] = {}
+
+    def restore(self, kind: str, key: str, value: bytes) -> None:
+        """Takes back a record that was noted; others are passed over."""
+        if kind == _SENT:
+            number, _, id_ = key.partition(">")
+            self._sent.setdefault(number, {})[id_] = msgspec.msgpack.decode(value, type=SentMessage)
+
+    def sent(self, number: str, id_: str) -> Content | None:
+        """What the phone said under this id, if it still knows."""
+        message = self._sent.get(number, {}).get(id_)
+        return None if message is None else decode(Content, message.words)
+
+    def _remember(self, number: str, id_: str, to: str, words: Content) -> None:
+        kept = self._sent.setdefault(number, {})
+        kept[id_] = SentMessage(to=to, words=encode(words))
+        self._directory.note(_SENT, f"{number}>{id_}", msgspec.msgpack.encode(kept[id_]))
+        while len(kept) > SENT_KEPT:
+            oldest = next(iter(kept))
+            del kept[oldest]
+            self._directory.note(_SENT, f"{number}>{oldest}", None)
+
+    # Messages
+
+    def write(self, number: str, to: Account | Group, words: Content, id_: str) -> EncryptedMessage:
+        """A message to all devices of an account and all own ones, or to a group."""
+        if isinstance(to, Group):
+            return self._to_group(number, to, words, id_)
+        self._remember(number, id_, to.number, words)
+        spoken = EncryptedMessage()
+        recipients = [
+            Node(
+                "to", {"jid": str(self._directory.jid(device.address, "pn"))}, [self._enc(number, device, what, spoken)]
+            )
+            for device, what in self._for_each(number, to, words)
+        ]
+        attrs = {"to": str(Jid(to.number, PN)), "id": id_} | _stanza_attrs(words)
+        spoken.said.append(MessageContent(Node("message", attrs, [Node("participants", {}, recipients)])))
+        return spoken
+
+    def _for_each(self, number: str, to: Account, words: Content) -> Iterator[tuple[Device, Content]]:
+        """Every device that gets the message, with what it gets: own ones a copy that names the chat."""
+        for device in self._directory.devices_of(to.number):
+            if device.address != Address(number, PHONE):
+                yield device, words
+        if to.number == number:
+            return
+        copy = Content(device_sent=content.DeviceSent(destination=str(Jid(to.number, PN)), message=words))
+        for device in self._directory.devices_of(number):
+            if device.device != PHONE:
+                yield device, copy
+
+    def _to_group(self, number: str, group: Group, words: Content, id_: str) -> EncryptedMessage:
+        """One ciphertext for all, and the key of it for those who lack it."""
+        self._remember(number, id_, str(group.jid), words)
+        spoken = EncryptedMessage()
+        devices = [one for one in self._directory.members(group) if one.address != Address(number, PHONE)]
+        owing = self._groups.owing(number, group.id, devices)
+        gift = Content(sender_key=self._gift(number, group))
+        gifts = []
+        for device in owing:
+            jid = str(self._directory.jid(device.address, group.addressing))
+            gifts.append(Node("to", {"jid": jid}, [self._enc(number, device, gift, spoken)]))
+            self._groups.gave(number, group.id, device.address)
+        data = self._groups.encrypt(number, group.id, seal(words, pad=self._pad()))
+        children = [Node("participants", {}, gifts)] if gifts else []
+        children.append(Node("enc", {"v": "2", "type": "skmsg"} | _enc_attrs(words), data))
+        attrs = {"to": str(group.jid), "id": id_, "addressing_mode": group.addressing} | _stanza_attrs(words)
+        spoken.said.append(MessageContent(Node("message", attrs, children)))
+        return spoken
+
+    def _gift(self, number: str, group: Group) -> SenderKeyGift:
+        return SenderKeyGift(group=str(group.jid), message=self._groups.gift(number, group.id))
+
+    def _enc(self, number: str, device: Device, what: Content, spoken: EncryptedMessage, **attrs: str) -> Node:
+        if not self._talks.knows(number, device.address):
+            self._begin(number, device, spoken)
+        kind, data = self._talks.encrypt(number, device.address, seal(what, pad=self._pad()))
+        return Node("enc", {"v": "2", "type": kind} | _enc_attrs(what) | attrs, data)
+
+    def _pad(self) -> int:
+        return self._entropy(1)[0] % 16 + 1
+
+    def _begin(self, number: str, device: Device, spoken: EncryptedMessage) -> None:
+        given = server_keys.take(self._directory, device)
+        if given.low and device.device != PHONE:
+            spoken.low.append(device.address)
+        if device.device == PHONE:
+            self._phones.refill(device.number)
+        prekey_id, prekey = given.prekey or (None, None)
+        signed = device.signed_prekey
+        bundle = Bundle(device.identity, signed.id, signed.public, prekey_id, prekey)
+        self._talks.begin(self._phones.keys(number), device.address, bundle)
+
+    # Again
+
+    def again(self, number: str, to: Address, receipt: Node) -> EncryptedMessage:
+        """Somebody could not open a message of ours: it is encrypted anew, on a new session."""
+        id_ = receipt.attrs.get("id", "")
+        sent = self._sent.get(number, {}).get(id_)
+        device = self._directory.device(to)
+        retry = receipt.child("retry")
+        count = int(retry.attrs.get("count", "1")) if retry is not None else 1
+        if sent is None or device is None or count > RETRIES:
+            return EncryptedMessage()
+        spoken = EncryptedMessage()
+        self._begin(number, device, spoken)
+        words, attrs = self._once_more(number, device, sent, decode(Content, sent.words))
+        enc = self._enc(number, device, words, spoken, count=str(count))
+        spoken.said.append(MessageContent(Node("message", {"id": id_} | attrs, [enc])))
+        return spoken
+
+    def _once_more(
+        self, number: str, device: Device, sent: SentMessage, words: Content
+    ) -> tuple[Content, dict[str, str]]:
+        """What that device is to get, and the attributes of its stanza."""
+        attrs = _stanza_attrs(words)
+        group = self._directory.group(parse_jid(sent.to))
+        if group is not None:
+            self._groups.gave(number, group.id, device.address)
+            participant = str(self._directory.jid(device.address, group.addressing))
+            gift = self._gift(number, group)
+            return _with_gift(words, gift), attrs | {"to": sent.to, "participant": participant}
+        attrs |= {"to": str(self._directory.jid(device.address, "pn")), "device_fanout": "false"}
+        if device.number == number and sent.to != number:
+            destination = str(Jid(sent.to, PN))
+            copy = Content(device_sent=content.DeviceSent(destination=destination, message=words))
+            return copy, attrs | {"recipient": destination}
+        return words, attrs
+
+    # Settings and history
+
+    def welcome(self, device: Device, *, now: float) -> EncryptedMessage:
+        """What a phone tells a device that was just linked: the key of its settings, and its (empty) history."""
+        spoken = EncryptedMessage()
+        for note in (self._sync_keys(device, now), _history()):
+            enc = self._enc(device.number, device, Content(protocol=note), spoken)
+            attrs = {"to": str(self._directory.jid(device.address, "pn")), "id": self.new_id()}
+            spoken.said.append(MessageContent(Node("message", attrs | {"type": "text", "category": "peer"}, [enc])))
+        return spoken
+
+    def _sync_keys(self, device: Device, now: float) -> content.ProtocolNote:
+        keys = self._phones.keys(device.number)
+        fingerprint = content.SyncKeyFingerprint(
+            raw_id=self._directory.accounts[device.number].raw_id,
+            current_index=device.key_index,
+            device_indexes=(0, device.key_index),
+        )
+        key = content.SyncKey(
+            key_id=content.SyncKeyId(key_id=keys.sync_key_id),
+            key_data=content.SyncKeyData(key=keys.sync_key, fingerprint=fingerprint, timestamp=int(now)),
+        )
+        return content.ProtocolNote(type=content.APP_STATE_SYNC_KEY_SHARE, sync_keys=content.SyncKeyShare(keys=(key,)))
+
+    def new_id(self) -> str:
+        """An id as phones make them."""
+        return f"3A{self._entropy(9).hex().upper()}"
+
+
+def _with_gift(words: Content, gift: SenderKeyGift) -> Content:
+    return decode(Content, encode(Content(sender_key=gift)) + encode(words))
+
+
+def _stanza_attrs(words: Content) -> dict[str, str]:
+    """What the server may know of a message: its type, and whether it changes an older one."""
+    if words.kind == "reaction":
+        return {"type": "reaction"}
+    if words.media is not None or words.kind == "contact":
+        return {"type": "media"}
+    edit = {"edit": _OWN_EDIT, "delete": _OWN_DELETION}.get(words.kind)
+    return {"type": "text"} | ({"edit": edit} if edit is not None else {})
+
+
+def _enc_attrs(words: Content) -> dict[str, str]:
+    if words.kind == "reaction":
+        return {"decrypt-fail": "hide"}
+    if words.kind == "contact":
+        return {"mediatype": "vcard"}
+    media = words.media
+    if media is None:
+        return {}
+    kind = "ptt" if media.voice else "gif" if media.gif else words.kind
+    return {"mediatype": kind}
+
+
+def _history() -> content.ProtocolNote:
+    history = content.HistorySync(sync_type=content.INITIAL_BOOTSTRAP, chunk_order=1, progress=100)
+    notice = content.HistorySyncNotification(
+        sync_type=content.INITIAL_BOOTSTRAP, chunk_order=1, progress=100, inline=zlib.compress(encode(history))
+    )
+    return content.ProtocolNote(type=content.HISTORY_SYNC_NOTIFICATION, history=notice)

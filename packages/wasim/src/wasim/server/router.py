@@ -1,0 +1,379 @@
+"""The telephone exchange: takes messages, receipts and acks from one device and brings them to others.
+
+Who is addressed how: a sender names the recipient by phone number or hidden id; the recipient's account decides in
+which form it hears of the sender; receipts come back in the sender's own form. The exchange never dedupes messages.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import get_args
+
+from wasim.server import groups
+from wasim.server.fault_hooks import DELIVERED, FaultHooks, LinkEnd, MessageVerdict
+from wasim.server.state import (
+    PHONE,
+    Account,
+    Address,
+    Addressing,
+    Device,
+    Directory,
+    Group,
+    MessageRecord,
+    StanzaKind,
+)
+from wasim.wire import ratchet
+from wasim.wire.jids import LID, PN, Jid, parse_jid
+from wasim.wire.nodes import Node
+
+UNKNOWN_RECIPIENT = "404"
+NOT_A_MEMBER = "403"
+_NOT_FORWARDED = {"participants", "enc", "device-identity", "tctoken", "reporting"}
+_FORWARDED_ATTRS = ("type", "category", "edit", "verified_name")
+_STANZA_KINDS: dict[str, StanzaKind] = {name: name for name in get_args(StanzaKind)}
+_TAKEN = (None, "inactive", "delivery", "sender", "peer_msg", "hist_sync")
+"""Receipts that say: the device has the message. A retry receipt is followed by an ack that says so."""
+_FOR_ONE = ("retry", "sender", "enc_rekey_retry")
+"""A device that is asked for something, or told of its own message, hears the receipt alone."""
+_FOR_NOBODY = ("peer_msg", "hist_sync", "read-self")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Carrier:
+    """What the exchange needs of the server around it."""
+
+    deliver: Callable[[Address, StanzaKind, Node, float, float], None]
+    """Reliably: kept from now on until the device acknowledges it, and sent after so many seconds."""
+    tell: Callable[[Address, Node], None]
+    """Now or never."""
+    ack: Callable[[int, Node, float, float], None]
+    """To the link a stanza came from, at a time that may be later than now."""
+    online: Callable[[Address], bool]
+    typing: Callable[[str, Node, float], None]
+    """To the phone of an account."""
+    end_link: Callable[[int, LinkEnd, float], None]
+    chance: Callable[[], float]
+    """Any number from 0 to 1."""
+
+
+class Router:
+    def __init__(self, directory: Directory, interference: FaultHooks, carrier: Carrier) -> None:
+        self._directory = directory
+        self._interference = interference
+        self._carrier = carrier
+
+    # Messages
+
+    def message(self, sender: Device, stanza: Node, link: int | None, now: float) -> None:
+        """Takes a message stanza: acks it and brings it to every device it is encrypted for."""
+        chat = parse_jid(stanza.attrs.get("recipient") or stanza.attrs.get("to", ""))
+        group, account = self._directory.group(chat), self._directory.find(chat)
+        verdict = MessageVerdict()
+        if link is not None:
+            known = group is not None or self._knows(sender.number, account)
+            to = _recipient(chat, account, group)
+            verdict = self._interference.on_message(sender.address, chat=to, known=known, now=now)
+        if link is not None and verdict.ends_link is not None:
+            self._carrier.end_link(link, verdict.ends_link, now)
+        if not verdict.taken:
+            return
+        error = verdict.error or _refusal(sender, account, group)
+        record = self._record(sender, stanza, chat, account, group, now)
+        record.error = error
+        targets = [] if group is not None else list(_targets(stanza))
+        if link is None:
+            record.acked = error is None
+        else:
+            self._ack(sender, stanza, link, verdict, error, self._phash(sender, account, targets), record)
+        if stanza.attrs.get("category") != "peer":
+            self._directory.touch(record)
+        if error is not None or not verdict.relayed:
+            return
+        if group is not None:
+            for device, copy in groups.copies(self._directory, sender, group, stanza, now):
+                self._bring(device.address, copy, now)
+        elif account is not None:
+            self._meet(sender.number, account.number)
+            for jid, envelope in targets:
+                self._relay(sender, account, stanza, jid, envelope, now)
+
+    def _knows(self, number: str, account: Account | None) -> bool:
+        """Whether they exchanged messages before."""
+        return account is not None and (account.number == number or account.number in self._meetings(number))
+
+    def _meetings(self, number: str) -> set[str]:
+        return self._directory.accounts[number].contacts
+
+    def _bring(self, to: Address, message: Node, now: float) -> None:
+        """A message to a device, as it is or – unless it is between devices of one account – as faults want it."""
+        verdict = DELIVERED
+        if message.attrs.get("category") != "peer":
+            verdict = self._interference.on_delivery(to, again=_is_resend(message), now=now)
+        if verdict.damaged:
+            message = _damaged(message)
+        for _ in range(1 + verdict.repeated):
+            self._carrier.deliver(to, "message", message, now, 0.0)
+
+    def _record(
+        self,
+        sender: Device,
+        stanza: Node,
+        chat: Jid | None,
+        account: Account | None,
+        group: Group | None,
+        now: float,
+    ) -> MessageRecord:
+        key = (sender.number, stanza.attrs.get("id", ""))
+        record = self._directory.messages.get(key)
+        if record is None:
+            to = _recipient(chat, account, group)
+            addressing: Addressing = "lid" if chat is not None and chat.server == LID else "pn"
+            record = MessageRecord(sender=key[0], id=key[1], to=to, addressing=addressing, first_at=now, last_at=now)
+            if stanza.attrs.get("category") != "peer":
+                self._directory.messages[key] = record
+        record.last_at = now
+        if _is_resend(stanza):
+            record.resends += 1
+        else:
+            record.count += 1
+        return record
+
+    def _ack(
+        self,
+        sender: Device,
+        stanza: Node,
+        link: int,
+        verdict: MessageVerdict,
+        error: str | None,
+        phash: str | None,
+        record: MessageRecord,
+    ) -> None:
+        attrs = {"class": "message", "id": record.id, "from": stanza.attrs.get("to", ""), "t": str(int(record.last_at))}
+        if error is not None:
+            attrs["error"] = error
+        elif phash is not None:
+            attrs["phash"] = phash
+        ack = Node("ack", attrs)
+        if not verdict.acks:
+            self._interference.ack_withheld(sender.address, link, ack)
+            return
+        record.acked = error is None
+        for _ in range(verdict.acks):
+            delay_s = verdict.ack_delay_s + verdict.ack_scatter_s * self._carrier.chance()
+            self._carrier.ack(link, ack, record.last_at + delay_s, record.last_at)
+
+    def _phash(self, sender: Device, account: Account | None, targets: list[tuple[Jid, Node]]) -> str | None:
+        """The server's own participant hash, when the sender left out a device; a client then refreshes its list."""
+        if account is None or len(targets) < 2:
+            return None
+        numbers = {sender.number, account.number}
+        existing = {device.address for number in numbers for device in self._directory.devices_of(number)}
+        existing.discard(sender.address)
+        named = {Address(owner.number, jid.device) for jid, _ in targets if (owner := self._directory.find(jid))}
+        if existing <= named:
+            return None
+        names = sorted(str(self._directory.jid(address, "pn")) for address in existing)
+        return "2:" + base64.b64encode(hashlib.sha256("".join(names).encode()).digest()).decode()[:6]
+
+    def _relay(self, sender: Device, chat: Account, stanza: Node, jid: Jid, envelope: Node, now: float) -> None:
+        owner = self._directory.find(jid)
+        target = Address(owner.number, jid.device) if owner else None
+        if owner is None or target is None or target == sender.address or self._directory.device(target) is None:
+            return
+        if sender.number in owner.blocked:
+            return
+        attrs = {key: stanza.attrs[key] for key in _FORWARDED_ATTRS if key in stanza.attrs}
+        attrs |= {"id": stanza.attrs.get("id", ""), "t": str(int(now))}
+        attrs |= self._names(sender, owner, chat, stanza)
+        if sender.push_name:
+            attrs["notify"] = sender.push_name
+        self._bring(target, Node("message", attrs, _contents(stanza, envelope)), now)
+
+    def _names(self, sender: Device, owner: Account, chat: Account, stanza: Node) -> dict[str, str]:
+        """Who it is from and, for one's own other devices, which chat it belongs to."""
+        mode = owner.addressing
+        account = self._directory.accounts[sender.number]
+        names = {"from": str(self._directory.jid(sender.address, mode)), "addressing_mode": mode}
+        if owner.number != sender.number:
+            return names | _other_name("sender", account, mode)
+        if stanza.attrs.get("category") == "peer":
+            return names
+        names["recipient"] = str(self._directory.jid(Address(chat.number, PHONE), mode))
+        return names | _other_name("peer_recipient", chat, mode) | _other_name("recipient", chat, mode)
+
+    def _meet(self, one: str, other: str) -> None:
+        if one == other:
+            return
+        for number, contact in ((one, other), (other, one)):
+            account = self._directory.accounts[number]
+            if contact not in account.contacts:
+                account.contacts.add(contact)
+                self._directory.touch(account)
+
+    # Receipts and acks
+
+    def receipt(self, sender: Device, stanza: Node, link: int | None, now: float) -> None:
+        """A device got or read messages, or wants one again. It is done with them; their sender is told."""
+        kind = stanza.attrs.get("type")
+        ids = [stanza.attrs.get("id", ""), *(item.attrs.get("id", "") for item in _items(stanza))]
+        if kind in _TAKEN:
+            for id_ in ids:
+                self._directory.settle(sender.address, "message", id_)
+        if link is not None:
+            self._carrier.ack(link, _receipt_ack(stanza), now, now)
+        group = self._directory.group(parse_jid(stanza.attrs.get("to", "")))
+        whose = parse_jid(stanza.attrs.get("participant" if group is not None else "to", ""))
+        account = self._directory.find(whose)
+        if whose is None or account is None or self._interference.drops_receipt(account.number, now=now):
+            return
+        if account.number != sender.number:
+            self._count(account.number, ids, kind)
+        node = self._relayed_receipt(sender, account, group, stanza, ids[0], now)
+        delay_s = self._interference.receipt_delay(account.number, now=now)
+        for target in self._receipt_targets(sender, Address(account.number, whose.device), kind):
+            self._carrier.deliver(target, "receipt", node, now, 0.0 if target.device == PHONE else delay_s)
+
+    def _count(self, number: str, ids: list[str], kind: str | None) -> None:
+        for id_ in ids:
+            record = self._directory.messages.get((number, id_))
+            if record is None:
+                continue
+            if kind in (None, "inactive", "delivery"):
+                record.delivered += 1
+            elif kind in ("read", "played"):
+                record.read += 1
+            self._directory.touch(record)
+
+    def _relayed_receipt(
+        self, sender: Device, account: Account, group: Group | None, stanza: Node, id_: str, now: float
+    ) -> Node:
+        attrs = {"id": id_, "t": str(int(now))}
+        if group is not None:
+            attrs["from"] = str(group.jid)
+            attrs["participant"] = str(self._directory.jid(sender.address, group.addressing))
+        else:
+            mode = self._receipt_mode(sender, account, stanza, id_)
+            attrs["from"] = str(self._directory.jid(sender.address, mode))
+        kind = stanza.attrs.get("type")
+        if kind not in (None, "inactive"):
+            attrs["type"] = kind
+        if "recipient" in stanza.attrs:
+            attrs["recipient"] = stanza.attrs["recipient"]
+        return Node("receipt", attrs, stanza.content)
+
+    def _receipt_mode(self, sender: Device, account: Account, stanza: Node, id_: str) -> Addressing:
+        """The form in which the message's sender named who now confirms it."""
+        record = self._directory.messages.get((account.number, id_))
+        if record is not None and account.number != sender.number:
+            return record.addressing
+        jid = parse_jid(stanza.attrs.get("to", ""))
+        return "lid" if jid is not None and jid.server == LID else "pn"
+
+    def _receipt_targets(self, sender: Device, to: Address, kind: str | None) -> Iterator[Address]:
+        if kind in _FOR_ONE and self._directory.device(to) is not None:
+            yield to
+        if kind in _FOR_ONE or kind in _FOR_NOBODY:
+            return
+        for device in self._directory.devices_of(to.number):
+            if device.device != PHONE and device.address != sender.address:
+                yield device.address
+
+    def ack(self, sender: Device, stanza: Node) -> None:
+        """A device is done with a stanza, well or badly."""
+        kind = _STANZA_KINDS.get(stanza.attrs.get("class", ""))
+        if kind is not None:
+            self._directory.settle(sender.address, kind, stanza.attrs.get("id", ""))
+
+    # Typing
+
+    def chat_state(self, sender: Device, stanza: Node, now: float) -> None:
+        """Typing or recording: told to the phones, and to the devices that are connected now."""
+        chat = parse_jid(stanza.attrs.get("to", ""))
+        group, account = self._directory.group(chat), self._directory.find(chat)
+        if group is not None:
+            author = str(self._directory.jid(sender.address, group.addressing))
+            node = Node("chatstate", {"from": str(group.jid), "participant": author}, stanza.content)
+            self._show_typing(sender, self._directory.members(group), node, now)
+        elif account is not None:
+            author = str(self._directory.jid(sender.address, account.addressing))
+            node = Node("chatstate", {"from": author}, stanza.content)
+            self._show_typing(sender, self._directory.devices_of(account.number), node, now)
+
+    def _show_typing(self, sender: Device, devices: list[Device], node: Node, now: float) -> None:
+        for device in devices:
+            if device.number == sender.number:
+                continue
+            if device.device == PHONE:
+                self._carrier.typing(device.number, node, now)
+            elif self._carrier.online(device.address):
+                self._carrier.tell(device.address, node)
+
+
+def _recipient(chat: Jid | None, account: Account | None, group: Group | None) -> str:
+    """A number, or the address of a group."""
+    if account is not None:
+        return account.number
+    return str(group.jid) if group is not None else (chat.user if chat is not None else "")
+
+
+def _refusal(sender: Device, account: Account | None, group: Group | None) -> str | None:
+    """The error of a message that goes to nobody, or to a group that its sender is not in."""
+    if group is not None:
+        return None if sender.number in group.members else NOT_A_MEMBER
+    return UNKNOWN_RECIPIENT if account is None else None
+
+
+def _damaged(message: Node) -> Node:
+    """With one bit turned over, so that it can't be opened."""
+    last = next((node for node in reversed(message.children) if node.tag == "enc"), None)
+    if last is None:
+        return message
+    broken = Node("enc", last.attrs, ratchet.damaged(last.attrs.get("type", ""), last.data))
+    return Node("message", message.attrs, [broken if node is last else node for node in message.children])
+
+
+def _targets(stanza: Node) -> Iterator[tuple[Jid, Node]]:
+    """The devices a message is encrypted for, each with the node that holds its `enc` nodes."""
+    participants = stanza.child("participants")
+    holders = list(participants.all("to")) if participants is not None else []
+    for holder in holders:
+        jid = parse_jid(holder.attrs.get("jid", ""))
+        if jid is not None:
+            yield jid, holder
+    to = parse_jid(stanza.attrs.get("to", ""))
+    if not holders and to is not None:
+        yield to, stanza
+
+
+def _is_resend(stanza: Node) -> bool:
+    """Whether it answers a retry receipt: encrypted again for one device, by the same id."""
+    enc = stanza.child("enc")
+    return enc is not None and "count" in enc.attrs
+
+
+def _contents(stanza: Node, envelope: Node) -> list[Node]:
+    encs = list(envelope.all("enc"))
+    content = [node for node in stanza.children if node.tag not in _NOT_FORWARDED]
+    if any(enc.attrs.get("type") == "pkmsg" for enc in encs):
+        content += stanza.all("device-identity")
+    return encs + content
+
+
+def _other_name(role: str, account: Account, mode: Addressing) -> dict[str, str]:
+    """The name that `mode` does not use, under the attribute the protocol has for it."""
+    if mode == "lid":
+        return {f"{role}_pn": f"{account.number}@{PN}"}
+    return {f"{role}_lid": f"{account.lid}@{LID}"}
+
+
+def _items(stanza: Node) -> Iterator[Node]:
+    return (item for listing in stanza.all("list") for item in listing.all("item"))
+
+
+def _receipt_ack(stanza: Node) -> Node:
+    attrs = {"class": "receipt", "id": stanza.attrs.get("id", ""), "from": stanza.attrs.get("to", "")}
+    attrs |= {name: stanza.attrs[name] for name in ("type", "participant") if name in stanza.attrs}
+    return Node("ack", attrs)

@@ -1,0 +1,218 @@
+"""What phones say: each kind of message as its recipient reads it, and wishes that are none."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from wasim.server.message_builder import About, BadMessageRequest, MessageRequest
+from wasim.server.phone_actions import UnknownNumber
+from wasim.server.phone_inbox import ContactCard, PhoneLocation, PhoneMessage
+from wasim.server.phone_sender import SENT_KEPT
+from wasim.wire.attachments import Audio, Document, Image, Media, MessageKey, Sticker, Video
+from wasim.wire.content import Content, ProtocolNote, carrying
+from wasim.wire.nodes import Node
+from wasim.wire.protobuf import encode
+
+if TYPE_CHECKING:
+    from wasim.server.conftest import World
+
+ALICE, BOB = "962302", "962303"
+SEEN: dict[str, Any] = {
+    "url": "https://h/v/x/y",
+    "direct_path": "/v/x/y",
+    "mimetype": "a/b",
+    "sha256": b"s" * 32,
+    "key": b"k" * 32,
+}
+
+
+@pytest.fixture
+def phones(world: World) -> World:
+    """Alice and Bob, who are just phones."""
+    world.phone(ALICE)
+    world.phone(BOB)
+    return world
+
+
+def say(
+    world: World,
+    message_request: MessageRequest,
+    id_: str | None = None,
+    *,
+    sender: str = ALICE,
+    media: Media | None = None,
+) -> str:
+    to = BOB if sender == ALICE else ALICE
+    sent = world.server.phone_actions.write(sender, to, message_request, id_, media=media, now=world.now)
+    world.settle()
+    return sent
+
+
+def phone_message(world: World, id_: str, number: str = BOB) -> PhoneMessage:
+    found = world.server.phone_clients.phone_message(number, id_)
+    assert found is not None
+    return found
+
+
+def test_places_and_people(phones: World) -> None:
+    place, card = PhoneLocation(latitude=31, longitude=35.9, name="Amman"), ContactCard(name="Dan", vcard="V")
+    assert phone_message(phones, say(phones, MessageRequest(location=place))).location == place
+    got = phone_message(phones, say(phones, MessageRequest(contact=card)))
+    assert (got.kind, got.contact) == ("contact", card)
+
+
+@pytest.mark.parametrize(
+    ("media", "kind"),
+    [
+        (Image(**SEEN, caption="look"), "image"),
+        (Video(**SEEN, gif=1, caption="look"), "video"),
+        (Audio(**SEEN, voice=1, seconds=3), "audio"),
+        (Document(**SEEN, filename="a.pdf"), "document"),
+        (Sticker(**SEEN), "sticker"),
+    ],
+)
+def test_media(phones: World, media: Media, kind: str) -> None:
+    """What opens it arrives with it, and its caption is its text."""
+    got = phone_message(phones, say(phones, MessageRequest(), media=media))
+    assert got.media is not None
+    assert (got.kind, got.media.kind, got.text) == (kind, kind, media.caption)
+    assert (got.media.key, got.media.direct_path, got.media.sha256) == (b"k" * 32, "/v/x/y", b"s" * 32)
+    assert (got.media.voice, got.media.gif) == (bool(media.voice), bool(media.gif))
+    assert (got.media.seconds, got.media.filename) == (media.seconds, media.filename)
+
+
+def test_only_media_is_carried() -> None:
+    with pytest.raises(ValueError, match="no kind of media"):
+        carrying(Media())
+
+
+def test_an_answer_quotes_and_mentions(phones: World) -> None:
+    """One's own message or the other's, with whoever is named."""
+    asked = say(phones, MessageRequest(text="when?"))
+    answer = say(phones, MessageRequest(text="now", reply_to=asked, mentions=(ALICE,)), sender=BOB)
+    got = phone_message(phones, answer, ALICE)
+    assert (got.text, got.quoted, got.mentions) == ("now", asked, (f"{ALICE}@s.whatsapp.net",))
+    assert phone_message(phones, say(phones, MessageRequest(text="I mean today", reply_to=asked))).quoted == asked
+    assert phone_message(phones, say(phones, MessageRequest(text="you", mentions=(BOB,)))).quoted is None
+
+
+def test_reactions_come_and_go(phones: World) -> None:
+    """To the other's message, named in the sender's own eyes; an empty one takes it back."""
+    asked = say(phones, MessageRequest(text="when?"))
+    for emoji in ("❤", ""):
+        got = phone_message(
+            phones, say(phones, MessageRequest(reaction=About(id=asked, emoji=emoji)), sender=BOB), ALICE
+        )
+        assert (got.kind, got.target, got.emoji) == ("reaction", asked, emoji)
+
+
+def test_edits_and_deletions_reach_the_older_message(phones: World) -> None:
+    """It keeps its first text, and shows what became of it."""
+    first = say(phones, MessageRequest(text="helo"))
+    edit = phone_message(phones, say(phones, MessageRequest(edit=About(id=first, text="hello"))))
+    assert (edit.kind, edit.target, edit.text) == ("edit", first, "hello")
+    assert (phone_message(phones, first).text, phone_message(phones, first).edited) == ("helo", "hello")
+    assert phone_message(phones, say(phones, MessageRequest(delete=About(id=first)))).kind == "delete"
+    assert phone_message(phones, first).deleted
+
+
+def test_only_who_wrote_a_message_changes_it(phones: World) -> None:
+    """The phone refuses to try."""
+    first = say(phones, MessageRequest(text="hello"))
+    for message_request in (MessageRequest(edit=About(id=first, text="x")), MessageRequest(delete=About(id=first))):
+        with pytest.raises(BadMessageRequest, match="not the phone's own"):
+            say(phones, message_request, sender=BOB)
+
+
+def test_what_a_dishonest_client_says_of_others_is_without_effect(phones: World) -> None:
+    """An edit or a deletion of a message that somebody else wrote changes nothing in the inbox."""
+    first = say(phones, MessageRequest(text="hello"))
+    mallory = phones.phone("962304")
+    linked, client = phones.online(mallory.number)
+    key = MessageKey(remote_jid=f"{BOB}@s.whatsapp.net", from_me=1, id=first)
+    for n, note in enumerate((ProtocolNote(key=key, type=0), ProtocolNote(key=key, type=14, edited=Content()))):
+        enc = phones.encrypt(linked, client, f"{BOB}@s.whatsapp.net", Content(protocol=note))
+        holder = Node("participants", {}, [Node("to", {"jid": f"{BOB}@s.whatsapp.net"}, [enc])])
+        attrs = {"to": f"{BOB}@s.whatsapp.net", "id": f"E{n}", "type": "text"}
+        phones.send(client, Node("message", attrs, [holder]))
+    assert [phone_message(phones, f"E{n}").kind for n in range(2)] == ["delete", "edit"]
+    assert (phone_message(phones, first).deleted, phone_message(phones, first).edited) == (False, None)
+
+
+def test_a_message_in_a_group_is_named_with_its_author(phones: World) -> None:
+    """Whether one's own or another's, as the group names members."""
+    group = phones.server.groups.create("Team", [ALICE, BOB], addressing="lid", now=phones.now)
+    asked = phones.server.phone_actions.write(ALICE, str(group.jid), MessageRequest(text="when?"), None, now=phones.now)
+    phones.settle()
+    alice = f"{phones.server.directory.accounts[ALICE].lid}@lid"
+    for number, from_me in ((ALICE, 1), (BOB, 0)):
+        message_request = MessageRequest(reaction=About(id=asked, emoji="❤"))
+        sent = phones.server.phone_actions.write(number, str(group.jid), message_request, None, now=phones.now)
+        said = phones.server.phone_clients.phone_sender.sent(number, sent)
+        assert said is not None
+        assert said.reaction is not None
+        key = said.reaction.key
+        assert key is not None
+        assert (key.remote_jid, key.participant, key.from_me) == (str(group.jid), alice, from_me)
+
+
+@pytest.mark.parametrize(
+    ("message_request", "sentence"),
+    [
+        (MessageRequest(), "has nothing"),
+        (MessageRequest(text="a", delete=About(id="x")), "has text and delete"),
+        (MessageRequest(text="a", reply_to="X1"), "neither got nor sent"),
+        (MessageRequest(text="a", mentions=("999",)), "mentions 999: there is no such phone"),
+    ],
+)
+def test_what_can_not_be_said_is_refused(phones: World, message_request: MessageRequest, sentence: str) -> None:
+    """With what is wrong; nothing is sent."""
+    with pytest.raises(BadMessageRequest, match=sentence):
+        say(phones, message_request)
+    assert phones.server.phone_clients.inbox(BOB) == []
+
+
+def test_unknown_groups_are_refused(phones: World) -> None:
+    with pytest.raises(UnknownNumber, match="no group 1@g"):
+        phones.server.phone_actions.write(ALICE, "1@g.us", MessageRequest(text="x"), None, now=phones.now)
+
+
+def test_long_texts_are_cut_in_the_inbox(phones: World) -> None:
+    """What a phone keeps is bounded."""
+    assert len(phone_message(phones, say(phones, MessageRequest(text="x" * 100_000))).text or "") == 65_536
+
+
+def test_what_was_said_long_ago_is_forgotten(phones: World) -> None:
+    """Only the newest messages can be asked for again, also after a restart."""
+    for n in range(SENT_KEPT + 2):
+        phones.server.phone_clients.phone_sender.write(ALICE, phones.phone(BOB), Content(conversation="x"), f"S{n}")
+    phones.restart()
+    assert phones.server.phone_clients.phone_sender.sent(ALICE, "S1") is None
+    assert phones.server.phone_clients.phone_sender.sent(ALICE, "S2") is not None
+
+
+def test_a_read_that_was_due_is_made_up_for(phones: World) -> None:
+    """The process ended between delivery and reading: after it began again the sender hears of the read."""
+    phones.online(ALICE)
+    sent = say(phones, MessageRequest(text="hello"))
+    phones.restart()
+    record = phones.server.directory.messages[ALICE, sent]
+    assert (record.delivered, record.read) == (1, 0)
+    phones.advance(1)
+    assert (phones.server.directory.messages[ALICE, sent].read, phone_message(phones, sent).read) == (1, True)
+    phones.restart()
+    phones.advance(1)
+    assert phones.server.directory.messages[ALICE, sent].read == 1
+
+
+def test_a_message_of_any_kind_can_be_given_whole(phones: World) -> None:
+    """Fields that a phone has no use for arrive as they were sent, also when they are sent again."""
+    poll = bytes.fromhex("8a040d") + b"\x12\x06Lunch?\x1a\x03\x0a\x01A"  # pollCreationMessageV3 and what follows
+    sent = say(phones, MessageRequest(payload=encode(Content(conversation="beside", rest=poll))))
+    assert phone_message(phones, sent).text == "beside"
+    kept = phones.server.phone_clients.phone_sender.sent(ALICE, sent)
+    assert kept == Content(conversation="beside", rest=poll)
+    with pytest.raises(BadMessageRequest, match="payload is no message of WAProto: protobuf cut off"):
+        say(phones, MessageRequest(payload=poll[:-1]))

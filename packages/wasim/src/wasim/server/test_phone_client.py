@@ -1,0 +1,387 @@
+"""Simulated phones as Signal clients: what they hear, ask again, and write."""
+
+from __future__ import annotations
+
+import copy
+import zlib
+from typing import TYPE_CHECKING
+
+import pytest
+
+from wasim.server.message_builder import MessageRequest
+from wasim.server.phone_actions import UnknownNumber
+from wasim.server.phone_client import READ_AFTER_S
+from wasim.server.phone_sender import RETRIES
+from wasim.wire.content import Content, DeviceSent, HistorySync
+from wasim.wire.nodes import Node
+from wasim.wire.protobuf import decode
+
+if TYPE_CHECKING:
+    from wasim.server.conftest import Client, LinkedDevice, World
+
+PN = "@s.whatsapp.net"
+BOB = f"962303{PN}"
+
+
+@pytest.fixture
+def pair(world: World) -> tuple[LinkedDevice, Client]:
+    """Alice's linked device, and Bob, who is just a phone."""
+    world.phone("962303")
+    return world.online("962302")
+
+
+def stanza(enc: Node, id_: str = "M1", *, to: str = BOB, at: str = BOB) -> Node:
+    holder = Node("to", {"jid": at}, [enc])
+    return Node("message", {"to": to, "id": id_, "type": "text"}, [Node("participants", {}, [holder])])
+
+
+def send(world: World, pair: tuple[LinkedDevice, Client], text: str, id_: str = "M1") -> Node:
+    """Alice writes to Bob's phone. Returns what was encrypted."""
+    enc = world.encrypt(*pair, BOB, Content(conversation=text))
+    world.send(pair[1], stanza(enc, id_))
+    return enc
+
+
+def types(client: Client) -> list[str | None]:
+    return [node.attrs.get("type") for node in client.all("receipt")]
+
+
+def test_a_text_is_read_in_the_inbox(world: World, pair: tuple[LinkedDevice, Client]) -> None:
+    """Every text is opened, first message and later ones, and listed with its sender and time."""
+    for n, text in enumerate(("hello", "there", "Bob")):
+        send(world, pair, text, f"M{n}")
+    phone_messages = world.server.phone_clients.inbox("962303")
+    assert [(one.id, one.sender, one.text, one.kind, one.count, one.undecryptable) for one in phone_messages] == [
+        ("M0", "962302", "hello", "text", 1, 0),
+        ("M1", "962302", "there", "text", 1, 0),
+        ("M2", "962302", "Bob", "text", 1, 0),
+    ]
+    assert world.server.phone_clients.tally("962303").decrypted == 3
+
+
+def test_a_phone_delivers_at_once_and_reads_later(world: World, pair: tuple[LinkedDevice, Client]) -> None:
+    """Both receipts come from the phone; the read one 200 ms later."""
+    _, client = pair
+    send(world, pair, "hello")
+    assert types(client) == [None]
+    world.advance(READ_AFTER_S)
+    assert types(client) == [None, "read"]
+    assert client.all("receipt")[0].attrs["from"] == BOB
+
+
+def test_a_phone_may_not_read_by_itself(world: World, pair: tuple[LinkedDevice, Client]) -> None:
+    """With `auto_read` off the read receipt comes when it is asked for, and only for what is there."""
+    world.server.directory.accounts["962303"].auto_read = False
+    send(world, pair, "hello")
+    world.advance(10)
+    assert types(pair[1]) == [None]
+    world.server.phone_actions.read("962303", "M1", now=world.now)
+    world.settle()
+    assert types(pair[1]) == [None, "read"]
+    with pytest.raises(UnknownNumber, match="no message M9"):
+        world.server.phone_actions.read("962303", "M9", now=world.now)
+
+
+def test_the_same_id_twice_is_one_letter(world: World, pair: tuple[LinkedDevice, Client]) -> None:
+    """A resend by the same id, encrypted anew, counts and changes nothing else."""
+    send(world, pair, "hello")
+    send(world, pair, "hello again")
+    (phone_message,) = world.server.phone_clients.inbox("962303")
+    assert (phone_message.text, phone_message.count) == ("hello", 2)
+
+
+def test_the_same_bytes_twice_are_a_redelivery(world: World, pair: tuple[LinkedDevice, Client]) -> None:
+    """They are confirmed again; nobody used a key twice."""
+    enc = send(world, pair, "hello")
+    world.send(pair[1], stanza(enc))
+    tally = world.server.phone_clients.tally("962303")
+    assert (tally.decrypted, tally.redelivered, tally.reused_keys, tally.undecryptable) == (1, 1, 0, 0)
+    assert types(pair[1]) == [None, None]
+
+
+def test_a_key_used_twice_is_proven(world: World, pair: tuple[LinkedDevice, Client]) -> None:
+    """A sender that goes back in time encrypts two messages with one key: the phone counts it and asks again."""
+    linked, client = pair
+    send(world, pair, "first", "M0")
+    before = copy.deepcopy(linked.sessions[BOB])
+    send(world, pair, "second", "M1")
+    linked.sessions[BOB] = before
+    send(world, pair, "third", "M2")
+    tally = world.server.phone_clients.tally("962303")
+    assert (tally.decrypted, tally.undecryptable, tally.reused_keys) == (2, 1, 1)
+    retry = client.all("receipt")[-1]
+    assert (retry.attrs["type"], retry.attrs["id"], retry.attrs["from"]) == ("retry", "M2", BOB)
+    (phone_message,) = (one for one in world.server.phone_clients.inbox("962303") if one.id == "M2")
+    assert (phone_message.text, phone_message.count, phone_message.undecryptable) == (None, 0, 1)
+
+
+def test_what_cannot_be_opened_is_asked_for_again(world: World, pair: tuple[LinkedDevice, Client]) -> None:
+    """First without keys, then with keys that begin a session, and after five times no more."""
+    linked, client = pair
+    for _ in range(RETRIES + 1):
+        world.send(client, stanza(Node("enc", {"v": "2", "type": "msg"}, b"\x33garbage-garbage")))
+    receipts = client.all("receipt")
+    assert len(receipts) == RETRIES
+    counts = [receipt.children[0].attrs["count"] for receipt in receipts]
+    assert counts == [str(n + 1) for n in range(RETRIES)]
+    assert [receipt.child("keys") is not None for receipt in receipts] == [False, True, True, True, True]
+    keys = receipts[1].child("keys")
+    assert keys is not None
+    linked.begin(BOB, keys, fresh=world.key)
+    send(world, pair, "now it works")
+    (phone_message,) = world.server.phone_clients.inbox("962303")
+    assert (phone_message.text, phone_message.count, phone_message.undecryptable) == ("now it works", 1, RETRIES + 1)
+
+
+@pytest.mark.parametrize(
+    "enc",
+    [
+        Node("enc", {"v": "2", "type": "skmsg"}, b"x"),
+        Node("enc", {"v": "2", "type": "pkmsg"}, b"x"),
+        Node("enc", {"v": "2", "type": "msg"}, b""),
+        Node("plaintext", {}, b"x"),
+    ],
+)
+def test_other_things_cannot_be_opened_either(world: World, pair: tuple[LinkedDevice, Client], enc: Node) -> None:
+    """Group messages, garbage, and messages without anything encrypted."""
+    world.send(pair[1], stanza(enc))
+    assert types(pair[1]) == ["retry"] or enc.tag == "plaintext"
+    assert world.server.phone_clients.tally("962303").undecryptable == 1
+
+
+def test_the_own_phone_opens_its_copies(world: World, pair: tuple[LinkedDevice, Client]) -> None:
+    """A copy for the own phone is confirmed to the sending device and is in nobody's inbox."""
+    linked, client = pair
+    own = f"962302{PN}"
+    words = Content(device_sent=DeviceSent(destination=BOB, message=Content(conversation="copy")))
+    world.send(client, stanza(world.encrypt(linked, client, own, words), at=own))
+    receipt = client.one("receipt")
+    assert (receipt.attrs["type"], receipt.attrs["from"]) == ("sender", linked.lid.replace(":1", ""))
+    assert world.server.phone_clients.inbox("962302") == []
+    assert world.server.phone_clients.tally("962302").decrypted == 1
+
+
+def test_a_peer_message_is_confirmed_silently(world: World, pair: tuple[LinkedDevice, Client]) -> None:
+    """What devices of one account tell each other is in no ledger and no inbox."""
+    linked, client = pair
+    own = f"962302{PN}"
+    enc = world.encrypt(linked, client, own, Content(conversation="x"))
+    world.send(client, Node("message", {"to": own, "id": "P", "category": "peer"}, [enc]))
+    assert client.all("receipt") == []
+    assert world.server.phone_clients.inbox("962302") == []
+    assert ("962302", "P") not in world.server.directory.messages
+
+
+def test_inbox_and_sessions_survive_a_restart(world: World, pair: tuple[LinkedDevice, Client]) -> None:
+    """The next message on the same session is opened, and used keys are still known."""
+    linked, client = pair
+    enc = send(world, pair, "before")
+    world.restart()
+    client = world.log_in(linked)
+    world.send(client, stanza(enc))
+    send(world, (linked, client), "after", "M2")
+    assert [phone_message.text for phone_message in world.server.phone_clients.inbox("962303")] == ["before", "after"]
+    tally = world.server.phone_clients.tally("962303")
+    assert (tally.decrypted, tally.redelivered) == (2, 1)
+
+
+# Writing
+
+
+def test_a_phone_writes_to_linked_devices(world: World, pair: tuple[LinkedDevice, Client]) -> None:
+    """Each device of the recipient gets its own copy, and answers come back on the same session."""
+    linked, client = pair
+    other, other_client = world.online("962302")
+    sent = world.server.phone_actions.write("962303", "962302", MessageRequest(text="hello Alice"), None, now=world.now)
+    world.settle()
+    for device, heard in ((linked, client), (other, other_client)):
+        arrived = heard.one("message")
+        assert (arrived.attrs["id"], arrived.attrs["sender_pn"]) == (sent, BOB)
+        assert device.open(arrived, fresh=world.key).text == "hello Alice"
+    assert world.server.directory.messages["962303", sent].acked
+    lid = client.one("message").attrs["from"]
+    linked.sessions[BOB] = linked.sessions[lid]
+    send(world, pair, "hello Bob")
+    assert [phone_message.text for phone_message in world.server.phone_clients.inbox("962303")] == ["hello Bob"]
+    assert [phone_message.text for phone_message in world.server.phone_clients.inbox("962302")] == ["hello Alice"]
+
+
+def test_own_devices_get_a_copy_of_what_the_phone_writes(world: World, pair: tuple[LinkedDevice, Client]) -> None:
+    """As a message sent by oneself, with its destination."""
+    linked, client = pair
+    world.server.phone_actions.write("962302", "962303", MessageRequest(text="from my phone"), "ID1", now=world.now)
+    world.settle()
+    copied = linked.open(client.one("message"), fresh=world.key)
+    assert copied.device_sent is not None
+    assert (copied.device_sent.destination, copied.text) == (BOB, "from my phone")
+    assert client.one("message").attrs["recipient"].endswith("@lid")
+
+
+def test_a_conversation_turns_the_ratchet(world: World, pair: tuple[LinkedDevice, Client]) -> None:
+    """Many texts in both directions, in any turn, are all opened."""
+    linked, client = pair
+    lid = f"{world.server.directory.accounts['962303'].lid}@lid"
+    for n in range(12):
+        if n % 3 == 2:
+            client.forget()
+            world.server.phone_actions.write(
+                "962303", "962302", MessageRequest(text=f"answer {n}"), f"A{n}", now=world.now
+            )
+            world.settle()
+            linked.sessions[lid] = linked.sessions.get(BOB, linked.sessions.get(lid))  # type: ignore[assignment]
+            assert linked.open(client.one("message"), fresh=world.key).text == f"answer {n}"
+            linked.sessions[BOB] = linked.sessions[lid]
+        else:
+            send(world, pair, f"text {n}", f"M{n}")
+    assert len(world.server.phone_clients.inbox("962303")) == 8
+    assert world.server.phone_clients.tally("962303").undecryptable == 0
+
+
+def test_a_retry_receipt_is_answered(world: World, pair: tuple[LinkedDevice, Client]) -> None:
+    """The phone encrypts the text anew for the device that asked, by the same id; for others' ids it does nothing."""
+    linked, client = pair
+    world.server.phone_actions.write("962303", "962302", MessageRequest(text="hello"), "ID1", now=world.now)
+    world.settle()
+    lid = client.one("message").attrs["from"]
+    client.forget()
+    for id_ in ("ID1", "ID9"):
+        retry = [Node("retry", {"count": "1", "id": id_})]
+        world.send(client, Node("receipt", {"id": id_, "to": lid, "type": "retry"}, retry))
+    again = client.one("message")
+    enc = again.child("enc")
+    assert enc is not None
+    assert (enc.attrs["type"], enc.attrs["count"]) == ("pkmsg", "1")
+    assert linked.open(again, fresh=world.key).text == "hello"
+    assert world.server.directory.messages["962303", "ID1"].resends == 1
+
+
+def test_an_own_device_may_ask_again_too(world: World, pair: tuple[LinkedDevice, Client]) -> None:
+    """A copy is encrypted anew as a copy."""
+    linked, client = pair
+    world.server.phone_actions.write("962302", "962303", MessageRequest(text="hello"), "ID1", now=world.now)
+    world.settle()
+    copied = client.one("message")
+    client.forget()
+    attrs = {"id": "ID1", "to": copied.attrs["from"], "type": "retry", "recipient": copied.attrs["recipient"]}
+    world.send(client, Node("receipt", attrs, [Node("retry", {"count": "1", "id": "ID1"})]))
+    again = client.one("message")
+    assert again.attrs["recipient"] == copied.attrs["recipient"]
+    opened = linked.open(again, fresh=world.key)
+    assert opened.device_sent is not None
+    assert opened.text == "hello"
+
+
+@pytest.mark.parametrize(("number", "to"), [("962303", "99999"), ("99999", "962303")])
+def test_only_accounts_write_and_are_written_to(
+    world: World, pair: tuple[LinkedDevice, Client], number: str, to: str
+) -> None:
+    """An unknown number is refused with a sentence."""
+    with pytest.raises(UnknownNumber, match="no phone 99999"):
+        world.server.phone_actions.write(number, to, MessageRequest(text="x"), None, now=world.now)
+
+
+def test_a_device_that_runs_low_is_told_by_phones_too(world: World, pair: tuple[LinkedDevice, Client]) -> None:
+    """A phone that begins a session uses a prekey up like everybody."""
+    linked, client = pair
+    world.server.directory.add_prekeys(linked.address, {1: world.key().public})
+    world.server.phone_actions.write("962303", "962302", MessageRequest(text="hello"), "ID1", now=world.now)
+    world.settle()
+    assert client.one("notification").children[0].attrs["value"] == "0"
+
+
+# Welcome
+
+
+def test_a_new_device_is_welcomed_once(world: World) -> None:
+    """After its first `active`: the key of the account's settings, then an empty history that is complete."""
+    linked = world.link("962302")
+    client = world.log_in(linked)
+    keys, history = (linked.open(node, fresh=world.key).protocol for node in client.all("message"))
+    assert [node.attrs["category"] for node in client.all("message")] == ["peer", "peer"]
+    assert keys is not None
+    assert keys.sync_keys is not None
+    assert len(keys.sync_keys.keys) == 1
+    assert history is not None
+    assert history.history is not None
+    told = decode(HistorySync, zlib.decompress(history.history.inline or b""))
+    assert (told.sync_type, told.progress) == (0, 100)
+    order = [node.tag if node.tag != "ib" else node.children[0].tag for node in client.heard]
+    assert order.index("offline") < order.index("message")
+    for node in client.all("message"):
+        world.send(client, Node("receipt", {"id": node.attrs["id"], "to": node.attrs["from"], "type": "peer_msg"}))
+    assert world.log_in(linked).all("message") == []
+
+
+def test_a_later_message_twice_is_a_redelivery_too(world: World, pair: tuple[LinkedDevice, Client]) -> None:
+    """Also once the conversation is under way (`msg`), and a used key is proven there as well."""
+    linked, client = pair
+    send(world, pair, "hello", "M0")
+    world.server.phone_actions.write("962303", "962302", MessageRequest(text="answer"), "A0", now=world.now)
+    world.settle()
+    lid = client.one("message").attrs["from"]
+    linked.sessions[lid] = linked.sessions[BOB]
+    linked.open(client.one("message"), fresh=world.key)
+    before = copy.deepcopy(linked.sessions[BOB])
+    enc = send(world, pair, "under way", "M1")
+    assert enc.attrs["type"] == "msg"
+    world.send(client, stanza(enc, "M1"))
+    linked.sessions[BOB] = before
+    send(world, pair, "again", "M2")
+    tally = world.server.phone_clients.tally("962303")
+    assert (tally.decrypted, tally.redelivered, tally.reused_keys) == (2, 1, 1)
+
+
+def test_a_prekey_begins_one_session(world: World, pair: tuple[LinkedDevice, Client]) -> None:
+    """A second session with a one-time prekey that was used is not opened; one without any is."""
+    linked, _ = pair
+    send(world, pair, "hello", "M0")
+    pending = linked.sessions[BOB].pending
+    assert pending is not None
+    for n, prekey_id in enumerate((pending.prekey_id, None), start=1):
+        linked.sessions.pop(BOB)
+        linked.begin(BOB, bundle_of_phone(world, prekey_id), fresh=world.key)
+        send(world, pair, f"session {n}", f"M{n}")
+    phone_messages = {phone_message.id: phone_message for phone_message in world.server.phone_clients.inbox("962303")}
+    assert (phone_messages["M1"].text, phone_messages["M1"].undecryptable) == (None, 1)
+    assert phone_messages["M2"].text == "session 2"
+
+
+def bundle_of_phone(world: World, prekey_id: int | None) -> Node:
+    """Bob's bundle with that one-time prekey, as a client might have remembered it."""
+    phone = world.server.directory.devices["962303"][0]
+    signed = phone.signed_prekey
+    skey = [Node("id", {}, signed.id.to_bytes(3, "big")), Node("value", {}, signed.public)]
+    children = [Node("identity", {}, phone.identity), Node("skey", {}, skey)]
+    if prekey_id is not None:
+        key = [Node("id", {}, prekey_id.to_bytes(3, "big")), Node("value", {}, world.key().public)]
+        children.append(Node("key", {}, key))
+    return Node("user", {}, children)
+
+
+def test_a_note_to_oneself(world: World, pair: tuple[LinkedDevice, Client]) -> None:
+    """A phone that writes to its own number reaches its linked devices once each."""
+    linked, client = pair
+    world.server.phone_actions.write("962302", "962302", MessageRequest(text="buy milk"), "N1", now=world.now)
+    world.settle()
+    assert linked.open(client.one("message"), fresh=world.key).text == "buy milk"
+
+
+def test_a_retry_is_answered_after_a_restart(world: World, pair: tuple[LinkedDevice, Client]) -> None:
+    """What a phone wrote is kept for those who could not open it."""
+    linked, client = pair
+    world.server.phone_actions.write("962303", "962302", MessageRequest(text="hello"), "ID1", now=world.now)
+    world.settle()
+    lid = client.one("message").attrs["from"]
+    world.restart()
+    client = world.log_in(linked)
+    client.forget()
+    retry = [Node("retry", {"count": "2", "id": "ID1"})]
+    world.send(client, Node("receipt", {"id": "ID1", "to": lid, "type": "retry"}, retry))
+    assert linked.open(client.one("message"), fresh=world.key).text == "hello"
+
+
+def test_phones_ignore_what_is_not_for_them(world: World, pair: tuple[LinkedDevice, Client]) -> None:
+    """A stanza from nobody, and one that asks for nothing, are left without an answer."""
+    phone_clients = world.server.phone_clients
+    for node in (Node("message", {"id": "1", "from": "5@lid"}), Node("receipt", {"id": "1", "from": pair[0].jid})):
+        assert phone_clients.receive("962303", node, now=world.now).said == []

@@ -1,0 +1,349 @@
+"""Messages, receipts and acks between devices."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from wasim.server.state import Address
+from wasim.wire.nodes import Node
+
+if TYPE_CHECKING:
+    from wasim.server.conftest import Client, LinkedDevice, World
+
+PN = "@s.whatsapp.net"
+
+
+def enc(text: str, kind: str = "msg", **attrs: str) -> Node:
+    return Node("enc", {"v": "2", "type": kind, **attrs}, text.encode())
+
+
+def message(to: str, targets: dict[str, Node], id_: str = "M1", **attrs: str) -> Node:
+    """A message stanza as clients send it: one `to` for each device."""
+    devices = [Node("to", {"jid": jid}, [node]) for jid, node in targets.items()]
+    content = [Node("participants", {}, devices), Node("device-identity", {}, b"proof"), Node("meta", {"a": "b"})]
+    return Node("message", {"to": to, "id": id_, "type": "text", **attrs}, content)
+
+
+def two(world: World) -> tuple[LinkedDevice, Client, LinkedDevice, Client]:
+    return (*world.online("962302"), *world.online("962303"))
+
+
+def test_a_message_arrives(world: World) -> None:
+    """The server acks it with its time and the name the sender used; each device gets what was encrypted for it."""
+    _, alice, bob, bob_client = two(world)
+    world.send(alice, message(f"962303{PN}", {bob.jid: enc("for bob")}))
+    assert alice.one("ack").attrs == {"class": "message", "id": "M1", "from": f"962303{PN}", "t": str(int(world.now))}
+    arrived = bob_client.one("message")
+    assert [node.tag for node in arrived.children] == ["enc", "meta"]
+    assert arrived.children[0].data == b"for bob"
+
+
+def test_the_sender_is_named_by_hidden_id_and_number(world: World) -> None:
+    """As WhatsApp does today: `from` is the hidden id with the device, `sender_pn` the number, `notify` the name."""
+    alice, alice_client, bob, bob_client = two(world)
+    world.send(alice_client, Node("presence", {"name": "Alice"}))
+    world.send(alice_client, message(f"962303{PN}", {bob.jid: enc("x")}))
+    assert bob_client.one("message").attrs == {
+        "type": "text",
+        "id": "M1",
+        "t": str(int(world.now)),
+        "from": alice.lid,
+        "addressing_mode": "lid",
+        "sender_pn": f"962302{PN}",
+        "notify": "Alice",
+    }
+
+
+def test_or_by_number_and_hidden_id(world: World) -> None:
+    """An account that is addressed by phone number hears the number first and the hidden id beside it."""
+    alice, alice_client, bob, bob_client = two(world)
+    world.server.directory.accounts["962303"].addressing = "pn"
+    world.send(alice_client, message(f"962303{PN}", {bob.lid: enc("x")}))
+    attrs = bob_client.one("message").attrs
+    assert (attrs["from"], attrs["sender_lid"]) == (alice.jid, alice.lid.replace(":1", ""))
+
+
+def test_the_proof_goes_with_first_messages_only(world: World) -> None:
+    """`device-identity` belongs to a `pkmsg`; nothing meant for the server is passed on."""
+    _, alice, bob, bob_client = two(world)
+    stanza = message(f"962303{PN}", {bob.jid: enc("x", "pkmsg")})
+    stanza.children.append(Node("tctoken", {}, b"t"))
+    world.send(alice, stanza)
+    assert [node.tag for node in bob_client.one("message").children] == ["enc", "meta", "device-identity"]
+
+
+def test_own_devices_learn_the_chat(world: World) -> None:
+    """A copy for one's own device says whom the message went to, in both names."""
+    alice, alice_client, bob, _ = two(world)
+    other, other_client = world.online("962302")
+    world.send(alice_client, message(f"962303{PN}", {bob.jid: enc("x"), other.jid: enc("copy")}))
+    attrs = other_client.one("message").attrs
+    assert attrs["from"] == alice.lid
+    assert attrs["recipient"] == bob.lid.replace(":1", "")
+    assert attrs["peer_recipient_pn"] == attrs["recipient_pn"] == f"962303{PN}"
+    assert "sender_pn" not in attrs
+
+
+def test_the_sender_itself_gets_no_copy(world: World) -> None:
+    """A `to` that names the sending device, an unknown device or nonsense is passed over."""
+    alice, alice_client, bob, bob_client = two(world)
+    targets = {alice.jid: enc("a"), f"962303:9{PN}": enc("b"), "nonsense": enc("c"), bob.jid: enc("d")}
+    world.send(alice_client, message(f"962303{PN}", targets))
+    assert alice_client.all("message") == []
+    assert bob_client.one("message").children[0].data == b"d"
+
+
+def test_a_resend_reaches_one_device(world: World) -> None:
+    """A re-encryption for a retry receipt goes straight to the device, and does not count as another arrival."""
+    _, alice, bob, bob_client = two(world)
+    world.send(alice, message(f"962303{PN}", {bob.jid: enc("bad")}))
+    attrs = {"to": bob.jid, "id": "M1", "type": "text", "device_fanout": "false"}
+    world.send(alice, Node("message", attrs, [enc("good", "pkmsg", count="1")]))
+    assert [node.children[0].data for node in bob_client.all("message")] == [b"bad", b"good"]
+    record = world.server.directory.messages["962302", "M1"]
+    assert (record.count, record.resends) == (1, 1)
+
+
+def test_a_resend_to_an_own_device_keeps_its_chat(world: World) -> None:
+    """`recipient` names the chat when `to` is one's own device."""
+    _, alice, bob, _ = two(world)
+    other, other_client = world.online("962302")
+    attrs = {"to": other.jid, "recipient": f"962303{PN}", "id": "M1", "type": "text"}
+    world.send(alice, Node("message", attrs, [enc("again", "pkmsg", count="1")]))
+    assert other_client.one("message").attrs["recipient"] == bob.lid.replace(":1", "")
+
+
+def test_duplicates_are_relayed_and_counted(world: World) -> None:
+    """The server does not dedupe: the same id arrives as often as it was sent, and the count says so."""
+    _, alice, bob, bob_client = two(world)
+    for text in ("one", "two", "three"):
+        world.send(alice, message(f"962303{PN}", {bob.jid: enc(text)}))
+    assert len(bob_client.all("message")) == 3
+    assert len(alice.all("ack")) == 3
+    assert world.server.directory.messages["962302", "M1"].count == 3
+
+
+def test_nobody_there(world: World) -> None:
+    """A message to a number without account, to a group, or to nonsense is acked with an error."""
+    _, alice, _, _ = two(world)
+    for to in (f"99999{PN}", "1203630@g.us", "nonsense"):
+        world.send(alice, message(to, {}, id_=to))
+    assert [ack.attrs["error"] for ack in alice.all("ack")] == ["404"] * 3
+    assert world.server.directory.messages["962302", f"99999{PN}"].to == "99999"
+
+
+def test_a_forgotten_device_is_noticed(world: World) -> None:
+    """When the sender left out a device, the ack carries the server's participant hash, and else it does not."""
+    _, alice, bob, _ = two(world)
+    world.link("962303")
+    phones = {f"962302{PN}": enc("p"), f"962303{PN}": enc("q")}
+    world.send(alice, message(f"962303{PN}", {**phones, bob.jid: enc("x")}, id_="M1"))
+    world.send(alice, message(f"962303{PN}", {**phones, bob.jid: enc("x"), f"962303:2{PN}": enc("y")}, id_="M2"))
+    first, second = alice.all("ack")
+    assert first.attrs["phash"].startswith("2:")
+    assert "phash" not in second.attrs
+
+
+def test_a_blocked_sender_is_not_heard(world: World) -> None:
+    """The sender gets its ack; the message goes nowhere."""
+    _, alice, bob, bob_client = two(world)
+    world.server.directory.accounts["962303"].blocked.add("962302")
+    world.send(alice, message(f"962303{PN}", {bob.jid: enc("x")}))
+    assert "error" not in alice.one("ack").attrs
+    assert bob_client.all("message") == []
+
+
+# Receipts
+
+
+def receipt(to: str, id_: str = "M1", *children: Node, **attrs: str) -> Node:
+    return Node("receipt", {"to": to, "id": id_, **attrs}, list(children) or None)
+
+
+def test_a_delivery_is_told(world: World) -> None:
+    """A receipt reaches the sender from the name it had used, without `inactive`; its giver gets an ack for it."""
+    alice, alice_client, bob, bob_client = two(world)
+    world.send(alice_client, message(f"962303{PN}", {bob.jid: enc("x")}))
+    world.send(bob_client, receipt(alice.lid, type="inactive"))
+    told = alice_client.one("receipt")
+    assert (told.attrs["from"], told.attrs["id"], told.attrs.get("type")) == (bob.jid, "M1", None)
+    assert bob_client.one("ack").attrs == {"class": "receipt", "id": "M1", "from": alice.lid, "type": "inactive"}
+    assert world.server.directory.messages["962302", "M1"].delivered == 1
+
+
+def test_reads_are_counted_for_every_id(world: World) -> None:
+    """A read receipt with a list counts for each message in it, and is passed on with its list."""
+    alice, alice_client, bob, bob_client = two(world)
+    for id_ in ("M1", "M2", "M3"):
+        world.send(alice_client, message(f"962303{PN}", {bob.jid: enc("x")}, id_=id_))
+    items = Node("list", {}, [Node("item", {"id": "M2"}), Node("item", {"id": "M3"})])
+    world.send(bob_client, receipt(alice.lid, "M1", items, type="read", t="5"))
+    told = alice_client.one("receipt")
+    assert (told.attrs["type"], told.children) == ("read", [items])
+    assert [world.server.directory.messages["962302", id_].read for id_ in ("M1", "M2", "M3")] == [1, 1, 1]
+
+
+def test_all_devices_of_the_sender_are_told(world: World) -> None:
+    """A delivery is told to every linked device of the sender's account."""
+    alice, alice_client, bob, bob_client = two(world)
+    _, other = world.online("962302")
+    world.send(alice_client, message(f"962303{PN}", {bob.jid: enc("x")}))
+    world.send(bob_client, receipt(alice.lid))
+    assert len(alice_client.all("receipt")) == len(other.all("receipt")) == 1
+
+
+def test_a_retry_goes_to_the_sending_device(world: World) -> None:
+    """With its keys, to that device alone, and the message keeps waiting until it is acked."""
+    alice, alice_client, bob, bob_client = two(world)
+    _, other = world.online("962302")
+    world.send(alice_client, message(f"962303{PN}", {bob.jid: enc("x")}))
+    keys = [Node("retry", {"count": "1", "id": "M1"}), Node("registration", {}, bytes(4))]
+    world.send(bob_client, receipt(alice.lid, "M1", *keys, type="retry"))
+    assert alice_client.one("receipt").children == keys
+    assert other.all("receipt") == []
+    assert len(world.server.directory.queue(bob.address)) == 1
+    world.send(bob_client, Node("ack", {"class": "message", "id": "M1", "to": alice.lid, "error": "500"}))
+    assert len(world.server.directory.queue(bob.address)) == 0
+
+
+def test_own_receipts_stay_in_the_account(world: World) -> None:
+    """A copy's receipt is told to the device that sent the message; reading for oneself is told to nobody."""
+    alice, alice_client, _bob, bob_client = two(world)
+    other, other_client = world.online("962302")
+    world.send(alice_client, message(f"962303{PN}", {other.jid: enc("copy")}))
+    alice_client.forget()
+    world.send(other_client, receipt(alice.jid, type="sender", recipient=f"962303{PN}"))
+    told = alice_client.one("receipt")
+    assert (told.attrs["from"], told.attrs["type"], told.attrs["recipient"]) == (other.jid, "sender", f"962303{PN}")
+    world.send(other_client, receipt(f"962303{PN}", type="read-self"))
+    world.send(other_client, receipt(f"962302{PN}", type="hist_sync"))
+    assert bob_client.all("receipt") == []
+    assert len(world.server.directory.queue(other.address)) == 0
+
+
+def test_receipts_to_nobody_are_acked(world: World) -> None:
+    """A receipt without an address still settles the message and is acked."""
+    _, alice, _, _ = two(world)
+    world.send(alice, Node("receipt", {"id": "M9", "type": "sender"}))
+    assert alice.one("ack").attrs["class"] == "receipt"
+
+
+# Waiting
+
+
+def test_what_waits_comes_at_the_next_login(world: World) -> None:
+    """In order, marked `offline`, announced before and closed after, and not before the device is active."""
+    alice, alice_client, bob, bob_client = two(world)
+    world.drop(bob_client)
+    for id_ in ("M1", "M2", "M3"):
+        world.send(alice_client, message(f"962303{PN}", {bob.jid: enc(id_)}, id_=id_))
+    client = world.log_in(bob, active=False)
+    preview = client.all("ib")[-1].children[0]
+    assert (preview.tag, preview.attrs["count"], preview.attrs["message"]) == ("offline_preview", "3", "3")
+    assert client.all("message") == []
+    world.ask(client, "passive", "set", Node("active"))
+    assert [(node.attrs["id"], node.attrs["offline"]) for node in client.all("message")] == [
+        ("M1", "0"),
+        ("M2", "1"),
+        ("M3", "2"),
+    ]
+    done = client.all("ib")[-1].children[0]
+    assert (done.tag, done.attrs["count"]) == ("offline", "3")
+    assert alice.number == "962302"
+
+
+def test_a_message_while_passive_waits(world: World) -> None:
+    """Between login and `active` nothing is delivered, and nothing is lost or doubled."""
+    _, alice, bob, bob_client = two(world)
+    world.drop(bob_client)
+    client = world.log_in(bob, active=False)
+    world.send(alice, message(f"962303{PN}", {bob.jid: enc("x")}))
+    assert client.all("message") == []
+    world.ask(client, "passive", "set", Node("active"))
+    assert len(client.all("message")) == 1
+
+
+@pytest.mark.parametrize("how", ["receipt", "nack"])
+def test_only_what_was_not_taken_comes_again(world: World, how: str) -> None:
+    """A receipt or a refusal settles a message; the others are delivered again at the next login."""
+    alice, alice_client, bob, bob_client = two(world)
+    for id_ in ("M1", "M2"):
+        world.send(alice_client, message(f"962303{PN}", {bob.jid: enc(id_)}, id_=id_))
+    taken = receipt(alice.lid, "M1")
+    if how == "nack":
+        taken = Node("ack", {"class": "message", "id": "M1", "to": alice.lid, "error": "487"})
+    world.send(bob_client, taken)
+    world.drop(bob_client)
+    client = world.log_in(bob)
+    assert [node.attrs["id"] for node in client.all("message")] == ["M2"]
+
+
+def test_receipts_wait_too(world: World) -> None:
+    """A receipt for an absent device comes at its next login, until it is acked."""
+    alice, alice_client, bob, bob_client = two(world)
+    world.send(alice_client, message(f"962303{PN}", {bob.jid: enc("x")}))
+    world.drop(alice_client)
+    world.send(bob_client, receipt(alice.lid))
+    client = world.log_in(alice)
+    assert client.one("receipt").attrs["offline"] == "0"
+    world.send(client, Node("ack", {"class": "receipt", "id": "M1", "to": bob.jid}))
+    world.drop(client)
+    assert world.log_in(alice).all("receipt") == []
+
+
+def test_two_copies_wait_as_two(world: World) -> None:
+    """A message sent twice by the same id waits twice; each receipt settles one."""
+    alice, alice_client, bob, bob_client = two(world)
+    world.drop(bob_client)
+    for text in ("one", "two"):
+        world.send(alice_client, message(f"962303{PN}", {bob.jid: enc(text)}))
+    client = world.log_in(bob)
+    world.send(client, receipt(alice.lid))
+    world.drop(client)
+    (left,) = world.log_in(bob).all("message")
+    assert left.children[0].data == b"two"
+
+
+def test_everything_survives_a_restart(world: World) -> None:
+    """Accounts, devices, prekeys, what waits, and the ledger are as they were; new entries queue behind the old."""
+    alice, alice_client, bob, bob_client = two(world)
+    world.server.directory.add_prekeys(bob.address, {7: b"\x07" * 32, 5: b"\x05" * 32})
+    world.drop(bob_client)
+    for id_ in ("M1", "M2"):
+        world.send(alice_client, message(f"962303{PN}", {bob.jid: enc(id_)}, id_=id_))
+    world.restart()
+    alice_client = world.log_in(alice)
+    world.send(alice_client, message(f"962303{PN}", {bob.jid: enc("M3")}, id_="M3"))
+    client = world.log_in(bob)
+    assert [node.attrs["id"] for node in client.all("message")] == ["M1", "M2", "M3"]
+    assert [record.id for record in world.server.directory.messages.values()] == ["M1", "M2", "M3"]
+    assert list(world.server.directory.prekeys(bob.address)) == [5, 7]
+
+
+# The rest
+
+
+def test_typing_is_told_to_who_is_there(world: World) -> None:
+    """A chat state reaches connected devices and waits for nobody."""
+    alice, alice_client, bob, bob_client = two(world)
+    absent = world.link("962303")
+    state = Node("chatstate", {"from": alice.jid, "to": f"962303{PN}"}, [Node("composing")])
+    world.send(alice_client, state)
+    heard = bob_client.one("chatstate")
+    assert (heard.attrs["from"], heard.children) == (alice.lid, [Node("composing")])
+    assert len(world.server.directory.queue(absent.address)) == 0
+    world.send(alice_client, Node("chatstate", {"to": f"99999{PN}"}, [Node("paused")]))
+    assert bob.address == Address("962303", 1)
+
+
+def test_a_new_device_of_a_contact_is_announced(world: World) -> None:
+    """Whoever exchanged a message hears when the other links another device."""
+    _, alice, bob, _ = two(world)
+    world.send(alice, message(f"962303{PN}", {bob.jid: enc("x")}))
+    alice.forget()
+    world.link("962303")
+    notice = alice.one("notification")
+    assert notice.attrs["from"] == bob.lid.replace(":1", "")
+    assert notice.children[0].children[0].attrs["jid"] == bob.lid.replace(":1", ":2")

@@ -1,0 +1,46 @@
+"""What a company may write: the pace that an operator set, and what WhatsApp's restrictions leave of it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+from pydantic import Field
+
+from holdfast.api.schemas import ApiModel
+from holdfast.delivery.rate_limits import Pacing
+from holdfast.runtime.rate_limiter import Restrictions
+
+
+class PaceModel(ApiModel):
+    per_minute: Annotated[float, Field(description="0: no limit")]
+    burst: int
+
+
+class LimitsModel(ApiModel):
+    """What counts now. After a temporary ban that is less than what was set."""
+
+    every: PaceModel
+    bulk: Annotated[PaceModel, Field(description='messages with priority "bulk"')]
+    new: Annotated[PaceModel, Field(description="first messages to people the company has no chat with")]
+    new_per_day: Annotated[int, Field(description="0: no limit")]
+    new_in_last_day: Annotated[int, Field(description="people written to for the first time in the last 24 hours")]
+    gap_ms: int
+    reach_out_locked_until: Annotated[
+        str | None, Field(description="WhatsApp takes no messages to new contacts until then")
+    ]
+    tight_until: Annotated[str | None, Field(description="after a temporary ban, less is sent until then")]
+
+    @classmethod
+    def of(cls, restrictions: Restrictions) -> LimitsModel:
+        pacing: Pacing = restrictions.pacing
+        return cls(
+            every=PaceModel(**asdict(pacing.every)),
+            bulk=PaceModel(**asdict(pacing.bulk)),
+            new=PaceModel(**asdict(pacing.new)),
+            new_per_day=pacing.new_per_day,
+            new_in_last_day=restrictions.new_in_last_day,
+            gap_ms=pacing.gap_ms,
+            reach_out_locked_until=restrictions.reach_out_until,
+            tight_until=restrictions.tight_until,
+        )

@@ -1,0 +1,89 @@
+"""How large a request's body may be, and how long it may take to come. A caller that dawdles costs others nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from http import HTTPStatus
+
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from holdfast.api.shutdown import ShutdownScope, Stopping
+
+LARGEST_BODY = 1024 * 1024
+"""Bytes of a request."""
+BODY_DEADLINE_S = 30
+LARGE_BODY_DEADLINE_S = 300
+_MB = 1024 * 1024
+_LARGER = {
+    "/import": (64 * _MB, LARGE_BODY_DEADLINE_S),  # the keys of one device
+    "/messages": (23 * _MB, LARGE_BODY_DEADLINE_S),  # 16 MB in base64, and what goes with it
+    "/media": (100 * _MB, LARGE_BODY_DEADLINE_S),  # read piece by piece; the setting may allow less
+}
+
+
+class BodyLimit:
+    """Refuses bodies that are larger than `most` bytes, announced or not, and those not here within `within_s`."""
+
+    def __init__(
+        self, app: ASGIApp, *, waits: ShutdownScope, most: int = LARGEST_BODY, within_s: float = BODY_DEADLINE_S
+    ) -> None:
+        self._app = app
+        self._waits = waits
+        self._most = most
+        self._within_s = within_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            most, within_s = _larger(scope["path"]) or (self._most, self._within_s)
+            receive = _Body(scope, receive, waits=self._waits, most=most, within_s=within_s)
+        await self._app(scope, receive, send)
+
+
+def _larger(path: str) -> tuple[int, float] | None:
+    """Bytes and seconds for the routes that take more; they ask for the key before the body is read."""
+    return next((limit for end, limit in _LARGER.items() if path.endswith(end)), None)
+
+
+class _Body:
+    """`receive` of one request. Its errors are raised where the body is asked for, and so become problems."""
+
+    def __init__(self, scope: Scope, receive: Receive, *, waits: ShutdownScope, most: int, within_s: float) -> None:
+        announced = dict(scope["headers"]).get(b"content-length", b"0")
+        self._announced = int(announced) if announced.isdigit() else 0
+        self._receive = receive
+        self._waits = waits
+        self._most = most
+        self._within_s = within_s
+        self._deadline: float | None = None
+        self._taken = 0
+        self._whole = False
+
+    async def __call__(self) -> Message:
+        if self._whole:
+            return await self._receive()  # the end of the connection, which may be far away
+        if self._announced > self._most:
+            raise self._too_large()
+        message = await self._next()
+        self._taken += len(message.get("body", b""))
+        self._whole = not message.get("more_body", False)
+        if self._taken > self._most:
+            raise self._too_large()
+        return message
+
+    async def _next(self) -> Message:
+        if self._deadline is None:
+            self._deadline = asyncio.get_running_loop().time() + self._within_s
+        try:
+            async with self._waits.until_stopping(), asyncio.timeout_at(self._deadline):
+                return await self._receive()
+        except TimeoutError:
+            detail = f"the body was not here after {self._within_s:g} s: send it again"
+            raise HTTPException(HTTPStatus.REQUEST_TIMEOUT, detail) from None
+        except Stopping as error:  # FastAPI lets no other error out of the reading of a body
+            raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, error.sentence) from None
+
+    def _too_large(self) -> HTTPException:
+        # The connection stays open and the server passes the rest over: a close would reach the caller before this.
+        detail = f"the body is larger than {self._most} bytes: send less at once"
+        return HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)

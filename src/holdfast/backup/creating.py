@@ -1,0 +1,191 @@
+"""Making a backup: one snapshot of the database into one file, which appears whole or not at all.
+
+The snapshot is read beside the writer, which goes on: sessions keep sending. The file is its owner's alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from holdfast.backup import rows
+from holdfast.backup.archive import ArchiveWriter
+from holdfast.backup.cancellation import CancelToken
+from holdfast.backup.encryption import NO_SEAL, SUFFIX, Seal, read_seal, seal
+from holdfast.backup.errors import CantBackUp
+from holdfast.backup.manifest import FORMAT, CompanySummary, Manifest
+from holdfast.backup.ratchets import Fingerprint
+from holdfast.base.clock import iso
+from holdfast.settings import Settings
+from holdfast.store.database import Database
+from holdfast.store.migrate import revision_of
+from holdfast.store.tables import credentials, sessions, signal_keys
+
+FOLDER = "backups"
+"""In the data folder."""
+ENDING = ".backup"
+_UNFINISHED = ".part"
+
+WORTH_TELLING = 1000
+"""Rows; less is over before it is read."""
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackupResult:
+    """A backup that is on the disk."""
+
+    path: Path
+    manifest: Manifest
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class About:
+    """What a backup says of where it comes from."""
+
+    made_by: str
+    settings: Mapping[str, Any]
+
+
+class BackupMaker:
+    """Makes backups of one database into one folder."""
+
+    def __init__(self, database: Database, folder: Path, *, about: About, how: Seal = NO_SEAL) -> None:
+        self._database = database
+        self._folder = folder
+        self._about = about
+        self._how = how
+        self._turn = asyncio.Lock()
+
+    async def make(self, *, kind: str, now: datetime, progress: Progress = lambda _: None) -> BackupResult:
+        """One backup of everything. Raises `CantBackUp`; what is in the folder then is as it was."""
+        name = f"holdfast-{iso(now).replace(':', '-')}-{kind}{ENDING}{SUFFIX if self._how.is_used else ''}"
+        try:
+            async with self._turn:
+                self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                remove_unfinished(self._folder)
+                with _unfinished(self._folder / f".{name}{_UNFINISHED}") as plain, CancelToken() as wanted:
+                    manifest = await self._database.read(
+                        lambda each: self._write(each, plain, kind, now, progress, wanted)
+                    )
+                    size = await self._finish(plain, self._folder / name, wanted)
+        except OSError as error:
+            raise CantBackUp(
+                f'no backup could be made in "{self._folder}" ({error.strerror or error}): '
+                "see that the disk has room and that the folder may be written"
+            ) from error
+        return BackupResult(path=self._folder / name, manifest=manifest, size_bytes=size)
+
+    async def _finish(self, plain: Path, name: Path, wanted: CancelToken) -> int:
+        """Encrypt it if wanted, and give it its name; returns its size.
+
+        Behind the snapshot's end: PostgreSQL ends a transaction that is idle for as long as encryption can take.
+        """
+        if self._how.is_used:
+            return await asyncio.to_thread(self._seal, plain, name, wanted)
+        return _keep(plain, name)
+
+    def _seal(self, plain: Path, name: Path, wanted: CancelToken) -> int:
+        with _unfinished(plain.with_name(f".sealed{plain.name}")) as sealed:
+            sealed.unlink()
+            seal(plain, sealed, self._how, wanted)
+            wanted.check()
+            return _keep(sealed, name)
+
+    def _write(
+        self, connection: Connection, path: Path, kind: str, now: datetime, progress: Progress, wanted: CancelToken
+    ) -> Manifest:
+        with ArchiveWriter(path) as archive:
+            companies = companies_of(connection)  # the first look is what the snapshot is of
+            parts = {}
+            for table in rows.KEPT:
+                read = wanted.each(rows.read(connection, table))
+                parts[table.name] = archive.add(table.name, table.columns.keys(), read)
+                if parts[table.name].rows >= WORTH_TELLING:
+                    progress(f"{table.name}: {parts[table.name].rows} rows")
+            manifest = Manifest(
+                format=FORMAT,
+                created_at=iso(now),
+                made_by=self._about.made_by,
+                revision=revision_of(connection),
+                kind=kind,
+                companies=tuple(companies),
+                tables=parts,
+                settings=dict(self._about.settings),
+            )
+            archive.finish(manifest)
+        _sync(path)
+        return manifest
+
+
+def maker_of(settings: Settings, database: Database, *, folder: Path) -> BackupMaker:
+    """The one that an installation's settings ask for. Raises `Misconfigured`."""
+    how = read_seal(passphrase=settings.backup_passphrase, recipients=settings.backup_recipients)
+    about = About(made_by=version("holdfast"), settings=settings.model_dump(mode="json"))
+    return BackupMaker(database, folder, about=about, how=how)
+
+
+def companies_of(connection: Connection) -> Sequence[CompanySummary]:
+    """Each session with the fingerprint of its keys, as they are now."""
+    prints: dict[str, Fingerprint] = {}
+    paired: dict[str, bool] = {}
+    for row in connection.execute(select(credentials)):
+        paired[row.company_id] = row.paired
+        prints.setdefault(row.company_id, Fingerprint()).add(row.creds)
+    for row in connection.execute(select(signal_keys), execution_options={"yield_per": 500}):
+        prints.setdefault(row.company_id, Fingerprint()).add(row.type, row.id, row.value)
+    return [
+        CompanySummary(
+            company_id=row.company_id,
+            state=row.state,
+            is_paired=paired.get(row.company_id, False),
+            keys=str(prints.get(row.company_id, Fingerprint())),
+        )
+        for row in connection.execute(select(sessions.c.company_id, sessions.c.state).order_by(sessions.c.company_id))
+    ]
+
+
+def remove_unfinished(folder: Path) -> None:
+    """What a backup left that was cut off."""
+    for path in folder.glob(f".*{_UNFINISHED}"):
+        path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _unfinished(path: Path) -> Iterator[Path]:
+    """A file of the block's own, which is gone afterwards unless it was moved away."""
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _keep(path: Path, name: Path) -> int:
+    """On the disk, then under its name; returns its size. Raises `FileExistsError`: a backup is never written over."""
+    if name.exists():
+        raise FileExistsError(errno.EEXIST, f"{name.name} is there already")
+    _sync(path)
+    path.rename(name)
+    _sync(name.parent)
+    return name.stat().st_size
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,128 @@
+"""Encryption of backups with age: to recipients (`age1…`), or with a passphrase. The `age` command opens them too.
+
+To recipients a file of any size is streamed. With a passphrase it is held in memory, for that is how the library
+does it, so large ones are refused.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from io import BufferedWriter
+from pathlib import Path
+
+import pyrage
+
+from holdfast.backup.cancellation import CancellableFile, CancelToken
+from holdfast.backup.errors import BadBackup, CantBackUp, Locked
+from holdfast.base.errors import Misconfigured
+
+SUFFIX = ".age"
+_HEADER = b"age-encryption.org/"
+_LARGEST_WITH_PASSPHRASE = 512 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seal:
+    """How backups are encrypted; neither of both: not at all."""
+
+    passphrase: str | None = field(default=None, repr=False)
+    recipients: tuple[str, ...] = ()
+
+    @property
+    def is_used(self) -> bool:
+        return bool(self.passphrase or self.recipients)
+
+
+NO_SEAL = Seal()
+
+
+def read_seal(*, passphrase: str | None, recipients: str | None) -> Seal:
+    """Raises `Misconfigured` for a recipient that is none, and when both are given."""
+    names = tuple((recipients or "").replace(",", " ").split())
+    if passphrase and names:
+        raise Misconfigured(
+            "HOLDFAST_BACKUP_PASSPHRASE and HOLDFAST_BACKUP_RECIPIENTS are both set: age takes one of them",
+            field="HOLDFAST_BACKUP_RECIPIENTS",
+        )
+    for name in names:
+        _recipient(name)
+    return Seal(passphrase=passphrase, recipients=names)
+
+
+def _recipient(name: str) -> pyrage.x25519.Recipient:
+    try:
+        return pyrage.x25519.Recipient.from_str(name)
+    except pyrage.RecipientError as error:
+        raise Misconfigured(
+            f'HOLDFAST_BACKUP_RECIPIENTS has "{name[:80]}": give public keys of age, which begin with age1',
+            field="HOLDFAST_BACKUP_RECIPIENTS",
+        ) from error
+
+
+def seal(plain: Path, sealed: Path, how: Seal, wanted: CancelToken) -> None:
+    """Encrypt a file into a new one."""
+    if how.recipients:
+        with plain.open("rb") as source, _new(sealed) as target:
+            pyrage.encrypt_io(CancellableFile(source, wanted), target, [_recipient(name) for name in how.recipients])
+        return
+    assert how.passphrase is not None
+    if plain.stat().st_size > _LARGEST_WITH_PASSPHRASE:
+        raise CantBackUp(
+            "the backup is larger than 512 MB, and with a passphrase all of it is in memory while it is encrypted: "
+            "use HOLDFAST_BACKUP_RECIPIENTS (`age-keygen` makes such keys)"
+        )
+    with _new(sealed) as target:
+        target.write(pyrage.passphrase.encrypt(plain.read_bytes(), how.passphrase))
+
+
+def is_sealed(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(_HEADER)) == _HEADER
+
+
+def unseal(sealed: Path, plain: Path, *, passphrase: str | None, identity: Path | None) -> None:
+    """Decrypt a file into a new one. Raises `BadBackup` with the cure."""
+    try:
+        _decrypting(sealed, passphrase, identity)(plain)
+    except pyrage.DecryptError as error:
+        raise BadBackup(
+            f'the backup "{sealed}" can\'t be decrypted ({error}): it is damaged, or the key is another'
+        ) from error
+
+
+def _decrypting(sealed: Path, passphrase: str | None, identity: Path | None) -> Callable[[Path], None]:
+    if identity is not None:
+        identities = _identities(identity)
+
+        def by_identity(plain: Path) -> None:
+            with sealed.open("rb") as source, _new(plain) as target:
+                pyrage.decrypt_io(source, target, identities)
+
+        return by_identity
+    if passphrase is None:
+        raise Locked(
+            f'the backup "{sealed}" is encrypted: set HOLDFAST_BACKUP_PASSPHRASE, or name the file with the secret key '
+            "of age with --identity"
+        )
+
+    def by_passphrase(plain: Path) -> None:
+        with _new(plain) as target:
+            target.write(pyrage.passphrase.decrypt(sealed.read_bytes(), passphrase))
+
+    return by_passphrase
+
+
+def _identities(file: Path) -> Sequence[pyrage.x25519.Identity]:
+    try:
+        lines = [line.strip() for line in file.read_text().splitlines()]
+        return [pyrage.x25519.Identity.from_str(line) for line in lines if line and not line.startswith("#")]
+    except (OSError, UnicodeDecodeError, pyrage.IdentityError) as error:
+        raise BadBackup(
+            f'"{file}" holds no secret key of age ({error}): give the file that `age-keygen` made'
+        ) from error
+
+
+def _new(path: Path) -> BufferedWriter:
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")

@@ -1,0 +1,88 @@
+"""Backups and moving in and out while the gateway runs: the one door for routes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import Connection
+
+from holdfast.backup import backup_dir
+from holdfast.backup import company as companies
+from holdfast.backup.cancellation import CancelToken
+from holdfast.backup.company import Device
+from holdfast.backup.creating import BackupMaker, BackupResult
+from holdfast.base.clock import Clock, iso
+from holdfast.base.errors import BadInput, NotFound
+from holdfast.base.ids import COMPANY_RULE, is_company_id
+from holdfast.runtime.gateway import Gateway
+from holdfast.session import events
+from holdfast.store.database import Database
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackupService:
+    gateway: Gateway
+    database: Database
+    maker: BackupMaker
+    folder: Path
+    opener: backup_dir.Opener
+    clock: Clock
+
+    async def make(self, *, kind: str = "asked") -> BackupResult:
+        """Raises `CantBackUp`."""
+        return await self.maker.make(kind=kind, now=self.clock.now())
+
+    async def found(self, *, verify: bool) -> Sequence[backup_dir.Found]:
+        """All backups, newest first."""
+
+        def work(wanted: CancelToken) -> list[backup_dir.Found]:
+            paths = wanted.each(backup_dir.names(self.folder))
+            return [backup_dir.look(path, self.opener, verify=verify, wanted=wanted) for path in paths]
+
+        with CancelToken() as wanted:
+            return await asyncio.to_thread(work, wanted)
+
+    def file(self, name: str) -> Path:
+        """One of them. Raises `NotFound`: there is no way to any other file."""
+        for path in backup_dir.names(self.folder):
+            if path.name == name:
+                return path
+        raise NotFound(f'there is no backup "{name[:120]}": GET /v1/backups lists those there are', field="name")
+
+    async def clear(self, company: str) -> BackupResult:
+        """Make a backup, then remove the company and all it has. Raises `NotFound`, and `CantBackUp` with all kept."""
+        await self.gateway.ask(company, events.StopAsked())
+
+        async def work() -> BackupResult:
+            made = await self.make(kind="before-clear")
+            await companies.clear_in_parts(self.database, company)
+            return made
+
+        return await self.gateway.set_aside(company, work)
+
+    async def take_in(self, company: str, device: Device, *, in_use: bool) -> None:
+        """Import a device, all of it or nothing, and connect. `in_use`: somebody may go on using its keys.
+
+        Raises `Conflict` where a phone is linked.
+        """
+        if not is_company_id(company):
+            raise BadInput(f'company "{company[:80]}" is not usable: {COMPANY_RULE}', field="company")
+        # Asked before as well: a mistyped name must not cut a link.
+        await self.database.read(lambda connection: companies.refuse_linked(connection, company))
+        now = self.clock.now()
+        closed_at_ms = int(now.timestamp() * 1000) if in_use else None
+
+        def store(connection: Connection) -> None:
+            companies.take_in(connection, company, device, now=iso(now), closed_at_ms=closed_at_ms)
+
+        async def work() -> None:
+            await self.database.write(store)
+
+        await self.gateway.set_aside(company, work)
+
+    async def device(self, company: str) -> Device:
+        """Of a session that is stopped, so that nobody uses the keys beside whoever gets them. Raises `NotFound`."""
+        return await self.database.read(lambda connection: companies.device_of(connection, company))

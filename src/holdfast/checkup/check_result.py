@@ -1,0 +1,36 @@
+"""What was found out about one part of an installation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class CheckState(StrEnum):
+    OK = "ok"
+    WARNING = "warning"
+    """It works, and somebody should look at it."""
+    PROBLEM = "problem"
+    """It does not work, or will not at the next start."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckResult:
+    what: str
+    """The part, in a word or two."""
+    state: CheckState
+    sentence: str
+    cure: str = ""
+    """What to do; empty where nothing needs doing."""
+
+
+def ok(what: str, sentence: str) -> CheckResult:
+    return CheckResult(what=what, state=CheckState.OK, sentence=sentence)
+
+
+def warning(what: str, sentence: str, cure: str) -> CheckResult:
+    return CheckResult(what=what, state=CheckState.WARNING, sentence=sentence, cure=cure)
+
+
+def problem(what: str, sentence: str, cure: str) -> CheckResult:
+    return CheckResult(what=what, state=CheckState.PROBLEM, sentence=sentence, cure=cure)

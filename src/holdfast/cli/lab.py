@@ -1,0 +1,87 @@
+"""Commands that prove Holdfast against a simulated WhatsApp: the demo, and the scenarios of the lab."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import signal
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from holdfast import settings as settings_module
+from holdfast import terminal
+from holdfast.cli.exit_codes import GOOD, NOT_GOOD, WrongUse
+from holdfast.cli.requests import AsJson
+from holdfast.cli.serving import engine_program
+
+if TYPE_CHECKING:
+    from holdfast.lab.scenarios import Scenario
+
+Seconds = Annotated[int, typer.Option(min=20, max=3600, help="how long messages are sent and links broken, such as 60")]
+
+
+def _names(begun: str) -> list[str]:
+    from holdfast.lab.scenarios import SCENARIOS
+
+    return [name for name in SCENARIOS if name.startswith(begun)]
+
+
+ScenarioName = Annotated[
+    str,
+    typer.Argument(metavar="NAME", help="one that `holdfast lab list` shows, such as cuts", autocompletion=_names),
+]
+
+lab = typer.Typer(
+    no_args_is_help=True, help="Play scenarios against a simulated WhatsApp, and see what became of each message."
+)
+
+
+def demo(seconds: Seconds = 60, as_json: AsJson = False) -> None:
+    """Show the main job without a phone: a simulated WhatsApp, two companies, messages, faults, the result."""
+    from holdfast.lab.scenarios import SCENARIOS
+
+    _play(SCENARIOS["demo"], seconds, as_json=as_json)
+
+
+@lab.command("list")
+def list_scenarios(as_json: AsJson = False) -> None:
+    """The scenarios, and what each breaks."""
+    from holdfast.lab.scenarios import SCENARIOS
+
+    rows = [(each.name, len(each.steps), each.sentence) for each in SCENARIOS.values()]
+    if as_json:
+        terminal.show_json([dict(zip(("name", "faults", "sentence"), row, strict=True)) for row in rows])
+    else:
+        terminal.show_table(("scenario", "faults", "what happens"), rows)
+
+
+@lab.command("run")
+def run_scenario(name: ScenarioName, seconds: Seconds = 60, as_json: AsJson = False) -> None:
+    """Play one scenario. Exit code 1 when a message was lost or doubled, or a goal missed."""
+    from holdfast.lab.scenarios import SCENARIOS
+
+    if name not in SCENARIOS:
+        raise WrongUse(f'there is no scenario "{name}": choose {", ".join(SCENARIOS)}')
+    _play(SCENARIOS[name], seconds, as_json=as_json)
+
+
+def _play(scenario: Scenario, seconds: int, *, as_json: bool) -> NoReturn:
+    from holdfast.lab.runner import play
+    from holdfast.lab.screen import Screen
+
+    if importlib.util.find_spec("wasim") is None:
+        raise WrongUse(
+            "the simulated WhatsApp (wasim) is not installed: "
+            "pip install 'holdfast[lab]', or in a checkout: uv sync --extra lab"
+        )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # either way what was started is ended
+    screen = Screen(quiet=as_json)
+    engine_program(settings_module.load())
+    environment = settings_module.process_environment()
+    result = asyncio.run(play(scenario, seconds=seconds, environment=environment, screen=screen))
+    if as_json:
+        terminal.show_json({"scenario": scenario.name, **result.as_json()})
+    else:
+        screen.show_result(result)
+    raise typer.Exit(GOOD if result.passed else NOT_GOOD)

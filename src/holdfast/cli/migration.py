@@ -1,0 +1,115 @@
+"""`holdfast import-baileys` and `export-baileys`: a company from the folder of a Baileys bot, and back into one."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from sqlalchemy import Connection
+
+from holdfast import terminal
+from holdfast.backup import company as companies
+from holdfast.backup.baileys import Folder, age_in_words, read_folder, write_folder
+from holdfast.backup.company import Device
+from holdfast.backup.ratchets import RatchetKey
+from holdfast.base.clock import iso
+from holdfast.cli.installation import Stopped, running_or_stopped
+from holdfast.cli.requests import CLOCK, AsJson, CompanyArgument, session_path
+from holdfast.client import Client, Json
+
+_AT_REST = {"stopped", "logged_out", "unpaired"}
+
+
+def import_baileys(
+    company: CompanyArgument,
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="the folder that the bot gives to useMultiFileAuthState")
+    ],
+    skip_damaged: Annotated[
+        bool, typer.Option("--skip-damaged", help="leave out damaged keys of single contacts; never the credentials")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Take over a linked device from a Baileys bot, without a QR code. Stop the bot first.
+
+    All of the folder is imported or nothing; the folder itself is not changed.
+    """
+    path = session_path(company, "/import")
+    read = read_folder(folder, now=CLOCK.now(), skip_damaged=skip_damaged)
+    _warn(folder, read)
+    body = {
+        "credentials": read.device.credentials,
+        "keys": [{"type": key.type, "id": key.id, "value": key.value} for key in read.device.keys],
+        "inUse": read.is_in_use,
+    }
+
+    async def ask(client: Client) -> str:
+        session: Json = await client.post(path, body)
+        return str(session["state"])
+
+    state = running_or_stopped(ask, lambda here: _take_in(here, company, read))
+    told = {"companyId": company, "keys": len(read.device.keys), "skipped": list(read.skipped), "state": state}
+    if as_json:
+        terminal.show_json(told)
+        return
+    terminal.say(f"Company {company} is imported with {told['keys']} keys; it is {state}.")
+
+
+def _warn(folder: Path, read: Folder) -> None:
+    for each in read.skipped:
+        terminal.tell(f"Left out: {each}")
+    if read.ignored:
+        terminal.tell(f"Not of Baileys and left out: {', '.join(read.ignored[:5])}")
+    if read.is_in_use:
+        terminal.tell(
+            f'"{folder}" was written {age_in_words(read)} ago: a bot seems to run on it. Stop it now – two programs on '
+            "one device throw each other out (440). Chats get new keys before Holdfast sends, in case it goes on."
+        )
+
+
+def _take_in(here: Stopped, company: str, read: Folder) -> str:
+    now = CLOCK.now()
+    closed_at_ms = int(now.timestamp() * 1000) if read.is_in_use else None
+
+    def work(connection: Connection) -> None:
+        companies.refuse_in_use(connection, company=company)
+        companies.take_in(connection, company, read.device, now=iso(now), closed_at_ms=closed_at_ms)
+
+    async def store() -> None:
+        await here.database.write(work)
+
+    asyncio.run(store())
+    return "connected at the next `holdfast serve`"
+
+
+def export_baileys(
+    company: CompanyArgument,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="a new or empty folder")],
+    as_json: AsJson = False,
+) -> None:
+    """Write a company's linked device as a folder for useMultiFileAuthState. Stop the session first."""
+    path = session_path(company)
+
+    async def ask(client: Client) -> tuple[Device, str]:
+        session: Json = await client.get(path)
+        found: Json = await client.get(f"{path}/export")
+        keys = tuple(RatchetKey(**key) for key in found["keys"])
+        return Device(credentials=found["credentials"], keys=keys), str(session["state"])
+
+    device, state = running_or_stopped(ask, lambda here: (asyncio.run(_device(here, company)), "stopped"))
+    if state not in _AT_REST:
+        terminal.tell(
+            f"The session is {state}: run `holdfast stop {company}` and export again before a bot uses the folder, "
+            "for its keys go on changing here."
+        )
+    files = write_folder(folder, device)
+    if as_json:
+        terminal.show_json({"companyId": company, "files": files, "state": state})
+        return
+    terminal.say(f"Wrote {files} files to {folder}. Whoever has them can read and write for company {company}.")
+
+
+async def _device(here: Stopped, company: str) -> Device:
+    return await here.database.read(lambda connection: companies.device_of(connection, company))

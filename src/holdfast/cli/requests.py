@@ -1,0 +1,69 @@
+"""What commands about a running Holdfast share: the arguments, the way to its API, and how one thing is shown."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Annotated, TypeVar
+
+import typer
+
+from holdfast import settings as settings_module
+from holdfast import terminal
+from holdfast.api.keys import first_key, stored_key
+from holdfast.base.clock import SystemClock
+from holdfast.base.ids import COMPANY_RULE, is_company_id
+from holdfast.cli.exit_codes import WrongUse
+from holdfast.client import Client, Json, Refused, connect
+
+T = TypeVar("T")
+
+CLOCK = SystemClock()
+
+CompanyArgument = Annotated[str, typer.Argument(metavar="COMPANY", help="the company id, such as 962302")]
+AsJson = Annotated[bool, typer.Option("--json", help="print one JSON document")]
+
+
+def with_client(work: Callable[[Client], Awaitable[T]], *, timeout_s: float = 60) -> T:
+    """What `work` gives with a client of the running Holdfast and the key that is set or stored.
+
+    `timeout_s`: for each request.
+    """
+    settings = settings_module.load()
+    key = stored_key(settings.data_dir) if settings.api_key is None else first_key(settings.api_key)
+
+    async def run() -> T:
+        async with connect(settings.server_url, key, timeout_s=timeout_s, only_holdfast=True) as client:
+            return await work(client)
+
+    try:
+        return asyncio.run(run())
+    except Refused as refused:
+        if refused.status != HTTPStatus.UNAUTHORIZED:
+            raise
+        where = "commands take it from HOLDFAST_API_KEY, or from the file api-key in HOLDFAST_DATA_DIR"
+        raise Refused(refused.status, f"{refused.sentence}; {where}") from refused
+
+
+def session_path(company: str, rest: str = "") -> str:
+    """The route of a session. Raises `WrongUse` for what can't be a company id: it would be another route."""
+    if not is_company_id(company):
+        raise WrongUse(f'company "{company}" is not usable: {COMPANY_RULE}')
+    return f"/v1/sessions/{company}{rest}"
+
+
+def show_one(item: Json, *, as_json: bool) -> None:
+    """One thing with its fields, a line each."""
+    if as_json:
+        terminal.show_json(item)
+    else:
+        terminal.show_table(("", ""), ((name, _told(value)) for name, value in item.items()))
+
+
+def _told(value: object) -> object:
+    """A reason or an error as a sentence; everything else as it is."""
+    if not isinstance(value, dict):
+        return value
+    action = f" – {value['action']}" if value.get("action") else ""
+    return f"{value.get('message') or value['code']} ({value['code']}){action}"

@@ -1,0 +1,67 @@
+"""What every page is made from: one for each HTTP application."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from starlette.requests import Request
+
+from holdfast.base.clock import Clock
+from holdfast.base.errors import HoldfastError
+from holdfast.base.ids import RandomSource
+from holdfast.dashboard.assets import Assets
+from holdfast.dashboard.fleet import Fleet
+from holdfast.dashboard.logins import Login, Logins
+from holdfast.dashboard.ports import MediaAddresses, WaitScope
+from holdfast.dashboard.rendering import Templates
+from holdfast.delivery.lookup import Lookup
+from holdfast.delivery.webhooks import Webhooks
+from holdfast.runtime.diagnosis import Diagnoser
+from holdfast.runtime.gateway import Gateway
+
+
+class SessionsLoading(HoldfastError):
+    """Holdfast is not ready yet."""
+
+    code = "starting"
+
+    def __init__(self) -> None:
+        super().__init__("Holdfast is starting: its sessions are not in hand yet; this page comes by itself")
+
+
+class NotYours(HoldfastError):
+    """The key that signed in does not cover this company."""
+
+    code = "forbidden"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppContext:
+    gateway: Gateway
+    diagnoser: Diagnoser
+    lookup: Lookup
+    webhooks: Webhooks
+    media: MediaAddresses
+    logins: Logins
+    waits: WaitScope
+    clock: Clock
+    randomness: RandomSource
+    fleet: Fleet
+    assets: Assets
+    templates: Templates
+
+
+def context_of(request: Request) -> AppContext:
+    context: AppContext = request.app.state.context
+    return context
+
+
+def login_of(request: Request) -> Login:
+    login: Login = request.state.login
+    return login
+
+
+def check_company(request: Request, company: str) -> None:
+    """Raises `NotYours`, whether there is such a company or not."""
+    if not login_of(request).grant.covers(company):
+        raise NotYours(f'the API key that you signed in with may not touch company "{company[:80]}"', field="company")

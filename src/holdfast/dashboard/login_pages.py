@@ -1,0 +1,72 @@
+"""Signing in and out, and the files that pages need."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from holdfast.base.errors import NotFound
+from holdfast.dashboard.context import context_of, login_of
+from holdfast.dashboard.logins import COOKIE, TooManyTries, WrongKey
+from holdfast.dashboard.page_auth import ProtectedPage, PublicPage, page, set_cookie
+from holdfast.dashboard.reference import chapters, shapes
+from holdfast.dashboard.return_path import return_path
+
+open_pages = APIRouter(route_class=PublicPage, include_in_schema=False)
+pages = APIRouter(route_class=ProtectedPage, include_in_schema=False)
+
+_FOR_GOOD = "public, max-age=31536000, immutable"
+
+
+@open_pages.get("/login")
+async def show_login(request: Request) -> Response:
+    back = return_path(request.query_params.get("next", ""))
+    if context_of(request).logins.read(request.cookies.get(COOKIE)) is not None:
+        return RedirectResponse(back, status_code=303)
+    return page(request, "login.html", said=None, back=back)
+
+
+@open_pages.post("/login")
+async def sign_in(request: Request) -> Response:
+    address = request.client.host if request.client else ""
+    back = return_path(request.state.form.get("next", ""))
+    try:
+        cookie = context_of(request).logins.sign_in(request.state.form.get("key", ""), address=address)
+    except WrongKey as error:
+        return page(request, "login.html", status=401, said=error.sentence, back=back)
+    except TooManyTries as error:
+        return page(request, "login.html", status=429, said=error.sentence, back=back)
+    response = RedirectResponse(back, status_code=303)
+    set_cookie(request, response, cookie)
+    return response
+
+
+@pages.post("/sign-out")
+async def sign_out(request: Request) -> Response:
+    context_of(request).logins.sign_out(login_of(request))
+    response = RedirectResponse("/login", status_code=303)
+    response.delete_cookie(COOKIE, path="/")
+    return response
+
+
+@open_pages.get("/docs")
+async def show_reference(request: Request) -> Response:
+    """For everybody who reaches the port, as the document that it is made from."""
+    context = context_of(request)
+    request.state.login = context.logins.read(request.cookies.get(COOKIE))
+    document = request.app.openapi()
+    url = f"{request.url.scheme}://{request.url.netloc}"
+    return page(request, "reference.html", chapters=chapters(document, url=url), shapes=shapes(document))
+
+
+@open_pages.get("/assets/{digest}/{name}")
+async def get_asset(request: Request) -> Response:
+    asset = context_of(request).assets.find(request.url.path)
+    if asset is None:
+        raise NotFound("there is no such file: load the page again")
+    headers = {"Cache-Control": _FOR_GOOD, "Vary": "Accept-Encoding"}
+    if "gzip" in request.headers.get("accept-encoding", ""):
+        headers["Content-Encoding"] = "gzip"
+        return Response(asset.zipped, media_type=asset.media_type, headers=headers)
+    return Response(asset.content, media_type=asset.media_type, headers=headers)

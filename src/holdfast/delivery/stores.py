@@ -1,0 +1,322 @@
+"""What delivery needs kept: the rows of outbox and inbox, and who keeps them. Times are ISO 8601 text, UTC, `Z`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from holdfast.delivery.message import MessageState, StatusUpdate
+from holdfast.delivery.rate_limits import Allowance, Contact
+
+Content = dict[str, object]
+"""One kind of content with its fields, as `holdfast.delivery.content` makes them."""
+
+INTERACTIVE, BULK = 0, 1
+"""Priorities: bulk leaves when nothing interactive waits, and at its own pace."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """A message as it is accepted, with the WhatsApp id that all its sends will carry."""
+
+    id: str
+    whatsapp_id: str
+    company: str
+    recipient: str
+    """Digits."""
+    chat: str
+    """JID."""
+    content: Content
+    idempotency_key: str | None
+    request_hash: str
+    """Hash of the caller's body: the same key with another body is a mistake."""
+    kind: str = "text"
+    """The kind of its content."""
+    priority: int = INTERACTIVE
+    expires_at: str | None = None
+    """Not sent from then on, unless it is under way."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One outbound message as it stands."""
+
+    seq: int
+    id: str
+    whatsapp_id: str
+    company: str
+    recipient: str
+    chat: str
+    state: MessageState
+    attempts: int
+    accepted_at: str
+    sent_at: str | None
+    delivered_at: str | None
+    read_at: str | None
+    played_at: str | None
+    error_code: str | None
+    error: str | None
+    kind: str = "text"
+    priority: int = INTERACTIVE
+    expires_at: str | None = None
+    held_code: str | None = None
+    """WhatsApp refused it for a time, by this code (`delivery.rate_limits`)."""
+    held_until: str | None = None
+    is_to_new_contact: bool = False
+    """It is queued, and to a contact that is not known: locks and the daily limit apply."""
+    retry_at: str | None = None
+    """When the last attempt failed in a way that may pass; it is retried."""
+    retry_code: str | None = None
+    retry_message: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outgoing:
+    """A message that is committed as `sending` and may be given to the engine."""
+
+    seq: int
+    """Orders the messages of a chat by acceptance."""
+    id: str
+    whatsapp_id: str
+    chat: str
+    content: Content
+    attempts: int
+    accepted_at: str
+    is_bulk: bool = False
+    contact: Contact = Contact.KNOWN
+    made: str | None = None
+    """What the engine made of it at an earlier attempt."""
+    retry_code: str | None = None
+    retry_count: int = 0
+    """Attempts in a row that failed with `retry_code`."""
+    crash_score: int = 0
+    """Grows with each engine host or link that ended while the message was in flight (`delivery.message`)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """What one look at the queue found."""
+
+    messages: Sequence[Outgoing]
+    has_more: bool
+    """Other messages are waiting: not due yet, not allowed now, or behind others of their chats."""
+    is_limited: bool
+    """As many were taken as a limit allows: others may be due and allowed soon."""
+    next_at: str | None
+    """When the next chat that rests becomes due."""
+    suspect_waits: bool
+    """A message that may end links is due; it is sent alone, when nothing else is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """The answer to a draft."""
+
+    message: Message
+    """As it was accepted."""
+    is_new: bool
+    """False: its idempotency key had made it before."""
+    has_begun: bool
+    """It is committed as `sending`: whoever asked for that may give it to the engine."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """What a company may write: WhatsApp's restrictions, the operator's limits, whom it wrote to."""
+
+    pacing: Content | None = None
+    """What the operator set for this company; None: as all others."""
+    reach_out_until: str | None = None
+    """WhatsApp takes no messages to new contacts until then."""
+    tight_until: str | None = None
+    """After a temporary ban, less is sent until then."""
+    quota_until: str | None = None
+    """WhatsApp's quota of new chats is used up until then."""
+    first_contacts: Sequence[str] = ()
+    """When people were written to for the first time, within the last 24 hours, oldest first."""
+    approached: Sequence[str] = ()
+    """Chats that are not known, with a first message that is to be sent again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageChange:
+    """News of one message."""
+
+    whatsapp_id: str
+    update: StatusUpdate
+    at: str
+    error_code: str | None = None
+    error: str | None = None
+    makes_known: bool = False
+    """The chat was not known, and is from now on."""
+    chat: str | None = None
+    """Of a receipt: the chat that it came from. It counts only for messages to that chat, by whichever name."""
+    is_forced: bool = False
+    """With `StatusUpdate.CANCELLED`: also when the message may have left."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deferral:
+    """An attempt failed in a way that may pass: the message, and its chat with it, waits until `next_at`."""
+
+    whatsapp_id: str
+    at: str
+    next_at: str | None
+    """None: it is due as before."""
+    code: str | None = None
+    """Of WhatsApp's or the engine's refusal; None when there was no answer: the outcome is unknown."""
+    message: str | None = None
+    held_code: str | None = None
+    """WhatsApp holds it by a lock until `next_at`."""
+    crash_score: int | None = None
+    """The new score, when it was in flight as a host or a link ended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Received:
+    """One inbound message as it is stored."""
+
+    seq: int
+    id: str
+    company: str
+    chat: str
+    sender: str
+    whatsapp_id: str
+    type: str
+    text: str | None
+    from_me: bool
+    sent_at: str
+    stored_at: str
+    sender_name: str | None = None
+    """As the sender calls himself."""
+    sender_lid: str | None = None
+    """JID that hides the sender's number."""
+    group_subject: str | None = None
+    """None also for a group whose subject is not known yet."""
+    content: Content | None = None
+    """What text can't say, as `InboundMessage` has it."""
+    target: str | None = None
+    """WhatsApp id of the message that this one edits, revokes or reacts to."""
+    media: Content | None = None
+    """`{mimetype, sizeBytes?, filename?, seconds?, voice?}`."""
+    completed_at: str | None = None
+    """When a message that could not be read at first was."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backlog:
+    """Messages of a company that are still to be sent."""
+
+    waiting: int = 0
+    oldest_at: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryTally:
+    """Messages accepted within a time; cancelled and expired ones are left out."""
+
+    accepted: int
+    taken: int
+    """WhatsApp has them."""
+    arrived: int
+    """They reached a phone."""
+
+
+class Figures(Protocol):
+    """Counts over the outbox."""
+
+    async def backlogs(self) -> Mapping[str, Backlog]:
+        """By company, for those that have one."""
+
+    async def tally(self, company: str, *, since: str, until: str) -> DeliveryTally:
+        """Of messages accepted at or after `since` and before `until`."""
+
+
+class Outbox(Protocol):
+    """Durable outbound messages. Every method returns when its change is on the disk."""
+
+    async def accept(self, draft: Draft, *, begin: bool = False) -> Accepted:
+        """Store a new message, or find the one that its idempotency key already made.
+
+        With `begin` it is committed as `sending` at once where nothing waits in its chat, the recipient is known and
+        the session is this process's own. Raises `Conflict` when the key came with another body, `NotFound` when the
+        company is unknown.
+        """
+
+    async def take(
+        self,
+        company: str,
+        allowance: Allowance,
+        *,
+        but: Collection[str],
+        alone: bool = False,
+        updates: Sequence[MessageChange | Deferral] = (),
+    ) -> Taken:
+        """Apply `updates`, then commit as `sending` what is due and allowed; none of `but` (WhatsApp ids).
+
+        Interactive messages come before bulk. A suspect (`crash_score`) is taken by itself, only when `but` is empty,
+        and nothing else is due or `alone` is set. All is one transaction. Raises `LeaseLost` when another process
+        owns the session; the updates are kept all the same.
+        """
+
+    async def apply_updates(self, company: str, changes: Sequence[MessageChange | Deferral]) -> list[Message]:
+        """Apply status updates; returns the messages that came to another state. Unknown ids are ignored."""
+
+    async def reschedule_held(self, company: str, *, code: str, until: str | None) -> None:
+        """The lock that holds these messages ends at another time; None: it was lifted, they are due now."""
+
+    async def make_due(self, company: str) -> None:
+        """Every chat that rests becomes due now: the wall clock was set, so the stored times mean nothing."""
+
+    async def expire(self, company: str, *, at: str) -> list[Message]:
+        """Mark what has expired by then and surely did not leave; returns what was marked."""
+
+    async def next_expiry(self, company: str) -> str | None:
+        """When the next message that surely has not left expires."""
+
+    async def cancel(self, message_id: str, *, force: bool = False) -> Message:
+        """Cancel a message that has not left; with `force` also one that may have left and was never acked.
+
+        Raises `NotFound` and `Conflict`.
+        """
+
+    async def message(self, message_id: str) -> Message | None: ...
+
+    async def messages(
+        self, company: str, *, state: MessageState | None, after: int, most: int, chat: str | None = None
+    ) -> list[Message]:
+        """Those in a state, or in a chat (JID), or all; by `seq`, from behind `after`."""
+
+    async def sent_content(self, company: str, whatsapp_id: str, *, chat: str) -> tuple[Content | None, str | None]:
+        """Content of a message to that chat, and what the engine made of it; None for what is not known there."""
+
+
+class Accounts(Protocol):
+    """What each company may write."""
+
+    async def account(self, company: str, *, since: str) -> Account:
+        """With the first contacts since then."""
+
+    async def set_lock(self, company: str, *, code: str, until: str | None) -> None:
+        """WhatsApp's lock on messages to new contacts: `REACH_OUT_LOCK` or `NEW_CHAT_QUOTA`; None lifts it."""
+
+    async def set_tight(self, company: str, *, until: str) -> None: ...
+
+    async def set_pacing(self, company: str, pacing: Content | None) -> None: ...
+
+
+class MediaFiles(Protocol):
+    """Media of messages as files, for an engine."""
+
+    async def content_for_engine(self, content: Content) -> Content:
+        """The same content, with each stored medium named by a file on this machine."""
+
+
+class Inbox(Protocol):
+    """Durable inbound messages."""
+
+    async def received(self, company: str, *, after: int, most: int, chat: str | None = None) -> list[Received]:
+        """Those of a chat (JID), or all; by `seq`, from behind `after`."""
+
+    async def find(self, inbox_id: str) -> Received | None: ...

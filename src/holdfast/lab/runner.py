@@ -1,0 +1,294 @@
+"""Plays a scenario: the whole system against wasim, without a phone, with messages both ways and faults on purpose.
+
+It works from the outside, by the HTTP interfaces that any user has: Holdfast's for sessions and messages, wasim's for
+phones and faults. What counts as up or delivered is what the server and the receiver say, not what Holdfast claims.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+import tempfile
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from holdfast.base.clock import Clock, SystemClock
+from holdfast.base.errors import HoldfastError
+from holdfast.client import Client, Json, Refused, connect
+from holdfast.health.goals import MOST_RECONNECT_S
+from holdfast.lab.children import child
+from holdfast.lab.scenarios import USUAL_S, Scenario, Step
+from holdfast.lab.screen import Screen
+from holdfast.lab.tally import ARRIVED, InjectedFault, Result, RunTally, Sent, Uptime
+
+COMPANIES = {"962302": "962790000002", "962303": "962790000003"}
+"""The companies and the numbers of their phones."""
+CONTACT = "962790000099"
+"""Somebody with a phone and no Holdfast."""
+
+_RATE = 2.5
+"""Messages a second from each company."""
+_SAMPLE_S = 0.1
+_PAIR_S = 60
+_SETTLE_S = 45
+"""How long after the last send everything may take to arrive."""
+
+
+class LabFailed(HoldfastError):
+    """A scenario could not be set up, or did not end."""
+
+    code = "lab-failed"
+
+
+@dataclass(slots=True, kw_only=True)
+class Stage:
+    """A scenario while it is played: who is asked, what was seen."""
+
+    holdfast: Client
+    wasim: Client
+    clock: Clock
+    tally: RunTally = field(default_factory=RunTally)
+    states: dict[str, str] = field(default_factory=dict)
+    links: dict[str, str] = field(default_factory=dict)
+    """The open, unfrozen link of each company, by the server's number."""
+    fault: str = ""
+    began_at: float = 0
+    elapsed_s: float = 0
+
+
+async def play(scenario: Scenario, *, seconds: int, environment: Mapping[str, str], screen: Screen) -> Result:
+    """Play it in a temporary folder and give the verdict. Nothing is left behind, also after Ctrl-C."""
+    clock = SystemClock()
+    with tempfile.TemporaryDirectory(prefix="holdfast-lab-") as folder:
+        async with _stage(Path(folder), {**environment, **scenario.settings}, clock, screen) as stage:
+            await _pair_all(stage, screen)
+            await _play(stage, scenario, seconds, screen)
+            receivers = {number: company for company, number in COMPANIES.items()} | {CONTACT: CONTACT}
+            return stage.tally.result(receivers, seconds=seconds)
+
+
+@contextlib.asynccontextmanager
+async def _stage(folder: Path, environment: Mapping[str, str], clock: Clock, screen: Screen) -> AsyncIterator[Stage]:
+    key = "hf_lab_key_of_a_temporary_folder"
+    wasim_arguments = ["serve", "--port", "0", "--control-port", "0", "--state-dir", str(folder / "wasim")]
+    async with contextlib.AsyncExitStack() as stack:
+        screen.say("Starting a simulated WhatsApp")
+        line = await stack.enter_async_context(
+            child("wasim", [*wasim_arguments, "--until-stdin-closes"], env=environment, log=folder / "wasim.log")
+        )
+        places = json.loads(line)
+        screen.say("Starting Holdfast")
+        gateway_environment = {
+            **{name: value for name, value in environment.items() if not name.startswith("HOLDFAST_")},
+            **{name: environment[name] for name in _KEPT_SETTINGS if name in environment},
+            "HOLDFAST_PORT": "0",
+            "HOLDFAST_DATA_DIR": str(folder / "data"),
+            "HOLDFAST_API_KEY": key,
+            "HOLDFAST_WHATSAPP_URL": places["url"],
+        }
+        line = await stack.enter_async_context(
+            child("holdfast", ["serve", "--until-stdin-closes"], env=gateway_environment, log=folder / "holdfast.log")
+        )
+        url = re.search(r"http://\S+", line)
+        if url is None:
+            raise LabFailed(f'Holdfast said "{line}" where its address was expected')
+        holdfast = await stack.enter_async_context(connect(url[0], key))
+        wasim = await stack.enter_async_context(connect(places["control"], None))
+        yield Stage(holdfast=holdfast, wasim=wasim, clock=clock)
+
+
+_KEPT_SETTINGS = ("HOLDFAST_CACHE_DIR", "HOLDFAST_NODE_BIN", "HOLDFAST_NPM_CACHE", "HOLDFAST_REDIS_URL")
+
+
+# Pairing.
+
+
+async def _pair_all(stage: Stage, screen: Screen) -> None:
+    await stage.wasim.post("/phones", {"number": CONTACT})
+    for company, number in COMPANIES.items():
+        screen.say(f"Linking company {company}: its phone scans the QR code")
+        await stage.holdfast.put(f"/v1/sessions/{company}")
+        code = (await stage.holdfast.get(f"/v1/sessions/{company}/qr"))["qr"]
+        await stage.wasim.post(f"/phones/{number}/scan", {"qr": code})
+    async with asyncio.timeout(_PAIR_S):
+        while True:
+            await _look_at_sessions(stage)
+            await _look_at_links(stage)
+            if len(stage.links) == len(COMPANIES) and set(stage.states.values()) == {"connected"}:
+                return
+            await stage.clock.sleep(_SAMPLE_S)
+
+
+# Playing.
+
+
+async def _play(stage: Stage, scenario: Scenario, seconds: int, screen: Screen) -> None:
+    stage.began_at = stage.clock.monotonic()
+    stage.tally.uptime = {company: Uptime() for company in COMPANIES}
+    with screen.live(stage):
+        async with asyncio.TaskGroup() as tasks:
+            watching = tasks.create_task(_watch(stage, screen))
+            async with asyncio.TaskGroup() as work:
+                for company in COMPANIES:
+                    work.create_task(_send(stage, company, seconds))
+                work.create_task(_break(stage, scenario.steps, seconds))
+            stage.fault = "none; waiting for the rest to arrive"
+            await _settle(stage)
+            watching.cancel()
+    await _count(stage)
+
+
+async def _send(stage: Stage, company: str, seconds: int) -> None:
+    """A message every 0.4 s, in turn to the other company and to the contact, whatever the link is doing."""
+    other = next(number for name, number in COMPANIES.items() if name != company)
+    for n in range(int(seconds * _RATE)):
+        await stage.clock.sleep(stage.began_at + n / _RATE - stage.clock.monotonic())
+        to = CONTACT if n % 3 == 2 else other
+        text = f"{company} message {n + 1}"
+        headers = {"Idempotency-Key": f"lab-{company}-{n}"}
+        answer = await stage.holdfast.post(f"/v1/sessions/{company}/messages", {"to": to, "text": text}, headers)
+        stage.tally.sent[answer["id"]] = Sent(id=answer["id"], text=text, company=company, to=to)
+
+
+async def _break(stage: Stage, steps: Sequence[Step], seconds: int) -> None:
+    """One after the other: a step whose moment has passed when the one before is over comes then."""
+    for step in steps:
+        await stage.clock.sleep(stage.began_at + step.at_s * seconds / USUAL_S - stage.clock.monotonic())
+        stage.fault = f"{step.kind} ({', '.join(step.whom)})"
+        await (_sever if step.severs else _disturb)(stage, step)
+        stage.fault = ""
+
+
+async def _sever(stage: Stage, step: Step) -> None:
+    """Break links and wait until they are back, or have had their ten seconds."""
+    now = stage.clock.monotonic()
+    faults = [
+        InjectedFault(kind=step.kind, company=name, at=now, reachable_at=now + step.lasts_s) for name in step.whom
+    ]
+    for company in step.whom:
+        stage.links.pop(company, None)
+    stage.tally.faults += faults
+    started = await _begin(stage, step)
+    if step.kind in _ONLY_NEW_LINKS:
+        await _begin(stage, replace(step, kind="cut", details={}))
+    await stage.clock.sleep(now + step.lasts_s - stage.clock.monotonic())
+    if step.kind in _HELD:
+        await _end(stage, started)
+    until = now + step.lasts_s + MOST_RECONNECT_S + 5
+    while any(fault.back_at is None for fault in faults) and stage.clock.monotonic() < until:
+        await stage.clock.sleep(_SAMPLE_S)
+    await _end(stage, started)
+
+
+async def _disturb(stage: Stage, step: Step) -> None:
+    """What links are to bear."""
+    started = await _begin(stage, step)
+    await stage.clock.sleep(step.lasts_s)
+    await _end(stage, started)
+
+
+_ONLY_NEW_LINKS = {"failure", "flap", "refuse"}
+"""These leave open links alone: those are cut."""
+_HELD = {"flap", "refuse"}
+"""These go on until they are ended, for as long as the step lasts."""
+_WHOLE_SERVER = {"restart", "refuse"}
+
+
+async def _begin(stage: Stage, step: Step) -> Json:
+    """The fault as wasim has it; `cut` of several is one for each."""
+    begun: Json = {}
+    for company in step.whom if step.kind not in _WHOLE_SERVER else step.whom[:1]:
+        number = {} if step.kind in _WHOLE_SERVER else {"number": COMPANIES[company]}
+        begun = await stage.wasim.post("/faults", {"kind": step.kind, **number, **step.details})
+    return begun
+
+
+async def _end(stage: Stage, started: Json) -> None:
+    with contextlib.suppress(Refused):  # it may have ended by itself
+        await stage.wasim.delete(f"/faults/{started['id']}")
+
+
+# Watching.
+
+
+async def _watch(stage: Stage, screen: Screen) -> None:
+    """Sample the links ten times a second, Holdfast's own view once a second."""
+    last = stage.clock.monotonic()
+    n = 0
+    while True:
+        await _look_at_links(stage)
+        now = stage.clock.monotonic()
+        for company, uptime in stage.tally.uptime.items():
+            uptime.add(now - last, up=company in stage.links, excused=_is_excused(stage, company, now))
+        last = now
+        stage.elapsed_s = now - stage.began_at
+        if n % 10 == 0:
+            await _look_at_sessions(stage)
+            await _look_at_messages(stage)
+        screen.refresh(stage)
+        n += 1
+        await stage.clock.sleep(_SAMPLE_S)
+
+
+def _is_excused(stage: Stage, company: str, now: float) -> bool:
+    return any(
+        fault.company == company and fault.at <= now < fault.reachable_at + MOST_RECONNECT_S
+        for fault in stage.tally.faults
+    )
+
+
+def _is_on(stage: Stage, company: str, now: float) -> bool:
+    """Is something broken on purpose at this moment that no link can live through?"""
+    return any(fault.company == company and fault.back_at is None for fault in stage.tally.faults)
+
+
+async def _look_at_links(stage: Stage) -> None:
+    """What the server holds for open and not frozen, whatever Holdfast believes."""
+    now = stage.clock.monotonic()
+    companies = {number: company for company, number in COMPANIES.items()}
+    up = {
+        companies[link["number"]]: link["id"]
+        for link in await stage.wasim.get("/links")
+        if link["number"] in companies and link["state"] == "open" and not link["frozen"]
+    }
+    for company, link in stage.links.items():
+        if up.get(company) != link and not _is_on(stage, company, now):
+            stage.tally.unprovoked += 1
+    for fault in stage.tally.faults:
+        if fault.back_at is None and now >= fault.reachable_at and fault.company in up:
+            fault.back_at = now
+    stage.links = up
+
+
+async def _look_at_sessions(stage: Stage) -> None:
+    page = await stage.holdfast.get("/v1/sessions")
+    stage.states = {session["companyId"]: session["state"] for session in page["items"]}
+
+
+async def _look_at_messages(stage: Stage) -> None:
+    for company in COMPANIES:
+        async for message in stage.holdfast.items(f"/v1/sessions/{company}/messages"):
+            if sent := stage.tally.sent.get(message["id"]):
+                sent.state = message["state"]
+
+
+async def _settle(stage: Stage) -> None:
+    """Wait until every message has arrived, or the time for it is over."""
+    until = stage.clock.monotonic() + _SETTLE_S
+    while stage.clock.monotonic() < until:
+        if all(sent.state in ARRIVED for sent in stage.tally.sent.values()):
+            return
+        await stage.clock.sleep(_SAMPLE_S)
+
+
+async def _count(stage: Stage) -> None:
+    """What the receivers were shown."""
+    await _look_at_messages(stage)
+    for company in COMPANIES:
+        async for item in stage.holdfast.items(f"/v1/sessions/{company}/inbox"):
+            stage.tally.received[company, item["text"]] += 1
+    for item in await stage.wasim.get(f"/phones/{CONTACT}/inbox"):
+        stage.tally.received[CONTACT, item["text"]] += 1

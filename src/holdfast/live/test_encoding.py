@@ -1,0 +1,45 @@
+"""The record as others read it."""
+
+from __future__ import annotations
+
+import json
+
+from holdfast.live.encoding import decode, document, encode, key
+from holdfast.session.state import State
+from holdfast.session.stores import Record
+
+CONNECTED = Record(
+    company="962302",
+    state=State.CONNECTED,
+    since="2026-11-22T10:56:00.000Z",
+    attempts=2,
+    phone_number="962790000001",
+    jid="962790000001:7@s.whatsapp.net",
+    connected_at="2026-11-22T10:56:00.000Z",
+    last_activity="2026-11-22T10:56:30.000Z",
+    created_at="2026-01-01T00:00:00.000Z",
+)
+
+
+def test_the_users_fields_come_first_and_to_the_letter() -> None:
+    """Names, order and types are those that the user's own tools read."""
+    assert key("962302") == "whatsapp:session:962302"
+    text = encode(document(CONNECTED, node="one"))
+    assert text.startswith(
+        '{"state": "connected", "connectedAt": "2026-11-22T10:56:00.000Z", '
+        '"lastActivity": "2026-11-22T10:56:30.000Z", "phoneNumber": "962790000001", "reconnectAttempts": 2, '
+    )
+    assert list(json.loads(text))[5:] == ["companyId", "since", "reason", "code", "resumesAt", "node"]
+
+
+def test_connected_at_is_null_while_no_link_is_open() -> None:
+    """The same word means the same in the API."""
+    lost = Record(company="1", state=State.RECONNECTING, since="t", connected_at="t", created_at="t")
+    assert document(lost, node="one")["connectedAt"] is None
+
+
+def test_what_is_no_json_object_is_nobody_s_record() -> None:
+    """Whatever else stands at the key is not taken for a record."""
+    assert decode(b'{"state": "connected", "new": 1}') == {"state": "connected", "new": 1}
+    for strange in (b"", b"hello", b"[1]", b"\xff\xfe\x00", None, 7, True):
+        assert decode(strange) is None

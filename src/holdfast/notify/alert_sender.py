@@ -1,0 +1,203 @@
+"""Sends alerts: each to every address, until it arrived or a day went by.
+
+Alerts are kept before they are sent and settled after: a crash in between delivers one twice, never not at all. To one
+address they go one after the other, those about the same subject in their order. It must never hold anything else up:
+whoever tells an alert waits for the store, not for an address.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from holdfast.base.clock import Clock
+from holdfast.health.advice import lasting
+from holdfast.health.alerts import Alert, AlertKind, Book, UnreadableBook, dump, load
+from holdfast.health.stores import AlertRows, PendingAlert
+from holdfast.notify.addresses import AlertAddress
+from holdfast.notify.alert_queue import AlertQueue
+from holdfast.notify.alert_text import headline, pending_alert
+from holdfast.notify.apprise_client import AlertTransport, NotDelivered
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetrySchedule:
+    """How often to try."""
+
+    factor: float = 1.5
+    cap_s: float = 300
+    give_up_s: float = 24 * 3600
+
+    def delay_s(self, tries: int) -> float:
+        """Seconds to wait after so many failed tries: 1.5, 2.25, … up to the cap."""
+        return min(self.factor ** min(tries, 100), self.cap_s)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Undelivered:
+    """An alert that has not reached an address, for diagnostics."""
+
+    address: str
+    title: str
+    made_at: str
+    tries: int
+    error: str | None
+
+
+class AlertSender:
+    """With no address, alerts go into the log alone."""
+
+    def __init__(
+        self,
+        addresses: Sequence[AlertAddress],
+        *,
+        rows: AlertRows,
+        transport: AlertTransport,
+        clock: Clock,
+        pace: RetrySchedule = RetrySchedule(),
+    ) -> None:
+        self._clock = clock
+        self._queue = AlertQueue(rows)
+        self._address_queues = {
+            address.fingerprint: _AddressQueue(address, queue=self._queue, transport=transport, clock=clock, pace=pace)
+            for address in addresses
+        }
+
+    async def begin(self) -> Book:
+        """Take up what was under way before a restart; returns the alert book. Raises `NotKept`."""
+        text, pending = await self._queue.begin()
+        for alert in pending:
+            if alert.address in self._address_queues:
+                self._address_queues[alert.address].add(alert)
+                continue
+            log.warning('Alert "%s" waited for an address that is no longer in use, and is dropped', alert.title)
+            await self._queue.settle(alert)
+        try:
+            return Book() if text is None else load(text)
+        except UnreadableBook as error:
+            log.error("%s; what still stands is told once more", error)  # noqa: TRY400
+            return Book()
+
+    async def tell(self, book: Book, alerts: Sequence[Alert]) -> None:
+        """Keep the book, and the alerts that it came with; deliver them in time."""
+        letters = [pending_alert(alert, address=address) for alert in alerts for address in self._address_queues]
+        for alert in alerts:
+            _log(alert)
+        await self._queue.keep(dump(book), letters)
+        for each in letters:
+            self._address_queues[each.address].add(each)
+
+    async def run(self) -> None:
+        """Deliver until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            for each in self._address_queues.values():
+                tasks.create_task(each.run(), name=f"alerts to {each.address}")
+
+    @property
+    def undelivered(self) -> list[Undelivered]:
+        """All that is under way, oldest first for each address."""
+        return [waiting for each in self._address_queues.values() for waiting in each.undelivered]
+
+    @property
+    def undelivered_s(self) -> float | None:
+        """Age of the oldest alert that an address did not take."""
+        failed = [datetime.fromisoformat(each.made_at) for each in self.undelivered if each.tries]
+        return max((self._clock.now() - min(failed)).total_seconds(), 0) if failed else None
+
+    @property
+    def given_up(self) -> int:
+        """Deliveries that were given up after a day."""
+        return sum(each.given_up for each in self._address_queues.values())
+
+
+def _log(alert: Alert) -> None:
+    if alert.kind is AlertKind.CLEARED:
+        lasted = lasting((alert.at - alert.since).total_seconds())
+        log.info("Alert cleared: %s, after %s", headline(alert), lasted)
+    else:
+        log.warning("Alert %s: %s. %s", alert.kind, headline(alert), alert.condition.sentence)
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Waiting:
+    alert: PendingAlert
+    due_at: float
+    tries: int = 0
+    error: str | None = None
+
+
+class _AddressQueue:
+    """The deliveries to one address."""
+
+    def __init__(
+        self, address: AlertAddress, *, queue: AlertQueue, transport: AlertTransport, clock: Clock, pace: RetrySchedule
+    ) -> None:
+        self.address = address
+        self.given_up = 0
+        self._queue, self._transport, self._clock, self._pace = queue, transport, clock, pace
+        self._waiting: list[_Waiting] = []
+        self._rung = asyncio.Event()
+
+    @property
+    def undelivered(self) -> Iterable[Undelivered]:
+        for each in self._waiting:
+            yield Undelivered(
+                address=str(self.address),
+                title=each.alert.title,
+                made_at=each.alert.made_at,
+                tries=each.tries,
+                error=each.error,
+            )
+
+    def add(self, alert: PendingAlert) -> None:
+        """A new alert is tried at once, however long others have to wait."""
+        self._waiting.append(_Waiting(alert=alert, due_at=self._clock.monotonic()))
+        self._rung.set()
+
+    async def run(self) -> None:
+        while True:
+            chosen = self._next()
+            if chosen is not None and chosen.due_at <= self._clock.monotonic():
+                await self._try(chosen)
+                continue
+            async with self._clock.until(None if chosen is None else chosen.due_at):
+                await self._rung.wait()
+            self._rung.clear()
+
+    def _next(self) -> _Waiting | None:
+        """What is due first, of the oldest alert about each subject."""
+        oldest: dict[str, _Waiting] = {}
+        for each in self._waiting:
+            oldest.setdefault(each.alert.subject, each)
+        return min(oldest.values(), key=lambda each: each.due_at, default=None)
+
+    async def _try(self, chosen: _Waiting) -> None:
+        try:
+            await self._transport.deliver(self.address, chosen.alert)
+        except NotDelivered as error:
+            await self._put_off(chosen, error)
+            return
+        self._waiting.remove(chosen)
+        if chosen.tries:
+            log.info('Alert "%s" reached %s at try %d', chosen.alert.title, self.address, chosen.tries + 1)
+        for each in self._waiting:
+            each.due_at = min(each.due_at, self._clock.monotonic())
+        await self._queue.settle(chosen.alert)
+
+    async def _put_off(self, chosen: _Waiting, error: NotDelivered) -> None:
+        chosen.tries, chosen.error = chosen.tries + 1, error.sentence
+        age_s = (self._clock.now() - datetime.fromisoformat(chosen.alert.made_at)).total_seconds()
+        if age_s < self._pace.give_up_s:
+            chosen.due_at = self._clock.monotonic() + self._pace.delay_s(chosen.tries)
+            if chosen.tries == 1:
+                log.warning('Alert "%s" does not reach %s: %s', chosen.alert.title, self.address, error)
+            return
+        self._waiting.remove(chosen)
+        self.given_up += 1
+        log.error('Alert "%s" never reached %s: %s', chosen.alert.title, self.address, error)
+        await self._queue.settle(chosen.alert)

@@ -1,0 +1,160 @@
+"""Hands alerts to Apprise, which blocks and knows a hundred services: in a thread, with a deadline, and muted.
+
+Apprise and what it uses log URLs with their secrets, so none of their log lines gets out; why a delivery failed is told
+with every part of the URL blotted out. Apprise is imported only when there is an address: with its services it takes
+two seconds and 20 MB.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import re
+from collections.abc import Callable
+from threading import Semaphore, Thread
+from typing import TYPE_CHECKING, Protocol
+from urllib.parse import unquote
+
+from holdfast.base.clock import Clock
+from holdfast.base.errors import Fault, HoldfastError
+from holdfast.health.stores import PendingAlert
+from holdfast.notify.addresses import AlertAddress
+
+if TYPE_CHECKING:
+    from apprise import AppriseAsset, AppriseResult, NotifyType
+
+_MUTED = ("apprise", "urllib3", "requests_oauthlib", "oauthlib")
+_TRIES_AT_ONCE = 3
+"""A thread can't be ended from outside. So many may hang on one address before no more are begun."""
+
+
+class NotDelivered(HoldfastError):
+    """An alert did not reach an address; it is tried again."""
+
+    code = "alert-not-delivered"
+    fault = Fault.OPERATOR
+
+
+class AlertTransport(Protocol):
+    """Who delivers."""
+
+    async def deliver(self, address: AlertAddress, alert: PendingAlert) -> None:
+        """Raises `NotDelivered` with what is known of the cause, and never shows the address's URL."""
+
+
+class AppriseClient:
+    """A `AlertTransport` through Apprise."""
+
+    def __init__(self, *, clock: Clock, deadline_s: float = 30) -> None:
+        self._clock = clock
+        self._deadline_s = deadline_s
+        self._places: dict[str, Semaphore] = {}
+
+    async def deliver(self, address: AlertAddress, alert: PendingAlert) -> None:
+        places = self._places.setdefault(address.fingerprint, Semaphore(_TRIES_AT_ONCE))
+        if not places.acquire(blocking=False):
+            raise NotDelivered(f"{_TRIES_AT_ONCE} tries before this one still hang")
+        answer: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+        thread = Thread(target=_run, args=(lambda: send(address.url, alert), answer, places), daemon=True)
+        thread.name = f"alert to {address}"
+        thread.start()
+        async with self._clock.until(self._clock.monotonic() + self._deadline_s):
+            why = await answer
+            if why is not None:
+                raise NotDelivered(why)
+            return
+        raise NotDelivered(f"no answer within {self._deadline_s:g} s")
+
+
+def _run(call: Callable[[], str | None], answer: asyncio.Future[str | None], places: Semaphore) -> None:
+    """The life of a delivering thread. It ends with the process, however it hangs."""
+    try:
+        why = call()
+    except Exception as error:  # noqa: BLE001 – a service's plugin may raise anything, with the URL in its text
+        why = f"Apprise failed: {type(error).__name__}"
+    places.release()
+    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits for the answer any more
+        answer.get_loop().call_soon_threadsafe(_settle, answer, why)
+
+
+def _settle(answer: asyncio.Future[str | None], why: str | None) -> None:
+    if not answer.done():
+        answer.set_result(why)
+
+
+def send(url: str, alert: PendingAlert) -> str | None:
+    """Deliver now, blocking. None when it arrived, else why not."""
+    mute()
+    from apprise import Apprise, NotifyFormat
+
+    service = Apprise(asset=_asset())
+    if not service.add(url):
+        return "Apprise can't use this URL"
+    result = service.notify(
+        title=alert.title, body=alert.body, notify_type=_type(alert.severity), body_format=NotifyFormat.TEXT
+    )
+    return None if result else _explanation(result, url)
+
+
+def refusal(url: str) -> str | None:
+    """Why Apprise can't use a URL, without showing it; None when it can."""
+    mute()
+    from apprise import Apprise
+    from apprise.manager_plugins import NotificationManager
+
+    if Apprise.instantiate(url, asset=_asset()) is not None:
+        return None
+    services = NotificationManager()  # type: ignore[no-untyped-call]  # Apprise gives it no types
+    scheme = url.partition("://")[0].lower()
+    if scheme not in services:
+        return f"Apprise knows no service {scheme}://"
+    if not services[scheme].enabled:
+        needed = services[scheme].requirements.get("packages_required") or "another system"
+        return f"{scheme}:// needs {needed}"
+    return f"a part of the {scheme}:// URL is missing or wrong"
+
+
+def mute() -> None:
+    """Let no log line out that may show a URL. Apprise's own collection of reasons still hears them."""
+    for name in _MUTED:
+        logger = logging.getLogger(name)
+        logger.propagate = False
+        if not logger.handlers:
+            logger.addHandler(logging.NullHandler())
+
+
+def _asset() -> AppriseAsset:
+    """Nothing on the disk, nothing in Apprise's own threads: ours have a deadline already."""
+    from apprise import AppriseAsset, PersistentStoreMode
+
+    return AppriseAsset(
+        app_id="Holdfast",
+        app_desc="Holdfast",
+        app_url="",
+        async_mode=False,
+        service_timeout=0,
+        storage_mode=PersistentStoreMode.MEMORY,
+        pgp_autogen=False,
+        pem_autogen=False,
+    )
+
+
+def _type(severity: str) -> NotifyType:
+    from apprise import NotifyType
+
+    return {"over": NotifyType.SUCCESS, "warning": NotifyType.WARNING}.get(severity, NotifyType.FAILURE)
+
+
+def _explanation(result: AppriseResult, url: str) -> str:
+    said = "; ".join(dict.fromkeys(entry.message for entry in result.logs()))
+    return redacted(said, url) if said else "Apprise gives no reason"
+
+
+def redacted(text: str, url: str) -> str:
+    """The text without any part of the URL behind its scheme."""
+    behind = url.partition("://")[2]
+    parts = {part for form in (behind, unquote(behind)) for part in re.split(r"[/:@?&=,#\s]+", form) if len(part) > 2}
+    for part in sorted(parts, key=len, reverse=True):
+        text = re.sub(re.escape(part), "…", text, flags=re.IGNORECASE)
+    return text

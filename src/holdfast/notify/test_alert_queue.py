@@ -1,0 +1,52 @@
+"""What the store did not take is given to it again, and nothing that is settled."""
+
+import asyncio
+from collections.abc import Sequence
+
+from holdfast.health.stores import NotKept, PendingAlert
+from holdfast.notify.alert_queue import AlertQueue
+from holdfast.notify.alert_text import pending_alert
+from holdfast.notify.conftest import alert
+from tests.doubles.fake_alert_rows import FakeAlertRows
+
+FIRST, SECOND = pending_alert(alert(), address="f00d"), pending_alert(alert(), address="beef")
+
+
+class SlowRows(FakeAlertRows):
+    """Takes rows only when told to go on, and never those that come with the book `refused`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go_on = asyncio.Event()
+
+    async def keep(self, book: str, added: Sequence[PendingAlert]) -> None:
+        await self.go_on.wait()
+        if book == "refused":
+            raise NotKept("the disk is full")
+        await super().keep(book, added)
+
+
+async def test_what_was_settled_before_it_was_kept_is_not_kept() -> None:
+    """An alert that arrived while its row was still missing would otherwise be delivered again after a restart."""
+    rows = FakeAlertRows()
+    queue = AlertQueue(rows)
+    rows.fails = True
+    await queue.keep("one", [FIRST, SECOND])
+    rows.fails = False
+    await queue.settle(FIRST)
+    await queue.keep("one", [])
+    assert await rows.pending() == [SECOND]
+
+
+async def test_what_comes_while_others_are_being_kept_is_not_forgotten() -> None:
+    """Also when the store fails for it: the next time it is given again."""
+    rows = SlowRows()
+    queue = AlertQueue(rows)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(queue.keep("one", [FIRST]))
+        tasks.create_task(queue.keep("refused", [SECOND]))
+        await asyncio.sleep(0)
+        rows.go_on.set()
+    assert await rows.pending() == [FIRST]
+    await queue.keep("two", [])
+    assert await rows.pending() == [FIRST, SECOND]

@@ -1,0 +1,348 @@
+"""Alerts reach every address, whatever address, store and clock do. Time is advanced, never slept."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from holdfast.health.alerts import Alert, AlertKind, AlertPolicy, Book, dump, update
+from holdfast.health.stores import PendingAlert
+from holdfast.notify.addresses import AlertAddress
+from holdfast.notify.alert_sender import AlertSender, RetrySchedule
+from holdfast.notify.apprise_client import NotDelivered
+from holdfast.notify.conftest import BANNED, alert
+from tests.doubles.fake_alert_rows import FakeAlertRows
+from tests.doubles.fake_clock import FakeClock
+
+MAIL = AlertAddress(position=1, url="mailto://me:secret@mail.example")
+CHAT = AlertAddress(position=2, url="slack://secret")
+DAY_S = 24 * 3600
+
+
+class FakeTransport:
+    """Delivers, or fails where it is told to; every try is seen in order."""
+
+    def __init__(self) -> None:
+        self.failing: set[AlertAddress] = set()
+        self.poison: set[str] = set()
+        self.tries: asyncio.Queue[tuple[AlertAddress, str]] = asyncio.Queue()
+        self.delivered: list[tuple[AlertAddress, PendingAlert]] = []
+
+    async def deliver(self, address: AlertAddress, alert: PendingAlert) -> None:
+        self.tries.put_nowait((address, alert.title))
+        if address in self.failing or alert.title in self.poison:
+            raise NotDelivered("the other side said no")
+        self.delivered.append((address, alert))
+
+    @property
+    def titles(self) -> list[str]:
+        return [delivered.title for _, delivered in self.delivered]
+
+
+class Post:
+    """A sender with its surroundings; `again` is the same after a restart."""
+
+    def __init__(self, *addresses: AlertAddress, before: Post | None = None) -> None:
+        self.clock: FakeClock = FakeClock() if before is None else before.clock
+        self.rows: FakeAlertRows = FakeAlertRows() if before is None else before.rows
+        self.transport = FakeTransport()
+        self.sender = AlertSender(addresses, rows=self.rows, transport=self.transport, clock=self.clock)
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[Book]:
+        book = await self.sender.begin()
+        async with asyncio.TaskGroup() as tasks:
+            task = tasks.create_task(self.sender.run())
+            yield book
+            task.cancel()
+
+    def now(self, kind: AlertKind = AlertKind.RAISED, company: str = "962302") -> Alert:
+        about = replace(BANNED, company=company)
+        return alert(kind, condition=about, companies=(company,), at=self.clock.now())
+
+    async def tried(self, times: int) -> list[AlertAddress]:
+        return [(await self.transport.tries.get())[0] for _ in range(times)]
+
+    async def wait(self, seconds: float) -> int:
+        """Let time go by; how many tries there were."""
+        self.clock.advance_to(self.clock.monotonic() + seconds)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        tries = self.transport.tries.qsize()
+        while not self.transport.tries.empty():
+            self.transport.tries.get_nowait()
+        return tries
+
+
+async def test_an_alert_reaches_every_address() -> None:
+    """Once each, and nothing is under way afterwards."""
+    post = Post(MAIL, CHAT)
+    async with post.running():
+        await post.sender.tell(Book(), [post.now()])
+        assert set(await post.tried(2)) == {MAIL, CHAT}
+        assert await post.wait(DAY_S) == 0
+        assert (post.sender.undelivered, await post.rows.pending()) == ([], [])
+        assert (post.sender.undelivered_s, post.sender.given_up) == (None, 0)
+
+
+async def test_without_an_address_alerts_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """And the book is kept all the same."""
+    post = Post()
+    with caplog.at_level(logging.INFO, logger="holdfast.notify"):
+        async with post.running():
+            await post.sender.tell(Book(), [post.now(), alert(AlertKind.CLEARED)])
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        (
+            "WARNING",
+            "Alert raised: 962302 – paused (banned). The session is paused because WhatsApp banned this number (406).",
+        ),
+        ("INFO", "Alert cleared: 962302 – paused (banned), after 5 min"),
+    ]
+    assert await post.rows.book() == dump(Book())
+
+
+async def test_failures_are_tried_again_by_the_formula() -> None:
+    """After 1.5 s, 2.25 s, 3.375 s …"""
+    post = Post(MAIL)
+    post.transport.failing = {MAIL}
+    async with post.running():
+        await post.sender.tell(Book(), [post.now()])
+        await post.tried(1)
+        for wait_s in (1.5, 2.25, 3.375):
+            assert await post.wait(wait_s - 0.01) == 0
+            assert await post.wait(0.01) == 1
+
+
+async def test_one_address_does_not_hold_up_another() -> None:
+    """Slack gets it while mail fails, and gets it once."""
+    post = Post(MAIL, CHAT)
+    post.transport.failing = {MAIL}
+    async with post.running():
+        await post.sender.tell(Book(), [post.now()])
+        await post.wait(600)
+        assert [address for address, _ in post.transport.delivered] == [CHAT]
+        assert [(each.address, each.error) for each in post.sender.undelivered] == [
+            ("address 1 (mailto)", "the other side said no")
+        ]
+
+
+async def test_what_is_undelivered_is_shown() -> None:
+    """What, where, since when, how often tried and why not; its age raises an alert of its own."""
+    post = Post(MAIL)
+    post.transport.failing = {MAIL}
+    async with post.running():
+        await post.sender.tell(Book(), [post.now()])
+        assert post.sender.undelivered_s is None
+        await post.tried(1)
+        await post.wait(1.5)
+        (waiting,) = post.sender.undelivered
+        assert (waiting.title, waiting.tries, waiting.error) == (
+            "Holdfast: 962302 – paused (banned)",
+            2,
+            "the other side said no",
+        )
+        assert post.sender.undelivered_s == pytest.approx(1.5)
+
+
+async def test_a_new_alert_does_not_wait_for_old_ones() -> None:
+    """However long the others are put off."""
+    post = Post(MAIL)
+    post.transport.failing = {MAIL}
+    async with post.running():
+        await post.sender.tell(Book(), [post.now()])
+        for _ in range(40):
+            await post.wait(300)
+        post.transport.failing = set()
+        await post.sender.tell(Book(), [post.now(company="962303")])
+        await post.tried(1)
+        assert post.transport.titles[0] == "Holdfast: 962303 – paused (banned)"
+
+
+async def test_a_success_brings_the_others_at_once() -> None:
+    """An address that takes one alert takes the others, too: they need not wait for their turn."""
+    post = Post(MAIL)
+    post.transport.failing = {MAIL}
+    async with post.running():
+        await post.sender.tell(Book(), [post.now(), post.now(company="962303")])
+        for _ in range(40):
+            await post.wait(300)
+        post.transport.failing = set()
+        await post.sender.tell(Book(), [post.now(company="962304")])
+        await post.tried(3)
+        assert (len(post.transport.delivered), post.sender.undelivered) == (3, [])
+
+
+async def test_an_alert_that_is_never_taken_holds_up_no_other() -> None:
+    """A service may refuse one text for ever; the rest gets through, each once."""
+    post = Post(MAIL)
+    post.transport.poison = {"Holdfast: 962302 – paused (banned)"}
+    async with post.running():
+        await post.sender.tell(Book(), [post.now(), *(post.now(company=f"c{n}") for n in range(5))])
+        await post.wait(0)
+        assert sorted(post.transport.titles) == [f"Holdfast: c{n} – paused (banned)" for n in range(5)]
+
+
+async def test_one_subject_keeps_its_order() -> None:
+    """No all-clear arrives before its alert."""
+    post = Post(MAIL)
+    post.transport.failing = {MAIL}
+    async with post.running():
+        await post.sender.tell(Book(), [post.now()])
+        await post.wait(100)
+        await post.sender.tell(Book(), [post.now(AlertKind.CLEARED)])
+        await post.wait(100)
+        post.transport.failing = set()
+        await post.wait(300)
+    assert post.transport.titles == ["Holdfast: 962302 – paused (banned)", "Holdfast, over: 962302 – paused (banned)"]
+
+
+async def test_after_a_day_it_is_given_up(caplog: pytest.LogCaptureFixture) -> None:
+    """Said loudly, counted, and not kept any longer; the next alert is tried again."""
+    post = Post(MAIL)
+    post.transport.failing = {MAIL}
+    async with post.running():
+        await post.sender.tell(Book(), [post.now()])
+        await post.wait(0)
+        for _ in range(DAY_S // 300):
+            assert await post.wait(300) >= 1
+        assert (post.sender.given_up, post.sender.undelivered, await post.rows.pending()) == (1, [], [])
+        assert await post.wait(DAY_S) == 0
+        await post.sender.tell(Book(), [post.now()])
+        await post.tried(1)
+    assert 'Alert "Holdfast: 962302 – paused (banned)" never reached address 1 (mailto)' in caplog.text
+
+
+async def test_failures_are_logged_once_and_success_after_them(caplog: pytest.LogCaptureFixture) -> None:
+    """Three hundred tries are one line, and the one that arrived another; neither shows the URL."""
+    caplog.set_level(logging.INFO, logger="holdfast.notify")
+    post = Post(MAIL)
+    post.transport.failing = {MAIL}
+    async with post.running():
+        await post.sender.tell(Book(), [post.now()])
+        await post.wait(0)
+        for _ in range(50):
+            await post.wait(300)
+        post.transport.failing = set()
+        await post.wait(300)
+    lines = [record.getMessage() for record in caplog.records][1:]
+    assert lines == [
+        'Alert "Holdfast: 962302 – paused (banned)" does not reach address 1 (mailto): the other side said no',
+        'Alert "Holdfast: 962302 – paused (banned)" reached address 1 (mailto) at try 52',
+    ]
+    assert "secret" not in caplog.text
+
+
+# Restarts.
+
+
+async def test_a_restart_goes_on_where_it_was() -> None:
+    """What was under way is delivered by the next one, and the book comes back as it was told."""
+    post = Post(MAIL, CHAT)
+    post.transport.failing = {MAIL}
+    book, alerts = update(Book(), [BANNED], now=post.clock.now(), policy=AlertPolicy())
+    async with post.running():
+        await post.sender.tell(book, alerts)
+        await post.tried(2)
+    again = Post(MAIL, CHAT, before=post)
+    async with again.running() as restored:
+        assert restored == book
+        assert await again.tried(1) == [MAIL]
+        await again.wait(0)
+        assert (again.sender.undelivered, await again.rows.pending()) == ([], [])
+
+
+async def test_an_address_that_is_gone_gets_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """Who was taken out of the setting is not written to, and that is said."""
+    post = Post(MAIL)
+    await post.sender.begin()
+    await post.sender.tell(Book(), [post.now()])
+    again = Post(CHAT, before=post)
+    async with again.running():
+        assert await again.wait(0) == 0
+        assert await again.rows.pending() == []
+    assert "an address that is no longer in use" in caplog.text
+
+
+async def test_a_book_that_cannot_be_read_begins_anew(caplog: pytest.LogCaptureFixture) -> None:
+    """Told once more is better than never again."""
+    post = Post(MAIL)
+    await post.rows.keep("{", [])
+    async with post.running() as book:
+        assert book == Book()
+    assert "what still stands is told once more" in caplog.text
+
+
+# A store that fails.
+
+
+async def test_a_failing_store_holds_no_alert_back(caplog: pytest.LogCaptureFixture) -> None:
+    """ "The database fails" must get out while the database fails."""
+    post = Post(MAIL)
+    async with post.running():
+        post.rows.fails = True
+        await post.sender.tell(Book(), [post.now()])
+        assert await post.tried(1) == [MAIL]
+        assert post.sender.undelivered == []
+    assert "Alerts are not kept, and a restart may repeat them" in caplog.text
+
+
+async def test_a_store_that_is_back_gets_what_it_missed() -> None:
+    """What is still under way, not what has arrived meanwhile."""
+    post = Post(MAIL)
+    async with post.running():
+        post.rows.fails = True
+        await post.sender.tell(Book(), [post.now(company="arrived")])
+        await post.tried(1)
+        post.transport.failing = {MAIL}
+        await post.sender.tell(Book(), [post.now(company="waiting")])
+        await post.tried(1)
+        post.rows.fails = False
+        await post.sender.tell(Book(), [])
+        assert [kept.title for kept in await post.rows.pending()] == ["Holdfast: waiting – paused (banned)"]
+        assert await post.rows.book() == dump(Book())
+
+
+async def test_what_arrived_while_the_store_failed_is_settled_later(caplog: pytest.LogCaptureFixture) -> None:
+    """Or the next start would deliver it again."""
+    post = Post(MAIL)
+    async with post.running():
+        post.transport.failing = {MAIL}
+        await post.sender.tell(Book(), [post.now()])
+        await post.tried(1)
+        post.transport.failing, post.rows.fails = set(), True
+        await post.wait(1.5)
+        post.rows.fails = False
+        assert len(await post.rows.pending()) == 1
+        book, _ = update(Book(), [BANNED], now=post.clock.now(), policy=AlertPolicy())
+        await post.sender.tell(book, [])
+        assert await post.rows.pending() == []
+    assert "An alert is still kept as undelivered" in caplog.text
+
+
+async def test_nothing_new_writes_nothing() -> None:
+    """Every 30 s the book is the same: the disk rests."""
+    post = Post(MAIL)
+    async with post.running():
+        await post.sender.tell(Book(), [])
+        assert post.rows.writes == 1
+        await post.sender.tell(Book(), [])
+        assert post.rows.writes == 1
+
+
+def test_the_pace_is_the_formula_up_to_its_cap() -> None:
+    """1.5 ** tries seconds, five minutes at most, however often."""
+    assert [RetrySchedule().delay_s(tries) for tries in (1, 2, 14, 15, 100_000)] == [1.5, 2.25, 1.5**14, 300, 300]
+
+
+def test_a_day_is_the_clocks() -> None:
+    """The fake clock's record time moves with its monotonic time, which the tests above rely on."""
+    clock = FakeClock()
+    before = clock.now()
+    clock.advance_to(clock.monotonic() + DAY_S)
+    assert clock.now() - before == timedelta(days=1)

@@ -1,0 +1,98 @@
+"""What people read."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from holdfast.health.alerts import Alert, AlertKind
+from holdfast.health.conditions import Severity
+from holdfast.notify.alert_text import body, pending_alert, title
+from holdfast.notify.conftest import BANNED, NOON, alert
+
+MANY = tuple(f"c{number}" for number in range(1, 13))
+REDIS = replace(
+    BANNED,
+    company=None,
+    cause="redis-away",
+    severity=Severity.WARNING,
+    title="Redis is away",
+    sentence="Redis does not answer.",
+    action="check-redis",
+)
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        (alert(), "Holdfast: 962302 – paused (banned)"),
+        (alert(AlertKind.REMINDED), "Holdfast, still: 962302 – paused (banned)"),
+        (alert(AlertKind.CLEARED), "Holdfast, over: 962302 – paused (banned)"),
+        (alert(condition=REDIS, companies=()), "Holdfast: Redis is away"),
+        (alert(companies=MANY, digest=True), "Holdfast: 12 companies – paused (banned)"),
+        (alert(AlertKind.GREW, companies=MANY, digest=True), "Holdfast, more: 12 companies – paused (banned)"),
+        (alert(AlertKind.REMINDED, companies=("c1",), digest=True), "Holdfast, still: 1 company – paused (banned)"),
+    ],
+)
+def test_titles(told: Alert, words: str) -> None:
+    """Who and what, and whether it is new, still so, or over: readable on a phone's lock screen."""
+    assert title(told) == words
+
+
+def test_the_body_says_what_to_do_and_since_when() -> None:
+    """Everything a person needs who was just woken."""
+    assert body(alert()).splitlines() == [
+        "Company: 962302",
+        "The session is paused because WhatsApp banned this number (406).",
+        "What to do: ask for a review in WhatsApp on the company's phone, or write to WhatsApp's support.",
+        "Since 2026-11-22 11:55 UTC (5 min).",
+    ]
+
+
+def test_the_all_clear_says_how_long_it_lasted() -> None:
+    """And what it was about, for who reads only this."""
+    assert body(alert(AlertKind.CLEARED, at=NOON + timedelta(minutes=20))).splitlines() == [
+        "Company: 962302",
+        "This is over. It lasted 25 min, since 2026-11-22 11:55 UTC.",
+        "The last that was known: The session is paused because WhatsApp banned this number (406).",
+    ]
+
+
+def test_what_concerns_all_names_no_company() -> None:
+    """Redis is nobody's in particular; an advice that has no words stands as it is."""
+    assert body(alert(condition=replace(REDIS, action="dance"), companies=())).splitlines()[:2] == [
+        "Redis does not answer.",
+        "What to do: dance.",
+    ]
+
+
+def test_many_companies_are_named_up_to_ten() -> None:
+    """And counted beyond."""
+    lines = body(alert(companies=MANY, digest=True)).splitlines()
+    assert lines[0] == "12 companies: c1, c2, c3, c4, c5, c6, c7, c8, c9, c10 and 2 more"
+    assert lines[1] == "Of one of them: The session is paused because WhatsApp banned this number (406)."
+
+
+def test_the_all_clear_of_many_names_who_is_left() -> None:
+    """For those it is not over."""
+    over = alert(AlertKind.CLEARED, companies=("c1", "c2", "c3", "c4"), digest=True, remaining=("c4",))
+    assert body(over).splitlines()[0] == "4 companies: c1, c2, c3, c4"
+    assert body(over).splitlines()[-1] == "Not over for: c4"
+
+
+def test_a_letter_is_made_for_one_address() -> None:
+    """With a severity, a subject that keeps order, and an id that is the same for the same alert and no other."""
+    made = pending_alert(alert(), address="f00d")
+    assert (made.address, made.severity, made.subject) == ("f00d", "critical", "banned 962302")
+    assert made.made_at == "2026-11-22T12:00:00.000Z"
+    assert pending_alert(alert(AlertKind.CLEARED), address="f00d").severity == "over"
+    assert pending_alert(alert(companies=MANY, digest=True), address="f00d").subject == "banned *"
+    others = [
+        alert(AlertKind.CLEARED),
+        alert(at=NOON + timedelta(seconds=1)),
+        alert(companies=("962303",)),
+        alert(digest=True),
+        alert(condition=replace(BANNED, cause="zombie")),
+    ]
+    assert len({made.id, *(pending_alert(other, address="f00d").id for other in others)}) == 6
+    assert pending_alert(alert(), address="beef").id == made.id

@@ -1,0 +1,205 @@
+"""The keeper: keeps what an engine wants kept and finds it again, for one session, in the order in which it was asked.
+
+A commit is answered only when it is durable; until then the engine lets no later frame leave. What gathers while one
+write is under way is written together. When the store fails, nothing more of that link is kept or answered, and the
+link is given up: rather no link than one whose ratchet is ahead of what was stored, and rather a redelivery than a
+later ratchet step without the earlier one.
+
+WhatsApp delivers what was not acknowledged again. A message that the store refuses a second time is stored as a stub:
+what a stranger sends must not end a session's links for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import groupby
+
+from holdfast.delivery.stores import Outbox
+from holdfast.runtime.engine_supervisor import EngineSupervisor
+from holdfast.session.engine import (
+    AnyCommand,
+    Commit,
+    Committed,
+    InboundMessage,
+    KeysWanted,
+    LinkId,
+    Plaintext,
+    PlaintextWanted,
+    SentContent,
+    SentContentWanted,
+    SignalKeys,
+)
+from holdfast.session.stores import EngineStore, LeaseLost
+from holdfast.session.stubs import identities, with_stubs
+
+log = logging.getLogger(__name__)
+
+_REFUSED_KEPT = 10_000
+
+Question = KeysWanted | PlaintextWanted | SentContentWanted
+EngineQuery = Commit | Question
+
+
+class EngineStorage:
+    def __init__(
+        self,
+        company: str,
+        *,
+        store: EngineStore,
+        outbox: Outbox,
+        supervisor: EngineSupervisor,
+        settled: Callable[[], Awaitable[None]],
+        received: Callable[[Sequence[InboundMessage]], None],
+        failed: Callable[[LinkId], None],
+    ) -> None:
+        """`settled` begins at once; its end is that all receipts heard so far are durable. `received` hears of new
+        inbound messages once they are durable; `failed`, of a link that must be given up."""
+        self._company = company
+        self._store = store
+        self._outbox = outbox
+        self._supervisor = supervisor
+        self._settled = settled
+        self._received = received
+        self._failed = failed
+        self._wanted: asyncio.Queue[EngineQuery] = asyncio.Queue()
+        self._given_up: LinkId | None = None
+        self._refused: set[str] = set()
+        """Identities of the messages in commits that the store refused once."""
+        self._logged_out: LinkId | None = None
+
+    def hear(self, wanted: EngineQuery) -> None:
+        self._wanted.put_nowait(wanted)
+
+    def forget_keys(self, link: LinkId) -> None:
+        """This link's credentials go to quarantine: from now on only the messages of its commits are kept."""
+        self._logged_out = link
+
+    async def caught_up(self) -> None:
+        """Returns when all that was heard is answered or given up."""
+        await self._wanted.join()
+
+    async def run(self) -> None:
+        """Answer until cancelled."""
+        while True:
+            gathered = [await self._wanted.get()]
+            while not self._wanted.empty():
+                gathered.append(self._wanted.get_nowait())
+            for link, wanted in groupby(gathered, key=lambda each: each.link):
+                await self._answer_all(link, list(wanted))
+            for _ in gathered:
+                self._wanted.task_done()
+
+    async def _answer_all(self, link: LinkId, wanted: Sequence[EngineQuery]) -> None:
+        if link == self._given_up:
+            return
+        try:
+            await self._keep([each for each in wanted if isinstance(each, Commit)])
+            for each in wanted:
+                self._supervisor.command(await self._answer(each))
+        except LeaseLost as error:
+            log.warning("Session %s: the link is given up: %s", self._company, error)
+            self._give_up(link)
+        except Exception:
+            log.exception("Session %s: the store failed; the link is given up", self._company)
+            self._give_up(link)
+
+    def _give_up(self, link: LinkId) -> None:
+        self._given_up = link
+        self._failed(link)
+
+    async def _keep(self, commits: Sequence[Commit]) -> None:
+        """An empty commit is a barrier: WhatsApp repeats no receipt that was acknowledged, so it is stored first."""
+        settling = self._settled() if any(_is_empty(commit) for commit in commits) else None
+        if any(self._refused & identities(commit) for commit in commits):
+            for commit in commits:
+                await self._keep_merged([commit])
+        else:
+            await self._keep_merged(commits)
+        if settling is not None:
+            await settling  # side by side with the commit: one wait for the disk, not two
+
+    async def _keep_merged(self, commits: Sequence[Commit]) -> None:
+        merged = merge(commits, with_keys=bool(commits) and commits[-1].link != self._logged_out)
+        if merged is not None and (new := await self._store_or_stub(merged)):
+            self._received(new)
+
+    async def _store_or_stub(self, commit: Commit) -> Sequence[InboundMessage]:
+        messages = identities(commit)
+        try:
+            return await self._store.commit(self._company, commit)
+        except LeaseLost:
+            raise
+        except Exception as error:
+            if not self._refused & messages:
+                self._remember_refused(messages)
+                raise
+            stored = await self._retry_or_stub(commit, error)
+            self._refused -= messages
+            return stored
+
+    async def _retry_or_stub(self, commit: Commit, error: Exception) -> Sequence[InboundMessage]:
+        """Once more as it is, in case the store only failed for a moment; then with stubs."""
+        with contextlib.suppress(Exception):
+            return await self._store.commit(self._company, commit)
+        cause = f"the store refused it ({type(error).__name__})"
+        return await self._store.commit(self._company, with_stubs(commit, error=cause))
+
+    def _remember_refused(self, messages: frozenset[str]) -> None:
+        """Of a store that fails for long, only the latest: all come again."""
+        if len(self._refused) > _REFUSED_KEPT:
+            self._refused.clear()
+        self._refused |= messages
+
+    async def _answer(self, wanted: EngineQuery) -> AnyCommand:
+        match wanted:
+            case Commit(link=link, seq=seq):
+                return Committed(link=link, seq=seq)
+            case KeysWanted(link=link, request=request):
+                values = await self._store.keys(self._company, wanted.type, wanted.ids)
+                return SignalKeys(link=link, request=request, values=values)
+            case PlaintextWanted(link=link, request=request):
+                known = await self._store.plaintext(self._company, wanted.ciphertext_sha256)
+                text = None if known is None else base64.b64encode(known).decode()
+                return Plaintext(link=link, request=request, plaintext=text)
+            case SentContentWanted(link=link, request=request):
+                content, made = await self._outbox.sent_content(self._company, wanted.whatsapp_id, chat=wanted.chat)
+                return SentContent(link=link, request=request, content=content, made=made)
+
+
+def merge(commits: Sequence[Commit], *, with_keys: bool) -> Commit | None:
+    """Commits of one link as one, in which the last word on each key holds; None when nothing is to be kept."""
+    keys: dict[str, dict[str, str | None]] = {}
+    credentials: str | None = None
+    paired = False
+    for commit in commits if with_keys else ():
+        for type_, values in commit.keys.items():
+            keys.setdefault(type_, {}).update(values)
+        if commit.credentials is not None:
+            credentials, paired = commit.credentials, commit.paired
+    decrypted = [item for commit in commits for item in commit.decrypted]
+    undecryptable = [item for commit in commits for item in commit.undecryptable]
+    made = [item for commit in commits for item in commit.made]
+    groups = {jid: subject for commit in commits for jid, subject in commit.groups.items()}
+    if not (keys or credentials or decrypted or undecryptable or made or groups):
+        return None
+    last = commits[-1]
+    return Commit(
+        link=last.link,
+        seq=last.seq,
+        credentials=credentials,
+        paired=paired,
+        keys=keys,
+        decrypted=decrypted,
+        undecryptable=undecryptable,
+        made=made,
+        groups=groups,
+    )
+
+
+def _is_empty(commit: Commit) -> bool:
+    kept = (commit.keys, commit.decrypted, commit.credentials, commit.undecryptable, commit.made, commit.groups)
+    return not any(kept)

@@ -1,0 +1,197 @@
+"""The health monitor: looks at every session at an interval, apart from the session's own logic, and acts on evidence.
+
+It asks silent links for a sign of life, replaces what hangs, and sees to it that a person hears of what no program can
+mend. It must never end a link because nobody writes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from holdfast.base.clock import iso
+from holdfast.base.errors import HoldfastError
+from holdfast.delivery.stores import Backlog, Figures
+from holdfast.delivery.webhooks import OF_ALL, Endpoint
+from holdfast.health.actions import Nothing, Probe, Reconnect, ReplaceActor, ReplaceHost, decide
+from holdfast.health.alerts import Alert, AlertPolicy, Book, update
+from holdfast.health.conditions import Condition, Surroundings, conditions_around, conditions_of
+from holdfast.health.signals import Limits, Signals
+from holdfast.health.webhooks import conditions_of_webhooks
+from holdfast.runtime.evidence import age_s, signals_of
+from holdfast.runtime.gateway import Gateway
+from holdfast.runtime.services import Services
+from holdfast.runtime.view import View
+from holdfast.session import events
+from holdfast.session.stores import Availability
+
+log = logging.getLogger(__name__)
+
+HISTORY_DAYS = 8
+PLAINTEXT_DAYS = 30
+"""WhatsApp keeps a message for an absent device about this long, and delivers it again until it has a receipt."""
+
+_FORGETS_EVERY = timedelta(hours=1)
+
+
+class AlertSink(Protocol):
+    """Who brings alerts to people."""
+
+    async def begin(self) -> Book:
+        """Take up what was under way; returns the alert book."""
+
+    async def tell(self, book: Book, alerts: Sequence[Alert]) -> None:
+        """Keep the book, and deliver the alerts in time."""
+
+    async def run(self) -> None:
+        """Deliver until cancelled."""
+
+    @property
+    def undelivered_s(self) -> float | None:
+        """Age of the oldest alert that an address did not take."""
+
+
+class HealthMonitor:
+    def __init__(
+        self,
+        gateway: Gateway,
+        parts: Services,
+        *,
+        figures: Figures,
+        alert_sink: AlertSink,
+        interval_s: float,
+        limits: Limits | None = None,
+        backup_failing_s: Callable[[], float | None] = lambda: None,
+        webhooks: Callable[[], Awaitable[Sequence[Endpoint]]] | None = None,
+    ) -> None:
+        """`limits`: other numbers to weigh evidence by than those that go with the session machine's policy.
+        `backup_failing_s`: since when backups fail, while they do. `webhooks`: their endpoints."""
+        self._gateway = gateway
+        self._parts = parts
+        self._figures = figures
+        self._alert_sink = alert_sink
+        self._interval_s = interval_s
+        self._backup_failing_s = backup_failing_s
+        self._webhooks = webhooks
+        self._limits = limits or Limits.of(parts.policy)
+        self._alert_policy = AlertPolicy()
+        self._database_failing_since: float | None = None
+        self._book: Book | None = None
+        self._forgot_at: datetime | None = None
+
+    async def run(self) -> None:
+        """Look until cancelled. A look that fails is told, and the next one comes all the same."""
+        clock = self._parts.clock
+        due_at = clock.monotonic()
+        while True:
+            due_at += self._interval_s
+            await clock.sleep(due_at - clock.monotonic())
+            late_s = clock.monotonic() - due_at
+            try:
+                await self.look(late_s=late_s)
+            except Exception:
+                log.exception("Health monitor: a look failed; the next one comes in %.0f s", self._interval_s)
+            due_at = max(due_at, clock.monotonic() - self._interval_s)
+
+    async def look(self, *, late_s: float = 0) -> None:
+        """Judge every session once, act, and tell."""
+        backlogs = await self._ask_database()
+        seen = [self._signals(view, backlogs, late_s) for view in self._gateway.views()]
+        self._act(seen)
+        conditions = [condition for signals in seen for condition in conditions_of(signals, self._limits)]
+        around = conditions_around(self._surroundings(), self._limits)
+        await self._tell([*conditions, *around, *await self._webhook_conditions()])
+
+    async def _ask_database(self) -> Mapping[str, Backlog]:
+        """What the outbox holds; and note that Holdfast lives. A database that fails is a finding, not an end."""
+        clock, timeline = self._parts.clock, self._parts.timeline
+        now = clock.now()
+        try:
+            await timeline.seen_alive(iso(now))
+            await self._forget_old(now)
+            backlogs = await self._figures.backlogs()
+        except Exception as error:  # noqa: BLE001 – whatever it is, a person has to hear of it
+            if self._database_failing_since is None:
+                self._database_failing_since = clock.monotonic()
+                log.error("Database fails: %s", error)  # noqa: TRY400 – a sentence, not a trace
+            return {}
+        if self._database_failing_since is not None:
+            log.info("Database works again")
+        self._database_failing_since = None
+        return backlogs
+
+    async def _webhook_conditions(self) -> list[Condition]:
+        """Of the endpoints of sessions that this process runs, and of that of all."""
+        if self._webhooks is None or self._database_failing_since is not None:
+            return []
+        mine = {OF_ALL, *self._gateway.running}
+        endpoints = [endpoint for endpoint in await self._webhooks() if endpoint.company in mine]
+        return list(conditions_of_webhooks(endpoints, now=self._parts.clock.now()))
+
+    async def _forget_old(self, now: datetime) -> None:
+        """Once an hour: what is kept for days need not go to the minute."""
+        if self._forgot_at is not None and now - self._forgot_at < _FORGETS_EVERY:
+            return
+        await self._parts.timeline.forget(before=iso(now - timedelta(days=HISTORY_DAYS)))
+        await self._parts.store.forget_plaintexts(before=iso(now - timedelta(days=PLAINTEXT_DAYS)))
+        self._forgot_at = now
+
+    def _signals(self, view: View, backlogs: Mapping[str, Backlog], late_s: float) -> Signals:
+        return signals_of(
+            view,
+            clock=self._parts.clock,
+            policy=self._parts.policy,
+            backlogs=backlogs,
+            host_silent_s=self._parts.supervisor.silent_s(view.record.company),
+            check_late_s=late_s,
+        )
+
+    def _act(self, seen: Sequence[Signals]) -> None:
+        for signals in seen:
+            company = signals.company
+            match decide(signals, self._limits):
+                case Nothing():
+                    pass
+                case Probe(because=because):
+                    log.info("Keep-alive %s: %s; it is asked for one", company, because)
+                    self._probe(company)
+                case Reconnect(because=because):
+                    log.warning("Session %s: %s; it reconnects", company, because)
+                    self._gateway.tell(company, events.ReconnectAsked())
+                case ReplaceActor(because=because):
+                    self._gateway.replace_actor(company, because)
+                case ReplaceHost(because=because):
+                    log.error("Engine host of session %s: %s; it is replaced", company, because)
+                    self._parts.supervisor.replace_host(company, because)
+
+    def _probe(self, company: str) -> None:
+        link = self._gateway.view(company).session.link
+        if link is not None:
+            self._gateway.tell(company, events.ProbeAsked(link.number))
+
+    def _surroundings(self) -> Surroundings:
+        supervisor, status = self._parts.supervisor, self._parts.live.status
+        failing_since = self._database_failing_since
+        return Surroundings(
+            redis_away_s=age_s(status.since, self._parts.clock) if status.availability is Availability.AWAY else None,
+            database_failing_s=None if failing_since is None else self._parts.clock.monotonic() - failing_since,
+            host_away_s=supervisor.host_away_s,
+            host_restarts=supervisor.hosts_lost_lately,
+            undelivered_s=self._alert_sink.undelivered_s,
+            backup_failing_s=self._backup_failing_s(),
+        )
+
+    async def _tell(self, conditions: Collection[Condition]) -> None:
+        """The book is kept with the alerts it led to; while it can't be kept, the next look decides anew."""
+        try:
+            if self._book is None:
+                self._book = await self._alert_sink.begin()
+            book, alerts = update(self._book, conditions, now=self._parts.clock.now(), policy=self._alert_policy)
+            if alerts or book != self._book:
+                await self._alert_sink.tell(book, alerts)
+        except HoldfastError as error:
+            log.error("Alerts can't be kept: %s", error)  # noqa: TRY400 – a sentence, not a trace
+            return
+        self._book = book

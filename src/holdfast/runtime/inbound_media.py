@@ -1,0 +1,173 @@
+"""Media that came in: given from the store, or fetched from WhatsApp through the session's link at the first request.
+
+What was fetched is kept for a while, so that a second request asks nobody. No more than a piece of it is in memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+from weakref import WeakValueDictionary
+
+from holdfast.base.errors import Fault, HoldfastError, NotFound
+from holdfast.base.ids import may_be_id
+from holdfast.delivery.media import MB
+from holdfast.delivery.media_stores import InboundMedia, InboundMediaStore, MediaStore
+from holdfast.runtime.outbound_media import PIECE, OutboundMediaService
+
+DOWNLOAD_S = 120
+"""How long WhatsApp may take to give a medium."""
+MOST_AT_ONCE = 4
+"""Media that are fetched at the same time; more would only share the engine host's time."""
+_WHY = {
+    "damaged": "what WhatsApp gave is not what was sent: ask again, and its sender if that does not help",
+    "timeout": "WhatsApp did not give it in time: ask again shortly",
+    "link-down": "the connection to WhatsApp ended meanwhile: ask again shortly",
+}
+
+
+class Gone(HoldfastError):
+    """WhatsApp no longer has the medium, and nobody else does."""
+
+    code = "media-gone"
+    fault = Fault.WHATSAPP
+
+
+class TooLargeMedia(HoldfastError):
+    """The medium is larger than this installation takes."""
+
+    code = "too-large"
+    fault = Fault.OPERATOR
+
+
+class NotFetched(HoldfastError):
+    """The medium could not be fetched just now."""
+
+    code = "media-not-fetched"
+    fault = Fault.WHATSAPP
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetched:
+    """How a download went: its size, or a word for what kept it."""
+
+    size_bytes: int | None
+    error: str | None
+
+
+class Downloads(Protocol):
+    """Who has sessions with links."""
+
+    async def download(
+        self, company: str, media_keys: str, file: Path, *, most_bytes: int, within_s: float
+    ) -> Fetched: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenedMedia:
+    """A medium that can be read."""
+
+    mimetype: str
+    filename: str | None
+    size_bytes: int
+    pieces: AsyncIterator[bytes]
+
+
+class Store(MediaStore, InboundMediaStore, Protocol):
+    pass
+
+
+class InboundMediaService:
+    def __init__(
+        self, store: Store, *, outbound_media: OutboundMediaService, downloads: Downloads, folder: Path
+    ) -> None:
+        """`folder`: where files lie while they are being fetched."""
+        self._store = store
+        self._outbound_media = outbound_media
+        self._downloads = downloads
+        self._folder = folder
+        self._places = asyncio.Semaphore(MOST_AT_ONCE)
+        self._fetching: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        """Who asks for the same medium meanwhile waits, and finds it stored."""
+
+    async def open(self, inbox_id: str, *, may_touch: Callable[[str], bool] = lambda company: True) -> OpenedMedia:
+        """Raises `NotFound`, also for messages of companies that may not be touched, `Gone`, `TooLargeMedia`,
+        `NotFetched`, and what keeps a session from being asked."""
+        media_id = (await self._known(inbox_id, may_touch)).media_id
+        if media_id is None:
+            async with self._fetching.setdefault(inbox_id, asyncio.Lock()):
+                known = await self._known(inbox_id, may_touch)
+                media_id = known.media_id or await self._fetch(known)
+        return await self._opened(media_id)
+
+    async def _known(self, inbox_id: str, may_touch: Callable[[str], bool]) -> InboundMedia:
+        known = await self._store.inbound(inbox_id) if may_be_id(inbox_id) else None
+        if known is None or not may_touch(known.company):
+            raise unknown_inbound(inbox_id)
+        if known.description is None or known.keys is None:
+            raise NotFound("this message has no medium: `media` is null in the inbox", field="id")
+        return known
+
+    async def _fetch(self, known: InboundMedia) -> str:
+        assert known.keys is not None
+        file = self._folder / f"in-{known.inbox_id}"
+        try:
+            async with self._places:
+                fetched = await self._downloads.download(
+                    known.company, known.keys, file, most_bytes=self._outbound_media.limit_bytes, within_s=DOWNLOAD_S
+                )
+            if fetched.error is not None:
+                raise self._failure(fetched.error)
+            media = await self._outbound_media.keep(known.company, _pieces_of(file), described=known.description or {})
+        finally:
+            file.unlink(missing_ok=True)
+        await self._store.keep(known.inbox_id, media.id)
+        return media.id
+
+    def _failure(self, error: str) -> HoldfastError:
+        match error:
+            case "gone":
+                return Gone("WhatsApp no longer has this medium: ask its sender to send it again")
+            case "too-large":
+                most = self._outbound_media.limit_bytes // MB
+                return TooLargeMedia(f"the medium is larger than {most} MB: HOLDFAST_MEDIA_MAX_MB allows no more")
+        return NotFetched(_WHY.get(error, f"the engine could not fetch it ({error}): ask again shortly"))
+
+    async def _opened(self, media_id: str) -> OpenedMedia:
+        media = await self._store.find(media_id)
+        if media is None:
+            raise NotFetched("the medium was removed this moment: ask again")
+        return OpenedMedia(
+            mimetype=media.mimetype,
+            filename=media.filename,
+            size_bytes=media.size_bytes,
+            pieces=self._pieces(media_id),
+        )
+
+    async def _pieces(self, media_id: str) -> AsyncIterator[bytes]:
+        n = 0
+        while (piece := await self._store.piece(media_id, n)) is not None:
+            yield piece
+            n += 1
+
+
+async def _pieces_of(file: Path) -> AsyncIterator[bytes]:
+    at = 0
+    while piece := _piece(file, at):
+        yield piece
+        at += len(piece)
+
+
+def _piece(file: Path, at: int) -> bytes:
+    """It was written this moment: reading so little of it waits for no disk."""
+    with file.open("rb") as opened:
+        opened.seek(at)
+        return opened.read(PIECE)
+
+
+def unknown_inbound(inbox_id: str) -> NotFound:
+    """Also said of a message that the caller may not know of."""
+    return NotFound(f'inbound message "{inbox_id[:80]}" is unknown: its id is in the inbox', field="id")

@@ -1,0 +1,33 @@
+"""The sentences of a session's life, for logs and people: never a message's text, a phone number or a key."""
+
+from __future__ import annotations
+
+from holdfast.health.advice import because
+from holdfast.session.state import Session
+
+
+def transition(company: str, before: Session, after: Session, *, now: float) -> str | None:
+    """`Session 962302 connected → reconnecting: the connection was closed (428); attempt 1 in 0.2 s`.
+
+    None when nothing happened that a person would want to read.
+    """
+    reason = after.told_reason
+    same_reason = reason is None or reason is before.told_reason
+    same_attempt = after.attempts in {0, before.attempts}
+    same_plan = after.next_attempt_at in {None, before.next_attempt_at}
+    if after.state is before.state and same_reason and same_attempt and same_plan:
+        return None
+    line = f"Session {company} {before.state} → {after.state}"
+    if reason is not None:
+        line += f": {because(reason)}"
+    if after.next_attempt_at is not None:
+        which = f"attempt {after.attempts}" if after.attempts else "next attempt"  # a pause counts none
+        line += f"; {which} in {max(after.next_attempt_at - now, 0):.1f} s"
+    return line
+
+
+def keep_alive(company: str, round_trip_s: float | None) -> str:
+    """`Keep-alive 962302 answered after 12 ms`; None: it never was."""
+    if round_trip_s is None:
+        return f"Keep-alive {company} not answered before the link ended"
+    return f"Keep-alive {company} answered after {round_trip_s * 1000:.0f} ms"

@@ -1,0 +1,127 @@
+"""What becomes of stored media: files that the engine reads, and in the end their removal.
+
+The files are there for speed alone: who asks again gets a file again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+from datetime import timedelta
+from pathlib import Path
+
+from holdfast.base.clock import Clock, iso
+from holdfast.base.errors import Fault, HoldfastError
+from holdfast.delivery.content import Content
+from holdfast.delivery.media_stores import MediaStore
+
+log = logging.getLogger(__name__)
+
+SPOOL_KEPT_S = 15 * 60
+"""How long the engine may take to read a file."""
+MOST_BYTES = 1024 * 1024 * 1024
+"""Of all files together, however fast media go out."""
+FIRST_SWEEP_S = 300
+SWEEP_INTERVAL_S = 6 * 3600
+UNUSED_KEPT = timedelta(days=1)
+"""How long a medium waits for the message that it is for."""
+
+
+class MediaGone(HoldfastError):
+    """A message's medium is no longer stored."""
+
+    code = "media-gone"
+    fault = Fault.HOLDFAST
+
+
+class Spool:
+    """Keeps `holdfast.delivery.stores.MediaFiles`."""
+
+    def __init__(self, store: MediaStore, *, folder: Path, clock: Clock, most_bytes: int = MOST_BYTES) -> None:
+        """What a process before this one left in the folder is removed."""
+        self._store = store
+        self._most_bytes = most_bytes
+        self.folder = folder.absolute()
+        self._clock = clock
+        self._asked_at: dict[str, float] = {}
+        self._making: dict[str, asyncio.Lock] = {}
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True, mode=0o700)
+
+    async def content_for_engine(self, content: Content) -> Content:
+        """Raises `MediaGone`."""
+        return {name: await self._part_for_engine(part) for name, part in content.items()}
+
+    async def _part_for_engine(self, part: object) -> object:
+        if not isinstance(part, dict) or "media" not in part:
+            return part
+        file = await self.path(str(part["media"]))
+        return {name: value for name, value in part.items() if name != "media"} | {"file": str(file)}
+
+    async def path(self, media_id: str) -> Path:
+        """A file that exists in full, for a quarter of an hour unless room is short. Raises `MediaGone`."""
+        file = self.folder / media_id
+        self._asked_at.pop(media_id, None)
+        self._asked_at[media_id] = self._clock.monotonic()
+        async with self._making.setdefault(media_id, asyncio.Lock()):
+            if not file.exists():
+                await self._make(media_id, file)
+        return file
+
+    async def _make(self, media_id: str, file: Path) -> None:
+        fresh = file.with_suffix(".new")
+        if not await self._store.copy(media_id, fresh):
+            raise MediaGone("the medium of the message is no longer stored: send the message anew")
+        fresh.rename(file)
+        self._make_room()
+
+    def _make_room(self) -> None:
+        """Those that were asked for longest ago go first; whoever still needs one asks again. The newest one stays."""
+        sizes = {file.name: file.stat().st_size for file in self.folder.iterdir()}
+        total = sum(sizes.values())
+        for media_id in list(self._asked_at)[:-1]:
+            if total <= self._most_bytes:
+                return
+            total -= sizes.get(media_id, 0)
+            self._remove(media_id)
+
+    async def run(self) -> None:
+        """Remove files that nobody asked for lately, until cancelled."""
+        while True:
+            await self._clock.sleep(SPOOL_KEPT_S / 3)
+            self._remove_old(self._clock.monotonic() - SPOOL_KEPT_S)
+
+    def _remove_old(self, before: float) -> None:
+        for media_id in [media_id for media_id, at in self._asked_at.items() if at < before]:
+            self._remove(media_id)
+
+    def _remove(self, media_id: str) -> None:
+        (self.folder / media_id).unlink(missing_ok=True)
+        del self._asked_at[media_id]
+        self._making.pop(media_id, None)
+
+
+class MediaSweeper:
+    """Removes media that no message needs any more, some times a day."""
+
+    def __init__(self, store: MediaStore, *, clock: Clock, keep_days: int) -> None:
+        self._store = store
+        self._clock = clock
+        self._keep = timedelta(days=keep_days)
+
+    async def run(self) -> None:
+        """Sweep until cancelled."""
+        pause_s = FIRST_SWEEP_S
+        while True:
+            await self._clock.sleep(pause_s)
+            pause_s, now = SWEEP_INTERVAL_S, self._clock.now()
+            try:
+                removed = await self._store.sweep(
+                    unused_since=iso(now - UNUSED_KEPT), settled_since=iso(now - self._keep)
+                )
+            except Exception:  # a database that is away just now must not end Holdfast
+                log.exception("Media that nobody needs could not be removed; that is tried again later")
+                continue
+            if removed:
+                log.info("%d media that no message needs any more were removed", removed)

@@ -1,0 +1,250 @@
+"""Media on their way in: from a caller, or from an address that one gave, into the store.
+
+No more than a piece of a medium is in memory. What a caller gives is looked at before it is accepted: its size, and
+whether it is what phones show as the kind of message that it is to be.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import logging
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from http import HTTPStatus
+
+from holdfast.base.errors import BadInput
+from holdfast.base.ids import RandomSource, may_be_id
+from holdfast.delivery.content import Content, MediaBody, MessageKind, StoredMedia
+from holdfast.delivery.filenames import from_disposition, from_paths, with_suffix
+from holdfast.delivery.media import (
+    HEAD_BYTES,
+    TAIL_BYTES,
+    Evidence,
+    check_size,
+    checked_mimetype,
+    most_bytes,
+    settled_mimetype,
+    too_large,
+)
+from holdfast.delivery.media_stores import MediaStore
+from holdfast.web.addresses import SETTING
+from holdfast.web.client import NotReached, PrivateAddress, TooLarge, Unreachable, WebClient, WebDownload, place
+
+log = logging.getLogger(__name__)
+
+PIECE = 512 * 1024
+"""Bytes of one write."""
+FETCH_S = 60
+REDIRECTS = 3
+_BASE64_STEP = PIECE // 3 * 4
+
+
+def _not_connected(url: str, *, field: str) -> BadInput:
+    """One sentence for unknown names, closed ports and private addresses, so that nobody maps the internal network."""
+    return BadInput(
+        f"{field} can't be fetched: there was no connection to {place(url)}. Either the name is unknown, nothing "
+        f"answers there, or the address is private and not in {SETTING}; the log says which",
+        field=field,
+    )
+
+
+class OutboundMediaService:
+    """Takes media in."""
+
+    def __init__(self, store: MediaStore, *, web: WebClient, randomness: RandomSource, limit_bytes: int) -> None:
+        self._store = store
+        self._web = web
+        self._randomness = randomness
+        self.limit_bytes = limit_bytes
+        """Of any medium; WhatsApp's own limits for a kind may be lower."""
+
+    async def put(
+        self, company: str, pieces: AsyncIterator[bytes], *, mimetype: str | None, filename: str | None
+    ) -> StoredMedia:
+        """What a caller sends ahead of the messages that it is for. Raises `BadInput`."""
+        said = None if mimetype is None else checked_mimetype(mimetype, field="Content-Type")
+        return await self._store_as(company, MessageKind.DOCUMENT, pieces, said=said, filename=filename, field="body")
+
+    async def take(self, company: str, part: MediaBody) -> StoredMedia:
+        """The medium of a part, wherever it is: afterwards it is stored. Raises `BadInput`, naming the field."""
+        said = None if part.mimetype is None else checked_mimetype(part.mimetype, field=f"{part.kind}.mimetype")
+        if part.media is not None:
+            return await self._stored(company, part, part.media, said)
+        if part.url is not None:
+            return await self._fetched(company, part, part.url, said)
+        field = f"{part.kind}.base64"
+        pieces = _decoded(part.base64 or "", field=field)
+        return await self._store_as(company, part.kind, pieces, said=said, filename=part.name, field=field)
+
+    async def keep(self, company: str, pieces: AsyncIterator[bytes], *, described: Content) -> StoredMedia:
+        """What came in, as its sender described it: it is not judged."""
+        filename, mimetype = described.get("filename"), described.get("mimetype")
+        return await self._store_as(
+            company,
+            MessageKind.DOCUMENT,
+            pieces,
+            said=_usable(mimetype),
+            filename=filename.replace("\0", "") if isinstance(filename, str) else None,
+            field="media",
+            is_inbound=True,
+        )
+
+    async def _stored(self, company: str, part: MediaBody, media_id: str, said: str | None) -> StoredMedia:
+        field = f"{part.kind}.media"
+        media = await self._store.take(company, media_id) if may_be_id(media_id) else None
+        if media is None:
+            raise BadInput(
+                f'{field} "{media_id[:80]}" is unknown: store one with POST /v1/sessions/{company}/media; '
+                "it is kept for a day, and for as long as messages need it",
+                field=field,
+            )
+        check_size(part.kind, media.size_bytes, limit_bytes=self.limit_bytes, field=field)
+        evidence = await self._evidence(media, part.name or media.filename)
+        mimetype = settled_mimetype(
+            part.kind, said or media.mimetype, evidence, field=field, is_callers=said is not None
+        )
+        return replace(media, mimetype=mimetype)
+
+    async def _evidence(self, media: StoredMedia, filename: str | None) -> Evidence:
+        last = max(media.size_bytes - 1, 0) // PIECE
+        pieces = {n: await self._store.piece(media.id, n) or b"" for n in {0, max(last - 1, 0), last}}
+        tail = b"".join(pieces[n] for n in sorted(pieces) if n)[-TAIL_BYTES:]
+        return Evidence(head=pieces[0][:HEAD_BYTES], tail=tail, is_whole=last == 0, filename=filename)
+
+    async def _fetched(self, company: str, part: MediaBody, url: str, said: str | None) -> StoredMedia:
+        field = f"{part.kind}.url"
+        most = most_bytes(part.kind, limit_bytes=self.limit_bytes)
+        try:
+            async with self._web.get(url, within_s=FETCH_S, redirects=REDIRECTS) as download:
+                _check_status(download, field=field)
+                from_path = from_paths(download.paths)
+                filename = part.name or from_disposition(download.headers.get("Content-Disposition"))
+                return await self._store_as(
+                    company,
+                    part.kind,
+                    download.chunks(most_bytes=most),
+                    said=said or _usable(download.mimetype),
+                    filename=filename or from_path,
+                    field=field,
+                    is_callers=said is not None,
+                    completes_name=filename is None,
+                )
+        except TooLarge as error:
+            raise too_large(part.kind, limit_bytes=self.limit_bytes, field=field) from error
+        except (PrivateAddress, Unreachable) as error:
+            log.info("A medium of company %s was not fetched: %s", company, error.sentence)
+            raise _not_connected(url, field=field) from None
+        except NotReached as error:
+            raise BadInput(f"{field} can't be fetched: {error.sentence}", field=field) from error
+        except BadInput as error:
+            raise (error if error.field else BadInput(f"{field}: {error.sentence}", field=field)) from error
+
+    async def _store_as(
+        self,
+        company: str,
+        kind: MessageKind,
+        pieces: AsyncIterator[bytes],
+        *,
+        said: str | None,
+        filename: str | None,
+        field: str,
+        is_callers: bool = True,
+        completes_name: bool = False,
+        is_inbound: bool = False,
+    ) -> StoredMedia:
+        """Write a medium into the store.
+
+        `is_callers`: the caller said the type. `completes_name`: the name gets the suffix of the type. `is_inbound`:
+        the type is not judged, nor derived from a stranger's name.
+        """
+        media = StoredMedia(
+            id=self._randomness.media_id(), company=company, mimetype="", filename=filename, size_bytes=0, sha256=""
+        )
+        await self._store.begin(media)
+        try:
+            filled, evidence = await self._fill(media, kind, pieces, field=field)
+            check_size(kind, filled.size_bytes, limit_bytes=self.limit_bytes, field=field)
+            if is_inbound:
+                mimetype = said or "application/octet-stream"
+            else:
+                mimetype = settled_mimetype(kind, said, evidence, field=field, is_callers=is_callers)
+            if completes_name and filename is not None:
+                filename = with_suffix(filename, mimetype)
+            filled = replace(filled, mimetype=mimetype, filename=filename)
+            await self._store.finish(filled)
+        except BaseException:
+            await asyncio.shield(self._store.discard(media.id))
+            raise
+        return filled
+
+    async def _fill(
+        self, media: StoredMedia, kind: MessageKind, pieces: AsyncIterator[bytes], *, field: str
+    ) -> tuple[StoredMedia, Evidence]:
+        """Write it piece by piece; also what tells its type. Stops when it is too large."""
+        digest, size, head, tail, n = hashlib.sha256(), 0, b"", b"", 0
+        async for piece in _even(pieces):
+            digest.update(piece)
+            size += len(piece)
+            head = head or piece[:HEAD_BYTES]
+            tail = (tail + piece)[-TAIL_BYTES:] if n else b""
+            check_size(kind, size, limit_bytes=self.limit_bytes, field=field)
+            await self._store.add(media.id, n, piece)
+            n += 1
+        evidence = Evidence(head=head, tail=tail, is_whole=n <= 1, filename=media.filename)
+        return replace(media, size_bytes=size, sha256=digest.hexdigest()), evidence
+
+
+def _check_status(download: WebDownload, *, field: str) -> None:
+    if download.status != HTTPStatus.OK:
+        raise BadInput(f"{field} can't be fetched: {download.place} answers with HTTP {download.status}", field=field)
+
+
+def _usable(mimetype: object) -> str | None:
+    """A stranger's word for a type, if it is one."""
+    try:
+        return checked_mimetype(mimetype, field="mimetype") if isinstance(mimetype, str) else None
+    except BadInput:
+        return None
+
+
+async def _even(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The same bytes in pieces of one size, the last one smaller."""
+    gathered = bytearray()
+    async for piece in pieces:
+        gathered += piece
+        while len(gathered) >= PIECE:
+            yield bytes(gathered[:PIECE])
+            del gathered[:PIECE]
+    if gathered:
+        yield bytes(gathered)
+
+
+async def _decoded(text: str, *, field: str) -> AsyncIterator[bytes]:
+    """Base64, also where lines are broken, or with a `data:` head before it."""
+    if text.startswith("data:"):
+        text = text.partition(",")[2]
+    if not text.isascii():
+        raise _no_base64(field)
+    try:
+        for step in _steps(text):
+            yield base64.b64decode(step, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise _no_base64(field) from error
+
+
+def _steps(text: str) -> Iterator[str]:
+    """Parts that decode by themselves; only the last one may be padded."""
+    if any(space in text for space in "\r\n \t"):
+        text = "".join(text.split())
+    for at in range(0, len(text), _BASE64_STEP):
+        step = text[at : at + _BASE64_STEP]
+        if "=" in step and at + _BASE64_STEP < len(text):
+            raise ValueError("padding in the middle")
+        yield step
+
+
+def _no_base64(field: str) -> BadInput:
+    return BadInput(f"{field} is not base64: give the file's bytes in standard base64, padded with =", field=field)

@@ -1,0 +1,50 @@
+"""What every session of a gateway shares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from holdfast.base.clock import Clock
+from holdfast.base.ids import RandomSource
+from holdfast.delivery.rate_limits import Pacing
+from holdfast.delivery.stores import Accounts, MediaFiles, Outbox
+from holdfast.runtime.client_versions import ClientVersions
+from holdfast.runtime.connect_limiter import ConnectLimiter
+from holdfast.runtime.engine_supervisor import EngineSupervisor
+from holdfast.runtime.ownership import Ownership
+from holdfast.runtime.send_shares import SendShares
+from holdfast.session.state import Policy
+from holdfast.session.stores import EngineStore, LiveState, Sessions, Timeline
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """What every session of a gateway shares."""
+
+    supervisor: EngineSupervisor
+    connect_limiter: ConnectLimiter
+    shares: SendShares
+    sessions: Sessions
+    timeline: Timeline
+    live: LiveState
+    store: EngineStore
+    outbox: Outbox
+    accounts: Accounts
+    files: MediaFiles
+    clock: Clock
+    randomness: RandomSource
+    policy: Policy
+    whatsapp_url: str | None
+    """None: WhatsApp's own."""
+    client_versions: ClientVersions | None = None
+    """None: the engine's own."""
+    device_name: str | None = None
+    pacing: Pacing = field(default_factory=Pacing)
+    """Of sessions for which nothing else is set."""
+    node: str | None = None
+    """What this process is called beside others."""
+    ownership: Ownership | None = None
+    """None: nobody shares the database, all sessions are this process's own."""
+    qr_shown: Callable[[str, str], None] = lambda company, code: None
+    """Hears of company and QR code whenever a new one is shown."""

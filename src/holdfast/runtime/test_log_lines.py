@@ -1,0 +1,53 @@
+"""The one line that tells what happened to a session."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from holdfast.runtime.log_lines import transition
+from holdfast.session.reasons import BY_CODE, NO_PONG
+from holdfast.session.state import Session, State
+
+CONNECTED = Session(state=State.CONNECTED, paired=True)
+LOST = replace(CONNECTED, state=State.RECONNECTING, reason=BY_CODE[428], attempts=1, next_attempt_at=100.25)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "line"),
+    [
+        (CONNECTED, LOST, "connected → reconnecting: the connection was closed (428); attempt 1 in 0.2 s"),
+        (
+            LOST,
+            replace(LOST, reason=NO_PONG, attempts=2, next_attempt_at=102.5),
+            "reconnecting → reconnecting: WhatsApp no longer answers pings on this link; attempt 2 in 2.5 s",
+        ),
+        (
+            LOST,
+            replace(LOST, attempts=2, next_attempt_at=99.0),
+            "reconnecting → reconnecting: the connection was closed (428); attempt 2 in 0.0 s",
+        ),
+        (
+            CONNECTED,
+            replace(CONNECTED, state=State.PAUSED, reason=BY_CODE[402], next_attempt_at=3700),
+            "connected → paused: WhatsApp banned this number for a time (402); next attempt in 3600.0 s",
+        ),
+        (
+            replace(LOST, state=State.PAUSED, reason=BY_CODE[405], attempts=0, next_attempt_at=None),
+            replace(LOST, state=State.PAUSED, reason=BY_CODE[405], attempts=0, next_attempt_at=400),
+            "paused → paused: WhatsApp refuses this version of the client (405); next attempt in 300.0 s",
+        ),
+        (LOST, replace(CONNECTED, attempts=1), "reconnecting → connected"),
+        (LOST, replace(CONNECTED, state=State.STOPPED), "reconnecting → stopped"),
+    ],
+)  # fmt: skip
+def test_a_turn_is_told_in_one_line(before: Session, after: Session, line: str) -> None:
+    """From, to, why with WhatsApp's code where there is one, and when the next attempt is; also of a probe refused."""
+    assert transition("962302", before, after, now=100) == f"Session 962302 {line}"
+
+
+@pytest.mark.parametrize("after", [CONNECTED, replace(CONNECTED, newest_link=7), replace(CONNECTED, attempts=0)])
+def test_what_nobody_would_read_is_not_told(after: Session) -> None:
+    """A pong, a tick, the counting back of attempts."""
+    assert transition("962302", replace(CONNECTED, attempts=3), after, now=100) is None

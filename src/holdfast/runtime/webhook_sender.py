@@ -1,0 +1,173 @@
+"""The webhook sender: brings events to receivers, in the order of each chat, until they have them.
+
+What it has under way is nothing but a copy of rows: after a crash the same events leave again under the same ids. It
+sends for sessions that this process runs, so that of several processes one sends. It must never hold up anything else:
+sessions and callers only write rows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from datetime import datetime, timedelta
+
+from holdfast.base.clock import Clock, iso
+from holdfast.base.ids import RandomSource
+from holdfast.delivery.events import Bell, Event, Events
+from holdfast.delivery.webhooks import (
+    GIVE_UP_AFTER_DAYS,
+    OF_ALL,
+    Endpoint,
+    EndpointState,
+    GivenUp,
+    Head,
+    Lanes,
+    Settled,
+    Tried,
+    Webhooks,
+)
+
+log = logging.getLogger(__name__)
+
+Post = Callable[[Endpoint, Event], Awaitable[Tried]]
+"""Brings one event to an endpoint. Never raises for what the receiver does."""
+
+_WINDOW = 128
+"""Deliveries that are loaded at once."""
+_FAILED_PAUSE_S = 5.0
+_SWEEP_S = 3600.0
+
+
+class WebhookSender:
+    def __init__(
+        self,
+        rows: Webhooks,
+        events: Events,
+        *,
+        companies: Callable[[], Collection[str]],
+        post: Post,
+        clock: Clock,
+        randomness: RandomSource,
+        keep_days: float,
+        lanes: Lanes | None = None,
+    ) -> None:
+        """`companies`: those whose sessions this process runs now. `keep_days`: how long events are kept."""
+        self._rows = rows
+        self._events = events
+        self._companies = companies
+        self._post = post
+        self._clock = clock
+        self._randomness = randomness
+        self._keep = timedelta(days=keep_days)
+        self._lanes = lanes or Lanes()
+        self._endpoints: dict[str, Endpoint] = {}
+        self._bell: Bell = asyncio.Event()
+
+    async def run(self) -> None:
+        """Send until cancelled. What was under way then is sent again at the next start."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._sweep(), name="webhook sweep")
+            with self._events.listening(for_deliveries=True) as self._bell:
+                while True:
+                    self._bell.clear()
+                    next_at = await self._turn(tasks)
+                    async with self._clock.until(self._wakes_at(next_at)):
+                        await self._bell.wait()
+
+    async def _turn(self, tasks: asyncio.TaskGroup) -> datetime | None:
+        """Start what may leave; returns when to look again."""
+        self._start(tasks)
+        if not self._lanes.has_room:
+            return None
+        now = self._clock.now()
+        try:
+            due = await self._rows.look(
+                tuple(self._companies()),
+                now=now,
+                most=_WINDOW - self._lanes.waiting,
+                known=tuple(self._lanes.known),
+                busy=self._lanes.busy_endpoints,
+            )
+        except Exception:
+            log.exception("Webhooks can't be looked up; next try in %.0f s", _FAILED_PAUSE_S)
+            return now + timedelta(seconds=_FAILED_PAUSE_S)
+        self._know(due.endpoints)
+        used = self._lanes.used_endpoints
+        self._lanes.add([head for head in due.heads if not (head.is_probe and head.endpoint in used)])
+        self._start(tasks)
+        return due.next_at
+
+    def _know(self, endpoints: Sequence[Endpoint]) -> None:
+        """What was loaded for other endpoints, or for some that were active then, is to be looked up anew."""
+        known = {endpoint.id: endpoint for endpoint in endpoints}
+        if _ways(known) != _ways(self._endpoints):
+            self._lanes.forget_waiting()
+        self._endpoints = known
+
+    def _start(self, tasks: asyncio.TaskGroup) -> None:
+        for head in self._lanes.take(self._companies()):
+            tasks.create_task(self._deliver(head), name=f"webhook {head.seq}")
+
+    def _wakes_at(self, next_at: datetime | None) -> float | None:
+        """In monotonic seconds; other processes ring no bell here."""
+        now, look_every_s = self._clock.monotonic(), self._events.look_every_s
+        times = [] if look_every_s is None else [now + look_every_s]
+        if next_at is not None:
+            times.append(now + max((next_at - self._clock.now()).total_seconds(), 0.001))
+        return min(times, default=None)
+
+    async def _deliver(self, head: Head) -> None:
+        try:
+            event = await self._rows.event(head.seq)
+            endpoint = self._endpoints.get(head.endpoint)
+            if event is not None and endpoint is not None:
+                tried = await self._post(endpoint, event)
+                now, jitter = self._clock.now(), self._randomness.jitter()
+                settled = await self._rows.settle(head, tried, now=now, jitter=jitter, to=endpoint)
+                _tell(head, event, tried, settled)
+                if settled.endpoint is not None and settled.endpoint.health.state is not settled.before:
+                    self._lanes.forget_waiting()
+        except Exception:
+            log.exception("Webhook for %s: what came of it could not be kept; it leaves again", head.company)
+            await self._clock.sleep(_FAILED_PAUSE_S)
+        finally:
+            self._lanes.end(head)
+            self._bell.set()
+
+    async def _sweep(self) -> None:
+        """Now and then: give up what nobody takes for days, and make room."""
+        while True:
+            now = self._clock.now()
+            try:
+                old = iso(now - timedelta(days=GIVE_UP_AFTER_DAYS))
+                given_up = await self._rows.give_up_old(before=old, at=iso(now))
+                if given_up:
+                    log.error("Webhooks: %d given up, as their endpoint took nothing for days", given_up)
+                await self._events.prune(before=iso(now - self._keep))
+            except Exception:
+                log.exception("Old webhooks could not be put away; next try in %.0f s", _SWEEP_S)
+            await self._clock.sleep(_SWEEP_S)
+
+
+def _ways(endpoints: Mapping[str, Endpoint]) -> dict[str, tuple[str | None, EndpointState]]:
+    return {id_: (endpoint.url, endpoint.health.state) for id_, endpoint in endpoints.items()}
+
+
+def _tell(head: Head, event: Event, tried: Tried, settled: Settled) -> None:
+    """One line for what a person may want to know; none for what went well."""
+    if isinstance(settled.outcome, GivenUp):
+        log.error("Webhook %s of %s is given up: %s", event.id, head.company, tried.error)
+    elif not tried.is_taken:
+        log.info("Webhook %s of %s is to be sent again: %s", event.id, head.company, tried.error)
+    endpoint = settled.endpoint
+    if endpoint is None or endpoint.health.state is settled.before:
+        return
+    whose = "all companies" if endpoint.company == OF_ALL else endpoint.company
+    match endpoint.health.state:
+        case EndpointState.ACTIVE:
+            log.info("Webhooks of %s are taken again", whose)
+        case EndpointState.ASIDE:
+            log.warning("Webhooks of %s are put aside: %s", whose, tried.error)
+        case EndpointState.OFF:
+            log.error("Webhooks of %s are switched off: the receiver answered 410", whose)

@@ -1,0 +1,87 @@
+"""A look into a database that may be in use: version, integrity, newest row. It must never write, migrate or lock."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from sqlalchemy import URL, Connection, create_engine, func, inspect, literal_column, select, table
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import NullPool
+
+from holdfast.base.errors import Misconfigured
+from holdfast.store.migrate import revision_of
+from holdfast.store.postgres import open_reading, parse, shown, unusable
+from holdfast.store.tables import inbox, outbox, transitions
+
+_NEWEST = (transitions.c.at, outbox.c.accepted_at, inbox.c.stored_at)
+_WAIT_S = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peeked:
+    name: str
+    """For people; without a password."""
+    revision: str
+    """Empty: no Holdfast has used it yet."""
+    newest_at: str | None
+    damage: str | None
+    """What the database says is wrong with itself; None for nothing, or where it is the server's own business."""
+
+
+def peek(place: Path | str) -> Peeked:
+    """Look into the SQLite file, or the PostgreSQL at the URL. Raises `Misconfigured` when that can't be done."""
+    return _sqlite(place) if isinstance(place, Path) else _postgres(place)
+
+
+def _sqlite(path: Path) -> Peeked:
+    # The file's own name may hold what a URI may not; mode=ro makes and repairs nothing.
+    uri = f"file:{quote(str(path))}?mode=ro"
+    engine = create_engine(
+        URL.create("sqlite"),
+        creator=lambda: sqlite3.connect(uri, uri=True, timeout=_WAIT_S),
+        poolclass=NullPool,
+        hide_parameters=True,
+    )
+    try:
+        with engine.connect() as connection:
+            said = connection.exec_driver_sql("PRAGMA quick_check(3)").scalars().all()
+            damage = None if said == ["ok"] else "; ".join(map(str, said))
+            return _looked(connection, str(path), damage)
+    except SQLAlchemyError as error:
+        cause = str(getattr(error, "orig", None) or error).splitlines()[0]
+        raise Misconfigured(f'the database "{path}" can\'t be read ({cause})') from error
+
+
+def _postgres(text: str) -> Peeked:
+    url = parse(text)
+    try:
+        with _look_at(url) as connection:
+            return _looked(connection, shown(url), None)
+    except SQLAlchemyError as error:
+        raise unusable(url, error) from None  # its text may hold the password
+
+
+@contextmanager
+def _look_at(url: URL) -> Iterator[Connection]:
+    engine = open_reading(url)
+    try:
+        with closing(engine.connect()) as connection:
+            yield connection
+    finally:
+        engine.dispose()
+
+
+def _looked(connection: Connection, name: str, damage: str | None) -> Peeked:
+    there = set(inspect(connection).get_table_names())
+    revision = revision_of(connection) if "alembic_version" in there else ""
+    newest: list[str | None] = [
+        connection.scalar(select(func.max(literal_column(column.name))).select_from(table(column.table.name)))
+        for column in _NEWEST
+        if column.table.name in there
+    ]
+    return Peeked(name=name, revision=revision, newest_at=max(filter(None, newest), default=None), damage=damage)

@@ -1,0 +1,125 @@
+"""The HTTP application asked without a socket: one request in, one answer out, the time of the small world going on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote
+
+from fastapi import FastAPI
+from starlette.types import Message
+
+from holdfast.api.keys import parse
+from holdfast.api.routes import make_api
+from holdfast.runtime.gateway import Gateway
+from tests.world import COMPANY, World
+
+KEY = "a-key-for-all-companies"
+KEY_OF_ONE = "a-key-for-one-company"
+OTHER = "962303"
+"""A company that `KEY_OF_ONE` may not touch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    def problem(self, status: int, code: str, *, field: str | None = None) -> str:
+        """The sentence of a problem, which must have this status, code and field."""
+        assert self.headers["content-type"] == "application/problem+json", self.body
+        found = self.json
+        assert (found["status"], found["code"], found.get("field")) == (status, code, field), found
+        assert self.status == status
+        assert found["type"] == "about:blank"
+        assert found["title"]
+        detail = found["detail"]
+        assert isinstance(detail, str)
+        return detail
+
+
+def make_client(world: World, gateway: Gateway) -> ApiClient:
+    known = parse(f"{KEY}, {KEY_OF_ONE}={COMPANY}")
+    return ApiClient(
+        world,
+        make_api(
+            gateway,
+            known,
+            world.diagnoser(),
+            events=world.events,
+            webhooks=world.webhooks,
+            media=world.media_service(),
+            settings={"keepaliveIntervalS": 30},
+        ),
+    )
+
+
+class ApiClient:
+    def __init__(self, world: World, api: FastAPI) -> None:
+        self.world = world
+        self.api = api
+        self.leaps = True
+        """Does time go on while an answer is awaited?"""
+
+    async def __call__(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        key: str | None = KEY,
+        headers: Mapping[str, str] | None = None,
+        raw: Sequence[bytes] | None = None,
+    ) -> Answer:
+        """`body` is sent as JSON; `raw`, as it is, part by part and without its length."""
+        given = {"Authorization": f"Bearer {key}"} if key is not None else {}
+        parts = list(raw or ())
+        if body is not None:
+            given["Content-Type"] = "application/json"
+            parts = [json.dumps(body).encode()]
+        asking = self._ask(method, path, {**given, **(headers or {})}, parts)
+        return await (self.world.now(asking) if self.leaps else asking)
+
+    async def _ask(self, method: str, path: str, headers: Mapping[str, str], parts: Sequence[bytes]) -> Answer:
+        bare, _, query = path.partition("?")
+        incoming = [
+            {"type": "http.request", "body": part, "more_body": n < len(parts)} for n, part in enumerate(parts, start=1)
+        ] or [{"type": "http.request", "body": b"", "more_body": False}]
+        sent: list[Message] = []
+
+        async def receive() -> Message:
+            if not incoming:
+                await asyncio.Event().wait()  # the caller stays for the answer
+            return incoming.pop(0)
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "method": method,
+            "scheme": "http",
+            "path": unquote(bare),
+            "raw_path": bare.encode(),
+            "query_string": query.encode(),
+            "root_path": "",
+            "headers": [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()],
+            "client": ("127.0.0.1", 50000),
+            "server": ("127.0.0.1", 3000),
+        }
+        await self.api(scope, receive, send)
+        return Answer(
+            status=sent[0]["status"],
+            headers={name.decode(): value.decode() for name, value in sent[0]["headers"]},
+            body=b"".join(message.get("body", b"") for message in sent[1:]),
+        )

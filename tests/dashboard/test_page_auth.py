@@ -1,0 +1,236 @@
+"""The way in: who may see what, which forms count, and what a browser may do with our pages."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from holdfast.dashboard.logins import IDLE_S
+from holdfast.dashboard.page_auth import HEADERS
+from tests.api.api_client import KEY_OF_ONE, OTHER
+from tests.dashboard.browser import ORIGIN, Browser, make_browser
+from tests.world import COMPANY, World
+
+PAGES = (
+    "/",
+    f"/companies/{COMPANY}",
+    f"/companies/{COMPANY}/inbox",
+    "/webhooks",
+    "/docs",
+    "/login",
+    "/companies/nobody",
+)
+FORMS = (
+    "/companies",
+    f"/companies/{COMPANY}/action/stop",
+    f"/companies/{COMPANY}/messages",
+    "/webhooks/replay",
+    "/sign-out",
+)
+CLOSED = (
+    "/",
+    "/live",
+    f"/companies/{COMPANY}",
+    f"/companies/{COMPANY}/live",
+    f"/companies/{COMPANY}/chart.json",
+    "/webhooks",
+)
+
+
+@pytest.mark.parametrize("path", CLOSED)
+async def test_without_a_key_there_is_only_the_way_in(browser: Browser, path: str) -> None:
+    """Pages lead to the login, which knows the page that was asked for; scripts that ask for a part are told to."""
+    answer = await browser.get(path)
+    assert (answer.status, answer.headers["location"]) == (303, "/login" if path == "/" else f"/login?next={path}")
+    answer = await browser.get(path, **{"HX-Request": "true"})
+    assert (answer.status, answer.headers["hx-redirect"], answer.body) == (401, "/login", b"")
+
+
+async def test_a_key_signs_in_and_out_again(browser: Browser) -> None:
+    """The cookie is for this site's own requests alone and out of reach of scripts; signing out ends it."""
+    answer = await browser.sign_in()
+    assert (answer.status, answer.headers["location"]) == (303, "/")
+    cookie = answer.headers["set-cookie"].lower()
+    assert all(word in cookie for word in ("httponly", "samesite=strict", "path=/", f"max-age={IDLE_S}"))
+    assert "secure" not in cookie
+    assert (await browser.get("/")).status == 200
+    assert (await browser.get("/login")).headers["location"] == "/"
+    kept = browser.cookie
+    assert (await browser.post("/sign-out")).headers["location"] == "/login"
+    assert browser.cookie is None
+    browser.cookie = kept
+    assert (await browser.get("/")).status == 303
+
+
+async def test_signing_in_leads_to_the_page_that_was_asked_for(browser: Browser, world: World) -> None:
+    """Also after a wrong key, and when only a part of that page was asked for; another site is never led to."""
+    await world.pair()
+    wanted = f"/companies/{COMPANY}/inbox?words=962"
+    answer = await browser.get(wanted)
+    assert answer.headers["location"] == f"/login?next=/companies/{COMPANY}/inbox%3Fwords%3D962"
+    part = await browser.get("/webhooks", **{"HX-Request": "true", "HX-Current-URL": f"http://testserver{wanted}"})
+    assert part.headers["hx-redirect"] == answer.headers["location"]
+    assert f'name="next" value="{wanted}"' in (await browser.get(answer.headers["location"])).body.decode()
+    assert f'name="next" value="{wanted}"' in (await browser.post("/login", key="wrong", next=wanted)).body.decode()
+    for elsewhere in ("//evil.example/", "https://evil.example/", "/\\evil.example"):
+        answer = await browser.post("/login", key="a-key-for-all-companies", next=elsewhere)
+        assert (answer.status, answer.headers["location"]) == (303, "/")
+    answer = await browser.post("/login", key="a-key-for-all-companies", next=wanted)
+    assert (answer.status, answer.headers["location"]) == (303, wanted)
+
+
+@pytest.mark.parametrize("headers", [{"Origin": "https://testserver"}, {"X-Forwarded-Proto": "https"}])
+async def test_over_https_the_cookie_is_for_https_only(browser: Browser, headers: dict[str, str]) -> None:
+    """Also when TLS ends at a proxy, which says so, or the browser does."""
+    answer = await browser.post("/login", headers=headers, key="a-key-for-all-companies")
+    assert "; secure" in answer.headers["set-cookie"].lower()
+
+
+async def test_a_wrong_key_is_told_and_many_are_too_many(browser: Browser) -> None:
+    """The key that was given is not shown again; after ten, the address has to wait."""
+    answer = await browser.post("/login", key="a-key-of-somebody-else")
+    assert answer.status == 401
+    assert b"This is no API key of this Holdfast" in answer.body
+    assert b"somebody-else" not in answer.body
+    for _ in range(9):
+        await browser.post("/login", key="wrong")
+    assert (await browser.sign_in()).status == 429
+
+
+async def test_every_page_has_the_strict_policy(browser: Browser, world: World) -> None:
+    """Nothing but our own files runs; no page is framed, kept by caches, or shown to other sites."""
+    assert HEADERS["Content-Security-Policy"].startswith("default-src 'none'; script-src 'self'; style-src 'self'")
+    await world.pair()
+    await browser.sign_in()
+    for path in PAGES:
+        answer = await browser.get(path)
+        assert {name: answer.headers[name.lower()] for name in HEADERS} == HEADERS
+        assert not re.search(r"<script(?![^>]*\bsrc=\"/assets/)|<style|\sstyle=|\son[a-z]+=", answer.body.decode())
+
+
+async def test_assets_may_be_kept_for_good(browser: Browser) -> None:
+    """They need no key; their address changes with what they hold."""
+    page = (await browser.get("/login")).body.decode()
+    addresses = re.findall(r'(?:src|href)="(/assets/[^"]+)"', page)
+    assert len(addresses) >= 4
+    for address in addresses:
+        answer = await browser.get(address, **{"Accept-Encoding": "gzip"})
+        assert answer.status == 200
+        assert answer.headers["content-encoding"] == "gzip"
+        assert "immutable" in answer.headers["cache-control"]
+    assert (await browser.get("/assets/000000000000/dashboard.css")).status == 404
+
+
+async def test_a_form_without_its_token_or_from_elsewhere_does_nothing(browser: Browser, world: World) -> None:
+    """Another site's form, one that does not say where it comes from, and one with another session's token."""
+    await world.pair()
+    await browser.sign_in()
+    for path in FORMS:
+        for token, headers in _FORGED:
+            given = browser.token if token is None else token
+            assert (await browser.post(path, token=given, headers=headers, company="x")).status == 403
+    assert world.state() == "connected"
+    assert len(world.gateway.views()) == 1
+    assert (await browser.get("/")).status == 200
+
+
+_FORGED: tuple[tuple[str | None, dict[str, str]], ...] = (
+    ("", {}),
+    ("0" * 64, {}),
+    (None, {"Origin": "http://elsewhere"}),
+    (None, {"Origin": "null"}),
+    (None, {"Origin": ""}),
+    (None, {"Sec-Fetch-Site": "cross-site"}),
+    (None, {"Sec-Fetch-Site": "same-site"}),
+)
+
+
+async def test_a_form_that_is_none_is_refused(browser: Browser) -> None:
+    """JSON, as another site could send it as text; bytes that are no text; a form without end."""
+    await browser.sign_in()
+    assert (await browser.post("/companies", headers={"Content-Type": "text/plain"})).status == 422
+    headers = {**ORIGIN, "Content-Type": "application/x-www-form-urlencoded"}
+    for body in (b"key=%ff", b"a=1&" * 60):
+        assert (await browser.client("POST", "/login", key=None, headers=headers, raw=[body])).status == 422
+
+
+async def test_a_key_of_one_company_sees_no_other(browser: Browser, world: World) -> None:
+    """Neither in the list, nor by its address, nor in streams; whether it exists is not told."""
+    await world.pair()
+    await world.now(world.gateway.put(OTHER))
+    await browser.sign_in(KEY_OF_ONE)
+    page = (await browser.get("/")).body.decode()
+    assert f'id="c-{COMPANY}"' in page
+    assert OTHER not in page
+    for company in (OTHER, "nobody"):
+        for path in ("", "/live", "/inbox", "/messages", "/chart.json"):
+            assert (await browser.get(f"/companies/{company}{path}")).status == 403
+        for path in ("/action/stop", "/messages", "/pairing-code"):
+            assert (await browser.post(f"/companies/{company}{path}", to="1", text="x")).status == 403
+        assert (await browser.post("/companies", company=company)).status == 422
+    assert len(world.gateway.views()) == 2
+
+
+async def test_what_people_type_is_never_markup(browser: Browser, world: World) -> None:
+    """In addresses, in forms that come back, in messages out and in, in searches."""
+    await world.pair()
+    await browser.sign_in()
+    evil = '"><script>alert(1)</script>'
+    await browser.post(f"/companies/{COMPANY}/messages", to="962790000001", text=evil)
+    shown = [
+        await browser.get(f"/companies/{COMPANY}"),
+        await browser.get("/companies/%3Cscript%3Ealert(1)"),
+        await browser.get(f"/companies/{COMPANY}/messages?words=%3Cscript%3E&before=9"),
+        await browser.get(f"/companies/{COMPANY}/inbox?words=%22%3E%3Cscript%3Ealert(1)"),
+        await browser.post("/companies", company=evil),
+    ]
+    assert "&lt;script&gt;alert(1)" in shown[0].body.decode()
+    assert not any(b"<script>alert" in answer.body or b"<script>" in answer.body for answer in shown)
+
+
+async def test_a_session_that_is_used_stays_and_an_unused_one_ends(browser: Browser, world: World) -> None:
+    """Pages renew the cookie; twelve hours without one end it."""
+    await browser.sign_in()
+    first = browser.cookie
+    for _ in range(3):
+        world.clock.advance_to(world.clock.monotonic() + IDLE_S - 60)
+        assert (await browser.get("/")).status == 200
+    assert browser.cookie != first
+    world.clock.advance_to(world.clock.monotonic() + IDLE_S + 60)
+    assert (await browser.get("/")).status == 303
+
+
+async def test_before_its_sessions_are_in_hand_the_page_waits_and_comes_back(world: World) -> None:
+    """An empty list would be a lie."""
+    async with world.running() as gateway:
+        browser = make_browser(world, gateway)
+        await browser.sign_in()
+        gateway.is_ready = False
+        answer = await browser.get("/")
+        assert answer.status == 503
+        assert b"Holdfast is starting" in answer.body
+        assert b'http-equiv="refresh"' in answer.body
+        gateway.is_ready = True
+
+
+async def test_the_api_stays_as_it_is(browser: Browser) -> None:
+    """What is no page is answered as a problem; pages are not in the API's description."""
+    answer = await browser.client("GET", "/v1/nothing")
+    answer.problem(404, "not-found")
+    described = (await browser.client("GET", "/openapi.json")).json["paths"]
+    assert not [path for path in described if path in {"/", "/login", "/companies", "/live", "/docs"}]
+
+
+async def test_a_key_of_one_company_moves_no_webhook_of_another(browser: Browser, world: World) -> None:
+    """Neither a delivery, nor its endpoint, nor that of all companies: they are unknown to it."""
+    rows = browser.client.api.state.context.webhooks
+    await world.now(rows.set_default("https://crm.example/", "whsec_x"))
+    await world.pair(OTHER)
+    made = await world.now(world.events.after(0, companies=[OTHER], most=1))
+    await browser.sign_in(KEY_OF_ONE)
+    assert (await browser.post("/webhooks/replay", id=made[0].id)).status == 404
+    assert (await browser.post("/webhooks/resume", id="default")).status == 404
+    await browser.sign_in()
+    assert (await browser.post("/webhooks/replay", id=made[0].id)).status == 303
+    assert (await browser.post("/webhooks/resume", id="default")).status == 303
