@@ -54,6 +54,27 @@ async def test_a_company_from_its_first_code_to_a_reconnection(
         await visitor.looks_right()
         await _see_fleet(visitor, company)
         await visitor.looks_right()
+        await _read_inbox(visitor, whatsapp, company, number)
+        await visitor.go(f"/companies/{company}")
+        await visitor.go_to_tomorrow()
+        await expect(visitor.page.locator("#history time").first).to_contain_text(",")
+        await visitor.looks_right()
+
+
+async def _read_inbox(visitor: Visitor, whatsapp: Wasim, company: str, number: str) -> None:
+    """A contact, a place and a document; also with times of another day, which are longer."""
+    for content in (
+        {"contact": {"name": "Rania", "vcard": "BEGIN:VCARD\nVERSION:3.0\nFN:Rania\nEND:VCARD"}},
+        {"location": {"latitude": 32.5, "longitude": 35.8, "name": "Bakery"}},
+        {"document": {"base64": "JVBERi0xLjc=", "filename": "invoice.pdf", "mimetype": "application/pdf"}},
+    ):
+        await whatsapp.post(f"/phones/{FRIEND}/send", {"to": number, **content})
+    await visitor.go(f"/companies/{company}/inbox")
+    await expect(visitor.page.locator("tbody tr")).to_have_count(4)
+    await expect(visitor.page.get_by_role("link", name="invoice.pdf")).to_be_visible()
+    await visitor.looks_right()
+    await visitor.go_to_tomorrow()
+    await visitor.looks_right()
 
 
 async def _add(visitor: Visitor, company: str) -> None:
@@ -156,5 +177,9 @@ async def test_what_happens_elsewhere_is_seen_and_a_lost_gateway_is_said(browser
         await expect(visitor.page.locator("#fleet-rows tr").last).to_have_id("c-a-new-one")
         await expect(visitor.page.locator("#count-off")).to_have_text("1")
         await visitor.looks_right()
+        await visitor.go("/companies/a-new-one")
         await gateway.stop()
         await expect(visitor.page.get_by_text("The connection to Holdfast is lost.")).to_be_visible()
+        await visitor.page.get_by_label("To", exact=True).fill(FRIEND)
+        await visitor.page.get_by_role("button", name="Send").click()
+        await expect(visitor.page.locator("#sent")).to_contain_text("Holdfast can't be reached, so this was not done.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from playwright.async_api import Browser, ConsoleMessage, Page
@@ -19,6 +20,30 @@ _OUTSIDE = """() => {
   const isOut = (element) => element.getBoundingClientRect().right > edge + 1;
   return [...document.querySelectorAll("body *")].filter(isOut).map((element) => element.outerHTML.slice(0, 120));
 }"""
+_BROKEN_WORDS = """() => {
+  const broken = [];
+  for (const cell of document.querySelectorAll("td, th, .timeline .when")) {
+    const texts = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT);
+    while (texts.nextNode()) {
+      const node = texts.currentNode;
+      if (node.parentElement.closest(".mono, .id, .text, code, [hidden], .unseen, thead")) continue;
+      for (const word of node.data.matchAll(/[^\\s-]+/g)) {
+        const range = document.createRange();
+        range.setStart(node, word.index);
+        range.setEnd(node, word.index + word[0].length);
+        const lines = new Set([...range.getClientRects()].map((box) => Math.round(box.top)));
+        if (lines.size > 1 && word[0].length < 25) broken.push(word[0]);
+      }
+    }
+  }
+  return broken;
+}"""
+_OVERLAPPING = """() => [...document.querySelectorAll(".timeline li")].filter((entry) => {
+  const [when, what] = [...entry.children].map((child) => child.getBoundingClientRect());
+  const text = document.createRange();
+  text.selectNodeContents(entry.children[0]);
+  return text.getBoundingClientRect().right > what.left && what.top < when.bottom - 1;
+}).map((entry) => entry.innerText)"""
 PATIENCE_MS = 20_000
 
 
@@ -44,8 +69,14 @@ class Visitor:
         await self.page.get_by_role("button", name="Sign in").click()
         await self.page.wait_for_url(self._url + "/")
 
+    async def go_to_tomorrow(self) -> None:
+        """For the page it is a day later: what has just happened was yesterday."""
+        await self.page.clock.set_fixed_time(datetime.now(UTC) + timedelta(days=1))  # noqa: DTZ – of the browser
+        await self.page.reload()
+
     async def looks_right(self) -> None:
-        """axe finds nothing serious, nothing sticks out at the side, and the browser had nothing to complain of."""
+        """axe finds nothing serious, nothing sticks out at the side, no word in a table is broken, no time runs under
+        its entry, and the browser had nothing to complain of."""
         found = json.loads(await self.page.evaluate("async () => JSON.stringify((await axe.run()).violations)"))
         serious = [
             f"{rule['id']}: {rule['help']}: {[node['html'] for node in rule['nodes']][:3]}"
@@ -55,6 +86,10 @@ class Visitor:
         assert not serious, "\n".join(serious)
         outside = await self.page.evaluate(_OUTSIDE)
         assert not outside, f"these stick out at the side: {outside}"
+        broken = await self.page.evaluate(_BROKEN_WORDS)
+        assert not broken, f"these words are broken in two: {broken}"
+        overlapping = await self.page.evaluate(_OVERLAPPING)
+        assert not overlapping, f"times run under these entries: {overlapping}"
         assert not self.complaints, self.complaints
 
 
