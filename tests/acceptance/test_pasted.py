@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import CACHE
-from tests.parts import Wasim
+from tests.processes import Wasim
 from tests.served import Served, served
 
 pytestmark = pytest.mark.slow

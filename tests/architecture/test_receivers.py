@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.base.ids import SystemChance
+from holdfast.base.ids import SystemRandomSource
 from holdfast.engine.node import find_node
 from holdfast.notify.signing import sign
 
 DOCS = Path(__file__).parents[2] / "docs"
-SECRET = SystemChance().webhook_secret()
+SECRET = SystemRandomSource().webhook_secret()
 BODY = json.dumps({
     "type": "message.received", "timestamp": "2026-11-22T15:06:36.012Z",
     "data": {"sender": "962790000002@s.whatsapp.net", "text": "Is it ready? جاهز"},
@@ -97,10 +97,8 @@ def test_a_pasted_receiver_takes_what_is_signed_and_stores_it_once(receiver: Rec
     """204 for an event and for its retry; 401 for another secret's signature, for one that can't be read and for one
     that is too old. What people write is printed."""
     assert [receiver.post("evt_1"), receiver.post("evt_1"), receiver.post("evt_2")] == [204, 204, 204]
-    assert (
-        receiver.post("evt_3", signature=sign(SystemChance().webhook_secret(), id_="evt_3", timestamp=0, body=BODY))
-        == 401
-    )
+    other = sign(SystemRandomSource().webhook_secret(), id_="evt_3", timestamp=0, body=BODY)
+    assert receiver.post("evt_3", signature=other) == 401
     assert receiver.post("evt_4", signature="nonsense") == 401
     assert receiver.post("evt_5", ago_s=3600) == 401
     assert receiver.line() == "962790000002@s.whatsapp.net Is it ready? جاهز"

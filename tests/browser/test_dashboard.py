@@ -10,7 +10,7 @@ from playwright.async_api import Browser, expect
 from tests.browser.conftest import Receiver
 from tests.browser.visitor import Visitor, visiting
 from tests.processes import Wasim
-from tests.served import Served
+from tests.served import Served, eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
@@ -54,14 +54,14 @@ async def test_a_company_from_its_first_code_to_a_reconnection(
         await visitor.looks_right()
         await _see_fleet(visitor, company)
         await visitor.looks_right()
-        await _read_inbox(visitor, whatsapp, company, number)
+        await _read_inbox(visitor, gateway, whatsapp, company, number)
         await visitor.go(f"/companies/{company}")
         await visitor.go_to_tomorrow()
         await expect(visitor.page.locator("#history time").first).to_contain_text(",")
         await visitor.looks_right()
 
 
-async def _read_inbox(visitor: Visitor, whatsapp: Wasim, company: str, number: str) -> None:
+async def _read_inbox(visitor: Visitor, gateway: Served, whatsapp: Wasim, company: str, number: str) -> None:
     """A contact, a place and a document; also with times of another day, which are longer."""
     for content in (
         {"contact": {"name": "Rania", "vcard": "BEGIN:VCARD\nVERSION:3.0\nFN:Rania\nEND:VCARD"}},
@@ -69,12 +69,17 @@ async def _read_inbox(visitor: Visitor, whatsapp: Wasim, company: str, number: s
         {"document": {"base64": "JVBERi0xLjc=", "filename": "invoice.pdf", "mimetype": "application/pdf"}},
     ):
         await whatsapp.post(f"/phones/{FRIEND}/send", {"to": number, **content})
+    await eventually(lambda: _count(gateway, company, 4), within_s=30, what="four inbound messages")
     await visitor.go(f"/companies/{company}/inbox")
     await expect(visitor.page.locator("tbody tr")).to_have_count(4)
     await expect(visitor.page.get_by_role("link", name="invoice.pdf")).to_be_visible()
     await visitor.looks_right()
     await visitor.go_to_tomorrow()
     await visitor.looks_right()
+
+
+async def _count(gateway: Served, company: str, wanted: int) -> bool:
+    return len(await gateway.inbox(company)) == wanted
 
 
 async def _add(visitor: Visitor, company: str) -> None:
@@ -141,12 +146,12 @@ async def _replay_webhook(visitor: Visitor, receiver: Receiver) -> None:
     page = visitor.page
     await page.get_by_role("link", name="Webhooks").click()
     failed = page.locator("tr", has_text="message.received")
-    await expect(failed).to_contain_text(re.compile(r"Tried again\s+[2-9] tries"))
+    await expect(failed).to_contain_text(re.compile(r"Will be retried\s+[2-9] attempts"))
     await visitor.looks_right()
     receiver.answers = 200
     before = len(receiver.taken)
     await failed.get_by_role("button", name="Replay").click()
-    await expect(page.locator("#notice")).to_contain_text("The delivery is made once more.")
+    await expect(page.locator("#notice")).to_contain_text("The delivery is sent again.")
     await expect(failed).to_be_hidden()
     assert len(receiver.taken) > before
 

@@ -71,7 +71,7 @@ class Visitor:
 
     async def go_to_tomorrow(self) -> None:
         """For the page it is a day later: what has just happened was yesterday."""
-        await self.page.clock.set_fixed_time(datetime.now(UTC) + timedelta(days=1))  # noqa: DTZ – of the browser
+        await self.page.clock.set_fixed_time(datetime.now(UTC) + timedelta(days=1))
         await self.page.reload()
 
     async def looks_right(self) -> None:

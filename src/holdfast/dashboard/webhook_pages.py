@@ -80,18 +80,18 @@ async def show_webhooks(request: Request) -> Response:
 
 @pages.post("/webhooks/replay")
 async def replay(request: Request) -> Response:
-    """One delivery, or all that failed: made once more under the same ids."""
+    """Send one delivery again, or all that failed, under the same ids."""
     webhooks, grant = context_of(request).webhooks, login_of(request).grant
     event = request.state.form.get("id", "")
     if not event:
         count = await webhooks.replay_all(grant.companies, since=None)
-        return _done(request, f"{count} {'delivery is' if count == 1 else 'deliveries are'} made once more")
+        return _done(request, f"{count} {'delivery is' if count == 1 else 'deliveries are'} sent again")
     company = await webhooks.company_of(event)
     if company is None or not grant.covers(company):
         raise NotFound(f'webhook "{event[:80]}" is unknown: load the page again')
     if not await webhooks.replay(event):
         raise Conflict(f"company {company} has no webhook any more: set one, then replay")
-    return _done(request, "the delivery is made once more")
+    return _done(request, "the delivery is sent again")
 
 
 @pages.post("/webhooks/resume")
