@@ -194,7 +194,7 @@ async def _messages(outbox: Called, inbox: Called, lookup: Called, figures: Call
     await outbox.accept(_draft("msg_other", "other"))
     await outbox.cancel("msg_other")
     await _queue(outbox)
-    await outbox.sent_content(COMPANY, "new")
+    await outbox.sent_content(COMPANY, "new", chat=CHAT)
     found = await outbox.message("msg_new")
     for state in (None, *MessageState):
         for chat in (None, CHAT):

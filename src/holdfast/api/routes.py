@@ -55,13 +55,15 @@ _QR_WAIT_S = 15
 
 
 class KeyedRoute(APIRoute):
-    """Asks for the API key before anything else of a request is read."""
+    """Checks the API key, and whether it covers the company of the path, before anything else of a request is read."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         answer = super().get_route_handler()
 
         async def keyed(request: Request) -> Response:
-            request.state.grant = _granted(request)
+            request.state.grant = grant = _granted(request)
+            if (company := request.path_params.get("company")) is not None:
+                grant.check(company)
             return await answer(request)
 
         return keyed

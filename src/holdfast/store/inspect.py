@@ -54,6 +54,8 @@ def _sqlite(path: Path) -> Peeked:
             return _looked(connection, str(path), damage)
     except SQLAlchemyError as error:
         cause = str(getattr(error, "orig", None) or error).splitlines()[0]
+        if "malformed" in cause:
+            return Peeked(name=str(path), revision="", newest_at=None, damage=cause)
         raise Misconfigured(f'the database "{path}" can\'t be read ({cause})') from error
 
 
