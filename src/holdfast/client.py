@@ -61,6 +61,14 @@ class Client:
     async def post(self, path: str, body: Json | None = None, headers: Mapping[str, str] | None = None) -> Any:
         return await self._ask("POST", path, json=body, headers=headers)
 
+    async def upload(self, path: str, file: Path, *, mimetype: str) -> Any:
+        """The file's bytes as the body."""
+        try:
+            with file.open("rb") as source:
+                return await self._ask("POST", path, data=source, headers={"Content-Type": mimetype})
+        except OSError as error:
+            raise CantWrite(f'"{file}" can\'t be read: {error.strerror}') from error
+
     async def download(self, path: str, file: Path) -> None:
         """Into a new file, for its owner alone."""
         try:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 import pytest
 from aiohttp import web
 
 from holdfast.session import events
+from holdfast.session.engine import Send
 from tests.cli.command import Command
 from tests.cli.conftest import KEY
 from tests.world import COMPANY, NUMBER, World
@@ -18,13 +20,14 @@ def words(line: str) -> list[str]:
 
 
 async def test_sessions_are_listed_for_people_and_for_programs(holdfast: Command, world: World) -> None:
-    """A row on a line, also when no terminal shows it; with --json, one document."""
+    """A row on a line, also when no terminal shows it; those that need somebody first; with --json, one document."""
     await world.pair()
     await world.now(world.gateway.put("962303"))
     people, programs = await asyncio.gather(holdfast("sessions"), holdfast("sessions", "--json"))
     head, first, second = people.out.splitlines()
-    assert words(head) == ["company", "state", "since", "attempts", "why", "what", "to", "do"]
-    assert (words(first)[:2], words(second)[:2]) == ([COMPANY, "connected"], ["962303", "pairing"])
+    assert words(head) == ["company", "state", "for", "attempts", "why", "what", "to", "do"]
+    assert (words(first)[:2], words(second)[:2]) == (["962303", "pairing"], [COMPANY, "connected"])
+    assert not re.search(r"T\d\d:", people.out), "durations, and no times to the millisecond"
     assert (people.code, people.err, programs.code, programs.err) == (0, "", 0, "")
     assert [item["companyId"] for item in programs.json["items"]] == [COMPANY, "962303"]
 
@@ -50,7 +53,7 @@ async def test_show_is_good_only_for_a_connected_session(holdfast: Command, worl
     assert (people.code, programs.code) == (1, 1)
     assert programs.json["reason"]["code"] == "logout-asked"
     assert "reason" in people.out
-    assert "a logout was asked for (logout-asked) – scan-qr" in people.out
+    assert "a logout was asked for (logout-asked). What to do: ask for a new QR code" in people.out
 
 
 async def test_a_message_is_sent_and_waited_for(holdfast: Command, world: World) -> None:
@@ -77,6 +80,37 @@ async def test_a_message_that_fails_is_not_good(holdfast: Command, world: World)
     assert "this number is not on WhatsApp (not-on-whatsapp)" in people.out
 
 
+async def test_a_file_is_sent_as_what_it_is(holdfast: Command, world: World) -> None:
+    """A picture as a picture with its caption, anything else as a document with its name; nothing at all is refused."""
+    await world.pair()
+    (holdfast.folder / "menu.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(64))
+    (holdfast.folder / "prices & more.csv").write_text("bread,1")
+    picture = await holdfast("send", COMPANY, NUMBER, "today", "--file", "menu.png", "--json")
+    table = await holdfast("send", COMPANY, NUMBER, "--file", "prices & more.csv", "--json")
+    assert (picture.code, table.code) == (0, 0), picture.err + table.err
+    await world.until(lambda: len(world.commands(Send)) == 2)
+    sent = [dict(each.content) for each in world.commands(Send)]
+    assert [list(content) for content in sent] == [["image"], ["document"]]
+    assert "nothing to send" in (await holdfast("send", COMPANY, NUMBER)).refused(2)
+    assert (await holdfast("send", COMPANY, NUMBER, "--file", "none.pdf")).refused(2) == '"none.pdf" is no file'
+    listed = await holdfast("messages", COMPANY, "--newest", "1")
+    assert len(listed.out.splitlines()) == 2
+    assert table.json["id"] in listed.out
+
+
+async def test_the_inbox_is_listed(holdfast: Command, world: World) -> None:
+    """The newest last; with --json in the shape of all lists."""
+    await world.pair()
+    assert (await holdfast("inbox", COMPANY)).err == "There is no message yet.\n"
+    for n in ("1", "2"):
+        world.engine.receive(world.link(), text=f"hello {n}", whatsapp_id=f"3A{n}")
+        await world.until(lambda n=n: f"3A{n}" in world.engine.receipts_sent)  # type: ignore[misc]  # a default
+    people, programs = await asyncio.gather(holdfast("inbox", COMPANY), holdfast("inbox", COMPANY, "--json"))
+    assert [f"hello {n}" in line for n, line in zip((1, 2), people.out.splitlines()[1:], strict=True)] == [True, True]
+    assert "+962799999999" in people.out
+    assert [item["text"] for item in programs.json["items"]] == ["hello 1", "hello 2"]
+
+
 async def test_sessions_obey_commands(holdfast: Command, world: World) -> None:
     """stop, start, reconnect, logout: each shows the session as it is then. A script has to say that it means logout:
     a person is asked, for the phone must scan a code again."""
@@ -99,7 +133,7 @@ async def test_what_holdfast_refuses_is_not_good(holdfast: Command, world: World
     """Exit code 1 and its own sentence."""
     await world.now(world.gateway.put(COMPANY))
     for arguments, sentence in (
-        (("show", "nobody"), 'company "nobody" is unknown: create it with PUT /v1/sessions/nobody'),
+        (("show", "nobody"), 'company "nobody" is unknown: `holdfast pair nobody` creates it'),
         (("send", COMPANY, "12ab", "x"), 'to "12ab" is not a phone number: give 7 to 15 digits'),
         (("send", COMPANY, NUMBER, " "), "text is empty"),
     ):

@@ -32,6 +32,8 @@ COMMANDS: Mapping[str, Mapping[str, Callable[..., object] | typer.Typer]] = {
     },
     "Messages": {
         "send": messages.send,
+        "messages": messages.messages,
+        "inbox": messages.inbox,
         "webhooks": webhooks.webhooks,
     },
     "Keep it safe, and move": {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Annotated, TypeVar
@@ -16,6 +17,7 @@ from holdfast.base.clock import SystemClock
 from holdfast.base.ids import COMPANY_RULE, is_company_id
 from holdfast.cli.exit_codes import WrongUse
 from holdfast.client import Client, Json, Refused, connect
+from holdfast.health.advice import WHAT_TO_DO
 
 T = TypeVar("T")
 
@@ -41,9 +43,14 @@ def with_client(work: Callable[[Client], Awaitable[T]], *, timeout_s: float = 60
         return asyncio.run(run())
     except Refused as refused:
         if refused.status != HTTPStatus.UNAUTHORIZED:
-            raise
+            raise Refused(refused.status, _for_commands(refused.sentence)) from refused
         where = "commands take it from HOLDFAST_API_KEY, or from the file api-key in HOLDFAST_DATA_DIR"
         raise Refused(refused.status, f"{refused.sentence}; {where}") from refused
+
+
+def _for_commands(sentence: str) -> str:
+    """An error of the API with the command that does the same as the request that it names."""
+    return re.sub(r"create it with PUT /v1/sessions/(\S+)", r"`holdfast pair \1` creates it", sentence)
 
 
 def session_path(company: str, rest: str = "") -> str:
@@ -65,5 +72,13 @@ def _told(value: object) -> object:
     """A reason or an error as a sentence; everything else as it is."""
     if not isinstance(value, dict):
         return value
-    action = f" – {value['action']}" if value.get("action") else ""
-    return f"{value.get('message') or value['code']} ({value['code']}){action}"
+    advice = what_to_do(value.get("action"))
+    return f"{value.get('message') or value['code']} ({value['code']})" + (f". What to do: {advice}" if advice else "")
+
+
+_ADVICE: dict[str, str] = {str(action): sentence for action, sentence in WHAT_TO_DO.items()}
+
+
+def what_to_do(action: str | None) -> str | None:
+    """The sentence behind an action's code; None where nothing needs doing."""
+    return None if action in {None, "none", "wait"} else _ADVICE.get(str(action), str(action))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -11,9 +12,10 @@ import typer
 from holdfast import terminal
 from holdfast.cli import pairing
 from holdfast.cli.exit_codes import NOT_GOOD, WrongUse
-from holdfast.cli.requests import CLOCK, AsJson, CompanyArgument, session_path, show_one, with_client
+from holdfast.cli.requests import CLOCK, AsJson, CompanyArgument, session_path, show_one, what_to_do, with_client
 from holdfast.cli.serving import draw_qr
 from holdfast.client import Json
+from holdfast.health.advice import lasting
 
 
 def pair(
@@ -62,7 +64,7 @@ async def _compare(code: str) -> bool:
 
 
 def sessions(as_json: AsJson = False) -> None:
-    """All sessions: state, since when, what to do."""
+    """All sessions, those in trouble first: state, for how long, why, and what to do."""
     page = with_client(lambda client: client.get("/v1/sessions"))
     if as_json:
         terminal.show_json(page)
@@ -70,16 +72,29 @@ def sessions(as_json: AsJson = False) -> None:
     if not page["items"]:
         terminal.tell("There is no session yet: `holdfast pair COMPANY` makes one.")
         return
-    columns = ("company", "state", "since", "attempts", "why", "what to do")
-    terminal.show_table(columns, (_row(session) for session in page["items"]))
+    columns = ("company", "state", "for", "attempts", "why", "what to do")
+    now = CLOCK.now()
+    terminal.show_table(columns, (_row(session, now) for session in sorted(page["items"], key=_rank)))
 
 
-def _row(session: Json) -> tuple[object, ...]:
+_BY_URGENCY = ("logged_out", "paused", "reconnecting", "connecting", "unpaired", "pairing", "connected", "stopped")
+
+
+def _rank(session: Json) -> tuple[int, str]:
+    """Sessions that need somebody come first."""
+    return _BY_URGENCY.index(session["state"]), session["companyId"]
+
+
+def _row(session: Json, now: datetime) -> tuple[object, ...]:
     reason = session["reason"] or {}
+    lasted_s = (now - datetime.fromisoformat(session["since"])).total_seconds()
     return (
-        *(session[name] for name in ("companyId", "state", "since", "reconnectAttempts")),
+        session["companyId"],
+        session["state"],
+        lasting(max(lasted_s, 0)),
+        session["reconnectAttempts"],
         reason.get("message"),
-        reason.get("action"),
+        what_to_do(reason.get("action")),
     )
 
 
