@@ -200,12 +200,12 @@ async def _messages(outbox: Called, inbox: Called, lookup: Called, figures: Call
         for chat in (None, CHAT):
             await outbox.messages(COMPANY, state=state, after=0, most=100, chat=chat)
         for words in ("", "nothing like it", "962790000700", "ready"):
-            await lookup.letters(COMPANY, words=words, state=state, before=ROWS, most=50)
+            await lookup.sent_messages(COMPANY, words=words, state=state, before=ROWS, most=50)
     for words in ("", "nothing like it", "962790000700", "ready"):
-        await lookup.letters(COMPANY, words=words, state=None, before=None, most=50)
+        await lookup.sent_messages(COMPANY, words=words, state=None, before=None, most=50)
         await lookup.inbound(COMPANY, words=words, before=None, most=50)
         await lookup.inbound(COMPANY, words=words, before=ROWS, most=50)
-    await lookup.letter(COMPANY, found.id)
+    await lookup.sent_message(COMPANY, found.id)
     for chat in (None, CHAT):
         await inbox.received(COMPANY, after=0, most=100, chat=chat)
     await inbox.find("in_000000000007")
