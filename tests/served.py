@@ -18,7 +18,7 @@ from tests.processes import Wasim
 
 T = TypeVar("T")
 
-_KEY = "hf_key_of_a_test"
+KEY = "hf_key_of_a_test"
 _START_S = 30
 _STOP_S = 15
 _GLANCE_S = 0.05
@@ -47,7 +47,7 @@ class Served:
         self._environment = {
             **others,
             "HOLDFAST_PORT": "0",
-            "HOLDFAST_API_KEY": _KEY,
+            "HOLDFAST_API_KEY": KEY,
             "HOLDFAST_DATA_DIR": str(self._data_dir),
             "HOLDFAST_CACHE_DIR": str(CACHE / "engine"),
             "HOLDFAST_WHATSAPP_URL": whatsapp_url,
@@ -58,12 +58,12 @@ class Served:
         self.up = asyncio.Event()
         """Somebody answers HTTP."""
         self.client: Client
-        self._url = ""
+        self.url = ""
 
     @property
     def settings_of_commands(self) -> dict[str, str]:
         """With these, `holdfast …` talks to this gateway."""
-        return {"HOLDFAST_URL": self._url, "HOLDFAST_API_KEY": _KEY}
+        return {"HOLDFAST_URL": self.url, "HOLDFAST_API_KEY": KEY}
 
     async def start(self) -> None:
         """Start it; returns when it says that it listens."""
@@ -81,8 +81,8 @@ class Served:
             line = (await self._process.stdout.readline()).decode()
         url = re.search(r"http://\S+", line)
         assert url, f"the gateway did not start: {self.last_words()}"
-        self._url = url[0]
-        self.client = await self._held.enter_async_context(connect(url[0], _KEY))
+        self.url = url[0]
+        self.client = await self._held.enter_async_context(connect(url[0], KEY))
         self.up.set()
 
     async def stop(self) -> int | None:

@@ -35,6 +35,7 @@ from holdfast.runtime.holds import hold_notice
 from holdfast.runtime.inbound_media import InboundMediaService
 from holdfast.runtime.media_spool import Spool
 from holdfast.runtime.outbound_media import OutboundMediaService
+from holdfast.runtime.quotas import UNLIMITED, QuotaLimits, Quotas
 from holdfast.runtime.send_shares import SendShares
 from holdfast.runtime.services import Services
 from holdfast.session.engine import AnyCommand, Commit, Engine, InboundMessage, LinkId, Listener, OpenLink, Send
@@ -50,6 +51,7 @@ from holdfast.store.outbox import InboxRows, OutboxRows
 from holdfast.store.references import ReferenceRows
 from holdfast.store.sessions import SessionRows
 from holdfast.store.timeline import TimelineRows
+from holdfast.store.usage import UsageRows
 from holdfast.store.webhooks import WebhookRows
 from holdfast.web.client import WebClient
 from tests.doubles.fake_clock import FakeClock
@@ -255,6 +257,7 @@ class World:
         self.clock = FakeClock()
         self.policy = Policy()
         self.pacing = UNPACED
+        self.free_disk_bytes = 1 << 40
         self.outbox = LatchedOutbox(self.database, clock=self.clock)
         self.takes = self.outbox.takes = Latch()
         self.taken = self.outbox.taken = Latch()
@@ -331,6 +334,9 @@ class World:
             self.media, outbound_media=self.outbound_media, downloads=self.gateway, folder=self.spool.folder
         )
         return MediaService(inbound, LINKS, clock=self.clock)
+
+    def quotas(self, limits: QuotaLimits = UNLIMITED) -> Quotas:
+        return Quotas(limits, UsageRows(self.database), clock=self.clock, free_disk_bytes=lambda: self.free_disk_bytes)
 
     def diagnoser(self) -> Diagnoser:
         return Diagnoser(self.gateway, self.parts, figures=FigureRows(self.database))

@@ -11,6 +11,7 @@ import os
 import socket
 import tomllib
 from collections.abc import Iterator, Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -26,6 +27,13 @@ _URL = r"://[^\s/]\S*$"
 _EVERY_ADDRESS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 – what it is answered by
 """Where a server that listens on every address is reached from its own machine."""
 
+
+def _networks(text: str) -> str:
+    """Addresses and networks, separated by commas, in one spelling."""
+    return ",".join(str(ip_network(word)) for word in text.replace(",", " ").split())
+
+
+Networks = Annotated[str, AfterValidator(_networks)]
 Secret = Annotated[str, PlainSerializer(lambda _: "(set)")]
 Place = Annotated[Path, AfterValidator(lambda path: path.expanduser())]
 
@@ -78,6 +86,56 @@ class Settings(BaseModel):
         pattern="^https?" + _URL,
         description="what others know this Holdfast by, in the addresses of media that webhooks tell; "
         "unset: the one at host and port",
+    )
+    trusted_proxies: Networks = Field(
+        "127.0.0.1,::1",
+        description="addresses and networks of the proxies in front of Holdfast: X-Forwarded-For and "
+        "X-Forwarded-Proto count only when they come from these",
+    )
+    http_connections: int = Field(
+        4096,
+        ge=64,
+        le=60_000,
+        description="connections at once; at the limit idle ones are closed, those that showed no API key first",
+    )
+    quota_requests_per_minute: int = Field(
+        3000,
+        ge=0,
+        le=1_000_000,
+        description="requests a minute of one API key that is limited to companies; 0: no limit",
+    )
+    quota_streams: int = Field(
+        20,
+        ge=0,
+        le=10_000,
+        description="event streams that one API key limited to companies has open at once; 0: no limit",
+    )
+    quota_outbox_messages: int = Field(
+        50_000,
+        ge=0,
+        le=10_000_000,
+        description="messages of one company that may wait in the outbox before an API key limited to companies gets "
+        "429; 0: no limit",
+    )
+    quota_outbox_mb: int = Field(
+        256,
+        ge=0,
+        le=1_000_000,
+        description="the same, by the size of these messages without their media, in MB; 0: no limit",
+    )
+    quota_media_mb: int = Field(
+        2048,
+        ge=0,
+        le=1_000_000,
+        description="media that one company may have stored before an API key limited to companies gets 429, in MB; "
+        "0: no limit",
+    )
+    disk_free_mb: int = Field(
+        1024,
+        ge=0,
+        le=1_000_000,
+        description="with less free space on the disk of the data folder, only API keys for all companies may write; "
+        "0: no such floor",
     )
     allowed_addresses: str | None = Field(
         None,
@@ -218,6 +276,7 @@ _ALLOWED = {
     "webhook_url": "an address that begins with http:// or https://",
     "url": "an address that begins with http:// or https://",
     "public_url": "an address that begins with http:// or https://",
+    "trusted_proxies": "addresses and networks such as 127.0.0.1, 10.0.0.0/8, separated by commas",
     "log_level": "debug, info, warning or error",
 }
 

@@ -49,6 +49,16 @@ def test_sections_of_the_file_flatten_into_names(toml: Path) -> None:
     assert (settings.backoff_base_ms, settings.keepalive_interval_s) == (500, 12.5)
 
 
+def test_trusted_proxies_are_addresses_and_networks() -> None:
+    """In one spelling; anything else is refused, for a name that is not understood would trust nobody or anybody."""
+    assert load({}, file=NO_FILE).trusted_proxies == "127.0.0.1,::1"
+    settings = load({"HOLDFAST_TRUSTED_PROXIES": "10.0.0.0/8 192.168.1.7"}, file=NO_FILE)
+    assert settings.trusted_proxies == "10.0.0.0/8,192.168.1.7/32"
+    for wrong in ("*", "proxy.internal", "10.0.0.1/8"):
+        sentence = refused({"HOLDFAST_TRUSTED_PROXIES": wrong})
+        assert sentence.startswith(f'HOLDFAST_TRUSTED_PROXIES is "{wrong}": give addresses and networks such as')
+
+
 def test_an_empty_value_is_none(toml: Path) -> None:
     """A variable that is set to nothing, as compose files do, leaves the default; a data folder "" would be the cwd."""
     toml.write_text('api_key = ""\n')

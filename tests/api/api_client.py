@@ -15,6 +15,7 @@ from starlette.types import Message
 from holdfast.api.keys import parse
 from holdfast.api.routes import make_api
 from holdfast.runtime.gateway import Gateway
+from holdfast.runtime.quotas import Quotas
 from tests.world import COMPANY, World
 
 KEY = "a-key-for-all-companies"
@@ -46,7 +47,7 @@ class Answer:
         return detail
 
 
-def make_client(world: World, gateway: Gateway) -> ApiClient:
+def make_client(world: World, gateway: Gateway, *, quotas: Quotas | None = None) -> ApiClient:
     known = parse(f"{KEY}, {KEY_OF_ONE}={COMPANY}")
     return ApiClient(
         world,
@@ -57,6 +58,7 @@ def make_client(world: World, gateway: Gateway) -> ApiClient:
             events=world.events,
             webhooks=world.webhooks,
             media=world.media_service(),
+            quotas=quotas or world.quotas(),
             settings={"keepaliveIntervalS": 30},
         ),
     )

@@ -73,8 +73,21 @@ class Running:
 
 
 @asynccontextmanager
-async def serving(client: ApiClient, *, head_deadline_s: float = 10, stop_s: int = 5) -> AsyncIterator[Running]:
-    server = HttpServer(client.api, head_deadline_s=head_deadline_s, stop_s=stop_s)
+async def serving(
+    client: ApiClient,
+    *,
+    head_deadline_s: float = 10,
+    stop_s: int = 5,
+    most_connections: int = 0,
+    trusted_proxies: str = "",
+) -> AsyncIterator[Running]:
+    server = HttpServer(
+        client.api,
+        head_deadline_s=head_deadline_s,
+        stop_s=stop_s,
+        most_connections=most_connections,
+        trusted_proxies=trusted_proxies,
+    )
     with socket.create_server(("127.0.0.1", 0)) as listener:
         async with asyncio.TaskGroup() as tasks:
             running = Running(server, listener.getsockname()[1], tasks.create_task(server.serve(sockets=[listener])))
@@ -173,7 +186,7 @@ async def test_what_is_no_http_is_refused(client: ApiClient, head: str, caplog: 
             await caller.send(head)
             async with asyncio.timeout(SOON_S):
                 assert b" 400 " in await caller.reader.readline()
-        assert [record.getMessage() for record in caplog.records] == ["Invalid HTTP request received."]
+        assert [record.getMessage() for record in caplog.records] == ["Invalid HTTP request from 127.0.0.1"]
         other = await running.call()
         await other.send(f"GET /healthz HTTP/1.1\r\n{HEAD}\r\n")
         assert (await other.answer())[0] == 200
@@ -218,3 +231,50 @@ async def test_open_connections_do_not_hold_the_stop(client: ApiClient, caplog: 
                 status, _, answer = await caller.answer()
                 assert (status, json.loads(answer)["code"]) == (503, "stopping")
     assert caplog.records == []
+
+
+async def test_idle_connections_keep_nobody_out(client: ApiClient) -> None:
+    """At the limit the oldest idle one without a key is closed; one that showed a key, and one under way, stay."""
+    async with serving(client, most_connections=4) as running:
+        keyed, stream = await running.call(), await running.call()
+        await keyed.send(f"GET /v1/sessions HTTP/1.1\r\n{HEAD}\r\n")
+        assert (await keyed.answer())[0] == 200
+        await stream.send(f"GET /v1/events HTTP/1.1\r\n{HEAD}\r\n")
+        assert b"200 OK" in await stream.reader.readuntil(b"retry: 2000\n\n\r\n")
+        idle = [await running.call() for _ in range(10)]
+        assert [await caller.ended() for caller in idle[:8]] == [True] * 8
+        newest = await running.call()
+        for caller in (newest, keyed):
+            await caller.send(f"GET /v1/sessions HTTP/1.1\r\n{HEAD}\r\n")
+            assert (await caller.answer())[0] == 200
+        assert not stream.reader.at_eof()
+
+
+async def test_bad_requests_are_logged_with_the_address_and_bounded(
+    client: ApiClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Anybody can send them; uvicorn's own line had neither."""
+    caplog.set_level(logging.WARNING)
+    async with serving(client) as running:
+        for _ in range(30):
+            caller = await running.call()
+            await caller.send("nonsense\r\n\r\n")
+            assert (await caller.answer())[0] == 400
+    assert caplog.messages == ["Invalid HTTP request from 127.0.0.1"] * 10
+
+
+@pytest.mark.parametrize(
+    ("trusted", "seen"), [("127.0.0.1", "203.0.113.7"), ("10.0.0.0/8,127.0.0.0/8", "203.0.113.7"), ("", "127.0.0.1")]
+)
+async def test_a_forwarded_address_counts_only_from_a_trusted_proxy(
+    client: ApiClient, caplog: pytest.LogCaptureFixture, trusted: str, seen: str
+) -> None:
+    """The last address that no trusted proxy has; what the caller put before it is ignored."""
+    async with serving(client, trusted_proxies=trusted) as running:
+        caller = await running.call()
+        head = "Host: localhost\r\nX-API-Key: a-wrong-key\r\nX-Forwarded-For: 198.51.100.1, 203.0.113.7, 10.1.1.1\r\n"
+        if "10." not in trusted:
+            head = head.replace(", 10.1.1.1", "")
+        await caller.send(f"GET /v1/sessions HTTP/1.1\r\n{head}\r\n")
+        assert (await caller.answer())[0] == 401
+    assert caplog.messages == [f"API key refused from {seen}: unknown key at the API"]

@@ -45,6 +45,7 @@ async def holdfast(world: World, tmp_path: Path) -> AsyncIterator[Command]:
                 events=world.events,
                 webhooks=world.webhooks,
                 media=world.media_service(),
+                quotas=world.quotas(),
                 settings={},
             )
             add_backups(api, backup_service_of(gateway, world.database, tmp_path / "backups", clock=world.clock))

@@ -13,7 +13,9 @@ from starlette.types import Message
 from holdfast.api.keys import parse
 from holdfast.dashboard.dashboard import add_dashboard
 from holdfast.runtime.gateway import Gateway
+from holdfast.runtime.quotas import Quotas
 from holdfast.store.lookup import LookupRows
+from holdfast.store.sign_outs import SignOutRows
 from holdfast.store.webhooks import WebhookRows
 from tests.api.api_client import KEY, KEY_OF_ONE, Answer, ApiClient, make_client
 from tests.world import COMPANY, Chance, World
@@ -21,7 +23,7 @@ from tests.world import COMPANY, Chance, World
 ORIGIN = {"Origin": "http://testserver", "Host": "testserver"}
 
 
-def make_browser(world: World, gateway: Gateway) -> Browser:
+def make_browser(world: World, gateway: Gateway, *, quotas: Quotas | None = None) -> Browser:
     client = make_client(world, gateway)
     add_dashboard(
         client.api,
@@ -33,6 +35,8 @@ def make_browser(world: World, gateway: Gateway) -> Browser:
         keys=parse(f"{KEY}, {KEY_OF_ONE}={COMPANY}"),
         waits=client.api.state.waits,
         secret=b"a secret of a test",
+        sign_outs=SignOutRows(world.database),
+        quotas=quotas or world.quotas(),
         clock=world.clock,
         randomness=Chance(),
     )

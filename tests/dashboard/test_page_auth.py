@@ -84,18 +84,36 @@ async def test_signing_in_leads_to_the_page_that_was_asked_for(browser: Browser,
 async def test_over_https_the_cookie_is_for_https_only(browser: Browser, headers: dict[str, str]) -> None:
     """Also when TLS ends at a proxy, which says so, or the browser does."""
     answer = await browser.post("/login", headers=headers, key="a-key-for-all-companies")
-    assert "; secure" in answer.headers["set-cookie"].lower()
+    cookie = answer.headers["set-cookie"].lower()
+    assert cookie.startswith("__host-holdfast_session=")
+    assert all(word in cookie for word in ("; secure", "; path=/", "; httponly"))
+    assert "domain" not in cookie
+
+
+async def test_over_https_a_cookie_that_a_neighbour_could_set_signs_nobody_in(browser: Browser) -> None:
+    """Another site of the same domain can set the plain name, but not the one with `__Host-`; a renewal keeps it."""
+    await browser.sign_in()
+    https = {"X-Forwarded-Proto": "https"}
+    assert (await browser.get("/")).status == 200
+    assert (await browser.get("/", **https)).status == 303
+    secure = {"Cookie": f"__Host-holdfast_session={browser.cookie}"}
+    assert (await browser.get("/", **https, **secure)).status == 200
+    browser.cookie = None
+    answer = await browser.post("/sign-out", headers={**https, **secure})
+    assert answer.headers["set-cookie"].startswith("__Host-holdfast_session=")
+    assert (await browser.get("/", **https, **secure)).status == 303
 
 
 async def test_a_wrong_key_is_told_and_many_are_too_many(browser: Browser) -> None:
-    """The key that was given is not shown again; after ten, the address has to wait."""
+    """The key that was given is not shown again; after ten, only the right one is still answered."""
     answer = await browser.post("/login", key="a-key-of-somebody-else")
     assert answer.status == 401
     assert b"This is no API key of this Holdfast" in answer.body
     assert b"somebody-else" not in answer.body
     for _ in range(9):
         await browser.post("/login", key="wrong")
-    assert (await browser.sign_in()).status == 429
+    assert (await browser.post("/login", key="wrong")).status == 429
+    assert (await browser.sign_in()).status == 303
 
 
 async def test_every_page_has_the_strict_policy(browser: Browser, world: World) -> None:

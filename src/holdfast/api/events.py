@@ -7,6 +7,7 @@ memory, and one that comes back misses nothing that is still kept.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass
@@ -15,7 +16,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from fastapi.routing import APIRoute
+from starlette.types import Receive, Scope, Send
 
+from holdfast.api.access import stream_quota
 from holdfast.api.description import Answers
 from holdfast.api.shutdown import ShutdownScope, Stopping
 from holdfast.base.errors import BadInput
@@ -80,6 +83,18 @@ class Stream:
         return True
 
 
+class _Streaming(StreamingResponse):
+    """Counts as an open stream until it ends, however it ends."""
+
+    def __init__(self, lines: AsyncIterator[str], quota: contextlib.ExitStack) -> None:
+        super().__init__(lines, media_type="text/event-stream", headers=_HEADERS)
+        self._quota = quota
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._quota:
+            await super().__call__(scope, receive, send)
+
+
 def _told(event: Event) -> str:
     return f"id: {event.seq}\nevent: {event.type}\ndata: {event.payload}\n\n"
 
@@ -119,6 +134,8 @@ def make_router(keyed: type[APIRoute], **options: Any) -> APIRouter:
         place = _place(last_event_id, field="Last-Event-ID")
         place = _place(after, field="after") if place is None else place
         stream = Stream(events=state.events, waits=state.waits, companies=company or grant.companies)
-        return StreamingResponse(stream.lines(place), media_type="text/event-stream", headers=_HEADERS)
+        quota = contextlib.ExitStack()
+        quota.enter_context(stream_quota(request))
+        return _Streaming(stream.lines(place), quota)
 
     return router

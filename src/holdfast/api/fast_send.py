@@ -18,6 +18,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Match, Route
 from starlette.types import Message, Receive, Scope, Send
 
+from holdfast.api.access import large_body
 from holdfast.api.bodies import read_message
 from holdfast.api.keys import KeyGrant
 from holdfast.delivery.requests import MessageOptions
@@ -32,24 +33,24 @@ class Accept(Protocol):
     """Accepts a message that was read."""
 
     def __call__(
-        self, gateway: Gateway, company: str, message: MessageOptions, *, idempotency_key: str | None
+        self, request: Request, company: str, message: MessageOptions, *, body_bytes: int, idempotency_key: str | None
     ) -> Awaitable[BaseModel]: ...
 
 
 class FastSendRoute(Route):
-    """`POST` of a message; `grant` raises what the ordinary route would without a good key."""
+    """`POST` of a message; `authenticate` raises what the ordinary route would without a good key."""
 
-    def __init__(self, path: str, accept: Accept, *, grant: Callable[[Request], KeyGrant]) -> None:
-        super().__init__(path, _FastSend(accept, grant), methods=["POST"], include_in_schema=False)
+    def __init__(self, path: str, accept: Accept, *, authenticate: Callable[[Request], KeyGrant]) -> None:
+        super().__init__(path, _FastSend(accept, authenticate), methods=["POST"], include_in_schema=False)
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         return (Match.NONE, {}) if _PASSED_ON in scope else super().matches(scope)
 
 
 class _FastSend:
-    def __init__(self, accept: Accept, grant: Callable[[Request], KeyGrant]) -> None:
+    def __init__(self, accept: Accept, authenticate: Callable[[Request], KeyGrant]) -> None:
         self._accept = accept
-        self._grant = grant
+        self._authenticate = authenticate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with suppress(ClientDisconnect):  # nobody is there to hear of it
@@ -57,15 +58,18 @@ class _FastSend:
 
     async def _take(self, request: Request, receive: Receive, send: Send) -> None:
         company: str = request.path_params["company"]
-        self._grant(request).check(company)
-        body = await request.body()
+        self._authenticate(request).check(company)
+        async with large_body(request):
+            await self._take_body(request, company, await request.body(), receive, send)
+
+    async def _take_body(self, request: Request, company: str, body: bytes, receive: Receive, send: Send) -> None:
         gateway: Gateway = request.app.state.gateway
         key = request.headers.get("Idempotency-Key")
         if not gateway.is_ready or (key is not None and not 0 < len(key) <= LONGEST_KEY):
             await request.app.router({**request.scope, _PASSED_ON: True}, _again(body, receive), send)
             return
         message = await read_message(body, content_type=request.headers.get("Content-Type"))
-        accepted = await self._accept(gateway, company, message, idempotency_key=key)
+        accepted = await self._accept(request, company, message, body_bytes=len(body), idempotency_key=key)
         await _send(accepted.model_dump_json(by_alias=True).encode(), send)
 
 

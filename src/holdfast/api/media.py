@@ -16,6 +16,7 @@ from fastapi.routing import APIRoute
 from pydantic import Field
 
 from holdfast.api import problems
+from holdfast.api.access import media_quota
 from holdfast.api.description import Answers, problem
 from holdfast.api.keys import KeyGrant
 from holdfast.api.schemas import ApiModel, ReceivedModel
@@ -105,7 +106,9 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
         _grant(request).check(company)
         check_filename(filename, field="filename")
         mimetype = request.headers.get("Content-Type")
-        media = await _gateway(request).put_media(company, request.stream(), mimetype=mimetype, filename=filename)
+        gateway = _gateway(request)
+        async with media_quota(request, company):
+            media = await gateway.put_media(company, request.stream(), mimetype=mimetype, filename=filename)
         return StoredModel.of(media)
 
     @router.get("/v1/sessions/{company}/inbox/{id}")

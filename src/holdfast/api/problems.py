@@ -21,6 +21,7 @@ from holdfast.base.errors import BadInput, Conflict, HoldfastError, NotFound
 from holdfast.runtime.errors import NotConnected, SessionRestarting
 from holdfast.runtime.inbound_media import Gone, NotFetched, TooLargeMedia
 from holdfast.runtime.passkeys import WhatsAppSilent
+from holdfast.runtime.quotas import DiskFull, QuotaExceeded
 from holdfast.session.machine import NotPossible
 from holdfast.session.stores import LeaseLost
 
@@ -57,6 +58,8 @@ _STATUS = {
     TooLargeMedia: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     NotFetched: HTTPStatus.SERVICE_UNAVAILABLE,
     WhatsAppSilent: HTTPStatus.GATEWAY_TIMEOUT,
+    QuotaExceeded: HTTPStatus.TOO_MANY_REQUESTS,
+    DiskFull: HTTPStatus.INSUFFICIENT_STORAGE,
 }
 _HEADERS = {
     HTTPStatus.UNAUTHORIZED: {"WWW-Authenticate": "Bearer"},
@@ -110,7 +113,8 @@ async def _holdfast_error(_: Request, error: Exception) -> JSONResponse:
     if status is None:
         status = HTTPStatus.INTERNAL_SERVER_ERROR
         log.error("A request failed: %s", error)
-    return answer(status, error.sentence, code=error.code, field=error.field)
+    headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, QuotaExceeded) else None
+    return answer(status, error.sentence, code=error.code, field=error.field, headers=headers)
 
 
 async def _http(_: Request, error: Exception) -> JSONResponse:

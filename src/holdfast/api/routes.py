@@ -11,11 +11,12 @@ from fastapi import APIRouter, Depends, FastAPI, Header, Path, Query, Request, R
 from fastapi.routing import APIRoute
 from fastapi.security import APIKeyHeader, HTTPBearer
 
-from holdfast.api import description, diagnosis, message_context, problems
+from holdfast.api import access, description, diagnosis, message_context, problems
 from holdfast.api import events as streams
 from holdfast.api import media as media_routes
 from holdfast.api import passkeys as passkey_routes
 from holdfast.api import webhooks as webhook_routes
+from holdfast.api.access import authenticate
 from holdfast.api.account_limits import LimitsModel
 from holdfast.api.bodies import read_message
 from holdfast.api.body_limit import BodyLimit
@@ -45,6 +46,7 @@ from holdfast.runtime.composer import SendRequest
 from holdfast.runtime.diagnosis import Diagnoser
 from holdfast.runtime.gateway import Gateway, unknown_message
 from holdfast.runtime.holds import hold_notice
+from holdfast.runtime.quotas import Quotas
 from holdfast.runtime.rate_limiter import Restrictions
 from holdfast.runtime.view import View
 from holdfast.session import events as asked
@@ -61,22 +63,13 @@ class KeyedRoute(APIRoute):
         answer = super().get_route_handler()
 
         async def keyed(request: Request) -> Response:
-            request.state.grant = grant = _granted(request)
+            grant = authenticate(request)
             if (company := request.path_params.get("company")) is not None:
                 grant.check(company)
-            return await answer(request)
+            async with access.large_body(request):
+                return await answer(request)
 
         return keyed
-
-
-def _granted(request: Request) -> KeyGrant:
-    keys: ApiKeys = request.app.state.keys
-    return keys.grant(_key(request))
-
-
-def _key(request: Request) -> str | None:
-    scheme, _, key = request.headers.get("Authorization", "").partition(" ")
-    return key.strip() if scheme.lower() == "bearer" else request.headers.get("X-API-Key")
 
 
 described = (  # the routes ask for the key by themselves; these two tell the OpenAPI document of it
@@ -262,15 +255,18 @@ async def send_message(
     idempotency_key: Annotated[str | None, Header(max_length=LONGEST_KEY, min_length=1)] = None,
 ) -> AcceptedModel:
     """Accept a message: 202 means that it is on the disk and will be sent, whatever happens."""
-    message = await read_message(await request.body(), content_type=request.headers.get("Content-Type"))
-    return await _accept(gateway, company, message, idempotency_key=idempotency_key)
+    body = await request.body()
+    message = await read_message(body, content_type=request.headers.get("Content-Type"))
+    return await _accept(request, company, message, body_bytes=len(body), idempotency_key=idempotency_key)
 
 
 async def _accept(
-    gateway: Gateway, company: str, message: MessageOptions, *, idempotency_key: str | None
+    request: Request, company: str, message: MessageOptions, *, body_bytes: int, idempotency_key: str | None
 ) -> AcceptedModel:
+    gateway: Gateway = request.app.state.gateway
     body = SendRequest(body=body_of(message), options=message, idempotency_key=idempotency_key)
-    return AcceptedModel.of(await gateway.accept(company, body))
+    async with access.message_quota(request, company, body.body, body_bytes=body_bytes):
+        return AcceptedModel.of(await gateway.accept(company, body))
 
 
 @messages.get("/v1/sessions/{company}/messages")
@@ -370,6 +366,7 @@ def make_api(
     events: Events,
     webhooks: WebhookService,
     media: MediaService,
+    quotas: Quotas,
     settings: Mapping[str, object],
 ) -> FastAPI:
     """The HTTP application. `settings` are those in force, for diagnostics, without secrets."""
@@ -382,7 +379,7 @@ def make_api(
         redirect_slashes=False,  # a redirect would take the host from the caller's own header
     )
     api.state.gateway = gateway
-    api.state.keys = keys
+    api.state.access = access.Access(keys, quotas)
     api.state.diagnoser = diagnoser
     api.state.events = events
     api.state.webhooks = webhooks
@@ -410,6 +407,6 @@ def make_api(
         itself,
     ):
         api.include_router(router)
-    api.router.routes.insert(0, FastSendRoute(_MESSAGES, _accept, grant=_granted))
+    api.router.routes.insert(0, FastSendRoute(_MESSAGES, _accept, authenticate=authenticate))
     description.install(api)
     return api

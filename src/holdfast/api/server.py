@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Iterator
 from enum import Enum, auto
 from typing import Any
@@ -12,6 +13,11 @@ import httptools
 import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from holdfast.api.connections import KEYED, Connections
+from holdfast.base.limited_log import LimitedLog
+
+log = logging.getLogger(__name__)
 
 API_HEADER = ("Holdfast-API", "1")
 """In every answer: by it commands know that what answers is Holdfast."""
@@ -31,8 +37,22 @@ _INVALID = "Invalid HTTP request received."
 class HttpServer(uvicorn.Server):
     """`serve(sockets=[…])` runs it. Signals are ours: uvicorn would take them for itself."""
 
-    def __init__(self, api: FastAPI, *, head_deadline_s: float = HEAD_DEADLINE_S, stop_s: float = STOP_S) -> None:
-        connection = type("Connection", (_Connection,), {"head_deadline_s": head_deadline_s})
+    def __init__(
+        self,
+        api: FastAPI,
+        *,
+        head_deadline_s: float = HEAD_DEADLINE_S,
+        stop_s: float = STOP_S,
+        most_connections: int = 0,
+        trusted_proxies: str = "",
+    ) -> None:
+        """most_connections: at once; 0: no limit. trusted_proxies: networks, separated by commas."""
+        shared = {
+            "head_deadline_s": head_deadline_s,
+            "open_connections": Connections(most_connections),
+            "refusals": LimitedLog(log, monotonic=api.state.access.quotas.clock.monotonic),
+        }
+        connection = type("Connection", (_Connection,), shared)
         super().__init__(
             uvicorn.Config(
                 api,
@@ -42,7 +62,8 @@ class HttpServer(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                proxy_headers=False,
+                proxy_headers=bool(trusted_proxies),
+                forwarded_allow_ips=trusted_proxies,
                 headers=[API_HEADER, ("X-Content-Type-Options", "nosniff")],
                 timeout_keep_alive=KEEP_ALIVE_S,
                 timeout_graceful_shutdown=stop_s,  # type: ignore[arg-type]  # it becomes a float deadline
@@ -60,6 +81,18 @@ class HttpServer(uvicorn.Server):
         yield
 
 
+class _WithoutInvalid(logging.LoggerAdapter[logging.Logger]):
+    """Uvicorn's logger without its line for every bad request, which names no address and has no bound."""
+
+    def warning(self, msg: object, *arguments: object, **options: Any) -> None:
+        if msg != _INVALID:
+            super().warning(msg, *arguments, **options)
+
+    @property
+    def level(self) -> int:
+        return self.logger.level
+
+
 class _Part(Enum):
     """What of a request is coming in."""
 
@@ -74,17 +107,37 @@ class _Connection(HttpToolsProtocol):
     Uvicorn's own deadline guards only the time between requests. Of a request under way, `BodyLimit` takes care.
     """
 
-    head_deadline_s: float = HEAD_DEADLINE_S
+    head_deadline_s: float
+    open_connections: Connections
+    refusals: LimitedLog
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self.logger = _WithoutInvalid(self.logger)  # type: ignore[assignment]  # an adapter is used alike
         self._cut: asyncio.TimerHandle | None = None
         self._part = _Part.NONE
         self._head_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         super().connection_made(transport)
+        if not self.open_connections.opened(self):
+            self.refusals.warning("Connection refused from %s: HTTP has as many as it may", self._address)
+            transport.close()
+            return
         self._expect_more()
+
+    def close(self) -> None:
+        """It is idle, and another caller needs the room."""
+        self.transport.close()
+
+    @property
+    def _address(self) -> str:
+        return self.client[0] if self.client else "an unknown address"
+
+    def send_400_response(self, msg: str) -> None:
+        if msg == _INVALID:
+            self.refusals.warning("Invalid HTTP request from %s", self._address)
+        super().send_400_response(msg)
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -102,6 +155,7 @@ class _Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if sum(name == b"host" for name, _ in self.headers) != 1 and self.parser.get_http_version() == "1.1":
             raise httptools.HttpParserError("one header Host is needed")
+        self.open_connections.busy(self)
         super().on_headers_complete()
         self._part = _Part.BODY
 
@@ -111,11 +165,13 @@ class _Connection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
+        self.open_connections.idle(self, is_keyed=KEYED in self.scope)
         if self._part is _Part.BODY and self._is_owed_more():
             self._expect_more()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._expect_nothing()
+        self.open_connections.closed(self)
         super().connection_lost(exc)
 
     def _is_owed_more(self) -> bool:
@@ -127,7 +183,6 @@ class _Connection(HttpToolsProtocol):
     def _limit_head(self, more: int) -> None:
         self._head_bytes += more
         if self._head_bytes > LARGEST_HEAD:
-            self.logger.warning(_INVALID)
             self.send_400_response(_INVALID)
 
     def _expect_more(self) -> None:

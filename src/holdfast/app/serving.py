@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import resource
+import shutil
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
@@ -27,7 +29,6 @@ from holdfast.backup.service import BackupService
 from holdfast.base.clock import Clock, SystemClock
 from holdfast.base.ids import RandomSource, SystemRandomSource
 from holdfast.dashboard.dashboard import add_dashboard
-from holdfast.dashboard.logins import kept_secret
 from holdfast.delivery.media import MB
 from holdfast.delivery.media_links import MediaLinks
 from holdfast.delivery.rate_limits import Pace, Pacing
@@ -49,6 +50,7 @@ from holdfast.runtime.inbound_media import InboundMediaService
 from holdfast.runtime.media_spool import MediaSweeper, Spool
 from holdfast.runtime.outbound_media import OutboundMediaService
 from holdfast.runtime.ownership import MARGIN_S, TTL_S, Ownership
+from holdfast.runtime.quotas import QuotaLimits, Quotas
 from holdfast.runtime.send_shares import SendShares
 from holdfast.runtime.services import Services
 from holdfast.runtime.webhook_sender import WebhookSender
@@ -71,10 +73,15 @@ from holdfast.store.outbox import InboxRows, OutboxRows
 from holdfast.store.references import ReferenceRows
 from holdfast.store.sessions import SessionRows
 from holdfast.store.shared_secrets import shared_secret
+from holdfast.store.sign_outs import SignOutRows
 from holdfast.store.timeline import TimelineRows
+from holdfast.store.usage import UsageRows
 from holdfast.store.webhooks import WebhookRows
 from holdfast.web.client import WebClient
 from holdfast.web.client_version import read_script
+
+_OTHER_FILES = 256
+"""Open files for everything but callers: database, engine hosts, logs, outgoing connections."""
 
 
 async def serve(
@@ -115,11 +122,14 @@ async def serve(
             sender = _webhook_sender(held, gateway, webhooks, web, parts)
             monitor = _monitor(held, gateway, webhooks, parts, alert_sink, schedule)
             desk = WebhookService(webhooks, randomness=randomness, web=web)
-            api = _http(held, gateway, desk, parts, alert_sink, MediaService(inbound, links, clock=clock))
+            secret = await shared_secret(held.database, "dashboard", randomness=randomness)
+            api = _http(
+                held, gateway, desk, parts, alert_sink, MediaService(inbound, links, clock=clock), secret.encode()
+            )
             add_backups(api, backup_service)
             watchers = [versions.run, monitor.run, alert_sink.run, sender.run, schedule.run, spool.run, sweeper.run]
             tell = functools.partial(ready, f"http://{_shown(held.listener)}")
-            await run_until_stopped(gateway, watchers, HttpServer(api), held.listener, asked_to_stop, ready=tell)
+            await run_until_stopped(gateway, watchers, _server(api, settings), held.listener, asked_to_stop, ready=tell)
 
 
 def _client_versions(held: Claim, *, clock: Clock, randomness: RandomSource) -> ClientVersions:
@@ -167,8 +177,10 @@ def _http(
     parts: Services,
     alert_sink: AlertSender,
     media: MediaService,
+    dashboard_secret: bytes,
 ) -> FastAPI:
     """API and dashboard."""
+    quotas = _quotas(held, parts)
     figures = FigureRows(held.database)
     diagnoser = Diagnoser(gateway, parts, figures=figures, undelivered=lambda: alert_sink.undelivered)
     api = make_api(
@@ -178,6 +190,7 @@ def _http(
         events=EventRows(held.database),
         webhooks=webhooks,
         media=media,
+        quotas=quotas,
         settings=_shown_settings(held.settings),
     )
     add_dashboard(
@@ -189,11 +202,37 @@ def _http(
         media=media,
         keys=held.known,
         waits=api.state.waits,
-        secret=kept_secret(held.settings.data_dir, parts.randomness),
+        secret=dashboard_secret,
+        sign_outs=SignOutRows(held.database),
+        quotas=quotas,
         clock=parts.clock,
         randomness=parts.randomness,
     )
     return api
+
+
+def _server(api: FastAPI, settings: Settings) -> HttpServer:
+    open_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = min(settings.http_connections, max(64, open_files - _OTHER_FILES))
+    return HttpServer(api, most_connections=most, trusted_proxies=settings.trusted_proxies)
+
+
+def _quotas(held: Claim, parts: Services) -> Quotas:
+    settings = held.settings
+    limits = QuotaLimits(
+        requests_per_minute=settings.quota_requests_per_minute,
+        streams=settings.quota_streams,
+        outbox_messages=settings.quota_outbox_messages,
+        outbox_bytes=settings.quota_outbox_mb * MB,
+        media_bytes=settings.quota_media_mb * MB,
+        free_disk_bytes=settings.disk_free_mb * MB,
+    )
+    return Quotas(
+        limits,
+        UsageRows(held.database),
+        clock=parts.clock,
+        free_disk_bytes=lambda: shutil.disk_usage(settings.data_dir).free,
+    )
 
 
 async def _links(held: Claim, randomness: RandomSource) -> MediaLinks:

@@ -14,10 +14,11 @@ from pydantic_core import PydanticUndefined
 from holdfast.settings import Settings, allowed, variable
 
 _GROUPS = (
-    ("Where it listens, and who may ask", ("host", "port", "url", "public_url", "api_key")),
+    ("Where it listens, and who may ask", ("host", "port", "url", "public_url", "api_key", "trusted_proxies", "http")),
     ("What is kept, and where", ("data_dir", "database_url", "redis_url", "node", "cache_dir")),
     ("Links to WhatsApp", ("keepalive", "backoff", "health", "whatsapp", "device_name")),
     ("Pace of messages", ("pacing",)),
+    ("Quotas of tenants", ("quota", "disk")),
     ("Media, events and webhooks", ("media", "events", "webhook", "allowed_addresses")),
     ("Alerts and log", ("alert", "log")),
     ("Backups", ("backup",)),
@@ -84,6 +85,26 @@ TUNING: Mapping[str, str] = MappingProxyType({
     ),
     "pacing_new_per_day": (
         "Lower: safer, above all in a number's first weeks. What is above it waits, shown as held."
+    ),
+    "quota_requests_per_minute": (
+        "Lower: one tenant's program takes less of the machine from the others. Higher: faster bursts of one tenant; "
+        "a minute's worth may come at once."
+    ),
+    "quota_streams": (
+        "Higher: more programs and browsers of one tenant listen at once; each costs memory and a connection."
+    ),
+    "quota_outbox_messages": (
+        "Higher: a tenant hands over larger campaigns at once. Lower: a mistake in a tenant's program fills less."
+    ),
+    "quota_outbox_mb": (
+        "Higher: a tenant's waiting messages may take more of the disk that all share."
+    ),
+    "quota_media_mb": (
+        "Higher: a tenant's media may take more of the disk that all share. They are removed after media_keep_days."
+    ),
+    "disk_free_mb": (
+        "Higher: more is left for the sessions when tenants fill the disk. Below what a day of sessions writes, the "
+        "floor protects nothing."
     ),
     "media_max_mb": (
         "Higher: larger files are taken; each is stored in the database until it is old enough to go."

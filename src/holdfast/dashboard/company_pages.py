@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Annotated
@@ -13,7 +14,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from holdfast.base.clock import iso
 from holdfast.base.errors import NotFound
 from holdfast.dashboard.company import DAY_S, MESSAGES_SHOWN, SESSION_ACTIONS, Fragments
-from holdfast.dashboard.context import check_company, context_of
+from holdfast.dashboard.context import check_company, context_of, login_of
 from holdfast.dashboard.inbox_rows import inbox_row
 from holdfast.dashboard.page_auth import ProtectedPage, is_part, page, part
 from holdfast.dashboard.rendering import STATES
@@ -116,7 +117,9 @@ async def send_test_message(request: Request, company: CompanyPath) -> Response:
     """A message like any other. The form's own id keeps a second click from sending it twice."""
     context, form = context_of(request), request.state.form
     body = text_request(form.get("to", ""), form.get("text", ""), idempotency_key=form.get("form_id") or None)
-    message = await context.gateway.accept(company, body)
+    is_tenant, size = login_of(request).grant.companies is not None, len(form.get("text", ""))
+    async with context.quotas.message(company, size) if is_tenant else contextlib.nullcontext():
+        message = await context.gateway.accept(company, body)
     if not is_part(request):
         return RedirectResponse(f"/companies/{company}", status_code=303)
     sent_message = await context.lookup.sent_message(company, message.id)

@@ -18,6 +18,7 @@ from holdfast.delivery.lookup import Lookup
 from holdfast.delivery.webhooks import Webhooks
 from holdfast.runtime.diagnosis import Diagnoser
 from holdfast.runtime.gateway import Gateway
+from holdfast.runtime.quotas import Quotas
 
 
 class SessionsLoading(HoldfastError):
@@ -43,6 +44,7 @@ class AppContext:
     webhooks: Webhooks
     media: MediaAddresses
     logins: Logins
+    quotas: Quotas
     waits: WaitScope
     clock: Clock
     randomness: RandomSource

@@ -11,12 +11,13 @@ from holdfast.dashboard.assets import Assets
 from holdfast.dashboard.context import AppContext
 from holdfast.dashboard.fleet import Fleet
 from holdfast.dashboard.logins import Logins
-from holdfast.dashboard.ports import KeyLookup, MediaAddresses, WaitScope
+from holdfast.dashboard.ports import KeyLookup, MediaAddresses, SignOuts, WaitScope
 from holdfast.dashboard.rendering import Templates
 from holdfast.delivery.lookup import Lookup
 from holdfast.delivery.webhooks import Webhooks
 from holdfast.runtime.diagnosis import Diagnoser
 from holdfast.runtime.gateway import Gateway
+from holdfast.runtime.quotas import Quotas
 
 
 def add_dashboard(
@@ -30,6 +31,8 @@ def add_dashboard(
     keys: KeyLookup,
     waits: WaitScope,
     secret: bytes,
+    sign_outs: SignOuts,
+    quotas: Quotas,
     clock: Clock,
     randomness: RandomSource,
 ) -> None:
@@ -41,7 +44,8 @@ def add_dashboard(
         lookup=lookup,
         webhooks=webhooks,
         media=media,
-        logins=Logins(keys, secret=secret, clock=clock, randomness=randomness),
+        logins=Logins(keys, secret=secret, sign_outs=sign_outs, clock=clock, randomness=randomness),
+        quotas=quotas,
         waits=waits,
         clock=clock,
         randomness=randomness,

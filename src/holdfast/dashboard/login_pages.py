@@ -8,8 +8,15 @@ from starlette.responses import RedirectResponse, Response
 
 from holdfast.base.errors import NotFound
 from holdfast.dashboard.context import context_of, login_of
-from holdfast.dashboard.logins import COOKIE, TooManyTries, WrongKey
-from holdfast.dashboard.page_auth import ProtectedPage, PublicPage, page, set_cookie
+from holdfast.dashboard.logins import TooManyTries, WrongKey
+from holdfast.dashboard.page_auth import (
+    ProtectedPage,
+    PublicPage,
+    delete_cookie,
+    page,
+    set_cookie,
+    signed_in,
+)
 from holdfast.dashboard.reference import chapters, shapes
 from holdfast.dashboard.return_path import return_path
 
@@ -22,7 +29,7 @@ _FOR_GOOD = "public, max-age=31536000, immutable"
 @open_pages.get("/login")
 async def show_login(request: Request) -> Response:
     back = return_path(request.query_params.get("next", ""))
-    if context_of(request).logins.read(request.cookies.get(COOKIE)) is not None:
+    if await signed_in(request) is not None:
         return RedirectResponse(back, status_code=303)
     return page(request, "login.html", said=None, back=back)
 
@@ -44,17 +51,16 @@ async def sign_in(request: Request) -> Response:
 
 @pages.post("/sign-out")
 async def sign_out(request: Request) -> Response:
-    context_of(request).logins.sign_out(login_of(request))
+    await context_of(request).logins.sign_out(login_of(request))
     response = RedirectResponse("/login", status_code=303)
-    response.delete_cookie(COOKIE, path="/")
+    delete_cookie(request, response)
     return response
 
 
 @open_pages.get("/docs")
 async def show_reference(request: Request) -> Response:
     """For everybody who reaches the port, as the document that it is made from."""
-    context = context_of(request)
-    request.state.login = context.logins.read(request.cookies.get(COOKIE))
+    request.state.login = await signed_in(request)
     document = request.app.openapi()
     url = f"{request.url.scheme}://{request.url.netloc}"
     return page(request, "reference.html", chapters=chapters(document, url=url), shapes=shapes(document))

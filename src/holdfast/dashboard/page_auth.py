@@ -19,10 +19,11 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from holdfast.base.errors import BadInput, Conflict, HoldfastError, NotFound
 from holdfast.dashboard.context import AppContext, NotYours, SessionsLoading, context_of
-from holdfast.dashboard.logins import COOKIE, IDLE_S, Login, TooManyTries, WrongKey
+from holdfast.dashboard.logins import COOKIE, SECURE_COOKIE, Login, TooManyTries, WrongKey
 from holdfast.dashboard.return_path import login_address
 from holdfast.runtime.errors import SessionRestarting
 from holdfast.runtime.passkeys import WhatsAppSilent
+from holdfast.runtime.quotas import DiskFull, QuotaExceeded
 from holdfast.session.machine import NotPossible
 from holdfast.session.stores import LeaseLost
 
@@ -49,8 +50,12 @@ _STATUS = {
     LeaseLost: HTTPStatus.SERVICE_UNAVAILABLE,
     SessionsLoading: HTTPStatus.SERVICE_UNAVAILABLE,
     WhatsAppSilent: HTTPStatus.GATEWAY_TIMEOUT,
+    QuotaExceeded: HTTPStatus.TOO_MANY_REQUESTS,
+    DiskFull: HTTPStatus.INSUFFICIENT_STORAGE,
 }
 _LONGEST_FORM_FIELDS = 50
+KEYED = "holdfast.keyed"
+"""In the ASGI scope: the server closes connections of those who are signed in last."""
 
 
 class ForgedForm(HoldfastError):
@@ -95,10 +100,13 @@ class ProtectedPage(PublicPage):
 
     async def enter(self, request: Request) -> Response | None:
         context = context_of(request)
-        login = context.logins.read(request.cookies.get(COOKIE))
+        login = await signed_in(request)
         if login is None:
             return to_login(request)
         request.state.login = login
+        request.scope[KEYED] = True
+        if login.grant.companies is not None:
+            context.quotas.check_request(login.mark, writes=request.method == "POST")
         await super().enter(request)
         if request.method == "POST" and not context.logins.is_form_token(login, request.state.form.get("token", "")):
             raise ForgedForm("this form is out of date or was not made here: load the page again, then send it")
@@ -167,10 +175,28 @@ def part(request: Request, template: str, *, status: int = 200, **values: object
     return HTMLResponse(context.templates.render(template, token=token, **values), status_code=status)
 
 
+async def signed_in(request: Request) -> Login | None:
+    """Whoever this browser is signed in as.
+
+    Over TLS only the cookie counts that no neighbouring site could have set. A proxy that does not say that TLS was
+    used leaves that open: then either counts.
+    """
+    cookie = request.cookies.get(SECURE_COOKIE)
+    if cookie is None and not _is_https(request):
+        cookie = request.cookies.get(COOKIE)
+    return await context_of(request).logins.read(cookie)
+
+
 def set_cookie(request: Request, response: Response, value: str) -> None:
-    response.set_cookie(
-        COOKIE, value, max_age=IDLE_S, path="/", httponly=True, samesite="strict", secure=_is_https(request)
-    )
+    secure, max_age = _is_https(request), context_of(request).logins.seconds_left(value)
+    name = SECURE_COOKIE if secure else COOKIE
+    response.set_cookie(name, value, max_age=max_age, path="/", httponly=True, samesite="strict", secure=secure)
+
+
+def delete_cookie(request: Request, response: Response) -> None:
+    for name in (SECURE_COOKIE, COOKIE):
+        if name in request.cookies:
+            response.delete_cookie(name, path="/", httponly=True, samesite="strict", secure=name == SECURE_COOKIE)
 
 
 def _is_https(request: Request) -> bool:
@@ -184,7 +210,10 @@ def failed(request: Request, error: HoldfastError) -> Response:
     if status is None:
         status = HTTPStatus.INTERNAL_SERVER_ERROR
         log.error("A page failed: %s", error)
-    return _told(request, status, error.sentence, reload_s=2 if isinstance(error, SessionsLoading) else None)
+    response = _told(request, status, error.sentence, reload_s=2 if isinstance(error, SessionsLoading) else None)
+    if isinstance(error, QuotaExceeded):
+        response.headers["Retry-After"] = str(error.retry_after_s)
+    return response
 
 
 def _database_failed(request: Request) -> Response:

@@ -35,6 +35,15 @@ class MediaAddresses(Protocol):
         """Where the file of an inbound message can be fetched without a key; None when it has none."""
 
 
+class SignOuts(Protocol):
+    """Sessions of the dashboard that were signed out, durable and for all processes."""
+
+    async def add(self, login_id: str, *, now: str, forget_at: str) -> None:
+        """Remember a session until `forget_at`; those that were to be forgotten by `now` go."""
+
+    async def has(self, login_id: str) -> bool: ...
+
+
 class WaitScope(Protocol):
     def until_stopping(self) -> AbstractAsyncContextManager[None]:
         """Run a block that may wait; a `HoldfastError` ends it when Holdfast stops."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -33,22 +35,32 @@ class EventStream(Response):
     media_type = "text/event-stream"
 
     def __init__(
-        self, source: Callable[[Tell], Awaitable[None]], *, is_signed_in: Callable[[], bool], waits: WaitScope
+        self,
+        source: Callable[[Tell], Awaitable[None]],
+        *,
+        is_signed_in: Callable[[], Awaitable[bool]],
+        waits: WaitScope,
+        quota: ExitStack,
     ) -> None:
         super().__init__(headers={**HEADERS, "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._source = source
         self._is_signed_in = is_signed_in
         self._waits = waits
+        self._quota = quota
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._quota:
+            await self._stream(receive, send)
+
+    async def _stream(self, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
 
         async def write(text: str) -> None:
             await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
 
         async def tell(name: str, carried: str) -> None:
-            if not self._is_signed_in():
+            if not await self._is_signed_in():
                 raise _SignedOut
             await write(event(name, carried))
 
@@ -70,9 +82,12 @@ class EventStream(Response):
 
 
 def event_stream(request: Request, source: Callable[[Tell], Awaitable[None]]) -> EventStream:
-    """For whoever is signed in."""
-    context, login = context_of(request), login_of(request)
-    return EventStream(source, is_signed_in=lambda: not context.logins.is_signed_out(login), waits=context.waits)
+    """For whoever is signed in. Raises `QuotaExceeded` for a tenant who has too many streams open."""
+    context, login, quota = context_of(request), login_of(request), ExitStack()
+    if login.grant.companies is not None:
+        quota.enter_context(context.quotas.stream(login.mark))
+    is_signed_in = functools.partial(context.logins.is_signed_in, login)
+    return EventStream(source, is_signed_in=is_signed_in, waits=context.waits, quota=quota)
 
 
 def event(name: str, carried: str) -> str:

@@ -39,7 +39,7 @@ def test_an_asset_is_found_by_its_whole_address_only() -> None:
     assert found is not None
     assert found.content == (HERE / "static/dashboard.css").read_bytes()
     assert assets.find(re.sub(r"/[0-9a-f]{12}/", "/000000000000/", address)) is None
-    assert assets.find("/assets/../desk.py") is None
+    assert assets.find("/assets/../context.py") is None
 
 
 @pytest.mark.parametrize("template", sorted((HERE / "templates").iterdir()), ids=lambda path: path.name)

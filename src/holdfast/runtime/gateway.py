@@ -258,6 +258,11 @@ class Gateway:
         await self._known(company)
         return await self._composer.outbound_media.put(company, pieces, mimetype=mimetype, filename=filename)
 
+    @property
+    def media_limit_bytes(self) -> int:
+        """The size of the largest medium that is accepted."""
+        return self._composer.outbound_media.limit_bytes
+
     async def download(self, company: str, media_keys: str, file: Path, *, most_bytes: int, within_s: float) -> Fetched:
         """Fetch an inbound medium from WhatsApp. Raises `NotConnected` and `RunsElsewhere`."""
         actor = await self._own(company)

@@ -81,6 +81,14 @@ notes = Table(
     Column("value", Text, nullable=False),
 )
 
+sign_outs = Table(
+    "sign_outs",
+    metadata,
+    Column("login_id", Text, primary_key=True),
+    Column("forget_at", Text, nullable=False),
+)
+Index("sign_outs_forget_at", sign_outs.c.forget_at)
+
 credentials = Table(
     "credentials",
     metadata,
@@ -251,6 +259,7 @@ media = Table(
     Column("is_whole", Boolean, nullable=False, server_default=false()),
 )
 Index("media_created_at", media.c.created_at)
+Index("media_by_company", media.c.company_id)
 
 media_chunks = Table(
     "media_chunks",

@@ -1,0 +1,130 @@
+"""Who asks, and how much that caller may ask: API keys, quotas, and what is logged of those who have none.
+
+A caller is a tenant when its API key is limited to companies. A key for all companies is the operator's: no quota
+applies to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Iterator
+from weakref import WeakValueDictionary
+
+from fastapi import Request
+
+from holdfast.api.connections import KEYED
+from holdfast.api.keys import ApiKeys, KeyGrant, NoKey
+from holdfast.base.limited_log import LimitedLog
+from holdfast.delivery.content import MediaBody, MessageBody
+from holdfast.runtime.quotas import Quotas
+
+log = logging.getLogger(__name__)
+
+LARGE_BODY = 1024 * 1024
+"""Bytes. A tenant's larger bodies are read one at a time, for they are in memory as a whole."""
+_READS = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
+"""Methods that a tenant may use when the disk is nearly full: they store nothing, or remove."""
+
+
+class Access:
+    """One for each HTTP application."""
+
+    def __init__(self, keys: ApiKeys, quotas: Quotas) -> None:
+        self.keys = keys
+        self.quotas = quotas
+        self._refusals = LimitedLog(log, monotonic=lambda: self.quotas.clock.monotonic())
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    def authenticate(self, request: Request) -> KeyGrant:
+        """Raises `NoKey`, `QuotaExceeded` and `DiskFull`."""
+        key = _key(request)
+        try:
+            digest, grant = self.keys.entry(key)
+        except NoKey:
+            if key is not None:
+                address = request.client.host if request.client else "an unknown address"
+                self._refusals.warning("API key refused from %s: unknown key at the API", address)
+            raise
+        request.scope[KEYED] = True
+        request.state.grant, request.state.key_id = grant, digest.hex()
+        if grant.companies is not None:
+            self.quotas.check_request(request.state.key_id, writes=request.method not in _READS)
+        return grant
+
+    def body_lock(self, key_id: str) -> asyncio.Lock:
+        lock = self._locks.get(key_id)
+        if lock is None:
+            lock = self._locks[key_id] = asyncio.Lock()
+        return lock
+
+
+def authenticate(request: Request) -> KeyGrant:
+    """Notes in the request what its API key allows. Raises `NoKey`, `QuotaExceeded` and `DiskFull`."""
+    return access_of(request).authenticate(request)
+
+
+def access_of(request: Request) -> Access:
+    access: Access = request.app.state.access
+    return access
+
+
+def is_tenant(request: Request) -> bool:
+    grant: KeyGrant = request.state.grant
+    return grant.companies is not None
+
+
+@contextlib.asynccontextmanager
+async def large_body(request: Request) -> AsyncIterator[None]:
+    """Around the reading of a body that is held in memory: a tenant's large ones wait for each other."""
+    length = request.headers.get("Content-Length", "")
+    is_small = length.isdigit() and int(length) <= LARGE_BODY
+    has_body = bool(length) or "Transfer-Encoding" in request.headers
+    if is_small or not has_body or not is_tenant(request) or request.url.path.endswith("/media"):
+        yield  # media are read piece by piece
+        return
+    async with access_of(request).body_lock(request.state.key_id):
+        yield
+
+
+@contextlib.asynccontextmanager
+async def message_quota(request: Request, company: str, body: MessageBody, *, body_bytes: int) -> AsyncIterator[None]:
+    """Around the acceptance of a message. Raises `QuotaExceeded` for a tenant whose outbox or media are full."""
+    if not is_tenant(request):
+        yield
+        return
+    quotas, media_bytes = access_of(request).quotas, 0
+    if isinstance(body, MediaBody):
+        encoded = len(body.base64 or "")
+        body_bytes -= encoded
+        media_bytes = encoded * 3 // 4 if body.url is None else request.app.state.gateway.media_limit_bytes
+    async with contextlib.AsyncExitStack() as held:
+        await held.enter_async_context(quotas.message(company, body_bytes))
+        if media_bytes:
+            await held.enter_async_context(quotas.media(company, media_bytes))
+        yield
+
+
+@contextlib.asynccontextmanager
+async def media_quota(request: Request, company: str) -> AsyncIterator[None]:
+    """Around the upload of a medium. Raises `QuotaExceeded` for a tenant whose media are full."""
+    if not is_tenant(request):
+        yield
+        return
+    length = request.headers.get("Content-Length", "")
+    most = int(length) if length.isdigit() else request.app.state.gateway.media_limit_bytes
+    async with access_of(request).quotas.media(company, most):
+        yield
+
+
+@contextlib.contextmanager
+def stream_quota(request: Request) -> Iterator[None]:
+    """While an event stream is open. Raises `QuotaExceeded` for a tenant who has too many."""
+    with access_of(request).quotas.stream(request.state.key_id) if is_tenant(request) else contextlib.nullcontext():
+        yield
+
+
+def _key(request: Request) -> str | None:
+    scheme, _, key = request.headers.get("Authorization", "").partition(" ")
+    return key.strip() if scheme.lower() == "bearer" else request.headers.get("X-API-Key")

@@ -1,0 +1,211 @@
+"""Quotas of tenants: how much one limited API key may ask, and how much one company may store.
+
+A tenant is whoever holds a key that is limited to companies. A key for all companies is the operator's and has no
+quotas. What is refused can be asked again later: 429 with the time to wait. When the disk is nearly full, tenants can't
+write at all, so that what is left serves the sessions.
+
+The outbox is measured in the database only when the estimate reaches a quota. Between two measurements every accepted
+message is added to the estimate and none is taken off.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+
+from holdfast.base.clock import Clock
+from holdfast.base.errors import Fault, HoldfastError
+from holdfast.delivery.media import MB
+from holdfast.delivery.rate_limits import Bucket, Pace
+from holdfast.delivery.usage import Usage
+
+REMEASURE_S = 5.0
+"""A quota that is used up is measured again no sooner: measuring reads what it counts."""
+STREAM_RETRY_S = 30
+_DISK_LOOK_S = 1.0
+_KEYS = 10_000
+"""Keys whose request rate is remembered; those of the API and of the dashboard count apart."""
+
+
+class QuotaExceeded(HoldfastError):
+    """A tenant asked for more than the operator allows. It may pass later."""
+
+    code = "quota-exceeded"
+    fault = Fault.CALLER
+
+    def __init__(self, sentence: str, *, retry_after_s: float) -> None:
+        super().__init__(sentence)
+        self.retry_after_s = max(1, math.ceil(retry_after_s))
+
+
+class DiskFull(HoldfastError):
+    """The disk is nearly full: what is left is kept for the sessions."""
+
+    code = "disk-nearly-full"
+    fault = Fault.OPERATOR
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuotaLimits:
+    """0 means no limit."""
+
+    requests_per_minute: float = 3000
+    """Of one key."""
+    streams: int = 20
+    """Event streams that one key has open."""
+    outbox_messages: int = 50_000
+    """Of one company, not sent yet."""
+    outbox_bytes: int = 256 * MB
+    """Of one company's messages that were not sent yet."""
+    media_bytes: int = 2048 * MB
+    """Of one company's stored media, of both directions."""
+    free_disk_bytes: int = 1024 * MB
+
+
+UNLIMITED = QuotaLimits(
+    requests_per_minute=0, streams=0, outbox_messages=0, outbox_bytes=0, media_bytes=0, free_disk_bytes=0
+)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Estimate:
+    messages: int
+    bytes: int
+    measured_at: float
+
+
+class Quotas:
+    """One for each process: in a cluster every process allows its callers this much."""
+
+    def __init__(self, limits: QuotaLimits, usage: Usage, *, clock: Clock, free_disk_bytes: Callable[[], int]) -> None:
+        self._limits = limits
+        self._usage = usage
+        self.clock = clock
+        self._free_disk_bytes = free_disk_bytes
+        self._rates: dict[str, Bucket] = {}
+        self._streams: dict[str, int] = {}
+        self._outbox: dict[str, _Estimate] = {}
+        self._reserved_media: dict[str, int] = {}
+        self._free = (-math.inf, 0)
+
+    def check_request(self, key: str, *, writes: bool) -> None:
+        """Count a request of a tenant's key. Raises `QuotaExceeded`, and `DiskFull` for one that writes."""
+        per_minute = self._limits.requests_per_minute
+        if per_minute:
+            self._spend(key, Pace(per_minute=per_minute, burst=max(1, int(per_minute))))
+        if writes:
+            self._check_disk()
+
+    @contextlib.contextmanager
+    def stream(self, key: str) -> Iterator[None]:
+        """An event stream of a tenant's key is open during the block. Raises `QuotaExceeded`."""
+        count, most = self._streams.get(key, 0), self._limits.streams
+        if most and count >= most:
+            raise QuotaExceeded(
+                f"this API key has {count} event streams open, and may have {most} (HOLDFAST_QUOTA_STREAMS): "
+                "close one, or let one stream serve several readers",
+                retry_after_s=STREAM_RETRY_S,
+            )
+        self._streams[key] = count + 1
+        try:
+            yield
+        finally:
+            self._streams[key] -= 1
+            if not self._streams[key]:
+                del self._streams[key]
+
+    @contextlib.asynccontextmanager
+    async def message(self, company: str, size_bytes: int) -> AsyncIterator[None]:
+        """A tenant's message of this size is stored during the block. Raises `QuotaExceeded`."""
+        if not self._limits.outbox_messages and not self._limits.outbox_bytes:
+            yield
+            return
+        found = self._outbox.get(company)
+        if found is None:
+            found = await self._measure(company)
+        if (over := self._over(found, size_bytes)) and self.clock.monotonic() >= found.measured_at + REMEASURE_S:
+            found = await self._measure(company)
+            over = self._over(found, size_bytes)
+        if over:
+            raise QuotaExceeded(
+                f'company "{company}" has {over}: wait until messages are sent, or cancel some',
+                retry_after_s=found.measured_at + REMEASURE_S - self.clock.monotonic(),
+            )
+        found.messages += 1
+        found.bytes += size_bytes
+        try:
+            yield
+        except BaseException:
+            found.messages -= 1
+            found.bytes -= size_bytes
+            raise
+
+    @contextlib.asynccontextmanager
+    async def media(self, company: str, most_bytes: int) -> AsyncIterator[None]:
+        """A tenant stores a medium of at most this size during the block. Raises `QuotaExceeded`."""
+        limit = self._limits.media_bytes
+        if not limit:
+            yield
+            return
+        self._reserved_media[company] = self._reserved_media.get(company, 0) + most_bytes
+        try:
+            used = await self._usage.media_bytes(company)
+            if used + self._reserved_media[company] > limit:
+                raise QuotaExceeded(
+                    f'company "{company}" has {used // MB} MB of media stored, and may have {limit // MB} MB '
+                    "(HOLDFAST_QUOTA_MEDIA_MB): they are removed some days after their messages were sent",
+                    retry_after_s=60,
+                )
+            yield
+        finally:
+            self._reserved_media[company] -= most_bytes
+            if not self._reserved_media[company]:
+                del self._reserved_media[company]
+
+    def _spend(self, key: str, pace: Pace) -> None:
+        now = self.clock.monotonic()
+        bucket = self._rates.pop(key, None)
+        if bucket is None:
+            bucket = Bucket(pace)
+        self._rates[key] = bucket
+        if len(self._rates) > _KEYS:
+            del self._rates[next(iter(self._rates))]
+        if bucket.available(now) < 1:
+            raise QuotaExceeded(
+                f"this API key makes more than {pace.per_minute:g} requests a minute "
+                "(HOLDFAST_QUOTA_REQUESTS_PER_MINUTE): ask again after the time in Retry-After",
+                retry_after_s=bucket.ready_at(now) - now,
+            )
+        bucket.spend(now)
+
+    def _check_disk(self) -> None:
+        least, now = self._limits.free_disk_bytes, self.clock.monotonic()
+        if not least:
+            return
+        looked_at, free = self._free
+        if now >= looked_at + _DISK_LOOK_S:
+            free = self._free_disk_bytes()
+            self._free = (now, free)
+        if free < least:
+            raise DiskFull(
+                f"the disk of Holdfast has {free // MB} MB left, and below {least // MB} MB only a key for all "
+                "companies may write (HOLDFAST_DISK_FREE_MB): the operator has to free space"
+            )
+
+    async def _measure(self, company: str) -> _Estimate:
+        used = await self._usage.outbox(company)
+        now = self.clock.monotonic()
+        self._outbox[company] = made = _Estimate(messages=used.messages, bytes=used.bytes, measured_at=now)
+        return made
+
+    def _over(self, found: _Estimate, size_bytes: int) -> str | None:
+        """What of the quota is used up, for people."""
+        messages, most_bytes = self._limits.outbox_messages, self._limits.outbox_bytes
+        if messages and found.messages >= messages:
+            return f"{found.messages} messages waiting, and may have {messages} (HOLDFAST_QUOTA_OUTBOX_MESSAGES)"
+        if most_bytes and found.bytes + size_bytes > most_bytes:
+            used = f"{found.bytes / MB:.1f} MB of messages waiting"
+            return f"{used}, and may have {most_bytes // MB} MB (HOLDFAST_QUOTA_OUTBOX_MB)"
+        return None

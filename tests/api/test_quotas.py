@@ -1,0 +1,115 @@
+"""Quotas by HTTP: a tenant's key is refused with the time to wait, the operator's never."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+import pytest
+
+from holdfast.delivery.media import MB
+from holdfast.runtime.quotas import UNLIMITED
+from tests.api.api_client import KEY, KEY_OF_ONE, ApiClient, make_client
+from tests.dashboard.browser import make_browser
+from tests.world import COMPANY, NUMBER, World
+
+SESSION = f"/v1/sessions/{COMPANY}"
+MESSAGES = f"{SESSION}/messages"
+MESSAGE = {"to": NUMBER, "text": "hello"}
+
+
+async def test_a_tenant_waits_after_too_many_requests(world: World) -> None:
+    """429 with `Retry-After`, also on the fast path of messages; the operator's key is not limited."""
+    async with world.running() as gateway:
+        quotas = world.quotas(replace(UNLIMITED, requests_per_minute=3))
+        client = make_client(world, gateway, quotas=quotas)
+        await client("PUT", SESSION)
+        for _ in range(3):
+            assert (await client("POST", MESSAGES, MESSAGE, key=KEY_OF_ONE)).status == 202
+        for method, path, body in (("POST", MESSAGES, MESSAGE), ("GET", SESSION, None)):
+            refused = await client(method, path, body, key=KEY_OF_ONE)
+            assert "HOLDFAST_QUOTA_REQUESTS_PER_MINUTE" in refused.problem(429, "quota-exceeded")
+            assert refused.headers["retry-after"] == "20"
+        for _ in range(10):
+            assert (await client("GET", SESSION)).status == 200
+
+
+async def test_a_tenant_waits_while_its_outbox_is_full(world: World) -> None:
+    """By number and by size; what was cancelled makes room; the operator's messages are accepted."""
+    for limit, text in (({"outbox_messages": 2}, "hello"), ({"outbox_bytes": 150_000}, "x" * 60_000)):
+        async with world.running() as gateway:
+            client = make_client(world, gateway, quotas=world.quotas(replace(UNLIMITED, **limit)))
+            await client("PUT", SESSION)
+            await client("POST", f"{SESSION}/stop")
+            sent = [await client("POST", MESSAGES, {**MESSAGE, "text": text}, key=KEY_OF_ONE) for _ in range(3)]
+            assert [answer.status for answer in sent] == [202, 202, 429]
+            assert sent[2].headers["retry-after"] == "5"
+            mine = await client("POST", MESSAGES, {**MESSAGE, "text": text})
+            for answer in (*sent[:2], mine):
+                assert (await client("DELETE", f"/v1/messages/{answer.json['id']}", key=KEY_OF_ONE)).status == 200
+            await world.wait(5)
+            again = await client("POST", MESSAGES, {**MESSAGE, "text": text}, key=KEY_OF_ONE)
+            assert again.status == 202
+            await client("DELETE", f"/v1/messages/{again.json['id']}")
+
+
+async def test_a_tenant_stores_media_up_to_the_quota(world: World) -> None:
+    """Uploads, and files in messages; what is announced counts before it is there."""
+    async with world.running() as gateway:
+        client = make_client(world, gateway, quotas=world.quotas(replace(UNLIMITED, media_bytes=MB)))
+        await client("PUT", SESSION)
+        length = {"Content-Type": "application/pdf", "Content-Length": str(700_000)}
+        first = await client("POST", f"{SESSION}/media", key=KEY_OF_ONE, headers=length, raw=[b"%PDF" + bytes(699_996)])
+        assert first.status == 201
+        refused = await client("POST", f"{SESSION}/media", key=KEY_OF_ONE, headers=length, raw=[b"%PDF"])
+        assert "HOLDFAST_QUOTA_MEDIA_MB" in refused.problem(429, "quota-exceeded")
+        document = {"to": NUMBER, "document": {"base64": "A" * 600_000}}
+        (await client("POST", MESSAGES, document, key=KEY_OF_ONE)).problem(429, "quota-exceeded")
+        by_address = {"to": NUMBER, "document": {"url": "https://example.com/file.pdf"}}
+        (await client("POST", MESSAGES, by_address, key=KEY_OF_ONE)).problem(429, "quota-exceeded")
+        assert (await client("POST", MESSAGES, document)).status == 202
+
+
+async def test_when_the_disk_is_nearly_full_tenants_only_read_and_remove(world: World) -> None:
+    """507 with the cure; the operator's key goes on, and so do reads and cancellations."""
+    async with world.running() as gateway:
+        client = make_client(world, gateway, quotas=world.quotas(replace(UNLIMITED, free_disk_bytes=MB)))
+        await client("PUT", SESSION)
+        await client("POST", f"{SESSION}/stop")
+        sent = await client("POST", MESSAGES, MESSAGE, key=KEY_OF_ONE)
+        world.free_disk_bytes = MB - 1
+        await world.wait(1)
+        for method, path, body in (("POST", MESSAGES, MESSAGE), ("PUT", SESSION, {}), ("POST", f"{SESSION}/media", {})):
+            refused = await client(method, path, body, key=KEY_OF_ONE)
+            assert "the operator has to free space" in refused.problem(507, "disk-nearly-full")
+        assert (await client("GET", MESSAGES, key=KEY_OF_ONE)).status == 200
+        assert (await client("DELETE", f"/v1/messages/{sent.json['id']}", key=KEY_OF_ONE)).status == 200
+        assert (await client("POST", MESSAGES, MESSAGE)).status == 202
+
+
+async def test_quotas_hold_in_the_dashboard_too(world: World) -> None:
+    """A tenant who signs in has no way around them."""
+    async with world.running() as gateway:
+        browser = make_browser(world, gateway, quotas=world.quotas(replace(UNLIMITED, streams=1, outbox_messages=1)))
+        await browser.sign_in()
+        await browser.post("/companies", company=COMPANY)
+        await browser.post(f"/companies/{COMPANY}/action/stop")
+        browser.cookie = None
+        await browser.sign_in(KEY_OF_ONE)
+        sent = [await browser.post(f"/companies/{COMPANY}/messages", to=NUMBER, text="hello") for _ in range(2)]
+        assert [b"has 1 messages waiting" in answer.body for answer in sent] == [False, True]
+        async with browser.listening("/live"):
+            await world.quiet()
+            refused = await browser.get(f"/companies/{COMPANY}/live")
+            assert (refused.status, refused.headers["retry-after"]) == (429, "30")
+
+
+async def test_unknown_keys_are_logged_with_the_address(client: ApiClient, caplog: pytest.LogCaptureFixture) -> None:
+    """For fail2ban, as docs/security.md has it; a request without any key is nobody's attempt."""
+    caplog.set_level(logging.WARNING)
+    await client("GET", "/v1/sessions", key=None)
+    await client("GET", "/v1/sessions", key="a-key-of-somebody-else")
+    await client("POST", MESSAGES, MESSAGE, key="a-key-of-somebody-else")
+    assert caplog.messages == ["API key refused from 127.0.0.1: unknown key at the API"] * 2
+    await client("GET", "/v1/sessions", key=KEY)
+    assert len(caplog.messages) == 2
