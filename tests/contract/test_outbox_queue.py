@@ -163,6 +163,20 @@ async def test_a_suspect_is_taken_alone_and_last(store: Store) -> None:
     assert (suspect.id, suspect.crash_score) == ("msg_2", 4)
 
 
+async def test_suspects_take_turns(store: Store) -> None:
+    """The one that just ended a link is the last: otherwise it would be taken first for ever, and starve the others."""
+    await heard_from(store, PEOPLE[1])
+    for n in range(1, 4):
+        await accepted(store, n, PEOPLE[n])
+    await numbers(store)
+    for n in range(1, 4):
+        await crash(store, n, 4)
+    assert await numbers(store) == [1]
+    await store.outbox.apply_updates(COMPANY, [Deferral(whatsapp_id="3EB00001", at=SOON, next_at=None, crash_score=5)])
+    store.clock.advance_to(store.clock.monotonic() + 10)
+    assert await numbers(store) == [2]
+
+
 async def test_a_late_word_moves_no_message_that_waits_behind_others(store: Store) -> None:
     """Nor one that is settled."""
     first, second = await accepted(store, 1), await accepted(store, 2)

@@ -40,6 +40,7 @@ from holdfast.session.engine import (
     LinkOpened,
     Listener,
     LogOut,
+    NewChatsLocked,
     OpenLink,
     Paired,
     PairingCodeShown,
@@ -51,7 +52,6 @@ from holdfast.session.engine import (
     Ponged,
     Presence,
     QrShown,
-    ReachOutLocked,
     Receipted,
     Send,
     SendRefused,
@@ -228,8 +228,8 @@ class FakeEngine:
         self._unless_frozen(link_id, arrive)
 
     def lock_reach_out(self, link_id: LinkId, *, active: bool = True, until_s: int | None = None) -> None:
-        """WhatsApp tells of a lock on messages to new contacts, or of its end."""
-        report = ReachOutLocked(link=link_id, active=active, until_s=until_s)
+        """WhatsApp reports the reach-out lock, or its end."""
+        report = NewChatsLocked(link=link_id, lock="reach-out-lock", active=active, until_s=until_s)
         self._unless_frozen(link_id, lambda: self._say(link_id, report))
 
     def receipt(self, link_id: LinkId, *, whatsapp_ids: list[str], chat: str, kind: str = "delivered") -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from holdfast.session.engine import Ping, Ponged, ReachOutLocked, SendRefused, SentContentWanted
+from holdfast.session.engine import NewChatsLocked, Ping, Ponged, SendRefused, SentContentWanted
 from tests.doubles.engine_recorder import Recorder
 from tests.integration.conftest import Party, StartHost
 from tests.processes import Wasim
@@ -141,12 +141,12 @@ async def test_a_reach_out_lock_is_told_with_its_end(ours: Party, wasim: Wasim) 
     fault = await wasim.fault("reach-out-lock", number=ours.number, seconds=3600)
     ours.send("3EB0AA01", f"{THIRD}@s.whatsapp.net", "hello stranger")
     assert (await ours.acked("3EB0AA01")).error == "463"
-    locked = await ours.recorder.wait(ReachOutLocked, ours.link)
+    locked = await ours.recorder.wait(NewChatsLocked, ours.link)
     assert locked.active
     assert locked.until_s is not None
     await wasim.delete(f"/faults/{fault['id']}")
     await ours.recorder.until(
-        lambda: any(not lock.active for lock in ours.recorder.of(ReachOutLocked, ours.link)), what="the end of the lock"
+        lambda: any(not lock.active for lock in ours.recorder.of(NewChatsLocked, ours.link)), what="the end of the lock"
     )
 
 
@@ -158,7 +158,7 @@ async def test_a_refusal_without_a_lock_does_not_say_that_the_lock_is_over(ours:
     assert (await ours.acked("3EB0AA01")).error == "463"
     ours.host.command(Ping(link=ours.link, n=1))
     await ours.recorder.wait(Ponged, ours.link)
-    assert ours.recorder.of(ReachOutLocked) == []
+    assert ours.recorder.of(NewChatsLocked) == []
 
 
 async def test_a_damaged_message_is_recorded_and_read_from_its_second_copy(

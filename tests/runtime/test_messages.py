@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from holdfast.base.clock import iso
 from holdfast.base.errors import BadInput, Conflict, NotFound
 from holdfast.delivery.content import LONGEST_TEXT
 from holdfast.delivery.rate_limits import Pace
@@ -20,7 +21,7 @@ from holdfast.session.engine import (
     Commit,
     Committed,
     CutLink,
-    ReachOutLocked,
+    NewChatsLocked,
     Receipted,
     Send,
     SendRefused,
@@ -375,12 +376,12 @@ async def test_a_number_without_whatsapp_fails_with_a_sentence(world: World) -> 
 DAY_S = 24 * 3600
 
 
-async def locked(world: World) -> Message:
-    """A session that knows OTHER, and whose first message to NUMBER met WhatsApp's reach-out lock."""
+async def locked(world: World, error: str = "463") -> Message:
+    """A session that knows OTHER, and whose first message to NUMBER met WhatsApp's reach-out lock, or its quota."""
     await world.pair()
     known = await world.send(to=OTHER)
     await world.until_message(known, "sent")
-    world.engine.ack_error = "463"
+    world.engine.ack_error = error
     message = await world.send("stranger")
     await world.until_sends(2)
     await world.quiet()
@@ -426,11 +427,26 @@ async def test_whatsapp_says_when_a_reach_out_lock_ends(world: World) -> None:
     async with world.running():
         message = await locked(world)
         ends = int(world.clock.now().timestamp()) + 3600
-        world.listener.report(ReachOutLocked(link=world.link(), active=True, until_s=ends))
+        world.listener.report(NewChatsLocked(link=world.link(), lock="reach-out-lock", active=True, until_s=ends))
         await world.wait(3500)
         assert (await world.message(message)).state == "sending"
-        world.listener.report(ReachOutLocked(link=world.link(), active=False))
+        world.listener.report(NewChatsLocked(link=world.link(), lock="reach-out-lock", active=False))
         await world.until_message(message, "sent", within_s=5)
+
+
+async def test_a_new_chat_quota_ends_when_whatsapp_says(world: World) -> None:
+    """A message that was refused with 475 names the end of WhatsApp's cycle, and leaves then without further word."""
+    world.set_policy(keepalive_interval_s=3600.0)
+    async with world.running():
+        message = await locked(world, "475")
+        ends = int(world.clock.now().timestamp()) + 1800
+        world.listener.report(NewChatsLocked(link=world.link(), lock="new-chat-quota", active=True, until_s=ends))
+        await world.wait(1)
+        stored = await world.message(message)
+        assert (stored.held_code, stored.held_until) == ("new-chat-quota", iso(datetime.fromtimestamp(ends, UTC)))
+        await world.wait(1700)
+        assert (await world.message(message)).state == "sending"
+        await world.until_message(message, "sent", within_s=200)
 
 
 async def test_a_message_that_whatsapp_holds_back_can_be_cancelled(world: World) -> None:

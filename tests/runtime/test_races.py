@@ -13,7 +13,7 @@ from holdfast.delivery.kinds import Image
 from holdfast.delivery.requests import MessageOptions
 from holdfast.delivery.stores import Draft
 from holdfast.runtime.composer import SendRequest, text_request
-from holdfast.session.engine import Acked, ReachOutLocked, Receipted, Send
+from holdfast.session.engine import Acked, NewChatsLocked, Receipted, Send
 from tests.world import COMPANY, NUMBER, World
 
 OTHER, THIRD = "962790000002", "962790000003"
@@ -189,7 +189,7 @@ async def test_a_lock_ends_when_whatsapp_says_so_after_the_refusal(world: World)
         stranger = await world.send("another stranger", to=THIRD)
         await world.quiet()
         ends = int(world.clock.now().timestamp()) + 3600
-        world.listener.report(ReachOutLocked(link=world.link(), active=True, until_s=ends))
+        world.listener.report(NewChatsLocked(link=world.link(), lock="reach-out-lock", active=True, until_s=ends))
         await world.quiet()
         listed = await world.now(gateway.messages(COMPANY, state=None, after=0, most=9))
         assert {each.held_until for each in listed if each.held_code} == {"2026-01-01T01:16:40.000Z"}
@@ -257,7 +257,7 @@ async def test_a_suspect_that_may_not_leave_holds_up_nobody(world: World) -> Non
         await world.until(lambda: world.engines == 4 and world.engine.alive, within_s=300)
         world.takes.close()
         await world.until_state("connected", within_s=300)
-        world.listener.report(ReachOutLocked(link=world.link(), active=True, until_s=None))
+        world.listener.report(NewChatsLocked(link=world.link(), lock="reach-out-lock", active=True, until_s=None))
         await world.quiet()
         world.takes.open()
         await world.quiet()
@@ -307,7 +307,7 @@ async def test_thousands_of_held_strangers_hold_up_no_known_chat(world: World) -
     async with world.running():
         await world.pair()
         await knows(world, OTHER)
-        world.listener.report(ReachOutLocked(link=world.link(), active=True))
+        world.listener.report(NewChatsLocked(link=world.link(), lock="reach-out-lock", active=True))
         await world.quiet()
         await accepted(world, [text_request(f"9627{n:08}", f"stranger {n}") for n in range(MANY)])
         answer = await world.send("answer", to=OTHER)

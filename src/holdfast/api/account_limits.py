@@ -29,6 +29,10 @@ class LimitsModel(ApiModel):
     reach_out_locked_until: Annotated[
         str | None, Field(description="WhatsApp takes no messages to new contacts until then")
     ]
+    new_chat_quota_until: Annotated[
+        str | None,
+        Field(description="WhatsApp's quota of new chats is used up: it takes no messages to new contacts until then"),
+    ]
     tight_until: Annotated[str | None, Field(description="after a temporary ban, less is sent until then")]
 
     @classmethod
@@ -42,5 +46,6 @@ class LimitsModel(ApiModel):
             new_in_last_day=restrictions.new_in_last_day,
             gap_ms=pacing.gap_ms,
             reach_out_locked_until=restrictions.reach_out_until,
+            new_chat_quota_until=restrictions.quota_until,
             tight_until=restrictions.tight_until,
         )

@@ -10,6 +10,7 @@ from fastapi.routing import APIRoute
 from pydantic import Field
 
 from holdfast.api import description, problems
+from holdfast.api.account_limits import LimitsModel
 from holdfast.api.keys import KeyGrant
 from holdfast.api.metrics import exposition
 from holdfast.api.schemas import ApiModel, SessionModel
@@ -231,6 +232,7 @@ class DiagnosticsModel(ApiModel):
     history: Annotated[list[TurnModel], Field(description="newest first")]
     budget: BudgetModel
     outbox: OutboxModel
+    limits: LimitsModel
     stability: Annotated[
         dict[str, StabilityModel], Field(description="by window: 5m, 1h, 24h, 7d, and asked, of windowS")
     ]
@@ -267,6 +269,7 @@ class DiagnosticsModel(ApiModel):
             outbox=OutboxModel(
                 waiting=found.signals.messages.waiting, oldest_s=_rounded(found.signals.messages.oldest_s)
             ),
+            limits=LimitsModel.of(found.restrictions),
             stability={name: StabilityModel.of(measured) for name, measured in found.stability.items()},
             engine_host=HostModel(
                 pid=host.pid if host is not None and sees_all else None,

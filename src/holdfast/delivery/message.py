@@ -155,10 +155,10 @@ def judge_ack_error(code: str, *, attempts: int) -> AckDecision:
     return Retry(after_s=_pause_s(attempts), message=f"{reason} (ack error {code})", is_general=code not in _DEFINITE)
 
 
-def judge_refusal(code: str, detail: str, *, attempts: int) -> AckDecision:
+def judge_refusal(code: str, detail: str, *, attempts: int, retry_after_s: float | None = None) -> AckDecision:
     """What it means that the engine made no frame of the message, `attempts` times in a row.
 
-    Nothing left, so a retry is safe.
+    Nothing left, so a retry is safe. `retry_after_s` is the engine's own pause, where it has one.
     """
     if code in _REFUSALS:
         says_more = code == "bad-content" and detail  # the others' detail repeats the sentence
@@ -166,7 +166,8 @@ def judge_refusal(code: str, detail: str, *, attempts: int) -> AckDecision:
     if code == "engine-error" and attempts >= ENGINE_ATTEMPTS:
         return GiveUp(sentence=f"the engine failed {attempts} times to make the message: {detail}")
     reason = _LIMITED.get(code, f"the engine could not send the message ({code})")
-    return Retry(after_s=_pause_s(attempts - 1), message=f"{reason}: {detail}" if detail else reason)
+    after_s = _pause_s(attempts - 1) if retry_after_s is None else min(retry_after_s, _LONGEST_PAUSE_S)
+    return Retry(after_s=after_s, message=f"{reason}: {detail}" if detail else reason)
 
 
 def _pause_s(doublings: int) -> float:

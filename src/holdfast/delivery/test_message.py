@@ -168,6 +168,14 @@ def test_other_refusals_of_the_engine_are_retried(
     assert judge_refusal(code, detail, attempts=attempts) == Retry(after_s=after_s, message=message)
 
 
+def test_a_pause_of_the_engine_counts() -> None:
+    """It knows when it asks WhatsApp again; a pause is bounded all the same."""
+    for retry_after_s, after_s in ((7.5, 7.5), (1e9, 600)):
+        verdict = judge_refusal("rate-limited", "usync", attempts=9, retry_after_s=retry_after_s)
+        assert isinstance(verdict, Retry)
+        assert verdict.after_s == after_s
+
+
 def test_a_message_becomes_suspect_before_it_is_given_up() -> None:
     """Two hosts or stream errors make it suspect, five condemn it; links that just close count half."""
     scores = [CRASH_POINTS * n for n in range(1, 6)]

@@ -234,7 +234,7 @@ class SessionActor:
                 self._sender.hear_receipt(report)
             case engine.Written():
                 self._sender.hear_written(report)
-            case engine.ReachOutLocked():
+            case engine.NewChatsLocked():
                 self._sender.hear_lock(report)
 
     def _sender_link_ended(self, report: engine.LinkClosed) -> None:

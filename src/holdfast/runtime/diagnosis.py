@@ -16,6 +16,7 @@ from holdfast.health.verdict import Verdict, judge
 from holdfast.runtime.engine_supervisor import HostView
 from holdfast.runtime.evidence import signals_of
 from holdfast.runtime.gateway import Gateway
+from holdfast.runtime.rate_limiter import Restrictions
 from holdfast.runtime.services import Services
 from holdfast.runtime.view import View
 from holdfast.session.client_version import ClientVersion
@@ -67,6 +68,7 @@ class Diagnosis:
     hosts_lost_lately: int
     live: LiveStatus
     alerts: Sequence[WaitingAlert]
+    restrictions: Restrictions
 
 
 class Diagnoser:
@@ -145,6 +147,7 @@ class Diagnoser:
             hosts_lost_lately=self._parts.supervisor.hosts_lost_lately,
             live=self._parts.live.status,
             alerts=self._undelivered(),
+            restrictions=await self._gateway.restrictions(company),
         )
 
     async def _stability(

@@ -31,7 +31,7 @@ from holdfast.delivery.message import (
     judge_ack_error,
     judge_refusal,
 )
-from holdfast.delivery.rate_limits import REACH_OUT_LOCK, Allowance, Contact
+from holdfast.delivery.rate_limits import Allowance, Contact
 from holdfast.delivery.stores import (
     BULK,
     Accepted,
@@ -46,7 +46,7 @@ from holdfast.delivery.stores import (
 from holdfast.runtime.engine_supervisor import EngineSupervisor
 from holdfast.runtime.rate_limiter import RateLimiter
 from holdfast.runtime.send_shares import MOST, SendShares
-from holdfast.session.engine import Acked, InboundMessage, LinkId, ReachOutLocked, Receipted, Send, SendRefused, Written
+from holdfast.session.engine import Acked, InboundMessage, LinkId, NewChatsLocked, Receipted, Send, SendRefused, Written
 
 log = logging.getLogger(__name__)
 
@@ -240,7 +240,7 @@ class OutboxSender:
         if self._has_backlog:
             self._look()
 
-    def hear_lock(self, lock: ReachOutLocked) -> None:
+    def hear_lock(self, lock: NewChatsLocked) -> None:
         """WhatsApp reported its lock on messages to new contacts."""
         self._spawn(self._follow_lock(lock))
 
@@ -267,7 +267,7 @@ class OutboxSender:
 
     def hear_refusal(self, refusal: SendRefused) -> None:
         attempts = self._failures(refusal.whatsapp_id, refusal.code)
-        verdict = judge_refusal(refusal.code, refusal.detail, attempts=attempts)
+        verdict = judge_refusal(refusal.code, refusal.detail, attempts=attempts, retry_after_s=refusal.retry_after_s)
         if isinstance(verdict, Retry) and refusal.code != _LINK_DOWN:  # the session's own line says that
             words = "Connection %s: a message could not be handed over (%s, attempt %d); retry in %.0f s"
             log.info(words, self._company, refusal.code, attempts, verdict.after_s)
@@ -353,13 +353,13 @@ class OutboxSender:
         await self._limiter.keep_lock(code)
         self._look()
 
-    async def _follow_lock(self, lock: ReachOutLocked) -> None:
-        if lock.active:
-            self._limiter.lock(REACH_OUT_LOCK, until_s=lock.until_s)
-            await self._keep_lock(REACH_OUT_LOCK)
+    async def _follow_lock(self, report: NewChatsLocked) -> None:
+        if report.active:
+            self._limiter.lock(report.lock, until_s=report.until_s)
+            await self._keep_lock(report.lock)
         else:
             await self.learned()
-            await self._limiter.unlock(REACH_OUT_LOCK)
+            await self._limiter.unlock(report.lock)
             self._look()
 
     async def _make_due(self) -> None:

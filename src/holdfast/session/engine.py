@@ -10,7 +10,7 @@ back unread.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -226,8 +226,11 @@ class SendRefused(Report, frozen=True, kw_only=True, tag="send-refused"):
 
     whatsapp_id: str
     code: str
-    """`not-on-whatsapp`, `no-such-group`, `link-down`, `timeout`, `upload-failed`, `bad-content`, `engine-error`."""
+    """`not-on-whatsapp`, `no-such-group`, `link-down`, `timeout`, `upload-failed`, `bad-content`, `rate-limited`,
+    `server-busy`, `engine-error`."""
     detail: str = ""
+    retry_after_s: float | None = None
+    """WhatsApp answers no queries of the kind that this message needs; none is asked before that time has passed."""
 
 
 class Acked(Report, frozen=True, kw_only=True, tag="ack"):
@@ -362,9 +365,10 @@ class Downloaded(Report, frozen=True, kw_only=True, tag="downloaded"):
     """Why there is no file: `gone` (WhatsApp no longer has it), `too-large`, `damaged`, `timeout`, `engine-error`."""
 
 
-class ReachOutLocked(Report, frozen=True, kw_only=True, tag="reach-out-locked"):
-    """WhatsApp told of a lock on messages to new contacts, or of its end."""
+class NewChatsLocked(Report, frozen=True, kw_only=True, tag="new-chats-locked"):
+    """WhatsApp reported a lock on messages to new contacts, or its end."""
 
+    lock: Literal["reach-out-lock", "new-chat-quota"]
     active: bool
     until_s: int | None = None
     """Unix seconds; None: WhatsApp did not say."""
@@ -406,7 +410,7 @@ AnyReport = (
     | PlaintextWanted
     | SentContentWanted
     | Downloaded
-    | ReachOutLocked
+    | NewChatsLocked
 )
 
 

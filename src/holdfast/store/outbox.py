@@ -461,7 +461,8 @@ def _defer(connection: Connection, row: Mapping[str, Any], deferral: Deferral) -
     if deferral.crash_score is not None:
         values["crash_score"] = deferral.crash_score
         if is_suspect(deferral.crash_score):
-            values["lane"] = queue.suspect_lane(row["lane"])
+            # Behind the other suspects: the one that ends links would always be taken first, and starve them.
+            values |= {"lane": queue.suspect_lane(row["lane"]), "next_at": deferral.at}
     _CHANGE.rows(connection, {"changed": row["seq"], **values})
 
 

@@ -91,7 +91,7 @@ _BEGIN = (
 )
 _DUE = text(
     " UNION ALL ".join(
-        "SELECT * FROM (SELECT seq, whatsapp_id, lane, priority FROM outbox WHERE company_id = :company "
+        "SELECT * FROM (SELECT seq, whatsapp_id, lane, priority, next_at FROM outbox WHERE company_id = :company "
         f"AND lane = {lane} AND next_at IS NOT NULL AND next_at <= :now ORDER BY next_at, seq LIMIT :most_{lane}"
         f") AS lane_{lane}"
         for lane in _LANES
@@ -171,7 +171,7 @@ def take_due(
         has_more=has_more,
         is_limited=_is_limited(messages, allowance),
         next_at=connection.scalar(_NEXT, {"company": company, "now": now}) if has_more else None,
-        suspect_waits=any(lane >= _SUSPECTS and id_ not in taken_now for _, id_, lane, _ in rows),
+        suspect_waits=any(lane >= _SUSPECTS and id_ not in taken_now for _, id_, lane, _, _ in rows),
     )
 
 
@@ -197,11 +197,10 @@ def _choose(rows: Collection[Any], allowance: Allowance, *, may_take_suspect: bo
     """The numbers to begin, with what the recipient is to the company: within the limits, a suspect by itself."""
     left = {"total": allowance.total, "bulk": allowance.bulk, "new": allowance.new}
     chosen: dict[int, Contact] = {}
-    suspects: dict[int, Contact] = {}
-    for seq, _, lane, priority in sorted(rows, key=lambda row: row[2]):
+    suspects = sorted((next_at, seq, lane) for seq, _, lane, _, next_at in rows if lane >= _SUSPECTS)
+    for seq, _, lane, priority, _ in sorted(rows, key=lambda row: row[2]):
         kind, contact = lane // _CONTACTS, Contact(lane % _CONTACTS)
         if kind == SUSPECT_KIND:
-            suspects = suspects or {seq: contact}
             continue
         needed = ["total", *(["bulk"] if kind == BULK_KIND else []), *(["new"] if contact is Contact.NEW else [])]
         if alone or any(left[name] <= 0 for name in needed):
@@ -211,7 +210,9 @@ def _choose(rows: Collection[Any], allowance: Allowance, *, may_take_suspect: bo
         ):  # one that was hastened counts as bulk all the same
             left[name] -= 1
         chosen[seq] = contact
-    return chosen or (suspects if may_take_suspect else {})
+    if chosen or not may_take_suspect:
+        return chosen
+    return {seq: Contact(lane % _CONTACTS) for _, seq, lane in suspects[:1]}
 
 
 def _contact(connection: Connection, company: str, chat: str, *, is_new: bool) -> Contact:

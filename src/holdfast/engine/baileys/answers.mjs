@@ -1,37 +1,33 @@
-// What WhatsApp says of messages that we sent: acks, receipts, and whether we may write to strangers, told in the
-// port's words.
+// WhatsApp's answers to messages that we sent: acks and receipts, reported in the port's words.
 
 import { isJidGroup, jidDecode, jidNormalizedUser } from 'baileys'
 
 import { mayBeOurs } from './bounds.mjs'
 import { phoneJidOf, seconds } from './inbound.mjs'
 
-// Errors in acks.
-const REACH_OUT_LOCKED = '463'
-const STALE_DEVICES = '479'
+const STALE_DEVICES = '479' // error in acks
 
 const RECEIPT_KINDS = { '': 'delivered', inactive: 'delivered', read: 'read', played: 'played' }
 
 export class Answers {
-  #unlocks = null // while WhatsApp is asked for the lock: what said meanwhile that there is none
-
   /**
    * @param sock        Baileys' socket
    * @param creds       its credentials
    * @param store       the link's KeyStore
    * @param recipients  the link's Recipients
    * @param groups      the link's Groups
+   * @param locks       the link's NewChatLocks
    * @param report      report => void
    */
-  constructor({ sock, creds, store, recipients, groups, report }) {
-    Object.assign(this, { sock, creds, store, recipients, groups, report })
+  constructor({ sock, creds, store, recipients, groups, locks, report }) {
+    Object.assign(this, { sock, creds, store, recipients, groups, locks, report })
   }
 
   ack(attrs) {
     if (!mayBeOurs(attrs.id)) return
     const chat = this.plain(attrs.from)
     if (attrs.error === STALE_DEVICES) for (const jid of [attrs.from, chat]) this.recipients.doubt(jid)
-    if (attrs.error === REACH_OUT_LOCKED) this.#askForLock()
+    this.locks.refused(attrs.error)
     this.report({ r: 'ack', whatsappId: attrs.id, chat, atS: seconds(attrs.t), error: attrs.error })
   }
 
@@ -50,24 +46,6 @@ export class Answers {
       atS: seconds(attrs.t)
     })
     return true
-  }
-
-  /** What WhatsApp says of a lock on messages to new contacts. */
-  lock(told) {
-    if (!told.isActive && this.#unlocks) return this.#unlocks.push(told)
-    const untilS = told.isActive && told.timeEnforcementEnds ? Math.floor(told.timeEnforcementEnds / 1000) : undefined
-    this.report({ r: 'reach-out-locked', active: told.isActive, untilS })
-  }
-
-  // Until when, WhatsApp tells only who asks; its answer comes as an event as well. Whoever was just refused and hears
-  // in answer that there is no lock would try again at once, and be refused again; its end, told unasked, counts.
-  async #askForLock() {
-    if (this.#unlocks) return
-    this.#unlocks = []
-    const answer = await this.sock.fetchAccountReachoutTimelock().catch(() => undefined)
-    const unasked = this.#unlocks.find(told => told !== answer)
-    this.#unlocks = null
-    if (unasked) this.lock(unasked)
   }
 
   /** A JID without its device, by phone number where that is known. */

@@ -3,48 +3,6 @@ import { test } from 'node:test'
 
 import { Answers } from './answers.mjs'
 
-const ENDS = new Date(7_000_000)
-
-/** A bridge that was refused with 463, WhatsApp's answer to how long that lasts, and what was reported of it. */
-function refused() {
-  const reports = []
-  const asked = Promise.withResolvers()
-  const answers = new Answers({
-    sock: { fetchAccountReachoutTimelock: () => asked.promise },
-    creds: {},
-    recipients: {},
-    store: {},
-    report: report => report.r === 'reach-out-locked' && reports.push([report.active, report.untilS])
-  })
-  answers.ack({ id: 'A', from: '1@s.whatsapp.net', error: '463' })
-  const answer = async told => {
-    answers.lock(told)
-    asked.resolve(told)
-    await new Promise(setImmediate)
-    return reports
-  }
-  return { answers, answer, reports }
-}
-
-test('the end that WhatsApp names in answer is told', async () => {
-  const { answer } = refused()
-  assert.deepEqual(await answer({ isActive: true, timeEnforcementEnds: ENDS }), [[true, 7000]])
-})
-
-test('an answer that there is no lock is not told: the message was refused all the same', async () => {
-  const { answer } = refused()
-  assert.deepEqual(await answer({ isActive: false }), [])
-})
-
-test('an end that WhatsApp tells unasked counts, also while it is asked', async () => {
-  const { answers, answer, reports } = refused()
-  answers.lock({ isActive: false })
-  assert.deepEqual(reports, [])
-  assert.deepEqual(await answer({ isActive: false }), [[false, undefined]])
-  answers.lock({ isActive: false })
-  assert.equal(reports.length, 2)
-})
-
 test('a receipt in a group counts only from its members, where they are known', () => {
   const reports = []
   const members = { '1@g.us': new Set(['77']) }
@@ -65,7 +23,7 @@ test('a receipt in a group counts only from its members, where they are known', 
 
 test('ids that Holdfast can’t have made are left out of a receipt, and an ack of one is none', () => {
   const reports = []
-  const answers = new Answers({ sock: {}, creds: {}, recipients: {}, store: { peek: () => undefined }, report: each => reports.push(each) })
+  const answers = new Answers({ sock: {}, creds: {}, locks: {}, recipients: {}, store: { peek: () => undefined }, report: each => reports.push(each) })
   const items = ['3EB0', 'x'.repeat(1000), 'a\0b', ''].map(id => ({ attrs: { id } }))
   answers.receipt({ id: '\ud800', from: '1@s.whatsapp.net' }, [{ content: items }])
   answers.ack({ id: 'x'.repeat(1000), from: '1@s.whatsapp.net' })

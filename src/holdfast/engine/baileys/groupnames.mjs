@@ -4,6 +4,7 @@
 import { isJidGroup } from 'baileys'
 
 import { Lane } from './lane.mjs'
+import { QueryLimited } from './querylimits.mjs'
 
 const LONGEST = 256 // characters; WhatsApp's apps stop at 100
 const MOST_KNOWN = 10_000
@@ -24,8 +25,9 @@ export class GroupNames {
   heard(jid) {
     if (!isJidGroup(jid) || this.#known.has(jid) || this.#known.size >= MOST_KNOWN) return
     this.#known.add(jid)
-    // Without an answer the group has no name until the next link.
-    this.#lane.run(async () => this.#learn(jid, (await this.groups.get(jid)).subject)).catch(() => {})
+    const learn = async () => this.#learn(jid, (await this.groups.get(jid)).subject)
+    // Without an answer the group has no name until the next link; while WhatsApp answers none, until the next message.
+    this.#lane.run(learn).catch(error => error instanceof QueryLimited && this.#known.delete(jid))
   }
 
   /** A notification about a group came. */

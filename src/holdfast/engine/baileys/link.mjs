@@ -14,11 +14,13 @@ import { Inbound } from './inbound.mjs'
 import { KeyStore } from './keys.mjs'
 import { Lane } from './lane.mjs'
 import { DownloadFailed, MediaHosts } from './mediahost.mjs'
+import { NewChatLocks } from './newchatlocks.mjs'
 import { Outbound } from './outbound.mjs'
 import { PairingCodes } from './pairing_codes.mjs'
 import { PasskeyCeremony, deviceTypeOf } from './passkey.mjs'
 import { Presence } from './presence.mjs'
 import { QrCodes } from './qrcodes.mjs'
+import { QueryLimited, QueryLimits } from './querylimits.mjs'
 import { Questions } from './questions.mjs'
 import { silentLogger } from './quiet.mjs'
 import { DevicesCache, Recipients } from './recipients.mjs'
@@ -42,6 +44,7 @@ const { connectionClosed: TRANSPORT_CLOSED, timedOut: TIMED_OUT, loggedOut: LOGG
 export class Link {
   #gate = new Gate()
   #lane = new Lane()
+  #limits = new QueryLimits()
   #questions = new Questions({ tell: question => this.#report(question) })
   #durable = new Map() // seq -> resolve
   #pings = new Map() // stanza id -> n
@@ -140,7 +143,8 @@ export class Link {
     const devices = new DevicesCache()
     this.sock = makeWASocket(this.#config(devices))
     this.presence = new Presence(this.sock, this.creds)
-    this.hosts = new MediaHosts({ query: this.sock.query, route: this.route })
+    const query = node => this.#limits.run(node.attrs.xmlns, () => this.sock.query(node))
+    this.hosts = new MediaHosts({ query, route: this.route })
     this.passkey = new PasskeyCeremony({
       query: this.sock.query,
       creds: this.creds,
@@ -153,9 +157,11 @@ export class Link {
       shown: (qr, validMs) => this.#showQr(qr, validMs),
       usedUp: () => this.#finish(TIMED_OUT, QR_USED_UP)
     })
-    this.recipients = new Recipients({ sock: this.sock, store: this.store, devices, groups: this.groups })
+    this.recipients = new Recipients({ sock: this.sock, store: this.store, devices, groups: this.groups, limits: this.#limits })
     const { sock, creds, store, recipients } = this
-    this.answers = new Answers({ sock, creds, store, recipients, groups: this.groups, report: report => this.#report(report) })
+    const report = each => this.#report(each)
+    this.locks = new NewChatLocks({ sock, report })
+    this.answers = new Answers({ sock, creds, store, recipients, groups: this.groups, locks: this.locks, report })
     this.outbound = new Outbound({
       sock,
       creds,
@@ -174,7 +180,7 @@ export class Link {
 
   #config(userDevicesCache) {
     const { order } = this
-    this.groups = new Groups({ ask: jid => this.sock.groupMetadata(jid) })
+    this.groups = new Groups({ ask: jid => this.#limits.run('w:g2', () => this.sock.groupMetadata(jid)) })
     this.inbound = new Inbound({ me: () => this.creds.me, phonesOf: lids => this.sock.signalRepository.lidMapping.getPNsForLIDs(lids) })
     this.groupNames = new GroupNames({ groups: this.groups, commit: groups => this.#commit({ groups }) })
     this.arrivals = new Arrivals({
@@ -247,6 +253,7 @@ export class Link {
     ws.on('CB:notification,type:w:gp2', heedless(node => this.groupNames.changed(node)))
     ev.on('creds.update', () => this.#credentialsChanged())
     ev.on('connection.update', update => this.#update(update))
+    ev.on('message-capping.update', heedless(quota => this.locks.newChatQuota(quota)))
   }
 
   #credentialsChanged() {
@@ -257,7 +264,7 @@ export class Link {
   #update({ qr, isNewLogin, connection, lastDisconnect, reachoutTimeLock }) {
     if (qr) this.codes.next(qr)
     if (isNewLogin) this.#report({ r: 'paired', ...this.#names(), platform: this.creds.platform })
-    if (reachoutTimeLock) this.answers.lock(reachoutTimeLock)
+    if (reachoutTimeLock) this.locks.reachOutLock(reachoutTimeLock)
     if (connection === 'open') {
       this.#opened = true
       this.presence.opened()
@@ -317,7 +324,9 @@ export class Link {
       await this.outbound.send(command)
       this.#gate.mark(() => this.#report({ r: 'written', whatsappId }))
     } catch (error) {
-      this.#report({ r: 'send-refused', whatsappId, code: refusalCode(error), detail: String(error.message).slice(0, 200) })
+      const { retryAfterS } = [error, error.cause].find(each => each instanceof QueryLimited) ?? {}
+      const detail = String(error.message).slice(0, 200)
+      this.#report({ r: 'send-refused', whatsappId, code: refusalCode(error), detail, retryAfterS })
     }
   }
 
@@ -432,6 +441,7 @@ export class Link {
     const gone = new LinkDown('the link is closed')
     this.#questions.close(gone)
     this.#lane.close(gone)
+    this.#limits.close(gone)
     this.arrivals?.close(gone)
     this.groupNames?.close(gone)
     if (!this.sock) return

@@ -10,6 +10,10 @@ import { isJidGroup, isLidUser, isPnUser, jidDecode, jidNormalizedUser } from 'b
 export class NotOnWhatsApp extends Error {}
 export class NoAnswer extends Error {}
 
+// Kinds of queries, for the limits: device lists and numbers, and key bundles.
+const USYNC = 'usync'
+const KEYS = 'encrypt'
+
 // As in Baileys: after that the device list is asked for again.
 const DEVICES_KEPT_MS = 5 * 60 * 1000
 const DEVICES_KEPT = 2000
@@ -55,14 +59,16 @@ export class Recipients {
   #asking = new Map()
   #doubted = new Set()
 
-  constructor({ sock, store, devices, groups }) {
+  /** @param limits  the link's QueryLimits */
+  constructor({ sock, store, devices, groups, limits }) {
     this.sock = sock
     this.store = store
     this.devices = devices
     this.groups = groups
+    this.limits = limits
   }
 
-  /** The JID to send to, ready; throws `NotOnWhatsApp`, `NoSuchGroup` or `NoAnswer`. */
+  /** The JID to send to, ready; throws `NotOnWhatsApp`, `NoSuchGroup`, `NoAnswer` or `QueryLimited`. */
   async prepare(jid) {
     if (this.#isReady(jid)) return this.#ready.get(jid)
     if (!this.#asking.has(jid)) {
@@ -93,13 +99,35 @@ export class Recipients {
     return target
   }
 
+  // Baileys asks for key bundles together with a list of devices, and swallows the error: for somebody without a session
+  // both count as one query for keys.
   async #readyPerson(target, anew) {
-    const { user } = jidDecode(target)
-    const { id, lid } = this.sock.user
-    const own = jidNormalizedUser(isLidUser(target) && lid ? lid : id)
-    const devices = await this.sock.getUSyncDevices([own, target], !anew && isPnUser(target), false)
-    if (!devices.some(device => device.user === user)) await this.#explain(target, devices)
-    await this.sock.assertSessions(devices.map(device => device.jid), anew)
+    const ready = async () => {
+      const { user } = jidDecode(target)
+      const { id, lid } = this.sock.user
+      const own = jidNormalizedUser(isLidUser(target) && lid ? lid : id)
+      const devices = await this.#devicesOf([own, target], !anew && isPnUser(target))
+      if (!devices.some(device => device.user === user)) await this.#explain(target, devices)
+      return devices.map(device => device.jid)
+    }
+    if (!anew && (await this.#hasSession(target))) return this.#readySessions(await ready(), anew)
+    return this.limits.run(KEYS, async () => this.sock.assertSessions(await ready(), anew))
+  }
+
+  async #devicesOf(people, useCache) {
+    const ask = () => this.sock.getUSyncDevices(people, useCache, false)
+    const known = useCache && people.every(jid => this.devices.has(jidDecode(jid).user))
+    return known ? ask() : this.limits.run(USYNC, ask)
+  }
+
+  async #readySessions(devices, anew) {
+    const has = await Promise.all(devices.map(async jid => !anew && (await this.#hasSession(jid))))
+    const missing = devices.filter((_, n) => !has[n])
+    if (missing.length) await this.limits.run(KEYS, () => this.sock.assertSessions(missing, anew))
+  }
+
+  async #hasSession(jid) {
+    return (await this.sock.signalRepository.validateSession(jid)).exists
   }
 
   // No answer looks the same as no devices; a number can be asked about, and a LID is asked for together with our own.
@@ -113,11 +141,11 @@ export class Recipients {
   async #readyGroup(jid, anew) {
     if (anew) this.groups.forget(jid)
     const { participants } = await this.groups.get(jid)
-    const devices = await this.sock.getUSyncDevices(participants.map(({ id }) => id), !anew, false)
+    const devices = await this.#devicesOf(participants.map(({ id }) => id), !anew)
     if (anew) this.store.set({ 'sender-key-memory': { [jid]: null } })
     const { [jid]: told = {} } = await this.store.get('sender-key-memory', [jid])
     const strangers = devices.map(device => device.jid).filter(device => !told[device])
-    if (strangers.length) await this.sock.assertSessions(strangers, anew)
+    await this.#readySessions(strangers, anew)
   }
 
   // A number with a stored device list was there before: no question.
@@ -129,7 +157,7 @@ export class Recipients {
 
   // Brazilian and other numbers have two spellings; WhatsApp answers with the one that it uses.
   async #lookUp(jid) {
-    const answer = await this.sock.onWhatsApp(jid)
+    const answer = await this.limits.run(USYNC, () => this.sock.onWhatsApp(jid))
     if (answer === undefined) throw new NoAnswer('whether the number is on WhatsApp was not answered')
     const found = answer.find(row => row.exists)
     if (!found) throw new NotOnWhatsApp('the number is not on WhatsApp')

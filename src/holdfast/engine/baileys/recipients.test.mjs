@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 
 import { Groups } from './groups.mjs'
+import { QueryLimited, QueryLimits } from './querylimits.mjs'
 import { DevicesCache, NoAnswer, NotOnWhatsApp, Recipients } from './recipients.mjs'
 
 const OWN = '962700000001'
@@ -9,13 +10,15 @@ const JID = '962799999999@s.whatsapp.net'
 
 const GROUP = '1203@g.us'
 
-function fixture({ onWhatsApp = async () => [{ jid: JID, exists: true }], listed = true, known = false, told } = {}) {
+function fixture({ onWhatsApp = async () => [{ jid: JID, exists: true }], listed = true, known = false, told, sessions = [], refuse = {} } = {}) {
   const asked = []
   const devices = new DevicesCache()
   const sock = {
     user: { id: `${OWN}:1@s.whatsapp.net`, lid: '1001:1@lid' },
+    signalRepository: { validateSession: async jid => ({ exists: sessions.includes(jid) }) },
     onWhatsApp: async jid => {
       asked.push('number')
+      if (refuse.number) throw refuse.number
       return onWhatsApp(jid)
     },
     getUSyncDevices: async (jids, useCache) => {
@@ -24,7 +27,10 @@ function fixture({ onWhatsApp = async () => [{ jid: JID, exists: true }], listed
       for (const jid of found) devices.set(jid.split('@')[0], [{ device: 0 }])
       return found.map(jid => ({ user: jid.split('@')[0], device: 0, jid }))
     },
-    assertSessions: async (jids, force) => asked.push(`${force ? 'new ' : ''}sessions of ${jids.length}`)
+    assertSessions: async (jids, force) => {
+      asked.push(`${force ? 'new ' : ''}sessions of ${jids.length}`)
+      if (refuse.sessions) throw refuse.sessions
+    }
   }
   const memory = { [GROUP]: told }
   const spellings = {}
@@ -39,7 +45,10 @@ function fixture({ onWhatsApp = async () => [{ jid: JID, exists: true }], listed
     asked.push('group')
     return { participants: [{ id: '2002@lid' }, { id: '3003@lid' }] }
   }
-  return { recipients: new Recipients({ sock, store, devices, groups: new Groups({ ask }) }), devices, asked, spellings }
+  const clock = { nowMs: 0 }
+  const limits = new QueryLimits({ now: () => clock.nowMs, chance: () => 0 })
+  const recipients = new Recipients({ sock, store, devices, groups: new Groups({ ask }), limits })
+  return { recipients, devices, asked, spellings, clock, refuse }
 }
 
 test('a new contact is asked about once, and once for many messages at a time', async () => {
@@ -129,4 +138,41 @@ test('the device cache forgets the oldest, and speaks as Baileys wants', () => {
   assert.deepEqual(cache.mget(['0', '1', '2000']), { 1: [1], 2000: [2000] })
   cache.del('1')
   assert.equal(cache.has('1'), false)
+})
+
+const limit = code => Object.assign(new Error('limited'), { data: code })
+
+test('while WhatsApp answers no queries for numbers, new contacts are refused without asking', async () => {
+  const { recipients, asked, refuse, clock } = fixture({ refuse: { number: limit(429) } })
+  for (const jid of [JID, '962788888888@s.whatsapp.net']) {
+    await assert.rejects(recipients.prepare(jid), ({ code, kind }) => code === 'rate-limited' && kind === 'usync')
+  }
+  assert.deepEqual(asked, ['number'])
+  refuse.number = undefined
+  clock.nowMs = 2000
+  assert.equal(await recipients.prepare(JID), JID)
+})
+
+test('while WhatsApp gives no key bundles, those without a session are refused before any query', async () => {
+  const { recipients, asked } = fixture({ known: true, refuse: { sessions: limit(503) } })
+  await assert.rejects(recipients.prepare(JID), ({ code }) => code === 'server-busy')
+  await assert.rejects(recipients.prepare('962788888888@s.whatsapp.net'), QueryLimited)
+  assert.deepEqual(asked, ['devices', 'sessions of 2'])
+})
+
+test('who has a session is sent to while WhatsApp gives no key bundles', async () => {
+  const known = '962788888888@s.whatsapp.net'
+  const { recipients } = fixture({ known: true, refuse: { sessions: limit(503) }, sessions: [known, `${OWN}@s.whatsapp.net`] })
+  await assert.rejects(recipients.prepare(JID), QueryLimited)
+  assert.equal(await recipients.prepare(known), known)
+})
+
+test('whose devices are in the cache is sent to while WhatsApp answers no queries for devices', async () => {
+  const other = '962788888888@s.whatsapp.net'
+  const { recipients, refuse, asked } = fixture({ known: true })
+  await recipients.prepare(JID)
+  refuse.number = limit(429)
+  await assert.rejects(fixture({ refuse: { number: limit(429) } }).recipients.prepare(other), QueryLimited)
+  assert.equal(await recipients.prepare(JID), JID)
+  assert.deepEqual(asked, ['devices', 'sessions of 2'])
 })

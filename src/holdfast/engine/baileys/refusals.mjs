@@ -5,12 +5,16 @@ import { DisconnectReason } from 'baileys'
 import { BadContent } from './content.mjs'
 import { NoSuchGroup } from './groups.mjs'
 import { UploadFailed } from './mediahost.mjs'
+import { limitCode, QueryLimited } from './querylimits.mjs'
 import { NoAnswer, NotOnWhatsApp } from './recipients.mjs'
 
 /** What was asked of a link, or by it, can't be had because the link is over. */
 export class LinkDown extends Error {}
 
 export function refusalCode(error) {
+  if (error instanceof QueryLimited) return error.code
+  if (error.cause instanceof QueryLimited) return error.cause.code
+  if (limitCode(error)) return limitCode(error)
   if (error instanceof BadContent) return 'bad-content'
   if (error instanceof NotOnWhatsApp) return 'not-on-whatsapp'
   if (error instanceof NoSuchGroup) return 'no-such-group'

@@ -1,0 +1,84 @@
+"""A message whose arrival makes WhatsApp end the link, real Baileys: others are delivered, and it does not go on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from holdfast.client import Json
+from tests.processes import Wasim
+from tests.served import Served, served
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+
+COMPANY, NUMBER = "comp", "962790000001"
+POISONED = "962790009000"
+INNOCENT = ("962790009001", "962790009002", "962790009003")
+MESSAGES_EACH = 20
+INNOCENT_WITHIN_S = 60.0
+FAILED_WITHIN_S = 240.0
+
+VARIANTS = pytest.mark.parametrize(
+    "fault",
+    [
+        {"kind": "stream-error-on-message"},
+        {"kind": "cut-on-message", "how": "close", "closeCode": 1011},
+    ],
+    ids=["stream error", "closed socket"],
+)
+
+
+@pytest.fixture
+async def gateway(tmp_path: Path, wasim: Wasim) -> AsyncIterator[Served]:
+    async with served(tmp_path, wasim=wasim) as gateway:
+        await gateway.pair(COMPANY, NUMBER, wasim)
+        for number in (POISONED, *INNOCENT):
+            await wasim.post("/phones", {"number": number})
+        yield gateway
+
+
+async def send_all(gateway: Served, wasim: Wasim, fault: Json) -> tuple[Json, float]:
+    """The poison message first, then the innocent ones until all are delivered; the poison one, and when it began."""
+    await wasim.fault(**fault, number=NUMBER, chat=POISONED)
+    begun = time.monotonic()
+    poison = await gateway.send(COMPANY, POISONED, "poison")
+    innocent = [await gateway.send(COMPANY, chat, f"innocent {n}") for n in range(MESSAGES_EACH) for chat in INNOCENT]
+    for message in innocent:
+        within_s = max(INNOCENT_WITHIN_S - (time.monotonic() - begun), 0.1)
+        await gateway.until_message(message["id"], "delivered", "read", within_s=within_s)
+    took_s = time.monotonic() - begun
+    print(f"{fault['kind']}: {len(innocent)} innocent messages delivered within {took_s:.1f} s")  # noqa: T201
+    return poison, begun
+
+
+@VARIANTS
+async def test_it_fails_with_a_sentence_after_all_others_were_delivered(
+    gateway: Served, wasim: Wasim, fault: Json
+) -> None:
+    """Afterwards the link stays, and its chat goes on as well."""
+    poison, begun = await send_all(gateway, wasim, fault)
+    failed = await gateway.until_message(poison["id"], "failed", within_s=FAILED_WITHIN_S)
+    print(f"{fault['kind']}: failed after {time.monotonic() - begun:.1f} s")  # noqa: T201
+    assert failed["error"]["code"] == "link-ended"
+    assert failed["error"]["message"].startswith("links ended again and again while this message was being sent")
+    assert gateway.log_lines("Session comp: message", poison["id"], "sent alone")
+    [active] = await wasim.get("/faults")
+    await wasim.delete(f"/faults/{active['id']}")
+    after = await gateway.send(COMPANY, POISONED, "no poison")
+    await gateway.until_message(after["id"], "delivered", "read", within_s=30)
+
+
+@VARIANTS
+async def test_it_is_cancelled_by_force(gateway: Served, wasim: Wasim, fault: Json) -> None:
+    """Although it was handed over; from then on the link stays."""
+    poison, _ = await send_all(gateway, wasim, fault)
+    await gateway.client.delete(f"/v1/messages/{poison['id']}?force=true")
+    assert (await gateway.message(poison["id"]))["state"] == "cancelled"
+    await gateway.until_state(COMPANY, "connected", within_s=60)
+    links = (await wasim.get("/stats"))["connects"]
+    after = await gateway.send(COMPANY, INNOCENT[0], "innocent after all")
+    await gateway.until_message(after["id"], "delivered", "read", within_s=30)
+    assert (await wasim.get("/stats"))["connects"] == links
