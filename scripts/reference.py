@@ -22,7 +22,8 @@ from holdfast.delivery.webhooks import Endpoint, EndpointState, Health
 from holdfast.health.advice import WHAT_TO_DO
 from holdfast.health.conditions import Condition, Surroundings, conditions_around, conditions_of
 from holdfast.health.conftest import QUIET
-from holdfast.health.signals import HourSigns, Limits, NotStoredSigns
+from holdfast.health.signals import HoldSigns, HourSigns, Limits, MessageSigns, NotStoredSigns
+from holdfast.health.verdict import HOLDS
 from holdfast.health.webhooks import conditions_of_webhooks
 from holdfast.session import reasons
 from holdfast.session.state import State
@@ -292,6 +293,9 @@ def conditions() -> list[Condition]:
         if reason.reaction in {reasons.Reaction.LOGGED_OUT, reasons.Reaction.CONFIRM_LOGOUT}
     ]
     bad_hour = [replace(QUIET, hour=HourSigns(lost=30, zombies=30, calm_s=0), budget_left=0)]
+    locks = [HoldSigns(code=code, until=datetime(2026, 11, 28, 23, 51, tzinfo=UTC)) for code in HOLDS]
+    bad_hour += [replace(QUIET, hold=lock) for lock in locks]
+    bad_hour.append(replace(QUIET, messages=MessageSigns(waiting=3, oldest_s=840, late_s=840)))
     bad_hour.append(replace(QUIET, not_stored=NotStoredSigns(count=2, newest="3EB0A9253FA6", since_s=60)))
     bad_hour.append(replace(QUIET, not_stored=NotStoredSigns(count=2, newest="3EB0A9253FA64269E11C", since_s=60)))
     found = [each for signals in (*away, *stopped, *gone, *bad_hour) for each in conditions_of(signals, limits)]

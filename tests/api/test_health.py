@@ -197,3 +197,37 @@ async def test_a_window_of_ones_own_is_judged_beside_the_others(client: ApiClien
     assert (shaken["deliveryPercent"], shaken["holds"]) == (100, False)
     assert [row["what"] for row in shaken["table"] if not row["holds"]] == ["disconnections an hour"]
     (await client("GET", f"{DIAGNOSTICS}?windowS=0")).problem(422, "bad-input", field="windowS")
+
+
+async def test_health_and_diagnostics_give_one_verdict(client: ApiClient) -> None:
+    """Messages that wait for minutes, and WhatsApp's lock on new contacts: both say so, in the same words."""
+    await client.world.pair()
+    await client("PUT", f"/v1/sessions/{COMPANY}", {"pacing": {"perMinute": 1, "burst": 1}})
+    for number in range(9):
+        await client("POST", f"/v1/sessions/{COMPANY}/messages", {"to": f"96279000001{number}", "text": "x"})
+    await client.world.wait(200)
+    assert await codes(client) == ["outbox-late"]
+    client.world.engine.ack_error = "463"
+    await client.world.wait(90)
+    assert await codes(client) == ["reach-out-lock"]
+
+
+async def codes(client: ApiClient) -> list[str]:
+    """What both routes find."""
+    health, diagnostics = await client("GET", HEALTH, key=None), await client("GET", DIAGNOSTICS)
+    assert health.json["status"] == diagnostics.json["status"] == "degraded"
+    assert health.json["reasons"] == diagnostics.json["reasons"]
+    assert health.status == 503
+    return [found["code"] for found in health.json["reasons"]]
+
+
+async def test_a_ban_for_a_time_refuses_a_start_like_a_reconnection(client: ApiClient) -> None:
+    """409 with the reason; the session can still be updated, and stays as it is."""
+    client.world.engine.drop(await client.world.pair(), code=402, attributes={"expire": "3600"})
+    await client.world.until_state("paused")
+    for what in ("start", "reconnect"):
+        told = (await client("POST", f"/v1/sessions/{COMPANY}/{what}")).problem(409, "conflict")
+        assert told.endswith(
+            "the session is paused because WhatsApp banned this number for a time; it waits until that ends"
+        )
+    assert (await client("PUT", f"/v1/sessions/{COMPANY}")).json["state"] == "paused"

@@ -138,3 +138,34 @@ async def test_an_actor_that_hangs_is_replaced_from_its_record(world: World) -> 
         await world.until(lambda: world.link() != link)
         await world.until_state("connected")
         assert len(world.commands(CutLink)) >= 1
+
+
+async def test_logins_that_are_refused_are_no_lost_links(world: World) -> None:
+    """One link was lost and WhatsApp refuses a dozen logins after it: one alert, which names WhatsApp's own trouble."""
+    told = RecordedAlerts()
+    async with world.running():
+        link = await world.pair()
+        watching = monitor(world, told)
+        world.engine.refuses = 503
+        world.engine.drop(link, code=503)
+        for _ in range(20):
+            await world.wait(30)
+            await world.now(watching.look())
+        assert told.words == [(AlertKind.RAISED, "not-connected")]
+        assert "WhatsApp's server is restarting or overloaded (503)" in told.alerts[0].condition.sentence
+
+
+async def test_a_lock_on_new_contacts_is_told_at_the_next_look(world: World) -> None:
+    """With its end, and again nothing until it is over."""
+    told = RecordedAlerts()
+    async with world.running():
+        await world.pair()
+        watching = monitor(world, told)
+        world.engine.ack_error = "463"
+        await world.send("stranger")
+        await world.quiet()
+        await world.wait(1)
+        await world.now(watching.look())
+        assert told.words == [(AlertKind.RAISED, "reach-out-lock")]
+        assert "until 2026-01-0" in told.alerts[0].condition.sentence
+        assert world.gateway.view(COMPANY).hold is not None

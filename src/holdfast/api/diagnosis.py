@@ -359,7 +359,7 @@ def make_routers(keyed: type[APIRoute], **options: Any) -> tuple[APIRouter, APIR
     )
     async def get_health(company: str, doctor: Doctor, response: Response) -> HealthModel:
         """200 when the session is healthy, 503 when it is degraded or unhealthy, 404 when it is unknown."""
-        view, verdict = doctor.health(company)
+        view, verdict = await doctor.health(company)
         response.status_code = 200 if verdict.status is Status.HEALTHY else 503
         return HealthModel.of(view, verdict)
 

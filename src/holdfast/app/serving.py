@@ -258,6 +258,7 @@ def _alert_sender(held: Claim, *, clock: Clock) -> AlertSender:
         rows=AlertTable(held.database, node=_node(held) if held.database.is_shared else None),
         transport=AppriseClient(clock=clock),
         clock=clock,
+        public_url=held.settings.public_url,
     )
 
 

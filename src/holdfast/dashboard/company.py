@@ -22,6 +22,7 @@ from holdfast.runtime.view import View
 from holdfast.session import events
 from holdfast.session.assertions import snippet
 from holdfast.session.machine import TABLE
+from holdfast.session.reasons import Reaction
 from holdfast.session.state import State
 
 MESSAGES_SHOWN = 20
@@ -83,13 +84,25 @@ def actions_for(view: View) -> list[SessionAction]:
         State.CONNECTED: ("reconnect", "stop", "log-out"),
         State.CONNECTING: ("reconnect", "stop", "log-out"),
         State.RECONNECTING: ("reconnect", "stop", "log-out"),
-        State.PAUSED: ("reconnect", "start", "stop", "log-out"),
+        State.PAUSED: (*_ways_on(view), "stop", "log-out"),
         State.STOPPED: ("start", "log-out"),
         State.PAIRING: ("stop",),
     }.get(state, ())
     is_linked = view.record.phone_number is not None
     possible = [SESSION_ACTIONS[name] for name in names if (state, type(SESSION_ACTIONS[name].event)) in TABLE]
     return [action for action in possible if action.name != "log-out" or is_linked]
+
+
+def _ways_on(view: View) -> tuple[str, ...]:
+    """From a pause: none while WhatsApp's own time runs; only a start where a person had to settle something."""
+    reaction = None if view.session.reason is None else view.session.reason.reaction
+    match reaction:
+        case Reaction.PAUSE_UNTIL:
+            return ()
+        case Reaction.STOP:
+            return ("start",)
+        case _:
+            return ("reconnect", "start")
 
 
 class Fragments:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from holdfast.dashboard.company import SESSION_ACTIONS, actions_for
 from holdfast.health.keepalive import KeepAlives
 from holdfast.runtime.view import View
 from holdfast.session.machine import TABLE
+from holdfast.session.reasons import BY_CODE
 from holdfast.session.state import Session, State
 from holdfast.session.stores import Record
 
@@ -42,6 +45,17 @@ def test_no_button_asks_for_what_the_session_would_refuse(state: State) -> None:
 def test_buttons_are_those_that_change_something(state: State, names: list[str]) -> None:
     """Without a phone there is the QR code instead."""
     assert [action.name for action in actions_for(view(state))] == names
+
+
+@pytest.mark.parametrize(
+    ("code", "names"),
+    [(402, ["stop", "log-out"]), (406, ["start", "stop", "log-out"]), (405, ["reconnect", "start", "stop", "log-out"])],
+)
+def test_a_paused_session_has_the_buttons_that_its_reason_allows(code: int, names: list[str]) -> None:
+    """During a ban for a time nothing connects; after one without an end a person's start does."""
+    shown = view(State.PAUSED)
+    paused = replace(shown, session=replace(shown.session, reason=BY_CODE[code]))
+    assert [wish.name for wish in actions_for(paused)] == names
 
 
 def test_nobody_is_logged_out_who_was_never_linked() -> None:

@@ -6,6 +6,8 @@ import pytest
 
 from holdfast.dashboard.fleet import Tone
 from holdfast.dashboard.timeline import TimelineEntry, timeline_entries
+from holdfast.health.advice import WHAT_TO_DO
+from holdfast.session.reasons import Action
 from holdfast.session.state import State
 from holdfast.session.stores import Transition
 
@@ -73,7 +75,7 @@ def test_an_absence_that_lasts_says_what_comes_next_and_what_to_do() -> None:
     assert (newest.title, newest.tone, newest.next_attempt_at) == ("Not connected", Tone.TROUBLE, at(6))
     assert newest.lines[1:] == (
         "Holdfast goes on by itself: attempt 3 is planned",
-        "see whether this machine reaches the internet: DNS, proxy, firewall",
+        WHAT_TO_DO[Action.CHECK_NETWORK],
     )
 
 

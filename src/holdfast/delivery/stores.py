@@ -210,6 +210,8 @@ class Backlog:
 
     waiting: int = 0
     oldest_at: str | None = None
+    late_since: str | None = None
+    """When the oldest was accepted that neither WhatsApp nor bulk pacing holds back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,19 +22,23 @@ class Care(StrEnum):
     CHECK_ALERTS = "check-alert-urls"
     CHECK_WEBHOOK = "check-webhook"
     CHECK_BACKUP = "check-backups"
+    CHECK_OUTBOX = "check-outbox"
+    WRITE_LESS = "write-less"
     CHECK_MESSAGE = "check-message"
 
 
 Advice = Action | Care
 
 WHAT_TO_DO: Mapping[Advice, str] = MappingProxyType({
-    Action.WAIT: "nothing needs doing: Holdfast goes on by itself",
+    Action.WAIT: "nothing now: Holdfast goes on by itself when WhatsApp lets it",
     Action.SCAN_QR: "ask for a new QR code (`holdfast pair`, or the dashboard) and scan it with the company's phone",
     Action.SIGN_PASSKEY: "open the company's page in the dashboard: it leads the owner of the account through signing",
     Action.CHECK_PHONE: "look at WhatsApp on the company's phone: it says what is wrong; then start the session again",
-    Action.CHECK_NETWORK: "see whether this machine reaches the internet: DNS, proxy, firewall",
+    Action.CHECK_NETWORK: "see whether this machine reaches the internet: DNS, proxy, firewall; if other companies are "
+    "connected, check this one's own proxy, or wait: then it is most likely WhatsApp's trouble",
     Action.UPDATE: "update Holdfast: WhatsApp no longer takes this version of the client",
-    Action.STOP_OTHER: "stop the other program that uses this session's credentials, then start the session again",
+    Action.STOP_OTHER: "stop the other program that uses this session's credentials; start the session only if it is "
+    "paused by then",
     Action.CONTACT_WHATSAPP: "ask for a review in WhatsApp on the company's phone, or write to WhatsApp's support",
     Action.START: "start the session when it is wanted again",
     Action.NONE: "nothing needs doing",
@@ -43,6 +47,9 @@ WHAT_TO_DO: Mapping[Advice, str] = MappingProxyType({
     Care.CHECK_BACKUP: "see whether the data folder's disk has room and its folder `backups` may be written",
     Care.CHECK_MESSAGE: "ask its sender what it was: in the inbox it has the type `unknown`, and the reason in "
     "`content.notStored`",
+    Care.CHECK_OUTBOX: "look at the company's messages: each says why it waits (GET /v1/sessions/{company}/messages)",
+    Care.WRITE_LESS: "send no first messages to strangers from this number until then, and fewer afterwards: WhatsApp "
+    "bans numbers that go on",
     Care.CHECK_HOST: "look into the log for the engine host's last words; memory may have run out",
     Care.CHECK_WEBHOOK: "see that its receiver answers 2xx within 15 s (GET /v1/webhooks shows its last answer), and "
     "switch it on again if it is off",

@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from holdfast.health.advice import Advice, Care, because, lasting
 from holdfast.health.signals import Limits, Signals
+from holdfast.health.verdict import OUTBOX_LATE, hold_words, is_late, late_words, losses_advice, losses_words
 from holdfast.session.reasons import Action
 from holdfast.session.state import State
 
@@ -61,6 +62,7 @@ def conditions_of(signals: Signals, limits: Limits) -> Iterator[Condition]:
         passing = _flaps(signals, limits) and signals.in_state_s < limits.away_s
         yield _failing(signals, quiet=person is not None or passing)
     yield from _unsteady(signals, limits)
+    yield from _messages(signals, limits)
     if signals.not_stored.count:
         yield _not_stored(signals)
 
@@ -146,6 +148,33 @@ def _shown(whatsapp_id: str | None) -> str:
     return "".join(each if each.isalnum() else "?" for each in (whatsapp_id or "")[:40])
 
 
+def _messages(signals: Signals, limits: Limits) -> Iterator[Condition]:
+    """What WhatsApp does not accept, and messages that do not leave though the link is open."""
+    if signals.state is not State.CONNECTED:
+        return
+    hold = signals.hold
+    if hold is not None:
+        yield Condition(
+            company=signals.company,
+            cause=hold.code,
+            severity=Severity.WARNING,
+            title="no messages to new contacts",
+            sentence=f"{hold_words(hold)}. Messages to new contacts wait; known chats go on.",
+            action=Care.WRITE_LESS,
+        )
+    if is_late(signals.messages, limits.queue_alert_s):
+        yield Condition(
+            company=signals.company,
+            cause=OUTBOX_LATE,
+            severity=Severity.WARNING,
+            title="messages do not leave",
+            sentence=f"The link is open, but {late_words(signals.messages)}.",
+            action=Care.CHECK_OUTBOX,
+            lasting_s=(signals.messages.late_s or 0) - limits.queue_late_s,
+            quiet=hold is not None,
+        )
+
+
 def _unsteady(signals: Signals, limits: Limits) -> Iterator[Condition]:
     hour = signals.hour
     if hour.zombies >= limits.zombies:
@@ -160,7 +189,8 @@ def _unsteady(signals: Signals, limits: Limits) -> Iterator[Condition]:
             signals,
             cause="flapping",
             title="loses its link again and again",
-            sentence=f"{hour.lost} links were lost within the last hour.",
+            sentence=f"{hour.lost} {losses_words(hour)}.",
+            action=losses_advice(hour),
         )
     if signals.budget_left <= 0:
         yield _warning(
@@ -172,14 +202,16 @@ def _unsteady(signals: Signals, limits: Limits) -> Iterator[Condition]:
         )
 
 
-def _warning(signals: Signals, *, cause: str, title: str, sentence: str) -> Condition:
+def _warning(
+    signals: Signals, *, cause: str, title: str, sentence: str, action: Advice = Action.CHECK_NETWORK
+) -> Condition:
     return Condition(
         company=signals.company,
         cause=cause,
         severity=Severity.WARNING,
         title=title,
         sentence=sentence,
-        action=Action.CHECK_NETWORK,
+        action=action,
     )
 
 

@@ -6,8 +6,10 @@ a company that neither writes nor is written to is as healthy as its answered pi
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 
 from holdfast.health.keepalive import KeepAlives
 from holdfast.session import reasons
@@ -45,26 +47,41 @@ class LinkSigns:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageSigns:
-    """The outbox: messages that could leave now. What is held or paced on purpose does not count."""
+    """The outbox."""
 
     waiting: int = 0
     oldest_s: float | None = None
+    late_s: float | None = None
+    """Age of the oldest message that neither WhatsApp nor bulk pacing holds back."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HoldSigns:
+    """WhatsApp does not accept messages to new contacts from this number for now."""
+
+    code: str
+    """`reach-out-lock` or `new-chat-quota`."""
+    until: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HourSigns:
-    """The last hour's links."""
+    """Links that were open and were lost within the last hour. Attempts that never opened are not counted."""
 
     lost: int = 0
     zombies: int = 0
     calm_s: float = 0
     """Since the newest loss."""
+    main_cause: str | None = None
+    """Name of the reason of most losses."""
 
     @classmethod
     def of(cls, ends: Iterable[tuple[float, str, str]]) -> HourSigns:
         """From the ends of links: seconds ago, name of the reason, whose fault (nobody's: meant, and not counted)."""
         counted = [(ago_s, name) for ago_s, name, fault in ends if ago_s < _HOUR_S and fault != "nobody"]
+        names = Counter(name for _, name in counted)
         return cls(
+            main_cause=max(names, key=lambda name: names[name], default=None),
             lost=len(counted),
             zombies=sum(name in ZOMBIES for _, name in counted),
             calm_s=min((ago_s for ago_s, _ in counted), default=0),
@@ -123,6 +140,7 @@ class Signals:
     qr_wanted: bool
     """Is somebody asking for a QR code?"""
     not_stored: NotStoredSigns = NotStoredSigns()
+    hold: HoldSigns | None = None
 
 
 def observe(
@@ -139,6 +157,7 @@ def observe(
     machinery: MachinerySigns,
     qr_wanted: bool,
     not_stored: NotStoredSigns = NotStoredSigns(),
+    hold: HoldSigns | None = None,
 ) -> Signals:
     """The evidence: what the session machine knows at `now` (monotonic seconds), and what only others can tell.
 
@@ -161,6 +180,7 @@ def observe(
         machinery=machinery,
         qr_wanted=qr_wanted,
         not_stored=not_stored,
+        hold=hold,
     )
 
 
@@ -208,6 +228,9 @@ class Limits:
     """A session that has kept its link for this long no longer flaps."""
     zombies: int = 2
     queue_late_s: float = 120
+    """A message that could leave and has waited for so long is late …"""
+    queue_alert_s: float = 600
+    """… and worth an alert."""
     budget_low: int = 12
     actor_hangs_s: float = 30
     host_hangs_s: float = 30

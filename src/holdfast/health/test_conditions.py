@@ -1,6 +1,7 @@
 """Which evidence deserves an alert."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
@@ -14,7 +15,7 @@ from holdfast.health.conditions import (
     needs_person,
 )
 from holdfast.health.conftest import QUIET, away
-from holdfast.health.signals import HourSigns, Limits, Signals
+from holdfast.health.signals import HoldSigns, HourSigns, Limits, MessageSigns, Signals
 from holdfast.session import reasons
 from holdfast.session.reasons import BY_CODE, OWN, Action, Reason
 from holdfast.session.state import State
@@ -181,3 +182,41 @@ def test_actions_have_words() -> None:
     ]
     assert len(everything) == 9
     assert {condition.action for condition in everything} <= {str(word) for word in WHAT_TO_DO}
+
+
+# Messages.
+
+LOCKED = HoldSigns(code="reach-out-lock", until=datetime(2026, 11, 28, 23, 51, tzinfo=UTC))
+
+
+@pytest.mark.parametrize("code", ["reach-out-lock", "new-chat-quota"])
+def test_a_lock_on_new_contacts_reaches_a_person_with_its_end(code: str) -> None:
+    """Within one look, by its own name; messages that wait for it give no alert of their own."""
+    late = MessageSigns(waiting=4, oldest_s=700, late_s=700)
+    conditions = found(replace(QUIET, hold=replace(LOCKED, code=code), messages=late))
+    assert [(each.cause, each.quiet) for each in conditions.values()] == [(code, False), ("outbox-late", True)]
+    assert "only to people it already knows, until 2026-11-28 23:51 UTC." in conditions[code].sentence
+    assert conditions[code].action is Care.WRITE_LESS
+
+
+def test_messages_that_do_not_leave_reach_a_person() -> None:
+    """Ten minutes after they could have left; those that are held or paced on purpose do not count."""
+    late = found(replace(QUIET, messages=MessageSigns(waiting=1, oldest_s=840, late_s=840)))["outbox-late"]
+    assert late.sentence == "The link is open, but a message has been waiting for 14 min."
+    assert found(replace(QUIET, messages=MessageSigns(waiting=9, oldest_s=9000, late_s=600))) == {}
+    assert found(replace(QUIET, messages=MessageSigns(waiting=9, oldest_s=9000))) == {}
+    assert found(away(in_state_s=20, messages=MessageSigns(waiting=1, late_s=840), hold=LOCKED)) == {}
+
+
+@pytest.mark.parametrize(
+    ("cause", "words", "action"),
+    [
+        ("server-unavailable", "most of them because WhatsApp's server is restarting or overloaded", Action.WAIT),
+        ("no-pong", "most of them because WhatsApp no longer answers pings on this link", Action.CHECK_NETWORK),
+        ("replaced", "most of them because the same device connected from somewhere else", Action.STOP_OTHER),
+    ],
+)
+def test_flapping_is_told_with_its_cause(cause: str, words: str, action: Action) -> None:
+    """The advice fits what most losses had; WhatsApp's own trouble is none of this machine's network."""
+    told = found(replace(QUIET, hour=HourSigns(lost=5, main_cause=cause)))["flapping"]
+    assert (told.sentence, told.action) == (f"5 open links were lost within the last hour, {words}.", action)

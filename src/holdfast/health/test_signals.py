@@ -94,7 +94,7 @@ def test_the_last_hour_counts_what_nobody_meant() -> None:
         (40.0, "asked", "nobody"),
         (3600.0, "no-pong", "network"),
     ]
-    assert HourSigns.of(ends) == HourSigns(lost=3, zombies=2, calm_s=10)
+    assert HourSigns.of(ends) == HourSigns(lost=3, zombies=2, calm_s=10, main_cause="no-pong")
 
 
 def test_limits_follow_the_policy() -> None:

@@ -1,13 +1,14 @@
 """Verdicts by literal evidence."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
 from holdfast.health.advice import WHAT_TO_DO, Advice, Care, because, lasting
 from holdfast.health.conftest import LOGGING_IN, QUIET, away, with_link
 from holdfast.health.keepalive import KeepAlives
-from holdfast.health.signals import HourSigns, Limits, LinkSigns, MachinerySigns, MessageSigns, Signals
+from holdfast.health.signals import HoldSigns, HourSigns, Limits, LinkSigns, MachinerySigns, MessageSigns, Signals
 from holdfast.health.verdict import Finding, Status, judge
 from holdfast.session import reasons
 from holdfast.session.reasons import BY_CODE, Action
@@ -77,10 +78,13 @@ def test_a_moment_without_an_answer_is_nothing(changes: dict[str, float]) -> Non
 
 def test_old_messages_on_an_open_link_are_a_finding() -> None:
     """A link that is open while messages grow old does not do its work."""
-    finding = only(replace(QUIET, messages=MessageSigns(waiting=12, oldest_s=180)))
+    finding = only(replace(QUIET, messages=MessageSigns(waiting=12, oldest_s=180, late_s=180)))
     assert finding.code == "outbox-late"
-    assert finding.message == "the link is open, but the oldest of 12 waiting messages is 3 min old"
-    assert judge(replace(QUIET, messages=MessageSigns(waiting=12, oldest_s=20)), LIMITS).status is Status.HEALTHY
+    assert finding.message == "the link is open, but the oldest of 12 messages has been waiting for 3 min"
+    assert (
+        judge(replace(QUIET, messages=MessageSigns(waiting=12, oldest_s=900, late_s=20)), LIMITS).status
+        is Status.HEALTHY
+    )
 
 
 def test_poor_keepalives_are_a_finding() -> None:
@@ -249,3 +253,11 @@ def test_durations(seconds: float, words: str) -> None:
 def test_own_reasons_have_no_number() -> None:
     """What Holdfast found by itself carries no code of WhatsApp's."""
     assert because(reasons.NO_PONG) == "WhatsApp no longer answers pings on this link"
+
+
+def test_a_lock_on_new_contacts_is_seen_at_a_glance() -> None:
+    """With the sentence and the end of it, before anything says that messages are late."""
+    lock = HoldSigns(code="reach-out-lock", until=datetime(2026, 11, 28, 23, 51, tzinfo=UTC))
+    finding = only(replace(QUIET, hold=lock, messages=MessageSigns(waiting=1, oldest_s=900, late_s=900)))
+    assert (finding.status, finding.code) == (Status.DEGRADED, "reach-out-lock")
+    assert finding.message.endswith("only to people it already knows, until 2026-11-28 23:51 UTC")

@@ -10,11 +10,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
+from holdfast.delivery.rate_limits import NEW_CHAT_QUOTA, REACH_OUT_LOCK
 from holdfast.health.advice import Advice, because, lasting
-from holdfast.health.signals import Limits, LinkSigns, Signals
+from holdfast.health.signals import HoldSigns, HourSigns, Limits, LinkSigns, MessageSigns, Signals
 from holdfast.session import reasons
 from holdfast.session.reasons import Action, Reason
 from holdfast.session.state import State
+
+OUTBOX_LATE = "outbox-late"
+HOLDS = {
+    REACH_OUT_LOCK: "WhatsApp accepts messages from this number only to people it already knows",
+    NEW_CHAT_QUOTA: "WhatsApp's quota of new chats is used up: this number can write only to people it already knows",
+}
 
 
 class Status(IntEnum):
@@ -192,9 +199,45 @@ def _takes_messages(signals: Signals, link: LinkSigns, limits: Limits) -> Iterat
         yield _unhealthy(reasons.NO_ACKS.name, f"{reasons.NO_ACKS.sentence}: no ack for {lasting(late_s or 0)}")
     elif late_s is not None and late_s > limits.ack_deadline_s:
         yield _degraded("sends-unacked", f"WhatsApp has not acknowledged a message for {lasting(late_s)}")
-    elif messages.oldest_s is not None and messages.oldest_s > limits.queue_late_s:
-        oldest, count = lasting(messages.oldest_s), messages.waiting
-        yield _degraded("outbox-late", f"the link is open, but the oldest of {count} waiting messages is {oldest} old")
+    elif is_late(messages, limits.queue_late_s) and signals.hold is None:
+        yield _degraded(OUTBOX_LATE, f"the link is open, but {late_words(messages)}")
+    if signals.hold is not None:
+        yield _degraded(signals.hold.code, hold_words(signals.hold))
+
+
+def is_late(messages: MessageSigns, limit_s: float) -> bool:
+    """Has a message waited for longer than this that could have left?"""
+    return messages.late_s is not None and messages.late_s > limit_s
+
+
+def late_words(messages: MessageSigns) -> str:
+    """`a message has been waiting for 14 min`."""
+    which = "a message" if messages.waiting == 1 else f"the oldest of {messages.waiting} messages"
+    return f"{which} has been waiting for {lasting(messages.late_s or 0)}"
+
+
+def hold_words(hold: HoldSigns) -> str:
+    """What WhatsApp does not accept for now, and until when."""
+    return f"{HOLDS[hold.code]}, until {hold.until:%Y-%m-%d %H:%M} UTC"
+
+
+def losses_words(hour: HourSigns) -> str:
+    """`open links were lost within the last hour, most of them because …`."""
+    reason = _main_reason(hour)
+    why = "" if reason is None else f", most of them because {reason.sentence}"
+    return f"open links were lost within the last hour{why}"
+
+
+def losses_advice(hour: HourSigns) -> Action:
+    """What helps against the cause that most losses had."""
+    reason = _main_reason(hour)
+    if reason is None or (reason.action is Action.WAIT and reason.fault == "network"):
+        return Action.CHECK_NETWORK
+    return reason.action
+
+
+def _main_reason(hour: HourSigns) -> Reason | None:
+    return None if hour.main_cause is None else reasons.stored_reason(hour.main_cause, None)
 
 
 def _steady(signals: Signals, limits: Limits) -> Iterator[Finding]:
@@ -204,7 +247,7 @@ def _steady(signals: Signals, limits: Limits) -> Iterator[Finding]:
         poor = f"{rate:.0%} of the last {outcomes} keep-alives were answered"
         yield _degraded("keepalives-poor", poor, Action.CHECK_NETWORK)
     if hour.lost >= limits.unstable_losses:
-        yield _degraded("unsteady", f"{hour.lost} links were lost within the last hour", Action.CHECK_NETWORK)
+        yield _degraded("unsteady", f"{hour.lost} {losses_words(hour)}", losses_advice(hour))
     if hour.zombies >= limits.zombies:
         dead = f"{hour.zombies} links within the last hour looked open and were dead; each was replaced"
         yield _degraded("zombie", dead, Action.CHECK_NETWORK)

@@ -60,7 +60,10 @@ class AlertSender:
         transport: AlertTransport,
         clock: Clock,
         pace: RetrySchedule = RetrySchedule(),
+        public_url: str | None = None,
     ) -> None:
+        """`public_url`: the address of the dashboard, for links in alerts."""
+        self._public_url = public_url
         self._clock = clock
         self._queue = AlertQueue(rows)
         self._address_queues = {
@@ -85,7 +88,11 @@ class AlertSender:
 
     async def tell(self, book: Book, alerts: Sequence[Alert]) -> None:
         """Keep the book, and the alerts that it came with; deliver them in time."""
-        letters = [pending_alert(alert, address=address) for alert in alerts for address in self._address_queues]
+        letters = [
+            pending_alert(alert, address=address, public_url=self._public_url)
+            for alert in alerts
+            for address in self._address_queues
+        ]
         for alert in alerts:
             _log(alert)
         await self._queue.keep(dump(book), letters)

@@ -49,6 +49,27 @@ def test_the_body_says_what_to_do_and_since_when() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("told", "link"),
+    [
+        (alert(), "https://wa.example/companies/962302"),
+        (alert(AlertKind.CLEARED), "https://wa.example/companies/962302"),
+        (alert(companies=MANY, digest=True), "https://wa.example/"),
+        (alert(condition=replace(BANNED, action="check-webhook")), "https://wa.example/webhooks"),
+        (alert(condition=REDIS, companies=()), "https://wa.example/"),
+    ],
+)
+def test_a_link_leads_to_the_page_that_shows_the_trouble(told: Alert, link: str) -> None:
+    """Where the operator said under which address people reach the dashboard."""
+    assert body(told, public_url="https://wa.example/").splitlines()[-1] == link
+    assert "http" not in body(told)
+
+
+def test_trouble_that_has_just_begun_has_no_duration() -> None:
+    """Nobody learns anything from "0.7 s"."""
+    assert body(replace(alert(), since=NOON - timedelta(seconds=0.7))).splitlines()[-1] == "Since 2026-11-22 11:59 UTC."
+
+
 def test_the_all_clear_says_how_long_it_lasted() -> None:
     """And what it was about, for who reads only this."""
     assert body(alert(AlertKind.CLEARED, at=NOON + timedelta(minutes=20))).splitlines() == [

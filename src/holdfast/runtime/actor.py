@@ -71,10 +71,11 @@ class SessionActor:
         self.passkeys = PasskeyRelay(
             company, clock=parts.clock, policy=parts.policy, command=self._command, tell=self._tell_of_link
         )
+        self._limiter = _limiter(company, parts)
         self._sender = OutboxSender(
             company,
             outbox=parts.outbox,
-            limiter=_limiter(company, parts),
+            limiter=self._limiter,
             shares=parts.shares,
             jitter=parts.randomness.jitter,
             files=parts.files,
@@ -114,6 +115,7 @@ class SessionActor:
             node=self._parts.node,
             round_trips=record.round_trips,
             not_stored=tuple(record.not_stored),
+            hold=self._limiter.lock_now,
         )
 
     async def run(self) -> None:

@@ -97,10 +97,10 @@ class Diagnoser:
         versions = self._parts.client_versions
         return None if versions is None else versions.current
 
-    def health(self, company: str) -> tuple[View, Verdict]:
-        """Quick: what the session itself knows, without the outbox. Raises `NotFound`."""
+    async def health(self, company: str) -> tuple[View, Verdict]:
+        """The verdict that diagnostics, dashboard and alerts give, too. Raises `NotFound`."""
         view = self._gateway.view(company)
-        return view, judge(self._signals(view, {}), self._limits)
+        return view, self.verdict(view, await self._figures.backlogs())
 
     def verdict(self, view: View, backlogs: Mapping[str, Backlog]) -> Verdict:
         """Of a session that this process runs, with what the outbox was found to hold."""

@@ -39,11 +39,19 @@ def signals_of(
         in_state_s=view.in_state_s,
         frame_at=view.frame_at,
         keepalives=view.keepalives,
-        messages=MessageSigns(waiting=backlog.waiting, oldest_s=age_s(backlog.oldest_at, clock)),
+        messages=messages_of(backlog, clock),
         hour=HourSigns.of((now - end.at, end.reason.name, end.reason.fault) for end in view.ends),
         machinery=MachinerySigns(actor_silent_s=view.silent_s, host_silent_s=host_silent_s, check_late_s=check_late_s),
         qr_wanted=view.record.state is State.PAIRING,
+        hold=view.hold,
         not_stored=NotStoredSigns.of((now - each.at, each.whatsapp_id) for each in view.not_stored),
+    )
+
+
+def messages_of(backlog: Backlog, clock: Clock) -> MessageSigns:
+    """The outbox of a company, as it is judged."""
+    return MessageSigns(
+        waiting=backlog.waiting, oldest_s=age_s(backlog.oldest_at, clock), late_s=age_s(backlog.late_since, clock)
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from pathlib import Path
@@ -99,7 +100,8 @@ class Gateway:
             if owned:
                 await self.begin(company)
         actor = await self._own(company)
-        await actor.ask(events.StartAsked())
+        with contextlib.suppress(NotPossible):  # creating and updating work during a ban too; the session waits
+            await actor.ask(events.StartAsked())
         return actor
 
     async def set_pacing(self, company: str, pacing: Content | None) -> None:

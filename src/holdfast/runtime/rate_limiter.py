@@ -21,6 +21,7 @@ from holdfast.delivery.rate_limits import (
     effective_pacing,
 )
 from holdfast.delivery.stores import Account, Accounts, Outbox, Outgoing
+from holdfast.health.signals import HoldSigns
 
 log = logging.getLogger(__name__)
 
@@ -169,6 +170,15 @@ class RateLimiter:
         """WhatsApp banned the number for a time: less is sent for so long."""
         self._tight_until = self._clock.monotonic() + for_s
         await self._accounts.set_tight(self._company, until=_wall(self._clock, self._tight_until))
+
+    @property
+    def lock_now(self) -> HoldSigns | None:
+        """WhatsApp's lock that ends last, while there is one."""
+        now = self._clock.monotonic()
+        until, code = max(((until, code) for code, until in self._locks.items()), default=(now, ""))
+        if until <= now:
+            return None
+        return HoldSigns(code=code, until=self._clock.now() + timedelta(seconds=until - now))
 
     # What is sent.
 

@@ -81,7 +81,7 @@ class SessionRecord:
     async def step(self, before: Session, after: Session, event: Event, *, at: float) -> None:
         """Follow one step of the machine; returns when what changed is stored."""
         self._follow_pings(before, after)
-        if _has_lost_link(before, after) and after.reason is not None:
+        if _has_lost_open_link(before, after) and after.reason is not None:
             self.ends.append(LinkEnd(at, after.reason))
         self.current = self._next(after)
         self._parts.live.put(self.current)
@@ -170,5 +170,9 @@ def restored_session(record: Record, *, paired: bool, parts: Services) -> Sessio
     )
 
 
-def _has_lost_link(before: Session, after: Session) -> bool:
-    return before.link is not None and (after.link is None or after.link.number != before.link.number)
+def _has_lost_open_link(before: Session, after: Session) -> bool:
+    """Did a link end that was up? A login that was refused is a failed attempt, not a lost link."""
+    link = before.link
+    if link is None or link.opened_at is None:
+        return False
+    return after.link is None or after.link.number != link.number

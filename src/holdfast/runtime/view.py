@@ -7,6 +7,7 @@ from datetime import datetime
 
 from holdfast.health.keepalive import KeepAlives
 from holdfast.health.roundtrips import RoundTrips
+from holdfast.health.signals import HoldSigns
 from holdfast.runtime.passkeys import Passkey
 from holdfast.session.reasons import Reason
 from holdfast.session.state import Session
@@ -21,7 +22,7 @@ class Qr:
 
 @dataclass(frozen=True, slots=True)
 class LinkEnd:
-    """When (monotonic seconds) and why a link ended."""
+    """When (monotonic seconds) and why a link that was open ended."""
 
     at: float
     reason: Reason
@@ -58,3 +59,5 @@ class View:
     round_trips: RoundTrips = field(default_factory=RoundTrips)
     """Of its pings, as they come: not a moment's picture."""
     not_stored: tuple[NotStored, ...] = ()
+    hold: HoldSigns | None = None
+    """WhatsApp's lock on messages to new contacts, while there is one."""

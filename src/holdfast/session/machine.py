@@ -123,9 +123,10 @@ def _start(session: Session, _: Event, __: Moment) -> Step:
 
 
 def _start_again(session: Session, event: Event, moment: Moment) -> Step:
-    """A person ends the pause: cut a probe that is under way and connect. Only a temporary ban is waited out."""
-    if session.reason is not None and session.reason.reaction is Reaction.PAUSE_UNTIL:
-        return session, ()
+    """A person ends the pause: cut a probe that is under way and connect. Refused during a temporary ban."""
+    reason = session.reason
+    if reason is not None and reason.reaction is Reaction.PAUSE_UNTIL:
+        raise NotPossible(f"can't start: the session is paused because {reason.sentence}; it waits until that ends")
     alone, effects = cut(session)
     started, more = _start(alone, event, moment)
     return started, effects + more

@@ -67,7 +67,10 @@ class World:
         try:
             self.session, effects = self.step(before, event, jitter)
         except NotPossible:
-            assert not isinstance(event, Tick | StartAsked | StopAsked | LogoutAsked), "these are taken in every state"
+            assert not isinstance(event, Tick | StopAsked | LogoutAsked), "these are taken in every state"
+            if isinstance(event, StartAsked):
+                assert before.reason is not None, "only a ban keeps a start away"
+                assert before.reason.reaction is Reaction.PAUSE_UNTIL, "only a ban keeps a start away"
             return
         if isinstance(event, LinkClosed | HostLost) and before.link is not None:
             self.retire(before.link.number)

@@ -121,7 +121,7 @@ reconnecting, restored      x    x    x    x    !    .    .    .    .    .    . 
 paused, link                x    x    x    x    !    x    !    x    x    x    x    !    !    !    .    .    x    x    !    !    !    !    !    .
 paused, waiting             x    x    x    x    !    .    .    .    .    .    .    .    .    .    .    .    x    .    .    .    .    .    .    x
 paused, banned              x    x    !    x    !    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .
-paused, banned for a time   .    x    !    x    !    .    .    .    .    .    .    .    .    .    .    .    x    .    .    .    .    .    .    .
+paused, banned for a time   !    x    !    x    !    .    .    .    .    .    .    .    .    .    .    .    x    .    .    .    .    .    .    .
 logged out                  .    x    !    .    x    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .
 stopped                     x    .    !    x    x    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .
 stopped, paired             x    .    !    x    !    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .
@@ -231,6 +231,14 @@ def test_early_ticks_change_nothing(situation: str) -> None:
             "paused, banned",
             ReconnectAsked(),
             "can't reconnect: the session is paused because WhatsApp banned this number; settle that and start it",
+        ),
+        (
+            "paused, banned for a time",
+            StartAsked(),
+            (
+                "can't start: the session is paused because WhatsApp banned this number for a time; "
+                "it waits until that ends"
+            ),
         ),
         (
             "paused, banned for a time",

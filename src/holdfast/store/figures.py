@@ -16,7 +16,9 @@ _TAKEN = (MessageState.SENT.value, *_ARRIVED)
 _LEFT_OUT = (MessageState.CANCELLED.value, MessageState.EXPIRED.value)
 _BACKLOGS = {
     dialect: text(
-        f"SELECT company_id, COUNT(*), MIN(accepted_at) FROM outbox {hint} "  # noqa: S608 – made of constants
+        "SELECT company_id, COUNT(*), MIN(accepted_at), "  # noqa: S608 – made of constants
+        "MIN(CASE WHEN held_code IS NULL AND priority = 0 THEN accepted_at END) "
+        f"FROM outbox {hint} "
         "WHERE state IN ('queued','sending') GROUP BY company_id"
     )
     for dialect, hint in (("sqlite", "INDEXED BY outbox_open"), ("postgresql", ""))
@@ -46,7 +48,10 @@ class FigureRows:
     async def backlogs(self) -> Mapping[str, Backlog]:
         def work(connection: Connection) -> dict[str, Backlog]:
             rows = connection.execute(_BACKLOGS[connection.dialect.name])
-            return {company: Backlog(waiting=waiting, oldest_at=oldest) for company, waiting, oldest in rows}
+            return {
+                company: Backlog(waiting=waiting, oldest_at=oldest, late_since=late)
+                for company, waiting, oldest, late in rows
+            }
 
         return await self._database.read(work)
 
