@@ -162,6 +162,32 @@ class Settings(BaseModel):
     events_keep_days: float = Field(
         7, ge=1, le=365, description="how long events are kept for readers that come back, and webhooks for replay"
     )
+    messages_keep_days: int = Field(
+        0,
+        ge=0,
+        le=3650,
+        description="how long outbound messages are kept after they were settled (sent, failed, expired or "
+        "cancelled) and last changed; 0: for ever",
+    )
+    inbox_keep_days: int = Field(
+        0,
+        ge=0,
+        le=3650,
+        description="how long inbound messages are kept, at least the 4 days that their webhooks may be "
+        "retried; 0: for ever",
+    )
+    timeline_keep_days: int = Field(
+        8,
+        ge=8,
+        le=3650,
+        description="how long the history of the sessions' states is kept; diagnostics look back seven days",
+    )
+    quarantine_keep_days: int = Field(
+        0,
+        ge=0,
+        le=3650,
+        description="how long credentials of devices that were unlinked stay in quarantine; 0: for ever",
+    )
     health_interval_s: float = Field(30, ge=1, le=300, description="time between two looks of the health monitor")
     whatsapp_url: str | None = Field(
         None, pattern="^wss?" + _URL, description="another server than WhatsApp's own, for tests"

@@ -22,6 +22,7 @@ from holdfast.base.ids import SystemRandomSource
 from holdfast.delivery.content import StoredMedia
 from holdfast.delivery.message import MessageState, StatusUpdate
 from holdfast.delivery.rate_limits import REACH_OUT_LOCK, Allowance
+from holdfast.delivery.retention import Kept
 from holdfast.delivery.stores import BULK, Deferral, Draft, MessageChange
 from holdfast.delivery.webhooks import Tried
 from holdfast.session.engine import Commit, CreatedMessage, Decrypted, InboundMessage, Undecryptable
@@ -37,6 +38,7 @@ from holdfast.store.media import MediaRows
 from holdfast.store.outbox import InboxRows, OutboxRows
 from holdfast.store.postgres import parse
 from holdfast.store.references import ReferenceRows
+from holdfast.store.retention import RetentionRows
 from holdfast.store.sessions import SessionRows
 from holdfast.store.timeline import TimelineRows
 from holdfast.store.webhooks import WebhookRows
@@ -146,10 +148,11 @@ async def workload(database: Database) -> set[str]:
             OutboxRows(database, clock=clock), InboxRows(database), LookupRows(database), FigureRows(database),
             ReferenceRows(database), EventRows(database), WebhookRows(database), TimelineRows(database),
             MediaRows(database, clock=clock), EngineRows(database, clock=clock, randomness=randomness),
-            AccountRows(database), SessionRows(database),
+            AccountRows(database), SessionRows(database), RetentionRows(database),
         )
     ]  # fmt: skip
-    outbox, inbox, lookup, figures, references, events, webhooks, timeline, media, engine, accounts, sessions = stores
+    outbox, inbox, lookup, figures, references, events, webhooks, timeline, media, engine, *others = stores
+    accounts, sessions, retention = others
     await _messages(outbox, inbox, lookup, figures, references)
     await _webhooks(webhooks)
     await _engine(engine, accounts, sessions, timeline)
@@ -159,6 +162,9 @@ async def workload(database: Database) -> set[str]:
     await events.newest()
     await events.pruned()
     await events.prune(before=_ago(80))
+    for kept in Kept:
+        await retention.remove_batch(kept, before=_ago(80), after=0)
+        await retention.remove_batch(kept, before=_ago(60), after=ROWS // 10)
     return {f"{type(store._store).__name__}.{name}" for store in stores for name in store.missing}
 
 
@@ -285,7 +291,6 @@ async def _engine(engine: Called, accounts: Called, sessions: Called, timeline: 
     await timeline.add(transition)
     await timeline.last(COMPANY, since=_ago(7), most=100)
     await timeline.seen_alive(iso(NOW))
-    await timeline.forget(before=_ago(89))
 
 
 async def _media(media: Called) -> None:

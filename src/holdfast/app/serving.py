@@ -32,7 +32,9 @@ from holdfast.dashboard.dashboard import add_dashboard
 from holdfast.delivery.media import MB
 from holdfast.delivery.media_links import MediaLinks
 from holdfast.delivery.rate_limits import Pace, Pacing
+from holdfast.delivery.retention import Kept
 from holdfast.delivery.stores import MediaFiles
+from holdfast.delivery.webhooks import GIVE_UP_AFTER_DAYS
 from holdfast.engine.host import EngineHost, HostLimits, HostProgram
 from holdfast.live.redis import live_state
 from holdfast.notify.addresses import read_addresses
@@ -51,6 +53,7 @@ from holdfast.runtime.media_spool import MediaSweeper, Spool
 from holdfast.runtime.outbound_media import OutboundMediaService
 from holdfast.runtime.ownership import MARGIN_S, TTL_S, Ownership
 from holdfast.runtime.quotas import QuotaLimits, Quotas
+from holdfast.runtime.retention import RetentionSweeper
 from holdfast.runtime.send_shares import SendShares
 from holdfast.runtime.services import Services
 from holdfast.runtime.webhook_sender import WebhookSender
@@ -71,6 +74,7 @@ from holdfast.store.lookup import LookupRows
 from holdfast.store.media import MediaRows
 from holdfast.store.outbox import InboxRows, OutboxRows
 from holdfast.store.references import ReferenceRows
+from holdfast.store.retention import RetentionRows
 from holdfast.store.sessions import SessionRows
 from holdfast.store.shared_secrets import shared_secret
 from holdfast.store.sign_outs import SignOutRows
@@ -128,6 +132,7 @@ async def serve(
             )
             add_backups(api, backup_service)
             watchers = [versions.run, monitor.run, alert_sink.run, sender.run, schedule.run, spool.run, sweeper.run]
+            watchers.append(_retention_sweeper(held, clock=clock).run)
             tell = functools.partial(ready, f"http://{_shown(held.listener)}")
             await run_until_stopped(gateway, watchers, _server(api, settings), held.listener, asked_to_stop, ready=tell)
 
@@ -140,6 +145,18 @@ def _client_versions(held: Claim, *, clock: Clock, randomness: RandomSource) -> 
         clock=clock,
         jitter=randomness.jitter,
     )
+
+
+def _retention_sweeper(held: Claim, *, clock: Clock) -> RetentionSweeper:
+    settings = held.settings
+    inbox_days = settings.inbox_keep_days and max(settings.inbox_keep_days, GIVE_UP_AFTER_DAYS)
+    keep_days: dict[Kept, float] = {
+        Kept.MESSAGES: settings.messages_keep_days,
+        Kept.INBOX: inbox_days,
+        Kept.TIMELINE: settings.timeline_keep_days,
+        Kept.QUARANTINE: settings.quarantine_keep_days,
+    }
+    return RetentionSweeper(RetentionRows(held.database), clock=clock, keep_days=keep_days)
 
 
 def _webhook_sender(

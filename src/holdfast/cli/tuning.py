@@ -20,6 +20,10 @@ _GROUPS = (
     ("Pace of messages", ("pacing",)),
     ("Quotas of tenants", ("quota", "disk")),
     ("Media, events and webhooks", ("media", "events", "webhook", "allowed_addresses")),
+    (
+        "How long rows are kept",
+        ("messages_keep_days", "inbox_keep_days", "timeline_keep_days", "quarantine_keep_days"),
+    ),
     ("Alerts and log", ("alert", "log")),
     ("Backups", ("backup",)),
     ("The engine", ("node_bin", "npm_cache", "engine")),
@@ -114,6 +118,22 @@ TUNING: Mapping[str, str] = MappingProxyType({
     ),
     "events_keep_days": (
         "Higher: readers and webhooks that were away for longer miss nothing; the database grows."
+    ),
+    "messages_keep_days": (
+        "Higher: messages can be looked up, answered and edited for longer, and their idempotency keys are "
+        "recognised for longer; the database grows by about 1 kB a message. What was removed is unknown: a repeated "
+        "idempotency key is a new message then. Known contacts stay known."
+    ),
+    "inbox_keep_days": (
+        "Higher: readers of the inbox that were away for longer miss nothing, and old messages can be "
+        "answered; the database grows."
+    ),
+    "timeline_keep_days": (
+        "Higher: the history of a session reaches further back. The newest entry of a session always stays."
+    ),
+    "quarantine_keep_days": (
+        "Lower: keys of former devices are not kept for longer than needed. What was removed can't be "
+        "restored; that device would have to be linked again anyway."
     ),
     "backup_every_h": (
         "Lower: less is lost with the disk, and fewer sessions have moved on when one is restored; each "

@@ -144,7 +144,7 @@ class Composer:
         found = await self._references.find(company, message_id, chat=chat) if may_be_id(message_id) else None
         if found is None:
             cure = "give `id` of a message in outbox or inbox, or `whatsappId` of one together with `to`"
-            raise BadInput(f'{field} "{message_id[:80]}" is unknown: {cure}', field=field)
+            raise BadInput(f'{field} "{message_id[:80]}" is unknown, or no longer kept: {cure}', field=field)
         if chat is not None and found.chat != chat:
             raise BadInput(f'{field} "{message_id[:80]}" is a message of another chat than `to`', field=field)
         check_reachable(found, field=field)

@@ -29,7 +29,6 @@ from holdfast.session.stores import Availability
 
 log = logging.getLogger(__name__)
 
-HISTORY_DAYS = 8
 PLAINTEXT_DAYS = 30
 """WhatsApp keeps a message for an absent device about this long, and delivers it again until it has a receipt."""
 
@@ -134,7 +133,6 @@ class HealthMonitor:
         """Once an hour: what is kept for days need not go to the minute."""
         if self._forgot_at is not None and now - self._forgot_at < _FORGETS_EVERY:
             return
-        await self._parts.timeline.forget(before=iso(now - timedelta(days=HISTORY_DAYS)))
         await self._parts.store.forget_plaintexts(before=iso(now - timedelta(days=PLAINTEXT_DAYS)))
         self._forgot_at = now
 

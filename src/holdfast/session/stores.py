@@ -120,9 +120,6 @@ class Timeline(Protocol):
     async def seen_alive(self, at: str) -> str | None:
         """Note that Holdfast lives at `at`; returns when it was last noted before."""
 
-    async def forget(self, *, before: str) -> None:
-        """Drop turns older than `before`."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldLease:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Table, bindparam, delete, select, update
+from sqlalchemy import Connection, Table, bindparam, delete, select, tuple_, update
 
 from holdfast.base.clock import Clock, iso
 from holdfast.base.ids import RandomSource
@@ -45,6 +45,7 @@ _LEARN_GROUP = Prepared(
     lambda insert: _newer(insert, groups, key=["company_id", "jid"], names=["subject", "learned_at"]),
 )
 _KEEP_PLAINTEXT = Prepared(lambda insert: insert(decrypted).on_conflict_do_nothing())
+_PLAINTEXTS_AT_ONCE = 500
 _SAID = ("type", "text", "content", "target", "media", "media_keys", "sender_lid")
 """Columns of an inbound message that one which can't be read has not."""
 
@@ -147,10 +148,16 @@ class EngineRows:
         return await self._database.write(work)
 
     async def forget_plaintexts(self, *, before: str) -> None:
-        def work(connection: Connection) -> None:
-            connection.execute(delete(decrypted).where(decrypted.c.stored_at < before))
+        key = (decrypted.c.company_id, decrypted.c.ciphertext_sha256)
+        old = select(*key).where(decrypted.c.stored_at < before).order_by(decrypted.c.stored_at)
+        batch = delete(decrypted).where(tuple_(*key).in_(old.limit(_PLAINTEXTS_AT_ONCE)))
 
-        await self._database.write(work)
+        def work(connection: Connection) -> int:
+            return connection.execute(batch).rowcount
+
+        # In short transactions: no message waits for the removal of a month's plaintexts.
+        while await self._database.write(work) == _PLAINTEXTS_AT_ONCE:
+            pass
 
     async def quarantine(self, company: str, *, reason: str) -> None:
         now, check = self._now(), self._fence.check(company)

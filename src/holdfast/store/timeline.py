@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from sqlalchemy import Connection, RowMapping, delete, insert, select
+from sqlalchemy import Connection, RowMapping, insert, select
 
 from holdfast.delivery.events import SESSION
 from holdfast.session.reasons import stored_reason
@@ -57,12 +57,6 @@ class TimelineRows:
             return earlier
 
         return await self._database.write(work)
-
-    async def forget(self, *, before: str) -> None:
-        def work(connection: Connection) -> None:
-            connection.execute(delete(transitions).where(transitions.c.at < before))
-
-        await self._database.write(work)
 
 
 def _turn(row: RowMapping) -> Transition:

@@ -1,0 +1,33 @@
+"""What is kept for a number of days, and the store that removes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+
+class Kept(Enum):
+    """Rows that are removed by age; each value is the end of "old …" in the log."""
+
+    MESSAGES = "outbound messages"
+    INBOX = "inbound messages"
+    TIMELINE = "entries of the sessions' history"
+    QUARANTINE = "credentials in quarantine"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """What one short transaction did."""
+
+    removed: int
+    continue_after: int | None
+    """Where the next batch begins; None when no older row is left."""
+
+
+class Retention(Protocol):
+    async def remove_batch(self, kept: Kept, *, before: str, after: int) -> Batch:
+        """Remove the rows of the next few hundred numbers behind `after` that are older than `before`.
+
+        Never removed: messages that are not settled yet, and each session's newest entry of its history.
+        """

@@ -1,0 +1,51 @@
+"""Removes what is older than its setting says, in small batches with pauses, so that no other write waits for it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from datetime import timedelta
+
+from holdfast.base.clock import Clock, iso
+from holdfast.delivery.retention import Kept, Retention
+
+log = logging.getLogger(__name__)
+
+FIRST_SWEEP_S = 120
+SWEEP_INTERVAL_S = 3600
+PAUSE_S = 0.1
+"""Between two batches."""
+
+
+class RetentionSweeper:
+    """Sweeps every hour. A failure, such as a database that is away, is logged and tried again."""
+
+    def __init__(self, store: Retention, *, clock: Clock, keep_days: Mapping[Kept, float]) -> None:
+        """keep_days: for each kind of row; 0 or none keeps it for ever."""
+        self._store = store
+        self._clock = clock
+        self._keep_days = {kept: days for kept, days in keep_days.items() if days > 0}
+
+    async def run(self) -> None:
+        """Sweep until cancelled."""
+        pause_s: float = FIRST_SWEEP_S
+        while True:
+            await self._clock.sleep(pause_s)
+            pause_s = SWEEP_INTERVAL_S
+            for kept, days in self._keep_days.items():
+                try:
+                    await self._sweep(kept, before=iso(self._clock.now() - timedelta(days=days)))
+                except Exception:
+                    log.exception("Old %s could not be removed; next try in %.0f s", kept.value, SWEEP_INTERVAL_S)
+
+    async def _sweep(self, kept: Kept, *, before: str) -> None:
+        removed, after = 0, 0
+        while True:
+            batch = await self._store.remove_batch(kept, before=before, after=after)
+            removed += batch.removed
+            if batch.continue_after is None:
+                break
+            after = batch.continue_after
+            await self._clock.sleep(PAUSE_S)
+        if removed:
+            log.info("%d old %s removed", removed, kept.value)

@@ -1,0 +1,64 @@
+"""Removes old rows in short transactions, along the primary key: row numbers grow with time.
+
+Nothing else points to these rows. Who is a known contact stands in `chats`, and what webhooks deliver in `events`; both
+stay. An idempotency key goes with its message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from sqlalchemy import Column, ColumnElement, Connection, delete, func, select
+
+from holdfast.delivery.message import OPEN
+from holdfast.delivery.retention import Batch, Kept
+from holdfast.store.database import Database
+from holdfast.store.tables import inbox, outbox, quarantine, transitions
+
+_AT_ONCE = 500
+_NEWER = transitions.alias("newer")
+_AGE: Mapping[Kept, Column[str]] = MappingProxyType({
+    Kept.MESSAGES: outbox.c.accepted_at,
+    Kept.INBOX: inbox.c.stored_at,
+    Kept.TIMELINE: transitions.c.at,
+    Kept.QUARANTINE: quarantine.c.at,
+})  # fmt: skip
+
+
+class RetentionRows:
+    """Keeps `holdfast.delivery.retention.Retention`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def remove_batch(self, kept: Kept, *, before: str, after: int) -> Batch:
+        return await self._database.write(lambda connection: _remove(connection, kept, before=before, after=after))
+
+
+def _remove(connection: Connection, kept: Kept, *, before: str, after: int) -> Batch:
+    age = _AGE[kept]
+    table = age.table
+    page = select(table.c.seq, age).where(table.c.seq > after).order_by(table.c.seq).limit(_AT_ONCE)
+    rows = connection.execute(page).all()
+    if not rows or all(at >= before for _, at in rows):
+        return Batch(removed=0, continue_after=None)
+    last, newest_at = rows[-1]
+    old = (table.c.seq > after, table.c.seq <= last, age < before, *_may_go(kept, before))
+    removed = connection.execute(delete(table).where(*old)).rowcount
+    is_last = len(rows) < _AT_ONCE or newest_at >= before
+    return Batch(removed=removed, continue_after=None if is_last else last)
+
+
+def _may_go(kept: Kept, before: str) -> tuple[ColumnElement[bool], ...]:
+    if kept is Kept.MESSAGES:
+        # A message that waited long, or was read late, is as old as the last change to it that is known.
+        times = outbox.c["sent_at", "delivered_at", "read_at", "played_at", "expires_at"]
+        return (
+            outbox.c.state.not_in([state.value for state in OPEN]),
+            *(func.coalesce(time, "") < before for time in times),
+        )
+    if kept is Kept.TIMELINE:
+        is_newer = (_NEWER.c.company_id == transitions.c.company_id) & (_NEWER.c.seq > transitions.c.seq)
+        return (select(_NEWER.c.seq).where(is_newer).exists(),)
+    return ()

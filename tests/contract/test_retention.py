@@ -1,0 +1,116 @@
+"""Old rows go in batches, and what is still needed stays, on SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import URL, Column, Connection, event, func, insert, select, update
+
+from holdfast.base.clock import iso
+from holdfast.delivery.retention import Kept
+from holdfast.store.database import Database
+from holdfast.store.events import EventRows
+from holdfast.store.references import ReferenceRows
+from holdfast.store.retention import RetentionRows
+from holdfast.store.tables import chats, events, inbox, outbox, quarantine, transitions, webhook_deliveries
+from tests import filling
+from tests.contract.rows import Row
+
+ROWS, COMPANIES = 2200, 3
+HALF = iso(filling.FIRST + timedelta(days=filling.DAYS / 2))
+AGES: dict[Kept, Column[str]] = {
+    Kept.MESSAGES: outbox.c.accepted_at,
+    Kept.INBOX: inbox.c.stored_at,
+    Kept.TIMELINE: transitions.c.at,
+    Kept.QUARANTINE: quarantine.c.at,
+}
+Place = tuple[Path | URL, Callable[[str], list[Row]]]
+
+
+def fill(connection: Connection) -> None:
+    filling.add_sessions(connection, companies=COMPANIES)
+    for add in (filling.add_messages, filling.add_events, filling.add_rest):
+        add(connection, range(ROWS), companies=COMPANIES, total=ROWS, largest=0.1)
+    row = {"company_id": "company0001", "reason": "logged-out", "creds": "{}", "keys": "{}"}
+    days = [iso(filling.FIRST + timedelta(days=day)) for day in range(filling.DAYS)]
+    connection.execute(insert(quarantine), [{**row, "at": day} for day in days])
+
+
+async def remove(database: Database, kept: Kept, *, before: str) -> int:
+    rows, removed, after = RetentionRows(database), 0, 0
+    while True:
+        batch = await rows.remove_batch(kept, before=before, after=after)
+        removed += batch.removed
+        if batch.continue_after is None:
+            return removed
+        after = batch.continue_after
+
+
+@pytest.mark.parametrize("kept", Kept)
+async def test_all_old_rows_go_in_batches_and_no_newer_one(place: Place, kept: Kept) -> None:
+    """No transaction removes more than 500 rows; a second sweep finds nothing."""
+    database, age = Database(place[0]), AGES[kept]
+    await database.write(fill)
+    open_ = outbox.c.state.in_(["queued", "sending"])
+    is_old = (age < HALF, ~open_) if kept is Kept.MESSAGES else (age < HALF,)
+    old, newer = select(func.count()).where(*is_old), select(func.count()).where(age >= HALF)
+    expected = await database.read(lambda connection: (connection.scalar(old), connection.scalar(newer)))
+    sizes: list[int] = []
+
+    def note(*arguments: object) -> None:
+        if str(arguments[2]).startswith("DELETE"):
+            sizes.append(arguments[1].rowcount)  # type: ignore[attr-defined]  # a cursor of either driver
+
+    event.listen(database._opened.writing, "after_cursor_execute", note)
+    removed = await remove(database, kept, before=HALF)
+    assert (removed, await database.read(lambda connection: connection.scalar(newer))) == expected
+    assert max(sizes) <= 500
+    assert await remove(database, kept, before=HALF) == 0
+    database.close()
+
+
+async def test_a_message_that_is_not_settled_or_changed_lately_stays(place: Place) -> None:
+    """Whatever its age: it is still to be sent, or was read yesterday, or its deadline has only just passed."""
+    database = Database(place[0])
+    await database.write(fill)
+    lately = {"msg_000000000003": "read_at", "msg_000000000004": "sent_at", "msg_000000000008": "expires_at"}
+
+    def change(connection: Connection) -> None:
+        for id_, column in lately.items():
+            connection.execute(update(outbox).where(outbox.c.id == id_).values({column: HALF}))
+
+    await database.write(change)
+    await remove(database, Kept.MESSAGES, before=HALF)
+    left = place[1](f"SELECT id, state FROM outbox WHERE accepted_at < '{HALF}'")
+    assert set(lately) | {"msg_000000000500"} == {row[0] for row in left}
+    assert [row[1] for row in left if row[0] == "msg_000000000500"] == ["queued"]
+    database.close()
+
+
+async def test_the_newest_entry_of_each_session_stays(place: Place) -> None:
+    """A session that has been connected for months still has the entry that says since when."""
+    database = Database(place[0])
+    await database.write(fill)
+    await remove(database, Kept.TIMELINE, before="2999-01-01T00:00:00.000Z")
+    assert place[1]("SELECT COUNT(*), COUNT(DISTINCT company_id) FROM turns") == [(COMPANIES, COMPANIES)]
+    database.close()
+
+
+async def test_contacts_events_and_webhooks_stay_and_what_refers_to_a_removed_message_finds_none(place: Place) -> None:
+    """Known contacts stay known, webhooks are delivered; an answer to a removed message is refused as unknown."""
+    database = Database(place[0])
+    await database.write(fill)
+    kept = [select(func.count()).select_from(table) for table in (chats, events, webhook_deliveries)]
+    before = await database.read(lambda connection: [connection.scalar(each) for each in kept])
+    company, chat = filling.whose(3, COMPANIES, 0.1), "962790000000@s.whatsapp.net"
+    references = ReferenceRows(database)
+    assert await references.find(company, "msg_000000000003", chat=chat)
+    for each in (Kept.MESSAGES, Kept.INBOX):
+        await remove(database, each, before=HALF)
+    assert await database.read(lambda connection: [connection.scalar(each) for each in kept]) == before
+    assert await references.find(company, "msg_000000000003", chat=chat) is None
+    assert (await EventRows(database).after(0, companies=[company], most=1))[0].id
+    database.close()
