@@ -11,6 +11,7 @@ import pytest
 
 from holdfast.backup.backup_dir import names
 from holdfast.backup.schedule import FIRST_AFTER_S, RETRY_S, Schedule
+from holdfast.store.notes import note
 from tests.backup_service import backup_service_of
 from tests.world import World
 
@@ -70,6 +71,11 @@ async def test_of_two_that_share_a_database_one_makes_it(world: World, folder: P
         other.cancel()
 
 
+async def note_begun(world: World, text: str) -> None:
+    """When the last backup began, as the database has it."""
+    await world.database.write(lambda connection: note(connection, "backup-begun", text))
+
+
 def block(folder: Path) -> None:
     folder.write_text("a file in the way")
 
@@ -87,6 +93,20 @@ async def test_a_failure_is_known_until_one_succeeds(world: World, folder: Path)
         assert schedule.failing_s is not None
         assert schedule.failing_s > RETRY_S
         unblock(folder)
+        await world.until(lambda: schedule.failing_s is None, within_s=RETRY_S + 1)
+        assert len(names(folder)) == 1
+
+
+async def test_an_error_that_nobody_expected_ends_nothing(
+    world: World, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A defect in what makes backups is logged with its traceback, and the backup is retried."""
+    await note_begun(world, "no date")
+    async with scheduled(world, folder) as schedule:
+        await world.until(lambda: schedule.failing_s is not None, within_s=FIRST_AFTER_S + 1)
+        assert "it is retried in 15 min" in caplog.text
+        assert "Traceback" in caplog.text
+        await note_begun(world, "2020-01-01T00:00:00.000Z")
         await world.until(lambda: schedule.failing_s is None, within_s=RETRY_S + 1)
         assert len(names(folder)) == 1
 

@@ -29,12 +29,27 @@ MB = 1024 * 1024
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 5000
 
 
+class SlowRows(MediaRows):
+    """Copies one file only when told to."""
+
+    held: str | None = None
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database, clock=FakeClock())
+        self.go = asyncio.Event()
+
+    async def copy(self, media_id: str, file: Path) -> bool:
+        if media_id == self.held:
+            await self.go.wait()
+        return await super().copy(media_id, file)
+
+
 @pytest.fixture
-async def rows(tmp_path: Path) -> AsyncIterator[MediaRows]:
+async def rows(tmp_path: Path) -> AsyncIterator[SlowRows]:
     path = tmp_path / "holdfast.db"
     path.write_bytes(migrated())
     database = Database(path)
-    yield MediaRows(database, clock=FakeClock())
+    yield SlowRows(database)
     database.close()
 
 
@@ -165,6 +180,51 @@ async def test_files_are_removed_when_nobody_asks_any_more(rows: MediaRows, tmp_
     running.cancel()
     await spool.path(ids[0])
     assert names(Spool(rows, folder=tmp_path / "spool", clock=clock).folder) == set()
+
+
+async def test_a_file_that_is_being_made_is_not_forgotten(rows: SlowRows, tmp_path: Path) -> None:
+    """While a slow file is made, faster ones need its room; it goes later, as they do."""
+    clock = FakeClock()
+    spool = Spool(rows, folder=tmp_path / "spool", clock=clock, most_bytes=2 * len(PNG))
+    async with shelf(rows) as taking:
+        ids = [(await taking.put(COMPANY, one(PNG), mimetype=None, filename=None)).id for _ in range(4)]
+    rows.held = ids[0]
+    making = asyncio.ensure_future(spool.path(ids[0]))
+    for media_id in ids[1:]:
+        await spool.path(media_id)
+    rows.go.set()
+    assert (await making).exists()
+    assert len(names(spool.folder)) == 2
+    running = asyncio.ensure_future(spool.run())
+    for _ in range(4):
+        await asyncio.sleep(0)
+        clock.advance_to(clock.monotonic() + SPOOL_KEPT_S / 3)
+    await asyncio.sleep(0)
+    assert names(spool.folder) == set()
+    running.cancel()
+
+
+async def test_a_file_that_cannot_be_removed_ends_nothing(
+    rows: MediaRows, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is logged and tried again, and the other files are removed."""
+    clock = FakeClock()
+    spool = Spool(rows, folder=tmp_path / "spool", clock=clock)
+    async with shelf(rows) as taking:
+        ids = [(await taking.put(COMPANY, one(PNG), mimetype=None, filename=None)).id for _ in range(2)]
+    files = [await spool.path(media_id) for media_id in ids]
+    remove(files[0])
+    files[0].mkdir()
+    running = asyncio.ensure_future(spool.run())
+    for _ in range(5):
+        await asyncio.sleep(0)
+        clock.advance_to(clock.monotonic() + SPOOL_KEPT_S / 3)
+    await asyncio.sleep(0)
+    assert not running.done()
+    assert names(spool.folder) == {ids[0]}
+    assert f"{files[0]} can't be removed" in caplog.text
+    files[0].rmdir()
+    running.cancel()
 
 
 async def test_a_sweep_that_fails_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:

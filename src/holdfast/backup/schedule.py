@@ -47,8 +47,10 @@ class Schedule:
             try:
                 pause_s = await self._turn(clock.now())
                 self._failing_since = None
-            except (HoldfastError, SQLAlchemyError, OSError) as error:
-                log.error("Backup failed: %s; the next try comes in %d min", error, RETRY_S // 60)  # noqa: TRY400
+            except Exception as error:  # whatever fails, Holdfast runs on without this backup
+                is_expected = isinstance(error, (HoldfastError, SQLAlchemyError, OSError))
+                retry_min = RETRY_S // 60
+                log.error("Backup failed: %s; it is retried in %d min", error, retry_min, exc_info=not is_expected)  # noqa: TRY400
                 if self._failing_since is None:
                     self._failing_since = clock.monotonic()
                 pause_s = RETRY_S

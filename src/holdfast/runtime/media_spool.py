@@ -62,25 +62,28 @@ class Spool:
     async def path(self, media_id: str) -> Path:
         """A file that exists in full, for a quarter of an hour unless room is short. Raises `MediaGone`."""
         file = self.folder / media_id
-        self._asked_at.pop(media_id, None)
-        self._asked_at[media_id] = self._clock.monotonic()
         async with self._making.setdefault(media_id, asyncio.Lock()):
             if not file.exists():
                 await self._make(media_id, file)
+            self._asked_at.pop(media_id, None)
+            self._asked_at[media_id] = self._clock.monotonic()
         return file
 
     async def _make(self, media_id: str, file: Path) -> None:
         fresh = file.with_suffix(".new")
-        if not await self._store.copy(media_id, fresh):
-            raise MediaGone("the medium of the message is no longer stored: send the message anew")
-        fresh.rename(file)
+        try:
+            if not await self._store.copy(media_id, fresh):
+                raise MediaGone("the medium of the message is no longer stored: send the message anew")
+            fresh.rename(file)
+        finally:
+            fresh.unlink(missing_ok=True)
         self._make_room()
 
     def _make_room(self) -> None:
-        """Those that were asked for longest ago go first; whoever still needs one asks again. The newest one stays."""
+        """Remove the files that were asked for longest ago; whoever still needs one asks again."""
         sizes = {file.name: file.stat().st_size for file in self.folder.iterdir()}
         total = sum(sizes.values())
-        for media_id in list(self._asked_at)[:-1]:
+        for media_id in [media_id for media_id in self._asked_at if not self._is_being_made(media_id)]:
             if total <= self._most_bytes:
                 return
             total -= sizes.get(media_id, 0)
@@ -93,8 +96,20 @@ class Spool:
             self._remove_old(self._clock.monotonic() - SPOOL_KEPT_S)
 
     def _remove_old(self, before: float) -> None:
-        for media_id in [media_id for media_id, at in self._asked_at.items() if at < before]:
-            self._remove(media_id)
+        old = [media_id for media_id, at in self._asked_at.items() if at < before and not self._is_being_made(media_id)]
+        for media_id in old:
+            try:
+                self._remove(media_id)
+            except OSError as error:
+                log.warning("%s can't be removed, which is tried again later: %s", self.folder / media_id, error)
+        self._making = {
+            media_id: lock for media_id, lock in self._making.items() if media_id in self._asked_at or lock.locked()
+        }
+
+    def _is_being_made(self, media_id: str) -> bool:
+        """Its file must stay: the caller that has it made is about to use it."""
+        making = self._making.get(media_id)
+        return making is not None and making.locked()
 
     def _remove(self, media_id: str) -> None:
         (self.folder / media_id).unlink(missing_ok=True)
