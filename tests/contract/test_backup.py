@@ -37,6 +37,7 @@ from holdfast.store.postgres import parse
 from holdfast.store.sessions import SessionRows
 from holdfast.store.tables import media, media_chunks, metadata, notes, signal_keys
 from holdfast.store.webhooks import WebhookRows
+from tests.doubles.disk import record_syncs, survives_power_cut
 from tests.doubles.fake_clock import FakeClock
 from tests.postgres_process import PostgresProcess
 from tests.world import migrated
@@ -256,6 +257,16 @@ async def test_what_a_backup_says_of_itself(lone: House) -> None:
     assert list(lone.folder.iterdir()) == [made.path]
     with zipfile.ZipFile(made.path) as plain:
         assert json.loads(plain.read("manifest.json"))["companies"][0]["companyId"] == COMPANY
+
+
+@pytest.mark.parametrize("how", [NO_SEAL, Seal(passphrase="correct horse")], ids=["plain", "encrypted"])
+async def test_a_backup_survives_a_power_cut(lone: House, monkeypatch: pytest.MonkeyPatch, how: Seal) -> None:
+    """What the operator is told is on the disk: first the content, then the name."""
+    lone.how = how
+    lone.folder.mkdir()
+    syncs = record_syncs(monkeypatch, lone.folder)
+    made = await lone.make()
+    assert survives_power_cut(made.path, syncs)
 
 
 async def test_a_backup_that_fails_leaves_nothing(lone: House) -> None:

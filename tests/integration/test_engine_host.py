@@ -36,6 +36,7 @@ LIMITS = HostLimits(
     term_deadline_s=0.3,
     unread_bytes=1024 * 1024,
 )
+PATIENT = HostLimits(stop_deadline_s=60)
 
 HONEST = """
 import json, os, signal, subprocess, sys, time
@@ -199,6 +200,33 @@ async def test_a_host_that_will_not_stop_is_killed_with_its_children(tmp_path: P
     assert asyncio.get_running_loop().time() - began < 5
     assert not is_alive(child)
     assert recorder.lost == []
+
+
+async def test_a_host_whose_end_is_cut_short_is_killed_with_its_children(tmp_path: Path) -> None:
+    """Whoever cancels the orderly end leaves no process behind."""
+    body = """
+        child = subprocess.Popen(["sleep", "60"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        open(sys.argv[1], "w").write(str(child.pid))
+        hello()
+        time.sleep(60)
+    """
+    note = tmp_path / "child"
+    entered = asyncio.Event()
+
+    async def run() -> None:
+        async with host(body, Recorder(), str(note), limits=PATIENT):
+            entered.set()
+
+    running = asyncio.ensure_future(run())
+    await entered.wait()
+    await asyncio.sleep(0)
+    child = int(note.read_text())
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    async with asyncio.timeout(5):
+        while is_alive(child):  # noqa: ASYNC110 – nothing tells of it
+            await asyncio.sleep(0.01)
 
 
 async def test_an_error_in_the_block_ends_the_host_too() -> None:

@@ -26,6 +26,7 @@ from holdfast.backup.errors import CantBackUp
 from holdfast.backup.manifest import FORMAT, CompanySummary, Manifest
 from holdfast.backup.ratchets import Fingerprint
 from holdfast.base.clock import iso
+from holdfast.base.private import sync
 from holdfast.settings import Settings
 from holdfast.store.database import Database
 from holdfast.store.migrate import revision_of
@@ -126,7 +127,6 @@ class BackupMaker:
                 settings=dict(self._about.settings),
             )
             archive.finish(manifest)
-        _sync(path)
         return manifest
 
 
@@ -177,15 +177,7 @@ def _keep(path: Path, name: Path) -> int:
     """On the disk, then under its name; returns its size. Raises `FileExistsError`: a backup is never written over."""
     if name.exists():
         raise FileExistsError(errno.EEXIST, f"{name.name} is there already")
-    _sync(path)
+    sync(path)
     path.rename(name)
-    _sync(name.parent)
+    sync(name.parent)
     return name.stat().st_size
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

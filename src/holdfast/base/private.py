@@ -21,7 +21,10 @@ def read_private(path: Path, *, what: str) -> str | None:
 
 
 def write_private(path: Path, text: str, *, what: str) -> None:
-    """Keep a line of text, mode 0600. The file appears whole or not at all. Raises `Misconfigured`, naming `what`."""
+    """Keep a line of text, mode 0600. The file appears whole or not at all, and survives a power cut.
+
+    Raises `Misconfigured`, naming `what`.
+    """
     fresh = path.with_name(f".{path.name}.new")
     try:
         fresh.unlink(missing_ok=True)
@@ -31,8 +34,18 @@ def write_private(path: Path, text: str, *, what: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         fresh.rename(path)
+        sync(path.parent)
     except OSError as error:
         raise Misconfigured(f'{what} can\'t be kept in "{path}": {error.strerror}') from error
+
+
+def sync(path: Path) -> None:
+    """Write a file to the disk for good; for a folder, the names in it."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def kept_private(path: Path, make: Callable[[], str], *, what: str) -> str:

@@ -8,6 +8,7 @@ import pytest
 
 from holdfast.base.errors import Misconfigured
 from holdfast.base.private import kept_private
+from tests.doubles.disk import record_syncs, survives_power_cut
 
 
 def test_a_secret_is_made_once_for_its_owner_only(tmp_path: Path) -> None:
@@ -17,6 +18,14 @@ def test_a_secret_is_made_once_for_its_owner_only(tmp_path: Path) -> None:
     assert [kept_private(path, make, what="the word") for make in (lambda: "one", lambda: "two")] == ["one", "one"]
     assert path.stat().st_mode & 0o777 == 0o600
     assert [file.name for file in tmp_path.iterdir()] == ["word"]
+
+
+def test_a_secret_survives_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The API key that callers were given must be the same after it: the content reaches the disk, then the name."""
+    path = tmp_path / "word"
+    syncs = record_syncs(monkeypatch, tmp_path)
+    kept_private(path, lambda: "one", what="the word")
+    assert survives_power_cut(path, syncs)
 
 
 def test_a_secret_that_cannot_be_read_or_kept_is_named(tmp_path: Path) -> None:

@@ -1,0 +1,31 @@
+"""What reaches the disk for good, and in which order."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+Syncs = list[tuple[int, frozenset[str]]]
+
+
+def record_syncs(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Syncs:
+    """Each fsync from now on: the inode, and the names in `folder` at that time."""
+    syncs: Syncs = []
+    fsync = os.fsync
+
+    def recorded(handle: int) -> None:
+        syncs.append((os.fstat(handle).st_ino, frozenset(os.listdir(folder))))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", recorded)
+    return syncs
+
+
+def survives_power_cut(file: Path, syncs: Syncs) -> bool:
+    """Was the content on the disk before the file had its name, and the folder with the name in it afterwards?"""
+    content, folder = file.stat().st_ino, file.parent.stat().st_ino
+    has_content = any(inode == content and file.name not in names for inode, names in syncs)
+    has_name = any(inode == folder and file.name in names for inode, names in syncs)
+    return has_content and has_name
