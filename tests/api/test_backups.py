@@ -128,6 +128,17 @@ async def test_nothing_is_imported_of_what_is_damaged(
     (await client("GET", f"/v1/sessions/{COMPANY}")).problem(404, "not-found", field="company")
 
 
+async def test_keys_that_are_in_use_are_not_exported(client: ApiClient, world: World, tmp_path: Path) -> None:
+    """A connected session changes them with each message: two users of one device would break its encryption."""
+    text = (bot_folder(tmp_path / "auth") / "creds.json").read_text()
+    await client("POST", f"/v1/sessions/{COMPANY}/import", {"credentials": text, "keys": []})
+    await world.until_state("connected")
+    sentence = (await client("GET", f"/v1/sessions/{COMPANY}/export")).problem(409, "conflict")
+    assert f"is connected: stop it first (`holdfast stop {COMPANY}`" in sentence
+    await client("POST", f"/v1/sessions/{COMPANY}/stop")
+    assert (await client("GET", f"/v1/sessions/{COMPANY}/export")).status == 200
+
+
 async def test_what_is_exported_is_what_a_folder_holds(client: ApiClient, tmp_path: Path) -> None:
     """As many keys as there were files, and more than other bodies may have bytes."""
     folder = bot_folder(tmp_path / "auth")
@@ -135,5 +146,6 @@ async def test_what_is_exported_is_what_a_folder_holds(client: ApiClient, tmp_pa
     keys = [{"type": "lid-mapping", "id": str(n), "value": '"2"'} for n in range(len(FILES))]
     text = (folder / "creds.json").read_text()
     await client("POST", f"/v1/sessions/{COMPANY}/import", {"credentials": text, "keys": [*keys, large]})
+    await client("POST", f"/v1/sessions/{COMPANY}/stop")
     exported = (await client("GET", f"/v1/sessions/{COMPANY}/export")).json
     assert (exported["credentials"], len(exported["keys"])) == (text, len(keys) + 1)

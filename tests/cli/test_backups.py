@@ -196,8 +196,9 @@ async def test_commands_ask_the_running_holdfast(holdfast: Command, world: World
     assert (ran.code, ran.json["keys"], ran.json["skipped"]) == (0, 12, [])
     await world.until_state("connected")
     assert (await holdfast("import-baileys", COMPANY, "auth")).refused(1).endswith("backs it up and removes it")
-    exported = await holdfast("export-baileys", COMPANY, "out")
-    assert "The session is connected: run `holdfast stop" in exported.err
+    assert "is connected: stop it first" in (await holdfast("export-baileys", COMPANY, "out")).refused(1)
+    assert (await holdfast("stop", COMPANY)).code == 0
+    assert (await holdfast("export-baileys", COMPANY, "out", "--json")).json["state"] == "stopped"
 
 
 async def test_the_named_holdfast_is_asked_and_no_other(alone: Command) -> None:

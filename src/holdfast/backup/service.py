@@ -15,11 +15,14 @@ from holdfast.backup.cancellation import CancelToken
 from holdfast.backup.company import Device
 from holdfast.backup.creating import BackupMaker, BackupResult
 from holdfast.base.clock import Clock, iso
-from holdfast.base.errors import BadInput, NotFound
+from holdfast.base.errors import BadInput, Conflict, NotFound
 from holdfast.base.ids import COMPANY_RULE, is_company_id
 from holdfast.runtime.gateway import Gateway
 from holdfast.session import events
+from holdfast.session.state import State
 from holdfast.store.database import Database
+
+_AT_REST = frozenset({State.STOPPED, State.LOGGED_OUT, State.UNPAIRED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,5 +87,11 @@ class BackupService:
         await self.gateway.set_aside(company, work)
 
     async def device(self, company: str) -> Device:
-        """Of a session that is stopped, so that nobody uses the keys beside whoever gets them. Raises `NotFound`."""
+        """The keys of a session that uses none of them. Raises `NotFound`, and `Conflict` while it may."""
+        state = (await self.gateway.look(company)).record.state
+        if state not in _AT_REST:
+            raise Conflict(
+                f"the session of company {company} is {state}: stop it first (`holdfast stop {company}` or POST "
+                f"/v1/sessions/{company}/stop), because its keys go on changing while it runs"
+            )
         return await self.database.read(lambda connection: companies.device_of(connection, company))

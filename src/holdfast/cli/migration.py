@@ -19,8 +19,6 @@ from holdfast.cli.installation import Stopped, running_or_stopped
 from holdfast.cli.requests import CLOCK, AsJson, CompanyArgument, session_path
 from holdfast.client import Client, Json
 
-_AT_REST = {"stopped", "logged_out", "unpaired"}
-
 
 def import_baileys(
     company: CompanyArgument,
@@ -99,11 +97,6 @@ def export_baileys(
         return Device(credentials=found["credentials"], keys=keys), str(session["state"])
 
     device, state = running_or_stopped(ask, lambda here: (asyncio.run(_device(here, company)), "stopped"))
-    if state not in _AT_REST:
-        terminal.tell(
-            f"The session is {state}: run `holdfast stop {company}` and export again before a bot uses the folder, "
-            "for its keys go on changing here."
-        )
     files = write_folder(folder, device)
     if as_json:
         terminal.show_json({"companyId": company, "files": files, "state": state})

@@ -104,7 +104,9 @@ class EngineStorage:
             log.warning("Session %s: the link is given up: %s", self._company, error)
             self._give_up(link)
         except Exception:
-            log.exception("Session %s: the store failed; the link is given up", self._company)
+            log.exception(
+                "Session %s: a request of its engine could not be answered; the link is given up", self._company
+            )
             self._give_up(link)
 
     def _give_up(self, link: LinkId) -> None:
