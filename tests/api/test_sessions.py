@@ -170,6 +170,14 @@ async def test_a_pairing_code_is_given_for_a_phone_number(client: ApiClient) -> 
     assert refused.problem(422, "bad-input", field="phoneNumber").startswith('phoneNumber "12ab" is not a phone number')
 
 
+async def test_a_pairing_code_that_whatsapp_refuses_is_no_code(client: ApiClient, world: World) -> None:
+    """502: neither the caller nor Holdfast did wrong; the sentence says what to do."""
+    world.engine.pairing_codes["962790000001"] = 429
+    await client("PUT", SESSION)
+    answer = await client("POST", f"{SESSION}/pairing-code", {"phoneNumber": "962790000001"})
+    assert "wait for an hour" in answer.problem(502, "pairing-code-refused", field="phoneNumber")
+
+
 # Companies.
 
 

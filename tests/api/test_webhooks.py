@@ -92,12 +92,12 @@ async def test_what_is_not_given_stays_and_null_takes_away(client: ApiClient) ->
 async def test_a_webhook_that_can_not_be_is_refused(
     client: ApiClient, wish: dict[str, object], field: str, sentence: str
 ) -> None:
-    """Naming the field, and never a secret."""
+    """Naming the field, and never a secret; and no session is created or started."""
     told = (await client("PUT", SESSION, wish)).problem(422, "bad-input", field=field)
     assert told.startswith(sentence)
     assert "short" not in told
     assert "very-secret" not in told
-    assert (await client("GET", SESSION)).json.get("webhookUrl") is None
+    (await client("GET", SESSION)).problem(404, "not-found", field="company")
 
 
 # How they do.

@@ -75,7 +75,7 @@ async def test_linking_is_seen_from_code_to_connection(browser: Browser, world: 
 
 
 async def test_a_pairing_code_is_given_for_a_number(browser: Browser, world: World) -> None:
-    """And a number that is none is told in the same place."""
+    """A number that is none, and a refusal of WhatsApp's, are shown in the same place."""
     await browser.sign_in()
     await browser.post("/companies", company=COMPANY)
     await world.quiet()
@@ -83,6 +83,9 @@ async def test_a_pairing_code_is_given_for_a_number(browser: Browser, world: Wor
     refused = await browser.post(f"/companies/{COMPANY}/pairing-code", number="12ab", headers=part)
     assert refused.status == 422
     assert b"<html" not in refused.body
+    world.engine.pairing_codes["962790000009"] = 429
+    refused = await browser.post(f"/companies/{COMPANY}/pairing-code", number="962790000009", headers=part)
+    assert (refused.status, b"wait for an hour" in refused.body) == (502, True)
     shown = await browser.post(f"/companies/{COMPANY}/pairing-code", number=NUMBER, headers=part)
     assert (shown.status, b"pairing-code" in shown.body) == (200, True)
 

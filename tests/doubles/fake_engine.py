@@ -106,6 +106,8 @@ class FakeEngine:
         """False: a login is neither granted nor refused."""
         self.refuses: int | None = None
         """The code with which every login is refused."""
+        self.pairing_codes: dict[str, str | int] = {}
+        """The code that WhatsApp gives for a phone, or the number with which it refuses."""
         self.acks = True
         """False: WhatsApp takes messages and does not say so."""
         self.ack_error: str | None = None
@@ -150,11 +152,7 @@ class FakeEngine:
             case Ping(n=n):
                 self._frame(command.link, lambda: self._say(command.link, Ponged(link=command.link, n=n)))
             case AskPairingCode():
-                self._later(
-                    lambda: self._say(
-                        command.link, PairingCodeShown(link=command.link, request=command.request, code="H0LDFAST")
-                    )
-                )
+                self._unless_frozen(command.link, lambda: self._say(command.link, self._pairing_code(command)))
             case AnswerPasskey():
                 self._later(lambda: self._take_assertion(command.link))
             case ConfirmPasskey():
@@ -164,6 +162,12 @@ class FakeEngine:
                 self._later(lambda: self._flush(link))
             case Presence() | SignalKeys() | Plaintext() | SentContent() | OpenLink():
                 pass
+
+    def _pairing_code(self, command: AskPairingCode) -> PairingCodeShown:
+        answer = self.pairing_codes.get(command.phone, "H0LDFAST")
+        if isinstance(answer, int):
+            return PairingCodeShown(link=command.link, request=command.request, error="refused", refused=answer)
+        return PairingCodeShown(link=command.link, request=command.request, code=answer)
 
     # -- what WhatsApp and people do
 

@@ -11,7 +11,7 @@ import pytest
 
 from holdfast.backup.backup_dir import names
 from holdfast.backup.schedule import FIRST_AFTER_S, RETRY_S, Schedule
-from holdfast.store.notes import note
+from holdfast.store.shared_secrets import note
 from tests.backup_service import backup_service_of
 from tests.world import World
 

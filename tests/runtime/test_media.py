@@ -186,7 +186,7 @@ async def test_a_file_that_is_being_made_is_not_forgotten(rows: SlowRows, tmp_pa
     """While a slow file is made, faster ones need its room; it goes later, as they do."""
     clock = FakeClock()
     spool = Spool(rows, folder=tmp_path / "spool", clock=clock, most_bytes=2 * len(PNG))
-    async with shelf(rows) as taking:
+    async with outbound_media(rows) as taking:
         ids = [(await taking.put(COMPANY, one(PNG), mimetype=None, filename=None)).id for _ in range(4)]
     rows.held = ids[0]
     making = asyncio.ensure_future(spool.path(ids[0]))
@@ -210,7 +210,7 @@ async def test_a_file_that_cannot_be_removed_ends_nothing(
     """It is logged and tried again, and the other files are removed."""
     clock = FakeClock()
     spool = Spool(rows, folder=tmp_path / "spool", clock=clock)
-    async with shelf(rows) as taking:
+    async with outbound_media(rows) as taking:
         ids = [(await taking.put(COMPANY, one(PNG), mimetype=None, filename=None)).id for _ in range(2)]
     files = [await spool.path(media_id) for media_id in ids]
     remove(files[0])

@@ -8,6 +8,8 @@ import itertools
 import pytest
 
 from holdfast.base.errors import BadInput, Conflict, HoldfastError, NotFound
+from holdfast.runtime.composer import text_request
+from holdfast.runtime.errors import PairingCodeRefused, SessionRestarting
 from holdfast.session import events
 from holdfast.session.engine import (
     AnyCommand,
@@ -32,7 +34,7 @@ from holdfast.session.engine import (
 from holdfast.session.state import State
 from holdfast.session.stores import Record
 from tests.doubles.fake_engine import FakeEngine
-from tests.world import COMPANY, World
+from tests.world import COMPANY, NUMBER, World
 
 CREDENTIALS = '{"me":"962700000001:1@s.whatsapp.net"}'
 
@@ -160,6 +162,50 @@ async def test_a_pairing_code_is_asked_of_the_link_that_shows_codes(world: World
         code = await world.now(gateway.pairing_code(COMPANY, "+962 79 000 0001", at_most_s=15))
     assert code == "H0LDFAST"
     assert [order.phone for order in world.commands(AskPairingCode)] == ["962790000001"]
+
+
+async def test_two_pairing_codes_at_a_time_reach_their_own_callers(world: World) -> None:
+    """Two people link two phones, or one clicks twice: nobody is given the code of another phone."""
+    first, second = "962790000011", "962790000022"
+    world.prepare = lambda engine: engine.pairing_codes.update({first: "AAAAAAAA", second: "BBBBBBBB"})
+    async with world.running() as gateway:
+        await world.now(gateway.put(COMPANY))
+        asked = [gateway.pairing_code(COMPANY, phone, at_most_s=15) for phone in (first, second, first)]
+        assert await world.now(asyncio.gather(*asked)) == ["AAAAAAAA", "BBBBBBBB", "AAAAAAAA"]
+
+
+@pytest.mark.parametrize(
+    ("refusal", "sentence"),
+    [
+        (429, r"after too many requests \(429 refused\): wait for an hour"),
+        (400, r"for this number \(400 refused\): check that it is the number of a WhatsApp account"),
+        (500, r"for an unknown reason \(500 refused\): try again in a few minutes, or scan a QR code"),
+    ],
+)
+async def test_a_pairing_code_that_whatsapp_refuses_is_an_error(world: World, refusal: int, sentence: str) -> None:
+    """With its cause and a cure; the session goes on showing QR codes."""
+    world.prepare = lambda engine: engine.pairing_codes.update({"962790000001": refusal})
+    async with world.running() as gateway:
+        await world.now(gateway.put(COMPANY))
+        with pytest.raises(PairingCodeRefused, match=f"WhatsApp refused a pairing code {sentence}"):
+            await world.now(gateway.pairing_code(COMPANY, "962790000001", at_most_s=15))
+        assert world.state() == "pairing"
+        assert gateway.view(COMPANY).qr is not None
+
+
+async def test_a_pairing_code_of_a_link_that_ends_is_not_waited_for(world: World) -> None:
+    """The caller hears at once that the link ended, and can ask again."""
+    async with world.running() as gateway:
+        await world.now(gateway.put(COMPANY))
+        await world.now(gateway.qr(COMPANY, at_most_s=15))
+        world.engine.freeze(world.link())
+        before = world.clock.monotonic()
+        asked = asyncio.ensure_future(gateway.pairing_code(COMPANY, NUMBER, at_most_s=15))
+        await world.quiet()
+        await world.now(gateway.ask(COMPANY, events.StopAsked()))
+        with pytest.raises(Conflict, match="the connection that showed the QR code ended; try again"):
+            await world.now(asked)
+        assert world.clock.monotonic() == before
 
 
 # Restarts.
@@ -531,6 +577,54 @@ async def test_a_logout_leaves_although_something_has_to_be_kept_before(world: W
         received = await world.now(gateway.received(COMPANY, after=0, most=9))
         assert [each.text for each in received] == ["a last word", "another"]
         assert await world.now(world.store.keys(COMPANY, "session", ["962799999999@s.whatsapp.net.0"])) == {}
+
+
+# Changes to what is stored.
+
+
+async def test_what_changes_a_stored_session_does_so_alone(world: World) -> None:
+    """Two imports, or an import and a clear, at a time: one after the other, and nothing runs the session meanwhile."""
+    async with world.running() as gateway:
+        await world.pair()
+        log: list[tuple[str, bool]] = []
+
+        async def work(name: str, go: asyncio.Event) -> None:
+            log.append((f"{name} begins", COMPANY in gateway.running))
+            await go.wait()
+            log.append((f"{name} ends", COMPANY in gateway.running))
+
+        first, second = asyncio.Event(), asyncio.Event()
+        one = asyncio.ensure_future(gateway.set_aside(COMPANY, lambda: work("one", first)))
+        two = asyncio.ensure_future(gateway.set_aside(COMPANY, lambda: work("two", second)))
+        await world.quiet()
+        first.set()
+        await world.quiet()
+        with pytest.raises(SessionRestarting):
+            await world.now(gateway.accept(COMPANY, text_request(NUMBER, "meanwhile")))
+        with pytest.raises(SessionRestarting):
+            gateway.view(COMPANY)
+        second.set()
+        await world.now(asyncio.gather(one, two))
+        assert log == [("one begins", False), ("one ends", False), ("two begins", False), ("two ends", False)]
+        await world.until_state("connected")
+
+
+async def test_a_change_that_fails_gives_the_session_back(world: World) -> None:
+    """Also when another one waits behind it."""
+    async with world.running() as gateway:
+        await world.pair()
+
+        async def fail() -> None:
+            raise OSError("disk full")
+
+        async def work() -> None:
+            assert COMPANY not in gateway.running
+
+        asked = asyncio.gather(
+            gateway.set_aside(COMPANY, fail), gateway.set_aside(COMPANY, work), return_exceptions=True
+        )
+        assert [type(each) for each in await world.now(asked)] == [OSError, type(None)]
+        await world.until_state("connected")
 
 
 # Defects of our own, and the end.

@@ -18,7 +18,7 @@ from holdfast.api.keys import NoKey, NotAllowed
 from holdfast.api.schemas import Problem
 from holdfast.api.shutdown import Stopping
 from holdfast.base.errors import BadInput, Conflict, HoldfastError, NotFound
-from holdfast.runtime.errors import NotConnected, SessionRestarting
+from holdfast.runtime.errors import NotConnected, PairingCodeRefused, SessionRestarting
 from holdfast.runtime.inbound_media import Gone, NotFetched, TooLargeMedia
 from holdfast.runtime.passkeys import WhatsAppSilent
 from holdfast.runtime.quotas import DiskFull, QuotaExceeded
@@ -60,6 +60,7 @@ _STATUS = {
     WhatsAppSilent: HTTPStatus.GATEWAY_TIMEOUT,
     QuotaExceeded: HTTPStatus.TOO_MANY_REQUESTS,
     DiskFull: HTTPStatus.INSUFFICIENT_STORAGE,
+    PairingCodeRefused: HTTPStatus.BAD_GATEWAY,
 }
 _HEADERS = {
     HTTPStatus.UNAUTHORIZED: {"WWW-Authenticate": "Bearer"},

@@ -143,7 +143,7 @@ async def put_session(
 ) -> SessionModel:
     """Create the session of a company, or find it, set what is given, and start it."""
     body = body or SessionRequest()
-    await desk.check(body)
+    await desk.check(company, body)
     pacing = None if body.pacing is None else body.pacing.changes()
     if grant.companies is not None and "pacing" in body.model_fields_set:
         pacing = await gateway.tenant_pacing(company, pacing or {})
@@ -233,7 +233,10 @@ async def _picture(gateway: Gateway, waits: ShutdownScope, company: str, *, kind
     return Response(out.getvalue(), media_type=media_type, headers=_NO_STORE)
 
 
-@sessions.post("/v1/sessions/{company}/pairing-code")
+@sessions.post(
+    "/v1/sessions/{company}/pairing-code",
+    responses={502: description.problem("WhatsApp refused to give a pairing code; the sentence says why")},
+)
 async def make_pairing_code(
     company: CompanyPath, body: PairingRequest, gateway: Holdfast, waits: Waiting, response: Response
 ) -> PairingCodeModel:

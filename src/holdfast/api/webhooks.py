@@ -36,6 +36,9 @@ from holdfast.delivery.webhooks import (
 from holdfast.notify.signing import checked_secret
 from holdfast.web.client import WebClient, checked_url
 
+_OF_WEBHOOK = {"webhook_url", "webhook_secret", "webhook_events"}
+"""Fields of a request that are about the webhook."""
+
 
 class EndpointModel(ApiModel):
     id: str
@@ -122,15 +125,17 @@ class WebhookService:
         urls = {company: each.url for company, each in routes.items() if each is not None and _sees(grant, each)}
         return [(each, routes[each.company], urls.get(each.company)) for each in found]
 
-    async def check(self, body: SessionRequest) -> None:
+    async def check(self, company: str, body: SessionRequest) -> None:
         """Raises `BadInput` for what could never be set, and for an address that no webhook would be sent to."""
         check_webhook(body)
+        if body.model_fields_set & _OF_WEBHOOK and "webhook_url" not in body.model_fields_set:
+            _check_has_webhook(await self.rows.endpoint(company))
         if body.webhook_url is not None:
             await self._web.check_reachable(body.webhook_url, field="webhookUrl")
 
     async def set(self, company: str, body: SessionRequest) -> tuple[Endpoint | None, str | None]:
         """Carry out what a wish says of webhooks; the company's own endpoint, and its secret where that is new."""
-        given = body.model_fields_set & {"webhook_url", "webhook_secret", "webhook_events"}
+        given = body.model_fields_set & _OF_WEBHOOK
         made = self._randomness.webhook_secret()
 
         def change(before: Endpoint | None) -> Endpoint | None:
@@ -158,6 +163,11 @@ def check_webhook(body: SessionRequest) -> None:
             )
 
 
+def _check_has_webhook(endpoint: Endpoint | None) -> None:
+    if endpoint is None:
+        raise BadInput("webhookUrl is missing: this session has no webhook of its own yet", field="webhookUrl")
+
+
 def _changed(
     before: Endpoint | None, company: str, body: SessionRequest, given: Collection[str], made_secret: str
 ) -> Endpoint | None:
@@ -165,7 +175,7 @@ def _changed(
         return None
     if before is None:
         if body.webhook_url is None:
-            raise BadInput("webhookUrl is missing: this session has no webhook of its own yet", field="webhookUrl")
+            _check_has_webhook(before)
         before = Endpoint(
             id=endpoint_id(company), company=company, url=None, secret=made_secret, events=None, health=Health()
         )

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,6 +20,7 @@ from holdfast.delivery.recipient import phone_number
 from holdfast.delivery.stores import Accepted, Content, Draft, Inbox, Message, Received
 from holdfast.runtime.actor import SessionActor
 from holdfast.runtime.composer import Composer, Repeated, SendRequest
+from holdfast.runtime.errors import PairingCodeRefused, SessionRestarting
 from holdfast.runtime.inbound_media import Fetched, unknown_inbound
 from holdfast.runtime.ownership import Ownership, RunsElsewhere
 from holdfast.runtime.passkeys import Passkey
@@ -36,6 +38,15 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
+@dataclass(slots=True)
+class _Aside:
+    """What is done to a session that must not run meanwhile."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    works: int = 0
+    """How many run or wait."""
+
+
 class Gateway:
     def __init__(self, parts: Services, *, inbox: Inbox, composer: Composer) -> None:
         self._parts = parts
@@ -44,7 +55,7 @@ class Gateway:
         self._actors: dict[str, SessionActor] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
         self._restarters: dict[str, asyncio.Task[None]] = {}
-        self._aside: set[str] = set()
+        self._aside: dict[str, _Aside] = {}
         """Sessions that are not to run just now."""
         self._ended: set[str] = set()
         """Sessions that were told to end, and have not yet."""
@@ -179,13 +190,15 @@ class Gateway:
         return code
 
     async def pairing_code(self, company: str, phone: str, *, at_most_s: float) -> str:
-        """An eight-character code to be typed on the phone with this number."""
+        """An eight-character code to be typed on the phone with this number. Raises `PairingCodeRefused`."""
         digits = phone_number(phone, field="phoneNumber")
         actor = await self._own(company)
         await _ask(actor, events.PairAsked())
         if await actor.wait_for_qr(at_most_s=at_most_s) is None:
             raise Conflict(_no_qr(actor.view))
         shown = await actor.pairing_code(digits, within_s=at_most_s)
+        if shown.refused is not None:
+            raise PairingCodeRefused(shown.refused, shown.error)
         if shown.code is None:
             raise Conflict(f"WhatsApp gave no pairing code: {shown.error}")
         return shown.code
@@ -306,6 +319,8 @@ class Gateway:
         actor = self._actors.get(company)
         if actor is None:
             ownership = self._parts.ownership
+            if company in self._aside:
+                raise SessionRestarting(company)
             if ownership is not None and company in ownership.elsewhere:
                 raise RunsElsewhere(company, ownership.elsewhere[company])
             raise _unknown(company)
@@ -326,6 +341,8 @@ class Gateway:
             await self._stored(company)
 
     async def _stored(self, company: str) -> Record:
+        if company in self._aside:
+            raise SessionRestarting(company)
         record = None if self._parts.ownership is None else await self._parts.sessions.find(company)
         if record is None:
             raise _unknown(company)
@@ -342,26 +359,31 @@ class Gateway:
             return
         await self._note_absence(record, self._now())
         actor = await self._revive(record)
-        if company not in self._actors:
+        if company not in self._actors and company not in self._aside:
             self._start(actor)
 
     async def set_aside(self, company: str, work: Callable[[], Awaitable[T]]) -> T:
         """Run `work` while nothing runs the session; then it goes on from its stored record, if it has one.
 
-        It need not exist yet. Raises `RunsElsewhere` for one that another process runs.
+        Several for one session run one after another, and the session goes on behind the last. It need not exist yet.
+        Raises `RunsElsewhere` for one that another process runs.
         """
         ownership = self._parts.ownership
         if company not in self._actors and ownership is not None and not await ownership.claim(company):
             raise RunsElsewhere(company, await self._node(company))
-        self._aside.add(company)
-        try:
-            await self.end([company] if company in self._actors else [])
-            return await work()
-        finally:
-            self._aside.discard(company)
-            await self.begin(company)
-            if company not in self._actors:
-                self._parts.live.remove(company)
+        aside = self._aside.setdefault(company, _Aside())
+        aside.works += 1
+        async with aside.lock:
+            try:
+                await self.end([company] if company in self._actors else [])
+                return await work()
+            finally:
+                aside.works -= 1
+                if not aside.works:
+                    del self._aside[company]
+                    await self.begin(company)
+                    if company not in self._actors:
+                        self._parts.live.remove(company)
 
     async def end(self, companies: Collection[str]) -> None:
         """Sessions that another process owns, or may own by now: their links are cut at once."""
