@@ -9,6 +9,7 @@ from fastapi.responses import FileResponse
 from pydantic import Field
 
 from holdfast.api import description
+from holdfast.api.bodies import check_import
 from holdfast.api.keys import KeyGrant, NotAllowed
 from holdfast.api.routes import CompanyPath, Holdfast, KeyDependency, KeyedRoute, Waiting, described
 from holdfast.api.schemas import ApiModel, SessionModel, Text
@@ -123,7 +124,17 @@ async def clear_session(company: CompanyPath, _: ForAll, backup_service: Keeping
     return BackupModel.made(await backup_service.clear(company))
 
 
-@backups.post("/v1/sessions/{company}/import")
+class ImportRoute(KeyedRoute):
+    """Takes up to 64 MB, so a hostile body is refused before it is parsed as a whole."""
+
+    async def check_body(self, request: Request) -> None:
+        await check_import(await request.body())
+
+
+imports = APIRouter(tags=["backups"], route_class=ImportRoute, dependencies=described, responses=description.KEYED)
+
+
+@imports.post("/v1/sessions/{company}/import")
 async def import_session(
     company: CompanyPath, body: ImportRequest, gateway: Holdfast, backup_service: Keeping
 ) -> SessionModel:
@@ -147,3 +158,4 @@ def add_backups(api: FastAPI, backup_service: BackupService) -> None:
     """Serve these routes beside what `api` serves."""
     api.state.backup_service = backup_service
     api.include_router(backups)
+    api.include_router(imports)

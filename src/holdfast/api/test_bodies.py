@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from holdfast.api.bodies import read_message, schemas
+from holdfast.api.bodies import check_import, read_message, schemas
 from holdfast.base.errors import BadInput
 from holdfast.delivery.content import MessageKind
 from holdfast.delivery.kinds import KINDS
@@ -58,3 +58,16 @@ def test_the_schema_of_a_message_names_every_kind() -> None:
     assert [alternative["required"][-1] for alternative in message["oneOf"]] == list(KINDS)
     assert {kind.__name__ for name, kind in KINDS.items() if name != "text"} < set(found)
     assert all(found[KINDS[kind].__name__]["oneOf"] for kind in MessageKind)
+
+
+async def test_a_large_import_stops_at_the_first_fault() -> None:
+    """Unknown members, and more keys than a device has; small bodies and real devices pass."""
+    key = b'{"type":"pre-key","id":"1","value":"{}"}'
+    device = b'{"credentials":"{}","keys":[%s]}'
+    unknown = b"{" + b",".join(b'"k%07d":0' % n for n in range(100_000)) + b"}"
+    for body, field in ((unknown, "k0000000"), (device % b",".join([key] * 50_001), "keys")):
+        with pytest.raises(BadInput) as refused:
+            await check_import(body)
+        assert refused.value.field == field
+    await check_import(unknown[:100])
+    await check_import(device % b",".join([key] * 40_000))
