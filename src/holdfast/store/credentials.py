@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Table, bindparam, delete, select, tuple_, update
+from sqlalchemy import Connection, Table, bindparam, delete, func, select, update
 
 from holdfast.base.clock import Clock, iso
 from holdfast.base.ids import RandomSource
@@ -148,15 +148,18 @@ class EngineRows:
         return await self._database.write(work)
 
     async def forget_plaintexts(self, *, before: str) -> None:
-        key = (decrypted.c.company_id, decrypted.c.ciphertext_sha256)
-        old = select(*key).where(decrypted.c.stored_at < before).order_by(decrypted.c.stored_at)
-        batch = delete(decrypted).where(tuple_(*key).in_(old.limit(_PLAINTEXTS_AT_ONCE)))
+        oldest = select(decrypted.c.stored_at).where(decrypted.c.stored_at < before).order_by(decrypted.c.stored_at)
+        batch = oldest.limit(_PLAINTEXTS_AT_ONCE).subquery()
 
-        def work(connection: Connection) -> int:
-            return connection.execute(batch).rowcount
+        def work(connection: Connection) -> bool:
+            last = connection.scalar(select(func.max(batch.c.stored_at)))
+            if last is None:
+                return False
+            connection.execute(delete(decrypted).where(decrypted.c.stored_at <= last))
+            return True
 
         # In short transactions: no message waits for the removal of a month's plaintexts.
-        while await self._database.write(work) == _PLAINTEXTS_AT_ONCE:
+        while await self._database.write(work):
             pass
 
     async def quarantine(self, company: str, *, reason: str) -> None:
