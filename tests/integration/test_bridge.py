@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from holdfast.session.engine import (
+    BAD_CREDENTIALS,
     AskPairingCode,
     Commit,
     CutLink,
@@ -207,7 +208,7 @@ async def test_credentials_that_are_not_readable_close_the_link(ours: Party, was
     """No crash, no silence: a closed link that says why, and nothing of the credentials."""
     ours.host.command(OpenLink(link=99, company="1", credentials="{ 962700000001", url=wasim.url))
     closed = await ours.recorder.wait(LinkClosed, 99)
-    assert closed.code == 500
+    assert closed.code == BAD_CREDENTIALS
     assert "962700000001" not in closed.detail
 
 
