@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 
 import { MediaHosts, UploadFailed } from './mediahost.mjs'
+import { Route } from './routes.mjs'
 
 const NOBODY = '127.0.0.1:1' // nothing listens there
 const KEYS = { type: 'image', mediaKey: Buffer.alloc(32).toString('base64'), directPath: '/v/1' }
@@ -28,7 +29,7 @@ async function fixture(context, ...answers) {
     if (answer instanceof Error) throw answer
     return answer
   }
-  return { hosts: new MediaHosts({ query }), folder, file: join(folder, 'copy'), asked }
+  return { hosts: new MediaHosts({ query, route: new Route() }), folder, file: join(folder, 'copy'), asked }
 }
 
 const failure = (hosts, keys, file) => hosts.download({ keys, file, mostBytes: 100 }).then(assert.fail, error => error.code)
