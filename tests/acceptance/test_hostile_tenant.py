@@ -169,8 +169,14 @@ async def test_imported_credentials_that_would_hang_a_host_are_refused(
     gateway: Served, tenant: aiohttp.ClientSession, record_property: Callable[[str, object], None]
 ) -> None:
     """Numbers that make Baileys generate a thousand million keys, and 15 MB of routing information."""
+    async with tenant.post(f"/v1/sessions/{TENANT}/stop") as answer:  # the keys of a session in use are not given out
+        assert answer.ok, await answer.text()
+    await gateway.until_state(TENANT, "stopped", within_s=20)
     async with tenant.get(f"/v1/sessions/{TENANT}/export") as answer:
         device: Json = await answer.json()
+    async with tenant.post(f"/v1/sessions/{TENANT}/start") as answer:
+        assert answer.ok, await answer.text()
+    await gateway.until_state(TENANT, "connected", within_s=20)
     credentials = json.loads(device["credentials"])
     async with watched(gateway, record_property):
         for change in (
