@@ -67,7 +67,8 @@ class Terminal:
         return _COLOUR.sub("", self.shown).replace("\r\n", "\n")
 
     async def run(self, *arguments: str, **settings: str) -> asyncio.subprocess.Process:
-        others = {name: value for name, value in os.environ.items() if not name.startswith("HOLDFAST_")}
+        mine = ("HOLDFAST_", "COLUMNS", "LINES")  # the size is the terminal's, whatever the tests run in
+        others = {name: value for name, value in os.environ.items() if not name.startswith(mine)}
         self._command = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "holdfast", *arguments,
             env={**others, "TERM": "xterm-256color", **settings},
