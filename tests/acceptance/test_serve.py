@@ -201,7 +201,7 @@ async def said(folder: Path, code: int, *arguments: str, **settings: str) -> str
         assert await running.ends() == code, running.err
         assert running.err[-1].startswith("holdfast: "), running.err
         assert all(
-            re.search("Installing|Filling|INFO (Starting|Creating|Migrating) |WARNING Engine host: ", line)
+            re.search("Installing|Filling|API key|INFO (Starting|Creating|Migrating) |WARNING Engine host: ", line)
             for line in running.err[:-1]
         )
         return running.err[-1].removeprefix("holdfast: ")
