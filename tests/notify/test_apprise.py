@@ -259,8 +259,8 @@ def test_without_addresses_apprise_is_not_even_imported() -> None:
     """Who wants no alerts pays nothing for them."""
     program = (
         "import sys, holdfast.notify.alert_sender\n"
-        "from holdfast.notify import addresses, courier\n"
-        "addresses.read_addresses('', refusal=courier.refusal)\n"
+        "from holdfast.notify import addresses, apprise_client\n"
+        "addresses.read_addresses('', refusal=apprise_client.refusal)\n"
         "assert 'apprise' not in sys.modules and 'requests' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
