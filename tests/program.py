@@ -116,9 +116,15 @@ async def program(
         await process.wait()
 
 
+_PINNED = "2.3000.1043857760"
+"""A client version, so that none is looked for."""
+
+
 def _settings(settings: Mapping[str, str]) -> dict[str, str]:
     others = {name: value for name, value in os.environ.items() if not name.startswith("HOLDFAST_")}
     defaults = {"HOLDFAST_PORT": "0", "HOLDFAST_DATA_DIR": "data", "HOLDFAST_CACHE_DIR": str(CACHE / "engine")}
+    if "HOLDFAST_WHATSAPP_URL" not in settings:
+        defaults["HOLDFAST_WHATSAPP_VERSION"] = _PINNED  # with `auto` a start would ask WhatsApp's own site
     return {**others, "COLUMNS": "100", **defaults, **settings}
 
 
