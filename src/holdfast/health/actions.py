@@ -42,7 +42,7 @@ class ReplaceActor:
 
 @dataclass(frozen=True, slots=True)
 class ReplaceHost:
-    """End the engine host; its keeper starts another. Said of each of its sessions, to be done once."""
+    """End the engine host; the engine supervisor starts another. Asked for each of its sessions, to be done once."""
 
     because: str
 

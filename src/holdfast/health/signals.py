@@ -234,7 +234,7 @@ class Limits:
     budget_low: int = 12
     actor_hangs_s: float = 30
     host_hangs_s: float = 30
-    """The engine host's own keeper ends it after 20 s without a heartbeat; this is for when that failed."""
+    """The engine supervisor ends a host that sends no heartbeat; this is for when that failed."""
     check_late_s: float = 10
     """A check that comes later than this can't tell whether others hang: it hung itself."""
     failures: int = 5

@@ -123,7 +123,7 @@ class SessionActor:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._sender.run(), name=f"sender {self.company}")
-                tasks.create_task(self._engine_storage.run(), name=f"keeper {self.company}")
+                tasks.create_task(self._engine_storage.run(), name=f"engine storage {self.company}")
                 await self._live()
         finally:
             self._end()

@@ -1,4 +1,4 @@
-"""The keeper: keeps what an engine wants kept and finds it again, for one session, in the order in which it was asked.
+"""Stores and looks up what an engine asks for, for one session, in the order of its requests.
 
 A commit is answered only when it is durable; until then the engine lets no later frame leave. What gathers while one
 write is under way is written together. When the store fails, nothing more of that link is kept or answered, and the

@@ -3,7 +3,7 @@
 Only the first open message of a chat, its head, has `next_at` and `lane`; a unique index allows one head per chat. So
 what is due is found by an index however much waits behind it, and a chat that rests holds up no other. Whatever settles
 a head makes the next message of the chat the head, in the same transaction. On PostgreSQL those transactions take
-turns (`store.events.take_turn`), so that two nodes that accept for one chat make one head.
+turns (`store.events.lock_event_order`), so that two nodes that accept for one chat make one head.
 
 A lane is `3 * kind + contact`: kinds are interactive, bulk and suspect; contacts are `delivery.rate_limits.Contact`.
 """
