@@ -197,6 +197,31 @@ async def test_a_lock_ends_when_whatsapp_says_so_after_the_refusal(world: World)
         await world.until(lambda: texts(world).count("refused") == 2, within_s=10)
 
 
+async def test_a_lock_whose_end_is_past_holds_nothing_and_ends_nothing(world: World) -> None:
+    """WhatsApp may report one that is over; the session goes on on the same link."""
+    async with world.running():
+        link = await world.pair()
+        past = int(world.clock.now().timestamp()) - 60
+        world.listener.report(NewChatsLocked(link=link, lock="reach-out-lock", active=True, until_s=past))
+        await world.until_message(await world.send("to a stranger"), "sent", within_s=5)
+        assert world.link() == link
+
+
+async def test_a_lock_that_is_lifted_while_its_refusal_is_stored_ends_nothing(world: World) -> None:
+    """Refusal, lock and the end of the lock arrive together; what was refused is sent again on the same link."""
+    world.set_policy(keepalive_interval_s=3600.0)
+    async with world.running():
+        send = await refused(world)
+        world.learns.close()
+        world.listener.report(Acked(link=send.link, whatsapp_id=send.whatsapp_id, chat=send.to, error="463"))
+        world.listener.report(NewChatsLocked(link=send.link, lock="reach-out-lock", active=True))
+        world.listener.report(NewChatsLocked(link=send.link, lock="reach-out-lock", active=False))
+        await world.quiet()
+        world.learns.open()
+        await world.until(lambda: texts(world).count("refused") == 2, within_s=10)
+        assert world.link() == send.link
+
+
 async def test_a_person_who_writes_during_a_lock_is_answered(world: World) -> None:
     """With the message that was refused first: the chat is known now."""
     world.set_policy(keepalive_interval_s=3600.0)

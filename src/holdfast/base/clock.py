@@ -7,7 +7,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol, overload
 
 
@@ -55,3 +55,13 @@ def iso(moment: datetime | None) -> str | None:
     if moment is None:
         return None
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def to_monotonic(clock: Clock, at: str) -> float:
+    """A recorded time (ISO 8601) as a moment of the monotonic clock, in seconds."""
+    return clock.monotonic() + (datetime.fromisoformat(at) - clock.now()).total_seconds()
+
+
+def to_wall(clock: Clock, moment: float) -> datetime:
+    """A moment of the monotonic clock, in seconds, as a time."""
+    return clock.now() + timedelta(seconds=moment - clock.monotonic())

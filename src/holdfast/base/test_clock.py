@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from holdfast.base.clock import SystemClock, iso
+from holdfast.base.clock import SystemClock, iso, to_monotonic, to_wall
 
 
 async def test_real_time_moves_and_knows_its_zone() -> None:
@@ -30,3 +30,13 @@ async def test_real_time_moves_and_knows_its_zone() -> None:
 def test_times_are_written_in_one_form(moment: datetime | None, text: str | None) -> None:
     """ISO 8601 in UTC, three digits of a second and `Z`, whatever zone the time came in; no time is no text."""
     assert iso(moment) == text
+
+
+def test_recorded_times_and_monotonic_moments_are_converted_both_ways() -> None:
+    """A time ahead lies as far ahead on the monotonic clock, one that is past as far behind."""
+    clock = SystemClock()
+    for seconds in (-3600.0, 0.0, 90.5):
+        at = iso(clock.now() + timedelta(seconds=seconds))
+        moment = to_monotonic(clock, at)
+        assert moment - clock.monotonic() == pytest.approx(seconds, abs=1)
+        assert (to_wall(clock, moment) - clock.now()).total_seconds() == pytest.approx(seconds, abs=1)

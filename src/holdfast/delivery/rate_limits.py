@@ -251,15 +251,23 @@ class RateLimits:
         """WhatsApp accepts no messages to new contacts until then; a past moment lifts the lock."""
         self._locks[code] = until
 
+    def locked_until(self, code: str) -> float | None:
+        """The end of this lock, which may be past; None when there was none or it was lifted."""
+        return self._locks.get(code)
+
+    def unlock(self, code: str) -> None:
+        """WhatsApp lifted the lock."""
+        self._locks.pop(code, None)
+
     # What may leave.
 
     def hold(self, now: float) -> Hold | None:
         """What holds messages to new contacts now; None when nothing does."""
-        return self._lock(now) or self._daily_limit(now)
+        return self.longest_lock(now) or self._daily_limit(now)
 
     def allowance(self, now: float, *, room: int) -> Allowance:
         """What may leave now, with `room` for that many messages."""
-        lock = self._lock(now)
+        lock = self.longest_lock(now)
         hold = lock or self._daily_limit(now)
         gap_at = self._gap_ends if self._gap_ends > now + _SAME_MOMENT_S else None
         total = 0 if gap_at is not None else min(room, self._every.available(now))
@@ -279,7 +287,8 @@ class RateLimits:
             more_at=min((moment for moment in moments if moment is not None), default=None),
         )
 
-    def _lock(self, now: float) -> Hold | None:
+    def longest_lock(self, now: float) -> Hold | None:
+        """WhatsApp's lock that ends last; None while there is none."""
         held = [(until, code) for code, until in self._locks.items() if until > now + _SAME_MOMENT_S]
         if not held:
             return None

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import datetime, timedelta
 
-from holdfast.base.clock import Clock, iso
+from holdfast.base.clock import Clock, iso, to_monotonic
 from holdfast.base.errors import HoldfastError
 from holdfast.delivery.breaker import Breaker
 from holdfast.delivery.in_flight import InFlight
@@ -164,7 +164,7 @@ class OutboxSender:
     def _expect_expiry(self, at: str | None) -> None:
         if at is None:
             return
-        moment = self._moment(at)
+        moment = to_monotonic(self._clock, at)
         self._next_expiry = moment if self._next_expiry is None else min(self._next_expiry, moment)
         self._wake.set()
 
@@ -450,7 +450,7 @@ class OutboxSender:
         self._has_backlog |= taken.has_more
         self._may_be_due = taken.is_limited or looks_again != self._looks
         if taken.next_at is not None:
-            self._due_at = _earliest(self._due_at, self._moment(taken.next_at))
+            self._due_at = _earliest(self._due_at, to_monotonic(self._clock, taken.next_at))
         self._suspect_since = (self._suspect_since or self._clock.monotonic()) if taken.suspect_waits else None
         settled = {update.whatsapp_id for update in self._updates if isinstance(update, MessageChange)}
         for message in taken.messages:
@@ -548,9 +548,6 @@ class OutboxSender:
 
     def _offset(self) -> float:
         return self._clock.now().timestamp() - self._clock.monotonic()
-
-    def _moment(self, at: str) -> float:
-        return self._clock.monotonic() + (datetime.fromisoformat(at) - self._clock.now()).total_seconds()
 
     def _wall_in(self, seconds: float) -> str:
         return iso(self._clock.now() + timedelta(seconds=seconds))

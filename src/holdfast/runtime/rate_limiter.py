@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from holdfast.base.clock import Clock, iso
+from holdfast.base.clock import Clock, iso, to_monotonic, to_wall
 from holdfast.delivery.rate_limits import (
     NEW_CHAT_QUOTA,
     REACH_OUT_LOCK,
@@ -80,19 +80,15 @@ def _own_pacing(account: Account, default: Pacing) -> Pacing:
 
 
 def _restore(limits: RateLimits, account: Account, clock: Clock) -> None:
-    first_contacts = [_moment(clock, at) for at in account.first_contacts]
+    first_contacts = [to_monotonic(clock, at) for at in account.first_contacts]
     limits.restore(first_contacts=first_contacts, approached=account.approached)
     for code, until in ((REACH_OUT_LOCK, account.reach_out_until), (NEW_CHAT_QUOTA, account.quota_until)):
         if until is not None:
-            limits.lock(code, _moment(clock, until))
-
-
-def _moment(clock: Clock, at: str) -> float:
-    return clock.monotonic() + (datetime.fromisoformat(at) - clock.now()).total_seconds()
+            limits.lock(code, to_monotonic(clock, until))
 
 
 def _wall(clock: Clock, moment: float) -> str:
-    return iso(clock.now() + timedelta(seconds=moment - clock.monotonic()))
+    return iso(to_wall(clock, moment))
 
 
 class RateLimiter:
@@ -113,7 +109,6 @@ class RateLimiter:
         self._default = self._own = pacing
         self._tight_until = 0.0
         self._limits = RateLimits(pacing, jitter=jitter)
-        self._locks: dict[str, float] = {}
 
     async def load(self) -> None:
         """Read what is stored about the account: at the start, and after the operator changed it."""
@@ -121,11 +116,8 @@ class RateLimiter:
         account = await self._accounts.account(self._company, since=since)
         self._own = _own_pacing(account, self._default)
         _restore(self._limits, account, self._clock)
-        for code, until in ((REACH_OUT_LOCK, account.reach_out_until), (NEW_CHAT_QUOTA, account.quota_until)):
-            if until is not None:
-                self._locks[code] = _moment(self._clock, until)
         if account.tight_until is not None:
-            self._tight_until = _moment(self._clock, account.tight_until)
+            self._tight_until = to_monotonic(self._clock, account.tight_until)
 
     # What WhatsApp says.
 
@@ -135,13 +127,12 @@ class RateLimiter:
         Takes effect at once; returns the end, ISO 8601. `keep_lock` stores it.
         """
         now = self._clock.monotonic()
-        known_end = self._locks.get(code, now)
+        known_end = self._limits.locked_until(code) or now
         if until_s is not None:
             until = now + max(until_s - self._clock.now().timestamp(), 0.0)
         else:
             until = known_end if known_end > now else now + LOCK_S
         if until != known_end:
-            self._locks[code] = until
             self._limits.lock(code, until)
             log.warning(
                 "Session %s: %s until %s; known chats go on",
@@ -152,17 +143,20 @@ class RateLimiter:
         return _wall(self._clock, until)
 
     async def keep_lock(self, code: str) -> None:
-        """Store the lock, and its end with every message that it holds."""
-        until = _wall(self._clock, self._locks[code])
+        """Store the lock, and its end with every message that it holds; nothing for one that is lifted by now."""
+        moment = self._limits.locked_until(code)
+        if moment is None:
+            return
+        until = _wall(self._clock, moment)
         await self._accounts.set_lock(self._company, code=code, until=until)
         await self._outbox.reschedule_held(self._company, code=code, until=until)
 
     async def unlock(self, code: str) -> None:
         """WhatsApp lifted the lock."""
-        if self._locks.pop(code, None) is None:
+        if self._limits.locked_until(code) is None:
             return
         log.info("Session %s: WhatsApp accepts messages to new contacts again (%s ended)", self._company, code)
-        self._limits.lock(code, self._clock.monotonic())
+        self._limits.unlock(code)
         await self._accounts.set_lock(self._company, code=code, until=None)
         await self._outbox.reschedule_held(self._company, code=code, until=None)
 
@@ -174,11 +168,8 @@ class RateLimiter:
     @property
     def lock_now(self) -> HoldSigns | None:
         """WhatsApp's lock that ends last, while there is one."""
-        now = self._clock.monotonic()
-        until, code = max(((until, code) for code, until in self._locks.items()), default=(now, ""))
-        if until <= now:
-            return None
-        return HoldSigns(code=code, until=self._clock.now() + timedelta(seconds=until - now))
+        lock = self._limits.longest_lock(self._clock.monotonic())
+        return None if lock is None else HoldSigns(code=lock.code, until=to_wall(self._clock, lock.until))
 
     # What is sent.
 

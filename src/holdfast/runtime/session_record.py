@@ -6,9 +6,9 @@ import logging
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from holdfast.base.clock import iso
+from holdfast.base.clock import iso, to_monotonic, to_wall
 from holdfast.health.keepalive import KeepAlives, follow
 from holdfast.health.roundtrips import RoundTrips
 from holdfast.runtime.log_lines import keep_alive, transition
@@ -149,7 +149,7 @@ class SessionRecord:
 
     def wall(self, moment: float) -> datetime:
         """A moment in monotonic seconds as a date."""
-        return self._parts.clock.now() + timedelta(seconds=moment - self._parts.clock.monotonic())
+        return to_wall(self._parts.clock, moment)
 
     def _now(self) -> str:
         return iso(self._parts.clock.now())
@@ -159,8 +159,7 @@ def restored_session(record: Record, *, paired: bool, parts: Services) -> Sessio
     """The session as it was when its process or actor ended."""
     resumes_at = None
     if record.resumes_at is not None:
-        left = datetime.fromisoformat(record.resumes_at) - parts.clock.now()
-        resumes_at = parts.clock.monotonic() + max(left.total_seconds(), 0)
+        resumes_at = max(to_monotonic(parts.clock, record.resumes_at), parts.clock.monotonic())
     return restored(
         state=record.state,
         paired=paired,
