@@ -228,6 +228,24 @@ async def test_a_message_whose_receipt_comes_first_is_not_sent_again(world: Worl
         assert [send.link for send in world.commands(Send)] == [link]
 
 
+async def test_a_strangers_receipt_amid_a_look_at_the_queue_holds_no_message_back(world: World) -> None:
+    """It settles nothing; the message that was just taken is sent all the same."""
+    async with world.running():
+        link = await acked_by_hand(world)
+        message = await world.send()
+        await world.quiet()
+        world.taken.close()
+        world.engine.drop(link, code=428)
+        await world.until(lambda: world.link() != link and world.state() == "connected")
+        await world.quiet()
+        world.engine.receipt(world.link(), whatsapp_ids=[message.whatsapp_id], chat=f"{OTHER}@s.whatsapp.net")
+        await world.quiet()
+        world.taken.open()
+        world.engine.acks = True
+        await world.until_message(message, "sent", within_s=5)
+        assert [send.link for send in world.commands(Send)] == [link, world.link()]
+
+
 async def test_an_engine_holds_so_many_messages_and_no_more(world: World) -> None:
     """A backlog is given out as acks come in, and all of it leaves in the end."""
     async with world.running():

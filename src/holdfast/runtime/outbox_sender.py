@@ -455,10 +455,12 @@ class OutboxSender:
         settled = {update.whatsapp_id for update in self._updates if isinstance(update, MessageChange)}
         for message in taken.messages:
             self._limiter.spend(message)
-            if self._link == link and message.whatsapp_id not in settled:  # a receipt may have come meanwhile
-                self._send(link, message)
-            elif self._link != link:
+            if self._link != link:
                 self._retry(message, code=_LINK_DOWN, reason=_NOT_HANDED_OVER, next_at=None)
+            elif message.whatsapp_id in settled:
+                self._look()  # a receipt came meanwhile; should the store not accept it, the message is due still
+            else:
+                self._send(link, message)
         if self._may_be_due:
             self._wake.set()
         self._report_wait()

@@ -60,7 +60,7 @@ _KNOWN = (
     .where(
         known_chats.c.company_id == outbox.c.company_id,
         known_chats.c.chat == outbox.c.chat,
-        known_chats.c.first_sent_at.is_not(None) | known_chats.c.first_received_at.is_not(None),
+        queue.WAS_MET,
     )
     .limit(1)
     .scalar_subquery()

@@ -39,11 +39,11 @@ _MAY_LEAVE = _O.expires_at.is_(None) | (_O.expires_at > bindparam("now")) | ~NOT
 
 _CHAT = (_O.company_id == bindparam("company"), _O.chat == bindparam("name"))
 _HEAD_LANE = Prepared(lambda _: select(_O.lane).where(*_CHAT, IS_HEAD))
+WAS_MET = known_chats.c.first_sent_at.is_not(None) | known_chats.c.first_received_at.is_not(None)
+"""WhatsApp accepted a message to this chat, or the company received one in it: the contact is known."""
 _IS_KNOWN = Prepared(
     lambda _: select(known_chats.c.chat).where(
-        known_chats.c.company_id == bindparam("company"),
-        known_chats.c.chat == bindparam("name"),
-        known_chats.c.first_sent_at.is_not(None) | known_chats.c.first_received_at.is_not(None),
+        known_chats.c.company_id == bindparam("company"), known_chats.c.chat == bindparam("name"), WAS_MET
     )
 )
 _FOLLOWING = Prepared(
