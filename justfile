@@ -1,6 +1,6 @@
 # `uv run just check` before each commit; `./scripts/test` is what decides.
 
-# Format, lint, types, arrows, fast tests: under a minute.
+# Format, lint, types, import rules, fast tests.
 check: format
     uv run ruff check
     uv run mypy
