@@ -150,3 +150,24 @@ async def test_bad_requests_get_a_sentence(
     async with wasim.http.request(method, wasim.control + path, **content) as answer:
         assert answer.status == status
         assert sentence in (await answer.json())["error"]
+
+
+@pytest.mark.parametrize(
+    "stanza",
+    [
+        {"tag": ""},
+        {"tag": "message", "attrs": {"id": 1}},
+        {"tag": "message", "attrs": {"id": "\ud800"}},
+        {"tag": "message", "content": {"base64": "!"}},
+        {"tag": "message", "content": {"bytes": ""}},
+        {"tag": "message", "attrs": {str(n): "" for n in range(40_000)}},
+        "message",
+    ],
+)
+async def test_what_is_no_stanza_is_refused(wasim: Wasim, stanza: Any) -> None:
+    """Each with 400 and a sentence; everything that the binary format can hold is brought as it is."""
+    async with wasim.http.post(f"{wasim.control}/phones/962302/stanzas", json={"stanzas": [stanza]}) as answer:
+        assert answer.status == 400, await answer.text()
+    odd = {"tag": "presence", "attrs": {"": "\x00", "from": "@"}, "content": [{"tag": "a", "content": {"base64": ""}}]}
+    brought = await wasim.post("/phones/962302/stanzas", {"stanzas": [odd, {"base64": "AAEC"}]})
+    assert brought == {"devices": 0}

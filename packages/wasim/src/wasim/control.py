@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from wasim import chat_routes, passkeys
+from wasim import chat_routes, passkeys, stanza_routes
 from wasim.authority import Authority
 from wasim.clock import iso
 from wasim.faults import BadFault, Fault, parse_fault
@@ -50,6 +50,9 @@ POST   /phones/{number}/passkey/confirm    {"code"} the owner compares the code 
 DELETE /phones/{number}/passkey      linking demands none any more
 POST   /phones/{number}/send         {"to", "id"?, "text" | "image" | … | "delete" | "payload"} the phone sends;
                                      payload: any message of WAProto, encoded, in base64
+                                     plaintext: any bytes, encrypted as they are, in base64
+POST   /phones/{number}/stanzas      {"stanzas": [{"tag", "attrs"?, "content"?} | {"base64"}]} brings them, as they
+                                     are, to the linked devices; content: text, {"base64"} or stanzas
 POST   /phones/{number}/typing       {"to", "state"?: "composing"|"recording"|"paused"} the phone's owner types
 POST   /phones/{number}/read         {"id"} the phone reads a message of its inbox
 GET    /phones/{number}/inbox        what the phone decrypted; ?after= leaves out the first so many
@@ -74,6 +77,7 @@ def make_app(simulator: Simulator, authority: Authority, folder: MediaFolder) ->
     app = web.Application(middlewares=[_errors], client_max_size=BODY_BYTES)
     app[HUB], app[AUTHORITY], app[FOLDER] = simulator, authority, folder
     chat_routes.add_routes(app)
+    stanza_routes.add_routes(app)
     passkeys.add_routes(app)
     app.router.add_get("/", _help)
     app.router.add_get("/phones", _phones)

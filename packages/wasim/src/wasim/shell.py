@@ -323,6 +323,12 @@ class Simulator:
         self._settle()
         return sent
 
+    def bring(self, number: str, stanzas: list[Node | bytes]) -> int:
+        """Stanzas as they are, to the linked devices of an account; returns to how many devices."""
+        devices = [self.server.bring(number, stanza, now=self.now()) for stanza in stanzas]
+        self._settle()
+        return max(devices, default=0)
+
     def type_to(self, number: str, to: str, state: str) -> None:
         self.server.phone_actions.type_to(number, to, state, now=self.now())
         self._settle()

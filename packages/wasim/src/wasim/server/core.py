@@ -24,7 +24,7 @@ from wasim.server.phone_client import PhoneClients
 from wasim.server.phones import Phones
 from wasim.server.router import Carrier, Router
 from wasim.server.signal_sessions import KeyUses, SignalSessions
-from wasim.server.state import PHONE, Account, Address, Device, Directory, Pending, StanzaKind
+from wasim.server.state import PHONE, STANZA_KINDS, Account, Address, Device, Directory, Pending, StanzaKind
 from wasim.server.timers import Action, Timers
 from wasim.wire import nodes
 from wasim.wire.errors import WireError
@@ -379,6 +379,20 @@ class Server:
         accounts = [number] if number is not None else list(self.directory.accounts)
         devices = [device for account in accounts for device in self.directory.devices_of(account)]
         return [device for device in devices if device.device != PHONE]
+
+    def bring(self, number: str, stanza: Node | bytes, *, now: float) -> int:
+        """Brings a stanza as it is to the linked devices of an account, or bytes in place of one; returns to how many.
+
+        Messages, receipts and notifications with an id wait until they are acknowledged, everything else is sent now.
+        """
+        devices = self._linked_devices(number)
+        for device in devices:
+            link = self._online.get(device.address)
+            if isinstance(stanza, Node) and stanza.tag in STANZA_KINDS and stanza.attrs.get("id"):
+                self._deliver(device.address, STANZA_KINDS[stanza.tag], stanza, now)
+            elif link is not None:
+                self._send_encoded(link, stanza if isinstance(stanza, bytes) else nodes.encode(stanza))
+        return len(devices)
 
     def unlink(self, address: Address, *, now: float) -> None:
         """The phone removes a linked device: its connection is told, and it can't log in again.

@@ -8,6 +8,7 @@ import msgspec
 
 from wasim.server.phone_client import PhoneClients
 from wasim.server.phone_inbox import ContactCard, PhoneLocation
+from wasim.server.phone_sender import Words
 from wasim.server.state import PHONE, Account, Address, Directory, Group
 from wasim.wire import content
 from wasim.wire.attachments import Contact, ContextInfo, Location, Media, MessageKey, Reaction
@@ -30,7 +31,7 @@ class About(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class MessageRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
-    """One of text, location, contact, reaction, edit, delete and payload – or none of them when there is media."""
+    """One of text, location, contact, reaction, edit, delete, payload and plaintext – none when there is media."""
 
     text: str | None = None
     location: PhoneLocation | None = None
@@ -40,6 +41,8 @@ class MessageRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel", 
     delete: About | None = None
     payload: bytes | None = None
     """A whole `Message` of WAProto, encoded: for kinds that have no field here."""
+    plaintext: bytes | None = None
+    """Encrypted as it is, padding included: what a modified client may send, a message or not."""
     mentions: tuple[str, ...] = ()
     """Numbers."""
     reply_to: str | None = None
@@ -53,9 +56,9 @@ class MessageBuilder:
 
     def put(
         self, number: str, to: Account | Group, request: MessageRequest, media: Media | None, *, now: float
-    ) -> Content:
-        """The message of a wish, or of media. Raises BadMessageRequest unless it says exactly one thing."""
-        names = ("text", "location", "contact", "reaction", "edit", "delete", "payload")
+    ) -> Words:
+        """The message that is asked for, or of media. Raises BadMessageRequest unless it is exactly one."""
+        names = ("text", "location", "contact", "reaction", "edit", "delete", "payload", "plaintext")
         said = [name for name in names if getattr(request, name) is not None] + (["media"] if media else [])
         if len(said) != 1:
             found = " and ".join(said) or "nothing"
@@ -67,6 +70,8 @@ class MessageBuilder:
             return self._about(number, to, request, now)
         if request.payload is not None:
             return _opened(request.payload)
+        if request.plaintext is not None:
+            return request.plaintext
         return _plain(request, context)
 
     def _context(self, number: str, to: Account | Group, request: MessageRequest) -> ContextInfo | None:

@@ -22,6 +22,8 @@ from wasim.wire.nodes import Node
 from wasim.wire.protobuf import decode, encode
 from wasim.wire.ratchet import Bundle
 
+Words = Content | bytes
+"""A message, or a plaintext with its padding that is encrypted as it is: it need not be a message."""
 RETRIES = 5
 SENT_KEPT = 2000
 """So many messages of each phone can be asked for again."""
@@ -33,7 +35,8 @@ class SentMessage(msgspec.Struct, frozen=True, kw_only=True):
     to: str
     """Number, or the address of a group."""
     words: bytes
-    """`Message`, encoded."""
+    """`Message`, encoded; a plaintext as it was given when it is `verbatim`."""
+    verbatim: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +75,12 @@ class PhoneSender:
     def sent(self, number: str, id_: str) -> Content | None:
         """What the phone said under this id, if it still knows."""
         message = self._sent.get(number, {}).get(id_)
-        return None if message is None else decode(Content, message.words)
+        return None if message is None or message.verbatim else decode(Content, message.words)
 
-    def _remember(self, number: str, id_: str, to: str, words: Content) -> None:
+    def _remember(self, number: str, id_: str, to: str, words: Words) -> None:
         kept = self._sent.setdefault(number, {})
-        kept[id_] = SentMessage(to=to, words=encode(words))
+        verbatim = isinstance(words, bytes)
+        kept[id_] = SentMessage(to=to, words=words if isinstance(words, bytes) else encode(words), verbatim=verbatim)
         self._directory.note(_SENT, f"{number}>{id_}", msgspec.msgpack.encode(kept[id_]))
         while len(kept) > SENT_KEPT:
             oldest = next(iter(kept))
@@ -85,7 +89,7 @@ class PhoneSender:
 
     # Messages
 
-    def write(self, number: str, to: Account | Group, words: Content, id_: str) -> EncryptedMessage:
+    def write(self, number: str, to: Account | Group, words: Words, id_: str) -> EncryptedMessage:
         """A message to all devices of an account and all own ones, or to a group."""
         if isinstance(to, Group):
             return self._to_group(number, to, words, id_)
@@ -101,19 +105,19 @@ class PhoneSender:
         spoken.said.append(MessageContent(Node("message", attrs, [Node("participants", {}, recipients)])))
         return spoken
 
-    def _for_each(self, number: str, to: Account, words: Content) -> Iterator[tuple[Device, Content]]:
+    def _for_each(self, number: str, to: Account, words: Words) -> Iterator[tuple[Device, Words]]:
         """Every device that gets the message, with what it gets: own ones a copy that names the chat."""
         for device in self._directory.devices_of(to.number):
             if device.address != Address(number, PHONE):
                 yield device, words
-        if to.number == number:
+        if to.number == number or isinstance(words, bytes):
             return
         copy = Content(device_sent=content.DeviceSent(destination=str(Jid(to.number, PN)), message=words))
         for device in self._directory.devices_of(number):
             if device.device != PHONE:
                 yield device, copy
 
-    def _to_group(self, number: str, group: Group, words: Content, id_: str) -> EncryptedMessage:
+    def _to_group(self, number: str, group: Group, words: Words, id_: str) -> EncryptedMessage:
         """One ciphertext for all, and the key of it for those who lack it."""
         self._remember(number, id_, str(group.jid), words)
         spoken = EncryptedMessage()
@@ -125,7 +129,7 @@ class PhoneSender:
             jid = str(self._directory.jid(device.address, group.addressing))
             gifts.append(Node("to", {"jid": jid}, [self._enc(number, device, gift, spoken)]))
             self._groups.gave(number, group.id, device.address)
-        data = self._groups.encrypt(number, group.id, seal(words, pad=self._pad()))
+        data = self._groups.encrypt(number, group.id, self._sealed(words))
         children = [Node("participants", {}, gifts)] if gifts else []
         children.append(Node("enc", {"v": "2", "type": "skmsg"} | _enc_attrs(words), data))
         attrs = {"to": str(group.jid), "id": id_, "addressing_mode": group.addressing} | _stanza_attrs(words)
@@ -135,14 +139,14 @@ class PhoneSender:
     def _gift(self, number: str, group: Group) -> SenderKeyGift:
         return SenderKeyGift(group=str(group.jid), message=self._groups.gift(number, group.id))
 
-    def _enc(self, number: str, device: Device, what: Content, spoken: EncryptedMessage, **attrs: str) -> Node:
+    def _enc(self, number: str, device: Device, what: Words, spoken: EncryptedMessage, **attrs: str) -> Node:
         if not self._talks.knows(number, device.address):
             self._begin(number, device, spoken)
-        kind, data = self._talks.encrypt(number, device.address, seal(what, pad=self._pad()))
+        kind, data = self._talks.encrypt(number, device.address, self._sealed(what))
         return Node("enc", {"v": "2", "type": kind} | _enc_attrs(what) | attrs, data)
 
-    def _pad(self) -> int:
-        return self._entropy(1)[0] % 16 + 1
+    def _sealed(self, words: Words) -> bytes:
+        return words if isinstance(words, bytes) else seal(words, pad=self._entropy(1)[0] % 16 + 1)
 
     def _begin(self, number: str, device: Device, spoken: EncryptedMessage) -> None:
         given = server_keys.take(self._directory, device)
@@ -168,14 +172,13 @@ class PhoneSender:
             return EncryptedMessage()
         spoken = EncryptedMessage()
         self._begin(number, device, spoken)
-        words, attrs = self._once_more(number, device, sent, decode(Content, sent.words))
+        said = sent.words if sent.verbatim else decode(Content, sent.words)
+        words, attrs = self._once_more(number, device, sent, said)
         enc = self._enc(number, device, words, spoken, count=str(count))
         spoken.said.append(MessageContent(Node("message", {"id": id_} | attrs, [enc])))
         return spoken
 
-    def _once_more(
-        self, number: str, device: Device, sent: SentMessage, words: Content
-    ) -> tuple[Content, dict[str, str]]:
+    def _once_more(self, number: str, device: Device, sent: SentMessage, words: Words) -> tuple[Words, dict[str, str]]:
         """What that device is to get, and the attributes of its stanza."""
         attrs = _stanza_attrs(words)
         group = self._directory.group(parse_jid(sent.to))
@@ -183,9 +186,10 @@ class PhoneSender:
             self._groups.gave(number, group.id, device.address)
             participant = str(self._directory.jid(device.address, group.addressing))
             gift = self._gift(number, group)
-            return _with_gift(words, gift), attrs | {"to": sent.to, "participant": participant}
+            again = words if isinstance(words, bytes) else _with_gift(words, gift)
+            return again, attrs | {"to": sent.to, "participant": participant}
         attrs |= {"to": str(self._directory.jid(device.address, "pn")), "device_fanout": "false"}
-        if device.number == number and sent.to != number:
+        if device.number == number and sent.to != number and isinstance(words, Content):
             destination = str(Jid(sent.to, PN))
             copy = Content(device_sent=content.DeviceSent(destination=destination, message=words))
             return copy, attrs | {"recipient": destination}
@@ -224,8 +228,10 @@ def _with_gift(words: Content, gift: SenderKeyGift) -> Content:
     return decode(Content, encode(Content(sender_key=gift)) + encode(words))
 
 
-def _stanza_attrs(words: Content) -> dict[str, str]:
+def _stanza_attrs(words: Words) -> dict[str, str]:
     """What the server may know of a message: its type, and whether it changes an older one."""
+    if isinstance(words, bytes):
+        return {"type": "text"}
     if words.kind == "reaction":
         return {"type": "reaction"}
     if words.media is not None or words.kind == "contact":
@@ -234,7 +240,9 @@ def _stanza_attrs(words: Content) -> dict[str, str]:
     return {"type": "text"} | ({"edit": edit} if edit is not None else {})
 
 
-def _enc_attrs(words: Content) -> dict[str, str]:
+def _enc_attrs(words: Words) -> dict[str, str]:
+    if isinstance(words, bytes):
+        return {}
     if words.kind == "reaction":
         return {"decrypt-fail": "hide"}
     if words.kind == "contact":

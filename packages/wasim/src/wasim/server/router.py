@@ -10,12 +10,12 @@ import base64
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import get_args
 
 from wasim.server import groups
 from wasim.server.fault_hooks import DELIVERED, FaultHooks, LinkEnd, MessageVerdict
 from wasim.server.state import (
     PHONE,
+    STANZA_KINDS,
     Account,
     Address,
     Addressing,
@@ -33,7 +33,6 @@ UNKNOWN_RECIPIENT = "404"
 NOT_A_MEMBER = "403"
 _NOT_FORWARDED = {"participants", "enc", "device-identity", "tctoken", "reporting"}
 _FORWARDED_ATTRS = ("type", "category", "edit", "verified_name")
-_STANZA_KINDS: dict[str, StanzaKind] = {name: name for name in get_args(StanzaKind)}
 _TAKEN = (None, "inactive", "delivery", "sender", "peer_msg", "hist_sync")
 """Receipts that say: the device has the message. A retry receipt is followed by an ack that says so."""
 _FOR_ONE = ("retry", "sender", "enc_rekey_retry")
@@ -283,7 +282,7 @@ class Router:
 
     def ack(self, sender: Device, stanza: Node) -> None:
         """A device is done with a stanza, well or badly."""
-        kind = _STANZA_KINDS.get(stanza.attrs.get("class", ""))
+        kind = STANZA_KINDS.get(stanza.attrs.get("class", ""))
         if kind is not None:
             self._directory.settle(sender.address, kind, stanza.attrs.get("id", ""))
 

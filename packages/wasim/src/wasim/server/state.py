@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import msgspec
 
@@ -108,6 +108,7 @@ class Group(msgspec.Struct, kw_only=True):
 
 
 StanzaKind = Literal["message", "receipt", "notification"]
+STANZA_KINDS: dict[str, StanzaKind] = {name: name for name in get_args(StanzaKind)}
 
 
 class Pending(msgspec.Struct, kw_only=True):

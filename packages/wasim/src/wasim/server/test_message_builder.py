@@ -216,3 +216,11 @@ def test_a_message_of_any_kind_can_be_given_whole(phones: World) -> None:
     assert kept == Content(conversation="beside", rest=poll)
     with pytest.raises(BadMessageRequest, match="payload is no message of WAProto: protobuf cut off"):
         say(phones, MessageRequest(payload=poll[:-1]))
+
+
+def test_a_plaintext_is_encrypted_as_it_is(phones: World) -> None:
+    """A message or not: what is none can't be opened by the phone, which asks for it again and gets the same bytes."""
+    got = phone_message(phones, say(phones, MessageRequest(plaintext=b"\x0a\x02hi\x01")))
+    assert (got.kind, got.text) == ("text", "hi")
+    broken = phone_message(phones, say(phones, MessageRequest(plaintext=b"\xff\xff\x01")))
+    assert (broken.count, broken.undecryptable) == (0, 6)

@@ -1,0 +1,88 @@
+"""The control interface's route for stanzas that no honest client or server makes.
+
+A device of an account gets them as they are, which shows what a client does with whatever a stranger's modified client
+or a broken server may send.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+
+from aiohttp import web
+
+from wasim.requests import HUB, ControlError, body_of, known_phone
+from wasim.wire import nodes
+from wasim.wire.errors import WireError
+from wasim.wire.nodes import Node
+
+MOST_DEPTH = 200
+
+
+def add_routes(app: web.Application) -> None:
+    app.router.add_post("/phones/{number}/stanzas", _bring)
+
+
+async def _bring(request: web.Request) -> web.Response:
+    account, body = known_phone(request), await body_of(request)
+    stanzas = body.get("stanzas")
+    if not isinstance(stanzas, list):
+        raise ControlError(400, f"'stanzas' must be a list of stanzas, not {stanzas!r}")
+    devices = request.app[HUB].bring(account.number, [parse_stanza(each) for each in stanzas])
+    return web.json_response({"devices": devices}, status=202)
+
+
+def parse_stanza(value: object) -> Node | bytes:
+    """A stanza, or the bytes of a frame. Raises ControlError."""
+    if isinstance(value, dict) and value.keys() == {"base64"}:
+        return _bytes(value["base64"])
+    node = _node(value, 0)
+    try:
+        return nodes.decode(nodes.encode(node))
+    except (WireError, OverflowError) as error:
+        raise ControlError(400, f"the stanza can't be written in WhatsApp's binary format: {error}") from error
+
+
+def _node(value: object, depth: int) -> Node:
+    if not isinstance(value, dict) or not value.keys() <= {"tag", "attrs", "content"} or depth > MOST_DEPTH:
+        raise ControlError(400, "a stanza is an object of 'tag', 'attrs' and 'content', nested 200 deep at most")
+    attrs = value.get("attrs", {})
+    if not isinstance(attrs, dict):
+        raise ControlError(400, f"'attrs' must be an object of texts, not {attrs!r}")
+    content = value.get("content")
+    return Node(_text(value.get("tag")), {_text(k): _text(v) for k, v in attrs.items()}, _content(content, depth))
+
+
+def _content(value: object, depth: int) -> bytes | str | list[Node] | None:
+    match value:
+        case None:
+            return None
+        case str():
+            return _text(value)
+        case list():
+            return [_node(each, depth + 1) for each in value]
+        case {"base64": data, **rest} if not rest:
+            return _bytes(data)
+        case _:
+            raise ControlError(400, "the content of a stanza is null, a text, {'base64'} or a list of stanzas")
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not _is_unicode(value):
+        raise ControlError(400, f"tags and attributes are valid Unicode texts, not {value!a:.80}")
+    return value
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _bytes(data: object) -> bytes:
+    try:
+        return base64.b64decode(data, validate=True) if isinstance(data, str) else b""
+    except binascii.Error as error:
+        raise ControlError(400, f"base64 can't be read: {error}") from error
