@@ -26,6 +26,7 @@ from holdfast.delivery.media_links import MediaLinks
 from holdfast.delivery.rate_limits import Allowance, Pace, Pacing
 from holdfast.delivery.stores import Accepted, Deferral, Draft, Message, MessageChange, Taken
 from holdfast.live.memory import MemoryLive
+from holdfast.runtime.account_limits import AccountLimits
 from holdfast.runtime.composer import Composer, text_request
 from holdfast.runtime.connect_limiter import ConnectLimiter
 from holdfast.runtime.diagnosis import Diagnoser
@@ -34,10 +35,13 @@ from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.holds import hold_notice
 from holdfast.runtime.inbound_media import InboundMediaService
 from holdfast.runtime.media_spool import Spool
+from holdfast.runtime.messages import Messages
 from holdfast.runtime.outbound_media import OutboundMediaService
+from holdfast.runtime.pairing import qr_code
 from holdfast.runtime.quotas import UNLIMITED, QuotaLimits, Quotas
 from holdfast.runtime.send_shares import SendShares
 from holdfast.runtime.services import Services
+from holdfast.runtime.view import Qr
 from holdfast.session.engine import AnyCommand, Commit, Engine, InboundMessage, LinkId, Listener, OpenLink, Send
 from holdfast.session.state import Policy
 from holdfast.session.stores import Record, Transition
@@ -199,18 +203,20 @@ class LatchedTimeline(TimelineRows):
 
 
 class LatchedOutbox(OutboxRows):
-    """Doors before a look at the queue, behind its commit, before the commit of status updates, behind that of an
-    acceptance, before that of a lock's new end."""
+    """Latches before a look at the queue, after its commit, before the commit of status updates, before and after that
+    of an acceptance, before that of a lock's new end."""
 
     takes: Latch
     taken: Latch
     learns: Latch
+    accepts: Latch
     accepted: Latch
     holds: Latch
     torn = False
     """Acceptances are stored, and nobody is told."""
 
     async def accept(self, draft: Draft, *, begin: bool = False) -> Accepted:
+        await self.accepts.pass_through()
         accepted = await super().accept(draft, begin=begin)
         await self.accepted.pass_through()
         if self.torn:
@@ -249,6 +255,8 @@ class World:
     gateway: Gateway
     engine: FakeEngine
     parts: Services
+    sending: Messages
+    limits: AccountLimits
     listener: Listener
     """Who hears the living engine."""
 
@@ -262,6 +270,7 @@ class World:
         self.takes = self.outbox.takes = Latch()
         self.taken = self.outbox.taken = Latch()
         self.learns = self.outbox.learns = Latch()
+        self.accepts = self.outbox.accepts = Latch()
         self.accepted = self.outbox.accepted = Latch()
         self.holds = self.outbox.holds = Latch()
         self.timeline = LatchedTimeline(self.database)
@@ -285,13 +294,15 @@ class World:
         self.commits = self.store.latch = Latch()
         self.saves = self.sessions.latch = Latch()
         self.doors = [self.commits, self.saves, self.takes, self.taken, self.learns]
-        self.doors += [self.accepted, self.holds]
+        self.doors += [self.accepts, self.accepted, self.holds]
         self.prepare: Callable[[FakeEngine], None] = lambda engine: None
         """Scripts each new engine before it is used."""
         self.engines = 0
+        self.host_starts = Latch()
+        """An engine host comes up while this is open."""
 
     @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[Gateway]:
+    async def running(self, *, until_ready: bool = True) -> AsyncIterator[Gateway]:
         """A gateway from its start to its end; the database outlives it."""
         supervisor = EngineSupervisor(self._start_host, clock=self.clock, backoff=self.policy.backoff)
         self.parts = parts = Services(
@@ -311,11 +322,14 @@ class World:
             policy=self.policy,
             whatsapp_url=None,
         )
-        self.gateway = Gateway(parts, inbox=self.inbox, composer=self.composer)
+        self.gateway = Gateway(parts)
+        self.sending = Messages(self.gateway, self.outbox, self.composer)
+        self.limits = AccountLimits(self.gateway, parts.accounts, default=parts.pacing, clock=self.clock)
         ready = asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
             running = tasks.create_task(self.gateway.run(ready=ready.set))
-            await ready.wait()
+            if until_ready:
+                await ready.wait()
             try:
                 yield self.gateway
             finally:
@@ -323,6 +337,7 @@ class World:
 
     @contextlib.asynccontextmanager
     async def _start_host(self, listener: Listener) -> AsyncIterator[Engine]:
+        await self.host_starts.pass_through()
         self.listener = listener
         self.engine = FakeEngine(listener=listener)
         self.prepare(self.engine)
@@ -331,15 +346,17 @@ class World:
 
     def media_service(self) -> MediaService:
         inbound = InboundMediaService(
-            self.media, outbound_media=self.outbound_media, downloads=self.gateway, folder=self.spool.folder
+            self.media, outbound_media=self.outbound_media, gateway=self.gateway, folder=self.spool.folder
         )
-        return MediaService(inbound, LINKS, clock=self.clock)
+        return MediaService(
+            inbound=inbound, outbound=self.outbound_media, inbox=self.inbox, links=LINKS, clock=self.clock
+        )
 
     def quotas(self, limits: QuotaLimits = UNLIMITED) -> Quotas:
         return Quotas(limits, UsageRows(self.database), clock=self.clock, free_disk_bytes=lambda: self.free_disk_bytes)
 
     def diagnoser(self) -> Diagnoser:
-        return Diagnoser(self.gateway, self.parts, figures=FigureRows(self.database))
+        return Diagnoser(self.gateway, self.parts, figures=FigureRows(self.database), limits=self.limits)
 
     # Time.
 
@@ -403,17 +420,21 @@ class World:
     async def pair(self, company: str = COMPANY) -> LinkId:
         """A company with a linked phone, connected; its link."""
         await self.now(self.gateway.put(company))
-        await self.now(self.gateway.qr(company, at_most_s=15))
+        await self.qr(company)
         self.engine.scan(self.link(company))
         await self.until_state("connected", company)
         await self.quiet()
         return self.link(company)
 
+    async def qr(self, company: str = COMPANY) -> Qr:
+        """The QR code that the session shows; asks for one when there is none."""
+        return await self.now(qr_code(await self.gateway.actor(company), at_most_s=15))
+
     async def send(self, text: str = "hello", *, to: str = NUMBER, company: str = COMPANY) -> Message:
-        return await self.now(self.gateway.accept(company, text_request(to, text)))
+        return await self.now(self.sending.accept(company, text_request(to, text)))
 
     async def message(self, message: Message) -> Message:
-        return await self.now(self.gateway.message(message.id))
+        return await self.now(self.sending.find(message.id))
 
     async def until_sends(self, count: int) -> None:
         await self.until(lambda: len(self.sends()) == count)
@@ -421,7 +442,7 @@ class World:
     async def held(self, message: Message) -> str | None:
         """The code of what holds a message, as the API shows it."""
         found = await self.message(message)
-        limits = await self.now(self.gateway.restrictions(message.company))
+        limits = await self.now(self.limits.restrictions(message.company))
         what = hold_notice(found, self.gateway.view(message.company), limits)
         return None if what is None else what.code
 

@@ -129,8 +129,9 @@ async def test_alerts_on_their_way_are_for_keys_of_all_companies(client: ApiClie
     """Their titles name any company, and their addresses are the operator's."""
     waiting = Undelivered(address="mailto", title=f"{OTHER} – banned", made_at="", tries=1, error=None)
     figures = FigureRows(client.world.database)
+    world = client.world
     client.api.state.diagnoser = Diagnoser(
-        client.world.gateway, client.world.parts, figures=figures, undelivered=lambda: [waiting]
+        world.gateway, world.parts, figures=figures, limits=world.limits, undelivered=lambda: [waiting]
     )
     await client("PUT", f"/v1/sessions/{COMPANY}")
     [shown] = (await client("GET", DIAGNOSTICS)).json["alerts"]["undelivered"]

@@ -223,16 +223,17 @@ async def test_a_company_id_with_a_slash_is_no_route(client: ApiClient) -> None:
 
 async def test_requests_before_the_sessions_are_in_hand_are_put_off(world: World) -> None:
     """A known company must not be called unknown while Holdfast starts; only `/healthz` and `/readyz` answer."""
-    async with world.running() as gateway:
+    world.host_starts.close()
+    async with world.running(until_ready=False) as gateway:
         client = make_client(world, gateway)
-        gateway.is_ready = False
         answer = await client("GET", SESSION)
         assert answer.problem(503, "starting").startswith("Holdfast is starting")
         assert answer.headers["retry-after"] == "2"
         assert (await client("GET", "/healthz", key=None)).json == {"status": "alive"}
         unready = await client("GET", "/readyz", key=None)
         assert (unready.status, unready.json) == (503, {"status": "starting"})
-        gateway.is_ready = True
+        world.host_starts.open()
+        await world.until(lambda: gateway.is_ready)
         assert (await client("GET", "/readyz", key=None)).json == {"status": "ready"}
         (await client("GET", SESSION)).problem(404, "not-found", field="company")
 

@@ -29,6 +29,7 @@ def make_browser(world: World, gateway: Gateway, *, quotas: Quotas | None = None
         client.api,
         gateway,
         world.diagnoser(),
+        sending=world.sending,
         lookup=LookupRows(world.database),
         webhooks=WebhookRows(world.database),
         media=world.media_service(),

@@ -123,7 +123,7 @@ class History:
 
     async def _accept_wish(self, send_request: SendRequest) -> None:
         with contextlib.suppress(HoldfastError, OSError):
-            self.accepted.append(await self.world.gateway.accept(COMPANY, send_request))
+            self.accepted.append(await self.world.sending.accept(COMPANY, send_request))
 
     async def _look_again(self) -> None:
         """As if another process had accepted something."""
@@ -155,7 +155,7 @@ class History:
             self._let_go()
             message = self.randomness.choice(self.accepted[-4:])
             with contextlib.suppress(HoldfastError):
-                await self.world.now(self.world.gateway.cancel(message.id))
+                await self.world.now(self.world.sending.cancel(message.id))
                 self.cancelled.add(message.id)
 
     async def _drop(self) -> None:
@@ -212,7 +212,7 @@ class History:
         for text in written:
             self._deliver(text)
         await world.until(lambda: written <= set(self.confirmed))
-        received = await world.now(world.gateway.received(COMPANY, after=0, most=500))
+        received = await world.now(world.inbox.received(COMPANY, after=0, most=500))
         assert sorted(str(each.text) for each in received) == sorted(written)
 
     async def _until_settled(self, message: Message) -> None:

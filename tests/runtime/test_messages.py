@@ -52,7 +52,7 @@ async def test_a_message_accepted_without_a_link_is_sent_with_the_next(world: Wo
         await world.now(gateway.put(COMPANY))
         message = await world.send("patience")
         assert (message.state, message.sent_at) == ("queued", None)
-        await world.now(gateway.qr(COMPANY, at_most_s=15))
+        await world.qr()
         world.engine.scan(world.link())
         await world.until_message(message, "sent")
         assert world.sends() == [(world.link(), "patience")]
@@ -74,16 +74,16 @@ async def test_a_message_goes_from_accepted_to_read(world: World) -> None:
 
 async def test_the_same_key_gives_the_same_message(world: World) -> None:
     """A caller that repeats itself gets the first answer, and one message leaves."""
-    async with world.running() as gateway:
+    async with world.running():
         await world.pair()
         send_request = text_request("+962 79 000 0001", "once", idempotency_key="k1")
-        first, second = [await world.now(gateway.accept(COMPANY, send_request)) for _ in range(2)]
+        first, second = [await world.now(world.sending.accept(COMPANY, send_request)) for _ in range(2)]
         assert first.id == second.id
         await world.until_message(first, "sent")
         await world.quiet()
         assert len(world.sends()) == 1
         with pytest.raises(Conflict, match="Idempotency-Key"):
-            await world.now(gateway.accept(COMPANY, text_request(NUMBER, "twice", idempotency_key="k1")))
+            await world.now(world.sending.accept(COMPANY, text_request(NUMBER, "twice", idempotency_key="k1")))
 
 
 @pytest.mark.parametrize(
@@ -101,18 +101,18 @@ async def test_a_message_that_cannot_be_sent_is_refused_by_field(
     async with world.running() as gateway:
         await world.now(gateway.put(COMPANY))
         with pytest.raises(BadInput) as refused:
-            await gateway.accept(COMPANY, send_request)
+            await world.sending.accept(COMPANY, send_request)
         assert refused.value.field == field
 
 
 async def test_what_is_unknown_is_not_found(world: World) -> None:
     """A company without a session takes no messages; an id that was never given is not found."""
-    async with world.running() as gateway:
-        for asked in (gateway.accept(COMPANY, text_request(NUMBER, "x")), gateway.message("msg_1")):
+    async with world.running():
+        for asked in (world.sending.accept(COMPANY, text_request(NUMBER, "x")), world.sending.find("msg_1")):
             with pytest.raises(NotFound):
                 await world.now(asked)
         with pytest.raises(NotFound):
-            await world.now(gateway.cancel("msg_1"))
+            await world.now(world.sending.cancel("msg_1"))
 
 
 # Order and repetition.
@@ -286,7 +286,7 @@ async def test_a_backlog_larger_than_memory_takes_is_sent_whole_and_in_order(wor
             text_request(f"96279100{chat:04}", f"{turn:03}") for turn in range(1000 // 20 + 5) for chat in range(20)
         ]
         messages = await world.now(
-            asyncio.gather(*(gateway.accept(COMPANY, send_request) for send_request in send_requests))
+            asyncio.gather(*(world.sending.accept(COMPANY, send_request) for send_request in send_requests))
         )
         await world.now(gateway.ask(COMPANY, events.StartAsked()))
         await world.until_sends(len(messages))
@@ -470,9 +470,9 @@ async def test_a_new_chat_quota_ends_when_whatsapp_says(world: World) -> None:
 async def test_a_message_that_whatsapp_holds_back_can_be_cancelled(world: World) -> None:
     """It was refused in so many words: nothing of it is on the way."""
     world.set_policy(keepalive_interval_s=3600.0)
-    async with world.running() as gateway:
+    async with world.running():
         message = await locked(world)
-        assert (await world.now(gateway.cancel(message.id))).state == "cancelled"
+        assert (await world.now(world.sending.cancel(message.id))).state == "cancelled"
         await world.wait(2 * DAY_S)
         assert len(world.sends()) == 2
 
@@ -497,7 +497,7 @@ async def test_a_message_that_has_not_left_in_time_expires(world: World) -> None
     async with world.running() as gateway:
         await world.now(gateway.put(COMPANY))
         send_request = text_request(NUMBER, "for now", expires_in_s=60)
-        message = await world.now(gateway.accept(COMPANY, send_request))
+        message = await world.now(world.sending.accept(COMPANY, send_request))
         assert message.expires_at is not None
         await world.wait(59)
         assert (await world.message(message)).state == "queued"
@@ -509,10 +509,10 @@ async def test_a_message_that_has_not_left_in_time_expires(world: World) -> None
 
 async def test_a_message_under_way_does_not_expire(world: World) -> None:
     """Its outcome is unknown, and settled by WhatsApp's answer alone."""
-    async with world.running() as gateway:
+    async with world.running():
         await acked_by_hand(world)
         send_request = text_request(NUMBER, "for now", expires_in_s=5)
-        message = await world.now(gateway.accept(COMPANY, send_request))
+        message = await world.now(world.sending.accept(COMPANY, send_request))
         await world.until_sends(1)
         await world.wait(8)
         assert (await world.message(message)).state == "sending"
@@ -526,7 +526,7 @@ async def test_bulk_waits_for_what_is_urgent_and_leaves_at_its_own_pace(world: W
     async with world.running() as gateway:
         await world.now(gateway.put(COMPANY))
         for n in range(3):
-            await world.now(gateway.accept(COMPANY, text_request(f"96279000001{n}", f"bulk {n}", priority=BULK)))
+            await world.now(world.sending.accept(COMPANY, text_request(f"96279000001{n}", f"bulk {n}", priority=BULK)))
         await world.send("urgent", to=OTHER)
         await world.send("urgent behind bulk", to="962790000012")
         await world.pair()
@@ -652,7 +652,7 @@ async def test_a_queued_message_can_be_cancelled_and_never_leaves(world: World) 
         await world.pair()
         await world.now(gateway.ask(COMPANY, events.StopAsked()))
         messages = [await world.send(text) for text in ("one", "two", "three")]
-        cancelled = await world.now(gateway.cancel(messages[1].id))
+        cancelled = await world.now(world.sending.cancel(messages[1].id))
         assert cancelled.state == "cancelled"
         await world.now(gateway.ask(COMPANY, events.StartAsked()))
         await world.until_message(messages[2], "sent")
@@ -661,12 +661,12 @@ async def test_a_queued_message_can_be_cancelled_and_never_leaves(world: World) 
 
 async def test_a_message_that_may_have_left_is_not_cancelled(world: World) -> None:
     """The answer says what state it is in."""
-    async with world.running() as gateway:
+    async with world.running():
         await acked_by_hand(world)
         message = await world.send()
         await world.quiet()
         with pytest.raises(Conflict, match="the message is sending"):
-            await world.now(gateway.cancel(message.id))
+            await world.now(world.sending.cancel(message.id))
 
 
 async def test_what_waits_behind_a_cancelled_message_goes_on_at_once(world: World) -> None:
@@ -755,11 +755,11 @@ async def test_a_message_that_ends_every_link_starves_no_other(world: World, cod
 
 async def test_a_message_that_was_handed_over_is_cancelled_by_force(world: World) -> None:
     """Whoever waits behind it in the chat goes on at once."""
-    async with world.running() as gateway:
+    async with world.running():
         await acked_by_hand(world)
         stuck, after = await world.send("stuck"), await world.send("after")
         await world.quiet()
-        assert (await world.now(gateway.cancel(stuck.id, force=True))).state == "cancelled"
+        assert (await world.now(world.sending.cancel(stuck.id, force=True))).state == "cancelled"
         world.engine.acks = True
         await world.until_message(after, "sent", within_s=5)
 

@@ -54,7 +54,7 @@ async def test_what_is_accepted_during_a_load_hides_nothing_of_the_backlog(world
     async with world.running() as gateway:
         await world.now(gateway.put(COMPANY))
         count = MANY // 2 + 30
-        accepting = (gateway.accept(COMPANY, text_request(NUMBER, f"{n}")) for n in range(count))
+        accepting = (world.sending.accept(COMPANY, text_request(NUMBER, f"{n}")) for n in range(count))
         await world.now(asyncio.gather(*accepting))
         world.takes.close()
         await world.pair()
@@ -71,7 +71,7 @@ async def test_a_message_that_is_loaded_while_it_is_being_accepted_leaves_once(w
         await knows(world, NUMBER)
         world.engine.acks = False
         world.accepted.close()
-        accepting = asyncio.ensure_future(gateway.accept(COMPANY, text_request(NUMBER, "one")))
+        accepting = asyncio.ensure_future(world.sending.accept(COMPANY, text_request(NUMBER, "one")))
         await world.quiet()
         gateway.messages_wait(COMPANY)
         await world.quiet()
@@ -105,10 +105,10 @@ async def test_messages_that_are_held_back_hold_up_no_known_chat(world: World) -
     """Also when they are more than memory takes."""
     world.pacing = replace(world.pacing, new_per_day=1)
     world.set_policy(keepalive_interval_s=3600.0)
-    async with world.running() as gateway:
+    async with world.running():
         await world.pair()
         await knows(world, NUMBER)
-        accepting = (gateway.accept(COMPANY, text_request(f"96278{n:07}", "stranger")) for n in range(MANY))
+        accepting = (world.sending.accept(COMPANY, text_request(f"96278{n:07}", "stranger")) for n in range(MANY))
         await world.now(asyncio.gather(*accepting))
         await world.until_message(await world.send("known"), "sent", within_s=60)
         assert texts(world) == ["hello", "known"]
@@ -119,16 +119,16 @@ async def test_messages_that_are_held_back_hold_up_no_known_chat(world: World) -
 
 async def test_a_message_whose_acceptance_was_stored_and_not_told_is_sent(world: World) -> None:
     """Its caller asks again with the same key, and gets an answer that is kept."""
-    async with world.running() as gateway:
+    async with world.running():
         await world.pair()
         await knows(world, NUMBER)
         world.outbox.torn = True
         send_request = text_request(NUMBER, "one", idempotency_key="k")
         with pytest.raises(OSError, match="connection lost"):
-            await world.now(gateway.accept(COMPANY, send_request))
+            await world.now(world.sending.accept(COMPANY, send_request))
         world.outbox.torn = False
         await world.until_message(await world.send("two"), "sent")
-        message = await world.now(gateway.accept(COMPANY, send_request))
+        message = await world.now(world.sending.accept(COMPANY, send_request))
         await world.until_message(message, "sent", within_s=60)
 
 
@@ -150,17 +150,17 @@ async def test_a_stranger_whose_message_expired_or_was_cancelled_takes_no_place_
     """Nobody was written to."""
     world.pacing = replace(world.pacing, new_per_day=1)
     world.set_policy(keepalive_interval_s=3600.0)
-    async with world.running() as gateway:
+    async with world.running():
         await world.pair()
         world.takes.close()
-        expiring = await world.now(gateway.accept(COMPANY, text_request(NUMBER, "too late", expires_in_s=60)))
+        expiring = await world.now(world.sending.accept(COMPANY, text_request(NUMBER, "too late", expires_in_s=60)))
         await world.wait(61)
         world.takes.open()
         await world.until_message(expiring, "expired")
         world.takes.close()
         cancelled = await world.send("no", to=OTHER)
         await world.quiet()
-        await world.now(gateway.cancel(cancelled.id))
+        await world.now(world.sending.cancel(cancelled.id))
         world.takes.open()
         await world.until_message(await world.send("yes", to=THIRD), "sent", within_s=60)
         assert texts(world) == ["yes"]
@@ -184,14 +184,14 @@ async def refused(world: World, *, to: str = NUMBER) -> Send:
 async def test_a_lock_ends_when_whatsapp_says_so_after_the_refusal(world: World) -> None:
     """The refusal comes first and names no end; the message waits no longer than it must, and says for how long."""
     world.set_policy(keepalive_interval_s=3600.0)
-    async with world.running() as gateway:
+    async with world.running():
         await refused(world)
         stranger = await world.send("another stranger", to=THIRD)
         await world.quiet()
         ends = int(world.clock.now().timestamp()) + 3600
         world.listener.report(NewChatsLocked(link=world.link(), lock="reach-out-lock", active=True, until_s=ends))
         await world.quiet()
-        listed = await world.now(gateway.messages(COMPANY, state=None, after=0, most=9))
+        listed = await world.now(world.outbox.messages(COMPANY, state=None, after=0, most=9))
         assert {each.held_until for each in listed if each.held_code} == {"2026-01-01T01:16:40.000Z"}
         await world.until_message(stranger, "sent", within_s=3700)
         await world.until(lambda: texts(world).count("refused") == 2, within_s=10)
@@ -295,13 +295,13 @@ async def test_a_suspect_that_may_not_leave_holds_up_nobody(world: World) -> Non
 
 async def test_a_picture_whose_acceptance_outlives_its_actor_is_answered_and_sent(world: World) -> None:
     """It is stored: the caller hears so, and the next actor sends it."""
-    async with world.running() as gateway:
+    async with world.running():
         await world.pair()
         await knows(world, NUMBER)
         world.accepted.close()
         picture = Image(base64=base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(99)).decode())
         accepting = asyncio.ensure_future(
-            gateway.accept(COMPANY, SendRequest(body=picture, options=MessageOptions(to=NUMBER)))
+            world.sending.accept(COMPANY, SendRequest(body=picture, options=MessageOptions(to=NUMBER)))
         )
         await world.quiet()
         world.database.failing = "a defect"
@@ -312,6 +312,23 @@ async def test_a_picture_whose_acceptance_outlives_its_actor_is_answered_and_sen
         world.accepted.open()
         await world.until_message(await world.now(accepting), "sent", within_s=120)
         assert len(world.engine.uploads) == 1
+
+
+async def test_a_message_that_is_stored_after_its_actor_ended_is_sent_by_the_next(world: World) -> None:
+    """The next actor has looked at the outbox by then, and must look again."""
+    world.set_policy(keepalive_interval_s=3600.0)
+    async with world.running() as gateway:
+        await world.pair()
+        await knows(world, NUMBER)
+        world.accepts.close()
+        accepting = asyncio.ensure_future(world.sending.accept(COMPANY, text_request(NUMBER, "late")))
+        await world.quiet()
+        gateway.replace_actor(COMPANY, "a test")
+        await world.quiet()
+        await world.until_state("connected")
+        await world.quiet()
+        world.accepts.open()
+        await world.until_message(await world.now(accepting), "sent", within_s=5)
 
 
 async def test_a_slow_chat_with_more_than_memory_takes_holds_up_no_other(world: World) -> None:
@@ -346,4 +363,4 @@ async def test_thousands_of_held_strangers_hold_up_no_known_chat(world: World) -
 
 
 async def accepted(world: World, send_requests: Sequence[SendRequest]) -> None:
-    await world.now(asyncio.gather(*(world.gateway.accept(COMPANY, send_request) for send_request in send_requests)))
+    await world.now(asyncio.gather(*(world.sending.accept(COMPANY, send_request) for send_request in send_requests)))

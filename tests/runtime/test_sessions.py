@@ -9,7 +9,8 @@ import pytest
 
 from holdfast.base.errors import BadInput, Conflict, HoldfastError, NotFound
 from holdfast.runtime.composer import text_request
-from holdfast.runtime.errors import PairingCodeRefused, SessionRestarting
+from holdfast.runtime.errors import SessionRestarting
+from holdfast.runtime.pairing import PairingCodeRefused, pairing_code
 from holdfast.session import events
 from holdfast.session.engine import (
     AnyCommand,
@@ -103,7 +104,7 @@ async def test_the_code_shown_is_that_of_the_living_link(world: World) -> None:
     """A link that was cut takes its QR code with it: scanning that would lead nowhere."""
     async with world.running() as gateway:
         await world.now(gateway.put(COMPANY))
-        code = await world.now(gateway.qr(COMPANY, at_most_s=15))
+        code = await world.qr()
         assert code.text == f"2@fake,{world.link()}"
         world.engine.opens = False
         await world.now(gateway.ask(COMPANY, events.ReconnectAsked()))
@@ -114,10 +115,10 @@ async def test_each_code_expires_when_the_engine_shows_the_next_one(world: World
     """The first code of a link is valid for longer than the others, and the engine says for how long."""
     async with world.running() as gateway:
         await world.now(gateway.put(COMPANY))
-        first = await world.now(gateway.qr(COMPANY, at_most_s=15))
+        first = await world.qr()
         shown_at = world.clock.now()
         world.listener.report(QrShown(link=world.link(), qr="2@next", valid_ms=20_000))
-        following = await world.now(gateway.qr(COMPANY, at_most_s=15))
+        following = await world.qr()
         assert (first.expires_at - shown_at).total_seconds() == 60
         assert following.text == "2@next"
         assert (following.expires_at - shown_at).total_seconds() == 20
@@ -127,7 +128,7 @@ async def test_a_scanned_code_is_shown_no_more(world: World) -> None:
     """From the scan on there is nothing to scan, even while WhatsApp has not closed the link yet."""
     async with world.running() as gateway:
         await world.now(gateway.put(COMPANY))
-        await world.now(gateway.qr(COMPANY, at_most_s=15))
+        await world.qr()
         link = world.link()
         world.listener.report(Commit(link=link, seq=9, credentials=CREDENTIALS, paired=True))
         world.listener.report(Paired(link=link, jid="962700000001:1@s.whatsapp.net"))
@@ -138,10 +139,10 @@ async def test_a_scanned_code_is_shown_no_more(world: World) -> None:
 
 async def test_no_code_for_a_phone_that_is_linked(world: World) -> None:
     """Asking for a QR code of a connected session says why there is none."""
-    async with world.running() as gateway:
+    async with world.running():
         await world.pair()
         with pytest.raises(Conflict, match="can't pair a phone: the session is connected; log it out first"):
-            await world.now(gateway.qr(COMPANY, at_most_s=15))
+            await world.qr()
 
 
 async def test_a_code_that_never_comes_is_waited_for_so_long_and_no_longer(world: World) -> None:
@@ -151,7 +152,7 @@ async def test_a_code_that_never_comes_is_waited_for_so_long_and_no_longer(world
         await world.now(gateway.put(COMPANY))
         before = world.clock.monotonic()
         with pytest.raises(Conflict, match="no QR code in time"):
-            await world.now(gateway.qr(COMPANY, at_most_s=15))
+            await world.qr()
         assert world.clock.monotonic() - before == 15
 
 
@@ -159,7 +160,7 @@ async def test_a_pairing_code_is_asked_of_the_link_that_shows_codes(world: World
     """The code comes from WhatsApp, for the number in digits."""
     async with world.running() as gateway:
         await world.now(gateway.put(COMPANY))
-        code = await world.now(gateway.pairing_code(COMPANY, "+962 79 000 0001", at_most_s=15))
+        code = await world.now(pairing_code(await gateway.actor(COMPANY), "+962 79 000 0001", at_most_s=15))
     assert code == "H0LDFAST"
     assert [order.phone for order in world.commands(AskPairingCode)] == ["962790000001"]
 
@@ -170,7 +171,7 @@ async def test_two_pairing_codes_at_a_time_reach_their_own_callers(world: World)
     world.prepare = lambda engine: engine.pairing_codes.update({first: "AAAAAAAA", second: "BBBBBBBB"})
     async with world.running() as gateway:
         await world.now(gateway.put(COMPANY))
-        asked = [gateway.pairing_code(COMPANY, phone, at_most_s=15) for phone in (first, second, first)]
+        asked = [pairing_code(await gateway.actor(COMPANY), phone, at_most_s=15) for phone in (first, second, first)]
         assert await world.now(asyncio.gather(*asked)) == ["AAAAAAAA", "BBBBBBBB", "AAAAAAAA"]
 
 
@@ -188,7 +189,7 @@ async def test_a_pairing_code_that_whatsapp_refuses_is_an_error(world: World, re
     async with world.running() as gateway:
         await world.now(gateway.put(COMPANY))
         with pytest.raises(PairingCodeRefused, match=f"WhatsApp refused a pairing code {sentence}"):
-            await world.now(gateway.pairing_code(COMPANY, "962790000001", at_most_s=15))
+            await world.now(pairing_code(await gateway.actor(COMPANY), "962790000001", at_most_s=15))
         assert world.state() == "pairing"
         assert gateway.view(COMPANY).qr is not None
 
@@ -197,10 +198,10 @@ async def test_a_pairing_code_of_a_link_that_ends_is_not_waited_for(world: World
     """The caller hears at once that the link ended, and can ask again."""
     async with world.running() as gateway:
         await world.now(gateway.put(COMPANY))
-        await world.now(gateway.qr(COMPANY, at_most_s=15))
+        await world.qr()
         world.engine.freeze(world.link())
         before = world.clock.monotonic()
-        asked = asyncio.ensure_future(gateway.pairing_code(COMPANY, NUMBER, at_most_s=15))
+        asked = asyncio.ensure_future(pairing_code(await gateway.actor(COMPANY), NUMBER, at_most_s=15))
         await world.quiet()
         await world.now(gateway.ask(COMPANY, events.StopAsked()))
         with pytest.raises(Conflict, match="the connection that showed the QR code ended; try again"):
@@ -244,11 +245,11 @@ async def test_a_crash_between_the_scan_and_its_report_costs_no_second_scan(worl
 async def test_an_unfinished_pairing_waits_after_a_restart(world: World) -> None:
     """Nobody watches the QR code of a process that ended: `unpaired`, until somebody asks for one."""
     await world.sessions.save(record(State.PAIRING))
-    async with world.running() as gateway:
+    async with world.running():
         await world.wait(120)
         assert world.state() == "unpaired"
         assert world.commands(OpenLink) == []
-        await world.now(gateway.qr(COMPANY, at_most_s=15))
+        await world.qr()
         assert world.state() == "pairing"
 
 
@@ -417,7 +418,7 @@ async def test_the_loss_of_an_old_host_does_not_cost_a_link_of_the_new_one(world
 
 async def test_a_receipt_leaves_only_when_the_message_is_durable(world: World) -> None:
     """WhatsApp hears that we have a message when the disk has it."""
-    async with world.running() as gateway:
+    async with world.running():
         link = await world.pair()
         world.commits.close()
         world.engine.receive(link, text="good morning", whatsapp_id="3A01")
@@ -425,13 +426,13 @@ async def test_a_receipt_leaves_only_when_the_message_is_durable(world: World) -
         assert world.engine.receipts_sent == []
         world.commits.open()
         await world.until(lambda: world.engine.receipts_sent == ["3A01"])
-        received = await world.now(gateway.received(COMPANY, after=0, most=9))
+        received = await world.now(world.inbox.received(COMPANY, after=0, most=9))
     assert [(each.text, each.sender) for each in received] == [("good morning", "962799999999@s.whatsapp.net")]
 
 
 async def test_a_store_that_fails_costs_the_link_and_not_the_message(world: World) -> None:
     """No receipt leaves, the link is cut and comes back after the backoff; the redelivery is stored once."""
-    async with world.running() as gateway:
+    async with world.running():
         link = await world.pair()
         world.database.failing = "disk full"
         world.engine.receive(link, text="good morning", whatsapp_id="3A01")
@@ -441,12 +442,12 @@ async def test_a_store_that_fails_costs_the_link_and_not_the_message(world: Worl
         await world.until(lambda: world.link() != link and world.state() == "connected")
         world.engine.receive(world.link(), text="good morning", whatsapp_id="3A01")
         await world.until(lambda: world.engine.receipts_sent == ["3A01"])
-        assert len(await world.now(gateway.received(COMPANY, after=0, most=9))) == 1
+        assert len(await world.now(world.inbox.received(COMPANY, after=0, most=9))) == 1
 
 
 async def test_nothing_is_kept_behind_a_commit_that_failed(world: World) -> None:
     """A later ratchet step without the earlier one would make the redelivery of the earlier message unreadable."""
-    async with world.running() as gateway:
+    async with world.running():
         link = await world.pair()
         world.commits.close()
         world.engine.receive(link, text="first", whatsapp_id="3A01")
@@ -456,13 +457,13 @@ async def test_nothing_is_kept_behind_a_commit_that_failed(world: World) -> None
         await world.quiet()
         world.commits.open()
         await world.until(lambda: world.link() != link)
-        assert await world.now(gateway.received(COMPANY, after=0, most=9)) == []
+        assert await world.now(world.inbox.received(COMPANY, after=0, most=9)) == []
         assert world.engine.receipts_sent == []
 
 
 async def test_what_gathers_behind_a_commit_is_kept_and_answered(world: World) -> None:
     """In order, each under its own number."""
-    async with world.running() as gateway:
+    async with world.running():
         link = await world.pair()
         world.commits.close()
         for number in range(1, 6):
@@ -470,7 +471,7 @@ async def test_what_gathers_behind_a_commit_is_kept_and_answered(world: World) -
             await world.quiet()
         world.commits.open()
         await world.until(lambda: len(world.engine.receipts_sent) == 5)
-        received = await world.now(gateway.received(COMPANY, after=0, most=9))
+        received = await world.now(world.inbox.received(COMPANY, after=0, most=9))
     assert [each.text for each in received] == [f"message {number}" for number in range(1, 6)]
     assert [each.seq for each in world.commands(Committed) if each.link == link] == [1, 2, 3, 4, 5]
 
@@ -528,7 +529,7 @@ async def test_a_logout_sets_the_credentials_aside(world: World) -> None:
         await world.quiet()
         assert world.state() == "logged_out"
         assert world.commands(LogOut) == [LogOut(link=link)]
-        await world.now(gateway.qr(COMPANY, at_most_s=15))
+        await world.qr()
         assert world.commands(OpenLink)[-1].credentials is None
 
 
@@ -544,7 +545,7 @@ async def test_a_commit_behind_a_logout_does_not_bring_the_credentials_back(worl
         assert await world.now(world.store.credentials(COMPANY)) is None
         assert await world.now(world.store.keys(COMPANY, "a", ["b"])) == {}
     async with world.running() as gateway:
-        await world.now(gateway.qr(COMPANY, at_most_s=15))
+        await world.qr()
         assert world.state() == "pairing"
 
 
@@ -554,7 +555,7 @@ async def test_the_end_of_a_logout_does_not_touch_the_next_pairing(world: World)
         link = await world.pair()
         world.engine.freeze(link)
         await world.now(gateway.ask(COMPANY, events.LogoutAsked()))
-        code = await world.now(gateway.qr(COMPANY, at_most_s=15))
+        code = await world.qr()
         world.engine.drop(link, code=408, detail="the logout was not confirmed")
         await world.quiet()
         assert link not in world.engine.links
@@ -574,7 +575,7 @@ async def test_a_logout_leaves_although_something_has_to_be_kept_before(world: W
         world.commits.open()
         await world.now(asked)
         await world.until(lambda: link not in world.engine.links)
-        received = await world.now(gateway.received(COMPANY, after=0, most=9))
+        received = await world.now(world.inbox.received(COMPANY, after=0, most=9))
         assert [each.text for each in received] == ["a last word", "another"]
         assert await world.now(world.store.keys(COMPANY, "session", ["962799999999@s.whatsapp.net.0"])) == {}
 
@@ -600,7 +601,7 @@ async def test_what_changes_a_stored_session_does_so_alone(world: World) -> None
         first.set()
         await world.quiet()
         with pytest.raises(SessionRestarting):
-            await world.now(gateway.accept(COMPANY, text_request(NUMBER, "meanwhile")))
+            await world.now(world.sending.accept(COMPANY, text_request(NUMBER, "meanwhile")))
         with pytest.raises(SessionRestarting):
             gateway.view(COMPANY)
         second.set()

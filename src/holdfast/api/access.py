@@ -98,7 +98,7 @@ async def message_quota(request: Request, company: str, body: MessageBody, *, bo
     if isinstance(body, MediaBody):
         encoded = len(body.base64 or "")
         body_bytes -= encoded
-        media_bytes = encoded * 3 // 4 if body.url is None else request.app.state.gateway.media_limit_bytes
+        media_bytes = encoded * 3 // 4 if body.url is None else request.app.state.media.limit_bytes
     async with contextlib.AsyncExitStack() as held:
         await held.enter_async_context(quotas.message(company, body_bytes))
         if media_bytes:
@@ -113,7 +113,7 @@ async def media_quota(request: Request, company: str) -> AsyncIterator[None]:
         yield
         return
     length = request.headers.get("Content-Length", "")
-    most = int(length) if length.isdigit() else request.app.state.gateway.media_limit_bytes
+    most = int(length) if length.isdigit() else request.app.state.media.limit_bytes
     async with access_of(request).quotas.media(company, most):
         yield
 

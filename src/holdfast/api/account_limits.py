@@ -9,7 +9,7 @@ from pydantic import Field
 
 from holdfast.api.schemas import ApiModel
 from holdfast.delivery.rate_limits import Pacing
-from holdfast.runtime.rate_limiter import Restrictions
+from holdfast.runtime.account_limits import Restrictions
 
 
 class PaceModel(ApiModel):

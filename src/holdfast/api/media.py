@@ -22,12 +22,14 @@ from holdfast.api.keys import KeyGrant
 from holdfast.api.schemas import ApiModel, ReceivedModel
 from holdfast.base.clock import Clock
 from holdfast.base.errors import NotFound
+from holdfast.base.ids import may_be_id
 from holdfast.delivery.content import LONGEST_NAME, StoredMedia, check_filename
 from holdfast.delivery.media import bare_mimetype
 from holdfast.delivery.media_links import MediaLinks
-from holdfast.delivery.stores import Received
+from holdfast.delivery.stores import Inbox, Received
 from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.inbound_media import InboundMediaService, OpenedMedia, unknown_inbound
+from holdfast.runtime.outbound_media import OutboundMediaService
 
 _SHOWN_IN_PLACE = re.compile(r"image/(jpeg|png|webp|gif)|audio/[a-z0-9.+-]+|video/[a-z0-9.+-]+")
 _SAFE = {  # the server adds `nosniff` to whatever it answers
@@ -56,10 +58,32 @@ _NOT_NOW: Answers = {
 class MediaService:
     """What the routes of media need besides the gateway."""
 
-    def __init__(self, inbound: InboundMediaService, links: MediaLinks, *, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        inbound: InboundMediaService,
+        outbound: OutboundMediaService,
+        inbox: Inbox,
+        links: MediaLinks,
+        clock: Clock,
+    ) -> None:
         self.inbound = inbound
+        self.outbound = outbound
+        self._inbox = inbox
         self._links = links
         self._clock = clock
+
+    @property
+    def limit_bytes(self) -> int:
+        """The size of the largest medium that is accepted."""
+        return self.outbound.limit_bytes
+
+    async def received(self, inbox_id: str) -> Received:
+        """An inbound message. Raises `NotFound`."""
+        found = await self._inbox.find(inbox_id) if may_be_id(inbox_id) else None
+        if found is None:
+            raise unknown_inbound(inbox_id)
+        return found
 
     def url(self, received: Received) -> str | None:
         """Where the medium of an inbound message can be fetched without a key."""
@@ -107,15 +131,18 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
         check_filename(filename, field="filename")
         mimetype = request.headers.get("Content-Type")
         gateway = _gateway(request)
+        await gateway.require(company)
         async with media_quota(request, company):
-            media = await gateway.put_media(company, request.stream(), mimetype=mimetype, filename=filename)
+            outbound = _service(request).outbound
+            media = await outbound.put(company, request.stream(), mimetype=mimetype, filename=filename)
         return StoredModel.of(media)
 
     @router.get("/v1/sessions/{company}/inbox/{id}")
     async def get_received(company: CompanyPath, id: MediaId, request: Request) -> ReceivedModel:  # noqa: A002 – as elsewhere
         """One inbound message."""
         _grant(request).check(company)
-        received = await _gateway(request).received_one(id)
+        _gateway(request)
+        received = await _service(request).received(id)
         if received.company != company:
             raise unknown_inbound(id)
         return ReceivedModel.of(received, _service(request).url(received))

@@ -19,7 +19,7 @@ from holdfast.api.schemas import ApiModel, Text
 from holdfast.api.shutdown import ShutdownScope
 from holdfast.base.clock import iso
 from holdfast.runtime.gateway import Gateway
-from holdfast.runtime.passkeys import Passkey
+from holdfast.runtime.passkeys import Passkey, PasskeyRelay
 from holdfast.session.assertions import LONGEST, snippet
 from holdfast.session.state import PasskeyStep
 
@@ -89,7 +89,7 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
     async def get_passkey(company: Company, request: Request, response: Response) -> PasskeyModel:
         """What the owner of the account has to sign; 404 while WhatsApp asks for no passkey."""
         response.headers.update(_NO_STORE)
-        return PasskeyModel.of(await _gateway(request, company).passkey(company))
+        return PasskeyModel.of((await _relay(request, company)).shown())
 
     @router.post(_PATH, status_code=202, response_model_exclude_none=True, responses=_SILENT)
     async def answer_passkey(
@@ -97,10 +97,10 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
     ) -> PasskeyStepModel:
         """Hand over what the owner signed; answers when WhatsApp has gone on, and with 504 when it does not."""
         response.headers.update(_NO_STORE)
-        gateway, waits = _gateway(request, company), request.app.state.waits
+        relay, waits = await _relay(request, company), request.app.state.waits
         assert isinstance(waits, ShutdownScope)
         async with waits.until_stopping():
-            went_on = await gateway.answer_passkey(company, assertion.model_dump(exclude_none=True))
+            went_on = await relay.answer(assertion.model_dump(exclude_none=True))
         return PasskeyStepModel.of(went_on)
 
     @router.post(f"{_PATH}/confirm", status_code=202, response_model_exclude_none=True)
@@ -109,23 +109,27 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
     ) -> PasskeyStepModel:
         """The code was compared with that on the phone; `{"matches": false}` ends it."""
         matches = compared is None or compared.matches
-        await _gateway(request, company).confirm_passkey(company, matches=matches)
+        relay = await _relay(request, company)
+        if matches:
+            relay.confirm()
+        else:
+            relay.mismatch()
         return PasskeyStepModel(step="finishing" if matches else "stopped")
 
     @router.delete(_PATH, status_code=202, response_model_exclude_none=True)
     async def decline_passkey(company: Company, request: Request) -> PasskeyStepModel:
         """Give up: nothing is linked, and a new code can be asked for."""
-        await _gateway(request, company).decline_passkey(company)
+        (await _relay(request, company)).decline()
         return PasskeyStepModel(step="stopped")
 
     return router
 
 
-def _gateway(request: Request, company: str) -> Gateway:
-    """The gateway, for those whose key covers this company."""
+async def _relay(request: Request, company: str) -> PasskeyRelay:
+    """The ceremony of a session, for those whose key covers this company."""
     grant: KeyGrant = request.state.grant
     grant.check(company)
     gateway: Gateway = request.app.state.gateway
     if not gateway.is_ready:
         raise problems.Starting
-    return gateway
+    return (await gateway.actor(company)).passkeys

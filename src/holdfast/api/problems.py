@@ -18,8 +18,9 @@ from holdfast.api.keys import NoKey, NotAllowed
 from holdfast.api.schemas import Problem
 from holdfast.api.shutdown import Stopping
 from holdfast.base.errors import BadInput, Conflict, HoldfastError, NotFound
-from holdfast.runtime.errors import NotConnected, PairingCodeRefused, SessionRestarting
+from holdfast.runtime.errors import NotConnected, SessionRestarting
 from holdfast.runtime.inbound_media import Gone, NotFetched, TooLargeMedia
+from holdfast.runtime.pairing import PairingCodeRefused
 from holdfast.runtime.passkeys import WhatsAppSilent
 from holdfast.runtime.quotas import DiskFull, QuotaExceeded
 from holdfast.session.machine import NotPossible

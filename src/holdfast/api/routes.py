@@ -41,13 +41,15 @@ from holdfast.delivery.events import Events
 from holdfast.delivery.message import MessageState
 from holdfast.delivery.recipient import parse_recipient
 from holdfast.delivery.requests import MessageOptions, MessageRequest, body_of
-from holdfast.delivery.stores import Message
+from holdfast.delivery.stores import Inbox, Message, Outbox
+from holdfast.runtime.account_limits import AccountLimits, Restrictions
 from holdfast.runtime.composer import SendRequest
 from holdfast.runtime.diagnosis import Diagnoser
-from holdfast.runtime.gateway import Gateway, unknown_message
+from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.holds import hold_notice
+from holdfast.runtime.messages import Messages, unknown_message
+from holdfast.runtime.pairing import pairing_code, qr_code
 from holdfast.runtime.quotas import Quotas
-from holdfast.runtime.rate_limiter import Restrictions
 from holdfast.runtime.view import View
 from holdfast.session import events as asked
 
@@ -113,9 +115,27 @@ async def _waits(request: Request) -> ShutdownScope:
     return waits
 
 
+async def _outbox(request: Request) -> Outbox:
+    outbox: Outbox = request.app.state.outbox
+    return outbox
+
+
+async def _sending(request: Request) -> Messages:
+    sending: Messages = request.app.state.sending
+    return sending
+
+
+async def _account_limits(request: Request) -> AccountLimits:
+    limits: AccountLimits = request.app.state.limits
+    return limits
+
+
 KeyDependency = Annotated[KeyGrant, Depends(_grant)]
 Holdfast = Annotated[Gateway, Depends(_gateway)]
 GatewayDependency = Annotated[WebhookService, Depends(_desk)]
+StoredMessages = Annotated[Outbox, Depends(_outbox)]
+Sending = Annotated[Messages, Depends(_sending)]
+Limits = Annotated[AccountLimits, Depends(_account_limits)]
 Waiting = Annotated[ShutdownScope, Depends(_waits)]
 
 
@@ -142,6 +162,7 @@ async def put_session(
     company: CompanyPath,
     grant: KeyDependency,
     gateway: Holdfast,
+    limits: Limits,
     desk: GatewayDependency,
     body: SessionRequest | None = None,
 ) -> SessionModel:
@@ -150,10 +171,10 @@ async def put_session(
     await desk.check(company, body)
     pacing = None if body.pacing is None else body.pacing.changes()
     if grant.companies is not None and "pacing" in body.model_fields_set:
-        pacing = await gateway.tenant_pacing(company, pacing or {})
+        pacing = await limits.tenant_pacing(company, pacing or {})
     actor = await gateway.put(company)
     if "pacing" in body.model_fields_set:
-        await gateway.set_pacing(company, pacing)
+        await limits.set_pacing(company, pacing)
     endpoint, secret = await desk.set(company, body)
     return SessionModel.of(actor.view, endpoint, secret=secret)
 
@@ -173,9 +194,9 @@ async def get_session(company: CompanyPath, gateway: Holdfast, desk: GatewayDepe
 
 
 @sessions.get("/v1/sessions/{company}/limits")
-async def get_limits(company: CompanyPath, gateway: Holdfast) -> LimitsModel:
+async def get_limits(company: CompanyPath, _: Holdfast, limits: Limits) -> LimitsModel:
     """How fast and to whom the company may write now, and what WhatsApp restricts."""
-    return LimitsModel.of(await gateway.restrictions(company))
+    return LimitsModel.of(await limits.restrictions(company))
 
 
 @sessions.delete("/v1/sessions/{company}")
@@ -214,7 +235,7 @@ async def get_qr(company: CompanyPath, gateway: Holdfast, waits: Waiting, respon
     """The QR code that links a phone; waits for it for up to 15 s. It changes: ask again when it has expired."""
     response.headers.update(_NO_STORE)
     async with waits.until_stopping():
-        return QrModel.of(await gateway.qr(company, at_most_s=_QR_WAIT_S))
+        return QrModel.of(await qr_code(await gateway.actor(company), at_most_s=_QR_WAIT_S))
 
 
 @sessions.get("/v1/sessions/{company}/qr.svg", response_class=Response, responses=description.picture("image/svg+xml"))
@@ -231,7 +252,7 @@ async def get_qr_png(company: CompanyPath, gateway: Holdfast, waits: Waiting) ->
 
 async def _picture(gateway: Gateway, waits: ShutdownScope, company: str, *, kind: str, media_type: str) -> Response:
     async with waits.until_stopping():
-        code = await gateway.qr(company, at_most_s=_QR_WAIT_S)
+        code = await qr_code(await gateway.actor(company), at_most_s=_QR_WAIT_S)
     out = io.BytesIO()
     segno.make_qr(code.text).save(out, kind=kind, scale=6, border=4, dark="#000", light="#fff")
     return Response(out.getvalue(), media_type=media_type, headers=_NO_STORE)
@@ -247,7 +268,8 @@ async def make_pairing_code(
     """A code to be typed on the phone, for those who can't scan."""
     response.headers.update(_NO_STORE)
     async with waits.until_stopping():
-        return PairingCodeModel(code=await gateway.pairing_code(company, body.phone_number, at_most_s=_QR_WAIT_S))
+        code = await pairing_code(await gateway.actor(company), body.phone_number, at_most_s=_QR_WAIT_S)
+    return PairingCodeModel(code=code)
 
 
 _NO_STORE = {"Cache-Control": "no-store"}
@@ -270,60 +292,70 @@ async def send_message(
 async def _accept(
     request: Request, company: str, message: MessageOptions, *, body_bytes: int, idempotency_key: str | None
 ) -> AcceptedModel:
-    gateway: Gateway = request.app.state.gateway
+    sending: Messages = request.app.state.sending
     body = SendRequest(body=body_of(message), options=message, idempotency_key=idempotency_key)
     async with access.message_quota(request, company, body.body, body_bytes=body_bytes):
-        return AcceptedModel.of(await gateway.accept(company, body))
+        return AcceptedModel.of(await sending.accept(company, body))
 
 
 @messages.get("/v1/sessions/{company}/messages")
 async def list_messages(
     company: CompanyPath,
     gateway: Holdfast,
+    stored: StoredMessages,
+    limits: Limits,
     chat: Chat,
     state: MessageState | None = None,
     after: After = None,
     limit: Limit = 100,
 ) -> ListPage[MessageModel]:
     """Messages of a company, oldest first."""
-    rows = await gateway.messages(company, state=state, after=cursor(after), most=limit + 1, chat=chat)
+    await gateway.require(company)
+    rows = await stored.messages(company, state=state, after=cursor(after), most=limit + 1, chat=chat)
     found, next_ = _part(rows, limit)
-    view, limits = await gateway.look(company), await _limits(gateway, found)
-    items = [MessageModel.of(message, hold_notice(message, view, limits)) for message in found]
+    view, restrictions = await gateway.look(company), await _restrictions(limits, found)
+    items = [MessageModel.of(message, hold_notice(message, view, restrictions)) for message in found]
     return ListPage(items=items, next=next_)
 
 
 @messages.get("/v1/messages/{id}")
-async def get_message(id: str, grant: KeyDependency, gateway: Holdfast) -> MessageModel:  # noqa: A002 – the interface's name
+async def get_message(
+    id: str,  # noqa: A002 – the interface's name
+    grant: KeyDependency,
+    gateway: Holdfast,
+    sending: Sending,
+    limits: Limits,
+) -> MessageModel:
     """One message as it stands."""
-    message = await _message(id, grant, gateway)
-    view, limits = await gateway.look(message.company), await _limits(gateway, [message])
-    return MessageModel.of(message, hold_notice(message, view, limits))
+    message = await _message(id, grant, sending)
+    view, restrictions = await gateway.look(message.company), await _restrictions(limits, [message])
+    return MessageModel.of(message, hold_notice(message, view, restrictions))
 
 
 @messages.delete("/v1/messages/{id}")
 async def cancel_message(
     id: str,  # noqa: A002 – the interface's name
     grant: KeyDependency,
-    gateway: Holdfast,
+    _: Holdfast,
+    sending: Sending,
     force: Annotated[bool, Query(description="also one that was handed over and never acked; it may still arrive")] = (
         False
     ),
 ) -> MessageModel:
     """Cancel a message that has not left (409 when it may have)."""
-    await _message(id, grant, gateway)
-    return MessageModel.of(await gateway.cancel(id, force=force))
+    await _message(id, grant, sending)
+    return MessageModel.of(await sending.cancel(id, force=force))
 
 
-async def _limits(gateway: Gateway, messages: Sequence[Message]) -> Restrictions | None:
+async def _restrictions(limits: AccountLimits, messages: Sequence[Message]) -> Restrictions | None:
     """Of the account that sends these messages, where one of them waits as a first message to a new contact."""
     waits = next((message for message in messages if message.is_to_new_contact), None)
-    return None if waits is None else await gateway.restrictions(waits.company)
+    return None if waits is None else await limits.restrictions(waits.company)
 
 
-async def _message(id: str, grant: KeyGrant, gateway: Gateway) -> Message:  # noqa: A002 – the interface's name
+async def _message(id: str, grant: KeyGrant, sending: Messages) -> Message:  # noqa: A002 – the interface's name
     """A key that may not know of a message learns nothing of it, not even that there is one."""
-    message = await gateway.message(id)
+    message = await sending.find(id)
     if not grant.covers(message.company):
         raise unknown_message(id)
     return message
@@ -334,7 +366,9 @@ async def list_inbox(
     request: Request, company: CompanyPath, gateway: Holdfast, chat: Chat, after: After = None, limit: Limit = 100
 ) -> ListPage[ReceivedModel]:
     """Inbound messages of a company in the order in which they were stored."""
-    found, next_ = _part(await gateway.received(company, after=cursor(after), most=limit + 1, chat=chat), limit)
+    await gateway.require(company)
+    inbox: Inbox = request.app.state.inbox
+    found, next_ = _part(await inbox.received(company, after=cursor(after), most=limit + 1, chat=chat), limit)
     desk: MediaService = request.app.state.media
     return ListPage(items=[ReceivedModel.of(received, desk.url(received)) for received in found], next=next_)
 
@@ -370,6 +404,10 @@ def make_api(
     keys: ApiKeys,
     diagnoser: Diagnoser,
     *,
+    sending: Messages,
+    outbox: Outbox,
+    inbox: Inbox,
+    limits: AccountLimits,
     events: Events,
     webhooks: WebhookService,
     media: MediaService,
@@ -386,6 +424,10 @@ def make_api(
         redirect_slashes=False,  # a redirect would take the host from the caller's own header
     )
     api.state.gateway = gateway
+    api.state.sending = sending
+    api.state.outbox = outbox
+    api.state.inbox = inbox
+    api.state.limits = limits
     api.state.access = access.Access(keys, quotas)
     api.state.diagnoser = diagnoser
     api.state.events = events

@@ -41,6 +41,7 @@ from holdfast.notify.addresses import read_addresses
 from holdfast.notify.alert_sender import AlertSender
 from holdfast.notify.apprise_client import AppriseClient, refusal
 from holdfast.notify.webhooks import WebhookPost
+from holdfast.runtime.account_limits import AccountLimits
 from holdfast.runtime.client_versions import ClientVersions
 from holdfast.runtime.composer import Composer
 from holdfast.runtime.connect_limiter import ConnectLimiter
@@ -50,6 +51,7 @@ from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.health_monitor import HealthMonitor
 from holdfast.runtime.inbound_media import InboundMediaService
 from holdfast.runtime.media_spool import MediaSweeper, Spool
+from holdfast.runtime.messages import Messages
 from holdfast.runtime.outbound_media import OutboundMediaService
 from holdfast.runtime.ownership import MARGIN_S, TTL_S, Ownership
 from holdfast.runtime.quotas import QuotaLimits, Quotas
@@ -113,10 +115,11 @@ async def serve(
             parts = _parts(held, program, files=spool, links=links, clock=clock, randomness=randomness)
             parts = replace(parts, client_versions=versions, device_name=settings.device_name)
             composer = _composer(held, media, web, parts)
-            gateway = Gateway(replace(parts, qr_shown=qr_shown), inbox=InboxRows(held.database), composer=composer)
+            gateway = Gateway(replace(parts, qr_shown=qr_shown))
+            sending = Messages(gateway, parts.outbox, composer)
             versions.newer = gateway.client_updated
             inbound = InboundMediaService(
-                media, outbound_media=composer.outbound_media, downloads=gateway, folder=spool.folder
+                media, outbound_media=composer.outbound_media, gateway=gateway, folder=spool.folder
             )
             backup_service = _backup_service(held, gateway, clock=clock)
             schedule = Schedule(backup_service, every_h=settings.backup_every_h, keep=settings.backup_keep)
@@ -127,9 +130,14 @@ async def serve(
             monitor = _monitor(held, gateway, webhooks, parts, alert_sink, schedule)
             desk = WebhookService(webhooks, randomness=randomness, web=web)
             secret = await shared_secret(held.database, "dashboard", randomness=randomness)
-            api = _http(
-                held, gateway, desk, parts, alert_sink, MediaService(inbound, links, clock=clock), secret.encode()
+            media_service = MediaService(
+                inbound=inbound,
+                outbound=composer.outbound_media,
+                inbox=InboxRows(held.database),
+                links=links,
+                clock=clock,
             )
+            api = _http(held, gateway, sending, desk, parts, alert_sink, media_service, secret.encode())
             add_backups(api, backup_service)
             watchers = [versions.run, monitor.run, alert_sink.run, sender.run, schedule.run, spool.run, sweeper.run]
             watchers.append(_retention_sweeper(held, clock=clock).run)
@@ -190,6 +198,7 @@ def _monitor(
 def _http(
     held: Claim,
     gateway: Gateway,
+    sending: Messages,
     webhooks: WebhookService,
     parts: Services,
     alert_sink: AlertSender,
@@ -199,11 +208,16 @@ def _http(
     """API and dashboard."""
     quotas = _quotas(held, parts)
     figures = FigureRows(held.database)
-    diagnoser = Diagnoser(gateway, parts, figures=figures, undelivered=lambda: alert_sink.undelivered)
+    limits = AccountLimits(gateway, parts.accounts, default=parts.pacing, clock=parts.clock)
+    diagnoser = Diagnoser(gateway, parts, figures=figures, limits=limits, undelivered=lambda: alert_sink.undelivered)
     api = make_api(
         gateway,
         held.known,
         diagnoser,
+        sending=sending,
+        outbox=parts.outbox,
+        inbox=InboxRows(held.database),
+        limits=limits,
         events=EventRows(held.database),
         webhooks=webhooks,
         media=media,
@@ -214,6 +228,7 @@ def _http(
         api,
         gateway,
         diagnoser,
+        sending=sending,
         lookup=LookupRows(held.database),
         webhooks=webhooks.rows,
         media=media,

@@ -23,6 +23,7 @@ from holdfast.delivery.lookup import OutboundRow
 from holdfast.delivery.message import MessageState
 from holdfast.health.stability import connectivity_of
 from holdfast.runtime.composer import text_request
+from holdfast.runtime.pairing import pairing_code
 
 pages = APIRouter(route_class=ProtectedPage, include_in_schema=False)
 
@@ -108,7 +109,7 @@ async def action(request: Request, company: CompanyPath, name: str) -> Response:
 async def make_pairing_code(request: Request, company: CompanyPath) -> Response:
     context, number = context_of(request), request.state.form.get("number", "")
     async with context.waits.until_stopping():
-        code = await context.gateway.pairing_code(company, number, at_most_s=_CODE_WAIT_S)
+        code = await pairing_code(await context.gateway.actor(company), number, at_most_s=_CODE_WAIT_S)
     return part(request, "pairing_code.html", code=code)
 
 
@@ -119,7 +120,7 @@ async def send_test_message(request: Request, company: CompanyPath) -> Response:
     body = text_request(form.get("to", ""), form.get("text", ""), idempotency_key=form.get("form_id") or None)
     is_tenant, size = login_of(request).grant.companies is not None, len(form.get("text", ""))
     async with context.quotas.message(company, size) if is_tenant else contextlib.nullcontext():
-        message = await context.gateway.accept(company, body)
+        message = await context.sending.accept(company, body)
     if not is_part(request):
         return RedirectResponse(f"/companies/{company}", status_code=303)
     sent_message = await context.lookup.sent_message(company, message.id)

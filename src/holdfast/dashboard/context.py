@@ -18,6 +18,7 @@ from holdfast.delivery.lookup import Lookup
 from holdfast.delivery.webhooks import Webhooks
 from holdfast.runtime.diagnosis import Diagnoser
 from holdfast.runtime.gateway import Gateway
+from holdfast.runtime.messages import Messages
 from holdfast.runtime.quotas import Quotas
 
 
@@ -39,6 +40,7 @@ class NotYours(HoldfastError):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AppContext:
     gateway: Gateway
+    sending: Messages
     diagnoser: Diagnoser
     lookup: Lookup
     webhooks: Webhooks

@@ -17,6 +17,7 @@ from holdfast.delivery.lookup import Lookup
 from holdfast.delivery.webhooks import Webhooks
 from holdfast.runtime.diagnosis import Diagnoser
 from holdfast.runtime.gateway import Gateway
+from holdfast.runtime.messages import Messages
 from holdfast.runtime.quotas import Quotas
 
 
@@ -25,6 +26,7 @@ def add_dashboard(
     gateway: Gateway,
     diagnoser: Diagnoser,
     *,
+    sending: Messages,
     lookup: Lookup,
     webhooks: Webhooks,
     media: MediaAddresses,
@@ -40,6 +42,7 @@ def add_dashboard(
     assets = Assets()
     api.state.context = AppContext(
         gateway=gateway,
+        sending=sending,
         diagnoser=diagnoser,
         lookup=lookup,
         webhooks=webhooks,

@@ -21,7 +21,8 @@ from holdfast.base.errors import BadInput, Conflict, HoldfastError, NotFound
 from holdfast.dashboard.context import AppContext, NotYours, SessionsLoading, context_of
 from holdfast.dashboard.logins import COOKIE, SECURE_COOKIE, Login, TooManyTries, WrongKey
 from holdfast.dashboard.return_path import login_address
-from holdfast.runtime.errors import PairingCodeRefused, SessionRestarting
+from holdfast.runtime.errors import SessionRestarting
+from holdfast.runtime.pairing import PairingCodeRefused
 from holdfast.runtime.passkeys import WhatsAppSilent
 from holdfast.runtime.quotas import DiskFull, QuotaExceeded
 from holdfast.session.machine import NotPossible

@@ -31,7 +31,7 @@ async def answer_passkey(request: Request, company: CompanyPath) -> Response:
     context = context_of(request)
     assertion = _read(request.state.form.get("assertion", ""))
     async with context.waits.until_stopping():
-        went_on = await context.gateway.answer_passkey(company, assertion)
+        went_on = await (await context.gateway.actor(company)).passkeys.answer(assertion)
     if went_on.step is PasskeyStep.COMPARE:
         return part(request, "notice.html", tone="well", said="WhatsApp took the signature; compare the codes now")
     return part(request, "notice.html", tone="well", said="WhatsApp took the signature; the device is being linked")
@@ -40,16 +40,18 @@ async def answer_passkey(request: Request, company: CompanyPath) -> Response:
 @pages.post("/companies/{company}/passkey/confirm")
 async def confirm_passkey(request: Request, company: CompanyPath) -> Response:
     matches = request.state.form.get("matches") == "yes"
-    await context_of(request).gateway.confirm_passkey(company, matches=matches)
+    relay = (await context_of(request).gateway.actor(company)).passkeys
     if matches:
+        relay.confirm()
         return part(request, "notice.html", tone="well", said="the device is being linked")
+    relay.mismatch()
     said = "nothing is linked. Look on the phone under Linked devices for one that nobody knows"
     return part(request, "notice.html", tone="trouble", said=said)
 
 
 @pages.post("/companies/{company}/passkey/decline")
 async def decline_passkey(request: Request, company: CompanyPath) -> Response:
-    await context_of(request).gateway.decline_passkey(company)
+    (await context_of(request).gateway.actor(company)).passkeys.decline()
     return part(
         request, "notice.html", tone="well", said="nothing is linked; ask for a new code when the owner is there"
     )

@@ -13,10 +13,10 @@ from holdfast.health.signals import Limits, Signals
 from holdfast.health.stability import WINDOWS_S, Connectivity, MessageCounts, Stability, connectivity_of, stability
 from holdfast.health.stability import PresencePeriod as Change
 from holdfast.health.verdict import Verdict, judge
+from holdfast.runtime.account_limits import AccountLimits, Restrictions
 from holdfast.runtime.engine_supervisor import HostView
 from holdfast.runtime.evidence import signals_of
 from holdfast.runtime.gateway import Gateway
-from holdfast.runtime.rate_limiter import Restrictions
 from holdfast.runtime.services import Services
 from holdfast.runtime.view import View
 from holdfast.session.client_version import ClientVersion
@@ -78,6 +78,7 @@ class Diagnoser:
         parts: Services,
         *,
         figures: Figures,
+        limits: AccountLimits,
         undelivered: Callable[[], Sequence[WaitingAlert]] = tuple,
     ) -> None:
         """`undelivered` gives the alerts that have not reached an address yet."""
@@ -85,7 +86,8 @@ class Diagnoser:
         self._gateway = gateway
         self._parts = parts
         self._figures = figures
-        self._limits = Limits.of(parts.policy)
+        self._limits = limits
+        self._thresholds = Limits.of(parts.policy)
 
     @property
     def is_ready(self) -> bool:
@@ -104,7 +106,7 @@ class Diagnoser:
 
     def verdict(self, view: View, backlogs: Mapping[str, Backlog]) -> Verdict:
         """Of a session that this process runs, with what the outbox was found to hold."""
-        return judge(self._signals(view, backlogs), self._limits)
+        return judge(self._signals(view, backlogs), self._thresholds)
 
     async def backlogs(self) -> Mapping[str, Backlog]:
         return await self._figures.backlogs()
@@ -118,7 +120,7 @@ class Diagnoser:
         """Of every session, with its outbox."""
         backlogs = await self._figures.backlogs()
         return [
-            (view, judge(self._signals(view, backlogs), self._limits), backlogs.get(view.record.company, Backlog()))
+            (view, judge(self._signals(view, backlogs), self._thresholds), backlogs.get(view.record.company, Backlog()))
             for view in self._gateway.views()
         ]
 
@@ -135,7 +137,7 @@ class Diagnoser:
         return Diagnosis(
             view=view,
             signals=signals,
-            verdict=judge(signals, self._limits),
+            verdict=judge(signals, self._thresholds),
             history=list(reversed(transitions[-_HISTORY_SHOWN:])),
             stability={
                 name: await self._stability(company, transitions, now, seconds) for name, seconds in windows.items()
@@ -147,7 +149,7 @@ class Diagnoser:
             hosts_lost_lately=self._parts.supervisor.hosts_lost_lately,
             live=self._parts.live.status,
             alerts=self._undelivered(),
-            restrictions=await self._gateway.restrictions(company),
+            restrictions=await self._limits.restrictions(company),
         )
 
     async def _stability(

@@ -8,7 +8,7 @@ from holdfast.base.clock import iso
 from holdfast.delivery.message import OPEN
 from holdfast.delivery.rate_limits import DAILY_LIMIT, NEW_CHAT_QUOTA, REACH_OUT_LOCK
 from holdfast.delivery.stores import Message
-from holdfast.runtime.rate_limiter import Restrictions
+from holdfast.runtime.account_limits import Restrictions
 from holdfast.runtime.view import View
 from holdfast.session.state import State
 

@@ -16,6 +16,7 @@ from holdfast.base.errors import Fault, HoldfastError, NotFound
 from holdfast.base.ids import may_be_id
 from holdfast.delivery.media import MB
 from holdfast.delivery.media_stores import InboundMedia, InboundMediaStore, MediaStore
+from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.outbound_media import PIECE, OutboundMediaService
 
 DOWNLOAD_S = 120
@@ -51,22 +52,6 @@ class NotFetched(HoldfastError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fetched:
-    """How a download went: its size, or a word for what kept it."""
-
-    size_bytes: int | None
-    error: str | None
-
-
-class Downloads(Protocol):
-    """Who has sessions with links."""
-
-    async def download(
-        self, company: str, media_keys: str, file: Path, *, most_bytes: int, within_s: float
-    ) -> Fetched: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class OpenedMedia:
     """A medium that can be read."""
 
@@ -81,13 +66,11 @@ class Store(MediaStore, InboundMediaStore, Protocol):
 
 
 class InboundMediaService:
-    def __init__(
-        self, store: Store, *, outbound_media: OutboundMediaService, downloads: Downloads, folder: Path
-    ) -> None:
+    def __init__(self, store: Store, *, outbound_media: OutboundMediaService, gateway: Gateway, folder: Path) -> None:
         """`folder`: where files lie while they are being fetched."""
         self._store = store
         self._outbound_media = outbound_media
-        self._downloads = downloads
+        self._gateway = gateway
         self._folder = folder
         self._places = asyncio.Semaphore(MOST_AT_ONCE)
         self._fetching: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -116,8 +99,9 @@ class InboundMediaService:
         file = self._folder / f"in-{known.inbox_id}"
         try:
             async with self._places:
-                fetched = await self._downloads.download(
-                    known.company, known.keys, file, most_bytes=self._outbound_media.limit_bytes, within_s=DOWNLOAD_S
+                actor = await self._gateway.actor(known.company)
+                fetched = await actor.download(
+                    known.keys, file, most_bytes=self._outbound_media.limit_bytes, within_s=DOWNLOAD_S
                 )
             if fetched.error is not None:
                 raise self._failure(fetched.error)

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from holdfast.base.clock import Clock, iso, to_monotonic, to_wall
 from holdfast.delivery.rate_limits import (
@@ -27,59 +26,20 @@ log = logging.getLogger(__name__)
 
 LOCK_S = 24 * 3600.0
 """How long a lock is taken to last when WhatsApp doesn't say."""
-_DAY_S = 24 * 3600.0
+DAY_S = 24 * 3600.0
 _REASONS = {
     REACH_OUT_LOCK: "WhatsApp accepts no messages to new contacts",
     NEW_CHAT_QUOTA: "WhatsApp's quota of new chats is used up: no messages to new contacts",
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Restrictions:
-    """The limits of an account as they are now, for people."""
-
-    pacing: Pacing
-    new_in_last_day: int
-    reach_out_until: str | None
-    quota_until: str | None
-    tight_until: str | None
-    hold_code: str | None
-    """What holds messages to new contacts now; None when nothing does."""
-    hold_until: str | None
-
-
-async def restrictions(company: str, accounts: Accounts, default: Pacing, clock: Clock) -> Restrictions:
-    """As stored, whichever process runs the session."""
-    now = clock.now()
-    account = await accounts.account(company, since=iso(now - timedelta(seconds=_DAY_S)))
-    tight, locked, quota = (
-        _if_ahead(at, now) for at in (account.tight_until, account.reach_out_until, account.quota_until)
-    )
-    pacing = _own_pacing(account, default)
-    pacing = pacing if tight is None else pacing.tightened
-    limits = RateLimits(pacing, jitter=lambda: 0.0)
-    _restore(limits, account, clock)
-    hold = limits.hold(clock.monotonic())
-    return Restrictions(
-        pacing=pacing,
-        new_in_last_day=len(account.first_contacts),
-        reach_out_until=locked,
-        quota_until=quota,
-        tight_until=tight,
-        hold_code=None if hold is None else hold.code,
-        hold_until=None if hold is None else _wall(clock, hold.until),
-    )
-
-
-def _if_ahead(at: str | None, now: datetime) -> str | None:
-    return at if at is not None and datetime.fromisoformat(at) > now else None
-
-
-def _own_pacing(account: Account, default: Pacing) -> Pacing:
+def own_pacing(account: Account, default: Pacing) -> Pacing:
+    """The default with the differences that are stored for this account."""
     return default if account.pacing is None else effective_pacing(default, account.pacing)
 
 
-def _restore(limits: RateLimits, account: Account, clock: Clock) -> None:
+def restore(limits: RateLimits, account: Account, clock: Clock) -> None:
+    """Set what is stored about an account."""
     first_contacts = [to_monotonic(clock, at) for at in account.first_contacts]
     limits.restore(first_contacts=first_contacts, approached=account.approached)
     for code, until in ((REACH_OUT_LOCK, account.reach_out_until), (NEW_CHAT_QUOTA, account.quota_until)):
@@ -112,10 +72,10 @@ class RateLimiter:
 
     async def load(self) -> None:
         """Read what is stored about the account: at the start, and after the operator changed it."""
-        since = iso(self._clock.now() - timedelta(seconds=_DAY_S))
+        since = iso(self._clock.now() - timedelta(seconds=DAY_S))
         account = await self._accounts.account(self._company, since=since)
-        self._own = _own_pacing(account, self._default)
-        _restore(self._limits, account, self._clock)
+        self._own = own_pacing(account, self._default)
+        restore(self._limits, account, self._clock)
         if account.tight_until is not None:
             self._tight_until = to_monotonic(self._clock, account.tight_until)
 

@@ -1,0 +1,88 @@
+"""What a company may send: the figures that operator and tenant set, and WhatsApp's restrictions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from holdfast.base.clock import Clock, iso, to_wall
+from holdfast.base.errors import BadInput
+from holdfast.delivery.rate_limits import TENANT, Pacing, RateLimits, loosened, pacing_with
+from holdfast.delivery.stores import Accounts, Content
+from holdfast.runtime.gateway import Gateway
+from holdfast.runtime.rate_limiter import DAY_S, own_pacing, restore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restrictions:
+    """The limits of an account as they are now, for people."""
+
+    pacing: Pacing
+    new_in_last_day: int
+    reach_out_until: str | None
+    quota_until: str | None
+    tight_until: str | None
+    hold_code: str | None
+    """What holds messages to new contacts now; None when nothing does."""
+    hold_until: str | None
+
+
+class AccountLimits:
+    """Reads the store, so that the answer is the same whichever process runs the session."""
+
+    def __init__(self, gateway: Gateway, accounts: Accounts, *, default: Pacing, clock: Clock) -> None:
+        self._gateway = gateway
+        self._accounts = accounts
+        self._default = default
+        self._clock = clock
+
+    async def restrictions(self, company: str) -> Restrictions:
+        """What this company may send now. Raises `NotFound`."""
+        await self._gateway.require(company)
+        now = self._clock.now()
+        account = await self._accounts.account(company, since=iso(now - timedelta(seconds=DAY_S)))
+        tight, locked, quota = (
+            _if_ahead(at, now) for at in (account.tight_until, account.reach_out_until, account.quota_until)
+        )
+        pacing = own_pacing(account, self._default)
+        pacing = pacing if tight is None else pacing.tightened
+        limits = RateLimits(pacing, jitter=lambda: 0.0)
+        restore(limits, account, self._clock)
+        hold = limits.hold(self._clock.monotonic())
+        return Restrictions(
+            pacing=pacing,
+            new_in_last_day=len(account.first_contacts),
+            reach_out_until=locked,
+            quota_until=quota,
+            tight_until=tight,
+            hold_code=None if hold is None else hold.code,
+            hold_until=None if hold is None else iso(to_wall(self._clock, hold.until)),
+        )
+
+    async def set_pacing(self, company: str, pacing: Content | None) -> None:
+        """Store how the pacing of this company differs from the settings; None removes all differences."""
+        await self._gateway.require(company)
+        await self._accounts.set_pacing(company, pacing)
+        if actor := self._gateway.find(company):
+            await actor.account_changed()
+
+    async def tenant_pacing(self, company: str, wanted: Content) -> Content | None:
+        """What to store when a tenant wants these figures, beside those of the operator.
+
+        They can only tighten what the operator set, in the settings or for this company. Raises `BadInput`, naming the
+        first figure that would lift a limit.
+        """
+        account = await self._accounts.account(company, since=iso(self._clock.now()))
+        operators = {name: value for name, value in (account.pacing or {}).items() if name != TENANT}
+        figure = loosened(pacing_with(self._default, operators), wanted)
+        if figure is not None:
+            raise BadInput(
+                f"pacing.{figure} is {wanted[figure]}, which is above the operator's limit: this API key can only "
+                "tighten the limits; an API key for all companies can set others",
+                field=f"pacing.{figure}",
+            )
+        return operators | ({TENANT: wanted} if wanted else {}) or None
+
+
+def _if_ahead(at: str | None, now: datetime) -> str | None:
+    return at if at is not None and datetime.fromisoformat(at) > now else None

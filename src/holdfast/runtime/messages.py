@@ -1,0 +1,46 @@
+"""Accepts and cancels messages for callers; lists come straight from the stores."""
+
+from __future__ import annotations
+
+from holdfast.base.errors import NotFound
+from holdfast.base.ids import may_be_id
+from holdfast.delivery.stores import Message, Outbox
+from holdfast.runtime.composer import Composer, Repeated, SendRequest
+from holdfast.runtime.gateway import Gateway
+
+
+class Messages:
+    def __init__(self, gateway: Gateway, outbox: Outbox, composer: Composer) -> None:
+        self._gateway = gateway
+        self._outbox = outbox
+        self._composer = composer
+
+    async def accept(self, company: str, request: SendRequest) -> Message:
+        """Commit a message to the outbox. When this returns, Holdfast owes its delivery.
+
+        Needs neither an engine host nor a loaded session. Raises `NotFound`, `BadInput` and `Conflict`.
+        """
+        await self._gateway.require(company)
+        draft = await self._composer.compose(company, request)
+        if isinstance(draft, Repeated):
+            return await self.find(draft.message_id)
+        return (await self._gateway.accept(draft)).message
+
+    async def find(self, message_id: str) -> Message:
+        """Raises `NotFound`."""
+        message = await self._outbox.message(message_id) if may_be_id(message_id) else None
+        if message is None:
+            raise unknown_message(message_id)
+        return message
+
+    async def cancel(self, message_id: str, *, force: bool = False) -> Message:
+        """Raises `NotFound`, and `Conflict` when it may have left and `force` is not set."""
+        message = await self._outbox.cancel(message_id, force=force)
+        if actor := self._gateway.find(message.company):
+            actor.message_cancelled(message.whatsapp_id)
+        return message
+
+
+def unknown_message(message_id: str) -> NotFound:
+    """Also raised for a message that the caller's key does not cover."""
+    return NotFound(f'message "{message_id[:80]}" is unknown: its id was in the answer that accepted it', field="id")
