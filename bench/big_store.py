@@ -20,8 +20,9 @@ from holdfast.delivery.message import MessageState
 from holdfast.store.database import Database
 from holdfast.store.events import EventRows
 from holdfast.store.figures import FigureRows
+from holdfast.store.inbox import InboxRows
 from holdfast.store.lookup import LookupRows
-from holdfast.store.outbox import InboxRows, OutboxRows
+from holdfast.store.outbox import OutboxRows
 from holdfast.store.postgres import parse
 from holdfast.store.webhooks import WebhookRows
 from tests import filling

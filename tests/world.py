@@ -50,8 +50,9 @@ from holdfast.store.credentials import EngineRows
 from holdfast.store.database import Database, Work
 from holdfast.store.events import EventRows
 from holdfast.store.figures import FigureRows
+from holdfast.store.inbox import InboxRows
 from holdfast.store.media import MediaRows
-from holdfast.store.outbox import InboxRows, OutboxRows
+from holdfast.store.outbox import OutboxRows
 from holdfast.store.references import ReferenceRows
 from holdfast.store.sessions import SessionRows
 from holdfast.store.timeline import TimelineRows

@@ -16,7 +16,8 @@ from holdfast.store.accounts import AccountRows
 from holdfast.store.credentials import EngineRows
 from holdfast.store.database import Database
 from holdfast.store.events import EventRows
-from holdfast.store.outbox import InboxRows, OutboxRows
+from holdfast.store.inbox import InboxRows
+from holdfast.store.outbox import OutboxRows
 from holdfast.store.postgres import parse
 from holdfast.store.sessions import SessionRows
 from tests.contract.rows import COMPANY, OTHER, Row, Store, record

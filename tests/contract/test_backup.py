@@ -32,7 +32,8 @@ from holdfast.session.state import State
 from holdfast.session.stores import Record
 from holdfast.store.credentials import EngineRows
 from holdfast.store.database import Database
-from holdfast.store.outbox import InboxRows, OutboxRows
+from holdfast.store.inbox import InboxRows
+from holdfast.store.outbox import OutboxRows
 from holdfast.store.postgres import parse
 from holdfast.store.sessions import SessionRows
 from holdfast.store.tables import media, media_chunks, metadata, notes, signal_keys

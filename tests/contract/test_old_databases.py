@@ -20,8 +20,9 @@ from holdfast.backup.restoring import Restorer
 from holdfast.base.clock import SystemClock
 from holdfast.delivery.message import MessageState
 from holdfast.store.database import Database
+from holdfast.store.inbox import InboxRows
 from holdfast.store.migrate import revisions
-from holdfast.store.outbox import InboxRows, OutboxRows
+from holdfast.store.outbox import OutboxRows
 from holdfast.store.postgres import parse
 from holdfast.store.sessions import SessionRows
 from holdfast.store.tables import leases

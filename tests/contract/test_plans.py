@@ -33,9 +33,10 @@ from holdfast.store.credentials import EngineRows
 from holdfast.store.database import Database
 from holdfast.store.events import EventRows
 from holdfast.store.figures import FigureRows
+from holdfast.store.inbox import InboxRows
 from holdfast.store.lookup import LookupRows
 from holdfast.store.media import MediaRows
-from holdfast.store.outbox import InboxRows, OutboxRows
+from holdfast.store.outbox import OutboxRows
 from holdfast.store.postgres import parse
 from holdfast.store.references import ReferenceRows
 from holdfast.store.retention import RetentionRows

@@ -29,7 +29,8 @@ from holdfast.session.stores import Record
 from holdfast.store.credentials import EngineRows
 from holdfast.store.database import Database
 from holdfast.store.events import EventRows
-from holdfast.store.outbox import InboxRows, OutboxRows
+from holdfast.store.inbox import InboxRows
+from holdfast.store.outbox import OutboxRows
 from holdfast.store.sessions import SessionRows
 from tests.contract.rows import take
 from tests.doubles.fake_clock import FakeClock

@@ -71,10 +71,11 @@ from holdfast.store.client_version import ClientVersionRows
 from holdfast.store.credentials import EngineRows
 from holdfast.store.events import EventRows
 from holdfast.store.figures import FigureRows
+from holdfast.store.inbox import InboxRows
 from holdfast.store.leases import NO_FENCE, LeaseRows
 from holdfast.store.lookup import LookupRows
 from holdfast.store.media import MediaRows
-from holdfast.store.outbox import InboxRows, OutboxRows
+from holdfast.store.outbox import OutboxRows
 from holdfast.store.references import ReferenceRows
 from holdfast.store.retention import RetentionRows
 from holdfast.store.sessions import SessionRows

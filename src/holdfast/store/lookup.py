@@ -13,7 +13,8 @@ from holdfast.delivery.message import MessageState
 from holdfast.delivery.stores import DeliveryTally, Received
 from holdfast.store.database import Database
 from holdfast.store.figures import COUNTS
-from holdfast.store.outbox import RECEIVED, in_state, received, subjects_of
+from holdfast.store.inbox import RECEIVED, received, subjects_of
+from holdfast.store.outbox import in_state
 from holdfast.store.tables import inbox, outbox, sessions
 
 _LETTER = outbox.c[

@@ -1,4 +1,4 @@
-"""Outbound and inbound messages as rows. Unique indexes keep the promises; Python only asks."""
+"""Outbound messages as rows. Unique indexes guarantee that a request is accepted once; Python only asks."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from holdfast.base.clock import Clock, iso
 from holdfast.base.errors import Conflict, NotFound
 from holdfast.delivery.message import OPEN, MessageState, StatusUpdate, advance, is_suspect
 from holdfast.delivery.rate_limits import Allowance, Contact
-from holdfast.delivery.stores import Accepted, Content, Deferral, Draft, Message, MessageChange, Received, Taken
+from holdfast.delivery.stores import Accepted, Content, Deferral, Draft, Message, MessageChange, Taken
 from holdfast.session.stores import LeaseLost
 from holdfast.session.untrusted import bounded_id
 from holdfast.store import outbox_queue as queue
 from holdfast.store.aliases import is_same_chat
 from holdfast.store.connection import Insert, Prepared
 from holdfast.store.database import Database, Refused
-from holdfast.store.events import lock_event_order, record_message, record_received
+from holdfast.store.events import lock_event_order, record_message
 from holdfast.store.leases import NO_FENCE, Check, Fence
 from holdfast.store.tables import chats as known_chats
-from holdfast.store.tables import groups, inbox, outbox, sessions
+from holdfast.store.tables import outbox, sessions
 
 _TIME_OF = {
     MessageState.SENT: ("sent_at",),
@@ -54,7 +54,6 @@ _NOT_SHOWN = {
     *("refusals", "retry_count", "crash_score"),
 }
 _SHOWN = [column for column in outbox.c if column.name not in _NOT_SHOWN]
-RECEIVED = [column for column in inbox.c if column.name not in {"media_keys", "media_id"}]
 _KNOWN = (
     select(literal(1))
     .where(
@@ -255,86 +254,6 @@ class OutboxRows:
 def in_state(state: MessageState) -> tuple[ColumnElement[bool] | TextClause, ...]:
     """Messages in a state, said so that a database sees which partial index has them."""
     return outbox.c.state == state.value, queue.IS_OPEN if state in OPEN else _IS_SETTLED
-
-
-MediaUrl = Callable[[str], str | None]
-"""Where the medium of an inbound message (by id) can be fetched without a key."""
-
-
-def no_media_url(inbox_id: str) -> str | None:
-    """For who gives out no media."""
-    return None
-
-
-class InboxRows:
-    """Keeps `holdfast.delivery.stores.Inbox`."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    async def received(self, company: str, *, after: int, most: int, chat: str | None = None) -> list[Received]:
-        statement = select(*RECEIVED).where(inbox.c.company_id == company, inbox.c.seq > after)
-        if chat is not None:
-            statement = statement.where(inbox.c.chat == chat)
-        statement = statement.order_by(inbox.c.seq).limit(most)
-
-        def work(connection: Connection) -> list[Received]:
-            rows = connection.execute(statement).mappings().all()
-            subjects = subjects_of(connection, company, {row["chat"] for row in rows})
-            return [received(row, subjects) for row in rows]
-
-        return await self._database.read(work)
-
-    async def find(self, inbox_id: str) -> Received | None:
-        statement = select(*RECEIVED).where(inbox.c.id == inbox_id)
-
-        def work(connection: Connection) -> Received | None:
-            row = connection.execute(statement).mappings().first()
-            if row is None:
-                return None
-            return received(row, subjects_of(connection, row["company_id"], {row["chat"]}))
-
-        return await self._database.read(work)
-
-
-_SUBJECTS = Prepared(
-    lambda _: select(groups.c.jid, groups.c.subject).where(
-        groups.c.company_id == bindparam("company"), groups.c.jid.in_(bindparam("jids", expanding=True))
-    )
-)
-
-
-def subjects_of(connection: Connection, company: str, chats: Collection[str]) -> dict[str, str]:
-    """Subjects of those of the chats that are groups, as far as they are known."""
-    jids = [chat for chat in chats if chat.endswith("@g.us")]
-    if not jids:
-        return {}
-    found = connection.execute(_SUBJECTS.on(connection), {"company": company, "jids": jids})
-    return {row.jid: row.subject for row in found}
-
-
-def received(row: RowMapping, subjects: Mapping[str, str]) -> Received:
-    """An inbox row as it is shown."""
-    values = {str(name): value for name, value in row.items()}
-    for name in ("content", "media"):
-        values[name] = None if values[name] is None else json.loads(values[name])
-    company, sender_name = values.pop("company_id"), values.pop("push_name")
-    return Received(company=company, sender_name=sender_name, group_subject=subjects.get(values["chat"]), **values)
-
-
-def keep_received(
-    connection: Connection, statement: Prepared, row: dict[str, Any], *, at: str, media_url: MediaUrl
-) -> bool:
-    """Add an inbox row, or complete one, and keep the event of it; False when there was nothing to change.
-
-    statement: an insert that returns `RECEIVED`.
-    """
-    stored = connection.execute(statement.on(connection), row).mappings().first()
-    if stored is None:
-        return False
-    found = received(stored, subjects_of(connection, stored["company_id"], {stored["chat"]}))
-    record_received(connection, found, at=at, media_url=media_url(found.id))
-    return True
 
 
 _KNOWN_COMPANY = Prepared(lambda _: select(sessions.c.company_id).where(sessions.c.company_id == bindparam("company")))

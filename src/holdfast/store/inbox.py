@@ -1,0 +1,97 @@
+"""Inbound messages as rows, and how they are shown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, bindparam, select
+
+from holdfast.delivery.stores import Received
+from holdfast.store.connection import Prepared
+from holdfast.store.database import Database
+from holdfast.store.events import record_received
+from holdfast.store.tables import groups, inbox
+
+RECEIVED = [column for column in inbox.c if column.name not in {"media_keys", "media_id"}]
+"""The columns of an inbound message as people and programs see it."""
+
+MediaUrl = Callable[[str], str | None]
+"""Where the medium of an inbound message (by id) can be fetched without a key."""
+
+
+def no_media_url(inbox_id: str) -> str | None:
+    """Used where no media are given out."""
+    return None
+
+
+class InboxRows:
+    """Keeps `holdfast.delivery.stores.Inbox`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def received(self, company: str, *, after: int, most: int, chat: str | None = None) -> list[Received]:
+        statement = select(*RECEIVED).where(inbox.c.company_id == company, inbox.c.seq > after)
+        if chat is not None:
+            statement = statement.where(inbox.c.chat == chat)
+        statement = statement.order_by(inbox.c.seq).limit(most)
+
+        def work(connection: Connection) -> list[Received]:
+            rows = connection.execute(statement).mappings().all()
+            subjects = subjects_of(connection, company, {row["chat"] for row in rows})
+            return [received(row, subjects) for row in rows]
+
+        return await self._database.read(work)
+
+    async def find(self, inbox_id: str) -> Received | None:
+        statement = select(*RECEIVED).where(inbox.c.id == inbox_id)
+
+        def work(connection: Connection) -> Received | None:
+            row = connection.execute(statement).mappings().first()
+            if row is None:
+                return None
+            return received(row, subjects_of(connection, row["company_id"], {row["chat"]}))
+
+        return await self._database.read(work)
+
+
+_SUBJECTS = Prepared(
+    lambda _: select(groups.c.jid, groups.c.subject).where(
+        groups.c.company_id == bindparam("company"), groups.c.jid.in_(bindparam("jids", expanding=True))
+    )
+)
+
+
+def subjects_of(connection: Connection, company: str, chats: Collection[str]) -> dict[str, str]:
+    """Subjects of those of the chats that are groups, as far as they are known."""
+    jids = [chat for chat in chats if chat.endswith("@g.us")]
+    if not jids:
+        return {}
+    found = connection.execute(_SUBJECTS.on(connection), {"company": company, "jids": jids})
+    return {row.jid: row.subject for row in found}
+
+
+def received(row: RowMapping, subjects: Mapping[str, str]) -> Received:
+    """An inbox row as it is shown."""
+    values = {str(name): value for name, value in row.items()}
+    for name in ("content", "media"):
+        values[name] = None if values[name] is None else json.loads(values[name])
+    company, sender_name = values.pop("company_id"), values.pop("push_name")
+    return Received(company=company, sender_name=sender_name, group_subject=subjects.get(values["chat"]), **values)
+
+
+def keep_received(
+    connection: Connection, statement: Prepared, row: dict[str, Any], *, at: str, media_url: MediaUrl
+) -> bool:
+    """Add an inbox row, or complete one, and keep the event of it; False when there was nothing to change.
+
+    statement: an insert that returns `RECEIVED`.
+    """
+    stored = connection.execute(statement.on(connection), row).mappings().first()
+    if stored is None:
+        return False
+    found = received(stored, subjects_of(connection, stored["company_id"], {stored["chat"]}))
+    record_received(connection, found, at=at, media_url=media_url(found.id))
+    return True
