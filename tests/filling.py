@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Table, insert
 
 from holdfast.base.clock import iso
+from holdfast.store import search_index
 from holdfast.store.tables import (
     chats,
     decrypted,
@@ -48,8 +49,10 @@ def add_messages(connection: Connection, numbers: Sequence[int], *, companies: i
     largest: the share of the first company.
     """
     for batch in _batches(numbers):
-        connection.execute(insert(outbox), [_sent(n, companies, total, largest) for n in batch])
-        connection.execute(insert(inbox), [_received(n, companies, total, largest) for n in batch])
+        for table, make in ((outbox, _sent), (inbox, _received)):
+            rows = [make(n, companies, total, largest) for n in batch]
+            connection.execute(insert(table), rows)
+            search_index.add_all(connection, table, rows)
 
 
 def add_events(connection: Connection, numbers: Sequence[int], *, companies: int, total: int, largest: float) -> None:
@@ -111,7 +114,7 @@ def _sent(n: int, companies: int, total: int, largest: float) -> dict[str, Any]:
     is_open = n % 1000 == 500
     person = n // 10 % 10_000
     return {
-        "id": f"msg_{n:012}", "company_id": whose(n, companies, largest), "whatsapp_id": f"3EB0{n:016}",
+        "seq": n + 1, "id": f"msg_{n:012}", "company_id": whose(n, companies, largest), "whatsapp_id": f"3EB0{n:016}",
         "chat": f"{_number(person)}@s.whatsapp.net", "recipient": _number(person), "kind": "text",
         "content": json.dumps({"text": _TEXT.format(n)}), "state": "queued" if is_open else _STATES[n % 10],
         "accepted_at": at, "sent_at": at, "attempts": 1,
@@ -122,9 +125,9 @@ def _sent(n: int, companies: int, total: int, largest: float) -> dict[str, Any]:
 def _received(n: int, companies: int, total: int, largest: float) -> dict[str, Any]:
     at, jid = _at(n, total), f"{_number(n // 10 % 10_000)}@s.whatsapp.net"
     return {
-        "id": f"in_{n:012}", "company_id": whose(n, companies, largest), "chat": jid, "sender": jid,
+        "seq": n + 1, "id": f"in_{n:012}", "company_id": whose(n, companies, largest), "chat": jid, "sender": jid,
         "whatsapp_id": f"3A{n:016}", "type": "text", "text": _TEXT.format(n), "from_me": False, "push_name": "Rami",
-        "sent_at": at, "stored_at": at,
+        "sent_at": at, "stored_at": at, "content": None, "media": None,
     }  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from sqlalchemy import URL, Connection, Engine, event
 
+from holdfast.backup.rows import count_on
 from holdfast.base.clock import iso
 from holdfast.base.errors import Conflict
 from holdfast.base.ids import SystemRandomSource
@@ -54,6 +55,7 @@ Statement = tuple[str, Any]
 ROWS, COMPANIES = 10_000, 100
 GROWING = {
     "outbox", "inbox", "events", "webhook_deliveries", "turns", "media", "media_chunks", "decrypted", "chats",
+    "outbox_search", "inbox_search",
 }  # fmt: skip
 PARTIAL = {
     "outbox_open",
@@ -135,8 +137,8 @@ def fill(connection: Connection) -> None:
     filling.add_endpoint(connection)
     for add in (filling.add_messages, filling.add_events, filling.add_rest):
         add(connection, range(ROWS), companies=COMPANIES, total=ROWS, largest=0.1)
+    count_on(connection)
     if connection.dialect.name == "postgresql":
-        connection.exec_driver_sql("SELECT setval('events_seq_seq', 100000)")
         connection.exec_driver_sql("ANALYZE")
 
 
@@ -348,9 +350,14 @@ def _sqlite_faults(connection: Connection, sql: str, values: Any) -> list[str]:
     assert driver is not None
     lines = [row[3] for row in driver.execute(f"EXPLAIN QUERY PLAN {sql}", values)]
     accesses = [line.split() for line in lines if line.split()[0] in {"SCAN", "SEARCH"} and line.split()[1] in GROWING]
-    whole = [words for words in accesses if words[0] == "SCAN" and words[-1] not in PARTIAL]
+    whole = [words for words in accesses if words[0] == "SCAN" and words[-1] not in PARTIAL and not _is_match(words)]
     sorts = any("TEMP B-TREE" in line for line in lines) and any(not PARTIAL & set(words) for words in accesses)
     return [f"{sql}\n{lines}"] if whole or sorts else []
+
+
+def _is_match(words: list[str]) -> bool:
+    """FTS5 calls everything a scan; the last word tells whether it looks up tokens (M) or a row (=)."""
+    return "VIRTUAL" in words and bool({"M", "="} & set(words[-1]))
 
 
 def _postgres_faults(connection: Connection, sql: str, values: Any) -> list[str]:
@@ -388,6 +395,8 @@ def test_the_judges_find_what_they_look_for(place: Path | URL) -> None:
         scan = f"SELECT seq FROM outbox WHERE error = {mark}"
         sort = f"SELECT seq FROM outbox WHERE company_id < {mark} ORDER BY chat"
         assert not judge(connection, good, (COMPANY,))
+        if mark == "?":
+            assert judge(connection, "SELECT rowid FROM outbox_search WHERE words = ?", ("x",))
         assert judge(connection, scan, ("x",))
         assert judge(connection, sort, ("company9999",))
     database.close()

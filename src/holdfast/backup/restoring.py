@@ -28,6 +28,7 @@ from holdfast.backup.upgrade_scratch import upgraded
 from holdfast.base.clock import Clock, iso
 from holdfast.session.reasons import RESTORED_STALE
 from holdfast.session.state import State
+from holdfast.store import search_index
 from holdfast.store.database import Database
 from holdfast.store.migrate import revisions
 from holdfast.store.tables import credentials, sessions
@@ -145,6 +146,8 @@ class Restorer:
             columns, values = source.rows(table.name)
             rows.write(connection, table, columns, values)
         rows.count_on(connection)
+        progress("Messages are indexed for search …")
+        search_index.build(connection)
         now = self._clock.now()
         if staging:
             make_harmless(connection, now=iso(now))

@@ -38,15 +38,18 @@ class Lookup(Protocol):
     ) -> list[OutboundRow]:
         """Outbound messages with `seq` below `before`.
 
-        words: the beginning of a message's id or WhatsApp id, digits of the recipient's number, or a part of its text
-            or caption; empty: all.
+        words: the beginning of a message's id or WhatsApp id, digits of the recipient's number, or beginnings of words
+            in its text, caption or names, in any order; empty: all.
         """
 
     async def sent_message(self, company: str, message_id: str) -> OutboundRow | None: ...
 
     async def inbound(self, company: str, *, words: str, before: int | None, most: int) -> list[Received]:
-        """Inbound messages with `seq` below `before`; `words`: of the id, digits of the sender or chat, or a part of
-        the text, the caption or the sender's name."""
+        """Inbound messages with `seq` below `before`.
+
+        words: the beginning of the id or WhatsApp id, digits of the sender's or the chat's number, or beginnings of
+            words in the text, the caption, the file's name or the sender's name, in any order; empty: all.
+        """
 
     async def tallies(self, *, since: str, until: str) -> Mapping[str, DeliveryTally]:
         """Of messages accepted at or after `since` and before `until`, by company, for those that have some."""

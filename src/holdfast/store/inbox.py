@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, bindparam, select
 
 from holdfast.delivery.stores import Received
+from holdfast.store import search_index
 from holdfast.store.connection import Prepared
 from holdfast.store.database import Database
 from holdfast.store.events import record_received
@@ -92,6 +93,8 @@ def keep_received(
     stored = connection.execute(statement.on(connection), row).mappings().first()
     if stored is None:
         return False
+    index = search_index.add if stored["completed_at"] is None else search_index.replace
+    index(connection, inbox, stored)
     found = received(stored, subjects_of(connection, stored["company_id"], {stored["chat"]}))
     record_received(connection, found, at=at, media_url=media_url(found.id))
     return True

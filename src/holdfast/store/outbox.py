@@ -31,6 +31,7 @@ from holdfast.delivery.stores import Accepted, Content, Deferral, Draft, Message
 from holdfast.session.stores import LeaseLost
 from holdfast.session.untrusted import bounded_id
 from holdfast.store import outbox_queue as queue
+from holdfast.store import search_index
 from holdfast.store.aliases import is_same_chat
 from holdfast.store.connection import Insert, Prepared
 from holdfast.store.database import Database, Refused
@@ -135,6 +136,7 @@ class OutboxRows:
             begins = check is not None and is_next and _holds(check, connection)
             state = {"state": MessageState.SENDING.value, "attempts": 1} if begins else {}
             seq = _ACCEPT.scalar(connection, values | placed | state)
+            search_index.add(connection, outbox, {**values, "seq": seq})
             shown = {name: value for name, value in values.items() if name not in _NOT_SHOWN}
             message = _message({**_NOT_YET, **shown, "seq": seq, "is_to_new_contact": contact is not Contact.KNOWN})
             record_message(connection, message, at=message.accepted_at)

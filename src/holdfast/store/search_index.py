@@ -1,0 +1,195 @@
+"""The full-text index of outbox and inbox: FTS5 on SQLite, a GIN index over text vectors on PostgreSQL.
+
+`holdfast.delivery.search` makes the tokens. They are written in the transaction of their message and removed with it by
+the database itself. Each token begins with a short hash of the company, so that a search costs what its own company
+has, whatever others store. Backups leave the index out: a restore builds it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Table, select
+
+from holdfast.delivery.message import OPEN, MessageState
+from holdfast.delivery.search import Search, texts_of, tokens
+from holdfast.store.tables import inbox, outbox
+
+log = logging.getLogger(__name__)
+
+INDEXED = (outbox, inbox)
+_AT_ONCE = 2000
+_LOGGED_EVERY = 100_000
+_WINDOW = 300
+"""Messages that PostgreSQL looks through, newest first, before it uses the index. What is in many messages is found
+there at once; the index would first gather all of them."""
+
+_FTS5 = "CREATE VIRTUAL TABLE {table}_search USING fts5(words, tokenize='ascii', detail=none, columnsize=0)"
+_FTS5_REMOVAL = (
+    "CREATE TRIGGER {table}_search_removed AFTER DELETE ON {table} BEGIN "
+    "DELETE FROM {table}_search WHERE rowid = OLD.seq; END"
+)
+_VECTORS = (
+    "CREATE TABLE {table}_search (seq BIGINT PRIMARY KEY REFERENCES {table} (seq) ON DELETE CASCADE, "
+    "words TSVECTOR NOT NULL)"
+)
+_GIN = "CREATE INDEX {table}_search_words ON {table}_search USING gin (words) WITH (gin_pending_list_limit = 256)"
+"""Every search reads the list of pending entries, and now and then one write has to move them to their places."""
+_CREATE = {"sqlite": (_FTS5, _FTS5_REMOVAL), "postgresql": (_VECTORS,)}
+_CREATE_AFTER_FILLING = {"sqlite": (), "postgresql": (_GIN,)}
+_ADD = {
+    "sqlite": "INSERT INTO {table}_search (rowid, words) VALUES (?, ?)",
+    "postgresql": "INSERT INTO {table}_search (seq, words) VALUES (%s, array_to_tsvector(%s::text[]))",
+}
+_REMOVE = {
+    "sqlite": "DELETE FROM {table}_search WHERE rowid = ?",
+    "postgresql": "DELETE FROM {table}_search WHERE seq = %s",
+}
+_OPTIMIZE = "INSERT INTO {table}_search ({table}_search) VALUES ('optimize')"
+_FIND = {
+    "sqlite": "SELECT rowid FROM {table}_search WHERE {table}_search MATCH ? AND rowid < ? ORDER BY rowid DESC LIMIT ?",
+    # Materialized: the planner doesn't know how rare a beginning is, and might walk all rows backwards instead.
+    "postgresql": "WITH found AS MATERIALIZED (SELECT seq FROM {table}_search WHERE words @@ %s::tsquery) "
+    "SELECT seq FROM found WHERE seq < %s ORDER BY seq DESC LIMIT %s",
+}
+_FIND_IN_WINDOW = (
+    "WITH newest AS MATERIALIZED (SELECT seq FROM {table} WHERE company_id = %s AND seq < %s{state} "
+    "ORDER BY seq DESC LIMIT %s) "
+    "SELECT seq FROM newest WHERE (SELECT words @@ %s::tsquery FROM {table}_search AS entry "
+    "WHERE entry.seq = newest.seq) ORDER BY seq DESC LIMIT %s"
+)
+_COLUMNS = {
+    outbox: outbox.c["seq", "company_id", "id", "whatsapp_id", "recipient", "content"],
+    inbox: inbox.c[
+        "seq", "company_id", "id", "whatsapp_id", "sender", "chat", "text", "push_name", "content", "media"
+    ],
+}  # fmt: skip
+"""What the index is made of. They must not be renamed without a migration that knows both names."""
+
+
+def create(connection: Connection) -> None:
+    """Make the index and fill it with the messages that there are."""
+    dialect = connection.dialect.name
+    for table in INDEXED:
+        for statement in _CREATE[dialect]:
+            connection.exec_driver_sql(statement.format(table=table.name))
+    build(connection)
+    for table in INDEXED:
+        for statement in _CREATE_AFTER_FILLING[dialect]:
+            connection.exec_driver_sql(statement.format(table=table.name))
+
+
+def build(connection: Connection) -> None:
+    """Index all messages, in batches. None may be indexed yet."""
+    for table in INDEXED:
+        after, count = 0, 0
+        while rows := _rows(connection, table, after):
+            add_all(connection, table, rows)
+            after = rows[-1]["seq"]
+            count += len(rows)
+            if count % _LOGGED_EVERY == 0:
+                log.info("%d messages of the %s indexed for search", count, table.name)
+
+
+def _rows(connection: Connection, table: Table, after: int) -> Sequence[Mapping[Any, Any]]:
+    page = select(*_COLUMNS[table]).where(table.c.seq > after).order_by(table.c.seq).limit(_AT_ONCE)
+    return connection.execute(page).mappings().all()
+
+
+def add(connection: Connection, table: Table, row: Mapping[Any, Any]) -> None:
+    """Index a message. The row has the columns of the table, those that are not needed may be missing."""
+    connection.exec_driver_sql(_sql(_ADD, connection, table), _entry(connection, table, row))
+
+
+def add_all(connection: Connection, table: Table, rows: Sequence[Mapping[Any, Any]]) -> None:
+    """Index many messages."""
+    connection.exec_driver_sql(_sql(_ADD, connection, table), [_entry(connection, table, row) for row in rows])
+
+
+def replace(connection: Connection, table: Table, row: Mapping[Any, Any]) -> None:
+    """Index a message that has more in it now."""
+    connection.exec_driver_sql(_sql(_REMOVE, connection, table), (row["seq"],))
+    add(connection, table, row)
+
+
+def find(
+    connection: Connection,
+    table: Table,
+    company: str,
+    search: Search,
+    *,
+    before: int,
+    most: int,
+    wanted: int,
+    state: MessageState | None,
+) -> list[int]:
+    """Numbers of up to `wanted` messages below `before` that fit, newest first, or of `most` in the state.
+
+    Some may have another state, or be of another company whose hash is the same: the rows themselves say.
+    """
+    match = _match(connection, company, search)
+    if connection.dialect.name == "postgresql":
+        where, values = ("", ()) if state is None else (_IN_STATE[state in OPEN], (state.value,))
+        statement = _FIND_IN_WINDOW.format(table=table.name, state=where)
+        bounds = (company, before, *values, _WINDOW, match, most)
+        newest = list(connection.exec_driver_sql(statement, bounds).scalars())
+        if len(newest) == most:
+            return newest
+    return list(connection.exec_driver_sql(_sql(_FIND, connection, table), (match, before, wanted)).scalars())
+
+
+_IN_STATE = {
+    True: " AND state = %s AND state IN ('queued','sending')",
+    False: " AND state = %s AND state NOT IN ('queued','sending')",
+}
+"""As the partial indexes have it."""
+
+
+def optimize(connection: Connection) -> None:
+    """Merge the parts of the index, and drop what is left of removed messages."""
+    if connection.dialect.name == "sqlite":
+        for table in INDEXED:
+            connection.exec_driver_sql(_OPTIMIZE.format(table=table.name))
+
+
+def _sql(statements: Mapping[str, str], connection: Connection, table: Table) -> str:
+    return statements[connection.dialect.name].format(table=table.name)
+
+
+def _entry(connection: Connection, table: Table, row: Mapping[Any, Any]) -> tuple[int, str | list[str]]:
+    scope = _scope(row["company_id"])
+    found = [f"{scope}{token}" for token in (_outbox_tokens(row) if table is outbox else _inbox_tokens(row))]
+    return row["seq"], " ".join(found) if connection.dialect.name == "sqlite" else found
+
+
+def _outbox_tokens(row: Mapping[Any, Any]) -> list[str]:
+    return tokens(
+        texts=texts_of(json.loads(row["content"])), ids=(row["id"], row["whatsapp_id"]), numbers=(row["recipient"],)
+    )
+
+
+def _inbox_tokens(row: Mapping[Any, Any]) -> list[str]:
+    texts = (part for name in ("content", "media") if row[name] is not None for part in texts_of(json.loads(row[name])))
+    return tokens(
+        texts=(row["text"], row["push_name"], *texts),
+        ids=(row["id"], row["whatsapp_id"]),
+        numbers=dict.fromkeys((row["sender"], row["chat"])),
+    )
+
+
+def _scope(company: str) -> str:
+    return hashlib.blake2s(company.encode(), digest_size=3).hexdigest()
+
+
+def _match(connection: Connection, company: str, search: Search) -> str:
+    """The search in the database's words. Tokens have no quotes, so these can't be closed."""
+    scope = _scope(company)
+    form, and_, or_ = ('"{}"*', " AND ", " OR ") if connection.dialect.name == "sqlite" else ("'{}':*", " & ", " | ")
+    alternatives = [form.format(f"{scope}{name}") for name in search.names]
+    if search.words:
+        alternatives.append(f"({and_.join(form.format(f'{scope}{word}') for word in search.words)})")
+    return or_.join(alternatives)

@@ -1,0 +1,178 @@
+"""The full-text index of messages: it is written and removed together with them, on SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from sqlalchemy import URL, Connection, text
+
+from holdfast.backup.backup_dir import Opener
+from holdfast.backup.company import clear_in_parts
+from holdfast.backup.creating import About, BackupMaker
+from holdfast.backup.restoring import Restorer
+from holdfast.base.clock import iso
+from holdfast.base.ids import SystemRandomSource
+from holdfast.delivery.message import MessageState, StatusUpdate
+from holdfast.delivery.retention import Kept
+from holdfast.delivery.stores import Draft, MessageChange
+from holdfast.session.engine import Commit, Decrypted, InboundMessage, Undecryptable
+from holdfast.store.credentials import EngineRows
+from holdfast.store.database import Database
+from holdfast.store.lookup import LookupRows
+from holdfast.store.outbox import OutboxRows
+from holdfast.store.postgres import parse
+from holdfast.store.retention import RetentionRows
+from holdfast.store.sessions import SessionRows
+from tests.contract.rows import record
+from tests.doubles.fake_clock import FakeClock
+from tests.postgres_process import PostgresProcess
+from tests.world import migrated
+
+COMPANY, OTHER = "962302", "962303"
+CHAT = "962790000001@s.whatsapp.net"
+CLOCK = FakeClock()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Store:
+    database: Database
+
+    async def send(self, n: int, content: dict[str, object], *, company: str = COMPANY) -> None:
+        draft = Draft(
+            id=f"msg_{company}_{n}", whatsapp_id=f"3EB0{company}{n}", company=company, recipient="962790000001",
+            chat=CHAT, content=content, idempotency_key=None, request_hash="h",
+        )  # fmt: skip
+        await OutboxRows(self.database, clock=CLOCK).accept(draft)
+
+    async def receive(self, id_: str, said: str | None, *, name: str = "Rania") -> None:
+        """None: it can't be read yet."""
+        rows = EngineRows(self.database, clock=CLOCK, randomness=SystemRandomSource())
+        if said is None:
+            unread = Undecryptable(whatsapp_id=id_, chat=CHAT, sender=CHAT, push_name=name)
+            commit = Commit(link=1, seq=1, undecryptable=[unread])
+        else:
+            message = InboundMessage(
+                whatsapp_id=id_, chat=CHAT, sender=CHAT, type="text", text=said, sent_at_s=1, push_name=name
+            )
+            decrypted = Decrypted(ciphertext_sha256=id_, plaintext="aGVsbG8=", message=message)
+            commit = Commit(link=1, seq=1, decrypted=[decrypted])
+        await rows.commit(COMPANY, commit)
+
+    async def sent(self, words: str, *, state: MessageState | None = None, company: str = COMPANY) -> list[str]:
+        rows = LookupRows(self.database)
+        found = await rows.sent_messages(company, words=words, state=state, before=None, most=9)
+        return [each.id.rpartition("_")[2] for each in found]
+
+    async def received(self, words: str) -> list[str]:
+        found = await LookupRows(self.database).inbound(COMPANY, words=words, before=None, most=9)
+        return [each.whatsapp_id for each in found]
+
+    async def entries(self) -> int:
+        def count(connection: Connection) -> int:
+            each = (connection.scalar(text(f"SELECT COUNT(*) FROM {name}_search")) for name in ("outbox", "inbox"))
+            return sum(each)
+
+        return await self.database.read(count)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | URL:
+    if request.param == "sqlite":
+        path = tmp_path / "holdfast.db"
+        path.write_bytes(migrated())
+        return path
+    server: PostgresProcess = request.getfixturevalue("postgres")
+    return parse(server.new_migrated())
+
+
+@pytest.fixture
+async def store(place: Path | URL) -> AsyncIterator[Store]:
+    database = Database(place)
+    for company in (COMPANY, OTHER):
+        await SessionRows(database).create(record(company))
+    yield Store(database=database)
+    database.close()
+
+
+async def test_a_message_is_found_as_soon_as_it_is_stored(store: Store) -> None:
+    """Texts, captions, names of files and people; by its own company alone, the newest first."""
+    await store.send(1, {"text": "the order is ready"})
+    await store.send(2, {"document": {"media": "med_1", "filename": "order.pdf", "caption": "فاتورة"}})
+    await store.send(3, {"text": "the order of another"}, company=OTHER)
+    await store.receive("3A1", "where is my order?")
+    assert await store.sent("order") == ["2", "1"]
+    assert await store.sent("الفاتورة") == ["2"]
+    assert await store.sent("order", company=OTHER) == ["3"]
+    assert await store.sent("order", state=MessageState.FAILED) == []
+    assert await store.sent("order", state=MessageState.QUEUED) == ["2", "1"]
+    assert await store.received("order") == await store.received("rania") == await store.received("3A1") == ["3A1"]
+
+
+async def test_a_message_that_could_be_read_later_is_found_by_its_text(store: Store) -> None:
+    """Until then by its number; it stands in the index once."""
+    await store.receive("3A1", None)
+    assert (await store.received("hello"), await store.received("79000")) == ([], ["3A1"])
+    await store.receive("3A1", "hello")
+    assert await store.received("hello") == await store.received("79000") == ["3A1"]
+    assert await store.entries() == 1
+
+
+HOSTILE = [
+    "'", '"', "''", '"" OR ""', "*", "a*", "a OR b", "NOT a", "a NEAR b", "AND", "order:", "words:order", "^order",
+    "-order",
+    "(", ")", "a & b", "a | !b", ":*", "\\", "'; DROP TABLE outbox; --", "%", "_", "\x00", "a\x00b", "\ud800", "?!…",
+    "\u200d", "👍", "👨‍👩‍👧‍👦", "🇯🇴", "فاتورة", "ﷺ", "Ω≈ç√", "ｏｒｄｅｒ", "1e309", "9" * 5000, "a" * 1_000_000,
+    "a " * 500_000, "'" * 100_000, "İ", "ß", "\N{COMBINING ACUTE ACCENT}",
+]  # fmt: skip
+
+
+async def test_no_search_fails_whatever_is_typed(store: Store) -> None:
+    """Operators of either database mean nothing, and neither do quotes, NUL or a megabyte."""
+    await store.send(1, {"text": "the order 👍 is ready"})
+    await store.receive("3A1", "the order 👍 is ready")
+    for asked in HOSTILE:
+        for state in (None, MessageState.QUEUED, MessageState.READ):
+            await store.sent(asked, state=state)
+        await store.received(asked)
+    assert await store.sent("👍") == await store.sent("ｏｒｄｅｒ") == ["1"]
+    assert await store.sent("the OR nothing") == await store.sent("NOT a") == []
+
+
+async def test_hostile_texts_are_indexed(store: Store) -> None:
+    """What the search may not choke on, a message may hold."""
+    for n, said in enumerate(HOSTILE):
+        await store.send(n, {"text": said})
+        await store.receive(f"3A{n}", said.encode(errors="ignore").decode().replace("\0", ""))
+    assert await store.entries() == 2 * len(HOSTILE)
+
+
+async def test_removed_messages_are_removed_from_the_index(store: Store) -> None:
+    """By retention, and when a company is cleared."""
+    await store.send(1, {"text": "old order"})
+    await store.send(2, {"text": "order of another"}, company=OTHER)
+    await store.receive("3A1", "old order")
+    change = MessageChange(whatsapp_id=f"3EB0{COMPANY}1", update=StatusUpdate.CANCELLED, at=iso(CLOCK.now()))
+    await OutboxRows(store.database, clock=CLOCK).apply_updates(COMPANY, [change])
+    assert await store.entries() == 3
+    for kept in (Kept.MESSAGES, Kept.INBOX):
+        await RetentionRows(store.database).remove_batch(kept, before="2100", after=0)
+    assert (await store.sent("order"), await store.sent("order", company=OTHER)) == ([], ["2"])
+    assert await store.entries() == 1
+    await clear_in_parts(store.database, OTHER)
+    assert await store.entries() == 0
+
+
+async def test_a_restore_indexes_what_it_restores(store: Store, tmp_path: Path) -> None:
+    """The index itself is in no backup."""
+    await store.send(1, {"text": "the order is ready"})
+    await store.receive("3A1", "the order is ready")
+    maker = BackupMaker(store.database, tmp_path / "backups", about=About(made_by="now", settings={}))
+    made = await maker.make(kind="asked", now=CLOCK.now())
+    await store.send(2, {"text": "a later order"})
+    restorer = Restorer(store.database, maker, folder=tmp_path / "backups", opener=Opener(), clock=CLOCK)
+    await restorer.restore(made.path, take_stale=["all"], progress=lambda _: None)
+    assert (await store.sent("order"), await store.received("order")) == (["1"], ["3A1"])
+    assert await store.entries() == 2
