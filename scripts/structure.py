@@ -17,10 +17,35 @@ from pathlib import Path
 LONG_LINES, SHORT_LINES = 400, 60
 SENDING = (
     ("api", ("quick", "fast_send", "server")),
-    ("runtime", ("gateway", "composer", "actor", "sender", "outbox_sender", "hub", "engine_supervisor", "engine_slot")),
+    (
+        "runtime",
+        (
+            "messages",
+            "gateway",
+            "composer",
+            "actor",
+            "outcomes",
+            "sender",
+            "outbox_sender",
+            "hub",
+            "engine_supervisor",
+            "engine_slot",
+        ),
+    ),
     ("engine", ("host", "wire")),
 )
 """Where the search for the way of a message begins: what a POST enters, and what writes its frame to the engine."""
+
+
+SENDER = (
+    "runtime/sender",
+    "runtime/outbox_sender",
+    "runtime/outcomes",
+    "runtime/message_expiry",
+    "delivery/queue_watch",
+    "base/clock",
+)
+"""Where the state of sending from the outbox is."""
 
 
 def product_files(root: Path) -> list[Path]:
@@ -78,12 +103,17 @@ def _imported(path: Path) -> Iterator[str]:
 
 
 def state_of_sender(root: Path) -> list[str]:
-    """Attributes of the outbox sender that change after its construction."""
-    for name in ("outbox_sender", "sender"):
-        path = root / "src/holdfast/runtime" / f"{name}.py"
+    """Attributes that the classes which send from the outbox change after their construction.
+
+    The limits, the breaker and the messages in flight were values of their own before the redesign, too.
+    """
+    base = root / "src/holdfast"
+    found: list[str] = []
+    for name in SENDER:
+        path = base / f"{name}.py"
         if path.exists():
-            return sorted(set(_assigned(tree(path))))
-    return []
+            found += [f"{name.partition('/')[2]}.{each}" for each in sorted(set(_assigned(tree(path))))]
+    return found
 
 
 def _assigned(module: ast.Module) -> Iterator[str]:
@@ -91,9 +121,18 @@ def _assigned(module: ast.Module) -> Iterator[str]:
         if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef) or function.name == "__init__":
             continue
         for node in ast.walk(function):
-            targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-            for target in targets:
-                for each in target.elts if isinstance(target, ast.Tuple) else [target]:
+            targets: list[ast.expr]
+            match node:
+                case ast.Assign():
+                    targets = node.targets
+                case ast.AugAssign(target=target) | ast.AnnAssign(target=target):
+                    targets = [target]
+                case ast.AsyncWith(items=items):
+                    targets = [item.optional_vars for item in items if item.optional_vars is not None]
+                case _:
+                    continue
+            for assigned in targets:
+                for each in assigned.elts if isinstance(assigned, ast.Tuple) else [assigned]:
                     if isinstance(each, ast.Attribute) and isinstance(each.value, ast.Name) and each.value.id == "self":
                         yield each.attr
 

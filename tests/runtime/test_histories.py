@@ -118,7 +118,7 @@ class History:
         send_request = text_request(to, text, priority=priority, expires_in_s=expires_in_s)
         accepting = asyncio.ensure_future(self._accept_wish(send_request))
         self.accepting.append(accepting)
-        if self.world.accepted.is_open:
+        if self.world.accepts.is_open and self.world.accepted.is_open:
             await self.world.until(accepting.done)
 
     async def _accept_wish(self, send_request: SendRequest) -> None:

@@ -13,6 +13,7 @@ from holdfast.delivery.kinds import Image
 from holdfast.delivery.requests import MessageOptions
 from holdfast.delivery.stores import Draft
 from holdfast.runtime.composer import SendRequest, text_request
+from holdfast.session import events
 from holdfast.session.engine import Acked, NewChatsLocked, Receipted, Send
 from tests.world import COMPANY, NUMBER, World
 
@@ -288,6 +289,24 @@ async def test_a_suspect_that_may_not_leave_holds_up_nobody(world: World) -> Non
         await world.quiet()
         known = await world.send("known", to=OTHER)
         await world.until_message(known, "sent", within_s=600)
+
+
+# Links that end.
+
+
+async def test_a_message_whose_link_ends_while_it_is_accepted_leaves_on_the_next_one(world: World) -> None:
+    """It is committed as `sending` by then; its chat does not wait until it counts as unanswered."""
+    async with world.running() as gateway:
+        await world.pair()
+        await knows(world, NUMBER)
+        world.accepted.close()
+        accepting = asyncio.ensure_future(world.sending.accept(COMPANY, text_request(NUMBER, "one")))
+        await world.quiet()
+        await world.now(gateway.ask(COMPANY, events.StopAsked()))
+        world.accepted.open()
+        await world.now(accepting)
+        await world.now(gateway.ask(COMPANY, events.StartAsked()))
+        await world.until(lambda: "one" in texts(world), within_s=5)
 
 
 # Actors that end.

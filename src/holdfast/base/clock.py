@@ -10,6 +10,9 @@ from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 from typing import Protocol, overload
 
+_CLOCK_STEP_S = 5
+"""The wall clock moved by more than this against the monotonic one: somebody set it."""
+
 
 class Clock(Protocol):
     def monotonic(self) -> float:
@@ -44,6 +47,23 @@ class SystemClock:
         except TimeoutError:
             if not scope.expired():  # the block's own: not ours to swallow
                 raise
+
+
+class ClockSteps:
+    """Notices when somebody sets the wall clock: it then moves against the monotonic one."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._offset_s = self._offset()
+
+    def step_s(self) -> float:
+        """By how many seconds the wall clock was set since the last call; 0 for the drift of ordinary clocks."""
+        before, self._offset_s = self._offset_s, self._offset()
+        step_s = self._offset_s - before
+        return step_s if abs(step_s) > _CLOCK_STEP_S else 0.0
+
+    def _offset(self) -> float:
+        return self._clock.now().timestamp() - self._clock.monotonic()
 
 
 @overload

@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from holdfast.base.clock import SystemClock, iso, to_monotonic, to_wall
+from holdfast.base.clock import ClockSteps, SystemClock, iso, to_monotonic, to_wall
+from tests.doubles.fake_clock import FakeClock
 
 
 async def test_real_time_moves_and_knows_its_zone() -> None:
@@ -40,3 +41,16 @@ def test_recorded_times_and_monotonic_moments_are_converted_both_ways() -> None:
         moment = to_monotonic(clock, at)
         assert moment - clock.monotonic() == pytest.approx(seconds, abs=1)
         assert (to_wall(clock, moment) - clock.now()).total_seconds() == pytest.approx(seconds, abs=1)
+
+
+def test_a_wall_clock_that_was_set_is_noticed_once() -> None:
+    """By how much; what ordinary clocks drift is nothing."""
+    clock = FakeClock()
+    steps = ClockSteps(clock)
+    clock.advance_to(2000)
+    assert steps.step_s() == 0
+    clock.set_wall(clock.now() + timedelta(seconds=4))
+    assert steps.step_s() == 0
+    clock.set_wall(clock.now() - timedelta(days=1))
+    assert steps.step_s() == pytest.approx(-86400)
+    assert steps.step_s() == 0

@@ -11,6 +11,11 @@ from dataclasses import dataclass
 
 from holdfast.delivery.stores import Outgoing
 
+UNANSWERED_S = 30
+"""A message without an ack for so long is sent again under its id, on a link that acks others."""
+UNWRITTEN_S = 900
+"""The same for one that the engine has not made a frame of: large media take long on a slow line."""
+
 
 @dataclass(slots=True)
 class _Flight:
@@ -86,17 +91,20 @@ class InFlight:
 
     # What is overdue.
 
-    def unanswered_by(self, moment: float) -> list[str]:
-        """WhatsApp ids of messages that could have been answered since `moment` or before."""
-        return [id_ for id_, since in self._answerable.items() if since <= moment]
+    def overdue(self, now: float) -> list[tuple[str, int]]:
+        """WhatsApp ids of messages that have waited too long, and for how many seconds that is."""
+        waits = ((self._answerable, UNANSWERED_S), (self._unwritten, UNWRITTEN_S))
+        return [(id_, seconds) for since, seconds in waits for id_, at in since.items() if at <= now - seconds]
+
+    @property
+    def overdue_at(self) -> float | None:
+        """When the next message will be overdue; None when nothing is in flight."""
+        waits = ((self._answerable, UNANSWERED_S), (self._unwritten, UNWRITTEN_S))
+        return min((at + seconds for since, seconds in waits for at in since.values()), default=None)
 
     def answerable_after(self, moment: float) -> list[Outgoing]:
         """Messages whose frame left at `moment` or later."""
         return [self._flights[id_].message for id_, since in self._answerable.items() if since >= moment]
-
-    def taken_by(self, moment: float) -> list[str]:
-        """WhatsApp ids of messages taken at `moment` or before."""
-        return [id_ for id_, flight in self._flights.items() if flight.taken_at <= moment]
 
     @property
     def unacked_since(self) -> float | None:
@@ -104,12 +112,11 @@ class InFlight:
         return min(self._answerable.values(), default=None)
 
     @property
-    def taken_since(self) -> float | None:
-        """When the oldest message in flight was taken; None when there is none."""
-        return next((flight.taken_at for flight in self._flights.values()), None)
-
-    @property
     def _answerable(self) -> dict[str, float]:
         return {
             id_: flight.answerable_since for id_, flight in self._flights.items() if flight.answerable_since is not None
         }
+
+    @property
+    def _unwritten(self) -> dict[str, float]:
+        return {id_: flight.taken_at for id_, flight in self._flights.items() if flight.answerable_since is None}

@@ -14,6 +14,7 @@ Content = dict[str, object]
 
 INTERACTIVE, BULK = 0, 1
 """Priorities: bulk leaves when nothing interactive waits, and at its own pace."""
+_TYPING_MS_PER_CHARACTER, _LEAST_TYPING_MS, _MOST_TYPING_MS = 40, 600, 4000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +94,24 @@ class Outgoing:
     crash_score: int = 0
     """Grows with each engine host or link that ended while the message was in flight (`delivery.message`)."""
 
+    @property
+    def has_media(self) -> bool:
+        return any(isinstance(part, dict) and "media" in part for part in self.content.values())
+
+    @property
+    def is_slow(self) -> bool:
+        """Does the engine need long before there is a frame?"""
+        return self.has_media or bool(self.content.get("typing"))
+
+    @property
+    def typing_ms(self) -> int:
+        """How long the recipient is shown "typing", at the first attempt."""
+        if not self.content.get("typing") or self.attempts > 1:
+            return 0
+        text = self.content.get("text")
+        characters = len(text) if isinstance(text, str) else 0
+        return min(max(characters * _TYPING_MS_PER_CHARACTER, _LEAST_TYPING_MS), _MOST_TYPING_MS)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taken:
@@ -119,6 +138,19 @@ class Accepted:
     """False: its idempotency key had made it before."""
     has_begun: bool
     """It is committed as `sending`: whoever asked for that may give it to the engine."""
+
+    def outgoing(self, draft: Draft) -> Outgoing:
+        """A message that has begun, for the engine."""
+        return Outgoing(
+            seq=self.message.seq,
+            id=draft.id,
+            whatsapp_id=draft.whatsapp_id,
+            chat=draft.chat,
+            content=draft.content,
+            attempts=1,
+            accepted_at=self.message.accepted_at,
+            is_bulk=draft.priority >= BULK,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

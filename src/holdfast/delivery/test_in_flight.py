@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from holdfast.delivery.in_flight import InFlight
+from holdfast.delivery.in_flight import UNANSWERED_S, UNWRITTEN_S, InFlight
 from holdfast.delivery.stores import Outgoing
 
 
@@ -47,14 +47,22 @@ def test_an_answer_can_be_overdue_only_once_the_frame_left() -> None:
     """Slow messages (media, typing) count from `written`; a second report changes nothing."""
     made = flying("a")
     made.add(message("slow"), 1, is_slow=True)
-    assert (made.unanswered_by(0), made.unanswered_by(9), made.taken_by(9)) == (["a"], ["a"], ["a", "slow"])
-    assert (made.unacked_since, made.taken_since) == (0, 0)
+    assert (made.overdue(UNANSWERED_S - 1), made.overdue_at) == ([], UNANSWERED_S)
+    assert made.overdue(UNANSWERED_S) == [("a", UNANSWERED_S)]
     made.remove("a")
-    assert (made.unacked_since, made.taken_since) == (None, 1)
-    for moment in (20, 30):
+    assert (made.unacked_since, made.overdue(UNWRITTEN_S), made.overdue_at) == (None, [], 1 + UNWRITTEN_S)
+    assert made.overdue(1 + UNWRITTEN_S) == [("slow", UNWRITTEN_S)]
+
+
+def test_a_frame_that_left_late_has_its_time_for_an_answer() -> None:
+    """However long the engine took to make it; the next moment to look is never in the past."""
+    made = InFlight(most=1)
+    made.add(message("slow"), 0, is_slow=True)
+    for moment in (UNWRITTEN_S - 1, UNWRITTEN_S):
         made.written("slow", moment)
     made.written("unknown", 1)
-    assert (made.unacked_since, made.unanswered_by(20)) == (20, ["slow"])
+    assert (made.unacked_since, made.overdue(UNWRITTEN_S)) == (UNWRITTEN_S - 1, [])
+    assert made.overdue_at == UNWRITTEN_S - 1 + UNANSWERED_S
 
 
 def test_frames_that_left_just_before_a_moment_are_found() -> None:

@@ -88,7 +88,7 @@ class SessionActor:
             store=parts.store,
             outbox=parts.outbox,
             supervisor=parts.supervisor,
-            settled=self._sender.learned,
+            settled=self._sender.outcomes.committed,
             received=self._received,
             failed=self._storing_failed,
         )
@@ -109,7 +109,7 @@ class SessionActor:
             keepalives=record.keepalives,
             ends=tuple(record.ends),
             frame_at=record.frame_at,
-            acked_at=self._sender.acked_at,
+            acked_at=self._sender.outcomes.acked_at,
             in_state_s=now - record.state_at,
             silent_s=now - self._took_at,
             node=self._parts.node,
@@ -229,15 +229,15 @@ class SessionActor:
             case engine.PairingCodeShown() | engine.Downloaded():
                 self._requests.answer(report)
             case engine.Acked():
-                self._sender.hear_ack(report)
+                self._sender.outcomes.hear_ack(report)
             case engine.SendRefused():
-                self._sender.hear_refusal(report)
+                self._sender.outcomes.hear_refusal(report)
             case engine.Receipted():
-                self._sender.hear_receipt(report)
+                self._sender.outcomes.hear_receipt(report)
             case engine.Written():
-                self._sender.hear_written(report)
+                self._sender.outcomes.hear_written(report)
             case engine.NewChatsLocked():
-                self._sender.hear_lock(report)
+                self._sender.outcomes.hear_lock(report)
 
     def _sender_link_ended(self, report: engine.LinkClosed) -> None:
         """WhatsApp may have ended the link because of a message; codes about the session say nothing of messages."""

@@ -52,7 +52,7 @@ class EngineStorage:
         store: EngineStore,
         outbox: Outbox,
         supervisor: EngineSupervisor,
-        settled: Callable[[], Awaitable[None]],
+        settled: Callable[[], Awaitable[object]],
         received: Callable[[Sequence[InboundMessage]], None],
         failed: Callable[[LinkId], None],
     ) -> None:

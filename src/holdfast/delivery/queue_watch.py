@@ -1,0 +1,86 @@
+"""What the sender of one session knows of the queue in its outbox, and when it must look at the queue again.
+
+A look is a query, so the sender looks only when something may be due. Times are monotonic seconds.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum, auto
+
+SUSPECT_WAITS_S = 30.0
+"""A suspect that has waited so long for a moment in which nothing else is due gets one."""
+
+
+class QueueKnowledge(StrEnum):
+    """What the last look found, and whether that still holds."""
+
+    EMPTY = auto()
+    """Every open message is in flight."""
+    WAITING = auto()
+    """Messages wait; none of them was both due and allowed."""
+    LOOKING = auto()
+    """A look is under way, and nothing has changed since it began."""
+    UNKNOWN = auto()
+    """Something may have become due or allowed."""
+
+
+class QueueWatch:
+    def __init__(self) -> None:
+        self._knows = QueueKnowledge.UNKNOWN
+        self._due_at: float | None = None
+        """When the next chat that rests becomes due, or a limit allows more."""
+        self._suspect_since: float | None = None
+        """Since when a message that may end links has been due and waited for others."""
+
+    @property
+    def is_empty(self) -> bool:
+        return self._knows is QueueKnowledge.EMPTY
+
+    @property
+    def may_be_due(self) -> bool:
+        """May a message be due and allowed? Then none that is accepted now may overtake it."""
+        return self._knows in {QueueKnowledge.UNKNOWN, QueueKnowledge.LOOKING}
+
+    def changed(self) -> None:
+        """Messages were added, or something may have become due or allowed."""
+        self._knows = QueueKnowledge.UNKNOWN
+
+    def advance(self, now: float) -> None:
+        """Note what has become due by now."""
+        if self._due_at is not None and self._due_at <= now:
+            self._due_at = None
+            self.changed()
+
+    def is_worth_a_look(self, *, has_updates: bool, drains: bool) -> bool:
+        """`has_updates`: messages are about to be settled, which makes those behind them in their chats due."""
+        return self.may_be_due or drains or (has_updates and not self.is_empty)
+
+    def expect(self, moment: float | None) -> None:
+        """Something may be due or allowed at that moment."""
+        self._due_at = earliest(self._due_at, moment)
+
+    def look_begins(self) -> None:
+        self._knows = QueueKnowledge.LOOKING
+
+    def look_ended(self, now: float, *, has_more: bool, is_limited: bool, suspect_waits: bool) -> None:
+        """`is_limited`: as much was taken as a limit allows, so that more may be due."""
+        self._suspect_since = (self._suspect_since or now) if suspect_waits else None
+        if is_limited:
+            self.changed()
+        elif self._knows is QueueKnowledge.LOOKING:
+            self._knows = QueueKnowledge.WAITING if has_more else QueueKnowledge.EMPTY
+
+    # Messages that may end links.
+
+    def suspect_is_overdue(self, now: float) -> bool:
+        """Has a suspect waited so long that everything else must wait until it was sent alone?"""
+        return self._suspect_since is not None and now - self._suspect_since >= SUSPECT_WAITS_S
+
+    def wakes_at(self, *, drains: bool) -> float | None:
+        """When the sender must look again, if nothing happens before. `drains`: only what is in flight may settle."""
+        suspect_at = None if drains or self._suspect_since is None else self._suspect_since + SUSPECT_WAITS_S
+        return earliest(self._due_at, suspect_at)
+
+
+def earliest(*moments: float | None) -> float | None:
+    return min((moment for moment in moments if moment is not None), default=None)

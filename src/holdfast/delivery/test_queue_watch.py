@@ -1,0 +1,83 @@
+"""When the sender looks at its queue again: never for nothing, and never too late."""
+
+from __future__ import annotations
+
+from holdfast.delivery.queue_watch import SUSPECT_WAITS_S, QueueWatch, earliest
+
+
+def looked(*, has_more: bool = False, is_limited: bool = False, suspect_waits: bool = False) -> QueueWatch:
+    """A watch after one look at 100 s."""
+    watch = QueueWatch()
+    watch.look_begins()
+    watch.look_ended(100, has_more=has_more, is_limited=is_limited, suspect_waits=suspect_waits)
+    return watch
+
+
+def test_at_first_anything_may_be_due() -> None:
+    """The outbox of a session that starts is unknown."""
+    watch = QueueWatch()
+    assert watch.may_be_due
+    assert not watch.is_empty
+
+
+def test_an_empty_queue_is_not_looked_at_when_messages_are_settled() -> None:
+    """A settled message makes the next of its chat due, where there is one."""
+    assert not looked().is_worth_a_look(has_updates=True, drains=False)
+    assert looked(has_more=True).is_worth_a_look(has_updates=True, drains=False)
+    assert not looked(has_more=True).is_worth_a_look(has_updates=False, drains=False)
+    assert looked().is_worth_a_look(has_updates=False, drains=True)
+
+
+def test_during_a_look_nothing_that_is_accepted_may_overtake() -> None:
+    """What the look takes is older."""
+    watch = looked()
+    watch.look_begins()
+    assert watch.may_be_due
+
+
+def test_a_change_during_a_look_makes_another_look_necessary() -> None:
+    """The look may have read the rows before it."""
+    watch = looked()
+    watch.look_begins()
+    watch.changed()
+    watch.look_ended(100, has_more=False, is_limited=False, suspect_waits=False)
+    assert watch.may_be_due
+
+
+def test_a_look_that_met_a_limit_is_repeated() -> None:
+    """There may be more that is due."""
+    assert looked(is_limited=True).may_be_due
+
+
+def test_what_rests_is_looked_at_when_it_is_due() -> None:
+    """At the earliest moment that was expected, once."""
+    watch = looked(has_more=True)
+    for moment in (None, 130, 120):
+        watch.expect(moment)
+    assert watch.wakes_at(drains=False) == 120
+    watch.advance(119)
+    assert not watch.may_be_due
+    watch.advance(120)
+    assert watch.may_be_due
+    assert watch.wakes_at(drains=False) is None
+
+
+def test_a_suspect_is_overdue_after_a_while() -> None:
+    """Counted from the first look that found it waiting; one that was taken waits no more."""
+    watch = looked(suspect_waits=True)
+    due_at = 100 + SUSPECT_WAITS_S
+    assert watch.wakes_at(drains=False) == due_at
+    assert watch.wakes_at(drains=True) is None
+    watch.look_begins()
+    watch.look_ended(110, has_more=True, is_limited=False, suspect_waits=True)
+    assert not watch.suspect_is_overdue(due_at - 1)
+    assert watch.suspect_is_overdue(due_at)
+    watch.look_begins()
+    watch.look_ended(due_at, has_more=True, is_limited=False, suspect_waits=False)
+    assert not watch.suspect_is_overdue(due_at)
+
+
+def test_the_earliest_of_moments() -> None:
+    """None stands for never."""
+    assert earliest(None, 2, 1) == 1
+    assert earliest(None) is None

@@ -1,0 +1,50 @@
+"""Expires the queued messages of one session when their time is over."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from holdfast.base.clock import Clock, iso, to_monotonic
+from holdfast.delivery.queue_watch import earliest
+from holdfast.delivery.stores import Outbox
+
+
+class MessageExpiry:
+    def __init__(self, company: str, *, outbox: Outbox, clock: Clock, expired: Callable[[str], None]) -> None:
+        """`expired` is called with the WhatsApp id of each message that expired."""
+        self._company = company
+        self._outbox = outbox
+        self._clock = clock
+        self._expired = expired
+        self._next_at: float | None = clock.monotonic()
+        """When the next message expires, in monotonic seconds; the outbox tells."""
+        self._wake = asyncio.Event()
+
+    async def run(self) -> None:
+        """Expire messages until cancelled."""
+        while True:
+            async with self._clock.until(self._next_at):
+                await self._wake.wait()
+            self._wake.clear()
+            if self._next_at is not None and self._next_at <= self._clock.monotonic():
+                await self._expire()
+
+    def expect(self, at: str | None) -> None:
+        """A message was accepted that expires at this time (ISO 8601)."""
+        if at is not None:
+            self._set(to_monotonic(self._clock, at))
+
+    def look_again(self) -> None:
+        """Others accepted messages, or the wall clock was set: ask the outbox."""
+        self._set(self._clock.monotonic())
+
+    def _set(self, moment: float) -> None:
+        self._next_at = earliest(self._next_at, moment)
+        self._wake.set()
+
+    async def _expire(self) -> None:
+        self._next_at = None
+        for message in await self._outbox.expire(self._company, at=iso(self._clock.now())):
+            self._expired(message.whatsapp_id)
+        self.expect(await self._outbox.next_expiry(self._company))
