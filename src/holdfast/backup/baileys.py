@@ -1,50 +1,38 @@
 """The folder of Baileys' `useMultiFileAuthState`: read with everything checked, and written as Baileys writes it.
 
-A file's text is what Holdfast keeps too, so nothing is translated; only names of files are, which hold `__` for `/` and
-`-` for `:`, and bytes as a list of numbers, which older versions wrote. It must never change a folder it reads.
+The text of a file is stored as it is. Names of files are translated: they hold `__` for `/` and `-` for `:`. Reading
+must never change the folder.
 """
 
 from __future__ import annotations
 
-import base64
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
+from holdfast.backup.auth_values import (
+    KEY_TYPES,
+    MOST_KEY_BYTES,
+    MOST_KEYS_BYTES,
+    Damaged,
+    credentials_text,
+    key_text,
+    split_name,
+)
 from holdfast.backup.company import Device
 from holdfast.backup.ratchets import RatchetKey
 from holdfast.base.errors import BadInput, Fault, HoldfastError
 from holdfast.health.advice import lasting
-from holdfast.session.credentials import MOST_BYTES, fault_of, parsed
 
 CREDENTIALS = "creds.json"
 IN_USE_S = 60
-"""A folder that changed within this is one that a bot works on."""
+"""A folder that changed within this time is taken to be in use."""
 
-_TYPES = (
-    "app-state-sync-version",
-    "app-state-sync-key",
-    "sender-key-memory",
-    "sender-key",
-    "identity-key",
-    "device-list",
-    "lid-mapping",
-    "pre-key",
-    "session",
-    "tctoken",
-)
-"""Longer names before those that they begin with."""
-_WANTED = ("noiseKey", "signedIdentityKey", "signedPreKey", "registrationId", "advSecretKey", "me", "account")
-_PAIRS = ("noiseKey", "signedIdentityKey")
 _NO_NAME = re.compile(r"^\.|\.(tmp|swp|bak)$|~$")
 _TRIES = 3
-_MOST_KEY_BYTES = 8 * 1024 * 1024
-"""The largest real one, the state of an account with tens of thousands of chats, has a few megabytes."""
-_MOST_KEYS_BYTES = 512 * 1024 * 1024
+_MOST_FILES = 200_000
 
 
 class BadFolder(HoldfastError):
@@ -56,13 +44,13 @@ class BadFolder(HoldfastError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Folder:
-    """What was read."""
+    """A device that was read from a folder."""
 
     device: Device
     skipped: tuple[str, ...]
-    """Damaged files that were left out because the caller said so, each with what is wrong."""
+    """Damaged files that were left out at the caller's request, each with what is wrong."""
     ignored: tuple[str, ...]
-    """Files that are none of Baileys'."""
+    """Files that Baileys did not write."""
     changed_s: float
     """How long ago the newest file was written."""
 
@@ -71,23 +59,20 @@ class Folder:
         return self.changed_s < IN_USE_S
 
 
-class _Damaged(Exception):
-    """What is wrong with one file."""
-
-
 def read_folder(folder: Path, *, now: datetime, skip_damaged: bool = False) -> Folder:
     """Raises `BadFolder`, which names each file that is wrong and what is wrong with it.
 
     skip_damaged: leave out damaged files whose loss costs one contact a retry; credentials are never left out.
     """
     texts, newest = _texts(folder)
-    if CREDENTIALS not in texts:
+    credentials_file = texts.pop(CREDENTIALS, None)
+    if credentials_file is None:
         raise BadFolder(
             f'"{folder}" has no {CREDENTIALS}: give the folder that the bot hands to useMultiFileAuthState', field="DIR"
         )
     try:
-        credentials = _credentials(texts.pop(CREDENTIALS))
-    except _Damaged as error:
+        credentials = credentials_text(credentials_file)
+    except Damaged as error:
         raise BadFolder(f'"{folder / CREDENTIALS}" {error}; nothing was imported', field="DIR") from error
     keys, damaged, ignored = _keys(texts)
     if damaged and not skip_damaged:
@@ -103,22 +88,22 @@ def read_folder(folder: Path, *, now: datetime, skip_damaged: bool = False) -> F
 def checked(credentials: str, keys: Sequence[RatchetKey]) -> Device:
     """A device that came otherwise than as files. Raises `BadInput` for what is damaged."""
     try:
-        text = _credentials(credentials.encode())
-    except _Damaged as error:
+        text = credentials_text(credentials.encode())
+    except Damaged as error:
         raise BadInput(f"credentials {error}", field="credentials") from error
     total = sum(len(key.value) for key in keys)
-    if total > _MOST_KEYS_BYTES:
-        raise BadInput(f"keys have {total} characters together: {_MOST_KEYS_BYTES} are allowed", field="keys")
+    if total > MOST_KEYS_BYTES:
+        raise BadInput(f"keys have {total} characters together: {MOST_KEYS_BYTES} are allowed", field="keys")
     try:
         return Device(credentials=text, keys=tuple(RatchetKey(key.type, key.id, _known(key)) for key in keys))
-    except _Damaged as error:
+    except Damaged as error:
         raise BadInput(f"a key {error}", field="keys") from error
 
 
 def _known(key: RatchetKey) -> str:
-    if key.type not in _TYPES:
-        raise _Damaged(f'has the type "{key.type[:40]}", which Baileys does not know')
-    return _key(key.type, key.value.encode())
+    if key.type not in KEY_TYPES:
+        raise Damaged(f'has the type "{key.type[:40]}", which Baileys does not know')
+    return key_text(key.type, key.value.encode())
 
 
 def _too_damaged(folder: Path, damaged: list[str]) -> BadFolder:
@@ -133,12 +118,15 @@ def _too_damaged(folder: Path, damaged: list[str]) -> BadFolder:
 # Files.
 
 
-def _texts(folder: Path) -> tuple[dict[str, bytes], float]:
-    """Content of each file, and when the newest was written; read again when one changed meanwhile."""
+def _texts(folder: Path) -> tuple[dict[str, bytes | None], float]:
+    """The content of each file of Baileys' (None for others), and when the newest was written.
+
+    Read again when a file changed meanwhile.
+    """
     try:
         for _ in range(_TRIES):
             before = _times(folder)
-            texts = {name: (folder / name).read_bytes() for name in before}
+            texts = {name: _content(folder / name) if _is_wanted(name) else None for name in before}
             if _times(folder) == before:
                 break
     except FileNotFoundError as error:
@@ -152,32 +140,63 @@ def _texts(folder: Path) -> tuple[dict[str, bytes], float]:
     raise AssertionError
 
 
+def read_keys(folder: Path) -> dict[str, bytes]:
+    """The keys in a folder without credentials, unchecked, by names such as `pre-key-12`. Raises `BadFolder`."""
+    texts, _ = _texts(folder)
+    places = ((_place(name), content) for name, content in sorted(texts.items()))
+    return {"-".join(place): content for place, content in places if place is not None and content is not None}
+
+
+def changed_at(folder: Path) -> float:
+    """When the newest file was written, in seconds since 1970. Raises `OSError`."""
+    return max((time for time, _ in _times(folder).values()), default=0)
+
+
 def _times(folder: Path) -> dict[str, tuple[float, int]]:
     files = (path for path in folder.iterdir() if not _NO_NAME.search(path.name) and path.is_file())
-    return {path.name: (path.stat().st_mtime, path.stat().st_size) for path in files}
+    times = {path.name: (path.stat().st_mtime, path.stat().st_size) for path in files}
+    wanted = [size for name, (_, size) in times.items() if _is_wanted(name)]
+    if len(wanted) > _MOST_FILES or sum(wanted) > MOST_KEYS_BYTES:
+        raise BadFolder(
+            f'"{folder}" has {len(wanted)} files of keys with {sum(wanted)} bytes: '
+            f"{_MOST_FILES} files with {MOST_KEYS_BYTES} bytes are allowed",
+            field="DIR",
+        )
+    return times
 
 
-def _keys(texts: Mapping[str, bytes]) -> tuple[list[RatchetKey], list[str], list[str]]:
+def _is_wanted(name: str) -> bool:
+    return name == CREDENTIALS or _place(name) is not None
+
+
+def _content(path: Path) -> bytes:
+    """At most one byte more than a key may have."""
+    with path.open("rb") as file:
+        return file.read(MOST_KEY_BYTES + 1)
+
+
+def _keys(texts: Mapping[str, bytes | None]) -> tuple[list[RatchetKey], list[str], list[str]]:
     keys, damaged, ignored = list[RatchetKey](), list[str](), list[str]()
     for name, content in sorted(texts.items()):
         place = _place(name)
-        if place is None:
+        if place is None or content is None:
             ignored.append(name)
             continue
         try:
-            keys.append(RatchetKey(*place, _key(place[0], content)))
-        except _Damaged as error:
+            keys.append(RatchetKey(*place, key_text(place[0], content)))
+        except Damaged as error:
             damaged.append(f"{name} {error}")
     return keys, damaged, ignored
 
 
 def _place(name: str) -> tuple[str, str] | None:
-    """Type and id that a file's name stands for: what Baileys replaced in it is put back."""
-    stem = name.removesuffix(".json")
-    type_ = next((each for each in _TYPES if stem.startswith(f"{each}-")), None)
-    if type_ is None or stem == name:
-        return None
-    id_ = stem.removeprefix(f"{type_}-")
+    """The type and id of the key in this file; None when it is no file of a key."""
+    place = split_name(name.removesuffix(".json")) if name.endswith(".json") else None
+    return None if place is None else unescaped(*place)
+
+
+def unescaped(type_: str, id_: str) -> tuple[str, str]:
+    """Type and id of a key whose id was made fit for a file's name: what Baileys replaced is put back."""
     match type_:
         case "app-state-sync-key":
             return type_, id_.replace("__", "/")
@@ -189,90 +208,6 @@ def _place(name: str) -> tuple[str, str] | None:
 
 def _name(key: RatchetKey) -> str:
     return f"{key.type}-{key.id}.json".replace("/", "__").replace(":", "-")
-
-
-# What stands in them.
-
-
-def _parsed(content: bytes) -> tuple[str, Any]:
-    if not content.strip(b" \t\r\n\0"):
-        raise _Damaged(f"is empty ({len(content)} bytes): it was being written when the bot or the machine stopped")
-    try:
-        text = content.decode("utf-8-sig")
-        return text, parsed(text)
-    except UnicodeDecodeError as error:
-        raise _Damaged(f"is no text (byte {error.start})") from error
-    except json.JSONDecodeError as error:
-        if error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated"):
-            raise _Damaged(f"ends too early, half-written (after {len(text)} characters)") from error
-        raise _Damaged(f"is no JSON (character {error.pos} of {len(text)})") from error
-    except RecursionError as error:
-        raise _Damaged("is nested too deeply") from error
-    except ValueError as error:
-        raise _Damaged(f"holds a number that JavaScript can't read ({len(text)} characters)") from error
-
-
-def _credentials(content: bytes) -> str:
-    if len(content) > MOST_BYTES:
-        raise _Damaged(f"has {len(content)} bytes: credentials have {MOST_BYTES} at most")
-    text, found = _parsed(content)
-    if not isinstance(found, dict):
-        raise _Damaged("holds no credentials: it is no JSON object")
-    missing = [name for name in _WANTED if not found.get(name) and found.get(name) != 0]
-    if missing in (["account"], ["me"], ["me", "account"]):
-        raise _Damaged("is of a device that was never linked: link it with `holdfast pair` instead")
-    if missing:
-        raise _Damaged(f"lacks {', '.join(missing)}: it is not whole, or not of Baileys")
-    for name in _PAIRS:
-        if len(_bytes(found[name], "private")) != 32:
-            raise _Damaged(f"has a {name} whose private key is not 32 bytes")
-    if not isinstance(found["me"], dict) or "@" not in str(found["me"].get("id")):
-        raise _Damaged("has no account name in me.id")
-    if fault := fault_of(found):
-        raise _Damaged(f"can't be used: they {fault}")
-    return _modern(text, found)
-
-
-def _bytes(pair: Any, name: str) -> bytes:
-    value = pair.get(name) if isinstance(pair, dict) else None
-    data = value.get("data") if isinstance(value, dict) else None
-    try:
-        return bytes(data) if isinstance(data, list) else base64.b64decode(str(data or ""))
-    except ValueError:
-        return b""
-
-
-def _key(type_: str, content: bytes) -> str:
-    if len(content) > _MOST_KEY_BYTES:
-        raise _Damaged(f"has {len(content)} bytes: a key has {_MOST_KEY_BYTES} at most")
-    text, found = _parsed(content)
-    if type_ == "session" and not (isinstance(found, dict) and isinstance(found.get("_sessions"), dict)):
-        raise _Damaged("holds no session")
-    if type_ == "session" and any("indexInfo" not in each for each in found["_sessions"].values()):
-        raise _Damaged("holds a session that is not whole")
-    if type_ == "pre-key" and not (_bytes(found, "private") and _bytes(found, "public")):
-        raise _Damaged("holds no pair of keys")
-    if found is None:
-        raise _Damaged("holds nothing")
-    return _modern(text, found)
-
-
-def _modern(text: str, found: Any) -> str:
-    """As it stands, unless bytes are lists of numbers, which the Baileys of today doesn't read."""
-    changed = _with_base64(found)
-    return text.strip() if changed == found else json.dumps(changed, separators=(",", ":"), ensure_ascii=False)
-
-
-def _with_base64(value: Any) -> Any:
-    match value:
-        case {"type": "Buffer", "data": list(data)}:
-            return {"type": "Buffer", "data": base64.b64encode(bytes(data)).decode()}
-        case dict():
-            return {name: _with_base64(each) for name, each in value.items()}
-        case list():
-            return [_with_base64(each) for each in value]
-        case _:
-            return value
 
 
 # Out.
