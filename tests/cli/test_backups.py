@@ -11,6 +11,7 @@ import pytest
 
 from holdfast.store.database import Database
 from holdfast.store.sessions import SessionRows
+from tests import peer_stores as stores
 from tests.backup_service import FILES, bot_folder
 from tests.cli.command import Command
 from tests.world import COMPANY, World, migrated
@@ -208,3 +209,23 @@ async def test_the_named_holdfast_is_asked_and_no_other(alone: Command) -> None:
     )
     assert [each.code for each in ran] == [3, 3, 3]
     assert not (alone.folder / "holdfast-data").exists()
+
+
+@pytest.mark.parametrize("runs", [False, True], ids=["stopped", "running"])
+async def test_a_device_comes_from_another_program(
+    still: Command, holdfast: Command, tmp_path: Path, runs: bool
+) -> None:
+    """Through the running Holdfast or into the data folder; one that is in use only by force, and then chats get new
+    keys."""
+    command = holdfast if runs else still
+    state = "reconnecting" if runs else "connected at the next `holdfast serve`"
+    texts = {name: json.dumps(value) for name, value in FILES.items()}
+    stores.openwa_sqlite(tmp_path / "openwa.sqlite", "shop", texts).touch()
+    source = ("openwa", COMPANY, "openwa.sqlite")
+    assert "seems to be in use" in (await command("import", *source)).refused(1)
+    assert "is not usable" in (await command("import", "openwa", "no/id", "openwa.sqlite")).refused(2)
+    ran = await command("import", *source, "--session", "shop", "--force", "--json")
+    assert ran.json == {"companyId": COMPANY, "keys": 12, "skipped": [], "state": state}
+    assert ran.err.startswith("In use: ")
+    assert ran.err.endswith("Chats get new keys before Holdfast sends.\n")
+    assert "has a linked device already" in (await command("import", *source, "--force")).err

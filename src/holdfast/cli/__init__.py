@@ -39,6 +39,7 @@ COMMANDS: Mapping[str, Mapping[str, Callable[..., object] | typer.Typer]] = {
     "Keep it safe, and move": {
         "backup": backups.backup,
         "clear": backups.clear,
+        "import": migration.import_device,
         "import-baileys": migration.import_baileys,
         "export-baileys": migration.export_baileys,
     },

@@ -1,4 +1,4 @@
-"""`holdfast import-baileys` and `export-baileys`: a company from the folder of a Baileys bot, and back into one."""
+"""`holdfast import`, `import-baileys` and `export-baileys`: a company's linked device from other programs, and back."""
 
 from __future__ import annotations
 
@@ -11,13 +11,49 @@ from sqlalchemy import Connection
 
 from holdfast import terminal
 from holdfast.backup import company as companies
-from holdfast.backup.baileys import Folder, age_in_words, read_folder, write_folder
+from holdfast.backup.baileys import age_in_words, read_folder, write_folder
 from holdfast.backup.company import Device
 from holdfast.backup.ratchets import RatchetKey
 from holdfast.base.clock import iso
 from holdfast.cli.installation import Stopped, running_or_stopped
 from holdfast.cli.requests import CLOCK, AsJson, CompanyArgument, session_path
 from holdfast.client import Client, Json
+from holdfast.importing.device import ImportedDevice, import_from
+from holdfast.importing.kinds import KINDS, open_source
+
+SkipDamaged = Annotated[
+    bool, typer.Option("--skip-damaged", help="leave out damaged keys of single contacts; never the credentials")
+]
+
+
+def import_device(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help=f"one of {', '.join(KINDS)}")],
+    company: CompanyArgument,
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="a folder, a file, or the address of a database")],
+    session: Annotated[
+        str | None, typer.Option("--session", metavar="NAME", help="which of the sessions in SOURCE")
+    ] = None,
+    keys: Annotated[
+        str | None,
+        typer.Option("--keys", metavar="PLACE", help="Evolution API with PostgreSQL: its Redis, or its folder"),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="import although the other program seems to run; chats get new keys")
+    ] = False,
+    skip_damaged: SkipDamaged = False,
+    as_json: AsJson = False,
+) -> None:
+    """Take over a linked device from another program, without a QR code. Stop that program first.
+
+    All of a device is imported or nothing; SOURCE is only read.
+    """
+    path = session_path(company, "/import")
+    with open_source(kind, source, keys=keys) as opened:
+        read = import_from(opened, wanted=session, now=CLOCK.now(), force=force, skip_damaged=skip_damaged)
+    _say_what_was_left_out(read)
+    for sign in read.in_use:
+        terminal.tell(f"In use: {sign}. Chats get new keys before Holdfast sends.")
+    _import(path, company, read, as_json=as_json)
 
 
 def import_baileys(
@@ -25,9 +61,7 @@ def import_baileys(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="the folder that the bot gives to useMultiFileAuthState")
     ],
-    skip_damaged: Annotated[
-        bool, typer.Option("--skip-damaged", help="leave out damaged keys of single contacts; never the credentials")
-    ] = False,
+    skip_damaged: SkipDamaged = False,
     as_json: AsJson = False,
 ) -> None:
     """Take over a linked device from a Baileys bot, without a QR code. Stop the bot first.
@@ -35,12 +69,34 @@ def import_baileys(
     All of the folder is imported or nothing; the folder itself is not changed.
     """
     path = session_path(company, "/import")
-    read = read_folder(folder, now=CLOCK.now(), skip_damaged=skip_damaged)
-    _warn(folder, read)
+    found = read_folder(folder, now=CLOCK.now(), skip_damaged=skip_damaged)
+    warning = (
+        f'"{folder}" was written {age_in_words(found)} ago: a bot seems to run on it. Stop it now: two programs '
+        "on one device throw each other out (440). Chats get new keys before Holdfast sends, in case it goes on."
+    )
+    in_use = (warning,) if found.is_in_use else ()
+    read = ImportedDevice(
+        device=found.device, session=str(folder), skipped=found.skipped, ignored=found.ignored, in_use=in_use
+    )
+    _say_what_was_left_out(read)
+    for sign in read.in_use:
+        terminal.tell(sign)
+    _import(path, company, read, as_json=as_json)
+
+
+def _say_what_was_left_out(read: ImportedDevice) -> None:
+    for each in read.skipped:
+        terminal.tell(f"Left out: {each}")
+    if read.ignored:
+        terminal.tell(f"Not of Baileys and left out: {', '.join(read.ignored[:5])}")
+
+
+def _import(path: str, company: str, read: ImportedDevice, *, as_json: bool) -> None:
+    """By the running Holdfast, or into the data folder; then say what was imported."""
     body = {
         "credentials": read.device.credentials,
         "keys": [{"type": key.type, "id": key.id, "value": key.value} for key in read.device.keys],
-        "inUse": read.is_in_use,
+        "inUse": bool(read.in_use),
     }
 
     async def ask(client: Client) -> str:
@@ -48,28 +104,16 @@ def import_baileys(
         return str(session["state"])
 
     state = running_or_stopped(ask, lambda here: _take_in(here, company, read))
-    told = {"companyId": company, "keys": len(read.device.keys), "skipped": list(read.skipped), "state": state}
+    count = len(read.device.keys)
     if as_json:
-        terminal.show_json(told)
+        terminal.show_json({"companyId": company, "keys": count, "skipped": list(read.skipped), "state": state})
         return
-    terminal.say(f"Company {company} is imported with {told['keys']} keys; it is {state}.")
+    terminal.say(f"Company {company} is imported with {count} keys; it is {state}.")
 
 
-def _warn(folder: Path, read: Folder) -> None:
-    for each in read.skipped:
-        terminal.tell(f"Left out: {each}")
-    if read.ignored:
-        terminal.tell(f"Not of Baileys and left out: {', '.join(read.ignored[:5])}")
-    if read.is_in_use:
-        terminal.tell(
-            f'"{folder}" was written {age_in_words(read)} ago: a bot seems to run on it. Stop it now – two programs on '
-            "one device throw each other out (440). Chats get new keys before Holdfast sends, in case it goes on."
-        )
-
-
-def _take_in(here: Stopped, company: str, read: Folder) -> str:
+def _take_in(here: Stopped, company: str, read: ImportedDevice) -> str:
     now = CLOCK.now()
-    closed_at_ms = int(now.timestamp() * 1000) if read.is_in_use else None
+    closed_at_ms = int(now.timestamp() * 1000) if read.in_use else None
 
     def work(connection: Connection) -> None:
         companies.refuse_in_use(connection, company=company)

@@ -1,0 +1,169 @@
+"""A linked device on its way from another program: which session of a source is meant, and what of it is imported.
+
+Everything that is read is untrusted. Sizes and counts are bounded, and each value passes the checks that an imported
+folder passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from holdfast.backup.auth_values import MOST_KEYS_BYTES, Damaged, credentials_text, key_text, split_name
+from holdfast.backup.baileys import unescaped
+from holdfast.backup.company import Device
+from holdfast.backup.ratchets import RatchetKey
+from holdfast.base.errors import Fault, HoldfastError
+
+MOST_KEYS = 200_000
+"""Entries of one session. Real ones have some thousands."""
+MOST_SESSIONS = 10_000
+_SHOWN = 20
+
+
+class CantImport(HoldfastError):
+    """A source that can't be imported; nothing was."""
+
+    code = "cant-import"
+    fault = Fault.OPERATOR
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(sentence, field="SOURCE")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredSession:
+    """A session that a source holds."""
+
+    name: str
+    """As the program shows it to its users."""
+    id: str
+    """As the program finds it in its store."""
+    about: str = ""
+    """What helps a person to tell it from others."""
+
+    @property
+    def names(self) -> set[str]:
+        return {self.name, self.id, self.name.removeprefix("+")}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportedDevice:
+    """A device that has passed every check."""
+
+    device: Device
+    session: str
+    """The name of its session in the source."""
+    skipped: tuple[str, ...] = ()
+    """Damaged keys that were left out at the caller's request, each with what is wrong."""
+    ignored: tuple[str, ...] = ()
+    """Entries that are no part of a linked device."""
+    in_use: tuple[str, ...] = ()
+    """Signs that another program still uses the device. The caller wanted it all the same."""
+
+
+class Source(Protocol):
+    """An opened store of another program. Every method may raise `CantImport`."""
+
+    @property
+    def shown(self) -> str:
+        """For people; without a password."""
+
+    def sessions(self) -> Sequence[StoredSession]: ...
+
+    def signs_of_use(self, session: StoredSession, *, now: datetime) -> Sequence[str]:
+        """Why the program seems to run: each a clause that goes on after a colon."""
+
+    def read(self, session: StoredSession, *, now: datetime, skip_damaged: bool) -> ImportedDevice: ...
+
+
+def import_from(
+    source: Source, *, wanted: str | None, now: datetime, force: bool = False, skip_damaged: bool = False
+) -> ImportedDevice:
+    """The device of one session. Raises `CantImport`, also while another program seems to use it.
+
+    wanted: the session's name; None when the source holds one session alone. force: import although it is in use.
+    """
+    session = _chosen(source, wanted)
+    signs = tuple(source.signs_of_use(session, now=now))
+    if signs and not force:
+        raise CantImport(
+            f'session "{session.name}" in {source.shown} seems to be in use: {"; ".join(signs)}. Stop that program '
+            "first, because two programs on one device throw each other out (440). If it is stopped, repeat this with "
+            "--force; chats then get new keys before Holdfast sends"
+        )
+    read = source.read(session, now=now, skip_damaged=skip_damaged)
+    return ImportedDevice(
+        device=read.device, session=session.name, skipped=read.skipped, ignored=read.ignored, in_use=signs
+    )
+
+
+def _chosen(source: Source, wanted: str | None) -> StoredSession:
+    sessions = source.sessions()
+    matching = [each for each in sessions if wanted is None or wanted.removeprefix("+") in each.names]
+    if len(matching) == 1:
+        return matching[0]
+    if not sessions:
+        raise CantImport(f"{source.shown} holds no session: see that it is the store of the program that you named")
+    listed = ", ".join(f'"{each.name}"{f" ({each.about})" if each.about else ""}' for each in sessions[:_SHOWN])
+    listed += f" and {len(sessions) - _SHOWN} more" if len(sessions) > _SHOWN else ""
+    if wanted is None:
+        raise CantImport(f"{source.shown} holds {len(sessions)} sessions: name one with --session: {listed}")
+    problem = f'has no session "{wanted[:80]}"' if not matching else f'has {len(matching)} sessions "{wanted[:80]}"'
+    raise CantImport(f"{source.shown} {problem}: it has {listed}")
+
+
+def checked_device(
+    credentials: bytes | None,
+    entries: Iterable[tuple[str, bytes]],
+    *,
+    session: StoredSession,
+    shown: str,
+    skip_damaged: bool,
+) -> ImportedDevice:
+    """A device from what a store holds of a session: `entries` have names such as `pre-key-12`. Raises `CantImport`."""
+    where = f'session "{session.name}" in {shown}'
+    if credentials is None:
+        raise CantImport(f"{where} has no credentials: it was never linked, or it was logged out; link it anew")
+    try:
+        text = credentials_text(credentials)
+    except Damaged as error:
+        raise CantImport(f"the credentials of {where}: the value {error}. Nothing was imported") from error
+    keys, damaged, ignored = list[RatchetKey](), list[str](), list[str]()
+    for name, content in entries:
+        place = split_name(name)
+        if place is None:
+            ignored.append(name[:80])
+            continue
+        try:
+            keys.append(RatchetKey(*unescaped(*place), key_text(place[0], content)))
+        except Damaged as error:
+            damaged.append(f"{name[:80]} {error}")
+    if damaged and not skip_damaged:
+        raise _too_damaged(where, damaged)
+    device = Device(credentials=text, keys=tuple(_unique(keys)))
+    return ImportedDevice(device=device, session=session.name, skipped=tuple(damaged), ignored=tuple(ignored))
+
+
+def _unique(keys: Iterable[RatchetKey]) -> Iterable[RatchetKey]:
+    """Two names in a store may stand for one key, as written by two versions of a program; the last one counts."""
+    return {(key.type, key.id): key for key in keys}.values()
+
+
+def _too_damaged(where: str, damaged: Sequence[str]) -> CantImport:
+    shown = "; ".join(damaged[:5]) + (f"; and {len(damaged) - 5} more" if len(damaged) > 5 else "")
+    return CantImport(
+        f"{where} has {len(damaged)} damaged key{'s' if len(damaged) > 1 else ''}: {shown}. Nothing was imported; "
+        "with --skip-damaged these are left out, and their chats get new keys"
+    )
+
+
+def check_size(count: int, size: int, largest: int, *, session: StoredSession, shown: str) -> None:
+    """Raises `CantImport` before more is read than a device can have. `size` and `largest` in bytes."""
+    if count > MOST_KEYS or size > MOST_KEYS_BYTES or largest > MOST_KEYS_BYTES // 8:
+        raise CantImport(
+            f'session "{session.name}" in {shown} has {count} entries with {size} bytes, the largest with {largest}: '
+            f"{MOST_KEYS} entries with {MOST_KEYS_BYTES} bytes are allowed, {MOST_KEYS_BYTES // 8} for one"
+        )

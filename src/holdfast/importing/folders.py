@@ -1,0 +1,73 @@
+"""Folders of Baileys' `useMultiFileAuthState`, one for each session, as several programs keep them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from holdfast.backup.baileys import CREDENTIALS, IN_USE_S, BadFolder, changed_at, read_folder
+from holdfast.health.advice import lasting
+from holdfast.importing.device import MOST_SESSIONS, CantImport, ImportedDevice, StoredSession
+
+_BROWSER_PROFILE = ("Default", "Local State", "session", "SingletonLock")
+"""What Chromium and programs that drive it leave in a folder."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FolderSource:
+    """A folder of one session, or one that holds such folders."""
+
+    folder: Path
+    name_of: Callable[[str], str] = str
+    """A session's name by that of its folder."""
+
+    @property
+    def shown(self) -> str:
+        return f'folder "{self.folder}"'
+
+    def sessions(self) -> Sequence[StoredSession]:
+        try:
+            return list(self._sessions())[:MOST_SESSIONS]
+        except OSError as error:
+            raise CantImport(f"{self.shown} can't be read: {error.strerror}") from error
+
+    def _sessions(self) -> Iterator[StoredSession]:
+        if (self.folder / CREDENTIALS).is_file():
+            yield self._session(self.folder)
+            return
+        for each in sorted(self.folder.iterdir()):
+            if (each / CREDENTIALS).is_file():
+                yield self._session(each)
+
+    def _session(self, folder: Path) -> StoredSession:
+        return StoredSession(name=self.name_of(folder.resolve().name), id=str(folder))
+
+    def signs_of_use(self, session: StoredSession, *, now: datetime) -> Sequence[str]:
+        try:
+            return recent(changed_at(Path(session.id)), now=now, what="its folder")
+        except OSError as error:
+            raise CantImport(f'"{error.filename}" can\'t be read: {error.strerror}') from error
+
+    def read(self, session: StoredSession, *, now: datetime, skip_damaged: bool) -> ImportedDevice:
+        try:
+            read = read_folder(Path(session.id), now=now, skip_damaged=skip_damaged)
+        except BadFolder as error:
+            raise CantImport(error.sentence) from error
+        return ImportedDevice(device=read.device, session=session.name, skipped=read.skipped, ignored=read.ignored)
+
+
+def recent(changed_s: float, *, now: datetime, what: str) -> Sequence[str]:
+    """A sign of use when something was written within the last minute. `changed_s`: seconds since 1970."""
+    age_s = max(now.timestamp() - changed_s, 0)
+    return [f"{what} was written {lasting(age_s)} ago"] if age_s < IN_USE_S else []
+
+
+def looks_like_a_browser(folder: Path) -> bool:
+    """Whether a folder, or one in it, is a profile of Chromium."""
+    with contextlib.suppress(OSError):
+        places = [folder, *(each for each in folder.iterdir() if each.is_dir())]
+        return any((place / name).exists() for place in places for name in _BROWSER_PROFILE)
+    return False

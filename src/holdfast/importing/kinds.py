@@ -1,0 +1,126 @@
+"""The programs that a device can be imported from, and what each is given as its source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from holdfast.importing.baileys_api import open_baileys_api
+from holdfast.importing.databases import is_sqlite
+from holdfast.importing.device import CantImport, Source
+from holdfast.importing.evolution import open_evolution_postgres, open_evolution_redis
+from holdfast.importing.folders import FolderSource
+from holdfast.importing.openwa import open_openwa_postgres, open_openwa_sqlite
+from holdfast.importing.waha import open_waha_folder, open_waha_postgres, open_waha_sqlite
+
+Opened = AbstractContextManager[Source]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """A program. None: it does not keep devices in this kind of place."""
+
+    expects: str
+    """What SOURCE is, for people."""
+    folder: Callable[[Path], Opened] | None = None
+    sqlite: Callable[[Path], Opened] | None = None
+    postgres: Callable[[str], Opened] | None = None
+    redis: Callable[[str], Opened] | None = None
+    postgres_with_keys: Callable[[str, str | None], Opened] | None = None
+    """Where the Signal keys are in another place, which is the second argument."""
+
+
+def _open_folder(folder: Path) -> Opened:
+    return nullcontext(FolderSource(folder=folder))
+
+
+KINDS: Mapping[str, Kind] = MappingProxyType({
+    "baileys": Kind(
+        expects="the folder of useMultiFileAuthState",
+        folder=_open_folder,
+    ),
+    "evolution": Kind(
+        expects="postgresql://… with --keys, or redis://… with CACHE_REDIS_SAVE_INSTANCES=true",
+        redis=open_evolution_redis,
+        postgres_with_keys=open_evolution_postgres,
+    ),
+    "waha": Kind(
+        expects="the folder .sessions/noweb, or postgresql://…",
+        folder=open_waha_folder,
+        sqlite=open_waha_sqlite,
+        postgres=open_waha_postgres,
+    ),
+    "baileys-api": Kind(
+        expects="redis://…",
+        redis=open_baileys_api,
+    ),
+    "openwa": Kind(
+        expects="the folder data/baileys, the file data/openwa.sqlite, or postgresql://…",
+        folder=_open_folder,
+        sqlite=open_openwa_sqlite,
+        postgres=open_openwa_postgres,
+    ),
+})  # fmt: skip
+"""By the word that `holdfast import` takes."""
+
+_NOT_IMPORTED = MappingProxyType(
+    {
+        "whatsmeow": (
+            "devices of whatsmeow (GOWA, wuzapi, mautrix-whatsapp, WAHA's GOWS) can't be imported: whatsmeow keeps the "
+            "state of each chat in a format of its own, which Baileys can't go on from. Link the phone anew with "
+            "`holdfast pair`"
+        ),
+    }
+)
+
+
+def open_source(kind: str, source: str, *, keys: str | None = None) -> Opened:
+    """The store of a program of that kind. Raises `CantImport`, also while it is entered.
+
+    keys: the place of the Signal keys, for programs that keep them apart from the credentials.
+    """
+    if kind in _NOT_IMPORTED:
+        raise CantImport(_NOT_IMPORTED[kind])
+    if kind not in KINDS:
+        raise CantImport(f'"{kind[:40]}" can\'t be imported from: write one of {", ".join(KINDS)}')
+    chosen = KINDS[kind]
+    opened = _opened(chosen, source, keys)
+    if opened is None:
+        raise CantImport(f"{_described(source)} is no source of {kind}: give {chosen.expects}")
+    if keys is not None and (chosen.postgres_with_keys is None or not _is_postgres(source)):
+        raise CantImport(
+            "--keys is for Evolution API with PostgreSQL; other sources have keys and credentials together"
+        )
+    return opened
+
+
+def _opened(kind: Kind, source: str, keys: str | None) -> Opened | None:
+    if _is_postgres(source) and kind.postgres_with_keys is not None:
+        return kind.postgres_with_keys(source, keys)
+    if _is_postgres(source):
+        return kind.postgres and kind.postgres(source)
+    if source.startswith(("redis://", "rediss://", "unix://")):
+        return kind.redis and kind.redis(source)
+    if "://" in source:
+        return None
+    path = Path(source)
+    if path.is_dir():
+        return kind.folder and kind.folder(path)
+    if is_sqlite(path):
+        return kind.sqlite and kind.sqlite(path)
+    if path.exists() or kind.folder is None:
+        return None
+    raise CantImport(f'"{source}" is missing: give {kind.expects}')
+
+
+def _is_postgres(source: str) -> bool:
+    return source.startswith(("postgresql://", "postgres://"))
+
+
+def _described(source: str) -> str:
+    """Without what follows the scheme, which may hold a password."""
+    scheme, separator, _ = source.partition("://")
+    return f"an address of {scheme[:20]}" if separator else f'"{source[:200]}"'

@@ -1,0 +1,206 @@
+"""The stores of other programs, written as they write them, out of the files of a Baileys folder.
+
+No registry has the packages of these programs (npm has neither evolution-api, waha, baileys-api nor openwa), so that
+their own code does not write here. The layouts follow their public sources: docs/moving.md names the versions. WAHA's
+and OpenWA's folders are those of Baileys' own `useMultiFileAuthState`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from redis import Redis
+
+LONG_AGO = 1_700_000_000
+INSTANCE = "0b7ad5ae-93f4-4f5f-9e8a-5b3f4a8f6c11"
+
+_TYPES = (
+    *("app-state-sync-version", "app-state-sync-key", "sender-key-memory", "sender-key", "identity-key"),
+    *("device-list", "lid-mapping", "pre-key", "session", "tctoken"),
+)
+
+Files = Mapping[str, str]
+"""Texts by names such as `creds.json` and `pre-key-1.json`."""
+
+
+def files_of(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in folder.iterdir()}
+
+
+def fields_of(files: Files) -> dict[str, str]:
+    """Texts by the names that Baileys gives to a store: `creds`, and type and id of a key."""
+    return {_field(name.removesuffix(".json")): text for name, text in files.items()}
+
+
+def _field(name: str) -> str:
+    if name.startswith("app-state-sync-key-"):
+        return name.replace("__", "/")
+    if name.startswith("sender-key-") and not name.startswith("sender-key-memory-"):
+        return "::".join(name.rsplit("--", 2))
+    return name
+
+
+def _parts(name: str) -> tuple[str, str]:
+    """Type and id of a key in a file's name."""
+    type_ = next((each for each in _TYPES if name.startswith(each + "-")), name)
+    return type_, name.removeprefix(f"{type_}-")
+
+
+def rested(path: Path) -> Path:
+    """`path` and all below as written long ago, as of a program that was stopped."""
+    for each in (path, *path.rglob("*")):
+        os.utime(each, (LONG_AGO, LONG_AGO))
+    return path
+
+
+# Folders.
+
+
+def folder(path: Path, files: Files) -> Path:
+    path.mkdir(parents=True)
+    for name, text in files.items():
+        (path / name).write_text(text)
+    return path
+
+
+def waha_folder(base: Path, session: str, files: Files) -> Path:
+    """Returns the folder of the engine, beside that of another."""
+    made = folder(base / "noweb" / session, files)
+    (made / ".waha.session.config.json").write_text("{}")
+    (made / "store.sqlite3").write_bytes(b"")
+    (base / "webjs").mkdir(exist_ok=True)
+    return made.parent
+
+
+# SQL.
+
+OPENWA_SESSIONS = (
+    'CREATE TABLE sessions (id varchar PRIMARY KEY, name varchar(100), status varchar(50), "nodeId" varchar(190), '
+    '"leaseExpiresAt" {time})'
+)
+OPENWA_AUTH = (
+    'CREATE TABLE baileys_auth_state ("sessionName" varchar NOT NULL, "keyType" varchar NOT NULL, '
+    '"keyId" varchar NOT NULL, value text NOT NULL, "updatedAt" {time} NOT NULL, '
+    'PRIMARY KEY ("sessionName", "keyType", "keyId"))'
+)
+_THEN = "2026-01-01 00:00:00"
+
+
+def openwa_rows(session: str, files: Files) -> list[tuple[str, str, str, str, str]]:
+    """Ids are those of file names there."""
+    names = ((name.removesuffix(".json"), text) for name, text in files.items())
+    places = ((("creds", "creds") if name == "creds" else _parts(name), text) for name, text in names)
+    return [(session, *place, text, _THEN) for place, text in places]
+
+
+def openwa_sqlite(path: Path, session: str, files: Files) -> Path:
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        if not connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+            connection.execute(OPENWA_SESSIONS.format(time="datetime"))
+            connection.execute(OPENWA_AUTH.format(time="datetime"))
+        row = (session, session, "ready", "node-1", _THEN)  # a lease that has run out
+        connection.execute("INSERT INTO sessions VALUES (?, ?, ?, ?, ?)", row)
+        connection.executemany("INSERT INTO baileys_auth_state VALUES (?, ?, ?, ?, ?)", openwa_rows(session, files))
+        connection.commit()
+    return rested(path)
+
+
+def openwa_postgres(url: str, session: str, files: Files) -> str:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(OPENWA_SESSIONS.format(time="timestamp").encode())
+        connection.execute(OPENWA_AUTH.format(time="timestamp").encode())
+        row = (session, session, "ready", None, None)
+        connection.execute("INSERT INTO sessions VALUES (%s, %s, %s, %s, %s)", row)
+        connection.cursor().executemany(
+            "INSERT INTO baileys_auth_state VALUES (%s, %s, %s, %s, %s)", openwa_rows(session, files)
+        )
+    return url
+
+
+def waha_sqlite(path: Path, session: str, files: Files) -> Path:
+    """The table of public forks; WAHA itself keeps NOWEB's credentials in files or in PostgreSQL."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute(
+            'CREATE TABLE "noweb_auth_state" (session TEXT NOT NULL, category TEXT NOT NULL, id TEXT NOT NULL, '
+            "data TEXT NOT NULL, PRIMARY KEY (session, category, id))"
+        )
+        for name, text in fields_of(files).items():
+            place = ("creds", "creds") if name == "creds" else _parts(name)
+            connection.execute("INSERT INTO noweb_auth_state VALUES (?, ?, ?, ?)", (session, *place, text))
+        connection.commit()
+    return rested(path)
+
+
+def waha_postgres(server: str, session: str, files: Files) -> str:
+    """`server`: the address of any database of the server. Returns it: WAHA makes a database for each session."""
+    address = server.rsplit("/", 1)[0]
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(b"CREATE DATABASE waha_noweb")
+        connection.execute(f'CREATE DATABASE "waha_noweb_{session}"'.encode())
+    with psycopg.connect(f"{address}/waha_noweb_{session}", autocommit=True) as connection:
+        connection.execute("CREATE TABLE auth (id TEXT PRIMARY KEY, data TEXT)")
+        rows = [(name, json.dumps({"id": name, "data": json.loads(text)})) for name, text in fields_of(files).items()]
+        connection.cursor().executemany("INSERT INTO auth VALUES (%s, %s)", rows)
+    return server
+
+
+def evolution_postgres(url: str, name: str, files: Files, *, status: str = "close") -> str:
+    """Credentials alone, in the schema that Prisma makes; they are a JSON text within a JSON text."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA evolution_api")
+        connection.execute("SET search_path TO evolution_api")
+        connection.execute("CREATE TYPE \"InstanceConnectionStatus\" AS ENUM ('open', 'close', 'connecting')")
+        connection.execute(
+            'CREATE TABLE "Instance" (id TEXT PRIMARY KEY, name VARCHAR(255) UNIQUE NOT NULL, "connectionStatus" '
+            '"InstanceConnectionStatus" NOT NULL DEFAULT \'open\', "ownerJid" VARCHAR(100), integration VARCHAR(100), '
+            '"updatedAt" TIMESTAMP)'
+        )
+        connection.execute(
+            'CREATE TABLE "Session" (id TEXT PRIMARY KEY, "sessionId" TEXT UNIQUE NOT NULL REFERENCES "Instance"(id), '
+            'creds TEXT, "createdAt" TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP)'
+        )
+        connection.execute(
+            'INSERT INTO "Instance" VALUES (%s, %s, %s, NULL, %s, %s)',
+            (INSTANCE, name, status, "WHATSAPP-BAILEYS", _THEN),
+        )
+        connection.execute(
+            'INSERT INTO "Session" (id, "sessionId", creds) VALUES (%s, %s, %s)',
+            ("a-session", INSTANCE, json.dumps(files["creds.json"])),
+        )
+    return url
+
+
+# Redis.
+
+
+def evolution_redis(url: str, files: Files, *, with_credentials: bool = True) -> str:
+    """Its cache serialises what its store has serialised already."""
+    fields: dict[Any, Any] = {name: json.dumps(text) for name, text in fields_of(files).items()}
+    if not with_credentials:
+        del fields["creds"]
+    with contextlib.closing(Redis.from_url(url)) as client:
+        client.hset(f"evolution-cache:instance:{INSTANCE}", mapping=fields)
+        client.set("evolution-cache:chatwoot:x", "1", ex=3600)
+        client.hset("evolution-cache:baileys:other", mapping={"x": "1"})
+    return url
+
+
+def baileys_api_redis(url: str, phone: str, files: Files) -> str:
+    fields: dict[Any, Any] = {**fields_of(files), "metadata": '{"webhookUrl":"http://127.0.0.1:9"}'}
+    with contextlib.closing(Redis.from_url(url)) as client:
+        client.hset(f"@baileys-api:connections:{phone}:authState", mapping=fields)
+        client.incr(f"@baileys-api:cluster:lease-epoch:{phone}")
+    return url
+
+
+def dump(url: str) -> dict[bytes, bytes | None]:
+    """Everything in a Redis database."""
+    with contextlib.closing(Redis.from_url(url)) as client:
+        return {key: client.dump(key) for key in client.scan_iter()}
