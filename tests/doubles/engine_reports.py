@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from holdfast.session.engine import LinkClosed, LinkId, LinkOpened, Paired, Ponged, QrShown
+from holdfast.session.engine import (
+    LinkClosed,
+    LinkId,
+    LinkOpened,
+    Paired,
+    PasskeyContinued,
+    PasskeyFailed,
+    PasskeyRequested,
+    Ponged,
+    QrShown,
+)
 from holdfast.session.events import ConnectGranted, Effect, Event, RequestConnect
 from holdfast.session.machine import step
 from holdfast.session.state import Policy, Session
@@ -24,6 +34,18 @@ def link_opened(link: LinkId) -> LinkOpened:
 
 def link_closed(link: LinkId, code: int, detail: str = "", attributes: dict[str, str] | None = None) -> LinkClosed:
     return LinkClosed(link=link, code=code, detail=detail, attributes=attributes or {})
+
+
+def passkey_requested(link: LinkId, lasts_s: float) -> PasskeyRequested:
+    return PasskeyRequested(link=link, options={"timeout": lasts_s * 1000})
+
+
+def passkey_continued(link: LinkId, *, compare: bool) -> PasskeyContinued:
+    return PasskeyContinued(link=link, code="G7R3-N352", confirm=compare)
+
+
+def passkey_failed(link: LinkId, code: str) -> PasskeyFailed:
+    return PasskeyFailed(link=link, code=code)
 
 
 def ponged(link: LinkId, n: int) -> Ponged:

@@ -13,7 +13,7 @@ from datetime import datetime
 
 from holdfast.health.keepalive import KeepAlives
 from holdfast.session import reasons
-from holdfast.session.deadlines import deadline
+from holdfast.session.liveness import deadline
 from holdfast.session.reasons import Reason
 from holdfast.session.state import Policy, Session, State, budget_left
 

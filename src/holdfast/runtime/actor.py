@@ -213,6 +213,7 @@ class SessionActor:
             case engine.PasskeyRequested() | engine.PasskeyContinued() | engine.PasskeyFailed():
                 self._qr = None
                 self.passkeys.hear(report)
+                self.tell(report)
                 self._ring()
             case engine.Paired() | engine.LinkOpened():
                 self._record.linked_as(report.jid)

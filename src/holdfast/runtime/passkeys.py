@@ -68,17 +68,14 @@ class PasskeyRelay:
                 step = PasskeyStep.COMPARE if confirm else PasskeyStep.FINISH
                 if self.now is not None:
                     self.now = replace(self.now, step=step, code=code)
-                self._tell(lambda link: events.PasskeyContinued(link, confirm))
                 self._finish(report)
-            case engine.PasskeyFailed(code=code):
-                self._tell(lambda link: events.PasskeyFailed(link, code))
+            case engine.PasskeyFailed():
                 self._finish(report)
 
     def _requested(self, options: Mapping[str, object]) -> None:
         lasts_s = lifetime_s(options)
         event_lasts_s = min(max(lasts_s, self._policy.passkey_step_s), self._policy.passkey_challenge_s)
         self.now = Passkey(options=options, expires_at=self._clock.now() + timedelta(seconds=event_lasts_s))
-        self._tell(lambda link: events.PasskeyRequested(link, lasts_s))
 
     def link_gone(self, reason: str | None) -> None:
         """The link on which it went on is over, or the device is linked."""
@@ -130,13 +127,13 @@ class PasskeyRelay:
     def mismatch(self) -> None:
         """A person compared the codes, and they differ. Raises `Conflict`."""
         self._check_compare()
-        self._tell(lambda link: events.PasskeyFailed(link, "passkey-code-mismatch"))
+        self._tell(lambda link: events.PasskeyDeclined(link, "passkey-code-mismatch"))
 
     def decline(self) -> None:
         """The person does not go on. Raises `Conflict`."""
         if self.now is None:
             raise Conflict(f"no passkey is asked of company {self._company} now")
-        self._tell(lambda link: events.PasskeyFailed(link, "passkey-declined"))
+        self._tell(lambda link: events.PasskeyDeclined(link, "passkey-declined"))
 
     def _check_compare(self) -> None:
         if self.now is None or self.now.step is not PasskeyStep.COMPARE:

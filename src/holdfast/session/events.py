@@ -15,6 +15,9 @@ from holdfast.session.engine import (
     LinkOpened,
     LogOut,
     Paired,
+    PasskeyContinued,
+    PasskeyFailed,
+    PasskeyRequested,
     Ping,
     Ponged,
     Presence,
@@ -53,26 +56,10 @@ class PairAsked:
 
 
 @dataclass(frozen=True, slots=True)
-class PasskeyRequested:
-    """WhatsApp asks the owner of the account to sign a challenge that lives for so long."""
-
-    link: LinkId
-    lasts_s: float
-
-
-@dataclass(frozen=True, slots=True)
 class PasskeyAnswered:
     """The owner's assertion was handed to WhatsApp."""
 
     link: LinkId
-
-
-@dataclass(frozen=True, slots=True)
-class PasskeyContinued:
-    """WhatsApp took the assertion. `compare`: a person has to compare two codes first."""
-
-    link: LinkId
-    compare: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +70,8 @@ class PasskeyConfirmed:
 
 
 @dataclass(frozen=True, slots=True)
-class PasskeyFailed:
-    """The ceremony is over; `code` is the reason's name."""
+class PasskeyDeclined:
+    """The person ended the ceremony; `code` is the reason's name."""
 
     link: LinkId
     code: str
@@ -162,6 +149,7 @@ Event = (
     | PasskeyContinued
     | PasskeyConfirmed
     | PasskeyFailed
+    | PasskeyDeclined
     | LinkOpened
     | LinkClosed
     | HostLost

@@ -20,9 +20,17 @@ from typing import Any
 
 from holdfast.base.errors import Fault, HoldfastError
 from holdfast.session import passkeys, reasons
-from holdfast.session.backoff import beat_s
-from holdfast.session.deadlines import deadline, no_acks_at, sign_of_life_due_at, stable_at
-from holdfast.session.engine import LinkClosed, LinkOpened, LogOut, Paired, Ping, Ponged, Presence, QrShown
+from holdfast.session.engine import (
+    LinkClosed,
+    LinkOpened,
+    LogOut,
+    Paired,
+    PasskeyContinued,
+    PasskeyFailed,
+    PasskeyRequested,
+    Ponged,
+    QrShown,
+)
 from holdfast.session.events import (
     ClientUpdated,
     ConnectDeferred,
@@ -36,9 +44,7 @@ from holdfast.session.events import (
     PairAsked,
     PasskeyAnswered,
     PasskeyConfirmed,
-    PasskeyContinued,
-    PasskeyFailed,
-    PasskeyRequested,
+    PasskeyDeclined,
     ProbeAsked,
     ReconnectAsked,
     SendsWaited,
@@ -46,6 +52,7 @@ from holdfast.session.events import (
     StopAsked,
     Tick,
 )
+from holdfast.session.liveness import deadline, ping, ponged, probe, sends_waited, watch, with_link
 from holdfast.session.reasons import Reaction, reason_of
 from holdfast.session.reconnect import (
     Moment,
@@ -182,7 +189,7 @@ def _log_out(session: Session, _: Event, __: Moment) -> Step:
 
 def _qr_shown(session: Session, _: Event, moment: Moment) -> Step:
     """Give people time to scan it. Counts nothing back: a link that only shows codes has proved nothing."""
-    return _with_link(session, gives_up_at=moment.now + moment.policy.qr_deadline_s), ()
+    return with_link(session, gives_up_at=moment.now + moment.policy.qr_deadline_s), ()
 
 
 def _qr_unexpected(session: Session, _: Event, moment: Moment) -> Step:
@@ -192,72 +199,14 @@ def _qr_unexpected(session: Session, _: Event, moment: Moment) -> Step:
 
 def _paired(session: Session, _: Event, moment: Moment) -> Step:
     """A phone is linked. WhatsApp closes this link now, and the session logs in on the next."""
-    known = _with_link(session, gives_up_at=moment.now + moment.policy.paired_deadline_s, paired=True)
+    known = with_link(session, gives_up_at=moment.now + moment.policy.paired_deadline_s, paired=True)
     return replace(known, paired=True, reason=None), ()
 
 
 def _opened(session: Session, _: Event, moment: Moment) -> Step:
     """WhatsApp let us in. The first ping leaves at once: being connected is shown, not assumed."""
-    up = _with_link(session, gives_up_at=None, opened_at=moment.now)
-    return _ping(replace(up, state=State.CONNECTED, paired=True, reason=None, same_reason=0), moment)
-
-
-def _with_link(session: Session, **changes: Any) -> Session:
-    """`changes` are fields of `Link`, which `replace` checks."""
-    assert session.link is not None
-    return replace(session, link=replace(session.link, **changes))
-
-
-# A link lives.
-
-
-def _ping(session: Session, moment: Moment) -> Step:
-    assert session.link is not None
-    number = session.link.ping + 1
-    next_at = moment.now + beat_s(moment.policy.keepalive_interval_s, jitter=moment.jitter)
-    pinged = _with_link(session, ping=number, pinged_at=moment.now, next_ping_at=next_at)
-    effects: tuple[Effect, ...] = (Ping(link=session.link.number, n=number),)
-    if moment.policy.presence:
-        effects += (Presence(link=session.link.number, available=True),)
-    return pinged, effects
-
-
-def _ponged(session: Session, event: Ponged, moment: Moment) -> Step:
-    """Keep the answer to the last ping as evidence; an answer to an older one is none."""
-    link = session.link
-    assert link is not None
-    if event.n != link.ping or link.pinged_at is None:
-        return session, ()
-    return _with_link(session, pinged_at=None, ponged_at=moment.now, round_trip_s=moment.now - link.pinged_at), ()
-
-
-def _probe(session: Session, _: Event, moment: Moment) -> Step:
-    """Ping now, unless the answer to a ping is still awaited."""
-    assert session.link is not None
-    return (session, ()) if session.link.pinged_at is not None else _ping(session, moment)
-
-
-def _sends_waited(session: Session, event: SendsWaited, _: Moment) -> Step:
-    """Keep since when the oldest send has had no ack."""
-    return _with_link(session, unacked_since=event.since), ()
-
-
-def _watch(session: Session, _: Event, moment: Moment) -> Step:
-    """Ping, set the attempts back, or cut a link without pongs or acks: on evidence alone."""
-    link, now, policy = session.link, moment.now, moment.policy
-    assert link is not None
-    if _is_due(no_acks_at(link, policy), now):
-        return lose(session, reasons.NO_ACKS, moment)
-    asks_for_life = _is_due(sign_of_life_due_at(link, policy), now)
-    if asks_for_life and link.pinged_at is not None:
-        return lose(session, reasons.NO_PONG, moment)
-    if _is_due(stable_at(link, policy), now):
-        session = replace(session, attempts=0)
-    return _ping(session, moment) if asks_for_life else (session, ())
-
-
-def _is_due(at: float | None, now: float) -> bool:
-    return at is not None and now >= at
+    up = with_link(session, gives_up_at=None, opened_at=moment.now)
+    return ping(replace(up, state=State.CONNECTED, paired=True, reason=None, same_reason=0), moment)
 
 
 # A link ends, or does not come up.
@@ -373,22 +322,23 @@ ROWS: dict[State, dict[type[Any], Rule]] = {
         PasskeyContinued: passkeys.continued,
         PasskeyConfirmed: passkeys.confirmed,
         PasskeyFailed: passkeys.failed,
+        PasskeyDeclined: passkeys.failed,
     },
     State.CONNECTING: {**_WITH_LINKS, QrShown: _qr_unexpected},
     State.CONNECTED: {
         **_ALWAYS,
         StartAsked: _keep,
         ReconnectAsked: _fresh_link,
-        Ponged: _ponged,
-        SendsWaited: _sends_waited,
-        ProbeAsked: _probe,
+        Ponged: ponged,
+        SendsWaited: sends_waited,
+        ProbeAsked: probe,
         LinkClosed: _closed,
         HostLost: _host_lost,
         EngineQuarantined: _quarantined,
         KeepingFailed: _keeping_failed,
         ConnectGranted: _keep,
         ConnectDeferred: _keep,
-        Tick: _watch,
+        Tick: watch,
     },
     State.RECONNECTING: {**_WITH_LINKS, StartAsked: _start_restored, QrShown: _qr_unexpected},
     State.PAUSED: {

@@ -10,13 +10,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from holdfast.session import reasons
-from holdfast.session.events import (
-    PasskeyAnswered,
-    PasskeyConfirmed,
-    PasskeyContinued,
-    PasskeyFailed,
-    PasskeyRequested,
-)
+from holdfast.session.assertions import lifetime_s
+from holdfast.session.engine import PasskeyContinued, PasskeyFailed, PasskeyRequested
+from holdfast.session.events import PasskeyAnswered, PasskeyConfirmed, PasskeyDeclined
 from holdfast.session.reasons import Reason
 from holdfast.session.reconnect import Moment, Step, lose
 from holdfast.session.state import PasskeyStep, Session
@@ -32,7 +28,7 @@ FAILURES = {
 def requested(session: Session, event: PasskeyRequested, moment: Moment) -> Step:
     """Give the person as long as WhatsApp's challenge lives."""
     policy = moment.policy
-    lasts_s = min(max(event.lasts_s, policy.passkey_step_s), policy.passkey_challenge_s)
+    lasts_s = min(max(lifetime_s(event.options), policy.passkey_step_s), policy.passkey_challenge_s)
     return _at(replace(session, reason=reasons.PASSKEY_REQUIRED), PasskeyStep.SIGN, moment.now + lasts_s), ()
 
 
@@ -43,7 +39,7 @@ def answered(session: Session, _: PasskeyAnswered, moment: Moment) -> Step:
 
 def continued(session: Session, event: PasskeyContinued, moment: Moment) -> Step:
     """Wait for a person to compare the codes, or for WhatsApp to link the device."""
-    if event.compare:
+    if event.confirm:
         return _moved(session, PasskeyStep.SENT, PasskeyStep.COMPARE, moment, moment.policy.passkey_compare_s)
     return _moved(session, PasskeyStep.SENT, PasskeyStep.FINISH, moment, moment.policy.passkey_step_s)
 
@@ -53,7 +49,7 @@ def confirmed(session: Session, _: PasskeyConfirmed, moment: Moment) -> Step:
     return _moved(session, PasskeyStep.COMPARE, PasskeyStep.FINISH, moment, moment.policy.passkey_step_s)
 
 
-def failed(session: Session, event: PasskeyFailed, moment: Moment) -> Step:
+def failed(session: Session, event: PasskeyFailed | PasskeyDeclined, moment: Moment) -> Step:
     """Cut the link, whose ceremony can't be repeated."""
     return lose(session, FAILURES.get(event.code, reasons.PASSKEY_FAILED), moment)
 

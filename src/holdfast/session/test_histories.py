@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from holdfast.session.backoff import Backoff
-from holdfast.session.deadlines import deadline
 from holdfast.session.engine import CutLink, LinkClosed, LinkOpened, LogOut, Ping, Presence
 from holdfast.session.events import (
     ConnectDeferred,
@@ -35,6 +34,7 @@ from holdfast.session.events import (
     StopAsked,
     Tick,
 )
+from holdfast.session.liveness import deadline
 from holdfast.session.machine import NotPossible, Step, step
 from holdfast.session.reasons import BY_CODE, FLEET_HELD, WAITS_TURN, Reaction
 from holdfast.session.state import RUNNING, Policy, Session, State, restored

@@ -13,16 +13,13 @@ from holdfast.session.events import (
     PairAsked,
     PasskeyAnswered,
     PasskeyConfirmed,
-    PasskeyContinued,
-    PasskeyFailed,
-    PasskeyRequested,
     Tick,
 )
 from holdfast.session.machine import deadline, step
 from holdfast.session.passkeys import FAILURES
 from holdfast.session.reasons import Reason
 from holdfast.session.state import Link, PasskeyStep, Policy, Session, State, restored
-from tests.doubles.engine_reports import link_closed, link_paired
+from tests.doubles.engine_reports import link_closed, link_paired, passkey_continued, passkey_failed, passkey_requested
 
 POLICY = Policy()
 NOW = 1000.0
@@ -35,7 +32,7 @@ def after(session: Session, *events: Event, now: float = NOW) -> Session:
     return session
 
 
-ASKED = after(SHOWN, PasskeyRequested(1, 600))
+ASKED = after(SHOWN, passkey_requested(1, 600))
 
 
 def waits(session: Session) -> tuple[PasskeyStep | None, float | None]:
@@ -52,15 +49,15 @@ def test_the_session_stays_in_pairing_with_a_reason_and_a_deadline() -> None:
 @pytest.mark.parametrize(("said_s", "given_s"), [(1e9, 600), (-5, 30), (120, 120)])
 def test_whatsapp_s_own_time_is_bounded(said_s: float, given_s: float) -> None:
     """A challenge lives ten minutes at most, and long enough for a person to notice it."""
-    assert waits(after(SHOWN, PasskeyRequested(1, said_s)))[1] == NOW + given_s
+    assert waits(after(SHOWN, passkey_requested(1, said_s)))[1] == NOW + given_s
 
 
 def test_each_step_has_a_deadline_of_its_own() -> None:
     """WhatsApp gets half a minute where it has to act, a person five to compare codes."""
     sent = after(ASKED, PasskeyAnswered(1))
     assert waits(sent) == (PasskeyStep.SENT, NOW + 30)
-    assert waits(after(sent, PasskeyContinued(1, False))) == (PasskeyStep.FINISH, NOW + 30)
-    compared = after(sent, PasskeyContinued(1, True))
+    assert waits(after(sent, passkey_continued(1, compare=False))) == (PasskeyStep.FINISH, NOW + 30)
+    compared = after(sent, passkey_continued(1, compare=True))
     assert waits(compared) == (PasskeyStep.COMPARE, NOW + 300)
     assert waits(after(compared, PasskeyConfirmed(1))) == (PasskeyStep.FINISH, NOW + 30)
 
@@ -70,8 +67,8 @@ def test_each_step_has_a_deadline_of_its_own() -> None:
     [
         (ASKED, reasons.PASSKEY_EXPIRED),
         (after(ASKED, PasskeyAnswered(1)), reasons.PASSKEY_SILENT),
-        (after(ASKED, PasskeyAnswered(1), PasskeyContinued(1, True)), reasons.PASSKEY_EXPIRED),
-        (after(ASKED, PasskeyAnswered(1), PasskeyContinued(1, False)), reasons.PASSKEY_SILENT),
+        (after(ASKED, PasskeyAnswered(1), passkey_continued(1, compare=True)), reasons.PASSKEY_EXPIRED),
+        (after(ASKED, PasskeyAnswered(1), passkey_continued(1, compare=False)), reasons.PASSKEY_SILENT),
     ],
 )
 def test_what_is_overdue_ends_with_the_reason_of_who_did_not_act(session: Session, reason: Reason) -> None:
@@ -87,13 +84,13 @@ def test_what_is_overdue_ends_with_the_reason_of_who_did_not_act(session: Sessio
 @pytest.mark.parametrize("code", [*FAILURES, "something else"])
 def test_each_failure_has_a_reason_of_its_own(code: str) -> None:
     """Also one that this version knows no word for."""
-    ended = after(ASKED, PasskeyFailed(1, code))
+    ended = after(ASKED, passkey_failed(1, code))
     assert (ended.state, ended.reason) == (State.UNPAIRED, FAILURES.get(code, reasons.PASSKEY_FAILED))
 
 
 def test_a_step_out_of_its_order_changes_nothing() -> None:
     """A late or doubled click must not move a deadline."""
-    for event in (PasskeyAnswered(1), PasskeyContinued(1, False), PasskeyConfirmed(1)):
+    for event in (PasskeyAnswered(1), passkey_continued(1, compare=False), PasskeyConfirmed(1)):
         assert after(SHOWN, event, now=1010) == SHOWN
     sent = after(ASKED, PasskeyAnswered(1))
     assert after(sent, PasskeyAnswered(1), now=1010) == sent
@@ -101,7 +98,7 @@ def test_a_step_out_of_its_order_changes_nothing() -> None:
 
 def test_the_linked_device_logs_in() -> None:
     """The reason goes with the pairing."""
-    linked = after(ASKED, PasskeyAnswered(1), PasskeyContinued(1, False), link_paired(1))
+    linked = after(ASKED, PasskeyAnswered(1), passkey_continued(1, compare=False), link_paired(1))
     assert linked.reason is None
     assert after(linked, link_closed(1, 515)).state is State.CONNECTING
 
