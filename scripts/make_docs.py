@@ -201,7 +201,8 @@ def reasons_page() -> str:
         + _table([reason for reason in reasons.OWN if reason.code is None])
         + "\n## Reactions\n\n| reaction | |\n| --- | --- |\n"
         + "".join(
-            f"| {reasons.Reaction[member]} | {doc} |\n" for member, doc in attribute_docs(reasons, "Reaction").items()
+            f"| {reasons.SessionReaction[member]} | {doc} |\n"
+            for member, doc in attribute_docs(reasons, "SessionReaction").items()
         )
     )
 

@@ -290,7 +290,7 @@ def conditions() -> list[Condition]:
     gone = [
         replace(QUIET, state=State.LOGGED_OUT, reason=reason)
         for reason in (*reasons.BY_CODE.values(), reasons.DEVICE_REMOVED)
-        if reason.reaction in {reasons.Reaction.LOGGED_OUT, reasons.Reaction.CONFIRM_LOGOUT}
+        if reason.reaction in {reasons.SessionReaction.LOGGED_OUT, reasons.SessionReaction.CONFIRM_LOGOUT}
     ]
     bad_hour = [replace(QUIET, hour=HourSigns(lost=30, zombies=30, calm_s=0), budget_left=0)]
     locks = [HoldSigns(code=code, until=datetime(2026, 11, 28, 23, 51, tzinfo=UTC)) for code in HOLDS]
@@ -321,7 +321,12 @@ def _bad(hint: Any) -> Any:
 
 
 def _needing_a_person() -> list[reasons.Reason]:
-    kinds = {reasons.Reaction.STOP, reasons.Reaction.PROBE, reasons.Reaction.PAUSE_UNTIL, reasons.Reaction.REPLACED}
+    kinds = {
+        reasons.SessionReaction.STOP,
+        reasons.SessionReaction.PROBE,
+        reasons.SessionReaction.PAUSE_UNTIL,
+        reasons.SessionReaction.REPLACED,
+    }
     known = [reason for reason in reasons.BY_CODE.values() if reason.reaction in kinds]
     return [*known, reasons.reason_of(999, {})]
 

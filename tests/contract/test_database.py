@@ -24,7 +24,7 @@ from holdfast.base.ids import SystemRandomSource
 from holdfast.session.engine import Commit
 from holdfast.store import search_index
 from holdfast.store.credentials import EngineRows
-from holdfast.store.database import Database, Refused
+from holdfast.store.database import Database, Refusal
 from holdfast.store.tables import metadata
 
 COMPANY = "962302"
@@ -163,8 +163,8 @@ async def test_a_refused_request_leaves_the_group_in_its_transaction(database: D
 
         return database.write(work)
 
-    def refuse(_: Connection) -> Refused | None:
-        return Refused(Conflict("used before"))
+    def refuse(_: Connection) -> Refusal | None:
+        return Refusal(Conflict("used before"))
 
     first, refused, second = add("a"), database.write(refuse), add("b")
     gate.let_go()

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from holdfast.base.errors import Conflict
 from holdfast.delivery.events import COMPLETED, RECEIVED
 from holdfast.delivery.message import StatusUpdate
-from holdfast.delivery.rate_limits import Contact
+from holdfast.delivery.rate_limits import ContactStatus
 from holdfast.delivery.stores import Account, Message, MessageChange, Received
 from holdfast.session.engine import Commit, CreatedMessage, Undecryptable
 from holdfast.session.stores import LeaseLost
@@ -348,7 +348,7 @@ async def test_the_message_that_comes_later_completes_it(store: Store) -> None:
     assert [json.loads(event.body)["id"] for event in told] == [unread.id, unread.id]
     assert json.loads(told[1].body)["text"] == "text 1"
     await store.outbox.accept(replace(draft(), chat=PERSON))
-    assert [each.contact for each in await take(store.outbox)] == [Contact.KNOWN]
+    assert [each.contact for each in await take(store.outbox)] == [ContactStatus.KNOWN]
 
 
 async def test_what_can_be_read_is_never_made_unreadable(store: Store) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from holdfast.delivery.message import StatusUpdate
-from holdfast.delivery.rate_limits import Contact
+from holdfast.delivery.rate_limits import ContactStatus
 from holdfast.delivery.stores import BULK, Deferral, Message, MessageChange
 from holdfast.session.engine import Commit
 from tests.contract.rows import COMPANY, OTHER, T1, Store, allow, apply_updates, decrypted, draft, inbound, refuse, take
@@ -123,12 +123,12 @@ async def test_limits_of_new_contacts_concern_nobody_else(store: Store) -> None:
         await accepted(store, n, chat)
     taken = await take(store.outbox, new=1)
     assert [(each.id, each.contact) for each in taken] == [
-        ("msg_3", Contact.KNOWN),
-        ("msg_4", Contact.KNOWN),
-        ("msg_1", Contact.NEW),
+        ("msg_3", ContactStatus.KNOWN),
+        ("msg_4", ContactStatus.KNOWN),
+        ("msg_1", ContactStatus.NEW),
     ]
     again = await take(store.outbox, new=0)
-    assert [(each.id, each.contact) for each in again][2:] == [("msg_1", Contact.APPROACHED)]
+    assert [(each.id, each.contact) for each in again][2:] == [("msg_1", ContactStatus.APPROACHED)]
     assert (await store.accounts.account(COMPANY, since=T1)).approached == [PEOPLE[1]]
     assert await numbers(store, but=(3, 4), new=1, approached=0) == [2]
 

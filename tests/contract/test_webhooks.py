@@ -18,12 +18,12 @@ from holdfast.delivery.webhooks import (
     OF_ALL,
     Again,
     Counts,
+    Delivered,
     Due,
     Endpoint,
     EndpointState,
     Head,
     Health,
-    Taken,
     Tried,
 )
 from holdfast.store.database import Database
@@ -179,7 +179,7 @@ async def test_an_outcome_and_the_endpoint_s_health_are_kept_together(service: S
     [again] = (await service.look(at=later + timedelta(hours=2))).heads
     assert again == probe
     settled = await service.rows.settle(again, OK, now=later, jitter=0)
-    assert (settled.outcome, settled.endpoint and settled.endpoint.health) == (Taken(), Health())
+    assert (settled.outcome, settled.endpoint and settled.endpoint.health) == (Delivered(), Health())
     assert await service.heads(at=later) == seqs[1:]
 
 

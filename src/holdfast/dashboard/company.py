@@ -22,7 +22,7 @@ from holdfast.runtime.view import View
 from holdfast.session import events
 from holdfast.session.assertions import snippet
 from holdfast.session.machine import TABLE
-from holdfast.session.reasons import Reaction
+from holdfast.session.reasons import SessionReaction
 from holdfast.session.state import State
 
 MESSAGES_SHOWN = 20
@@ -97,9 +97,9 @@ def _ways_on(view: View) -> tuple[str, ...]:
     """From a pause: none while WhatsApp's own time runs; only a start where a person had to settle something."""
     reaction = None if view.session.reason is None else view.session.reason.reaction
     match reaction:
-        case Reaction.PAUSE_UNTIL:
+        case SessionReaction.PAUSE_UNTIL:
             return ()
-        case Reaction.STOP:
+        case SessionReaction.STOP:
             return ("start",)
         case _:
             return ("reconnect", "start")

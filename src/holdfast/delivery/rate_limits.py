@@ -28,7 +28,7 @@ DAILY_LIMIT = "daily-limit"
 """Holdfast's own limit of new contacts in 24 hours."""
 
 
-class Contact(IntEnum):
+class ContactStatus(IntEnum):
     """What the company has to do with the recipient of a message."""
 
     KNOWN = 0
@@ -226,20 +226,20 @@ class RateLimits:
 
     # What the sender reports.
 
-    def spend(self, chat: str, contact: Contact, *, is_bulk: bool, now: float) -> None:
+    def spend(self, chat: str, contact: ContactStatus, *, is_bulk: bool, now: float) -> None:
         """A message was handed to the engine."""
         self._every.spend(now)
         if is_bulk:
             self._bulk.spend(now)
-        if contact is Contact.NEW:
+        if contact is ContactStatus.NEW:
             self._new.spend(now)
             self._approached.add(chat)
         if self.pacing.gap_ms:
             self._gap_ends = now + self.pacing.gap_ms / 1000 * (1 + self._jitter())
 
-    def acked(self, chat: str, contact: Contact, now: float) -> None:
+    def acked(self, chat: str, contact: ContactStatus, now: float) -> None:
         """WhatsApp accepted a message to this chat."""
-        if contact is not Contact.KNOWN:
+        if contact is not ContactStatus.KNOWN:
             self._first_contacts.append(now)
         self._approached.discard(chat)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from holdfast.delivery.message import MessageState, StatusUpdate
-from holdfast.delivery.rate_limits import Allowance, Contact
+from holdfast.delivery.rate_limits import Allowance, ContactStatus
 
 Content = dict[str, object]
 """One kind of content with its fields, as `holdfast.delivery.content` makes them."""
@@ -85,7 +85,7 @@ class Outgoing:
     attempts: int
     accepted_at: str
     is_bulk: bool = False
-    contact: Contact = Contact.KNOWN
+    contact: ContactStatus = ContactStatus.KNOWN
     made: str | None = None
     """What the engine made of it at an earlier attempt."""
     retry_code: str | None = None

@@ -11,7 +11,7 @@ from holdfast.delivery.rate_limits import (
     NEW_CHAT_QUOTA,
     REACH_OUT_LOCK,
     Allowance,
-    Contact,
+    ContactStatus,
     Hold,
     Pace,
     Pacing,
@@ -22,7 +22,7 @@ from holdfast.delivery.rate_limits import (
 DAY_S = 86_400.0
 FREE = Pace(per_minute=0, burst=1)
 UNPACED = Pacing(every=FREE, bulk=FREE, new=FREE, new_per_day=0)
-KNOWN, APPROACHED, NEW = Contact
+KNOWN, APPROACHED, NEW = ContactStatus
 
 
 def limits(pacing: Pacing = UNPACED, *, jitter: float = 0.0) -> RateLimits:
@@ -95,7 +95,7 @@ def test_what_was_counted_before_a_restart_counts() -> None:
     ],
 )
 def test_each_pace_counts_its_own_messages(
-    pacing: Pacing, contact: Contact, is_bulk: bool, left: tuple[int, int, int]
+    pacing: Pacing, contact: ContactStatus, is_bulk: bool, left: tuple[int, int, int]
 ) -> None:
     """All, bulk, new contacts. A second later there is room for one more."""
     made = limits(pacing)
@@ -154,10 +154,10 @@ def test_no_minute_sees_more_than_burst_and_rate(gaps: list[float], burst: int) 
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from(Contact), st.booleans()), max_size=40),
+    st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from(ContactStatus), st.booleans()), max_size=40),
     st.integers(0, 3),
 )
-def test_no_allowance_is_larger_than_the_whole(sent: list[tuple[str, Contact, bool]], most: int) -> None:
+def test_no_allowance_is_larger_than_the_whole(sent: list[tuple[str, ContactStatus, bool]], most: int) -> None:
     """Of no kind is there more than in all, nor less than nothing."""
     made = limits(Pacing(every=Pace(per_minute=5, burst=9), new_per_day=most))
     for now, (chat, contact, is_bulk) in enumerate(sent):

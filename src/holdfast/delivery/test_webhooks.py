@@ -15,13 +15,13 @@ from holdfast.delivery.webhooks import (
     PAUSES_S,
     Again,
     AttemptOutcome,
+    Delivered,
     Endpoint,
     EndpointState,
     GivenUp,
     Head,
     Health,
     Lanes,
-    Taken,
     Tried,
     endpoint_id,
     endpoint_of,
@@ -44,7 +44,7 @@ def judged(tried: Tried, *, attempts: int = 1, is_probe: bool = False, jitter: f
 @pytest.mark.parametrize(("status", "is_taken"), [(199, False), (200, True), (299, True), (300, False), (None, False)])
 def test_only_2xx_is_taken(status: int | None, is_taken: bool) -> None:
     """A redirect is no delivery, nor is silence."""
-    assert (judged(Tried(status=status)) == Taken()) is is_taken
+    assert (judged(Tried(status=status)) == Delivered()) is is_taken
 
 
 def test_a_delivery_is_tried_twelve_times_over_three_days() -> None:
@@ -69,7 +69,7 @@ def test_no_probe_and_no_410_uses_up_a_delivery() -> None:
     """It is the endpoint that is in trouble, and its state that says when."""
     assert judged(BAD, attempts=99, is_probe=True) == Again(0)
     assert judged(GONE, attempts=99) == Again(0)
-    assert judged(Tried(status=200), attempts=99, is_probe=True) == Taken()
+    assert judged(Tried(status=200), attempts=99, is_probe=True) == Delivered()
 
 
 # An endpoint.

@@ -75,7 +75,7 @@ class Tried:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class Delivered:
     """It was delivered."""
 
 
@@ -91,13 +91,13 @@ class GivenUp:
     """All tries are used up; its chat goes on."""
 
 
-AttemptOutcome = Taken | Again | GivenUp
+AttemptOutcome = Delivered | Again | GivenUp
 
 
 def judge(tried: Tried, *, attempts: int, is_probe: bool, jitter: float) -> AttemptOutcome:
     """What becomes of a delivery at its try number `attempts`. No probe uses up its tries, nor does a 410."""
     if tried.is_taken:
-        return Taken()
+        return Delivered()
     if is_probe or tried.is_gone:
         return Again(0)  # the endpoint's own state says when
     if attempts > len(PAUSES_S):

@@ -28,7 +28,7 @@ from holdfast.session.client_version import ClientVersion
 from holdfast.session.engine import LinkId
 from holdfast.session.events import Effect, Event
 from holdfast.session.machine import NotPossible, deadline, step
-from holdfast.session.reasons import CLIENT_OUTDATED_CODE, ENGINE_QUARANTINED, HOST_REPLACED, Reaction
+from holdfast.session.reasons import CLIENT_OUTDATED_CODE, ENGINE_QUARANTINED, HOST_REPLACED, SessionReaction
 from holdfast.session.state import Session, State, budget_left
 from holdfast.session.stores import Record
 from holdfast.session.untrusted import bounded
@@ -400,7 +400,7 @@ class SessionActor:
     def _note_ban(self) -> None:
         """After a temporary ban the number is to write less for a day."""
         session = self._session
-        is_banned = session.reason is not None and session.reason.reaction is Reaction.PAUSE_UNTIL
+        is_banned = session.reason is not None and session.reason.reaction is SessionReaction.PAUSE_UNTIL
         if is_banned and session.state is State.PAUSED and session.next_attempt_at is not None:
             self._sender.hear_ban(session.next_attempt_at - self._took_at + _REDUCED_RATE_S)
 

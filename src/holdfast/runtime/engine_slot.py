@@ -43,7 +43,7 @@ class LinkOwner(Protocol):
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class Link:
+class HostedLink:
     """A link from its number to its end."""
 
     owner: LinkOwner
@@ -70,7 +70,7 @@ class RunningHost:
     supervisor: Supervisor
     engine: Engine | None = None
     started_at: float = 0
-    links: dict[LinkId, Link] = field(default_factory=dict)
+    links: dict[LinkId, HostedLink] = field(default_factory=dict)
     queue: deque[OpenLink] = field(default_factory=deque)
     """Links that wait until those before them are open."""
     retiring: bool = False

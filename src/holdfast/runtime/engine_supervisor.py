@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from holdfast.base.clock import Clock
-from holdfast.runtime.engine_slot import TURN_S, Link, LinkOwner, RunningHost, Slot, StartHost
+from holdfast.runtime.engine_slot import TURN_S, HostedLink, LinkOwner, RunningHost, Slot, StartHost
 from holdfast.session import placement
 from holdfast.session.backoff import Backoff
 from holdfast.session.engine import (
@@ -88,7 +88,7 @@ class EngineSupervisor:
         self._placement = Placement()
         self._slots: dict[HostNumber, Slot] = {}
         self._retiring: list[RunningHost] = []
-        self._links: dict[LinkId, Link] = {}
+        self._links: dict[LinkId, HostedLink] = {}
         self._last_link = 0
         self._tasks: asyncio.TaskGroup | None = None
         self._ready: Callable[[], None] = lambda: None
@@ -156,7 +156,7 @@ class EngineSupervisor:
             return link.host
         return self._slots[number].host if number in self._slots else None
 
-    def _running(self) -> Iterator[tuple[RunningHost, list[Link]]]:
+    def _running(self) -> Iterator[tuple[RunningHost, list[HostedLink]]]:
         current = [slot.host for _, slot in sorted(self._slots.items()) if slot.host is not None]
         for host in (*current, *self._retiring):
             yield host, list(host.links.values())
@@ -166,7 +166,7 @@ class EngineSupervisor:
     def new_link(self, owner: LinkOwner) -> LinkId:
         """A number for a link that is about to be opened."""
         self._last_link += 1
-        self._links[self._last_link] = Link(owner=owner)
+        self._links[self._last_link] = HostedLink(owner=owner)
         return self._last_link
 
     def distrust(self, company: str) -> None:
@@ -246,12 +246,12 @@ class EngineSupervisor:
         links = host.links.values()
         return any(link.opened_at is None and link.sent_at is not None and link.sent_at > since for link in links)
 
-    def _drop_waiting(self, number: LinkId, link: Link) -> None:
+    def _drop_waiting(self, number: LinkId, link: HostedLink) -> None:
         for slot in self._slots.values():
             slot.waiting.pop(number, None)
         self._end(number, link)
 
-    def _end(self, number: LinkId, link: Link) -> None:
+    def _end(self, number: LinkId, link: HostedLink) -> None:
         self._links.pop(number, None)
         host = link.host
         if host is None:
@@ -402,7 +402,7 @@ class EngineSupervisor:
         self._tasks.create_task(work, name=name)
 
 
-def _view(host: RunningHost, links: list[Link], policy: PlacementPolicy) -> HostView:
+def _view(host: RunningHost, links: list[HostedLink], policy: PlacementPolicy) -> HostView:
     assert host.engine is not None
     return HostView(
         number=host.slot.number,

@@ -22,7 +22,7 @@ from holdfast.delivery.rate_limits import Allowance
 from holdfast.delivery.stores import BULK, Accepted, Content, Draft, MediaFiles, Outbox, Outgoing
 from holdfast.runtime.engine_supervisor import EngineSupervisor
 from holdfast.runtime.message_expiry import MessageExpiry
-from holdfast.runtime.outcomes import Batch, Outcomes
+from holdfast.runtime.outcomes import Outcomes, UpdateBatch
 from holdfast.runtime.rate_limiter import RateLimiter
 from holdfast.runtime.send_shares import MOST, SendShares
 from holdfast.session.engine import InboundMessage, LinkId, Send
@@ -203,7 +203,7 @@ class OutboxSender:
         self._queue.expect(earliest(allowance.more_at, self._breaker.probes_at(now)))
         return allowance if allowance.total else None
 
-    async def _take(self, link: LinkId, allowance: Allowance, batch: Batch) -> None:
+    async def _take(self, link: LinkId, allowance: Allowance, batch: UpdateBatch) -> None:
         self._queue.look_begins()
         taken = await self._outbox.take(
             self._company,

@@ -29,7 +29,7 @@ from holdfast.delivery.message import (
     judge_ack_error,
     judge_refusal,
 )
-from holdfast.delivery.rate_limits import Contact
+from holdfast.delivery.rate_limits import ContactStatus
 from holdfast.delivery.stores import Deferral, MessageChange, Outbox, Outgoing
 from holdfast.runtime.rate_limiter import RateLimiter
 from holdfast.session.engine import Acked, NewChatsLocked, Receipted, SendRefused, Written
@@ -43,7 +43,7 @@ _RECEIPTS = {"delivered": StatusUpdate.DELIVERED, "read": StatusUpdate.READ, "pl
 
 
 @dataclass(slots=True)
-class Batch:
+class UpdateBatch:
     """Updates that are committed together."""
 
     updates: list[MessageChange | Deferral] = field(default_factory=list)
@@ -86,12 +86,12 @@ class Outcomes:
         self._reported_wait: float | None = None
         self.acked_at: float | None = None
         """When WhatsApp last acked a message, in monotonic seconds."""
-        self.batch = Batch()
+        self.batch = UpdateBatch()
         """Updates that are not committed yet."""
 
-    def take_batch(self) -> Batch:
+    def take_batch(self) -> UpdateBatch:
         """The updates to commit now; later ones go into the next batch."""
-        batch, self.batch = self.batch, Batch()
+        batch, self.batch = self.batch, UpdateBatch()
         return batch
 
     def committed(self) -> Awaitable[object]:
@@ -253,7 +253,7 @@ class Outcomes:
         if message is not None and update is StatusUpdate.GIVEN_UP:
             self._limiter.forget(message.chat)
         elif message is not None:
-            makes_known = message.contact is not Contact.KNOWN
+            makes_known = message.contact is not ContactStatus.KNOWN
             self._limiter.acked(message)
         change = MessageChange(
             whatsapp_id=whatsapp_id,

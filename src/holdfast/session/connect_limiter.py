@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
-from holdfast.session.reasons import FLEET_HELD, WAITS_TURN, Reaction, Reason
+from holdfast.session.reasons import FLEET_HELD, WAITS_TURN, Reason, SessionReaction
 
 _OURS_OR_THE_NETWORKS = frozenset({"network", "engine", "holdfast", "nobody", "person"})
-_OF_ONE_SESSION = frozenset({Reaction.REPLACED, Reaction.PAUSE_UNTIL, Reaction.RESTART})
+_OF_ONE_SESSION = frozenset({SessionReaction.REPLACED, SessionReaction.PAUSE_UNTIL, SessionReaction.RESTART})
 _ALSO_MID_STREAM = frozenset({405, 429})
 """Other codes count only as an answer to a login: a server that restarts may take the very next one."""
 
@@ -45,7 +45,7 @@ class LimiterPolicy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Breaker:
+class OpenBreaker:
     """WhatsApp refuses several sessions alike; all wait for a probe."""
 
     reason: Reason
@@ -69,7 +69,7 @@ class Limiter:
     """When the next link would begin if none were let through ahead."""
     refusals: Mapping[str, tuple[Reason, float]] = field(default_factory=lambda: MappingProxyType({}))
     """The newest refusal of each company that counts, and when it came."""
-    breaker: Breaker | None = None
+    breaker: OpenBreaker | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ def ask(limiter: Limiter, company: str, *, now: float, policy: LimiterPolicy) ->
 
 
 def _ask_breaker(
-    limiter: Limiter, breaker: Breaker, company: str, now: float, policy: LimiterPolicy
+    limiter: Limiter, breaker: OpenBreaker, company: str, now: float, policy: LimiterPolicy
 ) -> tuple[Limiter, Go | DeferConnect]:
     if breaker.prober is None and now >= breaker.probe_at:
         return replace(_begin(limiter, company), breaker=replace(breaker, prober=company)), Go()
@@ -162,7 +162,7 @@ def _count(limiter: Limiter, company: str, reason: Reason, now: float, policy: L
     limiter = replace(limiter, refusals=MappingProxyType(recent))
     if sum(seen[0].code == reason.code for seen in recent.values()) < policy.alike:
         return limiter
-    return replace(limiter, breaker=Breaker(reason=reason, probe_at=now + _pace_s(reason, 0, policy)))
+    return replace(limiter, breaker=OpenBreaker(reason=reason, probe_at=now + _pace_s(reason, 0, policy)))
 
 
 def _pace_s(reason: Reason, failed: int, policy: LimiterPolicy) -> float:

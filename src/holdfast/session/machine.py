@@ -53,7 +53,7 @@ from holdfast.session.events import (
     Tick,
 )
 from holdfast.session.liveness import deadline, ping, ponged, probe, sends_waited, watch, with_link
-from holdfast.session.reasons import Reaction, reason_of
+from holdfast.session.reasons import SessionReaction, reason_of
 from holdfast.session.reconnect import (
     Moment,
     Step,
@@ -132,7 +132,7 @@ def _start(session: Session, _: Event, __: Moment) -> Step:
 def _start_again(session: Session, event: Event, moment: Moment) -> Step:
     """A person ends the pause: cut a probe that is under way and connect. Refused during a temporary ban."""
     reason = session.reason
-    if reason is not None and reason.reaction is Reaction.PAUSE_UNTIL:
+    if reason is not None and reason.reaction is SessionReaction.PAUSE_UNTIL:
         raise NotPossible(f"can't start: the session is paused because {reason.sentence}; it waits until that ends")
     alone, effects = cut(session)
     started, more = _start(alone, event, moment)
@@ -164,9 +164,9 @@ def _fresh_link(session: Session, event: ReconnectAsked, _: Moment) -> Step:
 def _fresh_link_unless_banned(session: Session, event: ReconnectAsked, moment: Moment) -> Step:
     """Connect at once, but not past a ban or a lock."""
     reason = session.reason
-    if reason is not None and reason.reaction is Reaction.PAUSE_UNTIL:
+    if reason is not None and reason.reaction is SessionReaction.PAUSE_UNTIL:
         raise NotPossible(f"can't reconnect: the session is paused because {reason.sentence}; it waits until that ends")
-    if reason is not None and reason.reaction is Reaction.STOP:
+    if reason is not None and reason.reaction is SessionReaction.STOP:
         raise NotPossible(f"can't reconnect: the session is paused because {reason.sentence}; settle that and start it")
     return _fresh_link(session, event, moment)
 

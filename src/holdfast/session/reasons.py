@@ -14,7 +14,7 @@ from holdfast.session.engine import BAD_CREDENTIALS as REFUSED_CREDENTIALS
 from holdfast.session.engine import PROXY_LOGIN, PROXY_REFUSED, PROXY_UNREACHABLE
 
 
-class Reaction(StrEnum):
+class SessionReaction(StrEnum):
     """What the session machine does after a link ended for a reason."""
 
     RESTART = "restart"
@@ -61,33 +61,33 @@ class Reason:
     name: str
     code: int | None
     fault: str
-    reaction: Reaction
+    reaction: SessionReaction
     sentence: str
     action: Action
 
 
 def _reason(
-    name: str, code: int | None, fault: str, reaction: Reaction, sentence: str, action: Action = Action.WAIT
+    name: str, code: int | None, fault: str, reaction: SessionReaction, sentence: str, action: Action = Action.WAIT
 ) -> Reason:
     return Reason(name=name, code=code, fault=fault, reaction=reaction, sentence=sentence, action=action)
 
 
 _CODES = (
-    _reason("restart-required", 515, "nobody", Reaction.RESTART, "WhatsApp asked for a new connection, as it does after pairing"),
-    _reason("transport-closed", 428, "network", Reaction.BACKOFF, "the connection was closed"),
-    _reason("link-lost", 408, "network", Reaction.BACKOFF, "WhatsApp could not be reached or stopped answering", Action.CHECK_NETWORK),
-    _reason("server-unavailable", 503, "whatsapp", Reaction.BACKOFF, "WhatsApp's server is restarting or overloaded"),
-    _reason("server-error", 500, "whatsapp", Reaction.BACKOFF, "WhatsApp's server reported an error of its own"),
-    _reason("rate-limited", 429, "whatsapp", Reaction.LONG_BACKOFF, "WhatsApp asks to connect less often"),
-    _reason("replaced", 440, "operator", Reaction.REPLACED, "the same device connected from somewhere else", Action.STOP_OTHER),
-    _reason("logged-out", 401, "phone", Reaction.CONFIRM_LOGOUT, "WhatsApp says that this device is logged out", Action.SCAN_QR),
-    _reason("unlinked", 516, "phone", Reaction.LOGGED_OUT, "the device was unlinked on the phone", Action.SCAN_QR),
-    _reason("account-locked", 403, "whatsapp", Reaction.STOP, "the account's main device is gone or the account is locked", Action.CHECK_PHONE),
-    _reason("banned", 406, "whatsapp", Reaction.STOP, "WhatsApp banned this number", Action.CONTACT_WHATSAPP),
-    _reason("temporarily-banned", 402, "whatsapp", Reaction.PAUSE_UNTIL, "WhatsApp banned this number for a time"),
-    _reason("client-outdated", 405, "operator", Reaction.PROBE, "WhatsApp refuses this version of the client", Action.UPDATE),
-    _reason("bad-user-agent", 409, "operator", Reaction.PROBE, "WhatsApp refuses how this client describes itself", Action.UPDATE),
-    _reason("no-multidevice", 411, "phone", Reaction.STOP, "the phone does not support linked devices", Action.CHECK_PHONE),
+    _reason("restart-required", 515, "nobody", SessionReaction.RESTART, "WhatsApp asked for a new connection, as it does after pairing"),
+    _reason("transport-closed", 428, "network", SessionReaction.BACKOFF, "the connection was closed"),
+    _reason("link-lost", 408, "network", SessionReaction.BACKOFF, "WhatsApp could not be reached or stopped answering", Action.CHECK_NETWORK),
+    _reason("server-unavailable", 503, "whatsapp", SessionReaction.BACKOFF, "WhatsApp's server is restarting or overloaded"),
+    _reason("server-error", 500, "whatsapp", SessionReaction.BACKOFF, "WhatsApp's server reported an error of its own"),
+    _reason("rate-limited", 429, "whatsapp", SessionReaction.LONG_BACKOFF, "WhatsApp asks to connect less often"),
+    _reason("replaced", 440, "operator", SessionReaction.REPLACED, "the same device connected from somewhere else", Action.STOP_OTHER),
+    _reason("logged-out", 401, "phone", SessionReaction.CONFIRM_LOGOUT, "WhatsApp says that this device is logged out", Action.SCAN_QR),
+    _reason("unlinked", 516, "phone", SessionReaction.LOGGED_OUT, "the device was unlinked on the phone", Action.SCAN_QR),
+    _reason("account-locked", 403, "whatsapp", SessionReaction.STOP, "the account's main device is gone or the account is locked", Action.CHECK_PHONE),
+    _reason("banned", 406, "whatsapp", SessionReaction.STOP, "WhatsApp banned this number", Action.CONTACT_WHATSAPP),
+    _reason("temporarily-banned", 402, "whatsapp", SessionReaction.PAUSE_UNTIL, "WhatsApp banned this number for a time"),
+    _reason("client-outdated", 405, "operator", SessionReaction.PROBE, "WhatsApp refuses this version of the client", Action.UPDATE),
+    _reason("bad-user-agent", 409, "operator", SessionReaction.PROBE, "WhatsApp refuses how this client describes itself", Action.UPDATE),
+    _reason("no-multidevice", 411, "phone", SessionReaction.STOP, "the phone does not support linked devices", Action.CHECK_PHONE),
 )  # fmt: skip
 
 CLIENT_OUTDATED_CODE = 405
@@ -95,35 +95,39 @@ CLIENT_OUTDATED_CODE = 405
 BY_CODE = MappingProxyType({reason.code: reason for reason in _CODES})
 
 DEVICE_REMOVED = _reason(
-    "unlinked", 401, "phone", Reaction.LOGGED_OUT, "the device was unlinked on the phone", Action.SCAN_QR
+    "unlinked", 401, "phone", SessionReaction.LOGGED_OUT, "the device was unlinked on the phone", Action.SCAN_QR
 )
-NO_PONG = _reason("no-pong", None, "network", Reaction.BACKOFF, "WhatsApp no longer answers pings on this link")
-NO_ACKS = _reason("no-acks", None, "whatsapp", Reaction.BACKOFF, "WhatsApp answers pings but takes no messages")
-NOT_OPENED = _reason("not-opened", None, "network", Reaction.BACKOFF, "the login did not finish in time", Action.CHECK_NETWORK)  # fmt: skip
-HOST_LOST = _reason("host-lost", None, "engine", Reaction.BACKOFF, "the engine host ended or stopped answering")
-QR_USED_UP = _reason("qr-used-up", 408, "person", Reaction.UNPAIR, "no QR code was scanned in time", Action.SCAN_QR)
-NOT_LINKED = _reason("not-linked", None, "operator", Reaction.UNPAIR, "the stored credentials are not those of a linked device", Action.SCAN_QR)  # fmt: skip
-NOT_KEPT = _reason("not-kept", None, "holdfast", Reaction.BACKOFF, "Holdfast could not store what the link needs kept: is the disk full?")  # fmt: skip
-ASKED = _reason("asked", None, "nobody", Reaction.RESTART, "a reconnection was asked for", Action.NONE)
-LOGOUT_ASKED = _reason("logout-asked", None, "nobody", Reaction.LOGGED_OUT, "a logout was asked for", Action.SCAN_QR)
-WAITS_TURN = _reason("waits-turn", None, "nobody", Reaction.BACKOFF, "many sessions connect at once, and this one waits its turn")  # fmt: skip
-FLEET_HELD = _reason("fleet-held", None, "whatsapp", Reaction.BACKOFF, "WhatsApp refuses several sessions alike, and one of them tries for all")  # fmt: skip
-ENGINE_QUARANTINED = _reason("engine-quarantined", None, "engine", Reaction.STOP, "each engine host that ran this session ended or hung: it was set apart so that all others go on; start it to try again, or link the phone again", Action.START)  # fmt: skip
-BAD_CREDENTIALS = _reason("bad-credentials", None, "operator", Reaction.STOP, "its stored credentials can't be used, and the log says which field is wrong; import them again or link the phone again", Action.SCAN_QR)  # fmt: skip
-HOST_REPLACED = _reason("host-replaced", None, "nobody", Reaction.RESTART, "the session moved to another engine host", Action.NONE)  # fmt: skip
-RESTORED_STALE = _reason("restored-stale", None, "operator", Reaction.STOP, "it was restored from a backup that is older than the last use of its keys", Action.START)  # fmt: skip
-PASSKEY_REQUIRED = _reason("passkey-required", None, "person", Reaction.UNPAIR, "WhatsApp asks the owner of the account to sign with a passkey", Action.SIGN_PASSKEY)  # fmt: skip
-PASSKEY_EXPIRED = _reason("passkey-expired", None, "person", Reaction.UNPAIR, "WhatsApp's request for a passkey ended before it was answered", Action.SCAN_QR)  # fmt: skip
-PASSKEY_REFUSED = _reason("passkey-refused", None, "person", Reaction.UNPAIR, "WhatsApp did not accept the passkey's signature: is it the passkey of this account?", Action.SCAN_QR)  # fmt: skip
-PASSKEY_SILENT = _reason("passkey-silent", None, "whatsapp", Reaction.UNPAIR, "WhatsApp took the passkey's signature and did not go on", Action.SCAN_QR)  # fmt: skip
-PASSKEY_DECLINED = _reason("passkey-declined", None, "person", Reaction.UNPAIR, "signing with the passkey was given up", Action.SCAN_QR)  # fmt: skip
-PASSKEY_CODE_MISMATCH = _reason("passkey-code-mismatch", None, "person", Reaction.UNPAIR, "the code on the phone was not the code shown here: somebody else may be linking a device", Action.SCAN_QR)  # fmt: skip
-PASSKEY_FAILED = _reason("passkey-failed", None, "whatsapp", Reaction.UNPAIR, "WhatsApp's passkey exchange could not be followed: it may have changed", Action.UPDATE)  # fmt: skip
+NO_PONG = _reason("no-pong", None, "network", SessionReaction.BACKOFF, "WhatsApp no longer answers pings on this link")
+NO_ACKS = _reason("no-acks", None, "whatsapp", SessionReaction.BACKOFF, "WhatsApp answers pings but takes no messages")
+NOT_OPENED = _reason("not-opened", None, "network", SessionReaction.BACKOFF, "the login did not finish in time", Action.CHECK_NETWORK)  # fmt: skip
+HOST_LOST = _reason("host-lost", None, "engine", SessionReaction.BACKOFF, "the engine host ended or stopped answering")
+QR_USED_UP = _reason(
+    "qr-used-up", 408, "person", SessionReaction.UNPAIR, "no QR code was scanned in time", Action.SCAN_QR
+)
+NOT_LINKED = _reason("not-linked", None, "operator", SessionReaction.UNPAIR, "the stored credentials are not those of a linked device", Action.SCAN_QR)  # fmt: skip
+NOT_KEPT = _reason("not-kept", None, "holdfast", SessionReaction.BACKOFF, "Holdfast could not store what the link needs kept: is the disk full?")  # fmt: skip
+ASKED = _reason("asked", None, "nobody", SessionReaction.RESTART, "a reconnection was asked for", Action.NONE)
+LOGOUT_ASKED = _reason(
+    "logout-asked", None, "nobody", SessionReaction.LOGGED_OUT, "a logout was asked for", Action.SCAN_QR
+)
+WAITS_TURN = _reason("waits-turn", None, "nobody", SessionReaction.BACKOFF, "many sessions connect at once, and this one waits its turn")  # fmt: skip
+FLEET_HELD = _reason("fleet-held", None, "whatsapp", SessionReaction.BACKOFF, "WhatsApp refuses several sessions alike, and one of them tries for all")  # fmt: skip
+ENGINE_QUARANTINED = _reason("engine-quarantined", None, "engine", SessionReaction.STOP, "each engine host that ran this session ended or hung: it was set apart so that all others go on; start it to try again, or link the phone again", Action.START)  # fmt: skip
+BAD_CREDENTIALS = _reason("bad-credentials", None, "operator", SessionReaction.STOP, "its stored credentials can't be used, and the log says which field is wrong; import them again or link the phone again", Action.SCAN_QR)  # fmt: skip
+HOST_REPLACED = _reason("host-replaced", None, "nobody", SessionReaction.RESTART, "the session moved to another engine host", Action.NONE)  # fmt: skip
+RESTORED_STALE = _reason("restored-stale", None, "operator", SessionReaction.STOP, "it was restored from a backup that is older than the last use of its keys", Action.START)  # fmt: skip
+PASSKEY_REQUIRED = _reason("passkey-required", None, "person", SessionReaction.UNPAIR, "WhatsApp asks the owner of the account to sign with a passkey", Action.SIGN_PASSKEY)  # fmt: skip
+PASSKEY_EXPIRED = _reason("passkey-expired", None, "person", SessionReaction.UNPAIR, "WhatsApp's request for a passkey ended before it was answered", Action.SCAN_QR)  # fmt: skip
+PASSKEY_REFUSED = _reason("passkey-refused", None, "person", SessionReaction.UNPAIR, "WhatsApp did not accept the passkey's signature: is it the passkey of this account?", Action.SCAN_QR)  # fmt: skip
+PASSKEY_SILENT = _reason("passkey-silent", None, "whatsapp", SessionReaction.UNPAIR, "WhatsApp took the passkey's signature and did not go on", Action.SCAN_QR)  # fmt: skip
+PASSKEY_DECLINED = _reason("passkey-declined", None, "person", SessionReaction.UNPAIR, "signing with the passkey was given up", Action.SCAN_QR)  # fmt: skip
+PASSKEY_CODE_MISMATCH = _reason("passkey-code-mismatch", None, "person", SessionReaction.UNPAIR, "the code on the phone was not the code shown here: somebody else may be linking a device", Action.SCAN_QR)  # fmt: skip
+PASSKEY_FAILED = _reason("passkey-failed", None, "whatsapp", SessionReaction.UNPAIR, "WhatsApp's passkey exchange could not be followed: it may have changed", Action.UPDATE)  # fmt: skip
 
 _PROXY = (
-    _reason("proxy-unreachable", None, "network", Reaction.BACKOFF, "the session's proxy could not be reached", Action.CHECK_NETWORK),
-    _reason("proxy-login-refused", None, "network", Reaction.BACKOFF, "the session's proxy does not accept the user name and password in its address", Action.CHECK_NETWORK),
-    _reason("proxy-refused", None, "network", Reaction.BACKOFF, "the session's proxy would not or could not connect to WhatsApp", Action.CHECK_NETWORK),
+    _reason("proxy-unreachable", None, "network", SessionReaction.BACKOFF, "the session's proxy could not be reached", Action.CHECK_NETWORK),
+    _reason("proxy-login-refused", None, "network", SessionReaction.BACKOFF, "the session's proxy does not accept the user name and password in its address", Action.CHECK_NETWORK),
+    _reason("proxy-refused", None, "network", SessionReaction.BACKOFF, "the session's proxy would not or could not connect to WhatsApp", Action.CHECK_NETWORK),
 )  # fmt: skip
 _PROXY_BY_CODE = MappingProxyType(dict(zip((PROXY_UNREACHABLE, PROXY_LOGIN, PROXY_REFUSED), _PROXY, strict=True)))
 
@@ -170,9 +174,9 @@ def stored_reason(name: str, code: int | None) -> Reason:
 
 def _connect_failed(code: int | None) -> Reason:
     sentence = f"the WebSocket could not be opened (code {code}): TLS, a proxy or a portal on the way"
-    return _reason("connect-failed", code, "network", Reaction.BACKOFF, sentence, Action.CHECK_NETWORK)
+    return _reason("connect-failed", code, "network", SessionReaction.BACKOFF, sentence, Action.CHECK_NETWORK)
 
 
 def _unknown(code: int | None) -> Reason:
     sentence = f"WhatsApp closed the connection with the unknown code {code}"
-    return _reason("unknown", code, "unknown", Reaction.PROBE, sentence)
+    return _reason("unknown", code, "unknown", SessionReaction.PROBE, sentence)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from holdfast.session.backoff import at_once_s, spread_s
 from holdfast.session.engine import CutLink, LinkId
 from holdfast.session.events import Effect, QuarantineCredentials, RequestConnect, StartLink
-from holdfast.session.reasons import Reaction, Reason
+from holdfast.session.reasons import Reason, SessionReaction
 from holdfast.session.state import Link, Policy, Session, State, budget_left, even_pace_s
 
 Step = tuple[Session, tuple[Effect, ...]]
@@ -76,28 +76,28 @@ def plan(session: Session, reason: Reason, moment: Moment, *, was_open: bool, ex
     """What follows from the end of a link. `expires_in` is WhatsApp's word on how long a ban lasts, in seconds."""
     same = session.same_reason + 1 if session.reason is not None and session.reason.name == reason.name else 1
     session, policy = replace(session, reason=reason, same_reason=same), moment.policy
-    if not session.paired and reason.reaction not in {Reaction.RESTART, Reaction.BACKOFF}:
+    if not session.paired and reason.reaction not in {SessionReaction.RESTART, SessionReaction.BACKOFF}:
         return _unpair(session)
     match reason.reaction:
-        case Reaction.RESTART if not _restarted_lately(session, moment):
+        case SessionReaction.RESTART if not _restarted_lately(session, moment):
             return connect(replace(session, state=lost_state(session), restarted_at=moment.now))
-        case Reaction.RESTART | Reaction.BACKOFF:
+        case SessionReaction.RESTART | SessionReaction.BACKOFF:
             return _back_off(session, moment, was_open=was_open)
-        case Reaction.LONG_BACKOFF:
+        case SessionReaction.LONG_BACKOFF:
             return _wait(session, State.RECONNECTING, spread_s(policy.long_backoff_s, jitter=moment.jitter), moment)
-        case Reaction.REPLACED:
+        case SessionReaction.REPLACED:
             return _replaced(session, moment)
-        case Reaction.CONFIRM_LOGOUT if same == 1:
+        case SessionReaction.CONFIRM_LOGOUT if same == 1:
             return _back_off(session, moment, was_open=False)
-        case Reaction.CONFIRM_LOGOUT | Reaction.LOGGED_OUT:
+        case SessionReaction.CONFIRM_LOGOUT | SessionReaction.LOGGED_OUT:
             return logged_out(session, reason)
-        case Reaction.PAUSE_UNTIL if expires_in is not None and expires_in.isdecimal():
+        case SessionReaction.PAUSE_UNTIL if expires_in is not None and expires_in.isdecimal():
             return _wait(session, State.PAUSED, _ban_s(expires_in, policy), moment)
-        case Reaction.PAUSE_UNTIL | Reaction.PROBE:
+        case SessionReaction.PAUSE_UNTIL | SessionReaction.PROBE:
             return _wait(session, State.PAUSED, spread_s(policy.probe_interval_s, jitter=moment.jitter), moment)
-        case Reaction.STOP:
+        case SessionReaction.STOP:
             return replace(session, state=State.PAUSED, next_attempt_at=None), ()
-        case Reaction.UNPAIR:  # pragma: no branch – mypy sees to it that there is no other
+        case SessionReaction.UNPAIR:  # pragma: no branch – mypy sees to it that there is no other
             return _unpair(session)
 
 
@@ -159,6 +159,9 @@ def _ban_s(expires_in: str, policy: Policy) -> float:
 
 def _unpair(session: Session) -> Step:
     """No phone is linked and nobody has scanned a code: wait until somebody asks for one."""
-    forgets = session.reason is not None and session.reason.reaction in {Reaction.CONFIRM_LOGOUT, Reaction.LOGGED_OUT}
+    forgets = session.reason is not None and session.reason.reaction in {
+        SessionReaction.CONFIRM_LOGOUT,
+        SessionReaction.LOGGED_OUT,
+    }
     gone = replace(session, state=State.UNPAIRED, paired=False, link=None, next_attempt_at=None, attempts=0)
     return gone, (QuarantineCredentials(session.newest_link),) if forgets else ()

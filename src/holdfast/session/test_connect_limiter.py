@@ -245,7 +245,7 @@ def test_the_limit_is_what_the_policy_says() -> None:
 
 def test_a_mended_client_is_probed_at_once_and_by_one() -> None:
     """Of those that wait, the first is woken now; while a probe is under way nobody else is."""
-    outdated = connect_limiter.Breaker(reason=BY_CODE[405], probe_at=1300)
+    outdated = connect_limiter.OpenBreaker(reason=BY_CODE[405], probe_at=1300)
     held = connect_limiter.Limiter(waiting=("a", "b"), breaker=outdated)
     hurried, wakes = connect_limiter.hurry(held, now=1000, policy=POLICY)
     assert wakes == (("a", 1000),)

@@ -36,7 +36,7 @@ from holdfast.session.events import (
 )
 from holdfast.session.liveness import deadline
 from holdfast.session.machine import NotPossible, Step, step
-from holdfast.session.reasons import BY_CODE, FLEET_HELD, WAITS_TURN, Reaction
+from holdfast.session.reasons import BY_CODE, FLEET_HELD, WAITS_TURN, SessionReaction
 from holdfast.session.state import RUNNING, Policy, Session, State, restored
 from tests.doubles.engine_reports import granted_step, link_closed, link_opened, link_paired, ponged, qr_shown
 
@@ -70,7 +70,7 @@ class World:
             assert not isinstance(event, Tick | StopAsked | LogoutAsked), "these are taken in every state"
             if isinstance(event, StartAsked):
                 assert before.reason is not None, "only a ban keeps a start away"
-                assert before.reason.reaction is Reaction.PAUSE_UNTIL, "only a ban keeps a start away"
+                assert before.reason.reaction is SessionReaction.PAUSE_UNTIL, "only a ban keeps a start away"
             return
         if isinstance(event, LinkClosed | HostLost) and before.link is not None:
             self.retire(before.link.number)
@@ -149,7 +149,7 @@ class World:
             return
         assert after.reason is not None
         assert after.next_attempt_at >= self.now, "a plan for the past"
-        if after.reason.reaction in {Reaction.BACKOFF, Reaction.RESTART, Reaction.CONFIRM_LOGOUT}:
+        if after.reason.reaction in {SessionReaction.BACKOFF, SessionReaction.RESTART, SessionReaction.CONFIRM_LOGOUT}:
             assert after.next_attempt_at - self.now <= cap_s + 1e-6, "a wait over the cap"
 
     def check_state(self) -> None:

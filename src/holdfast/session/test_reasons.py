@@ -10,8 +10,8 @@ from holdfast.session.reasons import (
     OWN,
     QR_USED_UP,
     Action,
-    Reaction,
     Reason,
+    SessionReaction,
     reason_of,
     stored_reason,
 )
@@ -48,7 +48,7 @@ def test_known_codes(code: int, name: str, reaction: str, action: str) -> None:
 def test_credentials_that_holdfast_itself_refused_stop_the_session() -> None:
     """No attempt changes what is stored."""
     reason = reason_of(BAD_CREDENTIALS, {}, "have nextPreKeyId -1")
-    assert (reason.name, reason.code, reason.reaction) == ("bad-credentials", None, Reaction.STOP)
+    assert (reason.name, reason.code, reason.reaction) == ("bad-credentials", None, SessionReaction.STOP)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_credentials_that_holdfast_itself_refused_stop_the_session() -> None:
 def test_trouble_with_a_proxy_is_the_network_s_and_retried(code: int, name: str) -> None:
     """It is named as the proxy's, and no fault of the session's; the stored name gives the same reason."""
     reason = reason_of(code, {}, "proxy 127.0.0.1:3128: connect ECONNREFUSED")
-    assert (reason.name, reason.fault, reason.reaction) == (name, "network", Reaction.BACKOFF)
+    assert (reason.name, reason.fault, reason.reaction) == (name, "network", SessionReaction.BACKOFF)
     assert stored_reason(name, reason.code) is reason
 
 
@@ -70,7 +70,7 @@ def test_trouble_with_a_proxy_is_the_network_s_and_retried(code: int, name: str)
 def test_unknown_codes_keep_the_raw_number(code: int) -> None:
     """A code that nobody knows is probed slowly, and its number is kept and said."""
     reason = reason_of(code, {})
-    assert (reason.name, reason.code, reason.reaction) == ("unknown", code, Reaction.PROBE)
+    assert (reason.name, reason.code, reason.reaction) == ("unknown", code, SessionReaction.PROBE)
     assert str(code) in reason.sentence
 
 
@@ -78,7 +78,7 @@ def test_unknown_codes_keep_the_raw_number(code: int) -> None:
 def test_device_removed_is_an_unlinking(code: int) -> None:
     """A conflict of type device_removed needs no second opinion, whichever code Baileys made of it."""
     assert reason_of(code, {"type": "device_removed"}) is DEVICE_REMOVED
-    assert DEVICE_REMOVED.reaction is Reaction.LOGGED_OUT
+    assert DEVICE_REMOVED.reaction is SessionReaction.LOGGED_OUT
 
 
 def test_device_removed_counts_only_for_a_conflict() -> None:
@@ -103,7 +103,7 @@ def test_408_has_two_meanings() -> None:
 def test_http_status_is_not_whatsapps_word(status: int) -> None:
     """A proxy's answer to the WebSocket upgrade never logs out, bans or pauses a session: it is the network."""
     reason = reason_of(status, {}, f"WebSocket Error (Unexpected server response: {status})")
-    assert (reason.name, reason.code, reason.reaction) == ("connect-failed", status, Reaction.BACKOFF)
+    assert (reason.name, reason.code, reason.reaction) == ("connect-failed", status, SessionReaction.BACKOFF)
     assert reason.action is Action.CHECK_NETWORK
 
 
@@ -152,7 +152,11 @@ def test_names_are_stable_words() -> None:
 
 def test_nothing_deletes_credentials() -> None:
     """Only a logout sets credentials aside: no reaction to a ban, a lock, a timeout or an unknown code does."""
-    by_reaction = {reason.name for reason in EVERY if reason.reaction in {Reaction.LOGGED_OUT, Reaction.CONFIRM_LOGOUT}}
+    by_reaction = {
+        reason.name
+        for reason in EVERY
+        if reason.reaction in {SessionReaction.LOGGED_OUT, SessionReaction.CONFIRM_LOGOUT}
+    }
     assert by_reaction == {"logged-out", "unlinked", "logout-asked"}
 
 

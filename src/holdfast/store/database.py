@@ -37,7 +37,7 @@ _SURELY_NOT_KEPT = {"40001", "40P01"}
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class Refusal:
     """Returned by a write to refuse its request: whoever awaits the write gets `error`.
 
     For ordinary refusals, such as a used Idempotency-Key. A refused write must not have changed anything: unlike an
@@ -47,7 +47,7 @@ class Refused:
     error: Exception
 
 
-Work = Callable[[Connection], T | Refused]
+Work = Callable[[Connection], T | Refusal]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class Database:
 
         `work` may run again: when another write of its group raised, the group runs again with a savepoint for each
         write; when that transaction fails too, each write runs in a transaction of its own; and when the connection
-        was lost before the commit, on a new one. A write that only refuses its request returns `Refused`.
+        was lost before the commit, on a new one. A write that only refuses its request returns `Refusal`.
         """
         if self._is_closed:
             raise RuntimeError("the database is closed: nothing can be written any more")
@@ -199,7 +199,7 @@ def _outcome(connection: Connection, write: _Write, *, savepoint: bool) -> _Outc
 
 
 def _result(write: _Write, result: Any) -> _Outcome:
-    if isinstance(result, Refused):
+    if isinstance(result, Refusal):
         return write.done, False, result.error
     return write.done, True, result
 

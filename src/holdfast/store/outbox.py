@@ -26,7 +26,7 @@ from sqlalchemy import (
 from holdfast.base.clock import Clock, iso
 from holdfast.base.errors import Conflict, NotFound
 from holdfast.delivery.message import OPEN, MessageState, StatusUpdate, advance, is_suspect
-from holdfast.delivery.rate_limits import Allowance, Contact
+from holdfast.delivery.rate_limits import Allowance, ContactStatus
 from holdfast.delivery.stores import Accepted, Content, Deferral, Draft, Message, MessageChange, Taken
 from holdfast.session.stores import LeaseLost
 from holdfast.session.untrusted import bounded_id
@@ -34,7 +34,7 @@ from holdfast.store import outbox_queue as queue
 from holdfast.store import search_index
 from holdfast.store.aliases import is_same_chat
 from holdfast.store.connection import Insert, Prepared
-from holdfast.store.database import Database, Refused
+from holdfast.store.database import Database, Refusal
 from holdfast.store.events import lock_event_order, record_message
 from holdfast.store.leases import NO_FENCE, Check, Fence
 from holdfast.store.tables import chats as known_chats
@@ -123,22 +123,24 @@ class OutboxRows:
         now = iso(self._clock.now())
         values = _accepted(draft, now)
 
-        def work(connection: Connection) -> Accepted | Refused:
+        def work(connection: Connection) -> Accepted | Refusal:
             if _KNOWN_COMPANY.scalar(connection, {"company": draft.company}) is None:
-                return Refused(
+                return Refusal(
                     NotFound(f'company "{draft.company}" is unknown: create it with PUT /v1/sessions/{draft.company}')
                 )
             lock_event_order(connection)  # before the number is drawn: the order of numbers is that of commits
             if draft.idempotency_key is not None and _is_repeated(connection, draft):
                 return _replayed(connection, draft)
             placed, contact = queue.place(connection, draft.company, draft.chat, priority=draft.priority, now=now)
-            is_next = placed["next_at"] is not None and contact is Contact.KNOWN
+            is_next = placed["next_at"] is not None and contact is ContactStatus.KNOWN
             begins = check is not None and is_next and _holds(check, connection)
             state = {"state": MessageState.SENDING.value, "attempts": 1} if begins else {}
             seq = _ACCEPT.scalar(connection, values | placed | state)
             search_index.add(connection, outbox, {**values, "seq": seq})
             shown = {name: value for name, value in values.items() if name not in _NOT_SHOWN}
-            message = _message({**_NOT_YET, **shown, "seq": seq, "is_to_new_contact": contact is not Contact.KNOWN})
+            message = _message(
+                {**_NOT_YET, **shown, "seq": seq, "is_to_new_contact": contact is not ContactStatus.KNOWN}
+            )
             record_message(connection, message, at=message.accepted_at)
             return Accepted(message=message, is_new=True, has_begun=begins)
 
@@ -207,16 +209,16 @@ class OutboxRows:
     async def cancel(self, message_id: str, *, force: bool = False) -> Message:
         now = iso(self._clock.now())
 
-        def work(connection: Connection) -> Message | Refused:
+        def work(connection: Connection) -> Message | Refusal:
             message = _first(connection, select(*_READ).where(outbox.c.id == message_id))
             if message is None:
-                return Refused(NotFound(f'message "{message_id}" is unknown'))
+                return Refusal(NotFound(f'message "{message_id}" is unknown'))
             change = MessageChange(
                 whatsapp_id=message.whatsapp_id, update=StatusUpdate.CANCELLED, at=now, is_forced=force
             )
             cancelled = _apply(connection, message.company, change)
             if cancelled is None:
-                return Refused(Conflict(_not_cancelled(message)))
+                return Refusal(Conflict(_not_cancelled(message)))
             return cancelled
 
         return await self._database.write(work)
@@ -297,7 +299,7 @@ def _is_repeated(connection: Connection, draft: Draft) -> bool:
     return bool(_KEYED.rows(connection, {"company": draft.company, "key": draft.idempotency_key}))
 
 
-def _replayed(connection: Connection, draft: Draft) -> Accepted | Refused:
+def _replayed(connection: Connection, draft: Draft) -> Accepted | Refusal:
     """The answer to a request whose Idempotency-Key was used before."""
     table = outbox.c
     key = draft.idempotency_key
@@ -306,7 +308,7 @@ def _replayed(connection: Connection, draft: Draft) -> Accepted | Refused:
         sentence = (
             f'Idempotency-Key "{key}" was used for another message of this company: give each message a key of its own'
         )
-        return Refused(Conflict(sentence, field="Idempotency-Key"))
+        return Refusal(Conflict(sentence, field="Idempotency-Key"))
     message = _one(connection, select(*_READ).where(*mine))
     return Accepted(message=message, is_new=False, has_begun=False)
 

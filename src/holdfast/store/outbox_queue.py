@@ -5,7 +5,7 @@ what is due is found by an index however much waits behind it, and a chat that r
 a head makes the next message of the chat the head, in the same transaction. On PostgreSQL those transactions take
 turns (`store.events.lock_event_order`), so that two nodes that accept for one chat make one head.
 
-A lane is `3 * kind + contact`: kinds are interactive, bulk and suspect; contacts are `delivery.rate_limits.Contact`.
+A lane is `3 * kind + contact`: kinds are interactive, bulk and suspect, contacts those of `rate_limits.ContactStatus`.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, select, text, update
 
 from holdfast.delivery.message import OPEN
-from holdfast.delivery.rate_limits import Allowance, Contact
+from holdfast.delivery.rate_limits import Allowance, ContactStatus
 from holdfast.delivery.stores import BULK, Outgoing, Taken
 from holdfast.store.connection import Prepared
 from holdfast.store.tables import chats as known_chats
 from holdfast.store.tables import outbox
 
 INTERACTIVE_KIND, BULK_KIND, SUSPECT_KIND = 0, 1, 2
-_CONTACTS = len(Contact)
+_CONTACTS = len(ContactStatus)
 _SUSPECTS = SUSPECT_KIND * _CONTACTS
-_LANES = range(_SUSPECTS + Contact.APPROACHED + 1)
+_LANES = range(_SUSPECTS + ContactStatus.APPROACHED + 1)
 _O = outbox.c
 
 IS_OPEN = text("state IN ('queued','sending')")
@@ -66,7 +66,7 @@ _HASTEN = Prepared(
 _MAKE_KNOWN = Prepared(
     lambda _: (
         update(outbox)
-        .where(*_CHAT, IS_HEAD, _O.lane % _CONTACTS != Contact.KNOWN.value)
+        .where(*_CHAT, IS_HEAD, _O.lane % _CONTACTS != ContactStatus.KNOWN.value)
         .values(
             lane=_O.lane - _O.lane % _CONTACTS,
             next_at=text("CASE WHEN held_code IS NULL THEN next_at ELSE :at END"),
@@ -82,7 +82,7 @@ _BEGIN = (
         attempts=_O.attempts + 1,
         held_code=None,
         held_until=None,
-        lane=text(f"CASE WHEN lane % {_CONTACTS} = {Contact.NEW.value} THEN lane - 1 ELSE lane END"),
+        lane=text(f"CASE WHEN lane % {_CONTACTS} = {ContactStatus.NEW.value} THEN lane - 1 ELSE lane END"),
     )
     .returning(
         *outbox.c["seq", "id", "whatsapp_id", "chat", "content", "attempts", "accepted_at", "priority", "made"],
@@ -111,7 +111,7 @@ _OPEN_ONES = select(_O.whatsapp_id).where(_O.company_id == bindparam("company"),
 
 def place(
     connection: Connection, company: str, chat: str, *, priority: int, now: str
-) -> tuple[dict[str, Any], Contact]:
+) -> tuple[dict[str, Any], ContactStatus]:
     """Where a message that is being accepted stands: `next_at` and `lane` (None behind others), and its contact."""
     where = {"company": company, "name": chat}
     head = _HEAD_LANE.scalar(connection, where)
@@ -126,7 +126,7 @@ def place(
 
 def suspect_lane(lane: int) -> int:
     """Where the message of a lane waits once it is suspected of ending links."""
-    return _SUSPECTS + min(lane % _CONTACTS, Contact.APPROACHED)
+    return _SUSPECTS + min(lane % _CONTACTS, ContactStatus.APPROACHED)
 
 
 def advance_chat(connection: Connection, row: Mapping[str, Any], *, now: str) -> None:
@@ -153,7 +153,7 @@ def chat_became_known(connection: Connection, company: str, chat: str, *, now: s
 def take_due(
     connection: Connection, company: str, allowance: Allowance, *, but: Collection[str], alone: bool, now: str
 ) -> Taken:
-    """See `delivery.ports.Outbox.take`."""
+    """See `delivery.stores.Outbox.take`."""
     quotas = _quotas(allowance)
     mosts = {f"most_{lane}": quota + len(but) if quota else 0 for lane, quota in quotas.items()}
     rows = [row for row in connection.execute(_DUE, {"company": company, "now": now, **mosts}) if row[1] not in but]
@@ -178,7 +178,7 @@ def take_due(
 def _is_limited(messages: Collection[Outgoing], allowance: Allowance) -> bool:
     """May a limit have left messages that are due?"""
     bulk = sum(message.is_bulk for message in messages)
-    new = sum(message.contact is Contact.NEW for message in messages)
+    new = sum(message.contact is ContactStatus.NEW for message in messages)
     return len(messages) >= allowance.total or 0 < allowance.bulk <= bulk or 0 < allowance.new <= new
 
 
@@ -193,16 +193,18 @@ def _quotas(allowance: Allowance) -> dict[int, int]:
     return quotas
 
 
-def _choose(rows: Collection[Any], allowance: Allowance, *, may_take_suspect: bool, alone: bool) -> dict[int, Contact]:
+def _choose(
+    rows: Collection[Any], allowance: Allowance, *, may_take_suspect: bool, alone: bool
+) -> dict[int, ContactStatus]:
     """The numbers to begin, with what the recipient is to the company: within the limits, a suspect by itself."""
     left = {"total": allowance.total, "bulk": allowance.bulk, "new": allowance.new}
-    chosen: dict[int, Contact] = {}
+    chosen: dict[int, ContactStatus] = {}
     suspects = sorted((next_at, seq, lane) for seq, _, lane, _, next_at in rows if lane >= _SUSPECTS)
     for seq, _, lane, priority, _ in sorted(rows, key=lambda row: row[2]):
-        kind, contact = lane // _CONTACTS, Contact(lane % _CONTACTS)
+        kind, contact = lane // _CONTACTS, ContactStatus(lane % _CONTACTS)
         if kind == SUSPECT_KIND:
             continue
-        needed = ["total", *(["bulk"] if kind == BULK_KIND else []), *(["new"] if contact is Contact.NEW else [])]
+        needed = ["total", *(["bulk"] if kind == BULK_KIND else []), *(["new"] if contact is ContactStatus.NEW else [])]
         if alone or any(left[name] <= 0 for name in needed):
             continue
         for name in (
@@ -212,34 +214,34 @@ def _choose(rows: Collection[Any], allowance: Allowance, *, may_take_suspect: bo
         chosen[seq] = contact
     if chosen or not may_take_suspect:
         return chosen
-    return {seq: Contact(lane % _CONTACTS) for _, seq, lane in suspects[:1]}
+    return {seq: ContactStatus(lane % _CONTACTS) for _, seq, lane in suspects[:1]}
 
 
-def _contact(connection: Connection, company: str, chat: str, *, is_new: bool) -> Contact:
+def _contact(connection: Connection, company: str, chat: str, *, is_new: bool) -> ContactStatus:
     if chat.endswith("@g.us") or _IS_KNOWN.rows(connection, {"company": company, "name": chat}):
-        return Contact.KNOWN
-    return Contact.NEW if is_new else Contact.APPROACHED
+        return ContactStatus.KNOWN
+    return ContactStatus.NEW if is_new else ContactStatus.APPROACHED
 
 
-def _outgoing(row: dict[str, Any], chosen: Mapping[int, Contact]) -> Outgoing:
+def _outgoing(row: dict[str, Any], chosen: Mapping[int, ContactStatus]) -> Outgoing:
     row["content"] = json.loads(row["content"])
     return Outgoing(is_bulk=row.pop("priority") >= BULK, contact=chosen[row["seq"]], **row)
 
 
 def reschedule_held(connection: Connection, company: str, *, code: str, until: str | None, now: str) -> None:
-    """See `delivery.ports.Outbox.reschedule_held`."""
+    """See `delivery.stores.Outbox.reschedule_held`."""
     held = update(outbox).where(_O.company_id == company, _O.lane.in_(_LANES), IS_HEAD, _O.held_code == code)
     connection.execute(held.values(next_at=until or now, held_until=until))
 
 
 def make_due(connection: Connection, company: str, *, now: str) -> None:
-    """See `delivery.ports.Outbox.make_due`."""
+    """See `delivery.stores.Outbox.make_due`."""
     resting = update(outbox).where(_O.company_id == company, _O.lane.in_(_LANES), IS_HEAD, _O.next_at > now)
     connection.execute(resting.values(next_at=now))
 
 
 def approached_chats(connection: Connection, company: str) -> list[str]:
     """Chats that are not known and to which a first message is to be sent again."""
-    lanes = [lane for lane in _LANES if lane % _CONTACTS == Contact.APPROACHED]
+    lanes = [lane for lane in _LANES if lane % _CONTACTS == ContactStatus.APPROACHED]
     statement = select(_O.chat).where(_O.company_id == company, _O.lane.in_(lanes), IS_HEAD)
     return list(connection.scalars(statement))

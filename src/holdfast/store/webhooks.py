@@ -34,6 +34,7 @@ from holdfast.delivery.webhooks import (
     AttemptOutcome,
     Companies,
     Counts,
+    Delivered,
     DeliveryState,
     Due,
     Endpoint,
@@ -43,7 +44,6 @@ from holdfast.delivery.webhooks import (
     Head,
     Health,
     Settled,
-    Taken,
     Tried,
     endpoint_id,
     endpoint_of,
@@ -329,7 +329,7 @@ def _keep(connection: Connection, head: Head, outcome: AttemptOutcome, tried: Tr
         "last_error": tried.error,
     }
     match outcome:
-        case Taken():
+        case Delivered():
             values |= {"state": DeliveryState.DELIVERED.value, "next_at": None}
         case GivenUp():
             values |= {"state": DeliveryState.FAILED.value, "next_at": None}
