@@ -17,7 +17,6 @@ from holdfast.api.description import KEYED
 from holdfast.api.routes import make_api
 from holdfast.cli import COMMANDS, cli
 from holdfast.cli.examples import EXAMPLES
-from holdfast.cli.tuning import Explained, groups
 from holdfast.delivery.webhooks import Endpoint, EndpointState, Health
 from holdfast.health.advice import WHAT_TO_DO
 from holdfast.health.conditions import Condition, Surroundings, conditions_around, conditions_of
@@ -27,6 +26,8 @@ from holdfast.health.verdict import HOLDS
 from holdfast.health.webhooks import conditions_of_webhooks
 from holdfast.session import reasons
 from holdfast.session.state import State
+from holdfast.settings import Settings, variable
+from holdfast.settings.explained import Explained, explained
 
 _MADE = "<!-- Made by scripts/make_docs.py from {source}: change that and run `just docs`. -->\n\n"
 
@@ -130,16 +131,16 @@ def _takes(each: Any) -> str:
 
 def settings_page() -> str:
     return (
-        _MADE.format(source="src/holdfast/settings.py and tuning.py")
+        _MADE.format(source="src/holdfast/settings")
         + _SETTINGS
-        + "".join(f"## {heading}\n\n" + "".join(map(_setting, each)) for heading, each in groups().items())
+        + "".join(f"## {heading}\n\n" + "".join(map(_setting, each)) for heading, each in explained(Settings).items())
     ).rstrip() + "\n"
 
 
 def _setting(each: Explained) -> str:
     default = "not set" if each.default is None else f"`{each.default}`"
     tuning = "" if each.tuning is None else f"{each.tuning}\n\n"
-    head = f"### {each.variable}\n\n{each.meaning[0].upper()}{each.meaning[1:]}.\n\n"
+    head = f"### {variable(each.name)}\n\n{each.meaning[0].upper()}{each.meaning[1:]}.\n\n"
     return f"{head}Default: {default}. Give {each.allowed}.\n\n{tuning}"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -12,8 +11,8 @@ from holdfast import settings as settings_module
 from holdfast import terminal
 from holdfast.cli.exit_codes import WrongUse
 from holdfast.cli.requests import AsJson
-from holdfast.cli.tuning import Explained, explained, groups
-from holdfast.settings import PREFIX, Settings, variable
+from holdfast.settings import PREFIX, Settings, unknown_setting, variable
+from holdfast.settings.explained import Explained, explained
 
 
 def _variables(begun: str) -> list[str]:
@@ -36,14 +35,15 @@ def show_settings(name: SettingName = None, as_json: AsJson = False) -> None:
     came_from = settings_module.origins()
     values = settings.model_dump(mode="json")
 
-    def row(each: Explained) -> dict[str, Any]:
-        return _row(each, values[each.name], came_from)
-
+    by_group = {
+        heading: [_row(each, values[each.name], came_from) for each in group]
+        for heading, group in explained(Settings).items()
+    }
     if name is not None:
-        found = row(explained(_known(name)))
+        known = _known(name)
+        found = next(row for rows in by_group.values() for row in rows if row["setting"] == known)
         terminal.show_json(found) if as_json else terminal.show_table(("", ""), found.items())
         return
-    by_group = {heading: [row(each) for each in group] for heading, group in groups().items()}
     if as_json:
         terminal.show_json([each for rows in by_group.values() for each in rows])
         return
@@ -55,7 +55,7 @@ def show_settings(name: SettingName = None, as_json: AsJson = False) -> None:
 
 def _row(each: Explained, value: object, came_from: Mapping[str, str]) -> dict[str, Any]:
     return {
-        "setting": each.variable,
+        "setting": variable(each.name),
         "value": value,
         "origin": came_from.get(each.name, "default"),
         "default": each.default,
@@ -70,7 +70,5 @@ def _known(name: str) -> str:
     """`HOLDFAST_PORT`, `holdfast_port` and `port` are one."""
     found = name.lower().removeprefix(PREFIX.lower())
     if found in Settings.model_fields:
-        return found
-    near = difflib.get_close_matches(found, Settings.model_fields, n=1)
-    cure = f"do you mean {variable(near[0])}?" if near else "`holdfast settings` lists those there are"
-    raise WrongUse(f"{variable(found)} is no setting of Holdfast: {cure}")
+        return variable(found)
+    raise WrongUse(f"{variable(found)} {unknown_setting(found)}")

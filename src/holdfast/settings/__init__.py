@@ -1,0 +1,28 @@
+"""Settings: environment variables `HOLDFAST_…` over `holdfast.toml` over defaults; read once, then frozen.
+
+`groups.py` declares them, `loading.py` reads them, `explained.py` describes them to people.
+"""
+
+from holdfast.settings.loading import (
+    FILE,
+    PREFIX,
+    BadSetting,
+    Settings,
+    load,
+    origins,
+    process_environment,
+    unknown_setting,
+    variable,
+)
+
+__all__ = [
+    "FILE",
+    "PREFIX",
+    "BadSetting",
+    "Settings",
+    "load",
+    "origins",
+    "process_environment",
+    "unknown_setting",
+    "variable",
+]

@@ -1,0 +1,350 @@
+"""Every setting: its type, bounds and default, what it means, and what changing it does and costs.
+
+A setting is declared here and nowhere else. The docstring of its class is the heading under which `holdfast settings`
+and docs/settings.md show it. The first paragraph below a setting is its meaning. The second one says what changing it
+does and costs; every interval, delay, limit and rate has one. Durations are in the unit that the name ends with.
+"""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """What values of a type may be, for people."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Default:
+    """What a default depends on, for people, where it is no constant."""
+
+    text: str
+
+
+class Group(BaseModel):
+    """Settings under one heading."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
+def _networks(text: str) -> str:
+    """Addresses and networks, separated by commas, in one spelling."""
+    return ",".join(str(ip_network(word)) for word in text.replace(",", " ").split())
+
+
+_HTTP = (Field(pattern=r"^https?://[^\s/]\S*$"), Allowed("an address that begins with http:// or https://"))
+
+Place = Annotated[Path, AfterValidator(lambda path: path.expanduser())]
+Networks = Annotated[
+    str,
+    AfterValidator(_networks),
+    Allowed("addresses and networks such as 127.0.0.1, 10.0.0.0/8, separated by commas"),
+]
+LogLevel = Annotated[str, Field(pattern="(?i)^(debug|info|warning|error)$"), Allowed("debug, info, warning or error")]
+HttpUrl = Annotated[str | None, *_HTTP]
+WebSocketUrl = Annotated[
+    str | None, Field(pattern=r"^wss?://[^\s/]\S*$"), Allowed("an address that begins with ws:// or wss://")
+]
+Secret = Annotated[str | None, Field(repr=False), PlainSerializer(lambda _: "(set)", when_used="unless-none")]
+SecretHttpUrl = Annotated[Secret, *_HTTP]
+DatabaseUrl = Annotated[
+    Secret, Field(pattern="^postgres(ql)?://"), Allowed("an address that begins with postgresql://")
+]
+
+
+class ListeningSettings(Group):
+    """Where it listens, and who may ask"""
+
+    host: str = "127.0.0.1"
+    """address on which HTTP listens"""
+    port: int = Field(3000, ge=0, le=65535)
+    """port on which HTTP listens; 0 takes a free one"""
+    api_key: Secret = None
+    """keys for the API, separated by commas; KEY=company|company limits one to companies; unset: one is generated at
+    the first start
+    """
+    public_url: HttpUrl = None
+    """what others know this Holdfast by, in the addresses of media that webhooks tell; unset: the one at host and port
+    """
+    trusted_proxies: Networks = "127.0.0.1,::1"
+    """addresses and networks of the proxies in front of Holdfast: X-Forwarded-For and X-Forwarded-Proto count only when
+    they come from these
+    """
+    http_connections: int = Field(4096, ge=64, le=60_000)
+    """connections at once; at the limit idle ones are closed, those that showed no API key first"""
+    url: HttpUrl = None
+    """the running Holdfast that commands talk to; unset: the one at host and port on this machine"""
+
+
+class StorageSettings(Group):
+    """What is kept, and where"""
+
+    data_dir: Place = Path("holdfast-data")
+    """database, backups, generated API key"""
+    database_url: DatabaseUrl = None
+    """PostgreSQL that several Holdfast processes may share; unset: SQLite in the data folder"""
+    cache_dir: Annotated[Place, Default("~/.cache/holdfast")] = Field(
+        default_factory=lambda: Path.home() / ".cache" / "holdfast"
+    )
+    """where Baileys is installed, once for all"""
+    redis_url: Secret = None
+    """Redis that shows each session's live state, such as redis://127.0.0.1:6379/0; unset: in memory"""
+    node: Annotated[str, Default("this machine's name")] = Field(
+        default_factory=socket.gethostname, pattern=r"^[A-Za-z0-9._:-]{1,64}$"
+    )
+    """this process's name"""
+
+
+class LinksSettings(Group):
+    """Links to WhatsApp"""
+
+    health_interval_s: float = Field(30, ge=1, le=300)
+    """time between two looks of the health monitor
+
+    Lower: alerts and verdicts come sooner; each look costs two short reads of the database and nothing on the wire.
+    Higher: a hanging session is noticed later; links themselves are watched at every moment.
+    """
+    whatsapp_url: WebSocketUrl = None
+    """another server than WhatsApp's own, for tests"""
+    whatsapp_version: str = Field("auto", pattern=r"^(auto|2\.3000\.\d{10})$")
+    """client version: auto, as WhatsApp publishes it, or 2.3000.N to pin it"""
+    whatsapp_web_url: HttpUrl = None
+    """where auto reads /sw.js; unset: https://web.whatsapp.com, or with another HOLDFAST_WHATSAPP_URL that server's
+    host
+    """
+    device_name: str = Field("Ubuntu", min_length=1, max_length=50)
+    """name of new devices in the phone's list of linked devices; WhatsApp refuses pairing codes of some accounts to
+    unusual ones
+    """
+    keepalive_interval_s: float = Field(30, ge=5, le=300)
+    """time between two pings of a quiet link
+
+    Lower: a link that died in silence is found sooner (this time and 5 s more, when nothing is sent; with a send
+    waiting it takes 7 s, whatever this is). It costs one small frame each way and session. Higher: less traffic, and
+    routers that forget idle connections after a minute cut them. Leave it between 15 and 60.
+    """
+    keepalive_presence: bool = True
+    """also tell WhatsApp that this device is in use; the phone then shows no notifications of its own
+
+    On: the account shows as online, and the phone shows no notifications of its own. Off: the phone notifies as if
+    no device were linked; pings alone keep the link.
+    """
+    backoff_base_ms: int = Field(1000, ge=100, le=60_000)
+    """base of the backoff, min(base * factor ** attempts, cap)
+
+    Lower: back a little sooner after the second failed attempt (the first comes at once). It costs attempts that
+    WhatsApp counts: too many in an hour get numbers blocked. Higher: calmer, and each outage lasts longer.
+    """
+    backoff_factor: float = Field(1.5, ge=1, le=10)
+    """factor of the backoff
+
+    Lower: attempts stay close together in a long outage. Higher: they spread out sooner. At 1 every attempt waits
+    the base delay, which WhatsApp may take for abuse.
+    """
+    backoff_cap_ms: int = Field(60_000, ge=1000, le=60_000)
+    """cap of the backoff, a minute at most
+
+    How long a session may be away after WhatsApp is back. Lower: sooner back, more attempts in a long outage. It
+    can't be above a minute.
+    """
+
+
+class PacingSettings(Group):
+    """Pace of messages"""
+
+    pacing_per_minute: float = Field(0, ge=0, le=6000)
+    """messages of one session, on average; 0: as many as WhatsApp takes
+
+    Lower: looks more like a person and is safer for young numbers; a burst waits longer in the outbox. 0 sends as
+    fast as WhatsApp acknowledges.
+    """
+    pacing_burst: int = Field(50, ge=1, le=10_000)
+    """messages at once before that average counts
+
+    Higher: a batch leaves at once before the average counts. Lower: it is spread out from the start.
+    """
+    pacing_gap_ms: int = Field(0, ge=0, le=60_000)
+    """least time between two messages; up to as much is added by chance
+
+    Higher: messages never leave in one breath, at the price of throughput: 1000 means 30 to 60 a minute.
+    """
+    pacing_bulk_per_minute: float = Field(60, ge=0, le=6000)
+    """messages sent with priority "bulk"; 0: no limit of their own
+
+    Lower: campaigns take longer and disturb conversations less; these go first either way.
+    """
+    pacing_bulk_burst: int = Field(20, ge=1, le=10_000)
+    """bulk messages at once before that average counts
+
+    Higher: a campaign begins faster. Lower: it is spread out from the start.
+    """
+    pacing_new_per_minute: float = Field(20, ge=0, le=6000)
+    """first messages to people the company has no chat with; 0: no limit of their own
+
+    Lower: safer. Writing to many strangers is what gets numbers banned.
+    """
+    pacing_new_burst: int = Field(50, ge=1, le=10_000)
+    """such messages at once before that average counts
+
+    Higher: a list of new customers leaves faster, and looks more like spam.
+    """
+    pacing_new_per_day: int = Field(250, ge=0, le=100_000)
+    """people written to for the first time in 24 hours; 0: no limit
+
+    Lower: safer, above all in a number's first weeks. What is above it waits, shown as held.
+    """
+
+
+class QuotasSettings(Group):
+    """Quotas of tenants"""
+
+    quota_requests_per_minute: int = Field(3000, ge=0, le=1_000_000)
+    """requests a minute of one API key that is limited to companies; 0: no limit
+
+    Lower: one tenant's program takes less of the machine from the others. Higher: faster bursts of one tenant; a
+    minute's worth may come at once.
+    """
+    quota_streams: int = Field(20, ge=0, le=10_000)
+    """event streams that one API key limited to companies has open at once; 0: no limit
+
+    Higher: more programs and browsers of one tenant listen at once; each costs memory and a connection.
+    """
+    quota_outbox_messages: int = Field(50_000, ge=0, le=10_000_000)
+    """messages of one company that may wait in the outbox before an API key limited to companies gets 429; 0: no limit
+
+    Higher: a tenant hands over larger campaigns at once. Lower: a mistake in a tenant's program fills less.
+    """
+    quota_outbox_mb: int = Field(256, ge=0, le=1_000_000)
+    """the same, by the size of these messages without their media, in MB; 0: no limit
+
+    Higher: a tenant's waiting messages may take more of the disk that all share.
+    """
+    quota_media_mb: int = Field(2048, ge=0, le=1_000_000)
+    """media that one company may have stored before an API key limited to companies gets 429, in MB; 0: no limit
+
+    Higher: a tenant's media may take more of the disk that all share. They are removed after media_keep_days.
+    """
+    disk_free_mb: int = Field(1024, ge=0, le=1_000_000)
+    """with less free space on the disk of the data folder, only API keys for all companies may write; 0: no such floor
+
+    Higher: more is left for the sessions when tenants fill the disk. Below what a day of sessions writes, the floor
+    protects nothing.
+    """
+
+
+class DeliverySettings(Group):
+    """Media, events and webhooks"""
+
+    allowed_addresses: str | None = None
+    """private networks and hosts that the media and webhooks of all companies may reach, each with or without a port,
+    separated by commas, such as 10.1.0.0/16, 192.168.1.7:8080, crm.internal; unset: public addresses alone.
+    HOLDFAST_WEBHOOK_URL needs no entry
+    """
+    media_max_mb: int = Field(64, ge=1, le=100)
+    """largest medium, in MB; WhatsApp's own limits may be lower
+
+    Higher: larger files are taken; each is stored in the database until it is old enough to go.
+    """
+    media_keep_days: int = Field(7, ge=1, le=365)
+    """how long the media of messages are kept after these were sent, or came in
+
+    Higher: media can be fetched for longer; the database grows by all that comes in meanwhile.
+    """
+    webhook_url: SecretHttpUrl = None
+    """where events go of all sessions that have no webhook of their own"""
+    webhook_secret: Secret = None
+    """signs those webhooks: whsec_ and 24 to 64 bytes in base64; unset: one is made and kept in the file webhook-secret
+    of the data folder
+    """
+    events_keep_days: float = Field(7, ge=1, le=365)
+    """how long events are kept for readers that come back, and webhooks for replay
+
+    Higher: readers and webhooks that were away for longer miss nothing; the database grows.
+    """
+
+
+class RetentionSettings(Group):
+    """How long rows are kept"""
+
+    messages_keep_days: int = Field(0, ge=0, le=3650)
+    """how long outbound messages are kept after they were settled (sent, failed, expired or cancelled) and last
+    changed; 0: for ever
+
+    Higher: messages can be looked up, answered and edited for longer, and their idempotency keys are recognised for
+    longer; the database grows by about 1 kB a message. What was removed is unknown: a repeated idempotency key is a
+    new message then. Known contacts stay known.
+    """
+    inbox_keep_days: int = Field(0, ge=0, le=3650)
+    """how long inbound messages are kept, at least the 4 days that their webhooks may be retried; 0: for ever
+
+    Higher: readers of the inbox that were away for longer miss nothing, and old messages can be answered; the
+    database grows.
+    """
+    timeline_keep_days: int = Field(8, ge=8, le=3650)
+    """how long the history of the sessions' states is kept; diagnostics look back seven days
+
+    Higher: the history of a session reaches further back. The newest entry of a session always stays.
+    """
+    quarantine_keep_days: int = Field(0, ge=0, le=3650)
+    """how long credentials of devices that were unlinked stay in quarantine; 0: for ever
+
+    Lower: keys of former devices are not kept for longer than needed. What was removed can't be restored; that
+    device would have to be linked again anyway.
+    """
+
+
+class ReportingSettings(Group):
+    """Alerts and log"""
+
+    alert_urls: Secret = None
+    """where alerts go: Apprise addresses, separated by commas or spaces; unset: only to the log"""
+    log_level: LogLevel = "info"
+    """what is logged at least"""
+
+
+class BackupsSettings(Group):
+    """Backups"""
+
+    backup_every_h: float = Field(24, ge=0, le=720)
+    """hours between two scheduled backups; 0: none
+
+    Lower: less is lost with the disk, and fewer sessions have moved on when one is restored; each backup reads the
+    whole database once.
+    """
+    backup_keep: int = Field(7, ge=1, le=365)
+    """how many scheduled backups are kept
+
+    Higher: further back to go, at a database's size each.
+    """
+    backup_passphrase: Secret = None
+    """encrypts backups with age, and opens them; unset: they are not encrypted"""
+    backup_recipients: str | None = None
+    """encrypts backups to these public keys of age (age1…), separated by commas or spaces"""
+
+
+class EngineSettings(Group):
+    """The engine"""
+
+    engine_hosts: int | None = Field(None, ge=1, le=64)
+    """engine hosts (Node processes) that sessions are spread over; each needs about 100 MB of memory and is started
+    when a session is placed on it; unset: one for each CPU core
+    """
+    engine_host_memory_mb: int = Field(1024, ge=0, le=65_536)
+    """an engine host with more resident memory is replaced, its sessions one by one; 0: never
+
+    Lower: an engine host that grows is replaced sooner; its sessions reconnect once each, one a second. Below what
+    its sessions need (100 MB and about 3 MB a session) hosts are replaced for nothing. 0: never.
+    """
+    node_bin: Place | None = None
+    """another Node than the one that came with Holdfast"""
+    npm_cache: Place | None = None
+    """install Baileys from this folder, made by `holdfast fill-npm-cache`, without a registry"""
