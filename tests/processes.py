@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,8 +53,8 @@ class Wasim:
 class _Life:
     """A wasim's process, again and again on the same ports and state."""
 
-    def __init__(self, state_dir: Path) -> None:
-        self._arguments = ["--state-dir", str(state_dir)]
+    def __init__(self, state_dir: Path, options: Sequence[str]) -> None:
+        self._arguments = ["--state-dir", str(state_dir), *options]
         self._ports = ["0", "0", "0"]
         self._process: asyncio.subprocess.Process | None = None
 
@@ -104,9 +104,12 @@ class KillableWasim(Wasim):
 
 
 @asynccontextmanager
-async def killable_wasim(state_dir: Path) -> AsyncIterator[KillableWasim]:
-    """A wasim on free ports; it ends with the block, and also when the test run is killed."""
-    life = _Life(state_dir)
+async def killable_wasim(state_dir: Path, *options: str) -> AsyncIterator[KillableWasim]:
+    """A wasim on free ports; it ends with the block, and also when the test run is killed.
+
+    options: more of its command line.
+    """
+    life = _Life(state_dir, options)
     where = await life.start()
     try:
         async with aiohttp.ClientSession() as http:
@@ -116,7 +119,7 @@ async def killable_wasim(state_dir: Path) -> AsyncIterator[KillableWasim]:
 
 
 @asynccontextmanager
-async def running_wasim(state_dir: Path) -> AsyncIterator[Wasim]:
+async def running_wasim(state_dir: Path, *options: str) -> AsyncIterator[Wasim]:
     """The same for those who do not kill it."""
-    async with killable_wasim(state_dir) as wasim:
+    async with killable_wasim(state_dir, *options) as wasim:
         yield wasim

@@ -38,6 +38,8 @@ class ListenAddresses:
     port: int
     control_port: int
     media_port: int
+    media_name: str
+    """How clients are told to reach the media host; its certificate is made out to it."""
 
 
 @app.callback()
@@ -51,6 +53,7 @@ def serve(
     port: Annotated[int, typer.Option(help="Port for clients; 0: any free one.")] = 8090,
     control_port: Annotated[int, typer.Option(help="Port of the control interface; 0: any free one.")] = 8091,
     media_port: Annotated[int, typer.Option(help="HTTPS port of the media host; 0: any free one.")] = 0,
+    media_name: Annotated[str, typer.Option(help="Host name of the media host for clients; default: --host.")] = "",
     ca_file: Annotated[
         Path | None, typer.Option(help="Also write the certificate that media clients must trust here.")
     ] = None,
@@ -64,7 +67,9 @@ def serve(
         stream=sys.stderr, level=logging.INFO if verbose else logging.WARNING, format="%(asctime)s wasim %(message)s"
     )
     logging.getLogger("websockets").setLevel(logging.WARNING)
-    places = ListenAddresses(host=host, port=port, control_port=control_port, media_port=media_port)
+    places = ListenAddresses(
+        host=host, port=port, control_port=control_port, media_port=media_port, media_name=media_name or host
+    )
     try:
         with Store(state_dir) as store:
             authority = open_authority(state_dir, now=Clock().now())
@@ -98,17 +103,17 @@ async def _serve(
     media = MediaHost(
         folder, clock=clock, admit=lambda auth: simulator.server.admitted(auth), judge=simulator.faults.on_media
     )
-    tls = authority.server_context(places.host, now=clock.now())
+    tls = authority.server_context(places.media_name, now=clock.now())
     async with (
         _answering(media.app(), places.host, places.media_port, tls) as media_port,
         _answering(make_app(simulator, authority, folder), places.host, places.control_port, None) as control_port,
     ):
-        simulator.lead_media_to(f"{places.host}:{media_port}")
+        simulator.lead_media_to(f"{places.media_name}:{media_port}")
         async with running(simulator):
             ready = {
                 "url": f"ws://{places.host}:{simulator.port}{PATH}",
                 "control": f"http://{places.host}:{control_port}",
-                "media": f"https://{places.host}:{media_port}",
+                "media": f"https://{places.media_name}:{media_port}",
                 "ca": str(authority.file.absolute()),
             }
             print(json.dumps(ready), flush=True)  # noqa: T201 – the one line that is promised
