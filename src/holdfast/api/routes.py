@@ -172,7 +172,7 @@ async def put_session(
     pacing = None if body.pacing is None else body.pacing.changes()
     if grant.companies is not None and "pacing" in body.model_fields_set:
         pacing = await limits.tenant_pacing(company, pacing or {})
-    actor = await gateway.put(company)
+    actor = await gateway.put(company, body.connection())
     if "pacing" in body.model_fields_set:
         await limits.set_pacing(company, pacing)
     endpoint, secret = await desk.set(company, body)

@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from holdfast.base.clock import iso
 from holdfast.base.errors import BadInput
+from holdfast.base.proxy_urls import BadProxyUrl, proxy_url, redacted
 from holdfast.delivery.events import received_body
 from holdfast.delivery.stores import BULK, Message, Received
 from holdfast.delivery.webhooks import Endpoint
@@ -36,6 +37,11 @@ class ApiModel(BaseModel):
         alias_generator=to_camel, populate_by_name=True, extra="forbid", strict=True, hide_input_in_errors=True
     )
 
+
+DeviceName = Annotated[
+    Text,
+    Field(min_length=1, max_length=50, pattern=r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*$"),
+]
 
 _PerMinute = Annotated[float | None, Field(ge=0, le=6000, description="messages a minute on average; 0: no limit")]
 _Burst = Annotated[int | None, Field(ge=1, le=10_000, description="messages at once before the average counts")]
@@ -85,6 +91,13 @@ class SessionRequest(ApiModel):
     webhook_events: Annotated[
         list[Text] | None, Field(description="types of events; null: all but message.accepted", max_length=50)
     ] = None
+    device_name: Annotated[
+        DeviceName | None, Field(description="name in the phone's list of linked devices; null: as the settings say")
+    ] = None
+    proxy_url: Annotated[
+        Text | None,
+        Field(description="http, https or socks5: the only way of its traffic to WhatsApp; null: as the settings say"),
+    ] = None
     pacing: Annotated[
         PacingRequest | None,
         Field(
@@ -92,6 +105,17 @@ class SessionRequest(ApiModel):
             "companies can only tighten the operator's limits"
         ),
     ] = None
+
+    def connection(self) -> dict[str, str | None]:
+        """What is given of how the session connects. Raises `BadInput`."""
+        given = self.model_fields_set & {"device_name", "proxy_url"}
+        return {name: self._proxy() if name == "proxy_url" else self.device_name for name in given}
+
+    def _proxy(self) -> str | None:
+        try:
+            return None if self.proxy_url is None else proxy_url(self.proxy_url)
+        except BadProxyUrl as error:
+            raise BadInput(f"proxyUrl: {error}", field="proxyUrl") from error
 
 
 class PairingRequest(ApiModel):
@@ -121,6 +145,8 @@ class SessionModel(ApiModel):
     last_ping_rtt_ms: float | None
     reason: ReasonModel | None
     node: Annotated[str | None, Field(description="the Holdfast process that runs it; null while none does")]
+    device_name: Annotated[str | None, Field(description="the session's own; null: as the settings say")]
+    proxy_url: Annotated[str | None, Field(description="the session's own, without its password")]
     webhook_url: Annotated[str | None, Field(description="the session's own; null: that of all companies")]
     webhook_events: list[str] | None
     webhook_secret: Annotated[str | None, Field(description="only in the answer that set it")]
@@ -142,6 +168,8 @@ class SessionModel(ApiModel):
             last_ping_rtt_ms=None if round_trip_s is None else round(round_trip_s * 1000, 1),
             reason=None if session.told_reason is None else ReasonModel.of(session.told_reason),
             node=view.node,
+            device_name=record.device_name,
+            proxy_url=None if record.proxy_url is None else redacted(record.proxy_url),
             webhook_url=None if endpoint is None else endpoint.url,
             webhook_events=None if endpoint is None or endpoint.events is None else list(endpoint.events),
             webhook_secret=secret,

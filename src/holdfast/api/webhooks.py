@@ -20,6 +20,7 @@ from holdfast.api.schemas import ApiModel, ListPage, SessionRequest, Text, curso
 from holdfast.base.clock import iso
 from holdfast.base.errors import BadInput, Conflict, NotFound
 from holdfast.base.ids import RandomSource
+from holdfast.base.proxy_urls import proxy_place
 from holdfast.delivery.events import TYPES
 from holdfast.delivery.webhooks import (
     OF_ALL,
@@ -132,6 +133,8 @@ class WebhookService:
             _check_has_webhook(await self.rows.endpoint(company))
         if body.webhook_url is not None:
             await self._web.check_reachable(body.webhook_url, field="webhookUrl")
+        if proxy := body.connection().get("proxy_url"):
+            await self._web.check_reachable(f"http://{proxy_place(proxy)}", field="proxyUrl")
 
     async def set(self, company: str, body: SessionRequest) -> tuple[Endpoint | None, str | None]:
         """Carry out what a wish says of webhooks; the company's own endpoint, and its secret where that is new."""

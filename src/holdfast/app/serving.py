@@ -114,7 +114,9 @@ async def serve(
             versions = _client_versions(held, clock=clock, randomness=randomness)
             await versions.prepare()
             parts = _parts(held, program, files=spool, links=links, clock=clock, randomness=randomness)
-            parts = replace(parts, client_versions=versions, device_name=settings.device_name)
+            parts = replace(
+                parts, client_versions=versions, device_name=settings.device_name, proxy_url=settings.proxy_url
+            )
             composer = _composer(held, media, web, parts)
             gateway = Gateway(replace(parts, qr_shown=qr_shown))
             sending = Messages(gateway, parts.outbox, composer)
@@ -149,7 +151,7 @@ async def serve(
 def _client_versions(held: Claim, *, clock: Clock, randomness: RandomSource) -> ClientVersions:
     return ClientVersions(
         pinned=pinned_revision(held.settings.whatsapp_version),
-        read=functools.partial(read_script, held.settings.version_url),
+        read=functools.partial(read_script, held.settings.version_url, proxy_url=held.settings.proxy_url),
         store=ClientVersionRows(held.database),
         clock=clock,
         jitter=randomness.jitter,

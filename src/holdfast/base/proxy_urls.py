@@ -43,6 +43,11 @@ def redacted(url: str) -> str:
     return f"{parts.scheme}://{user}:{_HIDDEN}@{place}"
 
 
+def proxy_place(url: str) -> str:
+    """Host and port."""
+    return urlsplit(url).netloc.rpartition("@")[2]
+
+
 def _parts(text: str) -> SplitResult:
     if len(text) > _LONGEST or not text.isascii() or any(character <= " " or character == "\x7f" for character in text):
         raise BadProxyUrl(f"a proxy's address has no spaces and at most {_LONGEST} characters: give {ALLOWED}")

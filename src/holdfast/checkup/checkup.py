@@ -15,10 +15,11 @@ from holdfast.settings import Settings
 
 async def check(settings: Settings, *, clock: Clock) -> list[CheckResult]:
     """One finding or more for each part. Never raises for what it finds."""
-    (stored, seen), redis, node, running = await asyncio.gather(
+    (stored, seen), redis, node, proxy, running = await asyncio.gather(
         database(settings),
         programs.redis(settings, clock),
         programs.node(settings),
+        network.proxy(settings),
         network.server(settings, _key(settings)),
     )
     return [
@@ -30,6 +31,7 @@ async def check(settings: Settings, *, clock: Clock) -> list[CheckResult]:
         redis,
         node,
         programs.baileys(settings),
+        proxy,
         network.exposure(settings.host, settings.port),
         *running,
         programs.alerts(settings),

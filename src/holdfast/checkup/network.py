@@ -6,12 +6,16 @@ import ipaddress
 import socket
 from importlib.metadata import version
 from typing import Any
+from urllib.parse import urlsplit
 
+from holdfast.base.proxy_urls import redacted
 from holdfast.checkup.check_result import CheckResult, ok, problem, warning
 from holdfast.client import Client, NoServer, Refused, connect
 from holdfast.settings import Settings, variable
+from holdfast.web.proxies import ProxyTrouble, probe
 
 _ANSWER_S = 5
+_WHATSAPP = "wss://web.whatsapp.com"
 
 
 def exposure(host: str, port: int) -> CheckResult:
@@ -60,6 +64,20 @@ async def _asked(client: Client, settings: Settings) -> list[CheckResult]:
     sessions = [session async for session in client.items("/v1/sessions")]
     endpoints = [endpoint async for endpoint in client.items("/v1/webhooks")]
     return [found, judge_sessions(sessions), judge_webhooks(endpoints)]
+
+
+async def proxy(settings: Settings) -> CheckResult:
+    """Whether the proxy lets Holdfast reach WhatsApp."""
+    what = "proxy"
+    if settings.proxy_url is None:
+        return ok(what, f"not used: sessions without one of their own connect directly ({variable('proxy_url')})")
+    where = urlsplit(settings.whatsapp_url or _WHATSAPP)
+    port = where.port or (80 if where.scheme == "ws" else 443)
+    try:
+        await probe(settings.proxy_url, where.hostname or "", port, within_s=_ANSWER_S)
+    except ProxyTrouble as error:
+        return problem(what, error.sentence, f"set {variable('proxy_url')} right, or see that the proxy runs")
+    return ok(what, f"{redacted(settings.proxy_url)} connects to {where.hostname}:{port}")
 
 
 def judge_sessions(sessions: list[dict[str, Any]]) -> CheckResult:

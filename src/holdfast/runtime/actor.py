@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -179,6 +179,19 @@ class SessionActor:
     async def accept(self, draft: Draft) -> Accepted:
         """Store a message, and send it as soon as it may leave."""
         return await self._sender.accept(draft)
+
+    def set_connection(self, changes: Mapping[str, str | None]) -> None:
+        """What the database has now. A link that was opened otherwise is replaced, unless only its name differs."""
+        before = self._record.current
+        self._record.current = after = replace(
+            before,
+            device_name=changes.get("device_name", before.device_name),
+            proxy_url=changes.get("proxy_url", before.proxy_url),
+        )
+        is_unlinked = self._session.state is State.PAIRING
+        differs = after.proxy_url != before.proxy_url or (is_unlinked and after.device_name != before.device_name)
+        if differs and self._session.link is not None:
+            self.tell(events.ReconnectAsked())
 
     async def account_changed(self) -> None:
         """Other limits are set for what this company may write."""
@@ -371,7 +384,8 @@ class SessionActor:
                 company=self.company,
                 credentials=credentials,
                 url=self._parts.whatsapp_url,
-                device_name=self._parts.device_name,
+                device_name=self._record.current.device_name or self._parts.device_name,
+                proxy_url=self._record.current.proxy_url or self._parts.proxy_url,
                 version=None if self._version is None else list(self._version.numbers),
             )
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -93,8 +93,12 @@ class Gateway:
 
     # Starting and ending sessions.
 
-    async def put(self, company: str) -> SessionActor:
-        """Create the session, or find it, and start it."""
+    async def put(self, company: str, connection: Mapping[str, str | None] | None = None) -> SessionActor:
+        """Create the session, or find it, set how it connects, and start it.
+
+        `connection`: changes of `device_name` and `proxy_url`. They are stored before a link is opened; a link that
+        is open and would go another way is replaced.
+        """
         if not is_company_id(company):
             raise BadInput(f'company "{company[:80]}" is not usable: {COMPANY_RULE}', field="company")
         if company not in self.running:
@@ -105,6 +109,9 @@ class Gateway:
             if owned:
                 await self.begin(company)
         actor = await self.actor(company)
+        if connection:
+            await self._services.sessions.set_connection(company, connection)
+            actor.set_connection(connection)
         with contextlib.suppress(NotPossible):  # creating and updating work during a ban too; the session waits
             await actor.ask(events.StartAsked())
         return actor

@@ -40,6 +40,9 @@ class Services:
     client_versions: ClientVersions | None = None
     """None: the engine's own."""
     device_name: str | None = None
+    """Of sessions that have no name of their own."""
+    proxy_url: str | None = field(default=None, repr=False)
+    """Of sessions that have no proxy of their own."""
     pacing: Pacing = field(default_factory=Pacing)
     """Of sessions for which nothing else is set."""
     node: str | None = None

@@ -6,7 +6,7 @@ Times are ISO 8601 text, UTC, `Z`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
@@ -33,6 +33,10 @@ class Record:
     connected_at: str | None = None
     last_activity: str | None = None
     created_at: str
+    device_name: str | None = None
+    """What the phone lists the device as when it is linked; None: as the settings say."""
+    proxy_url: str | None = field(default=None, repr=False)
+    """With its credentials. None: the proxy in the settings, if there is one."""
 
 
 class Sessions(Protocol):
@@ -44,7 +48,11 @@ class Sessions(Protocol):
     async def create(self, record: Record) -> None:
         """Store it unless the company has one already."""
 
-    async def save(self, record: Record) -> None: ...
+    async def save(self, record: Record) -> None:
+        """Store all of it but what `set_connection` stores."""
+
+    async def set_connection(self, company: str, changes: Mapping[str, str | None]) -> None:
+        """Change how it connects: fields `device_name` and `proxy_url`."""
 
 
 class Availability(StrEnum):

@@ -15,6 +15,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
 
+from holdfast.base.proxy_urls import ALLOWED as PROXIES
+from holdfast.base.proxy_urls import proxy_url
+
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
@@ -59,6 +62,7 @@ SecretHttpUrl = Annotated[Secret, *_HTTP]
 DatabaseUrl = Annotated[
     Secret, Field(pattern="^postgres(ql)?://"), Allowed("an address that begins with postgresql://")
 ]
+ProxyUrl = Annotated[Secret, AfterValidator(lambda text: text and proxy_url(text)), Allowed(PROXIES)]
 
 
 class ListeningSettings(Group):
@@ -124,6 +128,10 @@ class LinksSettings(Group):
     device_name: str = Field("Ubuntu", min_length=1, max_length=50)
     """name of new devices in the phone's list of linked devices; WhatsApp refuses pairing codes of some accounts to
     unusual ones
+    """
+    proxy_url: ProxyUrl = None
+    """http, https or socks5 proxy, with credentials if it needs them: the only way of all traffic to WhatsApp (socket,
+    media, client version) of sessions that have no proxy of their own
     """
     keepalive_interval_s: float = Field(30, ge=5, le=300)
     """time between two pings of a quiet link

@@ -186,6 +186,7 @@ SECRETS = {
     "alert_urls": "mailto://somebody:very-secret@mail.example",
     "database_url": "postgresql://somebody:very-secret@127.0.0.1/holdfast",
     "webhook_url": "https://crm.example/very-secret",
+    "proxy_url": "socks5://somebody:very-secret@127.0.0.1:1080",
     "webhook_secret": "whsec_dmVyeS1zZWNyZXQtdmVyeS1zZWNyZXQ=",
 }
 

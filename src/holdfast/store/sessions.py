@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, select
+from sqlalchemy import Connection, RowMapping, select, update
 
 from holdfast.session.state import State
 from holdfast.session.stores import Record
@@ -13,6 +14,9 @@ from holdfast.store.connection import insert
 from holdfast.store.database import Database
 from holdfast.store.leases import NO_FENCE, Fence
 from holdfast.store.tables import sessions
+
+_NOT_SAVED = frozenset({"company_id", "created_at", "device_name", "proxy_url"})
+"""How a session connects is the caller's to say: a record that was read before must not undo it."""
 
 
 class SessionRows:
@@ -47,7 +51,7 @@ class SessionRows:
 
     async def save(self, record: Record) -> None:
         values, check = _values(record), self._fence.check(record.company)
-        changed = [name for name in values if name not in {"company_id", "created_at"}]
+        changed = [name for name in values if name not in _NOT_SAVED]
 
         def work(connection: Connection) -> None:
             check(connection)
@@ -57,6 +61,16 @@ class SessionRows:
                     index_elements=["company_id"], set_={name: row.excluded[name] for name in changed}
                 )
             )
+
+        await self._database.write(work)
+
+    async def set_connection(self, company: str, changes: Mapping[str, str | None]) -> None:
+        check = self._fence.check(company)
+        statement = update(sessions).where(sessions.c.company_id == company).values(dict(changes))
+
+        def work(connection: Connection) -> None:
+            check(connection)
+            connection.execute(statement)
 
         await self._database.write(work)
 

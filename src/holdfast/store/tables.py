@@ -43,6 +43,8 @@ sessions = Table(
     Column("connected_at", Text),
     Column("last_activity", Text),
     Column("created_at", Text, nullable=False),
+    Column("device_name", Text),
+    Column("proxy_url", Text),
 )
 
 transitions = Table(

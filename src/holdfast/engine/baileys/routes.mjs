@@ -6,6 +6,7 @@
 
 import { request as httpRequest } from 'node:http'
 import { request as httpsRequest } from 'node:https'
+import { isIP } from 'node:net'
 import { Readable } from 'node:stream'
 import { connect as tlsConnect } from 'node:tls'
 
@@ -53,18 +54,27 @@ async function fetchThrough(route, address, { method, headers, signal }) {
   return new Response(Readable.toWeb(answer), { status: answer.statusCode, statusText: answer.statusMessage })
 }
 
+// agent-base finds out by a stack trace whether a request is TLS, and this process has none (quiet.mjs). The request
+// says it; an agent without a protocol serves both.
 class ProxyAgent extends Agent {
   constructor(proxy) {
     super()
     this.proxy = proxy
   }
 
+  get protocol() {
+    return undefined
+  }
+
+  set protocol(_) {}
+
   async connect(request, options) {
     const open = this.proxy.protocol.startsWith('socks') ? socksTunnel : httpTunnel
     const socket = await open(this.proxy, options, request)
-    if (!options.secureEndpoint) return socket
-    const { host, path: _, port: __, ...tls } = options
-    return tlsConnect({ ...tls, servername: tls.servername || host, socket })
+    if (request.protocol !== 'https:') return socket
+    const { path: _, port: __, ...tls } = options
+    const servername = isIP(tls.host) ? undefined : tls.servername || tls.host // TLS names no addresses
+    return tlsConnect({ ...tls, servername, socket }) // the certificate is held against the host
   }
 }
 

@@ -1,0 +1,138 @@
+"""Sessions through proxies that count: everything passes through them, nothing beside; down and back again."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from holdfast.client import Json, Refused
+from tests.doubles.proxy import TestProxy, running_proxy
+from tests.processes import Wasim, running_wasim
+from tests.served import Served, eventually, served
+
+pytestmark = pytest.mark.slow
+
+CONTACT, NUMBERS = "962790000099", ("962790000001", "962790000002")
+NAME, MEDIA_NAME = "whatsapp.test", "media.whatsapp.test"
+NAMES = {NAME: "127.0.0.1", MEDIA_NAME: "127.0.0.1"}
+"""Only the proxies resolve these names: a connection beside them reaches nothing."""
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 2000
+INBOUND_BYTES = 300_000
+
+
+def settings_of(wasim: Wasim) -> dict[str, str]:
+    return {
+        "HOLDFAST_WHATSAPP_URL": wasim.url.replace("127.0.0.1", NAME),
+        "NODE_EXTRA_CA_CERTS": wasim.ca,
+        "HOLDFAST_ALLOWED_ADDRESSES": "127.0.0.1",
+    }
+
+
+async def until_reason(gateway: Served, company: str, code: str) -> Json:
+    async def look() -> Json | None:
+        reason: Json | None = (await gateway.session(company))["reason"]
+        return reason if reason is not None and reason["code"] == code else None
+
+    return await eventually(look, within_s=30, what=f"{company} {code}")
+
+
+async def link(gateway: Served, wasim: Wasim, company: str, number: str, **body: object) -> None:
+    await gateway.client.put(f"/v1/sessions/{company}", body)
+    shown = await gateway.client.get(f"/v1/sessions/{company}/qr")
+    await wasim.post(f"/phones/{number}/scan", {"qr": shown["qr"]})
+    await gateway.until_state(company, "connected", within_s=30)
+
+
+async def send_image(gateway: Served, company: str) -> None:
+    image = {"base64": base64.b64encode(PNG).decode(), "mimetype": "image/png"}
+    message = await gateway.client.post(f"/v1/sessions/{company}/messages", {"to": CONTACT, "image": image})
+    await gateway.until_message(message["id"], "delivered", "read", within_s=30)
+
+
+async def receive_document(gateway: Served, wasim: Wasim, company: str, number: str) -> None:
+    document = {"sizeBytes": INBOUND_BYTES, "filename": "order.bin"}
+    written = await wasim.post(f"/phones/{CONTACT}/send", {"to": number, "document": document})
+
+    async def arrived() -> Json | None:
+        return next((item for item in await gateway.inbox(company) if item["whatsappId"] == written["id"]), None)
+
+    item = await eventually(arrived, within_s=30, what="the document")
+    async with wasim.http.get(item["media"]["url"]) as given:
+        assert (given.status, len(await given.read())) == (200, INBOUND_BYTES)
+
+
+async def test_all_traffic_of_a_session_takes_its_own_proxy(bridge: Path, tmp_path: Path) -> None:
+    """One session uses the HTTP proxy of the settings, another a SOCKS proxy of its own, both with credentials.
+
+    Sockets, media in both directions and the client version pass through them; every connection that WhatsApp's server
+    took came through a proxy. The phone lists each device under its name.
+    """
+    async with (
+        running_wasim(tmp_path / "wasim", "--media-name", MEDIA_NAME) as wasim,
+        running_proxy(user="u", password="p", names=NAMES) as common,
+        running_proxy(user="us er", password="p@ss", names=NAMES) as own,
+        served(tmp_path, wasim=wasim, **settings_of(wasim), HOLDFAST_PROXY_URL=common.url()) as gateway,
+    ):
+        await wasim.post("/phones", {"number": CONTACT})
+        own_url = f"socks5h://us%20er:p%40ss@127.0.0.1:{own.port}"
+        assert len(tunnels(common, NAME)) == 1, "the client version was not read through the proxy"
+        await link(gateway, wasim, "c1", NUMBERS[0])
+        await link(gateway, wasim, "c2", NUMBERS[1], proxyUrl=own_url, deviceName="Shop 2")
+        for company, number in zip(("c1", "c2"), NUMBERS, strict=True):
+            before = {proxy.port: media_bytes(proxy) for proxy in (common, own)}
+            await send_image(gateway, company)
+            await receive_document(gateway, wasim, company, number)
+            used, unused = (common, own) if company == "c1" else (own, common)
+            up, down = media_bytes(used)
+            assert (up > len(PNG), down > INBOUND_BYTES) == (True, True)
+            assert media_bytes(unused) == before[unused.port]
+        shown = await gateway.session("c2")
+        devices = {phone["number"]: phone["devices"] for phone in await wasim.get("/phones")}
+        connects = (await wasim.get("/stats"))["connects"]
+    assert len(tunnels(common, NAME)) + len(tunnels(own, NAME)) == connects + 1
+    assert shown["proxyUrl"] == f"socks5://us%20er:***@127.0.0.1:{own.port}"
+    assert [devices[number][0]["name"] for number in NUMBERS] == ["Google Chrome (Ubuntu)", "Google Chrome (Shop 2)"]
+
+
+def tunnels(proxy: TestProxy, host: str) -> list[str]:
+    return [tunnel.host for tunnel in proxy.tunnels if tunnel.host == host]
+
+
+def media_bytes(proxy: TestProxy) -> tuple[int, int]:
+    """To the media host and from it."""
+    media = [tunnel for tunnel in proxy.tunnels if tunnel.host == MEDIA_NAME]
+    return sum(tunnel.up for tunnel in media), sum(tunnel.down for tunnel in media)
+
+
+async def test_trouble_with_a_proxy_is_named_and_ends_when_the_proxy_returns(wasim: Wasim, tmp_path: Path) -> None:
+    """Nothing goes beside it in the meantime. Wrong credentials are named too, and never shown.
+
+    A session whose proxy is changed connects through the new one at once.
+    """
+    async with (
+        running_proxy(user="u", password="secret", names=NAMES) as first,
+        running_proxy(names=NAMES) as second,
+        served(tmp_path, wasim=wasim, **settings_of(wasim)) as gateway,
+    ):
+        await link(gateway, wasim, "c1", NUMBERS[0], proxyUrl=first.url())
+        await first.stop()
+        reason = await until_reason(gateway, "c1", "proxy-unreachable")
+        assert reason["action"] == "check-network"
+        await first.start()
+        await gateway.until_state("c1", "connected", within_s=30)
+        await gateway.client.put("/v1/sessions/c1", {"proxyUrl": first.url("socks5", password="wrong-secret")})
+        await until_reason(gateway, "c1", "proxy-login-refused")
+        shown = await gateway.session("c1")
+        diagnostics = await gateway.client.get("/webhook/whatsapp/baileys/diagnostics/c1")
+        assert shown["proxyUrl"] == f"socks5://u:***@127.0.0.1:{first.port}"
+        assert "secret" not in str(diagnostics)
+        await gateway.client.put("/v1/sessions/c1", {"proxyUrl": second.url("socks5")})
+        await gateway.until_state("c1", "connected", within_s=30)
+        assert second.tunnels
+        with pytest.raises(Refused, match="can't be reached by"):
+            await gateway.client.put("/v1/sessions/c1", {"proxyUrl": "ftp://u:secret@proxy:21"})
+        assert gateway.log_lines("secret") == []
+    assert urlsplit(wasim.url).port in {tunnel.port for tunnel in second.tunnels}
