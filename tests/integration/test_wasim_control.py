@@ -171,3 +171,8 @@ async def test_what_is_no_stanza_is_refused(wasim: Wasim, stanza: Any) -> None:
     odd = {"tag": "presence", "attrs": {"": "\x00", "from": "@"}, "content": [{"tag": "a", "content": {"base64": ""}}]}
     brought = await wasim.post("/phones/962302/stanzas", {"stanzas": [odd, {"base64": "AAEC"}]})
     assert brought == {"devices": 0}
+
+
+async def test_stanzas_wait_for_devices_that_are_away(wasim: Wasim) -> None:
+    """No device of this account waits for anything."""
+    assert await wasim.get("/phones/962302/stanzas") == []

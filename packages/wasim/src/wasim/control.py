@@ -51,6 +51,7 @@ DELETE /phones/{number}/passkey      linking demands none any more
 POST   /phones/{number}/send         {"to", "id"?, "text" | "image" | … | "delete" | "payload"} the phone sends;
                                      payload: any message of WAProto, encoded, in base64
                                      plaintext: any bytes, encrypted as they are, in base64
+GET    /phones/{number}/stanzas      what waits for its linked devices
 POST   /phones/{number}/stanzas      {"stanzas": [{"tag", "attrs"?, "content"?} | {"base64"}]} brings them, as they
                                      are, to the linked devices; content: text, {"base64"} or stanzas
 POST   /phones/{number}/typing       {"to", "state"?: "composing"|"recording"|"paused"} the phone's owner types

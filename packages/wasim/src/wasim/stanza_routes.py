@@ -1,4 +1,4 @@
-"""The control interface's route for stanzas that no honest client or server makes.
+"""The control interface's routes for stanzas: those that wait for linked devices, and those to be brought as they are.
 
 A device of an account gets them as they are, which shows what a client does with whatever a stranger's modified client
 or a broken server may send.
@@ -11,7 +11,8 @@ import binascii
 
 from aiohttp import web
 
-from wasim.requests import HUB, ControlError, body_of, known_phone
+from wasim.requests import HUB, ControlError, Json, body_of, known_phone
+from wasim.server.state import PHONE
 from wasim.wire import nodes
 from wasim.wire.errors import WireError
 from wasim.wire.nodes import Node
@@ -20,7 +21,23 @@ MOST_DEPTH = 200
 
 
 def add_routes(app: web.Application) -> None:
+    app.router.add_get("/phones/{number}/stanzas", _waiting)
     app.router.add_post("/phones/{number}/stanzas", _bring)
+
+
+async def _waiting(request: web.Request) -> web.Response:
+    number, directory = known_phone(request).number, request.app[HUB].server.directory
+    queues = [directory.queue(device.address) for device in directory.devices_of(number) if device.device != PHONE]
+    return web.json_response([_shown(nodes.decode(entry.stanza)) for queue in queues for _, entry in queue])
+
+
+def _shown(node: Node) -> Json:
+    content: object = node.content
+    if isinstance(node.content, bytes):
+        content = {"base64": base64.b64encode(node.content).decode()}
+    elif isinstance(node.content, list):
+        content = [_shown(each) for each in node.content]
+    return {"tag": node.tag, "attrs": node.attrs, "content": content}
 
 
 async def _bring(request: web.Request) -> web.Response:
