@@ -8,6 +8,7 @@ import { Lane } from './lane.mjs'
 import { phoneJidOf } from './inbound.mjs'
 
 const MOST_AT_ONCE = 16 // of all chats: so many may be handled before the event loop has its turn
+const MOST_CIPHERTEXTS = 4 // of one message; honest ones have two at most, the second with the keys of a group
 
 export class Arrivals {
   #lanes = new Map() // chat -> {lane, waiting}
@@ -32,7 +33,8 @@ export class Arrivals {
       this.inbound.note(stanza)
       // With that mark it would go to a queue of Baileys' own.
       const { offline, ...attrs } = stanza.attrs
-      this.#run(this.#chatOf(attrs), () => this.#take(stanza, { ...stanza, attrs }, handle)).catch(() => {})
+      const handled = { ...stanza, attrs, content: withFewCiphertexts(stanza.content) }
+      this.#run(this.#chatOf(attrs), () => this.#take(stanza, handled, handle)).catch(() => {})
     }
   }
 
@@ -75,11 +77,18 @@ export class Arrivals {
     return jidNormalizedUser(told || (jid?.endsWith('@lid') && phoneJidOf(jid, this.peek)) || jid)
   }
 
-  async #take(stanza, unmarked, handle) {
+  async #take(stanza, handled, handle) {
     const missed = isWithheld(stanza) && (await this.inbound.unreadable(stanza))
     if (missed) this.missed(missed)
-    await handle(unmarked)
+    await handle(handled)
   }
+}
+
+// Baileys tries to decrypt each of them before it handles any other message of the link.
+function withFewCiphertexts(content) {
+  if (!Array.isArray(content)) return content
+  let left = MOST_CIPHERTEXTS
+  return content.filter(({ tag }) => tag !== 'enc' || left-- > 0)
 }
 
 // WhatsApp says that there is a message and keeps what it says, for example because it may be seen only once.

@@ -51,6 +51,13 @@ test('a message whose content WhatsApp keeps is told as missed before Baileys an
   assert.deepEqual((await settled()).slice(3), ['missed a', 'answer a', 'answer b', 'answer c'])
 })
 
+test('of hundreds of ciphertexts in one message, Baileys gets the first few', async () => {
+  const { arrivals, log, settled } = fixture()
+  const take = arrivals.around(async ({ content }) => log.push(content.map(({ tag }) => tag).join(' ')))
+  take(message('a', ...Array(300).fill('enc'), 'reporting'))
+  assert.equal((await settled()).at(-1), 'enc enc enc enc reporting')
+})
+
 const from = (id, chat, attrs = {}) => ({ tag: 'message', attrs: { id, from: chat, ...attrs }, content: [{ tag: 'enc', attrs: {} }] })
 
 test('no chat waits for the messages of another one', async () => {

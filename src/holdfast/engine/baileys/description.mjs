@@ -135,7 +135,7 @@ export function describe(message) {
   const { said, marks, target } = unwrapped(message)
   if (said.protocolMessage) return describeProtocol(said.protocolMessage)
   const fields = Object.keys(said).filter(name => said[name] != null && !ACCOMPANYING.has(name))
-  if (!fields.length) return null
+  if (!fields.length) return isEmptyWrapper(message, said) ? { type: 'unknown', ...rawOf(message) } : null
   const known = fields.find(name => Object.hasOwn(KINDS, name))
   const [type, tell] = known ? KINDS[known] : ['unknown', () => rawOf(Object.fromEntries(fields.map(name => [name, said[name]])))]
   const told = tell(known && said[known])
@@ -189,6 +189,11 @@ function unwrapped(message) {
     said = said[wrapper].message
   }
   return { said, marks, target }
+}
+
+// What is wrapped has fields that this version of Baileys' protocol definition does not know.
+function isEmptyWrapper(message, said) {
+  return said !== message && Object.values(said).every(value => value == null)
 }
 
 function describeProtocol({ type, key, editedMessage }) {

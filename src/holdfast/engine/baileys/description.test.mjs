@@ -108,6 +108,13 @@ test('what is not described has its fields as they came, without bytes', () => {
   }
 })
 
+test('a wrapper around fields that are not known here is shown; one around keys alone is none', () => {
+  for (const wrapped of [{ viewOnceMessage: { message: {} } }, { ephemeralMessage: { message: { documentWithCaptionMessage: { message: {} } } } }]) {
+    assert.deepEqual(said(wrapped), { type: 'unknown', content: { raw: wrapped } })
+  }
+  assert.equal(said({ ephemeralMessage: { message: { senderKeyDistributionMessage: { groupId: '1@g.us' } } } }), null)
+})
+
 test('raw is bounded: depth, members, texts', () => {
   const long = said({ stickerSyncRmrMessage: { filehash: Array.from({ length: 500 }, () => 'x'.repeat(5000)), rmrSource: 'r' } }).content.raw
   assert.equal(long.truncated, true)

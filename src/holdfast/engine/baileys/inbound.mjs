@@ -81,6 +81,11 @@ export class Inbound {
     return { ...where, senderLid, ...(await this.#byPhone(said)), ...envelope(stanza), offline: Boolean(stanza.attrs.offline) }
   }
 
+  /** Was this decrypted into no message at all? Whoever sent it is asked for it again, as for one that can't be decrypted. */
+  isUnreadable({ message }, plaintext) {
+    return !message && decode(plaintext) === null
+  }
+
   /** The port's `Undecryptable` for the stanza of a ciphertext, or null when it is none that a person would read. */
   async undecryptable(ciphertext) {
     const stanza = this.#stanzas.get(ciphertext)

@@ -176,7 +176,19 @@ test('a message whose fields are not known here came all the same; keys alone ar
   const padded = bytes => Buffer.from([...bytes, 1])
   const { message } = await inbound.decrypted(unknown, padded([0xaa, 0x1f, 2, 8, 1])) // field 501
   assert.deepEqual([message.type, message.content], ['unknown', { raw: { fieldNumbers: [501] } }])
-  assert.equal((await inbound.decrypted(keys, padded([0x12, 0]))).message, undefined)
+  const kept = await inbound.decrypted(keys, padded([0x12, 0]))
+  assert.equal(kept.message, undefined)
+  assert.equal(inbound.isUnreadable(kept, padded([0x12, 0])), false)
+})
+
+test('what is decrypted into no message can’t be read', async () => {
+  const inbound = new Inbound({ me: () => ME, phonesOf: async () => null })
+  for (const plaintext of [[], [0], [0xff, 0xff, 1], [0x0a, 0x7f, 1], [7, 1], [1, 2, 3, 200]]) {
+    const content = Buffer.from('sealed')
+    inbound.note({ tag: 'message', attrs: { id: '3A01', t: '1', from: '2002@lid' }, content: [{ tag: 'enc', attrs: {}, content }] })
+    const record = await inbound.decrypted(content, Buffer.from(plaintext))
+    assert.equal(inbound.isUnreadable(record, Buffer.from(plaintext)), true, `${plaintext}`)
+  }
 })
 
 test('however many are mentioned, they are looked up in one question, and the first 1,024 are kept', async () => {

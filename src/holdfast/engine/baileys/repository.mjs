@@ -39,19 +39,24 @@ export function signalRepositoryMaker({ store, inbound, recall, missed }) {
 
     // Ratchet change and plaintext in one commit. A ciphertext that won't decrypt may be one whose receipt was lost
     // in a crash: then its plaintext is known, and giving it back lets Baileys send the receipt that WhatsApp waits for.
+    const noteUnreadable = async ciphertext => {
+      const message = await inbound.undecryptable(ciphertext)
+      if (message) missed(message)
+    }
     const decrypt = async (ciphertext, lock, work) => {
       try {
-        return await keys.transaction(async () => {
+        const { plaintext, record } = await keys.transaction(async () => {
           const plaintext = await work()
           const record = await inbound.decrypted(ciphertext, plaintext)
           await keys.set({ [DECRYPTED]: { [record.ciphertextSha256]: record } })
-          return plaintext
+          return { plaintext, record }
         }, lock)
+        if (inbound.isUnreadable(record, plaintext)) await noteUnreadable(ciphertext)
+        return plaintext
       } catch (error) {
         const known = await recall(digest(ciphertext))
         if (known === null) {
-          const message = await inbound.undecryptable(ciphertext)
-          if (message) missed(message)
+          await noteUnreadable(ciphertext)
           throw error
         }
         return Buffer.from(known, 'base64')
