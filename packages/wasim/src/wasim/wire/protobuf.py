@@ -18,6 +18,8 @@ from wasim.wire.errors import WireError
 Kind = Literal["uint", "double", "bytes", "string"] | Callable[[], type[Any]]
 M = TypeVar("M")
 
+_MAX_DEPTH = 100
+"""As other readers of protobuf have it."""
 _MAX_VARINT_BYTES = 10
 
 
@@ -98,11 +100,13 @@ def varint(value: int) -> bytes:
     return bytes(out)
 
 
-def decode(cls: type[M], data: bytes) -> M:
-    """The message in these bytes.
+def decode(cls: type[M], data: bytes, depth: int = 0) -> M:
+    """The message in these bytes, which lies `depth` deep in others.
 
-    Raises WireError when they are cut off or of another shape.
+    Raises WireError when they are cut off, of another shape, or nested too deep.
     """
+    if depth > _MAX_DEPTH:
+        raise WireError(f"protobuf nested more than {_MAX_DEPTH} deep")
     specs, kept = _specs_by_number(cast(Hashable, cls)), _rest_of(cast(Hashable, cls))
     values: dict[str, Any] = {}
     at, end = 0, len(data)
@@ -115,9 +119,9 @@ def decode(cls: type[M], data: bytes) -> M:
                 values[kept] = values.get(kept, b"") + data[begin:at]
             continue
         if spec.repeated:
-            values[spec.name] = values.get(spec.name, ()) + _many(spec, wire_value)
+            values[spec.name] = values.get(spec.name, ()) + _many(spec, wire_value, depth)
         else:
-            values[spec.name] = _one(spec, wire_value)
+            values[spec.name] = _one(spec, wire_value, depth)
     return cls(**values)
 
 
@@ -126,13 +130,13 @@ def _specs_by_number(cls: Hashable) -> dict[int, _Spec]:
     return {spec.number: spec for spec in _specs(cls)}
 
 
-def _many(spec: _Spec, wire_value: int | float | bytes) -> tuple[Any, ...]:
+def _many(spec: _Spec, wire_value: int | float | bytes, depth: int) -> tuple[Any, ...]:
     if spec.kind == "uint" and isinstance(wire_value, bytes):
         return tuple(_read_packed(wire_value))
-    return (_one(spec, wire_value),)
+    return (_one(spec, wire_value, depth),)
 
 
-def _one(spec: _Spec, wire_value: int | float | bytes) -> Any:
+def _one(spec: _Spec, wire_value: int | float | bytes, depth: int) -> Any:
     kind = spec.kind
     if type(wire_value) is not _WIRE_TYPES.get(cast(Hashable, kind), bytes):
         raise WireError(f"protobuf field {spec.number} ({spec.name}) has the wrong wire type")
@@ -141,7 +145,7 @@ def _one(spec: _Spec, wire_value: int | float | bytes) -> Any:
     if kind == "string":
         return wire_value.decode("utf-8", errors="replace")
     assert callable(kind)
-    return decode(kind(), wire_value)
+    return decode(kind(), wire_value, depth + 1)
 
 
 _WIRE_TYPES: dict[Hashable, type] = {"uint": int, "double": float}

@@ -95,6 +95,20 @@ def test_says_what_is_wrong(data: str, why: str) -> None:
         decode(Sample, bytes.fromhex(data))
 
 
+def test_deep_nesting_is_damage() -> None:
+    """A hundred messages in one another are read, five thousand are refused."""
+    assert decode(Sample, _nested(100)) is not None
+    with pytest.raises(WireError, match="nested more than 100 deep"):
+        decode(Sample, _nested(5000))
+
+
+def _nested(depth: int) -> bytes:
+    data = b""
+    for _ in range(depth):
+        data = b"\x22" + varint(len(data)) + data
+    return data
+
+
 def test_a_login_has_no_pairing_data() -> None:
     """What is absent reads as None, not as empty: that tells a login from a registration."""
     assert decode(ClientPayload, encode(ClientPayload(username=962302, device=1))).pairing is None
