@@ -151,6 +151,7 @@ export class PasskeyCeremony {
   }
 
   async #continue(node) {
+    if (this.creds.account) return
     if (!this.#exchange) throw new CeremonyFailed('passkey-failed', 'WhatsApp went on before the owner had signed')
     const { pair, nonce, ref, isProven } = this.#exchange
     const { publicKey, nonce: primaryNonce } = readPrimary(node)
