@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -13,6 +14,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
+
+JSON = {"Content-Type": "application/json"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +29,9 @@ class Wasim:
     http: aiohttp.ClientSession
 
     async def post(self, path: str, body: dict[str, Any] | None = None) -> Any:
-        async with self.http.post(self.control + path, json=body or {}) as answer:
+        """A body may be several megabytes."""
+        data = io.BytesIO(json.dumps(body or {}).encode())
+        async with self.http.post(self.control + path, data=data, headers=JSON) as answer:
             return await self._read(path, answer)
 
     async def get(self, path: str, **query: str) -> Any:

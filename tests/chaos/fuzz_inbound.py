@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import base64
 import json
 import math
 import random
@@ -180,6 +181,10 @@ class Watch:
     lost: Counter[str] = field(default_factory=Counter)
     """By company."""
 
+    def has(self, id_: str) -> bool:
+        """An id that had to be shortened keeps its beginning."""
+        return id_.partition(".")[0] in self.arrived
+
     async def run(self, gateway: Served) -> None:
         headers = {"Authorization": f"Bearer {KEY}"}
         timeout = aiohttp.ClientTimeout(total=None)
@@ -342,14 +347,16 @@ def percentile_ms(taken: Sequence[float], percent: float) -> float:
     return round(ordered[math.ceil(percent / 100 * len(ordered)) - 1] * 1000, 1) if ordered else math.nan
 
 
-def honest_payloads() -> list[bytes]:
-    """Messages of every kind, encoded by Baileys' own definition of them."""
-    import base64
-
+def baileys_encoded(messages: Sequence[Json]) -> list[bytes]:
+    """Messages of WAProto as Baileys encodes them; bytes in them are `{"$b64"}`."""
     node = find_node()
     bridge = install(CACHE / "engine", node=node, progress=print)
-    messages = [message for message, *_ in MESSAGES] + list(MORE_MESSAGES)
-    return [base64.b64decode(each) for each in encoded(node.executable, bridge.parent.parent, messages)]
+    return [base64.b64decode(each) for each in encoded(node.executable, bridge.parent.parent, list(messages))]
+
+
+def honest_payloads() -> list[bytes]:
+    """A message of every kind."""
+    return baileys_encoded([message for message, *_ in MESSAGES] + list(MORE_MESSAGES))
 
 
 @asynccontextmanager
@@ -373,6 +380,29 @@ async def rig(folder: Path, *, companies: int, seed: str) -> AsyncIterator[Rig]:
                 watching.cancel()
 
 
+async def assault(
+    tried: Rig,
+    attacks: Attacks,
+    *,
+    count: int,
+    per_s: float,
+    progress: Callable[[int], None] = lambda _: None,
+) -> list[Attack]:
+    """Send so many attacks at that rate; what was sent."""
+    sent: list[Attack] = []
+    begun = told_at = time.monotonic()
+    while len(sent) < count:
+        size = min(max(1, int(per_s * BATCH_S)), count - len(sent))
+        batch = [next(attacks) for _ in range(size)]
+        await tried.attack(batch)
+        sent += (Attack(attack.kind, id=attack.id) for attack in batch)
+        await asyncio.sleep(max(0, begun + len(sent) / per_s - time.monotonic()))
+        if time.monotonic() - told_at > PROGRESS_S:
+            told_at = time.monotonic()
+            progress(len(sent))
+    return sent
+
+
 async def run(
     folder: Path,
     *,
@@ -393,28 +423,20 @@ async def run(
         logins, memory = await tried.logins(), tried.memory_mb()
         tried.watch.stored.clear()
         tried.watch.lost.clear()
-        sent: Counter[str] = Counter()
-        messages: dict[str, str] = {}
-        most = dict(memory)
-        begun = told_at = time.monotonic()
+        begun = time.monotonic()
         async with tried.talk() as during:
-            while sent.total() < count:
-                size = min(max(1, int(per_s * BATCH_S)), count - sent.total())
-                batch = [next(attacks) for _ in range(size)]
-                await tried.attack(batch)
-                sent.update(attack.kind for attack in batch)
-                messages |= {attack.id.partition(".")[0]: attack.kind for attack in batch if attack.id}
-                due = begun + sent.total() / per_s
-                await asyncio.sleep(max(0, due - time.monotonic()))
-                if time.monotonic() - told_at > PROGRESS_S:
-                    told_at = time.monotonic()
-                    most = {name: max(most[name], now) for name, now in tried.memory_mb().items()}
-                    tell(_progress(tried, sent.total(), count, told_at - begun, during, most))
+            most = dict(memory)
+
+            def progress(sent: int) -> None:
+                most.update({name: max(most[name], now) for name, now in tried.memory_mb().items()})
+                tell(_progress(tried, sent, count, time.monotonic() - begun, during, most))
+
+            sent = await assault(tried, attacks, count=count, per_s=per_s, progress=progress)
         took_s = time.monotonic() - begun
         await tried.until_drained()
         after = await tried.logins()
         figures = {
-            "sent": dict(sent),
+            "sent": dict(Counter(attack.kind for attack in sent)),
             "seconds": round(took_s, 1),
             "hostsLost": len(tried.gateway.log_lines("Engine host", "lost:")),
             "linksLostOfOthers": sum(after[company] - logins[company] for company in tried.others),
@@ -424,7 +446,7 @@ async def run(
             "honestMessages": {"before": len(before), "during": len(during), "neverArrived": during.count(math.inf)},
             "stored": dict(tried.watch.stored.most_common()),
             "stubs": tried.watch.stubs,
-            "sentAndNotStored": dict(Counter(kind for id_, kind in messages.items() if id_ not in tried.watch.arrived)),
+            "sentAndNotStored": dict(Counter(each.kind for each in sent if each.id and not tried.watch.has(each.id))),
             "neverAcknowledged": await tried.waiting(),
             "memoryMb": {"before": memory, "most": most},
             "errorsInTheLog": len(tried.gateway.log_lines("ERROR")),
