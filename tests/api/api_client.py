@@ -47,7 +47,7 @@ class Answer:
         return detail
 
 
-def make_client(world: World, gateway: Gateway, *, quotas: Quotas | None = None) -> ApiClient:
+def make_client(world: World, gateway: Gateway, *, quotas: Quotas | None = None, base_path: str = "") -> ApiClient:
     known = parse(f"{KEY}, {KEY_OF_ONE}={COMPANY}")
     return ApiClient(
         world,
@@ -64,6 +64,7 @@ def make_client(world: World, gateway: Gateway, *, quotas: Quotas | None = None)
             media=world.media_service(),
             quotas=quotas or world.quotas(),
             settings={"keepaliveIntervalS": 30},
+            base_path=base_path,
         ),
     )
 

@@ -23,8 +23,8 @@ from tests.world import COMPANY, Chance, World
 ORIGIN = {"Origin": "http://testserver", "Host": "testserver"}
 
 
-def make_browser(world: World, gateway: Gateway, *, quotas: Quotas | None = None) -> Browser:
-    client = make_client(world, gateway)
+def make_browser(world: World, gateway: Gateway, *, quotas: Quotas | None = None, base_path: str = "") -> Browser:
+    client = make_client(world, gateway, base_path=base_path)
     add_dashboard(
         client.api,
         gateway,
@@ -40,6 +40,7 @@ def make_browser(world: World, gateway: Gateway, *, quotas: Quotas | None = None
         quotas=quotas or world.quotas(),
         clock=world.clock,
         randomness=Chance(),
+        base_path=base_path,
     )
     return Browser(client)
 

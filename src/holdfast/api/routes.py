@@ -18,6 +18,7 @@ from holdfast.api import passkeys as passkey_routes
 from holdfast.api import webhooks as webhook_routes
 from holdfast.api.access import authenticate
 from holdfast.api.account_limits import LimitsModel
+from holdfast.api.base_path import BasePath
 from holdfast.api.bodies import read_message
 from holdfast.api.body_limit import BodyLimit
 from holdfast.api.fast_send import LONGEST_KEY, FastSendRoute
@@ -413,12 +414,17 @@ def make_api(
     media: MediaService,
     quotas: Quotas,
     settings: Mapping[str, object],
+    base_path: str = "",
 ) -> FastAPI:
-    """The HTTP application. `settings` are those in force, for diagnostics, without secrets."""
+    """The HTTP application. `settings` are those in force, for diagnostics, without secrets.
+
+    base_path: where callers find it on its host: empty, or such as `/holdfast`.
+    """
     api = FastAPI(
         title="Holdfast",
         summary="Keeps WhatsApp sessions connected and gets every accepted message there.",
         version="1",
+        servers=[{"url": base_path}] if base_path else None,
         docs_url=None,  # FastAPI's page loads scripts from elsewhere
         redoc_url=None,
         redirect_slashes=False,  # a redirect would take the host from the caller's own header
@@ -436,6 +442,8 @@ def make_api(
     api.state.settings_in_force = dict(settings)
     api.state.waits = ShutdownScope()
     api.add_middleware(BodyLimit, waits=api.state.waits)
+    if base_path:
+        api.add_middleware(BasePath, base_path=base_path)
     problems.install(api)
     health = diagnosis.make_routers(KeyedRoute, dependencies=described, responses=description.KEYED)
     stream = streams.make_router(KeyedRoute, dependencies=described, responses=description.KEYED)

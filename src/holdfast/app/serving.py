@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from pydantic.alias_generators import to_camel
 
 from holdfast.api.backups import add_backups
+from holdfast.api.base_path import base_path_of
 from holdfast.api.media import MediaService
 from holdfast.api.routes import make_api
 from holdfast.api.server import HttpServer
@@ -226,6 +227,7 @@ def _http(
         media=media,
         quotas=quotas,
         settings=_shown_settings(held.settings),
+        base_path=base_path_of(held.settings.public_url),
     )
     add_dashboard(
         api,
@@ -242,6 +244,7 @@ def _http(
         quotas=quotas,
         clock=parts.clock,
         randomness=parts.randomness,
+        base_path=base_path_of(held.settings.public_url),
     )
     return api
 

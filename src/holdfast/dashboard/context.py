@@ -53,6 +53,8 @@ class AppContext:
     fleet: Fleet
     assets: Assets
     templates: Templates
+    base_path: str
+    """The path that browsers see before that of a page: empty, or such as `/holdfast`."""
 
 
 def context_of(request: Request) -> AppContext:

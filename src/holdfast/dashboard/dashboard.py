@@ -37,8 +37,10 @@ def add_dashboard(
     quotas: Quotas,
     clock: Clock,
     randomness: RandomSource,
+    base_path: str = "",
 ) -> None:
-    """Serve the pages beside what `api` serves. `secret` signs the cookies of those who are signed in."""
+    """Serve the pages beside what `api` serves. `secret` signs the cookies of those who are signed in.
+    Links begin with `base_path`, such as `/holdfast`."""
     assets = Assets()
     api.state.context = AppContext(
         gateway=gateway,
@@ -54,7 +56,8 @@ def add_dashboard(
         randomness=randomness,
         fleet=Fleet(gateway, diagnoser, lookup, clock=clock),
         assets=assets,
-        templates=Templates(assets, clock=clock),
+        templates=Templates(assets, clock=clock, base_path=base_path),
+        base_path=base_path,
     )
     for router in (
         login_pages.open_pages,

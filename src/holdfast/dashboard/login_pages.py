@@ -62,7 +62,7 @@ async def show_reference(request: Request) -> Response:
     """For everybody who reaches the port, as the document that it is made from."""
     request.state.login = await signed_in(request)
     document = request.app.openapi()
-    url = f"{request.url.scheme}://{request.url.netloc}"
+    url = f"{request.url.scheme}://{request.url.netloc}{context_of(request).base_path}"
     return page(request, "reference.html", chapters=chapters(document, url=url), shapes=shapes(document))
 
 

@@ -145,7 +145,8 @@ def is_part(request: Request) -> bool:
 def to_login(request: Request) -> Response:
     if is_part(request):
         shown = urlsplit(request.headers.get("hx-current-url", ""))
-        return Response(status_code=401, headers={"HX-Redirect": login_address(_path(shown.path, shown.query))})
+        path = shown.path.removeprefix(context_of(request).base_path)
+        return Response(status_code=401, headers={"HX-Redirect": login_address(_path(path, shown.query))})
     asked = request.url if request.method == "GET" else None
     return RedirectResponse(login_address("/" if asked is None else _path(asked.path, asked.query)), status_code=303)
 

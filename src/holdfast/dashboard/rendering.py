@@ -40,7 +40,8 @@ LETTER_TONES = {
 
 
 class Templates:
-    def __init__(self, assets: Assets, *, clock: Clock) -> None:
+    def __init__(self, assets: Assets, *, clock: Clock, base_path: str) -> None:
+        """base_path: what the path of every link begins with: empty, or such as `/holdfast`."""
         self._clock = clock
         self._environment = Environment(
             loader=PackageLoader("holdfast.dashboard"),
@@ -49,7 +50,9 @@ class Templates:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._environment.globals.update(asset=assets.address, tones=LABELS)
+        self._environment.globals.update(
+            asset=lambda name: base_path + assets.address(name), root=base_path, tones=LABELS
+        )
         filters: dict[str, Callable[..., object]] = {
             "age": self._age,
             "percent": percent,

@@ -77,7 +77,8 @@ class ListeningSettings(Group):
     the first start
     """
     public_url: HttpUrl = None
-    """what others know this Holdfast by, in the addresses of media that webhooks tell; unset: the one at host and port
+    """where others reach this Holdfast: the address in links of alerts and in media addresses of webhooks; may have a
+    path, such as https://example.com/holdfast; unset: the one at host and port
     """
     trusted_proxies: Networks = "127.0.0.1,::1"
     """addresses and networks of the proxies in front of Holdfast: X-Forwarded-For and X-Forwarded-Proto count only when

@@ -29,7 +29,7 @@
     const request = {
       options: JSON.parse(button.dataset.options),
       company: button.dataset.company,
-      back: `${location.origin}/passkey/return`,
+      back: `${location.origin}${button.dataset.return}`,
     };
     const target = `https://web.whatsapp.com/#holdfast=${encodeURIComponent(JSON.stringify(request))}`;
     window.open(target, "_blank", "noopener");
