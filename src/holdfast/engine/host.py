@@ -18,16 +18,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Self, cast
+from typing import Self
 
 from holdfast.base.clock import Clock
 from holdfast.engine.errors import EngineUnavailable, WireError
+from holdfast.engine.pipes import STDERR_LINE_CHARS, Pipes
 from holdfast.engine.wire import (
     AnyHostCommand,
     AskHeartbeat,
     Heartbeat,
     Hello,
-    LineSplitter,
     Logged,
     Stop,
     check_hello,
@@ -49,8 +49,6 @@ from holdfast.session.engine import (
 )
 
 log = logging.getLogger(__name__)
-
-STDERR_LINE_CHARS = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +105,7 @@ class EngineHost:
         self._limits = limits
         self._tasks = asyncio.TaskGroup()
         self._state = _State()
-        self._pipes: _Pipes | None = None
+        self._pipes: Pipes | None = None
         self._silence = Silence(now=0)
         self.hello: Hello | None = None
         self.heartbeat: Heartbeat | None = None
@@ -195,7 +193,7 @@ class EngineHost:
         loop = asyncio.get_running_loop()
         try:
             _, protocol = await loop.subprocess_exec(
-                lambda: _Pipes(self),
+                lambda: Pipes(self),
                 *self._program.argv,
                 cwd=self._program.cwd,
                 env=self._program.env,
@@ -283,10 +281,10 @@ class EngineHost:
         log.warning("Engine host %s is being killed: %s", self.pid, detail)
         self._signal(signal.SIGKILL)
 
-    def note_gone(self, returncode: int | None) -> None:
-        """The process has ended and everything it had said was heard."""
+    def note_gone(self, detail: str) -> None:
+        """The process has ended, and everything it wrote was read."""
         state = self._state
-        state.detail = state.condemned or _describe_exit(returncode)
+        state.detail = state.condemned or detail
         state.gone.set()
         state.greeted_or_gone.set()
         if self.hello is not None and not state.stopping:
@@ -383,65 +381,3 @@ def _start_failure(program: str, error: OSError) -> str:
             "of open files (`ulimit -n`, LimitNOFILE= of systemd); it is tried again."
         )
     return f"The engine host can't be started: {program}: {error.strerror}."
-
-
-def _describe_exit(returncode: int | None) -> str:
-    if returncode is None:
-        return "ended"
-    if returncode < 0:
-        return f"killed by {signal.Signals(-returncode).name}"
-    return f"exited with code {returncode}"
-
-
-class _Pipes(asyncio.SubprocessProtocol):
-    """The process's three pipes. Read by callbacks, not by a task: what came in one read is handled in one turn
-    of the event loop, so a talkative host can't starve the rest."""
-
-    transport: asyncio.SubprocessTransport
-    stdin: asyncio.WriteTransport
-
-    def __init__(self, host: EngineHost) -> None:
-        self._host = host
-        self._out = LineSplitter()
-        self._err = _Stderr()
-
-    @property
-    def last_words(self) -> str:
-        return self._err.last
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.SubprocessTransport, transport)
-        self.stdin = cast(asyncio.WriteTransport, self.transport.get_pipe_transport(0))
-
-    def pipe_data_received(self, fd: int, data: bytes) -> None:
-        if fd == 2:
-            self._err.take(data)
-            return
-        try:
-            lines = self._out.feed(data)
-        except WireError as error:
-            self._host.condemn(error.sentence.rstrip("."))
-            return
-        for line in lines:
-            self._host.take_line(line)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        # Called when the process has ended and all its pipes were read to their end.
-        self._host.note_gone(self.transport.get_returncode())
-
-
-class _Stderr:
-    """Lines of standard error into the log, cut short: a crash of Node may quote what it was working on."""
-
-    def __init__(self) -> None:
-        self._held = b""
-        self.last = ""
-
-    def take(self, data: bytes) -> None:
-        *lines, self._held = (self._held + data).split(b"\n")
-        self._held = self._held[:STDERR_LINE_CHARS]
-        for line in lines:
-            text = line.decode(errors="replace").strip()[:STDERR_LINE_CHARS]
-            if text:
-                self.last = text
-                log.warning("Engine host: %s", text)

@@ -1,0 +1,92 @@
+"""The three pipes of an engine host's process, and its end.
+
+Read by callbacks, not by a task: what came in one read is handled in one turn of the event loop, so a talkative host
+can't starve the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from typing import Protocol, cast
+
+from holdfast.engine.errors import WireError
+from holdfast.engine.wire import LineSplitter
+
+log = logging.getLogger(__name__)
+
+STDERR_LINE_CHARS = 200
+
+
+class PipeReader(Protocol):
+    """What a process writes, and that it ended, is passed to this."""
+
+    def take_line(self, line: bytes) -> None:
+        """One line of standard output."""
+
+    def condemn(self, detail: str) -> None:
+        """Standard output can't be split into lines."""
+
+    def note_gone(self, detail: str) -> None:
+        """The process has ended, and everything it wrote was passed on. `detail`: how, as a sentence's end."""
+
+
+class Pipes(asyncio.SubprocessProtocol):
+    transport: asyncio.SubprocessTransport
+    stdin: asyncio.WriteTransport
+
+    def __init__(self, reader: PipeReader) -> None:
+        self._reader = reader
+        self._out = LineSplitter()
+        self._err = _Stderr()
+
+    @property
+    def last_words(self) -> str:
+        """The last line of standard error."""
+        return self._err.last
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.SubprocessTransport, transport)
+        self.stdin = cast(asyncio.WriteTransport, self.transport.get_pipe_transport(0))
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        if fd == 2:
+            self._err.take(data)
+            return
+        try:
+            lines = self._out.feed(data)
+        except WireError as error:
+            self._reader.condemn(error.sentence.rstrip("."))
+            return
+        for line in lines:
+            self._reader.take_line(line)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        # Called when the process has ended and all its pipes were read to their end.
+        self._reader.note_gone(_describe_exit(self.transport.get_returncode()))
+
+
+class _Stderr:
+    """Lines of standard error into the log, cut short: a crash of Node may quote what it was working on."""
+
+    def __init__(self) -> None:
+        self._held = b""
+        self.last = ""
+
+    def take(self, data: bytes) -> None:
+        *lines, self._held = (self._held + data).split(b"\n")
+        self._held = self._held[:STDERR_LINE_CHARS]
+        for line in lines:
+            text = line.decode(errors="replace").strip()[:STDERR_LINE_CHARS]
+            if text:
+                self.last = text
+                log.warning("Engine host: %s", text)
+
+
+def _describe_exit(returncode: int | None) -> str:
+    if returncode is None:
+        return "ended"
+    if returncode < 0:
+        return f"killed by {signal.Signals(-returncode).name}"
+    return f"exited with code {returncode}"
