@@ -9,7 +9,7 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Hashable, Iterator
 from pathlib import Path
 
 import pytest
@@ -178,7 +178,7 @@ async def test_a_write_that_raises_costs_its_group_one_more_run(database: Databa
     """Not a transaction, and a wait for the disk, for each write; what the failing write announced is forgotten."""
     gate = Gate(database)
     await gate.entered()
-    heard: list[str] = []
+    heard: list[Hashable] = []
     database.listen(heard.extend)
     runs = 0
 

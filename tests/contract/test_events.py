@@ -204,6 +204,22 @@ async def test_a_bell_rings_when_what_was_added_can_be_read(database: Database, 
     await asyncio.sleep(0)
 
 
+async def test_an_event_wakes_the_readers_of_its_company_and_those_of_all(
+    database: Database, events: EventRows
+) -> None:
+    """A reader of another company would read the database for nothing."""
+    with (
+        events.listening(companies=[COMPANY]) as own,
+        events.listening(companies=[OTHER]) as foreign,
+        events.listening() as every,
+    ):
+        await add(database, 1, company=COMPANY)
+        await asyncio.gather(own.wait(), every.wait())
+        assert not foreign.is_set()
+        await add(database, 2, company=OTHER)
+        await foreign.wait()
+
+
 async def test_an_endpoint_gets_what_comes_behind_it(database: Database, events: EventRows) -> None:
     """And nothing from before, also when writes around its own are in one transaction with it."""
     held = threading.Event()

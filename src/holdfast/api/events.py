@@ -46,7 +46,7 @@ class Stream:
 
     async def lines(self, after: int | None) -> AsyncIterator[str]:
         """What comes behind event `after`, or from now on. Ends when Holdfast stops."""
-        with self.events.listening() as bell:
+        with self.events.listening(companies=self.companies) as bell:
             newest = await self.events.newest()
             yield _BEGINNING
             if after is not None and after < await self.events.pruned():

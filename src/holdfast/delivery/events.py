@@ -89,8 +89,11 @@ class Events(Protocol):
     async def prune(self, *, before: str) -> None:
         """Drop what is older, save what a webhook still needs."""
 
-    def listening(self, *, for_deliveries: bool = False) -> AbstractContextManager[Bell]:
-        """A bell of one's own, within a block: for all events, or only when a webhook may be called for."""
+    def listening(
+        self, *, companies: Collection[str] | None = None, for_deliveries: bool = False
+    ) -> AbstractContextManager[Bell]:
+        """A bell within a block. It rings for new events of these companies, or of all; `for_deliveries`, when a
+        webhook may be called for."""
 
 
 def event_id(company: str, type_: str, at: str, body: str) -> str:

@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import queue
 import threading
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +56,7 @@ class _Write:
     done: asyncio.Future[Any]
 
 
-_Listener = Callable[[Collection[str]], None]
+_Listener = Callable[[Collection[Hashable]], None]
 _Outcome = tuple[asyncio.Future[Any], bool, Any]
 """Of a write: whether it is durable, and its result or the error."""
 
@@ -137,8 +137,8 @@ class Database:
         return group
 
 
-def announce(connection: Connection, what: str) -> None:
-    """Those who listen are to hear of it when the transaction that `connection` is in is durable."""
+def announce(connection: Connection, what: Hashable) -> None:
+    """Pass `what` to the listeners once the transaction of `connection` is durable."""
     connection.info.setdefault(_ANNOUNCED, set()).add(what)
 
 

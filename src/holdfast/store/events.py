@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Hashable, Iterator
+from dataclasses import dataclass
 
 from sqlalchemy import Column, Connection, delete, func, select, text
 
@@ -32,8 +33,8 @@ from holdfast.store.database import Database, announce
 from holdfast.store.shared_secrets import note, noted
 from holdfast.store.tables import events, webhook_deliveries, webhook_endpoints
 
-EVENTS, DELIVERIES = "events", "deliveries"
-"""What is announced: that there are new events; that there may be webhooks to deliver."""
+DELIVERIES = "deliveries"
+"""Announced when there may be webhooks to deliver."""
 _WRITING = 0x686F6C66
 """Number of the advisory lock."""
 _LOCKED = "holdfast.events-locked"
@@ -62,7 +63,7 @@ def record(connection: Connection, company: str, type_: str, body: Body, *, chat
     json = written(body)
     row = {"company_id": company, "type": type_, "chat": chat or "", "at": at, "body": json}
     seq = _ADD.scalar(connection, {"id": event_id(company, type_, at, json), **row})
-    announce(connection, EVENTS)
+    announce(connection, NewEvents(company))
     if _has_endpoints(connection):
         wanted = {"unasked": type_ in UNASKED, "wanted": f"% {type_} %"}
         made = connection.execute(_DELIVER, {"seq": seq, "company": company, "chat": chat or "", "at": at, **wanted})
@@ -106,12 +107,27 @@ def lock_event_order(connection: Connection) -> None:
         connection.info[_LOCKED] = transaction
 
 
+@dataclass(frozen=True, slots=True)
+class NewEvents:
+    """Announced when a company has new events."""
+
+    company: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Listener:
+    loop: asyncio.AbstractEventLoop
+    companies: frozenset[str] | None
+    """None: all."""
+    for_deliveries: bool
+
+
 class EventRows:
     """Keeps `holdfast.delivery.events.Events`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._bells: dict[asyncio.Event, tuple[asyncio.AbstractEventLoop, str]] = {}
+        self._bells: dict[asyncio.Event, _Listener] = {}
         database.listen(self._ring)
 
     @property
@@ -144,19 +160,27 @@ class EventRows:
                 last = await self._database.write(functools.partial(part, after=last, before=before))
 
     @contextlib.contextmanager
-    def listening(self, *, for_deliveries: bool = False) -> Iterator[asyncio.Event]:
+    def listening(
+        self, *, companies: Collection[str] | None = None, for_deliveries: bool = False
+    ) -> Iterator[asyncio.Event]:
         bell = asyncio.Event()
-        self._bells[bell] = asyncio.get_running_loop(), DELIVERIES if for_deliveries else EVENTS
+        wanted = None if companies is None else frozenset(companies)
+        self._bells[bell] = _Listener(asyncio.get_running_loop(), wanted, for_deliveries)
         try:
             yield bell
         finally:
             del self._bells[bell]
 
-    def _ring(self, announced: Collection[str]) -> None:
-        """In the writer's thread."""
-        for bell, (loop, awaited) in tuple(self._bells.items()):
-            if awaited in announced:
-                loop.call_soon_threadsafe(bell.set)
+    def _ring(self, announced: Collection[Hashable]) -> None:
+        """In the writer's thread. An event wakes only the readers of its company, and those of all companies."""
+        companies = {each.company for each in announced if isinstance(each, NewEvents)}
+        for bell, listener in tuple(self._bells.items()):
+            if listener.for_deliveries:
+                is_concerned = DELIVERIES in announced
+            else:
+                is_concerned = bool(companies if listener.companies is None else companies & listener.companies)
+            if is_concerned:
+                listener.loop.call_soon_threadsafe(bell.set)
 
 
 def _prune_deliveries(connection: Connection, *, after: int, before: str) -> int | None:
