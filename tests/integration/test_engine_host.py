@@ -213,8 +213,10 @@ async def test_a_host_whose_end_is_cut_short_is_killed_with_its_children(tmp_pat
     note = tmp_path / "child"
     entered = asyncio.Event()
 
+    ending = host(body, Recorder(), str(note), limits=PATIENT)
+
     async def run() -> None:
-        async with host(body, Recorder(), str(note), limits=PATIENT):
+        async with ending:
             entered.set()
 
     running = asyncio.ensure_future(run())
@@ -227,6 +229,7 @@ async def test_a_host_whose_end_is_cut_short_is_killed_with_its_children(tmp_pat
     async with asyncio.timeout(5):
         while is_alive(child):  # noqa: ASYNC110 – nothing tells of it
             await asyncio.sleep(0.01)
+        assert await ending.ended() == "killed by SIGKILL"
 
 
 async def test_an_error_in_the_block_ends_the_host_too() -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from holdfast.delivery.stores import Accepted, Draft
 from holdfast.runtime.engine_storage import EngineStorage
 from holdfast.runtime.errors import NotConnected, SessionRestarting
+from holdfast.runtime.link_opener import LinkOpener
 from holdfast.runtime.link_requests import LinkRequests
 from holdfast.runtime.outbox_sender import OutboxSender
 from holdfast.runtime.passkeys import PasskeyRelay
@@ -24,11 +25,10 @@ from holdfast.runtime.services import Services
 from holdfast.runtime.session_record import SessionRecord, restored_session
 from holdfast.runtime.view import Qr, View
 from holdfast.session import engine, events
-from holdfast.session.client_version import ClientVersion
 from holdfast.session.engine import LinkId
 from holdfast.session.events import Effect, Event
 from holdfast.session.machine import NotPossible, deadline, step
-from holdfast.session.reasons import CLIENT_OUTDATED_CODE, ENGINE_QUARANTINED, HOST_REPLACED, SessionReaction
+from holdfast.session.reasons import ENGINE_QUARANTINED, HOST_REPLACED, SessionReaction
 from holdfast.session.state import Session, State, budget_left
 from holdfast.session.stores import Record
 from holdfast.session.untrusted import bounded
@@ -60,8 +60,6 @@ class SessionActor:
         self._leaving: LinkId | None = None
         """The link on which the device logs out. It ends by itself; until then it may want things stored."""
         self._sending_on: LinkId | None = None
-        self._version: ClientVersion | None = None
-        """With which the newest link logged in; None: the engine's own."""
         self._qr: Qr | None = None
         self._changed = asyncio.Event()
         self._has_ended = False
@@ -71,7 +69,14 @@ class SessionActor:
         self.passkeys = PasskeyRelay(
             company, clock=parts.clock, policy=parts.policy, command=self._command, tell=self._tell_of_link
         )
-        self._limiter = _limiter(company, parts)
+        self._limiter = RateLimiter(
+            company,
+            outbox=parts.outbox,
+            accounts=parts.accounts,
+            clock=parts.clock,
+            pacing=parts.pacing,
+            jitter=parts.randomness.jitter,
+        )
         self._sender = OutboxSender(
             company,
             outbox=parts.outbox,
@@ -92,6 +97,7 @@ class SessionActor:
             received=self._received,
             failed=self._storing_failed,
         )
+        self._opener = LinkOpener(company, parts, storage=self._engine_storage)
 
     @property
     def company(self) -> str:
@@ -230,11 +236,11 @@ class SessionActor:
                 self._ring()
             case engine.Paired() | engine.LinkOpened():
                 self._record.linked_as(report.jid)
-                self._client_version_worked(report)
+                self._opener.hear(report)
                 self.tell(report)
             case engine.LinkClosed():
                 self._sender_link_ended(report)
-                self._client_version_refused(report)
+                self._opener.hear(report)
                 self.tell(report)
             case engine.Ponged():
                 self.tell(report)
@@ -257,14 +263,6 @@ class SessionActor:
         """WhatsApp may have ended the link because of a message; codes about the session say nothing of messages."""
         if report.link == self._sending_on and report.code in _ENDED_BY_MESSAGE:
             self._sender.link_ended(by_stream_error=report.code == _STREAM_ERROR)
-
-    def _client_version_worked(self, report: engine.Paired | engine.LinkOpened) -> None:
-        if isinstance(report, engine.LinkOpened) and self._parts.client_versions is not None:
-            self._parts.client_versions.worked(self._version)
-
-    def _client_version_refused(self, report: engine.LinkClosed) -> None:
-        if report.code == CLIENT_OUTDATED_CODE and self._parts.client_versions is not None:
-            self._parts.client_versions.refused(self._version)
 
     def lose_host(self) -> None:
         self._sender.host_lost()
@@ -357,9 +355,10 @@ class SessionActor:
             case events.RequestConnect():
                 await self._request_connect()
             case events.StartLink(link=number):
-                await self._start_link(number)
+                await self._opener.open(number, self._record.current)
             case events.QuarantineCredentials(link=number):
-                await self._quarantine(number)
+                reason = self._session.reason
+                await self._opener.quarantine(number, reason="" if reason is None else reason.name)
             case engine.LogOut():
                 self._leaving = effect.link
                 self._parts.supervisor.command(effect)
@@ -371,31 +370,6 @@ class SessionActor:
         deferred = self._parts.connect_limiter.ask(self)
         for effect in self._step(deferred or events.ConnectGranted(self._parts.supervisor.new_link(self))):
             await self._carry_out(effect)
-
-    async def _start_link(self, number: LinkId) -> None:
-        """The credentials are read behind all that the link before wanted stored."""
-        await self._engine_storage.caught_up()
-        credentials = await self._parts.store.credentials(self.company)
-        versions = self._parts.client_versions
-        self._version = None if versions is None else versions.current
-        self._parts.supervisor.command(
-            engine.OpenLink(
-                link=number,
-                company=self.company,
-                credentials=credentials,
-                url=self._parts.whatsapp_url,
-                device_name=self._record.current.device_name or self._parts.device_name,
-                proxy_url=self._record.current.proxy_url or self._parts.proxy_url,
-                version=None if self._version is None else list(self._version.numbers),
-            )
-        )
-
-    async def _quarantine(self, newest_link: LinkId) -> None:
-        """What the dying link still wants stored must not bring the credentials back."""
-        self._engine_storage.forget_keys(newest_link)
-        await self._engine_storage.caught_up()
-        reason = self._session.reason
-        await self._parts.store.quarantine(self.company, reason="" if reason is None else reason.name)
 
     # What is recorded and shown.
 
@@ -427,17 +401,6 @@ class SessionActor:
     def _ring(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
-
-
-def _limiter(company: str, parts: Services) -> RateLimiter:
-    return RateLimiter(
-        company,
-        outbox=parts.outbox,
-        accounts=parts.accounts,
-        clock=parts.clock,
-        pacing=parts.pacing,
-        jitter=parts.randomness.jitter,
-    )
 
 
 def _shows_code(session: Session) -> bool:

@@ -17,6 +17,7 @@ from typing import Any
 
 from holdfast.base.clock import Clock
 from holdfast.runtime.engine_slot import TURN_S, HostedLink, LinkOwner, RunningHost, Slot, StartHost
+from holdfast.runtime.host_moves import HostMoves
 from holdfast.session import placement
 from holdfast.session.backoff import Backoff
 from holdfast.session.engine import (
@@ -41,13 +42,6 @@ log = logging.getLogger(__name__)
 _HOUR_S = 3600
 _FRESH_S = 5
 """A link that opened this short a time before its host died may have caused it."""
-_MEMORY_CHECK_S = 10
-_YOUNGEST_RECYCLED_S = 600
-"""A host that needs more memory than its bound within this does not leak: another one would need it too."""
-_MOVE_INTERVAL_S = 1
-"""Between two sessions that move to another host."""
-_MOVE_AGAIN_S = 60
-"""Before a session is asked again that had no reconnections to spare."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +81,7 @@ class EngineSupervisor:
         self._memory_bytes = memory_bytes
         self._placement = Placement()
         self._slots: dict[HostNumber, Slot] = {}
-        self._retiring: list[RunningHost] = []
+        self._moves = HostMoves(clock=clock, run_task=self._run_task)
         self._links: dict[LinkId, HostedLink] = {}
         self._last_link = 0
         self._tasks: asyncio.TaskGroup | None = None
@@ -105,7 +99,8 @@ class EngineSupervisor:
         self._ready = ready
         async with asyncio.TaskGroup() as self._tasks:
             if self._memory_bytes is not None:
-                self._tasks.create_task(self._watch_memory(self._memory_bytes), name="engine host memory")
+                watching = self._moves.watch_memory(self._current_hosts, most_bytes=self._memory_bytes)
+                self._tasks.create_task(watching, name="engine host memory")
             self._slot(0)
             await asyncio.Event().wait()  # a group without hosts would end here, and start none later
 
@@ -157,9 +152,11 @@ class EngineSupervisor:
         return self._slots[number].host if number in self._slots else None
 
     def _running(self) -> Iterator[tuple[RunningHost, list[HostedLink]]]:
-        current = [slot.host for _, slot in sorted(self._slots.items()) if slot.host is not None]
-        for host in (*current, *self._retiring):
+        for host in (*self._current_hosts(), *self._moves.retiring):
             yield host, list(host.links.values())
+
+    def _current_hosts(self) -> list[RunningHost]:
+        return [slot.host for _, slot in sorted(self._slots.items()) if slot.host is not None]
 
     # Links.
 
@@ -281,8 +278,7 @@ class EngineSupervisor:
         number, links = host.slot.number, list(host.links.items())
         log.error("Engine host %d lost: %s; %d links were on it", number, detail, len(links))
         host.slot.leave(host)
-        if host in self._retiring:
-            self._retiring.remove(host)
+        self._moves.lost(host)
         self._lost_at.append(self._clock.monotonic())
         death = self._death(host, detail)
         self._placement, quarantined = placement.died(self._placement, death, policy=self._policy)
@@ -341,13 +337,11 @@ class EngineSupervisor:
         host = slot.host
         if host is not None and host.links:
             slot.closed = True
-            slot.retire(host)
-            self._retiring.append(host)
-            self._run_task(self._move_all(host), f"move from engine host {slot.number}")
+            self._moves.retire(host)
         else:
             slot.close()
 
-    # Isolation and memory.
+    # Isolation.
 
     async def _watch_isolation(self, host: RunningHost) -> None:
         """Open the next link when the one before takes long; clear the sessions when the host has lived long enough."""
@@ -362,40 +356,6 @@ class EngineSupervisor:
         log.info("Engine host %d has lived: %s can't have ended the hosts before", host.slot.number, sessions)
         self._placement = placement.proven(self._placement, host.slot.number, policy=self._policy)
         self._close_empty_slots()
-
-    async def _watch_memory(self, most_bytes: int) -> None:
-        while True:
-            await self._clock.sleep(_MEMORY_CHECK_S)
-            for slot in list(self._slots.values()):
-                if slot.host is not None and self._is_too_large(slot.host, most_bytes):
-                    self.recycle(slot.host)
-
-    def _is_too_large(self, host: RunningHost, most_bytes: int) -> bool:
-        rss = None if host.engine is None else host.engine.facts.rss_bytes
-        is_old = self._clock.monotonic() - host.started_at > _YOUNGEST_RECYCLED_S
-        return is_old and rss is not None and rss > most_bytes
-
-    def recycle(self, host: RunningHost) -> None:
-        """Replace a host in order: the next one is started, and the sessions move one by one."""
-        log.warning("Engine host %d has grown past its bound: its sessions move to a new one", host.slot.number)
-        self._retiring.append(host)
-        host.slot.retire(host)
-        self._run_task(self._move_all(host), f"move from engine host {host.slot.number}")
-
-    async def _move_all(self, host: RunningHost) -> None:
-        """The reconnection budget of each session decides when it moves."""
-        if not host.slot.closed:
-            await host.slot.has_host.wait()
-        while host.links and not host.over.is_set():
-            moved = 0
-            for number, link in list(host.links.items()):
-                if number in host.links and link.owner.change_host():
-                    moved += 1
-                    await self._clock.sleep(_MOVE_INTERVAL_S)
-            await self._clock.sleep(_MOVE_INTERVAL_S if moved else _MOVE_AGAIN_S)
-        host.over.set()
-        if host in self._retiring:
-            self._retiring.remove(host)
 
     def _run_task(self, work: Coroutine[Any, Any, None], name: str) -> None:
         assert self._tasks is not None
