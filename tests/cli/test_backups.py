@@ -65,10 +65,15 @@ async def test_a_backup_brings_a_cleared_company_back(still: Command) -> None:
     assert await states(still) == {}
     listed = await still("backup", "list", "--json")
     assert [(each["companies"], each["trouble"]) for each in listed.json["items"]] == [([COMPANY], None)] * 2
+    assert f"only {COMPANY}" in (await still("backup", "list")).out
     restored = await still("backup", "restore", "safe.backup")
     assert restored.code == 0, restored
     assert restored.out.startswith("Restored 1 company and ")
     assert await states(still) == {COMPANY: ("reconnecting", None)}
+    before_clear = cleared.out.split("`holdfast ")[1].split("`")[0].split()
+    refused = await still(*before_clear)
+    assert (refused.code, "--replace backs it up" in refused.err) == (1, True)
+    assert (await still(*before_clear, "--replace", "--take-stale", "all")).code == 0
 
 
 async def test_a_restore_that_refuses_a_company_says_so(still: Command) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import URL, Connection, event, func, select
 
-from holdfast.backup.company import clear_in_parts
+from holdfast.backup.clearing import clear_in_parts
 from holdfast.base.errors import NotFound
 from holdfast.store.database import Database
 from holdfast.store.postgres import parse
@@ -17,6 +17,7 @@ from tests.postgres_process import PostgresProcess
 from tests.world import migrated
 
 ROWS, COMPANIES = 2200, 2
+FILLING = filling.Filling(companies=COMPANIES, total=ROWS, largest=0.6)
 CLEARED, OTHER = filling.company(0), filling.company(1)
 
 
@@ -31,9 +32,9 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | URL:
 
 
 def fill(connection: Connection) -> None:
-    filling.add_sessions(connection, companies=COMPANIES)
-    for add in (filling.add_messages, filling.add_events, filling.add_rest):
-        add(connection, range(ROWS), companies=COMPANIES, total=ROWS, largest=0.6)
+    FILLING.add_sessions(connection)
+    for add in (FILLING.add_messages, FILLING.add_events, FILLING.add_rest):
+        add(connection, range(ROWS))
 
 
 def count(connection: Connection, company: str) -> dict[str, int]:
@@ -58,7 +59,7 @@ async def test_a_company_is_cleared_in_parts_and_no_other_is_touched(place: Path
     event.listen(engine, "after_cursor_execute", note)
     await clear_in_parts(database, CLEARED)
     assert sum(removed) > 8000
-    assert max(removed) <= 500
+    assert max(removed) <= 100
     assert await database.read(lambda connection: count(connection, CLEARED)) == {}
     assert await database.read(lambda connection: count(connection, OTHER)) == before
     with pytest.raises(NotFound):

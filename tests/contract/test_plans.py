@@ -53,6 +53,7 @@ from tests.world import migrated
 Statement = tuple[str, Any]
 
 ROWS, COMPANIES = 10_000, 100
+FILLING = filling.Filling(companies=COMPANIES, total=ROWS, largest=0.1)
 GROWING = {
     "outbox", "inbox", "events", "webhook_deliveries", "turns", "media", "media_chunks", "decrypted", "chats",
     "outbox_search", "inbox_search",
@@ -133,10 +134,10 @@ class Called:
 
 
 def fill(connection: Connection) -> None:
-    filling.add_sessions(connection, companies=COMPANIES)
+    FILLING.add_sessions(connection)
     filling.add_endpoint(connection)
-    for add in (filling.add_messages, filling.add_events, filling.add_rest):
-        add(connection, range(ROWS), companies=COMPANIES, total=ROWS, largest=0.1)
+    for add in (FILLING.add_messages, FILLING.add_events, FILLING.add_rest):
+        add(connection, range(ROWS))
     count_on(connection)
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql("ANALYZE")

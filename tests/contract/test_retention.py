@@ -20,6 +20,7 @@ from tests import filling
 from tests.contract.rows import Row
 
 ROWS, COMPANIES = 2200, 3
+FILLING = filling.Filling(companies=COMPANIES, total=ROWS, largest=0.1)
 HALF = iso(filling.FIRST + timedelta(days=filling.DAYS / 2))
 AGES: dict[Kept, Column[str]] = {
     Kept.MESSAGES: outbox.c.accepted_at,
@@ -31,9 +32,9 @@ Place = tuple[Path | URL, Callable[[str], list[Row]]]
 
 
 def fill(connection: Connection) -> None:
-    filling.add_sessions(connection, companies=COMPANIES)
-    for add in (filling.add_messages, filling.add_events, filling.add_rest):
-        add(connection, range(ROWS), companies=COMPANIES, total=ROWS, largest=0.1)
+    FILLING.add_sessions(connection)
+    for add in (FILLING.add_messages, FILLING.add_events, FILLING.add_rest):
+        add(connection, range(ROWS))
     row = {"company_id": "company0001", "reason": "logged-out", "creds": "{}", "keys": "{}"}
     days = [iso(filling.FIRST + timedelta(days=day)) for day in range(filling.DAYS)]
     connection.execute(insert(quarantine), [{**row, "at": day} for day in days])
@@ -105,7 +106,7 @@ async def test_contacts_events_and_webhooks_stay_and_what_refers_to_a_removed_me
     await database.write(fill)
     kept = [select(func.count()).select_from(table) for table in (chats, events, webhook_deliveries)]
     before = await database.read(lambda connection: [connection.scalar(each) for each in kept])
-    company, chat = filling.whose(3, COMPANIES, 0.1), "962790000000@s.whatsapp.net"
+    company, chat = FILLING.whose(3), "962790000000@s.whatsapp.net"
     references = ReferenceRows(database)
     assert await references.find(company, "msg_000000000003", chat=chat)
     for each in (Kept.MESSAGES, Kept.INBOX):

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import URL, Connection, text
 
 from holdfast.backup.backup_dir import Opener
-from holdfast.backup.company import clear_in_parts
+from holdfast.backup.clearing import clear_in_parts
 from holdfast.backup.creating import About, BackupMaker
 from holdfast.backup.restoring import Restorer
 from holdfast.base.clock import iso

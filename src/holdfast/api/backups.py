@@ -26,6 +26,9 @@ class BackupModel(ApiModel):
     size_bytes: int
     created_at: Annotated[str | None, Field(description="null when the file can't be looked into")]
     companies: Annotated[list[str] | None, Field(description="the companies in it")]
+    only_company: Annotated[
+        str | None, Field(description="the file holds this company and nothing else; null: everything")
+    ]
     encrypted: bool
     trouble: Annotated[str | None, Field(description="what is wrong with the file; null when nothing was found")]
 
@@ -37,6 +40,7 @@ class BackupModel(ApiModel):
             size_bytes=found.size_bytes,
             created_at=None if manifest is None else manifest.created_at,
             companies=None if manifest is None else [each.company_id for each in manifest.companies],
+            only_company=None if manifest is None else manifest.only_company,
             encrypted=found.is_encrypted,
             trouble=found.trouble,
         )
@@ -120,7 +124,7 @@ async def get_backup(
 
 @backups.post("/v1/sessions/{company}/clear")
 async def clear_session(company: CompanyPath, _: ForAll, backup_service: Keeping) -> BackupModel:
-    """Back everything up, then remove the company and all it has. WhatsApp is told nothing: log out first for that."""
+    """Back up the company, then remove it and all it has. Log out first, or the phone goes on listing its device."""
     return BackupModel.made(await backup_service.clear(company))
 
 

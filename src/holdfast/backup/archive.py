@@ -3,10 +3,14 @@
 The first line of a part names its columns, each further one is a row; bytes are base64. The manifest has the SHA-256 of
 each part, and the archive's comment that of the manifest, so that `check` finds whatever changed on the way. Nothing
 in it depends on the kind of database that it came from.
+
+Whoever makes a file can make its checksums fit, so a file is input from outside: its members, their sizes and each line
+are bounded before they are in memory.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import zipfile
 import zlib
@@ -20,6 +24,7 @@ import msgspec
 from holdfast.backup.cancellation import CancelToken
 from holdfast.backup.errors import BadBackup
 from holdfast.backup.manifest import FORMAT, Manifest, Member
+from holdfast.store.tables import metadata
 
 ArchiveRow = Sequence[Any]
 """Values as JSON has them, and bytes."""
@@ -28,6 +33,13 @@ _MANIFEST = "manifest.json"
 _LEVEL = 3
 """Of zlib: twice as fast as its default, and keys hardly shrink anyway."""
 _CHUNK = 1 << 20
+_LARGEST_MANIFEST = 32 << 20
+_LONGEST_LINE = 64 << 20
+_DENSEST = 200
+"""Times that a large member may be larger than what is stored of it. Rows of Holdfast's shrink 5 to 20 times, a bomb a
+thousand times."""
+_MAY_BE_DENSE = 64 << 20
+_Value = str | int | float | bool | None
 
 
 class ArchiveWriter:
@@ -65,6 +77,8 @@ class ArchiveReader:
     def __init__(self, path: Path, *, name: str) -> None:
         """`name` is what people know the file by."""
         self._name = name
+        self._parts = contextlib.ExitStack()
+        """Closes the parts whose rows nobody reads to the end."""
         try:
             self._zip = zipfile.ZipFile(path)
         except FileNotFoundError:
@@ -74,7 +88,9 @@ class ArchiveReader:
         except zipfile.BadZipFile as error:
             raise self._bad("it is no backup, or its end is missing: was it copied whole?") from error
         try:
+            members = self._members()
             self.manifest = self._manifest()
+            self._check_listed(members)
         except BaseException:
             self._zip.close()
             raise
@@ -85,7 +101,25 @@ class ArchiveReader:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._parts.close()
         self._zip.close()
+
+    def _members(self) -> set[str]:
+        known = {_MANIFEST, *(_part(name) for name in metadata.tables)}
+        seen: set[str] = set()
+        for member in self._zip.infolist():
+            if member.filename not in known or member.filename in seen:
+                raise self._bad(f"it has a part {member.filename[:80]!r}, which no backup has")
+            seen.add(member.filename)
+            largest = max(_DENSEST * member.compress_size, _MAY_BE_DENSE)
+            if member.file_size > (_LARGEST_MANIFEST if member.filename == _MANIFEST else largest):
+                raise self._bad(f"the part {member.filename} would unpack to {member.file_size >> 20} MB")
+        return seen
+
+    def _check_listed(self, members: set[str]) -> None:
+        """What is not in the manifest has no checksum."""
+        if others := members - {_MANIFEST, *map(_part, self.manifest.tables)}:
+            raise self._bad(f"its manifest does not list the part {min(others)}")
 
     def check(self, wanted: CancelToken) -> None:
         """Read every part and compare it with the manifest."""
@@ -97,11 +131,25 @@ class ArchiveReader:
             if digest.hexdigest() != part.sha256 or lines != part.rows + 1:
                 raise self._bad(f"the part {_part(table)} is not what was written")
 
-    def rows(self, table: str) -> tuple[list[str], Iterator[list[Any]]]:
+    def rows(self, table: str) -> tuple[list[str], Iterator[list[_Value]]]:
         """Columns and rows; bytes are still base64. Call `check` first."""
         lines = self._text_lines(_part(table))
-        columns = msgspec.json.decode(next(lines), type=list[str])
-        return columns, (msgspec.json.decode(line, type=list[Any]) for line in lines)
+        try:
+            columns = msgspec.json.decode(next(lines, b""), type=list[str])
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise self._bad(f"the part {_part(table)} does not begin with its columns") from error
+        if len(set(columns)) != len(columns):
+            raise self._bad(f"the part {_part(table)} has a column twice")
+        return columns, (self._row(line, table, len(columns)) for line in lines)
+
+    def _row(self, line: bytes, table: str, count: int) -> list[_Value]:
+        try:
+            row = msgspec.json.decode(line, type=list[_Value])
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise self._bad(f"the part {_part(table)} has a row that can't be understood") from error
+        if len(row) != count:
+            raise self._bad(f"the part {_part(table)} has a row of {len(row)} values for {count} columns")
+        return row
 
     def _manifest(self) -> Manifest:
         text = b"".join(self._chunks(_MANIFEST))
@@ -110,14 +158,17 @@ class ArchiveReader:
         try:
             version = msgspec.json.decode(text)["format"]
             if version > FORMAT:
-                raise self._bad(f"it has format {version} and this Holdfast knows up to {FORMAT}: update Holdfast")
+                raise self._bad(
+                    f"it has format {str(version)[:20]} and this Holdfast knows up to {FORMAT}: update Holdfast"
+                )
             return msgspec.json.decode(text, type=Manifest)
-        except (msgspec.DecodeError, KeyError, TypeError) as error:
-            raise self._bad(f"its manifest can't be understood ({error})") from error
+        except (msgspec.DecodeError, KeyError, TypeError, ValueError, RecursionError) as error:
+            raise self._bad(f"its manifest can't be understood ({str(error)[:200]})") from error
 
     def _chunks(self, member: str) -> Iterator[bytes]:
         try:
             with self._zip.open(member) as part:
+                self._parts.callback(part.close)
                 while chunk := part.read(_CHUNK):
                     yield chunk
         except KeyError:
@@ -130,6 +181,8 @@ class ArchiveReader:
         for chunk in self._chunks(member):
             *lines, rest = (rest + chunk).split(b"\n")
             yield from lines
+            if len(rest) > _LONGEST_LINE:
+                raise self._bad(f"the part {member} has a row of more than {_LONGEST_LINE >> 20} MB")
 
     def _bad(self, why: str) -> BadBackup:
         return BadBackup(f'the backup "{self._name}" can\'t be used: {why}; take another, nothing was changed', why=why)

@@ -1,40 +1,21 @@
-"""The rows of one company: all of them away, or the keys of its device in and out."""
+"""The device of one company: its keys in and out."""
 
 from __future__ import annotations
 
-import functools
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import Column, Connection, delete, func, insert, select
+from sqlalchemy import Connection, delete, func, insert, select
 
 from holdfast.backup.errors import CantRestore
 from holdfast.backup.ratchets import RatchetKey, without_sending
 from holdfast.base.errors import Conflict, NotFound
 from holdfast.session.state import State
-from holdfast.store.database import Database
 from holdfast.store.postgres import MIGRATING
-from holdfast.store.tables import (
-    chats,
-    credentials,
-    decrypted,
-    events,
-    inbox,
-    leases,
-    media,
-    media_chunks,
-    metadata,
-    outbox,
-    sessions,
-    signal_keys,
-    transitions,
-    webhook_deliveries,
-)
+from holdfast.store.tables import credentials, leases, sessions, signal_keys
 
 _AT_ONCE = 500
-_MEDIA_AT_ONCE = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,71 +26,6 @@ class Device:
     keys: tuple[RatchetKey, ...]
 
 
-async def clear_in_parts(database: Database, company: str) -> None:
-    """Remove every row of the company, credentials and history included. Raises `NotFound`.
-
-    The history goes in small transactions, so that writes of other companies wait for one part at most. The session
-    goes last: when the process ends before that, clearing again removes the rest.
-    """
-    await database.read(lambda connection: _refuse_unknown(connection, company))
-    while await database.write(lambda connection: _clear_events(connection, company)):
-        pass
-    its_media = select(media.c.id).where(media.c.company_id == company)
-    ids = await database.read(lambda connection: list(connection.scalars(its_media)))
-    for start in range(0, len(ids), _MEDIA_AT_ONCE):
-        await database.write(functools.partial(_clear_media, ids=ids[start : start + _MEDIA_AT_ONCE]))
-    for column in _HISTORY:
-        while await database.write(functools.partial(_clear_part, company=company, column=column)):
-            pass
-    await database.write(lambda connection: clear(connection, company))
-
-
-_HISTORY = (outbox.c.seq, inbox.c.seq, transitions.c.seq, chats.c.chat, decrypted.c.ciphertext_sha256)
-"""Columns by which rows of one company are removed in parts: each has an index on company and itself."""
-
-
-def _clear_part(connection: Connection, *, company: str, column: Column[Any]) -> bool:
-    """Whether there was anything to remove."""
-    table, mine = column.table, column.table.c.company_id == company
-    part = select(column).where(mine).order_by(column).limit(_AT_ONCE).subquery()
-    last = connection.scalar(select(func.max(part.c[column.name])))
-    if last is None:
-        return False
-    connection.execute(delete(table).where(mine, column <= last))
-    return True
-
-
-def _clear_events(connection: Connection, company: str) -> bool:
-    """With their webhook deliveries."""
-    part = select(events.c.seq).where(events.c.company_id == company).order_by(events.c.seq).limit(_AT_ONCE)
-    numbers = list(connection.scalars(part))
-    connection.execute(delete(webhook_deliveries).where(webhook_deliveries.c.event_seq.in_(numbers)))
-    connection.execute(delete(events).where(events.c.seq.in_(numbers)))
-    return bool(numbers)
-
-
-def _clear_media(connection: Connection, *, ids: Sequence[str]) -> None:
-    """Few at a time: one may have a hundred megabytes."""
-    connection.execute(delete(media_chunks).where(media_chunks.c.media_id.in_(ids)))
-    connection.execute(delete(media).where(media.c.id.in_(ids)))
-
-
-def _refuse_unknown(connection: Connection, company: str) -> None:
-    if connection.scalar(select(sessions.c.company_id).where(sessions.c.company_id == company)) is None:
-        raise NotFound(f'company "{company}" is unknown: `holdfast sessions` lists those there are', field="company")
-
-
-def clear(connection: Connection, company: str) -> int:
-    """The same in one transaction; returns how many rows it removed. Raises `NotFound`."""
-    _refuse_unknown(connection, company)
-    its_media = select(media.c.id).where(media.c.company_id == company)
-    count = connection.execute(delete(media_chunks).where(media_chunks.c.media_id.in_(its_media))).rowcount
-    for table in reversed(metadata.sorted_tables):
-        if "company_id" in table.c:
-            count += connection.execute(delete(table).where(table.c.company_id == company)).rowcount
-    return count
-
-
 def take_in(connection: Connection, company: str, device: Device, *, now: str, closed_at_ms: int | None) -> None:
     """Give the company this device and have it connect. Raises `Conflict` where a phone is linked already, or another
     company has the device.
@@ -117,7 +33,7 @@ def take_in(connection: Connection, company: str, device: Device, *, now: str, c
     closed_at_ms: when somebody may have used the keys since; then nothing is ever encrypted with them as they are.
     """
     refuse_linked(connection, company)
-    _refuse_taken(connection, company, device)
+    refuse_taken(connection, company, device.credentials)
     for table in (credentials, signal_keys):
         connection.execute(delete(table).where(table.c.company_id == company))
     row = {"company_id": company, "creds": device.credentials, "paired": True, "updated_at": now}
@@ -138,9 +54,9 @@ def refuse_linked(connection: Connection, company: str) -> None:
         )
 
 
-def _refuse_taken(connection: Connection, company: str, device: Device) -> None:
-    """Two sessions with one device throw each other out (440) for ever."""
-    mine = _jid(device.credentials)
+def refuse_taken(connection: Connection, company: str, its_credentials: str) -> None:
+    """Two sessions with one device throw each other out (440) for ever. Raises `Conflict`."""
+    mine = _jid(its_credentials)
     others = select(credentials.c.company_id, credentials.c.creds).where(credentials.c.paired)
     for other, creds in connection.execute(others.order_by(credentials.c.company_id)):
         if other != company and mine is not None and _jid(creds) == mine:

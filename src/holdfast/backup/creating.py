@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Select, Table, select
 
 from holdfast.backup import rows
 from holdfast.backup.archive import ArchiveWriter
@@ -70,16 +70,19 @@ class BackupMaker:
         self._how = how
         self._turn = asyncio.Lock()
 
-    async def make(self, *, kind: str, now: datetime, progress: Progress = lambda _: None) -> BackupResult:
-        """One backup of everything. Raises `CantBackUp`; what is in the folder then is as it was."""
-        name = f"holdfast-{iso(now).replace(':', '-')}-{kind}{ENDING}{SUFFIX if self._how.is_used else ''}"
+    async def make(
+        self, *, kind: str, now: datetime, company: str | None = None, progress: Progress = lambda _: None
+    ) -> BackupResult:
+        """One backup of everything, or of one company. Raises `CantBackUp`; what is in the folder then is as it was."""
+        kind_of_file = kind if company is None else f"{kind}-{company}"
+        name = f"holdfast-{iso(now).replace(':', '-')}-{kind_of_file}{ENDING}{SUFFIX if self._how.is_used else ''}"
         try:
             async with self._turn:
                 self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 remove_unfinished(self._folder)
                 with _unfinished(self._folder / f".{name}{_UNFINISHED}") as plain, CancelToken() as wanted:
                     manifest = await self._database.read(
-                        lambda each: self._write(each, plain, kind, now, progress, wanted)
+                        lambda each: self._write(each, plain, kind, now, company, progress, wanted)
                     )
                     size = await self._finish(plain, self._folder / name, wanted)
         except OSError as error:
@@ -106,13 +109,24 @@ class BackupMaker:
             return _keep(sealed, name)
 
     def _write(
-        self, connection: Connection, path: Path, kind: str, now: datetime, progress: Progress, wanted: CancelToken
+        self,
+        connection: Connection,
+        path: Path,
+        kind: str,
+        now: datetime,
+        company: str | None,
+        progress: Progress,
+        wanted: CancelToken,
     ) -> Manifest:
         with ArchiveWriter(path) as archive:
-            companies = companies_of(connection)  # the first look is what the snapshot is of
+            companies = companies_of(connection, company)  # the first look is what the snapshot is of
             parts = {}
             for table in rows.KEPT:
-                read = wanted.each(rows.read(connection, table))
+                if company is not None and not rows.is_of_companies(table):
+                    continue
+                found = rows.read(connection, table, company)
+                # One company's is made before others' eyes: it may take longer, and they must not wait.
+                read = wanted.each(found) if company is None else wanted.each_gently(found)
                 parts[table.name] = archive.add(table.name, table.columns.keys(), read)
                 if parts[table.name].rows >= WORTH_TELLING:
                     progress(f"{table.name}: {parts[table.name].rows} rows")
@@ -125,6 +139,7 @@ class BackupMaker:
                 companies=tuple(companies),
                 tables=parts,
                 settings=dict(self._about.settings),
+                only_company=company,
             )
             archive.finish(manifest)
         return manifest
@@ -137,15 +152,17 @@ def maker_of(settings: Settings, database: Database, *, folder: Path) -> BackupM
     return BackupMaker(database, folder, about=about, how=how)
 
 
-def companies_of(connection: Connection) -> Sequence[CompanySummary]:
-    """Each session with the fingerprint of its keys, as they are now."""
+def companies_of(connection: Connection, only: str | None = None) -> Sequence[CompanySummary]:
+    """Each session, or one, with the fingerprint of its keys as they are now."""
     prints: dict[str, Fingerprint] = {}
     paired: dict[str, bool] = {}
-    for row in connection.execute(select(credentials)):
+    for row in connection.execute(_of(credentials, only, select(credentials))):
         paired[row.company_id] = row.paired
         prints.setdefault(row.company_id, Fingerprint()).add(row.creds)
-    for row in connection.execute(select(signal_keys), execution_options={"yield_per": 500}):
+    keys = _of(signal_keys, only, select(signal_keys))
+    for row in connection.execute(keys, execution_options={"yield_per": 500}):
         prints.setdefault(row.company_id, Fingerprint()).add(row.type, row.id, row.value)
+    found = select(sessions.c.company_id, sessions.c.state).order_by(sessions.c.company_id)
     return [
         CompanySummary(
             company_id=row.company_id,
@@ -153,8 +170,12 @@ def companies_of(connection: Connection) -> Sequence[CompanySummary]:
             is_paired=paired.get(row.company_id, False),
             keys=str(prints.get(row.company_id, Fingerprint())),
         )
-        for row in connection.execute(select(sessions.c.company_id, sessions.c.state).order_by(sessions.c.company_id))
+        for row in connection.execute(_of(sessions, only, found))
     ]
+
+
+def _of(table: Table, company: str | None, statement: Select[Any]) -> Select[Any]:
+    return statement if company is None else statement.where(table.c.company_id == company)
 
 
 def remove_unfinished(folder: Path) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 
 import msgspec
 
-FORMAT = 1
+FORMAT = 2
+"""2: a backup may hold one company alone."""
 
 
 class CompanySummary(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -38,6 +39,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     tables: dict[str, Member]
     settings: dict[str, Any]
     """Those in force, secrets only as set or not."""
+    only_company: str | None = None
+    """It holds this company and nothing else; None: everything."""
 
     def company(self, company: str) -> CompanySummary | None:
         return next((each for each in self.companies if each.company_id == company), None)

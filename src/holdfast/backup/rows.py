@@ -1,19 +1,33 @@
-"""The rows of a whole database, out of one kind and into another.
+"""The rows of a whole database, or of one company, out of one kind of database and into another.
 
 It must never leave out a table that holds something of people's: what is not in a backup is named here with its reason.
+What is read from a backup is input from outside: every row is checked before it is stored.
 """
 
 from __future__ import annotations
 
 import base64
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, LargeBinary, Table, delete, func, insert, select, text
+from sqlalchemy import BigInteger, Connection, LargeBinary, Select, Table, delete, func, insert, select, text
 from sqlalchemy.sql.sqltypes import Integer
 
-from holdfast.store.tables import leases, metadata
+from holdfast.backup.errors import CantRestore
+from holdfast.base.ids import is_company_id
+from holdfast.session.state import State
+from holdfast.store.tables import (
+    events,
+    leases,
+    media,
+    media_chunks,
+    metadata,
+    sessions,
+    webhook_deliveries,
+    webhook_endpoints,
+)
 
 NOT_KEPT = frozenset({leases.name})
 """Leases: who runs which session at this moment."""
@@ -24,32 +38,126 @@ KEPT: tuple[Table, ...] = tuple(table for table in metadata.sorted_tables if tab
 _AT_ONCE = 500
 _LARGE_AT_ONCE = 8
 """Rows in memory at a time; the chunks of media are large."""
+_LARGEST_SEQ = 2**53
+NUMBERED = {table.name: "seq" for table in KEPT if "seq" in table.primary_key.columns} | {
+    webhook_deliveries.name: "event_seq"
+}
+"""The columns of numbers that a database draws."""
 
 
-def read(connection: Connection, table: Table) -> Iterator[Sequence[Any]]:
-    """All rows, streamed."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """Which rows a backup may bring; by default those of any company."""
+
+    company: str | None = None
+    """The only company."""
+    media: Collection[str] = ()
+    """With a company: the media that chunks may belong to."""
+    shift: Mapping[str, int]
+    """What is added to the numbers of a table's rows."""
+
+
+EVERYTHING = Expected(shift={})
+
+
+def read(connection: Connection, table: Table, company: str | None = None) -> Iterator[Sequence[Any]]:
+    """All rows, or those of one company, streamed."""
+    statement = select(table) if company is None else _of_company(table, company)
     most = _LARGE_AT_ONCE if table.name == "media_chunks" else _AT_ONCE
-    yield from connection.execute(select(table), execution_options={"yield_per": most})
+    if statement is not None:
+        yield from connection.execute(statement, execution_options={"yield_per": most})
 
 
-def write(connection: Connection, table: Table, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Add rows; bytes may be base64, as they stand in a backup."""
-    coded = [isinstance(table.c[name].type, LargeBinary) for name in columns]
+def is_of_companies(table: Table) -> bool:
+    """Does each of its rows belong to a company?"""
+    return "company_id" in table.c or table is media_chunks
+
+
+def _of_company(table: Table, company: str) -> Select[Any] | None:
+    """By an index, whatever other companies have."""
+    if table is media_chunks:
+        return select(table).where(table.c.media_id.in_(select(media.c.id).where(media.c.company_id == company)))
+    if table is webhook_deliveries:
+        return select(table).where(table.c.event_seq.in_(select(events.c.seq).where(events.c.company_id == company)))
+    return select(table).where(table.c.company_id == company) if is_of_companies(table) else None
+
+
+def write(
+    connection: Connection,
+    table: Table,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    expected: Expected = EVERYTHING,
+) -> Iterator[list[dict[str, Any]]]:
+    """Add rows, and yield them batch by batch; bytes may be base64, as they stand in a backup.
+
+    Raises `CantRestore` for a row that no backup of Holdfast's has.
+    """
+    for name in columns:
+        if name not in table.c:
+            raise CantRestore(f'its rows of {table.name} have a column "{name[:80]}", which no version of Holdfast has')
+    coded = {name for name in columns if isinstance(table.c[name].type, LargeBinary)}
     most = _LARGE_AT_ONCE if table.name == "media_chunks" else _AT_ONCE
     rows = iter(rows)
     while batch := list(itertools.islice(rows, most)):
-        values = [[_value(each, is_bytes=is_bytes) for each, is_bytes in zip(row, coded, strict=True)] for row in batch]
-        connection.execute(insert(table), [dict(zip(columns, row, strict=True)) for row in values])
+        named = (dict(zip(columns, row, strict=True)) for row in batch)
+        checked = [_checked(table, _decoded(row, coded), expected) for row in named]
+        connection.execute(insert(table), checked)
+        yield checked
 
 
-def _value(value: Any, *, is_bytes: bool) -> Any:
-    return base64.b64decode(value) if is_bytes and isinstance(value, str) else value
+def _decoded(row: dict[str, Any], coded: Collection[str]) -> dict[str, Any]:
+    return {**row, **{name: base64.b64decode(row[name]) for name in coded if isinstance(row[name], str)}}
+
+
+def _checked(table: Table, row: dict[str, Any], expected: Expected) -> dict[str, Any]:
+    if "company_id" in row:
+        _check_company(table, row["company_id"], expected)
+    if table is media_chunks and expected.company is not None and row["media_id"] not in expected.media:
+        raise CantRestore("it has a part of a file that is not the company's")
+    if table is sessions and row["state"] not in set(State):
+        raise CantRestore(f"it has a session in a state that does not exist: {str(row['state'])[:80]!r}")
+    if (number := NUMBERED.get(table.name)) is not None:
+        seq = row[number]
+        if not isinstance(seq, int) or not 0 < seq < _LARGEST_SEQ:
+            raise CantRestore(f"it has a row of {table.name} with the number {str(seq)[:40]}")
+        return {**row, number: seq + expected.shift.get(table.name, 0)}
+    return row
+
+
+def _check_company(table: Table, company: Any, expected: Expected) -> None:
+    """Other code relies on company ids that are safe in paths, headers and logs."""
+    if expected.company is not None and company != expected.company:
+        raise CantRestore(
+            f"it says that it holds company {expected.company} alone, and has rows of {str(company)[:80]!r}"
+        )
+    is_default = table is webhook_endpoints and company == ""
+    if not is_default and not (isinstance(company, str) and is_company_id(company)):
+        raise CantRestore(f"it has rows of {str(company)[:80]!r}, which is not a company id")
 
 
 def empty(connection: Connection) -> None:
     """Remove everything that a backup would bring."""
     for table in reversed(KEPT):
         connection.execute(delete(table))
+
+
+def first_free(connection: Connection, table: Table) -> int:
+    """The next number that the database would draw, or higher."""
+    column = table.c[NUMBERED[table.name]]
+    most: int = connection.scalar(select(func.coalesce(func.max(column), 0))) or 0
+    if connection.dialect.name == "postgresql":
+        drawn = connection.scalar(text(f"SELECT last_value FROM {_sequence(connection, table)}"))  # noqa: S608
+    else:
+        drawn = connection.scalar(text("SELECT seq FROM sqlite_sequence WHERE name = :table"), {"table": table.name})
+    return max(most, drawn or 0) + 1
+
+
+def _sequence(connection: Connection, table: Table) -> str:
+    found: str = connection.execute(
+        text("SELECT pg_get_serial_sequence(:table, 'seq')"), {"table": table.name}
+    ).scalar_one()
+    return found
 
 
 def count_on(connection: Connection) -> None:
@@ -61,6 +169,6 @@ def count_on(connection: Connection) -> None:
         if column is None or not isinstance(column.type, (Integer, BigInteger)):
             continue
         most = select(func.coalesce(func.max(column), 0)).scalar_subquery()
-        sequence = connection.scalar(text("SELECT pg_get_serial_sequence(:table, 'seq')"), {"table": table.name})
+        sequence = _sequence(connection, table)
         drawn = connection.scalar(text(f"SELECT last_value FROM {sequence}"))  # noqa: S608 – PostgreSQL's own answer
         connection.execute(select(func.setval(sequence, func.greatest(most, drawn))))

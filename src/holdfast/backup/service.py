@@ -1,4 +1,4 @@
-"""Backups and moving in and out while the gateway runs: the one door for routes."""
+"""Backups and moving in and out while the gateway runs: what the routes use."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from holdfast.backup import backup_dir
 from holdfast.backup import company as companies
 from holdfast.backup.cancellation import CancelToken
+from holdfast.backup.clearing import clear_in_parts
 from holdfast.backup.company import Device
 from holdfast.backup.creating import BackupMaker, BackupResult
 from holdfast.base.clock import Clock, iso
@@ -56,12 +57,12 @@ class BackupService:
         raise NotFound(f'there is no backup "{name[:120]}": GET /v1/backups lists those there are', field="name")
 
     async def clear(self, company: str) -> BackupResult:
-        """Make a backup, then remove the company and all it has. Raises `NotFound`, and `CantBackUp` with all kept."""
+        """Back up the company, then remove it and all it has. Raises `NotFound`, and `CantBackUp` with all kept."""
         await self.gateway.ask(company, events.StopAsked())
 
         async def work() -> BackupResult:
-            made = await self.make(kind="before-clear")
-            await companies.clear_in_parts(self.database, company)
+            made = await self.maker.make(kind="before-clear", now=self.clock.now(), company=company)
+            await clear_in_parts(self.database, company)
             return made
 
         return await self.gateway.set_aside(company, work)

@@ -53,5 +53,6 @@ def _fill(connection: Connection, reader: ArchiveReader) -> None:
     for table in then.sorted_tables:
         if table.name in reader.manifest.tables:
             columns, values = reader.rows(table.name)
-            rows.write(connection, table, columns, values)
+            for _ in rows.write(connection, table, columns, values):
+                pass
     connection.commit()

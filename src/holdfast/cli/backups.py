@@ -1,4 +1,4 @@
-"""`holdfast backup …` and `holdfast clear`: make, list and restore backups, and remove one company after one."""
+"""`holdfast backup …` and `holdfast clear`: make, list and restore backups; back up one company and remove it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from sqlalchemy import Connection
 
 from holdfast import settings as settings_module
 from holdfast import terminal
 from holdfast.backup import backup_dir
 from holdfast.backup import company as companies
 from holdfast.backup.backup_dir import Found
+from holdfast.backup.clearing import clear_in_parts
 from holdfast.backup.creating import BackupResult
 from holdfast.backup.restoring import Restored, Restorer
 from holdfast.cli.exit_codes import NOT_GOOD, WrongUse
@@ -72,6 +72,7 @@ def _found(found: Found) -> Json:
         "sizeBytes": found.size_bytes,
         "createdAt": None if manifest is None else manifest.created_at,
         "companies": None if manifest is None else [each.company_id for each in manifest.companies],
+        "onlyCompany": None if manifest is None else manifest.only_company,
         "encrypted": found.is_encrypted,
         "trouble": found.trouble,
     }
@@ -116,9 +117,9 @@ def list_backups(
 
 
 def _row(found: Json) -> tuple[object, ...]:
-    made_at = found["createdAt"]
+    made_at, only = found["createdAt"], found["onlyCompany"]
     age = None if made_at is None else lasting((CLOCK.now() - _at(made_at)).total_seconds())
-    its_companies = None if found["companies"] is None else len(found["companies"])
+    its_companies = None if found["companies"] is None else f"only {only}" if only else len(found["companies"])
     return (
         found["name"],
         age,
@@ -147,10 +148,15 @@ def restore(
         bool,
         typer.Option("--staging", help="a copy to try things on: no linked devices, no webhooks, nothing left to send"),
     ] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="of one company: replace the company that is there")
+    ] = False,
     identity: Identity = None,
     as_json: AsJson = False,
 ) -> None:
     """Replace everything with what a backup holds. Holdfast must be stopped; a backup of what is there is made first.
+
+    A backup of one company, as `clear` makes it, adds that company and changes no other.
 
     A company whose keys have been used since the backup is restored stopped, and why is said: exit code 1.
     """
@@ -160,7 +166,9 @@ def restore(
             here.database, here.maker, folder=here.folder, opener=opener_of(here.settings, identity), clock=CLOCK
         )
         restored = asyncio.run(
-            restorer.restore(path, take_stale=take_stale or (), staging=staging, progress=terminal.tell)
+            restorer.restore(
+                path, take_stale=take_stale or (), staging=staging, replace=replace, progress=terminal.tell
+            )
         )
     _show_restored(restored, path, as_json=as_json)
     if staging and here.settings.whatsapp_url is None:
@@ -191,10 +199,9 @@ def clear(
     yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Remove one company and all it has: credentials, messages, history. A backup of everything is made first.
+    """Remove one company and all it has: credentials, messages, history. A backup of that company is made first.
 
-    WhatsApp is told nothing: the device stays on the phone's list until it is removed there, or with `holdfast logout`
-    before.
+    The device stays on the phone's list until it is removed there, or with `holdfast logout` before.
     """
     path = session_path(company, "/clear")
     if not yes and not _is_sure(company):
@@ -208,7 +215,7 @@ def clear(
     if as_json:
         terminal.show_json(made)
     else:
-        terminal.say(f"Company {company} is removed; `holdfast backup restore {made['name']}` would bring all back.")
+        terminal.say(f"Company {company} is removed; `holdfast backup restore {made['name']}` brings it back.")
 
 
 def _is_sure(company: str) -> bool:
@@ -218,11 +225,8 @@ def _is_sure(company: str) -> bool:
 
 
 async def _clear(here: Stopped, company: str) -> BackupResult:
-    made = await here.maker.make(kind="before-clear", now=CLOCK.now())
-
-    def work(connection: Connection) -> None:
-        companies.refuse_in_use(connection, company=company)
-        companies.clear(connection, company)
-
-    await here.database.write(work)
+    made = await here.maker.make(kind="before-clear", now=CLOCK.now(), company=company, progress=terminal.tell)
+    await clear_in_parts(
+        here.database, company, check=lambda connection: companies.refuse_in_use(connection, company=company)
+    )
     return made

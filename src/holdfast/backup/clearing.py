@@ -1,0 +1,124 @@
+"""Removes a company with all its rows, in small transactions, so that writes of other companies hardly wait."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sqlalchemy import Column, Connection, delete, func, select, tuple_
+
+from holdfast.base.errors import NotFound
+from holdfast.store.database import Database
+from holdfast.store.tables import (
+    chats,
+    credentials,
+    decrypted,
+    events,
+    inbox,
+    media,
+    media_chunks,
+    metadata,
+    outbox,
+    sessions,
+    signal_keys,
+    transitions,
+    webhook_deliveries,
+)
+
+_AT_ONCE = 100
+_MEDIA_AT_ONCE = 4
+_HISTORY = (outbox.c.seq, inbox.c.seq, transitions.c.seq, chats.c.chat, decrypted.c.ciphertext_sha256)
+"""Columns by which rows of one company are removed in parts: each has an index on company and itself."""
+
+
+async def clear_in_parts(
+    database: Database, company: str, *, check: Callable[[Connection], None] = lambda _: None
+) -> None:
+    """Remove every row of the company, credentials and history included. Raises `NotFound`.
+
+    The session goes last: when the process ends before that, it is stopped and has no device, and clearing it again
+    removes the rest.
+
+    check: runs in each transaction before anything is removed.
+    """
+
+    async def write(work: Callable[[Connection], bool]) -> bool:
+        def checked(connection: Connection) -> bool:
+            check(connection)
+            return work(connection)
+
+        return await database.write(checked)
+
+    await database.read(lambda connection: _refuse_unknown(connection, company))
+    its_media = select(media.c.id).where(media.c.company_id == company)
+    ids = await database.read(lambda connection: list(connection.scalars(its_media)))
+    parts: list[Callable[[Connection], bool]] = [
+        functools.partial(_clear_device, company=company),
+        functools.partial(_clear_events, company=company),
+        *(
+            functools.partial(_clear_media, ids=ids[start : start + _MEDIA_AT_ONCE])
+            for start in range(0, len(ids), _MEDIA_AT_ONCE)
+        ),
+        *(functools.partial(_clear_part, company=company, column=column) for column in _HISTORY),
+        functools.partial(_clear_rest, company=company),
+    ]
+    for part in parts:
+        while await write(part):
+            pass
+
+
+def remove(connection: Connection, company: str) -> None:
+    """The same in one transaction, for a database that nobody else uses; the company may be unknown."""
+    its_media = select(media.c.id).where(media.c.company_id == company)
+    connection.execute(delete(media_chunks).where(media_chunks.c.media_id.in_(its_media)))
+    _clear_rest(connection, company=company)
+
+
+def _clear_device(connection: Connection, *, company: str) -> bool:
+    """Credentials first: with a part of its keys a device must never connect."""
+    connection.execute(delete(credentials).where(credentials.c.company_id == company))
+    table = signal_keys.c
+    part = select(table.type, table.id).where(table.company_id == company).order_by(table.type, table.id)
+    rows = [tuple(row) for row in connection.execute(part.limit(_AT_ONCE))]
+    connection.execute(delete(signal_keys).where(table.company_id == company, tuple_(table.type, table.id).in_(rows)))
+    return bool(rows)
+
+
+def _clear_part(connection: Connection, *, company: str, column: Column[Any]) -> bool:
+    """Whether there was anything to remove."""
+    table, mine = column.table, column.table.c.company_id == company
+    part = select(column).where(mine).order_by(column).limit(_AT_ONCE).subquery()
+    last = connection.scalar(select(func.max(part.c[column.name])))
+    if last is None:
+        return False
+    connection.execute(delete(table).where(mine, column <= last))
+    return True
+
+
+def _clear_events(connection: Connection, *, company: str) -> bool:
+    """With their webhook deliveries."""
+    part = select(events.c.seq).where(events.c.company_id == company).order_by(events.c.seq).limit(_AT_ONCE)
+    numbers = list(connection.scalars(part))
+    connection.execute(delete(webhook_deliveries).where(webhook_deliveries.c.event_seq.in_(numbers)))
+    connection.execute(delete(events).where(events.c.seq.in_(numbers)))
+    return bool(numbers)
+
+
+def _clear_media(connection: Connection, *, ids: Sequence[str]) -> bool:
+    """Few at a time: one may have a hundred megabytes."""
+    connection.execute(delete(media_chunks).where(media_chunks.c.media_id.in_(ids)))
+    connection.execute(delete(media).where(media.c.id.in_(ids)))
+    return False
+
+
+def _clear_rest(connection: Connection, *, company: str) -> bool:
+    for table in reversed(metadata.sorted_tables):
+        if "company_id" in table.c:
+            connection.execute(delete(table).where(table.c.company_id == company))
+    return False
+
+
+def _refuse_unknown(connection: Connection, company: str) -> None:
+    if connection.scalar(select(sessions.c.company_id).where(sessions.c.company_id == company)) is None:
+        raise NotFound(f'company "{company}" is unknown: `holdfast sessions` lists those there are', field="company")

@@ -1,0 +1,215 @@
+"""A backup of one company, and its way back beside other companies, on SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from sqlalchemy import URL, Connection, insert, select, update
+
+from holdfast.backup.backup_dir import Opener, look
+from holdfast.backup.clearing import clear_in_parts
+from holdfast.backup.creating import About, BackupMaker, BackupResult
+from holdfast.backup.errors import CantRestore
+from holdfast.backup.restoring import Restored, Restorer
+from holdfast.backup.rows import KEPT, count_on, is_of_companies, read
+from holdfast.base.errors import Conflict
+from holdfast.store.database import Database
+from holdfast.store.lookup import LookupRows
+from holdfast.store.postgres import parse
+from holdfast.store.tables import credentials, events, inbox, outbox, sessions, webhook_deliveries
+from tests import filling
+from tests.doubles.fake_clock import FakeClock
+from tests.postgres_process import PostgresProcess
+from tests.world import migrated
+
+ROWS = 120
+FILLING = filling.Filling(companies=3, total=ROWS, largest=0.01)
+COMPANY, OTHER = filling.company(1), filling.company(2)
+
+Contents = dict[str, list[tuple[object, ...]]]
+
+
+@dataclass(slots=True)
+class House:
+    """An installation: a database, its folder of backups, and time."""
+
+    database: Database
+    folder: Path
+    clock: FakeClock
+
+    @property
+    def maker(self) -> BackupMaker:
+        return BackupMaker(self.database, self.folder, about=About(made_by="0.1.0", settings={}))
+
+    async def make(self, company: str | None = COMPANY) -> BackupResult:
+        self.clock.advance_to(self.clock.monotonic() + 1)
+        return await self.maker.make(kind="before-clear", now=self.clock.now(), company=company)
+
+    async def restore(self, file: Path, *, replace: bool = False, staging: bool = False) -> Restored:
+        self.clock.advance_to(self.clock.monotonic() + 1)
+        restorer = Restorer(self.database, self.maker, folder=self.folder, opener=Opener(), clock=self.clock)
+        return await restorer.restore(file, replace=replace, staging=staging, progress=lambda _: None)
+
+    async def contents(self, company: str) -> Contents:
+        """Every row of the company."""
+
+        def work(connection: Connection) -> Contents:
+            return {
+                table.name: sorted((tuple(row) for row in read(connection, table, company)), key=_by_number)
+                for table in KEPT
+                if is_of_companies(table)
+            }
+
+        return await self.database.read(work)
+
+
+def _by_number(row: tuple[object, ...]) -> tuple[str, str]:
+    return str(row[0]).zfill(20), repr(row)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
+def new_place(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Path | URL]:
+    """Makes an empty database of this version."""
+
+    def place() -> Path | URL:
+        if request.param == "sqlite":
+            path = tmp_path / f"{len(list(tmp_path.glob('*.db')))}.db"
+            path.write_bytes(migrated())
+            return path
+        server: PostgresProcess = request.getfixturevalue("postgres")
+        return parse(server.new_migrated())
+
+    return place
+
+
+@pytest.fixture
+async def build(tmp_path: Path, new_place: Callable[[], Path | URL]) -> AsyncIterator[Callable[[], House]]:
+    built: list[House] = []
+
+    def make() -> House:
+        house = House(database=Database(new_place()), folder=tmp_path / f"backups-{len(built)}", clock=FakeClock())
+        built.append(house)
+        return house
+
+    yield make
+    for house in built:
+        house.database.close()
+
+
+@pytest.fixture
+async def house(build: Callable[[], House]) -> House:
+    made = build()
+    await made.database.write(_fill)
+    return made
+
+
+def _fill(connection: Connection) -> None:
+    FILLING.add_sessions(connection)
+    for add in (FILLING.add_messages, FILLING.add_events, FILLING.add_rest):
+        add(connection, range(ROWS))
+    count_on(connection)
+    for number in range(3):
+        row = {"company_id": filling.company(number), "creds": f'{{"me":{{"id":"9627{number}:7@s.whatsapp.net"}}}}'}
+        connection.execute(insert(credentials), [{**row, "paired": True, "updated_at": ""}])
+
+
+async def found(house: House, company: str) -> int:
+    rows = await LookupRows(house.database).sent_messages(company, words="order", state=None, before=None, most=500)
+    return len(rows)
+
+
+async def test_a_cleared_company_comes_back_from_its_backup_and_others_stay(house: House) -> None:
+    """With each row, its number too, and its messages are found again. The file holds nothing of others."""
+    before, other = await house.contents(COMPANY), await house.contents(OTHER)
+    made = await house.make()
+    assert ([each.company_id for each in made.manifest.companies], made.manifest.only_company) == ([COMPANY], COMPANY)
+    assert (made.path.name.endswith(f"-before-clear-{COMPANY}.backup"), look(made.path, Opener()).trouble) == (
+        True,
+        None,
+    )
+    assert OTHER.encode() not in made.path.read_bytes()
+    await clear_in_parts(house.database, COMPANY)
+    await house.database.write(lambda connection: connection.execute(_READ_OF_OTHER))
+    restored = await house.restore(made.path)
+    assert (restored.refused, restored.copy) == ({}, None)
+    assert await house.contents(COMPANY) == before
+    assert await house.contents(OTHER) == {**other, "inbox": (await house.contents(OTHER))["inbox"]}
+    assert await found(house, COMPANY) == len(before["outbox"]) > 40
+
+
+_READ_OF_OTHER = update(inbox).where(inbox.c.company_id == OTHER).values(media_id="med_gone")
+
+
+async def test_a_company_that_is_there_is_replaced_only_when_told(house: House) -> None:
+    """The sentence says how; what is replaced is backed up, that company alone."""
+    made, before = await house.make(), await house.contents(COMPANY)
+    await house.database.write(lambda connection: connection.execute(_CHANGE))
+    with pytest.raises(CantRestore, match=f"company {COMPANY} is in this installation: --replace backs it up"):
+        await house.restore(made.path)
+    restored = await house.restore(made.path, replace=True)
+    assert await house.contents(COMPANY) == before
+    assert restored.copy is not None
+    copy = look(restored.copy, Opener()).manifest
+    assert copy is not None
+    assert (copy.only_company, copy.kind) == (COMPANY, "before-restore")
+
+
+_CHANGE = update(outbox).where(outbox.c.company_id == COMPANY).values(error="changed since")
+
+
+async def test_numbers_that_others_have_are_drawn_anew(house: House, build: Callable[[], House]) -> None:
+    """In another installation: order and references stay, and new rows get numbers above."""
+    made, before = await house.make(), await house.contents(COMPANY)
+    elsewhere = build()
+
+    def occupy(connection: Connection) -> None:
+        filling.Filling(companies=3, total=30).add_sessions(connection)
+        connection.execute(sessions.delete().where(sessions.c.company_id == COMPANY))
+        there = filling.Filling(companies=3, total=30, largest=1.0)
+        there.add_messages(connection, range(30))
+        there.add_events(connection, range(30))
+        count_on(connection)
+
+    # Its messages have the same ids as those that are restored, which an installation of its own would not have.
+    await elsewhere.database.write(occupy)
+    await elsewhere.database.write(lambda connection: connection.execute(_OTHER_IDS))
+    await elsewhere.database.write(lambda connection: connection.execute(_OTHER_INBOX_IDS))
+    await elsewhere.restore(made.path)
+    after = await elsewhere.contents(COMPANY)
+    for name in ("outbox", "inbox", "events"):
+        assert [row[1:] for row in after[name]] == [row[1:] for row in before[name]]
+        assert min(int(str(row[0])) for row in after[name]) > 30
+
+    def attached(connection: Connection) -> int:
+        joined = webhook_deliveries.join(events, events.c.seq == webhook_deliveries.c.event_seq)
+        mine = select(events.c.id).select_from(joined).where(events.c.company_id == COMPANY)
+        return len(connection.execute(mine).all())
+
+    assert await elsewhere.database.read(attached) == len(before["events"])
+    assert await found(elsewhere, COMPANY) == len(before["outbox"])
+
+
+_OTHER_IDS = update(outbox).values(id="its_" + outbox.c.id, whatsapp_id="its_" + outbox.c.whatsapp_id)
+_OTHER_INBOX_IDS = update(inbox).values(id="its_" + inbox.c.id)
+
+
+async def test_a_device_is_not_restored_beside_itself(house: House) -> None:
+    """Another company has been given the device meanwhile: both would throw each other out."""
+    made = await house.make()
+    await clear_in_parts(house.database, COMPANY)
+    same = update(credentials).where(credentials.c.company_id == OTHER)
+    taken = same.values(creds='{"me":{"id":"96271:7@s.whatsapp.net"}}')
+    await house.database.write(lambda connection: connection.execute(taken))
+    with pytest.raises(Conflict, match=f'company "{OTHER}" has this device already'):
+        await house.restore(made.path)
+    assert (await house.contents(COMPANY))["outbox"] == []
+
+
+async def test_a_company_is_no_staging_copy(house: House, build: Callable[[], House]) -> None:
+    """A copy to try things on is made of everything."""
+    made = await house.make()
+    with pytest.raises(CantRestore, match="--staging refused: the backup holds company"):
+        await build().restore(made.path, staging=True)
