@@ -154,6 +154,7 @@ _BODIES = {
         "credentials": "{…}",
         "keys": [{"type": "session", "id": "…", "value": "{…}"}],
     },
+    "POST /v1/sessions/{company}/contacts/check": {"numbers": ["962790000099", "+962 79 000 0098"]},
     "POST /v1/sessions/{company}/passkey/confirm": {"matches": True},
     "POST /v1/webhooks/replay": {"since": "2026-11-22T00:00:00.000Z"},
 }
@@ -218,6 +219,7 @@ def _route(name: str, operation: dict[str, Any], found: dict[str, Any]) -> str:
 
 
 def _curl(name: str, method: str, path: str, operation: dict[str, Any]) -> str:
+    path = path.replace("/groups/{id}", "/groups/120363012345678901@g.us")
     place = re.sub(r"\{(\w+)\}", lambda word: _IN_PATH.get(word[1], "…"), path)
     parts = ["curl"] + ([] if method == "GET" else [f"-X {method}"])
     parts += ['-H "X-API-Key: $KEY"'] if operation.get("security") else []

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from msgspec.structs import replace
+
 from holdfast.session.engine import (
     Acked,
     AnswerPasskey,
@@ -52,7 +54,9 @@ from holdfast.session.engine import (
     Ponged,
     Presence,
     QrShown,
+    QueryAnswered,
     Receipted,
+    RunQuery,
     Send,
     SendRefused,
     SentContent,
@@ -108,6 +112,8 @@ class FakeEngine:
         """The code with which every login is refused."""
         self.pairing_codes: dict[str, str | int] = {}
         """The code that WhatsApp gives for a phone, or the number with which it refuses."""
+        self.answers: dict[str, Callable[[dict[str, object]], object]] = {}
+        """What WhatsApp answers to a query by its name, made of the arguments; `QueryAnswered` for errors."""
         self.acks = True
         """False: WhatsApp takes messages and does not say so."""
         self.ack_error: str | None = None
@@ -149,6 +155,8 @@ class FakeEngine:
                 self._later(lambda: self._send(command, link))
             case Download():
                 self._unless_frozen(command.link, lambda: self._download(command))
+            case RunQuery():
+                self._unless_frozen(command.link, lambda: self._answer_query(command))
             case Ping(n=n):
                 self._frame(command.link, lambda: self._say(command.link, Ponged(link=command.link, n=n)))
             case AskPairingCode():
@@ -169,7 +177,18 @@ class FakeEngine:
             return PairingCodeShown(link=command.link, request=command.request, error="refused", refused=answer)
         return PairingCodeShown(link=command.link, request=command.request, code=answer)
 
+    def _answer_query(self, command: RunQuery) -> None:
+        given = self.answers.get(command.name)
+        if given is None:
+            return  # WhatsApp is silent
+        self.answer_query(command, given(command.arguments))
+
     # -- what WhatsApp and people do
+
+    def answer_query(self, command: RunQuery, answer: object) -> None:
+        """WhatsApp answers a query: with this, or with the error in a `QueryAnswered`."""
+        answered = answer if isinstance(answer, QueryAnswered) else QueryAnswered(link=0, request=0, result=answer)
+        self._say(command.link, replace(answered, link=command.link, request=command.request))
 
     def scan(self, link_id: LinkId, *, jid: str = "962700000001:1@s.whatsapp.net", lid: str = "1001:1@lid") -> None:
         """A phone scans the QR code of an unpaired link: new credentials, `Paired`, and the close with 515."""

@@ -23,6 +23,7 @@ from holdfast.runtime.inbound_media import Gone, NotFetched, TooLargeMedia
 from holdfast.runtime.pairing import PairingCodeRefused
 from holdfast.runtime.passkeys import WhatsAppSilent
 from holdfast.runtime.quotas import DiskFull, QuotaExceeded
+from holdfast.runtime.session_queries import ConnectionEnded, QueryFailed, QueryTimedOut, WhatsAppBusy
 from holdfast.session.machine import NotPossible
 from holdfast.session.stores import LeaseLost
 
@@ -62,6 +63,10 @@ _STATUS = {
     QuotaExceeded: HTTPStatus.TOO_MANY_REQUESTS,
     DiskFull: HTTPStatus.INSUFFICIENT_STORAGE,
     PairingCodeRefused: HTTPStatus.BAD_GATEWAY,
+    WhatsAppBusy: HTTPStatus.SERVICE_UNAVAILABLE,
+    ConnectionEnded: HTTPStatus.SERVICE_UNAVAILABLE,
+    QueryTimedOut: HTTPStatus.GATEWAY_TIMEOUT,
+    QueryFailed: HTTPStatus.BAD_GATEWAY,
 }
 _HEADERS = {
     HTTPStatus.UNAUTHORIZED: {"WWW-Authenticate": "Bearer"},
@@ -115,7 +120,7 @@ async def _holdfast_error(_: Request, error: Exception) -> JSONResponse:
     if status is None:
         status = HTTPStatus.INTERNAL_SERVER_ERROR
         log.error("A request failed: %s", error)
-    headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, QuotaExceeded) else None
+    headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, QuotaExceeded | WhatsAppBusy) else None
     return answer(status, error.sentence, code=error.code, field=error.field, headers=headers)
 
 

@@ -22,6 +22,7 @@ from holdfast.runtime.outbox_sender import OutboxSender
 from holdfast.runtime.passkeys import PasskeyRelay
 from holdfast.runtime.rate_limiter import RateLimiter
 from holdfast.runtime.services import Services
+from holdfast.runtime.session_queries import SessionQueries
 from holdfast.runtime.session_record import SessionRecord, restored_session
 from holdfast.runtime.view import Qr, View
 from holdfast.session import engine, events
@@ -68,6 +69,9 @@ class SessionActor:
         self._requests = LinkRequests(clock=parts.clock, command=parts.supervisor.command)
         self.passkeys = PasskeyRelay(
             company, clock=parts.clock, policy=parts.policy, command=self._command, tell=self._tell_of_link
+        )
+        self.queries = SessionQueries(
+            company, clock=parts.clock, command=parts.supervisor.command, link=self._open_link
         )
         self._limiter = RateLimiter(
             company,
@@ -141,6 +145,7 @@ class SessionActor:
             self._parts.supervisor.command(engine.CutLink(link=self._session.link.number))
         self._sender.link_down()
         self._requests.link_ended()
+        self.queries.link_ended()
         self.passkeys.link_gone(None)
         while not self._mailbox.empty():
             self._refuse(self._mailbox.get_nowait())
@@ -176,10 +181,8 @@ class SessionActor:
 
     async def download(self, media_keys: str, file: Path, *, most_bytes: int, within_s: float) -> engine.Downloaded:
         """Fetch the media of an inbound message into a file, through the link that is open. Raises `NotConnected`."""
-        if self._sending_on is None:
-            raise NotConnected(self.company, self._session.state)
         return await self._requests.download(
-            self._sending_on, media_keys, file, most_bytes=most_bytes, within_s=within_s
+            self._open_link(), media_keys, file, most_bytes=most_bytes, within_s=within_s
         )
 
     async def accept(self, draft: Draft) -> Accepted:
@@ -208,6 +211,12 @@ class SessionActor:
 
     def message_cancelled(self, whatsapp_id: str) -> None:
         self._sender.forget(whatsapp_id)
+
+    def _open_link(self) -> LinkId:
+        """The link that is logged in. Raises `NotConnected`."""
+        if self._sending_on is None:
+            raise NotConnected(self.company, self._session.state, self._session.reason)
+        return self._sending_on
 
     # What the engine reports.
 
@@ -248,6 +257,8 @@ class SessionActor:
                 self._record.heard()
             case engine.PairingCodeShown() | engine.Downloaded():
                 self._requests.answer(report)
+            case engine.QueryAnswered():
+                self.queries.answer(report)
             case engine.Acked():
                 self._sender.outcomes.hear_ack(report)
             case engine.SendRefused():
@@ -377,6 +388,7 @@ class SessionActor:
         link_changed = before.link is not None and before.link.number != self._link
         if link_changed:
             self._requests.link_ended()
+            self.queries.link_ended()
             self.passkeys.link_gone(None if self._session.reason is None else self._session.reason.name)
         if link_changed or not _shows_code(self._session):
             self._qr = None

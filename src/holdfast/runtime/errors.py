@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from holdfast.base.errors import Fault, HoldfastError
+from holdfast.session.reasons import Reason
 from holdfast.session.state import State
 
 
@@ -12,8 +13,10 @@ class NotConnected(HoldfastError):
     code = "not-connected"
     fault = Fault.HOLDFAST
 
-    def __init__(self, company: str, state: State) -> None:
-        super().__init__(f"the session of company {company} is {state}: this needs its connection to WhatsApp")
+    def __init__(self, company: str, state: State, reason: Reason | None = None) -> None:
+        """`reason`: why the session has no connection."""
+        why = "" if reason is None else f" ({reason.sentence})"
+        super().__init__(f"the session of company {company} is {state}{why}: this needs its connection to WhatsApp")
 
 
 class SessionRestarting(HoldfastError):

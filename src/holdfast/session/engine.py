@@ -71,6 +71,15 @@ class Download(Command, frozen=True, kw_only=True, tag="download"):
     most_bytes: int
 
 
+class RunQuery(Command, frozen=True, kw_only=True, tag="query"):
+    """Ask WhatsApp something for a person. Answered by `QueryAnswered` with the same `request`."""
+
+    request: int
+    name: str
+    """One of the engine's queries; `holdfast.session.queries` defines them."""
+    arguments: dict[str, object]
+
+
 class Ping(Command, frozen=True, kw_only=True, tag="ping"):
     """Ask WhatsApp's server for a sign of life. Answered by `Ponged` with the same `n`, or never."""
 
@@ -213,6 +222,19 @@ class FrameSeen(Report, frozen=True, kw_only=True, tag="frame"):
 
 class Ponged(Report, frozen=True, kw_only=True, tag="pong"):
     n: int
+
+
+class QueryAnswered(Report, frozen=True, kw_only=True, tag="query-answered"):
+    """WhatsApp's answer to `RunQuery`, or why there is none. A link that closes forgets what was asked of it."""
+
+    request: int
+    result: object = None
+    """As `holdfast.session.queries` describes it for this query."""
+    error: str | None = None
+    """`not-found`, `no-such-group`, `rate-limited`, `server-busy`, `timeout`, `link-down`, `engine-error`."""
+    detail: str = ""
+    retry_after_s: float | None = None
+    """WhatsApp answers no queries of this kind; none is asked before that time has passed."""
 
 
 class Written(Report, frozen=True, kw_only=True, tag="written"):
@@ -379,6 +401,7 @@ AnyCommand = (
     | CutLink
     | Send
     | Download
+    | RunQuery
     | Ping
     | Presence
     | AskPairingCode
@@ -401,6 +424,7 @@ AnyReport = (
     | LinkClosed
     | FrameSeen
     | Ponged
+    | QueryAnswered
     | Written
     | SendRefused
     | Acked

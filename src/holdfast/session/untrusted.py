@@ -24,6 +24,7 @@ from holdfast.session.engine import (
     Fields,
     InboundMessage,
     LinkClosed,
+    QueryAnswered,
     Receipted,
     SendRefused,
     SentContentWanted,
@@ -44,6 +45,8 @@ OBJECT_MEMBERS = 64
 CONTENT_CHARS = 262_144
 """Of all strings in the content of one message together."""
 CONTENT_DEPTH = 8
+ANSWER_CHARS, ANSWER_ITEMS = 8 * 1024 * 1024, 10_000
+"""Of all strings in WhatsApp's answer to a query together, and of one list in it."""
 PLAINTEXT_CHARS = 131_072
 """Of a stored plaintext of a message in base64. It is only needed to acknowledge a redelivery."""
 LAST_SECOND = 253_402_300_799
@@ -78,6 +81,9 @@ def bounded(report: AnyReport) -> AnyReport:
             return replace(report, whatsapp_id=bounded_id(report.whatsapp_id), chat=bounded_id(report.chat))
         case SendRefused():
             return replace(report, detail=bounded_name(report.detail))
+        case QueryAnswered():
+            result = _Content(chars=ANSWER_CHARS, items=ANSWER_ITEMS).value(report.result)
+            return replace(report, result=result, detail=bounded_name(report.detail))
         case LinkClosed():
             return replace(report, detail=bounded_name(report.detail), attributes=_attributes(report.attributes))
         case _:
@@ -196,16 +202,17 @@ def _object(content: Mapping[str, object]) -> dict[str, object]:
 
 
 class _Content:
-    """One message's content on its way through the bounds; what goes beyond them is left out."""
+    """A message's content, or an answer, on its way through the bounds; what goes beyond them is left out."""
 
-    def __init__(self) -> None:
-        self._left = CONTENT_CHARS
+    def __init__(self, *, chars: int = CONTENT_CHARS, items: int = LIST_ITEMS) -> None:
+        self._left = chars
+        self._items = items
 
     def members(self, value: Mapping[str, object], depth: int) -> dict[str, object]:
         first = list(value.items())[:OBJECT_MEMBERS]
-        return {bounded_id(name): self._value(each, depth + 1) for name, each in first}
+        return {bounded_id(name): self.value(each, depth + 1) for name, each in first}
 
-    def _value(self, value: object, depth: int) -> object:
+    def value(self, value: object, depth: int = 0) -> object:
         match value:
             case str():
                 return self._text(value)
@@ -214,7 +221,7 @@ class _Content:
             case dict() if depth < CONTENT_DEPTH:
                 return self.members(value, depth)
             case list() if depth < CONTENT_DEPTH:
-                return [self._value(each, depth + 1) for each in value[:LIST_ITEMS]]
+                return [self.value(each, depth + 1) for each in value[: self._items]]
             case _:
                 return None
 

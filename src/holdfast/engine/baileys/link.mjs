@@ -19,12 +19,13 @@ import { Outbound } from './outbound.mjs'
 import { PairingCodes } from './pairing_codes.mjs'
 import { PasskeyCeremony, deviceTypeOf } from './passkey.mjs'
 import { Presence } from './presence.mjs'
+import { Queries } from './queries.mjs'
 import { QrCodes } from './qrcodes.mjs'
 import { QueryLimited, QueryLimits } from './querylimits.mjs'
 import { Questions } from './questions.mjs'
 import { silentLogger } from './quiet.mjs'
 import { DevicesCache, Recipients } from './recipients.mjs'
-import { LinkDown, refusalCode } from './refusals.mjs'
+import { LinkDown, queryError, refusalCode } from './refusals.mjs'
 import { ProxyFailure, Route } from './routes.mjs'
 import { signalRepositoryMaker, writePreKeysThrough } from './repository.mjs'
 import { ping, removeCompanion } from './stanzas.mjs'
@@ -33,6 +34,7 @@ import { json } from './values.mjs'
 const HOUR_MS = 3_600_000
 const FRAME_REPORT_MS = 1000
 const PARTING_MS = 100
+const MOST_ANSWER_CHARS = 5_000_000
 const BROWSER = 'Chrome'
 const SYSTEM_VERSION = '22.04.4'
 const DEVICE_NAME = 'Ubuntu' // WhatsApp refuses pairing codes of some accounts to unusual names
@@ -92,6 +94,8 @@ export class Link {
         return this.#send(command)
       case 'download':
         return this.#download(command)
+      case 'query':
+        return this.#query(command)
       case 'ping':
         return this.#ping(command.n)
       case 'presence':
@@ -160,6 +164,7 @@ export class Link {
     this.recipients = new Recipients({ sock: this.sock, store: this.store, devices, groups: this.groups, limits: this.#limits })
     const { sock, creds, store, recipients } = this
     const report = each => this.#report(each)
+    this.queries = new Queries({ sock, limits: this.#limits, groups: this.groups })
     this.locks = new NewChatLocks({ sock, report })
     this.answers = new Answers({ sock, creds, store, recipients, groups: this.groups, locks: this.locks, report })
     this.outbound = new Outbound({
@@ -336,6 +341,20 @@ export class Link {
       this.#report({ r: 'downloaded', request, sizeBytes })
     } catch (error) {
       this.#report({ r: 'downloaded', request, error: error instanceof DownloadFailed ? error.code : 'engine-error' })
+    }
+  }
+
+  async #query({ request, name, arguments: given }) {
+    try {
+      if (!this.#opened) throw new LinkDown('the link is not open')
+      const result = await this.queries.run(name, given)
+      // A report that is longer than a line of the pipe would end the link.
+      if (JSON.stringify(result).length > MOST_ANSWER_CHARS) throw new Error('the answer is too long')
+      this.#report({ r: 'query-answered', request, result })
+    } catch (error) {
+      const { retryAfterS } = [error, error.cause].find(each => each instanceof QueryLimited) ?? {}
+      const detail = String(error.message).slice(0, 200)
+      this.#report({ r: 'query-answered', request, error: queryError(error), detail, retryAfterS })
     }
   }
 

@@ -11,6 +11,12 @@ import { NoAnswer, NotOnWhatsApp } from './recipients.mjs'
 /** What was asked of a link, or by it, can't be had because the link is over. */
 export class LinkDown extends Error {}
 
+/** WhatsApp has nothing of what was asked about. */
+export class NotThere extends Error {}
+
+/** Why a query has no answer, as one of the port's short words. */
+export const queryError = error => (error instanceof NotThere ? 'not-found' : refusalCode(error))
+
 export function refusalCode(error) {
   if (error instanceof QueryLimited) return error.code
   if (error.cause instanceof QueryLimited) return error.cause.code

@@ -1,5 +1,7 @@
 // Stanzas that Baileys has no words for, or none without more around them.
 
+import { randomUUID } from 'node:crypto'
+
 /** Asks WhatsApp for a sign of life. */
 export const ping = id => ({
   tag: 'iq',
@@ -20,3 +22,21 @@ export const askMediaServers = () => ({
   attrs: { type: 'set', xmlns: 'w:m', to: 's.whatsapp.net' },
   content: [{ tag: 'media_conn', attrs: {} }]
 })
+
+/** Asks which phone numbers (digits) are on WhatsApp, in which spelling, and for their hidden ids. */
+export const numbersOnWhatsApp = numbers => ({
+  tag: 'iq',
+  attrs: { to: 's.whatsapp.net', type: 'get', xmlns: 'usync' },
+  content: [
+    {
+      tag: 'usync',
+      attrs: { context: 'interactive', mode: 'query', sid: randomUUID(), last: 'true', index: '0' },
+      content: [
+        { tag: 'query', attrs: {}, content: [{ tag: 'contact', attrs: {} }, { tag: 'lid', attrs: {} }] },
+        { tag: 'list', attrs: {}, content: numbers.map(number => ({ tag: 'user', attrs: {}, content: [contact(number)] })) }
+      ]
+    }
+  ]
+})
+
+const contact = number => ({ tag: 'contact', attrs: {}, content: `+${number}` })

@@ -1,0 +1,50 @@
+"""People: which phone numbers are on WhatsApp."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Request
+from fastapi.routing import APIRoute
+from pydantic import Field
+
+from holdfast.api.queries import ASKING, Company, queries_of
+from holdfast.api.schemas import ApiModel, ListPage, Text
+from holdfast.delivery.phone_numbers import phone_number
+
+MOST_NUMBERS = 500
+
+
+class NumbersRequest(ApiModel):
+    numbers: Annotated[
+        list[Annotated[Text, Field(max_length=100)]],
+        Field(min_length=1, max_length=MOST_NUMBERS, description="phone numbers in any usual spelling"),
+    ]
+
+
+class CheckedNumberModel(ApiModel):
+    number: Annotated[str, Field(description="as it was given")]
+    exists: Annotated[bool, Field(description="whether the number is on WhatsApp")]
+    chat: Annotated[str | None, Field(description="the chat, in WhatsApp's own spelling of the number")]
+    lid: Annotated[str | None, Field(description="the id that hides the number, where WhatsApp tells it")] = None
+
+
+def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: Any) -> APIRouter:
+    """The routes about people; all need a key."""
+    router = APIRouter(tags=["contacts"], route_class=route_class, dependencies=dependencies, responses=responses)
+
+    @router.post("/v1/sessions/{company}/contacts/check", responses=dict(ASKING))
+    async def check_numbers(company: Company, body: NumbersRequest, request: Request) -> ListPage[CheckedNumberModel]:
+        """Which of these numbers are on WhatsApp. Answers are kept for an hour, and for five minutes where there is no
+        account."""
+        digits = [phone_number(text, field="numbers") for text in body.numbers]
+        async with queries_of(request, company) as queries:
+            found = await queries.check(digits)
+        rows = zip(body.numbers, found, strict=True)
+        items = [
+            CheckedNumberModel(number=given, exists=row.chat is not None, chat=row.chat, lid=row.lid)
+            for given, row in rows
+        ]
+        return ListPage(items=items, next=None)
+
+    return router

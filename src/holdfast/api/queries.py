@@ -1,0 +1,39 @@
+"""What routes share that ask WhatsApp something: the session's queries, and the answers that all of them can have."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
+
+from fastapi import Path, Request
+
+from holdfast.api.description import problem
+from holdfast.api.problems import Starting
+from holdfast.api.shutdown import ShutdownScope
+from holdfast.runtime.gateway import Gateway
+from holdfast.runtime.session_queries import SessionQueries
+
+Answers = Mapping[int | str, dict[str, Any]]
+
+Company = Annotated[str, Path(description="the company id")]
+
+ASKING: Answers = {
+    429: problem("the session asks WhatsApp as often as it may; `Retry-After` says when it may again"),
+    502: problem("WhatsApp's answer is an error or can't be read"),
+    503: problem("no connection to WhatsApp, with the reason; or WhatsApp answers no questions for now"),
+    504: problem("WhatsApp did not answer in time"),
+}
+"""How a query can fail, for the OpenAPI document."""
+
+
+@asynccontextmanager
+async def queries_of(request: Request, company: str) -> AsyncIterator[SessionQueries]:
+    """Those of a company's session; ends when Holdfast stops. Raises `NotFound` and what keeps a session from being
+    asked."""
+    gateway: Gateway = request.app.state.gateway
+    waits: ShutdownScope = request.app.state.waits
+    if not gateway.is_ready:
+        raise Starting
+    async with waits.until_stopping():
+        yield (await gateway.actor(company)).queries

@@ -1,0 +1,88 @@
+// What Holdfast asks WhatsApp for a person: each query by its name, as `holdfast.session.queries` defines it. A new one is
+// an entry of QUERIES. Whatever asks WhatsApp goes through the link's QueryLimits, by the kind of the query.
+
+import { getBinaryNodeChild, getBinaryNodeChildren, isLidUser, isPnUser, jidNormalizedUser } from 'baileys'
+
+import { numbersOnWhatsApp } from './stanzas.mjs'
+
+const QUERIES = {
+  'check-numbers': async ({ numbers, atOnce }, { ask }) => {
+    const rows = []
+    for (let from = 0; from < numbers.length; from += atOnce) {
+      const part = numbers.slice(from, from + atOnce)
+      rows.push(...checked(part, await ask(numbersOnWhatsApp(part))))
+    }
+    return rows
+  },
+
+  groups: async (_, { sock, limits }) => {
+    const all = await limits.run('w:g2', () => sock.groupFetchAllParticipating())
+    return Object.values(all).map(described)
+  },
+
+  group: async ({ jid }, { groups }) => {
+    const found = await groups.get(jid)
+    return { ...described(found), members: found.participants.map(member) }
+  }
+}
+
+export class Queries {
+  /**
+   * @param sock    Baileys' socket
+   * @param limits  the link's QueryLimits
+   * @param groups  the link's Groups
+   */
+  constructor({ sock, limits, groups }) {
+    const ask = node => limits.run(node.attrs.xmlns, () => sock.query(node))
+    this.parts = { sock, limits, groups, ask }
+  }
+
+  async run(name, given) {
+    if (!Object.hasOwn(QUERIES, name)) throw new Error(`there is no query ${name}`)
+    return QUERIES[name](given, this.parts)
+  }
+}
+
+// WhatsApp repeats the number that was asked about, and answers with the account in its own spelling.
+function checked(numbers, answer) {
+  const list = getBinaryNodeChild(getBinaryNodeChild(answer, 'usync'), 'list')
+  const found = new Map()
+  for (const user of getBinaryNodeChildren(list, 'user')) {
+    const contact = getBinaryNodeChild(user, 'contact')
+    const asked = contact?.content && Buffer.from(contact.content).toString().replace(/\D/g, '')
+    if (!asked) continue
+    const isThere = contact.attrs.type === 'in' && isPnUser(user.attrs.jid)
+    const lid = getBinaryNodeChild(user, 'lid')?.attrs.val
+    found.set(asked, {
+      number: asked,
+      ...(isThere && { chat: jidNormalizedUser(user.attrs.jid) }),
+      ...(isThere && isLidUser(lid) && { lid: jidNormalizedUser(lid) })
+    })
+  }
+  return numbers.filter(number => found.has(number)).map(number => found.get(number))
+}
+
+const described = group => ({
+  id: group.id,
+  subject: group.subject,
+  description: group.desc,
+  size: group.size || group.participants.length,
+  createdAtS: group.creation || undefined,
+  owner: personOf(group.ownerPn, group.owner),
+  announceOnly: group.announce,
+  locked: group.restrict,
+  joinApproval: group.joinApprovalMode,
+  membersAdd: group.memberAddMode,
+  disappearingS: group.ephemeralDuration || 0,
+  community: group.linkedParent,
+  isCommunity: group.isCommunity
+})
+
+const member = ({ id, phoneNumber, lid, admin }) => ({
+  jid: personOf(phoneNumber, id),
+  lid: isLidUser(id) ? jidNormalizedUser(id) : lid && jidNormalizedUser(lid),
+  role: admin === 'admin' || admin === 'superadmin' ? admin : 'member'
+})
+
+// By phone number where WhatsApp tells it.
+const personOf = (phoneNumber, jid) => (phoneNumber || jid ? jidNormalizedUser(phoneNumber || jid) : undefined)

@@ -1,0 +1,68 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+
+import { Queries } from './queries.mjs'
+import { QueryLimits } from './querylimits.mjs'
+
+const user = (asked, jid, type, lid) => ({
+  tag: 'user',
+  attrs: { jid },
+  content: [
+    { tag: 'contact', attrs: { type }, content: Buffer.from(`+${asked}`) },
+    ...(lid ? [{ tag: 'lid', attrs: { val: lid } }] : [])
+  ]
+})
+
+const answerOf = users => ({
+  tag: 'iq',
+  attrs: {},
+  content: [{ tag: 'usync', attrs: {}, content: [{ tag: 'list', attrs: {}, content: users }] }]
+})
+
+const queriesOf = query => new Queries({ sock: { query }, limits: new QueryLimits(), groups: {} })
+
+test('numbers are answered in the order asked, in the spelling that WhatsApp uses', async () => {
+  const asked = []
+  const queries = queriesOf(async ({ content: [usync] }) => {
+    const list = usync.content[1].content.map(({ content: [contact] }) => contact.content)
+    asked.push(list)
+    return answerOf([
+      user('551199998888', '55119999888@s.whatsapp.net', 'in', '77:3@lid'),
+      user('962790000001', '962790000001@s.whatsapp.net', 'out')
+    ])
+  })
+  const rows = await queries.run('check-numbers', { numbers: ['962790000001', '551199998888'], atOnce: 50 })
+  assert.deepEqual(asked, [['+962790000001', '+551199998888']])
+  assert.deepEqual(rows, [
+    { number: '962790000001' },
+    { number: '551199998888', chat: '55119999888@s.whatsapp.net', lid: '77@lid' }
+  ])
+})
+
+test('many numbers are asked about in parts, one after the other', async () => {
+  let running = 0
+  let most = 0
+  let count = 0
+  const queries = queriesOf(async ({ content: [usync] }) => {
+    most = Math.max(most, (running += 1))
+    count += 1
+    await new Promise(setImmediate)
+    running -= 1
+    return answerOf(usync.content[1].content.map(({ content: [contact] }) => user(contact.content.slice(1), '1@s.whatsapp.net', 'in')))
+  })
+  const numbers = Array.from({ length: 120 }, (_, n) => `96279000${1000 + n}`)
+  assert.equal((await queries.run('check-numbers', { numbers, atOnce: 50 })).length, 120)
+  assert.deepEqual([count, most], [3, 1])
+})
+
+test('numbers that WhatsApp says nothing about have no row', async () => {
+  for (const answer of [{ tag: 'iq', attrs: {} }, answerOf([]), answerOf([{ tag: 'user', attrs: {} }])]) {
+    assert.deepEqual(await queriesOf(async () => answer).run('check-numbers', { numbers: ['1'], atOnce: 50 }), [])
+  }
+})
+
+test('an unknown query is an error, also one named like a member of objects', async () => {
+  for (const name of ['nonsense', 'constructor', '__proto__']) {
+    await assert.rejects(queriesOf(async () => answerOf([])).run(name, {}), /there is no query/)
+  }
+})

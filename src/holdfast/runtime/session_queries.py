@@ -1,0 +1,199 @@
+"""One session's queries to WhatsApp: with a deadline, one at a time for the same question, limited in number.
+
+A query needs the link that is open and fails when that ends; nothing is stored or retried. How often WhatsApp is asked
+is limited for each session, so that no caller gets the account into trouble. Messages do not count against that limit,
+and a query that WhatsApp refuses fails no message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import msgspec
+
+from holdfast.base.clock import Clock
+from holdfast.base.errors import Fault, HoldfastError, NotFound
+from holdfast.delivery.rate_limits import Bucket, Pace
+from holdfast.runtime.quotas import QuotaExceeded
+from holdfast.session.engine import AnyCommand, LinkId, QueryAnswered, RunQuery
+from holdfast.session.queries import CheckedNumber, Query, check_numbers
+
+R = TypeVar("R")
+
+DEADLINE_S = 20.0
+PACE = Pace(per_minute=60, burst=30)
+"""Queries of one session."""
+_EXISTS_KEPT_S, _ABSENT_KEPT_S = 3600.0, 300.0
+_MOST_KEPT = 10_000
+_NOT_FOUND = frozenset({"not-found", "no-such-group"})
+
+
+class TooManyQueries(QuotaExceeded):
+    """The session asks WhatsApp as often as it may."""
+
+    code = "too-many-queries"
+
+
+class WhatsAppBusy(HoldfastError):
+    """WhatsApp answers no queries of this kind for now."""
+
+    code = "whatsapp-busy"
+    fault = Fault.WHATSAPP
+
+    def __init__(self, sentence: str, *, retry_after_s: float) -> None:
+        super().__init__(sentence)
+        self.retry_after_s = max(1, math.ceil(retry_after_s))
+
+
+class QueryTimedOut(HoldfastError):
+    """WhatsApp did not answer in time."""
+
+    code = "whatsapp-silent"
+    fault = Fault.WHATSAPP
+
+
+class ConnectionEnded(HoldfastError):
+    """The connection ended while WhatsApp was asked."""
+
+    code = "not-connected"
+    fault = Fault.HOLDFAST
+
+
+class QueryFailed(HoldfastError):
+    """WhatsApp's answer is an error, or can't be used."""
+
+    code = "query-failed"
+    fault = Fault.WHATSAPP
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    number: int
+    asked_at: float
+    answer: asyncio.Future[QueryAnswered]
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    until: float
+    value: Any
+
+
+class SessionQueries:
+    def __init__(
+        self, company: str, *, clock: Clock, command: Callable[[AnyCommand], None], link: Callable[[], LinkId]
+    ) -> None:
+        """`link`: the link that is open; raises `NotConnected`."""
+        self._company = company
+        self._clock = clock
+        self._command = command
+        self._link = link
+        self._bucket = Bucket(PACE)
+        self._pending: dict[str, _Pending] = {}
+        self._kept: dict[str, _Kept] = {}
+        self._numbers: dict[str, _Kept] = {}
+        self._last_number = 0
+
+    async def ask(self, query: Query[R]) -> R:
+        """Raises `NotConnected`, `TooManyQueries`, `WhatsAppBusy`, `QueryTimedOut`, `NotFound` and `QueryFailed`."""
+        now, key = self._clock.monotonic(), query.key
+        link = self._link()
+        kept = self._kept.get(key)
+        if kept is not None and now < kept.until:
+            value: R = kept.value
+            return value
+        pending = self._pending.get(key)
+        if pending is None or now - pending.asked_at >= DEADLINE_S:
+            pending = self._send(link, query, now)
+        async with self._clock.until(now + DEADLINE_S):
+            return self._value(query, await asyncio.shield(pending.answer))
+        raise QueryTimedOut("WhatsApp did not answer in time: ask again shortly")
+
+    async def check(self, numbers: Sequence[str]) -> list[CheckedNumber]:
+        """Which of these phone numbers (digits) are on WhatsApp, in their order. Raises as `ask` does."""
+        now = self._clock.monotonic()
+        self._link()
+        known = {number: kept.value for number in numbers if (kept := self._numbers.get(number)) and now < kept.until}
+        missing = [number for number in dict.fromkeys(numbers) if number not in known]
+        if missing:
+            found = {row.number: row for row in await self.ask(check_numbers(missing))}
+            absent = [number for number in missing if number not in found]
+            if absent:
+                raise QueryFailed(f"WhatsApp gave no answer for {len(absent)} of {len(missing)} numbers: ask again")
+            known |= found
+            self._keep_numbers(found)
+        return [known[number] for number in numbers]
+
+    def answer(self, report: QueryAnswered) -> None:
+        """Give the engine's answer to the callers that wait for it."""
+        for key, pending in self._pending.items():
+            if pending.number == report.request:
+                del self._pending[key]
+                pending.answer.set_result(report)
+                return
+
+    def link_ended(self) -> None:
+        """What was asked is answered no more, and changes may have been missed."""
+        for pending in self._pending.values():
+            pending.answer.set_result(QueryAnswered(link=0, request=pending.number, error="link-down"))
+        self._pending.clear()
+        self._kept.clear()
+
+    def _send(self, link: LinkId, query: Query[R], now: float) -> _Pending:
+        self._spend(query.cost, now)
+        self._last_number += 1
+        answer: asyncio.Future[QueryAnswered] = asyncio.get_running_loop().create_future()
+        pending = self._pending[query.key] = _Pending(self._last_number, now, answer)
+        arguments = dict(query.arguments)
+        self._command(RunQuery(link=link, request=pending.number, name=query.name, arguments=arguments))
+        return pending
+
+    def _spend(self, cost: int, now: float) -> None:
+        if self._bucket.available(now) < min(cost, PACE.burst):
+            raise TooManyQueries(
+                f"company {self._company} has asked WhatsApp {PACE.burst} questions at once, or more than "
+                f"{PACE.per_minute:g} in a minute: wait, or ask about more numbers at a time",
+                retry_after_s=cost * 60 / PACE.per_minute,
+            )
+        for _ in range(cost):
+            self._bucket.spend(now)
+
+    def _value(self, query: Query[R], report: QueryAnswered) -> R:
+        if report.error is not None:
+            raise self._failure(report)
+        try:
+            value = msgspec.convert(report.result, query.answer)
+        except msgspec.ValidationError as error:
+            raise QueryFailed(f"WhatsApp's answer can't be read ({error})") from error
+        if query.kept_s:
+            self._kept[query.key] = _Kept(self._clock.monotonic() + query.kept_s, value)
+        return value
+
+    def _failure(self, report: QueryAnswered) -> HoldfastError:
+        match report.error:
+            case str(error) if error in _NOT_FOUND:
+                return NotFound(report.detail or "WhatsApp does not know it")
+            case "rate-limited" | "server-busy":
+                seconds = report.retry_after_s or 1
+                return WhatsAppBusy(
+                    f"WhatsApp answers no questions for now ({report.detail}): ask again in {math.ceil(seconds)} s",
+                    retry_after_s=seconds,
+                )
+            case "timeout":
+                return QueryTimedOut("WhatsApp did not answer in time: ask again shortly")
+            case "link-down":
+                return ConnectionEnded("the connection to WhatsApp ended before it answered: ask again shortly")
+        return QueryFailed(f"WhatsApp gave no usable answer ({report.error}: {report.detail})")
+
+    def _keep_numbers(self, found: dict[str, CheckedNumber]) -> None:
+        now = self._clock.monotonic()
+        for number, row in found.items():
+            kept_s = _ABSENT_KEPT_S if row.chat is None else _EXISTS_KEPT_S
+            self._numbers.pop(number, None)
+            self._numbers[number] = _Kept(now + kept_s, row)
+        for number in list(self._numbers)[: max(len(self._numbers) - _MOST_KEPT, 0)]:
+            del self._numbers[number]

@@ -1,0 +1,91 @@
+"""What a session can ask WhatsApp for a person: each query with its arguments and the shape of its answer.
+
+A query is defined here and, under the same name, in `engine/baileys/queries.mjs`. It changes nothing at WhatsApp that
+would have to happen exactly once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import msgspec
+
+R = TypeVar("R")
+
+NUMBERS_AT_ONCE = 50
+"""Phone numbers in one query to WhatsApp."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query(Generic[R]):
+    name: str
+    answer: type[R]
+    """What the engine's JSON becomes."""
+    arguments: Mapping[str, object]
+    kept_s: float = 0
+    """How long the answer may be given again without asking."""
+    cost: int = 1
+    """How many queries to WhatsApp it takes, for the session's limit."""
+
+    @property
+    def key(self) -> str:
+        """The same for queries that have the same answer."""
+        return f"{self.name} {json.dumps(self.arguments, sort_keys=True)}"
+
+
+class CheckedNumber(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    number: str
+    """Digits, as asked."""
+    chat: str | None = None
+    """The JID of the account in WhatsApp's own spelling of the number; None: the number is not on WhatsApp."""
+    lid: str | None = None
+
+
+class GroupMember(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    jid: str
+    """By phone number where WhatsApp tells it."""
+    lid: str | None = None
+    role: str = "member"
+    """`member`, `admin` or `superadmin`."""
+
+
+class Group(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    id: str
+    subject: str | None = None
+    description: str | None = None
+    size: int = 0
+    created_at_s: int | None = None
+    owner: str | None = None
+    announce_only: bool = False
+    """Only admins may write."""
+    locked: bool = False
+    """Only admins may change subject, picture and description."""
+    join_approval: bool = False
+    members_add: bool = False
+    """Every member may add others."""
+    disappearing_s: int = 0
+    community: str | None = None
+    """The community that it belongs to."""
+    is_community: bool = False
+    members: list[GroupMember] | None = None
+    """None in a list of groups."""
+
+
+def check_numbers(numbers: Sequence[str]) -> Query[list[CheckedNumber]]:
+    """`numbers` in digits. The answer has one row for each, in their order."""
+    cost = -(-len(numbers) // NUMBERS_AT_ONCE)
+    arguments = {"numbers": list(numbers), "atOnce": NUMBERS_AT_ONCE}
+    return Query(name="check-numbers", answer=list[CheckedNumber], arguments=arguments, cost=cost)
+
+
+def groups() -> Query[list[Group]]:
+    """The groups that the account is in, without their members."""
+    return Query(name="groups", answer=list[Group], arguments={}, kept_s=30)
+
+
+def group(jid: str) -> Query[Group]:
+    """One group with its members. The engine keeps it until WhatsApp reports a change."""
+    return Query(name="group", answer=Group, arguments={"jid": jid})

@@ -1,0 +1,49 @@
+"""Questions to WhatsApp by HTTP: `holdfast serve` with real Baileys, answered by wasim."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from holdfast.client import Refused
+from tests.processes import Wasim
+from tests.served import served
+
+pytestmark = pytest.mark.slow
+
+COMPANY, NUMBER, PHONE, NOBODY = "962302", "962790000002", "962790000099", "962790000098"
+
+
+async def test_a_company_asks_whatsapp(tmp_path: Path, wasim: Wasim) -> None:
+    """Which numbers exist, which groups it is in, who is in one; WhatsApp's limit fails questions, and no message."""
+    for number in (NUMBER, PHONE):
+        await wasim.post("/phones", {"number": number})
+    path = f"/v1/sessions/{COMPANY}"
+    async with served(tmp_path, wasim=wasim) as gateway:
+        await gateway.pair(COMPANY, NUMBER, wasim)
+        client = gateway.client
+        checked = (await client.post(f"{path}/contacts/check", {"numbers": [f"+{PHONE}", NOBODY]}))["items"]
+        lid = checked[0].pop("lid")
+        assert lid.endswith("@lid")
+        assert checked == [
+            {"number": f"+{PHONE}", "exists": True, "chat": f"{PHONE}@s.whatsapp.net"},
+            {"number": NOBODY, "exists": False, "chat": None, "lid": None},
+        ]
+        assert (await client.get(f"{path}/groups"))["items"] == []
+        group = str((await wasim.post("/groups", {"subject": "Flowers", "members": [NUMBER, PHONE]}))["id"])
+        found = await client.get(f"{path}/groups/{group}")
+        assert (found["subject"], found["size"]) == ("Flowers", 2)
+        assert {(each["jid"], each["role"]) for each in found["members"]} == {
+            (f"{NUMBER}@s.whatsapp.net", "superadmin"),
+            (f"{PHONE}@s.whatsapp.net", "member"),
+        }
+        with pytest.raises(Refused, match="there is no such group, or this number is not in it"):
+            await client.get(f"{path}/groups/120363999999999999@g.us")
+        first = await gateway.send(COMPANY, PHONE, "before")
+        await gateway.until_message(first["id"], "delivered", "read", within_s=10)
+        await wasim.fault("query-error", xmlns="usync", code=429)
+        with pytest.raises(Refused, match="WhatsApp answers no questions for now"):
+            await client.post(f"{path}/contacts/check", {"numbers": ["962790000097"]})
+        during = await gateway.send(COMPANY, PHONE, "during")
+        await gateway.until_message(during["id"], "delivered", "read", within_s=10)

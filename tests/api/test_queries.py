@@ -1,0 +1,223 @@
+"""Questions to WhatsApp by HTTP, over a gateway in the small world: answers, deadlines, limits, and no link."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from holdfast.runtime.session_queries import DEADLINE_S, PACE
+from holdfast.session.engine import QueryAnswered, RunQuery
+from tests.api.api_client import KEY_OF_ONE, OTHER, Answer, ApiClient
+from tests.world import COMPANY, World
+
+CHECK, GROUPS = f"/v1/sessions/{COMPANY}/contacts/check", f"/v1/sessions/{COMPANY}/groups"
+GROUP = "120363012345678901@g.us"
+FLOWERS: dict[str, Any] = {"id": GROUP, "subject": "Flowers", "size": 2, "createdAtS": 1_700_000_000}
+
+
+def numbers(arguments: dict[str, Any]) -> list[dict[str, str]]:
+    """WhatsApp knows all numbers but those that end in 0."""
+    rows = []
+    for number in arguments["numbers"]:
+        known = {"chat": f"{number}@s.whatsapp.net", "lid": "77@lid"}
+        rows.append({"number": number} if number.endswith("0") else {"number": number, **known})
+    return rows
+
+
+@pytest.fixture
+async def linked(client: ApiClient, world: World) -> ApiClient:
+    await world.pair()
+    world.engine.answers = {"check-numbers": numbers, "groups": lambda _: [FLOWERS]}
+    return client
+
+
+def asked(world: World) -> list[RunQuery]:
+    return [command for command in world.engine.commands if isinstance(command, RunQuery)]
+
+
+async def check(client: ApiClient, *given: str) -> Answer:
+    return await client("POST", CHECK, {"numbers": list(given)})
+
+
+async def test_numbers_are_checked_in_bulk(linked: ApiClient, world: World) -> None:
+    """Each as it was given, in its order; an answer is not asked for twice."""
+    answer = await check(linked, "+962 79 000 0001", "962790000010", "00962790000001")
+    assert answer.json == {
+        "items": [
+            {
+                "number": "+962 79 000 0001",
+                "exists": True,
+                "chat": "962790000001@s.whatsapp.net",
+                "lid": "77@lid",
+            },
+            {"number": "962790000010", "exists": False, "chat": None, "lid": None},
+            {"number": "00962790000001", "exists": True, "chat": "962790000001@s.whatsapp.net", "lid": "77@lid"},
+        ],
+        "next": None,
+    }
+    assert (await check(linked, "962790000001", "962790000003")).status == 200
+    assert [query.arguments["numbers"] for query in asked(world)] == [
+        ["962790000001", "962790000010"],
+        ["962790000003"],
+    ]
+
+
+async def test_a_number_that_was_absent_is_asked_about_again(linked: ApiClient, world: World) -> None:
+    """After five minutes; one that exists after an hour."""
+    await check(linked, "962790000001", "962790000010")
+    await world.wait(301)
+    await check(linked, "962790000001", "962790000010")
+    await world.wait(3600)
+    await check(linked, "962790000001")
+    assert [query.arguments["numbers"] for query in asked(world)][1:] == [["962790000010"], ["962790000001"]]
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"numbers": []}, "numbers"),
+        ({"numbers": ["12ab"]}, "numbers"),
+        ({"numbers": ["962790000001"] * 501}, "numbers"),
+        ({"numbers": [GROUP]}, "numbers"),
+        ({"numbers": [962790000001]}, "numbers.0"),
+        ({}, "numbers"),
+    ],
+)
+async def test_numbers_that_are_none_are_refused(
+    linked: ApiClient, world: World, body: dict[str, object], field: str
+) -> None:
+    """Before WhatsApp is asked."""
+    assert (await linked("POST", CHECK, body)).problem(422, "bad-input", field=field)
+    assert not asked(world)
+
+
+async def test_groups_are_listed_by_subject_and_kept_for_a_while(linked: ApiClient, world: World) -> None:
+    """A second caller within 30 s does not cost a question."""
+    other = {"id": "1-2@g.us", "subject": "bakers", "announceOnly": True, "owner": "962790000001@s.whatsapp.net"}
+    world.engine.answers["groups"] = lambda _: [FLOWERS, other]
+    items = (await linked("GET", GROUPS)).json["items"]
+    assert [(item["id"], item["subject"], item["announceOnly"]) for item in items] == [
+        ("1-2@g.us", "bakers", True),
+        (GROUP, "Flowers", False),
+    ]
+    assert items[1]["createdAt"] == "2023-11-14T22:13:20.000Z"
+    await linked("GET", GROUPS)
+    assert len(asked(world)) == 1
+    await world.wait(31)
+    await linked("GET", GROUPS)
+    assert len(asked(world)) == 2
+
+
+async def test_a_group_has_its_members(linked: ApiClient, world: World) -> None:
+    """With their roles; an unknown one is 404, and what is no group is refused."""
+    member = {"jid": "962790000001@s.whatsapp.net", "lid": "77@lid", "role": "superadmin"}
+    world.engine.answers["group"] = lambda _: {**FLOWERS, "members": [member]}
+    assert (await linked("GET", f"{GROUPS}/{GROUP}")).json["members"] == [member]
+    world.engine.answers["group"] = lambda _: QueryAnswered(
+        link=0, request=0, error="no-such-group", detail="there is no such group, or this number is not in it"
+    )
+    assert "this number is not in it" in (await linked("GET", f"{GROUPS}/{GROUP}")).problem(404, "not-found")
+    assert "is no group" in (await linked("GET", f"{GROUPS}/962790000001")).problem(422, "bad-input", field="id")
+
+
+async def test_those_who_ask_the_same_at_once_share_one_question(linked: ApiClient, world: World) -> None:
+    """Also when the first of them goes away."""
+    world.engine.answers.clear()
+    linked.leaps = False  # nobody reaches the deadline
+    first = asyncio.ensure_future(linked("GET", GROUPS))
+    second = asyncio.ensure_future(linked("GET", GROUPS))
+    await world.until(lambda: len(asked(world)) == 1)
+    await world.quiet()
+    first.cancel()
+    (query,) = asked(world)
+    world.engine.answer_query(query, [FLOWERS])
+    assert [item["id"] for item in (await second).json["items"]] == [GROUP]
+    assert len(asked(world)) == 1
+
+
+async def test_without_a_connection_nothing_is_asked(client: ApiClient, world: World) -> None:
+    """503 with the state, and with the reason where there is one; 404 for an unknown company."""
+    assert (await check(client, "962790000001")).problem(404, "not-found", field="company")
+    await world.pair()
+    await client("POST", f"/v1/sessions/{COMPANY}/stop")
+    sentence = (await client("GET", GROUPS)).problem(503, "not-connected")
+    assert sentence == f"the session of company {COMPANY} is stopped: this needs its connection to WhatsApp"
+    assert not asked(world)
+
+
+async def test_a_paused_session_says_why_it_can_not_ask(linked: ApiClient, world: World) -> None:
+    """The reason's own sentence."""
+    world.engine.drop(max(world.engine.links), code=403)
+    await world.quiet()
+    sentence = (await linked("GET", GROUPS)).problem(503, "not-connected")
+    reason = (await linked("GET", f"/v1/sessions/{COMPANY}")).json["reason"]
+    assert reason["message"] in sentence
+
+
+async def test_a_silent_whatsapp_ends_at_the_deadline(linked: ApiClient, world: World) -> None:
+    """504; whoever asks after that asks anew."""
+    world.engine.answers.clear()
+    before = world.clock.monotonic()
+    assert (await linked("GET", GROUPS)).problem(504, "whatsapp-silent")
+    assert world.clock.monotonic() - before == pytest.approx(DEADLINE_S, abs=1)
+    world.engine.answers["groups"] = lambda _: [FLOWERS]
+    assert (await linked("GET", GROUPS)).status == 200
+    assert len(asked(world)) == 2
+
+
+async def test_a_link_that_ends_answers_its_questions(linked: ApiClient, world: World) -> None:
+    """503 at once; nobody waits for the deadline."""
+    world.engine.answers.clear()
+    waiting = asyncio.ensure_future(linked("GET", GROUPS))
+    await world.until(lambda: len(asked(world)) == 1)
+    world.engine.drop(max(world.engine.links), code=428)
+    assert "ended before it answered" in (await waiting).problem(503, "not-connected")
+
+
+async def test_a_limit_of_whatsapps_slows_questions_down_and_fails_no_message(linked: ApiClient, world: World) -> None:
+    """503 with Retry-After; messages go on."""
+    world.engine.answers["groups"] = lambda _: QueryAnswered(
+        link=0, request=0, error="rate-limited", detail="w:g2: rate-overlimit (429)", retry_after_s=7.5
+    )
+    answer = await linked("GET", GROUPS)
+    assert "WhatsApp answers no questions for now (w:g2: rate-overlimit (429)): ask again in 8 s" in answer.problem(
+        503, "whatsapp-busy"
+    )
+    assert answer.headers["retry-after"] == "8"
+    sent = await linked("POST", f"/v1/sessions/{COMPANY}/messages", {"to": "962790000099", "text": "hello"})
+    await world.until(lambda: len(world.engine.arrived) == 1)
+    await world.quiet()
+    assert (await linked("GET", f"/v1/messages/{sent.json['id']}")).json["state"] == "sent"
+
+
+async def test_a_session_asks_no_more_than_its_share(linked: ApiClient, world: World) -> None:
+    """429 with Retry-After; what is known is answered all the same, and after the wait it may ask again."""
+    for n in range(PACE.burst):
+        assert (await check(linked, f"96279000{n:03}1")).status == 200
+    answer = await check(linked, "962790009991")
+    answer.problem(429, "too-many-queries")
+    assert answer.headers["retry-after"] == "1"
+    assert (await check(linked, "962790000001")).status == 200
+    await world.wait(2)
+    assert (await check(linked, "962790009991")).status == 200
+
+
+@pytest.mark.parametrize(
+    "result",
+    [None, "text", [1], [{"id": 5}], [{"subject": "without an id"}], {"id": GROUP}, [{"id": GROUP, "size": "many"}]],
+)
+async def test_an_answer_that_makes_no_sense_is_an_error_of_whatsapps(
+    linked: ApiClient, world: World, result: object
+) -> None:
+    """502, never a defect."""
+    world.engine.answers["groups"] = lambda _: QueryAnswered(link=0, request=0, result=result)
+    assert (await linked("GET", GROUPS)).problem(502, "query-failed")
+
+
+async def test_a_foreign_key_may_not_ask(linked: ApiClient, world: World) -> None:
+    """As with every route of a company."""
+    path = f"/v1/sessions/{OTHER}/groups"
+    assert (await linked("GET", path, key=KEY_OF_ONE)).problem(403, "forbidden", field="company")
+    assert not asked(world)
