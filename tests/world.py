@@ -21,6 +21,7 @@ from yarl import URL
 
 from holdfast.api.media import MediaService
 from holdfast.api.webhooks import WebhookService
+from holdfast.base.clock import ClockWatch
 from holdfast.base.ids import SystemRandomSource
 from holdfast.delivery.media_links import MediaLinks
 from holdfast.delivery.rate_limits import Allowance, Pace, Pacing
@@ -319,6 +320,7 @@ class World:
             files=self.spool,
             pacing=self.pacing,
             clock=self.clock,
+            clock_watch=ClockWatch(self.clock),
             randomness=Chance(),
             policy=self.policy,
             whatsapp_url=None,

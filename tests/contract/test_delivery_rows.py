@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import datetime, timedelta
 
 import pytest
 from sqlalchemy import Connection
 
+from holdfast.base.clock import iso
+from holdfast.base.clock_step import ClockStep
 from holdfast.base.errors import Conflict
 from holdfast.delivery.events import COMPLETED, RECEIVED
 from holdfast.delivery.message import StatusUpdate
@@ -270,6 +273,21 @@ async def test_what_surely_has_not_left_expires_at_its_moment(store: Store) -> N
     states = [(await now(store, each)).state for each in (early, late, never, under_way, sent)]
     assert states == ["expired", "expired", "queued", "sending", "sent"]
     assert store.rows("SELECT count(*) FROM events WHERE type = 'message.expired'") == [(2,)]
+
+
+async def test_expiries_move_with_the_wall_clock(store: Store) -> None:
+    """By as much as it was set, to the millisecond; messages accepted since then have the new time already."""
+    old = await accepted(store, 1, expires_at=LATER)
+    store.clock.advance_to(store.clock.monotonic() + 10)
+    after = store.clock.now()
+    new = await accepted(store, 2, PEOPLE[2], expires_at=LATER)
+    step = ClockStep(by_s=-86400.5, suspended_s=0.0, after=after, at=after)
+    await store.outbox.move_expiries(COMPANY, step)
+    moved = iso(datetime.fromisoformat(LATER) - timedelta(seconds=86400.5))
+    for message, expires_at in ((old, moved), (new, LATER)):
+        found = await store.outbox.message(message.id)
+        assert found is not None
+        assert found.expires_at == expires_at
 
 
 async def test_an_expired_message_does_not_begin_unless_its_outcome_is_unknown(store: Store) -> None:

@@ -18,6 +18,7 @@ from sqlalchemy import URL, Connection, Engine, event
 
 from holdfast.backup.rows import count_on
 from holdfast.base.clock import iso
+from holdfast.base.clock_step import ClockStep
 from holdfast.base.errors import Conflict
 from holdfast.base.ids import SystemRandomSource
 from holdfast.delivery.content import StoredMedia
@@ -75,6 +76,7 @@ PARTIAL = {
 """Indexes of what is still to be done: to read one of them whole, or to sort it, is no reading of history."""
 COMPANY, CHAT = filling.company(7), "962790000700@s.whatsapp.net"
 NOW = filling.FIRST + timedelta(days=filling.DAYS)
+STEP = ClockStep(by_s=-3600.0, suspended_s=0.0, after=NOW, at=NOW)
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
@@ -187,6 +189,7 @@ async def _queue(outbox: Called) -> None:
     await outbox.apply_updates(COMPANY, deferrals)
     await outbox.reschedule_held(COMPANY, code=REACH_OUT_LOCK, until=None)
     await outbox.make_due(COMPANY)
+    await outbox.move_expiries(COMPANY, STEP)
     await outbox.take(COMPANY, limits, but=[], alone=True)
     await outbox.next_expiry(COMPANY)
     await outbox.expire(COMPANY, at=_ago(80))
@@ -262,6 +265,8 @@ async def _webhooks(webhooks: Called) -> None:
     await webhooks.replay("evt_7")
     await webhooks.replay_all([COMPANY], since=None)
     await webhooks.replay_all([COMPANY], since=_ago(1))
+    await webhooks.follow_clock([COMPANY], STEP)
+    await webhooks.retry_from_future([COMPANY], now=NOW)
     await webhooks.give_up_old(before=_ago(80), at=iso(NOW))
 
 

@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import URL, Connection
 
 from holdfast.base.clock import iso
+from holdfast.base.clock_step import ClockStep
 from holdfast.delivery.events import ACCEPTED, RECEIVED, SESSION
 from holdfast.delivery.webhooks import (
     OF_ALL,
@@ -213,6 +214,22 @@ async def test_old_deliveries_for_nobody_are_given_up(service: Service) -> None:
     assert counts == {COMPANY: Counts(failed=1), OTHER: Counts(pending=1, failed=1, oldest_at=iso(NOW))}
     await service.rows.resume("session-962303")
     assert await service.heads(OTHER) == [fresh]
+
+
+async def test_what_waits_follows_the_wall_clock(service: Service) -> None:
+    """Retries and probes are due, nothing has grown older; new deliveries and those of other companies stay."""
+    old, other = await service.happen("a"), await service.happen("a", company=OTHER)
+    await service.settle(old[0], BAD)
+    await service.settle(other[0], BAD)
+    now = NOW - timedelta(days=3)
+    await service.happen("b", at=now - timedelta(seconds=5))
+    step = ClockStep(by_s=-259200.0, suspended_s=0.0, after=now - timedelta(seconds=10), at=now)
+    await service.rows.follow_clock([COMPANY], step)
+    assert await service.heads(at=now) == [old[0], other[0] + 1]
+    assert (await service.rows.counts())[COMPANY].oldest_at == iso(now - timedelta(seconds=5))
+    assert (await service.rows.counts())[OTHER].oldest_at == iso(NOW)
+    await service.rows.retry_from_future([COMPANY, OTHER], now=now)
+    assert await service.heads(at=now) == [old[0], other[0], other[0] + 1]
 
 
 async def test_a_replay_brings_back_order(service: Service) -> None:

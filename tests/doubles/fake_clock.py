@@ -21,6 +21,7 @@ class FakeClock:
         self._numbers = itertools.count()
         self._cancelled: set[int] = set()
         self._wall_offset = timedelta()
+        self._suspended_s = 0.0
 
     def monotonic(self) -> float:
         return self._now
@@ -31,6 +32,14 @@ class FakeClock:
     def set_wall(self, to: datetime) -> None:
         """Somebody sets the wall clock; monotonic time goes on as ever."""
         self._wall_offset += to - self.now()
+
+    def suspended(self) -> float:
+        return self._suspended_s
+
+    def suspend(self, seconds: float) -> None:
+        """The machine sleeps: the wall clock goes on, monotonic time does not."""
+        self._suspended_s += seconds
+        self._wall_offset += timedelta(seconds=seconds)
 
     async def sleep(self, seconds: float) -> None:
         woken = asyncio.Event()

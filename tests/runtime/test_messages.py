@@ -812,16 +812,3 @@ async def test_a_quota_of_new_chats_holds_first_messages(world: World) -> None:
         assert await world.held(message) == "new-chat-quota"
         await world.until_message(await world.send("known", to=OTHER), "sent", within_s=5)
         await world.until_message(message, "sent", within_s=DAY_S + 60)
-
-
-async def test_a_clock_that_was_set_back_delays_nothing(world: World) -> None:
-    """Stored times are of the wall clock: what rests is due at once when that jumps."""
-    async with world.running():
-        await world.pair()
-        world.engine.ack_error = "503"
-        message = await world.send()
-        await world.until_sends(1)
-        await world.quiet()
-        world.engine.ack_error = None
-        world.clock.set_wall(world.clock.now() - timedelta(days=3))
-        await world.until_message(message, "sent", within_s=60)

@@ -9,6 +9,7 @@ import json
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,7 @@ class Office:
                 companies=lambda: self.companies,
                 post=self.receiver,
                 clock=self.world.clock,
+                clock_watch=self.world.parts.clock_watch,
                 randomness=Chance(),
                 keep_days=7,
                 lanes=self.lanes,
@@ -470,3 +472,57 @@ async def test_a_replay_takes_up_what_waits_for_a_retry(office: Office) -> None:
         office.receiver.answer = lambda endpoint, event: OK
         assert await office.world.now(office.rows.replay_all([COMPANY], since=None)) == 1
         await office.until(4, within_s=5)
+
+
+@pytest.mark.parametrize("days", [-3, 3])
+async def test_a_retry_is_made_in_time_whatever_the_wall_clock_is_set_to(office: Office, days: int) -> None:
+    """The sender notices by itself; it need not be restarted."""
+    async with office.open():
+        await office.set()
+        office.receiver.answer = lambda endpoint, event: BAD
+        await office.happen(1)
+        await office.world.wait(PAUSES_S[0] + 1)
+        office.receiver.answer = lambda endpoint, event: OK
+        office.world.clock.set_wall(office.world.clock.now() + timedelta(days=days))
+        await office.until(1, within_s=PAUSES_S[1] + 5)
+
+
+@pytest.mark.parametrize("days", [-3, 3])
+async def test_an_endpoint_that_is_aside_is_probed_whatever_the_wall_clock_is_set_to(office: Office, days: int) -> None:
+    """What waits for it neither stays for days nor counts as days old."""
+    async with office.open():
+        await office.set()
+        office.receiver.answer = lambda endpoint, event: BAD
+        await office.happen(1)
+        await office.happen(2, chat="b")
+        await office.world.wait(HOUR_S / 2)
+        assert (await office.endpoint()).health.state is EndpointState.ASIDE
+        office.world.clock.set_wall(office.world.clock.now() + timedelta(days=2 * days))
+        await office.world.wait(2 * HOUR_S)
+        office.receiver.answer = lambda endpoint, event: OK
+        await office.until(2, within_s=HOUR_S * 1.2)
+
+
+async def test_a_clock_set_back_between_two_runs_delays_no_webhook(office: Office) -> None:
+    """What was tried later than now was tried by another clock."""
+    async with office.open():
+        await office.set()
+        office.receiver.answer = lambda endpoint, event: BAD
+        await office.happen(1)
+        await office.world.wait(PAUSES_S[0] + 1)
+    office.receiver.answer = lambda endpoint, event: OK
+    office.world.clock.set_wall(office.world.clock.now() - timedelta(days=3))
+    async with office.open():
+        await office.until(1, within_s=5)
+
+
+async def test_an_endpoint_is_put_aside_in_time_after_the_clock_was_set_back(office: Office) -> None:
+    """Its first failure lies days ahead then."""
+    async with office.open():
+        await office.set()
+        office.receiver.answer = lambda endpoint, event: BAD
+        await office.happen(1)
+        await office.world.wait(1)
+        office.world.clock.set_wall(office.world.clock.now() - timedelta(days=3))
+        await office.world.wait(HOUR_S)
+        assert (await office.endpoint()).health.state is EndpointState.ASIDE

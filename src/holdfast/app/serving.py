@@ -27,7 +27,7 @@ from holdfast.backup.backup_dir import Opener
 from holdfast.backup.creating import FOLDER, maker_of
 from holdfast.backup.schedule import Schedule
 from holdfast.backup.service import BackupService
-from holdfast.base.clock import Clock, SystemClock
+from holdfast.base.clock import Clock, ClockWatch, SystemClock
 from holdfast.base.ids import RandomSource, SystemRandomSource
 from holdfast.dashboard.dashboard import add_dashboard
 from holdfast.delivery.media import MB
@@ -180,6 +180,7 @@ def _webhook_sender(
         companies=lambda: gateway.running,
         post=WebhookPost(web, clock=parts.clock),
         clock=parts.clock,
+        clock_watch=parts.clock_watch,
         randomness=parts.randomness,
         keep_days=held.settings.events_keep_days,
     )
@@ -353,6 +354,7 @@ def _parts(
         accounts=AccountRows(database),
         files=files,
         clock=clock,
+        clock_watch=ClockWatch(clock),
         randomness=randomness,
         policy=Policy(
             backoff=backoff,

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 from typing import Protocol, overload
+
+from holdfast.base.clock_step import ClockStep
 
 _CLOCK_STEP_S = 5
 """The wall clock moved by more than this against the monotonic one: somebody set it."""
@@ -20,6 +22,9 @@ class Clock(Protocol):
 
     def now(self) -> datetime:
         """Aware UTC; for records."""
+
+    def suspended(self) -> float:
+        """Seconds that the machine spent suspended, from an arbitrary moment on: `monotonic` does not count them."""
 
     async def sleep(self, seconds: float) -> None: ...
 
@@ -33,6 +38,11 @@ class SystemClock:
 
     def now(self) -> datetime:
         return datetime.now(UTC)  # noqa: TID251 – the one home
+
+    def suspended(self) -> float:
+        boot_time = getattr(time, "CLOCK_BOOTTIME", None)  # Linux only; elsewhere a suspension looks like a set clock
+        awake_s = time.monotonic()  # noqa: TID251 – the one home
+        return 0.0 if boot_time is None else time.clock_gettime(boot_time) - awake_s
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)  # noqa: TID251 – the one home
@@ -49,18 +59,38 @@ class SystemClock:
                 raise
 
 
-class ClockSteps:
-    """Notices when somebody sets the wall clock: it then moves against the monotonic one."""
+class ClockWatch:
+    """Notices when the wall clock is set, and reports it to everything that relies on stored times.
+
+    Whoever is about to compare stored times with the clock calls `look` first; the health monitor does so regularly.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._offset_s = self._offset()
+        self._followers: list[Callable[[ClockStep], None]] = []
+        self._offset_s, self._suspended_s = self._offset(), clock.suspended()
+        self._looked_at = clock.monotonic()
 
-    def step_s(self) -> float:
-        """By how many seconds the wall clock was set since the last call; 0 for the drift of ordinary clocks."""
-        before, self._offset_s = self._offset_s, self._offset()
-        step_s = self._offset_s - before
-        return step_s if abs(step_s) > _CLOCK_STEP_S else 0.0
+    def follow(self, follower: Callable[[ClockStep], None]) -> None:
+        """Call `follower` after each step. It must only note the step: it runs while others look."""
+        self._followers.append(follower)
+
+    def look(self) -> ClockStep | None:
+        """The step since the last look, if there was one; ordinary drift is none. All followers hear of it first."""
+        now, offset_s, suspended_s = self._clock.now(), self._offset(), self._clock.suspended()
+        looked_at = self._clock.monotonic()
+        step = ClockStep(
+            by_s=offset_s - self._offset_s,
+            suspended_s=suspended_s - self._suspended_s,
+            after=now - timedelta(seconds=looked_at - self._looked_at),
+            at=now,
+        )
+        self._offset_s, self._suspended_s, self._looked_at = offset_s, suspended_s, looked_at
+        if abs(step.by_s) <= _CLOCK_STEP_S:
+            return None
+        for follower in self._followers:
+            follower(step)
+        return step
 
     def _offset(self) -> float:
         return self._clock.now().timestamp() - self._clock.monotonic()

@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from holdfast.base.clock import ClockSteps, SystemClock, iso, to_monotonic, to_wall
+from holdfast.base.clock import ClockWatch, SystemClock, iso, to_monotonic, to_wall
+from holdfast.base.clock_step import ClockStep
 from tests.doubles.fake_clock import FakeClock
 
 
@@ -44,13 +45,31 @@ def test_recorded_times_and_monotonic_moments_are_converted_both_ways() -> None:
 
 
 def test_a_wall_clock_that_was_set_is_noticed_once() -> None:
-    """By how much; what ordinary clocks drift is nothing."""
+    """By how much; what ordinary clocks drift is nothing. Everybody who follows the clock hears of it."""
     clock = FakeClock()
-    steps = ClockSteps(clock)
+    watch, heard = ClockWatch(clock), list[ClockStep]()
+    watch.follow(heard.append)
     clock.advance_to(2000)
-    assert steps.step_s() == 0
+    assert watch.look() is None
     clock.set_wall(clock.now() + timedelta(seconds=4))
-    assert steps.step_s() == 0
+    assert watch.look() is None
+    clock.advance_to(2010)
     clock.set_wall(clock.now() - timedelta(days=1))
-    assert steps.step_s() == pytest.approx(-86400)
-    assert steps.step_s() == 0
+    step = watch.look()
+    assert step is not None
+    assert step.set_by_s == step.by_s == pytest.approx(-86400)
+    assert (step.after, step.at) == (clock.now() - timedelta(seconds=10), clock.now())
+    assert watch.look() is None
+    assert heard == [step]
+
+
+def test_time_that_passed_while_the_machine_was_suspended_is_real() -> None:
+    """The clock was not set by it, though it moved against the monotonic one."""
+    clock = FakeClock()
+    watch = ClockWatch(clock)
+    clock.suspend(3600)
+    step = watch.look()
+    assert step is not None
+    assert step.by_s == pytest.approx(3600)
+    assert step.set_by_s == pytest.approx(0)
+    assert SystemClock().suspended() >= 0

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from holdfast.base.clock_step import ClockStep
 from holdfast.delivery.message import MessageState, StatusUpdate
 from holdfast.delivery.rate_limits import Allowance, ContactStatus
 
@@ -302,6 +303,9 @@ class Outbox(Protocol):
 
     async def make_due(self, company: str) -> None:
         """Every chat that rests becomes due now: the wall clock was set, so the stored times mean nothing."""
+
+    async def move_expiries(self, company: str, step: ClockStep) -> None:
+        """The wall clock was set: messages accepted before expire as many seconds from now as they did before."""
 
     async def expire(self, company: str, *, at: str) -> list[Message]:
         """Mark what has expired by then and surely did not leave; returns what was marked."""

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Protocol
 
+from holdfast.base.clock_step import ClockStep
 from holdfast.delivery.events import Event
 
 _MINUTE, _HOUR = 60, 3600
@@ -130,7 +131,7 @@ def learn(health: Health, tried: Tried, *, now: datetime, jitter: float) -> Heal
         return health
     if tried.is_taken:
         return Health()
-    since = health.failing_since or now
+    since = min(health.failing_since or now, now)  # later than now: the wall clock was set back
     failed = replace(health, failures=health.failures + 1, failing_since=since)
     if tried.is_gone:
         return replace(failed, state=EndpointState.OFF, probe_at=None)
@@ -341,6 +342,12 @@ class Webhooks(Protocol):
         `to` is the endpoint as it was when the attempt began: when its address was changed meanwhile, a failure makes
         the delivery due at once.
         """
+
+    async def follow_clock(self, companies: Collection[str], step: ClockStep) -> None:
+        """The wall clock was set: what waits for a retry is due, so are probes, and nothing has grown older by it."""
+
+    async def retry_from_future(self, companies: Collection[str], *, now: datetime) -> None:
+        """Make due what was tried later than now: the wall clock was set back since, while nobody watched it."""
 
     async def give_up_old(self, *, before: str, at: str) -> int:
         """Give up, `at` this time, what was made before and waits for endpoints that are aside, off or no more.

@@ -17,7 +17,7 @@ def conditions_of_webhooks(endpoints: Iterable[Endpoint], *, now: datetime) -> I
     """Of the endpoint of all companies, the condition is about Holdfast as a whole."""
     for endpoint in endpoints:
         since = endpoint.health.failing_since or now
-        failing_s = (now - since).total_seconds()
+        failing_s = max((now - since).total_seconds(), 0)
         match endpoint.health.state:
             case EndpointState.ASIDE:
                 yield _condition(

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from holdfast.base.clock import Clock
+from holdfast.base.clock import Clock, to_monotonic
 from holdfast.health.advice import lasting
 from holdfast.health.alerts import Alert, AlertKind, Book, UnreadableBook, dump, load
 from holdfast.health.stores import AlertRows, PendingAlert
@@ -133,6 +133,8 @@ def _log(alert: Alert) -> None:
 @dataclass(slots=True, kw_only=True, eq=False)
 class _Waiting:
     alert: PendingAlert
+    made_at: float
+    """In monotonic seconds, so that its age does not change when somebody sets the wall clock."""
     due_at: float
     tries: int = 0
     error: str | None = None
@@ -163,7 +165,9 @@ class _AddressQueue:
 
     def add(self, alert: PendingAlert) -> None:
         """A new alert is tried at once, however long others have to wait."""
-        self._waiting.append(_Waiting(alert=alert, due_at=self._clock.monotonic()))
+        now = self._clock.monotonic()
+        made_at = min(to_monotonic(self._clock, alert.made_at), now)
+        self._waiting.append(_Waiting(alert=alert, made_at=made_at, due_at=now))
         self._rung.set()
 
     async def run(self) -> None:
@@ -198,8 +202,7 @@ class _AddressQueue:
 
     async def _put_off(self, chosen: _Waiting, error: NotDelivered) -> None:
         chosen.tries, chosen.error = chosen.tries + 1, error.sentence
-        age_s = (self._clock.now() - datetime.fromisoformat(chosen.alert.made_at)).total_seconds()
-        if age_s < self._pace.give_up_s:
+        if self._clock.monotonic() - chosen.made_at < self._pace.give_up_s:
             chosen.due_at = self._clock.monotonic() + self._pace.delay_s(chosen.tries)
             if chosen.tries == 1:
                 log.warning('Alert "%s" does not reach %s: %s', chosen.alert.title, self.address, error)

@@ -218,6 +218,22 @@ async def test_after_a_day_it_is_given_up(caplog: pytest.LogCaptureFixture) -> N
     assert 'Alert "Holdfast: 962302 – paused (banned)" never reached address 1 (mailto)' in caplog.text
 
 
+@pytest.mark.parametrize("days", [-3, 3])
+async def test_a_clock_that_was_set_makes_no_alert_older_or_younger(days: int) -> None:
+    """It is tried for a day, however the wall clock moves in between."""
+    post = Post(MAIL)
+    post.transport.failing = {MAIL}
+    async with post.running():
+        await post.sender.tell(Book(), [post.now()])
+        await post.wait(0)
+        post.clock.set_wall(post.clock.now() + timedelta(days=days))
+        for _ in range(DAY_S // 300 - 1):
+            assert await post.wait(300) >= 1
+        assert post.sender.given_up == 0
+        await post.wait(600)
+        assert post.sender.given_up == 1
+
+
 async def test_failures_are_logged_once_and_success_after_them(caplog: pytest.LogCaptureFixture) -> None:
     """Three hundred tries are one line, and the one that arrived another; neither shows the URL."""
     caplog.set_level(logging.INFO, logger="holdfast.notify")

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
+from holdfast.base.clock_step import ClockStep
 from holdfast.delivery.stores import Accepted, Draft
 from holdfast.runtime.engine_storage import EngineStorage
 from holdfast.runtime.errors import NotConnected, SessionRestarting
@@ -90,6 +91,7 @@ class SessionActor:
             files=parts.files,
             supervisor=parts.supervisor,
             clock=parts.clock,
+            clock_watch=parts.clock_watch,
             waited=self._sends_waited,
         )
         self._engine_storage = EngineStorage(
@@ -205,6 +207,12 @@ class SessionActor:
     async def account_changed(self) -> None:
         """Other limits are set for what this company may write."""
         await self._sender.account_changed()
+
+    def clock_was_set(self, step: ClockStep) -> None:
+        """Follow the wall clock, also with the time that is recorded for the next attempt."""
+        self._sender.clock_was_set(step)
+        self._record.clock_was_set(step)
+        self.tell(events.Tick())
 
     def messages_wait(self) -> None:
         self._sender.look_again()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from holdfast.base.clock import iso
+from holdfast.base.clock_step import ClockStep
 from holdfast.base.errors import BadInput, Conflict, NotFound
 from holdfast.base.ids import COMPANY_RULE, is_company_id
 from holdfast.delivery.stores import Accepted, Draft
@@ -23,6 +25,8 @@ from holdfast.session import events
 from holdfast.session.machine import NotPossible
 from holdfast.session.state import State
 from holdfast.session.stores import Record
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -44,6 +48,7 @@ class Gateway:
         """Sessions that must not run now."""
         self._tasks: asyncio.TaskGroup | None = None
         self._loaded = asyncio.Event()
+        services.clock_watch.follow(self._clock_was_set)
 
     async def run(self, *, ready: Callable[[], None]) -> None:
         """Run all sessions until cancelled. `ready` is called when an engine host is up and the sessions are loaded."""
@@ -225,6 +230,11 @@ class Gateway:
         for actor in self._actors.actors.values():
             if actor.view.record.state is State.PAUSED:
                 actor.tell(events.ClientUpdated())
+
+    def _clock_was_set(self, step: ClockStep) -> None:
+        log.warning("The wall clock was set by %+.0f s; stored times follow it", step.by_s)
+        for actor in self._actors.actors.values():
+            actor.clock_was_set(step)
 
     def messages_wait(self, company: str) -> None:
         """The outbox holds queued messages of this company that its sender may not know of."""

@@ -96,6 +96,7 @@ class HealthMonitor:
 
     async def look(self, *, late_s: float = 0) -> None:
         """Judge every session once, act, and tell."""
+        self._parts.clock_watch.look()
         backlogs = await self._ask_database()
         seen = [self._signals(view, backlogs, late_s) for view in self._gateway.views()]
         self._act(seen)

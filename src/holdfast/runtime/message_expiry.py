@@ -5,17 +5,29 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from holdfast.base.clock import Clock, iso, to_monotonic
+from holdfast.base.clock import Clock, ClockWatch, iso, to_monotonic
+from holdfast.base.clock_step import ClockStep
 from holdfast.delivery.queue_watch import earliest
 from holdfast.delivery.stores import Outbox
 
 
 class MessageExpiry:
-    def __init__(self, company: str, *, outbox: Outbox, clock: Clock, expired: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        company: str,
+        *,
+        outbox: Outbox,
+        clock: Clock,
+        clock_watch: ClockWatch,
+        expired: Callable[[str], None],
+    ) -> None:
         """`expired` is called with the WhatsApp id of each message that expired."""
         self._company = company
         self._outbox = outbox
         self._clock = clock
+        self._clock_watch = clock_watch
+        self._steps: list[ClockStep] = []
+        """Of the wall clock, not applied to the outbox yet."""
         self._expired = expired
         self._next_at: float | None = clock.monotonic()
         """When the next message expires, in monotonic seconds; the outbox tells."""
@@ -36,7 +48,12 @@ class MessageExpiry:
             self._set(to_monotonic(self._clock, at))
 
     def look_again(self) -> None:
-        """Others accepted messages, or the wall clock was set: ask the outbox."""
+        """Others accepted messages: ask the outbox."""
+        self._set(self._clock.monotonic())
+
+    def clock_was_set(self, step: ClockStep) -> None:
+        """Stored expiries are times of the wall clock: they move with it."""
+        self._steps.append(step)
         self._set(self._clock.monotonic())
 
     def _set(self, moment: float) -> None:
@@ -44,7 +61,11 @@ class MessageExpiry:
         self._wake.set()
 
     async def _expire(self) -> None:
+        self._clock_watch.look()
         self._next_at = None
+        while self._steps:
+            await self._outbox.move_expiries(self._company, self._steps[0])
+            del self._steps[0]
         for message in await self._outbox.expire(self._company, at=iso(self._clock.now())):
             self._expired(message.whatsapp_id)
         self.expect(await self._outbox.next_expiry(self._company))

@@ -12,7 +12,8 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
 
-from holdfast.base.clock import Clock, ClockSteps, to_monotonic
+from holdfast.base.clock import Clock, ClockWatch, to_monotonic
+from holdfast.base.clock_step import ClockStep
 from holdfast.base.errors import HoldfastError
 from holdfast.delivery.breaker import Breaker
 from holdfast.delivery.in_flight import InFlight
@@ -41,6 +42,7 @@ class OutboxSender:
         files: MediaFiles,
         supervisor: EngineSupervisor,
         clock: Clock,
+        clock_watch: ClockWatch,
         jitter: Callable[[], float],
         waited: Callable[[float | None], None],
     ) -> None:
@@ -52,11 +54,12 @@ class OutboxSender:
         self._files = files
         self._supervisor = supervisor
         self._clock = clock
-        self._clock_steps = ClockSteps(clock)
+        self._clock_watch = clock_watch
+        self._clock_was_set = False
         self._in_flight = InFlight(most=MOST)
         self._breaker = Breaker(jitter=jitter)
         self._queue = QueueWatch()
-        self._expiry = MessageExpiry(company, outbox=outbox, clock=clock, expired=self.forget)
+        self._expiry = MessageExpiry(company, outbox=outbox, clock=clock, clock_watch=clock_watch, expired=self.forget)
         self._wake = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
         self._link: LinkId | None = None
@@ -127,6 +130,12 @@ class OutboxSender:
     def look_again(self) -> None:
         """The outbox may hold messages of other processes, or messages that may be sent by now."""
         self._expiry.look_again()
+        self._look()
+
+    def clock_was_set(self, step: ClockStep) -> None:
+        """What rests is due at once, not days later, and expires after as many seconds as it was given."""
+        self._clock_was_set = True
+        self._expiry.clock_was_set(step)
         self._look()
 
     def _look(self) -> None:
@@ -285,12 +294,10 @@ class OutboxSender:
             self._look()
 
     async def _follow_clock(self) -> None:
-        """Stored times are of the wall clock: when that was set, what rests is due at once, not days later."""
-        step_s = self._clock_steps.step_s()
-        if step_s:
-            log.warning("Session %s: the wall clock was set by %.0f s", self._company, step_s)
+        self._clock_watch.look()
+        if self._clock_was_set:
             await self._outbox.make_due(self._company)
-            self.look_again()
+            self._clock_was_set = False
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         if self._tasks is None:

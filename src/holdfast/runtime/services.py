@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from holdfast.base.clock import Clock
+from holdfast.base.clock import Clock, ClockWatch
 from holdfast.base.ids import RandomSource
 from holdfast.delivery.rate_limits import Pacing
 from holdfast.delivery.stores import Accounts, MediaFiles, Outbox
@@ -33,6 +33,7 @@ class Services:
     accounts: Accounts
     files: MediaFiles
     clock: Clock
+    clock_watch: ClockWatch
     randomness: RandomSource
     policy: Policy
     whatsapp_url: str | None

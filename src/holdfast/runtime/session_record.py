@@ -6,9 +6,10 @@ import logging
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from holdfast.base.clock import iso, to_monotonic, to_wall
+from holdfast.base.clock_step import ClockStep
 from holdfast.health.keepalive import KeepAlives, follow
 from holdfast.health.roundtrips import RoundTrips
 from holdfast.runtime.log_lines import keep_alive, transition
@@ -72,6 +73,11 @@ class SessionRecord:
         """Show the state of a session that was just restored; the next step stores it."""
         if session.state is not self.current.state:
             self.current = replace(self.current, state=session.state, since=self._now())
+
+    def clock_was_set(self, step: ClockStep) -> None:
+        """Show the state as old as it is; stored with the next step."""
+        since = datetime.fromisoformat(self.current.since) + timedelta(seconds=step.set_by_s)
+        self.current = replace(self.current, since=iso(since))
 
     def actor_ended(self, session: Session) -> None:
         """The link is cut: show what is left of the session until another actor takes over."""
@@ -160,6 +166,9 @@ def restored_session(record: Record, *, paired: bool, parts: Services) -> Sessio
     resumes_at = None
     if record.resumes_at is not None:
         resumes_at = max(to_monotonic(parts.clock, record.resumes_at), parts.clock.monotonic())
+        set_back_s = to_monotonic(parts.clock, record.since) - parts.clock.monotonic()
+        if set_back_s > 0:  # the wall clock was set back while nobody ran the session
+            resumes_at -= set_back_s
     return restored(
         state=record.state,
         paired=paired,

@@ -12,7 +12,8 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 
-from holdfast.base.clock import Clock, iso
+from holdfast.base.clock import Clock, ClockWatch, iso
+from holdfast.base.clock_step import ClockStep
 from holdfast.base.ids import RandomSource
 from holdfast.delivery.events import Bell, Event, Events
 from holdfast.delivery.webhooks import (
@@ -48,6 +49,7 @@ class WebhookSender:
         companies: Callable[[], Collection[str]],
         post: Post,
         clock: Clock,
+        clock_watch: ClockWatch,
         randomness: RandomSource,
         keep_days: float,
         lanes: Lanes | None = None,
@@ -58,11 +60,17 @@ class WebhookSender:
         self._companies = companies
         self._post = post
         self._clock = clock
+        self._clock_watch = clock_watch
+        self._steps: list[ClockStep] = []
+        """Of the wall clock, not applied to the rows yet."""
+        self._companies_seen: set[str] = set()
+        """Those whose deliveries were checked for times of another clock."""
         self._randomness = randomness
         self._keep = timedelta(days=keep_days)
         self._lanes = lanes or Lanes()
         self._endpoints: dict[str, Endpoint] = {}
         self._bell: Bell = asyncio.Event()
+        clock_watch.follow(self._clock_was_set)
 
     async def run(self) -> None:
         """Send until cancelled. What was under way then is sent again at the next start."""
@@ -82,6 +90,7 @@ class WebhookSender:
             return None
         now = self._clock.now()
         try:
+            await self._follow_clock(now)
             due = await self._rows.look(
                 tuple(self._companies()),
                 now=now,
@@ -97,6 +106,21 @@ class WebhookSender:
         self._lanes.add([head for head in due.heads if not (head.is_probe and head.endpoint in used)])
         self._start(tasks)
         return due.next_at
+
+    def _clock_was_set(self, step: ClockStep) -> None:
+        self._steps.append(step)
+        self._bell.set()
+
+    async def _follow_clock(self, now: datetime) -> None:
+        """Stored times are of the wall clock: after it was set, retries are due at once, not days later."""
+        self._clock_watch.look()
+        companies = frozenset(self._companies())
+        while self._steps:
+            await self._rows.follow_clock(companies, self._steps[0])
+            del self._steps[0]
+        if new := companies - self._companies_seen:
+            await self._rows.retry_from_future(new, now=now)
+        self._companies_seen = set(companies)
 
     def _know(self, endpoints: Sequence[Endpoint]) -> None:
         """What was loaded for other endpoints, or for some that were active then, is to be looked up anew."""

@@ -24,6 +24,7 @@ from sqlalchemy import (
 )
 
 from holdfast.base.clock import Clock, iso
+from holdfast.base.clock_step import ClockStep
 from holdfast.base.errors import Conflict, NotFound
 from holdfast.delivery.message import OPEN, MessageState, StatusUpdate, advance, is_suspect
 from holdfast.delivery.rate_limits import Allowance, ContactStatus
@@ -33,6 +34,7 @@ from holdfast.session.untrusted import bounded_id
 from holdfast.store import outbox_queue as queue
 from holdfast.store import search_index
 from holdfast.store.aliases import is_same_chat
+from holdfast.store.clock_steps import moved_with_clock
 from holdfast.store.connection import Insert, Prepared
 from holdfast.store.database import Database, Refusal
 from holdfast.store.events import lock_event_order, record_message
@@ -178,6 +180,13 @@ class OutboxRows:
     async def make_due(self, company: str) -> None:
         now = iso(self._clock.now())
         await self._database.write(lambda connection: queue.make_due(connection, company, now=now))
+
+    async def move_expiries(self, company: str, step: ClockStep) -> None:
+        def work(connection: Connection) -> None:
+            moved = moved_with_clock(connection, outbox.c.expires_at, step, made_at=outbox.c.accepted_at)
+            connection.execute(update(outbox).where(*_can_expire(company), moved.which).values(expires_at=moved.to))
+
+        await self._database.write(work)
 
     async def expire(self, company: str, *, at: str) -> list[Message]:
         due = select(outbox.c.whatsapp_id).where(*_can_expire(company), outbox.c.expires_at <= at)

@@ -27,6 +27,7 @@ from sqlalchemy import (
 )
 
 from holdfast.base.clock import iso
+from holdfast.base.clock_step import ClockStep
 from holdfast.delivery.events import UNASKED, Event
 from holdfast.delivery.webhooks import (
     OF_ALL,
@@ -50,6 +51,7 @@ from holdfast.delivery.webhooks import (
     judge,
     learn,
 )
+from holdfast.store.clock_steps import moved_with_clock
 from holdfast.store.connection import insert
 from holdfast.store.database import Database, announce
 from holdfast.store.events import DELIVERIES, endpoints_changed, lock_event_order
@@ -140,6 +142,27 @@ class WebhookRows:
             return Settled(outcome=judged, endpoint=after, before=before)
 
         return await self._database.write(work)
+
+    async def follow_clock(self, companies: Collection[str], step: ClockStep) -> None:
+        def work(connection: Connection) -> None:
+            lock_event_order(connection)
+            moved = moved_with_clock(connection, _D.at, step, made_at=_D.at)
+            mine = (_PENDING, _D.company_id.in_(companies))
+            connection.execute(update(deliveries).where(*mine, moved.which).values(at=moved.to))
+            connection.execute(update(deliveries).where(*mine, _D.next_at.is_not(None)).values(next_at=""))
+            _probe_now(connection, companies)
+
+        await self._database.write(work)
+
+    async def retry_from_future(self, companies: Collection[str], *, now: datetime) -> None:
+        def work(connection: Connection) -> None:
+            lock_event_order(connection)
+            mine = (_D.company_id.in_(companies), _D.next_at > iso(now), _D.last_at > iso(now))
+            connection.execute(update(deliveries).where(*mine).values(next_at=""))
+            ahead = (endpoints.c.probe_at.is_not(None), endpoints.c.last_failure_at > iso(now))
+            connection.execute(update(endpoints).where(*ahead).values(probe_at=None))
+
+        await self._database.write(work)
 
     async def give_up_old(self, *, before: str, at: str) -> int:
         def work(connection: Connection) -> int:

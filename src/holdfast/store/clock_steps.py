@@ -1,0 +1,39 @@
+"""Stored times after the wall clock was set. They are text, so each dialect calculates with them in its own way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, DateTime, and_, cast, func, not_
+
+from holdfast.base.clock import iso
+from holdfast.base.clock_step import ClockStep
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moved:
+    """New values of a column of times."""
+
+    which: ColumnElement[bool]
+    """Rows that were made before the clock was set."""
+    to: ColumnElement[str]
+
+
+def moved_with_clock(
+    connection: Connection, times: ColumnElement[Any], step: ClockStep, *, made_at: ColumnElement[Any]
+) -> Moved:
+    """`times` as far from now as they were before the step. Rows made since then have the new time already.
+
+    Rows that happen to have been made at the same time by the old clock stay as well: a minute's worth at most.
+    """
+    new = and_(made_at >= iso(step.after), made_at <= iso(step.at))
+    return Moved(which=not_(new), to=_shifted(connection, times, step.set_by_s))
+
+
+def _shifted(connection: Connection, times: ColumnElement[Any], by_s: float) -> ColumnElement[str]:
+    if connection.dialect.name == "sqlite":
+        return func.strftime("%Y-%m-%dT%H:%M:%fZ", times, f"{by_s:+.3f} seconds")
+    moved = cast(times, DateTime(timezone=True)) + timedelta(seconds=by_s)
+    return func.to_char(func.timezone("UTC", moved), 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')

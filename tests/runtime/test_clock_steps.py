@@ -1,0 +1,82 @@
+"""Somebody sets the wall clock while Holdfast runs: everything happens when it would have happened without that."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import pytest
+
+from holdfast.runtime.composer import text_request
+from holdfast.session.state import State
+from tests.world import COMPANY, NUMBER, World
+
+STEPS = [timedelta(days=-3), timedelta(hours=-5), timedelta(hours=5), timedelta(days=3)]
+back_and_forward = pytest.mark.parametrize("step", STEPS, ids=["3 days back", "5 h back", "5 h on", "3 days on"])
+
+
+def jump(world: World, step: timedelta) -> None:
+    world.clock.set_wall(world.clock.now() + step)
+
+
+@back_and_forward
+async def test_a_message_that_rests_is_sent_in_time(world: World, step: timedelta) -> None:
+    """A retry that is due in seconds does not become due days later."""
+    async with world.running():
+        await world.pair()
+        world.engine.ack_error = "503"
+        message = await world.send()
+        await world.until_sends(1)
+        await world.quiet()
+        world.engine.ack_error = None
+        jump(world, step)
+        await world.until_message(message, "sent", within_s=60)
+
+
+@back_and_forward
+async def test_a_message_expires_after_the_seconds_it_was_given(world: World, step: timedelta) -> None:
+    """Not at once, and not days later; one that is accepted after the jump likewise."""
+    async with world.running():
+        await world.gateway.put(COMPANY)
+        await world.quiet()
+        first = await world.now(world.sending.accept(COMPANY, text_request(NUMBER, "first", expires_in_s=600)))
+        await world.wait(300)
+        jump(world, step)
+        second = await world.now(world.sending.accept(COMPANY, text_request("962790000003", "2", expires_in_s=600)))
+        world.parts.clock_watch.look()  # as the health monitor does
+        await world.wait(290)
+        assert (await world.message(first)).state == "queued"
+        await world.wait(20)
+        assert (await world.message(first)).state == "expired"
+        assert (await world.message(second)).state == "queued"
+        await world.wait(300)
+        assert (await world.message(second)).state == "expired"
+
+
+@back_and_forward
+async def test_a_ban_ends_when_it_ends(world: World, step: timedelta) -> None:
+    """Also when Holdfast restarts after the jump: the recorded time follows the clock."""
+    async with world.running():
+        world.engine.drop(await world.pair(), code=402, attributes={"expire": "7200"})
+        await world.until(lambda: world.gateway.view(COMPANY).record.state is State.PAUSED)
+        await world.wait(60)
+        jump(world, step)
+        world.parts.clock_watch.look()
+        await world.quiet()
+        resumes_at = world.gateway.view(COMPANY).record.resumes_at
+        assert resumes_at is not None
+        left_s = (datetime.fromisoformat(resumes_at) - world.clock.now()).total_seconds()
+        assert 7000 < left_s < 8000
+    async with world.running():
+        await world.wait(7000)
+        assert world.gateway.view(COMPANY).record.state is State.PAUSED
+        await world.until(lambda: world.gateway.view(COMPANY).record.state is State.CONNECTED, within_s=1000)
+
+
+async def test_a_clock_set_back_between_two_runs_prolongs_no_ban(world: World) -> None:
+    """The session waits for as long as was planned, at most."""
+    async with world.running():
+        world.engine.drop(await world.pair(), code=402, attributes={"expire": "3600"})
+        await world.until(lambda: world.gateway.view(COMPANY).record.state is State.PAUSED)
+    jump(world, timedelta(days=-3))
+    async with world.running():
+        await world.until(lambda: world.gateway.view(COMPANY).record.state is State.CONNECTED, within_s=5000)
