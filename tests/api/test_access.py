@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from holdfast.api.body_limit import LARGEST_BODY, BodyLimit
-from holdfast.api.shutdown import ShutdownScope
+from holdfast.http.shutdown import ShutdownScope
 from tests.api.api_client import KEY, KEY_OF_ONE, OTHER, ApiClient
 from tests.world import COMPANY, NUMBER
 
@@ -221,7 +221,7 @@ async def test_a_body_that_does_not_come_is_given_up(client: ApiClient) -> None:
     async def send(message: Any) -> None:
         raise AssertionError("the limit answers by raising")
 
-    limit = BodyLimit(app, waits=ShutdownScope(), within_s=0.1)
+    limit = BodyLimit(app, shutdown=ShutdownScope(), within_s=0.1)
     with pytest.raises(Exception, match=r"the body was not here after 0\.1 s: send it again"):
         await limit({"type": "http", "path": "/", "headers": []}, drips, send)
     assert 1 < asked < 30

@@ -9,10 +9,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
+from starlette.types import Message
 
-from holdfast.api.events import Stream
-from holdfast.api.shutdown import ShutdownScope, Stopping
+from holdfast.api.events import open_events
 from holdfast.delivery.events import Event
+from holdfast.http.event_stream import EventStream
+from holdfast.http.shutdown import ShutdownScope, Stopping
 from holdfast.store.events import record
 from tests.api.api_client import KEY, KEY_OF_ONE, OTHER, ApiClient
 from tests.api.test_server import Running, serving
@@ -42,24 +44,37 @@ def told(text: str) -> list[Told]:
 class Reader:
     """Reads a stream until told otherwise."""
 
-    def __init__(self, world: World, *, heartbeat_s: float = 60) -> None:
-        self.waits = ShutdownScope()
+    def __init__(self, world: World, *, company: str | None = None, heartbeat_s: float = 60) -> None:
+        self.shutdown = ShutdownScope()
         self.text = ""
         self._came = asyncio.Event()
-        self._stream = Stream(events=world.events, waits=self.waits, companies=None, heartbeat_s=heartbeat_s)
+        self._left = asyncio.Event()
+        self._world = world
+        self._companies = None if company is None else [company]
+        self._heartbeat_s = heartbeat_s
 
     @contextlib.asynccontextmanager
     async def reading(self, after: int | None) -> AsyncIterator[asyncio.Task[None]]:
+        events = await open_events(after, events=self._world.events, companies=self._companies)
+        stream = EventStream(
+            events, shutdown=self.shutdown, quota=contextlib.nullcontext(), heartbeat_s=self._heartbeat_s
+        )
         async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
-            task = tasks.create_task(self._read(after))
+            task = tasks.create_task(stream({"type": "http"}, self._receive, self._send))
             await self.until(lambda: bool(self.text))
             yield task
-            self.waits.end()
+            self.shutdown.end()
 
-    async def _read(self, after: int | None) -> None:
-        async for part in self._stream.lines(after):
-            self.text += part
-            self._came.set()
+    async def _receive(self) -> Message:
+        await self._left.wait()
+        return {"type": "http.disconnect"}
+
+    async def _send(self, message: Message) -> None:
+        self.text += message.get("body", b"").decode()
+        self._came.set()
+
+    def leave(self) -> None:
+        self._left.set()
 
     async def until(self, enough: Callable[[], bool]) -> None:
         while not enough():
@@ -126,7 +141,7 @@ async def test_a_quiet_stream_has_a_heartbeat(world: World) -> None:
     """A comment, which readers pass over."""
     reader = Reader(world, heartbeat_s=0.01)
     async with reader.reading(None):
-        await reader.until(lambda: reader.text.count(": all is quiet\n\n") >= 3)
+        await reader.until(lambda: reader.text.count(": heartbeat\n\n") >= 3)
     assert told(reader.text) == []
 
 
@@ -134,11 +149,19 @@ async def test_a_stream_ends_when_holdfast_stops(world: World) -> None:
     """By itself, and none begins any more."""
     reader = Reader(world)
     async with reader.reading(None) as task:
-        reader.waits.end()
+        reader.shutdown.end()
         await task
     with pytest.raises(Stopping):
-        async with reader.waits.until_stopping():
+        async with reader.shutdown.until_stopping():
             pass
+
+
+async def test_a_stream_ends_when_its_reader_leaves(world: World) -> None:
+    """Nothing is left behind that later events would wake."""
+    reader = Reader(world)
+    async with reader.reading(None) as task:
+        reader.leave()
+        await task
 
 
 async def test_a_key_gets_events_of_its_companies_alone_until_holdfast_stops(world: World, client: ApiClient) -> None:

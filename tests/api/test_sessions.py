@@ -151,7 +151,7 @@ async def test_a_wait_for_a_qr_code_ends_when_holdfast_stops(world: World) -> No
     async with world.running() as gateway:
         client = make_client(world, gateway)
         await client("PUT", SESSION)
-        asyncio.get_running_loop().call_soon(client.api.state.waits.end)
+        asyncio.get_running_loop().call_soon(client.api.state.shutdown.end)
         before = world.clock.monotonic()
         answer = await client("GET", f"{SESSION}/qr")
         assert answer.problem(503, "stopping") == "Holdfast is stopping: ask again when it is back"

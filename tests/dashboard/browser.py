@@ -34,7 +34,7 @@ def make_browser(world: World, gateway: Gateway, *, quotas: Quotas | None = None
         webhooks=WebhookRows(world.database),
         media=world.media_service(),
         keys=parse(f"{KEY}, {KEY_OF_ONE}={COMPANY}"),
-        waits=client.api.state.waits,
+        shutdown=client.api.state.shutdown,
         secret=b"a secret of a test",
         sign_outs=SignOutRows(world.database),
         quotas=quotas or world.quotas(),

@@ -163,10 +163,10 @@ async def test_streams_end_when_holdfast_stops(browser: Browser, world: World) -
     await world.pair()
     await browser.sign_in()
     for path in ("/live", f"/companies/{COMPANY}/live"):
-        browser.client.api.state.waits._over = False
+        browser.client.api.state.shutdown._has_ended = False
         async with browser.listening(path) as stream:
             await hears(world, stream, "event: ")
-            browser.client.api.state.waits.end()
+            browser.client.api.state.shutdown.end()
             await world.until(lambda stream=stream: stream.has_ended)  # type: ignore[misc]
 
 

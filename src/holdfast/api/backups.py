@@ -92,9 +92,9 @@ backups = APIRouter(tags=["backups"], route_class=KeyedRoute, dependencies=descr
 
 
 @backups.post("/v1/backups", status_code=201)
-async def make_backup(_: ForAll, backup_service: Keeping, waits: Waiting) -> BackupModel:
+async def make_backup(_: ForAll, backup_service: Keeping, shutdown: Waiting) -> BackupModel:
     """Back up everything into one file, while sessions go on."""
-    async with waits.until_stopping():
+    async with shutdown.until_stopping():
         return BackupModel.made(await backup_service.make())
 
 
@@ -102,11 +102,11 @@ async def make_backup(_: ForAll, backup_service: Keeping, waits: Waiting) -> Bac
 async def list_backups(
     _: ForAll,
     backup_service: Keeping,
-    waits: Waiting,
+    shutdown: Waiting,
     verify: Annotated[bool, Query(description="read each file to its end")] = False,
 ) -> BackupsModel:
     """All backups in the data folder, newest first."""
-    async with waits.until_stopping():
+    async with shutdown.until_stopping():
         return BackupsModel(items=[BackupModel.of(found) for found in await backup_service.found(verify=verify)])
 
 

@@ -8,7 +8,7 @@ from http import HTTPStatus
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from holdfast.api.shutdown import ShutdownScope, Stopping
+from holdfast.http.shutdown import ShutdownScope, Stopping
 
 LARGEST_BODY = 1024 * 1024
 """Bytes of a request."""
@@ -26,17 +26,17 @@ class BodyLimit:
     """Refuses bodies that are larger than `most` bytes, announced or not, and those not here within `within_s`."""
 
     def __init__(
-        self, app: ASGIApp, *, waits: ShutdownScope, most: int = LARGEST_BODY, within_s: float = BODY_DEADLINE_S
+        self, app: ASGIApp, *, shutdown: ShutdownScope, most: int = LARGEST_BODY, within_s: float = BODY_DEADLINE_S
     ) -> None:
         self._app = app
-        self._waits = waits
+        self._shutdown = shutdown
         self._most = most
         self._within_s = within_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             most, within_s = _larger(scope["path"]) or (self._most, self._within_s)
-            receive = _Body(scope, receive, waits=self._waits, most=most, within_s=within_s)
+            receive = _Body(scope, receive, shutdown=self._shutdown, most=most, within_s=within_s)
         await self._app(scope, receive, send)
 
 
@@ -48,11 +48,11 @@ def _larger(path: str) -> tuple[int, float] | None:
 class _Body:
     """`receive` of one request. Its errors are raised where the body is asked for, and so become problems."""
 
-    def __init__(self, scope: Scope, receive: Receive, *, waits: ShutdownScope, most: int, within_s: float) -> None:
+    def __init__(self, scope: Scope, receive: Receive, *, shutdown: ShutdownScope, most: int, within_s: float) -> None:
         announced = dict(scope["headers"]).get(b"content-length", b"0")
         self._announced = int(announced) if announced.isdigit() else 0
         self._receive = receive
-        self._waits = waits
+        self._shutdown = shutdown
         self._most = most
         self._within_s = within_s
         self._deadline: float | None = None
@@ -75,7 +75,7 @@ class _Body:
         if self._deadline is None:
             self._deadline = asyncio.get_running_loop().time() + self._within_s
         try:
-            async with self._waits.until_stopping(), asyncio.timeout_at(self._deadline):
+            async with self._shutdown.until_stopping(), asyncio.timeout_at(self._deadline):
                 return await self._receive()
         except TimeoutError:
             detail = f"the body was not here after {self._within_s:g} s: send it again"

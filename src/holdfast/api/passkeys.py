@@ -16,8 +16,8 @@ from holdfast.api import problems
 from holdfast.api.description import Answers, problem
 from holdfast.api.keys import KeyGrant
 from holdfast.api.schemas import ApiModel, Text
-from holdfast.api.shutdown import ShutdownScope
 from holdfast.base.clock import iso
+from holdfast.http.shutdown import ShutdownScope
 from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.passkeys import Passkey, PasskeyRelay
 from holdfast.session.assertions import LONGEST, snippet
@@ -97,9 +97,9 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
     ) -> PasskeyStepModel:
         """Hand over what the owner signed; answers when WhatsApp has gone on, and with 504 when it does not."""
         response.headers.update(_NO_STORE)
-        relay, waits = await _relay(request, company), request.app.state.waits
-        assert isinstance(waits, ShutdownScope)
-        async with waits.until_stopping():
+        relay, shutdown = await _relay(request, company), request.app.state.shutdown
+        assert isinstance(shutdown, ShutdownScope)
+        async with shutdown.until_stopping():
             went_on = await relay.answer(assertion.model_dump(exclude_none=True))
         return PasskeyStepModel.of(went_on)
 

@@ -16,8 +16,8 @@ from starlette.exceptions import HTTPException
 from holdfast.api.bodies import Unreadable
 from holdfast.api.keys import NoKey, NotAllowed
 from holdfast.api.schemas import Problem
-from holdfast.api.shutdown import Stopping
 from holdfast.base.errors import BadInput, Conflict, HoldfastError, NotFound
+from holdfast.http.shutdown import Stopping
 from holdfast.runtime.errors import NotConnected, SessionRestarting
 from holdfast.runtime.inbound_media import Gone, NotFetched, TooLargeMedia
 from holdfast.runtime.pairing import PairingCodeRefused

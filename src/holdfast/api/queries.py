@@ -10,7 +10,7 @@ from fastapi import Path, Request
 
 from holdfast.api.description import problem
 from holdfast.api.problems import Starting
-from holdfast.api.shutdown import ShutdownScope
+from holdfast.http.shutdown import ShutdownScope
 from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.session_queries import SessionQueries
 
@@ -32,8 +32,8 @@ async def queries_of(request: Request, company: str) -> AsyncIterator[SessionQue
     """Those of a company's session; ends when Holdfast stops. Raises `NotFound` and what keeps a session from being
     asked."""
     gateway: Gateway = request.app.state.gateway
-    waits: ShutdownScope = request.app.state.waits
+    shutdown: ShutdownScope = request.app.state.shutdown
     if not gateway.is_ready:
         raise Starting
-    async with waits.until_stopping():
+    async with shutdown.until_stopping():
         yield (await gateway.actor(company)).queries

@@ -36,13 +36,13 @@ from holdfast.api.schemas import (
     SessionRequest,
     cursor,
 )
-from holdfast.api.shutdown import ShutdownScope
 from holdfast.api.webhooks import WebhookService
 from holdfast.delivery.events import Events
 from holdfast.delivery.message import MessageState
 from holdfast.delivery.recipient import parse_recipient
 from holdfast.delivery.requests import MessageOptions, MessageRequest, body_of
 from holdfast.delivery.stores import Inbox, Message, Outbox
+from holdfast.http.shutdown import ShutdownScope
 from holdfast.runtime.account_limits import AccountLimits, Restrictions
 from holdfast.runtime.composer import SendRequest
 from holdfast.runtime.diagnosis import Diagnoser
@@ -112,8 +112,8 @@ async def _shape(desk: WebhookService, view: View) -> SessionModel:
 
 
 async def _waits(request: Request) -> ShutdownScope:
-    waits: ShutdownScope = request.app.state.waits
-    return waits
+    shutdown: ShutdownScope = request.app.state.shutdown
+    return shutdown
 
 
 async def _outbox(request: Request) -> Outbox:
@@ -232,27 +232,27 @@ async def reconnect_session(company: CompanyPath, gateway: Holdfast, desk: Gatew
 
 
 @sessions.get("/v1/sessions/{company}/qr")
-async def get_qr(company: CompanyPath, gateway: Holdfast, waits: Waiting, response: Response) -> QrModel:
+async def get_qr(company: CompanyPath, gateway: Holdfast, shutdown: Waiting, response: Response) -> QrModel:
     """The QR code that links a phone; waits for it for up to 15 s. It changes: ask again when it has expired."""
     response.headers.update(_NO_STORE)
-    async with waits.until_stopping():
+    async with shutdown.until_stopping():
         return QrModel.of(await qr_code(await gateway.actor(company), at_most_s=_QR_WAIT_S))
 
 
 @sessions.get("/v1/sessions/{company}/qr.svg", response_class=Response, responses=description.picture("image/svg+xml"))
-async def get_qr_svg(company: CompanyPath, gateway: Holdfast, waits: Waiting) -> Response:
+async def get_qr_svg(company: CompanyPath, gateway: Holdfast, shutdown: Waiting) -> Response:
     """The same as a picture."""
-    return await _picture(gateway, waits, company, kind="svg", media_type="image/svg+xml")
+    return await _picture(gateway, shutdown, company, kind="svg", media_type="image/svg+xml")
 
 
 @sessions.get("/v1/sessions/{company}/qr.png", response_class=Response, responses=description.picture("image/png"))
-async def get_qr_png(company: CompanyPath, gateway: Holdfast, waits: Waiting) -> Response:
+async def get_qr_png(company: CompanyPath, gateway: Holdfast, shutdown: Waiting) -> Response:
     """The same as a picture."""
-    return await _picture(gateway, waits, company, kind="png", media_type="image/png")
+    return await _picture(gateway, shutdown, company, kind="png", media_type="image/png")
 
 
-async def _picture(gateway: Gateway, waits: ShutdownScope, company: str, *, kind: str, media_type: str) -> Response:
-    async with waits.until_stopping():
+async def _picture(gateway: Gateway, shutdown: ShutdownScope, company: str, *, kind: str, media_type: str) -> Response:
+    async with shutdown.until_stopping():
         code = await qr_code(await gateway.actor(company), at_most_s=_QR_WAIT_S)
     out = io.BytesIO()
     segno.make_qr(code.text).save(out, kind=kind, scale=6, border=4, dark="#000", light="#fff")
@@ -264,11 +264,11 @@ async def _picture(gateway: Gateway, waits: ShutdownScope, company: str, *, kind
     responses={502: description.problem("WhatsApp refused to give a pairing code; the sentence says why")},
 )
 async def make_pairing_code(
-    company: CompanyPath, body: PairingRequest, gateway: Holdfast, waits: Waiting, response: Response
+    company: CompanyPath, body: PairingRequest, gateway: Holdfast, shutdown: Waiting, response: Response
 ) -> PairingCodeModel:
     """A code to be typed on the phone, for those who can't scan."""
     response.headers.update(_NO_STORE)
-    async with waits.until_stopping():
+    async with shutdown.until_stopping():
         code = await pairing_code(await gateway.actor(company), body.phone_number, at_most_s=_QR_WAIT_S)
     return PairingCodeModel(code=code)
 
@@ -440,8 +440,8 @@ def make_api(
     api.state.webhooks = webhooks
     api.state.media = media
     api.state.settings_in_force = dict(settings)
-    api.state.waits = ShutdownScope()
-    api.add_middleware(BodyLimit, waits=api.state.waits)
+    api.state.shutdown = ShutdownScope()
+    api.add_middleware(BodyLimit, shutdown=api.state.shutdown)
     if base_path:
         api.add_middleware(BasePath, base_path=base_path)
     problems.install(api)

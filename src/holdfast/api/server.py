@@ -69,11 +69,11 @@ class HttpServer(uvicorn.Server):
                 timeout_graceful_shutdown=stop_s,  # type: ignore[arg-type]  # it becomes a float deadline
             )
         )
-        self._waits = api.state.waits
+        self._shutdown = api.state.shutdown
 
     def stop(self) -> None:
         """Take no more requests, end those that only wait, finish the others."""
-        self._waits.end()
+        self._shutdown.end()
         self.should_exit = True
 
     @contextlib.contextmanager

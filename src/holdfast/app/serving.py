@@ -239,7 +239,7 @@ def _http(
         webhooks=webhooks.rows,
         media=media,
         keys=held.known,
-        waits=api.state.waits,
+        shutdown=api.state.shutdown,
         secret=dashboard_secret,
         sign_outs=SignOutRows(held.database),
         quotas=quotas,

@@ -16,12 +16,13 @@ from holdfast.base.errors import NotFound
 from holdfast.dashboard.company import DAY_S, MESSAGES_SHOWN, SESSION_ACTIONS, Fragments
 from holdfast.dashboard.context import check_company, context_of, login_of
 from holdfast.dashboard.inbox_rows import inbox_row
+from holdfast.dashboard.live import event, event_stream
 from holdfast.dashboard.page_auth import ProtectedPage, is_part, page, part
 from holdfast.dashboard.rendering import STATES
-from holdfast.dashboard.stream import Tell, event_stream
 from holdfast.delivery.lookup import OutboundRow
 from holdfast.delivery.message import MessageState
 from holdfast.health.stability import connectivity_of
+from holdfast.http.event_stream import Chunks
 from holdfast.runtime.composer import text_request
 from holdfast.runtime.pairing import pairing_code
 
@@ -63,12 +64,12 @@ async def show_company(request: Request, company: CompanyPath) -> Response:
 async def tell_company(request: Request, company: CompanyPath) -> Response:
     context = context_of(request)
 
-    async def source(tell: Tell) -> None:
+    async def events() -> Chunks:
         parts, look = Fragments(context, company), 0
         state = (await context.gateway.look(company)).record.state
-        await tell("company", "".join(_swapped(parts.changed(await parts.all()))))
+        yield event("company", "".join(_swapped(parts.changed(await parts.all()))))
         await parts.letters_changed()
-        await tell("sent_messages", "")
+        yield event("sent_messages", "")
         while True:
             await context.clock.sleep(_LOOK_EVERY_S)
             look += 1
@@ -79,11 +80,11 @@ async def tell_company(request: Request, company: CompanyPath) -> Response:
                 news.append(context.templates.render("news.html", news=[f"{company}: {STATES[seen].lower()}"]))
             state = seen
             if news or look % _HEARTBEAT_EVERY == 0:
-                await tell("company", "".join(news))
+                yield event("company", "".join(news))
             if await parts.letters_changed():
-                await tell("sent_messages", "")
+                yield event("sent_messages", "")
 
-    return event_stream(request, source)
+    return event_stream(request, events())
 
 
 def _swapped(parts: Iterable[str]) -> list[str]:
@@ -108,7 +109,7 @@ async def action(request: Request, company: CompanyPath, name: str) -> Response:
 @pages.post("/companies/{company}/pairing-code")
 async def make_pairing_code(request: Request, company: CompanyPath) -> Response:
     context, number = context_of(request), request.state.form.get("number", "")
-    async with context.waits.until_stopping():
+    async with context.shutdown.until_stopping():
         code = await pairing_code(await context.gateway.actor(company), number, at_most_s=_CODE_WAIT_S)
     return part(request, "pairing_code.html", code=code)
 

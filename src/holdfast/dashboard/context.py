@@ -12,10 +12,11 @@ from holdfast.base.ids import RandomSource
 from holdfast.dashboard.assets import Assets
 from holdfast.dashboard.fleet import Fleet
 from holdfast.dashboard.logins import Login, Logins
-from holdfast.dashboard.ports import MediaAddresses, WaitScope
+from holdfast.dashboard.ports import MediaAddresses
 from holdfast.dashboard.rendering import Templates
 from holdfast.delivery.lookup import Lookup
 from holdfast.delivery.webhooks import Webhooks
+from holdfast.http.shutdown import ShutdownScope
 from holdfast.runtime.diagnosis import Diagnoser
 from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.messages import Messages
@@ -47,7 +48,7 @@ class AppContext:
     media: MediaAddresses
     logins: Logins
     quotas: Quotas
-    waits: WaitScope
+    shutdown: ShutdownScope
     clock: Clock
     randomness: RandomSource
     fleet: Fleet

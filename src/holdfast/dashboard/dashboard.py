@@ -11,10 +11,11 @@ from holdfast.dashboard.assets import Assets
 from holdfast.dashboard.context import AppContext
 from holdfast.dashboard.fleet import Fleet
 from holdfast.dashboard.logins import Logins
-from holdfast.dashboard.ports import KeyLookup, MediaAddresses, SignOuts, WaitScope
+from holdfast.dashboard.ports import KeyLookup, MediaAddresses, SignOuts
 from holdfast.dashboard.rendering import Templates
 from holdfast.delivery.lookup import Lookup
 from holdfast.delivery.webhooks import Webhooks
+from holdfast.http.shutdown import ShutdownScope
 from holdfast.runtime.diagnosis import Diagnoser
 from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.messages import Messages
@@ -31,7 +32,7 @@ def add_dashboard(
     webhooks: Webhooks,
     media: MediaAddresses,
     keys: KeyLookup,
-    waits: WaitScope,
+    shutdown: ShutdownScope,
     secret: bytes,
     sign_outs: SignOuts,
     quotas: Quotas,
@@ -51,7 +52,7 @@ def add_dashboard(
         media=media,
         logins=Logins(keys, secret=secret, sign_outs=sign_outs, clock=clock, randomness=randomness),
         quotas=quotas,
-        waits=waits,
+        shutdown=shutdown,
         clock=clock,
         randomness=randomness,
         fleet=Fleet(gateway, diagnoser, lookup, clock=clock),

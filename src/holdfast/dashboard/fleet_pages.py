@@ -14,10 +14,11 @@ from holdfast.base.errors import BadInput, HoldfastError
 from holdfast.base.ids import COMPANY_RULE, is_company_id
 from holdfast.dashboard.context import check_company, context_of, login_of
 from holdfast.dashboard.fleet import LOOK_EVERY_S, FleetRow, counted, ranked
+from holdfast.dashboard.live import event, event_stream
 from holdfast.dashboard.page_auth import ProtectedPage, is_part, page
 from holdfast.dashboard.ports import CompanyGrant
 from holdfast.dashboard.rendering import STATES, Templates
-from holdfast.dashboard.stream import Tell, event_stream
+from holdfast.http.event_stream import Chunks
 
 pages = APIRouter(route_class=ProtectedPage, include_in_schema=False)
 
@@ -66,20 +67,20 @@ async def add_company(request: Request) -> Response:
 async def tell_fleet(request: Request) -> Response:
     context, grant = context_of(request), login_of(request).grant
 
-    async def source(tell: Tell) -> None:
+    async def events() -> Chunks:
         rows = _seen(await context.fleet.rows(), grant)
         watcher = Watcher(context.templates, {row.company: row for row in rows})
-        await tell("stale" if request.query_params.get("shown") != digest(rows) else "fleet", "")
+        yield event("stale" if request.query_params.get("shown") != digest(rows) else "fleet", "")
         calm = 0
         while True:
             await context.clock.sleep(LOOK_EVERY_S)
             changed = watcher.take(_seen(await context.fleet.rows(), grant))
             calm += 1
             if changed or calm == _HEARTBEAT_EVERY:
-                await tell("fleet", changed)
+                yield event("fleet", changed)
                 calm = 0
 
-    return event_stream(request, source)
+    return event_stream(request, events())
 
 
 def _seen(rows: Iterable[FleetRow], grant: CompanyGrant) -> list[FleetRow]:

@@ -30,7 +30,7 @@ async def show_return(request: Request) -> Response:
 async def answer_passkey(request: Request, company: CompanyPath) -> Response:
     context = context_of(request)
     assertion = _read(request.state.form.get("assertion", ""))
-    async with context.waits.until_stopping():
+    async with context.shutdown.until_stopping():
         went_on = await (await context.gateway.actor(company)).passkeys.answer(assertion)
     if went_on.step is PasskeyStep.COMPARE:
         return part(request, "notice.html", tone="well", said="WhatsApp took the signature; compare the codes now")

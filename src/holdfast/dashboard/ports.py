@@ -1,9 +1,7 @@
-"""What the dashboard needs of its sibling, the API: keys, addresses of media, and waits that end with Holdfast. Only
-`app` joins them."""
+"""What the dashboard needs of its sibling, the API: keys and addresses of media. Only `app` joins them."""
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from holdfast.delivery.stores import Received
@@ -42,8 +40,3 @@ class SignOuts(Protocol):
         """Remember a session until `forget_at`; those that were to be forgotten by `now` go."""
 
     async def has(self, login_id: str) -> bool: ...
-
-
-class WaitScope(Protocol):
-    def until_stopping(self) -> AbstractAsyncContextManager[None]:
-        """Run a block that may wait; a `HoldfastError` ends it when Holdfast stops."""

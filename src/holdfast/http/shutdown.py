@@ -1,6 +1,6 @@
-"""Long waits of callers – for a QR code, for the rest of a body – which end as soon as Holdfast stops.
+"""Waits of requests – for a QR code, for the rest of a body, for the next event – that end when Holdfast stops.
 
-Without this an open request would hold the stop until uvicorn's patience is over.
+Without this an open request would delay the stop until uvicorn's grace period is over.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from holdfast.base.errors import HoldfastError
 
 
 class Stopping(HoldfastError):
-    """Holdfast is going down."""
+    """Holdfast is shutting down."""
 
     code = "stopping"
 
@@ -26,28 +26,28 @@ class ShutdownScope:
 
     def __init__(self) -> None:
         self._open: set[asyncio.Timeout] = set()
-        self._over = False
+        self._has_ended = False
 
     @asynccontextmanager
     async def until_stopping(self) -> AsyncIterator[None]:
         """Run a block that may wait; raises `Stopping` out of it when Holdfast stops."""
-        if self._over:
+        if self._has_ended:
             raise Stopping
-        alarm = asyncio.timeout(None)
+        timeout = asyncio.timeout(None)
         try:
-            async with alarm:
-                self._open.add(alarm)
+            async with timeout:
+                self._open.add(timeout)
                 yield
         except TimeoutError:
-            if alarm.expired():
+            if timeout.expired():
                 raise Stopping from None
             raise
         finally:
-            self._open.discard(alarm)
+            self._open.discard(timeout)
 
     def end(self) -> None:
-        """Holdfast stops: end those that wait now, and let nobody wait from now on."""
-        self._over = True
+        """Holdfast stops: end the waits that are under way, and allow no new ones."""
+        self._has_ended = True
         now = asyncio.get_running_loop().time()
-        for alarm in self._open:
-            alarm.reschedule(now)
+        for timeout in self._open:
+            timeout.reschedule(now)
