@@ -38,7 +38,7 @@ class PostgresProcess:
     def create(self) -> None:
         password = self._data.with_name("password")
         password.write_text(PASSWORD)
-        _own(password)
+        own_by_postgres(password)
         self._run("initdb", "--username", _USER, "--pwfile", password, "--auth", "scram-sha-256", "--no-sync")
 
     def start(self) -> None:
@@ -93,7 +93,7 @@ class PostgresProcess:
 def running_postgres() -> Iterator[PostgresProcess]:
     """It ends with the block; its folder goes with it."""
     with tempfile.TemporaryDirectory(prefix="holdfast-postgres-") as name:
-        _own(Path(name))
+        own_by_postgres(Path(name))
         process = PostgresProcess(Path(name))
         process.create()
         process.start()
@@ -103,7 +103,7 @@ def running_postgres() -> Iterator[PostgresProcess]:
             process.stop(mode="immediate")
 
 
-def _own(path: Path) -> None:
+def own_by_postgres(path: Path) -> None:
     if os.geteuid() == 0:
         postgres = pwd.getpwnam("postgres")
         os.chown(path, postgres.pw_uid, postgres.pw_gid)

@@ -38,7 +38,7 @@ class RedisProcess:
     async def start(self) -> None:
         """Returns when it takes connections. Empty, whatever was in it before."""
         self._process = await asyncio.create_subprocess_exec(
-            *_with_its_parent(), _program(), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder),
+            *with_its_parent(), _program(), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder),
             "--save", "", "--appendonly", "no", "--notify-keyspace-events", "EA", *self._options,
             stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip
@@ -124,7 +124,7 @@ def _program() -> str:
     return found
 
 
-def _with_its_parent() -> list[str]:
+def with_its_parent() -> list[str]:
     """It ends with the test run, also when that is killed; where Linux' setpriv is at hand."""
     found = shutil.which("setpriv")
     return [] if found is None else [found, "--pdeathsig", "KILL"]

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+import psycopg
 import pytest
 from sqlalchemy import Connection
 
@@ -257,3 +258,55 @@ async def test_the_owner_hears_of_queued_messages_whoever_accepted_them(one: Nod
     assert (await two.leases.look(most=0)).waiting == set()
     assert len(await take(one.outbox)) == 1
     assert (await one.leases.look(most=0)).waiting == set()
+
+
+@pytest.mark.parametrize("lock", ["outbox IN SHARE MODE", "outbox, sessions, inbox IN ACCESS EXCLUSIVE MODE"])
+async def test_a_statement_that_waits_does_not_delay_a_renewal(
+    one: Node, two: Node, url: str, postgres: PostgresProcess, lock: str
+) -> None:
+    """An operator's lock on the tables of messages, such as that of CREATE INDEX, and writes that wait for it: the
+    leases are renewed all the same, and nobody else can have them."""
+    await one.owned()
+    with psycopg.connect(url) as operator:
+        operator.execute(f"LOCK TABLE {lock}".encode())
+        waiting = asyncio.ensure_future(one.outbox.accept(draft()))
+        async with asyncio.timeout(4):
+            assert await one.owned() == {COMPANY, OTHER}
+        assert await two.owned() == set()
+        assert not waiting.done()
+    await waiting
+
+
+async def test_the_owner_writes_while_its_lease_is_renewed(one: Node, two: Node, expire: Callable[[], None]) -> None:
+    """A renewal in between does not refuse the write; a claim by another process waits until it is committed."""
+    await one.owned()
+    loop, entered, go = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+    check = one.leases.check(COMPANY)
+
+    def hold(connection: Connection) -> None:
+        check(connection)
+        loop.call_soon_threadsafe(entered.set)
+        assert go.wait(10)
+        check(connection)
+
+    held = asyncio.ensure_future(one.database.write(hold))
+    await entered.wait()
+    assert await one.owned() == {COMPANY, OTHER}
+    expire()
+    assert await two.owned() == {OTHER}
+    go.set()
+    await held
+    assert await two.owned() == {COMPANY, OTHER}
+
+
+async def test_what_was_asked_for_abandoned_leases_takes_nothing(
+    one: Node, two: Node, url: str, postgres: PostgresProcess
+) -> None:
+    """A look and a claim that the database carries out only after they were abandoned: no lease is held by nobody."""
+    with psycopg.connect(url) as operator:
+        operator.execute("LOCK TABLE leases IN ACCESS EXCLUSIVE MODE")
+        asked = [asyncio.ensure_future(one.owned()), asyncio.ensure_future(one.leases.claim(COMPANY))]
+        await asyncio.sleep(0.1)
+        one.leases.abandon()
+    await asyncio.gather(*asked, return_exceptions=True)
+    assert await two.owned() == {COMPANY, OTHER}

@@ -243,18 +243,37 @@ async def test_writes_and_reads_go_on_after_a_restart(shaken: Database, mortal: 
     assert await ids(shaken) == ["a", "b"]
 
 
-async def test_writes_fail_while_there_is_no_server(shaken: Database, mortal: PostgresProcess) -> None:
-    """All that gathered, at once and without its password; the next ones are kept when it is back."""
+async def test_what_is_asked_while_the_server_restarts_waits_for_it(shaken: Database, mortal: PostgresProcess) -> None:
+    """Writes are kept once, and reads see them; a server's restart of seconds is nobody's error."""
+    await put(shaken, "00")
+    mortal.stop(mode="immediate")
+    try:
+        writes = [asyncio.ensure_future(put(shaken, f"{each:02}")) for each in range(1, 50)]
+        read = asyncio.ensure_future(ids(shaken))
+        await asyncio.sleep(0.5)
+    finally:
+        mortal.start()
+    await asyncio.gather(*writes)
+    assert "00" in await read
+    assert await ids(shaken) == [f"{each:02}" for each in range(50)]
+
+
+async def test_writes_fail_while_there_is_no_server(mortal: PostgresProcess) -> None:
+    """When the patience is at an end: all that gathered, without the password; the next are kept when it is back."""
+    shaken = Database(parse(mortal.new_migrated()), patience_s=0.3)
     await put(shaken, "a")
     mortal.stop(mode="immediate")
     try:
         failed = await asyncio.gather(*(put(shaken, f"{each}") for each in range(50)), return_exceptions=True)
+        with pytest.raises(sqlalchemy.exc.OperationalError):
+            await ids(shaken)
     finally:
         mortal.start()
     assert all(isinstance(error, sqlalchemy.exc.OperationalError) for error in failed)
     assert not any(PASSWORD in str(error) for error in failed)
     await put(shaken, "b")
     assert await ids(shaken) == ["a", "b"]
+    shaken.close()
 
 
 async def test_a_write_whose_connection_was_lost_is_kept_once(

@@ -26,6 +26,8 @@ class Opened:
     is_shared: bool
     """May other processes use it at the same time?"""
     close: Callable[[], None]
+    brief: Callable[[], Engine] | None = None
+    """Makes an engine for short transactions beside the writer's; the server ends their statements after seconds."""
 
 
 class Prepared:

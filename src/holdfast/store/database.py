@@ -3,7 +3,8 @@
 All writes go through one thread. It takes whatever has gathered, runs it in one transaction and commits once, so that
 a hundred waiting writes cost one wait for the disk. A write's future ends only when its transaction is durable. Reads
 run beside it on connections of their own. A connection that was lost is made anew; a write that was surely not
-committed when it was lost is tried once more, any other fails.
+committed when it was lost is tried once more, any other fails. While the server takes no connections, as during its
+restart, reads and writes wait for some seconds before they fail.
 
 It must never report a write as done that is not on the disk.
 """
@@ -21,8 +22,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import URL, Connection
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
+from holdfast.store.brief_writer import BriefWriter
 from holdfast.store.postgres import open_postgres
 from holdfast.store.sqlite import open_sqlite
 
@@ -31,6 +33,9 @@ T = TypeVar("T")
 _MOST_IN_A_GROUP = 512
 _READERS = 4
 _TRIES = 3
+PATIENCE_S = 6.0
+"""For how long a server may take no connections before what waits for it fails: about as long as leases last."""
+_PAUSE_S = 0.25
 _ANNOUNCED = "holdfast.announced"
 _SURELY_NOT_KEPT = {"40001", "40P01"}
 """PostgreSQL took the transaction back in favour of another process's: serialization failure, deadlock."""
@@ -64,12 +69,14 @@ _Outcome = tuple[asyncio.Future[Any], bool, Any]
 class Database:
     """An open database of this version. `close` waits for the writes that were begun."""
 
-    def __init__(self, place: Path | URL) -> None:
+    def __init__(self, place: Path | URL, *, patience_s: float = PATIENCE_S) -> None:
         """Opens the SQLite file at a path, made where it is missing, or PostgreSQL at a URL.
 
+        `patience_s`: for how long reads and writes wait for a server that takes no connections.
         Raises `Misconfigured` with the cure.
         """
         self._is_closed = False
+        self._pauses = int(patience_s / _PAUSE_S)
         self._listeners: list[_Listener] = []
         self._opened = open_sqlite(place) if isinstance(place, Path) else open_postgres(place)
         self._connection = self._opened.writing.connect()
@@ -77,6 +84,7 @@ class Database:
         self._writer = threading.Thread(target=self._write_groups, name="holdfast-writer")
         self._writer.start()
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="holdfast-reader")
+        self._brief_writers: list[BriefWriter] = []
 
     @property
     def is_shared(self) -> bool:
@@ -100,6 +108,12 @@ class Database:
         """Run `work` on a snapshot of what is committed."""
         return asyncio.wrap_future(self._readers.submit(self._read, work))
 
+    def brief_writer(self) -> BriefWriter:
+        """For short writes beside those of `write`; on a database that processes share. Closed with the database."""
+        assert self._opened.brief is not None
+        self._brief_writers.append(BriefWriter(self._opened.brief()))
+        return self._brief_writers[-1]
+
     def listen(self, heard: _Listener) -> None:
         """From now on `heard` gets, in the writer's thread, what a group announced, as soon as the group is durable."""
         self._listeners.append(heard)
@@ -109,16 +123,27 @@ class Database:
         self._writes.put(None)
         self._writer.join()
         self._readers.shutdown()
+        for brief in self._brief_writers:
+            brief.close()
         self._opened.close()
 
     def _read(self, work: Callable[[Connection], T]) -> T:
-        with self._opened.reading.begin() as connection:
-            return work(connection)
+        for pauses_left in range(self._pauses, -1, -1):
+            with contextlib.ExitStack() as stack:
+                try:
+                    connection = stack.enter_context(self._opened.reading.begin())
+                except OperationalError:
+                    if not pauses_left or not self.is_shared:
+                        raise
+                else:
+                    return work(connection)
+            _pause()
+        raise AssertionError("the last round returns or raises")
 
     def _write_groups(self) -> None:
         with self._connection:
             while group := self._next_group():
-                _tell(_run(self._connection, group, self._listeners))
+                _tell(_run(self._connection, group, self._listeners, pauses=self._pauses))
 
     def _next_group(self) -> list[_Write]:
         """Blocks until there is a write; empty when the database closes."""
@@ -137,6 +162,10 @@ class Database:
         return group
 
 
+def _pause() -> None:
+    threading.Event().wait(_PAUSE_S)
+
+
 def announce(connection: Connection, what: Hashable) -> None:
     """Pass `what` to the listeners once the transaction of `connection` is durable."""
     connection.info.setdefault(_ANNOUNCED, set()).add(what)
@@ -148,30 +177,38 @@ def _run(
     listeners: Sequence[_Listener],
     *,
     tries: int = _TRIES,
+    pauses: int,
     savepoints: bool = False,
 ) -> list[_Outcome]:
     """Run the group in one transaction.
 
+    `pauses`: how often to pause before another attempt while the server takes no connections.
+
     When a write raises, the group runs again, with a savepoint for each write: only the failing one is rolled back.
     When the transaction itself fails, each write runs in a transaction of its own.
     """
-    committing = False
+    began = committing = False
     try:
         with connection.begin():
+            began = True
             outcomes = [_outcome(connection, write, savepoint=savepoints) for write in group]
             committing = True
     except Exception as error:  # noqa: BLE001 – handed to whoever waits for the write
         lost = isinstance(error, DBAPIError) and error.connection_invalidated
         if not connection.invalidated:
             connection.info.clear()
+        if not began and connection.invalidated and pauses:
+            _pause()
+            return _run(connection, group, listeners, tries=tries, pauses=pauses - 1, savepoints=savepoints)
         # Once the commit was sent, nobody knows whether it took effect: such a write is never run again.
         if tries > 1 and not committing and (lost or _is_taken_back(error)):
-            return _run(connection, group, listeners, tries=1 if lost else tries - 1, savepoints=savepoints)
+            tries = 1 if lost else tries - 1
+            return _run(connection, group, listeners, tries=tries, pauses=pauses, savepoints=savepoints)
         if len(group) == 1 or lost or connection.invalidated:
             return [(write.done, False, error) for write in group]
         if not committing and not savepoints:
-            return _run(connection, group, listeners, savepoints=True)
-        return [outcome for write in group for outcome in _run(connection, [write], listeners)]
+            return _run(connection, group, listeners, pauses=pauses, savepoints=True)
+        return [outcome for write in group for outcome in _run(connection, [write], listeners, pauses=pauses)]
     if announced := connection.info.pop(_ANNOUNCED, None):
         for heard in listeners:
             heard(announced)

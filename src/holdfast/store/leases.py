@@ -3,13 +3,18 @@
 A lease is held by a process, not by a name: each start draws a holder of its own, so that two processes that were
 given one name can't take each other's sessions for theirs. Rows of leases are never waited for: one that is locked
 is being claimed by another process this moment.
+
+Leases are renewed on a connection of their own: no other statement, however slow, delays a renewal. Three row locks
+make that safe. A write for a session holds `FOR KEY SHARE` on its lease until it is committed; a renewal is compatible
+with that; a claim takes `FOR UPDATE`, which is not, so nobody claims a session amid a write of its owner.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from sqlalchemy import (
@@ -25,18 +30,27 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import DBAPIError
 
 from holdfast.base.ids import RandomSource
 from holdfast.session.stores import HeldLease, LeaseLost
 from holdfast.store.database import Database
 from holdfast.store.tables import leases, outbox, sessions
 
+log = logging.getLogger(__name__)
+
 Check = Callable[[Connection], None]
 """Raises `LeaseLost` inside a write's transaction, before it writes."""
 
 _NOW = func.clock_timestamp()
+_LATE_S = 3
+_NOTHING_SEEN = HeldLease(companies=frozenset(), waiting=frozenset(), elsewhere={}, free_in_s=None)
 _QUEUED = exists().where(outbox.c.company_id == leases.c.company_id, text("outbox.state = 'queued'"))
 """The word stands in the text itself: only so PostgreSQL sees that the index of open messages will do."""
+
+
+class Abandoned(Exception):
+    """The leases were abandoned before the database carried out what was asked for them."""
 
 
 class Fence(Protocol):
@@ -61,11 +75,13 @@ class LeaseRows:
 
     def __init__(self, database: Database, *, node: str, randomness: RandomSource, ttl_s: float) -> None:
         self._database = database
+        self._writer = database.brief_writer()
         self._node = node
         self._randomness = randomness
         self._ttl_s = ttl_s
         self._holder = randomness.message_id()
         self._epochs: dict[str, int] = {}
+        self._seen = _NOTHING_SEEN
 
     @property
     def ttl_s(self) -> float:
@@ -76,48 +92,59 @@ class LeaseRows:
 
         def check(connection: Connection) -> None:
             mine = (leases.c.company_id == company, leases.c.holder == holder, leases.c.epoch == epoch)
-            held = select(leases.c.epoch).where(*mine).with_for_update(key_share=True, skip_locked=True)
+            held = select(leases.c.epoch).where(*mine).with_for_update(read=True, key_share=True, skip_locked=True)
             if epoch is None or connection.scalar(held) is None:
                 raise LeaseLost(company)
 
         return check
 
     async def look(self, *, most: int) -> HeldLease:
+        """Renew the leases of this process, then claim free ones, `most` at most.
+
+        When only the second fails, as during a lock of an operator's on another table, what is renewed counts.
+        """
         holder = self._holder
+        held = await self._writer.write(lambda connection: self._renew(connection, holder))
+        try:
+            taken, self._seen = await self._writer.write(lambda connection: self._look(connection, holder, most=most))
+            held |= taken
+        except DBAPIError as error:
+            log.warning("Leases are renewed, but sessions that nobody runs can't be looked for: %s", error.orig)
+            self._seen = replace(self._seen, waiting=frozenset())
+        if holder != self._holder:  # abandoned while the database answered
+            return replace(self._seen, waiting=frozenset())
+        # A session that another process ran in between is claimed at the next look: first its old actor has to end.
+        self._epochs = {company: epoch for company, epoch in held.items() if self._epochs.get(company, epoch) == epoch}
+        return replace(self._seen, companies=frozenset(self._epochs))
 
-        def work(connection: Connection) -> tuple[dict[str, int], HeldLease]:
-            held = self._renew(connection, holder)
-            _make_rows(connection)
-            held |= self._take(connection, holder, leases.c.expires_at <= _NOW, most=most)
-            waiting = select(leases.c.company_id).where(leases.c.holder == holder, _QUEUED)
-            others = select(leases.c.company_id, leases.c.node).where(leases.c.holder != holder)
-            elsewhere = {row.company_id: row.node for row in connection.execute(others)}
-            soonest = select(func.extract("epoch", func.min(leases.c.expires_at) - _NOW))
-            free_in_s = connection.scalar(soonest.where(leases.c.holder != holder, leases.c.node != ""))
-            return held, HeldLease(
-                companies=frozenset(),
-                waiting=frozenset(connection.scalars(waiting)),
-                elsewhere=elsewhere,
-                free_in_s=None if free_in_s is None else float(free_in_s),
-            )
-
-        found, seen = await self._database.write(work)
-        if holder != self._holder:  # abandoned meanwhile
-            return replace(seen, waiting=frozenset())
-        # One that was another's in between is claimed at the next look: first its old actor has to end.
-        self._epochs = {company: epoch for company, epoch in found.items() if self._epochs.get(company, epoch) == epoch}
-        return replace(seen, companies=frozenset(self._epochs))
+    def _look(self, connection: Connection, holder: str, *, most: int) -> tuple[dict[str, int], HeldLease]:
+        in_time = self._in_time(connection, holder)
+        _make_rows(connection)
+        taken = self._take(connection, holder, in_time, leases.c.expires_at <= _NOW, most=most)
+        waiting = select(leases.c.company_id).where(leases.c.holder == holder, _QUEUED)
+        others = select(leases.c.company_id, leases.c.node).where(leases.c.holder != holder)
+        elsewhere = {row.company_id: row.node for row in connection.execute(others)}
+        soonest = select(func.extract("epoch", func.min(leases.c.expires_at) - _NOW))
+        free_in_s = connection.scalar(soonest.where(leases.c.holder != holder, leases.c.node != ""))
+        return taken, HeldLease(
+            companies=frozenset(),
+            waiting=frozenset(connection.scalars(waiting)),
+            elsewhere=elsewhere,
+            free_in_s=None if free_in_s is None else float(free_in_s),
+        )
 
     async def claim(self, company: str) -> bool:
         holder = self._holder
 
         def work(connection: Connection) -> int | None:
+            in_time = self._in_time(connection, holder)
             _make_row(connection, company)
-            taken = self._take(connection, holder, leases.c.expires_at <= _NOW, leases.c.company_id == company)
+            is_free = (leases.c.expires_at <= _NOW, leases.c.company_id == company)
+            taken = self._take(connection, holder, in_time, *is_free)
             held = select(leases.c.epoch).where(leases.c.company_id == company, leases.c.holder == holder)
             return taken.get(company) or connection.scalar(held)
 
-        epoch = await self._database.write(work)
+        epoch = await self._writer.write(work)
         if epoch is None or holder != self._holder:
             return False
         self._epochs[company] = epoch
@@ -135,18 +162,31 @@ class LeaseRows:
         self._holder = self._randomness.message_id()
 
     async def release(self) -> None:
+        await self._database.write(lambda connection: None)  # writes before it still need the leases
         holder = self._holder
         self.abandon()
 
         def work(connection: Connection) -> None:
             connection.execute(update(leases).where(leases.c.holder == holder).values(node="", expires_at=_NOW))
 
-        await self._database.write(work)
+        await self._writer.write(work)
+
+    def _in_time(self, connection: Connection, holder: str) -> ColumnElement[bool]:
+        """A condition for statements that must take effect now or never. Raises `Abandoned`.
+
+        A database that stood still carries out what was sent before, when nobody waits for it any more: its leases
+        would belong to nobody and keep every process from the sessions until they end. The server's clock judges,
+        against a time that it told a moment ago.
+        """
+        asked_at: datetime = connection.execute(select(_NOW)).scalar_one()
+        if holder != self._holder:
+            raise Abandoned
+        return literal(asked_at + timedelta(seconds=_LATE_S)) > _NOW
 
     def _renew(self, connection: Connection, holder: str) -> dict[str, int]:
         own = (
             select(leases.c.company_id)
-            .where(leases.c.holder == holder)
+            .where(self._in_time(connection, holder), leases.c.holder == holder)
             .with_for_update(key_share=True, skip_locked=True)
         )
         statement = (
@@ -160,7 +200,7 @@ class LeaseRows:
     def _take(
         self, connection: Connection, holder: str, *which: ColumnElement[bool], most: int | None = None
     ) -> dict[str, int]:
-        free = select(leases.c.company_id).where(*which).limit(most).with_for_update(key_share=True, skip_locked=True)
+        free = select(leases.c.company_id).where(*which).limit(most).with_for_update(skip_locked=True)
         statement = (
             update(leases)
             .where(leases.c.company_id.in_(free))

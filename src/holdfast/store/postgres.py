@@ -3,11 +3,16 @@
 The server ends a transaction that its client leaves idle for a few seconds: a process that was stopped amid one would
 otherwise keep its leases locked against the process that is to take over. A connection that is gone without a word is
 noticed within about as long.
+
+Such options of a session are set by `SET` after connecting, and read back: a pooler such as PgBouncer does not pass on
+those of the start-up packet. A pooler must keep a server connection for each client connection (session mode): the
+options, advisory locks and prepared statements of a connection would otherwise reach another client's transactions.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from alembic.util.exc import CommandError
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
@@ -17,6 +22,9 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from holdfast.base.errors import Misconfigured
 from holdfast.store.connection import Opened
 from holdfast.store.migrate import log_migration, migrate
+
+if TYPE_CHECKING:
+    import psycopg
 
 SETTING = "HOLDFAST_DATABASE_URL"
 _FORM = "postgresql://user:password@host:5432/database"
@@ -30,8 +38,18 @@ _CONNECTION = {
     "keepalives_interval": 1,
     "keepalives_count": 3,
     "tcp_user_timeout": 6000,
-    "options": "-c idle_in_transaction_session_timeout=4000 -c synchronous_commit=on",
 }
+_POOLER_CURE = "set the pooler to session mode (PgBouncer: pool_mode = session), or name PostgreSQL itself"
+_CURES = {
+    "permission denied": "give its user the right to create tables there (GRANT CREATE, USAGE ON SCHEMA public)",
+    "connection slots": "end other clients, or raise max_connections of the server",
+    "too many clients": "end other clients, or raise max_connections of the server",
+    "pooling mode": _POOLER_CURE,
+}
+"""By words of the server's or the pooler's error."""
+_SESSION = {"idle_in_transaction_session_timeout": "4s", "synchronous_commit": "on"}
+_BRIEF = {**_SESSION, "lock_timeout": "1s", "statement_timeout": "3s"}
+"""For statements that must not wait: with leases, no longer than half of what a lease lasts."""
 
 
 def parse(text: str) -> URL:
@@ -55,6 +73,7 @@ def open_postgres(url: URL) -> Opened:
     try:
         with engine.connect() as connection:
             _refuse_old(connection, url)
+            _refuse_transaction_pooling(engine, connection, url)
             _migrate(connection, url)
     except (SQLAlchemyError, CommandError) as error:
         engine.dispose()
@@ -62,7 +81,13 @@ def open_postgres(url: URL) -> Opened:
     except BaseException:
         engine.dispose()
         raise
-    return Opened(writing=engine, reading=_reading(engine), is_shared=True, close=engine.dispose)
+    return Opened(
+        writing=engine,
+        reading=_reading(engine),
+        is_shared=True,
+        close=engine.dispose,
+        brief=lambda: _engine(url, session=_BRIEF),
+    )
 
 
 def open_reading(url: URL) -> Engine:
@@ -79,7 +104,7 @@ def shown(url: URL) -> str:
     return f"{url.username or ''}@{url.host or 'localhost'}{f':{url.port}' if url.port else ''}/{url.database}"
 
 
-def _engine(url: URL) -> Engine:
+def _engine(url: URL, *, session: Mapping[str, str] = _SESSION) -> Engine:
     given = {name: value for name, value in _CONNECTION.items() if name not in url.query}
     try:
         engine = create_engine(url, connect_args=given, pool_pre_ping=True, hide_parameters=True)
@@ -89,6 +114,21 @@ def _engine(url: URL) -> Engine:
             field=SETTING,
         ) from error
 
+    @event.listens_for(engine, "connect")
+    def _set_up(connection: psycopg.Connection, record: object) -> None:
+        """Raises `Misconfigured` when the options are not in force afterwards."""
+        connection.autocommit = True
+        for name, value in session.items():
+            connection.execute(f"SET {name} = '{value}'".encode())
+        shown = {name: _first(connection, f"SHOW {name}") for name in session}
+        connection.autocommit = False
+        if shown != session:
+            raise Misconfigured(
+                f"the database or the pooler before it ignores options of a session ({shown} instead of "
+                f"{dict(session)}): let {SETTING} name PostgreSQL itself, or a pooler in session mode",
+                field=SETTING,
+            )
+
     @event.listens_for(engine, "handle_error")
     def _say_no_values(context: ExceptionContext) -> None:
         """PostgreSQL's details quote whole rows, which are keys and messages, and errors go to the log."""
@@ -97,6 +137,11 @@ def _engine(url: URL) -> Engine:
                 error.args = tuple(_without_detail(part) for part in error.args)
 
     return engine
+
+
+def _first(connection: psycopg.Connection, statement: str) -> str:
+    row = connection.execute(statement.encode()).fetchone()
+    return "" if row is None else str(row[0])
 
 
 def _without_detail(part: Any) -> Any:
@@ -110,6 +155,23 @@ def _refuse_old(connection: Connection, url: URL) -> None:
     if version < _OLDEST:
         raise Misconfigured(
             f"the database {shown(url)} is PostgreSQL {version}: Holdfast needs {_OLDEST} or newer", field=SETTING
+        )
+
+
+def _refuse_transaction_pooling(engine: Engine, connection: Connection, url: URL) -> None:
+    """Two connections that are open at once have two server processes, unless a pooler lends them by transaction."""
+    pid = "SELECT pg_backend_pid()"
+    first = connection.exec_driver_sql(pid).scalar_one()
+    connection.commit()
+    with engine.connect() as other:
+        second = other.exec_driver_sql(pid).scalar_one()
+        again = connection.exec_driver_sql(pid).scalar_one()
+        connection.commit()
+    if second == first or again != first:
+        raise Misconfigured(
+            f"the database {shown(url)} is reached through a pooler that lends a server connection for each "
+            f"transaction: {_POOLER_CURE}",
+            field=SETTING,
         )
 
 
@@ -127,9 +189,8 @@ def unusable(url: URL, error: Exception) -> Misconfigured:
     cause = " ".join(str(getattr(error, "orig", None) or error).split("\nLINE ")[0].split())
     if url.password:
         cause = cause.replace(str(url.password), "…")
-    cure = "see that it runs and that user, password and database are right"
-    if "permission denied" in cause:
-        cure = "give its user the right to create tables there (GRANT CREATE, USAGE ON SCHEMA public)"
+    known = (cure for words, cure in _CURES.items() if words in cause)
+    cure = next(known, "see that it runs and that user, password and database are right")
     return Misconfigured(
         f"the database {shown(url)} can't be used ({cause}): {cure}, or set {SETTING} to another", field=SETTING
     )
