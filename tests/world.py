@@ -23,6 +23,7 @@ from holdfast.api.media import MediaService
 from holdfast.api.webhooks import WebhookService
 from holdfast.base.clock import ClockWatch
 from holdfast.base.ids import SystemRandomSource
+from holdfast.base.proxy_urls import proxy_place
 from holdfast.delivery.media_links import MediaLinks
 from holdfast.delivery.rate_limits import Allowance, Pace, Pacing
 from holdfast.delivery.stores import Accepted, Deferral, Draft, Message, MessageChange, Taken
@@ -75,14 +76,6 @@ LINKS = MediaLinks(secret="secret", base_url="http://holdfast.test")
 MEDIA_LIMIT = 64 * 1024 * 1024
 NUMBER = "962790000001"
 COMPANY = "962302"
-
-
-async def literal_addresses(url: URL) -> list[str]:
-    """No name is looked up in this world."""
-    try:
-        return [str(ip_address(url.host or ""))]
-    except ValueError:
-        return []
 
 
 class Chance(SystemRandomSource):
@@ -289,8 +282,10 @@ class World:
             references=references, outbound_media=self.outbound_media, clock=self.clock, randomness=Chance()
         )
         self.events = EventRows(self.database)
-        web = WebClient(resolve=literal_addresses)
-        self.webhooks = WebhookService(WebhookRows(self.database), randomness=Chance(), web=web)
+        self.names: dict[str, list[str]] = {}
+        """What the names of hosts resolve to; others are unknown."""
+        self.web = WebClient(resolve=self._addresses)
+        self.webhooks = WebhookService(WebhookRows(self.database), randomness=Chance(), web=self.web)
         self.store = LatchedRows(self.database, clock=self.clock, randomness=Chance())
         self.sessions = LatchedSessions(self.database)
         self.commits = self.store.latch = Latch()
@@ -302,6 +297,13 @@ class World:
         self.engines = 0
         self.host_starts = Latch()
         """An engine host comes up while this is open."""
+
+    async def _addresses(self, url: URL) -> list[str]:
+        host = url.host or ""
+        try:
+            return [str(ip_address(host))]
+        except ValueError:
+            return self.names.get(host, [])
 
     @contextlib.asynccontextmanager
     async def running(self, *, until_ready: bool = True) -> AsyncIterator[Gateway]:
@@ -324,6 +326,7 @@ class World:
             randomness=Chance(),
             policy=self.policy,
             whatsapp_url=None,
+            proxy_addresses=lambda proxy: self.web.addresses(f"http://{proxy_place(proxy)}"),
         )
         self.gateway = Gateway(parts)
         self.sending = Messages(self.gateway, self.outbox, self.composer)

@@ -36,8 +36,8 @@ class TestProxy:
     """Addresses of host names that only the proxy knows."""
     refuses: bool = False
     """It answers that it can't reach the target."""
-    silent: bool = False
-    """It takes connections and never answers."""
+    answer: bytes | None = None
+    """What it answers instead, again and again, 20 times a second; empty: nothing."""
     tunnels: list[Tunnel] = field(default_factory=list)
     tls: ssl.SSLContext | None = None
     port: int = 0
@@ -70,14 +70,23 @@ class TestProxy:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._open.add(writer)
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            if self.silent:
-                await reader.read(-1)
+            if self.answer is not None:
+                await self._answer_with(self.answer, reader, writer)
             elif (first := await reader.readexactly(1)) == b"\x05":
                 await self._socks(reader, writer)
             else:
                 await self._http(first, reader, writer)
         self._open.discard(writer)
         writer.close()
+
+    async def _answer_with(self, answer: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(_CHUNK)
+        while not reader.at_eof():
+            writer.write(answer)
+            await writer.drain()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await reader.read(_CHUNK)
 
     async def _http(self, first: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (first + await reader.readuntil(b"\r\n\r\n")).decode("latin-1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Generic, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -9,8 +10,9 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
 from holdfast.base.clock import iso
+from holdfast.base.device_names import device_name
 from holdfast.base.errors import BadInput
-from holdfast.base.proxy_urls import BadProxyUrl, proxy_url, redacted
+from holdfast.base.proxy_urls import proxy_url, redacted
 from holdfast.delivery.events import received_body
 from holdfast.delivery.stores import BULK, Message, Received
 from holdfast.delivery.webhooks import Endpoint
@@ -37,11 +39,6 @@ class ApiModel(BaseModel):
         alias_generator=to_camel, populate_by_name=True, extra="forbid", strict=True, hide_input_in_errors=True
     )
 
-
-DeviceName = Annotated[
-    Text,
-    Field(min_length=1, max_length=50, pattern=r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*$"),
-]
 
 _PerMinute = Annotated[float | None, Field(ge=0, le=6000, description="messages a minute on average; 0: no limit")]
 _Burst = Annotated[int | None, Field(ge=1, le=10_000, description="messages at once before the average counts")]
@@ -92,7 +89,7 @@ class SessionRequest(ApiModel):
         list[Text] | None, Field(description="types of events; null: all but message.accepted", max_length=50)
     ] = None
     device_name: Annotated[
-        DeviceName | None, Field(description="name in the phone's list of linked devices; null: as the settings say")
+        Text | None, Field(description="name in the phone's list of linked devices; null: as the settings say")
     ] = None
     proxy_url: Annotated[
         Text | None,
@@ -108,14 +105,12 @@ class SessionRequest(ApiModel):
 
     def connection(self) -> dict[str, str | None]:
         """What is given of how the session connects. Raises `BadInput`."""
-        given = self.model_fields_set & {"device_name", "proxy_url"}
-        return {name: self._proxy() if name == "proxy_url" else self.device_name for name in given}
-
-    def _proxy(self) -> str | None:
-        try:
-            return None if self.proxy_url is None else proxy_url(self.proxy_url)
-        except BadProxyUrl as error:
-            raise BadInput(f"proxyUrl: {error}", field="proxyUrl") from error
+        given: dict[str, str | None] = {}
+        if "device_name" in self.model_fields_set:
+            given["device_name"] = _checked("deviceName", self.device_name, device_name)
+        if "proxy_url" in self.model_fields_set:
+            given["proxy_url"] = _checked("proxyUrl", self.proxy_url, proxy_url)
+        return given
 
 
 class PairingRequest(ApiModel):
@@ -264,6 +259,13 @@ class MessageModel(AcceptedModel):
             played_at=message.played_at,
             error=error,
         )
+
+
+def _checked(name: str, text: str | None, check: Callable[[str], str]) -> str | None:
+    try:
+        return None if text is None else check(text)
+    except ValueError as error:
+        raise BadInput(f"{name}: {error}", field=name) from error
 
 
 def _retries(message: Message) -> RetriesModel | None:

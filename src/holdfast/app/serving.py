@@ -29,6 +29,7 @@ from holdfast.backup.schedule import Schedule
 from holdfast.backup.service import BackupService
 from holdfast.base.clock import Clock, ClockWatch, SystemClock
 from holdfast.base.ids import RandomSource, SystemRandomSource
+from holdfast.base.proxy_urls import proxy_place
 from holdfast.dashboard.dashboard import add_dashboard
 from holdfast.delivery.media import MB
 from holdfast.delivery.media_links import MediaLinks
@@ -116,7 +117,11 @@ async def serve(
             await versions.prepare()
             parts = _parts(held, program, files=spool, links=links, clock=clock, randomness=randomness)
             parts = replace(
-                parts, client_versions=versions, device_name=settings.device_name, proxy_url=settings.proxy_url
+                parts,
+                client_versions=versions,
+                device_name=settings.device_name,
+                proxy_url=settings.proxy_url,
+                proxy_addresses=lambda url: web.addresses(f"http://{proxy_place(url)}"),
             )
             composer = _composer(held, media, web, parts)
             gateway = Gateway(replace(parts, qr_shown=qr_shown))

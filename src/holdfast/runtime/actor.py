@@ -374,7 +374,8 @@ class SessionActor:
             case events.RequestConnect():
                 await self._request_connect()
             case events.StartLink(link=number):
-                await self._opener.open(number, self._record.current)
+                if closed := await self._opener.open(number, self._record.current):
+                    self.tell(closed)
             case events.QuarantineCredentials(link=number):
                 reason = self._session.reason
                 await self._opener.quarantine(number, reason="" if reason is None else reason.name)

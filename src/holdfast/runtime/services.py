@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from holdfast.base.clock import Clock, ClockWatch
@@ -16,6 +16,10 @@ from holdfast.runtime.ownership import Ownership
 from holdfast.runtime.send_shares import SendShares
 from holdfast.session.state import Policy
 from holdfast.session.stores import EngineStore, LiveState, Sessions, Timeline
+
+
+async def _unrestricted(_: str) -> None:
+    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +48,8 @@ class Services:
     """Of sessions that have no name of their own."""
     proxy_url: str | None = field(default=None, repr=False)
     """Of sessions that have no proxy of their own."""
+    proxy_addresses: Callable[[str], Awaitable[Sequence[str] | None]] = _unrestricted
+    """The IP addresses at which a session's own proxy may be reached; None: any. Raises `NotReached`."""
     pacing: Pacing = field(default_factory=Pacing)
     """Of sessions for which nothing else is set."""
     node: str | None = None

@@ -38,6 +38,8 @@ class OpenLink(Command, frozen=True, kw_only=True, tag="open"):
     """How the phone lists the device when it is linked; None: the engine's own choice."""
     proxy_url: str | None = None
     """Through which alone the link's traffic leaves: http, https or socks5, with credentials. None: directly."""
+    proxy_addresses: list[str] | None = None
+    """IP addresses at which the proxy is reached, whatever its name resolves to by now. None: as its name resolves."""
     version: list[int] | None = None
     """The client version to log in with, three numbers; None: the engine's own."""
 
@@ -441,9 +443,9 @@ AnyReport = (
 BAD_CREDENTIALS = -1
 """Code of `LinkClosed` where Holdfast itself refused to open the link: the stored credentials can't be used. Codes of
 Baileys and WhatsApp are positive."""
-PROXY_UNREACHABLE, PROXY_LOGIN, PROXY_REFUSED = -2, -3, -4
-"""Codes of `LinkClosed` where the link's proxy could not be reached, did not accept the credentials, or would not
-connect to WhatsApp."""
+PROXY_UNREACHABLE, PROXY_LOGIN, PROXY_REFUSED, PROXY_TIMEOUT, PROXY_TLS, PROXY_NOT_ALLOWED = -2, -3, -4, -5, -6, -7
+"""Codes of `LinkClosed` where the link's proxy could not be reached, did not accept the credentials, would not connect
+to WhatsApp, did not answer in time, failed its TLS handshake, or is at a private address that is not allowed."""
 ENDED_FROM_OUTSIDE = frozenset({f"killed by {name}" for name in ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP")})
 """Details of `host_lost` that name a signal which Holdfast did not send."""
 

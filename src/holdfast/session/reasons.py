@@ -11,7 +11,14 @@ from enum import StrEnum
 from types import MappingProxyType
 
 from holdfast.session.engine import BAD_CREDENTIALS as REFUSED_CREDENTIALS
-from holdfast.session.engine import PROXY_LOGIN, PROXY_REFUSED, PROXY_UNREACHABLE
+from holdfast.session.engine import (
+    PROXY_LOGIN,
+    PROXY_NOT_ALLOWED,
+    PROXY_REFUSED,
+    PROXY_TIMEOUT,
+    PROXY_TLS,
+    PROXY_UNREACHABLE,
+)
 
 
 class SessionReaction(StrEnum):
@@ -128,8 +135,12 @@ _PROXY = (
     _reason("proxy-unreachable", None, "network", SessionReaction.BACKOFF, "the session's proxy could not be reached", Action.CHECK_NETWORK),
     _reason("proxy-login-refused", None, "network", SessionReaction.BACKOFF, "the session's proxy does not accept the user name and password in its address", Action.CHECK_NETWORK),
     _reason("proxy-refused", None, "network", SessionReaction.BACKOFF, "the session's proxy would not or could not connect to WhatsApp", Action.CHECK_NETWORK),
+    _reason("proxy-timeout", None, "network", SessionReaction.BACKOFF, "the session's proxy did not answer in time", Action.CHECK_NETWORK),
+    _reason("proxy-tls-failed", None, "network", SessionReaction.BACKOFF, "no TLS connection to the session's proxy could be made: its certificate is not trusted, or it speaks plain HTTP", Action.CHECK_NETWORK),
+    _reason("proxy-not-allowed", None, "operator", SessionReaction.BACKOFF, "the session's proxy is at a private address, which HOLDFAST_ALLOWED_ADDRESSES does not allow", Action.CHECK_NETWORK),
 )  # fmt: skip
-_PROXY_BY_CODE = MappingProxyType(dict(zip((PROXY_UNREACHABLE, PROXY_LOGIN, PROXY_REFUSED), _PROXY, strict=True)))
+_PROXY_CODES = (PROXY_UNREACHABLE, PROXY_LOGIN, PROXY_REFUSED, PROXY_TIMEOUT, PROXY_TLS, PROXY_NOT_ALLOWED)
+_PROXY_BY_CODE = MappingProxyType(dict(zip(_PROXY_CODES, _PROXY, strict=True)))
 
 OWN = (
     NO_PONG, NO_ACKS, NOT_OPENED, HOST_LOST, NOT_KEPT, QR_USED_UP, NOT_LINKED, ASKED, LOGOUT_ASKED, WAITS_TURN, FLEET_HELD, RESTORED_STALE,

@@ -3,7 +3,14 @@
 import pytest
 
 from holdfast.session import reasons
-from holdfast.session.engine import BAD_CREDENTIALS, PROXY_LOGIN, PROXY_REFUSED, PROXY_UNREACHABLE
+from holdfast.session.engine import (
+    BAD_CREDENTIALS,
+    PROXY_LOGIN,
+    PROXY_REFUSED,
+    PROXY_TIMEOUT,
+    PROXY_TLS,
+    PROXY_UNREACHABLE,
+)
 from holdfast.session.reasons import (
     BY_CODE,
     DEVICE_REMOVED,
@@ -57,6 +64,8 @@ def test_credentials_that_holdfast_itself_refused_stop_the_session() -> None:
         (PROXY_UNREACHABLE, "proxy-unreachable"),
         (PROXY_LOGIN, "proxy-login-refused"),
         (PROXY_REFUSED, "proxy-refused"),
+        (PROXY_TIMEOUT, "proxy-timeout"),
+        (PROXY_TLS, "proxy-tls-failed"),
     ],
 )
 def test_trouble_with_a_proxy_is_the_network_s_and_retried(code: int, name: str) -> None:

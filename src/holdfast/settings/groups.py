@@ -15,6 +15,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
 
+from holdfast.base.device_names import ALLOWED as DEVICE_NAMES
+from holdfast.base.device_names import device_name
 from holdfast.base.proxy_urls import ALLOWED as PROXIES
 from holdfast.base.proxy_urls import proxy_url
 
@@ -126,7 +128,7 @@ class LinksSettings(Group):
     """where auto reads /sw.js; unset: https://web.whatsapp.com, or with another HOLDFAST_WHATSAPP_URL that server's
     host
     """
-    device_name: str = Field("Ubuntu", min_length=1, max_length=50)
+    device_name: Annotated[str, AfterValidator(device_name), Allowed(DEVICE_NAMES)] = "Ubuntu"
     """name of new devices in the phone's list of linked devices; WhatsApp refuses pairing codes of some accounts to
     unusual ones
     """

@@ -197,11 +197,30 @@ class WebClient:
         A name is looked up; one that is unknown just now is let through, for it may be known later.
         """
         address = checked_url(url, field=field)
+        try:
+            await self._permitted(address)
+        except PrivateAddress as error:
+            raise BadInput(f"{field}: {error}", field=field) from error
+
+    async def addresses(self, url: str) -> Sequence[str] | None:
+        """The IP addresses at which this host may be connected to now; None: whatever its trusted name resolves to.
+
+        Raises `PrivateAddress` when all are forbidden, and `Unreachable` when the name is unknown.
+        """
+        address = checked_url(url)
+        permitted = await self._permitted(address)
+        if permitted is not None and not permitted:
+            raise Unreachable(f"{place(address)} can't be connected to (the name is unknown)")
+        return permitted
+
+    async def _permitted(self, address: URL) -> Sequence[str] | None:
         if self._allowed.trusts(address.host or "", address.port):
-            return
+            return None
         found = await self._resolve(address)
-        if found and not any(self._allowed.permits(each, address.port) for each in found):
-            raise BadInput(f"{field}: {_private(place(address))}", field=field)
+        permitted = [each for each in found if self._allowed.permits(each, address.port)]
+        if found and not permitted:
+            raise PrivateAddress(_private(place(address)))
+        return permitted
 
     async def _ask(
         self,

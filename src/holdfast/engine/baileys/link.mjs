@@ -38,7 +38,7 @@ const MOST_ANSWER_CHARS = 5_000_000
 const BROWSER = 'Chrome'
 const SYSTEM_VERSION = '22.04.4'
 const DEVICE_NAME = 'Ubuntu' // WhatsApp refuses pairing codes of some accounts to unusual names
-const PROXY_CODES = { unreachable: -2, login: -3, refused: -4 } // as `holdfast.session.engine` names them
+const PROXY_CODES = { unreachable: -2, login: -3, refused: -4, timeout: -5, tls: -6 } // as `holdfast.session.engine` names them
 const QR_USED_UP = 'QR refs attempts ended' // as Baileys says it
 
 const { connectionClosed: TRANSPORT_CLOSED, timedOut: TIMED_OUT, loggedOut: LOGGED_OUT, badSession: UNKNOWN } = DisconnectReason
@@ -143,7 +143,7 @@ export class Link {
   }
 
   #connect() {
-    this.route = new Route(this.order.proxyUrl)
+    this.route = new Route(this.order)
     const devices = new DevicesCache()
     this.sock = makeWASocket(this.#config(devices))
     this.presence = new Presence(this.sock, this.creds)

@@ -29,7 +29,7 @@ async function fixture(context, ...answers) {
     if (answer instanceof Error) throw answer
     return answer
   }
-  return { hosts: new MediaHosts({ query, route: new Route() }), folder, file: join(folder, 'copy'), asked }
+  return { hosts: new MediaHosts({ query, route: new Route({}) }), folder, file: join(folder, 'copy'), asked }
 }
 
 const failure = (hosts, keys, file) => hosts.download({ keys, file, mostBytes: 100 }).then(assert.fail, error => error.code)

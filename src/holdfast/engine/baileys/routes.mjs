@@ -13,12 +13,13 @@ import { connect as tlsConnect } from 'node:tls'
 import { Agent } from 'agent-base'
 import { SocksClient } from 'socks'
 
-const TUNNEL_MS = 10_000 // shorter than a link's own connect timeout, so that the proxy is named as the cause
+const TUNNEL_PART = 2 / 3 // of the link's own connect timeout, so that the proxy is named as the cause
 const LOGIN_REFUSED = 407
 const SOCKS_LOGIN = /Authentication failed|no accepted authentication/i
+const SOCKS_TIMEOUT = /timed out/i
 const SOCKS_REJECTED = /rejected connection/i
 
-/** The proxy's fault. `kind` is `unreachable`, `login` or `refused`; the message holds no credentials. */
+/** The proxy's fault. `kind`: `unreachable`, `login`, `refused`, `timeout` or `tls`. The message holds no credentials. */
 export class ProxyFailure extends Error {
   constructor(kind, proxy, message) {
     super(`proxy ${proxy.host}: ${message}`)
@@ -28,9 +29,13 @@ export class ProxyFailure extends Error {
 
 /** The way of all traffic of one link. */
 export class Route {
-  /** @param proxyUrl  http, https or socks5, with credentials; none: directly */
-  constructor(proxyUrl) {
-    this.agent = proxyUrl ? new ProxyAgent(new URL(proxyUrl)) : undefined
+  /**
+   * @param proxyUrl          http, https or socks5, with credentials; none: directly
+   * @param proxyAddresses    the proxy's IP addresses; none: as its name resolves
+   * @param connectTimeoutMs  the link's own
+   */
+  constructor({ proxyUrl, proxyAddresses, connectTimeoutMs = 15_000 }) {
+    if (proxyUrl) this.agent = new ProxyAgent(new URL(proxyUrl), proxyAddresses, connectTimeoutMs * TUNNEL_PART)
   }
 
   /** As `https.request`, on this route. */
@@ -57,9 +62,10 @@ async function fetchThrough(route, address, { method, headers, signal }) {
 // agent-base finds out by a stack trace whether a request is TLS, and this process has none (quiet.mjs). The request
 // says it; an agent without a protocol serves both.
 class ProxyAgent extends Agent {
-  constructor(proxy) {
+  constructor(proxy, addresses, deadlineMs) {
     super()
     this.proxy = proxy
+    this.way = { lookup: addresses && fixedLookup(addresses), deadlineMs }
   }
 
   get protocol() {
@@ -70,7 +76,7 @@ class ProxyAgent extends Agent {
 
   async connect(request, options) {
     const open = this.proxy.protocol.startsWith('socks') ? socksTunnel : httpTunnel
-    const socket = await open(this.proxy, options, request)
+    const socket = await open(this.proxy, options, request, this.way)
     if (request.protocol !== 'https:') return socket
     const { path: _, port: __, ...tls } = options
     const servername = isIP(tls.host) ? undefined : tls.servername || tls.host // TLS names no addresses
@@ -78,34 +84,46 @@ class ProxyAgent extends Agent {
   }
 }
 
-// The name goes to the proxy as it is: nothing is looked up here.
-function httpTunnel(proxy, { host, port }, request) {
+// A name that was judged once must not resolve to another address afterwards.
+function fixedLookup(addresses) {
+  const found = addresses.map(address => ({ address, family: isIP(address) }))
+  return (_, { all }, done) => (all ? done(null, found) : done(null, found[0].address, found[0].family))
+}
+
+// The proxy resolves the target's name; this machine does not.
+function httpTunnel(proxy, { host, port }, request, { lookup, deadlineMs }) {
   const target = `${host.includes(':') ? `[${host}]` : host}:${port}`
   const { promise, resolve, reject } = Promise.withResolvers()
   const connect = (proxy.protocol === 'https:' ? httpsRequest : httpRequest)({
     method: 'CONNECT',
     host: bare(proxy.hostname),
     port: proxy.port,
+    servername: isIP(bare(proxy.hostname)) ? '' : proxy.hostname, // Node would take it from the Host header
     path: target,
     headers: { Host: target, ...authorization(proxy) },
     agent: false,
-    timeout: TUNNEL_MS
+    lookup
   })
   const abandon = () => connect.destroy()
   request.once('close', abandon)
-  connect.on('timeout', () => connect.destroy(new Error(`no answer within ${TUNNEL_MS / 1000} s`)))
-  connect.on('error', error => reject(new ProxyFailure('unreachable', proxy, error.message)))
-  connect.on('response', answer => {
-    answer.destroy()
-    reject(refusal(proxy, answer))
+  let kind = 'unreachable'
+  const deadline = setTimeout(() => {
+    kind = 'timeout'
+    connect.destroy(new Error(`no tunnel within ${deadlineMs / 1000} s`)) // also when it sends a byte now and then
+  }, deadlineMs)
+  connect.on('socket', socket => {
+    if (!socket.encrypted) return
+    socket.once('connect', () => (kind = 'tls')).once('secureConnect', () => (kind = 'unreachable'))
   })
+  connect.on('error', error => reject(new ProxyFailure(kind, proxy, error.message)))
+  connect.on('close', () => clearTimeout(deadline))
   connect.on('connect', (answer, socket, head) => {
     request.off('close', abandon)
+    clearTimeout(deadline)
     if (answer.statusCode !== 200) {
       socket.destroy()
       return reject(refusal(proxy, answer))
     }
-    socket.setTimeout(0)
     if (head.length) socket.unshift(head)
     resolve(socket)
   })
@@ -124,13 +142,14 @@ function refusal(proxy, { statusCode }) {
   return new ProxyFailure('refused', proxy, `it answered ${statusCode}`)
 }
 
-async function socksTunnel(proxy, { host, port }) {
+async function socksTunnel(proxy, { host, port }, _, { lookup, deadlineMs }) {
   try {
     const { socket } = await SocksClient.createConnection({
       proxy: { host: bare(proxy.hostname), port: Number(proxy.port), type: 5, ...socksLogin(proxy) },
       command: 'connect',
       destination: { host, port: Number(port) },
-      timeout: TUNNEL_MS
+      timeout: deadlineMs,
+      socket_options: { lookup }
     })
     return socket
   } catch (error) {
@@ -145,6 +164,7 @@ function socksLogin({ username, password }) {
 
 function socksKind({ message }) {
   if (SOCKS_LOGIN.test(message)) return 'login'
+  if (SOCKS_TIMEOUT.test(message)) return 'timeout'
   return SOCKS_REJECTED.test(message) ? 'refused' : 'unreachable'
 }
 

@@ -1,0 +1,82 @@
+"""How a session connects: its own proxy and the name of its device."""
+
+from __future__ import annotations
+
+import pytest
+
+from holdfast.session.engine import OpenLink
+from tests.api.api_client import ApiClient
+from tests.world import COMPANY, World
+
+SESSION = f"/v1/sessions/{COMPANY}"
+PROXY = "http://user:secret@proxy.example:3128"
+
+
+def opened(world: World) -> OpenLink:
+    return world.commands(OpenLink)[-1]
+
+
+async def test_a_session_connects_as_its_own_settings_say(client: ApiClient) -> None:
+    """Through its proxy, at the address that was checked, under its name. The password is never shown."""
+    client.world.names["proxy.example"] = ["1.1.1.1", "10.0.0.1"]
+    shown = await client("PUT", SESSION, {"proxyUrl": PROXY, "deviceName": " Shop "})
+    assert (shown.json["proxyUrl"], shown.json["deviceName"]) == ("http://user:***@proxy.example:3128", "Shop")
+    link = opened(client.world)
+    assert (link.proxy_url, link.proxy_addresses, link.device_name) == (PROXY, ["1.1.1.1"], "Shop")
+    assert "secret" not in repr(client.world.gateway.view(COMPANY))
+
+
+async def test_another_proxy_replaces_the_link_at_once(client: ApiClient) -> None:
+    """The same proxy again changes nothing; null brings back what the settings say."""
+    await client("PUT", SESSION)
+    await client.world.pair()
+    links = len(client.world.commands(OpenLink))
+    client.world.names["proxy.example"] = ["1.1.1.1"]
+    for proxy, more in ((PROXY, 1), (PROXY, 1), (None, 2)):
+        await client("PUT", SESSION, {"proxyUrl": proxy})
+        await client.world.quiet()
+        assert len(client.world.commands(OpenLink)) == links + more
+        assert opened(client.world).proxy_url == proxy
+        assert (await client("GET", SESSION)).json["state"] == "connected"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("proxyUrl", "http://user:secret@127.0.0.1:3128"),
+        ("proxyUrl", "socks5://user:secret@[::1]:1080"),
+        ("proxyUrl", "https://user:secret@169.254.169.254:443"),
+        ("proxyUrl", "http://user:secret@inside.example:3128"),
+        ("proxyUrl", "ftp://user:secret@1.1.1.1:21"),
+        ("proxyUrl", "http://user:secret@1.1.1.1"),
+        ("deviceName", "a\nb"),
+        ("deviceName", "x" * 51),
+        ("deviceName", ""),
+    ],
+)
+async def test_what_a_session_may_not_use_is_refused(client: ApiClient, field: str, value: str) -> None:
+    """Private addresses, also behind a name; what is no proxy; names that no phone could show. Nothing is created."""
+    client.world.names["inside.example"] = ["10.0.0.1"]
+    refused = await client("PUT", SESSION, {field: value})
+    assert (refused.status, refused.json["field"]) == (422, field)
+    assert "secret" not in str(refused.json)
+    assert (await client("GET", SESSION)).status == 404
+
+
+async def test_a_proxy_whose_name_turns_to_a_private_address_is_not_connected_to(client: ApiClient) -> None:
+    """It was public when it was set. The session says so, and connects when the name is public again."""
+    client.world.names["proxy.example"] = ["1.1.1.1"]
+    await client("PUT", SESSION, {"proxyUrl": PROXY})
+    await client.world.pair()
+    client.world.names["proxy.example"] = ["127.0.0.1"]
+    links = len(client.world.commands(OpenLink))
+    await client("POST", f"{SESSION}/reconnect")
+    await client.world.wait(10)
+    shown = (await client("GET", SESSION)).json
+    assert shown["reason"]["code"] == "proxy-not-allowed"
+    assert len(client.world.commands(OpenLink)) == links
+    del client.world.names["proxy.example"]
+    await client.world.wait(70)
+    assert (await client("GET", SESSION)).json["reason"]["code"] == "proxy-unreachable"
+    client.world.names["proxy.example"] = ["1.1.1.1"]
+    await client.world.until(lambda: client.world.gateway.view(COMPANY).session.state == "connected")
