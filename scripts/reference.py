@@ -155,6 +155,7 @@ _BODIES = {
         "keys": [{"type": "session", "id": "…", "value": "{…}"}],
     },
     "POST /v1/sessions/{company}/contacts/check": {"numbers": ["962790000099", "+962 79 000 0098"]},
+    "POST /v1/sessions/{company}/chats/{chat}/typing": {"state": "composing"},
     "POST /v1/sessions/{company}/passkey/confirm": {"matches": True},
     "POST /v1/webhooks/replay": {"since": "2026-11-22T00:00:00.000Z"},
 }
@@ -163,7 +164,7 @@ _FILES = {
     "POST /v1/sessions/{company}/media": ("image/jpeg", "photo.jpg"),
     "POST /v1/sessions/{company}/passkey": ("application/json", "assertion.json"),
 }
-_IN_PATH = {"company": "962302", "id": "msg_01…"}
+_IN_PATH = {"company": "962302", "id": "msg_01…", "chat": "962790000099"}
 _OPEN = "open to all who reach the port"
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from holdfast.client import Refused
 from tests.processes import Wasim
-from tests.served import served
+from tests.served import eventually, served
 
 pytestmark = pytest.mark.slow
 
@@ -18,7 +19,7 @@ COMPANY, NUMBER, PHONE, NOBODY = "962302", "962790000002", "962790000099", "9627
 async def test_a_company_asks_whatsapp(tmp_path: Path, wasim: Wasim) -> None:
     """Which numbers exist, which groups it is in, who is in one; WhatsApp's limit fails questions, and no message."""
     for number in (NUMBER, PHONE):
-        await wasim.post("/phones", {"number": number})
+        await wasim.post("/phones", {"number": number, "autoRead": False})
     path = f"/v1/sessions/{COMPANY}"
     async with served(tmp_path, wasim=wasim) as gateway:
         await gateway.pair(COMPANY, NUMBER, wasim)
@@ -40,6 +41,25 @@ async def test_a_company_asks_whatsapp(tmp_path: Path, wasim: Wasim) -> None:
         }
         with pytest.raises(Refused, match="there is no such group, or this number is not in it"):
             await client.get(f"{path}/groups/120363999999999999@g.us")
+        await wasim.post("/phones", {"number": PHONE, "picture": "https://example.test/picture"})
+        assert await client.get(f"{path}/contacts/{PHONE}/picture") == {
+            "chat": f"{PHONE}@s.whatsapp.net",
+            "url": "https://example.test/picture",
+        }
+        with pytest.raises(Refused, match="it has no picture"):
+            await client.get(f"{path}/contacts/{NOBODY}/picture")
+        await client.post(f"{path}/chats/{PHONE}/typing", {"state": "composing"})
+        await eventually(partial(_shows, wasim, "composing"), within_s=5, what="typing on the phone")
+        for to in (NUMBER, group):
+            await wasim.post(f"/phones/{PHONE}/send", {"to": to, "text": "read me"})
+
+        async def both() -> bool:
+            return len(await gateway.inbox(COMPANY)) == 2
+
+        await eventually(both, within_s=10, what="two messages")
+        for chat, to in ((PHONE, NUMBER), (group, group)):
+            assert (await client.post(f"{path}/chats/{chat}/read"))["messages"] == 1
+            await eventually(partial(_is_read, wasim, to), within_s=5, what=f"a read receipt from {chat}")
         first = await gateway.send(COMPANY, PHONE, "before")
         await gateway.until_message(first["id"], "delivered", "read", within_s=10)
         await wasim.fault("query-error", xmlns="usync", code=429)
@@ -47,3 +67,15 @@ async def test_a_company_asks_whatsapp(tmp_path: Path, wasim: Wasim) -> None:
             await client.post(f"{path}/contacts/check", {"numbers": ["962790000097"]})
         during = await gateway.send(COMPANY, PHONE, "during")
         await gateway.until_message(during["id"], "delivered", "read", within_s=10)
+
+
+async def _shows(wasim: Wasim, state: str) -> bool:
+    """Whether the phone shows that the company's number writes to it."""
+    (typing,) = [phone["typing"] for phone in await wasim.get("/phones") if phone["number"] == PHONE]
+    return typing is not None and (typing["from"], typing["state"]) == (NUMBER, state)
+
+
+async def _is_read(wasim: Wasim, to: str) -> bool:
+    """Whether what the phone sent there was read."""
+    messages = await wasim.get("/messages", **{"from": PHONE, "to": to})
+    return [message["receipts"]["read"] for message in messages] == [1]

@@ -221,6 +221,7 @@ async def _messages(outbox: Called, inbox: Called, lookup: Called, figures: Call
     await lookup.sent_message(COMPANY, found.id)
     for chat in (None, CHAT):
         await inbox.received(COMPANY, after=0, most=100, chat=chat)
+    await inbox.newest(COMPANY, most=100, chat=CHAT)
     await inbox.find("in_000000000007")
     await figures.backlogs()
     await figures.tally(COMPANY, since=_ago(1), until=iso(NOW))

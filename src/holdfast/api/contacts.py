@@ -1,16 +1,19 @@
-"""People: which phone numbers are on WhatsApp."""
+"""People: which phone numbers are on WhatsApp, and their pictures."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.routing import APIRoute
 from pydantic import Field
 
-from holdfast.api.queries import ASKING, Company, queries_of
+from holdfast.api.description import problem
+from holdfast.api.queries import ASKING, ChatPath, Company, queries_of
 from holdfast.api.schemas import ApiModel, ListPage, Text
 from holdfast.delivery.phone_numbers import phone_number
+from holdfast.delivery.recipient import parse_recipient
+from holdfast.session import queries as asked
 
 MOST_NUMBERS = 500
 
@@ -27,6 +30,11 @@ class CheckedNumberModel(ApiModel):
     exists: Annotated[bool, Field(description="whether the number is on WhatsApp")]
     chat: Annotated[str | None, Field(description="the chat, in WhatsApp's own spelling of the number")]
     lid: Annotated[str | None, Field(description="the id that hides the number, where WhatsApp tells it")] = None
+
+
+class PictureModel(ApiModel):
+    chat: str
+    url: str
 
 
 def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: Any) -> APIRouter:
@@ -46,5 +54,20 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
             for given, row in rows
         ]
         return ListPage(items=items, next=None)
+
+    @router.get(
+        "/v1/sessions/{company}/contacts/{chat}/picture",
+        responses={**ASKING, 404: problem("it has no picture, or hides it from this account")},
+    )
+    async def get_picture(
+        company: Company,
+        chat: ChatPath,
+        request: Request,
+        size: Annotated[Literal["preview", "full"], Query(description="preview: 96 pixels wide")] = "preview",
+    ) -> PictureModel:
+        """Where WhatsApp gives out the picture of a person or group. The address needs no key and ends after days."""
+        _, jid = parse_recipient(chat, field="chat")
+        async with queries_of(request, company) as queries:
+            return PictureModel(chat=jid, url=(await queries.ask(asked.picture(jid, size=size))).url)
 
     return router

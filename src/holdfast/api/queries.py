@@ -17,6 +17,7 @@ from holdfast.runtime.session_queries import SessionQueries
 Answers = Mapping[int | str, dict[str, Any]]
 
 Company = Annotated[str, Path(description="the company id")]
+ChatPath = Annotated[str, Path(description="a phone number or a JID", max_length=100)]
 
 ASKING: Answers = {
     429: problem("the session asks WhatsApp as often as it may; `Retry-After` says when it may again"),

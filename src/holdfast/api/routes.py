@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, FastAPI, Header, Path, Query, Request, R
 from fastapi.routing import APIRoute
 from fastapi.security import APIKeyHeader, HTTPBearer
 
-from holdfast.api import access, contacts, description, diagnosis, groups, message_context, problems
+from holdfast.api import access, chats, contacts, description, diagnosis, groups, message_context, problems
 from holdfast.api import events as streams
 from holdfast.api import media as media_routes
 from holdfast.api import passkeys as passkey_routes
@@ -452,7 +452,7 @@ def make_api(
     stored = media_routes.make_router(KeyedRoute, dependencies=described, responses=description.KEYED)
     asking = [
         routes.make_router(KeyedRoute, dependencies=described, responses=description.KEYED)
-        for routes in (contacts, groups)
+        for routes in (chats, contacts, groups)
     ]
     passkeys = passkey_routes.make_router(KeyedRoute, dependencies=described, responses=description.KEYED)
     for router in (

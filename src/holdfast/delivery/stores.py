@@ -357,4 +357,7 @@ class Inbox(Protocol):
     async def received(self, company: str, *, after: int, most: int, chat: str | None = None) -> list[Received]:
         """Those of a chat (JID), or all; by `seq`, from behind `after`."""
 
+    async def newest(self, company: str, *, most: int, chat: str) -> list[Received]:
+        """The newest messages of a chat (JID), oldest of them first."""
+
     async def find(self, inbox_id: str) -> Received | None: ...

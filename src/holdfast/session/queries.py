@@ -74,6 +74,19 @@ class Group(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """None in a list of groups."""
 
 
+class Picture(msgspec.Struct, frozen=True, kw_only=True):
+    url: str
+
+
+class ReadMessages(msgspec.Struct, frozen=True, kw_only=True):
+    messages: int
+    """How many receipts were sent."""
+
+
+class TypingShown(msgspec.Struct, frozen=True, kw_only=True):
+    """WhatsApp was told."""
+
+
 def check_numbers(numbers: Sequence[str]) -> Query[list[CheckedNumber]]:
     """`numbers` in digits. The answer has one row for each, in their order."""
     cost = -(-len(numbers) // NUMBERS_AT_ONCE)
@@ -89,3 +102,18 @@ def groups() -> Query[list[Group]]:
 def group(jid: str) -> Query[Group]:
     """One group with its members. The engine keeps it until WhatsApp reports a change."""
     return Query(name="group", answer=Group, arguments={"jid": jid})
+
+
+def picture(jid: str, *, size: str) -> Query[Picture]:
+    """Where the picture of a person or group is: `preview` or `full`."""
+    return Query(name="picture", answer=Picture, arguments={"jid": jid, "size": size}, kept_s=60)
+
+
+def read(jid: str, messages: Sequence[Mapping[str, str | None]]) -> Query[ReadMessages]:
+    """Tell WhatsApp that these messages of a chat were read: `{id, sender, senderLid}` each."""
+    return Query(name="read", answer=ReadMessages, arguments={"jid": jid, "messages": list(messages)})
+
+
+def typing(jid: str, state: str) -> Query[TypingShown]:
+    """Show the people of a chat that somebody is `composing` or `recording`, or `paused`."""
+    return Query(name="typing", answer=TypingShown, arguments={"jid": jid, "state": state})

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, bindparam, select
+from sqlalchemy import Connection, RowMapping, Select, bindparam, select
 
 from holdfast.delivery.stores import Received
 from holdfast.store import search_index
@@ -37,8 +37,13 @@ class InboxRows:
         statement = select(*RECEIVED).where(inbox.c.company_id == company, inbox.c.seq > after)
         if chat is not None:
             statement = statement.where(inbox.c.chat == chat)
-        statement = statement.order_by(inbox.c.seq).limit(most)
+        return await self._found(statement.order_by(inbox.c.seq).limit(most), company)
 
+    async def newest(self, company: str, *, most: int, chat: str) -> list[Received]:
+        mine = select(*RECEIVED).where(inbox.c.company_id == company, inbox.c.chat == chat)
+        return (await self._found(mine.order_by(inbox.c.seq.desc()).limit(most), company))[::-1]
+
+    async def _found(self, statement: Select[Any], company: str) -> list[Received]:
         def work(connection: Connection) -> list[Received]:
             rows = connection.execute(statement).mappings().all()
             subjects = subjects_of(connection, company, {row["chat"] for row in rows})

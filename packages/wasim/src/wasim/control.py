@@ -39,7 +39,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 ROUTES_TEXT = """\
 GET    /phones                       phones and their linked devices
-POST   /phones                       {"number", "name"?, "autoRead"?, "addressing"?: "lid"|"pn"} makes an account
+POST   /phones                       {"number", "name"?, "autoRead"?, "addressing"?: "lid"|"pn", "picture"?} makes
+                                     an account
 POST   /phones/{number}/scan         {"qr"} links the device that shows this code
 POST   /phones/{number}/code         {"code"} links the device that shows this pairing code
 POST   /phones/{number}/unlink       {"device"} removes a linked device
@@ -140,6 +141,7 @@ def _phone(simulator: Simulator, account: Account) -> Json:
         "lid": f"{account.lid}@lid",
         "name": account.name,
         "autoRead": account.auto_read,
+        "picture": account.picture or None,
         "addressing": account.addressing,
         "devices": [_device(simulator, device) for device in devices],
         "typing": _typing(simulator, account.number),
@@ -182,6 +184,8 @@ async def _add_phone(request: web.Request) -> web.Response:
     account = simulator.phone(number_of(body.get("number")), name=str(body.get("name", "")))
     if "autoRead" in body:
         account.auto_read = body["autoRead"] is True
+    if "picture" in body:
+        account.picture = str(body["picture"] or "")
     if "addressing" in body:
         if body["addressing"] not in ("lid", "pn"):
             raise ControlError(400, f"addressing {body['addressing']!r}: it is 'lid' or 'pn'")

@@ -1,8 +1,9 @@
 // What Holdfast asks WhatsApp for a person: each query by its name, as `holdfast.session.queries` defines it. A new one is
 // an entry of QUERIES. Whatever asks WhatsApp goes through the link's QueryLimits, by the kind of the query.
 
-import { getBinaryNodeChild, getBinaryNodeChildren, isLidUser, isPnUser, jidNormalizedUser } from 'baileys'
+import { getBinaryNodeChild, getBinaryNodeChildren, isJidGroup, isLidUser, isPnUser, jidNormalizedUser } from 'baileys'
 
+import { NotThere } from './refusals.mjs'
 import { numbersOnWhatsApp } from './stanzas.mjs'
 
 const QUERIES = {
@@ -23,6 +24,35 @@ const QUERIES = {
   group: async ({ jid }, { groups }) => {
     const found = await groups.get(jid)
     return { ...described(found), members: found.participants.map(member) }
+  },
+
+  picture: async ({ jid, size }, { sock, limits }) => {
+    const ask = () => sock.profilePictureUrl(jid, size === 'full' ? 'image' : 'preview')
+    const url = await limits.run('w:profile:picture', ask).catch(error => {
+      if (error.data === 401) throw new NotThere('its picture is hidden from this account')
+      if (error.data === 404) throw new NotThere('it has no picture')
+      throw error
+    })
+    if (!url) throw new NotThere('it has no picture')
+    return { url }
+  },
+
+  // WhatsApp confirms neither of these two.
+  read: async ({ jid, messages }, { sock, limits, groups }) => {
+    const byLid = isJidGroup(jid) && (await groups.get(jid)).addressingMode === 'lid'
+    const keys = messages.map(({ id, sender, senderLid }) => ({
+      remoteJid: jid,
+      id,
+      fromMe: false,
+      ...(isJidGroup(jid) && { participant: (byLid && senderLid) || sender })
+    }))
+    await limits.run('privacy', () => sock.readMessages(keys))
+    return { messages: keys.length }
+  },
+
+  typing: async ({ jid, state }, { sock }) => {
+    await sock.sendPresenceUpdate(state, jid)
+    return {}
   }
 }
 

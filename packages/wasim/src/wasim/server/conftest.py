@@ -194,11 +194,11 @@ class World:
         self.server.receive(client.id, client.link.send(node), now=self.now)
         self.settle()
 
-    def ask(self, client: Client, xmlns: str, type_: str, *children: Node) -> Node:
+    def ask(self, client: Client, xmlns: str, type_: str, *children: Node, **attributes: str) -> Node:
         """A query and its answer."""
         self._queries += 1
         query_id = f"q-{self._queries}"
-        attrs = {"id": query_id, "xmlns": xmlns, "type": type_, "to": "s.whatsapp.net"}
+        attrs = {"id": query_id, "xmlns": xmlns, "type": type_, "to": "s.whatsapp.net", **attributes}
         self.send(client, Node("iq", attrs, list(children)))
         (answer,) = (node for node in client.all("iq") if node.attrs["id"] == query_id)
         return answer

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from zlib import crc32
 
 from wasim.server import groups, keys, notices, usync
 from wasim.server.quota import NewChatQuota, quota_state
@@ -66,6 +67,7 @@ NOT_IMPLEMENTED = (501, "feature-not-implemented")
 NOT_FOUND = (404, "item-not-found")
 FORBIDDEN = (403, "forbidden")
 BAD_REQUEST = (400, "bad-request")
+NOT_AUTHORIZED = (401, "not-authorized")
 
 
 def answer(query: Query) -> QueryAnswer:
@@ -185,7 +187,17 @@ def _collection(asked: Node) -> Node:
 
 
 def _picture(query: Query) -> QueryAnswer:
-    return QueryAnswer(error=NOT_FOUND)
+    """Of a person; those of groups are not simulated."""
+    if query.node.attrs.get("type") != "get":
+        return QueryAnswer(error=NOT_IMPLEMENTED, unknown=True)
+    account = query.directory.find(parse_jid(query.node.attrs.get("target", "")))
+    if account is None or not account.picture:
+        return QueryAnswer(error=NOT_FOUND)
+    if query.device.number in account.blocked:
+        return QueryAnswer(error=NOT_AUTHORIZED)
+    id_ = str(crc32(account.picture.encode()))
+    attrs = {"id": id_, "type": query.body.attrs.get("type", "image"), "url": account.picture}
+    return QueryAnswer(content=[Node("picture", attrs)])
 
 
 def _business_profile(query: Query) -> QueryAnswer:

@@ -54,6 +54,8 @@ class Account(msgspec.Struct, kw_only=True):
     addressing: Addressing = "lid"
     """How the sender of a message to this account is named: by hidden id (as today), or by phone number."""
     auto_read: bool = True
+    picture: str = ""
+    """Address of its picture; empty: it has none."""
     next_device: int = 1
     contacts: set[str] = msgspec.field(default_factory=set)
     """Numbers it exchanged messages with: they hear of its devices."""

@@ -80,6 +80,26 @@ def test_is_answered_with_an_error(world: World, xmlns: str, body: Node, code: s
     assert answer.children[0].attrs["code"] == code
 
 
+def test_a_picture_is_given_to_all_but_the_blocked(world: World) -> None:
+    """By number or hidden id, with its address; 401 for those whom its owner blocked, 404 where there is none."""
+    _, client = world.online("962302")
+    friend = world.phone("962303")
+    asked = Node("picture", {"type": "preview", "query": "url"})
+
+    def ask(target: str) -> Node:
+        return world.ask(client, "w:profile:picture", "get", asked, target=target).children[0]
+
+    for target in ("962303@s.whatsapp.net", f"{friend.lid}@lid"):
+        assert ask(target).attrs["code"] == "404"
+        friend.picture = "https://example.test/picture"
+        picture = ask(target)
+        assert (picture.tag, picture.attrs["url"]) == ("picture", "https://example.test/picture")
+        friend.blocked.add("962302")
+        assert ask(target).attrs["code"] == "401"
+        friend.blocked.clear()
+        friend.picture = ""
+
+
 def test_an_unknown_query_is_reported(world: World) -> None:
     """Whoever runs the server sees which query it lacks."""
     _, client = world.online("962302")
