@@ -211,10 +211,12 @@ async def test_a_host_that_cannot_be_started_is_tried_again() -> None:
         fleet.engine_of(owners[0]).lose_host(detail=CRASH)
         await fleet.wait(120)
         assert fleet.supervisor.hosts() == []
+        assert fleet.supervisor.start_failure == "too many open files"
         fleet.fails = None
         await fleet.wait(61)
         assert isinstance(owners[0].reports[-1], LinkOpened)
         assert fleet.supervisor.host_away_s is None
+        assert fleet.supervisor.start_failure is None
 
 
 async def test_the_first_host_must_start() -> None:

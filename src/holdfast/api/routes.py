@@ -382,10 +382,14 @@ async def healthz() -> dict[str, str]:
 
 @service.get("/readyz", responses={503: {"description": "not yet"}})
 async def readyz(request: Request, response: Response) -> dict[str, str]:
-    """The engine has come up and all sessions are in hand (503 before)."""
-    if not request.app.state.gateway.is_ready:
+    """An engine host runs and all sessions are loaded; 503 otherwise, with the reason when no host can be started."""
+    gateway = request.app.state.gateway
+    if not gateway.is_ready:
         response.status_code = 503
         return {"status": "starting"}
+    if gateway.engine_failure is not None:
+        response.status_code = 503
+        return {"status": "engine-unavailable", "detail": gateway.engine_failure}
     return {"status": "ready"}
 
 

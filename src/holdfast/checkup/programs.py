@@ -51,7 +51,7 @@ async def node(settings: Settings) -> CheckResult:
     try:
         found = await asyncio.to_thread(find_node, settings.node_bin)
     except EngineUnavailable as error:
-        return problem("Node", error.sentence, f"set {variable('node_bin')}, or reinstall Holdfast")
+        return problem("Node", error.sentence, f"correct that, or set {variable('node_bin')} to another Node")
     return ok("Node", f"{found.version}, {found.executable}")
 
 

@@ -23,6 +23,7 @@ from typing import Self
 from holdfast.base.clock import Clock
 from holdfast.engine.errors import EngineUnavailable, WireError
 from holdfast.engine.pipes import STDERR_LINE_CHARS, Pipes
+from holdfast.engine.start_failures import failure, os_failure
 from holdfast.engine.wire import (
     AnyHostCommand,
     AskHeartbeat,
@@ -215,15 +216,15 @@ class EngineHost:
                 f"The engine host said nothing within {deadline_s:g} s of its start: it was ended."
             ) from None
         if self.hello is None:
-            raise EngineUnavailable(f"The engine host ended at its start: {self._state.detail}.{self._last_words()}")
+            environment = os.environ if self._program.env is None else self._program.env  # noqa: TID251 – the host's
+            lines = self._pipes.first_errors if self._pipes else []
+            raise EngineUnavailable(
+                f"The engine host ended at its start: {failure(self._state.detail, lines, environment)}"
+            )
         log.info(
             "Engine host %d started: %s %s on Node %s",
             self.hello.pid, self.hello.engine, self.hello.engine_version, self.hello.node_version,
         )  # fmt: skip
-
-    def _last_words(self) -> str:
-        words = self._pipes.last_words if self._pipes else ""
-        return f" Its last words: {words}" if words else ""
 
     # -- living
 
@@ -380,4 +381,4 @@ def _start_failure(program: str, error: OSError) -> str:
             "The engine host can't be started: too many open files. Close connections to Holdfast, or raise the limit "
             "of open files (`ulimit -n`, LimitNOFILE= of systemd); it is tried again."
         )
-    return f"The engine host can't be started: {program}: {error.strerror}."
+    return f"The engine host can't be started: {os_failure(program, error)}."

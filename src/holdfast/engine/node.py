@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 from holdfast.engine.errors import EngineUnavailable
+from holdfast.engine.start_failures import failure, os_failure
 
 BRIDGE_DIR = Path(__file__).parent / "baileys"
 _ANSWER_DEADLINE_S = 20
@@ -63,26 +65,31 @@ def _bundled() -> Path:
 def _ask_version(executable: Path) -> str:
     try:
         answer = subprocess.run(  # noqa: S603 – what the operator named, or our own
-            [executable, "--version"], capture_output=True, text=True, timeout=_ANSWER_DEADLINE_S, check=True
+            [executable, "-p", "process.version"],
+            capture_output=True,
+            text=True,
+            timeout=_ANSWER_DEADLINE_S,
+            check=True,
         )
-    except FileNotFoundError as error:
-        raise EngineUnavailable(f"Node is missing: there is no {executable}. {_REINSTALL}") from error
-    except (OSError, subprocess.SubprocessError) as error:
-        raise EngineUnavailable(f"Node at {executable} does not run: {_why(error)}. {_REINSTALL}") from error
+    except subprocess.CalledProcessError as error:
+        lines = error.stderr.strip().splitlines()
+        why = failure(_end(error.returncode), [line for line in lines if line.strip()], os.environ)  # noqa: TID251 – Node's
+        raise EngineUnavailable(f"Node at {executable} does not run: {why}") from error
+    except subprocess.TimeoutExpired as error:
+        why = f"asked for its version it said nothing for {_ANSWER_DEADLINE_S} s"
+        raise EngineUnavailable(f"Node at {executable} does not run: {why}. {_REINSTALL}") from error
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and not executable.exists():
+            raise EngineUnavailable(f"Node is missing: there is no {executable}. {_REINSTALL}") from error
+        raise EngineUnavailable(f"Node does not run: {os_failure(str(executable), error)}. {_REINSTALL}") from error
     version = answer.stdout.strip()
     if not re.fullmatch(r"v\d+\.\d+\.\d+\S*", version):
         raise EngineUnavailable(f"{executable} is not Node: asked for its version it said {version[:40]!r}.")
     return version
 
 
-def _why(error: OSError | subprocess.SubprocessError) -> str:
-    match error:
-        case subprocess.CalledProcessError():
-            return f"asked for its version it ended with code {error.returncode}"
-        case subprocess.TimeoutExpired():
-            return f"asked for its version it said nothing for {_ANSWER_DEADLINE_S} s"
-        case _:
-            return str(getattr(error, "strerror", None) or error)
+def _end(returncode: int) -> str:
+    return f"killed by signal {-returncode}" if returncode < 0 else f"exited with code {returncode}"
 
 
 def _find_npm(executable: Path) -> Path:

@@ -17,6 +17,7 @@ from holdfast.engine.wire import LineSplitter
 log = logging.getLogger(__name__)
 
 STDERR_LINE_CHARS = 200
+_FIRST_LINES = 40
 
 
 class PipeReader(Protocol):
@@ -42,9 +43,9 @@ class Pipes(asyncio.SubprocessProtocol):
         self._err = _Stderr()
 
     @property
-    def last_words(self) -> str:
-        """The last line of standard error."""
-        return self._err.last
+    def first_errors(self) -> list[str]:
+        """The first lines of standard error, where a program says why it ends at its start."""
+        return self._err.first
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.SubprocessTransport, transport)
@@ -72,7 +73,7 @@ class _Stderr:
 
     def __init__(self) -> None:
         self._held = b""
-        self.last = ""
+        self.first: list[str] = []
 
     def take(self, data: bytes) -> None:
         *lines, self._held = (self._held + data).split(b"\n")
@@ -80,7 +81,8 @@ class _Stderr:
         for line in lines:
             text = line.decode(errors="replace").strip()[:STDERR_LINE_CHARS]
             if text:
-                self.last = text
+                if len(self.first) < _FIRST_LINES:
+                    self.first.append(text)
                 log.warning("Engine host: %s", text)
 
 

@@ -100,6 +100,8 @@ class Slot:
         self._supervisor = supervisor
         self._clock = clock
         self.away_since: float | None = clock.monotonic()
+        self.start_failure: str | None = None
+        """Why the last host could not be started; None once one runs."""
 
     async def run(
         self, start_host: StartHost, *, backoff: Backoff, started: Callable[[RunningHost], None], may_fail: bool
@@ -129,7 +131,7 @@ class Slot:
         try:
             async with start_host(host) as engine:
                 host.engine, host.started_at = engine, self._clock.monotonic()
-                self.host, self.away_since = host, None
+                self.host, self.away_since, self.start_failure = host, None, None
                 self.has_host.set()
                 started(host)
                 try:
@@ -139,6 +141,7 @@ class Slot:
         except HoldfastError as error:
             if not may_fail:
                 raise
+            self.start_failure = error.sentence
             log.error("Engine host %d can't be started: %s", self.number, error)  # noqa: TRY400 – a sentence, not a trace
         finally:
             host.replaceable.set()

@@ -131,6 +131,13 @@ class EngineSupervisor:
         return self._clock.monotonic() - min(away) if away else None
 
     @property
+    def start_failure(self) -> str | None:
+        """Why no host can be started, while none runs."""
+        if any(slot.host is not None for slot in self._slots.values()):
+            return None
+        return next((slot.start_failure for slot in self._slots.values() if slot.start_failure is not None), None)
+
+    @property
     def hosts_lost_lately(self) -> int:
         """Within the last hour."""
         hour_ago = self._clock.monotonic() - _HOUR_S

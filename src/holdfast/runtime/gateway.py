@@ -77,6 +77,11 @@ class Gateway:
         """Is an engine host up, and are the sessions loaded?"""
         return self._loaded.is_set()
 
+    @property
+    def engine_failure(self) -> str | None:
+        """Why no engine host can be started, while none runs."""
+        return self._services.supervisor.start_failure
+
     async def wait_until_ready(self, *, at_most_s: float) -> bool:
         """Wait until `is_ready`; False if that takes longer than `at_most_s`."""
         if not self.is_ready:
