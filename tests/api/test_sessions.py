@@ -280,3 +280,40 @@ async def test_a_refused_pacing_creates_no_session(world: World) -> None:
         refused = await make_client(world, gateway)("PUT", SESSION, {"pacing": {"gapMs": 0}}, key=KEY_OF_ONE)
         refused.problem(422, "bad-input", field="pacing.gapMs")
         assert gateway.views() == []
+
+
+async def test_a_label_is_shown_wherever_a_key_is_needed_and_nowhere_else(client: ApiClient) -> None:
+    """In session, list and diagnostics; not in the public health, nor in metrics; null removes it."""
+    await client("PUT", SESSION, {"label": "  Bakery \u00a0 Irbid "})
+    await client.world.pair()
+    shown = [
+        (await client("GET", SESSION)).json,
+        (await client("GET", "/v1/sessions")).json["items"][0],
+        (await client("GET", f"/webhook/whatsapp/baileys/diagnostics/{COMPANY}")).json["session"],
+        (await client("PUT", SESSION, {})).json,
+        (await client("POST", f"{SESSION}/stop")).json,
+    ]
+    assert [each["label"] for each in shown] == ["Bakery Irbid"] * 5
+    assert [each["phoneNumber"] for each in shown] == ["962700000001"] * 5
+    public = await client("GET", f"/webhook/whatsapp/baileys/health/{COMPANY}", key=None)
+    for answer in (public, await client("GET", "/metrics")):
+        assert b"Bakery" not in answer.body
+        assert b"962700000001" not in answer.body
+    assert (await client("PUT", SESSION, {"label": None})).json["label"] is None
+
+
+@pytest.mark.parametrize(
+    ("label", "sentence"),
+    [
+        ("x" * 101, "label has 101 characters: give at most 100"),
+        ("Bakery\u202eIrbid", "label has the invisible character U+202E: leave it out"),
+        ("Bakery\x00", "label has the invisible character U+0000: leave it out"),
+    ],
+)
+async def test_what_can_t_be_a_label_is_refused_before_anything_is_made(
+    client: ApiClient, label: str, sentence: str
+) -> None:
+    """The sentence shows what can't be seen; no session is created."""
+    answer = await client("PUT", SESSION, {"label": label})
+    assert answer.problem(422, "bad-input", field="label") == sentence
+    assert (await client("GET", SESSION)).status == 404

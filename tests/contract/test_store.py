@@ -54,6 +54,16 @@ async def test_a_record_is_found_again_as_it_was_saved(store: Store) -> None:
     assert await store.sessions.all() == [full, record(OTHER)]
 
 
+async def test_a_label_is_kept_beside_the_record(store: Store) -> None:
+    """Saving the record again leaves it; None removes it; a company that is not there gets none."""
+    await store.sessions.set_label(COMPANY, "Bakery Irbid")
+    await store.sessions.set_label("nobody", "Nobody's")
+    await store.sessions.save(record(COMPANY))
+    assert await store.sessions.labels() == {COMPANY: "Bakery Irbid"}
+    await store.sessions.set_label(COMPANY, None)
+    assert await store.sessions.labels() == {}
+
+
 # Accepting.
 
 

@@ -30,6 +30,9 @@ class Neighbour:
     async def look(self, company: str) -> View:
         return replace(await self._desk.gateway.look(company), node="other:3000")
 
+    async def labels(self) -> Mapping[str, str]:
+        return await self._desk.gateway.labels()
+
     async def backlogs(self) -> Mapping[str, Backlog]:
         return await self._desk.diagnoser.backlogs()
 

@@ -34,6 +34,17 @@ async def test_the_fleet_is_told_what_changed_and_nothing_else(browser: Browser,
     assert stream.has_ended
 
 
+async def test_a_company_is_shown_with_its_label_and_its_number(browser: Browser, world: World) -> None:
+    """On its page and in the fleet, where both are found by the search; markup in a label is text."""
+    await world.pair()
+    await world.now(world.gateway.set_label(COMPANY, "<b>Bakery</b> Irbid"))
+    await browser.sign_in()
+    fleet = (await browser.get("/")).body.decode()
+    assert 'data-words="962302 &lt;b&gt;Bakery&lt;/b&gt; Irbid 962700000001"' in fleet
+    assert "+962700000001</span></th>" in fleet
+    assert "&lt;b&gt;Bakery&lt;/b&gt; Irbid</span></h1>" in (await browser.get(f"/companies/{COMPANY}")).body.decode()
+
+
 async def test_a_page_that_shows_what_is_true_is_left_alone(browser: Browser, world: World) -> None:
     """It asks for no row again; a heartbeat within ten seconds tells that the connection stands."""
     await world.pair()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pytest
 
-from holdfast.health.alerts import Alert, AlertKind, Book
+from holdfast.health.alerts import Alert, AlertKind, Book, CompanyName
 from holdfast.health.signals import Limits
 from holdfast.runtime.health_monitor import HealthMonitor
 from holdfast.session import events
@@ -23,12 +23,14 @@ class RecordedAlerts:
 
     def __init__(self) -> None:
         self.alerts: list[Alert] = []
+        self.names: Mapping[str, CompanyName] = {}
 
     async def begin(self) -> Book:
         return Book()
 
-    async def tell(self, book: Book, alerts: Sequence[Alert]) -> None:
+    async def tell(self, book: Book, alerts: Sequence[Alert], names: Mapping[str, CompanyName]) -> None:
         self.alerts += alerts
+        self.names = {**self.names, **names}
 
     async def run(self) -> None:
         await asyncio.Event().wait()
@@ -78,6 +80,7 @@ async def test_a_person_is_needed_and_told_once_with_an_all_clear(world: World) 
     told = RecordedAlerts()
     async with world.running() as gateway:
         link = await world.pair()
+        await world.now(gateway.set_label(COMPANY, "Bakery Irbid"))
         watching = monitor(world, told)
         await world.now(watching.look())
         assert told.words == []
@@ -87,6 +90,7 @@ async def test_a_person_is_needed_and_told_once_with_an_all_clear(world: World) 
             await world.now(watching.look())
             await world.wait(30)
         assert told.words == [(AlertKind.RAISED, "banned")]
+        assert told.names == {COMPANY: CompanyName(label="Bakery Irbid", phone_number="962700000001")}
         await world.now(gateway.ask(COMPANY, events.StartAsked()))
         await world.until_state("connected")
         for _ in range(10):

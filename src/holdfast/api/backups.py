@@ -145,7 +145,7 @@ async def import_session(
     """Give the company a device that was linked elsewhere, and connect it. All of it is imported, or nothing."""
     device = checked(body.credentials, [SignalKey(key.type, key.id, key.value) for key in body.keys])
     await backup_service.take_in(company, device, in_use=body.in_use)
-    return SessionModel.of(await gateway.look(company))
+    return SessionModel.of(await gateway.look(company), label=(await gateway.labels()).get(company))
 
 
 @backups.get("/v1/sessions/{company}/export")

@@ -259,7 +259,7 @@ class DiagnosticsModel(ApiModel):
         host = None if found.host is None else found.host.facts
         sees_all = grant.companies is None
         return cls(
-            session=SessionModel.of(found.view),
+            session=SessionModel.of(found.view, label=found.label),
             status=found.verdict.status.word,
             reasons=findings(found.verdict),
             evidence=evidence,

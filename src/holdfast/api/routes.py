@@ -53,6 +53,7 @@ from holdfast.runtime.pairing import pairing_code, qr_code
 from holdfast.runtime.quotas import Quotas
 from holdfast.runtime.view import View
 from holdfast.session import events as asked
+from holdfast.session.labels import checked_label
 
 N = TypeVar("N", bound="_Numbered")
 
@@ -107,8 +108,9 @@ async def _desk(request: Request) -> WebhookService:
     return desk
 
 
-async def _shape(desk: WebhookService, view: View) -> SessionModel:
-    return SessionModel.of(view, await desk.rows.endpoint(view.record.company))
+async def _shape(desk: WebhookService, gateway: Gateway, view: View) -> SessionModel:
+    company = view.record.company
+    return SessionModel.of(view, await desk.rows.endpoint(company), label=(await gateway.labels()).get(company))
 
 
 async def _waits(request: Request) -> ShutdownScope:
@@ -170,28 +172,36 @@ async def put_session(
     """Create the session of a company, or find it, set what is given, and start it."""
     body = body or SessionRequest()
     await desk.check(company, body)
+    if body.label is not None:
+        checked_label(body.label)
     pacing = None if body.pacing is None else body.pacing.changes()
     if grant.companies is not None and "pacing" in body.model_fields_set:
         pacing = await limits.tenant_pacing(company, pacing or {})
     actor = await gateway.put(company, body.connection())
     if "pacing" in body.model_fields_set:
         await limits.set_pacing(company, pacing)
+    if "label" in body.model_fields_set:
+        await gateway.set_label(company, body.label)
     endpoint, secret = await desk.set(company, body)
-    return SessionModel.of(actor.view, endpoint, secret=secret)
+    label = (await gateway.labels()).get(company)
+    return SessionModel.of(actor.view, endpoint, label=label, secret=secret)
 
 
 @sessions.get("/v1/sessions")
 async def list_sessions(grant: KeyDependency, gateway: Holdfast, desk: GatewayDependency) -> ListPage[SessionModel]:
     """All sessions that the key may see."""
     views = [view for view in await gateway.looks() if grant.covers(view.record.company)]
-    own = await desk.own()
-    return ListPage(items=[SessionModel.of(view, own.get(view.record.company)) for view in views], next=None)
+    own, labels = await desk.own(), await gateway.labels()
+    items = [
+        SessionModel.of(view, own.get(view.record.company), label=labels.get(view.record.company)) for view in views
+    ]
+    return ListPage(items=items, next=None)
 
 
 @sessions.get("/v1/sessions/{company}")
 async def get_session(company: CompanyPath, gateway: Holdfast, desk: GatewayDependency) -> SessionModel:
     """One session as it is now."""
-    return await _shape(desk, await gateway.look(company))
+    return await _shape(desk, gateway, await gateway.look(company))
 
 
 @sessions.get("/v1/sessions/{company}/limits")
@@ -203,32 +213,32 @@ async def get_limits(company: CompanyPath, _: Holdfast, limits: Limits) -> Limit
 @sessions.delete("/v1/sessions/{company}")
 async def delete_session(company: CompanyPath, gateway: Holdfast, desk: GatewayDependency) -> SessionModel:
     """Log the device out at WhatsApp and put its credentials in quarantine."""
-    return await _shape(desk, await gateway.ask(company, asked.LogoutAsked()))
+    return await _shape(desk, gateway, await gateway.ask(company, asked.LogoutAsked()))
 
 
 @sessions.post("/v1/sessions/{company}/start")
 async def start_session(company: CompanyPath, gateway: Holdfast, desk: GatewayDependency) -> SessionModel:
     """Connect, and stay connected."""
-    return await _shape(desk, await gateway.ask(company, asked.StartAsked()))
+    return await _shape(desk, gateway, await gateway.ask(company, asked.StartAsked()))
 
 
 @sessions.post("/v1/sessions/{company}/stop")
 async def stop_session(company: CompanyPath, gateway: Holdfast, desk: GatewayDependency) -> SessionModel:
     """Disconnect until started again; credentials and messages are kept."""
-    return await _shape(desk, await gateway.ask(company, asked.StopAsked()))
+    return await _shape(desk, gateway, await gateway.ask(company, asked.StopAsked()))
 
 
 @sessions.post("/v1/sessions/{company}/logout")
 async def log_out_session(company: CompanyPath, gateway: Holdfast, desk: GatewayDependency) -> SessionModel:
     """Log the device out at WhatsApp and put its credentials in quarantine."""
-    return await _shape(desk, await gateway.ask(company, asked.LogoutAsked()))
+    return await _shape(desk, gateway, await gateway.ask(company, asked.LogoutAsked()))
 
 
 @sessions.post("/v1/sessions/{company}/reconnect", status_code=202)
 @sessions.post("/webhook/whatsapp/baileys/reconnect/{company}", status_code=202)
 async def reconnect_session(company: CompanyPath, gateway: Holdfast, desk: GatewayDependency) -> SessionModel:
     """Cut the link and connect at once, past any backoff; not past a ban or a logout (409)."""
-    return await _shape(desk, await gateway.ask(company, asked.ReconnectAsked()))
+    return await _shape(desk, gateway, await gateway.ask(company, asked.ReconnectAsked()))
 
 
 @sessions.get("/v1/sessions/{company}/qr")

@@ -71,11 +71,19 @@ class SessionRequest(ApiModel):
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [
-                {"webhookUrl": "https://crm.example/whatsapp", "webhookEvents": ["message.received", "session.state"]}
+                {
+                    "label": "Bakery Irbid",
+                    "webhookUrl": "https://crm.example/whatsapp",
+                    "webhookEvents": ["message.received", "session.state"],
+                }
             ]
         }
     )
 
+    label: Annotated[
+        Text | None,
+        Field(description="what people call the company, such as Bakery Irbid; null or empty: nothing but its id"),
+    ] = None
     webhook_url: Annotated[
         Text | None, Field(description="where its events go; null: to the webhook of all companies, if there is one")
     ] = None
@@ -130,6 +138,7 @@ class ReasonModel(ApiModel):
 
 class SessionModel(ApiModel):
     company_id: str
+    label: Annotated[str | None, Field(description="what people call the company")]
     state: str
     since: str
     phone_number: str | None
@@ -147,12 +156,15 @@ class SessionModel(ApiModel):
     webhook_secret: Annotated[str | None, Field(description="only in the answer that set it")]
 
     @classmethod
-    def of(cls, view: View, endpoint: Endpoint | None = None, *, secret: str | None = None) -> SessionModel:
+    def of(
+        cls, view: View, endpoint: Endpoint | None = None, *, label: str | None, secret: str | None = None
+    ) -> SessionModel:
         """`endpoint`: the session's own; `secret`: that of it, where it is new."""
         record, session = view.record, view.session
         round_trip_s = session.link.round_trip_s if session.link else None
         return cls(
             company_id=record.company,
+            label=label,
             state=record.state.value,
             since=record.since,
             phone_number=record.phone_number,

@@ -85,11 +85,17 @@ def _rank(session: Json) -> tuple[int, str]:
     return _BY_URGENCY.index(session["state"]), session["companyId"]
 
 
+def _company(session: Json) -> str:
+    """By everything that people know it by: `962302 Bakery Irbid +962790000002`."""
+    number = None if session["phoneNumber"] is None else f"+{session['phoneNumber']}"
+    return " ".join(part for part in (session["companyId"], session["label"], number) if part)
+
+
 def _row(session: Json, now: datetime) -> tuple[object, ...]:
     reason = session["reason"] or {}
     lasted_s = (now - datetime.fromisoformat(session["since"])).total_seconds()
     return (
-        session["companyId"],
+        _company(session),
         session["state"],
         lasting(max(lasted_s, 0)),
         session["reconnectAttempts"],

@@ -66,6 +66,9 @@ class FleetRow:
     """One company. Equal rows look the same, so that only what changed is sent to browsers."""
 
     company: str
+    label: str | None
+    """What people call the company."""
+    phone_number: str | None
     state: State
     tone: Tone
     since: str
@@ -108,12 +111,16 @@ def counted(rows: Iterable[FleetRow]) -> dict[Tone, int]:
     return counts
 
 
-def make_row(view: View, verdict: Verdict, backlog: Backlog, tally: DeliveryTally | None) -> FleetRow:
+def make_row(
+    view: View, verdict: Verdict, backlog: Backlog, tally: DeliveryTally | None, *, label: str | None = None
+) -> FleetRow:
     """A session of this process, judged by its evidence."""
     finding = verdict.reasons[0] if verdict.reasons else None
     rate = view.keepalives.success_rate
     return FleetRow(
         company=view.record.company,
+        label=label,
+        phone_number=view.record.phone_number,
         state=view.record.state,
         tone=tone_of(view.record.state, verdict.status),
         since=view.record.since,
@@ -129,13 +136,17 @@ def make_row(view: View, verdict: Verdict, backlog: Backlog, tally: DeliveryTall
     )
 
 
-def make_row_elsewhere(view: View, backlog: Backlog, tally: DeliveryTally | None) -> FleetRow:
+def make_row_elsewhere(
+    view: View, backlog: Backlog, tally: DeliveryTally | None, *, label: str | None = None
+) -> FleetRow:
     """A session that another process runs: what its stored record tells, for the evidence is over there."""
     record = view.record
     is_well = record.state is State.CONNECTED
     reason = None if record.reason is None or is_well else stored_reason(record.reason, record.code)
     return FleetRow(
         company=record.company,
+        label=label,
+        phone_number=record.phone_number,
         state=record.state,
         tone=tone_of(record.state, Status.HEALTHY if is_well else Status.UNHEALTHY),
         since=record.since,
@@ -163,6 +174,7 @@ class Fleet:
         self._rows: list[FleetRow] = []
         self._looked_at = self._backlogs_at = self._tallies_at = float("-inf")
         self._backlogs: Mapping[str, Backlog] = {}
+        self._labels: Mapping[str, str] = {}
         self._tallies: Mapping[str, DeliveryTally] = {}
 
     async def rows(self) -> list[FleetRow]:
@@ -182,12 +194,12 @@ class Fleet:
 
     def forget(self) -> None:
         """Somebody changed something: the next look is a fresh one."""
-        self._looked_at = float("-inf")
+        self._looked_at = self._backlogs_at = float("-inf")
 
     async def _count(self) -> None:
         now = self._clock.now()
         if self._is_older(self._backlogs_at, _BACKLOGS_EVERY_S):
-            self._backlogs = await self._diagnoser.backlogs()
+            self._backlogs, self._labels = await self._diagnoser.backlogs(), await self._gateway.labels()
             self._backlogs_at = self._clock.monotonic()
         if self._is_older(self._tallies_at, _TALLIES_EVERY_S):
             since, until = (iso(now - timedelta(seconds=ago_s)) for ago_s in (_DAY_S, _UNDER_WAY_S))
@@ -200,6 +212,7 @@ class Fleet:
     def _row(self, view: View) -> FleetRow:
         company = view.record.company
         backlog, tally = self._backlogs.get(company, Backlog()), self._tallies.get(company)
+        label = self._labels.get(company)
         if company not in self._gateway.running:
-            return make_row_elsewhere(view, backlog, tally)
-        return make_row(view, self._diagnoser.verdict(view, self._backlogs), backlog, tally)
+            return make_row_elsewhere(view, backlog, tally, label=label)
+        return make_row(view, self._diagnoser.verdict(view, self._backlogs), backlog, tally, label=label)

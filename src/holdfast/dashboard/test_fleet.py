@@ -19,7 +19,8 @@ NOW = "2026-11-22T10:00:00.000Z"
 
 def row(company: str, tone: Tone) -> FleetRow:
     return FleetRow(
-        company=company, state=State.CONNECTED, tone=tone, since=NOW, sentence=None, advice=None,
+        company=company, label=None, phone_number=None,
+        state=State.CONNECTED, tone=tone, since=NOW, sentence=None, advice=None,
         keepalive_percent=None, delivery_percent=None, accepted=0, arrived=0, waiting=0, oldest_at=None, node=None,
     )  # fmt: skip
 

@@ -55,6 +55,14 @@ class Alert:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CompanyName:
+    """By what people know a company, beside its id."""
+
+    label: str | None = None
+    phone_number: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AlertPolicy:
     """Seconds, unless the name says otherwise."""
 

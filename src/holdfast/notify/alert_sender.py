@@ -19,7 +19,7 @@ from holdfast.health.alerts import Alert, AlertKind, Book, UnreadableBook, dump,
 from holdfast.health.stores import AlertRows, PendingAlert
 from holdfast.notify.addresses import AlertAddress
 from holdfast.notify.alert_queue import AlertQueue
-from holdfast.notify.alert_text import headline, pending_alert
+from holdfast.notify.alert_text import NO_NAMES, Names, headline, pending_alert
 from holdfast.notify.apprise_client import AlertTransport, NotDelivered
 
 log = logging.getLogger(__name__)
@@ -86,17 +86,20 @@ class AlertSender:
             log.error("%s; what still stands is told once more", error)  # noqa: TRY400
             return Book()
 
-    async def tell(self, book: Book, alerts: Sequence[Alert]) -> None:
-        """Keep the book, and the alerts that it came with; deliver them in time."""
-        letters = [
-            pending_alert(alert, address=address, public_url=self._public_url)
+    async def tell(self, book: Book, alerts: Sequence[Alert], names: Names = NO_NAMES) -> None:
+        """Store the book with the alerts that it led to, and deliver them in time.
+
+        `names`: by what people know the companies, by company id.
+        """
+        added = [
+            pending_alert(alert, address=address, public_url=self._public_url, names=names)
             for alert in alerts
             for address in self._address_queues
         ]
         for alert in alerts:
             _log(alert)
-        await self._queue.keep(dump(book), letters)
-        for each in letters:
+        await self._queue.keep(dump(book), added)
+        for each in added:
             self._address_queues[each.address].add(each)
 
     async def run(self) -> None:

@@ -1,14 +1,19 @@
-"""Alerts in plain words. They name companies and reasons, never a phone number or the text of a message."""
+"""Alerts in plain words. They name companies and reasons, never a contact's number or the text of a message.
+
+A company's own phone number stands in the body alone: titles go into the log.
+"""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from datetime import datetime
+from types import MappingProxyType
 from urllib.parse import quote
 
 from holdfast.base.clock import iso
 from holdfast.health.advice import WHAT_TO_DO, Care, lasting
-from holdfast.health.alerts import Alert, AlertKind
+from holdfast.health.alerts import Alert, AlertKind, CompanyName
 from holdfast.health.stores import PendingAlert
 
 OVER = "over"
@@ -25,14 +30,23 @@ _BEGINNINGS = {
 _WHAT_TO_DO = {str(word): phrase for word, phrase in WHAT_TO_DO.items()}
 
 
-def pending_alert(alert: Alert, *, address: str, public_url: str | None = None) -> PendingAlert:
-    """The alert as it goes to one address (its fingerprint), with a link to the dashboard at `public_url`."""
+Names = Mapping[str, CompanyName]
+NO_NAMES: Names = MappingProxyType({})
+
+
+def pending_alert(
+    alert: Alert, *, address: str, public_url: str | None = None, names: Names = NO_NAMES
+) -> PendingAlert:
+    """The alert as it goes to one address (its fingerprint), with a link to the dashboard at `public_url`.
+
+    `names`: by what people know the companies, by company id.
+    """
     return PendingAlert(
         id=_id(alert),
         address=address,
         subject=f"{alert.condition.cause} {'*' if alert.digest else alert.condition.company or ''}",
-        title=title(alert),
-        body=body(alert, public_url=public_url),
+        title=title(alert, names),
+        body=body(alert, public_url=public_url, names=names),
         severity=OVER if alert.kind is AlertKind.CLEARED else str(alert.condition.severity),
         made_at=iso(alert.at),
     )
@@ -44,28 +58,33 @@ def _id(alert: Alert) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-def title(alert: Alert) -> str:
-    """`Holdfast, over: 962302 – not connected`."""
-    return f"{_BEGINNINGS[alert.kind]}: {headline(alert)}"
+def title(alert: Alert, names: Names = NO_NAMES) -> str:
+    """`Holdfast, over: 962302 (Bakery Irbid) – not connected`."""
+    return f"{_BEGINNINGS[alert.kind]}: {headline(alert, names)}"
 
 
-def headline(alert: Alert) -> str:
-    """`962302 – not connected`."""
+def headline(alert: Alert, names: Names = NO_NAMES) -> str:
+    """`962302 (Bakery Irbid) – not connected`."""
     about = alert.condition.title
     if not alert.companies:
         return about
-    return f"{_count(alert.companies) if alert.digest else alert.companies[0]} – {about}"
+    return f"{_count(alert.companies) if alert.digest else _labelled(alert.companies[0], names)} – {about}"
 
 
 def _count(companies: tuple[str, ...]) -> str:
     return "1 company" if len(companies) == 1 else f"{len(companies)} companies"
 
 
-def body(alert: Alert, *, public_url: str | None = None) -> str:
+def _labelled(company: str, names: Names) -> str:
+    label = names[company].label if company in names else None
+    return company if label is None else f"{company} ({label})"
+
+
+def body(alert: Alert, *, public_url: str | None = None, names: Names = NO_NAMES) -> str:
     """Who, what, what to do, since when, and a link to the page that shows it; one line each."""
-    about = _over(alert) if alert.kind is AlertKind.CLEARED else _stands(alert)
+    about = _over(alert, names) if alert.kind is AlertKind.CLEARED else _stands(alert)
     link = [] if public_url is None else [f"{public_url.rstrip('/')}{_page(alert)}"]
-    return "\n".join([*_who(alert), *about, *link])
+    return "\n".join([*_who(alert, names), *about, *link])
 
 
 def _page(alert: Alert) -> str:
@@ -75,17 +94,25 @@ def _page(alert: Alert) -> str:
     return f"/companies/{quote(alert.companies[0], safe='')}" if len(alert.companies) == 1 else "/"
 
 
-def _who(alert: Alert) -> list[str]:
+def _who(alert: Alert, names: Names) -> list[str]:
     if not alert.companies:
         return []
     if not alert.digest:
-        return [f"Company: {alert.companies[0]}"]
-    return [f"{_count(alert.companies)}: {_names(alert.companies)}"]
+        return [f"Company: {_in_full(alert.companies[0], names)}"]
+    return [f"{_count(alert.companies)}: {_listed(alert.companies, names)}"]
 
 
-def _names(companies: tuple[str, ...]) -> str:
+def _in_full(company: str, names: Names) -> str:
+    name = names.get(company, CompanyName())
+    number = None if name.phone_number is None else f"+{name.phone_number}"
+    known_by = ", ".join(part for part in (name.label, number) if part)
+    return f"{company} ({known_by})" if known_by else company
+
+
+def _listed(companies: tuple[str, ...], names: Names) -> str:
     more = len(companies) - _NAMED
-    return ", ".join(companies[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+    first = ", ".join(_labelled(company, names) for company in companies[:_NAMED])
+    return first + (f" and {more} more" if more > 0 else "")
 
 
 def _stands(alert: Alert) -> list[str]:
@@ -97,13 +124,13 @@ def _stands(alert: Alert) -> list[str]:
     ]
 
 
-def _over(alert: Alert) -> list[str]:
+def _over(alert: Alert, names: Names) -> list[str]:
     lines = [
         f"This is over. It lasted {_lasted(alert)}, since {_moment(alert.since)}.",
         f"The last that was known: {alert.condition.sentence}",
     ]
     if alert.remaining:
-        lines.append(f"Not over for: {_names(alert.remaining)}")
+        lines.append(f"Not over for: {_listed(alert.remaining, names)}")
     return lines
 
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from holdfast.health.alerts import Alert, AlertKind
+from holdfast.health.alerts import Alert, AlertKind, CompanyName
 from holdfast.health.conditions import Severity
 from holdfast.notify.alert_text import body, pending_alert, title
 from holdfast.notify.conftest import BANNED, NOON, alert
@@ -117,3 +117,13 @@ def test_a_letter_is_made_for_one_address() -> None:
     ]
     assert len({made.id, *(pending_alert(other, address="f00d").id for other in others)}) == 6
     assert pending_alert(alert(), address="beef").id == made.id
+
+
+def test_companies_are_named_as_people_know_them() -> None:
+    """Label in title and list; the company's own number in the body alone, since titles go into the log."""
+    names = {"962302": CompanyName(label="Bakery Irbid", phone_number="962790000002")}
+    single = alert(AlertKind.RAISED)
+    assert title(single, names).startswith("Holdfast: 962302 (Bakery Irbid) – ")
+    assert body(single, names=names).splitlines()[0] == "Company: 962302 (Bakery Irbid, +962790000002)"
+    many = alert(AlertKind.RAISED, companies=("962302", "962303"), digest=True)
+    assert body(many, names=names).splitlines()[0] == "2 companies: 962302 (Bakery Irbid), 962303"

@@ -53,6 +53,8 @@ class WaitingAlert(Protocol):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
     view: View
+    label: str | None
+    """What people call the company."""
     signals: Signals
     verdict: Verdict
     history: Sequence[Transition]
@@ -136,6 +138,7 @@ class Diagnoser:
         windows = WINDOWS_S if window_s is None else {**WINDOWS_S, ASKED: window_s}
         return Diagnosis(
             view=view,
+            label=(await self._gateway.labels()).get(company),
             signals=signals,
             verdict=judge(signals, self._thresholds),
             history=list(reversed(transitions[-_HISTORY_SHOWN:])),

@@ -22,6 +22,7 @@ from holdfast.runtime.remote_sessions import view_of
 from holdfast.runtime.services import Services
 from holdfast.runtime.view import View
 from holdfast.session import events
+from holdfast.session.labels import checked_label
 from holdfast.session.machine import NotPossible
 from holdfast.session.state import State
 from holdfast.session.stores import Record
@@ -218,6 +219,16 @@ class Gateway:
             own.get(record.company) or view_of(record, node=elsewhere.get(record.company, ""), clock=clock)
             for record in records
         ]
+
+    async def labels(self) -> Mapping[str, str]:
+        """What people call companies, by company id; those without a label are left out."""
+        return await self._services.sessions.labels()
+
+    async def set_label(self, company: str, label: str | None) -> None:
+        """Raises `NotFound`, and `BadInput` for what can't be a label."""
+        label = None if label is None else checked_label(label)
+        await self.require(company)
+        await self._services.sessions.set_label(company, label)
 
     def tell(self, company: str, event: events.Event) -> None:
         """Give the session an event; returns before it is carried out."""

@@ -16,7 +16,7 @@ from holdfast.base.errors import HoldfastError
 from holdfast.delivery.stores import Backlog, Figures
 from holdfast.delivery.webhooks import OF_ALL, Endpoint
 from holdfast.health.actions import Nothing, Probe, Reconnect, ReplaceActor, ReplaceHost, decide
-from holdfast.health.alerts import Alert, AlertPolicy, Book, update
+from holdfast.health.alerts import Alert, AlertPolicy, Book, CompanyName, update
 from holdfast.health.conditions import Condition, Surroundings, conditions_around, conditions_of
 from holdfast.health.signals import Limits, Signals
 from holdfast.health.webhooks import conditions_of_webhooks
@@ -41,8 +41,8 @@ class AlertSink(Protocol):
     async def begin(self) -> Book:
         """Take up what was under way; returns the alert book."""
 
-    async def tell(self, book: Book, alerts: Sequence[Alert]) -> None:
-        """Keep the book, and deliver the alerts in time."""
+    async def tell(self, book: Book, alerts: Sequence[Alert], names: Mapping[str, CompanyName]) -> None:
+        """Store the book, and deliver the alerts in time. `names`: by what people know the companies."""
 
     async def run(self) -> None:
         """Deliver until cancelled."""
@@ -182,6 +182,15 @@ class HealthMonitor:
             backup_failing_s=self._backup_failing_s(),
         )
 
+    async def _names(self) -> Mapping[str, CompanyName]:
+        """By what people know each company; labels are missing while the database fails."""
+        labels: Mapping[str, str] = {} if self._database_failing_since is not None else await self._gateway.labels()
+        records = [view.record for view in self._gateway.views()]
+        return {
+            record.company: CompanyName(label=labels.get(record.company), phone_number=record.phone_number)
+            for record in records
+        }
+
     async def _tell(self, conditions: Collection[Condition]) -> None:
         """The book is kept with the alerts it led to; while it can't be kept, the next look decides anew."""
         try:
@@ -189,7 +198,7 @@ class HealthMonitor:
                 self._book = await self._alert_sink.begin()
             book, alerts = update(self._book, conditions, now=self._parts.clock.now(), policy=self._alert_policy)
             if alerts or book != self._book:
-                await self._alert_sink.tell(book, alerts)
+                await self._alert_sink.tell(book, alerts, await self._names() if alerts else {})
         except HoldfastError as error:
             log.error("Alerts can't be kept: %s", error)  # noqa: TRY400 – a sentence, not a trace
             return

@@ -54,6 +54,12 @@ class Sessions(Protocol):
     async def set_connection(self, company: str, changes: Mapping[str, str | None]) -> None:
         """Change how it connects: fields `device_name` and `proxy_url`."""
 
+    async def labels(self) -> Mapping[str, str]:
+        """What people call each company that has a label, by company id."""
+
+    async def set_label(self, company: str, label: str | None) -> None:
+        """Set or remove the label of a session that is there; any process may, also one that does not run it."""
+
 
 class Availability(StrEnum):
     """Where live state is kept just now."""

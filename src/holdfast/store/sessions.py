@@ -28,13 +28,13 @@ class SessionRows:
 
     async def all(self) -> list[Record]:
         def work(connection: Connection) -> list[Record]:
-            rows = connection.execute(select(sessions).order_by(sessions.c.company_id)).mappings()
+            rows = connection.execute(_RECORDS.order_by(sessions.c.company_id)).mappings()
             return [_record(row) for row in rows]
 
         return await self._database.read(work)
 
     async def find(self, company: str) -> Record | None:
-        statement = select(sessions).where(sessions.c.company_id == company)
+        statement = _RECORDS.where(sessions.c.company_id == company)
 
         def work(connection: Connection) -> Record | None:
             row = connection.execute(statement).mappings().first()
@@ -73,6 +73,26 @@ class SessionRows:
             connection.execute(statement)
 
         await self._database.write(work)
+
+    async def labels(self) -> dict[str, str]:
+        statement = select(sessions.c.company_id, sessions.c.label).where(sessions.c.label.is_not(None))
+
+        def work(connection: Connection) -> dict[str, str]:
+            return {row.company_id: row.label for row in connection.execute(statement)}
+
+        return await self._database.read(work)
+
+    async def set_label(self, company: str, label: str | None) -> None:
+        statement = update(sessions).where(sessions.c.company_id == company).values(label=label)
+
+        def work(connection: Connection) -> None:
+            connection.execute(statement)
+
+        await self._database.write(work)
+
+
+_RECORDS = select(*(column for column in sessions.c if column is not sessions.c.label))
+"""The label is no part of the record: the session's actor saves the record, and people change the label."""
 
 
 def _values(record: Record) -> dict[str, Any]:

@@ -45,6 +45,7 @@ sessions = Table(
     Column("created_at", Text, nullable=False),
     Column("device_name", Text),
     Column("proxy_url", Text),
+    Column("label", Text),
 )
 
 transitions = Table(

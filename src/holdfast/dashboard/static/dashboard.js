@@ -56,9 +56,14 @@
     });
     if (focused && focused !== document.activeElement && focused.isConnected) focused.focus({ preventScroll: true });
     const words = $("#search").value.trim().toLowerCase();
+    const digits = words.replace(/[\s+()-]/g, "");
+    const isFound = (row) => {
+      const text = row.dataset.words.toLowerCase();
+      return text.includes(words) || (/^\d+$/.test(digits) && text.includes(digits));
+    };
     let shown = 0;
     for (const row of wanted) {
-      const fits = (!filter.tone || row.dataset.tone === filter.tone) && row.dataset.company.toLowerCase().includes(words);
+      const fits = (!filter.tone || row.dataset.tone === filter.tone) && isFound(row);
       row.hidden = !fits;
       shown += fits;
     }
