@@ -1,0 +1,112 @@
+"""Take a picture of every page of the dashboard, with sixty companies in mixed states: `look_at_pages.py FOLDER`.
+
+Each page is taken on a wide screen and on a phone, in light and dark, today and as if it were tomorrow, when times
+carry their date. What `Visitor.looks_right` finds wrong is printed. The pictures are for looking at, and not for the
+repository. With `--keep`, the gateway goes on running afterwards, until Enter is pressed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from playwright.async_api import Browser, async_playwright
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from tests.browser import mixed_fleet  # noqa: E402 – tests are no package of ours to install
+from tests.browser.visitor import Visitor, visiting  # noqa: E402
+from tests.processes import running_wasim  # noqa: E402
+from tests.served import Served, served  # noqa: E402
+
+_COMPANIES = (
+    mixed_fleet.COMPANIES[0],
+    mixed_fleet.RECONNECTING,
+    mixed_fleet.BANNED,
+    mixed_fleet.BANNED_FOR_A_TIME,
+    mixed_fleet.UNLINKED,
+    mixed_fleet.REPLACED,
+    mixed_fleet.OUTDATED,
+    mixed_fleet.REACH_OUT,
+    mixed_fleet.LATE,
+    mixed_fleet.STOPPED,
+    mixed_fleet.WEBHOOK_OFF,
+    mixed_fleet.QUARANTINED,
+    mixed_fleet.FLAPPING,
+    mixed_fleet.PAIRING,
+    mixed_fleet.PASSKEY,
+)
+PAGES = {
+    "fleet": "/",
+    "webhooks": "/webhooks",
+    "docs": "/docs",
+    "not-found": "/companies/nobody",
+    "inbox": f"/companies/{mixed_fleet.COMPANIES[0]}/inbox",
+    "inbox-nothing": f"/companies/{mixed_fleet.COMPANIES[0]}/inbox?words=nothing",
+    **{f"company-{company}": f"/companies/{company}" for company in _COMPANIES},
+}
+DIALOGS = {
+    "dialog-add": ("/", "#do-add"),
+    "dialog-settings": (f"/companies/{mixed_fleet.COMPANIES[0]}", "#do-settings"),
+    "dialog-remove": (f"/companies/{mixed_fleet.STOPPED}", "#do-remove"),
+    "dialog-log-out": (f"/companies/{mixed_fleet.COMPANIES[0]}", "#do-log-out"),
+}
+
+
+async def main(pictures: Path, *, keep: bool) -> None:
+    folder = Path(tempfile.mkdtemp())
+    settings = {"HOLDFAST_ALLOWED_ADDRESSES": "127.0.0.1", "HOLDFAST_PUBLIC_URL": "https://holdfast.example.org"}
+    async with (
+        async_playwright() as playwright,
+        running_wasim(folder / "wasim") as wasim,
+        mixed_fleet.receivers() as hooks,
+        served(folder, wasim=wasim, **settings) as gateway,
+    ):
+        await mixed_fleet.make_mixed_fleet(gateway, wasim, hooks)
+        print(f"The fleet is up: {gateway.settings_of_commands}", flush=True)
+        browser = await playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        await take_all(browser, gateway, pictures)
+        await browser.close()
+        if keep:
+            await asyncio.to_thread(sys.stdin.readline)
+    shutil.rmtree(folder)
+
+
+async def take_all(browser: Browser, gateway: Served, pictures: Path) -> None:
+    for width, dark, tomorrow in itertools.product((1280, 390), (False, True), (False, True)):
+        async with visiting(browser, gateway, width=width, dark=dark) as visitor:
+            if tomorrow:
+                await visitor.go_to_tomorrow()
+            look = f"{width}-{'dark' if dark else 'light'}-{'tomorrow' if tomorrow else 'today'}"
+            await visitor.go("/login")
+            await visitor.page.screenshot(path=pictures / f"login-{look}.png")
+            await visitor.sign_in()
+            for name, path in PAGES.items():
+                await _take(visitor, path, pictures / f"{name}-{look}.png")
+            for name, (path, button) in DIALOGS.items():
+                await visitor.go(path)
+                opener = visitor.page.locator(button)
+                if await opener.count():
+                    await opener.click()
+                    await visitor.page.screenshot(path=pictures / f"{name}-{look}.png")
+
+
+async def _take(visitor: Visitor, path: str, picture: Path) -> None:
+    await visitor.go(path)
+    await asyncio.sleep(0.7)  # the chart and the first changes
+    await visitor.page.screenshot(path=picture, full_page="docs" not in picture.name)
+    try:
+        await visitor.looks_right()
+    except AssertionError as error:
+        visitor.complaints.clear()
+        print(f"{picture.name}: {error}", flush=True)
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1]).mkdir(parents=True, exist_ok=True)
+    asyncio.run(main(Path(sys.argv[1]), keep="--keep" in sys.argv[2:]))
