@@ -294,6 +294,9 @@ async def _engine(engine: Called, accounts: Called, sessions: Called, timeline: 
     await sessions.find(COMPANY)
     await sessions.create(record(COMPANY))
     await sessions.save(record(COMPANY))
+    await sessions.set_connection(COMPANY, {"device_name": "Ubuntu"})
+    await sessions.set_label(COMPANY, "Layla's Flowers")
+    await sessions.labels()
     transition = Transition(
         company=COMPANY, at=iso(NOW), before=State.CONNECTED, after=State.RECONNECTING, event="LinkClosed", reason=None,
         code=None, attempts=1, next_attempt_at=None, lasted_s=1.0,
