@@ -44,7 +44,7 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None
         table.add_column(column, overflow="fold")
     for row in rows:
         # As text: in a str rich takes [fe80::1] for a style and [/x] for an error.
-        table.add_row(*(Text("–" if cell is None else _printable(str(cell))) for cell in row))
+        table.add_row(*(Text("–" if cell is None else printable(str(cell))) for cell in row))
     out.print(table)
 
 
@@ -94,11 +94,11 @@ class LogLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        line = f"{at} {record.levelname} {_printable(record.getMessage())}"
+        line = f"{at} {record.levelname} {printable(record.getMessage())}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Line ends and other control characters spelt out: what came from outside must not look like a line of ours."""
     if text.isprintable():
         return text

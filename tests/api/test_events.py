@@ -231,3 +231,24 @@ async def test_an_event_tells_of_a_message_as_the_api_shows_it(world: World, cli
 
 def _all(world: World) -> Awaitable[list[Event]]:
     return world.events.after(0, companies=None, most=100)
+
+
+async def test_events_come_in_pages_too(world: World, client: ApiClient) -> None:
+    """Oldest first, with their numbers, from an event or a time on; of the key's companies only."""
+    for n in range(3):
+        await world.now(add(world, n))
+    await world.now(add(world, 9, company=OTHER))
+    first = (await client("GET", "/v1/events?format=json&limit=2")).json
+    assert [(item["type"], item["data"]["n"]) for item in first["items"]] == [
+        ("session.state", 0),
+        ("session.state", 1),
+    ]
+    assert first["next"] == str(first["items"][-1]["seq"])
+    rest = (await client("GET", f"/v1/events?format=json&after={first['next']}")).json
+    assert ([item["data"]["n"] for item in rest["items"]], rest["next"]) == ([2, 9], None)
+    mine = (await client("GET", "/v1/events?format=json", key=KEY_OF_ONE)).json
+    assert [item["data"]["n"] for item in mine["items"]] == [0, 1, 2]
+    for since, count in ((AT, 4), ("2026-01-01T00:00:01Z", 0)):
+        page = (await client("GET", f"/v1/events?format=json&since={since}")).json
+        assert len(page["items"]) == count
+    (await client("GET", "/v1/events?format=xml")).problem(422, "bad-input", field="format")

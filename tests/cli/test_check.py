@@ -17,7 +17,7 @@ from tests.world import World, migrated
 
 PARTS = {
     "data folder", "API key", "disk", "database", "clock", "Redis", "Node", "Baileys", "HTTP", "running Holdfast",
-    "alerts", "backups",
+    "alerts", "backups", "proxy",
 }  # fmt: skip
 
 

@@ -8,6 +8,8 @@ import re
 import pytest
 from aiohttp import web
 
+from holdfast.cli.messages import waits_for
+from holdfast.client import Json
 from holdfast.session import events
 from holdfast.session.engine import Send
 from tests.cli.command import Command
@@ -68,6 +70,67 @@ async def test_a_message_is_sent_and_waited_for(holdfast: Command, world: World)
     sent = await holdfast("send", COMPANY, "962790000002", "two", "--wait", "--json")
     assert (sent.code, sent.json["state"]) == (0, "sent")
     assert [text for _, text in world.sends()] == ["one", "two"]
+
+
+async def test_waiting_for_a_message_says_for_what_and_ends(holdfast: Command, world: World) -> None:
+    """A company that nobody linked, one that is logged out and one that is stopped: no --wait hangs for ever."""
+    await world.now(world.gateway.put(COMPANY))
+    ran = await holdfast("send", COMPANY, NUMBER, "x", "--wait", "--timeout", "1", "--json")
+    assert (ran.code, ran.json["state"]) == (1, "queued")
+    assert f"Waiting: the session is not linked to a phone yet: link it with `holdfast pair {COMPANY}`" in ran.err
+    assert "not sent within 1 s; the message stays in the outbox" in ran.err
+    await world.pair()
+    for event, words in (
+        (events.StopAsked(), f"the session is stopped: start it with `holdfast start {COMPANY}`"),
+        (events.LogoutAsked(), f"link it with `holdfast pair {COMPANY}`"),
+    ):
+        await world.now(world.gateway.ask(COMPANY, event))
+        ran = await holdfast("send", COMPANY, "962790000009", "x", "--wait", "--timeout", "1")
+        assert ran.code == 1
+        assert words in ran.err
+    for wrong in ("soon", "0", "-1"):
+        assert (await holdfast("send", COMPANY, NUMBER, "x", "--wait", f"--timeout={wrong}")).code == 2
+
+
+@pytest.mark.parametrize(
+    ("message", "session", "words"),
+    [
+        ({}, {"state": "paused", "nextAttemptAt": "2026-11-28T23:51:00.000Z", "reason": {"message": "banned"}},
+         "the session is paused (banned) until 2026-11-28 23:51:00 UTC"),
+        ({}, {"state": "reconnecting", "reason": {"message": "the connection was closed"}},
+         "the session is reconnecting (the connection was closed)"),
+        ({"held": {"message": "known people only"}}, {"state": "connected"}, "known people only"),
+        ({"held": None, "retries": None}, {"state": "connected"}, "WhatsApp has not answered yet"),
+    ],
+)  # fmt: skip
+def test_what_a_message_waits_for_is_said_in_a_sentence(message: Json, session: Json, words: str) -> None:
+    """The session's state, or what holds the message."""
+    assert waits_for(message, {"companyId": COMPANY, **session}) == words
+
+
+async def test_logs_show_what_happened_in_plain_lines(holdfast: Command, world: World) -> None:
+    """Sessions and messages, of one company or of all, without a word of what people wrote."""
+    await world.pair()
+    await world.until_message(await world.send("a secret"), "sent")
+    world.engine.receive(world.link(), text="another secret", whatsapp_id="3A1")
+    await world.until(lambda: "3A1" in world.engine.receipts_sent)
+    world.engine.drop(world.link(), code=503)
+    await world.quiet()
+    since = "2026-01-01T00:00:00Z"
+    ran = await holdfast("logs", COMPANY, "--since", since)
+    shown = [re.sub(r"^\S+ \S+ ", "", line) for line in ran.out.splitlines()]
+    assert f"{COMPANY} connecting → connected" in shown
+    message = (await holdfast("messages", COMPANY, "--json")).json["items"][0]
+    assert f"{COMPANY} text to +{NUMBER} sent ({message['id']})" in shown
+    assert any(line.startswith(f"{COMPANY} text received: from ") for line in shown)
+    assert any(line.startswith(f"{COMPANY} connected → reconnecting: ") and "(503)" in line for line in shown)
+    assert "secret" not in ran.out
+    assert (await holdfast("logs", "nobody", "--since", since)).err.startswith(
+        "Nothing happened since 2026-01-01 00:00:00"
+    )
+    found = (await holdfast("logs", "--since", since, "--json")).json
+    assert [found["next"], len(found["items"])] == [None, len(shown)]
+    assert (await holdfast("logs", "--since", "yesterday")).code == 2
 
 
 async def test_a_message_that_fails_is_not_good(holdfast: Command, world: World) -> None:

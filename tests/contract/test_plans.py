@@ -165,6 +165,7 @@ async def workload(database: Database) -> set[str]:
     await _media(media)
     for companies in (None, [COMPANY], [COMPANY, filling.company(8)]):
         await events.after(ROWS // 2, companies=companies, most=100)
+    await events.first_since(_ago(1))
     await events.newest()
     await events.pruned()
     await events.prune(before=_ago(80))

@@ -1,4 +1,4 @@
-"""`GET /v1/events`: server-sent events, resumable from the last one that a reader saw.
+"""`GET /v1/events`: server-sent events, resumable from the last one that a reader saw; or the same in pages.
 
 A reader gets events in parts of some dozens, each read from the store when the part before has left. So a slow reader
 costs no memory, and one that comes back misses nothing that is still kept.
@@ -10,21 +10,27 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Collection
-from typing import Annotated, Any
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from fastapi.sse import format_sse_event
 
 from holdfast.api.access import stream_quota
 from holdfast.api.description import Answers
+from holdfast.base.clock import iso
 from holdfast.base.errors import BadInput
 from holdfast.delivery.events import GAP, Event, Events
 from holdfast.http.event_stream import Chunks, EventStream
 
 _PART = 50
 _NOTES: Answers = {
-    200: {"description": "a stream that does not end", "content": {"text/event-stream": {"schema": {"type": "string"}}}}
+    200: {
+        "description": "a stream that does not end; with `format=json` a part of it, as all lists",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    }
 }
 
 
@@ -56,6 +62,15 @@ def _written(event: Event) -> bytes:
     return format_sse_event(id=str(event.seq), event=event.type, data_str=event.payload)
 
 
+async def page_of_events(
+    after: int, *, events: Events, companies: Collection[str] | None, limit: int
+) -> dict[str, object]:
+    """Events that follow event `after`, as the stream has them, with their numbers."""
+    found = await events.after(after, companies=companies, most=limit + 1)
+    items = [{"seq": each.seq, "id": each.id, **json.loads(each.payload)} for each in found[:limit]]
+    return {"items": items, "next": str(found[limit - 1].seq) if len(found) > limit else None}
+
+
 def _gap(after: int) -> bytes:
     """Events that the reader has not seen are gone: it has to look at the lists once."""
     payload = {"type": GAP, "data": {"after": str(after), "message": "events were dropped that you have not seen"}}
@@ -74,7 +89,7 @@ def make_router(keyed: type[APIRoute], **options: Any) -> APIRouter:
     """`options` are those of every keyed router."""
     router = APIRouter(tags=["events"], route_class=keyed, **options)
 
-    @router.get("/v1/events", response_class=Response, responses=_NOTES)
+    @router.get("/v1/events", response_model=None, response_class=Response, responses=_NOTES)
     async def stream_events(
         request: Request,
         company: Annotated[list[str] | None, Query(description="only these companies")] = None,
@@ -82,14 +97,29 @@ def make_router(keyed: type[APIRoute], **options: Any) -> APIRouter:
         last_event_id: Annotated[
             str | None, Header(description="`id` of the last event seen; without: from now on")
         ] = None,
-    ) -> EventStream:
-        """Server-sent events of sessions and messages: `id`, `event` (the type) and `data` as webhooks have it."""
+        shape: Annotated[
+            Literal["stream", "json"], Query(alias="format", description="`json`: one part of the stream, at once")
+        ] = "stream",
+        since: Annotated[
+            datetime | None, Query(description="from this time on (ISO 8601), where no event is named")
+        ] = None,
+        limit: Annotated[int, Query(ge=1, le=500, description="events in a part; only with `format=json`")] = 100,
+    ) -> EventStream | JSONResponse:
+        """Server-sent events of sessions and messages: `id`, `event` (the type) and `data` as webhooks have it.
+
+        With `format=json` they come in pages, oldest first, each event with its number `seq`.
+        """
         await request.body()  # there is none: from now on all that can come is the end of the connection
         grant, state = request.state.grant, request.app.state
         for each in company or ():
             grant.check(each)
         place = _place(last_event_id, field="Last-Event-ID")
         place = _place(after, field="after") if place is None else place
+        if place is None and since is not None:
+            place = await state.events.first_since(iso(since if since.tzinfo else since.replace(tzinfo=UTC))) - 1
+        if shape == "json":
+            companies = company or grant.companies
+            return JSONResponse(await page_of_events(place or 0, events=state.events, companies=companies, limit=limit))
         events = await open_events(place, events=state.events, companies=company or grant.companies)
         quota = contextlib.ExitStack()
         quota.enter_context(stream_quota(request))

@@ -9,7 +9,19 @@ from typing import Annotated, NoReturn
 import typer
 
 from holdfast import terminal
-from holdfast.cli import backups, check, configuration, lab, messages, migration, serving, sessions, watch, webhooks
+from holdfast.cli import (
+    backups,
+    check,
+    configuration,
+    lab,
+    logs,
+    messages,
+    migration,
+    serving,
+    sessions,
+    watch,
+    webhooks,
+)
 from holdfast.cli.examples import EXAMPLES
 from holdfast.cli.exit_codes import GOOD, sentences
 
@@ -35,6 +47,7 @@ COMMANDS: Mapping[str, Mapping[str, Callable[..., object] | typer.Typer]] = {
         "messages": messages.messages,
         "inbox": messages.inbox,
         "webhooks": webhooks.webhooks,
+        "logs": logs.logs,
     },
     "Keep it safe, and move": {
         "backup": backups.backup,

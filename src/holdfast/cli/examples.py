@@ -21,6 +21,7 @@ EXAMPLES: Mapping[str, str] = MappingProxyType({
     "send": 'holdfast send 962302 962790000099 "Good morning" --wait',
     "messages": "holdfast messages 962302 --newest 50",
     "inbox": "holdfast inbox 962302 --newest 50",
+    "logs": "holdfast logs 962302 --since 1h --follow",
     "webhooks list": "holdfast webhooks list",
     "webhooks failed": "holdfast webhooks failed --company 962302",
     "webhooks replay": "holdfast webhooks replay --since 2026-11-22T00:00:00Z",

@@ -1,4 +1,7 @@
-"""Commands about messages."""
+"""Commands about messages.
+
+`holdfast send --wait` ends at the latest after `--timeout`; until then it says what the message waits for.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from urllib.parse import quote
 import typer
 
 from holdfast import terminal
+from holdfast.cli.durations import seconds
 from holdfast.cli.exit_codes import NOT_GOOD, WrongUse
 from holdfast.cli.requests import CLOCK, AsJson, CompanyArgument, session_path, show_one, with_client
 from holdfast.client import Client, Json
@@ -25,10 +29,21 @@ def send(
         Path | None,
         typer.Option("--file", metavar="PATH", help="send this file: as picture, film or sound where it is one"),
     ] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="until WhatsApp has it, or it has failed")] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="wait until WhatsApp has it or it has failed, at most --timeout")
+    ] = False,
+    timeout: Annotated[
+        str, typer.Option("--timeout", metavar="S", help="how long --wait waits: seconds, or a duration such as 5m")
+    ] = "60",
     as_json: AsJson = False,
 ) -> None:
-    """Send a message. Without --wait, the exit code 0 means that it is accepted and will be sent."""
+    """Send a message.
+
+    Exit code 0 without --wait: it is accepted and will be sent; with --wait: WhatsApp has it. 1: it was refused, has
+    failed, or had not been sent when --timeout was over; it then stays in the outbox and is sent later. 2: wrong use.
+    3: no server.
+    """
+    timeout_s = seconds(f"{timeout}s" if timeout.isdecimal() else timeout)
     if file is None and text is None:
         raise WrongUse("there is nothing to send: give a TEXT, a --file, or both")
     if file is not None and not file.is_file():
@@ -36,11 +51,17 @@ def send(
 
     async def work(client: Client) -> Json:
         body = {"text": text} if file is None else await _stored(client, company, file, caption=text)
-        return await _send(client, company, {"to": number, **body}, wait=wait)
+        message: Json = await client.post(session_path(company, "/messages"), {"to": number, **body})
+        return await _until_sent(client, message, timeout_s=timeout_s) if wait else message
 
     message = with_client(work, timeout_s=600)
     show_one(message, as_json=as_json)
-    if message["state"] in {"failed", "expired", "cancelled"}:
+    if wait and message["state"] in _WAITING:
+        terminal.complain(
+            f"not sent within {timeout_s} s; the message stays in the outbox and is sent as soon as it can be. "
+            f"DELETE /v1/messages/{message['id']} cancels it"
+        )
+    if message["state"] in {"failed", "expired", "cancelled"} or (wait and message["state"] in _WAITING):
         raise typer.Exit(NOT_GOOD)
 
 
@@ -129,9 +150,43 @@ def _short(at: str) -> str:
     return at[:19].replace("T", " ")
 
 
-async def _send(client: Client, company: str, body: Json, *, wait: bool) -> Json:
-    message: Json = await client.post(session_path(company, "/messages"), body)
-    while wait and message["state"] in {"queued", "sending"}:
-        await CLOCK.sleep(0.2)
+_WAITING = frozenset({"queued", "sending"})
+_LOOK_EVERY_S, _SILENT_S = 0.2, 2.0
+"""A message usually leaves within the second: whoever waits longer is told why."""
+
+
+async def _until_sent(client: Client, message: Json, *, timeout_s: float) -> Json:
+    began_at, reported = CLOCK.monotonic(), ""
+    while message["state"] in _WAITING and (waited_s := CLOCK.monotonic() - began_at) < timeout_s:
+        await CLOCK.sleep(min(_LOOK_EVERY_S if waited_s < _SILENT_S else 1.0, timeout_s - waited_s))
         message = await client.get(f"/v1/messages/{message['id']}")
+        if message["state"] in _WAITING and min(_SILENT_S, timeout_s / 2) <= waited_s:
+            session = await client.get(session_path(message["companyId"]))
+            if (reason := waits_for(message, session)) != reported:
+                terminal.tell(f"Waiting: {reason}")
+                reported = reason
     return message
+
+
+def waits_for(message: Json, session: Json) -> str:
+    """What keeps a message from being sent, and what to do about it."""
+    company, state = session["companyId"], session["state"]
+    reason = (session.get("reason") or {}).get("message")
+    why = f" ({reason})" if reason else ""
+    match state:
+        case "logged_out":
+            return f"the session is logged out{why}: link it with `holdfast pair {company}`"
+        case "unpaired" | "pairing":
+            return f"the session is not linked to a phone yet: link it with `holdfast pair {company}`"
+        case "stopped":
+            return f"the session is stopped: start it with `holdfast start {company}`"
+        case "paused":
+            at = session.get("nextAttemptAt")
+            return f"the session is paused{why}" + (
+                f" until {_short(at)} UTC" if at else f": `holdfast show {company}`"
+            )
+        case "connected":
+            known = message.get("held") or message.get("retries") or {}
+            return known.get("message") or "WhatsApp has not answered yet"
+        case _:
+            return f"the session is {state}{why}"

@@ -80,6 +80,9 @@ class Events(Protocol):
     async def after(self, seq: int, *, companies: Collection[str] | None, most: int) -> list[Event]:
         """Events with a greater `seq`, in order; of these companies, or of all."""
 
+    async def first_since(self, at: str) -> int:
+        """`seq` of the oldest event of this time or later; one more than the newest where there is none."""
+
     async def newest(self) -> int:
         """`seq` of the newest one; 0 before the first."""
 

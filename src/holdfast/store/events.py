@@ -146,6 +146,11 @@ class EventRows:
 
         return await self._database.read(work)
 
+    async def first_since(self, at: str) -> int:
+        first = select(events.c.seq).where(events.c.at >= at).order_by(events.c.at, events.c.seq).limit(1)
+        found = await self._database.read(lambda connection: connection.scalar(first))
+        return await self.newest() + 1 if found is None else int(found)
+
     async def newest(self) -> int:
         return await self._database.read(lambda connection: connection.scalar(select(func.max(events.c.seq))) or 0)
 

@@ -1,0 +1,132 @@
+"""`holdfast logs`: what happened to sessions and messages, a line each, from the events that webhooks carry too.
+
+The lines name people by number and never show what they wrote.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime, timedelta
+from typing import Annotated, Any
+
+import typer
+
+from holdfast import terminal
+from holdfast.base.clock import iso
+from holdfast.base.ids import COMPANY_RULE, is_company_id
+from holdfast.cli.durations import seconds
+from holdfast.cli.exit_codes import WrongUse
+from holdfast.cli.requests import CLOCK, AsJson, what_to_do, with_client
+from holdfast.client import Client, Json
+from holdfast.health.advice import lasting
+
+_LOOK_EVERY_S = 1.0
+
+
+def logs(
+    company: Annotated[
+        str | None, typer.Argument(metavar="COMPANY", help="only this company; without it, all of them")
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="go on with what happens next, until Ctrl-C")] = False,
+    since: Annotated[
+        str, typer.Option("--since", metavar="TIME", help="how far back: 30m, 24h or 7d, or a time in ISO 8601")
+    ] = "24h",
+    as_json: AsJson = False,
+) -> None:
+    """Show what happened to sessions and messages, the newest last.
+
+    Events are kept for HOLDFAST_EVENTS_KEEP_DAYS. With --follow and --json, each event is a document on a line.
+    """
+    if company is not None and not is_company_id(company):
+        raise WrongUse(f'company "{company}" is not usable: {COMPANY_RULE}')
+    begin = _begin(since)
+
+    async def work(client: Client) -> int:
+        shown: list[Json] = []
+        count = 0
+        show: Callable[[Json], None] = shown.append if as_json and not follow else _show_json if as_json else _show
+        async for event in _events(client, company, since=begin, follow=follow):
+            show(event)
+            count += 1
+        if as_json and not follow:
+            terminal.show_json({"items": shown, "next": None})
+        return count
+
+    try:
+        if not with_client(work) and not as_json:
+            terminal.tell(f"Nothing happened since {begin:%Y-%m-%d %H:%M:%S} UTC.")
+    except KeyboardInterrupt:
+        raise typer.Exit from None
+
+
+def _begin(since: str) -> datetime:
+    """A time, or the time so long ago."""
+    try:
+        at = datetime.fromisoformat(since)
+    except ValueError:
+        return CLOCK.now() - timedelta(seconds=seconds(since))
+    return at if at.tzinfo else at.replace(tzinfo=CLOCK.now().tzinfo)
+
+
+async def _events(client: Client, company: str | None, *, since: datetime, follow: bool) -> AsyncIterator[Json]:
+    query = {"format": "json", "limit": "500"} | ({} if company is None else {"company": company})
+    place = {"since": iso(since)}
+    while True:
+        page = await client.get("/v1/events", **query, **place)
+        for event in page["items"]:
+            yield event
+        if page["items"]:
+            place = {"after": str(page["items"][-1]["seq"])}
+        if page["next"] is None:
+            if not follow:
+                return
+            await CLOCK.sleep(_LOOK_EVERY_S)
+
+
+def _show(event: Json) -> None:
+    terminal.say(line(event))
+
+
+def _show_json(event: Json) -> None:
+    terminal.say(json.dumps(event, ensure_ascii=False))
+
+
+def line(event: Json) -> str:
+    """`2026-11-28 07:10:03 962302 connected → reconnecting: the connection was closed (428)`."""
+    at, data = event["timestamp"][:19].replace("T", " "), event["data"]
+    describe = _session if event["type"] == "session.state" else _received if "sender" in data else _sent
+    return terminal.printable(f"{at} {data['companyId']} {describe(event['type'], data)}")
+
+
+def _session(_: str, data: dict[str, Any]) -> str:
+    reason = data.get("reason") or {}
+    parts = [f"{data['before']} → {data['state']}"]
+    if reason:
+        number = "" if reason.get("number") is None else f" ({reason['number']})"
+        parts.append(f": {reason.get('message') or reason['code']}{number}")
+    if at := data.get("nextAttemptAt"):
+        wait_s = (datetime.fromisoformat(at) - datetime.fromisoformat(data["since"])).total_seconds()
+        parts.append(f"; next attempt in {lasting(wait_s)}" if wait_s >= 1 else "; next attempt at once")
+    if advice := what_to_do(reason.get("action")):
+        parts.append(f". What to do: {advice}")
+    return "".join(parts)
+
+
+def _received(type_: str, data: dict[str, Any]) -> str:
+    verb = "received" if type_ == "message.received" else "now readable"
+    sender = data["senderName"] or _person(data["sender"])
+    group = "" if data["chat"] == data["sender"] else f" in {data['groupSubject'] or _person(data['chat'])}"
+    whose = "written on the phone" if data["fromMe"] else f"from {sender}"
+    return f"{data['type']} {verb}: {whose}{group} ({data['id']})"
+
+
+def _sent(type_: str, data: dict[str, Any]) -> str:
+    error = data.get("error") or {}
+    why = f": {error.get('message') or error['code']}" if error else ""
+    return f"{data['type']} to {_person(data['chat'])} {type_.removeprefix('message.')}{why} ({data['id']})"
+
+
+def _person(jid: str) -> str:
+    user, _, server = jid.partition("@")
+    return f"+{user}" if server == "s.whatsapp.net" else jid
