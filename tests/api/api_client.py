@@ -64,6 +64,7 @@ def make_client(world: World, gateway: Gateway, *, quotas: Quotas | None = None,
             media=world.media_service(),
             quotas=quotas or world.quotas(),
             settings={"keepaliveIntervalS": 30},
+            is_writable=lambda: world.database.is_writable,
             base_path=base_path,
         ),
     )

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+
+import pytest
+from sqlalchemy import Connection
+from sqlalchemy.exc import OperationalError
+
 from holdfast.notify.alert_sender import Undelivered
 from holdfast.runtime.diagnosis import Diagnoser
 from holdfast.session import events
+from holdfast.store.events import record
 from holdfast.store.figures import FigureRows
 from tests.api.api_client import KEY_OF_ONE, OTHER, ApiClient
 from tests.world import COMPANY, World
@@ -12,6 +19,27 @@ from tests.world import COMPANY, World
 HEALTH = f"/webhook/whatsapp/baileys/health/{COMPANY}"
 DIAGNOSTICS = f"/webhook/whatsapp/baileys/diagnostics/{COMPANY}"
 NUMBER_OF_COMPANY = "962700000001"
+
+
+async def test_a_full_disk_is_not_ready(world: World, client: ApiClient) -> None:
+    """Until a write succeeds again: a load balancer must not send messages to a process that refuses all of them."""
+
+    def limit(connection: Connection, most: int | None = None) -> None:
+        most = most or connection.exec_driver_sql("PRAGMA page_count").scalar()
+        connection.exec_driver_sql(f"PRAGMA max_page_count={most}")
+
+    def fill(connection: Connection) -> None:
+        record(connection, COMPANY, "session.state", {"n": "x" * 1_000_000}, chat=None, at="2026-01-01T00:00:00.000Z")
+
+    assert (await client("GET", "/readyz", key=None)).status == 200
+    await world.database.write(limit)
+    with pytest.raises(OperationalError, match="full"):
+        await world.database.write(fill)
+    answer = await client("GET", "/readyz", key=None)
+    assert (answer.status, answer.json["status"]) == (503, "database-failed")
+    await world.database.write(functools.partial(limit, most=1_000_000))
+    await world.database.write(fill)
+    assert (await client("GET", "/readyz", key=None)).json == {"status": "ready"}
 
 
 async def test_a_connected_session_is_healthy_for_all_to_see(client: ApiClient) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from holdfast.session.engine import OpenLink
 from tests.api.api_client import KEY_OF_ONE, OTHER, ApiClient, make_client
-from tests.world import COMPANY, World
+from tests.world import COMPANY, NUMBER, World
 
 SESSION = f"/v1/sessions/{COMPANY}"
 
@@ -222,7 +222,7 @@ async def test_a_company_id_with_a_slash_is_no_route(client: ApiClient) -> None:
 
 
 async def test_requests_before_the_sessions_are_in_hand_are_put_off(world: World) -> None:
-    """A known company must not be called unknown while Holdfast starts; only `/healthz` and `/readyz` answer."""
+    """A known company must not be called unknown while Holdfast starts: after some seconds the answer is 503."""
     world.host_starts.close()
     async with world.running(until_ready=False) as gateway:
         client = make_client(world, gateway)
@@ -236,6 +236,38 @@ async def test_requests_before_the_sessions_are_in_hand_are_put_off(world: World
         await world.until(lambda: gateway.is_ready)
         assert (await client("GET", "/readyz", key=None)).json == {"status": "ready"}
         (await client("GET", SESSION)).problem(404, "not-found", field="company")
+
+
+async def test_a_request_waits_while_sessions_are_loading(world: World) -> None:
+    """And is answered as soon as they are."""
+    async with world.running() as gateway:
+        await world.now(gateway.put(COMPANY))
+    world.host_starts.close()
+    async with world.running(until_ready=False) as gateway, asyncio.TaskGroup() as tasks:
+        client = make_client(world, gateway)
+        client.leaps = False
+        asking = [tasks.create_task(client("GET", path)) for path in (SESSION, f"{SESSION}/inbox", "/v1/sessions")]
+        await world.quiet()
+        assert not any(each.done() for each in asking)
+        world.host_starts.open()
+        await world.until(lambda: all(each.done() for each in asking))
+        assert [each.result().status for each in asking] == [200, 200, 200]
+
+
+async def test_a_message_is_accepted_without_an_engine_host(world: World) -> None:
+    """While Holdfast starts it is stored all the same, and sent once the session is connected."""
+    async with world.running():
+        await world.pair()
+    world.host_starts.close()
+    async with world.running(until_ready=False) as gateway:
+        client = make_client(world, gateway)
+        client.leaps = False
+        accepted = await client("POST", f"{SESSION}/messages", {"to": NUMBER, "text": "early"})
+        assert (accepted.status, gateway.is_ready) == (202, False)
+        unknown = await client("POST", "/v1/sessions/nobody/messages", {"to": NUMBER, "text": "early"})
+        unknown.problem(404, "not-found", field="company")
+        world.host_starts.open()
+        await world.until_sends(1)
 
 
 async def test_a_company_has_a_pace_of_its_own(client: ApiClient) -> None:
@@ -317,3 +349,14 @@ async def test_what_can_t_be_a_label_is_refused_before_anything_is_made(
     answer = await client("PUT", SESSION, {"label": label})
     assert answer.problem(422, "bad-input", field="label") == sentence
     assert (await client("GET", SESSION)).status == 404
+
+
+async def test_another_site_is_not_served(client: ApiClient) -> None:
+    """A page whose name was made to resolve to this machine gets nothing; probes by any name go on."""
+    answer = await client("GET", SESSION, headers={"Host": "attacker.example:3000"})
+    assert "HOLDFAST_PUBLIC_URL" in answer.problem(421, "unknown-host", field="Host")
+    for path in ("/healthz", "/readyz"):
+        assert (await client("GET", path, key=None, headers={"Host": "attacker.example"})).status == 200
+    assert (
+        await client("GET", f"/webhook/whatsapp/baileys/health/{COMPANY}", headers={"Host": "10.0.0.7"})
+    ).status == 404

@@ -51,6 +51,7 @@ async def holdfast(world: World, tmp_path: Path) -> AsyncIterator[Command]:
                 media=world.media_service(),
                 quotas=world.quotas(),
                 settings={},
+                is_writable=lambda: world.database.is_writable,
             )
             add_backups(api, backup_service_of(gateway, world.database, tmp_path / "backups", clock=world.clock))
             server = HttpServer(api)

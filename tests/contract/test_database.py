@@ -293,9 +293,11 @@ async def test_a_full_disk_fails_the_write_and_not_the_writer(database: Database
     with pytest.raises(sqlalchemy.exc.OperationalError, match="database or disk is full"):
         await rows.commit(COMPANY, Commit(link=1, seq=1, credentials="new", paired=True, keys={"session": large}))
     assert ids(path) == []
+    assert not database.is_writable
     assert await rows.credentials(COMPANY) is None
     await rows.commit(COMPANY, Commit(link=1, seq=2, keys={"session": {"small": "{}"}}))
     assert ids(path) == ["small"]
+    assert database.is_writable
     await number(database, f"max_page_count={used + 1000}")
     await rows.commit(COMPANY, Commit(link=1, seq=3, keys={"session": large}))
     assert len(ids(path)) == 501

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.routing import APIRoute
 from pydantic import Field
 
-from holdfast.api import description, problems
+from holdfast.api import description
 from holdfast.api.account_limits import LimitsModel
 from holdfast.api.keys import KeyGrant
 from holdfast.api.metrics import exposition
@@ -19,6 +19,7 @@ from holdfast.health.goals import GoalResult
 from holdfast.health.signals import Signals
 from holdfast.health.stability import WINDOWS_S, Stability
 from holdfast.health.verdict import Status, Verdict
+from holdfast.http.startup import until_loaded
 from holdfast.runtime.diagnosis import Diagnoser, Diagnosis
 from holdfast.runtime.engine_supervisor import HostView
 from holdfast.runtime.view import View
@@ -333,8 +334,7 @@ def _ms(seconds: float | None) -> float | None:
 
 async def _diagnoser(request: Request) -> Diagnoser:
     diagnoser: Diagnoser = request.app.state.diagnoser
-    if not diagnoser.is_ready:
-        raise problems.Starting
+    await until_loaded(request, request.app.state.gateway)
     return diagnoser
 
 

@@ -1,8 +1,8 @@
 """The fast path of the one request that comes thousands of times: a message to be sent.
 
 FastAPI's dependencies and responses cost more than accepting the message does. This route stands before the ordinary
-one and calls the same function. While Holdfast is starting, and for a bad Idempotency-Key, it passes the request on to
-the ordinary route. It must never answer anything that the ordinary route would not.
+one and calls the same function. It passes a request with a bad Idempotency-Key on to the ordinary route, and must never
+answer anything that the ordinary route would not.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from holdfast.api.access import large_body
 from holdfast.api.bodies import read_message
 from holdfast.api.keys import KeyGrant
 from holdfast.delivery.requests import MessageOptions
-from holdfast.runtime.gateway import Gateway
 
 LONGEST_KEY = 255
 """Characters of an Idempotency-Key."""
@@ -63,9 +62,8 @@ class _FastSend:
             await self._take_body(request, company, await request.body(), receive, send)
 
     async def _take_body(self, request: Request, company: str, body: bytes, receive: Receive, send: Send) -> None:
-        gateway: Gateway = request.app.state.gateway
         key = request.headers.get("Idempotency-Key")
-        if not gateway.is_ready or (key is not None and not 0 < len(key) <= LONGEST_KEY):
+        if key is not None and not 0 < len(key) <= LONGEST_KEY:
             await request.app.router({**request.scope, _PASSED_ON: True}, _again(body, receive), send)
             return
         message = await read_message(body, content_type=request.headers.get("Content-Type"))

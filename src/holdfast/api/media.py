@@ -15,7 +15,6 @@ from fastapi.responses import StreamingResponse
 from fastapi.routing import APIRoute
 from pydantic import Field
 
-from holdfast.api import problems
 from holdfast.api.access import media_quota
 from holdfast.api.description import Answers, problem
 from holdfast.api.keys import KeyGrant
@@ -27,6 +26,7 @@ from holdfast.delivery.content import LONGEST_NAME, StoredMedia, check_filename
 from holdfast.delivery.media import bare_mimetype
 from holdfast.delivery.media_links import MediaLinks
 from holdfast.delivery.stores import Inbox, Received
+from holdfast.http.startup import until_loaded
 from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.inbound_media import InboundMediaService, OpenedMedia, unknown_inbound
 from holdfast.runtime.outbound_media import OutboundMediaService
@@ -130,7 +130,7 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
         _grant(request).check(company)
         check_filename(filename, field="filename")
         mimetype = request.headers.get("Content-Type")
-        gateway = _gateway(request)
+        gateway = await _gateway(request)
         await gateway.require(company)
         async with media_quota(request, company):
             outbound = _service(request).outbound
@@ -141,7 +141,7 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
     async def get_received(company: CompanyPath, id: MediaId, request: Request) -> ReceivedModel:  # noqa: A002 – as elsewhere
         """One inbound message."""
         _grant(request).check(company)
-        _gateway(request)
+        await _gateway(request)
         received = await _service(request).received(id)
         if received.company != company:
             raise unknown_inbound(id)
@@ -151,7 +151,7 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
     async def get_media(company: CompanyPath, id: MediaId, request: Request) -> Response:  # noqa: A002 – as elsewhere
         """The medium of an inbound message; the first time it is fetched from WhatsApp, which takes a moment."""
         _grant(request).check(company)
-        _gateway(request)
+        await _gateway(request)
         return _given(await _service(request).inbound.open(id, may_touch=lambda owner: owner == company))
 
     return router
@@ -173,7 +173,7 @@ def make_open_router() -> APIRouter:
             raise NotFound(
                 "this address of a medium is over, or is none: the inbox has a new one, `media.url`", field="id"
             )
-        _gateway(request)
+        await _gateway(request)
         return _given(await _service(request).inbound.open(id))
 
     return router
@@ -189,10 +189,9 @@ def _service(request: Request) -> MediaService:
     return service
 
 
-def _gateway(request: Request) -> Gateway:
+async def _gateway(request: Request) -> Gateway:
     gateway: Gateway = request.app.state.gateway
-    if not gateway.is_ready:
-        raise problems.Starting
+    await until_loaded(request, gateway)
     return gateway
 
 

@@ -12,12 +12,12 @@ from fastapi import APIRouter, Path, Request, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
 
-from holdfast.api import problems
 from holdfast.api.description import Answers, problem
 from holdfast.api.keys import KeyGrant
 from holdfast.api.schemas import ApiModel, Text
 from holdfast.base.clock import iso
 from holdfast.http.shutdown import ShutdownScope
+from holdfast.http.startup import until_loaded
 from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.passkeys import Passkey, PasskeyRelay
 from holdfast.session.assertions import LONGEST, snippet
@@ -130,6 +130,5 @@ async def _relay(request: Request, company: str) -> PasskeyRelay:
     grant: KeyGrant = request.state.grant
     grant.check(company)
     gateway: Gateway = request.app.state.gateway
-    if not gateway.is_ready:
-        raise problems.Starting
+    await until_loaded(request, gateway)
     return (await gateway.actor(company)).passkeys

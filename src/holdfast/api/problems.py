@@ -18,6 +18,7 @@ from holdfast.api.keys import NoKey, NotAllowed
 from holdfast.api.schemas import Problem
 from holdfast.base.errors import BadInput, Conflict, HoldfastError, NotFound
 from holdfast.http.shutdown import Stopping
+from holdfast.http.startup import Starting
 from holdfast.runtime.errors import NotConnected, SessionRestarting
 from holdfast.runtime.inbound_media import Gone, NotFetched, TooLargeMedia
 from holdfast.runtime.pairing import PairingCodeRefused
@@ -32,15 +33,6 @@ log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 2
 _LONGEST_FIELD = 80
-
-
-class Starting(HoldfastError):
-    """Holdfast is not ready yet."""
-
-    code = "starting"
-
-    def __init__(self) -> None:
-        super().__init__("Holdfast is starting: its sessions are not in hand yet, ask again shortly")
 
 
 _STATUS = {

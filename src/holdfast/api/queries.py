@@ -9,8 +9,8 @@ from typing import Annotated, Any
 from fastapi import Path, Request
 
 from holdfast.api.description import problem
-from holdfast.api.problems import Starting
 from holdfast.http.shutdown import ShutdownScope
+from holdfast.http.startup import until_loaded
 from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.session_queries import SessionQueries
 
@@ -34,7 +34,6 @@ async def queries_of(request: Request, company: str) -> AsyncIterator[SessionQue
     asked."""
     gateway: Gateway = request.app.state.gateway
     shutdown: ShutdownScope = request.app.state.shutdown
-    if not gateway.is_ready:
-        raise Starting
+    await until_loaded(request, gateway)
     async with shutdown.until_stopping():
         yield (await gateway.actor(company)).queries

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Annotated, Any, Protocol, TypeVar
 
 import segno
@@ -18,6 +18,7 @@ from holdfast.api import passkeys as passkey_routes
 from holdfast.api import webhooks as webhook_routes
 from holdfast.api.access import authenticate
 from holdfast.api.account_limits import LimitsModel
+from holdfast.api.allowed_hosts import AllowedHosts
 from holdfast.api.base_path import BasePath
 from holdfast.api.bodies import read_message
 from holdfast.api.body_limit import BodyLimit
@@ -43,6 +44,7 @@ from holdfast.delivery.recipient import parse_recipient
 from holdfast.delivery.requests import MessageOptions, MessageRequest, body_of
 from holdfast.delivery.stores import Inbox, Message, Outbox
 from holdfast.http.shutdown import ShutdownScope
+from holdfast.http.startup import until_loaded
 from holdfast.runtime.account_limits import AccountLimits, Restrictions
 from holdfast.runtime.composer import SendRequest
 from holdfast.runtime.diagnosis import Diagnoser
@@ -96,10 +98,9 @@ async def _grant(request: Request) -> KeyGrant:
 
 
 async def _gateway(request: Request) -> Gateway:
-    """Before its sessions are in hand, the gateway would call each of them unknown."""
+    """With its sessions loaded: before that, it would call each of them unknown."""
     gateway: Gateway = request.app.state.gateway
-    if not gateway.is_ready:
-        raise problems.Starting
+    await until_loaded(request, gateway)
     return gateway
 
 
@@ -291,7 +292,6 @@ _MESSAGES = "/v1/sessions/{company}/messages"
 async def send_message(
     request: Request,
     company: CompanyPath,
-    gateway: Holdfast,
     idempotency_key: Annotated[str | None, Header(max_length=LONGEST_KEY, min_length=1)] = None,
 ) -> AcceptedModel:
     """Accept a message: 202 means that it is on the disk and will be sent, whatever happens."""
@@ -390,17 +390,19 @@ async def healthz() -> dict[str, str]:
     return {"status": "alive"}
 
 
-@service.get("/readyz", responses={503: {"description": "not yet"}})
+@service.get("/readyz", responses={503: {"description": "starting, or the database takes no writes"}})
 async def readyz(request: Request, response: Response) -> dict[str, str]:
-    """An engine host runs and all sessions are loaded; 503 otherwise, with the reason when no host can be started."""
-    gateway = request.app.state.gateway
+    """Able to work: an engine host runs, the sessions are loaded, the database took the last write; 503 otherwise."""
+    gateway, is_writable = request.app.state.gateway, request.app.state.is_writable
+    found = {"status": "ready"}
     if not gateway.is_ready:
-        response.status_code = 503
-        return {"status": "starting"}
-    if gateway.engine_failure is not None:
-        response.status_code = 503
-        return {"status": "engine-unavailable", "detail": gateway.engine_failure}
-    return {"status": "ready"}
+        found = {"status": "starting"}
+    elif gateway.engine_failure is not None:
+        found = {"status": "engine-unavailable", "detail": gateway.engine_failure}
+    elif not is_writable():
+        found = {"status": "database-failed", "detail": "the last write failed: Holdfast's log says why"}
+    response.status_code = 200 if found["status"] == "ready" else 503
+    return found
 
 
 class _Numbered(Protocol):
@@ -428,11 +430,15 @@ def make_api(
     media: MediaService,
     quotas: Quotas,
     settings: Mapping[str, object],
+    is_writable: Callable[[], bool],
     base_path: str = "",
+    allowed_hosts: Collection[str] = (),
 ) -> FastAPI:
     """The HTTP application. `settings` are those in force, for diagnostics, without secrets.
 
+    is_writable: did the database take the last write?
     base_path: where callers find it on its host: empty, or such as `/holdfast`.
+    allowed_hosts: names in the Host header that are served, as `AllowedHosts` has them.
     """
     api = FastAPI(
         title="Holdfast",
@@ -456,8 +462,10 @@ def make_api(
     api.state.settings_in_force = dict(settings)
     api.state.shutdown = ShutdownScope()
     api.add_middleware(BodyLimit, shutdown=api.state.shutdown)
+    api.state.is_writable = is_writable
     if base_path:
         api.add_middleware(BasePath, base_path=base_path)
+    api.add_middleware(AllowedHosts, names=allowed_hosts)
     problems.install(api)
     health = diagnosis.make_routers(KeyedRoute, dependencies=described, responses=description.KEYED)
     stream = streams.make_router(KeyedRoute, dependencies=described, responses=description.KEYED)

@@ -15,6 +15,7 @@ from dataclasses import replace
 from fastapi import FastAPI
 from pydantic.alias_generators import to_camel
 
+from holdfast.api.allowed_hosts import names_of
 from holdfast.api.backups import add_backups
 from holdfast.api.base_path import base_path_of
 from holdfast.api.media import MediaService
@@ -233,7 +234,9 @@ def _http(
         media=media,
         quotas=quotas,
         settings=_shown_settings(held.settings),
+        is_writable=lambda: held.database.is_writable,
         base_path=base_path_of(held.settings.public_url),
+        allowed_hosts=_allowed_hosts(held.settings),
     )
     add_dashboard(
         api,
@@ -253,6 +256,17 @@ def _http(
         base_path=base_path_of(held.settings.public_url),
     )
     return api
+
+
+def _cpu_cores() -> int:
+    """Those that this process may use, where the system says so (macOS does not)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _allowed_hosts(settings: Settings) -> list[str]:
+    return [settings.host, *names_of([settings.public_url, settings.url], settings.allowed_hosts)]
 
 
 def _server(api: FastAPI, settings: Settings) -> HttpServer:
@@ -340,7 +354,7 @@ def _parts(
             clock=clock,
             backoff=backoff,
             may_speak=may_speak,
-            policy=PlacementPolicy(hosts=settings.engine_hosts or len(os.sched_getaffinity(0))),
+            policy=PlacementPolicy(hosts=settings.engine_hosts or _cpu_cores()),
             memory_bytes=settings.engine_host_memory_mb * MB or None,
         ),
         connect_limiter=ConnectLimiter(clock=clock),

@@ -23,15 +23,6 @@ from holdfast.runtime.messages import Messages
 from holdfast.runtime.quotas import Quotas
 
 
-class SessionsLoading(HoldfastError):
-    """Holdfast is not ready yet."""
-
-    code = "starting"
-
-    def __init__(self) -> None:
-        super().__init__("Holdfast is starting: its sessions are not in hand yet; this page comes by itself")
-
-
 class NotYours(HoldfastError):
     """The key that signed in does not cover this company."""
 

@@ -18,9 +18,10 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from holdfast.base.errors import BadInput, Conflict, HoldfastError, NotFound
-from holdfast.dashboard.context import AppContext, NotYours, SessionsLoading, context_of
+from holdfast.dashboard.context import AppContext, NotYours, context_of
 from holdfast.dashboard.logins import COOKIE, SECURE_COOKIE, Login, TooManyTries, WrongKey
 from holdfast.dashboard.return_path import login_address
+from holdfast.http.startup import Starting, until_loaded
 from holdfast.runtime.errors import SessionRestarting
 from holdfast.runtime.pairing import PairingCodeRefused
 from holdfast.runtime.passkeys import WhatsAppSilent
@@ -49,7 +50,7 @@ _STATUS = {
     TooManyTries: HTTPStatus.TOO_MANY_REQUESTS,
     SessionRestarting: HTTPStatus.SERVICE_UNAVAILABLE,
     LeaseLost: HTTPStatus.SERVICE_UNAVAILABLE,
-    SessionsLoading: HTTPStatus.SERVICE_UNAVAILABLE,
+    Starting: HTTPStatus.SERVICE_UNAVAILABLE,
     WhatsAppSilent: HTTPStatus.GATEWAY_TIMEOUT,
     QuotaExceeded: HTTPStatus.TOO_MANY_REQUESTS,
     DiskFull: HTTPStatus.INSUFFICIENT_STORAGE,
@@ -112,8 +113,7 @@ class ProtectedPage(PublicPage):
         await super().enter(request)
         if request.method == "POST" and not context.logins.is_form_token(login, request.state.form.get("token", "")):
             raise ForgedForm("this form is out of date or was not made here: load the page again, then send it")
-        if not context.gateway.is_ready:
-            raise SessionsLoading
+        await until_loaded(request, context.gateway)
         return None
 
 
@@ -213,7 +213,7 @@ def failed(request: Request, error: HoldfastError) -> Response:
     if status is None:
         status = HTTPStatus.INTERNAL_SERVER_ERROR
         log.error("A page failed: %s", error)
-    response = _told(request, status, error.sentence, reload_s=2 if isinstance(error, SessionsLoading) else None)
+    response = _told(request, status, error.sentence, reload_s=2 if isinstance(error, Starting) else None)
     if isinstance(error, QuotaExceeded):
         response.headers["Retry-After"] = str(error.retry_after_s)
     return response

@@ -82,6 +82,10 @@ class ListeningSettings(Group):
     """where others reach this Holdfast: the address in links of alerts and in media addresses of webhooks; may have a
     path, such as https://example.com/holdfast; unset: the one at host and port
     """
+    allowed_hosts: str = ""
+    """names in the Host header that are served, besides loopback names, IP addresses, names without a dot and the host
+    of HOLDFAST_PUBLIC_URL: separated by commas, such as wa.internal, *.example.com; * allows every name
+    """
     trusted_proxies: Networks = "127.0.0.1,::1"
     """addresses and networks of the proxies in front of Holdfast: X-Forwarded-For and X-Forwarded-Proto count only when
     they come from these

@@ -76,6 +76,7 @@ class Database:
         Raises `Misconfigured` with the cure.
         """
         self._is_closed = False
+        self._is_writable = True
         self._pauses = int(patience_s / _PAUSE_S)
         self._listeners: list[_Listener] = []
         self._opened = open_sqlite(place) if isinstance(place, Path) else open_postgres(place)
@@ -90,6 +91,11 @@ class Database:
     def is_shared(self) -> bool:
         """May other processes use it at the same time?"""
         return self._opened.is_shared
+
+    @property
+    def is_writable(self) -> bool:
+        """Did the database take the last write? False on a full disk, for one, until a write succeeds again."""
+        return self._is_writable
 
     def write(self, work: Work[T]) -> Awaitable[T]:
         """Run `work` in a write transaction; awaiting it returns when that is durable.
@@ -143,7 +149,9 @@ class Database:
     def _write_groups(self) -> None:
         with self._connection:
             while group := self._next_group():
-                _tell(_run(self._connection, group, self._listeners, pauses=self._pauses))
+                outcomes = _run(self._connection, group, self._listeners, pauses=self._pauses)
+                self._is_writable = not any(isinstance(outcome, OperationalError) for _, _, outcome in outcomes)
+                _tell(outcomes)
 
     def _next_group(self) -> list[_Write]:
         """Blocks until there is a write; empty when the database closes."""

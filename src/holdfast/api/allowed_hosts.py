@@ -1,0 +1,75 @@
+"""Refuses requests whose Host header names another site, against DNS rebinding.
+
+A page of a stranger's site can have its own name resolve to this machine and then read what Holdfast answers; the
+browser still sends the stranger's name as Host. Nobody can do this with an IP address, a loopback name, or a name
+without a dot, so these are always allowed: health checks and the containers of one network use them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from http import HTTPStatus
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from holdfast.api.problems import answer
+
+_ALWAYS_SERVED = frozenset({"/healthz", "/readyz"})
+"""What they answer is no secret, and probes may use any name."""
+_LONGEST_SHOWN = 80
+
+
+class AllowedHosts:
+    """ASGI middleware. `names` are allowed besides; `*.example.com` is every name below example.com, `*` every name."""
+
+    def __init__(self, app: ASGIApp, *, names: Collection[str]) -> None:
+        self._app = app
+        self._names = frozenset(name.lower().rstrip(".") for name in names)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] not in _ALWAYS_SERVED:
+            host = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), "")
+            name = host_name(host)
+            if not self.allows(name):
+                await _refusal(name)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    def allows(self, name: str) -> bool:
+        if "." not in name or name in self._names or "*" in self._names or name.endswith(".localhost"):
+            return True
+        _, _, above = name.partition(".")
+        while above:
+            if f"*.{above}" in self._names:
+                return True
+            _, _, above = above.partition(".")
+        return _is_address(name)
+
+
+def host_name(host: str) -> str:
+    """The name in a Host header, without its port: `example.com:3000` → `example.com`."""
+    name = host[1:].partition("]")[0] if host.startswith("[") else host.rpartition(":")[0] or host
+    return name.lower().rstrip(".")
+
+
+def names_of(urls: Collection[str | None], listed: str) -> list[str]:
+    """The hosts of these URLs, and the names that the setting lists."""
+    return [*(urlsplit(url).hostname or "" for url in urls if url), *listed.replace(",", " ").split()]
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _refusal(name: str) -> ASGIApp:
+    detail = (
+        f'this Holdfast is not known as "{name[:_LONGEST_SHOWN]}": set HOLDFAST_PUBLIC_URL to its public address, '
+        "or add the name to HOLDFAST_ALLOWED_HOSTS"
+    )
+    return answer(HTTPStatus.MISDIRECTED_REQUEST, detail, code="unknown-host", field="Host")

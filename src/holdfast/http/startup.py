@@ -1,0 +1,39 @@
+"""Requests that come while the sessions are being loaded wait for them, instead of being refused."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from fastapi import Request
+
+from holdfast.base.errors import HoldfastError
+from holdfast.http.shutdown import ShutdownScope
+
+LOADING_WAIT_S = 5
+"""How long a request waits. Sessions are usually loaded within a second; a first start installs Baileys before."""
+
+
+class Loading(Protocol):
+    @property
+    def is_ready(self) -> bool: ...
+
+    async def wait_until_ready(self, *, at_most_s: float) -> bool: ...
+
+
+class Starting(HoldfastError):
+    """The sessions are not loaded yet."""
+
+    code = "starting"
+
+    def __init__(self) -> None:
+        super().__init__("Holdfast is starting and has not loaded its sessions yet: ask again shortly")
+
+
+async def until_loaded(request: Request, gateway: Loading) -> None:
+    """Raises `Starting` when the sessions are not loaded in time, and `Stopping` when Holdfast stops before."""
+    if gateway.is_ready:
+        return
+    shutdown: ShutdownScope = request.app.state.shutdown
+    async with shutdown.until_stopping():
+        if not await gateway.wait_until_ready(at_most_s=LOADING_WAIT_S):
+            raise Starting
