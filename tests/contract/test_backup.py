@@ -270,12 +270,16 @@ async def test_a_backup_survives_a_power_cut(lone: House, monkeypatch: pytest.Mo
     assert survives_power_cut(made.path, syncs)
 
 
+async def test_two_backups_of_one_moment_are_two_files(lone: House) -> None:
+    """Two companies cleared at once each have theirs; none is written over or refused."""
+    maker, now = lone.maker, lone.clock.now()
+    made = await asyncio.gather(maker.make(kind="before-clear", now=now), maker.make(kind="before-clear", now=now))
+    assert len({each.path for each in made}) == len(list(lone.folder.iterdir())) == 2
+
+
 async def test_a_backup_that_fails_leaves_nothing(lone: House) -> None:
-    """No half of a file, and the sentence says where and what to do. A backup is never written over."""
-    await lone.make()
-    with pytest.raises(CantBackUp, match="is there already"):
-        await lone.make()
-    assert len(list(lone.folder.iterdir())) == 1
+    """No half of a file, and the sentence says where and what to do."""
+    lone.folder.mkdir()
     lone.folder = lone.folder / "holdfast.db"
     lone.folder.write_text("a file in the way")
     with pytest.raises(CantBackUp, match="see that the disk has room"):

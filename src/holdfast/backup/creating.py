@@ -11,7 +11,7 @@ import errno
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -75,11 +75,12 @@ class BackupMaker:
     ) -> BackupResult:
         """One backup of everything, or of one company. Raises `CantBackUp`; what is in the folder then is as it was."""
         kind_of_file = kind if company is None else f"{kind}-{company}"
-        name = f"holdfast-{iso(now).replace(':', '-')}-{kind_of_file}{ENDING}{SUFFIX if self._how.is_used else ''}"
         try:
             async with self._turn:
                 self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 remove_unfinished(self._folder)
+                while (self._folder / (name := self._name(kind_of_file, now))).exists():
+                    now += timedelta(milliseconds=1)  # asked for in the same moment as another one
                 with _unfinished(self._folder / f".{name}{_UNFINISHED}") as plain, CancelToken() as wanted:
                     manifest = await self._database.read(
                         lambda each: self._write(each, plain, kind, now, company, progress, wanted)
@@ -91,6 +92,9 @@ class BackupMaker:
                 "see that the disk has room and that the folder may be written"
             ) from error
         return BackupResult(path=self._folder / name, manifest=manifest, size_bytes=size)
+
+    def _name(self, kind: str, now: datetime) -> str:
+        return f"holdfast-{iso(now).replace(':', '-')}-{kind}{ENDING}{SUFFIX if self._how.is_used else ''}"
 
     async def _finish(self, plain: Path, name: Path, wanted: CancelToken) -> int:
         """Encrypt it if wanted, and give it its name; returns its size.
