@@ -149,3 +149,14 @@ async def test_what_is_exported_is_what_a_folder_holds(client: ApiClient, tmp_pa
     await client("POST", f"/v1/sessions/{COMPANY}/stop")
     exported = (await client("GET", f"/v1/sessions/{COMPANY}/export")).json
     assert (exported["credentials"], len(exported["keys"])) == (text, len(keys) + 1)
+
+
+async def test_a_refused_import_shows_no_key(client: ApiClient) -> None:
+    """A member that is not of the right type may hold keys: its value is not repeated."""
+    for body, field in (
+        ({"credentials": ["cGF0"], "keys": []}, "credentials"),
+        ({**WISH, "keys": {"a": "cGF0"}}, "keys"),
+    ):
+        refused = await client("POST", f"/v1/sessions/{COMPANY}/import", body)
+        assert refused.problem(422, "bad-input", field=field).startswith(f"{field} can't be used: ")
+        assert "cGF0" not in str(refused.json)

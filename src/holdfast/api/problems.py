@@ -151,6 +151,10 @@ _CURES = {
 }
 
 
+_SECRETS = frozenset(["credentials", "keys", "webhookSecret", "secret", "proxyUrl"])
+"""Fields whose values are never shown."""
+
+
 async def _invalid(_: Request, error: Exception) -> JSONResponse:
     """One sentence about the first field that can't be used; its value is shown shortened."""
     assert isinstance(error, RequestValidationError)
@@ -177,6 +181,8 @@ def _sentence(kind: str, field: str, found: Mapping[str, Any]) -> str:
         return f"{field} is not known here: take it out, or see /openapi.json for the fields there are"
     message = str(found["msg"])
     cure = _CURES.get(kind) or f"{message[:1].lower()}{message[1:]}"
+    if field.partition(".")[0] in _SECRETS:
+        return f"{field} can't be used: {cure}"
     return f"{field} is {_shortened(repr(found.get('input')))}: {cure}"
 
 
