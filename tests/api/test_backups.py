@@ -20,6 +20,7 @@ FOR_ALL = [
     ("GET", "/v1/backups"),
     ("GET", "/v1/backups/x"),
     ("POST", f"/v1/sessions/{COMPANY}/clear"),
+    ("POST", "/v1/compact"),
 ]
 FOR_ONE = [("POST", f"/v1/sessions/{COMPANY}/import"), ("GET", f"/v1/sessions/{COMPANY}/export")]
 
@@ -69,6 +70,14 @@ async def test_a_cleared_company_is_gone(client: ApiClient, world: World) -> Non
     (await client("POST", f"/v1/sessions/{COMPANY}/clear")).problem(404, "not-found", field="company")
     await world.pair()
     assert (await client("GET", f"/v1/sessions/{COMPANY}/messages")).json["items"] == []
+
+
+async def test_the_space_of_a_cleared_company_goes_back_to_the_disk(client: ApiClient, world: World) -> None:
+    """The answer says how much, and what the database has now."""
+    await world.pair()
+    await client("POST", f"/v1/sessions/{COMPANY}/clear")
+    done = (await client("POST", "/v1/compact")).json
+    assert (done["freedBytes"] >= 0, done["sizeBytes"] > 10_000, done["advice"]) == (True, True, None)
 
 
 async def test_a_backup_that_fails_keeps_the_company(client: ApiClient, world: World, tmp_path: Path) -> None:

@@ -172,6 +172,7 @@ async def workload(database: Database) -> set[str]:
     for kept in Kept:
         await retention.remove_batch(kept, before=_ago(80), after=0)
         await retention.remove_batch(kept, before=_ago(60), after=ROWS // 10)
+    await retention.tidy()
     return {f"{type(store._store).__name__}.{name}" for store in stores for name in store.missing}
 
 

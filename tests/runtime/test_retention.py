@@ -14,11 +14,12 @@ from tests.doubles.fake_clock import FakeClock
 
 
 class Rows:
-    """Three batches of messages; the first request fails."""
+    """Three batches of messages; the first request and the first tidying fail."""
 
     def __init__(self, clock: FakeClock) -> None:
         self.asked: list[tuple[Kept, str, int]] = []
         self.at: list[float] = []
+        self.tidied = 0
         self._clock = clock
 
     async def remove_batch(self, kept: Kept, *, before: str, after: int) -> Batch:
@@ -27,6 +28,11 @@ class Rows:
         if len(self.asked) == 1:
             raise OSError("away")
         return Batch(removed=500, continue_after=after + 500 if after < 1000 else None)
+
+    async def tidy(self) -> None:
+        self.tidied += 1
+        if self.tidied == 1:
+            raise OSError("locked")
 
 
 async def test_batches_pause_and_a_failed_sweep_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
@@ -49,6 +55,8 @@ async def test_batches_pause_and_a_failed_sweep_is_tried_again(caplog: pytest.Lo
     assert all(before < iso(clock.now()) for _, before, _ in rows.asked)
     assert "Old outbound messages could not be removed; next try in 3600 s" in caplog.text
     assert "1500 old outbound messages removed" in caplog.text
+    assert "The database could not be tidied; next try in 3600 s" in caplog.text
+    assert rows.tidied == 2
 
 
 async def _settle() -> None:

@@ -50,6 +50,12 @@ class BackupModel(ApiModel):
         return cls.of(Found(path=made.path, size_bytes=made.size_bytes, manifest=made.manifest, trouble=None))
 
 
+class CompactedModel(ApiModel):
+    freed_bytes: Annotated[int, Field(description="given back to the disk")]
+    size_bytes: Annotated[int, Field(description="of the database now")]
+    advice: Annotated[str | None, Field(description="what else can be done; null for nothing")]
+
+
 class BackupsModel(ApiModel):
     items: list[BackupModel]
     next: None = None
@@ -126,6 +132,15 @@ async def get_backup(
 async def clear_session(company: CompanyPath, _: ForAll, backup_service: Keeping) -> BackupModel:
     """Back up the company, then remove it and all it has. Log out first, or the phone goes on listing its device."""
     return BackupModel.made(await backup_service.clear(company))
+
+
+@backups.post("/v1/compact")
+async def compact_database(_: ForAll, backup_service: Keeping, waits: Waiting) -> CompactedModel:
+    """Give the space of removed rows back to the disk, while sessions go on."""
+    async with waits.until_stopping():
+        done = await backup_service.compact()
+    freed = max(done.before - done.after, 0)
+    return CompactedModel(freed_bytes=freed, size_bytes=done.after, advice=done.advice)
 
 
 class ImportRoute(KeyedRoute):

@@ -21,6 +21,7 @@ from holdfast.base.ids import COMPANY_RULE, is_company_id
 from holdfast.runtime.gateway import Gateway
 from holdfast.session import events
 from holdfast.session.state import State
+from holdfast.store.compact import Compacted, compact
 from holdfast.store.database import Database
 
 _AT_REST = frozenset({State.STOPPED, State.LOGGED_OUT, State.UNPAIRED})
@@ -66,6 +67,10 @@ class BackupService:
             return made
 
         return await self.gateway.set_aside(company, work)
+
+    async def compact(self) -> Compacted:
+        """Give the space of removed rows back. Raises `Conflict` for a file that must be rewritten."""
+        return await compact(self.database, may_rewrite=False)
 
     async def take_in(self, company: str, device: Device, *, in_use: bool) -> None:
         """Import a device, all of it or nothing, and connect. `in_use`: somebody may go on using its keys.

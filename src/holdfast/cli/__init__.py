@@ -52,6 +52,7 @@ COMMANDS: Mapping[str, Mapping[str, Callable[..., object] | typer.Typer]] = {
     "Keep it safe, and move": {
         "backup": backups.backup,
         "clear": backups.clear,
+        "compact": backups.compact,
         "import": migration.import_device,
         "import-baileys": migration.import_baileys,
         "export-baileys": migration.export_baileys,

@@ -25,6 +25,7 @@ from holdfast.cli.installation import Stopped, backups_of, opener_of, running_or
 from holdfast.cli.requests import CLOCK, AsJson, CompanyArgument, session_path
 from holdfast.client import Client, Json
 from holdfast.health.advice import lasting
+from holdfast.store import compact as compaction
 
 backup = typer.Typer(help="Back up everything into one file, list backups, restore one.", no_args_is_help=True)
 
@@ -216,6 +217,29 @@ def clear(
         terminal.show_json(made)
     else:
         terminal.say(f"Company {company} is removed; `holdfast backup restore {made['name']}` brings it back.")
+
+
+def compact(as_json: AsJson = False) -> None:
+    """Give the space of removed rows back to the disk: after `clear`, or when messages are kept for fewer days.
+
+    Works beside a running Holdfast. A database file of an older version is rewritten once, while Holdfast is stopped.
+    """
+
+    async def ask(client: Client) -> Json:
+        done: Json = await client.post("/v1/compact")
+        return done
+
+    def act(here: Stopped) -> Json:
+        done = asyncio.run(compaction.compact(here.database, may_rewrite=True, progress=terminal.tell))
+        return {"freedBytes": max(done.before - done.after, 0), "sizeBytes": done.after, "advice": done.advice}
+
+    done = running_or_stopped(ask, act)
+    if as_json:
+        terminal.show_json(done)
+        return
+    terminal.say(f"{_size(done['freedBytes'])} given back; the database has {_size(done['sizeBytes'])} now.")
+    if done["advice"]:
+        terminal.tell(f"More is possible: {done['advice']}.")
 
 
 def _is_sure(company: str) -> bool:

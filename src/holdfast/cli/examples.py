@@ -30,6 +30,7 @@ EXAMPLES: Mapping[str, str] = MappingProxyType({
     "backup list": "holdfast backup list",
     "backup restore": "holdfast backup restore before-upgrade.backup",
     "clear": "holdfast clear 962302",
+    "compact": "holdfast compact",
     "import": "holdfast import waha 962302 /srv/waha/.sessions/noweb --session shop",
     "import-baileys": "holdfast import-baileys 962302 ./auth_info_baileys",
     "export-baileys": "holdfast export-baileys 962302 ./auth_info_baileys",

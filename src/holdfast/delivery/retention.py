@@ -31,3 +31,6 @@ class Retention(Protocol):
 
         Never removed: messages that are not settled yet, and each session's newest entry of its history.
         """
+
+    async def tidy(self) -> None:
+        """After removals: give some space back, and let the database know how its tables have changed."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from datetime import timedelta
 
 from holdfast.base.clock import Clock, iso
@@ -33,10 +33,15 @@ class RetentionSweeper:
             await self._clock.sleep(pause_s)
             pause_s = SWEEP_INTERVAL_S
             for kept, days in self._keep_days.items():
-                try:
-                    await self._sweep(kept, before=iso(self._clock.now() - timedelta(days=days)))
-                except Exception:
-                    log.exception("Old %s could not be removed; next try in %.0f s", kept.value, SWEEP_INTERVAL_S)
+                before = iso(self._clock.now() - timedelta(days=days))
+                await self._try(self._sweep(kept, before=before), f"Old {kept.value} could not be removed")
+            await self._try(self._store.tidy(), "The database could not be tidied")
+
+    async def _try(self, work: Awaitable[None], failed: str) -> None:
+        try:
+            await work
+        except Exception:
+            log.exception("%s; next try in %.0f s", failed, SWEEP_INTERVAL_S)
 
     async def _sweep(self, kept: Kept, *, before: str) -> None:
         removed, after = 0, 0

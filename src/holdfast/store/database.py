@@ -120,6 +120,13 @@ class Database:
         self._brief_writers.append(BriefWriter(self._opened.brief()))
         return self._brief_writers[-1]
 
+    def maintain(self, work: Callable[[Any], T]) -> Awaitable[T]:
+        """Run `work` with a connection of the database's own driver, outside of any transaction.
+
+        For VACUUM and its like, which cannot be part of one.
+        """
+        return asyncio.wrap_future(self._readers.submit(self._maintain, work))
+
     def listen(self, heard: _Listener) -> None:
         """From now on `heard` gets, in the writer's thread, what a group announced, as soon as the group is durable."""
         self._listeners.append(heard)
@@ -145,6 +152,17 @@ class Database:
                     return work(connection)
             _pause()
         raise AssertionError("the last round returns or raises")
+
+    def _maintain(self, work: Callable[[Any], T]) -> T:
+        raw = self._opened.writing.raw_connection()
+        driver: Any = raw.driver_connection
+        raw.detach()  # it is of no use to others afterwards
+        try:
+            if self.is_shared:
+                driver.autocommit = True
+            return work(driver)
+        finally:
+            raw.close()
 
     def _write_groups(self) -> None:
         with self._connection:

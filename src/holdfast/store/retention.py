@@ -13,10 +13,13 @@ from sqlalchemy import Column, ColumnElement, Connection, delete, func, select
 
 from holdfast.delivery.message import OPEN
 from holdfast.delivery.retention import Batch, Kept
+from holdfast.store.compact import give_back, refresh_statistics
 from holdfast.store.database import Database
 from holdfast.store.tables import inbox, outbox, quarantine, transitions
 
 _AT_ONCE = 500
+_PARTS_GIVEN_BACK = 100
+"""A hundred megabytes an hour."""
 _NEWER = transitions.alias("newer")
 _AGE: Mapping[Kept, Column[str]] = MappingProxyType({
     Kept.MESSAGES: outbox.c.accepted_at,
@@ -34,6 +37,10 @@ class RetentionRows:
 
     async def remove_batch(self, kept: Kept, *, before: str, after: int) -> Batch:
         return await self._database.write(lambda connection: _remove(connection, kept, before=before, after=after))
+
+    async def tidy(self) -> None:
+        await give_back(self._database, most_parts=_PARTS_GIVEN_BACK)
+        await refresh_statistics(self._database)
 
 
 def _remove(connection: Connection, kept: Kept, *, before: str, after: int) -> Batch:

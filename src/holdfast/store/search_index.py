@@ -24,9 +24,9 @@ log = logging.getLogger(__name__)
 INDEXED = (outbox, inbox)
 _AT_ONCE = 2000
 _LOGGED_EVERY = 100_000
-_WINDOW = 300
-"""Messages that PostgreSQL looks through, newest first, before it uses the index. What is in many messages is found
-there at once; the index would first gather all of them."""
+_WINDOW = 150
+"""Messages that are looked through, newest first, before the index is used. What is in many messages is found there at
+once; the index would first gather all of them."""
 
 _FTS5 = "CREATE VIRTUAL TABLE {table}_search USING fts5(words, tokenize='ascii', detail=none, columnsize=0)"
 _FTS5_REMOVAL = (
@@ -61,7 +61,11 @@ _FIND_IN_WINDOW = (
     "WITH newest AS MATERIALIZED (SELECT seq FROM {table} WHERE company_id = %s AND seq < %s{state} "
     "ORDER BY seq DESC LIMIT %s) "
     "SELECT seq FROM newest WHERE (SELECT words @@ %s::tsquery FROM {table}_search AS entry "
-    "WHERE entry.seq = newest.seq) ORDER BY seq DESC LIMIT %s"
+    "WHERE entry.seq = newest.seq) ORDER BY seq DESC"
+)
+_ENTRIES_IN_WINDOW = (
+    "SELECT newest.seq, entry.words FROM (SELECT seq FROM {table} WHERE company_id = ? AND seq < ?{state} "
+    "ORDER BY seq DESC LIMIT ?) AS newest CROSS JOIN {table}_search AS entry ON entry.rowid = newest.seq"
 )
 _COLUMNS = {
     outbox: outbox.c["seq", "company_id", "id", "whatsapp_id", "recipient", "content"],
@@ -143,15 +147,37 @@ def find(
 
     Some may have another state, or be of another company whose hash is the same: the rows themselves say.
     """
+    in_window = _find_in_window_postgres if connection.dialect.name == "postgresql" else _find_in_window_sqlite
+    newest = in_window(connection, table, company, search, before=before, state=state)
+    if len(newest) >= most:
+        return newest[:most]
     match = _match(connection, company, search)
-    if connection.dialect.name == "postgresql":
-        where, values = ("", ()) if state is None else (_IN_STATE[state in OPEN], (state.value,))
-        statement = _FIND_IN_WINDOW.format(table=table.name, state=where)
-        bounds = (company, before, *values, _WINDOW, match, most)
-        newest = list(connection.exec_driver_sql(statement, bounds).scalars())
-        if len(newest) == most:
-            return newest
     return list(connection.exec_driver_sql(_sql(_FIND, connection, table), (match, before, wanted)).scalars())
+
+
+def _find_in_window_postgres(
+    connection: Connection, table: Table, company: str, search: Search, *, before: int, state: MessageState | None
+) -> list[int]:
+    where, values = ("", ()) if state is None else (_IN_STATE[state in OPEN], (state.value,))
+    statement = _FIND_IN_WINDOW.format(table=table.name, state=where)
+    bounds = (company, before, *values, _WINDOW, _match(connection, company, search))
+    return list(connection.exec_driver_sql(statement, bounds).scalars())
+
+
+def _find_in_window_sqlite(
+    connection: Connection, table: Table, company: str, search: Search, *, before: int, state: MessageState | None
+) -> list[int]:
+    """FTS5 can't tell whether one row fits, so the entries themselves are compared."""
+    where, values = ("", ()) if state is None else (_IN_STATE[state in OPEN].replace("%s", "?"), (state.value,))
+    statement = _ENTRIES_IN_WINDOW.format(table=table.name, state=where)
+    entries = connection.exec_driver_sql(statement, (company, before, *values, _WINDOW)).all()
+    scope = _scope(company)
+    names, words = ([f" {scope}{each}" for each in part] for part in (search.names, search.words))
+
+    def fits(entry: str) -> bool:
+        return any(name in entry for name in names) or (bool(words) and all(word in entry for word in words))
+
+    return [seq for seq, entry in entries if fits(f" {entry}")]
 
 
 _IN_STATE = {

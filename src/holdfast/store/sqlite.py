@@ -15,6 +15,8 @@ from holdfast.base.errors import Misconfigured
 from holdfast.store.connection import Opened
 from holdfast.store.migrate import log_migration, migrate
 
+_PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=5000")
+
 
 def open_sqlite(path: Path) -> Opened:
     """Opens or creates the file at `path`. Raises `Misconfigured` with the cure."""
@@ -45,7 +47,9 @@ def _engine(path: Path) -> Engine:
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _: object) -> None:
         connection.isolation_level = None  # we say BEGIN ourselves: sqlite3's own rules delay it to the first write
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=5000"):
+        if connection.execute("PRAGMA page_count").fetchone() == (0,):
+            connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # with content in the file, only VACUUM changes it
+        for pragma in _PRAGMAS:
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")

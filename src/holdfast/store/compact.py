@@ -1,0 +1,198 @@
+"""Gives the space of removed rows back to the disk. It must never make writes of a running gateway wait for long.
+
+SQLite: a file of this version gives back free pages in small transactions (incremental vacuum). An older file must be
+rewritten once, by VACUUM, which nobody else may use meanwhile. PostgreSQL: VACUUM, beside everybody; the space can be
+used again, and what a table has too much stays with it until VACUUM FULL, which locks it.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection
+
+from holdfast.base.errors import Conflict, HoldfastError
+from holdfast.store import search_index
+from holdfast.store.database import Database
+from holdfast.store.tables import metadata
+
+Progress = Callable[[str], None]
+
+_PAGES_AT_ONCE = 256
+_SHOWN_EVERY_PARTS = 200
+_INCREMENTAL = 2
+_MB = 1_000_000
+_WORTH_FULL = 0.3
+"""Share of a table that must be unused before a VACUUM FULL is advised."""
+_LARGE_BYTES = 16 * _MB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compacted:
+    """What was done, in bytes."""
+
+    before: int
+    after: int
+    advice: str | None
+    """What else could be done; None for nothing."""
+
+
+class NoRoom(HoldfastError):
+    """The disk has no room for what a rewrite needs for a while; nothing was changed."""
+
+    code = "disk-full"
+
+
+async def compact(database: Database, *, may_rewrite: bool, progress: Progress = lambda _: None) -> Compacted:
+    """may_rewrite: nobody else uses the database.
+
+    Raises `Conflict` for a file that can only be rewritten when it may not be, and `NoRoom`.
+    """
+    await database.write(search_index.optimize)
+    if database.is_shared:
+        return await database.maintain(lambda driver: _vacuum_postgres(driver, progress))
+    file = await database.maintain(_File.of)
+    if file.is_incremental:
+        await _vacuum_in_parts(database, file, progress)
+    elif file.free_bytes and not may_rewrite:
+        raise Conflict(
+            f"the database file was made by an older version, and its {file.free_bytes // _MB} unused MB can only be "
+            "given back by writing it anew: stop Holdfast, run `holdfast compact`, and start it; from then on a "
+            "running Holdfast can do it"
+        )
+    elif may_rewrite:
+        file.refuse_without_room()
+        progress(f"{(file.bytes - file.free_bytes) // _MB} MB are written anew; this can take minutes …")
+        await database.maintain(_rewrite)
+    await database.maintain(_shrink_log)
+    after = await database.maintain(_File.of)
+    return Compacted(before=file.bytes, after=after.bytes, advice=None)
+
+
+async def give_back(database: Database, *, most_parts: int) -> None:
+    """A little of it, by the way: free pages of an SQLite file that can give them back in parts."""
+    if not database.is_shared:
+        for _ in range(most_parts):
+            if not await database.write(_vacuum_part):
+                break
+
+
+async def refresh_statistics(database: Database) -> None:
+    """What the planner of SQLite knows of the tables. PostgreSQL does it by itself."""
+    if not database.is_shared:
+        await database.write(_optimize)
+
+
+def _optimize(connection: Connection) -> None:
+    for pragma in ("analysis_limit=1000", "optimize"):
+        connection.exec_driver_sql(f"PRAGMA {pragma}").close()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _File:
+    path: Path
+    bytes: int
+    """With its write-ahead log."""
+    free_bytes: int
+    """In pages that hold nothing."""
+    is_incremental: bool
+
+    @classmethod
+    def of(cls, driver: Any) -> _File:
+        """`driver`: a connection of sqlite3."""
+
+        def pragma(name: str) -> int:
+            return int(driver.execute(f"PRAGMA {name}").fetchone()[0])
+
+        path = Path(driver.execute("PRAGMA database_list").fetchone()[2])
+        log = path.with_name(f"{path.name}-wal")
+        size = pragma("page_size")
+        return cls(
+            path=path,
+            bytes=size * pragma("page_count") + (log.stat().st_size if log.exists() else 0),
+            free_bytes=size * pragma("freelist_count"),
+            is_incremental=pragma("auto_vacuum") == _INCREMENTAL,
+        )
+
+    def refuse_without_room(self) -> None:
+        """Raises `NoRoom`. The new content is in a temporary file, then in the log beside the database."""
+        needed = self.bytes - self.free_bytes
+        for folder in {self.path.parent, Path(tempfile.gettempdir())}:
+            free = shutil.disk_usage(folder).free
+            if free < 2 * needed:
+                raise NoRoom(
+                    f'writing the database anew needs {2 * needed // _MB} MB for a while, and "{folder}" has '
+                    f"{free // _MB}: make room there, or set TMPDIR to another disk; nothing was changed"
+                )
+
+
+async def _vacuum_in_parts(database: Database, file: _File, progress: Progress) -> None:
+    total, done = file.free_bytes, 0
+    while await database.write(_vacuum_part):
+        done += 1
+        if done % _SHOWN_EVERY_PARTS == 0:
+            left = (await database.maintain(_File.of)).free_bytes
+            progress(f"{max(total - left, 0) // _MB} of {total // _MB} MB given back …")
+
+
+def _vacuum_part(connection: Connection) -> bool:
+    """Whether there was anything to give back."""
+    free = connection.exec_driver_sql("PRAGMA freelist_count").scalar_one()
+    if free == 0 or connection.exec_driver_sql("PRAGMA auto_vacuum").scalar_one() != _INCREMENTAL:
+        return False
+    driver: Any = connection.connection.driver_connection
+    for _ in range(min(free, _PAGES_AT_ONCE)):
+        driver.execute("PRAGMA incremental_vacuum(1)")  # of more pages Python would step to the first only
+    left = connection.exec_driver_sql("PRAGMA freelist_count").scalar_one()
+    return bool(left < free)
+
+
+def _rewrite(driver: Any) -> None:
+    """In such a way that the new file gives back space in parts."""
+    driver.execute("PRAGMA auto_vacuum=INCREMENTAL")
+    driver.execute("VACUUM")
+
+
+def _shrink_log(driver: Any) -> None:
+    driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
+def _vacuum_postgres(driver: Any, progress: Progress) -> Compacted:
+    """`driver`: a connection of psycopg that commits each statement."""
+    before, large = 0, []
+    names = [*metadata.tables, *(f"{table.name}_search" for table in search_index.INDEXED)]
+    for name in names:
+        before += _postgres_size(driver, name)
+    for name in names:
+        progress(f"{name} …")
+        driver.execute(f"VACUUM (ANALYZE) {name}".encode())
+        unused = _unused_bytes(driver, name)
+        if unused > max(_WORTH_FULL * _postgres_size(driver, name), _LARGE_BYTES):
+            large.append(f"{name} about {unused // _MB} MB")
+    after = sum(_postgres_size(driver, name) for name in names)
+    advice = (
+        "new rows use the space of removed ones; VACUUM FULL would give it back to the disk, and locks the table for "
+        f"minutes, so stop Holdfast first ({', '.join(large)})"
+    )
+    return Compacted(before=before, after=after, advice=advice if large else None)
+
+
+def _postgres_size(driver: Any, name: str) -> int:
+    return int(driver.execute("SELECT pg_total_relation_size(%s::regclass)", (name,)).fetchone()[0])
+
+
+_UNUSED = """
+SELECT pg_relation_size(c.oid) - c.reltuples * (28 + COALESCE((SELECT SUM(avg_width) FROM pg_stats
+WHERE schemaname = n.nspname AND tablename = c.relname), 0))
+FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = %s::regclass
+"""
+"""An estimate from the statistics: 28 bytes are the head of a row."""
+
+
+def _unused_bytes(driver: Any, name: str) -> int:
+    return int(driver.execute(_UNUSED, (name,)).fetchone()[0] or 0)
