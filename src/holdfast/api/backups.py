@@ -11,7 +11,14 @@ from pydantic import Field
 from holdfast.api import description
 from holdfast.api.bodies import check_import
 from holdfast.api.keys import KeyGrant, NotAllowed
-from holdfast.api.routes import CompanyPath, Holdfast, KeyDependency, KeyedRoute, Waiting, described
+from holdfast.api.routing import (
+    KEY_DESCRIBED,
+    CompanyPath,
+    KeyDependency,
+    KeyedRoute,
+    LoadedGateway,
+    ShutdownDependency,
+)
 from holdfast.api.schemas import ApiModel, SessionModel, Text
 from holdfast.backup.backup_dir import Found
 from holdfast.backup.baileys import checked
@@ -80,7 +87,7 @@ class ImportRequest(DeviceModel):
     ] = False
 
 
-async def _backup_service(request: Request, _: Holdfast) -> BackupService:
+async def _backup_service(request: Request, _: LoadedGateway) -> BackupService:
     backup_service: BackupService = request.app.state.backup_service
     return backup_service
 
@@ -94,11 +101,11 @@ async def _everything(grant: KeyDependency) -> KeyGrant:
 Keeping = Annotated[BackupService, Depends(_backup_service)]
 ForAll = Annotated[KeyGrant, Depends(_everything)]
 
-backups = APIRouter(tags=["backups"], route_class=KeyedRoute, dependencies=described, responses=description.KEYED)
+backups = APIRouter(tags=["backups"], route_class=KeyedRoute, dependencies=KEY_DESCRIBED, responses=description.KEYED)
 
 
 @backups.post("/v1/backups", status_code=201)
-async def make_backup(_: ForAll, backup_service: Keeping, shutdown: Waiting) -> BackupModel:
+async def make_backup(_: ForAll, backup_service: Keeping, shutdown: ShutdownDependency) -> BackupModel:
     """Back up everything into one file, while sessions go on."""
     async with shutdown.until_stopping():
         return BackupModel.made(await backup_service.make())
@@ -108,7 +115,7 @@ async def make_backup(_: ForAll, backup_service: Keeping, shutdown: Waiting) -> 
 async def list_backups(
     _: ForAll,
     backup_service: Keeping,
-    shutdown: Waiting,
+    shutdown: ShutdownDependency,
     verify: Annotated[bool, Query(description="read each file to its end")] = False,
 ) -> BackupsModel:
     """All backups in the data folder, newest first."""
@@ -135,7 +142,7 @@ async def clear_session(company: CompanyPath, _: ForAll, backup_service: Keeping
 
 
 @backups.post("/v1/compact")
-async def compact_database(_: ForAll, backup_service: Keeping, waits: Waiting) -> CompactedModel:
+async def compact_database(_: ForAll, backup_service: Keeping, waits: ShutdownDependency) -> CompactedModel:
     """Give the space of removed rows back to the disk, while sessions go on."""
     async with waits.until_stopping():
         done = await backup_service.compact()
@@ -150,12 +157,12 @@ class ImportRoute(KeyedRoute):
         await check_import(await request.body())
 
 
-imports = APIRouter(tags=["backups"], route_class=ImportRoute, dependencies=described, responses=description.KEYED)
+imports = APIRouter(tags=["backups"], route_class=ImportRoute, dependencies=KEY_DESCRIBED, responses=description.KEYED)
 
 
 @imports.post("/v1/sessions/{company}/import")
 async def import_session(
-    company: CompanyPath, body: ImportRequest, gateway: Holdfast, backup_service: Keeping
+    company: CompanyPath, body: ImportRequest, gateway: LoadedGateway, backup_service: Keeping
 ) -> SessionModel:
     """Give the company a device that was linked elsewhere, and connect it. All of it is imported, or nothing."""
     device = checked(body.credentials, [SignalKey(key.type, key.id, key.value) for key in body.keys])

@@ -1,0 +1,153 @@
+"""Messages: accept, show, list and cancel outbound ones; list inbound ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Protocol, TypeVar
+
+from fastapi import Header, Query, Request
+
+from holdfast.api import access, description
+from holdfast.api.bodies import read_message
+from holdfast.api.fast_send import LONGEST_KEY
+from holdfast.api.keys import KeyGrant
+from holdfast.api.media import MediaService
+from holdfast.api.routing import (
+    After,
+    Chat,
+    CompanyPath,
+    KeyDependency,
+    Limit,
+    Limits,
+    LoadedGateway,
+    Sending,
+    StoredMessages,
+    keyed_router,
+)
+from holdfast.api.schemas import (
+    AcceptedModel,
+    ListPage,
+    MessageModel,
+    ReceivedModel,
+    cursor,
+)
+from holdfast.delivery.message import MessageState
+from holdfast.delivery.requests import MessageOptions, MessageRequest, body_of
+from holdfast.delivery.stores import Inbox, Message
+from holdfast.runtime.account_limits import AccountLimits, Restrictions
+from holdfast.runtime.composer import SendRequest
+from holdfast.runtime.holds import hold_notice
+from holdfast.runtime.messages import Messages, unknown_message
+
+N = TypeVar("N", bound="_Numbered")
+
+MESSAGES = "/v1/sessions/{company}/messages"
+
+messages = keyed_router("messages")
+
+
+@messages.post(MESSAGES, status_code=202, openapi_extra=description.body(MessageRequest.__name__))
+async def send_message(
+    request: Request,
+    company: CompanyPath,
+    idempotency_key: Annotated[str | None, Header(max_length=LONGEST_KEY, min_length=1)] = None,
+) -> AcceptedModel:
+    """Accept a message: 202 means that it is on the disk and will be sent, whatever happens."""
+    body = await request.body()
+    message = await read_message(body, content_type=request.headers.get("Content-Type"))
+    return await accept(request, company, message, body_bytes=len(body), idempotency_key=idempotency_key)
+
+
+async def accept(
+    request: Request, company: str, message: MessageOptions, *, body_bytes: int, idempotency_key: str | None
+) -> AcceptedModel:
+    sending: Messages = request.app.state.sending
+    body = SendRequest(body=body_of(message), options=message, idempotency_key=idempotency_key)
+    async with access.message_quota(request, company, body.body, body_bytes=body_bytes):
+        return AcceptedModel.of(await sending.accept(company, body))
+
+
+@messages.get("/v1/sessions/{company}/messages")
+async def list_messages(
+    company: CompanyPath,
+    gateway: LoadedGateway,
+    stored: StoredMessages,
+    limits: Limits,
+    chat: Chat,
+    state: MessageState | None = None,
+    after: After = None,
+    limit: Limit = 100,
+) -> ListPage[MessageModel]:
+    """Messages of a company, oldest first."""
+    await gateway.require(company)
+    rows = await stored.messages(company, state=state, after=cursor(after), most=limit + 1, chat=chat)
+    found, next_ = _part(rows, limit)
+    view, restrictions = await gateway.look(company), await _restrictions(limits, found)
+    items = [MessageModel.of(message, hold_notice(message, view, restrictions)) for message in found]
+    return ListPage(items=items, next=next_)
+
+
+@messages.get("/v1/messages/{id}")
+async def get_message(
+    id: str,  # noqa: A002 – the interface's name
+    grant: KeyDependency,
+    gateway: LoadedGateway,
+    sending: Sending,
+    limits: Limits,
+) -> MessageModel:
+    """One message as it stands."""
+    message = await _message(id, grant, sending)
+    view, restrictions = await gateway.look(message.company), await _restrictions(limits, [message])
+    return MessageModel.of(message, hold_notice(message, view, restrictions))
+
+
+@messages.delete("/v1/messages/{id}")
+async def cancel_message(
+    id: str,  # noqa: A002 – the interface's name
+    grant: KeyDependency,
+    _: LoadedGateway,
+    sending: Sending,
+    force: Annotated[bool, Query(description="also one that was handed over and never acked; it may still arrive")] = (
+        False
+    ),
+) -> MessageModel:
+    """Cancel a message that has not left (409 when it may have)."""
+    await _message(id, grant, sending)
+    return MessageModel.of(await sending.cancel(id, force=force))
+
+
+async def _restrictions(limits: AccountLimits, messages: Sequence[Message]) -> Restrictions | None:
+    """Of the account that sends these messages, where one of them waits as a first message to a new contact."""
+    waits = next((message for message in messages if message.is_to_new_contact), None)
+    return None if waits is None else await limits.restrictions(waits.company)
+
+
+async def _message(id: str, grant: KeyGrant, sending: Messages) -> Message:  # noqa: A002 – the interface's name
+    """A key that may not know of a message learns nothing of it, not even that there is one."""
+    message = await sending.find(id)
+    if not grant.covers(message.company):
+        raise unknown_message(id)
+    return message
+
+
+@messages.get("/v1/sessions/{company}/inbox")
+async def list_inbox(
+    request: Request, company: CompanyPath, gateway: LoadedGateway, chat: Chat, after: After = None, limit: Limit = 100
+) -> ListPage[ReceivedModel]:
+    """Inbound messages of a company in the order in which they were stored."""
+    await gateway.require(company)
+    inbox: Inbox = request.app.state.inbox
+    found, next_ = _part(await inbox.received(company, after=cursor(after), most=limit + 1, chat=chat), limit)
+    media: MediaService = request.app.state.media
+    return ListPage(items=[ReceivedModel.of(received, media.url(received)) for received in found], next=next_)
+
+
+class _Numbered(Protocol):
+    @property
+    def seq(self) -> int: ...
+
+
+def _part(found: Sequence[N], limit: int) -> tuple[Sequence[N], str | None]:
+    """A part of a list, of which one row more than asked for was looked up, and where the next one begins."""
+    shown = found[:limit]
+    return shown, str(shown[-1].seq) if len(found) > limit else None

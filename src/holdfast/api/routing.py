@@ -1,0 +1,117 @@
+"""What every route is built from: the check of the API key, and what a route can ask for as an argument."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi.routing import APIRoute
+from fastapi.security import APIKeyHeader, HTTPBearer
+
+from holdfast.api import access, description
+from holdfast.api.access import authenticate
+from holdfast.api.keys import KeyGrant
+from holdfast.api.webhooks import WebhookService
+from holdfast.delivery.recipient import parse_recipient
+from holdfast.delivery.stores import Outbox
+from holdfast.http.shutdown import ShutdownScope
+from holdfast.http.startup import until_loaded
+from holdfast.runtime.account_limits import AccountLimits
+from holdfast.runtime.gateway import Gateway
+from holdfast.runtime.messages import Messages
+
+
+class KeyedRoute(APIRoute):
+    """Checks the API key, and whether it covers the company of the path, before anything else of a request is read."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        answer = super().get_route_handler()
+
+        async def keyed(request: Request) -> Response:
+            grant = authenticate(request)
+            if (company := request.path_params.get("company")) is not None:
+                grant.check(company)
+            async with access.large_body(request):
+                await self.check_body(request)
+                return await answer(request)
+
+        return keyed
+
+    async def check_body(self, request: Request) -> None:
+        """Refuses a body before the framework parses it: that takes time and memory on the event loop."""
+
+
+KEY_DESCRIBED = (  # the routes ask for the key by themselves; these two tell the OpenAPI document of it
+    Depends(HTTPBearer(auto_error=False, description="the API key")),
+    Depends(APIKeyHeader(name="X-API-Key", auto_error=False, description="the API key")),
+)
+
+
+async def _grant(request: Request) -> KeyGrant:
+    grant: KeyGrant = request.state.grant
+    return grant
+
+
+async def _gateway(request: Request) -> Gateway:
+    """With its sessions loaded: before that, it would call each of them unknown."""
+    gateway: Gateway = request.app.state.gateway
+    await until_loaded(request, gateway)
+    return gateway
+
+
+async def _webhooks(request: Request) -> WebhookService:
+    webhooks: WebhookService = request.app.state.webhooks
+    return webhooks
+
+
+async def _shutdown(request: Request) -> ShutdownScope:
+    shutdown: ShutdownScope = request.app.state.shutdown
+    return shutdown
+
+
+async def _outbox(request: Request) -> Outbox:
+    outbox: Outbox = request.app.state.outbox
+    return outbox
+
+
+async def _sending(request: Request) -> Messages:
+    sending: Messages = request.app.state.sending
+    return sending
+
+
+async def _account_limits(request: Request) -> AccountLimits:
+    limits: AccountLimits = request.app.state.limits
+    return limits
+
+
+KeyDependency = Annotated[KeyGrant, Depends(_grant)]
+LoadedGateway = Annotated[Gateway, Depends(_gateway)]
+WebhooksDependency = Annotated[WebhookService, Depends(_webhooks)]
+StoredMessages = Annotated[Outbox, Depends(_outbox)]
+Sending = Annotated[Messages, Depends(_sending)]
+Limits = Annotated[AccountLimits, Depends(_account_limits)]
+ShutdownDependency = Annotated[ShutdownScope, Depends(_shutdown)]
+
+
+async def _company(company: Annotated[str, Path(description="the company id")], grant: KeyDependency) -> str:
+    grant.check(company)
+    return company
+
+
+CompanyPath = Annotated[str, Depends(_company)]
+After = Annotated[str | None, Query(description="`next` of the part before")]
+_ChatText = Annotated[str | None, Query(description="only of this chat: a phone number or a JID", max_length=100)]
+
+
+async def _chat(chat: _ChatText = None) -> str | None:
+    return None if chat is None else parse_recipient(chat, field="chat")[1]
+
+
+Chat = Annotated[str | None, Depends(_chat)]
+Limit = Annotated[int, Query(ge=1, le=500, description="rows in a part")]
+
+
+def keyed_router(tag: str) -> APIRouter:
+    """Its routes need an API key."""
+    return APIRouter(tags=[tag], route_class=KeyedRoute, dependencies=KEY_DESCRIBED, responses=description.KEYED)

@@ -1,0 +1,172 @@
+"""Sessions: create, show, link a phone, start, stop, reconnect, log out."""
+
+from __future__ import annotations
+
+import io
+
+import segno
+from fastapi import Response
+
+from holdfast.api import description
+from holdfast.api.account_limits import LimitsModel
+from holdfast.api.routing import (
+    CompanyPath,
+    KeyDependency,
+    Limits,
+    LoadedGateway,
+    ShutdownDependency,
+    WebhooksDependency,
+    keyed_router,
+)
+from holdfast.api.schemas import (
+    ListPage,
+    PairingCodeModel,
+    PairingRequest,
+    QrModel,
+    SessionModel,
+    SessionRequest,
+)
+from holdfast.api.webhooks import WebhookService
+from holdfast.http.shutdown import ShutdownScope
+from holdfast.runtime.gateway import Gateway
+from holdfast.runtime.pairing import pairing_code, qr_code
+from holdfast.runtime.view import View
+from holdfast.session import events as asked
+from holdfast.session.labels import checked_label
+
+_QR_WAIT_S = 15
+_NO_STORE = {"Cache-Control": "no-store"}
+
+sessions = keyed_router("sessions")
+
+
+async def _shape(webhooks: WebhookService, gateway: Gateway, view: View) -> SessionModel:
+    company = view.record.company
+    return SessionModel.of(view, await webhooks.rows.endpoint(company), label=(await gateway.labels()).get(company))
+
+
+@sessions.put("/v1/sessions/{company}")
+async def put_session(
+    company: CompanyPath,
+    grant: KeyDependency,
+    gateway: LoadedGateway,
+    limits: Limits,
+    webhooks: WebhooksDependency,
+    body: SessionRequest | None = None,
+) -> SessionModel:
+    """Create the session of a company, or find it, set what is given, and start it."""
+    body = body or SessionRequest()
+    await webhooks.check(company, body)
+    if body.label is not None:
+        checked_label(body.label)
+    pacing = None if body.pacing is None else body.pacing.changes()
+    if grant.companies is not None and "pacing" in body.model_fields_set:
+        pacing = await limits.tenant_pacing(company, pacing or {})
+    actor = await gateway.put(company, body.connection())
+    if "pacing" in body.model_fields_set:
+        await limits.set_pacing(company, pacing)
+    if "label" in body.model_fields_set:
+        await gateway.set_label(company, body.label)
+    endpoint, secret = await webhooks.set(company, body)
+    label = (await gateway.labels()).get(company)
+    return SessionModel.of(actor.view, endpoint, label=label, secret=secret)
+
+
+@sessions.get("/v1/sessions")
+async def list_sessions(
+    grant: KeyDependency, gateway: LoadedGateway, webhooks: WebhooksDependency
+) -> ListPage[SessionModel]:
+    """All sessions that the key may see."""
+    views = [view for view in await gateway.looks() if grant.covers(view.record.company)]
+    own, labels = await webhooks.own(), await gateway.labels()
+    items = [
+        SessionModel.of(view, own.get(view.record.company), label=labels.get(view.record.company)) for view in views
+    ]
+    return ListPage(items=items, next=None)
+
+
+@sessions.get("/v1/sessions/{company}")
+async def get_session(company: CompanyPath, gateway: LoadedGateway, webhooks: WebhooksDependency) -> SessionModel:
+    """One session as it is now."""
+    return await _shape(webhooks, gateway, await gateway.look(company))
+
+
+@sessions.get("/v1/sessions/{company}/limits")
+async def get_limits(company: CompanyPath, _: LoadedGateway, limits: Limits) -> LimitsModel:
+    """How fast and to whom the company may write now, and what WhatsApp restricts."""
+    return LimitsModel.of(await limits.restrictions(company))
+
+
+@sessions.delete("/v1/sessions/{company}")
+async def delete_session(company: CompanyPath, gateway: LoadedGateway, webhooks: WebhooksDependency) -> SessionModel:
+    """Log the device out at WhatsApp and put its credentials in quarantine."""
+    return await _shape(webhooks, gateway, await gateway.ask(company, asked.LogoutAsked()))
+
+
+@sessions.post("/v1/sessions/{company}/start")
+async def start_session(company: CompanyPath, gateway: LoadedGateway, webhooks: WebhooksDependency) -> SessionModel:
+    """Connect, and stay connected."""
+    return await _shape(webhooks, gateway, await gateway.ask(company, asked.StartAsked()))
+
+
+@sessions.post("/v1/sessions/{company}/stop")
+async def stop_session(company: CompanyPath, gateway: LoadedGateway, webhooks: WebhooksDependency) -> SessionModel:
+    """Disconnect until started again; credentials and messages are kept."""
+    return await _shape(webhooks, gateway, await gateway.ask(company, asked.StopAsked()))
+
+
+@sessions.post("/v1/sessions/{company}/logout")
+async def log_out_session(company: CompanyPath, gateway: LoadedGateway, webhooks: WebhooksDependency) -> SessionModel:
+    """Log the device out at WhatsApp and put its credentials in quarantine."""
+    return await _shape(webhooks, gateway, await gateway.ask(company, asked.LogoutAsked()))
+
+
+@sessions.post("/v1/sessions/{company}/reconnect", status_code=202)
+@sessions.post("/webhook/whatsapp/baileys/reconnect/{company}", status_code=202)
+async def reconnect_session(company: CompanyPath, gateway: LoadedGateway, webhooks: WebhooksDependency) -> SessionModel:
+    """Cut the link and connect at once, past any backoff; not past a ban or a logout (409)."""
+    return await _shape(webhooks, gateway, await gateway.ask(company, asked.ReconnectAsked()))
+
+
+@sessions.get("/v1/sessions/{company}/qr")
+async def get_qr(
+    company: CompanyPath, gateway: LoadedGateway, shutdown: ShutdownDependency, response: Response
+) -> QrModel:
+    """The QR code that links a phone; waits for it for up to 15 s. It changes: ask again when it has expired."""
+    response.headers.update(_NO_STORE)
+    async with shutdown.until_stopping():
+        return QrModel.of(await qr_code(await gateway.actor(company), at_most_s=_QR_WAIT_S))
+
+
+@sessions.get("/v1/sessions/{company}/qr.svg", response_class=Response, responses=description.picture("image/svg+xml"))
+async def get_qr_svg(company: CompanyPath, gateway: LoadedGateway, shutdown: ShutdownDependency) -> Response:
+    """The same as a picture."""
+    return await _picture(gateway, shutdown, company, kind="svg", media_type="image/svg+xml")
+
+
+@sessions.get("/v1/sessions/{company}/qr.png", response_class=Response, responses=description.picture("image/png"))
+async def get_qr_png(company: CompanyPath, gateway: LoadedGateway, shutdown: ShutdownDependency) -> Response:
+    """The same as a picture."""
+    return await _picture(gateway, shutdown, company, kind="png", media_type="image/png")
+
+
+async def _picture(gateway: Gateway, shutdown: ShutdownScope, company: str, *, kind: str, media_type: str) -> Response:
+    async with shutdown.until_stopping():
+        code = await qr_code(await gateway.actor(company), at_most_s=_QR_WAIT_S)
+    out = io.BytesIO()
+    segno.make_qr(code.text).save(out, kind=kind, scale=6, border=4, dark="#000", light="#fff")
+    return Response(out.getvalue(), media_type=media_type, headers=_NO_STORE)
+
+
+@sessions.post(
+    "/v1/sessions/{company}/pairing-code",
+    responses={502: description.problem("WhatsApp refused to give a pairing code; the sentence says why")},
+)
+async def make_pairing_code(
+    company: CompanyPath, body: PairingRequest, gateway: LoadedGateway, shutdown: ShutdownDependency, response: Response
+) -> PairingCodeModel:
+    """A code to be typed on the phone, for those who can't scan."""
+    response.headers.update(_NO_STORE)
+    async with shutdown.until_stopping():
+        code = await pairing_code(await gateway.actor(company), body.phone_number, at_most_s=_QR_WAIT_S)
+    return PairingCodeModel(code=code)
