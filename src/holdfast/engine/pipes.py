@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import subprocess
 from typing import Protocol, cast
 
 from holdfast.engine.errors import WireError
@@ -64,8 +65,10 @@ class Pipes(asyncio.SubprocessProtocol):
             self._reader.take_line(line)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        # Called when the process has ended and all its pipes were read to their end.
-        self._reader.note_gone(_describe_exit(self.transport.get_returncode()))
+        # Called when the process has ended and all its pipes were read to their end. The transport makes up an exit
+        # code when `Popen.kill` reaps the process before its child watcher does; `Popen` then knows the right one.
+        process: subprocess.Popen[bytes] = self.transport.get_extra_info("subprocess")
+        self._reader.note_gone(_describe_exit(process.returncode))
 
 
 class _Stderr:
