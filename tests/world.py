@@ -27,6 +27,7 @@ from holdfast.base.proxy_urls import proxy_place
 from holdfast.delivery.media_links import MediaLinks
 from holdfast.delivery.rate_limits import Allowance, Pace, Pacing
 from holdfast.delivery.stores import Accepted, Deferral, Draft, Message, MessageChange, Taken
+from holdfast.health.conditions import Condition
 from holdfast.live.memory import MemoryLive
 from holdfast.runtime.account_limits import AccountLimits
 from holdfast.runtime.composer import Composer, text_request
@@ -330,6 +331,8 @@ class World:
         )
         self.gateway = Gateway(parts)
         self.sending = Messages(self.gateway, self.outbox, self.composer)
+        self.open_alerts: list[Condition] = []
+        """What the dashboard takes for open alerts."""
         self.limits = AccountLimits(self.gateway, parts.accounts, default=parts.pacing, clock=self.clock)
         ready = asyncio.Event()
         async with asyncio.TaskGroup() as tasks:

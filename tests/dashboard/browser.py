@@ -37,6 +37,7 @@ def make_browser(world: World, gateway: Gateway, *, quotas: Quotas | None = None
         shutdown=client.api.state.shutdown,
         secret=b"a secret of a test",
         sign_outs=SignOutRows(world.database),
+        open_alerts=lambda: world.open_alerts,
         quotas=quotas or world.quotas(),
         clock=world.clock,
         randomness=Chance(),

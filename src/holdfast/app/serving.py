@@ -147,7 +147,7 @@ async def serve(
                 links=links,
                 clock=clock,
             )
-            api = _http(held, gateway, sending, desk, parts, alert_sink, media_service, secret.encode())
+            api = _http(held, gateway, sending, desk, parts, alert_sink, media_service, secret.encode(), monitor)
             add_backups(api, backup_service)
             watchers = [versions.run, monitor.run, alert_sink.run, sender.run, schedule.run, spool.run, sweeper.run]
             watchers.append(_retention_sweeper(held, clock=clock).run)
@@ -215,6 +215,7 @@ def _http(
     alert_sink: AlertSender,
     media: MediaService,
     dashboard_secret: bytes,
+    monitor: HealthMonitor,
 ) -> FastAPI:
     """API and dashboard."""
     quotas = _quotas(held, parts)
@@ -250,6 +251,7 @@ def _http(
         shutdown=api.state.shutdown,
         secret=dashboard_secret,
         sign_outs=SignOutRows(held.database),
+        open_alerts=lambda: monitor.open_alerts,
         quotas=quotas,
         clock=parts.clock,
         randomness=parts.randomness,

@@ -10,6 +10,7 @@ from holdfast.base.clock import Clock
 from holdfast.base.errors import HoldfastError
 from holdfast.base.ids import RandomSource
 from holdfast.dashboard.assets import Assets
+from holdfast.dashboard.attention import AttentionList
 from holdfast.dashboard.fleet import Fleet
 from holdfast.dashboard.logins import Login, Logins
 from holdfast.dashboard.ports import MediaAddresses
@@ -43,6 +44,7 @@ class AppContext:
     clock: Clock
     randomness: RandomSource
     fleet: Fleet
+    attention: AttentionList
     assets: Assets
     templates: Templates
     base_path: str

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from fastapi import FastAPI
 
 from holdfast.base.clock import Clock
 from holdfast.base.ids import RandomSource
 from holdfast.dashboard import company_pages, fleet_pages, login_pages, passkey_pages, webhook_pages
 from holdfast.dashboard.assets import Assets
+from holdfast.dashboard.attention import AttentionList
 from holdfast.dashboard.context import AppContext
 from holdfast.dashboard.fleet import Fleet
 from holdfast.dashboard.logins import Logins
@@ -15,6 +18,7 @@ from holdfast.dashboard.ports import KeyLookup, MediaAddresses, SignOuts
 from holdfast.dashboard.rendering import Templates
 from holdfast.delivery.lookup import Lookup
 from holdfast.delivery.webhooks import Webhooks
+from holdfast.health.conditions import Condition
 from holdfast.http.shutdown import ShutdownScope
 from holdfast.runtime.diagnosis import Diagnoser
 from holdfast.runtime.gateway import Gateway
@@ -35,12 +39,14 @@ def add_dashboard(
     shutdown: ShutdownScope,
     secret: bytes,
     sign_outs: SignOuts,
+    open_alerts: Callable[[], Sequence[Condition]],
     quotas: Quotas,
     clock: Clock,
     randomness: RandomSource,
     base_path: str = "",
 ) -> None:
     """Serve the pages beside what `api` serves. `secret` signs the cookies of those who are signed in.
+    `open_alerts`: what people were alerted to and what is still so.
     Links begin with `base_path`, such as `/holdfast`."""
     assets = Assets()
     api.state.context = AppContext(
@@ -55,6 +61,7 @@ def add_dashboard(
         shutdown=shutdown,
         clock=clock,
         randomness=randomness,
+        attention=AttentionList(open_alerts, webhooks, clock=clock),
         fleet=Fleet(gateway, diagnoser, lookup, clock=clock),
         assets=assets,
         templates=Templates(assets, clock=clock, base_path=base_path),

@@ -12,6 +12,7 @@ from starlette.responses import RedirectResponse, Response
 
 from holdfast.base.errors import BadInput, HoldfastError
 from holdfast.base.ids import COMPANY_RULE, is_company_id
+from holdfast.dashboard.attention import NOTHING, Attention
 from holdfast.dashboard.context import check_company, context_of, login_of
 from holdfast.dashboard.fleet import LOOK_EVERY_S, FleetRow, counted, ranked
 from holdfast.dashboard.live import event, event_stream
@@ -69,12 +70,14 @@ async def tell_fleet(request: Request) -> Response:
 
     async def events() -> Chunks:
         rows = _seen(await context.fleet.rows(), grant)
-        watcher = Watcher(context.templates, {row.company: row for row in rows})
+        watcher = Watcher(
+            context.templates, {row.company: row for row in rows}, attention=await context.attention.of(grant)
+        )
         yield event("stale" if request.query_params.get("shown") != digest(rows) else "fleet", "")
         calm = 0
         while True:
             await context.clock.sleep(LOOK_EVERY_S)
-            changed = watcher.take(_seen(await context.fleet.rows(), grant))
+            changed = watcher.take(_seen(await context.fleet.rows(), grant), await context.attention.of(grant))
             calm += 1
             if changed or calm == _HEARTBEAT_EVERY:
                 yield event("fleet", changed)
@@ -98,13 +101,15 @@ class Watcher:
 
     templates: Templates
     shown: dict[str, FleetRow]
+    attention: Attention = NOTHING
 
-    def take(self, rows: Sequence[FleetRow]) -> str:
+    def take(self, rows: Sequence[FleetRow], attention: Attention = NOTHING) -> str:
         """The parts of the page that differ from what it shows; empty text when none does."""
+        is_same_attention, self.attention = attention == self.attention, attention
         before, self.shown = self.shown, {row.company: row for row in rows}
         changed = [row for row in rows if before.get(row.company) != row]
         gone = [company for company in before if company not in self.shown]
-        if not changed and not gone:
+        if not changed and not gone and is_same_attention:
             return ""
         return self.templates.render(
             "fleet_changes.html",
@@ -113,6 +118,7 @@ class Watcher:
             counts=counted(rows),
             total=len(rows),
             news=_news(before, changed),
+            attention=None if is_same_attention else attention,
         )
 
 

@@ -10,6 +10,8 @@ from holdfast.delivery.content import Content, shown_text
 from holdfast.delivery.stores import Received
 
 _KB, _MB = 1000, 1_000_000
+_TEXT_SHOWN = 2000
+"""Characters; the API has the whole text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,12 +44,16 @@ def inbox_row(received: Received, media: MediaAddresses) -> InboxRow:
         sender_name=received.sender_name,
         from_own_phone=received.from_me,
         group=_group(received),
-        text=text or "",
+        text=_shortened(text or ""),
         note=None if text or received.media else _NOTES.get(received.type, f"({received.type.replace('_', ' ')})"),
         file=None if received.media is None else _file(received.media),
         file_url=_path(media.url(received)),
         type=received.type.replace("_", " "),
     )
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _TEXT_SHOWN else f"{text[:_TEXT_SHOWN]} … ({len(text)} characters in all)"
 
 
 _NOTES = {

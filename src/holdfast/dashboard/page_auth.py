@@ -18,6 +18,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from holdfast.base.errors import BadInput, Conflict, HoldfastError, NotFound
+from holdfast.base.ids import is_company_id
+from holdfast.dashboard.attention import NOTHING
 from holdfast.dashboard.context import AppContext, NotYours, context_of
 from holdfast.dashboard.logins import COOKIE, SECURE_COOKIE, Login, TooManyTries, WrongKey
 from holdfast.dashboard.return_path import login_address
@@ -114,6 +116,8 @@ class ProtectedPage(PublicPage):
         if request.method == "POST" and not context.logins.is_form_token(login, request.state.form.get("token", "")):
             raise ForgedForm("this form is out of date or was not made here: load the page again, then send it")
         await until_loaded(request, context.gateway)
+        if request.method == "GET" and not is_part(request):
+            request.state.attention = await context.attention.of(login.grant)
         return None
 
 
@@ -163,6 +167,7 @@ def page(request: Request, template: str, *, status: int = 200, **values: object
         "login": login,
         "token": "" if login is None else context.logins.form_token(login),
         "path": request.url.path,
+        "attention": getattr(request.state, "attention", NOTHING),
     }
     response = HTMLResponse(context.templates.render(template, **{**common, **values}), status_code=status)
     fresh = None if login is None else context.logins.renewed(login)
@@ -213,10 +218,19 @@ def failed(request: Request, error: HoldfastError) -> Response:
     if status is None:
         status = HTTPStatus.INTERNAL_SERVER_ERROR
         log.error("A page failed: %s", error)
+    if unknown := _unknown_company(request, error):
+        return page(request, "unknown_company.html", status=status, company=unknown)
     response = _told(request, status, error.sentence, reload_s=2 if isinstance(error, Starting) else None)
     if isinstance(error, QuotaExceeded):
         response.headers["Retry-After"] = str(error.retry_after_s)
     return response
+
+
+def _unknown_company(request: Request, error: HoldfastError) -> str | None:
+    """The company of the path, where a whole page of one that does not exist was asked for."""
+    company = str(request.path_params.get("company", ""))
+    is_its_page = isinstance(error, NotFound) and error.field == "company" and not is_part(request)
+    return company if is_its_page and is_company_id(company) else None
 
 
 def _database_failed(request: Request) -> Response:

@@ -12,8 +12,11 @@ from holdfast.base.clock import Clock, iso
 from holdfast.dashboard.assets import Assets
 from holdfast.dashboard.fleet import LABELS
 from holdfast.dashboard.timeline import TimelineEntry
+from holdfast.delivery.lookup import OutboundRow
 from holdfast.delivery.message import MessageState
+from holdfast.delivery.rate_limits import DAILY_LIMIT
 from holdfast.health.advice import lasting
+from holdfast.health.verdict import HOLDS
 from holdfast.session.state import State
 
 STATES = {
@@ -63,6 +66,7 @@ class Templates:
             "away": away,
             "moment": moment,
             "sentence": sentence,
+            "held": held,
         }
         self._environment.filters.update(filters)
 
@@ -96,6 +100,19 @@ def prose(text: str) -> Markup:
     parts = text.replace("``", "`").split("`")
     made = (Markup("<code>{}</code>").format(part) if n % 2 else escape(part) for n, part in enumerate(parts))
     return Markup("").join(made)
+
+
+_HOLDS = {
+    **HOLDS,
+    DAILY_LIMIT: "this number has written to as many new contacts as its pacing allows in 24 hours",
+}
+
+
+def held(message: OutboundRow) -> str:
+    """What a queued message waits for, as a sentence."""
+    code = message.held_code or ""
+    until = "" if message.held_until is None else f", until {moment(message.held_until)}"
+    return f"Held: {_HOLDS.get(code, code.replace('-', ' '))}{until}."
 
 
 def sentence(text: str) -> str:

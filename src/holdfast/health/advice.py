@@ -57,6 +57,14 @@ WHAT_TO_DO: Mapping[Advice, str] = MappingProxyType({
 })  # fmt: skip
 
 
+def advice_of(word: str) -> Advice:
+    """The advice that stands as this word in verdicts and alerts."""
+    return _BY_WORD[word]
+
+
+_BY_WORD: Mapping[str, Advice] = MappingProxyType({str(advice): advice for advice in WHAT_TO_DO})
+
+
 def because(reason: Reason | None) -> str:
     """`the connection was closed (428)`, to stand after "because"; Holdfast's own findings have no number."""
     if reason is None:

@@ -80,6 +80,12 @@ class HealthMonitor:
         self._book: Book | None = None
         self._forgot_at: datetime | None = None
 
+    @property
+    def open_alerts(self) -> Sequence[Condition]:
+        """What people were alerted to and what is still so, as last seen."""
+        standing = () if self._book is None else self._book.standing
+        return [each.condition for each in standing if each.gone_at is None]
+
     async def run(self) -> None:
         """Look until cancelled. A look that fails is told, and the next one comes all the same."""
         clock = self._parts.clock

@@ -85,10 +85,40 @@
     if (event.target.id === "search") arrange();
   });
   document.addEventListener("keydown", (event) => {
-    const search = $("#search, #words");
+    const search = $("#search, #words, #find-route");
     if (event.key !== "/" || !search || event.target.matches("input, textarea, select")) return;
     event.preventDefault();
     search.focus();
+  });
+
+  // The API's page: routes, fields and shapes that hold all the words.
+
+  document.addEventListener("input", (event) => {
+    if (event.target.id !== "find-route") return;
+    const words = event.target.value.toLowerCase().split(/\s+/).filter(Boolean);
+    let shown = 0;
+    for (const article of $$(".reference article")) {
+      const text = article.textContent.toLowerCase();
+      article.hidden = !words.every((word) => text.includes(word));
+      shown += !article.hidden;
+      const entry = $(`.index a[href="#${CSS.escape(article.id)}"]`);
+      if (entry) entry.closest("li").hidden = article.hidden;
+    }
+    $("#no-route").hidden = shown > 0;
+  });
+
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest("[data-copy]");
+    if (!button) return;
+    const source = $(button.dataset.copy);
+    try {
+      await navigator.clipboard.writeText(source.value ?? source.textContent);
+    } catch {
+      if (source.select) source.select();
+      else getSelection().selectAllChildren(source);
+      document.execCommand("copy"); // pages on plain http have no clipboard
+    }
+    put(button, "Copied");
   });
 
   // Dialogs.

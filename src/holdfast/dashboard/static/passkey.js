@@ -42,18 +42,6 @@
     }, SILENCE_MS);
   });
 
-  document.addEventListener("click", async (event) => {
-    const button = event.target.closest("[data-copy]");
-    if (!button) return;
-    const source = $(button.dataset.copy);
-    source.select();
-    try {
-      await navigator.clipboard.writeText(source.value);
-    } catch {
-      document.execCommand("copy"); // pages on plain http have no clipboard
-    }
-  });
-
   const channel = new BroadcastChannel("holdfast-passkey");
   channel.addEventListener("message", ({ data }) => {
     const button = $("#passkey-sign");

@@ -1,0 +1,90 @@
+"""What needs a person now, beside the sessions themselves: open alerts, and webhook endpoints that fail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from holdfast.base.clock import Clock
+from holdfast.dashboard.fleet import advice_on
+from holdfast.dashboard.ports import CompanyGrant
+from holdfast.delivery.webhooks import OF_ALL, Endpoint, EndpointState, Webhooks
+from holdfast.health.advice import Care, advice_of
+from holdfast.health.conditions import Condition
+
+_ENDPOINTS_EVERY_S = 4.0
+_NAMED = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttentionItem:
+    """One trouble of Holdfast as a whole, for people."""
+
+    title: str
+    sentence: str
+    advice: str
+    is_about_webhooks: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attention:
+    """What somebody who is signed in may see of it."""
+
+    alerts: int = 0
+    """Open ones, of companies and of Holdfast as a whole."""
+    failing_endpoints: int = 0
+    items: tuple[AttentionItem, ...] = ()
+
+
+NOTHING = Attention()
+
+
+class AttentionList:
+    """Reads the endpoints at most every four seconds, however many people look."""
+
+    def __init__(self, open_alerts: Callable[[], Sequence[Condition]], webhooks: Webhooks, *, clock: Clock) -> None:
+        self._open_alerts = open_alerts
+        self._webhooks = webhooks
+        self._clock = clock
+        self._endpoints: Sequence[Endpoint] = ()
+        self._read_at = float("-inf")
+
+    async def of(self, grant: CompanyGrant) -> Attention:
+        if self._clock.monotonic() - self._read_at >= _ENDPOINTS_EVERY_S:
+            self._endpoints, self._read_at = await self._webhooks.endpoints(), self._clock.monotonic()
+        alerts = [each for each in self._open_alerts() if _sees(grant, each.company)]
+        failing = [each for each in self._endpoints if _fails(each) and _sees(grant, each.company or None)]
+        items = [_item(each) for each in alerts if each.company is None and each.action != Care.CHECK_WEBHOOK]
+        return Attention(
+            alerts=len(alerts),
+            failing_endpoints=len(failing),
+            items=(*items, *([_webhooks_item(failing)] if failing else [])),
+        )
+
+
+def _sees(grant: CompanyGrant, company: str | None) -> bool:
+    return grant.companies is None if company is None else grant.covers(company)
+
+
+def _fails(endpoint: Endpoint) -> bool:
+    health = endpoint.health
+    return endpoint.url is not None and (health.state is not EndpointState.ACTIVE or health.failures > 0)
+
+
+def _item(condition: Condition) -> AttentionItem:
+    return AttentionItem(
+        title=condition.title, sentence=condition.sentence, advice=advice_on(advice_of(condition.action))
+    )
+
+
+def _webhooks_item(failing: Sequence[Endpoint]) -> AttentionItem:
+    count = len(failing)
+    title = "a webhook receiver is failing" if count == 1 else f"{count} webhook receivers are failing"
+    whose = [each.company for each in failing[:_NAMED] if each.company != OF_ALL]
+    named = f" of {', '.join(whose)}" + (" and others" if count > _NAMED else "") if whose else ""
+    return AttentionItem(
+        title=title,
+        sentence=f"events{named} are kept and retried",
+        advice="",
+        is_about_webhooks=True,
+    )

@@ -1,0 +1,82 @@
+"""What needs a person is seen on every page: open alerts and failing webhooks, and nothing of others' companies."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from holdfast.delivery.webhooks import Endpoint, Health
+from holdfast.health.advice import Care
+from holdfast.health.conditions import Condition, Severity
+from tests.api.api_client import KEY_OF_ONE, OTHER
+from tests.dashboard.browser import Browser
+from tests.dashboard.test_live import hears
+from tests.world import COMPANY, World
+
+REDIS = Condition(
+    company=None,
+    cause="redis-away",
+    severity=Severity.WARNING,
+    title="Redis is away",
+    sentence="Redis does not answer.",
+    action=Care.CHECK_REDIS,
+)
+ENDPOINT = Endpoint(
+    id="ep_1", company=OTHER, url="http://receiver.test/", secret="s", events=None, health=Health(failures=3)
+)
+
+
+async def _fails(world: World, company: str) -> None:
+    await world.webhooks.rows.put(company, lambda _: replace(ENDPOINT, company=company, id=f"ep_{company}"))
+    await world.now(
+        world.database.write(lambda connection: connection.exec_driver_sql("UPDATE webhook_endpoints SET failures = 3"))
+    )
+
+
+async def test_open_alerts_and_failing_webhooks_are_on_every_page(browser: Browser, world: World) -> None:
+    """The fleet page says what and where; the navigation of each page counts."""
+    await world.pair()
+    await _fails(world, COMPANY)
+    world.open_alerts.append(REDIS)
+    await browser.sign_in()
+    fleet = (await browser.get("/")).body.decode()
+    assert "<strong>Redis is away.</strong> Redis does not answer. See whether Redis runs and can be reached." in fleet
+    assert f"A webhook receiver is failing.</strong> Events of {COMPANY} are kept and retried." in fleet
+    for page in ("/webhooks", f"/companies/{COMPANY}", f"/companies/{COMPANY}/inbox", "/companies/nobody"):
+        text = (await browser.get(page)).body.decode()
+        assert '<span id="badge-alerts" class="badge">1<' in text, page
+        assert '<span id="badge-webhooks" class="badge">1<' in text, page
+
+
+async def test_a_key_of_one_company_sees_its_own_troubles_alone(browser: Browser, world: World) -> None:
+    """Neither what is wrong with Holdfast as a whole, nor another company's endpoint."""
+    await world.pair()
+    await world.pair(OTHER)
+    await _fails(world, OTHER)
+    world.open_alerts += [REDIS, replace(REDIS, company=OTHER)]
+    await browser.sign_in(KEY_OF_ONE)
+    text = (await browser.get("/")).body.decode()
+    assert "Redis" not in text
+    assert text.count('class="badge" hidden') == 2
+
+
+async def test_the_fleet_page_hears_of_an_alert_without_a_reload(browser: Browser, world: World) -> None:
+    """Notice and badge come by the stream, and go with the alert."""
+    await world.pair()
+    await browser.sign_in()
+    async with browser.listening("/live") as stream:
+        await hears(world, stream, "event: ")
+        world.open_alerts.append(REDIS)
+        await hears(world, stream, "Redis is away.", 'id="badge-alerts"')
+        stream.forget()
+        world.open_alerts.clear()
+        await hears(world, stream, 'id="attention"', " hidden")
+
+
+async def test_a_company_that_is_not_there_can_be_added_from_its_page(browser: Browser, world: World) -> None:
+    """The page says so in a person's words and has the button; nothing of HTTP."""
+    await browser.sign_in()
+    answer = await browser.get("/companies/nobody")
+    text = answer.body.decode()
+    assert (answer.status, "There is no company nobody" in text, "PUT" in text) == (404, True, False)
+    added = await browser.post("/companies", company="nobody")
+    assert (added.status, added.headers["location"]) == (303, "/companies/nobody")
