@@ -18,6 +18,7 @@ from holdfast.store.lookup import LookupRows
 from holdfast.store.sign_outs import SignOutRows
 from holdfast.store.webhooks import WebhookRows
 from tests.api.api_client import KEY, KEY_OF_ONE, Answer, ApiClient, make_client
+from tests.backup_service import backup_service_of
 from tests.world import COMPANY, Chance, World
 
 ORIGIN = {"Origin": "http://testserver", "Host": "testserver"}
@@ -32,6 +33,9 @@ def make_browser(world: World, gateway: Gateway, *, quotas: Quotas | None = None
         sending=world.sending,
         lookup=LookupRows(world.database),
         webhooks=WebhookRows(world.database),
+        webhook_settings=world.webhooks,
+        limits=world.limits,
+        removal=backup_service_of(gateway, world.database, world.spool.folder.parent / "backups", clock=world.clock),
         media=world.media_service(),
         keys=parse(f"{KEY}, {KEY_OF_ONE}={COMPANY}"),
         shutdown=client.api.state.shutdown,

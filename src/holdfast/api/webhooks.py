@@ -151,6 +151,13 @@ class WebhookService:
         is_new = after is not None and (before is None or before.secret != after.secret)
         return after, after.secret if after is not None and is_new else None
 
+    async def set_url(self, company: str, url: str | None) -> str | None:
+        """Give the company a webhook of its own, or take it away; its secret where that is new. Raises `BadInput`."""
+        body = SessionRequest(webhook_url=url)
+        await self.check(company, body)
+        _, secret = await self.set(company, body)
+        return secret
+
 
 def check_webhook(body: SessionRequest) -> None:
     """Raises `BadInput` for what could never be set."""

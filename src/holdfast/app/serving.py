@@ -147,7 +147,9 @@ async def serve(
                 links=links,
                 clock=clock,
             )
-            api = _http(held, gateway, sending, desk, parts, alert_sink, media_service, secret.encode(), monitor)
+            api = _http(
+                held, gateway, sending, desk, parts, alert_sink, media_service, secret.encode(), monitor, backup_service
+            )
             add_backups(api, backup_service)
             watchers = [versions.run, monitor.run, alert_sink.run, sender.run, schedule.run, spool.run, sweeper.run]
             watchers.append(_retention_sweeper(held, clock=clock).run)
@@ -216,6 +218,7 @@ def _http(
     media: MediaService,
     dashboard_secret: bytes,
     monitor: HealthMonitor,
+    removal: BackupService,
 ) -> FastAPI:
     """API and dashboard."""
     quotas = _quotas(held, parts)
@@ -246,6 +249,9 @@ def _http(
         sending=sending,
         lookup=LookupRows(held.database),
         webhooks=webhooks.rows,
+        webhook_settings=webhooks,
+        limits=limits,
+        removal=removal,
         media=media,
         keys=held.known,
         shutdown=api.state.shutdown,

@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from holdfast.base.clock import iso
 from holdfast.base.errors import NotFound
 from holdfast.dashboard.company import DAY_S, MESSAGES_SHOWN, SESSION_ACTIONS, Fragments
+from holdfast.dashboard.company_settings import company_settings
 from holdfast.dashboard.context import check_company, context_of, login_of
 from holdfast.dashboard.inbox_rows import inbox_row
 from holdfast.dashboard.live import event, event_stream
@@ -57,6 +58,8 @@ async def show_company(request: Request, company: CompanyPath) -> Response:
         was_connected=(await context.gateway.look(company)).record.connected_at is not None,
         actions=SESSION_ACTIONS.values(),
         form_id=context.randomness.secret(),
+        settings=await company_settings(request, company),
+        may_remove=login_of(request).grant.companies is None and company in context.gateway.running,
     )
 
 

@@ -13,11 +13,12 @@ from holdfast.dashboard.assets import Assets
 from holdfast.dashboard.attention import AttentionList
 from holdfast.dashboard.fleet import Fleet
 from holdfast.dashboard.logins import Login, Logins
-from holdfast.dashboard.ports import MediaAddresses
+from holdfast.dashboard.ports import CompanyRemoval, MediaAddresses, WebhookSettings
 from holdfast.dashboard.rendering import Templates
 from holdfast.delivery.lookup import Lookup
 from holdfast.delivery.webhooks import Webhooks
 from holdfast.http.shutdown import ShutdownScope
+from holdfast.runtime.account_limits import AccountLimits
 from holdfast.runtime.diagnosis import Diagnoser
 from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.messages import Messages
@@ -37,6 +38,9 @@ class AppContext:
     diagnoser: Diagnoser
     lookup: Lookup
     webhooks: Webhooks
+    webhook_settings: WebhookSettings
+    limits: AccountLimits
+    removal: CompanyRemoval
     media: MediaAddresses
     logins: Logins
     quotas: Quotas

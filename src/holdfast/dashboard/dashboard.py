@@ -8,18 +8,19 @@ from fastapi import FastAPI
 
 from holdfast.base.clock import Clock
 from holdfast.base.ids import RandomSource
-from holdfast.dashboard import company_pages, fleet_pages, login_pages, passkey_pages, webhook_pages
+from holdfast.dashboard import company_pages, fleet_pages, login_pages, passkey_pages, settings_pages, webhook_pages
 from holdfast.dashboard.assets import Assets
 from holdfast.dashboard.attention import AttentionList
 from holdfast.dashboard.context import AppContext
 from holdfast.dashboard.fleet import Fleet
 from holdfast.dashboard.logins import Logins
-from holdfast.dashboard.ports import KeyLookup, MediaAddresses, SignOuts
+from holdfast.dashboard.ports import CompanyRemoval, KeyLookup, MediaAddresses, SignOuts, WebhookSettings
 from holdfast.dashboard.rendering import Templates
 from holdfast.delivery.lookup import Lookup
 from holdfast.delivery.webhooks import Webhooks
 from holdfast.health.conditions import Condition
 from holdfast.http.shutdown import ShutdownScope
+from holdfast.runtime.account_limits import AccountLimits
 from holdfast.runtime.diagnosis import Diagnoser
 from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.messages import Messages
@@ -34,6 +35,9 @@ def add_dashboard(
     sending: Messages,
     lookup: Lookup,
     webhooks: Webhooks,
+    webhook_settings: WebhookSettings,
+    limits: AccountLimits,
+    removal: CompanyRemoval,
     media: MediaAddresses,
     keys: KeyLookup,
     shutdown: ShutdownScope,
@@ -55,6 +59,9 @@ def add_dashboard(
         diagnoser=diagnoser,
         lookup=lookup,
         webhooks=webhooks,
+        webhook_settings=webhook_settings,
+        limits=limits,
+        removal=removal,
         media=media,
         logins=Logins(keys, secret=secret, sign_outs=sign_outs, clock=clock, randomness=randomness),
         quotas=quotas,
@@ -74,6 +81,7 @@ def add_dashboard(
         company_pages.pages,
         passkey_pages.open_pages,
         passkey_pages.pages,
+        settings_pages.pages,
         webhook_pages.pages,
     ):
         api.include_router(router)

@@ -33,6 +33,19 @@ class MediaAddresses(Protocol):
         """Where the file of an inbound message can be fetched without a key; None when it has none."""
 
 
+class WebhookSettings(Protocol):
+    async def set_url(self, company: str, url: str | None) -> str | None:
+        """Give the company a webhook of its own, or take it away; its secret where that is new.
+
+        Raises `BadInput` for an address that can't be used.
+        """
+
+
+class CompanyRemoval(Protocol):
+    async def clear(self, company: str) -> object:
+        """Make a backup, then remove the company and all it has. Raises a `HoldfastError` with all kept."""
+
+
 class SignOuts(Protocol):
     """Sessions of the dashboard that were signed out, durable and for all processes."""
 

@@ -59,6 +59,11 @@ class AccountLimits:
             hold_until=None if hold is None else iso(to_wall(self._clock, hold.until)),
         )
 
+    async def stored_pacing(self, company: str) -> Content:
+        """How the pacing of this company differs from the settings, as it was set; a tenant's figures as `TENANT`."""
+        account = await self._accounts.account(company, since=iso(self._clock.now()))
+        return account.pacing or {}
+
     async def set_pacing(self, company: str, pacing: Content | None) -> None:
         """Store how the pacing of this company differs from the settings; None removes all differences."""
         await self._gateway.require(company)

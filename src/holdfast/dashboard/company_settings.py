@@ -1,0 +1,47 @@
+"""What is set for one company alone, as the form on its page shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from starlette.requests import Request
+
+from holdfast.dashboard.context import context_of, login_of
+from holdfast.delivery.rate_limits import TENANT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompanySettings:
+    """As the form shows them; empty text where the general settings hold."""
+
+    label: str
+    webhook_url: str
+    per_minute: str
+    new_per_day: str
+
+
+async def company_settings(request: Request, company: str) -> CompanySettings:
+    """What is set for this company alone."""
+    context = context_of(request)
+    endpoint = await context.webhooks.endpoint(company)
+    figures = await pacing_figures(request, company)
+    return CompanySettings(
+        label=(await context.gateway.labels()).get(company, ""),
+        webhook_url="" if endpoint is None else endpoint.url or "",
+        per_minute=_shown(figures.get("perMinute")),
+        new_per_day=_shown(figures.get("newPerDay")),
+    )
+
+
+def _shown(figure: object) -> str:
+    return f"{figure:g}" if isinstance(figure, int | float) else ""
+
+
+async def pacing_figures(request: Request, company: str) -> dict[str, object]:
+    """Those that whoever is signed in may set: the operator's, or a tenant's own."""
+    stored = await context_of(request).limits.stored_pacing(company)
+    if login_of(request).grant.companies is None:
+        return dict(stored)
+    own = stored.get(TENANT)
+    return dict(own) if isinstance(own, Mapping) else {}

@@ -1,0 +1,76 @@
+"""The settings of one company on its page: label, webhook address, pacing; and the company's removal."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from holdfast.base.errors import BadInput
+from holdfast.dashboard.company_pages import CompanyPath
+from holdfast.dashboard.company_settings import pacing_figures
+from holdfast.dashboard.context import NotYours, context_of, login_of
+from holdfast.dashboard.page_auth import ProtectedPage, is_part, part
+from holdfast.delivery.rate_limits import TENANT
+from holdfast.session.labels import checked_label
+
+pages = APIRouter(route_class=ProtectedPage, include_in_schema=False)
+
+_FIGURES = {"perMinute": ("messages a minute", 6000), "newPerDay": ("new contacts a day", 100_000)}
+"""Fields of the form, as pacing names them: what they are called on the page, and the largest number."""
+
+
+@pages.post("/companies/{company}/settings")
+async def save_settings(request: Request, company: CompanyPath) -> Response:
+    """Everything is checked before anything is stored."""
+    context, form = context_of(request), request.state.form
+    label = checked_label(form.get("label", ""))
+    pacing = await _new_pacing(request, company)
+    url, before = form.get("webhook_url", "").strip() or None, await context.webhooks.endpoint(company)
+    secret = None
+    if url != (None if before is None else before.url):
+        secret = await context.webhook_settings.set_url(company, url)
+    await context.gateway.set_label(company, label)
+    await context.limits.set_pacing(company, pacing)
+    context.fleet.forget()
+    if not is_part(request):
+        return RedirectResponse(f"/companies/{company}", status_code=303)
+    return part(request, "settings_saved.html", secret=secret)
+
+
+async def _new_pacing(request: Request, company: str) -> dict[str, object] | None:
+    limits, figures = context_of(request).limits, await pacing_figures(request, company)
+    for name in _FIGURES:
+        figures.pop(name, None)
+        if text := request.state.form.get(name, "").strip():
+            figures[name] = _figure(name, text)
+    if login_of(request).grant.companies is not None:
+        made = await limits.tenant_pacing(company, figures)
+        return None if made is None else dict(made)
+    tenants = (await limits.stored_pacing(company)).get(TENANT)
+    return (figures | ({} if tenants is None else {TENANT: tenants})) or None
+
+
+def _figure(name: str, text: str) -> float | int:
+    said, most = _FIGURES[name]
+    is_number = text.isascii() and text.replace(".", "", 1).isdigit() and (name == "perMinute" or text.isdigit())
+    if not is_number or float(text) > most:
+        kind = "number" if name == "perMinute" else "whole number"
+        raise BadInput(
+            f'{said}: "{text[:20]}" can\'t be used; give a {kind} from 0 to {most}, 0 for no limit', field=name
+        )
+    return int(text) if text.isdigit() else float(text)
+
+
+@pages.post("/companies/{company}/remove")
+async def remove_company(request: Request, company: CompanyPath) -> Response:
+    """After a backup of it. Only for those who may touch all companies, as with the backup itself."""
+    context = context_of(request)
+    if login_of(request).grant.companies is not None:
+        raise NotYours("only an API key for all companies can remove one", field="company")
+    async with context.shutdown.until_stopping():
+        await context.removal.clear(company)
+    context.fleet.forget()
+    if not is_part(request):
+        return RedirectResponse("/", status_code=303)
+    return Response(status_code=204, headers={"HX-Redirect": f"{context.base_path}/"})

@@ -1,0 +1,79 @@
+"""Settings of a company on its page: label, webhook, pacing; and its removal."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.api.api_client import KEY_OF_ONE
+from tests.dashboard.browser import Browser
+from tests.world import COMPANY, World
+
+PAGE = f"/companies/{COMPANY}"
+SETTINGS = f"{PAGE}/settings"
+PART = {"HX-Request": "true"}
+
+
+async def test_settings_are_saved_shown_and_removed_again(browser: Browser, world: World) -> None:
+    """A first webhook shows its secret once; what is empty goes back to the general settings; other pacing is kept."""
+    await world.pair()
+    await world.now(world.limits.set_pacing(COMPANY, {"gapMs": 500}))
+    await browser.sign_in()
+    given = {"label": "Bakery Irbid", "webhook_url": "https://8.8.8.8/hook", "perMinute": "2.5", "newPerDay": "40"}
+    saved = (await browser.post(SETTINGS, headers=PART, **given)).body.decode()
+    assert "The settings are saved." in saved
+    assert "whsec_" in saved
+    assert await world.limits.stored_pacing(COMPANY) == {"gapMs": 500, "perMinute": 2.5, "newPerDay": 40}
+    page = (await browser.get(PAGE)).body.decode()
+    for value in given.values():
+        assert f'value="{value}"' in page
+    assert "whsec_" not in (await browser.post(SETTINGS, headers=PART, **given)).body.decode()
+    await browser.post(SETTINGS, headers=PART)
+    assert await world.limits.stored_pacing(COMPANY) == {"gapMs": 500}
+    assert await world.webhooks.rows.endpoint(COMPANY) is None
+    assert await world.gateway.labels() == {}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "sentence"),
+    [
+        ("perMinute", "many", "Messages a minute: &#34;many&#34; can&#39;t be used; give a number from 0 to 6000"),
+        ("newPerDay", "1.5", "give a whole number from 0 to 100000"),
+        ("newPerDay", "100001", "give a whole number from 0 to 100000"),
+        ("label", "x" * 101, "give at most 100"),
+        ("webhook_url", "http://10.0.0.5/hook", "10.0.0.5"),
+        ("webhook_url", "ftp://example.org", "http"),
+    ],
+)
+async def test_what_can_t_be_set_changes_nothing(
+    browser: Browser, world: World, field: str, value: str, sentence: str
+) -> None:
+    """The sentence names value and cure, and the other fields are not stored either."""
+    await world.pair()
+    await browser.sign_in()
+    answer = await browser.post(SETTINGS, headers=PART, **{"label": "Bakery", "perMinute": "3", field: value})
+    assert (answer.status, sentence in answer.body.decode()) == (422, True), answer.body.decode()
+    assert (await world.gateway.labels(), await world.limits.stored_pacing(COMPANY)) == ({}, {})
+
+
+async def test_a_tenant_can_only_tighten_and_not_remove(browser: Browser, world: World) -> None:
+    """The operator's limits hold; the page has no button for removal, and the form is refused."""
+    await world.pair()
+    await world.now(world.limits.set_pacing(COMPANY, {"perMinute": 10}))
+    await browser.sign_in(KEY_OF_ONE)
+    assert (await browser.post(SETTINGS, headers=PART, perMinute="20")).status == 422
+    assert (await browser.post(SETTINGS, headers=PART, perMinute="5")).status == 200
+    assert await world.limits.stored_pacing(COMPANY) == {"perMinute": 10, "tenant": {"perMinute": 5}}
+    assert "ask-remove" not in (await browser.get(PAGE)).body.decode()
+    assert (await browser.post(f"{PAGE}/remove")).status == 403
+    assert COMPANY in world.gateway.running
+
+
+async def test_a_company_is_removed_after_a_backup(browser: Browser, world: World) -> None:
+    """It is gone from the fleet, and a backup is there."""
+    await world.pair()
+    await browser.sign_in()
+    assert "ask-remove" in (await browser.get(PAGE)).body.decode()
+    answer = await browser.post(f"{PAGE}/remove", headers=PART)
+    assert (answer.status, answer.headers["hx-redirect"]) == (204, "/")
+    assert (await browser.get(PAGE)).status == 404
+    assert list((world.spool.folder.parent / "backups").iterdir())
