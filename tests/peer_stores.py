@@ -7,11 +7,12 @@ and OpenWA's folders are those of Baileys' own `useMultiFileAuthState`.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,62 @@ def evolution_postgres(url: str, name: str, files: Files, *, status: str = "clos
             ("a-session", INSTANCE, json.dumps(files["creds.json"])),
         )
     return url
+
+
+# whatsmeow: its own tables, of which those that are read.
+
+_WHATSMEOW = """
+CREATE TABLE whatsmeow_device (
+    jid TEXT PRIMARY KEY, lid TEXT, registration_id BIGINT NOT NULL, noise_key {blob} NOT NULL,
+    identity_key {blob} NOT NULL, signed_pre_key {blob} NOT NULL, signed_pre_key_id INTEGER NOT NULL,
+    signed_pre_key_sig {blob} NOT NULL, adv_key {blob} NOT NULL, adv_details {blob} NOT NULL,
+    adv_account_sig {blob} NOT NULL, adv_account_sig_key {blob} NOT NULL, adv_device_sig {blob} NOT NULL,
+    platform TEXT NOT NULL DEFAULT '', business_name TEXT NOT NULL DEFAULT '', push_name TEXT NOT NULL DEFAULT '');
+CREATE TABLE whatsmeow_pre_keys (jid TEXT, key_id INTEGER, key {blob} NOT NULL, uploaded BOOLEAN NOT NULL);
+CREATE TABLE whatsmeow_app_state_sync_keys (
+    jid TEXT, key_id {blob}, key_data {blob} NOT NULL, timestamp BIGINT NOT NULL, fingerprint {blob} NOT NULL);
+CREATE TABLE whatsmeow_lid_map (lid TEXT PRIMARY KEY, pn TEXT UNIQUE NOT NULL);
+CREATE TABLE whatsmeow_sessions (our_jid TEXT, their_id TEXT, session {blob});
+"""
+
+
+def whatsmeow_sqlite(path: Path, files: Files) -> Path:
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.executescript(_WHATSMEOW.format(blob="bytea"))
+        for table, row in whatsmeow_rows(files):
+            connection.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", row)
+        connection.commit()
+    return rested(path)
+
+
+def whatsmeow_rows(files: Files) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """What whatsmeow would have of the device of these files; the ratchets of its chats it has in another form."""
+    creds = json.loads(files["creds.json"])
+    me, account, signed = creds["me"], creds["account"], creds["signedPreKey"]
+    device = (
+        *(me["id"], me.get("lid", ""), creds["registrationId"]),
+        *(_content(creds[name]["private"]) for name in ("noiseKey", "signedIdentityKey")),
+        *(_content(signed["keyPair"]["private"]), signed["keyId"], _content(signed["signature"])),
+        *(base64.b64decode(creds["advSecretKey"]), _content(account["details"])),
+        *(_content(account[name]) for name in ("accountSignature", "accountSignatureKey", "deviceSignature")),
+        *(creds.get("platform", ""), "", me.get("name", "")),
+    )
+    yield "whatsmeow_device", device
+    for name, text in fields_of(files).items():
+        type_, id_ = _parts(name)
+        value = json.loads(text)
+        if type_ == "pre-key":
+            yield "whatsmeow_pre_keys", (me["id"], int(id_), _content(value["private"]), True)
+        if type_ == "app-state-sync-key":
+            key = (_content(value["keyData"]), int(value.get("timestamp") or 0), b"")
+            yield "whatsmeow_app_state_sync_keys", (me["id"], base64.b64decode(id_), *key)
+        if type_ == "lid-mapping" and id_.endswith("_reverse"):
+            yield "whatsmeow_lid_map", (id_.removesuffix("_reverse"), value)
+
+
+def _content(value: dict[str, str] | str) -> bytes:
+    """Baileys writes bytes of protobuf messages as base64 alone."""
+    return base64.b64decode(value if isinstance(value, str) else value["data"])
 
 
 # Redis.

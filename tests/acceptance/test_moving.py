@@ -107,6 +107,7 @@ def _stores(folder: Path, postgres: PostgresProcess, redis: str) -> dict[str, St
         "waha-postgres": waha_postgres,
         "baileys-api": lambda files: ["baileys-api", stores.baileys_api_redis(f"{redis}/2", "+962790000001", files)],
         "openwa": lambda files: ["openwa", str(stores.openwa_sqlite(folder / "openwa.sqlite", "shop", files))],
+        "whatsmeow": lambda files: ["whatsmeow", str(stores.whatsmeow_sqlite(folder / "whatsmeow.db", files))],
         "openwa-postgres": lambda files: ["openwa", stores.openwa_postgres(postgres.new_database(), "shop", files)],
     }
 

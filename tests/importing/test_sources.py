@@ -243,7 +243,7 @@ def _another(kind: str, source: Path) -> None:
     ("kind", "source", "said"),
     [
         ("nonsense", "x", '"nonsense" can\'t be imported from: write one of baileys, evolution, waha'),
-        ("whatsmeow", "x.db", "devices of whatsmeow"),
+        ("whatsmeow", "x.db", '"x.db" is missing: give the SQLite file with the table whatsmeow_device'),
         ("waha", "nowhere", '"nowhere" is missing: give the folder .sessions/noweb, or postgresql'),
         ("waha", "mongodb://u:secret@h/x", "an address of mongodb is no source of waha: give the folder"),
         ("evolution", "mysql://u:secret@h/x", "an address of mysql is no source of evolution: give postgresql://"),
@@ -277,7 +277,7 @@ def test_keys_from_elsewhere_are_for_evolution_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("engine", ["webjs", "gows"])
 def test_sessions_of_wahas_other_engines_are_refused_by_name(engine: str, tmp_path: Path) -> None:
-    """They have no keys of Baileys."""
+    """They have no keys of Baileys; those of GOWS are whatsmeow's."""
     (tmp_path / "sessions" / engine / "shop" / "session" / "Default").mkdir(parents=True)
     assert f"is of WAHA's engine {engine.upper()}" in refused("waha", tmp_path / "sessions")
     assert f"is of WAHA's engine {engine.upper()}" in refused("waha", tmp_path / "sessions" / engine)

@@ -15,6 +15,7 @@ from holdfast.importing.evolution import open_evolution_postgres, open_evolution
 from holdfast.importing.folders import FolderSource
 from holdfast.importing.openwa import open_openwa_postgres, open_openwa_sqlite
 from holdfast.importing.waha import open_waha_folder, open_waha_postgres, open_waha_sqlite
+from holdfast.importing.whatsmeow import open_whatsmeow_postgres, open_whatsmeow_sqlite
 
 Opened = AbstractContextManager[Source]
 
@@ -63,18 +64,13 @@ KINDS: Mapping[str, Kind] = MappingProxyType({
         sqlite=open_openwa_sqlite,
         postgres=open_openwa_postgres,
     ),
+    "whatsmeow": Kind(
+        expects="the SQLite file with the table whatsmeow_device, or postgresql://…",
+        sqlite=open_whatsmeow_sqlite,
+        postgres=open_whatsmeow_postgres,
+    ),
 })  # fmt: skip
 """By the word that `holdfast import` takes."""
-
-_NOT_IMPORTED = MappingProxyType(
-    {
-        "whatsmeow": (
-            "devices of whatsmeow (GOWA, wuzapi, mautrix-whatsapp, WAHA's GOWS) can't be imported: whatsmeow keeps the "
-            "state of each chat in a format of its own, which Baileys can't go on from. Link the phone anew with "
-            "`holdfast pair`"
-        ),
-    }
-)
 
 
 def open_source(kind: str, source: str, *, keys: str | None = None) -> Opened:
@@ -82,8 +78,6 @@ def open_source(kind: str, source: str, *, keys: str | None = None) -> Opened:
 
     keys: the place of the Signal keys, for programs that keep them apart from the credentials.
     """
-    if kind in _NOT_IMPORTED:
-        raise CantImport(_NOT_IMPORTED[kind])
     if kind not in KINDS:
         raise CantImport(f'"{kind[:40]}" can\'t be imported from: write one of {", ".join(KINDS)}')
     chosen = KINDS[kind]
@@ -111,7 +105,7 @@ def _opened(kind: Kind, source: str, keys: str | None) -> Opened | None:
         return kind.folder and kind.folder(path)
     if is_sqlite(path):
         return kind.sqlite and kind.sqlite(path)
-    if path.exists() or kind.folder is None:
+    if path.exists() or (kind.folder is None and kind.sqlite is None):
         return None
     raise CantImport(f'"{source}" is missing: give {kind.expects}')
 

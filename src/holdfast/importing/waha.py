@@ -67,6 +67,11 @@ def _session_of(database: str) -> str:
 
 
 def _other_engine(shown: str, engine: str) -> CantImport:
+    if engine == "GOWS":
+        return CantImport(
+            f"{shown} is of WAHA's engine GOWS, which stores a device as whatsmeow does: give its database to "
+            "`holdfast import whatsmeow`, which is an SQLite file in the session's folder, or waha_gows_<session>"
+        )
     return CantImport(
         f"{shown} is of WAHA's engine {engine}: only its engine NOWEB keeps a device that can be imported. Link the "
         "phone anew with `holdfast pair`"

@@ -19,6 +19,8 @@ _MOST_TEXT = 16 * 1024
 _MOST_ITEMS = 10_000
 _MOST_DEPTH = 20
 _MOST_ID = 2**24 - 1
+_MOST_REGISTRATION = 2**32 - 1
+"""Baileys takes one of 14 bits, whatsmeow one of 32; WhatsApp takes four bytes."""
 _MOST_NUMBER = 2**53 - 1
 """The largest that JavaScript counts by one."""
 _MOST_UNUPLOADED = 1000
@@ -60,7 +62,7 @@ def fault_of_value(value: Any) -> str | None:
 
 def _faults(credentials: Mapping[str, Any]) -> Iterator[str]:
     for name in _IDS:
-        yield from _id_faults(credentials, name)
+        yield from _id_faults(credentials, name, most=_MOST_REGISTRATION if name == "registrationId" else _MOST_ID)
     yield from _range_faults(credentials)
     for name in _PAIRS:
         yield from _pair_faults(credentials.get(name), name)
@@ -75,12 +77,14 @@ def _faults(credentials: Mapping[str, Any]) -> Iterator[str]:
     yield from _value_faults(dict(credentials), "", 0)
 
 
-def _id_faults(holder: Mapping[str, Any], name: str, *, shown: str | None = None) -> Iterator[str]:
+def _id_faults(
+    holder: Mapping[str, Any], name: str, *, shown: str | None = None, most: int = _MOST_ID
+) -> Iterator[str]:
     value = holder.get(name)
     if value is None:
         return
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MOST_ID:
-        yield f"have {shown or name} {_shown(value)}: a whole number from 0 to {_MOST_ID} is allowed"
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
+        yield f"have {shown or name} {_shown(value)}: a whole number from 0 to {most} is allowed"
 
 
 def _range_faults(credentials: Mapping[str, Any]) -> Iterator[str]:

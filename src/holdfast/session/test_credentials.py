@@ -49,7 +49,7 @@ BAD: list[tuple[str, Any, str]] = [
     ("nextPreKeyId", 10**40, "of more than 30 digits"),
     ("firstUnuploadedPreKeyId", 844, "firstUnuploadedPreKeyId 844 after nextPreKeyId 843"),
     ("nextPreKeyId", 1844, "1001 pre-keys from firstUnuploadedPreKeyId 843 to nextPreKeyId 1844: 1000 are allowed"),
-    ("registrationId", 10**9, "registrationId 1000000000"),
+    ("registrationId", 10**10, "registrationId 10000000000"),
     ("noiseKey", "a pair", "a noiseKey that is no pair of keys"),
     ("noiseKey", {"private": octets(31), "public": octets(32)}, "31 bytes in noiseKey.private: 32 are needed"),
     ("signedIdentityKey", {"private": octets(32)}, "no bytes in signedIdentityKey.public: 32 or 33"),
