@@ -61,6 +61,7 @@ def phone_number(text: str, *, field: str) -> str:
         # WhatsApp itself wrote this number: it is not judged by how people write numbers.
         return _checked(_plain(jid["number"]).removeprefix("+"), text, field=field)
     plain = _plain(_without_address(visible(text), text, field=field))
+    plain = re.sub(r"^\( *(\+|00)", r"\1(", plain)  # (+962) 79 …
     plain = plain.removeprefix("+" if plain.startswith("+") else "00")
     if plain.lstrip("( -").startswith("0"):
         raise BadInput(
