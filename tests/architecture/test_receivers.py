@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 import urllib.error
@@ -17,21 +16,13 @@ import pytest
 from holdfast.base.ids import SystemRandomSource
 from holdfast.engine.node import find_node
 from holdfast.notify.signing import sign
+from tests.pasted import blocks
 
-DOCS = Path(__file__).parents[2] / "docs"
 SECRET = SystemRandomSource().webhook_secret()
 BODY = json.dumps({
     "type": "message.received", "timestamp": "2026-11-22T15:06:36.012Z",
     "data": {"sender": "962790000002@s.whatsapp.net", "text": "Is it ready? جاهز"},
 }).encode()  # fmt: skip
-
-
-def pasted(page: str, language: str, beginning: str) -> str:
-    """The one block of a page in this language that begins so."""
-    blocks = re.findall(rf"^```{language}\n(.*?)^```", (DOCS / page).read_text("utf-8"), re.MULTILINE | re.DOTALL)
-    (block,) = [block for block in blocks if block.startswith(beginning)]
-    assert isinstance(block, str)
-    return block
 
 
 class Receiver:
@@ -74,12 +65,16 @@ class Receiver:
 @pytest.fixture(params=["python", "node"])
 def receiver(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Receiver]:
     if request.param == "python":
-        command, file, block = [sys.executable, "-I"], "receiver.py", pasted("receiving.md", "python", "import base64")
+        command, file, block = (
+            [sys.executable, "-I"],
+            "receiver.py",
+            blocks("docs/receiving.md", "python", heading="A receiver that runs")[0],
+        )
     else:
         command, file, block = (
             [str(find_node(None).executable)],
             "receiver.mjs",
-            pasted("webhooks.md", "js", "import { createHmac"),
+            blocks("docs/webhooks.md", "js", heading="Verifying")[0],
         )
     (tmp_path / file).write_text(block, "utf-8")
     process = subprocess.Popen(

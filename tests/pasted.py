@@ -1,0 +1,88 @@
+"""Code blocks of documents, as people paste them, and the programs that are made of them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import sys
+from asyncio.subprocess import PIPE, STDOUT, Process
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+_BLOCK = re.compile(r"^#+ (?P<heading>[^\n]*)\n|^```(?P<language>\w*)\n(?P<text>.*?)^```", re.MULTILINE | re.DOTALL)
+_UV = """#!/bin/sh
+shift
+case $1 in wasim) shift; exec "$PYTHON" -m wasim.cli "$@";; *) shift; exec "$PYTHON" -m holdfast "$@";; esac
+"""
+_PATIENCE_S = 60
+
+
+def all_blocks(page: str) -> list[tuple[str, str, str]]:
+    """Heading, language and text of each block of a page."""
+    found, heading = list[tuple[str, str, str]](), ""
+    for each in _BLOCK.finditer((ROOT / page).read_text("utf-8")):
+        if each["heading"] is not None:
+            heading = each["heading"]
+        else:
+            found.append((heading, each["language"], each["text"]))
+    return found
+
+
+def blocks(page: str, language: str, *, heading: str) -> list[str]:
+    """The blocks of a section, in order."""
+    found = [text for at, in_, text in all_blocks(page) if (at, in_) == (heading, language)]
+    assert found, heading
+    return found
+
+
+def with_uv(folder: Path) -> dict[str, str]:
+    """An environment in which `uv run` runs what is installed already."""
+    shims = folder / "bin"
+    shims.mkdir()
+    (shims / "uv").write_text(_UV)
+    (shims / "uv").chmod(0o755)
+    return {"PATH": f"{shims}:{os.environ['PATH']}", "PYTHON": sys.executable}
+
+
+@asynccontextmanager
+async def running(
+    *command: str, folder: Path, settings: Mapping[str, str], terminal: int | None = None
+) -> AsyncIterator[Process]:
+    """A program that ends with the block, and whatever it started with it. `terminal`: a descriptor for its output."""
+    others = {name: value for name, value in os.environ.items() if not name.startswith("HOLDFAST_")}
+    process = await asyncio.create_subprocess_exec(
+        *command, cwd=folder, env={**others, **settings}, stdin=PIPE, stdout=PIPE if terminal is None else terminal,
+        stderr=STDOUT, start_new_session=True, limit=1 << 20,
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            os.killpg(process.pid, 15)
+        await process.communicate()
+
+
+async def until(process: Process, *words: str) -> str:
+    """All that the program has said when the last of these words comes, in their order."""
+    assert process.stdout is not None
+    said, left = "", list(words)
+    async with asyncio.timeout(_PATIENCE_S):
+        while left:
+            line = (await process.stdout.readline()).decode()
+            assert line, f"it ended without {left[0]!r}: {said}"
+            said += line
+            while left and left[0] in said:
+                left.pop(0)
+    return said
+
+
+async def finished(process: Process) -> str:
+    """All that the program has said when it has ended well."""
+    assert process.stdout is not None
+    async with asyncio.timeout(_PATIENCE_S):
+        said = (await process.stdout.read()).decode()
+        assert await process.wait() == 0, said
+    return said
