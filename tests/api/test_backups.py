@@ -7,9 +7,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
 from holdfast.api.backups import add_backups
-from holdfast.session.engine import OpenLink
+from holdfast.session.engine import BAD_CREDENTIALS, OpenLink
+from holdfast.store.tables import credentials as stored_credentials
 from tests.api.api_client import KEY_OF_ONE, OTHER, ApiClient, make_client
 from tests.backup_service import FILES, backup_service_of, bot_folder, credentials
 from tests.world import COMPANY, World
@@ -116,6 +118,40 @@ async def test_an_import_replaces_a_pairing_that_nobody_finished(client: ApiClie
     await world.until(lambda: bool(world.commands(OpenLink)))
     await client("POST", f"/v1/sessions/{COMPANY}/import", WISH)
     await world.until_state("connected")
+
+
+HOSTILE = [
+    '{"me": {}, "nextPreKeyId": 900001, "firstUnuploadedPreKeyId": 1000000000}',
+    '{"me": {}, "routingInfo": {"type": "Buffer", "data": "' + "A" * 2**21 + '"}}',
+    '{"me":',
+    '["me"]',
+]
+"""Stored before such credentials were refused, or damaged since."""
+
+
+@pytest.mark.parametrize("stored", HOSTILE, ids=["key range", "2 MB", "no JSON", "no object"])
+@pytest.mark.parametrize("way_out", ["stop", "clear", "import"])
+async def test_a_company_with_unusable_stored_credentials_can_be_mended(
+    client: ApiClient, world: World, stored: str, way_out: str
+) -> None:
+    """It is paused with its reason; stopping, clearing and importing over it work, and so do imports of others."""
+    await client("POST", f"/v1/sessions/{COMPANY}/import", WISH)
+    await world.until_state("connected")
+    damaged = update(stored_credentials).values(creds=stored)
+    await world.now(world.database.write(lambda connection: connection.execute(damaged)))
+    world.engine.refuses = BAD_CREDENTIALS  # as a host does that is handed such credentials
+    world.engine.drop(world.link(), code=428)
+    await world.until_state("paused")
+    session = (await client("GET", f"/v1/sessions/{COMPANY}")).json
+    assert session["reason"]["code"] == "bad-credentials"
+    world.engine.refuses = None
+    done = await client("POST", f"/v1/sessions/{COMPANY}/{way_out}", WISH if way_out == "import" else None)
+    assert done.status < 300, done.body
+    if way_out == "import":
+        await world.until_state("connected")
+        assert world.commands(OpenLink)[-1].credentials == WISH["credentials"]
+    else:
+        assert (await client("POST", f"/v1/sessions/{OTHER}/import", WISH)).status < 300
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, delete, func, insert, select
 from holdfast.backup.errors import CantRestore
 from holdfast.backup.ratchets import RatchetKey, without_sending
 from holdfast.base.errors import Conflict, NotFound
+from holdfast.session.credentials import fault_of_text
 from holdfast.session.state import State
 from holdfast.store.postgres import MIGRATING
 from holdfast.store.tables import credentials, leases, sessions, signal_keys
@@ -47,8 +48,10 @@ def take_in(connection: Connection, company: str, device: Device, *, now: str, c
 
 
 def refuse_linked(connection: Connection, company: str) -> None:
-    """Raises `Conflict` where a phone is linked."""
-    if connection.scalar(select(credentials.c.paired).where(credentials.c.company_id == company)):
+    """Raises `Conflict` where a phone is linked with credentials that can be used."""
+    columns = credentials.c["paired", "creds"]
+    row = connection.execute(select(*columns).where(credentials.c.company_id == company)).first()
+    if row is not None and row.paired and fault_of_text(row.creds) is None:
         raise Conflict(
             f'company "{company}" has a linked device already: `holdfast clear {company}` backs it up and removes it'
         )
@@ -67,6 +70,9 @@ def refuse_taken(connection: Connection, company: str, its_credentials: str) -> 
 
 
 def _jid(creds: str) -> str | None:
+    """None also for credentials that can't be used, as damage may have left them."""
+    if fault_of_text(creds) is not None:
+        return None
     me = json.loads(creds).get("me")
     return me.get("id") if isinstance(me, dict) else None
 
