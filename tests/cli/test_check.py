@@ -16,8 +16,8 @@ from tests.postgres_process import PASSWORD, PostgresProcess
 from tests.world import World, migrated
 
 PARTS = {
-    "data folder", "API key", "disk", "database", "clock", "Redis", "Node", "Baileys", "HTTP", "running Holdfast",
-    "alerts", "backups", "proxy",
+    "data folder", "API key", "disk", "database", "clock", "Redis", "Node", "engine sandbox", "Baileys", "HTTP",
+    "running Holdfast", "alerts", "backups", "proxy",
 }  # fmt: skip
 
 

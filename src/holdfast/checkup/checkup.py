@@ -15,10 +15,11 @@ from holdfast.settings import Settings
 
 async def check(settings: Settings, *, clock: Clock) -> list[CheckResult]:
     """One finding or more for each part. Never raises for what it finds."""
-    (stored, seen), redis, node, proxy, running = await asyncio.gather(
+    (stored, seen), redis, node, sandbox, proxy, running = await asyncio.gather(
         database(settings),
         programs.redis(settings, clock),
         programs.node(settings),
+        programs.sandbox(settings),
         network.proxy(settings),
         network.server(settings, _key(settings)),
     )
@@ -30,6 +31,7 @@ async def check(settings: Settings, *, clock: Clock) -> list[CheckResult]:
         await clock_is_right(clock.now(), None if seen is None else seen.newest_at),
         redis,
         node,
+        sandbox,
         programs.baileys(settings),
         proxy,
         network.exposure(settings.host, settings.port),

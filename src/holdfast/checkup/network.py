@@ -63,7 +63,17 @@ async def _asked(client: Client, settings: Settings) -> list[CheckResult]:
     )
     sessions = [session async for session in client.items("/v1/sessions")]
     endpoints = [endpoint async for endpoint in client.items("/v1/webhooks")]
-    return [found, judge_sessions(sessions), judge_webhooks(endpoints)]
+    hosts = await _engine_hosts(client, sessions)
+    return [found, judge_sessions(sessions), judge_engine_hosts(hosts), judge_webhooks(endpoints)]
+
+
+async def _engine_hosts(client: Client, sessions: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those of the process that was asked; the diagnostics of any session name them all."""
+    if not sessions:
+        return []
+    found = await client.get(f"/webhook/whatsapp/baileys/diagnostics/{sessions[0]['companyId']}")
+    hosts: list[dict[str, Any]] = found["engineHosts"]
+    return hosts
 
 
 async def proxy(settings: Settings) -> CheckResult:
@@ -89,6 +99,19 @@ def judge_sessions(sessions: list[dict[str, Any]]) -> CheckResult:
         return ok(what, f"{len(sessions)}, all connected or stopped on purpose")
     named = ", ".join(away[:5]) + (" …" if len(away) > 5 else "")
     return warning(what, f"{len(away)} of {len(sessions)} are not connected: {named}", "`holdfast sessions` says why")
+
+
+def judge_engine_hosts(hosts: list[dict[str, Any]]) -> CheckResult:
+    """How many run, and whether sessions are suspected of ending them."""
+    what = "engine hosts"
+    suspected = sorted(company for host in hosts if host["isolation"] for company in host["sessions"])
+    if suspected:
+        named = ", ".join(suspected[:5]) + (" …" if len(suspected) > 5 else "")
+        cure = "wait: each runs apart until it proved harmless, or is quarantined and named in an alert"
+        return warning(what, f"a host ended twice within a minute; suspected: {named}", cure)
+    largest = max((host["rssBytes"] or 0 for host in hosts), default=0)
+    sizes = f", the largest with {largest // 2**20} MB" if largest else ""
+    return ok(what, f"{len(hosts)}{sizes}; no session is suspected of ending them")
 
 
 def judge_webhooks(endpoints: list[dict[str, Any]]) -> CheckResult:

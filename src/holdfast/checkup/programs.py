@@ -12,6 +12,7 @@ from holdfast.checkup.check_result import CheckResult, ok, problem, warning
 from holdfast.engine.baileys.install import installed_version, locked_version
 from holdfast.engine.errors import EngineUnavailable
 from holdfast.engine.node import find_node
+from holdfast.engine.sandbox import is_effective
 from holdfast.live.redis_connection import RedisServer, RedisUnavailable
 from holdfast.notify.addresses import read_addresses
 from holdfast.notify.apprise_client import refusal
@@ -53,6 +54,19 @@ async def node(settings: Settings) -> CheckResult:
     except EngineUnavailable as error:
         return problem("Node", error.sentence, f"correct that, or set {variable('node_bin')} to another Node")
     return ok("Node", f"{found.version}, {found.executable}")
+
+
+async def sandbox(settings: Settings) -> CheckResult:
+    """Tried with the Node that is there: a host must not read files or start programs."""
+    what = "engine sandbox"
+    try:
+        found = await asyncio.to_thread(find_node, settings.node_bin)
+    except EngineUnavailable:
+        return warning(what, "not tried, because there is no Node to try it with", "see the row about Node")
+    if await asyncio.to_thread(is_effective, found):
+        return ok(what, "engine hosts can't read other files, start programs or load native addons (tried)")
+    cure = f"use the Node that comes with Holdfast: unset {variable('node_bin')}"
+    return problem(what, f"Node {found.version} does not keep engine hosts from files and programs", cure)
 
 
 def baileys(settings: Settings) -> CheckResult:

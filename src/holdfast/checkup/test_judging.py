@@ -9,7 +9,7 @@ import pytest
 from holdfast.checkup.advisories import ADVISORIES, advisories_about, parsed
 from holdfast.checkup.database import judge_clock, judge_database
 from holdfast.checkup.folder import judge_backups, judge_disk
-from holdfast.checkup.network import exposure, judge_sessions, judge_webhooks
+from holdfast.checkup.network import exposure, judge_engine_hosts, judge_sessions, judge_webhooks
 from holdfast.checkup.programs import judge_baileys
 from holdfast.engine.baileys.install import locked_version
 from holdfast.store.inspect import Peeked
@@ -128,3 +128,15 @@ def test_sessions_that_are_away_are_named() -> None:
     )
     found = judge_sessions(rows)
     assert (found.state, found.sentence) == ("warning", "7 of 7 are not connected: 0, 1, 2, 3, 4 …")
+
+
+def test_sessions_that_are_suspected_of_ending_hosts_are_a_warning() -> None:
+    """Named, with what happens next; otherwise the row says how large the hosts are."""
+    good = {"isolation": False, "sessions": ["a"], "rssBytes": 150 * 2**20}
+    found = judge_engine_hosts([good, {**good, "rssBytes": None}])
+    assert (found.state, found.sentence) == (
+        "ok", "2, the largest with 150 MB; no session is suspected of ending them",
+    )  # fmt: skip
+    suspected = judge_engine_hosts([good, {**good, "isolation": True, "sessions": ["c", "b"]}])
+    assert suspected.state == "warning"
+    assert "suspected: b, c" in suspected.sentence

@@ -7,6 +7,7 @@ that belongs to another program on this machine. It limits mistakes and maliciou
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -54,6 +55,27 @@ def sandboxed(node: Node, bridge: Path, *, spool: Path, environment: Mapping[str
         cwd=bridge.parent,
         env={**passed_on, "TMPDIR": str(spool)},
     )
+
+
+_TRIED = """
+const { readFileSync } = require('node:fs'), { spawnSync } = require('node:child_process')
+for (const attempt of [() => readFileSync(process.execPath), () => { throw spawnSync(process.execPath).error }])
+  try { attempt(); console.log('allowed') } catch (error) { console.log(error?.code) }
+"""
+_DENIED = ["ERR_ACCESS_DENIED"] * 2
+_ANSWERS_WITHIN_S = 20
+
+
+def is_effective(node: Node) -> bool:
+    """Whether this Node really denies a program in the sandbox to read files and to start programs."""
+    argv = [str(node.executable), _permission(node), "-e", _TRIED]
+    try:
+        done = subprocess.run(  # noqa: S603 – the Node that would run the hosts
+            argv, capture_output=True, text=True, timeout=_ANSWERS_WITHIN_S, check=False, env={}
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.stdout.split() == _DENIED
 
 
 def _permission(node: Node) -> str:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.engine.node import Node
-from holdfast.engine.sandbox import sandboxed
+from holdfast.engine.node import Node, find_node
+from holdfast.engine.sandbox import is_effective, sandboxed
 
 BRIDGE = Path("/cache/baileys-1/bridge-2/bridge.mjs")
 SPOOL = Path("/data/spool")
@@ -52,3 +52,13 @@ def test_a_host_gets_what_configures_node_and_nothing_else() -> None:
 def test_the_flag_is_the_one_that_this_node_knows(version: str, flag: str) -> None:
     """It was renamed."""
     assert flag in sandboxed(node(version), BRIDGE, spool=SPOOL, environment={}).argv
+
+
+def test_the_sandbox_is_tried_not_believed(tmp_path: Path) -> None:
+    """Node as it ships denies files and programs; one that answers otherwise has no sandbox."""
+    assert is_effective(find_node())
+    careless = tmp_path / "node"
+    careless.write_text("#!/bin/sh\necho allowed\necho allowed\n")
+    careless.chmod(0o755)
+    assert not is_effective(Node(executable=careless, npm_cli=tmp_path, version="v24.19.0"))
+    assert not is_effective(Node(executable=tmp_path / "gone", npm_cli=tmp_path, version="v24.19.0"))
