@@ -52,7 +52,8 @@ class JsonMutator:
             case 1 if isinstance(value, dict):
                 value[self._random.choice(NAMES)] = copy.deepcopy(value[at])
             case 1 if isinstance(value, list):
-                value += [value[at]] * self._random.choice((1, 50, 2000))
+                most = 2 if isinstance(value[at], dict | list) else 2000
+                value += [value[at]] * self._random.choice((1, most))
             case 2 if isinstance(value, dict):
                 other = self._random.choice(sorted(value))
                 value[at], value[other] = value[other], value[at]
