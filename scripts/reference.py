@@ -14,6 +14,7 @@ import typer
 
 from holdfast.api.backups import add_backups
 from holdfast.api.description import KEYED
+from holdfast.api.examples import BODIES
 from holdfast.api.routes import make_api
 from holdfast.cli import COMMANDS, cli
 from holdfast.cli.examples import EXAMPLES
@@ -146,24 +147,11 @@ def _setting(each: Explained) -> str:
 
 # Routes.
 
-_BODIES = {
-    "PUT /v1/sessions/{company}": {},
-    "POST /v1/sessions/{company}/pairing-code": {"phoneNumber": "962790000001"},
-    "POST /v1/sessions/{company}/messages": {"to": "962790000099", "text": "Your order is ready"},
-    "POST /v1/sessions/{company}/import": {
-        "credentials": "{…}",
-        "keys": [{"type": "session", "id": "…", "value": "{…}"}],
-    },
-    "POST /v1/sessions/{company}/contacts/check": {"numbers": ["962790000099", "+962 79 000 0098"]},
-    "POST /v1/sessions/{company}/chats/{chat}/typing": {"state": "composing"},
-    "POST /v1/sessions/{company}/passkey/confirm": {"matches": True},
-    "POST /v1/webhooks/replay": {"since": "2026-11-22T00:00:00.000Z"},
-}
-"""What a caller would send. A body that is a file stands in `_FILES`."""
 _FILES = {
     "POST /v1/sessions/{company}/media": ("image/jpeg", "photo.jpg"),
     "POST /v1/sessions/{company}/passkey": ("application/json", "assertion.json"),
 }
+"""Bodies that are files."""
 _IN_PATH = {"company": "962302", "id": "msg_01…", "chat": "962790000099"}
 _OPEN = "open to all who reach the port"
 
@@ -227,8 +215,8 @@ def _curl(name: str, method: str, path: str, operation: dict[str, Any]) -> str:
     if name in _FILES:
         media_type, file = _FILES[name]
         parts += [f"-H 'Content-Type: {media_type}'", f"--data-binary @{file}"]
-    elif name in _BODIES:
-        parts += ["-H 'Content-Type: application/json'", f"-d '{json.dumps(_BODIES[name])}'"]
+    elif name in BODIES:
+        parts += ["-H 'Content-Type: application/json'", f"-d '{json.dumps(BODIES[name])}'"]
     return " ".join([*parts, f'"$URL{place}"' if "…" in place else f"$URL{place}"])
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -360,3 +362,31 @@ async def test_another_site_is_not_served(client: ApiClient) -> None:
     assert (
         await client("GET", f"/webhook/whatsapp/baileys/health/{COMPANY}", headers={"Host": "10.0.0.7"})
     ).status == 404
+
+
+@pytest.mark.parametrize("path", [SESSION, f"{SESSION}/pairing-code", f"{SESSION}/contacts/check"])
+async def test_a_body_that_is_no_json_is_refused_by_its_content_type(client: ApiClient, path: str) -> None:
+    """What `curl -d` sends without a header; the sentence says what came and what to send."""
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    answer = await client("PUT" if path == SESSION else "POST", path, headers=form, raw=[b'{"phoneNumber": "1"}'])
+    sentence = answer.problem(422, "bad-input", field="body")
+    assert sentence.startswith('the body was sent as Content-Type: "application/x-www-form-urlencoded": give a JSON')
+
+
+async def test_the_openapi_document_has_names_that_people_would_choose(client: ApiClient) -> None:
+    """Generated clients take their methods and types from it; every JSON body has an example."""
+    document = (await client("GET", "/openapi.json", key=None)).json
+    operations = [each for methods in document["paths"].values() for each in methods.values()]
+    ids = [operation["operationId"] for operation in operations]
+    assert len(set(ids)) == len(ids)
+    assert all(id_.isascii() and id_.isalnum() and id_[0].islower() for id_ in ids)
+    assert {"sendMessage", "listMessages", "putSession"} <= set(ids)
+    schemas = document["components"]["schemas"]
+    assert {"Session", "SessionList", "Message", "MessageList"} <= set(schemas)
+    assert [name for name in schemas if "_" in name or name.endswith("Model")] == []
+    used = set(re.findall(r'"#/components/schemas/([^"]+)"', json.dumps(document)))
+    assert used <= set(schemas)
+    bodies = [each["requestBody"]["content"].get("application/json") for each in operations if "requestBody" in each]
+    passkey = "#/components/schemas/Assertion"
+    without = [body for body in bodies if body and "example" not in body and body["schema"].get("$ref") != passkey]
+    assert without == []

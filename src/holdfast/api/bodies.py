@@ -8,6 +8,7 @@ before that. Only then is the body read again, if it is small, to show the value
 from __future__ import annotations
 
 import asyncio
+import difflib
 import json
 import math
 import re
@@ -85,14 +86,26 @@ def _check_type(body: bytes, content_type: str | None) -> None:
         raise BadInput("the body is missing: give a JSON object", field="body")
     if content_type == "application/json":
         return
-    said = (content_type or "").partition(";")[0].strip().lower()
-    if not _JSON.fullmatch(said):
-        what = f'was sent as Content-Type: "{_shortened(said)}"' if said else "was sent without a Content-Type"
-        raise BadInput(
-            f"the body {what}: give a JSON object, sent as Content-Type: application/json "
-            "(with curl: -H 'Content-Type: application/json')",
-            field="body",
-        )
+    if not is_json(content_type):
+        raise BadInput(other_type(content_type), field="body")
+
+
+def is_json(content_type: str | None) -> bool:
+    return _JSON.fullmatch(_media_type(content_type)) is not None
+
+
+def other_type(content_type: str | None) -> str:
+    """The sentence for a body that was not sent as JSON: `curl -d` sends forms."""
+    sent = _media_type(content_type)
+    what = f'was sent as Content-Type: "{_shortened(sent)}"' if sent else "was sent without a Content-Type"
+    return (
+        f"the body {what}: give a JSON object, sent as Content-Type: application/json "
+        "(with curl: -H 'Content-Type: application/json')"
+    )
+
+
+def _media_type(content_type: str | None) -> str:
+    return (content_type or "").partition(";")[0].strip().lower()
 
 
 # Errors. The decoder's own sentences name the place of the fault and the type; ours also the value and the cure.
@@ -103,6 +116,7 @@ _MISSING = re.compile(r"Object missing required field `(.*)`")
 _EXPECTED = re.compile(r"Expected `(?P<type>\w+)[^`]*`(?P<rest>.*)")
 _OTHER_NAMES = {"chatId": "to", "number": "to", "phone": "to", "recipient": "to", "message": "text", "body": "text"}
 """Names of other gateways, and ours."""
+_NAMES = [field.encode_name for field in msgspec.structs.fields(MessageRequest)]
 
 
 def _explained(error: Exception, body: bytes) -> HoldfastError:
@@ -162,8 +176,9 @@ def _invalid(said: str, body: bytes) -> BadInput:
 
 def _unknown(path: str, name: str) -> BadInput:
     field = _shortened(f"{path}.{name}".lstrip("."))
-    ours = None if path else _OTHER_NAMES.get(name)
-    cure = f'the name here is "{ours}"' if ours else "take it out, or see /openapi.json for the fields there are"
+    near = difflib.get_close_matches(name, _NAMES, n=1)
+    ours = None if path else _OTHER_NAMES.get(name) or next(iter(near), None)
+    cure = f'did you mean "{ours}"?' if ours else "take it out, or see /openapi.json for the fields there are"
     return BadInput(f"{field} is not known here: {cure}", field=field)
 
 

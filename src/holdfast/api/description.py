@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from pydantic.alias_generators import to_camel
 
 from holdfast.api import bodies
+from holdfast.api.examples import BODIES
 from holdfast.api.problems import MEDIA_TYPE
 from holdfast.api.schemas import Problem
 
@@ -49,10 +54,50 @@ def install(api: FastAPI) -> None:
         document = make()
         if not made:
             _name_problems(document)
+            _add_examples(document)
+            _name_schemas(document)
             document["components"]["schemas"] |= bodies.schemas()
         return document
 
     api.openapi = described  # type: ignore[method-assign]  # the way FastAPI's own documentation names
+
+
+def operation_id(route: APIRoute) -> str:
+    """`send_message` → `sendMessage`: the name of the method in generated clients."""
+    return to_camel(route.name)
+
+
+def _add_examples(document: dict[str, Any]) -> None:
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            content = operation.get("requestBody", {}).get("content", {})
+            example = BODIES.get(f"{method.upper()} {path}")
+            if example is not None:
+                content["application/json"]["example"] = example
+
+
+_LIST = re.compile(r"ListPage_(\w+?)(?:Model)?_")
+
+
+def _name_schemas(document: dict[str, Any]) -> None:
+    """`SessionModel` → `Session`, `ListPage_SessionModel_` → `SessionList`: what generated clients call their types."""
+    schemas = document["components"]["schemas"]
+    names = {name: _LIST.sub(r"\1List", name).removesuffix("Model") for name in schemas}
+    document["components"]["schemas"] = {names[name]: schema for name, schema in schemas.items()}
+    _refer(document, names)
+
+
+def _refer(part: Any, names: Mapping[str, str]) -> None:
+    """Follow the new names wherever a schema is referred to."""
+    if isinstance(part, list):
+        for each in part:
+            _refer(each, names)
+    elif isinstance(part, dict):
+        head, _, name = str(part.get("$ref", "")).rpartition("/")
+        if name in names:
+            part["$ref"] = f"{head}/{names[name]}"
+        for each in part.values():
+            _refer(each, names)
 
 
 def _name_problems(document: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
-from holdfast.api.bodies import Unreadable
+from holdfast.api.bodies import Unreadable, is_json, other_type
 from holdfast.api.keys import NoKey, NotAllowed
 from holdfast.api.schemas import Problem
 from holdfast.base.errors import BadInput, Conflict, HoldfastError, NotFound
@@ -155,12 +155,14 @@ _SECRETS = frozenset(["credentials", "keys", "webhookSecret", "secret", "proxyUr
 """Fields whose values are never shown."""
 
 
-async def _invalid(_: Request, error: Exception) -> JSONResponse:
+async def _invalid(request: Request, error: Exception) -> JSONResponse:
     """One sentence about the first field that can't be used; its value is shown shortened."""
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
-    field = _field(first["loc"])
+    field, content_type = _field(first["loc"]), request.headers.get("Content-Type")
     detail = _sentence(str(first["type"]), field, first)
+    if field == "body" and isinstance(first.get("input"), bytes) and not is_json(content_type):
+        detail = other_type(content_type)
     if first["type"] == "json_invalid":
         field = "body"
     return answer(HTTPStatus.UNPROCESSABLE_ENTITY, detail, code="bad-input", field=field)

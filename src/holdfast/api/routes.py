@@ -83,6 +83,7 @@ def make_api(
         title="Holdfast",
         summary="Keeps WhatsApp sessions connected and gets every accepted message there.",
         version="1",
+        generate_unique_id_function=description.operation_id,
         servers=[{"url": base_path}] if base_path else None,
         docs_url=None,  # FastAPI's page loads scripts from elsewhere
         redoc_url=None,

@@ -122,7 +122,9 @@ async def log_out_session(company: CompanyPath, gateway: LoadedGateway, webhooks
 
 
 @sessions.post("/v1/sessions/{company}/reconnect", status_code=202)
-@sessions.post("/webhook/whatsapp/baileys/reconnect/{company}", status_code=202)
+@sessions.post(
+    "/webhook/whatsapp/baileys/reconnect/{company}", status_code=202, operation_id="reconnectSessionByWebhookPath"
+)
 async def reconnect_session(company: CompanyPath, gateway: LoadedGateway, webhooks: WebhooksDependency) -> SessionModel:
     """Cut the link and connect at once, past any backoff; not past a ban or a logout (409)."""
     return await _shape(webhooks, gateway, await gateway.ask(company, asked.ReconnectAsked()))

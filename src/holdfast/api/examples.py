@@ -1,0 +1,20 @@
+"""Bodies of requests as callers would send them: in the OpenAPI document, and in the documents made from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+BODIES: Mapping[str, object] = {
+    "PUT /v1/sessions/{company}": {},
+    "POST /v1/sessions/{company}/pairing-code": {"phoneNumber": "962790000001"},
+    "POST /v1/sessions/{company}/messages": {"to": "962790000099", "text": "Your order is ready"},
+    "POST /v1/sessions/{company}/import": {
+        "credentials": "{…}",
+        "keys": [{"type": "session", "id": "…", "value": "{…}"}],
+    },
+    "POST /v1/sessions/{company}/contacts/check": {"numbers": ["962790000099", "+962 79 000 0098"]},
+    "POST /v1/sessions/{company}/chats/{chat}/typing": {"state": "composing"},
+    "POST /v1/sessions/{company}/passkey/confirm": {"matches": True},
+    "POST /v1/webhooks/replay": {"since": "2026-11-22T00:00:00.000Z"},
+}
+"""By method and path."""
