@@ -1,6 +1,6 @@
 """What refused requests cost the writer: 2,000 concurrent accepts, with and without reused Idempotency-Keys.
 
-    uv run python bench/conflicts.py [postgresql://…]
+    uv run python -m bench.conflicts [postgresql://…]
 
 Each share of conflicts is measured five times, in turn; the median counts. Goal: 5 % within 1.5 times of none.
 """
@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import statistics
-import sys
-import tempfile
 import time
-from pathlib import Path
 
+from bench.databases import on_each
 from holdfast.base.clock import SystemClock
 from holdfast.base.errors import Conflict
 from holdfast.base.ids import SystemRandomSource
@@ -22,7 +20,6 @@ from holdfast.session.state import State
 from holdfast.session.stores import Record
 from holdfast.store.database import Database
 from holdfast.store.outbox import OutboxRows
-from holdfast.store.postgres import parse
 from holdfast.store.sessions import SessionRows
 
 ACCEPTS = 2000
@@ -67,15 +64,5 @@ async def measure(database: Database, name: str) -> None:
         print(f"{name}: {ACCEPTS} accepts, {share:4.0%} conflicts: {median:6.0f} ms, {median / none:4.1f} x of none")
 
 
-async def main() -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        database = Database(Path(folder) / "holdfast.db")
-        await measure(database, "SQLite")
-        database.close()
-    for url in sys.argv[1:]:
-        database = Database(parse(url))
-        await measure(database, "PostgreSQL")
-        database.close()
-
-
-asyncio.run(main())
+if __name__ == "__main__":
+    asyncio.run(on_each(measure))

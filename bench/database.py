@@ -1,6 +1,6 @@
 """Commits a second of the group-commit writer: on SQLite, and on the PostgreSQL that is given.
 
-    uv run python bench/database.py [postgresql://…]
+    uv run python -m bench.database [postgresql://…]
 
 Each message is an insert, then three updates, as in a message's life; so many callers at once, each waiting for its
 own. Also what a renewal of leases costs.
@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import statistics
-import sys
-import tempfile
 import time
-from pathlib import Path
 
+from bench.databases import on_each
 from holdfast.base.clock import SystemClock
 from holdfast.base.ids import SystemRandomSource
 from holdfast.delivery.message import StatusUpdate
@@ -25,7 +23,6 @@ from holdfast.session.stores import Record
 from holdfast.store.database import Database
 from holdfast.store.leases import LeaseRows
 from holdfast.store.outbox import OutboxRows
-from holdfast.store.postgres import parse
 from holdfast.store.sessions import SessionRows
 
 SECONDS = 4.0
@@ -87,15 +84,5 @@ async def measure(database: Database, name: str) -> None:
         print(f"{name}: renewing {SESSIONS} leases takes {median:.1f} ms (longest {longest:.1f})")
 
 
-async def main() -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        database = Database(Path(folder) / "holdfast.db")
-        await measure(database, "SQLite")
-        database.close()
-    for url in sys.argv[1:]:
-        database = Database(parse(url))
-        await measure(database, "PostgreSQL")
-        database.close()
-
-
-asyncio.run(main())
+if __name__ == "__main__":
+    asyncio.run(on_each(measure))
