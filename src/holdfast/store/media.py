@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, delete, or_, select, text, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, delete, select, text, update
 
 from holdfast.base.clock import Clock, iso
 from holdfast.delivery.content import StoredMedia
@@ -22,7 +22,9 @@ from holdfast.store.tables import inbox, media, media_chunks, outbox
 
 _SHOWN = media.c["id", "company_id", "mimetype", "filename", "size_bytes", "sha256"]
 _MEDIA_KINDS = ("image", "video", "audio", "document", "sticker")
-_PAGE = 1000
+_STREAMED = {"yield_per": 500}
+_WAS_SENT = text("kind IN ('image','video','audio','document','sticker') AND sent_at IS NOT NULL")
+"""As the index of sent media has it."""
 
 
 class MediaRows:
@@ -125,24 +127,25 @@ class MediaRows:
         return await self._needed_outbound(company, settled_since) | await self._needed_inbound(company, settled_since)
 
     async def _needed_outbound(self, company: str, since: str) -> set[str]:
-        needed: set[str] = set()
-        after = 0
-        lately = or_(text("state IN ('queued','sending')"), outbox.c.accepted_at >= since, outbox.c.sent_at >= since)
-        statement = select(outbox.c.seq, outbox.c.content).where(
-            outbox.c.company_id == company, outbox.c.kind.in_(_MEDIA_KINDS), lately
+        """Of messages that wait, or were accepted or sent lately: each is a range of an index of its own."""
+        mine = select(outbox.c.content).where(outbox.c.company_id == company)
+        statements = (
+            mine.where(text("state IN ('queued','sending')"), outbox.c.kind.in_(_MEDIA_KINDS)),
+            mine.where(outbox.c.accepted_at >= since, outbox.c.kind.in_(_MEDIA_KINDS)),
+            mine.where(_WAS_SENT, outbox.c.sent_at >= since),
         )
-        while True:
-            page = statement.where(outbox.c.seq > after).order_by(outbox.c.seq).limit(_PAGE)
-            rows = await self._rows(page)
-            for row in rows:
-                needed.update(media_ids(json.loads(row.content)))
-            if len(rows) < _PAGE:
-                return needed
-            after = rows[-1].seq
+
+        def work(connection: Connection) -> set[str]:
+            contents = (
+                content for each in statements for content in connection.scalars(each, execution_options=_STREAMED)
+            )
+            return {media_id for content in contents for media_id in media_ids(json.loads(content))}
+
+        return await self._database.read(work)
 
     async def _needed_inbound(self, company: str, since: str) -> set[str]:
         statement = select(inbox.c.media_id).where(
-            inbox.c.company_id == company, inbox.c.media_id.is_not(None), inbox.c.stored_at >= since
+            inbox.c.company_id == company, text("media_id IS NOT NULL"), inbox.c.stored_at >= since
         )
         return {row.media_id for row in await self._rows(statement)}
 

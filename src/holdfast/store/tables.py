@@ -216,6 +216,14 @@ Index(
     sqlite_where=_CAN_EXPIRE,
     postgresql_where=_CAN_EXPIRE,
 )
+_SENT_MEDIUM = text("kind IN ('image','video','audio','document','sticker') AND sent_at IS NOT NULL")
+Index(
+    "outbox_sent_media",
+    outbox.c.company_id,
+    outbox.c.sent_at,
+    sqlite_where=_SENT_MEDIUM,
+    postgresql_where=_SENT_MEDIUM,
+)
 
 inbox = Table(
     "inbox",
@@ -239,6 +247,8 @@ inbox = Table(
 Index("inbox_message", inbox.c.company_id, inbox.c.chat, inbox.c.whatsapp_id, inbox.c.sender, unique=True)
 Index("inbox_by_chat", inbox.c.company_id, inbox.c.chat, inbox.c.seq)
 Index("inbox_by_company", inbox.c.company_id, inbox.c.seq)
+_HAS_MEDIUM = text("media_id IS NOT NULL")
+Index("inbox_media", inbox.c.company_id, inbox.c.stored_at, sqlite_where=_HAS_MEDIUM, postgresql_where=_HAS_MEDIUM)
 
 groups = Table(
     "groups",
