@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from tests.world import COMPANY, World
+from tests.world import COMPANY, NUMBER, World
 
 _EVENT = re.compile(rf"(Session|Keep-alive) {COMPANY} \S.*")
 
@@ -31,3 +31,15 @@ async def test_each_event_of_a_link_is_one_readable_line(world: World, caplog: p
     assert lost.startswith(f"Session {COMPANY} connected → reconnecting: WhatsApp no longer answers pings on this link")
     assert back == f"Session {COMPANY} reconnecting → connected"
     assert re.fullmatch(rf"Keep-alive {COMPANY} answered after \d+ ms", answered)
+
+
+async def test_a_message_that_fails_is_a_line_with_the_reason(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """By its id, without number and text."""
+    async with world.running():
+        await world.pair()
+        world.engine.not_on_whatsapp.add(f"{NUMBER}@s.whatsapp.net")
+        message = await world.send("a secret")
+        await world.until_message(message, "failed")
+    line = f"Session {COMPANY}: message {message.id} failed: this number is not on WhatsApp (not-on-whatsapp)"
+    assert line in caplog.messages
+    assert not [each for each in caplog.messages if "secret" in each or NUMBER in each]

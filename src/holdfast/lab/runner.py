@@ -50,6 +50,7 @@ class Stage:
     holdfast: Client
     wasim: Client
     clock: Clock
+    seconds: int
     tally: RunTally = field(default_factory=RunTally)
     states: dict[str, str] = field(default_factory=dict)
     links: dict[str, str] = field(default_factory=dict)
@@ -63,7 +64,7 @@ async def play(scenario: Scenario, *, seconds: int, environment: Mapping[str, st
     """Play it in a temporary folder and give the verdict. Nothing is left behind, also after Ctrl-C."""
     clock = SystemClock()
     with tempfile.TemporaryDirectory(prefix="holdfast-lab-") as folder:
-        async with _stage(Path(folder), {**environment, **scenario.settings}, clock, screen) as stage:
+        async with _stage(Path(folder), {**environment, **scenario.settings}, clock, screen, seconds) as stage:
             await _pair_all(stage, screen)
             await _play(stage, scenario, seconds, screen)
             receivers = {number: company for company, number in COMPANIES.items()} | {CONTACT: CONTACT}
@@ -71,7 +72,9 @@ async def play(scenario: Scenario, *, seconds: int, environment: Mapping[str, st
 
 
 @contextlib.asynccontextmanager
-async def _stage(folder: Path, environment: Mapping[str, str], clock: Clock, screen: Screen) -> AsyncIterator[Stage]:
+async def _stage(
+    folder: Path, environment: Mapping[str, str], clock: Clock, screen: Screen, seconds: int
+) -> AsyncIterator[Stage]:
     key = "hf_lab_key_of_a_temporary_folder"
     wasim_arguments = ["serve", "--port", "0", "--control-port", "0", "--state-dir", str(folder / "wasim")]
     async with contextlib.AsyncExitStack() as stack:
@@ -97,7 +100,7 @@ async def _stage(folder: Path, environment: Mapping[str, str], clock: Clock, scr
             raise LabFailed(f'Holdfast said "{line}" where its address was expected')
         holdfast = await stack.enter_async_context(connect(url[0], key))
         wasim = await stack.enter_async_context(connect(places["control"], None))
-        yield Stage(holdfast=holdfast, wasim=wasim, clock=clock)
+        yield Stage(holdfast=holdfast, wasim=wasim, clock=clock, seconds=seconds)
 
 
 _KEPT_SETTINGS = ("HOLDFAST_CACHE_DIR", "HOLDFAST_NODE_BIN", "HOLDFAST_NPM_CACHE", "HOLDFAST_REDIS_URL")

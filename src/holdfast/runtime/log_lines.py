@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from holdfast.health.advice import because
+from holdfast.health.advice import because, lasting
+from holdfast.session.reasons import WAITS_TURN
 from holdfast.session.state import Session
+
+_MINUTE_S = 60
 
 
 def transition(company: str, before: Session, after: Session, *, now: float) -> str | None:
@@ -22,8 +25,19 @@ def transition(company: str, before: Session, after: Session, *, now: float) -> 
         line += f": {because(reason)}"
     if after.next_attempt_at is not None:
         which = f"attempt {after.attempts}" if after.attempts else "next attempt"  # a pause counts none
-        line += f"; {which} in {max(after.next_attempt_at - now, 0):.1f} s"
+        wait_s = max(after.next_attempt_at - now, 0)
+        line += f"; {which} in {lasting(wait_s) if wait_s >= _MINUTE_S else f'{wait_s:.1f} s'}"
     return line
+
+
+def is_routine(before: Session, after: Session) -> bool:
+    """A session of a large fleet that only waits for its turn to connect: hundreds of lines that nobody needs."""
+    return after.state is before.state and after.told_reason is WAITS_TURN
+
+
+def received(company: str, count: int) -> str:
+    """`Session 962302 received 2 messages`"""
+    return f"Session {company} received {count} message{'' if count == 1 else 's'}"
 
 
 def keep_alive(company: str, round_trip_s: float | None) -> str:

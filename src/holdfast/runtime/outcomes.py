@@ -169,7 +169,6 @@ class Outcomes:
         for message in messages:
             score = message.crash_score + points
             if is_condemned(score):
-                log.error("Session %s: message %s ended %s again and again; it failed", self._company, message.id, what)
                 sentence = f"{what} ended again and again while this message was being sent, at last with it alone"
                 self._settle(message.whatsapp_id, StatusUpdate.GIVEN_UP, code=code, sentence=sentence)
                 continue
@@ -250,6 +249,9 @@ class Outcomes:
     ) -> None:
         message = self._in_flight.remove(whatsapp_id)
         makes_known = False
+        if update is StatusUpdate.GIVEN_UP:
+            name = whatsapp_id if message is None else message.id
+            log.warning("Session %s: message %s failed: %s (%s)", self._company, name, sentence, code)
         if message is not None and update is StatusUpdate.GIVEN_UP:
             self._limiter.forget(message.chat)
         elif message is not None:

@@ -12,7 +12,7 @@ from holdfast.base.clock import iso, to_monotonic, to_wall
 from holdfast.base.clock_step import ClockStep
 from holdfast.health.keepalive import KeepAlives, follow
 from holdfast.health.roundtrips import RoundTrips
-from holdfast.runtime.log_lines import keep_alive, transition
+from holdfast.runtime.log_lines import is_routine, keep_alive, received, transition
 from holdfast.runtime.services import Services
 from holdfast.runtime.view import LinkEnd, NotStored
 from holdfast.session.engine import InboundMessage
@@ -59,7 +59,7 @@ class SessionRecord:
     def received(self, messages: Sequence[InboundMessage]) -> None:
         """Messages came in and are stored, some as stubs."""
         self.heard()
-        log.info("Session %s received %d message(s)", self.company, len(messages))
+        log.info("%s", received(self.company, len(messages)))
         for message in not_stored(messages):
             log.warning("Session %s: message %s could not be stored; a stub is", self.company, message.whatsapp_id)
             self.not_stored.append(NotStored(self._parts.clock.monotonic(), message.whatsapp_id))
@@ -92,7 +92,7 @@ class SessionRecord:
         self.current = self._next(after)
         self._parts.live.put(self.current)
         if line := transition(self.company, before, after, now=self._parts.clock.monotonic()):
-            log.info("%s", line)
+            log.log(logging.DEBUG if is_routine(before, after) else logging.INFO, "%s", line)
             await self._parts.timeline.add(self._turn(before, after, event, at))
         if after.state is not before.state:
             self.state_at = at

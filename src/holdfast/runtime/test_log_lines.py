@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from holdfast.runtime.log_lines import transition
-from holdfast.session.reasons import BY_CODE, NO_PONG
+from holdfast.runtime.log_lines import is_routine, received, transition
+from holdfast.session.reasons import BY_CODE, NO_PONG, WAITS_TURN
 from holdfast.session.state import Session, State
 
 CONNECTED = Session(state=State.CONNECTED, paired=True)
@@ -31,12 +31,12 @@ LOST = replace(CONNECTED, state=State.RECONNECTING, reason=BY_CODE[428], attempt
         (
             CONNECTED,
             replace(CONNECTED, state=State.PAUSED, reason=BY_CODE[402], next_attempt_at=3700),
-            "connected → paused: WhatsApp banned this number for a time (402); next attempt in 3600.0 s",
+            "connected → paused: WhatsApp banned this number for a time (402); next attempt in 1 h",
         ),
         (
             replace(LOST, state=State.PAUSED, reason=BY_CODE[405], attempts=0, next_attempt_at=None),
             replace(LOST, state=State.PAUSED, reason=BY_CODE[405], attempts=0, next_attempt_at=400),
-            "paused → paused: WhatsApp refuses this version of the client (405); next attempt in 300.0 s",
+            "paused → paused: WhatsApp refuses this version of the client (405); next attempt in 5 min",
         ),
         (LOST, replace(CONNECTED, attempts=1), "reconnecting → connected"),
         (LOST, replace(CONNECTED, state=State.STOPPED), "reconnecting → stopped"),
@@ -51,3 +51,17 @@ def test_a_turn_is_told_in_one_line(before: Session, after: Session, line: str) 
 def test_what_nobody_would_read_is_not_told(after: Session) -> None:
     """A pong, a tick, the counting back of attempts."""
     assert transition("962302", replace(CONNECTED, attempts=3), after, now=100) is None
+
+
+def test_waiting_for_a_turn_is_routine_unless_the_state_changes() -> None:
+    """300 companies that start would fill the log with it; the loss of a link is told all the same."""
+    waits = replace(LOST, reason=WAITS_TURN)
+    assert is_routine(LOST, waits)
+    assert not is_routine(CONNECTED, waits)
+    assert not is_routine(CONNECTED, LOST)
+
+
+def test_messages_are_counted_in_words() -> None:
+    """One message, two messages."""
+    assert received("962302", 1) == "Session 962302 received 1 message"
+    assert received("962302", 2) == "Session 962302 received 2 messages"
