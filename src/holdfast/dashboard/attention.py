@@ -9,7 +9,7 @@ from holdfast.base.clock import Clock
 from holdfast.dashboard.fleet import advice_on
 from holdfast.dashboard.ports import CompanyGrant
 from holdfast.delivery.webhooks import OF_ALL, Endpoint, EndpointState, Webhooks
-from holdfast.health.advice import Care, advice_of
+from holdfast.health.advice import Care
 from holdfast.health.conditions import Condition
 
 _ENDPOINTS_EVERY_S = 4.0
@@ -73,7 +73,7 @@ def _fails(endpoint: Endpoint) -> bool:
 
 def _item(condition: Condition) -> AttentionItem:
     return AttentionItem(
-        title=condition.title, sentence=condition.sentence, advice=advice_on(advice_of(condition.action))
+        title=condition.title, sentence=condition.sentence, advice=advice_on(condition.action, condition.cause)
     )
 
 

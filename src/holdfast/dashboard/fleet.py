@@ -15,7 +15,7 @@ from enum import StrEnum
 from holdfast.base.clock import Clock, iso
 from holdfast.delivery.lookup import Lookup
 from holdfast.delivery.stores import Backlog, DeliveryTally
-from holdfast.health.advice import WHAT_TO_DO, Advice, because
+from holdfast.health.advice import because, is_advised, what_to_do
 from holdfast.health.goals import percent_of
 from holdfast.health.verdict import Status, Verdict
 from holdfast.runtime.diagnosis import Diagnoser
@@ -52,13 +52,15 @@ LABELS: Mapping[Tone, str] = {
 }
 
 
-_ADVICE: Mapping[Advice, str] = {Action.SCAN_QR: "open the company and scan its QR code with the phone"}
+_ADVICE: Mapping[str, str] = {Action.SCAN_QR: "open the company and scan its QR code with the phone"}
 """Where a page can say it more to the point than an alert."""
 
 
-def advice_on(action: Advice) -> str:
+def advice_on(action: str, cause: str = "") -> str:
     """What to do, for somebody who has the dashboard before them; empty when nothing needs doing."""
-    return "" if action in {Action.NONE, Action.WAIT} else _ADVICE.get(action, WHAT_TO_DO[action])
+    if action in {Action.NONE, Action.WAIT} and not is_advised(cause):
+        return ""
+    return _ADVICE.get(action) or what_to_do(action, cause)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +127,7 @@ def make_row(
         tone=tone_of(view.record.state, verdict.status),
         since=view.record.since,
         sentence=None if finding is None else finding.message,
-        advice=None if finding is None else advice_on(finding.action),
+        advice=None if finding is None else advice_on(finding.action, finding.code),
         keepalive_percent=None if rate is None else rate * 100,
         delivery_percent=None if tally is None else percent_of(tally.taken, tally.accepted),
         accepted=0 if tally is None else tally.accepted,
@@ -151,7 +153,7 @@ def make_row_elsewhere(
         tone=tone_of(record.state, Status.HEALTHY if is_well else Status.UNHEALTHY),
         since=record.since,
         sentence=None if reason is None else because(reason),
-        advice=None if reason is None else advice_on(reason.action),
+        advice=None if reason is None else advice_on(reason.action, reason.name),
         keepalive_percent=None,
         delivery_percent=None if tally is None else percent_of(tally.taken, tally.accepted),
         accepted=0 if tally is None else tally.accepted,

@@ -147,7 +147,8 @@ def _advice(absence: _Absence) -> tuple[str, ...]:
     known = [transition for transition in absence.causes if transition.reason not in {None, STOPPED_HOLDFAST}]
     if not known or known[-1].reason is None:
         return ()
-    advice = advice_on(stored_reason(known[-1].reason, known[-1].code).action)
+    reason = stored_reason(known[-1].reason, known[-1].code)
+    advice = advice_on(reason.action, reason.name)
     return (advice,) if advice else ()
 
 

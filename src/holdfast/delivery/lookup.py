@@ -52,4 +52,4 @@ class Lookup(Protocol):
         """
 
     async def tallies(self, *, since: str, until: str) -> Mapping[str, DeliveryTally]:
-        """Of messages accepted at or after `since` and before `until`, by company, for those that have some."""
+        """Of messages accepted at or after `since` that are settled, or were accepted before `until`; by company."""

@@ -265,7 +265,7 @@ class Figures(Protocol):
         """By company, for those that have one."""
 
     async def tally(self, company: str, *, since: str, until: str) -> DeliveryTally:
-        """Of messages accepted at or after `since` and before `until`."""
+        """Of messages accepted at or after `since` that are settled, or were accepted before `until`."""
 
 
 class Outbox(Protocol):

@@ -16,6 +16,7 @@ from holdfast.session.reasons import Action, Reason
 class Care(StrEnum):
     """What a person can do where it is not a link's end that troubles us."""
 
+    CHECK_SESSION = "check-session"
     CHECK_REDIS = "check-redis"
     CHECK_DATABASE = "check-database"
     CHECK_HOST = "check-engine-host"
@@ -42,6 +43,8 @@ WHAT_TO_DO: Mapping[Advice, str] = MappingProxyType({
     Action.CONTACT_WHATSAPP: "ask for a review in WhatsApp on the company's phone, or write to WhatsApp's support",
     Action.START: "start the session when it is wanted again",
     Action.NONE: "nothing needs doing",
+    Care.CHECK_SESSION: "other companies are connected, so the network of this machine works: check this company's own "
+    "proxy if it has one, otherwise wait: then it is most likely WhatsApp's trouble",
     Care.CHECK_REDIS: "see whether Redis runs and can be reached",
     Care.CHECK_DATABASE: "see whether the disk is full and the database can be reached",
     Care.CHECK_BACKUP: "see whether the data folder's disk has room and its folder `backups` may be written",
@@ -57,12 +60,29 @@ WHAT_TO_DO: Mapping[Advice, str] = MappingProxyType({
 })  # fmt: skip
 
 
-def advice_of(word: str) -> Advice:
-    """The advice that stands as this word in verdicts and alerts."""
-    return _BY_WORD[word]
+_OF_CAUSES: Mapping[str, str] = MappingProxyType({
+    "temporarily-banned": "wait until the ban ends, then Holdfast connects by itself; afterwards send fewer first "
+    "messages to strangers, for WhatsApp bans numbers that go on",
+    "restored-stale": "make sure that the machine from which the backup came no longer runs, then start the session",
+    "engine-quarantined": 'read the lines of the log that begin with "Engine host": they say how the hosts ended',
+})  # fmt: skip
+"""Where the cause calls for more than its action does."""
 
 
-_BY_WORD: Mapping[str, Advice] = MappingProxyType({str(advice): advice for advice in WHAT_TO_DO})
+_BY_WORD: Mapping[str, str] = MappingProxyType({str(advice): words for advice, words in WHAT_TO_DO.items()})
+
+
+def what_to_do(action: str, cause: str) -> str:
+    """The advice for a person; `cause` is the code of the finding or alert.
+
+    An action that this version does not know stands as it is: alerts are stored, and may be another version's.
+    """
+    return _OF_CAUSES.get(cause) or _BY_WORD.get(action, action)
+
+
+def is_advised(cause: str) -> bool:
+    """Whether there is advice on this cause whatever its action."""
+    return cause in _OF_CAUSES
 
 
 def because(reason: Reason | None) -> str:

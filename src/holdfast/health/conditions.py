@@ -7,12 +7,20 @@ companies and reasons, never a phone number or the text of a message.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from holdfast.health.advice import Advice, Care, because, lasting
 from holdfast.health.signals import Limits, Signals
-from holdfast.health.verdict import OUTBOX_LATE, hold_words, is_late, late_words, losses_advice, losses_words
+from holdfast.health.verdict import (
+    OUTBOX_LATE,
+    hold_words,
+    is_late,
+    late_words,
+    losses_advice,
+    losses_words,
+    nearest_advice,
+)
 from holdfast.session.reasons import Action
 from holdfast.session.state import State
 
@@ -37,7 +45,7 @@ class Condition:
     """A few words: `banned by WhatsApp`."""
     sentence: str
     action: str
-    """A word of `words.WHAT_TO_DO`."""
+    """A key of `advice.WHAT_TO_DO`."""
     lasting_s: float = 0
     """For how long it has been so."""
     quiet: bool = False
@@ -53,6 +61,11 @@ class Condition:
 
 def conditions_of(signals: Signals, limits: Limits) -> Iterator[Condition]:
     """What deserves an alert about a session. One that was stopped on purpose deserves none."""
+    for condition in _conditions_of(signals, limits):
+        yield replace(condition, action=nearest_advice(condition.action, signals))
+
+
+def _conditions_of(signals: Signals, limits: Limits) -> Iterator[Condition]:
     if signals.state is State.STOPPED:
         return
     person = _needs_person(signals)
@@ -88,7 +101,7 @@ def _needs_person(signals: Signals) -> Condition | None:
     state = str(signals.state).replace("_", " ")
     reason, planned_s = signals.reason, signals.next_attempt_in_s
     cause, action = (str(signals.state), Action.WAIT) if reason is None else (reason.name, reason.action)
-    then = "" if planned_s is None else f"; the next attempt comes in {lasting(planned_s)}"
+    then = "" if planned_s is None else f"; next attempt in {lasting(planned_s)}"
     return Condition(
         company=signals.company,
         cause=cause,

@@ -141,6 +141,8 @@ class Signals:
     """Is somebody asking for a QR code?"""
     not_stored: NotStoredSigns = NotStoredSigns()
     hold: HoldSigns | None = None
+    others_connected: bool = False
+    """Another session of this process is connected: the machine's network works."""
 
 
 def observe(
@@ -158,6 +160,7 @@ def observe(
     qr_wanted: bool,
     not_stored: NotStoredSigns = NotStoredSigns(),
     hold: HoldSigns | None = None,
+    others_connected: bool = False,
 ) -> Signals:
     """The evidence: what the session machine knows at `now` (monotonic seconds), and what only others can tell.
 
@@ -181,6 +184,7 @@ def observe(
         qr_wanted=qr_wanted,
         not_stored=not_stored,
         hold=hold,
+        others_connected=others_connected,
     )
 
 

@@ -73,8 +73,7 @@ def test_a_pause_with_an_end_says_it() -> None:
     condition = found(away(State.PAUSED, reason=BY_CODE[402], next_attempt_in_s=3840))["temporarily-banned"]
     assert condition.title == "paused (temporarily banned)"
     assert condition.sentence == (
-        "The session is paused because WhatsApp banned this number for a time (402); "
-        "the next attempt comes in 1 h 4 min."
+        "The session is paused because WhatsApp banned this number for a time (402); next attempt in 1 h 4 min."
     )
 
 

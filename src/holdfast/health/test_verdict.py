@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from holdfast.health.advice import WHAT_TO_DO, Advice, Care, because, lasting
+from holdfast.health.conditions import conditions_of
 from holdfast.health.conftest import LOGGING_IN, QUIET, away, with_link
 from holdfast.health.keepalive import KeepAlives
 from holdfast.health.signals import HoldSigns, HourSigns, Limits, LinkSigns, MachinerySigns, MessageSigns, Signals
@@ -131,7 +132,7 @@ def test_waiting_in_backoff_is_unhealthy_with_reason_and_next_attempt() -> None:
     finding = only(away(reason=BY_CODE[503], attempts=8, next_attempt_in_s=26.4, in_state_s=2))
     assert (finding.status, finding.code, finding.action) == (Status.UNHEALTHY, "server-unavailable", Action.WAIT)
     assert finding.message == (
-        "not connected for 2 s because WhatsApp's server is restarting or overloaded (503); attempt 8 comes in 26 s"
+        "not connected for 2 s because WhatsApp's server is restarting or overloaded (503); next attempt in 26 s"
     )
 
 
@@ -171,7 +172,7 @@ def test_a_ban_says_when_it_ends() -> None:
     """A pause with an end tells it."""
     finding = only(away(State.PAUSED, reason=BY_CODE[402], attempts=1, next_attempt_in_s=7260))
     assert finding.message == (
-        "the session is paused because WhatsApp banned this number for a time (402); attempt 1 comes in 2 h 1 min"
+        "the session is paused because WhatsApp banned this number for a time (402); next attempt in 2 h 1 min"
     )
 
 
@@ -261,3 +262,12 @@ def test_a_lock_on_new_contacts_is_seen_at_a_glance() -> None:
     finding = only(replace(QUIET, hold=lock, messages=MessageSigns(waiting=1, oldest_s=900, late_s=900)))
     assert (finding.status, finding.code) == (Status.DEGRADED, "reach-out-lock")
     assert finding.message.endswith("only to people it already knows, until 2026-11-28 23:51 UTC")
+
+
+def test_advice_for_one_company_is_not_that_for_all() -> None:
+    """While others are connected, the machine's network is no suspect; health and alerts say the same."""
+    away = replace(QUIET, state=State.RECONNECTING, reason=reasons.NOT_OPENED, link=None, in_state_s=400, attempts=9)
+    alone = replace(away, others_connected=True)
+    for signals, action in ((away, Action.CHECK_NETWORK), (alone, Care.CHECK_SESSION)):
+        assert only(signals).action == action
+        assert {condition.action for condition in conditions_of(signals, LIMITS)} == {action}

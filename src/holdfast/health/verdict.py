@@ -7,11 +7,12 @@ names of reasons (`banned`, `no-pong` …) where WhatsApp or the link said why, 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
+from typing import TypeVar
 
 from holdfast.delivery.rate_limits import NEW_CHAT_QUOTA, REACH_OUT_LOCK
-from holdfast.health.advice import Advice, because, lasting
+from holdfast.health.advice import Advice, Care, because, lasting
 from holdfast.health.signals import HoldSigns, HourSigns, Limits, LinkSigns, MessageSigns, Signals
 from holdfast.session import reasons
 from holdfast.session.reasons import Action, Reason
@@ -56,9 +57,18 @@ class Verdict:
 
 def judge(signals: Signals, limits: Limits) -> Verdict:
     """Weigh the evidence."""
-    found = [*_machinery(signals, limits), *_state(signals, limits)]
+    everything = (*_machinery(signals, limits), *_state(signals, limits))
+    found = [replace(finding, action=nearest_advice(finding.action, signals)) for finding in everything]
     worst_first = tuple(sorted(found, key=lambda finding: -finding.status))
     return Verdict(status=max((finding.status for finding in found), default=Status.HEALTHY), reasons=worst_first)
+
+
+A = TypeVar("A", Advice, str)
+
+
+def nearest_advice(action: A, signals: Signals) -> A | Advice:
+    """The machine's network is no suspect while other companies are connected over it."""
+    return Care.CHECK_SESSION if action == Action.CHECK_NETWORK and signals.others_connected else action
 
 
 def _degraded(code: str, message: str, action: Advice = Action.WAIT) -> Finding:
@@ -140,9 +150,9 @@ def _name(reason: reasons.Reason) -> tuple[str, Action]:
 
 
 def _next(signals: Signals) -> str:
-    attempt = f"attempt {signals.attempts}" if signals.attempts else "the first attempt"
     if signals.next_attempt_in_s is not None:
-        return f"{attempt} comes in {lasting(signals.next_attempt_in_s)}"
+        return f"next attempt in {lasting(signals.next_attempt_in_s)}"
+    attempt = f"attempt {signals.attempts}" if signals.attempts else "the first attempt"
     return f"{attempt} is under way" if signals.link else "no attempt is planned"
 
 
@@ -200,9 +210,9 @@ def _takes_messages(signals: Signals, link: LinkSigns, limits: Limits) -> Iterat
     elif late_s is not None and late_s > limits.ack_deadline_s:
         yield _degraded("sends-unacked", f"WhatsApp has not acknowledged a message for {lasting(late_s)}")
     elif is_late(messages, limits.queue_late_s) and signals.hold is None:
-        yield _degraded(OUTBOX_LATE, f"the link is open, but {late_words(messages)}")
+        yield _degraded(OUTBOX_LATE, f"the link is open, but {late_words(messages)}", Care.CHECK_OUTBOX)
     if signals.hold is not None:
-        yield _degraded(signals.hold.code, hold_words(signals.hold))
+        yield _degraded(signals.hold.code, hold_words(signals.hold), Care.WRITE_LESS)
 
 
 def is_late(messages: MessageSigns, limit_s: float) -> bool:

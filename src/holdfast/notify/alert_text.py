@@ -12,7 +12,7 @@ from types import MappingProxyType
 from urllib.parse import quote
 
 from holdfast.base.clock import iso
-from holdfast.health.advice import WHAT_TO_DO, Care, lasting
+from holdfast.health.advice import Care, lasting, what_to_do
 from holdfast.health.alerts import Alert, AlertKind, CompanyName
 from holdfast.health.stores import PendingAlert
 
@@ -27,7 +27,6 @@ _BEGINNINGS = {
     AlertKind.GREW: "Holdfast, more",
     AlertKind.CLEARED: "Holdfast, over",
 }
-_WHAT_TO_DO = {str(word): phrase for word, phrase in WHAT_TO_DO.items()}
 
 
 Names = Mapping[str, CompanyName]
@@ -119,7 +118,7 @@ def _stands(alert: Alert) -> list[str]:
     condition = alert.condition
     return [
         f"Of one of them: {condition.sentence}" if alert.digest else condition.sentence,
-        f"What to do: {_WHAT_TO_DO.get(condition.action, condition.action)}.",
+        f"What to do: {what_to_do(condition.action, condition.cause)}.",
         f"Since {_moment(alert.since)}{_for_how_long(alert)}.",
     ]
 

@@ -183,6 +183,7 @@ class Diagnoser:
             policy=self._parts.policy,
             backlogs=backlogs,
             host_silent_s=self._parts.supervisor.silent_s(view.record.company),
+            others_connected=self._gateway.has_connected_beside(view.record.company),
         )
 
 

@@ -26,6 +26,7 @@ def signals_of(
     policy: Policy,
     backlogs: Mapping[str, Backlog],
     host_silent_s: float | None,
+    others_connected: bool,
     check_late_s: float = 0,
 ) -> Signals:
     """All that is known of a session now."""
@@ -44,6 +45,7 @@ def signals_of(
         machinery=MachinerySigns(actor_silent_s=view.silent_s, host_silent_s=host_silent_s, check_late_s=check_late_s),
         qr_wanted=view.record.state is State.PAIRING,
         hold=view.hold,
+        others_connected=others_connected,
         not_stored=NotStoredSigns.of((now - each.at, each.whatsapp_id) for each in view.not_stored),
     )
 

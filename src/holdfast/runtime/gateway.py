@@ -193,6 +193,11 @@ class Gateway:
         if company not in self.running:
             await self._stored(company)
 
+    def has_connected_beside(self, company: str) -> bool:
+        """Is a session of another company connected in this process?"""
+        actors = self._actors.actors.items()
+        return any(actor.view.record.state is State.CONNECTED for other, actor in actors if other != company)
+
     def views(self) -> list[View]:
         """The sessions of this process."""
         return [actor.view for _, actor in sorted(self._actors.actors.items())]

@@ -150,6 +150,7 @@ class HealthMonitor:
             policy=self._parts.policy,
             backlogs=backlogs,
             host_silent_s=self._parts.supervisor.silent_s(view.record.company),
+            others_connected=self._gateway.has_connected_beside(view.record.company),
             check_late_s=late_s,
         )
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sqlalchemy import ColumnElement, Connection, case, func, select, text
+from sqlalchemy import ColumnElement, Connection, case, func, or_, select, text
 
-from holdfast.delivery.message import MessageState
+from holdfast.delivery.message import OPEN, MessageState
 from holdfast.delivery.stores import Backlog, DeliveryTally
 from holdfast.store.database import Database
 from holdfast.store.tables import outbox
@@ -29,6 +29,11 @@ statistics prefers the index by time, which covers the query, and reads all of i
 
 def _count(which: ColumnElement[bool]) -> ColumnElement[int]:
     return func.coalesce(func.sum(case((which, 1), else_=0)), 0)
+
+
+def is_counted(until: str) -> ColumnElement[bool]:
+    """Whether a message counts for delivery: it is settled, or old enough that it should be."""
+    return or_(outbox.c.accepted_at < until, outbox.c.state.not_in([state.value for state in OPEN]))
 
 
 COUNTS = (
@@ -57,7 +62,7 @@ class FigureRows:
 
     async def tally(self, company: str, *, since: str, until: str) -> DeliveryTally:
         statement = select(*COUNTS).where(
-            outbox.c.company_id == company, outbox.c.accepted_at >= since, outbox.c.accepted_at < until
+            outbox.c.company_id == company, outbox.c.accepted_at >= since, is_counted(until)
         )
 
         def work(connection: Connection) -> DeliveryTally:

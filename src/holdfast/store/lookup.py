@@ -15,7 +15,7 @@ from holdfast.delivery.search import parse_search
 from holdfast.delivery.stores import DeliveryTally, Received
 from holdfast.store import search_index
 from holdfast.store.database import Database
-from holdfast.store.figures import COUNTS
+from holdfast.store.figures import COUNTS, is_counted
 from holdfast.store.inbox import RECEIVED, received, subjects_of
 from holdfast.store.outbox import in_state
 from holdfast.store.tables import inbox, outbox, sessions
@@ -81,7 +81,7 @@ class LookupRows:
         mine = (
             outbox.c.company_id == sessions.c.company_id,
             outbox.c.accepted_at >= since,
-            outbox.c.accepted_at < until,
+            is_counted(until),
         )
         counts = [select(count).where(*mine).correlate(sessions).scalar_subquery() for count in COUNTS]
         statement = select(sessions.c.company_id, *counts)
