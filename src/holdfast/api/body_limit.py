@@ -1,4 +1,4 @@
-"""How large a request's body may be, and how long it may take to come. A caller that dawdles costs others nothing."""
+"""Limits the size of a request's body and the time that it may take to arrive. A slow caller costs others nothing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LARGER = {
 
 
 class BodyLimit:
-    """Refuses bodies that are larger than `most` bytes, announced or not, and those not here within `within_s`."""
+    """Refuses bodies of more than `most` bytes, and those that take longer than `within_s` seconds."""
 
     def __init__(
         self, app: ASGIApp, *, shutdown: ShutdownScope, most: int = LARGEST_BODY, within_s: float = BODY_DEADLINE_S
@@ -41,12 +41,12 @@ class BodyLimit:
 
 
 def _larger(path: str) -> tuple[int, float] | None:
-    """Bytes and seconds for the routes that take more; they ask for the key before the body is read."""
+    """Bytes and seconds for the routes that take more; these check the API key before they read the body."""
     return next((limit for end, limit in _LARGER.items() if path.endswith(end)), None)
 
 
 class _Body:
-    """`receive` of one request. Its errors are raised where the body is asked for, and so become problems."""
+    """`receive` of one request. Its errors are raised where the body is read, and so become problem answers."""
 
     def __init__(self, scope: Scope, receive: Receive, *, shutdown: ShutdownScope, most: int, within_s: float) -> None:
         announced = dict(scope["headers"]).get(b"content-length", b"0")

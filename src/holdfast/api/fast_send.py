@@ -52,7 +52,7 @@ class _FastSend:
         self._authenticate = authenticate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with suppress(ClientDisconnect):  # nobody is there to hear of it
+        with suppress(ClientDisconnect):  # nobody is left to answer
             await self._take(Request(scope, receive), receive, send)
 
     async def _take(self, request: Request, receive: Receive, send: Send) -> None:

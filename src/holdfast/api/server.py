@@ -1,4 +1,4 @@
-"""The HTTP server: uvicorn with our signals, our log, and deadlines for callers that dawdle."""
+"""The HTTP server: uvicorn with our signal handling, our log, and deadlines for slow callers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from holdfast.base.limited_log import LimitedLog
 log = logging.getLogger(__name__)
 
 API_HEADER = ("Holdfast-API", "1")
-"""In every answer: by it commands know that what answers is Holdfast."""
+"""In every response: commands recognise Holdfast by it."""
 
 HEAD_DEADLINE_S = 10
 LARGEST_HEAD = 64 * 1024
@@ -28,14 +28,14 @@ LARGEST_HEAD = 64 * 1024
 KEEP_ALIVE_S = 75
 """Longer than the minute for which proxies keep idle connections: the side that closes first must not be the server."""
 STOP_S = 4
-"""For requests under way when Holdfast stops. Those that wait are ended at once."""
+"""Seconds for requests in progress when Holdfast stops. Those that only wait end at once."""
 
 _INVALID = "Invalid HTTP request received."
 """In uvicorn's words."""
 
 
 class HttpServer(uvicorn.Server):
-    """`serve(sockets=[…])` runs it. Signals are ours: uvicorn would take them for itself."""
+    """`serve(sockets=[…])` runs it. It installs no signal handlers, unlike uvicorn's own."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class HttpServer(uvicorn.Server):
         self._shutdown = api.state.shutdown
 
     def stop(self) -> None:
-        """Take no more requests, end those that only wait, finish the others."""
+        """Accept no more requests, end those that only wait, and finish the others."""
         self._shutdown.end()
         self.should_exit = True
 
@@ -94,7 +94,7 @@ class _WithoutInvalid(logging.LoggerAdapter[logging.Logger]):
 
 
 class _Part(Enum):
-    """What of a request is coming in."""
+    """The part of a request that is being received."""
 
     NONE = auto()
     HEAD = auto()
@@ -102,9 +102,9 @@ class _Part(Enum):
 
 
 class _Connection(HttpToolsProtocol):
-    """Cut when the head of a request, or the rest of one that is answered already, is not here in time.
+    """Closed when the head of a request, or the rest of one that is already answered, does not arrive in time.
 
-    Uvicorn's own deadline guards only the time between requests. Of a request under way, `BodyLimit` takes care.
+    Uvicorn's own deadline covers only the time between requests. `BodyLimit` covers the body of a request.
     """
 
     head_deadline_s: float
@@ -127,7 +127,7 @@ class _Connection(HttpToolsProtocol):
         self._expect_more()
 
     def close(self) -> None:
-        """It is idle, and another caller needs the room."""
+        """Called for an idle connection when another caller needs its place."""
         self.transport.close()
 
     @property
@@ -175,7 +175,7 @@ class _Connection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def _is_owed_more(self) -> bool:
-        """The rest of a head, or anything at all while no request is being answered."""
+        """True for the rest of a head, and while no request is being answered."""
         if self._part is _Part.HEAD or self.cycle is None:
             return True
         return self.cycle.response_complete

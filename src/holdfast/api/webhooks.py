@@ -137,7 +137,7 @@ class WebhookService:
             await self._web.check_reachable(f"http://{proxy_place(proxy)}", field="proxyUrl")
 
     async def set(self, company: str, body: SessionRequest) -> tuple[Endpoint | None, str | None]:
-        """Carry out what a wish says of webhooks; the company's own endpoint, and its secret where that is new."""
+        """Apply a request's webhook settings. Returns the company's own endpoint, and its secret if that is new."""
         given = body.model_fields_set & _OF_WEBHOOK
         made = self._randomness.webhook_secret()
 

@@ -1,4 +1,4 @@
-"""Holdfast as a whole: the only place that joins the rooms."""
+"""Wires all packages together for `holdfast serve`."""
 
 from holdfast.app.serving import serve
 from holdfast.app.startup_claims import Claim, claim, make_folder

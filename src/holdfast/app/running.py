@@ -1,4 +1,4 @@
-"""Runs gateway, HTTP and watchers side by side until somebody wants them to stop, and ends them in order."""
+"""Runs gateway, HTTP server and background services until a stop is requested, and ends them in order."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ async def run_until_stopped(
     *,
     ready: Callable[[], None],
 ) -> None:
-    """HTTP and gateway side by side. HTTP goes first, whatever the end is, then the sessions, then the engine host."""
+    """Run HTTP server and gateway. Whatever ends them, HTTP stops first, then the sessions, then the engine hosts."""
     async with asyncio.TaskGroup() as tasks:
         serving = tasks.create_task(server.serve(sockets=[listener]), name="http")
         try:
             async with asyncio.TaskGroup() as inner:
                 running = inner.create_task(gateway.run(ready=ready), name="gateway")
-                stopping = inner.create_task(asked_to_stop.wait(), name="wish to stop")
+                stopping = inner.create_task(asked_to_stop.wait(), name="stop request")
                 watching = [inner.create_task(watch(), name=watch.__qualname__) for watch in watchers]
                 await asyncio.wait([running, serving, stopping], return_when=asyncio.FIRST_COMPLETED)
                 await _end_http(server, serving)
@@ -53,7 +53,7 @@ async def _end_http(server: HttpServer, serving: asyncio.Task[None]) -> None:
 
 @contextlib.contextmanager
 def stop_requests(*, until_stdin_closes: bool) -> Iterator[asyncio.Event]:
-    """Set at SIGTERM and SIGINT, and where asked for when standard input ends."""
+    """An event that is set at SIGTERM and SIGINT and, if asked for, when standard input ends."""
     loop = asyncio.get_running_loop()
     asked = asyncio.Event()
     for number in _SIGNALS:
@@ -90,7 +90,7 @@ def _stdin_watched(asked: asyncio.Event) -> Iterator[None]:
 
 
 def _read_stdin(asked: asyncio.Event) -> None:
-    """What is typed means nothing; the end of it does. A terminal that is gone fails to be read."""
+    """Only the end of the input matters. Reading from a terminal that is gone fails, which counts as the end."""
     typed = b""
     with contextlib.suppress(OSError):
         typed = os.read(_STDIN, 4096)

@@ -1,4 +1,4 @@
-"""Joins the rooms into a running gateway: the only place that knows all of them."""
+"""Builds the running gateway from all packages: the only module that knows all of them."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ async def serve(
 ) -> None:
     """Run until SIGTERM or SIGINT, or the end of standard input if asked.
 
-    `ready` gets the URL when sessions are in hand; `qr_shown`, company and QR code whenever a new one is shown.
+    `ready` is called with the URL when the sessions are loaded; `qr_shown` with company and code of each new QR code.
     Raises `Misconfigured` and `EngineUnavailable` with the cure, alone or in groups.
     """
     clock, randomness, settings = SystemClock(), SystemRandomSource(), held.settings
@@ -138,7 +138,7 @@ async def serve(
             await webhooks.set_default(settings.webhook_url, held.webhook_secret)
             sender = _webhook_sender(held, gateway, webhooks, web, parts)
             monitor = _monitor(held, gateway, webhooks, parts, alert_sink, schedule)
-            desk = WebhookService(webhooks, randomness=randomness, web=web)
+            webhook_service = WebhookService(webhooks, randomness=randomness, web=web)
             secret = await shared_secret(held.database, "dashboard", randomness=randomness)
             media_service = MediaService(
                 inbound=inbound,
@@ -148,7 +148,16 @@ async def serve(
                 clock=clock,
             )
             api = _http(
-                held, gateway, sending, desk, parts, alert_sink, media_service, secret.encode(), monitor, backup_service
+                held,
+                gateway,
+                sending,
+                webhook_service,
+                parts,
+                alert_sink,
+                media_service,
+                secret.encode(),
+                monitor,
+                backup_service,
             )
             add_backups(api, backup_service)
             watchers = [versions.run, monitor.run, alert_sink.run, sender.run, schedule.run, spool.run, sweeper.run]
@@ -406,7 +415,7 @@ def _pacing(settings: Settings) -> Pacing:
 
 
 def _node(held: Claim) -> str:
-    """Several processes may run on one machine: one that was given no name is told apart by its port."""
+    """The name of this process. Several may share a machine, so a name that is not configured includes the port."""
     name = held.settings.node
     return name if "node" in held.settings.model_fields_set else f"{name}:{held.listener.getsockname()[1]}"
 
@@ -414,7 +423,7 @@ def _node(held: Claim) -> str:
 def _host_starter(
     program: HostProgram, ownership: Ownership | None, clock: Clock
 ) -> Callable[[Listener], AbstractAsyncContextManager[Engine]]:
-    """Where leases end, sockets end before them: the host is told how long it may live without its parent."""
+    """With leases, a host is limited in how long it runs without its parent: its sockets close before a lease ends."""
     limits, lifetime_s = HostLimits(), _unlimited
     if ownership is not None:
         program = replace(program, argv=[*program.argv, str(int(TTL_S - MARGIN_S))])

@@ -36,9 +36,9 @@ class Claim:
 
 @contextlib.contextmanager
 def claim(settings: Settings, *, key_made: Callable[[str, Path], None]) -> Iterator[Claim]:
-    """Take data folder, database and port before anything slow is begun: what is wrong with them is said at once.
+    """Take data folder, database and port before anything slow begins, so that their errors are reported at once.
 
-    `key_made` hears of an API key that was generated just now and of the file that keeps it. Raises `Misconfigured`.
+    `key_made` is called with an API key that was just generated and the file it is stored in. Raises `Misconfigured`.
     """
     allowed = parse_allowed(settings.allowed_addresses or "")
     make_folder(settings.data_dir)
@@ -96,7 +96,7 @@ def _keys(settings: Settings, key_made: Callable[[str, Path], None]) -> keys.Api
 
 @contextlib.contextmanager
 def _listen(settings: Settings) -> Iterator[socket.socket]:
-    """The listening socket, bound before anything is started: a taken port is said at once."""
+    """The listening socket, bound before anything is started, so that a port in use is reported at once."""
     where = f"{settings.host} port {settings.port}"
     try:
         family, kind, _, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]

@@ -76,7 +76,7 @@ class ClockWatch:
         self._followers.append(follower)
 
     def look(self) -> ClockStep | None:
-        """The step since the last look, if there was one; ordinary drift is none. All followers hear of it first."""
+        """The step since the last look, if there was one; ordinary drift is none. All followers are called first."""
         now, offset_s, suspended_s = self._clock.now(), self._offset(), self._clock.suspended()
         looked_at = self._clock.monotonic()
         step = ClockStep(

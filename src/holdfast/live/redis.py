@@ -1,7 +1,7 @@
 """Live state in Redis, with memory beside it.
 
 Whoever puts or asks never waits for Redis: memory is changed at once, and one task writes what is due. When Redis
-goes, everything goes on in memory; when it returns, everything is written anew, as it may have come back empty. That
+is lost, everything goes on in memory; when it returns, all records are written again, for it may be empty. That
 holds for a Redis that is emptied in between, too: every two seconds one command counts the keys.
 
 It must never say more than once that Redis is gone, or that it loses records, and must never take anything else there
@@ -62,7 +62,7 @@ class RedisLive:
     def __init__(
         self, server: RedisConnection, *, node: str, clock: Clock, changed: Changed = lambda status: None
     ) -> None:
-        """`node` names this process in what it writes. `changed` hears when Redis goes and returns; must not raise."""
+        """`node` names this process in what it writes. `changed` is called when Redis is lost or returns."""
         self._server = server
         self._node = node
         self._clock = clock

@@ -272,7 +272,7 @@ class DeliverySettings(Group):
     media_keep_days: int = Field(7, ge=1, le=365)
     """how long the media of messages are kept after these were sent, or came in
 
-    Higher: media can be fetched for longer; the database grows by all that comes in meanwhile.
+    Higher: media can be fetched for longer; the database grows by what comes in during that time.
     """
     webhook_url: SecretHttpUrl = None
     """where events go of all sessions that have no webhook of their own"""
