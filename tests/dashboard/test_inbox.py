@@ -32,7 +32,7 @@ async def test_rows_say_who_wrote_what_and_link_to_the_file(browser: Browser, wo
     page = (await browser.get(f"/companies/{COMPANY}/inbox")).body.decode()
     rows = page.split("<tr>")[2:]
     assert len(rows) == 4
-    assert f"in {GROUP}" in rows[0]
+    assert f'in <span dir="auto">{GROUP}</span>' in rows[0]
     assert all(shown in rows[1] for shown in ("+962790000007", "Omar", "for May", "invoice &lt;1&gt;.pdf, 1 KB"))
     assert "32.5, 35.8" in rows[2]
     assert "Rania" in rows[3]
@@ -52,3 +52,40 @@ async def test_captions_and_names_are_searched(browser: Browser, world: World) -
         page = (await browser.get(f"/companies/{COMPANY}/inbox?words={words}")).body.decode()
         assert "the new menu" in page
         assert "something else" not in page
+
+
+HOSTILE = "\u202e<script>alert(1)</script><img src=x onerror=alert(2)>\"'&\u2066 https://evil.example/?a=<b> "
+HOSTILE_TAGS = ("<script>alert", "<img src=x")
+MOST_PAGE_BYTES = 300_000
+
+
+async def test_pages_stay_small_and_safe_whatever_a_contact_sends(browser: Browser, world: World) -> None:
+    """Texts of a megabyte, thousands of mentions, markup and marks that turn the direction of writing: nothing of it is
+    markup, a row's direction ends with its own text, and no page is larger than a few hundred kilobytes."""
+    await world.pair()
+    await browser.sign_in()
+    mentions = {"mentions": [f"{HOSTILE}{n}@lid" for n in range(2000)]}
+    media = {"mimetype": HOSTILE, "filename": HOSTILE * 100, "sizeBytes": 2**62}
+    for n in range(12):
+        kinds: list[dict[str, object]] = [
+            {"type": "text", "text": HOSTILE * 12_000, "content": mentions, "push_name": HOSTILE * 50},
+            {"type": "document", "text": HOSTILE, "media": media, "media_keys": "k", "push_name": HOSTILE},
+            {"type": "contact", "content": {"contact": {"name": HOSTILE, "vcard": HOSTILE * 1000}}},
+            {"type": "unknown", "content": {"raw": {HOSTILE: HOSTILE * 1000}}},
+        ]
+        await arrive(world, f"3A{n:04}{HOSTILE[:40]}", **kinds[n % len(kinds)])
+    for path in (
+        f"/companies/{COMPANY}/inbox",
+        f"/companies/{COMPANY}/inbox?words=script",
+        f"/companies/{COMPANY}",
+        "/",
+    ):
+        page = await browser.get(path)
+        assert page.status == 200
+        text = page.body.decode()
+        assert len(page.body) < MOST_PAGE_BYTES, f"{path}: {len(page.body)} bytes"
+        assert not [tag for tag in HOSTILE_TAGS if tag in text]
+        for mark in re.finditer("\u202e", text):
+            tag = text.rindex("<", 0, mark.start())
+            shown = text[tag : mark.start()]
+            assert ">" not in shown or 'dir="auto">' in shown, f"{path}: {shown[:80]!r} turns what stands beside it"
