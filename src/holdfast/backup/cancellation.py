@@ -1,6 +1,6 @@
-"""Long work in threads that ends soon when nobody waits for it any more: a thread can't be ended from outside.
+"""Cancels long work in threads, which can't be ended from outside: the work checks a token.
 
-Without this a stop of Holdfast would wait for the rest of a backup of gigabytes.
+Without this a stop of Holdfast would wait until a backup of gigabytes is finished.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ _PAUSE_S = 0.002
 
 
 class Cancelled(Exception):
-    """Nobody waits for this work: what it has made is of no use to anybody."""
+    """The caller no longer waits for this work."""
 
 
 class CancelToken:
-    """Somebody waits for work until the block `with CancelToken() as wanted:` is left; the work asks now and then."""
+    """Leaving the block `with CancelToken() as wanted:` cancels the work, which checks the token regularly."""
 
     def __init__(self) -> None:
         self._over = threading.Event()
@@ -38,7 +38,7 @@ class CancelToken:
             raise Cancelled
 
     def each(self, items: Iterable[T]) -> Iterator[T]:
-        """The same items, for as long as they are wanted."""
+        """The same items; raises `Cancelled` when the work is cancelled."""
         for item in items:
             self.check()
             yield item
@@ -52,7 +52,7 @@ class CancelToken:
 
 
 class CancellableFile(BufferedIOBase):
-    """A file that can be read for as long as that is wanted."""
+    """A file whose reads raise `Cancelled` when the work is cancelled."""
 
     def __init__(self, file: BufferedReader, wanted: CancelToken) -> None:
         self._file = file

@@ -129,7 +129,7 @@ class BackupMaker:
                 if company is not None and not rows.is_of_companies(table):
                     continue
                 found = rows.read(connection, table, company)
-                # One company's is made before others' eyes: it may take longer, and they must not wait.
+                # The backup of one company is part of `clear`: it may take longer, and other companies must not wait.
                 read = wanted.each(found) if company is None else wanted.each_gently(found)
                 parts[table.name] = archive.add(table.name, table.columns.keys(), read)
                 if parts[table.name].rows >= WORTH_TELLING:

@@ -1,4 +1,4 @@
-"""What a backup says about itself: when and by what it was made, which companies it holds, how each part must look."""
+"""The manifest of a backup: when and by which version it was made, its companies, and the checksum of each part."""
 
 from __future__ import annotations
 

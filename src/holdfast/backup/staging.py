@@ -1,4 +1,4 @@
-"""A copy of an installation to try things on: everything is there to be looked at, and nothing can be done to anybody.
+"""A copy of an installation for tests: it has all data, and can reach nobody.
 
 It must never hold what WhatsApp would take for the linked device of the original – both would throw each other out
 (440), and two users of one ratchet break it – nor send what the original sends too: messages, webhooks, pending alerts.

@@ -1,8 +1,7 @@
-"""Which companies of a backup have gone on since it was made: their keys were used, and the backup has older ones.
+"""Finds the companies whose keys were used after a backup was made: the backup has older keys than their devices.
 
-Pure. Known for sure where this installation, or a later backup, has other keys of the same device. On an empty machine
-nobody can know; there a session that was connected when the backup was made is believed to have gone on when an hour
-has gone by.
+Pure. It is certain when this installation, or a later backup, has other keys of the same device. On an empty machine
+nothing tells; there a session that was connected when the backup was made counts as used after an hour.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ BELIEVED_FRESH_S = 3600
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """What is known of a company's keys apart from the backup."""
+    """Keys of a company from another source than the backup."""
 
     keys: str
     where: str

@@ -17,7 +17,7 @@ from holdfast.store.tables import metadata
 
 
 class UpgradeScratch:
-    """A database of this version that is thrown away."""
+    """A temporary database of this version."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -29,7 +29,7 @@ class UpgradeScratch:
 
 @contextlib.contextmanager
 def upgraded(reader: ArchiveReader, folder: Path) -> Iterator[UpgradeScratch]:
-    """What the backup holds, as this version of the database has it. It is written into `folder` meanwhile."""
+    """What the backup holds, migrated to this version, in a temporary database in `folder`."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".forward-") as name:
         engine = create_engine(

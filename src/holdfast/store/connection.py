@@ -1,4 +1,4 @@
-"""What an open database is to `Database`, whichever kind it is, and the one place that knows the dialects' inserts."""
+"""What `Database` needs of an open SQLite or PostgreSQL, and the inserts of both dialects."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class Opened:
 class Prepared:
     """A statement of a hot path, built once.
 
-    Building one anew for each row takes five times as long as SQLAlchemy needs to execute it, and SQLAlchemy takes ten
-    times as long as SQLite does. So SQLite's driver gets the text itself: with texts, numbers and bytes, which it
-    knows as they are. PostgreSQL's time is the way to the server; there SQLAlchemy executes it.
+    Building a statement for each row takes five times as long as SQLAlchemy needs to execute it, and SQLAlchemy takes
+    ten times as long as SQLite does. So SQLite's driver executes the SQL text itself; values are texts, numbers and
+    bytes, which need no conversion. On PostgreSQL the round trip to the server dominates, and SQLAlchemy executes it.
     """
 
     def __init__(self, build: Callable[[Callable[[Table], Any]], Executable]) -> None:
@@ -67,7 +67,7 @@ class Prepared:
 
 
 class _Text:
-    """A statement in SQLite's words, for values of certain names."""
+    """A statement as SQL text for SQLite, for values of certain names."""
 
     def __init__(self, statement: Executable, connection: Connection, names: Sequence[str]) -> None:
         assert isinstance(statement, ClauseElement)

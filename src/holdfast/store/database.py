@@ -128,7 +128,7 @@ class Database:
         return asyncio.wrap_future(self._readers.submit(self._maintain, work))
 
     def listen(self, heard: _Listener) -> None:
-        """From now on `heard` gets, in the writer's thread, what a group announced, as soon as the group is durable."""
+        """Call `heard`, in the writer's thread, with what a group announced as soon as the group is durable."""
         self._listeners.append(heard)
 
     def close(self) -> None:

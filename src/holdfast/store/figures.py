@@ -23,8 +23,8 @@ _BACKLOGS = {
     )
     for dialect, hint in (("sqlite", "INDEXED BY outbox_open"), ("postgresql", ""))
 }
-"""The values stand in the text, as the partial index has them: with bound values no database uses it. SQLite without
-statistics prefers the index by time, which covers the query, and reads all of it."""
+"""The states are literals: with bound values no planner uses the partial index. Without statistics SQLite prefers the
+index by time, which covers the query, and reads all of it."""
 
 
 def _count(which: ColumnElement[bool]) -> ColumnElement[int]:

@@ -1,4 +1,4 @@
-"""A look into a database that may be in use: version, integrity, newest row. It must never write, migrate or lock."""
+"""Inspects a database that may be in use: version, integrity, newest row. It must never write, migrate or lock."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Peeked:
     """Empty: no Holdfast has used it yet."""
     newest_at: str | None
     damage: str | None
-    """What the database says is wrong with itself; None for nothing, or where it is the server's own business."""
+    """What the integrity check of SQLite found; None for nothing, and for PostgreSQL, which has no such check."""
 
 
 def peek(place: Path | str) -> Peeked:

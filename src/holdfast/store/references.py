@@ -12,7 +12,7 @@ from holdfast.store.database import Database
 from holdfast.store.tables import inbox, outbox, sessions
 
 _OURS = "msg_"
-"""How ids of ours begin, and WhatsApp's never do."""
+"""Prefix of Holdfast's own message ids; WhatsApp's never have it."""
 
 
 class ReferenceRows:
@@ -68,7 +68,7 @@ def _sent(connection: Connection, company: str, message_id: str, chat: str | Non
 
 
 def _came(connection: Connection, company: str, message_id: str, chat: str | None) -> Referred | None:
-    """WhatsApp ids are their senders' own: of two that are alike in a chat, the later is meant."""
+    """Senders choose WhatsApp ids, so two messages of a chat may share one: take the later."""
     columns = inbox.c["seq", "whatsapp_id", "chat", "from_me", "sender", "type", "text", "sent_at"]
     found = connection.execute(select(*columns).where(_which(inbox, company, message_id, chat))).all()
     if not found:

@@ -65,7 +65,7 @@ def _turn(row: RowMapping) -> Transition:
 
 
 def _body(transition: Transition) -> dict[str, object]:
-    """A session that came from one state to another, as events tell of it."""
+    """The body of the event of a state transition."""
     reason = None if transition.reason is None else stored_reason(transition.reason, transition.code)
     told = {} if reason is None else {"message": reason.sentence, "action": reason.action.value}
     return {

@@ -11,7 +11,7 @@ from holdfast.store.tables import media, outbox
 _OUTBOX = select(func.count(), func.coalesce(func.sum(func.length(outbox.c.content)), 0)).where(
     outbox.c.company_id == bindparam("company"), text("state IN ('queued','sending')")
 )
-"""The states stand in the text, as the partial index has them."""
+"""The states are literals: with bound values no planner uses the partial index."""
 _MEDIA = select(func.coalesce(func.sum(media.c.size_bytes), 0)).where(media.c.company_id == bindparam("company"))
 
 
