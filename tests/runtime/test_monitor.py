@@ -171,5 +171,5 @@ async def test_a_lock_on_new_contacts_is_told_at_the_next_look(world: World) -> 
         await world.wait(1)
         await world.now(watching.look())
         assert told.words == [(AlertKind.RAISED, "reach-out-lock")]
-        assert "until 2026-01-0" in told.alerts[0].condition.sentence
+        assert "UTC on 02 Jan 2026" in told.alerts[0].condition.sentence
         assert world.gateway.view(COMPANY).hold is not None

@@ -15,7 +15,7 @@ from enum import StrEnum
 from holdfast.base.clock import Clock, iso
 from holdfast.delivery.lookup import Lookup
 from holdfast.delivery.stores import Backlog, DeliveryTally
-from holdfast.health.advice import because, is_advised, what_to_do
+from holdfast.health.advice import Care, because, is_advised, what_to_do
 from holdfast.health.goals import percent_of
 from holdfast.health.verdict import Status, Verdict
 from holdfast.runtime.diagnosis import Diagnoser
@@ -52,7 +52,11 @@ LABELS: Mapping[Tone, str] = {
 }
 
 
-_ADVICE: Mapping[str, str] = {Action.SCAN_QR: "open the company and scan its QR code with the phone"}
+_ADVICE: Mapping[str, str] = {
+    Action.SCAN_QR: "open the company and scan its QR code with the phone",
+    Action.SIGN_PASSKEY: "open the company with the owner of the account: its page leads through signing",
+    Care.CHECK_OUTBOX: "open the company: its messages say why they wait",
+}
 """Where a page can say it more to the point than an alert."""
 
 

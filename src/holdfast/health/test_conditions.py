@@ -194,7 +194,7 @@ def test_a_lock_on_new_contacts_reaches_a_person_with_its_end(code: str) -> None
     late = MessageSigns(waiting=4, oldest_s=700, late_s=700)
     conditions = found(replace(QUIET, hold=replace(LOCKED, code=code), messages=late))
     assert [(each.cause, each.quiet) for each in conditions.values()] == [(code, False), ("outbox-late", True)]
-    assert "only to people it already knows, until 2026-11-28 23:51 UTC." in conditions[code].sentence
+    assert "only to people it already knows, until 23:51 UTC on 28 Nov 2026." in conditions[code].sentence
     assert conditions[code].action is Care.WRITE_LESS
 
 

@@ -261,7 +261,7 @@ def test_a_lock_on_new_contacts_is_seen_at_a_glance() -> None:
     lock = HoldSigns(code="reach-out-lock", until=datetime(2026, 11, 28, 23, 51, tzinfo=UTC))
     finding = only(replace(QUIET, hold=lock, messages=MessageSigns(waiting=1, oldest_s=900, late_s=900)))
     assert (finding.status, finding.code) == (Status.DEGRADED, "reach-out-lock")
-    assert finding.message.endswith("only to people it already knows, until 2026-11-28 23:51 UTC")
+    assert finding.message.endswith("only to people it already knows, until 23:51 UTC on 28 Nov 2026")
 
 
 def test_advice_for_one_company_is_not_that_for_all() -> None:

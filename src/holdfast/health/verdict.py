@@ -228,7 +228,7 @@ def late_words(messages: MessageSigns) -> str:
 
 def hold_words(hold: HoldSigns) -> str:
     """What WhatsApp does not accept for now, and until when."""
-    return f"{HOLDS[hold.code]}, until {hold.until:%Y-%m-%d %H:%M} UTC"
+    return f"{HOLDS[hold.code]}, until {hold.until:%H:%M} UTC on {hold.until:%d %b %Y}"
 
 
 def losses_words(hour: HourSigns) -> str:
