@@ -1,18 +1,19 @@
 // One link: a Baileys socket from `open` to its one `closed`, behind its gate. Decides nothing: no reconnects, no
 // retries, no judgement of codes.
 
-import { DisconnectReason, initAuthCreds, isJidGroup, makeWASocket } from 'baileys'
+import { DisconnectReason, initAuthCreds, isJidGroup } from 'baileys'
 
 import { Answers } from './answers.mjs'
 import { Arrivals } from './arrivals.mjs'
 import { mayBeOurs, withStubs } from './bounds.mjs'
 import { leaveOutKeyless } from './bundles.mjs'
-import { Gate } from './gate.mjs'
+import { Commits } from './commits.mjs'
 import { GroupNames } from './groupnames.mjs'
 import { Groups } from './groups.mjs'
 import { Inbound } from './inbound.mjs'
 import { KeyStore } from './keys.mjs'
 import { Lane } from './lane.mjs'
+import { Liveness } from './liveness.mjs'
 import { DownloadFailed, MediaHosts } from './mediahost.mjs'
 import { NewChatLocks } from './newchatlocks.mjs'
 import { Outbound } from './outbound.mjs'
@@ -23,36 +24,29 @@ import { Queries } from './queries.mjs'
 import { QrCodes } from './qrcodes.mjs'
 import { QueryLimited, QueryLimits } from './querylimits.mjs'
 import { Questions } from './questions.mjs'
-import { silentLogger } from './quiet.mjs'
 import { DevicesCache, Recipients } from './recipients.mjs'
 import { LinkDown, queryError, refusalCode } from './refusals.mjs'
 import { ProxyFailure, Route } from './routes.mjs'
 import { signalRepositoryMaker, writePreKeysThrough } from './repository.mjs'
-import { ping, removeCompanion } from './stanzas.mjs'
+import { BROWSER, heedless, makeSocket, release } from './socket.mjs'
+import { removeCompanion } from './stanzas.mjs'
 import { json } from './values.mjs'
 
-const HOUR_MS = 3_600_000
-const FRAME_REPORT_MS = 1000
 const PARTING_MS = 100
 const MOST_ANSWER_CHARS = 5_000_000
-const BROWSER = 'Chrome'
-const SYSTEM_VERSION = '22.04.4'
-const DEVICE_NAME = 'Ubuntu' // WhatsApp refuses pairing codes of some accounts to unusual names
 const PROXY_CODES = { unreachable: -2, login: -3, refused: -4, timeout: -5, tls: -6 } // as `holdfast.session.engine` names them
 const QR_USED_UP = 'QR refs attempts ended' // as Baileys says it
 
 const { connectionClosed: TRANSPORT_CLOSED, timedOut: TIMED_OUT, loggedOut: LOGGED_OUT, badSession: UNKNOWN } = DisconnectReason
 
 export class Link {
-  #gate = new Gate()
+  #commits = new Commits({ report: report => this.#report(report) })
+  #liveness = new Liveness({ report: report => this.#report(report) })
   #lane = new Lane()
   #limits = new QueryLimits()
   #questions = new Questions({ tell: question => this.#report(question) })
-  #durable = new Map() // seq -> resolve
-  #pings = new Map() // stanza id -> n
   #over = false
   #opened = false
-  #lastFrame = -Infinity
   #parting = {} // attributes of the stream error or failure that ends the link
   #qrShown = Promise.withResolvers()
   #pairingCodes = new PairingCodes()
@@ -70,7 +64,7 @@ export class Link {
     this.store = new KeyStore({
       ask: (type, ids) => this.#questions.ask({ r: 'keys-wanted', type, ids }),
       commit: changes => this.#commit(changes),
-      isOutstanding: seq => this.#gate.isOutstanding(seq),
+      isOutstanding: seq => this.#commits.isOutstanding(seq),
       json
     })
   }
@@ -97,7 +91,7 @@ export class Link {
       case 'query':
         return this.#query(command)
       case 'ping':
-        return this.#ping(command.n)
+        return this.sock && this.#liveness.ping(this.sock, command.n)
       case 'presence':
         return this.presence?.ask(command.available)
       case 'pairing-code':
@@ -130,7 +124,7 @@ export class Link {
   async #credentials() {
     if (this.order.credentials == null) {
       const creds = initAuthCreds()
-      await this.#whenDurable(this.#commit({ credentials: json.stringify(creds) }))
+      await this.#commits.whenDurable(this.#commit({ credentials: json.stringify(creds) }))
       return creds
     }
     const creds = json.parse(this.order.credentials)
@@ -145,7 +139,7 @@ export class Link {
   #connect() {
     this.route = new Route(this.order)
     const devices = new DevicesCache()
-    this.sock = makeWASocket(this.#config(devices))
+    this.sock = makeSocket({ order: this.order, route: this.route, ...this.#config(devices) })
     this.presence = new Presence(this.sock, this.creds)
     const query = node => this.#limits.run(node.attrs.xmlns, () => this.sock.query(node))
     this.hosts = new MediaHosts({ query, route: this.route })
@@ -179,12 +173,11 @@ export class Link {
     // What is sent again on request comes from the outbox, which also survives a restart.
     if (this.sock.messageRetryManager) this.sock.messageRetryManager.addRecentMessage = () => {}
     writePreKeysThrough(this.sock.authState.keys, this.store)
-    this.#gateSocket(this.sock.ws.socket)
+    this.#commits.guard(this.sock.ws.socket)
     this.#listen(this.sock)
   }
 
   #config(userDevicesCache) {
-    const { order } = this
     this.groups = new Groups({ ask: jid => this.#limits.run('w:g2', () => this.sock.groupMetadata(jid)) })
     this.inbound = new Inbound({ me: () => this.creds.me, phonesOf: lids => this.sock.signalRepository.lidMapping.getPNsForLIDs(lids) })
     this.groupNames = new GroupNames({ groups: this.groups, commit: groups => this.#commit({ groups }) })
@@ -194,21 +187,7 @@ export class Link {
       peek: (type, id) => this.store.peek(type, id)
     })
     return {
-      ...(order.url && { waWebSocketUrl: order.url }),
-      ...(order.version && { version: order.version }),
-      browser: [order.deviceName ?? DEVICE_NAME, BROWSER, SYSTEM_VERSION],
-      agent: this.route.agent, // of the WebSocket
-      options: { dispatcher: this.route }, // of what Baileys fetches: `routed` takes it
       auth: { creds: this.creds, keys: this.store },
-      logger: silentLogger,
-      connectTimeoutMs: order.connectTimeoutMs,
-      defaultQueryTimeoutMs: order.queryTimeoutMs,
-      keepAliveIntervalMs: HOUR_MS, // Python pings
-      retryRequestDelayMs: 0, // Baileys would let all messages wait for each one that can't be read
-      emitOwnEvents: false,
-      markOnlineOnConnect: false,
-      syncFullHistory: false, // shouldSyncHistoryMessage stays Baileys' own: all off would lose the first LID mappings
-      generateHighQualityLinkPreview: false,
       userDevicesCache,
       cachedGroupMetadata: jid => this.groups.get(jid),
       getMessage: key => this.#sentContent(key),
@@ -221,21 +200,10 @@ export class Link {
     }
   }
 
-  // Baileys is told at once that a frame is written: it waits for that, and its word means nothing here anyway.
-  #gateSocket(socket) {
-    const send = socket.send.bind(socket)
-    socket.send = (bytes, done) => {
-      if (socket.readyState !== socket.OPEN) return send(bytes, done)
-      this.#gate.pass(() => send(bytes, () => {}))
-      done?.()
-    }
-    socket.on('error', () => {})
-  }
-
   #listen({ ev, ws }) {
     // Baileys would wait up to 30 s for a polite close before it says that a link is over.
     ws.close = async () => ws.socket.terminate()
-    ws.on('frame', heedless(frame => this.#frame(frame)))
+    ws.on('frame', heedless(frame => this.#liveness.frame(frame)))
     ws.on('frame', heedless(leaveOutKeyless)) // Baileys tells of a frame before it handles it
     // Baileys listens to this and does nothing, which keeps `ws` from making the error that Baileys has words for.
     ws.prependListener('error', error => {
@@ -293,19 +261,6 @@ export class Link {
 
   // -- frames in
 
-  #frame(frame) {
-    const now = performance.now()
-    if (now - this.#lastFrame >= FRAME_REPORT_MS) {
-      this.#lastFrame = now
-      this.#report({ r: 'frame' })
-    }
-    const id = frame?.attrs?.id
-    if (frame?.tag === 'iq' && this.#pings.has(id)) {
-      this.#report({ r: 'pong', n: this.#pings.get(id) })
-      this.#pings.delete(id)
-    }
-  }
-
   // Baileys ends the link by itself, unless it stumbles over the node.
   #notePart(node) {
     setTimeout(() => this.#finish(UNKNOWN, `WhatsApp ended the link (${node.tag})`, this.#parting), PARTING_MS)
@@ -327,7 +282,7 @@ export class Link {
     try {
       if (!this.#opened) throw new LinkDown('the link is not open')
       await this.outbound.send(command)
-      this.#gate.mark(() => this.#report({ r: 'written', whatsappId }))
+      this.#commits.afterFrames(() => this.#report({ r: 'written', whatsappId }))
     } catch (error) {
       const { retryAfterS } = [error, error.cause].find(each => each instanceof QueryLimited) ?? {}
       const detail = String(error.message).slice(0, 200)
@@ -356,14 +311,6 @@ export class Link {
       const detail = String(error.message).slice(0, 200)
       this.#report({ r: 'query-answered', request, error: queryError(error), detail, retryAfterS })
     }
-  }
-
-  async #ping(n) {
-    if (!this.sock) return
-    const id = this.sock.generateMessageTag()
-    this.#pings.set(id, n)
-    // That the socket is gone is told by `closed`.
-    await this.sock.sendNode(ping(id)).catch(() => {})
   }
 
   async #pairingCode({ request, phone }) {
@@ -411,36 +358,17 @@ export class Link {
     return Boolean(this.creds.me && this.creds.account)
   }
 
-  #commit({ credentials, paired, keys, decrypted, undecryptable, made, groups }) {
-    if (this.#over) return 0
-    const seq = this.#gate.begin()
-    this.#report({
-      r: 'commit',
-      seq,
-      credentials,
-      paired,
-      keys: keys && Object.keys(keys).length ? keys : undefined,
-      decrypted: decrypted?.length ? decrypted : undefined,
-      undecryptable,
-      made,
-      groups
-    })
-    return seq
+  #commit(content) {
+    return this.#over ? 0 : this.#commits.begin(content)
   }
 
   #missed(undecryptable) {
     this.#commit({ undecryptable: [undecryptable] })
   }
 
-  #whenDurable(seq) {
-    return new Promise(resolve => this.#durable.set(seq, resolve))
-  }
-
   #committed(seq) {
     this.store.committed(seq)
-    this.#gate.committed(seq)
-    this.#durable.get(seq)?.()
-    this.#durable.delete(seq)
+    this.#commits.committed(seq)
   }
 
   // -- closing
@@ -450,12 +378,11 @@ export class Link {
     const known = Number.isInteger(code) ? code : UNKNOWN
     this.#report({ r: 'closed', code: known, detail: String(detail).slice(0, 200), attributes })
     this.#over = true
-    this.#gate.close()
+    this.#commits.close()
     this.ended()
     this.#release().catch(() => {})
   }
 
-  // Baileys' `end` frees timers and caches; the error wakes queries that would hold the socket until they time out.
   async #release() {
     const gone = new LinkDown('the link is closed')
     this.#questions.close(gone)
@@ -465,25 +392,6 @@ export class Link {
     this.groupNames?.close(gone)
     if (!this.sock) return
     this.hosts.close()
-    const { ws, ev, messageRetryManager } = this.sock
-    ws.socket.terminate()
-    await this.sock.end(undefined)
-    ws.on('error', () => {})
-    ws.emit('error', gone)
-    messageRetryManager?.clear?.()
-    setImmediate(() => {
-      ws.removeAllListeners()
-      ws.on('error', () => {})
-      ev.removeAllListeners()
-    })
-  }
-}
-
-// Listeners stand in the middle of Baileys' handling of a frame, where an error of theirs would end it.
-const heedless = listen => value => {
-  try {
-    listen(value)
-  } catch {
-    // A stanza that nobody makes. Baileys has its own answer to it.
+    await release(this.sock, gone)
   }
 }

@@ -1,0 +1,68 @@
+// The commits of one link: what Holdfast must store before a frame that depends on it leaves.
+
+import { Gate } from './gate.mjs'
+
+export class Commits {
+  #gate = new Gate()
+  #waiting = new Map() // seq -> resolve
+
+  /** @param report  report => void: passes a report on to Holdfast */
+  constructor({ report }) {
+    this.report = report
+  }
+
+  /** Begin a commit; answers its number. Without content it is a barrier behind all that was reported before. */
+  begin({ credentials, paired, keys, decrypted, undecryptable, made, groups }) {
+    const seq = this.#gate.begin()
+    this.report({
+      r: 'commit',
+      seq,
+      credentials,
+      paired,
+      keys: keys && Object.keys(keys).length ? keys : undefined,
+      decrypted: decrypted?.length ? decrypted : undefined,
+      undecryptable,
+      made,
+      groups
+    })
+    return seq
+  }
+
+  isOutstanding(seq) {
+    return this.#gate.isOutstanding(seq)
+  }
+
+  /** Resolves when Holdfast has stored the commit `seq`. */
+  whenDurable(seq) {
+    return new Promise(resolve => this.#waiting.set(seq, resolve))
+  }
+
+  /** Holdfast has stored the commit `seq`. */
+  committed(seq) {
+    this.#gate.committed(seq)
+    this.#waiting.get(seq)?.()
+    this.#waiting.delete(seq)
+  }
+
+  /** Hold the frames of a socket until everything that was begun before them is durable. */
+  guard(socket) {
+    const send = socket.send.bind(socket)
+    // Baileys is told at once that a frame is written: it waits for that, and what it concludes has no meaning here.
+    socket.send = (bytes, done) => {
+      if (socket.readyState !== socket.OPEN) return send(bytes, done)
+      this.#gate.pass(() => send(bytes, () => {}))
+      done?.()
+    }
+    socket.on('error', () => {})
+  }
+
+  /** Carry `tell` out as soon as every frame before it has left. */
+  afterFrames(tell) {
+    this.#gate.mark(tell)
+  }
+
+  /** Drop what waits: the socket is gone. */
+  close() {
+    this.#gate.close()
+  }
+}

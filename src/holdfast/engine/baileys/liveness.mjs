@@ -1,0 +1,35 @@
+// Signs of life of one link: that frames come in, and the answers to pings. Holdfast decides what they mean.
+
+import { ping } from './stanzas.mjs'
+
+const FRAME_REPORT_MS = 1000
+
+export class Liveness {
+  #pings = new Map() // stanza id -> n
+  #reportedAt = -Infinity
+
+  /** @param report  report => void: passes a report on to Holdfast */
+  constructor({ report }) {
+    this.report = report
+  }
+
+  /** A frame came in. */
+  frame(frame, now = performance.now()) {
+    if (now - this.#reportedAt >= FRAME_REPORT_MS) {
+      this.#reportedAt = now
+      this.report({ r: 'frame' })
+    }
+    const id = frame?.attrs?.id
+    if (frame?.tag === 'iq' && this.#pings.has(id)) {
+      this.report({ r: 'pong', n: this.#pings.get(id) })
+      this.#pings.delete(id)
+    }
+  }
+
+  /** Ping WhatsApp. Whether the socket is gone is reported by `closed`. */
+  async ping(sock, n) {
+    const id = sock.generateMessageTag()
+    this.#pings.set(id, n)
+    await sock.sendNode(ping(id)).catch(() => {})
+  }
+}
