@@ -3,15 +3,16 @@
     uv run bench/neighbours.py [--held 20000] [--burst 10000] [--seconds 15] [--json]
 
 Three companies on one gateway with real Baileys. One of them first has nothing waiting, then many messages to new
-contacts that WhatsApp's lock holds, then sends a burst at once. Meanwhile the others, and the company itself in a chat
-that is known, send one message every 50 ms; the times are from POST to 202 and from POST to WhatsApp's ack. Processor
-time is that of Python, for each message that was sent.
+contacts that WhatsApp's lock holds, then sends a burst at once. In each situation all three send one message every
+200 ms to five chats that are known, in turn: slow enough that no message waits for the one before it in its chat. The
+times are from POST to 202 and from POST to WhatsApp's ack. Processor time is that of Python, for each message sent.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import sys
 import tempfile
@@ -31,8 +32,9 @@ from tests.served import Served, served
 
 BUSY, NEIGHBOUR, OTHER = "busy", "neighbour", "other"
 _NUMBERS = {BUSY: "962780000001", NEIGHBOUR: "962780000002", OTHER: "962780000003"}
-_KNOWN = {name: f"96279000000{n}" for n, name in enumerate(_NUMBERS)}
-_EVERY_S = 0.05
+_KNOWN = {name: [f"9627900000{n}{chat}" for chat in range(5)] for n, name in enumerate(_NUMBERS)}
+_EVERY_S = 0.2
+_DRAINED_WITHIN_S = 900
 _CALLERS = 16
 _BURST_CHATS = 50
 
@@ -60,12 +62,13 @@ class Bench:
     async def prepare(self) -> None:
         for company, number in _NUMBERS.items():
             await self._gateway.pair(company, number, self._wasim)
-            await self._wasim.post("/phones", {"number": _KNOWN[company]})
-            first = await self._gateway.send(company, _KNOWN[company], "before")
-            await self._gateway.until_message(first["id"], "delivered", "read", within_s=30)
+            for chat in _KNOWN[company]:
+                await self._wasim.post("/phones", {"number": chat})
+                first = await self._gateway.send(company, chat, "before")
+                await self._gateway.until_message(first["id"], "delivered", "read", within_s=60)
 
     async def measure(self) -> Figures:
-        """The latencies of all three, each in a chat that is known."""
+        """The latencies of all three, each in chats that are known."""
         accepts: dict[str, list[float]] = {name: [] for name in _NUMBERS}
         acks: dict[str, list[float]] = {name: [] for name in _NUMBERS}
         cpu_before = cpu_s(self._gateway.pid)
@@ -81,16 +84,19 @@ class Bench:
         )
 
     async def _write(self, caller: Caller, company: str, accepts: list[float], acks: list[float]) -> None:
-        """One message every 50 ms to somebody known; when each was acked is read from the gateway afterwards."""
+        """One message every 200 ms to somebody known; when each was acked is read from the gateway afterwards."""
         ids: list[str] = []
+        chats = itertools.cycle(_KNOWN[company])
         until = time.perf_counter() + self._seconds
         while (began := time.perf_counter()) < until:
-            answer = await caller.post(f"/v1/sessions/{company}/messages", {"to": _KNOWN[company], "text": "hello"})
+            answer = await caller.post(f"/v1/sessions/{company}/messages", {"to": next(chats), "text": "hello"})
             accepts.append((time.perf_counter() - began) * 1000)
             ids.append(answer["id"])
             await asyncio.sleep(max(0.0, _EVERY_S - (time.perf_counter() - began)))
         for message_id in ids:
-            seen = await self._gateway.until_message(message_id, "sent", "delivered", "read", within_s=300)
+            seen = await self._gateway.until_message(
+                message_id, "sent", "delivered", "read", within_s=_DRAINED_WITHIN_S
+            )
             took = datetime.fromisoformat(seen["sentAt"]) - datetime.fromisoformat(seen["acceptedAt"])
             acks.append(took.total_seconds() * 1000)
 
@@ -117,8 +123,8 @@ class Bench:
         await self._post(count, chats)
 
     async def drained(self) -> None:
-        last = await self._gateway.send(BUSY, _KNOWN[BUSY], "last")
-        await self._gateway.until_message(last["id"], "sent", "delivered", "read", within_s=300)
+        last = await self._gateway.send(BUSY, _KNOWN[BUSY][0], "last")
+        await self._gateway.until_message(last["id"], "sent", "delivered", "read", within_s=_DRAINED_WITHIN_S)
         await asyncio.sleep(5)
 
     async def _post(self, count: int, chats: list[str]) -> None:
