@@ -29,20 +29,19 @@ from holdfast.delivery.rate_limits import Allowance, Pace, Pacing
 from holdfast.delivery.stores import Accepted, Deferral, Draft, Message, MessageChange, Taken
 from holdfast.health.conditions import Condition
 from holdfast.live.memory import MemoryLive
-from holdfast.runtime.account_limits import AccountLimits
+from holdfast.runtime.account_limits import AccountLimits, hold_notice
 from holdfast.runtime.composer import Composer, text_request
 from holdfast.runtime.connect_limiter import ConnectLimiter
 from holdfast.runtime.diagnosis import Diagnoser
 from holdfast.runtime.engine_supervisor import EngineSupervisor
 from holdfast.runtime.gateway import Gateway
-from holdfast.runtime.holds import hold_notice
 from holdfast.runtime.inbound_media import InboundMediaService
 from holdfast.runtime.media_spool import Spool
 from holdfast.runtime.messages import Messages
 from holdfast.runtime.outbound_media import OutboundMediaService
 from holdfast.runtime.pairing import qr_code
 from holdfast.runtime.quotas import UNLIMITED, QuotaLimits, Quotas
-from holdfast.runtime.send_shares import SendShares
+from holdfast.runtime.rate_limiter import SendShares
 from holdfast.runtime.services import Services
 from holdfast.runtime.view import Qr
 from holdfast.session.engine import AnyCommand, Commit, Engine, InboundMessage, LinkId, Listener, OpenLink, Send

@@ -14,7 +14,7 @@ from holdfast.delivery.content import LONGEST_TEXT
 from holdfast.delivery.rate_limits import Pace
 from holdfast.delivery.stores import BULK, Message
 from holdfast.runtime.composer import SendRequest, text_request
-from holdfast.runtime.send_shares import LEAST, MOST
+from holdfast.runtime.rate_limiter import LEAST, MOST
 from holdfast.session import events
 from holdfast.session.engine import (
     Acked,

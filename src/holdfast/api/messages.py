@@ -34,9 +34,8 @@ from holdfast.api.schemas import (
 from holdfast.delivery.message import MessageState
 from holdfast.delivery.requests import MessageOptions, MessageRequest, body_of
 from holdfast.delivery.stores import Inbox, Message
-from holdfast.runtime.account_limits import AccountLimits, Restrictions
+from holdfast.runtime.account_limits import AccountLimits, Restrictions, hold_notice
 from holdfast.runtime.composer import SendRequest
-from holdfast.runtime.holds import hold_notice
 from holdfast.runtime.messages import Messages, unknown_message
 
 N = TypeVar("N", bound="_Numbered")

@@ -16,7 +16,7 @@ from holdfast.base.proxy_urls import proxy_url, redacted
 from holdfast.delivery.events import received_body
 from holdfast.delivery.stores import BULK, Message, Received
 from holdfast.delivery.webhooks import Endpoint
-from holdfast.runtime.holds import HoldNotice
+from holdfast.runtime.account_limits import HoldNotice
 from holdfast.runtime.view import Qr, View
 from holdfast.session.reasons import Reason
 from holdfast.session.state import State

@@ -58,8 +58,8 @@ from holdfast.runtime.messages import Messages
 from holdfast.runtime.outbound_media import OutboundMediaService
 from holdfast.runtime.ownership import MARGIN_S, TTL_S, Ownership
 from holdfast.runtime.quotas import QuotaLimits, Quotas
+from holdfast.runtime.rate_limiter import SendShares
 from holdfast.runtime.retention import RetentionSweeper
-from holdfast.runtime.send_shares import SendShares
 from holdfast.runtime.services import Services
 from holdfast.runtime.webhook_sender import WebhookSender
 from holdfast.session.backoff import Backoff

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast.health.roundtrips import PingOutcome, RoundTrips
+from holdfast.health.keepalive import PingOutcome, RoundTrips
 
 _BEGIN = 1_800_000_000.0
 _outcomes = st.lists(st.tuples(st.floats(1, 400), st.none() | st.floats(0.01, 5)), max_size=600)

@@ -18,9 +18,8 @@ from holdfast.runtime.actor import SessionActor
 from holdfast.runtime.actor_supervisor import ActorSupervisor
 from holdfast.runtime.errors import SessionRestarting
 from holdfast.runtime.ownership import Ownership, RunsElsewhere
-from holdfast.runtime.remote_sessions import view_of
 from holdfast.runtime.services import Services
-from holdfast.runtime.view import View
+from holdfast.runtime.view import View, view_of
 from holdfast.session import events
 from holdfast.session.labels import checked_label
 from holdfast.session.machine import NotPossible

@@ -24,8 +24,7 @@ from holdfast.delivery.stores import BULK, Accepted, Content, Draft, MediaFiles,
 from holdfast.runtime.engine_supervisor import EngineSupervisor
 from holdfast.runtime.message_expiry import MessageExpiry
 from holdfast.runtime.outcomes import Outcomes, UpdateBatch
-from holdfast.runtime.rate_limiter import RateLimiter
-from holdfast.runtime.send_shares import MOST, SendShares
+from holdfast.runtime.rate_limiter import MOST, RateLimiter, SendShares
 from holdfast.session.engine import InboundMessage, LinkId, Send
 
 log = logging.getLogger(__name__)

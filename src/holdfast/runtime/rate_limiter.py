@@ -151,3 +151,26 @@ class RateLimiter:
     def forget(self, chat: str) -> None:
         """Nothing is on its way to this chat any more, or it is known now."""
         self._limits.forget(chat)
+
+
+MOST, LEAST = 20, 4
+"""Messages in flight of a session that sends alone, and of one among many."""
+_ACTIVE_S = 1.0
+"""A session counts as sending for so long after its last message."""
+
+
+class SendShares:
+    def __init__(self, *, clock: Clock) -> None:
+        self._clock = clock
+        self._sent_at: dict[str, float] = {}
+
+    def sends(self, company: str) -> None:
+        """This company sends a message now."""
+        self._sent_at[company] = self._clock.monotonic()
+
+    def share(self, company: str) -> int:
+        """How many messages it may have in flight now."""
+        since = self._clock.monotonic() - _ACTIVE_S
+        self._sent_at = {name: at for name, at in self._sent_at.items() if at >= since}
+        others = len(self._sent_at.keys() - {company})
+        return max(MOST // (1 + others), LEAST)

@@ -13,7 +13,7 @@ from holdfast.runtime.client_versions import ClientVersions
 from holdfast.runtime.connect_limiter import ConnectLimiter
 from holdfast.runtime.engine_supervisor import EngineSupervisor
 from holdfast.runtime.ownership import Ownership
-from holdfast.runtime.send_shares import SendShares
+from holdfast.runtime.rate_limiter import SendShares
 from holdfast.session.state import Policy
 from holdfast.session.stores import EngineStore, LiveState, Sessions, Timeline
 

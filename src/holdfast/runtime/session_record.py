@@ -10,8 +10,7 @@ from datetime import datetime, timedelta
 
 from holdfast.base.clock import iso, to_monotonic, to_wall
 from holdfast.base.clock_step import ClockStep
-from holdfast.health.keepalive import KeepAlives, follow
-from holdfast.health.roundtrips import RoundTrips
+from holdfast.health.keepalive import KeepAlives, RoundTrips, follow
 from holdfast.runtime.log_lines import is_routine, keep_alive, received, transition
 from holdfast.runtime.services import Services
 from holdfast.runtime.view import LinkEnd, NotStored
