@@ -52,7 +52,7 @@ class Owner:
         self.link = self._supervisor.new_link(self)
         self._supervisor.command(OpenLink(link=self.link, company=self.company, credentials=PAIRED))
 
-    def hear(self, report: AnyReport) -> None:
+    def handle(self, report: AnyReport) -> None:
         self.reports.append(report)
 
     def lose_host(self) -> None:

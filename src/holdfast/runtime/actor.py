@@ -51,13 +51,13 @@ class _Mail:
 
 
 class SessionActor:
-    def __init__(self, record: Record, *, paired: bool, parts: Services, is_stored: bool = True) -> None:
+    def __init__(self, record: Record, *, paired: bool, services: Services, is_stored: bool = True) -> None:
         """`is_stored`: the record is what the database has."""
-        self._parts = parts
-        self._session = restored_session(record, paired=paired, parts=parts)
-        self._record = SessionRecord(record, self._session, is_stored=is_stored, parts=parts)
+        self._services = services
+        self._session = restored_session(record, paired=paired, services=services)
+        self._record = SessionRecord(record, self._session, is_stored=is_stored, services=services)
         if record.reason == ENGINE_QUARANTINED.name:
-            parts.supervisor.distrust(record.company)
+            services.supervisor.distrust(record.company)
         self._mailbox: asyncio.Queue[_Mail] = asyncio.Queue()
         self._leaving: LinkId | None = None
         """The link on which the device logs out. It ends by itself; until then it may want things stored."""
@@ -65,45 +65,45 @@ class SessionActor:
         self._qr: Qr | None = None
         self._changed = asyncio.Event()
         self._has_ended = False
-        self._took_at = parts.clock.monotonic()
+        self._took_at = services.clock.monotonic()
         company = record.company
-        self._requests = LinkRequests(clock=parts.clock, command=parts.supervisor.command)
+        self._requests = LinkRequests(clock=services.clock, command=services.supervisor.command)
         self.passkeys = PasskeyRelay(
-            company, clock=parts.clock, policy=parts.policy, command=self._command, tell=self._tell_of_link
+            company, clock=services.clock, policy=services.policy, command=self._command, tell=self._tell_of_link
         )
         self.queries = SessionQueries(
-            company, clock=parts.clock, command=parts.supervisor.command, link=self._open_link
+            company, clock=services.clock, command=services.supervisor.command, link=self._open_link
         )
         self._limiter = RateLimiter(
             company,
-            outbox=parts.outbox,
-            accounts=parts.accounts,
-            clock=parts.clock,
-            pacing=parts.pacing,
-            jitter=parts.randomness.jitter,
+            outbox=services.outbox,
+            accounts=services.accounts,
+            clock=services.clock,
+            pacing=services.pacing,
+            jitter=services.randomness.jitter,
         )
         self._sender = OutboxSender(
             company,
-            outbox=parts.outbox,
+            outbox=services.outbox,
             limiter=self._limiter,
-            shares=parts.shares,
-            jitter=parts.randomness.jitter,
-            files=parts.files,
-            supervisor=parts.supervisor,
-            clock=parts.clock,
-            clock_watch=parts.clock_watch,
+            shares=services.shares,
+            jitter=services.randomness.jitter,
+            files=services.files,
+            supervisor=services.supervisor,
+            clock=services.clock,
+            clock_watch=services.clock_watch,
             waited=self._sends_waited,
         )
         self._engine_storage = EngineStorage(
             company,
-            store=parts.store,
-            outbox=parts.outbox,
-            supervisor=parts.supervisor,
+            store=services.store,
+            outbox=services.outbox,
+            supervisor=services.supervisor,
             settled=self._sender.outcomes.committed,
             received=self._received,
             failed=self._storing_failed,
         )
-        self._opener = LinkOpener(company, parts, storage=self._engine_storage)
+        self._opener = LinkOpener(company, services, storage=self._engine_storage)
 
     @property
     def company(self) -> str:
@@ -111,7 +111,7 @@ class SessionActor:
 
     @property
     def view(self) -> View:
-        planned, now, record = self._session.next_attempt_at, self._parts.clock.monotonic(), self._record
+        planned, now, record = self._session.next_attempt_at, self._services.clock.monotonic(), self._record
         return View(
             record=record.current,
             session=self._session,
@@ -124,7 +124,7 @@ class SessionActor:
             acked_at=self._sender.outcomes.acked_at,
             in_state_s=now - record.state_at,
             silent_s=now - self._took_at,
-            node=self._parts.node,
+            node=self._services.node,
             round_trips=record.round_trips,
             not_stored=tuple(record.not_stored),
             hold=self._limiter.lock_now,
@@ -144,17 +144,17 @@ class SessionActor:
         """Leave nothing behind: no link, no caller that waits, no state that is no longer true."""
         self._has_ended = True
         if self._session.link is not None:
-            self._parts.supervisor.command(engine.CutLink(link=self._session.link.number))
+            self._services.supervisor.command(engine.CutLink(link=self._session.link.number))
         self._sender.link_down()
         self._requests.link_ended()
         self.queries.link_ended()
         self.passkeys.link_gone(None)
         while not self._mailbox.empty():
             self._refuse(self._mailbox.get_nowait())
-        self._parts.connect_limiter.leave(self.company)
-        self._parts.supervisor.forget(self.company)
+        self._services.connect_limiter.leave(self.company)
+        self._services.supervisor.forget(self.company)
         self._qr = None
-        self._session = restored_session(self._record.current, paired=self._session.paired, parts=self._parts)
+        self._session = restored_session(self._record.current, paired=self._session.paired, services=self._services)
         self._record.actor_ended(self._session)
         self._ring()
 
@@ -171,8 +171,8 @@ class SessionActor:
 
     async def wait_for_qr(self, *, at_most_s: float) -> Qr | None:
         """The QR code that is shown, waiting for it while one can still come."""
-        until = self._parts.clock.monotonic() + at_most_s
-        async with self._parts.clock.until(until):
+        until = self._services.clock.monotonic() + at_most_s
+        async with self._services.clock.until(until):
             while self._qr is None and self.passkeys.now is None and self._session.state is State.PAIRING:
                 await self._changed.wait()
         return self._qr
@@ -232,51 +232,51 @@ class SessionActor:
     def _link(self) -> LinkId | None:
         return None if self._session.link is None else self._session.link.number
 
-    def hear(self, report: engine.AnyReport) -> None:
+    def handle(self, report: engine.AnyReport) -> None:
         report = bounded(report)
         match report:
             case engine.Commit() | engine.KeysWanted() | engine.PlaintextWanted() | engine.SentContentWanted():
                 if report.link in {self._link, self._leaving}:
-                    self._engine_storage.hear(report)
+                    self._engine_storage.handle(report)
             case _ if report.link == self._link:
-                self._hear(report)
+                self._handle(report)
 
-    def _hear(self, report: engine.AnyReport) -> None:
+    def _handle(self, report: engine.AnyReport) -> None:
         match report:
             case engine.QrShown():
                 self._show_qr(report)
                 self.tell(report)
             case engine.PasskeyRequested() | engine.PasskeyContinued() | engine.PasskeyFailed():
                 self._qr = None
-                self.passkeys.hear(report)
+                self.passkeys.handle(report)
                 self.tell(report)
                 self._ring()
             case engine.Paired() | engine.LinkOpened():
                 self._record.linked_as(report.jid)
-                self._opener.hear(report)
+                self._opener.handle(report)
                 self.tell(report)
             case engine.LinkClosed():
                 self._sender_link_ended(report)
-                self._opener.hear(report)
+                self._opener.handle(report)
                 self.tell(report)
             case engine.Ponged():
                 self.tell(report)
             case engine.FrameSeen():
-                self._record.heard()
+                self._record.frame_came()
             case engine.PairingCodeShown() | engine.Downloaded():
                 self._requests.answer(report)
             case engine.QueryAnswered():
                 self.queries.answer(report)
             case engine.Acked():
-                self._sender.outcomes.hear_ack(report)
+                self._sender.outcomes.handle_ack(report)
             case engine.SendRefused():
-                self._sender.outcomes.hear_refusal(report)
+                self._sender.outcomes.handle_refusal(report)
             case engine.Receipted():
-                self._sender.outcomes.hear_receipt(report)
+                self._sender.outcomes.handle_receipt(report)
             case engine.Written():
-                self._sender.outcomes.hear_written(report)
+                self._sender.outcomes.handle_written(report)
             case engine.NewChatsLocked():
-                self._sender.outcomes.hear_lock(report)
+                self._sender.outcomes.handle_lock(report)
 
     def _sender_link_ended(self, report: engine.LinkClosed) -> None:
         """WhatsApp may have ended the link because of a message; codes about the session say nothing of messages."""
@@ -292,7 +292,7 @@ class SessionActor:
         self.tell(events.EngineQuarantined())
 
     def change_host(self) -> bool:
-        now, policy = self._parts.clock.monotonic(), self._parts.policy
+        now, policy = self._services.clock.monotonic(), self._services.policy
         if budget_left(self._session, now=now, policy=policy) <= policy.budget_an_hour // 2:
             return False
         if self._session.state is State.CONNECTED:
@@ -301,7 +301,7 @@ class SessionActor:
 
     def _received(self, messages: Sequence[engine.InboundMessage]) -> None:
         self._record.received(messages)
-        self._sender.hear_received(messages)
+        self._sender.handle_received(messages)
 
     def _storing_failed(self, link: LinkId) -> None:
         self.tell(events.KeepingFailed(link))
@@ -315,12 +315,12 @@ class SessionActor:
 
     def _command(self, make: Callable[[LinkId], engine.AnyCommand]) -> None:
         if self._link is not None:
-            self._parts.supervisor.command(make(self._link))
+            self._services.supervisor.command(make(self._link))
 
     # One event at a time.
 
     async def _live(self) -> None:
-        clock, policy = self._parts.clock, self._parts.policy
+        clock, policy = self._services.clock, self._services.policy
         while True:
             mail = _Mail(events.Tick())
             async with clock.until(deadline(self._session, policy=policy)):
@@ -332,7 +332,7 @@ class SessionActor:
 
     async def _take(self, mail: _Mail) -> None:
         before = self._session
-        self._took_at = self._parts.clock.monotonic()
+        self._took_at = self._services.clock.monotonic()
         try:
             effects = self._step(mail.event)
         except NotPossible as error:
@@ -341,7 +341,7 @@ class SessionActor:
             elif not mail.answer.done():
                 mail.answer.set_exception(error)
             return
-        self._parts.connect_limiter.follow(self.company, mail.event, before, self._session)
+        self._services.connect_limiter.follow(self.company, mail.event, before, self._session)
         self._follow_link()
         for effect in effects:
             await self._carry_out(effect)
@@ -350,8 +350,8 @@ class SessionActor:
             mail.answer.set_result(None)
 
     def _step(self, event: Event) -> tuple[Effect, ...]:
-        now, jitter = self._parts.clock.monotonic(), self._parts.randomness.jitter()
-        self._session, effects = step(self._session, event, now=now, jitter=jitter, policy=self._parts.policy)
+        now, jitter = self._services.clock.monotonic(), self._services.randomness.jitter()
+        self._session, effects = step(self._session, event, now=now, jitter=jitter, policy=self._services.policy)
         return effects
 
     def _refuse(self, mail: _Mail) -> None:
@@ -381,14 +381,14 @@ class SessionActor:
                 await self._opener.quarantine(number, reason="" if reason is None else reason.name)
             case engine.LogOut():
                 self._leaving = effect.link
-                self._parts.supervisor.command(effect)
+                self._services.supervisor.command(effect)
             case engine.CutLink() | engine.Ping() | engine.Presence():
-                self._parts.supervisor.command(effect)
+                self._services.supervisor.command(effect)
 
     async def _request_connect(self) -> None:
         """Ask the connect limiter, and give the machine its answer before anything else happens."""
-        deferred = self._parts.connect_limiter.ask(self)
-        for effect in self._step(deferred or events.ConnectGranted(self._parts.supervisor.new_link(self))):
+        deferred = self._services.connect_limiter.ask(self)
+        for effect in self._step(deferred or events.ConnectGranted(self._services.supervisor.new_link(self))):
             await self._carry_out(effect)
 
     # What is recorded and shown.
@@ -411,12 +411,12 @@ class SessionActor:
         session = self._session
         is_banned = session.reason is not None and session.reason.reaction is SessionReaction.PAUSE_UNTIL
         if is_banned and session.state is State.PAUSED and session.next_attempt_at is not None:
-            self._sender.hear_ban(session.next_attempt_at - self._took_at + _REDUCED_RATE_S)
+            self._sender.handle_ban(session.next_attempt_at - self._took_at + _REDUCED_RATE_S)
 
     def _show_qr(self, shown: engine.QrShown) -> None:
-        expires_at = self._parts.clock.now() + timedelta(milliseconds=shown.valid_ms)
+        expires_at = self._services.clock.now() + timedelta(milliseconds=shown.valid_ms)
         self._qr = Qr(text=shown.qr, expires_at=expires_at)
-        self._parts.qr_shown(self.company, shown.qr)
+        self._services.qr_shown(self.company, shown.qr)
         self._ring()
 
     def _ring(self) -> None:

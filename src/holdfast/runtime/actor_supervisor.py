@@ -136,7 +136,7 @@ class ActorSupervisor:
     async def _revive(self, record: Record, *, is_stored: bool = True) -> SessionActor:
         """A new actor for a session as it was when its process or actor ended. One that was running connects again."""
         paired = await self._services.store.is_paired(record.company)
-        actor = SessionActor(record, paired=paired, parts=self._services, is_stored=is_stored)
+        actor = SessionActor(record, paired=paired, services=self._services, is_stored=is_stored)
         if paired and record.state in RUNNING | {State.PAIRING}:
             actor.tell(events.StartAsked())
         return actor

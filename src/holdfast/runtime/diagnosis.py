@@ -77,7 +77,7 @@ class Diagnoser:
     def __init__(
         self,
         gateway: Gateway,
-        parts: Services,
+        services: Services,
         *,
         figures: Figures,
         limits: AccountLimits,
@@ -86,10 +86,10 @@ class Diagnoser:
         """`undelivered` gives the alerts that have not reached an address yet."""
         self._undelivered = undelivered
         self._gateway = gateway
-        self._parts = parts
+        self._services = services
         self._figures = figures
         self._limits = limits
-        self._thresholds = Limits.of(parts.policy)
+        self._thresholds = Limits.of(services.policy)
 
     @property
     def is_ready(self) -> bool:
@@ -98,7 +98,7 @@ class Diagnoser:
     @property
     def client_version(self) -> ClientVersion | None:
         """With which sessions log in from now on; None: the engine's own."""
-        versions = self._parts.client_versions
+        versions = self._services.client_versions
         return None if versions is None else versions.current
 
     async def health(self, company: str) -> tuple[View, Verdict]:
@@ -115,8 +115,8 @@ class Diagnoser:
 
     async def transitions(self, company: str, *, seconds: int) -> list[Transition]:
         """The history of so long, and the turn before it, oldest first."""
-        since = _ago(self._parts.clock.now(), seconds)
-        return await self._parts.timeline.last(company, since=since, most=_MOST_TURNS)
+        since = _ago(self._services.clock.now(), seconds)
+        return await self._services.timeline.last(company, since=since, most=_MOST_TURNS)
 
     async def all_health(self) -> list[tuple[View, Verdict, Backlog]]:
         """Of every session, with its outbox."""
@@ -130,11 +130,11 @@ class Diagnoser:
         """With stability over the last `window_s` seconds too, where they are given. Raises `NotFound`."""
         view = self._gateway.view(company)
         signals = self._signals(view, await self._figures.backlogs())
-        now = self._parts.clock.now()
-        transitions = await self._parts.timeline.last(
+        now = self._services.clock.now()
+        transitions = await self._services.timeline.last(
             company, since=_ago(now, max(WINDOWS_S.values())), most=_MOST_TURNS
         )
-        policy = self._parts.policy
+        policy = self._services.policy
         windows = WINDOWS_S if window_s is None else {**WINDOWS_S, ASKED: window_s}
         return Diagnosis(
             view=view,
@@ -146,11 +146,11 @@ class Diagnoser:
                 name: await self._stability(company, transitions, now, seconds) for name, seconds in windows.items()
             },
             budget_an_hour=policy.budget_an_hour,
-            budget_left=budget_left(view.session, now=self._parts.clock.monotonic(), policy=policy),
-            host=self._parts.supervisor.host_of(company),
-            hosts=self._parts.supervisor.hosts(),
-            hosts_lost_lately=self._parts.supervisor.hosts_lost_lately,
-            live=self._parts.live.status,
+            budget_left=budget_left(view.session, now=self._services.clock.monotonic(), policy=policy),
+            host=self._services.supervisor.host_of(company),
+            hosts=self._services.supervisor.hosts(),
+            hosts_lost_lately=self._services.supervisor.hosts_lost_lately,
+            live=self._services.live.status,
             alerts=self._undelivered(),
             restrictions=await self._limits.restrictions(company),
         )
@@ -165,24 +165,24 @@ class Diagnoser:
 
     @property
     def hosts(self) -> Sequence[HostView]:
-        return self._parts.supervisor.hosts()
+        return self._services.supervisor.hosts()
 
     def now(self) -> datetime:
-        return self._parts.clock.now()
+        return self._services.clock.now()
 
     def wall(self, moment: float | None) -> datetime | None:
         """A moment of the monotonic clock as a time of day."""
         if moment is None:
             return None
-        return self._parts.clock.now() + timedelta(seconds=moment - self._parts.clock.monotonic())
+        return self._services.clock.now() + timedelta(seconds=moment - self._services.clock.monotonic())
 
     def _signals(self, view: View, backlogs: Mapping[str, Backlog]) -> Signals:
         return signals_of(
             view,
-            clock=self._parts.clock,
-            policy=self._parts.policy,
+            clock=self._services.clock,
+            policy=self._services.policy,
             backlogs=backlogs,
-            host_silent_s=self._parts.supervisor.silent_s(view.record.company),
+            host_silent_s=self._services.supervisor.silent_s(view.record.company),
             others_connected=self._gateway.has_connected_beside(view.record.company),
         )
 

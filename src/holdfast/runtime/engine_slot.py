@@ -30,7 +30,7 @@ TURN_S = 3
 class LinkOwner(Protocol):
     """A session, as the supervisor sees it."""
 
-    def hear(self, report: AnyReport) -> None: ...
+    def handle(self, report: AnyReport) -> None: ...
 
     def lose_host(self) -> None:
         """The engine host is gone, and the link with it."""
@@ -58,7 +58,7 @@ class HostedLink:
 class Supervisor(Protocol):
     """Whom a host reports to."""
 
-    def hear(self, host: RunningHost, report: AnyReport) -> None: ...
+    def handle(self, host: RunningHost, report: AnyReport) -> None: ...
     def lose(self, host: RunningHost, detail: str) -> None: ...
 
 
@@ -80,7 +80,7 @@ class RunningHost:
     """The slot may start the next host."""
 
     def report(self, report: AnyReport) -> None:
-        self.supervisor.hear(self, report)
+        self.supervisor.handle(self, report)
 
     def host_lost(self, *, detail: str) -> None:
         self.supervisor.lose(self, detail)

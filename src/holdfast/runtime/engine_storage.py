@@ -71,7 +71,7 @@ class EngineStorage:
         """Identities of the messages in commits that the store refused once."""
         self._logged_out: LinkId | None = None
 
-    def hear(self, wanted: EngineQuery) -> None:
+    def handle(self, wanted: EngineQuery) -> None:
         self._wanted.put_nowait(wanted)
 
     def forget_keys(self, link: LinkId) -> None:

@@ -268,7 +268,7 @@ class EngineSupervisor:
 
     # What hosts say.
 
-    def hear(self, host: RunningHost, report: AnyReport) -> None:
+    def handle(self, host: RunningHost, report: AnyReport) -> None:
         link = self._links.get(report.link)
         if link is None or link.host is not host:
             return
@@ -278,7 +278,7 @@ class EngineSupervisor:
             link.opened_at = self._clock.monotonic()
             if host.slot.one_by_one:
                 self._open_next(host)
-        link.owner.hear(report)
+        link.owner.handle(report)
 
     def lose(self, host: RunningHost, detail: str) -> None:
         """A host died or was ended because it hung: find out whom to blame, and report it to its sessions."""

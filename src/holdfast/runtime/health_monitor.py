@@ -56,7 +56,7 @@ class HealthMonitor:
     def __init__(
         self,
         gateway: Gateway,
-        parts: Services,
+        services: Services,
         *,
         figures: Figures,
         alert_sink: AlertSink,
@@ -68,13 +68,13 @@ class HealthMonitor:
         """`limits`: other numbers to weigh evidence by than those that go with the session machine's policy.
         `backup_failing_s`: since when backups fail, while they do. `webhooks`: their endpoints."""
         self._gateway = gateway
-        self._parts = parts
+        self._services = services
         self._figures = figures
         self._alert_sink = alert_sink
         self._interval_s = interval_s
         self._backup_failing_s = backup_failing_s
         self._webhooks = webhooks
-        self._limits = limits or Limits.of(parts.policy)
+        self._limits = limits or Limits.of(services.policy)
         self._alert_policy = AlertPolicy()
         self._database_failing_since: float | None = None
         self._book: Book | None = None
@@ -88,7 +88,7 @@ class HealthMonitor:
 
     async def run(self) -> None:
         """Look until cancelled. A look that fails is told, and the next one comes all the same."""
-        clock = self._parts.clock
+        clock = self._services.clock
         due_at = clock.monotonic()
         while True:
             due_at += self._interval_s
@@ -102,7 +102,7 @@ class HealthMonitor:
 
     async def look(self, *, late_s: float = 0) -> None:
         """Judge every session once, act, and tell."""
-        self._parts.clock_watch.look()
+        self._services.clock_watch.look()
         backlogs = await self._ask_database()
         seen = [self._signals(view, backlogs, late_s) for view in self._gateway.views()]
         self._act(seen)
@@ -112,7 +112,7 @@ class HealthMonitor:
 
     async def _ask_database(self) -> Mapping[str, Backlog]:
         """What the outbox holds; and note that Holdfast lives. A database that fails is a finding, not an end."""
-        clock, timeline = self._parts.clock, self._parts.timeline
+        clock, timeline = self._services.clock, self._services.timeline
         now = clock.now()
         try:
             await timeline.seen_alive(iso(now))
@@ -134,22 +134,22 @@ class HealthMonitor:
             return []
         mine = {OF_ALL, *self._gateway.running}
         endpoints = [endpoint for endpoint in await self._webhooks() if endpoint.company in mine]
-        return list(conditions_of_webhooks(endpoints, now=self._parts.clock.now()))
+        return list(conditions_of_webhooks(endpoints, now=self._services.clock.now()))
 
     async def _forget_old(self, now: datetime) -> None:
         """Once an hour: what is kept for days need not go to the minute."""
         if self._forgot_at is not None and now - self._forgot_at < _FORGETS_EVERY:
             return
-        await self._parts.store.forget_plaintexts(before=iso(now - timedelta(days=PLAINTEXT_DAYS)))
+        await self._services.store.forget_plaintexts(before=iso(now - timedelta(days=PLAINTEXT_DAYS)))
         self._forgot_at = now
 
     def _signals(self, view: View, backlogs: Mapping[str, Backlog], late_s: float) -> Signals:
         return signals_of(
             view,
-            clock=self._parts.clock,
-            policy=self._parts.policy,
+            clock=self._services.clock,
+            policy=self._services.policy,
             backlogs=backlogs,
-            host_silent_s=self._parts.supervisor.silent_s(view.record.company),
+            host_silent_s=self._services.supervisor.silent_s(view.record.company),
             others_connected=self._gateway.has_connected_beside(view.record.company),
             check_late_s=late_s,
         )
@@ -170,7 +170,7 @@ class HealthMonitor:
                     self._gateway.replace_actor(company, because)
                 case ReplaceHost(because=because):
                     log.error("Engine host of session %s: %s; it is replaced", company, because)
-                    self._parts.supervisor.replace_host(company, because)
+                    self._services.supervisor.replace_host(company, because)
 
     def _probe(self, company: str) -> None:
         link = self._gateway.view(company).session.link
@@ -178,11 +178,13 @@ class HealthMonitor:
             self._gateway.tell(company, events.ProbeAsked(link.number))
 
     def _surroundings(self) -> Surroundings:
-        supervisor, status = self._parts.supervisor, self._parts.live.status
+        supervisor, status = self._services.supervisor, self._services.live.status
         failing_since = self._database_failing_since
         return Surroundings(
-            redis_away_s=age_s(status.since, self._parts.clock) if status.availability is Availability.AWAY else None,
-            database_failing_s=None if failing_since is None else self._parts.clock.monotonic() - failing_since,
+            redis_away_s=age_s(status.since, self._services.clock)
+            if status.availability is Availability.AWAY
+            else None,
+            database_failing_s=None if failing_since is None else self._services.clock.monotonic() - failing_since,
             host_away_s=supervisor.host_away_s,
             host_restarts=supervisor.hosts_lost_lately,
             undelivered_s=self._alert_sink.undelivered_s,
@@ -203,7 +205,7 @@ class HealthMonitor:
         try:
             if self._book is None:
                 self._book = await self._alert_sink.begin()
-            book, alerts = update(self._book, conditions, now=self._parts.clock.now(), policy=self._alert_policy)
+            book, alerts = update(self._book, conditions, now=self._services.clock.now(), policy=self._alert_policy)
             if alerts or book != self._book:
                 await self._alert_sink.tell(book, alerts, await self._names() if alerts else {})
         except HoldfastError as error:

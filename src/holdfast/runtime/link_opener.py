@@ -61,7 +61,7 @@ class LinkOpener:
         found = None if own_proxy is None else await self._services.proxy_addresses(own_proxy)
         return None if found is None else list(found)
 
-    def hear(self, report: AnyReport) -> None:
+    def handle(self, report: AnyReport) -> None:
         """Report how WhatsApp took the client version of the newest link."""
         versions = self._services.client_versions
         if versions is None:

@@ -168,7 +168,7 @@ class OutboxSender:
         self.outcomes.host_lost()
         self.link_down()
 
-    def hear_received(self, messages: Sequence[InboundMessage]) -> None:
+    def handle_received(self, messages: Sequence[InboundMessage]) -> None:
         """The company now knows everybody who writes to it; the store has recorded that already."""
         for message in messages:
             if not message.from_me:
@@ -176,7 +176,7 @@ class OutboxSender:
         if not self._queue.is_empty:
             self._look()
 
-    def hear_ban(self, for_s: float) -> None:
+    def handle_ban(self, for_s: float) -> None:
         """WhatsApp banned the number for a time; after it, less is sent."""
         self._spawn(self._limiter.tighten(for_s=for_s))
 

@@ -101,11 +101,11 @@ class Outcomes:
 
     # What the engine reports.
 
-    def hear_written(self, written: Written) -> None:
+    def handle_written(self, written: Written) -> None:
         self._in_flight.written(written.whatsapp_id, self._clock.monotonic())
         self.report_wait()
 
-    def hear_ack(self, ack: Acked) -> None:
+    def handle_ack(self, ack: Acked) -> None:
         self.acked_at = self._clock.monotonic()
         if ack.error is None:
             if self._breaker.accepted():
@@ -118,7 +118,7 @@ class Outcomes:
         decision = judge_ack_error(ack.error, attempts=self._failures(ack.whatsapp_id, code))
         self._follow(ack.whatsapp_id, decision, code=code)
 
-    def hear_refusal(self, refusal: SendRefused) -> None:
+    def handle_refusal(self, refusal: SendRefused) -> None:
         attempts = self._failures(refusal.whatsapp_id, refusal.code)
         decision = judge_refusal(refusal.code, refusal.detail, attempts=attempts, retry_after_s=refusal.retry_after_s)
         if isinstance(decision, Retry) and refusal.code != _LINK_DOWN:  # the session logs the end of its link itself
@@ -126,7 +126,7 @@ class Outcomes:
             log.info(words, self._company, refusal.code, attempts, decision.after_s)
         self._follow(refusal.whatsapp_id, decision, code=refusal.code)
 
-    def hear_receipt(self, receipt: Receipted) -> None:
+    def handle_receipt(self, receipt: Receipted) -> None:
         update = _RECEIPTS.get(receipt.kind)
         if update is None:
             log.warning("Connection %s: a receipt of the unknown kind %r", self._company, receipt.kind)
@@ -139,7 +139,7 @@ class Outcomes:
                 at = iso(self._clock.now())
                 self._add(MessageChange(whatsapp_id=whatsapp_id, update=update, at=at, chat=receipt.chat))
 
-    def hear_lock(self, lock: NewChatsLocked) -> None:
+    def handle_lock(self, lock: NewChatsLocked) -> None:
         """WhatsApp reported its lock on messages to new contacts."""
         self._spawn(self._follow_lock(lock))
 

@@ -60,7 +60,7 @@ class PasskeyRelay:
 
     # What the engine reports.
 
-    def hear(self, report: engine.PasskeyRequested | Finished) -> None:
+    def handle(self, report: engine.PasskeyRequested | Finished) -> None:
         match report:
             case engine.PasskeyRequested(options=options):
                 self._requested(options)

@@ -30,9 +30,9 @@ _NOT_STORED_KEPT = 500
 class SessionRecord:
     """The record follows the session machine step by step; it is stored before whoever asked is answered."""
 
-    def __init__(self, record: Record, session: Session, *, is_stored: bool, parts: Services) -> None:
+    def __init__(self, record: Record, session: Session, *, is_stored: bool, services: Services) -> None:
         """`is_stored`: this is what the database has; otherwise the first step stores it."""
-        self._parts = parts
+        self._services = services
         self._saved = record if is_stored else None
         self.current = record
         self.take_state(session)
@@ -42,26 +42,26 @@ class SessionRecord:
         self.not_stored: deque[NotStored] = deque(maxlen=_NOT_STORED_KEPT)
         self.frame_at: float | None = None
         """When WhatsApp was last heard, in monotonic seconds."""
-        self.state_at = parts.clock.monotonic()
+        self.state_at = services.clock.monotonic()
         """Since when the session has been in its state, in monotonic seconds."""
 
     @property
     def company(self) -> str:
         return self.current.company
 
-    def heard(self) -> None:
+    def frame_came(self) -> None:
         """Bytes of WhatsApp's came in."""
-        self.frame_at = self._parts.clock.monotonic()
+        self.frame_at = self._services.clock.monotonic()
         self.current = replace(self.current, last_activity=self._now())
-        self._parts.live.put(self.current)
+        self._services.live.put(self.current)
 
     def received(self, messages: Sequence[InboundMessage]) -> None:
         """Messages came in and are stored, some as stubs."""
-        self.heard()
+        self.frame_came()
         log.info("%s", received(self.company, len(messages)))
         for message in not_stored(messages):
             log.warning("Session %s: message %s could not be stored; a stub is", self.company, message.whatsapp_id)
-            self.not_stored.append(NotStored(self._parts.clock.monotonic(), message.whatsapp_id))
+            self.not_stored.append(NotStored(self._services.clock.monotonic(), message.whatsapp_id))
 
     def linked_as(self, jid: str) -> None:
         """WhatsApp told the account of this device; stored with the next step."""
@@ -81,7 +81,7 @@ class SessionRecord:
     def actor_ended(self, session: Session) -> None:
         """The link is cut: show what is left of the session until another actor takes over."""
         self.take_state(session)
-        self._parts.live.put(self.current)
+        self._services.live.put(self.current)
 
     async def step(self, before: Session, after: Session, event: Event, *, at: float) -> None:
         """Follow one step of the machine; returns when what changed is stored."""
@@ -89,14 +89,14 @@ class SessionRecord:
         if _has_lost_open_link(before, after) and after.reason is not None:
             self.ends.append(LinkEnd(at, after.reason))
         self.current = self._next(after)
-        self._parts.live.put(self.current)
-        if line := transition(self.company, before, after, now=self._parts.clock.monotonic()):
+        self._services.live.put(self.current)
+        if line := transition(self.company, before, after, now=self._services.clock.monotonic()):
             log.log(logging.DEBUG if is_routine(before, after) else logging.INFO, "%s", line)
-            await self._parts.timeline.add(self._turn(before, after, event, at))
+            await self._services.timeline.add(self._turn(before, after, event, at))
         if after.state is not before.state:
             self.state_at = at
         if not self._is_saved():
-            await self._parts.sessions.save(self.current)
+            await self._services.sessions.save(self.current)
             self._saved = self.current
 
     def _is_saved(self) -> bool:
@@ -133,7 +133,7 @@ class SessionRecord:
         known, self.keepalives = self.keepalives, follow(self.keepalives, before, after)
         if self.keepalives.outcomes is not known.outcomes:
             outcome = self.keepalives.outcomes[-1]
-            self.round_trips.add(self._parts.clock.now().timestamp(), outcome)
+            self.round_trips.add(self._services.clock.now().timestamp(), outcome)
             is_new = outcome is None or (after.link is not None and after.link.ping == 1)
             log.log(logging.INFO if is_new else logging.DEBUG, "%s", keep_alive(self.company, outcome))
 
@@ -154,18 +154,18 @@ class SessionRecord:
 
     def wall(self, moment: float) -> datetime:
         """A moment in monotonic seconds as a date."""
-        return to_wall(self._parts.clock, moment)
+        return to_wall(self._services.clock, moment)
 
     def _now(self) -> str:
-        return iso(self._parts.clock.now())
+        return iso(self._services.clock.now())
 
 
-def restored_session(record: Record, *, paired: bool, parts: Services) -> Session:
+def restored_session(record: Record, *, paired: bool, services: Services) -> Session:
     """The session as it was when its process or actor ended."""
     resumes_at = None
     if record.resumes_at is not None:
-        resumes_at = max(to_monotonic(parts.clock, record.resumes_at), parts.clock.monotonic())
-        set_back_s = to_monotonic(parts.clock, record.since) - parts.clock.monotonic()
+        resumes_at = max(to_monotonic(services.clock, record.resumes_at), services.clock.monotonic())
+        set_back_s = to_monotonic(services.clock, record.since) - services.clock.monotonic()
         if set_back_s > 0:  # the wall clock was set back while nobody ran the session
             resumes_at -= set_back_s
     return restored(
