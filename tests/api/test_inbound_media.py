@@ -139,7 +139,7 @@ async def test_a_link_that_ends_meanwhile_is_told_at_once(client: ApiClient) -> 
     asking = asyncio.ensure_future(get(client, item))
     await asyncio.sleep(0)
     sentence = (await asking).problem(503, "media-not-fetched")
-    assert sentence == "the connection to WhatsApp ended meanwhile: ask again shortly"
+    assert sentence == "the connection to WhatsApp ended during the download: ask again shortly"
     await client.world.until_state("connected")
     assert (await get(client, item)).body == PICTURE
 

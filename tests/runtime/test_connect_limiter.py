@@ -63,7 +63,7 @@ async def test_a_refusal_of_three_holds_the_others_until_one_gets_in(
         assert links_begun(world, FEW) - begun <= 2, "probes, and nobody else"
         world.engine.refuses = None
         await world.until(lambda: all(world.state(company) == "connected" for company in FEW), within_s=70)
-        assert sum("sessions are let in again" in line for line in caplog.messages) == 1
+        assert sum("WhatsApp accepts logins again" in line for line in caplog.messages) == 1
         assert not any(world.gateway.view(company).session.held for company in FEW)
 
 

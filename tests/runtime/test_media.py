@@ -158,7 +158,7 @@ async def test_a_file_is_laid_out_once_and_again_when_it_is_gone(rows: MediaRows
     remove(file)
     await spool.content_for_engine(content)
     assert read(file) == PNG
-    with pytest.raises(MediaGone, match="the medium of the message is no longer stored: send the message anew"):
+    with pytest.raises(MediaGone, match="the medium of the message is no longer stored: send the message again"):
         await spool.path("med_0")
 
 
@@ -248,7 +248,7 @@ async def test_a_sweep_that_fails_is_tried_again(caplog: pytest.LogCaptureFixtur
     for _ in range(5):
         await asyncio.sleep(0)
     assert (failing.asked, running.done()) == (2, False)
-    assert "Media that nobody needs could not be removed; that is tried again later" in caplog.text
+    assert "Unused media could not be removed; it is tried again later" in caplog.text
     running.cancel()
 
 

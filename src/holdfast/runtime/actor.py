@@ -1,7 +1,7 @@
-"""The session actor: one task that feeds the machine of one session and carries its effects out.
+"""The session actor: one task that feeds events to the machine of one session and carries out its effects.
 
-Whatever happens – a person's request, an engine's report, the time – goes through the mailbox, one event at a time, so
-the machine never runs twice at once. The record is stored at every change, before whoever asked is answered.
+Everything that happens – a person's request, an engine's report, a deadline – goes through the mailbox, one event at a
+time, so the machine never runs concurrently. Every change of the record is stored before a request is answered.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ from holdfast.session.untrusted import bounded
 log = logging.getLogger(__name__)
 
 _REDUCED_RATE_S = 24 * 3600.0
-"""How long after the end of a temporary ban less is sent."""
+"""For how long after a temporary ban fewer messages are sent."""
 _STREAM_ERROR, _CLOSED = 500, 428
 _ENDED_BY_MESSAGE = frozenset({_STREAM_ERROR, _CLOSED})
-"""A stream error without a code of its own arrives as 500; a close without a word as 428 (source: Baileys)."""
+"""A stream error without a code of its own arrives as 500; a close without a reason as 428 (source: Baileys)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class _Mail:
 
 class SessionActor:
     def __init__(self, record: Record, *, paired: bool, services: Services, is_stored: bool = True) -> None:
-        """`is_stored`: the record is what the database has."""
+        """`is_stored`: the database has this record."""
         self._services = services
         self._session = restored_session(record, paired=paired, services=services)
         self._record = SessionRecord(record, self._session, is_stored=is_stored, services=services)
@@ -60,7 +60,7 @@ class SessionActor:
             services.supervisor.distrust(record.company)
         self._mailbox: asyncio.Queue[_Mail] = asyncio.Queue()
         self._leaving: LinkId | None = None
-        """The link on which the device logs out. It ends by itself; until then it may want things stored."""
+        """The link on which the device logs out. It ends by itself; until then its commits must still be stored."""
         self._sending_on: LinkId | None = None
         self._qr: Qr | None = None
         self._changed = asyncio.Event()
@@ -131,7 +131,7 @@ class SessionActor:
         )
 
     async def run(self) -> None:
-        """Live until cancelled; the engine's link is cut on the way out."""
+        """Run until cancelled; then the engine's link is cut."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._sender.run(), name=f"sender {self.company}")
@@ -141,7 +141,7 @@ class SessionActor:
             self._end()
 
     def _end(self) -> None:
-        """Leave nothing behind: no link, no caller that waits, no state that is no longer true."""
+        """Clean up: cut the link, answer every caller that waits, and show a state that is true."""
         self._has_ended = True
         if self._session.link is not None:
             self._services.supervisor.command(engine.CutLink(link=self._session.link.number))
@@ -170,7 +170,7 @@ class SessionActor:
         await answer
 
     async def wait_for_qr(self, *, at_most_s: float) -> Qr | None:
-        """The QR code that is shown, waiting for it while one can still come."""
+        """The current QR code; waits for one while the session is pairing."""
         until = self._services.clock.monotonic() + at_most_s
         async with self._services.clock.until(until):
             while self._qr is None and self.passkeys.now is None and self._session.state is State.PAIRING:
@@ -192,7 +192,7 @@ class SessionActor:
         return await self._sender.accept(draft)
 
     def set_connection(self, changes: Mapping[str, str | None]) -> None:
-        """What the database has now. A link that was opened otherwise is replaced, unless only its name differs."""
+        """Use the connection settings that are stored now. A link through another proxy is replaced."""
         before = self._record.current
         self._record.current = after = replace(
             before,
@@ -205,7 +205,7 @@ class SessionActor:
             self.tell(events.ReconnectAsked())
 
     async def account_changed(self) -> None:
-        """Other limits are set for what this company may write."""
+        """The operator set other limits for this company."""
         await self._sender.account_changed()
 
     def clock_was_set(self, step: ClockStep) -> None:
@@ -279,7 +279,8 @@ class SessionActor:
                 self._sender.outcomes.handle_lock(report)
 
     def _sender_link_ended(self, report: engine.LinkClosed) -> None:
-        """WhatsApp may have ended the link because of a message; codes about the session say nothing of messages."""
+        """WhatsApp may have ended the link because of a message; codes about the session have nothing to do with
+        messages."""
         if report.link == self._sending_on and report.code in _ENDED_BY_MESSAGE:
             self._sender.link_ended(by_stream_error=report.code == _STREAM_ERROR)
 
@@ -355,12 +356,12 @@ class SessionActor:
         return effects
 
     def _refuse(self, mail: _Mail) -> None:
-        """Tell the caller that the request is not carried out, unless it was."""
+        """Fail the request of a caller that has no answer yet."""
         if mail.answer is not None and not mail.answer.done():
             mail.answer.set_exception(SessionRestarting(self.company))
 
     def _follow_link(self) -> None:
-        """The outbox sends on a link that is open, and on no other."""
+        """The outbox sender uses a link while it is open."""
         link = self._session.link
         usable = link.number if link is not None and link.opened_at is not None else None
         if usable != self._sending_on:
@@ -407,7 +408,7 @@ class SessionActor:
         self._ring()
 
     def _note_ban(self) -> None:
-        """After a temporary ban the number is to write less for a day."""
+        """After a temporary ban fewer messages are sent for a day."""
         session = self._session
         is_banned = session.reason is not None and session.reason.reaction is SessionReaction.PAUSE_UNTIL
         if is_banned and session.state is State.PAUSED and session.next_attempt_at is not None:
@@ -425,5 +426,5 @@ class SessionActor:
 
 
 def _shows_code(session: Session) -> bool:
-    """Can a QR code that the link showed still be scanned?"""
+    """Can the QR code of the link still be scanned?"""
     return session.state is State.PAIRING and session.link is not None and not session.link.paired

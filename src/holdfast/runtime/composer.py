@@ -1,5 +1,5 @@
-"""Turns a request into a draft for the outbox: checked, its medium stored, the message that it refers to found. Nothing
-of it is in the outbox yet."""
+"""Turns a request into a draft for the outbox: checks it, stores its medium, and finds the message that it refers
+to."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def text_request(
 
 @dataclass(frozen=True, slots=True)
 class Repeated:
-    """The request was made before, and accepted: the message that it made."""
+    """A request with this idempotency key was accepted before; the message that it created."""
 
     message_id: str
 
@@ -73,7 +73,7 @@ class Composer:
         self._randomness = randomness
 
     async def compose(self, company: str, request: SendRequest) -> Draft | Repeated:
-        """Raises `BadInput`, naming the field, and `Conflict` for a key that came with another request."""
+        """Raises `BadInput`, naming the field, and `Conflict` for a key that was used for another request."""
         options, body = request.options, request.body
         recipient, chat = (None, None) if options.to is None else parse_recipient(options.to, field="to")
         body.check()
@@ -119,7 +119,7 @@ class Composer:
         return content | answered | ({"typing": True} if options.typing else {})
 
     async def _stored(self, company: str, body: MessageBody, target: Referred | None) -> Content:
-        """The body as content of the outbox, under the name of its kind."""
+        """The body as it is stored in the outbox, under the name of its kind."""
         match body:
             case Text(text=text):
                 return {"text": text}
@@ -178,7 +178,7 @@ def _repeated(key: str, before: tuple[str, str | None], request_hash: str) -> Re
 
 
 def _hash(request: SendRequest, recipient: str | None) -> str:
-    """Of all that a caller can say, so that the same key with another request is noticed."""
+    """A hash of the whole request, so that the same key with another request is detected."""
     body, options = request.body, request.options
     said: Content = {
         name: _hashable(name, value) for name, value in msgspec.structs.asdict(body).items() if value is not None
@@ -197,7 +197,7 @@ def _hash(request: SendRequest, recipient: str | None) -> str:
 
 
 def _hashable(name: str, value: object) -> object:
-    """The digest of a file that stands in the request; everything else as it is."""
+    """A digest of an inline file; everything else as it is."""
     if name != "base64" or not isinstance(value, str):
         return value
     digest = hashlib.sha256()

@@ -1,6 +1,6 @@
 """Asks the connect limiter for each session before it connects, and wakes those that wait.
 
-It must never hold a session that nobody wakes: whoever is held is told until when, and asks again by itself.
+It must never make a session wait without a wake-up: a session that waits knows until when, and asks again by itself.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Waiter(Protocol):
 
 
 class ConnectLimiter:
-    """The connects of all sessions of this process."""
+    """Limits the connects of all sessions of this process."""
 
     def __init__(self, *, clock: Clock, policy: LimiterPolicy | None = None) -> None:
         self._clock = clock
@@ -47,7 +47,7 @@ class ConnectLimiter:
         return ConnectDeferred(answer.until, answer.because)
 
     def follow(self, company: str, event: Event, before: Session, after: Session) -> None:
-        """Note what a step of a session means for its link, or for the wait for one."""
+        """Follow one step of a session: its link may have opened or ended, or its wait may be over."""
         if _got_in(event, before, after):
             self._change(*limiter.opened(self._limiter, company, now=self._clock.monotonic(), policy=self._policy))
         elif _has_ended(before, after):
@@ -73,19 +73,19 @@ class ConnectLimiter:
         if after.breaker is not None and before.breaker is None:
             wait_s = after.breaker.probe_at - self._clock.monotonic()
             log.warning(
-                "Connection to WhatsApp: several sessions are refused alike, %s; one tries for all, in %.0f s",
+                "Connection to WhatsApp: several sessions are refused alike, %s; one probes for all, in %.0f s",
                 because(after.breaker.reason),
                 wait_s,
             )
         if after.breaker is None and before.breaker is not None:
-            log.info("Connection to WhatsApp: sessions are let in again; %d that waited follow", len(wakes))
+            log.info("Connection to WhatsApp: WhatsApp accepts logins again; %d waiting sessions follow", len(wakes))
         reason = WAITS_TURN if after.breaker is None else FLEET_HELD
         for company, at in wakes:
             self._waiters[company].tell(ConnectDeferred(at, reason))
 
 
 def _got_in(event: Event, before: Session, after: Session) -> bool:
-    """A QR code is as good as an open link: WhatsApp takes this client."""
+    """A QR code proves as much as an open link: WhatsApp accepts this client."""
     if after.link is None:
         return False
     return isinstance(event, QrShown) or (after.link.opened_at is not None and not _is_open(before))
@@ -96,7 +96,7 @@ def _is_open(session: Session) -> bool:
 
 
 def _has_ended(before: Session, after: Session) -> bool:
-    """The link, or the plan for one."""
+    """Did the link end, or the plan for one?"""
     if before.link is not None:
         return after.link is None or after.link.number != before.link.number
     waits = after.requested or after.next_attempt_at is not None

@@ -1,4 +1,4 @@
-"""Everything known about a session, gathered for people: its health by evidence, its history, its stability."""
+"""Gathers everything known about a session for people: its health by evidence, its history, its stability."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from holdfast.session.stores import LiveStatus, Transition
 _HISTORY_SHOWN = 100
 _MOST_TURNS = 20_000
 _UNDER_WAY_S = 60
-"""A message younger than this may be under way: it counts for stability when it is older."""
+"""A message younger than this may still be in flight: it does not count for stability yet."""
 _UNDER_WAY_PART = 0.1
-"""In a short window a minute would be most of it: this part is taken instead."""
+"""The same as a share of the window, for windows of which a minute would be most."""
 ASKED = "asked"
 """The name of the window that the caller chose."""
 
 
 class WaitingAlert(Protocol):
-    """An alert on its way to an address."""
+    """An alert that has not been delivered to an address yet."""
 
     @property
     def address(self) -> str:
-        """Shown without its secret."""
+        """The address without its secret."""
 
     @property
     def title(self) -> str: ...
@@ -58,15 +58,15 @@ class Diagnosis:
     signals: Signals
     verdict: Verdict
     history: Sequence[Transition]
-    """The newest turns, newest first."""
+    """The newest transitions, newest first."""
     stability: Mapping[str, Stability]
     """By window: 5m, 1h, 24h, 7d, and `ASKED` where one was asked for."""
     budget_an_hour: int
     budget_left: int
     host: HostView | None
-    """The one that runs this session."""
+    """The engine host of this session."""
     hosts: Sequence[HostView]
-    """All of this process."""
+    """All engine hosts of this process."""
     hosts_lost_lately: int
     live: LiveStatus
     alerts: Sequence[WaitingAlert]
@@ -83,7 +83,7 @@ class Diagnoser:
         limits: AccountLimits,
         undelivered: Callable[[], Sequence[WaitingAlert]] = tuple,
     ) -> None:
-        """`undelivered` gives the alerts that have not reached an address yet."""
+        """`undelivered` returns the alerts that have not been delivered to an address yet."""
         self._undelivered = undelivered
         self._gateway = gateway
         self._services = services
@@ -97,29 +97,29 @@ class Diagnoser:
 
     @property
     def client_version(self) -> ClientVersion | None:
-        """With which sessions log in from now on; None: the engine's own."""
+        """The client version with which sessions log in from now on; None: the engine's own."""
         versions = self._services.client_versions
         return None if versions is None else versions.current
 
     async def health(self, company: str) -> tuple[View, Verdict]:
-        """The verdict that diagnostics, dashboard and alerts give, too. Raises `NotFound`."""
+        """The verdict, the same as in diagnostics, dashboard and alerts. Raises `NotFound`."""
         view = self._gateway.view(company)
         return view, self.verdict(view, await self._figures.backlogs())
 
     def verdict(self, view: View, backlogs: Mapping[str, Backlog]) -> Verdict:
-        """Of a session that this process runs, with what the outbox was found to hold."""
+        """The verdict on a session of this process, given the backlogs in the outbox."""
         return judge(self._signals(view, backlogs), self._thresholds)
 
     async def backlogs(self) -> Mapping[str, Backlog]:
         return await self._figures.backlogs()
 
     async def transitions(self, company: str, *, seconds: int) -> list[Transition]:
-        """The history of so long, and the turn before it, oldest first."""
+        """The transitions of the last `seconds`, and the one before them, oldest first."""
         since = _ago(self._services.clock.now(), seconds)
         return await self._services.timeline.last(company, since=since, most=_MOST_TURNS)
 
     async def all_health(self) -> list[tuple[View, Verdict, Backlog]]:
-        """Of every session, with its outbox."""
+        """The verdicts on all sessions of this process."""
         backlogs = await self._figures.backlogs()
         return [
             (view, judge(self._signals(view, backlogs), self._thresholds), backlogs.get(view.record.company, Backlog()))
@@ -127,7 +127,8 @@ class Diagnoser:
         ]
 
     async def diagnose(self, company: str, *, window_s: float | None = None) -> Diagnosis:
-        """With stability over the last `window_s` seconds too, where they are given. Raises `NotFound`."""
+        """Everything about one session, with its stability over the last `window_s` seconds where given. Raises
+        `NotFound`."""
         view = self._gateway.view(company)
         signals = self._signals(view, await self._figures.backlogs())
         now = self._services.clock.now()
@@ -171,7 +172,7 @@ class Diagnoser:
         return self._services.clock.now()
 
     def wall(self, moment: float | None) -> datetime | None:
-        """A moment of the monotonic clock as a time of day."""
+        """A moment of the monotonic clock as a wall-clock time."""
         if moment is None:
             return None
         return self._services.clock.now() + timedelta(seconds=moment - self._services.clock.monotonic())
@@ -188,7 +189,7 @@ class Diagnoser:
 
 
 def _changes(transitions: Sequence[Transition]) -> list[Change]:
-    """How each turn counts. One that a person asked for ends the time for which the session is to blame."""
+    """The transitions as changes of presence. Time after a person's request does not count against the session."""
     return [
         Change(datetime.fromisoformat(transition.at).timestamp(), _presence(transition)) for transition in transitions
     ]

@@ -1,6 +1,6 @@
-"""One numbered place for an engine host: restarts the host that dies, and replaces one in order.
+"""One numbered place for an engine host: restarts a host that dies, and replaces one on request.
 
-It must never decide about a session, nor where one runs: it reports a lost host to the supervisor, which does.
+It must never decide about a session, nor where it runs: it reports a lost host to the supervisor, which decides.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 StartHost = Callable[[Listener], AbstractAsyncContextManager[Engine]]
 """Starts an engine host; leaving the context ends it."""
 TURN_S = 3
-"""Where links open one after another, the next one waits no longer than this for the one before."""
+"""In a slot that opens links one after another, a link waits at most this long for the one before it."""
 
 
 class LinkOwner(Protocol):
@@ -36,15 +36,15 @@ class LinkOwner(Protocol):
         """The engine host is gone, and the link with it."""
 
     def quarantine(self) -> None:
-        """The session kills every engine host that runs it: it must not open another link by itself."""
+        """The session ends every engine host that runs it: it must not open another link by itself."""
 
     def change_host(self) -> bool:
-        """Open a new link, for the old host is to end; False: not now, the reconnection budget is low."""
+        """Open a new link, because the old host is about to end. False: not now, the reconnection budget is low."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class HostedLink:
-    """A link from its number to its end."""
+    """One link, from the moment it gets a number until it ends."""
 
     owner: LinkOwner
     company: str = ""
@@ -56,7 +56,7 @@ class HostedLink:
 
 
 class Supervisor(Protocol):
-    """Whom a host reports to."""
+    """Receives what a host reports."""
 
     def handle(self, host: RunningHost, report: AnyReport) -> None: ...
     def lose(self, host: RunningHost, detail: str) -> None: ...
@@ -64,7 +64,7 @@ class Supervisor(Protocol):
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class RunningHost:
-    """One host process from its start to its end; hears what its engine reports."""
+    """One host process from its start to its end. Receives the reports of its engine."""
 
     slot: Slot
     supervisor: Supervisor
@@ -75,9 +75,9 @@ class RunningHost:
     """Links that wait until those before them are open."""
     retiring: bool = False
     over: asyncio.Event = field(default_factory=asyncio.Event)
-    """The process is gone, or is to end."""
+    """Set when the process is gone or must end."""
     replaceable: asyncio.Event = field(default_factory=asyncio.Event)
-    """The slot may start the next host."""
+    """Set when the slot may start the next host."""
 
     def report(self, report: AnyReport) -> None:
         self.supervisor.handle(self, report)
@@ -90,7 +90,7 @@ class Slot:
     """A place for a host, and the links that wait for one."""
 
     def __init__(self, number: HostNumber, supervisor: Supervisor, *, one_by_one: bool, clock: Clock) -> None:
-        """`one_by_one`: open links one after another, so that the one that kills the host stands out."""
+        """`one_by_one`: open links one after another, so that the link that kills the host can be identified."""
         self.number = number
         self.one_by_one = one_by_one
         self.host: RunningHost | None = None
@@ -108,7 +108,7 @@ class Slot:
     ) -> None:
         """Keep a host running until closed or cancelled; `started` is called for each.
 
-        may_fail: another host has run before. Otherwise a host that can't be started ends everything, and says why.
+        may_fail: another host has run before. Otherwise a start that fails raises, and Holdfast ends with its message.
         """
         failures = 0
         async with asyncio.TaskGroup() as tasks:
@@ -122,7 +122,7 @@ class Slot:
                 may_fail = True
                 lived_s = self._clock.monotonic() - began_at
                 failures = 0 if host.retiring or lived_s > backoff.cap_ms / 1000 else failures + 1
-                if failures and not self.closed:  # a host that ended after a good while is replaced at once
+                if failures and not self.closed:  # a host that lived long is replaced without a pause
                     await self._clock.sleep(backoff.delay_s(failures - 1, jitter=0))
 
     async def _run_host(
@@ -147,20 +147,20 @@ class Slot:
             host.replaceable.set()
 
     def leave(self, host: RunningHost) -> None:
-        """The host takes no more links."""
+        """No more links are placed on this host."""
         if self.host is host:
             self.host = None
             self.has_host.clear()
             self.away_since = self._clock.monotonic()
 
     def retire(self, host: RunningHost) -> None:
-        """Start the next host beside this one, which lives on for the links that it has."""
+        """Start the next host beside this one, which keeps running for its existing links."""
         host.retiring = True
         self.leave(host)
         host.replaceable.set()
 
     def close(self) -> None:
-        """Nobody runs here any more."""
+        """No session runs here any more: end the host."""
         self.closed = True
         if self.host is not None:
             self.host.over.set()

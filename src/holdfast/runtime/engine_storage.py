@@ -1,11 +1,11 @@
 """Stores and looks up what an engine asks for, for one session, in the order of its requests.
 
-A commit is answered only when it is durable; until then the engine lets no later frame leave. What gathers while one
-write is under way is written together. When the store fails, nothing more of that link is kept or answered, and the
-link is given up: rather no link than one whose ratchet is ahead of what was stored, and rather a redelivery than a
-later ratchet step without the earlier one.
+A commit is answered only when it is durable; until then the engine lets no later frame leave. Requests that
+arrive during a write are written together. When the store fails, nothing more of that link is stored or answered, and
+the link is given up: its ratchet would be ahead of what was stored. A redelivery is harmless; a later ratchet step
+without the earlier one is not.
 
-WhatsApp delivers what was not acknowledged again. A message that the store refuses a second time is stored as a stub:
+WhatsApp delivers again what was not acknowledged. A message that the store refuses a second time is stored as a stub:
 what a stranger sends must not end a session's links for ever.
 """
 
@@ -56,8 +56,8 @@ class EngineStorage:
         received: Callable[[Sequence[InboundMessage]], None],
         failed: Callable[[LinkId], None],
     ) -> None:
-        """`settled` begins at once; its end is that all receipts heard so far are durable. `received` hears of new
-        inbound messages once they are durable; `failed`, of a link that must be given up."""
+        """`settled` resolves when all receipts reported so far are durable. `received` is called with new inbound
+        messages once they are durable; `failed`, with a link that must be given up."""
         self._company = company
         self._store = store
         self._outbox = outbox
@@ -75,11 +75,11 @@ class EngineStorage:
         self._wanted.put_nowait(wanted)
 
     def forget_keys(self, link: LinkId) -> None:
-        """This link's credentials go to quarantine: from now on only the messages of its commits are kept."""
+        """This link's credentials go to quarantine: from now on only the messages of its commits are stored."""
         self._logged_out = link
 
     async def caught_up(self) -> None:
-        """Returns when all that was heard is answered or given up."""
+        """Returns when every request so far is answered or given up."""
         await self._wanted.join()
 
     async def run(self) -> None:
@@ -114,7 +114,8 @@ class EngineStorage:
         self._failed(link)
 
     async def _keep(self, commits: Sequence[Commit]) -> None:
-        """An empty commit is a barrier: WhatsApp repeats no receipt that was acknowledged, so it is stored first."""
+        """An empty commit is a barrier: WhatsApp never repeats a receipt that was acknowledged, so receipts are
+        stored first."""
         settling = self._settled() if any(_is_empty(commit) for commit in commits) else None
         if any(self._refused & identities(commit) for commit in commits):
             for commit in commits:
@@ -122,7 +123,7 @@ class EngineStorage:
         else:
             await self._keep_merged(commits)
         if settling is not None:
-            await settling  # side by side with the commit: one wait for the disk, not two
+            await settling  # concurrently with the commit: one wait for the disk, not two
 
     async def _keep_merged(self, commits: Sequence[Commit]) -> None:
         merged = merge(commits, with_keys=bool(commits) and commits[-1].link != self._logged_out)
@@ -144,14 +145,14 @@ class EngineStorage:
             return stored
 
     async def _retry_or_stub(self, commit: Commit, error: Exception) -> Sequence[InboundMessage]:
-        """Once more as it is, in case the store only failed for a moment; then with stubs."""
+        """Try the commit once more, in case the store only failed for a moment; then store stubs."""
         with contextlib.suppress(Exception):
             return await self._store.commit(self._company, commit)
         cause = f"the store refused it ({type(error).__name__})"
         return await self._store.commit(self._company, with_stubs(commit, error=cause))
 
     def _remember_refused(self, messages: frozenset[str]) -> None:
-        """Of a store that fails for long, only the latest: all come again."""
+        """Bounded while a store fails for long: all of these messages are delivered again."""
         if len(self._refused) > _REFUSED_KEPT:
             self._refused.clear()
         self._refused |= messages
@@ -173,7 +174,7 @@ class EngineStorage:
 
 
 def merge(commits: Sequence[Commit], *, with_keys: bool) -> Commit | None:
-    """Commits of one link as one, in which the last word on each key holds; None when nothing is to be kept."""
+    """Merge commits of one link: the last value of each key wins. None when there is nothing to store."""
     keys: dict[str, dict[str, str | None]] = {}
     credentials: str | None = None
     paired = False

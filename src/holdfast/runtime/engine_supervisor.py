@@ -1,9 +1,8 @@
-"""The engine supervisor: keeps the engine hosts running and leads each link's reports to the session that owns it.
+"""The engine supervisor: keeps the engine hosts running and routes each link's reports to its session.
 
-It numbers links for the engines and spreads sessions over the hosts; `session.placement` decides where. A cut link
-is forgotten at once, so that nothing it still says reaches a session. One that is to be opened while its host is
-away waits for the next: it costs its session no attempt. A lost host is reported to each session that had a link on it,
-and to no other.
+It numbers links and spreads sessions over the hosts; `session.placement` decides where. A cut link is forgotten at
+once, so that none of its late reports reaches a session. A link that is opened while its host is down waits for the
+next host, which costs its session no attempt. A lost host is reported only to the sessions that had a link on it.
 """
 
 from __future__ import annotations
@@ -71,7 +70,7 @@ class EngineSupervisor:
         policy: PlacementPolicy | None = None,
         memory_bytes: int | None = None,
     ) -> None:
-        """`may_speak`: does this process own its sessions this moment? While not, links are cut and nothing else.
+        """`may_speak`: does this process own its sessions this moment? While it does not, links can only be cut.
         `memory_bytes`: a host with more resident memory than this is replaced, its sessions one by one."""
         self._may_speak = may_speak
         self._start_host = start_host
@@ -94,7 +93,7 @@ class EngineSupervisor:
         """Keep hosts running until cancelled. `ready` is called when the first one is up; others start when sessions
         are placed on them.
 
-        Raises what the first start raises: a Holdfast that can't run its engine says so at once.
+        Raises what the first start raises: a Holdfast that can't run its engine must fail at its start.
         """
         self._ready = ready
         async with asyncio.TaskGroup() as self._tasks:
@@ -102,21 +101,21 @@ class EngineSupervisor:
                 watching = self._moves.watch_memory(self._current_hosts, most_bytes=self._memory_bytes)
                 self._tasks.create_task(watching, name="engine host memory")
             self._slot(0)
-            await asyncio.Event().wait()  # a group without hosts would end here, and start none later
+            await asyncio.Event().wait()  # a task group without tasks would end here
 
-    # What is known.
+    # Queries.
 
     def hosts(self) -> list[HostView]:
-        """All that run, ordinary ones first."""
+        """All running hosts, ordinary ones first."""
         return [_view(host, engine_links, self._policy) for host, engine_links in self._running()]
 
     def host_of(self, company: str) -> HostView | None:
-        """The host that the session runs on, or is to run on; None: it is away, or the session never had one."""
+        """The host that the session runs on, or will run on; None: it is down, or the session never had one."""
         host = self._host_of(company)
         return None if host is None else _view(host, list(host.links.values()), self._policy)
 
     def silent_s(self, company: str) -> float | None:
-        """Seconds since the last sign of life of the session's host; None while it is away."""
+        """Seconds since the last sign of life of the session's host; None while the host is down."""
         host = self._host_of(company)
         if host is None or host.engine is None:
             return None if self._placement.hosts.get(company) is not None else 0
@@ -124,7 +123,7 @@ class EngineSupervisor:
 
     @property
     def host_away_s(self) -> float | None:
-        """How long a host has been away, at the longest; None while all are there."""
+        """For how long the host that was lost first has been down; None while all are up."""
         away = [slot.away_since for slot in self._slots.values() if slot.away_since is not None and not slot.closed]
         if not self._slots:
             return 0
@@ -139,7 +138,7 @@ class EngineSupervisor:
 
     @property
     def hosts_lost_lately(self) -> int:
-        """Within the last hour."""
+        """How many hosts were lost within the last hour."""
         hour_ago = self._clock.monotonic() - _HOUR_S
         while self._lost_at and self._lost_at[0] < hour_ago:
             self._lost_at.popleft()
@@ -168,13 +167,13 @@ class EngineSupervisor:
     # Links.
 
     def new_link(self, owner: LinkOwner) -> LinkId:
-        """A number for a link that is about to be opened."""
+        """Reserve a number for a link that is about to be opened."""
         self._last_link += 1
         self._links[self._last_link] = HostedLink(owner=owner)
         return self._last_link
 
     def distrust(self, company: str) -> None:
-        """A session that was quarantined runs alone when somebody starts it again."""
+        """The session was quarantined: it runs alone when a person starts it again."""
         self._placement = placement.distrust(self._placement, company)
 
     def forget(self, company: str) -> None:
@@ -266,7 +265,7 @@ class EngineSupervisor:
         if host.retiring and not host.links:
             host.over.set()
 
-    # What hosts say.
+    # Reports of hosts.
 
     def handle(self, host: RunningHost, report: AnyReport) -> None:
         link = self._links.get(report.link)
@@ -281,9 +280,10 @@ class EngineSupervisor:
         link.owner.handle(report)
 
     def lose(self, host: RunningHost, detail: str) -> None:
-        """A host died or was ended because it hung: find out whom to blame, and report it to its sessions."""
+        """A host died, or was ended because it hung: find the sessions that may have caused it, and report the loss to
+        all of its sessions."""
         number, links = host.slot.number, list(host.links.items())
-        log.error("Engine host %d lost: %s; %d links were on it", number, detail, len(links))
+        log.error("Engine host %d lost: %s; it had %d links", number, detail, len(links))
         host.slot.leave(host)
         self._moves.lost(host)
         self._lost_at.append(self._clock.monotonic())
@@ -323,23 +323,23 @@ class EngineSupervisor:
     def _log_suspects(self, number: HostNumber, death: Death) -> None:
         moved = [each for each in sorted(death.sessions) if self._placement.hosts.get(each, number) != number]
         if moved:
-            log.warning("Engine host %d: %s open their next links on hosts apart", number, ", ".join(moved))
+            log.warning("Engine host %d: %s will open their next links on isolation hosts", number, ", ".join(moved))
 
     def _place_waiting_again(self, slot: Slot) -> None:
-        """Links that waited for this host may belong on another one now."""
+        """Links that waited for this host may have to run on another one now."""
         waiting, slot.waiting = slot.waiting, {}
         for order in waiting.values():
             self._place(order)
 
     def _close_empty_slots(self, dead: HostNumber | None = None) -> None:
-        """Isolation hosts, and the ordinary one that died, if nobody is to run there any more."""
+        """Close isolation hosts, and the ordinary host that died, if no session is placed there any more."""
         for number, slot in list(self._slots.items()):
             may_close = number == dead or placement.is_isolation(number, self._policy)
             if may_close and not self._placement.members(number):
                 self._close(slot)
 
     def _close(self, slot: Slot) -> None:
-        """A host without sessions; one that still has links lives until they have moved."""
+        """End a host without sessions; one that still has links runs until they have moved."""
         self._slots.pop(slot.number, None)
         host = slot.host
         if host is not None and host.links:
@@ -351,7 +351,8 @@ class EngineSupervisor:
     # Isolation.
 
     async def _watch_isolation(self, host: RunningHost) -> None:
-        """Open the next link when the one before takes long; clear the sessions when the host has lived long enough."""
+        """Open the next link when the one before takes long. Clear the sessions of suspicion when the host has lived
+        long enough."""
         clock, until = self._clock, host.started_at + self._policy.proven_after_s
         while not host.over.is_set() and clock.monotonic() < until:
             await clock.sleep(min(TURN_S, until - clock.monotonic()) if host.queue else until - clock.monotonic())
@@ -360,7 +361,7 @@ class EngineSupervisor:
         if host.over.is_set():
             return
         sessions = ", ".join(sorted(self._placement.members(host.slot.number)))
-        log.info("Engine host %d has lived: %s can't have ended the hosts before", host.slot.number, sessions)
+        log.info("Engine host %d has run long enough: %s did not end the hosts before it", host.slot.number, sessions)
         self._placement = placement.proven(self._placement, host.slot.number, policy=self._policy)
         self._close_empty_slots()
 

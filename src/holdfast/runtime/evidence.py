@@ -29,7 +29,7 @@ def signals_of(
     others_connected: bool,
     check_late_s: float = 0,
 ) -> Signals:
-    """All that is known of a session now."""
+    """Everything known about a session now, as evidence."""
     company, now = view.record.company, clock.monotonic()
     backlog = backlogs.get(company, Backlog())
     return observe(
@@ -51,12 +51,12 @@ def signals_of(
 
 
 def messages_of(backlog: Backlog, clock: Clock) -> MessageSigns:
-    """The outbox of a company, as it is judged."""
+    """The backlog of a company, as evidence."""
     return MessageSigns(
         waiting=backlog.waiting, oldest_s=age_s(backlog.oldest_at, clock), late_s=age_s(backlog.late_since, clock)
     )
 
 
 def age_s(at: str | None, clock: Clock) -> float | None:
-    """Seconds since a recorded time; a clock that was set back makes nothing younger than now."""
+    """Seconds since a recorded time, never negative: the clock may have been set back."""
     return None if at is None else max((clock.now() - datetime.fromisoformat(at)).total_seconds(), 0)

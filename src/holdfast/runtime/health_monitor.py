@@ -1,7 +1,7 @@
-"""The health monitor: looks at every session at an interval, apart from the session's own logic, and acts on evidence.
+"""The health monitor: checks every session at an interval, apart from the session's own logic, and acts on evidence.
 
-It asks silent links for a sign of life, replaces what hangs, and sees to it that a person hears of what no program can
-mend. It must never end a link because nobody writes.
+It pings silent links, replaces what hangs, and raises alerts about what only a person can fix. It must never end a link
+because there is no traffic.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ _FORGETS_EVERY = timedelta(hours=1)
 
 
 class AlertSink(Protocol):
-    """Who brings alerts to people."""
+    """Delivers alerts to people."""
 
     async def begin(self) -> Book:
-        """Take up what was under way; returns the alert book."""
+        """Load the alerts that were not delivered before a restart; returns the alert book."""
 
     async def tell(self, book: Book, alerts: Sequence[Alert], names: Mapping[str, CompanyName]) -> None:
-        """Store the book, and deliver the alerts in time. `names`: by what people know the companies."""
+        """Store the book, and deliver the alerts soon. `names`: how people call the companies."""
 
     async def run(self) -> None:
         """Deliver until cancelled."""
@@ -87,7 +87,7 @@ class HealthMonitor:
         return [each.condition for each in standing if each.gone_at is None]
 
     async def run(self) -> None:
-        """Look until cancelled. A look that fails is told, and the next one comes all the same."""
+        """Check until cancelled. A check that fails is logged, and the next one follows."""
         clock = self._services.clock
         due_at = clock.monotonic()
         while True:
@@ -97,11 +97,11 @@ class HealthMonitor:
             try:
                 await self.look(late_s=late_s)
             except Exception:
-                log.exception("Health monitor: a look failed; the next one comes in %.0f s", self._interval_s)
+                log.exception("Health monitor: a check failed; the next one is in %.0f s", self._interval_s)
             due_at = max(due_at, clock.monotonic() - self._interval_s)
 
     async def look(self, *, late_s: float = 0) -> None:
-        """Judge every session once, act, and tell."""
+        """Judge every session once, act, and raise alerts."""
         self._services.clock_watch.look()
         backlogs = await self._ask_database()
         seen = [self._signals(view, backlogs, late_s) for view in self._gateway.views()]
@@ -111,14 +111,15 @@ class HealthMonitor:
         await self._tell([*conditions, *around, *await self._webhook_conditions()])
 
     async def _ask_database(self) -> Mapping[str, Backlog]:
-        """What the outbox holds; and note that Holdfast lives. A database that fails is a finding, not an end."""
+        """The backlogs in the outbox; also records that Holdfast is alive. A failing database is a finding, not an
+        error."""
         clock, timeline = self._services.clock, self._services.timeline
         now = clock.now()
         try:
             await timeline.seen_alive(iso(now))
             await self._forget_old(now)
             backlogs = await self._figures.backlogs()
-        except Exception as error:  # noqa: BLE001 – whatever it is, a person has to hear of it
+        except Exception as error:  # noqa: BLE001 – whatever it is, a person must get an alert
             if self._database_failing_since is None:
                 self._database_failing_since = clock.monotonic()
                 log.error("Database fails: %s", error)  # noqa: TRY400 – a sentence, not a trace
@@ -129,7 +130,7 @@ class HealthMonitor:
         return backlogs
 
     async def _webhook_conditions(self) -> list[Condition]:
-        """Of the endpoints of sessions that this process runs, and of that of all."""
+        """Conditions of the webhook endpoints of this process's sessions, and of the endpoint of all companies."""
         if self._webhooks is None or self._database_failing_since is not None:
             return []
         mine = {OF_ALL, *self._gateway.running}
@@ -137,7 +138,7 @@ class HealthMonitor:
         return list(conditions_of_webhooks(endpoints, now=self._services.clock.now()))
 
     async def _forget_old(self, now: datetime) -> None:
-        """Once an hour: what is kept for days need not go to the minute."""
+        """Runs once an hour: data that is kept for days need not be deleted to the minute."""
         if self._forgot_at is not None and now - self._forgot_at < _FORGETS_EVERY:
             return
         await self._services.store.forget_plaintexts(before=iso(now - timedelta(days=PLAINTEXT_DAYS)))
@@ -161,7 +162,7 @@ class HealthMonitor:
                 case Nothing():
                     pass
                 case Probe(because=because):
-                    log.info("Keep-alive %s: %s; it is asked for one", company, because)
+                    log.info("Keep-alive %s: %s; a ping is sent now", company, because)
                     self._probe(company)
                 case Reconnect(because=because):
                     log.warning("Session %s: %s; it reconnects", company, because)
@@ -201,7 +202,7 @@ class HealthMonitor:
         }
 
     async def _tell(self, conditions: Collection[Condition]) -> None:
-        """The book is kept with the alerts it led to; while it can't be kept, the next look decides anew."""
+        """Store the book together with the alerts that it led to. While that fails, the next check decides again."""
         try:
             if self._book is None:
                 self._book = await self._alert_sink.begin()
@@ -209,6 +210,6 @@ class HealthMonitor:
             if alerts or book != self._book:
                 await self._alert_sink.tell(book, alerts, await self._names() if alerts else {})
         except HoldfastError as error:
-            log.error("Alerts can't be kept: %s", error)  # noqa: TRY400 – a sentence, not a trace
+            log.error("Alerts can't be stored: %s", error)  # noqa: TRY400 – a sentence, not a trace
             return
         self._book = book

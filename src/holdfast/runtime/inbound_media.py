@@ -1,6 +1,6 @@
-"""Media that came in: given from the store, or fetched from WhatsApp through the session's link at the first request.
+"""Serves inbound media: from the store, or fetched from WhatsApp through the session's link at the first request.
 
-What was fetched is kept for a while, so that a second request asks nobody. No more than a piece of it is in memory.
+A fetched medium is stored for some days, so that later requests need no link. Only one piece is in memory at a time.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.outbound_media import PIECE, OutboundMediaService
 
 DOWNLOAD_S = 120
-"""How long WhatsApp may take to give a medium."""
+"""Timeout of a download from WhatsApp."""
 MOST_AT_ONCE = 4
-"""Media that are fetched at the same time; more would only share the engine host's time."""
+"""Downloads at the same time; more would only share the engine host's time."""
 _WHY = {
-    "damaged": "what WhatsApp gave is not what was sent: ask again, and its sender if that does not help",
-    "timeout": "WhatsApp did not give it in time: ask again shortly",
-    "link-down": "the connection to WhatsApp ended meanwhile: ask again shortly",
+    "damaged": "the file from WhatsApp is damaged: ask again, or ask the sender to send it again",
+    "timeout": "the download from WhatsApp timed out: ask again shortly",
+    "link-down": "the connection to WhatsApp ended during the download: ask again shortly",
 }
 
 
 class Gone(HoldfastError):
-    """WhatsApp no longer has the medium, and nobody else does."""
+    """WhatsApp no longer has the medium, and neither has Holdfast."""
 
     code = "media-gone"
     fault = Fault.WHATSAPP
 
 
 class TooLargeMedia(HoldfastError):
-    """The medium is larger than this installation takes."""
+    """The medium is larger than this installation allows."""
 
     code = "too-large"
     fault = Fault.OPERATOR
@@ -67,18 +67,21 @@ class Store(MediaStore, InboundMediaStore, Protocol):
 
 class InboundMediaService:
     def __init__(self, store: Store, *, outbound_media: OutboundMediaService, gateway: Gateway, folder: Path) -> None:
-        """`folder`: where files lie while they are being fetched."""
+        """`folder` holds files while they are being downloaded."""
         self._store = store
         self._outbound_media = outbound_media
         self._gateway = gateway
         self._folder = folder
         self._places = asyncio.Semaphore(MOST_AT_ONCE)
         self._fetching: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        """Who asks for the same medium meanwhile waits, and finds it stored."""
+        """By inbox id: concurrent requests for one medium share one download."""
 
     async def open(self, inbox_id: str, *, may_touch: Callable[[str], bool] = lambda company: True) -> OpenedMedia:
-        """Raises `NotFound`, also for messages of companies that may not be touched, `Gone`, `TooLargeMedia`,
-        `NotFetched`, and what keeps a session from being asked."""
+        """Open the medium of an inbound message, downloading it where needed.
+
+        Raises `NotFound` (also for companies for which `may_touch` is false), `Gone`, `TooLargeMedia`, `NotFetched`,
+        and the errors of a session without a link.
+        """
         media_id = (await self._known(inbox_id, may_touch)).media_id
         if media_id is None:
             async with self._fetching.setdefault(inbox_id, asyncio.Lock()):
@@ -123,7 +126,7 @@ class InboundMediaService:
     async def _opened(self, media_id: str) -> OpenedMedia:
         media = await self._store.find(media_id)
         if media is None:
-            raise NotFetched("the medium was removed this moment: ask again")
+            raise NotFetched("the medium was removed a moment ago: ask again")
         return OpenedMedia(
             mimetype=media.mimetype,
             filename=media.filename,
@@ -146,12 +149,12 @@ async def _pieces_of(file: Path) -> AsyncIterator[bytes]:
 
 
 def _piece(file: Path, at: int) -> bytes:
-    """It was written this moment: reading so little of it waits for no disk."""
+    """The file was just written, so it is in the page cache: reading it does not block."""
     with file.open("rb") as opened:
         opened.seek(at)
         return opened.read(PIECE)
 
 
 def unknown_inbound(inbox_id: str) -> NotFound:
-    """Also said of a message that the caller may not know of."""
+    """Also raised for a message that the caller's key does not cover."""
     return NotFound(f'inbound message "{inbox_id[:80]}" is unknown: its id is in the inbox', field="id")

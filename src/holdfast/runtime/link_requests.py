@@ -1,4 +1,4 @@
-"""What callers ask of a session's link and wait for – pairing codes, downloads – answered by request number."""
+"""Requests of callers to a session's link – pairing codes, downloads – matched with their answers by number."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class LinkRequests:
                 _settle(self._downloads.get(report.request), report)
 
     def link_ended(self) -> None:
-        """Answer every caller: a link that ended answers nothing any more."""
+        """Answer every caller: a link that ended sends no more answers."""
         for number, code in self._pairing_codes.items():
             _settle(code, PairingCodeShown(link=0, request=number, error=_LINK_ENDED))
         for number, download in self._downloads.items():

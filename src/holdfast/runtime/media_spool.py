@@ -1,6 +1,6 @@
-"""What becomes of stored media: files that the engine reads, and in the end their removal.
+"""Writes stored media to files for the engine, and removes media that no message needs any more.
 
-The files are there for speed alone: who asks again gets a file again.
+The files are a cache: a file that was removed is written again at the next request.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ log = logging.getLogger(__name__)
 SPOOL_KEPT_S = 15 * 60
 """How long the engine may take to read a file."""
 MOST_BYTES = 1024 * 1024 * 1024
-"""Of all files together, however fast media go out."""
+"""Upper bound of the size of all files together."""
 FIRST_SWEEP_S = 300
 SWEEP_INTERVAL_S = 6 * 3600
 UNUSED_KEPT = timedelta(days=1)
-"""How long a medium waits for the message that it is for."""
+"""How long an uploaded medium is kept without a message that uses it."""
 
 
 class MediaGone(HoldfastError):
@@ -39,7 +39,7 @@ class Spool:
     """Keeps `holdfast.delivery.stores.MediaFiles`."""
 
     def __init__(self, store: MediaStore, *, folder: Path, clock: Clock, most_bytes: int = MOST_BYTES) -> None:
-        """What a process before this one left in the folder is removed."""
+        """Files that an earlier process left in the folder are removed."""
         self._store = store
         self._most_bytes = most_bytes
         self.folder = folder.absolute()
@@ -60,7 +60,7 @@ class Spool:
         return {name: value for name, value in part.items() if name != "media"} | {"file": str(file)}
 
     async def path(self, media_id: str) -> Path:
-        """A file that exists in full, for a quarter of an hour unless room is short. Raises `MediaGone`."""
+        """The path of a complete file, which stays for 15 minutes unless space is short. Raises `MediaGone`."""
         file = self.folder / media_id
         async with self._making.setdefault(media_id, asyncio.Lock()):
             if not file.exists():
@@ -73,14 +73,14 @@ class Spool:
         fresh = file.with_suffix(".new")
         try:
             if not await self._store.copy(media_id, fresh):
-                raise MediaGone("the medium of the message is no longer stored: send the message anew")
+                raise MediaGone("the medium of the message is no longer stored: send the message again")
             fresh.rename(file)
         finally:
             fresh.unlink(missing_ok=True)
         self._make_room()
 
     def _make_room(self) -> None:
-        """Remove the files that were asked for longest ago; whoever still needs one asks again."""
+        """Remove the least recently used files; a file that is still needed is written again."""
         sizes = {file.name: file.stat().st_size for file in self.folder.iterdir()}
         total = sum(sizes.values())
         for media_id in [media_id for media_id in self._asked_at if not self._is_being_made(media_id)]:
@@ -90,7 +90,7 @@ class Spool:
             self._remove(media_id)
 
     async def run(self) -> None:
-        """Remove files that nobody asked for lately, until cancelled."""
+        """Remove files that were not used lately, until cancelled."""
         while True:
             await self._clock.sleep(SPOOL_KEPT_S / 3)
             self._remove_old(self._clock.monotonic() - SPOOL_KEPT_S)
@@ -101,13 +101,13 @@ class Spool:
             try:
                 self._remove(media_id)
             except OSError as error:
-                log.warning("%s can't be removed, which is tried again later: %s", self.folder / media_id, error)
+                log.warning("%s can't be removed; it is tried again later: %s", self.folder / media_id, error)
         self._making = {
             media_id: lock for media_id, lock in self._making.items() if media_id in self._asked_at or lock.locked()
         }
 
     def _is_being_made(self, media_id: str) -> bool:
-        """Its file must stay: the caller that has it made is about to use it."""
+        """Is the file being written? Then it must stay: a caller is about to use it."""
         making = self._making.get(media_id)
         return making is not None and making.locked()
 
@@ -118,7 +118,7 @@ class Spool:
 
 
 class MediaSweeper:
-    """Removes media that no message needs any more, some times a day."""
+    """Removes media that no message needs any more, several times a day."""
 
     def __init__(self, store: MediaStore, *, clock: Clock, keep_days: int) -> None:
         self._store = store
@@ -135,8 +135,8 @@ class MediaSweeper:
                 removed = await self._store.sweep(
                     unused_since=iso(now - UNUSED_KEPT), settled_since=iso(now - self._keep)
                 )
-            except Exception:  # a database that is away just now must not end Holdfast
-                log.exception("Media that nobody needs could not be removed; that is tried again later")
+            except Exception:  # a database that is unavailable must not end Holdfast
+                log.exception("Unused media could not be removed; it is tried again later")
                 continue
             if removed:
-                log.info("%d media that no message needs any more were removed", removed)
+                log.info("%d unused media were removed", removed)

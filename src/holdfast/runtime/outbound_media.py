@@ -1,7 +1,7 @@
-"""Media on their way in: from a caller, or from an address that one gave, into the store.
+"""Takes media from callers, or from URLs that callers give, into the store.
 
-No more than a piece of a medium is in memory. What a caller gives is looked at before it is accepted: its size, and
-whether it is what phones show as the kind of message that it is to be.
+Only one piece of a medium is in memory at a time. Its size and type are checked before it is accepted: it must be
+something that phones show for the kind of message that it is for.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ _BASE64_STEP = PIECE // 3 * 4
 
 
 def _not_connected(url: str, *, field: str) -> BadInput:
-    """One sentence for unknown names, closed ports and private addresses, so that nobody maps the internal network."""
+    """One sentence for unknown names, closed ports and private addresses, so that nobody can scan the internal
+    network."""
     return BadInput(
         f"{field} can't be fetched: there was no connection to {place(url)}. Either the name is unknown, nothing "
         f"answers there, or the address is private and not in {SETTING}; the log says which",
@@ -52,24 +53,24 @@ def _not_connected(url: str, *, field: str) -> BadInput:
 
 
 class OutboundMediaService:
-    """Takes media in."""
+    """Stores outbound media."""
 
     def __init__(self, store: MediaStore, *, web: WebClient, randomness: RandomSource, limit_bytes: int) -> None:
         self._store = store
         self._web = web
         self._randomness = randomness
         self.limit_bytes = limit_bytes
-        """Of any medium; WhatsApp's own limits for a kind may be lower."""
+        """The size of the largest medium that is accepted; WhatsApp's own limits for a kind may be lower."""
 
     async def put(
         self, company: str, pieces: AsyncIterator[bytes], *, mimetype: str | None, filename: str | None
     ) -> StoredMedia:
-        """What a caller sends ahead of the messages that it is for. Raises `BadInput`."""
+        """Store a medium that a caller uploads for later messages. Raises `BadInput`."""
         said = None if mimetype is None else checked_mimetype(mimetype, field="Content-Type")
         return await self._store_as(company, MessageKind.DOCUMENT, pieces, said=said, filename=filename, field="body")
 
     async def take(self, company: str, part: MediaBody) -> StoredMedia:
-        """The medium of a part, wherever it is: afterwards it is stored. Raises `BadInput`, naming the field."""
+        """Store the medium of a message body: by id, by URL or inline. Raises `BadInput`, naming the field."""
         said = None if part.mimetype is None else checked_mimetype(part.mimetype, field=f"{part.kind}.mimetype")
         if part.media is not None:
             return await self._stored(company, part, part.media, said)
@@ -80,7 +81,7 @@ class OutboundMediaService:
         return await self._store_as(company, part.kind, pieces, said=said, filename=part.name, field=field)
 
     async def keep(self, company: str, pieces: AsyncIterator[bytes], *, described: Content) -> StoredMedia:
-        """What came in, as its sender described it: it is not judged."""
+        """Store an inbound medium under its sender's description, without judging it."""
         filename, mimetype = described.get("filename"), described.get("mimetype")
         return await self._store_as(
             company,
@@ -183,7 +184,7 @@ class OutboundMediaService:
     async def _fill(
         self, media: StoredMedia, kind: MessageKind, pieces: AsyncIterator[bytes], *, field: str
     ) -> tuple[StoredMedia, Evidence]:
-        """Write it piece by piece; also what tells its type. Stops when it is too large."""
+        """Write it piece by piece; returns what its type is derived from. Stops when it is too large."""
         digest, size, head, tail, n = hashlib.sha256(), 0, b"", b"", 0
         async for piece in _even(pieces):
             digest.update(piece)
@@ -203,7 +204,7 @@ def _check_status(download: WebDownload, *, field: str) -> None:
 
 
 def _usable(mimetype: object) -> str | None:
-    """A stranger's word for a type, if it is one."""
+    """The type that a stranger gave, if it is a valid one."""
     try:
         return checked_mimetype(mimetype, field="mimetype") if isinstance(mimetype, str) else None
     except BadInput:
@@ -223,7 +224,7 @@ async def _even(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 
 
 async def _decoded(text: str, *, field: str) -> AsyncIterator[bytes]:
-    """Base64, also where lines are broken, or with a `data:` head before it."""
+    """Accepts line breaks, and a `data:` prefix."""
     if text.startswith("data:"):
         text = text.partition(",")[2]
     if not text.isascii():
@@ -236,7 +237,7 @@ async def _decoded(text: str, *, field: str) -> AsyncIterator[bytes]:
 
 
 def _steps(text: str) -> Iterator[str]:
-    """Parts that decode by themselves; only the last one may be padded."""
+    """Parts that can be decoded separately; only the last one may be padded."""
     if any(space in text for space in "\r\n \t"):
         text = "".join(text.split())
     for at in range(0, len(text), _BASE64_STEP):

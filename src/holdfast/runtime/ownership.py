@@ -1,9 +1,9 @@
-"""Which sessions this process runs, where several processes share a database.
+"""Decides which sessions this process runs, where several processes share a database.
 
 Leases are renewed every two seconds and live for eight. When no renewal has succeeded for six and a half – the
-database is away, or this process stood still – every link is cut and nothing more is said on any, before another
-process may own the sessions: no fence in the database can close a socket. An engine host is told with each heartbeat
-how long its sockets may live, so that they end in time even when this process doesn't wake up.
+database is away, or this process stood still – every link is cut before another process may own the
+sessions: no fence in the database can close a socket. Each heartbeat tells an engine host how long its sockets may
+live, so that they end in time even when this process does not wake up.
 
 It must never let this process act for a session under a lease that may have run out.
 """
@@ -25,15 +25,15 @@ TTL_S = 8.0
 """How long a lease lives after a renewal: what a dead process's sessions wait at most before another claims them."""
 RENEW_EVERY_S = 2.0
 MARGIN_S = 1.5
-"""Sockets are gone this long before the lease ends: an engine host counts in seconds, and closing takes a moment."""
+"""Sockets are closed this long before the lease ends: an engine host counts in seconds, and closing takes a moment."""
 _RETRY_S = 0.5
 _SOON_S = 0.1
 _MOST_CLAIMED = 200
-"""In one look, so that two processes share what a third one left."""
+"""Sessions claimed at once, so that two processes share those of a third one that died."""
 
 
 class RunsElsewhere(Conflict):
-    """What was asked for can be done only by the process that runs the session."""
+    """Only the process that runs the session can carry out the request."""
 
     code = "runs-elsewhere"
 
@@ -44,7 +44,7 @@ class RunsElsewhere(Conflict):
 
 
 class Tenant(Protocol):
-    """Whoever runs the sessions that are owned."""
+    """Runs the sessions that this process owns: the gateway."""
 
     @property
     def running(self) -> Collection[str]: ...
@@ -53,10 +53,10 @@ class Tenant(Protocol):
         """Run this session from its stored record."""
 
     async def end(self, companies: Collection[str]) -> None:
-        """Cut their links at once, and write nothing more for them."""
+        """Cut the links of these sessions at once, and write nothing more for them."""
 
     def messages_wait(self, company: str) -> None:
-        """There are queued messages, and perhaps nobody told of them."""
+        """The company has queued messages, perhaps accepted by another process."""
 
 
 class Ownership:
@@ -64,22 +64,23 @@ class Ownership:
         self._leases = leases
         self._clock = clock
         self._until: float | None = None
-        """When the leases may have run out (monotonic seconds); None while none is held."""
+        """When the leases may run out (monotonic seconds); None while none is held."""
         self._looking = asyncio.Lock()
         self._failing = False
         self.elsewhere: Mapping[str, str] = {}
-        """The node of each session that is another process's, by company, as of the last look."""
+        """By company: the node of each session that another process owns, as of the last renewal."""
 
     def left_s(self) -> float | None:
-        """How long links may last without another renewal; None while there can be none."""
+        """How long links may last without another renewal; None while no lease is held."""
         return None if self._until is None else max(self._until - self._clock.monotonic(), 0.0)
 
     def is_held(self) -> bool:
-        """May this process act for its sessions this moment?"""
+        """May this process act for its sessions now?"""
         return bool(self.left_s())
 
     async def run(self, tenant: Tenant, *, looked: Callable[[], None]) -> None:
-        """Renew, claim, and have the tenant run what is owned, until cancelled. `looked` is called after each look."""
+        """Renew, claim, and have the tenant run what is owned, until cancelled. `looked` is called after each
+        renewal."""
         while True:
             began_at = self._clock.monotonic()
             if self._until is not None and not self.is_held():
@@ -92,7 +93,7 @@ class Ownership:
             await self._rest(began_at + _pause_s(held))
 
     async def claim(self, company: str) -> bool:
-        """Own this session, unless another process does."""
+        """Claim this session; False when another process owns it."""
         async with self._looking:
             began_at = self._clock.monotonic()
             claimed = await self._leases.claim(company)
@@ -101,20 +102,20 @@ class Ownership:
             return claimed
 
     async def owner(self, company: str) -> str:
-        """The node that runs it now; empty text when nobody does."""
+        """The node that owns the session; empty when none does."""
         return await self._leases.owner(company)
 
     def lost(self, company: str) -> None:
-        """Another process was found to own it."""
+        """Another process owns the session now."""
         self._leases.drop(company)
 
     async def release(self) -> None:
-        """Give everything back. Only when every link of this process is closed."""
+        """Release all leases. Call only when every link of this process is closed."""
         self._until = None
         try:
             await self._leases.release()
-        except Exception as error:  # noqa: BLE001 – they run out by themselves
-            log.warning("Ownership of sessions could not be given back, it ends in %.0f s: %s", TTL_S, error)
+        except Exception as error:  # noqa: BLE001 – leases run out by themselves
+            log.warning("Ownership of sessions could not be released; it ends in %.0f s: %s", TTL_S, error)
 
     async def _look(self, began_at: float) -> HeldLease | None:
         """None when the database did not answer in time."""
@@ -122,7 +123,7 @@ class Ownership:
         try:
             async with self._clock.until(self._until), self._looking:
                 held = await self._leases.look(most=_MOST_CLAIMED)
-        except Exception as error:  # noqa: BLE001 – whatever it is, the leases run on meanwhile and then end
+        except Exception as error:  # noqa: BLE001 – whatever the error is, the leases run out in time
             self._tell_failing(error)
         if held is not None:
             self._until = began_at + self._leases.ttl_s - MARGIN_S
@@ -134,10 +135,12 @@ class Ownership:
         lost = [company for company in tenant.running if company not in held.companies]
         fresh = sorted(held.companies.difference(tenant.running))
         if lost:
-            log.warning("Ownership of %d session(s) is another process's now: %s", len(lost), ", ".join(sorted(lost)))
+            log.warning(
+                "Ownership of %d session(s) was lost to another process: %s", len(lost), ", ".join(sorted(lost))
+            )
             await tenant.end(lost)
         if fresh:
-            log.info("Ownership of %d session(s) is this process's now", len(fresh))
+            log.info("Ownership of %d session(s) was acquired", len(fresh))
         for company in fresh:
             await tenant.begin(company)
         for company in held.waiting:
@@ -161,12 +164,12 @@ class Ownership:
     def _tell_failing(self, error: Exception) -> None:
         if not self._failing:
             left_s = self.left_s() or 0
-            log.warning("Ownership of sessions can't be renewed, their links last for %.1f s: %s", left_s, error)
+            log.warning("Ownership of sessions can't be renewed; their links are cut in %.1f s: %s", left_s, error)
         self._failing = True
 
 
 def _pause_s(held: HeldLease | None) -> float:
-    """Until the next look: at once when another process's lease runs out, as that one may be dead."""
+    """Seconds until the next renewal; sooner when another process's lease runs out, as that process may be dead."""
     if held is None:
         return _RETRY_S
     if held.free_in_s is None:

@@ -1,4 +1,4 @@
-"""One session's passkey ceremony as callers see it: what is asked, and how they answer."""
+"""The passkey ceremony of one session, for callers: the challenge, and their answers."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from holdfast.session.state import PasskeyStep, Policy
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Passkey:
-    """A passkey is asked for, or was just answered."""
+    """A passkey challenge that waits for an answer, or was just answered."""
 
     options: Mapping[str, object]
     """As `PublicKeyCredential.parseRequestOptionsFromJSON` takes them."""
     expires_at: datetime
     step: PasskeyStep = PasskeyStep.SIGN
     code: str | None = None
-    """What the phone shows too, once WhatsApp went on."""
+    """The code that the phone shows too, once WhatsApp accepted the signature."""
 
 
 class WhatsAppSilent(HoldfastError):
-    """WhatsApp took the assertion and did not go on."""
+    """WhatsApp did not continue after it got the assertion."""
 
     code = "passkey-silent"
     fault = Fault.WHATSAPP
 
 
-_AGAIN = "ask for a new QR code or pairing code and begin again"
+_AGAIN = "ask for a new QR code or pairing code and start again"
 Finished = engine.PasskeyContinued | engine.PasskeyFailed
 
 
@@ -49,7 +49,7 @@ class PasskeyRelay:
         command: Callable[[Callable[[engine.LinkId], engine.AnyCommand]], None],
         tell: Callable[[Callable[[int], events.Event]], None],
     ) -> None:
-        """`command` and `tell` reach the engine's link and the session's; both do nothing while there is none."""
+        """`command` reaches the engine link and `tell` the session machine; both do nothing while there is no link."""
         self._company = company
         self._clock = clock
         self._policy = policy
@@ -78,7 +78,7 @@ class PasskeyRelay:
         self.now = Passkey(options=options, expires_at=self._clock.now() + timedelta(seconds=event_lasts_s))
 
     def link_gone(self, reason: str | None) -> None:
-        """The link on which it went on is over, or the device is linked."""
+        """The link of the ceremony ended, or the device is linked."""
         self.now = None
         self._finish(engine.PasskeyFailed(link=0, code=reason or "passkey-silent"))
 
@@ -86,25 +86,25 @@ class PasskeyRelay:
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_result(report)
 
-    # What callers do.
+    # Requests of callers.
 
     def shown(self) -> Passkey:
-        """What the owner has to sign. Raises `NotFound`."""
+        """The challenge that the owner must sign. Raises `NotFound`."""
         if self.now is None or self.now.step is not PasskeyStep.SIGN:
             raise NotFound(
-                f"WhatsApp asks no passkey of company {self._company} now: it does after a code was scanned or typed, "
-                "where the account demands it"
+                f"WhatsApp does not ask company {self._company} for a passkey now: it does so after a code was "
+                "scanned or typed, if the account requires it"
             )
         return self.now
 
     async def answer(self, assertion: Mapping[str, object]) -> Passkey:
-        """Hand an assertion to WhatsApp, and wait until WhatsApp goes on.
+        """Pass an assertion to WhatsApp, and wait until WhatsApp continues.
 
-        Raises `Conflict` when none is asked for, `BadAssertion`, and `WhatsAppSilent`.
+        Raises `Conflict` without a challenge, `BadAssertion`, and `WhatsAppSilent`.
         """
         asked = self.now
         if asked is None or asked.step is not PasskeyStep.SIGN:
-            raise Conflict(f"no passkey is asked of company {self._company} now: {_AGAIN}")
+            raise Conflict(f"WhatsApp does not ask company {self._company} for a passkey now: {_AGAIN}")
         taken = checked(assertion, asked.options)
         self.now = replace(asked, step=PasskeyStep.SENT)
         self._waiting = asyncio.get_running_loop().create_future()
@@ -130,22 +130,20 @@ class PasskeyRelay:
         self._tell(lambda link: events.PasskeyDeclined(link, "passkey-code-mismatch"))
 
     def decline(self) -> None:
-        """The person does not go on. Raises `Conflict`."""
+        """The person ends the ceremony. Raises `Conflict`."""
         if self.now is None:
-            raise Conflict(f"no passkey is asked of company {self._company} now")
+            raise Conflict(f"WhatsApp does not ask company {self._company} for a passkey now")
         self._tell(lambda link: events.PasskeyDeclined(link, "passkey-declined"))
 
     def _check_compare(self) -> None:
         if self.now is None or self.now.step is not PasskeyStep.COMPARE:
-            raise Conflict(f"no code of company {self._company} is to be compared now")
+            raise Conflict(f"company {self._company} has no code to compare now")
 
 
 def _refusal(code: str) -> HoldfastError:
-    """What a caller hears whose assertion led nowhere; `code` is the name of the reason."""
+    """The error for a caller whose assertion did not succeed; `code` is the name of the reason."""
     if code == "passkey-refused":
-        return BadAssertion(
-            f"WhatsApp did not accept this signature: sign with a passkey of this very account; {_AGAIN}"
-        )
+        return BadAssertion(f"WhatsApp did not accept this signature: sign with a passkey of this account; {_AGAIN}")
     if code == "passkey-declined":
-        return Conflict(f"signing was given up while WhatsApp checked the signature: {_AGAIN}")
-    return WhatsAppSilent(f"WhatsApp did not go on after the signature: {_AGAIN}")
+        return Conflict(f"signing was cancelled while WhatsApp checked the signature: {_AGAIN}")
+    return WhatsAppSilent(f"WhatsApp did not continue after the signature: {_AGAIN}")

@@ -41,20 +41,20 @@ class Services:
     randomness: RandomSource
     policy: Policy
     whatsapp_url: str | None
-    """None: WhatsApp's own."""
+    """Server to connect to; None: WhatsApp's own."""
     client_versions: ClientVersions | None = None
-    """None: the engine's own."""
+    """Chooses the client version; None: the engine's own is used."""
     device_name: str | None = None
-    """Of sessions that have no name of their own."""
+    """Device name of sessions that have none of their own."""
     proxy_url: str | None = field(default=None, repr=False)
-    """Of sessions that have no proxy of their own."""
+    """Proxy of sessions that have none of their own."""
     proxy_addresses: Callable[[str], Awaitable[Sequence[str] | None]] = _unrestricted
     """The IP addresses at which a session's own proxy may be reached; None: any. Raises `NotReached`."""
     pacing: Pacing = field(default_factory=Pacing)
-    """Of sessions for which nothing else is set."""
+    """Pacing of companies without settings of their own."""
     node: str | None = None
-    """What this process is called beside others."""
+    """The name of this process in a cluster."""
     ownership: Ownership | None = None
-    """None: nobody shares the database, all sessions are this process's own."""
+    """None: this process has the database for itself and runs all sessions."""
     qr_shown: Callable[[str, str], None] = lambda company, code: None
-    """Hears of company and QR code whenever a new one is shown."""
+    """Called with company and QR code whenever a new one is shown."""

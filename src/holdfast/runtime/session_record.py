@@ -1,4 +1,4 @@
-"""Keeps the record of one session: what is stored, shown in live state and added to its history."""
+"""Maintains the record of one session: what is stored, shown in live state and added to its history."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _NOT_STORED_KEPT = 500
 
 
 class SessionRecord:
-    """The record follows the session machine step by step; it is stored before whoever asked is answered."""
+    """The record follows the session machine step by step; it is stored before a request is answered."""
 
     def __init__(self, record: Record, session: Session, *, is_stored: bool, services: Services) -> None:
-        """`is_stored`: this is what the database has; otherwise the first step stores it."""
+        """`is_stored`: the database has this record; otherwise the first step stores it."""
         self._services = services
         self._saved = record if is_stored else None
         self.current = record
@@ -41,7 +41,7 @@ class SessionRecord:
         self.ends: deque[LinkEnd] = deque(maxlen=_ENDS_KEPT)
         self.not_stored: deque[NotStored] = deque(maxlen=_NOT_STORED_KEPT)
         self.frame_at: float | None = None
-        """When WhatsApp was last heard, in monotonic seconds."""
+        """When bytes last came from WhatsApp, in monotonic seconds."""
         self.state_at = services.clock.monotonic()
         """Since when the session has been in its state, in monotonic seconds."""
 
@@ -50,7 +50,7 @@ class SessionRecord:
         return self.current.company
 
     def frame_came(self) -> None:
-        """Bytes of WhatsApp's came in."""
+        """Bytes came from WhatsApp."""
         self.frame_at = self._services.clock.monotonic()
         self.current = replace(self.current, last_activity=self._now())
         self._services.live.put(self.current)
@@ -60,11 +60,15 @@ class SessionRecord:
         self.frame_came()
         log.info("%s", received(self.company, len(messages)))
         for message in not_stored(messages):
-            log.warning("Session %s: message %s could not be stored; a stub is", self.company, message.whatsapp_id)
+            log.warning(
+                "Session %s: message %s could not be stored; a stub was stored instead",
+                self.company,
+                message.whatsapp_id,
+            )
             self.not_stored.append(NotStored(self._services.clock.monotonic(), message.whatsapp_id))
 
     def linked_as(self, jid: str) -> None:
-        """WhatsApp told the account of this device; stored with the next step."""
+        """WhatsApp named the account of this device. The next step stores it."""
         number = jid.split("@")[0].split(":")[0]
         self.current = replace(self.current, jid=jid, phone_number=number)
 
@@ -79,12 +83,12 @@ class SessionRecord:
         self.current = replace(self.current, since=iso(since))
 
     def actor_ended(self, session: Session) -> None:
-        """The link is cut: show what is left of the session until another actor takes over."""
+        """The link is cut: show the session without it until another actor takes over."""
         self.take_state(session)
         self._services.live.put(self.current)
 
     async def step(self, before: Session, after: Session, event: Event, *, at: float) -> None:
-        """Follow one step of the machine; returns when what changed is stored."""
+        """Follow one step of the machine; returns when the change is stored."""
         self._follow_pings(before, after)
         if _has_lost_open_link(before, after) and after.reason is not None:
             self.ends.append(LinkEnd(at, after.reason))
@@ -92,7 +96,7 @@ class SessionRecord:
         self._services.live.put(self.current)
         if line := transition(self.company, before, after, now=self._services.clock.monotonic()):
             log.log(logging.DEBUG if is_routine(before, after) else logging.INFO, "%s", line)
-            await self._services.timeline.add(self._turn(before, after, event, at))
+            await self._services.timeline.add(self._transition(before, after, event, at))
         if after.state is not before.state:
             self.state_at = at
         if not self._is_saved():
@@ -100,7 +104,7 @@ class SessionRecord:
             self._saved = self.current
 
     def _is_saved(self) -> bool:
-        """Times of activity alone are not worth a write."""
+        """A new time of activity alone is not worth a write."""
         if self._saved is None:
             return False
         return self.current == replace(self._saved, last_activity=self.current.last_activity)
@@ -121,7 +125,7 @@ class SessionRecord:
         )
 
     def _resumes_at(self, session: Session) -> str | None:
-        """When a paused session goes on by itself; a probe that is under way would be due again after a restart."""
+        """When a paused session continues by itself. A probe in progress would be due again after a restart."""
         if session.state is not State.PAUSED:
             return None
         if session.link is not None:
@@ -137,7 +141,7 @@ class SessionRecord:
             is_new = outcome is None or (after.link is not None and after.link.ping == 1)
             log.log(logging.INFO if is_new else logging.DEBUG, "%s", keep_alive(self.company, outcome))
 
-    def _turn(self, before: Session, after: Session, event: Event, at: float) -> Transition:
+    def _transition(self, before: Session, after: Session, event: Event, at: float) -> Transition:
         planned = after.next_attempt_at
         return Transition(
             company=self.company,
@@ -153,7 +157,7 @@ class SessionRecord:
         )
 
     def wall(self, moment: float) -> datetime:
-        """A moment in monotonic seconds as a date."""
+        """A moment in monotonic seconds as a wall-clock time."""
         return to_wall(self._services.clock, moment)
 
     def _now(self) -> str:
@@ -178,7 +182,7 @@ def restored_session(record: Record, *, paired: bool, services: Services) -> Ses
 
 
 def _has_lost_open_link(before: Session, after: Session) -> bool:
-    """Did a link end that was up? A login that was refused is a failed attempt, not a lost link."""
+    """Did an open link end? A refused login is a failed attempt, not a lost link."""
     link = before.link
     if link is None or link.opened_at is None:
         return False

@@ -1,4 +1,4 @@
-"""A session as others see it."""
+"""A session as API and dashboard see it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Qr:
 
 @dataclass(frozen=True, slots=True)
 class LinkEnd:
-    """When (monotonic seconds) and why a link that was open ended."""
+    """When (monotonic seconds) and why an open link ended."""
 
     at: float
     reason: Reason
@@ -30,7 +30,7 @@ class LinkEnd:
 
 @dataclass(frozen=True, slots=True)
 class NotStored:
-    """When (monotonic seconds) a message came that could not be stored; a stub stands for it."""
+    """When (monotonic seconds) a message arrived that could not be stored; a stub was stored instead."""
 
     at: float
     whatsapp_id: str
@@ -38,7 +38,7 @@ class NotStored:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """A session as it is shown: its record, and what is known only while it lives."""
+    """A session as it is shown: its stored record, and what only the running actor knows."""
 
     record: Record
     session: Session
@@ -47,24 +47,24 @@ class View:
     keepalives: KeepAlives
     ends: tuple[LinkEnd, ...]
     frame_at: float | None
-    """When WhatsApp was last heard, in monotonic seconds."""
+    """When bytes last came from WhatsApp, in monotonic seconds."""
     acked_at: float | None
     in_state_s: float
     silent_s: float
-    """How long ago the actor last took an event."""
+    """Seconds since the actor last handled an event."""
     node: str | None
-    """The process that runs it."""
+    """The name of the process that runs it; None without a cluster."""
     passkey: Passkey | None = None
-    """What the owner of the account is asked to sign, or has just signed."""
+    """The passkey challenge that the owner of the account must sign, or has just signed."""
     round_trips: RoundTrips = field(default_factory=RoundTrips)
-    """Of its pings, as they come: not a moment's picture."""
+    """Round trips of its pings. Unlike the other fields this is live, not a snapshot."""
     not_stored: tuple[NotStored, ...] = ()
     hold: HoldSigns | None = None
     """WhatsApp's lock on messages to new contacts, while there is one."""
 
 
 def view_of(record: Record, *, node: str, clock: Clock) -> View:
-    """What only the process that runs it knows is left out."""
+    """The view of a session of another process, as far as its stored record tells."""
     reason = None if record.reason is None else stored_reason(record.reason, record.code)
     resumes_at = None if record.resumes_at is None else datetime.fromisoformat(record.resumes_at)
     return View(
