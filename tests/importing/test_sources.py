@@ -120,7 +120,7 @@ def _put(name: str, text: str) -> Callable[[dict[str, str]], object]:
         (_creds(me=None, account=None), "is of a device that was never linked"),
         (_creds(signedIdentityKey=None), "lacks signedIdentityKey: it is not whole"),
         (_creds(noiseKey=None, registrationId=None), "lacks noiseKey, registrationId"),
-        (_creds(registrationId="five"), "have registrationId that is no number"),
+        (_creds(registrationId="five"), "have registrationId that is not a number"),
         (_creds(noiseKey="text"), "has a noiseKey whose private key is not 32 bytes"),
         (_creds(signedIdentityKey={"private": octets(b"x"), "public": octets(b"y")}), "is not 32 bytes"),
         (_creds(nextPreKeyId=900_001, firstUnuploadedPreKeyId=10**9), "firstUnuploadedPreKeyId 1000000000"),

@@ -1,4 +1,4 @@
-"""Checks the assertion of a passkey before it is handed to WhatsApp, which takes one answer to a challenge only.
+"""Checks the assertion of a passkey before it is passed to WhatsApp, which accepts only one answer to a challenge.
 
 What can be seen without the public key is checked here: that it is an assertion at all, for this challenge, made on
 WhatsApp's own site by a verified person. Only WhatsApp can check the signature.
@@ -27,13 +27,13 @@ _LONGEST_CHALLENGE_S = 600.0
 
 
 class BadAssertion(BadInput):
-    """It is no assertion, or one that WhatsApp would refuse."""
+    """It is not a valid assertion, or one that WhatsApp would refuse."""
 
     code = "bad-assertion"
 
 
 def lifetime_s(options: Mapping[str, object]) -> float:
-    """How long the challenge lives, by WhatsApp's own word."""
+    """The lifetime of the challenge as WhatsApp states it, in seconds."""
     timeout_ms = options.get("timeout")
     is_number = isinstance(timeout_ms, int | float) and not isinstance(timeout_ms, bool)
     return cast(float, timeout_ms) / 1000 if is_number else _LONGEST_CHALLENGE_S
@@ -61,14 +61,14 @@ def snippet(options: Mapping[str, object]) -> str:
 
 
 def checked(assertion: Mapping[str, object], options: Mapping[str, object]) -> dict[str, object]:
-    """The assertion with the fields that WhatsApp takes, and no others. Raises `BadAssertion`."""
+    """The assertion with only the fields that WhatsApp expects. Raises `BadAssertion`."""
     if assertion.get("type") != "public-key":
         raise BadAssertion(
             f"type is {_shown(assertion.get('type'))}: give what PublicKeyCredential.toJSON() returns", field="type"
         )
     raw_id = _text(assertion, "rawId")
     if len(_bytes(raw_id, field="rawId")) > _LONGEST_ID_BYTES:
-        raise BadAssertion(f"rawId has more than {_LONGEST_ID_BYTES} bytes: this is no credential id", field="rawId")
+        raise BadAssertion(f"rawId has more than {_LONGEST_ID_BYTES} bytes: this is not a credential id", field="rawId")
     if _text(assertion, "id") != raw_id:
         raise BadAssertion("id and rawId differ: give what PublicKeyCredential.toJSON() returns", field="id")
     _check_allowed(raw_id, options)
@@ -115,7 +115,7 @@ def _check_client_data(data: bytes, options: Mapping[str, object]) -> None:
     try:
         said = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise BadAssertion(f"{field} holds no JSON", field=field) from error
+        raise BadAssertion(f"{field} is not JSON", field=field) from error
     if not isinstance(said, dict) or said.get("type") != "webauthn.get":
         raise BadAssertion(f"{field} is not that of an assertion (type webauthn.get)", field=field)
     if said.get("origin") != ORIGIN:

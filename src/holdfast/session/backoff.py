@@ -1,4 +1,5 @@
-"""How long to wait before the next connection: the user's formula (M1), and how a fleet sets itself apart."""
+"""How long to wait before the next connection: the user's formula (M1), with jitter so that sessions do not connect
+in step."""
 
 from __future__ import annotations
 
@@ -24,15 +25,16 @@ class Backoff:
 
 
 def beat_s(interval_s: float, *, jitter: float) -> float:
-    """Seconds to the next ping: the interval or up to a tenth less, so that no fleet pings in step, or like a clock."""
+    """Seconds to the next ping: the interval or up to a tenth less, so that sessions do not ping in step."""
     return interval_s * (1 - _BEAT_SHARE * jitter)
 
 
 def at_once_s(*, jitter: float) -> float:
-    """Seconds before the first attempt after a link that had opened: 0 to 0.25, so that a fleet sets itself apart."""
+    """Seconds before the first attempt after a link that had opened: 0 to 0.25, so that sessions do not connect in
+    step."""
     return _AT_ONCE_S * jitter
 
 
 def spread_s(seconds: float, *, jitter: float) -> float:
-    """A slow wait plus up to a fifth, so that sessions refused together don't come back together."""
+    """A long wait plus up to 20 %, so that sessions that were refused together do not come back together."""
     return seconds * (1 + _JITTER_SHARE * jitter)

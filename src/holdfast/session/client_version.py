@@ -1,7 +1,7 @@
-"""The client version: reading it from WhatsApp's own script, and which of two is to be used.
+"""The client version: reads it from WhatsApp's own script, and decides which of two to use.
 
-WhatsApp refuses revisions that are a few weeks old with 405. What it publishes is read as hostile input: a number
-within bounds, and never one before the revision that is known to work.
+WhatsApp refuses revisions that are a few weeks old with 405. The script is treated as hostile input: a revision must
+be within bounds, and never older than one that is known to work.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 OLDEST = 1_000_000_000
 MOST_AHEAD = 50_000_000
-"""WhatsApp moves about 100,000 a week: a revision further ahead than this is none."""
+"""WhatsApp advances by about 100,000 a week: a revision further ahead than this is not valid."""
 ENGINE_REVISION = 1_043_857_760
-"""Of the pinned Baileys."""
+"""The revision of the pinned Baileys."""
 _PINNED = re.compile(r"2\.3000\.(\d{10})")
 _IN_SCRIPT = re.compile(r"\\?\"client_revision\\?\"\s*:\s*(\d{10})(?!\d)")
 
@@ -37,13 +37,13 @@ class ClientVersion:
 
 
 def pinned_revision(text: str) -> int | None:
-    """Of `2.3000.N`; None for anything else."""
+    """The revision N of `2.3000.N`; None for anything else."""
     found = _PINNED.fullmatch(text)
     return None if found is None else int(found[1])
 
 
 def revision_in(script: str) -> int | None:
-    """The revision that WhatsApp's `sw.js` names; None where it names none that can be used."""
+    """The revision that WhatsApp's `sw.js` names; None where it names no valid one."""
     found = _IN_SCRIPT.search(script)
     if found is None or not OLDEST <= int(found[1]) <= ENGINE_REVISION + MOST_AHEAD:
         return None
@@ -51,5 +51,5 @@ def revision_in(script: str) -> int | None:
 
 
 def is_newer(revision: int, known: ClientVersion | None) -> bool:
-    """Never backwards: a cache on the way may serve an old script."""
+    """Never go back to an older revision: a cache on the way may serve an old script."""
     return revision > (ENGINE_REVISION - 1 if known is None else known.revision)

@@ -1,9 +1,10 @@
-"""Who of all sessions may connect now: a limit, a stagger, and a breaker for what WhatsApp says to several alike.
+"""Decides which sessions may connect now: a limit, a stagger, and a circuit breaker for refusals that several get.
 
-A session asks before it connects and is let through, or is told when to ask again; whoever waits is woken when there is
-room. When three sessions got the same refusal within a minute, the trouble is not theirs: one probes for all, at a
-slowing pace, until WhatsApp takes one. It must never hold an installation of one or two sessions for what WhatsApp
-said, never decide about a session's state, and never forget one that waits: each has a time at which it asks again.
+A session asks before it connects. It may connect at once, or is told when to ask again; sessions that wait are woken
+when there is room. When three sessions get the same refusal within a minute, the cause is not theirs: one session
+probes for all, at growing intervals, until WhatsApp accepts a login. The breaker never holds an installation of one or
+two sessions. The limiter never decides about a session's state, and each session that waits has a time at which it asks
+again.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from holdfast.session.reasons import FLEET_HELD, WAITS_TURN, Reason, SessionReac
 _OURS_OR_THE_NETWORKS = frozenset({"network", "engine", "holdfast", "nobody", "person"})
 _OF_ONE_SESSION = frozenset({SessionReaction.REPLACED, SessionReaction.PAUSE_UNTIL, SessionReaction.RESTART})
 _ALSO_MID_STREAM = frozenset({405, 429})
-"""Other codes count only as an answer to a login: a server that restarts may take the very next one."""
+"""Codes that count also on an open link. Others count only as an answer to a login: a server that restarts may accept
+the next one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,48 +29,48 @@ class LimiterPolicy:
     opening_at_once: int = 20
     """Links of this process that may be opening at the same time."""
     stagger_s: float = 0.05
-    """Between the beginnings of two links, on the average …"""
+    """Average spacing of new links."""
     burst_s: float = 0.5
-    """… while so much of it may be drawn ahead: ten links begin at once."""
+    """How far ahead of that spacing a burst may run: ten links start at once."""
     alike: int = 3
-    """Sessions that get the same refusal within …"""
+    """Sessions with the same refusal, within `alike_within_s`, that open the breaker."""
     alike_within_s: float = 60
-    """… this make the breaker hold all others."""
+    """See `alike`."""
     probe_first_s: float = 5
-    """The wait before the first probe; doubled for each that fails …"""
+    """Pause before the first probe; doubled for each probe that fails, up to `longest_probe_s`."""
     probe_cap_s: float = 60
-    """… up to this."""
+    """Upper bound of the pause between probes."""
     probe_outdated_s: float = 300
-    """The wait before each probe where the client is outdated (405)."""
+    """Pause before each probe when the client is outdated (405)."""
     patience_s: float = 60
-    """Who waits and was not woken asks again after this, counted from the next probe where there is one."""
+    """A session that was not woken asks again after this, counted from the next probe if there is one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenBreaker:
-    """WhatsApp refuses several sessions alike; all wait for a probe."""
+    """The breaker is open: WhatsApp refuses several sessions alike, and all wait for a probe."""
 
     reason: Reason
     probe_at: float
     failed: int = 0
-    """Probes that were refused."""
+    """Number of probes that were refused."""
     prober: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limiter:
-    """All that is known about the connects of one process."""
+    """Everything known about the connects of one process."""
 
     opening: frozenset[str] = frozenset()
-    """Companies whose link is neither open nor ended."""
+    """Companies whose link is opening."""
     promised: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
-    """Companies with a place, and when they may begin."""
+    """Companies that were let through, and when each may start its link."""
     waiting: tuple[str, ...] = ()
-    """Companies without one, in the order in which they asked."""
+    """Companies that wait, in the order in which they asked."""
     next_at: float = 0
-    """When the next link would begin if none were let through ahead."""
+    """When the next link would start if none ran ahead of the spacing."""
     refusals: Mapping[str, tuple[Reason, float]] = field(default_factory=lambda: MappingProxyType({}))
-    """The newest refusal of each company that counts, and when it came."""
+    """The newest refusal of each company that counts, and when it arrived."""
     breaker: OpenBreaker | None = None
 
 
@@ -86,14 +88,14 @@ class DeferConnect:
 
 
 Wakes = tuple[tuple[str, float], ...]
-"""Companies that wait no longer, and when each may begin."""
+"""Companies that no longer wait, and when each may start its link."""
 
 
 # Asking.
 
 
 def ask(limiter: Limiter, company: str, *, now: float, policy: LimiterPolicy) -> tuple[Limiter, Go | DeferConnect]:
-    """May this company's link begin now?"""
+    """Decide whether this company's link may start now."""
     if limiter.breaker is not None:
         return _ask_breaker(limiter, limiter.breaker, company, now, policy)
     place = limiter.promised.get(company)
@@ -117,18 +119,18 @@ def _ask_breaker(
     return queued, DeferConnect(until=max(now, breaker.probe_at) + policy.patience_s, because=FLEET_HELD)
 
 
-# What became of it.
+# Outcomes.
 
 
 def opened(limiter: Limiter, company: str, *, now: float, policy: LimiterPolicy) -> tuple[Limiter, Wakes]:
-    """WhatsApp took a link: whatever it refused, it does no more."""
+    """WhatsApp accepted a login: the breaker closes."""
     return _admit(replace(_without(limiter, company), refusals=MappingProxyType({}), breaker=None), now, policy)
 
 
 def ended(
     limiter: Limiter, company: str, reason: Reason | None, *, was_open: bool, now: float, policy: LimiterPolicy
 ) -> tuple[Limiter, Wakes]:
-    """A link ended, or a plan for one. `reason` None: a person wanted it."""
+    """A link, or the plan for one, ended. `reason` None: a person asked for it."""
     was_probe = limiter.breaker is not None and limiter.breaker.prober == company
     limiter = _without(limiter, company)
     if limiter.breaker is None:
@@ -143,14 +145,15 @@ def ended(
 
 
 def hurry(limiter: Limiter, *, now: float, policy: LimiterPolicy) -> tuple[Limiter, Wakes]:
-    """What WhatsApp refused was mended: the next probe is due at once."""
+    """A newer client version is available: the next probe is due at once."""
     if limiter.breaker is None or limiter.breaker.prober is not None:
         return limiter, ()
     return _admit(replace(limiter, breaker=replace(limiter.breaker, probe_at=now)), now, policy)
 
 
 def _is_refusal(reason: Reason, *, was_open: bool) -> bool:
-    """WhatsApp's own word that may be meant for all; not what befalls one session or the network here."""
+    """Is it a refusal of WhatsApp that may concern all sessions, and neither one session's own nor a network
+    problem?"""
     if reason.code is None or reason.fault in _OURS_OR_THE_NETWORKS or reason.reaction in _OF_ONE_SESSION:
         return False
     return not was_open or reason.code in _ALSO_MID_STREAM
@@ -172,7 +175,7 @@ def _pace_s(reason: Reason, failed: int, policy: LimiterPolicy) -> float:
 
 
 def _admit(limiter: Limiter, now: float, policy: LimiterPolicy) -> tuple[Limiter, Wakes]:
-    """Wake those for whom there is room; while the breaker holds, the one that is to probe."""
+    """Wake the sessions for which there is room; while the breaker is open, only the one that probes."""
     if limiter.breaker is not None:
         if limiter.breaker.prober is not None or not limiter.waiting:
             return limiter, ()
@@ -186,7 +189,7 @@ def _admit(limiter: Limiter, now: float, policy: LimiterPolicy) -> tuple[Limiter
     return limiter, tuple(wakes)
 
 
-# Places.
+# Slots.
 
 
 def _room(limiter: Limiter, policy: LimiterPolicy) -> bool:
@@ -217,7 +220,7 @@ def _promise(limiter: Limiter, company: str, at: float) -> Limiter:
 
 
 def _enqueue(limiter: Limiter, company: str) -> Limiter:
-    """At the end, or where it waits already."""
+    """Append it, unless it waits already."""
     if company in limiter.waiting:
         return limiter
     alone = _without(limiter, company)

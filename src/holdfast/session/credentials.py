@@ -1,8 +1,8 @@
-"""What Baileys' credentials may hold: what neither stalls an engine host nor outgrows its pipe.
+"""Checks Baileys' credentials: they must neither stall an engine host nor outgrow its pipe.
 
-Baileys trusts its credentials. With `nextPreKeyId` far below `firstUnuploadedPreKeyId`, for one, it makes a thousand
-million key pairs in a loop that nothing interrupts. So they are checked when they are imported, and again each time
-before a host gets them. It must never put a key into a sentence: numbers and names only.
+Baileys trusts its credentials. With `nextPreKeyId` far below `firstUnuploadedPreKeyId`, for example, it makes a
+billion key pairs in a loop that nothing interrupts. So they are checked when they are imported, and again each time
+before a host gets them. Error sentences must never contain a key, only numbers and names.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 MOST_BYTES = 1024 * 1024
-"""Of credentials as text. Real ones have a few kilobytes."""
+"""Upper bound of credentials as text. Real ones have a few kilobytes."""
 MOST_BUFFER_BYTES = 16 * 1024
 _MOST_TEXT = 16 * 1024
 _MOST_ITEMS = 10_000
@@ -22,7 +22,7 @@ _MOST_ID = 2**24 - 1
 _MOST_REGISTRATION = 2**32 - 1
 """Baileys takes one of 14 bits, whatsmeow one of 32; WhatsApp takes four bytes."""
 _MOST_NUMBER = 2**53 - 1
-"""The largest that JavaScript counts by one."""
+"""The largest integer that JavaScript represents exactly."""
 _MOST_UNUPLOADED = 1000
 _PAIRS = ("noiseKey", "pairingEphemeralKeyPair", "signedIdentityKey")
 _IDS = ("registrationId", "nextPreKeyId", "firstUnuploadedPreKeyId")
@@ -35,9 +35,9 @@ def fault_of_text(credentials: str) -> str | None:
     try:
         found = parsed(credentials)
     except (ValueError, RecursionError):
-        return "are no JSON"
+        return "are not JSON"
     if not isinstance(found, dict):
-        return "are no JSON object"
+        return "are not a JSON object"
     return fault_of(found)
 
 
@@ -47,16 +47,16 @@ def parsed(text: str) -> Any:
 
 
 def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def fault_of(credentials: Mapping[str, Any]) -> str | None:
-    """The first fault of parsed credentials. What is absent is no fault: a device that is being linked lacks a lot."""
+    """The first fault of parsed credentials. Missing fields are allowed: a device that is being linked has few."""
     return next(_faults(credentials), None)
 
 
 def fault_of_value(value: Any) -> str | None:
-    """The first fault that any value may have: of a Signal key, for one."""
+    """The first fault of any stored value, such as a Signal key."""
     return next(_value_faults(value, "", 0), None)
 
 
@@ -68,7 +68,7 @@ def _faults(credentials: Mapping[str, Any]) -> Iterator[str]:
         yield from _pair_faults(credentials.get(name), name)
     signed = credentials.get("signedPreKey")
     if signed is not None and not isinstance(signed, dict):
-        yield "have a signedPreKey that is no object"
+        yield "have a signedPreKey that is not an object"
     elif signed is not None:
         yield from _id_faults(signed, "keyId", shown="signedPreKey.keyId")
         yield from _pair_faults(signed.get("keyPair"), "signedPreKey.keyPair")
@@ -104,7 +104,7 @@ def _pair_faults(pair: Any, name: str) -> Iterator[str]:
     if pair is None:
         return
     if not isinstance(pair, dict):
-        yield f"have a {name} that is no pair of keys"
+        yield f"have a {name} that is not a pair of keys"
         return
     yield from _length_faults(pair.get("private"), f"{name}.private", {32})
     yield from _length_faults(pair.get("public"), f"{name}.public", {32, 33})
@@ -126,7 +126,7 @@ def _secret_faults(secret: Any) -> Iterator[str]:
 
 
 def _value_faults(value: Any, path: str, depth: int) -> Iterator[str]:
-    """Sizes and numbers, wherever they stand."""
+    """Check sizes and numbers at every depth."""
     name = path or "value"
     if depth > _MOST_DEPTH:
         yield f"are nested more than {_MOST_DEPTH} deep at {name[:80]}"
@@ -160,7 +160,7 @@ def _buffer_faults(data: Any, name: str) -> Iterator[str]:
     if size > MOST_BUFFER_BYTES:
         yield f"have {size} bytes in {name}: {MOST_BUFFER_BYTES} are allowed"
     elif buffer_bytes({"type": "Buffer", "data": data}) is None:
-        yield f"have bytes in {name} that are no base64"
+        yield f"have bytes in {name} that are not base64"
 
 
 def buffer_bytes(value: Any) -> bytes | None:
@@ -180,7 +180,7 @@ def _base64(text: str) -> bytes | None:
 
 
 def _shown(value: Any) -> str:
-    """Numbers are shown; anything else might be a key."""
+    """Only numbers are shown; anything else might be a key."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return f"{value}"[:40] if isinstance(value, float) or abs(value) < 10**30 else "of more than 30 digits"
-    return f"that is no number ({type(value).__name__})"
+    return f"that is not a number ({type(value).__name__})"

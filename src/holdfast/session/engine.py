@@ -1,11 +1,11 @@
-"""The engine port: what a session asks of the library that speaks WhatsApp's protocol, and what it hears back.
+"""The engine port: commands to the library that speaks WhatsApp's protocol, and its reports.
 
-These values are the only language between Holdfast and an engine. They carry facts, never decisions: an engine
+These values are the whole interface between Holdfast and an engine. They carry facts, never decisions: an engine
 does not reconnect, retry or judge. A *link* is one connection of a session, numbered by Holdfast and never reused
 within a process, so that a report of an old link cannot touch a new one.
 
-Opaque strings: credentials and Signal keys are the engine's own JSON text; Holdfast stores them and gives them
-back unread.
+Opaque strings: credentials and Signal keys are the engine's own JSON text; Holdfast stores them and returns
+them unread.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Fields = dict[str, str]
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True, tag_field="c", rename="camel"):
-    """Something an engine is asked to do for one link."""
+    """A command to an engine, for one link."""
 
     link: LinkId
 
@@ -29,7 +29,7 @@ class OpenLink(Command, frozen=True, kw_only=True, tag="open"):
 
     company: str
     credentials: str | None
-    """None: a session that was never paired; the engine makes new ones and commits them before it connects."""
+    """None for a session that was never paired: the engine makes new ones and commits them before it connects."""
     url: str | None = None
     """Another server than WhatsApp's own, ws:// or wss://."""
     connect_timeout_ms: int = 15_000
@@ -69,7 +69,7 @@ class Download(Command, frozen=True, kw_only=True, tag="download"):
     media_keys: str
     """`InboundMessage.media_keys`, as they came."""
     file: str
-    """Written to; it exists in full when `Downloaded` says so, and not at all when it names an error."""
+    """The file to write. It is complete when `Downloaded` reports success, and absent when it reports an error."""
     most_bytes: int
 
 
@@ -83,7 +83,7 @@ class RunQuery(Command, frozen=True, kw_only=True, tag="query"):
 
 
 class Ping(Command, frozen=True, kw_only=True, tag="ping"):
-    """Ask WhatsApp's server for a sign of life. Answered by `Ponged` with the same `n`, or never."""
+    """Ping WhatsApp's server. Answered by `Ponged` with the same `n`, or never."""
 
     n: int
 
@@ -102,7 +102,7 @@ class AskPairingCode(Command, frozen=True, kw_only=True, tag="pairing-code"):
 
 
 class AnswerPasskey(Command, frozen=True, kw_only=True, tag="passkey-assertion"):
-    """Hand the owner's assertion to WhatsApp. Answered by `PasskeyContinued` or `PasskeyFailed`, or never."""
+    """Pass the owner's assertion to WhatsApp. Answered by `PasskeyContinued` or `PasskeyFailed`, or never."""
 
     assertion: dict[str, object]
     """`{id, rawId, type, response: {clientDataJSON, authenticatorData, signature, userHandle?}}`, in base64url."""
@@ -142,7 +142,7 @@ class SentContent(Command, frozen=True, kw_only=True, tag="sent-content", omit_d
     request: int
     content: dict[str, object] | None
     made: str | None = None
-    """As in `Send`; where there is one, it counts."""
+    """As in `Send`; if there is one, it is sent instead of `content`."""
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True, tag_field="r", rename="camel", omit_defaults=True):
@@ -156,7 +156,7 @@ class QrShown(Report, frozen=True, kw_only=True, tag="qr"):
 
     qr: str
     valid_ms: int
-    """How long until the next one: the first code of a link is shown for longer than the others."""
+    """Milliseconds until the next code: the first code of a link is shown for longer than the others."""
 
 
 class PairingCodeShown(Report, frozen=True, kw_only=True, tag="pairing-code"):
@@ -178,15 +178,15 @@ class PasskeyRequested(Report, frozen=True, kw_only=True, tag="passkey-requested
 
 
 class PasskeyContinued(Report, frozen=True, kw_only=True, tag="passkey-continued"):
-    """WhatsApp took the assertion. With `confirm` the engine waits for `ConfirmPasskey`."""
+    """WhatsApp accepted the assertion. With `confirm` the engine waits for `ConfirmPasskey`."""
 
     code: str
-    """The phone shows the same."""
+    """The code that the phone shows too."""
     confirm: bool
 
 
 class PasskeyFailed(Report, frozen=True, kw_only=True, tag="passkey-failed"):
-    """The ceremony is over and the device is not linked; the link lives on, and is of no more use."""
+    """The ceremony failed and the device is not linked. The link stays open but is of no more use."""
 
     code: str
     """`passkey-refused`, `passkey-silent`, `passkey-unreadable`, `passkey-failed`."""
@@ -240,13 +240,13 @@ class QueryAnswered(Report, frozen=True, kw_only=True, tag="query-answered"):
 
 
 class Written(Report, frozen=True, kw_only=True, tag="written"):
-    """The message's frame was given to the socket. Means nothing about WhatsApp having it."""
+    """The message's frame was written to the socket. This does not mean that WhatsApp has it."""
 
     whatsapp_id: str
 
 
 class SendRefused(Report, frozen=True, kw_only=True, tag="send-refused"):
-    """The engine could not make a frame of the message: nothing left. `code` is a short stable word."""
+    """The engine could not make a frame of the message: nothing was sent. `code` is a stable word."""
 
     whatsapp_id: str
     code: str
@@ -258,7 +258,7 @@ class SendRefused(Report, frozen=True, kw_only=True, tag="send-refused"):
 
 
 class Acked(Report, frozen=True, kw_only=True, tag="ack"):
-    """WhatsApp's raw ack of a message: it has it, or says with `error` why not."""
+    """WhatsApp's ack of a message; with `error` when it did not accept the message."""
 
     whatsapp_id: str
     chat: str
@@ -279,7 +279,7 @@ class Receipted(Report, frozen=True, kw_only=True, tag="receipt"):
 
 
 class InboundMessage(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """A message for people, decoded where it was decrypted."""
+    """A message for people, decoded by the engine."""
 
     whatsapp_id: str
     chat: str
@@ -297,9 +297,9 @@ class InboundMessage(msgspec.Struct, frozen=True, kw_only=True, rename="camel", 
     offline: bool = False
     """It waited in WhatsApp's offline queue."""
     content: dict[str, object] = {}
-    """What text can't say: `location` {latitude, longitude, name?, address?}, `contact` {name, vcard} or `contacts`
-    [those], `reaction` {emoji}, `choices` {button?, options}, `selected` {id?, title?}, `poll` {options, votes},
-    `event`, `order`, `product`, `invite`, `payment`, `call`, `mentions` [JID], `replyTo` {whatsappId, sender},
+    """Content besides the text: `location` {latitude, longitude, name?, address?}, `contact` {name, vcard} or
+    `contacts` [those], `reaction` {emoji}, `choices` {button?, options}, `selected` {id?, title?}, `poll` {options,
+    votes}, `event`, `order`, `product`, `invite`, `payment`, `call`, `mentions` [JID], `replyTo` {whatsappId, sender},
     `forwarded`, `viewOnce`, `videoNote`, `ad`, `encrypted`; `raw`: the fields of a message that is not understood."""
     target: str | None = None
     """WhatsApp id of the message that this one edits, revokes (`revoke`) or reacts to."""
@@ -320,7 +320,7 @@ class Undecryptable(msgspec.Struct, frozen=True, kw_only=True, rename="camel", o
 
 
 class CreatedMessage(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """What became of content whose making can't be repeated: media were uploaded under keys of chance."""
+    """A message that can't be made a second time, because its media were uploaded under random keys."""
 
     whatsapp_id: str
     made: str
@@ -328,7 +328,7 @@ class CreatedMessage(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class Decrypted(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """One ciphertext that was decrypted: kept so that a redelivery after a crash yields the same plaintext."""
+    """One ciphertext that was decrypted: stored so that a redelivery after a crash yields the same plaintext."""
 
     ciphertext_sha256: str
     """Hex."""
@@ -341,8 +341,8 @@ class Decrypted(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_
 class Commit(Report, frozen=True, kw_only=True, tag="commit"):
     """Changes that must be durable, all or none, before a later frame of this link leaves. Answered by `Committed`.
 
-    One without changes is a barrier: what this link reported earlier – a receipt, which WhatsApp tells only once –
-    must be durable before the answer.
+    One without changes is a barrier: everything that this link reported earlier must be durable before the answer.
+    Receipts need it, because WhatsApp sends them only once.
     """
 
     seq: int
@@ -355,7 +355,7 @@ class Commit(Report, frozen=True, kw_only=True, tag="commit"):
     undecryptable: list[Undecryptable] = []
     made: list[CreatedMessage] = []
     groups: Fields = {}
-    """Subjects of groups by their JIDs, as far as they were learned."""
+    """Subjects of groups by JID, as far as they became known."""
 
 
 class KeysWanted(Report, frozen=True, kw_only=True, tag="keys-wanted"):
@@ -451,12 +451,12 @@ ENDED_FROM_OUTSIDE = frozenset({f"killed by {name}" for name in ("SIGKILL", "SIG
 
 
 class Listener(Protocol):
-    """Who hears an engine's reports. Called on the event loop, in order, and must not block."""
+    """Receives an engine's reports. Called on the event loop, in order, and must not block."""
 
     def report(self, report: AnyReport) -> None: ...
 
     def host_lost(self, *, detail: str) -> None:
-        """The engine host died or stopped answering: every link it had is gone, unreported."""
+        """The engine host died or stopped answering: all of its links are gone, without a report of their own."""
 
 
 class HostFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -471,16 +471,16 @@ class HostFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Engine(Protocol):
-    """An engine that runs. Commands never block and never fail: what became of them is reported."""
+    """A running engine. Commands never block and never fail: their outcome is reported."""
 
     def command(self, command: AnyCommand) -> None: ...
 
     @property
     def silent_s(self) -> float:
-        """Seconds since the engine host last gave a sign of life."""
+        """Seconds since the engine host last wrote a line."""
 
     @property
     def facts(self) -> HostFacts: ...
 
     def condemn(self, detail: str) -> None:
-        """End the host at once, for a reason in words: `host_lost` follows."""
+        """Kill the host, with a reason for the log; `host_lost` follows."""

@@ -1,7 +1,7 @@
-"""What can happen to a session (past tense) and what the machine then asks for (imperative).
+"""Events of a session (past tense) and the effects that the machine returns (imperative).
 
-What an engine reports (`QrShown`, `LinkClosed` …) and most of what it is told (`Ping`, `CutLink` …) are the values of
-the engine port themselves; this module adds what people, the store and the connect limiter say.
+Reports of an engine (`QrShown`, `LinkClosed` …) are events as they are, and most commands to an engine (`Ping`,
+`CutLink` …) are effects as they are. This module adds the events of people, the store and the connect limiter.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from holdfast.session.engine import (
 )
 from holdfast.session.reasons import Reason
 
-# What happened.
+# Events.
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class StartAsked:
 
 @dataclass(frozen=True, slots=True)
 class StopAsked:
-    """A person wants it disconnected until told otherwise."""
+    """A person wants it disconnected until somebody starts it again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,26 +79,26 @@ class PasskeyDeclined:
 
 @dataclass(frozen=True, slots=True)
 class HostLost:
-    """The engine host is gone, and with it every link it had; None: whichever link the session has."""
+    """The engine host is gone, and with it all of its links. `link` None: whichever link the session has."""
 
     link: LinkId | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class EngineQuarantined:
-    """The session killed every engine host that ran it, the last ones alone."""
+    """The session ended every engine host that ran it, the last ones while it ran there alone."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeepingFailed:
-    """What the engine wanted kept could not be stored: this link must not go on."""
+    """A commit of the engine could not be stored: this link must end."""
 
     link: LinkId
 
 
 @dataclass(frozen=True, slots=True)
 class SendsWaited:
-    """The outbox says since when the oldest written message of this link has had no ack (None: all have one)."""
+    """Since when the oldest written message of this link has waited for an ack; None: none waits."""
 
     link: LinkId
     since: float | None
@@ -106,14 +106,14 @@ class SendsWaited:
 
 @dataclass(frozen=True, slots=True)
 class ProbeAsked:
-    """The health monitor wants a sign of life of this link now."""
+    """The health monitor wants this link to be pinged now."""
 
     link: LinkId
 
 
 @dataclass(frozen=True, slots=True)
 class ClientUpdated:
-    """There is another client version to try than the one that WhatsApp refused."""
+    """A newer client version than the one that WhatsApp refused is available."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,8 @@ class ConnectGranted:
 
 @dataclass(frozen=True, slots=True)
 class ConnectDeferred:
-    """The connect limiter makes the session wait. It asks again at `until`; a later one of these replaces the time."""
+    """The connect limiter makes the session wait. It asks again at `until`; a later event of this kind replaces the
+    time."""
 
     until: float
     because: Reason
@@ -133,7 +134,7 @@ class ConnectDeferred:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """The deadline came."""
+    """The deadline of the session has come."""
 
 
 Event = (
@@ -165,7 +166,7 @@ Event = (
 )
 
 
-# What must be done. Pings, presence, logouts and cuts are commands of the engine port as they are.
+# Effects. Pings, presence, logouts and cuts are commands of the engine port as they are.
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +186,7 @@ class QuarantineCredentials:
     """Set the credentials aside, restorable: WhatsApp no longer accepts them."""
 
     link: LinkId
-    """The newest one that used them."""
+    """The newest link that used them."""
 
 
 Effect = RequestConnect | StartLink | CutLink | Ping | Presence | LogOut | QuarantineCredentials

@@ -1,4 +1,4 @@
-"""Whether an open link lives: pings, their answers, acks, and the moments at which something about them is due.
+"""Checks that an open link works: pings, pongs and acks, and when something about them is due.
 
 `deadline` says when the machine must be woken, and `watch` judges by the same functions, so that a `Tick` at the
 deadline always finds something to do.
@@ -20,7 +20,7 @@ from holdfast.session.state import Link, Policy, Session
 
 
 def deadline(session: Session, *, policy: Policy) -> float | None:
-    """When `Tick` is due (monotonic seconds), or None while nothing is waited for."""
+    """When `Tick` is due (monotonic seconds); None while nothing is due."""
     times = [session.next_attempt_at]
     if link := session.link:
         times.append(link.gives_up_at)
@@ -41,12 +41,12 @@ def sign_of_life_due_at(link: Link, policy: Policy) -> float | None:
 
 
 def no_acks_at(link: Link, policy: Policy) -> float | None:
-    """When a link that takes no messages is given up, whatever its pings say."""
+    """When a link without acks is given up, even if it answers pings."""
     return None if link.unacked_since is None else link.unacked_since + policy.no_acks_deadline_s
 
 
 def stable_at(link: Link, policy: Policy) -> float | None:
-    """When the link has been open long enough, with a ping answered, to forget the attempts before it."""
+    """When the link has been open long enough, with a ping answered, to reset the attempts."""
     if link.opened_at is None or link.ponged_at is None:
         return None
     return max(link.opened_at + policy.stable_after_s, link.ponged_at)
@@ -73,7 +73,7 @@ def ping(session: Session, moment: Moment) -> Step:
 
 
 def ponged(session: Session, event: Ponged, moment: Moment) -> Step:
-    """Keep the answer to the last ping as evidence; an answer to an older one is none."""
+    """Record the answer to the last ping as evidence; an answer to an older ping is none."""
     link = session.link
     assert link is not None
     if event.n != link.ping or link.pinged_at is None:
@@ -88,12 +88,12 @@ def probe(session: Session, _: Event, moment: Moment) -> Step:
 
 
 def sends_waited(session: Session, event: SendsWaited, _: Moment) -> Step:
-    """Keep since when the oldest send has had no ack."""
+    """Record since when the oldest send has waited for an ack."""
     return with_link(session, unacked_since=event.since), ()
 
 
 def watch(session: Session, _: Event, moment: Moment) -> Step:
-    """Ping, set the attempts back, or cut a link without pongs or acks: on evidence alone."""
+    """Ping, reset the attempts, or cut a link without pongs or acks."""
     link, now, policy = session.link, moment.now, moment.policy
     assert link is not None
     if _is_due(no_acks_at(link, policy), now):

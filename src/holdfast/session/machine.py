@@ -1,8 +1,8 @@
 """The session machine: `step(session, event) -> (session, effects)`, and the table of what each state does.
 
 It decides when to connect, when a link is dead and what a close means. It must never read a clock, draw a number or
-touch a socket: time is `now` (monotonic seconds), chance is `jitter` (uniform in [0, 1)), and what must happen in the
-world is returned as effects. `deadline` says when it wants to be woken with `Tick`.
+touch a socket: time is `now` (monotonic seconds), randomness is `jitter` (uniform in [0, 1)), and what must be done is
+returned as effects. `deadline` says when `Tick` is due.
 
 Three rules stand above the table. A report of another link than the current one changes nothing, so that a late close
 of an old link can't touch the new one. A `Tick` before the deadline changes nothing. And a session has at most one
@@ -73,14 +73,14 @@ __all__ = ["ROWS", "TABLE", "Moment", "NotPossible", "Rule", "Step", "deadline",
 
 
 class NotPossible(HoldfastError):
-    """This state of the session forbids what was asked; nothing changed."""
+    """The state of the session does not allow the request; nothing changed."""
 
     code = "not-possible"
     fault = Fault.CALLER
 
 
 def step(session: Session, event: Event, *, now: float, jitter: float, policy: Policy) -> Step:
-    """What `event` makes of `session`, and what must be done.
+    """Apply `event` to `session`; returns the new session and the effects to carry out.
 
     Raises `NotPossible`, with nothing changed, for a pair that is not in the table.
     """
@@ -102,7 +102,7 @@ def _is_early(session: Session, now: float, policy: Policy) -> bool:
     return due_at is None or now < due_at
 
 
-_WISHES = {ReconnectAsked: "reconnect", PairAsked: "pair a phone", LogoutAsked: "log out"}
+_REQUESTS = {ReconnectAsked: "reconnect", PairAsked: "pair a phone", LogoutAsked: "log out"}
 _CURES = {
     State.UNPAIRED: "ask for a QR code and scan it first",
     State.LOGGED_OUT: "ask for a QR code and scan it first",
@@ -111,26 +111,26 @@ _CURES = {
 
 
 def _refusal(session: Session, event: Event) -> NotPossible:
-    wish = _WISHES.get(type(event), f"take {type(event).__name__}")
+    request = _REQUESTS.get(type(event), f"take {type(event).__name__}")
     why = f" because {session.reason.sentence}" if session.reason else ""
     cure = "log it out first" if isinstance(event, PairAsked) else _CURES.get(session.state)
     return NotPossible(
-        f"can't {wish}: the session is {session.state.replace('_', ' ')}{why}" + (f"; {cure}" if cure else "")
+        f"can't {request}: the session is {session.state.replace('_', ' ')}{why}" + (f"; {cure}" if cure else "")
     )
 
 
-# What people ask for.
+# Requests of people.
 
 
 def _start(session: Session, _: Event, __: Moment) -> Step:
-    """Connect, with everything counted so far forgotten; show a QR code where no phone is linked."""
+    """Reset all counters and connect; show a QR code where no phone is linked."""
     state = State.CONNECTING if session.paired else State.PAIRING
     fresh = replace(session, state=state, attempts=0, reason=None, same_reason=0, replaced=0, replaced_at=None)
     return connect(fresh)
 
 
 def _start_again(session: Session, event: Event, moment: Moment) -> Step:
-    """A person ends the pause: cut a probe that is under way and connect. Refused during a temporary ban."""
+    """A person ends the pause: cut a probe in progress and connect. Refused during a temporary ban."""
     reason = session.reason
     if reason is not None and reason.reaction is SessionReaction.PAUSE_UNTIL:
         raise NotPossible(f"can't start: the session is paused because {reason.sentence}; it waits until that ends")
@@ -140,7 +140,7 @@ def _start_again(session: Session, event: Event, moment: Moment) -> Step:
 
 
 def _start_restored(session: Session, _: Event, __: Moment) -> Step:
-    """Connect if a restart left neither link nor plan; a planned attempt is not hurried."""
+    """Connect if a restart left neither a link nor a plan; a planned attempt keeps its time."""
     if session.link is not None or session.next_attempt_at is not None or session.requested:
         return session, ()
     return connect(session)
@@ -154,7 +154,7 @@ def _pair(session: Session, event: Event, moment: Moment) -> Step:
 
 
 def _fresh_link(session: Session, event: ReconnectAsked, _: Moment) -> Step:
-    """Cut what there is and connect at once, past any backoff."""
+    """Cut the link if there is one and connect at once, without backoff."""
     alone, effects = cut(session)
     asked = replace(alone, state=lost_state(session), reason=event.reason or reasons.ASKED, same_reason=0)
     connected, more = connect(asked)
@@ -172,28 +172,28 @@ def _fresh_link_unless_banned(session: Session, event: ReconnectAsked, moment: M
 
 
 def _stop(session: Session, _: Event, __: Moment) -> Step:
-    """Cut the link and stay away until told otherwise."""
+    """Cut the link and stay disconnected until somebody starts the session."""
     alone, effects = cut(session)
     return replace(alone, state=State.STOPPED, reason=None, same_reason=0, attempts=0), effects
 
 
 def _log_out(session: Session, _: Event, __: Moment) -> Step:
-    """Tell WhatsApp where there is a link to tell it by, and set the credentials aside."""
+    """Log out at WhatsApp if there is a link, and quarantine the credentials."""
     effects: tuple[Effect, ...] = () if session.link is None else (LogOut(link=session.link.number),)
     gone, more = logged_out(session, reasons.LOGOUT_ASKED)
     return gone, effects + more
 
 
-# A link comes up.
+# A link opens.
 
 
 def _qr_shown(session: Session, _: Event, moment: Moment) -> Step:
-    """Give people time to scan it. Counts nothing back: a link that only shows codes has proved nothing."""
+    """Give people time to scan it. The attempts are not reset: a link that only shows codes proves nothing."""
     return with_link(session, gives_up_at=moment.now + moment.policy.qr_deadline_s), ()
 
 
 def _qr_unexpected(session: Session, _: Event, moment: Moment) -> Step:
-    """WhatsApp asks to link a phone where one seemed to be linked: cut, and wait until somebody asks for a code."""
+    """WhatsApp wants to link a phone although one seemed to be linked: cut, and wait until somebody asks for a code."""
     return lose(replace(session, paired=False), reasons.NOT_LINKED, moment)
 
 
@@ -204,12 +204,12 @@ def _paired(session: Session, _: Event, moment: Moment) -> Step:
 
 
 def _opened(session: Session, _: Event, moment: Moment) -> Step:
-    """WhatsApp let us in. The first ping leaves at once: being connected is shown, not assumed."""
+    """WhatsApp accepted the login. The first ping leaves at once, as evidence that the link works."""
     up = with_link(session, gives_up_at=None, opened_at=moment.now)
     return ping(replace(up, state=State.CONNECTED, paired=True, reason=None, same_reason=0), moment)
 
 
-# A link ends, or does not come up.
+# A link ends, or does not open.
 
 
 def _closed(session: Session, event: LinkClosed, moment: Moment) -> Step:
@@ -225,7 +225,7 @@ def _closed(session: Session, event: LinkClosed, moment: Moment) -> Step:
 
 
 def _host_lost(session: Session, _: Event, moment: Moment) -> Step:
-    """The link is gone with the host: connect again after the backoff. Without a link, nothing."""
+    """The link is gone with the host: connect again after the backoff. No-op without a link."""
     if session.link is None:
         return session, ()
     was_open = session.link.opened_at is not None
@@ -233,7 +233,8 @@ def _host_lost(session: Session, _: Event, moment: Moment) -> Step:
 
 
 def _quarantined(session: Session, _: Event, moment: Moment) -> Step:
-    """Pause until a person starts it: each further attempt would cost an engine host. What is paused stays as it is."""
+    """Pause until a person starts it: each further attempt would cost an engine host. A paused session stays as it
+    is."""
     if session.state is State.PAUSED and session.link is None:
         return session, ()
     alone, effects = cut(session)
@@ -242,7 +243,7 @@ def _quarantined(session: Session, _: Event, moment: Moment) -> Step:
 
 
 def _keeping_failed(session: Session, _: Event, moment: Moment) -> Step:
-    """Cut the link, whose keys are ahead of what is stored, and connect again after the backoff."""
+    """Cut the link, because its keys are ahead of the store, and connect again after the backoff."""
     return lose(session, reasons.NOT_KEPT, moment)
 
 
@@ -260,7 +261,7 @@ def _time_out(session: Session, _: Event, moment: Moment) -> Step:
 
 
 def _try_updated_client(session: Session, _: Event, __: Moment) -> Step:
-    """Connect at once where WhatsApp refused the client before."""
+    """Connect at once if WhatsApp refused the client version before."""
     if session.link is not None or session.requested:
         return session, ()
     if session.reason is None or session.reason.code != reasons.CLIENT_OUTDATED_CODE:
@@ -274,7 +275,7 @@ def _granted(session: Session, event: ConnectGranted, moment: Moment) -> Step:
 
 
 def _deferred(session: Session, event: ConnectDeferred, moment: Moment) -> Step:
-    """Wait for the connect limiter. Means nothing to a session that neither asked nor waits."""
+    """Wait for the connect limiter. No-op for a session that neither asked nor waits."""
     if not session.requested and session.held is None:
         return session, ()
     return defer(session, event.until, event.because, moment)
@@ -286,7 +287,7 @@ def _keep(session: Session, _: Event, __: Moment) -> Step:
 
 
 Rule = Callable[[Session, Any, Moment], Step]
-"""What a state does about an event. `Any`: the table gives each rule only events of the type it stands under."""
+"""How a state reacts to an event. `Any`: the table passes each rule only events of the type of its key."""
 
 _ALWAYS: dict[type[Any], Rule] = {StopAsked: _stop, LogoutAsked: _log_out, ClientUpdated: _keep}
 _AT_REST: dict[type[Any], Rule] = {

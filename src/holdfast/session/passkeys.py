@@ -1,8 +1,8 @@
-"""What the session machine does while a person links a phone whose account demands a passkey.
+"""Rules of the session machine while a person links a phone whose account requires a passkey.
 
-The state stays `pairing`. Each step of the ceremony has a deadline of its own, so that nobody waits for a person who
-went away, nor for a WhatsApp that took an assertion and says nothing more. However the ceremony fails, its link is cut
-and the session waits until somebody asks for a new code: the next link starts from the beginning.
+The state stays `pairing`. Each step of the ceremony has its own deadline, in case the person leaves or WhatsApp stops
+answering. However the ceremony fails, its link is cut and the session waits until somebody asks for a new code: the
+next link starts from the beginning.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def requested(session: Session, event: PasskeyRequested, moment: Moment) -> Step
 
 
 def answered(session: Session, _: PasskeyAnswered, moment: Moment) -> Step:
-    """WhatsApp has the assertion, and has to go on."""
+    """WhatsApp has the assertion and must continue."""
     return _moved(session, PasskeyStep.SIGN, PasskeyStep.SENT, moment, moment.policy.passkey_step_s)
 
 
@@ -55,7 +55,7 @@ def failed(session: Session, event: PasskeyFailed | PasskeyDeclined, moment: Mom
 
 
 def overdue(step: PasskeyStep) -> Reason:
-    """Why a ceremony is given up at the deadline of this step."""
+    """The reason for giving up a ceremony at the deadline of this step."""
     return reasons.PASSKEY_EXPIRED if step in {PasskeyStep.SIGN, PasskeyStep.COMPARE} else reasons.PASSKEY_SILENT
 
 

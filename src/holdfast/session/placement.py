@@ -1,10 +1,10 @@
-"""Placement: which engine host runs which session, and which session is to blame when hosts die.
+"""Placement: which engine host runs which session, and which session to blame when hosts die.
 
 Ordinary hosts are numbered from 0; sessions are spread over them and stay where they were placed. After a death the
 sessions that may be to blame move to isolation hosts, which have higher numbers that are never used again. Each further
 death narrows the group, until a session that keeps killing a host of its own is quarantined.
 
-It decides only. It must never read a clock, and it never blames a session for a host that was killed from outside
+It must never read a clock, and it never blames a session for a host that was killed from outside
 (`kill -9`, the kernel's out-of-memory killer) long after that session had opened its link.
 """
 
@@ -19,32 +19,33 @@ HostNumber = int
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlacementPolicy:
     hosts: int = 1
-    """Ordinary hosts."""
+    """Number of ordinary hosts."""
     window_s: float = 60
     """Two deaths of the same host within this start the search for the session that causes them."""
     proven_after_s: float = 60
     """An isolation host that has lived this long clears its sessions."""
     deaths_alone_opening: int = 2
-    """So many deaths of a host that ran one session alone, while its link was opening, quarantine that session."""
+    """Deaths of a host that ran one session alone, while its link was opening, until that session is quarantined."""
     deaths_alone: int = 5
-    """So many deaths of such a host at any time do. More, for one message may be to blame, which fails before that."""
+    """The same for deaths at any time. Higher, because a single message may be to blame, and that message fails
+    first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Death:
-    """The end of a host that nobody asked for."""
+    """The unexpected end of a host."""
 
     at: float
     """Monotonic seconds."""
     host: HostNumber
     sessions: frozenset[str]
-    """Whoever had a link on it, open or opening."""
+    """Sessions with a link on the host, open or opening."""
     opening: frozenset[str] = frozenset()
-    """Those whose link was not open yet."""
+    """Sessions whose link was not open yet."""
     fresh: frozenset[str] = frozenset()
-    """Those whose link had opened moments before."""
+    """Sessions whose link had opened moments before."""
     from_outside: bool = False
-    """Killed by a signal that Holdfast did not send."""
+    """It was killed by a signal that Holdfast did not send."""
 
     @property
     def suspects(self) -> frozenset[str]:
@@ -54,16 +55,16 @@ class Death:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
-    """Where sessions run, and what is known about deaths."""
+    """Where sessions run, and what is known about deaths of hosts."""
 
     hosts: Mapping[str, HostNumber] = field(default_factory=dict)
     """By company."""
     next_host: HostNumber | None = None
-    """Number of the next isolation host; None: there was none yet."""
+    """Number of the next isolation host; None before the first."""
     halving: frozenset[HostNumber] = frozenset()
     """Isolation hosts whose group was narrowed to, or by, those that were opening: next time it is halved."""
     deaths: tuple[Death, ...] = ()
-    """Of ordinary hosts, within the window."""
+    """Deaths of ordinary hosts within the window."""
     alone: Mapping[str, tuple[bool, ...]] = field(default_factory=dict)
     """By company: for each death of the host that ran it alone, whether its link was opening."""
     distrusted: frozenset[str] = frozenset()
@@ -90,18 +91,18 @@ def place(placement: Placement, company: str, *, policy: PlacementPolicy) -> tup
 
 
 def forget(placement: Placement, company: str, *, policy: PlacementPolicy) -> Placement:
-    """A session that no longer runs makes room on its ordinary host; suspicion stays."""
+    """The session no longer runs: free its place on its ordinary host. Suspicion stays."""
     host = placement.hosts.get(company)
     return placement if host is None or is_isolation(host, policy) else _without(placement, {company})
 
 
 def distrust(placement: Placement, company: str) -> Placement:
-    """From now on the session runs alone until it has proved itself."""
+    """From now on the session runs alone until it is cleared of suspicion."""
     return replace(_without(placement, {company}), distrusted=placement.distrusted | {company})
 
 
 def died(placement: Placement, death: Death, *, policy: PlacementPolicy) -> tuple[Placement, frozenset[str]]:
-    """Where everybody goes after a death, and whom to quarantine."""
+    """Place all sessions after a death; returns also the sessions to quarantine."""
     if is_isolation(death.host, policy):
         return _narrow(placement, death, policy)
     recent = [each for each in placement.deaths if each.at > death.at - policy.window_s]
@@ -109,7 +110,7 @@ def died(placement: Placement, death: Death, *, policy: PlacementPolicy) -> tupl
     before = frozenset[str]().union(*(each.suspects for each in recent if each.host == death.host))
     if repeated := before & death.suspects:
         return _isolate(known, _halves(repeated), policy), frozenset()
-    if death.opening:  # the likeliest cause; everybody else is back at once and undisturbed from now on
+    if death.opening:  # the likeliest cause; all other sessions are back at once and run undisturbed
         return _isolate(known, [death.opening & death.sessions], policy), frozenset()
     return known, frozenset()
 
@@ -157,7 +158,7 @@ def _judge_alone(
 
 
 def _halves(companies: Collection[str]) -> list[frozenset[str]]:
-    """Two groups; of a single session one."""
+    """Split into two groups; a single session is one group."""
     ordered = sorted(companies)
     middle = (len(ordered) + 1) // 2
     return [frozenset(half) for half in (ordered[:middle], ordered[middle:]) if half]

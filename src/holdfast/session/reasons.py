@@ -1,7 +1,7 @@
-"""Why links end, and what Holdfast does about each: the one table of codes.
+"""Why links end, and how Holdfast reacts: the one table of codes.
 
 Sources: Baileys `DisconnectReason` and `getErrorCodeFromStreamError`, whatsmeow `ConnectFailureReason`.
-`docs/reasons.md` is made from this table. A code that is not in it is `UNKNOWN` with the raw number kept.
+`docs/reasons.md` is generated from this table. A code that is not in it becomes `unknown` and keeps its number.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class SessionReaction(StrEnum):
     """What the session machine does after a link ended for a reason."""
 
     RESTART = "restart"
-    """Connect again at once; not a failure, not counted. A second one soon after is as BACKOFF."""
+    """Connect again at once; this is no failure and does not count. A second one soon after is treated as BACKOFF."""
     BACKOFF = "backoff"
     """Connect again after the user's formula."""
     LONG_BACKOFF = "long-backoff"
@@ -33,21 +33,21 @@ class SessionReaction(StrEnum):
     REPLACED = "replaced"
     """Another connection uses these credentials: wait `Policy.replaced_wait_s`, try twice, then pause."""
     CONFIRM_LOGOUT = "confirm-logout"
-    """Believe it only when a second attempt says the same; then as LOGGED_OUT."""
+    """Treat it as LOGGED_OUT only when a second attempt gets the same code."""
     LOGGED_OUT = "logged-out"
-    """Credentials to quarantine; a person has to link the phone anew."""
+    """Quarantine the credentials; a person has to link the phone again."""
     PAUSE_UNTIL = "pause-until"
     """Pause until WhatsApp's own time is over (attribute `expire`, seconds), then connect."""
     PROBE = "probe"
     """Pause; one slow attempt every `Policy.probe_interval_s`."""
     STOP = "stop"
-    """Pause until a person says otherwise; credentials are kept."""
+    """Pause until a person starts the session; the credentials are kept."""
     UNPAIR = "unpair"
     """Wait until somebody asks for a QR code."""
 
 
 class Action(StrEnum):
-    """What the person who reads the sentence should do."""
+    """What the reader of the sentence should do."""
 
     WAIT = "wait"
     SCAN_QR = "scan-qr"
@@ -112,22 +112,22 @@ QR_USED_UP = _reason(
     "qr-used-up", 408, "person", SessionReaction.UNPAIR, "no QR code was scanned in time", Action.SCAN_QR
 )
 NOT_LINKED = _reason("not-linked", None, "operator", SessionReaction.UNPAIR, "the stored credentials are not those of a linked device", Action.SCAN_QR)  # fmt: skip
-NOT_KEPT = _reason("not-kept", None, "holdfast", SessionReaction.BACKOFF, "Holdfast could not store what the link needs kept: is the disk full?")  # fmt: skip
+NOT_KEPT = _reason("not-kept", None, "holdfast", SessionReaction.BACKOFF, "Holdfast could not store the keys of the link: is the disk full?")  # fmt: skip
 ASKED = _reason("asked", None, "nobody", SessionReaction.RESTART, "a reconnection was asked for", Action.NONE)
 LOGOUT_ASKED = _reason(
     "logout-asked", None, "nobody", SessionReaction.LOGGED_OUT, "a logout was asked for", Action.SCAN_QR
 )
-WAITS_TURN = _reason("waits-turn", None, "nobody", SessionReaction.BACKOFF, "many sessions connect at once, and this one waits its turn")  # fmt: skip
-FLEET_HELD = _reason("fleet-held", None, "whatsapp", SessionReaction.BACKOFF, "WhatsApp refuses several sessions alike, and one of them tries for all")  # fmt: skip
-ENGINE_QUARANTINED = _reason("engine-quarantined", None, "engine", SessionReaction.STOP, "each engine host that ran this session ended or hung: it was set apart so that all others go on; start it to try again, or link the phone again", Action.START)  # fmt: skip
+WAITS_TURN = _reason("waits-turn", None, "nobody", SessionReaction.BACKOFF, "many sessions connect at once, and this one waits")  # fmt: skip
+FLEET_HELD = _reason("fleet-held", None, "whatsapp", SessionReaction.BACKOFF, "WhatsApp refuses several sessions alike, and one of them probes for all")  # fmt: skip
+ENGINE_QUARANTINED = _reason("engine-quarantined", None, "engine", SessionReaction.STOP, "each engine host that ran this session ended or hung: it was isolated so that all others continue; start it to try again, or link the phone again", Action.START)  # fmt: skip
 BAD_CREDENTIALS = _reason("bad-credentials", None, "operator", SessionReaction.STOP, "its stored credentials can't be used, and the log says which field is wrong; import them again or link the phone again", Action.SCAN_QR)  # fmt: skip
 HOST_REPLACED = _reason("host-replaced", None, "nobody", SessionReaction.RESTART, "the session moved to another engine host", Action.NONE)  # fmt: skip
 RESTORED_STALE = _reason("restored-stale", None, "operator", SessionReaction.STOP, "it was restored from a backup that is older than the last use of its keys", Action.START)  # fmt: skip
 PASSKEY_REQUIRED = _reason("passkey-required", None, "person", SessionReaction.UNPAIR, "WhatsApp asks the owner of the account to sign with a passkey", Action.SIGN_PASSKEY)  # fmt: skip
 PASSKEY_EXPIRED = _reason("passkey-expired", None, "person", SessionReaction.UNPAIR, "WhatsApp's request for a passkey ended before it was answered", Action.SCAN_QR)  # fmt: skip
 PASSKEY_REFUSED = _reason("passkey-refused", None, "person", SessionReaction.UNPAIR, "WhatsApp did not accept the passkey's signature: is it the passkey of this account?", Action.SCAN_QR)  # fmt: skip
-PASSKEY_SILENT = _reason("passkey-silent", None, "whatsapp", SessionReaction.UNPAIR, "WhatsApp took the passkey's signature and did not go on", Action.SCAN_QR)  # fmt: skip
-PASSKEY_DECLINED = _reason("passkey-declined", None, "person", SessionReaction.UNPAIR, "signing with the passkey was given up", Action.SCAN_QR)  # fmt: skip
+PASSKEY_SILENT = _reason("passkey-silent", None, "whatsapp", SessionReaction.UNPAIR, "WhatsApp did not continue after it got the passkey's signature", Action.SCAN_QR)  # fmt: skip
+PASSKEY_DECLINED = _reason("passkey-declined", None, "person", SessionReaction.UNPAIR, "signing with the passkey was cancelled", Action.SCAN_QR)  # fmt: skip
 PASSKEY_CODE_MISMATCH = _reason("passkey-code-mismatch", None, "person", SessionReaction.UNPAIR, "the code on the phone was not the code shown here: somebody else may be linking a device", Action.SCAN_QR)  # fmt: skip
 PASSKEY_FAILED = _reason("passkey-failed", None, "whatsapp", SessionReaction.UNPAIR, "WhatsApp's passkey exchange could not be followed: it may have changed", Action.UPDATE)  # fmt: skip
 
@@ -149,16 +149,16 @@ OWN = (
 )  # fmt: skip
 
 _NEVER_CONNECTED = "WebSocket Error ("
-"""How Baileys begins the error of a socket that could not be opened (source: `mapWebSocketError`)."""
+"""Start of Baileys' error for a socket that could not be opened (source: `mapWebSocketError`)."""
 _QR_USED_UP = "QR refs attempts ended"
-"""Baileys' error when all QR codes of a link went by (source: socket.js)."""
+"""Baileys' error when all QR codes of a link have expired (source: socket.js)."""
 
 
 def reason_of(code: int, attributes: dict[str, str], detail: str = "") -> Reason:
     """The reason for a close code, the attributes of WhatsApp's error node and the engine's own sentence.
 
-    Baileys uses 408 for three things, and for a refused WebSocket upgrade it passes the *HTTP* status on: a proxy's
-    401 or 403 looks like a logout or a lock. Its sentence is all that tells them apart.
+    Baileys uses 408 for three things, and for a refused WebSocket upgrade it passes on the *HTTP* status: a proxy's
+    401 or 403 looks like a logout or a lock. Only its sentence tells them apart.
     """
     if code == REFUSED_CREDENTIALS:
         return BAD_CREDENTIALS

@@ -1,8 +1,8 @@
-"""How a session's link begins, and what follows from its end: the reaction that the table of reasons names.
+"""How a session's link starts, and how the session reacts to its end, as the table of reasons says.
 
-Every `RequestConnect` comes from `connect`, which never runs while there is a link: whoever calls it has seen the link
-close or has cut it. No wait planned here for a lost link is longer than the backoff's cap; only the connect limiter may
-make one wait longer.
+Every `RequestConnect` comes from `connect`, which never runs while there is a link: its callers have seen the link
+close or have cut it. No wait planned here for a lost link is longer than the backoff's cap; only the connect limiter
+may make one wait longer.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ _LONGEST_BAN_S = 10 * 365 * 86_400
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moment:
-    """What a step is given besides session and event."""
+    """The inputs of a step besides session and event."""
 
     now: float
     jitter: float
     policy: Policy
 
 
-# Beginning.
+# Starting.
 
 
 def connect(session: Session) -> Step:
-    """Ask for the next link. The caller has made sure that there is none."""
+    """Ask for the next link. The caller must have made sure that there is none."""
     return replace(session, requested=True, next_attempt_at=None), (RequestConnect(),)
 
 
 def start_link(session: Session, number: LinkId, moment: Moment) -> Step:
-    """The connect limiter let the link start: only now is it counted."""
+    """The connect limiter let the link start: only now it counts."""
     link = Link(number=number, began_at=moment.now, gives_up_at=moment.now + moment.policy.open_deadline_s)
     begun_at = (*session.begun_at, moment.now)[-moment.policy.budget_an_hour :]
     started = replace(session, newest_link=number, link=link, begun_at=begun_at, requested=False, held=None)
@@ -46,7 +46,7 @@ def start_link(session: Session, number: LinkId, moment: Moment) -> Step:
 
 
 def defer(session: Session, until: float, because: Reason, moment: Moment) -> Step:
-    """The connect limiter makes the link wait: nothing is counted, and all else stays."""
+    """The connect limiter makes the link wait: nothing is counted, and nothing else changes."""
     return replace(session, requested=False, held=because, next_attempt_at=max(until, moment.now)), ()
 
 
@@ -59,13 +59,13 @@ def log_in_after_pairing(session: Session) -> Step:
 
 
 def cut(session: Session) -> Step:
-    """No link and no plan for one."""
+    """Leave neither a link nor a plan for one."""
     effects = () if session.link is None else (CutLink(link=session.link.number),)
     return replace(session, link=None, next_attempt_at=None, requested=False, held=None), effects
 
 
 def lose(session: Session, reason: Reason, moment: Moment) -> Step:
-    """Give up on a link that still exists: cut it without waiting for anybody's close, then plan the next."""
+    """Give up on a link that still exists: cut it without waiting for it to close, then plan the next one."""
     assert session.link is not None
     alone, effects = cut(session)
     lost, more = plan(alone, reason, moment, was_open=session.link.opened_at is not None)
@@ -73,7 +73,7 @@ def lose(session: Session, reason: Reason, moment: Moment) -> Step:
 
 
 def plan(session: Session, reason: Reason, moment: Moment, *, was_open: bool, expires_in: str | None = None) -> Step:
-    """What follows from the end of a link. `expires_in` is WhatsApp's word on how long a ban lasts, in seconds."""
+    """React to the end of a link. `expires_in` is how long a ban lasts, in seconds, as WhatsApp reported it."""
     same = session.same_reason + 1 if session.reason is not None and session.reason.name == reason.name else 1
     session, policy = replace(session, reason=reason, same_reason=same), moment.policy
     if not session.paired and reason.reaction not in {SessionReaction.RESTART, SessionReaction.BACKOFF}:
@@ -97,7 +97,7 @@ def plan(session: Session, reason: Reason, moment: Moment, *, was_open: bool, ex
             return _wait(session, State.PAUSED, spread_s(policy.probe_interval_s, jitter=moment.jitter), moment)
         case SessionReaction.STOP:
             return replace(session, state=State.PAUSED, next_attempt_at=None), ()
-        case SessionReaction.UNPAIR:  # pragma: no branch – mypy sees to it that there is no other
+        case SessionReaction.UNPAIR:  # pragma: no branch – mypy checks that there is no other
             return _unpair(session)
 
 
@@ -107,7 +107,7 @@ def lost_state(session: Session) -> State:
 
 
 def logged_out(session: Session, reason: Reason) -> Step:
-    """WhatsApp no longer knows this device. The credentials are set aside, never deleted."""
+    """WhatsApp no longer knows this device. The credentials are quarantined, never deleted."""
     gone = replace(
         session, state=State.LOGGED_OUT, paired=False, link=None, next_attempt_at=None, requested=False, held=None
     )
@@ -121,8 +121,9 @@ def _wait(session: Session, state: State, seconds: float, moment: Moment) -> Ste
 def _back_off(session: Session, moment: Moment, *, was_open: bool) -> Step:
     """Plan the next attempt: at once after a link that was open and no failed attempts before it, else by the formula.
 
-    The delay lies between the starts of two links, so the time that the last one lived, or took to be found dead,
-    counts towards it. `even_pace_s` keeps a line that drops again and again from using up its hourly budget early.
+    The delay lies between the starts of two links, so the lifetime of the last link, and the time until its
+    end was detected, count towards it. `even_pace_s` keeps a line that drops again and again from using up its hourly
+    budget early.
     """
     backoff = moment.policy.backoff
     if not session.paired and session.attempts >= moment.policy.pairing_tries:
@@ -142,7 +143,7 @@ def _restarted_lately(session: Session, moment: Moment) -> bool:
 
 
 def _replaced(session: Session, moment: Moment) -> Step:
-    """Somebody else holds the same credentials. Two that take them from each other for ever would get both banned."""
+    """Another connection uses the same credentials. Two that keep replacing each other would both be banned."""
     policy = moment.policy
     is_same_quarrel = session.replaced_at is not None and moment.now < session.replaced_at + policy.replaced_memory_s
     times = session.replaced + 1 if is_same_quarrel else 1

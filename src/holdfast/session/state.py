@@ -1,4 +1,4 @@
-"""What the session machine knows and decides by: the states people see, one session, its link, the policy."""
+"""The values of the session machine: the states that people see, a session, its link, and the policy."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from holdfast.session.reasons import PASSKEY_EXPIRED, PASSKEY_REQUIRED, Reason
 
 
 class State(StrEnum):
-    """What people see. `reconnecting` holds from the loss of a link until the next one is open."""
+    """The state of a session as people see it. `reconnecting` lasts from the loss of a link until the next one is
+    open."""
 
     UNPAIRED = "unpaired"
     PAIRING = "pairing"
@@ -24,12 +25,12 @@ class State(StrEnum):
 
 
 class PasskeyStep(StrEnum):
-    """How far the passkey ceremony of a link has come, named by who has to act."""
+    """The step of a link's passkey ceremony: who has to act now."""
 
     SIGN = "sign"
     """The owner of the account has to sign in a browser."""
     SENT = "sent"
-    """WhatsApp has the signature and has to go on."""
+    """WhatsApp has the signature and must continue."""
     COMPARE = "compare"
     """A person has to compare the code with that on the phone."""
     FINISH = "finish"
@@ -38,7 +39,7 @@ class PasskeyStep(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """Every number the machine decides by; seconds unless the name says otherwise."""
+    """Every number that the machine uses; seconds unless the name says otherwise."""
 
     backoff: Backoff = field(default_factory=Backoff)
     stable_after_s: float = 5
@@ -51,7 +52,7 @@ class Policy:
     pong_deadline_s: float = 5
     """An unanswered ping means a dead link after this. Round trips to WhatsApp take well under a second."""
     ack_deadline_s: float = 2
-    """A send without an ack after this makes us ask for a sign of life at once."""
+    """A send without an ack after this makes the machine ping at once."""
     no_acks_deadline_s: float = 15
     """A send without an ack after this, on a link that answers pings, means that the link takes no messages."""
     open_deadline_s: float = 20
@@ -61,37 +62,37 @@ class Policy:
     paired_deadline_s: float = 15
     """WhatsApp closes the link with 515 within this after pairing."""
     long_backoff_s: float = 300
-    """The wait, and up to a fifth more, when WhatsApp asks to connect less often (429)."""
+    """The wait, plus up to 20 % jitter, when WhatsApp asks to connect less often (429)."""
     probe_interval_s: float = 300
-    """The wait, and up to a fifth more, before each probe of a refusal that may pass (405, 409, unknown codes)."""
+    """The wait, plus up to 20 % jitter, before each probe of a refusal that may pass (405, 409, unknown codes)."""
     restart_memory_s: float = 60
-    """A second 515 within this is no longer answered at once, or a server that repeats it would be hammered."""
+    """A second 515 within this is not answered at once, so that a server that repeats it is not hammered."""
     replaced_wait_s: float = 30
     """The wait after another connection took over (440): it may have been our own old one."""
     replaced_tries: int = 2
-    """Tries within one quarrel; then the session pauses until a person says otherwise."""
+    """Attempts within one conflict over the credentials; then the session pauses until a person starts it."""
     replaced_memory_s: float = 3600
-    """Replacements within this of one another are one quarrel over the same credentials, even if links open between."""
+    """Replacements within this of each other are one conflict over the credentials, even if links open in between."""
     ban_margin_s: float = 60
-    """A temporary ban is waited out this much longer than WhatsApp says …"""
+    """Safety margin after a temporary ban."""
     ban_margin_share: float = 0.05
-    """… and by this share of it."""
+    """Further margin after a temporary ban, as a share of its length."""
     budget_an_hour: int = 120
-    """Links begun within an hour. Once a quarter of them is used, the rest is spread evenly over the hour; when all are
-    used, each further automatic one waits for the cap of the backoff."""
+    """Links started within an hour. Once a quarter of them is used, the rest is spread evenly over the hour; when all
+    are used, each further automatic one waits for the cap of the backoff."""
     passkey_challenge_s: float = 600
-    """How long WhatsApp's challenge lives at most."""
+    """Upper bound of the lifetime of WhatsApp's challenge."""
     passkey_compare_s: float = 300
     """How long a person may take to compare the codes."""
     passkey_step_s: float = 30
-    """How long WhatsApp may take to go on after an assertion, and to link the device after the last step."""
+    """How long WhatsApp may take to continue after an assertion, and to link the device after the last step."""
     pairing_tries: int = 10
     """Lost links in a row while no phone is linked; then the session waits until somebody asks for a QR code."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
-    """The current connection and its evidence, times in monotonic seconds."""
+    """The current link and the evidence that it lives; times in monotonic seconds."""
 
     number: LinkId
     began_at: float
@@ -106,15 +107,15 @@ class Link:
     round_trip_s: float | None = None
     next_ping_at: float | None = None
     unacked_since: float | None = None
-    """When the oldest send without an ack was written; the outbox says so."""
+    """When the oldest send without an ack was written, as the outbox sender reported."""
     paired: bool = False
     passkey: PasskeyStep | None = None
-    """The account demands a passkey, and this is how far its owner has come."""
+    """The step of the passkey ceremony; None where the account requires no passkey."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """All the machine knows about one session."""
+    """Everything that the machine knows about one session."""
 
     state: State = State.UNPAIRED
     paired: bool = False
@@ -126,24 +127,24 @@ class Session:
     """Reconnections begun or planned since the last stable link."""
     next_attempt_at: float | None = None
     reason: Reason | None = None
-    """Why the session is not connected; None when it is, or was never."""
+    """Why the session is not connected; None when it is connected, or never was."""
     requested: bool = False
     """The connect limiter was asked for the next link and has not answered."""
     held: Reason | None = None
     """Why the connect limiter makes the next link wait; None while it does not."""
     same_reason: int = 0
-    """How often in a row links ended for `reason` without one open in between."""
+    """How often in a row links ended for `reason` without an open link in between."""
     restarted_at: float | None = None
-    """When WhatsApp's wish for a new connection (515) was last granted at once."""
+    """When WhatsApp's request for a new connection (515) was last followed at once."""
     replaced: int = 0
     replaced_at: float | None = None
-    """How often another connection took over within one quarrel, and when it last did."""
+    """How often another connection took over within one conflict, and when it last did."""
     begun_at: tuple[float, ...] = ()
     """When the newest links were started, oldest first: as many as the hourly budget has."""
 
     @property
     def told_reason(self) -> Reason | None:
-        """What people read: why it waits just now goes before why it is not connected."""
+        """The reason shown to people: why the session waits now, or else why it is not connected."""
         return self.held or self.reason
 
     @property
@@ -160,7 +161,7 @@ _UNPACED_ABOVE = 0.75
 
 
 def budget_left(session: Session, *, now: float, policy: Policy) -> int:
-    """How many links may still be begun without waiting for the backoff's cap."""
+    """How many links may still start without waiting for the backoff's cap."""
     return max(policy.budget_an_hour - sum(began_at > now - _HOUR_S for began_at in session.begun_at), 0)
 
 
@@ -185,8 +186,8 @@ def restored(
     """A session as it was before a restart, without a link.
 
     `StartAsked` is for those that come back as `reconnecting`; a stopped, paused or logged-out session stays so, and
-    `reason` keeps a ban in force. Attempts go on counting. `resumes_at` is the planned attempt of a paused session in
-    this process's monotonic seconds.
+    `reason` keeps a ban in force. The count of attempts continues. `resumes_at` is the planned attempt of a paused
+    session in this process's monotonic seconds.
     """
     if reason is PASSKEY_REQUIRED:
         reason = PASSKEY_EXPIRED  # its link is gone, and the challenge with it

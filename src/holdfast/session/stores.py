@@ -1,4 +1,4 @@
-"""What sessions need kept or shown: their record, live state, the engine's credentials and keys.
+"""Storage interfaces of sessions: their records, history, live state, leases, and the engine's credentials and keys.
 
 Times are ISO 8601 text, UTC, `Z`.
 """
@@ -40,7 +40,7 @@ class Record:
 
 
 class Sessions(Protocol):
-    """Durable records of sessions. Every method returns when its change is on the disk."""
+    """Durable records of sessions. Every method returns when its change is on disk."""
 
     async def all(self) -> list[Record]: ...
     async def find(self, company: str) -> Record | None: ...
@@ -62,7 +62,7 @@ class Sessions(Protocol):
 
 
 class Availability(StrEnum):
-    """Where live state is kept just now."""
+    """Where live state is stored now."""
 
     UP = "up"
     """In Redis, and in memory beside it."""
@@ -77,13 +77,13 @@ class LiveStatus:
     availability: Availability
     since: str
     sentence: str
-    """For people: what is wrong and its cure, or that all is well. Never a password."""
+    """For people: the problem and its cure, or that there is none. Never a password."""
 
 
 class LiveState(Protocol):
-    """What each session is doing now, for whoever wants to see it; nothing in it that can't be rebuilt.
+    """The current state of each session, for other programs; it holds nothing that can't be rebuilt.
 
-    It may be emptied or out of reach at any moment, and nobody ever waits for it.
+    It may be emptied or unreachable at any moment, and nothing in Holdfast waits for it.
     """
 
     @property
@@ -96,13 +96,13 @@ class LiveState(Protocol):
         """Another process runs this session: leave its record to that one."""
 
     def remove(self, company: str) -> None:
-        """The session is no more: its record goes."""
+        """The session no longer exists: delete its record."""
 
     async def get(self, company: str) -> Mapping[str, object] | None:
-        """The record as JSON has it, by whatever process wrote it; within 250 ms, from memory if need be."""
+        """The record as JSON, whichever process wrote it; within 250 ms, from memory if necessary."""
 
     async def run(self) -> None:
-        """Carry out what was put, until cancelled."""
+        """Write the records that were put, until cancelled."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +114,7 @@ class Transition:
     before: State
     after: State
     event: str
-    """Name of what happened: `LinkClosed`, `Tick` …"""
+    """Name of the event: `LinkClosed`, `Tick` …"""
     reason: str | None
     code: int | None
     attempts: int
@@ -129,28 +129,28 @@ class Timeline(Protocol):
     async def add(self, transition: Transition) -> None: ...
 
     async def last(self, company: str, *, since: str, most: int) -> list[Transition]:
-        """The newest turns at or after `since`, and the one before them, oldest first."""
+        """The newest transitions at or after `since`, and the one before them, oldest first."""
 
     async def seen_alive(self, at: str) -> str | None:
-        """Note that Holdfast lives at `at`; returns when it was last noted before."""
+        """Record that Holdfast is alive at `at`; returns the time recorded before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldLease:
-    """What one look at the leases found."""
+    """The result of one renewal of the leases."""
 
     companies: frozenset[str]
-    """Sessions that are this process's own: renewed or claimed just now."""
+    """Sessions that this process owns: renewed or claimed now."""
     waiting: frozenset[str]
-    """Those of them that have queued messages, whoever accepted them."""
+    """Those of them that have queued messages, whichever process accepted them."""
     elsewhere: Mapping[str, str]
-    """The node of each session that is another process's, by company; empty text where it is nobody's yet."""
+    """By company: the node of each session that another process owns; empty where none does yet."""
     free_in_s: float | None
-    """When the first of their leases runs out, unless it is renewed; None when they have none."""
+    """Seconds until the first of their leases runs out, unless it is renewed; None when there is none."""
 
 
 class LeaseLost(HoldfastError):
-    """Another process owns the session, or may by now: nothing was written for it."""
+    """Another process owns the session, or may own it by now: nothing was written for it."""
 
     code = "lease-lost"
 
@@ -159,9 +159,9 @@ class LeaseLost(HoldfastError):
 
 
 class Leases(Protocol):
-    """Who owns which session, where several processes share a database.
+    """Ownership of sessions, where several processes share a database.
 
-    Each claim counts the session's epoch up. A write that only the owner may do names the epoch under which it was
+    Each claim increments the session's epoch. A write that only the owner may do names the epoch under which it was
     asked for, and fails with `LeaseLost` when that is not the current one.
     """
 
@@ -173,23 +173,23 @@ class Leases(Protocol):
         """Renew all own leases and claim up to `most` that are free or have run out."""
 
     async def claim(self, company: str) -> bool:
-        """Claim one, also before there is a session; True when it is this process's own now, or was already."""
+        """Claim one, also before the session exists; True when this process owns it now, or did already."""
 
     async def owner(self, company: str) -> str:
-        """The node that owns it now; empty text when nobody does."""
+        """The node that owns it now; empty when none does."""
 
     def drop(self, company: str) -> None:
-        """It was lost: nothing more is written for this session under the old epoch."""
+        """The lease was lost: nothing more is written for this session under the old epoch."""
 
     def abandon(self) -> None:
-        """All may have been lost: none is renewed any more; they can be claimed anew."""
+        """All leases may have been lost: stop renewing them. They can be claimed again."""
 
     async def release(self) -> None:
-        """Give all back, so that another process need not wait for their end."""
+        """Release all leases, so that another process need not wait until they run out."""
 
 
 class EngineStore(Protocol):
-    """What an engine must find again: credentials, Signal keys, what it decrypted."""
+    """The durable state of engines: credentials, Signal keys, decrypted messages."""
 
     async def credentials(self, company: str) -> str | None: ...
 
@@ -204,7 +204,7 @@ class EngineStore(Protocol):
     async def plaintext(self, company: str, ciphertext_sha256: str) -> bytes | None: ...
 
     async def forget_plaintexts(self, *, before: str) -> None:
-        """Drop what was decrypted before then: WhatsApp no longer delivers it again."""
+        """Drop plaintexts from before then: WhatsApp no longer delivers those messages again."""
 
     async def quarantine(self, company: str, *, reason: str) -> None:
-        """Set credentials and keys aside, restorable, so that the session begins anew. Nothing is thrown away."""
+        """Move credentials and keys to quarantine, from where they can be restored. The session starts without any."""

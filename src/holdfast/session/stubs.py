@@ -1,7 +1,7 @@
-"""Stubs: what is stored in place of an inbound message that can't be stored.
+"""Stubs: placeholders that are stored for inbound messages that can't be stored.
 
-WhatsApp delivers a message again until it is acknowledged. One that the store refuses each time would end every link of
-its session; a stub lets it be acknowledged, and says that there was a message.
+WhatsApp delivers a message again until it is acknowledged. A message that the store always refuses would end every link
+of its session; with a stub it can be acknowledged, and people see that there was a message.
 """
 
 from __future__ import annotations
@@ -14,26 +14,27 @@ from holdfast.session.engine import Commit, Decrypted, InboundMessage
 from holdfast.session.untrusted import EMPTY_PLAINTEXT
 
 NOT_STORED = "notStored"
-"""In the content of a stub: `{ciphertextSha256, error}`. The engine makes stubs too, of what is too long to report."""
+"""In the content of a stub: `{ciphertextSha256, error}`. The engine also makes stubs, for messages that are too long
+to report."""
 
 
 def identities(commit: Commit) -> frozenset[str]:
-    """What tells that two commits hold the same messages from WhatsApp, also on different links."""
+    """Identifies the messages in a commit, so that the same messages are recognised in commits of other links."""
     unread = (f"{item.chat} {item.sender} {item.whatsapp_id}" for item in commit.undecryptable)
     named = (f"group {jid}" for jid in commit.groups)
     return frozenset((*(item.ciphertext_sha256 for item in commit.decrypted), *unread, *named))
 
 
 def with_stubs(commit: Commit, *, error: str) -> Commit:
-    """The same keys, with stubs for what was decrypted.
+    """The same keys, with stubs for the decrypted messages.
 
-    What can't be read anyway is left out, for it comes again; so are names of groups.
+    Undecryptable messages and names of groups are left out, because they come again.
     """
     return replace(commit, decrypted=[_stub(item, error) for item in commit.decrypted], undecryptable=[], groups={})
 
 
 def not_stored(messages: Iterable[InboundMessage]) -> list[InboundMessage]:
-    """Those that are stubs."""
+    """The messages that are stubs."""
     return [message for message in messages if NOT_STORED in message.content]
 
 

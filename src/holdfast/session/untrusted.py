@@ -1,9 +1,9 @@
-"""Bounds and cleans what strangers can put into an engine's reports, before anything else sees it.
+"""Bounds and cleans what strangers can put into an engine's reports, before anything else reads it.
 
 Anybody who can write to a company's number chooses message ids, texts, names, mentions, file names and the ids that
 reactions and edits point to. WhatsApp delivers a message again until it is acknowledged, so a message that can't be
 stored would end its link each time. Every string in a report passes through here; each is valid UTF-8 without NUL
-(PostgreSQL stores neither NUL nor half characters) and short enough for an index row. What is cut says so.
+(PostgreSQL stores neither NUL nor half characters) and short enough for an index row. A text that was cut says so.
 
 Cleaning is idempotent, and two different ids stay different.
 """
@@ -32,23 +32,23 @@ from holdfast.session.engine import (
 )
 
 TEXT_CHARS = 65_536
-"""Of one text; WhatsApp's own limit for a message."""
+"""Upper bound of one text: WhatsApp's own limit for a message."""
 ID_CHARS = 200
-"""Of a message id, a JID, a key id. Real ones have fewer than 80."""
+"""Upper bound of a message id, a JID, a key id. Real ones have fewer than 80."""
 NAME_CHARS = 255
-"""Of a name of a person or file, or a MIME type."""
+"""Upper bound of the name of a person or file, or a MIME type."""
 KEYS_CHARS = 8_192
-"""Of `InboundMessage.media_keys`. Real ones have fewer than 1,000."""
+"""Upper bound of `InboundMessage.media_keys`. Real ones have fewer than 1,000."""
 LIST_ITEMS = 1_024
-"""Of a list within a message, mentions for example."""
+"""Upper bound of a list within a message, mentions for example."""
 OBJECT_MEMBERS = 64
 CONTENT_CHARS = 262_144
-"""Of all strings in the content of one message together."""
+"""Upper bound of all strings in the content of one message together."""
 CONTENT_DEPTH = 8
 ANSWER_CHARS, ANSWER_ITEMS = 8 * 1024 * 1024, 10_000
 """Of all strings in WhatsApp's answer to a query together, and of one list in it."""
 PLAINTEXT_CHARS = 131_072
-"""Of a stored plaintext of a message in base64. It is only needed to acknowledge a redelivery."""
+"""Upper bound of a stored plaintext in base64. It is only needed to acknowledge a redelivery."""
 LAST_SECOND = 253_402_300_799
 """The end of the year 9999, in Unix seconds."""
 
@@ -102,7 +102,7 @@ def bounded_commit(commit: Commit) -> Commit:
 
 
 def bounded_message(message: InboundMessage) -> InboundMessage:
-    """The same message as it may be stored. Its type is a word of the engine's own."""
+    """The same message, safe to store. Its type is chosen by the engine, so it needs no check."""
     keys = message.media_keys
     return replace(
         message,
@@ -121,7 +121,7 @@ def bounded_message(message: InboundMessage) -> InboundMessage:
 
 
 def clean(text: str) -> str:
-    """Without NUL and half characters; each becomes the replacement character."""
+    """Replace NUL and lone surrogates by the replacement character."""
     if "\0" in text:
         text = text.replace("\0", _REPLACEMENT)
     try:
@@ -132,7 +132,7 @@ def clean(text: str) -> str:
 
 
 def bounded_id(text: str) -> str:
-    """An id. One that had to be cleaned or cut ends in a digest of the whole: it stays different from every other."""
+    """A cleaned id. One that had to be changed or cut ends in a digest of the original, so that it stays unique."""
     if len(text) <= ID_CHARS and clean(text) == text:
         return text
     digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:_DIGEST_CHARS]
@@ -145,7 +145,7 @@ def bounded_name(text: str) -> str:
 
 
 def bounded_text(text: str, most: int = TEXT_CHARS) -> str:
-    """A cleaned text; a long one ends in a mark that says how much of it is there."""
+    """A cleaned text; a long one ends in a mark that says how much was stored."""
     if len(text) <= most:
         return clean(text)
     mark = f"… [cut: {len(text)} characters, Holdfast stores {most}]"
