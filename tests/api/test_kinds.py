@@ -127,7 +127,7 @@ async def test_a_voice_note_is_marked_as_one(client: ApiClient) -> None:
         ({}, "image", "image has none of url, base64 and media: give one"),
         ({"media": "m", "voice": True}, "image.voice", "image.voice is not known here: take it out"),
         ({"url": "ftp://x.example/a"}, "image.url", 'image.url: the address begins with "ftp:"'),
-        ({"base64": coded(PNG), "mimetype": "png"}, "image.mimetype", 'image.mimetype "png" is no media type'),
+        ({"base64": coded(PNG), "mimetype": "png"}, "image.mimetype", 'image.mimetype "png" is not a media type'),
     ],
 )
 async def test_a_picture_that_cannot_be_sent_is_refused(

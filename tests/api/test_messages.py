@@ -90,7 +90,7 @@ async def test_a_message_that_cannot_arrive_says_why(client: ApiClient) -> None:
         ({"to": "0790000001", "text": "x"}, "to", 'to "0790000001" begins with 0'),
         ({"to": "\u200e12", "text": "x"}, "to", 'to "<U+200E>12" is not a phone number'),
         ({"to": "+962 079 000 0001", "text": "x"}, "to", 'to "+962 079 000 0001" has a 0 behind the country code 962'),
-        ({"to": "status@broadcast", "text": "x"}, "to", 'to "status@broadcast" is no chat that can be written to'),
+        ({"to": "status@broadcast", "text": "x"}, "to", 'to "status@broadcast" is not a valid recipient'),
         ({"to": 962790000001, "text": "x"}, "to", "to is 962790000001: give a text"),
         ({"to": NUMBER, "text": ""}, "text", "text is empty"),
         ({"to": NUMBER, "text": " \n\t"}, "text", "text is empty"),

@@ -128,7 +128,7 @@ async def test_what_an_address_does_not_give_is_said_with_the_field(
         for url, sentence in (
             (site.url("/nothing"), f"image.url can't be fetched: {where} answers with HTTP 404"),
             (site.url("/page"), "image.url is text/html: an image must be JPEG or PNG, or send it as a document"),
-            (site.url("/belied"), "image.url is said to be image/jpeg, but is what WhatsApp does not take"),
+            (site.url("/belied"), "image.url is said to be image/jpeg, but is a type that WhatsApp does not accept"),
             (site.url("/large"), "image.url has more than 1 MB: HOLDFAST_MEDIA_MAX_MB allows no larger image"),
             (site.url("/endless"), "image.url has more than 1 MB"),
             (site.url("/breaks"), f"image.url can't be fetched: {where} broke off"),

@@ -1,7 +1,8 @@
 """The circuit breaker of one session: when WhatsApp refuses message after message for reasons of its own.
 
-Errors such as 429 or 503 say nothing about a message. After several chats were refused in a row nothing is sent for a
-while; then one message probes, and its answer closes the breaker or prolongs the pause. Times are monotonic seconds.
+Errors such as 429 or 503 say nothing about a message. After refusals in several chats in a row the breaker opens:
+nothing is sent for a while. Then one message probes, and its answer closes the breaker or prolongs the pause. Times are
+monotonic seconds.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class Breaker:
         return self._open_until is not None
 
     def refused(self, chat: str, now: float) -> bool:
-        """WhatsApp refused a message for a reason that is not the message's; True when that opens the breaker."""
+        """WhatsApp refused a message for a general reason; True when that opens the breaker."""
         self._refused.add(chat)
         if self._open_until is None and len(self._refused) < _CHATS:
             return False

@@ -55,7 +55,7 @@ class Referred:
     kind: str
     text: str | None
     state: MessageState | None
-    """None: it came in."""
+    """State of an outbound message; None: it is inbound."""
     sent_at: str | None
 
 
@@ -85,7 +85,7 @@ class MessageBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Exactly one of these fields must be given, by their names in JSON."""
 
     def check(self) -> None:
-        """Raises `BadInput`, naming the field, for what no WhatsApp message can hold."""
+        """Raises `BadInput`, naming the field, for content that no WhatsApp message can have."""
         given = [name for name in self.one_of if getattr(self, _attribute(name)) is not None]
         if self.one_of and len(given) != 1:
             *most, last = self.one_of
@@ -99,7 +99,7 @@ class MessageBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class ReferringBody(MessageBody, frozen=True, kw_only=True):
-    """The body of a message about another one; it needs no `to` where that message is known by our id."""
+    """The body of a message about another one; it needs no `to` if the other message is given by our id."""
 
     can_reply = False
     can_mention = False
@@ -107,7 +107,7 @@ class ReferringBody(MessageBody, frozen=True, kw_only=True):
     message_id: MessageId
 
     def check_target(self, target: Referred, *, field: str, now: datetime) -> None:
-        """Raises `BadInput` when phones would not do to that message what is asked."""
+        """Raises `BadInput` when phones would not apply this to that message."""
 
     def stored_with(self, target: Referred) -> Content:
         """Its fields as they are stored, once the message that it refers to is found."""
@@ -192,7 +192,7 @@ def check_length(text: str | None, most: int, *, field: str) -> None:
 
 
 def check_filename(name: str | None, *, field: str) -> None:
-    """Raises `BadInput` for what phones could not save a file as."""
+    """Raises `BadInput` for names that phones could not save a file under."""
     check_length(name, LONGEST_NAME, field=field)
     if name is not None and re.search(r"[/\\\x00-\x1f\x7f]", name):
         raise BadInput(f'{field} "{name[:80]}" is no name of a file: leave out slashes and line ends', field=field)
@@ -214,13 +214,13 @@ def mentioned(mentions: list[str]) -> list[str]:
 
 
 def check_reachable(target: Referred, *, field: str) -> None:
-    """Raises `BadInput` for a message that nobody has."""
+    """Raises `BadInput` for a message that no recipient has."""
     if target.state in {MessageState.FAILED, MessageState.EXPIRED, MessageState.CANCELLED}:
         raise BadInput(f"{field} names a message that is {target.state}: nobody has it", field=field)
 
 
 def reply_to(target: Referred) -> Content:
-    """What an answer says about the message that it answers."""
+    """The part of an answer that quotes the message that it answers."""
     named = {
         "whatsappId": target.whatsapp_id,
         "fromMe": target.from_me,
@@ -230,7 +230,7 @@ def reply_to(target: Referred) -> Content:
     return {"replyTo": {name: value for name, value in named.items() if value is not None}}
 
 
-# What a person reads.
+# Texts for people.
 
 
 def text_of(content: Mapping[str, Any]) -> str | None:

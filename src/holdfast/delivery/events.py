@@ -1,7 +1,7 @@
-"""Events: what happened to a session or a message, as receivers of webhooks and readers of event streams get it.
+"""Events about messages, as webhook receivers and readers of event streams get them.
 
-An event's body is the thing as the API shows it just then. Bodies hold message texts and phone numbers, for they are
-the user's own; so they must never reach a log.
+The body of an event is the message as the API shows it at that time. Bodies contain message texts and phone numbers, so
+they must never reach a log.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ RECEIVED = "message.received"
 COMPLETED = "message.completed"
 SESSION = "session.state"
 GAP = "gap"
-"""Only in streams: events after the one that the reader named last are gone."""
+"""Only in streams: events after the last one that the reader saw were deleted."""
 
 _TOLD = (
     MessageState.SENT,
@@ -36,9 +36,9 @@ _TOLD = (
     MessageState.CANCELLED,
 )
 TYPES = (RECEIVED, COMPLETED, ACCEPTED, *(f"message.{state}" for state in _TOLD), SESSION)
-"""All types of events that are kept."""
+"""All types of events that are stored."""
 UNASKED = frozenset(TYPES) - {ACCEPTED}
-"""What a webhook gets that asks for nothing in particular: whoever had a message accepted knows it already."""
+"""The default types of a webhook. `message.accepted` is left out: the caller got that answer already."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,20 +50,20 @@ class Event:
     company: str
     type: str
     chat: str
-    """JID; empty for what belongs to no chat."""
+    """JID; empty for an event without a chat."""
     at: str
     body: str
-    """JSON of the thing as the API shows it."""
+    """JSON of the object as the API shows it."""
 
     @property
     def payload(self) -> str:
-        """What receivers and readers get: always the same bytes for one event."""
+        """What receivers and readers get: the same bytes every time."""
         head = json.dumps({"type": self.type, "timestamp": self.at}, separators=(",", ":"))
         return f'{head[:-1]},"data":{self.body}}}'
 
 
 class Bell(Protocol):
-    """Rings when events were added by this process. `asyncio.Event` is one."""
+    """Set when this process has added events. An `asyncio.Event` is one."""
 
     async def wait(self) -> object: ...
     def set(self) -> None: ...
@@ -75,7 +75,7 @@ class Events(Protocol):
 
     @property
     def look_every_s(self) -> float | None:
-        """Seconds after which to look for those of other processes, for which no bell rings; None: there are none."""
+        """Polling interval for events of other processes, which set no bell; None: there are no other processes."""
 
     async def after(self, seq: int, *, companies: Collection[str] | None, most: int) -> list[Event]:
         """Events with a greater `seq`, in order; of these companies, or of all."""
@@ -84,34 +84,34 @@ class Events(Protocol):
         """`seq` of the oldest event of this time or later; one more than the newest where there is none."""
 
     async def newest(self) -> int:
-        """`seq` of the newest one; 0 before the first."""
+        """`seq` of the newest event; 0 before the first."""
 
     async def pruned(self) -> int:
-        """`seq` of the newest one that is gone."""
+        """`seq` of the newest event that was deleted."""
 
     async def prune(self, *, before: str) -> None:
-        """Drop what is older, save what a webhook still needs."""
+        """Delete older events, except those that a webhook still needs."""
 
     def listening(
         self, *, companies: Collection[str] | None = None, for_deliveries: bool = False
     ) -> AbstractContextManager[Bell]:
-        """A bell within a block. It rings for new events of these companies, or of all; `for_deliveries`, when a
-        webhook may be called for."""
+        """A bell within a block, set for new events of these companies, or of all; with `for_deliveries`, when there
+        may be webhooks to deliver."""
 
 
 def event_id(company: str, type_: str, at: str, body: str) -> str:
-    """The same event has the same id whenever it is written again, and no two events of one message share theirs."""
+    """A deterministic id: the same event always has the same one, and no two events share one."""
     told = "\n".join((company, type_, at, body))
     return f"evt_{hashlib.sha256(told.encode()).hexdigest()[:24]}"
 
 
 def written(body: Body) -> str:
-    """A body as JSON, every unusual character escaped: so any database keeps it and any wire carries it."""
+    """A body as ASCII JSON, which every database stores and every connection carries unchanged."""
     return json.dumps(body, separators=(",", ":"))
 
 
 def message_body(message: Message) -> dict[str, object]:
-    """An outbound message as it stands. What was held is not any more: an event tells of what moved on."""
+    """An outbound message as the API shows it. Holds are left out: an event reports that the message moved on."""
     return {
         "id": message.id,
         "whatsappId": message.whatsapp_id,
@@ -133,7 +133,7 @@ def message_body(message: Message) -> dict[str, object]:
 
 
 def received_body(received: Received, *, media_url: str | None = None) -> dict[str, object]:
-    """An inbound message as the inbox has it; `media_url` is where its medium can be fetched without a key."""
+    """An inbound message as the inbox shows it; `media_url` is the signed URL of its medium."""
     media = None if received.media is None else shown_media(received.media, url=media_url)
     content = dict(received.content or {})
     lifted = {name: content.pop(name, None) for name in ("selected", "poll", "raw")}
@@ -160,5 +160,5 @@ def received_body(received: Received, *, media_url: str | None = None) -> dict[s
 
 
 def message_type(message: Message) -> str:
-    """The type of the event that an outbound message came to its state."""
+    """The type of the event for the current state of an outbound message."""
     return ACCEPTED if message.state is MessageState.QUEUED else f"message.{message.state}"

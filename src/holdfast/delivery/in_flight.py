@@ -1,7 +1,7 @@
 """The messages of one session that the engine has now, at most one of each chat. Times are monotonic seconds.
 
-All that waits is in the outbox; this is the small part that memory holds. A message is in flight from the moment in
-which it is taken from the outbox until WhatsApp's answer, a refusal, or the end of the link.
+All other messages are in the outbox. A message is in flight from the moment in which it is taken from the outbox until
+WhatsApp's answer, a refusal, or the end of the link.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class InFlight:
 
     @property
     def is_empty(self) -> bool:
-        """Is nothing in flight or about to be?"""
+        """Is nothing in flight or reserved?"""
         return self.room == self._most
 
     @property
@@ -59,10 +59,10 @@ class InFlight:
         flight = self._flights.get(whatsapp_id)
         return None if flight is None else flight.message
 
-    # What comes and goes.
+    # Changes.
 
     def reserve(self, whatsapp_id: str) -> None:
-        """Keep room for a message that is being stored and may be sent in the same transaction."""
+        """Reserve room for a message that is being stored and may be sent in the same transaction."""
         self._reserved.add(whatsapp_id)
 
     def release(self, whatsapp_id: str) -> None:
@@ -81,7 +81,7 @@ class InFlight:
             flight.answerable_since = now
 
     def remove(self, whatsapp_id: str) -> Outgoing | None:
-        """It is settled, refused or given back to the outbox; None when it was not in flight."""
+        """The message is settled, refused or put back into the outbox; None when it was not in flight."""
         flight = self._flights.pop(whatsapp_id, None)
         return None if flight is None else flight.message
 
@@ -89,7 +89,7 @@ class InFlight:
         """The link ended: the outcome of every message in flight is unknown."""
         self._flights.clear()
 
-    # What is overdue.
+    # Waits for answers.
 
     def overdue(self, now: float) -> list[tuple[str, int]]:
         """WhatsApp ids of messages that have waited too long, and for how many seconds that is."""

@@ -1,4 +1,4 @@
-"""Which media WhatsApp takes: types and sizes for each kind of message, and the type that one is sent with."""
+"""Which media WhatsApp accepts: types and sizes for each kind of message, and the type that a medium is sent with."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from holdfast.delivery.file_types import sniffed, text_type, type_by_name
 MB = 1024 * 1024
 HEAD_BYTES = 512 * 1024
 TAIL_BYTES = 128 * 1024
-"""So many of a medium's first and last bytes are looked at for its type."""
+"""How many of a medium's first and last bytes are examined to find its type."""
 
 _MOST = {
     MessageKind.IMAGE: 16 * MB,
@@ -30,7 +30,7 @@ MEDIA_TYPES = {
     MessageKind.AUDIO: ("audio/ogg", "audio/mpeg", "audio/mp4", "audio/aac", "audio/amr"),
     MessageKind.STICKER: ("image/webp",),
 }
-"""What phones play or show (same source); a document may be anything."""
+"""Types that phones play or show (same source); a document may have any type."""
 _NAMES = {
     MessageKind.IMAGE: "JPEG or PNG, or send it as a document",
     MessageKind.VIDEO: "MP4 (H.264, AAC) or 3GP, or send it as a document",
@@ -58,7 +58,7 @@ _SAYS_LITTLE = frozenset(
     {"text/plain", "application/zip", "application/x-zip", "application/x-zip-compressed", "application/x-compressed"}
     | {"application/x-ole-storage", "application/vnd.ms-office", "application/cdfv2", "application/x-cfb"}
 )
-"""What servers say of every text and every container: bytes and name know better."""
+"""Types that servers use for every text and every container: bytes and name are more specific."""
 _MIMETYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,126}/[a-z0-9][a-z0-9!#$&^_.+-]{0,126}( *;[ -~]{1,200})?")
 _OGG_CODEC_NAMES = {
     "audio/ogg": "an unknown codec",
@@ -70,7 +70,7 @@ _SIGNED = frozenset(
     {"application/pdf", "application/gzip", "application/vnd.rar", "application/x-7z-compressed", "application/x-tar"}
     | {"text/plain", "text/csv", "text/html", "application/json", "application/xml"}
 )
-"""Files of these types never are ZIP or OLE."""
+"""Files of these types are never ZIP or OLE."""
 _OFFICE_PROGRAMS = {
     "word": ("wordprocessingml", "ms-word"),
     "excel": ("spreadsheetml", "ms-excel"),
@@ -92,7 +92,7 @@ def _size_shown(size_bytes: int) -> str:
 
 
 def check_size(kind: MessageKind, size_bytes: int, *, limit_bytes: int, field: str) -> None:
-    """Raises `BadInput` for what is empty or too large."""
+    """Raises `BadInput` for a medium that is empty or too large."""
     if size_bytes == 0:
         raise BadInput(f"{field} is empty: give at least one byte", field=field)
     if size_bytes > most_bytes(kind, limit_bytes=limit_bytes):
@@ -115,7 +115,7 @@ def check_voice(mimetype: str, *, field: str) -> None:
 
 
 def shown_media(described: Content, *, url: str | None) -> Content:
-    """A medium that came in, as events and the inbox show it: every field, none of a type that its sender made up."""
+    """An inbound medium as events and the inbox show it: every field, with values of the expected types only."""
     words = {name: _word(described.get(name)) for name in ("mimetype", "filename")}
     numbers = {name: _whole(described.get(name)) for name in ("sizeBytes", "seconds")}
     return {**words, **numbers, "voice": described.get("voice") is True, "url": url}
@@ -131,10 +131,10 @@ def _whole(value: object) -> int | None:
 
 
 def checked_mimetype(text: str, *, field: str) -> str:
-    """A type as it is kept: lower case, by its usual name. Raises `BadInput`."""
+    """A type as it is stored: lower case, by its usual name. Raises `BadInput`."""
     mimetype = text.strip().lower()
     if not text.isascii() or not _MIMETYPE.fullmatch(mimetype):
-        raise BadInput(f'{field} "{text[:60]}" is no media type: give one such as image/jpeg', field=field)
+        raise BadInput(f'{field} "{text[:60]}" is not a media type: give one such as image/jpeg', field=field)
     name, _, parameters = mimetype.partition(";")
     name = _OTHER_NAMES.get(name.strip(), name.strip())
     return f"{name}; {parameters.strip()}" if parameters else name
@@ -155,23 +155,23 @@ def bare_mimetype(text: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What is known of a file beside what was said of it."""
+    """What is known about a file, apart from the type that was given."""
 
     head: bytes
     tail: bytes = b""
-    """Its last bytes; empty where `head` is all of it."""
+    """Its last bytes; empty if `head` is the whole file."""
     is_whole: bool = True
-    """`head` is all of it."""
+    """`head` is the whole file."""
     filename: str | None = None
 
 
 def settled_mimetype(
     kind: MessageKind, said: str | None, evidence: Evidence, *, field: str, is_callers: bool = True
 ) -> str:
-    """The type that a medium is sent with: what was said, if it is of use, or what bytes and name tell.
+    """The type that a medium is sent with: the given one if it is specific, or else that of its bytes and name.
 
-    `is_callers`: the caller said it, and no server. Raises `BadInput` for what phones would not show as this kind, also
-    when the bytes belie what was said.
+    `is_callers`: the caller gave the type, not a server. Raises `BadInput` for media that phones would not show as this
+    kind, also when the bytes contradict the given type.
     """
     found = sniffed(evidence.head, evidence.tail)
     allowed = MEDIA_TYPES.get(kind)
@@ -182,7 +182,7 @@ def settled_mimetype(
     if said.partition(";")[0] not in allowed:
         raise BadInput(f"{field} is {said[:80]}: {_article(kind)} must be {_NAMES[kind]}", field=field)
     if not _agrees(kind, found, said):
-        what = "what WhatsApp does not take" if found is None else found
+        what = "a type that WhatsApp does not accept" if found is None else found
         raise BadInput(
             f"{field} is said to be {said[:80]}, but is {what}: {_article(kind)} must be {_NAMES[kind]}", field=field
         )
@@ -203,7 +203,7 @@ def _document_type(said: str | None, found: str | None, evidence: Evidence, *, i
 
 
 def _refines(by_name: str, found: str) -> bool:
-    """Does a name tell more of a file than its bytes: which of the packages that are built alike it is?"""
+    """Is the name more specific than the bytes? Several package formats look alike."""
     if found in {ZIP, OLE}:
         return by_name not in _SIGNED
     if found.startswith("application/vnd.openxml") or "macroEnabled" in found:
@@ -228,7 +228,7 @@ def _audio_type(said: str, found: str | None, head: bytes) -> str:
 
 
 def _agrees(kind: MessageKind, found: str | None, said: str) -> bool:
-    """MP3, AAC and audio in MP4 may begin in many ways; pictures, films and Ogg tell what they are."""
+    """MP3, AAC and audio in MP4 can't always be recognised by their bytes; pictures, films and Ogg can."""
     if kind is MessageKind.AUDIO:
         if found is None:
             return not said.startswith("audio/ogg")

@@ -1,4 +1,4 @@
-"""Addresses of inbound media for whoever is told of a message: good for some days, for one medium, without a key."""
+"""Signed URLs of inbound media: each is valid for some days, for one medium, without an API key."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import hmac
 from datetime import datetime, timedelta
 
 VALID = timedelta(days=7)
-"""As long as a webhook's receiver may be away, and WhatsApp surely has the medium."""
+"""Lifetime of a URL: as long as a webhook receiver may be down, and WhatsApp certainly has the medium."""
 _TOKEN_BYTES = 18
 
 
 class MediaLinks:
-    """Makes such addresses and tells good ones from others."""
+    """Makes and verifies signed URLs."""
 
     def __init__(self, *, secret: str, base_url: str) -> None:
         self._secret = secret.encode()

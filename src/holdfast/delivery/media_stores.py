@@ -1,4 +1,4 @@
-"""Who keeps media, and who finds the message that another one refers to."""
+"""Storage interfaces for media, and for finding the message that another one refers to."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from holdfast.delivery.content import Content, Referred, StoredMedia
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InboundMedia:
-    """What is known of a medium that came in."""
+    """What is known about an inbound medium."""
 
     inbox_id: str
     company: str
@@ -20,29 +20,29 @@ class InboundMedia:
     keys: str | None
     """What the engine needs to fetch it."""
     media_id: str | None
-    """Where it is kept, if it was fetched before and is still there."""
+    """Its id in the store, if it was downloaded before and is still there."""
 
 
 class MediaStore(Protocol):
-    """Media, in pieces, so that a large one holds up nobody's write and needs no memory."""
+    """Media in pieces, so that a large one neither delays other writes nor needs memory."""
 
     async def begin(self, media: StoredMedia) -> None:
-        """A medium of which nothing is stored yet; size and hash are not known."""
+        """Start a medium of which nothing is stored yet; size and hash are unknown."""
 
     async def add(self, media_id: str, n: int, piece: bytes) -> None: ...
 
     async def finish(self, media: StoredMedia) -> None:
-        """All of it is stored: from now on it can be found."""
+        """All pieces are stored: from now on the medium can be found."""
 
     async def discard(self, media_id: str) -> None: ...
 
     async def find(self, media_id: str) -> StoredMedia | None: ...
 
     async def take(self, company: str, media_id: str) -> StoredMedia | None:
-        """One of this company, to be used: it is kept for another day at least."""
+        """A medium of this company for a message; it is kept for another day at least."""
 
     async def piece(self, media_id: str, n: int) -> bytes | None:
-        """None behind the last one."""
+        """Piece `n`; None after the last one."""
 
     async def copy(self, media_id: str, file: Path) -> bool:
         """Write it to a file; False when it is not there."""
@@ -58,7 +58,7 @@ class InboundMediaStore(Protocol):
     async def inbound(self, inbox_id: str) -> InboundMedia | None: ...
 
     async def keep(self, inbox_id: str, media_id: str) -> None:
-        """It was fetched, and is stored under that id."""
+        """The medium was downloaded and is stored under that id."""
 
 
 class References(Protocol):

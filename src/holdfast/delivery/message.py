@@ -1,7 +1,7 @@
-"""What a message's state means, and how news moves it: forward only.
+"""The states of a message, and the transitions that status updates cause: forward only.
 
-`sent` is WhatsApp's own ack, never the hope that a write arrived. A message whose link died before the ack stays
-`sending`: its outcome is unknown until the same id, sent again, is acked or shown by a receipt.
+`sent` means that WhatsApp acked the message, not that it was written to a socket. A message whose link ended before the
+ack stays `sending`: its outcome is unknown until the same id, sent again, is acked or a receipt arrives.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from holdfast.delivery.rate_limits import NEW_CHAT_QUOTA, REACH_OUT_LOCK
 
 class MessageState(StrEnum):
     QUEUED = "queued"
-    """Committed; nothing has been given to an engine."""
+    """Committed; no engine has got it yet."""
     SENDING = "sending"
-    """Given to an engine at least once; the outcome is not known."""
+    """Given to an engine at least once; the outcome is unknown."""
     SENT = "sent"
     """WhatsApp's server acked it."""
     DELIVERED = "delivered"
@@ -29,7 +29,7 @@ class MessageState(StrEnum):
 
 
 class StatusUpdate(StrEnum):
-    """What can be learned about a message."""
+    """A status update of a message."""
 
     HANDED_OVER = "handed over"
     ACKED = "acked"
@@ -64,9 +64,9 @@ MOVES = MappingProxyType({
     _S.EXPIRED: {},
     _S.CANCELLED: {_N.ACKED: _S.SENT, _N.DELIVERED: _S.DELIVERED, _N.READ: _S.READ, _N.PLAYED: _S.PLAYED},
 })  # fmt: skip
-"""Every transition of a message. An update that is not listed for a state changes nothing: it is old, or says less.
+"""Every transition of a message. An update that is not listed for a state changes nothing, because it is outdated.
 
-A message that failed, or was cancelled by force while in flight, can still be shown to have arrived.
+A receipt can still arrive for a message that failed, or was cancelled by force while in flight.
 """
 
 
@@ -83,19 +83,20 @@ class Retry:
     message: str
     """Why the attempt failed, for people."""
     is_general: bool = False
-    """The answer says nothing about this message: WhatsApp limits the session, or has trouble of its own."""
+    """The cause is not this message: WhatsApp limits the session, or has a problem of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GiveUp:
-    """It will not arrive. `sentence` is for people."""
+    """The message fails. `sentence` tells people why."""
 
     sentence: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HoldBack:
-    """WhatsApp refuses messages to new contacts for a time: this one and its like wait until that lock ends."""
+    """WhatsApp refuses messages to new contacts for a time: this message and others like it wait until the lock
+    ends."""
 
     code: str
     """`REACH_OUT_LOCK` or `NEW_CHAT_QUOTA`."""
@@ -105,9 +106,9 @@ class HoldBack:
 AckDecision = Retry | GiveUp | HoldBack
 
 ENGINE_ATTEMPTS = 5
-"""Failures of the engine in a row, until it is taken that it can't make the message."""
+"""Failures of the engine in a row after which the message fails."""
 RETRY_FOR_DAYS = 7
-"""Without an expiry of its own, a message that is refused again and again fails after so long."""
+"""A message without an expiry of its own fails after it was refused for so long."""
 _LONGEST_PAUSE_S = 600
 _DEFINITE = {
     "400": "WhatsApp could not read the message",
@@ -123,7 +124,7 @@ _DEFINITE = {
     "491": "WhatsApp could not read the message's content",
     "495": "the message lacks a secret that WhatsApp requires",
 }
-"""Ack errors that settle one message (source: whatsmeow and Baileys, nack reasons). Any other code may pass."""
+"""Ack errors that settle one message (source: whatsmeow and Baileys, nack reasons). Any other code is retried."""
 _PASSING = {
     "408": "WhatsApp did not answer in time",
     "429": "WhatsApp limits the rate of messages",
@@ -143,7 +144,7 @@ _LIMITED = {"rate-limited": "WhatsApp limits the session's requests", "server-bu
 
 
 def judge_ack_error(code: str, *, attempts: int) -> AckDecision:
-    """What an ack with an error means for a message that was answered so `attempts` times in a row.
+    """Decide about a message that got an ack with this error `attempts` times in a row.
 
     Only a definite refusal settles a message: everything else, unknown codes included, is retried.
     """
@@ -156,9 +157,9 @@ def judge_ack_error(code: str, *, attempts: int) -> AckDecision:
 
 
 def judge_refusal(code: str, detail: str, *, attempts: int, retry_after_s: float | None = None) -> AckDecision:
-    """What it means that the engine made no frame of the message, `attempts` times in a row.
+    """Decide about a message of which the engine could not make a frame, `attempts` times in a row.
 
-    Nothing left, so a retry is safe. `retry_after_s` is the engine's own pause, where it has one.
+    Nothing was sent, so a retry is safe. `retry_after_s` is the engine's own pause, where it has one.
     """
     if code in _REFUSALS:
         says_more = code == "bad-content" and detail  # the others' detail repeats the sentence
@@ -171,23 +172,23 @@ def judge_refusal(code: str, detail: str, *, attempts: int, retry_after_s: float
 
 
 def _pause_s(doublings: int) -> float:
-    """1, 2, 4 … seconds; the exponent is bounded, for a busy server may be asked for days."""
+    """1, 2, 4 … seconds; the exponent is bounded, because retries may go on for days."""
     return min(2.0 ** min(doublings, 10), _LONGEST_PAUSE_S)
 
 
 # Messages that end links.
 
 CRASH_POINTS, CLOSE_POINTS = 2, 1
-"""What the score of a message in flight grows by when an engine host died or WhatsApp reported a stream error, and when
-the link was closed without a word soon after its frame left: that happens on bad lines, too."""
+"""Points added to the crash score of a message in flight: when an engine host died or WhatsApp reported a stream error,
+and when the link was closed without a reason soon after the frame left, which also happens on bad networks."""
 _SUSPECT_FROM, _CONDEMNED_FROM = 4, 10
 
 
 def is_suspect(crash_score: int) -> bool:
-    """Is the message sent alone, when nothing else is due, because it may end links?"""
+    """May the message be what ends links? Then it is sent alone, when nothing else is due."""
     return crash_score >= _SUSPECT_FROM
 
 
 def is_condemned(crash_score: int) -> bool:
-    """Did links or hosts end so often with it, at last with it alone, that it is given up?"""
+    """Did links or hosts end so often with this message, in the end with it alone, that it fails?"""
     return crash_score >= _CONDEMNED_FROM

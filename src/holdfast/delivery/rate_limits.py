@@ -1,7 +1,7 @@
 """How much one session may send now: pacing, the daily limit of new contacts, and WhatsApp's own locks.
 
-WhatsApp bans numbers that send a lot, above all to strangers. So replies in known chats leave as they come, while bulk
-messages and first messages to new contacts are spread out. Everything here is pure: times are monotonic seconds, and
+WhatsApp bans numbers that send a lot, above all to strangers. So replies in known chats are sent at once, while bulk
+messages and first messages to new contacts are paced. Everything here is pure: times are monotonic seconds, and
 the outbox sender reports what it sent.
 """
 
@@ -29,7 +29,7 @@ DAILY_LIMIT = "daily-limit"
 
 
 class ContactStatus(IntEnum):
-    """What the company has to do with the recipient of a message."""
+    """How well the company knows the recipient of a message."""
 
     KNOWN = 0
     """The recipient wrote to the company, or WhatsApp accepted a message to it; every group."""
@@ -187,7 +187,7 @@ class Hold:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allowance:
-    """How many messages may leave now, in all and of each limited kind."""
+    """How many messages may be sent now, in all and of each limited kind."""
 
     total: int
     bulk: int
@@ -220,11 +220,11 @@ class RateLimits:
         self._every, self._bulk, self._new = Bucket(pacing.every), Bucket(pacing.bulk), Bucket(pacing.new)
 
     def restore(self, *, first_contacts: Iterable[float], approached: Iterable[str]) -> None:
-        """Set what the store knows: first contacts of the last 24 hours, oldest first, and approached chats."""
+        """Restore what is stored: first contacts of the last 24 hours, oldest first, and approached chats."""
         self._first_contacts = deque(first_contacts)
         self._approached = set(approached)
 
-    # What the sender reports.
+    # Reports of the sender.
 
     def spend(self, chat: str, contact: ContactStatus, *, is_bulk: bool, now: float) -> None:
         """A message was handed to the engine."""
@@ -244,7 +244,7 @@ class RateLimits:
         self._approached.discard(chat)
 
     def forget(self, chat: str) -> None:
-        """Nothing is on its way to this chat any more, or it is known now: it takes no place of the daily limit."""
+        """No message to this chat is pending any more, or it is known now: it does not count for the daily limit."""
         self._approached.discard(chat)
 
     def lock(self, code: str, until: float) -> None:
@@ -259,14 +259,14 @@ class RateLimits:
         """WhatsApp lifted the lock."""
         self._locks.pop(code, None)
 
-    # What may leave.
+    # Allowances.
 
     def hold(self, now: float) -> Hold | None:
         """What holds messages to new contacts now; None when nothing does."""
         return self.longest_lock(now) or self._daily_limit(now)
 
     def allowance(self, now: float, *, room: int) -> Allowance:
-        """What may leave now, with `room` for that many messages."""
+        """What may be sent now, with `room` for that many messages."""
         lock = self.longest_lock(now)
         hold = lock or self._daily_limit(now)
         gap_at = self._gap_ends if self._gap_ends > now + _SAME_MOMENT_S else None

@@ -1,4 +1,4 @@
-"""Who a message goes to: what people write as a number, and the JID that WhatsApp wants."""
+"""The recipient of a message: as people write it, and as the JID that WhatsApp needs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def jid(number: str) -> str:
 
 
 def parse_recipient(text: str, *, field: str) -> tuple[str, str]:
-    """Who a message goes to, as it is shown, and the JID of that chat: a phone number, a group or a hidden id.
+    """The recipient as it is shown, and the JID of the chat: a phone number, a group or a hidden id.
 
     `+962 79 000 0001` → `962790000001`, `962790000001@s.whatsapp.net`. Device numbers are left out: WhatsApp delivers
     to all devices of an account. Raises `BadInput`, naming `field`.
@@ -37,7 +37,7 @@ def parse_recipient(text: str, *, field: str) -> tuple[str, str]:
         lid = f"{hidden['user']}@lid"
         return lid, lid
     raise BadInput(
-        f'{field} "{shown(text, most=60)}" is no chat that can be written to: give a phone number, '
+        f'{field} "{shown(text, most=60)}" is not a valid recipient: give a phone number, '
         "a group such as 120363012345678901@g.us, or a hidden id such as 123456789012345@lid",
         field=field,
     )

@@ -1,4 +1,4 @@
-"""A request to send a message: exactly one kind of content, and the options that go with any kind."""
+"""A request to send a message: exactly one kind of content, and options for any kind."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class MessageOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     reply_to: Annotated[MessageId | None, Meta(description="the message that this one answers")] = None
     expires_in_s: Annotated[
         Annotated[int, Meta(ge=1, le=LONGEST_EXPIRY_S)] | None,
-        Meta(description="not sent when it has not left after so many seconds"),
+        Meta(description="seconds after which it is no longer sent"),
     ] = None
     priority: Annotated[
         Literal["interactive", "bulk"] | None,
-        Meta(description="interactive unless said otherwise; bulk waits for what is interactive, at its own pace"),
+        Meta(description="interactive by default; bulk waits for interactive messages and has a rate of its own"),
     ] = None
     typing: Annotated[bool | None, Meta(description='show the recipient "typing" first')] = None
 

@@ -1,4 +1,4 @@
-"""What delivery needs kept: the rows of outbox and inbox, and who keeps them. Times are ISO 8601 text, UTC, `Z`."""
+"""Storage interfaces of delivery: outbox, inbox, accounts and figures. Times are ISO 8601 text, UTC, `Z`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Content = dict[str, object]
 """One kind of content with its fields, as `holdfast.delivery.content` makes them."""
 
 INTERACTIVE, BULK = 0, 1
-"""Priorities: bulk leaves when nothing interactive waits, and at its own pace."""
+"""Priorities: bulk messages are sent when no interactive message waits, at a rate of their own."""
 _TYPING_MS_PER_CHARACTER, _LEAST_TYPING_MS, _MOST_TYPING_MS = 40, 600, 4000
 
 
@@ -32,12 +32,12 @@ class Draft:
     content: Content
     idempotency_key: str | None
     request_hash: str
-    """Hash of the caller's body: the same key with another body is a mistake."""
+    """Hash of the caller's request: the same idempotency key with another request is a conflict."""
     kind: str = "text"
     """The kind of its content."""
     priority: int = INTERACTIVE
     expires_at: str | None = None
-    """Not sent from then on, unless it is under way."""
+    """From then on it is not sent, unless it may already have been."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,12 +63,12 @@ class Message:
     priority: int = INTERACTIVE
     expires_at: str | None = None
     held_code: str | None = None
-    """WhatsApp refused it for a time, by this code (`delivery.rate_limits`)."""
+    """The code of the lock with which WhatsApp refused it for a time (`delivery.rate_limits`)."""
     held_until: str | None = None
     is_to_new_contact: bool = False
-    """It is queued, and to a contact that is not known: locks and the daily limit apply."""
+    """It is queued for a contact that is not known: locks and the daily limit apply."""
     retry_at: str | None = None
-    """When the last attempt failed in a way that may pass; it is retried."""
+    """When the last attempt failed temporarily; it is retried."""
     retry_code: str | None = None
     retry_message: str | None = None
 
@@ -88,7 +88,7 @@ class Outgoing:
     is_bulk: bool = False
     contact: ContactStatus = ContactStatus.KNOWN
     made: str | None = None
-    """What the engine made of it at an earlier attempt."""
+    """What the engine made of the content at an earlier attempt, base64."""
     retry_code: str | None = None
     retry_count: int = 0
     """Attempts in a row that failed with `retry_code`."""
@@ -116,7 +116,7 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taken:
-    """What one look at the queue found."""
+    """The result of one look at the queue."""
 
     messages: Sequence[Outgoing]
     has_more: bool
@@ -131,17 +131,17 @@ class Taken:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accepted:
-    """The answer to a draft."""
+    """The result of accepting a draft."""
 
     message: Message
     """As it was accepted."""
     is_new: bool
-    """False: its idempotency key had made it before."""
+    """False: an earlier request with its idempotency key created it."""
     has_begun: bool
-    """It is committed as `sending`: whoever asked for that may give it to the engine."""
+    """It is committed as `sending`, so the caller may give it to the engine."""
 
     def outgoing(self, draft: Draft) -> Outgoing:
-        """A message that has begun, for the engine."""
+        """The message for the engine; only where `has_begun`."""
         return Outgoing(
             seq=self.message.seq,
             id=draft.id,
@@ -156,25 +156,25 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """What a company may write: WhatsApp's restrictions, the operator's limits, whom it wrote to."""
+    """What a company may send: WhatsApp's restrictions, the operator's limits, and its first contacts."""
 
     pacing: Content | None = None
-    """What the operator set for this company; None: as all others."""
+    """What the operator set for this company; None: the defaults."""
     reach_out_until: str | None = None
-    """WhatsApp takes no messages to new contacts until then."""
+    """WhatsApp accepts no messages to new contacts until then."""
     tight_until: str | None = None
-    """After a temporary ban, less is sent until then."""
+    """After a temporary ban, fewer messages are sent until then."""
     quota_until: str | None = None
     """WhatsApp's quota of new chats is used up until then."""
     first_contacts: Sequence[str] = ()
     """When people were written to for the first time, within the last 24 hours, oldest first."""
     approached: Sequence[str] = ()
-    """Chats that are not known, with a first message that is to be sent again."""
+    """Chats that are not known, with a first message that must be sent again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageChange:
-    """News of one message."""
+    """A status update of one message."""
 
     whatsapp_id: str
     update: StatusUpdate
@@ -182,28 +182,28 @@ class MessageChange:
     error_code: str | None = None
     error: str | None = None
     makes_known: bool = False
-    """The chat was not known, and is from now on."""
+    """From now on the chat is known."""
     chat: str | None = None
-    """Of a receipt: the chat that it came from. It counts only for messages to that chat, by whichever name."""
+    """For a receipt: the chat that it came from. It counts only for messages to that chat, under any of its names."""
     is_forced: bool = False
-    """With `StatusUpdate.CANCELLED`: also when the message may have left."""
+    """With `StatusUpdate.CANCELLED`: also when the message may already have been sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deferral:
-    """An attempt failed in a way that may pass: the message, and its chat with it, waits until `next_at`."""
+    """An attempt failed temporarily: the message, and its chat with it, waits until `next_at`."""
 
     whatsapp_id: str
     at: str
     next_at: str | None
-    """None: it is due as before."""
+    """None: its due time does not change."""
     code: str | None = None
-    """Of WhatsApp's or the engine's refusal; None when there was no answer: the outcome is unknown."""
+    """Code of WhatsApp's or the engine's refusal; None without an answer, when the outcome is unknown."""
     message: str | None = None
     held_code: str | None = None
-    """WhatsApp holds it by a lock until `next_at`."""
+    """The code of WhatsApp's lock that holds it until `next_at`."""
     crash_score: int | None = None
-    """The new score, when it was in flight as a host or a link ended."""
+    """The new score of a message that was in flight when a host or a link ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,29 +222,29 @@ class Received:
     sent_at: str
     stored_at: str
     sender_name: str | None = None
-    """As the sender calls himself."""
+    """The name that the sender set."""
     sender_lid: str | None = None
     """JID that hides the sender's number."""
     group_subject: str | None = None
     """None also for a group whose subject is not known yet."""
     content: Content | None = None
-    """What text can't say, as `InboundMessage` has it."""
+    """Content besides the text, as in `InboundMessage`."""
     target: str | None = None
     """WhatsApp id of the message that this one edits, revokes or reacts to."""
     media: Content | None = None
     """`{mimetype, sizeBytes?, filename?, seconds?, voice?}`."""
     completed_at: str | None = None
-    """When a message that could not be read at first was."""
+    """When a message that could not be decrypted at first was decrypted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backlog:
-    """Messages of a company that are still to be sent."""
+    """Messages of a company that are not sent yet."""
 
     waiting: int = 0
     oldest_at: str | None = None
     late_since: str | None = None
-    """When the oldest was accepted that neither WhatsApp nor bulk pacing holds back."""
+    """When the oldest message was accepted that neither WhatsApp nor bulk pacing holds back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,7 +253,7 @@ class DeliveryTally:
 
     accepted: int
     taken: int
-    """WhatsApp has them."""
+    """WhatsApp acked them."""
     arrived: int
     """They reached a phone."""
 
@@ -262,21 +262,21 @@ class Figures(Protocol):
     """Counts over the outbox."""
 
     async def backlogs(self) -> Mapping[str, Backlog]:
-        """By company, for those that have one."""
+        """By company, for companies with a backlog."""
 
     async def tally(self, company: str, *, since: str, until: str) -> DeliveryTally:
-        """Of messages accepted at or after `since` that are settled, or were accepted before `until`."""
+        """Counts of messages accepted at or after `since` that are settled, or were accepted before `until`."""
 
 
 class Outbox(Protocol):
-    """Durable outbound messages. Every method returns when its change is on the disk."""
+    """Durable outbound messages. Every method returns when its change is on disk."""
 
     async def accept(self, draft: Draft, *, begin: bool = False) -> Accepted:
-        """Store a new message, or find the one that its idempotency key already made.
+        """Store a new message, or find the one that an earlier request with its idempotency key created.
 
         With `begin` it is committed as `sending` at once where nothing waits in its chat, the recipient is known and
-        the session is this process's own. Raises `Conflict` when the key came with another body, `NotFound` when the
-        company is unknown.
+        the session is this process's own. Raises `Conflict` when the key was used for another request, `NotFound`
+        when the company is unknown.
         """
 
     async def take(
@@ -292,29 +292,29 @@ class Outbox(Protocol):
 
         Interactive messages come before bulk. A suspect (`crash_score`) is taken by itself, only when `but` is empty,
         and nothing else is due or `alone` is set. All is one transaction. Raises `LeaseLost` when another process
-        owns the session; the updates are kept all the same.
+        owns the session; the updates are stored all the same.
         """
 
     async def apply_updates(self, company: str, changes: Sequence[MessageChange | Deferral]) -> list[Message]:
-        """Apply status updates; returns the messages that came to another state. Unknown ids are ignored."""
+        """Apply status updates; returns the messages whose state changed. Unknown ids are ignored."""
 
     async def reschedule_held(self, company: str, *, code: str, until: str | None) -> None:
-        """The lock that holds these messages ends at another time; None: it was lifted, they are due now."""
+        """Change the end of the lock that holds these messages; None: it was lifted, and they are due now."""
 
     async def make_due(self, company: str) -> None:
-        """Every chat that rests becomes due now: the wall clock was set, so the stored times mean nothing."""
+        """Make every waiting chat due now, for example after the wall clock was set."""
 
     async def move_expiries(self, company: str, step: ClockStep) -> None:
         """The wall clock was set: messages accepted before expire as many seconds from now as they did before."""
 
     async def expire(self, company: str, *, at: str) -> list[Message]:
-        """Mark what has expired by then and surely did not leave; returns what was marked."""
+        """Mark the messages that have expired by then and were certainly not sent; returns them."""
 
     async def next_expiry(self, company: str) -> str | None:
-        """When the next message that surely has not left expires."""
+        """When the next message that was certainly not sent expires."""
 
     async def cancel(self, message_id: str, *, force: bool = False) -> Message:
-        """Cancel a message that has not left; with `force` also one that may have left and was never acked.
+        """Cancel a message that was not sent; with `force` also one that may have been sent but was never acked.
 
         Raises `NotFound` and `Conflict`.
         """
@@ -324,17 +324,17 @@ class Outbox(Protocol):
     async def messages(
         self, company: str, *, state: MessageState | None, after: int, most: int, chat: str | None = None
     ) -> list[Message]:
-        """Those in a state, or in a chat (JID), or all; by `seq`, from behind `after`."""
+        """Messages in a state, or in a chat (JID), or all, ordered by `seq`, after `after`."""
 
     async def sent_content(self, company: str, whatsapp_id: str, *, chat: str) -> tuple[Content | None, str | None]:
-        """Content of a message to that chat, and what the engine made of it; None for what is not known there."""
+        """The content of a message to that chat, and what the engine made of it; None for each that is unknown."""
 
 
 class Accounts(Protocol):
-    """What each company may write."""
+    """What each company may send."""
 
     async def account(self, company: str, *, since: str) -> Account:
-        """With the first contacts since then."""
+        """The account, with its first contacts since then."""
 
     async def set_lock(self, company: str, *, code: str, until: str | None) -> None:
         """WhatsApp's lock on messages to new contacts: `REACH_OUT_LOCK` or `NEW_CHAT_QUOTA`; None lifts it."""
@@ -345,17 +345,17 @@ class Accounts(Protocol):
 
 
 class MediaFiles(Protocol):
-    """Media of messages as files, for an engine."""
+    """Writes media of messages to files for an engine."""
 
     async def content_for_engine(self, content: Content) -> Content:
-        """The same content, with each stored medium named by a file on this machine."""
+        """The same content, with the path of a file in place of each stored medium."""
 
 
 class Inbox(Protocol):
     """Durable inbound messages."""
 
     async def received(self, company: str, *, after: int, most: int, chat: str | None = None) -> list[Received]:
-        """Those of a chat (JID), or all; by `seq`, from behind `after`."""
+        """Messages of a chat (JID), or all, ordered by `seq`, after `after`."""
 
     async def newest(self, company: str, *, most: int, chat: str) -> list[Received]:
         """The newest messages of a chat (JID), oldest of them first."""

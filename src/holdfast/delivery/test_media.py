@@ -88,7 +88,7 @@ def test_a_mediums_type_is_what_was_said_or_what_its_bytes_tell(
             MessageKind.IMAGE,
             "image/jpeg",
             b"<html>",
-            "f is said to be image/jpeg, but is what WhatsApp does not take: an image must be JPEG or PNG",
+            "f is said to be image/jpeg, but is a type that WhatsApp does not accept: an image must be JPEG or PNG",
         ),
         (
             MessageKind.IMAGE,
@@ -131,7 +131,7 @@ def test_a_type_is_kept_by_its_usual_name() -> None:
     assert checked_mimetype(" Image/JPG ", field="f") == "image/jpeg"
     assert checked_mimetype("audio/opus; codecs=opus", field="f") == "audio/ogg; codecs=opus"
     for text in ("", "image", "image/", "a/b c", "ä/b", "a/b\r\nx: y", "a/b; c\rx: y", "a/b; c\0d"):
-        with pytest.raises(BadInput, match="is no media type: give one such as image/jpeg"):
+        with pytest.raises(BadInput, match="is not a media type: give one such as image/jpeg"):
             checked_mimetype(text, field="f")
 
 

@@ -187,7 +187,7 @@ def test_a_chat_that_nobody_writes_to_is_refused(text: str) -> None:
     """With the three forms that there are."""
     with pytest.raises(BadInput) as refused:
         parse_recipient(text, field="to")
-    assert str(refused.value).startswith(f'to "{text}" is no chat that can be written to: give a phone number, a group')
+    assert str(refused.value).startswith(f'to "{text}" is not a valid recipient: give a phone number, a group')
 
 
 def test_a_number_in_a_jid_is_checked_too() -> None:
