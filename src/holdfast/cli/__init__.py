@@ -88,7 +88,7 @@ def holdfast(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="print the version and end")
     ] = False,
 ) -> None:
-    """Keeps WhatsApp sessions of many companies connected, and gets every accepted message there."""
+    """Keeps WhatsApp sessions of many companies connected, and delivers every accepted message."""
 
 
 def _register() -> None:

@@ -114,17 +114,17 @@ def show(company: CompanyArgument, as_json: AsJson = False) -> None:
 
 def start(company: CompanyArgument, as_json: AsJson = False) -> None:
     """Connect a session, and keep it connected."""
-    _wish(company, "start", as_json=as_json)
+    _request(company, "start", as_json=as_json)
 
 
 def stop(company: CompanyArgument, as_json: AsJson = False) -> None:
     """Disconnect a session until it is started again."""
-    _wish(company, "stop", as_json=as_json)
+    _request(company, "stop", as_json=as_json)
 
 
 def reconnect(company: CompanyArgument, as_json: AsJson = False) -> None:
     """Cut a session's link and connect at once."""
-    _wish(company, "reconnect", as_json=as_json)
+    _request(company, "reconnect", as_json=as_json)
 
 
 def logout(
@@ -144,5 +144,5 @@ def logout(
     show_one(with_client(lambda client: client.post(path)), as_json=as_json)
 
 
-def _wish(company: str, wish: str, *, as_json: bool) -> None:
-    show_one(with_client(lambda client: client.post(session_path(company, f"/{wish}"))), as_json=as_json)
+def _request(company: str, action: str, *, as_json: bool) -> None:
+    show_one(with_client(lambda client: client.post(session_path(company, f"/{action}"))), as_json=as_json)

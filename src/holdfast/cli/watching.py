@@ -34,7 +34,7 @@ class Sample:
     reason: Json | None
     stability: Json
     turns: list[Json]
-    """What the session went through meanwhile, oldest first."""
+    """The states of the session since then, oldest first."""
     trouble: str = ""
     """Why this is not the newest: Holdfast did not answer."""
 

@@ -69,8 +69,8 @@ def replay(
     if webhook is not None and (company is not None or since is not None):
         raise WrongUse("an id names one delivery: leave out --company and --since, or the id")
     path = "/v1/webhooks/replay" if webhook is None else f"/v1/webhooks/{quote(webhook, safe='')}/replay"
-    wish = None if webhook is not None else {"company": company, "since": since}
-    done = with_client(lambda client: client.post(path, wish))
+    body = None if webhook is not None else {"company": company, "since": since}
+    done = with_client(lambda client: client.post(path, body))
     if as_json:
         terminal.show_json(done)
     else:
