@@ -17,9 +17,10 @@ SESSIONS = 50
 
 
 async def test_a_raised_minimum_ends_with_the_version_that_is_published(bridge: Path, tmp_path: Path) -> None:
-    """50 sessions are cut while their version is refused. They wait, and when `/sw.js` names a newer one they are back
-    within 15 s; at most 60 logins were refused."""
-    async with running_wasim(tmp_path / "wasim") as wasim, served(tmp_path, wasim=wasim) as gateway:
+    """50 sessions are cut while their version is refused. They wait while one of them probes; an alert names the
+    version that was tried. When `/sw.js` names a newer one they are back within 15 s, after at most 60 refusals."""
+    settings = {"HOLDFAST_HEALTH_INTERVAL_S": "2"}
+    async with running_wasim(tmp_path / "wasim") as wasim, served(tmp_path, wasim=wasim, **settings) as gateway:
         companies = {f"c{n}": f"9627900{n:05}" for n in range(SESSIONS)}
         for company, number in companies.items():
             await gateway.pair(company, number, wasim)
@@ -31,6 +32,9 @@ async def test_a_raised_minimum_ends_with_the_version_that_is_published(bridge: 
 
         await eventually(refused, within_s=20, what="a refused login")
         await asyncio.sleep(10)  # the storm, if there were one
+        tried = f"2.3000.{OLD}"
+        assert (await gateway.client.get("/v1/about"))["clientVersion"]["refused"] == [tried]
+        assert gateway.log_lines("WhatsApp refuses client version", tried, "publishes no newer one")
         before = (await wasim.get("/stats"))["loginsRefused"]
         await wasim.post("/version", {"published": NEW})
 
@@ -42,3 +46,5 @@ async def test_a_raised_minimum_ends_with_the_version_that_is_published(bridge: 
         stats = await wasim.get("/stats")
         assert stats["loginsRefused"] <= 60
         assert stats["loginsRefused"] - before <= 5
+        about = (await gateway.client.get("/v1/about"))["clientVersion"]
+        assert (about["version"], about["origin"], about["refused"]) == (f"2.3000.{NEW}", "whatsapp", [])

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
 from holdfast.runtime.client_versions import ClientVersions
-from holdfast.session.client_version import ClientVersion
+from holdfast.session.client_version import ENGINE_REVISION, ClientVersion
+from holdfast.store.client_version import ClientVersionRows
+from holdfast.store.database import Database
 from tests.doubles.fake_clock import FakeClock
 
 OLD, NEW = 1_044_000_000, 1_044_100_000
+DAY_S = 86_400
 
 
 class Site:
-    """WhatsApp's script and the store, and how often each was asked."""
+    """WhatsApp's script, and how often it was read."""
 
     def __init__(self) -> None:
         self.revision: int | None = OLD
         self.reads = 0
-        self.stored: ClientVersion | None = None
 
     async def read(self) -> str:
         self.reads += 1
@@ -28,15 +31,37 @@ class Site:
             raise OSError("no network")
         return f'{{"client_revision":{self.revision}}}'
 
-    async def load(self) -> ClientVersion | None:
-        return self.stored
 
-    async def save(self, version: ClientVersion) -> None:
-        self.stored = version
+class Fleet:
+    """Processes that share a database."""
 
+    def __init__(self, database: Database, site: Site, clock: FakeClock) -> None:
+        self.database, self.site, self.clock = database, site, clock
+        self.rows = ClientVersionRows(database, clock=clock)
+        self._running: list[asyncio.Task[None]] = []
 
-def versions_of(site: Site, clock: FakeClock, *, pinned: int | None = None) -> ClientVersions:
-    return ClientVersions(pinned=pinned, read=site.read, store=site, clock=clock, jitter=lambda: 0.5)
+    async def start(self, *, pinned: int | None = None) -> ClientVersions:
+        made = ClientVersions(pinned=pinned, read=self.site.read, store=self.rows, clock=self.clock, jitter=lambda: 0.5)
+        await made.prepare()
+        self._running.append(asyncio.ensure_future(made.run()))
+        await self.settle()
+        return made
+
+    async def wait(self, seconds: float) -> None:
+        self.clock.advance_to(self.clock.monotonic() + seconds)
+        await self.settle()
+
+    async def settle(self) -> None:
+        """Until the processes have done what they can without time: the database answers from a thread."""
+        for _round in range(12):
+            await self.database.write(lambda _: None)  # after all writes before it
+            await self.rows.load()
+            for _turn in range(5):
+                await asyncio.sleep(0)
+
+    def end(self) -> None:
+        for task in self._running:
+            task.cancel()
 
 
 @pytest.fixture
@@ -45,80 +70,119 @@ def site() -> Site:
 
 
 @pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-async def versions(site: Site, clock: FakeClock) -> AsyncIterator[ClientVersions]:
-    made = versions_of(site, clock)
-    await made.prepare()
-    running = asyncio.ensure_future(made.run())
-    await turns()
+async def fleet(tmp_path: Path, site: Site) -> AsyncIterator[Fleet]:
+    clock = FakeClock()
+    database = Database(tmp_path / "holdfast.db")
+    made = Fleet(database, site, clock)
     yield made
-    running.cancel()
+    made.end()
+    await made.settle()
+    database.close()
 
 
-async def turns() -> None:
-    for _ in range(20):
-        await asyncio.sleep(0)
+def revision(versions: ClientVersions) -> int:
+    return ENGINE_REVISION if versions.current is None else versions.current.revision
 
 
-async def test_the_published_version_is_used_and_kept(site: Site, versions: ClientVersions) -> None:
-    """From the start; the store has it for other processes and for the next start."""
+async def test_a_version_is_stored_as_good_when_a_login_succeeded_with_it(fleet: Fleet) -> None:
+    """What was only read is not: it may be one that WhatsApp refuses."""
+    versions = await fleet.start()
+    assert (revision(versions), versions.current and versions.current.origin) == (OLD, "whatsapp")
+    assert (await fleet.rows.load()).worked is None
+    versions.worked(versions.current)
+    await fleet.wait(DAY_S + 1)
     assert versions.current is not None
-    assert (versions.current.revision, versions.current.origin) == (OLD, "whatsapp")
-    assert site.stored == versions.current
+    assert versions.current.origin == "whatsapp"
+    worked = (await fleet.rows.load()).worked
+    assert worked is not None
+    assert (worked.revision, worked.origin) == (OLD, "stored")
 
 
-async def test_without_a_network_the_stored_one_is_used_then_the_engine_s_own(site: Site, clock: FakeClock) -> None:
+async def test_without_a_network_the_stored_one_is_used_then_the_engine_s_own(fleet: Fleet, site: Site) -> None:
     """Nothing keeps sessions from connecting."""
     site.revision = None
-    alone = versions_of(site, clock)
-    await alone.prepare()
-    assert alone.current is None
-    site.stored = ClientVersion(revision=NEW, origin="stored", read_at="")
-    await alone.prepare()
-    assert alone.current == site.stored
+    assert (await fleet.start()).current is None
+    await fleet.rows.keep_worked(ClientVersion(revision=NEW, origin="whatsapp", read_at=""))
+    again = await fleet.start()
+    assert (revision(again), again.current and again.current.origin) == (NEW, "stored")
 
 
-async def test_it_is_read_daily_and_never_goes_backwards(
-    site: Site, clock: FakeClock, versions: ClientVersions
-) -> None:
-    """An older script changes nothing."""
-    site.revision = OLD - 1
-    clock.advance_to(clock.monotonic() + 86_401)
-    await turns()
-    assert site.reads == 2
-    assert versions.current is not None
-    assert versions.current.revision == OLD
-
-
-async def test_a_refusal_is_looked_into_at_once_and_then_every_five_seconds(
-    site: Site, clock: FakeClock, versions: ClientVersions
-) -> None:
-    """However many sessions are refused, one look; when a newer version is found, that is told once."""
-    told: list[str] = []
-    versions.newer = lambda: told.append("newer")
-    refused = versions.current
-    for _ in range(50):
-        versions.refused(refused)
-    await turns()
-    assert (site.reads, told) == (2, [])
-    assert versions.tried == {"2.3000.1044000000"}
+async def test_it_is_read_daily_by_one_process_for_all(fleet: Fleet, site: Site) -> None:
+    """Ten start at a time: one reads, all use it. The next day again; an older script changes nothing."""
+    all_ = [await fleet.start() for _ in range(10)]
+    assert ({revision(each) for each in all_}, site.reads) == ({OLD}, 1)
     site.revision = NEW
-    clock.advance_to(clock.monotonic() + 5)
-    await turns()
-    assert (site.reads, told) == (3, ["newer"])
+    await fleet.wait(DAY_S + 1)
+    await fleet.wait(6)
+    assert ({revision(each) for each in all_}, site.reads) == ({NEW}, 2)
+    for each in all_:
+        each.worked(each.current)
+    site.revision = OLD
+    await fleet.wait(DAY_S + 1)
+    await fleet.wait(6)
+    assert ({revision(each) for each in all_}, site.reads) == ({NEW}, 3)
+
+
+async def test_a_read_that_failed_is_made_again_within_the_hour(fleet: Fleet, site: Site) -> None:
+    """By whichever process comes first."""
+    site.revision = None
+    versions = await fleet.start()
+    site.revision = NEW
+    await fleet.wait(3601)
+    assert revision(versions) == NEW
+
+
+async def test_a_refusal_is_looked_into_at_once_and_then_every_five_seconds(fleet: Fleet, site: Site) -> None:
+    """However many sessions and processes are refused, one read a cycle; a newer version is announced once to each."""
+    all_ = [await fleet.start() for _ in range(3)]
+    told: list[int] = []
+    for number, each in enumerate(all_):
+        each.worked(each.current)
+        each.newer = lambda number=number: told.append(number)  # type: ignore[misc]
+    await fleet.wait(60)
+    refused = all_[0].current
+    for each in all_:
+        for _ in range(50):
+            each.refused(refused)
+    await fleet.settle()
+    assert (site.reads, told) == (2, [])
+    assert [each.refusal and each.refusal.tried for each in all_] == [("2.3000.1044000000",)] * 3
+    site.revision = NEW
+    await fleet.wait(5)
+    await fleet.wait(5)
+    assert (site.reads <= 4, sorted(told)) == (True, [0, 1, 2])
+    for each in all_:
+        each.worked(each.current)
+    reads = site.reads
+    await fleet.wait(60)
+    assert (site.reads, [each.refusal for each in all_]) == (reads, [None] * 3)
+
+
+async def test_a_published_version_that_is_refused_gives_way_to_the_one_that_worked(fleet: Fleet, site: Site) -> None:
+    """And is not tried again after that one gets in, until another is published."""
+    versions = await fleet.start()
     versions.worked(versions.current)
-    clock.advance_to(clock.monotonic() + 60)
-    await turns()
-    assert (site.reads, versions.tried) == (3, set())
+    site.revision = NEW
+    await fleet.wait(DAY_S + 1)
+    assert revision(versions) == NEW
+    versions.refused(versions.current)
+    assert revision(versions) == OLD
+    versions.worked(versions.current)
+    await fleet.wait(DAY_S + 1)
+    assert (revision(versions), versions.refusal) == (OLD, None)
+    site.revision = NEW + 1
+    await fleet.wait(DAY_S + 1)
+    assert revision(versions) == NEW + 1
 
 
-async def test_a_pinned_version_is_never_changed(site: Site, clock: FakeClock) -> None:
-    """The operator's own choice: nothing is read."""
-    pinned = versions_of(site, clock, pinned=OLD)
-    await pinned.prepare()
-    assert pinned.current is not None
-    assert (pinned.current.text, pinned.current.origin, site.reads) == ("2.3000.1044000000", "setting", 0)
+async def test_a_pinned_version_is_never_changed(fleet: Fleet, site: Site) -> None:
+    """The operator's own choice: nothing is read. When WhatsApp refuses it, that is known at once."""
+    versions = await fleet.start(pinned=OLD)
+    versions.refused(versions.current)
+    await fleet.wait(DAY_S)
+    assert versions.current is not None
+    assert (versions.current.text, versions.current.origin, site.reads) == ("2.3000.1044000000", "setting", 0)
+    assert versions.refusal is not None
+    assert (versions.refusal.tried, versions.refusal.is_pinned) == (("2.3000.1044000000",), True)
+    versions.worked(versions.current)
+    assert versions.refusal is None

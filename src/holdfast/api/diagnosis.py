@@ -20,9 +20,11 @@ from holdfast.health.signals import Signals
 from holdfast.health.stability import WINDOWS_S, Stability
 from holdfast.health.verdict import Status, Verdict
 from holdfast.http.startup import until_loaded
+from holdfast.runtime.client_versions import RefusedVersions
 from holdfast.runtime.diagnosis import Diagnoser, Diagnosis
 from holdfast.runtime.engine_supervisor import HostView
 from holdfast.runtime.view import View
+from holdfast.session.client_version import ClientVersion, text_of
 from holdfast.session.reasons import stored_reason
 from holdfast.session.state import State
 from holdfast.session.stores import Transition
@@ -177,6 +179,28 @@ class HostModel(ApiModel):
     lost_last_hour: int
 
 
+class ClientVersionModel(ApiModel):
+    """The version of WhatsApp Web as which sessions log in."""
+
+    version: Annotated[str, Field(description="2.3000.N")]
+    origin: Annotated[
+        str, Field(description="setting, whatsapp (read from its script), stored (worked before), engine")
+    ]
+    read_at: Annotated[
+        str | None, Field(description="when WhatsApp published it as current; null for the engine's own")
+    ]
+    refused: Annotated[list[str], Field(description="versions that WhatsApp refused (405), while it takes none")]
+
+    @classmethod
+    def of(cls, version: ClientVersion | None, refusal: RefusedVersions | None) -> ClientVersionModel:
+        return cls(
+            version=text_of(version),
+            origin="engine" if version is None else version.origin,
+            read_at=None if version is None else version.read_at,
+            refused=[] if refusal is None else list(refusal.tried),
+        )
+
+
 class EngineHostModel(ApiModel):
     """One of this process's engine hosts."""
 
@@ -237,6 +261,7 @@ class DiagnosticsModel(ApiModel):
     stability: Annotated[
         dict[str, StabilityModel], Field(description="by window: 5m, 1h, 24h, 7d, and asked, of windowS")
     ]
+    client_version: ClientVersionModel
     engine_host: Annotated[HostModel, Field(description="the one that runs this session")]
     engine_hosts: Annotated[
         list[EngineHostModel], Field(description="a key limited to companies sees those that run its sessions")
@@ -272,6 +297,7 @@ class DiagnosticsModel(ApiModel):
             ),
             limits=LimitsModel.of(found.restrictions),
             stability={name: StabilityModel.of(measured) for name, measured in found.stability.items()},
+            client_version=ClientVersionModel.of(found.client_version, found.client_refusal),
             engine_host=HostModel(
                 pid=host.pid if host is not None and sees_all else None,
                 engine=None if host is None else host.engine,

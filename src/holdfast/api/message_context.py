@@ -5,15 +5,18 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.routing import APIRoute
 from pydantic import Field
 
+from holdfast.api.diagnosis import ClientVersionModel
 from holdfast.api.schemas import ApiModel
+from holdfast.runtime.diagnosis import Diagnoser
 
 
 class AboutModel(ApiModel):
     version: Annotated[str, Field(description="the version that runs, which an upgrade may not have replaced yet")]
+    client_version: ClientVersionModel
 
 
 def make_router(keyed: type[APIRoute], **options: Any) -> APIRouter:
@@ -21,8 +24,10 @@ def make_router(keyed: type[APIRoute], **options: Any) -> APIRouter:
     router = APIRouter(tags=["service"], route_class=keyed, **options)
 
     @router.get("/v1/about")
-    async def get_about() -> AboutModel:
-        """Which version answers."""
-        return AboutModel(version=version("holdfast"))
+    async def get_about(request: Request) -> AboutModel:
+        """Which version answers, and as which version of WhatsApp Web sessions log in."""
+        doctor: Diagnoser = request.app.state.diagnoser
+        client = ClientVersionModel.of(doctor.client_version, doctor.client_refusal)
+        return AboutModel(version=version("holdfast"), client_version=client)
 
     return router

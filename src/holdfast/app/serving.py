@@ -170,7 +170,7 @@ def _client_versions(held: Claim, *, clock: Clock, randomness: RandomSource) -> 
     return ClientVersions(
         pinned=pinned_revision(held.settings.whatsapp_version),
         read=functools.partial(read_script, held.settings.version_url, proxy_url=held.settings.proxy_url),
-        store=ClientVersionRows(held.database),
+        store=ClientVersionRows(held.database, clock=clock),
         clock=clock,
         jitter=randomness.jitter,
     )

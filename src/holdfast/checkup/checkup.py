@@ -7,7 +7,7 @@ import asyncio
 from holdfast.api.keys import first_key, stored_key
 from holdfast.base.clock import Clock
 from holdfast.base.errors import Misconfigured
-from holdfast.checkup import folder, network, programs
+from holdfast.checkup import folder, network, programs, whatsapp
 from holdfast.checkup.check_result import CheckResult
 from holdfast.checkup.database import clock_is_right, database
 from holdfast.settings import Settings
@@ -20,8 +20,8 @@ async def check(settings: Settings, *, clock: Clock) -> list[CheckResult]:
         programs.redis(settings, clock),
         programs.node(settings),
         programs.sandbox(settings),
-        network.proxy(settings),
-        network.server(settings, _key(settings)),
+        whatsapp.proxy(settings),
+        network.server(settings, _key(settings), clock),
     )
     return [
         folder.data_folder(settings),

@@ -6,16 +6,14 @@ import ipaddress
 import socket
 from importlib.metadata import version
 from typing import Any
-from urllib.parse import urlsplit
 
-from holdfast.base.proxy_urls import redacted
+from holdfast.base.clock import Clock
 from holdfast.checkup.check_result import CheckResult, ok, problem, warning
+from holdfast.checkup.whatsapp import judge_client_version
 from holdfast.client import Client, NoServer, Refused, connect
 from holdfast.settings import Settings, variable
-from holdfast.web.proxies import ProxyTrouble, probe
 
 _ANSWER_S = 5
-_WHATSAPP = "wss://web.whatsapp.com"
 
 
 def exposure(host: str, port: int) -> CheckResult:
@@ -38,12 +36,12 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-async def server(settings: Settings, key: str | None) -> list[CheckResult]:
+async def server(settings: Settings, key: str | None, clock: Clock) -> list[CheckResult]:
     """Whether a Holdfast runs, of which version, and how its sessions do."""
     what = "running Holdfast"
     try:
         async with connect(settings.server_url, key, timeout_s=_ANSWER_S, only_holdfast=True) as client:
-            return await _asked(client, settings)
+            return await _asked(client, settings, clock)
     except NoServer as error:
         return [_nobody(what, settings, error)]
     except Refused as error:
@@ -53,8 +51,9 @@ async def server(settings: Settings, key: str | None) -> list[CheckResult]:
         return [problem(what, f"at {settings.server_url}: {error.sentence}", where)]
 
 
-async def _asked(client: Client, settings: Settings) -> list[CheckResult]:
-    running, here = (await client.get("/v1/about"))["version"], version("holdfast")
+async def _asked(client: Client, settings: Settings, clock: Clock) -> list[CheckResult]:
+    about = await client.get("/v1/about")
+    running, here = about["version"], version("holdfast")
     told = f"{running} at {settings.server_url}"
     found = (
         ok("running Holdfast", told)
@@ -64,7 +63,8 @@ async def _asked(client: Client, settings: Settings) -> list[CheckResult]:
     sessions = [session async for session in client.items("/v1/sessions")]
     endpoints = [endpoint async for endpoint in client.items("/v1/webhooks")]
     hosts = await _engine_hosts(client, sessions)
-    return [found, judge_sessions(sessions), judge_engine_hosts(hosts), judge_webhooks(endpoints)]
+    client_version = judge_client_version(about["clientVersion"], clock.now())
+    return [found, client_version, judge_sessions(sessions), judge_engine_hosts(hosts), judge_webhooks(endpoints)]
 
 
 async def _engine_hosts(client: Client, sessions: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -74,20 +74,6 @@ async def _engine_hosts(client: Client, sessions: list[dict[str, Any]]) -> list[
     found = await client.get(f"/webhook/whatsapp/baileys/diagnostics/{sessions[0]['companyId']}")
     hosts: list[dict[str, Any]] = found["engineHosts"]
     return hosts
-
-
-async def proxy(settings: Settings) -> CheckResult:
-    """Whether the proxy lets Holdfast reach WhatsApp."""
-    what = "proxy"
-    if settings.proxy_url is None:
-        return ok(what, f"not used: sessions without one of their own connect directly ({variable('proxy_url')})")
-    where = urlsplit(settings.whatsapp_url or _WHATSAPP)
-    port = where.port or (80 if where.scheme == "ws" else 443)
-    try:
-        await probe(settings.proxy_url, where.hostname or "", port, within_s=_ANSWER_S)
-    except ProxyTrouble as error:
-        return problem(what, error.sentence, f"set {variable('proxy_url')} right, or see that the proxy runs")
-    return ok(what, f"{redacted(settings.proxy_url)} connects to {where.hostname}:{port}")
 
 
 def judge_sessions(sessions: list[dict[str, Any]]) -> CheckResult:

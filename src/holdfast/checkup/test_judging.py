@@ -11,6 +11,7 @@ from holdfast.checkup.database import judge_clock, judge_database
 from holdfast.checkup.folder import judge_backups, judge_disk
 from holdfast.checkup.network import exposure, judge_engine_hosts, judge_sessions, judge_webhooks
 from holdfast.checkup.programs import judge_baileys
+from holdfast.checkup.whatsapp import judge_client_version
 from holdfast.engine.baileys.install import locked_version
 from holdfast.store.inspect import Peeked
 
@@ -118,6 +119,26 @@ def test_webhooks_that_take_nothing_are_named() -> None:
         "warning",
         "2 of 3 take nothing, or did not: 962302: aside, all companies: active, 3 given up (last: 503)",
     )
+
+
+@pytest.mark.parametrize(
+    ("origin", "days", "refused", "state", "words"),
+    [
+        ("whatsapp", 0.2, [], "ok", "2.3000.1045000000, read from WhatsApp, 4 h ago"),
+        ("stored", 20, [], "warning", "20 days ago"),
+        ("setting", 20, [], "ok", "pinned"),
+        ("engine", None, [], "warning", "Baileys' own"),
+        ("whatsapp", 0, ["2.3000.1045000000"], "problem", "refuses 2.3000.1045000000 (405)"),
+    ],
+)
+def test_a_client_version_is_judged_by_origin_and_age(
+    origin: str, days: float | None, refused: list[str], state: str, words: str
+) -> None:
+    """An old one will be refused; a refused one is a problem, whatever its age."""
+    read_at = None if days is None else (NOW - timedelta(days=days)).isoformat()
+    client = {"version": "2.3000.1045000000", "origin": origin, "readAt": read_at, "refused": refused}
+    found = judge_client_version(client, NOW)
+    assert (found.state, words in found.sentence) == (state, True), found
 
 
 def test_sessions_that_are_away_are_named() -> None:

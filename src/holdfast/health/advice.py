@@ -26,6 +26,7 @@ class Care(StrEnum):
     CHECK_OUTBOX = "check-outbox"
     WRITE_LESS = "write-less"
     CHECK_MESSAGE = "check-message"
+    UNPIN_VERSION = "unpin-version"
 
 
 Advice = Action | Care
@@ -47,6 +48,7 @@ WHAT_TO_DO: Mapping[Advice, str] = MappingProxyType({
     "proxy if it has one, otherwise wait: then it is most likely WhatsApp's trouble",
     Care.CHECK_REDIS: "see whether Redis runs and can be reached",
     Care.CHECK_DATABASE: "see whether the disk is full and the database can be reached",
+    Care.UNPIN_VERSION: "set HOLDFAST_WHATSAPP_VERSION to auto, or to a version that WhatsApp takes today",
     Care.CHECK_BACKUP: "see whether the data folder's disk has room and its folder `backups` may be written",
     Care.CHECK_MESSAGE: "ask its sender what it was: in the inbox it has the type `unknown`, and the reason in "
     "`content.notStored`",

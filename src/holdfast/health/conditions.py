@@ -247,6 +247,10 @@ class Surroundings:
     """Age of the oldest alert that could not be delivered."""
     backup_failing_s: float | None = None
     """Since a scheduled backup first failed, while none succeeds."""
+    versions_refused_s: float | None = None
+    """Since WhatsApp refuses every client version that is known, or the pinned one."""
+    versions_refused: tuple[str, ...] = ()
+    version_is_pinned: bool = False
 
 
 def conditions_around(seen: Surroundings, limits: Limits) -> Iterator[Condition]:
@@ -278,6 +282,7 @@ def conditions_around(seen: Surroundings, limits: Limits) -> Iterator[Condition]
             Care.CHECK_BACKUP,
             lasting_s=seen.backup_failing_s,
         )
+    yield from _client_version(seen)
     yield from _host(seen, limits)
     if seen.undelivered_s is not None and seen.undelivered_s >= limits.undelivered_s:
         yield _whole(
@@ -288,6 +293,23 @@ def conditions_around(seen: Surroundings, limits: Limits) -> Iterator[Condition]
             Care.CHECK_ALERTS,
             lasting_s=seen.undelivered_s,
         )
+
+
+def _client_version(seen: Surroundings) -> Iterator[Condition]:
+    if seen.versions_refused_s is None:
+        return
+    tried = ", ".join(seen.versions_refused)
+    yield _whole(
+        "client-version-refused",
+        Severity.CRITICAL,
+        "WhatsApp refuses this client version",
+        f"WhatsApp refuses the pinned client version {tried} (405): no session can connect with it."
+        if seen.version_is_pinned
+        else f"WhatsApp refuses client version {tried} (405) and publishes no newer one: sessions can't connect again. "
+        "Holdfast reads the published version every few seconds and goes on by itself when there is a newer one.",
+        Care.UNPIN_VERSION if seen.version_is_pinned else Action.UPDATE,
+        lasting_s=seen.versions_refused_s,
+    )
 
 
 def _host(seen: Surroundings, limits: Limits) -> Iterator[Condition]:

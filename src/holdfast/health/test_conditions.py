@@ -157,6 +157,8 @@ def around(**seen: float | int) -> list[Condition]:
         ({"host_restarts": 2}, {"host_restarts": 3}, "engine-host", Care.CHECK_HOST),
         ({"undelivered_s": 899}, {"undelivered_s": 900}, "alerts-undelivered", Care.CHECK_ALERTS),
         ({}, {"backup_failing_s": 0}, "backup-failing", Care.CHECK_BACKUP),
+        ({}, {"versions_refused_s": 0}, "client-version-refused", Action.UPDATE),
+        ({}, {"versions_refused_s": 0, "version_is_pinned": True}, "client-version-refused", Care.UNPIN_VERSION),
     ],
 )
 def test_what_holdfast_stands_on(quiet: dict[str, float], loud: dict[str, float], cause: str, action: Care) -> None:

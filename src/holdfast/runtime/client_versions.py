@@ -1,7 +1,7 @@
-"""Which client version this process logs in with: read from WhatsApp, kept in the store, refreshed when refused.
+"""Which client version this process logs in with: read from WhatsApp, stored when it worked, read again when refused.
 
 It must never keep sessions from connecting: where nothing can be read, the last version that worked is used, or none,
-which leaves the choice to the engine.
+which leaves the choice to the engine. Processes that share a database read for one another.
 """
 
 from __future__ import annotations
@@ -9,27 +9,40 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from dataclasses import dataclass
 
 from holdfast.base.clock import Clock, iso
-from holdfast.session.client_version import ClientVersion, is_newer, revision_in
+from holdfast.session.client_version import (
+    Claim,
+    ClientVersion,
+    KnownVersions,
+    VersionStore,
+    choose,
+    revision_in,
+    revision_of,
+    text_of,
+)
 
 log = logging.getLogger(__name__)
 
 _DAY_S = 86_400.0
+_SHARED_S = _DAY_S / 2
+"""What any process read less than this long ago is not read again without a reason."""
+_AFTER_FAILURE_S = 3600.0
 _RETRY_S = 5.0
-"""Between two looks for a newer version while WhatsApp refuses this one …"""
+"""Between two reads while WhatsApp refuses this version …"""
 _SLOW_RETRY_S = 60.0
-"""… and after some time without one."""
+"""… and after some time without a newer one."""
 _QUICK_RETRIES = 180
 
 
-class VersionStore(Protocol):
-    """The last version that was read or worked, shared by all processes on a database."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefusedVersions:
+    """WhatsApp takes none of the versions that are known."""
 
-    async def load(self) -> ClientVersion | None: ...
-
-    async def save(self, version: ClientVersion) -> None: ...
+    tried: tuple[str, ...]
+    is_pinned: bool
+    lasting_s: float
 
 
 class ClientVersions:
@@ -47,77 +60,113 @@ class ClientVersions:
         self._store = store
         self._clock = clock
         self._jitter = jitter
-        self._is_pinned = pinned is not None
+        self._pinned = pinned
+        self._known = KnownVersions()
+        self._refused: set[int] = set()
+        self._refused_since: float | None = None
+        """Since when WhatsApp takes no login; None while it does."""
+        self._reads = 0
+        """Since then."""
+        self._to_keep: ClientVersion | None = None
+        self._next_in_s = _DAY_S
         self._wake = asyncio.Event()
-        self._retries: int | None = None
-        """Looks for a newer version since WhatsApp refused this one; None while it does not."""
-        self._has_newer = False
-        self.tried: set[str] = set()
-        """Versions that WhatsApp refused since the last that it took."""
+        self._has_other = False
         self.newer: Callable[[], None] = lambda: None
         """Called when there is another version to try than the one that was refused."""
         self.current: ClientVersion | None = None
         if pinned is not None:
             self.current = ClientVersion(revision=pinned, origin="setting", read_at=iso(clock.now()))
 
+    @property
+    def refusal(self) -> RefusedVersions | None:
+        """While WhatsApp refuses the pinned version, or all known versions although its script was read since."""
+        if self._refused_since is None or not (self._pinned or self._reads):
+            return None
+        if revision_of(self.current) not in self._refused:
+            return None
+        return RefusedVersions(
+            tried=tuple(f"2.3000.{revision}" for revision in sorted(self._refused)),
+            is_pinned=self._pinned is not None,
+            lasting_s=self._clock.monotonic() - self._refused_since,
+        )
+
     async def prepare(self) -> None:
-        """Before the first session connects; takes as long as one look may."""
-        if not self._is_pinned:
-            stored = await self._store.load()
-            if stored is not None and is_newer(stored.revision, None):
-                self.current = stored
-            await self._refresh()
+        """Before the first session connects; takes as long as one read may."""
+        if self._pinned is None:
+            self._next_in_s = await self._look(within_s=_RETRY_S)
 
     async def run(self) -> None:
         """Look again daily, and at once when refused, until cancelled."""
-        next_daily = self._next_daily()
+        next_look = self._clock.monotonic() + self._next_in_s
         while True:
-            async with self._clock.until(self._next_look(next_daily)):
+            async with self._clock.until(next_look):
                 await self._wake.wait()
             self._wake.clear()
-            if self._is_pinned or (self._retries is None and self._clock.monotonic() < next_daily):
-                continue
-            if self._retries is not None:
-                self._retries += 1
-            await self._refresh()
-            next_daily = self._next_daily()
-            if self._has_newer:
-                self._has_newer = False
+            if self._to_keep is not None:
+                version, self._to_keep = self._to_keep, None
+                await self._store.keep_worked(version)
+            is_due = self._clock.monotonic() >= next_look
+            is_new_refusal = self._refused_since is not None and not self._reads
+            if self._pinned is None and (is_due or is_new_refusal):
+                self._next_in_s = await self._look(within_s=_SHARED_S if self._refused_since is None else _RETRY_S / 2)
+            if is_due or is_new_refusal:
+                next_look = self._clock.monotonic() + self._next_in_s
+            if self._has_other:
+                self._has_other = False
                 self.newer()
 
     def refused(self, version: ClientVersion | None) -> None:
         """WhatsApp answered a login with 405."""
-        self.tried.add("the engine's own" if version is None else version.text)
-        if version != self.current:
-            self._has_newer = True
-        if self._retries is None:
-            self._retries = 0
-            if self._is_pinned:
-                log.error(
-                    "Connection to WhatsApp: it refuses the pinned version (405): set HOLDFAST_WHATSAPP_VERSION=auto"
-                )
-            self._wake.set()
+        self._refused.add(revision_of(version))
+        if self._refused_since is None:
+            self._refused_since, self._reads = self._clock.monotonic(), 0
+            log.warning("Connection to WhatsApp: it refuses client version %s (405)", text_of(version))
+        if revision_of(version) != revision_of(self.current):
+            self._has_other = True
+        self._choose()
+        self._wake.set()
 
     def worked(self, version: ClientVersion | None) -> None:
         """WhatsApp took a login."""
-        if version == self.current and self._retries is not None:
-            self._retries = None
-            self.tried.clear()
+        self._refused.discard(revision_of(version))
+        if revision_of(version) == revision_of(self.current):
+            self._refused_since = None
+        if version is not None and (self._known.worked is None or version.revision > self._known.worked.revision):
+            self._known = KnownVersions(worked=version, found=self._known.found)
+            self._to_keep = version
             self._wake.set()
 
-    def _next_look(self, daily: float) -> float:
-        if self._retries is None or self._is_pinned:
-            return daily
-        return self._clock.monotonic() + (_RETRY_S if self._retries < _QUICK_RETRIES else _SLOW_RETRY_S)
+    async def _look(self, *, within_s: float) -> float:
+        """Take over what other processes know, and read WhatsApp's script unless one of them just did.
 
-    def _next_daily(self) -> float:
-        return self._clock.monotonic() + _DAY_S * (0.9 + 0.2 * self._jitter())
+        Returns the seconds until the next look.
+        """
+        self._take_over(await self._store.load())
+        self._reads += 1
+        claim = await self._store.claim_read(within_s=within_s)
+        if claim is Claim.OWN:
+            found = await self._read_script()
+            await self._store.end_read(found)
+            self._take_over(KnownVersions(found=found))
+            self._log_refusal()
+            if found is None:
+                return self._pause_s(_AFTER_FAILURE_S)
+        return self._pause_s(_RETRY_S if claim is Claim.OTHERS else _DAY_S)
 
-    async def _refresh(self) -> None:
-        """Adopt what another process or WhatsApp knows, if it is newer."""
-        stored = await self._store.load()
-        if stored is not None and is_newer(stored.revision, self.current):
-            return self._adopt(stored)
+    def _pause_s(self, unhurried_s: float) -> float:
+        if self._refused_since is not None:
+            return _RETRY_S if self._reads < _QUICK_RETRIES else _SLOW_RETRY_S
+        return unhurried_s * (0.9 + 0.2 * self._jitter())
+
+    def _log_refusal(self) -> None:
+        if self._reads == 2 and self.refusal is not None:
+            log.error(
+                "Connection to WhatsApp: it refuses client versions %s (405) and publishes no newer one; it is read "
+                "again and again; update Holdfast if that lasts",
+                ", ".join(self.refusal.tried),
+            )
+
+    async def _read_script(self) -> ClientVersion | None:
         try:
             revision = revision_in(await self._read())
         except Exception as error:  # noqa: BLE001 – whatever a network or a hostile server does, sessions go on
@@ -125,20 +174,22 @@ class ClientVersions:
             return None
         if revision is None:
             log.warning("Connection to WhatsApp: its script names no client version that can be used")
-        elif is_newer(revision, self.current):
-            found = ClientVersion(revision=revision, origin="whatsapp", read_at=iso(self._clock.now()))
-            await self._store.save(found)
-            self._adopt(found)
-        elif self._retries == 1:
-            tried = ", ".join(sorted(self.tried))
-            log.error(
-                "Connection to WhatsApp: it refuses client version %s (405) and publishes no newer one; "
-                "it is looked for again and again; update Holdfast if that lasts",
-                tried,
-            )
-        return None
+            return None
+        return ClientVersion(revision=revision, origin="whatsapp", read_at=iso(self._clock.now()))
 
-    def _adopt(self, version: ClientVersion) -> None:
-        log.info("Connection to WhatsApp: client version %s is used from now on (%s)", version.text, version.origin)
+    def _take_over(self, others: KnownVersions) -> None:
+        worked = max(filter(None, (others.worked, self._known.worked)), key=revision_of, default=None)
+        found, own = others.found or self._known.found, self._known.found
+        if found is not None and own is not None and (found.revision, found.read_at) == (own.revision, own.read_at):
+            found = own  # not "stored": this process read it
+        self._known = KnownVersions(worked=worked, found=found)
+        self._choose()
+
+    def _choose(self) -> None:
+        if self._pinned is not None:
+            return
+        version = choose(self._known.found, self._known.worked, refused=self._refused)
+        if revision_of(version) != revision_of(self.current):
+            log.info("Connection to WhatsApp: client version %s is used from now on", text_of(version))
+            self._has_other = self._has_other or self._refused_since is not None
         self.current = version
-        self._has_newer = self._retries is not None

@@ -14,6 +14,7 @@ from holdfast.health.stability import WINDOWS_S, Connectivity, MessageCounts, St
 from holdfast.health.stability import PresencePeriod as Change
 from holdfast.health.verdict import Verdict, judge
 from holdfast.runtime.account_limits import AccountLimits, Restrictions
+from holdfast.runtime.client_versions import RefusedVersions
 from holdfast.runtime.engine_supervisor import HostView
 from holdfast.runtime.evidence import signals_of
 from holdfast.runtime.gateway import Gateway
@@ -65,6 +66,9 @@ class Diagnosis:
     budget_left: int
     host: HostView | None
     """The engine host of this session."""
+    client_version: ClientVersion | None
+    """With which sessions log in; None: the engine's own."""
+    client_refusal: RefusedVersions | None
     hosts: Sequence[HostView]
     """All engine hosts of this process."""
     hosts_lost_lately: int
@@ -100,6 +104,12 @@ class Diagnoser:
         """The client version with which sessions log in from now on; None: the engine's own."""
         versions = self._services.client_versions
         return None if versions is None else versions.current
+
+    @property
+    def client_refusal(self) -> RefusedVersions | None:
+        """While WhatsApp takes no client version that is known."""
+        versions = self._services.client_versions
+        return None if versions is None else versions.refusal
 
     async def health(self, company: str) -> tuple[View, Verdict]:
         """The verdict, the same as in diagnostics, dashboard and alerts. Raises `NotFound`."""
@@ -149,6 +159,8 @@ class Diagnoser:
             budget_an_hour=policy.budget_an_hour,
             budget_left=budget_left(view.session, now=self._services.clock.monotonic(), policy=policy),
             host=self._services.supervisor.host_of(company),
+            client_version=self.client_version,
+            client_refusal=self.client_refusal,
             hosts=self._services.supervisor.hosts(),
             hosts_lost_lately=self._services.supervisor.hosts_lost_lately,
             live=self._services.live.status,

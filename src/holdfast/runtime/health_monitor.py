@@ -181,6 +181,8 @@ class HealthMonitor:
     def _surroundings(self) -> Surroundings:
         supervisor, status = self._services.supervisor, self._services.live.status
         failing_since = self._database_failing_since
+        versions = self._services.client_versions
+        refusal = None if versions is None else versions.refusal
         return Surroundings(
             redis_away_s=age_s(status.since, self._services.clock)
             if status.availability is Availability.AWAY
@@ -190,6 +192,9 @@ class HealthMonitor:
             host_restarts=supervisor.hosts_lost_lately,
             undelivered_s=self._alert_sink.undelivered_s,
             backup_failing_s=self._backup_failing_s(),
+            versions_refused_s=None if refusal is None else refusal.lasting_s,
+            versions_refused=() if refusal is None else refusal.tried,
+            version_is_pinned=refusal is not None and refusal.is_pinned,
         )
 
     async def _names(self) -> Mapping[str, CompanyName]:

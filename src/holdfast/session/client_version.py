@@ -1,14 +1,16 @@
-"""The client version: reads it from WhatsApp's own script, and decides which of two to use.
+"""The client version: how it is read from WhatsApp's own script, and which of several known ones is used.
 
-WhatsApp refuses revisions that are a few weeks old with 405. The script is treated as hostile input: a revision must
-be within bounds, and never older than one that is known to work.
+WhatsApp refuses revisions that are a few weeks old with 405. What it publishes is untrusted: only a number within
+bounds counts, and an old script from a cache never brings an older version back.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
 
 OLDEST = 1_000_000_000
 MOST_AHEAD = 50_000_000
@@ -25,7 +27,7 @@ class ClientVersion:
     origin: str
     """`setting`, `whatsapp`, `stored`."""
     read_at: str
-    """UTC."""
+    """When WhatsApp published it as current, as far as it was read here; UTC."""
 
     @property
     def text(self) -> str:
@@ -34,6 +36,40 @@ class ClientVersion:
     @property
     def numbers(self) -> Sequence[int]:
         return (2, 3000, self.revision)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownVersions:
+    """What all processes on a database know."""
+
+    worked: ClientVersion | None = None
+    """The newest that a login succeeded with."""
+    found: ClientVersion | None = None
+    """What WhatsApp published when it was read last."""
+
+
+class Claim(StrEnum):
+    """Who reads WhatsApp's script."""
+
+    OWN = "own"
+    OTHERS = "others"
+    """Another process is reading it now."""
+    DONE = "done"
+    """Another process has read it lately."""
+
+
+class VersionStore(Protocol):
+    """Shared by all processes on a database."""
+
+    async def load(self) -> KnownVersions: ...
+
+    async def keep_worked(self, version: ClientVersion) -> None: ...
+
+    async def claim_read(self, *, within_s: float) -> Claim:
+        """Ask to read WhatsApp's script, which only one process does within that time."""
+
+    async def end_read(self, found: ClientVersion | None) -> None:
+        """Store what was read; None: it failed, and another process may read at once."""
 
 
 def pinned_revision(text: str) -> int | None:
@@ -50,6 +86,26 @@ def revision_in(script: str) -> int | None:
     return int(found[1])
 
 
-def is_newer(revision: int, known: ClientVersion | None) -> bool:
-    """Never go back to an older revision: a cache on the way may serve an old script."""
-    return revision > (ENGINE_REVISION - 1 if known is None else known.revision)
+def revision_of(version: ClientVersion | None) -> int:
+    """None is the engine's own version."""
+    return ENGINE_REVISION if version is None else version.revision
+
+
+def text_of(version: ClientVersion | None) -> str:
+    return f"2.3000.{revision_of(version)}"
+
+
+def choose(
+    found: ClientVersion | None, worked: ClientVersion | None, *, refused: Collection[int]
+) -> ClientVersion | None:
+    """The version to log in with: the newest that WhatsApp has not refused, or the newest when it refused all.
+
+    `found`: what WhatsApp published last. `worked`: the newest that a login succeeded with. None, as a result:
+    the engine's own version. `refused`: revisions that WhatsApp answered with 405. A refusal of what once worked means
+    that it is outdated, and so is everything older; a refusal of anything else may mean that the script was wrong.
+    """
+    known = [version for version in (found, worked) if version is not None]
+    ranked = sorted([*known, None], key=revision_of, reverse=True)
+    outdated = worked.revision if worked is not None and worked.revision in refused else 0
+    open_ = [each for each in ranked if revision_of(each) > outdated and revision_of(each) not in refused]
+    return (open_ or ranked)[0]

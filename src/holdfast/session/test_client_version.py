@@ -11,9 +11,10 @@ from holdfast.session.client_version import (
     MOST_AHEAD,
     OLDEST,
     ClientVersion,
-    is_newer,
+    choose,
     pinned_revision,
     revision_in,
+    revision_of,
 )
 
 KNOWN = ClientVersion(revision=1_045_000_000, origin="stored", read_at="2026-11-28T00:00:00.000Z")
@@ -51,13 +52,38 @@ def test_any_text_gives_a_revision_within_bounds_or_none(script: str) -> None:
     assert found is None or OLDEST <= found <= ENGINE_REVISION + MOST_AHEAD
 
 
-def test_it_never_goes_backwards() -> None:
-    """An old script from a cache changes nothing, and one before the engine's own is of no use."""
-    assert is_newer(KNOWN.revision + 1, KNOWN)
-    assert not is_newer(KNOWN.revision, KNOWN)
-    assert not is_newer(KNOWN.revision - 1, KNOWN)
-    assert is_newer(ENGINE_REVISION, None)
-    assert not is_newer(ENGINE_REVISION - 1, None)
+def version(revision: int) -> ClientVersion:
+    return ClientVersion(revision=revision, origin="whatsapp", read_at="2026-11-28T00:00:00.000Z")
+
+
+OLD, WORKED, FOUND = ENGINE_REVISION - 1, ENGINE_REVISION + 1, ENGINE_REVISION + 2
+
+
+@pytest.mark.parametrize(
+    ("found", "worked", "refused", "chosen"),
+    [
+        (None, None, [], ENGINE_REVISION),
+        (FOUND, None, [], FOUND),
+        (FOUND, WORKED, [], FOUND),
+        (WORKED, FOUND, [], FOUND),
+        (OLD, None, [], ENGINE_REVISION),
+        (None, OLD, [], ENGINE_REVISION),
+        (FOUND, WORKED, [FOUND], WORKED),
+        (FOUND, None, [FOUND], ENGINE_REVISION),
+        (FOUND, OLD, [FOUND], ENGINE_REVISION),
+        (WORKED, WORKED, [WORKED], WORKED),
+        (FOUND, WORKED, [WORKED], FOUND),
+        (FOUND, WORKED, [FOUND, WORKED], FOUND),
+        (FOUND, None, [FOUND, ENGINE_REVISION], FOUND),
+    ],
+)
+def test_the_newest_version_that_is_not_refused_is_used(
+    found: int | None, worked: int | None, refused: list[int], chosen: int
+) -> None:
+    """An old script from a cache changes nothing. What was published and refused gives way to what worked, then to the
+    engine's own; what worked and is refused is outdated, and nothing older is tried."""
+    seen = [None if each is None else version(each) for each in (found, worked)]
+    assert revision_of(choose(*seen, refused=refused)) == chosen
 
 
 @pytest.mark.parametrize(("text", "revision"), [("2.3000.1045000001", 1_045_000_001), ("auto", None), ("2.2.1", None)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import aiohttp
 
+from holdfast.web.encodings import CannotDecode, Decoder, TooLong
 from holdfast.web.proxies import PROXY_ERRORS, connector, failure
 
 _HEADERS = {
@@ -21,9 +22,9 @@ class CannotRead(Exception):
 
 
 async def read_script(web_url: str, *, proxy_url: str | None = None) -> str:
-    """The text of `/sw.js`: at most 4 MB within five seconds, no redirects. Raises `CannotRead`.
+    """The text of `/sw.js`, which has at most 4 MB and arrives within five seconds. Raises `CannotRead`.
 
-    `proxy_url`: through which alone it is asked for.
+    Redirects are not followed: they may lead to other hosts, also inside. `proxy_url`: the only way to the server.
     """
     url = f"{web_url.rstrip('/')}/sw.js"
     timeout = aiohttp.ClientTimeout(total=_DEADLINE_S)
@@ -32,16 +33,32 @@ async def read_script(web_url: str, *, proxy_url: str | None = None) -> str:
             aiohttp.ClientSession(
                 connector=None if proxy_url is None else connector(proxy_url),
                 timeout=timeout,
+                auto_decompress=False,  # a few bytes can unfold into gigabytes
                 cookie_jar=aiohttp.DummyCookieJar(),
             ) as session,
             session.get(url, headers=_HEADERS, allow_redirects=False) as answer,
         ):
             if answer.status != 200:
                 raise CannotRead(f"{url} answered {answer.status}")
-            body = await answer.content.read(_MOST_BYTES)
+            body = await _body(answer)
     except PROXY_ERRORS as error:
         assert proxy_url is not None
         raise CannotRead(failure(proxy_url, error).sentence) from error
+    except (TooLong, CannotDecode) as error:
+        raise CannotRead(f"{url} is too large or damaged ({error})") from error
     except (TimeoutError, aiohttp.ClientError, ValueError) as error:
         raise CannotRead(f"{url} could not be read: {type(error).__name__}") from error
     return body.decode(errors="replace")
+
+
+async def _body(answer: aiohttp.ClientResponse) -> bytes:
+    """Raises `TooLong` and `CannotDecode`."""
+    codings = ",".join(answer.headers.getall("Content-Encoding", ()))
+    decoder = Decoder(codings, mimetype=answer.content_type, most_bytes=_MOST_BYTES)
+    body = bytearray()
+    async for chunk in answer.content.iter_any():
+        body += b"".join(decoder.feed(chunk))
+        if len(body) > _MOST_BYTES:
+            raise TooLong
+    decoder.end()
+    return bytes(body)

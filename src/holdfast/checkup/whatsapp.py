@@ -1,0 +1,57 @@
+"""How Holdfast reaches WhatsApp: through which proxy, and as which client version."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+from holdfast.base.proxy_urls import redacted
+from holdfast.checkup.check_result import CheckResult, ok, problem, warning
+from holdfast.settings import Settings, variable
+from holdfast.web.proxies import ProxyTrouble, probe
+
+_PROBE_S = 5
+_WHATSAPP = "wss://web.whatsapp.com"
+_OLD = timedelta(days=14)
+_ORIGINS = {
+    "setting": "pinned, since the start",
+    "whatsapp": "read from WhatsApp",
+    "stored": "from the database, read from WhatsApp",
+}
+
+
+async def proxy(settings: Settings) -> CheckResult:
+    """Whether the proxy lets Holdfast reach WhatsApp."""
+    what = "proxy"
+    if settings.proxy_url is None:
+        return ok(what, f"not used: sessions without one of their own connect directly ({variable('proxy_url')})")
+    where = urlsplit(settings.whatsapp_url or _WHATSAPP)
+    port = where.port or (80 if where.scheme == "ws" else 443)
+    try:
+        await probe(settings.proxy_url, where.hostname or "", port, within_s=_PROBE_S)
+    except ProxyTrouble as error:
+        return problem(what, error.sentence, f"set {variable('proxy_url')} right, or see that the proxy runs")
+    return ok(what, f"{redacted(settings.proxy_url)} connects to {where.hostname}:{port}")
+
+
+def judge_client_version(client: dict[str, Any], now: datetime) -> CheckResult:
+    """Whether WhatsApp takes this client version, and for how long it will."""
+    what, version_, refused = "client version", client["version"], client["refused"]
+    if refused:
+        cure = f"set {variable('whatsapp_version')} to auto, or update Holdfast"
+        return problem(what, f"WhatsApp refuses {', '.join(refused)} (405)", cure)
+    if client["readAt"] is None:
+        cure = f"see that {variable('whatsapp_web_url')} can be reached from here"
+        return warning(what, f"{version_}, Baileys' own: what WhatsApp publishes was not read yet", cure)
+    age = now - datetime.fromisoformat(client["readAt"])
+    said = f"{version_}, {_ORIGINS.get(client['origin'], client['origin'])}, {_age(age)}"
+    if client["origin"] != "setting" and age > _OLD:
+        cure = f"see that {variable('whatsapp_web_url')} can be reached from here: the log says why it can't be read"
+        return warning(what, f"{said}; WhatsApp refuses versions that are a few weeks old", cure)
+    return ok(what, said)
+
+
+def _age(age: timedelta) -> str:
+    hours = max(0, int(age.total_seconds() // 3600))
+    return f"{hours} h ago" if hours < 48 else f"{hours // 24} days ago"
