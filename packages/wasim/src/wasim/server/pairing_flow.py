@@ -11,7 +11,7 @@ from wasim.server.link import Link, Pairing, Phase
 from wasim.server.pairing import PairingError, ScannedQr
 from wasim.server.passkeys import Ceremony, PasskeyError
 from wasim.server.phones import Phones
-from wasim.server.state import Account, Device, Directory
+from wasim.server.state import PHONE, Account, Address, Device, Directory
 from wasim.server.timers import Action
 from wasim.server.webauthn import Passkey
 from wasim.wire.errors import WireError
@@ -159,17 +159,21 @@ class PairingFlow:
             return self._passkey(link, waiting, body, now)
         reg = node.child(codes.TAG)
         if reg is not None:
-            return self._code(link, waiting, reg)
+            return self._code(link, waiting, reg, now)
         xmlns, tag = node.attrs.get("xmlns", ""), body.tag
         if xmlns in ("w:p", "urn:xmpp:ping"):
             return queries.QueryAnswer()
         self._host.report(events.QueryUnknown(link=link.id, xmlns=xmlns, tag=tag))
         return queries.QueryAnswer(error=queries.NOT_IMPLEMENTED)
 
-    def _code(self, link: Link, waiting: Pairing, reg: Node) -> queries.QueryAnswer:
+    def _code(self, link: Link, waiting: Pairing, reg: Node, now: float) -> queries.QueryAnswer:
         try:
             if reg.attrs.get("stage") == "companion_hello":
-                waiting.code = codes.hello(reg, self._entropy)
+                request = codes.hello(reg, self._entropy)
+                account = Address(request.number, PHONE)
+                if error := self._interference.on_query(account, xmlns="md", tag=codes.TAG, now=now):
+                    return queries.QueryAnswer(error=error)
+                waiting.code = request
                 return queries.QueryAnswer(content=codes.hello_answer(waiting.code))
             self._finish_code(waiting, reg)
         except (codes.CodeError, WireError) as error:

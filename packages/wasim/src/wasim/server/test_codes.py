@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +13,7 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES256
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 
 from wasim.server.events import DevicePaired, PairingFailed
+from wasim.server.fault_hooks import FaultHooks, NoFaults
 from wasim.server.pairing import PairingError
 from wasim.server.state import Address
 from wasim.wire.client import DeviceKeys
@@ -90,6 +92,26 @@ def test_a_typed_code_links_the_device(world: World) -> None:
     assert finish(world, linked, client).attrs["type"] == "result"
     world.send(client, world.sign(linked, client.all("iq")[-1]))
     assert world.events == [DevicePaired(address=Address("962302", 1), link=client.id)]
+
+
+class Refusing(NoFaults):
+    """Answers requests for a pairing code with an error while told to."""
+
+    error: tuple[int, str] | None = (429, "rate-overlimit")
+
+    def on_query(self, address: Address, *, xmlns: str, tag: str, now: float) -> tuple[int, str] | None:
+        return self.error if (address.number, xmlns, tag) == ("962302", "md", "link_code_companion_reg") else None
+
+
+def test_a_request_for_a_code_can_be_refused(disturbed: Callable[[FaultHooks], World]) -> None:
+    """By a fault that concerns its number. No code can be typed then; a later request may be granted."""
+    faults = Refusing()
+    world = disturbed(faults)
+    client = world.register(world.linked())
+    refused = ask_for_code(world, client)
+    assert refused.children[0].attrs == {"code": "429", "text": "rate-overlimit"}
+    faults.error = None
+    assert ask_for_code(world, client).attrs["type"] == "result"
 
 
 def test_a_wrong_code_links_nothing(world: World) -> None:
