@@ -28,9 +28,11 @@ async def test_a_code_that_whatsapp_refuses_is_an_error_with_its_cause(wasim: Wa
 
         async def ask(number: str) -> Json | Refused:
             try:
-                return await gateway.client.post(f"/v1/sessions/{COMPANY}/pairing-code", {"phoneNumber": number})
+                path = f"/v1/sessions/{COMPANY}/pairing-code"
+                shown: Json = await gateway.client.post(path, {"phoneNumber": number})
             except Refused as error:
                 return error
+            return shown
 
         refused, limited, shown = await asyncio.gather(ask(REFUSED), ask(LIMITED), ask(NUMBER))
         assert isinstance(refused, Refused)

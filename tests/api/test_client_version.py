@@ -14,7 +14,12 @@ from tests.world import COMPANY
 async def test_diagnostics_and_about_show_the_engine_s_own_version_too(client: ApiClient) -> None:
     """With its origin, for people who wonder why WhatsApp refuses logins."""
     await client.world.pair()
-    shown = {"version": f"2.3000.{ENGINE_REVISION}", "origin": "engine", "readAt": None, "refused": []}
+    shown: dict[str, object] = {
+        "version": f"2.3000.{ENGINE_REVISION}",
+        "origin": "engine",
+        "readAt": None,
+        "refused": [],
+    }
     diagnostics = await client("GET", f"/webhook/whatsapp/baileys/diagnostics/{COMPANY}")
     assert diagnostics.json["clientVersion"] == shown
     assert (await client("GET", "/v1/about")).json["clientVersion"] == shown
