@@ -111,7 +111,7 @@ def test_a_mediums_type_is_what_was_said_or_what_its_bytes_tell(
             MessageKind.AUDIO,
             "audio/ogg; codecs=opus",
             b"\0\0",
-            "f is said to be audio/ogg; codecs=opus, but is what WhatsApp",
+            "f is said to be audio/ogg; codecs=opus, but is a type that WhatsApp",
         ),
         (MessageKind.AUDIO, None, THEORA, "f is video/ogg: an audio must be"),
     ],
