@@ -241,8 +241,8 @@ class EngineHost:
                 return
 
     def _write(self, word: AnyCommand | AnyHostCommand) -> None:
-        if self._pipes is None or self._state.over:
-            return
+        if self._pipes is None or self._state.over or self._pipes.stdin.is_closing():
+            return  # of a host that just died, uvloop may close the pipe before it reports the end of the process
         self._pipes.stdin.write(encode(word))
         unread = self._pipes.stdin.get_write_buffer_size()
         if unread > self._limits.unread_bytes:
@@ -308,7 +308,8 @@ class EngineHost:
         limits = self._limits
         if self._state.gone.is_set():
             return
-        stdin.write(encode(Stop()))
+        if not stdin.is_closing():
+            stdin.write(encode(Stop()))
         stdin.close()
         if await self._gone_within(limits.stop_deadline_s):
             return
