@@ -67,8 +67,10 @@ class Pipes(asyncio.SubprocessProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         # Called when the process has ended and all its pipes were read to their end. The transport makes up an exit
         # code when `Popen.kill` reaps the process before its child watcher does; `Popen` then knows the right one.
-        process: subprocess.Popen[bytes] = self.transport.get_extra_info("subprocess")
-        self._reader.note_gone(_describe_exit(process.returncode))
+        # uvloop has no `Popen`, and its transport knows the code.
+        process: subprocess.Popen[bytes] | None = self.transport.get_extra_info("subprocess")
+        code = self.transport.get_returncode() if process is None else process.returncode
+        self._reader.note_gone(_describe_exit(code))
 
 
 class _Stderr:
