@@ -34,6 +34,11 @@ CONFIG = """
 [generation]
 mode = "all"
 max-examples = 5
+[[operations]]
+# These ask WhatsApp: without a connection, which other requests of this test end, the answer is 503.
+include-path-regex = "/(contacts|groups|chats)/?"
+[operations.checks.not_a_server_error]
+expected-statuses = ["2xx", "3xx", "4xx", "502", "503", "504"]
 """
 
 
@@ -47,7 +52,8 @@ def _with_key(document: Json) -> Json:
 
 @pytest.mark.timeout(240)
 async def test_no_request_breaks_holdfast_and_no_nonsense_is_taken(tmp_path: Path, wasim: Wasim) -> None:
-    """Every route of the document but the endless one: no 5xx, answers as they are described, bad input refused."""
+    """Every route of the document but the endless one: no 5xx but where WhatsApp is asked, answers as described, bad
+    input refused."""
     (tmp_path / "schemathesis.toml").write_text(CONFIG)
     async with served(tmp_path, wasim=wasim, HOLDFAST_BACKUP_EVERY_H="0") as gateway:
         await gateway.pair("962302", "962790000002", wasim)
