@@ -113,9 +113,9 @@ def _check_allowed(raw_id: str, options: Mapping[str, object]) -> None:
 def _check_client_data(data: bytes, options: Mapping[str, object]) -> None:
     field = "response.clientDataJSON"
     try:
-        said = json.loads(data)
+        said = json.loads(data.decode())  # from bytes it would also read UTF-16 and UTF-32
     except (ValueError, RecursionError) as error:
-        raise BadAssertion(f"{field} is not JSON", field=field) from error
+        raise BadAssertion(f"{field} is not JSON in UTF-8", field=field) from error
     if not isinstance(said, dict) or said.get("type") != "webauthn.get":
         raise BadAssertion(f"{field} is not that of an assertion (type webauthn.get)", field=field)
     if said.get("origin") != ORIGIN:
