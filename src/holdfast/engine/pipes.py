@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 STDERR_LINE_CHARS = 200
 _FIRST_LINES = 40
+_UNKNOWN_EXIT = 255
+"""What asyncio reports of a process that something else has reaped."""
 
 
 class PipeReader(Protocol):
@@ -65,11 +67,12 @@ class Pipes(asyncio.SubprocessProtocol):
             self._reader.take_line(line)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        # Called when the process has ended and all its pipes were read to their end. The transport makes up an exit
-        # code when `Popen.kill` reaps the process before its child watcher does; `Popen` then knows the right one.
-        # uvloop has no `Popen`, and its transport knows the code.
-        process: subprocess.Popen[bytes] | None = self.transport.get_extra_info("subprocess")
-        code = self.transport.get_returncode() if process is None else process.returncode
+        # Called when the process has ended and all its pipes were read to their end.
+        code = self.transport.get_returncode()
+        process: subprocess.Popen[bytes] | None = self.transport.get_extra_info("subprocess")  # None under uvloop
+        if code == _UNKNOWN_EXIT and process is not None:
+            # `Popen.kill` reaped the process before asyncio's child watcher did: only `Popen` knows the code.
+            code = process.returncode
         self._reader.note_gone(_describe_exit(code))
 
 
