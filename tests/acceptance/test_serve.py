@@ -221,7 +221,7 @@ async def test_a_start_that_fails_says_why_in_a_sentence(tmp_path: Path) -> None
     assert node.startswith("Node is missing: there is no /nonexistent.")
     assert "HOLDFAST_NODE_BIN" in node
     assert cache.startswith(f"Baileys can't be installed in {tmp_path / 'file'}: File exists. Set HOLDFAST_CACHE_DIR")
-    assert mute == ("The engine host ended at its start: exited with code 3. Its last words: the disk is on fire")
+    assert mute == "The engine host ended at its start: the disk is on fire (exited with code 3)."
     assert key == "HOLDFAST_API_KEY has 5 characters: give at least 16"
     assert setting.startswith('HOLDFAST_PORT is "abc": give a whole number from 0 to 65535')
 

@@ -65,7 +65,7 @@ def _bundled() -> Path:
 def _ask_version(executable: Path) -> str:
     try:
         answer = subprocess.run(  # noqa: S603 – what the operator named, or our own
-            [executable, "-p", "process.version"],
+            [executable, "--version"],
             capture_output=True,
             text=True,
             timeout=_ANSWER_DEADLINE_S,
