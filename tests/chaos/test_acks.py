@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from holdfast.client import Json
 from tests.chaos.matrix import CONTACTS, Trial, trial
+from tests.served import eventually
 
 pytestmark = pytest.mark.slow
 
@@ -94,7 +96,12 @@ async def _check_lock(tried: Trial) -> None:
     held = await tried.gateway.send(company, stranger, "a stranger")
     known = await tried.gateway.send(company, CONTACTS[0], "somebody known")
     await tried.gateway.until_message(known["id"], "delivered", "read", within_s=20)
-    seen = await tried.gateway.message(held["id"])
+
+    async def look() -> Json | None:
+        seen: Json = await tried.gateway.message(held["id"])
+        return seen if seen["held"] else None
+
+    seen = await eventually(look, within_s=20, what="the hold")
     assert (seen["held"]["code"], seen["sentAt"]) == ("reach-out-lock", None)
     await tried.wasim.delete(f"/faults/{fault['id']}")
     await tried.gateway.until_message(held["id"], "delivered", "read", within_s=20)
