@@ -59,7 +59,6 @@ class CompanyName:
     """By what people know a company, beside its id."""
 
     label: str | None = None
-    phone_number: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

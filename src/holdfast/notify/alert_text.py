@@ -1,6 +1,6 @@
-"""Alerts in plain words. They name companies and reasons, never a contact's number or the text of a message.
+"""Alerts in plain words. They name companies and reasons, never a phone number or the text of a message.
 
-A company's own phone number stands in the body alone: titles go into the log.
+They pass through services of others, such as a messenger's, and what those services log.
 """
 
 from __future__ import annotations
@@ -97,15 +97,8 @@ def _who(alert: Alert, names: Names) -> list[str]:
     if not alert.companies:
         return []
     if not alert.digest:
-        return [f"Company: {_in_full(alert.companies[0], names)}"]
+        return [f"Company: {_labelled(alert.companies[0], names)}"]
     return [f"{_count(alert.companies)}: {_listed(alert.companies, names)}"]
-
-
-def _in_full(company: str, names: Names) -> str:
-    name = names.get(company, CompanyName())
-    number = None if name.phone_number is None else f"+{name.phone_number}"
-    known_by = ", ".join(part for part in (name.label, number) if part)
-    return f"{company} ({known_by})" if known_by else company
 
 
 def _listed(companies: tuple[str, ...], names: Names) -> str:

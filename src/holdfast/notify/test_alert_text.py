@@ -120,10 +120,10 @@ def test_a_letter_is_made_for_one_address() -> None:
 
 
 def test_companies_are_named_as_people_know_them() -> None:
-    """Label in title and list; the company's own number in the body alone, since titles go into the log."""
-    names = {"962302": CompanyName(label="Bakery Irbid", phone_number="962790000002")}
+    """By their label, in title and text; no alert has a phone number."""
+    names = {"962302": CompanyName(label="Bakery Irbid")}
     single = alert(AlertKind.RAISED)
     assert title(single, names).startswith("Holdfast: 962302 (Bakery Irbid) – ")
-    assert body(single, names=names).splitlines()[0] == "Company: 962302 (Bakery Irbid, +962790000002)"
+    assert body(single, names=names).splitlines()[0] == "Company: 962302 (Bakery Irbid)"
     many = alert(AlertKind.RAISED, companies=("962302", "962303"), digest=True)
     assert body(many, names=names).splitlines()[0] == "2 companies: 962302 (Bakery Irbid), 962303"

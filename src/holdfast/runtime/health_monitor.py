@@ -200,11 +200,8 @@ class HealthMonitor:
     async def _names(self) -> Mapping[str, CompanyName]:
         """By what people know each company; labels are missing while the database fails."""
         labels: Mapping[str, str] = {} if self._database_failing_since is not None else await self._gateway.labels()
-        records = [view.record for view in self._gateway.views()]
-        return {
-            record.company: CompanyName(label=labels.get(record.company), phone_number=record.phone_number)
-            for record in records
-        }
+        companies = [view.record.company for view in self._gateway.views()]
+        return {company: CompanyName(label=labels.get(company)) for company in companies}
 
     async def _tell(self, conditions: Collection[Condition]) -> None:
         """Store the book together with the alerts that it led to. While that fails, the next check decides again."""
