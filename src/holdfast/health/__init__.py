@@ -1,1 +1,1 @@
-"""The evidence about each session, what it means, what to do and whom to tell: decided without loop, clock or disk."""
+"""Judges sessions by evidence, and decides actions and alerts. Pure: no event loop, no clock, no I/O."""

@@ -1,7 +1,7 @@
-"""What the health monitor does about a session: the second pair of eyes, apart from the session's own machine.
+"""The actions of the health monitor, which checks each session independently of the session's state machine.
 
-The machine watches its link itself and is quicker. The monitor steps in where that failed, and it must never end a link
-for being quiet: a silent link is asked for a sign of life, and reconnected only when it gives none.
+The state machine watches its own link and reacts sooner. The monitor acts only where the state machine failed to. It
+must never end a link for being quiet: it pings a silent link, and reconnects only if the ping is not answered.
 """
 
 from __future__ import annotations
@@ -16,33 +16,36 @@ from holdfast.session.state import RUNNING
 
 @dataclass(frozen=True, slots=True)
 class Nothing:
-    """All is well, or in the hands of the session's machine or of a person."""
+    """No action: the session is healthy, or its state machine or a person is handling the problem."""
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """Ping now. The session's machine cuts the link if no answer comes."""
+    """Ping now. The session's state machine cuts the link if the ping is not answered."""
 
     because: str
 
 
 @dataclass(frozen=True, slots=True)
 class Reconnect:
-    """Ask the session for a fresh link at once."""
+    """Replace the session's link at once."""
 
     because: str
 
 
 @dataclass(frozen=True, slots=True)
 class ReplaceActor:
-    """End the session's actor and start another from its record."""
+    """Stop the session's actor and start a new one from the stored record."""
 
     because: str
 
 
 @dataclass(frozen=True, slots=True)
 class ReplaceHost:
-    """End the engine host; the engine supervisor starts another. Asked for each of its sessions, to be done once."""
+    """End the engine host; the engine supervisor starts another.
+
+    Every session of the host gets this action; the caller must carry it out only once.
+    """
 
     because: str
 
@@ -51,7 +54,7 @@ HealthAction = Nothing | Probe | Reconnect | ReplaceActor | ReplaceHost
 
 
 def decide(signals: Signals, limits: Limits) -> HealthAction:
-    """The one thing to do now; parts of Holdfast come before the link, for a link can't mend them."""
+    """The one action to take now. A hanging actor or host comes before the link: a new link would not repair either."""
     machinery = signals.machinery
     if machinery.check_late_s > limits.check_late_s:
         return Nothing()

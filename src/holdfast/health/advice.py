@@ -1,7 +1,7 @@
-"""Words for people: how long something lasted, and what to do about each kind of trouble.
+"""Texts for people: durations, and advice for each kind of problem.
 
-`WHAT_TO_DO` is keyed by the stable words that stand in verdicts and alerts as `action`: those of the table of reasons,
-and Holdfast's own for trouble that no closing word of WhatsApp stands for.
+The keys of `WHAT_TO_DO` are the stable codes in the field `action` of verdicts and alerts: the actions of the table of
+reasons (`Action`), and the actions for problems that are not the end of a link (`Care`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from holdfast.session.reasons import Action, Reason
 
 
 class Care(StrEnum):
-    """What a person can do where it is not a link's end that troubles us."""
+    """Advice codes for problems that are not the end of a link."""
 
     CHECK_SESSION = "check-session"
     CHECK_REDIS = "check-redis"
@@ -68,7 +68,7 @@ _OF_CAUSES: Mapping[str, str] = MappingProxyType({
     "restored-stale": "make sure that the machine from which the backup came no longer runs, then start the session",
     "engine-quarantined": 'read the lines of the log that begin with "Engine host": they say how the hosts ended',
 })  # fmt: skip
-"""Where the cause calls for more than its action does."""
+"""Advice by cause, where the cause needs more specific advice than its action gives."""
 
 
 _BY_WORD: Mapping[str, str] = MappingProxyType({str(advice): words for advice, words in WHAT_TO_DO.items()})
@@ -77,7 +77,7 @@ _BY_WORD: Mapping[str, str] = MappingProxyType({str(advice): words for advice, w
 def what_to_do(action: str, cause: str) -> str:
     """The advice for a person; `cause` is the code of the finding or alert.
 
-    An action that this version does not know stands as it is: alerts are stored, and may be another version's.
+    An unknown action is returned unchanged: alerts are stored, and another version may have written them.
     """
     return _OF_CAUSES.get(cause) or _BY_WORD.get(action, action)
 
@@ -88,14 +88,14 @@ def is_advised(cause: str) -> bool:
 
 
 def because(reason: Reason | None) -> str:
-    """`the connection was closed (428)`, to stand after "because"; Holdfast's own findings have no number."""
+    """A phrase to follow "because": `the connection was closed (428)`. Holdfast's own findings have no number."""
     if reason is None:
         return "no link is open yet"
     return reason.sentence if reason.code is None else f"{reason.sentence} ({reason.code})"
 
 
 def lasting(seconds: float) -> str:
-    """A duration as people say it, never longer than it was: `0.4 s`, `12 s`, `5 min`, `3 h 20 min`, `2 d 4 h`."""
+    """A duration in words, rounded down: `0.4 s`, `12 s`, `5 min`, `3 h 20 min`, `2 d 4 h`."""
     if seconds < 10:
         return f"{max(int(seconds * 10), 0) / 10:g} s"
     if seconds < 60:

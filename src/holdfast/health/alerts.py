@@ -1,11 +1,11 @@
-"""The alert book: from the conditions that stand now, what a person is to be told now.
+"""The alert book decides which alerts to send, from the conditions that are present now.
 
-It tells of each trouble once, reminds after long, says when it is over, and makes one alert of many companies with one
-cause. Flapping gives few alerts: trouble is over only after it stayed away for a while, and that while doubles each
-time it comes back. It must never be silent about a condition that no alert covers, nor say "over" of one that it never
-told of.
+It alerts about each problem once, reminds people of one that persists, and reports when it is cleared. Many companies
+with the same cause become one alert (a digest). Flapping causes few alerts: a problem is cleared only after it has been
+absent for some time, and that time doubles with each return. Every condition must be covered by an alert unless it is
+quiet, and an all-clear must never be sent for a problem that was not reported.
 
-Times are aware UTC, for the book is kept across restarts (`dump`, `load`) so that a restart repeats nothing.
+Times are aware UTC: the book is stored across restarts (`dump`, `load`), so that a restart repeats no alert.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ AlertKey = tuple[str, str]
 
 
 class UnreadableBook(HoldfastError):
-    """A stored alert book can't be read; begin with an empty one: what still stands is told once more."""
+    """A stored alert book can't be read. The caller starts with an empty one, which repeats alerts of open problems."""
 
     code = "unreadable-alert-book"
 
@@ -33,30 +33,30 @@ class AlertKind(StrEnum):
     RAISED = "raised"
     REMINDED = "reminded"
     GREW = "grew"
-    """An alert about many companies now covers at least twice as many as were last told of."""
+    """A digest now covers at least twice as many companies as its last alert reported."""
     CLEARED = "cleared"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alert:
-    """Something to tell a person."""
+    """One alert to send."""
 
     kind: AlertKind
     condition: Condition
-    """As last seen; of an alert about many companies, that of one of them."""
+    """The condition as last seen; in a digest, the condition of one of its companies."""
     companies: tuple[str, ...]
-    """Whom it is about; none: Holdfast as a whole."""
+    """The companies concerned; empty when the alert concerns Holdfast as a whole."""
     since: datetime
     at: datetime
     digest: bool = False
-    """About many companies with one cause."""
+    """True when one alert covers many companies with the same cause."""
     remaining: tuple[str, ...] = ()
-    """Of a digest that is over: the few companies for which it is not, each with an alert of its own from now on."""
+    """Companies that still have the problem when their digest is cleared. Each has its own alert from then on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompanyName:
-    """By what people know a company, beside its id."""
+    """The label and phone number by which people know a company."""
 
     label: str | None = None
 
@@ -66,21 +66,21 @@ class AlertPolicy:
     """Seconds, unless the name says otherwise."""
 
     clear_after_s: float = 120
-    """Trouble is over when it stayed away this long; doubled for each time it came back."""
+    """A problem is cleared after it has been absent this long; doubled for each time it has come back."""
     clear_cap_s: float = 4 * 3600
     memory_s: float = 24 * 3600
-    """Trouble that stayed away this long is new when it comes again."""
+    """A problem that returns after this long counts as new."""
     remind_after_s: float = 4 * 3600
-    """Trouble that still stands is told again after this; then after twice as long, and so on."""
+    """Time until the first reminder of an open problem; it doubles for each further reminder."""
     digest_over: int = 3
-    """More companies than this with one cause become one alert …"""
+    """A digest replaces single alerts when more companies than this have the same cause within `digest_within_s`."""
     digest_within_s: float = 300
-    """… when all came within this."""
+    """Alerts raised within this time count towards a digest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """Trouble that a person was told of and that is not over."""
+    """An open problem: an alert was sent and it is not cleared."""
 
     condition: Condition
     since: datetime
@@ -88,30 +88,30 @@ class Standing:
     told_at: datetime
     reminders: int = 0
     gone_at: datetime | None = None
-    """When it was first not there any more, while it stays away."""
+    """When the condition disappeared; None while it is present."""
     times: int = 0
-    """How often it had come back lately."""
+    """How often the problem has come back recently."""
     digest: bool = False
-    """It is told of as one of many."""
+    """True when a digest covers this problem."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Digest:
-    """An alert about many companies with one cause."""
+    """One open alert about many companies with the same cause."""
 
     condition: Condition
-    """That of one of them, as last seen."""
+    """The condition of one of the companies, as last seen."""
     since: datetime
     told_at: datetime
     told_count: int
     reminders: int = 0
     companies: tuple[str, ...]
-    """All that it ever covered."""
+    """All companies that the digest has ever covered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Over:
-    """Trouble that is over, remembered for a day."""
+    """A cleared problem, remembered for `AlertPolicy.memory_s`."""
 
     key: AlertKey
     at: datetime
@@ -120,7 +120,7 @@ class Over:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Book:
-    """Everything the alerts are decided by."""
+    """The state from which alerts are decided."""
 
     standing: tuple[Standing, ...] = ()
     digests: tuple[Digest, ...] = ()
@@ -130,19 +130,19 @@ class Book:
 def update(
     book: Book, conditions: Collection[Condition], *, now: datetime, policy: AlertPolicy
 ) -> tuple[Book, tuple[Alert, ...]]:
-    """Compare the book with *all* conditions that stand at `now`: the new book, and what to tell."""
+    """Compare the book with *all* conditions present at `now`. Returns the new book and the alerts to send."""
     page = _Page(book, {condition.key: condition for condition in conditions}, now, policy)
     alerts = (*page.clear(), *page.tell_new(), *page.settle_digests(), *page.remind())
     return page.book(), alerts
 
 
 def dump(book: Book) -> str:
-    """The book as JSON."""
+    """Serialise the book as JSON."""
     return msgspec.json.encode(book).decode()
 
 
 def load(text: str) -> Book:
-    """The book that was dumped. Raises `UnreadableBook`."""
+    """Read a book that `dump` wrote. Raises `UnreadableBook`."""
     try:
         return msgspec.json.decode(text, type=Book)
     except msgspec.DecodeError as error:
@@ -150,7 +150,7 @@ def load(text: str) -> Book:
 
 
 class _Page:
-    """The book while it is being brought up to date. Lives for one `update`."""
+    """The mutable state of one `update` call."""
 
     def __init__(self, book: Book, present: dict[AlertKey, Condition], now: datetime, policy: AlertPolicy) -> None:
         self._now, self._policy, self._present = now, policy, present
@@ -175,10 +175,10 @@ class _Page:
     def _passed(self, since: datetime, seconds: float) -> bool:
         return self._now - since >= timedelta(seconds=seconds)
 
-    # What is over.
+    # Cleared problems.
 
     def clear(self) -> Iterator[Alert]:
-        """What stayed away for long enough. One of many leaves quietly: its digest says when it is over."""
+        """Clear problems that have been absent long enough. Members of a digest get no all-clear of their own."""
         for key, standing in list(self._standing.items()):
             if standing.gone_at is None or not self._passed(standing.gone_at, self._hold_s(standing.times)):
                 continue
@@ -190,10 +190,10 @@ class _Page:
     def _hold_s(self, times: int) -> float:
         return min(self._policy.clear_after_s * 2.0 ** min(times, 30), self._policy.clear_cap_s)
 
-    # What is new.
+    # New problems.
 
     def tell_new(self) -> Iterator[Alert]:
-        """What no alert covers yet: one by one, or of many companies as one."""
+        """Alert about conditions that no alert covers yet, one by one or as a digest."""
         fresh: dict[str, list[Standing]] = {}
         for key, condition in self._present.items():
             if key in self._standing or condition.quiet:
@@ -239,14 +239,14 @@ class _Page:
         self._digests[cause] = replace(digest, companies=tuple(joined))
 
     def _of(self, cause: str) -> list[Standing]:
-        """The companies for which this cause stands."""
+        """The open problems of companies with this cause."""
         every = self._standing.values()
         return [each for each in every if each.condition.cause == cause and each.condition.company is not None]
 
-    # Alerts about many.
+    # Digests.
 
     def settle_digests(self) -> Iterator[Alert]:
-        """Say of a digest that it is over, or that it has grown."""
+        """Report digests that are cleared or have grown."""
         for cause, digest in list(self._digests.items()):
             members = self._members(cause)
             there = [each for each in members if each.gone_at is None]
@@ -263,15 +263,15 @@ class _Page:
         return [each for each in self._of(cause) if each.digest]
 
     def _part(self, cause: str, members: list[Standing]) -> None:
-        """The few that are left have been named; from now on each stands for itself."""
+        """Remove a digest. Its last companies, which the all-clear names, have alerts of their own from then on."""
         del self._digests[cause]
         for standing in members:
             self._standing[standing.condition.key] = replace(standing, digest=False, told_at=self._now, reminders=0)
 
-    # What still stands.
+    # Open problems.
 
     def remind(self) -> Iterator[Alert]:
-        """What a person may have forgotten."""
+        """Remind people of problems that have been open for long."""
         for key, standing in self._standing.items():
             if not standing.digest and standing.gone_at is None and self._is_forgotten(standing):
                 self._standing[key] = replace(standing, told_at=self._now, reminders=standing.reminders + 1)
@@ -285,7 +285,7 @@ class _Page:
     def _is_forgotten(self, told: Standing | Digest) -> bool:
         return self._passed(told.told_at, self._policy.remind_after_s * 2.0 ** min(told.reminders, 10))
 
-    # The words' values.
+    # Alert values.
 
     def _alert(self, kind: AlertKind, standing: Standing) -> Alert:
         condition = standing.condition
@@ -293,7 +293,7 @@ class _Page:
         return Alert(kind=kind, condition=condition, companies=companies, since=standing.since, at=self._now)
 
     def _digest_alert(self, kind: AlertKind, cause: str) -> Alert:
-        """Over: all it ever covered. Else: those for which it stands now."""
+        """An all-clear lists all companies that the digest ever covered; other alerts list those affected now."""
         digest, members = self._digests[cause], self._members(cause)
         is_over = kind is AlertKind.CLEARED
         return Alert(

@@ -1,7 +1,7 @@
-"""What deserves an alert: conditions, read off the evidence about sessions and about Holdfast's own surroundings.
+"""Derives the conditions that deserve an alert from the evidence about sessions and about Holdfast's environment.
 
-A condition is there or not; when a person is told of it, and how often, is the alert book's business. Sentences name
-companies and reasons, never a phone number or the text of a message.
+A condition is either present or absent; the alert book decides when and how often to alert people about it. Sentences
+name companies and reasons, never a phone number or the text of a message.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from holdfast.session.state import State
 
 class Severity(StrEnum):
     WARNING = "warning"
-    """It works, and somebody should look at it."""
+    """Things work, but somebody should look at this."""
     CRITICAL = "critical"
     """Something does not work, or a person is needed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
-    """Something a person should know. Company and cause tell it from others."""
+    """A problem that people should know about. Company and cause identify it."""
 
     company: str | None
-    """None: it concerns Holdfast as a whole."""
+    """None when the condition concerns Holdfast as a whole."""
     cause: str
-    """A stable word; conditions of many companies with the same cause become one alert."""
+    """A stable code. Conditions of many companies with the same cause become one alert."""
     severity: Severity
     title: str
     """A few words: `banned by WhatsApp`."""
@@ -47,9 +47,9 @@ class Condition:
     action: str
     """A key of `advice.WHAT_TO_DO`."""
     lasting_s: float = 0
-    """For how long it has been so."""
+    """How long the condition has been present."""
     quiet: bool = False
-    """Worth no alert of its own, for another one says more; but an alert of it that stands is not over."""
+    """True when another condition says more: this one raises no alert, but keeps an open alert from being cleared."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -60,7 +60,7 @@ class Condition:
 
 
 def conditions_of(signals: Signals, limits: Limits) -> Iterator[Condition]:
-    """What deserves an alert about a session. One that was stopped on purpose deserves none."""
+    """The conditions of one session. A session that was stopped on purpose has none."""
     for condition in _conditions_of(signals, limits):
         yield replace(condition, action=nearest_advice(condition.action, signals))
 
@@ -81,9 +81,9 @@ def _conditions_of(signals: Signals, limits: Limits) -> Iterator[Condition]:
 
 
 def needs_person(signals: Signals) -> bool:
-    """Can the session not come back by itself, or not before WhatsApp's own time is over?
+    """Whether the session can't reconnect by itself, or not before a time that WhatsApp set.
 
-    Who logged it out, or let the QR codes go by, was there and knows it already.
+    A logout by a person and an unscanned QR code don't count: whoever caused them already knows.
     """
     match signals.state:
         case State.PAUSED:
@@ -114,7 +114,7 @@ def _needs_person(signals: Signals) -> Condition | None:
 
 
 def _fails(signals: Signals, limits: Limits) -> bool:
-    """Not connected for long, or after many attempts."""
+    """Whether the session has been disconnected for long, or many attempts have failed."""
     match signals.state:
         case State.CONNECTING | State.RECONNECTING | State.PAUSED:
             return signals.attempts >= limits.failures or signals.in_state_s >= limits.away_s
@@ -123,7 +123,7 @@ def _fails(signals: Signals, limits: Limits) -> bool:
 
 
 def _flaps(signals: Signals, limits: Limits) -> bool:
-    """It comes back, and is lost again: many attempts are no trouble of their own then."""
+    """Whether links open and are lost again. Many attempts are part of that and are not a problem of their own."""
     return signals.hour.lost >= limits.flapping_losses and signals.hour.calm_s < limits.calm_after_s
 
 
@@ -157,12 +157,12 @@ def _not_stored(signals: Signals) -> Condition:
 
 
 def _shown(whatsapp_id: str | None) -> str:
-    """Ids are their senders' to choose."""
+    """A WhatsApp id made safe for display: the sender chooses it, so it may hold anything."""
     return "".join(each if each.isalnum() else "?" for each in (whatsapp_id or "")[:40])
 
 
 def _messages(signals: Signals, limits: Limits) -> Iterator[Condition]:
-    """What WhatsApp does not accept, and messages that do not leave though the link is open."""
+    """Conditions of the outbox: WhatsApp's limits on new contacts, and messages that wait although the link is open."""
     if signals.state is not State.CONNECTED:
         return
     hold = signals.hold
@@ -233,28 +233,28 @@ def _warning(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """What Holdfast as a whole stands on."""
+    """The state of the parts that all of Holdfast depends on."""
 
     redis_away_s: float | None = None
-    """Since Redis last answered, while it does not."""
+    """Seconds since Redis last answered; None while it answers."""
     database_failing_s: float | None = None
-    """Since the database first failed, while it does."""
+    """Seconds since the database first failed; None while it works."""
     host_away_s: float | None = None
-    """Since there was last an engine host, while there is none."""
+    """Seconds without any engine host; None while one runs."""
     host_restarts: int = 0
-    """Within the last hour."""
+    """Engine host restarts within the last hour."""
     undelivered_s: float | None = None
-    """Age of the oldest alert that could not be delivered."""
+    """Age of the oldest undelivered alert; None when there is none."""
     backup_failing_s: float | None = None
-    """Since a scheduled backup first failed, while none succeeds."""
+    """Seconds since scheduled backups began to fail; None while they succeed."""
     versions_refused_s: float | None = None
-    """Since WhatsApp refuses every client version that is known, or the pinned one."""
+    """How long WhatsApp has refused every known client version, or the pinned one; None while it does not."""
     versions_refused: tuple[str, ...] = ()
     version_is_pinned: bool = False
 
 
 def conditions_around(seen: Surroundings, limits: Limits) -> Iterator[Condition]:
-    """What deserves an alert about Holdfast as a whole."""
+    """The conditions of Holdfast as a whole."""
     if seen.redis_away_s is not None and seen.redis_away_s >= limits.redis_away_s:
         yield _whole(
             "redis-away",

@@ -1,4 +1,4 @@
-"""A company in good health, from which each test departs."""
+"""Signals of a healthy company, which each test varies."""
 
 from __future__ import annotations
 

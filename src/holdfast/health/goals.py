@@ -1,4 +1,4 @@
-"""The user's goals (M26), and how measurements are held against them."""
+"""The stability goals (M26), and helpers to compare measurements with them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 LEAST_PERCENT = 95.0
-"""Of uptime and of delivery; both must be above it."""
+"""Uptime and delivery must both be above this percentage."""
 MOST_RECONNECT_S = 10.0
 MOST_DISCONNECTIONS_AN_HOUR = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class GoalResult:
-    """One line of a table of success."""
+    """One measurement compared with its goal."""
 
     what: str
     measured: str
@@ -23,12 +23,12 @@ class GoalResult:
 
 
 def percentile(values: Sequence[float], percent: float) -> float | None:
-    """Nearest-rank percentile of sorted values; None of none."""
+    """Nearest-rank percentile of sorted values; None without values."""
     if not values:
         return None
     return values[max(math.ceil(len(values) * percent / 100) - 1, 0)]
 
 
 def percent_of(part: float, whole: float) -> float | None:
-    """None where there is no whole to have a part of."""
+    """`part` as a percentage of `whole`; None when `whole` is zero."""
     return 100.0 * part / whole if whole > 0 else None

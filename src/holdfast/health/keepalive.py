@@ -1,6 +1,6 @@
-"""Keep-alives of one session: how many left, how many were answered, how fast. A sliding window of bounded size.
+"""Keep-alive statistics of one session, in a sliding window of bounded size: pings sent, pings answered, round trips.
 
-`follow` reads them off the session machine's steps, so that nobody has to report a ping twice.
+`follow` derives them from the state changes of the session machine, so that nothing else has to report pings.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ WINDOW = 120
 
 @dataclass(frozen=True, slots=True)
 class KeepAlives:
-    """`sent` and `answered` count since the beginning; rates and round trips are those of the window."""
+    """`sent` and `answered` count since the process started; rates and round trips cover the window."""
 
     sent: int = 0
     answered: int = 0
     outcomes: tuple[float | None, ...] = ()
-    """Round trips in seconds, oldest first; None: not answered."""
+    """Round trips in seconds, oldest first; None for an unanswered ping."""
 
     @property
     def success_rate(self) -> float | None:
-        """Share of answered ones, 0 to 1; None while there is no outcome."""
+        """Share of answered pings, 0 to 1; None while there is no outcome."""
         return len(self._round_trips) / len(self.outcomes) if self.outcomes else None
 
     @property
@@ -36,7 +36,7 @@ class KeepAlives:
 
     @property
     def last_s(self) -> float | None:
-        """Round trip of the last answered one."""
+        """Round trip of the last answered ping."""
         return self._round_trips[-1] if self._round_trips else None
 
     @property
@@ -62,9 +62,9 @@ class KeepAlives:
 
 
 def follow(known: KeepAlives, before: Session, after: Session) -> KeepAlives:
-    """What one step of the session machine adds.
+    """The statistics after one step of the session machine.
 
-    A ping whose link ended before the answer is missed; but not when the end was meant: that says nothing of the link.
+    A ping counts as missed when its link ended before the answer, unless the link was ended on purpose.
     """
     was, link = before.link, after.link
     is_same = was is not None and link is not None and was.number == link.number
@@ -77,7 +77,7 @@ def follow(known: KeepAlives, before: Session, after: Session) -> KeepAlives:
 
 
 def _was_meant(after: Session) -> bool:
-    """No reason, or one that is nobody's fault: somebody stopped it, or asked for another link."""
+    """Whether the link was ended on purpose: there is no reason, or a reason that is nobody's fault."""
     return after.reason is None or after.reason.fault == "nobody"
 
 
@@ -86,25 +86,25 @@ def _pings(link: Link | None) -> int:
 
 
 _FINE = 120
-"""Outcomes kept one by one: an hour of keep-alives every 30 s."""
+"""Outcomes stored individually: an hour of keep-alives every 30 s."""
 _SPAN_S = 300
 _COARSE = 288
-"""Spans of five minutes in a day."""
+"""Number of five-minute spans in a day."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PingOutcome:
-    """One ping, or several close to each other."""
+    """The outcome of one ping, or of several pings in one time span."""
 
     at: float
-    """Seconds of the epoch; of several, the first."""
+    """Unix time in seconds of the first ping."""
     worst_s: float | None
-    """None: none was answered."""
+    """The longest round trip; None when no ping was answered."""
     missed: int
 
 
 class RoundTrips:
-    """The outcomes of one session's pings. Bounded, whatever the interval."""
+    """The ping outcomes of one session over a day, in bounded memory at any interval."""
 
     def __init__(self) -> None:
         self._fine: deque[PingOutcome] = deque(maxlen=_FINE)
@@ -119,7 +119,7 @@ class RoundTrips:
             self._coarse.append(outcome)
 
     def since(self, at: float) -> list[PingOutcome]:
-        """Oldest first: coarse as far as there is nothing finer."""
+        """Outcomes since `at`, oldest first: five-minute spans, then the latest ones individually."""
         fine = [outcome for outcome in self._fine if outcome.at >= at]
         fine_from = fine[0].at if fine else float("inf")
         return [*(span for span in self._coarse if at <= span.at < fine_from), *fine]

@@ -1,7 +1,7 @@
-"""The evidence about one session at one moment, and the numbers by which it is weighed.
+"""The evidence about one session at one moment, and the limits that it is judged by.
 
-Everything is an age or a count, so that a verdict needs no clock. Silence of people is no evidence and is not here:
-a company that neither writes nor is written to is as healthy as its answered pings say.
+All values are ages or counts, so that a verdict needs no clock. The absence of messages is not evidence: a company
+without traffic is healthy as long as its pings are answered.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from holdfast.session.state import Policy, Session, State, budget_left
 
 _HOUR_S = 3600
 ZOMBIES = frozenset({reasons.NO_PONG.name, reasons.NO_ACKS.name})
-"""Why links were cut that were open in name only."""
+"""Reasons of links that looked open and were dead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkSigns:
-    """The current link: how long ago each sign of life was. None: there was none yet."""
+    """The ages of the current link's signs of life, in seconds. None means that there was none yet."""
 
     age_s: float
     open_s: float | None
-    """Since the login finished; None while it is under way."""
+    """Seconds since the login finished; None while it is under way."""
     pong_s: float | None
     ping_s: float | None
-    """Since the last ping left, while it is unanswered."""
+    """Seconds since the last ping was sent; None when no ping is unanswered."""
     unacked_s: float | None
-    """Since the oldest message without an ack was written."""
+    """Seconds since the oldest message without an ack was written to the link."""
     frame_s: float | None
-    """Since bytes of any kind came in."""
+    """Seconds since any bytes were received."""
 
     @property
     def silent_s(self) -> float | None:
-        """Since the last sign of life, opening included; None while the login is under way."""
+        """Seconds since the last sign of life, including the opening; None while the login is under way."""
         if self.open_s is None:
             return None
         return min(age for age in (self.open_s, self.pong_s, self.frame_s) if age is not None)
@@ -47,17 +47,17 @@ class LinkSigns:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageSigns:
-    """The outbox."""
+    """The messages that wait in the outbox."""
 
     waiting: int = 0
     oldest_s: float | None = None
     late_s: float | None = None
-    """Age of the oldest message that neither WhatsApp nor bulk pacing holds back."""
+    """How long the oldest message has waited that neither WhatsApp nor bulk pacing holds back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HoldSigns:
-    """WhatsApp does not accept messages to new contacts from this number for now."""
+    """A temporary limit of WhatsApp: it accepts no messages from this number to new contacts."""
 
     code: str
     """`reach-out-lock` or `new-chat-quota`."""
@@ -71,13 +71,13 @@ class HourSigns:
     lost: int = 0
     zombies: int = 0
     calm_s: float = 0
-    """Since the newest loss."""
+    """Seconds since the latest loss."""
     main_cause: str | None = None
-    """Name of the reason of most losses."""
+    """Name of the most frequent reason."""
 
     @classmethod
     def of(cls, ends: Iterable[tuple[float, str, str]]) -> HourSigns:
-        """From the ends of links: seconds ago, name of the reason, whose fault (nobody's: meant, and not counted)."""
+        """Summarise ends of links: seconds ago, reason name and fault. Ends with the fault `nobody` are not counted."""
         counted = [(ago_s, name) for ago_s, name, fault in ends if ago_s < _HOUR_S and fault != "nobody"]
         names = Counter(name for _, name in counted)
         return cls(
@@ -90,31 +90,31 @@ class HourSigns:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotStoredSigns:
-    """The last hour's inbound messages that could not be stored; stubs stand for them in the inbox."""
+    """Inbound messages of the last hour that could not be stored; the inbox has a stub for each."""
 
     count: int = 0
     newest: str | None = None
-    """Its WhatsApp id."""
+    """WhatsApp id of the newest such message."""
     since_s: float = 0
-    """Since the first of them."""
+    """Seconds since the first such message."""
 
     @classmethod
     def of(cls, messages: Iterable[tuple[float, str]]) -> NotStoredSigns:
-        """From seconds ago and WhatsApp ids, in the order in which they came."""
+        """Summarise messages, given as seconds ago and WhatsApp id, in order of arrival."""
         lately = [(ago_s, id_) for ago_s, id_ in messages if ago_s < _HOUR_S]
         return cls(count=len(lately), newest=lately[-1][1], since_s=lately[0][0]) if lately else cls()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MachinerySigns:
-    """Holdfast's own parts that carry the session, as its health monitor sees them from the outside."""
+    """The actor and the engine host of the session, as the health monitor sees them."""
 
     actor_silent_s: float = 0
-    """Since the session's actor last took an event."""
+    """Seconds since the session's actor last handled an event."""
     host_silent_s: float | None = 0
-    """Since the engine host's last heartbeat; None: there is no host just now, another one is being started."""
+    """Seconds since the engine host's last heartbeat; None while a new host is being started."""
     check_late_s: float = 0
-    """How late this very check is. A process that was stopped for a while must not blame others for it."""
+    """How late this check runs. After a pause of the whole process, late actors and hosts are not to blame."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,22 +127,22 @@ class Signals:
     in_state_s: float
     attempts: int
     next_attempt_in_s: float | None
-    """None: nothing is planned; below zero: it is overdue."""
+    """None when no attempt is planned; negative when the attempt is overdue."""
     overdue_s: float | None
-    """For how long something has been due in the session that was not done; None: nothing is due."""
+    """How long the session's next action has been overdue; None when no action is due."""
     budget_left: int
-    """Links that may still be begun this hour without waiting for the backoff's cap."""
+    """Links that may still be started this hour without the maximum backoff."""
     link: LinkSigns | None
     keepalives: KeepAlives
     messages: MessageSigns
     hour: HourSigns
     machinery: MachinerySigns
     qr_wanted: bool
-    """Is somebody asking for a QR code?"""
+    """True while somebody asks for a QR code."""
     not_stored: NotStoredSigns = NotStoredSigns()
     hold: HoldSigns | None = None
     others_connected: bool = False
-    """Another session of this process is connected: the machine's network works."""
+    """True when another session of this process is connected, which shows that the machine's network works."""
 
 
 def observe(
@@ -162,9 +162,9 @@ def observe(
     hold: HoldSigns | None = None,
     others_connected: bool = False,
 ) -> Signals:
-    """The evidence: what the session machine knows at `now` (monotonic seconds), and what only others can tell.
+    """Collect the evidence at `now` (monotonic seconds) from the session machine and from the other arguments.
 
-    `frame_at` is when bytes last came in on any link of the session.
+    `frame_at` is when any link of the session last received bytes.
     """
     planned, due_at = session.next_attempt_at, deadline(session, policy=policy)
     return Signals(
@@ -209,38 +209,38 @@ def _age(at: float | None, now: float) -> float | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Every number that evidence is weighed by. `of` takes those that the session machine goes by from its policy."""
+    """The limits that evidence is judged by. `of` takes those that the session machine also uses from its policy."""
 
     keepalive_interval_s: float = 30
     pong_deadline_s: float = 5
     ack_deadline_s: float = 2
     no_acks_deadline_s: float = 15
     grace_s: float = 5
-    """The session machine reacts at its deadlines; the monitor believes that it failed to only this much later."""
+    """Extra time after the session machine's deadlines before the monitor assumes that it failed to react."""
     moment_s: float = 10
-    """Being away for no longer than this is a passing moment: a reconnection is promised within it (M26)."""
+    """A shorter disconnection only degrades the session: the goal (M26) allows a reconnection this much time."""
     silent_intervals: float = 3
-    """An open link without a sign of life for this many keep-alive intervals is asked for one."""
+    """The monitor pings an open link that gave no sign of life for this many keep-alive intervals."""
     keepalives_needed: int = 5
-    """Fewer outcomes than this make no rate."""
+    """Minimum number of outcomes before the success rate is judged."""
     keepalives_poor: float = 0.95
     unstable_losses: int = 3
-    """Links lost within an hour that make a session unsteady …"""
+    """Links lost within an hour from which a session is unsteady."""
     flapping_losses: int = 5
-    """… and worth an alert."""
+    """Links lost within an hour from which an alert is raised."""
     calm_after_s: float = 600
     """A session that has kept its link for this long no longer flaps."""
     zombies: int = 2
     queue_late_s: float = 120
-    """A message that could leave and has waited for so long is late …"""
+    """A message that nothing holds back is late after this time."""
     queue_alert_s: float = 600
-    """… and worth an alert."""
+    """A message that nothing holds back raises an alert after this time."""
     budget_low: int = 12
     actor_hangs_s: float = 30
     host_hangs_s: float = 30
-    """The engine supervisor ends a host that sends no heartbeat; this is for when that failed."""
+    """The monitor replaces a host without heartbeats after this time, in case the engine supervisor did not."""
     check_late_s: float = 10
-    """A check that comes later than this can't tell whether others hang: it hung itself."""
+    """A check that runs later than this does not judge actors and hosts: the process itself was blocked."""
     failures: int = 5
     away_s: float = 300
     redis_away_s: float = 60
@@ -250,7 +250,7 @@ class Limits:
 
     @classmethod
     def of(cls, policy: Policy) -> Limits:
-        """The limits that go with a session machine's policy."""
+        """The limits that match a session machine's policy."""
         return cls(
             keepalive_interval_s=policy.keepalive_interval_s,
             pong_deadline_s=policy.pong_deadline_s,

@@ -1,7 +1,7 @@
 """How stable a session was: uptime, disconnections, reconnection times and delivery, over windows of time.
 
-Computed from the history of turns (connected, away, excused), never from samples. Time before the first turn, and time
-in which the session was not meant to be connected, counts neither for nor against it.
+Computed from the history of state changes (connected, away, excused), never from samples. Time before the first state
+change, and time in which the session was not supposed to be connected, is not counted.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ WINDOWS_S: Mapping[str, int] = MappingProxyType({"5m": 300, "1h": 3600, "24h": 8
 class Connectivity(StrEnum):
     CONNECTED = "connected"
     AWAY = "away"
-    """Meant to be connected, and not."""
+    """Supposed to be connected, but not connected."""
     EXCUSED = "excused"
-    """Not meant to be connected: stopped on purpose, or no phone is linked yet."""
+    """Not supposed to be connected: stopped on purpose, or no phone is linked yet."""
 
 
 def connectivity_of(state: State) -> Connectivity:
-    """How a session's state counts. A logout by WhatsApp or a pause counts against it, for messages don't arrive."""
+    """How a state counts. A logout by WhatsApp and a pause count as away: no messages arrive."""
     match state:
         case State.CONNECTED:
             return Connectivity.CONNECTED
@@ -47,7 +47,7 @@ def connectivity_of(state: State) -> Connectivity:
 
 @dataclass(frozen=True, slots=True)
 class PresencePeriod:
-    """From `at` on it was so. Seconds of one clock that outlives restarts."""
+    """The connectivity from `at` on, in seconds of a clock that continues across restarts."""
 
     at: float
     presence: Connectivity
@@ -59,9 +59,9 @@ class MessageCounts:
 
     accepted: int = 0
     taken: int = 0
-    """WhatsApp's server has them: acked, or shown to have arrived."""
+    """Messages that WhatsApp's server has: acked, or known to have arrived."""
     arrived: int = 0
-    """They reached a phone. One that is switched off gets them later."""
+    """Messages that reached a phone. A phone that is switched off gets them later."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,13 +69,13 @@ class Stability:
     """One session over one window that ends now."""
 
     observed_s: float
-    """How long it was meant to be connected and somebody saw whether it was."""
+    """Time in which the session was supposed to be connected and Holdfast observed whether it was."""
     connected_s: float
     disconnections: int
     reconnects_s: tuple[float, ...]
-    """From the loss of a link to the next open one, for those that came back within the window; sorted."""
+    """Times from the loss of a link to the next open link, for reconnections within the window; sorted."""
     away_s: float | None
-    """How long the present absence has lasted."""
+    """How long the current absence has lasted; None while there is none."""
     messages: MessageCounts
 
     @property
@@ -98,7 +98,7 @@ class Stability:
 
     @property
     def delivery_percent(self) -> float | None:
-        """Of the accepted messages, those that WhatsApp took; None of none."""
+        """Share of the accepted messages that WhatsApp took; None without messages."""
         return percent_of(self.messages.taken, self.messages.accepted)
 
     @property
@@ -110,7 +110,7 @@ class Stability:
         return all(row.holds for row in self.table())
 
     def table(self) -> tuple[GoalResult, ...]:
-        """The user's table of success (M26)."""
+        """The measurements compared with the goals (M26)."""
         return (self._uptime(), self._delivery(), self._reconnection(), self._disconnections())
 
     def _uptime(self) -> GoalResult:
@@ -126,7 +126,7 @@ class Stability:
         return GoalResult("message delivery", measured, "> 95 %", taken > LEAST_PERCENT)
 
     def _reconnection(self) -> GoalResult:
-        """An absence that has not ended counts by what it has lasted."""
+        """A current absence counts with its duration so far."""
         times = tuple(sorted((*self.reconnects_s, *(() if self.away_s is None else (self.away_s,)))))
         p95_s = percentile(times, 95)
         measured = "none needed" if p95_s is None else f"{p95_s:.1f} s"
@@ -141,9 +141,9 @@ class Stability:
 def stability(history: Sequence[PresencePeriod], messages: MessageCounts, *, now: float, window_s: float) -> Stability:
     """Measure the `window_s` seconds before `now`.
 
-    `history` is in the order in which things happened and begins before the window, or nothing is known of the time
-    before its first turn. A turn that bears an earlier time than the one before (the clock was set back) counts from
-    that one's. Whoever records it says at a start that the session was away since Holdfast's last sign of life.
+    `history` is in order of occurrence. Time before its first entry is unknown, so it should begin before the window.
+    An entry with an earlier time than its predecessor (the clock was set back) counts from the predecessor's time. At a
+    start, the recorder adds an entry that the session has been away since Holdfast's last sign of life.
     """
     begin = now - window_s
     spans = list(_spans(history, now))
@@ -170,7 +170,7 @@ class _Span:
 
 
 def _spans(history: Sequence[PresencePeriod], now: float) -> Iterator[_Span]:
-    """The turns with their ends, up to now; turns that change nothing are joined to the one before."""
+    """The entries as spans that end at the next change or now. Entries that change nothing are merged."""
     open_span: PresencePeriod | None = None
     for period in history:
         if open_span is None:
@@ -188,12 +188,12 @@ def _is_loss(before: _Span, span: _Span) -> bool:
 
 
 def _reconnects(spans: Sequence[_Span], begin: float) -> Iterator[float]:
-    """Absences that followed a loss and ended in a link within the window."""
+    """Durations of absences that began with a loss and ended in an open link within the window."""
     for before, span, after in zip(spans, spans[1:], spans[2:], strict=False):
         if _is_loss(before, span) and after.presence is Connectivity.CONNECTED and after.begin > begin:
             yield span.end - span.begin
 
 
 def _shown(percent: float) -> str:
-    """Never rounded up to a goal that was missed."""
+    """A percentage, rounded down so that a missed goal is never shown as met."""
     return f"{int(percent * 10) / 10:.1f} %"

@@ -1,4 +1,4 @@
-"""What alerts need kept, so that a restart neither repeats nor loses one."""
+"""The durable state of alerts, so that a restart neither repeats nor loses one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from holdfast.base.errors import HoldfastError
 
 
 class NotKept(HoldfastError):
-    """The store took no alert rows just now."""
+    """The store failed to read or write alert rows."""
 
     code = "alerts-not-kept"
 
@@ -21,9 +21,9 @@ class PendingAlert:
 
     id: str
     address: str
-    """A fingerprint of the address, never the address: that holds a secret."""
+    """A fingerprint of the address, never the address itself, which holds a secret."""
     subject: str
-    """What it is about; alerts with one subject reach an address in their order."""
+    """What the alert is about. Alerts with the same subject reach an address in order."""
     title: str
     body: str
     severity: str
@@ -33,20 +33,20 @@ class PendingAlert:
 
 
 class AlertRows(Protocol):
-    """The alert book and the alerts that are under way. Each change is on the disk when its method returns.
+    """The alert book and the undelivered alerts. Each change is durable when its method returns.
 
-    Changes take effect in the order in which they were asked for, also while an earlier one is waited for.
+    Changes are applied in call order, even when a call is made before an earlier one has returned.
     Every method raises `NotKept` when the store fails.
     """
 
     async def book(self) -> str | None:
-        """The alert book as it was last kept."""
+        """The alert book as last stored; None when there is none."""
 
     async def keep(self, book: str, added: Sequence[PendingAlert]) -> None:
-        """The new book and the alerts that come with it: all or nothing. One that is there already stays as it is."""
+        """Store the new book and its alerts in one transaction. An alert that is already stored stays unchanged."""
 
     async def pending(self) -> list[PendingAlert]:
-        """What is under way, in the order in which it was kept."""
+        """The undelivered alerts, in the order in which they were stored."""
 
     async def settle(self, alert_id: str, address: str) -> None:
-        """Delivered, or given up. One that is not there is passed over."""
+        """Remove an alert that was delivered or given up. A missing alert is ignored."""

@@ -1,7 +1,7 @@
-"""Is a session healthy? Judged by evidence alone, each finding with a stable code, a sentence and what to do.
+"""Judges the health of a session by evidence alone. Each finding has a stable code, a sentence and advice.
 
-It must never call a session healthy because nobody complained, nor ill because nobody writes. Codes of findings are the
-names of reasons (`banned`, `no-pong` …) where WhatsApp or the link said why, and the literals below.
+A session must never count as healthy because nobody complained, or as unhealthy because there is no traffic. The code
+of a finding is the name of a reason (`banned`, `no-pong` …) where one is known, otherwise a literal of this module.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ HOLDS = {
 
 
 class Status(IntEnum):
-    """Ordered: the worst finding decides."""
+    """Health levels in order; the worst finding decides."""
 
     HEALTHY = 0
     DEGRADED = 1
@@ -39,12 +39,12 @@ class Status(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing that is not as it should be."""
+    """One problem of a session."""
 
     status: Status
     code: str
     message: str
-    """A whole sentence, without its full stop."""
+    """A sentence without a full stop."""
     action: Advice
 
 
@@ -52,11 +52,11 @@ class Finding:
 class Verdict:
     status: Status
     reasons: tuple[Finding, ...]
-    """What was found, the worst first; nothing when healthy."""
+    """The findings, worst first; empty when healthy."""
 
 
 def judge(signals: Signals, limits: Limits) -> Verdict:
-    """Weigh the evidence."""
+    """The verdict on the evidence."""
     everything = (*_machinery(signals, limits), *_state(signals, limits))
     found = [replace(finding, action=nearest_advice(finding.action, signals)) for finding in everything]
     worst_first = tuple(sorted(found, key=lambda finding: -finding.status))
@@ -67,7 +67,7 @@ A = TypeVar("A", Advice, str)
 
 
 def nearest_advice(action: A, signals: Signals) -> A | Advice:
-    """The machine's network is no suspect while other companies are connected over it."""
+    """The advice with the machine's network ruled out while other sessions are connected over it."""
     return Care.CHECK_SESSION if action == Action.CHECK_NETWORK and signals.others_connected else action
 
 
@@ -88,7 +88,7 @@ def host_hangs(signals: Signals, limits: Limits) -> bool:
 
 
 def actor_hangs(signals: Signals, limits: Limits) -> bool:
-    """Something has long been due in the session, and its actor has taken no event since."""
+    """Whether an action of the session is long overdue and its actor has handled no event since."""
     overdue_s = signals.overdue_s
     return overdue_s is not None and min(overdue_s, signals.machinery.actor_silent_s) > limits.actor_hangs_s
 
@@ -129,7 +129,7 @@ def _stopped(reason: Reason | None) -> Finding:
 
 
 def _away(signals: Signals, limits: Limits) -> Finding:
-    """Not connected, for a passing moment or for longer: counted is also the wait that is still to come."""
+    """The finding about a session without a link. The wait until the next attempt counts as part of the absence."""
     why = because(signals.reason)
     if signals.in_state_s + max(signals.next_attempt_in_s or 0, 0) < limits.moment_s:
         return _degraded("connecting", f"the session is being connected: {why}")
@@ -138,7 +138,7 @@ def _away(signals: Signals, limits: Limits) -> Finding:
 
 
 def _held(signals: Signals) -> Finding:
-    """WhatsApp or a person ended it, and connecting again by itself would not help or do harm."""
+    """The finding about a session that must not reconnect by itself: it would not help, or would do harm."""
     code, action = (str(signals.state), Action.WAIT) if signals.reason is None else _name(signals.reason)
     held = str(signals.state).replace("_", " ")
     message = f"the session is {held} because {because(signals.reason)}"
@@ -188,7 +188,7 @@ def no_acks(link: LinkSigns, limits: Limits) -> bool:
 
 
 def is_silent(link: LinkSigns, limits: Limits) -> bool:
-    """An open link gave no sign of life for so long that one must be asked for; nothing is proved by it yet."""
+    """Whether an open link was silent for so long that it should be pinged. Silence alone does not prove it dead."""
     return link.ping_s is None and link.silent_s is not None and link.silent_s > limits.silent_s
 
 
@@ -216,7 +216,7 @@ def _takes_messages(signals: Signals, link: LinkSigns, limits: Limits) -> Iterat
 
 
 def is_late(messages: MessageSigns, limit_s: float) -> bool:
-    """Has a message waited for longer than this that could have left?"""
+    """Whether a message that nothing holds back has waited for longer than this."""
     return messages.late_s is not None and messages.late_s > limit_s
 
 
@@ -227,7 +227,7 @@ def late_words(messages: MessageSigns) -> str:
 
 
 def hold_words(hold: HoldSigns) -> str:
-    """What WhatsApp does not accept for now, and until when."""
+    """Which messages WhatsApp does not accept for now, and until when."""
     return f"{HOLDS[hold.code]}, until {hold.until:%H:%M} UTC on {hold.until:%d %b %Y}"
 
 
@@ -239,7 +239,7 @@ def losses_words(hour: HourSigns) -> str:
 
 
 def losses_advice(hour: HourSigns) -> Action:
-    """What helps against the cause that most losses had."""
+    """The advice for the most frequent cause of the losses."""
     reason = _main_reason(hour)
     if reason is None or (reason.action is Action.WAIT and reason.fault == "network"):
         return Action.CHECK_NETWORK

@@ -1,6 +1,6 @@
-"""What deserves an alert about webhooks: an endpoint to which nothing goes, or only probes.
+"""Derives the conditions that deserve an alert from webhook endpoints: endpoints that are off or get only probes.
 
-Sentences never show an address, which may hold a secret, nor what a receiver said.
+Sentences never show an endpoint's URL, which may hold a secret, nor the text of a receiver's response.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from holdfast.health.conditions import Condition, Severity
 
 
 def conditions_of_webhooks(endpoints: Iterable[Endpoint], *, now: datetime) -> Iterator[Condition]:
-    """Of the endpoint of all companies, the condition is about Holdfast as a whole."""
+    """The conditions of the endpoints. Those of the endpoint of all companies concern Holdfast as a whole."""
     for endpoint in endpoints:
         since = endpoint.health.failing_since or now
         failing_s = max((now - since).total_seconds(), 0)
