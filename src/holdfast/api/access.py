@@ -1,4 +1,4 @@
-"""Who asks, and how much that caller may ask: API keys, quotas, and what is logged of those who have none.
+"""Authentication and quotas of callers: API keys, limits, and the log of refused keys.
 
 A caller is a tenant when its API key is limited to companies. A key for all companies is the operator's: no quota
 applies to it.
@@ -23,7 +23,7 @@ from holdfast.runtime.quotas import Quotas
 log = logging.getLogger(__name__)
 
 LARGE_BODY = 1024 * 1024
-"""Bytes. A tenant's larger bodies are read one at a time, for they are in memory as a whole."""
+"""Bytes. A tenant's larger bodies are read one at a time, because each is held in memory as a whole."""
 _READS = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
 """Methods that a tenant may use when the disk is nearly full: they store nothing, or remove."""
 
@@ -77,7 +77,7 @@ def is_tenant(request: Request) -> bool:
 
 @contextlib.asynccontextmanager
 async def large_body(request: Request) -> AsyncIterator[None]:
-    """Around the reading of a body that is held in memory: a tenant's large ones wait for each other."""
+    """Read a body that is held in memory within this block: a tenant's large bodies are read one at a time."""
     length = request.headers.get("Content-Length", "")
     is_small = length.isdigit() and int(length) <= LARGE_BODY
     has_body = bool(length) or "Transfer-Encoding" in request.headers

@@ -1,4 +1,4 @@
-"""What a company may write: the pace that an operator set, and what WhatsApp's restrictions leave of it."""
+"""How fast and to whom a company may send: the configured pacing, reduced by WhatsApp's restrictions."""
 
 from __future__ import annotations
 

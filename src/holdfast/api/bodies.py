@@ -128,7 +128,7 @@ def _explained(error: Exception, body: bytes) -> HoldfastError:
 
 
 def _malformed(said: str, body: bytes) -> HoldfastError:
-    """What the decoder calls malformed is so for everybody, or a number or half a character that only some take."""
+    """The body is malformed for every decoder, or has a number or half a character that only some decoders accept."""
     if len(body) > _EXPLAINED:
         return BadInput(f"the body is not JSON: {said}", field="body")
     try:
@@ -142,7 +142,7 @@ def _malformed(said: str, body: bytes) -> HoldfastError:
 
 
 def _unusable(value: Any, place: str = "") -> Iterator[tuple[str, object, str]]:
-    """What Python's JSON takes and others don't: NaN, and halves of characters."""
+    """Values that Python's JSON decoder accepts and others reject: NaN, and halves of characters."""
     match value:
         case float() if not math.isfinite(value):
             yield place or "body", value, _cure(place)

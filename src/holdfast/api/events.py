@@ -72,7 +72,7 @@ async def page_of_events(
 
 
 def _gap(after: int) -> bytes:
-    """Events that the reader has not seen are gone: it has to look at the lists once."""
+    """Events that the reader has not seen were deleted: the reader has to fetch the lists once."""
     payload = {"type": GAP, "data": {"after": str(after), "message": "events were dropped that you have not seen"}}
     return format_sse_event(event=GAP, data_str=json.dumps(payload))
 

@@ -72,7 +72,7 @@ class _FastSend:
 
 
 def _again(body: bytes, receive: Receive) -> Receive:
-    """A body that was read, to be read once more."""
+    """Return a `receive` that delivers a body once more that was already read."""
     unread: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def read() -> Message:

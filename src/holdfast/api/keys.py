@@ -18,7 +18,7 @@ FILE = "api-key"
 
 _SHORTEST = 16
 _USABLE = re.compile(r"[!-~]+")
-"""What a header carries without quoting; commas and `=` never reach this."""
+"""Characters that a header carries without quoting. Commas and `=` are split off before this is matched."""
 
 
 class NotAllowed(HoldfastError):
@@ -45,7 +45,7 @@ class KeyGrant:
         return self.companies is None or company in self.companies
 
     def check(self, company: str) -> None:
-        """Raises `AddressNotAllowed`, whether there is such a company or not."""
+        """Raises `NotAllowed`, whether there is such a company or not."""
         if not self.covers(company):
             raise NotAllowed(f'this API key may not touch company "{company[:80]}"', field="company")
 

@@ -158,7 +158,7 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
 
 
 def make_open_router() -> APIRouter:
-    """The one route that needs no key: its address is the key."""
+    """The only media route without an API key: its URL is signed instead."""
     router = APIRouter(tags=["media"], responses={404: problem("the address is over, or is none"), **_NOT_NOW})
 
     @router.get("/v1/media/{id}", response_class=Response, responses=_FILE)
@@ -168,7 +168,7 @@ def make_open_router() -> APIRouter:
         expires: Annotated[int, Query(ge=0, le=1 << 40)] = 0,
         token: Annotated[str, Query(max_length=64)] = "",
     ) -> Response:
-        """The same by an address that a webhook or the inbox told (`media.url`), good for seven days."""
+        """The medium of an inbound message, by its signed URL (`media.url` in webhooks and inbox; valid for 7 days)."""
         if not _service(request).is_good(id, expires=expires, token=token):
             raise NotFound(
                 "this address of a medium is over, or is none: the inbox has a new one, `media.url`", field="id"

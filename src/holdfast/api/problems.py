@@ -124,7 +124,7 @@ async def _http(_: Request, error: Exception) -> JSONResponse:
 
 
 async def _database_failed(_: Request, error: Exception) -> JSONResponse:
-    """Disk full, connection lost: nobody's defect, and often over soon. Why, is for the operator alone."""
+    """The disk is full, or the connection is lost: often temporary. Only the operator's log has the cause."""
     log.error("Database fails, a request is refused: %s", getattr(error, "orig", None) or error)
     detail = (
         "the database can't be used just now: ask again, for a message with the same Idempotency-Key; "

@@ -30,8 +30,10 @@ ASKING: Answers = {
 
 @asynccontextmanager
 async def queries_of(request: Request, company: str) -> AsyncIterator[SessionQueries]:
-    """Those of a company's session; ends when Holdfast stops. Raises `NotFound` and what keeps a session from being
-    asked."""
+    """Give the queries of a company's session; the block ends when Holdfast stops.
+
+    Raises `NotFound`, and the error that explains why the session can't send queries now.
+    """
     gateway: Gateway = request.app.state.gateway
     shutdown: ShutdownScope = request.app.state.shutdown
     await until_loaded(request, gateway)

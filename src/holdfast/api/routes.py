@@ -73,15 +73,15 @@ def make_api(
     base_path: str = "",
     allowed_hosts: Collection[str] = (),
 ) -> FastAPI:
-    """The HTTP application. `settings` are those in force, for diagnostics, without secrets.
+    """Build the HTTP application. `settings` are the settings in force, without secrets; diagnostics show them.
 
-    is_writable: did the database take the last write?
-    base_path: where callers find it on its host: empty, or such as `/holdfast`.
-    allowed_hosts: names in the Host header that are served, as `AllowedHosts` has them.
+    is_writable: whether the last write to the database succeeded.
+    base_path: the path under which the application is served, such as `/holdfast`; empty for the root.
+    allowed_hosts: names in the Host header that are served, in the form that `AllowedHosts` takes.
     """
     api = FastAPI(
         title="Holdfast",
-        summary="Keeps WhatsApp sessions connected and gets every accepted message there.",
+        summary="Keeps WhatsApp sessions connected and delivers every accepted message, exactly once.",
         version="1",
         generate_unique_id_function=description.operation_id,
         servers=[{"url": base_path}] if base_path else None,

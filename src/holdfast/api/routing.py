@@ -54,7 +54,7 @@ async def _grant(request: Request) -> KeyGrant:
 
 
 async def _gateway(request: Request) -> Gateway:
-    """With its sessions loaded: before that, it would call each of them unknown."""
+    """Wait until the sessions are loaded: before that, the gateway would report each of them as unknown."""
     gateway: Gateway = request.app.state.gateway
     await until_loaded(request, gateway)
     return gateway

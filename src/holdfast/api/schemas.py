@@ -45,7 +45,7 @@ _Burst = Annotated[int | None, Field(ge=1, le=10_000, description="messages at o
 
 
 class PacingRequest(ApiModel):
-    """What differs from the settings for this company; what is left out is as the settings say."""
+    """Pacing of this company; fields that are left out follow the settings."""
 
     per_minute: _PerMinute = None
     burst: _Burst = None
@@ -66,7 +66,7 @@ class PacingRequest(ApiModel):
 
 
 class SessionRequest(ApiModel):
-    """How a session is to be; what is not given stays as it is."""
+    """The settings of a session; fields that are left out stay unchanged."""
 
     model_config = ConfigDict(
         json_schema_extra={

@@ -20,11 +20,11 @@ from holdfast.base.limited_log import LimitedLog
 log = logging.getLogger(__name__)
 
 API_HEADER = ("Holdfast-API", "1")
-"""In every response: commands recognise Holdfast by it."""
+"""A header of every response, by which commands recognise Holdfast."""
 
 HEAD_DEADLINE_S = 10
 LARGEST_HEAD = 64 * 1024
-"""Bytes; the parser itself would take any number."""
+"""Bytes of a request's head; the parser itself has no limit."""
 KEEP_ALIVE_S = 75
 """Longer than the minute for which proxies keep idle connections: the side that closes first must not be the server."""
 STOP_S = 4

@@ -54,7 +54,7 @@ async def put_session(
     webhooks: WebhooksDependency,
     body: SessionRequest | None = None,
 ) -> SessionModel:
-    """Create the session of a company, or find it, set what is given, and start it."""
+    """Create the session of a company if it does not exist, apply the given settings, and start it."""
     body = body or SessionRequest()
     await webhooks.check(company, body)
     if body.label is not None:

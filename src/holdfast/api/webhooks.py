@@ -1,7 +1,7 @@
-"""Webhooks for people: where they go, how each endpoint does, what failed, and replaying.
+"""Routes about webhooks: the endpoints and their state, failed deliveries, and replay.
 
-Secrets are shown once, in the answer that set them. A key sees endpoints and deliveries of its companies alone; the
-endpoint of all companies, only a key for all.
+A secret is shown once, in the response to the request that set it. A key sees the endpoints and deliveries of its
+companies only; the endpoint of all companies is visible only to a key for all companies.
 """
 
 from __future__ import annotations
@@ -310,7 +310,7 @@ def make_router(keyed: type[APIRoute], **options: Any) -> APIRouter:
 
     @router.post("/{id}/replay", status_code=202)
     async def replay_webhook(request: Request, id: DeliveryId) -> ReplayedModel:  # noqa: A002 – the interface's name
-        """Deliver one once more, whatever became of it."""
+        """Deliver one webhook again, whether it was delivered, failed or is still waiting."""
         grant, service = _asked(request)
         company = await service.rows.company_of(id)
         if company is None or not grant.covers(company):
