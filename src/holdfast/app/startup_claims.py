@@ -1,4 +1,4 @@
-"""What a gateway takes for itself before anything slow is begun: folder, database, port, keys."""
+"""What a gateway acquires at startup before anything slow: data folder, database, port, keys."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What every room may use: clock, ids, the root of errors."""
+"""What every package may use: clock, ids, the base class of errors."""

@@ -29,7 +29,7 @@ class Clock(Protocol):
     async def sleep(self, seconds: float) -> None: ...
 
     def until(self, deadline: float | None) -> AbstractAsyncContextManager[object]:
-        """Run a block until `deadline` (monotonic seconds; None: for ever) and then go on behind it, quietly."""
+        """Run a block until `deadline` (monotonic seconds; None: no limit), then end the block without an error."""
 
 
 class SystemClock:
@@ -62,7 +62,7 @@ class SystemClock:
 class ClockWatch:
     """Notices when the wall clock is set, and reports it to everything that relies on stored times.
 
-    Whoever is about to compare stored times with the clock calls `look` first; the health monitor does so regularly.
+    Code that compares stored times with the clock calls `look` first; the health monitor calls it regularly.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -72,7 +72,7 @@ class ClockWatch:
         self._looked_at = clock.monotonic()
 
     def follow(self, follower: Callable[[ClockStep], None]) -> None:
-        """Call `follower` after each step. It must only note the step: it runs while others look."""
+        """Call `follower` after each step. It must only record the step, because it runs within other code's `look`."""
         self._followers.append(follower)
 
     def look(self) -> ClockStep | None:

@@ -1,4 +1,4 @@
-"""The one home of identifiers and chance."""
+"""Identifiers and randomness: the only module that creates them."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def is_company_id(text: str) -> bool:
 
 
 def may_be_id(text: str) -> bool:
-    """Could it be one that was given out? Some databases can't even be asked about a text with a NUL."""
+    """Whether the text has the form of an id. Some databases reject a query for a text with a NUL."""
     return text.isascii() and text.isprintable()
 
 
 class RandomSource(Protocol):
-    """Where ids and jitter come from, so that a test can say what they will be."""
+    """The source of ids and jitter; tests pass one with known values."""
 
     def message_id(self) -> str: ...
     def whatsapp_id(self) -> str: ...
@@ -32,7 +32,7 @@ class RandomSource(Protocol):
     def api_key(self) -> str: ...
     def webhook_secret(self) -> str: ...
     def secret(self) -> str:
-        """Forty-three characters that nobody guesses."""
+        """43 random characters that can't be guessed."""
 
     def jitter(self) -> float:
         """Uniform in [0, 1)."""

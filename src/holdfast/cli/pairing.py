@@ -24,7 +24,7 @@ class NotPaired(HoldfastError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairingOutput:
-    """How a person is told."""
+    """Shows a person the progress of pairing."""
 
     qr: Callable[[str], None]
     code: Callable[[str], None]
@@ -97,7 +97,7 @@ async def _show_code(
 
 
 async def _bear(client: Client, path: str, refused: Refused, telling: PairingOutput, told: set[str]) -> None:
-    """No code, because the phone was quicker, or because WhatsApp gives none for now; anything else is an answer."""
+    """Handle a refused code (409): it is ignored when the phone was quicker, else the cause is shown once."""
     if refused.status != HTTPStatus.CONFLICT:
         raise refused
     session = await client.get(path)

@@ -1,7 +1,7 @@
-"""What `holdfast watch` does: look at a session again and again, and have the time that went by judged at the end.
+"""What `holdfast watch` does: poll a session, and at the end have the server evaluate the watched time.
 
-The judging is the server's, from its history of turns: what happens between two looks counts too. Must never call a
-time good of which nothing was seen.
+The server evaluates its own history of transitions, so that changes between two polls count as well. A period without
+any observation must never be reported as good.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ class Watch:
 
 
 def _may_pass(error: NoServer | Refused) -> bool:
-    """A server that restarts, and nothing else."""
+    """True for the errors of a restarting server only."""
     return isinstance(error, NoServer) or error.status == HTTPStatus.SERVICE_UNAVAILABLE
 
 

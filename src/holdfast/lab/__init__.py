@@ -1,1 +1,1 @@
-"""Proof: runs the whole system against wasim with faults, from the outside, and counts what became of each message."""
+"""Runs the whole system against wasim, injects faults from the outside, and counts the fate of each message."""

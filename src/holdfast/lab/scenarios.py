@@ -1,4 +1,4 @@
-"""What can be played: each scenario a list of moments and faults. Only values; `play.py` carries them out.
+"""The scenarios: each is a list of times and faults. Only values; `runner.py` executes them.
 
 Moments are for a minute, and move with its length; how long a fault lasts does not.
 """

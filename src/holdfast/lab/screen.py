@@ -37,7 +37,7 @@ class Watched(Protocol):
 
 
 class Screen:
-    """`quiet`: only what is said, and that to stderr; nothing moves."""
+    """Draws the run. `quiet`: print messages only, to stderr, without a live picture."""
 
     def __init__(self, *, quiet: bool) -> None:
         self._console = Console(stderr=quiet)

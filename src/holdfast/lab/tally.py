@@ -168,7 +168,7 @@ class Result:
 
 
 def _percent(part: float, whole: float) -> float:
-    """All of nothing is all of it."""
+    """A share in percent; 100 when there was nothing to count."""
     share = percent_of(part, whole)
     return 100.0 if share is None else share
 

@@ -1,11 +1,11 @@
 """Live state in Redis, with memory beside it.
 
-Whoever puts or asks never waits for Redis: memory is changed at once, and one task writes what is due. When Redis
-is lost, everything goes on in memory; when it returns, all records are written again, for it may be empty. That
-holds for a Redis that is emptied in between, too: every two seconds one command counts the keys.
+Writers never wait for Redis, and readers wait only for a fraction of a second: memory is updated at once, and one
+task writes the records that are due. While Redis is unreachable, live state is kept in memory. When Redis is reachable
+again, all records are rewritten, because it may be empty. A Redis that is emptied while connected is noticed as well:
+every two seconds one command counts the keys.
 
-It must never say more than once that Redis is gone, or that it loses records, and must never take anything else there
-than its own keys.
+This module must log an outage, or a loss of records, only once, and must never touch keys other than its own.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ T = TypeVar("T")
 Changed = Callable[[LiveStatus], None]
 
 _ANSWER_S = 0.2
-"""Whoever asks gets what memory has after this."""
+"""Seconds that a reader waits for Redis before it gets the record in memory."""
 _CHECK_S = 2
 """How often the keys are counted."""
 _PAUSES_S = (0.1, 0.25, 0.5, 1.0, 2.0)
-"""Between two tries while Redis is away."""
+"""Seconds between two attempts while Redis is unreachable; the last value repeats."""
 _TRIES_BEFORE_TOLD = 2
-"""A single failure is mended at once more often than not: a connection that was closed, a busy moment."""
+"""Failures in a row before an outage is reported: a single failure is usually over at once."""
 MEANWHILE = "live state stays in memory and is written back when Redis returns"
 _WRITES_AT_ONCE = 100
 _COUNTED_AT_ONCE = 500
@@ -117,7 +117,7 @@ class RedisLive:
         return None if record is None else document(record, node=self._node)
 
     def _choose(self, company: str, answer: RedisReply) -> Mapping[str, object] | None:
-        """Memory is fresher than what this process wrote; another process's word is fresher than memory."""
+        """Prefer memory to a record that this process wrote, and a record of another process to memory."""
         ours, theirs = self._remembered(company), decode(answer)
         if theirs is None and answer is not None:
             self._entries.rewrite([company])
@@ -151,7 +151,7 @@ class RedisLive:
         self._wake.clear()
 
     async def _leave(self) -> None:
-        """What was put last is still written, if Redis is well."""
+        """Write the records that are still due, if Redis works."""
         try:
             if self._is_well:
                 await self._catch_up()

@@ -1,7 +1,7 @@
-"""One Redis server: commands in, answers out, in bounded time. The only place that knows the client library.
+"""One Redis server: sends commands and returns replies in bounded time. The only module that uses the client library.
 
-Each try is made once: the library's own retries take seconds (ten of them, by default). A connection on which
-anything went wrong is not used again, so that no late answer is taken for that of another command.
+Each command is sent once: the library's own ten retries would take seconds. A connection on which an error occurred is
+not reused, so that a late reply can't be mistaken for the reply to another command.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ RedisReply = object
 
 
 class RedisUnavailable(Exception):
-    """Redis did not do what it was asked; says why in words for an operator."""
+    """Redis did not execute a command; the text explains the cause to an operator."""
 
 
 class RedisConnection(Protocol):
