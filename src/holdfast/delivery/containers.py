@@ -1,6 +1,7 @@
-"""What a container holds: ZIP (Office, OpenDocument, EPUB, APK, JAR), OLE (Office up to 2003) and Ogg.
+"""Detects the type of a container file: ZIP (Office, OpenDocument, EPUB, APK, JAR), OLE (Office up to 2003) and Ogg.
 
-Only the first and the last bytes of a file are at hand. Lengths in a file are never trusted further than these.
+The functions get only the first and the last bytes of a file. They must never use a length from the file to read
+beyond these bytes.
 """
 
 from __future__ import annotations
@@ -35,14 +36,14 @@ def is_zip(head: bytes) -> bool:
 
 
 def type_in_zip(head: bytes, tail: bytes) -> str:
-    """What kind of package it is; `application/zip` for an archive of files."""
+    """The MIME type of a ZIP file: that of its package format, or `application/zip` for a plain archive."""
     if (declared := _declared(head)) is not None:
         return declared
     return _by_entries(_entries(head, tail))
 
 
 def _declared(head: bytes) -> str | None:
-    """OpenDocument and EPUB say what they are in their first entry, `mimetype`, which is not compressed."""
+    """The type that OpenDocument and EPUB files declare in their first entry, the uncompressed `mimetype`."""
     if len(head) < 30 or head[26:28] != b"\x08\x00" or head[30:38] != b"mimetype" or head[8:10] != b"\0\0":
         return None
     begin = 38 + int.from_bytes(head[28:30], "little")
@@ -77,7 +78,7 @@ def _by_entries(names: set[str]) -> str:
 
 
 def _entries(head: bytes, tail: bytes) -> set[str]:
-    """By the directory at the end as far as it is at hand, and by the entries at the beginning."""
+    """The names of entries in the available part of the central directory, and of the entries at the beginning."""
     return {name.decode("utf-8", "replace") for name in (*_local(head), *_directory(head, tail))}
 
 
@@ -88,7 +89,7 @@ def _local(head: bytes) -> Iterator[bytes]:
             return
         flags, size, name, extra = struct.unpack_from("<6xH10xI4xHH", head, at)
         yield head[at + 30 : at + 30 + name]
-        if flags & 0x08:  # its size stands behind it
+        if flags & 0x08:  # the entry's size follows its data
             return
         at += 30 + name + extra + size
 
@@ -126,7 +127,7 @@ _STREAMS = (
 
 
 def type_in_ole(head: bytes, tail: bytes) -> str:
-    """By the names of streams in its directory, which are UTF-16 in fields of 64 bytes (source: MS-CFB)."""
+    """The MIME type by the names of streams in the directory: UTF-16 in fields of 64 bytes (source: MS-CFB)."""
     found = {mimetype for name, mimetype in _STREAMS if any(_field(name) in part for part in (head, tail))}
     return next((mimetype for _, mimetype in _STREAMS if mimetype in found), OLE)
 
@@ -139,9 +140,9 @@ def _field(name: str) -> bytes:
 
 
 def ogg_type(head: bytes) -> str:
-    """By the first packet of each stream (RFC 3533); plain `audio/ogg` where none is known.
+    """The MIME type by the first packet of each stream (RFC 3533); `audio/ogg` when no codec is recognised.
 
-    Pictures decide: a film has sound too.
+    A file with a video stream is a video, whatever audio streams it has.
     """
     types = [mimetype for packet in _first_packets(head) for codec, mimetype in _OGG_CODECS if packet.startswith(codec)]
     if "video/ogg" in types:
@@ -150,7 +151,7 @@ def ogg_type(head: bytes) -> str:
 
 
 def ogg_codec_is_unreadable(head: bytes) -> bool:
-    """Is there no first packet that could name a codec?"""
+    """Whether the file has no first packet that could name a codec."""
     return not any(_first_packets(head))
 
 

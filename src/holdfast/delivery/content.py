@@ -1,8 +1,8 @@
-"""What every kind of message has in common: the base of the kinds, shared checks, and the stored content.
+"""What all kinds of messages have in common: base classes, shared checks, and the stored content.
 
-The kinds themselves are in `holdfast.delivery.kinds`, one class each. A class is the only definition of its kind in
-Python: its fields are what callers give (and the OpenAPI schema), `check` refuses what WhatsApp would not take, and
-`stored` returns the JSON that is stored and given to the engine.
+`holdfast.delivery.kinds` has one class for each kind. A class is the only definition of its kind in Python: its fields
+are the fields of the request (and of the OpenAPI schema), `check` rejects content that WhatsApp would not accept, and
+`stored` returns the JSON that is stored and passed to the engine.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from holdfast.delivery.recipient import parse_recipient
 Content = dict[str, object]
 
 LONGEST_TEXT = 65_536
-"""Characters; WhatsApp's own apps stop there."""
+"""Characters: the limit of WhatsApp's own apps."""
 LONGEST_CAPTION = 1024
 """Characters (source: WhatsApp's Cloud API reference)."""
 LONGEST_NAME = 256
 MOST_MENTIONS = 1024
-"""As many as a group has members (source: WhatsApp's help)."""
+"""The maximum number of members of a group (source: WhatsApp's help)."""
 LONGEST_MESSAGE_ID = 128
 
 MessageId = Annotated[
@@ -45,17 +45,17 @@ MessageId = Annotated[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Referred:
-    """A message in the outbox or the inbox that another one refers to."""
+    """A message in the outbox or the inbox that another message refers to."""
 
     whatsapp_id: str
     chat: str
     from_me: bool
     sender: str | None
-    """JID; None: this account, whose JID is not known yet."""
+    """The sender's JID. None stands for this account while its JID is not known yet."""
     kind: str
     text: str | None
     state: MessageState | None
-    """State of an outbound message; None: it is inbound."""
+    """State of an outbound message. None for an inbound message."""
     sent_at: str | None
 
 
@@ -69,18 +69,18 @@ class StoredMedia:
     filename: str | None
     size_bytes: int
     sha256: str
-    """Hex."""
+    """SHA-256 of the content, in hexadecimal."""
 
 
 class MessageBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
-    """The body of one kind of message, as callers give it. A field that is null counts as left out."""
+    """The body of one kind of message, as callers give it. A null field is treated as absent."""
 
     kind: ClassVar[str]
     """The name of the kind in requests, in stored content and for the engine."""
     can_reply: ClassVar[bool] = True
-    """It can answer another message."""
+    """Whether a message of this kind can quote another message (`reply_to`)."""
     can_mention: ClassVar[bool] = True
-    """It can mention people."""
+    """Whether a message of this kind can mention people."""
     one_of: ClassVar[tuple[str, ...]] = ()
     """Exactly one of these fields must be given, by their names in JSON."""
 
@@ -94,12 +94,12 @@ class MessageBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             raise BadInput(f"{self.kind} has {what}", field=self.kind)
 
     def stored(self) -> Content:
-        """Its fields as they are stored and given to the engine."""
+        """The fields as they are stored and passed to the engine."""
         return {name: value for name, value in msgspec.to_builtins(self).items() if value is not None}
 
 
 class ReferringBody(MessageBody, frozen=True, kw_only=True):
-    """The body of a message about another one; it needs no `to` if the other message is given by our id."""
+    """The body of a message that refers to another one. It needs no `to` when it names the other by Holdfast's id."""
 
     can_reply = False
     can_mention = False
@@ -107,10 +107,10 @@ class ReferringBody(MessageBody, frozen=True, kw_only=True):
     message_id: MessageId
 
     def check_target(self, target: Referred, *, field: str, now: datetime) -> None:
-        """Raises `BadInput` when phones would not apply this to that message."""
+        """Raises `BadInput` when phones would ignore this message for that target."""
 
     def stored_with(self, target: Referred) -> Content:
-        """Its fields as they are stored, once the message that it refers to is found."""
+        """The fields as they are stored, with those that identify the target message."""
         fields = {name: value for name, value in self.stored().items() if name != "messageId"}
         return {"whatsappId": target.whatsapp_id, **fields}
 
@@ -131,7 +131,7 @@ class MediaBody(MessageBody, frozen=True, kw_only=True):
     kind: ClassVar[MessageKind]
     one_of = ("url", "base64", "media")
     named: ClassVar[bool] = False
-    """The recipient is shown a file name."""
+    """Whether phones show the recipient a file name."""
 
     url: Annotated[
         str | None,
@@ -157,10 +157,10 @@ class MediaBody(MessageBody, frozen=True, kw_only=True):
         check_filename(self.name, field=f"{self.kind}.filename")
 
     def check_medium(self, media: StoredMedia) -> None:
-        """Raises `BadInput` when phones would not show this medium as this kind."""
+        """Raises `BadInput` when phones would not display this medium as this kind."""
 
     def stored_with(self, media: StoredMedia) -> Content:
-        """Its fields as they are stored, once the medium is."""
+        """The fields as they are stored, with those that describe the stored medium."""
         source = {*self.one_of, "mimetype", "filename"}
         options = {name: value for name, value in self.stored().items() if value and name not in source}
         described: Content = {"media": media.id, "mimetype": media.mimetype}
@@ -192,14 +192,14 @@ def check_length(text: str | None, most: int, *, field: str) -> None:
 
 
 def check_filename(name: str | None, *, field: str) -> None:
-    """Raises `BadInput` for names that phones could not save a file under."""
+    """Raises `BadInput` for file names under which phones could not save a file."""
     check_length(name, LONGEST_NAME, field=field)
     if name is not None and re.search(r"[/\\\x00-\x1f\x7f]", name):
         raise BadInput(f'{field} "{name[:80]}" is no name of a file: leave out slashes and line ends', field=field)
 
 
 def mentioned(mentions: list[str]) -> list[str]:
-    """JIDs of people by number or JID. Raises `BadInput`."""
+    """The JIDs of the mentioned people, who are given by phone number or JID. Raises `BadInput`."""
     if len(mentions) > MOST_MENTIONS:
         raise BadInput(f"mentions has {len(mentions)} people: give at most {MOST_MENTIONS}", field="mentions")
     jids = [parse_recipient(text, field=f"mentions.{n}")[1] for n, text in enumerate(mentions)]
@@ -214,13 +214,13 @@ def mentioned(mentions: list[str]) -> list[str]:
 
 
 def check_reachable(target: Referred, *, field: str) -> None:
-    """Raises `BadInput` for a message that no recipient has."""
+    """Raises `BadInput` for a message that never reached a recipient."""
     if target.state in {MessageState.FAILED, MessageState.EXPIRED, MessageState.CANCELLED}:
         raise BadInput(f"{field} names a message that is {target.state}: nobody has it", field=field)
 
 
 def reply_to(target: Referred) -> Content:
-    """The part of an answer that quotes the message that it answers."""
+    """The part of a reply's stored content that identifies the quoted message."""
     named = {
         "whatsappId": target.whatsapp_id,
         "fromMe": target.from_me,
@@ -234,8 +234,10 @@ def reply_to(target: Referred) -> Content:
 
 
 def text_of(content: Mapping[str, Any]) -> str | None:
-    """The words of a stored message: its text, or the caption of its medium. Every list, search and quotation uses
-    this, so that they agree."""
+    """The words of a stored message: its text, or the caption of its medium.
+
+    All lists, the search and all quotations use this function, so that they show the same text.
+    """
     for part in (content, *_bodies(content)):
         for name in ("text", "caption"):
             if isinstance(said := part.get(name), str) and said:
@@ -247,7 +249,7 @@ _TITLES = ("filename", "name", "address", "emoji", "title")
 
 
 def shown_text(content: Mapping[str, Any], *, text: str | None = None) -> str | None:
-    """What stands in a row of a list: the words of a message, or else the name of its file, place or contact."""
+    """The text for a row of a list: the words of a message, or else the name of its file, place or contact."""
     said = text or text_of(content)
     if said:
         return said
@@ -264,7 +266,7 @@ _OPTIONS = frozenset({"replyTo", "mentions", "raw"})
 
 
 def _bodies(content: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """The parts of a content that are bodies of a kind."""
+    """The parts of a stored content that are message bodies."""
     for name, part in content.items():
         if name not in _OPTIONS:
             if isinstance(part, Mapping):

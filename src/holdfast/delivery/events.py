@@ -1,7 +1,7 @@
-"""Events about messages, as webhook receivers and readers of event streams get them.
+"""Events about messages, for webhook receivers and readers of event streams.
 
 The body of an event is the message as the API shows it at that time. Bodies contain message texts and phone numbers, so
-they must never reach a log.
+they must never be logged.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ RECEIVED = "message.received"
 COMPLETED = "message.completed"
 SESSION = "session.state"
 GAP = "gap"
-"""Only in streams: events after the last one that the reader saw were deleted."""
+"""Sent only in event streams: some events after the reader's last one have been deleted."""
 
 _TOLD = (
     MessageState.SENT,
@@ -38,7 +38,7 @@ _TOLD = (
 TYPES = (RECEIVED, COMPLETED, ACCEPTED, *(f"message.{state}" for state in _TOLD), SESSION)
 """All types of events that are stored."""
 UNASKED = frozenset(TYPES) - {ACCEPTED}
-"""The default types of a webhook. `message.accepted` is left out: the caller got that answer already."""
+"""The default event types of a webhook, without `message.accepted`: the caller got that in the response."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,20 +50,20 @@ class Event:
     company: str
     type: str
     chat: str
-    """JID; empty for an event without a chat."""
+    """The JID of the chat; empty for an event without a chat."""
     at: str
     body: str
-    """JSON of the object as the API shows it."""
+    """The object as the API shows it, in JSON."""
 
     @property
     def payload(self) -> str:
-        """What receivers and readers get: the same bytes every time."""
+        """The JSON that receivers and readers get: always the same bytes for the same event."""
         head = json.dumps({"type": self.type, "timestamp": self.at}, separators=(",", ":"))
         return f'{head[:-1]},"data":{self.body}}}'
 
 
 class Bell(Protocol):
-    """Set when this process has added events. An `asyncio.Event` is one."""
+    """A flag that is set when this process has added events, for example an `asyncio.Event`."""
 
     async def wait(self) -> object: ...
     def set(self) -> None: ...
@@ -71,23 +71,23 @@ class Bell(Protocol):
 
 
 class Events(Protocol):
-    """Durable events, kept for some days."""
+    """Durable events, which are stored for some days."""
 
     @property
     def look_every_s(self) -> float | None:
-        """Polling interval for events of other processes, which set no bell; None: there are no other processes."""
+        """Polling interval for events of other processes, which can't set a bell here. None if there are none."""
 
     async def after(self, seq: int, *, companies: Collection[str] | None, most: int) -> list[Event]:
-        """Events with a greater `seq`, in order; of these companies, or of all."""
+        """Events with a greater `seq`, in order, of these companies. None for all companies."""
 
     async def first_since(self, at: str) -> int:
-        """`seq` of the oldest event of this time or later; one more than the newest where there is none."""
+        """The `seq` of the oldest event at or after this time; one more than the newest `seq` if there is none."""
 
     async def newest(self) -> int:
-        """`seq` of the newest event; 0 before the first."""
+        """The `seq` of the newest event; 0 before the first event."""
 
     async def pruned(self) -> int:
-        """`seq` of the newest event that was deleted."""
+        """The `seq` of the newest deleted event."""
 
     async def prune(self, *, before: str) -> None:
         """Delete older events, except those that a webhook still needs."""
@@ -95,12 +95,12 @@ class Events(Protocol):
     def listening(
         self, *, companies: Collection[str] | None = None, for_deliveries: bool = False
     ) -> AbstractContextManager[Bell]:
-        """A bell within a block, set for new events of these companies, or of all; with `for_deliveries`, when there
-        may be webhooks to deliver."""
+        """A bell for the duration of a block. It is set for new events of these companies (None: of all companies), or,
+        with `for_deliveries`, when there may be webhooks to deliver."""
 
 
 def event_id(company: str, type_: str, at: str, body: str) -> str:
-    """A deterministic id: the same event always has the same one, and no two events share one."""
+    """A deterministic id: the same event always gets the same id, and different events get different ids."""
     told = "\n".join((company, type_, at, body))
     return f"evt_{hashlib.sha256(told.encode()).hexdigest()[:24]}"
 
@@ -111,7 +111,7 @@ def written(body: Body) -> str:
 
 
 def message_body(message: Message) -> dict[str, object]:
-    """An outbound message as the API shows it. Holds are left out: an event reports that the message moved on."""
+    """An outbound message as the API shows it, without holds: an event reports a change of state, which ends a hold."""
     return {
         "id": message.id,
         "whatsappId": message.whatsapp_id,

@@ -1,6 +1,6 @@
-"""Types of files: told by their bytes, also inside containers, and by the suffix of their name.
+"""Detects MIME types of files by their bytes (including the content of containers) and by the suffix of their name.
 
-It must never guess a type from the bytes that a suffix or a server could contradict: text is recognised last.
+It must never guess a type from ambiguous bytes: text is recognised only after the suffix and the server's type.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ _BY_SUFFIX = {
     ".avi": "video/x-msvideo",
     ".ogv": "video/ogg",
 }
-"""Types by the suffix of a name (source: IANA's registry of media types; the usual ones where it has none)."""
+"""MIME types by file name suffix (source: IANA's registry of media types; the usual type where IANA has none)."""
 _SUFFIXES: dict[str, str] = {}
 for _suffix, _mimetype in _BY_SUFFIX.items():
     _SUFFIXES.setdefault(_mimetype, _suffix)
@@ -149,12 +149,12 @@ _TEXTS = (
     (re.compile(rb"BEGIN:VCALENDAR\s", re.IGNORECASE), "text/calendar"),
 )
 _MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
-"""Byte order marks of UTF-8 and UTF-16."""
+"""The byte order marks of UTF-8 and UTF-16."""
 _NO_TEXT = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 
 
 def sniffed(head: bytes, tail: bytes = b"") -> str | None:
-    """The type that a file's bytes tell, by signature; None where they tell nothing. `tail` are its last bytes."""
+    """The MIME type by the signature of a file; None when no signature matches. `tail`: the file's last bytes."""
     if head.startswith(b"OggS"):
         return ogg_type(head)
     if is_zip(head):
@@ -171,7 +171,7 @@ def sniffed(head: bytes, tail: bytes = b"") -> str | None:
 
 
 def text_type(head: bytes, *, is_whole: bool) -> str | None:
-    """The type of a text, by how it begins; None where it is none. `is_whole`: there is nothing behind `head`."""
+    """The MIME type of a text file by its beginning; None when it is not text. `is_whole`: `head` is the whole file."""
     if head.startswith(_MARKS[1:]):
         return "text/plain"
     body = head.removeprefix(_MARKS[0])
@@ -187,7 +187,7 @@ def text_type(head: bytes, *, is_whole: bool) -> str | None:
 
 
 def suffix_of(name: str) -> str:
-    """`.pdf`, as it is written; empty where there is none."""
+    """The suffix of a file name as it is written, such as `.pdf`; empty when there is none."""
     found = re.search(r"[^.](\.[A-Za-z0-9]{1,10})$", name)
     return found[1] if found and not found[1][1:].isdigit() else ""
 
@@ -197,12 +197,12 @@ def type_by_name(name: str | None) -> str | None:
 
 
 def extension_of(mimetype: str) -> str:
-    """`.pdf`; empty for a type that has none."""
+    """The file name suffix for a MIME type, such as `.pdf`; empty for a type without one."""
     return _SUFFIXES.get(mimetype.partition(";")[0].strip(), "")
 
 
 def _of_brand(brand: bytes) -> str:
-    """MP4 and its relatives tell their kind by four letters (ISO 14496-12)."""
+    """The MIME type by the four-letter brand of an MP4-like file (ISO 14496-12)."""
     match brand[:3]:
         case b"M4A" | b"M4B":
             return "audio/mp4"

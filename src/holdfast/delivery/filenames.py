@@ -1,4 +1,4 @@
-"""Names of files: from `Content-Disposition`, from an address, or made for a type."""
+"""Derives file names: from `Content-Disposition`, from a URL, or from a MIME type."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from urllib.parse import unquote_to_bytes
 from holdfast.delivery.file_types import extension_of, suffix_of
 
 LONGEST = 255
-"""Bytes of UTF-8 in a name: what file systems take."""
+"""The maximum length of a name in bytes of UTF-8, which is the limit of file systems."""
 _RESERVED = re.compile(r"con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]", re.IGNORECASE)
-"""Devices of Windows: no file there may have such a name, whatever its suffix."""
+"""Device names that Windows reserves: no file may have such a name, whatever its suffix."""
 _SCRIPTS = frozenset({".php", ".asp", ".aspx", ".ashx", ".jsp", ".cgi", ".do", ".pl", ".py"})
-"""Of programs that answer with a file of another type."""
+"""Suffixes of server-side scripts, whose responses are files of another type."""
 _ATTRIBUTE = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _PARAMETER = re.compile(rf';\s*({_ATTRIBUTE})\s*=\s*("(?:[^"\\]|\\.)*"|[^;"]*)', re.ASCII)
 _EXTENDED = re.compile(r"([A-Za-z0-9_.:-]*)'[^']*'(.*)", re.DOTALL)
 _SEPARATORS = re.compile(r"[/\\]")
 _UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
-"""Control characters, and those that change the direction: they can make `exe.fdp` look like `pdf.exe`."""
+"""Control characters and bidirectional marks: the latter can make `exe.fdp` look like `pdf.exe`."""
 
 
 def from_disposition(header: str | None) -> str | None:
-    """`filename*` of a `Content-Disposition`, else `filename` (RFC 6266); None where neither is of use."""
+    """The `filename*` of a `Content-Disposition`, or else its `filename` (RFC 6266); None when neither is usable."""
     if not header:
         return None
     found: dict[str, str] = {}
@@ -36,13 +36,13 @@ def from_disposition(header: str | None) -> str | None:
 
 
 def from_paths(paths: Sequence[str]) -> str | None:
-    """The last segment of the first path that has a suffix, else of the first that has a segment at all."""
+    """The last segment of the first path with a suffix, or else of the first path with any segment."""
     names = [name for path in paths if (name := cleaned(_decoded(path.rpartition("/")[2])))]
     return next((name for name in names if suffix_of(name)), names[0] if names else None)
 
 
 def with_suffix(name: str, mimetype: str) -> str:
-    """The name with the suffix of the type where it has none, or that of a script: phones open files by it."""
+    """The name with the suffix of the type when it has no suffix or that of a script. Phones open files by suffix."""
     suffix, extension = suffix_of(name), extension_of(mimetype)
     if suffix.lower() in _SCRIPTS and extension:
         return name.removesuffix(suffix) + extension
@@ -50,12 +50,12 @@ def with_suffix(name: str, mimetype: str) -> str:
 
 
 def made_for(mimetype: str) -> str:
-    """`document.pdf`"""
+    """A default name for a MIME type, such as `document.pdf`."""
     return f"document{extension_of(mimetype)}"
 
 
 def cleaned(name: str | None) -> str | None:
-    """A name that every phone can save: one segment, without characters that nobody sees."""
+    """A name that every phone can save: one path segment without invisible characters."""
     if name is None:
         return None
     last = next((part for part in reversed(_SEPARATORS.split(name)) if part.strip(" .")), "")
@@ -70,7 +70,7 @@ def cleaned(name: str | None) -> str | None:
 
 
 def _extended(value: str) -> str | None:
-    """`UTF-8'en'%e2%82%ac.pdf` (RFC 8187)"""
+    """Decode an extended value such as `UTF-8'en'%e2%82%ac.pdf` (RFC 8187)."""
     found = _EXTENDED.fullmatch(value.strip('"'))
     if found is None:
         return None
@@ -81,7 +81,10 @@ def _extended(value: str) -> str | None:
 
 
 def _continued(parameters: Mapping[str, str]) -> str | None:
-    """A name in parts, as mail programs write it: `filename*0*=UTF-8''%e2%82%ac; filename*1="uro.pdf"` (RFC 2231)."""
+    """Join a name in parts, as mail programs write it: `filename*0*=UTF-8''%e2%82%ac; filename*1="uro.pdf"`.
+
+    Source: RFC 2231.
+    """
     charset, name = "utf-8", b""
     for number in range(len(parameters)):
         encoded, quoted = parameters.get(f"filename*{number}*"), parameters.get(f"filename*{number}")
@@ -101,13 +104,16 @@ def _continued(parameters: Mapping[str, str]) -> str | None:
 
 
 def _plain(value: str) -> str:
-    """Quoted or not. Bytes beyond ASCII are read as UTF-8, which servers send, or else as Latin-1, the standard."""
+    """Decode a plain value, quoted or not.
+
+    Bytes beyond ASCII are decoded as UTF-8, which servers send in practice, or else as Latin-1, which is the standard.
+    """
     value = _from_mail(_readable(_unquoted(value).encode("utf-8", "surrogateescape")))
     return _decoded(value) if re.search(r"%[0-9A-Fa-f]{2}", value) else value
 
 
 def _from_mail(value: str) -> str:
-    """`=?UTF-8?B?w6kucGRm?=` (RFC 2047), which some servers write although it is for mail."""
+    """Decode an encoded word such as `=?UTF-8?B?w6kucGRm?=` (RFC 2047): meant for mail, but some servers send it."""
     if not value.startswith("=?"):
         return value
     try:

@@ -1,5 +1,7 @@
-"""The kinds of messages that can be sent, one class each. A new kind is added here, in Python's only place for it
-(CONTRIBUTING, "Adding a message kind")."""
+"""The kinds of messages that can be sent, one class each.
+
+In Python, a new kind is defined only here (see CONTRIBUTING, "Adding a message kind").
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,7 @@ from holdfast.delivery.recipient import phone_number
 LONGEST_VCARD = 65_536
 EDIT_WITHIN = timedelta(minutes=15)
 DELETE_WITHIN = timedelta(hours=60)
-"""Phones ignore later ones (source: WhatsApp's help, "about 2 days")."""
+"""Phones ignore a deletion that comes later (source: WhatsApp's help, "about 2 days")."""
 
 
 class Text(MessageBody, frozen=True, kw_only=True):
@@ -160,7 +162,7 @@ _PICTURE = (
 )
 _ONE = rf"{_PICTURE}[\ufe0f\U0001f3fb-\U0001f3ff]*[\U000e0020-\U000e007f]*"
 _EMOJI = re.compile(rf"[0-9#*]\ufe0f?\u20e3|[\U0001f1e6-\U0001f1ff]{{2}}|{_ONE}(\u200d{_ONE})*")
-"""One emoji as people see it (source: Unicode, UTS #51): a keycap, a flag, or pictures with skin and joiners."""
+"""One emoji as displayed (source: Unicode, UTS #51): a keycap, a flag, or pictographs with skin tones and joiners."""
 
 
 class Reaction(ReferringBody, frozen=True, kw_only=True):
@@ -221,4 +223,4 @@ KINDS: dict[str, type[MessageBody]] = {
     str(each.kind): each
     for each in (Text, Image, Video, Audio, Document, Sticker, Location, Contact, Reaction, Edit, Delete)
 }
-"""Every kind by its name, in the order in which documents list them."""
+"""All kinds by name, in the order in which the documentation lists them."""

@@ -1,4 +1,5 @@
-"""Which media WhatsApp accepts: types and sizes for each kind of message, and the type that a medium is sent with."""
+"""Which media WhatsApp accepts: the types and sizes for each kind of message, and the MIME type that a medium is sent
+with."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from holdfast.delivery.file_types import sniffed, text_type, type_by_name
 MB = 1024 * 1024
 HEAD_BYTES = 512 * 1024
 TAIL_BYTES = 128 * 1024
-"""How many of a medium's first and last bytes are examined to find its type."""
+"""How many of the first and how many of the last bytes of a medium are examined to detect its type."""
 
 _MOST = {
     MessageKind.IMAGE: 16 * MB,
@@ -23,14 +24,14 @@ _MOST = {
     MessageKind.STICKER: 1 * MB,
     MessageKind.DOCUMENT: 100 * MB,
 }
-"""WhatsApp's limits (source: Cloud API reference for video, audio and document; its apps for images and stickers)."""
+"""WhatsApp's size limits (source: Cloud API reference for video, audio and documents; its apps for the others)."""
 MEDIA_TYPES = {
     MessageKind.IMAGE: ("image/jpeg", "image/png"),
     MessageKind.VIDEO: ("video/mp4", "video/3gpp"),
     MessageKind.AUDIO: ("audio/ogg", "audio/mpeg", "audio/mp4", "audio/aac", "audio/amr"),
     MessageKind.STICKER: ("image/webp",),
 }
-"""Types that phones play or show (same source); a document may have any type."""
+"""MIME types that phones play or display (source: Cloud API reference). A document may have any type."""
 _NAMES = {
     MessageKind.IMAGE: "JPEG or PNG, or send it as a document",
     MessageKind.VIDEO: "MP4 (H.264, AAC) or 3GP, or send it as a document",
@@ -58,7 +59,7 @@ _SAYS_LITTLE = frozenset(
     {"text/plain", "application/zip", "application/x-zip", "application/x-zip-compressed", "application/x-compressed"}
     | {"application/x-ole-storage", "application/vnd.ms-office", "application/cdfv2", "application/x-cfb"}
 )
-"""Types that servers use for every text and every container: bytes and name are more specific."""
+"""Generic types that servers send for any text or any container. The bytes and the name are more specific."""
 _MIMETYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,126}/[a-z0-9][a-z0-9!#$&^_.+-]{0,126}( *;[ -~]{1,200})?")
 _OGG_CODEC_NAMES = {
     "audio/ogg": "an unknown codec",
@@ -70,7 +71,7 @@ _SIGNED = frozenset(
     {"application/pdf", "application/gzip", "application/vnd.rar", "application/x-7z-compressed", "application/x-tar"}
     | {"text/plain", "text/csv", "text/html", "application/json", "application/xml"}
 )
-"""Files of these types are never ZIP or OLE."""
+"""Types whose files are never ZIP or OLE containers."""
 _OFFICE_PROGRAMS = {
     "word": ("wordprocessingml", "ms-word"),
     "excel": ("spreadsheetml", "ms-excel"),
@@ -82,12 +83,12 @@ _CODECS = re.compile(
 
 
 def most_bytes(kind: MessageKind, *, limit_bytes: int) -> int:
-    """The largest medium of this kind: WhatsApp's limit, or the operator's."""
+    """The largest size of a medium of this kind in bytes: the lower of WhatsApp's limit and the operator's."""
     return min(_MOST[kind], limit_bytes)
 
 
 def _size_shown(size_bytes: int) -> str:
-    """`16 MB`, `1.5 MB`"""
+    """A size for people, such as `16 MB` or `1.5 MB`."""
     return f"{size_bytes / MB:.1f}".removesuffix(".0") + " MB"
 
 
@@ -107,7 +108,7 @@ def too_large(kind: MessageKind, *, limit_bytes: int, field: str) -> BadInput:
 
 
 def check_voice(mimetype: str, *, field: str) -> None:
-    """Phones play a voice note only when it is Ogg with Opus (source: Cloud API reference)."""
+    """Raises `BadInput` unless the type is Ogg with Opus: phones play no other voice notes (source: Cloud API)."""
     if mimetype != OPUS:
         codec = _OGG_CODEC_NAMES.get(mimetype)
         what = mimetype if codec is None else f"Ogg with {codec}"
@@ -131,7 +132,7 @@ def _whole(value: object) -> int | None:
 
 
 def checked_mimetype(text: str, *, field: str) -> str:
-    """A type as it is stored: lower case, by its usual name. Raises `BadInput`."""
+    """The MIME type in the form that is stored: lower case, by its usual name. Raises `BadInput`."""
     mimetype = text.strip().lower()
     if not text.isascii() or not _MIMETYPE.fullmatch(mimetype):
         raise BadInput(f'{field} "{text[:60]}" is not a media type: give one such as image/jpeg', field=field)
@@ -141,7 +142,7 @@ def checked_mimetype(text: str, *, field: str) -> str:
 
 
 def bare_mimetype(text: str) -> str:
-    """Type and subtype, with `codecs` at most: browsers may read other parameters as a second type."""
+    """Type and subtype, with no parameter but `codecs`: browsers may read other parameters as a second type."""
     name, _, parameters = text.partition(";")
     name = name.strip().lower()
     if not _MIMETYPE.fullmatch(name):
@@ -155,23 +156,23 @@ def bare_mimetype(text: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What is known about a file, apart from the type that was given."""
+    """What is known about a file apart from the MIME type that came with it."""
 
     head: bytes
     tail: bytes = b""
-    """Its last bytes; empty if `head` is the whole file."""
+    """The last bytes of the file; empty if `head` is the whole file."""
     is_whole: bool = True
-    """`head` is the whole file."""
+    """Whether `head` is the whole file."""
     filename: str | None = None
 
 
 def settled_mimetype(
     kind: MessageKind, said: str | None, evidence: Evidence, *, field: str, is_callers: bool = True
 ) -> str:
-    """The type that a medium is sent with: the given one if it is specific, or else that of its bytes and name.
+    """The MIME type that a medium is sent with: the given one if it is specific, or else the type by bytes and name.
 
-    `is_callers`: the caller gave the type, not a server. Raises `BadInput` for media that phones would not show as this
-    kind, also when the bytes contradict the given type.
+    `is_callers`: the caller gave the type, not a server. Raises `BadInput` for a medium that phones would not display
+    as this kind, and when the bytes contradict the given type.
     """
     found = sniffed(evidence.head, evidence.tail)
     allowed = MEDIA_TYPES.get(kind)
@@ -203,7 +204,7 @@ def _document_type(said: str | None, found: str | None, evidence: Evidence, *, i
 
 
 def _refines(by_name: str, found: str) -> bool:
-    """Is the name more specific than the bytes? Several package formats look alike."""
+    """Whether the name is more specific than the bytes. Several package formats have the same signature."""
     if found in {ZIP, OLE}:
         return by_name not in _SIGNED
     if found.startswith("application/vnd.openxml") or "macroEnabled" in found:
@@ -219,7 +220,7 @@ def _office_program(mimetype: str) -> str | None:
 
 
 def _audio_type(said: str, found: str | None, head: bytes) -> str:
-    """Phones play a voice note only under the long form of its type."""
+    """The type of an audio file. Phones play a voice note only under the long form of its type, with the codec."""
     if found is None or not found.startswith("audio/ogg"):
         return found or said if said.startswith("audio/ogg") else said
     if found == OPUS or (found == "audio/ogg" and ogg_codec_is_unreadable(head)):
@@ -228,7 +229,7 @@ def _audio_type(said: str, found: str | None, head: bytes) -> str:
 
 
 def _agrees(kind: MessageKind, found: str | None, said: str) -> bool:
-    """MP3, AAC and audio in MP4 can't always be recognised by their bytes; pictures, films and Ogg can."""
+    """Whether the bytes allow the given type. Images, videos and Ogg have signatures; MP3, AAC and M4A may not."""
     if kind is MessageKind.AUDIO:
         if found is None:
             return not said.startswith("audio/ogg")

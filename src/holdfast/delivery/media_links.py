@@ -8,7 +8,7 @@ import hmac
 from datetime import datetime, timedelta
 
 VALID = timedelta(days=7)
-"""Lifetime of a URL: as long as a webhook receiver may be down, and WhatsApp certainly has the medium."""
+"""Lifetime of a URL: longer than a webhook receiver is usually down, and WhatsApp certainly still has the medium."""
 _TOKEN_BYTES = 18
 
 
@@ -24,7 +24,7 @@ class MediaLinks:
         return f"{self._base_url}/v1/media/{inbox_id}?expires={expires}&token={self._token(inbox_id, expires)}"
 
     def is_good(self, inbox_id: str, *, expires: int, token: str, now: datetime) -> bool:
-        """Compared in constant time."""
+        """Whether the token is valid and has not expired. Tokens are compared in constant time."""
         expected = self._token(inbox_id, expires)
         return hmac.compare_digest(expected.encode(), token.encode()) and now.timestamp() <= expires
 

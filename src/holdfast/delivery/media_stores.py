@@ -1,4 +1,4 @@
-"""Storage interfaces for media, and for finding the message that another one refers to."""
+"""Storage interfaces for media, and for finding the message that another message refers to."""
 
 from __future__ import annotations
 
@@ -16,54 +16,57 @@ class InboundMedia:
     inbox_id: str
     company: str
     description: Content | None
-    """`{mimetype, sizeBytes?, filename?, seconds?, voice?}`; None: the message has no medium."""
+    """`{mimetype, sizeBytes?, filename?, seconds?, voice?}`. None if the message has no medium."""
     keys: str | None
-    """What the engine needs to fetch it."""
+    """The keys with which the engine downloads the medium."""
     media_id: str | None
-    """Its id in the store, if it was downloaded before and is still there."""
+    """The id of the medium in the store, if it was downloaded and is still stored."""
 
 
 class MediaStore(Protocol):
-    """Media in pieces, so that a large one neither delays other writes nor needs memory."""
+    """Stores media in pieces, so that a large medium neither delays other writes nor has to fit in memory."""
 
     async def begin(self, media: StoredMedia) -> None:
-        """Start a medium of which nothing is stored yet; size and hash are unknown."""
+        """Create a medium whose pieces follow. Its size and hash are not known yet."""
 
     async def add(self, media_id: str, n: int, piece: bytes) -> None: ...
 
     async def finish(self, media: StoredMedia) -> None:
-        """All pieces are stored: from now on the medium can be found."""
+        """Record that all pieces are stored. From now on the medium can be found."""
 
     async def discard(self, media_id: str) -> None: ...
 
     async def find(self, media_id: str) -> StoredMedia | None: ...
 
     async def take(self, company: str, media_id: str) -> StoredMedia | None:
-        """A medium of this company for a message; it is kept for another day at least."""
+        """A medium of this company for use in a message. The store keeps it for at least another day."""
 
     async def piece(self, media_id: str, n: int) -> bytes | None:
-        """Piece `n`; None after the last one."""
+        """Piece number `n`; None after the last piece."""
 
     async def copy(self, media_id: str, file: Path) -> bool:
-        """Write it to a file; False when it is not there."""
+        """Write the medium to a file. Returns False when it is not stored."""
 
     async def sweep(self, *, unused_since: str, settled_since: str) -> int:
-        """Remove what was stored before `unused_since` and no message needs: one that is still to be sent, or was
-        accepted, sent or received after `settled_since`. Returns how many."""
+        """Remove media that were stored before `unused_since` and that no message needs. Returns how many.
+
+        A message needs its medium while it is still to be sent, or when it was accepted, sent or received after
+        `settled_since`.
+        """
 
 
 class InboundMediaStore(Protocol):
-    """Media of inbound messages."""
+    """Stores which medium belongs to an inbound message."""
 
     async def inbound(self, inbox_id: str) -> InboundMedia | None: ...
 
     async def keep(self, inbox_id: str, media_id: str) -> None:
-        """The medium was downloaded and is stored under that id."""
+        """Record that the medium of an inbound message was downloaded and is stored under `media_id`."""
 
 
 class References(Protocol):
     async def find(self, company: str, message_id: str, *, chat: str | None) -> Referred | None:
-        """A message by an id of ours, or by WhatsApp's id in that chat."""
+        """A message by its Holdfast id, or by its WhatsApp id in that chat."""
 
     async def replayed(self, company: str, key: str) -> tuple[str, str | None] | None:
-        """The id of the message that an idempotency key made, and the hash of its request."""
+        """The id of the message that was created under an idempotency key, and the hash of its request."""

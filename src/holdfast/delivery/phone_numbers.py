@@ -1,7 +1,7 @@
-"""Reads a phone number in the forms in which people copy it, and answers its digits with the country code.
+"""Parses a phone number in the forms in which people copy it, and returns its digits with the country code.
 
-It accepts a text only when the number in it is certain. It never guesses: what could be another number is refused, with
-a sentence that also shows the characters that nobody sees.
+It accepts a text only when the number in it is unambiguous and never guesses: an ambiguous number is rejected with an
+error that also shows invisible characters.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SIGNS = {
     ord("\t"): " ",
 }
 _REVERSES = "\u202e"
-"""Right-to-left override: a person sees the digits in the opposite order, so either reading may be the wrong one."""
+"""Right-to-left override: it displays the digits in the opposite order, so either order may be the wrong one."""
 _SCHEMES = ("tel:", "callto:")
 _WHATSAPP = "whatsapp:"
 _LINK_HOSTS = frozenset({"wa.me", "www.wa.me", "api.whatsapp.com", "web.whatsapp.com", "wa.link", "chat.whatsapp.com"})
@@ -42,14 +42,14 @@ _SHORT_CODES = frozenset(
 )
 """Country codes of one and two digits; all others have three (ITU-T E.164, list of assigned codes)."""
 _ZERO_BELONGS = frozenset({"39", "225", "229", "241", "242", "378", "379"})
-"""Where numbers begin with 0 behind the country code too: Italy, Côte d'Ivoire, Benin, Gabon, Congo, San Marino and the
+"""Country codes after which numbers also begin with 0: Italy, Côte d'Ivoire, Benin, Gabon, Congo, San Marino and the
 Vatican."""
 
 
 def phone_number(text: str, *, field: str) -> str:
     """The digits of an international phone number: `+962 (0)79 000 0001` → `962790000001`.
 
-    Also takes `tel:` and `whatsapp:` addresses, links of wa.me and api.whatsapp.com, and the JID of a person. Raises
+    It also accepts `tel:` and `whatsapp:` URIs, links to wa.me and api.whatsapp.com, and the JID of a person. Raises
     `BadInput`, naming `field`.
     """
     if _REVERSES in text:
@@ -58,7 +58,7 @@ def phone_number(text: str, *, field: str) -> str:
             field=field,
         )
     if (jid := _JID_OF_A_PERSON.fullmatch(visible(text))) is not None:
-        # WhatsApp itself wrote this number: it is not judged by how people write numbers.
+        # WhatsApp itself wrote this number, so the rules for numbers that people write do not apply.
         return _checked(_plain(jid["number"]).removeprefix("+"), text, field=field)
     plain = _plain(_without_address(visible(text), text, field=field))
     plain = re.sub(r"^\( *(\+|00)", r"\1(", plain)  # (+962) 79 …
@@ -74,12 +74,12 @@ def phone_number(text: str, *, field: str) -> str:
 
 
 def visible(text: str) -> str:
-    """The text without characters that only steer how it is shown, and without spaces around it."""
+    """The text without formatting characters (such as direction marks) and without surrounding spaces."""
     return "".join(char for char in text if unicodedata.category(char) != "Cf").strip()
 
 
 def shown(text: str, *, most: int = 40) -> str:
-    """The text with names for what nobody sees: `<U+200E>+962…`."""
+    """The text with names for its invisible characters: `<U+200E>+962…`."""
     return "".join(char if _is_seen(char) else f"<U+{ord(char):04X}>" for char in text[:most])
 
 
@@ -88,7 +88,7 @@ def _is_seen(char: str) -> bool:
 
 
 def _plain(text: str) -> str:
-    """Digits of every script as ASCII; one hyphen for all hyphens, dots and slashes; one space for all spaces."""
+    """Normalise: digits of every script to ASCII; hyphens, dots and slashes to one hyphen; spaces to one space."""
     return "".join(_plain_char(char) for char in text).strip()
 
 
@@ -100,7 +100,7 @@ def _plain_char(char: str) -> str:
 
 
 def _digits(plain: str, text: str, *, field: str) -> str:
-    """Drops separators and a `(0)` right behind the country code."""
+    """Remove separators, and a `(0)` that directly follows the country code."""
     if (trunk := _TRUNK_ZERO.fullmatch(plain)) is not None:
         code = re.sub(r"\D", "", trunk["code"])
         if code == _country_code(code) and code not in _ZERO_BELONGS:
@@ -141,7 +141,7 @@ def _country_code(digits: str) -> str:
 
 
 def _without_address(text: str, given: str, *, field: str) -> str:
-    """What a `tel:` address or a link of WhatsApp holds as the number; any other text as it is."""
+    """The number in a `tel:` URI or a WhatsApp link; any other text unchanged."""
     lower = text.lower()
     for scheme in _SCHEMES:
         if lower.startswith(scheme):
@@ -180,7 +180,7 @@ def _of_link(text: str, given: str, *, field: str) -> str:
 
 
 def _the_one(phones: list[str], given: str, *, field: str) -> str:
-    """A `+` of a query that was not encoded reads as a space."""
+    """The single number of a query. A `+` that was not percent-encoded has been decoded as a space."""
     if len(phones) != 1:
         raise _no_number(given, field=field)
     return visible(phones[0])

@@ -1,4 +1,4 @@
-"""The recipient of a message: as people write it, and as the JID that WhatsApp needs."""
+"""Parses the recipient of a message: from the form that people write to the JID that WhatsApp needs."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _PERSON_SERVERS = (f"@{_SERVER}", "@c.us")
 
 
 def jid(number: str) -> str:
-    """The JID of a person by phone number (digits)."""
+    """The JID of a person by phone number, given as digits."""
     return f"{number}@{_SERVER}"
 
 
 def parse_recipient(text: str, *, field: str) -> tuple[str, str]:
-    """The recipient as it is shown, and the JID of the chat: a phone number, a group or a hidden id.
+    """The recipient in the form for display, and the JID of the chat: a phone number, a group or a hidden id (LID).
 
     `+962 79 000 0001` → `962790000001`, `962790000001@s.whatsapp.net`. Device numbers are left out: WhatsApp delivers
     to all devices of an account. Raises `BadInput`, naming `field`.

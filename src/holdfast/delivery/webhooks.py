@@ -1,8 +1,8 @@
-"""Webhooks: what becomes of a delivery and of an endpoint after each try, and which deliveries may leave now.
+"""Decides what happens to a webhook delivery and its endpoint after each attempt, and which deliveries may be sent now.
 
-Events of a chat leave one after the other, chats side by side. A delivery that fails is tried again over three days; an
-endpoint that fails again and again is put aside: only now and then a probe goes there, so that it costs the others
-nothing. It must never touch disk, socket or clock: the webhook sender asks and reports here.
+Events of one chat are sent in order, one at a time; chats are independent of each other. A failed delivery is retried
+for about three days. An endpoint that fails repeatedly is put aside: it only gets an occasional probe, so that it does
+not delay other endpoints. This module must never use disk, network or clock: the webhook sender does that.
 """
 
 from __future__ import annotations
@@ -22,48 +22,48 @@ PAUSES_S = (
     5, 30, 2 * _MINUTE, 10 * _MINUTE, 30 * _MINUTE,
     2 * _HOUR, 5 * _HOUR, 10 * _HOUR, 14 * _HOUR, 20 * _HOUR, 24 * _HOUR,
 )  # fmt: skip
-"""Between the tries of a delivery; each is up to a tenth longer, by chance. Seconds."""
+"""Seconds between the attempts of a delivery. Random jitter makes each pause up to a tenth longer."""
 _JITTER = 0.1
 _LONGEST_WISH_S = 24 * _HOUR
-"""For longer than this no `Retry-After` is heeded."""
+"""The longest `Retry-After` that is honoured, in seconds; longer ones are shortened to this."""
 _ASIDE_FAILURES = 5
 _ASIDE_AFTER_S = 5 * _MINUTE
-"""An endpoint is put aside after so many failures in a row, over so long at least."""
+"""An endpoint is put aside after `_ASIDE_FAILURES` failures in a row that span at least this many seconds."""
 _FIRST_PROBE_S, _LAST_PROBE_S = _MINUTE, _HOUR
 GIVE_UP_AFTER_DAYS = 4
-"""What has waited so long for an endpoint that is aside or off is given up."""
+"""A delivery that has waited this many days for an endpoint that is aside or off fails for good."""
 OF_ALL = ""
-"""In place of a company: the endpoint of all that have none of their own."""
+"""Stands in place of a company id for the default endpoint: that of all companies without their own."""
 
 
 class DeliveryState(StrEnum):
     PENDING = "pending"
-    """It is to be delivered, now, later, or when those before it in its chat are."""
+    """Not delivered yet: it is due, waits for a retry, or waits for earlier deliveries of its chat."""
     DELIVERED = "delivered"
-    """The receiver answered 2xx."""
+    """The receiver answered with a 2xx status."""
     FAILED = "failed"
-    """Given up; a person may have it replayed."""
+    """All attempts failed. A person can replay the delivery."""
 
 
 class EndpointState(StrEnum):
     ACTIVE = "active"
     ASIDE = "aside"
-    """It fails again and again: only probes go there, at growing distances."""
+    """The endpoint failed repeatedly: it only gets probes, at growing intervals."""
     OFF = "off"
-    """It answered 410: nothing goes there until a person says so."""
+    """The endpoint answered 410: nothing is sent to it until a person resumes it."""
 
 
-# One try.
+# One attempt.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tried:
-    """What came of one try."""
+    """The result of one attempt."""
 
     status: int | None
-    """None: there was no answer."""
+    """The HTTP status. None if there was no response."""
     error: str | None = None
-    """For people; without the receiver's own words."""
+    """An explanation for people. It never quotes the receiver's response."""
     retry_after_s: float | None = None
 
     @property
@@ -77,30 +77,30 @@ class Tried:
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """It was delivered."""
+    """The receiver accepted the delivery."""
 
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """To be tried again; its chat waits with it."""
+    """The delivery is retried. Later deliveries of its chat wait for it."""
 
     after_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class GivenUp:
-    """All tries are used up; its chat goes on."""
+    """All attempts are used up. The next delivery of the chat is sent."""
 
 
 AttemptOutcome = Delivered | Again | GivenUp
 
 
 def judge(tried: Tried, *, attempts: int, is_probe: bool, jitter: float) -> AttemptOutcome:
-    """What becomes of a delivery at its try number `attempts`. No probe uses up its tries, nor does a 410."""
+    """The outcome of a delivery after attempt number `attempts`. Probes and a 410 do not use up its attempts."""
     if tried.is_taken:
         return Delivered()
     if is_probe or tried.is_gone:
-        return Again(0)  # the endpoint's own state says when
+        return Again(0)  # the state of the endpoint decides when
     if attempts > len(PAUSES_S):
         return GivenUp()
     pause_s = PAUSES_S[attempts - 1] * (1 + _JITTER * jitter)
@@ -114,19 +114,19 @@ def judge(tried: Tried, *, attempts: int, is_probe: bool, jitter: float) -> Atte
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """How an endpoint has done lately."""
+    """The recent health of an endpoint."""
 
     state: EndpointState = EndpointState.ACTIVE
     failures: int = 0
-    """In a row."""
+    """The number of consecutive failures."""
     failing_since: datetime | None = None
     probes: int = 0
-    """Failures while it is aside."""
+    """The number of failures since the endpoint was put aside."""
     probe_at: datetime | None = None
 
 
 def learn(health: Health, tried: Tried, *, now: datetime, jitter: float) -> Health:
-    """After one more try."""
+    """The health of an endpoint after one more attempt."""
     if health.state is EndpointState.OFF:
         return health
     if tried.is_taken:
@@ -151,16 +151,16 @@ def _aside(health: Health, now: datetime, jitter: float) -> Health:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """Where webhooks of a company go."""
+    """The URL to which webhooks are sent, with its settings and health."""
 
     id: str
     company: str
-    """`OF_ALL` for the endpoint of all that have none of their own."""
+    """The company of the endpoint, or `OF_ALL` for the default endpoint."""
     url: str | None
-    """None: nothing goes there any more, save what is kept until it is known again where to."""
+    """None: no URL is set. New events create no deliveries; pending ones are kept until a URL is set again."""
     secret: str | None = field(repr=False)
     events: tuple[str, ...] | None
-    """Types; None: all that are worth it."""
+    """The event types to send. None for the default types (`holdfast.delivery.events.UNASKED`)."""
     health: Health
     last_success_at: str | None = None
     last_failure_at: str | None = None
@@ -169,25 +169,25 @@ class Endpoint:
 
 
 def endpoint_of(company: str, endpoints: Collection[Endpoint]) -> Endpoint | None:
-    """A company's own endpoint, or else that of all."""
+    """A company's own endpoint, or else the default endpoint."""
     usable = {endpoint.company: endpoint for endpoint in endpoints if endpoint.url is not None}
     return usable.get(company) or usable.get(OF_ALL)
 
 
-# Which may leave.
+# Which deliveries may be sent.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
-    """The first delivery of a chat that is still to be made."""
+    """The first pending delivery of a chat."""
 
     seq: int
     company: str
     chat: str
     attempts: int
-    """So far."""
+    """The number of attempts so far."""
     endpoint: str
-    """Id."""
+    """The id of the endpoint."""
     is_probe: bool = False
 
     @property
@@ -196,25 +196,26 @@ class Head:
 
 
 class Lanes:
-    """The deliveries that were loaded, and those of them that are under way."""
+    """The deliveries that were loaded from the database, waiting or in flight."""
 
     def __init__(self, *, most: int = 32, most_for_one: int = 8) -> None:
-        """`most` under way at once, `most_for_one` of them for one endpoint."""
+        """`most`: how many may be in flight at once; `most_for_one`: how many of them to one endpoint."""
         self._most = most
         self._most_for_one = most_for_one
         self._waiting: dict[int, Head] = {}
         self._under_way: dict[int, Head] = {}
 
     def add(self, heads: Sequence[Head]) -> None:
-        """Those that are known already are passed over."""
+        """Add loaded deliveries. Those that are waiting or in flight already are ignored."""
         for head in heads:
             if head.seq not in self._under_way:
                 self._waiting.setdefault(head.seq, head)
 
     def take(self, companies: Collection[str]) -> Iterator[Head]:
-        """Those of these companies that may leave now, in the order in which they were added.
+        """Yield the deliveries of these companies that may be sent now, in the order in which they were added.
 
-        Each is under way from here on. A probe that may not leave at once is forgotten.
+        Each yielded delivery is in flight from then on. A probe that can't be sent at once is dropped; a later query
+        loads it again.
         """
         busy = {head.lane for head in self._under_way.values()}
         load = Counter(head.endpoint for head in self._under_way.values())
@@ -234,7 +235,7 @@ class Lanes:
         del self._under_way[head.seq]
 
     def forget_waiting(self) -> None:
-        """What was loaded may no longer be so."""
+        """Drop the waiting deliveries, because the rows may have changed since they were loaded."""
         self._waiting.clear()
 
     @property
@@ -251,7 +252,7 @@ class Lanes:
 
     @property
     def busy_endpoints(self) -> Collection[str]:
-        """Those that can take no more just now."""
+        """The endpoints that have the maximum number of deliveries in flight."""
         load = Counter(head.endpoint for head in self._under_way.values())
         return {endpoint for endpoint, count in load.items() if count >= self._most_for_one}
 
@@ -260,32 +261,32 @@ class Lanes:
         return {head.endpoint for head in self._under_way.values()}
 
 
-# Who keeps them.
+# Storage.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Due:
-    """What one look at the rows found."""
+    """The result of one query for due deliveries."""
 
     endpoints: Sequence[Endpoint]
     heads: Sequence[Head]
     next_at: datetime | None
-    """When there may be more, if nothing happens before."""
+    """When the next delivery becomes due, unless something changes before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settled:
-    """What a try changed."""
+    """What an attempt changed in the database."""
 
     outcome: AttemptOutcome
     endpoint: Endpoint | None
-    """As it is now; None when it is no more."""
+    """The endpoint after the attempt. None if it was removed."""
     before: EndpointState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
-    """A delivery that was given up, or that failed and is to be tried again."""
+    """A delivery whose attempts all failed, or whose last attempt failed and that is to be retried."""
 
     seq: int
     id: str
@@ -301,7 +302,7 @@ class Failed:
 
 
 def next_attempt_at(failed: Failed, endpoint: Endpoint | None) -> str | None:
-    """When a delivery is retried; None where nobody can say, because its endpoint is aside, off or removed."""
+    """When a delivery is retried. None if that is unknown, because its endpoint is aside, off or removed."""
     if failed.state is not DeliveryState.PENDING or endpoint is None:
         return None
     return failed.next_at if endpoint.health.state is EndpointState.ACTIVE else None
@@ -309,27 +310,27 @@ def next_attempt_at(failed: Failed, endpoint: Endpoint | None) -> str | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """Deliveries of a company."""
+    """How many deliveries a company has."""
 
     pending: int = 0
     failed: int = 0
     oldest_at: str | None = None
-    """Of the pending ones."""
+    """The time of the oldest pending delivery."""
 
 
 Companies = Collection[str] | None
-"""None: all."""
+"""Company ids. None for all companies."""
 
 
 class Webhooks(Protocol):
-    """Durable endpoints and deliveries. Every method that changes something returns when it is on the disk."""
+    """Durable endpoints and deliveries. A method that changes something returns after the change is on disk."""
 
     async def look(
         self, companies: Collection[str], *, now: datetime, most: int, known: Collection[int], busy: Collection[str]
     ) -> Due:
-        """Up to `most` heads that are due, taking turns among the companies; none of `known` seq or `busy` endpoints.
+        """Up to `most` due heads, round-robin over the companies, without the `known` seqs and the `busy` endpoints.
 
-        Of an endpoint that is aside one probe, when its time has come.
+        An endpoint that is aside gets one probe when that is due.
         """
 
     async def event(self, seq: int) -> Event | None: ...
@@ -339,51 +340,51 @@ class Webhooks(Protocol):
     ) -> Settled:
         """Store the result of an attempt in the delivery, in its chat and in the endpoint.
 
-        `to` is the endpoint as it was when the attempt began: when its address was changed meanwhile, a failure makes
-        the delivery due at once.
+        `to` is the endpoint as it was when the attempt began. If its URL has changed since, a failure makes the
+        delivery due at once.
         """
 
     async def follow_clock(self, companies: Collection[str], step: ClockStep) -> None:
-        """The wall clock was set: what waits for a retry is due, so are probes, and nothing has grown older by it."""
+        """Adapt to a change of the wall clock: retries and probes become due, and ages stay as they were."""
 
     async def retry_from_future(self, companies: Collection[str], *, now: datetime) -> None:
-        """Make due what was tried later than now: the wall clock was set back since, while nobody watched it."""
+        """Make deliveries due whose last attempt is in the future: the clock was set back while Holdfast was down."""
 
     async def give_up_old(self, *, before: str, at: str) -> int:
-        """Give up, `at` this time, what was made before and waits for endpoints that are aside, off or no more.
+        """Fail deliveries that were created before `before` and wait for endpoints that are aside, off or removed.
 
-        Returns how many.
+        `at` is the time that is stored for the failure. Returns how many.
         """
 
     async def endpoints(self) -> list[Endpoint]: ...
 
     async def endpoint(self, company: str) -> Endpoint | None:
-        """A company's own."""
+        """The company's own endpoint; None if it has none."""
 
     async def put(self, company: str, change: Callable[[Endpoint | None], Endpoint | None]) -> Endpoint | None:
-        """Set a company's own endpoint to what `change` makes of the one before; None removes it.
+        """Replace a company's own endpoint by the result of `change(old endpoint)`; None removes it.
 
-        With another address or secret, what waits for a later retry is due at once.
+        If the URL or the secret changes, deliveries that wait for a retry become due at once.
         """
 
     async def resume(self, endpoint_id: str) -> Endpoint | None:
-        """Switch it on again, and try at once what waits; None when there is no such endpoint."""
+        """Activate the endpoint again and retry its pending deliveries at once. None if there is no such endpoint."""
 
     async def counts(self) -> dict[str, Counts]:
-        """By company, for those that have any."""
+        """The counts by company, for companies that have deliveries."""
 
     async def failed(self, companies: Companies, *, after: int, most: int) -> list[Failed]: ...
 
     async def company_of(self, event_id: str) -> str | None:
-        """Whose event it is."""
+        """The company of an event; None if there is no such event."""
 
     async def replay(self, event_id: str) -> bool:
-        """Deliver it once more, whatever became of it; False when no endpoint wants it."""
+        """Deliver an event once more, whatever its state. Returns False when no endpoint takes it."""
 
     async def replay_all(self, companies: Companies, *, since: str | None) -> int:
-        """All that failed and those that wait for a retry, or everything since then, also what was delivered.
+        """Deliver again what failed or waits for a retry; with `since`, every event from then on, delivered or not.
 
-        Returns how many.
+        Returns how many deliveries were started again.
         """
 
 
