@@ -1,8 +1,8 @@
 """Checks Baileys' credentials: they must neither stall an engine host nor outgrow its pipe.
 
-Baileys trusts its credentials. With `nextPreKeyId` far below `firstUnuploadedPreKeyId`, for example, it makes a
-billion key pairs in a loop that nothing interrupts. So they are checked when they are imported, and again each time
-before a host gets them. Error sentences must never contain a key, only numbers and names.
+Baileys does not validate its credentials. With `nextPreKeyId` far below `firstUnuploadedPreKeyId`, for example, it
+creates a billion key pairs in a loop that nothing interrupts. So credentials are checked on import, and again each time
+before they are passed to a host. Error messages must never contain a key, only numbers and names.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 MOST_BYTES = 1024 * 1024
-"""Upper bound of credentials as text. Real ones have a few kilobytes."""
+"""Upper bound of the length of credentials as text. Real credentials have a few kilobytes."""
 MOST_BUFFER_BYTES = 16 * 1024
 _MOST_TEXT = 16 * 1024
 _MOST_ITEMS = 10_000
 _MOST_DEPTH = 20
 _MOST_ID = 2**24 - 1
 _MOST_REGISTRATION = 2**32 - 1
-"""Baileys takes one of 14 bits, whatsmeow one of 32; WhatsApp takes four bytes."""
+"""The largest registration id. Baileys draws 14 bits, whatsmeow 32; WhatsApp accepts four bytes."""
 _MOST_NUMBER = 2**53 - 1
 """The largest integer that JavaScript represents exactly."""
 _MOST_UNUPLOADED = 1000
@@ -29,7 +29,7 @@ _IDS = ("registrationId", "nextPreKeyId", "firstUnuploadedPreKeyId")
 
 
 def fault_of_text(credentials: str) -> str | None:
-    """What is wrong with credentials as they are stored, to be read after the word "credentials"; None: nothing."""
+    """The first fault of stored credentials, phrased to follow the word "credentials"; None if there is none."""
     if len(credentials) > MOST_BYTES or len(credentials.encode()) > MOST_BYTES:
         return f"have {len(credentials.encode())} bytes: {MOST_BYTES} are allowed"
     try:
@@ -42,7 +42,7 @@ def fault_of_text(credentials: str) -> str | None:
 
 
 def parsed(text: str) -> Any:
-    """JSON as JavaScript reads it: no NaN, no Infinity. Raises `ValueError` and `RecursionError`."""
+    """Parse JSON as JavaScript does, without NaN and Infinity. Raises `ValueError` and `RecursionError`."""
     return json.loads(text, parse_constant=_no_constant)
 
 
@@ -51,12 +51,12 @@ def _no_constant(name: str) -> Any:
 
 
 def fault_of(credentials: Mapping[str, Any]) -> str | None:
-    """The first fault of parsed credentials. Missing fields are allowed: a device that is being linked has few."""
+    """The first fault of parsed credentials. Fields may be missing: a device that is being linked has few of them."""
     return next(_faults(credentials), None)
 
 
 def fault_of_value(value: Any) -> str | None:
-    """The first fault of any stored value, such as a Signal key."""
+    """The first fault of any other stored value, such as a Signal key."""
     return next(_value_faults(value, "", 0), None)
 
 
@@ -164,7 +164,7 @@ def _buffer_faults(data: Any, name: str) -> Iterator[str]:
 
 
 def buffer_bytes(value: Any) -> bytes | None:
-    """The bytes of a Buffer as Baileys writes it, or as a list of numbers; None for anything else."""
+    """The bytes of a Buffer in the form that Baileys writes, or as a list of numbers; None for anything else."""
     data = value.get("data") if isinstance(value, dict) else None
     if isinstance(data, list):
         is_bytes = all(isinstance(each, int) and 0 <= each <= 255 for each in data)
@@ -180,7 +180,7 @@ def _base64(text: str) -> bytes | None:
 
 
 def _shown(value: Any) -> str:
-    """Only numbers are shown; anything else might be a key."""
+    """A value for an error message. Only numbers are shown, because anything else might be a key."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return f"{value}"[:40] if isinstance(value, float) or abs(value) < 10**30 else "of more than 30 digits"
     return f"that is not a number ({type(value).__name__})"

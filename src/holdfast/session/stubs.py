@@ -14,21 +14,21 @@ from holdfast.session.engine import Commit, Decrypted, InboundMessage
 from holdfast.session.untrusted import EMPTY_PLAINTEXT
 
 NOT_STORED = "notStored"
-"""In the content of a stub: `{ciphertextSha256, error}`. The engine also makes stubs, for messages that are too long
-to report."""
+"""The field in the content of a stub: `{ciphertextSha256, error}`. The engine also creates stubs, for messages that are
+too long to report."""
 
 
 def identities(commit: Commit) -> frozenset[str]:
-    """Identifies the messages in a commit, so that the same messages are recognised in commits of other links."""
+    """Identifiers of the messages in a commit. They are the same when another link delivers the messages again."""
     unread = (f"{item.chat} {item.sender} {item.whatsapp_id}" for item in commit.undecryptable)
     named = (f"group {jid}" for jid in commit.groups)
     return frozenset((*(item.ciphertext_sha256 for item in commit.decrypted), *unread, *named))
 
 
 def with_stubs(commit: Commit, *, error: str) -> Commit:
-    """The same keys, with stubs for the decrypted messages.
+    """A commit with the same keys and with stubs in place of the decrypted messages.
 
-    Undecryptable messages and names of groups are left out, because they come again.
+    Undecryptable messages and names of groups are left out, because WhatsApp delivers them again.
     """
     return replace(commit, decrypted=[_stub(item, error) for item in commit.decrypted], undecryptable=[], groups={})
 

@@ -2,8 +2,9 @@
 
 Anybody who can write to a company's number chooses message ids, texts, names, mentions, file names and the ids that
 reactions and edits point to. WhatsApp delivers a message again until it is acknowledged, so a message that can't be
-stored would end its link each time. Every string in a report passes through here; each is valid UTF-8 without NUL
-(PostgreSQL stores neither NUL nor half characters) and short enough for an index row. A text that was cut says so.
+stored would end its link each time. Every string in a report passes through this module. The result is valid UTF-8
+without NUL (PostgreSQL stores neither NUL nor lone surrogates) and short enough for an index row. A truncated text ends
+in a mark that says so.
 
 Cleaning is idempotent, and two different ids stay different.
 """
@@ -46,7 +47,7 @@ CONTENT_CHARS = 262_144
 """Upper bound of all strings in the content of one message together."""
 CONTENT_DEPTH = 8
 ANSWER_CHARS, ANSWER_ITEMS = 8 * 1024 * 1024, 10_000
-"""Of all strings in WhatsApp's answer to a query together, and of one list in it."""
+"""Upper bounds of all strings in WhatsApp's answer to a query together, and of the items of one list in it."""
 PLAINTEXT_CHARS = 131_072
 """Upper bound of a stored plaintext in base64. It is only needed to acknowledge a redelivery."""
 LAST_SECOND = 253_402_300_799
@@ -91,7 +92,7 @@ def bounded(report: AnyReport) -> AnyReport:
 
 
 def bounded_commit(commit: Commit) -> Commit:
-    """The same changes. Keys keep their values, which the engine made; the store bounds their ids by `bounded_id`."""
+    """The same changes, safe to store. Key values stay, since the engine made them; the store bounds their ids."""
     return replace(
         commit,
         decrypted=[_decrypted(item) for item in commit.decrypted],
@@ -132,7 +133,7 @@ def clean(text: str) -> str:
 
 
 def bounded_id(text: str) -> str:
-    """A cleaned id. One that had to be changed or cut ends in a digest of the original, so that it stays unique."""
+    """A cleaned id. An id that had to be changed or truncated ends in a digest of the original and stays unique."""
     if len(text) <= ID_CHARS and clean(text) == text:
         return text
     digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:_DIGEST_CHARS]
@@ -145,7 +146,7 @@ def bounded_name(text: str) -> str:
 
 
 def bounded_text(text: str, most: int = TEXT_CHARS) -> str:
-    """A cleaned text; a long one ends in a mark that says how much was stored."""
+    """A cleaned text. A text that is too long is truncated and ends in a mark that says how much was stored."""
     if len(text) <= most:
         return clean(text)
     mark = f"… [cut: {len(text)} characters, Holdfast stores {most}]"
@@ -202,7 +203,7 @@ def _object(content: Mapping[str, object]) -> dict[str, object]:
 
 
 class _Content:
-    """A message's content, or an answer, on its way through the bounds; what goes beyond them is left out."""
+    """Bounds the content of a message, or an answer; parts beyond the bounds are left out."""
 
     def __init__(self, *, chars: int = CONTENT_CHARS, items: int = LIST_ITEMS) -> None:
         self._left = chars
@@ -232,7 +233,7 @@ class _Content:
 
 
 def _number(value: float | None) -> float | None:
-    """JSON has no infinity, and readers of JSON no longer numbers than 64 bits."""
+    """The number if JSON can carry it: JSON has no infinity, and JSON parsers may not accept more than 64 bits."""
     if isinstance(value, float) and (value != value or value in {float("inf"), float("-inf")}):
         return None
     if isinstance(value, int) and abs(value) >= 2**63:
