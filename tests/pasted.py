@@ -52,7 +52,8 @@ async def running(
     *command: str, folder: Path, settings: Mapping[str, str], terminal: int | None = None
 ) -> AsyncIterator[Process]:
     """A program that ends with the block, and whatever it started with it. `terminal`: a descriptor for its output."""
-    others = {name: value for name, value in os.environ.items() if not name.startswith("HOLDFAST_")}
+    mine = ("HOLDFAST_", "COLUMNS", "LINES")  # the size is the terminal's, whatever the tests run in
+    others = {name: value for name, value in os.environ.items() if not name.startswith(mine)}
     process = await asyncio.create_subprocess_exec(
         *command, cwd=folder, env={**others, **settings}, stdin=PIPE, stdout=PIPE if terminal is None else terminal,
         stderr=STDOUT, start_new_session=True, limit=1 << 20,
