@@ -8,7 +8,7 @@ import hmac
 from datetime import datetime, timedelta
 
 VALID = timedelta(days=7)
-"""Lifetime of a URL: longer than a webhook receiver is usually down, and WhatsApp certainly still has the medium."""
+"""Lifetime of a URL: a webhook receiver may be down for this long, and WhatsApp still has the medium."""
 _TOKEN_BYTES = 18
 
 
