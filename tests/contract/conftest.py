@@ -18,24 +18,33 @@ from holdfast.store.database import Database
 from holdfast.store.events import EventRows
 from holdfast.store.inbox import InboxRows
 from holdfast.store.outbox import OutboxRows
-from holdfast.store.postgres import parse
 from holdfast.store.sessions import SessionRows
+from tests.contract.places import make_place
 from tests.contract.rows import COMPANY, OTHER, Row, Store, record
 from tests.doubles.fake_clock import FakeClock
 from tests.postgres_process import PostgresProcess
-from tests.world import migrated
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path | URL, Callable[[str], list[Row]]]:
-    """Where a database of this version is, and how another program reads it."""
-    if request.param == "sqlite":
-        path = tmp_path / "holdfast.db"
-        path.write_bytes(migrated())
-        return path, functools.partial(_rows, path)
+def new_place(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Path | URL]:
+    """Makes an empty database of this version at each call."""
+    return lambda: make_place(request.param, request, tmp_path)
+
+
+@pytest.fixture
+def place(new_place: Callable[[], Path | URL]) -> Path | URL:
+    """An empty database of this version."""
+    return new_place()
+
+
+@pytest.fixture
+def read_rows(request: pytest.FixtureRequest, place: Path | URL) -> Callable[[str], list[Row]]:
+    """Reads the database at `place` as another program does."""
+    if isinstance(place, Path):
+        return functools.partial(_rows, place)
     server: PostgresProcess = request.getfixturevalue("postgres")
-    url = server.new_migrated()
-    return parse(url), functools.partial(server.rows, url)
+    url = place.set(drivername="postgresql").render_as_string(hide_password=False)
+    return functools.partial(server.rows, url)
 
 
 def _rows(path: Path, statement: str) -> list[Row]:
@@ -44,10 +53,10 @@ def _rows(path: Path, statement: str) -> list[Row]:
 
 
 @pytest.fixture
-async def store(place: tuple[Path | URL, Callable[[str], list[Row]]]) -> AsyncIterator[Store]:
-    clock, database = FakeClock(), Database(place[0])
+async def store(place: Path | URL, read_rows: Callable[[str], list[Row]]) -> AsyncIterator[Store]:
+    clock, database = FakeClock(), Database(place)
     made = Store(
-        rows=place[1],
+        rows=read_rows,
         clock=clock,
         sessions=SessionRows(database),
         engine=EngineRows(database, clock=clock, randomness=SystemRandomSource()),

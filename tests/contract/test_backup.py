@@ -38,6 +38,7 @@ from holdfast.store.postgres import parse
 from holdfast.store.sessions import SessionRows
 from holdfast.store.tables import media, media_chunks, metadata, notes, signal_keys
 from holdfast.store.webhooks import WebhookRows
+from tests.contract.places import make_place
 from tests.doubles.disk import record_syncs, survives_power_cut
 from tests.doubles.fake_clock import FakeClock
 from tests.postgres_process import PostgresProcess
@@ -137,21 +138,6 @@ def _add_media(connection: Connection) -> None:
     connection.execute(media_chunks.insert(), [{"media_id": "m", "n": n, "bytes": CHUNK} for n in range(20)])
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
-def new_place(request: pytest.FixtureRequest, tmp_path: Path) -> NewPlace:
-    """Makes an empty database of this version."""
-    return lambda: _place(request, tmp_path, request.param)
-
-
-def _place(request: pytest.FixtureRequest, folder: Path, kind: str) -> Path | URL:
-    if kind == "postgres":
-        server: PostgresProcess = request.getfixturevalue("postgres")
-        return parse(server.new_migrated())
-    path = folder / f"{len(list(folder.glob('*.db')))}.db"
-    path.write_bytes(migrated())
-    return path
-
-
 @pytest.fixture
 async def build(tmp_path: Path) -> AsyncIterator[Callable[[Path | URL], House]]:
     """Makes installations; their databases are closed at the end."""
@@ -211,10 +197,10 @@ async def test_a_backup_of_one_database_fits_the_other(
     request: pytest.FixtureRequest, tmp_path: Path, build: Callable[..., House], source: str, target: str
 ) -> None:
     """An installation moves from SQLite to PostgreSQL, or back, by a backup; new rows get new numbers there."""
-    house = build(_place(request, tmp_path, source))
+    house = build(make_place(source, request, tmp_path))
     await house.fill()
     made = await house.make()
-    other = build(_place(request, tmp_path, target))
+    other = build(make_place(target, request, tmp_path))
     await other.restore(made.path)
     before, after = await house.contents(), await other.contents()
     assert before.pop("signal_keys") != after.pop("signal_keys")

@@ -10,25 +10,12 @@ from sqlalchemy import URL, Connection, event, func, select
 from holdfast.backup.clearing import clear_in_parts
 from holdfast.base.errors import NotFound
 from holdfast.store.database import Database
-from holdfast.store.postgres import parse
 from holdfast.store.tables import metadata
 from tests import filling
-from tests.postgres_process import PostgresProcess
-from tests.world import migrated
 
 ROWS, COMPANIES = 2200, 2
 FILLING = filling.Filling(companies=COMPANIES, total=ROWS, largest=0.6)
 CLEARED, OTHER = filling.company(0), filling.company(1)
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | URL:
-    if request.param == "sqlite":
-        path = tmp_path / "holdfast.db"
-        path.write_bytes(migrated())
-        return path
-    server: PostgresProcess = request.getfixturevalue("postgres")
-    return parse(server.new_migrated())
 
 
 def fill(connection: Connection) -> None:

@@ -18,12 +18,9 @@ from holdfast.backup.rows import KEPT, count_on, is_of_companies, read
 from holdfast.base.errors import Conflict
 from holdfast.store.database import Database
 from holdfast.store.lookup import LookupRows
-from holdfast.store.postgres import parse
 from holdfast.store.tables import credentials, events, inbox, outbox, sessions, webhook_deliveries
 from tests import filling
 from tests.doubles.fake_clock import FakeClock
-from tests.postgres_process import PostgresProcess
-from tests.world import migrated
 
 ROWS = 120
 FILLING = filling.Filling(companies=3, total=ROWS, largest=0.01)
@@ -68,21 +65,6 @@ class House:
 
 def _by_number(row: tuple[object, ...]) -> tuple[str, str]:
     return str(row[0]).zfill(20), repr(row)
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
-def new_place(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Path | URL]:
-    """Makes an empty database of this version."""
-
-    def place() -> Path | URL:
-        if request.param == "sqlite":
-            path = tmp_path / f"{len(list(tmp_path.glob('*.db')))}.db"
-            path.write_bytes(migrated())
-            return path
-        server: PostgresProcess = request.getfixturevalue("postgres")
-        return parse(server.new_migrated())
-
-    return place
 
 
 @pytest.fixture

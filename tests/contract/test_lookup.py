@@ -14,10 +14,7 @@ from holdfast.delivery.stores import DeliveryTally
 from holdfast.store import search_index
 from holdfast.store.database import Database
 from holdfast.store.lookup import LookupRows
-from holdfast.store.postgres import parse
 from holdfast.store.tables import groups, inbox, outbox, sessions
-from tests.postgres_process import PostgresProcess
-from tests.world import migrated
 
 COMPANY, OTHER = "962302", "962303"
 GROUP = "120363000000000001@g.us"
@@ -25,16 +22,6 @@ GROUP = "120363000000000001@g.us"
 
 def at(minute: int) -> str:
     return f"2026-11-22T10:{minute:02}:00.000Z"
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | URL:
-    if request.param == "sqlite":
-        path = tmp_path / "holdfast.db"
-        path.write_bytes(migrated())
-        return path
-    server: PostgresProcess = request.getfixturevalue("postgres")
-    return parse(server.new_migrated())
 
 
 @pytest.fixture

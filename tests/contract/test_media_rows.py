@@ -18,12 +18,9 @@ from holdfast.delivery.message import MessageState
 from holdfast.store.connection import insert
 from holdfast.store.database import Database
 from holdfast.store.media import MediaRows
-from holdfast.store.postgres import parse
 from holdfast.store.references import ReferenceRows
 from holdfast.store.tables import inbox, media_chunks, outbox, sessions
 from tests.doubles.fake_clock import FakeClock
-from tests.postgres_process import PostgresProcess
-from tests.world import migrated
 
 COMPANY, OTHER = "962302", "962303"
 CHAT = "962790000001@s.whatsapp.net"
@@ -104,16 +101,6 @@ class Rows:
 
     def pass_days(self, days: float) -> None:
         self.clock.advance_to(self.clock.monotonic() + days * DAY_S)
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | URL:
-    if request.param == "sqlite":
-        path = tmp_path / "holdfast.db"
-        path.write_bytes(migrated())
-        return path
-    server: PostgresProcess = request.getfixturevalue("postgres")
-    return parse(server.new_migrated())
 
 
 @pytest.fixture

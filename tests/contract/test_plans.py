@@ -39,7 +39,6 @@ from holdfast.store.inbox import InboxRows
 from holdfast.store.lookup import LookupRows
 from holdfast.store.media import MediaRows
 from holdfast.store.outbox import OutboxRows
-from holdfast.store.postgres import parse
 from holdfast.store.references import ReferenceRows
 from holdfast.store.retention import RetentionRows
 from holdfast.store.sessions import SessionRows
@@ -48,8 +47,6 @@ from holdfast.store.webhooks import WebhookRows
 from tests import filling
 from tests.contract.rows import record
 from tests.doubles.fake_clock import FakeClock
-from tests.postgres_process import PostgresProcess
-from tests.world import migrated
 
 Statement = tuple[str, Any]
 
@@ -77,16 +74,6 @@ PARTIAL = {
 COMPANY, CHAT = filling.company(7), "962790000700@s.whatsapp.net"
 NOW = filling.FIRST + timedelta(days=filling.DAYS)
 STEP = ClockStep(by_s=-3600.0, suspended_s=0.0, after=NOW, at=NOW)
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | URL:
-    if request.param == "sqlite":
-        path = tmp_path / "holdfast.db"
-        path.write_bytes(migrated())
-        return path
-    server: PostgresProcess = request.getfixturevalue("postgres")
-    return parse(server.new_migrated())
 
 
 @pytest.fixture

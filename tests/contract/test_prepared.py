@@ -59,9 +59,9 @@ async def test_a_refused_row_is_sqlalchemys_error_without_the_values(store: Stor
     assert await store.database.read(lambda connection: FIND.scalar(connection, {"company": OTHER})) is not None
 
 
-async def test_what_a_failed_write_did_before_is_taken_back(place: tuple[Path | URL, object]) -> None:
+async def test_what_a_failed_write_did_before_is_taken_back(place: Path | URL) -> None:
     """It is done in the transaction of the write, not beside it."""
-    database = Database(place[0])
+    database = Database(place)
 
     def work(connection: Connection) -> None:
         ADD.rows(connection, _row(COMPANY))

@@ -28,7 +28,8 @@ AGES: dict[Kept, Column[str]] = {
     Kept.TIMELINE: transitions.c.at,
     Kept.QUARANTINE: quarantine.c.at,
 }
-Place = tuple[Path | URL, Callable[[str], list[Row]]]
+Place = Path | URL
+ReadRows = Callable[[str], list[Row]]
 
 
 def fill(connection: Connection) -> None:
@@ -53,7 +54,7 @@ async def remove(database: Database, kept: Kept, *, before: str) -> int:
 @pytest.mark.parametrize("kept", Kept)
 async def test_all_old_rows_go_in_batches_and_no_newer_one(place: Place, kept: Kept) -> None:
     """No transaction removes more than 500 rows; a second sweep finds nothing."""
-    database, age = Database(place[0]), AGES[kept]
+    database, age = Database(place), AGES[kept]
     await database.write(fill)
     open_ = outbox.c.state.in_(["queued", "sending"])
     is_old = (age < HALF, ~open_) if kept is Kept.MESSAGES else (age < HALF,)
@@ -73,9 +74,9 @@ async def test_all_old_rows_go_in_batches_and_no_newer_one(place: Place, kept: K
     database.close()
 
 
-async def test_a_message_that_is_not_settled_or_changed_lately_stays(place: Place) -> None:
+async def test_a_message_that_is_not_settled_or_changed_lately_stays(place: Place, read_rows: ReadRows) -> None:
     """Whatever its age: it is still to be sent, or was read yesterday, or its deadline has only just passed."""
-    database = Database(place[0])
+    database = Database(place)
     await database.write(fill)
     lately = {"msg_000000000003": "read_at", "msg_000000000004": "sent_at", "msg_000000000008": "expires_at"}
 
@@ -85,24 +86,24 @@ async def test_a_message_that_is_not_settled_or_changed_lately_stays(place: Plac
 
     await database.write(change)
     await remove(database, Kept.MESSAGES, before=HALF)
-    left = place[1](f"SELECT id, state FROM outbox WHERE accepted_at < '{HALF}'")
+    left = read_rows(f"SELECT id, state FROM outbox WHERE accepted_at < '{HALF}'")
     assert set(lately) | {"msg_000000000500"} == {row[0] for row in left}
     assert [row[1] for row in left if row[0] == "msg_000000000500"] == ["queued"]
     database.close()
 
 
-async def test_the_newest_entry_of_each_session_stays(place: Place) -> None:
+async def test_the_newest_entry_of_each_session_stays(place: Place, read_rows: ReadRows) -> None:
     """A session that has been connected for months still has the entry that says since when."""
-    database = Database(place[0])
+    database = Database(place)
     await database.write(fill)
     await remove(database, Kept.TIMELINE, before="2999-01-01T00:00:00.000Z")
-    assert place[1]("SELECT COUNT(*), COUNT(DISTINCT company_id) FROM turns") == [(COMPANIES, COMPANIES)]
+    assert read_rows("SELECT COUNT(*), COUNT(DISTINCT company_id) FROM turns") == [(COMPANIES, COMPANIES)]
     database.close()
 
 
 async def test_contacts_events_and_webhooks_stay_and_what_refers_to_a_removed_message_finds_none(place: Place) -> None:
     """Known contacts stay known, webhooks are delivered; an answer to a removed message is refused as unknown."""
-    database = Database(place[0])
+    database = Database(place)
     await database.write(fill)
     kept = [select(func.count()).select_from(table) for table in (chats, events, webhook_deliveries)]
     before = await database.read(lambda connection: [connection.scalar(each) for each in kept])

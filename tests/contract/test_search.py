@@ -23,13 +23,10 @@ from holdfast.store.credentials import EngineRows
 from holdfast.store.database import Database
 from holdfast.store.lookup import LookupRows
 from holdfast.store.outbox import OutboxRows
-from holdfast.store.postgres import parse
 from holdfast.store.retention import RetentionRows
 from holdfast.store.sessions import SessionRows
 from tests.contract.rows import record
 from tests.doubles.fake_clock import FakeClock
-from tests.postgres_process import PostgresProcess
-from tests.world import migrated
 
 COMPANY, OTHER = "962302", "962303"
 CHAT = "962790000001@s.whatsapp.net"
@@ -76,16 +73,6 @@ class Store:
             return sum(each)
 
         return await self.database.read(count)
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | URL:
-    if request.param == "sqlite":
-        path = tmp_path / "holdfast.db"
-        path.write_bytes(migrated())
-        return path
-    server: PostgresProcess = request.getfixturevalue("postgres")
-    return parse(server.new_migrated())
 
 
 @pytest.fixture

@@ -32,21 +32,10 @@ from holdfast.store.events import EventRows, record
 from holdfast.store.postgres import parse
 from holdfast.store.webhooks import WebhookRows, new_endpoint
 from tests.postgres_process import PostgresProcess
-from tests.world import migrated
 
 COMPANY, OTHER, THIRD = "962302", "962303", "962304"
 NOW = datetime(2026, 1, 10, tzinfo=UTC)
 OK, BAD = Tried(status=200), Tried(status=500, error="the receiver answered 500")
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | URL:
-    if request.param == "sqlite":
-        path = tmp_path / "holdfast.db"
-        path.write_bytes(migrated())
-        return path
-    server: PostgresProcess = request.getfixturevalue("postgres")
-    return parse(server.new_migrated())
 
 
 class Service:
