@@ -13,6 +13,7 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -22,6 +23,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 
 from holdfast.importing.device import CantImport
+from holdfast.importing.folders import recent
 
 _MOST_COPIED = 8 * 1024**3
 _LONGEST_VALUE = 64 * 1024 * 1024
@@ -43,9 +45,11 @@ _COLUMNS = {
 class ForeignDatabase:
     """One consistent view of a database. Raises `CantImport` for whatever goes wrong."""
 
-    def __init__(self, connection: Connection, *, shown: str, secret: str | None) -> None:
+    def __init__(self, connection: Connection, *, shown: str, secret: str | None, file: Path | None = None) -> None:
+        """`file`: where it is an SQLite file."""
         self._connection = connection
         self._secret = secret
+        self._file = file
         self.shown = shown
         self._columns: dict[str, frozenset[str]] = {}
 
@@ -73,10 +77,15 @@ class ForeignDatabase:
         with self._sentences():
             return self._connection.execute(text(statement), values).all()
 
-    def other_clients(self) -> list[str]:
+    def signs_of_use(self, *, now: datetime) -> list[str]:
+        """Why a program seems to use it: clients of PostgreSQL; locks on an SQLite file, and a recent write."""
+        if self._file is None:
+            return [f"{each} is connected to {self.shown}" for each in self._other_clients()]
+        signs = [f'process {pid} has "{self._file}" open' for pid in _locking_processes(self._file)]
+        return [*signs, *recent(_changed_at(self._file), now=now, what=f'"{self._file}"')]
+
+    def _other_clients(self) -> list[str]:
         """Those who are connected to this PostgreSQL database, as far as its user may see them."""
-        if self._connection.dialect.name != "postgresql":
-            return []
         found = self.rows(
             "SELECT coalesce(nullif(application_name, ''), 'without a name'), coalesce(host(client_addr), 'local') "
             "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() "
@@ -166,7 +175,7 @@ def open_sqlite(path: Path) -> Iterator[ForeignDatabase]:
     with _whole(path, shown) as (file, mode):
         engine = create_engine("sqlite://", creator=lambda: _opened(file, mode), poolclass=StaticPool)
         with contextlib.closing(_Disposed(engine)), _connected(engine, shown, secret=None) as connection:
-            yield ForeignDatabase(connection, shown=shown, secret=None)
+            yield ForeignDatabase(connection, shown=shown, secret=None, file=path)
     if _stamps(path) != before:
         raise CantImport(f"{shown} was written to while it was read: stop the program that uses it")
 
@@ -232,12 +241,12 @@ def _stamps(path: Path) -> list[tuple[float, int] | None]:
     return stamps
 
 
-def changed_at(path: Path) -> float:
+def _changed_at(path: Path) -> float:
     """When an SQLite database was last written, in seconds since 1970."""
     return max(stamp[0] for stamp in _stamps(path) if stamp is not None)
 
 
-def locking_processes(path: Path) -> list[int]:
+def _locking_processes(path: Path) -> list[int]:
     """The processes that hold a lock on an SQLite file or its log; empty where the system does not tell."""
     inodes = set[str]()
     for each in (path, path.with_name(path.name + "-shm"), *_beside(path)):

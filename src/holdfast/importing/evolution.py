@@ -92,7 +92,7 @@ class EvolutionPostgres:
         return [StoredSession(name=str(name), id=str(id_), about=str(status)) for id_, name, status in found]
 
     def signs_of_use(self, session: StoredSession, *, now: datetime) -> Sequence[str]:
-        signs = [f"{each} is connected to {self.shown}" for each in self.database.other_clients()]
+        signs = self.database.signs_of_use(now=now)
         found = self.database.rows(
             'SELECT "connectionStatus"::text, "updatedAt" FROM "Instance" WHERE id = :id', id=session.id
         )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from holdfast.importing.databases import ForeignDatabase, changed_at, locking_processes, open_postgres, open_sqlite
+from holdfast.importing.databases import ForeignDatabase, open_postgres, open_sqlite
 from holdfast.importing.device import CantImport, ImportedDevice, Source, StoredSession
 from holdfast.importing.folders import recent
 from holdfast.importing.tables import Layout, read_table, session_ids
@@ -24,7 +24,7 @@ _RUNNING = {"initializing", "authenticating", "qr_ready", "ready"}
 @contextlib.contextmanager
 def open_openwa_sqlite(path: Path) -> Iterator[Source]:
     with open_sqlite(path) as database:
-        yield OpenWa(database=database, file=path)
+        yield OpenWa(database=database)
 
 
 @contextlib.contextmanager
@@ -37,8 +37,6 @@ def open_openwa_postgres(address: str) -> Iterator[Source]:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenWa:
     database: ForeignDatabase
-    file: Path | None = None
-    """Where it is an SQLite file."""
 
     @property
     def shown(self) -> str:
@@ -54,12 +52,8 @@ class OpenWa:
         return [StoredSession(name=each, id=each) for each in found]
 
     def signs_of_use(self, session: StoredSession, *, now: datetime) -> Sequence[str]:
-        signs = [f"{each} is connected to {self.shown}" for each in self.database.other_clients()]
-        signs += self._lease(session, now=now)
-        signs += self._last_write(session, now=now)
-        if self.file is not None:
-            signs += sqlite_signs(self.file, now=now)
-        return signs
+        of_its_tables = [*self._lease(session, now=now), *self._last_write(session, now=now)]
+        return [*self.database.signs_of_use(now=now), *of_its_tables]
 
     def _lease(self, session: StoredSession, *, now: datetime) -> Sequence[str]:
         columns = self.database.columns("sessions")
@@ -86,11 +80,6 @@ class OpenWa:
 
     def read(self, session: StoredSession, *, now: datetime, skip_damaged: bool) -> ImportedDevice:
         return read_table(self.database, _LAYOUT, session, skip_damaged=skip_damaged)
-
-
-def sqlite_signs(file: Path, *, now: datetime) -> list[str]:
-    signs = [f'process {pid} has "{file}" open' for pid in locking_processes(file)]
-    return [*signs, *recent(changed_at(file), now=now, what=f'"{file}"')]
 
 
 def moment(value: object) -> datetime | None:

@@ -17,7 +17,6 @@ from pathlib import Path
 from holdfast.importing.databases import ForeignDatabase, open_postgres, open_sqlite
 from holdfast.importing.device import MOST_SESSIONS, CantImport, ImportedDevice, Source, StoredSession
 from holdfast.importing.folders import FolderSource, looks_like_a_browser
-from holdfast.importing.openwa import sqlite_signs
 from holdfast.importing.tables import Layout, read_table, session_ids
 
 _LAYOUTS = (
@@ -45,7 +44,7 @@ def open_waha_folder(folder: Path) -> Iterator[Source]:
 @contextlib.contextmanager
 def open_waha_sqlite(path: Path) -> Iterator[Source]:
     with open_sqlite(path) as database:
-        yield WahaDatabase(database=database, name=path.resolve().parent.name, file=path)
+        yield WahaDatabase(database=database, name=path.resolve().parent.name)
 
 
 @contextlib.contextmanager
@@ -85,8 +84,6 @@ class WahaDatabase:
     database: ForeignDatabase
     name: str
     """Of its session, where it holds one alone."""
-    file: Path | None = None
-    """Where it is an SQLite file."""
 
     @property
     def shown(self) -> str:
@@ -111,8 +108,7 @@ class WahaDatabase:
         )
 
     def signs_of_use(self, session: StoredSession, *, now: datetime) -> Sequence[str]:
-        signs = [f"{each} is connected to {self.shown}" for each in self.database.other_clients()]
-        return signs if self.file is None else [*signs, *sqlite_signs(self.file, now=now)]
+        return self.database.signs_of_use(now=now)
 
     def read(self, session: StoredSession, *, now: datetime, skip_damaged: bool) -> ImportedDevice:
         return read_table(self.database, self._layout(), session, skip_damaged=skip_damaged)

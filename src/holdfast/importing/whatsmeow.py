@@ -28,7 +28,6 @@ from holdfast.importing.device import (
     check_size,
     checked_device,
 )
-from holdfast.importing.openwa import sqlite_signs
 from holdfast.importing.x25519 import public_key
 
 _DEVICE = "whatsmeow_device"
@@ -44,7 +43,7 @@ _AGENT = re.compile(r"^(\d+)\.\d+(?=[:@])")
 @contextlib.contextmanager
 def open_whatsmeow_sqlite(path: Path) -> Iterator[Source]:
     with open_sqlite(path) as database:
-        yield Whatsmeow(database=database, file=path)
+        yield Whatsmeow(database=database)
 
 
 @contextlib.contextmanager
@@ -57,8 +56,6 @@ def open_whatsmeow_postgres(address: str) -> Iterator[Source]:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Whatsmeow:
     database: ForeignDatabase
-    file: Path | None = None
-    """Where it is an SQLite file."""
 
     @property
     def shown(self) -> str:
@@ -73,8 +70,7 @@ class Whatsmeow:
         return [StoredSession(name=str(jid).partition("@")[0], id=str(jid)) for (jid,) in found]
 
     def signs_of_use(self, session: StoredSession, *, now: datetime) -> Sequence[str]:
-        signs = [f"{each} is connected to {self.shown}" for each in self.database.other_clients()]
-        return signs if self.file is None else [*signs, *sqlite_signs(self.file, now=now)]
+        return self.database.signs_of_use(now=now)
 
     def read(self, session: StoredSession, *, now: datetime, skip_damaged: bool) -> ImportedDevice:
         try:
