@@ -141,17 +141,19 @@ class Database:
         self._opened.close()
 
     def _read(self, work: Callable[[Connection], T]) -> T:
-        for pauses_left in range(self._pauses, -1, -1):
-            with contextlib.ExitStack() as stack:
-                try:
-                    connection = stack.enter_context(self._opened.reading.begin())
-                except OperationalError:
-                    if not pauses_left or not self.is_shared:
-                        raise
-                else:
-                    return work(connection)
+        with self._reading_connection() as connection, connection.begin():
+            return work(connection)
+
+    def _reading_connection(self) -> Connection:
+        pauses_left = self._pauses if self.is_shared else 0
+        while True:
+            try:
+                return self._opened.reading.connect()
+            except OperationalError:
+                if not pauses_left:
+                    raise
+            pauses_left -= 1
             _pause()
-        raise AssertionError("the last round returns or raises")
 
     def _maintain(self, work: Callable[[Any], T]) -> T:
         raw = self._opened.writing.raw_connection()
