@@ -141,9 +141,10 @@ class ClientVersions:
 
         Returns the seconds until the next look.
         """
-        self._take_over(await self._store.load())
         self._reads += 1
         claim = await self._store.claim_read(within_s=within_s)
+        # After the claim: what another process has read by then is stored by then.
+        self._take_over(await self._store.load())
         if claim is Claim.OWN:
             found = await self._read_script()
             await self._store.end_read(found)
