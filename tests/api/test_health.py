@@ -211,10 +211,12 @@ async def test_a_stop_on_purpose_is_no_disconnection(world: World) -> None:
 
 
 async def test_a_window_of_ones_own_is_judged_beside_the_others(client: ApiClient) -> None:
-    """`windowS` seconds back from now, row by row; a message counts as soon as a tenth of the window has gone by."""
+    """From `since` to now, row by row; a message counts as soon as a tenth of the window has gone by."""
     link = await client.world.pair()
-    await client.world.wait(100)
-    calm = (await client("GET", f"{DIAGNOSTICS}?windowS=50")).json["stability"]["asked"]
+    await client.world.wait(50)
+    since = (await client("GET", DIAGNOSTICS)).json["at"]
+    await client.world.wait(50)
+    calm = (await client("GET", f"{DIAGNOSTICS}?since={since}")).json["stability"]["asked"]
     assert (calm["observedS"], calm["holds"], calm["deliveryPercent"]) == (50, True, None)
     await client.world.send("one")
     await client.world.wait(6)
@@ -222,10 +224,24 @@ async def test_a_window_of_ones_own_is_judged_beside_the_others(client: ApiClien
     await client.world.until_state("reconnecting")
     await client.world.until_state("connected")
     await client.world.quiet()
-    shaken = (await client("GET", f"{DIAGNOSTICS}?windowS=50")).json["stability"]["asked"]
+    shaken = (await client("GET", f"{DIAGNOSTICS}?since={since}")).json["stability"]["asked"]
     assert (shaken["deliveryPercent"], shaken["holds"]) == (100, False)
     assert [row["what"] for row in shaken["table"] if not row["holds"]] == ["disconnections an hour"]
-    (await client("GET", f"{DIAGNOSTICS}?windowS=0")).problem(422, "bad-input", field="windowS")
+
+
+@pytest.mark.parametrize("since", ["9999-01-01T00:00:00Z", "0001-01-01T00:00:00%2B14:00", "yesterday", ""])
+async def test_a_window_that_begins_at_no_past_time_is_refused(client: ApiClient, since: str) -> None:
+    """In the future, beyond the years that a time can have, or no time."""
+    await client.world.pair()
+    (await client("GET", f"{DIAGNOSTICS}?since={since}")).problem(422, "bad-input", field="since")
+
+
+async def test_a_window_reaches_back_as_far_as_the_history(client: ApiClient) -> None:
+    """A session that is younger than the window is judged by the time it was observed."""
+    await client.world.pair()
+    await client.world.wait(50)
+    asked = (await client("GET", f"{DIAGNOSTICS}?since=1970-01-01T00:00:00")).json["stability"]["asked"]
+    assert 45 <= asked["observedS"] <= 60
 
 
 async def test_health_and_diagnostics_give_one_verdict(client: ApiClient) -> None:

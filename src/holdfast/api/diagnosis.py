@@ -13,11 +13,12 @@ from holdfast.api import description
 from holdfast.api.account_limits import LimitsModel
 from holdfast.api.keys import KeyGrant
 from holdfast.api.metrics import exposition
+from holdfast.api.routing import Moment
 from holdfast.api.schemas import ApiModel, SessionModel
 from holdfast.base.clock import iso
 from holdfast.health.goals import GoalResult
 from holdfast.health.signals import Signals
-from holdfast.health.stability import WINDOWS_S, Stability
+from holdfast.health.stability import Stability
 from holdfast.health.verdict import Status, Verdict
 from holdfast.http.startup import until_loaded
 from holdfast.runtime.client_versions import RefusedVersions
@@ -249,6 +250,7 @@ class AlertsModel(ApiModel):
 
 
 class DiagnosticsModel(ApiModel):
+    at: Annotated[str, Field(description="the server's time of this look; `since` of a later one begins here")]
     session: SessionModel
     status: str
     reasons: list[FindingModel]
@@ -259,7 +261,7 @@ class DiagnosticsModel(ApiModel):
     outbox: OutboxModel
     limits: LimitsModel
     stability: Annotated[
-        dict[str, StabilityModel], Field(description="by window: 5m, 1h, 24h, 7d, and asked, of windowS")
+        dict[str, StabilityModel], Field(description="by window: 5m, 1h, 24h, 7d, and asked, from `since` on")
     ]
     client_version: ClientVersionModel
     engine_host: Annotated[HostModel, Field(description="the one that runs this session")]
@@ -285,6 +287,7 @@ class DiagnosticsModel(ApiModel):
         host = None if found.host is None else found.host.facts
         sees_all = grant.companies is None
         return cls(
+            at=found.at,
             session=SessionModel.of(found.view, label=found.label),
             status=found.verdict.status.word,
             reasons=findings(found.verdict),
@@ -365,9 +368,9 @@ async def _diagnoser(request: Request) -> Diagnoser:
 
 
 Doctor = Annotated[Diagnoser, Depends(_diagnoser)]
-Window = Annotated[
-    float | None,
-    Query(alias="windowS", ge=1, le=max(WINDOWS_S.values()), description="also judge the last so many seconds"),
+Since = Annotated[
+    Moment | None,
+    Query(description="also judge the time from then to now, at most 7 days (ISO 8601)"),
 ]
 
 
@@ -390,13 +393,11 @@ def make_routers(keyed: type[APIRoute], **options: Any) -> tuple[APIRouter, APIR
         return HealthModel.of(view, verdict)
 
     @closed.get("/webhook/whatsapp/baileys/diagnostics/{company}")
-    async def get_diagnostics(
-        company: str, request: Request, doctor: Doctor, window_s: Window = None
-    ) -> DiagnosticsModel:
+    async def get_diagnostics(company: str, request: Request, doctor: Doctor, since: Since = None) -> DiagnosticsModel:
         """Everything known about a session."""
         grant: KeyGrant = request.state.grant
         grant.check(company)
-        found = await doctor.diagnose(company, window_s=window_s)
+        found = await doctor.diagnose(company, since=since)
         if grant.companies is not None:
             found = replace(found, alerts=())
         evidence = EvidenceModel(

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Collection
-from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -20,6 +19,7 @@ from fastapi.sse import format_sse_event
 
 from holdfast.api.access import stream_quota
 from holdfast.api.description import Answers
+from holdfast.api.routing import Moment
 from holdfast.base.clock import iso
 from holdfast.base.errors import BadInput
 from holdfast.delivery.events import GAP, Event, Events
@@ -101,7 +101,7 @@ def make_router(keyed: type[APIRoute], **options: Any) -> APIRouter:
             Literal["stream", "json"], Query(alias="format", description="`json`: one part of the stream, at once")
         ] = "stream",
         since: Annotated[
-            datetime | None, Query(description="from this time on (ISO 8601), where no event is named")
+            Moment | None, Query(description="from this time on (ISO 8601), where no event is named")
         ] = None,
         limit: Annotated[int, Query(ge=1, le=500, description="events in a part; only with `format=json`")] = 100,
     ) -> EventStream | JSONResponse:
@@ -116,7 +116,7 @@ def make_router(keyed: type[APIRoute], **options: Any) -> APIRouter:
         place = _place(last_event_id, field="Last-Event-ID")
         place = _place(after, field="after") if place is None else place
         if place is None and since is not None:
-            place = await state.events.first_since(iso(since if since.tzinfo else since.replace(tzinfo=UTC))) - 1
+            place = await state.events.first_since(iso(since)) - 1
         if shape == "json":
             companies = company or grant.companies
             return JSONResponse(await page_of_events(place or 0, events=state.events, companies=companies, limit=limit))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.routing import APIRoute
 from fastapi.security import APIKeyHeader, HTTPBearer
+from pydantic import AfterValidator
 
 from holdfast.api import access, description
 from holdfast.api.access import authenticate
@@ -110,6 +112,17 @@ async def _chat(chat: _ChatText = None) -> str | None:
 
 Chat = Annotated[str | None, Depends(_chat)]
 Limit = Annotated[int, Query(ge=1, le=500, description="rows in a part")]
+
+
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except OverflowError:
+        raise ValueError("is beyond the years 1 to 9999 in UTC") from None
+
+
+Moment = Annotated[datetime, AfterValidator(_in_utc)]
+"""A time of a query (ISO 8601), in UTC; one without a zone is taken as UTC."""
 
 
 def keyed_router(tag: str) -> APIRouter:

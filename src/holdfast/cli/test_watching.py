@@ -34,7 +34,8 @@ class Server:
         self._clock, self._turns, self._down = clock, turns, down
         self._began = clock.monotonic()
         self.refusal: Refused | None = None
-        self.windows: list[float] = []
+        self.slow_s = 0.0
+        """How long each answer takes until the server looks."""
 
     async def get(self, path: str, **query: str) -> Json:
         now = self._clock.monotonic() - self._began
@@ -43,12 +44,13 @@ class Server:
         if self.refusal is not None:
             raise self.refusal
         assert path == "/webhook/whatsapp/baileys/diagnostics/962302"
+        now += self.slow_s
         past = [turn for turn in self._turns if turn.at <= now]
-        window_s = float(query.get("windowS", 1))
-        if query:
-            self.windows.append(window_s)
-        judged = stability(past, MessageCounts(), now=now, window_s=window_s)
+        since = float(query.get("since", now - 1))
+        self.window_s = now - since
+        judged = stability(past, MessageCounts(), now=now, window_s=self.window_s)
         return {
+            "at": str(now),
             "session": {"state": str(past[-1].presence), "reason": None},
             "stability": {"asked": StabilityModel.of(judged).model_dump(mode="json", by_alias=True)},
             "history": [{"at": f"{turn.at + 1000:010.1f}", "after": str(turn.presence)} for turn in reversed(past)],
@@ -82,6 +84,17 @@ async def test_a_loss_between_two_looks_counts_and_its_row_is_named() -> None:
     told = seen.as_json("962302")
     assert (told["disconnections"], told["reconnectP95S"], told["holds"]) == (1, 0.6, False)
     assert [turn["after"] for turn in told["turns"]] == ["away", "connected"]
+
+
+async def test_a_slow_answer_does_not_move_the_watched_time() -> None:
+    """A loss in the first moments counts although the server took seconds to look the last time."""
+    clock = Hurried()
+    server = Server(clock, [PresencePeriod(-100, UP), PresencePeriod(0.5, AWAY), PresencePeriod(0.9, UP)])
+    watch = made(server, clock, [], for_s=60)
+    watching = asyncio.ensure_future(watch.run())
+    await asyncio.sleep(0)
+    server.slow_s = 3
+    assert (await watching).failing == ["disconnections an hour"]
 
 
 async def test_only_the_watched_time_is_judged() -> None:
@@ -137,4 +150,4 @@ async def test_ctrl_c_ends_with_what_was_seen_so_far() -> None:
     task.cancel()
     seen = await task
     assert (seen.watched_s, seen.of_s, seen.holds) == (5, 3600, True)
-    assert server.windows[-1] == 5
+    assert server.window_s == 5

@@ -20,8 +20,6 @@ _LOOKS = 300
 _LEAST_PAUSE_S, _MOST_PAUSE_S = 1.0, 10.0
 _BACK_S = 15.0
 """How long the end may wait for a server that is restarting."""
-_LEAST_WINDOW_S = 1.0
-"""What the route can judge."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,12 +80,15 @@ class Watch:
         self._clock = clock
         self._show = show
         self._began = began
+        self._since = ""
+        """When the watch began, by the server's clock."""
         self._known: str | None = None
         """When the newest turn was, before the watch began."""
 
     async def run(self) -> Sample:
         """Watch for the whole time, or until cancelled, which Ctrl-C does. Raises `NoServer` and `Refused`."""
         first = await self._client.get(self._path)
+        self._since = first["at"]
         self._known = first["history"][0]["at"] if first["history"] else None
         began_at = self._clock.monotonic()
         self._began()
@@ -126,7 +127,7 @@ class Watch:
 
     async def _look(self, began_at: float) -> Sample:
         watched_s = self._clock.monotonic() - began_at
-        found = await self._client.get(self._path, windowS=f"{max(watched_s, _LEAST_WINDOW_S):.3f}")
+        found = await self._client.get(self._path, since=self._since)
         return Sample(
             watched_s=watched_s,
             of_s=self._for_s,

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from holdfast.base.clock import iso
+from holdfast.base.errors import BadInput
 from holdfast.delivery.stores import Backlog, Figures
 from holdfast.health.signals import Limits, Signals
 from holdfast.health.stability import WINDOWS_S, Connectivity, MessageCounts, Stability, connectivity_of, stability
@@ -31,7 +32,8 @@ _UNDER_WAY_S = 60
 _UNDER_WAY_PART = 0.1
 """The same as a share of the window, for windows of which a minute would be most."""
 ASKED = "asked"
-"""The name of the window that the caller chose."""
+"""The name of the window whose beginning the caller chose."""
+_SHORTEST_S = 1.0
 
 
 class WaitingAlert(Protocol):
@@ -53,6 +55,8 @@ class WaitingAlert(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
+    at: str
+    """The time that the evaluated periods end at, as ISO 8601."""
     view: View
     label: str | None
     """What people call the company."""
@@ -136,18 +140,19 @@ class Diagnoser:
             for view in self._gateway.views()
         ]
 
-    async def diagnose(self, company: str, *, window_s: float | None = None) -> Diagnosis:
-        """Everything about one session, with its stability over the last `window_s` seconds where given. Raises
-        `NotFound`."""
+    async def diagnose(self, company: str, *, since: datetime | None = None) -> Diagnosis:
+        """Everything about one session, with its stability from `since` to now where given. The session's history
+        goes back 7 days. Raises `NotFound`, and `BadInput` for a `since` that lies in the future."""
         view = self._gateway.view(company)
         signals = self._signals(view, await self._figures.backlogs())
         now = self._services.clock.now()
+        windows = WINDOWS_S if since is None else {**WINDOWS_S, ASKED: _window_s(since, now)}
         transitions = await self._services.timeline.last(
             company, since=_ago(now, max(WINDOWS_S.values())), most=_MOST_TURNS
         )
         policy = self._services.policy
-        windows = WINDOWS_S if window_s is None else {**WINDOWS_S, ASKED: window_s}
         return Diagnosis(
+            at=iso(now),
             view=view,
             label=(await self._gateway.labels()).get(company),
             signals=signals,
@@ -218,3 +223,10 @@ def _presence(transition: Transition) -> Connectivity:
 
 def _ago(now: datetime, seconds: float) -> str:
     return iso(now - timedelta(seconds=seconds))
+
+
+def _window_s(since: datetime, now: datetime) -> float:
+    """How many seconds before `now` the window begins."""
+    if since > now + timedelta(seconds=_SHORTEST_S):
+        raise BadInput(f"since {iso(since)} lies in the future: it is {iso(now)} now", field="since")
+    return min(max((now - since).total_seconds(), _SHORTEST_S), max(WINDOWS_S.values()))
