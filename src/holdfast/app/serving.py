@@ -23,7 +23,7 @@ from holdfast.api.routes import make_api
 from holdfast.api.server import HttpServer
 from holdfast.api.webhooks import WebhookService
 from holdfast.app.running import run_until_stopped, stop_requests
-from holdfast.app.startup_claims import Claim
+from holdfast.app.startup_claims import StartupClaims
 from holdfast.backup.backup_dir import Opener
 from holdfast.backup.creating import FOLDER, maker_of
 from holdfast.backup.schedule import Schedule
@@ -95,7 +95,7 @@ _OTHER_FILES = 256
 
 
 async def serve(
-    held: Claim,
+    held: StartupClaims,
     program: HostProgram,
     *,
     ready: Callable[[str], None],
@@ -166,7 +166,7 @@ async def serve(
             await run_until_stopped(gateway, watchers, _server(api, settings), held.listener, asked_to_stop, ready=tell)
 
 
-def _client_versions(held: Claim, *, clock: Clock, randomness: RandomSource) -> ClientVersions:
+def _client_versions(held: StartupClaims, *, clock: Clock, randomness: RandomSource) -> ClientVersions:
     return ClientVersions(
         pinned=pinned_revision(held.settings.whatsapp_version),
         read=functools.partial(read_script, held.settings.version_url, proxy_url=held.settings.proxy_url),
@@ -176,7 +176,7 @@ def _client_versions(held: Claim, *, clock: Clock, randomness: RandomSource) -> 
     )
 
 
-def _retention_sweeper(held: Claim, *, clock: Clock) -> RetentionSweeper:
+def _retention_sweeper(held: StartupClaims, *, clock: Clock) -> RetentionSweeper:
     settings = held.settings
     inbox_days = settings.inbox_keep_days and max(settings.inbox_keep_days, GIVE_UP_AFTER_DAYS)
     keep_days: dict[Kept, float] = {
@@ -189,7 +189,7 @@ def _retention_sweeper(held: Claim, *, clock: Clock) -> RetentionSweeper:
 
 
 def _webhook_sender(
-    held: Claim, gateway: Gateway, webhooks: WebhookRows, web: WebClient, parts: Services
+    held: StartupClaims, gateway: Gateway, webhooks: WebhookRows, web: WebClient, parts: Services
 ) -> WebhookSender:
     return WebhookSender(
         webhooks,
@@ -204,7 +204,12 @@ def _webhook_sender(
 
 
 def _monitor(
-    held: Claim, gateway: Gateway, webhooks: WebhookRows, parts: Services, alert_sink: AlertSender, schedule: Schedule
+    held: StartupClaims,
+    gateway: Gateway,
+    webhooks: WebhookRows,
+    parts: Services,
+    alert_sink: AlertSender,
+    schedule: Schedule,
 ) -> HealthMonitor:
     return HealthMonitor(
         gateway,
@@ -218,7 +223,7 @@ def _monitor(
 
 
 def _http(
-    held: Claim,
+    held: StartupClaims,
     gateway: Gateway,
     sending: Messages,
     webhooks: WebhookService,
@@ -292,7 +297,7 @@ def _server(api: FastAPI, settings: Settings) -> HttpServer:
     return HttpServer(api, most_connections=most, trusted_proxies=settings.trusted_proxies)
 
 
-def _quotas(held: Claim, parts: Services) -> Quotas:
+def _quotas(held: StartupClaims, parts: Services) -> Quotas:
     settings = held.settings
     limits = QuotaLimits(
         requests_per_minute=settings.quota_requests_per_minute,
@@ -310,13 +315,13 @@ def _quotas(held: Claim, parts: Services) -> Quotas:
     )
 
 
-async def _links(held: Claim, randomness: RandomSource) -> MediaLinks:
+async def _links(held: StartupClaims, randomness: RandomSource) -> MediaLinks:
     own_url = held.settings.own_url(held.listener.getsockname()[1])
     secret = await shared_secret(held.database, "media links", randomness=randomness)
     return MediaLinks(secret=secret, base_url=held.settings.public_url or own_url)
 
 
-def _composer(held: Claim, media: MediaRows, web: WebClient, parts: Services) -> Composer:
+def _composer(held: StartupClaims, media: MediaRows, web: WebClient, parts: Services) -> Composer:
     limit_bytes = held.settings.media_max_mb * MB
     outbound_media = OutboundMediaService(media, web=web, randomness=parts.randomness, limit_bytes=limit_bytes)
     references = ReferenceRows(held.database)
@@ -325,7 +330,7 @@ def _composer(held: Claim, media: MediaRows, web: WebClient, parts: Services) ->
     )
 
 
-def _alert_sender(held: Claim, *, clock: Clock) -> AlertSender:
+def _alert_sender(held: StartupClaims, *, clock: Clock) -> AlertSender:
     urls = held.settings.alert_urls
     addresses = () if urls is None else read_addresses(urls, refusal=refusal)
     return AlertSender(
@@ -342,7 +347,7 @@ def _shown_settings(settings: Settings) -> dict[str, object]:
     return {to_camel(name): value for name, value in settings.model_dump(mode="json").items()}
 
 
-def _backup_service(held: Claim, gateway: Gateway, *, clock: Clock) -> BackupService:
+def _backup_service(held: StartupClaims, gateway: Gateway, *, clock: Clock) -> BackupService:
     folder = held.settings.data_dir / FOLDER
     return BackupService(
         gateway=gateway,
@@ -355,7 +360,13 @@ def _backup_service(held: Claim, gateway: Gateway, *, clock: Clock) -> BackupSer
 
 
 def _parts(
-    held: Claim, program: HostProgram, *, files: MediaFiles, links: MediaLinks, clock: Clock, randomness: RandomSource
+    held: StartupClaims,
+    program: HostProgram,
+    *,
+    files: MediaFiles,
+    links: MediaLinks,
+    clock: Clock,
+    randomness: RandomSource,
 ) -> Services:
     settings, database = held.settings, held.database
     backoff = Backoff(base_ms=settings.backoff_base_ms, factor=settings.backoff_factor, cap_ms=settings.backoff_cap_ms)
@@ -414,7 +425,7 @@ def _pacing(settings: Settings) -> Pacing:
     )
 
 
-def _node(held: Claim) -> str:
+def _node(held: StartupClaims) -> str:
     """The name of this process. Several may share a machine, so a name that is not configured includes the port."""
     name = held.settings.node
     return name if "node" in held.settings.model_fields_set else f"{name}:{held.listener.getsockname()[1]}"

@@ -21,8 +21,8 @@ from holdfast.web.addresses import Allowed, parse_allowed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
-    """What a gateway holds for itself alone while it runs."""
+class StartupClaims:
+    """What a running gateway holds exclusively: data folder, database and port, with what was read from them."""
 
     settings: Settings
     database: Database
@@ -35,7 +35,7 @@ class Claim:
 
 
 @contextlib.contextmanager
-def claim(settings: Settings, *, key_made: Callable[[str, Path], None]) -> Iterator[Claim]:
+def claim(settings: Settings, *, key_made: Callable[[str, Path], None]) -> Iterator[StartupClaims]:
     """Take data folder, database and port before anything slow begins, so that their errors are reported at once.
 
     `key_made` is called with an API key that was just generated and the file it is stored in. Raises `Misconfigured`.
@@ -45,7 +45,7 @@ def claim(settings: Settings, *, key_made: Callable[[str, Path], None]) -> Itera
     webhook_secret = _webhook_secret(settings)
     with contextlib.closing(open_database(settings)) as database, _listen(settings) as listener:
         known = _keys(settings, key_made)
-        yield Claim(
+        yield StartupClaims(
             settings=settings,
             database=database,
             listener=listener,

@@ -45,7 +45,7 @@ EVERY = "all"
 """Instead of a company: take all that went on since."""
 
 
-class Source(Protocol):
+class ArchiveSource(Protocol):
     def rows(self, table: str) -> tuple[Sequence[str], Iterator[Sequence[Any]]]: ...
 
 
@@ -112,7 +112,7 @@ class Restorer:
             )
 
     async def _write(
-        self, source: Source, manifest: Manifest, refused: Collection[str], progress: Progress, *, staging: bool
+        self, source: ArchiveSource, manifest: Manifest, refused: Collection[str], progress: Progress, *, staging: bool
     ) -> None:
         def work(connection: Connection) -> None:
             refuse_in_use(connection)
@@ -161,7 +161,7 @@ class Restorer:
         return [each for each in found if each is not None and each.created_at > manifest.created_at]
 
     @contextlib.contextmanager
-    def _source(self, reader: ArchiveReader) -> Iterator[Source]:
+    def _source(self, reader: ArchiveReader) -> Iterator[ArchiveSource]:
         if reader.manifest.revision == revisions()[0]:
             yield reader
             return
@@ -186,7 +186,7 @@ class Restorer:
         connection.execute(update(sessions).where(sessions.c.company_id.in_(refused)).values(**stopped))
 
 
-def _replace_all(connection: Connection, source: Source, manifest: Manifest, progress: Progress) -> None:
+def _replace_all(connection: Connection, source: ArchiveSource, manifest: Manifest, progress: Progress) -> None:
     rows.empty(connection)
     search_index.drop_lookup(connection)
     for table in rows.KEPT:
@@ -200,7 +200,7 @@ def _replace_all(connection: Connection, source: Source, manifest: Manifest, pro
 
 
 def _replace_company(
-    connection: Connection, source: Source, manifest: Manifest, company: str, progress: Progress
+    connection: Connection, source: ArchiveSource, manifest: Manifest, company: str, progress: Progress
 ) -> None:
     """Rows keep their numbers where these are free, so that the oldest go on having the lowest."""
     remove(connection, company)
@@ -235,7 +235,7 @@ def _refuse_mixed(connection: Connection, company: str) -> None:
             raise CantRestore("it has rows that refer to those of another company")
 
 
-def _shift(connection: Connection, source: Source, table: Table) -> int:
+def _shift(connection: Connection, source: ArchiveSource, table: Table) -> int:
     """What is added to the numbers of the rows: nothing, unless another company has one of them."""
     columns, values = source.rows(table.name)
     place, lowest, is_taken = list(columns).index("seq"), None, False

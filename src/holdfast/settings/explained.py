@@ -9,7 +9,7 @@ from typing import TypeVar
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from holdfast.settings.groups import Allowed, Default, Group
+from holdfast.settings.groups import AllowedValues, Default, Section
 
 T = TypeVar("T")
 
@@ -35,7 +35,7 @@ def explained(settings: type[BaseModel]) -> Mapping[str, Sequence[Explained]]:
             _explained(name, field, group.__doc__ or "") for name, field in group.model_fields.items()
         ]
         for group in settings.__bases__
-        if issubclass(group, Group)
+        if issubclass(group, Section)
     }
 
 
@@ -47,7 +47,7 @@ def allowed(field: FieldInfo) -> str:
     most = next((bound.le for bound in field.metadata if hasattr(bound, "le")), None)
     if least is not None:
         return f"a {'whole ' if field.annotation is int else ''}number from {least} to {most}"
-    given = _note(field, Allowed)
+    given = _note(field, AllowedValues)
     return given.text if given else "a text"
 
 

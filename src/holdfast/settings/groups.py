@@ -22,20 +22,20 @@ from holdfast.base.proxy_urls import proxy_url
 
 
 @dataclass(frozen=True, slots=True)
-class Allowed:
-    """What values of a type may be, for people."""
+class AllowedValues:
+    """The values that a type of setting allows, described for people."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Default:
-    """What a default depends on, for people, where it is no constant."""
+    """What a default depends on where it is no constant, described for people."""
 
     text: str
 
 
-class Group(BaseModel):
+class Section(BaseModel):
     """Settings under one heading."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
@@ -46,28 +46,30 @@ def _networks(text: str) -> str:
     return ",".join(str(ip_network(word)) for word in text.replace(",", " ").split())
 
 
-_HTTP = (Field(pattern=r"^https?://[^\s/]\S*$"), Allowed("an address that begins with http:// or https://"))
+_HTTP = (Field(pattern=r"^https?://[^\s/]\S*$"), AllowedValues("an address that begins with http:// or https://"))
 
 Place = Annotated[Path, AfterValidator(lambda path: path.expanduser())]
 Networks = Annotated[
     str,
     AfterValidator(_networks),
-    Allowed("addresses and networks such as 127.0.0.1, 10.0.0.0/8, separated by commas"),
+    AllowedValues("addresses and networks such as 127.0.0.1, 10.0.0.0/8, separated by commas"),
 ]
-LogLevel = Annotated[str, Field(pattern="(?i)^(debug|info|warning|error)$"), Allowed("debug, info, warning or error")]
+LogLevel = Annotated[
+    str, Field(pattern="(?i)^(debug|info|warning|error)$"), AllowedValues("debug, info, warning or error")
+]
 HttpUrl = Annotated[str | None, *_HTTP]
 WebSocketUrl = Annotated[
-    str | None, Field(pattern=r"^wss?://[^\s/]\S*$"), Allowed("an address that begins with ws:// or wss://")
+    str | None, Field(pattern=r"^wss?://[^\s/]\S*$"), AllowedValues("an address that begins with ws:// or wss://")
 ]
 Secret = Annotated[str | None, Field(repr=False), PlainSerializer(lambda _: "(set)", when_used="unless-none")]
 SecretHttpUrl = Annotated[Secret, *_HTTP]
 DatabaseUrl = Annotated[
-    Secret, Field(pattern="^postgres(ql)?://"), Allowed("an address that begins with postgresql://")
+    Secret, Field(pattern="^postgres(ql)?://"), AllowedValues("an address that begins with postgresql://")
 ]
-ProxyUrl = Annotated[Secret, AfterValidator(lambda text: text and proxy_url(text)), Allowed(PROXIES)]
+ProxyUrl = Annotated[Secret, AfterValidator(lambda text: text and proxy_url(text)), AllowedValues(PROXIES)]
 
 
-class ListeningSettings(Group):
+class ListeningSettings(Section):
     """Where it listens, and who may ask"""
 
     host: str = "127.0.0.1"
@@ -96,7 +98,7 @@ class ListeningSettings(Group):
     """the running Holdfast that commands talk to; unset: the one at host and port on this machine"""
 
 
-class StorageSettings(Group):
+class StorageSettings(Section):
     """What is kept, and where"""
 
     data_dir: Place = Path("holdfast-data")
@@ -115,7 +117,7 @@ class StorageSettings(Group):
     """this process's name"""
 
 
-class LinksSettings(Group):
+class LinksSettings(Section):
     """Links to WhatsApp"""
 
     health_interval_s: float = Field(30, ge=1, le=300)
@@ -132,7 +134,7 @@ class LinksSettings(Group):
     """where auto reads /sw.js; unset: https://web.whatsapp.com, or with another HOLDFAST_WHATSAPP_URL that server's
     host
     """
-    device_name: Annotated[str, AfterValidator(device_name), Allowed(DEVICE_NAMES)] = "Ubuntu"
+    device_name: Annotated[str, AfterValidator(device_name), AllowedValues(DEVICE_NAMES)] = "Ubuntu"
     """name of new devices in the phone's list of linked devices; WhatsApp refuses pairing codes of some accounts to
     unusual ones
     """
@@ -173,7 +175,7 @@ class LinksSettings(Group):
     """
 
 
-class PacingSettings(Group):
+class PacingSettings(Section):
     """Pace of messages"""
 
     pacing_per_minute: float = Field(0, ge=0, le=6000)
@@ -219,7 +221,7 @@ class PacingSettings(Group):
     """
 
 
-class QuotasSettings(Group):
+class QuotasSettings(Section):
     """Quotas of tenants"""
 
     quota_requests_per_minute: int = Field(3000, ge=0, le=1_000_000)
@@ -256,7 +258,7 @@ class QuotasSettings(Group):
     """
 
 
-class DeliverySettings(Group):
+class DeliverySettings(Section):
     """Media, events and webhooks"""
 
     allowed_addresses: str | None = None
@@ -287,7 +289,7 @@ class DeliverySettings(Group):
     """
 
 
-class RetentionSettings(Group):
+class RetentionSettings(Section):
     """How long rows are kept"""
 
     messages_keep_days: int = Field(0, ge=0, le=3650)
@@ -317,7 +319,7 @@ class RetentionSettings(Group):
     """
 
 
-class ReportingSettings(Group):
+class ReportingSettings(Section):
     """Alerts and log"""
 
     alert_urls: Secret = None
@@ -326,7 +328,7 @@ class ReportingSettings(Group):
     """what is logged at least"""
 
 
-class BackupsSettings(Group):
+class BackupsSettings(Section):
     """Backups"""
 
     backup_every_h: float = Field(24, ge=0, le=720)
@@ -346,7 +348,7 @@ class BackupsSettings(Group):
     """encrypts backups to these public keys of age (age1…), separated by commas or spaces"""
 
 
-class EngineSettings(Group):
+class EngineSettings(Section):
     """The engine"""
 
     engine_hosts: int | None = Field(None, ge=1, le=64)
