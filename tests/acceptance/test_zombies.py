@@ -31,7 +31,7 @@ async def until_shown(gateway: Served, code: str) -> Json:
 
 async def until_replaced(gateway: Served, *, times: int) -> None:
     async def look() -> bool:
-        return len(gateway.log_lines(f"Session {COMPANY} connected → reconnecting", "takes no messages")) == times
+        return len(gateway.log_lines(f"Session {COMPANY} connected → reconnecting", "accepts no messages")) == times
 
     await eventually(look, within_s=SHOWN_WITHIN_S, what="the link's replacement")
     await gateway.until_state(COMPANY, "connected", within_s=10)

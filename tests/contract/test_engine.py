@@ -370,7 +370,7 @@ async def test_media_that_cannot_be_uploaded_are_refused_for_now(rig: Rig, tmp_p
 
 
 async def test_media_of_an_inbound_message_are_fetched_whole_or_not_at_all(rig: Rig, tmp_path: Path) -> None:
-    """A picture tells its size and the keys to it; `WebDownload` writes the file, or names why there is none."""
+    """A picture tells its size and the keys to it; `Download` writes the file, or names why there is none."""
     await log_in(rig)
     (tmp_path / "picture").write_bytes(b"picture" * 100)
     await rig.send_picture(2, tmp_path / "picture")

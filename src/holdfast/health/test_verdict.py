@@ -59,7 +59,7 @@ def test_bytes_do_not_replace_a_pong() -> None:
             {"unacked_s": 21},
             Status.UNHEALTHY,
             "no-acks",
-            "WhatsApp answers pings but takes no messages: no ack for 21 s",
+            "WhatsApp answers pings but accepts no messages: no ack for 21 s",
         ),
     ],
 )

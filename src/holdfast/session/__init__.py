@@ -1,1 +1,2 @@
-"""One session's life, decided without loop, clock, chance or socket: states, events, effects, reasons, backoff."""
+"""The life of one session as pure code, without event loop, clock, randomness or I/O: states, events, effects,
+reasons and backoff."""

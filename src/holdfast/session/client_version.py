@@ -27,7 +27,7 @@ class ClientVersion:
     origin: str
     """`setting`, `whatsapp`, `stored`."""
     read_at: str
-    """When WhatsApp published it as current, as far as it was read here; UTC."""
+    """When WhatsApp published it as current, as far as this installation knows; UTC."""
 
     @property
     def text(self) -> str:
@@ -55,7 +55,7 @@ class Claim(StrEnum):
     OTHERS = "others"
     """Another process is reading it now."""
     DONE = "done"
-    """Another process has read it lately."""
+    """Another process has read it recently."""
 
 
 class VersionStore(Protocol):

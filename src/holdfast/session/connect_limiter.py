@@ -1,10 +1,10 @@
 """Decides which sessions may connect now: a limit, a stagger, and a circuit breaker for refusals that several get.
 
-A session asks before it connects. It may connect at once, or is told when to ask again; sessions that wait are woken
-when there is room. When three sessions get the same refusal within a minute, the cause is not theirs: one session
-probes for all, at growing intervals, until WhatsApp accepts a login. The breaker never holds an installation of one or
-two sessions. The limiter never decides about a session's state, and each session that waits has a time at which it asks
-again.
+A session asks before it connects. It may connect at once, or it gets a time at which to ask again; sessions that wait
+are woken when a slot is free. When three sessions get the same refusal within a minute, the cause is probably none of
+them: one session then probes for all, at growing intervals, until WhatsApp accepts a login. The breaker never holds an
+installation of one or two sessions. The limiter never decides about a session's state, and each session that waits has
+a time at which it asks again.
 """
 
 from __future__ import annotations
@@ -152,8 +152,7 @@ def hurry(limiter: Limiter, *, now: float, policy: LimiterPolicy) -> tuple[Limit
 
 
 def _is_refusal(reason: Reason, *, was_open: bool) -> bool:
-    """Is it a refusal of WhatsApp that may concern all sessions, and neither one session's own nor a network
-    problem?"""
+    """Is it a refusal by WhatsApp that may concern all sessions, rather than this session alone or the network?"""
     if reason.code is None or reason.fault in _OURS_OR_THE_NETWORKS or reason.reaction in _OF_ONE_SESSION:
         return False
     return not was_open or reason.code in _ALSO_MID_STREAM
@@ -175,7 +174,7 @@ def _pace_s(reason: Reason, failed: int, policy: LimiterPolicy) -> float:
 
 
 def _admit(limiter: Limiter, now: float, policy: LimiterPolicy) -> tuple[Limiter, Wakes]:
-    """Wake the sessions for which there is room; while the breaker is open, only the one that probes."""
+    """Wake the sessions for which a slot is free; while the breaker is open, only the one that probes."""
     if limiter.breaker is not None:
         if limiter.breaker.prober is not None or not limiter.waiting:
             return limiter, ()
@@ -220,7 +219,7 @@ def _promise(limiter: Limiter, company: str, at: float) -> Limiter:
 
 
 def _enqueue(limiter: Limiter, company: str) -> Limiter:
-    """Append it, unless it waits already."""
+    """Append it unless it already waits."""
     if company in limiter.waiting:
         return limiter
     alone = _without(limiter, company)

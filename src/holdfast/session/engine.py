@@ -31,15 +31,15 @@ class OpenLink(Command, frozen=True, kw_only=True, tag="open"):
     credentials: str | None
     """None for a session that was never paired: the engine makes new ones and commits them before it connects."""
     url: str | None = None
-    """Another server than WhatsApp's own, ws:// or wss://."""
+    """A server other than WhatsApp's own, ws:// or wss://."""
     connect_timeout_ms: int = 15_000
     query_timeout_ms: int = 15_000
     device_name: str | None = None
     """How the phone lists the device when it is linked; None: the engine's own choice."""
     proxy_url: str | None = None
-    """Through which alone the link's traffic leaves: http, https or socks5, with credentials. None: directly."""
+    """The only way for the link's traffic: http, https or socks5, with credentials. None: a direct connection."""
     proxy_addresses: list[str] | None = None
-    """IP addresses at which the proxy is reached, whatever its name resolves to by now. None: as its name resolves."""
+    """IP addresses of the proxy, used instead of resolving its name. None: its name is resolved."""
     version: list[int] | None = None
     """The client version to log in with, three numbers; None: the engine's own."""
 
@@ -49,7 +49,8 @@ class CutLink(Command, frozen=True, kw_only=True, tag="cut"):
 
 
 class Send(Command, frozen=True, kw_only=True, tag="send", omit_defaults=True):
-    """Send one message under an id of ours. Answered by `Written` or `SendRefused`; WhatsApp's answer is `Acked`."""
+    """Send one message under an id that we chose. Answered by `Written` or `SendRefused`; WhatsApp's answer is
+    `Acked`."""
 
     whatsapp_id: str
     to: str
@@ -57,9 +58,10 @@ class Send(Command, frozen=True, kw_only=True, tag="send", omit_defaults=True):
     content: dict[str, object]
     """One kind with its fields, as `holdfast.delivery.content` defines them; media are files on this machine."""
     made: str | None = None
-    """What the engine made of the content before (`Made`), base64: sent as it is, so that no media go up twice."""
+    """What the engine made of the content before (`CreatedMessage`), base64: sent as it is, so media are uploaded
+    once."""
     typing_ms: int = 0
-    """Show the recipient "typing" for so long before it leaves."""
+    """Show the recipient "typing" for this long before the message is sent."""
 
 
 class Download(Command, frozen=True, kw_only=True, tag="download"):
@@ -67,7 +69,7 @@ class Download(Command, frozen=True, kw_only=True, tag="download"):
 
     request: int
     media_keys: str
-    """`InboundMessage.media_keys`, as they came."""
+    """`InboundMessage.media_keys`, unchanged."""
     file: str
     """The file to write. It is complete when `Downloaded` reports success, and absent when it reports an error."""
     most_bytes: int
@@ -89,7 +91,7 @@ class Ping(Command, frozen=True, kw_only=True, tag="ping"):
 
 
 class Presence(Command, frozen=True, kw_only=True, tag="presence"):
-    """Tell WhatsApp whether this device is in use. Unanswered by design of the protocol: proves nothing."""
+    """Tell WhatsApp whether this device is in use. The protocol has no answer to it, so it proves nothing."""
 
     available: bool
 
@@ -109,7 +111,7 @@ class AnswerPasskey(Command, frozen=True, kw_only=True, tag="passkey-assertion")
 
 
 class ConfirmPasskey(Command, frozen=True, kw_only=True, tag="passkey-confirm"):
-    """The owner compared the codes, and they are the same. Followed by `Paired`, or `PasskeyFailed`, or nothing."""
+    """The owner compared the codes, and they match. Followed by `Paired`, or `PasskeyFailed`, or nothing."""
 
 
 class LogOut(Command, frozen=True, kw_only=True, tag="logout"):
@@ -142,7 +144,7 @@ class SentContent(Command, frozen=True, kw_only=True, tag="sent-content", omit_d
     request: int
     content: dict[str, object] | None
     made: str | None = None
-    """As in `Send`; if there is one, it is sent instead of `content`."""
+    """As in `Send`; if present, it is sent instead of `content`."""
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True, tag_field="r", rename="camel", omit_defaults=True):
@@ -160,28 +162,29 @@ class QrShown(Report, frozen=True, kw_only=True, tag="qr"):
 
 
 class PairingCodeShown(Report, frozen=True, kw_only=True, tag="pairing-code"):
-    """The code asked for, or why there is none. A link that closes forgets what was asked of it."""
+    """The requested code, or why there is none. When a link closes, its open requests are dropped."""
 
     request: int
     code: str | None = None
     error: str | None = None
-    """WhatsApp's own text, or what failed."""
+    """WhatsApp's own text, or a description of the failure."""
     refused: int | None = None
-    """WhatsApp refused, with this code: 429 for too many requests, 400 for a number or device that it does not take."""
+    """WhatsApp refused with this code: 429 for too many requests, 400 for a number or device that it does not
+    accept."""
 
 
 class PasskeyRequested(Report, frozen=True, kw_only=True, tag="passkey-requested"):
     """The account's owner must sign before this device is linked. Another one replaces it."""
 
     options: dict[str, object]
-    """As `PublicKeyCredential.parseRequestOptionsFromJSON` takes them."""
+    """In the form that `PublicKeyCredential.parseRequestOptionsFromJSON` accepts."""
 
 
 class PasskeyContinued(Report, frozen=True, kw_only=True, tag="passkey-continued"):
     """WhatsApp accepted the assertion. With `confirm` the engine waits for `ConfirmPasskey`."""
 
     code: str
-    """The code that the phone shows too."""
+    """The code that the phone shows as well."""
     confirm: bool
 
 
@@ -227,7 +230,7 @@ class Ponged(Report, frozen=True, kw_only=True, tag="pong"):
 
 
 class QueryAnswered(Report, frozen=True, kw_only=True, tag="query-answered"):
-    """WhatsApp's answer to `RunQuery`, or why there is none. A link that closes forgets what was asked of it."""
+    """WhatsApp's answer to `RunQuery`, or why there is none. When a link closes, its open requests are dropped."""
 
     request: int
     result: object = None
@@ -236,7 +239,7 @@ class QueryAnswered(Report, frozen=True, kw_only=True, tag="query-answered"):
     """`not-found`, `no-such-group`, `rate-limited`, `server-busy`, `timeout`, `link-down`, `engine-error`."""
     detail: str = ""
     retry_after_s: float | None = None
-    """WhatsApp answers no queries of this kind; none is asked before that time has passed."""
+    """Seconds during which no query of this kind is sent, because WhatsApp answers none."""
 
 
 class Written(Report, frozen=True, kw_only=True, tag="written"):
@@ -254,7 +257,7 @@ class SendRefused(Report, frozen=True, kw_only=True, tag="send-refused"):
     `server-busy`, `engine-error`."""
     detail: str = ""
     retry_after_s: float | None = None
-    """WhatsApp answers no queries of the kind that this message needs; none is asked before that time has passed."""
+    """Seconds during which no query that this message needs is sent, because WhatsApp answers none."""
 
 
 class Acked(Report, frozen=True, kw_only=True, tag="ack"):
@@ -268,7 +271,7 @@ class Acked(Report, frozen=True, kw_only=True, tag="ack"):
 
 
 class Receipted(Report, frozen=True, kw_only=True, tag="receipt"):
-    """A recipient's device got, read or played messages of ours."""
+    """A recipient's device received, read or played messages of ours."""
 
     whatsapp_ids: list[str]
     chat: str
@@ -283,10 +286,10 @@ class InboundMessage(msgspec.Struct, frozen=True, kw_only=True, rename="camel", 
 
     whatsapp_id: str
     chat: str
-    """JID of the chat, by phone number where WhatsApp tells it."""
+    """JID of the chat, by phone number where WhatsApp reports it."""
     sender: str
     sender_lid: str | None = None
-    """JID that hides the sender's number, where WhatsApp tells it."""
+    """JID that hides the sender's number, where WhatsApp reports it."""
     type: str
     """`text`, `image`, `video`, `audio`, `document`, `sticker`, `location`, `contact`, `reaction`, `unknown` …"""
     text: str | None = None
@@ -306,7 +309,7 @@ class InboundMessage(msgspec.Struct, frozen=True, kw_only=True, rename="camel", 
     media: dict[str, object] | None = None
     """`{mimetype, sizeBytes?, filename?, seconds?, voice?}`."""
     media_keys: str | None = None
-    """What `WebDownload` needs to fetch them: opaque, secret."""
+    """Opaque and secret keys that `Download` needs to fetch the media."""
 
 
 class Undecryptable(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -320,7 +323,7 @@ class Undecryptable(msgspec.Struct, frozen=True, kw_only=True, rename="camel", o
 
 
 class CreatedMessage(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """A message that can't be made a second time, because its media were uploaded under random keys."""
+    """A message that can't be created a second time, because its media were uploaded under random keys."""
 
     whatsapp_id: str
     made: str
@@ -365,7 +368,7 @@ class KeysWanted(Report, frozen=True, kw_only=True, tag="keys-wanted"):
 
 
 class PlaintextWanted(Report, frozen=True, kw_only=True, tag="plaintext-wanted"):
-    """A ciphertext would not decrypt: was it decrypted before, and its receipt lost with a crash?"""
+    """A ciphertext could not be decrypted: was it decrypted before, and the receipt lost in a crash?"""
 
     request: int
     ciphertext_sha256: str
@@ -376,12 +379,12 @@ class SentContentWanted(Report, frozen=True, kw_only=True, tag="sent-content-wan
 
     request: int
     chat: str
-    """Where the request came from: the chat that the message went to, unless somebody else asks."""
+    """Where the request came from: normally the chat that the message went to."""
     whatsapp_id: str
 
 
 class Downloaded(Report, frozen=True, kw_only=True, tag="downloaded"):
-    """The answer to `WebDownload`. A link that closes forgets what was asked of it."""
+    """The answer to `Download`. When a link closes, its open requests are dropped."""
 
     request: int
     size_bytes: int | None = None

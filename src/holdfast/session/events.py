@@ -57,21 +57,21 @@ class PairAsked:
 
 @dataclass(frozen=True, slots=True)
 class PasskeyAnswered:
-    """The owner's assertion was handed to WhatsApp."""
+    """The owner's assertion was passed to WhatsApp."""
 
     link: LinkId
 
 
 @dataclass(frozen=True, slots=True)
 class PasskeyConfirmed:
-    """A person compared the codes, and they are the same."""
+    """A person compared the codes, and they match."""
 
     link: LinkId
 
 
 @dataclass(frozen=True, slots=True)
 class PasskeyDeclined:
-    """The person ended the ceremony; `code` is the reason's name."""
+    """The person cancelled the ceremony; `code` is the reason's name."""
 
     link: LinkId
     code: str
@@ -79,14 +79,15 @@ class PasskeyDeclined:
 
 @dataclass(frozen=True, slots=True)
 class HostLost:
-    """The engine host is gone, and with it all of its links. `link` None: whichever link the session has."""
+    """The engine host is gone, and with it all of its links. `link` None: the session's current link, whichever it
+    is."""
 
     link: LinkId | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class EngineQuarantined:
-    """The session ended every engine host that ran it, the last ones while it ran there alone."""
+    """Every engine host that ran this session ended, the last ones while they ran nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +135,7 @@ class ConnectDeferred:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """The deadline of the session has come."""
+    """The session's deadline has passed."""
 
 
 Event = (

@@ -1,4 +1,4 @@
-"""The label of a company: what people call it, such as `Bakery Irbid`. It is shown, and nothing is decided by it."""
+"""The label of a company: what people call it, such as `Bakery Irbid`. It is only shown; no decision depends on it."""
 
 from __future__ import annotations
 

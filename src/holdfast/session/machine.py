@@ -167,7 +167,9 @@ def _fresh_link_unless_banned(session: Session, event: ReconnectAsked, moment: M
     if reason is not None and reason.reaction is SessionReaction.PAUSE_UNTIL:
         raise NotPossible(f"can't reconnect: the session is paused because {reason.sentence}; it waits until that ends")
     if reason is not None and reason.reaction is SessionReaction.STOP:
-        raise NotPossible(f"can't reconnect: the session is paused because {reason.sentence}; settle that and start it")
+        raise NotPossible(
+            f"can't reconnect: the session is paused because {reason.sentence}; resolve that and start it"
+        )
     return _fresh_link(session, event, moment)
 
 

@@ -91,7 +91,7 @@ def place(placement: Placement, company: str, *, policy: PlacementPolicy) -> tup
 
 
 def forget(placement: Placement, company: str, *, policy: PlacementPolicy) -> Placement:
-    """The session no longer runs: free its place on its ordinary host. Suspicion stays."""
+    """The session no longer runs: free its place on its ordinary host. Suspicions about it are kept."""
     host = placement.hosts.get(company)
     return placement if host is None or is_isolation(host, policy) else _without(placement, {company})
 

@@ -26,19 +26,19 @@ class Query(Generic[R]):
     """What the engine's JSON becomes."""
     arguments: Mapping[str, object]
     kept_s: float = 0
-    """How long the answer may be given again without asking."""
+    """Seconds for which the answer is cached."""
     cost: int = 1
     """How many queries to WhatsApp it takes, for the session's limit."""
 
     @property
     def key(self) -> str:
-        """The same for queries that have the same answer."""
+        """Cache key: equal for queries that have the same answer."""
         return f"{self.name} {json.dumps(self.arguments, sort_keys=True)}"
 
 
 class CheckedNumber(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     number: str
-    """Digits, as asked."""
+    """Digits, as requested."""
     chat: str | None = None
     """The JID of the account in WhatsApp's own spelling of the number; None: the number is not on WhatsApp."""
     lid: str | None = None
@@ -46,7 +46,7 @@ class CheckedNumber(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 class GroupMember(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     jid: str
-    """By phone number where WhatsApp tells it."""
+    """By phone number where WhatsApp reports it."""
     lid: str | None = None
     role: str = "member"
     """`member`, `admin` or `superadmin`."""
@@ -84,7 +84,7 @@ class ReadMessages(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TypingShown(msgspec.Struct, frozen=True, kw_only=True):
-    """WhatsApp was told."""
+    """WhatsApp was informed."""
 
 
 def check_numbers(numbers: Sequence[str]) -> Query[list[CheckedNumber]]:
@@ -100,12 +100,12 @@ def groups() -> Query[list[Group]]:
 
 
 def group(jid: str) -> Query[Group]:
-    """One group with its members. The engine keeps it until WhatsApp reports a change."""
+    """One group with its members. The engine caches it until WhatsApp reports a change."""
     return Query(name="group", answer=Group, arguments={"jid": jid})
 
 
 def picture(jid: str, *, size: str) -> Query[Picture]:
-    """Where the picture of a person or group is: `preview` or `full`."""
+    """The address of the picture of a person or group; `size` is `preview` or `full`."""
     return Query(name="picture", answer=Picture, arguments={"jid": jid, "size": size}, kept_s=60)
 
 

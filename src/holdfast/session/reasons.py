@@ -105,7 +105,9 @@ DEVICE_REMOVED = _reason(
     "unlinked", 401, "phone", SessionReaction.LOGGED_OUT, "the device was unlinked on the phone", Action.SCAN_QR
 )
 NO_PONG = _reason("no-pong", None, "network", SessionReaction.BACKOFF, "WhatsApp no longer answers pings on this link")
-NO_ACKS = _reason("no-acks", None, "whatsapp", SessionReaction.BACKOFF, "WhatsApp answers pings but takes no messages")
+NO_ACKS = _reason(
+    "no-acks", None, "whatsapp", SessionReaction.BACKOFF, "WhatsApp answers pings but accepts no messages"
+)
 NOT_OPENED = _reason("not-opened", None, "network", SessionReaction.BACKOFF, "the login did not finish in time", Action.CHECK_NETWORK)  # fmt: skip
 HOST_LOST = _reason("host-lost", None, "engine", SessionReaction.BACKOFF, "the engine host ended or stopped answering")
 QR_USED_UP = _reason(

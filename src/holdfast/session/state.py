@@ -54,7 +54,7 @@ class Policy:
     ack_deadline_s: float = 2
     """A send without an ack after this makes the machine ping at once."""
     no_acks_deadline_s: float = 15
-    """A send without an ack after this, on a link that answers pings, means that the link takes no messages."""
+    """A send without an ack after this, on a link that answers pings, means that WhatsApp accepts no messages on it."""
     open_deadline_s: float = 20
     """A login that has not finished, nor shown a QR code, within this is cut."""
     qr_deadline_s: float = 75
@@ -144,7 +144,7 @@ class Session:
 
     @property
     def told_reason(self) -> Reason | None:
-        """The reason shown to people: why the session waits now, or else why it is not connected."""
+        """The reason shown to people: why the session waits now, or otherwise why it is not connected."""
         return self.held or self.reason
 
     @property

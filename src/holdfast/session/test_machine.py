@@ -239,7 +239,7 @@ def test_early_ticks_change_nothing(situation: str) -> None:
         (
             "paused, banned",
             ReconnectAsked(),
-            "can't reconnect: the session is paused because WhatsApp banned this number; settle that and start it",
+            "can't reconnect: the session is paused because WhatsApp banned this number; resolve that and start it",
         ),
         (
             "paused, banned for a time",
