@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 
 from fastapi import APIRouter, FastAPI, Request, Response
 
-from holdfast.api import access, chats, contacts, description, diagnosis, groups, message_context, problems
+from holdfast.api import about, access, chats, contacts, description, diagnosis, groups, problems
 from holdfast.api import events as streams
 from holdfast.api import media as media_routes
 from holdfast.api import passkeys as passkey_routes
@@ -110,7 +110,7 @@ def make_api(
     health = diagnosis.make_routers(KeyedRoute, dependencies=KEY_DESCRIBED, responses=description.KEYED)
     stream = streams.make_router(KeyedRoute, dependencies=KEY_DESCRIBED, responses=description.KEYED)
     hooks = webhook_routes.make_router(KeyedRoute, dependencies=KEY_DESCRIBED, responses=description.KEYED)
-    itself = message_context.make_router(KeyedRoute, dependencies=KEY_DESCRIBED, responses=description.KEYED)
+    about_routes = about.make_router(KeyedRoute, dependencies=KEY_DESCRIBED, responses=description.KEYED)
     stored = media_routes.make_router(KeyedRoute, dependencies=KEY_DESCRIBED, responses=description.KEYED)
     asking = [
         routes.make_router(KeyedRoute, dependencies=KEY_DESCRIBED, responses=description.KEYED)
@@ -128,7 +128,7 @@ def make_api(
         hooks,
         *health,
         service,
-        itself,
+        about_routes,
     ):
         api.include_router(router)
     api.router.routes.insert(0, FastSendRoute(MESSAGES, accept, authenticate=authenticate))

@@ -1,4 +1,4 @@
-"""What a running Holdfast says about itself."""
+"""`GET /v1/about`: the version of the running Holdfast and the client version of its sessions."""
 
 from __future__ import annotations
 
