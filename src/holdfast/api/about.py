@@ -27,7 +27,7 @@ def make_router(keyed: type[APIRoute], **options: Any) -> APIRouter:
     async def get_about(request: Request) -> AboutModel:
         """Which version answers, and as which version of WhatsApp Web sessions log in."""
         doctor: Diagnoser = request.app.state.diagnoser
-        client = ClientVersionModel.of(doctor.client_version, doctor.client_refusal)
+        client = ClientVersionModel.of(doctor.client_version, doctor.client_refusal, now=doctor.now())
         return AboutModel(version=version("holdfast"), client_version=client)
 
     return router

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -25,7 +26,7 @@ from holdfast.runtime.client_versions import RefusedVersions
 from holdfast.runtime.diagnosis import Diagnoser, Diagnosis
 from holdfast.runtime.engine_supervisor import HostView
 from holdfast.runtime.view import View
-from holdfast.session.client_version import ClientVersion, text_of
+from holdfast.session.client_version import ClientVersion, age_s, origin_of, text_of
 from holdfast.session.reasons import stored_reason
 from holdfast.session.state import State
 from holdfast.session.stores import Transition
@@ -190,14 +191,18 @@ class ClientVersionModel(ApiModel):
     read_at: Annotated[
         str | None, Field(description="when WhatsApp published it as current; null for the engine's own")
     ]
+    age_s: Annotated[
+        float, Field(description="seconds since `readAt`; for the engine's own since the release of that Baileys")
+    ]
     refused: Annotated[list[str], Field(description="versions that WhatsApp refused (405), while it takes none")]
 
     @classmethod
-    def of(cls, version: ClientVersion | None, refusal: RefusedVersions | None) -> ClientVersionModel:
+    def of(cls, version: ClientVersion | None, refusal: RefusedVersions | None, *, now: datetime) -> ClientVersionModel:
         return cls(
             version=text_of(version),
-            origin="engine" if version is None else version.origin,
+            origin=origin_of(version),
             read_at=None if version is None else version.read_at,
+            age_s=round(age_s(version, now=now), 1),
             refused=[] if refusal is None else list(refusal.tried),
         )
 
@@ -300,7 +305,9 @@ class DiagnosticsModel(ApiModel):
             ),
             limits=LimitsModel.of(found.restrictions),
             stability={name: StabilityModel.of(measured) for name, measured in found.stability.items()},
-            client_version=ClientVersionModel.of(found.client_version, found.client_refusal),
+            client_version=ClientVersionModel.of(
+                found.client_version, found.client_refusal, now=datetime.fromisoformat(found.at)
+            ),
             engine_host=HostModel(
                 pid=host.pid if host is not None and sees_all else None,
                 engine=None if host is None else host.engine,

@@ -15,7 +15,7 @@ from holdfast.delivery.webhooks import EndpointState
 from holdfast.health.verdict import Verdict
 from holdfast.runtime.engine_supervisor import HostView
 from holdfast.runtime.view import View
-from holdfast.session.client_version import ClientVersion
+from holdfast.session.client_version import ClientVersion, age_s, origin_of, text_of
 from holdfast.session.state import State
 
 Seen = tuple[View, Verdict, Backlog]
@@ -38,7 +38,7 @@ def exposition(
 
 
 class _Client(Collector):
-    """The client version in use; nothing while it is the engine's own."""
+    """The client version in use; None: the engine's own."""
 
     def __init__(self, version: ClientVersion | None, now: datetime) -> None:
         self._version = version
@@ -47,12 +47,10 @@ class _Client(Collector):
     def collect(self) -> Iterable[Metric]:
         age = GaugeMetricFamily(
             "holdfast_client_version_age_seconds",
-            "How long ago the client version in use was found; its origin: setting, whatsapp, stored",
+            "Age of the client version in use; its origin: setting, whatsapp, stored, engine (Baileys' own)",
             labels=["version", "origin"],
         )
-        if self._version is not None:
-            read_at = datetime.fromisoformat(self._version.read_at)
-            age.add_metric([self._version.text, self._version.origin], (self._now - read_at).total_seconds())
+        age.add_metric([text_of(self._version), origin_of(self._version)], age_s(self._version, now=self._now))
         yield age
 
 

@@ -21,7 +21,7 @@ async def check(settings: Settings, *, clock: Clock) -> list[CheckResult]:
         programs.node(settings),
         programs.sandbox(settings),
         whatsapp.proxy(settings),
-        network.server(settings, _key(settings), clock),
+        network.server(settings, _key(settings)),
     )
     return [
         folder.data_folder(settings),

@@ -7,7 +7,6 @@ import socket
 from importlib.metadata import version
 from typing import Any
 
-from holdfast.base.clock import Clock
 from holdfast.checkup.check_result import CheckResult, ok, problem, warning
 from holdfast.checkup.whatsapp import judge_client_version
 from holdfast.client import Client, NoServer, Refused, connect
@@ -36,12 +35,12 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-async def server(settings: Settings, key: str | None, clock: Clock) -> list[CheckResult]:
+async def server(settings: Settings, key: str | None) -> list[CheckResult]:
     """Whether a Holdfast runs, of which version, and how its sessions do."""
     what = "running Holdfast"
     try:
         async with connect(settings.server_url, key, timeout_s=_ANSWER_S, only_holdfast=True) as client:
-            return await _asked(client, settings, clock)
+            return await _asked(client, settings)
     except NoServer as error:
         return [_nobody(what, settings, error)]
     except Refused as error:
@@ -51,7 +50,7 @@ async def server(settings: Settings, key: str | None, clock: Clock) -> list[Chec
         return [problem(what, f"at {settings.server_url}: {error.sentence}", where)]
 
 
-async def _asked(client: Client, settings: Settings, clock: Clock) -> list[CheckResult]:
+async def _asked(client: Client, settings: Settings) -> list[CheckResult]:
     about = await client.get("/v1/about")
     running, here = about["version"], version("holdfast")
     told = f"{running} at {settings.server_url}"
@@ -63,7 +62,7 @@ async def _asked(client: Client, settings: Settings, clock: Clock) -> list[Check
     sessions = [session async for session in client.items("/v1/sessions")]
     endpoints = [endpoint async for endpoint in client.items("/v1/webhooks")]
     hosts = await _engine_hosts(client, sessions)
-    client_version = judge_client_version(about["clientVersion"], clock.now())
+    client_version = judge_client_version(about["clientVersion"])
     return [found, client_version, judge_sessions(sessions), judge_engine_hosts(hosts), judge_webhooks(endpoints)]
 
 

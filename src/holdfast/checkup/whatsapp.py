@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,6 +18,7 @@ _ORIGINS = {
     "setting": "pinned, since the start",
     "whatsapp": "read from WhatsApp",
     "stored": "from the database, read from WhatsApp",
+    "engine": "Baileys' own, which was released",
 }
 
 
@@ -35,19 +36,18 @@ async def proxy(settings: Settings) -> CheckResult:
     return ok(what, f"{redacted(settings.proxy_url)} connects to {where.hostname}:{port}")
 
 
-def judge_client_version(client: dict[str, Any], now: datetime) -> CheckResult:
+def judge_client_version(client: dict[str, Any]) -> CheckResult:
     """Whether WhatsApp takes this client version, and for how long it will."""
     what, version_, refused = "client version", client["version"], client["refused"]
     if refused:
         cure = f"set {variable('whatsapp_version')} to auto, or update Holdfast"
         return problem(what, f"WhatsApp refuses {', '.join(refused)} (405)", cure)
-    if client["readAt"] is None:
-        cure = f"see that {variable('whatsapp_web_url')} can be reached from here"
-        return warning(what, f"{version_}, Baileys' own: what WhatsApp publishes was not read yet", cure)
-    age = now - datetime.fromisoformat(client["readAt"])
-    said = f"{version_}, {_ORIGINS.get(client['origin'], client['origin'])}, {_age(age)}"
+    age = timedelta(seconds=client["ageS"])
+    said = f"{version_}, {_ORIGINS.get(client['origin'], client['origin'])} {_age(age)}"
+    cure = f"see that {variable('whatsapp_web_url')} can be reached from here: the log says why it can't be read"
+    if client["origin"] == "engine":
+        return warning(what, f"{said}; the version that WhatsApp publishes was not read yet", cure)
     if client["origin"] != "setting" and age > _OLD:
-        cure = f"see that {variable('whatsapp_web_url')} can be reached from here: the log says why it can't be read"
         return warning(what, f"{said}; WhatsApp refuses versions that are a few weeks old", cure)
     return ok(what, said)
 

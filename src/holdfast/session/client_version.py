@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
@@ -16,7 +17,9 @@ OLDEST = 1_000_000_000
 MOST_AHEAD = 50_000_000
 """WhatsApp advances by about 100,000 a week: a revision further ahead than this is not valid."""
 ENGINE_REVISION = 1_043_857_760
-"""The revision of the pinned Baileys."""
+"""The revision that the pinned Baileys carries."""
+ENGINE_RELEASED_AT = "2026-08-06T18:06:44.580Z"
+"""When that Baileys was released: its revision is at least this old."""
 _PINNED = re.compile(r"2\.3000\.(\d{10})")
 _IN_SCRIPT = re.compile(r"\\?\"client_revision\\?\"\s*:\s*(\d{10})(?!\d)")
 
@@ -89,6 +92,16 @@ def revision_in(script: str) -> int | None:
 def revision_of(version: ClientVersion | None) -> int:
     """None is the engine's own version."""
     return ENGINE_REVISION if version is None else version.revision
+
+
+def origin_of(version: ClientVersion | None) -> str:
+    return "engine" if version is None else version.origin
+
+
+def age_s(version: ClientVersion | None, *, now: datetime) -> float:
+    """Seconds since WhatsApp published it, as far as it is known; since its release for the engine's own version."""
+    published_at = ENGINE_RELEASED_AT if version is None else version.read_at
+    return max(0.0, (now - datetime.fromisoformat(published_at)).total_seconds())
 
 
 def text_of(version: ClientVersion | None) -> str:
