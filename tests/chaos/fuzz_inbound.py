@@ -297,12 +297,11 @@ class Rig:
         )
 
     async def attack(self, attacks: Sequence[Attack]) -> None:
-        """All of these at once."""
+        """All of these, one after the other."""
         number = self.companies[self.victim]
-        stanzas = [attack.stanza for attack in attacks if attack.stanza is not None]
-        if stanzas:
-            await self.wasim.post(f"/phones/{number}/stanzas", {"stanzas": stanzas})
         for attack in attacks:
+            if attack.stanza is not None:
+                await self.wasim.post(f"/phones/{number}/stanzas", {"stanzas": [attack.stanza]})
             if attack.message is not None:
                 await self.wasim.post(f"/phones/{MALLORY}/send", attack.message)
 
