@@ -113,6 +113,32 @@ async def test_an_answer_that_is_longer_than_a_line_costs_its_link_and_not_the_h
     assert recorder.lost == []
 
 
+@pytest.mark.parametrize(
+    "report",
+    ["r='receipt', link=c['link'], whatsappIds=[], chat='x'", "r='telepathy', link=c['link']", "link=c['link']"],
+    ids=["without a field", "unknown", "without a kind"],
+)
+async def test_a_report_that_cannot_be_read_costs_its_link_and_not_the_host(report: str) -> None:
+    """The link is cut and closed with a sentence, others go on."""
+    recorder = Recorder()
+    body = f"""
+        hello()
+        for c in commands():
+            if c["c"] == "cut": say(r="pong", link=2, n=99)
+            elif c["link"] == 1: say({report})
+            else: say(r="pong", link=2, n=c["n"])
+    """
+    async with host(body, recorder) as running:
+        running.command(Ping(link=1, n=1))
+        closed = await recorder.wait(LinkClosed, 1)
+        running.command(Ping(link=2, n=5))
+        await recorder.wait(Ponged, 2, nth=2)
+    assert closed.code == 500
+    assert "can't be understood" in closed.detail
+    assert [pong.n for pong in recorder.of(Ponged, 2)] == [99, 5]
+    assert recorder.lost == []
+
+
 async def test_a_host_that_says_nothing_is_ended() -> None:
     """Without a hello in time the start fails with a sentence, and no process stays behind."""
     silent = host("time.sleep(60)", Recorder(), limits=HostLimits(hello_deadline_s=0.3, stop_deadline_s=0.1))
@@ -148,7 +174,7 @@ async def test_a_program_that_is_not_there_is_named() -> None:
         ("sys.exit(70)", "exited with code 70"),
         ("os.kill(os.getpid(), signal.SIGKILL)", "killed by SIGKILL"),
         ("sys.stdout.write('oops 962700000001\\n'); sys.stdout.flush(); time.sleep(60)", "can't be understood"),
-        ("say(r='telepathy', link=1); time.sleep(60)", "can't be understood"),
+        ("say(r='telepathy'); time.sleep(60)", "can't be understood"),
         ("hello(); time.sleep(60)", "said hello twice"),
         ("time.sleep(60)", "hung: no heartbeat for"),
         ("sys.stdout.write('x' * (17 << 20)); sys.stdout.flush(); time.sleep(60)", "longer than"),

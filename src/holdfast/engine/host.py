@@ -34,6 +34,7 @@ from holdfast.engine.wire import (
     check_hello,
     decode_report,
     encode,
+    link_of,
 )
 from holdfast.session.credentials import fault_of_text
 from holdfast.session.engine import (
@@ -50,6 +51,9 @@ from holdfast.session.engine import (
 )
 
 log = logging.getLogger(__name__)
+
+_UNREADABLE_CODE = 500
+"""As the bridge reports every end of a link that has no code of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,7 +264,7 @@ class EngineHost:
                 self._state.greeted_or_gone.set()
                 return
         except WireError as error:
-            self.condemn(error.sentence.rstrip("."))
+            self._take_unreadable(line, error)
             return
         match report:
             case Heartbeat():
@@ -271,6 +275,17 @@ class EngineHost:
                 self.condemn("confused: it said hello twice")
             case _:
                 self._listener.report(report)
+
+    def _take_unreadable(self, line: bytes, error: WireError) -> None:
+        """A line that is no report ends the link that it names: what one contact sent may have led to it, and other
+        links of the host must not suffer. One that names none breaks the agreement with the host as a whole."""
+        link = link_of(line) if self.hello is not None else None
+        if link is None:
+            self.condemn(error.sentence.rstrip("."))
+            return
+        log.error("Link %d is cut: %s", link, error.sentence)
+        self._write(CutLink(link=link))
+        self._report_soon(LinkClosed(link=link, code=_UNREADABLE_CODE, detail=error.sentence[:200]))
 
     # -- ending
 

@@ -13,7 +13,7 @@ from typing import Literal
 import msgspec
 
 from holdfast.engine.errors import WireError
-from holdfast.session.engine import AnyCommand, AnyReport
+from holdfast.session.engine import AnyCommand, AnyReport, LinkId
 
 PROTOCOL_VERSION = 2
 MAX_LINE_BYTES = 16 * 1024 * 1024
@@ -90,6 +90,21 @@ def decode_report(line: bytes) -> AnyReport | AnyHostReport:
         return _report_decoder.decode(line)
     except msgspec.MsgspecError as error:
         raise _malformed("engine host sent", line, error) from None
+
+
+class _OfLink(msgspec.Struct, frozen=True):
+    link: LinkId
+
+
+_link_decoder = msgspec.json.Decoder(_OfLink)
+
+
+def link_of(line: bytes) -> LinkId | None:
+    """The link that a line names, which is no report; None for a line that names none."""
+    try:
+        return _link_decoder.decode(line).link
+    except msgspec.MsgspecError:
+        return None
 
 
 def decode_command(line: bytes) -> AnyCommand | AnyHostCommand:

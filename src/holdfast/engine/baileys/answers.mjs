@@ -7,7 +7,8 @@ import { phoneJidOf, seconds } from './inbound.mjs'
 
 const STALE_DEVICES = '479' // error in acks
 
-const RECEIPT_KINDS = { '': 'delivered', inactive: 'delivered', read: 'read', played: 'played' }
+// A Map: the type of a receipt is a stranger's text, and an object has members such as `constructor`.
+const RECEIPT_KINDS = new Map([['', 'delivered'], ['inactive', 'delivered'], ['read', 'read'], ['played', 'played']])
 
 export class Answers {
   /**
@@ -33,7 +34,7 @@ export class Answers {
 
   /** Whether there was something to tell. */
   receipt(attrs, content) {
-    const kind = RECEIPT_KINDS[attrs.type ?? '']
+    const kind = RECEIPT_KINDS.get(attrs.type ?? '')
     if (!kind || this.#isMe(attrs.participant ?? attrs.from)) return false
     if (isJidGroup(attrs.from) && this.groups.hasMember(attrs.from, attrs.participant) === false) return false
     const items = Array.isArray(content) && Array.isArray(content[0]?.content) ? content[0].content : []

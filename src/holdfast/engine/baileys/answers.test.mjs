@@ -29,3 +29,12 @@ test('ids that Holdfast can’t have made are left out of a receipt, and an ack 
   answers.ack({ id: 'x'.repeat(1000), from: '1@s.whatsapp.net' })
   assert.deepEqual(reports.map(({ whatsappIds }) => whatsappIds), [['3EB0']])
 })
+
+test('a receipt of a type that is no kind is none, also when objects have a member of that name', () => {
+  const reports = []
+  const answers = new Answers({ sock: {}, creds: {}, store: { peek: () => undefined }, report: each => reports.push(each) })
+  for (const type of ['constructor', '__proto__', 'toString', 'hasOwnProperty', 'sender', 'READ']) {
+    assert.equal(answers.receipt({ id: '3EB0', from: '1@s.whatsapp.net', type }, undefined), false, type)
+  }
+  assert.deepEqual(reports, [])
+})

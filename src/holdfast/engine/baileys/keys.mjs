@@ -41,7 +41,7 @@ export class KeyStore {
   async get(type, ids) {
     const missing = ids.filter(id => id.length <= ID_CHARS && !this.#kept.has(`${type}\n${id}`))
     const fetched = missing.length ? await this.ask(type, missing) : {}
-    const found = {}
+    const found = Object.create(null) // ids are made of addresses, which may be `__proto__`
     for (const id of ids) {
       if (id.length > ID_CHARS) continue
       const text = this.#settle(type, id, fetched)
@@ -66,7 +66,7 @@ export class KeyStore {
         const value = changes[type][id]
         const text = value == null ? null : this.json.stringify(value, type)
         if (this.#isOnItsWay(type, id, text)) continue
-        keys[type] ??= {}
+        keys[type] ??= Object.create(null)
         keys[type][id] = text
         places.push([type, id, text])
       }
@@ -95,7 +95,7 @@ export class KeyStore {
       this.#kept.set(place, kept)
       return kept.text
     }
-    const text = fetched[id] ?? null
+    const text = Object.hasOwn(fetched, id) ? fetched[id] : null
     if (!NOT_KEPT.has(type)) this.#keep(type, id, text, 0)
     return text
   }

@@ -4,6 +4,9 @@ import { test } from 'node:test'
 import { DECRYPTED, KeyStore } from './keys.mjs'
 import { writePreKeysThrough } from './repository.mjs'
 
+// Without the prototype, which objects that take any key lack.
+const same = (actual, expected) => assert.deepEqual(structuredClone(actual), expected)
+
 function fixture(limit) {
   const stored = {}
   const asked = []
@@ -33,17 +36,17 @@ function fixture(limit) {
 test('a value is asked for once, also when there is none', async () => {
   const { store, stored, asked } = fixture()
   stored.session = { a: '{"n":1}' }
-  assert.deepEqual(await store.get('session', ['a', 'b']), { a: { n: 1 } })
-  assert.deepEqual(await store.get('session', ['a', 'b']), { a: { n: 1 } })
-  assert.deepEqual(asked, [['session', ['a', 'b']]])
+  same(await store.get('session', ['a', 'b']), { a: { n: 1 } })
+  same(await store.get('session', ['a', 'b']), { a: { n: 1 } })
+  same(asked, [['session', ['a', 'b']]])
 })
 
 test('what was written is read back at once, without asking', async () => {
   const { store, asked, commits } = fixture()
   store.set({ session: { a: { n: 1 }, b: null } })
-  assert.deepEqual(await store.get('session', ['a', 'b']), { a: { n: 1 } })
-  assert.deepEqual(asked, [])
-  assert.deepEqual(commits, [{ keys: { session: { a: '{"n":1}', b: null } }, decrypted: [] }])
+  same(await store.get('session', ['a', 'b']), { a: { n: 1 } })
+  same(asked, [])
+  same(commits, [{ keys: { session: { a: '{"n":1}', b: null } }, decrypted: [] }])
 })
 
 test('a reader can not change what the next one reads', async () => {
@@ -51,7 +54,7 @@ test('a reader can not change what the next one reads', async () => {
   store.set({ session: { a: { n: 1 } } })
   const { a } = await store.get('session', ['a'])
   a.n = 2
-  assert.deepEqual(await store.get('session', ['a']), { a: { n: 1 } })
+  same(await store.get('session', ['a']), { a: { n: 1 } })
 })
 
 test('a write that comes while an older value is on its way wins', async () => {
@@ -59,31 +62,31 @@ test('a write that comes while an older value is on its way wins', async () => {
   stored.session = { a: '{"n":1}' }
   const reading = store.get('session', ['a'])
   store.set({ session: { a: { n: 2 } } })
-  assert.deepEqual(await reading, { a: { n: 2 } })
+  same(await reading, { a: { n: 2 } })
 })
 
 test('a decrypted message is in the same commit as the keys of its transaction', () => {
   const { store, commits } = fixture()
   store.set({ session: { a: { n: 1 } }, [DECRYPTED]: { ff: { plaintext: 'x' } } })
-  assert.deepEqual(commits, [{ keys: { session: { a: '{"n":1}' } }, decrypted: [{ plaintext: 'x' }] }])
+  same(commits, [{ keys: { session: { a: '{"n":1}' } }, decrypted: [{ plaintext: 'x' }] }])
 })
 
 test('nothing to change is nothing to commit', () => {
   const { store, commits } = fixture()
   store.set({})
   store.set({ session: {} })
-  assert.deepEqual(commits, [])
+  same(commits, [])
 })
 
 test('pre-keys are kept until they are durable, and not longer', async () => {
   const { store, asked, committed } = fixture()
   store.set({ 'pre-key': { 1: 'one', 2: 'two' } })
-  assert.deepEqual(await store.get('pre-key', ['1']), { 1: 'one' })
-  assert.deepEqual(asked, [])
+  same(await store.get('pre-key', ['1']), { 1: 'one' })
+  same(asked, [])
   committed(1)
   assert.equal(store.size, 0)
   await store.get('pre-key', ['1'])
-  assert.deepEqual(asked, [['pre-key', ['1']]])
+  same(asked, [['pre-key', ['1']]])
   assert.equal(store.size, 0)
 })
 
@@ -92,14 +95,14 @@ test('memory has a limit, and what is not durable yet stays', async () => {
   store.set({ session: { a: 'x'.repeat(80) } })
   store.set({ session: { b: 'x'.repeat(80) } })
   await store.get('session', ['a', 'b'])
-  assert.deepEqual(asked, [])
+  same(asked, [])
   committed(1)
   committed(2)
   assert.ok(store.size <= 100)
   await store.get('session', ['b'])
-  assert.deepEqual(asked, [])
+  same(asked, [])
   await store.get('session', ['a'])
-  assert.deepEqual(asked, [['session', ['a']]])
+  same(asked, [['session', ['a']]])
 })
 
 test('a new pre-key is committed before the transaction that made it ends, and once', async () => {
@@ -108,8 +111,19 @@ test('a new pre-key is committed before the transaction that made it ends, and o
   const keys = { set: async changes => Object.assign(inTransaction, changes) }
   writePreKeysThrough(keys, store)
   await keys.set({ 'pre-key': { 7: 'seven', 6: null }, session: { a: 'x' } })
-  assert.deepEqual(commits, [{ keys: { 'pre-key': { 7: '"seven"' } }, decrypted: [] }])
+  same(commits, [{ keys: { 'pre-key': { 7: '"seven"' } }, decrypted: [] }])
   store.set({ 'pre-key': { 7: 'seven' } }) // what Baileys' transaction does at its end
   assert.equal(commits.length, 1)
-  assert.deepEqual(inTransaction, { 'pre-key': { 7: 'seven', 6: null }, session: { a: 'x' } })
+  same(inTransaction, { 'pre-key': { 7: 'seven', 6: null }, session: { a: 'x' } })
+})
+
+test('an id is never taken for a member that all objects have', async () => {
+  const { store, stored, commits } = fixture()
+  const ids = ['__proto__', 'constructor', 'toString']
+  const before = await store.get('lid-mapping', ids)
+  assert.deepEqual(ids.map(id => before[id]), [undefined, undefined, undefined])
+  store.set({ session: { ['__proto__']: { n: 1 } } })
+  assert.equal(JSON.stringify(commits[0].keys), '{"session":{"__proto__":"{\\"n\\":1}"}}')
+  stored['device-list'] = { ['__proto__']: '["0"]' }
+  same((await store.get('device-list', ['__proto__']))['__proto__'], ['0'])
 })
