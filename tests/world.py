@@ -105,8 +105,8 @@ class WatchedDatabase(Database):
         self.failing: str | None = None
         """What every write fails with, until it is set back."""
 
-    def write(self, work: Work[T]) -> Awaitable[T]:
-        return self._watch(super().write(self._work(work)))
+    def write(self, work: Work[T], *, company: str | None = None) -> Awaitable[T]:
+        return self._watch(super().write(self._work(work), company=company))
 
     def read(self, work: Callable[[Connection], T]) -> Awaitable[T]:
         return self._watch(super().read(work))

@@ -26,6 +26,7 @@ from holdfast.store import search_index
 from holdfast.store.credentials import EngineRows
 from holdfast.store.database import Database, Refusal
 from holdfast.store.tables import metadata
+from holdfast.store.write_queue import MOST_OF_A_BURST
 
 COMPANY = "962302"
 
@@ -61,8 +62,8 @@ def insert(connection: Connection, id_: str) -> None:
     )
 
 
-def put(database: Database, id_: str) -> Awaitable[None]:
-    return database.write(lambda connection: insert(connection, id_))
+def put(database: Database, id_: str, *, company: str | None = None) -> Awaitable[None]:
+    return database.write(lambda connection: insert(connection, id_), company=company)
 
 
 async def number(database: Database, pragma: str) -> int:
@@ -129,6 +130,34 @@ async def test_writes_that_gather_are_committed_together(database: Database, pat
     await asyncio.gather(gate.write, *writes)
     assert len(ids(path)) == 100
     assert len(commits) == 2
+
+
+async def test_a_burst_leaves_room_for_the_writes_of_other_companies(
+    database: Database, path: Path, commits: list[int]
+) -> None:
+    """It is committed in small groups; a write of another company is in the first of them, though it came last."""
+    gate = Gate(database)
+    await gate.entered()
+    burst = [asyncio.ensure_future(put(database, f"{each:03}", company="busy")) for each in range(100)]
+    other = put(database, "other", company="other")
+    gate.let_go()
+    await other
+    assert sum(write.done() for write in burst) <= 50
+    await database.caught_up()
+    assert all(write.done() for write in burst)
+    assert len(ids(path)) == 101
+    assert len(commits) > 100 / MOST_OF_A_BURST
+    await gate.write
+
+
+async def test_closing_waits_for_a_burst(path: Path) -> None:
+    """Also for writes of a company that has to leave room for others."""
+    database = Database(path)
+    for each in range(100):
+        put(database, f"{each:03}", company="busy")
+    put(database, "other", company="other")
+    await asyncio.to_thread(database.close)
+    assert len(ids(path)) == 101
 
 
 async def test_a_write_that_fails_fails_alone(database: Database, path: Path) -> None:

@@ -93,7 +93,7 @@ class EngineRows:
             check(connection)
             return connection.scalar(select(credentials.c.creds).where(credentials.c.company_id == company))
 
-        return await self._database.write(work)
+        return await self._database.write(work, company=company)
 
     async def is_paired(self, company: str) -> bool:
         def work(connection: Connection) -> bool:
@@ -123,7 +123,7 @@ class EngineRows:
                 if self._save_decrypted(connection, company, item, now) and item.message is not None
             ]
 
-        return await self._database.write(work)
+        return await self._database.write(work, company=company)
 
     async def keys(self, company: str, type_: str, ids: Sequence[str]) -> dict[str, str]:
         table = signal_keys.c
@@ -136,7 +136,7 @@ class EngineRows:
             values = {row.id: row.value for row in connection.execute(statement)}
             return {id_: values[name] for id_, name in stored.items() if name in values}
 
-        return await self._database.write(work)
+        return await self._database.write(work, company=company)
 
     async def plaintext(self, company: str, ciphertext_sha256: str) -> bytes | None:
         table = decrypted.c
@@ -146,7 +146,7 @@ class EngineRows:
                 select(table.plaintext).where(table.company_id == company, table.ciphertext_sha256 == ciphertext_sha256)
             )
 
-        return await self._database.write(work)
+        return await self._database.write(work, company=company)
 
     async def forget_plaintexts(self, *, before: str) -> None:
         oldest = select(decrypted.c.stored_at).where(decrypted.c.stored_at < before).order_by(decrypted.c.stored_at)
@@ -181,7 +181,7 @@ class EngineRows:
             connection.execute(delete(credentials).where(credentials.c.company_id == company))
             connection.execute(delete(signal_keys).where(mine))
 
-        await self._database.write(work)
+        await self._database.write(work, company=company)
 
     def _now(self) -> str:
         return iso(self._clock.now())

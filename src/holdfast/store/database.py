@@ -1,10 +1,10 @@
 """The database, SQLite or PostgreSQL, and the one writer with group commit.
 
-All writes go through one thread. It takes whatever has gathered, runs it in one transaction and commits once, so that
-a hundred waiting writes cost one wait for the disk. A write's future ends only when its transaction is durable. Reads
-run beside it on connections of their own. A connection that was lost is made anew; a write that was surely not
-committed when it was lost is tried once more, any other fails. While the server takes no connections, as during its
-restart, reads and writes wait for some seconds before they fail.
+All writes go through one thread. It takes a group of waiting writes, runs it in one transaction and commits once, so
+that a hundred writes cost one wait for the disk; `WriteQueue` keeps this fair between companies. A write's future ends
+only when its transaction is durable. Reads run in other threads, on connections of their own. A lost connection is
+replaced; a write that was surely not committed when it was lost is tried once more, any other fails. While the server
+takes no connections, as during its restart, reads and writes wait for some seconds before they fail.
 
 It must never report a write as done that is not on the disk.
 """
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import queue
 import threading
 from collections.abc import Awaitable, Callable, Collection, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,13 +23,14 @@ from typing import Any, TypeVar
 from sqlalchemy import URL, Connection
 from sqlalchemy.exc import DBAPIError, OperationalError
 
+from holdfast.base.clock import SystemClock
 from holdfast.store.brief_writer import BriefWriter
 from holdfast.store.postgres import open_postgres
 from holdfast.store.sqlite import open_sqlite
+from holdfast.store.write_queue import Group, WriteQueue
 
 T = TypeVar("T")
 
-_MOST_IN_A_GROUP = 512
 _READERS = 4
 _TRIES = 3
 PATIENCE_S = 6.0
@@ -81,7 +81,10 @@ class Database:
         self._listeners: list[_Listener] = []
         self._opened = open_sqlite(place) if isinstance(place, Path) else open_postgres(place)
         self._connection = self._opened.writing.connect()
-        self._writes: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
+        self._monotonic = SystemClock().monotonic
+        self._writes: WriteQueue[_Write] = WriteQueue()
+        self._writes_changed = threading.Condition()
+        """Guards `_writes` and `_is_closed`."""
         self._writer = threading.Thread(target=self._write_groups, name="holdfast-writer")
         self._writer.start()
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="holdfast-reader")
@@ -97,8 +100,10 @@ class Database:
         """Did the database take the last write? False on a full disk, for one, until a write succeeds again."""
         return self._is_writable
 
-    def write(self, work: Work[T]) -> Awaitable[T]:
+    def write(self, work: Work[T], *, company: str | None = None) -> Awaitable[T]:
         """Run `work` in a write transaction; awaiting it returns when that is durable.
+
+        Writes of one `company` are executed in the order of their calls, and leave room for those of other companies.
 
         `work` may run again: when another write of its group raised, the group runs again with a savepoint for each
         write; when that transaction fails too, each write runs in a transaction of its own; and when the connection
@@ -107,8 +112,16 @@ class Database:
         if self._is_closed:
             raise RuntimeError("the database is closed: nothing can be written any more")
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._writes.put(_Write(work, done))
+        with self._writes_changed:
+            self._writes.add(_Write(work, done), company, self._monotonic())
+            self._writes_changed.notify()
         return done
+
+    async def caught_up(self) -> None:
+        """Returns when every write that was begun before has ended."""
+        with self._writes_changed:
+            companies = {None, *self._writes.companies}
+        await asyncio.gather(*(self.write(lambda connection: None, company=company) for company in companies))
 
     def read(self, work: Callable[[Connection], T]) -> Awaitable[T]:
         """Run `work` on a snapshot of what is committed."""
@@ -132,8 +145,9 @@ class Database:
         self._listeners.append(heard)
 
     def close(self) -> None:
-        self._is_closed = True
-        self._writes.put(None)
+        with self._writes_changed:
+            self._is_closed = True
+            self._writes_changed.notify()
         self._writer.join()
         self._readers.shutdown()
         for brief in self._brief_writers:
@@ -168,26 +182,31 @@ class Database:
 
     def _write_groups(self) -> None:
         with self._connection:
-            while group := self._next_group():
-                outcomes = _run(self._connection, group, self._listeners, pauses=self._pauses)
-                self._is_writable = not any(isinstance(outcome, OperationalError) for _, _, outcome in outcomes)
-                _tell(outcomes)
+            while (group := self._next_group()) is not None:
+                began_at = self._monotonic()
+                self._run_group([write for write in group.writes if not write.done.cancelled()])
+                now = self._monotonic()
+                with self._writes_changed:
+                    self._writes.committed(group, took_s=now - began_at, now=now)
 
-    def _next_group(self) -> list[_Write]:
-        """Blocks until there is a write; empty when the database closes."""
-        group: list[_Write] = []
-        while len(group) < _MOST_IN_A_GROUP:
-            try:
-                write = self._writes.get(block=not group)
-            except queue.Empty:
-                break
-            if write is None:
-                if group:
-                    self._writes.put(None)
-                break
-            if not write.done.cancelled():
-                group.append(write)
-        return group
+    def _run_group(self, group: list[_Write]) -> None:
+        if not group:
+            return
+        outcomes = _run(self._connection, group, self._listeners, pauses=self._pauses)
+        self._is_writable = not any(isinstance(outcome, OperationalError) for _, _, outcome in outcomes)
+        _tell(outcomes)
+
+    def _next_group(self) -> Group[_Write] | None:
+        """Blocks until there are writes to commit; None when the database is closed and nothing is left to write."""
+        with self._writes_changed:
+            while True:
+                now = self._monotonic()
+                group = self._writes.take(now)
+                if group.writes:
+                    return group
+                if self._is_closed and group.next_at is None:
+                    return None
+                self._writes_changed.wait(None if group.next_at is None else group.next_at - now)
 
 
 def _pause() -> None:

@@ -162,7 +162,7 @@ class LeaseRows:
         self._holder = self._randomness.message_id()
 
     async def release(self) -> None:
-        await self._database.write(lambda connection: None)  # writes before it still need the leases
+        await self._database.caught_up()  # earlier writes still need the leases
         holder = self._holder
         self.abandon()
 

@@ -146,7 +146,7 @@ class OutboxRows:
             record_message(connection, message, at=message.accepted_at)
             return Accepted(message=message, is_new=True, has_begun=begins)
 
-        return await self._database.write(work)
+        return await self._database.write(work, company=draft.company)
 
     async def take(
         self,
@@ -166,7 +166,7 @@ class OutboxRows:
                 return None
             return queue.take_due(connection, company, allowance, but=but, alone=alone, now=now)
 
-        taken = await self._database.write(work)
+        taken = await self._database.write(work, company=company)
         if taken is None:
             raise LeaseLost(company)
         return taken
@@ -174,19 +174,20 @@ class OutboxRows:
     async def reschedule_held(self, company: str, *, code: str, until: str | None) -> None:
         now = iso(self._clock.now())
         await self._database.write(
-            lambda connection: queue.reschedule_held(connection, company, code=code, until=until, now=now)
+            lambda connection: queue.reschedule_held(connection, company, code=code, until=until, now=now),
+            company=company,
         )
 
     async def make_due(self, company: str) -> None:
         now = iso(self._clock.now())
-        await self._database.write(lambda connection: queue.make_due(connection, company, now=now))
+        await self._database.write(lambda connection: queue.make_due(connection, company, now=now), company=company)
 
     async def move_expiries(self, company: str, step: ClockStep) -> None:
         def work(connection: Connection) -> None:
             moved = moved_with_clock(connection, outbox.c.expires_at, step, made_at=outbox.c.accepted_at)
             connection.execute(update(outbox).where(*_can_expire(company), moved.which).values(expires_at=moved.to))
 
-        await self._database.write(work)
+        await self._database.write(work, company=company)
 
     async def expire(self, company: str, *, at: str) -> list[Message]:
         due = select(outbox.c.whatsapp_id).where(*_can_expire(company), outbox.c.expires_at <= at)
@@ -198,7 +199,7 @@ class OutboxRows:
             ]
             return _apply_all(connection, company, changes)
 
-        return await self._database.write(work)
+        return await self._database.write(work, company=company)
 
     async def next_expiry(self, company: str) -> str | None:
         statement = select(func.min(outbox.c.expires_at)).where(*_can_expire(company))
@@ -213,7 +214,7 @@ class OutboxRows:
         def work(connection: Connection) -> list[Message]:
             return _apply_all(connection, company, changes)
 
-        return await self._database.write(work)
+        return await self._database.write(work, company=company)
 
     async def cancel(self, message_id: str, *, force: bool = False) -> Message:
         now = iso(self._clock.now())

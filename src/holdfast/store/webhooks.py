@@ -141,7 +141,7 @@ class WebhookRows:
             before, after = _learn(connection, current, tried, now=now, jitter=jitter)
             return Settled(outcome=judged, endpoint=after, before=before)
 
-        return await self._database.write(work)
+        return await self._database.write(work, company=head.company)
 
     async def follow_clock(self, companies: Collection[str], step: ClockStep) -> None:
         def work(connection: Connection) -> None:

@@ -1,0 +1,127 @@
+"""Fair queueing of writes between companies."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from holdfast.store.write_queue import LONGEST_REST_S, MOST_IN_A_GROUP, MOST_OF_A_BURST, WriteQueue
+
+BUSY, OTHER = "962302", "962303"
+
+
+def queue_with(now: float = 100, **counts: int) -> WriteQueue[tuple[str, int]]:
+    """A queue with so many writes of each company."""
+    queue: WriteQueue[tuple[str, int]] = WriteQueue()
+    for company, count in counts.items():
+        for n in range(count):
+            queue.add((company, n), company, now)
+    return queue
+
+
+def test_a_company_that_writes_alone_is_not_limited() -> None:
+    """Everything that waits is one group, up to the general limit, in order, and no rest follows."""
+    queue = queue_with(busy=MOST_IN_A_GROUP + 1)
+    first = queue.take(100)
+    assert first.writes == [("busy", n) for n in range(MOST_IN_A_GROUP)]
+    queue.committed(first, took_s=1, now=101)
+    assert queue.take(101).writes == [("busy", MOST_IN_A_GROUP)]
+    assert queue.take(101).next_at is None
+
+
+def test_companies_that_write_alike_are_not_limited() -> None:
+    """Nobody makes most of the writes."""
+    queue = queue_with(one=60, two=60)
+    assert len(queue.take(100).writes) == 120
+
+
+def test_a_few_writes_are_no_burst() -> None:
+    """Even where they are most of all."""
+    queue = queue_with(one=40, two=1)
+    assert queue.take(100).bursting == []
+
+
+def test_a_burst_gets_small_groups_and_rests_between_them() -> None:
+    """Each rest is as long as the group took, so that half of the time is left for the other companies."""
+    queue = queue_with(busy=60, other=1)
+    first = queue.take(100)
+    assert [name for name, _ in first.writes] == ["busy"] * MOST_OF_A_BURST + ["other"]
+    queue.committed(first, took_s=0.02, now=100.02)
+    resting = queue.take(100.03)
+    assert resting.writes == []
+    assert resting.next_at is not None
+    assert math.isclose(resting.next_at, 100.04)
+    assert len(queue.take(resting.next_at).writes) == MOST_OF_A_BURST
+
+
+def test_a_write_of_another_company_does_not_wait_for_a_burst() -> None:
+    """While the burst rests, others are committed at once, and by themselves."""
+    queue = queue_with(busy=60, other=1)
+    queue.committed(queue.take(100), took_s=0.02, now=100.02)
+    queue.add(("other", 1), "other", 100.03)
+    group = queue.take(100.03)
+    assert (group.writes, group.bursting) == ([("other", 1)], [])
+
+
+def test_a_rest_is_bounded() -> None:
+    """A disk that hangs for seconds must not make the rest as long."""
+    queue = queue_with(busy=200, other=1)
+    queue.committed(queue.take(100), took_s=30, now=100.5)
+    assert queue.take(100.5).next_at == 100.5 + LONGEST_REST_S
+
+
+def test_a_burst_gets_all_of_the_time_when_the_others_are_idle() -> None:
+    """A second or so after their last write."""
+    queue = queue_with(busy=60, other=1)
+    queue.committed(queue.take(100), took_s=0.02, now=100.02)
+    for n in range(60, 90):
+        queue.add(("busy", n), "busy", 102)
+    assert len(queue.take(102).writes) == 60 - MOST_OF_A_BURST + 30
+
+
+def test_writes_of_no_company_never_rest() -> None:
+    """They are few, and many of them concern every company."""
+    queue: WriteQueue[int] = WriteQueue()
+    queue.add(0, OTHER, 100)
+    for n in range(1, 60):
+        queue.add(n, None, 100)
+    group = queue.take(100)
+    assert (len(group.writes), group.bursting) == (60, [])
+
+
+def test_companies_with_waiting_writes_are_known() -> None:
+    """And forgotten some time after their last write."""
+    queue = queue_with(busy=1, other=1)
+    assert set(queue.companies) == {"busy", "other"}
+    queue.take(100)
+    assert not queue.companies
+    assert queue.take(110).writes == []
+
+
+@given(st.lists(st.tuples(st.sampled_from([BUSY, BUSY, BUSY, OTHER, None]), st.integers(0, 30)), max_size=120))
+def test_every_write_is_committed_once_and_in_the_order_of_its_company(steps: list[tuple[str | None, int]]) -> None:
+    """Whatever is added, and whenever groups are taken."""
+    queue: WriteQueue[tuple[str | None, int]] = WriteQueue()
+    added: dict[str | None, list[int]] = defaultdict(list)
+    taken: dict[str | None, list[int]] = defaultdict(list)
+    now = 100.0
+
+    def commit_one(now: float) -> float:
+        group = queue.take(now)
+        for company, n in group.writes:
+            taken[company].append(n)
+        queue.committed(group, took_s=0.01, now=now + 0.01)
+        return now + 0.01 if group.next_at is None else group.next_at
+
+    for n, (company, ms) in enumerate(steps):
+        queue.add((company, n), company, now)
+        added[company].append(n)
+        now += ms / 1000
+        if ms % 3 == 0:
+            commit_one(now)
+    while queue.companies:
+        now = commit_one(now)
+    assert taken == added

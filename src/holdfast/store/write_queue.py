@@ -1,0 +1,105 @@
+"""Fair queueing of writes: one company's burst must not delay the writes of the others.
+
+One thread executes all writes, in groups with one commit each. Without limits, a burst fills every group and keeps the
+thread busy all the time, so that another company's write waits for the group under way and then for its own, long one.
+Therefore, while other companies write too, a company that makes many writes, and most of all, gets small groups, with
+a rest after each that lasts as long as the group took. The writes of one company keep their order.
+
+Decides only: no clock, no threads. Times are monotonic seconds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+W = TypeVar("W")
+
+MOST_IN_A_GROUP = 512
+MOST_OF_A_BURST = 8
+"""Writes of a bursting company in one group."""
+LONGEST_REST_S = 0.1
+_MEMORY_S = 1.0
+"""Time constant with which past writes are forgotten."""
+_MANY = 50
+"""A company with fewer recent writes does not burst."""
+_FEW = 0.5
+"""Other companies with fewer recent writes are idle, and a burst may use the whole time."""
+_FORGOTTEN = 0.01
+
+
+@dataclass(slots=True)
+class _Flow(Generic[W]):
+    """The writes of one company."""
+
+    waiting: deque[W] = field(default_factory=deque)
+    recent: float = 0.0
+    """Number of writes, exponentially decayed."""
+    decayed_at: float = 0.0
+    rests_until: float = -math.inf
+
+    def decay(self, now: float) -> float:
+        self.recent *= math.exp((self.decayed_at - now) / _MEMORY_S)
+        self.decayed_at = now
+        return self.recent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group(Generic[W]):
+    """Writes to commit together."""
+
+    writes: Sequence[W]
+    bursting: Collection[str]
+    """Companies that must rest after this group."""
+    next_at: float | None
+    """When the next waiting write may be committed, if only resting companies have any."""
+
+
+class WriteQueue(Generic[W]):
+    def __init__(self) -> None:
+        self._flows: dict[str | None, _Flow[W]] = {}
+
+    @property
+    def companies(self) -> Collection[str | None]:
+        """Companies with waiting writes; None for writes of no company."""
+        return [company for company, flow in self._flows.items() if flow.waiting]
+
+    def add(self, write: W, company: str | None, now: float) -> None:
+        """A write of no company (None) never rests."""
+        flow = self._flows.setdefault(company, _Flow(decayed_at=now))
+        flow.recent = flow.decay(now) + 1
+        flow.waiting.append(write)
+
+    def take(self, now: float) -> Group[W]:
+        """Remove the next group from the queue; it is empty while nothing may be committed."""
+        self._flows = {
+            company: flow for company, flow in self._flows.items() if flow.waiting or flow.decay(now) > _FORGOTTEN
+        }
+        total = sum(flow.decay(now) for flow in self._flows.values())
+        writes: list[W] = []
+        bursting: list[str] = []
+        next_at: float | None = None
+        for company, flow in self._flows.items():
+            most = MOST_IN_A_GROUP - len(writes)
+            if company is not None and _bursts(flow.recent, total):
+                if flow.rests_until > now:
+                    next_at = flow.rests_until
+                    continue
+                bursting.append(company)
+                most = min(most, MOST_OF_A_BURST)
+            writes += [flow.waiting.popleft() for _ in range(min(most, len(flow.waiting)))]
+        return Group(writes=writes, bursting=bursting, next_at=None if writes else next_at)
+
+    def committed(self, group: Group[W], *, took_s: float, now: float) -> None:
+        """The companies that burst rest for as long as their group took."""
+        for company in group.bursting:
+            if flow := self._flows.get(company):
+                flow.rests_until = now + min(took_s, LONGEST_REST_S)
+
+
+def _bursts(recent: float, total: float) -> bool:
+    """Does a company make many writes, and most of all, while others write too?"""
+    return recent > max(_MANY, total / 2) and total - recent > _FEW
