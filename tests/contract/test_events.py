@@ -160,6 +160,29 @@ async def test_a_session_tells_of_another_state_and_not_of_another_attempt(
     assert reason["message"]
 
 
+async def test_a_session_tells_that_a_passkey_is_required(database: Database, events: EventRows) -> None:
+    """The state stays `pairing`, and yet a person must act within minutes."""
+    transition = Transition(
+        company=COMPANY,
+        at=T1,
+        before=State.PAIRING,
+        after=State.PAIRING,
+        event="PasskeyRequested",
+        reason="passkey-required",
+        code=None,
+        attempts=0,
+        next_attempt_at=None,
+        lasted_s=3.0,
+    )
+    await TimelineRows(database).add(transition)
+    [event] = await all_of(events)
+    [body] = bodies([event])
+    assert (event.type, body["before"], body["state"]) == (SESSION, "pairing", "pairing")
+    reason = body["reason"]
+    assert isinstance(reason, dict)
+    assert (reason["code"], reason["action"]) == ("passkey-required", "sign-passkey")
+
+
 def _fields(transition: Transition) -> dict[str, object]:
     return {name: getattr(transition, name) for name in Transition.__dataclass_fields__}
 

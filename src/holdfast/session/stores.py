@@ -12,6 +12,7 @@ from typing import Protocol
 
 from holdfast.base.errors import HoldfastError
 from holdfast.session.engine import Commit, InboundMessage
+from holdfast.session.reasons import PASSKEY_REQUIRED
 from holdfast.session.state import State
 
 
@@ -121,6 +122,12 @@ class Transition:
     next_attempt_at: str | None
     lasted_s: float
     """How long the state before had lasted."""
+
+    @property
+    def is_event(self) -> bool:
+        """Is it reported to webhooks and event streams? Another attempt within a state is not; a request for a
+        passkey is, because a person must answer it within minutes."""
+        return self.after is not self.before or self.reason == PASSKEY_REQUIRED.name
 
 
 class Timeline(Protocol):

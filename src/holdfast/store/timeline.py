@@ -34,7 +34,7 @@ class TimelineRows:
         def work(connection: Connection) -> None:
             check(connection)
             connection.execute(insert(transitions).values(values))
-            if transition.after is not transition.before:
+            if transition.is_event:
                 record(connection, transition.company, SESSION, _body(transition), chat=None, at=transition.at)
 
         await self._database.write(work)

@@ -1,0 +1,47 @@
+"""A passkey that WhatsApp asks for is reported to programs, so that they can call the owner of the account."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.doubles.authenticator import Authenticator, base64url
+from tests.runtime.test_webhooks import Office
+from tests.world import COMPANY, World
+
+OWNER = Authenticator()
+OPTIONS: dict[str, object] = {"challenge": base64url(b"challenge"), "timeout": 600_000, "rpId": "whatsapp.com"}
+
+
+@pytest.fixture
+async def office(tmp_path: Path) -> AsyncIterator[Office]:
+    world = World(tmp_path)
+    yield Office(world)
+    world.database.close()
+
+
+async def test_a_webhook_gets_the_request_for_a_passkey_and_its_end(office: Office) -> None:
+    """One event `session.state` when the owner has to sign, and one when the request ends; neither holds the
+    challenge."""
+    await office.set(events=("session.state",))
+    async with office.open():
+        world = office.world
+        await world.now(world.gateway.put(COMPANY))
+        await world.qr()
+        world.engine.request_passkey(world.link(), OPTIONS)
+        world.engine.request_passkey(world.link(), OPTIONS)  # asked again: nothing new for a person
+        await world.until_state("unpaired", within_s=601)
+        await office.until(3)
+    told = [json.loads(event.body) for event in office.receiver.taken]
+    assert [(each["before"], each["state"], (each["reason"] or {}).get("code")) for each in told] == [
+        ("unpaired", "pairing", None),
+        ("pairing", "pairing", "passkey-required"),
+        ("pairing", "unpaired", "passkey-expired"),
+    ]
+    assert {event.type for event in office.receiver.taken} == {"session.state"}
+    assert told[1]["reason"]["action"] == "sign-passkey"
+    assert "asks the owner of the account to sign" in told[1]["reason"]["message"]
+    assert not any(str(OPTIONS["challenge"]) in event.payload for event in office.receiver.taken)
