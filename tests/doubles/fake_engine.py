@@ -129,7 +129,7 @@ class FakeEngine:
         self.uploads_fail = False
         self.media: dict[str, bytes] = {}
         """What WhatsApp's media servers hold, by `InboundMessage.media_keys`."""
-        self.passkey_answer: Literal["finish", "compare", "refused", "silent"] = "finish"
+        self.passkey_answer: Literal["finish", "compare", "refused", "silent", "unknown"] = "finish"
         """What WhatsApp does with the assertion of a passkey."""
         self.silent_s = 0.0
 
@@ -210,6 +210,8 @@ class FakeEngine:
         match self.passkey_answer:
             case "refused":
                 self._say(link_id, PasskeyFailed(link=link_id, code="passkey-refused"))
+            case "unknown":
+                self._say(link_id, PasskeyFailed(link=link_id, code="passkey-unreadable"))
             case "finish" | "compare" as step:
                 self._say(link_id, PasskeyContinued(link=link_id, code="G7R3-N352", confirm=step == "compare"))
                 if step == "finish":

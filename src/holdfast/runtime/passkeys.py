@@ -33,7 +33,20 @@ class WhatsAppSilent(HoldfastError):
     fault = Fault.WHATSAPP
 
 
+class PasskeyNotFollowed(WhatsAppSilent):
+    """WhatsApp continued in a way that this version does not understand."""
+
+    code = "passkey-failed"
+
+
+class PasskeyLinkEnded(WhatsAppSilent):
+    """The connection to WhatsApp ended while WhatsApp checked the assertion."""
+
+    code = "passkey-link-ended"
+
+
 _AGAIN = "ask for a new QR code or pairing code and start again"
+_SIGN_NEWEST = "fetch the challenge again and sign the new one"
 Finished = engine.PasskeyContinued | engine.PasskeyFailed
 
 
@@ -76,11 +89,12 @@ class PasskeyRelay:
         lasts_s = lifetime_s(options)
         event_lasts_s = min(max(lasts_s, self._policy.passkey_step_s), self._policy.passkey_challenge_s)
         self.now = Passkey(options=options, expires_at=self._clock.now() + timedelta(seconds=event_lasts_s))
+        self._finish(engine.PasskeyFailed(link=0, code="asked-again"))
 
     def link_gone(self, reason: str | None) -> None:
-        """The link of the ceremony ended, or the device is linked."""
+        """The link of the ceremony ended, for the reason of this name, or the device is linked."""
         self.now = None
-        self._finish(engine.PasskeyFailed(link=0, code=reason or "passkey-silent"))
+        self._finish(engine.PasskeyFailed(link=0, code=reason or ""))
 
     def _finish(self, report: Finished) -> None:
         if self._waiting is not None and not self._waiting.done():
@@ -142,8 +156,22 @@ class PasskeyRelay:
 
 def _refusal(code: str) -> HoldfastError:
     """The error for a caller whose assertion did not succeed; `code` is the name of the reason."""
-    if code == "passkey-refused":
-        return BadAssertion(f"WhatsApp did not accept this signature: sign with a passkey of this account; {_AGAIN}")
-    if code == "passkey-declined":
-        return Conflict(f"signing was cancelled while WhatsApp checked the signature: {_AGAIN}")
-    return WhatsAppSilent(f"WhatsApp did not continue after the signature: {_AGAIN}")
+    match code:
+        case "passkey-refused":
+            return BadAssertion(
+                f"WhatsApp did not accept this signature: sign with a passkey of this account; {_AGAIN}"
+            )
+        case "passkey-declined":
+            return Conflict(f"signing was cancelled while WhatsApp checked the signature: {_AGAIN}")
+        case "passkey-expired":
+            return Conflict(f"WhatsApp's request for a passkey ended before the signature reached it: {_AGAIN}")
+        case "asked-again":
+            return Conflict(f"WhatsApp asked for a passkey again while it checked the signature: {_SIGN_NEWEST}")
+        case "passkey-silent":
+            return WhatsAppSilent(f"WhatsApp did not continue after the signature: {_AGAIN}")
+        case "passkey-failed" | "passkey-unreadable":
+            return PasskeyNotFollowed(
+                f"WhatsApp's passkey exchange can't be followed: it may have changed. Update Holdfast, then {_AGAIN}"
+            )
+        case _:
+            return PasskeyLinkEnded(f"the connection to WhatsApp ended while it checked the signature: {_AGAIN}")

@@ -1,0 +1,191 @@
+"""Every way in which signing with a passkey fails: a reason of its own, nothing left behind, and a session that can be
+linked afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Literal
+
+import pytest
+
+from holdfast.session.engine import AnswerPasskey, CutLink, LinkId
+from holdfast.session.reasons import BY_CODE, stored_reason
+from tests.api.api_client import Answer, ApiClient
+from tests.api.test_passkeys import OPTIONS, OWNER, PATH, asked, session
+from tests.doubles.authenticator import Authenticator
+from tests.world import COMPANY, World
+
+SIGNED = OWNER.sign(OPTIONS)
+Then = Callable[[ApiClient, World, LinkId], Awaitable[Answer | None]]
+
+
+async def nobody_acts(_: ApiClient, world: World, __: LinkId) -> None:
+    await world.until_state("unpaired", within_s=601)
+
+
+async def the_owner_declines(client: ApiClient, _: World, __: LinkId) -> Answer:
+    return await client("DELETE", PATH)
+
+
+async def the_owner_signs(client: ApiClient, _: World, __: LinkId) -> Answer:
+    return await client("POST", PATH, SIGNED)
+
+
+async def nobody_compares(client: ApiClient, world: World, link: LinkId) -> None:
+    await the_owner_signs(client, world, link)
+    await world.until_state("unpaired", within_s=301)
+
+
+async def the_codes_differ(client: ApiClient, world: World, link: LinkId) -> Answer:
+    await the_owner_signs(client, world, link)
+    return await client("POST", f"{PATH}/confirm", {"matches": False})
+
+
+async def the_owner_declines_when_comparing(client: ApiClient, world: World, link: LinkId) -> Answer:
+    await the_owner_signs(client, world, link)
+    return await client("DELETE", PATH)
+
+
+async def whatsapp_never_links(client: ApiClient, world: World, link: LinkId) -> None:
+    await the_owner_signs(client, world, link)
+    world.engine.links[link].pairing = False  # WhatsApp says nothing after the pairing request
+    await client("POST", f"{PATH}/confirm")
+    await world.until_state("unpaired", within_s=31)
+
+
+@pytest.mark.parametrize(
+    ("whatsapp", "then", "status", "code", "reason"),
+    [
+        ("finish", nobody_acts, None, None, "passkey-expired"),
+        ("finish", the_owner_declines, 202, None, "passkey-declined"),
+        ("refused", the_owner_signs, 422, "bad-assertion", "passkey-refused"),
+        ("silent", the_owner_signs, 504, "passkey-silent", "passkey-silent"),
+        ("unknown", the_owner_signs, 504, "passkey-failed", "passkey-failed"),
+        ("compare", nobody_compares, None, None, "passkey-expired"),
+        ("compare", the_codes_differ, 202, None, "passkey-code-mismatch"),
+        ("compare", the_owner_declines_when_comparing, 202, None, "passkey-declined"),
+        ("compare", whatsapp_never_links, None, None, "passkey-silent"),
+    ],
+)
+async def test_a_failure_has_its_reason_and_leaves_nothing_behind(
+    client: ApiClient,
+    world: World,
+    whatsapp: Literal["finish", "compare", "refused", "silent", "unknown"],
+    then: Then,
+    status: int | None,
+    code: str | None,
+    reason: str,
+) -> None:
+    """State, sentence and action for people; no link, challenge, code, task or device; and the next code is linked."""
+    await client("PUT", f"/v1/sessions/{COMPANY}")
+    tasks = len(asyncio.all_tasks())
+    world.engine.passkey_answer = whatsapp
+    link = await asked(client, world)
+    answer = await then(client, world, link)
+    if answer is not None:
+        assert (answer.status, answer.json.get("code")) == (status, code)
+    await world.quiet()
+    known, found = stored_reason(reason, None), await session(client)
+    assert (found["state"], found["reason"]) == (
+        "unpaired",
+        {"code": reason, "number": None, "message": known.sentence, "action": known.action.value},
+    )
+    await check_nothing_is_left(client, world, link)
+    assert len(asyncio.all_tasks()) == tasks
+    await check_it_can_be_linked(client, world)
+
+
+async def test_an_assertion_of_another_site_is_refused_and_the_challenge_stays(client: ApiClient, world: World) -> None:
+    """422 names the site that it was made on and the right one; the owner signs again, and the device is linked."""
+    await asked(client, world)
+    elsewhere = Authenticator(key=OWNER.key, id=OWNER.id, origin="https://web.whatsapp.com.evil.example")
+    answer = await client("POST", PATH, elsewhere.sign(OPTIONS))
+    sentence = answer.problem(422, "bad-assertion", field="response.clientDataJSON")
+    assert "https://web.whatsapp.com.evil.example" in sentence
+    assert sentence.endswith("sign on https://web.whatsapp.com")
+    assert (await session(client))["reason"]["code"] == "passkey-required"
+    assert (await client("POST", PATH, SIGNED)).status == 202
+    await world.until_state("connected")
+
+
+async def test_a_lost_connection_is_not_whatsapp_s_silence(client: ApiClient, world: World) -> None:
+    """The caller gets a code of its own, the session shows why, and a new QR code appears without the challenge."""
+    world.engine.passkey_answer = "silent"
+    link = await asked(client, world)
+    answering = await signing(client, world)
+    world.engine.drop(link, code=428, detail="connection lost")
+    assert "connection to WhatsApp ended" in (await world.now(answering)).problem(504, "passkey-link-ended")
+    await world.quiet()
+    found = await session(client)
+    assert (found["state"], found["reason"]["code"]) == ("pairing", BY_CODE[428].name)
+    (await client("GET", PATH)).problem(404, "not-found")
+    await check_it_can_be_linked(client, world)
+
+
+async def test_a_signature_just_before_the_deadline_is_too_late(client: ApiClient, world: World) -> None:
+    """The deadline of the challenge passes while the request is on its way: 409 says that it ended."""
+    world.engine.passkey_answer = "silent"
+    await asked(client, world)
+    passkeys = (await world.gateway.actor(COMPANY)).passkeys
+    world.clock.advance_to(world.clock.next_due or 0)  # the deadline; the session has not acted on it yet
+    assert passkeys.now is not None
+    assert "ended before" in (await client("POST", PATH, SIGNED)).problem(409, "conflict")
+    await world.quiet()
+    assert (await session(client))["reason"]["code"] == "passkey-expired"
+
+
+async def test_a_second_challenge_answers_those_who_wait_for_the_first(client: ApiClient, world: World) -> None:
+    """WhatsApp may ask again while it has a signature: 409 says to sign the new challenge, which links the device."""
+    world.engine.passkey_answer = "silent"
+    link = await asked(client, world)
+    answering = await signing(client, world)
+    newer = {**OPTIONS, "challenge": "bmV3ZXI"}
+    world.engine.request_passkey(link, newer)
+    assert "sign the new one" in (await world.now(answering)).problem(409, "conflict")
+    world.engine.passkey_answer = "finish"
+    assert (await client("GET", PATH)).json["options"] == newer
+    assert (await client("POST", PATH, OWNER.sign(newer))).status == 202
+    await world.until_state("connected")
+
+
+async def signing(client: ApiClient, world: World) -> asyncio.Task[Answer]:
+    """A request that waits for WhatsApp, which has the signature."""
+    client.leaps = False
+    answering = asyncio.ensure_future(client("POST", PATH, SIGNED))
+    await world.until(lambda: bool(world.commands(AnswerPasskey)))
+    client.leaps = True
+    return answering
+
+
+async def check_nothing_is_left(client: ApiClient, world: World, link: LinkId) -> None:
+    (await client("GET", PATH)).problem(404, "not-found")
+    for method, path, body in (
+        ("POST", PATH, SIGNED),
+        ("POST", f"{PATH}/confirm", None),
+        ("DELETE", PATH, None),
+    ):
+        (await client(method, path, body)).problem(409, "conflict")
+    view = world.gateway.view(COMPANY)
+    assert (view.passkey, view.qr, view.session.link) == (None, None, None)
+    assert CutLink(link=link) in world.engine.commands
+    assert not await world.now(world.store.is_paired(COMPANY))
+    live = json.dumps(await world.parts.live.get(COMPANY))
+    stored = await world.now(world.database.read(lambda db: "\n".join(_dump(db.connection.driver_connection))))
+    for secret in (OPTIONS["challenge"], SIGNED["response"]["signature"], "G7R3-N352"):  # type: ignore[index]
+        assert secret not in live
+        assert secret not in stored
+
+
+def _dump(connection: object) -> Iterator[str]:
+    lines: Iterator[str] = connection.iterdump()  # type: ignore[attr-defined]
+    return lines
+
+
+async def check_it_can_be_linked(client: ApiClient, world: World) -> None:
+    world.engine.passkey_answer = "finish"
+    await asked(client, world)
+    assert (await client("POST", PATH, SIGNED)).json == {"step": "finishing"}
+    await world.until_state("connected")
+    assert (await session(client))["reason"] is None
