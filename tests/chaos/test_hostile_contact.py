@@ -89,7 +89,7 @@ async def test_nothing_that_a_contact_sends_costs_a_link_or_is_lost(tmp_path: Pa
         for stanza in HOSTILE_STANZAS:
             stanza["attrs"] = {"from": attacks.from_, **stanza.get("attrs", {})}
         await tried.wasim.post(f"/phones/{tried.companies[tried.victim]}/stanzas", {"stanzas": HOSTILE_STANZAS})
-        await assault(tried, attacks, count=FUZZ_COUNT, per_s=150)
+        await assault(tried, [next(attacks) for _ in range(FUZZ_COUNT)], per_s=150)
         await tried.until_drained()
         stored = {item["whatsappId"]: item["type"] for item in await tried.gateway.inbox(tried.victim)}
         wrong = {id_: (type_, stored.get(id_)) for id_, type_ in expected.items() if stored.get(id_) != type_}
