@@ -33,8 +33,14 @@ _SCHEMES = ("tel:", "callto:")
 _WHATSAPP = "whatsapp:"
 _LINK_HOSTS = frozenset({"wa.me", "www.wa.me", "api.whatsapp.com", "web.whatsapp.com", "wa.link", "chat.whatsapp.com"})
 _SEND_HOSTS = frozenset({"api.whatsapp.com", "web.whatsapp.com"})
-_JID_OF_A_PERSON = re.compile(r"(?P<number>[^@]+?)(\.\d{1,3})?(:\d{1,3})?@(s\.whatsapp\.net|c\.us)", re.IGNORECASE)
+_JID_OF_A_PERSON = re.compile(r"(?P<number>[^@]+?)([._]\d{1,3})?(:\d{1,3})?@(s\.whatsapp\.net|c\.us)", re.IGNORECASE)
 _TRUNK_ZERO = re.compile(r"(?P<code>[\d -]+)\([ -]*0[ -]*\)(?P<rest>[\d ()-]+)")
+_DECIMAL = re.compile(r"[+\d ]*\d{7}[.]\d{1,2}")
+"""A number that a spreadsheet made a decimal of: `962790000001.0`."""
+_SECOND_ENDING = re.compile(rf"(?P<number>.+)(?:[{_SLASHES}](?P<ending>[\s\d-]+)|\(\s*\d{{1,3}}\s*\))")
+"""A number with another last part (`… 78/79`) or with a note (`… 78 (2)`)."""
+_TRUNK_PREFIX = re.compile(r"\([ -]*([08])[ -]*\)")
+"""A trunk prefix in parentheses. Russia and its neighbours dial 8: `+7 (8) 495 …`."""
 _SHORT_CODES = frozenset(
     {"1", "7", "20", "27", "30", "31", "32", "33", "34", "36", "39", "40", "41", "43", "44", "45", "46", "47", "48"}
     | {"49", "51", "52", "53", "54", "55", "56", "57", "58", "60", "61", "62", "63", "64", "65", "66", "81", "82"}
@@ -60,7 +66,9 @@ def phone_number(text: str, *, field: str) -> str:
     if (jid := _JID_OF_A_PERSON.fullmatch(visible(text))) is not None:
         # WhatsApp itself wrote this number, so the rules for numbers that people write do not apply.
         return _checked(_plain(jid["number"]).removeprefix("+"), text, field=field)
-    plain = _plain(_without_address(visible(text), text, field=field))
+    written = _without_address(visible(text), text, field=field)
+    _check_one_number(written, text, field=field)
+    plain = _plain(written)
     plain = re.sub(r"^\( *(\+|00)", r"\1(", plain)  # (+962) 79 …
     plain = plain.removeprefix("+" if plain.startswith("+") else "00")
     if plain.lstrip("( -").startswith("0"):
@@ -71,6 +79,25 @@ def phone_number(text: str, *, field: str) -> str:
     number = _checked(_digits(plain, text, field=field), text, field=field)
     _check_no_trunk_zero(number, text, field=field)
     return number
+
+
+def _check_one_number(written: str, text: str, *, field: str) -> None:
+    """Refuse a text of which not every digit belongs to the number, though it would look like a longer number."""
+    if _DECIMAL.fullmatch(written):
+        raise BadInput(
+            f'{field} "{shown(text)}" is a decimal number, as spreadsheets make it: give the phone number as text',
+            field=field,
+        )
+    found = _SECOND_ENDING.fullmatch(written)
+    if found is not None and _count_digits(found["number"]) > SHORTEST and _count_digits(found["ending"] or "") <= 3:
+        raise BadInput(
+            f'{field} "{shown(text)}" is more than one number, or a number with a note: give one number alone',
+            field=field,
+        )
+
+
+def _count_digits(text: str) -> int:
+    return sum(char.isdecimal() for char in text)
 
 
 def visible(text: str) -> str:
@@ -105,10 +132,11 @@ def _digits(plain: str, text: str, *, field: str) -> str:
         code = re.sub(r"\D", "", trunk["code"])
         if code == _country_code(code) and code not in _ZERO_BELONGS:
             plain = trunk["code"] + trunk["rest"]
-    if re.search(r"\([ -]*0[ -]*\)", plain):
+    if (prefix := _TRUNK_PREFIX.search(plain)) is not None:
+        digit = "an 8" if prefix[1] == "8" else "a 0"
         raise BadInput(
-            f'{field} "{shown(text)}" has a 0 in parentheses, which some countries dial and others do not: give the '
-            "digits that are dialled from abroad, such as 962790000001",
+            f'{field} "{shown(text)}" has {digit} in parentheses, which some countries dial and others do not: give '
+            "the digits that are dialled from abroad, such as 962790000001",
             field=field,
         )
     return re.sub(r"[ ()-]", "", plain)
