@@ -12,7 +12,16 @@ import pytest
 from holdfast.engine.errors import EngineUnavailable
 from holdfast.runtime.engine_supervisor import EngineSupervisor
 from holdfast.session.backoff import Backoff
-from holdfast.session.engine import AnyCommand, AnyReport, CutLink, HostFacts, LinkOpened, Listener, OpenLink
+from holdfast.session.engine import (
+    AnyCommand,
+    AnyReport,
+    CutLink,
+    HostFacts,
+    LinkClosed,
+    LinkOpened,
+    Listener,
+    OpenLink,
+)
 from holdfast.session.placement import PlacementPolicy
 from tests.doubles.fake_clock import FakeClock
 from tests.doubles.fake_engine import FakeEngine
@@ -22,7 +31,7 @@ CRASH = "exited with code 134"
 
 
 class SizedEngine(FakeEngine):
-    """Has a size, and may die of a session's login."""
+    """Has a size, may die of a session's login, and may report what it should not."""
 
     rss_bytes = 100
     dies_of_login: str | None = None
@@ -31,6 +40,9 @@ class SizedEngine(FakeEngine):
         super().command(command)
         if isinstance(command, OpenLink) and command.company == self.dies_of_login:
             self.lose_host(detail="hung: no heartbeat for 10.2 s")
+
+    def overstep(self, report: AnyReport) -> None:
+        self._listener.report(report)
 
     @property
     def facts(self) -> HostFacts:
@@ -163,6 +175,27 @@ async def test_the_session_that_kills_its_host_is_quarantined_and_all_others_are
         assert [owner.lost for owner in apart] == [0, 0, 0]
         assert all(isinstance(owner.reports[-1], LinkOpened) for owner in (*shared, *apart))
         assert {view.number for view in fleet.supervisor.hosts()} == {0, 1}, "the isolation host has ended"
+
+
+async def test_a_host_speaks_only_for_its_own_links(caplog: pytest.LogCaptureFixture) -> None:
+    """A report on a link of another host, on one that was never opened, or on one that waits for its turn reaches no
+    session, and is logged once per host. Late reports of a link that ended are no offence."""
+    async with running(Fleet(hosts=2)) as fleet:
+        first, second, *_ = await fleet.start(2)
+        waiting = fleet.supervisor.new_link(first)
+        heard = len(first.reports), len(second.reports)
+        for foreign in (second.link, second.link, 0, -1, 1_000_000, waiting):
+            fleet.engine_of(first).overstep(LinkClosed(link=foreign, code=401, detail="device_removed"))
+        assert (len(first.reports), len(second.reports)) == heard
+        assert [record.message for record in caplog.records if record.levelname == "ERROR"] == [
+            "Engine host 0 reported on link 2, which is not one of its own; such reports of it are dropped"
+        ]
+        caplog.clear()
+        engine, ended = fleet.engine_of(second), second.link
+        fleet.supervisor.command(CutLink(link=ended))
+        engine.overstep(LinkOpened(link=ended, jid="962700000001:1@s.whatsapp.net"))
+        assert len(second.reports) == heard[1]
+        assert "not one of its own" not in caplog.text
 
 
 async def test_a_suspect_that_proves_itself_moves_back() -> None:

@@ -74,6 +74,8 @@ class RunningHost:
     queue: deque[OpenLink] = field(default_factory=deque)
     """Links that wait until those before them are open."""
     retiring: bool = False
+    has_overstepped: bool = False
+    """It reported on a link that it never had."""
     over: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the process is gone or must end."""
     replaceable: asyncio.Event = field(default_factory=asyncio.Event)

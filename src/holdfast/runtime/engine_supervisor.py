@@ -268,8 +268,9 @@ class EngineSupervisor:
     # Reports of hosts.
 
     def handle(self, host: RunningHost, report: AnyReport) -> None:
-        link = self._links.get(report.link)
-        if link is None or link.host is not host:
+        link = host.links.get(report.link)
+        if link is None or link.sent_at is None:
+            self._drop(host, report)
             return
         if isinstance(report, LinkClosed):
             self._end(report.link, link)
@@ -278,6 +279,15 @@ class EngineSupervisor:
             if host.slot.one_by_one:
                 self._open_next(host)
         link.owner.handle(report)
+
+    def _drop(self, host: RunningHost, report: AnyReport) -> None:
+        """A late report of a link that has ended is harmless; one about a link that the host never had is not."""
+        has_ended = 0 < report.link <= self._last_link and report.link not in self._links
+        if has_ended or host.has_overstepped:
+            return
+        host.has_overstepped = True  # one line for each host: a hostile one could flood the log
+        words = "Engine host %d reported on link %d, which is not one of its own; such reports of it are dropped"
+        log.error(words, host.slot.number, report.link)
 
     def lose(self, host: RunningHost, detail: str) -> None:
         """A host died, or was ended because it hung: find the sessions that may have caused it, and report the loss to
