@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import hashlib
 import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from holdfast.base.errors import BadInput
 from holdfast.base.ids import SystemRandomSource
 from holdfast.delivery.content import MediaBody
-from holdfast.delivery.kinds import Image
+from holdfast.delivery.kinds import Document, Image
 from holdfast.runtime.media_spool import FIRST_SWEEP_S, SPOOL_KEPT_S, MediaGone, MediaSweeper, Spool
 from holdfast.runtime.outbound_media import PIECE, OutboundMediaService
 from holdfast.store.database import Database
@@ -114,6 +116,19 @@ async def test_an_error_does_not_tell_private_addresses_from_unknown_names(
     [sentence] = sentences
     assert "not in HOLDFAST_ALLOWED_ADDRESSES" in sentence
     assert [word in caplog.text for word in ("is at a private address", "the name is unknown")] == [True, True]
+
+
+async def test_a_compressed_document_is_stored_as_what_it_holds(rows: MediaRows, site: Site) -> None:
+    """Also its name and type, unless the caller gave the name; a status without a difference is as good as 200."""
+    plain = b"name;total\n" * 100
+    for path in ("/a.csv.gz", "/b.csv.gz"):
+        site.pages[path] = web.Response(status=203, body=gzip.compress(plain), headers={"Content-Encoding": "gzip"})
+    async with outbound_media(rows) as taking:
+        media = await taking.take(COMPANY, Document(url=site.url("/a.csv.gz")))
+        named = await taking.take(COMPANY, Document(url=site.url("/b.csv.gz"), filename="b.csv.gz"))
+    assert (media.filename, media.mimetype) == ("a.csv", "text/csv")
+    assert media.sha256 == named.sha256 == hashlib.sha256(plain).hexdigest()
+    assert named.filename == "b.csv.gz"
 
 
 async def test_what_an_address_does_not_give_is_said_with_the_field(

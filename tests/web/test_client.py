@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import re
 import sys
@@ -240,6 +241,20 @@ async def test_a_body_that_breaks_off_is_no_body(web: WebClient, site: Site) -> 
     """Half a file is not given out as a whole one."""
     with pytest.raises(NotReached, match="broke off"):
         await read(web, site.url("/breaks"))
+
+
+async def test_what_is_not_http_is_said_to_be_so(web: WebClient) -> None:
+    """Without a word of what came."""
+
+    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"SSH-2.0-secret\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        where = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        with pytest.raises(NotReached) as refused:
+            await read(web, where)
+    assert str(refused.value) == f"{where} answered with something that is not valid HTTP"
 
 
 async def test_nobody_there_and_no_such_name_are_told_apart(web: WebClient, unused_tcp_port: int) -> None:

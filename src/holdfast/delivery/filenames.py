@@ -16,18 +16,29 @@ _RESERVED = re.compile(r"con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]", re.IGNO
 """Device names that Windows reserves: no file may have such a name, whatever its suffix."""
 _SCRIPTS = frozenset({".php", ".asp", ".aspx", ".ashx", ".jsp", ".cgi", ".do", ".pl", ".py"})
 """Suffixes of server-side scripts, whose responses are files of another type."""
+_CODING_SUFFIXES = {
+    ".tgz": (b"\x1f\x8b", ".tar"),
+    ".svgz": (b"\x1f\x8b", ".svg"),
+    ".gz": (b"\x1f\x8b", ""),
+    ".zst": (b"\x28\xb5\x2f\xfd", ""),
+    ".br": (b"", ""),
+}
+"""For each suffix of a compressed file: its signature, and the suffix of what is in it."""
 _ATTRIBUTE = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-_PARAMETER = re.compile(rf';\s*({_ATTRIBUTE})\s*=\s*("(?:[^"\\]|\\.)*"|[^;"]*)', re.ASCII)
+_PARAMETER = re.compile(rf';\s*({_ATTRIBUTE})\s*=\s*("(?:[^"\\]|\\.)*(?:"|$)|[^;"]*)', re.ASCII)
 _EXTENDED = re.compile(r"([A-Za-z0-9_.:-]*)'[^']*'(.*)", re.DOTALL)
 _SEPARATORS = re.compile(r"[/\\]")
 _UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
 """Control characters and bidirectional marks: the latter can make `exe.fdp` look like `pdf.exe`."""
 
 
-def from_disposition(header: str | None) -> str | None:
+def from_dispositions(headers: Sequence[str]) -> str | None:
+    """The first name that any of several `Content-Disposition` headers has: proxies add one without a name."""
+    return next((name for header in headers if (name := from_disposition(header))), None)
+
+
+def from_disposition(header: str) -> str | None:
     """The `filename*` of a `Content-Disposition`, or else its `filename` (RFC 6266); None when neither is usable."""
-    if not header:
-        return None
     found: dict[str, str] = {}
     for name, value in _PARAMETER.findall(f";{header}" if "=" in header.partition(";")[0] else header):
         found.setdefault(name.lower(), value.strip())
@@ -37,8 +48,14 @@ def from_disposition(header: str | None) -> str | None:
 
 def from_paths(paths: Sequence[str]) -> str | None:
     """The last segment of the first path with a suffix, or else of the first path with any segment."""
-    names = [name for path in paths if (name := cleaned(_decoded(path.rpartition("/")[2])))]
+    names = [name for path in paths if (name := _of_path(path))]
     return next((name for name in names if suffix_of(name)), names[0] if names else None)
+
+
+def _of_path(path: str) -> str | None:
+    """The name by the last segment. Some sites put a slash behind the name of a file; others name a folder so."""
+    within = cleaned(_decoded(path.rstrip("/").rpartition("/")[2]))
+    return within if within is None or not path.endswith("/") or suffix_of(within) else None
 
 
 def with_suffix(name: str, mimetype: str) -> str:
@@ -47,6 +64,17 @@ def with_suffix(name: str, mimetype: str) -> str:
     if suffix.lower() in _SCRIPTS and extension:
         return name.removesuffix(suffix) + extension
     return name if suffix else name + extension
+
+
+def without_coding(name: str, head: bytes) -> str:
+    """The name of a file whose compression was undone, such as `a.csv` for `a.csv.gz`.
+
+    `head`: the first bytes of the file. One that is still compressed was compressed twice, and keeps its name.
+    """
+    for suffix, (signature, plain) in _CODING_SUFFIXES.items():
+        if name.lower().endswith(suffix) and len(name) > len(suffix):
+            return name if signature and head.startswith(signature) else name[: -len(suffix)] + plain
+    return name
 
 
 def made_for(mimetype: str) -> str:
@@ -123,7 +151,10 @@ def _from_mail(value: str) -> str:
 
 
 def _unquoted(value: str) -> str:
-    return re.sub(r'\\(["\\])', r"\1", value[1:-1]) if value.startswith('"') else value
+    """Remove quotes: also single ones, which the standard does not know, and double ones without an end."""
+    if value.startswith('"'):
+        return re.sub(r'\\(["\\])', r"\1", value[1:].removesuffix('"'))
+    return value[1:-1] if len(value) > 2 and value[0] == value[-1] == "'" else value
 
 
 def _decoded(text: str) -> str:

@@ -60,6 +60,8 @@ _SAYS_LITTLE = frozenset(
     | {"application/x-ole-storage", "application/vnd.ms-office", "application/cdfv2", "application/x-cfb"}
 )
 """Generic types that servers send for any text or any container. The bytes and the name are more specific."""
+_TEXT_TYPES = frozenset({"application/json", "application/xml", "application/javascript", "application/xhtml+xml"})
+_PICTURES = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
 _MIMETYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,126}/[a-z0-9][a-z0-9!#$&^_.+-]{0,126}( *;[ -~]{1,200})?")
 _OGG_CODEC_NAMES = {
     "audio/ogg": "an unknown codec",
@@ -176,6 +178,8 @@ def settled_mimetype(
     """
     found = sniffed(evidence.head, evidence.tail)
     allowed = MEDIA_TYPES.get(kind)
+    if said is not None and not is_callers and _is_contradicted(said, found):
+        said = None
     if allowed is None:
         return _document_type(said, found, evidence, is_callers=is_callers)
     if said is None or said.partition(";")[0] in _SAYS_NOTHING:
@@ -190,6 +194,14 @@ def settled_mimetype(
     if kind is MessageKind.AUDIO:
         return _audio_type(said, found, evidence.head)
     return said if found is None else found
+
+
+def _is_contradicted(said: str, found: str | None) -> bool:
+    """Whether a server's type can't be right by the signature of the file: programs that set no type send text/html."""
+    name = said.partition(";")[0]
+    if found is None:
+        return False
+    return name.startswith("text/") or name in _TEXT_TYPES or (name in _PICTURES and found in _PICTURES)
 
 
 def _document_type(said: str | None, found: str | None, evidence: Evidence, *, is_callers: bool) -> str:

@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 
 from holdfast.delivery.content import MessageKind
 from holdfast.delivery.file_types import extension_of, sniffed, suffix_of, text_type, type_by_name
-from holdfast.delivery.filenames import cleaned, from_disposition, from_paths, made_for, with_suffix
+from holdfast.delivery.filenames import (
+    cleaned,
+    from_disposition,
+    from_dispositions,
+    from_paths,
+    made_for,
+    with_suffix,
+    without_coding,
+)
 from holdfast.delivery.media import HEAD_BYTES, TAIL_BYTES, Evidence, settled_mimetype
 
 OFFICE = "application/vnd.openxmlformats-officedocument."
@@ -126,12 +134,17 @@ def test_a_document_has_the_type_of_what_is_in_it(content: bytes, name: str | No
         (ole("WordDocument"), "application/vnd.ms-office", None, "application/vnd.ms-office", "application/msword"),
         (b"a;b", "text/plain", "a.csv", "text/plain", "text/csv"),
         (b"\x00\x01", "text/plain", None, "text/plain", "text/plain"),
-        (b"%PDF-1.4", "text/csv", "a.docx", "text/csv", "text/csv"),
+        (b"%PDF-1.4", "text/csv", "a.docx", "text/csv", "application/pdf"),
+        (b"%PDF-1.4", "text/html; charset=utf-8", None, "text/html; charset=utf-8", "application/pdf"),
+        (package(*PARTS, "word/document.xml"), "application/json", None, "application/json", DOCX),
+        (b"\xff\xd8\xff", "image/png", None, "image/png", "image/jpeg"),
+        (b"\xff\xd8\xff", "application/vnd.x", None, "application/vnd.x", "application/vnd.x"),
+        (b"<html>", "text/html", "a.pdf", "text/html", "text/html"),
         (b"a;b", "application/pdf", "a.csv", "application/pdf", "application/pdf"),
     ],
 )
 def test_what_was_said_comes_first(content: bytes, said: str, name: str | None, by_caller: str, by_server: str) -> None:
-    """A caller's word always; a server's unless it says the same of every text or container."""
+    """A caller's word always; a server's unless it says the same of every text or container, or can't be right."""
     assert document(content, said, name) == by_caller
     assert document(content, said, name, is_callers=False) == by_server
 
@@ -182,12 +195,43 @@ def test_no_bytes_upset_the_reading_of_types(head: bytes, tail: bytes, beginning
         ('attachment; filename=".."', None),
         ("attachment", None),
         ("", None),
-        (None, None),
+        ('attachment; filename="cut off.pdf', "cut off.pdf"),
+        ("attachment; filename='single quotes.pdf'", "single quotes.pdf"),
+        ("attachment; filename=it's.pdf", "it's.pdf"),
     ],
 )
-def test_a_server_names_its_file(header: str | None, name: str | None) -> None:
+def test_a_server_names_its_file(header: str, name: str | None) -> None:
     """Both forms (RFC 6266), the extended one first; what servers really send; never a path or what nobody sees."""
     assert from_disposition(header) == name
+
+
+def test_any_of_several_headers_names_the_file() -> None:
+    """A proxy may have added one without a name."""
+    assert from_dispositions(["inline", 'attachment; filename="a.pdf"', 'attachment; filename="b.pdf"']) == "a.pdf"
+    assert from_dispositions([]) is None
+
+
+GZIP, ZSTD = b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd"
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "without"),
+    [
+        ("a.csv.gz", b"name;total", "a.csv"),
+        ("a.CSV.GZ", b"name;total", "a.CSV"),
+        ("a.tgz", b"a.txt", "a.tar"),
+        ("a.svgz", b"<svg", "a.svg"),
+        ("a.csv.zst", b"name;total", "a.csv"),
+        ("a.js.br", b"let a", "a.js"),
+        ("a.csv.gz", GZIP, "a.csv.gz"),
+        ("a.csv.zst", ZSTD, "a.csv.zst"),
+        ("a.csv", b"name;total", "a.csv"),
+        (".gz", b"name;total", ".gz"),
+    ],
+)
+def test_a_name_loses_the_suffix_of_a_compression_that_was_undone(name: str, head: bytes, without: str) -> None:
+    """No program opens a plain text named a.csv.gz. What was compressed twice is compressed still."""
+    assert without_coding(name, head) == without
 
 
 @pytest.mark.parametrize(
@@ -206,6 +250,7 @@ def test_a_server_names_its_file(header: str | None, name: str | None) -> None:
         (["/cdn/invoice.pdf", "/s/1"], "application/pdf", "invoice.pdf"),
         (["/x"], "application/x-unheard-of", "x"),
         (["/a/b/"], "application/pdf", None),
+        (["/a/b.pdf/"], "application/pdf", "b.pdf"),
         (["/", ""], "application/pdf", None),
         (["/" + "n" * 300 + ".pdf"], "application/pdf", "n" * 251 + ".pdf"),
     ],

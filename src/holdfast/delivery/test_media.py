@@ -70,6 +70,24 @@ def test_a_mediums_type_is_what_was_said_or_what_its_bytes_tell(
 
 
 @pytest.mark.parametrize(
+    ("kind", "said", "head", "mimetype"),
+    [
+        (MessageKind.IMAGE, "text/html; charset=utf-8", JPEG, "image/jpeg"),
+        (MessageKind.IMAGE, "text/plain", PNG, "image/png"),
+        (MessageKind.AUDIO, "text/plain", OPUS, "audio/ogg; codecs=opus"),
+        (MessageKind.VIDEO, "text/html", MP4, "video/mp4"),
+    ],
+)
+def test_a_server_that_calls_everything_text_is_not_believed(
+    kind: MessageKind, said: str, head: bytes, mimetype: str
+) -> None:
+    """PHP says text/html of what a program does not name. A caller who says so means it."""
+    assert settled_mimetype(kind, said, Evidence(head=head), field="f", is_callers=False) == mimetype
+    with pytest.raises(BadInput, match=f"^f is {said}"):
+        settled_mimetype(kind, said, Evidence(head=head), field="f")
+
+
+@pytest.mark.parametrize(
     ("kind", "said", "head", "sentence"),
     [
         (

@@ -18,7 +18,7 @@ from http import HTTPStatus
 from holdfast.base.errors import BadInput
 from holdfast.base.ids import RandomSource, may_be_id
 from holdfast.delivery.content import Content, MediaBody, MessageKind, StoredMedia
-from holdfast.delivery.filenames import from_disposition, from_paths, with_suffix
+from holdfast.delivery.filenames import from_dispositions, from_paths, with_suffix, without_coding
 from holdfast.delivery.media import (
     HEAD_BYTES,
     TAIL_BYTES,
@@ -122,7 +122,7 @@ class OutboundMediaService:
             async with self._web.get(url, within_s=FETCH_S, redirects=REDIRECTS) as download:
                 _check_status(download, field=field)
                 from_path = from_paths(download.paths)
-                filename = part.name or from_disposition(download.headers.get("Content-Disposition"))
+                filename = part.name or from_dispositions(download.values("Content-Disposition"))
                 return await self._store_as(
                     company,
                     part.kind,
@@ -132,6 +132,7 @@ class OutboundMediaService:
                     field=field,
                     is_callers=said is not None,
                     completes_name=filename is None,
+                    was_encoded=download.is_encoded and part.name is None,
                 )
         except TooLarge as error:
             raise too_large(part.kind, limit_bytes=self.limit_bytes, field=field) from error
@@ -154,12 +155,14 @@ class OutboundMediaService:
         field: str,
         is_callers: bool = True,
         completes_name: bool = False,
+        was_encoded: bool = False,
         is_inbound: bool = False,
     ) -> StoredMedia:
         """Write a medium into the store.
 
-        `is_callers`: the caller said the type. `completes_name`: the name gets the suffix of the type. `is_inbound`:
-        the type is not judged, nor derived from a stranger's name.
+        `is_callers`: the caller said the type. `completes_name`: the name gets the suffix of the type. `was_encoded`:
+        a `Content-Encoding` was undone, so the suffix `.gz` no longer applies. `is_inbound`: the type is not judged,
+        nor derived from a stranger's name.
         """
         media = StoredMedia(
             id=self._randomness.media_id(), company=company, mimetype="", filename=filename, size_bytes=0, sha256=""
@@ -168,6 +171,9 @@ class OutboundMediaService:
         try:
             filled, evidence = await self._fill(media, kind, pieces, field=field)
             check_size(kind, filled.size_bytes, limit_bytes=self.limit_bytes, field=field)
+            if was_encoded and filename is not None:
+                filename = without_coding(filename, evidence.head)
+                evidence = replace(evidence, filename=filename)
             if is_inbound:
                 mimetype = said or "application/octet-stream"
             else:
@@ -199,7 +205,7 @@ class OutboundMediaService:
 
 
 def _check_status(download: WebDownload, *, field: str) -> None:
-    if download.status != HTTPStatus.OK:
+    if download.status not in {HTTPStatus.OK, HTTPStatus.NON_AUTHORITATIVE_INFORMATION}:
         raise BadInput(f"{field} can't be fetched: {download.place} answers with HTTP {download.status}", field=field)
 
 

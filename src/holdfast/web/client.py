@@ -23,7 +23,7 @@ from yarl import URL
 
 from holdfast.base.errors import BadInput, Fault, HoldfastError
 from holdfast.web.addresses import NOTHING_PRIVATE, SETTING, Allowed
-from holdfast.web.encodings import CannotDecode, Decoder, TooLong
+from holdfast.web.encodings import CannotDecode, Decoder, TooLong, has_coding
 
 CONNECT_S = 10
 LONGEST_URL = 2048
@@ -84,6 +84,19 @@ class WebDownload:
         self.headers: Mapping[str, str] = response.headers
         self.place = place(response.url)
 
+    def values(self, header: str) -> Sequence[str]:
+        """The values of a header that may occur several times."""
+        return self._response.headers.getall(header, ())
+
+    @property
+    def is_encoded(self) -> bool:
+        """Does `chunks` undo a `Content-Encoding`?"""
+        return has_coding(self._codings, mimetype=self.mimetype)
+
+    @property
+    def _codings(self) -> str:
+        return ",".join(self.values("Content-Encoding"))
+
     @property
     def mimetype(self) -> str | None:
         """As the server says, without parameters, lower case; None where it says nothing."""
@@ -109,8 +122,7 @@ class WebDownload:
             raise NotReached(f"what {self.place} gives {error}") from error
 
     def _decoder(self, most_bytes: int) -> Decoder:
-        codings = ",".join(self._response.headers.getall("Content-Encoding", ()))
-        return Decoder(codings, mimetype=self.mimetype, most_bytes=most_bytes)
+        return Decoder(self._codings, mimetype=self.mimetype, most_bytes=most_bytes)
 
     async def _raw(self, most_bytes: int) -> AsyncIterator[bytes]:
         taken = 0
@@ -344,6 +356,8 @@ def _told(where: str) -> Iterator[None]:
         raise AddressNotAllowed(f"{where} is not an address that can be asked") from None  # the error has all of it
     except TimeoutError as error:
         raise NotReached(f"{where} did not answer in time") from error
+    except aiohttp.ClientResponseError as error:  # whose text may quote the response
+        raise NotReached(f"{where} answered with something that is not valid HTTP") from error
     except (aiohttp.ClientError, ValueError) as error:
         raise NotReached(f"{where} broke off ({type(error).__name__})") from error
 

@@ -79,13 +79,23 @@ class Decoder:
             yield from self._through(piece, depth + 1)
 
 
+def has_coding(codings: str, *, mimetype: str | None) -> bool:
+    """Does this value of `Content-Encoding` name anything that a `Decoder` has to undo?"""
+    return bool(_to_undo(codings, mimetype))
+
+
 def _names(codings: str, mimetype: str | None) -> list[str]:
+    names = _to_undo(codings, mimetype)
+    if len(names) > _MOST_LAYERS:
+        raise CannotDecode(f"is encoded {len(names)} times over")
+    return names
+
+
+def _to_undo(codings: str, mimetype: str | None) -> list[str]:
     names = [name.strip().lower() for name in codings.split(",")]
     names = [name for name in names if name not in _MEANS_NOTHING]
     if mimetype in _COMPRESSED_FILES and names and names[-1] in _GZIP_NAMES:
         names.pop()  # the file itself is the .gz: servers that know its suffix say both, and browsers keep it so too
-    if len(names) > _MOST_LAYERS:
-        raise CannotDecode(f"is encoded {len(names)} times over")
     return names
 
 
