@@ -207,6 +207,8 @@ class LatchedOutbox(OutboxRows):
     accepts: Latch
     accepted: Latch
     holds: Latch
+    batches: list[int]
+    """How many status updates each transaction committed."""
     torn = False
     """Acceptances are stored, and nobody is told."""
 
@@ -234,6 +236,7 @@ class LatchedOutbox(OutboxRows):
         await self.takes.pass_through()
         if updates:
             await self.learns.pass_through()
+            self.batches.append(len(updates))
         taken = await super().take(company, allowance, but=but, alone=alone, updates=updates)
         if taken.messages:
             await self.taken.pass_through()
@@ -241,6 +244,7 @@ class LatchedOutbox(OutboxRows):
 
     async def apply_updates(self, company: str, changes: Sequence[MessageChange | Deferral]) -> list[Message]:
         await self.learns.pass_through()
+        self.batches.append(len(changes))
         return await super().apply_updates(company, changes)
 
 
@@ -262,6 +266,7 @@ class World:
         self.pacing = UNPACED
         self.free_disk_bytes = 1 << 40
         self.outbox = LatchedOutbox(self.database, clock=self.clock)
+        self.outbox.batches = []
         self.takes = self.outbox.takes = Latch()
         self.taken = self.outbox.taken = Latch()
         self.learns = self.outbox.learns = Latch()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import URL
+from sqlalchemy import URL, Connection, Engine, event
 
 from holdfast.base.ids import SystemRandomSource
 from holdfast.store.accounts import AccountRows
@@ -20,7 +21,7 @@ from holdfast.store.inbox import InboxRows
 from holdfast.store.outbox import OutboxRows
 from holdfast.store.sessions import SessionRows
 from tests.contract.places import make_place
-from tests.contract.rows import COMPANY, OTHER, Row, Store, record
+from tests.contract.rows import COMPANY, OTHER, Row, Statement, Store, record
 from tests.doubles.fake_clock import FakeClock
 from tests.postgres_process import PostgresProcess
 
@@ -35,6 +36,39 @@ def new_place(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Pa
 def place(new_place: Callable[[], Path | URL]) -> Path | URL:
     """An empty database of this version."""
     return new_place()
+
+
+@pytest.fixture
+def recorded() -> Iterator[list[Statement]]:
+    """Every statement that any engine opened from now on executes, also those that bypass SQLAlchemy."""
+    found: list[Statement] = []
+
+    class Cursor(sqlite3.Cursor):
+        def execute(self, sql: str, values: Any = (), /) -> Any:
+            found.append((sql, values))
+            return super().execute(sql, values)
+
+    class Recording(sqlite3.Connection):
+        def cursor(self, factory: Any = Cursor) -> Any:
+            return super().cursor(factory)
+
+        def execute(self, sql: str, values: Any = (), /) -> sqlite3.Cursor:
+            found.append((sql, values))
+            return super().execute(sql, values)
+
+    def connect(dialect: Any, _: object, __: object, options: dict[str, Any]) -> None:
+        if dialect.name == "sqlite":
+            options["factory"] = Recording
+
+    def execute(connection: Connection, _: object, sql: str, values: Any, *__: object) -> None:
+        if connection.dialect.name != "sqlite":
+            found.append((sql, values))
+
+    event.listen(Engine, "do_connect", connect)
+    event.listen(Engine, "before_cursor_execute", execute)
+    yield found
+    event.remove(Engine, "do_connect", connect)
+    event.remove(Engine, "before_cursor_execute", execute)
 
 
 @pytest.fixture

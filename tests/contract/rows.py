@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import Any
 
 from holdfast.delivery.events import Events
 from holdfast.delivery.message import StatusUpdate
@@ -16,6 +17,8 @@ from holdfast.store.database import Database
 from tests.doubles.fake_clock import FakeClock
 
 Row = tuple[object, ...]
+Statement = tuple[str, Any]
+"""A statement's SQL and its values."""
 
 COMPANY, OTHER = "962302", "962303"
 T1, T2, T3 = (f"2026-01-01T00:00:0{second}.000Z" for second in (1, 2, 3))

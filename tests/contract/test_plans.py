@@ -7,14 +7,14 @@ recorded with its values, and the database explains each one. A new method must 
 from __future__ import annotations
 
 import inspect
-import sqlite3
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import URL, Connection, Engine, event
+from sqlalchemy import URL, Connection
 
 from holdfast.backup.rows import count_on
 from holdfast.base.clock import iso
@@ -45,10 +45,8 @@ from holdfast.store.sessions import SessionRows
 from holdfast.store.timeline import TimelineRows
 from holdfast.store.webhooks import WebhookRows
 from tests import filling
-from tests.contract.rows import record
+from tests.contract.rows import Statement, record
 from tests.doubles.fake_clock import FakeClock
-
-Statement = tuple[str, Any]
 
 ROWS, COMPANIES = 10_000, 100
 FILLING = filling.Filling(companies=COMPANIES, total=ROWS, largest=0.1)
@@ -74,39 +72,6 @@ PARTIAL = {
 COMPANY, CHAT = filling.company(7), "962790000700@s.whatsapp.net"
 NOW = filling.FIRST + timedelta(days=filling.DAYS)
 STEP = ClockStep(by_s=-3600.0, suspended_s=0.0, after=NOW, at=NOW)
-
-
-@pytest.fixture
-def recorded() -> Iterator[list[Statement]]:
-    """Every statement that any engine opened from now on executes, also those that bypass SQLAlchemy."""
-    found: list[Statement] = []
-
-    class Cursor(sqlite3.Cursor):
-        def execute(self, sql: str, values: Any = (), /) -> Any:
-            found.append((sql, values))
-            return super().execute(sql, values)
-
-    class Recording(sqlite3.Connection):
-        def cursor(self, factory: Any = Cursor) -> Any:
-            return super().cursor(factory)
-
-        def execute(self, sql: str, values: Any = (), /) -> sqlite3.Cursor:
-            found.append((sql, values))
-            return super().execute(sql, values)
-
-    def connect(dialect: Any, _: object, __: object, options: dict[str, Any]) -> None:
-        if dialect.name == "sqlite":
-            options["factory"] = Recording
-
-    def execute(connection: Connection, _: object, sql: str, values: Any, *__: object) -> None:
-        if connection.dialect.name != "sqlite":
-            found.append((sql, values))
-
-    event.listen(Engine, "do_connect", connect)
-    event.listen(Engine, "before_cursor_execute", execute)
-    yield found
-    event.remove(Engine, "do_connect", connect)
-    event.remove(Engine, "before_cursor_execute", execute)
 
 
 class Called:
@@ -193,6 +158,7 @@ async def _messages(outbox: Called, inbox: Called, lookup: Called, figures: Call
         for update in (StatusUpdate.ACKED, StatusUpdate.READ)
     ]
     await outbox.apply_updates(COMPANY, changes)
+    await outbox.apply_updates(COMPANY, [replace(changes[0], whatsapp_id=f"nobody{n}") for n in range(100)])
     await outbox.accept(_draft("msg_other", "other"))
     await outbox.cancel("msg_other")
     await _queue(outbox)

@@ -20,6 +20,7 @@ from tests.contract.rows import (
     T1,
     T2,
     T3,
+    Statement,
     Store,
     apply_updates,
     decrypted,
@@ -174,6 +175,24 @@ async def test_receipts_and_requests_count_only_from_the_chat_of_the_message(
     assert (content is not None) is is_same
     change = MessageChange(whatsapp_id=message.whatsapp_id, update=StatusUpdate.READ, at=T2, chat=named)
     assert [each.state for each in await store.outbox.apply_updates(COMPANY, [change])] == ["read"] * is_same
+
+
+async def test_receipts_for_messages_that_never_were_are_looked_up_in_bulk(
+    recorded: list[Statement], store: Store
+) -> None:
+    """A stranger's receipt may name tens of thousands; the messages of ours among them get their state, in order."""
+    messages = [(await store.outbox.accept(draft(n))).message for n in range(2)]
+    named = [f"3EBNOBODY{n}" for n in range(3_000)]
+    ids = [*named[:1_000], messages[0].whatsapp_id, *named[1_000:], messages[1].whatsapp_id]
+    changes = [
+        MessageChange(whatsapp_id=id_, update=update, at=T2, chat=CHAT)
+        for update in (StatusUpdate.READ, StatusUpdate.DELIVERED)
+        for id_ in ids
+    ]
+    del recorded[:]
+    changed = await store.outbox.apply_updates(COMPANY, changes)
+    assert [(each.id, each.state) for each in changed] == [(each.id, "read") for each in messages]
+    assert len(recorded) < 50
 
 
 # Learning.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from holdfast.health.alerts import AlertKind
-from holdfast.session.engine import InboundMessage, Receipted, Send, SentContentWanted
+from holdfast.session.engine import Commit, Committed, InboundMessage, Receipted, Send, SentContentWanted
 from holdfast.session.engine import SentContent as Answer
 from tests.runtime.test_monitor import RecordedAlerts, monitor
 from tests.world import COMPANY, NUMBER, World
@@ -112,6 +112,21 @@ async def test_a_receipt_from_somebody_else_says_nothing(world: World) -> None:
         assert (await world.message(message)).state == "sending"
         world.listener.report(replace_chat(forged, send.to))
         await world.until_message(message, "played")
+
+
+async def test_a_receipt_with_countless_ids_is_committed_in_bounded_transactions(world: World) -> None:
+    """All companies share the writer. Each id counts once, and the receipt is acknowledged when all are durable."""
+    async with world.running():
+        link = await world.pair()
+        message = await world.send()
+        await world.until_message(message, "sent")
+        world.outbox.batches.clear()
+        ids = [*(f"3EBNOBODY{n}" for n in range(2_000)), world.commands(Send)[0].whatsapp_id]
+        world.listener.report(Receipted(link=link, whatsapp_ids=ids * 2, chat=f"{NUMBER}@s.whatsapp.net", kind="read"))
+        world.listener.report(Commit(link=link, seq=9))
+        await world.until(lambda: Committed(link=link, seq=9) in world.commands(Committed))
+        assert (await world.message(message)).state == "read"
+        assert world.outbox.batches == [500, 500, 500, 500, 1]
 
 
 async def test_a_message_is_given_again_only_to_the_chat_that_it_went_to(world: World) -> None:

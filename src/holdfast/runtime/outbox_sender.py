@@ -227,11 +227,12 @@ class OutboxSender:
             suspect_waits=taken.suspect_waits,
         )
         self._queue.expect(None if taken.next_at is None else to_monotonic(self._clock, taken.next_at))
+        settled = self.outcomes.batch.settled
         for message in taken.messages:
             self._limiter.spend(message)
             if self._link != link:
                 self.outcomes.put_back(message)
-            elif message.whatsapp_id in self.outcomes.batch.settled:
+            elif message.whatsapp_id in settled:
                 self._look()  # a receipt came in between; should the store not accept it, the message is due still
             else:
                 self._send(link, message)

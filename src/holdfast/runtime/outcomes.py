@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 _CLOSE_SUSPICION_S = 10
 """A link that is closed so soon after a frame left may have ended because of it."""
 _LINK_DOWN = "link-down"
+_MOST_AT_ONCE = 500
+"""Updates of one transaction. A receipt may name tens of thousands of messages, and all companies share the writer."""
 _RECEIPTS = {"delivered": StatusUpdate.DELIVERED, "read": StatusUpdate.READ, "played": StatusUpdate.PLAYED}
 
 
@@ -90,9 +92,14 @@ class Outcomes:
         """Updates that are not committed yet."""
 
     def take_batch(self) -> UpdateBatch:
-        """The updates to commit now; later ones go into the next batch."""
-        batch, self.batch = self.batch, UpdateBatch()
-        return batch
+        """The updates to commit now, a bounded number; later ones go into the next batch."""
+        batch = self.batch
+        if len(batch.updates) <= _MOST_AT_ONCE:
+            self.batch = UpdateBatch()
+            return batch
+        first, batch.updates = batch.updates[:_MOST_AT_ONCE], batch.updates[_MOST_AT_ONCE:]
+        self._wake()
+        return UpdateBatch(updates=first)
 
     def committed(self) -> Awaitable[object]:
         """Resolves when every update reported so far is durable."""
@@ -131,13 +138,15 @@ class Outcomes:
         if update is None:
             log.warning("Connection %s: a receipt of the unknown kind %r", self._company, receipt.kind)
             return
-        for whatsapp_id in receipt.whatsapp_ids:
+        at = iso(self._clock.now())
+        for whatsapp_id in dict.fromkeys(receipt.whatsapp_ids):
             message = self._in_flight.get(whatsapp_id)
-            if message is None or message.chat == receipt.chat:
+            if message is not None and message.chat == receipt.chat:
                 self._settle(whatsapp_id, update, chat=receipt.chat)
-            else:  # the chat by another name, or a stranger's receipt: only the store can tell which
-                at = iso(self._clock.now())
-                self._add(MessageChange(whatsapp_id=whatsapp_id, update=update, at=at, chat=receipt.chat))
+            else:  # long sent, the chat by another name, or a stranger's receipt: only the store can tell which
+                change = MessageChange(whatsapp_id=whatsapp_id, update=update, at=at, chat=receipt.chat)
+                self.batch.updates.append(change)
+        self._wake()
 
     def handle_lock(self, lock: NewChatsLocked) -> None:
         """WhatsApp reported its lock on messages to new contacts."""

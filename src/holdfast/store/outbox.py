@@ -93,6 +93,9 @@ _KEYED = Prepared(
         outbox.c.company_id == bindparam("company"), outbox.c.idempotency_key == bindparam("key")
     )
 )
+_FEW_CHANGES = 20
+"""As many messages may be in flight; more changes at once come from receipts."""
+_IDS_AT_ONCE = 500
 _CHANGE = Prepared(lambda _: update(outbox).where(outbox.c.seq == bindparam("changed")))
 _TIMES = _TIME_OF[MessageState.PLAYED]
 _NOT_YET = dict.fromkeys((*_TIMES, "error_code", "error"))
@@ -333,8 +336,21 @@ def _not_cancelled(message: Message) -> str:
 
 
 def _apply_all(connection: Connection, company: str, changes: Sequence[MessageChange | Deferral]) -> list[Message]:
+    """Apply status updates in order. Receipts may name countless messages that never were: those are found in bulk."""
+    if len(changes) > _FEW_CHANGES:
+        known = _known_ids(connection, company, {change.whatsapp_id for change in changes})
+        changes = [change for change in changes if change.whatsapp_id in known]
     changed = [_apply(connection, company, change) for change in changes]
     return [message for message in changed if message is not None]
+
+
+def _known_ids(connection: Connection, company: str, ids: Collection[str]) -> set[str]:
+    """Which of these WhatsApp ids are those of messages of the company."""
+    known, asked = set[str](), sorted(ids)
+    for start in range(0, len(asked), _IDS_AT_ONCE):
+        some = outbox.c.whatsapp_id.in_(asked[start : start + _IDS_AT_ONCE])
+        known.update(connection.scalars(select(outbox.c.whatsapp_id).where(outbox.c.company_id == company, some)))
+    return known
 
 
 def _apply(connection: Connection, company: str, change: MessageChange | Deferral) -> Message | None:
