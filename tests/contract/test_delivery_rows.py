@@ -16,7 +16,7 @@ from holdfast.delivery.events import COMPLETED, RECEIVED
 from holdfast.delivery.message import StatusUpdate
 from holdfast.delivery.rate_limits import ContactStatus
 from holdfast.delivery.stores import Account, Message, MessageChange, Received
-from holdfast.session.engine import Commit, CreatedMessage, Undecryptable
+from holdfast.session.engine import AnsweredMessage, Commit, CreatedMessage, Undecryptable
 from holdfast.session.stores import LeaseLost
 from holdfast.store.leases import Check
 from holdfast.store.outbox import OutboxRows
@@ -410,6 +410,23 @@ async def test_the_sender_and_the_group_of_a_message_are_shown_by_name(store: St
         ("Amal", "2002@lid", None),
         (None, None, "Drivers Irbid"),
     ]
+
+
+async def test_an_encrypted_answer_finds_the_message_that_it_answers(store: Store) -> None:
+    """The first in its chat with that id and a secret: whoever uses the id again hides nothing."""
+    poll: dict[str, object] = {"poll": {"options": ["A", "B"], "votes": []}}
+    came = [
+        inbound(1, whatsapp_id="P", sender="962790000007@s.whatsapp.net", chat=GROUP),
+        inbound(2, whatsapp_id="P", chat=GROUP, sender_lid="2002@lid", message_secret="c2VjcmV0", content=poll),
+        inbound(3, whatsapp_id="P", sender="962790000008@s.whatsapp.net", chat=GROUP, message_secret="b3RoZXI="),
+    ]
+    records = [decrypted(n, message) for n, message in enumerate(came)]
+    await store.engine.commit(COMPANY, Commit(link=1, seq=1, decrypted=records))
+    assert await store.engine.answered_message(COMPANY, "P", chat=GROUP) == AnsweredMessage(
+        secret="c2VjcmV0", sender=came[1].sender, sender_lid="2002@lid", content=poll
+    )
+    for company, id_, chat in ((OTHER, "P", GROUP), (COMPANY, "Q", GROUP), (COMPANY, "P", came[0].sender)):
+        assert await store.engine.answered_message(company, id_, chat=chat) is None
 
 
 async def test_a_completed_message_has_its_senders_hidden_id(store: Store) -> None:

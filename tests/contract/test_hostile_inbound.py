@@ -22,7 +22,7 @@ def _commit(message: InboundMessage, number: int = 1) -> Commit:
 
 
 HOSTILE = [NUL, HALF, LONG, "\0", "\n\x1b[2J", "<script>", "é" * 5000]
-FIELDS = ["whatsapp_id", "chat", "sender", "sender_lid", "text", "push_name", "target", "media_keys"]
+FIELDS = ["whatsapp_id", "chat", "sender", "sender_lid", "text", "push_name", "target", "media_keys", "message_secret"]
 
 
 @pytest.mark.parametrize("field", FIELDS)
@@ -141,6 +141,7 @@ _JSON = st.recursive(
         target=st.none() | _ANY,
         media=st.none() | st.dictionaries(_ANY, _JSON, max_size=4),
         media_keys=st.none() | _ANY,
+        message_secret=st.none() | _ANY,
     ),
 )
 async def test_whatever_a_message_is_it_is_stored(store: Store, message: InboundMessage) -> None:

@@ -238,6 +238,7 @@ async def _engine(engine: Called, accounts: Called, sessions: Called, timeline: 
     await engine.credentials(COMPANY)
     await engine.is_paired(COMPANY)
     await engine.keys(COMPANY, "session", ["a", "b"])
+    await engine.answered_message(COMPANY, "new", chat=CHAT)
     await engine.plaintext(COMPANY, "ab")
     await engine.quarantine(COMPANY, reason="logged-out")
     await engine.forget_plaintexts(before=_ago(89))

@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from holdfast.session.engine import (
+    AnsweredMessage,
+    AnsweredMessageFound,
+    AnsweredMessageWanted,
     AnyReport,
     Commit,
     Committed,
@@ -69,6 +72,18 @@ class Stored:
             if decrypted.message is not None:
                 self._show(decrypted.message)
 
+    def answered(self, chat: str, whatsapp_id: str) -> AnsweredMessage | None:
+        for kept in self.inbox:
+            if (kept.chat, kept.whatsapp_id) == (chat, whatsapp_id) and kept.message_secret is not None:
+                return AnsweredMessage(
+                    secret=kept.message_secret,
+                    sender=kept.sender,
+                    sender_lid=kept.sender_lid,
+                    from_me=kept.from_me,
+                    content=kept.content,
+                )
+        return None
+
     def _show(self, message: InboundMessage) -> None:
         known = {(kept.chat, kept.sender, kept.whatsapp_id) for kept in self.inbox}
         if (message.chat, message.sender, message.whatsapp_id) not in known:
@@ -104,6 +119,9 @@ class Recorder:
                 self._tell(
                     SentContent(link=link, request=request, content=store.sent.get(id_), made=store.made.get(id_))
                 )
+            case AnsweredMessageWanted(link=link, request=request, chat=chat, whatsapp_id=id_):
+                found = self.store(link).answered(chat, id_)
+                self._tell(AnsweredMessageFound(link=link, request=request, message=found))
             case _:
                 pass
 
@@ -153,6 +171,6 @@ class Recorder:
         self.store(commit.link).keep(commit)
         self._tell(Committed(link=commit.link, seq=commit.seq))
 
-    def _tell(self, answer: Committed | SignalKeys | Plaintext | SentContent) -> None:
+    def _tell(self, answer: Committed | SignalKeys | Plaintext | SentContent | AnsweredMessageFound) -> None:
         if self.engine is not None:
             self.engine.command(answer)

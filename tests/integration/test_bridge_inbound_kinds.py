@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 import json
 import subprocess
 import tempfile
@@ -9,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from tests.integration.conftest import Party
 from tests.processes import Wasim
@@ -72,6 +78,69 @@ async def test_nothing_that_a_phone_sends_is_lost(ours: Party, wasim: Wasim, nod
     assert (unknown.type, unknown.content) == ("unknown", {"raw": {"fieldNumbers": [501]}})
     assert {message.push_name for message in ours.store.inbox} == {"Amal"}
     assert all((message.sender_lid or "").endswith("@lid") for message in ours.store.inbox)
+
+
+def sealed(use: str, plaintext: bytes, secret: bytes, *, target: str, creator: str, sender: str) -> dict[str, Any]:
+    """An answer as WhatsApp's clients encrypt it with the secret of the message that it answers."""
+    info = f"{target}{creator}{sender}{use}".encode()
+    key = HKDF(algorithm=SHA256(), length=32, salt=None, info=info).derive(secret)
+    additional = f"{target}\0{sender}".encode() if use == "Poll Vote" else b""
+    payload = AESGCM(key).encrypt(bytes(12), plaintext, additional)
+    return {"encPayload": _b64(payload), "encIv": _b64(bytes(12))}
+
+
+def _b64(value: bytes) -> dict[str, str]:
+    return {"$b64": base64.b64encode(value).decode()}
+
+
+def vote(*options: str) -> bytes:
+    """`PollVoteMessage`: field 1, a hash of 32 bytes, for each option."""
+    return b"".join(b"\x0a\x20" + hashlib.sha256(option.encode()).digest() for option in options)
+
+
+async def test_a_vote_names_what_was_chosen(ours: Party, wasim: Wasim, node_bin: Path, baileys_dir: Path) -> None:
+    """In a poll of theirs and in one from the company's own phone, voters named by number or hidden id; a reaction in
+    a community to a message that Holdfast sent; a vote in a poll that is not stored says so."""
+    await wasim.post("/phones", {"number": PHONE})
+    await wasim.post(f"/phones/{PHONE}/send", {"to": ours.number, "text": "hello"})
+    await ours.shown(1)
+    lid = ours.store.inbox[0].sender_lid
+    assert lid is not None
+    jid, secret = f"{PHONE}@s.whatsapp.net", bytes(range(32))
+    ours.send("3EB0AA01", jid)
+    await ours.acked("3EB0AA01")
+    adv_secret = json.loads(ours.store.credentials or "")["advSecretKey"].encode()
+    own_secret = hmac.digest(adv_secret, b"message secret of 3EB0AA01", "sha256")
+    poll = {"pollCreationMessageV3": {"name": "Lunch?", "options": [{"optionName": name} for name in "ABC"]}}
+
+    def vote_in(target: str, creator: str, sender: str, *options: str) -> dict[str, Any]:
+        answer = sealed("Poll Vote", vote(*options), secret, target=target, creator=creator, sender=sender)
+        return {"pollUpdateMessage": {"pollCreationMessageKey": KEY | {"id": target}, "vote": answer}}
+
+    reaction = sealed(
+        "Enc Reaction", b"\x12\x04\xf0\x9f\x91\x8d", own_secret, target="3EB0AA01", creator=ours.jid, sender=lid
+    )
+    sends: list[tuple[str, str, dict[str, Any]]] = [
+        (PHONE, "POLL1", poll | {"messageContextInfo": {"messageSecret": _b64(secret)}}),
+        (ours.number, "POLL2", poll | {"messageContextInfo": {"messageSecret": _b64(secret)}}),
+        (PHONE, "VOTE1", vote_in("POLL1", jid, jid, "B")),
+        (PHONE, "VOTE2", vote_in("POLL2", ours.jid, lid, "A", "C")),
+        (PHONE, "VOTE3", vote_in("POLL0", jid, jid, "B")),
+        (PHONE, "REACT", {"encReactionMessage": {"targetMessageKey": KEY | {"id": "3EB0AA01"}, **reaction}}),
+    ]  # fmt: skip
+    payloads = encoded(node_bin, baileys_dir, [message for *_, message in sends])
+    for n, ((sender, id_, _), payload) in enumerate(zip(sends, payloads, strict=True)):
+        to = PHONE if sender == ours.number else ours.number
+        await wasim.post(f"/phones/{sender}/send", {"to": to, "id": id_, "payload": payload})
+        await ours.shown(n + 2)
+    votes = {message.whatsapp_id: (message.type, message.text, message.content) for message in ours.store.inbox[3:]}
+    options = ["A", "B", "C"]
+    assert votes == {
+        "VOTE1": ("poll_vote", "B", {"poll": {"options": options, "votes": ["B"]}}),
+        "VOTE2": ("poll_vote", "A, C", {"poll": {"options": options, "votes": ["A", "C"]}}),
+        "VOTE3": ("poll_vote", None, {"encrypted": True, "unreadable": "message-unknown"}),
+        "REACT": ("reaction", None, {"reaction": {"emoji": "👍"}}),
+    }
 
 
 async def test_the_subject_of_a_group_is_learned_at_its_first_message(ours: Party, wasim: Wasim) -> None:

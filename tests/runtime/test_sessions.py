@@ -13,12 +13,16 @@ from holdfast.runtime.errors import SessionRestarting
 from holdfast.runtime.pairing import PairingCodeRefused, pairing_code
 from holdfast.session import events
 from holdfast.session.engine import (
+    AnsweredMessage,
+    AnsweredMessageFound,
+    AnsweredMessageWanted,
     AnyCommand,
     AskPairingCode,
     Commit,
     Committed,
     CutLink,
     Decrypted,
+    InboundMessage,
     KeysWanted,
     LinkClosed,
     LogOut,
@@ -492,12 +496,14 @@ async def test_commits_of_an_old_link_are_durable_before_the_next_reads_credenti
 
 
 async def test_an_engine_finds_again_what_was_kept(world: World) -> None:
-    """Keys behind the commit that came before the question, a plaintext by its ciphertext, a message for a resend."""
+    """Keys behind the commit that came before the question, a plaintext by its ciphertext, a message for a resend, a
+    poll for a vote in it."""
     async with world.running():
         link = await world.pair()
         message = await world.send("say that again")
         await world.until_message(message, "sent")
-        kept = Decrypted(ciphertext_sha256="c1", plaintext="aGVsbG8=")
+        poll = InboundMessage(whatsapp_id="3A", chat="c", sender="s", type="poll", message_secret="c2VjcmV0")
+        kept = Decrypted(ciphertext_sha256="c1", plaintext="aGVsbG8=", message=poll)
         for report in (
             Commit(link=link, seq=50, keys={"session": {"a": "1"}}, decrypted=[kept]),
             KeysWanted(link=link, request=1, type="session", ids=["a", "never kept"]),
@@ -505,16 +511,20 @@ async def test_an_engine_finds_again_what_was_kept(world: World) -> None:
             PlaintextWanted(link=link, request=3, ciphertext_sha256="c2"),
             SentContentWanted(link=link, request=4, chat=message.chat, whatsapp_id=message.whatsapp_id),
             SentContentWanted(link=link, request=5, chat=message.chat, whatsapp_id="3EB0"),
+            AnsweredMessageWanted(link=link, request=6, chat="c", whatsapp_id="3A"),
+            AnsweredMessageWanted(link=link, request=7, chat="c", whatsapp_id="3B"),
         ):
             world.listener.report(report)
         await world.quiet()
-        assert world.engine.commands[-6:] == [
+        assert world.engine.commands[-8:] == [
             Committed(link=link, seq=50),
             SignalKeys(link=link, request=1, values={"a": "1"}),
             Plaintext(link=link, request=2, plaintext="aGVsbG8="),
             Plaintext(link=link, request=3, plaintext=None),
             SentContent(link=link, request=4, content={"text": "say that again"}),
             SentContent(link=link, request=5, content=None),
+            AnsweredMessageFound(link=link, request=6, message=AnsweredMessage(secret="c2VjcmV0", sender="s")),
+            AnsweredMessageFound(link=link, request=7, message=None),
         ]
 
 

@@ -313,13 +313,17 @@ class ReceivedModel(ApiModel):
         dict[str, object] | None,
         Field(
             description="what text can't say: location, contact, contacts, reaction, choices, event, order, product, "
-            "invite, payment, call, mentions, replyTo, forwarded, viewOnce, videoNote, ad"
+            "invite, payment, call, eventResponse, mentions, replyTo, forwarded, viewOnce, videoNote, ad; and "
+            "encrypted with unreadable, the reason why an encrypted answer has no content"
         ),
     ]
     selected: Annotated[
         dict[str, object] | None, Field(description="{id, title} of what was chosen from buttons, a list or a template")
     ]
-    poll: Annotated[dict[str, object] | None, Field(description="{options, votes} of a poll")]
+    poll: Annotated[
+        dict[str, object] | None,
+        Field(description="{options, votes} of a poll, or of a vote: all options and the chosen ones"),
+    ]
     raw: Annotated[
         dict[str, object] | None,
         Field(description="fields of WhatsApp's own message, where it is of a kind that Holdfast doesn't understand"),

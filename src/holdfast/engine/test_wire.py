@@ -21,6 +21,9 @@ from holdfast.engine.wire import (
 )
 from holdfast.session.engine import (
     Acked,
+    AnsweredMessage,
+    AnsweredMessageFound,
+    AnsweredMessageWanted,
     AnyCommand,
     AnyReport,
     Commit,
@@ -36,11 +39,13 @@ COMMANDS: list[AnyCommand | AskHeartbeat | Stop] = [
     Stop(),
     OpenLink(link=1, company="962302", credentials=None, url="ws://127.0.0.1:1/ws"),
     Send(link=1, whatsapp_id="3EB0AA", to="962700000001@s.whatsapp.net", content={"text": "مرحبا\nline"}),
+    AnsweredMessageFound(link=1, request=2, message=AnsweredMessage(secret="AA==", sender="s", content={"poll": {}})),
 ]
 REPORTS: list[AnyReport | Hello | Logged] = [
     Hello(v=1, engine="baileys", engine_version="7.0.0-rc14", node_version="v24.0.0", pid=7),
     Logged(level="warning", message="a promise of Baileys was rejected"),
     LinkClosed(link=1, code=515, detail="Stream Errored (restart required)", attributes={"code": "515"}),
+    AnsweredMessageWanted(link=1, request=2, chat="c", whatsapp_id="3A"),
     Acked(link=1, whatsapp_id="3EB0AA", chat="962700000001@s.whatsapp.net", at_s=1, error="463"),
     Commit(
         link=1,

@@ -235,7 +235,13 @@ class SessionActor:
     def handle(self, report: engine.AnyReport) -> None:
         report = bounded(report)
         match report:
-            case engine.Commit() | engine.KeysWanted() | engine.PlaintextWanted() | engine.SentContentWanted():
+            case (
+                engine.Commit()
+                | engine.KeysWanted()
+                | engine.PlaintextWanted()
+                | engine.SentContentWanted()
+                | engine.AnsweredMessageWanted()
+            ):
                 if report.link in {self._link, self._leaving}:
                     self._engine_storage.handle(report)
             case _ if report.link == self._link:

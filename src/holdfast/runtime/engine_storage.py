@@ -21,6 +21,8 @@ from itertools import groupby
 from holdfast.delivery.stores import Outbox
 from holdfast.runtime.engine_supervisor import EngineSupervisor
 from holdfast.session.engine import (
+    AnsweredMessageFound,
+    AnsweredMessageWanted,
     AnyCommand,
     Commit,
     Committed,
@@ -40,7 +42,7 @@ log = logging.getLogger(__name__)
 
 _REFUSED_KEPT = 10_000
 
-Question = KeysWanted | PlaintextWanted | SentContentWanted
+Question = KeysWanted | PlaintextWanted | SentContentWanted | AnsweredMessageWanted
 EngineQuery = Commit | Question
 
 
@@ -171,6 +173,9 @@ class EngineStorage:
             case SentContentWanted(link=link, request=request):
                 content, made = await self._outbox.sent_content(self._company, wanted.whatsapp_id, chat=wanted.chat)
                 return SentContent(link=link, request=request, content=content, made=made)
+            case AnsweredMessageWanted(link=link, request=request):
+                message = await self._store.answered_message(self._company, wanted.whatsapp_id, chat=wanted.chat)
+                return AnsweredMessageFound(link=link, request=request, message=message)
 
 
 def merge(commits: Sequence[Commit], *, with_keys: bool) -> Commit | None:

@@ -147,6 +147,24 @@ class SentContent(Command, frozen=True, kw_only=True, tag="sent-content", omit_d
     """As in `Send`; if present, it is sent instead of `content`."""
 
 
+class AnsweredMessage(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """A message of the inbox that an encrypted answer refers to."""
+
+    secret: str
+    """`InboundMessage.message_secret`"""
+    sender: str
+    sender_lid: str | None = None
+    from_me: bool = False
+    content: dict[str, object] | None = None
+
+
+class AnsweredMessageFound(Command, frozen=True, kw_only=True, tag="answered-message"):
+    """Answer to `AnsweredMessageWanted`; None when the inbox has no such message, or none with a secret."""
+
+    request: int
+    message: AnsweredMessage | None
+
+
 class Report(msgspec.Struct, frozen=True, kw_only=True, tag_field="r", rename="camel", omit_defaults=True):
     """Something that happened on one link."""
 
@@ -303,13 +321,16 @@ class InboundMessage(msgspec.Struct, frozen=True, kw_only=True, rename="camel", 
     """Content besides the text: `location` {latitude, longitude, name?, address?}, `contact` {name, vcard} or
     `contacts` [those], `reaction` {emoji}, `choices` {button?, options}, `selected` {id?, title?}, `poll` {options,
     votes}, `event`, `order`, `product`, `invite`, `payment`, `call`, `mentions` [JID], `replyTo` {whatsappId, sender},
-    `forwarded`, `viewOnce`, `videoNote`, `ad`, `encrypted`; `raw`: the fields of a message that is not understood."""
+    `forwarded`, `viewOnce`, `videoNote`, `ad`, `eventResponse`; `encrypted` with `unreadable`: why an encrypted answer
+    can't be read; `raw`: the fields of a message that is not understood."""
     target: str | None = None
     """WhatsApp id of the message that this one edits, revokes (`revoke`) or reacts to."""
     media: dict[str, object] | None = None
     """`{mimetype, sizeBytes?, filename?, seconds?, voice?}`."""
     media_keys: str | None = None
     """Opaque and secret keys that `Download` needs to fetch the media."""
+    message_secret: str | None = None
+    """Opaque secret that decrypts encrypted answers to this message, such as votes in a poll."""
 
 
 class Undecryptable(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -383,6 +404,14 @@ class SentContentWanted(Report, frozen=True, kw_only=True, tag="sent-content-wan
     whatsapp_id: str
 
 
+class AnsweredMessageWanted(Report, frozen=True, kw_only=True, tag="answered-message-wanted"):
+    """An encrypted answer came, a vote in a poll for example: which message does it answer?"""
+
+    request: int
+    chat: str
+    whatsapp_id: str
+
+
 class Downloaded(Report, frozen=True, kw_only=True, tag="downloaded"):
     """The answer to `Download`. When a link closes, its open requests are dropped."""
 
@@ -417,6 +446,7 @@ AnyCommand = (
     | SignalKeys
     | Plaintext
     | SentContent
+    | AnsweredMessageFound
 )
 AnyReport = (
     QrShown
@@ -438,6 +468,7 @@ AnyReport = (
     | KeysWanted
     | PlaintextWanted
     | SentContentWanted
+    | AnsweredMessageWanted
     | Downloaded
     | NewChatsLocked
 )

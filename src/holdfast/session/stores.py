@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from holdfast.base.errors import HoldfastError
-from holdfast.session.engine import Commit, InboundMessage
+from holdfast.session.engine import AnsweredMessage, Commit, InboundMessage
 from holdfast.session.reasons import PASSKEY_REQUIRED
 from holdfast.session.state import State
 
@@ -209,6 +209,9 @@ class EngineStore(Protocol):
     async def keys(self, company: str, type_: str, ids: Sequence[str]) -> dict[str, str]: ...
 
     async def plaintext(self, company: str, ciphertext_sha256: str) -> bytes | None: ...
+
+    async def answered_message(self, company: str, whatsapp_id: str, *, chat: str) -> AnsweredMessage | None:
+        """The inbound message that encrypted answers refer to by this id: the first one in that chat with a secret."""
 
     async def forget_plaintexts(self, *, before: str) -> None:
         """Drop plaintexts from before then: WhatsApp no longer delivers those messages again."""

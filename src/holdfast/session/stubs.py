@@ -48,6 +48,7 @@ def _stub(item: Decrypted, error: str) -> Decrypted:
         target=None,
         media=None,
         media_keys=None,
+        message_secret=None,
         content=content,
     )
     return replace(item, plaintext=EMPTY_PLAINTEXT, message=message)

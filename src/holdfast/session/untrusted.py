@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from holdfast.session.engine import (
     Acked,
+    AnsweredMessageWanted,
     AnyReport,
     Commit,
     CreatedMessage,
@@ -40,6 +41,8 @@ NAME_CHARS = 255
 """Upper bound of the name of a person or file, or a MIME type."""
 KEYS_CHARS = 8_192
 """Upper bound of `InboundMessage.media_keys`. Real ones have fewer than 1,000."""
+SECRET_CHARS = 64
+"""Upper bound of `InboundMessage.message_secret`. Real ones have 44."""
 LIST_ITEMS = 1_024
 """Upper bound of a list within a message, mentions for example."""
 OBJECT_MEMBERS = 64
@@ -78,7 +81,7 @@ def bounded(report: AnyReport) -> AnyReport:
                 participant=_optional(report.participant, bounded_id),
                 at_s=_time(report.at_s),
             )
-        case SentContentWanted():
+        case SentContentWanted() | AnsweredMessageWanted():
             return replace(report, whatsapp_id=bounded_id(report.whatsapp_id), chat=bounded_id(report.chat))
         case SendRefused():
             return replace(report, detail=bounded_name(report.detail))
@@ -104,7 +107,7 @@ def bounded_commit(commit: Commit) -> Commit:
 
 def bounded_message(message: InboundMessage) -> InboundMessage:
     """The same message, safe to store. Its type is chosen by the engine, so it needs no check."""
-    keys = message.media_keys
+    keys, secret = message.media_keys, message.message_secret
     return replace(
         message,
         whatsapp_id=bounded_id(message.whatsapp_id),
@@ -118,6 +121,7 @@ def bounded_message(message: InboundMessage) -> InboundMessage:
         target=_optional(message.target, bounded_id),
         media=None if message.media is None else _media(message.media),
         media_keys=None if keys is None or len(keys) > KEYS_CHARS else clean(keys),
+        message_secret=None if secret is None or len(secret) > SECRET_CHARS else clean(secret),
     )
 
 

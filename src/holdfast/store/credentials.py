@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Table, bindparam, delete, func, select, updat
 
 from holdfast.base.clock import Clock, iso
 from holdfast.base.ids import RandomSource
-from holdfast.session.engine import Commit, CreatedMessage, Decrypted, InboundMessage, Undecryptable
+from holdfast.session.engine import AnsweredMessage, Commit, CreatedMessage, Decrypted, InboundMessage, Undecryptable
 from holdfast.session.untrusted import bounded_commit, bounded_id, clean
 from holdfast.store.connection import Insert, Prepared, insert
 from holdfast.store.database import Database
@@ -47,7 +47,7 @@ _LEARN_GROUP = Prepared(
 )
 _KEEP_PLAINTEXT = Prepared(lambda insert: insert(decrypted).on_conflict_do_nothing())
 _PLAINTEXTS_AT_ONCE = 500
-_SAID = ("type", "text", "content", "target", "media", "media_keys", "sender_lid")
+_SAID = ("type", "text", "content", "target", "media", "media_keys", "sender_lid", "message_secret")
 """Columns of an inbound message that one which can't be read has not."""
 
 
@@ -148,6 +148,31 @@ class EngineRows:
 
         return await self._database.write(work, company=company)
 
+    async def answered_message(self, company: str, whatsapp_id: str, *, chat: str) -> AnsweredMessage | None:
+        table = inbox.c
+        first = select(func.min(table.seq)).where(
+            table.company_id == company,
+            table.chat == chat,
+            table.whatsapp_id == whatsapp_id,
+            table.message_secret.is_not(None),
+        )
+        columns = table["sender", "sender_lid", "from_me", "content", "message_secret"]
+        statement = select(*columns).where(table.seq == first.scalar_subquery())
+
+        def work(connection: Connection) -> AnsweredMessage | None:
+            row = connection.execute(statement).first()
+            if row is None:
+                return None
+            return AnsweredMessage(
+                secret=row.message_secret,
+                sender=row.sender,
+                sender_lid=row.sender_lid,
+                from_me=row.from_me,
+                content=None if row.content is None else json.loads(row.content),
+            )
+
+        return await self._database.write(work)
+
     async def forget_plaintexts(self, *, before: str) -> None:
         oldest = select(decrypted.c.stored_at).where(decrypted.c.stored_at < before).order_by(decrypted.c.stored_at)
         batch = oldest.limit(_PLAINTEXTS_AT_ONCE).subquery()
@@ -207,6 +232,7 @@ class EngineRows:
             "media": _json(message.media),
             "media_keys": message.media_keys,
             "sender_lid": message.sender_lid,
+            "message_secret": message.message_secret,
         }
         row = {**values, **self._origin(company, message, now), "from_me": message.from_me}
         is_new = keep_received(connection, _RECEIVE, row, at=now, media_url=self._media_url)

@@ -15,7 +15,7 @@ from holdfast.store.database import Database
 from holdfast.store.events import record_received
 from holdfast.store.tables import groups, inbox
 
-RECEIVED = [column for column in inbox.c if column.name not in {"media_keys", "media_id"}]
+RECEIVED = [column for column in inbox.c if column.name not in {"media_keys", "media_id", "message_secret"}]
 """The columns of an inbound message as people and programs see it."""
 
 MediaUrl = Callable[[str], str | None]

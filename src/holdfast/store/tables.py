@@ -242,6 +242,7 @@ inbox = Table(
     Column("stored_at", Text, nullable=False),
     *(Column(name, Text) for name in ("content", "target", "media", "media_keys", "media_id", "completed_at")),
     Column("sender_lid", Text),
+    Column("message_secret", Text),
     sqlite_autoincrement=True,
 )
 Index("inbox_message", inbox.c.company_id, inbox.c.chat, inbox.c.whatsapp_id, inbox.c.sender, unique=True)

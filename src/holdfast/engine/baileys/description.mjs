@@ -6,6 +6,7 @@ import { proto } from 'baileys'
 import { rawOf } from './raw.mjs'
 
 const { REVOKE, MESSAGE_EDIT } = proto.Message.ProtocolMessage.Type
+const { EVENT_EDIT } = proto.Message.SecretEncryptedMessage.SecretEncType
 const DEEPEST = 10 // wrappers in wrappers
 
 // Messages that only wrap another one; `commentMessage` and `deviceSentMessage` do the same with fields besides.
@@ -42,11 +43,11 @@ const KINDS = {
   contactsArrayMessage: ['contact', part => ({ content: { contacts: part.contacts.map(contactOf) } })],
 
   reactionMessage: ['reaction', part => ({ ...targetOf(part.key), content: { reaction: { emoji: part.text ?? '' } } })],
-  encReactionMessage: ['reaction', part => ({ ...targetOf(part.targetMessageKey), content: { encrypted: true } })],
+  encReactionMessage: ['reaction', part => sealedOf('Enc Reaction', part.targetMessageKey, part)],
   pinInChatMessage: ['pin', part => ({ ...targetOf(part.key), content: { pin: { pinned: part.type !== 2 } } })],
   keepInChatMessage: ['keep', part => ({ ...targetOf(part.key), content: { keep: { kept: part.keepType !== 2 } } })],
-  encCommentMessage: ['comment', part => ({ ...targetOf(part.targetMessageKey), content: { encrypted: true } })],
-  secretEncryptedMessage: ['edit', part => ({ ...targetOf(part.targetMessageKey), content: { encrypted: true } })],
+  encCommentMessage: ['comment', part => sealedOf('Enc Comment', part.targetMessageKey, part)],
+  secretEncryptedMessage: ['edit', part => sealedOf(part.secretEncType === EVENT_EDIT ? 'Event Edit' : undefined, part.targetMessageKey, part)],
 
   buttonsMessage: ['buttons', part => ({
     ...headerMediaOf(part),
@@ -76,7 +77,7 @@ const KINDS = {
   pollCreationMessageV2: ['poll', pollOf],
   pollCreationMessageV3: ['poll', pollOf],
   pollCreationMessageV5: ['poll', pollOf],
-  pollUpdateMessage: ['poll_vote', part => ({ ...targetOf(part.pollCreationMessageKey), content: { encrypted: true } })],
+  pollUpdateMessage: ['poll_vote', part => sealedOf('Poll Vote', part.pollCreationMessageKey, part.vote)],
   pollResultSnapshotMessage: ['poll_result', pollResultOf],
   pollResultSnapshotMessageV3: ['poll_result', pollResultOf],
   eventMessage: ['event', part => ({
@@ -91,7 +92,7 @@ const KINDS = {
       })
     }
   })],
-  encEventResponseMessage: ['event_response', part => ({ ...targetOf(part.eventCreationMessageKey), content: { encrypted: true } })],
+  encEventResponseMessage: ['event_response', part => sealedOf('Event Response', part.eventCreationMessageKey, part)],
 
   orderMessage: ['order', part => ({
     ...textOf(part.message || part.orderTitle),
@@ -128,8 +129,9 @@ const KINDS = {
 }
 
 /**
- * `{type, text?, content?, target?, media?, mediaKeys?}` of a decoded message, or null when it says nothing to a person
- * (keys, history, settings of the account). JIDs in it are as the sender wrote them.
+ * `{type, text?, content?, target?, media?, mediaKeys?, sealed?, messageSecret?}` of a decoded message, or null when it
+ * says nothing to a person (keys, history, settings of the account). JIDs in it are as the sender wrote them.
+ * `sealed`: an encrypted answer to `target`, for `answerOf`. `messageSecret`: opens encrypted answers to this one.
  */
 export function describe(message) {
   const { said, marks, target } = unwrapped(message)
@@ -140,7 +142,8 @@ export function describe(message) {
   const [type, tell] = known ? KINDS[known] : ['unknown', () => rawOf(Object.fromEntries(fields.map(name => [name, said[name]])))]
   const told = tell(known && said[known])
   const content = { ...told.content, ...contextOf(said[fields[0]]?.contextInfo), ...marks }
-  return compact({ type, target, ...told, content: Object.keys(content).length ? content : undefined })
+  const messageSecret = base64((said.messageContextInfo ?? message.messageContextInfo)?.messageSecret?.slice(0, 32))
+  return compact({ type, target, ...told, content: Object.keys(content).length ? content : undefined, messageSecret })
 }
 
 /**
@@ -217,6 +220,13 @@ function textOf(text) {
 
 function targetOf(key) {
   return { target: key?.id || undefined }
+}
+
+// An answer that only those can read who have the message that it answers.
+function sealedOf(use, key, sealed) {
+  const { encPayload: payload, encIv: iv } = sealed ?? {}
+  const creator = key?.participant || undefined
+  return { ...targetOf(key), content: { encrypted: true }, sealed: use && payload?.length && iv?.length ? { use, payload, iv, creator } : undefined }
 }
 
 function viewOnceOf({ viewOnce }) {

@@ -98,7 +98,7 @@ const RAW_ONLY = new Set([
 
 test('what is not described has its fields as they came, without bytes', () => {
   const message = said({ placeholderMessage: { type: 0 }, messageContextInfo: { messageSecret: Buffer.alloc(32, 7) } })
-  assert.deepEqual(message, { type: 'unknown', content: { raw: { placeholderMessage: { type: 0 } } } })
+  assert.deepEqual(message.content, { raw: { placeholderMessage: { type: 0 } } })
   const bundle = said({ messageHistoryBundle: { mimetype: 'a/b', mediaKey: Buffer.alloc(32, 7), fileSha256: Buffer.alloc(32, 8) } })
   assert.deepEqual(bundle.content.raw, { messageHistoryBundle: { mimetype: 'a/b' } })
   for (const field of EVERY_FIELD) {
@@ -207,9 +207,24 @@ const KINDS = [
   ]
 ]
 
+test('the secret of a message is kept apart from what it says, wherever the wrapper has it', () => {
+  const messageContextInfo = { messageSecret: Buffer.alloc(32, 7) }
+  const kept = { type: 'text', text: 'a', messageSecret: messageContextInfo.messageSecret.toString('base64') }
+  assert.deepEqual(said({ conversation: 'a', messageContextInfo }), kept)
+  assert.deepEqual(said({ deviceSentMessage: { message: { conversation: 'a' } }, messageContextInfo }), kept)
+  assert.deepEqual(said({ ephemeralMessage: { message: { conversation: 'a', messageContextInfo } } }), kept)
+})
+
+test('an encrypted answer has what opens it', () => {
+  const vote = { encPayload: Buffer.from('payload'), encIv: Buffer.from('iv') }
+  const { sealed } = said({ pollUpdateMessage: { pollCreationMessageKey: { ...key, participant: '2002@lid' }, vote } })
+  assert.deepEqual({ ...sealed, payload: `${sealed.payload}`, iv: `${sealed.iv}` }, { use: 'Poll Vote', payload: 'payload', iv: 'iv', creator: '2002@lid' })
+  assert.equal(said({ pollUpdateMessage: { pollCreationMessageKey: key } }).sealed, undefined)
+})
+
 for (const [message, expected] of KINDS) {
   test(`${Object.keys(message)[0]} is ${expected.type}${expected.text ? `: ${expected.text.replaceAll('\n', ' ')}` : ''}`, () => {
-    const { mediaKeys, ...told } = said(message)
+    const { mediaKeys, sealed, ...told } = said(message)
     assert.deepEqual(told, expected)
   })
 }

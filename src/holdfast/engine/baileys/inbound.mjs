@@ -22,6 +22,7 @@ import {
 
 import { bounded, boundedDecrypted, LIST_ITEMS } from './bounds.mjs'
 import { describe, describeUnknown } from './description.mjs'
+import { answerOf } from './sealed.mjs'
 
 const NAME_CHARS = 128 // a longer one names nobody
 
@@ -47,10 +48,10 @@ export class Inbound {
   /**
    * @param me         () => {id, lid} of this account
    * @param phonesOf   async LIDs => [{lid, pn}] of those whose phone number is known, or null
+   * @param answered   async (chat, id) => {secret, senders, content} of a message in that chat, or null
    */
-  constructor({ me, phonesOf }) {
-    this.me = me
-    this.phonesOf = phonesOf
+  constructor({ me, phonesOf, answered = async () => null }) {
+    Object.assign(this, { me, phonesOf, answered })
   }
 
   /** Remember which stanza the ciphertexts in it belong to. Called before Baileys sees the stanza. */
@@ -78,7 +79,18 @@ export class Inbound {
     const where = await this.#where(stanza, decoded)
     if (!where) return null
     const senderLid = where.fromMe ? undefined : lidOf(stanza.attrs)
-    return { ...where, senderLid, ...(await this.#byPhone(said)), ...envelope(stanza), offline: Boolean(stanza.attrs.offline) }
+    const { from, participant } = stanza.attrs
+    const open = await this.#opened(said, where, [senderLid, participant ?? from])
+    return { ...where, senderLid, ...(await this.#byPhone(open)), ...envelope(stanza), offline: Boolean(stanza.attrs.offline) }
+  }
+
+  // An answer that is encrypted with a secret of the message that it answers.
+  async #opened({ sealed, ...said }, { chat, sender, fromMe }, names) {
+    if (!sealed) return said
+    const { id, lid } = this.me()
+    const senders = fromMe ? [id, lid] : [sender, ...names]
+    const answered = await this.answered(chat, said.target)
+    return { ...said, ...answerOf(sealed, { target: said.target, senders, answered }) }
   }
 
   /** Was this decrypted into no message at all? Whoever sent it is asked for it again, as for one that can't be decrypted. */
@@ -107,7 +119,8 @@ export class Inbound {
     const chat = isJidGroup(key.remoteJid) ? key.remoteJid : await this.#phone(key.remoteJid)
     const sender = fromMe ? jidNormalizedUser(this.me().id) : await this.#phone(key.participant, key.remoteJid)
     const sentAtS = seconds(messageTimestamp) ?? 0
-    return { chat, sender, fromMe, ...(await this.#byPhone(said)), whatsappId: key.id, sentAtS, pushName: pushName || undefined, offline: false }
+    const open = await this.#opened(said, { chat, sender, fromMe }, [key.participant, key.remoteJid])
+    return { chat, sender, fromMe, ...(await this.#byPhone(open)), whatsappId: key.id, sentAtS, pushName: pushName || undefined, offline: false }
   }
 
   #isOwn({ attrs }) {

@@ -28,6 +28,7 @@ import { DevicesCache, Recipients } from './recipients.mjs'
 import { LinkDown, queryError, refusalCode } from './refusals.mjs'
 import { ProxyFailure, Route } from './routes.mjs'
 import { signalRepositoryMaker, writePreKeysThrough } from './repository.mjs'
+import { answeredMessages } from './sealed.mjs'
 import { BROWSER, heedless, makeSocket, release } from './socket.mjs'
 import { removeCompanion } from './stanzas.mjs'
 import { json } from './values.mjs'
@@ -110,6 +111,8 @@ export class Link {
         return this.#questions.answer(command.request, command.plaintext ?? null)
       case 'sent-content':
         return this.#questions.answer(command.request, command)
+      case 'answered-message':
+        return this.#questions.answer(command.request, command.message)
     }
   }
 
@@ -179,7 +182,15 @@ export class Link {
 
   #config(userDevicesCache) {
     this.groups = new Groups({ ask: jid => this.#limits.run('w:g2', () => this.sock.groupMetadata(jid)) })
-    this.inbound = new Inbound({ me: () => this.creds.me, phonesOf: lids => this.sock.signalRepository.lidMapping.getPNsForLIDs(lids) })
+    this.inbound = new Inbound({
+      me: () => this.creds.me,
+      phonesOf: lids => this.sock.signalRepository.lidMapping.getPNsForLIDs(lids),
+      answered: answeredMessages({
+        ask: question => this.#questions.ask(question),
+        again: (id, chat, sent) => this.outbound.again(id, chat, sent),
+        me: () => this.creds.me
+      })
+    })
     this.groupNames = new GroupNames({ groups: this.groups, commit: groups => this.#commit({ groups }) })
     this.arrivals = new Arrivals({
       inbound: this.inbound,

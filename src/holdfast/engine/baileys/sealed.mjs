@@ -1,0 +1,87 @@
+// Answers that are encrypted with a secret of the message that they answer: votes in polls, answers to events, and
+// reactions, comments and edits in communities. Only who has the answered message can read them.
+
+import { createHash } from 'node:crypto'
+
+import { aesDecryptGCM, hkdf, jidNormalizedUser, proto } from 'baileys'
+
+import { mayBeOurs } from './bounds.mjs'
+import { describe } from './description.mjs'
+
+const { EventResponseMessage, PollVoteMessage, ReactionMessage } = proto.Message
+const RESPONSES = { [EventResponseMessage.EventResponseType.GOING]: 'going', [EventResponseMessage.EventResponseType.NOT_GOING]: 'not_going', [EventResponseMessage.EventResponseType.MAYBE]: 'maybe' }
+
+// By the name of the use, which is part of the key. Each: decrypted bytes, the answered message -> {text?, content?, …}.
+const USES = {
+  'Poll Vote': voteOf,
+  'Event Response': bytes => {
+    const { response, extraGuestCount } = EventResponseMessage.decode(bytes)
+    const answer = RESPONSES[response] ?? 'unknown'
+    return { text: answer.replace('_', ' '), content: { eventResponse: { answer, extraGuests: extraGuestCount || 0 } } }
+  },
+  'Enc Reaction': bytes => ({ content: { reaction: { emoji: ReactionMessage.decode(bytes).text ?? '' } } }),
+  'Enc Comment': messageOf,
+  'Event Edit': messageOf
+}
+const WITH_ADDITIONAL_DATA = new Set(['Poll Vote', 'Event Response'])
+
+/**
+ * What an encrypted answer says, as fields of a description. Where it can't be read, `content.unreadable` says why:
+ * `message-unknown` (the answered message is not stored here) or `undecryptable`.
+ *
+ * @param sealed    {use, payload, iv, creator?}: `creator` as the answer names who wrote the answered message
+ * @param target    id of the answered message
+ * @param senders   names of who answers: phone number and hidden id, as far as they are known
+ * @param answered  {secret, senders, content} of the answered message, or null
+ */
+export function answerOf({ use, payload, iv, creator: claimed }, { target, senders, answered }) {
+  if (!answered?.secret) return unreadable('message-unknown')
+  for (const creator of named([...answered.senders, claimed])) {
+    for (const sender of named(senders)) {
+      try {
+        const key = hkdf(Buffer.from(answered.secret, 'base64'), 32, { info: [target, creator, sender, use].join('') })
+        const additional = Buffer.from(WITH_ADDITIONAL_DATA.has(use) ? `${target}\0${sender}` : '')
+        return USES[use](aesDecryptGCM(payload, key, iv, additional), answered)
+      } catch {
+        // Sealed under other names of the two, or by somebody who does not have the message.
+      }
+    }
+  }
+  return unreadable('undecryptable')
+}
+
+/**
+ * Looks up the message that an encrypted answer refers to: one from the inbox, or one that Holdfast sent.
+ *
+ * @param ask    async question => answer, of Holdfast's store
+ * @param again  async (id, chat, sent content) => the message as it was sent, or undefined
+ * @param me     () => {id, lid} of this account
+ */
+export const answeredMessages = ({ ask, again, me }) => async (chat, whatsappId) => {
+  if (!whatsappId) return null
+  const { id, lid } = me()
+  const received = await ask({ r: 'answered-message-wanted', chat, whatsappId })
+  if (received) return { ...received, senders: received.fromMe ? [id, lid] : [received.sender, received.senderLid] }
+  if (!mayBeOurs(whatsappId)) return null
+  const message = await again(whatsappId, chat, await ask({ r: 'sent-content-wanted', chat, whatsappId }))
+  const { content, messageSecret: secret } = (message && describe(message)) ?? {}
+  return secret ? { secret, content, senders: [id, lid] } : null
+}
+
+// A vote holds hashes of the options; none: the vote was withdrawn.
+function voteOf(bytes, { content }) {
+  const options = content?.poll?.options ?? []
+  const chosen = PollVoteMessage.decode(bytes).selectedOptions.map(hash => Buffer.from(hash).toString('hex'))
+  const votes = options.filter(option => chosen.includes(sha256(option)))
+  const unknown = chosen.length - votes.length
+  return { text: votes.join(', ') || undefined, content: { poll: { options, votes, ...(unknown > 0 && { unknownVotes: unknown }) } } }
+}
+
+function messageOf(bytes) {
+  const { type, target, sealed, messageSecret, ...said } = describe(proto.Message.decode(bytes)) ?? {}
+  return said
+}
+
+const unreadable = code => ({ content: { encrypted: true, unreadable: code } })
+const named = jids => [...new Set(jids.filter(Boolean).map(jid => jidNormalizedUser(jid)))]
+const sha256 = text => createHash('sha256').update(text).digest('hex')
