@@ -1,22 +1,23 @@
-"""Inbound messages as the inbox page shows them: who wrote, in which chat, what it says, and the file that came."""
+"""Inbound messages as the inbox page shows them: sender, chat, text, details and file."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from holdfast.dashboard.inbox_details import details, empty_note
 from holdfast.dashboard.ports import MediaAddresses
 from holdfast.delivery.content import Content, shown_text
 from holdfast.delivery.stores import Received
 
 _KB, _MB = 1000, 1_000_000
 _TEXT_SHOWN = 2000
-"""Characters; the API has the whole text."""
+"""Characters of a text; the API has the whole text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InboxRow:
-    """One message. Texts are as people wrote them; the template escapes them."""
+    """One message. Texts are not escaped; the template does that."""
 
     id: str
     stored_at: str
@@ -27,15 +28,17 @@ class InboxRow:
     """Subject of the group, or its id while the subject is not known; None outside groups."""
     text: str
     note: str | None
-    """What stands there instead of a text."""
+    """Shown in place of a text where there is none."""
+    details: str | None
+    """What the message says besides its text."""
     file: str | None
-    """Name or type, and size, of the file that came with it."""
+    """Name or type, and size, of the attached file."""
     file_url: str | None
     type: str
 
 
 def inbox_row(received: Received, media: MediaAddresses) -> InboxRow:
-    """`media`: where files can be fetched; only the path is used, so that it fits the address that the browser has."""
+    """`media` gives the URLs of files. Only their path is used, because the browser may use another host name."""
     text = shown_text(received.content or {}, text=received.text)
     return InboxRow(
         id=received.id,
@@ -45,7 +48,8 @@ def inbox_row(received: Received, media: MediaAddresses) -> InboxRow:
         from_own_phone=received.from_me,
         group=_group(received),
         text=_shortened(text or ""),
-        note=None if text or received.media else _NOTES.get(received.type, f"({received.type.replace('_', ' ')})"),
+        note=None if text or received.media else empty_note(received.content or {}, received.type),
+        details=details(received),
         file=None if received.media is None else _file(received.media),
         file_url=_path(media.url(received)),
         type=received.type.replace("_", " "),
@@ -56,15 +60,8 @@ def _shortened(text: str) -> str:
     return text if len(text) <= _TEXT_SHOWN else f"{text[:_TEXT_SHOWN]} … ({len(text)} characters in all)"
 
 
-_NOTES = {
-    "undecryptable": "(can't be read yet: the sender's phone was asked to send it again)",
-    "unknown": "(a kind that Holdfast does not know; the API has it as raw)",
-    "text": "(empty)",
-}
-
-
 def person(jid: str) -> str:
-    """`+962790000001` for a number; the hidden id of somebody whose number is not known."""
+    """`+962790000001` for a phone number, or the hidden id (LID) of a person whose number is not known."""
     user, _, server = jid.partition("@")
     user = user.partition(":")[0]
     return f"+{user}" if server in {"s.whatsapp.net", "c.us"} and user.isdigit() else user if server == "lid" else jid

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from holdfast.dashboard.inbox_details import _DETAILS
 from holdfast.dashboard.inbox_rows import InboxRow, inbox_row, person
 from holdfast.delivery.content import Content
 from holdfast.delivery.stores import Received
@@ -63,6 +64,60 @@ def test_what_says_nothing_is_named(kind: str) -> None:
     assert made.text == ""
     assert made.note
     assert made.note.startswith("(")
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "shown"),
+    [
+        ("poll", {"poll": {"options": ["A", "B"], "votes": []}}, "options: A, B"),
+        ("poll_result", {"poll": {"options": ["A"], "votes": [{"option": "A", "count": 2}]}}, "options: A; A: 2"),
+        ("list", {"choices": {"options": [{"id": "r1", "title": "Row"}, {"id": "r2"}]}}, "choices: Row, r2"),
+        ("text", {"selected": {"id": "b1", "title": "Yes"}}, "id of the choice: b1"),
+        ("contact", {"contact": {"name": "R", "vcard": "BEGIN:VCARD\r\nitem1.TEL;waid=1:+1 2\r\nEND"}}, "+1 2"),
+        ("contact", {"contacts": [{"name": "R", "vcard": "TEL:+1"}, {"name": "O", "vcard": ""}]}, "R +1; O"),
+        ("location", {"location": {"latitude": 1, "longitude": 2, "name": "B", "address": "Road"}}, "Road; 1, 2"),
+        ("order", {"order": {"items": 2, "amount": 5, "currency": "JOD"}}, "2 items; 5 JOD"),
+        ("payment", {"payment": {"requested": True, "amount": 5.5, "currency": "JOD"}}, "5.5 JOD; requested"),
+        ("event", {"event": {"startsAt": "2027", "location": {"name": "B"}}}, "starts: 2027; place: B"),
+        ("group_invite", {"invite": {"group": "1@g.us", "code": "abc"}}, "invitation to: 1@g.us; code: abc"),
+        ("call", {"call": {"video": True, "seconds": 5}}, "video call; 5 s"),
+        ("album", {"album": {"images": 2, "videos": 1}}, "2 images; 1 video"),
+        ("image", {"viewOnce": True, "forwarded": True}, "forwarded; view once"),
+        ("text", {"ad": {"title": "Sale"}, "replyTo": {"whatsappId": "3A"}}, "from an ad: Sale; reply to: 3A"),
+    ],
+)
+def test_details_say_what_the_text_does_not(kind: str, content: Content, shown: str) -> None:
+    """Choices, numbers, amounts, places, times and marks."""
+    assert row(replace(TEXT, type=kind, content=content)).details == shown
+
+
+def test_details_name_the_message_that_is_meant() -> None:
+    """Of a reaction, an edit, a deletion or a vote."""
+    assert row(replace(TEXT, type="revoke", text=None, target="3EB0")).details == "about message 3EB0"
+    assert row(TEXT).details is None
+
+
+@pytest.mark.parametrize("name", _DETAILS)
+@pytest.mark.parametrize("value", [None, 7, "x", [None, 7], {"options": 7, "votes": "x", "vcard": 7, "location": []}])
+def test_details_bear_any_content(name: str, value: object) -> None:
+    """Strangers choose it."""
+    assert len(row(replace(TEXT, content={name: value, "viewOnce": True})).details or "") < 600
+
+
+@pytest.mark.parametrize(
+    ("content", "note"),
+    [
+        ({"poll": {"options": ["A"], "votes": []}}, "(vote withdrawn)"),
+        (
+            {"encrypted": True, "unreadable": "message-unknown"},
+            "(a vote in a poll that is not stored here, so it can't be decrypted)",
+        ),
+        ({"encrypted": True, "unreadable": "undecryptable"}, "(a vote in a poll; it can't be decrypted)"),
+    ],
+)
+def test_a_vote_without_options_says_why(content: Content, note: str) -> None:
+    """Withdrawn, its poll is not stored, or it can't be decrypted."""
+    assert row(replace(TEXT, type="poll_vote", text=None, content=content)).note == note
 
 
 def test_a_group_goes_by_its_subject_and_else_by_its_id() -> None:
