@@ -45,14 +45,18 @@ PAGES = {
     "fleet": "/",
     "webhooks": "/webhooks",
     "docs": "/docs",
-    "not-found": "/companies/nobody",
+    "docs-message": "/docs#post-v1-sessions-company-messages",
+    "no-company": "/companies/nobody",
+    "no-page": "/nothing-here",
     "inbox": f"/companies/{mixed_fleet.COMPANIES[0]}/inbox",
     "inbox-nothing": f"/companies/{mixed_fleet.COMPANIES[0]}/inbox?words=nothing",
+    "messages-nothing": f"/companies/{mixed_fleet.COMPANIES[0]}?words=nothing",
     **{f"company-{company}": f"/companies/{company}" for company in _COMPANIES},
 }
 DIALOGS = {
     "dialog-add": ("/", "#do-add"),
-    "dialog-settings": (f"/companies/{mixed_fleet.COMPANIES[0]}", "#do-settings"),
+    "dialog-reconnect": (f"/companies/{mixed_fleet.COMPANIES[0]}", "#do-reconnect"),
+    "dialog-stop": (f"/companies/{mixed_fleet.COMPANIES[0]}", "#do-stop"),
     "dialog-remove": (f"/companies/{mixed_fleet.STOPPED}", "#do-remove"),
     "dialog-log-out": (f"/companies/{mixed_fleet.COMPANIES[0]}", "#do-log-out"),
 }
@@ -90,21 +94,48 @@ async def take_all(browser: Browser, gateway: Served, pictures: Path) -> None:
                 await _take(visitor, path, pictures / f"{name}-{look}.png")
             for name, (path, button) in DIALOGS.items():
                 await visitor.go(path)
-                opener = visitor.page.locator(button)
-                if await opener.count():
-                    await opener.click()
-                    await visitor.page.screenshot(path=pictures / f"{name}-{look}.png")
+                await visitor.page.locator(button).click()
+                await visitor.page.screenshot(path=pictures / f"{name}-{look}.png")
+            await _use_forms(visitor, gateway, pictures, look)
 
 
 async def _take(visitor: Visitor, path: str, picture: Path) -> None:
     await visitor.go(path)
     await asyncio.sleep(0.7)  # the chart and the first changes
+    if picture.name.startswith("no-"):
+        visitor.complaints.clear()  # the status 404 of the page itself
+    await _picture(visitor, picture)
+
+
+async def _picture(visitor: Visitor, picture: Path) -> None:
     await visitor.page.screenshot(path=picture, full_page="docs" not in picture.name)
     try:
         await visitor.looks_right()
     except AssertionError as error:
-        visitor.complaints.clear()
         print(f"{picture.name}: {error}", flush=True)
+        visitor.complaints.clear()
+
+
+async def _use_forms(visitor: Visitor, gateway: Served, pictures: Path, look: str) -> None:
+    """A QR code, a pairing code, a message that was sent, settings that were saved or refused."""
+    page = visitor.page
+    await gateway.client.post(f"/v1/sessions/{mixed_fleet.PAIRING}/start")
+    await visitor.go(f"/companies/{mixed_fleet.PAIRING}")
+    await page.locator("#qr-box svg").wait_for()
+    await page.locator("#number").fill("962790000496")
+    await page.get_by_role("button", name="Get a code").click()
+    await page.locator("#pairing-code p").first.wait_for()
+    await _picture(visitor, pictures / f"linking-{look}.png")
+    await visitor.go(f"/companies/{mixed_fleet.PASSKEY}")
+    await page.get_by_text("Without the extension").click()
+    await _picture(visitor, pictures / f"passkey-snippet-{look}.png")
+    await visitor.go(f"/companies/{mixed_fleet.COMPANIES[21]}")
+    await page.locator("#to").fill(mixed_fleet.FRIEND)
+    await page.get_by_role("button", name="Send").click()
+    await page.locator("#sent .steps").wait_for()
+    await page.get_by_role("button", name="Save").click()
+    await page.locator("#settings-saved p").first.wait_for()
+    await _picture(visitor, pictures / f"forms-{look}.png")
 
 
 if __name__ == "__main__":

@@ -101,7 +101,7 @@ async def _link(visitor: Visitor, gateway: Served, whatsapp: Wasim, company: str
     await expect(page.locator("#head")).to_contain_text("Connected")
     await expect(page.locator("#link")).to_be_hidden()
     await expect(page.locator("#facts")).to_contain_text(f"+{number}")
-    await expect(page.locator("#history")).to_contain_text("A phone was linked")
+    await expect(page.locator("#history")).to_contain_text("Phone linked")
     assert await page.evaluate("window.isTheSamePage")
 
 
@@ -122,11 +122,11 @@ async def _lose_link(visitor: Visitor, whatsapp: Wasim, number: str) -> None:
     await whatsapp.fault("cut", number=number)
     newest = page.locator("#history li").first
     await expect(newest).to_contain_text("Not connected")
-    await expect(newest).to_contain_text("The connection was closed (428): the network's doing.")
+    await expect(newest).to_contain_text("The connection was closed (428). Cause: the network.")
     await expect(page.locator("#head")).to_contain_text("Reconnecting")
     await whatsapp.delete(f"/faults/{refusal['id']}")
     await expect(newest).to_contain_text("Connection lost")
-    await expect(newest).to_contain_text("Holdfast connected again by itself")
+    await expect(newest).to_contain_text("Holdfast reconnected at")
     await expect(page.locator("#head")).to_contain_text("Connected")
 
 
@@ -164,7 +164,7 @@ async def _see_fleet(visitor: Visitor, company: str) -> None:
     await page.keyboard.press("/")
     await page.keyboard.type("no-such-company")
     await expect(row).to_be_hidden()
-    await expect(page.get_by_text("No company fits.")).to_be_visible()
+    await expect(page.get_by_text("No company matches.")).to_be_visible()
     await page.get_by_role("button", name="Show all").click()
     await expect(row).to_be_visible()
 

@@ -44,6 +44,12 @@ _OVERLAPPING = """() => [...document.querySelectorAll(".timeline li")].filter((e
   text.selectNodeContents(entry.children[0]);
   return text.getBoundingClientRect().right > what.left && what.top < when.bottom - 1;
 }).map((entry) => entry.innerText)"""
+_OUTSIDE_CARD = """() => [...document.querySelectorAll(".card")].flatMap((card) => {
+  const edge = card.getBoundingClientRect().right - parseFloat(getComputedStyle(card).paddingRight);
+  const mayScroll = (element) => element.closest(".scroll, pre, .unseen, svg, canvas");
+  const isOut = (element) => element.getBoundingClientRect().right > edge + 1 && !mayScroll(element);
+  return [...card.querySelectorAll("*")].filter(isOut).map((element) => element.outerHTML.slice(0, 120));
+})"""
 PATIENCE_MS = 20_000
 
 
@@ -75,8 +81,8 @@ class Visitor:
         await self.page.reload()
 
     async def looks_right(self) -> None:
-        """axe finds nothing serious, nothing sticks out at the side, no word in a table is broken, no time runs under
-        its entry, and the browser had nothing to complain of."""
+        """axe finds nothing serious, the browser logs no error, nothing sticks out of the page or of its card, no word
+        in a table is broken, and no time overlaps its entry."""
         found = json.loads(await self.page.evaluate("async () => JSON.stringify((await axe.run()).violations)"))
         serious = [
             f"{rule['id']}: {rule['help']}: {[node['html'] for node in rule['nodes']][:3]}"
@@ -86,6 +92,8 @@ class Visitor:
         assert not serious, "\n".join(serious)
         outside = await self.page.evaluate(_OUTSIDE)
         assert not outside, f"these stick out at the side: {outside}"
+        outside = await self.page.evaluate(_OUTSIDE_CARD)
+        assert not outside, f"these stick out of their card: {outside}"
         broken = await self.page.evaluate(_BROKEN_WORDS)
         assert not broken, f"these words are broken in two: {broken}"
         overlapping = await self.page.evaluate(_OVERLAPPING)

@@ -55,7 +55,7 @@ async def test_what_another_process_runs_is_shown_without_buttons(browser: Brows
     browser.client.api.state.context = replace(context, gateway=gateway, diagnoser=diagnoser, fleet=fleet)
     page = (await browser.get(f"/companies/{COMPANY}")).body.decode()
     assert "This session is run by other:3000: open the dashboard there to change it." in page
-    assert "It is measured by the process that runs this session." in page
+    assert "Measured by the node that runs this session." in page
     assert "find me" in page
-    assert "A phone was linked" in page
+    assert "Phone linked" in page
     assert 'id="do-' not in page

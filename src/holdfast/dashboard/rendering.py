@@ -29,7 +29,7 @@ STATES = {
     State.LOGGED_OUT: "Logged out",
     State.STOPPED: "Stopped",
 }
-LETTER_TONES = {
+MESSAGE_TONES = {
     MessageState.QUEUED: "unlinked",
     MessageState.SENDING: "unlinked",
     MessageState.SENT: "well",
@@ -62,7 +62,7 @@ class Templates:
             "prose": prose,
             "lasting": lasting,
             "state_label": lambda state: STATES[State(state)],
-            "sent_message_tone": lambda state: LETTER_TONES[state],
+            "sent_message_tone": lambda state: MESSAGE_TONES[state],
             "away": away,
             "moment": moment,
             "sentence": sentence,
@@ -111,7 +111,8 @@ _HOLDS = {
 def held(message: OutboundRow) -> str:
     """What a queued message waits for, as a sentence."""
     code = message.held_code or ""
-    until = "" if message.held_until is None else f", until {moment(message.held_until)}"
+    at = None if message.held_until is None else datetime.fromisoformat(message.held_until)
+    until = "" if at is None else f", until {at:%H:%M} UTC on {at:%d %b %Y}"
     return f"Held: {_HOLDS.get(code, code.replace('-', ' '))}{until}."
 
 

@@ -48,7 +48,7 @@ def titles(entries: list[TimelineEntry]) -> list[str]:
 
 def test_linking_reads_from_the_code_to_the_connection() -> None:
     """The newest first."""
-    assert titles(timeline_entries(LINKED)) == ["Connected", "A phone was linked", "A QR code was asked for"]
+    assert titles(timeline_entries(LINKED)) == ["Connected", "Phone linked", "QR code requested"]
 
 
 def test_an_absence_that_is_over_says_why_and_how_it_ended() -> None:
@@ -61,9 +61,9 @@ def test_an_absence_that_is_over_says_why_and_how_it_ended() -> None:
         tone=Tone.SHAKY,
         title="Connection lost",
         lines=(
-            "the connection was closed (428): the network's doing",
-            "then: WhatsApp could not be reached or stopped answering (408): the network's doing",
-            "Holdfast connected again by itself, at attempt 2",
+            "the connection was closed (428). Cause: the network",
+            "then: WhatsApp could not be reached or stopped answering (408). Cause: the network",
+            "Holdfast reconnected at attempt 2",
         ),
     )
 
@@ -74,7 +74,7 @@ def test_an_absence_that_lasts_says_what_comes_next_and_what_to_do() -> None:
     newest = timeline_entries([*LINKED, lost])[0]
     assert (newest.title, newest.tone, newest.next_attempt_at) == ("Not connected", Tone.TROUBLE, at(6))
     assert newest.lines[1:] == (
-        "Holdfast goes on by itself: attempt 3 is planned",
+        "Holdfast retries by itself",
         WHAT_TO_DO[Action.CHECK_NETWORK],
     )
 
@@ -84,8 +84,8 @@ def test_a_pause_without_an_end_says_that_a_person_is_needed() -> None:
     newest = timeline_entries([*LINKED, transition(5, _S.CONNECTED, _S.PAUSED, "banned", 406)])[0]
     assert newest.title == "Paused"
     assert newest.lines == (
-        "WhatsApp banned this number (406): WhatsApp's doing",
-        "Holdfast does not try again by itself",
+        "WhatsApp banned this number (406). Cause: WhatsApp",
+        "Holdfast does not retry by itself",
         "ask for a review in WhatsApp on the company's phone, or write to WhatsApp's support",
     )
 
@@ -93,7 +93,7 @@ def test_a_pause_without_an_end_says_that_a_person_is_needed() -> None:
 @pytest.mark.parametrize(
     ("last", "title", "line"),
     [
-        (transition(5, _S.CONNECTED, _S.STOPPED), "Stopped", "somebody stopped it on purpose; accepted messages wait"),
+        (transition(5, _S.CONNECTED, _S.STOPPED), "Stopped", "stopped by a user; accepted messages wait"),
         (
             transition(5, _S.CONNECTED, _S.LOGGED_OUT, "unlinked", 401),
             "Logged out",
@@ -116,7 +116,7 @@ def test_a_stop_ends_an_absence_without_calling_it_a_return() -> None:
     """Nobody reads that it connected again when it did not."""
     entries = timeline_entries([*LINKED, CUT, transition(7, _S.RECONNECTING, _S.STOPPED)])
     assert titles(entries)[:2] == ["Stopped", "Connection lost"]
-    assert entries[1].lines == ("the connection was closed (428): the network's doing",)
+    assert entries[1].lines == ("the connection was closed (428). Cause: the network",)
 
 
 def test_a_reconnection_that_was_asked_for_is_no_loss() -> None:
@@ -130,10 +130,10 @@ def test_holdfasts_own_absence_is_admitted() -> None:
     """Not blamed on WhatsApp's unknown codes."""
     away = transition(5, _S.CONNECTED, _S.RECONNECTING, "holdfast-stopped")
     newest = timeline_entries([*LINKED, away, transition(6, _S.RECONNECTING, _S.CONNECTED)])[0]
-    assert newest.lines[0] == "Holdfast itself was not running"
+    assert newest.lines[0] == "Holdfast was not running"
 
 
 def test_codes_that_follow_each_other_are_one_wish() -> None:
-    """A page of "a QR code was asked for" tells nothing."""
+    """A page full of "QR code requested" says nothing."""
     again = [transition(n, _S.PAIRING, _S.PAIRING) for n in (1, 2, 3)]
-    assert titles(timeline_entries([LINKED[0], *again])) == ["A QR code was asked for"]
+    assert titles(timeline_entries([LINKED[0], *again])) == ["QR code requested"]

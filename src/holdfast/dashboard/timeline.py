@@ -12,12 +12,12 @@ from holdfast.session.state import RUNNING, State
 from holdfast.session.stores import Transition
 
 STOPPED_HOLDFAST = "holdfast-stopped"
-_DOINGS = {
-    "network": "the network's doing",
-    "whatsapp": "WhatsApp's doing",
-    "operator": "something on our side that a person can mend",
-    "engine": "Holdfast's own engine host",
-    "holdfast": "Holdfast's own doing",
+_ORIGINS = {
+    "network": "the network",
+    "whatsapp": "WhatsApp",
+    "operator": "this installation",
+    "engine": "Holdfast's engine host",
+    "holdfast": "Holdfast",
 }
 
 
@@ -94,7 +94,7 @@ def _back(absence: _Absence, transition: Transition) -> TimelineEntry:
             at=absence.at, tone=Tone.OFF, title="Reconnected", lines=_why(absence), ended_at=transition.at
         )
     how = "at the first attempt" if absence.attempts <= 1 else f"at attempt {absence.attempts}"
-    did = f"Holdfast connected again by itself, {how}"
+    did = f"Holdfast reconnected {how}"
     return TimelineEntry(
         at=absence.at, tone=Tone.SHAKY, title="Connection lost", lines=(*_why(absence), did), ended_at=transition.at
     )
@@ -119,11 +119,10 @@ def _given_up(absence: _Absence, transition: Transition) -> TimelineEntry:
 
 def _next(absence: _Absence) -> tuple[str, ...]:
     if absence.paused and absence.next_attempt_at is None:
-        return ("Holdfast does not try again by itself",)
+        return ("Holdfast does not retry by itself",)
     if absence.next_attempt_at is None:
-        return (f"attempt {absence.attempts} is under way",) if absence.attempts else ()
-    which = f"attempt {absence.attempts}" if absence.attempts else "the next attempt"
-    return (f"Holdfast goes on by itself: {which} is planned",)
+        return (f"attempt {absence.attempts} is in progress",) if absence.attempts else ()
+    return ("Holdfast retries by itself",)
 
 
 def _why(absence: _Absence) -> tuple[str, ...]:
@@ -135,12 +134,12 @@ def _why(absence: _Absence) -> tuple[str, ...]:
 
 def _cause(transition: Transition) -> str:
     if transition.reason == STOPPED_HOLDFAST:
-        return "Holdfast itself was not running"
+        return "Holdfast was not running"
     if transition.reason is None:
-        return "no reason is known"
+        return "the cause is unknown"
     reason = stored_reason(transition.reason, transition.code)
-    doing = _DOINGS.get(reason.fault)
-    return because(reason) if doing is None else f"{because(reason)}: {doing}"
+    origin = _ORIGINS.get(reason.fault)
+    return because(reason) if origin is None else f"{because(reason)}. Cause: {origin}"
 
 
 def _advice(absence: _Absence) -> tuple[str, ...]:
@@ -153,8 +152,8 @@ def _advice(absence: _Absence) -> tuple[str, ...]:
 
 
 _PLAIN = {
-    State.STOPPED: (Tone.OFF, "Stopped", "somebody stopped it on purpose; accepted messages wait"),
-    State.PAIRING: (Tone.UNLINKED, "A QR code was asked for", ""),
+    State.STOPPED: (Tone.OFF, "Stopped", "stopped by a user; accepted messages wait"),
+    State.PAIRING: (Tone.UNLINKED, "QR code requested", ""),
     State.CONNECTING: (Tone.UNLINKED, "Started", ""),
     State.RECONNECTING: (Tone.UNLINKED, "Started", ""),
     State.LOGGED_OUT: (Tone.TROUBLE, "Logged out", ""),
@@ -166,7 +165,7 @@ _PLAIN = {
 def _plain(transition: Transition) -> TimelineEntry:
     """What is no absence: a person's wish, or an end that only a person can undo."""
     if transition.before is State.PAIRING and transition.after in RUNNING and transition.reason is None:
-        return TimelineEntry(at=transition.at, tone=Tone.WELL, title="A phone was linked")
+        return TimelineEntry(at=transition.at, tone=Tone.WELL, title="Phone linked")
     tone, title, line = _PLAIN[transition.after]
     if not line and transition.reason is not None and transition.after is not State.PAIRING:
         line = _cause(transition)

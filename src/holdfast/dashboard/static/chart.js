@@ -54,11 +54,16 @@
       },
       axes: [
         { ...axis, space: 60, size: 26, values: (u, ticks) => ticks.map((at) => { const time = new Date(at * 1000); return `${two(time.getHours())}:${two(time.getMinutes())}`; }) },
-        { ...axis, size: 54, values: (u, ticks) => ticks.map((ms) => (ms < 0 ? "" : `${ms} ms`)) },
+        { ...axis, size: 62, values: (u, ticks) => ticks.map((ms) => (ms < 0 ? "" : `${ms} ms`)) },
       ],
       series: [{}, { stroke: colour("--accent"), width: 1.5, points: { show: known.at.length < 60, size: 4 }, spanGaps: false }],
       hooks: { draw: [drawBands, drawMisses] },
     }, [known.at, known.ms], holder);
+  };
+
+  const range = (sorted) => {
+    const [least, most, median] = [0, sorted.length - 1, Math.floor(sorted.length / 2)].map((n) => `${Math.round(sorted[n])} ms`);
+    return least === most ? `of ${least}` : `of ${least} to ${most}, median ${median}`;
   };
 
   const tell = () => {
@@ -66,9 +71,9 @@
     const away = known.bands.filter((band, n) => band[2] === "away" && n && known.bands[n - 1][2] === "connected").length;
     const missed = known.missed.reduce((sum, n) => sum + n, 0);
     const trips = answered.length
-      ? `Round trips ${answered[0]} to ${answered[answered.length - 1]} ms, median ${answered[Math.floor(answered.length / 2)]} ms; ${missed} missed.`
-      : "The first round trip comes within half a minute of a connection.";
-    said.textContent = `${trips} ${away || "No"} ${away === 1 ? "absence" : "absences"}.`;
+      ? `Round trips ${range(answered)}; ${missed} ${missed === 1 ? "ping" : "pings"} missed.`
+      : "The first round trip is measured within half a minute of a connection.";
+    said.textContent = `${trips} ${away || "No"} ${away === 1 ? "disconnection" : "disconnections"}.`;
   };
 
   const load = async () => {
@@ -87,7 +92,7 @@
       make();
       tell();
     } catch {
-      if (!known) said.textContent = "The chart can't be loaded just now; it is tried again.";
+      if (!known) said.textContent = "The chart can't be loaded. Retrying.";
     }
   };
 
