@@ -71,6 +71,7 @@ async def test_it_fails_with_a_sentence_after_all_others_were_delivered(
     assert gateway.log_lines("Session comp: message", poison["id"], "sent alone")
     [active] = await wasim.get("/faults")
     await wasim.delete(f"/faults/{active['id']}")
+    await gateway.client.post(f"/v1/sessions/{COMPANY}/reconnect")  # after so many losses it would wait for a minute
     after = await gateway.send(COMPANY, POISONED, "no poison")
     await gateway.until_message(after["id"], "delivered", "read", within_s=90)
 
