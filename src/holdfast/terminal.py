@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 import segno
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -19,6 +20,14 @@ _WIDE = 1000
 
 _AROUND_QR = 2
 """Lines above and below a QR code: what to do with it, and the cursor."""
+
+_GAP = 2
+"""Blanks between two columns of a table."""
+
+_READABLE = 16
+"""Columns of text that are narrower than this are hard to read."""
+
+_INDENT = 2
 
 out = Console(width=None if sys.stdout.isatty() else _WIDE)
 err = Console(stderr=True)
@@ -38,14 +47,60 @@ def show_json(value: object) -> None:
     sys.stdout.write(json.dumps(value, indent=None if not sys.stdout.isatty() else 2, ensure_ascii=False) + "\n")
 
 
-def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    table = Table(box=None, pad_edge=False, header_style="bold", show_header=any(columns))
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        # As text: in a str rich takes [fe80::1] for a style and [/x] for an error.
-        table.add_row(*(Text("–" if cell is None else printable(str(cell))) for cell in row))
-    out.print(table)
+def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, width: int | None = None) -> None:
+    """Print rows under their headings. Where the terminal is too narrow for whole words side by side, print each row
+    as a block: its first cell as the heading, then a line for each other cell. `width` None: the terminal's.
+    """
+    cells = [["–" if cell is None else printable(str(cell)) for cell in row] for row in rows]
+    room = (width or out.width) - _GAP * (len(columns) - 1)
+    widths = _column_widths([columns, *cells], room)
+    if widths is None and any(columns):
+        _show_blocks(columns, cells, width)
+        return
+    table = _bare_table(show_header=any(columns))
+    for index, column in enumerate(columns):
+        table.add_column(column, overflow="fold", width=None if widths is None else widths[index])
+    for row in cells:
+        table.add_row(*map(Text, row))  # in a str rich takes [fe80::1] for a style and [/x] for an error
+    out.print(table, width=width)
+
+
+def _bare_table(*, show_header: bool) -> Table:
+    return Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold", show_header=show_header)
+
+
+def _show_blocks(columns: Sequence[str], rows: Iterable[Sequence[str]], width: int | None) -> None:
+    label_width = max(map(len, columns[1:]), default=0)
+    for first, *rest in rows:
+        out.print(Text(first, "bold"), width=width, overflow="fold")
+        block = _bare_table(show_header=False)
+        block.add_column("", width=label_width + _INDENT)
+        block.add_column("", overflow="fold")
+        for column, cell in zip(columns[1:], rest, strict=True):
+            if cell != "–":
+                block.add_row(Text(" " * _INDENT + column), Text(cell))
+        out.print(block, width=width)
+
+
+def _column_widths(rows: Sequence[Sequence[str]], width: int) -> list[int] | None:
+    """Widths in which words stay whole and texts readable, None where `width` is too small for that. Columns that need
+    little more than the least get it first.
+    """
+    by_column = list(zip(*rows, strict=True))
+    wanted = [max(map(cell_len, column)) for column in by_column]
+    longest_words = [
+        max((cell_len(word) for cell in column for word in cell.split()), default=1) for column in by_column
+    ]
+    widths = [max(word, min(want, _READABLE)) for word, want in zip(longest_words, wanted, strict=True)]
+    spare = width - sum(widths)
+    if spare < 0:
+        return None
+    by_need = sorted(range(len(widths)), key=lambda index: wanted[index] - widths[index])
+    for left, index in zip(range(len(widths), 0, -1), by_need, strict=True):
+        extra = min(wanted[index] - widths[index], spare // left)
+        widths[index] += extra
+        spare -= extra
+    return widths
 
 
 def goals(rows: Iterable[tuple[str, str, str, bool]]) -> Table:

@@ -55,6 +55,30 @@ def test_a_table_shows_values_as_they_are(capsys: pytest.CaptureFixture[str]) ->
     assert rows == [["a", "b"], ["http://[fe80::1]/[/x]", r"a\x1b[2Jb"], ["–", "1"]]
 
 
+ROWS = [
+    ("962401 Bakery Irbid +962790000401", "reconnecting", "not connected for 3 min because of WhatsApp (503)", None),
+    ("962400 مخبز الزرقاء +962790000400", "connected", None, "12 h 3 min"),
+]
+
+
+@pytest.mark.parametrize("width", [200, 100, 80, 60, 40])
+def test_a_table_breaks_no_word_in_any_terminal(capsys: pytest.CaptureFixture[str], width: int) -> None:
+    """Side by side where there is room for whole words, else each row as a block with the names of its columns."""
+    terminal.show_table(("company", "state", "why", "for"), ROWS, width=width)
+    lines = capsys.readouterr().out.splitlines()
+    shown = [word for line in lines for word in line.split()]
+    assert {word for row in ROWS for cell in row if cell is not None for word in cell.split()} <= set(shown)
+    assert max(map(len, lines)) <= width
+    assert shown.count("state") == (1 if width >= 60 else 2)
+
+
+def test_a_word_longer_than_the_terminal_is_shown_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    """Over several lines, such as a webhook's address."""
+    address = f"https://example.org/{'a-long-address/' * 12}"
+    terminal.show_table(("endpoint", "url"), [("default", address)], width=60)
+    assert address in "".join(capsys.readouterr().out.split())
+
+
 def modules(text: str) -> list[list[int]]:
     """The matrix that half blocks show, 1 for dark; a block is light."""
     rows: list[list[int]] = []
