@@ -34,6 +34,11 @@ class Refused(HoldfastError):
         self.status = status
 
 
+def may_pass(error: NoServer | Refused) -> bool:
+    """Whether the error is one of a server that is restarting, so that the same request may succeed soon."""
+    return isinstance(error, NoServer) or error.status == HTTPStatus.SERVICE_UNAVAILABLE
+
+
 class CantWrite(HoldfastError):
     """A file of the caller's choice."""
 

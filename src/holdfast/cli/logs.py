@@ -1,6 +1,6 @@
-"""`holdfast logs`: what happened to sessions and messages, a line each, from the events that webhooks carry too.
+"""`holdfast logs`: one line for each event of sessions and messages, the same events that webhooks carry.
 
-The lines name people by number and never show what they wrote.
+The lines name people by their numbers and never show message texts.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Annotated, Any
 import typer
 
 from holdfast import terminal
-from holdfast.base.clock import iso
+from holdfast.base.clock import Clock, iso
 from holdfast.base.ids import COMPANY_RULE, is_company_id
 from holdfast.cli.durations import seconds
 from holdfast.cli.exit_codes import WrongUse
-from holdfast.cli.requests import CLOCK, AsJson, what_to_do, with_client
-from holdfast.client import Client, Json
-from holdfast.health.advice import lasting
+from holdfast.cli.requests import CLOCK, AsJson, with_client
+from holdfast.client import Client, Json, NoServer, Refused, may_pass
+from holdfast.health.advice import lasting, needed_advice
 
 _LOOK_EVERY_S = 1.0
 
@@ -28,7 +28,7 @@ def logs(
     company: Annotated[
         str | None, typer.Argument(metavar="COMPANY", help="only this company; without it, all of them")
     ] = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="go on with what happens next, until Ctrl-C")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="keep printing new events until Ctrl-C")] = False,
     since: Annotated[
         str, typer.Option("--since", metavar="TIME", help="how far back: 30m, 24h or 7d, or a time in ISO 8601")
     ] = "24h",
@@ -46,7 +46,7 @@ def logs(
         shown: list[Json] = []
         count = 0
         show: Callable[[Json], None] = shown.append if as_json and not follow else _show_json if as_json else _show
-        async for event in _events(client, company, since=begin, follow=follow):
+        async for event in events(client, company, since=begin, follow=follow, clock=CLOCK):
             show(event)
             count += 1
         if as_json and not follow:
@@ -61,7 +61,7 @@ def logs(
 
 
 def _begin(since: str) -> datetime:
-    """A time, or the time so long ago."""
+    """The time that `--since` means: an ISO 8601 time, or a duration before now."""
     try:
         at = datetime.fromisoformat(since)
     except ValueError:
@@ -69,11 +69,22 @@ def _begin(since: str) -> datetime:
     return at if at.tzinfo else at.replace(tzinfo=CLOCK.now().tzinfo)
 
 
-async def _events(client: Client, company: str | None, *, since: datetime, follow: bool) -> AsyncIterator[Json]:
+async def events(
+    client: Client, company: str | None, *, since: datetime, follow: bool, clock: Clock
+) -> AsyncIterator[Json]:
+    """The events from `since` on, oldest first; with `follow` also those to come, over restarts of the server."""
     query = {"format": "json", "limit": "500"} | ({} if company is None else {"company": company})
     place = {"since": iso(since)}
+    is_known = False
     while True:
-        page = await client.get("/v1/events", **query, **place)
+        try:
+            page = await client.get("/v1/events", **query, **place)
+        except (NoServer, Refused) as error:
+            if not (follow and is_known and may_pass(error)):
+                raise
+            await clock.sleep(_LOOK_EVERY_S)
+            continue
+        is_known = True
         for event in page["items"]:
             yield event
         if page["items"]:
@@ -81,7 +92,7 @@ async def _events(client: Client, company: str | None, *, since: datetime, follo
         if page["next"] is None:
             if not follow:
                 return
-            await CLOCK.sleep(_LOOK_EVERY_S)
+            await clock.sleep(_LOOK_EVERY_S)
 
 
 def _show(event: Json) -> None:
@@ -108,7 +119,7 @@ def _session(_: str, data: dict[str, Any]) -> str:
     if at := data.get("nextAttemptAt"):
         wait_s = (datetime.fromisoformat(at) - datetime.fromisoformat(data["since"])).total_seconds()
         parts.append(f"; next attempt in {lasting(wait_s)}" if wait_s >= 1 else "; next attempt at once")
-    if advice := what_to_do(reason.get("action")):
+    if advice := needed_advice(reason.get("action", "none"), reason.get("code", "")):
         parts.append(f". What to do: {advice}")
     return "".join(parts)
 

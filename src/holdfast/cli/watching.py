@@ -9,11 +9,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import Any
 
 from holdfast.base.clock import Clock
-from holdfast.client import Client, Json, NoServer, Refused
+from holdfast.client import Client, Json, NoServer, Refused, may_pass
 
 _LOOKS = 300
 """Looks in the whole time, where that gives no shorter and no longer pause than these."""
@@ -108,7 +107,7 @@ class Watch:
             try:
                 last = await self._look(began_at)
             except (NoServer, Refused) as error:
-                if not _may_pass(error):
+                if not may_pass(error):
                     raise
                 last = _stale(last, self._clock.monotonic() - began_at, error.sentence)
             if last is not None:
@@ -121,7 +120,7 @@ class Watch:
             try:
                 return await self._look(began_at)
             except (NoServer, Refused) as error:
-                if not _may_pass(error) or self._clock.monotonic() >= until:
+                if not may_pass(error) or self._clock.monotonic() >= until:
                     raise
             await self._clock.sleep(_LEAST_PAUSE_S)
 
@@ -136,11 +135,6 @@ class Watch:
             stability=found["stability"]["asked"],
             turns=[turn for turn in reversed(found["history"]) if self._known is None or turn["at"] > self._known],
         )
-
-
-def _may_pass(error: NoServer | Refused) -> bool:
-    """True for the errors of a restarting server only."""
-    return isinstance(error, NoServer) or error.status == HTTPStatus.SERVICE_UNAVAILABLE
 
 
 def _stale(last: Sample | None, watched_s: float, trouble: str) -> Sample | None:

@@ -1,0 +1,88 @@
+"""`holdfast logs`: what is asked of the server, and what is shown of its answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import cast
+
+import pytest
+
+from holdfast.base.errors import HoldfastError
+from holdfast.cli import logs
+from holdfast.client import Client, Json, NoServer, Refused
+from tests.doubles.fake_clock import FakeClock
+
+
+class Hurried(FakeClock):
+    """Whoever sleeps is at once where it wanted to be."""
+
+    async def sleep(self, seconds: float) -> None:
+        self.advance_to(self.monotonic() + seconds)
+        await asyncio.sleep(0)
+
+
+def page(*numbers: int, more: bool = False) -> Json:
+    return {"items": [{"seq": number} for number in numbers], "next": str(numbers[-1]) if more else None}
+
+
+class Server:
+    """Gives these answers one after the other."""
+
+    def __init__(self, *answers: Json | NoServer | Refused) -> None:
+        self._answers = list(answers)
+        self.asked: list[str] = []
+
+    async def get(self, path: str, **query: str) -> Json:
+        assert (path, query["format"], query["company"]) == ("/v1/events", "json", "962302")
+        self.asked.append(query.get("after", "since"))
+        answer = self._answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+END = Refused(401, "the end of a test")
+
+
+async def shown(server: Server, *, follow: bool) -> tuple[list[int], HoldfastError | None]:
+    """The events that were shown, and what ended it."""
+    clock, found = Hurried(), list[int]()
+    try:
+        async for event in logs.events(cast(Client, server), "962302", since=clock.now(), follow=follow, clock=clock):
+            found.append(event["seq"])
+    except (NoServer, Refused) as error:
+        return found, error
+    return found, None
+
+
+async def test_all_parts_are_shown_and_that_is_the_end() -> None:
+    """Each part begins behind the last event of the part before."""
+    server = Server(page(3, 4, more=True), page(7))
+    assert await shown(server, follow=False) == ([3, 4, 7], None)
+    assert server.asked == ["since", "4"]
+
+
+async def test_followed_logs_show_later_events_once() -> None:
+    """Also when nothing had happened before."""
+    server = Server(page(), page(), page(5), page(), page(6, 9), END)
+    assert await shown(server, follow=True) == ([5, 6, 9], END)
+    assert server.asked == ["since", "since", "since", "5", "5", "9"]
+
+
+async def test_following_survives_a_restart_of_the_server() -> None:
+    """While it is away or starting, the same part is asked for again."""
+    server = Server(page(5), NoServer("away"), Refused(503, "starting"), page(6), END)
+    assert await shown(server, follow=True) == ([5, 6], END)
+    assert server.asked == ["since", "5", "5", "5", "6"]
+
+
+@pytest.mark.parametrize(
+    ("answers", "follow"),
+    [([NoServer("away")], True), ([page(5, more=True), NoServer("away")], False)],
+    ids=["it never answered", "nobody follows"],
+)
+async def test_a_server_that_is_away_ends_everything_else(answers: Sequence[Json | NoServer], follow: bool) -> None:
+    """Whoever starts the command learns at once that nothing answers."""
+    _, error = await shown(Server(*answers), follow=follow)
+    assert isinstance(error, NoServer)
