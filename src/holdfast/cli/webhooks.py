@@ -19,7 +19,7 @@ OfCompany = Annotated[str | None, typer.Option("--company", metavar="COMPANY", h
 
 @webhooks.command(name="list")
 def list_endpoints(as_json: AsJson = False) -> None:
-    """Each endpoint: its state, what waits, its last answer. Exit code 1 when one takes nothing."""
+    """List the endpoints: state, pending deliveries, last error. Exit code 1 when one is set aside or switched off."""
     page = with_client(lambda client: client.get("/v1/webhooks"))
     if as_json:
         terminal.show_json(page)

@@ -25,8 +25,8 @@ def endpoint(company: str, state: EndpointState) -> Endpoint:
     )
 
 
-def test_an_endpoint_that_takes_nothing_deserves_an_alert() -> None:
-    """Of its company, or of Holdfast as a whole; one that works deserves none, and no secret is told."""
+def test_an_endpoint_that_fails_deserves_an_alert() -> None:
+    """Of its company, or of Holdfast as a whole; one that works deserves none, and no secret is shown."""
     endpoints = [
         endpoint(OF_ALL, EndpointState.ASIDE),
         endpoint("a", EndpointState.OFF),
@@ -34,7 +34,7 @@ def test_an_endpoint_that_takes_nothing_deserves_an_alert() -> None:
     ]
     aside, off = conditions_of_webhooks(endpoints, now=NOW)
     assert (aside.cause, aside.company, off.cause, off.company) == ("webhook-aside", None, "webhook-off", "a")
-    assert aside.sentence.startswith("The receiver has taken no webhook for 20 min, at 7 tries in a row")
+    assert aside.sentence.startswith("The receiver has accepted no delivery for 20 min, after 7 attempts in a row")
     for condition in (aside, off):
         assert (condition.severity, condition.action) == (Severity.CRITICAL, Care.CHECK_WEBHOOK)
         assert condition.lasting_s == 1200

@@ -23,10 +23,10 @@ def conditions_of_webhooks(endpoints: Iterable[Endpoint], *, now: datetime) -> I
                 yield _condition(
                     endpoint,
                     cause="webhook-aside",
-                    title="a webhook takes nothing",
-                    sentence=f"The receiver has taken no webhook for {lasting(failing_s)}, at "
-                    f"{endpoint.health.failures} tries in a row; it is probed now and then, and what waits is kept "
-                    "for it for four days.",
+                    title="a webhook receiver is failing",
+                    sentence=f"The receiver has accepted no delivery for {lasting(failing_s)}, after "
+                    f"{endpoint.health.failures} attempts in a row. Holdfast probes it at intervals of up to an hour "
+                    "and keeps its deliveries for four days.",
                     lasting_s=failing_s,
                 )
             case EndpointState.OFF:
@@ -34,8 +34,8 @@ def conditions_of_webhooks(endpoints: Iterable[Endpoint], *, now: datetime) -> I
                     endpoint,
                     cause="webhook-off",
                     title="a webhook is switched off",
-                    sentence="The receiver answered 410: nothing goes there until a person switches it on again; "
-                    "what happens meanwhile is kept for it for four days.",
+                    sentence="The receiver answered 410: nothing is delivered until a person switches it on again. "
+                    "Holdfast keeps its deliveries for four days.",
                     lasting_s=failing_s,
                 )
             case EndpointState.ACTIVE:

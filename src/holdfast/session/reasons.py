@@ -117,7 +117,7 @@ NOT_LINKED = _reason("not-linked", None, "operator", SessionReaction.UNPAIR, "th
 NOT_KEPT = _reason("not-kept", None, "holdfast", SessionReaction.BACKOFF, "Holdfast could not store the keys of the link: is the disk full?")  # fmt: skip
 ASKED = _reason("asked", None, "nobody", SessionReaction.RESTART, "a reconnection was asked for", Action.NONE)
 LOGOUT_ASKED = _reason(
-    "logout-asked", None, "nobody", SessionReaction.LOGGED_OUT, "a logout was asked for", Action.SCAN_QR
+    "logout-asked", None, "nobody", SessionReaction.LOGGED_OUT, "it was logged out from here", Action.SCAN_QR
 )
 WAITS_TURN = _reason("waits-turn", None, "nobody", SessionReaction.BACKOFF, "many sessions connect at once, and this one waits")  # fmt: skip
 FLEET_HELD = _reason("fleet-held", None, "whatsapp", SessionReaction.BACKOFF, "WhatsApp refuses several sessions alike, and one of them probes for all")  # fmt: skip
