@@ -88,12 +88,13 @@ async def test_a_logged_out_session_says_so_and_refuses_to_reconnect(client: Api
     assert gone.json["reason"] == {
         "code": "logout-asked",
         "number": None,
-        "message": "a logout was asked for",
+        "message": "it was logged out from here",
         "action": "scan-qr",
     }
     sentence = (await client("POST", f"{SESSION}/reconnect")).problem(409, "conflict")
     assert sentence == (
-        "can't reconnect: the session is logged out because a logout was asked for; ask for a QR code and scan it first"
+        "can't reconnect: the session is logged out because it was logged out from here; "
+        "ask for a QR code and scan it first"
     )
 
 

@@ -28,12 +28,40 @@ async def test_sessions_are_listed_for_people_and_for_programs(holdfast: Command
     await world.now(world.gateway.put("962303"))
     people, programs = await asyncio.gather(holdfast("sessions"), holdfast("sessions", "--json"))
     head, first, second = people.out.splitlines()
-    assert words(head) == ["company", "state", "for", "attempts", "why", "what", "to", "do"]
+    assert words(head) == ["company", "state", "for", "why", "what", "to", "do"]
     assert words(first)[:2] == ["962303", "pairing"]
     assert words(second)[:4] == [COMPANY, "Bakery", "+962700000001", "connected"]
     assert not re.search(r"T\d\d:", people.out), "durations, and no times to the millisecond"
     assert (people.code, people.err, programs.code, programs.err) == (0, "", 0, "")
     assert [item["companyId"] for item in programs.json["items"]] == [COMPANY, "962303"]
+
+
+async def test_sessions_say_what_health_says(holdfast: Command, world: World) -> None:
+    """One verdict: a lock on new contacts of a connected company, and the advice for a login that fails for one
+    company while another is connected. Trouble comes before what is shaky, and that before what is to be linked."""
+    await world.pair()
+    await world.pair("962303")
+    await world.now(world.gateway.put("962304"))
+    world.engine.refuses = 408
+    world.engine.drop(world.link("962303"), code=408)
+    await world.wait(90)
+    world.engine.ack_error = "463"
+    await world.send("to a stranger")
+    await world.quiet()
+    people, shown = await holdfast("sessions"), await holdfast("show", "962303")
+    first, second, third = people.out.splitlines()[1:]
+    assert words(first)[0] == "962303"
+    assert "next attempt in" in first
+    assert "other companies are connected" in first
+    assert "DNS" not in first + shown.out
+    assert "unhealthy; not connected for" in shown.out
+    assert words(second)[0] == COMPANY
+    assert "only to people it already knows, until" in second
+    assert "send no first messages to strangers" in second
+    assert words(third)[:2] == ["962304", "pairing"]
+    assert not re.search(r"T\d\d:", shown.out), "times to the second, and readable"
+    items = (await holdfast("sessions", "--json")).json["items"]
+    assert [item["health"]["status"] for item in items] == ["degraded", "unhealthy", "degraded"]
 
 
 async def test_no_sessions_are_a_good_answer(holdfast: Command) -> None:
@@ -57,7 +85,7 @@ async def test_show_is_good_only_for_a_connected_session(holdfast: Command, worl
     assert (people.code, programs.code) == (1, 1)
     assert programs.json["reason"]["code"] == "logout-asked"
     assert "reason" in people.out
-    assert "a logout was asked for (logout-asked). What to do: ask for a new QR code" in people.out
+    assert "it was logged out from here (logout-asked). What to do: ask for a new QR code" in people.out
 
 
 async def test_a_message_is_sent_and_waited_for(holdfast: Command, world: World) -> None:

@@ -20,6 +20,7 @@ from holdfast.api.routing import (
     ShutdownDependency,
 )
 from holdfast.api.schemas import ApiModel, SessionModel, Text
+from holdfast.api.sessions import Answers
 from holdfast.backup.backup_dir import Found
 from holdfast.backup.baileys import checked
 from holdfast.backup.company import Device
@@ -162,12 +163,12 @@ imports = APIRouter(tags=["backups"], route_class=ImportRoute, dependencies=KEY_
 
 @imports.post("/v1/sessions/{company}/import")
 async def import_session(
-    company: CompanyPath, body: ImportRequest, gateway: LoadedGateway, backup_service: Keeping
+    company: CompanyPath, body: ImportRequest, gateway: LoadedGateway, answers: Answers, backup_service: Keeping
 ) -> SessionModel:
     """Give the company a device that was linked elsewhere, and connect it. All of it is imported, or nothing."""
     device = checked(body.credentials, [SignalKey(key.type, key.id, key.value) for key in body.keys])
     await backup_service.take_in(company, device, in_use=body.in_use)
-    return SessionModel.of(await gateway.look(company), label=(await gateway.labels()).get(company))
+    return await answers.of(await gateway.look(company))
 
 
 @backups.get("/v1/sessions/{company}/export")

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.routing import APIRoute
 from pydantic import Field
 
@@ -14,16 +14,15 @@ from holdfast.api import description
 from holdfast.api.account_limits import LimitsModel
 from holdfast.api.keys import KeyGrant
 from holdfast.api.metrics import exposition
-from holdfast.api.routing import Moment
-from holdfast.api.schemas import ApiModel, SessionModel
+from holdfast.api.routing import DiagnoserDependency, Moment
+from holdfast.api.schemas import ApiModel, FindingModel, SessionModel, findings
 from holdfast.base.clock import iso
 from holdfast.health.goals import GoalResult
 from holdfast.health.signals import Signals
 from holdfast.health.stability import Stability
 from holdfast.health.verdict import Status, Verdict
-from holdfast.http.startup import until_loaded
 from holdfast.runtime.client_versions import RefusedVersions
-from holdfast.runtime.diagnosis import Diagnoser, Diagnosis
+from holdfast.runtime.diagnosis import Diagnosis
 from holdfast.runtime.engine_supervisor import HostView
 from holdfast.runtime.view import View
 from holdfast.session.client_version import ClientVersion, age_s, origin_of, text_of
@@ -41,12 +40,6 @@ _TENANT_SETTINGS = frozenset(
 )
 """What a key limited to companies sees: how its sessions behave, and nothing of the operator's installation."""
 _PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
-
-
-class FindingModel(ApiModel):
-    code: str
-    message: str
-    action: str
 
 
 class HealthModel(ApiModel):
@@ -293,7 +286,7 @@ class DiagnosticsModel(ApiModel):
         sees_all = grant.companies is None
         return cls(
             at=found.at,
-            session=SessionModel.of(found.view, label=found.label),
+            session=SessionModel.of(found.view, verdict=found.verdict, label=found.label),
             status=found.verdict.status.word,
             reasons=findings(found.verdict),
             evidence=evidence,
@@ -340,13 +333,6 @@ class DiagnosticsModel(ApiModel):
         )
 
 
-def findings(verdict: Verdict) -> list[FindingModel]:
-    return [
-        FindingModel(code=finding.code, message=finding.message, action=finding.action.value)
-        for finding in verdict.reasons
-    ]
-
-
 def keep_alive(signals: Signals) -> KeepAliveModel:
     known = signals.keepalives
     return KeepAliveModel(
@@ -368,13 +354,6 @@ def _ms(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds * 1000, 1)
 
 
-async def _diagnoser(request: Request) -> Diagnoser:
-    diagnoser: Diagnoser = request.app.state.diagnoser
-    await until_loaded(request, request.app.state.gateway)
-    return diagnoser
-
-
-Doctor = Annotated[Diagnoser, Depends(_diagnoser)]
 Since = Annotated[
     Moment | None,
     Query(description="also judge the time from then to now, at most 7 days (ISO 8601)"),
@@ -393,14 +372,16 @@ def make_routers(keyed: type[APIRoute], **options: Any) -> tuple[APIRouter, APIR
             503: {"model": HealthModel, "description": "the session is degraded or unhealthy; `reasons` say why"},
         },
     )
-    async def get_health(company: str, doctor: Doctor, response: Response) -> HealthModel:
+    async def get_health(company: str, doctor: DiagnoserDependency, response: Response) -> HealthModel:
         """200 when the session is healthy, 503 when it is degraded or unhealthy, 404 when it is unknown."""
         view, verdict = await doctor.health(company)
         response.status_code = 200 if verdict.status is Status.HEALTHY else 503
         return HealthModel.of(view, verdict)
 
     @closed.get("/webhook/whatsapp/baileys/diagnostics/{company}")
-    async def get_diagnostics(company: str, request: Request, doctor: Doctor, since: Since = None) -> DiagnosticsModel:
+    async def get_diagnostics(
+        company: str, request: Request, doctor: DiagnoserDependency, since: Since = None
+    ) -> DiagnosticsModel:
         """Everything known about a session."""
         grant: KeyGrant = request.state.grant
         grant.check(company)
@@ -420,7 +401,7 @@ def make_routers(keyed: type[APIRoute], **options: Any) -> tuple[APIRouter, APIR
         return DiagnosticsModel.of(found, evidence=evidence, settings=settings, grant=grant)
 
     @closed.get("/metrics", response_class=Response)
-    async def get_metrics(request: Request, doctor: Doctor) -> Response:
+    async def get_metrics(request: Request, doctor: DiagnoserDependency) -> Response:
         """For Prometheus: the companies that the key may see, by their id, never by phone number."""
         seen = [each for each in await doctor.all_health() if request.state.grant.covers(each[0].record.company)]
         webhooks = await request.app.state.webhooks.seen(request.state.grant)

@@ -20,6 +20,7 @@ from holdfast.delivery.stores import Outbox
 from holdfast.http.shutdown import ShutdownScope
 from holdfast.http.startup import until_loaded
 from holdfast.runtime.account_limits import AccountLimits
+from holdfast.runtime.diagnosis import Diagnoser
 from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.messages import Messages
 
@@ -62,6 +63,12 @@ async def _gateway(request: Request) -> Gateway:
     return gateway
 
 
+async def _diagnoser(request: Request) -> Diagnoser:
+    diagnoser: Diagnoser = request.app.state.diagnoser
+    await until_loaded(request, request.app.state.gateway)
+    return diagnoser
+
+
 async def _webhooks(request: Request) -> WebhookService:
     webhooks: WebhookService = request.app.state.webhooks
     return webhooks
@@ -89,6 +96,7 @@ async def _account_limits(request: Request) -> AccountLimits:
 
 KeyDependency = Annotated[KeyGrant, Depends(_grant)]
 LoadedGateway = Annotated[Gateway, Depends(_gateway)]
+DiagnoserDependency = Annotated[Diagnoser, Depends(_diagnoser)]
 WebhooksDependency = Annotated[WebhookService, Depends(_webhooks)]
 StoredMessages = Annotated[Outbox, Depends(_outbox)]
 Sending = Annotated[Messages, Depends(_sending)]

@@ -16,6 +16,7 @@ from holdfast.base.proxy_urls import proxy_url, redacted
 from holdfast.delivery.events import received_body
 from holdfast.delivery.stores import BULK, Message, Received
 from holdfast.delivery.webhooks import Endpoint
+from holdfast.health.verdict import Verdict
 from holdfast.runtime.account_limits import HoldNotice
 from holdfast.runtime.view import Qr, View
 from holdfast.session.reasons import Reason
@@ -136,6 +137,28 @@ class ReasonModel(ApiModel):
         return cls(code=reason.name, number=reason.code, message=reason.sentence, action=reason.action.value)
 
 
+class FindingModel(ApiModel):
+    code: str
+    message: str
+    action: str
+
+
+def findings(verdict: Verdict) -> list[FindingModel]:
+    return [
+        FindingModel(code=finding.code, message=finding.message, action=finding.action.value)
+        for finding in verdict.reasons
+    ]
+
+
+class VerdictModel(ApiModel):
+    status: Annotated[str, Field(description="healthy, degraded or unhealthy")]
+    reasons: Annotated[list[FindingModel], Field(description="what is wrong, worst first")]
+
+    @classmethod
+    def of(cls, verdict: Verdict) -> VerdictModel:
+        return cls(status=verdict.status.word, reasons=findings(verdict))
+
+
 class SessionModel(ApiModel):
     company_id: str
     label: Annotated[str | None, Field(description="what people call the company")]
@@ -148,6 +171,10 @@ class SessionModel(ApiModel):
     next_attempt_at: str | None
     last_ping_rtt_ms: float | None
     reason: ReasonModel | None
+    health: Annotated[
+        VerdictModel | None,
+        Field(description="the verdict that the health route gives; null for a session that another process runs"),
+    ]
     node: Annotated[str | None, Field(description="the Holdfast process that runs it; null while none does")]
     device_name: Annotated[str | None, Field(description="the session's own; null: as the settings say")]
     proxy_url: Annotated[str | None, Field(description="the session's own, without its password")]
@@ -157,7 +184,13 @@ class SessionModel(ApiModel):
 
     @classmethod
     def of(
-        cls, view: View, endpoint: Endpoint | None = None, *, label: str | None, secret: str | None = None
+        cls,
+        view: View,
+        endpoint: Endpoint | None = None,
+        *,
+        verdict: Verdict | None,
+        label: str | None,
+        secret: str | None = None,
     ) -> SessionModel:
         """`endpoint`: the session's own; `secret`: that of it, where it is new."""
         record, session = view.record, view.session
@@ -174,6 +207,7 @@ class SessionModel(ApiModel):
             next_attempt_at=iso(view.next_attempt_at),
             last_ping_rtt_ms=None if round_trip_s is None else round(round_trip_s * 1000, 1),
             reason=None if session.told_reason is None else ReasonModel.of(session.told_reason),
+            health=None if verdict is None else VerdictModel.of(verdict),
             node=view.node,
             device_name=record.device_name,
             proxy_url=None if record.proxy_url is None else redacted(record.proxy_url),

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
 
 import segno
-from fastapi import Response
+from fastapi import Depends, Response
 
 from holdfast.api import description
 from holdfast.api.account_limits import LimitsModel
 from holdfast.api.routing import (
     CompanyPath,
+    DiagnoserDependency,
     KeyDependency,
     Limits,
     LoadedGateway,
@@ -28,10 +32,12 @@ from holdfast.api.schemas import (
 )
 from holdfast.api.webhooks import WebhookService
 from holdfast.http.shutdown import ShutdownScope
+from holdfast.runtime.diagnosis import Diagnoser
 from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.pairing import pairing_code, qr_code
 from holdfast.runtime.view import View
 from holdfast.session import events as asked
+from holdfast.session.events import Event
 from holdfast.session.labels import checked_label
 
 _QR_WAIT_S = 15
@@ -40,9 +46,46 @@ _NO_STORE = {"Cache-Control": "no-store"}
 sessions = keyed_router("sessions")
 
 
-async def _shape(webhooks: WebhookService, gateway: Gateway, view: View) -> SessionModel:
-    company = view.record.company
-    return SessionModel.of(view, await webhooks.rows.endpoint(company), label=(await gateway.labels()).get(company))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionAnswers:
+    """Makes the answers about sessions from what gateway, database and verdict say of them."""
+
+    gateway: Gateway
+    diagnoser: Diagnoser
+    webhooks: WebhookService
+
+    async def of(self, view: View, *, secret: str | None = None) -> SessionModel:
+        """`secret`: that of the session's webhook, where it is new."""
+        company = view.record.company
+        return SessionModel.of(
+            view,
+            await self.webhooks.rows.endpoint(company),
+            verdict=(await self.diagnoser.verdicts([view])).get(company),
+            label=(await self.gateway.labels()).get(company),
+            secret=secret,
+        )
+
+    async def of_all(self, views: Sequence[View]) -> list[SessionModel]:
+        own, labels = await self.webhooks.own(), await self.gateway.labels()
+        verdicts = await self.diagnoser.verdicts(views)
+        companies = [view.record.company for view in views]
+        return [
+            SessionModel.of(view, own.get(company), verdict=verdicts.get(company), label=labels.get(company))
+            for company, view in zip(companies, views, strict=True)
+        ]
+
+    async def after(self, company: str, event: Event) -> SessionModel:
+        """The session when it has handled what was asked."""
+        return await self.of(await self.gateway.ask(company, event))
+
+
+async def _answers(
+    gateway: LoadedGateway, diagnoser: DiagnoserDependency, webhooks: WebhooksDependency
+) -> SessionAnswers:
+    return SessionAnswers(gateway=gateway, diagnoser=diagnoser, webhooks=webhooks)
+
+
+Answers = Annotated[SessionAnswers, Depends(_answers)]
 
 
 @sessions.put("/v1/sessions/{company}")
@@ -52,6 +95,7 @@ async def put_session(
     gateway: LoadedGateway,
     limits: Limits,
     webhooks: WebhooksDependency,
+    answers: Answers,
     body: SessionRequest | None = None,
 ) -> SessionModel:
     """Create the session of a company if it does not exist, apply the given settings, and start it."""
@@ -67,28 +111,21 @@ async def put_session(
         await limits.set_pacing(company, pacing)
     if "label" in body.model_fields_set:
         await gateway.set_label(company, body.label)
-    endpoint, secret = await webhooks.set(company, body)
-    label = (await gateway.labels()).get(company)
-    return SessionModel.of(actor.view, endpoint, label=label, secret=secret)
+    _, secret = await webhooks.set(company, body)
+    return await answers.of(actor.view, secret=secret)
 
 
 @sessions.get("/v1/sessions")
-async def list_sessions(
-    grant: KeyDependency, gateway: LoadedGateway, webhooks: WebhooksDependency
-) -> ListPage[SessionModel]:
+async def list_sessions(grant: KeyDependency, gateway: LoadedGateway, answers: Answers) -> ListPage[SessionModel]:
     """All sessions that the key may see."""
     views = [view for view in await gateway.looks() if grant.covers(view.record.company)]
-    own, labels = await webhooks.own(), await gateway.labels()
-    items = [
-        SessionModel.of(view, own.get(view.record.company), label=labels.get(view.record.company)) for view in views
-    ]
-    return ListPage(items=items, next=None)
+    return ListPage(items=await answers.of_all(views), next=None)
 
 
 @sessions.get("/v1/sessions/{company}")
-async def get_session(company: CompanyPath, gateway: LoadedGateway, webhooks: WebhooksDependency) -> SessionModel:
+async def get_session(company: CompanyPath, gateway: LoadedGateway, answers: Answers) -> SessionModel:
     """One session as it is now."""
-    return await _shape(webhooks, gateway, await gateway.look(company))
+    return await answers.of(await gateway.look(company))
 
 
 @sessions.get("/v1/sessions/{company}/limits")
@@ -98,36 +135,36 @@ async def get_limits(company: CompanyPath, _: LoadedGateway, limits: Limits) -> 
 
 
 @sessions.delete("/v1/sessions/{company}")
-async def delete_session(company: CompanyPath, gateway: LoadedGateway, webhooks: WebhooksDependency) -> SessionModel:
+async def delete_session(company: CompanyPath, answers: Answers) -> SessionModel:
     """Log the device out at WhatsApp and put its credentials in quarantine."""
-    return await _shape(webhooks, gateway, await gateway.ask(company, asked.LogoutAsked()))
+    return await answers.after(company, asked.LogoutAsked())
 
 
 @sessions.post("/v1/sessions/{company}/start")
-async def start_session(company: CompanyPath, gateway: LoadedGateway, webhooks: WebhooksDependency) -> SessionModel:
+async def start_session(company: CompanyPath, answers: Answers) -> SessionModel:
     """Connect, and stay connected."""
-    return await _shape(webhooks, gateway, await gateway.ask(company, asked.StartAsked()))
+    return await answers.after(company, asked.StartAsked())
 
 
 @sessions.post("/v1/sessions/{company}/stop")
-async def stop_session(company: CompanyPath, gateway: LoadedGateway, webhooks: WebhooksDependency) -> SessionModel:
+async def stop_session(company: CompanyPath, answers: Answers) -> SessionModel:
     """Disconnect until started again; credentials and messages are kept."""
-    return await _shape(webhooks, gateway, await gateway.ask(company, asked.StopAsked()))
+    return await answers.after(company, asked.StopAsked())
 
 
 @sessions.post("/v1/sessions/{company}/logout")
-async def log_out_session(company: CompanyPath, gateway: LoadedGateway, webhooks: WebhooksDependency) -> SessionModel:
+async def log_out_session(company: CompanyPath, answers: Answers) -> SessionModel:
     """Log the device out at WhatsApp and put its credentials in quarantine."""
-    return await _shape(webhooks, gateway, await gateway.ask(company, asked.LogoutAsked()))
+    return await answers.after(company, asked.LogoutAsked())
 
 
 @sessions.post("/v1/sessions/{company}/reconnect", status_code=202)
 @sessions.post(
     "/webhook/whatsapp/baileys/reconnect/{company}", status_code=202, operation_id="reconnectSessionByWebhookPath"
 )
-async def reconnect_session(company: CompanyPath, gateway: LoadedGateway, webhooks: WebhooksDependency) -> SessionModel:
+async def reconnect_session(company: CompanyPath, answers: Answers) -> SessionModel:
     """Cut the link and connect at once, past any backoff; not past a ban or a logout (409)."""
-    return await _shape(webhooks, gateway, await gateway.ask(company, asked.ReconnectAsked()))
+    return await answers.after(company, asked.ReconnectAsked())
 
 
 @sessions.get("/v1/sessions/{company}/qr")

@@ -17,7 +17,7 @@ from holdfast.base.clock import SystemClock
 from holdfast.base.ids import COMPANY_RULE, is_company_id
 from holdfast.cli.exit_codes import WrongUse
 from holdfast.client import Client, Json, Refused, connect
-from holdfast.health.advice import WHAT_TO_DO
+from holdfast.health.advice import needed_advice
 
 T = TypeVar("T")
 
@@ -61,24 +61,34 @@ def session_path(company: str, rest: str = "") -> str:
 
 
 def show_one(item: Json, *, as_json: bool) -> None:
-    """One thing with its fields, a line each."""
+    """Print an object with its fields, one on a line."""
     if as_json:
         terminal.show_json(item)
     else:
-        terminal.show_table(("", ""), ((name, _told(value)) for name, value in item.items()))
+        terminal.show_table(("", ""), ((name, _in_words(value)) for name, value in item.items()))
 
 
-def _told(value: object) -> object:
-    """A reason or an error as a sentence; everything else as it is."""
+def moment(at: str) -> str:
+    """`2026-11-28 07:10:03 UTC` for a time of the API."""
+    return f"{at[:19].replace('T', ' ')} UTC"
+
+
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
+
+
+def _in_words(value: object) -> object:
+    """Times to the second; a reason, an error or a verdict as a sentence; everything else unchanged."""
+    if isinstance(value, str) and _TIME.fullmatch(value):
+        return moment(value)
     if not isinstance(value, dict):
         return value
-    advice = what_to_do(value.get("action"))
-    return f"{value.get('message') or value['code']} ({value['code']})" + (f". What to do: {advice}" if advice else "")
+    if "reasons" in value:
+        return "; ".join([value["status"], *map(_sentence, value["reasons"])])
+    return _sentence(value)
 
 
-_ADVICE: dict[str, str] = {str(action): sentence for action, sentence in WHAT_TO_DO.items()}
-
-
-def what_to_do(action: str | None) -> str | None:
-    """The sentence behind an action's code; None where nothing needs doing."""
-    return None if action in {None, "none", "wait"} else _ADVICE.get(str(action), str(action))
+def _sentence(reason: Json) -> str:
+    action = reason.get("action")
+    advice = None if action is None else needed_advice(action, reason["code"])
+    said = f"{reason.get('message') or reason['code']} ({reason['code']})"
+    return said if advice is None else f"{said}. What to do: {advice}"

@@ -12,10 +12,10 @@ import typer
 from holdfast import terminal
 from holdfast.cli import pairing
 from holdfast.cli.exit_codes import NOT_GOOD, WrongUse
-from holdfast.cli.requests import CLOCK, AsJson, CompanyArgument, session_path, show_one, what_to_do, with_client
+from holdfast.cli.requests import CLOCK, AsJson, CompanyArgument, session_path, show_one, with_client
 from holdfast.cli.serving import draw_qr
 from holdfast.client import Json
-from holdfast.health.advice import lasting
+from holdfast.health.advice import lasting, needed_advice
 
 
 def pair(
@@ -64,7 +64,7 @@ async def _compare(code: str) -> bool:
 
 
 def sessions(as_json: AsJson = False) -> None:
-    """All sessions, those in trouble first: state, for how long, why, and what to do."""
+    """List all sessions, those in trouble first: state, for how long, why, and what to do."""
     page = with_client(lambda client: client.get("/v1/sessions"))
     if as_json:
         terminal.show_json(page)
@@ -72,17 +72,35 @@ def sessions(as_json: AsJson = False) -> None:
     if not page["items"]:
         terminal.tell("There is no session yet: `holdfast pair COMPANY` makes one.")
         return
-    columns = ("company", "state", "for", "attempts", "why", "what to do")
     now = CLOCK.now()
-    terminal.show_table(columns, (_row(session, now) for session in sorted(page["items"], key=_rank)))
+    rows = (_row(session, now) for session in sorted(page["items"], key=_rank))
+    terminal.show_table(("company", "state", "for", "why", "what to do"), rows)
 
 
-_BY_URGENCY = ("logged_out", "paused", "reconnecting", "connecting", "unpaired", "pairing", "connected", "stopped")
+_STATUSES = ("unhealthy", "degraded", "healthy")
+_NOT_LINKED, _ON_PURPOSE = 2, 4
 
 
 def _rank(session: Json) -> tuple[int, str]:
-    """Sessions that need somebody come first."""
-    return _BY_URGENCY.index(session["state"]), session["companyId"]
+    """As in the dashboard: trouble, what is shaky, what is to be linked, what is well, what was stopped."""
+    match session["state"]:
+        case "stopped":
+            place = _ON_PURPOSE
+        case "unpaired" | "pairing":
+            place = _NOT_LINKED
+        case _:
+            status = _STATUSES.index(_health(session)["status"])
+            place = status if status < _NOT_LINKED else status + 1
+    return place, session["companyId"]
+
+
+def _health(session: Json) -> Json:
+    """The verdict; for a session of another process, what its state and its last reason tell."""
+    if session["health"] is not None:
+        return dict(session["health"])
+    if session["state"] == "connected":
+        return {"status": "healthy", "reasons": []}
+    return {"status": "unhealthy", "reasons": [] if session["reason"] is None else [session["reason"]]}
 
 
 def _company(session: Json) -> str:
@@ -92,24 +110,31 @@ def _company(session: Json) -> str:
 
 
 def _row(session: Json, now: datetime) -> tuple[object, ...]:
-    reason = session["reason"] or {}
+    reasons = _health(session)["reasons"]
+    worst: Json = reasons[0] if reasons else {"message": None, "action": "none", "code": ""}
     lasted_s = (now - datetime.fromisoformat(session["since"])).total_seconds()
     return (
         _company(session),
-        session["state"],
+        session["state"].replace("_", " "),
         lasting(max(lasted_s, 0)),
-        session["reconnectAttempts"],
-        reason.get("message"),
-        what_to_do(reason.get("action")),
+        worst["message"],
+        needed_advice(worst["action"], worst["code"]),
     )
 
 
 def show(company: CompanyArgument, as_json: AsJson = False) -> None:
-    """One session, in full. Exit code 1 when it is not connected."""
+    """Show one session in full. Exit code 1 when it is not connected."""
     session = with_client(lambda client: client.get(session_path(company)))
-    show_one(session, as_json=as_json)
+    show_one(session if as_json else _with_one_advice(session), as_json=as_json)
     if session["state"] != "connected":
         raise typer.Exit(NOT_GOOD)
+
+
+def _with_one_advice(session: Json) -> Json:
+    """The advice of the verdict replaces that of the reason: it takes the other companies into account."""
+    if session["health"] is None or session["reason"] is None:
+        return session
+    return {**session, "reason": {**session["reason"], "action": None}}
 
 
 def start(company: CompanyArgument, as_json: AsJson = False) -> None:

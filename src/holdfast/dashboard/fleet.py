@@ -15,7 +15,7 @@ from enum import StrEnum
 from holdfast.base.clock import Clock, iso
 from holdfast.delivery.lookup import Lookup
 from holdfast.delivery.stores import Backlog, DeliveryTally
-from holdfast.health.advice import Care, because, is_advised, what_to_do
+from holdfast.health.advice import Care, because, needed_advice
 from holdfast.health.goals import percent_of
 from holdfast.health.verdict import Status, Verdict
 from holdfast.runtime.diagnosis import Diagnoser
@@ -62,9 +62,8 @@ _ADVICE: Mapping[str, str] = {
 
 def advice_on(action: str, cause: str = "") -> str:
     """What to do, for somebody who has the dashboard before them; empty when nothing needs doing."""
-    if action in {Action.NONE, Action.WAIT} and not is_advised(cause):
-        return ""
-    return _ADVICE.get(action) or what_to_do(action, cause)
+    needed = needed_advice(action, cause)
+    return "" if needed is None else _ADVICE.get(action, needed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

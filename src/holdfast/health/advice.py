@@ -82,6 +82,11 @@ def what_to_do(action: str, cause: str) -> str:
     return _OF_CAUSES.get(cause) or _BY_WORD.get(action, action)
 
 
+def needed_advice(action: str, cause: str = "") -> str | None:
+    """The advice; None when nothing needs doing."""
+    return None if action in {Action.NONE, Action.WAIT} and not is_advised(cause) else what_to_do(action, cause)
+
+
 def is_advised(cause: str) -> bool:
     """Whether there is advice on this cause whatever its action."""
     return cause in _OF_CAUSES

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -123,6 +123,11 @@ class Diagnoser:
     def verdict(self, view: View, backlogs: Mapping[str, Backlog]) -> Verdict:
         """The verdict on a session of this process, given the backlogs in the outbox."""
         return judge(self._signals(view, backlogs), self._thresholds)
+
+    async def verdicts(self, views: Iterable[View]) -> Mapping[str, Verdict]:
+        """The verdicts on those of these sessions that this process runs, by company."""
+        backlogs, running = await self._figures.backlogs(), self._gateway.running
+        return {view.record.company: self.verdict(view, backlogs) for view in views if view.record.company in running}
 
     async def backlogs(self) -> Mapping[str, Backlog]:
         return await self._figures.backlogs()
