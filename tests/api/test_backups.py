@@ -162,6 +162,13 @@ async def test_a_company_with_unusable_stored_credentials_can_be_mended(
         ({"keys": [{"type": "session", "id": "1.0", "value": "{}"}]}, "keys", "a key holds no session"),
         ({"keys": [{"type": "nonsense", "id": "1", "value": "{}"}]}, "keys", "which Baileys does not know"),
         ({"keys": [{"type": "session"}]}, "keys.0.id", "is missing"),
+        (
+            {"keys": [{"type": "lid-mapping", "id": "1" * 501, "value": '"2"'}]},
+            "keys",
+            "has an id that can't be stored",
+        ),
+        ({"keys": [{"type": "lid-mapping", "id": "1\0", "value": '"2"'}]}, "keys", "has an id that can't be stored"),
+        ({"keys": [{"type": "lid-mapping", "id": "", "value": '"2"'}]}, "keys", "has an id that can't be stored"),
     ],
 )
 async def test_nothing_is_imported_of_what_is_damaged(
@@ -205,3 +212,22 @@ async def test_a_refused_import_shows_no_key(client: ApiClient) -> None:
         refused = await client("POST", f"/v1/sessions/{COMPANY}/import", body)
         assert refused.problem(422, "bad-input", field=field).startswith(f"{field} can't be used: ")
         assert "cGF0" not in str(refused.json)
+
+
+async def test_a_key_that_comes_twice_is_refused(client: ApiClient) -> None:
+    """Two values of one key contradict each other; the sentence names the key and shows no value."""
+    keys = [{"type": "lid-mapping", "id": "1", "value": value} for value in ('"2"', '"3"')]
+    refused = await client("POST", f"/v1/sessions/{COMPANY}/import", {**WISH, "keys": keys})
+    sentence = refused.problem(422, "bad-input", field="keys")
+    assert sentence == 'keys have "lid-mapping-1" more than once: give each key once'
+
+
+@pytest.mark.parametrize("index_info", [{}, {"closed": -1, "note": "\\ud800"}])
+async def test_odd_sessions_of_a_device_in_use_are_closed_or_kept(
+    client: ApiClient, index_info: dict[str, object]
+) -> None:
+    """One that does not say whether it is open, and one with half a character, are no defect of the import."""
+    record = json.dumps({"_sessions": {"QQ==": {"indexInfo": index_info}}}).replace("\\\\ud800", "\\ud800")
+    keys = [{"type": "session", "id": "962777.0", "value": record}]
+    imported = await client("POST", f"/v1/sessions/{COMPANY}/import", {**WISH, "keys": keys, "inUse": True})
+    assert imported.status == 200, imported.json

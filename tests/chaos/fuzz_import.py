@@ -50,13 +50,19 @@ class Tenant:
     def damaged(self, randomness: random.Random) -> Json:
         """The body of an import."""
         mutator = JsonMutator(randomness)
-        changed: Json = {"credentials": self.device["credentials"], "keys": [dict(key) for key in self.device["keys"]]}
+        changed: Json = {
+            "credentials": self.device["credentials"],
+            "keys": [dict(key) for key in self.device["keys"]],
+            "inUse": randomness.random() < 0.5,
+        }
         if randomness.random() < 0.7 or not changed["keys"]:
             changed["credentials"] = mutator.text(changed["credentials"], changes=2)
         else:
             for key in randomness.sample(changed["keys"], k=min(len(changed["keys"]), 5)):
                 name = randomness.choice(("value", "value", "value", "id", "type"))
                 key[name] = mutator.text(key["value"]) if name == "value" else str(mutator.value(key[name]))
+            if randomness.random() < 0.1:
+                changed["keys"].append(dict(randomness.choice(changed["keys"])))
         return changed if randomness.random() < 0.97 else mutator.value(changed)
 
 

@@ -31,6 +31,8 @@ MOST_KEYS_BYTES = 512 * 1024 * 1024
 MOST_KEY_BYTES = 8 * 1024 * 1024
 """The largest real one, the state of an account with tens of thousands of chats, has a few megabytes."""
 _MOST_DEPTH = 64
+_LONGEST_ID = 500
+"""Characters. Real ids have fewer than 100; PostgreSQL can't index one of thousands."""
 _WANTED = ("noiseKey", "signedIdentityKey", "signedPreKey", "registrationId", "advSecretKey", "me", "account")
 _PAIRS = ("noiseKey", "signedIdentityKey")
 
@@ -72,8 +74,10 @@ def _check_linked(found: dict[str, Any]) -> None:
         raise Damaged("has no account name in me.id")
 
 
-def key_text(type_: str, content: bytes) -> str:
-    """A Signal key of this type. Raises `Damaged`."""
+def key_text(type_: str, id_: str, content: bytes) -> str:
+    """The text of a Signal key of this type and id. Raises `Damaged`."""
+    if not 0 < len(id_) <= _LONGEST_ID or not id_.isprintable():
+        raise Damaged(f"has an id that can't be stored: 1 to {_LONGEST_ID} visible characters are allowed")
     if len(content) > MOST_KEY_BYTES:
         raise Damaged(f"has {len(content)} bytes: a key has {MOST_KEY_BYTES} at most")
     text, found = _parsed(content)

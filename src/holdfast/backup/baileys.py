@@ -7,6 +7,7 @@ must never change the folder.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -95,15 +96,18 @@ def checked(credentials: str, keys: Sequence[RatchetKey]) -> Device:
     if total > MOST_KEYS_BYTES:
         raise BadInput(f"keys have {total} characters together: {MOST_KEYS_BYTES} are allowed", field="keys")
     try:
-        return Device(credentials=text, keys=tuple(RatchetKey(key.type, key.id, _known(key)) for key in keys))
+        device = Device(credentials=text, keys=tuple(RatchetKey(key.type, key.id, _known(key)) for key in keys))
     except Damaged as error:
         raise BadInput(f"a key {error}", field="keys") from error
+    if twice := [name for name, count in Counter((key.type, key.id) for key in keys).items() if count > 1]:
+        raise BadInput(f'keys have "{"-".join(twice[0])[:80]}" more than once: give each key once', field="keys")
+    return device
 
 
 def _known(key: RatchetKey) -> str:
     if key.type not in KEY_TYPES:
         raise Damaged(f'has the type "{key.type[:40]}", which Baileys does not know')
-    return key_text(key.type, key.value.encode())
+    return key_text(key.type, key.id, key.value.encode())
 
 
 def _too_damaged(folder: Path, damaged: list[str]) -> BadFolder:
@@ -176,17 +180,18 @@ def _content(path: Path) -> bytes:
 
 
 def _keys(texts: Mapping[str, bytes | None]) -> tuple[list[RatchetKey], list[str], list[str]]:
-    keys, damaged, ignored = list[RatchetKey](), list[str](), list[str]()
+    keys, damaged, ignored = dict[tuple[str, str], RatchetKey](), list[str](), list[str]()
     for name, content in sorted(texts.items()):
         place = _place(name)
         if place is None or content is None:
             ignored.append(name)
             continue
         try:
-            keys.append(RatchetKey(*place, key_text(place[0], content)))
+            # A name with ":" may stand for the same key; the one with "-", which is Baileys' own, comes first.
+            keys.setdefault(place, RatchetKey(*place, key_text(*place, content)))
         except Damaged as error:
             damaged.append(f"{name} {error}")
-    return keys, damaged, ignored
+    return list(keys.values()), damaged, ignored
 
 
 def _place(name: str) -> tuple[str, str] | None:

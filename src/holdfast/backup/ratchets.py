@@ -61,9 +61,9 @@ def without_sending(
 def _closed(value: str, at_ms: int) -> str:
     record = json.loads(value)
     for session in record.get("_sessions", {}).values():
-        if session["indexInfo"]["closed"] == _OPEN:
+        if session["indexInfo"].get("closed") == _OPEN:
             session["indexInfo"]["closed"] = at_ms
-    return json.dumps(record, separators=(",", ":"), ensure_ascii=False)
+    return json.dumps(record, separators=(",", ":"))
 
 
 def _names(credentials: str) -> set[str]:

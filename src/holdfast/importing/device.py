@@ -138,7 +138,8 @@ def checked_device(
             ignored.append(name[:80])
             continue
         try:
-            keys.append(RatchetKey(*unescaped(*place), key_text(place[0], content)))
+            key_place = unescaped(*place)
+            keys.append(RatchetKey(*key_place, key_text(*key_place, content)))
         except Damaged as error:
             damaged.append(f"{name[:80]} {error}")
     if damaged and not skip_damaged:
