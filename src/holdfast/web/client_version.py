@@ -41,14 +41,19 @@ async def read_script(web_url: str, *, proxy_url: str | None = None) -> str:
             if answer.status != 200:
                 raise CannotRead(f"{url} answered {answer.status}")
             body = await _body(answer)
-    except PROXY_ERRORS as error:
-        assert proxy_url is not None
-        raise CannotRead(failure(proxy_url, error).sentence) from error
     except (TooLong, CannotDecode) as error:
         raise CannotRead(f"{url} is too large or damaged ({error})") from error
-    except (TimeoutError, aiohttp.ClientError, ValueError) as error:
-        raise CannotRead(f"{url} could not be read: {type(error).__name__}") from error
+    except (TimeoutError, aiohttp.ClientError, ValueError, *PROXY_ERRORS) as error:
+        raise CannotRead(_cause(url, proxy_url, error)) from error
     return body.decode(errors="replace")
+
+
+def _cause(url: str, proxy_url: str | None, error: Exception) -> str:
+    """aiohttp wraps some errors of a proxy in its own."""
+    for each in (error, error.__cause__):
+        if proxy_url is not None and isinstance(each, PROXY_ERRORS):
+            return failure(proxy_url, each).sentence
+    return f"{url} could not be read: {type(error).__name__}"
 
 
 async def _body(answer: aiohttp.ClientResponse) -> bytes:

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import ssl
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit
 
-from aiohttp_socks import ProxyConnectionError, ProxyConnector, ProxyError, ProxyTimeoutError, ProxyType
+import aiohttp_socks
+import python_socks
+from aiohttp_socks import ProxyConnector, ProxyType
 from python_socks.async_.asyncio.v2 import Proxy
 
 from holdfast.base.errors import HoldfastError
 from holdfast.base.proxy_urls import proxy_place
 
-PROXY_ERRORS = (ProxyConnectionError, ProxyError, ProxyTimeoutError)
+# Each library has classes of its own by the same names.
+_REFUSED = (aiohttp_socks.ProxyError, python_socks.ProxyError)
+_NOT_REACHED = (
+    *(aiohttp_socks.ProxyConnectionError, python_socks.ProxyConnectionError),
+    *(aiohttp_socks.ProxyTimeoutError, python_socks.ProxyTimeoutError),
+)
+PROXY_ERRORS = (*_REFUSED, *_NOT_REACHED, ssl.SSLError)
 _LOGIN_REFUSED = 407
 _LOGIN_WORDS = ("authentication", "no acceptable")
 
@@ -40,7 +48,13 @@ async def probe(proxy_url: str, host: str, port: int, *, within_s: float) -> Non
 def failure(proxy_url: str, error: Exception) -> ProxyTrouble:
     """Says what is wrong, and never the password."""
     place = proxy_place(proxy_url)
-    if isinstance(error, ProxyError) and not isinstance(error, (ProxyConnectionError, ProxyTimeoutError)):
+    if isinstance(error, ssl.SSLError):
+        secure = f"the proxy {place}" if urlsplit(proxy_url).scheme == "https" else f"WhatsApp behind the proxy {place}"
+        return ProxyTrouble(
+            f"no TLS connection to {secure} could be made: {error.reason or error}; its certificate must be trusted "
+            "by this machine"
+        )
+    if isinstance(error, _REFUSED) and not isinstance(error, _NOT_REACHED):
         refuses = error.error_code == _LOGIN_REFUSED or any(word in str(error).lower() for word in _LOGIN_WORDS)
         if refuses:
             return ProxyTrouble(f"the proxy {place} does not accept the user name and password in its address")
@@ -54,8 +68,25 @@ def _options(proxy_url: str) -> dict[str, Any]:
         "proxy_type": ProxyType.SOCKS5 if parts.scheme == "socks5" else ProxyType.HTTP,
         "host": parts.hostname,
         "port": parts.port,
-        "username": unquote(parts.username or "") or None,
-        "password": unquote(parts.password or "") or None,
+        "username": _Utf8.of(parts.username),
+        "password": _Utf8.of(parts.password),
         "rdns": True,
         "proxy_ssl": ssl.create_default_context() if parts.scheme == "https" else None,
     }
+
+
+class _Utf8(str):
+    """A part of the credentials that is sent in UTF-8, as the engine sends it.
+
+    python_socks encodes in Latin-1 to HTTP proxies and in ASCII to SOCKS proxies, which fails for other characters.
+    Each character here stands for one byte, so both encodings, and the length that SOCKS puts in front, are right.
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, quoted: str | None) -> _Utf8 | None:
+        return cls(unquote_to_bytes(quoted).decode("latin-1")) if quoted else None
+
+    def encode(self, encoding: str = "latin-1", errors: str = "strict") -> bytes:
+        return super().encode("latin-1", errors)
