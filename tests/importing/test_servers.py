@@ -105,7 +105,8 @@ def test_evolution_says_what_is_wrong(postgres: PostgresProcess, evolution_folde
 
 
 def test_waha_in_postgresql(postgres: PostgresProcess) -> None:
-    """One database for each session: found by way of any database of the server, or named itself."""
+    """One database for each session: found by way of any database of the server, or named itself. What is damaged is
+    refused with a sentence."""
     server = stores.waha_postgres(postgres.new_database(), "shop", TEXTS)
     own = f"{server.rsplit('/', 1)[0]}/waha_noweb_shop"
     change(server, "CREATE DATABASE waha_gows_other")
@@ -121,6 +122,10 @@ def test_waha_in_postgresql(postgres: PostgresProcess) -> None:
             assert "WAHA(NOWEB) 2026.7.2 - Session/Auth" in refused("waha", server, wanted="shop")
             assert "WAHA(NOWEB) 2026.7.2 - Session/Auth from 127.0.0.1 is connected" in refused("waha", own)
             assert whole(read("waha", own, force=True))
+        change(own, """UPDATE auth SET data = '{"id": "pre-key-1", "data": {}}' WHERE id = 'pre-key-1'""")
+        assert "1 damaged key: pre-key-1 holds no pair of keys" in refused("waha", own)
+        change(own, "UPDATE auth SET data = left(data, 300) WHERE id = 'creds'")
+        assert "ends too early, half-written" in refused("waha", server, wanted="shop", skip_damaged=True)
     finally:
         for name in ("waha_noweb", "waha_noweb_shop", "waha_gows_other"):
             change(server, f"DROP DATABASE {name} WITH (FORCE)")
@@ -139,7 +144,8 @@ def test_jsonb_in_the_table_of_forks(postgres: PostgresProcess) -> None:
 
 
 def test_openwa_in_postgresql(postgres: PostgresProcess) -> None:
-    """Its lease is a sign of use until it runs out, and so is another client of the database."""
+    """Its lease is a sign of use until it runs out, and so is another client of the database. What is damaged is
+    refused with a sentence."""
     url = stores.openwa_postgres(postgres.new_database(), "shop", TEXTS)
     before = dumped(url)
     assert whole(read("openwa", url))
@@ -148,6 +154,11 @@ def test_openwa_in_postgresql(postgres: PostgresProcess) -> None:
         assert "without a name from 127.0.0.1 is connected to PostgreSQL database" in refused("openwa", url)
     change(url, "UPDATE sessions SET \"nodeId\" = 'n1', \"leaseExpiresAt\" = '2026-11-28 00:00:01'")
     assert 'the process "n1" of OpenWA holds the lease on it' in refused("openwa", url)
+    change(url, 'UPDATE sessions SET "nodeId" = NULL')
+    change(url, "UPDATE baileys_auth_state SET value = '{}' WHERE \"keyType\" = 'pre-key'")
+    assert "1 damaged key: pre-key-1 holds no pair of keys" in refused("openwa", url)
+    change(url, "UPDATE baileys_auth_state SET value = left(value, 300) WHERE \"keyType\" = 'creds'")
+    assert "ends too early, half-written" in refused("openwa", url, skip_damaged=True)
 
 
 def test_a_wrong_password_is_said_without_it(postgres: PostgresProcess) -> None:
@@ -161,7 +172,8 @@ def test_a_wrong_password_is_said_without_it(postgres: PostgresProcess) -> None:
 
 
 async def test_evolution_in_redis(redis: RedisProcess) -> None:
-    """With CACHE_REDIS_SAVE_INSTANCES: all of it, serialised twice; a client of Node's is a sign of use."""
+    """With CACHE_REDIS_SAVE_INSTANCES: all of it, serialised twice; a client of Node's is a sign of use. What is
+    damaged is refused with a sentence."""
     url = stores.evolution_redis(redis.url, TEXTS)
     before = stores.dump(url)
     assert whole(read("evolution", url))
@@ -170,6 +182,11 @@ async def test_evolution_in_redis(redis: RedisProcess) -> None:
     with contextlib.closing(Redis.from_url(url, driver_info=None, client_name="evolution")) as client:
         client.ping()
         assert "evolution from 127.0.0.1" in refused("evolution", url)
+    with contextlib.closing(Redis.from_url(url)) as client:
+        client.hset(f"evolution-cache:instance:{stores.INSTANCE}", "pre-key-1", json.dumps("{}"))
+        assert "1 damaged key: pre-key-1 holds no pair of keys" in refused("evolution", url)
+        client.hset(f"evolution-cache:instance:{stores.INSTANCE}", "creds", json.dumps(TEXTS["creds.json"])[:300])
+        assert "half-written" in refused("evolution", url, skip_damaged=True)
 
 
 async def test_baileys_api_in_redis(redis: RedisProcess) -> None:
