@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import base64
+import ssl
+from dataclasses import replace
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import pytest
 
+from holdfast.base.clock import SystemClock
 from holdfast.client import Json, Refused
 from tests.doubles.proxy import TestProxy, running_proxy
 from tests.processes import Wasim, running_wasim
 from tests.served import Served, eventually, served
+from wasim.authority import open_authority
 
 pytestmark = pytest.mark.slow
 
-CONTACT, NUMBERS = "962790000099", ("962790000001", "962790000002")
+CONTACT, NUMBERS = "962790000099", ("962790000001", "962790000002", "962790000003")
 NAME, MEDIA_NAME = "whatsapp.test", "media.whatsapp.test"
 NAMES = {NAME: "127.0.0.1", MEDIA_NAME: "127.0.0.1"}
 """Only the proxies resolve these names: a connection beside them reaches nothing."""
@@ -65,36 +69,55 @@ async def receive_document(gateway: Served, wasim: Wasim, company: str, number: 
 
 
 async def test_all_traffic_of_a_session_takes_its_own_proxy(bridge: Path, tmp_path: Path) -> None:
-    """One session uses the HTTP proxy of the settings, another a SOCKS proxy of its own, both with credentials.
+    """One session uses the HTTPS proxy of the settings, two others a SOCKS and an HTTP proxy of their own, all with
+    credentials.
 
     Sockets, media in both directions and the client version pass through them; every connection that WhatsApp's server
     took came through a proxy. The phone lists each device under its name.
     """
     async with (
         running_wasim(tmp_path / "wasim", "--media-name", MEDIA_NAME) as wasim,
-        running_proxy(user="u", password="p", names=NAMES) as common,
-        running_proxy(user="us er", password="p@ss", names=NAMES) as own,
-        served(tmp_path, wasim=wasim, **settings_of(wasim), HOLDFAST_PROXY_URL=common.url()) as gateway,
+        running_proxy(user="bü", password="p€", names=NAMES, tls=trusted_tls(wasim, tmp_path)) as common,
+        running_proxy(user="us er", password="p@ss", names=NAMES) as socks,
+        running_proxy(user="u", password="p", names=NAMES) as plain,
+        served(tmp_path, wasim=wasim, **settings_of(wasim), **settings_of_tls(common, wasim)) as gateway,
     ):
         await wasim.post("/phones", {"number": CONTACT})
-        own_url = f"socks5h://us%20er:p%40ss@127.0.0.1:{own.port}"
         assert len(tunnels(common, NAME)) == 1, "the client version was not read through the proxy"
+        socks_url = f"socks5h://us%20er:p%40ss@127.0.0.1:{socks.port}"
+        proxies = {"c1": common, "c2": socks, "c3": plain}
         await link(gateway, wasim, "c1", NUMBERS[0])
-        await link(gateway, wasim, "c2", NUMBERS[1], proxyUrl=own_url, deviceName="Shop 2")
-        for company, number in zip(("c1", "c2"), NUMBERS, strict=True):
-            before = {proxy.port: media_bytes(proxy) for proxy in (common, own)}
+        await link(gateway, wasim, "c2", NUMBERS[1], proxyUrl=socks_url, deviceName="Shop 2")
+        await link(gateway, wasim, "c3", NUMBERS[2], proxyUrl=plain.url())
+        for (company, used), number in zip(proxies.items(), NUMBERS, strict=True):
+            before = {proxy.port: media_bytes(proxy) for proxy in proxies.values()}
             await send_image(gateway, company)
             await receive_document(gateway, wasim, company, number)
-            used, unused = (common, own) if company == "c1" else (own, common)
             up, down = media_bytes(used)
             assert (up > len(PNG), down > INBOUND_BYTES) == (True, True)
-            assert media_bytes(unused) == before[unused.port]
+            assert all(media_bytes(each) == before[each.port] for each in proxies.values() if each is not used)
         shown = await gateway.session("c2")
         devices = {phone["number"]: phone["devices"] for phone in await wasim.get("/phones")}
         connects = (await wasim.get("/stats"))["connects"]
-    assert len(tunnels(common, NAME)) + len(tunnels(own, NAME)) == connects + 1
-    assert shown["proxyUrl"] == f"socks5://us%20er:***@127.0.0.1:{own.port}"
-    assert [devices[number][0]["name"] for number in NUMBERS] == ["Google Chrome (Ubuntu)", "Google Chrome (Shop 2)"]
+    assert sum(len(tunnels(proxy, NAME)) for proxy in proxies.values()) == connects + 1
+    assert shown["proxyUrl"] == f"socks5://us%20er:***@127.0.0.1:{socks.port}"
+    assert [devices[number][0]["name"] for number in NUMBERS[:2]] == [
+        "Google Chrome (Ubuntu)",
+        "Google Chrome (Shop 2)",
+    ]
+
+
+def trusted_tls(wasim: Wasim, folder: Path) -> ssl.SSLContext:
+    """A certificate for localhost, signed by the authority of wasim's media host."""
+    now = SystemClock().now().timestamp()
+    authority = open_authority(Path(wasim.ca).parent, now=now)
+    return replace(authority, directory=folder).server_context("localhost", now=now)
+
+
+def settings_of_tls(proxy: TestProxy, wasim: Wasim) -> dict[str, str]:
+    """An HTTPS proxy for all sessions, whose authority Holdfast trusts as the engine does."""
+    login = f"{quote(proxy.user or '')}:{quote(proxy.password)}"
+    return {"HOLDFAST_PROXY_URL": f"https://{login}@localhost:{proxy.port}", "SSL_CERT_FILE": wasim.ca}
 
 
 def tunnels(proxy: TestProxy, host: str) -> list[str]:
