@@ -26,8 +26,11 @@ from pathlib import Path
 import aiohttp
 
 from holdfast.client import Refused
+from holdfast.engine.baileys.install import install
+from holdfast.engine.node import find_node
 from tests.chaos.hostile import Json
 from tests.chaos.mutated_json import JsonMutator
+from tests.conftest import CACHE
 from tests.processes import Wasim, running_wasim
 from tests.served import KEY, Served, served
 
@@ -190,6 +193,7 @@ def main() -> None:
     parser.add_argument("--seed", default=secrets.token_hex(4))
     parser.add_argument("--folder", type=Path, help="kept; otherwise a temporary one is used and removed")
     asked = parser.parse_args()
+    install(CACHE / "engine", node=find_node(), progress=print)
     with tempfile.TemporaryDirectory() as temporary:
         folder = asked.folder or Path(temporary)
         told = run(

@@ -7,7 +7,9 @@ import logging
 import pytest
 
 from holdfast.session import events
+from holdfast.session.connect_limiter import LimiterPolicy
 from holdfast.session.engine import OpenLink
+from holdfast.session.reasons import CLIENT_OUTDATED_CODE
 from tests.world import World
 
 FEW = [f"96230{number}" for number in range(5)]
@@ -96,3 +98,24 @@ async def test_a_held_session_that_is_stopped_stays_so(world: World) -> None:
         await world.until(lambda: all(world.state(company) == "connected" for company in others), within_s=70)
         await world.wait(120)
         assert world.state(held) == "stopped"
+
+
+async def test_an_outdated_client_probes_once_a_cycle_until_there_is_a_newer_version(world: World) -> None:
+    """Fifty sessions that are cut with 405: a few logins, then exactly one every five minutes, whatever each session
+    would do by itself. All are back within seconds of the newer version."""
+    companies = [f"company-{number:02}" for number in range(50)]
+    async with world.running() as gateway:
+        for company in companies:
+            await world.pair(company)
+        before, world.engine.refuses = links_begun(world, companies), CLIENT_OUTDATED_CODE
+        await lose_all(world, companies, code=CLIENT_OUTDATED_CODE)
+        await world.wait(60)
+        refused = links_begun(world, companies) - before
+        assert refused <= 10
+        for cycle in range(1, 4):
+            await world.wait(LimiterPolicy().probe_outdated_s + 1)
+            assert links_begun(world, companies) - before == refused + cycle
+        world.engine.refuses = None
+        gateway.client_updated()
+        await world.until(lambda: all(world.state(company) == "connected" for company in companies), within_s=15)
+        assert links_begun(world, companies) - before == refused + 3 + 50
