@@ -242,20 +242,20 @@ def _another(kind: str, source: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "source", "said"),
     [
-        ("nonsense", "x", '"nonsense" can\'t be imported from: write one of baileys, evolution, waha'),
-        ("whatsmeow", "x.db", '"x.db" is missing: give the SQLite file with the table whatsmeow_device'),
-        ("waha", "nowhere", '"nowhere" is missing: give the folder .sessions/noweb, or postgresql'),
-        ("waha", "mongodb://u:secret@h/x", "an address of mongodb is no source of waha: give the folder"),
-        ("evolution", "mysql://u:secret@h/x", "an address of mysql is no source of evolution: give postgresql://"),
+        ("nonsense", "x", '"nonsense" is not a known program: give one of baileys, evolution, waha'),
+        ("whatsmeow", "x.db", '"x.db" does not exist: give the SQLite file with the table whatsmeow_device'),
+        ("waha", "nowhere", '"nowhere" does not exist: give the folder .sessions/noweb, or postgresql'),
+        ("waha", "mongodb://u:secret@h/x", "an address of mongodb is not a source for waha: give the folder"),
+        ("evolution", "mysql://u:secret@h/x", "an address of mysql is not a source for evolution: give postgresql://"),
         ("evolution", "postgresql://u:secret@h/x", "keeps only credentials in PostgreSQL: name the place"),
-        ("evolution", ".", '"." is no source of evolution: give postgresql://… with --keys'),
-        ("baileys-api", "postgresql://u:secret@h/x", "is no source of baileys-api: give redis://…"),
-        ("openwa", "redis://u:secret@h", "is no source of openwa: give the folder data/baileys"),
-        ("waha", "postgresql://u:secret@:x/y", "the address can't be understood: write postgresql://"),
+        ("evolution", ".", '"." is not a source for evolution: give postgresql://… with --keys'),
+        ("baileys-api", "postgresql://u:secret@h/x", "is not a source for baileys-api: give redis://…"),
+        ("openwa", "redis://u:secret@h", "is not a source for openwa: give the folder data/baileys"),
+        ("waha", "postgresql://u:secret@:x/y", "the address can't be parsed: write postgresql://"),
         ("waha", "postgresql://u:secret@127.0.0.1:9/y", "PostgreSQL database 127.0.0.1:9/y can't be read"),
-        ("waha", "postgresql://u:secret@127.0.0.1:9/y?schema=a;b", "the schema in the address is not usable"),
+        ("waha", "postgresql://u:secret@127.0.0.1:9/y?schema=a;b", "the schema in the address is not valid"),
         ("baileys-api", "redis://u:secret@127.0.0.1:9/0", "Redis database 127.0.0.1:9/0 can't be read"),
-        ("baileys-api", "redis://u:secret@h:port", "the address can't be understood: write redis://"),
+        ("baileys-api", "redis://u:secret@h:port", "the address can't be parsed: write redis://"),
         ("baileys-api", "redis://u:secret@127.0.0.1:9/0?family=0", "Redis database 127.0.0.1:9/0 can't be read"),
     ],
 )
@@ -272,7 +272,7 @@ def test_a_source_of_another_kind_is_refused(
 def test_keys_from_elsewhere_are_for_evolution_alone(tmp_path: Path) -> None:
     """Other programs have keys and credentials in one place."""
     kind, source = openwa_folder(tmp_path, TEXTS)
-    assert refused(kind, source, keys="x").startswith("--keys is for Evolution API with PostgreSQL")
+    assert refused(kind, source, keys="x").startswith("--keys is only for Evolution API with PostgreSQL")
 
 
 @pytest.mark.parametrize("engine", ["webjs", "gows"])
@@ -310,7 +310,7 @@ def test_a_file_that_only_looks_like_a_database_is_refused(tmp_path: Path) -> No
     source.write_bytes(source.read_bytes()[:5000])
     assert "can't be read" in refused(kind, stores.rested(source))
     (tmp_path / "text").write_text("no database")
-    assert "is no source of openwa" in refused("openwa", tmp_path / "text")
+    assert "is not a source for openwa" in refused("openwa", tmp_path / "text")
 
 
 def test_an_empty_folder_holds_no_session(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def change(database: Path, statement: str, *values: object) -> None:
         ("UPDATE whatsmeow_app_state_sync_keys SET timestamp = 'x'", "can't be read"),
         ("DELETE FROM whatsmeow_device", "holds no session"),
         ("ALTER TABLE whatsmeow_device DROP COLUMN adv_key", "a table whatsmeow_device without adv_key"),
-        ("DROP TABLE whatsmeow_device", "has no table whatsmeow_device: it is no database of whatsmeow"),
+        ("DROP TABLE whatsmeow_device", "has no table whatsmeow_device: it is not a database of whatsmeow"),
     ],
 )
 def test_what_is_damaged_is_refused_with_a_sentence(database: Path, statement: str, said: str) -> None:

@@ -1,1 +1,1 @@
-"""Reads linked devices out of the stores of other programs. It only reads: no source is ever changed."""
+"""Reads linked devices from the stores of other programs. It never changes a source."""

@@ -1,6 +1,7 @@
-"""fazer-ai's baileys-api: a Redis hash `@baileys-api:connections:<phone number>:authState` for each connection.
+"""fazer-ai's baileys-api, which stores each connection in a Redis hash.
 
-Since its cluster mode (2026) a process that runs a connection holds a lease on it, and each process a heartbeat.
+The key of the hash is `@baileys-api:connections:<phone number>:authState`. Since the program has a cluster mode (2026),
+the process that runs a connection holds a lease on it, and each process has a heartbeat key.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Databases of other programs, opened so that nothing in them can change.
+"""Opens databases of other programs so that nothing in them can change.
 
-PostgreSQL is read in one read-only transaction. An SQLite file is opened as immutable: no lock, no file beside it.
-Where SQLite has left a write-ahead log or a journal, the files are copied to a private temporary folder and the copy is
-read, because SQLite would otherwise write into the source's folder to bring them together.
+PostgreSQL is read in one read-only transaction. An SQLite file is opened as immutable, without a lock and without files
+beside it. If it has a write-ahead log or a journal, the files are copied to a private temporary folder and the copy is
+read, because SQLite would otherwise write to the source's folder to merge them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _LONGEST_VALUE = 64 * 1024 * 1024
 _BESIDE = ("-wal", "-journal")
 _HEADER = b"SQLite format 3\0"
 _PASSED_ON = {"sslmode", "sslrootcert", "sslcert", "sslkey", "sslpassword", "passfile", "target_session_attrs"}
-"""Parameters of the URL that the driver knows. Others are of the program that the URL was written for."""
+"""URL parameters that are passed to the driver. Others are meant for the program that the URL comes from."""
 _SCHEMA = re.compile(r"[A-Za-z_][A-Za-z0-9_$]{0,62}")
 _TIMEOUT_MS = 60_000
 _COLUMNS = {
@@ -43,10 +43,10 @@ _COLUMNS = {
 
 
 class ForeignDatabase:
-    """One consistent view of a database. Raises `CantImport` for whatever goes wrong."""
+    """A consistent view of a database. Every failure raises `CantImport`."""
 
     def __init__(self, connection: Connection, *, shown: str, secret: str | None, file: Path | None = None) -> None:
-        """`file`: where it is an SQLite file."""
+        """`secret`: the password, which is removed from errors. `file`: the path of an SQLite database."""
         self._connection = connection
         self._secret = secret
         self._file = file
@@ -54,7 +54,7 @@ class ForeignDatabase:
         self._columns: dict[str, frozenset[str]] = {}
 
     def use_schema_of(self, table: str) -> None:
-        """Read the schema that holds `table`, where the one that the URL names does not."""
+        """Switch to the schema that contains `table`, unless the current schema does."""
         if self._connection.dialect.name != "postgresql" or self.has(table):
             return
         holding = "SELECT table_schema FROM information_schema.tables WHERE table_name = :table ORDER BY 1 LIMIT 2"
@@ -67,7 +67,7 @@ class ForeignDatabase:
         return bool(self.columns(table))
 
     def columns(self, table: str) -> frozenset[str]:
-        """The names of the columns of a table; empty where there is none, or where the name is a view's."""
+        """The column names of a table. Empty for a missing table, and for a view."""
         if table not in self._columns:
             found = self.rows(_COLUMNS[self._connection.dialect.name], table=table)
             self._columns[table] = frozenset(str(row[0]) for row in found)
@@ -78,14 +78,14 @@ class ForeignDatabase:
             return self._connection.execute(text(statement), values).all()
 
     def signs_of_use(self, *, now: datetime) -> list[str]:
-        """Why a program seems to use it: clients of PostgreSQL; locks on an SQLite file, and a recent write."""
+        """Signs that a program uses the database: clients of PostgreSQL; locks and a recent write of SQLite."""
         if self._file is None:
             return [f"{each} is connected to {self.shown}" for each in self._other_clients()]
         signs = [f'process {pid} has "{self._file}" open' for pid in _locking_processes(self._file)]
         return [*signs, *recent(_changed_at(self._file), now=now, what=f'"{self._file}"')]
 
     def _other_clients(self) -> list[str]:
-        """Those who are connected to this PostgreSQL database, as far as its user may see them."""
+        """Other clients that are connected to this PostgreSQL database, as far as the user may see them."""
         found = self.rows(
             "SELECT coalesce(nullif(application_name, ''), 'without a name'), coalesce(host(client_addr), 'local') "
             "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() "
@@ -103,7 +103,10 @@ class ForeignDatabase:
 
 @contextlib.contextmanager
 def open_postgres(address: str, *, database: str | None = None) -> Iterator[ForeignDatabase]:
-    """`address` as the program itself is given it. `database`: another one on the same server."""
+    """Open the database at `address`, which is written as in the program's own configuration.
+
+    `database` names another database on the same server. Raises `CantImport`.
+    """
     url, schema = _url_of(address)
     url = url if database is None else url.set(database=database)
     shown = f"PostgreSQL database {url.host or 'localhost'}{f':{url.port}' if url.port else ''}/{url.database}"
@@ -125,8 +128,8 @@ def open_postgres(address: str, *, database: str | None = None) -> Iterator[Fore
 
 def _url_of(address: str) -> tuple[URL, str | None]:
     malformed = CantImport(
-        "the address can't be understood: write postgresql://user:password@host:5432/database, and in user and "
-        "password %40 for @, %3A for :, %2F for /"
+        "the address can't be parsed: write postgresql://user:password@host:5432/database; in user and password write "
+        "%40 for @, %3A for : and %2F for /"
     )
     try:
         url = make_url(address)
@@ -136,7 +139,7 @@ def _url_of(address: str) -> tuple[URL, str | None]:
     if url.get_backend_name() not in {"postgresql", "postgres"} or not url.database or "@" in (url.host or ""):
         raise malformed
     if schema is not None and not (isinstance(schema, str) and _SCHEMA.fullmatch(schema)):
-        raise CantImport("the schema in the address is not usable: it has 1 to 63 letters, digits, _ and $")
+        raise CantImport("the schema in the address is not valid: 1 to 63 letters, digits, _ and $ are allowed")
     kept = {name: value for name, value in url.query.items() if name in _PASSED_ON}
     return url.set(drivername="postgresql+psycopg", query=kept), schema
 
@@ -161,7 +164,8 @@ def _unreadable(shown: str, error: Exception, *, secret: str | None) -> CantImpo
     if secret:
         cause = cause.replace(str(secret), "…")
     return CantImport(
-        f"{shown} can't be read ({cause[:300]}): see that it runs and is whole, and that the address fits"
+        f"{shown} can't be read ({cause[:300]}): check that the address is right, and that the database runs and is "
+        "not damaged"
     )
 
 
@@ -177,7 +181,7 @@ def open_sqlite(path: Path) -> Iterator[ForeignDatabase]:
         with contextlib.closing(_Disposed(engine)), _connected(engine, shown, secret=None) as connection:
             yield ForeignDatabase(connection, shown=shown, secret=None, file=path)
     if _stamps(path) != before:
-        raise CantImport(f"{shown} was written to while it was read: stop the program that uses it")
+        raise CantImport(f"{shown} changed while it was read: stop the program that uses it")
 
 
 def is_sqlite(path: Path) -> bool:
@@ -199,7 +203,7 @@ def _opened(file: Path, mode: str) -> sqlite3.Connection:
 
 @contextlib.contextmanager
 def _whole(path: Path, shown: str) -> Iterator[tuple[Path, str]]:
-    """The file to open, and how."""
+    """The file to open and the URI parameters: the file itself, or a copy with its log."""
     files = [path, *(each for each in _beside(path) if _size(each))]
     if len(files) == 1:
         yield path, "mode=ro&immutable=1"
@@ -208,8 +212,8 @@ def _whole(path: Path, shown: str) -> Iterator[tuple[Path, str]]:
     with tempfile.TemporaryDirectory(prefix="holdfast-import-") as folder:
         if size > _MOST_COPIED or size > shutil.disk_usage(folder).free:
             raise CantImport(
-                f"{shown} has {_size(files[1])} bytes in a log beside it and would have to be copied with its {size} "
-                f"bytes, for which {folder} has no room: stop the program cleanly, so that it brings them together"
+                f"{shown} has a log of {_size(files[1])} bytes beside it and must be copied ({size} bytes), but "
+                f"{folder} has too little space: stop the program cleanly, so that it merges the log"
             )
         try:
             for each in files:
@@ -228,7 +232,7 @@ def _size(path: Path) -> int:
 
 
 def _stamps(path: Path) -> list[tuple[float, int] | None]:
-    """When each file was written and how large it is; None for one that is not there."""
+    """Modification time and size of the file and of each log beside it; None for a missing file."""
     stamps = list[tuple[float, int] | None]()
     for each in (path, *_beside(path)):
         try:
@@ -242,12 +246,12 @@ def _stamps(path: Path) -> list[tuple[float, int] | None]:
 
 
 def _changed_at(path: Path) -> float:
-    """When an SQLite database was last written, in seconds since 1970."""
+    """The time of the last write to an SQLite database, in seconds since 1970."""
     return max(stamp[0] for stamp in _stamps(path) if stamp is not None)
 
 
 def _locking_processes(path: Path) -> list[int]:
-    """The processes that hold a lock on an SQLite file or its log; empty where the system does not tell."""
+    """The processes that hold a lock on an SQLite file or its log. Empty on systems without /proc/locks."""
     inodes = set[str]()
     for each in (path, path.with_name(path.name + "-shm"), *_beside(path)):
         with contextlib.suppress(OSError):

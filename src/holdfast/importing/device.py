@@ -1,7 +1,6 @@
-"""A linked device on its way from another program: which session of a source is meant, and what of it is imported.
+"""Chooses a session in the store of another program and checks what is imported from it.
 
-Everything that is read is untrusted. Sizes and counts are bounded, and each value passes the checks that an imported
-folder passes.
+All input is untrusted: sizes and counts are bounded, and each value passes the same checks as in an imported folder.
 """
 
 from __future__ import annotations
@@ -18,13 +17,13 @@ from holdfast.backup.ratchets import RatchetKey
 from holdfast.base.errors import Fault, HoldfastError
 
 MOST_KEYS = 200_000
-"""Entries of one session. Real ones have some thousands."""
+"""Upper bound of the entries of one session. Real sessions have a few thousand."""
 MOST_SESSIONS = 10_000
 _SHOWN = 20
 
 
 class CantImport(HoldfastError):
-    """A source that can't be imported; nothing was."""
+    """A source can't be imported. Nothing was imported."""
 
     code = "cant-import"
     fault = Fault.OPERATOR
@@ -35,14 +34,14 @@ class CantImport(HoldfastError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredSession:
-    """A session that a source holds."""
+    """A session in a source."""
 
     name: str
-    """As the program shows it to its users."""
+    """The name that the program shows to its users."""
     id: str
-    """As the program finds it in its store."""
+    """The key by which the program finds it in its store."""
     about: str = ""
-    """What helps a person to tell it from others."""
+    """A detail that helps people to recognise it, such as its status."""
 
     @property
     def names(self) -> set[str]:
@@ -55,26 +54,26 @@ class ImportedDevice:
 
     device: Device
     session: str
-    """The name of its session in the source."""
+    """The name of the device's session in the source."""
     skipped: tuple[str, ...] = ()
-    """Damaged keys that were left out at the caller's request, each with what is wrong."""
+    """Damaged keys that were left out at the caller's request, each with its fault."""
     ignored: tuple[str, ...] = ()
-    """Entries that are no part of a linked device."""
+    """Names of entries that don't belong to a linked device."""
     in_use: tuple[str, ...] = ()
-    """Signs that another program still uses the device. The caller wanted it all the same."""
+    """Signs that another program still uses the device, which the caller chose to ignore."""
 
 
 class Source(Protocol):
-    """An opened store of another program. Every method may raise `CantImport`."""
+    """An open store of another program. Every method may raise `CantImport`."""
 
     @property
     def shown(self) -> str:
-        """For people; without a password."""
+        """The source's name for error messages, without a password."""
 
     def sessions(self) -> Sequence[StoredSession]: ...
 
     def signs_of_use(self, session: StoredSession, *, now: datetime) -> Sequence[str]:
-        """Why the program seems to run: each a clause that goes on after a colon."""
+        """Signs that the program still runs, phrased to follow a colon."""
 
     def read(self, session: StoredSession, *, now: datetime, skip_damaged: bool) -> ImportedDevice: ...
 
@@ -82,16 +81,16 @@ class Source(Protocol):
 def import_from(
     source: Source, *, wanted: str | None, now: datetime, force: bool = False, skip_damaged: bool = False
 ) -> ImportedDevice:
-    """The device of one session. Raises `CantImport`, also while another program seems to use it.
+    """Read the device of one session. Raises `CantImport`, also if another program seems to use the device.
 
-    wanted: the session's name; None when the source holds one session alone. force: import although it is in use.
+    wanted: the session's name; None if the source has only one session. force: import a device that is in use.
     """
     session = _chosen(source, wanted)
     signs = tuple(source.signs_of_use(session, now=now))
     if signs and not force:
         raise CantImport(
             f'session "{session.name}" in {source.shown} seems to be in use: {"; ".join(signs)}. Stop that program '
-            "first, because two programs on one device throw each other out (440). If it is stopped, repeat this with "
+            "first, because two programs on one device disconnect each other (440). If it is stopped, repeat this with "
             "--force; chats then get new keys before Holdfast sends"
         )
     read = source.read(session, now=now, skip_damaged=skip_damaged)
@@ -106,7 +105,7 @@ def _chosen(source: Source, wanted: str | None) -> StoredSession:
     if len(matching) == 1:
         return matching[0]
     if not sessions:
-        raise CantImport(f"{source.shown} holds no session: see that it is the store of the program that you named")
+        raise CantImport(f"{source.shown} holds no session: check that it is the store of the program that you named")
     listed = ", ".join(f'"{each.name}"{f" ({each.about})" if each.about else ""}' for each in sessions[:_SHOWN])
     listed += f" and {len(sessions) - _SHOWN} more" if len(sessions) > _SHOWN else ""
     if wanted is None:
@@ -123,10 +122,10 @@ def checked_device(
     shown: str,
     skip_damaged: bool,
 ) -> ImportedDevice:
-    """A device from what a store holds of a session: `entries` have names such as `pre-key-12`. Raises `CantImport`."""
+    """Check the credentials and keys of a session. `entries` have names such as `pre-key-12`. Raises `CantImport`."""
     where = f'session "{session.name}" in {shown}'
     if credentials is None:
-        raise CantImport(f"{where} has no credentials: it was never linked, or it was logged out; link it anew")
+        raise CantImport(f"{where} has no credentials: it was never linked, or it was logged out; link it again")
     try:
         text = credentials_text(credentials)
     except Damaged as error:
@@ -149,7 +148,7 @@ def checked_device(
 
 
 def _unique(keys: Iterable[RatchetKey]) -> Iterable[RatchetKey]:
-    """Two names in a store may stand for one key, as written by two versions of a program; the last one counts."""
+    """Remove duplicates. Two versions of a program may have stored a key under two names; the last value is kept."""
     return {(key.type, key.id): key for key in keys}.values()
 
 
@@ -162,7 +161,10 @@ def _too_damaged(where: str, damaged: Sequence[str]) -> CantImport:
 
 
 def check_size(count: int, size: int, largest: int, *, session: StoredSession, shown: str) -> None:
-    """Raises `CantImport` before more is read than a device can have. `size` and `largest` in bytes."""
+    """Refuse a session that is larger than a device can be, before its values are read. Raises `CantImport`.
+
+    `size` is that of all entries and `largest` that of the largest one, in bytes.
+    """
     if count > MOST_KEYS or size > MOST_KEYS_BYTES or largest > MOST_KEYS_BYTES // 8:
         raise CantImport(
             f'session "{session.name}" in {shown} has {count} entries with {size} bytes, the largest with {largest}: '

@@ -1,8 +1,8 @@
-"""Evolution API: credentials in PostgreSQL, Signal keys in Redis or in a folder; or everything in Redis.
+"""Evolution API, which stores credentials in PostgreSQL and Signal keys in Redis or in a folder, or all in Redis.
 
-PostgreSQL has the tables `Instance` (names, states) and `Session` (credentials, by the id of the instance). The keys
-are elsewhere: in the Redis hash `<prefix>:instance:<id>` with CACHE_REDIS_ENABLED, otherwise in the folder
-`instances/<id>`. With CACHE_REDIS_SAVE_INSTANCES that hash has the credentials as well.
+In PostgreSQL, the table `Instance` has names and states, and `Session` has the credentials by the id of the instance.
+The keys are in the Redis hash `<prefix>:instance:<id>` with CACHE_REDIS_ENABLED, and otherwise in the folder
+`instances/<id>`. With CACHE_REDIS_SAVE_INSTANCES the credentials are in that hash as well.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _BAILEYS = "WHATSAPP-BAILEYS"
 
 
 class _Keys(Protocol):
-    """Where the Signal keys of an instance are."""
+    """A place that holds the Signal keys of instances."""
 
     def entries(self, session: StoredSession) -> Iterable[tuple[str, bytes]]: ...
 
@@ -41,12 +41,12 @@ class _Keys(Protocol):
 
 @contextlib.contextmanager
 def open_evolution_postgres(address: str, keys: str | None) -> Iterator[Source]:
-    """keys: the address of Redis, or a folder, or `NO_KEYS`."""
+    """`keys`: the address of Redis, a folder, or `NO_KEYS`."""
     if keys is None:
         raise CantImport(
             "Evolution API keeps only credentials in PostgreSQL: name the place of the Signal keys with --keys, which "
             "is its Redis (CACHE_REDIS_URI) with CACHE_REDIS_ENABLED=true and its folder `instances` otherwise; "
-            f'"--keys {NO_KEYS}" imports without them, and every chat gets new keys'
+            f'with "--keys {NO_KEYS}" nothing but the credentials is imported, and every chat gets new keys'
         )
     with open_postgres(address) as database, _opened_keys(keys) as places:
         database.use_schema_of("Session")
@@ -82,7 +82,7 @@ class EvolutionPostgres:
     def sessions(self) -> Sequence[StoredSession]:
         if not {"sessionId", "creds"} <= self.database.columns("Session") or not self.database.has("Instance"):
             raise CantImport(
-                f"{self.shown} has no tables Instance and Session: it is not of Evolution API 2, or the address lacks "
+                f"{self.shown} has no tables Instance and Session: it is not of Evolution API 2, or the address needs "
                 "its schema (?schema=…)"
             )
         found = self.database.rows(
@@ -142,7 +142,7 @@ class _FolderKeys:
     folder: Path
 
     def _of(self, session: StoredSession) -> Path:
-        """The folder `instances`, or that of one instance in it."""
+        """The folder of the instance: a subfolder of the given one, or that folder itself."""
         return self.folder / session.id if (self.folder / session.id).is_dir() else self.folder
 
     def entries(self, session: StoredSession) -> Iterable[tuple[str, bytes]]:
@@ -193,7 +193,7 @@ def _several(session: StoredSession, keys: Sequence[str], shown: str) -> CantImp
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvolutionRedis:
-    """Everything in Redis (CACHE_REDIS_SAVE_INSTANCES). Sessions are known by their ids there, not by name."""
+    """Credentials and keys in Redis (CACHE_REDIS_SAVE_INSTANCES). Sessions have ids there, and no names."""
 
     redis: ForeignRedis
 
@@ -215,7 +215,7 @@ class EvolutionRedis:
 
 
 def clients_of_node(redis: ForeignRedis) -> list[str]:
-    """Programs in Node that are connected: those, at least, of which the server does not say that they are others."""
+    """The connected clients, without those that identify themselves as written in a language other than Node."""
     clients = [each for each in redis.other_clients() if "node" in (each.get("lib-name") or "node")]
     return [
         f"{each.get('name') or 'a client'} from {each.get('addr', 'somewhere')} is connected to {redis.shown}"

@@ -1,4 +1,4 @@
-"""Folders of Baileys' `useMultiFileAuthState`, one for each session, as several programs keep them."""
+"""Folders of Baileys' `useMultiFileAuthState`, of which several programs keep one for each session."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from holdfast.health.advice import lasting
 from holdfast.importing.device import MOST_SESSIONS, CantImport, ImportedDevice, StoredSession
 
 _BROWSER_PROFILE = ("Default", "Local State", "session", "SingletonLock")
-"""What Chromium and programs that drive it leave in a folder."""
+"""Names that Chromium, and programs that drive it, create in their folder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FolderSource:
-    """A folder of one session, or one that holds such folders."""
+    """The folder of one session, or a folder that contains such folders."""
 
     folder: Path
     name_of: Callable[[str], str] = str
-    """A session's name by that of its folder."""
+    """Derives a session's name from the name of its folder."""
 
     @property
     def shown(self) -> str:
@@ -60,13 +60,13 @@ class FolderSource:
 
 
 def recent(changed_s: float, *, now: datetime, what: str) -> Sequence[str]:
-    """A sign of use when something was written within the last minute. `changed_s`: seconds since 1970."""
+    """A sign of use if `what` was written within the last minute. `changed_s`: time of the write, since 1970."""
     age_s = max(now.timestamp() - changed_s, 0)
     return [f"{what} was written {lasting(age_s)} ago"] if age_s < IN_USE_S else []
 
 
 def looks_like_a_browser(folder: Path) -> bool:
-    """Whether a folder, or one in it, is a profile of Chromium."""
+    """Whether the folder, or one of its subfolders, is a Chromium profile."""
     with contextlib.suppress(OSError):
         places = [folder, *(each for each in folder.iterdir() if each.is_dir())]
         return any((place / name).exists() for place in places for name in _BROWSER_PROFILE)

@@ -1,4 +1,4 @@
-"""The programs that a device can be imported from, and what each is given as its source."""
+"""The programs from which a device can be imported, and the kinds of sources that each one has."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ Opened = AbstractContextManager[Source]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """A program. None: it does not keep devices in this kind of place."""
+    """How to open the stores of a program. None: the program has no store of that kind."""
 
     expects: str
-    """What SOURCE is, for people."""
+    """Describes SOURCE in error messages."""
     folder: Callable[[Path], Opened] | None = None
     sqlite: Callable[[Path], Opened] | None = None
     postgres: Callable[[str], Opened] | None = None
     redis: Callable[[str], Opened] | None = None
     postgres_with_keys: Callable[[str, str | None], Opened] | None = None
-    """Where the Signal keys are in another place, which is the second argument."""
+    """For programs that keep Signal keys in another place, which is the second argument."""
 
 
 def _open_folder(folder: Path) -> Opened:
@@ -70,23 +70,23 @@ KINDS: Mapping[str, Kind] = MappingProxyType({
         postgres=open_whatsmeow_postgres,
     ),
 })  # fmt: skip
-"""By the word that `holdfast import` takes."""
+"""By the name that `holdfast import` takes as KIND."""
 
 
 def open_source(kind: str, source: str, *, keys: str | None = None) -> Opened:
-    """The store of a program of that kind. Raises `CantImport`, also while it is entered.
+    """Open the store of a program. Raises `CantImport`, also when the context is entered.
 
     keys: the place of the Signal keys, for programs that keep them apart from the credentials.
     """
     if kind not in KINDS:
-        raise CantImport(f'"{kind[:40]}" can\'t be imported from: write one of {", ".join(KINDS)}')
+        raise CantImport(f'"{kind[:40]}" is not a known program: give one of {", ".join(KINDS)}')
     chosen = KINDS[kind]
     opened = _opened(chosen, source, keys)
     if opened is None:
-        raise CantImport(f"{_described(source)} is no source of {kind}: give {chosen.expects}")
+        raise CantImport(f"{_described(source)} is not a source for {kind}: give {chosen.expects}")
     if keys is not None and (chosen.postgres_with_keys is None or not _is_postgres(source)):
         raise CantImport(
-            "--keys is for Evolution API with PostgreSQL; other sources have keys and credentials together"
+            "--keys is only for Evolution API with PostgreSQL: other sources have keys and credentials in one place"
         )
     return opened
 
@@ -107,7 +107,7 @@ def _opened(kind: Kind, source: str, keys: str | None) -> Opened | None:
         return kind.sqlite and kind.sqlite(path)
     if path.exists() or (kind.folder is None and kind.sqlite is None):
         return None
-    raise CantImport(f'"{source}" is missing: give {kind.expects}')
+    raise CantImport(f'"{source}" does not exist: give {kind.expects}')
 
 
 def _is_postgres(source: str) -> bool:
@@ -115,6 +115,6 @@ def _is_postgres(source: str) -> bool:
 
 
 def _described(source: str) -> str:
-    """Without what follows the scheme, which may hold a password."""
+    """The source for error messages. An address is cut after its scheme, because it may contain a password."""
     scheme, separator, _ = source.partition("://")
     return f"an address of {scheme[:20]}" if separator else f'"{source[:200]}"'

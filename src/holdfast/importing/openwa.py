@@ -1,7 +1,7 @@
-"""OpenWA with its Baileys engine: a folder for each session, or a table in its data database (BAILEYS_AUTH_STORE).
+"""OpenWA with its Baileys engine, which stores each session in a folder or in a table (BAILEYS_AUTH_STORE).
 
-The folder is `data/baileys/<session>`. The database is SQLite (`data/openwa.sqlite`) or PostgreSQL; its table
-`sessions` says which process holds the lease on a session, and until when.
+The folder is `data/baileys/<session>`. The database is SQLite (`data/openwa.sqlite`) or PostgreSQL. Its table
+`sessions` names the process that holds the lease on a session, and when the lease ends.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class OpenWa:
         if not found:
             raise CantImport(
                 f"{self.shown} has no credentials of Baileys: give the folder data/baileys unless OpenWA runs with "
-                "BAILEYS_AUTH_STORE=database. Sessions of its engine whatsapp-web.js can't be imported: link them anew"
+                "BAILEYS_AUTH_STORE=database. Sessions of its engine whatsapp-web.js can't be imported: link them again"
             )
         return [StoredSession(name=each, id=each) for each in found]
 
@@ -83,7 +83,7 @@ class OpenWa:
 
 
 def moment(value: object) -> datetime | None:
-    """A time as a database gives it: of its own type, or as text in UTC."""
+    """Parse a time from a database, which is a datetime or a text, in UTC unless it says otherwise."""
     try:
         found = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
     except ValueError:

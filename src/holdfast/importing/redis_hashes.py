@@ -1,6 +1,6 @@
-"""Hashes in Redis in which programs keep a device: the field `creds` and a field for each Signal key.
+"""Redis hashes in which programs keep a device: the field `creds`, and one field for each Signal key.
 
-Only commands that read are sent. Keys are found by SCAN, and sizes are asked before values.
+Only reading commands are sent. Keys are found by SCAN, and sizes are checked before values are read.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from holdfast.importing.device import MOST_KEYS, MOST_SESSIONS, CantImport, Stor
 
 CREDENTIALS = "creds"
 _MOST_SCANNED = 5_000_000
-"""Keys of a database."""
+"""Upper bound of the keys of a database that is searched for sessions."""
 _AT_ONCE = 500
 _BYTES_AT_ONCE = 4 * 1024 * 1024
 _TIMEOUT_S = 10
 _PASSED_ON = {"db", "ssl_cert_reqs", "ssl_ca_certs"}
-"""Parameters of the URL that the client library knows. Others are of the program that the URL was written for."""
+"""URL parameters that are passed to the client library. Others are meant for the program that the URL comes from."""
 _MOST_WRAPPED = 3
 
 
 class ForeignRedis:
-    """One database of a Redis server. Every method may raise `CantImport`."""
+    """A database of a Redis server. Every method may raise `CantImport`."""
 
     def __init__(self, client: Redis, *, shown: str, database: int) -> None:
         self._client = client
@@ -40,7 +40,7 @@ class ForeignRedis:
         self.shown = shown
 
     def keys(self, pattern: str) -> list[str]:
-        """The keys that match, of any type, in order."""
+        """The keys of any type that match `pattern`, sorted."""
         with self._sentences():
             found, cursor, scanned = set[bytes](), 0, 0
             while True:
@@ -57,7 +57,7 @@ class ForeignRedis:
         return sorted(key.decode(errors="replace") for key in found)
 
     def hashes(self, pattern: str, *, field: str | None = None) -> list[str]:
-        """The keys among those that match that are hashes; that have this field, if one is named."""
+        """The hashes whose key matches `pattern` and, if `field` is given, that have this field."""
         keys = self.keys(pattern)
         with self._sentences():
             types = self._each([("TYPE", key) for key in keys])
@@ -68,7 +68,7 @@ class ForeignRedis:
             return [key for key, is_there in zip(hashes, has, strict=True) if is_there]
 
     def fields(self, key: str, *, session: StoredSession) -> dict[str, bytes]:
-        """All of a hash; refused before its values are read when there is too much of it."""
+        """All fields of a hash. Raises `CantImport` before the values are read if the hash is too large."""
         with self._sentences():
             count = int(self._each([("HLEN", key)])[0])
             if count > MOST_KEYS:
@@ -84,13 +84,13 @@ class ForeignRedis:
         return {name: unwrapped(name, value) for name, value in values.items()}
 
     def values(self, keys: Sequence[str]) -> dict[str, bytes]:
-        """Those of these keys that hold text. For small texts, such as leases."""
+        """The values of the keys that exist and hold a string. For small values, such as leases."""
         with self._sentences():
             found = self._each([("GET", key) for key in keys], raises=False)
         return {key: value for key, value in zip(keys, found, strict=True) if isinstance(value, bytes)}
 
     def other_clients(self) -> list[dict[str, str]]:
-        """Those who are connected to this database; empty where the server does not tell."""
+        """The other clients of this database. Empty if the server refuses to list them."""
         try:
             own = self._client.client_id()
             clients: list[dict[str, str]] = self._client.client_list(_type="normal")
@@ -99,7 +99,7 @@ class ForeignRedis:
         return [each for each in clients if each.get("id") != str(own) and each.get("db") == str(self._database)]
 
     def _each(self, commands: Sequence[tuple[Any, ...]], *, raises: bool = True) -> list[Any]:
-        """The answers, asked for in batches."""
+        """Send the commands in batches and return the answers."""
         answers = list[Any]()
         for start in range(0, len(commands), _AT_ONCE):
             pipeline = self._client.pipeline(transaction=False)
@@ -118,7 +118,7 @@ class ForeignRedis:
 
 @contextlib.contextmanager
 def open_redis(address: str) -> Iterator[ForeignRedis]:
-    """`address` as the program itself is given it, such as redis://:password@host:6379/6."""
+    """Connect to `address`, which is written as in the program's own configuration. Raises `CantImport`."""
     try:
         parts = urlsplit(address)
         kept = urlencode([each for each in parse_qsl(parts.query) if each[0] in _PASSED_ON])
@@ -135,8 +135,8 @@ def open_redis(address: str) -> Iterator[ForeignRedis]:
         where = arguments.get("path") or f"{arguments.get('host', 'localhost')}:{arguments.get('port', 6379)}"
     except (ValueError, TypeError, RedisError):
         raise CantImport(
-            "the address can't be understood: write redis://user:password@host:6379/database, and in user and password "
-            "%40 for @, %3A for :, %2F for /"
+            "the address can't be parsed: write redis://user:password@host:6379/database; in user and password write "
+            "%40 for @, %3A for : and %2F for /"
         ) from None  # its text may hold the password
     shown = f"Redis database {where}/{database}"
     with contextlib.closing(client):
@@ -150,14 +150,14 @@ def open_redis(address: str) -> Iterator[ForeignRedis]:
 def _unreadable(shown: str, error: Exception, *, secret: str | None = None) -> CantImport:
     cause = " ".join(str(error).split())
     cause = cause.replace(secret, "…") if secret else cause
-    why = "see that it runs and that address and password fit"
+    why = "check that the server runs, and that address and password are right"
     if isinstance(error, ResponseError) and "unknown command" in cause.lower():
-        why = "the server refuses a command that is needed to read it"
+        why = "the server refuses a command that the import needs"
     return CantImport(f"{shown} can't be read ({cause[:300]}): {why}")
 
 
 def _parts(names: Sequence[bytes], sizes: Sequence[int]) -> Iterator[list[bytes]]:
-    """Names whose values are a few megabytes together."""
+    """Split the names into batches whose values have a few megabytes together."""
     part, size = list[bytes](), 0
     for name, its_size in zip(names, sizes, strict=True):
         if part and (size + its_size > _BYTES_AT_ONCE or len(part) >= _AT_ONCE):
@@ -170,9 +170,9 @@ def _parts(names: Sequence[bytes], sizes: Sequence[int]) -> Iterator[list[bytes]
 
 
 def unwrapped(name: str, value: bytes) -> bytes:
-    """The value without the JSON strings around it: some programs serialise what is serialised already.
+    """Undo repeated serialisation: some programs write a JSON text as a JSON string.
 
-    The value of a `lid-mapping` is a JSON string itself, and never begins with a quotation mark.
+    The value of a `lid-mapping` is itself a JSON string, whose content never begins with a quotation mark.
     """
     for _ in range(_MOST_WRAPPED):
         if len(value) > 2 * MOST_KEY_BYTES or not value.startswith(b'"'):
@@ -188,5 +188,5 @@ def unwrapped(name: str, value: bytes) -> bytes:
 
 
 def literally(text: str) -> str:
-    """`text` as a pattern that matches nothing else."""
+    """Escape `text` so that, as a pattern, it matches only itself."""
     return re.sub(r"([*?\[\]\\])", r"\\\1", text)

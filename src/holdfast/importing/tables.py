@@ -1,4 +1,4 @@
-"""Tables in which programs keep a device: a row for the credentials and a row for each Signal key."""
+"""Tables in which programs keep a device, with one row for the credentials and one for each Signal key."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _CREDENTIALS = {"creds", "creds-creds"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """The columns of one such table."""
+    """The table and columns of a program."""
 
     table: str
     session: str | None
-    """None: the database holds one session alone."""
+    """The column with the session's name; None: the database holds only one session."""
     name: tuple[str, ...]
-    """Together, joined by a hyphen, they are `creds` or the type and the id of a key."""
+    """The columns that, joined by a hyphen, give `creds` or the type and the id of a key."""
     value: str
     is_entity: bool = False
-    """The value is a JSON object with the name as `id` and what matters as `data`."""
+    """Whether a value is a JSON object with the entry's name as `id` and its content as `data`."""
 
     @property
     def columns(self) -> set[str]:
@@ -45,7 +45,7 @@ def session_ids(database: ForeignDatabase, layout: Layout) -> Sequence[str]:
 def read_table(
     database: ForeignDatabase, layout: Layout, session: StoredSession, *, skip_damaged: bool
 ) -> ImportedDevice:
-    """The device of one session. Raises `CantImport`."""
+    """Read the device of one session. Raises `CantImport`."""
     mine = "" if layout.session is None else f' WHERE "{layout.session}" = :session'
     values: dict[str, object] = {} if layout.session is None else {"session": session.id}
     value = f'CAST("{layout.value}" AS TEXT)'

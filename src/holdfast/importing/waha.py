@@ -1,8 +1,8 @@
-"""WAHA with its NOWEB engine: a folder for each session, or a database for each session in PostgreSQL.
+"""WAHA with its NOWEB engine, which stores each session in a folder or in a PostgreSQL database of its own.
 
-Folder: `.sessions/noweb/<session>`. PostgreSQL: the database `waha_noweb_<session>` with the table `auth`. Public forks
-have kept the same values in tables with other columns, also in SQLite; these are read as well. Sessions of WAHA's other
-engines have no keys of Baileys, and are refused by name.
+The folder is `.sessions/noweb/<session>`, the database `waha_noweb_<session>` with the table `auth`. Public forks keep
+the same values in tables with other columns, also in SQLite, and these can be read too. WAHA's other engines don't use
+Baileys: their sessions are refused, and the error names the engine.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _LAYOUTS = (
 _ENGINE, _OTHERS = "noweb", ("webjs", "gows", "wpp", "venom", "zapo")
 _DATABASE = re.compile(r"waha_([a-z0-9-]+)_(.+)")
 _OLD_FOLDER = re.compile(r"-[0-9a-f]{32}$")
-"""Until 2024 the folder of a session had a hash after its name."""
+"""Until 2024 a hash was appended to the name of a session's folder."""
 
 
 @contextlib.contextmanager
@@ -73,17 +73,17 @@ def _other_engine(shown: str, engine: str) -> CantImport:
         )
     return CantImport(
         f"{shown} is of WAHA's engine {engine}: only its engine NOWEB keeps a device that can be imported. Link the "
-        "phone anew with `holdfast pair`"
+        "phone again with `holdfast pair`"
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WahaDatabase:
-    """A database that holds sessions itself."""
+    """A database that contains the sessions' tables."""
 
     database: ForeignDatabase
     name: str
-    """Of its session, where it holds one alone."""
+    """The name of the session, if the database holds only one."""
 
     @property
     def shown(self) -> str:
@@ -116,7 +116,7 @@ class WahaDatabase:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WahaServer:
-    """A server with a database for each session."""
+    """A PostgreSQL server that has one database for each session."""
 
     database: ForeignDatabase
     address: str

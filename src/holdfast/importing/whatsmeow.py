@@ -1,8 +1,8 @@
 """whatsmeow (GOWA, wuzapi, mautrix-whatsapp, WAHA's GOWS): the tables `whatsmeow_…` in SQLite or PostgreSQL.
 
-The device itself comes over: its identity, its one-time pre-keys, the keys of the account's settings, and the mappings
-of hidden ids. The ratchets of its chats do not, because libsignal's Go and JavaScript editions store them differently.
-Chats begin with new ones; for a message that was encrypted with an old one its sender is asked, and sends it again.
+The device itself is imported: its identity, its one-time pre-keys, the keys of the account's settings, and the mappings
+of hidden ids (LIDs). The ratchets of its chats are not, because libsignal's Go and JavaScript editions store them
+differently. Chats start with new ratchets, and the sender of a message that used an old one is asked to send it again.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _WANTED = {
     *("signed_pre_key_sig", "adv_key", "adv_details", "adv_account_sig", "adv_account_sig_key", "adv_device_sig"),
 }
 _AGENT = re.compile(r"^(\d+)\.\d+(?=[:@])")
-"""Older versions write the agent, which is always 0, into a JID."""
+"""Matches the agent, which is always 0, that older versions write into a JID."""
 
 
 @contextlib.contextmanager
@@ -65,7 +65,7 @@ class Whatsmeow:
         columns = self.database.columns(_DEVICE)
         if missing := sorted(_WANTED - columns):
             what = f"no table {_DEVICE}" if not columns else f"a table {_DEVICE} without {', '.join(missing[:5])}"
-            raise CantImport(f"{self.shown} has {what}: it is no database of whatsmeow, or of an unknown version")
+            raise CantImport(f"{self.shown} has {what}: it is not a database of whatsmeow, or of an unknown version")
         found = self.database.rows(f"SELECT jid FROM {_DEVICE} ORDER BY 1 LIMIT :most", most=MOST_SESSIONS)  # noqa: S608
         return [StoredSession(name=str(jid).partition("@")[0], id=str(jid)) for (jid,) in found]
 
@@ -78,7 +78,7 @@ class Whatsmeow:
             check_size(len(entries), 0, 0, session=session, shown=self.shown)
             credentials = self._credentials(session, entries)
         except (ValueError, TypeError) as error:  # SQLite takes texts for numbers
-            raise CantImport(f"{self.shown} can't be read: a number in its tables is none") from error
+            raise CantImport(f"{self.shown} can't be read: a column of numbers holds something else") from error
         written = ((name, json.dumps(value).encode()) for name, value in entries.items())
         return checked_device(
             json.dumps(credentials).encode(),
@@ -135,7 +135,7 @@ class Whatsmeow:
         }
 
     def _keys(self, session: StoredSession) -> Iterator[tuple[str, Any]]:
-        """By the names that Baileys gives them; values as Baileys writes them."""
+        """The Signal keys, with names and values as Baileys writes them."""
         mine = {"id": session.id, "most": MOST_KEYS}
         for key_id, key in self._rows("whatsmeow_pre_keys", "key_id, key", "WHERE jid = :id", **mine):
             yield f"pre-key-{int(key_id)}", _pair(key)
@@ -164,7 +164,7 @@ def _bytes(value: object) -> bytes:
 
 
 def _base64(value: object) -> str:
-    """As Baileys writes the bytes of protobuf messages."""
+    """Base64, which is how Baileys writes the bytes of protobuf messages."""
     return base64.b64encode(_bytes(value)).decode()
 
 
@@ -173,7 +173,7 @@ def _buffer(value: object) -> dict[str, str]:
 
 
 def _pair(private: object) -> dict[str, Any]:
-    """whatsmeow stores private keys alone. One of another length is left as it is: the checks that follow refuse it."""
+    """A key pair from a private key; whatsmeow stores no public keys. Later checks refuse a key of the wrong length."""
     key = _bytes(private)
     return {"private": _buffer(key), "public": _buffer(public_key(key) if len(key) == _KEY_BYTES else b"")}
 

@@ -1,6 +1,6 @@
-"""The public key of a private X25519 key (RFC 7748, section 5).
+"""Computes the public key of a private X25519 key (RFC 7748, section 5).
 
-Not in constant time: it is run once for each imported key, on the operator's own machine.
+It does not run in constant time, because it runs once for each imported key on the operator's own machine.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ _BASE = 9
 
 
 def public_key(private: bytes) -> bytes:
-    """32 bytes of 32 bytes."""
+    """The public key; both keys have 32 bytes."""
     scalar = int.from_bytes(private, "little") & ~7 & ((1 << 254) - 1) | (1 << 254)
     return _multiply(scalar, _BASE).to_bytes(32, "little")
 
 
 def _multiply(scalar: int, u: int) -> int:
-    """The Montgomery ladder, with the names of the RFC."""
+    """The Montgomery ladder, with the variable names of the RFC."""
     x2, z2, x3, z3, swap = 1, 0, u, 1, 0
     for bit_index in reversed(range(255)):
         bit = scalar >> bit_index & 1
