@@ -148,7 +148,7 @@ async def test_a_body_with_two_kinds_or_none_is_refused(client: ApiClient) -> No
     place = {"latitude": 0, "longitude": 0}
     refused = await send(client, {"to": NUMBER, "text": "x", "location": place})
     assert refused.problem(422, "bad-input", field="location") == (
-        "the message has text and location: send each by itself"
+        "the message has text and location: send each as its own message"
     )
     refused = await send(client, {"to": NUMBER, "text": None})
     assert refused.problem(422, "bad-input", field="body").startswith(

@@ -1,1 +1,2 @@
-"""One message's life, decided without loop, clock, chance or disk: states, retries, order within a chat."""
+"""The life of one message as pure code, without event loop, clock, randomness or I/O: states, retries, order in a
+chat."""

@@ -48,7 +48,7 @@ class Breaker:
         return was_open
 
     def room(self, now: float, *, room: int, is_idle: bool) -> int:
-        """How many messages may leave, with `room` for so many; one at a time while it probes."""
+        """How many messages may be sent, `room` at most; one at a time while it probes."""
         if self._open_until is None:
             return room
         return min(room, 1) if is_idle and now >= self._open_until else 0

@@ -138,12 +138,12 @@ class MediaBody(MessageBody, frozen=True, kw_only=True):
         Meta(description="where Holdfast fetches it, when the message is accepted; http or https, no private address"),
     ] = None
     base64: Annotated[
-        str | None, Meta(description="the file itself, up to 16 MB; better store larger ones with POST …/media")
+        str | None, Meta(description="the file itself, up to 16 MB; upload larger ones with POST …/media")
     ] = None
     media: Annotated[str | None, Meta(description="id of a medium that was stored with POST …/media")] = None
     mimetype: Annotated[
         Annotated[str, Meta(max_length=200)] | None,
-        Meta(description="else the type that its address gives or its first bytes tell"),
+        Meta(description="default: the type by URL, file name and first bytes"),
     ] = None
 
     @property
@@ -181,7 +181,7 @@ def check_text(text: str, *, field: str) -> None:
         raise BadInput(f"{field} is empty: give at least one character that is not a space", field=field)
     if len(text) > LONGEST_TEXT:
         raise BadInput(
-            f"{field} has {len(text)} characters: WhatsApp takes up to {LONGEST_TEXT}, send it in parts", field=field
+            f"{field} has {len(text)} characters: WhatsApp accepts up to {LONGEST_TEXT}, send it in parts", field=field
         )
 
 
@@ -195,7 +195,7 @@ def check_filename(name: str | None, *, field: str) -> None:
     """Raises `BadInput` for file names under which phones could not save a file."""
     check_length(name, LONGEST_NAME, field=field)
     if name is not None and re.search(r"[/\\\x00-\x1f\x7f]", name):
-        raise BadInput(f'{field} "{name[:80]}" is no name of a file: leave out slashes and line ends', field=field)
+        raise BadInput(f'{field} "{name[:80]}" is not a valid file name: leave out slashes and line ends', field=field)
 
 
 def mentioned(mentions: list[str]) -> list[str]:
@@ -206,7 +206,7 @@ def mentioned(mentions: list[str]) -> list[str]:
     for n, jid in enumerate(jids):
         if jid.endswith("@g.us"):
             field = f"mentions.{n}"
-            raise BadInput(f'{field} "{jid}" is a group: people alone can be mentioned', field=field)
+            raise BadInput(f'{field} "{jid}" is a group: only people can be mentioned', field=field)
     return list(dict.fromkeys(jids))
 
 
@@ -216,7 +216,7 @@ def mentioned(mentions: list[str]) -> list[str]:
 def check_reachable(target: Referred, *, field: str) -> None:
     """Raises `BadInput` for a message that never reached a recipient."""
     if target.state in {MessageState.FAILED, MessageState.EXPIRED, MessageState.CANCELLED}:
-        raise BadInput(f"{field} names a message that is {target.state}: nobody has it", field=field)
+        raise BadInput(f"{field} names a message that is {target.state}: it reached nobody", field=field)
 
 
 def reply_to(target: Referred) -> Content:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from holdfast.delivery.stores import Outgoing
 
 UNANSWERED_S = 30
-"""A message without an ack for so long is sent again under its id, on a link that acks others."""
+"""A message that is unacked for this long, on a link that acks others, is sent again under its id."""
 UNWRITTEN_S = 900
-"""The same for one that the engine has not made a frame of: large media take long on a slow line."""
+"""The same for a message without a frame yet: uploading large media takes long on a slow line."""
 
 
 @dataclass(slots=True)

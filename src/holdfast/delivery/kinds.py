@@ -63,7 +63,7 @@ class Video(MediaBody, frozen=True, kw_only=True):
     kind = MessageKind.VIDEO
 
     caption: Caption = None
-    gif: Annotated[bool | None, Meta(description="plays by itself, over and over, without sound")] = None
+    gif: Annotated[bool | None, Meta(description="plays automatically in a loop, without sound")] = None
 
 
 class Audio(MediaBody, frozen=True, kw_only=True):
@@ -127,7 +127,7 @@ class Contact(MessageBody, frozen=True, kw_only=True):
 
     def check(self) -> None:
         if not self.name.strip():
-            raise BadInput("contact.name is empty: give the name to be shown", field="contact.name")
+            raise BadInput("contact.name is empty: give the name to show", field="contact.name")
         check_length(self.name, LONGEST_NAME, field="contact.name")
         super().check()
         if self.phone_number is not None:
@@ -144,8 +144,8 @@ class Contact(MessageBody, frozen=True, kw_only=True):
         text = vcard.strip().upper()
         if not (text.startswith("BEGIN:VCARD") and text.endswith("END:VCARD")):
             raise BadInput(
-                f'contact.vcard "{vcard[:40]}" is no vCard: it begins with BEGIN:VCARD and ends with END:VCARD, '
-                "or give phoneNumber instead",
+                f'contact.vcard "{vcard[:40]}" is not a valid vCard: it must begin with BEGIN:VCARD and end '
+                "with END:VCARD; or give phoneNumber instead",
                 field="contact.vcard",
             )
 
@@ -170,12 +170,12 @@ class Reaction(ReferringBody, frozen=True, kw_only=True):
 
     kind = "reaction"
 
-    emoji: Annotated[str, Meta(description="one emoji; empty takes the reaction back")]
+    emoji: Annotated[str, Meta(description="one emoji; empty removes the reaction")]
 
     def check(self) -> None:
         if self.emoji and not _EMOJI.fullmatch(self.emoji):
             raise BadInput(
-                f'reaction.emoji "{self.emoji[:20]}" is not one emoji: give exactly one, or "" to take the reaction '
+                f'reaction.emoji "{self.emoji[:20]}" is not one emoji: give exactly one, or "" to remove the reaction '
                 "back",
                 field="reaction.emoji",
             )
@@ -186,7 +186,7 @@ class Reaction(ReferringBody, frozen=True, kw_only=True):
 
 
 class Edit(ReferringBody, frozen=True, kw_only=True):
-    """Of an own text, within 15 minutes."""
+    """Edits one of the company's own texts, within 15 minutes."""
 
     kind = "edit"
 
@@ -202,7 +202,7 @@ class Edit(ReferringBody, frozen=True, kw_only=True):
 
 
 class Delete(ReferringBody, frozen=True, kw_only=True):
-    """Of an own message, for everyone, within 60 hours."""
+    """Deletes one of the company's own messages for everyone, within 60 hours."""
 
     kind = "delete"
 
@@ -212,7 +212,7 @@ class Delete(ReferringBody, frozen=True, kw_only=True):
 
 def _check_own(target: Referred, what: str, within: timedelta, shown: str, *, field: str, now: datetime) -> None:
     if not target.from_me:
-        raise BadInput(f"{field} names a message of somebody else: only own ones can be {what}", field=field)
+        raise BadInput(f"{field} names a message that somebody else sent: only own messages can be {what}", field=field)
     if target.sent_at is not None and now - datetime.fromisoformat(target.sent_at) > within:
         raise BadInput(
             f"{field} names a message sent at {target.sent_at}: phones let one be {what} within {shown}", field=field

@@ -1,4 +1,4 @@
-"""What people look for in outbox and inbox, newest first. For eyes only: nothing is decided by it."""
+"""Searches of outbox and inbox for display, newest first. No decision depends on them."""
 
 from __future__ import annotations
 
@@ -52,4 +52,5 @@ class Lookup(Protocol):
         """
 
     async def tallies(self, *, since: str, until: str) -> Mapping[str, DeliveryTally]:
-        """Of messages accepted at or after `since` that are settled, or were accepted before `until`; by company."""
+        """By company: counts of messages accepted at or after `since` that are settled, or were accepted before
+        `until`."""

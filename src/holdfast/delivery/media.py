@@ -103,7 +103,7 @@ def check_size(kind: MessageKind, size_bytes: int, *, limit_bytes: int, field: s
 
 
 def too_large(kind: MessageKind, *, limit_bytes: int, field: str) -> BadInput:
-    most, whose = most_bytes(kind, limit_bytes=limit_bytes), "WhatsApp takes no larger"
+    most, whose = most_bytes(kind, limit_bytes=limit_bytes), "WhatsApp accepts no larger"
     if most == limit_bytes:
         whose = "HOLDFAST_MEDIA_MAX_MB allows no larger"
     return BadInput(f"{field} has more than {_size_shown(most)}: {whose} {kind}", field=field)

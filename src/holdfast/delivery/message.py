@@ -71,7 +71,7 @@ A receipt can still arrive for a message that failed, or was cancelled by force 
 
 
 def advance(state: MessageState, update: StatusUpdate) -> MessageState:
-    """The state after `news`; the same state when the news adds nothing."""
+    """The state after `update`; the same state when the update adds nothing."""
     return MOVES[state].get(update, state)
 
 
@@ -185,10 +185,10 @@ _SUSPECT_FROM, _CONDEMNED_FROM = 4, 10
 
 
 def is_suspect(crash_score: int) -> bool:
-    """May the message be what ends links? Then it is sent alone, when nothing else is due."""
+    """May this message be the cause of ended links? Then it is sent alone, when nothing else is due."""
     return crash_score >= _SUSPECT_FROM
 
 
 def is_condemned(crash_score: int) -> bool:
-    """Did links or hosts end so often with this message, in the end with it alone, that it fails?"""
+    """Did so many links or hosts end while this message was in flight, in the end alone, that it must fail?"""
     return crash_score >= _CONDEMNED_FROM

@@ -60,7 +60,7 @@ def phone_number(text: str, *, field: str) -> str:
     """
     if _REVERSES in text:
         raise BadInput(
-            f'{field} "{shown(text)}" holds U+202E, which shows digits in reverse order: type the number again',
+            f'{field} "{shown(text)}" contains U+202E, which shows digits in reverse order: type the number again',
             field=field,
         )
     if (jid := _JID_OF_A_PERSON.fullmatch(visible(text))) is not None:
@@ -150,7 +150,7 @@ def _checked(digits: str, text: str, *, field: str) -> str:
             field=field,
         )
     if digits.startswith("0"):
-        raise BadInput(f'{field} "{shown(text)}" begins with 0, as no international number does', field=field)
+        raise BadInput(f'{field} "{shown(text)}" begins with 0, but no international number does', field=field)
     return digits
 
 
@@ -158,7 +158,7 @@ def _check_no_trunk_zero(number: str, text: str, *, field: str) -> None:
     code = _country_code(number)
     if code not in _ZERO_BELONGS and number[len(code)] == "0":
         raise BadInput(
-            f'{field} "{shown(text)}" has a 0 behind the country code {code}, which is dialled only within the '
+            f'{field} "{shown(text)}" has a 0 after the country code {code}, which is dialled only within the '
             "country: leave it out",
             field=field,
         )
@@ -182,8 +182,8 @@ def _without_address(text: str, given: str, *, field: str) -> str:
 def _without_extension(number: str, given: str, *, field: str) -> str:
     if ";" in number:
         raise BadInput(
-            f'{field} "{shown(given, most=80)}" has an extension or a parameter behind ";": WhatsApp has whole numbers '
-            "alone, give the number without it",
+            f'{field} "{shown(given, most=80)}" has an extension or a parameter after ";": WhatsApp numbers have none, '
+            "give the number without it",
             field=field,
         )
     return number

@@ -1,6 +1,7 @@
-"""What the sender of one session knows of the queue in its outbox, and when it must look at the queue again.
+"""What the sender of one session knows about the queue in its outbox, and when it must query the queue again.
 
-A look is a query, so the sender looks only when something may be due. Times are monotonic seconds.
+A look at the queue is a database query, so the sender looks only when something may be due. Times are monotonic
+seconds.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from enum import StrEnum, auto
 
 SUSPECT_WAITS_S = 30.0
-"""A suspect that has waited so long for a moment in which nothing else is due gets one."""
+"""A suspect that has been due for this long gets its turn: everything else pauses until it was sent alone."""
 
 
 class QueueKnowledge(StrEnum):
@@ -19,7 +20,7 @@ class QueueKnowledge(StrEnum):
     WAITING = auto()
     """Messages wait; none of them was both due and allowed."""
     LOOKING = auto()
-    """A look is under way, and nothing has changed since it began."""
+    """A look is in progress, and nothing has changed since it began."""
     UNKNOWN = auto()
     """Something may have become due or allowed."""
 
@@ -28,9 +29,9 @@ class QueueWatch:
     def __init__(self) -> None:
         self._knows = QueueKnowledge.UNKNOWN
         self._due_at: float | None = None
-        """When the next chat that rests becomes due, or a limit allows more."""
+        """When the next waiting chat becomes due, or a limit allows more."""
         self._suspect_since: float | None = None
-        """Since when a message that may end links has been due and waited for others."""
+        """Since when a message that may end links has been due while others were sent first."""
 
     @property
     def is_empty(self) -> bool:
@@ -38,15 +39,15 @@ class QueueWatch:
 
     @property
     def may_be_due(self) -> bool:
-        """May a message be due and allowed? Then none that is accepted now may overtake it."""
+        """May a message be due and allowed? Then no message that is accepted now may overtake it."""
         return self._knows in {QueueKnowledge.UNKNOWN, QueueKnowledge.LOOKING}
 
     def changed(self) -> None:
-        """Messages were added, or something may have become due or allowed."""
+        """Record that messages were added, or that something may have become due or allowed."""
         self._knows = QueueKnowledge.UNKNOWN
 
     def advance(self, now: float) -> None:
-        """Note what has become due by now."""
+        """Update the knowledge with what has become due by now."""
         if self._due_at is not None and self._due_at <= now:
             self._due_at = None
             self.changed()
@@ -73,11 +74,12 @@ class QueueWatch:
     # Messages that may end links.
 
     def suspect_is_overdue(self, now: float) -> bool:
-        """Has a suspect waited so long that everything else must wait until it was sent alone?"""
+        """Has a suspect waited so long that everything else must pause until it has been sent alone?"""
         return self._suspect_since is not None and now - self._suspect_since >= SUSPECT_WAITS_S
 
     def wakes_at(self, *, drains: bool) -> float | None:
-        """When the sender must look again, if nothing happens before. `drains`: only what is in flight may settle."""
+        """When the sender must look again if nothing happens before. `drains`: only messages in flight may be
+        settled."""
         suspect_at = None if drains or self._suspect_since is None else self._suspect_since + SUSPECT_WAITS_S
         return earliest(self._due_at, suspect_at)
 

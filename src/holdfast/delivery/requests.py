@@ -27,7 +27,7 @@ class MessageOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     ] = None
     mentions: Annotated[
         Annotated[list[str], Meta(max_length=MOST_MENTIONS)] | None,
-        Meta(description="people by number or JID, whom `@number` in the text names"),
+        Meta(description="people that `@number` in the text refers to, by number or JID"),
     ] = None
     reply_to: Annotated[MessageId | None, Meta(description="the message that this one answers")] = None
     expires_in_s: Annotated[
@@ -69,7 +69,7 @@ def body_of(message: MessageOptions) -> MessageBody:
     if len(given) != 1:
         if not given:
             raise BadInput(f"the message has no content: give one of {listed(KINDS)}", field="body")
-        raise BadInput(f"the message has {listed(given, 'and')}: send each by itself", field=list(given)[1])
+        raise BadInput(f"the message has {listed(given, 'and')}: send each as its own message", field=list(given)[1])
     (value,) = given.values()
     return Text(text=value) if isinstance(value, str) else cast("MessageBody", value)
 

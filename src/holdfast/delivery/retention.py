@@ -27,7 +27,7 @@ class Batch:
 
 class Retention(Protocol):
     async def remove_batch(self, kept: Kept, *, before: str, after: int) -> Batch:
-        """Remove the rows of the next few hundred numbers behind `after` that are older than `before`.
+        """Remove rows older than `before` among the next few hundred row numbers after `after`.
 
         Never removed: messages that are not settled yet, and each session's newest entry of its history.
         """

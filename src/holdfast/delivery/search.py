@@ -1,8 +1,8 @@
-"""What a full-text index holds of a message, and what a search asks of it: the same normal form on both sides.
+"""What the full-text index holds of a message, and how a search is parsed: both use the same normal form.
 
 A message is found by the beginning of any of its words, by the beginning of its ids, and by any digits of the phone
 numbers in it. The index holds tokens: a kind and a value. Letters are compared without case, accents and vowel marks;
-Arabic words also without their article; emoji and ideographs are words of their own.
+Arabic words also without their article; each emoji and each ideograph counts as a word.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Any
 
 _LONGEST_TOKEN = 32
 _MOST_WORDS = 1000
-"""Different words of one message: whoever pastes a book finds it by its beginning."""
+"""Distinct words of one message that are indexed. A very long text is found only by its beginning."""
 _MOST_ASKED = 12
 _LONGEST_SEARCH = 400
-"""Characters of a search that are looked at."""
+"""Characters of a search that are used; the rest is ignored."""
 _LONGEST_TEXT = 20_000
 _SHORTEST_DIGITS = 3
 _LONGEST_NUMBER = 16
@@ -28,31 +28,31 @@ _IDEOGRAPHS = "\u2e80-\u2fdf\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff
 _WORD = re.compile(f"[{_IDEOGRAPHS}]|[^\\W_{_IDEOGRAPHS}]+|[\u2190-\u2bff\U0001f000-\U0001faff]")
 _ARABIC_ARTICLE = re.compile("[وفبك]?ال(?=..)|و?لل(?=..)")
 _TATWEEL = "\u0640"
-"""Lengthens an Arabic word, and is a letter to Unicode."""
+"""A character that stretches an Arabic word; Unicode classifies it as a letter."""
 _NO_LETTERS = re.compile(r"[^0-9a-z]+")
 _NO_DIGITS = re.compile(r"\D+")
 _BETWEEN_DIGITS = re.compile(r"[\s()+./-]+")
 
 _SEARCHED = frozenset({"text", "caption", "filename", "name", "address", "title", "question", "options"})
 _REFERENCES = frozenset({"replyTo", "mentions", "raw"})
-"""Parts of a stored content that say nothing of their own."""
+"""Parts of a stored content that have no text of their own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
-    """Tokens of which each is compared with the beginnings of indexed ones: all of `words`, or one of `names`."""
+    """Tokens, each of which matches indexed tokens that begin with it. All of `words` must match, or one of `names`."""
 
     words: tuple[str, ...]
     names: tuple[str, ...]
 
     @property
     def is_empty(self) -> bool:
-        """Nothing in it could be in any message."""
+        """Can no message match this search?"""
         return not self.words and not self.names
 
 
 def parse_search(asked: str) -> Search:
-    """Whatever a person, or an attacker, may type."""
+    """Parse what somebody typed. Accepts any text, hostile ones included."""
     asked = asked[:_LONGEST_SEARCH]
     words = dict.fromkeys(f"w{_without_article(word)}" for word in _words(asked))
     return Search(words=tuple(words)[:_MOST_ASKED], names=tuple(_asked_names(asked)))
@@ -68,9 +68,9 @@ def _asked_names(asked: str) -> Iterator[str]:
 
 
 def tokens(*, texts: Iterable[str | None], ids: Iterable[str], numbers: Iterable[str]) -> list[str]:
-    """What the index holds of a message.
+    """The tokens that the index holds of a message.
 
-    numbers: phone numbers or JIDs of those who take part.
+    numbers: phone numbers or JIDs of sender and recipients.
     """
     found: dict[str, None] = {}
     for text in texts:
@@ -107,7 +107,7 @@ def _words(text: str) -> Iterator[str]:
 
 
 def _plain(text: str) -> str:
-    """Without case, accents, vowel marks and joiners; digits of every script as 0 to 9."""
+    """The text without case, accents, vowel marks and joiners, with digits of every script as 0 to 9."""
     if text.isascii():
         return text.lower()
     decomposed = unicodedata.normalize("NFKD", text).casefold()
@@ -132,7 +132,7 @@ def _id(text: str) -> str:
 
 
 def _parts(number: str) -> Iterator[str]:
-    """The number and its ends: the beginning of one of them is any part of the number."""
+    """The number and all of its suffixes, so that a prefix search finds any part of the number."""
     digits = _NO_DIGITS.sub("", number.partition("@")[0].partition(":")[0])[:_LONGEST_TOKEN]
     if not digits:
         return

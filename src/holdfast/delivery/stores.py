@@ -20,7 +20,7 @@ _TYPING_MS_PER_CHARACTER, _LEAST_TYPING_MS, _MOST_TYPING_MS = 40, 600, 4000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
-    """A message as it is accepted, with the WhatsApp id that all its sends will carry."""
+    """A message as it is accepted, with the WhatsApp id that every attempt to send it uses."""
 
     id: str
     whatsapp_id: str
@@ -37,12 +37,12 @@ class Draft:
     """The kind of its content."""
     priority: int = INTERACTIVE
     expires_at: str | None = None
-    """From then on it is not sent, unless it may already have been."""
+    """After this time it is not sent, unless it may have been sent already."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """One outbound message as it stands."""
+    """One outbound message with its current state."""
 
     seq: int
     id: str
@@ -101,7 +101,7 @@ class Outgoing:
 
     @property
     def is_slow(self) -> bool:
-        """Does the engine need long before there is a frame?"""
+        """Does the engine need long until it has a frame?"""
         return self.has_media or bool(self.content.get("typing"))
 
     @property
@@ -124,7 +124,7 @@ class Taken:
     is_limited: bool
     """As many were taken as a limit allows: others may be due and allowed soon."""
     next_at: str | None
-    """When the next chat that rests becomes due."""
+    """When the next waiting chat becomes due."""
     suspect_waits: bool
     """A message that may end links is due; it is sent alone, when nothing else is."""
 
@@ -134,7 +134,7 @@ class Accepted:
     """The result of accepting a draft."""
 
     message: Message
-    """As it was accepted."""
+    """The message as it was accepted."""
     is_new: bool
     """False: an earlier request with its idempotency key created it."""
     has_begun: bool

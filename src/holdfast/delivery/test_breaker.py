@@ -1,4 +1,4 @@
-"""One refused message says nothing; refusals of several chats in a row pause the session."""
+"""One refused message says nothing; consecutive refusals in several chats pause the session."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def opened() -> Breaker:
 
 
 def test_one_chat_opens_nothing_however_often_it_is_refused() -> None:
-    """Its errors may be its own; an accepted message in between starts the count anew."""
+    """Refusals in one chat may be that chat's own; an accepted message in between resets the count."""
     made = Breaker(jitter=lambda: 0.0)
     assert not any(made.refused("a", n) for n in range(9))
     made.refused("b", 9)
@@ -22,7 +22,7 @@ def test_one_chat_opens_nothing_however_often_it_is_refused() -> None:
 
 
 def test_an_open_breaker_lets_one_message_probe_after_a_pause() -> None:
-    """Not before, and not beside another one."""
+    """The probe is sent neither earlier nor while another message is in flight."""
     made = opened()
     assert (made.room(1, room=20, is_idle=True), made.probes_at(1)) == (0, 2)
     assert (made.room(2, room=20, is_idle=True), made.room(2, room=20, is_idle=False)) == (1, 0)
@@ -30,7 +30,7 @@ def test_an_open_breaker_lets_one_message_probe_after_a_pause() -> None:
 
 
 def test_a_refused_probe_doubles_the_pause_to_a_minute_at_most() -> None:
-    """What was sent before the pause began says nothing new."""
+    """A refusal of a message sent before the pause began changes nothing."""
     made, now = opened(), 0.0
     assert not made.refused("d", 1)
     pauses = []
@@ -44,7 +44,7 @@ def test_a_refused_probe_doubles_the_pause_to_a_minute_at_most() -> None:
 
 
 def test_an_accepted_message_closes_it() -> None:
-    """Whoever asked hears so, once; the next pause is short again."""
+    """It reports once that it closed; the next pause is short again."""
     made = opened()
     made.refused("a", 2)
     assert (made.accepted(), made.accepted(), made.is_open) == (True, False, False)
@@ -53,7 +53,7 @@ def test_an_accepted_message_closes_it() -> None:
 
 
 def test_jitter_sets_probes_of_many_sessions_apart() -> None:
-    """Up to a tenth of the pause."""
+    """Jitter adds up to a tenth of the pause."""
     made = Breaker(jitter=lambda: 1.0)
     for chat in "abc":
         made.refused(chat, 0)

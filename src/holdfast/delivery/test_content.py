@@ -1,4 +1,4 @@
-"""What can be said in a message, and what is refused with which sentence."""
+"""Which content is valid, and which sentence refuses the rest."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ BAD: list[tuple[MessageBody, str, str]] = [
     (
         Text(text="x" * (LONGEST_TEXT + 1)),
         "text",
-        "text has 65537 characters: WhatsApp takes up to 65536, send it in parts",
+        "text has 65537 characters: WhatsApp accepts up to 65536, send it in parts",
     ),
     (Image(), "image", "image has none of url, base64 and media: give one"),
     (Image(url="u", media="m"), "image", "image has url and media: give exactly one of url, base64 and media"),
@@ -87,7 +87,7 @@ BAD: list[tuple[MessageBody, str, str]] = [
     (
         Document(url="u", filename="../etc/passwd"),
         "document.filename",
-        'document.filename "../etc/passwd" is no name of a file: leave out slashes and line ends',
+        'document.filename "../etc/passwd" is not a valid file name: leave out slashes and line ends',
     ),
     (
         Document(url="u", filename="x" * 257),
@@ -119,7 +119,7 @@ BAD: list[tuple[MessageBody, str, str]] = [
         "location.address",
         "location.address has 1025 characters: give at most 1024",
     ),
-    (Contact(name=" "), "contact.name", "contact.name is empty: give the name to be shown"),
+    (Contact(name=" "), "contact.name", "contact.name is empty: give the name to show"),
     (Contact(name="Amal"), "contact", "contact has none of phoneNumber and vcard: give one"),
     (
         Contact(name="Amal", phone_number="962790000001", vcard=VCARD),
@@ -138,14 +138,14 @@ BAD: list[tuple[MessageBody, str, str]] = [
         Contact(name="Amal", vcard="Amal"),
         "contact.vcard",
         (
-            'contact.vcard "Amal" is no vCard: it begins with BEGIN:VCARD and ends with END:VCARD, '
-            "or give phoneNumber instead"
+            'contact.vcard "Amal" is not a valid vCard: it must begin with BEGIN:VCARD and end '
+            "with END:VCARD; or give phoneNumber instead"
         ),
     ),
     (
         Reaction(message_id="m", emoji="ok"),
         "reaction.emoji",
-        'reaction.emoji "ok" is not one emoji: give exactly one, or "" to take the reaction back',
+        'reaction.emoji "ok" is not one emoji: give exactly one, or "" to remove the reaction',
     ),
     (Edit(message_id="m", text=""), "edit.text", "edit.text is empty: give at least one character that is not a"),
 ]
@@ -153,7 +153,7 @@ BAD: list[tuple[MessageBody, str, str]] = [
 
 @pytest.mark.parametrize(("part", "field", "sentence"), BAD)
 def test_what_no_message_can_hold_is_refused(part: MessageBody, field: str, sentence: str) -> None:
-    """Naming the field, the value and the cure."""
+    """The error names the field, the value and the cure."""
     with pytest.raises(BadInput) as refused:
         part.check()
     assert (refused.value.field, str(refused.value)[: len(sentence)]) == (field, sentence)
@@ -204,7 +204,7 @@ GOOD: list[tuple[MessageBody, dict[str, object]]] = [
 
 @pytest.mark.parametrize(("part", "content"), GOOD)
 def test_a_part_becomes_content_with_one_kind(part: MessageBody, content: dict[str, object]) -> None:
-    """As the engine takes it; what was not said is left out."""
+    """It has the form that the engine expects; fields that were not given are absent."""
     part.check()
     assert {part.kind: stored(part)} == content
 
@@ -227,31 +227,31 @@ def test_a_part_becomes_content_with_one_kind(part: MessageBody, content: dict[s
     ],
 )
 def test_one_emoji_of_any_make_is_a_reaction(emoji: str) -> None:
-    """Also those of several characters; none takes the reaction back."""
+    """Emoji of several characters are accepted as well; an empty text removes the reaction."""
     Reaction(message_id="m", emoji=emoji).check()
 
 
 @pytest.mark.parametrize("emoji", ["👍👍", "a", "1", " ", "👍 ", "مر", "🇯", "\u200d", "👍‍"])
 def test_anything_else_is_no_reaction(emoji: str) -> None:
-    """Phones would show it as no reaction at all."""
+    """Phones would not display it as a reaction."""
     with pytest.raises(BadInput):
         Reaction(message_id="m", emoji=emoji).check()
 
 
 def test_people_are_mentioned_by_number_or_jid_and_once() -> None:
-    """Groups can't be, and no more people than a group has."""
+    """Groups can't be mentioned, nor more people than a group has."""
     assert mentioned(["+962 79 000 0001", "962790000001@s.whatsapp.net", "123@lid"]) == [
         "962790000001@s.whatsapp.net",
         "123@lid",
     ]
-    with pytest.raises(BadInput, match=r'^mentions.1 "1-2@g.us" is a group: people alone can be mentioned$'):
+    with pytest.raises(BadInput, match=r'^mentions.1 "1-2@g.us" is a group: only people can be mentioned$'):
         mentioned(["123@lid", "1-2@g.us"])
     with pytest.raises(BadInput, match=r"^mentions has 1025 people: give at most 1024$"):
         mentioned(["123@lid"] * (MOST_MENTIONS + 1))
 
 
 def test_an_answer_tells_of_the_message_that_it_answers() -> None:
-    """Whose it is and what it said, as far as known."""
+    """It names the sender and the text, as far as they are known."""
     assert reply_to(THEIRS) == {
         "replyTo": {"whatsappId": "3EB0AA", "fromMe": False, "sender": THEIRS.sender, "text": "hello"}
     }
@@ -269,14 +269,14 @@ LATE = replace(OWN, sent_at="2025-12-29T11:00:00.000Z")
 @pytest.mark.parametrize(
     ("part", "target", "sentence"),
     [
-        (REACTION, replace(OWN, state=MessageState.FAILED), "id names a message that is failed: nobody has it"),
+        (REACTION, replace(OWN, state=MessageState.FAILED), "id names a message that is failed: it reached nobody"),
         (
             Text(text="x"),
             replace(OWN, state=MessageState.CANCELLED),
-            "id names a message that is cancelled: nobody",
+            "id names a message that is cancelled: it reached nobody",
         ),
-        (EDIT, THEIRS, "id names a message of somebody else: only own ones can be edited"),
-        (DELETE, THEIRS, "id names a message of somebody else: only own ones can be deleted for everyone"),
+        (EDIT, THEIRS, "id names a message that somebody else sent: only own messages can be edited"),
+        (DELETE, THEIRS, "id names a message that somebody else sent: only own messages can be deleted for everyone"),
         (EDIT, replace(OWN, kind="image"), "id names a message of type image: only texts can be edited"),
         (
             EDIT,
@@ -294,7 +294,7 @@ LATE = replace(OWN, sent_at="2025-12-29T11:00:00.000Z")
     ],
 )
 def test_what_phones_would_not_do_to_a_message_is_refused(part: MessageBody, target: Referred, sentence: str) -> None:
-    """Rather than sent in vain."""
+    """It is refused instead of sent without effect."""
     with pytest.raises(BadInput) as refused:
         check_target(part, target)
     assert str(refused.value).startswith(sentence)
@@ -313,7 +313,7 @@ def test_what_phones_would_not_do_to_a_message_is_refused(part: MessageBody, tar
     ],
 )
 def test_what_phones_do_to_a_message_passes(part: MessageBody, target: Referred) -> None:
-    """Own messages may also be such as the phone sent, or such as have not left yet."""
+    """This includes own messages that were sent from the phone, or not sent yet."""
     check_target(part, target)
 
 
@@ -338,5 +338,6 @@ def test_what_phones_do_to_a_message_passes(part: MessageBody, target: Referred)
     ],
 )
 def test_a_row_of_a_list_shows_what_a_message_says(content: Content, text: str | None, shown: str | None) -> None:
-    """Its text or caption; without one, the name of its file, place or contact, and never what it answers."""
+    """A row shows the text or caption, or else the name of a file, place or contact; never the text of a quoted
+    message."""
     assert (text_of(content), shown_text(content)) == (text, shown)

@@ -1,4 +1,4 @@
-"""Events as receivers get them."""
+"""Events in the form that receivers get."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TEXTS = st.text(max_size=20)
 
 @given(TEXTS, st.dictionaries(TEXTS, TEXTS | st.integers() | st.none(), max_size=4))
 def test_a_letter_is_one_document_whatever_is_in_it(type_: str, data: dict[str, object]) -> None:
-    """Line breaks and all: it stands in one line of an event stream."""
+    """Line breaks in the data are escaped, so the payload is one line of an event stream."""
     body = written(data)
     event = Event(seq=1, id="evt_1", company="c", type=type_, chat="", at="2026-01-01T00:00:00.000Z", body=body)
     assert json.loads(event.payload) == {"type": type_, "timestamp": event.at, "data": data}
@@ -24,7 +24,7 @@ def test_a_letter_is_one_document_whatever_is_in_it(type_: str, data: dict[str, 
 
 
 def test_an_event_written_again_has_the_same_id_and_no_other_has() -> None:
-    """So a receiver can tell a repetition from news."""
+    """So a receiver can tell a repetition from a new event."""
     company, type_, at, body = "962302", "message.sent", "2026-01-01T00:00:00.000Z", "{}"
     same = [event_id(company, type_, at, body) for _ in range(2)]
     others = [
@@ -38,7 +38,7 @@ def test_an_event_written_again_has_the_same_id_and_no_other_has() -> None:
 
 
 def test_every_state_that_a_message_comes_to_has_a_type() -> None:
-    """Being handed to the engine is no news; being accepted is told only to those who ask."""
+    """Handing a message to the engine creates no event; acceptance creates one only for those who subscribe to it."""
     states = set(MessageState) - {MessageState.QUEUED, MessageState.SENDING}
     assert {f"message.{state}" for state in states} | {
         "message.received",

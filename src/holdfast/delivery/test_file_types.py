@@ -1,4 +1,4 @@
-"""Types of files by bytes and names, and names of files."""
+"""MIME types by bytes and names, and file names."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def document(content: bytes, said: str | None = None, name: str | None = None, *
     ],
 )
 def test_a_document_has_the_type_of_what_is_in_it(content: bytes, name: str | None, mimetype: str) -> None:
-    """By its bytes, also within containers and behind many entries; else by its name; else as text."""
+    """The bytes decide, also within containers and after many entries; then the name; then whether it is text."""
     assert document(content, name=name) == mimetype
     for generic in (OCTETS, "binary/octet-stream", "application/force-download", "application/x-www-form-urlencoded"):
         assert document(content, generic, name) == mimetype
@@ -144,14 +144,14 @@ def test_a_document_has_the_type_of_what_is_in_it(content: bytes, name: str | No
     ],
 )
 def test_what_was_said_comes_first(content: bytes, said: str, name: str | None, by_caller: str, by_server: str) -> None:
-    """A caller's word always; a server's unless it says the same of every text or container, or can't be right."""
+    """The caller's type always counts; the server's does unless it is a generic one, or can't be right."""
     assert document(content, said, name) == by_caller
     assert document(content, said, name, is_callers=False) == by_server
 
 
 @given(st.binary(max_size=600), st.binary(max_size=600), st.sampled_from([b"", b"PK\x03\x04", b"PK\x05\x06", b"OggS"]))
 def test_no_bytes_upset_the_reading_of_types(head: bytes, tail: bytes, beginning: bytes) -> None:
-    """Lengths in a file may be anything."""
+    """A file may state any length."""
     sniffed(beginning + head, tail)
     sniffed(beginning + head, b"PK\x01\x02" + tail + b"PK\x05\x06" + head)
     text_type(head, is_whole=True)
@@ -201,7 +201,8 @@ def test_no_bytes_upset_the_reading_of_types(head: bytes, tail: bytes, beginning
     ],
 )
 def test_a_server_names_its_file(header: str, name: str | None) -> None:
-    """Both forms (RFC 6266), the extended one first; what servers really send; never a path or what nobody sees."""
+    """Both forms of RFC 6266 work, the extended one first, and so does what servers send in practice; a path or
+    invisible characters never become part of a name."""
     assert from_disposition(header) == name
 
 
@@ -256,13 +257,14 @@ def test_a_name_loses_the_suffix_of_a_compression_that_was_undone(name: str, hea
     ],
 )
 def test_an_address_names_its_file(paths: list[str], mimetype: str, name: str | None) -> None:
-    """By its last segment, decoded and cleaned; before or behind a redirect; with a suffix that opens it."""
+    """The last segment of the URL, before or after redirects, is decoded and cleaned, and gets a suffix if it has
+    none."""
     found = from_paths(paths)
     assert (None if found is None else with_suffix(found, mimetype)) == name
 
 
 def test_a_file_without_a_name_gets_one_that_opens_it() -> None:
-    """Where the type has a suffix."""
+    """It gets the suffix of its type, if that has one."""
     assert [made_for(each) for each in ("application/pdf", DOCX, "audio/ogg; codecs=opus", "text/plain", OCTETS)] == [
         "document.pdf", "document.docx", "document.ogg", "document.txt", "document",
     ]  # fmt: skip
@@ -270,14 +272,14 @@ def test_a_file_without_a_name_gets_one_that_opens_it() -> None:
 
 @given(st.text())
 def test_a_cleaned_name_is_one_segment(text: str) -> None:
-    """Whatever came."""
+    """This holds for any input."""
     name = cleaned(text)
     assert name is None or not set(name) & set("/\\\0\r\n")
     assert name is None or (len(name.encode()) <= 255 and cleaned(name) == name)
 
 
 def test_suffixes_and_types_name_each_other() -> None:
-    """Each suffix that a type gets leads back to it."""
+    """The suffix for a type leads back to the same type."""
     types: Iterable[str | None] = (
         type_by_name(f"a.{suffix}") for suffix in ("pdf", "docx", "csv", "ogg", "jpg", "svg")
     )

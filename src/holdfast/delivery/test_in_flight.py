@@ -1,4 +1,4 @@
-"""What memory holds of the outbox: at most so many messages, and what is overdue among them."""
+"""The messages in memory are bounded, and overdue ones are found."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def flying(*names: str, most: int = 3) -> InFlight:
 
 
 def test_reservations_take_room_until_they_are_used_or_released() -> None:
-    """And what is reserved must not be taken from the outbox meanwhile."""
+    """A reserved message must not be taken from the outbox in the meantime."""
     made = flying("a")
     made.reserve("b")
     made.reserve("c")
@@ -29,14 +29,14 @@ def test_reservations_take_room_until_they_are_used_or_released() -> None:
 
 
 def test_what_is_removed_is_given_back_once() -> None:
-    """A second word about it finds nothing."""
+    """A second report about it finds nothing."""
     made = flying("a")
     assert made.get("a") == made.remove("a") == message("a")
     assert (made.get("a"), made.remove("a"), made.is_empty) == (None, None, True)
 
 
 def test_a_lost_link_leaves_nothing_but_reservations() -> None:
-    """Messages that are being stored are known when they are."""
+    """Messages that are being stored are added once they are stored."""
     made = flying("a", "b")
     made.reserve("c")
     made.clear()
@@ -55,7 +55,7 @@ def test_an_answer_can_be_overdue_only_once_the_frame_left() -> None:
 
 
 def test_a_frame_that_left_late_has_its_time_for_an_answer() -> None:
-    """However long the engine took to make it; the next moment to look is never in the past."""
+    """The time that the engine took before does not count; the next moment to look is never in the past."""
     made = InFlight(most=1)
     made.add(message("slow"), 0, is_slow=True)
     for moment in (UNWRITTEN_S - 1, UNWRITTEN_S):
@@ -66,7 +66,7 @@ def test_a_frame_that_left_late_has_its_time_for_an_answer() -> None:
 
 
 def test_frames_that_left_just_before_a_moment_are_found() -> None:
-    """They may be why the link ended; what was never written can't be."""
+    """They may have ended the link; messages that were never written can't have."""
     made = flying("old", "new")
     made.add(message("slow"), 1, is_slow=True)
     assert made.answerable_after(1) == [message("new")]

@@ -1,4 +1,4 @@
-"""Which media WhatsApp takes, by type, size and first bytes."""
+"""Which media WhatsApp accepts, by type, size and first bytes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from holdfast.delivery.media import (
 
 
 def ogg(packet: bytes) -> bytes:
-    """A stream's first page, with its first packet."""
+    """The first page of a stream, with its first packet."""
     return b"OggS\x00\x02" + bytes(20) + bytes([1, len(packet)]) + packet
 
 
@@ -37,7 +37,7 @@ SKELETON = ogg(b"fishead\0") + OPUS
     [
         (MessageKind.IMAGE, None, JPEG, "image/jpeg"),
         (MessageKind.IMAGE, "application/octet-stream", PNG, "image/png"),
-        (MessageKind.IMAGE, "image/png", JPEG, "image/jpeg"),  # what it is counts
+        (MessageKind.IMAGE, "image/png", JPEG, "image/jpeg"),  # the bytes decide
         (MessageKind.STICKER, None, WEBP, "image/webp"),
         (MessageKind.VIDEO, None, MP4, "video/mp4"),
         (MessageKind.VIDEO, None, THREEGP, "video/3gpp"),
@@ -65,7 +65,7 @@ SKELETON = ogg(b"fishead\0") + OPUS
 def test_a_mediums_type_is_what_was_said_or_what_its_bytes_tell(
     kind: MessageKind, said: str | None, head: bytes, mimetype: str
 ) -> None:
-    """A server that says "octet-stream" has said nothing."""
+    """The type `application/octet-stream` from a server counts as no type."""
     assert settled_mimetype(kind, said, Evidence(head=head), field="f") == mimetype
 
 
@@ -137,7 +137,7 @@ def test_a_server_that_calls_everything_text_is_not_believed(
 def test_what_phones_would_not_show_as_that_kind_is_refused(
     kind: MessageKind, said: str | None, head: bytes, sentence: str
 ) -> None:
-    """Naming what it is and what it must be."""
+    """The error names the actual type and the required ones."""
     with pytest.raises(BadInput) as refused:
         settled_mimetype(kind, said, Evidence(head=head), field="f")
     assert str(refused.value).startswith(sentence)
@@ -145,7 +145,7 @@ def test_what_phones_would_not_show_as_that_kind_is_refused(
 
 
 def test_a_type_is_kept_by_its_usual_name() -> None:
-    """Lower case, with its parameters."""
+    """Types are stored in lower case, with their parameters."""
     assert checked_mimetype(" Image/JPG ", field="f") == "image/jpeg"
     assert checked_mimetype("audio/opus; codecs=opus", field="f") == "audio/ogg; codecs=opus"
     for text in ("", "image", "image/", "a/b c", "ä/b", "a/b\r\nx: y", "a/b; c\rx: y", "a/b; c\0d"):
@@ -170,7 +170,7 @@ def test_a_type_is_kept_by_its_usual_name() -> None:
     ],
 )
 def test_a_strangers_type_is_sent_bare(said: str, sent: str) -> None:
-    """Its codecs may stay; nothing else that could be read as a second type."""
+    """Its codecs may stay, but nothing else that could be read as a second type."""
     assert bare_mimetype(said) == sent
 
 
@@ -178,28 +178,28 @@ def test_a_strangers_type_is_sent_bare(said: str, sent: str) -> None:
     ("kind", "size", "limit_mb", "sentence"),
     [
         (MessageKind.IMAGE, 0, 64, "f is empty: give at least one byte"),
-        (MessageKind.IMAGE, 16 * MB + 1, 64, "f has more than 16 MB: WhatsApp takes no larger image"),
+        (MessageKind.IMAGE, 16 * MB + 1, 64, "f has more than 16 MB: WhatsApp accepts no larger image"),
         (
             MessageKind.DOCUMENT,
             64 * MB + 1,
             64,
             "f has more than 64 MB: HOLDFAST_MEDIA_MAX_MB allows no larger document",
         ),
-        (MessageKind.DOCUMENT, 100 * MB + 1, 500, "f has more than 100 MB: WhatsApp takes no larger document"),
+        (MessageKind.DOCUMENT, 100 * MB + 1, 500, "f has more than 100 MB: WhatsApp accepts no larger document"),
         (MessageKind.VIDEO, 8 * MB + 1, 8, "f has more than 8 MB: HOLDFAST_MEDIA_MAX_MB allows no larger video"),
     ],
 )
 def test_a_medium_that_is_empty_or_too_large_is_refused(
     kind: MessageKind, size: int, limit_mb: int, sentence: str
 ) -> None:
-    """Saying whose limit it is."""
+    """The error says whose limit it is."""
     with pytest.raises(BadInput, match=f"^{sentence}$"):
         check_size(kind, size, limit_bytes=limit_mb * MB, field="f")
     check_size(kind, 1, limit_bytes=limit_mb * MB, field="f")
 
 
 def test_a_voice_note_is_ogg() -> None:
-    """Phones play nothing else as one."""
+    """Phones play no other type as a voice note."""
     check_voice("audio/ogg; codecs=opus", field="audio")
     for mimetype, what in (
         ("audio/mpeg", "audio/mpeg"),

@@ -1,4 +1,4 @@
-"""A message's life: every state with every piece of news, and what errors mean."""
+"""The life of a message: every state with every status update, and the meaning of errors."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _TABLE: Final = {
 BAD_CONTENT = "the engine can't make a WhatsApp message of this content"
 
 _KNOWN = [S.QUEUED, S.SENDING, S.FAILED, S.SENT, S.DELIVERED, S.READ, S.PLAYED]
-"""From knowing least about an arrival to knowing most."""
+"""In the order of what is known about delivery, from least to most."""
 
 
 @pytest.mark.parametrize(
@@ -56,19 +56,19 @@ _KNOWN = [S.QUEUED, S.SENDING, S.FAILED, S.SENT, S.DELIVERED, S.READ, S.PLAYED]
     [(state, update, after) for state, row in _TABLE.items() for update, after in zip(_UPDATES, row, strict=True)],
 )
 def test_each_state_takes_each_piece_of_news(state: MessageState, update: StatusUpdate, after: MessageState) -> None:
-    """As in the table above, and in no other way."""
+    """Transitions are those of the table above, and no others."""
     assert advance(state, update) is after
 
 
 def test_the_table_is_whole() -> None:
-    """No state and no news is left out, here or in the code."""
+    """No state and no update is missing, here or in the code."""
     assert set(_TABLE) == set(MOVES) == set(MessageState)
     assert set(_UPDATES) == set(StatusUpdate)
 
 
 @given(st.sampled_from(MessageState), st.lists(st.sampled_from(StatusUpdate)))
 def test_what_is_known_of_an_arrival_is_never_unlearned(state: MessageState, history: list[StatusUpdate]) -> None:
-    """Whatever comes in whatever order: never back, and out of `expired` never at all."""
+    """Updates in any order never move a message back, nor out of `expired`."""
     for update in history:
         after = advance(state, update)
         if state is S.EXPIRED:
@@ -82,7 +82,7 @@ def test_what_is_known_of_an_arrival_is_never_unlearned(state: MessageState, his
 
 @given(st.lists(st.sampled_from([N.ACKED, N.DELIVERED, N.READ, N.PLAYED, N.GIVEN_UP, N.HANDED_OVER]), min_size=1))
 def test_acks_and_receipts_lead_to_the_same_state_in_any_order(history: list[StatusUpdate]) -> None:
-    """WhatsApp promises no order between acks and receipts."""
+    """WhatsApp guarantees no order between acks and receipts."""
 
     def end(order: list[StatusUpdate]) -> MessageState:
         state = S.SENDING
@@ -94,7 +94,7 @@ def test_acks_and_receipts_lead_to_the_same_state_in_any_order(history: list[Sta
 
 
 def test_only_what_may_still_be_sent_is_open() -> None:
-    """The queue in the outbox goes by this."""
+    """The queue in the outbox uses this set."""
     assert {S.QUEUED, S.SENDING} == OPEN
 
 
@@ -107,7 +107,7 @@ def test_only_what_may_still_be_sent_is_open() -> None:
     ],
 )
 def test_a_definite_refusal_settles_a_message(code: str, attempts: int, sentence: str) -> None:
-    """With a sentence that says why."""
+    """The sentence says why."""
     assert judge_ack_error(code, attempts=attempts) == GiveUp(sentence=sentence)
 
 
@@ -119,7 +119,7 @@ def test_a_definite_refusal_settles_a_message(code: str, attempts: int, sentence
     ],
 )
 def test_every_other_ack_error_is_retried(code: str, attempts: int, after_s: float) -> None:
-    """Later each time, ten minutes at most: limits, trouble of WhatsApp's own, codes that nobody knows."""
+    """Each pause is longer, up to ten minutes, for rate limits, WhatsApp's own problems and unknown codes."""
     verdict = judge_ack_error(code, attempts=attempts)
     assert isinstance(verdict, Retry)
     assert (verdict.after_s, verdict.is_general) == (after_s, code != "479")
@@ -128,7 +128,7 @@ def test_every_other_ack_error_is_retried(code: str, attempts: int, after_s: flo
 
 @pytest.mark.parametrize(("code", "lock"), [("463", REACH_OUT_LOCK), ("475", NEW_CHAT_QUOTA)])
 def test_a_lock_on_new_contacts_holds_the_message(code: str, lock: str) -> None:
-    """It says nothing about the message or its recipient."""
+    """The lock says nothing about the message or its recipient."""
     verdict = judge_ack_error(code, attempts=1)
     assert isinstance(verdict, HoldBack)
     assert verdict.code == lock
@@ -146,7 +146,7 @@ def test_a_lock_on_new_contacts_holds_the_message(code: str, lock: str) -> None:
 def test_what_the_engine_can_never_send_ends_with_a_sentence(
     code: str, detail: str, attempts: int, sentence: str
 ) -> None:
-    """A failing engine after five attempts in a row."""
+    """A failing engine settles a message after five attempts in a row."""
     assert judge_refusal(code, detail, attempts=attempts) == GiveUp(sentence=sentence)
 
 
@@ -164,12 +164,12 @@ def test_what_the_engine_can_never_send_ends_with_a_sentence(
 def test_other_refusals_of_the_engine_are_retried(
     code: str, detail: str, attempts: int, after_s: float, message: str
 ) -> None:
-    """Nothing left the machine."""
+    """A retry is safe, because nothing was sent."""
     assert judge_refusal(code, detail, attempts=attempts) == Retry(after_s=after_s, message=message)
 
 
 def test_a_pause_of_the_engine_counts() -> None:
-    """It knows when it asks WhatsApp again; a pause is bounded all the same."""
+    """The engine's own pause is used, up to an upper bound."""
     for retry_after_s, after_s in ((7.5, 7.5), (1e9, 600)):
         verdict = judge_refusal("rate-limited", "usync", attempts=9, retry_after_s=retry_after_s)
         assert isinstance(verdict, Retry)
@@ -177,7 +177,8 @@ def test_a_pause_of_the_engine_counts() -> None:
 
 
 def test_a_message_becomes_suspect_before_it_is_given_up() -> None:
-    """Two hosts or stream errors make it suspect, five condemn it; links that just close count half."""
+    """Two lost hosts or stream errors make it a suspect and five make it fail; links that were just closed count
+    half."""
     scores = [CRASH_POINTS * n for n in range(1, 6)]
     assert [is_suspect(score) for score in scores] == [False, True, True, True, True]
     assert [is_condemned(score) for score in scores] == [False, False, False, False, True]

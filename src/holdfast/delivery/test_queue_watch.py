@@ -1,4 +1,4 @@
-"""When the sender looks at its queue again: never for nothing, and never too late."""
+"""When the sender looks at its queue again: never without need, and never too late."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ def looked(*, has_more: bool = False, is_limited: bool = False, suspect_waits: b
 
 
 def test_at_first_anything_may_be_due() -> None:
-    """The outbox of a session that starts is unknown."""
+    """The outbox of a session that has just started is unknown."""
     watch = QueueWatch()
     assert watch.may_be_due
     assert not watch.is_empty
 
 
 def test_an_empty_queue_is_not_looked_at_when_messages_are_settled() -> None:
-    """A settled message makes the next of its chat due, where there is one."""
+    """A look is only worth it if another message of the chat may be waiting."""
     assert not looked().is_worth_a_look(has_updates=True, drains=False)
     assert looked(has_more=True).is_worth_a_look(has_updates=True, drains=False)
     assert not looked(has_more=True).is_worth_a_look(has_updates=False, drains=False)
@@ -29,14 +29,14 @@ def test_an_empty_queue_is_not_looked_at_when_messages_are_settled() -> None:
 
 
 def test_during_a_look_nothing_that_is_accepted_may_overtake() -> None:
-    """What the look takes is older."""
+    """The messages that the look takes are older."""
     watch = looked()
     watch.look_begins()
     assert watch.may_be_due
 
 
 def test_a_change_during_a_look_makes_another_look_necessary() -> None:
-    """The look may have read the rows before it."""
+    """The look may have read the rows before the change."""
     watch = looked()
     watch.look_begins()
     watch.changed()
@@ -45,12 +45,12 @@ def test_a_change_during_a_look_makes_another_look_necessary() -> None:
 
 
 def test_a_look_that_met_a_limit_is_repeated() -> None:
-    """There may be more that is due."""
+    """More messages may be due."""
     assert looked(is_limited=True).may_be_due
 
 
 def test_what_rests_is_looked_at_when_it_is_due() -> None:
-    """At the earliest moment that was expected, once."""
+    """There is one look, at the earliest moment that was expected."""
     watch = looked(has_more=True)
     for moment in (None, 130, 120):
         watch.expect(moment)
@@ -63,7 +63,7 @@ def test_what_rests_is_looked_at_when_it_is_due() -> None:
 
 
 def test_a_suspect_is_overdue_after_a_while() -> None:
-    """Counted from the first look that found it waiting; one that was taken waits no more."""
+    """The time counts from the first look that found it waiting; after it was taken nothing is overdue."""
     watch = looked(suspect_waits=True)
     due_at = 100 + SUSPECT_WAITS_S
     assert watch.wakes_at(drains=False) == due_at

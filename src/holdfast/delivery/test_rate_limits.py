@@ -1,4 +1,4 @@
-"""Known chats pass; new contacts wait for paces, the daily limit and WhatsApp's locks."""
+"""Known chats are unlimited; new contacts wait for paces, the daily limit and WhatsApp's locks."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def daily(most: int) -> Pacing:
 
 
 def test_without_limits_there_is_as_much_as_there_is_room() -> None:
-    """To new contacts as well."""
+    """This includes new contacts."""
     expected = Allowance(total=20, bulk=20, new=20, approached=20, more_at=None)
     assert limits().allowance(0, room=20) == expected
 
 
 def test_a_lock_holds_all_but_known_chats_until_its_end() -> None:
-    """And says what holds the others, and when it is worth another look."""
+    """It reports what holds the other messages, and when to look again."""
     made = limits()
     made.lock(REACH_OUT_LOCK, 60)
     assert made.allowance(0, room=9) == Allowance(total=9, bulk=9, new=0, approached=0, more_at=60)
@@ -49,7 +49,7 @@ def test_a_lock_holds_all_but_known_chats_until_its_end() -> None:
 
 
 def test_the_lock_that_lasts_longest_is_told() -> None:
-    """Lifting one leaves the other."""
+    """Lifting one lock leaves the other in force."""
     made = limits()
     made.lock(REACH_OUT_LOCK, 60)
     made.lock(NEW_CHAT_QUOTA, 90)
@@ -59,7 +59,7 @@ def test_the_lock_that_lasts_longest_is_told() -> None:
 
 
 def test_so_many_new_contacts_a_day() -> None:
-    """One on its way counts; one that failed does not; the place is free when the first is a day ago."""
+    """A pending first message counts, a failed one does not; a place is free again after a day."""
     made = limits(daily(2))
     for chat in "ab":
         made.spend(chat, NEW, is_bulk=False, now=0)
@@ -76,12 +76,12 @@ def test_so_many_new_contacts_a_day() -> None:
 
 
 def test_what_was_counted_before_a_restart_counts() -> None:
-    """First contacts of the last day and chats that were tried come from the store."""
+    """The store provides the first contacts of the last day and the chats that were tried."""
     made = limits(daily(3))
     made.restore(first_contacts=[-DAY_S, -100.0], approached=["a"])
     assert made.allowance(0, room=9).new == 1
     made.spend("a", APPROACHED, is_bulk=False, now=0)
-    assert made.allowance(0, room=9).new == 1, "a second attempt is no second contact"
+    assert made.allowance(0, room=9).new == 1, "a second attempt is not a second contact"
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_what_was_counted_before_a_restart_counts() -> None:
 def test_each_pace_counts_its_own_messages(
     pacing: Pacing, contact: ContactStatus, is_bulk: bool, left: tuple[int, int, int]
 ) -> None:
-    """All, bulk, new contacts. A second later there is room for one more."""
+    """Limits for all messages, for bulk and for new contacts. A second later one more may be sent."""
     made = limits(pacing)
     for chat in "ab":
         made.spend(chat, contact, is_bulk=is_bulk, now=0)
@@ -109,7 +109,7 @@ def test_each_pace_counts_its_own_messages(
 
 
 def test_messages_keep_a_gap_of_chance() -> None:
-    """The minimum gap, and up to as much again; one message at a time."""
+    """The minimum gap, plus up to as much again; one message at a time."""
     made = limits(Pacing(every=FREE, bulk=FREE, new=FREE, new_per_day=0, gap_ms=1000), jitter=0.5)
     assert made.allowance(0, room=9).total == 1
     made.spend("a", KNOWN, is_bulk=False, now=0)
@@ -121,7 +121,7 @@ def test_messages_keep_a_gap_of_chance() -> None:
 
 
 def test_other_limits_count_at_once_and_equal_ones_keep_what_was_used() -> None:
-    """Setting the same pacing again gives no fresh burst."""
+    """Setting the same pacing again gives no new burst."""
     pacing = Pacing(every=Pace(per_minute=60, burst=1), bulk=FREE, new=FREE, new_per_day=0)
     made = limits(pacing)
     made.spend("a", KNOWN, is_bulk=False, now=0)
@@ -132,7 +132,7 @@ def test_other_limits_count_at_once_and_equal_ones_keep_what_was_used() -> None:
 
 
 def test_after_a_ban_everything_is_slower() -> None:
-    """Whatever was set, and never faster than that."""
+    """The slower limits apply whatever was configured, and a slower configured limit stays."""
     assert Pacing().tightened.every == Pace(per_minute=20, burst=5)
     slow = Pacing(every=Pace(per_minute=3, burst=1), new_per_day=5)
     assert (slow.tightened.every, slow.tightened.new_per_day) == (Pace(per_minute=3, burst=1), 5)
@@ -141,7 +141,7 @@ def test_after_a_ban_everything_is_slower() -> None:
 
 @given(st.lists(st.floats(min_value=0, max_value=30), min_size=1, max_size=200), st.integers(1, 10))
 def test_no_minute_sees_more_than_burst_and_rate(gaps: list[float], burst: int) -> None:
-    """Whenever messages are offered: within any window of a minute, at most burst + a minute's worth leave."""
+    """Whenever messages are offered, at most the burst plus the rate of one minute are sent within any minute."""
     made = limits(Pacing(every=Pace(per_minute=30, burst=burst), bulk=FREE, new=FREE, new_per_day=0))
     now, left = 0.0, []
     for gap in gaps:
@@ -158,7 +158,7 @@ def test_no_minute_sees_more_than_burst_and_rate(gaps: list[float], burst: int) 
     st.integers(0, 3),
 )
 def test_no_allowance_is_larger_than_the_whole(sent: list[tuple[str, ContactStatus, bool]], most: int) -> None:
-    """Of no kind is there more than in all, nor less than nothing."""
+    """The allowance of a kind is neither above the total nor negative."""
     made = limits(Pacing(every=Pace(per_minute=5, burst=9), new_per_day=most))
     for now, (chat, contact, is_bulk) in enumerate(sent):
         made.spend(chat, contact, is_bulk=is_bulk, now=float(now))
@@ -167,6 +167,6 @@ def test_no_allowance_is_larger_than_the_whole(sent: list[tuple[str, ContactStat
 
 
 def test_a_pace_is_set_figure_by_figure() -> None:
-    """Those that are not named stay."""
+    """Figures that are not named stay as they are."""
     pacing = pacing_with(Pacing(), {"perMinute": 30, "newPerDay": 5, "gapMs": 100, "bulkBurst": None})
     assert pacing == Pacing(every=Pace(per_minute=30, burst=50), new_per_day=5, gap_ms=100)

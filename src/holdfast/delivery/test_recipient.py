@@ -1,4 +1,4 @@
-"""What people write as a phone number."""
+"""The ways in which people write phone numbers."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ from holdfast.delivery.recipient import jid, parse_recipient, phone_number
     ],
 )
 def test_a_number_is_its_digits(text: str, digits: str) -> None:
-    """Signs, separators, scripts and addresses around it are for people; what nobody sees is nothing."""
+    """Signs, separators, scripts and surrounding addresses are removed, and invisible characters ignored."""
     assert phone_number(text, field="to") == digits
 
 
@@ -95,7 +95,7 @@ def test_a_number_is_its_digits(text: str, digits: str) -> None:
         ("962790000001 x12", "is not a phone number"),
         ("\u200e9627", 'to "<U+200E>9627" is not a phone number'),
         ("\u202a079\u00a0000\u00a00001\u202c", 'to "<U+202A>079<U+00A0>000<U+00A0>0001<U+202C>" begins with 0'),
-        ("\u202e1000000972690\u202c", "holds U+202E, which shows digits in reverse order: type the number again"),
+        ("\u202e1000000972690\u202c", "contains U+202E, which shows digits in reverse order: type the number again"),
         ("(0)79 000 0001", "begins with 0"),
         ("٠٧٩٠٠٠٠٠٠١", "begins with 0"),
         ("000962790000001", "begins with 0"),
@@ -115,10 +115,10 @@ def test_a_number_is_its_digits(text: str, digits: str) -> None:
         ("+44 20 7946 0958 / 9", "is more than one number"),
         ("+962 79 000 0001 (2)", "is more than one number"),
         ("tel:+962-79-000-0001(2)", "is more than one number"),
-        ("+962 079 000 0001", "has a 0 behind the country code 962, which is dialled only within the country: leave"),
-        ("+44 (020) 7946 0958", "has a 0 behind the country code 44"),
-        ("tel:+962790000001;ext=12", 'has an extension or a parameter behind ";"'),
-        ("tel:790000001;phone-context=+962", 'has an extension or a parameter behind ";"'),
+        ("+962 079 000 0001", "has a 0 after the country code 962, which is dialled only within the country: leave"),
+        ("+44 (020) 7946 0958", "has a 0 after the country code 44"),
+        ("tel:+962790000001;ext=12", 'has an extension or a parameter after ";"'),
+        ("tel:790000001;phone-context=+962", 'has an extension or a parameter after ";"'),
         ("tel:0790000001", "begins with 0"),
         ("https://wa.me/0790000001", "begins with 0"),
         ("https://wa.me/message/ABCDEF1234567", "is a link without a phone number"),
@@ -148,7 +148,7 @@ def test_what_is_no_number_is_refused_with_the_cure(text: str, sentence: str) ->
 
 @given(st.text() | st.from_regex(r"\A(tel:|\+|00|wa\.me/)?[0-9٣²\u200e ()./-]{6,18}(@c\.us|:1@lid)?\Z"))
 def test_whatever_is_written_gives_a_plain_number_or_a_refusal(text: str) -> None:
-    """Nothing else gets through: it ends up in a JID."""
+    """Nothing else is accepted, because the result becomes part of a JID."""
     try:
         digits = phone_number(text, field="to")
     except BadInput:
@@ -160,7 +160,7 @@ def test_whatever_is_written_gives_a_plain_number_or_a_refusal(text: str) -> Non
 
 
 def test_a_person_has_a_jid() -> None:
-    """The form that WhatsApp's servers take."""
+    """The form that WhatsApp's servers expect."""
     assert jid("962790000001") == "962790000001@s.whatsapp.net"
 
 
@@ -181,7 +181,7 @@ def test_a_person_has_a_jid() -> None:
     ],
 )
 def test_a_recipient_is_a_number_a_group_or_a_hidden_id(text: str, recipient: str, chat: str) -> None:
-    """As it is shown, and as WhatsApp wants it."""
+    """The result has the form for display and WhatsApp's form."""
     assert parse_recipient(text, field="to") == (recipient, chat)
 
 
@@ -200,13 +200,13 @@ def test_a_recipient_is_a_number_a_group_or_a_hidden_id(text: str, recipient: st
     ],
 )
 def test_a_chat_that_nobody_writes_to_is_refused(text: str) -> None:
-    """With the three forms that there are."""
+    """The error lists the three valid forms."""
     with pytest.raises(BadInput) as refused:
         parse_recipient(text, field="to")
     assert str(refused.value).startswith(f'to "{text}" is not a valid recipient: give a phone number, a group')
 
 
 def test_a_number_in_a_jid_is_checked_too() -> None:
-    """It is a phone number all the same."""
+    """The number in a JID follows the same rules."""
     with pytest.raises(BadInput, match=r'^to "12@s.whatsapp.net" is not a phone number'):
         parse_recipient("12@s.whatsapp.net", field="to")

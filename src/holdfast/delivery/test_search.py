@@ -1,4 +1,4 @@
-"""Which tokens stand for a message, and which searches find it."""
+"""Which tokens a message has, and which searches find it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from holdfast.delivery.search import Search, parse_search, texts_of, tokens
 
 
 def finds(asked: str, text: str) -> bool:
-    """Does the search find a message with this text? As the databases' indexes do it: by the beginnings of tokens."""
+    """Does the search find a message with this text? Compares prefixes of tokens, as the databases' indexes do."""
     search = parse_search(asked)
     indexed = tokens(texts=[text], ids=["msg_01HZ"], numbers=["962790000001"])
 
@@ -47,7 +47,7 @@ def finds(asked: str, text: str) -> bool:
     ],
 )
 def test_a_message_is_found_by_beginnings_of_words_and_by_its_number(asked: str, text: str) -> None:
-    """Whatever the case, the accents and vowel marks, the Arabic article and the script of the digits."""
+    """Case, accents, vowel marks, the Arabic article and the script of digits make no difference."""
     assert finds(asked, text)
 
 
@@ -56,18 +56,18 @@ def test_a_message_is_found_by_beginnings_of_words_and_by_its_number(asked: str,
     [("rder", "order"), ("order late", "order"), ("...", "a ..."), ("'\"*()", "quotes"), ("", "text"), ("00012", "")],
 )
 def test_what_is_not_in_a_message_does_not_find_it(asked: str, text: str) -> None:
-    """Neither the middle of a word, nor punctuation, nor a word too many."""
+    """The middle of a word, punctuation, or one word too many finds nothing."""
     assert not finds(asked, text)
 
 
 def test_a_search_without_letters_digits_or_symbols_asks_for_nothing() -> None:
-    """The database need not be asked."""
+    """The database is not queried."""
     assert parse_search(" ?!\x00\u200d ").is_empty
     assert parse_search("\ud800") == Search(words=(), names=())
 
 
 def test_a_long_search_and_a_long_message_are_cut() -> None:
-    """A megabyte of either costs little; long words are cut on both sides, so that they go on being found."""
+    """A megabyte of either costs little; long words are truncated on both sides, so that they are still found."""
     search = parse_search("word " * 200_000 + " 1" * 9)
     assert len(search.words) <= 12
     many = tokens(texts=[" ".join(f"w{n}" for n in range(100_000))], ids=[], numbers=[])
@@ -76,7 +76,7 @@ def test_a_long_search_and_a_long_message_are_cut() -> None:
 
 
 def test_the_texts_of_a_content_are_its_words_and_names() -> None:
-    """Not names of fields, addresses of files, or the message that it answers."""
+    """Field names, file addresses and the quoted message are not included."""
     content = {
         "document": {"media": "med_1", "caption": "the bill", "filename": "bill.pdf", "mimetype": "application/pdf"},
         "poll": {"question": "When?", "options": ["today", "tomorrow"]},
@@ -88,7 +88,7 @@ def test_the_texts_of_a_content_are_its_words_and_names() -> None:
 
 @given(st.text(), st.text())
 def test_no_text_breaks_the_databases_query_languages(asked: str, text: str) -> None:
-    """Tokens are letters, digits and symbols: there is no quote, blank, backslash or NUL in any."""
+    """Tokens have only letters, digits and symbols: no quote, space, backslash or NUL."""
     search = parse_search(asked)
     for token in (*search.words, *search.names, *tokens(texts=[text], ids=[text], numbers=[text])):
         assert not set("'\"\\ \t\n\x00*&|:") & set(token)
@@ -97,6 +97,6 @@ def test_no_text_breaks_the_databases_query_languages(asked: str, text: str) -> 
 
 @given(st.text(min_size=1))
 def test_every_word_of_a_message_finds_it(text: str) -> None:
-    """Both sides have one normal form."""
+    """Messages and searches use the same normal form."""
     words = parse_search(text).words
     assert all(any(token.startswith(word) for token in tokens(texts=[text], ids=[], numbers=[])) for word in words)

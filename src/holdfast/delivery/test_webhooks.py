@@ -1,4 +1,4 @@
-"""What becomes of deliveries and endpoints, and which deliveries may leave."""
+"""How deliveries and endpoints change with each attempt, and which deliveries may be sent."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ def judged(tried: Tried, *, attempts: int = 1, is_probe: bool = False, jitter: f
     return judge(tried, attempts=attempts, is_probe=is_probe, jitter=jitter)
 
 
-# One try.
+# One attempt.
 
 
 @pytest.mark.parametrize(("status", "is_taken"), [(199, False), (200, True), (299, True), (300, False), (None, False)])
 def test_only_2xx_is_taken(status: int | None, is_taken: bool) -> None:
-    """A redirect is no delivery, nor is silence."""
+    """A redirect or no response is a failure."""
     assert (judged(Tried(status=status)) == Delivered()) is is_taken
 
 
 def test_a_delivery_is_tried_twelve_times_over_three_days() -> None:
-    """Each pause is longer than the one before, and a little longer by chance."""
+    """Each pause is longer than the one before, plus some jitter."""
     pauses = [judged(BAD, attempts=attempts) for attempts in range(1, 14)]
     assert pauses == [*(Again(pause_s) for pause_s in PAUSES_S), GivenUp(), GivenUp()]
     assert list(PAUSES_S) == sorted(PAUSES_S)
@@ -61,12 +61,12 @@ def test_a_delivery_is_tried_twelve_times_over_three_days() -> None:
     [(429, 60.0, 60), (503, 60.0, 60), (500, 60.0, 5), (429, 1.0, 5), (503, None, 5), (429, 1e9, 86_400)],
 )
 def test_a_receiver_may_ask_for_time(status: int, asked_s: float | None, pause_s: float) -> None:
-    """With 429 and 503, never less than the schedule's, and a day at most."""
+    """`Retry-After` counts with 429 and 503: never less than the schedule's pause, and a day at most."""
     assert judged(Tried(status=status, retry_after_s=asked_s)) == Again(pause_s)
 
 
 def test_no_probe_and_no_410_uses_up_a_delivery() -> None:
-    """It is the endpoint that is in trouble, and its state that says when."""
+    """The endpoint has the problem, and its state decides when the next attempt is made."""
     assert judged(BAD, attempts=99, is_probe=True) == Again(0)
     assert judged(GONE, attempts=99) == Again(0)
     assert judged(Tried(status=200), attempts=99, is_probe=True) == Delivered()
@@ -76,7 +76,7 @@ def test_no_probe_and_no_410_uses_up_a_delivery() -> None:
 
 
 def after(*tries: tuple[float, Tried], health: Health | None = None) -> Health:
-    """What is known of an endpoint after tries at these seconds."""
+    """The health of an endpoint after attempts at these seconds."""
     known = health or Health()
     for at_s, tried in tries:
         known = learn(known, tried, now=NOW + timedelta(seconds=at_s), jitter=0)
@@ -84,7 +84,7 @@ def after(*tries: tuple[float, Tried], health: Health | None = None) -> Health:
 
 
 def test_an_endpoint_is_put_aside_for_many_failures_over_a_while() -> None:
-    """Neither many at once nor few over long will do; one success and all is forgotten."""
+    """Neither many failures at once nor a few over a long time are enough; one success resets the count."""
     assert after(*[(1, BAD)] * 50).state is EndpointState.ACTIVE
     assert after(*[(at, SILENT) for at in (0, 1000, 2000, 3000)]).state is EndpointState.ACTIVE
     assert after(*[(at, BAD) for at in (0, 1, 2, 3, 299)]).state is EndpointState.ACTIVE
@@ -94,7 +94,8 @@ def test_an_endpoint_is_put_aside_for_many_failures_over_a_while() -> None:
 
 
 def test_probes_come_at_growing_distances_up_to_an_hour() -> None:
-    """A minute, two, four … from each probe that failed; what was under way before counts for nothing."""
+    """A minute, two, four … after each failed probe; attempts that began before the endpoint was put aside do not
+    count."""
     known, pauses = after(*[(at, BAD) for at in (0, 1, 2, 3, 300)]), list[float]()
     at = NOW + timedelta(seconds=300)
     for _ in range(9):
@@ -108,7 +109,7 @@ def test_probes_come_at_growing_distances_up_to_an_hour() -> None:
 
 
 def test_410_switches_off_until_a_person_says_otherwise() -> None:
-    """Whatever state it was in, and whatever still comes in of what was under way."""
+    """This holds in every state, and for responses that arrive later."""
     aside = after(*[(at, BAD) for at in (0, 1, 2, 3, 300)])
     for before in (Health(), aside):
         off = after((400, GONE), health=before)
@@ -118,7 +119,7 @@ def test_410_switches_off_until_a_person_says_otherwise() -> None:
 
 @given(st.lists(st.tuples(st.floats(0, 4000), ANYTHING), max_size=40))
 def test_an_endpoint_that_is_aside_has_a_time_for_its_probe(tries: list[tuple[float, Tried]]) -> None:
-    """In any history; so it can come back by itself."""
+    """In any history it has one, so it can recover without a person."""
     known, at_s = Health(), 0.0
     for pause_s, tried in tries:
         at_s += pause_s
@@ -132,7 +133,7 @@ def endpoint(company: str, url: str | None = "https://crm.example") -> Endpoint:
 
 
 def test_a_company_uses_its_own_endpoint_or_that_of_all() -> None:
-    """One without an address is none."""
+    """An endpoint without a URL does not count."""
     own, default = endpoint("962302"), endpoint(OF_ALL)
     assert endpoint_of("962302", [default, own]) is own
     assert endpoint_of("962303", [default, own]) is default
@@ -140,7 +141,7 @@ def test_a_company_uses_its_own_endpoint_or_that_of_all() -> None:
     assert len({each.id for each in (own, default)}) == 2
 
 
-# Which may leave.
+# Which deliveries may be sent.
 
 
 def head(seq: int, *, company: str = "c", chat: str = "a", to: str = "default", is_probe: bool = False) -> Head:
@@ -148,7 +149,7 @@ def head(seq: int, *, company: str = "c", chat: str = "a", to: str = "default", 
 
 
 def test_one_of_a_chat_is_under_way_and_others_go_past_it() -> None:
-    """Also when a replay brings an earlier one back."""
+    """This holds also when a replay makes an earlier one pending again."""
     lanes = Lanes()
     lanes.add([head(2), head(1), head(3, chat="b"), head(4, company="d")])
     first = list(lanes.take({"c", "d"}))
@@ -158,7 +159,7 @@ def test_one_of_a_chat_is_under_way_and_others_go_past_it() -> None:
 
 
 def test_a_slow_endpoint_takes_its_share_and_no_more() -> None:
-    """Others go past what waits for it."""
+    """Deliveries to other endpoints are sent in the meantime."""
     lanes = Lanes(most=3, most_for_one=2)
     lanes.add([head(n, chat=f"{n}", to="slow") for n in range(5)] + [head(9, chat="9")])
     assert [each.seq for each in lanes.take({"c"})] == [0, 1, 9]
@@ -168,7 +169,7 @@ def test_a_slow_endpoint_takes_its_share_and_no_more() -> None:
 
 
 def test_a_probe_leaves_alone_or_not_at_all() -> None:
-    """What is under way to its endpoint is a probe already."""
+    """A delivery in flight to its endpoint is a probe already."""
     lanes = Lanes()
     lanes.add([head(1), head(2, chat="b", is_probe=True)])
     assert [each.seq for each in lanes.take({"c"})] == [1]
@@ -176,7 +177,7 @@ def test_a_probe_leaves_alone_or_not_at_all() -> None:
 
 
 def test_what_is_another_process_s_now_is_forgotten() -> None:
-    """And what is known is not added twice."""
+    """A delivery that is loaded already is not added twice."""
     lanes = Lanes()
     lanes.add([head(1), head(2, company="d", chat="b")])
     assert [each.seq for each in lanes.take({"c"})] == [1]
@@ -188,7 +189,7 @@ def test_what_is_another_process_s_now_is_forgotten() -> None:
 
 @given(st.data())
 def test_the_limits_hold_in_any_history(data: st.DataObject) -> None:
-    """Never two of a chat, never more than the shares; and what may leave does."""
+    """Never two of one chat in flight, never more than the limits; and whatever may be sent is sent."""
     lanes, under_way = Lanes(most=4, most_for_one=2), list[Head]()
     heads = st.builds(
         head, st.integers(0, 30), company=st.sampled_from("cd"), chat=st.sampled_from("abc"), to=st.sampled_from("xyz")

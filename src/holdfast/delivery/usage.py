@@ -8,11 +8,11 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutboxUsage:
-    """Messages of a company that were not sent yet."""
+    """Messages of a company that are not sent yet."""
 
     messages: int
     bytes: int
-    """Of their contents, without media."""
+    """Size of their contents, without media."""
 
 
 class Usage(Protocol):
@@ -21,4 +21,4 @@ class Usage(Protocol):
     async def outbox(self, company: str) -> OutboxUsage: ...
 
     async def media_bytes(self, company: str) -> int:
-        """Of both directions."""
+        """Bytes of the stored media of a company, inbound and outbound."""

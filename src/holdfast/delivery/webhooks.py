@@ -24,7 +24,7 @@ PAUSES_S = (
 )  # fmt: skip
 """Seconds between the attempts of a delivery. Random jitter makes each pause up to a tenth longer."""
 _JITTER = 0.1
-_LONGEST_WISH_S = 24 * _HOUR
+_LONGEST_RETRY_AFTER_S = 24 * _HOUR
 """The longest `Retry-After` that is honoured, in seconds; longer ones are shortened to this."""
 _ASIDE_FAILURES = 5
 _ASIDE_AFTER_S = 5 * _MINUTE
@@ -105,7 +105,7 @@ def judge(tried: Tried, *, attempts: int, is_probe: bool, jitter: float) -> Atte
         return GivenUp()
     pause_s = PAUSES_S[attempts - 1] * (1 + _JITTER * jitter)
     if tried.status in {429, 503} and tried.retry_after_s is not None:
-        pause_s = max(pause_s, min(tried.retry_after_s, _LONGEST_WISH_S))
+        pause_s = max(pause_s, min(tried.retry_after_s, _LONGEST_RETRY_AFTER_S))
     return Again(pause_s)
 
 
@@ -379,7 +379,7 @@ class Webhooks(Protocol):
         """The company of an event; None if there is no such event."""
 
     async def replay(self, event_id: str) -> bool:
-        """Deliver an event once more, whatever its state. Returns False when no endpoint takes it."""
+        """Deliver an event once more, whatever its state. Returns False when no endpoint wants it."""
 
     async def replay_all(self, companies: Companies, *, since: str | None) -> int:
         """Deliver again what failed or waits for a retry; with `since`, every event from then on, delivered or not.

@@ -45,15 +45,15 @@ def test_settings_rule() -> None:
 
 
 def test_at_once_is_within_a_quarter_second() -> None:
-    """The first attempt after an open link comes within 0.25 s, spread by chance."""
+    """The first attempt after an open link comes within 0.25 s, with jitter."""
     assert [at_once_s(jitter=j) for j in (0, 0.4, 0.8)] == pytest.approx([0, 0.1, 0.2])
 
 
 def test_slow_waits_are_spread_upwards() -> None:
-    """A slow wait is never shortened, and lengthened by up to a fifth."""
+    """Jitter never shortens a long wait, and lengthens it by up to a fifth."""
     assert [spread_s(300, jitter=j) for j in (0, 0.5)] == [300, 330]
 
 
 def test_pings_are_never_later_than_the_interval() -> None:
-    """Up to a tenth sooner, by chance."""
+    """Jitter makes the interval up to a tenth shorter, never longer."""
     assert [beat_s(30, jitter=j) for j in (0, 0.5)] == [30, 28.5]

@@ -25,7 +25,7 @@ KNOWN = ClientVersion(revision=1_045_000_000, origin="stored", read_at="2026-11-
     ['{"client_revision":1045000001,"x":1}', r"JSON.parse('{\"client_revision\": 1045000001}')"],
 )
 def test_the_revision_is_found_in_the_script(script: str) -> None:
-    """Plain, and as a text within a text."""
+    """The revision is found in plain form, and in a JSON text inside a string."""
     assert revision_in(script) == 1_045_000_001
 
 
@@ -41,13 +41,13 @@ def test_the_revision_is_found_in_the_script(script: str) -> None:
     ],
 )
 def test_what_is_no_revision_is_none(script: str) -> None:
-    """A portal's page, a number out of bounds, a number from far in the future."""
+    """A portal's page, a number out of bounds and a number far ahead of today's are all rejected."""
     assert revision_in(script) is None
 
 
 @given(st.text())
 def test_any_text_gives_a_revision_within_bounds_or_none(script: str) -> None:
-    """Hostile input."""
+    """Hostile scripts never cause an error or an invalid revision."""
     found = revision_in(script)
     assert found is None or OLDEST <= found <= ENGINE_REVISION + MOST_AHEAD
 
@@ -80,15 +80,15 @@ OLD, WORKED, FOUND = ENGINE_REVISION - 1, ENGINE_REVISION + 1, ENGINE_REVISION +
 def test_the_newest_version_that_is_not_refused_is_used(
     found: int | None, worked: int | None, refused: list[int], chosen: int
 ) -> None:
-    """An old script from a cache changes nothing. What was published and refused gives way to what worked, then to the
-    engine's own; what worked and is refused is outdated, and nothing older is tried."""
+    """An old script from a cache changes nothing. A refused version from the script is replaced by the one that worked,
+    and then by the engine's own. If the version that worked is refused, it is outdated, and nothing older is tried."""
     seen = [None if each is None else version(each) for each in (found, worked)]
     assert revision_of(choose(*seen, refused=refused)) == chosen
 
 
 @pytest.mark.parametrize(("text", "revision"), [("2.3000.1045000001", 1_045_000_001), ("auto", None), ("2.2.1", None)])
 def test_a_pinned_version_is_read(text: str, revision: int | None) -> None:
-    """`auto` and anything else pin nothing."""
+    """`2.3000.N` pins a version; `auto` and anything else pin none."""
     assert pinned_revision(text) == revision
 
 

@@ -1,4 +1,5 @@
-"""Who may connect, by literal values; then any number of sessions and a WhatsApp with moods, by chance."""
+"""The connect limiter by literal values, then random histories of many sessions and a WhatsApp that refuses at
+times."""
 
 from __future__ import annotations
 
@@ -44,7 +45,7 @@ TRIPPED, _ = refused(Limiter(), "a", "b", "c")
 
 
 def test_a_few_begin_at_once_and_the_rest_one_after_another() -> None:
-    """Ten begin at once and one more every 50 ms; each has a place and begins there."""
+    """Ten links start at once, and one more every 50 ms; each session gets a start time and starts then."""
     known, answers = asked(Limiter(), *(f"{number:02}" for number in range(13)))
     assert answers[:11] == [Go()] * 11
     places = [answer.until for answer in answers[11:] if isinstance(answer, DeferConnect)]
@@ -55,7 +56,7 @@ def test_a_few_begin_at_once_and_the_rest_one_after_another() -> None:
 
 
 def test_who_asks_before_its_place_is_told_the_same_again() -> None:
-    """Asking early gains nothing and costs nothing."""
+    """A session that asks again before its start time gets the same answer."""
     known, _ = asked(Limiter(), *(f"{number:02}" for number in range(12)))
     again, (answer,) = asked(known, "11", now=NOW + 0.01)
     assert answer == DeferConnect(until=known.promised["11"])
@@ -63,14 +64,14 @@ def test_who_asks_before_its_place_is_told_the_same_again() -> None:
 
 
 def test_no_more_open_at_once_than_allowed() -> None:
-    """Who finds no room waits in line; asking twice does not put it there twice."""
+    """A session that finds no free slot waits in line; asking twice does not queue it twice."""
     known, answers = asked(Limiter(), "a", "b", "c", "d", "c", policy=SMALL)
     assert answers == [Go(), Go(), *[DeferConnect(until=NOW + 60, because=WAITS_TURN)] * 3]
     assert known.waiting == ("c", "d")
 
 
 def test_a_link_that_opened_or_ended_makes_room_for_the_next_in_line() -> None:
-    """First come, first served; a session that is stopped while it waits is passed over."""
+    """First come, first served; a session that was stopped while it waited is skipped."""
     known, _ = asked(Limiter(), "a", "b", "c", "d", "e", policy=SMALL)
     known, wakes = opened(known, "a", now=NOW, policy=SMALL)
     assert wakes == (("c", NOW),)
@@ -85,7 +86,8 @@ def test_a_link_that_opened_or_ended_makes_room_for_the_next_in_line() -> None:
 
 
 def test_three_refused_alike_hold_all_and_one_probes() -> None:
-    """The first that asks after 5 s is the probe; the first in line is told when, the others to wait for it."""
+    """The first session that asks after 5 s is the probe; the first in line learns when to ask, the others wait for
+    it."""
     known, answers = asked(TRIPPED, "d", "e", now=NOW + 1)
     assert answers == [
         DeferConnect(until=NOW + 5, because=FLEET_HELD),
@@ -98,7 +100,7 @@ def test_three_refused_alike_hold_all_and_one_probes() -> None:
 
 
 def test_when_the_probe_succeeds_the_rest_follow() -> None:
-    """All who waited are woken, as many as have room, staggered; nothing is remembered."""
+    """All waiting sessions are woken, as many as there are slots, staggered; the refusals are forgotten."""
     known, _ = asked(TRIPPED, "d", *(f"{number:02}" for number in range(12)), now=NOW + 1)
     known, _ = asked(known, "d", now=NOW + 5)
     known, wakes = opened(known, "d", now=NOW + 6, policy=POLICY)
@@ -107,7 +109,7 @@ def test_when_the_probe_succeeds_the_rest_follow() -> None:
 
 
 def test_probes_slow_down() -> None:
-    """5 s, doubled to 60 s; each failed probe names the next in line."""
+    """The pause doubles from 5 s to 60 s; each failed probe makes the next in line the probe."""
     known, now, waits = TRIPPED, NOW, []
     for _ in range(6):
         assert known.breaker is not None
@@ -122,7 +124,7 @@ def test_probes_slow_down() -> None:
 
 
 def test_an_outdated_client_is_probed_every_five_minutes() -> None:
-    """405: each probe, from the first on."""
+    """405: every probe waits five minutes, the first one included."""
     known, _ = refused(Limiter(), "a", "b", "c", reason=OUTDATED)
     for begin in (NOW, NOW + 300):
         assert known.breaker is not None
@@ -133,7 +135,7 @@ def test_an_outdated_client_is_probed_every_five_minutes() -> None:
 
 
 def test_a_probe_that_is_stopped_counts_as_none() -> None:
-    """The next in line may probe at once, and the pace is as before."""
+    """The next in line may probe at once, and the pauses do not grow."""
     known, _ = asked(TRIPPED, "d", "e", now=NOW + 5)
     known, wakes = refused(known, "d", reason=None, now=NOW + 6)
     assert wakes == (("e", NOW + 6),)
@@ -142,7 +144,7 @@ def test_a_probe_that_is_stopped_counts_as_none() -> None:
 
 
 def test_what_ends_besides_the_probe_changes_no_pace() -> None:
-    """Links that were under way when the breaker tripped may end as they like; one that opens is as good as a probe."""
+    """Links that were opening when the breaker tripped may fail without effect; one that opens closes the breaker."""
     known, _ = asked(Limiter(), "d", "e")
     known, _ = refused(known, "a", "b", "c")
     after, wakes = refused(known, "d")
@@ -170,19 +172,20 @@ def test_what_ends_besides_the_probe_changes_no_pace() -> None:
     ],
 )
 def test_what_counts_as_a_refusal(code: int, was_open: bool, holds: bool) -> None:
-    """WhatsApp's word that may be meant for all; not the network's, nor what is about one session."""
+    """Refusals by WhatsApp that may concern everybody count; network errors and problems of one session do not."""
     known, _ = refused(Limiter(), "a", "b", "c", reason=BY_CODE[code], was_open=was_open)
     assert (known.breaker is not None) == holds
 
 
 @pytest.mark.parametrize("own", reasons.OWN)
 def test_what_holdfast_finds_itself_holds_nobody(own: reasons.Reason) -> None:
-    """A frozen network, a lost host, a full disk are no word of WhatsApp's."""
+    """A frozen network, a lost host or a full disk is Holdfast's own finding, not a refusal by WhatsApp."""
     assert refused(Limiter(), "a", "b", "c", reason=own)[0].breaker is None
 
 
 def test_refusals_must_be_alike_close_together_and_of_three_sessions() -> None:
-    """Two sessions hold nobody however often they are refused; nor do different codes, nor a minute between."""
+    """The breaker stays closed for two sessions, however often they are refused, for different codes, and for refusals
+    more than a minute apart."""
     assert refused(Limiter(), *"abababab")[0].breaker is None
     mixed, _ = refused(Limiter(), "a", "b")
     assert refused(mixed, "c", reason=BY_CODE[500])[0].breaker is None
@@ -204,8 +207,8 @@ def test_refusals_must_be_alike_close_together_and_of_three_sessions() -> None:
 def test_all_get_in_once_whatsapp_lets_them(
     count: int, heals_at: float, reason: reasons.Reason, retry_s: float, login_s: float
 ) -> None:
-    """However many sessions and however long the trouble: never more open at once than allowed, under the breaker one;
-    one or two are never held; and all are in soon after the trouble is over."""
+    """With any number of sessions and any length of trouble, no more links open at once than allowed, and only one
+    while the breaker is open; one or two sessions are never held; and all are connected soon after the trouble ends."""
     known, inside = Limiter(), set[str]()
     asks = {f"{number:02}": 0.0 for number in range(count)}
     ends: dict[str, float] = {}
@@ -239,12 +242,12 @@ def test_all_get_in_once_whatsapp_lets_them(
 
 
 def test_the_limit_is_what_the_policy_says() -> None:
-    """Twenty, as the documents have it."""
+    """The default is twenty, as the documents say."""
     assert connect_limiter.LimiterPolicy().opening_at_once == 20
 
 
 def test_a_mended_client_is_probed_at_once_and_by_one() -> None:
-    """Of those that wait, the first is woken now; while a probe is under way nobody else is."""
+    """Only the first waiting session is woken; while its probe is in progress no other may connect."""
     outdated = connect_limiter.OpenBreaker(reason=BY_CODE[405], probe_at=1300)
     held = connect_limiter.Limiter(waiting=("a", "b"), breaker=outdated)
     hurried, wakes = connect_limiter.hurry(held, now=1000, policy=POLICY)

@@ -70,7 +70,8 @@ BAD: list[tuple[str, Any, str]] = [
 
 
 def test_real_credentials_have_no_fault() -> None:
-    """Nor have those of a device that is being linked, which lack a lot, nor keys of older versions."""
+    """Credentials of a device that is being linked, which lack many fields, and keys of older versions have no fault
+    either."""
     assert fault_of(real()) is None
     assert fault_of_text(json.dumps(real())) is None
     assert fault_of({"registered": False}) is None
@@ -80,7 +81,7 @@ def test_real_credentials_have_no_fault() -> None:
 
 @pytest.mark.parametrize(("name", "value", "says"), BAD)
 def test_a_fault_names_field_and_value(name: str, value: object, says: str) -> None:
-    """And what is allowed; never bytes of a key."""
+    """A fault says what is allowed, and never shows bytes of a key."""
     fault = fault_of({**real(), name: value})
     assert fault is not None
     assert says in fault
@@ -99,12 +100,12 @@ def test_a_fault_names_field_and_value(name: str, value: object, says: str) -> N
     ],
 )
 def test_text_that_a_host_could_not_read_is_refused(text: str, says: str) -> None:
-    """Whatever its size and depth, without an exception."""
+    """Text of any size and depth is refused without an exception."""
     assert says in (fault_of_text(text) or "")
 
 
 def test_values_are_bounded_in_depth() -> None:
-    """JavaScript's recursion ends earlier than a hostile file."""
+    """JavaScript overflows its stack at a smaller depth than a hostile file may have."""
     value: Any = 1
     for _ in range(30):
         value = {"a": value}
@@ -121,7 +122,7 @@ json_values = st.recursive(
 
 @given(st.sampled_from(sorted(real())), json_values)
 def test_any_value_in_any_field_is_judged_and_numbers_stay_in_bounds(name: str, value: object) -> None:
-    """Never an exception; what passes can't make Baileys count for long."""
+    """The check never raises, and credentials that pass can't make Baileys loop for long."""
     changed = {**real(), name: value}
     if fault_of(changed) is None:
         first, following = changed["firstUnuploadedPreKeyId"], changed["nextPreKeyId"]

@@ -1,7 +1,7 @@
-"""Histories of a session in a model of the world, every short one and random long ones, and what must hold in each.
+"""Histories of a session in a simulated world: every short one, random long ones, and the invariants of each.
 
-The world carries effects out as an engine and WhatsApp would: links open, close, fall silent, report late. The
-promises are those of the machine's own docstring, of the user's backoff formula and of "no link that nobody wants".
+The world carries out effects as an engine and WhatsApp would: links open, close, fall silent and report late. The
+invariants are those of the machine's docstring, the user's backoff formula, and "no link without a reason to connect".
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ DETAILS = st.sampled_from(["", "QR refs attempts ended", "WebSocket Error (Unexp
 JITTER = st.floats(0, 1, exclude_max=True)
 SECONDS = st.one_of(st.floats(0, 5), st.floats(0, 60), st.floats(0, 600))
 QUIET = frozenset({State.STOPPED, State.LOGGED_OUT, State.UNPAIRED})
-"""States in which only a person's event opens a link."""
+"""States in which a link opens only on the request of a person."""
 
 
 @dataclass(kw_only=True)
 class World:
-    """One session, its clock, and the links that exist; checks what must hold of each step and between steps."""
+    """One session, its clock and the existing links; checks the invariants in each step and between steps."""
 
     policy: Policy = field(default_factory=Policy)
     session: Session
@@ -83,7 +83,7 @@ class World:
         self.check_state()
 
     def step(self, session: Session, event: Event, jitter: float) -> Step:
-        """A step of the machine and, where it asks for a link, another with the connect limiter's answer."""
+        """A step of the machine and, if it requests a link, another one with the connect limiter's answer."""
         session, effects = step(session, event, now=self.now, jitter=jitter, policy=self.policy)
         if RequestConnect() not in effects:
             return session, effects
@@ -94,10 +94,11 @@ class World:
         return session, (*(effect for effect in effects if effect != RequestConnect()), *started)
 
     def tick(self, jitter: float = 0.5) -> None:
-        """A Tick makes progress: it is not wanted again at the same time, but for an attempt that comes at once."""
+        """A Tick makes progress: no further Tick is due at the same time, except for an attempt that is made at
+        once."""
         before = self.session
         self.take(Tick(), jitter)
-        assert self.session != before, "a Tick for nothing"
+        assert self.session != before, "a Tick without effect"
         assert self.due_at is None or self.due_at > self.now or self.session.next_attempt_at == self.now, "a hot loop"
 
     @property
@@ -174,7 +175,7 @@ class World:
 
 
 def possible(world: World) -> list[Event]:
-    """What can happen next: people may do anything, links that exist may report, the deadline may come."""
+    """Events that are possible next: any request of a person, reports of existing links, the deadline."""
     people: list[Event] = [StartAsked(), StopAsked(), ReconnectAsked(), LogoutAsked(), PairAsked()]
     time: list[Event] = [] if world.due_at is None else [Tick()]
     if not world.links:
@@ -190,7 +191,7 @@ def possible(world: World) -> list[Event]:
 @pytest.mark.parametrize("paired", [True, False])
 @pytest.mark.parametrize("state", State)
 def test_every_history_of_five_events(state: State, paired: bool, deferred_s: float | None) -> None:
-    """From every state, whatever five things happen: all promises hold at each step. Nothing is left to chance."""
+    """From every state, every sequence of five events keeps all invariants at each step; nothing is random."""
     worlds = [World(session=restored(state=state, paired=paired, attempts=0, resumes_at=5.0), deferred_s=deferred_s)]
     for _ in range(5):
         after: dict[Session, World] = {}
@@ -210,7 +211,7 @@ def test_every_history_of_five_events(state: State, paired: bool, deferred_s: fl
 
 
 class Histories(RuleBasedStateMachine):
-    """Forty things that happen, drawn by chance, with settings drawn by chance."""
+    """Forty random events under random settings."""
 
     world: World
 
@@ -248,7 +249,7 @@ class Histories(RuleBasedStateMachine):
 
     @rule(seconds=SECONDS, jitter=JITTER)
     def time_passes(self, seconds: float, jitter: float) -> None:
-        """At its deadline the session moves on by itself, while WhatsApp says nothing."""
+        """At its deadline the session continues by itself, even while WhatsApp sends nothing."""
         until = self.world.now + seconds
         while (due_at := self.world.due_at) is not None and due_at <= until:
             self.world.now = max(self.world.now, due_at)
@@ -343,11 +344,11 @@ class Histories(RuleBasedStateMachine):
                 (),
             )
 
-    # What a good world leads to.
+    # What happens when WhatsApp works.
 
     @rule()
     def whatsapp_is_well(self) -> None:
-        """From every state of a running session, a server that accepts logins is reached at the session's own times."""
+        """From every state of a running session, it connects at its own times to a server that accepts logins."""
         self.world.deferred_s = None
         if self.world.session.state not in RUNNING:
             return
@@ -366,7 +367,7 @@ class Histories(RuleBasedStateMachine):
     @precondition(lambda self: self.world.opened)
     @rule(minutes=st.integers(2, 10))
     def a_quiet_time(self, minutes: int) -> None:
-        """An open link on which pings are answered and nothing is sent stays, and the attempts are forgotten."""
+        """An open link on which pings are answered and nothing is sent stays open, and the attempts are reset."""
         number, until = self.world.link, self.world.now + 60 * minutes
         self.the_outbox_waits(None)
         for _ in range(4 * minutes):
@@ -378,7 +379,7 @@ class Histories(RuleBasedStateMachine):
             assert self.world.due_at is not None
             self.world.now = max(self.world.now, self.world.due_at)
             self.world.tick(0.5)
-        assert self.world.now >= until, "more ticks than two for each ping"
+        assert self.world.now >= until, "more than two ticks for each ping"
         assert (self.world.links, self.world.session.attempts) == (frozenset({number}), 0)
 
 
@@ -389,7 +390,7 @@ TestHistories.settings = settings(max_examples=100, stateful_step_count=40, dead
 @given(lives_s=st.lists(st.sampled_from([0, 0, 0, 0, 1, 6, 61]), min_size=1, max_size=12), jitter=JITTER)
 @settings(max_examples=20, deadline=None)
 def test_links_an_hour_are_bounded(lives_s: list[float], jitter: float) -> None:
-    """However nervously links open and close: no hour has more of them than the budget."""
+    """However often links open and close, no hour has more of them than the budget allows."""
     policy = Policy()
     session, now, begun = restored(state=State.CONNECTED, paired=True, attempts=0, resumes_at=None), 0.0, []
     session, _ = granted_step(session, StartAsked(), now=now, jitter=jitter, policy=policy)

@@ -1,4 +1,4 @@
-"""The session machine by literal values: every situation with every event, then each rule's claim."""
+"""The session machine by literal values: every situation with every event, then one test for each rule."""
 
 from dataclasses import replace
 
@@ -44,7 +44,7 @@ from tests.doubles.engine_reports import (
 
 POLICY = Policy()
 NOW = 1000.0
-"""When the event of a test happens; what is due in a situation is due then."""
+"""The time of each test's event; every deadline in a situation has been reached by then."""
 
 
 def take(session: Session, event: Event, *, now: float = NOW, jitter: float = 0, policy: Policy = POLICY) -> Step:
@@ -145,7 +145,7 @@ CELLS = {
 
 
 def test_matrix_is_whole() -> None:
-    """Every situation meets every event, and every state has a situation."""
+    """Every event is tried in every situation, and every state has a situation."""
     assert len(CELLS) == len(SITUATIONS) * len(EVENTS)
     assert {session.state for session in SITUATIONS.values()} == set(State)
     assert {type(event) for event in EVENTS} >= {event for _, event in TABLE}
@@ -154,7 +154,7 @@ def test_matrix_is_whole() -> None:
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
 @pytest.mark.parametrize("situation", SITUATIONS)
 def test_every_situation_meets_every_event(situation: str, event: Event) -> None:
-    """A pair changes something, nothing, or is refused, as the matrix says; what is refused changes nothing."""
+    """An event changes something, nothing, or is refused, as the matrix says; a refused event changes nothing."""
     session = SITUATIONS[situation]
     before = replace(session)
     try:
@@ -172,7 +172,7 @@ def test_every_situation_meets_every_event(situation: str, event: Event) -> None
     ids=lambda value: str(value) if isinstance(value, State) else type(value).__name__,
 )
 def test_pairs_outside_the_table_are_refused(state: State, event: Event) -> None:
-    """A pair that is not in the table raises NotPossible; only a Tick with nothing due is let pass instead."""
+    """A pair that is not in the table raises NotPossible; only a Tick with nothing due is ignored instead."""
     link = OPEN if state is State.CONNECTED else LOGGING_IN
     session = Session(state=state, paired=True, newest_link=7, link=link)
     with pytest.raises(NotPossible) as refused:
@@ -181,7 +181,7 @@ def test_pairs_outside_the_table_are_refused(state: State, event: Event) -> None
 
 
 def test_the_table_has_every_pair_of_its_rows() -> None:
-    """TABLE is ROWS, flat: 8 states, 106 pairs."""
+    """TABLE is the flattened ROWS: 8 states, 106 pairs."""
     assert set(ROWS) == set(State)
     assert len(TABLE) == sum(len(row) for row in ROWS.values()) == 106
 
@@ -203,19 +203,19 @@ def test_the_table_has_every_pair_of_its_rows() -> None:
 )
 @pytest.mark.parametrize("situation", SITUATIONS)
 def test_reports_of_another_link_change_nothing(situation: str, event: Event) -> None:
-    """What an old link still reports changes nothing in any situation, not even where the event would be refused."""
+    """A report of an old link changes nothing in any situation, even where the event would be refused."""
     session = SITUATIONS[situation]
     assert take(session, event) == (session, ())
 
 
 @pytest.mark.parametrize("situation", SITUATIONS)
 def test_early_ticks_change_nothing(situation: str) -> None:
-    """A Tick before the deadline, or with none, changes nothing."""
+    """A Tick before the deadline, or without a deadline, changes nothing."""
     session = SITUATIONS[situation]
     assert take(session, Tick(), now=NOW - 0.001) == (session, ())
 
 
-# What people ask for.
+# Requests of people.
 
 
 @pytest.mark.parametrize(
@@ -268,7 +268,7 @@ def test_refusals_say_why_and_the_cure(situation: str, event: Event, sentence: s
 
 
 def test_start_connects_a_paired_session() -> None:
-    """A start of a stopped, paired session opens a link and forgets what was counted."""
+    """Starting a stopped, paired session opens a link and resets its counters."""
     stopped = Session(state=State.STOPPED, paired=True, newest_link=7, replaced=2, replaced_at=1.0)
     session, effects = take(stopped, StartAsked())
     assert (session.state, session.replaced, session.replaced_at, effects) == (
@@ -282,40 +282,40 @@ def test_start_connects_a_paired_session() -> None:
 
 @pytest.mark.parametrize("event", [StartAsked(), PairAsked()])
 def test_an_unpaired_session_pairs(event: Event) -> None:
-    """A start, or the wish for a QR code, makes an unpaired session pair."""
+    """A start, or a request for a QR code, makes an unpaired session pair."""
     session, effects = take(Session(), event)
     assert (session.state, effects) == (State.PAIRING, (StartLink(1),))
 
 
 def test_a_logged_out_session_pairs_anew_only_on_the_wish_for_a_code() -> None:
-    """A logout is not undone by a start, but by somebody who asks for a code."""
+    """A start does not undo a logout; a request for a code does."""
     assert take(SITUATIONS["logged out"], StartAsked())[1] == ()
     session, effects = take(SITUATIONS["logged out"], PairAsked())
     assert (session.state, session.reason, effects) == (State.PAIRING, None, (StartLink(1),))
 
 
 def test_start_during_a_probe_keeps_to_one_link() -> None:
-    """A start of a paused session whose probe is under way cuts that link before it opens another."""
+    """Starting a paused session while its probe is in progress cuts that link before another one opens."""
     session, effects = take(SITUATIONS["paused, link"], StartAsked())
     assert (session.state, effects) == (State.CONNECTING, (CutLink(link=7), StartLink(8)))
 
 
 def test_start_ends_a_ban_that_a_person_has_settled() -> None:
-    """After a ban without an end, a person's start is one attempt."""
+    """After a ban without an end, a start by a person makes one attempt."""
     session, effects = take(SITUATIONS["paused, banned"], StartAsked())
     assert (session.state, effects) == (State.CONNECTING, (StartLink(1),))
 
 
 @pytest.mark.parametrize("situation", ["connected", "connecting", "reconnecting, link"])
 def test_reconnect_cuts_and_connects(situation: str) -> None:
-    """A wished reconnection replaces the link at once; the attempts go on counting."""
+    """A requested reconnection replaces the link at once; the count of attempts continues."""
     session, effects = take(SITUATIONS[situation], ReconnectAsked())
     assert (session.state, effects) == (State.RECONNECTING, (CutLink(link=7), StartLink(8)))
     assert (session.reason, session.attempts) == (reasons.ASKED, SITUATIONS[situation].attempts)
 
 
 def test_reconnect_goes_past_a_backoff() -> None:
-    """A wished reconnection does not wait for the planned attempt, and replaces the plan."""
+    """A requested reconnection does not wait for the planned attempt, and replaces the plan."""
     session, effects = take(SITUATIONS["reconnecting, waiting"], ReconnectAsked(), now=10)
     assert (session.next_attempt_at, effects) == (None, (StartLink(8),))
 
@@ -336,7 +336,7 @@ def test_stop_cuts_and_plans_nothing() -> None:
 
 
 def test_logout_tells_whatsapp_and_sets_credentials_aside() -> None:
-    """A logout goes over the link there is, and quarantines."""
+    """A logout is sent over the link if there is one, and the credentials are quarantined."""
     session, effects = take(SITUATIONS["connected"], LogoutAsked())
     assert effects == (LogOut(link=7), QuarantineCredentials(7))
     assert (session.state, session.paired, session.link, session.reason) == (
@@ -348,22 +348,22 @@ def test_logout_tells_whatsapp_and_sets_credentials_aside() -> None:
 
 
 def test_logout_without_a_link_only_quarantines() -> None:
-    """Without a link WhatsApp can't be told; the credentials are set aside all the same."""
+    """Without a link WhatsApp can't be informed; the credentials are quarantined anyway."""
     assert take(SITUATIONS["stopped, paired"], LogoutAsked())[1] == (QuarantineCredentials(0),)
 
 
 def test_a_planned_attempt_is_not_hurried_by_starts() -> None:
-    """A script that repeats its start can't turn a backoff into a loop; a restored session does connect."""
+    """A script that repeats its start can't turn a backoff into a loop; but a restored session connects."""
     assert take(SITUATIONS["reconnecting, waiting"], StartAsked())[1] == ()
     session, effects = take(SITUATIONS["reconnecting, restored"], StartAsked())
     assert (session.state, session.attempts, effects) == (State.RECONNECTING, 1, (StartLink(1),))
 
 
-# A link comes up.
+# A link opens.
 
 
 def test_a_qr_code_may_be_looked_at() -> None:
-    """A shown QR code gives people 75 s from then, and counts no attempt back."""
+    """A displayed QR code gives people 75 s from then on, and does not reset the attempts."""
     shown, effects = take(replace(SITUATIONS["pairing, link"], attempts=3), qr_shown(7), now=990)
     assert (deadline(shown, policy=POLICY), shown.attempts, effects) == (1065, 3, ())
 
@@ -378,7 +378,7 @@ def test_pairing_leads_to_a_login() -> None:
 
 @pytest.mark.parametrize("code", [401, 428, 500])
 def test_any_close_after_pairing_leads_to_a_login(code: int) -> None:
-    """Whatever the pairing link closes with after pairing, it is no logout and no failure."""
+    """Whatever code closes the pairing link after pairing, it is neither a logout nor a failure."""
     paired, _ = take(SITUATIONS["pairing, link"], link_paired(7))
     session, effects = take(paired, link_closed(7, code), now=NOW + 1)
     assert (session.state, session.paired, session.reason, effects) == (State.CONNECTING, True, None, (StartLink(8),))
@@ -392,7 +392,7 @@ def test_a_pairing_link_that_stays_is_cut() -> None:
 
 
 def test_a_late_close_of_the_paired_link_means_nothing() -> None:
-    """A 401 of the old socket after the 515 touches nothing."""
+    """A 401 of the old socket after the 515 changes nothing."""
     paired, _ = take(SITUATIONS["pairing, link"], link_paired(7))
     session, _ = take(paired, link_closed(7, 515), now=NOW + 1)
     assert take(session, link_closed(7, 401), now=NOW + 2) == (session, ())
@@ -400,7 +400,7 @@ def test_a_late_close_of_the_paired_link_means_nothing() -> None:
 
 @pytest.mark.parametrize("situation", ["connecting", "reconnecting, link", "paused, link"])
 def test_a_login_that_is_asked_to_pair_waits_for_a_person(situation: str) -> None:
-    """A QR code where a phone seemed linked: the link is cut, and nobody sees a code that was not asked for."""
+    """A QR code although a phone seemed linked: the link is cut, and nobody sees a code that nobody asked for."""
     session, effects = take(SITUATIONS[situation], qr_shown(7))
     assert (session.state, session.paired, session.reason) == (State.UNPAIRED, False, reasons.NOT_LINKED)
     assert effects == (CutLink(link=7),)
@@ -408,7 +408,7 @@ def test_a_login_that_is_asked_to_pair_waits_for_a_person(situation: str) -> Non
 
 @pytest.mark.parametrize("situation", ["pairing, link", "connecting", "reconnecting, link", "paused, link"])
 def test_opened_is_connected_and_pings(situation: str) -> None:
-    """A link that opened is connected, and proves itself with a ping and presence at once."""
+    """A link that opened is connected, and sends a ping and presence at once as a check."""
     session, effects = take(SITUATIONS[situation], link_opened(7))
     assert (session.state, session.paired, session.reason) == (State.CONNECTED, True, None)
     assert effects == (Ping(link=7, n=1), Presence(link=7, available=True))
@@ -417,16 +417,16 @@ def test_opened_is_connected_and_pings(situation: str) -> None:
 
 
 def test_presence_can_be_switched_off() -> None:
-    """Without presence, a ping alone leaves."""
+    """Without presence, only a ping is sent."""
     effects = take(SITUATIONS["connecting"], link_opened(7), policy=Policy(presence=False))[1]
     assert effects == (Ping(link=7, n=1),)
 
 
-# A link lives.
+# An open link.
 
 
 def test_keepalive_is_sent_every_interval() -> None:
-    """30 s after the last ping the next one leaves, with presence."""
+    """30 s after the last ping the next one is sent, with presence."""
     session, effects = take(SITUATIONS["connected"], Tick())
     assert effects == (Ping(link=7, n=2), Presence(link=7, available=True))
     answered, _ = take(session, ponged(7, 2), now=NOW + 0.2)
@@ -434,7 +434,7 @@ def test_keepalive_is_sent_every_interval() -> None:
 
 
 def test_a_pong_is_evidence() -> None:
-    """A pong to the last ping is kept with its round trip."""
+    """A pong to the last ping is recorded with its round trip."""
     pinged, _ = take(SITUATIONS["connected"], Tick())
     session, effects = take(pinged, ponged(7, 2), now=NOW + 0.25)
     assert session.link is not None
@@ -449,7 +449,7 @@ def test_a_pong_to_another_ping_is_none(ping: int) -> None:
 
 
 def test_an_unanswered_ping_ends_the_link() -> None:
-    """No pong within 5 s: the link is cut without waiting for its close, and the next comes at once."""
+    """No pong within 5 s: the link is cut without waiting for it to close, and the next one opens at once."""
     pinged, _ = take(SITUATIONS["connected"], Tick())
     session, effects = take(pinged, Tick(), now=NOW + 5, jitter=0.4)
     assert (session.state, session.reason, effects) == (State.RECONNECTING, reasons.NO_PONG, (CutLink(link=7),))
@@ -457,28 +457,28 @@ def test_an_unanswered_ping_ends_the_link() -> None:
 
 
 def test_a_probe_asks_for_a_sign_of_life_once() -> None:
-    """The monitor's wish pings at once; while that ping is unanswered a second wish adds none."""
+    """A probe of the health monitor pings at once; a second probe adds no ping while the first is unanswered."""
     probed, effects = take(SITUATIONS["connected"], ProbeAsked(7), now=980)
     assert effects[0] == Ping(link=7, n=2)
     assert take(probed, ProbeAsked(7), now=981) == (probed, ())
 
 
 def test_a_waiting_send_asks_for_a_sign_of_life() -> None:
-    """A send without an ack for 2 s makes us ping before the interval is over."""
+    """A send without an ack for 2 s causes a ping before the interval is over."""
     waiting, _ = take(SITUATIONS["connected"], SendsWaited(7, 980), now=980.1)
     assert deadline(waiting, policy=POLICY) == 982
     assert take(waiting, Tick(), now=982)[1][0] == Ping(link=7, n=2)
 
 
 def test_a_dead_link_with_a_send_is_found_in_seven_seconds() -> None:
-    """Write, 2 s without ack, ping, 5 s without pong: cut."""
+    """A send, 2 s without an ack, a ping, 5 s without a pong: the link is cut."""
     waiting, _ = take(SITUATIONS["connected"], SendsWaited(7, 980), now=980)
     asked, _ = take(waiting, Tick(), now=982)
     assert take(asked, Tick(), now=987)[1] == (CutLink(link=7),)
 
 
 def test_one_sign_of_life_is_enough_for_a_waiting_send() -> None:
-    """A link that answered after the send was overdue is not asked again before the interval, but given 15 s in all."""
+    """A link that answered after the send was overdue is pinged again only at the interval, and has 15 s in all."""
     waiting, _ = take(SITUATIONS["connected"], SendsWaited(7, 980), now=980)
     asked, _ = take(waiting, Tick(), now=983)
     answered, _ = take(asked, ponged(7, 2), now=983.2)
@@ -488,14 +488,14 @@ def test_one_sign_of_life_is_enough_for_a_waiting_send() -> None:
 
 
 def test_an_ack_ends_the_waiting() -> None:
-    """With nothing unacked, only the keep-alive is due."""
+    """When nothing waits for an ack, only the keep-alive is due."""
     waiting, _ = take(SITUATIONS["connected"], SendsWaited(7, 980), now=980)
     acked, effects = take(waiting, SendsWaited(7, None), now=981)
     assert (deadline(acked, policy=POLICY), effects) == (NOW, ())
 
 
 def test_attempts_are_forgotten_after_stability() -> None:
-    """5 s open with a ping answered set the attempts back, and nothing else happens then."""
+    """A link open for 5 s, with a ping answered, resets the attempts and has no other effect."""
     link = replace(OPEN, opened_at=NOW - 5, ponged_at=NOW - 4.9, next_ping_at=NOW + 10)
     session = replace(SITUATIONS["connected"], link=link, attempts=4)
     assert deadline(session, policy=POLICY) == NOW
@@ -504,17 +504,17 @@ def test_attempts_are_forgotten_after_stability() -> None:
 
 
 def test_attempts_are_not_forgotten_without_a_pong() -> None:
-    """Time alone proves nothing: without a pong the attempts stay."""
+    """Time alone proves nothing: without a pong the attempts are kept."""
     link = replace(OPEN, opened_at=NOW - 60, ponged_at=None, next_ping_at=NOW + 10)
     session = replace(SITUATIONS["connected"], link=link, attempts=4)
     assert deadline(session, policy=POLICY) == NOW + 10
 
 
-# A link ends, or does not come up.
+# A link ends, or does not open.
 
 
 def test_a_login_has_twenty_seconds() -> None:
-    """A login that has not finished is cut, and the next waits for the backoff."""
+    """A login that has not finished is cut, and the next one waits for the backoff."""
     session, effects = take(SITUATIONS["connecting"], Tick())
     assert (session.state, session.reason, effects) == (State.RECONNECTING, reasons.NOT_OPENED, (CutLink(link=7),))
     assert (session.attempts, session.next_attempt_at) == (1, NOW + 1)
@@ -522,32 +522,32 @@ def test_a_login_has_twenty_seconds() -> None:
 
 @pytest.mark.parametrize("situation", ["pairing, waiting", "reconnecting, waiting", "paused, waiting"])
 def test_a_planned_attempt_is_made(situation: str) -> None:
-    """When its time comes, the planned attempt opens a link; the state stays until that is open."""
+    """At its time, the planned attempt opens a link; the state stays the same until the link is open."""
     session, effects = take(SITUATIONS[situation], Tick())
     assert (session.state, session.next_attempt_at) == (SITUATIONS[situation].state, None)
     assert effects == (StartLink(SITUATIONS[situation].newest_link + 1),)
 
 
 def test_a_lost_host_costs_one_reconnection() -> None:
-    """With its host the link is gone: nothing is cut, and the next comes at once after an open one."""
+    """The link is gone with its host: nothing is cut, and after an open link the next one opens at once."""
     session, effects = take(SITUATIONS["connected"], HostLost())
     assert (session.state, session.reason, effects) == (State.RECONNECTING, reasons.HOST_LOST, ())
     assert (session.link, session.next_attempt_at) == (None, NOW)
 
 
 def test_the_loss_of_an_unnamed_host_takes_whichever_link_there_is() -> None:
-    """Without a number the lost host is taken to have had the session's link."""
+    """A lost host without a number counts as the host of the session's link."""
     assert take(SITUATIONS["connected"], HostLost()) == take(SITUATIONS["connected"], HostLost(7))
 
 
 @pytest.mark.parametrize("situation", ["pairing, waiting", "reconnecting, waiting", "paused, waiting"])
 def test_a_lost_host_without_a_link_is_nothing(situation: str) -> None:
-    """Who waits for the next attempt anyway, goes on waiting."""
+    """A session that waits for its next attempt keeps waiting."""
     assert take(SITUATIONS[situation], HostLost()) == (SITUATIONS[situation], ())
 
 
 def test_a_link_whose_keys_were_not_kept_is_cut() -> None:
-    """When the store fails, the link must not go on: its keys are ahead of what would be found after a crash."""
+    """When the store fails, the link must end: its keys are ahead of those that would be found after a crash."""
     session, effects = take(SITUATIONS["connected"], KeepingFailed(7))
     assert (session.state, session.reason, effects) == (State.RECONNECTING, reasons.NOT_KEPT, (CutLink(link=7),))
 
@@ -563,14 +563,14 @@ def test_a_close_is_judged_by_code_attributes_and_sentence() -> None:
 
 
 def test_a_temporary_ban_is_waited_out() -> None:
-    """A ban of an hour pauses for an hour, a twentieth of it and a minute."""
+    """A ban of an hour pauses the session for an hour, plus a twentieth of that, plus a minute."""
     session, effects = take(SITUATIONS["connecting"], link_closed(7, 402, "", {"code": "101", "expire": "3600"}))
     assert (session.state, session.next_attempt_at, effects) == (State.PAUSED, NOW + 3600 + 180 + 60, ())
 
 
 @pytest.mark.parametrize("situation", ["connecting", "connected", "reconnecting, waiting", "paused, link"])
 def test_a_session_that_kills_engine_hosts_is_paused_until_a_person_starts_it(situation: str) -> None:
-    """It plans no attempt, names the reason, and takes `StartAsked`."""
+    """It plans no attempt, names the reason, and accepts `StartAsked`."""
     session, _ = take(SITUATIONS[situation], EngineQuarantined())
     assert (session.state, session.link, session.next_attempt_at) == (State.PAUSED, None, None)
     assert session.reason is reasons.ENGINE_QUARANTINED
@@ -578,13 +578,13 @@ def test_a_session_that_kills_engine_hosts_is_paused_until_a_person_starts_it(si
 
 
 def test_a_session_that_moves_to_another_host_says_so() -> None:
-    """Holdfast asks for the new link, no person; the reason tells which it was."""
+    """Holdfast, not a person, asks for the new link, and the reason says so."""
     session, _ = take(SITUATIONS["connected"], ReconnectAsked(reasons.HOST_REPLACED))
     assert session.reason is reasons.HOST_REPLACED
 
 
 def test_another_client_version_is_tried_at_once() -> None:
-    """Where WhatsApp refused the one before; a pause for any other reason is kept."""
+    """This happens only if WhatsApp refused the version before; a pause for any other reason stays."""
     outdated = SITUATIONS["paused, waiting"]
     session, effects = take(outdated, ClientUpdated())
     assert (session.state, effects) == (State.PAUSED, (StartLink(1),))

@@ -1,6 +1,6 @@
-"""A night as a list of (time, event): how a failure that somebody saw becomes a test that runs in milliseconds.
+"""A night as a list of (time, event): a failure seen in production becomes a test that runs in milliseconds.
 
-Copy the events from the log, with seconds since the first; `replay` fills in the Ticks and tells what happened.
+Copy the events from the log, with seconds since the first; `replay` adds the Ticks and returns what happened.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from tests.doubles.engine_reports import granted_step, link_closed, link_opened,
 
 
 def replay(night: list[tuple[float, Event]], *, until: float) -> list[str]:
-    """What changed and what was asked for, a line each: `seconds state (reason): effects`."""
+    """State changes and effects, one line each: `seconds state (reason): effects`."""
     session, policy, lines = Session(), Policy(), []
 
     def take(at: float, event: Event) -> None:
@@ -32,16 +32,16 @@ def replay(night: list[tuple[float, Event]], *, until: float) -> list[str]:
 
 
 def test_a_first_hour() -> None:
-    """Pairing, login, a half-open link found by its unacked send, an outage, the host's end: connected after each."""
+    """Pairing, login, a half-open link found by its unacked send, an outage, a lost host: connected after each."""
     night: list[tuple[float, Event]] = [
         (0, StartAsked()),
         (0.5, qr_shown(1)),
         (40, link_paired(1)),
         (40.2, link_closed(1, 515, "Stream Errored (restart required)")),
-        (40.3, link_closed(1, 401)),  # the old socket's last word
+        (40.3, link_closed(1, 401)),  # a late close of the old socket
         (40.5, link_opened(2)),
         (40.6, ponged(2, 1)),
-        (60, SendsWaited(2, 60)),  # the link has gone silent; nothing else says so
+        (60, SendsWaited(2, 60)),  # the link is silent; nothing else shows it
         (67.5, link_opened(3)),
         (67.6, ponged(3, 1)),
         (80, link_closed(3, 428, "Connection Terminated")),
@@ -73,7 +73,7 @@ def test_a_first_hour() -> None:
 
 
 def test_a_quarrel_ends_in_a_pause() -> None:
-    """Somebody left the old gateway running: two tries after 30 s each, then rest, and no link for the whole night."""
+    """Somebody left the old gateway running: two attempts, each after 30 s, then a pause and no link all night."""
     night: list[tuple[float, Event]] = [
         (0, StartAsked()),
         (1, qr_shown(1)),

@@ -41,19 +41,19 @@ def waits(session: Session) -> tuple[PasskeyStep | None, float | None]:
 
 
 def test_the_session_stays_in_pairing_with_a_reason_and_a_deadline() -> None:
-    """People read what is asked of them; the challenge's time is theirs, not the QR code's."""
+    """People see what is asked of them, and have as long as the challenge lives, not as long as a QR code."""
     assert (ASKED.state, ASKED.reason) == (State.PAIRING, reasons.PASSKEY_REQUIRED)
     assert waits(ASKED) == (PasskeyStep.SIGN, NOW + 600)
 
 
 @pytest.mark.parametrize(("said_s", "given_s"), [(1e9, 600), (-5, 30), (120, 120)])
 def test_whatsapp_s_own_time_is_bounded(said_s: float, given_s: float) -> None:
-    """A challenge lives ten minutes at most, and long enough for a person to notice it."""
+    """A challenge counts for ten minutes at most, and long enough for a person to notice it."""
     assert waits(after(SHOWN, passkey_requested(1, said_s)))[1] == NOW + given_s
 
 
 def test_each_step_has_a_deadline_of_its_own() -> None:
-    """WhatsApp gets half a minute where it has to act, a person five to compare codes."""
+    """WhatsApp gets half a minute where it has to act; a person gets five minutes to compare the codes."""
     sent = after(ASKED, PasskeyAnswered(1))
     assert waits(sent) == (PasskeyStep.SENT, NOW + 30)
     assert waits(after(sent, passkey_continued(1, compare=False))) == (PasskeyStep.FINISH, NOW + 30)
@@ -72,7 +72,8 @@ def test_each_step_has_a_deadline_of_its_own() -> None:
     ],
 )
 def test_what_is_overdue_ends_with_the_reason_of_who_did_not_act(session: Session, reason: Reason) -> None:
-    """The link is cut, and the session waits for somebody to ask for a code; then all begins from the beginning."""
+    """The link is cut, and the session waits until somebody asks for a code; then everything starts from the
+    beginning."""
     assert session.link is not None
     assert session.link.gives_up_at is not None
     ended, effects = step(session, Tick(), now=session.link.gives_up_at, jitter=0, policy=POLICY)
@@ -83,13 +84,13 @@ def test_what_is_overdue_ends_with_the_reason_of_who_did_not_act(session: Sessio
 
 @pytest.mark.parametrize("code", [*FAILURES, "something else"])
 def test_each_failure_has_a_reason_of_its_own(code: str) -> None:
-    """Also one that this version knows no word for."""
+    """This also holds for a failure code that this version does not know."""
     ended = after(ASKED, passkey_failed(1, code))
     assert (ended.state, ended.reason) == (State.UNPAIRED, FAILURES.get(code, reasons.PASSKEY_FAILED))
 
 
 def test_a_step_out_of_its_order_changes_nothing() -> None:
-    """A late or doubled click must not move a deadline."""
+    """A late or repeated click must not move a deadline."""
     for event in (PasskeyAnswered(1), passkey_continued(1, compare=False), PasskeyConfirmed(1)):
         assert after(SHOWN, event, now=1010) == SHOWN
     sent = after(ASKED, PasskeyAnswered(1))
@@ -97,14 +98,14 @@ def test_a_step_out_of_its_order_changes_nothing() -> None:
 
 
 def test_the_linked_device_logs_in() -> None:
-    """The reason goes with the pairing."""
+    """Pairing clears the reason."""
     linked = after(ASKED, PasskeyAnswered(1), passkey_continued(1, compare=False), link_paired(1))
     assert linked.reason is None
     assert after(linked, link_closed(1, 515)).state is State.CONNECTING
 
 
 def test_a_restart_forgets_the_challenge() -> None:
-    """What was asked on a link that is gone can't be answered any more."""
+    """A challenge can't be answered after its link is gone."""
     session = restored(state=State.PAIRING, paired=False, attempts=0, resumes_at=None, reason=reasons.PASSKEY_REQUIRED)
     assert (session.state, session.reason) == (State.UNPAIRED, reasons.PASSKEY_EXPIRED)
     assert replace(session, reason=None) == Session()

@@ -40,48 +40,48 @@ def death(
 
 
 def test_sessions_are_spread_over_hosts_and_stay_where_they_are() -> None:
-    """Each new session goes to the ordinary host with the fewest; a known one stays."""
+    """Each new session goes to the ordinary host with the fewest sessions; a known one stays."""
     placement = placed("a", "b", "c", policy=TWO)
     assert placement.hosts == {"a": 0, "b": 1, "c": 0}
     assert place(placement, "a", policy=TWO) == (placement, 0)
 
 
 def test_a_session_that_ended_makes_room() -> None:
-    """The next session takes its place; a session that was never placed changes nothing."""
+    """The next session takes its place; the end of a session that was never placed changes nothing."""
     placement = forget(placed("a", "b", "c", policy=TWO), "a", policy=TWO)
     placement = forget(placement, "unknown", policy=TWO)
     assert place(placement, "d", policy=TWO)[1] == 0
 
 
 def test_one_death_isolates_nobody_whose_link_was_open() -> None:
-    """A host may die once: everybody stays where they are."""
+    """One death of a host moves nobody: every session stays on its host."""
     placement, quarantined = died(placed("a", "b"), death(100, 0, "ab"), policy=ONE)
     assert placement.hosts == {"a": 0, "b": 0}
     assert not quarantined
 
 
 def test_whoever_was_opening_a_link_when_the_host_died_comes_back_apart_from_all_others() -> None:
-    """Sessions with open links are not disturbed a second time by the likeliest cause."""
+    """Sessions with open links are not exposed a second time to the most likely cause."""
     placement, _ = died(placed("a", "b", "c"), death(100, 0, "abc", opening="c"), policy=ONE)
     assert placement.hosts == {"a": 0, "b": 0, "c": 1}
 
 
 def test_two_deaths_within_the_window_split_the_suspects_in_halves() -> None:
-    """Only sessions that were there both times are suspects."""
+    """Only sessions that ran there at both deaths are suspects."""
     placement, _ = died(placed("a", "b", "c", "d"), death(100, 0, "abcd"), policy=ONE)
     placement, _ = died(placement, death(130, 0, "abc"), policy=ONE)
     assert placement.hosts == {"a": 1, "b": 1, "c": 2, "d": 0}
 
 
 def test_two_deaths_with_a_minute_between_them_are_two_first_deaths() -> None:
-    """What happens once an hour is no reason to disturb anybody."""
+    """Deaths an hour apart are no reason to move sessions."""
     placement, _ = died(placed("a", "b"), death(100, 0, "ab"), policy=ONE)
     placement, _ = died(placement, death(160, 0, "ab"), policy=ONE)
     assert placement.hosts == {"a": 0, "b": 0}
 
 
 def test_a_host_killed_from_outside_blames_only_links_that_had_just_opened() -> None:
-    """An operator's `kill -9` is no fault of the sessions, however often it comes."""
+    """Sessions are not blamed for an operator's `kill -9`, however often it happens."""
     placement, _ = died(placed("a", "b"), death(100, 0, "ab", from_outside=True), policy=ONE)
     placement, _ = died(placement, death(110, 0, "ab", from_outside=True), policy=ONE)
     assert placement.hosts == {"a": 0, "b": 0}
@@ -91,7 +91,7 @@ def test_a_host_killed_from_outside_blames_only_links_that_had_just_opened() -> 
 
 
 def test_of_an_isolated_group_the_one_that_was_opening_goes_apart_first() -> None:
-    """Links open one after another there: the one that was opening is the likeliest cause. Then come halves."""
+    """Links open one after another there, so the one that was opening is the most likely cause. Then come halves."""
     placement, _ = died(placed("a", "b", "c", "d"), death(100, 0, "abcd", opening="abcd"), policy=ONE)
     assert set(placement.hosts.values()) == {1}
     placement, _ = died(placement, death(112, 1, "abcd", opening="c"), policy=ONE)
@@ -101,7 +101,7 @@ def test_of_an_isolated_group_the_one_that_was_opening_goes_apart_first() -> Non
 
 
 def test_the_second_death_alone_quarantines_the_session() -> None:
-    """Its link never opened: it is named, and has no host any more."""
+    """A session whose link never opened is named, and has no host any more."""
     placement, first = died(placed("a", "b"), death(100, 0, "ab", opening="b"), policy=ONE)
     placement, second = died(placement, death(112, 1, "b", opening="b"), policy=ONE)
     assert (first, second) == (frozenset(), frozenset())
@@ -111,7 +111,7 @@ def test_the_second_death_alone_quarantines_the_session() -> None:
 
 
 def test_a_session_whose_link_opens_has_more_tries() -> None:
-    """A single message may end the host; the outbox gives that message up before the session is quarantined."""
+    """A single message may kill the host; the outbox gives that message up before the session is quarantined."""
     placement, _ = died(placed("a", "b"), death(100, 0, "ab", opening="b"), policy=ONE)
     for number in range(1, ONE.deaths_alone):
         placement, quarantined = died(placement, death(100 + 10 * number, 1, "b"), policy=ONE)
@@ -121,7 +121,7 @@ def test_a_session_whose_link_opens_has_more_tries() -> None:
 
 
 def test_a_lone_session_whose_host_was_killed_from_outside_is_not_blamed() -> None:
-    """Its link had been open for long."""
+    """Its link had been open for a long time."""
     placement = distrust(placed("a"), "a")
     placement, host = place(placement, "a", policy=ONE)
     after, quarantined = died(placement, death(100, host, "a", from_outside=True), policy=ONE)
@@ -129,7 +129,7 @@ def test_a_lone_session_whose_host_was_killed_from_outside_is_not_blamed() -> No
 
 
 def test_a_session_that_was_quarantined_runs_alone_when_somebody_starts_it_again() -> None:
-    """One more death is enough then; if none comes it is trusted again and shares an ordinary host."""
+    """One more death is then enough; without one it is trusted again and shares an ordinary host."""
     placement, host = place(distrust(placed("a", "b"), "b"), "b", policy=ONE)
     assert is_isolation(host, ONE)
     _, quarantined = died(placement, death(100, host, "b"), policy=ONE)
@@ -140,7 +140,7 @@ def test_a_session_that_was_quarantined_runs_alone_when_somebody_starts_it_again
 
 
 def test_a_group_that_lived_long_enough_is_cleared() -> None:
-    """Its sessions go back to ordinary hosts; an ordinary host needs no clearing."""
+    """Its sessions return to ordinary hosts; an ordinary host needs no clearing."""
     placement, _ = died(placed("a", "b"), death(100, 0, "ab", opening="b"), policy=ONE)
     placement, _ = died(placement, death(110, 1, "b"), policy=ONE)
     cleared = proven(placement, 1, policy=ONE)
@@ -153,7 +153,8 @@ def test_a_group_that_lived_long_enough_is_cleared() -> None:
 def test_the_one_session_that_kills_its_host_is_found_and_nobody_else_is_quarantined(
     hosts: int, sessions: int, data: st.DataObject
 ) -> None:
-    """Whoever it is, and whatever else was opening; the number of deaths grows with the logarithm of sessions."""
+    """The culprit is found, whichever it is and whatever else was opening, after a number of deaths that grows with the
+    logarithm of the number of sessions."""
     policy = PlacementPolicy(hosts=hosts)
     companies = [f"c{number:02}" for number in range(sessions)]
     placement, culprit = placed(*companies, policy=policy), data.draw(st.sampled_from(companies))

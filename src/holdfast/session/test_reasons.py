@@ -1,4 +1,4 @@
-"""What each close code means, by literal values."""
+"""The meaning of each close code, by literal values."""
 
 import pytest
 
@@ -47,13 +47,13 @@ EVERY = (*BY_CODE.values(), DEVICE_REMOVED, *OWN, reason_of(418, {}), reason_of(
     ],
 )
 def test_known_codes(code: int, name: str, reaction: str, action: str) -> None:
-    """Every code of the protocol document has its name, its reaction and what a person should do."""
+    """Every code of the protocol document has its name, its reaction and its action for people."""
     reason = reason_of(code, {})
     assert (reason.code, reason.name, reason.reaction, reason.action) == (code, name, reaction, action)
 
 
 def test_credentials_that_holdfast_itself_refused_stop_the_session() -> None:
-    """No attempt changes what is stored."""
+    """No attempt is made, because none would change what is stored."""
     reason = reason_of(BAD_CREDENTIALS, {}, "have nextPreKeyId -1")
     assert (reason.name, reason.code, reason.reaction) == ("bad-credentials", None, SessionReaction.STOP)
 
@@ -69,7 +69,7 @@ def test_credentials_that_holdfast_itself_refused_stop_the_session() -> None:
     ],
 )
 def test_trouble_with_a_proxy_is_the_network_s_and_retried(code: int, name: str) -> None:
-    """It is named as the proxy's, and no fault of the session's; the stored name gives the same reason."""
+    """It is named as a proxy problem and not blamed on the session; the stored name gives the same reason."""
     reason = reason_of(code, {}, "proxy 127.0.0.1:3128: connect ECONNREFUSED")
     assert (reason.name, reason.fault, reason.reaction) == (name, "network", SessionReaction.BACKOFF)
     assert stored_reason(name, reason.code) is reason
@@ -77,7 +77,7 @@ def test_trouble_with_a_proxy_is_the_network_s_and_retried(code: int, name: str)
 
 @pytest.mark.parametrize("code", [400, 415, 418, 501, 413, 0, -9, 99_999])
 def test_unknown_codes_keep_the_raw_number(code: int) -> None:
-    """A code that nobody knows is probed slowly, and its number is kept and said."""
+    """An unknown code is probed slowly, and its number is kept and shown."""
     reason = reason_of(code, {})
     assert (reason.name, reason.code, reason.reaction) == ("unknown", code, SessionReaction.PROBE)
     assert str(code) in reason.sentence
@@ -85,13 +85,13 @@ def test_unknown_codes_keep_the_raw_number(code: int) -> None:
 
 @pytest.mark.parametrize("code", [401, 440])
 def test_device_removed_is_an_unlinking(code: int) -> None:
-    """A conflict of type device_removed needs no second opinion, whichever code Baileys made of it."""
+    """A conflict of type device_removed needs no confirmation, whatever code Baileys derived from it."""
     assert reason_of(code, {"type": "device_removed"}) is DEVICE_REMOVED
     assert DEVICE_REMOVED.reaction is SessionReaction.LOGGED_OUT
 
 
 def test_device_removed_counts_only_for_a_conflict() -> None:
-    """Another code with the same attribute is what the code says."""
+    """With that attribute, any other code keeps its own meaning."""
     assert reason_of(503, {"type": "device_removed"}).name == "server-unavailable"
 
 
@@ -118,7 +118,7 @@ def test_http_status_is_not_whatsapps_word(status: int) -> None:
 
 @pytest.mark.parametrize(("status", "name"), [(429, "rate-limited"), (503, "server-unavailable")])
 def test_http_status_that_says_wait(status: int, name: str) -> None:
-    """WhatsApp's own edge may refuse the upgrade for load: those two keep their meaning."""
+    """WhatsApp's own edge servers may refuse the upgrade under load: those two codes keep their meaning."""
     assert reason_of(status, {}, f"WebSocket Error (Unexpected server response: {status})").name == name
 
 
@@ -129,7 +129,7 @@ def test_stored_reason_comes_back(reason: Reason) -> None:
 
 
 def test_stored_reason_without_its_code() -> None:
-    """A known name with a code that it has not is still that reason; an unknown name is unknown, not an error."""
+    """A known name with a foreign code is still that reason; an unknown name becomes unknown, not an error."""
     assert stored_reason("banned", None).code == 406
     assert stored_reason("from-another-version", 7).name == "unknown"
 
@@ -153,14 +153,14 @@ def test_sentences_fit_into_others(reason: Reason) -> None:
 
 
 def test_names_are_stable_words() -> None:
-    """Names are kebab-case and tell reasons apart; only the two ways to be unlinked share one."""
+    """Names are unique and in kebab-case; only the two ways of being unlinked share one."""
     names = [reason.name for reason in EVERY]
     assert sorted(name for name in names if names.count(name) > 1) == ["unlinked", "unlinked"]
     assert all(name.replace("-", "").isalpha() and name.islower() for name in names)
 
 
 def test_nothing_deletes_credentials() -> None:
-    """Only a logout sets credentials aside: no reaction to a ban, a lock, a timeout or an unknown code does."""
+    """Only a logout quarantines credentials: no reaction to a ban, a lock, a timeout or an unknown code does."""
     by_reaction = {
         reason.name
         for reason in EVERY

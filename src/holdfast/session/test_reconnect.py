@@ -1,4 +1,4 @@
-"""What follows from the end of a link, reaction by reaction, and the bounds on how often links begin."""
+"""The reaction to the end of a link, for each kind of reaction, and the bounds on how often links start."""
 
 from dataclasses import replace
 
@@ -43,7 +43,7 @@ def close(session: Session, code: int, attributes: dict[str, str] | None = None,
 
 
 def open_next(session: Session) -> tuple[Session, float]:
-    """Go to the planned attempt and let WhatsApp accept the login; returns when that was."""
+    """Advance to the planned attempt and let WhatsApp accept the login; returns the time of that."""
     at = session.next_attempt_at
     assert at is not None
     begun, effects = take(session, Tick(), now=at)
@@ -78,7 +78,7 @@ def test_further_attempts_follow_the_formula() -> None:
 
 
 def test_a_flapping_link_does_not_come_back_at_once() -> None:
-    """Attempts are not forgotten by opening: links that close right after they opened begin ever further apart."""
+    """Opening does not reset the attempts: links that close right after they opened start further and further apart."""
     session = close(CONNECTED, 428)[0]
     waits = []
     for _ in range(4):
@@ -90,7 +90,7 @@ def test_a_flapping_link_does_not_come_back_at_once() -> None:
 
 
 def test_the_time_that_a_link_lived_has_been_waited_already() -> None:
-    """The delay lies between the beginnings of links: one that lived longer than it is followed at once."""
+    """The delay counts between the starts of links: after a link that lived longer, the next one starts at once."""
     once = close(CONNECTED, 428)[0]
     opened, at = open_next(once)
     lost, _ = take(opened, link_closed(8, 428), now=at + 10, jitter=0.4)
@@ -99,13 +99,13 @@ def test_the_time_that_a_link_lived_has_been_waited_already() -> None:
 
 
 def test_a_failed_login_keeps_its_backoff() -> None:
-    """A link that never opened is no reason for an attempt at once."""
+    """After a link that never opened, no attempt is made at once."""
     session, _ = close(CONNECTING, 408)
     assert (session.attempts, session.next_attempt_at) == (1, NOW + 1)
 
 
 def test_settings_under_a_quarter_second_hold_for_the_first_attempt_too() -> None:
-    """No wait passes the cap, not even the short one."""
+    """No wait exceeds the cap, even the short one after an open link."""
     policy = Policy(backoff=replace(POLICY.backoff, base_ms=10, cap_ms=50))
     session, _ = take(CONNECTED, link_closed(7, 428), jitter=0.9, policy=policy)
     assert session.next_attempt_at == NOW + 0.05
@@ -115,13 +115,14 @@ def test_settings_under_a_quarter_second_hold_for_the_first_attempt_too() -> Non
 
 
 def test_the_budget_slows_a_nervous_link() -> None:
-    """With 120 links begun in this hour, the next wait is a minute, however stable the last link was."""
+    """With 120 links started in this hour, the next wait is a minute, however stable the last link was."""
     spent = replace(CONNECTED, begun_at=tuple(float(n) for n in range(120)))
     assert close(spent, 428)[0].next_attempt_at == NOW + 60
 
 
 def test_a_quarter_of_the_budget_is_free_and_the_rest_is_spread_evenly() -> None:
-    """29 links within the hour cost no wait; from the thirtieth on, starts lie so far apart that the rest lasts."""
+    """29 links within the hour cost no wait; from the thirtieth on, starts are far enough apart to make the rest
+    last."""
     free = replace(CONNECTED, begun_at=tuple(NOW - n for n in range(29, 0, -1)))
     assert close(free, 428)[0].next_attempt_at == NOW
     paced = replace(CONNECTED, begun_at=(NOW - 600, *(NOW - n for n in range(30, 1, -1))))
@@ -135,13 +136,13 @@ def test_a_link_that_lived_longer_than_the_pace_is_followed_at_once() -> None:
 
 
 def test_the_budget_comes_back() -> None:
-    """Links begun more than an hour ago are not counted."""
+    """Links that started more than an hour ago are not counted."""
     spent = replace(CONNECTED, begun_at=tuple(float(n) for n in range(120)))
     assert close(spent, 428, now=3600)[0].next_attempt_at == 3600
 
 
 def test_the_budget_remembers_no_more_than_it_needs() -> None:
-    """However often a person reconnects, what is remembered has an end."""
+    """However often a person reconnects, the recorded history is bounded."""
     waiting = replace(CONNECTED, link=None, begun_at=tuple(float(n) for n in range(120)), next_attempt_at=NOW)
     session, _ = take(replace(waiting, state=State.RECONNECTING), Tick())
     assert (len(session.begun_at), session.begun_at[0], session.begun_at[-1]) == (120, 1.0, NOW)
@@ -151,14 +152,14 @@ def test_the_budget_remembers_no_more_than_it_needs() -> None:
 
 
 def ask(session: Session, *, now: float = NOW + 0.5) -> Session:
-    """Go to the planned attempt; the connect limiter has not answered yet."""
+    """Advance to the planned attempt; the connect limiter has not answered yet."""
     asked, effects = step(session, Tick(), now=now, jitter=0, policy=POLICY)
     assert effects == (RequestConnect(),)
     return asked
 
 
 def test_a_deferred_link_is_as_if_it_had_not_been_tried() -> None:
-    """Attempts, reason, state and budget stay; what is told is why it waits; its turn comes by itself."""
+    """Attempts, reason, state and budget stay the same; the reason for waiting is shown; its turn comes by itself."""
     waiting = replace(close(CONNECTED, 428)[0], begun_at=tuple(NOW - n for n in range(120, 0, -1)))
     held, effects = take(ask(waiting), ConnectDeferred(NOW + 30, reasons.FLEET_HELD), now=NOW + 0.5)
     assert effects == ()
@@ -172,7 +173,7 @@ def test_a_deferred_link_is_as_if_it_had_not_been_tried() -> None:
 
 
 def test_who_is_held_can_be_woken() -> None:
-    """A wake moves the plan of one that is held, never into the past, and means nothing to any other."""
+    """A wake moves the plan of a held session, never into the past, and has no effect on any other session."""
     waiting = close(CONNECTED, 428)[0]
     wake = ConnectDeferred(NOW + 1, reasons.WAITS_TURN)
     assert take(waiting, wake) == (waiting, ())
@@ -182,7 +183,7 @@ def test_who_is_held_can_be_woken() -> None:
 
 
 def test_who_stops_waits_no_longer() -> None:
-    """Stop and logout end the wait; a wake that comes then changes nothing."""
+    """Stop and logout end the wait; a later wake changes nothing."""
     held, _ = take(ask(close(CONNECTED, 428)[0]), ConnectDeferred(NOW + 30, reasons.FLEET_HELD))
     for wish in (StopAsked(), LogoutAsked()):
         ended, _ = take(held, wish)
@@ -191,7 +192,7 @@ def test_who_stops_waits_no_longer() -> None:
 
 
 def test_a_grant_that_comes_too_late_starts_nothing() -> None:
-    """Only a session that asked, and was not stopped meanwhile, starts a link."""
+    """Only a session that asked, and has not been stopped since, starts a link."""
     waiting = close(CONNECTED, 428)[0]
     assert take(waiting, ConnectGranted(8)) == (waiting, ())
     stopped, _ = take(ask(waiting), StopAsked())
@@ -208,7 +209,7 @@ def test_a_restart_is_granted_at_once() -> None:
 
 
 def test_a_second_restart_soon_after_backs_off() -> None:
-    """A server that repeats 515 is not hammered: the second within a minute waits, whether a link opened or not."""
+    """A server that repeats 515 is not hammered: the second one within a minute waits, whether or not a link opened."""
     restarted, _ = close(CONNECTED, 515)
     again, effects = close(restarted, 515, now=NOW + 0.1)
     assert (again.attempts, again.next_attempt_at, effects) == (1, NOW + 1, ())
@@ -221,7 +222,7 @@ def test_a_second_restart_soon_after_backs_off() -> None:
 
 
 def test_a_rate_limit_is_a_long_wait() -> None:
-    """429 waits 5 min and up to a fifth more, and counts nothing."""
+    """429 waits 5 min plus up to a fifth, and does not count as an attempt."""
     session, effects = close(CONNECTING, 429)
     assert (session.state, session.next_attempt_at, effects) == (State.RECONNECTING, NOW + 300, ())
     late, _ = take(CONNECTING, link_closed(7, 429), jitter=0.5)
@@ -232,7 +233,8 @@ def test_a_rate_limit_is_a_long_wait() -> None:
 
 
 def test_a_replaced_session_tries_twice_and_pauses() -> None:
-    """Two tries after 30 s each, though each opens; the third replacement pauses without an end."""
+    """Two attempts, each after 30 s, though each link opens; the third replacement pauses the session without an
+    end."""
     session, _ = close(CONNECTED, 440)
     for _ in range(2):
         assert session.state is State.RECONNECTING
@@ -245,7 +247,7 @@ def test_a_replaced_session_tries_twice_and_pauses() -> None:
 
 
 def test_a_quarrel_outlasts_other_losses() -> None:
-    """Another loss between two replacements does not make it a new quarrel."""
+    """Another loss between two replacements does not start a new conflict."""
     session, _ = close(CONNECTED, 440)
     session, _ = close(open_next(session)[0], 428, now=NOW + 31)
     session, _ = close(open_next(session)[0], 440, now=NOW + 40)
@@ -254,7 +256,7 @@ def test_a_quarrel_outlasts_other_losses() -> None:
 
 
 def test_a_replacement_hours_later_is_a_new_quarrel() -> None:
-    """A replacement an hour after the last one is met with two tries again."""
+    """A replacement an hour after the last one gets two attempts again."""
     session, _ = close(CONNECTED, 440)
     opened, _ = open_next(session)
     again, _ = close(opened, 440, now=NOW + 3600)
@@ -265,7 +267,8 @@ def test_a_replacement_hours_later_is_a_new_quarrel() -> None:
 
 
 def test_a_logout_is_believed_the_second_time() -> None:
-    """401 is tried once more after the backoff; when the login is refused again, the credentials go to quarantine."""
+    """After 401 there is one more attempt after the backoff; if that is refused as well, the credentials are
+    quarantined."""
     doubted, effects = close(CONNECTED, 401)
     assert (doubted.state, doubted.paired, doubted.next_attempt_at, effects) == (
         State.RECONNECTING,
@@ -279,14 +282,14 @@ def test_a_logout_is_believed_the_second_time() -> None:
 
 
 def test_a_login_that_opens_disproves_the_logout() -> None:
-    """After 401 and an opened link, the next 401 is doubted again."""
+    """After a 401 and a link that opened, the next 401 again needs a second one."""
     doubted, _ = close(CONNECTED, 401)
     opened, at = open_next(doubted)
     assert close(opened, 401, now=at + 1)[0].state is State.RECONNECTING
 
 
 def test_another_failure_between_two_logouts_asks_once_more() -> None:
-    """Only two refusals in a row are believed."""
+    """Only two refusals in a row count as a logout."""
     doubted, _ = close(CONNECTED, 401)
     trying, _ = take(doubted, Tick(), now=NOW + 1)
     lost, _ = close(trying, 408, now=NOW + 2)
@@ -296,7 +299,8 @@ def test_another_failure_between_two_logouts_asks_once_more() -> None:
 
 @pytest.mark.parametrize(("code", "attributes"), [(516, {}), (401, {"type": "device_removed"})])
 def test_an_unlinking_is_believed_at_once(code: int, attributes: dict[str, str]) -> None:
-    """The phone unlinked the device: quarantine, no attempt, a person scans anew."""
+    """The phone unlinked the device: the credentials are quarantined, no attempt is made, and a person must scan
+    again."""
     session, effects = close(CONNECTED, code, attributes)
     assert (session.state, session.paired, effects) == (State.LOGGED_OUT, False, (QuarantineCredentials(7),))
     assert deadline(session, policy=POLICY) is None
@@ -307,7 +311,7 @@ def test_an_unlinking_is_believed_at_once(code: int, attributes: dict[str, str])
 
 @pytest.mark.parametrize("code", [403, 406, 411])
 def test_a_stop_plans_nothing_and_keeps_credentials(code: int) -> None:
-    """A lock or ban pauses until a person says otherwise."""
+    """A lock or ban pauses the session until a person starts it."""
     session, effects = close(CONNECTED, code)
     assert (session.state, session.paired, effects) == (State.PAUSED, True, ())
     assert deadline(session, policy=POLICY) is None
@@ -315,7 +319,7 @@ def test_a_stop_plans_nothing_and_keeps_credentials(code: int) -> None:
 
 @pytest.mark.parametrize("code", [405, 409, 400, 415, 418, 501, 999])
 def test_a_refusal_that_may_pass_is_probed(code: int) -> None:
-    """An outdated client or an unknown code pauses, with one attempt every 5 min and up to a fifth more."""
+    """An outdated client or an unknown code pauses the session, with one attempt every 5 min plus up to a fifth."""
     session, effects = close(CONNECTING, code)
     assert (session.state, session.next_attempt_at, effects) == (State.PAUSED, NOW + 300, ())
     late, _ = take(CONNECTING, link_closed(7, code), jitter=0.5)
@@ -323,13 +327,13 @@ def test_a_refusal_that_may_pass_is_probed(code: int) -> None:
 
 
 def test_a_probe_that_opens_ends_the_pause() -> None:
-    """When the probe gets in, the session is connected."""
+    """When the probe's login is accepted, the session is connected."""
     opened, _ = open_next(close(CONNECTING, 405)[0])
     assert (opened.state, opened.reason) == (State.CONNECTED, None)
 
 
 def test_a_probe_that_is_refused_again_pauses_again() -> None:
-    """The state stays paused over a probe, and the next is as slow."""
+    """The session stays paused during a probe, and the next probe is as slow."""
     paused, _ = close(CONNECTING, 405)
     probing, _ = take(paused, Tick(), now=NOW + 300)
     assert probing.state is State.PAUSED
@@ -342,7 +346,7 @@ def test_a_probe_that_is_refused_again_pauses_again() -> None:
     [("0", 60), ("600", 690), ("86400", 90_780), ("9" * 5000, 331_128_060)],
 )
 def test_a_temporary_ban_ends_by_itself(expire: str, resumes_after_s: float) -> None:
-    """The pause is WhatsApp's time, a twentieth of it and a minute; ten years are the most that is believed."""
+    """The pause is WhatsApp's time plus a twentieth of it plus a minute; ten years at most."""
     session, _ = close(CONNECTING, 402, {"expire": expire})
     assert session.state is State.PAUSED
     assert session.next_attempt_at == pytest.approx(NOW + resumes_after_s)
@@ -350,7 +354,7 @@ def test_a_temporary_ban_ends_by_itself(expire: str, resumes_after_s: float) -> 
 
 @pytest.mark.parametrize("attributes", [{}, {"expire": ""}, {"expire": "soon"}, {"expire": "-5"}, {"expire": "²"}])
 def test_a_ban_without_a_readable_end_is_probed(attributes: dict[str, str]) -> None:
-    """Without a number of seconds the session is probed slowly, and nothing breaks."""
+    """Without a valid number of seconds the session is probed slowly, and nothing fails."""
     session, _ = close(CONNECTING, 402, attributes)
     assert (session.state, session.next_attempt_at) == (State.PAUSED, NOW + 300)
 
@@ -360,7 +364,7 @@ def test_a_ban_without_a_readable_end_is_probed(attributes: dict[str, str]) -> N
 
 @pytest.mark.parametrize("code", [429, 440, 403, 406, 402, 405, 409, 411, 999])
 def test_an_unpaired_session_waits_for_a_person(code: int) -> None:
-    """A refusal while pairing leads to no attempt that nobody asked for; the reason stays to be read."""
+    """A refusal while pairing leads to no attempt that nobody asked for; the reason is kept for people to read."""
     session, effects = close(PAIRING, code)
     assert (session.state, session.next_attempt_at, effects) == (State.UNPAIRED, None, ())
     assert session.reason == reasons.reason_of(code, {})
@@ -368,7 +372,7 @@ def test_an_unpaired_session_waits_for_a_person(code: int) -> None:
 
 @pytest.mark.parametrize("code", [401, 516])
 def test_an_unpaired_session_drops_refused_keys(code: int) -> None:
-    """Keys that WhatsApp refuses while pairing are set aside, so that the next QR code begins with new ones."""
+    """Keys that WhatsApp refuses while pairing are quarantined, so that the next QR code starts with new ones."""
     session, effects = close(PAIRING, code)
     assert (session.state, effects) == (State.UNPAIRED, (QuarantineCredentials(7),))
 
@@ -381,14 +385,14 @@ def test_used_up_qr_codes_wait_for_the_next_wish() -> None:
 
 
 def test_a_paired_session_without_a_linked_device_shows_no_codes() -> None:
-    """Used-up QR codes tell of a paired session that it is none."""
+    """Used-up QR codes show that a session that seemed paired has no linked device."""
     session, _ = take(CONNECTING, link_closed(7, 408, "QR refs attempts ended"))
     assert (session.state, session.paired) == (State.UNPAIRED, False)
 
 
 @pytest.mark.parametrize("loss", ["closed", "timed out", "host lost", "flapped after a code"])
 def test_pairing_gives_up_after_ten_lost_links(loss: str) -> None:
-    """However the links are lost, ten are followed by a backoff and the eleventh by rest."""
+    """However the links are lost, ten are followed by a backoff and the eleventh by a wait for a person."""
     session, now, lost = PAIRING, NOW, 0
     while session.state is State.PAIRING and lost < 50:
         lost, now = lost + 1, now + 1
@@ -418,7 +422,7 @@ def test_a_restart_while_pairing_keeps_pairing() -> None:
 
 
 def test_a_new_link_begins_without_evidence() -> None:
-    """Pings, pongs and waiting sends of the last link say nothing about the next."""
+    """Pings, pongs and unacked sends of the last link say nothing about the next."""
     waiting, _ = take(CONNECTED, Tick(), now=1010)
     answered, _ = take(waiting, ponged(7, 2), now=1010.1)
     opened, at = open_next(close(answered, 428, now=1020)[0])

@@ -1,4 +1,4 @@
-"""What survives a restart, and how the hourly budget is told."""
+"""What survives a restart, and how the rest of the hourly budget is reported."""
 
 import pytest
 
@@ -13,7 +13,7 @@ POLICY = Policy()
 
 @pytest.mark.parametrize("state", [State.CONNECTED, State.CONNECTING, State.RECONNECTING, State.PAIRING])
 def test_a_running_session_comes_back(state: State) -> None:
-    """What was connected, or just paired, connects again on a start, and its attempts go on counting."""
+    """A session that was connected or just paired connects again on a start, and its count of attempts continues."""
     session = restored(state=state, paired=True, attempts=5, resumes_at=None)
     assert (session.state, session.attempts) == (State.RECONNECTING, 5)
     started, effects = granted_step(session, StartAsked(), now=1, jitter=0, policy=POLICY)
@@ -22,7 +22,7 @@ def test_a_running_session_comes_back(state: State) -> None:
 
 @pytest.mark.parametrize("state", [State.PAIRING, State.PAUSED, State.CONNECTED, State.UNPAIRED])
 def test_without_credentials_nothing_connects_by_itself(state: State) -> None:
-    """A session without a linked phone waits for somebody who asks for a QR code."""
+    """A session without a linked phone waits until somebody asks for a QR code."""
     session = restored(state=state, paired=False, attempts=5, resumes_at=9.0, reason=reasons.BY_CODE[405])
     assert (session.state, session.attempts, session.reason) == (State.UNPAIRED, 0, reasons.BY_CODE[405])
     assert deadline(session, policy=POLICY) is None
@@ -31,20 +31,20 @@ def test_without_credentials_nothing_connects_by_itself(state: State) -> None:
 @pytest.mark.parametrize("paired", [True, False])
 @pytest.mark.parametrize("state", [State.STOPPED, State.LOGGED_OUT])
 def test_what_a_person_or_whatsapp_ended_stays_ended(state: State, paired: bool) -> None:
-    """A stopped or logged-out session is not connected by a restart."""
+    """A restart does not connect a stopped or logged-out session."""
     session = restored(state=state, paired=paired, attempts=5, resumes_at=9.0)
     assert (session.state, session.paired, deadline(session, policy=POLICY)) == (state, paired, None)
 
 
 def test_a_pause_goes_on() -> None:
-    """A paused session resumes when it was to resume."""
+    """A paused session resumes at its planned time."""
     session = restored(state=State.PAUSED, paired=True, attempts=2, resumes_at=77.0, reason=reasons.BY_CODE[402])
     assert (session.state, deadline(session, policy=POLICY)) == (State.PAUSED, 77.0)
 
 
 @pytest.mark.parametrize("code", [402, 403, 406])
 def test_a_ban_outlives_a_restart(code: int) -> None:
-    """After a restart too, a reconnection past a ban or lock is refused."""
+    """After a restart as well, a reconnection past a ban or lock is refused."""
     session = restored(state=State.PAUSED, paired=True, attempts=0, resumes_at=None, reason=reasons.BY_CODE[code])
     with pytest.raises(NotPossible):
         granted_step(session, ReconnectAsked(), now=1, jitter=0, policy=POLICY)
@@ -63,7 +63,7 @@ def test_wanted_means_now_or_later() -> None:
 
 
 def test_budget_counts_the_last_hour() -> None:
-    """What is left of the budget is its size less the links begun within an hour."""
+    """The rest of the budget is its size minus the links started within the last hour."""
     session = Session(begun_at=(0.0, 1000.0, 2000.0))
     assert budget_left(session, now=3600, policy=POLICY) == 118
     assert budget_left(session, now=3599, policy=POLICY) == 117
