@@ -142,7 +142,7 @@ async def test_a_report_that_cannot_be_read_costs_its_link_and_not_the_host(repo
 async def test_a_host_that_says_nothing_is_ended() -> None:
     """Without a hello in time the start fails with a sentence, and no process stays behind."""
     silent = host("time.sleep(60)", Recorder(), limits=HostLimits(hello_deadline_s=0.3, stop_deadline_s=0.1))
-    with pytest.raises(EngineUnavailable, match=r"said nothing within 0\.3 s"):
+    with pytest.raises(EngineUnavailable, match=r"sent nothing within 0\.3 s"):
         await silent.__aenter__()
     assert await silent.ended() == "killed by SIGTERM"
 
@@ -175,7 +175,7 @@ async def test_a_program_that_is_not_there_is_named() -> None:
         ("os.kill(os.getpid(), signal.SIGKILL)", "killed by SIGKILL"),
         ("sys.stdout.write('oops 962700000001\\n'); sys.stdout.flush(); time.sleep(60)", "can't be understood"),
         ("say(r='telepathy'); time.sleep(60)", "can't be understood"),
-        ("hello(); time.sleep(60)", "said hello twice"),
+        ("hello(); time.sleep(60)", "sent hello twice"),
         ("time.sleep(60)", "hung: no heartbeat for"),
         ("sys.stdout.write('x' * (17 << 20)); sys.stdout.flush(); time.sleep(60)", "longer than"),
     ],

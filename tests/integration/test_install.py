@@ -100,7 +100,7 @@ def test_a_folder_that_can_not_be_written_is_named(tmp_path: Path, node: Node) -
     [
         (None, "there is no"),
         ("#!/bin/sh\necho v18.20.0\n", "Node v18.20.0 at .* is too old: the Baileys bridge needs Node 22 or newer"),
-        ("#!/bin/sh\necho hello\n", "is not Node: asked for its version it said 'hello'"),
+        ("#!/bin/sh\necho hello\n", "is not Node: its answer to a request for its version was 'hello'"),
         ("#!/bin/sh\nexit 1\n", "does not run"),
     ],
 )

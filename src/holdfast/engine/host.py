@@ -1,9 +1,9 @@
 """An engine host: one subprocess that speaks WhatsApp's protocol for N links, from its first line to its end.
 
-It starts the process in a group of its own, passes commands in and reports out, asks for a heartbeat, and ends
-the process – politely, then by force. It decides nothing about sessions, and it never restarts a host: a host that
-died or stopped answering is told of once, by `Listener.host_lost`, and only when its process, and with it every
-socket it held, is really gone (a socket that lives on is what makes WhatsApp answer 440 to the next login).
+It starts the process in its own process group, passes commands in and reports out, asks for heartbeats, and ends the
+process: by request, then by force. It makes no decisions about sessions and never restarts a host. A host that died or
+stopped answering is reported once, by `Listener.host_lost`, and only after its process, and with it every socket it
+held, is really gone: a socket that is still open makes WhatsApp answer 440 to the next login.
 """
 
 from __future__ import annotations
@@ -68,18 +68,18 @@ class HostProgram:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostLimits:
-    """How long a host may take for what, and how much it may leave unread."""
+    """Timeouts of a host, and how much input it may leave unread."""
 
     hello_deadline_s: float = 20
     heartbeat_interval_s: float = 2
     heartbeat_deadline_s: float = 10
-    """Without a sign of life for so long the host counts as hung. Longer than the longest honest stall: unpacking a
-    history of chats after pairing keeps Node busy for seconds."""
+    """Without a sign of life for this long, the host counts as hung. Longer than the longest legitimate stall:
+    unpacking a chat history after pairing keeps Node busy for seconds."""
     stop_deadline_s: float = 3
     term_deadline_s: float = 2
     kill_deadline_s: float = 5
     unread_bytes: int = 64 * 1024 * 1024
-    """What the host may leave unread of its commands before it counts as stuck."""
+    """How many bytes of commands the host may leave unread before it counts as stuck."""
 
 
 class EngineHost:
@@ -90,7 +90,7 @@ class EngineHost:
             why = await host.ended()
 
     Entering returns after the host's hello, or raises `EngineUnavailable`; leaving ends the process within the sum
-    of the three stop deadlines. All its tasks are its own. Must be entered and left by the same task.
+    of the three stop deadlines. It owns all of its tasks. Must be entered and left by the same task.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class EngineHost:
         limits: HostLimits = HostLimits(),
         lifetime_s: Callable[[], float | None] = lambda: None,
     ) -> None:
-        """`lifetime_s`: how long its sockets may live without another heartbeat; None: as the host sees fit."""
+        """`lifetime_s`: how long its sockets may live without another heartbeat; None: the host's own default."""
         self._program = program
         self._lifetime_s = lifetime_s
         self._listener = listener
@@ -139,7 +139,7 @@ class EngineHost:
         try:
             await self._end()
         finally:
-            # The block's own error is not the group's, which would wrap it; its cancellation may be.
+            # An error of the block must not be wrapped by the group; its cancellation may be.
             if isinstance(error, asyncio.CancelledError):
                 await self._tasks.__aexit__(kind, error, trace)
             else:
@@ -162,7 +162,7 @@ class EngineHost:
         )
 
     def command(self, command: AnyCommand) -> None:
-        """Pass a command on. Of a host that is gone, `host_lost` has told or is about to: the command is dropped."""
+        """Pass a command on. If the host is gone, which `host_lost` reports, the command is dropped."""
         if isinstance(command, OpenLink) and (fault := _fault_of_credentials(command)):
             log.error("Session %s: its stored credentials can't be used: they %s", command.company, fault)
             self._report_soon(LinkClosed(link=command.link, code=BAD_CREDENTIALS, detail=fault[:200]))
@@ -173,7 +173,7 @@ class EngineHost:
             self._refuse(command, error)
 
     def _refuse(self, command: AnyCommand, error: WireError) -> None:
-        """A command that is longer than a line may be: better one message, or one link, than the host."""
+        """A command is longer than a line may be: fail one message or one link instead of the host."""
         if isinstance(command, Send):
             refusal = SendRefused(
                 link=command.link, whatsapp_id=command.whatsapp_id, code="bad-content", detail=error.sentence
@@ -184,11 +184,12 @@ class EngineHost:
         self._write(CutLink(link=command.link))  # the host answers with the link's end
 
     def _report_soon(self, report: AnyReport) -> None:
-        """In a later turn of the loop, as every report: a listener need not expect one while it commands."""
+        """Report in a later iteration of the event loop, like every report, so that no listener is called while it
+        commands."""
         asyncio.get_running_loop().call_soon(self._listener.report, report)
 
     async def ended(self) -> str:
-        """Wait until the process is gone, and say why: `exited with code 70`."""
+        """Wait until the process is gone, and return why: `exited with code 70`."""
         await self._state.gone.wait()
         return self._state.detail
 
@@ -202,8 +203,8 @@ class EngineHost:
                 *self._program.argv,
                 cwd=self._program.cwd,
                 env=self._program.env,
-                # A group of its own: Ctrl-C in a terminal reaches Holdfast, which then stops the host in order,
-                # and a forced end takes along whatever the host may have started.
+                # In its own process group: Ctrl-C in a terminal reaches Holdfast, which then stops the host in order,
+                # and a forced end also kills whatever the host may have started.
                 start_new_session=True,
             )
         except OSError as error:
@@ -217,7 +218,7 @@ class EngineHost:
                 await self._state.greeted_or_gone.wait()
         except TimeoutError:
             raise EngineUnavailable(
-                f"The engine host said nothing within {deadline_s:g} s of its start: it was ended."
+                f"The engine host sent nothing within {deadline_s:g} s of its start: it was ended."
             ) from None
         if self.hello is None:
             environment = os.environ if self._program.env is None else self._program.env  # noqa: TID251 – the host's
@@ -230,7 +231,7 @@ class EngineHost:
             self.hello.pid, self.hello.engine, self.hello.engine_version, self.hello.node_version,
         )  # fmt: skip
 
-    # -- living
+    # -- running
 
     async def _watch(self) -> None:
         """Ask for a heartbeat, and end a host that stops answering."""
@@ -246,7 +247,7 @@ class EngineHost:
 
     def _write(self, word: AnyCommand | AnyHostCommand) -> None:
         if self._pipes is None or self._state.over or self._pipes.stdin.is_closing():
-            return  # of a host that just died, uvloop may close the pipe before it reports the end of the process
+            return  # uvloop may close the pipe of a dead host before it reports the end of the process
         self._pipes.stdin.write(encode(word))
         unread = self._pipes.stdin.get_write_buffer_size()
         if unread > self._limits.unread_bytes:
@@ -272,7 +273,7 @@ class EngineHost:
             case Logged(level=level, message=message):
                 log.log(_LEVELS[level], "Engine host: %s", message[:STDERR_LINE_CHARS])
             case Hello():
-                self.condemn("confused: it said hello twice")
+                self.condemn("confused: it sent hello twice")
             case _:
                 self._listener.report(report)
 
@@ -290,7 +291,7 @@ class EngineHost:
     # -- ending
 
     def condemn(self, detail: str) -> None:
-        """Kill a host that broke the agreement; `host_lost` follows when its process is gone."""
+        """Kill a host that violated the protocol; `host_lost` follows when its process is gone."""
         if self._state.over:
             return
         self._state.condemned = detail
@@ -315,7 +316,7 @@ class EngineHost:
         try:
             await self._end_in_order(self._pipes.stdin)
         finally:
-            # Also when this task was cancelled meanwhile: what is left of the group goes at once.
+            # Also when this task is cancelled: the rest of the process group is killed at once.
             self._signal(signal.SIGKILL)
             self._pipes.transport.close()
 
@@ -342,17 +343,17 @@ class EngineHost:
 
     def _signal(self, number: signal.Signals) -> None:
         pid = self.pid
-        # The process may have ended between our look and the signal; then there is nothing left to do.
+        # The process may have ended since the check above; then there is nothing left to do.
         with contextlib.suppress(ProcessLookupError):
             if pid is not None and not self._state.gone.is_set():
                 os.killpg(pid, number)
 
 
 class Silence:
-    """How long a host has been silent, without the time in which this process's own event loop stood still.
+    """How long a host has been silent, not counting time in which this process's own event loop was blocked.
 
-    While the loop stands still nothing that the host says is heard: a healthy host would seem to hang. Any line is a
-    sign of life, not only a heartbeat, which may wait behind megabytes of reports.
+    A blocked loop reads nothing, so a healthy host would seem to hang. Any line counts as a sign of life, not only a
+    heartbeat, which may wait behind megabytes of reports.
     """
 
     def __init__(self, *, now: float) -> None:
@@ -362,7 +363,7 @@ class Silence:
         self._since = now
 
     def excuse(self, late_s: float) -> None:
-        """A timer of this process rang so much late."""
+        """A timer of this process fired this much too late."""
         self._since += max(late_s, 0)
 
     def lasted_s(self, *, now: float) -> float:

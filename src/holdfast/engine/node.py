@@ -26,13 +26,13 @@ class Node:
     npm_cli: Path
     """npm's program, to be run by `executable`."""
     version: str
-    """As Node writes it: `v24.19.0`."""
+    """In Node's own form: `v24.19.0`."""
 
 
 def find_node(node_bin: Path | None = None) -> Node:
-    """The Node to run; `EngineUnavailable` when there is none, or when it is too old.
+    """The Node to run; raises `EngineUnavailable` when there is none, or it is too old.
 
-    node_bin: another Node executable than the one that came with Holdfast; a bare name is looked for in the PATH.
+    node_bin: a Node executable other than the one that came with Holdfast; a bare name is searched for in the PATH.
     """
     executable = _bundled() / "bin" / "node" if node_bin is None else _placed(node_bin)
     version = _ask_version(executable)
@@ -45,7 +45,7 @@ def find_node(node_bin: Path | None = None) -> Node:
 
 
 def _placed(named: Path) -> Path:
-    """A path from here stays right where the program is run from another folder."""
+    """Make a path absolute, so that it stays right when the program runs in another folder."""
     return named if named == Path(named.name) else named.absolute()
 
 
@@ -76,7 +76,7 @@ def _ask_version(executable: Path) -> str:
         why = failure(_end(error.returncode), [line for line in lines if line.strip()], os.environ)  # noqa: TID251 – Node's
         raise EngineUnavailable(f"Node at {executable} does not run: {why}") from error
     except subprocess.TimeoutExpired as error:
-        why = f"asked for its version it said nothing for {_ANSWER_DEADLINE_S} s"
+        why = f"it did not answer a request for its version within {_ANSWER_DEADLINE_S} s"
         raise EngineUnavailable(f"Node at {executable} does not run: {why}. {_REINSTALL}") from error
     except OSError as error:
         if isinstance(error, FileNotFoundError) and not executable.exists():
@@ -84,7 +84,9 @@ def _ask_version(executable: Path) -> str:
         raise EngineUnavailable(f"Node does not run: {os_failure(str(executable), error)}. {_REINSTALL}") from error
     version = answer.stdout.strip()
     if not re.fullmatch(r"v\d+\.\d+\.\d+\S*", version):
-        raise EngineUnavailable(f"{executable} is not Node: asked for its version it said {version[:40]!r}.")
+        raise EngineUnavailable(
+            f"{executable} is not Node: its answer to a request for its version was {version[:40]!r}."
+        )
     return version
 
 

@@ -1,7 +1,7 @@
 """The three pipes of an engine host's process, and its end.
 
-Read by callbacks, not by a task: what came in one read is handled in one turn of the event loop, so a talkative host
-can't starve the rest.
+Pipes are read by callbacks, not by a task. Everything from one read is handled in one iteration of the event loop, so a
+host that writes a lot can't starve other work.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ log = logging.getLogger(__name__)
 STDERR_LINE_CHARS = 200
 _FIRST_LINES = 40
 _UNKNOWN_EXIT = 255
-"""What asyncio reports of a process that something else has reaped."""
+"""What asyncio reports for a process that was reaped by something else."""
 
 
 class PipeReader(Protocol):
-    """What a process writes, and that it ended, is passed to this."""
+    """Receives what a process writes, and its end."""
 
     def take_line(self, line: bytes) -> None:
         """One line of standard output."""
@@ -33,7 +33,7 @@ class PipeReader(Protocol):
         """Standard output can't be split into lines."""
 
     def note_gone(self, detail: str) -> None:
-        """The process has ended, and everything it wrote was passed on. `detail`: how, as a sentence's end."""
+        """The process has ended, and all its output was passed on. `detail` says how, as the end of a sentence."""
 
 
 class Pipes(asyncio.SubprocessProtocol):
@@ -77,7 +77,7 @@ class Pipes(asyncio.SubprocessProtocol):
 
 
 class _Stderr:
-    """Lines of standard error into the log, cut short: a crash of Node may quote what it was working on."""
+    """Writes lines of standard error to the log, truncated: a crash of Node may quote the data it was working on."""
 
     def __init__(self) -> None:
         self._held = b""

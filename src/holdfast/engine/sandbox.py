@@ -1,8 +1,8 @@
-"""What an engine host may touch: it runs packages of many authors, and needs little.
+"""What an engine host may access: it runs packages by many authors, and needs little.
 
-Node's permission model denies child processes, worker threads, native addons and every file but its own code (read) and
-the media spool (read and write). Of the environment only what configures Node itself is passed on: no PATH, and nothing
-that belongs to another program on this machine. It limits mistakes and malicious packages; it is no virtual machine.
+Node's permission model denies child processes, worker threads, native addons, and every file except its own code (read)
+and the media spool (read and write). The environment contains only variables that configure Node itself: no PATH, and
+nothing that belongs to other programs. It limits mistakes and malicious packages; it is not a virtual machine.
 """
 
 from __future__ import annotations
@@ -36,16 +36,15 @@ PASSED_ON = frozenset(
         "TZ",
     }
 )
-"""Names of the variables that an engine host gets, where they are set."""
+"""Names of the environment variables that an engine host inherits."""
 _NAMED_PERMISSION = (22, 13)
-"""Before this version of Node, the flag was called experimental."""
+"""Before this version of Node, the flag was named experimental."""
 
 
 def sandboxed(node: Node, bridge: Path, *, spool: Path, environment: Mapping[str, str]) -> HostProgram:
     """The program of an engine host.
 
-    bridge: the installed bridge.mjs. spool: the folder through which media come and go. environment: that of this
-    process.
+    bridge: the installed bridge.mjs. spool: the folder for media in both directions. environment: that of this process.
     """
     code = bridge.parent.parent  # node_modules, and the bridge's own folder beside it
     flags = [_permission(node), *_paths("--allow-fs-read", code, spool), *_paths("--allow-fs-write", spool)]
@@ -67,7 +66,7 @@ _ANSWERS_WITHIN_S = 20
 
 
 def is_effective(node: Node) -> bool:
-    """Whether this Node really denies a program in the sandbox to read files and to start programs."""
+    """Whether this Node really prevents a sandboxed program from reading files and starting programs."""
     argv = [str(node.executable), _permission(node), "-e", _TRIED]
     try:
         done = subprocess.run(  # noqa: S603 – the Node that would run the hosts
@@ -84,7 +83,7 @@ def _permission(node: Node) -> str:
 
 
 def _paths(flag: str, *folders: Path) -> Iterator[str]:
-    """Node compares some paths as they are given, and some without symbolic links."""
+    """Node compares some paths as given, and some with symbolic links resolved."""
     for folder in folders:
         for path in dict.fromkeys((folder.absolute(), folder.resolve())):
             yield f"{flag}={path}/*"

@@ -1,7 +1,7 @@
-"""Why a program that was started ended at once: the line that says so, and the cure.
+"""Why a program ended right after its start: the line that says so, and the cure.
 
-Node writes its reason first and a stack trace, its version or further complaints after it, so that the last line is
-often the one that misleads.
+Node writes its reason first, and a stack trace, its version or further errors after it, so the last line is often
+misleading.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _MODULE = re.compile(r"Cannot find module '(?:[^']*/)?([^']+)'")
 
 
 def reason_line(lines: Sequence[str]) -> str:
-    """The line of standard error that names the reason; the last one where none does."""
+    """The line of standard error that names the reason; the last one if none does."""
     found = next((line for line in lines if _TELLING.search(line)), lines[-1] if lines else "")
     return re.sub(r"^(#+|/\S+:)\s*", "", found.strip())
 
 
 def failure(how: str, lines: Sequence[str], environment: Mapping[str, str]) -> str:
-    """A sentence about a program that ended at its start, with the cure. `how` it ended: `exited with code 9`."""
+    """A sentence about a program that ended at its start, with the cure. `how` says how: `exited with code 9`."""
     reason = reason_line(lines)
     parts = [how if not reason else f"{reason.rstrip('.')} ({how})"]
     is_memory, options = bool(_MEMORY.search(reason)), environment.get("NODE_OPTIONS", "")
@@ -43,12 +43,14 @@ def failure(how: str, lines: Sequence[str], environment: Mapping[str, str]) -> s
 
 
 def os_failure(executable: str, error: OSError) -> str:
-    """What the operating system refused, with the cure."""
+    """What the operating system refused, and the cure."""
     match error.errno:
         case errno.ENOENT if Path(executable).exists():
-            why = f"it is made for another system than this one ({platform.machine()}): the loader it names is missing"
+            why = (
+                f"it was built for another system than this one ({platform.machine()}): the loader it names is missing"
+            )
         case errno.ENOEXEC:
-            why = f"it is made for another architecture: this machine is {platform.machine()}"
+            why = f"it was built for another architecture: this machine is {platform.machine()}"
         case errno.EACCES | errno.EPERM:
             why = (
                 "permission denied: it must be executable by this user (`chmod a+rx`), on a file system that is not "

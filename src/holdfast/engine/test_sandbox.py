@@ -16,7 +16,7 @@ def node(version: str = "v24.19.0") -> Node:
 
 
 def test_a_host_may_read_its_code_and_use_the_spool() -> None:
-    """No other file, no child process."""
+    """It may access no other file and start no child process."""
     program = sandboxed(node(), BRIDGE, spool=SPOOL, environment={})
     assert program.argv == (
         "/bin/node",
@@ -29,7 +29,7 @@ def test_a_host_may_read_its_code_and_use_the_spool() -> None:
 
 
 def test_a_host_gets_what_configures_node_and_nothing_else() -> None:
-    """Keys of other programs on the machine stay with them; temporary files go to the spool."""
+    """Keys for other programs on the machine are not passed on; temporary files go to the spool."""
     environment = {
         "PATH": "/bin",
         "AWS_SECRET_ACCESS_KEY": "x",
@@ -50,12 +50,12 @@ def test_a_host_gets_what_configures_node_and_nothing_else() -> None:
     [("v22.12.0", "--experimental-permission"), ("v22.13.0", "--permission"), ("v25.0.0-nightly", "--permission")],
 )
 def test_the_flag_is_the_one_that_this_node_knows(version: str, flag: str) -> None:
-    """It was renamed."""
+    """Node renamed the flag."""
     assert flag in sandboxed(node(version), BRIDGE, spool=SPOOL, environment={}).argv
 
 
 def test_the_sandbox_is_tried_not_believed(tmp_path: Path) -> None:
-    """Node as it ships denies files and programs; one that answers otherwise has no sandbox."""
+    """The check runs Node: a normal one denies files and programs, and a Node that allows them has no sandbox."""
     assert is_effective(find_node())
     careless = tmp_path / "node"
     careless.write_text("#!/bin/sh\necho allowed\necho allowed\n")

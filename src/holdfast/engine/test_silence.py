@@ -8,7 +8,7 @@ from holdfast.engine.host import Silence, _start_failure
 
 
 def test_silence_counts_from_the_last_sign_of_life() -> None:
-    """Each line that the host says ends it."""
+    """Each line from the host ends the silence."""
     silence = Silence(now=100)
     assert silence.lasted_s(now=107) == 7
     silence.end(now=108)
@@ -16,14 +16,14 @@ def test_silence_counts_from_the_last_sign_of_life() -> None:
 
 
 def test_time_in_which_our_own_loop_stood_still_is_no_silence() -> None:
-    """The loop stood still for 38 of 40 seconds: the host has been silent for two."""
+    """Our loop was blocked for 38 of 40 seconds, so the host has been silent for two."""
     silence = Silence(now=100)
     silence.excuse(38)
     assert silence.lasted_s(now=140) == 2
 
 
 def test_a_timer_that_rings_early_blames_nobody_and_an_excuse_never_looks_ahead() -> None:
-    """Silence is never negative, nor longer for a timer's inaccuracy."""
+    """A timer's inaccuracy makes silence neither negative nor longer."""
     silence = Silence(now=100)
     silence.excuse(-0.001)
     assert silence.lasted_s(now=101) == 1
@@ -33,5 +33,5 @@ def test_a_timer_that_rings_early_blames_nobody_and_an_excuse_never_looks_ahead(
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, -1])
 def test_descriptors_that_are_used_up_are_said_plainly(number: int) -> None:
-    """Not `Unknown error -1`, and with the cure."""
+    """The error is not `Unknown error -1`, and it contains the cure."""
     assert "too many open files" in _start_failure("/bin/node", OSError(number, "Unknown error -1"))

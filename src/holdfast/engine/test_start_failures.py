@@ -1,4 +1,4 @@
-"""Why a host does not start is said by the line that matters, with a cure that fits."""
+"""The error of a host that does not start shows the line that matters, with a fitting cure."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ TRACE = ["at Module._resolveFilename (node:internal/modules/cjs/loader:1517:15)"
 def test_the_reason_is_named_and_not_what_follows_it(
     lines: list[str], environment: dict[str, str], reason: str, cures: tuple[str, ...]
 ) -> None:
-    """Neither Node's version nor a stack frame; a cure only where it fits."""
+    """The reason is neither Node's version nor a stack frame, and a cure is given only if it fits."""
     sentence = failure("exited with code 1", lines, environment)
     assert sentence.startswith(f"{reason} (exited with code 1).")
     assert all(cure in sentence for cure in cures)
@@ -50,12 +50,12 @@ def test_the_reason_is_named_and_not_what_follows_it(
 
 
 def test_a_program_that_says_nothing_is_reported_by_how_it_ended() -> None:
-    """No empty reason."""
+    """The sentence has no empty reason."""
     assert failure("killed by SIGKILL", [], {}) == "killed by SIGKILL."
 
 
 def test_what_the_system_refuses_is_said_in_words(tmp_path: Path) -> None:
-    """Another architecture, another C library, no permission, no file."""
+    """Another architecture, another C library, no permission, and no file have sentences of their own."""
     (tmp_path / "node").touch()
     words = {errno.ENOENT: "another system", errno.ENOEXEC: "another architecture", errno.EACCES: "chmod a+rx"}
     for number, expected in words.items():
@@ -66,14 +66,14 @@ def test_what_the_system_refuses_is_said_in_words(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "mode", "words"),
     [
-        (b"\x7fELF\x02\x01\x01" + bytes(60), 0o755, "made for another architecture"),
-        (b"#!/no/such/loader\n", 0o755, "made for another system"),
+        (b"\x7fELF\x02\x01\x01" + bytes(60), 0o755, "built for another architecture"),
+        (b"#!/no/such/loader\n", 0o755, "built for another system"),
         (b"#!/bin/sh\necho 'node: --bogus is not allowed in NODE_OPTIONS' >&2; exit 9\n", 0o755,
          "--bogus is not allowed in NODE_OPTIONS (exited with code 9)"),
     ],
 )  # fmt: skip
 def test_a_node_that_does_not_run_says_why(tmp_path: Path, content: bytes, mode: int, words: str) -> None:
-    """As `holdfast check` and a start show it."""
+    """The sentence is the one that `holdfast check` and a start show."""
     node = tmp_path / "node"
     node.write_bytes(content)
     node.chmod(mode | stat.S_IRUSR)

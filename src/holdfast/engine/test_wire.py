@@ -64,7 +64,7 @@ REPORTS: list[AnyReport | Hello | Logged] = [
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda word: type(word).__name__)
 def test_a_command_survives_the_pipe(command: AnyCommand | AskHeartbeat | Stop) -> None:
-    """What is encoded as a command is one line, and reads back as the same value."""
+    """An encoded command is one line, and decodes to the same value."""
     line = encode(command)
     assert line.endswith(b"\n")
     assert line.count(b"\n") == 1
@@ -73,7 +73,7 @@ def test_a_command_survives_the_pipe(command: AnyCommand | AskHeartbeat | Stop) 
 
 @pytest.mark.parametrize("report", REPORTS, ids=lambda word: type(word).__name__)
 def test_a_report_survives_the_pipe(report: AnyReport | Hello | Logged) -> None:
-    """What is encoded as a report is one line, and reads back as the same value."""
+    """An encoded report is one line, and decodes to the same value."""
     line = encode(report)
     assert line.count(b"\n") == 1
     assert decode_report(line) == report
@@ -90,7 +90,7 @@ def test_a_report_survives_the_pipe(report: AnyReport | Hello | Logged) -> None:
     ],
 )
 def test_a_malformed_line_is_named_but_never_shown(line: bytes, says: str) -> None:
-    """The error tells what is wrong and where, and holds nothing that stood in the line."""
+    """The error says what is wrong and where, and contains nothing of the line."""
     with pytest.raises(WireError) as caught:
         decode_report(line)
     assert says in caught.value.sentence
@@ -100,7 +100,7 @@ def test_a_malformed_line_is_named_but_never_shown(line: bytes, says: str) -> No
 
 
 def test_a_line_that_is_too_long_is_not_sent() -> None:
-    """Our own side keeps the limit too."""
+    """Our own side keeps to the limit as well."""
     with pytest.raises(WireError, match="is too long"):
         encode(OpenLink(link=1, company="1", credentials="x" * MAX_LINE_BYTES))
 
@@ -120,7 +120,7 @@ def test_the_first_line_must_be_a_hello() -> None:
 
 @given(st.lists(st.binary(max_size=40).map(lambda b: b.replace(b"\n", b"")), max_size=20), st.data())
 def test_lines_come_out_as_they_went_in_however_the_stream_is_cut(lines: list[bytes], data: st.DataObject) -> None:
-    """Chunk borders never change, drop or double a line."""
+    """Chunk boundaries never change, drop or duplicate a line."""
     stream = b"".join(line + b"\n" for line in lines)
     splitter, out, at = LineSplitter(), [], 0
     while at < len(stream):
@@ -139,6 +139,6 @@ def test_a_line_without_end_is_refused() -> None:
 
 
 def test_names_on_the_pipe_are_camel_case() -> None:
-    """The bridge is JavaScript: fields are camelCase, defaults are left out."""
+    """The bridge is JavaScript: field names are camelCase, and defaults are left out."""
     line = msgspec.json.decode(encode(Send(link=1, whatsapp_id="A", to="b", content={"text": "c"})))
     assert line == {"c": "send", "link": 1, "whatsappId": "A", "to": "b", "content": {"text": "c"}}

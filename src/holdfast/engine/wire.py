@@ -1,8 +1,8 @@
-"""The words on the pipe between Holdfast and an engine host: one JSON object a line, both ways.
+"""The protocol on the pipe between Holdfast and an engine host: one JSON object a line, both ways.
 
-Most of them are the port's commands and reports. The few that concern the host itself and no link (hello,
-heartbeat, stop, log) live here. Errors say what is wrong with a line and never show what is in it: lines
-carry keys and people's messages.
+Most messages are the port's commands and reports. The few that concern the host itself and no link (hello, heartbeat,
+stop, log) are defined here. Errors say what is wrong with a line and never show its content: lines contain keys and
+people's messages.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from holdfast.session.engine import AnyCommand, AnyReport, LinkId
 
 PROTOCOL_VERSION = 2
 MAX_LINE_BYTES = 16 * 1024 * 1024
-"""Of one line, both ways. The largest real one, credentials with 812 new pre-keys, has about 150 KB."""
+"""Upper bound of one line, both ways. The largest real one, credentials with 812 new pre-keys, has about 150 KB."""
 
 
 class HostCommand(msgspec.Struct, frozen=True, kw_only=True, tag_field="c", rename="camel"):
-    """Something asked of the host itself."""
+    """A command to the host itself."""
 
 
 class AskHeartbeat(HostCommand, frozen=True, kw_only=True, tag="heartbeat"):
-    """Answered by `Heartbeat`. A host that gets none for a while has lost its parent's care and ends."""
+    """Answered by `Heartbeat`. A host that gets none for a while assumes that its parent hangs, and ends."""
 
     ticks: int | None = None
-    """How many seconds that while is from now on; None: as the host sees fit."""
+    """How many seconds that is from now on; None: the host's own default."""
 
 
 class Stop(HostCommand, frozen=True, kw_only=True, tag="stop"):
@@ -36,7 +36,7 @@ class Stop(HostCommand, frozen=True, kw_only=True, tag="stop"):
 
 
 class HostReport(msgspec.Struct, frozen=True, kw_only=True, tag_field="r", rename="camel"):
-    """Something the host says about itself."""
+    """A report of the host about itself."""
 
 
 class Hello(HostReport, frozen=True, kw_only=True, tag="hello"):
@@ -60,7 +60,7 @@ class Heartbeat(HostReport, frozen=True, kw_only=True, tag="heartbeat"):
 
 
 class Logged(HostReport, frozen=True, kw_only=True, tag="log"):
-    """The bridge's own words; never the engine's, which may hold keys and message text."""
+    """A log line of the bridge; never of the engine, whose lines may contain keys and message text."""
 
     level: Literal["info", "warning", "error"]
     message: str
@@ -85,7 +85,7 @@ def encode(word: AnyCommand | AnyHostCommand | AnyReport | AnyHostReport) -> byt
 
 
 def decode_report(line: bytes) -> AnyReport | AnyHostReport:
-    """What a host's line says; `WireError` when it breaks the agreement."""
+    """The report in a host's line; raises `WireError` for an invalid line."""
     try:
         return _report_decoder.decode(line)
     except msgspec.MsgspecError as error:
@@ -108,7 +108,7 @@ def link_of(line: bytes) -> LinkId | None:
 
 
 def decode_command(line: bytes) -> AnyCommand | AnyHostCommand:
-    """What a line to a host says: for hosts written in Python, and tests."""
+    """The command in a line to a host: for hosts written in Python, and for tests."""
     try:
         return _command_decoder.decode(line)
     except msgspec.MsgspecError as error:
@@ -116,7 +116,7 @@ def decode_command(line: bytes) -> AnyCommand | AnyHostCommand:
 
 
 def check_hello(report: AnyReport | AnyHostReport) -> Hello:
-    """The first report, if it is a hello in our version."""
+    """The first report, if it is a hello in our version of the protocol."""
     if not isinstance(report, Hello):
         raise WireError(f"The engine host began with {type(report).__name__} instead of a hello.")
     if report.v != PROTOCOL_VERSION:
@@ -128,14 +128,14 @@ def check_hello(report: AnyReport | AnyHostReport) -> Hello:
 
 
 def _malformed(who: str, line: bytes, error: msgspec.MsgspecError) -> WireError:
-    # msgspec quotes unknown tags and values; what stands in a line is nobody's business.
-    # `from None` above for the same reason: a chained error would print them.
+    # msgspec quotes unknown tags and values, and the content of a line must not be shown.
+    # `from None` above has the same reason: a chained error would print them.
     cause = re.sub(r"'[^']*'|\"[^\"]*\"", "'…'", str(error))
     return WireError(f"The {who} a line of {len(line)} bytes that can't be understood: {cause}.")
 
 
 class LineSplitter:
-    """Cuts a stream of bytes into lines, and refuses a line that never ends."""
+    """Splits a stream of bytes into lines, and refuses a line that is too long."""
 
     def __init__(self, *, limit: int = MAX_LINE_BYTES) -> None:
         self._limit = limit
@@ -143,7 +143,7 @@ class LineSplitter:
         self._held = 0
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        """The lines that `chunk` completes, without their newlines; `WireError` past the limit."""
+        """The lines that `chunk` completes, without their newlines; raises `WireError` past the limit."""
         head, *rest = chunk.split(b"\n")
         self._hold(head)
         if not rest:

@@ -32,40 +32,41 @@ class Care(StrEnum):
 Advice = Action | Care
 
 WHAT_TO_DO: Mapping[Advice, str] = MappingProxyType({
-    Action.WAIT: "nothing now: Holdfast goes on by itself when WhatsApp lets it",
+    Action.WAIT: "nothing now: Holdfast continues by itself as soon as WhatsApp allows it",
     Action.SCAN_QR: "ask for a new QR code (`holdfast pair`, or the dashboard) and scan it with the company's phone",
     Action.SIGN_PASSKEY: "open the company's page in the dashboard: it leads the owner of the account through signing",
-    Action.CHECK_PHONE: "look at WhatsApp on the company's phone: it says what is wrong; then start the session again",
-    Action.CHECK_NETWORK: "see whether this machine reaches the internet: DNS, proxy, firewall; if other companies are "
-    "connected, check this one's own proxy, or wait: then it is most likely WhatsApp's trouble",
-    Action.UPDATE: "update Holdfast: WhatsApp no longer takes this version of the client",
+    Action.CHECK_PHONE: "open WhatsApp on the company's phone, which shows what is wrong; then start the session again",
+    Action.CHECK_NETWORK: "check whether this machine reaches the internet: DNS, proxy, firewall; if other companies "
+    "are connected, check this one's own proxy, or wait: then it is most likely a problem of WhatsApp's",
+    Action.UPDATE: "update Holdfast: WhatsApp no longer accepts this version of the client",
     Action.STOP_OTHER: "stop the other program that uses this session's credentials; start the session only if it is "
     "paused by then",
     Action.CONTACT_WHATSAPP: "ask for a review in WhatsApp on the company's phone, or write to WhatsApp's support",
-    Action.START: "start the session when it is wanted again",
-    Action.NONE: "nothing needs doing",
+    Action.START: "start the session when it is needed again",
+    Action.NONE: "nothing needs to be done",
     Care.CHECK_SESSION: "other companies are connected, so the network of this machine works: check this company's own "
-    "proxy if it has one, otherwise wait: then it is most likely WhatsApp's trouble",
-    Care.CHECK_REDIS: "see whether Redis runs and can be reached",
-    Care.CHECK_DATABASE: "see whether the disk is full and the database can be reached",
-    Care.UNPIN_VERSION: "set HOLDFAST_WHATSAPP_VERSION to auto, or to a version that WhatsApp takes today",
-    Care.CHECK_BACKUP: "see whether the data folder's disk has room and its folder `backups` may be written",
-    Care.CHECK_MESSAGE: "ask its sender what it was: in the inbox it has the type `unknown`, and the reason in "
+    "proxy if it has one, otherwise wait: then it is most likely a problem of WhatsApp's",
+    Care.CHECK_REDIS: "check whether Redis runs and can be reached",
+    Care.CHECK_DATABASE: "check whether the disk is full and the database can be reached",
+    Care.UNPIN_VERSION: "set HOLDFAST_WHATSAPP_VERSION to auto, or to a version that WhatsApp accepts today",
+    Care.CHECK_BACKUP: "check whether the data folder's disk has free space and its folder `backups` is writable",
+    Care.CHECK_MESSAGE: "ask its sender what it said: in the inbox it has the type `unknown`, and the reason in "
     "`content.notStored`",
     Care.CHECK_OUTBOX: "look at the company's messages: each says why it waits (GET /v1/sessions/{company}/messages)",
     Care.WRITE_LESS: "send no first messages to strangers from this number until then, and fewer afterwards: WhatsApp "
-    "bans numbers that go on",
-    Care.CHECK_HOST: "look into the log for the engine host's last words; memory may have run out",
-    Care.CHECK_WEBHOOK: "see that its receiver answers 2xx within 15 s (GET /v1/webhooks shows its last answer), and "
-    "switch it on again if it is off",
-    Care.CHECK_ALERTS: "look at the addresses in HOLDFAST_ALERT_URLS, and whether this machine reaches them",
+    "bans numbers that continue",
+    Care.CHECK_HOST: "look in the log for the engine host's last lines; memory may have run out",
+    Care.CHECK_WEBHOOK: "make sure that its receiver answers 2xx within 15 s (GET /v1/webhooks shows its last answer), "
+    "and switch it on again if it is off",
+    Care.CHECK_ALERTS: "check the addresses in HOLDFAST_ALERT_URLS, and whether this machine reaches them",
 })  # fmt: skip
 
 
 _OF_CAUSES: Mapping[str, str] = MappingProxyType({
     "temporarily-banned": "wait until the ban ends, then Holdfast connects by itself; afterwards send fewer first "
-    "messages to strangers, for WhatsApp bans numbers that go on",
-    "restored-stale": "make sure that the machine from which the backup came no longer runs, then start the session",
+    "messages to strangers, because WhatsApp bans numbers that continue",
+    "restored-stale": "make sure that Holdfast no longer runs on the machine where the backup was made, then "
+    "start the session",
     "engine-quarantined": 'read the lines of the log that begin with "Engine host": they say how the hosts ended',
 })  # fmt: skip
 """Advice by cause, where the cause needs more specific advice than its action gives."""
@@ -88,7 +89,7 @@ def needed_advice(action: str, cause: str = "") -> str | None:
 
 
 def is_advised(cause: str) -> bool:
-    """Whether there is advice on this cause whatever its action."""
+    """Whether this cause has advice of its own, whatever the action."""
     return cause in _OF_CAUSES
 
 

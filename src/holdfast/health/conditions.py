@@ -150,7 +150,7 @@ def _not_stored(signals: Signals) -> Condition:
         severity=Severity.WARNING,
         title="a message could not be stored",
         sentence=f"Inbound messages that could not be stored within the last hour: {seen.count}, the newest with the "
-        f"WhatsApp id {_shown(seen.newest)}. Each was acknowledged, and a stub in the inbox stands for it.",
+        f"WhatsApp id {_shown(seen.newest)}. Each was acknowledged, and the inbox has a stub for it.",
         action=Care.CHECK_MESSAGE,
         lasting_s=seen.since_s,
     )
@@ -172,7 +172,7 @@ def _messages(signals: Signals, limits: Limits) -> Iterator[Condition]:
             cause=hold.code,
             severity=Severity.WARNING,
             title="no messages to new contacts",
-            sentence=f"{hold_words(hold)}. Messages to new contacts wait; known chats go on.",
+            sentence=f"{hold_words(hold)}. Messages to new contacts wait; known chats are not affected.",
             action=Care.WRITE_LESS,
         )
     if is_late(signals.messages, limits.queue_alert_s):
@@ -180,7 +180,7 @@ def _messages(signals: Signals, limits: Limits) -> Iterator[Condition]:
             company=signals.company,
             cause=OUTBOX_LATE,
             severity=Severity.WARNING,
-            title="messages do not leave",
+            title="messages are not sent",
             sentence=f"The link is open, but {late_words(signals.messages)}.",
             action=Care.CHECK_OUTBOX,
             lasting_s=(signals.messages.late_s or 0) - limits.queue_late_s,
@@ -194,8 +194,8 @@ def _unsteady(signals: Signals, limits: Limits) -> Iterator[Condition]:
         yield _warning(
             signals,
             cause="zombie",
-            title="links that look open and are dead",
-            sentence=f"{hour.zombies} links within the last hour looked open and were dead; each was replaced.",
+            title="links that look open but are dead",
+            sentence=f"{hour.zombies} links within the last hour looked open but were dead; each was replaced.",
         )
     if _flaps(signals, limits):
         yield _warning(
@@ -260,7 +260,7 @@ def conditions_around(seen: Surroundings, limits: Limits) -> Iterator[Condition]
             "redis-away",
             Severity.WARNING,
             "Redis is away",
-            "Redis does not answer: Holdfast goes on with its state in memory, and writes it back when Redis returns.",
+            "Redis does not answer: Holdfast keeps its state in memory, and writes it back when Redis returns.",
             Care.CHECK_REDIS,
             lasting_s=seen.redis_away_s,
         )
@@ -289,7 +289,7 @@ def conditions_around(seen: Surroundings, limits: Limits) -> Iterator[Condition]
             "alerts-undelivered",
             Severity.WARNING,
             "alerts do not arrive",
-            "At least one address in HOLDFAST_ALERT_URLS takes no alerts; Holdfast keeps them and goes on trying.",
+            "At least one address in HOLDFAST_ALERT_URLS accepts no alerts; Holdfast keeps them and retries.",
             Care.CHECK_ALERTS,
             lasting_s=seen.undelivered_s,
         )
@@ -306,7 +306,7 @@ def _client_version(seen: Surroundings) -> Iterator[Condition]:
         f"WhatsApp refuses the pinned client version {tried} (405): no session can connect with it."
         if seen.version_is_pinned
         else f"WhatsApp refuses client version {tried} (405) and publishes no newer one: sessions can't connect again. "
-        "Holdfast reads the published version every few seconds and goes on by itself when there is a newer one.",
+        "Holdfast reads the published version every few seconds and connects by itself when there is a newer one.",
         Care.UNPIN_VERSION if seen.version_is_pinned else Action.UPDATE,
         lasting_s=seen.versions_refused_s,
     )
@@ -315,11 +315,11 @@ def _client_version(seen: Surroundings) -> Iterator[Condition]:
 def _host(seen: Surroundings, limits: Limits) -> Iterator[Condition]:
     is_away = seen.host_away_s is not None and seen.host_away_s >= limits.host_away_s
     if is_away or seen.host_restarts >= limits.host_restarts:
-        now = "There is no engine host" if is_away else "The engine host had to be started anew"
+        now = "There is no engine host" if is_away else "The engine host had to be restarted"
         yield _whole(
             "engine-host",
             Severity.CRITICAL,
-            "the engine host does not stay up",
+            "the engine host keeps ending",
             f"{now}; restarts within the last hour: {seen.host_restarts}. Each costs its sessions a reconnection.",
             Care.CHECK_HOST,
             lasting_s=seen.host_away_s or 0,

@@ -28,14 +28,14 @@ QUIET = Signals(
     machinery=MachinerySigns(),
     qr_wanted=False,
 )
-"""Connected for two hours; nobody has written since, and every ping was answered."""
+"""Connected for two hours, without any messages since, and every ping was answered."""
 
 
 def with_link(**changes: Any) -> Signals:
-    """The quiet company, its link changed. `changes` are fields of `LinkSigns`, which `replace` checks."""
+    """The quiet company with changes to its link. `changes` are fields of `LinkSigns`, which `replace` checks."""
     return replace(QUIET, link=replace(QUIET_LINK, **changes))
 
 
 def away(state: State = State.RECONNECTING, **changes: Any) -> Signals:
-    """The company in a state that it has just come to, without a link. `changes` are fields of `Signals`."""
+    """The company, which has just entered this state, without a link. `changes` are fields of `Signals`."""
     return replace(QUIET, **{"state": state, "link": None, "in_state_s": 0, **changes})

@@ -19,7 +19,7 @@ from holdfast.session.state import Policy, Session, State, budget_left
 
 _HOUR_S = 3600
 ZOMBIES = frozenset({reasons.NO_PONG.name, reasons.NO_ACKS.name})
-"""Reasons of links that looked open and were dead."""
+"""Reasons of links that looked open but were dead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

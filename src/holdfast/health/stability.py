@@ -55,7 +55,7 @@ class PresencePeriod:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageCounts:
-    """Messages accepted within a window and old enough to have left; cancelled and expired ones are left out."""
+    """Messages accepted within a window and old enough to have been sent; cancelled and expired ones are left out."""
 
     accepted: int = 0
     taken: int = 0
@@ -122,7 +122,7 @@ class Stability:
         taken, arrived = self.delivery_percent, self.arrival_percent
         if taken is None or arrived is None:
             return GoalResult("message delivery", "no messages: nothing to judge", "> 95 %", holds=True)
-        measured = f"{_shown(taken)} taken by WhatsApp, {_shown(arrived)} on phones"
+        measured = f"{_shown(taken)} accepted by WhatsApp, {_shown(arrived)} on phones"
         return GoalResult("message delivery", measured, "> 95 %", taken > LEAST_PERCENT)
 
     def _reconnection(self) -> GoalResult:

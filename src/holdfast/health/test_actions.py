@@ -19,7 +19,7 @@ def test_a_quiet_company_is_left_alone() -> None:
 
 def test_a_silent_link_is_asked_not_cut() -> None:
     """Three keep-alive intervals without any sign of life: a ping, and nothing harsher."""
-    assert decide(with_link(pong_s=91, frame_s=None), LIMITS) == Probe("the link gave no sign of life for 1 min")
+    assert decide(with_link(pong_s=91, frame_s=None), LIMITS) == Probe("the link has shown no sign of life for 1 min")
     assert decide(with_link(pong_s=91, frame_s=89), LIMITS) == Nothing()
 
 
@@ -80,7 +80,7 @@ def test_an_actor_that_hangs_is_replaced_in_every_state() -> None:
 def test_a_host_that_hangs_comes_first() -> None:
     """No link can be mended on a host that does not answer."""
     hung = replace(with_link(ping_s=60), machinery=MachinerySigns(host_silent_s=31))
-    assert decide(hung, LIMITS) == ReplaceHost("the engine host has given no sign of life for 31 s")
+    assert decide(hung, LIMITS) == ReplaceHost("the engine host has shown no sign of life for 31 s")
 
 
 def test_a_late_check_blames_nobody() -> None:

@@ -44,7 +44,7 @@ def test_a_good_day_holds() -> None:
     ]
     assert rows(found) == [
         ("99.9 %", True),
-        ("99.5 % taken by WhatsApp, 90.0 % on phones", True),
+        ("99.5 % accepted by WhatsApp, 90.0 % on phones", True),
         ("4.0 s", True),
         ("0.4", True),
     ]
@@ -57,7 +57,7 @@ def test_a_bad_hour_does_not() -> None:
     found = measured(*periods, window_s=3600, messages=MessageCounts(accepted=50))
     assert rows(found) == [
         ("8.3 %", False),
-        ("0.0 % taken by WhatsApp, 0.0 % on phones", False),
+        ("0.0 % accepted by WhatsApp, 0.0 % on phones", False),
         ("33.0 s", False),
         ("100.0", False),
     ]

@@ -96,10 +96,12 @@ def actor_hangs(signals: Signals, limits: Limits) -> bool:
 def _machinery(signals: Signals, limits: Limits) -> Iterator[Finding]:
     if host_hangs(signals, limits):
         silent = lasting(signals.machinery.host_silent_s or 0)
-        yield _unhealthy("host-hangs", f"the engine host has given no sign of life for {silent} and is replaced")
+        yield _unhealthy("host-hangs", f"the engine host has shown no sign of life for {silent} and is being replaced")
     if actor_hangs(signals, limits):
         overdue = lasting(signals.overdue_s or 0)
-        yield _unhealthy("session-hangs", f"Holdfast should have acted {overdue} ago and did not: it restarts")
+        yield _unhealthy(
+            "session-hangs", f"Holdfast should have acted {overdue} ago and did not: it is being restarted"
+        )
 
 
 # The session's state.
@@ -160,7 +162,7 @@ def _pairing(signals: Signals) -> Finding:
     if signals.reason is reasons.PASSKEY_REQUIRED:
         return _degraded(signals.reason.name, signals.reason.sentence, signals.reason.action)
     if signals.qr_wanted:
-        return _degraded("pairing", "a QR code waits to be scanned", Action.SCAN_QR)
+        return _degraded("pairing", "a QR code is waiting to be scanned", Action.SCAN_QR)
     return _unhealthy("pairing-unattended", "no phone is linked, and nobody is looking at the QR code", Action.SCAN_QR)
 
 
@@ -170,7 +172,7 @@ def _pairing(signals: Signals) -> Finding:
 def _connected(signals: Signals, limits: Limits) -> Iterator[Finding]:
     link = signals.link
     if link is None or link.open_s is None:
-        yield _unhealthy("no-link", "the session counts as connected and has no open link: it is reset")
+        yield _unhealthy("no-link", "the session counts as connected but has no open link: it is being reset")
         return
     yield from _answers(link, limits)
     yield from _takes_messages(signals, link, limits)
@@ -198,9 +200,11 @@ def _answers(link: LinkSigns, limits: Limits) -> Iterator[Finding]:
     elif link.ping_s is not None and link.ping_s > limits.ack_deadline_s:
         yield _degraded("ping-late", f"WhatsApp has not answered a ping for {lasting(link.ping_s)}")
     elif link.pong_s is None:
-        yield _degraded("unproven", "the link has just opened and answered no ping yet")
+        yield _degraded("unproven", "the link has just opened and has not answered a ping yet")
     elif is_silent(link, limits):
-        yield _degraded("silent", f"the link gave no sign of life for {lasting(link.silent_s or 0)}: it is being asked")
+        yield _degraded(
+            "silent", f"the link has shown no sign of life for {lasting(link.silent_s or 0)}: it is being pinged"
+        )
 
 
 def _takes_messages(signals: Signals, link: LinkSigns, limits: Limits) -> Iterator[Finding]:
@@ -259,7 +263,9 @@ def _steady(signals: Signals, limits: Limits) -> Iterator[Finding]:
     if hour.lost >= limits.unstable_losses:
         yield _degraded("unsteady", f"{hour.lost} {losses_words(hour)}", losses_advice(hour))
     if hour.zombies >= limits.zombies:
-        dead = f"{hour.zombies} links within the last hour looked open and were dead; each was replaced"
+        dead = f"{hour.zombies} links within the last hour looked open but were dead; each was replaced"
         yield _degraded("zombie", dead, Action.CHECK_NETWORK)
     if signals.budget_left <= limits.budget_low:
-        yield _degraded("budget-low", f"only {max(signals.budget_left, 0)} more links may be begun at once this hour")
+        yield _degraded(
+            "budget-low", f"only {max(signals.budget_left, 0)} more links may be started without a wait this hour"
+        )

@@ -1,1 +1,1 @@
-"""The Baileys engine: a Node program beside this file, and what installs it. Python never speaks the protocol."""
+"""The Baileys engine: a Node program beside this file, and its installer. Python never speaks the protocol itself."""

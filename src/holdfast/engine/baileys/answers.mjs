@@ -1,4 +1,4 @@
-// WhatsApp's answers to messages that we sent: acks and receipts, reported in the port's words.
+// Turns WhatsApp's answers to messages that we sent, acks and receipts, into reports of the engine port.
 
 import { isJidGroup, jidDecode, jidNormalizedUser } from 'baileys'
 
@@ -32,7 +32,7 @@ export class Answers {
     this.report({ r: 'ack', whatsappId: attrs.id, chat, atS: seconds(attrs.t), error: attrs.error })
   }
 
-  /** Whether there was something to tell. */
+  /** Reports the receipt; returns whether there was anything to report. */
   receipt(attrs, content) {
     const kind = RECEIPT_KINDS.get(attrs.type ?? '')
     if (!kind || this.#isMe(attrs.participant ?? attrs.from)) return false

@@ -3,7 +3,7 @@ import { test } from 'node:test'
 
 import { Answers } from './answers.mjs'
 
-test('a receipt in a group counts only from its members, where they are known', () => {
+test('a receipt in a group counts only from its members, if they are known', () => {
   const reports = []
   const members = { '1@g.us': new Set(['77']) }
   const answers = new Answers({
@@ -21,7 +21,7 @@ test('a receipt in a group counts only from its members, where they are known', 
   assert.deepEqual(reports, [['1@g.us', '77@lid'], ['2@g.us', '88@lid']])
 })
 
-test('ids that Holdfast can’t have made are left out of a receipt, and an ack of one is none', () => {
+test('ids that Holdfast can’t have created are removed from a receipt, and an ack of one is ignored', () => {
   const reports = []
   const answers = new Answers({ sock: {}, creds: {}, locks: {}, recipients: {}, store: { peek: () => undefined }, report: each => reports.push(each) })
   const items = ['3EB0', 'x'.repeat(1000), 'a\0b', ''].map(id => ({ attrs: { id } }))

@@ -1,14 +1,14 @@
-// Hands messages that come in to Baileys one after the other for each chat. By itself Baileys handles them side by side:
-// one that waits for a look-up is overtaken, and what waited in WhatsApp's offline queue by what is new. Here each chat
-// has a queue of its own: its messages keep their order, and no chat waits for another one's.
+// Passes inbound messages to Baileys one after the other for each chat. By itself Baileys handles them concurrently: a
+// message that waits for a query is overtaken by later ones, and messages of WhatsApp's offline queue by new ones. Here
+// each chat has a queue, so its messages keep their order and no chat waits for another.
 
 import { jidNormalizedUser } from 'baileys'
 
 import { Lane } from './lane.mjs'
 import { phoneJidOf } from './inbound.mjs'
 
-const MOST_AT_ONCE = 16 // of all chats: so many may be handled before the event loop has its turn
-const MOST_CIPHERTEXTS = 4 // of one message; honest ones have two at most, the second with the keys of a group
+const MOST_AT_ONCE = 16 // handled, over all chats, before the event loop runs again
+const MOST_CIPHERTEXTS = 4 // in one message; real ones have at most two, the second with a group's keys
 
 export class Arrivals {
   #lanes = new Map() // chat -> {lane, waiting}
@@ -31,7 +31,7 @@ export class Arrivals {
   around(handle) {
     return stanza => {
       this.inbound.note(stanza)
-      // With that mark it would go to a queue of Baileys' own.
+      // With this attribute, Baileys would put the message into a queue of its own.
       const { offline, ...attrs } = stanza.attrs
       const handled = { ...stanza, attrs, content: withFewCiphertexts(stanza.content) }
       this.#run(this.#chatOf(attrs), () => this.#take(stanza, handled, handle)).catch(() => {})
@@ -70,7 +70,8 @@ export class Arrivals {
     }
   }
 
-  // One person's messages come by phone number or by LID, and what our own phone wrote names the chat as recipient.
+  // Messages of one person arrive under the phone number or the LID; those that our own phone wrote name the chat as
+  // recipient.
   #chatOf({ from, recipient, sender_pn: phone, peer_recipient_pn: recipientPhone }) {
     const jid = recipient ?? from
     const told = recipient ? recipientPhone : phone
@@ -84,14 +85,14 @@ export class Arrivals {
   }
 }
 
-// Baileys tries to decrypt each of them before it handles any other message of the link.
+// Baileys would try to decrypt each of them before it handles any other message of the link.
 function withFewCiphertexts(content) {
   if (!Array.isArray(content)) return content
   let left = MOST_CIPHERTEXTS
   return content.filter(({ tag }) => tag !== 'enc' || left-- > 0)
 }
 
-// WhatsApp says that there is a message and keeps what it says, for example because it may be seen only once.
+// WhatsApp announces a message without its content, for example because it may be viewed only once.
 function isWithheld({ content }) {
   const tags = Array.isArray(content) ? content.map(({ tag }) => tag) : []
   return tags.includes('unavailable') && !tags.includes('enc')

@@ -19,7 +19,7 @@ function fixture() {
 
 const message = (id, ...tags) => ({ tag: 'message', attrs: { id, offline: '1' }, content: tags.map(tag => ({ tag, attrs: {} })) })
 
-test('messages are handed on one after the other, without the mark of the offline queue', async () => {
+test('messages are passed on one after the other, without the attribute of the offline queue', async () => {
   const { arrivals, log, settled } = fixture()
   const take = arrivals.around(async ({ attrs }) => {
     log.push(`${attrs.id} begins${attrs.offline ?? ''}`)
@@ -31,7 +31,7 @@ test('messages are handed on one after the other, without the mark of the offlin
   assert.deepEqual(await settled(), ['note a', 'a begins', 'note b', 'a ends', 'b begins', 'b ends'])
 })
 
-test('one that fails holds up no other', async () => {
+test('a message that fails does not block others', async () => {
   const { arrivals, log, settled } = fixture()
   const take = arrivals.around(async ({ attrs }) => {
     if (attrs.id === 'a') throw new Error('nonsense')
@@ -42,7 +42,7 @@ test('one that fails holds up no other', async () => {
   assert.deepEqual(await settled(), ['note a', 'note b', 'b'])
 })
 
-test('a message whose content WhatsApp keeps is told as missed before Baileys answers it', async () => {
+test('a message whose content WhatsApp keeps is reported as undecryptable before Baileys answers it', async () => {
   const { arrivals, log, settled } = fixture()
   const take = arrivals.around(async ({ attrs }) => log.push(`answer ${attrs.id}`))
   take(message('a', 'unavailable'))
@@ -51,7 +51,7 @@ test('a message whose content WhatsApp keeps is told as missed before Baileys an
   assert.deepEqual((await settled()).slice(3), ['missed a', 'answer a', 'answer b', 'answer c'])
 })
 
-test('of hundreds of ciphertexts in one message, Baileys gets the first few', async () => {
+test('of hundreds of ciphertexts in one message, Baileys gets only the first few', async () => {
   const { arrivals, log, settled } = fixture()
   const take = arrivals.around(async ({ content }) => log.push(content.map(({ tag }) => tag).join(' ')))
   take(message('a', ...Array(300).fill('enc'), 'reporting'))
@@ -72,7 +72,7 @@ test('no chat waits for the messages of another one', async () => {
   assert.deepEqual(handled, ['a', 'c'])
 })
 
-test('a person’s messages keep their order under every name, and among what our phone wrote to them', async () => {
+test('a person’s messages keep their order under all names, including messages that our phone sent to them', async () => {
   const peek = (type, id) => (type === 'lid-mapping' && id === '77_reverse' ? '1' : undefined)
   const log = []
   const arrivals = new Arrivals({ inbound: { note() {} }, missed() {}, peek })

@@ -1,5 +1,5 @@
-// Bounds what a stranger's message can add to one report: a report longer than a line of the pipe would end its link,
-// and WhatsApp would deliver the message again on the next one. Holdfast bounds every string once more before it is
+// Bounds how much a stranger's message can add to one report. A report longer than a line of the pipe would end its
+// link, and WhatsApp would deliver the message again on the next one. Holdfast bounds every string again before it is
 // stored (`session/untrusted.py`).
 
 export const TEXT_CHARS = 65_536
@@ -17,7 +17,7 @@ export const EMPTY_PLAINTEXT = 'AQ=='
 /** May this be the id of a message that Holdfast sent? */
 export const mayBeOurs = id => OUR_ID.test(id ?? '')
 
-/** Strings, lists and nesting cut to their bounds; everything else as it is. */
+/** Strings, lists and nesting, truncated to their bounds; other values unchanged. */
 export function bounded(value, depth = 0) {
   if (typeof value === 'string') return cut(value)
   if (value === null || typeof value !== 'object') return value
@@ -27,10 +27,10 @@ export function bounded(value, depth = 0) {
 }
 
 /**
- * The port's `Decrypted`, small enough for a commit: a message that is too long all the same becomes a stub.
+ * The port's `Decrypted`, small enough for a commit: a message that is still too long becomes a stub.
  *
- * @param isPeer  it is from another device of this account: without its plaintext, history or settings would be lost
- *                when the process ends before Baileys has read them
+ * @param isPeer  it is from another device of this account: its plaintext is kept, because history or settings would be
+ *                lost if the process ended before Baileys has read them
  */
 export function boundedDecrypted({ message, ...record }, { isPeer = false } = {}) {
   const { ciphertextSha256, plaintext } = record
@@ -51,7 +51,7 @@ export function withStubs({ decrypted, ...commit }) {
   return { ...commit, decrypted: records }
 }
 
-// Says that there was a message, and why it is not there.
+// Records that there was a message, and why its content is missing.
 function stub({ whatsappId, chat, sender, sentAtS, fromMe, offline }, ciphertextSha256) {
   const content = { notStored: { ciphertextSha256, error: 'the message is too long' } }
   return bounded({ whatsappId, chat, sender, sentAtS, fromMe, offline, type: 'unknown', content })

@@ -1,6 +1,6 @@
-// The Baileys bridge: carries Holdfast's commands to Baileys and its reports back, one JSON object a line, for many
-// links in one process. It decides nothing and keeps nothing. It ends when its standard input ends, so that no socket
-// outlives the Holdfast that opened it.
+// The Baileys bridge: passes Holdfast's commands to Baileys and its reports back, one JSON object a line, for many
+// links in one process. It makes no decisions and stores nothing. It ends when its standard input ends, so that no
+// socket outlives the Holdfast process that opened it.
 
 import './quiet.mjs'
 import './inflating.mjs'
@@ -22,8 +22,9 @@ const EXIT_BUG = 70
 const EXIT_PIPE = 74
 const EXIT_DESERTED = 75
 
-// Holdfast asks for a heartbeat every few seconds. A Holdfast that hangs can't keep up its claim to its sessions; the
-// sockets must be gone before another one takes them over. Where that can be soon, the heartbeat says how soon.
+// Holdfast asks for a heartbeat every few seconds. A Holdfast process that hangs can't renew the leases of its
+// sessions, and its sockets must be closed before another process takes the sessions over. When that may happen soon,
+// the heartbeat says how soon.
 const TICK_MS = 1000
 const DESERTED_AFTER_TICKS = Number(process.argv[2] ?? 120)
 
@@ -37,7 +38,7 @@ const pipe = new Pipe({ input: process.stdin, output: process.stdout, take, fail
 
 let ticksLeft = DESERTED_AFTER_TICKS
 setInterval(() => {
-  // Counted in ticks, not by the clock: after a pause of the whole machine there was one tick, not thirty.
+  // Counted in ticks, not by the clock: a pause of the whole machine counts as one tick, not as thirty.
   ticksLeft -= 1
   if (ticksLeft < 0) quit(EXIT_DESERTED)
 }, TICK_MS)
@@ -52,7 +53,7 @@ function take(command) {
     case 'open':
       return open(command)
     default:
-      // A command for a link that has just closed: its `closed` is on the way.
+      // A command for a link that has just closed: its `closed` has been reported.
       return links.get(command.link)?.obey(command)
   }
 }
@@ -81,13 +82,13 @@ function quit(code) {
   process.exit(code)
 }
 
-// Baileys leaves promises to themselves; a rejected one is no reason to drop everybody's links.
+// Baileys leaves some promises unhandled; a rejected one is no reason to drop the links of all companies.
 let rejections = 0
 process.on('unhandledRejection', reason => {
-  if (reason instanceof LinkDown) return // Baileys waited for something on a link that closed: as it should be
+  if (reason instanceof LinkDown) return // expected: Baileys waited for something on a link that closed
   rejections += 1
   if (rejections <= 10 || rejections % 100 === 0) {
-    pipe.log('warning', `promise ${rejections} was rejected unheard: ${reason?.message ?? typeof reason}`)
+    pipe.log('warning', `promise ${rejections} was rejected and not handled: ${reason?.message ?? typeof reason}`)
   }
 })
 

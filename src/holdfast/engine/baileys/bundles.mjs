@@ -1,8 +1,8 @@
-// Mends WhatsApp's answers to questions for devices' keys. One device that it has no keys of – gone a moment ago, or
-// broken – makes Baileys throw the whole answer away, and a message to a group, or to a person with several devices,
-// reaches nobody for as long as that lasts. Without it in the answer, the message goes to all the others.
+// Fixes WhatsApp's answers to queries for devices' keys. One device without keys – removed a moment ago, or broken –
+// makes Baileys discard the whole answer, and a message to a group, or to a person with several devices, reaches nobody
+// as long as that device is listed. Without it in the answer, the message goes to all other devices.
 
-/** Take devices without keys out of a frame, when it is such an answer. */
+/** Remove devices without keys from a frame, if it is such an answer. */
 export function leaveOutKeyless(frame) {
   if (frame?.tag !== 'iq' || !Array.isArray(frame.content)) return
   const list = frame.content.find(({ tag }) => tag === 'list')

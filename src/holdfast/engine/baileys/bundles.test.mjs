@@ -17,14 +17,14 @@ async function sessionsOf(frame) {
   return made
 }
 
-test('a device without keys keeps none of the others from its session', async () => {
+test('a device without keys does not prevent sessions with the others', async () => {
   await assert.rejects(sessionsOf(answer()), /not-acceptable/) // what Baileys does by itself
   const frame = answer()
   leaveOutKeyless(frame)
   assert.deepEqual(await sessionsOf(frame), ['1@lid', '3@lid'])
 })
 
-test('everything else stays as it came', () => {
+test('everything else stays unchanged', () => {
   const error = node('iq', { type: 'error' }, [node('error', { code: '404' })])
   const devices = node('iq', {}, [node('usync', {}, [node('list', {}, [keyless('1@lid')])])])
   for (const frame of [error, devices, node('message', {}, [node('list', {}, [keyless('1@lid')])]), node('iq', {}, new Uint8Array(1)), undefined]) {

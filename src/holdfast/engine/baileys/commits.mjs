@@ -1,4 +1,4 @@
-// The commits of one link: what Holdfast must store before a frame that depends on it leaves.
+// The commits of one link: what Holdfast must store before a frame that depends on it is sent.
 
 import { Gate } from './gate.mjs'
 
@@ -11,7 +11,7 @@ export class Commits {
     this.report = report
   }
 
-  /** Begin a commit; answers its number. Without content it is a barrier behind all that was reported before. */
+  /** Start a commit; returns its number. Without content it is a barrier after everything that was reported before. */
   begin({ credentials, paired, keys, decrypted, undecryptable, made, groups }) {
     const seq = this.#gate.begin()
     this.report({
@@ -44,10 +44,11 @@ export class Commits {
     this.#waiting.delete(seq)
   }
 
-  /** Hold the frames of a socket until everything that was begun before them is durable. */
+  /** Hold the frames of a socket until every commit that was started before them is durable. */
   guard(socket) {
     const send = socket.send.bind(socket)
-    // Baileys is told at once that a frame is written: it waits for that, and what it concludes has no meaning here.
+    // Baileys is told at once that the frame was written. It only waits for that, and the bridge ignores what it
+    // concludes.
     socket.send = (bytes, done) => {
       if (socket.readyState !== socket.OPEN) return send(bytes, done)
       this.#gate.pass(() => send(bytes, () => {}))
@@ -56,12 +57,12 @@ export class Commits {
     socket.on('error', () => {})
   }
 
-  /** Carry `tell` out as soon as every frame before it has left. */
+  /** Call `tell` as soon as every frame before it has been sent. */
   afterFrames(tell) {
     this.#gate.mark(tell)
   }
 
-  /** Drop what waits: the socket is gone. */
+  /** Drop what is waiting: the socket is gone. */
   close() {
     this.#gate.close()
   }

@@ -1,4 +1,4 @@
-// A commit is reported once, frames wait for it, and whoever waits for it hears when it is durable.
+// A commit is reported once, frames wait for it, and callers can await that it is durable.
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
@@ -23,7 +23,7 @@ function made() {
   return { reports, commits: new Commits({ report: report => reports.push(report) }) }
 }
 
-test('a frame leaves when the commits before it are durable', () => {
+test('a frame is sent when the commits before it are durable', () => {
   const { commits, reports } = made()
   const socket = new Socket()
   commits.guard(socket)
@@ -38,13 +38,13 @@ test('a frame leaves when the commits before it are durable', () => {
   assert.deepEqual(reports.map(({ r, seq }) => [r, seq]), [['commit', 1]])
 })
 
-test('what is empty is left out of a report', () => {
+test('empty fields are left out of a report', () => {
   const { commits, reports } = made()
   commits.begin({ keys: {}, decrypted: [] })
   assert.deepEqual([reports[0].keys, reports[0].decrypted], [undefined, undefined])
 })
 
-test('a closed socket fails by itself', () => {
+test('a closed socket fails without waiting for commits', () => {
   const { commits } = made()
   const socket = new Socket()
   commits.guard(socket)
@@ -54,7 +54,7 @@ test('a closed socket fails by itself', () => {
   assert.deepEqual(socket.left, ['late'])
 })
 
-test('whoever waits for a commit hears when it is durable', async () => {
+test('a promise for a commit resolves when it is durable', async () => {
   const { commits } = made()
   const seq = commits.begin({})
   const waiting = commits.whenDurable(seq)

@@ -1,18 +1,18 @@
-// Makes WhatsApp's message of the port's content (`holdfast.delivery.kinds`): the same message each time from the
-// same content, so that what a recipient asks for again is what was sent. Fetches nothing: no previews of links.
+// Builds WhatsApp's message from the port's content (`holdfast.delivery.kinds`). The same content always gives the same
+// message, so that a recipient who asks for a message again gets what was sent. Fetches nothing: no link previews.
 
 import { isJidGroup, proto } from 'baileys'
 
 const { REVOKE, MESSAGE_EDIT } = proto.Message.ProtocolMessage.Type
 
-/** Content that this bridge can't make a message of. */
+/** Content from which this bridge can't build a message. */
 export class BadContent extends Error {}
 
-// Every kind that can be sent. A new kind is one entry here, by the name that `holdfast.delivery.kinds` gives it.
-//   fields    what it can't be made without, by type; the API has checked the rest
+// Every kind that can be sent. A new kind is one entry here, under the name that `holdfast.delivery.kinds` gives it.
+//   fields    required fields, by type; the API has checked the rest
 //   make      (body, {chat, nowMs, uploaded}) -> fields of proto.Message
 //   isMedia   its file is uploaded first
-//   isTimed   the message carries the time, so making it again would make another one
+//   isTimed   the message contains the time, so building it again gives a different message
 const KINDS = {
   text: { make: text => ({ extendedTextMessage: { text } }) },
   image: media(({ mimetype, caption }, uploaded) => ({ imageMessage: { ...uploaded, mimetype, caption } })),
@@ -63,10 +63,10 @@ function media(make) {
   return { isMedia: true, fields: { file: 'string', mimetype: 'string' }, make: (body, { uploaded }) => make(body, uploaded) }
 }
 
-// Options of any kind. `typing` is for the sender of messages; it stands in the stored content.
+// Options of any kind. `typing` is part of the stored content, but is meant for the sender of messages.
 const OPTIONS = new Set(['mentions', 'replyTo', 'typing'])
 
-/** The one kind of a content; throws `BadContent` when it is not one that can be sent. */
+/** The single kind of a content; throws `BadContent` when it is none that can be sent. */
 export function kindOf(content) {
   const kinds = Object.keys(content).filter(name => !OPTIONS.has(name))
   if (kinds.length !== 1 || !Object.hasOwn(KINDS, kinds[0])) {
@@ -82,14 +82,17 @@ export function kindOf(content) {
 
 export const isMedia = kind => Boolean(KINDS[kind].isMedia)
 
-/** Whether making it again would make something else: media are uploaded under random keys, others carry the time. */
+/**
+ * Whether building it again gives a different message: media are uploaded under random keys, other kinds contain the
+ * time.
+ */
 export const isMadeOnce = kind => Boolean(KINDS[kind].isMedia || KINDS[kind].isTimed)
 
 /**
  * The message as `proto.Message`.
  *
  * @param chat      JID of the chat, as the message will be addressed
- * @param secret    32 bytes, the same for the same message: what reports and encrypted answers to it are keyed by
+ * @param secret    32 bytes, always the same for one message: the key of reports about it and of encrypted answers to it
  * @param nowMs     for kinds that carry a time
  * @param uploaded  fields of media that were uploaded
  */
@@ -102,7 +105,7 @@ export function makeMessage(content, { chat, secret, nowMs, uploaded }) {
   return proto.Message.fromObject(message)
 }
 
-/** What the stanza of a message must say about it besides, as Baileys' `sendMessage` says it. */
+/** Attributes that the stanza of a message needs, as Baileys' `sendMessage` sets them. */
 export function attributesOf(message) {
   if (!message.protocolMessage) return {}
   const edits = { [REVOKE]: '7', [MESSAGE_EDIT]: '1' }
@@ -121,7 +124,7 @@ function contextOf({ mentions, replyTo }, chat) {
   }
 }
 
-// In a group the key of another's message names its sender.
+// In a group, the key of somebody else's message contains its sender.
 function keyOf(chat, id, fromMe = false, sender) {
   return { remoteJid: chat, id, fromMe, ...(isJidGroup(chat) && !fromMe && sender && { participant: sender }) }
 }

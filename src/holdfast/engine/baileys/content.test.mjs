@@ -11,7 +11,7 @@ const GROUP = '1203@g.us'
 const NOW = 1_700_000_000_000
 const made = (content, chat = CHAT) => makeMessage(content, { chat, secret: Buffer.alloc(32, 7), nowMs: NOW })
 
-// What Baileys' own sendMessage would send, without what it takes from chance and the clock.
+// What Baileys' own sendMessage would send, except for random values and times.
 async function byBaileys(content, options = {}) {
   const { message } = await generateWAMessage(CHAT, content, { logger: silentLogger, userJid: '962700000001@s.whatsapp.net', ...options })
   if (message.messageContextInfo) message.messageContextInfo.messageSecret = Buffer.alloc(32, 7)
@@ -52,7 +52,7 @@ test('a reply: what Baileys would send', async () => {
   assert.deepEqual(plain(made(content)), await byBaileys({ text: 'yes', linkPreview: null }, { quoted }))
 })
 
-test('media carry what was uploaded and what was said of them', () => {
+test('a media message has the fields of the upload and of the request', () => {
   const uploaded = { url: 'https://mmg/v/1', directPath: '/v/1', mediaKey: Buffer.alloc(32), fileLength: 12, seconds: 3 }
   const make = content => plain(makeMessage(content, { chat: CHAT, secret: Buffer.alloc(32), nowMs: NOW, uploaded }))
   const file = '/media/1'
@@ -64,31 +64,31 @@ test('media carry what was uploaded and what was said of them', () => {
   assert.equal(make({ sticker: { file, mimetype: 'image/webp' } }).stickerMessage.mimetype, 'image/webp')
 })
 
-test('in a group a reaction names whose message it is for, unless it is ours', () => {
+test('in a group a reaction names the sender of its message, unless that is us', () => {
   const reaction = { emoji: '👍', whatsappId: '3A00', sender: '2002@lid' }
   assert.equal(made({ reaction: { ...reaction, fromMe: false } }, GROUP).reactionMessage.key.participant, '2002@lid')
   assert.ok(!made({ reaction: { ...reaction, fromMe: true } }, GROUP).reactionMessage.key.participant)
   assert.ok(!made({ reaction: { ...reaction, fromMe: false } }).reactionMessage.key.participant)
 })
 
-test('edits and deletions say so on the envelope, also when they were made before', () => {
+test('edits and deletions are marked in the stanza, also when they were built before', () => {
   const again = content => attributesOf(proto.Message.decode(proto.Message.encode(made(content)).finish()))
   assert.deepEqual(again({ edit: { whatsappId: '3A00', text: 'b' } }), { edit: '1' })
   assert.deepEqual(again({ delete: { whatsappId: '3A00' } }), { edit: '7' })
   assert.deepEqual(again({ text: 'a' }), {})
 })
 
-test('what carries time or chance is made once', () => {
+test('messages with times or random keys are built once', () => {
   const once = ['image', 'video', 'audio', 'document', 'sticker', 'reaction', 'edit']
   assert.deepEqual(once.filter(isMadeOnce), once)
   assert.ok(!['text', 'location', 'contact', 'delete'].some(isMadeOnce))
 })
 
-test('options beside the kind are no kinds', () => {
+test('options are not kinds', () => {
   assert.equal(kindOf({ text: 'a', mentions: [CHAT], replyTo: { whatsappId: '3A00' }, typing: true }), 'text')
 })
 
-test('content that no message can be made of is refused by name', () => {
+test('content that can’t become a message is refused, and the error names the field', () => {
   const refused = (content, sentence) => assert.throws(() => kindOf(content), new BadContent(sentence))
   refused({ telepathy: 'x' }, 'no such kind of content: telepathy')
   refused({}, 'no such kind of content: empty')

@@ -1,5 +1,5 @@
-// What one of WhatsApp's messages says to a person, as the port's `InboundMessage` names it. Nothing that came in is
-// dropped without a trace: what no entry of `KINDS` knows is reported as `unknown`, with its fields as `raw`.
+// Describes a WhatsApp message as the port's `InboundMessage`. No message is dropped silently: one that no entry of
+// `KINDS` describes is reported as `unknown`, with its fields as `raw`.
 
 import { proto } from 'baileys'
 
@@ -7,9 +7,9 @@ import { rawOf } from './raw.mjs'
 
 const { REVOKE, MESSAGE_EDIT } = proto.Message.ProtocolMessage.Type
 const { EVENT_EDIT } = proto.Message.SecretEncryptedMessage.SecretEncType
-const DEEPEST = 10 // wrappers in wrappers
+const DEEPEST = 10 // nested wrappers
 
-// Messages that only wrap another one; `commentMessage` and `deviceSentMessage` do the same with fields besides.
+// Messages that only wrap another one; `commentMessage` and `deviceSentMessage` wrap one too, with fields of their own.
 const WRAPPERS = new Set([
   'associatedChildMessage', 'botForwardedMessage', 'botInvokeMessage', 'botTaskMessage', 'commentMessage', 'deviceSentMessage',
   'documentWithCaptionMessage', 'editedMessage', 'ephemeralMessage', 'eventCoverImage', 'groupMentionedMessage',
@@ -19,10 +19,10 @@ const WRAPPERS = new Set([
 ])
 const VIEW_ONCE = new Set(['viewOnceMessage', 'viewOnceMessageV2', 'viewOnceMessageV2Extension'])
 
-// Fields that never are a message by themselves.
+// Fields that are never a message on their own.
 const ACCOMPANYING = new Set(['messageContextInfo', 'senderKeyDistributionMessage', 'fastRatchetKeySenderKeyDistributionMessage'])
 
-const ACCOMPANYING_NUMBERS = new Set([2, 15, 35]) // the numbers of those in WAProto
+const ACCOMPANYING_NUMBERS = new Set([2, 15, 35]) // their numbers in WAProto
 
 // Every kind that is understood. Each: field of proto.Message -> [type, its value -> {text?, content?, target?, media?, mediaKeys?}].
 const KINDS = {
@@ -130,8 +130,8 @@ const KINDS = {
 
 /**
  * `{type, text?, content?, target?, media?, mediaKeys?, sealed?, messageSecret?}` of a decoded message, or null when it
- * says nothing to a person (keys, history, settings of the account). JIDs in it are as the sender wrote them.
- * `sealed`: an encrypted answer to `target`, for `answerOf`. `messageSecret`: opens encrypted answers to this one.
+ * has nothing for people (keys, history, settings of the account). JIDs in it are as the sender wrote them.
+ * `sealed`: an encrypted answer to `target`, for `answerOf`. `messageSecret`: decrypts encrypted answers to this one.
  */
 export function describe(message) {
   const { said, marks, target } = unwrapped(message)
@@ -147,15 +147,15 @@ export function describe(message) {
 }
 
 /**
- * What a message says whose fields this version of Baileys' protocol definition does not know: that it came, and the
- * numbers of those fields. Null when it has none, as keys that come by themselves.
+ * Describes a message whose fields this version of Baileys' protocol definition does not know: that there is one, and
+ * the numbers of its fields. Null when it has no such fields, as with keys that arrive alone.
  */
 export function describeUnknown(bytes) {
   const numbers = fieldNumbers(bytes).filter(number => !ACCOMPANYING_NUMBERS.has(number))
   return numbers.length ? { type: 'unknown', content: { raw: { fieldNumbers: [...new Set(numbers)].slice(0, 64) } } } : null
 }
 
-// The numbers of the outermost fields; up to where the bytes make no sense.
+// The field numbers at the top level, up to the first bytes that are not valid.
 function fieldNumbers(bytes) {
   const numbers = []
   let at = 0
@@ -179,7 +179,7 @@ function fieldNumbers(bytes) {
   return numbers
 }
 
-// The message inside of all wrappers, and what those say about it.
+// The message inside all wrappers, and what the wrappers say about it.
 function unwrapped(message) {
   const marks = {}
   let said = message
@@ -194,7 +194,7 @@ function unwrapped(message) {
   return { said, marks, target }
 }
 
-// What is wrapped has fields that this version of Baileys' protocol definition does not know.
+// The wrapped message has fields that this version of Baileys' protocol definition does not know.
 function isEmptyWrapper(message, said) {
   return said !== message && Object.values(said).every(value => value == null)
 }
@@ -287,7 +287,7 @@ function interactiveOf({ header, body, footer, nativeFlowMessage, carouselMessag
   }
 }
 
-// A button of its own, or a list that one opens.
+// A single button, or a list that opens from one.
 function nativeButtonsOf({ name, buttonParamsJson }) {
   const params = parsed(buttonParamsJson) ?? {}
   const rows = list(params.sections).flatMap(section => list(section?.rows).map(row => ({ id: row?.id, title: row?.title, description: row?.description, section: section.title })))
@@ -346,7 +346,7 @@ function keysOf(type, { mediaKey, directPath, url, fileSha256, fileEncSha256 }) 
   })
 }
 
-// The server is WhatsApp's to name, not the sender's.
+// WhatsApp names the server, never the sender.
 function pathOf(url) {
   if (!URL.canParse(url)) return undefined
   const { pathname, search } = new URL(url)
@@ -367,7 +367,7 @@ const base64 = bytes => (bytes?.length ? Buffer.from(bytes).toString('base64') :
 const compact = fields => Object.fromEntries(Object.entries(fields).filter(([, value]) => value != null && value !== ''))
 const only = (part, names) => compact(Object.fromEntries(Object.entries(names).map(([ours, theirs]) => [ours, part[theirs]])))
 
-// What stands in JSON that a sender wrote may be of any type.
+// Values in JSON that a sender wrote may have any type.
 const strings = fields => Object.fromEntries(Object.entries(fields).filter(([, value]) => typeof value === 'string'))
 
 function parsed(text) {
@@ -375,11 +375,11 @@ function parsed(text) {
     const value = typeof text === 'string' && text.length <= 8192 ? JSON.parse(text) : undefined
     return value && typeof value === 'object' && !Array.isArray(value) ? value : undefined
   } catch {
-    return undefined // not JSON: what else it says stands beside it
+    return undefined // not JSON; the other fields of the message are used
   }
 }
 
-// 64-bit numbers come as objects; a report with nonsense would break the pipe.
+// 64-bit numbers arrive as objects; an invalid number in a report would break the pipe.
 function numberOf(value) {
   const number = Number(value ?? undefined)
   return Number.isSafeInteger(number) && number > 0 ? number : undefined

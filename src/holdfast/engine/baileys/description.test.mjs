@@ -13,7 +13,7 @@ test('each kind of message has its type and its text', () => {
   assert.deepEqual(said({ extendedTextMessage: { text: 'a' } }), { type: 'text', text: 'a' })
 })
 
-test('media tell what they are, and keep the keys to them as one opaque text', () => {
+test('media are described, and their keys are one opaque text', () => {
   const sealed = { mediaKey: Buffer.alloc(32, 1), fileSha256: Buffer.alloc(32, 2), fileEncSha256: Buffer.alloc(32, 3), directPath: '/v/1' }
   const image = said({ imageMessage: { ...sealed, mimetype: 'image/png', fileLength: 512, caption: 'b' } })
   assert.deepEqual([image.type, image.text, image.media], ['image', 'b', { mimetype: 'image/png', sizeBytes: 512 }])
@@ -26,7 +26,7 @@ test('media tell what they are, and keep the keys to them as one opaque text', (
   assert.equal(JSON.parse(said({ ptvMessage: sealed }).mediaKeys).type, 'video')
 })
 
-test('the server that an address of media names is left out: whom we ask is not the sender’s to say', () => {
+test('the server in a media URL is dropped: the sender must not choose which server we ask', () => {
   const named = { mediaKey: Buffer.alloc(32), url: 'http://127.0.0.1/v/1?a=b' }
   assert.equal(JSON.parse(said({ stickerMessage: named }).mediaKeys).directPath, '/v/1?a=b')
   assert.equal(said({ stickerMessage: { mediaKey: Buffer.alloc(32), url: 'nonsense' } }).mediaKeys, undefined)
@@ -41,13 +41,13 @@ test('a place, one contact, several contacts', () => {
   assert.equal(said({ contactsArrayMessage: { contacts: [layla, layla] } }).content.contacts.length, 2)
 })
 
-test('a reaction says to what, and may be taken back', () => {
+test('a reaction names its message, and can be removed', () => {
   const key = { id: '3A00' }
   assert.deepEqual(said({ reactionMessage: { key, text: '👍' } }), { type: 'reaction', target: '3A00', content: { reaction: { emoji: '👍' } } })
   assert.deepEqual(said({ reactionMessage: { key, text: '' } }).content, { reaction: { emoji: '' } })
 })
 
-test('an edit tells the new text and of what, a revocation what is taken back', () => {
+test('an edit has the new text and its message, a revocation its message', () => {
   const key = { id: '3A00' }
   const edited = { protocolMessage: { type: Type.MESSAGE_EDIT, key, editedMessage: { conversation: 'better' } } }
   assert.deepEqual(said(edited), { type: 'edit', target: '3A00', text: 'better' })
@@ -56,7 +56,7 @@ test('an edit tells the new text and of what, a revocation what is taken back', 
   assert.equal(said({ protocolMessage: { type: Type.APP_STATE_SYNC_KEY_SHARE } }), null)
 })
 
-test('a reply names what it answers; mentions are told', () => {
+test('a reply names the quoted message; mentions are reported', () => {
   const contextInfo = { stanzaId: '3A00', participant: '2002@lid', quotedMessage: { conversation: 'q' }, mentionedJid: ['3003@lid'] }
   assert.deepEqual(said({ extendedTextMessage: { text: 'a', contextInfo } }), {
     type: 'text',
@@ -65,20 +65,20 @@ test('a reply names what it answers; mentions are told', () => {
   })
 })
 
-test('wrappers are looked through', () => {
+test('wrappers are unwrapped', () => {
   assert.deepEqual(said({ ephemeralMessage: { message: { conversation: 'a' } } }), { type: 'text', text: 'a' })
   assert.equal(said({ viewOnceMessageV2: { message: { imageMessage: {} } } }).type, 'image')
   assert.equal(said({ documentWithCaptionMessage: { message: { documentMessage: { caption: 'b' } } } }).text, 'b')
 })
 
-test('keys for a group are no message by themselves, and don’t hide one that comes with them', () => {
+test('keys for a group are not a message by themselves, and don’t hide one that arrives with them', () => {
   const keys = { senderKeyDistributionMessage: { groupId: '1203@g.us' } }
   assert.equal(said(keys), null)
   assert.deepEqual(said({ ...keys, conversation: 'a' }), { type: 'text', text: 'a' })
   assert.equal(said({ messageContextInfo: {} }), null)
 })
 
-// What Baileys' definition of a message has. `raw` shows what no entry of ours describes.
+// The fields of Baileys' definition of a message. `raw` shows those that no entry of ours describes.
 const EVERY_FIELD = Object.keys(proto.Message.prototype).filter(name => typeof proto.Message.prototype[name] !== 'function')
 const NO_MESSAGE = ['senderKeyDistributionMessage', 'fastRatchetKeySenderKeyDistributionMessage', 'messageContextInfo', 'protocolMessage']
 
@@ -96,7 +96,7 @@ const RAW_ONLY = new Set([
   'statusQuotedMessage', 'statusStickerInteractionMessage', 'stickerSyncRmrMessage'
 ])
 
-test('what is not described has its fields as they came, without bytes', () => {
+test('an unknown message has its raw fields, without bytes', () => {
   const message = said({ placeholderMessage: { type: 0 }, messageContextInfo: { messageSecret: Buffer.alloc(32, 7) } })
   assert.deepEqual(message.content, { raw: { placeholderMessage: { type: 0 } } })
   const bundle = said({ messageHistoryBundle: { mimetype: 'a/b', mediaKey: Buffer.alloc(32, 7), fileSha256: Buffer.alloc(32, 8) } })
@@ -108,7 +108,7 @@ test('what is not described has its fields as they came, without bytes', () => {
   }
 })
 
-test('a wrapper around fields that are not known here is shown; one around keys alone is none', () => {
+test('a wrapper around unknown fields is reported; one around keys alone is not', () => {
   for (const wrapped of [{ viewOnceMessage: { message: {} } }, { ephemeralMessage: { message: { documentWithCaptionMessage: { message: {} } } } }]) {
     assert.deepEqual(said(wrapped), { type: 'unknown', content: { raw: wrapped } })
   }
@@ -124,7 +124,7 @@ test('raw is bounded: depth, members, texts', () => {
   assert.ok(JSON.stringify(said(quoted)).length < 20_000)
 })
 
-test('a message of a field that is not known yet came all the same', () => {
+test('a message with an unknown field is reported', () => {
   const tag = (number, bytes) => [...[((number << 3) | 2) & 127 | 128, (number << 3) >>> 7], bytes.length, ...bytes]
   assert.deepEqual(describeUnknown(Uint8Array.from(tag(501, [1, 2]))), { type: 'unknown', content: { raw: { fieldNumbers: [501] } } })
   assert.equal(describeUnknown(Uint8Array.from(tag(35, [10, 0]))), null)

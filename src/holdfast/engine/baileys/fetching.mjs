@@ -1,19 +1,19 @@
-// Mends what Baileys fetches over HTTP: the history and the settings of an account.
+// Fixes how Baileys downloads over HTTP: the history and the settings of an account.
 //
-// Baileys pipes what it fetches and does not listen to it. When the connection breaks off, the error has no hearer and
-// ends the process, with the links of all companies; and when the server falls silent, it waits for ever, with the
-// link's messages behind it. Here both end the download, for the one who waits for it.
+// Baileys pipes the download without an error listener. When the connection breaks, the unhandled error ends the
+// process with the links of all companies; when the server stops sending, Baileys waits for ever, and the link's
+// messages wait behind it. Here both cases end the download with an error for whoever awaits it.
 
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 
 const SILENCE_MS = 30_000
 
-/** `fetch`, whose body is a stream that takes the stream it is piped into along when it breaks. */
+/** `fetch` with a body stream that also destroys the stream it is piped into when it fails. */
 export function mended(fetch, silenceMs = SILENCE_MS) {
   return async (address, options = {}) => {
     const silence = new AbortController()
-    const timer = setTimeout(() => silence.abort(new Error(`nothing came for ${silenceMs / 1000} s`)), silenceMs)
+    const timer = setTimeout(() => silence.abort(new Error(`no data for ${silenceMs / 1000} s`)), silenceMs)
     const signal = AbortSignal.any([silence.signal, options.signal].filter(Boolean))
     try {
       const response = await fetch(address, { ...options, signal })
@@ -37,7 +37,7 @@ async function* moving(chunks, timer) {
   }
 }
 
-// The failure is the destination's: whoever reads from there hears of it.
+// The error surfaces at the destination, where its reader handles it.
 function piping(body) {
   body.pipe = destination => {
     delete body.pipe

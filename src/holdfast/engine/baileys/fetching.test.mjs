@@ -24,7 +24,7 @@ async function site(context, answer) {
   return `http://127.0.0.1:${server.address().port}/`
 }
 
-test('Baileys reads what is whole', async context => {
+test('Baileys reads a complete download', async context => {
   const keys = await getMediaKeys(Buffer.alloc(32, 1), 'image')
   const plain = Buffer.alloc(300_000, 'a')
   const sealed = await collect(seal([plain], keys))
@@ -32,7 +32,7 @@ test('Baileys reads what is whole', async context => {
   assert.deepEqual(await collect(await downloadEncryptedContent(address, keys)), plain)
 })
 
-test('a download that breaks off fails for Baileys, and ends nothing else', async context => {
+test('a download that breaks off fails for Baileys, and does not end the process', async context => {
   const keys = await getMediaKeys(Buffer.alloc(32, 1), 'image')
   const address = await site(context, response => {
     response.writeHead(200, { 'content-length': '1000' })
@@ -41,13 +41,13 @@ test('a download that breaks off fails for Baileys, and ends nothing else', asyn
   await assert.rejects(downloadEncryptedContent(address, keys).then(collect), /terminated/)
 })
 
-test('a server that falls silent is left', async context => {
+test('a download from a server that stops sending is aborted', async context => {
   const address = await site(context, response => {
     response.writeHead(200, { 'content-length': '1000' })
     response.write('a')
   })
   const response = await mended(native, 100)(address)
-  await assert.rejects(collect(response.body), /nothing came for 0.1 s/)
+  await assert.rejects(collect(response.body), /no data for 0.1 s/)
   const deaf = await site(context, () => {})
-  await assert.rejects(mended(native, 100)(deaf), /nothing came for 0.1 s/)
+  await assert.rejects(mended(native, 100)(deaf), /no data for 0.1 s/)
 })

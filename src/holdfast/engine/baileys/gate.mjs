@@ -1,17 +1,18 @@
-// The gate between Baileys and one socket: no frame leaves before every commit that was begun before the frame was
-// handed over is durable. So keys are never used on the wire that a crash could make us forget, and WhatsApp never
-// hears that we have a message before we have it.
+// The gate between Baileys and one socket: a frame is sent only after every commit that was started before the frame
+// was handed over is durable. So no key is used on the wire that a crash could make us lose, and WhatsApp never learns
+// that we have a message before it is stored.
 //
-// Frames keep their order, always: each is encrypted under a counter. Knows nothing of Baileys or sockets.
+// Frames always keep their order, because each is encrypted under a counter. The gate knows nothing of Baileys or
+// sockets.
 
 export class Gate {
   #begun = 0
-  #outstanding = new Set() // in order of beginning, as sets are
+  #outstanding = new Set() // in the order in which they started
   #queue = []
   #head = 0
   #closed = false
 
-  /** Begin a commit; answers its number. */
+  /** Start a commit; returns its number. */
   begin() {
     this.#begun += 1
     this.#outstanding.add(this.#begun)
@@ -23,18 +24,18 @@ export class Gate {
     return this.#outstanding.has(seq)
   }
 
-  /** Python says that commit `seq` is durable. */
+  /** Python reports that commit `seq` is durable. */
   committed(seq) {
     this.#outstanding.delete(seq)
     this.#flush()
   }
 
-  /** Carry `leave` out when all commits begun so far are durable and everything before it has left. */
+  /** Call `leave` when all commits started so far are durable and everything before it has been sent. */
   pass(leave) {
     this.#enqueue(this.#begun, leave)
   }
 
-  /** Carry `tell` out as soon as everything that was passed before it has left. */
+  /** Call `tell` as soon as everything that was passed before it has been sent. */
   mark(tell) {
     this.#enqueue(0, tell)
   }
@@ -43,7 +44,7 @@ export class Gate {
     return this.#queue.length - this.#head
   }
 
-  /** Drop what waits, for good: the socket is gone. */
+  /** Drop what is waiting, for good: the socket is gone. */
   close() {
     this.#closed = true
     this.#queue = []
@@ -69,7 +70,7 @@ export class Gate {
     }
   }
 
-  // Answers may come in any order: durable is what has no gap before it.
+  // Answers may arrive in any order: durable is everything before the first gap.
   #durable() {
     for (const first of this.#outstanding) return first - 1
     return this.#begun

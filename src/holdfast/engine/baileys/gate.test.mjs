@@ -9,13 +9,13 @@ const fixture = () => {
   return { gate, left, pass: name => gate.pass(() => left.push(name)), mark: name => gate.mark(() => left.push(name)) }
 }
 
-test('a frame leaves at once when nothing is being committed', () => {
+test('a frame is sent at once when no commit is pending', () => {
   const { left, pass } = fixture()
   pass('a')
   assert.deepEqual(left, ['a'])
 })
 
-test('a frame waits for every commit that was begun before it', () => {
+test('a frame waits for every commit that was started before it', () => {
   const { gate, left, pass } = fixture()
   const one = gate.begin()
   const two = gate.begin()
@@ -26,7 +26,7 @@ test('a frame waits for every commit that was begun before it', () => {
   assert.deepEqual(left, ['a'])
 })
 
-test('a frame does not wait for a commit that was begun after it', () => {
+test('a frame does not wait for a commit that was started after it', () => {
   const { gate, left, pass } = fixture()
   const one = gate.begin()
   pass('a')
@@ -59,7 +59,7 @@ test('a mark comes after the frames before it, and waits for no commit of its ow
   assert.deepEqual(left, ['a', 'a is written'])
 })
 
-test('a closed gate lets nothing out any more', () => {
+test('a closed gate sends nothing more', () => {
   const { gate, left, pass } = fixture()
   const one = gate.begin()
   pass('a')
@@ -70,7 +70,7 @@ test('a closed gate lets nothing out any more', () => {
   assert.equal(gate.waiting, 0)
 })
 
-test('a frame that is handed over while another leaves keeps its place', () => {
+test('a frame that is handed over while another is being sent keeps its place', () => {
   const { gate, left, pass } = fixture()
   const one = gate.begin()
   gate.pass(() => {

@@ -1,5 +1,5 @@
-// The subjects of the groups that messages come from: asked for once a link, one group at a time, and taken from the
-// notification when one changes. WhatsApp's stanzas name a group by its id alone.
+// The subjects of the groups that messages come from: queried once per link, one group at a time, and updated from the
+// notification when one changes. WhatsApp's stanzas identify a group only by its id.
 
 import { isJidGroup } from 'baileys'
 
@@ -21,16 +21,16 @@ export class GroupNames {
     Object.assign(this, { groups, commit })
   }
 
-  /** A message came from there. */
+  /** A message arrived from this group. */
   heard(jid) {
     if (!isJidGroup(jid) || this.#known.has(jid) || this.#known.size >= MOST_KNOWN) return
     this.#known.add(jid)
     const learn = async () => this.#learn(jid, (await this.groups.get(jid)).subject)
-    // Without an answer the group has no name until the next link; while WhatsApp answers none, until the next message.
+    // Without an answer the group has no name until the next link; under a rate limit, until the next message.
     this.#lane.run(learn).catch(error => error instanceof QueryLimited && this.#known.delete(jid))
   }
 
-  /** A notification about a group came. */
+  /** A notification about a group arrived. */
   changed({ attrs, content }) {
     const subject = Array.isArray(content) && content.find(({ tag }) => tag === 'subject')?.attrs.subject
     if (subject && isJidGroup(attrs.from)) this.#learn(attrs.from, subject)

@@ -4,7 +4,7 @@ import { test } from 'node:test'
 
 import { GroupNames } from './groupnames.mjs'
 
-// A lane lets others run between two of its jobs.
+// A lane lets other work run between two of its jobs.
 async function turns() {
   for (let n = 0; n < 5; n++) await turn()
 }
@@ -16,7 +16,7 @@ function names({ get = async jid => ({ subject: `group ${jid}` }) } = {}) {
   return { names: new GroupNames({ groups, commit: learned => told.push(learned) }), told, asked }
 }
 
-test('a group is asked for its subject at its first message, people never', async () => {
+test('a group’s subject is queried at its first message, a person’s never', async () => {
   const { names: found, told, asked } = names()
   for (const jid of ['1@g.us', '1@g.us', '2@g.us', '962790000001@s.whatsapp.net', undefined]) found.heard(jid)
   await turns()
@@ -24,7 +24,7 @@ test('a group is asked for its subject at its first message, people never', asyn
   assert.deepEqual(told, [{ '1@g.us': 'group 1@g.us' }, { '2@g.us': 'group 2@g.us' }])
 })
 
-test('a group without an answer holds up no other', async () => {
+test('a group without an answer does not block others', async () => {
   const { names: found, told } = names({
     get: async jid => {
       if (jid === '1@g.us') throw new Error('not ours')
@@ -37,7 +37,7 @@ test('a group without an answer holds up no other', async () => {
   assert.deepEqual(told, [{ '2@g.us': 'x' }])
 })
 
-test('a new subject is taken from the notification; nonsense is not', () => {
+test('a new subject is taken from the notification; an invalid one is ignored', () => {
   const { names: found, told } = names()
   found.changed({ attrs: { from: '1@g.us' }, content: [{ tag: 'subject', attrs: { subject: 'New' } }] })
   for (const content of [undefined, [], [{ tag: 'add', attrs: {} }], [{ tag: 'subject', attrs: {} }]]) found.changed({ attrs: { from: '1@g.us' }, content })
@@ -45,7 +45,7 @@ test('a new subject is taken from the notification; nonsense is not', () => {
   assert.deepEqual(told, [{ '1@g.us': 'New' }])
 })
 
-test('subjects of any length and make are told in full characters', async () => {
+test('subjects of any length are reported in whole characters', async () => {
   const { names: found, told } = names({ get: async () => ({ subject: '😀'.repeat(200).slice(1) }) })
   found.heard('1@g.us')
   await turns()

@@ -1,5 +1,5 @@
-// Who is in which group, as WhatsApp said: asked for once, kept until a notification about the group comes. Bounded
-// by people, as some groups have a thousand.
+// The members of groups, as WhatsApp reports them: queried once, cached until a notification about the group arrives.
+// The cache is bounded by people, as some groups have a thousand.
 
 import { jidDecode } from 'baileys'
 
@@ -9,7 +9,7 @@ const MOST_PEOPLE = 5000
 /** There is no such group, or this number is not in it. */
 export class NoSuchGroup extends Error {}
 
-// A member is named by LID, by phone number, or by both.
+// A member is identified by LID, by phone number, or by both.
 const usersOf = ({ id, lid, phoneNumber }) => [id, lid, phoneNumber].map(jid => jid && jidDecode(jid)?.user).filter(Boolean)
 
 const NOT_OURS = new Set([401, 403, 404, 406, 410])
@@ -23,7 +23,7 @@ export class Groups {
     this.ask = ask
   }
 
-  /** The group; throws `NoSuchGroup`, or why there was no answer. */
+  /** The group; throws `NoSuchGroup`, or the reason why there was no answer. */
   async get(jid) {
     const kept = this.#kept.get(jid)
     if (kept && kept.until > performance.now()) return kept.asked
@@ -41,7 +41,7 @@ export class Groups {
     return entry.asked
   }
 
-  /** Is this person in the group? Undefined while it is not known who is. */
+  /** Is this person in the group? Undefined while the members are not known. */
   hasMember(jid, person) {
     return this.#kept.get(jid)?.members?.has(jidDecode(person)?.user)
   }
@@ -61,7 +61,7 @@ export class Groups {
   }
 
   #count(entry, people) {
-    if (![...this.#kept.values()].includes(entry)) return // forgotten meanwhile
+    if (![...this.#kept.values()].includes(entry)) return // dropped in the meantime
     entry.people = people
     this.#people += people
     for (const jid of this.#kept.keys()) {

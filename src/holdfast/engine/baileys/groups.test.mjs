@@ -13,7 +13,7 @@ function fixture(people = 2, failures = []) {
   return { groups: new Groups({ ask }), asked }
 }
 
-test('a group is asked about once, also by two at a time, until it is forgotten', async () => {
+test('a group is queried once, even by two callers at once, until it is forgotten', async () => {
   const { groups, asked } = fixture()
   await Promise.all([groups.get('1@g.us'), groups.get('1@g.us')])
   assert.equal((await groups.get('1@g.us')).participants.length, 2)
@@ -23,14 +23,14 @@ test('a group is asked about once, also by two at a time, until it is forgotten'
   assert.equal(asked.length, 2)
 })
 
-test('a failure is not kept, and an unknown group is told from no answer', async () => {
+test('a failure is not cached, and an unknown group is distinguished from no answer', async () => {
   const { groups } = fixture(2, [Object.assign(new Error('item-not-found'), { data: 404 }), new Error('Timed Out')])
   await assert.rejects(groups.get('1@g.us'), NoSuchGroup)
   await assert.rejects(groups.get('1@g.us'), /Timed Out/)
   assert.equal((await groups.get('1@g.us')).participants.length, 2)
 })
 
-test('the oldest go when there are too many people; one large group may stay', async () => {
+test('the oldest groups are dropped when there are too many people; one large group may stay', async () => {
   const { groups, asked } = fixture(1000)
   for (let n = 0; n < 6; n += 1) await groups.get(`${n}@g.us`)
   await groups.get('5@g.us')
@@ -43,7 +43,7 @@ test('the oldest go when there are too many people; one large group may stay', a
   assert.equal(huge.asked.length, 1)
 })
 
-test('who is in a group is known once it was asked about, by hidden id and by number', async () => {
+test('members of a group are known after a query, by hidden id and by number', async () => {
   const ask = async () => ({ participants: [{ id: '7@lid', phoneNumber: '1@s.whatsapp.net' }, { id: '2@s.whatsapp.net', lid: '8@lid' }] })
   const groups = new Groups({ ask })
   assert.equal(groups.hasMember('1@g.us', '7@lid'), undefined)

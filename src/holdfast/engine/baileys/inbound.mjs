@@ -1,7 +1,8 @@
-// What an inbound ciphertext is, told where it is decrypted: which stanza it came in, from whom, and what it says.
+// Identifies an inbound ciphertext at the point where it is decrypted: its stanza, its sender and its content.
 //
 // Baileys sends its receipt before it emits `messages.upsert`, so the message must be known earlier than any event
-// tells of it: in the same commit as the ratchet change that makes its ciphertext unreadable for ever.
+// reports it: it belongs into the same commit as the ratchet change after which its ciphertext can't be decrypted
+// again.
 
 import { createHash } from 'node:crypto'
 
@@ -24,17 +25,17 @@ import { bounded, boundedDecrypted, LIST_ITEMS } from './bounds.mjs'
 import { describe, describeUnknown } from './description.mjs'
 import { answerOf } from './sealed.mjs'
 
-const NAME_CHARS = 128 // a longer one names nobody
+const NAME_CHARS = 128 // longer names are ignored
 
 export const digest = bytes => createHash('sha256').update(bytes).digest('hex')
 
-/** A stanza's time as whole Unix seconds; undefined when it is none. */
+/** A stanza's time as whole Unix seconds; undefined when it is not valid. */
 export function seconds(text) {
   const value = Number(text || undefined)
   return Number.isSafeInteger(value) ? value : undefined
 }
 
-/** The phone number's JID of a LID that `peek` (type, id) knows, or undefined. */
+/** The JID by phone number of a LID that `peek` (type, id) knows, or undefined. */
 export function phoneJidOf(lid, peek) {
   const user = jidDecode(lid)?.user
   const phone = user && peek('lid-mapping', `${user}_reverse`)
@@ -42,19 +43,19 @@ export function phoneJidOf(lid, peek) {
 }
 
 export class Inbound {
-  // By identity: Baileys hands the very object that stands in the stanza to the Signal repository.
+  // By object identity: Baileys passes the stanza's own buffer to the Signal repository.
   #stanzas = new WeakMap()
 
   /**
    * @param me         () => {id, lid} of this account
-   * @param phonesOf   async LIDs => [{lid, pn}] of those whose phone number is known, or null
+   * @param phonesOf   async LIDs => [{lid, pn}] for those with a known phone number, or null
    * @param answered   async (chat, id) => {secret, senders, content} of a message in that chat, or null
    */
   constructor({ me, phonesOf, answered = async () => null }) {
     Object.assign(this, { me, phonesOf, answered })
   }
 
-  /** Remember which stanza the ciphertexts in it belong to. Called before Baileys sees the stanza. */
+  /** Remember the stanza of the ciphertexts in it. Called before Baileys sees the stanza. */
   note(stanza) {
     if (!Array.isArray(stanza.content)) return
     for (const { content } of stanza.content) {
@@ -93,12 +94,14 @@ export class Inbound {
     return { ...said, ...answerOf(sealed, { target: said.target, senders, answered }) }
   }
 
-  /** Was this decrypted into no message at all? Whoever sent it is asked for it again, as for one that can't be decrypted. */
+  /**
+   * Did decryption yield no message at all? Then the sender is asked for it again, as for one that can't be decrypted.
+   */
   isUnreadable({ message }, plaintext) {
     return !message && decode(plaintext) === null
   }
 
-  /** The port's `Undecryptable` for the stanza of a ciphertext, or null when it is none that a person would read. */
+  /** The port's `Undecryptable` for the stanza of a ciphertext, or null when people would not read it anyway. */
   async undecryptable(ciphertext) {
     const stanza = this.#stanzas.get(ciphertext)
     return stanza ? this.unreadable(stanza) : null
@@ -111,7 +114,8 @@ export class Inbound {
     return where && bounded({ chat: where.chat, sender: where.sender, ...envelope(stanza) })
   }
 
-  // Our phone gives us what WhatsApp kept from this device, or what could not be read here. Baileys asks it for that.
+  // Our phone resends what WhatsApp did not deliver to this device, or what could not be decrypted here. Baileys asks
+  // for it.
   async #given({ key, message, messageTimestamp, pushName }) {
     const said = message && describe(message)
     if (!said) return null
@@ -128,7 +132,7 @@ export class Inbound {
     return attrs.category === 'peer' && [id, lid].some(own => own && areJidsSameUser(own, attrs.from))
   }
 
-  // People are named by phone number where that is known, also inside of a message.
+  // People are identified by phone number where it is known, also inside a message.
   async #byPhone(said) {
     const { mentions, replyTo } = said.content ?? {}
     if (!mentions && !replyTo?.sender) return said
@@ -153,14 +157,16 @@ export class Inbound {
       const chat = await this.#phone(attrs.recipient, attrs.peer_recipient_pn, attrs.recipient_pn, destination)
       return { chat: chat || jidNormalizedUser(id), sender: jidNormalizedUser(id), fromMe }
     }
-    // A message to a broadcast list that we are on is one to us: the sender's chat is where it belongs.
+    // A message to a broadcast list that we are on belongs into the sender's chat.
     const sender = isJidBroadcast(attrs.from)
       ? await this.#phone(attrs.participant, attrs.participant_pn)
       : await this.#phone(attrs.from, attrs.sender_pn)
     return { chat: sender, sender, fromMe }
   }
 
-  /** The first of several names of one person that is a phone number; else what we know of its LID; else the name. */
+  /**
+   * The first of several names of one person that is a phone number; else the known number of its LID; else the name.
+   */
   async #phone(...names) {
     const told = names.filter(Boolean)
     const phone = told.find(isPnUser)
@@ -169,7 +175,7 @@ export class Inbound {
     return lid ? (await this.#phones([lid]))[0] : jidNormalizedUser(told[0])
   }
 
-  // Asked in one question, however many they are.
+  // All are looked up in one query.
   async #phones(names) {
     const lids = [...new Set(names.filter(name => isLidUser(name) && name.length <= NAME_CHARS))]
     const known = (lids.length && (await this.phonesOf(lids))) || []
@@ -185,7 +191,7 @@ function givenByPhone({ protocolMessage }) {
   return given?.key?.id && given.key.remoteJid ? given : null
 }
 
-// The sender's hidden id, where the stanza names it in any of the ways there are.
+// The sender's hidden id, in any of the forms in which a stanza may contain it.
 function lidOf({ from, participant, sender_lid, participant_lid }) {
   const lid = [participant, participant_lid, from, sender_lid].find(isLidUser)
   return lid && jidNormalizedUser(lid)
@@ -197,7 +203,7 @@ const envelope = ({ attrs }) => ({
   pushName: attrs.notify || undefined
 })
 
-// None of its fields is known here.
+// None of its fields is known to this version.
 const isEmpty = decoded => Object.values(decoded).every(value => value == null)
 
 const decode = plaintext => decodeAs(proto.Message, plaintext, unpadRandomMax16)
@@ -206,7 +212,7 @@ function decodeAs(type, bytes, unpad = same => same) {
   try {
     return type.decode(unpad(bytes))
   } catch {
-    // Not a message. Baileys finds out by itself and answers WhatsApp; the bytes are kept all the same.
+    // Not a message. Baileys notices that by itself and answers WhatsApp; the bytes are stored anyway.
     return null
   }
 }

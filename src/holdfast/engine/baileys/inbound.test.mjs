@@ -40,7 +40,7 @@ test('a text: who, where, when, what', async () => {
   })
 })
 
-test('a sender named by LID only is known by phone number where the mapping is', async () => {
+test('a sender identified only by LID gets a phone number if the mapping is known', async () => {
   const { message } = await arrive({ from: '2002:5@lid' }, { conversation: 'x' })
   assert.equal(message.chat, '962799999999@s.whatsapp.net')
   const { message: stranger } = await arrive({ from: '3003:5@lid' }, { conversation: 'x' })
@@ -55,7 +55,7 @@ test('in a group, the chat is the group and the sender a person', async () => {
   assert.deepEqual([message.chat, message.sender], ['1203@g.us', '962799999999@s.whatsapp.net'])
 })
 
-test('what the owner wrote on the phone is from us, in the chat where it went', async () => {
+test('a message that the owner wrote on the phone is from us, in the recipient’s chat', async () => {
   const { message } = await arrive(
     { from: '962700000001@s.whatsapp.net', recipient: '2002@lid', peer_recipient_pn: '962799999999@s.whatsapp.net' },
     { deviceSentMessage: { destinationJid: '2002@lid', message: { conversation: 'x' } } }
@@ -66,14 +66,14 @@ test('what the owner wrote on the phone is from us, in the chat where it went', 
   )
 })
 
-test('a message to a broadcast list belongs to its sender’s chat, a status to nobody’s', async () => {
+test('a message to a broadcast list belongs to its sender’s chat, a status to none', async () => {
   const from = { participant: '962799999999:2@s.whatsapp.net' }
   const { message } = await arrive({ from: '17@broadcast', ...from }, { conversation: 'x' })
   assert.equal(message.chat, '962799999999@s.whatsapp.net')
   assert.equal((await arrive({ from: 'status@broadcast', ...from }, { conversation: 'x' })).message, undefined)
 })
 
-test('what our phone gives us afterwards is the message that it names; from anybody else it is nothing', async () => {
+test('a message that our phone resends is the message that it names; from anybody else it is ignored', async () => {
   const webMessageInfoBytes = proto.WebMessageInfo.encode({
     key: { id: '3A00', remoteJid: '2002@lid', fromMe: false },
     message: { conversation: 'from an advertisement' },
@@ -102,7 +102,7 @@ test('what our phone gives us afterwards is the message that it names; from anyb
   assert.equal((await arrive({ from: '2002:5@lid' }, answer)).message, undefined)
 })
 
-test('protocol traffic is kept as plaintext but is no message', async () => {
+test('protocol traffic is stored as plaintext but is not a message', async () => {
   const record = await arrive(
     { from: '962700000001@s.whatsapp.net', category: 'peer' },
     { protocolMessage: { type: proto.Message.ProtocolMessage.Type.APP_STATE_SYNC_KEY_SHARE } }
@@ -111,7 +111,7 @@ test('protocol traffic is kept as plaintext but is no message', async () => {
   assert.ok(record.plaintext.length > 0)
 })
 
-test('bytes that are no message are kept all the same', async () => {
+test('bytes that are not a message are stored anyway', async () => {
   const inbound = new Inbound({ me: () => ME, phonesOf: async () => null })
   const ciphertext = Buffer.from('sealed')
   inbound.note({ attrs: { from: '2002@lid' }, content: [{ content: ciphertext }] })
@@ -119,7 +119,7 @@ test('bytes that are no message are kept all the same', async () => {
   assert.deepEqual(record, { ciphertextSha256: digest(ciphertext), plaintext: '//8B' })
 })
 
-test('people inside of a message are named by phone number where that is known', async () => {
+test('people inside a message are identified by phone number if it is known', async () => {
   const contextInfo = { mentionedJid: ['2002@lid', '3003@lid'], stanzaId: '3A00', participant: '2002@lid', quotedMessage: { conversation: 'a' } }
   const { message } = await arrive({ from: '3003@lid' }, { extendedTextMessage: { text: 'x', contextInfo } })
   assert.deepEqual(message.content, {
@@ -128,7 +128,7 @@ test('people inside of a message are named by phone number where that is known',
   })
 })
 
-test('what can’t be read is told by its envelope, unless it is for no person', async () => {
+test('an undecryptable message is reported from its stanza, unless it is not meant for people', async () => {
   const inbound = new Inbound({ me: () => ME, phonesOf: async () => null })
   const ciphertext = Buffer.from('sealed')
   const attrs = { id: '3A01', t: '1700000000', from: '3003:5@lid', notify: 'Layla' }
@@ -140,20 +140,20 @@ test('what can’t be read is told by its envelope, unless it is for no person',
   assert.equal(await inbound.unreadable({ tag: 'message', attrs: { ...attrs, from: 'status@broadcast', participant: '3003@lid' } }), null)
 })
 
-test('a LID’s phone number is found where it is known', () => {
+test('a LID’s phone number is found if it is known', () => {
   const peek = (type, id) => ({ 'lid-mapping 2002_reverse': '962799999999' })[`${type} ${id}`]
   assert.equal(phoneJidOf('2002:5@lid', peek), '962799999999@s.whatsapp.net')
   assert.equal(phoneJidOf('3003@lid', peek), undefined)
 })
 
-test('a time that is none is left out: a report with it would break the pipe', () => {
+test('an invalid time is left out: a report with it would break the pipe', () => {
   assert.equal(seconds('1700000000'), 1700000000)
   for (const nonsense of [undefined, '', 'soon', '1.5', '1e400', '99999999999999999999']) {
     assert.equal(seconds(nonsense), undefined)
   }
 })
 
-test('the hidden id of a sender is told beside the number, however the stanza names it', async () => {
+test('the hidden id of a sender is reported beside the number, in whatever attribute the stanza has it', async () => {
   for (const attrs of [
     { from: '962799999999@s.whatsapp.net', sender_lid: '2002:5@lid' },
     { from: '2002:5@lid', sender_pn: '962799999999@s.whatsapp.net' },
@@ -167,7 +167,7 @@ test('the hidden id of a sender is told beside the number, however the stanza na
   assert.equal(message.senderLid, undefined)
 })
 
-test('a message whose fields are not known here came all the same; keys alone are none', async () => {
+test('a message with only unknown fields is reported; keys alone are not', async () => {
   const inbound = new Inbound({ me: () => ME, phonesOf: async () => null })
   const [unknown, keys] = [Buffer.from('sealed'), Buffer.from('sealed too')]
   for (const content of [unknown, keys]) {
@@ -181,7 +181,7 @@ test('a message whose fields are not known here came all the same; keys alone ar
   assert.equal(inbound.isUnreadable(kept, padded([0x12, 0])), false)
 })
 
-test('what is decrypted into no message can’t be read', async () => {
+test('a plaintext without a message counts as undecryptable', async () => {
   const inbound = new Inbound({ me: () => ME, phonesOf: async () => null })
   for (const plaintext of [[], [0], [0xff, 0xff, 1], [0x0a, 0x7f, 1], [7, 1], [1, 2, 3, 200]]) {
     const content = Buffer.from('sealed')
@@ -191,7 +191,7 @@ test('what is decrypted into no message can’t be read', async () => {
   }
 })
 
-test('however many are mentioned, they are looked up in one question, and the first 1,024 are kept', async () => {
+test('however many are mentioned, they are looked up in one query, and the first 1,024 are kept', async () => {
   const questions = []
   const inbound = new Inbound({
     me: () => ME,
@@ -211,7 +211,7 @@ test('however many are mentioned, they are looked up in one question, and the fi
   assert.equal(message.content.mentions[0], '962799999999@s.whatsapp.net')
 })
 
-test('a text of megabytes is cut, says so, and its plaintext is not stored', async () => {
+test('a text of megabytes is truncated and marked, and its plaintext is not stored', async () => {
   const record = await arrive({ from: '2002@lid' }, { conversation: '\u0001'.repeat(2_600_000) })
   assert.equal(record.message.text.length, 65_536)
   assert.ok(record.message.text.endsWith('… [cut: 2600000 characters, Holdfast stores 65536]'))
@@ -219,7 +219,7 @@ test('a text of megabytes is cut, says so, and its plaintext is not stored', asy
   assert.ok(JSON.stringify(record).length < 500_000)
 })
 
-test('what is too long in its parts becomes a stub that says so', async () => {
+test('a message with too many long parts becomes a stub', async () => {
   const contacts = Array.from({ length: 100 }, () => ({ displayName: 'x', vcard: 'y'.repeat(60_000) }))
   const { message, ciphertextSha256 } = await arrive({ from: '2002@lid' }, { contactsArrayMessage: { contacts } })
   assert.equal(message.type, 'unknown')

@@ -1,13 +1,13 @@
-// Bounds what zlib may make of compressed data, before Baileys takes hold of zlib. Imported for that, ahead of Baileys.
+// Bounds how far zlib may inflate compressed data. Must be imported before Baileys, which takes its own references.
 //
 // Baileys inflates an account's history without a bound: 1.5 MB from a phone would become gigabytes in the process that
 // holds the links of all companies. It imports `inflate` and `createInflate` by name; Node lets those be replaced until
-// `syncBuiltinESMExports`.
+// `syncBuiltinESMExports` is called.
 
 import { syncBuiltinESMExports } from 'node:module'
 import zlib from 'node:zlib'
 
-export const MOST_BYTES = 64 * 1024 * 1024 // the largest part of a history that was seen has a tenth of it
+export const MOST_BYTES = 64 * 1024 * 1024 // ten times the largest part of a history seen so far
 
 const { inflate, createInflate } = zlib
 

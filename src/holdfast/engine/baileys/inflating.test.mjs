@@ -11,7 +11,7 @@ import { MOST_BYTES } from './inflating.mjs'
 
 const bomb = deflateSync(Buffer.alloc(MOST_BYTES + 1))
 
-test('what is within the bound is inflated as ever', async () => {
+test('data within the bound is inflated as usual', async () => {
   const data = Buffer.from('history '.repeat(10_000))
   assert.deepEqual(await promisify(inflate)(deflateSync(data)), data)
   const parts = []
@@ -21,7 +21,7 @@ test('what is within the bound is inflated as ever', async () => {
   assert.deepEqual(Buffer.concat(parts), data)
 })
 
-test('a bomb ends in an error, in one piece and as a stream', async () => {
+test('a zip bomb ends in an error, in one piece and as a stream', async () => {
   await assert.rejects(promisify(inflate)(bomb), RangeError)
   const stream = createInflate()
   stream.end(bomb)
@@ -30,7 +30,7 @@ test('a bomb ends in an error, in one piece and as a stream', async () => {
   }, RangeError)
 })
 
-test('Baileys refuses a history that is a bomb', async () => {
+test('Baileys refuses a history that is a zip bomb', async () => {
   const notice = { initialHistBootstrapInlinePayload: bomb, syncType: proto.HistorySync.HistorySyncType.RECENT }
   await assert.rejects(downloadAndProcessHistorySyncNotification(notice, {}), RangeError)
 })

@@ -1,8 +1,8 @@
 """Installs Baileys from the lock file at the first start, and puts the bridge beside it.
 
-Holdfast's wheel holds no node_modules: libsignal is GPL-3.0 and comes from the registry to the user. The folder is
-named after the lock file, so another version of Holdfast installs its own beside it; it appears whole (made under
-another name, then renamed), by one process at a time. Must never run a package's scripts.
+Holdfast's wheel contains no node_modules: libsignal is GPL-3.0 and is downloaded from the registry by the user. The
+folder is named after the lock file, so each version of Holdfast has its own. It is built under another name and then
+renamed, so it is never seen incomplete, and only one process at a time installs. Must never run a package's scripts.
 
     <root>/baileys-<hash of the lock file>/node_modules/…
     <root>/baileys-<hash of the lock file>/bridge-<hash of the sources>/bridge.mjs
@@ -28,17 +28,18 @@ Progress = Callable[[str], None]
 
 INSTALL_DEADLINE_S = 600
 _REGISTRY_NOTE = "holdfast-registry"
-"""In a filled cache: the registry it was filled from, because npm finds what it kept by the address it had."""
+"""In a filled cache: the URL of the registry it was filled from, because npm looks up cached packages by URL."""
 _NPM_CI = ("ci", "--legacy-peer-deps", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error",
            "--fetch-retries=3", "--fetch-retry-mintimeout=500", "--fetch-retry-maxtimeout=3000")  # fmt: skip
-"""By itself npm retries for more than a minute before it says that there is no registry."""
+"""npm's defaults would retry for more than a minute before it reports that there is no registry."""
 
 
 def install(root: Path, *, node: Node, progress: Progress, npm_cache: Path | None = None) -> Path:
-    """The installed bridge.mjs; a few milliseconds when it is there already. Blocks: run it in a thread.
+    """The path of the installed bridge.mjs; takes a few milliseconds if installed already. Blocking: run it in a
+    thread.
 
-    root: folder for this and later versions. progress: called with sentences for people. npm_cache: a folder
-    made by `fill_cache`; then nothing is asked of the network. Raises `EngineUnavailable`.
+    root: folder for this and later versions. progress: called with messages for people. npm_cache: a folder
+    made by `fill_cache`; then the network is not used. Raises `EngineUnavailable`.
     """
     home = root / f"baileys-{_digest([_LOCK_FILE])}"
     bridge = home / f"bridge-{_digest(_sources())}" / "bridge.mjs"
@@ -59,7 +60,8 @@ def install(root: Path, *, node: Node, progress: Progress, npm_cache: Path | Non
 
 
 def fill_cache(cache: Path, *, node: Node, progress: Progress) -> None:
-    """Fill a folder with all that `install` needs on a machine without a registry. Raises `EngineUnavailable`."""
+    """Fill a folder with everything that `install` needs on a machine without a registry. Raises
+    `EngineUnavailable`."""
     try:
         cache.mkdir(parents=True, exist_ok=True)
         progress(f"Filling {cache} with Baileys {locked_version()}: {_package_count()} packages …")
@@ -80,7 +82,7 @@ def locked_version() -> str:
 
 
 def installed_version(root: Path) -> str | None:
-    """The version of Baileys that `install` put into `root` for this Holdfast; None where it has not yet."""
+    """The version of Baileys that `install` has put into `root` for this Holdfast; None if it is not installed yet."""
     return _installed_version(root / f"baileys-{_digest([_LOCK_FILE])}")
 
 
@@ -126,7 +128,7 @@ def _install_modules(home: Path, *, node: Node, progress: Progress, npm_cache: P
                 f"npm installed Baileys {_installed_version(fresh)} where the lock file says {locked_version()}."
             )
         if home.exists():
-            shutil.rmtree(home)  # half an installation, of a time when it did not appear whole
+            shutil.rmtree(home)  # an incomplete installation by an older version
         fresh.rename(home)
     progress(f"Installed Baileys {locked_version()} in {home}.")
 
@@ -136,13 +138,13 @@ def _install_bridge(folder: Path) -> None:
         return
     with _folder_beside(folder) as fresh:
         _copy(_sources(), fresh)
-        _copy([BRIDGE_DIR / "package.json"], fresh)  # says that .mjs beside it are modules, and under which licence
+        _copy([BRIDGE_DIR / "package.json"], fresh)  # declares the type of the modules, and their licence
         fresh.rename(folder)
 
 
 @contextmanager
 def _folder_beside(final: Path) -> Iterator[Path]:
-    """A new folder that is renamed to `final` by the caller, or removed."""
+    """A new folder that the caller renames to `final`; removed otherwise."""
     fresh = Path(tempfile.mkdtemp(dir=final.parent, prefix=".new-"))
     try:
         yield fresh
@@ -185,12 +187,12 @@ def _run_npm(node: Node, arguments: Sequence[str], *, cwd: Path) -> str:
 
 
 def _npm_complaint(stderr: str) -> str:
-    """The lines of npm that say what is wrong, without its log's path and its decoration."""
+    """The lines of npm that say what is wrong, without its log's path and decoration."""
     lines = [
         re.sub(r"^npm (error|ERR!) ?", "", line) for line in stderr.splitlines() if re.match(r"npm (err|ERR)", line)
     ]
     told = [line.strip() for line in lines if line.strip() and "complete log of this run" not in line]
-    return "npm said: " + "; ".join(told[:4])[:400] if told else "npm failed without a word"
+    return "npm said: " + "; ".join(told[:4])[:400] if told else "npm failed without a message"
 
 
 def _failure(what: str) -> str:

@@ -1,17 +1,18 @@
-// One link's view of its session's Signal keys, as the raw store that Baileys asks for: reads come from memory or
-// from Python, writes become a commit and return at once – that they are durable before they are used on the wire
-// is the gate's promise, not this one's.
+// One link's view of its session's Signal keys, as the raw store that Baileys requires. Reads are served from memory or
+// from Python; writes start a commit and return at once. The gate, not this store, guarantees that they are durable
+// before they are used on the wire.
 //
-// Values are kept as text and parsed for each reader: libsignal changes what it is given in place, and a change of
-// a transaction that failed must not live on in memory.
+// Values are stored as text and parsed for each reader: libsignal modifies what it gets in place, and a change by a
+// transaction that failed must not stay in memory.
 
-/** Key type under which a decrypted message travels through a transaction, so that it is in the same commit. */
+/** Key type under which a decrypted message passes through a transaction, so that it is part of the same commit. */
 export const DECRYPTED = 'holdfast-decrypted'
 
-// A sender key's id has a group's name as its sender wrote it. No honest id is longer; such a key is never stored.
+// A sender key's id contains the group's name as its sender wrote it. No real id is longer; a longer one is never
+// stored.
 const ID_CHARS = 4096
 
-// 812 of them are made at pairing, and each is read once, months later.
+// 812 of them are created at pairing, and each is read once, months later.
 const NOT_KEPT = new Set(['pre-key'])
 
 export class KeyStore {
@@ -50,7 +51,7 @@ export class KeyStore {
     return found
   }
 
-  /** What memory has, without asking: the value, or undefined. */
+  /** The value in memory, without asking Python, or undefined. */
   peek(type, id) {
     const text = this.#kept.get(`${type}\n${id}`)?.text
     return text == null ? undefined : this.json.parse(text, type)
@@ -77,7 +78,7 @@ export class KeyStore {
     for (const [type, id, text] of places) this.#keep(type, id, text, seq)
   }
 
-  /** Commit `seq` is durable: what was only kept until then goes. */
+  /** Commit `seq` is durable: drop what was kept only until then. */
   committed(seq) {
     for (const place of this.#transient.get(seq) ?? []) {
       if (this.#kept.get(place)?.seq === seq) this.#forget(place)
@@ -86,7 +87,7 @@ export class KeyStore {
     this.#shrink()
   }
 
-  // The answer to a read may come after a newer write: what is kept wins.
+  // The answer to a read may arrive after a newer write: the value in memory wins.
   #settle(type, id, fetched) {
     const place = `${type}\n${id}`
     const kept = this.#kept.get(place)
@@ -100,7 +101,7 @@ export class KeyStore {
     return text
   }
 
-  // Pre-keys are committed when they are made, and again when Baileys' own transaction ends: once is enough.
+  // Pre-keys are committed when they are created, and again when Baileys' own transaction ends: once is enough.
   #isOnItsWay(type, id, text) {
     const kept = this.#kept.get(`${type}\n${id}`)
     return kept !== undefined && kept.text === text && NOT_KEPT.has(type)
@@ -125,7 +126,7 @@ export class KeyStore {
     this.#size -= place.length + (kept.text?.length ?? 0)
   }
 
-  // Least recently used first; never what Python may not have yet.
+  // Least recently used first, but never values that Python may not have yet.
   #shrink() {
     if (this.#size <= this.limit) return
     for (const [place, { seq }] of this.#kept) {

@@ -33,7 +33,7 @@ function fixture(limit) {
   return { store, stored, asked, commits, committed }
 }
 
-test('a value is asked for once, also when there is none', async () => {
+test('a value is requested once, even if there is none', async () => {
   const { store, stored, asked } = fixture()
   stored.session = { a: '{"n":1}' }
   same(await store.get('session', ['a', 'b']), { a: { n: 1 } })
@@ -41,7 +41,7 @@ test('a value is asked for once, also when there is none', async () => {
   same(asked, [['session', ['a', 'b']]])
 })
 
-test('what was written is read back at once, without asking', async () => {
+test('a written value is read back at once, without a request', async () => {
   const { store, asked, commits } = fixture()
   store.set({ session: { a: { n: 1 }, b: null } })
   same(await store.get('session', ['a', 'b']), { a: { n: 1 } })
@@ -49,7 +49,7 @@ test('what was written is read back at once, without asking', async () => {
   same(commits, [{ keys: { session: { a: '{"n":1}', b: null } }, decrypted: [] }])
 })
 
-test('a reader can not change what the next one reads', async () => {
+test('a reader can’t change what the next one reads', async () => {
   const { store } = fixture()
   store.set({ session: { a: { n: 1 } } })
   const { a } = await store.get('session', ['a'])
@@ -57,7 +57,7 @@ test('a reader can not change what the next one reads', async () => {
   same(await store.get('session', ['a']), { a: { n: 1 } })
 })
 
-test('a write that comes while an older value is on its way wins', async () => {
+test('a write wins over an older value that arrives later', async () => {
   const { store, stored } = fixture()
   stored.session = { a: '{"n":1}' }
   const reading = store.get('session', ['a'])
@@ -71,14 +71,14 @@ test('a decrypted message is in the same commit as the keys of its transaction',
   same(commits, [{ keys: { session: { a: '{"n":1}' } }, decrypted: [{ plaintext: 'x' }] }])
 })
 
-test('nothing to change is nothing to commit', () => {
+test('without changes there is no commit', () => {
   const { store, commits } = fixture()
   store.set({})
   store.set({ session: {} })
   same(commits, [])
 })
 
-test('pre-keys are kept until they are durable, and not longer', async () => {
+test('pre-keys are kept until they are durable, and no longer', async () => {
   const { store, asked, committed } = fixture()
   store.set({ 'pre-key': { 1: 'one', 2: 'two' } })
   same(await store.get('pre-key', ['1']), { 1: 'one' })
@@ -90,7 +90,7 @@ test('pre-keys are kept until they are durable, and not longer', async () => {
   assert.equal(store.size, 0)
 })
 
-test('memory has a limit, and what is not durable yet stays', async () => {
+test('memory is bounded, and values that are not durable yet stay', async () => {
   const { store, asked, committed } = fixture(100)
   store.set({ session: { a: 'x'.repeat(80) } })
   store.set({ session: { b: 'x'.repeat(80) } })
@@ -105,7 +105,7 @@ test('memory has a limit, and what is not durable yet stays', async () => {
   same(asked, [['session', ['a']]])
 })
 
-test('a new pre-key is committed before the transaction that made it ends, and once', async () => {
+test('a new pre-key is committed before the transaction that created it ends, and once', async () => {
   const { store, commits } = fixture()
   const inTransaction = {}
   const keys = { set: async changes => Object.assign(inTransaction, changes) }

@@ -1,8 +1,8 @@
-// Runs a link's sends one after the other, with a turn of the event loop between them.
+// Runs a link's sends one after the other, and lets the event loop run between them.
 //
-// Baileys serialises them itself, by a mutex around the whole of a send; but a chain of sends whose keys are in memory
-// never leaves the microtask queue, and a few hundred of them would keep the process from reading its pipe – also the
-// end of it – for seconds.
+// Baileys serialises sends by a mutex around each whole send. But a chain of sends whose keys are in memory never
+// leaves the microtask queue, and a few hundred of them would keep the process from reading its pipe, and from noticing
+// its end, for seconds.
 
 export class Lane {
   #waiting = []
@@ -17,7 +17,7 @@ export class Lane {
     return promise
   }
 
-  /** Reject what waits and whatever comes. */
+  /** Reject everything that waits, and everything later. */
   close(error) {
     this.#closed = error
     for (const { reject } of this.#waiting) reject(error)

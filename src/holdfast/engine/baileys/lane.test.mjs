@@ -3,7 +3,7 @@ import { test } from 'node:test'
 
 import { Lane } from './lane.mjs'
 
-test('works run one after the other, in order', async () => {
+test('jobs run one after the other, in order', async () => {
   const lane = new Lane()
   const log = []
   const work = name => async () => {
@@ -16,7 +16,7 @@ test('works run one after the other, in order', async () => {
   assert.deepEqual(log, ['a begins', 'a ends', 'b begins', 'b ends'])
 })
 
-test('a failure is its own work’s alone', async () => {
+test('a failure affects only its own job', async () => {
   const lane = new Lane()
   const failing = lane.run(async () => {
     throw new Error('no')
@@ -26,7 +26,7 @@ test('a failure is its own work’s alone', async () => {
   assert.equal(await next, 'yes')
 })
 
-test('the event loop gets a turn between two works', async () => {
+test('the event loop runs between two jobs', async () => {
   const lane = new Lane()
   let turns = 0
   let counting = true
@@ -40,7 +40,7 @@ test('the event loop gets a turn between two works', async () => {
   assert.ok(turns >= 49, `${turns} turns`)
 })
 
-test('a closed lane rejects what waits and what comes', async () => {
+test('a closed lane rejects waiting and later jobs', async () => {
   const lane = new Lane()
   const running = lane.run(() => new Promise(resolve => setImmediate(resolve)))
   const waiting = lane.run(async () => {})

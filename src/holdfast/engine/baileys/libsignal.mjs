@@ -1,4 +1,4 @@
-// Mends two things in libsignal. Imported for that, by the one that makes repositories.
+// Fixes two defects of libsignal. Imported for that by the module that creates repositories.
 
 import { AsyncLocalStorage } from 'node:async_hooks'
 
@@ -10,13 +10,14 @@ const { initOutgoing } = SessionBuilder.prototype
 
 // Finding the session that a ciphertext belongs to.
 //
-// Two people who write to each other for the first time at once have two sessions with each other, and both stay in
-// use. libsignal tries one after the other; a wrong one has stepped its ratchet by the time its MAC check fails, and
-// is stored so together with the right one. What is sent under it can't be read any more, and the retry receipt makes
-// a third session, with which it begins anew. So a session is put back as it was when its attempt has failed.
+// Two people who write to each other for the first time at the same moment have two sessions with each other, and both
+// stay in use. libsignal tries one after the other. By the time a wrong session fails its MAC check, its ratchet has
+// been stepped, and it is then stored with the right one. Messages sent under it can't be decrypted any more, and the
+// retry receipt creates a third session, with which the same happens again. So a session is restored when its attempt
+// fails.
 
 SessionCipher.prototype.decryptWithSessions = async function (ciphertext, sessions) {
-  // What fails with its only session is not stored.
+  // A failure with the only session is not stored anyway.
   if (sessions.length < 2) return decryptWithSessions.call(this, ciphertext, sessions)
   let failure
   for (const session of sessions) {
@@ -36,12 +37,12 @@ function putBack(session, before) {
   Object.assign(session, session.constructor.deserialize(before))
 }
 
-// Working in one's own transaction.
+// Working in the right transaction.
 //
-// libsignal queues work by the contact's address, for all links of the process together, and does all that has
-// gathered in the asynchronous context of whoever came first. A key transaction lives in that context. So when two
-// sessions had to do with the same contact at once, the second one's ratchet was stored outside its transaction,
-// apart from the message that it was for – or in a transaction that had ended, and then not at all.
+// libsignal queues work by the contact's address, for all links of the process together, and runs everything queued in
+// the asynchronous context of the first caller. A key transaction lives in that context. So when two of our sessions
+// dealt with the same contact at once, the second one's ratchet was stored outside its own transaction, apart from the
+// message that it belonged to, or in a transaction that had ended, which means not at all.
 
 SessionCipher.prototype.queueJob = function (job) {
   return queueJob.call(this, AsyncLocalStorage.bind(job))

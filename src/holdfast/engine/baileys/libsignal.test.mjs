@@ -8,7 +8,7 @@ import './libsignal.mjs'
 
 const { keyhelper, ProtocolAddress, SessionBuilder, SessionCipher, SessionRecord } = libsignal
 
-/** One person with one device: a store as libsignal asks for it, and what a server hands out. */
+/** One person with one device: a store in libsignal's form, and the key bundle that a server hands out. */
 class Person {
   constructor(name) {
     this.address = new ProtocolAddress(name, 1)
@@ -54,7 +54,7 @@ class Person {
   }
 }
 
-test('two sessions with each other, begun at once, both stay readable', async () => {
+test('of two sessions started at the same moment, both stay usable', async () => {
   const [a, b] = [new Person('a'), new Person('b')]
   await Promise.all([a.begin(b), b.begin(a)])
   for (let n = 0; n < 8; n++) {
@@ -64,7 +64,7 @@ test('two sessions with each other, begun at once, both stay readable', async ()
   }
 })
 
-test('work on one address is done in the context of each that asked for it', async () => {
+test('each job on an address runs in the context of its own caller', async () => {
   const here = new AsyncLocalStorage()
   const friend = new Person('friend')
   const seen = []

@@ -1,5 +1,5 @@
-// One link: a Baileys socket from `open` to its one `closed`, behind its gate. Decides nothing: no reconnects, no
-// retries, no judgement of codes.
+// One link: a Baileys socket from `open` to its single `closed`, behind its gate. It decides nothing: it never
+// reconnects, retries or interprets codes.
 
 import { DisconnectReason, initAuthCreds, isJidGroup } from 'baileys'
 
@@ -35,8 +35,8 @@ import { json } from './values.mjs'
 
 const PARTING_MS = 100
 const MOST_ANSWER_CHARS = 5_000_000
-const PROXY_CODES = { unreachable: -2, login: -3, refused: -4, timeout: -5, tls: -6 } // as `holdfast.session.engine` names them
-const QR_USED_UP = 'QR refs attempts ended' // as Baileys says it
+const PROXY_CODES = { unreachable: -2, login: -3, refused: -4, timeout: -5, tls: -6 } // as in `holdfast.session.engine`
+const QR_USED_UP = 'QR refs attempts ended' // Baileys' own text
 
 const { connectionClosed: TRANSPORT_CLOSED, timedOut: TIMED_OUT, loggedOut: LOGGED_OUT, badSession: UNKNOWN } = DisconnectReason
 
@@ -54,7 +54,7 @@ export class Link {
 
   /**
    * @param order    the `open` command
-   * @param report   report => whether it was short enough to be told to Python
+   * @param report   report => whether it was short enough to be reported to Python
    * @param ended    () => void, once, after `closed` was reported
    */
   constructor(order, report, ended) {
@@ -116,7 +116,7 @@ export class Link {
     }
   }
 
-  /** Drop the socket without a word to anybody: the process is about to end. */
+  /** Drop the socket without reporting anything: the process is about to end. */
   abandon() {
     this.#over = true
     this.sock?.ws.socket?.terminate()
@@ -131,7 +131,7 @@ export class Link {
       return creds
     }
     const creds = json.parse(this.order.credentials)
-    // A pairing by code that was never finished leaves a name without an account: it must register, not log in.
+    // A pairing by code that was never finished leaves `me` without an account: the link must register, not log in.
     if (creds.me && !creds.account) {
       delete creds.me
       delete creds.pairingCode
@@ -173,7 +173,7 @@ export class Link {
       hosts: this.hosts,
       commitMade: made => this.#commit({ made: [made] })
     })
-    // What is sent again on request comes from the outbox, which also survives a restart.
+    // Messages for retry receipts come from the outbox, which also survives a restart.
     if (this.sock.messageRetryManager) this.sock.messageRetryManager.addRecentMessage = () => {}
     writePreKeysThrough(this.sock.authState.keys, this.store)
     this.#commits.guard(this.sock.ws.socket)
@@ -212,11 +212,12 @@ export class Link {
   }
 
   #listen({ ev, ws }) {
-    // Baileys would wait up to 30 s for a polite close before it says that a link is over.
+    // Baileys would wait up to 30 s for a polite close before it reports that a link has ended.
     ws.close = async () => ws.socket.terminate()
     ws.on('frame', heedless(frame => this.#liveness.frame(frame)))
-    ws.on('frame', heedless(leaveOutKeyless)) // Baileys tells of a frame before it handles it
-    // Baileys listens to this and does nothing, which keeps `ws` from making the error that Baileys has words for.
+    ws.on('frame', heedless(leaveOutKeyless)) // Baileys emits a frame before it handles it
+    // Baileys listens to this without doing anything, which keeps `ws` from raising the error that Baileys would
+    // report.
     ws.prependListener('error', error => {
       if (error instanceof ProxyFailure) this.#finish(PROXY_CODES[error.kind], error.message)
     })
@@ -272,7 +273,7 @@ export class Link {
 
   // -- frames in
 
-  // Baileys ends the link by itself, unless it stumbles over the node.
+  // Baileys ends the link by itself, unless it fails to handle the node.
   #notePart(node) {
     setTimeout(() => this.#finish(UNKNOWN, `WhatsApp ended the link (${node.tag})`, this.#parting), PARTING_MS)
     const child = Array.isArray(node.content) ? node.content[0] : undefined
@@ -280,8 +281,8 @@ export class Link {
     this.#parting = Object.fromEntries(Object.entries(attributes).map(([name, value]) => [name, String(value).slice(0, 200)]))
   }
 
-  // An empty commit is a barrier: Baileys' ack of this receipt, after which WhatsApp never tells it again, waits until
-  // what was just reported is durable.
+  // An empty commit is a barrier: Baileys' ack of this receipt, after which WhatsApp never repeats it, waits until the
+  // report above is durable.
   #receipt({ attrs, content }) {
     if (this.answers.receipt(attrs, content)) this.#commit({})
   }
@@ -314,7 +315,7 @@ export class Link {
     try {
       if (!this.#opened) throw new LinkDown('the link is not open')
       const result = await this.queries.run(name, given)
-      // A report that is longer than a line of the pipe would end the link.
+      // A report longer than a line of the pipe would end the link.
       if (JSON.stringify(result).length > MOST_ANSWER_CHARS) throw new Error('the answer is too long')
       this.#report({ r: 'query-answered', request, result })
     } catch (error) {
@@ -326,7 +327,7 @@ export class Link {
 
   async #pairingCode({ request, phone }) {
     try {
-      await this.#qrShown.promise // before that, WhatsApp has not made room for a new device
+      await this.#qrShown.promise // before that, WhatsApp does not expect a new device
       this.#report({ r: 'pairing-code', request, code: await this.#pairingCodes.ask(this.sock, phone) })
     } catch (error) {
       this.#report({ r: 'pairing-code', request, error: error.message, refused: error.refused })
@@ -343,7 +344,8 @@ export class Link {
     }
   }
 
-  // Whoever asks again must have got the message: one of the group, or the chat that Holdfast sent it to.
+  // Only somebody who got the message may ask for it again: a member of the group, or the chat that Holdfast sent it
+  // to.
   async #sentContent({ remoteJid, id, participant }) {
     if (!mayBeOurs(id)) return undefined
     if (isJidGroup(remoteJid)) {
@@ -354,17 +356,17 @@ export class Link {
     return this.outbound.again(id, remoteJid, sent)
   }
 
-  // -- talk with Python
+  // -- reports to Python
 
   #report(report) {
     if (this.#over) return
     if (this.tell({ link: this.id, ...report })) return
-    // WhatsApp would deliver the message again, and the next link would end in the same way.
+    // Without a stub, WhatsApp would deliver the message again, and the next link would end in the same way.
     if (report.decrypted && this.tell({ link: this.id, ...withStubs(report) })) return
-    this.#finish(UNKNOWN, `a report (${report.r}) is longer than a line may be`)
+    this.#finish(UNKNOWN, `a report (${report.r}) is longer than a line of the pipe may be`)
   }
 
-  // `me` alone may be a pairing by code that was never finished.
+  // `me` alone may be from a pairing by code that was never finished.
   #isPaired() {
     return Boolean(this.creds.me && this.creds.account)
   }

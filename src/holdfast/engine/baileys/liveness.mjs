@@ -1,4 +1,4 @@
-// Signs of life of one link: that frames come in, and the answers to pings. Holdfast decides what they mean.
+// Signs of life of one link: arriving frames and answers to pings. Holdfast decides what they mean.
 
 import { ping } from './stanzas.mjs'
 
@@ -13,7 +13,7 @@ export class Liveness {
     this.report = report
   }
 
-  /** A frame came in. */
+  /** A frame arrived. */
   frame(frame, now = performance.now()) {
     if (now - this.#reportedAt >= FRAME_REPORT_MS) {
       this.#reportedAt = now
@@ -26,7 +26,7 @@ export class Liveness {
     }
   }
 
-  /** Ping WhatsApp. Whether the socket is gone is reported by `closed`. */
+  /** Ping WhatsApp. If the socket is gone, `closed` reports it. */
   async ping(sock, n) {
     const id = sock.generateMessageTag()
     this.#pings.set(id, n)

@@ -1,5 +1,5 @@
-// Seals and unseals media as WhatsApp wants it: AES-256-CBC under keys that are derived from the message's media key,
-// then ten bytes of an HMAC. Works on streams, a chunk at a time, and puts nothing on the disk.
+// Encrypts and decrypts media in WhatsApp's format: AES-256-CBC under keys derived from the message's media key,
+// followed by ten bytes of an HMAC. Works on streams, one chunk at a time, and writes nothing to disk.
 
 import { createCipheriv, createDecipheriv, createHash, createHmac, randomBytes, timingSafeEqual } from 'node:crypto'
 import { createReadStream } from 'node:fs'
@@ -8,10 +8,10 @@ import { getMediaKeys } from 'baileys'
 
 const MAC_BYTES = 10
 
-/** Media that are not what their message says: changed on the way, or never whole. */
+/** Media that do not match their message: modified on the way, or incomplete. */
 export class Damaged extends Error {}
 
-/** Yields the sealed bytes of `chunks`. */
+/** Yields `chunks`, encrypted and authenticated. */
 export async function* seal(chunks, { cipherKey, iv, macKey }) {
   const cipher = createCipheriv('aes-256-cbc', cipherKey, iv)
   const mac = createHmac('sha256', macKey).update(iv)
@@ -24,7 +24,7 @@ export async function* seal(chunks, { cipherKey, iv, macKey }) {
   yield Buffer.concat([last, mac.update(last).digest().subarray(0, MAC_BYTES)])
 }
 
-/** Yields what was sealed; throws `Damaged`, at the latest at the end: until then nothing may be believed. */
+/** Yields the plaintext; throws `Damaged`, at the latest at the end. Until then none of it may be trusted. */
 export async function* unseal(chunks, { cipherKey, iv, macKey }, fileSha256) {
   const decipher = createDecipheriv('aes-256-cbc', cipherKey, iv)
   const mac = createHmac('sha256', macKey).update(iv)
@@ -40,12 +40,12 @@ export async function* unseal(chunks, { cipherKey, iv, macKey }, fileSha256) {
     }
   }
   const expected = mac.digest().subarray(0, MAC_BYTES)
-  if (end.length !== MAC_BYTES || !timingSafeEqual(end, expected)) throw new Damaged('the media’s seal is broken')
+  if (end.length !== MAC_BYTES || !timingSafeEqual(end, expected)) throw new Damaged('the MAC of the media does not match')
   yield opened(lastOf(decipher))
-  if (fileSha256?.length && !digest.digest().equals(fileSha256)) throw new Damaged('the media have another hash')
+  if (fileSha256?.length && !digest.digest().equals(fileSha256)) throw new Damaged('the hash of the media does not match')
 }
 
-// What surely stands before the seal, in parts, and what may be it. Copies no large chunk.
+// Yields what certainly precedes the MAC, in parts, and holds back what may be part of it. Copies no large chunk.
 function apart(end, chunk) {
   if (chunk.length >= MAC_BYTES) return [[end, chunk.subarray(0, -MAC_BYTES)], Buffer.from(chunk.subarray(-MAC_BYTES))]
   const held = Buffer.concat([end, chunk])
@@ -57,11 +57,11 @@ function lastOf(decipher) {
   try {
     return decipher.final()
   } catch (error) {
-    throw new Damaged('the media have no whole last block', { cause: error })
+    throw new Damaged('the last block of the media is incomplete', { cause: error })
   }
 }
 
-/** A file that can be sealed as often as wanted, always to the same bytes; its hashes and lengths are known. */
+/** A file that can be encrypted repeatedly, always to the same bytes; its hashes and lengths are known. */
 export class SealedFile {
   /** Reads the file once. */
   static async of(path, type, mediaKey = randomBytes(32)) {
@@ -78,7 +78,7 @@ export class SealedFile {
     this.sealedLength = 0
   }
 
-  /** The sealed bytes, read anew. */
+  /** The encrypted bytes, computed again. */
   chunks() {
     return seal(createReadStream(this.path), this.keys)
   }

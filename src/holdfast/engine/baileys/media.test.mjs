@@ -17,7 +17,7 @@ const collect = async chunks => {
 const inPieces = (bytes, size) => Array.from({ length: Math.ceil(bytes.length / size) }, (_, n) => bytes.subarray(n * size, (n + 1) * size))
 const keysOf = () => getMediaKeys(Buffer.alloc(32, 5), 'image')
 
-test('what was sealed is unsealed, in pieces of any size', async () => {
+test('encrypted media are decrypted, in chunks of any size', async () => {
   const keys = await keysOf()
   for (const length of [0, 1, 15, 16, 17, 5000]) {
     const plain = randomBytes(length)
@@ -26,7 +26,7 @@ test('what was sealed is unsealed, in pieces of any size', async () => {
   }
 })
 
-test('Baileys seals the same file to the same bytes', async context => {
+test('Baileys encrypts the same file to the same bytes', async context => {
   const folder = await mkdtemp(join(tmpdir(), 'holdfast-media-'))
   context.after(() => rm(folder, { recursive: true }))
   const path = join(folder, 'photo')
@@ -39,7 +39,7 @@ test('Baileys seals the same file to the same bytes', async context => {
   assert.equal(ours.sealedLength, (await readFile(theirs.encFilePath)).length)
 })
 
-test('a changed byte, a missing end, nothing at all, another hash: damaged', async () => {
+test('a changed byte, a missing end, an empty file and a wrong hash are all damaged media', async () => {
   const keys = await keysOf()
   const sealed = await collect(seal([Buffer.from('hello')], keys))
   const changed = Buffer.from(sealed)

@@ -1,7 +1,7 @@
-// WhatsApp's media servers, as one link was told of them: puts files up, fetches what messages point to.
+// WhatsApp's media servers, as one link learned them: uploads files and downloads what messages point to.
 //
-// Not Baileys' own way: that keeps a failed question for the servers for ever, waits for ever for a download that broke
-// off, never looks at the seal, and a full disk under its temporary files ends the process.
+// Baileys' own code is not used: it caches a failed query for the servers for ever, waits for ever for a download that
+// broke off, never verifies the MAC, and a full disk under its temporary files ends the process.
 
 import { createWriteStream } from 'node:fs'
 import { rename, rm, stat } from 'node:fs/promises'
@@ -16,13 +16,13 @@ import { askMediaServers } from './stanzas.mjs'
 const SILENCE_MS = 30_000
 const MOST_ANSWER_BYTES = 65_536
 const GONE = new Set([403, 404, 410])
-// Padding of up to a block and the seal.
+// Padding of up to a block, and the MAC.
 const MOST_SEAL_BYTES = 16 + 10
 
-/** Media could not be put up; another time they may. */
+/** Media could not be uploaded; a later attempt may succeed. */
 export class UploadFailed extends Error {}
 
-/** Media can't be had; `code` is one of the port's words. */
+/** Media can't be downloaded; `code` is one of the port's codes. */
 export class DownloadFailed extends Error {
   constructor(code, message, options) {
     super(message, options)
@@ -36,8 +36,8 @@ export class MediaHosts {
   #over = new AbortController()
 
   /**
-   * @param query  asks WhatsApp a question on this link
-   * @param route  the link's way out of this machine
+   * @param query  sends a query to WhatsApp on this link
+   * @param route  the link's `Route` to the network
    */
   constructor({ query, route }) {
     this.query = query
@@ -63,7 +63,7 @@ export class MediaHosts {
     }
   }
 
-  /** Fetch media into a file, whole or not at all; answers its size. Throws `DownloadFailed`. */
+  /** Download media into a file, completely or not at all; returns its size. Throws `DownloadFailed`. */
   async download({ keys, file, mostBytes }) {
     const part = `${file}.part`
     try {
@@ -71,7 +71,7 @@ export class MediaHosts {
       await rename(part, file)
       return size
     } catch (error) {
-      await rm(part, { force: true }).catch(() => {}) // a folder that can't be written to has said so already
+      await rm(part, { force: true }).catch(() => {}) // an unwritable folder has already been reported
       throw downloadFailed(error)
     }
   }
@@ -88,7 +88,7 @@ export class MediaHosts {
         failure = error
       }
     }
-    this.#known = null // perhaps it was the permission that had ended
+    this.#known = null // the authorisation may have expired
     throw failure
   }
 
@@ -104,8 +104,8 @@ export class MediaHosts {
         await pipeline(plain, createWriteStream(part)) // no fsync: Node's permission model has none, and the spool needs none
         return (await stat(part)).size
       } catch (error) {
-        failure = watch.silent ? new DownloadFailed('timeout', `${host} fell silent`) : error
-        if (failure instanceof DownloadFailed && failure.code !== 'timeout') break // the next would say the same
+        failure = watch.silent ? new DownloadFailed('timeout', `${host} stopped sending`) : error
+        if (failure instanceof DownloadFailed && failure.code !== 'timeout') break // the next server would answer the same
       } finally {
         watch.end()
       }
@@ -129,7 +129,7 @@ export class MediaHosts {
   }
 }
 
-/** Aborts what it watches over when nothing moves for a while, or the link is over. */
+/** Aborts what it watches when nothing arrives for a while, or the link ends. */
 class Watch {
   #controller = new AbortController()
   #timer
@@ -157,10 +157,10 @@ async function requireFile(path) {
   const found = await stat(path).catch(error => {
     throw new Error(`its file can't be read (${error.code})`, { cause: error })
   })
-  if (!found.isFile()) throw new Error('its file is no file')
+  if (!found.isFile()) throw new Error('its path is not a file')
 }
 
-// To show how long a voice note is. What can't be measured is sent without.
+// To show the length of a voice note. One that can't be measured is sent without.
 async function duration(file) {
   const seconds = await getAudioDuration(file).catch(() => undefined)
   return Number.isFinite(seconds) ? Math.max(1, Math.round(seconds)) : undefined
@@ -175,7 +175,7 @@ async function post(route, url, sealed, signal) {
   pipeline(Readable.from(sealed.chunks(), { objectMode: false }), request).catch(reject)
   const response = await promise
   const text = await textOf(response)
-  if (response.statusCode !== 200) request.destroy() // what it refused needs not be sent to the end
+  if (response.statusCode !== 200) request.destroy() // no need to send the rest of a refused file
   return { status: response.statusCode, text }
 }
 
@@ -183,7 +183,7 @@ async function textOf(response) {
   let text = ''
   for await (const chunk of response) {
     text += chunk
-    if (text.length > MOST_ANSWER_BYTES) throw new Error('the server’s answer has no end')
+    if (text.length > MOST_ANSWER_BYTES) throw new Error('the server’s answer is too long')
   }
   return text
 }
@@ -191,11 +191,11 @@ async function textOf(response) {
 function placeOf({ status, text }, host) {
   if (status !== 200) throw new Error(`${host} answered ${status}`)
   const { url, direct_path: directPath } = JSON.parse(text)
-  if (!url && !directPath) throw new Error(`${host} did not say where it put it`)
+  if (!url && !directPath) throw new Error(`${host} did not say where the file is`)
   return { url, directPath }
 }
 
-// The path is its sender's word: whatever stands in it, it is one on that server.
+// The sender chose the path: whatever it contains, the URL stays on that server.
 function addressOf(host, directPath) {
   if (!directPath?.startsWith('/')) throw new DownloadFailed('gone', 'the message has no path of media')
   return new URL(new URL(`https://${host}`).origin + directPath)

@@ -34,7 +34,7 @@ async function fixture(context, ...answers) {
 
 const failure = (hosts, keys, file) => hosts.download({ keys, file, mostBytes: 100 }).then(assert.fail, error => error.code)
 
-test('what its sender wrote is a path on WhatsApp’s server, or nothing', async context => {
+test('the sender’s path is only ever used on WhatsApp’s server', async context => {
   const { hosts, file } = await fixture(context, servers(NOBODY))
   for (const directPath of [undefined, '', '@127.0.0.1/v/1', '.example.org/v/1', 'https://127.0.0.1/v/1']) {
     assert.equal(await failure(hosts, { ...KEYS, directPath }, file), 'gone')
@@ -43,7 +43,7 @@ test('what its sender wrote is a path on WhatsApp’s server, or nothing', async
   assert.ok(!existsSync(`${file}.part`))
 })
 
-test('a question for the servers that was not answered is asked again; an answer is kept', async context => {
+test('a failed query for the servers is repeated; an answer is cached', async context => {
   const silence = Object.assign(new Error('Timed Out'), { output: { statusCode: 408 } })
   const { hosts, file, asked } = await fixture(context, silence, servers())
   assert.equal(await failure(hosts, KEYS, file), 'timeout')
@@ -52,11 +52,11 @@ test('a question for the servers that was not answered is asked again; an answer
   assert.equal(asked.length, 2)
 })
 
-test('an upload tells why it failed, and whether the server may be another next time', async context => {
+test('an upload reports why it failed, and the next one may use another server', async context => {
   const { hosts, folder, asked } = await fixture(context, servers(NOBODY))
   const upload = file => hosts.upload({ file, type: 'image', timeS: 1_700_000_000 })
   await assert.rejects(upload(join(folder, 'none')), new UploadFailed("the image could not be uploaded: its file can't be read (ENOENT)"))
-  await assert.rejects(upload(folder), /its file is no file/)
+  await assert.rejects(upload(folder), /its path is not a file/)
   assert.deepEqual(asked, [])
   await writeFile(join(folder, 'photo'), 'photo')
   await assert.rejects(upload(join(folder, 'photo')), UploadFailed)

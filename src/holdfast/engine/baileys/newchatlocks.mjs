@@ -10,7 +10,7 @@ const NEW_CHAT_QUOTA = 'new-chat-quota'
 const ASK_AGAIN_MS = [10_000, 60_000, 600_000]
 
 export class NewChatLocks {
-  #asking = new Map() // lock -> notifications of its end that came meanwhile
+  #asking = new Map() // lock -> notifications of its end that arrived during the query
 
   /**
    * @param sock        Baileys' socket

@@ -31,16 +31,16 @@ async function answer({ locks, asked, reports }, state) {
   return reports
 }
 
-test('the end of the reach-out lock that WhatsApp names in answer is reported', async () => {
+test('the end of the reach-out lock in WhatsApp’s answer is reported', async () => {
   const reports = await answer(refused('463'), { isActive: true, timeEnforcementEnds: ENDS })
   assert.deepEqual(reports, [['new-chats-locked', 'reach-out-lock', true, 7000]])
 })
 
-test('an answer that there is no lock is not reported: the message was refused all the same', async () => {
+test('an answer that there is no lock is not reported: the message was refused nevertheless', async () => {
   assert.deepEqual(await answer(refused('463'), { isActive: false }), [])
 })
 
-test('a notification of the end counts, also while WhatsApp is asked', async () => {
+test('a notification of the end counts, even while a query is pending', async () => {
   const fixture = refused('463')
   fixture.locks.reachOutLock({ isActive: false })
   assert.deepEqual(fixture.reports, [])
@@ -49,7 +49,7 @@ test('a notification of the end counts, also while WhatsApp is asked', async () 
   assert.equal(fixture.reports.length, 2)
 })
 
-test('the end of the cycle is reported after a 475, whatever the state of the quota', async () => {
+test('the end of the cycle is reported after a 475, whatever the quota’s state', async () => {
   for (const status of ['CAPPED', 'NONE']) {
     const { asked, reports } = refused('475')
     asked[0].resolve({ capping_status: status, total_quota: 5, used_quota: 5, cycle_end_timestamp: '7000' })
@@ -75,7 +75,7 @@ test('notifications about the quota are reported', () => {
   ])
 })
 
-test('a query that fails is asked again, and only once at a time', async () => {
+test('a failed query is repeated, and only one is pending at a time', async () => {
   const { locks, asked, reports } = refused('475')
   locks.refused('475')
   assert.equal(asked.length, 1)

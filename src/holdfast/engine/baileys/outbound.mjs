@@ -1,7 +1,7 @@
-// From a `send` command to a message handed to Baileys: make it, make its recipient ready, show "typing", relay it.
+// From a `send` command to a message handed to Baileys: build it, prepare its recipient, show "typing", relay it.
 //
-// Only the last step takes its turn in the link's lane: a long upload or a slow question holds up nobody else. What
-// can't be made a second time is committed before its frame can leave, and so is the same when it is sent again.
+// Only the last step waits in the link's lane, so a long upload or a slow query delays no other message. A message that
+// can't be built a second time is committed before its frame is sent, and that committed message is used for retries.
 
 import { createHmac } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -25,18 +25,18 @@ export class Outbound {
     Object.assign(this, { sock, creds, lane, recipients, groups, hosts, commitMade, now })
   }
 
-  /** Resolves when the message was given to the socket's gate. */
+  /** Resolves when the message has been passed to the socket's gate. */
   async send({ whatsappId, to, content, made, typingMs }) {
     const message = made ? decode(made) : await this.#make(whatsappId, to, content)
     const recipient = await this.recipients.prepare(to)
     if (typingMs) await this.#type(recipient, content.audio?.voice ? 'recording' : 'composing', typingMs)
     const relay = { messageId: whatsappId, additionalAttributes: attributesOf(message) }
     await this.lane.run(() => this.sock.relayMessage(recipient, message, relay))
-    // The message has left: what becomes of this is no news about it.
+    // The message has been sent: failures after that say nothing about it.
     if (typingMs) this.sock.sendPresenceUpdate('paused', recipient).catch(() => {})
   }
 
-  /** What was sent under an id, for a recipient who asks again; undefined when that can't be known any more. */
+  /** What was sent under an id, for a recipient who asks again; undefined when it is no longer known. */
   async again(whatsappId, chat, { content, made }) {
     if (made) return decode(made)
     if (!content || isMedia(kindOf(content))) return undefined
@@ -60,7 +60,7 @@ export class Outbound {
     return makeMessage(named, { chat, secret: this.#secretOf(whatsappId), nowMs: this.now(), uploaded })
   }
 
-  // A group names its people by LID or by number; the senders of messages that are answered are named alike.
+  // A group identifies its people by LID or by number; senders of quoted messages are identified in the same way.
   async #asNamedThere(chat, content) {
     const { replyTo, reaction } = content
     if (!isJidGroup(chat) || (!replyTo?.sender && !reaction?.sender)) return content
@@ -79,18 +79,18 @@ export class Outbound {
     return lid ? jidNormalizedUser(lid) : jid
   }
 
-  // Chance would make a message that is sent again another one.
+  // Derived, not random: a message that is sent again must be the same message.
   #secretOf(whatsappId) {
     return createHmac('sha256', this.creds.advSecretKey).update(`message secret of ${whatsappId}`).digest()
   }
 
-  // Says nothing about being available: that is for `Connectivity` alone.
+  // Does not announce "available": only `Connectivity` does that.
   async #type(recipient, doing, typingMs) {
     await this.sock.sendPresenceUpdate(doing, recipient)
     await delay(typingMs)
   }
 }
 
-// Unpadded: Baileys pads by chance when it encrypts.
+// Unpadded: Baileys adds random padding when it encrypts.
 const encode = message => Buffer.from(proto.Message.encode(message).finish()).toString('base64')
 const decode = made => proto.Message.decode(Buffer.from(made, 'base64'))

@@ -1,8 +1,8 @@
 /**
  * Asks WhatsApp for pairing codes, one after another, and waits for its answer.
  *
- * `requestPairingCode` of Baileys sends the request and returns the code without looking at the answer: a code that
- * WhatsApp refused (400, 429) would be shown to people, who type it in vain.
+ * `requestPairingCode` of Baileys sends the request and returns the code without looking at the answer: people would be
+ * shown a code that WhatsApp refused (400, 429), and type it in vain.
  */
 
 export class PairingCodes {

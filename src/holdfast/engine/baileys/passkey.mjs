@@ -1,6 +1,7 @@
-// Links a device whose account demands a passkey. WhatsApp sends a challenge after the QR code was scanned or the pairing
-// code typed; the account's owner signs it in a browser on web.whatsapp.com; this module carries the answer back and
-// hands the device's keys to the phone. It holds no passkey, signs nothing, and sets no deadlines: Python does.
+// Links a device whose account requires a passkey. WhatsApp sends a challenge after the QR code was scanned or the
+// pairing code typed; the account's owner signs it in a browser on web.whatsapp.com; this module sends the assertion to
+// WhatsApp and passes the device's keys to the phone. It holds no passkey, signs nothing, and has no deadlines: Python
+// has those.
 
 import { createHash, createHmac, hkdfSync, createCipheriv, randomBytes } from 'node:crypto'
 
@@ -19,12 +20,12 @@ const ALPHABET = '123456789ABCDEFGHJKLMNPQRSTVWXYZ'
 const sha256 = bytes => createHash('sha256').update(bytes).digest()
 const hkdf = (secret, salt, info) => Buffer.from(hkdfSync('sha256', secret, salt, info, KEY_BYTES))
 
-/** Proves that this device is the one whose code the phone saw. */
+/** Proves that this is the device whose code the phone saw. */
 export const handoffKey = advSecret => hkdf(advSecret, Buffer.alloc(0), 'shortcake-passkey-handoff-v1')
 
 export const handoffProof = (key, payload) => createHmac('sha256', key).update(payload).digest()
 
-/** What the device commits itself to, as bytes: an ephemeral key bound to WhatsApp's reference. */
+/** The device's commitment as bytes: an ephemeral key bound to WhatsApp's reference. */
 export const ephemeralIdentity = ({ publicKey, deviceType, ref }) =>
   Buffer.from(CompanionEphemeralIdentity.encode({ publicKey, deviceType, ref }).finish())
 
@@ -55,12 +56,12 @@ export function encryptedRequest({ key, iv, noiseKey, identityKey, advSecret }) 
   return Buffer.from(EncryptedPairingRequest.encode({ encryptedPayload, iv }).finish())
 }
 
-/** The number that WhatsApp knows Baileys' kind of browser by. */
+/** WhatsApp's number for the kind of browser that Baileys claims to be. */
 export const deviceTypeOf = browser => DeviceProps.PlatformType[browser.toUpperCase()] || DeviceProps.PlatformType.CHROME
 
 // -- the ceremony
 
-/** WhatsApp refused a step, or answered what can't be used. `code` is the port's word for it. */
+/** WhatsApp refused a step, or gave an unusable answer. `code` is the port's code for it. */
 class CeremonyFailed extends Error {
   constructor(code, message) {
     super(message)
@@ -77,7 +78,7 @@ export class PasskeyCeremony {
   /**
    * @param query       Baileys' `sock.query`
    * @param creds       Baileys' credentials; `advSecretKey` is replaced
-   * @param changed     changes => void: credentials changed, and are to be kept
+   * @param changed     changes => void: credentials changed and must be stored
    * @param deviceType  a PlatformType
    * @param report      report => void
    * @param now         () => milliseconds
@@ -86,7 +87,7 @@ export class PasskeyCeremony {
     Object.assign(this, { query, creds, changed, deviceType, report, now })
   }
 
-  /** Is a person asked to sign, or WhatsApp expected to go on? Its QR codes then don't count. */
+  /** Is a person asked to sign, or WhatsApp expected to continue? Then used-up QR codes don't end the link. */
   get isUnderWay() {
     return this.#handoff !== null && !this.#isOver
   }
@@ -96,12 +97,12 @@ export class PasskeyCeremony {
     ws.on('CB:notification,type:crsc_continuation', node => this.#run(() => this.#continue(node)))
   }
 
-  /** The owner signed: `assertion` as Python has checked it. */
+  /** The owner signed: `assertion`, already checked by Python. */
   answer(assertion) {
     return this.#run(() => this.#sendPrologue(assertion))
   }
 
-  /** The owner compared the codes, and they are the same. */
+  /** The owner compared the codes, and they match. */
   confirm() {
     return this.#run(() => this.#sendRequest())
   }
@@ -117,14 +118,14 @@ export class PasskeyCeremony {
   }
 
   async #begin(node) {
-    if (this.creds.account) return // linked: nothing is asked of it
+    if (this.creds.account) return // already linked: no ceremony
     this.#replaceSecret()
     const options = readOptions(node) ?? readOptions(await this.#ask('get', 'passkey_request_options'))
     if (!options) throw new CeremonyFailed('passkey-unreadable', 'WhatsApp gave a challenge that can’t be read')
     this.report({ r: 'passkey-requested', options })
   }
 
-  // Only once: a second request comes for the same code that the phone saw.
+  // Only once: a repeated request is about the same code that the phone saw.
   #replaceSecret() {
     if (this.#handoff) return
     this.#handoff = { key: handoffKey(Buffer.from(this.creds.advSecretKey, 'base64')), until: this.now() + HANDOFF_MS }
@@ -132,7 +133,7 @@ export class PasskeyCeremony {
   }
 
   async #sendPrologue(assertion) {
-    if (!this.#handoff) throw new CeremonyFailed('passkey-failed', 'no passkey is asked for')
+    if (!this.#handoff) throw new CeremonyFailed('passkey-failed', 'no passkey was requested')
     const answer = await this.#ask('get', 'ref')
     const ref = textOf(getBinaryNodeChild(answer, 'ref'))
     if (!ref) throw new CeremonyFailed('passkey-failed', 'WhatsApp gave no reference')
@@ -152,7 +153,7 @@ export class PasskeyCeremony {
 
   async #continue(node) {
     if (this.creds.account) return
-    if (!this.#exchange) throw new CeremonyFailed('passkey-failed', 'WhatsApp went on before the owner had signed')
+    if (!this.#exchange) throw new CeremonyFailed('passkey-failed', 'WhatsApp continued before the owner had signed')
     const { pair, nonce, ref, isProven } = this.#exchange
     const { publicKey, nonce: primaryNonce } = readPrimary(node)
     await this.#ask('set', 'companion_nonce', nonce)
@@ -186,7 +187,7 @@ export class PasskeyCeremony {
   }
 }
 
-// -- reading what WhatsApp says
+// -- reading WhatsApp's stanzas
 
 const textOf = node => (node?.content?.length ? Buffer.from(node.content).toString('utf8') : undefined)
 

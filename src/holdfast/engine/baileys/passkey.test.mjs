@@ -15,7 +15,7 @@ import {
   prologuePayload
 } from './passkey.mjs'
 
-// Made with another implementation (Python's cryptography), from the same inputs.
+// Computed with another implementation (Python's cryptography) from the same inputs.
 const HANDOFF = 'bf71b722a793d4f9d2c8e46ad45266621b5d4c5273cca92d93068648346c10a5'
 const IDENTITY = '0a20010101010101010101010101010101010101010101010101010101010101010110011a053240726566'
 const PAYLOAD = `0a2b${IDENTITY}12220a20afd946ab0400db4db7a0406585f1596afba950887fb0c3baef19f418e85259cb`
@@ -40,11 +40,11 @@ test('the prologue commits to an ephemeral key, the type of device and WhatsApp�
   assert.equal(hex(prologuePayload(identity, filled(2))), PAYLOAD)
 })
 
-test('the code for the eyes is that of the protocol', () => {
+test('the displayed code is the protocol’s', () => {
   assert.equal(comparisonCode({ nonce: filled(2), primaryNonce: filled(3), primaryKey: filled(4) }), 'G7R3-N352')
 })
 
-test('the device’s keys go out encrypted under the agreed key', () => {
+test('the device’s keys are sent encrypted under the agreed key', () => {
   const key = pairingKey({ shared: filled(5), deviceType: 1, ref: '2@ref' })
   assert.equal(hex(key), KEY)
   const parts = { key, iv: filled(9, 12), noiseKey: filled(6), identityKey: filled(7), advSecret: filled(8) }
@@ -111,7 +111,7 @@ test('the challenge is reported, and the secret that the phone saw is replaced a
   assert.equal(ceremony.isUnderWay, true)
 })
 
-test('a challenge that can’t be read is asked for again', async () => {
+test('an unreadable challenge is requested again', async () => {
   const again = node('iq', [node('passkey_request_options', Buffer.from(JSON.stringify(OPTIONS)))])
   const { reports, say, tags } = fixture({ answers: { passkey_request_options: again } })
   await say('passkey_prologue_request', request('{'))
@@ -119,7 +119,7 @@ test('a challenge that can’t be read is asked for again', async () => {
   assert.deepEqual(reports, [{ r: 'passkey-requested', options: OPTIONS }])
 })
 
-test('one that can’t be read twice ends the ceremony', async () => {
+test('a second unreadable challenge ends the ceremony', async () => {
   const { reports, say } = fixture()
   await say('passkey_prologue_request', request('[]'))
   assert.deepEqual(reports.map(({ r, code }) => [r, code]), [['passkey-failed', 'passkey-unreadable']])
@@ -152,7 +152,7 @@ test('after five minutes there is no proof, and the request waits until the code
   assert.deepEqual(tags().at(-1), 'encrypted_pairing_request')
 })
 
-test('a refusal, a silence and a reference that is missing have their own words, and nothing follows them', async () => {
+test('a refusal, no answer and a missing reference have codes of their own and end the ceremony', async () => {
   const refusal = Object.assign(new Error('bad-request'), { data: 400 })
   for (const [answers, code] of [
     [{ passkey_prologue: refusal }, 'passkey-refused'],
@@ -168,7 +168,7 @@ test('a refusal, a silence and a reference that is missing have their own words,
   }
 })
 
-test('a continuation with half a key ends the ceremony', async () => {
+test('a continuation with an incomplete key ends the ceremony', async () => {
   const { ceremony, reports, say } = fixture()
   await say('passkey_prologue_request', request())
   await ceremony.answer(ASSERTION)
@@ -176,7 +176,7 @@ test('a continuation with half a key ends the ceremony', async () => {
   assert.equal(reports.at(-1).code, 'passkey-failed')
 })
 
-test('a linked device is asked for nothing', async () => {
+test('a linked device needs no ceremony', async () => {
   const { reports, creds, say } = fixture({ creds: { account: {} } })
   await say('passkey_prologue_request', request())
   assert.deepEqual(reports, [])

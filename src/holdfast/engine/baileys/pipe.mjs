@@ -1,4 +1,4 @@
-// Standard input and output as lines of JSON. Reports of one turn of the event loop leave in one write.
+// Standard input and output as lines of JSON. Reports of one iteration of the event loop are sent in one write.
 
 const MAX_LINE_BYTES = 16 * 1024 * 1024
 const MAX_UNREAD_BYTES = 128 * 1024 * 1024
@@ -11,7 +11,7 @@ export class Pipe {
 
   /**
    * @param take   object => void: one parsed line
-   * @param fail   sentence => void: the pipe can't be used any more. Sentences never hold what stood in a line.
+   * @param fail   sentence => void: the pipe can't be used any more. Sentences never contain the content of a line.
    */
   constructor({ input, output, take, fail }) {
     this.output = output
@@ -23,10 +23,10 @@ export class Pipe {
     output.on('error', () => fail('standard output broke'))
   }
 
-  /** Whether the report was short enough to be told. */
+  /** Whether the report was short enough to be sent. */
   write(report) {
     const line = stringify(report) + '\n'
-    // Three bytes are the most that UTF-8 has for a unit of JavaScript's; counting them costs more than it is worth.
+    // UTF-8 has at most three bytes for a UTF-16 code unit; an exact count would cost more than it gains.
     if (line.length * 3 > MAX_LINE_BYTES && Buffer.byteLength(line) > MAX_LINE_BYTES) return false
     this.#lines.push(line)
     if (this.#lines.length === 1) setImmediate(() => this.flush())
@@ -41,7 +41,7 @@ export class Pipe {
     if (!this.#lines.length) return
     this.output.write(this.#lines.join(''))
     this.#lines = []
-    if (this.output.writableLength > MAX_UNREAD_BYTES) this.fail('nobody reads what the host reports')
+    if (this.output.writableLength > MAX_UNREAD_BYTES) this.fail('the reports of the host are not read')
   }
 
   #read(chunk) {
@@ -57,7 +57,7 @@ export class Pipe {
     if (from === chunk.length) return
     this.#parts.push(chunk.subarray(from))
     this.#held += chunk.length - from
-    if (this.#held > MAX_LINE_BYTES) this.fail('a command is longer than a line may be')
+    if (this.#held > MAX_LINE_BYTES) this.fail('a command is longer than a line of the pipe may be')
   }
 
   #take(line) {
@@ -71,8 +71,8 @@ export class Pipe {
   }
 }
 
-// Baileys' protobuf reader makes half characters of bad UTF-8, which anybody can put into a message. JSON can escape
-// them and JavaScript reads them back, but to Holdfast such a line is broken, and a broken line ends the host.
+// Baileys' protobuf reader turns invalid UTF-8, which anybody can put into a message, into lone surrogates. JSON can
+// escape them and JavaScript parses them, but Holdfast rejects such a line as broken, and a broken line ends the host.
 function stringify(report) {
   const line = JSON.stringify(report)
   return line.includes('\\ud') ? JSON.stringify(report, wellFormed) : line

@@ -15,7 +15,7 @@ function fixture() {
 
 const turn = () => new Promise(resolve => setImmediate(resolve))
 
-test('lines are taken however the stream is cut', async () => {
+test('lines are read whatever the chunks of the stream', async () => {
   const { input, taken } = fixture()
   const bytes = Buffer.from('{"c":"a","text":"مرحبا"}\n{"c":"b"}\n')
   for (const byte of bytes) input.write(Buffer.from([byte]))
@@ -33,11 +33,11 @@ test('a line that is not JSON fails without being shown', async () => {
   assert.deepEqual(failures, ['a command of 19 bytes is not JSON'])
 })
 
-test('a command without end fails', async () => {
+test('an endless command fails', async () => {
   const { input, failures } = fixture()
   for (let n = 0; n < 17; n++) input.write(Buffer.alloc(1024 * 1024, 'x'))
   await turn()
-  assert.ok(failures.includes('a command is longer than a line may be'))
+  assert.ok(failures.includes('a command is longer than a line of the pipe may be'))
 })
 
 test('the end of the input fails', async () => {
@@ -48,7 +48,7 @@ test('the end of the input fails', async () => {
   assert.deepEqual(failures, ['standard input ended'])
 })
 
-test('reports of one turn leave together, as lines in order', async () => {
+test('reports of one iteration of the event loop are written together, as lines in order', async () => {
   const { output, pipe } = fixture()
   const chunks = []
   output.on('data', chunk => chunks.push(chunk.toString()))
@@ -63,7 +63,7 @@ test('reports of one turn leave together, as lines in order', async () => {
   assert.equal(rest, '')
 })
 
-test('half characters, which anybody can send, leave as the replacement character', async () => {
+test('lone surrogates, which anybody can send, are written as the replacement character', async () => {
   const { output, pipe } = fixture()
   const chunks = []
   output.on('data', chunk => chunks.push(chunk.toString()))
@@ -74,7 +74,7 @@ test('half characters, which anybody can send, leave as the replacement characte
   assert.ok(!chunks[0].includes('x\\ud83d'))
 })
 
-test('a report that is too long for a line is not told', () => {
+test('a report that is too long for a line is not sent', () => {
   const { pipe, failures } = fixture()
   assert.equal(pipe.write({ r: 'a', text: 'x'.repeat(1000) }), true)
   assert.equal(pipe.write({ r: 'a', text: 'x'.repeat(16 * 1024 * 1024) }), false)

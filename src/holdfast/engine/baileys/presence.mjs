@@ -1,5 +1,5 @@
-// Keeps WhatsApp's idea of "available" to what was asked for last: an available device takes the phone's push
-// notifications away. Baileys says more about it than it is asked to, and sometimes less.
+// Keeps WhatsApp's view of "available" at what was requested last: while a device is available, the phone gets no push
+// notifications. Baileys sends more presences than it is asked to, and sometimes fewer.
 
 export class Presence {
   #wanted = 'unavailable'
@@ -10,8 +10,8 @@ export class Presence {
     this.sock = sock
     this.creds = creds
     this.#name = creds.me?.name
-    // Baileys takes each change of credentials that has no name in it for a change of name, and tells WhatsApp of it
-    // by a presence without a type, which means "available".
+    // Baileys treats each change of credentials without a name in it as a change of the name, and sends WhatsApp a
+    // presence without a type, which means "available".
     const { emit } = sock.ev
     sock.ev.emit = (event, change) =>
       emit(event, event === 'creds.update' && !change.me && creds.me ? { ...change, me: creds.me } : change)
@@ -22,19 +22,20 @@ export class Presence {
     this.#say()
   }
 
-  /** The link is logged in. */
+  /** The link has logged in. */
   opened() {
     this.#open = true
   }
 
-  /** Credentials changed. With a new name Baileys has just sent a presence without a type, this time rightly. */
+  /** Credentials changed. With a new name, Baileys has just sent a presence without a type, this time correctly. */
   credentialsChanged() {
     if (this.creds.me?.name === this.#name) return
     this.#name = this.creds.me?.name
     if (this.#open) this.#say()
   }
 
-  // Without a name Baileys says nothing; it is said when the name comes. That the socket is gone is told by `closed`.
+  // Without a name Baileys sends nothing; the presence is sent when the name arrives. If the socket is gone, `closed`
+  // says so.
   #say() {
     this.sock.sendPresenceUpdate(this.#wanted).catch(() => {})
   }

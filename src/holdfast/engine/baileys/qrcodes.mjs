@@ -1,6 +1,7 @@
-// The QR codes of a link, and their end. Baileys ends a link with 408 when its codes are used up, whatever else goes on:
-// also while the owner of the account signs with a passkey, for which WhatsApp gives ten minutes. Spare references keep
-// Baileys' timer busy for longer than that; they are never shown, and say when the real codes are used up.
+// The QR codes of a link, and their end. Baileys ends a link with 408 when its codes are used up, whatever else is
+// going on: even while the owner of the account signs with a passkey, for which WhatsApp gives ten minutes. Spare
+// references keep Baileys' timer busy for longer than that; they are never shown, and their turn means that the real
+// codes are used up.
 
 const LONGER_THAN_ANY_CEREMONY_MS = 11 * 60_000
 const FIRST_MS = 60_000
@@ -10,7 +11,7 @@ const SPARES = Math.ceil(LONGER_THAN_ANY_CEREMONY_MS / NEXT_MS)
 
 export class QrCodes {
   /**
-   * @param isBusy    () => whether the link has other things to do than to show codes
+   * @param isBusy    () => whether the link is past showing codes
    * @param shown     (qr, validMs) => void; validMs: how long until Baileys shows the next one
    * @param usedUp    () => void
    */

@@ -1,5 +1,5 @@
-// What Holdfast asks WhatsApp for a person: each query by its name, as `holdfast.session.queries` defines it. A new one is
-// an entry of QUERIES. Whatever asks WhatsApp goes through the link's QueryLimits, by the kind of the query.
+// Queries that Holdfast sends to WhatsApp for a person, by name, as `holdfast.session.queries` defines them. A new one
+// is an entry of QUERIES. Every request to WhatsApp goes through the link's QueryLimits, by the kind of the query.
 
 import { getBinaryNodeChild, getBinaryNodeChildren, isJidGroup, isLidUser, isPnUser, jidNormalizedUser } from 'baileys'
 
@@ -114,5 +114,5 @@ const member = ({ id, phoneNumber, lid, admin }) => ({
   role: admin === 'admin' || admin === 'superadmin' ? admin : 'member'
 })
 
-// By phone number where WhatsApp tells it.
+// By phone number where WhatsApp reports it.
 const personOf = (phoneNumber, jid) => (phoneNumber || jid ? jidNormalizedUser(phoneNumber || jid) : undefined)

@@ -21,7 +21,7 @@ const answerOf = users => ({
 
 const queriesOf = query => new Queries({ sock: { query }, limits: new QueryLimits(), groups: {} })
 
-test('numbers are answered in the order asked, in the spelling that WhatsApp uses', async () => {
+test('answers about numbers are in the requested order, in the spelling that WhatsApp uses', async () => {
   const asked = []
   const queries = queriesOf(async ({ content: [usync] }) => {
     const list = usync.content[1].content.map(({ content: [contact] }) => contact.content)
@@ -39,7 +39,7 @@ test('numbers are answered in the order asked, in the spelling that WhatsApp use
   ])
 })
 
-test('many numbers are asked about in parts, one after the other', async () => {
+test('many numbers are queried in batches, one after the other', async () => {
   let running = 0
   let most = 0
   let count = 0
@@ -55,13 +55,13 @@ test('many numbers are asked about in parts, one after the other', async () => {
   assert.deepEqual([count, most], [3, 1])
 })
 
-test('numbers that WhatsApp says nothing about have no row', async () => {
+test('numbers missing from WhatsApp’s answer have no row', async () => {
   for (const answer of [{ tag: 'iq', attrs: {} }, answerOf([]), answerOf([{ tag: 'user', attrs: {} }])]) {
     assert.deepEqual(await queriesOf(async () => answer).run('check-numbers', { numbers: ['1'], atOnce: 50 }), [])
   }
 })
 
-test('an unknown query is an error, also one named like a member of objects', async () => {
+test('an unknown query is an error, even one named like a member of Object', async () => {
   for (const name of ['nonsense', 'constructor', '__proto__']) {
     await assert.rejects(queriesOf(async () => answerOf([])).run(name, {}), /there is no query/)
   }

@@ -20,7 +20,7 @@ export class QueryLimited extends Error {
   }
 }
 
-/** The port's word for an error of Baileys that is WhatsApp's answer "not now"; undefined for any other error. */
+/** The port's code for an error of Baileys that is WhatsApp's answer "not now"; undefined for any other error. */
 export function limitCode(error) {
   // Baileys' errors carry the answer's code in `data`; `output.statusCode` is 500 unless it says otherwise.
   return typeof error?.data === 'number' ? CODES[error.data] : undefined
@@ -29,7 +29,7 @@ export function limitCode(error) {
 class Kind {
   running = 0
   waiting = []
-  pauses = 0 // failed queries in a row, each counted with those that ran beside it
+  pauses = 0 // failed queries in a row, queries that ran at the same time count once
   pausedAt = -Infinity
   until = -Infinity
   last = null // {code, error} of the answer that began the pause
@@ -48,7 +48,7 @@ export class QueryLimits {
   }
 
   /**
-   * Run a query of a kind; throws `QueryLimited` instead of asking while WhatsApp answers none, or when it answers so.
+   * Run a query of a kind; throws `QueryLimited` while WhatsApp answers none (without asking), or when it refuses.
    * @param kind   the query's xmlns
    * @param query  async () => answer
    */
@@ -71,7 +71,7 @@ export class QueryLimits {
     }
   }
 
-  /** Refuse whatever waits and whatever comes. */
+  /** Reject everything that waits, and everything later. */
   close(error) {
     this.#closed = error
     for (const { waiting } of this.#kinds.values()) {
@@ -103,7 +103,7 @@ export class QueryLimits {
     }
   }
 
-  // Queries that ran beside one that failed before prove nothing new.
+  // Queries that ran at the same time as a failed one prove nothing new.
   #pause(state, begunAt, last) {
     if (begunAt <= state.pausedAt) return
     const pauseS = Math.min(FIRST_PAUSE_S * 2 ** state.pauses, LONGEST_PAUSE_S) * (1 + JITTER * this.chance())

@@ -5,7 +5,7 @@ import { QueryLimited, QueryLimits, limitCode } from './querylimits.mjs'
 
 const refusal = (code = 429) => Object.assign(new Error('rate-overlimit'), { data: code, output: { statusCode: 500 } })
 
-/** Limits under a clock of their own, a WhatsApp that answers `answers.next`, and how often it was asked. */
+/** Limits with a fake clock, a WhatsApp that answers `answers.next`, and how often it was asked. */
 function fixture() {
   const clock = { nowMs: 0 }
   const limits = new QueryLimits({ now: () => clock.nowMs, chance: () => 0 })
@@ -30,7 +30,7 @@ test('while WhatsApp answers none, a kind of query is refused without asking, wi
   assert.deepEqual(asked, [0])
 })
 
-test('other kinds of queries go on', async () => {
+test('other kinds of queries continue', async () => {
   const { ask, outcome } = fixture()
   await outcome(ask(refusal()))
   assert.equal(await ask(undefined, 'w:g2'), 'answer')
@@ -58,14 +58,14 @@ test('one query probes; those that wait for it are refused or admitted with its 
   }
 })
 
-test('queries that fail side by side begin one pause, and few run at a time', async () => {
+test('queries that fail at the same time start one pause, and few run at a time', async () => {
   const { asked, ask, outcome } = fixture()
   const outcomes = await Promise.all(Array.from({ length: 30 }, () => outcome(ask(refusal()))))
   assert.equal(asked.length, 4)
   assert.ok(outcomes.every(({ retryAfterS }) => retryAfterS === 2))
 })
 
-test('an error that is no limit passes through and frees its place', async () => {
+test('an error other than a limit is passed on and frees its slot', async () => {
   const { ask, outcome } = fixture()
   const error = Object.assign(new Error('not found'), { data: 404 })
   const outcomes = await Promise.all(Array.from({ length: 10 }, () => outcome(ask(error))))
@@ -73,7 +73,7 @@ test('an error that is no limit passes through and frees its place', async () =>
   assert.equal(await ask(), 'answer')
 })
 
-test('a link that closes refuses what waits and whatever comes', async () => {
+test('a link that closes rejects waiting and later queries', async () => {
   const { limits, outcome } = fixture()
   const gone = new Error('gone')
   const running = Array.from({ length: 5 }, () => outcome(limits.run('usync', () => new Promise(() => {}))))
@@ -82,7 +82,7 @@ test('a link that closes refuses what waits and whatever comes', async () => {
   assert.equal(await outcome(limits.run('usync', async () => 1)), gone)
 })
 
-test('only numbers that WhatsApp answered with are limits', () => {
+test('only WhatsApp’s own codes count as limits', () => {
   assert.deepEqual([408, 429, 500, 503].map(code => limitCode(refusal(code))), ['server-busy', 'rate-limited', 'server-busy', 'server-busy'])
   assert.equal(limitCode(refusal(404)), undefined)
   assert.equal(limitCode(Object.assign(new Error('Timed Out'), { output: { statusCode: 408 } })), undefined)

@@ -1,11 +1,11 @@
-// Questions of one link to Holdfast, and the answers by their number.
+// Requests of one link to Holdfast, and their answers, matched by number.
 
 export class Questions {
   #asked = new Map() // number -> {resolve, reject}
   #count = 0
   #closed = null
 
-  /** @param tell  question with its number => void */
+  /** @param tell  request with its number => void */
   constructor({ tell }) {
     this.tell = tell
   }
@@ -24,7 +24,7 @@ export class Questions {
     this.#asked.delete(number)
   }
 
-  /** Reject what was asked and whatever will be. */
+  /** Reject all pending requests, and all later ones. */
   close(error) {
     this.#closed = error
     for (const { reject } of this.#asked.values()) reject(error)

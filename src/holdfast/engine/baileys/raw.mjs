@@ -1,10 +1,10 @@
-// The fields of a message that is not understood, as JSON of bounded size: so that its text is not lost. Bytes are left
-// out, for they are keys, hashes, ciphertexts and thumbnails.
+// The fields of a message that is not understood, as JSON of bounded size, so that its text is not lost. Bytes are left
+// out, because they are keys, hashes, ciphertexts and thumbnails.
 
 const DEEPEST = 8
 const MOST_MEMBERS = 64 // of an object or a list
 const LONGEST_TEXT = 4096
-const MOST_CHARACTERS = 16384 // of all texts and names together
+const MOST_CHARACTERS = 16384 // all texts and names together
 const MOST_VALUES = 512 // in all
 
 /** `{content: {raw}}`; `raw.truncated` says that something was left out. */

@@ -1,9 +1,9 @@
-// Makes a recipient ready before a message is handed to Baileys: is the number on WhatsApp, which devices does it
-// have, is there a Signal session for each.
+// Prepares a recipient before a message is passed to Baileys: is the number on WhatsApp, which devices does it have,
+// and is there a Signal session for each.
 //
-// `relayMessage` would find out most of that by itself, but inside the transaction that holds up every other send of
-// the session, and without telling "no such number" from "no answer". Here it is asked once for each new
-// contact, beside the other sends.
+// `relayMessage` would find out most of that by itself, but inside the transaction that blocks every other send of the
+// session, and without telling "no such number" from "no answer". Here it is queried once for each new contact, while
+// other sends continue.
 
 import { isJidGroup, isLidUser, isPnUser, jidDecode, jidNormalizedUser } from 'baileys'
 
@@ -14,10 +14,10 @@ export class NoAnswer extends Error {}
 const USYNC = 'usync'
 const KEYS = 'encrypt'
 
-// As in Baileys: after that the device list is asked for again.
+// As in Baileys: after this time the device list is queried again.
 const DEVICES_KEPT_MS = 5 * 60 * 1000
 const DEVICES_KEPT = 2000
-
+/** Baileys' cache of device lists, as a plain map that we can read. */
 /** Baileys' cache of device lists, as a plain map that we can look into. */
 export class DevicesCache {
   #kept = new Map()
@@ -55,7 +55,7 @@ export class DevicesCache {
 }
 
 export class Recipients {
-  #ready = new Map() // JID asked for -> JID to send to
+  #ready = new Map() // requested JID -> JID to send to
   #asking = new Map()
   #doubted = new Set()
 
@@ -68,7 +68,7 @@ export class Recipients {
     this.limits = limits
   }
 
-  /** The JID to send to, ready; throws `NotOnWhatsApp`, `NoSuchGroup`, `NoAnswer` or `QueryLimited`. */
+  /** The JID to send to, prepared; throws `NotOnWhatsApp`, `NoSuchGroup`, `NoAnswer` or `QueryLimited`. */
   async prepare(jid) {
     if (this.#isReady(jid)) return this.#ready.get(jid)
     if (!this.#asking.has(jid)) {
@@ -77,7 +77,9 @@ export class Recipients {
     return this.#asking.get(jid)
   }
 
-  /** What we know of a chat's devices made WhatsApp refuse a message: all is asked for anew before the next one. */
+  /**
+   * WhatsApp refused a message because of outdated devices: query everything about this chat again before the next one.
+   */
   doubt(jid) {
     this.#doubted.add(jid)
   }
@@ -99,7 +101,7 @@ export class Recipients {
     return target
   }
 
-  // Baileys asks for key bundles together with a list of devices, and swallows the error: for somebody without a session
+  // Baileys queries key bundles together with a device list, and swallows the error: for somebody without a session
   // both count as one query for keys.
   async #readyPerson(target, anew) {
     const ready = async () => {
@@ -130,14 +132,14 @@ export class Recipients {
     return (await this.sock.signalRepository.validateSession(jid)).exists
   }
 
-  // No answer looks the same as no devices; a number can be asked about, and a LID is asked for together with our own.
+  // No answer looks the same as no devices. A number can be checked; a LID is queried together with our own account.
   async #explain(target, devices) {
     if (isPnUser(target)) await this.#lookUp(target)
     else if (devices.length) throw new NotOnWhatsApp('the hidden id is not on WhatsApp')
-    throw new NoAnswer('the list of devices was not answered')
+    throw new NoAnswer('WhatsApp did not answer the query for the list of devices')
   }
 
-  // Those who have our key for the group need no session with us.
+  // Members who have our key for the group need no session with us.
   async #readyGroup(jid, anew) {
     if (anew) this.groups.forget(jid)
     const { participants } = await this.groups.get(jid)
@@ -148,7 +150,7 @@ export class Recipients {
     await this.#readySessions(strangers, anew)
   }
 
-  // A number with a stored device list was there before: no question.
+  // A number with a stored device list existed before: no query needed.
   async #locate(jid) {
     const { user } = jidDecode(jid)
     const { [user]: known } = await this.store.get('device-list', [user])
@@ -158,11 +160,11 @@ export class Recipients {
   // Brazilian and other numbers have two spellings; WhatsApp answers with the one that it uses.
   async #lookUp(jid) {
     const answer = await this.limits.run(USYNC, () => this.sock.onWhatsApp(jid))
-    if (answer === undefined) throw new NoAnswer('whether the number is on WhatsApp was not answered')
+    if (answer === undefined) throw new NoAnswer('WhatsApp did not answer whether the number is on WhatsApp')
     const found = answer.find(row => row.exists)
     if (!found) throw new NotOnWhatsApp('the number is not on WhatsApp')
     const target = isPnUser(found.jid) ? jidNormalizedUser(found.jid) : jid
-    // Receipts come from the number in WhatsApp's spelling.
+    // Receipts will come from the number in WhatsApp's spelling.
     if (target !== jid) this.store.set({ 'number-spelling': { [jidDecode(jid).user]: jidDecode(target).user } })
     return target
   }

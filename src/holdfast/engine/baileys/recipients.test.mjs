@@ -51,20 +51,20 @@ function fixture({ onWhatsApp = async () => [{ jid: JID, exists: true }], listed
   return { recipients, devices, asked, spellings, clock, refuse }
 }
 
-test('a new contact is asked about once, and once for many messages at a time', async () => {
+test('a new contact is queried once, even for many messages at a time', async () => {
   const { recipients, asked } = fixture()
   await Promise.all(Array.from({ length: 5 }, () => recipients.prepare(JID)))
   assert.equal(await recipients.prepare(JID), JID)
   assert.deepEqual(asked, ['number', 'devices', 'sessions of 2'])
 })
 
-test('a contact of earlier links is not asked for again', async () => {
+test('a contact of earlier links is not queried again', async () => {
   const { recipients, asked } = fixture({ known: true })
   await recipients.prepare(JID)
   assert.deepEqual(asked, ['devices', 'sessions of 2'])
 })
 
-test('when the device list is forgotten it is asked for again, the number is not', async () => {
+test('a forgotten device list is queried again, the number is not', async () => {
   const { recipients, devices, asked } = fixture()
   await recipients.prepare(JID)
   devices.flushAll()
@@ -78,28 +78,28 @@ test('WhatsApp’s own spelling of a number is used, and kept: receipts come fro
   assert.deepEqual(spellings, { 5511999998888: '551199998888' })
 })
 
-test('"no such number" and "no answer" are told apart', async () => {
+test('"no such number" and "no answer" are distinguished', async () => {
   const absent = fixture({ onWhatsApp: async () => [] })
   await assert.rejects(absent.recipients.prepare(JID), NotOnWhatsApp)
   const silent = fixture({ onWhatsApp: async () => undefined })
   await assert.rejects(silent.recipients.prepare(JID), NoAnswer)
 })
 
-test('a known contact without devices has left WhatsApp, or was not answered about', async () => {
+test('a known contact without devices has left WhatsApp, or the query had no answer', async () => {
   const left = fixture({ known: true, listed: false, onWhatsApp: async () => [] })
   await assert.rejects(left.recipients.prepare(JID), NotOnWhatsApp)
   const silent = fixture({ known: true, listed: false, onWhatsApp: async () => undefined })
   await assert.rejects(silent.recipients.prepare(JID), NoAnswer)
 })
 
-test('after a failure the next message asks anew', async () => {
+test('after a failure the next message queries again', async () => {
   let answers = 0
   const { recipients } = fixture({ onWhatsApp: async () => (answers++ ? [{ jid: JID, exists: true }] : undefined) })
   await assert.rejects(recipients.prepare(JID), NoAnswer)
   assert.equal(await recipients.prepare(JID), JID)
 })
 
-test('a hidden id is made ready without asking for its number', async () => {
+test('a hidden id is prepared without a query for its number', async () => {
   const { recipients, asked } = fixture()
   assert.equal(await recipients.prepare('2002@lid'), '2002@lid')
   await recipients.prepare('2002@lid')
@@ -107,14 +107,14 @@ test('a hidden id is made ready without asking for its number', async () => {
   await assert.rejects(fixture({ listed: false }).recipients.prepare('2002@lid'), NotOnWhatsApp)
 })
 
-test('a group is asked about once, and needs sessions with those only who lack our key for it', async () => {
+test('a group is queried once, and needs sessions only with members who lack our key for it', async () => {
   const { recipients, asked } = fixture({ told: { '2002@lid': true } })
   assert.equal(await recipients.prepare(GROUP), GROUP)
   await recipients.prepare(GROUP)
   assert.deepEqual(asked, ['group', 'devices', 'sessions of 1', 'devices', 'sessions of 1'])
 })
 
-test('after a doubt all is asked for anew, once', async () => {
+test('after a doubt everything is queried again, once', async () => {
   const { recipients, asked } = fixture()
   await recipients.prepare(JID)
   recipients.doubt(JID)
@@ -131,7 +131,7 @@ test('after a doubt about a group everybody in it gets our key for it again', as
   assert.deepEqual(asked, ['group', 'devices', 'group', 'devices anew', 'new sessions of 2'])
 })
 
-test('the device cache forgets the oldest, and speaks as Baileys wants', () => {
+test('the device cache drops the oldest entries, and has the interface that Baileys expects', () => {
   const cache = new DevicesCache()
   cache.mset(Array.from({ length: 2001 }, (_, n) => ({ key: String(n), value: [n] })))
   assert.equal(cache.get('0'), undefined)
@@ -142,7 +142,7 @@ test('the device cache forgets the oldest, and speaks as Baileys wants', () => {
 
 const limit = code => Object.assign(new Error('limited'), { data: code })
 
-test('while WhatsApp answers no queries for numbers, new contacts are refused without asking', async () => {
+test('while WhatsApp answers no queries for numbers, new contacts are refused without a query', async () => {
   const { recipients, asked, refuse, clock } = fixture({ refuse: { number: limit(429) } })
   for (const jid of [JID, '962788888888@s.whatsapp.net']) {
     await assert.rejects(recipients.prepare(jid), ({ code, kind }) => code === 'rate-limited' && kind === 'usync')
@@ -160,14 +160,14 @@ test('while WhatsApp gives no key bundles, those without a session are refused b
   assert.deepEqual(asked, ['devices', 'sessions of 2'])
 })
 
-test('who has a session is sent to while WhatsApp gives no key bundles', async () => {
+test('people with a session get messages while WhatsApp gives no key bundles', async () => {
   const known = '962788888888@s.whatsapp.net'
   const { recipients } = fixture({ known: true, refuse: { sessions: limit(503) }, sessions: [known, `${OWN}@s.whatsapp.net`] })
   await assert.rejects(recipients.prepare(JID), QueryLimited)
   assert.equal(await recipients.prepare(known), known)
 })
 
-test('whose devices are in the cache is sent to while WhatsApp answers no queries for devices', async () => {
+test('people with cached devices get messages while WhatsApp answers no queries for devices', async () => {
   const other = '962788888888@s.whatsapp.net'
   const { recipients, refuse, asked } = fixture({ known: true })
   await recipients.prepare(JID)

@@ -1,4 +1,4 @@
-// Why a message was not sent, as one of the port's short words.
+// Why a message was not sent, as one of the port's codes.
 
 import { DisconnectReason } from 'baileys'
 
@@ -8,13 +8,13 @@ import { UploadFailed } from './mediahost.mjs'
 import { limitCode, QueryLimited } from './querylimits.mjs'
 import { NoAnswer, NotOnWhatsApp } from './recipients.mjs'
 
-/** What was asked of a link, or by it, can't be had because the link is over. */
+/** A request of the link, or to it, can't be answered because the link has closed. */
 export class LinkDown extends Error {}
 
-/** WhatsApp has nothing of what was asked about. */
+/** WhatsApp has nothing about the subject of a query. */
 export class NotThere extends Error {}
 
-/** Why a query has no answer, as one of the port's short words. */
+/** Why a query has no answer, as one of the port's codes. */
 export const queryError = error => (error instanceof NotThere ? 'not-found' : refusalCode(error))
 
 export function refusalCode(error) {

@@ -1,11 +1,10 @@
-// The Signal repository that Baileys encrypts and decrypts with: its own, around which the write-ahead promises are
-// laid.
+// The Signal repository that Baileys encrypts and decrypts with: Baileys' own, wrapped in the write-ahead guarantees.
 //
-// It gets a transaction capability of its own, not the one that makeSocket hands to `makeSignalRepository`. Baileys'
-// `addTransactionCapability` folds every nested transaction into the outer one (AsyncLocalStorage, one per
-// instance), and `relayMessage` holds an outer one around encryption *and* the write of the frame: with the shared
-// instance the ratchet is committed after its frame has left, and a crash in between makes the next message reuse a
-// key. With an instance of its own an encryption commits when it is done, before `relayMessage` has a frame.
+// It gets its own transaction capability, not the one that makeSocket passes to `makeSignalRepository`. Baileys'
+// `addTransactionCapability` merges every nested transaction into the outer one (AsyncLocalStorage, one per instance),
+// and `relayMessage` holds an outer one around encryption *and* the write of the frame. With the shared instance the
+// ratchet would be committed after its frame has been sent, and a crash in between would make the next message reuse a
+// key. With its own instance an encryption commits when it is done, before `relayMessage` has a frame.
 
 import './libsignal.mjs'
 
@@ -20,15 +19,15 @@ const makeLibSignalRepository = DEFAULT_CONNECTION_CONFIG.makeSignalRepository
  * @param store     the link's KeyStore
  * @param inbound   the link's Inbound
  * @param recall    async hash => base64 plaintext that was committed under that ciphertext's hash, or null
- * @param missed    undecryptable => void: commits that a message can't be read, before its sender is asked again
+ * @param missed    undecryptable => void: commits that a message can't be decrypted, before its sender is asked again
  */
 export function signalRepositoryMaker({ store, inbound, recall, missed }) {
   return (auth, logger, pnToLid) => {
     const keys = addTransactionCapability(store, logger, { maxCommitRetries: 1, delayBetweenTriesMs: 0 })
     const inner = makeLibSignalRepository({ creds: auth.creds, keys }, logger, pnToLid)
 
-    // Sends name a device by phone number, what it sends us names it by LID, and both change the same session
-    // record. Baileys locks by the name it was given; locking by person keeps one from undoing the other.
+    // Sends identify a device by phone number, and what it sends us by LID; both change the same session record.
+    // Baileys locks by the name it was given; locking by person keeps one change from undoing the other.
     const lockOf = async jid => {
       const { user, device = 0, server } = jidDecode(jid)
       if (server !== 's.whatsapp.net') return `${user}:${device}`
@@ -37,8 +36,9 @@ export function signalRepositoryMaker({ store, inbound, recall, missed }) {
     }
     const locked = async (jid, work) => keys.transaction(work, await lockOf(jid))
 
-    // Ratchet change and plaintext in one commit. A ciphertext that won't decrypt may be one whose receipt was lost
-    // in a crash: then its plaintext is known, and giving it back lets Baileys send the receipt that WhatsApp waits for.
+    // Ratchet change and plaintext are one commit. A ciphertext that can't be decrypted may be one whose receipt was
+    // lost in a crash. Then its plaintext is stored, and returning it lets Baileys send the receipt that WhatsApp waits
+    // for.
     const noteUnreadable = async ciphertext => {
       const message = await inbound.undecryptable(ciphertext)
       if (message) missed(message)
@@ -74,8 +74,8 @@ export function signalRepositoryMaker({ store, inbound, recall, missed }) {
 }
 
 /**
- * Make new pre-keys durable before a frame can carry them. `sendRetryRequest` makes one and sends it inside one
- * transaction, which would commit it after the frame; so pre-keys go to the store at once as well.
+ * Make new pre-keys durable before a frame can contain them. `sendRetryRequest` creates one and sends it inside one
+ * transaction, which would commit it after the frame; so pre-keys are also written to the store at once.
  */
 export function writePreKeysThrough(keys, store) {
   const set = keys.set

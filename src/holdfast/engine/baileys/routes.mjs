@@ -1,8 +1,8 @@
-// How the traffic of a link leaves this machine: directly, or through the link's proxy and in no other way. Whatever
-// opens a connection to WhatsApp takes a route, so that no request can leave beside a proxy by oversight.
+// How the traffic of a link leaves this machine: directly, or only through the link's proxy. Every function that opens
+// a connection to WhatsApp requires a route, so that no request can bypass the proxy by mistake.
 //
-// Not `https-proxy-agent`: it has no timeout, so a silent proxy would keep a socket for ever, and it passes the proxy's
-// refusal off as an answer of WhatsApp's.
+// `https-proxy-agent` is not used: it has no timeout, so a silent proxy would keep a socket open for ever, and it
+// passes on the proxy's refusal as if WhatsApp had answered.
 
 import { request as httpRequest } from 'node:http'
 import { request as httpsRequest } from 'node:https'
@@ -13,13 +13,16 @@ import { connect as tlsConnect } from 'node:tls'
 import { Agent } from 'agent-base'
 import { SocksClient } from 'socks'
 
-const TUNNEL_PART = 2 / 3 // of the link's own connect timeout, so that the proxy is named as the cause
+const TUNNEL_PART = 2 / 3 // of the link's connect timeout, so that the error names the proxy
 const LOGIN_REFUSED = 407
 const SOCKS_LOGIN = /Authentication failed|no accepted authentication/i
 const SOCKS_TIMEOUT = /timed out/i
 const SOCKS_REJECTED = /rejected connection/i
 
-/** The proxy's fault. `kind`: `unreachable`, `login`, `refused`, `timeout` or `tls`. The message holds no credentials. */
+/**
+ * A failure of the proxy. `kind`: `unreachable`, `login`, `refused`, `timeout` or `tls`. The message has no
+ * credentials.
+ */
 export class ProxyFailure extends Error {
   constructor(kind, proxy, message) {
     super(`proxy ${proxy.host}: ${message}`)
@@ -27,11 +30,11 @@ export class ProxyFailure extends Error {
   }
 }
 
-/** The way of all traffic of one link. */
+/** How all traffic of one link reaches the network. */
 export class Route {
   /**
-   * @param proxyUrl          http, https or socks5, with credentials; none: directly
-   * @param proxyAddresses    the proxy's IP addresses; none: as its name resolves
+   * @param proxyUrl          http, https or socks5, with credentials; none: a direct connection
+   * @param proxyAddresses    the proxy's IP addresses; none: its name is resolved
    * @param connectTimeoutMs  the link's own
    */
   constructor({ proxyUrl, proxyAddresses, connectTimeoutMs = 15_000 }) {
@@ -44,7 +47,7 @@ export class Route {
   }
 }
 
-/** `fetch`, which goes by the `Route` that Baileys hands through as its `dispatcher`, and refuses to go without one. */
+/** `fetch` over the `Route` that Baileys passes as its `dispatcher`; refuses to run without one. */
 export function routed(fetch) {
   return async (address, { dispatcher: route, ...options } = {}) => {
     if (!(route instanceof Route)) throw new Error('a request without a route')
@@ -59,8 +62,8 @@ async function fetchThrough(route, address, { method, headers, signal }) {
   return new Response(Readable.toWeb(answer), { status: answer.statusCode, statusText: answer.statusMessage })
 }
 
-// agent-base finds out by a stack trace whether a request is TLS, and this process has none (quiet.mjs). The request
-// says it; an agent without a protocol serves both.
+// agent-base detects by a stack trace whether a request is TLS, and this process has no stack traces (quiet.mjs). So
+// the request says it, and an agent without a protocol serves both.
 class ProxyAgent extends Agent {
   constructor(proxy, addresses, deadlineMs) {
     super()
@@ -79,12 +82,12 @@ class ProxyAgent extends Agent {
     const socket = await open(this.proxy, options, request, this.way)
     if (request.protocol !== 'https:') return socket
     const { path: _, port: __, ...tls } = options
-    const servername = isIP(tls.host) ? undefined : tls.servername || tls.host // TLS names no addresses
-    return tlsConnect({ ...tls, servername, socket }) // the certificate is held against the host
+    const servername = isIP(tls.host) ? undefined : tls.servername || tls.host // SNI allows no IP addresses
+    return tlsConnect({ ...tls, servername, socket }) // the certificate is verified against the host
   }
 }
 
-// A name that was judged once must not resolve to another address afterwards.
+// The name was checked once and must not resolve to another address later.
 function fixedLookup(addresses) {
   const found = addresses.map(address => ({ address, family: isIP(address) }))
   return (_, { all }, done) => (all ? done(null, found) : done(null, found[0].address, found[0].family))
@@ -109,7 +112,7 @@ function httpTunnel(proxy, { host, port }, request, { lookup, deadlineMs }) {
   let kind = 'unreachable'
   const deadline = setTimeout(() => {
     kind = 'timeout'
-    connect.destroy(new Error(`no tunnel within ${deadlineMs / 1000} s`)) // also when it sends a byte now and then
+    connect.destroy(new Error(`no tunnel within ${deadlineMs / 1000} s`)) // even if it sends a byte now and then
   }, deadlineMs)
   connect.on('socket', socket => {
     if (!socket.encrypted) return

@@ -1,4 +1,4 @@
-// Baileys' socket: how it is configured, and how it is ended without leaving timers or listeners behind.
+// Baileys' socket: its configuration, and how to end it without leaving timers or listeners behind.
 
 import { makeWASocket } from 'baileys'
 
@@ -7,7 +7,7 @@ import { silentLogger } from './quiet.mjs'
 const HOUR_MS = 3_600_000
 export const BROWSER = 'Chrome'
 const SYSTEM_VERSION = '22.04.4'
-const DEVICE_NAME = 'Ubuntu' // WhatsApp refuses pairing codes of some accounts to unusual names
+const DEVICE_NAME = 'Ubuntu' // for some accounts WhatsApp refuses pairing codes to unusual names
 
 /**
  * @param order     the `open` command
@@ -20,24 +20,26 @@ export function makeSocket({ order, auth, route, ...config }) {
     ...(order.url && { waWebSocketUrl: order.url }),
     ...(order.version && { version: order.version }),
     browser: [order.deviceName ?? DEVICE_NAME, BROWSER, SYSTEM_VERSION],
-    agent: route.agent, // of the WebSocket
-    options: { dispatcher: route }, // of what Baileys fetches: `routed` takes it
+    agent: route.agent, // for the WebSocket
+    options: { dispatcher: route }, // for Baileys' downloads: used by `routed`
     auth,
     logger: silentLogger,
     connectTimeoutMs: order.connectTimeoutMs,
     defaultQueryTimeoutMs: order.queryTimeoutMs,
     keepAliveIntervalMs: HOUR_MS, // Python pings
-    retryRequestDelayMs: 0, // Baileys would let all messages wait for each one that can't be read
+    retryRequestDelayMs: 0, // otherwise each undecryptable message would delay all others
     emitOwnEvents: false,
     markOnlineOnConnect: false,
-    syncFullHistory: false, // shouldSyncHistoryMessage stays Baileys' own: all off would lose the first LID mappings
+    syncFullHistory: false, // shouldSyncHistoryMessage keeps its default: without it the first LID mappings would be lost
     generateHighQualityLinkPreview: false,
     ...config
   })
 }
 
-/** End a socket. Baileys' `end` frees timers and caches; the error wakes queries that would hold the socket until they
- *  time out. */
+/**
+ * End a socket. Baileys' `end` frees timers and caches; the error rejects queries that would otherwise hold the socket
+ * until they time out.
+ */
 export async function release({ ws, ev, messageRetryManager, end }, error) {
   ws.socket.terminate()
   await end(undefined)
@@ -51,11 +53,11 @@ export async function release({ ws, ev, messageRetryManager, end }, error) {
   })
 }
 
-/** A listener whose errors do not end Baileys' handling of the frame, in the middle of which it is called. */
+/** A listener whose errors do not interrupt Baileys, which calls it while it handles a frame. */
 export const heedless = listen => value => {
   try {
     listen(value)
   } catch {
-    // A stanza that no server makes. Baileys has its own answer to it.
+    // A stanza that no real server sends. Baileys handles it in its own way.
   }
 }

@@ -1,8 +1,8 @@
-// Stanzas that Baileys has no words for, or none without more around them.
+// Stanzas that Baileys can't send, or only as part of something larger.
 
 import { randomUUID } from 'node:crypto'
 
-/** Asks WhatsApp for a sign of life. */
+/** Pings WhatsApp's server. */
 export const ping = id => ({
   tag: 'iq',
   attrs: { id, to: 's.whatsapp.net', type: 'get', xmlns: 'w:p' },
@@ -16,14 +16,14 @@ export const removeCompanion = jid => ({
   content: [{ tag: 'remove-companion-device', attrs: { jid, reason: 'user_initiated' } }]
 })
 
-/** Asks WhatsApp for its media servers, and a pass for them. */
+/** Queries WhatsApp's media servers, and an authorisation for them. */
 export const askMediaServers = () => ({
   tag: 'iq',
   attrs: { type: 'set', xmlns: 'w:m', to: 's.whatsapp.net' },
   content: [{ tag: 'media_conn', attrs: {} }]
 })
 
-/** Asks which phone numbers (digits) are on WhatsApp, in which spelling, and for their hidden ids. */
+/** Queries which phone numbers (digits) are on WhatsApp, in which spelling, and their hidden ids. */
 export const numbersOnWhatsApp = numbers => ({
   tag: 'iq',
   attrs: { to: 's.whatsapp.net', type: 'get', xmlns: 'usync' },

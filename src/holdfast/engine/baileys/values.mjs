@@ -1,9 +1,10 @@
-// Keys and credentials as text and back: opaque to Holdfast, and the same text that `useMultiFileAuthState` writes.
+// Converts keys and credentials to text and back. The text is opaque to Holdfast, and the same as
+// `useMultiFileAuthState` writes.
 
 import { BufferJSON, proto } from 'baileys'
 
-// Values of these types hold no bytes. Sessions are by far the most read and written, and a reviver is called for
-// each of their values.
+// Values of these types contain no bytes. Sessions are by far the most often read and written, and a reviver is called
+// for each of their values.
 const PLAIN = new Set(['session', 'lid-mapping', 'device-list', 'sender-key-memory', 'number-spelling'])
 
 export const json = {
