@@ -222,7 +222,7 @@ async def test_a_body_that_does_not_come_is_given_up(client: ApiClient) -> None:
         raise AssertionError("the limit answers by raising")
 
     limit = BodyLimit(app, shutdown=ShutdownScope(), within_s=0.1)
-    with pytest.raises(Exception, match=r"the body was not here after 0\.1 s: send it again"):
+    with pytest.raises(Exception, match=r"the body did not arrive within 0\.1 s: send it again"):
         await limit({"type": "http", "path": "/", "headers": []}, drips, send)
     assert 1 < asked < 30
 
@@ -281,7 +281,7 @@ async def test_a_full_disk_is_told_and_outlived(client: ApiClient, caplog: pytes
     with caplog.at_level(logging.INFO):
         answer = await client("POST", MESSAGES, body, headers=headers)
     sentence = answer.problem(503, "database-failed")
-    assert sentence.startswith("the database can't be used just now: ask again, for a message with the same Idem")
+    assert sentence.startswith("the database can't be used just now: try again, for a message with the same Idem")
     assert answer.headers["retry-after"] == "2"
     (line,) = [record.getMessage() for record in caplog.records if "Database fails" in record.getMessage()]
     assert "database or disk is full" in line

@@ -85,7 +85,7 @@ async def test_a_medium_has_an_address_of_its_own(client: ApiClient) -> None:
     (await client("GET", path.replace("&token", "0&token"), key=None)).problem(404, "not-found", field="id")
     client.world.clock.advance_to(client.world.clock.monotonic() + 7 * 24 * 3600 + 1)
     over = (await client("GET", path, key=None)).problem(404, "not-found", field="id")
-    assert over == "this address of a medium is over, or is none: the inbox has a new one, `media.url`"
+    assert over == "this media address has expired or is not valid: the inbox has a new one, `media.url`"
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,7 @@ async def test_a_voice_note_is_marked_as_one(client: ApiClient) -> None:
         ({"media": "med_0"}, "image.media", 'image.media "med_0" is unknown: store one with POST'),
         ({"media": "med_0", "url": "x"}, "image", "image has url and media: give exactly one of url, base64 and media"),
         ({}, "image", "image has none of url, base64 and media: give one"),
-        ({"media": "m", "voice": True}, "image.voice", "image.voice is not known here: take it out"),
+        ({"media": "m", "voice": True}, "image.voice", "image.voice is not a known field: remove it"),
         ({"url": "ftp://x.example/a"}, "image.url", 'image.url: the address begins with "ftp:"'),
         ({"base64": coded(PNG), "mimetype": "png"}, "image.mimetype", 'image.mimetype "png" is not a media type'),
     ],

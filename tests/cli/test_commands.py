@@ -355,7 +355,7 @@ async def test_one_setting_is_shown_in_full(alone: Command) -> None:
     assert "Lower:" in ran.json["tuning"]
     assert "a number from 5 to 300" in (await alone("settings", "keepalive_interval_s")).out
     assert (await alone("settings", "prot")).refused(2) == (
-        "HOLDFAST_PROT is no setting of Holdfast: do you mean HOLDFAST_PORT?"
+        "HOLDFAST_PROT is not a setting of Holdfast: do you mean HOLDFAST_PORT?"
     )
 
 

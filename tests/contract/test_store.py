@@ -274,7 +274,7 @@ async def test_only_a_queued_message_is_cancelled(store: Store) -> None:
 
 
 async def test_messages_are_listed_by_company_and_state_in_parts(store: Store) -> None:
-    """In the order of acceptance; `after` is the last `seq` of the part before."""
+    """In the order of acceptance; `after` is the last `seq` of the page before."""
     messages = [(await store.outbox.accept(draft(number))).message for number in range(1, 5)]
     await store.outbox.accept(draft(9, company=OTHER))
     await apply_updates(store, messages[1], StatusUpdate.ACKED)

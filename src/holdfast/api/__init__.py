@@ -1,1 +1,1 @@
-"""HTTP: routes, schemas, keys, and what an error means as a status. It asks the gateway and decides nothing."""
+"""HTTP: routes, schemas, keys, and the status for each error. It calls the gateway and makes no decisions."""

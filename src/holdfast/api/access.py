@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 LARGE_BODY = 1024 * 1024
 """Bytes. A tenant's larger bodies are read one at a time, because each is held in memory as a whole."""
 _READS = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
-"""Methods that a tenant may use when the disk is nearly full: they store nothing, or remove."""
+"""Methods that a tenant may use when the disk is nearly full: they store nothing, or remove something."""
 
 
 class Access:
@@ -61,7 +61,8 @@ class Access:
 
 
 def authenticate(request: Request) -> KeyGrant:
-    """Notes in the request what its API key allows. Raises `NoKey`, `QuotaExceeded` and `DiskFull`."""
+    """Check the request's API key and store in the request what it allows. Raises `NoKey`, `QuotaExceeded`,
+    `DiskFull`."""
     return access_of(request).authenticate(request)
 
 
@@ -77,7 +78,7 @@ def is_tenant(request: Request) -> bool:
 
 @contextlib.asynccontextmanager
 async def large_body(request: Request) -> AsyncIterator[None]:
-    """Read a body that is held in memory within this block: a tenant's large bodies are read one at a time."""
+    """Read a body that is held in memory inside this block: a tenant's large bodies are read one at a time."""
     length = request.headers.get("Content-Length", "")
     is_small = length.isdigit() and int(length) <= LARGE_BODY
     has_body = bool(length) or "Transfer-Encoding" in request.headers
@@ -90,7 +91,7 @@ async def large_body(request: Request) -> AsyncIterator[None]:
 
 @contextlib.asynccontextmanager
 async def message_quota(request: Request, company: str, body: MessageBody, *, body_bytes: int) -> AsyncIterator[None]:
-    """Around the acceptance of a message. Raises `QuotaExceeded` for a tenant whose outbox or media are full."""
+    """Wraps the acceptance of a message. Raises `QuotaExceeded` for a tenant whose outbox or media quota is used up."""
     if not is_tenant(request):
         yield
         return
@@ -108,7 +109,7 @@ async def message_quota(request: Request, company: str, body: MessageBody, *, bo
 
 @contextlib.asynccontextmanager
 async def media_quota(request: Request, company: str) -> AsyncIterator[None]:
-    """Around the upload of a medium. Raises `QuotaExceeded` for a tenant whose media are full."""
+    """Wraps the upload of a medium. Raises `QuotaExceeded` for a tenant whose media quota is used up."""
     if not is_tenant(request):
         yield
         return
@@ -120,7 +121,7 @@ async def media_quota(request: Request, company: str) -> AsyncIterator[None]:
 
 @contextlib.contextmanager
 def stream_quota(request: Request) -> Iterator[None]:
-    """While an event stream is open. Raises `QuotaExceeded` for a tenant who has too many."""
+    """Wraps an open event stream. Raises `QuotaExceeded` for a tenant who has too many."""
     with access_of(request).quotas.stream(request.state.key_id) if is_tenant(request) else contextlib.nullcontext():
         yield
 

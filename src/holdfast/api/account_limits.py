@@ -18,7 +18,7 @@ class PaceModel(ApiModel):
 
 
 class LimitsModel(ApiModel):
-    """What counts now. After a temporary ban that is less than what was set."""
+    """The limits in force now. After a temporary ban they are tighter than the configured ones."""
 
     every: PaceModel
     bulk: Annotated[PaceModel, Field(description='messages with priority "bulk"')]
@@ -27,13 +27,15 @@ class LimitsModel(ApiModel):
     new_in_last_day: Annotated[int, Field(description="people written to for the first time in the last 24 hours")]
     gap_ms: int
     reach_out_locked_until: Annotated[
-        str | None, Field(description="WhatsApp takes no messages to new contacts until then")
+        str | None, Field(description="WhatsApp accepts no messages to new contacts until then")
     ]
     new_chat_quota_until: Annotated[
         str | None,
-        Field(description="WhatsApp's quota of new chats is used up: it takes no messages to new contacts until then"),
+        Field(
+            description="WhatsApp's quota of new chats is used up: it accepts no messages to new contacts until then"
+        ),
     ]
-    tight_until: Annotated[str | None, Field(description="after a temporary ban, less is sent until then")]
+    tight_until: Annotated[str | None, Field(description="after a temporary ban, fewer messages are sent until then")]
 
     @classmethod
     def of(cls, restrictions: Restrictions) -> LimitsModel:

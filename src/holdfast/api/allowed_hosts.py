@@ -17,12 +17,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from holdfast.api.problems import answer
 
 _ALWAYS_SERVED = frozenset({"/healthz", "/readyz"})
-"""What they answer is no secret, and probes may use any name."""
+"""Their responses are not secret, and probes may use any host name."""
 _LONGEST_SHOWN = 80
 
 
 class AllowedHosts:
-    """ASGI middleware. `names` are allowed besides; `*.example.com` is every name below example.com, `*` every name."""
+    """ASGI middleware. `names` are also allowed; `*.example.com` is every name below example.com, `*` every name."""
 
     def __init__(self, app: ASGIApp, *, names: Collection[str]) -> None:
         self._app = app
@@ -69,7 +69,7 @@ def _is_address(name: str) -> bool:
 
 def _refusal(name: str) -> ASGIApp:
     detail = (
-        f'this Holdfast is not known as "{name[:_LONGEST_SHOWN]}": set HOLDFAST_PUBLIC_URL to its public address, '
-        "or add the name to HOLDFAST_ALLOWED_HOSTS"
+        f'this Holdfast does not serve the host name "{name[:_LONGEST_SHOWN]}": set HOLDFAST_PUBLIC_URL to its '
+        "public address, or add the name to HOLDFAST_ALLOWED_HOSTS"
     )
     return answer(HTTPStatus.MISDIRECTED_REQUEST, detail, code="unknown-host", field="Host")

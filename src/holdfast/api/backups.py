@@ -1,4 +1,5 @@
-"""Routes of backups, and of moving a company in, out and away. Those about everything need a key for all companies."""
+"""Routes for backups, and for importing, exporting and removing a company. Those about everything need a key for all
+companies."""
 
 from __future__ import annotations
 
@@ -30,9 +31,9 @@ from holdfast.backup.service import BackupService
 
 
 class BackupModel(ApiModel):
-    name: Annotated[str, Field(description="of the file, in the folder `backups` of the data folder")]
+    name: Annotated[str, Field(description="name of the file in the folder `backups` of the data folder")]
     size_bytes: int
-    created_at: Annotated[str | None, Field(description="null when the file can't be looked into")]
+    created_at: Annotated[str | None, Field(description="null when the file can't be read")]
     companies: Annotated[list[str] | None, Field(description="the companies in it")]
     only_company: Annotated[
         str | None, Field(description="the file holds this company and nothing else; null: everything")
@@ -59,9 +60,9 @@ class BackupModel(ApiModel):
 
 
 class CompactedModel(ApiModel):
-    freed_bytes: Annotated[int, Field(description="given back to the disk")]
-    size_bytes: Annotated[int, Field(description="of the database now")]
-    advice: Annotated[str | None, Field(description="what else can be done; null for nothing")]
+    freed_bytes: Annotated[int, Field(description="bytes returned to the file system")]
+    size_bytes: Annotated[int, Field(description="size of the database now")]
+    advice: Annotated[str | None, Field(description="what else can be done; null: nothing")]
 
 
 class BackupsModel(ApiModel):
@@ -95,7 +96,7 @@ async def _backup_service(request: Request, _: LoadedGateway) -> BackupService:
 
 async def _everything(grant: KeyDependency) -> KeyGrant:
     if grant.companies is not None:
-        raise NotAllowed("this API key covers some companies, and a backup holds all: use one without `=`")
+        raise NotAllowed("this API key is limited to some companies, but a backup contains all: use a key without `=`")
     return grant
 
 
@@ -107,7 +108,7 @@ backups = APIRouter(tags=["backups"], route_class=KeyedRoute, dependencies=KEY_D
 
 @backups.post("/v1/backups", status_code=201)
 async def make_backup(_: ForAll, backup_service: Keeping, shutdown: ShutdownDependency) -> BackupModel:
-    """Back up everything into one file, while sessions go on."""
+    """Back up everything into one file, while sessions keep running."""
     async with shutdown.until_stopping():
         return BackupModel.made(await backup_service.make())
 
@@ -117,7 +118,7 @@ async def list_backups(
     _: ForAll,
     backup_service: Keeping,
     shutdown: ShutdownDependency,
-    verify: Annotated[bool, Query(description="read each file to its end")] = False,
+    verify: Annotated[bool, Query(description="read each file completely to verify it")] = False,
 ) -> BackupsModel:
     """All backups in the data folder, newest first."""
     async with shutdown.until_stopping():
@@ -128,9 +129,9 @@ async def list_backups(
     "/v1/backups/{name}", response_class=FileResponse, responses=description.picture("application/octet-stream")
 )
 async def get_backup(
-    _: ForAll, backup_service: Keeping, name: Annotated[str, Path(description="of the file")]
+    _: ForAll, backup_service: Keeping, name: Annotated[str, Path(description="name of the file")]
 ) -> FileResponse:
-    """The file itself."""
+    """Download a backup file."""
     return FileResponse(
         backup_service.file(name), media_type="application/octet-stream", headers={"Cache-Control": "no-store"}
     )
@@ -138,13 +139,14 @@ async def get_backup(
 
 @backups.post("/v1/sessions/{company}/clear")
 async def clear_session(company: CompanyPath, _: ForAll, backup_service: Keeping) -> BackupModel:
-    """Back up the company, then remove it and all it has. Log out first, or the phone goes on listing its device."""
+    """Back up the company, then remove it with everything it has. Log out first, or the phone keeps listing its
+    device."""
     return BackupModel.made(await backup_service.clear(company))
 
 
 @backups.post("/v1/compact")
 async def compact_database(_: ForAll, backup_service: Keeping, waits: ShutdownDependency) -> CompactedModel:
-    """Give the space of removed rows back to the disk, while sessions go on."""
+    """Return the space of removed rows to the file system, while sessions keep running."""
     async with waits.until_stopping():
         done = await backup_service.compact()
     freed = max(done.before - done.after, 0)
@@ -165,7 +167,7 @@ imports = APIRouter(tags=["backups"], route_class=ImportRoute, dependencies=KEY_
 async def import_session(
     company: CompanyPath, body: ImportRequest, gateway: LoadedGateway, answers: Answers, backup_service: Keeping
 ) -> SessionModel:
-    """Give the company a device that was linked elsewhere, and connect it. All of it is imported, or nothing."""
+    """Give the company a device that was linked elsewhere, and connect it. Everything is imported, or nothing."""
     device = checked(body.credentials, [SignalKey(key.type, key.id, key.value) for key in body.keys])
     await backup_service.take_in(company, device, in_use=body.in_use)
     return await answers.of(await gateway.look(company))
@@ -173,7 +175,8 @@ async def import_session(
 
 @backups.get("/v1/sessions/{company}/export")
 async def export_session(company: CompanyPath, backup_service: Keeping) -> DeviceModel:
-    """The keys of the company's device. Stop the session first: two programs on one device fight."""
+    """The keys of the company's device. Stop the session first: two programs on one device keep replacing each
+    other."""
     device: Device = await backup_service.device(company)
     return DeviceModel(
         credentials=device.credentials,
@@ -182,7 +185,7 @@ async def export_session(company: CompanyPath, backup_service: Keeping) -> Devic
 
 
 def add_backups(api: FastAPI, backup_service: BackupService) -> None:
-    """Serve these routes beside what `api` serves."""
+    """Add these routes to the application `api`."""
     api.state.backup_service = backup_service
     api.include_router(backups)
     api.include_router(imports)

@@ -1,6 +1,6 @@
 """Holdfast below a path of its host: `HOLDFAST_PUBLIC_URL=https://example.com/holdfast`.
 
-Routes know nothing of that path. It is removed from requests and added to the addresses of responses; pages add it to
+Routes do not know that path. It is removed from requests and added to the addresses in responses; pages add it to
 their links by `root`. A reverse proxy may remove the path from requests itself, so requests without it are served, too.
 """
 

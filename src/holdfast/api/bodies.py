@@ -23,18 +23,18 @@ from holdfast.delivery.requests import MessageOptions, MessageRequest
 
 _JSON = re.compile(r"application/(?:[\w.-]+\+)?json", re.ASCII)
 _LARGE = 1024 * 1024
-"""Bytes of a body that is decoded in a thread of its own."""
+"""Bodies of more bytes than this are decoded in a separate thread."""
 _MOST_CREDENTIALS = 1024 * 1024
 _MOST_KEYS = 50_000
-"""Signal keys of one device; those in use have some thousands."""
+"""Upper bound of the Signal keys of one device; devices in use have some thousands."""
 _EXPLAINED = 128 * 1024
-"""Bytes of a body whose value at fault is shown."""
+"""Only for bodies of up to this many bytes does an error show the value at fault."""
 _LONGEST_SHOWN = 80
 _decode = msgspec.json.Decoder(MessageRequest).decode
 
 
 class Unreadable(HoldfastError):
-    """The body is no JSON in UTF-8."""
+    """The body is not JSON in UTF-8."""
 
     code = "bad-request"
 
@@ -69,7 +69,7 @@ _decode_import = msgspec.json.Decoder(_Import).decode
 
 
 async def check_import(body: bytes) -> None:
-    """Refuses a large import that has unknown members, or more keys than a device has, at the first fault.
+    """Refuse a large import with unknown members, or with more keys than a device has, at the first fault.
 
     Raises `BadInput`. Small bodies are left to the framework, which explains more.
     """
@@ -115,7 +115,7 @@ _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(.*)`")
 _EXPECTED = re.compile(r"Expected `(?P<type>\w+)[^`]*`(?P<rest>.*)")
 _OTHER_NAMES = {"chatId": "to", "number": "to", "phone": "to", "recipient": "to", "message": "text", "body": "text"}
-"""Names of other gateways, and ours."""
+"""Field names of other gateways, and ours."""
 _NAMES = [field.encode_name for field in msgspec.structs.fields(MessageRequest)]
 
 
@@ -128,7 +128,7 @@ def _explained(error: Exception, body: bytes) -> HoldfastError:
 
 
 def _malformed(said: str, body: bytes) -> HoldfastError:
-    """The body is malformed for every decoder, or has a number or half a character that only some decoders accept."""
+    """The error for a body that no decoder accepts, or with a number or a lone surrogate that only some accept."""
     if len(body) > _EXPLAINED:
         return BadInput(f"the body is not JSON: {said}", field="body")
     try:
@@ -142,7 +142,7 @@ def _malformed(said: str, body: bytes) -> HoldfastError:
 
 
 def _unusable(value: Any, place: str = "") -> Iterator[tuple[str, object, str]]:
-    """Values that Python's JSON decoder accepts and others reject: NaN, and halves of characters."""
+    """Values that Python's JSON decoder accepts and others reject: NaN, and lone surrogates."""
     match value:
         case float() if not math.isfinite(value):
             yield place or "body", value, _cure(place)
@@ -178,12 +178,12 @@ def _unknown(path: str, name: str) -> BadInput:
     field = _shortened(f"{path}.{name}".lstrip("."))
     near = difflib.get_close_matches(name, _NAMES, n=1)
     ours = None if path else _OTHER_NAMES.get(name) or next(iter(near), None)
-    cure = f'did you mean "{ours}"?' if ours else "take it out, or see /openapi.json for the fields there are"
-    return BadInput(f"{field} is not known here: {cure}", field=field)
+    cure = f'did you mean "{ours}"?' if ours else "remove it, or see /openapi.json for the valid fields"
+    return BadInput(f"{field} is not a known field: {cure}", field=field)
 
 
 def _value(path: str, body: bytes) -> str:
-    """`is 962790000001`, or that it can't be used where the body is too large to show it."""
+    """`is 962790000001`, or "can't be used" where the body is too large to show the value."""
     if len(body) > _EXPLAINED:
         return "can't be used"
     try:
@@ -191,7 +191,7 @@ def _value(path: str, body: bytes) -> str:
         for name in filter(None, path.split(".")):
             value = value[int(name)] if isinstance(value, list) else value[name]
         return f"is {_shortened(repr(value))}"
-    except (ValueError, RecursionError, LookupError):  # the rest of it is broken, or deeper than Python reads
+    except (ValueError, RecursionError, LookupError):  # the rest of the body is broken, or nested too deeply for Python
         return "can't be used"
 
 
@@ -250,7 +250,7 @@ def _exactly_one(names: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _alternative(kind: str) -> dict[str, Any]:
-    """A message of this kind, and whether it needs `to`."""
+    """The schema of a message of this kind, and whether it needs `to`."""
     type_ = {"type": "string" if kind == "text" else "object"}
     if not KINDS[kind].can_reply:
         return {"required": [kind], "properties": {kind: type_}}

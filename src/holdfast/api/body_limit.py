@@ -1,4 +1,4 @@
-"""Limits the size of a request's body and the time that it may take to arrive. A slow caller costs others nothing."""
+"""Limits the size of a request's body and the time that it may take to arrive, so a slow caller can't affect others."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from holdfast.http.shutdown import ShutdownScope, Stopping
 
 LARGEST_BODY = 1024 * 1024
-"""Bytes of a request."""
+"""Maximum size of a request's body in bytes."""
 BODY_DEADLINE_S = 30
 LARGE_BODY_DEADLINE_S = 300
 _MB = 1024 * 1024
 _LARGER = {
     "/import": (64 * _MB, LARGE_BODY_DEADLINE_S),  # the keys of one device
-    "/messages": (23 * _MB, LARGE_BODY_DEADLINE_S),  # 16 MB in base64, and what goes with it
+    "/messages": (23 * _MB, LARGE_BODY_DEADLINE_S),  # 16 MB in base64, and the other fields
     "/media": (100 * _MB, LARGE_BODY_DEADLINE_S),  # read piece by piece; the setting may allow less
 }
 
@@ -41,12 +41,12 @@ class BodyLimit:
 
 
 def _larger(path: str) -> tuple[int, float] | None:
-    """Bytes and seconds for the routes that take more; these check the API key before they read the body."""
+    """Bytes and seconds for the routes that accept more; these check the API key before they read the body."""
     return next((limit for end, limit in _LARGER.items() if path.endswith(end)), None)
 
 
 class _Body:
-    """`receive` of one request. Its errors are raised where the body is read, and so become problem answers."""
+    """`receive` of one request. Its errors are raised where the body is read, and so become problem responses."""
 
     def __init__(self, scope: Scope, receive: Receive, *, shutdown: ShutdownScope, most: int, within_s: float) -> None:
         announced = dict(scope["headers"]).get(b"content-length", b"0")
@@ -61,7 +61,7 @@ class _Body:
 
     async def __call__(self) -> Message:
         if self._whole:
-            return await self._receive()  # the end of the connection, which may be far away
+            return await self._receive()  # the end of the connection, which may be much later
         if self._announced > self._most:
             raise self._too_large()
         message = await self._next()
@@ -78,12 +78,13 @@ class _Body:
             async with self._shutdown.until_stopping(), asyncio.timeout_at(self._deadline):
                 return await self._receive()
         except TimeoutError:
-            detail = f"the body was not here after {self._within_s:g} s: send it again"
+            detail = f"the body did not arrive within {self._within_s:g} s: send it again"
             raise HTTPException(HTTPStatus.REQUEST_TIMEOUT, detail) from None
-        except Stopping as error:  # FastAPI lets no other error out of the reading of a body
+        except Stopping as error:  # FastAPI passes on no other error while it reads a body
             raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, error.sentence) from None
 
     def _too_large(self) -> HTTPException:
-        # The connection stays open and the server passes the rest over: a close would reach the caller before this.
+        # The connection stays open and the server discards the rest: a close would reach the caller before this
+        # response.
         detail = f"the body is larger than {self._most} bytes: send less at once"
         return HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)

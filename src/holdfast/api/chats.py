@@ -1,4 +1,4 @@
-"""Chats: what the account's own devices and the people in a chat are shown of what happens here."""
+"""Chats: read receipts and typing indicators, which the account's own devices and the people in a chat see."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class TypingRequest(ApiModel):
     state: Annotated[
         Literal["composing", "recording", "paused"],
         Field(
-            description="composing: writes; recording: speaks; paused: neither. WhatsApp hides it after some seconds"
+            description="composing: writing; recording: speaking; paused: neither. WhatsApp hides it after some seconds"
         ),
     ] = "composing"
 
@@ -59,7 +59,8 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
 
     @router.post("/v1/sessions/{company}/chats/{chat}/typing", status_code=202, responses=dict(ASKING))
     async def show_typing(company: Company, chat: ChatPath, body: TypingRequest, request: Request) -> TypingModel:
-        """Show the people of a chat that somebody writes, speaks, or has stopped. WhatsApp confirms nothing."""
+        """Show the people of a chat that somebody is writing, speaking, or has stopped. WhatsApp does not confirm
+        it."""
         _, jid = parse_recipient(chat, field="chat")
         async with queries_of(request, company) as queries:
             await queries.ask(asked.typing(jid, body.state))

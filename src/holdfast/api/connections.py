@@ -1,6 +1,6 @@
-"""How many connections are open at once. When there are too many, those that nobody needs are closed first.
+"""Limits the number of open connections. At the limit, those that nobody needs are closed first.
 
-A caller who opens connections and sends nothing, or nothing with an API key, must not keep others out.
+A caller who opens connections and sends nothing, or no request with an API key, must not keep others out.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Protocol
 
 KEYED = "holdfast.keyed"
-"""In the ASGI scope of a request that came with a good API key, or from somebody who is signed in."""
+"""Set in the ASGI scope of a request with a valid API key, or from somebody who is signed in."""
 
 
 class Closable(Protocol):
@@ -19,17 +19,17 @@ class Connections:
     """The open connections of one server."""
 
     def __init__(self, most: int) -> None:
-        """most: connections at once; 0: no limit."""
+        """most: maximum number of open connections; 0: no limit."""
         self._most = most
         self._open: set[Closable] = set()
         self._idle: dict[Closable, None] = {}
-        """Without an API key so far; the one that has been idle for longest is first."""
+        """Connections without a valid API key so far; the one that has been idle longest is first."""
         self._idle_keyed: dict[Closable, None] = {}
 
     def opened(self, connection: Closable) -> bool:
-        """A connection was made. False: there is no room for it, and it has to be closed.
+        """A connection was made. False: the limit is reached, and it has to be closed.
 
-        At the limit an idle connection is closed in its favour, one without a key if there is one.
+        At the limit an idle connection is closed in its favour, preferably one without a key.
         """
         if self._most and len(self._open) >= self._most and not self._close_idle():
             return False
@@ -38,12 +38,12 @@ class Connections:
         return True
 
     def busy(self, connection: Closable) -> None:
-        """The head of a request is here."""
+        """The head of a request has arrived."""
         self._idle.pop(connection, None)
         self._idle_keyed.pop(connection, None)
 
     def idle(self, connection: Closable, *, is_keyed: bool) -> None:
-        """A response is complete."""
+        """A response has been sent completely."""
         if connection in self._open:
             (self._idle_keyed if is_keyed else self._idle)[connection] = None
 

@@ -29,7 +29,7 @@ class CheckedNumberModel(ApiModel):
     number: Annotated[str, Field(description="as it was given")]
     exists: Annotated[bool, Field(description="whether the number is on WhatsApp")]
     chat: Annotated[str | None, Field(description="the chat, in WhatsApp's own spelling of the number")]
-    lid: Annotated[str | None, Field(description="the id that hides the number, where WhatsApp tells it")] = None
+    lid: Annotated[str | None, Field(description="the id that hides the number, where WhatsApp reports it")] = None
 
 
 class PictureModel(ApiModel):
@@ -43,8 +43,8 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
 
     @router.post("/v1/sessions/{company}/contacts/check", responses=dict(ASKING))
     async def check_numbers(company: Company, body: NumbersRequest, request: Request) -> ListPage[CheckedNumberModel]:
-        """Which of these numbers are on WhatsApp. Answers are kept for an hour, and for five minutes where there is no
-        account."""
+        """Which of these numbers are on WhatsApp. Answers are cached for an hour, and for five minutes where there is
+        no account."""
         digits = [phone_number(text, field="numbers") for text in body.numbers]
         async with queries_of(request, company) as queries:
             found = await queries.check(digits)
@@ -65,7 +65,7 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
         request: Request,
         size: Annotated[Literal["preview", "full"], Query(description="preview: 96 pixels wide")] = "preview",
     ) -> PictureModel:
-        """Where WhatsApp gives out the picture of a person or group. The address needs no key and ends after days."""
+        """The address of the picture of a person or group at WhatsApp. It needs no key and expires after some days."""
         _, jid = parse_recipient(chat, field="chat")
         async with queries_of(request, company) as queries:
             return PictureModel(chat=jid, url=(await queries.ask(asked.picture(jid, size=size))).url)

@@ -1,4 +1,4 @@
-"""What the OpenAPI document says beyond the routes themselves: problem answers, and pictures."""
+"""Additions to the OpenAPI document beyond the routes: problem responses, and pictures."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ KEYED: Answers = {
     401: problem("no key, or an unknown one"),
     403: problem("this key may not touch this company"),
     404: problem("there is no such company or message"),
-    409: problem("the state of things forbids it; the sentence says why"),
+    409: problem("not possible in the present state; the sentence says why"),
     413: problem("the body is too large"),
     422: problem("a value can't be used; `field` names it"),
-    503: problem("Holdfast is starting or stopping: ask again after `Retry-After` seconds"),
+    503: problem("Holdfast is starting or stopping: try again after `Retry-After` seconds"),
 }
-"""What any route that needs a key may answer instead."""
+"""The errors that every route with a key may return."""
 
 
 def picture(media_type: str) -> Answers:
@@ -40,13 +40,13 @@ def picture(media_type: str) -> Answers:
 
 
 def body(name: str) -> dict[str, Any]:
-    """A JSON body that the route reads by itself, by the name of its schema."""
+    """A JSON body that the route reads itself, by the name of its schema."""
     schema = {"$ref": f"#/components/schemas/{name}"}
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
 def install(api: FastAPI) -> None:
-    """Add the schemas of messages, and give problems the media type that they are sent with: FastAPI knows neither."""
+    """Add the schemas of messages, and set the media type of problems: FastAPI knows neither."""
     make = api.openapi
 
     def described() -> dict[str, Any]:
@@ -63,7 +63,7 @@ def install(api: FastAPI) -> None:
 
 
 def operation_id(route: APIRoute) -> str:
-    """`send_message` → `sendMessage`: the name of the method in generated clients."""
+    """`send_message` → `sendMessage`: the method name in generated clients."""
     return to_camel(route.name)
 
 
@@ -80,7 +80,7 @@ _LIST = re.compile(r"ListPage_(\w+?)(?:Model)?_")
 
 
 def _name_schemas(document: dict[str, Any]) -> None:
-    """`SessionModel` → `Session`, `ListPage_SessionModel_` → `SessionList`: what generated clients call their types."""
+    """`SessionModel` → `Session`, `ListPage_SessionModel_` → `SessionList`: the type names in generated clients."""
     schemas = document["components"]["schemas"]
     names = {name: _LIST.sub(r"\1List", name).removesuffix("Model") for name in schemas}
     document["components"]["schemas"] = {names[name]: schema for name, schema in schemas.items()}
@@ -88,7 +88,7 @@ def _name_schemas(document: dict[str, Any]) -> None:
 
 
 def _refer(part: Any, names: Mapping[str, str]) -> None:
-    """Follow the new names wherever a schema is referred to."""
+    """Apply the new names wherever a schema is referred to."""
     if isinstance(part, list):
         for each in part:
             _refer(each, names)
@@ -111,5 +111,5 @@ def _name_problems(document: dict[str, Any]) -> None:
 
 
 def _is_problem(content: dict[str, Any]) -> bool:
-    """A session that is not healthy is no problem of the request, and has a shape of its own."""
+    """A session that is not healthy is not a problem with the request, and has its own response shape."""
     return [each["schema"].get("$ref", "").rpartition("/")[2] for each in content.values()] == [Problem.__name__]

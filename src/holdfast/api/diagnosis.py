@@ -38,12 +38,12 @@ _TENANT_SETTINGS = frozenset(
         *("pacingNewPerMinute", "pacingNewBurst", "pacingNewPerDay"),
     ]
 )
-"""What a key limited to companies sees: how its sessions behave, and nothing of the operator's installation."""
+"""What a key limited to companies may see: how its sessions behave, and nothing about the operator's installation."""
 _PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class HealthModel(ApiModel):
-    """Open to all who reach the port: no phone number here."""
+    """Readable by everybody who reaches the port, so without a phone number."""
 
     company_id: str
     status: Annotated[str, Field(description="healthy, degraded or unhealthy")]
@@ -80,7 +80,7 @@ class TurnModel(ApiModel):
     reaction: str | None
     attempts: int
     next_attempt_at: str | None
-    lasted_s: Annotated[float, Field(description="how long the state before had lasted")]
+    lasted_s: Annotated[float, Field(description="how long the previous state had lasted")]
 
     @classmethod
     def of(cls, transition: Transition) -> TurnModel:
@@ -102,7 +102,7 @@ class TurnModel(ApiModel):
 
 class GoalModel(ApiModel):
     what: str
-    measured: Annotated[str, Field(description="for people, with its unit")]
+    measured: Annotated[str, Field(description="as text with its unit")]
     goal: str
     holds: bool
 
@@ -175,7 +175,7 @@ class HostModel(ApiModel):
 
 
 class ClientVersionModel(ApiModel):
-    """The version of WhatsApp Web as which sessions log in."""
+    """The version of WhatsApp Web that sessions log in as."""
 
     version: Annotated[str, Field(description="2.3000.N")]
     origin: Annotated[
@@ -187,7 +187,7 @@ class ClientVersionModel(ApiModel):
     age_s: Annotated[
         float, Field(description="seconds since `readAt`; for the engine's own since the release of that Baileys")
     ]
-    refused: Annotated[list[str], Field(description="versions that WhatsApp refused (405), while it takes none")]
+    refused: Annotated[list[str], Field(description="versions that WhatsApp refused (405), while it accepts none")]
 
     @classmethod
     def of(cls, version: ClientVersion | None, refusal: RefusedVersions | None, *, now: datetime) -> ClientVersionModel:
@@ -207,10 +207,10 @@ class EngineHostModel(ApiModel):
     pid: Annotated[int | None, Field(description="null for a key limited to companies")]
     rss_bytes: int | None
     session_count: int
-    sessions: Annotated[list[str], Field(description="those that the key may see")]
+    sessions: Annotated[list[str], Field(description="the sessions that the key may see")]
     silent_s: Annotated[float, Field(description="since its last sign of life")]
     isolation: Annotated[bool, Field(description="runs sessions that are suspected of ending hosts")]
-    retiring: Annotated[bool, Field(description="was replaced, and lives until its last session has moved")]
+    retiring: Annotated[bool, Field(description="was replaced, and runs until its last session has moved")]
 
     @classmethod
     def of(cls, host: HostView, *, grant: KeyGrant) -> EngineHostModel:
@@ -233,7 +233,7 @@ class LiveModel(ApiModel):
 
 
 class WaitingAlertModel(ApiModel):
-    address: Annotated[str, Field(description="which address, without its secret")]
+    address: Annotated[str, Field(description="the address, without its secret")]
     title: str
     made_at: str
     tries: int
@@ -243,12 +243,12 @@ class WaitingAlertModel(ApiModel):
 class AlertsModel(ApiModel):
     undelivered: Annotated[
         list[WaitingAlertModel],
-        Field(description="kept, and tried again for a day; empty for keys of some companies: alerts name others too"),
+        Field(description="kept and retried for a day; empty for keys limited to companies: alerts name others"),
     ]
 
 
 class DiagnosticsModel(ApiModel):
-    at: Annotated[str, Field(description="the server's time of this look; `since` of a later one begins here")]
+    at: Annotated[str, Field(description="the server's time of this response, for `since` of a later request")]
     session: SessionModel
     status: str
     reasons: list[FindingModel]
@@ -270,7 +270,7 @@ class DiagnosticsModel(ApiModel):
     alerts: AlertsModel
     settings: Annotated[
         dict[str, Any],
-        Field(description="in force; a key limited to companies sees those that its sessions behave by"),
+        Field(description="in force; a key limited to companies sees those that affect its sessions"),
     ]
 
     @classmethod
@@ -356,12 +356,12 @@ def _ms(seconds: float | None) -> float | None:
 
 Since = Annotated[
     Moment | None,
-    Query(description="also judge the time from then to now, at most 7 days (ISO 8601)"),
+    Query(description="also measure the time from then to now, at most 7 days (ISO 8601)"),
 ]
 
 
 def make_routers(keyed: type[APIRoute], **options: Any) -> tuple[APIRouter, APIRouter]:
-    """The open routes, and those that need a key; `options` are those of every keyed router."""
+    """The open routes and the routes that need a key; `options` are those of every keyed router."""
     open_routes = APIRouter(tags=["health"])
     closed = APIRouter(tags=["health"], route_class=keyed, **options)
 
@@ -402,7 +402,7 @@ def make_routers(keyed: type[APIRoute], **options: Any) -> tuple[APIRouter, APIR
 
     @closed.get("/metrics", response_class=Response)
     async def get_metrics(request: Request, doctor: DiagnoserDependency) -> Response:
-        """For Prometheus: the companies that the key may see, by their id, never by phone number."""
+        """Metrics for Prometheus of the companies that the key may see, labelled by id, never by phone number."""
         seen = [each for each in await doctor.all_health() if request.state.grant.covers(each[0].record.company)]
         webhooks = await request.app.state.webhooks.seen(request.state.grant)
         text = exposition(seen, doctor.hosts, webhooks=webhooks, version=doctor.client_version, now=doctor.now())

@@ -1,7 +1,7 @@
-"""`GET /v1/events`: server-sent events, resumable from the last one that a reader saw; or the same in pages.
+"""`GET /v1/events`: server-sent events, resumable after the last one that a reader saw; or the same in pages.
 
-A reader gets events in parts of some dozens, each read from the store when the part before has left. So a slow reader
-costs no memory, and one that comes back misses nothing that is still kept.
+A reader gets events in batches of some dozens, each read from the store after the batch before has been sent. So a slow
+reader costs no memory, and one that reconnects misses nothing that is still kept.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from holdfast.http.event_stream import Chunks, EventStream
 _PART = 50
 _NOTES: Answers = {
     200: {
-        "description": "a stream that does not end; with `format=json` a part of it, as all lists",
+        "description": "an endless stream; with `format=json` one page of it, like all lists",
         "content": {"text/event-stream": {"schema": {"type": "string"}}},
     }
 }
 
 
 async def open_events(after: int | None, *, events: Events, companies: Collection[str] | None) -> Chunks:
-    """Events of these companies (None: of all) that follow event `after`, or that are added after this call."""
+    """Events of these companies (None: of all) after event `after`, or events added after this call."""
     newest = await events.newest()
     gap = _gap(after) if after is not None and after < await events.pruned() else b""
     seen = newest if after is None else min(after, newest)
@@ -65,15 +65,15 @@ def _written(event: Event) -> bytes:
 async def page_of_events(
     after: int, *, events: Events, companies: Collection[str] | None, limit: int
 ) -> dict[str, object]:
-    """Events that follow event `after`, as the stream has them, with their numbers."""
+    """Events after event `after`, in the form of the stream, with their numbers."""
     found = await events.after(after, companies=companies, most=limit + 1)
     items = [{"seq": each.seq, "id": each.id, **json.loads(each.payload)} for each in found[:limit]]
     return {"items": items, "next": str(found[limit - 1].seq) if len(found) > limit else None}
 
 
 def _gap(after: int) -> bytes:
-    """Events that the reader has not seen were deleted: the reader has to fetch the lists once."""
-    payload = {"type": GAP, "data": {"after": str(after), "message": "events were dropped that you have not seen"}}
+    """The event that reports deleted events which the reader has not seen: it has to fetch the lists once."""
+    payload = {"type": GAP, "data": {"after": str(after), "message": "events that you have not seen were deleted"}}
     return format_sse_event(event=GAP, data_str=json.dumps(payload))
 
 
@@ -81,7 +81,9 @@ def _place(text: str | None, *, field: str) -> int | None:
     if text is None or text == "":
         return None
     if not text.isascii() or not text.isdigit() or len(text) > 18:
-        raise BadInput(f'{field} "{text[:40]}" is no event: give the `id` of the last one that you saw', field=field)
+        raise BadInput(
+            f'{field} "{text[:40]}" is not an event id: give the `id` of the last event that you saw', field=field
+        )
     return int(text)
 
 
@@ -93,23 +95,21 @@ def make_router(keyed: type[APIRoute], **options: Any) -> APIRouter:
     async def stream_events(
         request: Request,
         company: Annotated[list[str] | None, Query(description="only these companies")] = None,
-        after: Annotated[str | None, Query(description="as Last-Event-ID, which goes before it")] = None,
+        after: Annotated[str | None, Query(description="like Last-Event-ID, which takes precedence")] = None,
         last_event_id: Annotated[
-            str | None, Header(description="`id` of the last event seen; without: from now on")
+            str | None, Header(description="`id` of the last event seen; default: from now on")
         ] = None,
         shape: Annotated[
-            Literal["stream", "json"], Query(alias="format", description="`json`: one part of the stream, at once")
+            Literal["stream", "json"], Query(alias="format", description="`json`: one page of the stream, at once")
         ] = "stream",
-        since: Annotated[
-            Moment | None, Query(description="from this time on (ISO 8601), where no event is named")
-        ] = None,
-        limit: Annotated[int, Query(ge=1, le=500, description="events in a part; only with `format=json`")] = 100,
+        since: Annotated[Moment | None, Query(description="from this time on (ISO 8601), if no event is given")] = None,
+        limit: Annotated[int, Query(ge=1, le=500, description="events in a page; only with `format=json`")] = 100,
     ) -> EventStream | JSONResponse:
         """Server-sent events of sessions and messages: `id`, `event` (the type) and `data` as webhooks have it.
 
         With `format=json` they come in pages, oldest first, each event with its number `seq`.
         """
-        await request.body()  # there is none: from now on all that can come is the end of the connection
+        await request.body()  # it is empty: after this, only the end of the connection can arrive
         grant, state = request.state.grant, request.app.state
         for each in company or ():
             grant.check(each)

@@ -1,4 +1,4 @@
-"""Bodies of requests as callers would send them: in the OpenAPI document, and in the documents made from it."""
+"""Example request bodies, for the OpenAPI document and the documents made from it."""
 
 from __future__ import annotations
 

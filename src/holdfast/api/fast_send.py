@@ -1,8 +1,8 @@
-"""The fast path of the one request that comes thousands of times: a message to be sent.
+"""The fast path for the one request that comes thousands of times: sending a message.
 
-FastAPI's dependencies and responses cost more than accepting the message does. This route stands before the ordinary
-one and calls the same function. It passes a request with a bad Idempotency-Key on to the ordinary route, and must never
-answer anything that the ordinary route would not.
+FastAPI's dependencies and responses cost more than accepting the message does. This route precedes the ordinary one and
+calls the same function. It passes a request with a bad Idempotency-Key on to the ordinary route, and must never give a
+response that the ordinary route would not.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from holdfast.api.keys import KeyGrant
 from holdfast.delivery.requests import MessageOptions
 
 LONGEST_KEY = 255
-"""Characters of an Idempotency-Key."""
+"""Maximum length of an Idempotency-Key in characters."""
 _PASSED_ON = "holdfast.passed_on"
 
 
 class Accept(Protocol):
-    """Accepts a message that was read."""
+    """Accepts a message whose body was read."""
 
     def __call__(
         self, request: Request, company: str, message: MessageOptions, *, body_bytes: int, idempotency_key: str | None
@@ -37,7 +37,7 @@ class Accept(Protocol):
 
 
 class FastSendRoute(Route):
-    """`POST` of a message; `authenticate` raises what the ordinary route would without a good key."""
+    """`POST` of a message; `authenticate` raises what the ordinary route would raise without a valid key."""
 
     def __init__(self, path: str, accept: Accept, *, authenticate: Callable[[Request], KeyGrant]) -> None:
         super().__init__(path, _FastSend(accept, authenticate), methods=["POST"], include_in_schema=False)
@@ -52,7 +52,7 @@ class _FastSend:
         self._authenticate = authenticate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with suppress(ClientDisconnect):  # nobody is left to answer
+        with suppress(ClientDisconnect):  # there is nobody to respond to
             await self._take(Request(scope, receive), receive, send)
 
     async def _take(self, request: Request, receive: Receive, send: Send) -> None:
@@ -72,7 +72,7 @@ class _FastSend:
 
 
 def _again(body: bytes, receive: Receive) -> Receive:
-    """Return a `receive` that delivers a body once more that was already read."""
+    """A `receive` that delivers again a body that was already read."""
     unread: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def read() -> Message:

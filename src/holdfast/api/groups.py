@@ -43,7 +43,7 @@ class GroupModel(ApiModel):
 
 
 class GroupMemberModel(ApiModel):
-    jid: Annotated[str, Field(description="by phone number where WhatsApp tells it")]
+    jid: Annotated[str, Field(description="by phone number where WhatsApp reports it")]
     lid: Annotated[str | None, Field(description="the id that hides the number")]
     role: Annotated[str, Field(description="member, admin or superadmin")]
 
@@ -91,7 +91,7 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
 
     @router.get("/v1/sessions/{company}/groups", responses=dict(ASKING))
     async def list_groups(company: Company, request: Request) -> ListPage[GroupModel]:
-        """The groups that the account is in, by subject. WhatsApp is asked every 30 s at most."""
+        """The groups that the account is in, by subject. WhatsApp is asked at most every 30 s."""
         async with queries_of(request, company) as queries:
             found = await queries.ask(asked.groups())
         ordered = sorted(found, key=lambda group: ((group.subject or "").casefold(), group.id))
@@ -109,7 +109,7 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
         """One group with its members."""
         _, jid = parse_recipient(id, field="id")
         if not jid.endswith("@g.us"):
-            raise BadInput(f'id "{id[:60]}" is no group: give one such as 120363012345678901@g.us', field="id")
+            raise BadInput(f'id "{id[:60]}" is not a group: give one such as 120363012345678901@g.us', field="id")
         async with queries_of(request, company) as queries:
             return GroupDetailsModel.of(await queries.ask(asked.group(jid)))
 

@@ -1,4 +1,4 @@
-"""API keys: who may touch which company. Kept as hashes, compared in constant time, never logged."""
+"""API keys: who may access which company. Stored as hashes, compared in constant time, never logged."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from holdfast.base.private import read_private, write_private
 from holdfast.settings import BadSetting, variable
 
 FILE = "api-key"
-"""In the data folder: the generated key."""
+"""Name of the file in the data folder with the generated key."""
 
 _SHORTEST = 16
 _USABLE = re.compile(r"[!-~]+")
@@ -29,7 +29,7 @@ class NotAllowed(HoldfastError):
 
 
 class NoKey(HoldfastError):
-    """No key, or one that is unknown."""
+    """The key is missing or unknown."""
 
     code = "unauthorized"
     fault = Fault.CALLER
@@ -37,7 +37,7 @@ class NoKey(HoldfastError):
 
 @dataclass(frozen=True, slots=True)
 class KeyGrant:
-    """What a key allows. `companies` None: all."""
+    """What a key allows. `companies` None: all companies."""
 
     companies: frozenset[str] | None
 
@@ -45,14 +45,14 @@ class KeyGrant:
         return self.companies is None or company in self.companies
 
     def check(self, company: str) -> None:
-        """Raises `NotAllowed`, whether there is such a company or not."""
+        """Raises `NotAllowed`, whether or not the company exists."""
         if not self.covers(company):
             raise NotAllowed(f'this API key may not touch company "{company[:80]}"', field="company")
 
 
 @dataclass(frozen=True, slots=True)
 class ApiKeys:
-    """The keys in force, by the SHA-256 of each."""
+    """The valid keys, by the SHA-256 of each."""
 
     grants: tuple[tuple[bytes, KeyGrant], ...]
 
@@ -63,14 +63,16 @@ class ApiKeys:
     def entry(self, key: str | None) -> tuple[bytes, KeyGrant]:
         """The key's hash and what it allows. Raises `NoKey`.
 
-        Every hash is compared, so that the time taken tells nothing.
+        Every hash is compared, so that timing reveals nothing.
         """
         if key is None:
             raise NoKey("an API key is needed: send it as `Authorization: Bearer KEY` or `X-API-Key: KEY`")
         given = _digest(key)
         found = [(known, grant) for known, grant in self.grants if hmac.compare_digest(known, given)]
         if not found:
-            raise NoKey("the API key is unknown: the one made at the first start is in the data folder's file api-key")
+            raise NoKey(
+                "the API key is unknown: the one generated at the first start is in the file api-key of the data folder"
+            )
         return found[0]
 
 
@@ -108,9 +110,9 @@ def _companies(limit: str | None, source: str) -> frozenset[str] | None:
         return None
     companies = [company.strip() for company in limit.split("|")]
     if not all(is_company_id(company) for company in companies):
-        # What stands behind "=" may be the end of a key in base64: it is not shown.
+        # The text after "=" may be the end of a key in base64, so it is not shown.
         raise BadSetting(
-            f"{source} has a key with = that no company id follows: write KEY=962302|962303, and no = within a key",
+            f"{source} has a key with = but no company id after it: write KEY=962302|962303, and no = within a key",
             field=source,
         )
     return frozenset(companies)
@@ -126,7 +128,7 @@ def stored_key(data_dir: Path) -> str | None:
 
 
 def make_key(data_dir: Path, randomness: RandomSource) -> str:
-    """Generate a key and keep it in the data folder, for its owner only."""
+    """Generate a key and store it in the data folder, readable only by its owner."""
     key = randomness.api_key()
     write_private(data_dir / FILE, key, what="the API key")
     return key

@@ -1,7 +1,7 @@
-"""Media by HTTP: stored ahead of the messages that they are for, and given out for messages that came in.
+"""Media by HTTP: uploads before the messages that use them, and downloads for inbound messages.
 
-What strangers sent must never run in anybody's browser under this address: it is given as what it is said to be, never
-guessed, in a sandbox, and for download unless it is a picture, a sound or a film.
+A stranger's file must never run in a browser under this address. It is served with its stated type, never a guessed
+one, in a sandbox, and as a download unless it is an image, audio or video.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from holdfast.runtime.inbound_media import InboundMediaService, OpenedMedia, unk
 from holdfast.runtime.outbound_media import OutboundMediaService
 
 _SHOWN_IN_PLACE = re.compile(r"image/(jpeg|png|webp|gif)|audio/[a-z0-9.+-]+|video/[a-z0-9.+-]+")
-_SAFE = {  # the server adds `nosniff` to whatever it answers
+_SAFE = {  # the server adds `nosniff` to every response
     "Content-Security-Policy": "sandbox; default-src 'none'",
     "Cache-Control": "private, max-age=3600",
 }
 _BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "description": "the file; Content-Type says what it is",
+        "description": "the file; Content-Type is its MIME type",
         "content": {"*/*": {"schema": {"type": "string", "format": "binary"}}},
     }
 }
@@ -49,14 +49,14 @@ _FILE: Answers = {
 }
 
 _NOT_NOW: Answers = {
-    413: problem("it is larger than is taken here"),
+    413: problem("it is larger than the limit"),
     422: problem("a value can't be used; `field` names it"),
-    503: problem("it can't be fetched just now: ask again after `Retry-After` seconds"),
+    503: problem("it can't be downloaded just now: try again after `Retry-After` seconds"),
 }
 
 
 class MediaService:
-    """What the routes of media need besides the gateway."""
+    """What the media routes need besides the gateway."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class MediaService:
 
     @property
     def limit_bytes(self) -> int:
-        """The size of the largest medium that is accepted."""
+        """The maximum size of a medium."""
         return self.outbound.limit_bytes
 
     async def received(self, inbox_id: str) -> Received:
@@ -86,7 +86,7 @@ class MediaService:
         return found
 
     def url(self, received: Received) -> str | None:
-        """Where the medium of an inbound message can be fetched without a key."""
+        """The URL for downloading an inbound medium without a key."""
         return None if received.media is None else self._links.url(received.id, now=self._clock.now())
 
     def is_good(self, inbox_id: str, *, expires: int, token: str) -> bool:
@@ -94,7 +94,7 @@ class MediaService:
 
 
 class StoredModel(ApiModel):
-    id: Annotated[str, Field(description='given as {"image": {"media": id}} and the like')]
+    id: Annotated[str, Field(description='for use in messages, such as {"image": {"media": id}}')]
     mimetype: str
     filename: str | None
     size_bytes: int
@@ -125,8 +125,8 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
         request: Request,
         filename: Annotated[str | None, Query(description="shown for documents", max_length=LONGEST_NAME)] = None,
     ) -> StoredModel:
-        """Store a medium for messages that follow, for a day at least. The body is the file itself: as large as it may
-        be, it needs no memory here."""
+        """Store a medium for later messages, for at least a day. The body is the file itself; it is streamed, so its
+        size needs no memory."""
         _grant(request).check(company)
         check_filename(filename, field="filename")
         mimetype = request.headers.get("Content-Type")
@@ -149,7 +149,8 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
 
     @router.get("/v1/sessions/{company}/inbox/{id}/media", response_class=Response, responses=_FILE)
     async def get_media(company: CompanyPath, id: MediaId, request: Request) -> Response:  # noqa: A002 – as elsewhere
-        """The medium of an inbound message; the first time it is fetched from WhatsApp, which takes a moment."""
+        """Download the medium of an inbound message. The first time it is fetched from WhatsApp, which takes a
+        moment."""
         _grant(request).check(company)
         await _gateway(request)
         return _given(await _service(request).inbound.open(id, may_touch=lambda owner: owner == company))
@@ -159,7 +160,7 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
 
 def make_open_router() -> APIRouter:
     """The only media route without an API key: its URL is signed instead."""
-    router = APIRouter(tags=["media"], responses={404: problem("the address is over, or is none"), **_NOT_NOW})
+    router = APIRouter(tags=["media"], responses={404: problem("the address has expired, or is not valid"), **_NOT_NOW})
 
     @router.get("/v1/media/{id}", response_class=Response, responses=_FILE)
     async def get_linked_media(
@@ -171,7 +172,7 @@ def make_open_router() -> APIRouter:
         """The medium of an inbound message, by its signed URL (`media.url` in webhooks and inbox; valid for 7 days)."""
         if not _service(request).is_good(id, expires=expires, token=token):
             raise NotFound(
-                "this address of a medium is over, or is none: the inbox has a new one, `media.url`", field="id"
+                "this media address has expired or is not valid: the inbox has a new one, `media.url`", field="id"
             )
         await _gateway(request)
         return _given(await _service(request).inbound.open(id))

@@ -51,7 +51,7 @@ async def send_message(
     company: CompanyPath,
     idempotency_key: Annotated[str | None, Header(max_length=LONGEST_KEY, min_length=1)] = None,
 ) -> AcceptedModel:
-    """Accept a message: 202 means that it is on the disk and will be sent, whatever happens."""
+    """Accept a message. 202 means that it is stored on disk and will be sent, whatever happens."""
     body = await request.body()
     message = await read_message(body, content_type=request.headers.get("Content-Type"))
     return await accept(request, company, message, body_bytes=len(body), idempotency_key=idempotency_key)
@@ -94,7 +94,7 @@ async def get_message(
     sending: Sending,
     limits: Limits,
 ) -> MessageModel:
-    """One message as it stands."""
+    """One message in its current state."""
     message = await _message(id, grant, sending)
     view, restrictions = await gateway.look(message.company), await _restrictions(limits, [message])
     return MessageModel.of(message, hold_notice(message, view, restrictions))
@@ -106,23 +106,23 @@ async def cancel_message(
     grant: KeyDependency,
     _: LoadedGateway,
     sending: Sending,
-    force: Annotated[bool, Query(description="also one that was handed over and never acked; it may still arrive")] = (
+    force: Annotated[bool, Query(description="also cancel one that was sent but never acked; it may still arrive")] = (
         False
     ),
 ) -> MessageModel:
-    """Cancel a message that has not left (409 when it may have)."""
+    """Cancel a message that has not been sent (409 if it may have been)."""
     await _message(id, grant, sending)
     return MessageModel.of(await sending.cancel(id, force=force))
 
 
 async def _restrictions(limits: AccountLimits, messages: Sequence[Message]) -> Restrictions | None:
-    """Of the account that sends these messages, where one of them waits as a first message to a new contact."""
+    """The restrictions of the account that sends these messages, if one of them is a waiting first message."""
     waits = next((message for message in messages if message.is_to_new_contact), None)
     return None if waits is None else await limits.restrictions(waits.company)
 
 
 async def _message(id: str, grant: KeyGrant, sending: Messages) -> Message:  # noqa: A002 – the interface's name
-    """A key that may not know of a message learns nothing of it, not even that there is one."""
+    """The message, if the key may access it; for another key it does not exist."""
     message = await sending.find(id)
     if not grant.covers(message.company):
         raise unknown_message(id)
@@ -133,7 +133,7 @@ async def _message(id: str, grant: KeyGrant, sending: Messages) -> Message:  # n
 async def list_inbox(
     request: Request, company: CompanyPath, gateway: LoadedGateway, chat: Chat, after: After = None, limit: Limit = 100
 ) -> ListPage[ReceivedModel]:
-    """Inbound messages of a company in the order in which they were stored."""
+    """Inbound messages of a company, in the order in which they were stored."""
     await gateway.require(company)
     inbox: Inbox = request.app.state.inbox
     found, next_ = _part(await inbox.received(company, after=cursor(after), most=limit + 1, chat=chat), limit)
@@ -147,6 +147,6 @@ class _Numbered(Protocol):
 
 
 def _part(found: Sequence[N], limit: int) -> tuple[Sequence[N], str | None]:
-    """A part of a list, of which one row more than asked for was looked up, and where the next one begins."""
+    """One page of a list, from rows of which one more than needed was read, and where the next page starts."""
     shown = found[:limit]
     return shown, str(shown[-1].seq) if len(found) > limit else None

@@ -1,4 +1,4 @@
-"""Metrics for Prometheus, made from the present state at each scrape: nothing here counts by itself."""
+"""Metrics for Prometheus, computed from the current state at each scrape; there are no counters of its own."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def exposition(
     version: ClientVersion | None = None,
     now: datetime,
 ) -> bytes:
-    """The text that Prometheus reads."""
+    """The text format that Prometheus reads."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Present(seen, hosts))
     registry.register(_Webhooks(webhooks, now))
@@ -121,10 +121,10 @@ class _Webhooks(Collector):
         self._now = now
 
     def collect(self) -> Iterable[Metric]:
-        pending = self._gauge("pending", "Webhooks still to be delivered")
-        failed = self._gauge("failed", "Webhooks given up that can be replayed")
-        age = self._gauge("oldest_pending_age_seconds", "Age of the oldest webhook still to be delivered")
-        active = self._gauge("active", "1 while webhooks go there, 0 while the endpoint is aside or off")
+        pending = self._gauge("pending", "Webhook deliveries that are pending")
+        failed = self._gauge("failed", "Webhook deliveries that failed and can be replayed")
+        age = self._gauge("oldest_pending_age_seconds", "Age of the oldest pending webhook delivery")
+        active = self._gauge("active", "1 while webhooks are sent there, 0 while the endpoint is aside or off")
         for seen in self._seen:
             label, oldest_at = [seen.endpoint.id], seen.counts.oldest_at
             pending.add_metric(label, seen.counts.pending)

@@ -1,6 +1,6 @@
-"""Routes of the passkey ceremony: what the owner of the account has to sign, and the answer.
+"""Routes of the passkey ceremony: the challenge for the account's owner, and the signed answer.
 
-A challenge is worth nothing without the owner's passkey, and an assertion nothing for another challenge; neither is
+A challenge is worthless without the owner's passkey, and an assertion is worthless for another challenge; neither is
 logged or stored.
 """
 
@@ -28,7 +28,7 @@ _Field = Annotated[Text, Field(max_length=LONGEST, description="base64url withou
 
 
 class _Lenient(BaseModel):
-    """Browsers add fields of their own, which WhatsApp does not take."""
+    """Ignores unknown fields: browsers add fields of their own, which WhatsApp does not accept."""
 
     model_config = ConfigDict(extra="ignore", strict=True, hide_input_in_errors=True)
 
@@ -53,7 +53,7 @@ class PasskeyModel(ApiModel):
     options: Annotated[
         dict[str, Any], Field(description="for PublicKeyCredential.parseRequestOptionsFromJSON, on web.whatsapp.com")
     ]
-    expires_at: Annotated[str, Field(description="when WhatsApp no longer takes an answer")]
+    expires_at: Annotated[str, Field(description="when WhatsApp stops accepting an answer")]
     snippet: Annotated[str, Field(description="does the same in the console of web.whatsapp.com, and shows the answer")]
 
     @classmethod
@@ -77,7 +77,7 @@ class ComparisonModel(ApiModel):
 
 
 _PATH = "/v1/sessions/{company}/passkey"
-_SILENT: Answers = {504: problem("WhatsApp did not go on after the signature")}
+_SILENT: Answers = {504: problem("WhatsApp did not continue after the signature")}
 Company = Annotated[str, Path(description="the company id")]
 
 
@@ -95,7 +95,7 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
     async def answer_passkey(
         company: Company, assertion: Assertion, request: Request, response: Response
     ) -> PasskeyStepModel:
-        """Hand over what the owner signed; answers when WhatsApp has gone on, and with 504 when it does not."""
+        """Pass on what the owner signed. Responds when WhatsApp has continued, or with 504 if it does not."""
         response.headers.update(_NO_STORE)
         relay, shutdown = await _relay(request, company), request.app.state.shutdown
         assert isinstance(shutdown, ShutdownScope)
@@ -107,7 +107,7 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
     async def confirm_passkey(
         company: Company, request: Request, compared: ComparisonModel | None = None
     ) -> PasskeyStepModel:
-        """The code was compared with that on the phone; `{"matches": false}` ends it."""
+        """Confirm that the code is the one on the phone; `{"matches": false}` cancels the ceremony."""
         matches = compared is None or compared.matches
         relay = await _relay(request, company)
         if matches:
@@ -118,7 +118,7 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
 
     @router.delete(_PATH, status_code=202, response_model_exclude_none=True)
     async def decline_passkey(company: Company, request: Request) -> PasskeyStepModel:
-        """Give up: nothing is linked, and a new code can be asked for."""
+        """Cancel the ceremony: nothing is linked, and a new code can be requested."""
         (await _relay(request, company)).decline()
         return PasskeyStepModel(step="stopped")
 
@@ -126,7 +126,7 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
 
 
 async def _relay(request: Request, company: str) -> PasskeyRelay:
-    """The ceremony of a session, for those whose key covers this company."""
+    """The ceremony of a session, for callers whose key covers this company."""
     grant: KeyGrant = request.state.grant
     grant.check(company)
     gateway: Gateway = request.app.state.gateway

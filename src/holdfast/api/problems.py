@@ -67,12 +67,15 @@ _HEADERS = {
 _HTTP = {
     HTTPStatus.BAD_REQUEST: ("bad-request", "the body can't be read: it must be JSON in UTF-8"),
     HTTPStatus.NOT_FOUND: ("not-found", "there is no such route: /openapi.json lists all"),
-    HTTPStatus.METHOD_NOT_ALLOWED: ("method-not-allowed", "this route does not take that method: see the header Allow"),
+    HTTPStatus.METHOD_NOT_ALLOWED: (
+        "method-not-allowed",
+        "this route does not allow that method: see the header Allow",
+    ),
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: ("too-large", None),
     HTTPStatus.REQUEST_TIMEOUT: ("too-slow", None),
     HTTPStatus.SERVICE_UNAVAILABLE: (Stopping.code, None),
 }
-"""Code and sentence of what the framework refuses; None: it carries a sentence of ours."""
+"""Code and sentence for errors of the framework; None: the error carries a sentence of ours."""
 
 
 def answer(
@@ -98,7 +101,7 @@ def answer(
 
 
 def install(app: FastAPI) -> None:
-    """Teach `app` to answer every error as a problem."""
+    """Make `app` respond to every error with a problem document."""
     app.add_exception_handler(HoldfastError, _holdfast_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
@@ -125,22 +128,22 @@ async def _http(_: Request, error: Exception) -> JSONResponse:
 
 async def _database_failed(_: Request, error: Exception) -> JSONResponse:
     """The disk is full, or the connection is lost: often temporary. Only the operator's log has the cause."""
-    log.error("Database fails, a request is refused: %s", getattr(error, "orig", None) or error)
+    log.error("Database failed, so a request was refused: %s", getattr(error, "orig", None) or error)
     detail = (
-        "the database can't be used just now: ask again, for a message with the same Idempotency-Key; "
+        "the database can't be used just now: try again, for a message with the same Idempotency-Key; "
         "Holdfast's log says why"
     )
     return answer(HTTPStatus.SERVICE_UNAVAILABLE, detail, code="database-failed")
 
 
 async def _defect(request: Request, error: Exception) -> JSONResponse:
-    """A defect of ours: logged with its trace by the server, and admitted without details."""
+    """A defect of ours: the server logs it with its traceback, and the response contains no details."""
     log.error("A request failed inside Holdfast: %s: %s", request.method, type(error).__name__)
     detail = "Holdfast failed to answer this request: its log says why"
     return answer(HTTPStatus.INTERNAL_SERVER_ERROR, detail, code="internal")
 
 
-# What pydantic found, in our words.
+# Pydantic's errors in our words.
 
 _CURES = {
     "string_type": "give a text",
@@ -169,7 +172,7 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
 
 
 def _field(place: Sequence[str | int]) -> str:
-    """`to`, `limit`, `Idempotency-Key`; `body` for the whole of it."""
+    """`to`, `limit`, `Idempotency-Key`; `body` for the whole body."""
     name = ".".join(str(part) for part in place[1:]) or str(place[0])
     return name.title() if place[0] == "header" else _shortened(name)
 
@@ -180,7 +183,7 @@ def _sentence(kind: str, field: str, found: Mapping[str, Any]) -> str:
     if kind == "missing":
         return "the body is missing: give a JSON object" if field == "body" else f"{field} is missing"
     if kind == "extra_forbidden":
-        return f"{field} is not known here: take it out, or see /openapi.json for the fields there are"
+        return f"{field} is not a known field: remove it, or see /openapi.json for the valid fields"
     message = str(found["msg"])
     cure = _CURES.get(kind) or f"{message[:1].lower()}{message[1:]}"
     if field.partition(".")[0] in _SECRETS:

@@ -1,4 +1,4 @@
-"""What routes share that ask WhatsApp something: the session's queries, and the answers that all of them can have."""
+"""What routes that query WhatsApp share: the session's queries, and the responses that all of them can have."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ Company = Annotated[str, Path(description="the company id")]
 ChatPath = Annotated[str, Path(description="a phone number or a JID", max_length=100)]
 
 ASKING: Answers = {
-    429: problem("the session asks WhatsApp as often as it may; `Retry-After` says when it may again"),
+    429: problem("the session has used up its queries to WhatsApp; `Retry-After` says when the next one is possible"),
     502: problem("WhatsApp's answer is an error or can't be read"),
-    503: problem("no connection to WhatsApp, with the reason; or WhatsApp answers no questions for now"),
+    503: problem("no connection to WhatsApp, with the reason; or WhatsApp answers no queries for now"),
     504: problem("WhatsApp did not answer in time"),
 }
 """How a query can fail, for the OpenAPI document."""
@@ -30,7 +30,7 @@ ASKING: Answers = {
 
 @asynccontextmanager
 async def queries_of(request: Request, company: str) -> AsyncIterator[SessionQueries]:
-    """Give the queries of a company's session; the block ends when Holdfast stops.
+    """The queries of a company's session; the block is cancelled when Holdfast stops.
 
     Raises `NotFound`, and the error that explains why the session can't send queries now.
     """

@@ -40,9 +40,10 @@ async def healthz() -> dict[str, str]:
     return {"status": "alive"}
 
 
-@service.get("/readyz", responses={503: {"description": "starting, or the database takes no writes"}})
+@service.get("/readyz", responses={503: {"description": "starting, or the database accepts no writes"}})
 async def readyz(request: Request, response: Response) -> dict[str, str]:
-    """Able to work: an engine host runs, the sessions are loaded, the database took the last write; 503 otherwise."""
+    """Ready to work: an engine host runs, the sessions are loaded, the database stored the last write; otherwise
+    503."""
     gateway, is_writable = request.app.state.gateway, request.app.state.is_writable
     found = {"status": "ready"}
     if not gateway.is_ready:
@@ -85,7 +86,7 @@ def make_api(
         version="1",
         generate_unique_id_function=description.operation_id,
         servers=[{"url": base_path}] if base_path else None,
-        docs_url=None,  # FastAPI's page loads scripts from elsewhere
+        docs_url=None,  # FastAPI's page loads scripts from a CDN
         redoc_url=None,
         redirect_slashes=False,  # a redirect would take the host from the caller's own header
     )

@@ -1,4 +1,4 @@
-"""What every route is built from: the check of the API key, and what a route can ask for as an argument."""
+"""What every route is built from: the check of the API key, and the dependencies that routes use as arguments."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from holdfast.runtime.messages import Messages
 
 
 class KeyedRoute(APIRoute):
-    """Checks the API key, and whether it covers the company of the path, before anything else of a request is read."""
+    """Checks the API key, and whether it covers the company in the path, before anything else of a request is read."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         answer = super().get_route_handler()
@@ -42,10 +42,10 @@ class KeyedRoute(APIRoute):
         return keyed
 
     async def check_body(self, request: Request) -> None:
-        """Refuses a body before the framework parses it: that takes time and memory on the event loop."""
+        """Refuse a bad body before the framework parses it, which takes time and memory on the event loop."""
 
 
-KEY_DESCRIBED = (  # the routes ask for the key by themselves; these two tell the OpenAPI document of it
+KEY_DESCRIBED = (  # the routes check the key themselves; these two only add it to the OpenAPI document
     Depends(HTTPBearer(auto_error=False, description="the API key")),
     Depends(APIKeyHeader(name="X-API-Key", auto_error=False, description="the API key")),
 )
@@ -110,7 +110,7 @@ async def _company(company: Annotated[str, Path(description="the company id")], 
 
 
 CompanyPath = Annotated[str, Depends(_company)]
-After = Annotated[str | None, Query(description="`next` of the part before")]
+After = Annotated[str | None, Query(description="`next` of the previous page")]
 _ChatText = Annotated[str | None, Query(description="only of this chat: a phone number or a JID", max_length=100)]
 
 
@@ -119,7 +119,7 @@ async def _chat(chat: _ChatText = None) -> str | None:
 
 
 Chat = Annotated[str | None, Depends(_chat)]
-Limit = Annotated[int, Query(ge=1, le=500, description="rows in a part")]
+Limit = Annotated[int, Query(ge=1, le=500, description="rows in a page")]
 
 
 def _in_utc(moment: datetime) -> datetime:
@@ -134,5 +134,5 @@ Moment = Annotated[datetime, AfterValidator(_in_utc)]
 
 
 def keyed_router(tag: str) -> APIRouter:
-    """Its routes need an API key."""
+    """A router whose routes need an API key."""
     return APIRouter(tags=[tag], route_class=KeyedRoute, dependencies=KEY_DESCRIBED, responses=description.KEYED)

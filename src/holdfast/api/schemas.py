@@ -1,4 +1,4 @@
-"""The shapes of requests and answers: camelCase, times ISO 8601 UTC with `Z`. INTERFACE names every field."""
+"""The schemas of requests and responses: camelCase, times ISO 8601 UTC with `Z`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 def _whole(text: str) -> str:
-    """JSON can spell half a character (`\\ud83d`); nothing behind this could write it down."""
+    """Reject lone surrogates (`\\ud83d`), which JSON can express but nothing behind this can store."""
     if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
         raise PydanticCustomError("string_unicode", "a character is not whole")
     return text
@@ -58,11 +58,12 @@ class PacingRequest(ApiModel):
         int | None, Field(ge=0, le=100_000, description="people written to for the first time in 24 hours; 0: no limit")
     ] = None
     gap_ms: Annotated[
-        int | None, Field(ge=0, le=60_000, description="least time between two messages; up to as much is added")
+        int | None,
+        Field(ge=0, le=60_000, description="minimum time between two messages; jitter adds up to as much again"),
     ] = None
 
     def changes(self) -> dict[str, object]:
-        """As they are stored."""
+        """The changes in the form in which they are stored."""
         return self.model_dump(by_alias=True, exclude_none=True)
 
 
@@ -83,37 +84,38 @@ class SessionRequest(ApiModel):
 
     label: Annotated[
         Text | None,
-        Field(description="what people call the company, such as Bakery Irbid; null or empty: nothing but its id"),
+        Field(description="what people call the company, such as Bakery Irbid; null or empty: only its id is shown"),
     ] = None
     webhook_url: Annotated[
-        Text | None, Field(description="where its events go; null: to the webhook of all companies, if there is one")
+        Text | None,
+        Field(description="where its events are sent; null: to the webhook for all companies, if there is one"),
     ] = None
     webhook_secret: Annotated[
         Text | None,
         Field(
-            description="whsec_ and 24 to 64 bytes in base64, to sign with; null, or none with a first URL: a new one"
+            description="whsec_ and 24 to 64 bytes in base64, to sign with; null, or absent with a first URL: a new one"
         ),
     ] = None
     webhook_events: Annotated[
-        list[Text] | None, Field(description="types of events; null: all but message.accepted", max_length=50)
+        list[Text] | None, Field(description="event types; null: all except message.accepted", max_length=50)
     ] = None
     device_name: Annotated[
         Text | None, Field(description="name in the phone's list of linked devices; null: as the settings say")
     ] = None
     proxy_url: Annotated[
         Text | None,
-        Field(description="http, https or socks5: the only way of its traffic to WhatsApp; null: as the settings say"),
+        Field(description="http, https or socks5 proxy for all of its traffic to WhatsApp; null: as the settings say"),
     ] = None
     pacing: Annotated[
         PacingRequest | None,
         Field(
-            description="how fast it may write; null: as the settings say for all companies. A key limited to "
+            description="how fast it may send; null: as the settings say for all companies. A key limited to "
             "companies can only tighten the operator's limits"
         ),
     ] = None
 
     def connection(self) -> dict[str, str | None]:
-        """What is given of how the session connects. Raises `BadInput`."""
+        """The given settings of how the session connects. Raises `BadInput`."""
         given: dict[str, str | None] = {}
         if "device_name" in self.model_fields_set:
             given["device_name"] = _checked("deviceName", self.device_name, device_name)
@@ -123,7 +125,7 @@ class SessionRequest(ApiModel):
 
 
 class PairingRequest(ApiModel):
-    phone_number: Annotated[Text, Field(description="the phone that is to be linked, 7 to 15 digits with country code")]
+    phone_number: Annotated[Text, Field(description="the phone to be linked, 7 to 15 digits with country code")]
 
 
 class ReasonModel(ApiModel):
@@ -165,8 +167,10 @@ class SessionModel(ApiModel):
     state: str
     since: str
     phone_number: str | None
-    connected_at: Annotated[str | None, Field(description="since when this connection is open; null while none is")]
-    last_activity: Annotated[str | None, Field(description="when WhatsApp was last heard")]
+    connected_at: Annotated[
+        str | None, Field(description="when the current connection opened; null while none is open")
+    ]
+    last_activity: Annotated[str | None, Field(description="when data last arrived from WhatsApp")]
     reconnect_attempts: int
     next_attempt_at: str | None
     last_ping_rtt_ms: float | None
@@ -178,9 +182,9 @@ class SessionModel(ApiModel):
     node: Annotated[str | None, Field(description="the Holdfast process that runs it; null while none does")]
     device_name: Annotated[str | None, Field(description="the session's own; null: as the settings say")]
     proxy_url: Annotated[str | None, Field(description="the session's own, without its password")]
-    webhook_url: Annotated[str | None, Field(description="the session's own; null: that of all companies")]
+    webhook_url: Annotated[str | None, Field(description="the session's own; null: the one for all companies")]
     webhook_events: list[str] | None
-    webhook_secret: Annotated[str | None, Field(description="only in the answer that set it")]
+    webhook_secret: Annotated[str | None, Field(description="only in the response to the request that set it")]
 
     @classmethod
     def of(
@@ -192,7 +196,7 @@ class SessionModel(ApiModel):
         label: str | None,
         secret: str | None = None,
     ) -> SessionModel:
-        """`endpoint`: the session's own; `secret`: that of it, where it is new."""
+        """`endpoint`: the session's own; `secret`: its secret, if that is new."""
         record, session = view.record, view.session
         round_trip_s = session.link.round_trip_s if session.link else None
         return cls(
@@ -252,9 +256,9 @@ class AcceptedModel(ApiModel):
 
 
 class HeldModel(ApiModel):
-    code: Annotated[str, Field(description="stable: that of a hold, or the session's state")]
+    code: Annotated[str, Field(description="stable code of a hold, or the session's state")]
     message: str
-    until: Annotated[str | None, Field(description="its end, where that is known")]
+    until: Annotated[str | None, Field(description="its end, if known")]
 
     @classmethod
     def of(cls, held: HoldNotice) -> HeldModel:
@@ -276,8 +280,10 @@ class MessageModel(AcceptedModel):
     type: Annotated[str, Field(description="text, image, video … edit or delete")]
     priority: str
     attempts: int
-    expires_at: Annotated[str | None, Field(description="not sent from then on, unless it is under way")]
-    held: Annotated[HeldModel | None, Field(description="what it waits for; null when it waits for nothing")]
+    expires_at: Annotated[
+        str | None, Field(description="not sent after this time, unless it may have been sent already")
+    ]
+    held: Annotated[HeldModel | None, Field(description="what it is waiting for; null: nothing")]
     retries: Annotated[RetriesModel | None, Field(description="the last failed attempt, while it is retried")]
     sent_at: str | None
     delivered_at: str | None
@@ -324,11 +330,9 @@ class MediaModel(ApiModel):
     mimetype: str | None
     size_bytes: int | None
     filename: str | None
-    seconds: Annotated[int | None, Field(description="how long it plays")]
+    seconds: Annotated[int | None, Field(description="duration")]
     voice: Annotated[bool, Field(description="a voice note")]
-    url: Annotated[
-        str | None, Field(description="where it can be fetched without a key, for some days; null: with a key alone")
-    ]
+    url: Annotated[str | None, Field(description="URL without a key, valid for some days; null: only with a key")]
 
 
 class ReceivedModel(ApiModel):
@@ -336,13 +340,13 @@ class ReceivedModel(ApiModel):
     company_id: str
     chat: str
     sender: str
-    sender_name: Annotated[str | None, Field(description="as the sender calls himself on WhatsApp")]
-    sender_lid: Annotated[str | None, Field(description="hidden id (…@lid) of the sender, where WhatsApp tells it")]
-    group_subject: Annotated[str | None, Field(description="of the group that it came in, as far as it is known")]
+    sender_name: Annotated[str | None, Field(description="the name that the sender set in WhatsApp")]
+    sender_lid: Annotated[str | None, Field(description="hidden id (…@lid) of the sender, where WhatsApp reports it")]
+    group_subject: Annotated[str | None, Field(description="subject of the group, if known")]
     type: Annotated[
         str, Field(description="text, image, video … revoke; undecryptable until it can be read; unknown with `raw`")
     ]
-    text: Annotated[str | None, Field(description="what it says, or the caption")]
+    text: Annotated[str | None, Field(description="its text, or the caption")]
     content: Annotated[
         dict[str, object] | None,
         Field(
@@ -360,7 +364,7 @@ class ReceivedModel(ApiModel):
     ]
     raw: Annotated[
         dict[str, object] | None,
-        Field(description="fields of WhatsApp's own message, where it is of a kind that Holdfast doesn't understand"),
+        Field(description="fields of WhatsApp's own message, if Holdfast doesn't understand its kind"),
     ]
     target: Annotated[
         str | None, Field(description="whatsappId of the message that this one edits, deletes or reacts to")
@@ -369,33 +373,37 @@ class ReceivedModel(ApiModel):
     from_me: bool
     sent_at: str
     stored_at: str
-    completed_at: Annotated[str | None, Field(description="when a message that could not be read at first was")]
+    completed_at: Annotated[
+        str | None, Field(description="when a message that could not be decrypted at first was decrypted")
+    ]
     whatsapp_id: str
 
     @classmethod
     def of(cls, received: Received, media_url: str | None = None) -> ReceivedModel:
-        """As events show it, too."""
+        """The message in the form that events have, too."""
         return cls.model_validate(received_body(received, media_url=media_url))
 
 
 class ListPage(ApiModel, Generic[T]):
-    """Part of a list; `next` is given as `after` for the part that follows, null at the end."""
+    """One page of a list. Pass `next` as `after` to get the next page; it is null on the last one."""
 
     items: list[T]
     next: str | None
 
 
 def cursor(after: str | None) -> int:
-    """Where a part of a list begins. Raises `BadInput`."""
+    """Where a page of a list starts. Raises `BadInput`."""
     if after is None:
         return 0
     if not after.isascii() or not after.isdigit() or len(after) > 18:
-        raise BadInput(f'after "{after[:40]}" is no place in this list: give `next` of the part before', field="after")
+        raise BadInput(
+            f'after "{after[:40]}" is not a position in this list: give `next` of the previous page', field="after"
+        )
     return int(after)
 
 
 class Problem(ApiModel):
-    """RFC 9457, with the stable `code` of the error and the `field` at fault, where there is one."""
+    """RFC 9457, with the stable `code` of the error, and the `field` at fault if there is one."""
 
     type: str
     title: str

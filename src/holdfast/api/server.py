@@ -1,4 +1,4 @@
-"""The HTTP server: uvicorn with our signal handling, our log, and deadlines for slow callers."""
+"""The HTTP server: uvicorn with our own signal handling and log, and deadlines for slow callers."""
 
 from __future__ import annotations
 
@@ -24,14 +24,15 @@ API_HEADER = ("Holdfast-API", "1")
 
 HEAD_DEADLINE_S = 10
 LARGEST_HEAD = 64 * 1024
-"""Bytes of a request's head; the parser itself has no limit."""
+"""Maximum bytes of a request's head; the parser itself has no limit."""
 KEEP_ALIVE_S = 75
-"""Longer than the minute for which proxies keep idle connections: the side that closes first must not be the server."""
+"""Longer than the minute for which proxies keep idle connections, because the server must not be the side that closes
+first."""
 STOP_S = 4
-"""Seconds for requests in progress when Holdfast stops. Those that only wait end at once."""
+"""Seconds for requests in progress when Holdfast stops. Requests that are only waiting are ended at once."""
 
 _INVALID = "Invalid HTTP request received."
-"""In uvicorn's words."""
+"""Uvicorn's own text."""
 
 
 class HttpServer(uvicorn.Server):
@@ -46,7 +47,8 @@ class HttpServer(uvicorn.Server):
         most_connections: int = 0,
         trusted_proxies: str = "",
     ) -> None:
-        """most_connections: at once; 0: no limit. trusted_proxies: networks, separated by commas."""
+        """most_connections: maximum number of open connections; 0: no limit. trusted_proxies: networks, separated by
+        commas."""
         shared = {
             "head_deadline_s": head_deadline_s,
             "open_connections": Connections(most_connections),
@@ -72,7 +74,7 @@ class HttpServer(uvicorn.Server):
         self._shutdown = api.state.shutdown
 
     def stop(self) -> None:
-        """Accept no more requests, end those that only wait, and finish the others."""
+        """Accept no more requests, end those that are only waiting, and finish the others."""
         self._shutdown.end()
         self.should_exit = True
 
@@ -82,7 +84,7 @@ class HttpServer(uvicorn.Server):
 
 
 class _WithoutInvalid(logging.LoggerAdapter[logging.Logger]):
-    """Uvicorn's logger without its line for every bad request, which names no address and has no bound."""
+    """Uvicorn's logger without its line about each bad request, which has no address and is not rate-limited."""
 
     def warning(self, msg: object, *arguments: object, **options: Any) -> None:
         if msg != _INVALID:
@@ -102,7 +104,7 @@ class _Part(Enum):
 
 
 class _Connection(HttpToolsProtocol):
-    """Closed when the head of a request, or the rest of one that is already answered, does not arrive in time.
+    """Closes when the head of a request, or the rest of one that is already answered, does not arrive in time.
 
     Uvicorn's own deadline covers only the time between requests. `BodyLimit` covers the body of a request.
     """
@@ -121,13 +123,13 @@ class _Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         super().connection_made(transport)
         if not self.open_connections.opened(self):
-            self.refusals.warning("Connection refused from %s: HTTP has as many as it may", self._address)
+            self.refusals.warning("Connection refused from %s: the limit of HTTP connections is reached", self._address)
             transport.close()
             return
         self._expect_more()
 
     def close(self) -> None:
-        """Called for an idle connection when another caller needs its place."""
+        """Called for an idle connection when another caller needs its slot."""
         self.transport.close()
 
     @property
@@ -154,7 +156,7 @@ class _Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         if sum(name == b"host" for name, _ in self.headers) != 1 and self.parser.get_http_version() == "1.1":
-            raise httptools.HttpParserError("one header Host is needed")
+            raise httptools.HttpParserError("exactly one Host header is required")
         self.open_connections.busy(self)
         super().on_headers_complete()
         self._part = _Part.BODY
@@ -175,7 +177,7 @@ class _Connection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def _is_owed_more(self) -> bool:
-        """True for the rest of a head, and while no request is being answered."""
+        """Is the rest of a head awaited, or the rest of a request that is already answered?"""
         if self._part is _Part.HEAD or self.cycle is None:
             return True
         return self.cycle.response_complete

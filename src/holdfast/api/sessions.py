@@ -130,13 +130,13 @@ async def get_session(company: CompanyPath, gateway: LoadedGateway, answers: Ans
 
 @sessions.get("/v1/sessions/{company}/limits")
 async def get_limits(company: CompanyPath, _: LoadedGateway, limits: Limits) -> LimitsModel:
-    """How fast and to whom the company may write now, and what WhatsApp restricts."""
+    """How fast and to whom the company may send now, and what WhatsApp restricts."""
     return LimitsModel.of(await limits.restrictions(company))
 
 
 @sessions.delete("/v1/sessions/{company}")
 async def delete_session(company: CompanyPath, answers: Answers) -> SessionModel:
-    """Log the device out at WhatsApp and put its credentials in quarantine."""
+    """Log the device out at WhatsApp and quarantine its credentials."""
     return await answers.after(company, asked.LogoutAsked())
 
 
@@ -154,7 +154,7 @@ async def stop_session(company: CompanyPath, answers: Answers) -> SessionModel:
 
 @sessions.post("/v1/sessions/{company}/logout")
 async def log_out_session(company: CompanyPath, answers: Answers) -> SessionModel:
-    """Log the device out at WhatsApp and put its credentials in quarantine."""
+    """Log the device out at WhatsApp and quarantine its credentials."""
     return await answers.after(company, asked.LogoutAsked())
 
 
@@ -171,7 +171,7 @@ async def reconnect_session(company: CompanyPath, answers: Answers) -> SessionMo
 async def get_qr(
     company: CompanyPath, gateway: LoadedGateway, shutdown: ShutdownDependency, response: Response
 ) -> QrModel:
-    """The QR code that links a phone; waits for it for up to 15 s. It changes: ask again when it has expired."""
+    """The QR code that links a phone; waits up to 15 s for one. It changes, so request it again when it has expired."""
     response.headers.update(_NO_STORE)
     async with shutdown.until_stopping():
         return QrModel.of(await qr_code(await gateway.actor(company), at_most_s=_QR_WAIT_S))
@@ -179,13 +179,13 @@ async def get_qr(
 
 @sessions.get("/v1/sessions/{company}/qr.svg", response_class=Response, responses=description.picture("image/svg+xml"))
 async def get_qr_svg(company: CompanyPath, gateway: LoadedGateway, shutdown: ShutdownDependency) -> Response:
-    """The same as a picture."""
+    """The QR code as an SVG picture."""
     return await _picture(gateway, shutdown, company, kind="svg", media_type="image/svg+xml")
 
 
 @sessions.get("/v1/sessions/{company}/qr.png", response_class=Response, responses=description.picture("image/png"))
 async def get_qr_png(company: CompanyPath, gateway: LoadedGateway, shutdown: ShutdownDependency) -> Response:
-    """The same as a picture."""
+    """The QR code as a PNG picture."""
     return await _picture(gateway, shutdown, company, kind="png", media_type="image/png")
 
 
@@ -199,12 +199,12 @@ async def _picture(gateway: Gateway, shutdown: ShutdownScope, company: str, *, k
 
 @sessions.post(
     "/v1/sessions/{company}/pairing-code",
-    responses={502: description.problem("WhatsApp refused to give a pairing code; the sentence says why")},
+    responses={502: description.problem("WhatsApp refused a pairing code; the sentence says why")},
 )
 async def make_pairing_code(
     company: CompanyPath, body: PairingRequest, gateway: LoadedGateway, shutdown: ShutdownDependency, response: Response
 ) -> PairingCodeModel:
-    """A code to be typed on the phone, for those who can't scan."""
+    """A code to type on the phone, for people who can't scan."""
     response.headers.update(_NO_STORE)
     async with shutdown.until_stopping():
         code = await pairing_code(await gateway.actor(company), body.phone_number, at_most_s=_QR_WAIT_S)

@@ -1,4 +1,4 @@
-"""Which Host headers are served: those that no stranger's page can have."""
+"""Which Host headers are served: those that a stranger's page can't have."""
 
 from __future__ import annotations
 
@@ -57,10 +57,10 @@ def test_own_names_and_addresses_are_served(host: str) -> None:
     ],
 )
 def test_names_of_others_are_refused(host: str) -> None:
-    """Also those that contain one of ours."""
+    """This includes names that contain one of ours."""
     assert not HOSTS.allows(host_name(host))
 
 
 def test_every_name_can_be_allowed() -> None:
-    """For whoever checks Host elsewhere."""
+    """For installations where something else checks Host."""
     assert AllowedHosts(nothing, names=names_of([], "*")).allows("attacker.example")

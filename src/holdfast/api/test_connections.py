@@ -1,4 +1,4 @@
-"""At the limit of connections, idle ones go first, and those without a key before all others."""
+"""At the limit of connections, idle ones are closed first, and those without a key before others."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def opened(connections: Connections, count: int) -> list[Connection]:
 
 
 def test_idle_connections_without_a_key_make_room_for_others() -> None:
-    """The one that has been idle for longest goes; a request under way is never cut."""
+    """The one that has been idle longest is closed; a request in progress is never cut."""
     connections = Connections(3)
     busy, first, second = opened(connections, 3)
     connections.busy(busy)
@@ -29,7 +29,7 @@ def test_idle_connections_without_a_key_make_room_for_others() -> None:
 
 
 def test_a_connection_that_showed_a_key_goes_last() -> None:
-    """Among idle ones, however long it has been idle."""
+    """It is closed last among idle ones, however long it has been idle."""
     connections = Connections(3)
     keyed, other, third = opened(connections, 3)
     for connection, is_keyed in ((keyed, True), (other, False), (third, False)):
@@ -40,7 +40,7 @@ def test_a_connection_that_showed_a_key_goes_last() -> None:
 
 
 def test_where_all_are_busy_a_new_connection_is_refused() -> None:
-    """Until one of them is closed."""
+    """It is refused until one of them is closed."""
     connections = Connections(2)
     busy = opened(connections, 2)
     for connection in busy:

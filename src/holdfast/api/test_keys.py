@@ -1,4 +1,4 @@
-"""API keys: what is a key, what it allows, and that it is never shown."""
+"""API keys: what is a valid key, what it allows, and that it is never shown."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ TWO = "a-key-for-two-companies"
 
 
 def test_a_key_covers_what_its_entry_says() -> None:
-    """One for all, one for two, spaces around them mean nothing."""
+    """One key covers all companies, one covers two; spaces around them are ignored."""
     keys = parse(f" {ALL} , {TWO} = 962302 | 962303 ")
     assert keys.grant(ALL) == KeyGrant(None)
     assert keys.grant(TWO) == KeyGrant(frozenset({"962302", "962303"}))
 
 
 def test_a_limited_grant_refuses_every_other_company() -> None:
-    """Whether there is one by that name or not; a long name is cut."""
+    """It does so whether or not the company exists; a long name is truncated in the error."""
     grant = KeyGrant(frozenset({"962302"}))
     grant.check("962302")
     KeyGrant(None).check("anything")
@@ -35,7 +35,7 @@ def test_a_limited_grant_refuses_every_other_company() -> None:
 
 @pytest.mark.parametrize("wrong", ["", ALL[:-1], ALL + "x", ALL.upper(), TWO + "=962302", "ключ-ключ-ключ-ключ"])
 def test_another_key_is_unknown(wrong: str) -> None:
-    """Neither a part of a key, nor a key with its limit, nor one that isn't ASCII."""
+    """Neither a part of a key, nor a key with its limit, nor a key that isn't ASCII is accepted."""
     with pytest.raises(NoKey, match="is unknown"):
         parse(f"{ALL},{TWO}=962302").grant(wrong)
 
@@ -56,13 +56,13 @@ def test_without_a_key_it_is_said_how_one_is_sent() -> None:
         ("a-key-with-ümlaut", "HOLDFAST_API_KEY has a space or a character that is not ASCII: leave those out"),
         ("a-key-with-a\nline-end", "HOLDFAST_API_KEY has a space or a character that is not ASCII: leave those out"),
         (f"{ALL},{ALL}=962302", "HOLDFAST_API_KEY has the same key twice: give each key once, with all its companies"),
-        (f"{TWO}=", "HOLDFAST_API_KEY has a key with = that no company id follows: write KEY=962302|962303, and no = "),
-        ("QUJDREVGR0hJSktMTU5P==", "HOLDFAST_API_KEY has a key with = that no company id follows"),
-        (f"{TWO}=962302|../etc", "HOLDFAST_API_KEY has a key with = that no company id follows"),
+        (f"{TWO}=", "HOLDFAST_API_KEY has a key with = but no company id after it: write KEY=962302|962303, and no = "),
+        ("QUJDREVGR0hJSktMTU5P==", "HOLDFAST_API_KEY has a key with = but no company id after it"),
+        (f"{TWO}=962302|../etc", "HOLDFAST_API_KEY has a key with = but no company id after it"),
     ],
 )
 def test_keys_that_cannot_be_used_are_refused_and_not_shown(text: str, sentence: str) -> None:
-    """Also keys in base64, whose = would otherwise silently limit them to a company of that name."""
+    """This includes keys in base64, whose = would otherwise silently limit them to a company of that name."""
     with pytest.raises(BadSetting) as caught:
         parse(text)
     assert caught.value.sentence.startswith(sentence)
@@ -70,7 +70,7 @@ def test_keys_that_cannot_be_used_are_refused_and_not_shown(text: str, sentence:
 
 
 def test_keys_are_kept_as_hashes_only() -> None:
-    """Whoever prints the keys in force, prints no key."""
+    """Printing the valid keys shows no key."""
     assert ALL not in repr(parse(ALL))
 
 
@@ -78,13 +78,14 @@ def test_keys_are_kept_as_hashes_only() -> None:
     ("text", "first"), [(ALL, ALL), (f"{TWO}=962302, {ALL}", ALL), (f"{TWO}=962302", TWO), (f"{ALL}, {TWO}", ALL)]
 )
 def test_commands_use_the_first_key_for_all_companies(text: str, first: str) -> None:
-    """Not the whole setting, which no server knows as a key."""
+    """They don't use the whole setting, which no server accepts as a key."""
     assert first_key(text) == first
     parse(text).grant(first)
 
 
 def test_a_generated_key_is_kept_for_its_owner_alone(tmp_path: Path) -> None:
-    """Mode 0600, found again, accepted by the server that made it; half a file of an earlier try is no hindrance."""
+    """The file has mode 0600 and is found again; the server accepts the key; half a file of an earlier attempt is
+    replaced."""
     (tmp_path / f".{FILE}.new").write_text("hf_ha")
     key = make_key(tmp_path, SystemRandomSource())
     assert stored_key(tmp_path) == key
@@ -94,13 +95,13 @@ def test_a_generated_key_is_kept_for_its_owner_alone(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_a_key_has_none(tmp_path: Path) -> None:
-    """None, also when the folder itself is missing."""
+    """This includes a folder that does not exist."""
     assert stored_key(tmp_path) is None
     assert stored_key(tmp_path / "missing") is None
 
 
 def test_a_key_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
-    """A folder in its place, another encoding, a file that is no folder, and a file that somebody cut."""
+    """A folder in its place, another encoding, a path through a file, and a truncated file have errors that name it."""
     (tmp_path / FILE).mkdir()
     with pytest.raises(Misconfigured, match=r'the API key in ".*api-key" can\'t be read'):
         stored_key(tmp_path)

@@ -43,9 +43,9 @@ _OF_WEBHOOK = {"webhook_url", "webhook_secret", "webhook_events"}
 
 class EndpointModel(ApiModel):
     id: str
-    company_id: Annotated[str | None, Field(description="null: of all companies that have none of their own")]
+    company_id: Annotated[str | None, Field(description="null: for all companies without one of their own")]
     url: str | None
-    events: Annotated[list[str] | None, Field(description="types asked for; null: all but message.accepted")]
+    events: Annotated[list[str] | None, Field(description="event types; null: all except message.accepted")]
     state: Annotated[str, Field(description="active, aside (only probes go there), off (it answered 410)")]
     pending: int
     failed: int
@@ -59,9 +59,9 @@ class EndpointModel(ApiModel):
 
 
 class FailedModel(ApiModel):
-    id: Annotated[str, Field(description="the event's, and the `webhook-id` of all its tries")]
+    id: Annotated[str, Field(description="id of the event, and the `webhook-id` of all its attempts")]
     company_id: str
-    url: Annotated[str | None, Field(description="null also where that of all companies is not for this key to see")]
+    url: Annotated[str | None, Field(description="null also if this key may not see the URL for all companies")]
     type: str
     state: Annotated[str, Field(description="failed: given up; pending: it failed and is retried")]
     endpoint_state: Annotated[
@@ -79,26 +79,27 @@ class FailedModel(ApiModel):
 
 
 class ReplayRequest(ApiModel):
-    company: Annotated[Text | None, Field(description="only this one's")] = None
+    company: Annotated[Text | None, Field(description="only of this company")] = None
     since: Annotated[
-        Text | None, Field(description="everything since then (ISO 8601), delivered or not; without: all that failed")
+        Text | None,
+        Field(description="everything since then (ISO 8601), delivered or not; default: everything that failed"),
     ] = None
 
 
 class ReplayedModel(ApiModel):
-    replayed: Annotated[int, Field(description="deliveries that are made once more, in the order of each chat")]
+    replayed: Annotated[int, Field(description="deliveries that are sent once more, in order within each chat")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeenEndpoint:
-    """An endpoint with what waits for it."""
+    """An endpoint with its pending deliveries."""
 
     endpoint: Endpoint
     counts: Counts
 
 
 class WebhookService:
-    """What callers may ask of webhooks."""
+    """What callers may do with webhooks."""
 
     def __init__(self, rows: Webhooks, *, randomness: RandomSource, web: WebClient) -> None:
         self.rows = rows
@@ -127,7 +128,7 @@ class WebhookService:
         return [(each, routes[each.company], urls.get(each.company)) for each in found]
 
     async def check(self, company: str, body: SessionRequest) -> None:
-        """Raises `BadInput` for what could never be set, and for an address that no webhook would be sent to."""
+        """Raises `BadInput` for invalid settings, and for an address to which no webhook would be sent."""
         check_webhook(body)
         if body.model_fields_set & _OF_WEBHOOK and "webhook_url" not in body.model_fields_set:
             _check_has_webhook(await self.rows.endpoint(company))
@@ -152,7 +153,7 @@ class WebhookService:
         return after, after.secret if after is not None and is_new else None
 
     async def set_url(self, company: str, url: str | None) -> str | None:
-        """Give the company a webhook of its own, or take it away; its secret where that is new. Raises `BadInput`."""
+        """Give the company a webhook of its own, or remove it; returns its secret if that is new. Raises `BadInput`."""
         body = SessionRequest(webhook_url=url)
         await self.check(company, body)
         _, secret = await self.set(company, body)
@@ -160,7 +161,7 @@ class WebhookService:
 
 
 def check_webhook(body: SessionRequest) -> None:
-    """Raises `BadInput` for what could never be set."""
+    """Raises `BadInput` for settings that are never valid."""
     if body.webhook_url is not None:
         checked_url(body.webhook_url, field="webhookUrl")
     if body.webhook_secret is not None:
@@ -168,7 +169,7 @@ def check_webhook(body: SessionRequest) -> None:
     for type_ in body.webhook_events or ():
         if type_ not in TYPES:
             raise BadInput(
-                f'webhookEvents has "{type_[:40]}", which is no type of event: give some of {", ".join(TYPES)}',
+                f'webhookEvents has "{type_[:40]}", which is not an event type: give some of {", ".join(TYPES)}',
                 field="webhookEvents",
             )
 
@@ -259,7 +260,7 @@ def _since(text: str | None) -> str | None:
         return iso(moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC))
     except (ValueError, OverflowError):
         raise BadInput(
-            f'since "{text[:40]}" is no time: give one such as 2026-11-22T10:56:00Z', field="since"
+            f'since "{text[:40]}" is not a time: give one such as 2026-11-22T10:56:00Z', field="since"
         ) from None
 
 
@@ -268,14 +269,14 @@ def _asked(request: Request) -> tuple[KeyGrant, WebhookService]:
 
 
 def _of(grant: KeyGrant, company: str | None) -> Companies:
-    """The companies that are asked about."""
+    """The companies that the request is about."""
     if company is None:
         return grant.companies
     grant.check(company)
     return [company]
 
 
-DeliveryId = Annotated[str, Path(description="as the list has it", max_length=100)]
+DeliveryId = Annotated[str, Path(description="the id in the list", max_length=100)]
 
 
 def make_router(keyed: type[APIRoute], **options: Any) -> APIRouter:
@@ -284,18 +285,18 @@ def make_router(keyed: type[APIRoute], **options: Any) -> APIRouter:
 
     @router.get("")
     async def list_webhooks(request: Request) -> ListPage[EndpointModel]:
-        """Where webhooks go, and how each endpoint does."""
+        """The webhook endpoints and their state."""
         grant, service = _asked(request)
         return ListPage(items=[_endpoint_shape(each) for each in await service.seen(grant)], next=None)
 
     @router.get("/failed")
     async def list_failed_webhooks(
         request: Request,
-        company: Annotated[str | None, Query(description="only this one's")] = None,
-        after: Annotated[str | None, Query(description="`next` of the part before")] = None,
-        limit: Annotated[int, Query(ge=1, le=500, description="rows in a part")] = 100,
+        company: Annotated[str | None, Query(description="only of this company")] = None,
+        after: Annotated[str | None, Query(description="`next` of the previous page")] = None,
+        limit: Annotated[int, Query(ge=1, le=500, description="rows in a page")] = 100,
     ) -> ListPage[FailedModel]:
-        """Deliveries that were given up, and those that failed and are tried again; oldest first."""
+        """Deliveries that were given up, and those that failed and are being retried; oldest first."""
         grant, service = _asked(request)
         found = await service.failed(grant, _of(grant, company), after=cursor(after), most=limit + 1)
         next_ = str(found[limit - 1][0].seq) if len(found) > limit else None
@@ -303,18 +304,19 @@ def make_router(keyed: type[APIRoute], **options: Any) -> APIRouter:
 
     @router.post("/replay", status_code=202)
     async def replay_webhooks(request: Request, body: ReplayRequest | None = None) -> ReplayedModel:
-        """Deliver once more all that failed or wait for a retry, or everything since a time; under the same ids."""
+        """Deliver once more everything that failed or waits for a retry, or everything since a time; under the same
+        ids."""
         grant, service = _asked(request)
         body = body or ReplayRequest()
         return ReplayedModel(replayed=await service.rows.replay_all(_of(grant, body.company), since=_since(body.since)))
 
     @router.post("/{id}/replay", status_code=202)
     async def replay_webhook(request: Request, id: DeliveryId) -> ReplayedModel:  # noqa: A002 – the interface's name
-        """Deliver one webhook again, whether it was delivered, failed or is still waiting."""
+        """Deliver one webhook again, whether it was delivered, has failed or is still waiting."""
         grant, service = _asked(request)
         company = await service.rows.company_of(id)
         if company is None or not grant.covers(company):
-            raise NotFound(f'webhook "{id[:80]}" is unknown: its id is in the list of failed ones', field="id")
+            raise NotFound(f'webhook "{id[:80]}" is unknown: the list of failed webhooks has its id', field="id")
         if not await service.rows.replay(id):
             raise Conflict(
                 f"company {company} has no webhook: set HOLDFAST_WEBHOOK_URL, or the session's webhookUrl", field="id"
@@ -323,10 +325,10 @@ def make_router(keyed: type[APIRoute], **options: Any) -> APIRouter:
 
     @router.post("/endpoints/{id}/resume")
     async def resume_webhooks(request: Request, id: DeliveryId) -> EndpointModel:  # noqa: A002 – the interface's name
-        """Switch an endpoint on again that is off or aside; what waits for it leaves at once."""
+        """Switch an endpoint on again that is off or aside; its pending deliveries are sent at once."""
         grant, service = _asked(request)
         if id not in {seen.endpoint.id for seen in await service.seen(grant)}:
-            raise NotFound(f'endpoint "{id[:80]}" is unknown: GET /v1/webhooks lists those there are', field="id")
+            raise NotFound(f'endpoint "{id[:80]}" is unknown: GET /v1/webhooks lists all', field="id")
         await service.rows.resume(id)
         return next(_endpoint_shape(seen) for seen in await service.seen(grant) if seen.endpoint.id == id)
 

@@ -25,7 +25,7 @@ class Explained:
     default: str | None
     """None: unset."""
     tuning: str | None
-    """What changing it does and costs."""
+    """The effect and the cost of changing it."""
 
 
 def explained(settings: type[BaseModel]) -> Mapping[str, Sequence[Explained]]:
@@ -40,7 +40,7 @@ def explained(settings: type[BaseModel]) -> Mapping[str, Sequence[Explained]]:
 
 
 def allowed(field: FieldInfo) -> str:
-    """What a setting may be: `a whole number from 0 to 65535`."""
+    """The allowed values of a setting, in words: `a whole number from 0 to 65535`."""
     if field.annotation is bool:
         return "on or off"
     least = next((bound.ge for bound in field.metadata if hasattr(bound, "ge")), None)

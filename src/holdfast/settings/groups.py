@@ -70,7 +70,7 @@ ProxyUrl = Annotated[Secret, AfterValidator(lambda text: text and proxy_url(text
 
 
 class ListeningSettings(Section):
-    """Where it listens, and who may ask"""
+    """HTTP: addresses, keys and limits"""
 
     host: str = "127.0.0.1"
     """address on which HTTP listens"""
@@ -81,7 +81,7 @@ class ListeningSettings(Section):
     the first start
     """
     public_url: HttpUrl = None
-    """where others reach this Holdfast: the address in links of alerts and in media addresses of webhooks; may have a
+    """where others reach this Holdfast: used for links in alerts and media URLs in webhooks; may have a
     path, such as https://example.com/holdfast; unset: the one at host and port
     """
     allowed_hosts: str = ""
@@ -93,41 +93,41 @@ class ListeningSettings(Section):
     they come from these
     """
     http_connections: int = Field(4096, ge=64, le=60_000)
-    """connections at once; at the limit idle ones are closed, those that showed no API key first"""
+    """connections at once; at the limit idle ones are closed, those without an API key first"""
     url: HttpUrl = None
     """the running Holdfast that commands talk to; unset: the one at host and port on this machine"""
 
 
 class StorageSettings(Section):
-    """What is kept, and where"""
+    """Storage"""
 
     data_dir: Place = Path("holdfast-data")
-    """database, backups, generated API key"""
+    """folder for database, backups and the generated API key"""
     database_url: DatabaseUrl = None
-    """PostgreSQL that several Holdfast processes may share; unset: SQLite in the data folder"""
+    """PostgreSQL database, which several Holdfast processes may share; unset: SQLite in the data folder"""
     cache_dir: Annotated[Place, Default("~/.cache/holdfast")] = Field(
         default_factory=lambda: Path.home() / ".cache" / "holdfast"
     )
-    """where Baileys is installed, once for all"""
+    """folder where Baileys is installed once for all Holdfast processes"""
     redis_url: Secret = None
-    """Redis that shows each session's live state, such as redis://127.0.0.1:6379/0; unset: in memory"""
+    """Redis for each session's live state, such as redis://127.0.0.1:6379/0; unset: only in memory"""
     node: Annotated[str, Default("this machine's name")] = Field(
         default_factory=socket.gethostname, pattern=r"^[A-Za-z0-9._:-]{1,64}$"
     )
-    """this process's name"""
+    """name of this process"""
 
 
 class LinksSettings(Section):
     """Links to WhatsApp"""
 
     health_interval_s: float = Field(30, ge=1, le=300)
-    """time between two looks of the health monitor
+    """time between two checks of the health monitor
 
-    Lower: alerts and verdicts come sooner; each look costs two short reads of the database and nothing on the wire.
-    Higher: a hanging session is noticed later; links themselves are watched at every moment.
+    Lower: alerts and verdicts come sooner; each check costs two short reads of the database and no network traffic.
+    Higher: a hanging session is noticed later; links themselves are watched all the time.
     """
     whatsapp_url: WebSocketUrl = None
-    """another server than WhatsApp's own, for tests"""
+    """a server other than WhatsApp's own, for tests"""
     whatsapp_version: str = Field("auto", pattern=r"^(auto|2\.3000\.\d{10})$")
     """client version: auto, as WhatsApp publishes it, or 2.3000.N to pin it"""
     whatsapp_web_url: HttpUrl = None
@@ -135,43 +135,43 @@ class LinksSettings(Section):
     host
     """
     device_name: Annotated[str, AfterValidator(device_name), AllowedValues(DEVICE_NAMES)] = "Ubuntu"
-    """name of new devices in the phone's list of linked devices; WhatsApp refuses pairing codes of some accounts to
-    unusual ones
+    """name of new devices in the phone's list of linked devices; for some accounts WhatsApp refuses pairing codes to
+    unusual names
     """
     proxy_url: ProxyUrl = None
-    """http, https or socks5 proxy, with credentials if it needs them: the only way of all traffic to WhatsApp (socket,
-    media, client version) of sessions that have no proxy of their own
+    """http, https or socks5 proxy, with credentials if it needs them, for all traffic to WhatsApp (socket, media,
+    client version) of sessions without a proxy of their own
     """
     keepalive_interval_s: float = Field(30, ge=5, le=300)
     """time between two pings of a quiet link
 
-    Lower: a link that died in silence is found sooner (this time and 5 s more, when nothing is sent; with a send
-    waiting it takes 7 s, whatever this is). It costs one small frame each way and session. Higher: less traffic, and
-    routers that forget idle connections after a minute cut them. Leave it between 15 and 60.
+    Lower: a link that died silently is found sooner (after this time plus 5 s; with a message in flight it takes 7 s,
+    whatever this is). It costs one small frame each way for each session. Higher: less traffic, but routers that drop
+    idle connections after a minute cut them. Leave it between 15 and 60.
     """
     keepalive_presence: bool = True
-    """also tell WhatsApp that this device is in use; the phone then shows no notifications of its own
+    """also tell WhatsApp that this device is in use; the phone then shows no notifications
 
-    On: the account shows as online, and the phone shows no notifications of its own. Off: the phone notifies as if
-    no device were linked; pings alone keep the link.
+    On: the account shows as online, and the phone shows no notifications. Off: the phone notifies as if no device were
+    linked; pings alone keep the link open.
     """
     backoff_base_ms: int = Field(1000, ge=100, le=60_000)
     """base of the backoff, min(base * factor ** attempts, cap)
 
-    Lower: back a little sooner after the second failed attempt (the first comes at once). It costs attempts that
-    WhatsApp counts: too many in an hour get numbers blocked. Higher: calmer, and each outage lasts longer.
+    Lower: the session is back a little sooner after the second failed attempt (the first comes at once), but WhatsApp
+    counts attempts: too many in an hour get numbers blocked. Higher: fewer attempts, and each outage lasts longer.
     """
     backoff_factor: float = Field(1.5, ge=1, le=10)
     """factor of the backoff
 
     Lower: attempts stay close together in a long outage. Higher: they spread out sooner. At 1 every attempt waits
-    the base delay, which WhatsApp may take for abuse.
+    the base delay, which WhatsApp may treat as abuse.
     """
     backoff_cap_ms: int = Field(60_000, ge=1000, le=60_000)
     """cap of the backoff, a minute at most
 
-    How long a session may be away after WhatsApp is back. Lower: sooner back, more attempts in a long outage. It
-    can't be above a minute.
+    The longest time that a session stays away after WhatsApp is back. Lower: back sooner, more attempts in a long
+    outage. It can't be above a minute.
     """
 
 
@@ -179,25 +179,25 @@ class PacingSettings(Section):
     """Pace of messages"""
 
     pacing_per_minute: float = Field(0, ge=0, le=6000)
-    """messages of one session, on average; 0: as many as WhatsApp takes
+    """average messages a minute of one session; 0: as many as WhatsApp accepts
 
-    Lower: looks more like a person and is safer for young numbers; a burst waits longer in the outbox. 0 sends as
-    fast as WhatsApp acknowledges.
+    Lower: looks more like a person and is safer for young numbers; a burst waits longer in the outbox. 0 sends as fast
+    as WhatsApp acknowledges.
     """
     pacing_burst: int = Field(50, ge=1, le=10_000)
     """messages at once before that average counts
 
-    Higher: a batch leaves at once before the average counts. Lower: it is spread out from the start.
+    Higher: a larger batch is sent at once. Lower: it is spread out from the start.
     """
     pacing_gap_ms: int = Field(0, ge=0, le=60_000)
-    """least time between two messages; up to as much is added by chance
+    """minimum time between two messages; jitter adds up to as much again
 
-    Higher: messages never leave in one breath, at the price of throughput: 1000 means 30 to 60 a minute.
+    Higher: messages are never sent back to back, at the price of throughput: 1000 means 30 to 60 a minute.
     """
     pacing_bulk_per_minute: float = Field(60, ge=0, le=6000)
-    """messages sent with priority "bulk"; 0: no limit of their own
+    """average messages a minute with priority "bulk"; 0: no separate limit
 
-    Lower: campaigns take longer and disturb conversations less; these go first either way.
+    Lower: campaigns take longer and disturb conversations less; conversations always go first.
     """
     pacing_bulk_burst: int = Field(20, ge=1, le=10_000)
     """bulk messages at once before that average counts
@@ -205,19 +205,19 @@ class PacingSettings(Section):
     Higher: a campaign begins faster. Lower: it is spread out from the start.
     """
     pacing_new_per_minute: float = Field(20, ge=0, le=6000)
-    """first messages to people the company has no chat with; 0: no limit of their own
+    """average first messages a minute to people the company has no chat with; 0: no separate limit
 
     Lower: safer. Writing to many strangers is what gets numbers banned.
     """
     pacing_new_burst: int = Field(50, ge=1, le=10_000)
-    """such messages at once before that average counts
+    """first messages at once before that average counts
 
-    Higher: a list of new customers leaves faster, and looks more like spam.
+    Higher: messages to new customers are sent faster, and looks more like spam.
     """
     pacing_new_per_day: int = Field(250, ge=0, le=100_000)
     """people written to for the first time in 24 hours; 0: no limit
 
-    Lower: safer, above all in a number's first weeks. What is above it waits, shown as held.
+    Lower: safer, above all in a number's first weeks. Further first messages wait and are shown as held.
     """
 
 
@@ -227,33 +227,33 @@ class QuotasSettings(Section):
     quota_requests_per_minute: int = Field(3000, ge=0, le=1_000_000)
     """requests a minute of one API key that is limited to companies; 0: no limit
 
-    Lower: one tenant's program takes less of the machine from the others. Higher: faster bursts of one tenant; a
-    minute's worth may come at once.
+    Lower: one tenant's program takes less capacity from the others. Higher: faster bursts of one tenant; the requests
+    of a minute may come at once.
     """
     quota_streams: int = Field(20, ge=0, le=10_000)
     """event streams that one API key limited to companies has open at once; 0: no limit
 
-    Higher: more programs and browsers of one tenant listen at once; each costs memory and a connection.
+    Higher: more programs and browsers of one tenant can listen at once; each costs memory and a connection.
     """
     quota_outbox_messages: int = Field(50_000, ge=0, le=10_000_000)
     """messages of one company that may wait in the outbox before an API key limited to companies gets 429; 0: no limit
 
-    Higher: a tenant hands over larger campaigns at once. Lower: a mistake in a tenant's program fills less.
+    Higher: a tenant can submit larger campaigns at once. Lower: a mistake in a tenant's program fills less of the disk.
     """
     quota_outbox_mb: int = Field(256, ge=0, le=1_000_000)
     """the same, by the size of these messages without their media, in MB; 0: no limit
 
-    Higher: a tenant's waiting messages may take more of the disk that all share.
+    Higher: a tenant's waiting messages may take more of the shared disk.
     """
     quota_media_mb: int = Field(2048, ge=0, le=1_000_000)
     """media that one company may have stored before an API key limited to companies gets 429, in MB; 0: no limit
 
-    Higher: a tenant's media may take more of the disk that all share. They are removed after media_keep_days.
+    Higher: a tenant's media may take more of the shared disk. They are removed after media_keep_days.
     """
     disk_free_mb: int = Field(1024, ge=0, le=1_000_000)
-    """with less free space on the disk of the data folder, only API keys for all companies may write; 0: no such floor
+    """with less free space on the disk of the data folder, only API keys for all companies may write; 0: no minimum
 
-    Higher: more is left for the sessions when tenants fill the disk. Below what a day of sessions writes, the floor
+    Higher: more is left for the sessions when tenants fill the disk. A minimum below what sessions write in a day
     protects nothing.
     """
 
@@ -263,27 +263,27 @@ class DeliverySettings(Section):
 
     allowed_addresses: str | None = None
     """private networks and hosts that the media and webhooks of all companies may reach, each with or without a port,
-    separated by commas, such as 10.1.0.0/16, 192.168.1.7:8080, crm.internal; unset: public addresses alone.
+    separated by commas, such as 10.1.0.0/16, 192.168.1.7:8080, crm.internal; unset: only public addresses.
     HOLDFAST_WEBHOOK_URL needs no entry
     """
     media_max_mb: int = Field(64, ge=1, le=100)
     """largest medium, in MB; WhatsApp's own limits may be lower
 
-    Higher: larger files are taken; each is stored in the database until it is old enough to go.
+    Higher: larger files are accepted; each is stored in the database until it is old enough to be removed.
     """
     media_keep_days: int = Field(7, ge=1, le=365)
-    """how long the media of messages are kept after these were sent, or came in
+    """how long the media of messages are kept after the message was sent or received
 
-    Higher: media can be fetched for longer; the database grows by what comes in during that time.
+    Higher: media can be fetched for longer; the database grows by what arrives in that time.
     """
     webhook_url: SecretHttpUrl = None
-    """where events go of all sessions that have no webhook of their own"""
+    """where events of all sessions without a webhook of their own are sent"""
     webhook_secret: Secret = None
-    """signs those webhooks: whsec_ and 24 to 64 bytes in base64; unset: one is made and kept in the file webhook-secret
-    of the data folder
+    """signs those webhooks: whsec_ and 24 to 64 bytes in base64; unset: one is generated and stored in
+    the file webhook-secret of the data folder
     """
     events_keep_days: float = Field(7, ge=1, le=365)
-    """how long events are kept for readers that come back, and webhooks for replay
+    """how long events are kept for readers that reconnect, and webhooks for replay
 
     Higher: readers and webhooks that were away for longer miss nothing; the database grows.
     """
@@ -297,8 +297,8 @@ class RetentionSettings(Section):
     changed; 0: for ever
 
     Higher: messages can be looked up, answered and edited for longer, and their idempotency keys are recognised for
-    longer; the database grows by about 1 kB a message. What was removed is unknown: a repeated idempotency key is a
-    new message then. Known contacts stay known.
+    longer; the database grows by about 1 kB a message. Removed messages are unknown: a repeated idempotency key then
+    creates a new message. Known contacts stay known.
     """
     inbox_keep_days: int = Field(0, ge=0, le=3650)
     """how long inbound messages are kept, at least the 4 days that their webhooks may be retried; 0: for ever
@@ -307,14 +307,14 @@ class RetentionSettings(Section):
     database grows.
     """
     timeline_keep_days: int = Field(8, ge=8, le=3650)
-    """how long the history of the sessions' states is kept; diagnostics look back seven days
+    """how long the history of session states is kept; diagnostics use the last seven days
 
     Higher: the history of a session reaches further back. The newest entry of a session always stays.
     """
     quarantine_keep_days: int = Field(0, ge=0, le=3650)
     """how long credentials of devices that were unlinked stay in quarantine; 0: for ever
 
-    Lower: keys of former devices are not kept for longer than needed. What was removed can't be restored; that
+    Lower: keys of former devices are not kept for longer than needed. Removed credentials can't be restored; that
     device would have to be linked again anyway.
     """
 
@@ -323,9 +323,9 @@ class ReportingSettings(Section):
     """Alerts and log"""
 
     alert_urls: Secret = None
-    """where alerts go: Apprise addresses, separated by commas or spaces; unset: only to the log"""
+    """where alerts are sent: Apprise URLs, separated by commas or spaces; unset: only to the log"""
     log_level: LogLevel = "info"
-    """what is logged at least"""
+    """minimum level of log lines"""
 
 
 class BackupsSettings(Section):
@@ -334,13 +334,13 @@ class BackupsSettings(Section):
     backup_every_h: float = Field(24, ge=0, le=720)
     """hours between two scheduled backups; 0: none
 
-    Lower: less is lost with the disk, and fewer sessions have moved on when one is restored; each backup reads the
+    Lower: less is lost when the disk fails, and more sessions can be restored as they are; each backup reads the
     whole database once.
     """
     backup_keep: int = Field(7, ge=1, le=365)
     """how many scheduled backups are kept
 
-    Higher: further back to go, at a database's size each.
+    Higher: older states can be restored; each backup takes about the size of the database.
     """
     backup_passphrase: Secret = None
     """encrypts backups with age, and opens them; unset: they are not encrypted"""
@@ -359,9 +359,9 @@ class EngineSettings(Section):
     """an engine host with more resident memory is replaced, its sessions one by one; 0: never
 
     Lower: an engine host that grows is replaced sooner; its sessions reconnect once each, one a second. Below what
-    its sessions need (100 MB and about 3 MB a session) hosts are replaced for nothing. 0: never.
+    its sessions need (100 MB and about 3 MB a session) hosts are replaced without need. 0: never.
     """
     node_bin: Place | None = None
-    """another Node than the one that came with Holdfast"""
+    """a Node executable other than the one that came with Holdfast"""
     npm_cache: Place | None = None
-    """install Baileys from this folder, made by `holdfast fill-npm-cache`, without a registry"""
+    """folder made by `holdfast fill-npm-cache`, from which Baileys is installed without a registry"""

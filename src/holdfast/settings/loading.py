@@ -1,6 +1,6 @@
-"""Reads the settings from the environment and the file, and says in a sentence what can't be used.
+"""Reads the settings from the environment and the file, and reports in one sentence what is invalid.
 
-The one place that reads the environment. In the file a section's name and a key make the setting's name:
+The only module that reads the environment. In the file, the name of a section and a key make the setting's name:
 `[keepalive] interval_s = 30` is `HOLDFAST_KEEPALIVE_INTERVAL_S=30`. An empty value counts as unset.
 """
 
@@ -36,11 +36,11 @@ PREFIX = "HOLDFAST_"
 FILE = Path("holdfast.toml")
 
 _EVERY_ADDRESS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 – only compared with
-"""Where a server that listens on every address is reached from its own machine."""
+"""The address at which a server that listens on every address is reached from its own machine."""
 
 
 class BadSetting(Misconfigured):
-    """A setting that does not exist, or a value that it can't take."""
+    """A setting that does not exist, or an invalid value."""
 
     code = "bad-setting"
 
@@ -58,7 +58,7 @@ class Settings(
     EngineSettings,
     BaseSettings,
 ):
-    """Everything that can be set. `load` reads it; the constructor uses only what it is given."""
+    """All settings. `load` reads them; the constructor uses only what it is given."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, validate_default=False, extra="forbid", frozen=True, hide_input_in_errors=True
@@ -72,17 +72,17 @@ class Settings(
 
     @property
     def spool_dir(self) -> Path:
-        """Where media lie that an engine host sends or has fetched."""
+        """The folder for media that an engine host sends or has downloaded."""
         return (self.data_dir / "spool").absolute()
 
     @property
     def server_url(self) -> str:
-        """Where commands find the running Holdfast."""
+        """The URL at which commands find the running Holdfast."""
         return self.url if self.url is not None else self.own_url(self.port)
 
     @property
     def version_url(self) -> str:
-        """Where the client version is read. With another server than WhatsApp's own, the real site is never asked."""
+        """Where the client version is read. With a server other than WhatsApp's own, the real site is never asked."""
         if self.whatsapp_web_url is not None:
             return self.whatsapp_web_url
         if self.whatsapp_url is None:
@@ -97,7 +97,7 @@ class Settings(
 
 
 def load(environment: Mapping[str, str] | None = None, *, file: Path = FILE) -> Settings:
-    """Read the settings. Raises `BadSetting`, naming setting, value and what is allowed."""
+    """Read the settings. Raises `BadSetting`, naming the setting, the value and what is allowed."""
     environment = process_environment() if environment is None else environment
     from_file, from_environment = _from_file(file), _Environment(environment)()
     values = from_file | from_environment
@@ -187,7 +187,7 @@ def _check_together(settings: Settings) -> None:
 
 
 def _unknown(environment: Mapping[str, str], places: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Names that no setting has, and where they stand; the library ignores those of the environment."""
+    """Names that are not settings, and where they are set; the library ignores those in the environment."""
     named = {
         name.removeprefix(PREFIX).lower(): ""
         for name, value in environment.items()
@@ -198,8 +198,8 @@ def _unknown(environment: Mapping[str, str], places: Mapping[str, str]) -> list[
 
 def unknown_setting(name: str) -> str:
     near = difflib.get_close_matches(name, Settings.model_fields, n=1)
-    cure = f"do you mean {variable(near[0])}?" if near else "`holdfast settings` lists those there are"
-    return f"is no setting of Holdfast: {cure}"
+    cure = f"do you mean {variable(near[0])}?" if near else "`holdfast settings` lists all settings"
+    return f"is not a setting of Holdfast: {cure}"
 
 
 def _unusable(name: str, value: object) -> str:

@@ -1,4 +1,4 @@
-"""Settings as they are explained to people."""
+"""Settings as they are described to people."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SETTINGS: dict[str, Explained] = {each.name: each for group in explained(Setting
 
 
 def test_every_setting_stands_under_one_heading() -> None:
-    """A setting that is declared is also explained, by the same lines."""
+    """A declared setting is also described, by the same lines."""
     shown = [each.name for group in explained(Settings).values() for each in group]
     assert sorted(shown) == sorted(Settings.model_fields)
     assert all(explained(Settings)), "each group of settings has a heading: the docstring of its class"
@@ -20,12 +20,12 @@ def test_every_setting_stands_under_one_heading() -> None:
 
 @pytest.mark.parametrize("name", [name for name in Settings.model_fields if name.endswith(_TUNED)])
 def test_what_can_be_tuned_says_what_that_does_and_costs(name: str) -> None:
-    """Every interval, delay, limit and rate (M33)."""
+    """This holds for every interval, delay, limit and rate (M33)."""
     assert SETTINGS[name].tuning, f"add a second paragraph below {name} in settings/groups.py"
 
 
 def test_defaults_are_shown_as_people_would_write_them() -> None:
-    """Also those that depend on the machine."""
+    """This includes defaults that depend on the machine."""
     names = ("port", "keepalive_presence", "node", "cache_dir", "url")
     defaults = [SETTINGS[name].default for name in names]
     assert defaults == ["3000", "on", "this machine's name", "~/.cache/holdfast", None]

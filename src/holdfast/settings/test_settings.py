@@ -1,4 +1,4 @@
-"""Settings: where values come from, and what is said about those that can't be used."""
+"""Settings: where values come from, and the errors for invalid ones."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def toml(tmp_path: Path) -> Path:
 
 
 def test_without_environment_and_file_there_are_the_documented_defaults() -> None:
-    """The defaults are those that the interface promises."""
+    """The defaults are those of the documentation."""
     settings = load({}, file=NO_FILE)
     assert (settings.host, settings.port, settings.data_dir) == ("127.0.0.1", 3000, Path("holdfast-data"))
     assert (settings.keepalive_interval_s, settings.keepalive_presence) == (30, True)
@@ -34,7 +34,7 @@ def test_without_environment_and_file_there_are_the_documented_defaults() -> Non
 
 
 def test_environment_goes_over_file_and_file_over_default(toml: Path) -> None:
-    """The nearest word holds, and its origin is known."""
+    """The source with precedence wins, and its origin is known."""
     toml.write_text('port = 4000\nhost = "127.0.0.2"\n')
     environment = {"HOLDFAST_PORT": "5000"}
     settings = load(environment, file=toml)
@@ -50,7 +50,7 @@ def test_sections_of_the_file_flatten_into_names(toml: Path) -> None:
 
 
 def test_trusted_proxies_are_addresses_and_networks() -> None:
-    """In one spelling; anything else is refused, for a name that is not understood would trust nobody or anybody."""
+    """Networks are normalised; anything else is refused, because an unknown name would trust nobody or everybody."""
     assert load({}, file=NO_FILE).trusted_proxies == "127.0.0.1,::1"
     settings = load({"HOLDFAST_TRUSTED_PROXIES": "10.0.0.0/8 192.168.1.7"}, file=NO_FILE)
     assert settings.trusted_proxies == "10.0.0.0/8,192.168.1.7/32"
@@ -68,7 +68,7 @@ def test_an_empty_value_is_none(toml: Path) -> None:
 
 
 def test_the_cache_folder_follows_xdg_unless_it_is_set() -> None:
-    """The place for caches is taken from the environment that was given, not from the process."""
+    """The folder for caches comes from the given environment, not from that of the process."""
     assert load({"XDG_CACHE_HOME": "/caches"}, file=NO_FILE).cache_dir == Path("/caches/holdfast")
     named = {"XDG_CACHE_HOME": "/caches", "HOLDFAST_CACHE_DIR": "/mine"}
     assert load(named, file=NO_FILE).cache_dir == Path("/mine")
@@ -104,7 +104,7 @@ def test_a_home_in_a_path_is_expanded(toml: Path) -> None:
 def test_a_value_that_cannot_be_used_is_refused_with_variable_value_and_range(
     name: str, value: str, sentence: str
 ) -> None:
-    """One sentence names the variable, what it is, and what it may be."""
+    """One sentence names the variable, its value, and what is allowed."""
     assert refused({f"HOLDFAST_{name}": value}).startswith(sentence)
 
 
@@ -122,14 +122,14 @@ def test_a_value_that_cannot_be_used_is_refused_with_variable_value_and_range(
     ],
 )
 def test_the_ends_of_each_range_are_allowed(name: str, values: list[str]) -> None:
-    """A bound is part of what is allowed; the backoff's two numbers are given so that they agree."""
+    """Bounds are allowed values; the two numbers of the backoff are chosen to fit together."""
     for value in values:
         together = {"HOLDFAST_BACKOFF_BASE_MS": "100"} if name == "backoff_cap_ms" else {}
         load({variable(name): value, **together}, file=NO_FILE)
 
 
 def test_a_backoff_whose_base_is_above_its_cap_is_refused() -> None:
-    """Such a formula is a mistake: every delay would be the cap."""
+    """Such a formula is a mistake, because every delay would be the cap."""
     sentence = refused({"HOLDFAST_BACKOFF_BASE_MS": "2000", "HOLDFAST_BACKOFF_CAP_MS": "1000"})
     assert sentence == (
         "HOLDFAST_BACKOFF_BASE_MS is 2000 and HOLDFAST_BACKOFF_CAP_MS is 1000: the base may not be above the cap"
@@ -137,26 +137,27 @@ def test_a_backoff_whose_base_is_above_its_cap_is_refused() -> None:
 
 
 def test_an_unknown_setting_is_refused_with_the_one_that_was_probably_meant(toml: Path) -> None:
-    """A misspelt setting must not be passed over; its value is not shown, it may be a secret."""
-    assert refused({"HOLDFAST_PROT": "1"}) == "HOLDFAST_PROT is no setting of Holdfast: do you mean HOLDFAST_PORT?"
+    """A misspelt setting must not be ignored; its value is not shown, because it may be a secret."""
+    assert refused({"HOLDFAST_PROT": "1"}) == "HOLDFAST_PROT is not a setting of Holdfast: do you mean HOLDFAST_PORT?"
     assert refused({"HOLDFAST_XYZZY": "1"}).endswith(
-        "is no setting of Holdfast: `holdfast settings` lists those there are"
+        "is not a setting of Holdfast: `holdfast settings` lists all settings"
     )
     toml.write_text("[keepalive]\ninterval = 30\n")
     assert refused(file=toml) == (
-        f"HOLDFAST_KEEPALIVE_INTERVAL (in {toml}) is no setting of Holdfast: do you mean HOLDFAST_KEEPALIVE_INTERVAL_S?"
+        f"HOLDFAST_KEEPALIVE_INTERVAL (in {toml}) is not a setting of Holdfast: "
+        "do you mean HOLDFAST_KEEPALIVE_INTERVAL_S?"
     )
 
 
 def test_a_bad_value_in_the_file_is_placed_there(toml: Path) -> None:
-    """Whoever reads the sentence knows where to look; the environment's value would be said without the file."""
+    """The sentence says where the value is; a value in the environment is named without a file."""
     toml.write_text("port = [1]\n")
     assert refused(file=toml).startswith(f'HOLDFAST_PORT (in {toml}) is "[1]": give a whole number')
     assert refused({"HOLDFAST_PORT": "x"}, file=toml).startswith('HOLDFAST_PORT is "x": give a whole number')
 
 
 def test_all_that_is_wrong_is_said_at_once() -> None:
-    """Nobody should have to start five times to learn of five mistakes."""
+    """Nobody should have to start five times to learn about five mistakes."""
     sentence = refused({"HOLDFAST_PORT": "x", "HOLDFAST_LOG_LEVEL": "y"})
     assert "HOLDFAST_PORT is" in sentence
     assert "HOLDFAST_LOG_LEVEL is" in sentence
@@ -171,7 +172,7 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
     ],
 )
 def test_a_file_that_cannot_be_read_is_named(toml: Path, content: bytes | None, what: str) -> None:
-    """Broken TOML, another encoding, a folder in the file's place."""
+    """Broken TOML, another encoding, and a folder in the file's place."""
     if content is None:
         toml.mkdir()
     else:
@@ -193,7 +194,7 @@ SECRETS = {
 
 @pytest.mark.parametrize("name", SECRETS)
 def test_secrets_are_never_shown(name: str, toml: Path) -> None:
-    """Neither in errors, nor when settings are printed or dumped."""
+    """They are hidden in errors, and when settings are printed or dumped."""
     secret = SECRETS[name]
     toml.write_text(f'{name} = ["{secret}"]\n')
     with pytest.raises(BadSetting) as caught:
@@ -207,7 +208,7 @@ def test_secrets_are_never_shown(name: str, toml: Path) -> None:
 
 
 def test_every_secret_is_hidden_everywhere() -> None:
-    """A setting that is hidden in one place is hidden in all, and stands in the test above."""
+    """A setting that is hidden in one place is hidden everywhere, and is covered by the test above."""
     hidden = {name for name, field in Settings.model_fields.items() if not field.repr}
     dumped = load({variable(name): secret for name, secret in SECRETS.items()}, file=NO_FILE).model_dump(mode="json")
     assert hidden == {name for name, value in dumped.items() if value == "(set)"} == set(SECRETS)
@@ -225,7 +226,7 @@ def test_every_secret_is_hidden_everywhere() -> None:
     ],
 )
 def test_commands_look_where_the_server_with_the_same_settings_listens(environment: dict[str, str], url: str) -> None:
-    """One environment for `serve` and for the other commands is enough."""
+    """One environment is enough for `serve` and for the other commands."""
     assert load(environment, file=NO_FILE).server_url == url
 
 
