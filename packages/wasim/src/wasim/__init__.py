@@ -1,1 +1,1 @@
-"""wasim: a simulated WhatsApp for unmodified clients. It knows nothing of holdfast, nor who its client is."""
+"""wasim: a simulated WhatsApp for unmodified clients. It depends on no client and treats all clients alike."""

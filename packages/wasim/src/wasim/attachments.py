@@ -1,7 +1,7 @@
-"""Media as phones make and open it: encrypted on its way to the media folder, opened on its way out.
+"""Media as phones send and receive it: encrypted into the media folder, and decrypted from it.
 
-Never whole in memory. The scheme is WhatsApp's: AES-CBC under keys derived from one key in the message, with a cut
-HMAC at the end.
+Files are streamed, never held in memory as a whole. The scheme is WhatsApp's: AES-CBC under keys derived from one key
+in the message, followed by a truncated HMAC.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ _KEY_BYTES = 32
 
 
 class Unopenable(Exception):
-    """Media that is not there, or is not what its message says."""
+    """Media that is missing, or does not match its message."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sealed:
-    """What a message needs to say of its media."""
+    """The fields about encrypted media that a message needs."""
 
     name: str
-    """In the media folder."""
+    """Name of the file in the media folder."""
     key: bytes
     sha256: bytes
     encrypted_sha256: bytes
@@ -56,7 +56,7 @@ def _derive(kind: str, key: bytes) -> _Keys:
 
 
 def seal(folder: MediaFolder, kind: str, chunks: Iterable[bytes]) -> Sealed:
-    """Encrypts media into the folder."""
+    """Encrypt media into the folder."""
     key, scratch = secrets.token_bytes(_KEY_BYTES), folder.scratch()
     plain, encrypted, length = hashlib.sha256(), hashlib.sha256(), 0
     keys = _derive(kind, key)
@@ -82,7 +82,7 @@ def _put(data: bytes, *takers: Callable[[bytes], object]) -> None:
 
 
 def unseal(path: Path, kind: str, key: bytes) -> Iterator[bytes]:
-    """The content, in pieces. Raises Unopenable when it is not there, or – after the last piece – is not genuine."""
+    """The content, in chunks. Raises Unopenable when it is missing, or – after the last chunk – not authentic."""
     if not path.is_file():
         raise Unopenable("the media is not on this media host")
     keys, left = _derive(kind, key), path.stat().st_size - _MAC_BYTES
@@ -94,7 +94,7 @@ def unseal(path: Path, kind: str, key: bytes) -> Iterator[bytes]:
             mac.update(chunk)
             yield unpadder.update(decryptor.update(chunk))
         if not hmac.compare_digest(file.read(), mac.digest()[:_MAC_BYTES]):
-            raise Unopenable("the media was encrypted with another key, or changed on the way")
+            raise Unopenable("the media was encrypted with another key, or changed in transit")
     try:
         yield unpadder.update(decryptor.finalize()) + unpadder.finalize()
     except ValueError as error:
@@ -102,7 +102,7 @@ def unseal(path: Path, kind: str, key: bytes) -> Iterator[bytes]:
 
 
 def measure(path: Path, kind: str, key: bytes) -> tuple[int, str]:
-    """Size and SHA-256 of the content, read through once. Raises Unopenable."""
+    """Size and SHA-256 of the content, read once. Raises Unopenable."""
     digest, size = hashlib.sha256(), 0
     for chunk in unseal(path, kind, key):
         digest.update(chunk)
@@ -111,7 +111,7 @@ def measure(path: Path, kind: str, key: bytes) -> tuple[int, str]:
 
 
 def filling(size: int) -> Iterator[bytes]:
-    """So many bytes of no meaning, always the same."""
+    """That many filler bytes, always the same."""
     block = hashlib.shake_256(b"wasim").digest(CHUNK_BYTES)
     while size > 0:
         yield block[:size]

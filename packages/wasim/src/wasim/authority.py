@@ -1,6 +1,6 @@
-"""A certificate authority of wasim's own, so that clients reach its media host by TLS as they reach the real one.
+"""wasim's own certificate authority, so that clients reach its media host by TLS as they reach the real one.
 
-It is made once for each state directory and kept there, so that what trusts it goes on trusting it after a restart.
+It is created once for each state directory and stored there, so that clients that trust it still do after a restart.
 The key never leaves that directory.
 """
 
@@ -32,7 +32,7 @@ _CLOCKS_DIFFER = timedelta(days=1)
 
 
 class BadAuthority(Exception):
-    """The files of an authority that was made before can't be read."""
+    """The files of an existing authority can't be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +43,7 @@ class Authority:
 
     @property
     def file(self) -> Path:
-        """The certificate that clients must trust."""
+        """The file with the certificate that clients must trust."""
         return self.directory / CERTIFICATE_FILE
 
     @property
@@ -51,7 +51,7 @@ class Authority:
         return self.certificate.public_bytes(Encoding.PEM)
 
     def server_context(self, host: str, *, now: float) -> ssl.SSLContext:
-        """What a TLS server on that host needs."""
+        """The TLS context for a server on that host."""
         key = generate_private_key(SECP256R1())
         certificate = _host_certificate(self, host, key, datetime.fromtimestamp(now, UTC))
         path = self.directory / _HOST_FILE
@@ -62,7 +62,7 @@ class Authority:
 
 
 def open_authority(directory: Path, *, now: float) -> Authority:
-    """The authority of this directory, made when there is none. Raises BadAuthority for damaged files."""
+    """The authority of this directory, created if there is none. Raises BadAuthority for damaged files."""
     certificate, key = directory / CERTIFICATE_FILE, directory / _KEY_FILE
     if not certificate.exists() or not key.exists():
         return _make(directory, datetime.fromtimestamp(now, UTC))
@@ -126,7 +126,7 @@ def _name(text: str) -> x509.Name:
 
 
 def _names_of(host: str) -> list[x509.GeneralName]:
-    """The host itself, and the names of the loopback."""
+    """The host itself, and the names of the loopback interface."""
     names: list[x509.GeneralName] = [x509.DNSName("localhost")]
     try:
         addresses = {ipaddress.ip_address(host), ipaddress.ip_address("127.0.0.1")}

@@ -1,4 +1,4 @@
-"""The control interface's routes for what phones say and read, and for groups."""
+"""Routes of the control interface for messages that phones send and read, and for groups."""
 
 from __future__ import annotations
 
@@ -52,7 +52,8 @@ _TYPING = ("composing", "recording", "paused")
 
 
 class MediaRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
-    """Media to send: its bytes by one of base64, file (a path on this machine) and sizeBytes (bytes of no meaning)."""
+    """Media to send: its bytes by one of base64, file (a path on this machine) and sizeBytes (that many filler
+    bytes)."""
 
     base64: str | None = None
     file: str | None = None
@@ -76,7 +77,7 @@ def add_routes(app: web.Application) -> None:
     app.router.add_patch("/groups/{id}", _change_group)
 
 
-# Saying
+# Sending
 
 
 async def _send(request: web.Request) -> web.Response:
@@ -104,7 +105,7 @@ def _converted(value: object, shape: type[T]) -> T:
 
 
 def _chat(to: object) -> str:
-    """A number, or the address of a group."""
+    """The account of a number, or the group of an address."""
     return to if isinstance(to, str) and to.endswith("@g.us") else number_of(to)
 
 
@@ -139,7 +140,7 @@ async def _seal(request: web.Request, kind: str, media_request: MediaRequest) ->
 
 
 def _content(media_request: MediaRequest) -> Iterator[bytes]:
-    """The bytes that are asked for. Raises ControlError unless they are given in one way."""
+    """The requested bytes. Raises ControlError unless exactly one source is given."""
     ways = [name for name in ("base64", "file", "size_bytes") if getattr(media_request, name) is not None]
     if len(ways) != 1:
         raise ControlError(400, f"media is given by one of base64, file and sizeBytes, not by {len(ways)} of them")
@@ -162,7 +163,7 @@ async def _type(request: web.Request) -> web.Response:
     account, body = known_phone(request), await body_of(request)
     state = body.get("state", "composing")
     if state not in _TYPING:
-        raise ControlError(400, f"state {state!r}: it is one of {', '.join(_TYPING)}")
+        raise ControlError(400, f"state {state!r}: give one of {', '.join(_TYPING)}")
     request.app[HUB].type_to(account.number, _chat(body.get("to")), state)
     return web.json_response({"state": state})
 
@@ -180,7 +181,7 @@ async def _inbox(request: web.Request) -> web.Response:
     phone_messages = request.app[HUB].server.phone_clients.inbox(known_phone(request).number)
     after = request.query.get("after", "0")
     if not after.isdecimal():
-        raise ControlError(400, f"after {after!r} must be a number: so many letters are left out")
+        raise ControlError(400, f"after {after!r} must be a number: that many messages are skipped")
     return web.json_response([_letter(phone_message) for phone_message in phone_messages[int(after) :]])
 
 
@@ -208,7 +209,7 @@ def _letter(phone_message: PhoneMessage) -> Json:
 
 
 def _enclosed(media: MediaAttachment) -> Json:
-    """As the message says; whether it is true is seen by `…/media`."""
+    """The media as the message describes it; whether that is true is checked by `…/media`."""
     return {
         "mimetype": media.mimetype,
         "sizeBytes": media.length,
@@ -221,7 +222,7 @@ def _enclosed(media: MediaAttachment) -> Json:
 
 
 async def _media(request: web.Request) -> web.StreamResponse:
-    """What the media is when it is fetched and opened; `?content=true`: the bytes."""
+    """The media as found after download and decryption; `?content=true`: its bytes."""
     number, id_ = known_phone(request).number, request.match_info["id"]
     phone_message = request.app[HUB].server.phone_clients.phone_message(number, id_)
     if phone_message is None or phone_message.media is None:
@@ -273,7 +274,7 @@ async def _add_group(request: web.Request) -> web.Response:
     simulator, body = request.app[HUB], await body_of(request)
     addressing = body.get("addressing", "lid")
     if addressing not in ("lid", "pn"):
-        raise ControlError(400, f"addressing {addressing!r}: it is 'lid' or 'pn'")
+        raise ControlError(400, f"addressing {addressing!r}: give 'lid' or 'pn'")
     group = simulator.create_group(text_of(body, "subject"), numbers_of(body, "members"), addressing)
     return web.json_response(_group(simulator.server.directory, group), status=201)
 
@@ -284,7 +285,7 @@ async def _change_group(request: web.Request) -> web.Response:
     if group is None:
         raise ControlError(404, f"there is no group {request.match_info['id']}; GET /groups lists them")
     for name in body.keys() - {"subject", "add", "remove"}:
-        raise ControlError(400, f"a group has no {name!r} to change; it takes subject, add, remove")
+        raise ControlError(400, f"{name!r} of a group can't be changed; give subject, add or remove")
     subject = text_of(body, "subject") if "subject" in body else None
     simulator.change_group(group, subject=subject, add=numbers_of(body, "add"), remove=numbers_of(body, "remove"))
     return web.json_response(_group(simulator.server.directory, group))

@@ -32,14 +32,14 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, help="A simulated 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListenAddresses:
-    """Where to listen; port 0 is any free one."""
+    """Addresses to listen on; port 0 means any free port."""
 
     host: str
     port: int
     control_port: int
     media_port: int
     media_name: str
-    """How clients are told to reach the media host; its certificate is made out to it."""
+    """The host name of the media host that clients get; its certificate is issued to it."""
 
 
 @app.callback()
@@ -49,7 +49,7 @@ def _root() -> None:
 
 @app.command()
 def serve(
-    host: Annotated[str, typer.Option(help="Where to listen.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port for clients; 0: any free one.")] = 8090,
     control_port: Annotated[int, typer.Option(help="Port of the control interface; 0: any free one.")] = 8091,
     media_port: Annotated[int, typer.Option(help="HTTPS port of the media host; 0: any free one.")] = 0,
@@ -122,7 +122,7 @@ async def _serve(
 
 @contextlib.asynccontextmanager
 async def _answering(app: web.Application, host: str, port: int, tls: ssl.SSLContext | None) -> AsyncIterator[int]:
-    """Serves an application for the duration of the block; gives the port."""
+    """Serve an application for the duration of the block; yields the port."""
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
     await runner.setup()
     try:
@@ -133,7 +133,7 @@ async def _answering(app: web.Application, host: str, port: int, tls: ssl.SSLCon
 
 
 def _watch_stdin(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
-    while os.read(0, 4096):  # not by sys.stdin: its lock, held by this thread, breaks the interpreter's end
+    while os.read(0, 4096):  # not sys.stdin: its lock, held by this thread, would break the interpreter's shutdown
         pass
     loop.call_soon_threadsafe(stop.set)
 

@@ -1,4 +1,4 @@
-"""The one home of time: Unix seconds that never jump backwards, and waiting."""
+"""The only source of time: Unix seconds that never jump backwards, and waiting."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 
 class Clock:
-    """Wall time at the start, monotonic from there: good for records and for deadlines."""
+    """Wall time at the start, monotonic from then on: good for records and for deadlines."""
 
     def __init__(self) -> None:
         self._offset = time.time() - time.monotonic()  # noqa: TID251 – the one home

@@ -1,6 +1,6 @@
 """The control interface: plain JSON over HTTP on its own port, for phones, faults, and what the server saw.
 
-It only translates between HTTP and the hub. Errors are `{"error": sentence}`.
+It only translates between HTTP and the simulator. Errors are `{"error": sentence}`.
 """
 
 from __future__ import annotations
@@ -34,43 +34,43 @@ from wasim.server.state import Account, Address, Device, MessageRecord
 from wasim.shell import Simulator
 
 BODY_BYTES = 32 * 1024 * 1024
-"""Media may come as base64."""
+"""Maximum size of a request's body. Media may be sent as base64."""
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 ROUTES_TEXT = """\
 GET    /phones                       phones and their linked devices
-POST   /phones                       {"number", "name"?, "autoRead"?, "addressing"?: "lid"|"pn", "picture"?} makes
+POST   /phones                       {"number", "name"?, "autoRead"?, "addressing"?: "lid"|"pn", "picture"?} creates
                                      an account
 POST   /phones/{number}/scan         {"qr"} links the device that shows this code
 POST   /phones/{number}/code         {"code"} links the device that shows this pairing code
 POST   /phones/{number}/unlink       {"device"} removes a linked device
-GET    /phones/{number}/passkey      its passkeys, and the ceremony that goes on
+GET    /phones/{number}/passkey      its passkeys, and the ceremony in progress
 GET    /phones/{number}/passkey/creation   options to make one, for PublicKeyCredential.parseCreationOptionsFromJSON
-POST   /phones/{number}/passkey      {"id", "publicKey"} or a registration's toJSON(): from now on linking demands it
+POST   /phones/{number}/passkey      {"id", "publicKey"} or a registration's toJSON(): from now on linking requires it
 POST   /phones/{number}/passkey/confirm    {"code"} the owner compares the code that the device shows
-DELETE /phones/{number}/passkey      linking demands none any more
+DELETE /phones/{number}/passkey      linking no longer requires one
 POST   /phones/{number}/send         {"to", "id"?, "text" | "image" | … | "delete" | "payload"} the phone sends;
                                      payload: any message of WAProto, encoded, in base64
-                                     plaintext: any bytes, encrypted as they are, in base64
-GET    /phones/{number}/stanzas      what waits for its linked devices
-POST   /phones/{number}/stanzas      {"stanzas": [{"tag", "attrs"?, "content"?} | {"base64"}]} brings them, as they
+                                     plaintext: any bytes, encrypted unchanged, in base64
+GET    /phones/{number}/stanzas      stanzas waiting for its linked devices
+POST   /phones/{number}/stanzas      {"stanzas": [{"tag", "attrs"?, "content"?} | {"base64"}]} delivers them, as they
                                      are, to the linked devices; content: text, {"base64"} or stanzas
-POST   /phones/{number}/typing       {"to", "state"?: "composing"|"recording"|"paused"} the phone's owner types
+POST   /phones/{number}/typing       {"to", "state"?: "composing"|"recording"|"paused"} shows the owner typing
 POST   /phones/{number}/read         {"id"} the phone reads a message of its inbox
-GET    /phones/{number}/inbox        what the phone decrypted; ?after= leaves out the first so many
-GET    /phones/{number}/inbox/{id}/media   what its media is when opened; ?content=true the bytes
+GET    /phones/{number}/inbox        what the phone decrypted; ?after= skips that many
+GET    /phones/{number}/inbox/{id}/media   its media, decrypted; ?content=true: the bytes
 GET    /groups                       groups with their members
-POST   /groups                       {"subject", "members", "addressing"?: "lid"|"pn"} makes a group; the first is admin
+POST   /groups                       {"subject", "members", "addressing"?: "lid"|"pn"} creates one; the first is admin
 PATCH  /groups/{id}                  {"subject"?, "add"?, "remove"?} changes it
-GET    /messages?from=&to=&id=       messages the server took, with acks and receipts
+GET    /messages?from=&to=&id=       messages that the server accepted, with acks and receipts
 GET    /links                        connections
 GET    /stats                        counts
-GET    /version                      the client revision that /sw.js tells, and the oldest that may log in
+GET    /version                      the client revision in /sw.js, and the oldest one that may log in
 POST   /version                      {"published"?, "minimum"?} changes them
 GET    /certificate                  the key at the root of the server's certificate, for clients that check it
 GET    /ca.pem                       the certificate that clients of the media host must trust
-GET    /faults                       faults that run; ?all=true also those that ended
-POST   /faults                       {"kind", "number"?, "seconds"?, …} begins a fault
+GET    /faults                       active faults; ?all=true: ended ones too
+POST   /faults                       {"kind", "number"?, "seconds"?, …} starts a fault
 DELETE /faults/{id}, /faults         ends one, or all
 """
 
@@ -114,7 +114,7 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     except TimeoutError:
         return _error(504, "the device did not finish in time")
     except web.HTTPException as error:
-        return _error(error.status, f"{request.method} {request.path}: {error.reason}; GET / lists what there is")
+        return _error(error.status, f"{request.method} {request.path}: {error.reason}; GET / lists all routes")
 
 
 def _error(status: int, detail: str) -> web.Response:
@@ -155,7 +155,7 @@ def _phone(simulator: Simulator, account: Account) -> Json:
 
 
 def _typing(simulator: Simulator, number: str) -> Json | None:
-    """What was last seen of somebody writing to this phone."""
+    """The last typing indicator that this phone got."""
     typing = simulator.server.phone_clients.typing(number)
     if typing is None:
         return None
@@ -188,7 +188,7 @@ async def _add_phone(request: web.Request) -> web.Response:
         account.picture = str(body["picture"] or "")
     if "addressing" in body:
         if body["addressing"] not in ("lid", "pn"):
-            raise ControlError(400, f"addressing {body['addressing']!r}: it is 'lid' or 'pn'")
+            raise ControlError(400, f"addressing {body['addressing']!r}: give 'lid' or 'pn'")
         account.addressing = body["addressing"]
     simulator.keep(account)
     return web.json_response(_phone(simulator, account), status=201)
@@ -362,7 +362,7 @@ async def _add_fault(request: web.Request) -> web.Response:
 async def _end_fault(request: web.Request) -> web.Response:
     text = request.match_info["id"]
     if not text.isdecimal() or not request.app[HUB].end_fault(int(text)):
-        raise ControlError(404, f"no fault {text} runs")
+        raise ControlError(404, f"fault {text} is not active")
     return web.json_response({"ended": [int(text)]})
 
 

@@ -1,7 +1,7 @@
-"""Faults on request: which kinds there are, which run now, and what they make the server do.
+"""Faults on request: their kinds, the active ones, and how they change what the server does.
 
-A fault is protocol or network behaviour only, for all accounts or for one. Deciding is done here and needs no socket;
-what a kind does to connections (cut, freeze, refuse …) is carried out by the shell, which asks here.
+A fault is a protocol or network behaviour, for all accounts or for one. The decisions are made here and need no socket.
+The shell carries out the kinds that affect connections (cut, freeze, refuse …), and asks here.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from wasim.server.state import PHONE, Address
 from wasim.wire.nodes import Node
 
 Direction = Literal["up", "down"]
-"""Of media: from a client to the media host, or back."""
+"""The direction of media: from a client to the media host, or back."""
 
 Part = Literal["devices", "phone"]
-"""Of an account: its linked devices, or the phone itself."""
+"""Which part of an account: its linked devices, or the phone itself."""
 
 
 class BadFault(Exception):
-    """The request names no fault that exists; the sentence says what is wrong."""
+    """The request is not a valid fault; the sentence says why."""
 
 
 class FaultRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, rename="camel"):
@@ -100,10 +100,10 @@ KINDS: dict[str, frozenset[str]] = {
     "media-slow": frozenset({"bytesPerS", "direction"}),
     "media-cut": frozenset({"afterBytes", "direction", "count"}),
 }
-"""Every kind, with the fields it takes besides kind, number and seconds."""
+"""Every kind, with its fields besides kind, number and seconds."""
 
 MOMENTARY = frozenset({"cut", "restart", "stream-error", "stream-end"})
-"""Kinds that happen once, at once: they take no `seconds`."""
+"""Kinds that happen once, immediately: they have no `seconds`."""
 REACH_OUT_LOCKED = "463"
 QUOTA_USED_UP = "475"
 _QUERY_ERRORS = {
@@ -117,12 +117,12 @@ _QUERY_ERRORS = {
     503: "service-unavailable",
 }
 UNTIL_ENDED_S = 86_400.0
-"""How long a lock is said to last that has no end."""
+"""The reported duration of a lock without an end."""
 _NOT_BY_NUMBER = frozenset({"raise-revision", "restart", "refuse", "media-refuse", "media-slow", "media-cut"})
 
 
 def parse_fault(body: object) -> FaultRequest:
-    """Raises BadFault with a sentence for a body that asks for nothing sensible."""
+    """Parse the body of a request. Raises BadFault with a sentence if it is not valid."""
     if not isinstance(body, dict) or body.get("kind") not in KINDS:
         kind = body.get("kind") if isinstance(body, dict) else body
         raise BadFault(f"fault {kind!r} is not known: kinds are {', '.join(sorted(KINDS))}")
@@ -148,13 +148,13 @@ def parse_fault(body: object) -> FaultRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MediaVerdict:
-    """What becomes of one upload or download."""
+    """The effect of a fault on one upload or download."""
 
     status: int | None = None
-    """Refused with this HTTP status."""
+    """The HTTP status that refuses it."""
     bytes_per_s: float | None = None
     cut_after: int | None = None
-    """The connection ends after that many bytes."""
+    """The connection is cut after this many bytes."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -165,11 +165,11 @@ class Fault:
     ends_at: float | None
     ended_at: float | None = None
     links: int = 0
-    """Connections it touched when it began."""
+    """Connections that it affected when it started."""
     hits: int = 0
-    """What it did since: messages swallowed, acks withheld, logins refused …"""
+    """Number of effects so far: messages dropped, acks withheld, logins refused …"""
     new_chats: Counter[str] = field(default_factory=Counter)
-    """Accounts that each number wrote to first since."""
+    """By number: new chats that the account has started while the fault is active."""
     withheld: list[tuple[int, Node]] = field(default_factory=list)
     frozen: set[int] = field(default_factory=set)
 
@@ -182,17 +182,17 @@ class Fault:
 
 
 class Faults:
-    """The faults that run. Implements the server's `FaultHooks`."""
+    """The active faults. Implements the server's `FaultHooks`."""
 
     def __init__(self) -> None:
         self.active: dict[int, Fault] = {}
         self.ended: list[Fault] = []
         self._count = 0
         self.base_minimum_revision = 0
-        """Older clients are refused, also without a fault."""
+        """Clients of an older revision are refused, even without a fault."""
 
     def start(self, request: FaultRequest, *, now: float) -> Fault:
-        """Notes a fault as running (a momentary one as done)."""
+        """Record a fault as active (a momentary one as done)."""
         self._count += 1
         ends_at = None if request.seconds is None else now + request.seconds
         if request.until is not None:
@@ -206,7 +206,7 @@ class Faults:
         return fault
 
     def end(self, fault_id: int, *, now: float) -> Fault | None:
-        """Ends a running fault; None when it does not run."""
+        """End an active fault; None when it is not active."""
         fault = self.active.pop(fault_id, None)
         if fault is not None:
             fault.ended_at = now
@@ -214,7 +214,7 @@ class Faults:
         return fault
 
     def due(self, now: float) -> list[Fault]:
-        """Running faults whose time is over."""
+        """Active faults whose time is up."""
         return [fault for fault in self.active.values() if fault.ends_at is not None and fault.ends_at <= now]
 
     @property
@@ -222,11 +222,11 @@ class Faults:
         return min((fault.ends_at for fault in self.active.values() if fault.ends_at is not None), default=None)
 
     def running(self, kind: str, number: str | None) -> Fault | None:
-        """The first running fault of that kind that concerns this account."""
+        """The first active fault of that kind that applies to this account."""
         found = (fault for fault in self.active.values() if fault.kind == kind and fault.concerns(number))
         return next(found, None)
 
-    # What the server asks
+    # Questions of the server
 
     def on_message(self, sender: Address, *, chat: str, known: bool, now: float) -> MessageVerdict:
         for fault in self.active.values():
@@ -265,7 +265,7 @@ class Faults:
         return DeliveryVerdict(damaged=damages is not None, repeated=repeats is not None)
 
     def _hit(self, kind: str, number: str, part: Part | None = None) -> Fault | None:
-        """The first running fault of that kind that concerns this account, and is not used up; one use more of it."""
+        """The first active fault of that kind that applies to this account and is not used up; counts one use."""
         for fault in self.active.values():
             concerned = fault.kind == kind and fault.concerns(number) and part in (None, fault.request.to)
             if concerned and not self._used_up(fault):
@@ -293,7 +293,7 @@ class Faults:
         )
 
     def lock_end(self, fault: Fault, *, now: float) -> float:
-        """Until when the accounts of such a fault are told that they are locked."""
+        """The end of the lock that is reported to the accounts of such a fault."""
         return now + UNTIL_ENDED_S if fault.ends_at is None else fault.ends_at
 
     def drops_receipt(self, to: str, *, now: float) -> bool:
@@ -324,7 +324,7 @@ class Faults:
         return PasskeyVerdict() if late is None else PasskeyVerdict(delay_s=late.request.ms / 1000)
 
     def on_media(self, direction: Direction) -> MediaVerdict:
-        """Asked by the media host once for every upload and download; the oldest fault decides."""
+        """Called by the media host once for every upload and download; the oldest fault decides."""
         for fault in self.active.values():
             decide = _MEDIA_VERDICTS.get(fault.kind)
             concerned = fault.request.direction in (None, direction)
@@ -362,7 +362,7 @@ _VERDICTS: dict[str, Callable[[FaultRequest], MessageVerdict]] = {
     ),
 }
 _FOR_STRANGERS = frozenset({"reach-out-lock", "new-chat-quota"})
-"""Kinds that concern messages to accounts that the sender never exchanged one with."""
+"""Kinds that concern messages to accounts with which the sender has never exchanged one."""
 
 _MEDIA_VERDICTS: dict[str, Callable[[FaultRequest], MediaVerdict]] = {
     "media-refuse": lambda request: MediaVerdict(status=503 if request.status is None else request.status),

@@ -1,7 +1,7 @@
-"""The media host: takes what clients upload, already encrypted by them, and gives it back by its direct path.
+"""The media host: stores what clients upload, already encrypted by them, and serves it by its direct path.
 
-Files lie on disk under the hash of their bytes; nothing is ever held in memory whole, and nothing is opened here: the
-keys are in the messages. Speaks HTTPS, as clients expect of WhatsApp's hosts.
+Files are stored under the hash of their bytes and streamed, never held in memory as a whole. Nothing is decrypted here:
+the keys are in the messages. Speaks HTTPS, as clients expect of WhatsApp's hosts.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from wasim.clock import Clock
 from wasim.faults import Direction, MediaVerdict
 
 MAX_BYTES = 100 * 1024 * 1024
-"""As `media_conn` announces it."""
+"""The limit that `media_conn` announces."""
 CHUNK_BYTES = 64 * 1024
 KINDS = ("image", "video", "audio", "document", "md-app-state")
 _SCRATCH = "part-"
 _HASH = re.compile(r"[A-Za-z0-9_-]{43}")
 
 Admit = Callable[[str], str | None]
-"""The account that an `auth` from media_conn belongs to; None for one that was never given out."""
+"""The account that an `auth` from media_conn belongs to; None for one that was never issued."""
 Judge = Callable[[Direction], MediaVerdict]
 
 
@@ -38,7 +38,7 @@ class _CutOff(Exception):
 
 
 class MediaFolder:
-    """Encrypted files by the SHA-256 of their bytes, in the form that URLs have it."""
+    """Encrypted files, named by the SHA-256 of their bytes in the form that URLs use."""
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
@@ -50,11 +50,11 @@ class MediaFolder:
         return self._directory / name
 
     def scratch(self) -> Path:
-        """A place for a file that has no name yet; on the same disk."""
+        """A path for a file without a name yet, on the same disk."""
         return self._directory / f"{_SCRATCH}{secrets.token_hex(8)}"
 
     def adopt(self, scratch: Path, digest: bytes) -> str:
-        """Gives a finished file its name."""
+        """Give a finished file its name."""
         name = name_of(digest)
         os.replace(scratch, self.path(name))
         return name
@@ -87,7 +87,7 @@ class MediaHost:
         if kind not in KINDS or not _HASH.fullmatch(name):
             return _error(404, f"nothing is uploaded to /mms/{kind}; kinds are {', '.join(KINDS)}")
         if self._admit(request.query.get("auth", "")) is None:
-            return _error(401, "auth is not one that media_conn gave out: ask for media_conn again")
+            return _error(401, "auth was not issued by media_conn: query media_conn again")
         verdict = self._judge("up")
         if verdict.status is not None:
             return _error(verdict.status, "refused by a fault")
@@ -102,17 +102,17 @@ class MediaHost:
             if digest is None:
                 return _error(413, f"media has at most {MAX_BYTES} bytes")
             if name_of(digest) != name:
-                return _error(400, "the bytes have another SHA-256 than the address says")
+                return _error(400, "the SHA-256 of the bytes is not the one in the address")
             self._folder.adopt(scratch, digest)
         except _CutOff:
-            return web.Response()  # nobody hears it
+            return web.Response()  # the connection is closed already
         finally:
             scratch.unlink(missing_ok=True)
         path = direct_path(kind, name)
         return web.json_response({"url": f"https://{request.host}{path}", "direct_path": path})
 
     async def _receive(self, request: web.Request, scratch: Path, verdict: MediaVerdict) -> bytes | None:
-        """Writes the body to disk as it comes; its digest, or None when it is too long."""
+        """Write the body to disk as it arrives; returns its digest, or None when it is too long."""
         digest, taken = hashlib.sha256(), 0
         with scratch.open("wb") as file:
             async for chunk in self._paced(request.content.iter_chunked(CHUNK_BYTES), request, verdict):
@@ -157,7 +157,7 @@ class MediaHost:
     async def _paced(
         self, chunks: AsyncIterator[bytes], request: web.Request, verdict: MediaVerdict
     ) -> AsyncIterator[bytes]:
-        """The chunks, as slowly as a fault wants them, and the connection's end where it wants that."""
+        """The chunks, as slowly as a fault demands, cut off where a fault demands it."""
         passed = 0
         async for chunk in chunks:
             passed += len(chunk)

@@ -1,4 +1,4 @@
-"""The control interface of passkeys: give a phone one, take it away, and see what is asked of its owner."""
+"""Routes of the control interface for passkeys: add one to a phone, remove it, and see what its owner is asked."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ async def _add(request: web.Request) -> web.Response:
 def _registered(request: web.Request, account: Account, body: Json) -> Passkey:
     challenge = request.app[_CHALLENGES].pop(account.number, None)
     if challenge is None:
-        raise ControlError(409, f"GET /phones/{account.number}/passkey/creation first: it gives the challenge")
+        raise ControlError(409, f"GET /phones/{account.number}/passkey/creation first: it creates the challenge")
     return webauthn.registered(body, challenge=challenge)
 
 

@@ -1,4 +1,4 @@
-"""What every route of the control interface needs: where things are, and reading what was asked."""
+"""What every route of the control interface needs: application keys, and parsing of requests."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def body_of(request: web.Request) -> Json:
     try:
         body = await request.json() if request.can_read_body else {}
     except json.JSONDecodeError as error:
-        raise ControlError(400, f"the body is no JSON: {error}") from error
+        raise ControlError(400, f"the body is not JSON: {error}") from error
     if not isinstance(body, dict):
         raise ControlError(400, "the body must be a JSON object")
     return body
@@ -63,5 +63,5 @@ def known_phone(request: web.Request) -> Account:
     number = number_of(request.match_info["number"])
     account = request.app[HUB].server.directory.accounts.get(number)
     if account is None:
-        raise ControlError(404, f"there is no phone {number}; POST /phones makes one")
+        raise ControlError(404, f"there is no phone {number}; POST /phones creates one")
     return account

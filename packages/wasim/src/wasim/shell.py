@@ -1,7 +1,7 @@
-"""Runs the pure server on real sockets: moves bytes, keeps records, arms the clock, and carries out faults.
+"""Runs the pure server on real sockets: moves bytes, stores records, sets timers, and carries out faults.
 
-One `Simulator` is one simulated WhatsApp. It decides nothing about the protocol; after every batch of input it settles
-once: records are committed first, then bytes leave.
+One `Simulator` is one simulated WhatsApp. It decides nothing about the protocol. After every batch of input it settles
+once: records are committed first, then bytes are sent.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _log = logging.getLogger("wasim")
 PAIRING_DEADLINE_S = 10.0
 SAVE_AGAIN_S = 0.2
 PUBLISHED_REVISION = 1_043_857_760
-"""Of the end of July 2026."""
+"""The revision at the end of July 2026."""
 
 
 class Simulator:
@@ -43,7 +43,7 @@ class Simulator:
         self.port = port
         self._media_host: str | None = None
         self.published_revision = PUBLISHED_REVISION
-        """The newest client revision, as `/sw.js` tells it."""
+        """The newest client revision, as in `/sw.js`."""
         self._sockets: dict[int, LinkSocket] = {}
         self._link_count = 0
         self._listener: asyncio.Server | None = None
@@ -61,19 +61,19 @@ class Simulator:
         self.server.media_host = self._media_host
 
     def lead_media_to(self, host: str) -> None:
-        """From now on devices that ask bring their media there; host and port."""
+        """From now on devices that ask are directed to this media host, given as host and port."""
         self._media_host = self.server.media_host = host
 
     # Listening
 
     async def listen(self) -> None:
-        """Opens the port; with port 0, any free one, which is kept from then on."""
+        """Open the port; port 0 means any free one, which is then kept."""
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_server(self._new_socket, self._host, self.port, backlog=1024)
         self.port = self._listener.sockets[0].getsockname()[1]
 
     async def run(self) -> None:
-        """Carries out restarts until cancelled; then everything is closed."""
+        """Carry out restarts until cancelled; then close everything."""
         try:
             while True:
                 await self._restart(await self._restarts.get())
@@ -133,7 +133,7 @@ class Simulator:
             link.refuse_status = refusal.request.status
 
     def script(self) -> str:
-        self.stats.connects -= 1  # counted as a client when it connected, and is none
+        self.stats.connects -= 1  # counted as a client when it connected, but is not one
         self.stats.connect_times.pop()
         return f'self.__config={{"client_revision":{self.published_revision},"name":"sw"}};'
 
@@ -158,7 +158,7 @@ class Simulator:
             asyncio.get_running_loop().call_soon(self._settle)
 
     def _settle(self) -> None:
-        """Once for each batch of input: what is due, then records to disk, then bytes out."""
+        """Once for each batch of input: run what is due, write records to disk, then send bytes."""
         self._settling = False
         now = self._clock.now()
         self.server.tick(now=now)
@@ -173,14 +173,14 @@ class Simulator:
         self._arm(now)
 
     def _save(self) -> bool:
-        """Writes down what changed. While that fails nothing may leave; it is tried again."""
+        """Write changed records. While that fails nothing may be sent; it is retried."""
         self._unsaved |= self.server.directory.take_changes()
         if not self._unsaved:
             return True
         try:
             self._store.write(self._unsaved)
         except sqlite3.OperationalError as error:
-            _log.error("Records can't be written, nothing is answered: %s; trying again", error)
+            _log.error("Records can't be written, so nothing is sent: %s; retrying", error)
             asyncio.get_running_loop().call_later(SAVE_AGAIN_S, self._settle)
             return False
         self._unsaved = {}
@@ -211,7 +211,7 @@ class Simulator:
                 _log.warning("Link %d: pairing failed: %s", link, detail)
                 self._fail_pairing(link, detail)
             case events.PasskeyAsked(number=number, link=link):
-                _log.info("Link %d: %s demands a passkey", link, masked(number))
+                _log.info("Link %d: %s requires a passkey", link, masked(number))
                 self._ask_passkey(link)
             case events.LoggedIn(address=address, link=link):
                 self._logged_in(address, link, now)
@@ -230,10 +230,10 @@ class Simulator:
                 if socket is not None:
                     socket.cut(how, code=code)
             case events.QueryUnknown(link=link, xmlns=xmlns, tag=tag):
-                _log.warning("Link %d: query %r with %r is not known here: answered 501", link, xmlns, tag)
+                _log.warning("Link %d: query %r with %r is unknown: answered 501", link, xmlns, tag)
                 self.stats.unknown_queries += 1
             case events.ProtocolBroken(link=link, detail=detail):
-                _log.warning("Link %d: cut, the client broke the protocol: %s", link, detail)
+                _log.warning("Link %d: cut, the client violated the protocol: %s", link, detail)
                 self.stats.protocol_errors += 1
 
     def _resolve_pairing(self, link: int, address: Address) -> None:
@@ -247,7 +247,7 @@ class Simulator:
             waiting.set_exception(pairing.PairingError(detail))
 
     def _ask_passkey(self, link: int) -> None:
-        """The phone stands at "Continue on WhatsApp Web": whoever scanned need not wait."""
+        """The phone shows "Continue on WhatsApp Web": the caller that scanned need not wait."""
         waiting = self._pairings.get(link)
         if waiting is not None and not waiting.done():
             waiting.set_result(None)
@@ -268,7 +268,7 @@ class Simulator:
         if freeze is not None and freeze.request.new_links:
             self._freeze(freeze, socket)
 
-    # For the control interface
+    # Requests of the control interface
 
     def now(self) -> float:
         return self._clock.now()
@@ -279,25 +279,25 @@ class Simulator:
         return account
 
     def keep(self, account: Account) -> None:
-        """Writes an account down whose settings were changed."""
+        """Store an account whose settings were changed."""
         self.server.directory.touch(account)
         self._settle()
 
     async def scan(self, number: str, qr: pairing.ScannedQr) -> Address | None:
-        """Links the device that shows this QR code; None: its owner must sign with a passkey first.
+        """Link the device that shows this QR code; None: its owner must sign with a passkey first.
 
-        Raises PairingError when it can't be, TimeoutError when the device is mute.
+        Raises PairingError when that is not possible, TimeoutError when the device does not answer.
         """
         account = self.phone(number, name="")
         return await self._linked(self.server.gate.scan(account, qr, now=self.now()))
 
     async def enter_code(self, number: str, code: str) -> Address | None:
-        """Links the device that shows this pairing code; raises as `scan`."""
+        """Link the device that shows this pairing code; raises the same errors as `scan`."""
         account = self.phone(number, name="")
         return await self._linked(self.server.gate.enter(account, code, now=self.now()))
 
     async def _linked(self, link: int) -> Address | None:
-        """Waits until the device on that link is linked, or has to show a passkey."""
+        """Wait until the device on that link is linked, or has to show a passkey."""
         waiting: asyncio.Future[Address | None] = asyncio.get_running_loop().create_future()
         self._pairings[link] = waiting
         self._settle()
@@ -324,7 +324,7 @@ class Simulator:
         return sent
 
     def bring(self, number: str, stanzas: list[Node | bytes]) -> int:
-        """Stanzas as they are, to the linked devices of an account; returns to how many devices."""
+        """Send stanzas unchanged to the linked devices of an account; returns to how many devices."""
         devices = [self.server.bring(number, stanza, now=self.now()) for stanza in stanzas]
         self._settle()
         return max(devices, default=0)
@@ -339,7 +339,7 @@ class Simulator:
         return group
 
     def change_group(self, group: Group, *, subject: str | None, add: list[str], remove: list[str]) -> None:
-        """All that is asked for, in this order: name, new members, members that go."""
+        """Apply the requested changes in this order: name, new members, removed members."""
         groups, now = self.server.groups, self.now()
         if subject is not None:
             groups.rename(group, subject, now=now)
@@ -358,7 +358,7 @@ class Simulator:
     # Faults
 
     def start_fault(self, request: FaultRequest) -> Fault:
-        """Begins a fault; a momentary one is over when this returns."""
+        """Start a fault; a momentary one is over when this returns."""
         fault = self.faults.start(request, now=self.now())
         links = self._links_of(request.number)
         fault.links = len(links)
@@ -385,7 +385,7 @@ class Simulator:
         return fault
 
     def end_fault(self, fault_id: int) -> bool:
-        """Ends a running fault; False when it does not run."""
+        """End an active fault; False when it is not active."""
         fault = self.faults.active.get(fault_id)
         if fault is None:
             return False
@@ -395,7 +395,7 @@ class Simulator:
 
     def _end(self, fault: Fault) -> None:
         self.faults.end(fault.id, now=self.now())
-        _log.info("Fault %d: %s ends after %d hits", fault.id, fault.kind, fault.hits)
+        _log.info("Fault %d: %s ended after %d hits", fault.id, fault.kind, fault.hits)
         for number in fault.frozen:
             socket = self._sockets.get(number)
             if socket is not None:
@@ -436,13 +436,13 @@ class Simulator:
 
 
 def masked(number: str) -> str:
-    """A phone number for logs: its last three digits."""
+    """A phone number for logs: only its last three digits."""
     return f"…{number[-3:]}"
 
 
 @contextlib.asynccontextmanager
 async def running(simulator: Simulator) -> AsyncIterator[Simulator]:
-    """Listens for the duration of the block."""
+    """Listen for the duration of the block."""
     await simulator.listen()
     async with asyncio.TaskGroup() as tasks:
         runner = tasks.create_task(simulator.run())

@@ -1,7 +1,7 @@
-"""One WebSocket connection over asyncio, with everything a real network can do to it: cut, freeze, refuse.
+"""One WebSocket connection over asyncio, with everything that a real network can do to it: cut, freeze, refuse.
 
-The WebSocket protocol itself is websockets' sans-I/O `ServerProtocol`; the socket is ours, so that a frozen connection
-really reads and writes nothing and a cut one is reset.
+The WebSocket protocol itself is websockets' sans-I/O `ServerProtocol`. The socket is our own, so that a frozen
+connection really reads and writes nothing, and a cut one is reset.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Cut = Literal["rst", "fin", "close"]
 
 
 class SocketOwner(Protocol):
-    """Who runs the connections."""
+    """The owner of the connections."""
 
     def socket_opened(self, link: LinkSocket) -> None:
         """A TCP connection was made; the owner may cut it, or set `refuse_status`, at once."""
@@ -36,10 +36,10 @@ class SocketOwner(Protocol):
     def socket_received(self, link: LinkSocket, data: bytes) -> None: ...
 
     def script(self) -> str:
-        """What `GET /sw.js` answers: a script that names the newest client revision."""
+        """The response to `GET /sw.js`: a script that contains the newest client revision."""
 
     def socket_closed(self, link: LinkSocket) -> None:
-        """The connection is over, whoever ended it; said exactly once."""
+        """The connection is closed, whichever side closed it; called exactly once."""
 
 
 class LinkSocket(asyncio.Protocol):
@@ -106,7 +106,7 @@ class LinkSocket(asyncio.Protocol):
                 self._owner.socket_ready(self)
 
     def send(self, frames: list[bytes]) -> None:
-        """One WebSocket message for each frame; nothing when the connection is closing."""
+        """Send one WebSocket message for each frame; nothing when the connection is closing."""
         if self._ws.state is not State.OPEN:
             return
         for frame in frames:
@@ -130,16 +130,16 @@ class LinkSocket(asyncio.Protocol):
         if b"" in chunks or self._ws.close_expected():
             self._transport.close()
 
-    # What the network does
+    # Network faults
 
     def freeze(self) -> None:
-        """Half-open: nothing is read and nothing is written, and TCP stays up."""
+        """Make it half-open: nothing is read or written, and TCP stays up."""
         if not self.frozen and self._transport is not None:
             self.frozen = True
             self._transport.pause_reading()
 
     def thaw(self) -> None:
-        """What was held flows, in both directions."""
+        """Let data flow again, held data first, in both directions."""
         if not self.frozen or self._closed or self._transport is None:
             return
         self.frozen = False
@@ -153,14 +153,14 @@ class LinkSocket(asyncio.Protocol):
             self.hang_up()
 
     def hang_up(self) -> None:
-        """The server is done with this connection: a WebSocket close, and then the end of TCP."""
+        """The server ends this connection: a WebSocket close, and then the end of TCP."""
         if self.frozen:
             self._hang_up_when_thawed = True
         else:
             self.cut("close")
 
     def cut(self, how: Cut, *, code: int = 1000) -> None:
-        """Ends the connection now: by a TCP reset, a TCP end, or a WebSocket close."""
+        """End the connection now: by a TCP reset, a TCP end, or a WebSocket close."""
         if self._closed or self._transport is None:
             return
         if how == "rst":
@@ -178,7 +178,7 @@ class LinkSocket(asyncio.Protocol):
         try:
             self._ws.send_close(code)
         except InvalidState:
-            return  # the peer closed first, or never finished its handshake: nothing is left to say
+            return  # the peer closed first, or never finished its handshake: there is nothing to send
         self._transport.write(b"".join(self._ws.data_to_send()))
 
 

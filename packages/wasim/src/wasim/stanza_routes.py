@@ -1,7 +1,7 @@
-"""The control interface's routes for stanzas: those that wait for linked devices, and those to be brought as they are.
+"""Routes of the control interface for stanzas: those that wait for linked devices, and those to be sent unchanged.
 
-A device of an account gets them as they are, which shows what a client does with whatever a stranger's modified client
-or a broken server may send.
+Devices of the account get these unchanged, which shows what a client does with anything that a stranger's modified
+client or a broken server may send.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def parse_stanza(value: object) -> Node | bytes:
 
 def _node(value: object, depth: int) -> Node:
     if not isinstance(value, dict) or not value.keys() <= {"tag", "attrs", "content"} or depth > MOST_DEPTH:
-        raise ControlError(400, "a stanza is an object of 'tag', 'attrs' and 'content', nested 200 deep at most")
+        raise ControlError(400, "a stanza must be an object of 'tag', 'attrs' and 'content', nested 200 deep at most")
     attrs = value.get("attrs", {})
     if not isinstance(attrs, dict):
         raise ControlError(400, f"'attrs' must be an object of texts, not {attrs!r}")
@@ -81,12 +81,12 @@ def _content(value: object, depth: int) -> bytes | str | list[Node] | None:
         case {"base64": data, **rest} if not rest:
             return _bytes(data)
         case _:
-            raise ControlError(400, "the content of a stanza is null, a text, {'base64'} or a list of stanzas")
+            raise ControlError(400, "the content of a stanza must be null, a text, {'base64'} or a list of stanzas")
 
 
 def _text(value: object) -> str:
     if not isinstance(value, str) or not _is_unicode(value):
-        raise ControlError(400, f"tags and attributes are valid Unicode texts, not {value!a:.80}")
+        raise ControlError(400, f"tags and attributes must be valid Unicode texts, not {value!a:.80}")
     return value
 
 

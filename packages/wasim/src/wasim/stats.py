@@ -1,4 +1,4 @@
-"""Counts since the process began; they outlive a restart fault."""
+"""Counts since the process started; a restart fault does not reset them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Stats:
     queries: Counter[str] = field(default_factory=Counter)
     """Queries of logged-in devices by xmlns."""
     failed_queries: Counter[str] = field(default_factory=Counter)
-    """Those that were answered with an error."""
+    """Queries that were answered with an error."""
     protocol_errors: int = 0
     numbers: dict[str, NumberStats] = field(default_factory=dict)
 

@@ -1,6 +1,6 @@
-"""Keeps the server's records in one SQLite file, so that a restart finds everything again.
+"""Stores the server's records in one SQLite file, so that a restart finds everything again.
 
-Writes are grouped by the caller and survive the death of the process; that of the machine is not guarded against.
+The caller groups writes. They survive the death of the process, but not a crash of the machine.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CREATE TABLE IF NOT EXISTS records (
 
 
 class StoreInUse(Exception):
-    """Another process has the state directory."""
+    """Another process uses the state directory."""
 
 
 class Store:
@@ -35,7 +35,7 @@ class Store:
             raise StoreInUse(f"the state directory {directory} can't be opened: {error}; is it in use?") from error
 
     def _prepare(self) -> None:
-        """The file is this process's alone until it is closed."""
+        """Lock the file for this process until it is closed."""
         self._connection.execute("PRAGMA locking_mode = EXCLUSIVE")
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = OFF")
@@ -53,7 +53,7 @@ class Store:
         yield from self._connection.execute("SELECT kind, key, value FROM records")
 
     def write(self, changes: dict[tuple[str, str], bytes | None]) -> None:
-        """Commits all of these changes, or none."""
+        """Commit all of these changes, or none."""
         puts = [(kind, key, value) for (kind, key), value in changes.items() if value is not None]
         deletes = [name for name, value in changes.items() if value is None]
         self._connection.execute("BEGIN")

@@ -1,1 +1,1 @@
-"""What WhatsApp's server decides, as pure code: bytes, keys and time in; bytes, events and the next deadline out."""
+"""WhatsApp's server as pure code: bytes, keys and time in; bytes, events and the next deadline out."""

@@ -2,7 +2,8 @@
 
 The device shows a code and sends an ephemeral key encrypted with it (`companion_hello`). Its owner types the code on
 the phone, which answers with its own key, encrypted the same way (`primary_hello`). The device sends both identities
-and a secret under the shared key (`companion_finish`); from there on it is as if the phone had scanned a QR code.
+and a secret under the shared key (`companion_finish`); from then on everything is as if the phone had scanned a QR
+code.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _WRAPPED_BYTES = _SALT_BYTES + _IV_BYTES + KEY_BYTES
 
 
 class CodeError(Exception):
-    """A code does not work; the sentence says why."""
+    """A code is not accepted; the sentence says why."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -40,15 +41,15 @@ class CodeRequest:
     wrapped: bytes
     """Its ephemeral key, encrypted with the code."""
     primary: KeyPair | None = None
-    """The phone's ephemeral key, once the code was typed."""
+    """The phone's ephemeral key, after the code was typed."""
     companion: bytes = b""
     """The device's ephemeral key, if the code was right."""
     secret: bytes = b""
-    """What both agreed on in the end."""
+    """The secret that both agreed on."""
 
 
 def hello(reg: Node, entropy: Entropy) -> CodeRequest:
-    """What a `companion_hello` asks for. Raises CodeError when it lacks something."""
+    """The request in a `companion_hello`. Raises CodeError when it is incomplete."""
     jid = parse_jid(reg.attrs.get("jid", ""))
     wrapped = reg.data_of("link_code_pairing_wrapped_companion_ephemeral_pub")
     if jid is None or len(wrapped) != _WRAPPED_BYTES:
@@ -61,7 +62,7 @@ def hello_answer(request: CodeRequest) -> list[Node]:
 
 
 def enter(request: CodeRequest, code: str, phone: KeyPair, *, notice_id: str, entropy: Entropy, now: float) -> Node:
-    """The code is typed on the phone: the notification that carries the phone's keys to the device."""
+    """The code is typed on the phone; returns the notification with the phone's keys for the device."""
     request.primary = new_key(entropy)
     request.companion = _crypt(code, request.wrapped)
     salt, iv = entropy(_SALT_BYTES), entropy(_IV_BYTES)
@@ -76,7 +77,7 @@ def enter(request: CodeRequest, code: str, phone: KeyPair, *, notice_id: str, en
 
 
 def _crypt(code: str, wrapped: bytes) -> bytes:
-    """Encrypts or decrypts the last 32 bytes with the code and the salt and IV before them."""
+    """Encrypt or decrypt the last 32 bytes with the code, and the salt and IV before them."""
     salt, iv = wrapped[:_SALT_BYTES], wrapped[_SALT_BYTES : _SALT_BYTES + _IV_BYTES]
     key = hashlib.pbkdf2_hmac("sha256", code.encode(), salt, _ITERATIONS)
     cipher = Cipher(AES256(key), CTR(iv)).encryptor()
@@ -84,12 +85,12 @@ def _crypt(code: str, wrapped: bytes) -> bytes:
 
 
 def finish(request: CodeRequest, reg: Node, phone: KeyPair, identity: bytes) -> bytes:
-    """The secret that a `companion_finish` agrees on, as a QR code would have held it.
+    """The secret agreed on in a `companion_finish`, which a QR code would have contained.
 
     Raises CodeError when the typed code was not the device's.
     """
     if request.primary is None:
-        raise CodeError("nobody typed the code yet")
+        raise CodeError("the code has not been typed yet")
     bundle = reg.data_of("link_code_pairing_wrapped_key_bundle")
     salt, iv = bundle[:_SALT_BYTES], bundle[_SALT_BYTES : _SALT_BYTES + _GCM_IV_BYTES]
     shared = request.primary.agree(request.companion)
@@ -100,5 +101,5 @@ def finish(request: CodeRequest, reg: Node, phone: KeyPair, identity: bytes) -> 
         raise CodeError("the code is wrong") from error
     companion, primary, random = opened[:KEY_BYTES], opened[KEY_BYTES : 2 * KEY_BYTES], opened[2 * KEY_BYTES :]
     if companion != identity or primary != phone.public:
-        raise CodeError("the device answered with other identities than those that met")
+        raise CodeError("the device answered with other identities than those exchanged before")
     return hkdf(shared + phone.agree(identity) + random, salt=bytes(KEY_BYTES), info=b"adv_secret", length=KEY_BYTES)

@@ -1,4 +1,4 @@
-"""A whole simulated WhatsApp without a socket: the server, clients that speak bytes to it, and time that is told."""
+"""A whole simulated WhatsApp without a socket: the server, clients that exchange bytes with it, and a fake clock."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ class LinkedDevice:
     jid: str = ""
     lid: str = ""
     sessions: dict[str, ratchet.Session] = field(default_factory=dict)
-    """By the address of the other device."""
+    """Signal sessions by the address of the other device."""
 
     @property
     def address(self) -> Address:
         return Address(self.number, self.device)
 
     def begin(self, jid: str, bundle: Node, *, fresh: Callable[[], KeyPair]) -> None:
-        """A new session towards that device, with the keys in this node."""
+        """Start a session with that device, using the keys in this node."""
         self.sessions[jid] = ratchet.begin(self.keys.identity, read_bundle(bundle), base=fresh(), ratchet=fresh())
 
     def open(self, message: Node, *, fresh: Callable[[], KeyPair]) -> Content:
-        """What is said in a message for this gadget."""
+        """The content of a message for this device."""
         enc, sender = message.child("enc"), message.attrs["from"]
         assert enc is not None
         data = enc.data
@@ -64,7 +64,7 @@ class LinkedDevice:
 
 
 def read_bundle(user: Node) -> ratchet.Bundle:
-    """A bundle as the server gives it out."""
+    """A key bundle in the form that the server returns."""
     signed, one_time = user.child("skey"), user.child("key")
     assert signed is not None
     return ratchet.Bundle(
@@ -78,7 +78,7 @@ def read_bundle(user: Node) -> ratchet.Bundle:
 
 @dataclass(slots=True, kw_only=True)
 class Client:
-    """One connection of a gadget: what it heard, and whether the server hung up."""
+    """One connection of a device: what it received, and whether the server closed it."""
 
     id: int
     link: ClientLink
@@ -118,7 +118,7 @@ class World:
         return hashlib.shake_256(self._dice.to_bytes(8, "big")).digest(size)
 
     def restart(self) -> None:
-        """The process dies and begins again with what was kept."""
+        """Simulate that the process dies and restarts with what was stored."""
         self.settle()
         self.clients.clear()
         self.server = self._boot()
@@ -126,7 +126,7 @@ class World:
     # Time and bytes
 
     def settle(self) -> None:
-        """Carries everything to where it goes, until nobody has anything to say."""
+        """Pass all bytes back and forth until neither side has more."""
         while output := self.server.take_output():
             for outgoing in output:
                 client = self.clients.get(outgoing.link)
@@ -145,7 +145,7 @@ class World:
         self.events += self.server.take_events()
 
     def advance(self, seconds: float) -> None:
-        """Lets time pass, and the server do what is due on the way."""
+        """Advance the clock, and let the server do what becomes due."""
         end = self.now + seconds
         while (deadline := self.server.next_deadline) is not None and deadline <= end:
             self.now = max(self.now, deadline)
@@ -175,7 +175,7 @@ class World:
         return client
 
     def register(self, linked: LinkedDevice) -> Client:
-        """An unlinked gadget connects."""
+        """An unlinked device connects."""
         return self.connect(linked.keys.noise, linked.keys.registration(nonce=self.entropy(64)))
 
     def log_in(self, linked: LinkedDevice, *, active: bool = True) -> Client:
@@ -195,7 +195,7 @@ class World:
         self.settle()
 
     def ask(self, client: Client, xmlns: str, type_: str, *children: Node, **attributes: str) -> Node:
-        """A query and its answer."""
+        """Send a query and return its answer."""
         self._queries += 1
         query_id = f"q-{self._queries}"
         attrs = {"id": query_id, "xmlns": xmlns, "type": type_, "to": "s.whatsapp.net", **attributes}
@@ -220,7 +220,7 @@ class World:
         self.settle()
 
     def sign(self, linked: LinkedDevice, offered: Node) -> Node:
-        """What a gadget answers to `pair-success`, after the checks a real client makes."""
+        """A device's answer to `pair-success`, after the checks that a real client makes."""
         success = offered.child("pair-success")
         assert success is not None
         sealed = decode(SignedDeviceIdentityHmac, success.data_of("device-identity"))
@@ -240,7 +240,7 @@ class World:
         return Node("iq", {"id": offered.attrs["id"], "type": "result", "to": "s.whatsapp.net"}, [child])
 
     def link(self, number: str) -> LinkedDevice:
-        """A new gadget, linked to that number; not connected."""
+        """A new device, linked to that number but not connected."""
         linked = self.linked()
         client = self.register(linked)
         refs = [ref.data.decode() for ref in client.one("iq").children[0].children]
@@ -255,7 +255,7 @@ class World:
         return linked
 
     def online(self, number: str) -> tuple[LinkedDevice, Client]:
-        """A new gadget of that number, linked, logged in, and done with its greeting and its phone's welcome."""
+        """A new device of that number, linked, logged in, and finished with the first stanzas after a login."""
         linked = self.link(number)
         client = self.log_in(linked)
         for welcome in client.all("message"):
@@ -271,7 +271,7 @@ class World:
         return KeyPair.from_private(self.entropy(32))
 
     def encrypt(self, linked: LinkedDevice, client: Client, jid: str, content: Content) -> Node:
-        """The `enc` node of a message for that device; the first time with a bundle from the server."""
+        """The `enc` node of a message for that device; the first time with a key bundle from the server."""
         if jid not in linked.sessions:
             (listed,) = self.ask(client, "encrypt", "get", Node("key", {}, [Node("user", {"jid": jid})])).children
             linked.begin(jid, listed.children[0], fresh=self.key)

@@ -1,8 +1,8 @@
 """The simulated WhatsApp server: connections, logins, pairing, and the wiring of everything else.
 
-Sans I/O. Whoever runs it reports connections and bytes with the time (Unix seconds), and afterwards collects what there
-is to do: `take_output()` (bytes to send, links to hang up), `take_events()` (facts for logs and waiting people),
-`directory.take_changes()` (records to keep on disk, before the bytes leave), `next_deadline` (when to call `tick`).
+Sans I/O. The caller reports connections and bytes with the time (Unix seconds), and then collects what has to be done:
+`take_output()` (bytes to send, links to close), `take_events()` (facts for logs and waiting callers),
+`directory.take_changes()` (records to store on disk, before the bytes are sent), `next_deadline` (when to call `tick`).
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from wasim.wire.messages import ClientPayload
 from wasim.wire.nodes import Node
 
 CLOSE_AFTER_S = 1.0
-"""A client that was told to go gets so long to close by itself."""
+"""A client that was asked to disconnect has this long to close the connection itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outgoing:
-    """What is to happen on one connection: frames to send, in order, and then perhaps the end."""
+    """What has to happen on one connection: frames to send, in order, and possibly its end."""
 
     link: int
     frames: list[bytes]
@@ -90,7 +90,7 @@ class Server:
         line = PhoneLine(take=self._from_phone, at=self._timers.at, low_on_prekeys=self._low_on_prekeys)
         self.phone_actions = PhoneActions(self.directory, self.phone_clients, line, now=now)
 
-    # Collected by whoever runs it
+    # Collected by the caller
 
     def take_output(self) -> list[Outgoing]:
         dirty, self._dirty = self._dirty, {}
@@ -112,7 +112,7 @@ class Server:
         return self._timers.next_deadline
 
     def tick(self, *, now: float) -> None:
-        """Does what is due by now."""
+        """Do what is due by now."""
         self._timers.tick(now=now)
 
     # Connections
@@ -123,7 +123,7 @@ class Server:
         self.links[link] = Link(id=link, responder=responder, since=now)
 
     def close_link(self, link: int) -> None:
-        """A connection is gone, whoever ended it."""
+        """A connection is gone, whichever side ended it."""
         gone = self.links.pop(link, None)
         self._dirty.pop(link, None)
         self._doomed.discard(link)
@@ -131,7 +131,7 @@ class Server:
             del self._online[gone.address]
 
     def receive(self, link: int, data: bytes, *, now: float) -> None:
-        """Bytes came in on a connection. Bytes of an unknown one, or of one told to go, are dropped."""
+        """Bytes arrived on a connection. Bytes of an unknown or a closing one are dropped."""
         known = self.links.get(link)
         if known is None or known.phase is Phase.CLOSING:
             return
@@ -157,7 +157,7 @@ class Server:
             self._stanza(device, said, link, now)
 
     def at(self, when: float, action: Action) -> None:
-        """Later; what is due now is done with the next `tick`."""
+        """Schedule an action; one that is due already is done by the next `tick`."""
         self._timers.at(when, action)
 
     def send(self, link: Link, node: Node) -> None:
@@ -170,7 +170,7 @@ class Server:
         self._dirty[link.id] = link
 
     def dismiss(self, link: Link, node: Node, *, now: float) -> None:
-        """Says why the link is over, and ends it a little later unless the client does."""
+        """Send the reason why the link is ending, and end it a little later unless the client does."""
         self.send(link, node)
         link.phase = Phase.CLOSING
         if link.address is not None and self._online.get(link.address) is link:
@@ -204,7 +204,7 @@ class Server:
         self.dismiss(link, Node("failure", {"reason": reason, **attrs}), now=now)
 
     def _replace(self, address: Address, now: float) -> None:
-        """The same device connected again: the older link goes."""
+        """The same device connected again: the older link is closed."""
         older = self._online.get(address)
         if older is not None:
             self.end_stream(older.id, code=None, attrs={}, reason=Node("conflict", {"type": "replaced"}), now=now)
@@ -223,9 +223,9 @@ class Server:
             self._activate(link, device, now)
 
     def _activate(self, link: Link, device: Device, now: float) -> None:
-        """The device is ready: everything that waits is delivered, marked `offline`, and then the end of it.
+        """The device is ready: everything that waits is delivered, marked `offline`, followed by an end marker.
 
-        The first time its phone then sends it what a new device needs.
+        The first time, its phone then sends what a new device needs.
         """
         link.passive = False
         waiting = [(seq, entry) for seq, entry in self.directory.queue(device.address) if seq >= link.delivered]
@@ -308,7 +308,7 @@ class Server:
         tag = node.children[0].tag if node.children else ""
         self.report(events.QueryUnknown(link=link, xmlns=node.attrs.get("xmlns", ""), tag=tag))
 
-    # Carrying
+    # Delivery
 
     def _deliver(self, address: Address, kind: StanzaKind, node: Node, now: float, after_s: float = 0.0) -> None:
         if address.device == PHONE:
@@ -326,7 +326,7 @@ class Server:
         link.delivered = seq + 1
 
     def _deliver_late(self, link: Link, address: Address, seq: int, stanza: bytes, now: float) -> None:
-        """Unless the device logged in again since, and got it so."""
+        """Deliver unless the device has logged in again since, and got it then."""
         if self._online.get(address) is link and seq in self.directory.queue(address):
             self._send_encoded(link, stanza)
 
@@ -340,14 +340,14 @@ class Server:
             self.send(link, node)
 
     def _ack(self, link: int, node: Node, when: float, now: float) -> None:
-        """Acks go to the link the stanza came from, or nowhere."""
+        """Acks go to the link that the stanza came from, or nowhere."""
         if when > now:
             self._timers.at(when, lambda _: self.say(link, node))
         else:
             self.say(link, node)
 
     def _end_link(self, link: int, end: LinkEnd, now: float) -> None:
-        """A fault ends the link on which a message came."""
+        """A fault ends the link on which a message arrived."""
         if end.how is not None:
             self.report(events.SocketToClose(link=link, how=end.how, close_code=end.close_code))
         else:
@@ -357,31 +357,32 @@ class Server:
     def _from_phone(self, phone: Device, node: Node, now: float) -> None:
         self._stanza(phone, node, None, now)
 
-    # Asked by people, through the control interface
+    # Requests through the control interface
 
     def phone(self, number: str, *, name: str, now: float) -> Account:
-        """The account of that number, made when there is none."""
+        """The account of that number, created if there is none."""
         return self.directory.accounts.get(number) or self.phones.create(number, name=name, now=now)
 
     def announce_reach_out_lock(self, number: str | None, until: float | None, *, now: float) -> None:
-        """Linked devices hear that their account may write to nobody new until then, or (None) to everybody again."""
+        """Notify linked devices that their account may not write to new contacts until then, or (None) that it may
+        again."""
         for device in self._linked_devices(number):
             self._deliver(device.address, "notification", notices.reach_out_lock(self.new_id(), until, now), now)
 
     def announce_new_chat_quota(self, number: str | None, *, now: float) -> None:
-        """Linked devices hear how much of their account's quota of new chats is used."""
+        """Notify linked devices how much of their account's quota of new chats is used."""
         for device in self._linked_devices(number):
             quota = self._interference.new_chat_quota(device.number, now=now)
             self._deliver(device.address, "notification", notices.new_chat_quota(self.new_id(), quota, now), now)
 
     def _linked_devices(self, number: str | None) -> list[Device]:
-        """Of one account, or of all."""
+        """The linked devices of one account, or of all."""
         accounts = [number] if number is not None else list(self.directory.accounts)
         devices = [device for account in accounts for device in self.directory.devices_of(account)]
         return [device for device in devices if device.device != PHONE]
 
     def bring(self, number: str, stanza: Node | bytes, *, now: float) -> int:
-        """Brings a stanza as it is to the linked devices of an account, or bytes in place of one; returns to how many.
+        """Send a stanza, or bytes instead of one, unchanged to the linked devices of an account; returns to how many.
 
         Messages, receipts and notifications with an id wait until they are acknowledged, everything else is sent now.
         """
@@ -395,7 +396,7 @@ class Server:
         return len(devices)
 
     def unlink(self, address: Address, *, now: float) -> None:
-        """The phone removes a linked device: its connection is told, and it can't log in again.
+        """The phone removes a linked device: its connection is notified, and it can't log in again.
 
         Raises UnknownNumber when there is no such device.
         """
@@ -413,7 +414,7 @@ class Server:
     def end_stream(
         self, link: int, *, code: str | None, attrs: dict[str, str], reason: Node | None, now: float
     ) -> None:
-        """Ends a link with a `stream:error`."""
+        """End a link with a `stream:error`."""
         known = self.links.get(link)
         if known is None or known.transport is None or known.phase is Phase.CLOSING:
             return
@@ -421,13 +422,13 @@ class Server:
         self.dismiss(known, Node("stream:error", ({"code": code} if code else {}) | attrs, content), now=now)
 
     def say(self, link: int, node: Node) -> None:
-        """Sends any node on an open link; for faults."""
+        """Send any node on an open link; for faults."""
         known = self.links.get(link)
         if known is not None and known.phase is Phase.OPEN:
             self.send(known, node)
 
     def announce(self, device: Device, change: str, *, now: float) -> None:
-        """Own devices and contacts hear that a device was linked or removed."""
+        """Notify own devices and contacts that a device was linked or removed."""
         account = self.directory.accounts[device.number]
         for number in (account.number, *sorted(account.contacts)):
             for other in self.directory.devices_of(number):
@@ -441,7 +442,7 @@ class Server:
         return word(self._entropy, 9)
 
     def admitted(self, media_pass: str) -> str | None:
-        """The number of the account that may upload with this; None for a pass that was never given out."""
+        """The number of the account that may upload with this pass; None for a pass that was never issued."""
         lid = media_pass.partition(".")[0]
         account = self.directory.find(Jid(lid, LID))
         expected = self.identity.media_pass(lid)
@@ -458,6 +459,6 @@ class Server:
 
 
 def _revision(payload: ClientPayload) -> int:
-    """Of the client that logs in; the greatest for one that names none, so that simple clients need not."""
+    """The revision of the client that logs in; the greatest if it states none, so that simple clients work."""
     version = payload.user_agent.app_version if payload.user_agent is not None else None
     return 2**32 if version is None or version.tertiary is None else version.tertiary

@@ -1,4 +1,4 @@
-"""Chance as an argument: whoever runs the server hands in a source of random bytes."""
+"""Randomness as an argument: the caller passes in a source of random bytes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from wasim.wire.curve import KEY_BYTES, NONCE_BYTES, KeyPair
 
 Entropy = Callable[[int], bytes]
-"""Gives that many random bytes."""
+"""Returns that many random bytes."""
 
 
 def new_key(entropy: Entropy) -> KeyPair:
@@ -20,7 +20,7 @@ def sign(key: KeyPair, message: bytes, entropy: Entropy) -> bytes:
 
 
 def digits(entropy: Entropy, count: int) -> str:
-    """A number of `count` digits that does not begin with 0."""
+    """A random number of `count` digits that does not begin with 0."""
     return str(10 ** (count - 1) + int.from_bytes(entropy(16), "big") % (9 * 10 ** (count - 1)))
 
 

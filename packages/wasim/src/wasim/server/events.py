@@ -1,4 +1,4 @@
-"""Facts that the server reports: for logs, counts, and people who wait for them."""
+"""Facts that the server reports: for logs, counts, and waiting callers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class PairingFailed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PasskeyAsked:
-    """The account demands a passkey of whoever links this device."""
+    """The account requires a passkey to link this device."""
 
     number: str
     link: int
@@ -54,7 +54,7 @@ class QueryAnswered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SocketToClose:
-    """A fault closes this connection without a word."""
+    """A fault closes this connection without a `stream:error`."""
 
     link: int
     how: Literal["rst", "fin", "close"]
@@ -70,7 +70,7 @@ class QueryUnknown:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProtocolBroken:
-    """A client sent what is not WhatsApp's protocol; its link is over."""
+    """A client sent something that violates the protocol; its link is ended."""
 
     link: int
     detail: str

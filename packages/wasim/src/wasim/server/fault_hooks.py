@@ -1,7 +1,7 @@
-"""The port through which faults change what the server does. Without faults nothing is changed: `NoFaults`.
+"""The interface through which faults change what the server does. Without faults nothing is changed: `NoFaults`.
 
-A fault is protocol behaviour only: it may swallow, delay, double or refuse what the server would say, and never looks
-at who the client is.
+A fault is a protocol behaviour: it may drop, delay, duplicate or refuse what the server would send. It never depends on
+which program the client is.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ class LinkEnd:
     code: str | None = None
     attrs: dict[str, str] = field(default_factory=dict)
     reason: str | None = None
-    """Child tag of the `stream:error`."""
+    """Tag of the child of the `stream:error`."""
     how: Literal["rst", "fin", "close"] | None = None
-    """The socket is closed this way, without a `stream:error`."""
+    """The way in which the socket is closed, without a `stream:error`."""
     close_code: int = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageVerdict:
-    """What becomes of a message stanza that arrived."""
+    """The effect on a message stanza that arrived."""
 
     taken: bool = True
-    """False: it vanishes, as if it had never come."""
+    """False: it is dropped, as if it had never arrived."""
     relayed: bool = True
     error: str | None = None
     """The ack carries this error."""
@@ -40,31 +40,31 @@ class MessageVerdict:
     """How often the ack is sent; 0: it is withheld."""
     ack_delay_s: float = 0.0
     ack_scatter_s: float = 0.0
-    """And by chance up to so much later, so that acks overtake each other."""
+    """Upper bound of an additional random delay, so that acks overtake each other."""
     ends_link: LinkEnd | None = None
-    """The link ends instead of an ack."""
+    """How the link ends instead of an ack."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryVerdict:
-    """What becomes of a message on its way to a device."""
+    """The effect on a message on its way to a device."""
 
     damaged: bool = False
-    """It arrives so that it can't be opened."""
+    """It arrives damaged, so that it can't be decrypted."""
     repeated: bool = False
     """It arrives twice."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PasskeyVerdict:
-    """What becomes of a good assertion."""
+    """The effect on a valid assertion."""
 
     refused: bool = False
     """It is answered with an error."""
     silent: bool = False
     """It is accepted, and nothing follows."""
     delay_s: float = 0.0
-    """What follows comes so much later."""
+    """Additional delay of what follows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,42 +82,42 @@ ACCEPTED = PasskeyVerdict()
 
 class FaultHooks(Protocol):
     def on_message(self, sender: Address, *, chat: str, known: bool, now: float) -> MessageVerdict:
-        """Asked once for every message stanza from a linked device.
+        """Called once for every message stanza from a linked device.
 
         `chat`: the recipient's number, or the address of a group. `known`: its account exchanged messages with the
         recipient before, or the recipient is a group.
         """
 
     def on_query(self, address: Address, *, xmlns: str, tag: str, now: float) -> tuple[int, str] | None:
-        """The error (code, text) that answers a query from a logged-in device; None: it is answered properly."""
+        """The error (code, text) that answers a query from a logged-in device; None: the query is answered normally."""
 
     def on_delivery(self, to: Address, *, again: bool, now: float) -> DeliveryVerdict:
-        """Asked for every message to a device or phone. `again`: it was encrypted anew, after a retry receipt."""
+        """Called for every message to a device or phone. `again`: it was encrypted again, after a retry receipt."""
 
     def ack_withheld(self, sender: Address, link: int, ack: Node) -> None:
-        """Told of an ack that a verdict with `acks=0` kept back."""
+        """Called with an ack that a verdict with `acks=0` withheld."""
 
     def drops_receipt(self, to: str, *, now: float) -> bool:
-        """Whether a receipt for messages of account `to` is swallowed."""
+        """Whether a receipt for messages of account `to` is dropped."""
 
     def receipt_delay(self, to: str, *, now: float) -> float:
-        """How many seconds a receipt for messages of account `to` takes longer."""
+        """The additional delay in seconds of a receipt for messages of account `to`."""
 
     def reach_out_lock(self, number: str, *, now: float) -> float | None:
-        """Until when the account may write to nobody new; None: it may."""
+        """Until when the account may not write to new contacts; None: it may."""
 
     def new_chat_quota(self, number: str, *, now: float) -> NewChatQuota | None:
         """The account's quota of new chats; None: it has no limit."""
 
     def on_login(self, address: Address, *, now: float) -> LoginFailure | None:
-        """Asked at every login."""
+        """Called at every login."""
 
     @property
     def minimum_revision(self) -> int:
         """Clients of an older revision are refused with 405."""
 
     def on_passkey(self, number: str, *, now: float) -> PasskeyVerdict:
-        """Asked for every good assertion of an account's passkey."""
+        """Called for every valid assertion of an account's passkey."""
 
 
 class NoFaults:

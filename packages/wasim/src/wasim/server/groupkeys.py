@@ -1,4 +1,5 @@
-"""The sender keys of simulated phones: one's own for each group, with who has it, and those of the other members."""
+"""The sender keys of simulated phones: each phone's own key for a group, who has received it, and the other members'
+keys."""
 
 from __future__ import annotations
 
@@ -14,13 +15,13 @@ from wasim.wire.senderkeys import SenderKey
 
 _OWN, _THEIRS = "groupkey", "peerkey"
 _KEPT = 5
-"""Of each member: so many of its newest keys."""
+"""How many of the newest keys of each member are kept."""
 
 
 class OwnKey(msgspec.Struct, kw_only=True):
     key: SenderKey
     given: set[str] = msgspec.field(default_factory=set)
-    """Devices that have it."""
+    """Devices that have received it."""
 
 
 class GroupKeys:
@@ -32,22 +33,22 @@ class GroupKeys:
         self._theirs: dict[str, list[SenderKey]] = {}
 
     def restore(self, kind: str, key: str, value: bytes) -> None:
-        """Takes back a record that was noted; others are passed over."""
+        """Restore a stored record; records of other kinds are ignored."""
         if kind == _OWN:
             self._own[key] = msgspec.msgpack.decode(value, type=OwnKey)
         elif kind == _THEIRS:
             self._theirs[key] = msgspec.msgpack.decode(value, type=list[SenderKey])
 
-    # One's own
+    # The phone's own key
 
     def gift(self, number: str, group: str) -> bytes:
-        """What opens the messages of this phone in that group from now on."""
+        """The distribution message for this phone's messages in that group from now on."""
         return senderkeys.distribute(self._of(number, group).key)
 
     def owing(self, number: str, group: str, devices: list[Device]) -> list[Device]:
-        """Those of these devices that don't have the key.
+        """Those of these devices that have not received the key.
 
-        When somebody has it who is not among them, it is made anew, and all of them lack it.
+        If somebody who is not among them has it, a new key is made, and all of them need it.
         """
         own = self._of(number, group)
         if own.given - {device.address.key for device in devices}:
@@ -76,10 +77,10 @@ class GroupKeys:
         name = _name(number, group)
         self._directory.note(_OWN, name, msgspec.msgpack.encode(self._own[name]))
 
-    # Those of others
+    # Keys of other members
 
     def accept(self, number: str, group: str, peer: Address, data: bytes) -> None:
-        """A member gave its key. Raises CannotOpen when it is none."""
+        """A member sent its key. Raises CannotOpen when it is not valid."""
         key, name = senderkeys.receive(data), _name(number, group, peer)
         known = self._theirs.setdefault(name, [])
         if not any(one.id == key.id and one.signing_public == key.signing_public for one in known):
@@ -92,7 +93,7 @@ class GroupKeys:
         name, id_ = _name(number, group, peer), senderkeys.id_of(data)
         key = next((one for one in self._theirs.get(name, []) if one.id == id_), None)
         if key is None:
-            raise CannotOpen("its sender key was never given")
+            raise CannotOpen("its sender key was never received")
         try:
             plaintext, use = senderkeys.decrypt(key, data)
         except KeyConsumed as error:

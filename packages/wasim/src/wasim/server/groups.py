@@ -1,6 +1,6 @@
-"""Groups: who is in them, what the server tells of them, and what their members hear when they change.
+"""Groups: their members, how the server describes them, and the notifications when they change.
 
-Groups are made and changed through the control interface; devices only ask.
+Groups are created and changed through the control interface; devices can only query them.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from wasim.wire.jids import PN
 from wasim.wire.nodes import Node
 
 Deliver = Callable[[Address, StanzaKind, Node, float], None]
-"""Reliably: kept until the device acknowledges it."""
+"""Delivers reliably: the stanza is kept until the device acknowledges it."""
 
 
 class GroupError(Exception):
-    """A change that can't be made; the sentence says why."""
+    """A change is not possible; the sentence says why."""
 
 
 class Groups:
@@ -27,7 +27,7 @@ class Groups:
         self._deliver = deliver
 
     def create(self, subject: str, members: Iterable[str], *, addressing: Addressing, now: float) -> Group:
-        """A new group; the first member made it and is its admin. Its members hear of it.
+        """A new group. The first member is its creator and admin; all members are notified.
 
         Raises GroupError without members, or for one without account.
         """
@@ -53,7 +53,7 @@ class Groups:
         self._tell(group, Node("subject", attrs), now)
 
     def add(self, group: Group, numbers: Iterable[str], *, now: float) -> list[str]:
-        """The new members; those who are there already are passed over. Raises GroupError for an unknown number."""
+        """The new members; existing members are ignored. Raises GroupError for an unknown number."""
         new = [number for number in self._known(numbers) if number not in group.members]
         group.members |= dict.fromkeys(new, False)
         if new:
@@ -61,7 +61,7 @@ class Groups:
         return new
 
     def remove(self, group: Group, numbers: Iterable[str], *, now: float) -> list[str]:
-        """Those who were members and are not any more; they hear of it too."""
+        """The members that were removed; they are notified too."""
         gone = [number for number in numbers if number in group.members]
         if not gone:
             return []
@@ -76,14 +76,14 @@ class Groups:
         listed = list(dict.fromkeys(numbers))
         for number in listed:
             if number not in self._directory.accounts:
-                raise GroupError(f"there is no phone {number}; POST /phones makes one")
+                raise GroupError(f"there is no phone {number}; POST /phones creates one")
         return listed
 
     def _name(self, group: Group, number: str) -> str:
         return str(self._directory.jid(Address(number, PHONE), group.addressing))
 
     def _tell(self, group: Group, change: Node, now: float) -> None:
-        """Writes the group down, and tells every linked device of its members what changed."""
+        """Store the group, and notify every linked device of its members of the change."""
         self._directory.touch(group)
         creator = self._directory.accounts[group.creator]
         attrs = {
@@ -101,7 +101,7 @@ class Groups:
 
 
 def describe(directory: Directory, group: Group) -> Node:
-    """A group with all its members, as clients read it."""
+    """A group with all its members, in the form that clients expect."""
     creator = Address(group.creator, PHONE)
     attrs = {
         "id": group.id,
@@ -118,7 +118,7 @@ def describe(directory: Directory, group: Group) -> Node:
 
 
 def participant(directory: Directory, group: Group, number: str) -> Node:
-    """A member, by the name the group uses, with the other one beside it."""
+    """A member under the id that the group uses, with the other id beside it."""
     address = Address(number, PHONE)
     attrs = {"jid": str(directory.jid(address, group.addressing))}
     if group.addressing == "lid":
@@ -138,9 +138,9 @@ def groups_of(directory: Directory, number: str) -> Iterator[Group]:
 def copies(
     directory: Directory, sender: Device, group: Group, stanza: Node, now: float
 ) -> Iterator[tuple[Device, Node]]:
-    """A message to a group as each device of its members gets it: with its own sender key, if there is one for it.
+    """A message to a group as each device of its members gets it: with a sender key for that device, if there is one.
 
-    A message that names a participant is for that device alone: it answers a retry.
+    A message that names a participant is only for that device: it answers a retry.
     """
     attrs = {key: value for key, value in stanza.attrs.items() if key in ("type", "edit")}
     attrs |= {"from": str(group.jid), "id": stanza.attrs.get("id", ""), "t": str(int(now))}
@@ -168,7 +168,7 @@ def _author(directory: Directory, sender: Device, group: Group) -> dict[str, str
 
 
 def _gifts(stanza: Node) -> dict[str, Node]:
-    """Sender keys on their way, by the name of the device."""
+    """Sender keys in a message, by the JID of the device."""
     listing = stanza.child("participants")
     return {to.attrs.get("jid", ""): to for to in listing.all("to")} if listing is not None else {}
 

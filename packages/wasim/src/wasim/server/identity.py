@@ -1,4 +1,5 @@
-"""The server's own long-lived keys and certificate: the same after a restart, as a client may have remembered them."""
+"""The server's long-lived keys and certificate, which stay the same after a restart because clients may remember
+them."""
 
 from __future__ import annotations
 
@@ -18,9 +19,9 @@ _RECORD = "server"
 
 class ServerIdentity(msgspec.Struct, frozen=True, kw_only=True):
     static: bytes
-    """Private key that answers every handshake."""
+    """The private key for every handshake."""
     root: bytes
-    """Public key that the certificate chain begins with: what a client that checks it must trust."""
+    """The root public key of the certificate chain, which clients that check it must trust."""
     certificate: bytes
 
     def responder(self, ephemeral: KeyPair) -> Responder:
@@ -34,14 +35,14 @@ class ServerIdentity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def restore_identity(records: list[tuple[str, str, bytes]]) -> ServerIdentity | None:
-    """The identity in these records; None at the very first start."""
+    """The identity in these records; None at the first start."""
     found = (value for kind, _, value in records if kind == _RECORD)
     value = next(found, None)
     return None if value is None else msgspec.msgpack.decode(value, type=ServerIdentity)
 
 
 def make_identity(directory: Directory, entropy: Entropy, *, now: float) -> ServerIdentity:
-    """A new identity, noted for the disk."""
+    """Make a new identity, and record it for storage."""
     static, root, intermediate = new_key(entropy), new_key(entropy), new_key(entropy)
     chain = make_chain(
         root=root,

@@ -1,4 +1,4 @@
-"""Signal keys on the server: uploads of one-time prekeys, and the bundles others fetch to begin a session."""
+"""Signal keys on the server: uploads of one-time prekeys, and the bundles that others fetch to start a session."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from wasim.wire.jids import parse_jid
 from wasim.wire.nodes import Node
 
 LOW_MARKS = (4, 0)
-"""A device is told when exactly so many one-time prekeys are left."""
+"""A device is notified when exactly this many one-time prekeys are left."""
 
 
 class BadKeys(Exception):
-    """An upload that no client could use."""
+    """An upload of keys that no client could use."""
 
 
 @dataclass(slots=True)
 class Fetched:
     listing: Node
     refill: list[str] = field(default_factory=list)
-    """Accounts whose phone gave a prekey away."""
+    """Accounts whose phone has used up a prekey."""
     low: list[Address] = field(default_factory=list)
-    """Linked devices that have few left."""
+    """Linked devices with few prekeys left."""
 
 
 def store_upload(directory: Directory, device: Device, upload: Node) -> None:
-    """Takes new one-time prekeys and the signed one. Raises BadKeys, and then nothing is taken."""
+    """Store new one-time prekeys and the signed one. Raises BadKeys, and then nothing is stored."""
     fresh = {}
     for key in (node for listing in upload.all("list") for node in listing.all("key")):
         public = key.data_of("value")
@@ -37,7 +37,7 @@ def store_upload(directory: Directory, device: Device, upload: Node) -> None:
         fresh[int.from_bytes(key.data_of("id"), "big")] = public
     identity = upload.data_of("identity")
     if identity != device.identity:
-        raise BadKeys("the identity key is another than the one that was linked")
+        raise BadKeys("the identity key is not the one that was linked")
     device.signed_prekey = signed_prekey(device, upload)
     directory.touch(device)
     directory.add_prekeys(device.address, fresh)
@@ -55,7 +55,7 @@ def signed_prekey(device: Device, holder: Node) -> SignedPreKey:
 
 
 def fetch(directory: Directory, request: Node) -> Fetched:
-    """Bundles for the devices in a `key` request; each uses up a one-time prekey."""
+    """Key bundles for the devices in a `key` request; each consumes a one-time prekey."""
     fetched = Fetched(Node("list", {}, []))
     for user in request.all("user"):
         fetched.listing.children.append(_bundle_of(directory, user.attrs.get("jid", ""), fetched))
@@ -77,15 +77,15 @@ def _bundle_of(directory: Directory, text: str, fetched: Fetched) -> Node:
 
 
 class Given(NamedTuple):
-    """A one-time prekey that was given away; none when the device has none left."""
+    """A one-time prekey that was consumed; none when the device has none left."""
 
     prekey: tuple[int, bytes] | None
     low: bool
-    """The device should be told."""
+    """The device should be notified."""
 
 
 def take(directory: Directory, device: Device) -> Given:
-    """Gives a one-time prekey of the device away."""
+    """Consume a one-time prekey of the device."""
     prekey = directory.take_prekey(device.address)
     return Given(prekey, prekey is not None and len(directory.prekeys(device.address)) in LOW_MARKS)
 
@@ -118,7 +118,7 @@ def signed(key: SignedPreKey) -> Node:
 
 
 def digest(device: Device) -> Node:
-    """What the server holds of a device's keys, for the device to compare."""
+    """A digest of the device's keys on the server, for the device to compare."""
     children = [
         Node("registration", {}, device.registration_id.to_bytes(4, "big")),
         Node("type", {}, DJB_TYPE),

@@ -1,4 +1,4 @@
-"""One connection: handshake, then encrypted nodes in both directions. It knows bytes and phases, no accounts' rules."""
+"""One connection: handshake, then encrypted nodes in both directions. It handles bytes and phases, not accounts."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Phase(Enum):
     PAIRING = "pairing"
     OPEN = "open"
     CLOSING = "closing"
-    """Told to go: nothing it sends is read any more."""
+    """The client was asked to disconnect: nothing it sends is read any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Introduced:
-    """The handshake is done and the client said what it wants."""
+    """The handshake is done, and the client has said whether it registers or logs in."""
 
     peer: bytes
     payload: ClientPayload
@@ -36,7 +36,7 @@ class Introduced:
 
 @dataclass(slots=True, kw_only=True)
 class PairingOffer:
-    """A scanned QR code: what the server waits to see signed."""
+    """A scanned QR code: what the device still has to sign."""
 
     address: Address
     iq_id: str
@@ -47,7 +47,7 @@ class PairingOffer:
 
 @dataclass(slots=True, kw_only=True)
 class Pairing:
-    """A device that waits to be linked."""
+    """A device that is waiting to be linked."""
 
     noise_key: bytes
     data: PairingData
@@ -55,7 +55,7 @@ class Pairing:
     offer: PairingOffer | None = None
     code: CodeRequest | None = None
     passkey: Ceremony | None = None
-    """The account demands a passkey, and this is how far the device has come."""
+    """The progress of the passkey ceremony, if the account requires a passkey."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -67,9 +67,9 @@ class Link:
     address: Address | None = None
     pairing: Pairing | None = None
     passive: bool = True
-    """Until the client says `active`, what waits for the device stays where it is."""
+    """Until the client sends `active`, waiting stanzas are not delivered."""
     delivered: int = 0
-    """What waits for the device has been sent on this link up to this number."""
+    """The number of the last waiting stanza that was sent on this link."""
     available: bool = False
     frames_in: int = 0
     frames_out: int = 0
@@ -78,7 +78,7 @@ class Link:
     transport: Transport | None = None
 
     def receive(self, data: bytes) -> list[Introduced | Node]:
-        """What these bytes say. Raises WireError when they are not WhatsApp's protocol."""
+        """The nodes in these bytes. Raises WireError when they violate the protocol."""
         said = (self._read(payload) for payload in self.reader.feed(data))
         return [item for item in said if item is not None]
 

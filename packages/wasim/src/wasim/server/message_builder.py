@@ -1,4 +1,4 @@
-"""From what a phone's owner wants to say to the message that says it."""
+"""Builds the WhatsApp message from a request of the control interface."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from wasim.wire.protobuf import decode, encode
 
 
 class BadMessageRequest(Exception):
-    """The wish can't be put into a message; the sentence says why."""
+    """The request can't become a message; the sentence says why."""
 
 
 class About(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A message that something is said about: a reaction's, an edit's, a deletion's."""
+    """The message that a reaction, an edit or a deletion refers to."""
 
     id: str
     emoji: str = ""
@@ -31,7 +31,8 @@ class About(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class MessageRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
-    """One of text, location, contact, reaction, edit, delete, payload and plaintext – none when there is media."""
+    """One of text, location, contact, reaction, edit, delete, payload and plaintext; none of them when there is
+    media."""
 
     text: str | None = None
     location: PhoneLocation | None = None
@@ -40,13 +41,13 @@ class MessageRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel", 
     edit: About | None = None
     delete: About | None = None
     payload: bytes | None = None
-    """A whole `Message` of WAProto, encoded: for kinds that have no field here."""
+    """A complete, encoded `Message` of WAProto, for kinds that have no field here."""
     plaintext: bytes | None = None
-    """Encrypted as it is, padding included: what a modified client may send, a message or not."""
+    """Encrypted unchanged, padding included: what a modified client may send, valid or not."""
     mentions: tuple[str, ...] = ()
-    """Numbers."""
+    """Phone numbers."""
     reply_to: str | None = None
-    """Id of a message that the phone got or sent."""
+    """Id of a message that the phone received or sent."""
 
 
 class MessageBuilder:
@@ -57,12 +58,12 @@ class MessageBuilder:
     def put(
         self, number: str, to: Account | Group, request: MessageRequest, media: Media | None, *, now: float
     ) -> Words:
-        """The message that is asked for, or of media. Raises BadMessageRequest unless it is exactly one."""
+        """The requested message, from a field or from media. Raises BadMessageRequest unless there is exactly one."""
         names = ("text", "location", "contact", "reaction", "edit", "delete", "payload", "plaintext")
         said = [name for name in names if getattr(request, name) is not None] + (["media"] if media else [])
         if len(said) != 1:
             found = " and ".join(said) or "nothing"
-            raise BadMessageRequest(f"a message says one of {', '.join(names)} or one kind of media, this has {found}")
+            raise BadMessageRequest(f"a message has one of {', '.join(names)} or one kind of media, this has {found}")
         context = self._context(number, to, request)
         if media is not None:
             return carrying(replace(media, context=context))
@@ -91,13 +92,13 @@ class MessageBuilder:
         return str(self._directory.jid(Address(account.number, PHONE), mode))
 
     def _quoted(self, number: str, to: Account | Group, id_: str) -> tuple[str, Content]:
-        """The author and the content of a message that the phone got or sent."""
+        """The author and the content of a message that the phone received or sent."""
         phone_message = self._phone_clients.phone_message(number, id_)
         if phone_message is not None:
             return phone_message.author, Content(conversation=phone_message.text or "")
         sent = self._phone_clients.phone_sender.sent(number, id_)
         if sent is None:
-            raise BadMessageRequest(f"replyTo {id_}: the phone {number} neither got nor sent such a message")
+            raise BadMessageRequest(f"replyTo {id_}: the phone {number} neither received nor sent such a message")
         return self._name(to, number), sent
 
     def _about(self, number: str, to: Account | Group, request: MessageRequest, now: float) -> Content:
@@ -109,7 +110,9 @@ class MessageBuilder:
         assert about is not None, "one of the three is there"
         key = self._key(number, to, about.id)
         if not key.from_me:
-            raise BadMessageRequest(f"{about.id} is not the phone's own message: only own ones are edited and deleted")
+            raise BadMessageRequest(
+                f"{about.id} is not the phone's own message: only own messages can be edited and deleted"
+            )
         if request.edit is None:
             return Content(protocol=ProtocolNote(key=key, type=content.REVOKE))
         edited = Content(conversation=about.text)
@@ -117,7 +120,7 @@ class MessageBuilder:
         return Content(protocol=note)
 
     def _key(self, number: str, to: Account | Group, id_: str) -> MessageKey:
-        """How the phone names that message; one that it does not know is taken for its own."""
+        """The key of that message from the phone's view; an unknown message counts as its own."""
         chat = str(to.jid if isinstance(to, Group) else Jid(to.number, PN))
         phone_message = self._phone_clients.phone_message(number, id_)
         author = None
@@ -130,7 +133,7 @@ def _opened(payload: bytes) -> Content:
     try:
         return decode(Content, payload)
     except WireError as error:
-        raise BadMessageRequest(f"payload is no message of WAProto: {error}") from error
+        raise BadMessageRequest(f"payload is not a message of WAProto: {error}") from error
 
 
 def _plain(request: MessageRequest, context: ContextInfo | None) -> Content:

@@ -1,4 +1,4 @@
-"""Stanzas that the server sends of its own accord: the greeting after a login, and notifications."""
+"""Stanzas that the server sends unprompted: the first ones after a login, and notifications."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from wasim.wire.jids import LID, SERVER, Jid
 from wasim.wire.nodes import Node
 
 _ROUTING_INFO = b"\x08\x05\x08\x0c"
-"""What a client puts in front of its next connection; nobody routes by it here."""
+"""Clients send this before their next connection; this server ignores it."""
 
 
 def greeting(directory: Directory, device: Device, *, now: float) -> list[Node]:
-    """What a device hears when it logged in, up to the announcement of what waits for it."""
+    """The stanzas for a device that has logged in, up to the announcement of waiting messages."""
     lid = Jid(directory.accounts[device.number].lid, LID, device.device)
     said = [
         Node("success", {"t": str(int(now)), "lid": str(lid), "location": "wasim", "props": "27"}),
@@ -35,44 +35,44 @@ def _preview(directory: Directory, address: Address) -> Node:
 
 
 def offline_done(count: int) -> Node:
-    """Everything that waited has been sent."""
+    """The end marker after everything that waited was sent."""
     return _ib(Node("offline", {"count": str(count)}))
 
 
 def low_on_prekeys(notice_id: str, left: int, now: float) -> Node:
-    """Tells a device that its one-time prekeys run out."""
+    """Notifies a device that its one-time prekeys are running out."""
     attrs = {"from": SERVER, "type": "encrypt", "id": notice_id, "t": str(int(now))}
     return Node("notification", attrs, [Node("count", {"value": str(left)})])
 
 
 def lock_state(until: float | None) -> dict[str, object]:
-    """Whether the account may write to nobody new, as WhatsApp's GraphQL says it."""
+    """Whether the account may not write to new contacts, in the form of WhatsApp's GraphQL."""
     if until is None:
         return {"is_active": False, "time_enforcement_ends": "0"}
     return {"is_active": True, "time_enforcement_ends": str(int(until)), "enforcement_type": "DEFAULT"}
 
 
 def reach_out_lock(notice_id: str, until: float | None, now: float) -> Node:
-    """Tells a device that its account was locked, or is free again."""
+    """Notifies a device that its account was locked, or is unlocked again."""
     data = {"xwa2_notify_account_reachout_timelock": lock_state(until)}
     return _mex(notice_id, "NotificationUserReachoutTimelockUpdate", data, now)
 
 
 def new_chat_quota(notice_id: str, quota: NewChatQuota | None, now: float) -> Node:
-    """Tells a device how much of its account's quota of new chats is used."""
+    """Notifies a device how much of its account's quota of new chats is used."""
     data = {"xwa2_notify_new_chat_messages_capping_info_update": quota_state(quota, now=now)}
     return _mex(notice_id, "MessageCappingInfoNotification", data, now)
 
 
 def _mex(notice_id: str, operation: str, data: dict[str, dict[str, object]], now: float) -> Node:
-    """A notification in WhatsApp's GraphQL."""
+    """A notification in the form of WhatsApp's GraphQL."""
     attrs = {"from": SERVER, "type": "mex", "id": notice_id, "t": str(int(now))}
     update = Node("update", {"op_name": operation}, json.dumps({"data": data}).encode())
     return Node("notification", attrs, [update])
 
 
 def devices_changed(directory: Directory, device: Device, change: str, *, to: str, notice_id: str, now: float) -> Node:
-    """Tells a device of account `to` that `device` was linked (`add`) or removed (`remove`)."""
+    """Notifies a device of account `to` that `device` was linked (`add`) or removed (`remove`)."""
     jid = directory.jid(device.address, directory.accounts[to].addressing)
     attrs = {"type": "devices", "t": str(int(now)), "from": str(jid.bare), "id": notice_id}
     entry = Node("device", {"jid": str(jid), "key-index": str(device.key_index)})

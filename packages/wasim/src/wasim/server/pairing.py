@@ -1,7 +1,7 @@
 """Linking a device: what the phone signs when it scans a QR code, and the device's own signature that completes it.
 
 The chain of trust: the phone proves with the QR code's secret (HMAC) that it saw the code, and signs the device's
-identity with its own; the device signs back. WhatsApp calls this ADV.
+identity with its own key; the device signs the result. WhatsApp calls this ADV.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class PairingError(Exception):
 
 
 class BadQr(Exception):
-    """A text that is no QR code of WhatsApp's."""
+    """A text that is not a QR code of WhatsApp."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,19 +56,19 @@ class ScannedQr:
 
 
 def parse_qr(text: str) -> ScannedQr:
-    """What a QR code says: `ref,noise key,identity key,adv secret[,platform]`, with or without the URL before it.
+    """Parse a QR code: `ref,noise key,identity key,adv secret[,platform]`, with or without the URL before it.
 
     Raises BadQr for any other text.
     """
     parts = text.rpartition("#")[2].split(",")
     if len(parts) < 4:
-        raise BadQr("this is no WhatsApp QR code: it has fewer than four comma-separated parts")
+        raise BadQr("this is not a WhatsApp QR code: it has fewer than four comma-separated parts")
     try:
         keys = [base64.b64decode(part, validate=True) for part in parts[1:4]]
     except binascii.Error as error:
-        raise BadQr("this is no WhatsApp QR code: its keys are not base64") from error
+        raise BadQr("this is not a WhatsApp QR code: its keys are not base64") from error
     if any(len(key) != KEY_BYTES for key in keys):
-        raise BadQr("this is no WhatsApp QR code: its keys are not 32 bytes long")
+        raise BadQr("this is not a WhatsApp QR code: its keys are not 32 bytes long")
     return ScannedQr(ref=parts[0], noise_key=keys[0], identity=keys[1], adv_secret=keys[2])
 
 
@@ -84,7 +84,8 @@ def pair_device(iq_id: str, refs: list[str]) -> Node:
 
 
 def check_keys(data: PairingData) -> None:
-    """Raises WireError unless the device's prekey is signed by the identity it shows, and its description readable."""
+    """Raises WireError unless the device's prekey is signed by the identity it shows, and its description is
+    readable."""
     needed = (data.identity, data.signed_prekey, data.signed_prekey_id, data.registration_id)
     if any(value is None for value in needed) or data.signed_prekey_signature is None:
         raise WireError("registration without all of its keys")
@@ -96,7 +97,7 @@ def check_keys(data: PairingData) -> None:
 
 
 def display_name(data: PairingData) -> str:
-    """What a phone shows for a linked device: `Google Chrome (Ubuntu)`."""
+    """The name that a phone shows for a linked device: `Google Chrome (Ubuntu)`."""
     props = decode(DeviceProps, data.device_props or b"")
     platform, os = _PLATFORMS.get(props.platform_type or 0, ""), props.os or ""
     return f"{platform} ({os})" if platform and os else platform or os
@@ -111,7 +112,7 @@ def offer(
     entropy: Entropy,
     now: float,
 ) -> tuple[PairingOffer, Node]:
-    """What the phone signs for the device that showed `qr`, and the `pair-success` that carries it."""
+    """The phone's signature for the device that showed `qr`, and the `pair-success` that carries it."""
     address = Address(account.number, account.next_device)
     details = encode(
         DeviceIdentity(
@@ -151,7 +152,7 @@ def _pair_success(account: Account, made: PairingOffer, sealed: bytes, now: floa
 def complete(pairing: Pairing, reply: Node, *, now: float) -> Device:
     """The linked device, once it has signed.
 
-    Raises PairingError when it refused, or when its signature is wrong.
+    Raises PairingError when it refused, or its signature is wrong.
     """
     made, data = pairing.offer, pairing.data
     assert made is not None

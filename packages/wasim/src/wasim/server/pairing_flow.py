@@ -1,4 +1,4 @@
-"""Where devices that are not linked yet wait: QR codes, pairing codes, and the signatures that let them in."""
+"""Links devices that have no account yet: QR codes, pairing codes, passkeys, and the signatures that complete them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from wasim.wire.nodes import Node
 
 
 class PairingHost(Protocol):
-    """What the gate needs of the server around it."""
+    """What linking needs from the server around it."""
 
     links: dict[int, Link]
 
@@ -50,7 +50,7 @@ class PairingFlow:
         self._host = host
 
     def register(self, link: Link, noise_key: bytes, data: PairingData) -> None:
-        """A device without account introduces itself: it gets references for its QR codes.
+        """A device without an account registers: it gets references for its QR codes.
 
         Raises WireError when its keys are not its own.
         """
@@ -59,7 +59,7 @@ class PairingFlow:
         link.pairing = Pairing(noise_key=noise_key, data=data, refs=refs)
         self._host.send(link, pairing.pair_device(self._host.new_id(), refs))
 
-    # What phones do
+    # Actions of phones
 
     def scan(self, account: Account, qr: ScannedQr, *, now: float) -> int:
         """The account's phone scans a QR code. Returns the link that shows it; `DevicePaired` follows on that link.
@@ -78,7 +78,7 @@ class PairingFlow:
         """The code that a device shows is typed on the account's phone. Returns that device's link.
 
         Raises PairingError when no connected device asked for a code for this number. Whether the code is right shows
-        only when the device answers: then `DevicePaired` or `PairingFailed` follows.
+        only when the device answers: `DevicePaired` or `PairingFailed` follows.
         """
         asking = [one for one in self._waiting() if one.pairing and one.pairing.code]
         link = next((one for one in reversed(asking) if _number(one) == account.number), None)
@@ -99,7 +99,7 @@ class PairingFlow:
         return [link for link in self._host.links.values() if link.phase is Phase.PAIRING]
 
     def _admit(self, link: Link, waiting: Pairing, account: Account, qr: ScannedQr, now: float) -> None:
-        """The phone signs; or the account demands a passkey first."""
+        """The phone signs, or asks for a passkey first if the account requires one."""
         if not account.passkeys:
             return self._offer(link, waiting, account, qr, now)
         keys = list(account.passkeys)
@@ -110,7 +110,7 @@ class PairingFlow:
         return None
 
     def ceremony(self, number: str) -> Ceremony | None:
-        """The newest ceremony with a passkey that this account is asked for."""
+        """The newest passkey ceremony of this account."""
         asked = [one.pairing.passkey for one in self._waiting() if one.pairing and one.pairing.passkey]
         return next((one for one in reversed(asked) if one.number == number and not one.is_over), None)
 
@@ -137,12 +137,12 @@ class PairingFlow:
         self._directory.touch(account)
         self._host.send(link, node)
 
-    # What devices say
+    # Nodes from devices
 
     def receive(self, link: Link, node: Node, *, now: float) -> None:
         """A node from a device that is not linked yet."""
         waiting = link.pairing
-        assert waiting is not None, "who is at the gate has introduced itself"
+        assert waiting is not None, "a device that is being linked has registered"
         if node.tag != "iq":
             return
         if waiting.offer is not None and node.attrs.get("id") == waiting.offer.iq_id:
@@ -153,7 +153,7 @@ class PairingFlow:
             self._offer_by_passkey(link, waiting, now)
 
     def _answer(self, link: Link, waiting: Pairing, node: Node, now: float) -> queries.QueryAnswer:
-        """A device without account may ping, ask for a pairing code, and show that its owner signed with a passkey."""
+        """A device without an account may ping, ask for a pairing code, and send passkey stanzas."""
         body = node.children[0] if node.children else Node("")
         if body.tag in passkeys.TAGS and node.attrs.get("xmlns") == "md":
             return self._passkey(link, waiting, body, now)
@@ -184,12 +184,12 @@ class PairingFlow:
     def _finish_code(self, waiting: Pairing, reg: Node) -> None:
         account = self._directory.accounts.get(waiting.code.number) if waiting.code else None
         if waiting.code is None or account is None:
-            raise codes.CodeError("nobody typed the code yet")
+            raise codes.CodeError("the code has not been typed yet")
         phone = self._phones.identity(account.number)
         waiting.code.secret = codes.finish(waiting.code, reg, phone, waiting.data.identity or b"")
 
     def _offer_by_code(self, link: Link, waiting: Pairing, now: float) -> None:
-        """Once a secret is agreed on by code, the phone signs as if it had scanned it."""
+        """After a secret was agreed on by code, the phone signs as if it had scanned a QR code."""
         if waiting.code is None or not waiting.code.secret or waiting.offer is not None or waiting.passkey is not None:
             return
         account = self._directory.accounts[waiting.code.number]
@@ -235,7 +235,7 @@ class PairingFlow:
             raise PasskeyError("not accepted")
         self._count(ceremony.number, signer)
         if not verdict.silent:
-            # After the answer, which leaves when this returns.
+            # After the answer, which is sent when this returns.
             self._host.at(now + verdict.delay_s, lambda at: self._continue(link, ceremony, at))
 
     def _count(self, number: str, signer: Passkey) -> None:
@@ -253,7 +253,7 @@ class PairingFlow:
         self._host.report(events.PairingFailed(link=link.id, detail=detail))
 
     def _offer_by_passkey(self, link: Link, waiting: Pairing, now: float) -> None:
-        """Once the device handed its keys over, the phone signs as if it had scanned them."""
+        """After the device sent its keys, the phone signs as if it had scanned them."""
         ceremony = waiting.passkey
         if ceremony is None or ceremony.is_over or not ceremony.is_done:
             return

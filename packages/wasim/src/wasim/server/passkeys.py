@@ -1,9 +1,10 @@
-"""Linking a device whose account demands a passkey: the ceremony between the device, its owner's browser and the phone.
+"""Linking a device whose account requires a passkey: the ceremony between the device, its owner's browser and the
+phone.
 
 After the QR code was scanned, or the code typed, the device is asked for an assertion of one of the account's passkeys.
-With it come a commitment to an ephemeral key and, while it is fresh, a proof that this is the device whose code the
-phone saw. Both sides then exchange nonces, and the device hands its keys and a new ADV secret over, encrypted. Pure:
-each function checks one step and raises `PasskeyError` for one that is wrong.
+With the assertion it sends a commitment to an ephemeral key and, within five minutes, a proof that this is the device
+whose code the phone saw. Both sides then exchange nonces, and the device sends its keys and a new ADV secret,
+encrypted. Pure code: each function checks one step, and raises `PasskeyError` for a wrong one.
 """
 
 from __future__ import annotations
@@ -54,29 +55,29 @@ class PasskeyError(Exception):
 
 @dataclass(slots=True, kw_only=True)
 class Ceremony:
-    """One device on its way to being linked by a passkey."""
+    """One device that is being linked with a passkey."""
 
     number: str
     adv_secret: bytes
-    """Of the QR code, or agreed on by code."""
+    """The ADV secret of the QR code, or the one agreed on by code."""
     challenge: bytes
     asked_at: float
     passkeys: list[Passkey] = field(default_factory=list)
     ref: str = ""
     device_type: int = 0
     public_key: bytes = b""
-    """The device's ephemeral key, once it committed itself."""
+    """The device's ephemeral key, after the commitment was opened."""
     identity: bytes = b""
     commitment: bytes = b""
     is_proven: bool = False
-    """The handoff proof came: nobody needs to compare codes."""
+    """The handoff proof was valid: nobody needs to compare codes."""
     primary: KeyPair | None = None
     nonce: bytes = b""
     code: str = ""
-    """What both sides show, once the device's nonce came."""
+    """The code that both sides show, after the device's nonce arrived."""
     key: bytes = b""
     new_secret: bytes = b""
-    """The ADV secret that the device handed over with its keys."""
+    """The ADV secret that the device sent with its keys."""
     is_confirmed: bool = False
     """The owner compared the codes on the phone."""
     is_over: bool = False
@@ -103,13 +104,13 @@ def options(ceremony: Ceremony) -> Node:
 
 
 def new_ref(ceremony: Ceremony, entropy: Entropy) -> Node:
-    """A fresh reference that the device must bind its ephemeral key to."""
+    """A new reference, to which the device must bind its ephemeral key."""
     ceremony.ref = word(entropy, 48)
     return Node(REF, {}, ceremony.ref.encode())
 
 
 def prologue(ceremony: Ceremony, node: Node, *, now: float) -> Passkey:
-    """Checks assertion, commitment and proof; the passkey that signed, with its counter. Raises PasskeyError."""
+    """Check assertion, commitment and proof; returns the passkey that signed, with its counter. Raises PasskeyError."""
     if ceremony.commitment:
         raise PasskeyError("this challenge was answered already")
     if now > ceremony.asked_at + CHALLENGE_S:
@@ -119,7 +120,7 @@ def prologue(ceremony: Ceremony, node: Node, *, now: float) -> Passkey:
         assertion = json.loads(node.data_of("webauthn_assertion"))
         signer = webauthn.verify(assertion, challenge=ceremony.challenge, passkeys=ceremony.passkeys)
     except (ValueError, RecursionError) as error:
-        raise PasskeyError("the assertion is no JSON") from error
+        raise PasskeyError("the assertion is not JSON") from error
     except BadCredential as error:
         raise PasskeyError(str(error)) from error
     if node.data_of("credential_id") != signer.id:
@@ -136,9 +137,9 @@ def _commit(ceremony: Ceremony, payload: bytes) -> None:
     if len(identity.public_key or b"") != KEY_BYTES or len(commitment or b"") != hashlib.sha256().digest_size:
         raise PasskeyError("the prologue lacks an ephemeral key or a commitment of 32 bytes")
     if not ceremony.ref or identity.ref != ceremony.ref:
-        raise PasskeyError("the prologue names another reference than the one that was given out")
+        raise PasskeyError("the prologue does not have the reference that was issued")
     if not identity.device_type:
-        raise PasskeyError("the prologue names no type of device")
+        raise PasskeyError("the prologue has no device type")
     ceremony.public_key, ceremony.device_type = identity.public_key or b"", identity.device_type
     ceremony.identity, ceremony.commitment = said.companion_ephemeral_identity or b"", commitment or b""
 
@@ -155,7 +156,7 @@ def _prove(ceremony: Ceremony, payload: bytes, node: Node, now: float) -> None:
 
 
 def continuation(ceremony: Ceremony, notice_id: str, *, entropy: Entropy, now: float) -> Node:
-    """The phone's half of the exchange."""
+    """The phone's part of the exchange."""
     ceremony.primary, ceremony.nonce = new_key(entropy), entropy(_NONCE_BYTES)
     identity = PrimaryEphemeralIdentity(public_key=ceremony.primary.public, nonce=ceremony.nonce)
     attrs = {"from": SERVER, "type": "crsc_continuation", "id": notice_id, "t": str(int(now))}
@@ -163,9 +164,9 @@ def continuation(ceremony: Ceremony, notice_id: str, *, entropy: Entropy, now: f
 
 
 def open_commitment(ceremony: Ceremony, nonce: bytes) -> None:
-    """The device shows the nonce that it committed itself to. Raises PasskeyError."""
+    """Check the nonce against the device's commitment. Raises PasskeyError."""
     if ceremony.primary is None:
-        raise PasskeyError("a nonce before it was asked for")
+        raise PasskeyError("the nonce came before it was requested")
     if len(nonce) != _NONCE_BYTES or hashlib.sha256(ceremony.identity + nonce).digest() != ceremony.commitment:
         raise PasskeyError("the nonce is not the one of the commitment")
     mixed = hashlib.sha256(nonce + ceremony.primary.public).digest()
@@ -173,7 +174,7 @@ def open_commitment(ceremony: Ceremony, nonce: bytes) -> None:
     try:
         shared = ceremony.primary.agree(ceremony.public_key)
     except WireError as error:
-        raise PasskeyError("the ephemeral key is none") from error
+        raise PasskeyError("the ephemeral key is not valid") from error
     salt = f"Companion Pairing {ceremony.device_type} with ref {ceremony.ref}".encode()
     ceremony.key = hkdf(shared, salt=salt, info=b"Pairing Information Encryption Key", length=KEY_BYTES)
 
@@ -185,9 +186,9 @@ def shown(data: bytes) -> str:
 
 
 def take_request(ceremony: Ceremony, sealed: bytes, *, noise_key: bytes, identity: bytes) -> None:
-    """The device's keys and its new ADV secret, as if a QR code had shown them. Raises PasskeyError."""
+    """Take the device's keys and its new ADV secret, as if from a QR code. Raises PasskeyError."""
     if not ceremony.key:
-        raise PasskeyError("a pairing request before the nonce")
+        raise PasskeyError("the pairing request came before the nonce")
     envelope = decode(EncryptedPairingRequest, sealed)
     if len(envelope.iv or b"") != _GCM_IV_BYTES:
         raise PasskeyError("the pairing request has no IV of 12 bytes")
@@ -197,10 +198,10 @@ def take_request(ceremony: Ceremony, sealed: bytes, *, noise_key: bytes, identit
         raise PasskeyError("the pairing request can't be decrypted") from error
     asked = decode(PairingRequest, opened)
     if (asked.companion_public_key, asked.companion_identity_key) != (noise_key, identity):
-        raise PasskeyError("the pairing request holds other keys than those of the device that connected")
+        raise PasskeyError("the pairing request has other keys than the device that connected")
     secret = asked.adv_secret or b""
     if len(secret) != KEY_BYTES or hmac.compare_digest(secret, ceremony.adv_secret):
-        raise PasskeyError("the pairing request holds no new ADV secret of 32 bytes")
+        raise PasskeyError("the pairing request has no new ADV secret of 32 bytes")
     ceremony.new_secret = secret
 
 

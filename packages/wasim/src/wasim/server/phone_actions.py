@@ -1,6 +1,6 @@
-"""The owners of simulated phones: what they wish is said by their phones, and what reaches these is answered.
+"""What simulated phones do: the actions that tests request for their owners, and their reactions to stanzas.
 
-Between the server, which carries stanzas, and the phones, which make and open them; it adds only when.
+Sits between the server, which transports stanzas, and the phones, which encrypt and decrypt them; adds only timing.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from wasim.wire.nodes import Node
 
 
 class UnknownNumber(Exception):
-    """No account, no such device of it, or no such group."""
+    """There is no such account, no such device of it, or no such group."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhoneLine:
-    """What phones need of the server around them."""
+    """What phones need from the server around them."""
 
     take: Callable[[Device, Node, float], None]
-    """A stanza from a phone."""
+    """Receives a stanza from a phone."""
     at: Callable[[float, Callable[[float], None]], None]
-    """Later."""
+    """Schedules an action."""
     low_on_prekeys: Callable[[Address, float], None]
-    """A phone used up prekeys of this device."""
+    """Called when a phone has used up prekeys of this device."""
 
 
 class PhoneActions:
@@ -46,11 +46,11 @@ class PhoneActions:
     # Between server and phones
 
     def ring(self, address: Address, node: Node, now: float) -> None:
-        """A stanza for a phone."""
+        """Deliver a stanza to a phone."""
         self._speak(address, self._phone_clients.receive(address.number, node, now=now), now)
 
     def welcome(self, device: Device, now: float) -> None:
-        """The phone greets a device that was linked to it."""
+        """The phone sends its first messages to a device that was linked to it."""
         self._speak(Address(device.number, PHONE), self._phone_clients.phone_sender.welcome(device, now=now), now)
 
     def _speak(self, address: Address, spoken: EncryptedMessage, now: float) -> None:
@@ -75,20 +75,20 @@ class PhoneActions:
         if receipt is not None:
             self._say(Address(number, PHONE), receipt, now)
 
-    # Wishes
+    # Requested actions
 
     def write(
         self, number: str, to: str, request: MessageRequest, id_: str | None, *, media: Media | None = None, now: float
     ) -> str:
         """The phone of `number` sends something to another account or to a group. Returns the message's id.
 
-        Raises UnknownNumber when one of them does not exist, BadMessageRequest when the wish is no message.
+        Raises UnknownNumber when one of them does not exist, BadMessageRequest when the request is not a valid message.
         """
         chat = self._chat(to)
         if number not in self._directory.accounts:
             raise UnknownNumber(f"there is no phone {number}")
         if isinstance(chat, Group) and number not in chat.members:
-            raise BadMessageRequest(f"{number} is no member of the group {to}")
+            raise BadMessageRequest(f"{number} is not a member of the group {to}")
         words = self._message_builder.put(number, chat, request, media, now=now)
         id_ = id_ or self._phone_clients.phone_sender.new_id()
         self._speak(Address(number, PHONE), self._phone_clients.phone_sender.write(number, chat, words, id_), now)
@@ -103,7 +103,7 @@ class PhoneActions:
         return chat
 
     def type_to(self, number: str, to: str, state: str, *, now: float) -> None:
-        """The phone's owner types (`composing`), records (`recording`), or stops (`paused`)."""
+        """The phone's owner is typing (`composing`), recording (`recording`), or has stopped (`paused`)."""
         chat = self._chat(to)
         name = str(chat.jid if isinstance(chat, Group) else Jid(chat.number, PN))
         shown = Node("composing", {"media": "audio"}) if state == "recording" else Node(state)

@@ -1,7 +1,7 @@
-"""What simulated phones hear: they open messages, keep an inbox, send receipts, and ask again for what they can't open.
+"""How simulated phones react to stanzas: they decrypt messages, keep an inbox, send receipts, and send retry receipts.
 
-A phone is an honest client that lives inside the server: it takes stanzas and gives stanzas, and reads nothing that is
-not encrypted for it. What it says of its own accord is in `speech`.
+A phone is a correct client that lives inside the server: it receives and returns stanzas, and reads only what is
+encrypted for it. `phone_sender` has what it sends on request.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from wasim.wire.ratchet import CannotOpen
 
 READ_AFTER_S = 0.2
 KEYS_FROM_RETRY = 2
-"""From the second time on a phone sends its keys along, so that the sender can begin anew."""
+"""From this retry on a phone includes its keys, so that the sender can start a new session."""
 _LETTER, _TALLY = "letter", "tally"
 
 
 class ReceiptTally(msgspec.Struct, kw_only=True):
-    """What a phone can say about those who write to it."""
+    """What a phone has counted about a sender."""
 
     decrypted: int = 0
     undecryptable: int = 0
     redelivered: int = 0
     reused_keys: int = 0
-    """Messages encrypted with a key that another message had used: must stay 0."""
+    """Messages encrypted with a key that was used for another message: must stay 0."""
 
 
 class Typing(msgspec.Struct, frozen=True, kw_only=True):
-    """Somebody writes to the phone's owner, or stopped."""
+    """Somebody is writing to the phone's owner, or has stopped."""
 
     sender: str
     chat: str
@@ -65,7 +65,7 @@ class PhoneClients:
         self._typing: dict[str, Typing] = {}
 
     def restore(self, kind: str, key: str, value: bytes) -> None:
-        """Takes back a record that was noted; others are passed over."""
+        """Restore a stored record; records of other kinds are ignored."""
         number, _, id_ = key.partition(">")
         match kind:
             case "letter":
@@ -76,7 +76,7 @@ class PhoneClients:
                 self.phone_sender.restore(kind, key, value)
 
     def inbox(self, number: str) -> list[PhoneMessage]:
-        """What arrived, oldest first."""
+        """Received messages, oldest first."""
         return sorted(self._inbox.get(number, {}).values(), key=lambda phone_message: phone_message.first_at)
 
     def phone_message(self, number: str, id_: str) -> PhoneMessage | None:
@@ -88,14 +88,15 @@ class PhoneClients:
         return _read_receipt(phone_message) if phone_message is not None else None
 
     def was_read(self, number: str, id_: str) -> None:
-        """The receipt went out."""
+        """The read receipt was sent."""
         phone_message = self.phone_message(number, id_)
         if phone_message is not None and not phone_message.read:
             phone_message.read = True
             self._note_letter(number, phone_message)
 
     def unread(self) -> Iterator[tuple[str, str]]:
-        """Numbers of phones that read at once, with the ids of what they have not read: a process ended in between."""
+        """Numbers of phones with automatic reading, with the ids of unread messages: the process ended before they were
+        read."""
         for number, phone_messages in self._inbox.items():
             if self._directory.accounts[number].auto_read:
                 yield from (
@@ -105,16 +106,16 @@ class PhoneClients:
                 )
 
     def typing(self, number: str) -> Typing | None:
-        """What was last seen of somebody writing to the phone."""
+        """The last typing indicator that the phone received."""
         return self._typing.get(number)
 
     def tally(self, number: str) -> ReceiptTally:
         return self._tallies.setdefault(number, ReceiptTally())
 
-    # Hearing
+    # Receiving
 
     def receive(self, number: str, node: Node, *, now: float) -> EncryptedMessage:
-        """What the phone says to a stanza that the server brings it."""
+        """The phone's reaction to a stanza from the server."""
         sender = self._address(node.attrs.get("participant") or node.attrs.get("from", ""))
         if sender is None:
             return EncryptedMessage()
@@ -125,7 +126,7 @@ class PhoneClients:
         return EncryptedMessage()
 
     def see_typing(self, number: str, node: Node, *, now: float) -> None:
-        """Somebody writes or records, or stopped: a `chatstate`."""
+        """A `chatstate`: somebody is writing or recording, or has stopped."""
         sender = self._address(node.attrs.get("participant") or node.attrs["from"])
         if sender is None or not node.children:
             return
@@ -159,7 +160,7 @@ class PhoneClients:
         self._directory.note(_TALLY, number, msgspec.msgpack.encode(self.tally(number)))
 
     def _open(self, number: str, sender: Address, node: Node) -> Content:
-        """What is said. Raises CannotOpen, KeyReused before anything else."""
+        """The content of the message. Raises CannotOpen, and KeyReused with priority."""
         opened: Content | None = None
         failure: WireError | None = None
         for enc in node.all("enc"):
@@ -235,7 +236,7 @@ class PhoneClients:
         self._directory.note(_LETTER, f"{number}>{phone_message.id}", msgspec.msgpack.encode(phone_message))
 
     def _failed(self, number: str, sender: Address, node: Node, now: float) -> list[MessageContent]:
-        """Asks for the message again, up to five times."""
+        """Ask for the message again, up to five times."""
         phone_message = self._letter(number, sender, node, now)
         phone_message.undecryptable += 1
         self._note_letter(number, phone_message)
@@ -273,6 +274,6 @@ def _read_receipt(phone_message: PhoneMessage) -> Node:
 
 
 def _receipt(node: Node, **attrs: str) -> Node:
-    """A receipt for that message, to where it came from."""
+    """A receipt for that message, addressed to its sender."""
     participant = {"participant": node.attrs["participant"]} if "participant" in node.attrs else {}
     return Node("receipt", {"id": node.attrs["id"], "to": node.attrs["from"]} | participant | attrs)

@@ -1,4 +1,4 @@
-"""A phone's inbox: what arrived and was opened, and what became of it afterwards."""
+"""A phone's inbox: decrypted messages, with later edits and deletions applied."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import msgspec
 from wasim.wire.content import Content
 
 TEXT_KEPT = 65_536
-"""Longer texts are kept up to here."""
+"""Longer texts are truncated to this many characters."""
 
 
 class MediaAttachment(msgspec.Struct, frozen=True, kw_only=True):
-    """Media of a message, and what opens it."""
+    """A medium of a message, and the keys to decrypt it."""
 
     kind: str
     mimetype: str
@@ -42,20 +42,20 @@ class PhoneMessage(msgspec.Struct, kw_only=True):
 
     id: str
     sender: str
-    """Number."""
+    """The sender's phone number."""
     author: str
-    """Its author's address, without device, as the stanza named it."""
+    """The author's address in the stanza, without device."""
     reply_to: str
-    """The address its receipts go to."""
+    """The address that receipts are sent to."""
     participant: str | None = None
     """In a group: the author's device."""
     first_at: float
     text: str | None = None
     kind: str = "unknown"
     count: int = 0
-    """How often it arrived and was opened."""
+    """How often it arrived and was decrypted."""
     undecryptable: int = 0
-    """How often it arrived and was not."""
+    """How often it arrived and could not be decrypted."""
     read: bool = False
     target: str | None = None
     """The message that it edits, deletes or reacts to."""
@@ -66,13 +66,13 @@ class PhoneMessage(msgspec.Struct, kw_only=True):
     location: PhoneLocation | None = None
     contact: ContactCard | None = None
     edited: str | None = None
-    """What its author put in its place."""
+    """The content with which its author replaced it."""
     deleted: bool = False
-    """Its author took it back."""
+    """Its author deleted it."""
 
 
 def fill(phone_message: PhoneMessage, opened: Content) -> None:
-    """Writes into the letter what was opened."""
+    """Fill the entry with the decrypted content."""
     inner = opened.inner
     phone_message.kind = opened.kind
     phone_message.text = None if opened.text is None else opened.text[:TEXT_KEPT]
@@ -97,7 +97,7 @@ def _target(inner: Content) -> str | None:
 
 
 def enclosure(content: Content) -> MediaAttachment | None:
-    """The media in a message; None when there is none, or a part of it is missing."""
+    """The medium of a message; None when there is none, or its description is incomplete."""
     media = content.media
     if media is None or not media.key or not media.direct_path or not media.sha256:
         return None
@@ -116,7 +116,7 @@ def enclosure(content: Content) -> MediaAttachment | None:
 
 
 def apply(phone_message: PhoneMessage, to: PhoneMessage) -> bool:
-    """What an edit or a deletion does to an older letter of the same author. Whether anything changed."""
+    """Apply an edit or a deletion to an older message of the same author. Returns whether anything changed."""
     if to.sender != phone_message.sender:
         return False
     match phone_message.kind:

@@ -1,4 +1,4 @@
-"""What simulated phones say: messages to people and groups, encrypted for each device, and again when asked."""
+"""What simulated phones send: messages to people and groups, encrypted for each device, and resends on request."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ from wasim.wire.protobuf import decode, encode
 from wasim.wire.ratchet import Bundle
 
 Words = Content | bytes
-"""A message, or a plaintext with its padding that is encrypted as it is: it need not be a message."""
+"""A message, or a padded plaintext that is encrypted unchanged and need not be a valid message."""
 RETRIES = 5
 SENT_KEPT = 2000
-"""So many messages of each phone can be asked for again."""
+"""How many sent messages of each phone are kept for resends."""
 _SENT = "said"
 _OWN_EDIT, _OWN_DELETION = "1", "7"
 
 
 class SentMessage(msgspec.Struct, frozen=True, kw_only=True):
     to: str
-    """Number, or the address of a group."""
+    """Phone number, or the address of a group."""
     words: bytes
-    """`Message`, encoded; a plaintext as it was given when it is `verbatim`."""
+    """The encoded `Message`; with `verbatim`, the plaintext as it was given."""
     verbatim: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class MessageContent:
-    """A stanza that a phone sends, after a while."""
+    """A stanza that a phone sends after a delay."""
 
     node: Node
     after_s: float = 0.0
@@ -49,7 +49,7 @@ class MessageContent:
 
 @dataclass(slots=True)
 class EncryptedMessage:
-    """What a phone says now, and linked devices whose prekeys it used up on the way."""
+    """What a phone sends now, and the linked devices whose prekeys that used up."""
 
     said: list[MessageContent] = field(default_factory=list)
     low: list[Address] = field(default_factory=list)
@@ -67,13 +67,13 @@ class PhoneSender:
         self._sent: dict[str, dict[str, SentMessage]] = {}
 
     def restore(self, kind: str, key: str, value: bytes) -> None:
-        """Takes back a record that was noted; others are passed over."""
+        """Restore a stored record; records of other kinds are ignored."""
         if kind == _SENT:
             number, _, id_ = key.partition(">")
             self._sent.setdefault(number, {})[id_] = msgspec.msgpack.decode(value, type=SentMessage)
 
     def sent(self, number: str, id_: str) -> Content | None:
-        """What the phone said under this id, if it still knows."""
+        """The content that the phone sent under this id, if it is still kept."""
         message = self._sent.get(number, {}).get(id_)
         return None if message is None or message.verbatim else decode(Content, message.words)
 
@@ -90,7 +90,7 @@ class PhoneSender:
     # Messages
 
     def write(self, number: str, to: Account | Group, words: Words, id_: str) -> EncryptedMessage:
-        """A message to all devices of an account and all own ones, or to a group."""
+        """A message to all devices of an account and all own devices, or to a group."""
         if isinstance(to, Group):
             return self._to_group(number, to, words, id_)
         self._remember(number, id_, to.number, words)
@@ -106,7 +106,7 @@ class PhoneSender:
         return spoken
 
     def _for_each(self, number: str, to: Account, words: Words) -> Iterator[tuple[Device, Words]]:
-        """Every device that gets the message, with what it gets: own ones a copy that names the chat."""
+        """Every device that gets the message, with its content: own devices get a copy that names the chat."""
         for device in self._directory.devices_of(to.number):
             if device.address != Address(number, PHONE):
                 yield device, words
@@ -118,7 +118,7 @@ class PhoneSender:
                 yield device, copy
 
     def _to_group(self, number: str, group: Group, words: Words, id_: str) -> EncryptedMessage:
-        """One ciphertext for all, and the key of it for those who lack it."""
+        """One ciphertext for all members, and the sender key for those who don't have it."""
         self._remember(number, id_, str(group.jid), words)
         spoken = EncryptedMessage()
         devices = [one for one in self._directory.members(group) if one.address != Address(number, PHONE)]
@@ -159,10 +159,10 @@ class PhoneSender:
         bundle = Bundle(device.identity, signed.id, signed.public, prekey_id, prekey)
         self._talks.begin(self._phones.keys(number), device.address, bundle)
 
-    # Again
+    # Resends
 
     def again(self, number: str, to: Address, receipt: Node) -> EncryptedMessage:
-        """Somebody could not open a message of ours: it is encrypted anew, on a new session."""
+        """Somebody could not decrypt a message of ours: encrypt it again, in a new session."""
         id_ = receipt.attrs.get("id", "")
         sent = self._sent.get(number, {}).get(id_)
         device = self._directory.device(to)
@@ -179,7 +179,7 @@ class PhoneSender:
         return spoken
 
     def _once_more(self, number: str, device: Device, sent: SentMessage, words: Words) -> tuple[Words, dict[str, str]]:
-        """What that device is to get, and the attributes of its stanza."""
+        """The content for that device, and the attributes of its stanza."""
         attrs = _stanza_attrs(words)
         group = self._directory.group(parse_jid(sent.to))
         if group is not None:
@@ -198,7 +198,7 @@ class PhoneSender:
     # Settings and history
 
     def welcome(self, device: Device, *, now: float) -> EncryptedMessage:
-        """What a phone tells a device that was just linked: the key of its settings, and its (empty) history."""
+        """What a phone sends to a newly linked device: the key of its settings, and its (empty) history."""
         spoken = EncryptedMessage()
         for note in (self._sync_keys(device, now), _history()):
             enc = self._enc(device.number, device, Content(protocol=note), spoken)
@@ -220,7 +220,7 @@ class PhoneSender:
         return content.ProtocolNote(type=content.APP_STATE_SYNC_KEY_SHARE, sync_keys=content.SyncKeyShare(keys=(key,)))
 
     def new_id(self) -> str:
-        """An id as phones make them."""
+        """A message id as phones generate them."""
         return f"3A{self._entropy(9).hex().upper()}"
 
 
@@ -229,7 +229,7 @@ def _with_gift(words: Content, gift: SenderKeyGift) -> Content:
 
 
 def _stanza_attrs(words: Words) -> dict[str, str]:
-    """What the server may know of a message: its type, and whether it changes an older one."""
+    """What the server may know about a message: its type, and whether it changes an older one."""
     if isinstance(words, bytes):
         return {"type": "text"}
     if words.kind == "reaction":

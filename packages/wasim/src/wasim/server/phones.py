@@ -1,6 +1,6 @@
-"""Simulated phones as accounts: their private keys, and what of these is registered at the server.
+"""Simulated phones as accounts: their private keys, and the public parts that are registered at the server.
 
-Device 0 of every account is a phone that lives inside the server. What phones say and hear is in `handsets`.
+Device 0 of every account is a phone that lives inside the server. `phone_client` and `phone_sender` are its behaviour.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _RECORD = "phone"
 
 
 class PhoneKeys(msgspec.Struct, kw_only=True):
-    """What only the phone knows."""
+    """The private state of a phone."""
 
     number: str
     identity: bytes
@@ -38,13 +38,13 @@ class Phones:
         self._keys: dict[str, PhoneKeys] = {}
 
     def restore(self, kind: str, value: bytes) -> None:
-        """Takes back a record that was noted; others are passed over."""
+        """Restore a stored record; records of other kinds are ignored."""
         if kind == _RECORD:
             keys = msgspec.msgpack.decode(value, type=PhoneKeys)
             self._keys[keys.number] = keys
 
     def keep(self, keys: PhoneKeys) -> None:
-        """Notes that these keys changed."""
+        """Record that these keys changed."""
         self._directory.note(_RECORD, keys.number, msgspec.msgpack.encode(keys))
 
     def create(self, number: str, *, name: str, now: float) -> Account:
@@ -88,14 +88,14 @@ class Phones:
         return KeyPair.from_private(self._keys[number].identity)
 
     def refill(self, number: str) -> None:
-        """Uploads new one-time prekeys when few are left on the server."""
+        """Upload new one-time prekeys when few are left on the server."""
         address = Address(number, PHONE)
         if len(self._directory.prekeys(address)) < _PREKEYS_LOW:
             fresh = dict(self.new_prekey(number) for _ in range(_PREKEYS))
             self._directory.add_prekeys(address, fresh)
 
     def new_prekey(self, number: str) -> tuple[int, bytes]:
-        """Another one-time prekey, its public part with its number."""
+        """Another one-time prekey: its number and public part."""
         keys, fresh = self._keys[number], new_key(self._entropy)
         prekey_id = keys.next_prekey
         keys.prekeys[prekey_id] = fresh.private

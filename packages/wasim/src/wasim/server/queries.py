@@ -1,6 +1,6 @@
-"""Answers to the queries (`iq`) of a logged-in device. What is not known here gets an error 501, never silence.
+"""Answers to the queries (`iq`) of a logged-in device. An unknown query gets an error 501, never no answer.
 
-Every answer is a pure function of the query and the directory; what must be told to other devices comes back with it.
+Every answer is a pure function of the query and the directory; notifications for other devices are part of the result.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from wasim.wire.nodes import Node
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MediaEndpoint:
-    """Where media is brought to, and what the account shows there."""
+    """Where media are uploaded, and the account's authorisation there."""
 
     host: str
     auth: str
@@ -35,9 +35,9 @@ class Query:
     now: float
     media: MediaEndpoint | None = None
     reach_out_lock: float | None = None
-    """Until when the account may write to nobody new."""
+    """Until when the account may not write to new contacts."""
     new_chat_quota: NewChatQuota | None = None
-    """How many accounts it may write to first; None: any number."""
+    """The account's quota of new chats; None: no limit."""
 
     @property
     def body(self) -> Node:
@@ -49,15 +49,15 @@ class Query:
 class QueryAnswer:
     content: list[Node] | None = None
     error: tuple[int, str] | None = None
-    """Code and text: the query failed."""
+    """Code and text of the error, if the query failed."""
     activated: bool | None = None
-    """The device asked to be active (True) or passive (False)."""
+    """The device asked to become active (True) or passive (False)."""
     unlinked: Address | None = None
-    """This device is to be removed from its account."""
+    """A device to remove from its account."""
     refill: list[str] = field(default_factory=list)
-    """Accounts whose phone gave prekeys away."""
+    """Accounts whose phone has used up prekeys."""
     low_on_prekeys: list[Address] = field(default_factory=list)
-    """Linked devices whose one-time prekeys run out."""
+    """Linked devices whose one-time prekeys are running out."""
     unknown: bool = False
 
 
@@ -164,7 +164,7 @@ def _blocklist(query: Query) -> QueryAnswer:
 
 
 def _media_conn(query: Query) -> QueryAnswer:
-    """Without a media host the name given resolves nowhere, so that nothing leaves for the real one."""
+    """Without a media host the name in the answer does not resolve, so that nothing is sent to the real one."""
     room = query.media or MediaEndpoint(host="media.wasim.invalid", auth="wasim")
     host = Node("host", {"hostname": room.host, "type": "primary", "maxContentLengthBytes": "104857600"})
     attrs = {"auth": room.auth, "ttl": "3600", "auth_ttl": "21600", "max_buckets": "12"}
@@ -187,7 +187,7 @@ def _collection(asked: Node) -> Node:
 
 
 def _picture(query: Query) -> QueryAnswer:
-    """Of a person; those of groups are not simulated."""
+    """The picture of a person; pictures of groups are not simulated."""
     if query.node.attrs.get("type") != "get":
         return QueryAnswer(error=NOT_IMPLEMENTED, unknown=True)
     account = query.directory.find(parse_jid(query.node.attrs.get("target", "")))
@@ -205,7 +205,7 @@ def _business_profile(query: Query) -> QueryAnswer:
 
 
 def _groups(query: Query) -> QueryAnswer:
-    """One group or all of one's own. They are changed through the control interface only."""
+    """One group, or all groups of the account. Groups are changed only through the control interface."""
     if query.node.attrs.get("type") != "get":
         return QueryAnswer(error=NOT_IMPLEMENTED, unknown=True)
     number = query.device.number
@@ -221,7 +221,7 @@ def _groups(query: Query) -> QueryAnswer:
 
 
 def _mex(query: Query) -> QueryAnswer:
-    """GraphQL over iq. The names of the queries are numbers that change; so everything known is in every answer."""
+    """GraphQL over iq. Queries are named by numbers that change, so every answer contains everything that is known."""
     lock = notices.lock_state(query.reach_out_lock)
     quota = quota_state(query.new_chat_quota, now=query.now)
     known = {"xwa2_fetch_account_reachout_timelock": lock, "xwa2_message_capping_info": quota}

@@ -1,4 +1,4 @@
-"""The quota of new chats: how many accounts a number may write to first, within one cycle."""
+"""The quota of new chats: how many accounts a number may write to for the first time within one cycle."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The telephone exchange: takes messages, receipts and acks from one device and brings them to others.
+"""Routes messages, receipts and acks from one device to others.
 
-Who is addressed how: a sender names the recipient by phone number or hidden id; the recipient's account decides in
-which form it hears of the sender; receipts come back in the sender's own form. The exchange never dedupes messages.
+Addressing: a sender names the recipient by phone number or hidden id. The recipient's account determines in which form
+it sees the sender. Receipts are returned in the form that the sender used. The router never removes duplicate messages.
 """
 
 from __future__ import annotations
@@ -34,28 +34,28 @@ NOT_A_MEMBER = "403"
 _NOT_FORWARDED = {"participants", "enc", "device-identity", "tctoken", "reporting"}
 _FORWARDED_ATTRS = ("type", "category", "edit", "verified_name")
 _TAKEN = (None, "inactive", "delivery", "sender", "peer_msg", "hist_sync")
-"""Receipts that say: the device has the message. A retry receipt is followed by an ack that says so."""
+"""Receipts which mean that the device has the message. A retry receipt is followed by an ack that means the same."""
 _FOR_ONE = ("retry", "sender", "enc_rekey_retry")
-"""A device that is asked for something, or told of its own message, hears the receipt alone."""
+"""Receipts that go to a single device: it is asked for something, or the message was its own."""
 _FOR_NOBODY = ("peer_msg", "hist_sync", "read-self")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Carrier:
-    """What the exchange needs of the server around it."""
+    """What the router needs from the server around it."""
 
     deliver: Callable[[Address, StanzaKind, Node, float, float], None]
-    """Reliably: kept from now on until the device acknowledges it, and sent after so many seconds."""
+    """Delivers reliably: the stanza is kept until the device acknowledges it, and sent after that many seconds."""
     tell: Callable[[Address, Node], None]
-    """Now or never."""
+    """Sends to a device if it is connected, otherwise never."""
     ack: Callable[[int, Node, float, float], None]
-    """To the link a stanza came from, at a time that may be later than now."""
+    """Sends an ack to the link that a stanza came from, at a time that may be in the future."""
     online: Callable[[Address], bool]
     typing: Callable[[str, Node, float], None]
-    """To the phone of an account."""
+    """Delivers a typing indicator to the phone of an account."""
     end_link: Callable[[int, LinkEnd, float], None]
     chance: Callable[[], float]
-    """Any number from 0 to 1."""
+    """Returns a random number from 0 to 1."""
 
 
 class Router:
@@ -67,7 +67,7 @@ class Router:
     # Messages
 
     def message(self, sender: Device, stanza: Node, link: int | None, now: float) -> None:
-        """Takes a message stanza: acks it and brings it to every device it is encrypted for."""
+        """Accept a message stanza: ack it, and deliver it to every device that it is encrypted for."""
         chat = parse_jid(stanza.attrs.get("recipient") or stanza.attrs.get("to", ""))
         group, account = self._directory.group(chat), self._directory.find(chat)
         verdict = MessageVerdict()
@@ -100,14 +100,14 @@ class Router:
                 self._relay(sender, account, stanza, jid, envelope, now)
 
     def _knows(self, number: str, account: Account | None) -> bool:
-        """Whether they exchanged messages before."""
+        """Whether they have exchanged messages before."""
         return account is not None and (account.number == number or account.number in self._meetings(number))
 
     def _meetings(self, number: str) -> set[str]:
         return self._directory.accounts[number].contacts
 
     def _bring(self, to: Address, message: Node, now: float) -> None:
-        """A message to a device, as it is or – unless it is between devices of one account – as faults want it."""
+        """Deliver a message to a device, changed by faults unless it is between devices of one account."""
         verdict = DELIVERED
         if message.attrs.get("category") != "peer":
             verdict = self._interference.on_delivery(to, again=_is_resend(message), now=now)
@@ -165,7 +165,8 @@ class Router:
             self._carrier.ack(link, ack, record.last_at + delay_s, record.last_at)
 
     def _phash(self, sender: Device, account: Account | None, targets: list[tuple[Jid, Node]]) -> str | None:
-        """The server's own participant hash, when the sender left out a device; a client then refreshes its list."""
+        """The server's own participant hash, if the sender left out a device; a client then refreshes its device
+        list."""
         if account is None or len(targets) < 2:
             return None
         numbers = {sender.number, account.number}
@@ -192,7 +193,7 @@ class Router:
         self._bring(target, Node("message", attrs, _contents(stanza, envelope)), now)
 
     def _names(self, sender: Device, owner: Account, chat: Account, stanza: Node) -> dict[str, str]:
-        """Who it is from and, for one's own other devices, which chat it belongs to."""
+        """The sender's addresses and, for its own other devices, the chat that the message belongs to."""
         mode = owner.addressing
         account = self._directory.accounts[sender.number]
         names = {"from": str(self._directory.jid(sender.address, mode)), "addressing_mode": mode}
@@ -215,7 +216,7 @@ class Router:
     # Receipts and acks
 
     def receipt(self, sender: Device, stanza: Node, link: int | None, now: float) -> None:
-        """A device got or read messages, or wants one again. It is done with them; their sender is told."""
+        """A device received or read messages, or asks for one again. It is done with them; their sender is notified."""
         kind = stanza.attrs.get("type")
         ids = [stanza.attrs.get("id", ""), *(item.attrs.get("id", "") for item in _items(stanza))]
         if kind in _TAKEN:
@@ -264,7 +265,7 @@ class Router:
         return Node("receipt", attrs, stanza.content)
 
     def _receipt_mode(self, sender: Device, account: Account, stanza: Node, id_: str) -> Addressing:
-        """The form in which the message's sender named who now confirms it."""
+        """The form in which the message's sender addressed the account that now confirms it."""
         record = self._directory.messages.get((account.number, id_))
         if record is not None and account.number != sender.number:
             return record.addressing
@@ -281,7 +282,7 @@ class Router:
                 yield device.address
 
     def ack(self, sender: Device, stanza: Node) -> None:
-        """A device is done with a stanza, well or badly."""
+        """A device is done with a stanza, successfully or not."""
         kind = STANZA_KINDS.get(stanza.attrs.get("class", ""))
         if kind is not None:
             self._directory.settle(sender.address, kind, stanza.attrs.get("id", ""))
@@ -289,7 +290,7 @@ class Router:
     # Typing
 
     def chat_state(self, sender: Device, stanza: Node, now: float) -> None:
-        """Typing or recording: told to the phones, and to the devices that are connected now."""
+        """Typing or recording: passed to the phones, and to devices that are connected now."""
         chat = parse_jid(stanza.attrs.get("to", ""))
         group, account = self._directory.group(chat), self._directory.find(chat)
         if group is not None:
@@ -312,21 +313,21 @@ class Router:
 
 
 def _recipient(chat: Jid | None, account: Account | None, group: Group | None) -> str:
-    """A number, or the address of a group."""
+    """A phone number, or the address of a group."""
     if account is not None:
         return account.number
     return str(group.jid) if group is not None else (chat.user if chat is not None else "")
 
 
 def _refusal(sender: Device, account: Account | None, group: Group | None) -> str | None:
-    """The error of a message that goes to nobody, or to a group that its sender is not in."""
+    """The error for a message without a recipient, or to a group that its sender is not in."""
     if group is not None:
         return None if sender.number in group.members else NOT_A_MEMBER
     return UNKNOWN_RECIPIENT if account is None else None
 
 
 def _damaged(message: Node) -> Node:
-    """With one bit turned over, so that it can't be opened."""
+    """The message with one bit inverted, so that it can't be decrypted."""
     last = next((node for node in reversed(message.children) if node.tag == "enc"), None)
     if last is None:
         return message
@@ -348,7 +349,7 @@ def _targets(stanza: Node) -> Iterator[tuple[Jid, Node]]:
 
 
 def _is_resend(stanza: Node) -> bool:
-    """Whether it answers a retry receipt: encrypted again for one device, by the same id."""
+    """Whether it answers a retry receipt: encrypted again for one device, under the same id."""
     enc = stanza.child("enc")
     return enc is not None and "count" in enc.attrs
 
@@ -362,7 +363,7 @@ def _contents(stanza: Node, envelope: Node) -> list[Node]:
 
 
 def _other_name(role: str, account: Account, mode: Addressing) -> dict[str, str]:
-    """The name that `mode` does not use, under the attribute the protocol has for it."""
+    """The address that `mode` does not use, under the attribute that the protocol has for it."""
     if mode == "lid":
         return {f"{role}_pn": f"{account.number}@{PN}"}
     return {f"{role}_lid": f"{account.lid}@{LID}"}

@@ -1,7 +1,7 @@
-"""The Signal sessions of simulated phones: keys begin, turn and are remembered here, for all phones of one server.
+"""The Signal sessions of simulated phones, for all phones of one server.
 
-Every message key that a sender used is noted for good, so that a phone can tell a redelivery (the same bytes
-again) from a sender that encrypted two messages with one key – the fault that no client may ever show.
+Every message key that a sender used is recorded for good, so that a phone can tell a redelivery (the same bytes again)
+from a sender that encrypted two messages with one key – a defect that no client may ever have.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ _DIGEST_BYTES = 8
 
 
 class Redelivered(CannotOpen):
-    """The very same ciphertext was opened before."""
+    """Exactly this ciphertext was decrypted before."""
 
 
 class KeyReused(CannotOpen):
-    """Another ciphertext was encrypted with the same key before: the sender went back in time."""
+    """A different ciphertext was encrypted with the same key before: the sender's state went backwards."""
 
 
 class KeyUses:
-    """Which message keys were used, and for what."""
+    """Which message keys were used, and for which ciphertext."""
 
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
         self._uses: dict[str, bytes] = {}
 
     def restore(self, kind: str, key: str, value: bytes) -> None:
-        """Takes back a record that was noted; others are passed over."""
+        """Restore a stored record; records of other kinds are ignored."""
         if kind == _USES:
             self._uses[key] = value
 
@@ -49,11 +49,11 @@ class KeyUses:
         self._directory.note(_USES, name, self._uses[name])
 
     def judge(self, own: str, peer: Address, use: KeyUse, data: bytes) -> CannotOpen:
-        """What a second message with a used key means."""
+        """The meaning of a second message with a used key."""
         before = self._uses.get(_use_name(own, peer, use))
         if before is None:
-            return CannotOpen("its key is gone, and it was never opened")
-        return Redelivered("opened before") if before == _digest(data) else KeyReused("two messages with one key")
+            return CannotOpen("its key is gone, and it was never decrypted")
+        return Redelivered("decrypted before") if before == _digest(data) else KeyReused("two messages with one key")
 
 
 class SignalSessions:
@@ -67,7 +67,7 @@ class SignalSessions:
         return new_key(self._entropy)
 
     def restore(self, kind: str, key: str, value: bytes) -> None:
-        """Takes back a record that was noted; others are passed over."""
+        """Restore a stored record; records of other kinds are ignored."""
         if kind == _SESSIONS:
             own, _, peer = key.partition(">")
             self._sessions[own, peer] = msgspec.msgpack.decode(value, type=list[Session])
@@ -79,11 +79,11 @@ class SignalSessions:
     # Sending
 
     def knows(self, own: str, peer: Address) -> bool:
-        """Whether there is a session to send on."""
+        """Whether there is a session for sending."""
         return bool(self._sessions.get((own, peer.key)))
 
     def begin(self, keys: PhoneKeys, peer: Address, bundle: Bundle) -> None:
-        """A new session towards a device, which becomes the one to send on."""
+        """Start a new session with a device, which is used for sending from now on."""
         own = KeyPair.from_private(keys.identity)
         session = ratchet.begin(own, bundle, base=self._fresh(), ratchet=self._fresh())
         self._add(keys.number, peer, session)
@@ -95,7 +95,7 @@ class SignalSessions:
         del sessions[_SESSIONS_KEPT:]
 
     def encrypt(self, own: str, peer: Address, plaintext: bytes) -> tuple[str, bytes]:
-        """A message's type and bytes, on the newest session."""
+        """The message's type and bytes, encrypted in the newest session."""
         phone = self._directory.device(Address(own, PHONE))
         assert phone is not None
         session = self._sessions[own, peer.key][0]
@@ -108,7 +108,7 @@ class SignalSessions:
     def decrypt(self, keys: PhoneKeys, peer: Address, kind: str, data: bytes) -> bytes:
         """The plaintext of an `enc` node.
 
-        Raises Redelivered, KeyReused, or CannotOpen for any other reason; then no session changed.
+        Raises Redelivered, KeyReused, or CannotOpen for any other reason; then no session has changed.
         """
         if kind not in ("msg", "pkmsg"):
             raise CannotOpen(f"enc type {kind!r} is not for phones")
@@ -134,7 +134,7 @@ class SignalSessions:
         if message.prekey_id:
             private = keys.prekeys.get(message.prekey_id)
             if private is None:
-                raise CannotOpen(f"prekey {message.prekey_id} was used already, or never was")
+                raise CannotOpen(f"prekey {message.prekey_id} was used already, or never existed")
             prekey = KeyPair.from_private(private)
         own, signed = KeyPair.from_private(keys.identity), KeyPair.from_private(keys.signed_prekey)
         return ratchet.accept(own, message, signed_prekey=signed, prekey=prekey)

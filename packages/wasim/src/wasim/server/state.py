@@ -1,7 +1,7 @@
-"""Everything the server remembers: accounts, devices, prekeys, what waits for a device, and the ledger of messages.
+"""Everything that the server stores: accounts, devices, prekeys, queues of devices, and records of messages.
 
-All of it lives in `Directory`. Changed records are noted and taken with `take_changes()` for whoever keeps them
-on disk; `Directory.load` brings them back. A record's key and value are the only form that leaves this module.
+All of it is in `Directory`. Changed records are noted, and `take_changes()` returns them for storage on disk;
+`Directory.load` restores them. Records leave this module only as key and encoded value.
 """
 
 from __future__ import annotations
@@ -52,20 +52,20 @@ class Account(msgspec.Struct, kw_only=True):
     raw_id: int
     created_at: float
     addressing: Addressing = "lid"
-    """How the sender of a message to this account is named: by hidden id (as today), or by phone number."""
+    """How senders are identified to this account: by hidden id (as today), or by phone number."""
     auto_read: bool = True
     picture: str = ""
-    """Address of its picture; empty: it has none."""
+    """The address of its picture; empty: it has none."""
     next_device: int = 1
     contacts: set[str] = msgspec.field(default_factory=set)
-    """Numbers it exchanged messages with: they hear of its devices."""
+    """Numbers that it has exchanged messages with, which are notified about its devices."""
     blocked: set[str] = msgspec.field(default_factory=set)
     passkeys: list[Passkey] = msgspec.field(default_factory=list)
-    """Whoever links a device must sign with one of these; none: nobody is asked."""
+    """Linking a device requires a signature by one of these; none: no passkey is required."""
 
 
 class Device(msgspec.Struct, kw_only=True, dict=True):
-    """One device of an account: what the server knows of it, never a private key."""
+    """One device of an account, as the server knows it: never a private key."""
 
     number: str
     device: int
@@ -74,12 +74,12 @@ class Device(msgspec.Struct, kw_only=True, dict=True):
     signed_prekey: SignedPreKey
     key_index: int = 0
     noise_key: bytes = b""
-    """The static key it must show at login; a phone has none, it lives inside."""
+    """The static key that it must show at login; a phone has none, because it lives inside the server."""
     proof: bytes = b""
-    """ADVSignedDeviceIdentity: the phone's and its own signature on its keys."""
+    """ADVSignedDeviceIdentity: its keys, signed by the phone and by itself."""
     push_name: str = ""
     name: str = ""
-    """What the phone shows in its list of linked devices."""
+    """The name in the phone's list of linked devices."""
     linked_at: float = 0.0
     logins: int = 0
     welcomed: bool = False
@@ -91,18 +91,18 @@ class Device(msgspec.Struct, kw_only=True, dict=True):
 
 
 class Group(msgspec.Struct, kw_only=True):
-    """A chat of many."""
+    """A group chat."""
 
     id: str
     subject: str
     subject_at: float
     creator: str
-    """Number of the account that made it."""
+    """Phone number of the account that created it."""
     created_at: float
     members: dict[str, bool]
-    """Numbers, and whether they are admins."""
+    """Phone numbers, and whether they are admins."""
     addressing: Addressing = "lid"
-    """How members are named in it."""
+    """How members are identified in it."""
 
     @property
     def jid(self) -> Jid:
@@ -123,13 +123,13 @@ class Pending(msgspec.Struct, kw_only=True):
 
 
 class MessageRecord(msgspec.Struct, kw_only=True):
-    """What came of one message, by sender and id."""
+    """The state of one message, by sender and id."""
 
     sender: str
     id: str
     to: str
     addressing: Addressing
-    """How the sender named the recipient; receipts come back in the same form."""
+    """How the sender addressed the recipient; receipts are returned in the same form."""
     first_at: float
     last_at: float
     count: int = 0
@@ -142,7 +142,7 @@ class MessageRecord(msgspec.Struct, kw_only=True):
 
 
 class Queue:
-    """What waits for one device, in order. An acknowledgement names kind and id; the oldest of that name goes."""
+    """The stanzas that wait for one device, in order. An ack names kind and id, and removes the oldest such entry."""
 
     def __init__(self) -> None:
         self._entries: dict[int, Pending] = {}
@@ -167,7 +167,7 @@ class Queue:
         return seq
 
     def settle(self, kind: str, id_: str) -> int | None:
-        """Takes out the oldest entry of that name; its number, or None when there is none."""
+        """Remove the oldest entry with that kind and id; returns its number, or None when there is none."""
         seqs = self._by_name.get((kind, id_))
         if not seqs:
             return None
@@ -178,14 +178,14 @@ class Queue:
         return seq
 
     def sort(self) -> None:
-        """By number: the order of arrival."""
+        """Sort by number: the order of arrival."""
         self._entries = dict(sorted(self._entries.items()))
         for seqs in self._by_name.values():
             seqs.sort()
 
 
 class Directory:
-    """The server's memory. Everyone reads it freely; whoever changes a record says so with `touch`."""
+    """The server's memory. All parts read it freely; a part that changes a record must call `touch`."""
 
     def __init__(self) -> None:
         self.accounts: dict[str, Account] = {}
@@ -239,7 +239,7 @@ class Directory:
         self.touch(device)
 
     def remove_device(self, address: Address) -> None:
-        """Forgets a device with its prekeys and what waits for it."""
+        """Delete a device with its prekeys and waiting stanzas."""
         del self.devices[address.number][address.device]
         self._forget("device", address.key)
         for prekey_id in self._prekeys.pop(address, {}):
@@ -248,7 +248,7 @@ class Directory:
             self._forget("pending", f"{address.key}:{seq}")
 
     def touch(self, record: Account | Device | Group | MessageRecord) -> None:
-        """Notes that this record changed; it is written as it is when the changes are taken."""
+        """Record that this record changed; its state when the changes are taken is stored."""
         match record:
             case Account():
                 self._touched["account", record.number] = record
@@ -260,7 +260,7 @@ class Directory:
                 self._touched["message", f"{record.sender}:{record.id}"] = record
 
     def note(self, kind: str, key: str, value: bytes | None) -> None:
-        """Keeps a value that another part of the server owns; None forgets it."""
+        """Store a value that another part of the server owns; None deletes it."""
         self._changed[kind, key] = value
 
     def _forget(self, kind: str, key: str) -> None:
@@ -270,7 +270,7 @@ class Directory:
     # Prekeys
 
     def prekeys(self, address: Address) -> dict[int, bytes]:
-        """One-time prekeys left, by id; not to be changed directly."""
+        """The remaining one-time prekeys, by id; must not be changed directly."""
         return self._prekeys.get(address, {})
 
     def add_prekeys(self, address: Address, keys: dict[int, bytes]) -> None:
@@ -279,7 +279,7 @@ class Directory:
             self._changed["prekey", f"{address.key}:{prekey_id}"] = public
 
     def take_prekey(self, address: Address) -> tuple[int, bytes] | None:
-        """Uses up the oldest one-time prekey; None when there is none left."""
+        """Consume the oldest one-time prekey; None when there is none left."""
         keys = self._prekeys.get(address)
         if not keys:
             return None
@@ -287,19 +287,19 @@ class Directory:
         self._changed["prekey", f"{address.key}:{prekey_id}"] = None
         return prekey_id, keys.pop(prekey_id)
 
-    # What waits for a device
+    # Queues of devices
 
     def queue(self, address: Address) -> Queue:
         return self._queues.setdefault(address, Queue())
 
     def enqueue(self, address: Address, entry: Pending) -> int:
-        """Keeps a stanza for a device; its number in the queue."""
+        """Queue a stanza for a device; returns its number."""
         seq = self.queue(address).append(entry)
         self._changed["pending", f"{address.key}:{seq}"] = msgspec.msgpack.encode(entry)
         return seq
 
     def settle(self, address: Address, kind: StanzaKind, id_: str) -> bool:
-        """The device acknowledged it. Whether anything of that name was waiting."""
+        """The device acknowledged a stanza. Returns whether such a stanza was waiting."""
         seq = self.queue(address).settle(kind, id_)
         if seq is None:
             return False
@@ -318,7 +318,7 @@ class Directory:
 
     @classmethod
     def load(cls, records: Iterable[tuple[str, str, bytes]]) -> tuple[Directory, list[tuple[str, str, bytes]]]:
-        """The directory of these records, and the records that belong to other parts of the server."""
+        """The directory made of these records, and the records that belong to other parts of the server."""
         directory = cls()
         foreign = []
         for kind, key, value in records:
@@ -354,7 +354,7 @@ class Directory:
         return True
 
     def _sort(self) -> None:
-        """Brings back the order that records on disk don't have."""
+        """Restore the order, which records on disk don't have."""
         for number, devices in self.devices.items():
             self.devices[number] = dict(sorted(devices.items()))
         for address, keys in self._prekeys.items():

@@ -168,4 +168,4 @@ def test_a_finish_before_the_code_is_refused(world: World) -> None:
     client = world.register(world.linked())
     ask_for_code(world, client)
     reg = Node("link_code_companion_reg", {"jid": "962302@s.whatsapp.net", "stage": "companion_finish"})
-    assert "nobody typed" in world.ask(client, "md", "set", reg).children[0].attrs["text"]
+    assert "has not been typed" in world.ask(client, "md", "set", reg).children[0].attrs["text"]

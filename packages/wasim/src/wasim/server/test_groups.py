@@ -191,7 +191,7 @@ def test_a_stranger_can_not_write(world: World, alice: Party) -> None:
 
 def test_a_phone_that_is_no_member_can_not_write(world: World, alice: Party, group: Group) -> None:
     """It is told so before anything is sent."""
-    with pytest.raises(BadMessageRequest, match=f"{DAN} is no member"):
+    with pytest.raises(BadMessageRequest, match=f"{DAN} is not a member"):
         say(world, DAN, group, "hello")
 
 

@@ -84,7 +84,7 @@ def test_media(phones: World, media: Media, kind: str) -> None:
 
 
 def test_only_media_is_carried() -> None:
-    with pytest.raises(ValueError, match="no kind of media"):
+    with pytest.raises(ValueError, match="not a kind of media"):
         carrying(Media())
 
 
@@ -163,7 +163,7 @@ def test_a_message_in_a_group_is_named_with_its_author(phones: World) -> None:
     [
         (MessageRequest(), "has nothing"),
         (MessageRequest(text="a", delete=About(id="x")), "has text and delete"),
-        (MessageRequest(text="a", reply_to="X1"), "neither got nor sent"),
+        (MessageRequest(text="a", reply_to="X1"), "neither received nor sent"),
         (MessageRequest(text="a", mentions=("999",)), "mentions 999: there is no such phone"),
     ],
 )
@@ -214,7 +214,7 @@ def test_a_message_of_any_kind_can_be_given_whole(phones: World) -> None:
     assert phone_message(phones, sent).text == "beside"
     kept = phones.server.phone_clients.phone_sender.sent(ALICE, sent)
     assert kept == Content(conversation="beside", rest=poll)
-    with pytest.raises(BadMessageRequest, match="payload is no message of WAProto: protobuf cut off"):
+    with pytest.raises(BadMessageRequest, match="payload is not a message of WAProto: protobuf cut off"):
         say(phones, MessageRequest(payload=poll[:-1]))
 
 

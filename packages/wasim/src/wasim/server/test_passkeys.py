@@ -248,10 +248,10 @@ def _set(name: str, value: object) -> Spoil:
     ("spoil", "why"),
     [
         (_set("origin", "https://web.whatsapp.com.evil.example"), "not on https://web.whatsapp.com"),
-        (_set("rp_id", "evil.example"), "another relying party"),
+        (_set("rp_id", "evil.example"), "not for the relying party"),
         (_set("flags", UP), "not verified"),
         (_set("flags", UV), "not verified"),
-        (_set("id", b"another"), "none of this account's passkeys"),
+        (_set("id", b"another"), "not one of this account's passkeys"),
         (_set("key", derive_private_key(4712, SECP256R1())), "signature is wrong"),
         (_set("type", "webauthn.create"), "not of type webauthn.get"),
     ],
@@ -321,7 +321,7 @@ def test_the_old_secret_is_no_new_one(world: World) -> None:
     companion.prologue(Owner().sign(companion.options["challenge"]))
     companion.ask("companion_nonce", "set", companion.nonce)
     companion.request(secret=companion.linked.keys.adv_secret)
-    assert refusals(world) == ["the pairing request holds no new ADV secret of 32 bytes"]
+    assert refusals(world) == ["the pairing request has no new ADV secret of 32 bytes"]
 
 
 def test_a_step_out_of_its_order_is_refused(world: World) -> None:
@@ -334,8 +334,8 @@ def test_a_step_out_of_its_order_is_refused(world: World) -> None:
     companion.prologue(Owner().sign(companion.options["challenge"]))
     companion.prologue(Owner(counter=2).sign(companion.options["challenge"]))
     assert refusals(world) == [
-        "a nonce before it was asked for",
-        "a pairing request before the nonce",
+        "the nonce came before it was requested",
+        "the pairing request came before the nonce",
         "this challenge was answered already",
     ]
 

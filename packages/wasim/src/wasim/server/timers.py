@@ -1,4 +1,4 @@
-"""What is to be done later, in the order of its time; in what is due together, in the order it was asked for."""
+"""Scheduled actions, ordered by time, and by the order of scheduling when they are due together."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import heapq
 from collections.abc import Callable
 
 Action = Callable[[float], None]
-"""Gets the time at which it is really done."""
+"""Called with the time at which it is actually run."""
 
 
 class Timers:
@@ -23,7 +23,7 @@ class Timers:
         return self._waiting[0][0] if self._waiting else None
 
     def tick(self, *, now: float) -> None:
-        """Does what is due by now."""
+        """Run what is due by now."""
         while self._waiting and self._waiting[0][0] <= now:
             _, _, action = heapq.heappop(self._waiting)
             action(now)

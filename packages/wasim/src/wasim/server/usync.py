@@ -1,4 +1,4 @@
-"""usync: what the server tells about other people – whether they are on WhatsApp, their devices, their hidden id."""
+"""usync: queries about other people – whether they are on WhatsApp, their devices, their hidden id."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from wasim.wire.nodes import Node
 
 
 def answer(directory: Directory, request: Node) -> Node:
-    """The `usync` result for a `usync` request: one `user` for each asked, with one child for each protocol asked."""
+    """The result of a `usync` query: one `user` for each requested one, with one child for each requested protocol."""
     asked = [protocol.tag for query in request.all("query") for protocol in query.children]
     users = [_user(directory, user, asked) for listing in request.all("list") for user in listing.all("user")]
     attrs = {key: request.attrs[key] for key in ("sid", "mode", "context") if key in request.attrs}

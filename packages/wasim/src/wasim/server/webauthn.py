@@ -1,4 +1,4 @@
-"""WebAuthn as a relying party checks it: is this an answer of that passkey to that challenge, on WhatsApp's own site?
+"""WebAuthn checks of a relying party: did that passkey sign that challenge, on WhatsApp's own site?
 
 Pure: bytes in, an error or nothing out. Sources: W3C Web Authentication Level 3, sections 7.1 and 7.2.
 """
@@ -24,17 +24,17 @@ ES256 = -7
 _RP_ID_HASH = hashlib.sha256(RP_ID.encode()).digest()
 _USER_PRESENT, _USER_VERIFIED, _ATTESTED = 0x01, 0x04, 0x40
 _HEAD_BYTES = 37
-"""rpIdHash, flags and counter: what authenticator data begins with."""
+"""rpIdHash, flags and counter: the start of authenticator data."""
 _AAGUID_BYTES = 16
 _MOST_ID_BYTES = 1023
 
 
 class BadCredential(Exception):
-    """A credential that proves nothing; the sentence says why."""
+    """A credential that is not valid; the sentence says why."""
 
 
 class Passkey(msgspec.Struct, frozen=True, kw_only=True):
-    """A passkey as the relying party knows it: never a private key."""
+    """A passkey as the relying party stores it: never a private key."""
 
     id: bytes
     public_key: bytes
@@ -65,7 +65,7 @@ def from_base64url(text: object, *, field: str) -> bytes:
 
 
 def creation_options(challenge: bytes, *, user: bytes, name: str) -> dict[str, object]:
-    """What `PublicKeyCredential.parseCreationOptionsFromJSON` takes, to make a passkey on WhatsApp's site."""
+    """Options for `PublicKeyCredential.parseCreationOptionsFromJSON`, to create a passkey on WhatsApp's site."""
     return {
         "challenge": base64url(challenge),
         "rp": {"id": RP_ID, "name": "WhatsApp"},
@@ -78,7 +78,7 @@ def creation_options(challenge: bytes, *, user: bytes, name: str) -> dict[str, o
 
 
 def request_options(challenge: bytes, passkeys: list[Passkey], *, timeout_s: float) -> dict[str, object]:
-    """What `PublicKeyCredential.parseRequestOptionsFromJSON` takes, to sign with one of these passkeys."""
+    """Options for `PublicKeyCredential.parseRequestOptionsFromJSON`, to sign with one of these passkeys."""
     return {
         "challenge": base64url(challenge),
         "timeout": round(timeout_s * 1000),
@@ -90,32 +90,32 @@ def request_options(challenge: bytes, passkeys: list[Passkey], *, timeout_s: flo
 
 
 def registered(credential: object, *, challenge: bytes) -> Passkey:
-    """The passkey that a registration (`credential.toJSON()`) made. Raises BadCredential.
+    """The passkey that a registration (`credential.toJSON()`) created. Raises BadCredential.
 
-    Without attestation nothing vouches for the public key but the page that read it: as on the real site.
+    Without attestation only the page that read the public key vouches for it, as on the real site.
     """
     answer = _response_of(credential)
     _check_client_data(answer, "webauthn.create", challenge)
     data = from_base64url(answer.get("authenticatorData"), field="authenticatorData")
     _check_flags(data)
     if not data[32] & _ATTESTED or len(data) < _HEAD_BYTES + _AAGUID_BYTES + 2:
-        raise BadCredential("authenticatorData holds no new credential")
+        raise BadCredential("authenticatorData has no new credential")
     begin = _HEAD_BYTES + _AAGUID_BYTES + 2
     size = int.from_bytes(data[begin - 2 : begin], "big")
     id_ = data[begin : begin + size]
     if len(id_) != size or id_ != _raw_id(credential):
-        raise BadCredential("authenticatorData holds another credential than rawId names")
+        raise BadCredential("authenticatorData has another credential than rawId")
     if answer.get("publicKeyAlgorithm") != ES256:
         raise BadCredential(f"publicKeyAlgorithm is {answer.get('publicKeyAlgorithm')!r}, not ES256 ({ES256})")
     return passkey(id_, from_base64url(answer.get("publicKey"), field="publicKey"))
 
 
 def verify(credential: object, *, challenge: bytes, passkeys: list[Passkey]) -> Passkey:
-    """The passkey that signed, with its new counter. Raises BadCredential for an assertion that proves nothing."""
+    """The passkey that signed, with its new counter. Raises BadCredential for an invalid assertion."""
     id_ = _raw_id(credential)
     known = next((one for one in passkeys if hmac.compare_digest(one.id, id_)), None)
     if known is None:
-        raise BadCredential("the credential is none of this account's passkeys")
+        raise BadCredential("the credential is not one of this account's passkeys")
     answer = _response_of(credential)
     client_data = _check_client_data(answer, "webauthn.get", challenge)
     data = from_base64url(answer.get("authenticatorData"), field="authenticatorData")
@@ -135,7 +135,7 @@ def _es256(public_key: bytes) -> EllipticCurvePublicKey:
     try:
         key = load_der_public_key(public_key)
     except ValueError as error:
-        raise BadCredential("the public key is no SubjectPublicKeyInfo in DER") from error
+        raise BadCredential("the public key is not a SubjectPublicKeyInfo in DER") from error
     if not isinstance(key, EllipticCurvePublicKey) or not isinstance(key.curve, SECP256R1):
         raise BadCredential("the public key is not one for ES256 (ECDSA on P-256)")
     return key
@@ -143,7 +143,7 @@ def _es256(public_key: bytes) -> EllipticCurvePublicKey:
 
 def _raw_id(credential: object) -> bytes:
     if not isinstance(credential, dict) or credential.get("type") != "public-key":
-        raise BadCredential("it is no public-key credential")
+        raise BadCredential("it is not a public-key credential")
     if credential.get("id") != credential.get("rawId"):
         raise BadCredential("id and rawId differ")
     return from_base64url(credential.get("rawId"), field="rawId")
@@ -161,7 +161,7 @@ def _check_client_data(answer: dict[str, Any], kind: str, challenge: bytes) -> b
     try:
         said = json.loads(raw)
     except (ValueError, RecursionError) as error:
-        raise BadCredential("clientDataJSON is no JSON") from error
+        raise BadCredential("clientDataJSON is not JSON") from error
     if not isinstance(said, dict) or said.get("type") != kind:
         raise BadCredential(f"clientDataJSON is not of type {kind}")
     if said.get("origin") != ORIGIN or said.get("crossOrigin", False) is not False:
@@ -175,6 +175,6 @@ def _check_flags(data: bytes) -> None:
     if len(data) < _HEAD_BYTES:
         raise BadCredential("authenticatorData is too short")
     if data[:32] != _RP_ID_HASH:
-        raise BadCredential(f"it is for another relying party than {RP_ID}")
+        raise BadCredential(f"it is not for the relying party {RP_ID}")
     if not data[32] & _USER_PRESENT or not data[32] & _USER_VERIFIED:
         raise BadCredential("the person was not verified (flags UP and UV)")

@@ -1,1 +1,2 @@
-"""WhatsApp's wire format: bytes in, values out, and back. No loop, socket, clock or chance of its own."""
+"""WhatsApp's wire format: bytes in, values out, and back. Pure code, without event loop, sockets, clock or
+randomness."""

@@ -1,6 +1,6 @@
-"""Media, places and people inside a message, and what a message says about others; field numbers as in WAProto.
+"""Media, locations and contacts in a message, and references to other messages; field numbers as in WAProto.
 
-The five kinds of media carry the same things under different numbers.
+The five kinds of media have the same fields under different numbers.
 """
 
 # ruff: noqa: RUF009 – a field specification is immutable
@@ -14,7 +14,7 @@ from wasim.wire.protobuf import optional, repeated
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageKey:
-    """Which message is meant, in the eyes of who says it."""
+    """Identifies a message, from the view of the sender of this reference."""
 
     remote_jid: str | None = optional(1, "string")
     from_me: int | None = optional(2, "uint")
@@ -24,7 +24,7 @@ class MessageKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContextInfo:
-    """What a message answers, and who is mentioned."""
+    """The quoted message, and the mentioned people."""
 
     stanza_id: str | None = optional(1, "string")
     participant: str | None = optional(2, "string")
@@ -35,7 +35,7 @@ class ContextInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Media:
-    """What every kind of media has, whatever its numbers."""
+    """The fields of every kind of media, whatever their numbers."""
 
     url: str | None = None
     mimetype: str | None = None
@@ -146,13 +146,13 @@ class Contact:
 class Reaction:
     key: MessageKey | None = optional(1, lambda: MessageKey)
     emoji: str | None = optional(2, "string")
-    """Empty: taken back."""
+    """Empty: the reaction was removed."""
     timestamp_ms: int | None = optional(4, "uint")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SenderKeyGift:
-    """SenderKeyDistributionMessage of a `Message`: the key of one's messages to a group."""
+    """SenderKeyDistributionMessage in a `Message`: the key for the sender's messages to a group."""
 
     group: str | None = optional(1, "string")
     message: bytes | None = optional(2, "bytes")

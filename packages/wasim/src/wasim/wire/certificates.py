@@ -1,4 +1,4 @@
-"""The certificate chain that a server shows in its handshake: root key → intermediate (issuer serial 0) → leaf."""
+"""The certificate chain in a server's handshake: root key → intermediate (issuer serial 0) → leaf."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The client's half of a link: handshake, then nodes. For tests and load; a real client is always someone else's."""
+"""The client side of a link: handshake, then nodes. For tests and load generation; real clients are other programs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class DeviceKeys:
     adv_secret: bytes
 
     def registration(self, *, nonce: bytes) -> ClientPayload:
-        """What a device says that wants to be linked."""
+        """The payload of a device that wants to be linked."""
         return ClientPayload(
             passive=0,
             pull=0,
@@ -40,12 +40,12 @@ class DeviceKeys:
 
 
 def login(number: str, device: int) -> ClientPayload:
-    """What a linked device says."""
+    """The payload of a linked device."""
     return ClientPayload(username=int(number), device=device, passive=1, pull=1)
 
 
 class ClientLink:
-    """One connection, sans I/O: bytes in, nodes out, and the other way."""
+    """One connection, sans I/O: bytes in, nodes out, and the reverse."""
 
     def __init__(self, *, noise: KeyPair, ephemeral: KeyPair, payload: ClientPayload, intro: bytes = HEADER) -> None:
         self._initiator = Initiator(static=noise, ephemeral=ephemeral)
@@ -60,7 +60,7 @@ class ClientLink:
         return self._intro + frame(self._initiator.hello())
 
     def receive(self, data: bytes) -> tuple[list[Node], bytes]:
-        """Nodes the server sent, and bytes to send back for the handshake."""
+        """Nodes from the server, and bytes to send back for the handshake."""
         received, answer = [], b""
         for payload in self._reader.feed(data):
             if self._transport is None:

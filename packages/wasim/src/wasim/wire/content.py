@@ -1,4 +1,4 @@
-"""What people and phones say inside an encrypted message: WAProto's `Message`, as far as a simulated phone needs it."""
+"""The content of an encrypted message: WAProto's `Message`, as far as a simulated phone needs it."""
 
 # ruff: noqa: RUF009 – a field specification is immutable
 
@@ -39,7 +39,7 @@ class ExtendedText:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceSent:
-    """A copy for one's own devices of what went to somebody else."""
+    """A copy, for the sender's own devices, of a message to somebody else."""
 
     destination: str | None = optional(1, "string")
     message: Content | None = optional(2, lambda: Content)
@@ -47,7 +47,7 @@ class DeviceSent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wrapped:
-    """FutureProofMessage: disappearing messages and the like."""
+    """FutureProofMessage: the wrapper of disappearing messages and similar ones."""
 
     message: Content | None = optional(1, lambda: Content)
 
@@ -100,10 +100,10 @@ class SyncKeyShare:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProtocolNote:
-    """ProtocolMessage: what devices of one account tell each other, and what becomes of older messages."""
+    """ProtocolMessage: messages between devices of one account, and changes of older messages."""
 
     key: MessageKey | None = optional(1, lambda: MessageKey)
-    """The message that is taken back or edited."""
+    """The message that is deleted or edited."""
     type: int | None = optional(2, "uint")
     history: HistorySyncNotification | None = optional(6, lambda: HistorySyncNotification)
     sync_keys: SyncKeyShare | None = optional(7, lambda: SyncKeyShare)
@@ -132,17 +132,17 @@ class Content:
     document_with_caption: Wrapped | None = optional(53, lambda: Wrapped)
     edited: Wrapped | None = optional(58, lambda: Wrapped)
     rest: bytes = rest()
-    """What else the message has: a phone passes it on, and shows nothing of it."""
+    """All other fields: a phone passes them on and shows nothing of them."""
 
     @property
     def inner(self) -> Content:
-        """Without the wrapping of a copy for own devices, of a disappearing message, and the like."""
+        """The message without the wrapper of a copy for own devices, of a disappearing message, and similar ones."""
         wrapped = self.device_sent or self.ephemeral or self.document_with_caption or self.edited
         return wrapped.message.inner if wrapped is not None and wrapped.message is not None else self
 
     @property
     def text(self) -> str | None:
-        """What a person reads: the text, or the caption of media, or what an edit puts in its place."""
+        """What a person reads: the text, the caption of media, or the text of an edit."""
         inner = self.inner
         if inner.conversation is not None:
             return inner.conversation
@@ -160,14 +160,14 @@ class Content:
 
     @property
     def context(self) -> ContextInfo | None:
-        """What it answers, and who is mentioned."""
+        """The quoted message, and the mentioned people."""
         inner = self.inner
         said = inner.extended_text or inner.media or inner.location or inner.contact
         return said.context if said is not None else None
 
     @property
     def kind(self) -> str:
-        """`text`, `image`, `reaction`, `edit`, `delete`, `protocol` …; `unknown` for what is not read here."""
+        """`text`, `image`, `reaction`, `edit`, `delete`, `protocol` …; `unknown` for all other kinds."""
         inner = self.inner
         if inner.conversation is not None or inner.extended_text is not None:
             return "text"
@@ -180,7 +180,7 @@ _KINDS = ("image", "contact", "location", "document", "audio", "video", "sticker
 
 
 def carrying(media: Media) -> Content:
-    """The message that is this media."""
+    """The message with this medium."""
     match media:
         case Image():
             return Content(image=media)
@@ -192,11 +192,11 @@ def carrying(media: Media) -> Content:
             return Content(document=media)
         case Sticker():
             return Content(sticker=media)
-    raise ValueError(f"{type(media).__name__} is no kind of media")
+    raise ValueError(f"{type(media).__name__} is not a kind of media")
 
 
 def seal(content: Content, *, pad: int) -> bytes:
-    """The plaintext of a message: its bytes with `pad` (1 to 16) bytes of padding."""
+    """The plaintext of a message: its bytes and `pad` (1 to 16) bytes of padding."""
     return encode(content) + bytes([pad]) * pad
 
 

@@ -1,4 +1,4 @@
-"""X25519 key pairs, agreement, and XEdDSA signatures as libsignal makes and checks them. Chance comes in as bytes."""
+"""X25519 key pairs, key agreement, and XEdDSA signatures in libsignal's form. Randomness is passed in as bytes."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class KeyPair:
 
     @classmethod
     def from_private(cls, private: bytes) -> KeyPair:
-        """The pair of any 32 random bytes."""
+        """The key pair of any 32 random bytes."""
         key = X25519PrivateKey.from_private_bytes(private)
         return cls(private, key.public_key().public_bytes_raw())
 
     def agree(self, public: bytes) -> bytes:
-        """Diffie-Hellman. Raises WireError for a public key that is none."""
+        """Diffie-Hellman. Raises WireError for an invalid public key."""
         try:
             peer = X25519PublicKey.from_public_bytes(public)
             return X25519PrivateKey.from_private_bytes(self.private).exchange(peer)
@@ -40,14 +40,14 @@ class KeyPair:
             raise WireError(f"not a Curve25519 public key: {error}") from error
 
     def sign(self, message: bytes, *, nonce: bytes) -> bytes:
-        """XEdDSA in the form of its specification (sign bit 0), which every verifier accepts."""
+        """An XEdDSA signature as specified (sign bit 0), which every verifier accepts."""
         return bytes(ed25519_sign(priv_force_sign(self.private, False), message, nonce))
 
 
 def verify(public: bytes, message: bytes, signature: bytes) -> bool:
-    """Whether `signature` is one of `message` by `public`.
+    """Whether `signature` is a signature of `message` by `public`.
 
-    libsignal leaves the Edwards sign bit in bit 7 of the last byte; unread, half of all good signatures would fail.
+    libsignal stores the Edwards sign bit in bit 7 of the last byte; without it half of all good signatures would fail.
     """
     if len(signature) != SIGNATURE_BYTES or len(public) != KEY_BYTES:
         return False
@@ -71,12 +71,12 @@ def hkdf(secret: bytes, *, salt: bytes, info: bytes = b"", length: int) -> bytes
 
 
 def typed(public: bytes) -> bytes:
-    """With Signal's type byte in front."""
+    """The key with Signal's type byte in front."""
     return DJB_TYPE + public
 
 
 def untyped(public: bytes) -> bytes:
-    """Without Signal's type byte, whether it was there or not. Raises WireError for any other length."""
+    """The key without Signal's type byte, if it has one. Raises WireError for any other length."""
     if len(public) == KEY_BYTES + 1 and public[:1] == DJB_TYPE:
         return public[1:]
     if len(public) == KEY_BYTES:

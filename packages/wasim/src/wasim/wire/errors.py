@@ -1,4 +1,4 @@
-"""What can be wrong with bytes from a peer. Always the peer's fault; the connection ends with it."""
+"""Errors in bytes from a peer. They are always the peer's fault, and end the connection."""
 
 from __future__ import annotations
 

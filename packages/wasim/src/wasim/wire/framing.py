@@ -1,11 +1,11 @@
-"""Frames: an intro from the client, then three bytes of length and the payload, in both directions."""
+"""Frames: an intro from the client, then payloads with three bytes of length each, in both directions."""
 
 from __future__ import annotations
 
 from wasim.wire.errors import WireError
 
 HEADER = b"WA\x06\x03"
-"""What a client sends first; the last byte is the version of the token dictionary."""
+"""The first bytes from a client; the last one is the version of the token dictionary."""
 _ROUTING = b"ED\x00\x01"
 _LENGTH_BYTES = 3
 MAX_PAYLOAD_BYTES = (1 << 24) - 1
@@ -19,7 +19,8 @@ def frame(payload: bytes) -> bytes:
 
 
 class FrameReader:
-    """Cuts a byte stream into payloads. The server's side also takes the intro off, with its optional routing part."""
+    """Splits a byte stream into payloads. On the server's side it also removes the intro, with its optional routing
+    part."""
 
     def __init__(self, *, expects_intro: bool) -> None:
         self._buffer = bytearray()

@@ -9,7 +9,7 @@ PN = "s.whatsapp.net"
 LID = "lid"
 GROUP = "g.us"
 SERVER = "@s.whatsapp.net"
-"""The server itself, as `from` or `to` of a stanza: an address without a user."""
+"""The server itself as `from` or `to` of a stanza: an address without a user."""
 
 
 class Jid(NamedTuple):
@@ -22,13 +22,13 @@ class Jid(NamedTuple):
 
     @property
     def bare(self) -> Jid:
-        """Without the device: the person, or the chat with them."""
+        """The address without the device: the person, or the chat with them."""
         return Jid(self.user, self.server)
 
 
 @lru_cache(maxsize=16_384)
 def parse_jid(text: str) -> Jid | None:
-    """The address in `text`, or None when it has no such form. `c.us`, the old name, is read as `s.whatsapp.net`."""
+    """The address in `text`, or None for any other text. `c.us`, the old name, is read as `s.whatsapp.net`."""
     who, at, server = text.partition("@")
     if not at:
         return None

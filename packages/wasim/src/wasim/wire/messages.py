@@ -1,4 +1,4 @@
-"""The few protobuf messages of WhatsApp that a server and a simulated phone need; field numbers as in WAProto."""
+"""WhatsApp's protobuf messages, as far as a server and a simulated phone need them; field numbers as in WAProto."""
 
 # ruff: noqa: RUF009 – a field specification is immutable
 
@@ -71,7 +71,7 @@ class PairingData:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceProps:
-    """How a device that wants to be linked describes itself."""
+    """The self-description of a device that wants to be linked."""
 
     os: str | None = optional(1, "string")
     platform_type: int | None = optional(3, "uint")
@@ -138,7 +138,7 @@ class WhisperMessage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreKeyMessage:
-    """Signal's first message of a session: a whisper message with what the recipient needs to begin."""
+    """Signal's first message of a session: a whisper message, with what the recipient needs to start the session."""
 
     prekey_id: int | None = optional(1, "uint")
     base_key: bytes | None = optional(2, "bytes")
@@ -159,7 +159,7 @@ class SenderKeyMessage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SenderKeyDistribution:
-    """What opens a sender's group messages, after its version byte."""
+    """The key for a sender's group messages, after its version byte."""
 
     id: int | None = optional(1, "uint")
     iteration: int | None = optional(2, "uint")
@@ -169,7 +169,7 @@ class SenderKeyDistribution:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompanionEphemeralIdentity:
-    """What a device that links with a passkey commits itself to."""
+    """The commitment of a device that links with a passkey."""
 
     public_key: bytes | None = optional(1, "bytes")
     device_type: int | None = optional(2, "uint")

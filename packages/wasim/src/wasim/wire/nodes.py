@@ -1,7 +1,7 @@
 """WABinary: WhatsApp's binary XML. `encode(Node) -> bytes`, `decode(bytes) -> Node`, both without the noise layer.
 
-Values that look like WhatsApp addresses are written as JID tokens, because some clients take an address from nothing
-else. Dictionary words, packed digits and packed hex are used wherever the format allows them.
+Values that look like WhatsApp addresses are written as JID tokens, because some clients accept addresses in no other
+form. Dictionary words, packed digits and packed hex are used wherever the format allows them.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _NIBBLE_LETTERS = str.maketrans("abcdef", _NIBBLE_DIGITS[10:])
 
 @dataclass(slots=True)
 class Node:
-    """One element: its tag, its attributes, and as content nothing, bytes, a word, or children."""
+    """One element: its tag, its attributes, and its content, which is nothing, bytes, a word, or children."""
 
     tag: str
     attrs: dict[str, str] = field(default_factory=dict)
@@ -60,13 +60,14 @@ class Node:
 
     @property
     def data(self) -> bytes:
-        """The content as bytes; empty for children and for none. A reader can't know which way the peer wrote it."""
+        """The content as bytes; empty for children and for none. A reader can't know in which form the peer wrote
+        it."""
         if isinstance(self.content, str):
             return self.content.encode()
         return self.content if isinstance(self.content, bytes) else b""
 
     def data_of(self, tag: str) -> bytes:
-        """Content of the first child with that tag; empty when there is none."""
+        """The content of the first child with that tag; empty when there is none."""
         node = self.child(tag)
         return node.data if node else b""
 
@@ -189,7 +190,7 @@ def _inflate(data: bytes) -> bytes:
 
 
 class _Reader:
-    """Reads one node tree from bytes; every method moves `at` forward."""
+    """Reads one tree of nodes from bytes; every method advances `at`."""
 
     __slots__ = ("at", "data")
 
@@ -201,7 +202,7 @@ class _Reader:
         size = self._list_size(self._byte())
         tag = self._word()
         if not size or not tag:
-            raise WireError("a node without a tag")
+            raise WireError("the node has no tag")
         attrs = {}
         for _ in range((size - 1) >> 1):
             key = self._word()
@@ -229,7 +230,7 @@ class _Reader:
     def _take(self, length: int) -> bytes:
         at = self.at
         if at + length > len(self.data):
-            raise WireError(f"node cut off: {length} bytes wanted at {at} of {len(self.data)}")
+            raise WireError(f"node cut off: {length} bytes expected at {at} of {len(self.data)}")
         self.at = at + length
         return self.data[at : at + length]
 

@@ -1,7 +1,7 @@
 """Noise_XX_25519_AESGCM_SHA256 as WhatsApp uses it: `Responder` for a server, `Initiator` for tests and load.
 
-Both take one handshake payload and give the next; afterwards `Transport` encrypts and decrypts frames. Framing is not
-done here. Ephemeral keys come in as arguments.
+Both take one handshake payload and return the next; then `Transport` encrypts and decrypts frames. Framing is not done
+here. Ephemeral keys are passed in as arguments.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class _Symmetric:
 
 
 class Transport:
-    """The encrypted stream after the handshake; frames must come in the order they were made."""
+    """The encrypted stream after the handshake; frames must arrive in the order in which they were made."""
 
     def __init__(self, *, write_key: bytes, read_key: bytes) -> None:
         self._write = AESGCM(write_key)
@@ -79,7 +79,7 @@ class Transport:
         return self._write.encrypt(nonce, plaintext, b"")
 
     def decrypt(self, ciphertext: bytes) -> bytes:
-        """Raises WireError when it is no frame of the peer's, or out of order."""
+        """Raises WireError for a frame that the peer did not make, or that is out of order."""
         nonce = self._been_read.to_bytes(12, "big")
         self._been_read += 1
         try:
@@ -90,10 +90,10 @@ class Transport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """A handshake that is done: who the peer is, what it said, and the stream to it."""
+    """A completed handshake: the peer, its payload, and the stream."""
 
     peer: bytes
-    """The peer's static public key, proven."""
+    """The peer's static public key, authenticated."""
     payload: bytes
     transport: Transport
 
@@ -111,7 +111,7 @@ class Responder:
         """The ServerHello for a ClientHello."""
         hello = decode(HandshakeMessage, payload).client_hello
         if hello is None or hello.ephemeral is None:
-            raise WireError("the first frame is no ClientHello")
+            raise WireError("the first frame is not a ClientHello")
         state = self._state
         state.mix_hash(hello.ephemeral)
         state.mix_hash(self._ephemeral.public)
@@ -123,10 +123,10 @@ class Responder:
         return encode(HandshakeMessage(server_hello=answer))
 
     def finish(self, payload: bytes) -> Finished:
-        """What the ClientFinish proves and says."""
+        """Check the ClientFinish; returns the completed handshake."""
         finish = decode(HandshakeMessage, payload).client_finish
         if finish is None or finish.static is None or finish.payload is None:
-            raise WireError("the second frame is no ClientFinish")
+            raise WireError("the second frame is not a ClientFinish")
         state = self._state
         peer = state.decrypt(finish.static)
         state.mix_key(self._ephemeral.agree(peer))
@@ -151,7 +151,7 @@ class Initiator:
         """The ClientFinish that carries `payload`, and the finished handshake; its payload is the certificate chain."""
         hello = decode(HandshakeMessage, answer).server_hello
         if hello is None or hello.ephemeral is None or hello.static is None or hello.payload is None:
-            raise WireError("the server's frame is no ServerHello")
+            raise WireError("the server's frame is not a ServerHello")
         state = self._state
         state.mix_hash(hello.ephemeral)
         state.mix_key(self._ephemeral.agree(hello.ephemeral))

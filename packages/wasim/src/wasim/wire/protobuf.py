@@ -1,8 +1,8 @@
 """A small declarative protobuf codec: a message is a frozen dataclass whose fields carry their number and kind.
 
-Proto2 semantics with every field optional; unknown fields are skipped, or kept where a class has a `rest`. Only the
-kinds that WhatsApp's messages here need: varints (unsigned), doubles, bytes, strings, embedded messages, and repeated
-ones of these. Fields that are not declared with a number here are the business of the class that has them.
+Proto2 semantics with every field optional; unknown fields are skipped, or kept if a class has a `rest`. Only the kinds
+that WhatsApp's messages need here: varints (unsigned), doubles, bytes, strings, embedded messages, and repeated ones of
+these. Fields declared without a number are left to their class.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Kind = Literal["uint", "double", "bytes", "string"] | Callable[[], type[Any]]
 M = TypeVar("M")
 
 _MAX_DEPTH = 100
-"""As other readers of protobuf have it."""
+"""The same limit as in other protobuf decoders."""
 _MAX_VARINT_BYTES = 10
 
 
@@ -37,12 +37,12 @@ def optional(number: int, kind: Kind) -> Any:  # the declared type of the field 
 
 
 def repeated(number: int, kind: Kind) -> Any:
-    """A field of any number of values, a tuple; varints are written packed."""
+    """A field with any number of values, a tuple; varints are written packed."""
     return field(default=(), metadata={"number": number, "kind": kind, "repeated": True})
 
 
 def rest() -> Any:
-    """The encoded fields of other numbers, as they came: written behind the declared ones. At most one in a class."""
+    """The encoded fields of other numbers, unchanged: written after the declared ones. At most one in a class."""
     return field(default=b"", metadata={"rest": True})
 
 
@@ -58,7 +58,7 @@ def _specs(cls: Hashable) -> tuple[_Spec, ...]:
 
 
 def encode(message: Any) -> bytes:
-    """The message's bytes, its fields in ascending order of declaration."""
+    """The message's bytes, its fields in the order of declaration."""
     out = bytearray()
     for spec in _specs(cast(Hashable, type(message))):
         value = getattr(message, spec.name)
@@ -101,9 +101,9 @@ def varint(value: int) -> bytes:
 
 
 def decode(cls: type[M], data: bytes, depth: int = 0) -> M:
-    """The message in these bytes, which lies `depth` deep in others.
+    """The message in these bytes, nested `depth` deep in others.
 
-    Raises WireError when they are cut off, of another shape, or nested too deep.
+    Raises WireError when they are truncated, of another type, or nested too deep.
     """
     if depth > _MAX_DEPTH:
         raise WireError(f"protobuf nested more than {_MAX_DEPTH} deep")
@@ -152,7 +152,7 @@ _WIRE_TYPES: dict[Hashable, type] = {"uint": int, "double": float}
 
 
 def _read_field(data: bytes, at: int) -> tuple[int, int | float | bytes | None, int]:
-    """A field's number, its value (None: of a kind that is not used here), and where the next one begins."""
+    """A field's number, its value (None: of a wire type that is not used here), and the position of the next field."""
     key, at = _read_varint(data, at)
     match key & 7:
         case 2:
@@ -168,7 +168,7 @@ def _read_field(data: bytes, at: int) -> tuple[int, int | float | bytes | None, 
             _slice(data, at, 4)
             return key >> 3, None, at + 4
         case other:
-            raise WireError(f"protobuf wire type {other} is not in use")
+            raise WireError(f"protobuf wire type {other} is not supported")
 
 
 def _read_packed(data: bytes) -> Iterator[int]:
@@ -180,12 +180,12 @@ def _read_packed(data: bytes) -> Iterator[int]:
 
 def _slice(data: bytes, at: int, length: int) -> bytes:
     if at + length > len(data):
-        raise WireError(f"protobuf cut off: {length} bytes wanted at {at} of {len(data)}")
+        raise WireError(f"protobuf cut off: {length} bytes expected at {at} of {len(data)}")
     return data[at : at + length]
 
 
 def _read_varint(data: bytes, at: int) -> tuple[int, int]:
-    if at < len(data) and data[at] < 0x80:  # nearly always
+    if at < len(data) and data[at] < 0x80:  # the common case
         return data[at], at + 1
     value = 0
     for n in range(_MAX_VARINT_BYTES):

@@ -1,7 +1,7 @@
-"""Signal sessions, version 3: X3DH and the Double Ratchet, in the form libsignal writes and reads.
+"""Signal sessions, version 3: X3DH and the Double Ratchet, in libsignal's format.
 
-Pure: a session is a value that changes only when a message was really made or really opened; private keys that are
-needed come in as arguments. Counters begin at 0.
+Pure: a session is a value that changes only when a message was really encrypted or decrypted; private keys are passed
+in as arguments. Counters begin at 0.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ _SALT = bytes(32)
 
 
 class CannotOpen(WireError):
-    """A ciphertext that this session does not open."""
+    """A ciphertext that this session can't decrypt."""
 
 
 class KeyConsumed(CannotOpen):
-    """The ciphertext names a message key that was used before: a redelivery, or a sender that used a key twice."""
+    """The ciphertext names a used message key: a redelivery, or a sender that used a key twice."""
 
     def __init__(self, use: KeyUse) -> None:
         super().__init__(f"message key {use.counter} was used already")
@@ -58,11 +58,11 @@ class Chain(msgspec.Struct, kw_only=True):
     key: bytes
     next: int = 0
     skipped: dict[int, bytes] = {}
-    """Keys of messages that have not come yet."""
+    """Keys of messages that have not arrived yet."""
 
 
 class Pending(msgspec.Struct, frozen=True, kw_only=True):
-    """What goes with every message until the peer answers."""
+    """Sent with every message until the peer answers."""
 
     base_key: bytes
     signed_prekey_id: int
@@ -73,7 +73,7 @@ class Session(msgspec.Struct, kw_only=True):
     """One side of a conversation between two devices."""
 
     base_key: bytes
-    """The initiator's, which names the session."""
+    """The initiator's base key, which identifies the session."""
     own_identity: bytes
     remote_identity: bytes
     root_key: bytes
@@ -86,7 +86,7 @@ class Session(msgspec.Struct, kw_only=True):
 
 
 class Bundle(NamedTuple):
-    """What the server gives out of a device, for others to begin a session."""
+    """A device's keys from the server, with which others start a session."""
 
     identity: bytes
     signed_prekey_id: int
@@ -95,11 +95,11 @@ class Bundle(NamedTuple):
     prekey: bytes | None
 
 
-# Beginning
+# Starting
 
 
 def begin(own: KeyPair, bundle: Bundle, *, base: KeyPair, ratchet: KeyPair) -> Session:
-    """A session towards the device of this bundle, with two fresh keys."""
+    """Start a session with the device of this bundle, with two fresh keys."""
     secrets = [
         own.agree(bundle.signed_prekey),
         base.agree(bundle.identity),
@@ -119,9 +119,9 @@ def begin(own: KeyPair, bundle: Bundle, *, base: KeyPair, ratchet: KeyPair) -> S
 
 
 def accept(own: KeyPair, message: PreKeyMessage, *, signed_prekey: KeyPair, prekey: KeyPair | None) -> Session:
-    """The session that a first message begins. Raises CannotOpen when it lacks a key."""
+    """The session that a first message starts. Raises CannotOpen when it lacks a key."""
     if message.base_key is None or message.identity_key is None:
-        raise CannotOpen("a first message without its keys")
+        raise CannotOpen("the first message lacks keys")
     base, identity = untyped(message.base_key), untyped(message.identity_key)
     secrets = [
         signed_prekey.agree(identity),
@@ -143,7 +143,7 @@ def _root(secrets: list[bytes]) -> bytes:
 
 
 def _derive_chain(root_key: bytes, secret: bytes) -> tuple[bytes, bytes]:
-    """New root key, and the key of a new chain."""
+    """The new root key, and the key of a new chain."""
     keys = hkdf(secret, salt=root_key, info=b"WhisperRatchet", length=64)
     return keys[:32], keys[32:]
 
@@ -154,7 +154,7 @@ def _derive_chain(root_key: bytes, secret: bytes) -> tuple[bytes, bytes]:
 def encrypt(session: Session, plaintext: bytes, *, registration_id: int) -> tuple[str, bytes]:
     """The message and its type, `pkmsg` until the peer has answered and `msg` from then on."""
     if not session.sending_key:
-        raise CannotOpen("the session can't send before it received")
+        raise CannotOpen("the session can't send before it has received a message")
     seed = _message_seed(session.sending_key)
     session.sending_key = _next_chain_key(session.sending_key)
     counter, session.sent = session.sent, session.sent + 1
@@ -184,14 +184,14 @@ def encrypt(session: Session, plaintext: bytes, *, registration_id: int) -> tupl
 
 
 def parse_first(data: bytes) -> PreKeyMessage:
-    """A `pkmsg`. Raises CannotOpen for anything else."""
+    """Parse a `pkmsg`. Raises CannotOpen for anything else."""
     if data[:1] != _VERSION:
-        raise CannotOpen("a first message of another version")
+        raise CannotOpen("the first message has another version")
     return decode_message(PreKeyMessage, data[1:])
 
 
 def damaged(kind: str, data: bytes) -> bytes:
-    """An encrypted message with a bit of its MAC or signature turned over; the keys of a first message stay whole."""
+    """An encrypted message with one bit of its MAC or signature inverted; the keys of a first message stay intact."""
     if kind == "pkmsg":
         first = parse_first(data)
         return _VERSION + encode_message(replace(first, message=damaged("msg", first.message or b"\x00")))
@@ -199,7 +199,7 @@ def damaged(kind: str, data: bytes) -> bytes:
 
 
 class _Step(NamedTuple):
-    """A turn of the ratchet that is not taken yet."""
+    """A ratchet step that has not been taken yet."""
 
     root_key: bytes
     ratchet: KeyPair
@@ -207,30 +207,31 @@ class _Step(NamedTuple):
 
 
 def decrypt(session: Session, data: bytes, *, fresh: Callable[[], KeyPair]) -> tuple[bytes, KeyUse]:
-    """The plaintext of a whisper message, and the key it used. `fresh` gives our next key when the ratchet turns.
+    """The plaintext of a whisper message, and the key it used. `fresh` returns our next key when the ratchet steps.
 
-    Raises KeyConsumed when its key was used before, CannotOpen when it is not of this session; then nothing changed.
+    Raises KeyConsumed when its key was used before, CannotOpen when it is not of this session; then nothing has
+    changed.
     """
     body, mac = data[:-_MAC_BYTES], data[-_MAC_BYTES:]
     if body[:1] != _VERSION:
-        raise CannotOpen("a message of another version")
+        raise CannotOpen("the message has another version")
     whisper = decode_message(WhisperMessage, body[1:])
     if whisper.ratchet_key is None or whisper.ciphertext is None:
-        raise CannotOpen("a message without its keys")
+        raise CannotOpen("the message lacks keys")
     remote, counter = untyped(whisper.ratchet_key), whisper.counter or 0
     known = next((chain for chain in session.receiving if chain.ratchet_key == remote), None)
     chain, step = (known, None) if known is not None else _turn(session, remote, fresh())
     seed, advanced = _take_key(chain, counter)
     cipher_key, mac_key, iv = _message_keys(seed)
     if not hmac.compare_digest(mac, _mac(mac_key, session.remote_identity, session.own_identity, body)):
-        raise CannotOpen("the MAC is wrong: not of this session, or changed on the way")
+        raise CannotOpen("the MAC is wrong: not of this session, or changed in transit")
     plaintext = unaes(cipher_key, iv, whisper.ciphertext)
     _commit(session, known, advanced, step, whisper.previous_counter or 0)
     return plaintext, KeyUse(remote, counter)
 
 
 def _turn(session: Session, remote: bytes, fresh: KeyPair) -> tuple[Chain, _Step]:
-    """The chain of a ratchet key not seen before, and the step that goes with it."""
+    """The chain of a ratchet key not seen before, and the step that belongs to it."""
     root, receiving = _derive_chain(session.root_key, KeyPair.from_private(session.ratchet_private).agree(remote))
     root, sending = _derive_chain(root, fresh.agree(remote))
     return Chain(ratchet_key=remote, key=receiving), _Step(root, fresh, sending)
@@ -249,7 +250,7 @@ def _take_key(chain: Chain, counter: int) -> tuple[bytes, Chain]:
 
 
 def _skip_to(chain: Chain, counter: int) -> Chain:
-    """The chain just before message `counter`, with the keys of those before it put aside."""
+    """The chain just before message `counter`, with the keys of the messages before it stored."""
     if counter == chain.next:
         return chain
     if counter - chain.next > MAX_AHEAD:
@@ -275,7 +276,7 @@ def _commit(session: Session, known: Chain | None, advanced: Chain, step: _Step 
 
 
 def _closed(chain: Chain, last: int) -> Chain:
-    """A chain that the peer left: the keys up to its last message are put aside, and no more can be made."""
+    """A chain that the peer no longer uses: keys up to its last message are stored, and no more can be made."""
     if chain.next <= last <= chain.next + MAX_AHEAD:
         chain = _skip_to(chain, last + 1)
     return msgspec.structs.replace(chain, key=b"")

@@ -1,7 +1,7 @@
-"""Signal's sender keys, version 3: one chain for all of a sender's messages to a group, signed by a key of its own.
+"""Signal's sender keys, version 3: one chain for all of a sender's messages to a group, signed by its own key.
 
-Pure, like the ratchet: a key is a value that changes only when a message was really made or really opened. libsignal's
-JavaScript leaves out every second number of its own chain; who opens must not mind.
+Pure, like the ratchet: a key is a value that changes only when a message was really encrypted or decrypted. libsignal's
+JavaScript skips every second number of its own chain, which decryption must accept.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ _SALT = bytes(32)
 
 
 class SenderKey(msgspec.Struct, kw_only=True):
-    """The chain of one device in one group, as its owner or as a member knows it."""
+    """The chain of one device in one group, as its owner or a member knows it."""
 
     id: int
     next: int
     chain_key: bytes
     signing_public: bytes
     signing_private: bytes = b""
-    """Only its owner has it."""
+    """Only the owner has it."""
     skipped: dict[int, bytes] = {}
-    """Keys of messages that have not come yet."""
+    """Keys of messages that have not arrived yet."""
 
 
 def make(*, id_: int, chain_key: bytes, signing: KeyPair) -> SenderKey:
-    """A new key of one's own."""
+    """A new key for the caller's own messages."""
     return SenderKey(
         id=id_, next=0, chain_key=chain_key, signing_public=signing.public, signing_private=signing.private
     )
 
 
 def distribute(key: SenderKey) -> bytes:
-    """What a member needs to open every message from now on."""
+    """What a member needs to decrypt every message from now on."""
     given = SenderKeyDistribution(
         id=key.id, iteration=key.next, chain_key=key.chain_key, signing_key=typed(key.signing_public)
     )
@@ -51,16 +51,16 @@ def distribute(key: SenderKey) -> bytes:
 
 
 def receive(data: bytes) -> SenderKey:
-    """The key that was distributed. Raises CannotOpen when it is none."""
+    """The key in a distribution message. Raises CannotOpen when it is not valid."""
     given = decode_message(SenderKeyDistribution, data[1:])
     if data[:1] != _VERSION or given.chain_key is None or given.signing_key is None:
-        raise CannotOpen("a sender key without its parts, or of another version")
+        raise CannotOpen("the sender key is incomplete, or has another version")
     public = untyped(given.signing_key)
     return SenderKey(id=given.id or 0, next=given.iteration or 0, chain_key=given.chain_key, signing_public=public)
 
 
 def encrypt(key: SenderKey, plaintext: bytes, *, nonce: bytes) -> bytes:
-    """The message, signed. The chain goes on."""
+    """The message, signed. Advances the chain."""
     iv, cipher_key = _message_keys(_seed(key.chain_key))
     message = SenderKeyMessage(id=key.id, iteration=key.next, ciphertext=aes(cipher_key, iv, plaintext))
     key.chain_key, key.next = _following(key.chain_key), key.next + 1
@@ -69,19 +69,19 @@ def encrypt(key: SenderKey, plaintext: bytes, *, nonce: bytes) -> bytes:
 
 
 def id_of(data: bytes) -> int:
-    """Which sender key a message was made with."""
+    """The id of the sender key that encrypted a message."""
     return _parse(data).id or 0
 
 
 def decrypt(key: SenderKey, data: bytes) -> tuple[bytes, KeyUse]:
     """The plaintext, and the message key it used.
 
-    Raises KeyConsumed when that was used before, CannotOpen when it is not of this chain; then nothing changed.
+    Raises KeyConsumed when that was used before, CannotOpen when it is not of this chain; then nothing has changed.
     """
     message = _parse(data)
     body, signature = data[:-SIGNATURE_BYTES], data[-SIGNATURE_BYTES:]
     if not verify(key.signing_public, body, signature):
-        raise CannotOpen("the signature is wrong: not of this sender, or changed on the way")
+        raise CannotOpen("the signature is wrong: not of this sender, or changed in transit")
     number = message.iteration or 0
     seed, advanced = _take(key, number)
     iv, cipher_key = _message_keys(seed)
@@ -92,7 +92,7 @@ def decrypt(key: SenderKey, data: bytes) -> tuple[bytes, KeyUse]:
 
 def _parse(data: bytes) -> SenderKeyMessage:
     if data[:1] != _VERSION or len(data) <= SIGNATURE_BYTES:
-        raise CannotOpen("a group message of another version, or cut off")
+        raise CannotOpen("the group message has another version, or is truncated")
     try:
         return decode_message(SenderKeyMessage, data[1:-SIGNATURE_BYTES])
     except WireError as error:

@@ -152,7 +152,7 @@ def test_finds_children() -> None:
     ("written", "why"),
     [
         ("", "empty node"),
-        ("00f80100", "without a tag"),
+        ("00f80100", "has no tag"),
         ("00f801", "cut off"),
         ("0019", "does not start a list"),
         ("00f801f0", "does not start a string"),
