@@ -1,4 +1,4 @@
-"""Backups in the small world, and the folder of a Baileys bot made by hand."""
+"""Backups in the test world, and a hand-made auth folder of a Baileys bot."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def backup_service_of(gateway: Gateway, database: Database, folder: Path, *, clo
 
 
 def octets(content: bytes) -> dict[str, str]:
-    """As Baileys' BufferJSON writes them."""
+    """Bytes in the form of Baileys' BufferJSON."""
     return {"type": "Buffer", "data": base64.b64encode(content).decode()}
 
 
@@ -81,7 +81,7 @@ FILES: dict[str, Any] = {
 
 
 def bot_folder(folder: Path, *, newest: float = LONG_AGO) -> Path:
-    """What `useMultiFileAuthState` leaves: one file for each key."""
+    """The folder that `useMultiFileAuthState` writes: one file for each key."""
     folder.mkdir()
     for name, value in FILES.items():
         (folder / name).write_text(json.dumps(value, separators=(",", ":"), ensure_ascii=False))

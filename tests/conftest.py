@@ -1,4 +1,4 @@
-"""Real parts for tests: Node, the installed bridge, a running wasim. What is slow to make is made once a run."""
+"""Real parts for tests: Node, the installed bridge, a running wasim. Slow ones are made once for each test run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CACHE = Path(__file__).parent.parent / ".cache"
 
 @pytest.fixture(scope="session")
 def node() -> Node:
-    """Node, as it ships with Holdfast."""
+    """The Node that comes with Holdfast."""
     return find_node()
 
 
@@ -28,7 +28,7 @@ def node_bin(node: Node) -> Path:
 
 @pytest.fixture(scope="session")
 def bridge(node: Node) -> Path:
-    """The installed bridge.mjs. Installed once, into the cache of the checkout; later runs find it there."""
+    """The installed bridge.mjs. It is installed once, into the cache of the checkout, and found there by later runs."""
     return install(CACHE / "engine", node=node, progress=print)
 
 
@@ -40,13 +40,13 @@ def baileys_dir(bridge: Path) -> Path:
 
 @pytest.fixture
 async def wasim(tmp_path: Path) -> AsyncIterator[Wasim]:
-    """A wasim of one's own, on free ports."""
+    """A wasim for one test, on free ports."""
     async with running_wasim(tmp_path / "wasim") as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresProcess]:
-    """A PostgreSQL of the test run's own."""
+    """A PostgreSQL for this test run."""
     with running_postgres() as process:
         yield process

@@ -1,4 +1,5 @@
-"""Fills a database with messages and all that goes with them, so large that a planner no longer prefers a scan."""
+"""Fills a database with messages and everything that belongs to them, until it is so large that a planner avoids
+scans."""
 
 from __future__ import annotations
 
@@ -63,7 +64,7 @@ class Filling:
                 search_index.add_all(connection, table, rows)
 
     def add_events(self, connection: Connection, numbers: Sequence[int]) -> None:
-        """Events and their webhook deliveries; few of them failed or are still to be delivered."""
+        """Events and their webhook deliveries, of which a few have failed or are pending."""
         for batch in _batches(numbers):
             rows = [self._event(n) for n in batch]
             _load(connection, events, rows)
@@ -134,7 +135,7 @@ def _batches(numbers: Sequence[int]) -> Iterator[Sequence[int]]:
 
 
 def _load(connection: Connection, table: Table, rows: Iterable[dict[str, Any]]) -> None:
-    """As fast as the database takes them: past SQLAlchemy, which needs longer for a row than SQLite."""
+    """Load rows as fast as the database allows: bypasses SQLAlchemy, which needs longer for a row than SQLite."""
     rows = list(rows)
     names = ", ".join(rows[0])
     driver: Any = connection.connection.driver_connection

@@ -15,7 +15,7 @@ from holdfast.session.state import Policy, State, restored
 from tests.doubles.engine_reports import granted_step, link_closed, link_opened, ponged
 
 LOGIN_S = 0.06
-"""From the start of a link until it is open; a login on a good line takes tens of milliseconds."""
+"""Seconds from the start of a link until it is open; a login on a good line takes tens of milliseconds."""
 ROUND_TRIP_S = 0.08
 
 
@@ -26,20 +26,20 @@ class Outcome:
     started_at: tuple[float, ...]
     """When each link was started, in seconds since the beginning."""
     up_s: tuple[float, ...]
-    """Connected seconds within each minute."""
+    """Seconds connected within each minute."""
 
     @property
     def uptime(self) -> float:
-        """Share of the time connected."""
+        """Share of the time in which it was connected."""
         return sum(self.up_s) / (60 * len(self.up_s))
 
     @property
     def busiest_hour(self) -> int:
-        """The most links that were started within any hour."""
+        """The largest number of links started within an hour."""
         return max(sum(start <= at < start + 3600 for at in self.started_at) for start in self.started_at)
 
     def uptime_between(self, first_minute: int, last_minute: int) -> float:
-        """Share of these minutes connected; the last one is not included."""
+        """Share of these minutes in which it was connected; the last one is not included."""
         return sum(self.up_s[first_minute:last_minute]) / (60 * (last_minute - first_minute))
 
 
@@ -83,6 +83,6 @@ def simulate(*, link_lives_s: float, minutes: int = 60, seed: int = 1, policy: P
 
 
 def _add(up_s: list[float], since: float, until: float) -> None:
-    """Spread a connected span over the minutes that it touches."""
+    """Distribute a connected span over its minutes."""
     for minute in range(int(since // 60), min(int(until // 60) + 1, len(up_s))):
         up_s[minute] += max(min(until, 60 * (minute + 1)) - max(since, 60 * minute), 0)

@@ -1,4 +1,4 @@
-"""Live state that runs in a test, what it told about Redis, and records to show."""
+"""Live state that runs in a test, its reports about Redis, and sample records."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Rig:
         self.live: LiveState = live_state(url, node=node, clock=SystemClock(), changed=self._told.put_nowait)
 
     async def told(self, availability: Availability) -> LiveStatus:
-        """The next thing that is told about Redis. It must be this, and come within five seconds."""
+        """The next report about Redis. It must be this one, and arrive within five seconds."""
         async with asyncio.timeout(5):
             status = await self._told.get()
         assert status.availability is availability, status.sentence

@@ -1,4 +1,4 @@
-"""Messages that two companies and somebody with a phone owe to each other, and the proof that each came once."""
+"""Messages between two companies and a contact, and the check that each one arrived once."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from tests.served import Served, eventually
 
 COMPANIES = {"962302": "962790000002", "962303": "962790000003"}
 CONTACT = "962790000099"
-"""Somebody with a phone and no Holdfast."""
+"""A person with a phone and no Holdfast."""
 
 ARRIVED = frozenset({"delivered", "read"})
 CHATS = [(company, to) for company in COMPANIES for to in [*COMPANIES.values(), CONTACT] if to != COMPANIES[company]]
-"""Who writes to whom by the gateway: each company to the other and to the contact."""
+"""Chats through the gateway: each company writes to the other one and to the contact."""
 REPLIES = [(CONTACT, number) for number in COMPANIES.values()]
-"""The contact writes to both, on a phone, whether a gateway lives or not."""
+"""Chats by phone: the contact writes to both companies, whether or not a gateway runs."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Letter:
-    """One message as its sender wants it: with a key, so that asking twice is no second message."""
+    """One message, with a key so that repeating the request creates no second message."""
 
     sender: str
     """A company, or the contact."""
@@ -47,7 +47,7 @@ class Letter:
 
 @dataclass(slots=True)
 class Mail:
-    """Every letter of a test, in each chat in the order in which it was written."""
+    """All messages of a test, in each chat in the order in which they were written."""
 
     gateway: Served
     wasim: Wasim
@@ -55,7 +55,7 @@ class Mail:
     _asked_more: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def post(self, letters: int) -> None:
-        """Write that many more and ask until each is answered; a chat's next one is asked for after the one before."""
+        """Write that many more messages, and repeat requests until each is answered; chats keep their order."""
         chats = [*CHATS, *REPLIES]
         fresh: dict[tuple[str, str], list[Letter]] = {chat: [] for chat in chats}
         for n in range(letters):
@@ -77,10 +77,10 @@ class Mail:
                 try:
                     letter.answer = await self.gateway.send(letter.sender, letter.to, letter.text, key=letter.text)
                 except (NoServer, aiohttp.ClientError):
-                    continue  # it was killed before it answered: ask again as soon as somebody is up
+                    continue  # the gateway was killed before it answered: try again as soon as one is up
 
     async def _write_in_order(self, letters: Sequence[Letter]) -> None:
-        """On the contact's phone."""
+        """Written on the contact's phone."""
         for letter in letters:
             self._note_asked(letter)
             await self.wasim.post(f"/phones/{CONTACT}/send", {"to": letter.to, "text": letter.text})
@@ -90,14 +90,14 @@ class Mail:
         self._asked_more.set()
 
     async def until_asked(self, letters: int) -> None:
-        """Returns in the moment in which so many have left their writers' hands."""
+        """Returns as soon as that many requests have been made."""
         while self.asked < letters:
             self._asked_more.clear()
             await self._asked_more.wait()
 
     @property
     def asked(self) -> int:
-        """Letters that left their writer's hands so far."""
+        """Number of requests made so far."""
         return sum(letter.asked > 0 for letter in self.letters)
 
     @property
@@ -105,20 +105,20 @@ class Mail:
         return sum(letter.asked > 1 for letter in self.letters)
 
     async def delivered(self) -> int:
-        """What WhatsApp has brought to its recipients, whatever the gateway knows of it."""
+        """Number of messages that WhatsApp has delivered, whatever the gateway knows about them."""
         return sum(record["receipts"]["delivered"] > 0 for record in await self._records())
 
     async def _records(self) -> list[Json]:
-        """WhatsApp's own list of messages between people."""
+        """WhatsApp's own records of messages."""
         records: list[Json] = await self.wasim.get("/messages")
         return [record for record in records if record["to"] in {to for _, to in CHATS}]
 
-    # The proof.
+    # Checks.
 
     async def until_arrived(self, *, within_s: float) -> None:
-        """Wait until everything is where it belongs: by the API, and in the inboxes of companies and contact.
+        """Wait until every message has arrived: in the API, and in the inboxes of companies and contact.
 
-        A receipt alone does not say so: a company's phone answers too, and it may be ahead of the linked device.
+        A receipt alone does not prove it: a company's phone sends receipts too, possibly before the linked device.
         """
         by_gateway = sum(letter.sender in COMPANIES for letter in self.letters)
         due = {"delivered": by_gateway, **{to: self._owed_to(to) for _, to in CHATS}}
@@ -143,7 +143,7 @@ class Mail:
         return sum(letter.to == to for letter in self.letters)
 
     async def check(self) -> None:
-        """Each letter came, once, readable, in order. Says which did not."""
+        """Check that each message arrived once, readable and in order. The error names those that did not."""
         await self._check_accepted_once()
         for company in COMPANIES:
             await self._check_inbox(company)
@@ -151,7 +151,7 @@ class Mail:
         await self._check_server()
 
     async def _check_accepted_once(self) -> None:
-        """The same key, asked again, gave no second message."""
+        """Repeating a request with the same key created no second message."""
         for company in COMPANIES:
             known = [message["id"] for message in await self.gateway.messages(company)]
             assert sorted(known) == sorted(letter.id for letter in self._of(sender=company))
@@ -172,7 +172,7 @@ class Mail:
             assert texts == written, f"the contact's phone: {_difference(written, texts)}"
 
     async def _check_server(self) -> None:
-        """WhatsApp knows the letters by the ids that were promised; nobody asked for one again, no key was reused."""
+        """WhatsApp has the messages under the promised ids; no retry receipt was sent, and no key was reused."""
         records = await self._records()
         promised = {letter.whatsapp_id for letter in self.letters if letter.sender in COMPANIES}
         assert {record["id"] for record in records if record["from"] != CONTACT} == promised
@@ -186,7 +186,7 @@ class Mail:
 
 
 def _difference(written: Sequence[str], seen: Sequence[str]) -> str:
-    """What is wrong with what was seen, in one line."""
+    """The differences, in one line."""
     missing = sorted(set(written) - set(seen))
     twice = sorted({text for text in seen if seen.count(text) > 1})
     if missing or twice:

@@ -1,4 +1,4 @@
-"""Code blocks of documents, as people paste them, and the programs that are made of them."""
+"""Code blocks of documents, as people paste them, and running them as programs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def blocks(page: str, language: str, *, heading: str) -> list[str]:
 
 
 def with_uv(folder: Path) -> dict[str, str]:
-    """An environment in which `uv run` runs what is installed already."""
+    """An environment in which `uv run` uses what is already installed."""
     shims = folder / "bin"
     shims.mkdir()
     (shims / "uv").write_text(_UV)
@@ -51,8 +51,9 @@ def with_uv(folder: Path) -> dict[str, str]:
 async def running(
     *command: str, folder: Path, settings: Mapping[str, str], terminal: int | None = None
 ) -> AsyncIterator[Process]:
-    """A program that ends with the block, and whatever it started with it. `terminal`: a descriptor for its output."""
-    mine = ("HOLDFAST_", "COLUMNS", "LINES")  # the size is the terminal's, whatever the tests run in
+    """Run a program for the duration of the block, with everything it starts. `terminal`: a descriptor for its
+    output."""
+    mine = ("HOLDFAST_", "COLUMNS", "LINES")  # the size is that of `terminal`, not of the test run's terminal
     others = {name: value for name, value in os.environ.items() if not name.startswith(mine)}
     process = await asyncio.create_subprocess_exec(
         *command, cwd=folder, env={**others, **settings}, stdin=PIPE, stdout=PIPE if terminal is None else terminal,
@@ -67,7 +68,7 @@ async def running(
 
 
 async def until(process: Process, *words: str) -> str:
-    """All that the program has said when the last of these words comes, in their order."""
+    """The program's output until the last of these words, which must appear in their order."""
     assert process.stdout is not None
     said, left = "", list(words)
     async with asyncio.timeout(_PATIENCE_S):
@@ -81,7 +82,7 @@ async def until(process: Process, *words: str) -> str:
 
 
 async def finished(process: Process) -> str:
-    """All that the program has said when it has ended well."""
+    """All output of the program, after it has exited with 0."""
     assert process.stdout is not None
     async with asyncio.timeout(_PATIENCE_S):
         said = (await process.stdout.read()).decode()

@@ -1,8 +1,8 @@
-"""The stores of other programs, written as they write them, out of the files of a Baileys folder.
+"""The stores of other programs, written in their layouts from the files of a Baileys folder.
 
-No registry has the packages of these programs (npm has neither evolution-api, waha, baileys-api nor openwa), so that
-their own code does not write here. The layouts follow their public sources: docs/moving.md names the versions. WAHA's
-and OpenWA's folders are those of Baileys' own `useMultiFileAuthState`.
+The packages of these programs are in no registry (npm has neither evolution-api, waha, baileys-api nor openwa), so
+their own code can't be used here. The layouts follow their public sources: docs/moving.md names the versions. The
+folders of WAHA and OpenWA are those of Baileys' own `useMultiFileAuthState`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _TYPES = (
 )
 
 Files = Mapping[str, str]
-"""Texts by names such as `creds.json` and `pre-key-1.json`."""
+"""Texts by file name, such as `creds.json` and `pre-key-1.json`."""
 
 
 def files_of(folder: Path) -> dict[str, str]:
@@ -36,7 +36,7 @@ def files_of(folder: Path) -> dict[str, str]:
 
 
 def fields_of(files: Files) -> dict[str, str]:
-    """Texts by the names that Baileys gives to a store: `creds`, and type and id of a key."""
+    """Texts by Baileys' names for a store: `creds`, or type and id of a key."""
     return {_field(name.removesuffix(".json")): text for name, text in files.items()}
 
 
@@ -49,13 +49,13 @@ def _field(name: str) -> str:
 
 
 def _parts(name: str) -> tuple[str, str]:
-    """Type and id of a key in a file's name."""
+    """Type and id of the key in a file name."""
     type_ = next((each for each in _TYPES if name.startswith(each + "-")), name)
     return type_, name.removeprefix(f"{type_}-")
 
 
 def rested(path: Path) -> Path:
-    """`path` and all below as written long ago, as of a program that was stopped."""
+    """Set the times of `path` and everything below to long ago, as if the program had been stopped."""
     for each in (path, *path.rglob("*")):
         os.utime(each, (LONG_AGO, LONG_AGO))
     return path
@@ -72,7 +72,7 @@ def folder(path: Path, files: Files) -> Path:
 
 
 def waha_folder(base: Path, session: str, files: Files) -> Path:
-    """Returns the folder of the engine, beside that of another."""
+    """Returns the folder of the engine, which is beside that of another one."""
     made = folder(base / "noweb" / session, files)
     (made / ".waha.session.config.json").write_text("{}")
     (made / "store.sqlite3").write_bytes(b"")
@@ -95,7 +95,7 @@ _THEN = "2026-01-01 00:00:00"
 
 
 def openwa_rows(session: str, files: Files) -> list[tuple[str, str, str, str, str]]:
-    """Ids are those of file names there."""
+    """Ids have the form of file names there."""
     names = ((name.removesuffix(".json"), text) for name, text in files.items())
     places = ((("creds", "creds") if name == "creds" else _parts(name), text) for name, text in names)
     return [(session, *place, text, _THEN) for place, text in places]
@@ -126,7 +126,7 @@ def openwa_postgres(url: str, session: str, files: Files) -> str:
 
 
 def waha_sqlite(path: Path, session: str, files: Files) -> Path:
-    """The table of public forks; WAHA itself keeps NOWEB's credentials in files or in PostgreSQL."""
+    """The table of public forks; WAHA itself stores NOWEB's credentials in files or in PostgreSQL."""
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute(
             'CREATE TABLE "noweb_auth_state" (session TEXT NOT NULL, category TEXT NOT NULL, id TEXT NOT NULL, '
@@ -140,7 +140,7 @@ def waha_sqlite(path: Path, session: str, files: Files) -> Path:
 
 
 def waha_postgres(server: str, session: str, files: Files) -> str:
-    """`server`: the address of any database of the server. Returns it: WAHA makes a database for each session."""
+    """`server`: the URL of any database of the server. Returns it: WAHA creates a database for each session."""
     address = server.rsplit("/", 1)[0]
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(b"CREATE DATABASE waha_noweb")
@@ -153,7 +153,7 @@ def waha_postgres(server: str, session: str, files: Files) -> str:
 
 
 def evolution_postgres(url: str, name: str, files: Files, *, status: str = "close") -> str:
-    """Credentials alone, in the schema that Prisma makes; they are a JSON text within a JSON text."""
+    """Only credentials, in Prisma's schema, as a JSON text within a JSON text."""
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("CREATE SCHEMA evolution_api")
         connection.execute("SET search_path TO evolution_api")
@@ -178,7 +178,7 @@ def evolution_postgres(url: str, name: str, files: Files, *, status: str = "clos
     return url
 
 
-# whatsmeow: its own tables, of which those that are read.
+# whatsmeow: those of its tables that are read.
 
 _WHATSMEOW = """
 CREATE TABLE whatsmeow_device (
@@ -205,7 +205,7 @@ def whatsmeow_sqlite(path: Path, files: Files) -> Path:
 
 
 def whatsmeow_rows(files: Files) -> Iterator[tuple[str, tuple[Any, ...]]]:
-    """What whatsmeow would have of the device of these files; the ratchets of its chats it has in another form."""
+    """What whatsmeow would store about the device in these files; it stores ratchets of chats in another form."""
     creds = json.loads(files["creds.json"])
     me, account, signed = creds["me"], creds["account"], creds["signedPreKey"]
     device = (
@@ -230,7 +230,7 @@ def whatsmeow_rows(files: Files) -> Iterator[tuple[str, tuple[Any, ...]]]:
 
 
 def _content(value: dict[str, str] | str) -> bytes:
-    """Baileys writes bytes of protobuf messages as base64 alone."""
+    """Baileys writes bytes of protobuf messages as plain base64."""
     return base64.b64decode(value if isinstance(value, str) else value["data"])
 
 
@@ -238,7 +238,7 @@ def _content(value: dict[str, str] | str) -> bytes:
 
 
 def evolution_redis(url: str, files: Files, *, with_credentials: bool = True) -> str:
-    """Its cache serialises what its store has serialised already."""
+    """Evolution's cache serialises a second time what its store has serialised."""
     fields: dict[Any, Any] = {name: json.dumps(text) for name, text in fields_of(files).items()}
     if not with_credentials:
         del fields["creds"]

@@ -1,4 +1,4 @@
-"""A real PgBouncer before a test's PostgreSQL."""
+"""A real PgBouncer in front of a test's PostgreSQL."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.redis_process import free_port, with_its_parent
 
 @contextlib.contextmanager
 def running_pgbouncer(server: URL, *, mode: str) -> Iterator[str]:
-    """URL of the database at `server` through a pooler that ends with the block. `mode`: PgBouncer's `pool_mode`."""
+    """URL of the database at `server` through a pooler that runs for the block. `mode`: PgBouncer's `pool_mode`."""
     with tempfile.TemporaryDirectory(prefix="holdfast-pgbouncer-") as name:
         port = free_port()
         configuration = Path(name) / "pgbouncer.ini"

@@ -1,4 +1,4 @@
-"""A real PostgreSQL that a test run starts by itself: a cluster in a folder of its own, on a free loopback port."""
+"""A real PostgreSQL that a test run starts: a cluster in a temporary folder, on a free loopback port."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _OPTIONS = "-c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c max_c
 
 
 class PostgresProcess:
-    """One server; each test gets a database of its own in it."""
+    """One server; each test gets its own database in it."""
 
     def __init__(self, folder: Path) -> None:
         self._data = folder / "cluster"
@@ -42,7 +42,7 @@ class PostgresProcess:
         self._run("initdb", "--username", _USER, "--pwfile", password, "--auth", "scram-sha-256", "--no-sync")
 
     def start(self) -> None:
-        """Returns when it takes connections."""
+        """Returns when it accepts connections."""
         self._run("pg_ctl", "start", "--wait", "--silent", "--log", self._log, "-o", f"-p {self._port} {_OPTIONS}")
 
     def stop(self, *, mode: str = "fast") -> None:
@@ -50,18 +50,18 @@ class PostgresProcess:
         self._run("pg_ctl", "stop", "--wait", "--silent", "--mode", mode)
 
     def url(self, database: str = "postgres") -> str:
-        """As an operator writes it."""
+        """The URL in the form that operators use."""
         return f"postgresql://{_USER}:p%40ss%3Aw%2Frd@127.0.0.1:{self._port}/{database}"
 
     def new_database(self, *, template: str | None = None) -> str:
-        """URL of an empty one, or of a copy of another."""
+        """URL of an empty database, or of a copy of another one."""
         name = f"test_{next(self._numbers)}"
         with self.operator() as connection:
             connection.execute(f"CREATE DATABASE {name} TEMPLATE {template or 'template1'}".encode())
         return self.url(name)
 
     def new_migrated(self) -> str:
-        """URL of an empty one of this version: copying one is faster than migrating."""
+        """URL of an empty database of the current version: copying one is faster than migrating."""
         if self._migrated is None:
             url = self.new_database()
             Database(parse(url)).close()
@@ -70,12 +70,12 @@ class PostgresProcess:
 
     @contextlib.contextmanager
     def operator(self, url: str | None = None) -> Iterator[psycopg.Connection]:
-        """A connection as an operator has it; each statement stands for itself."""
+        """A connection like an operator's, in autocommit mode."""
         with psycopg.connect(url or self.url(), autocommit=True) as connection:
             yield connection
 
     def rows(self, url: str, statement: str) -> list[tuple[object, ...]]:
-        """What is in the database, as another program sees it."""
+        """The rows in the database, read through a separate connection."""
         with self.operator(url) as connection:
             return list(connection.execute(statement.encode()).fetchall())
 
@@ -91,7 +91,7 @@ class PostgresProcess:
 
 @contextlib.contextmanager
 def running_postgres() -> Iterator[PostgresProcess]:
-    """It ends with the block; its folder goes with it."""
+    """Runs for the duration of the block; its folder is removed afterwards."""
     with tempfile.TemporaryDirectory(prefix="holdfast-postgres-") as name:
         own_by_postgres(Path(name))
         process = PostgresProcess(Path(name))
@@ -110,7 +110,7 @@ def own_by_postgres(path: Path) -> None:
 
 
 def _program(name: str) -> str:
-    """Debian keeps all but the client out of the path."""
+    """Debian installs only the client in the path."""
     folders = sorted(Path(_DEBIAN).glob("*/bin"), key=lambda folder: int(folder.parent.name), reverse=True)
     found = shutil.which(name, path=os.pathsep.join(map(str, folders))) or shutil.which(name)
     if found is None:

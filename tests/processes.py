@@ -1,4 +1,4 @@
-"""Real parts that tests start by themselves: a running wasim."""
+"""Real processes that tests start: a running wasim."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Wasim:
     http: aiohttp.ClientSession
 
     async def post(self, path: str, body: dict[str, Any] | None = None) -> Any:
-        """A body may be several megabytes."""
+        """POST to the control interface; a body may have several megabytes."""
         data = io.BytesIO(json.dumps(body or {}).encode())
         async with self.http.post(self.control + path, data=data, headers=JSON) as answer:
             return await self._read(path, answer)
@@ -56,7 +56,7 @@ class Wasim:
 
 
 class _Life:
-    """A wasim's process, again and again on the same ports and state."""
+    """A wasim process that can be restarted on the same ports and state."""
 
     def __init__(self, state_dir: Path, options: Sequence[str]) -> None:
         self._arguments = ["--state-dir", str(state_dir), *options]
@@ -64,7 +64,7 @@ class _Life:
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> dict[str, str]:
-        """Returns where it listens."""
+        """Returns its addresses."""
         names = ("--port", "--control-port", "--media-port")
         ports = [word for pair in zip(names, self._ports, strict=True) for word in pair]
         self._process = await asyncio.create_subprocess_exec(
@@ -96,7 +96,7 @@ class _Life:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KillableWasim(Wasim):
-    """One whose process can be killed and started again; it keeps its addresses."""
+    """A wasim whose process can be killed and restarted; it keeps its addresses."""
 
     life: _Life
 
@@ -110,9 +110,9 @@ class KillableWasim(Wasim):
 
 @asynccontextmanager
 async def killable_wasim(state_dir: Path, *options: str) -> AsyncIterator[KillableWasim]:
-    """A wasim on free ports; it ends with the block, and also when the test run is killed.
+    """A wasim on free ports. It ends with the block, and also when the test run is killed.
 
-    options: more of its command line.
+    options: further command line options.
     """
     life = _Life(state_dir, options)
     where = await life.start()
@@ -125,6 +125,6 @@ async def killable_wasim(state_dir: Path, *options: str) -> AsyncIterator[Killab
 
 @asynccontextmanager
 async def running_wasim(state_dir: Path, *options: str) -> AsyncIterator[Wasim]:
-    """The same for those who do not kill it."""
+    """The same for tests that do not kill it."""
     async with killable_wasim(state_dir, *options) as wasim:
         yield wasim

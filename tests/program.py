@@ -1,4 +1,4 @@
-"""`holdfast …` as a program: a process of its own, its streams, its end, and the processes that it leaves behind."""
+"""`holdfast …` as a program: its own process, its output, its exit, and the processes that it leaves behind."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tests.conftest import CACHE
 
 _AT_MOST_S = 60
 _MARK = "PROGRAM_OF_A_TEST"
-"""In the environment of the program and of all that it starts."""
+"""In the environment of the program and of everything that it starts."""
 
 
 class Program:
-    """A `holdfast` that runs. What it prints is read as it comes."""
+    """A running `holdfast`. Its output is read as it is printed."""
 
     def __init__(self, process: asyncio.subprocess.Process, mark: str, folder: Path) -> None:
         self.process = process
@@ -37,7 +37,7 @@ class Program:
                 self._news.notify_all()
 
     async def says(self, words: str) -> str:
-        """The first line on either stream with these words, as soon as it is there."""
+        """The first line on either stream that contains these words, as soon as it appears."""
 
         def found() -> str | None:
             return next((line for line in [*self.out, *self.err] if words in line), None)
@@ -46,14 +46,14 @@ class Program:
             async with asyncio.timeout(_AT_MOST_S), self._news:
                 await self._news.wait_for(found)
         except TimeoutError:
-            raise AssertionError(f"it did not say {words!r}: {self.out} {self.err}") from None
+            raise AssertionError(f"it did not print {words!r}: {self.out} {self.err}") from None
         return found() or ""
 
     def send(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
     async def ends(self, *, within_s: float = _AT_MOST_S) -> int:
-        """Its exit code; negative for the signal that ended it. Never with a trace."""
+        """Its exit code; negative for the signal that ended it. There must be no traceback."""
         try:
             async with asyncio.timeout(within_s):
                 code = await self.process.wait()
@@ -63,7 +63,7 @@ class Program:
         return code
 
     def children(self) -> list[int]:
-        """Living processes with this program's environment or, of engine hosts, its spool; itself apart."""
+        """Live processes with this program's environment or, for engine hosts, its spool; without itself."""
         found = (int(path.name) for path in Path("/proc").glob("[0-9]*"))
         return [pid for pid in found if self._is_of_this(pid) and pid != self.process.pid]
 
@@ -72,7 +72,7 @@ class Program:
 
 
 def environment(process: int) -> bytes:
-    """What a process was started with; empty when it has ended."""
+    """The environment that a process was started with; empty when it has ended."""
     try:
         return Path(f"/proc/{process}/environ").read_bytes()
     except OSError:
@@ -80,7 +80,7 @@ def environment(process: int) -> bytes:
 
 
 def command_line(process: int) -> bytes:
-    """Empty when it has ended."""
+    """The command line of a process; empty when it has ended."""
     try:
         return Path(f"/proc/{process}/cmdline").read_bytes()
     except OSError:
@@ -91,7 +91,7 @@ def command_line(process: int) -> bytes:
 async def program(
     folder: Path, *arguments: str, stdin: int = asyncio.subprocess.DEVNULL, **settings: str
 ) -> AsyncIterator[Program]:
-    """Run `holdfast` in `folder`, which may be made, with nothing but `settings`; nothing of it outlives the block."""
+    """Run `holdfast` in `folder`, created if missing, with only these `settings`; nothing of it outlives the block."""
     folder.mkdir(exist_ok=True)  # noqa: ASYNC240 – a moment, in a test
     number = secrets.token_hex(8)
     process = await asyncio.create_subprocess_exec(
@@ -117,14 +117,14 @@ async def program(
 
 
 _PINNED = "2.3000.1043857760"
-"""A client version, so that none is looked for."""
+"""A client version, so that none is read from the network."""
 
 
 def _settings(settings: Mapping[str, str]) -> dict[str, str]:
     others = {name: value for name, value in os.environ.items() if not name.startswith("HOLDFAST_")}
     defaults = {"HOLDFAST_PORT": "0", "HOLDFAST_DATA_DIR": "data", "HOLDFAST_CACHE_DIR": str(CACHE / "engine")}
     if "HOLDFAST_WHATSAPP_URL" not in settings:
-        defaults["HOLDFAST_WHATSAPP_VERSION"] = _PINNED  # with `auto` a start would ask WhatsApp's own site
+        defaults["HOLDFAST_WHATSAPP_VERSION"] = _PINNED  # with `auto` a start would query WhatsApp's own site
     return {**others, "COLUMNS": "100", **defaults, **settings}
 
 

@@ -1,4 +1,4 @@
-"""A real Redis that a test starts by itself, and can kill, freeze, fill, lock and empty."""
+"""A real Redis that a test starts, and can kill, freeze, fill, lock and empty."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from redis.asyncio import Redis
 
 
 class RedisProcess:
-    """`redis-server` on a port of its own that keeps nothing on the disk."""
+    """`redis-server` on its own port, without persistence."""
 
     def __init__(self, folder: Path, *options: str) -> None:
-        """`options` as on the command line of redis-server: `"--requirepass", "secret"`."""
+        """`options` of redis-server's command line: `"--requirepass", "secret"`."""
         self.folder = folder
         self.port = free_port()
         self.password: str | None = None
@@ -36,7 +36,7 @@ class RedisProcess:
         return f"127.0.0.1:{self.port}"
 
     async def start(self) -> None:
-        """Returns when it takes connections. Empty, whatever was in it before."""
+        """Start it empty; returns when it accepts connections."""
         self._process = await asyncio.create_subprocess_exec(
             *with_its_parent(), _program(), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder),
             "--save", "", "--appendonly", "no", "--notify-keyspace-events", "EA", *self._options,
@@ -50,7 +50,7 @@ class RedisProcess:
         await self._process.wait()
 
     def freeze(self) -> None:
-        """It accepts connections, as the kernel does that for it, and never answers."""
+        """It never answers, but still accepts connections, because the kernel does that."""
         assert self._process is not None
         os.kill(self._process.pid, signal.SIGSTOP)
 
@@ -64,7 +64,7 @@ class RedisProcess:
 
     @contextlib.asynccontextmanager
     async def operator(self) -> AsyncIterator[Redis]:
-        """A client as an operator has it."""
+        """A client like an operator's."""
         client = Redis(port=self.port, password=self.password, decode_responses=True)
         try:
             yield client
@@ -91,7 +91,7 @@ class RedisProcess:
 
     @contextlib.asynccontextmanager
     async def sets(self) -> AsyncIterator[AsyncIterator[str]]:
-        """The keys that are written from now on, one by one as it happens."""
+        """The keys that are written from now on, one by one."""
         async with self.operator() as client, client.pubsub() as channel:
             await channel.subscribe("__keyevent@0__:set")
             messages = channel.listen()
@@ -99,7 +99,7 @@ class RedisProcess:
             yield (str(message["data"]) async for message in messages)
 
     async def cli(self, *command: str) -> str:
-        """What redis-cli prints."""
+        """The output of redis-cli."""
         process = await asyncio.create_subprocess_exec(
             "redis-cli", "-p", str(self.port), *command, stdout=asyncio.subprocess.PIPE
         )
@@ -125,7 +125,7 @@ def _program() -> str:
 
 
 def with_its_parent() -> list[str]:
-    """It ends with the test run, also when that is killed; where Linux' setpriv is at hand."""
+    """Arguments that end it with the test run, even when that is killed, if Linux' setpriv is installed."""
     found = shutil.which("setpriv")
     return [] if found is None else [found, "--pdeathsig", "KILL"]
 

@@ -1,4 +1,4 @@
-"""A gateway as people run it: `holdfast serve` in a process of its own, asked by HTTP, stopped, or killed."""
+"""A gateway as people run it: `holdfast serve` as a process, used by HTTP, stopped, or killed."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ KEY = "hf_key_of_a_test"
 _START_S = 30
 _STOP_S = 15
 _GLANCE_S = 0.05
-"""Between two looks at something that only HTTP or the process table can tell."""
+"""Polling interval for what only HTTP or the process table can show."""
 
 
 async def eventually(look: Callable[[], Awaitable[T | None]], *, within_s: float, what: str) -> T:
-    """What `look` finds, as soon as it finds something that is true."""
+    """The first true value that `look` returns."""
     found: T | None = None
     try:
         async with asyncio.timeout(within_s):
             while not (found := await look()):  # noqa: ASYNC110 – of another process; nothing here could set an event
                 await asyncio.sleep(_GLANCE_S)
     except TimeoutError:
-        raise AssertionError(f"{what} did not come within {within_s:g} s; last seen: {found!r}") from None
+        raise AssertionError(f"{what} did not happen within {within_s:g} s; last seen: {found!r}") from None
     return found
 
 
 class Served:
-    """One data folder and the gateway that serves it, again and again."""
+    """One data folder, and the gateway that serves it, which can be restarted."""
 
     def __init__(self, folder: Path, *, whatsapp_url: str, settings: Mapping[str, str]) -> None:
         self._data_dir = folder / "data"
@@ -56,17 +56,17 @@ class Served:
         self._process: asyncio.subprocess.Process | None = None
         self._held = AsyncExitStack()
         self.up = asyncio.Event()
-        """Somebody answers HTTP."""
+        """Set while the gateway answers HTTP."""
         self.client: Client
         self.url = ""
 
     @property
     def settings_of_commands(self) -> dict[str, str]:
-        """With these, `holdfast …` talks to this gateway."""
+        """Settings with which `holdfast …` talks to this gateway."""
         return {"HOLDFAST_URL": self.url, "HOLDFAST_API_KEY": KEY}
 
     async def start(self) -> None:
-        """Start it; returns when it says that it listens."""
+        """Start it; returns when it reports that it listens."""
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "holdfast", "serve", "--until-stdin-closes",
@@ -86,7 +86,7 @@ class Served:
         self.up.set()
 
     async def stop(self) -> int | None:
-        """As an operator does it: SIGTERM, and wait. By force when that takes too long. Returns the exit code."""
+        """Stop it as an operator does: SIGTERM, then by force after a while. Returns the exit code."""
         if (process := self._process) is None:
             return None
         self.up.clear()
@@ -102,7 +102,7 @@ class Served:
         return process.returncode
 
     async def kill(self) -> None:
-        """`kill -9` of the gateway's own process, and of nothing else."""
+        """`kill -9` of only the gateway's own process."""
         assert self._process is not None
         self.up.clear()
         self._process.kill()
@@ -115,12 +115,12 @@ class Served:
 
     @property
     def pid(self) -> int:
-        """Of the gateway's own process."""
+        """Process id of the gateway's own process."""
         assert self._process is not None
         return self._process.pid
 
     def freeze(self) -> None:
-        """The gateway's own process stands still, as on a machine that hangs; its engine host goes on."""
+        """Stop the gateway's own process with SIGSTOP, as if its machine hung; its engine host keeps running."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 
@@ -129,7 +129,7 @@ class Served:
         self._process.send_signal(signal.SIGCONT)
 
     async def close(self) -> None:
-        """Whatever the test did: nothing of this gateway lives on."""
+        """End all processes of this gateway, whatever the test did."""
         if self._process is not None:
             await self.kill()
         for pid in self.processes():
@@ -143,10 +143,10 @@ class Served:
         self._process = None
         await self._held.aclose()
 
-    # What is seen from outside.
+    # Observations from outside.
 
     def processes(self) -> list[int]:
-        """All living processes that serve this data folder: the gateway and its engine hosts."""
+        """All live processes that serve this data folder: the gateway and its engine hosts."""
         mark, spool = f"HOLDFAST_DATA_DIR={self._data_dir}".encode(), f"{self._data_dir}/spool".encode()
         processes = Path("/proc").glob("[0-9]*")
         return [
@@ -159,18 +159,18 @@ class Served:
         return [pid for pid in self.processes() if pid != gateway]
 
     def last_words(self) -> str:
-        """The end of the log, of all starts together."""
+        """The end of the log, which covers all starts."""
         return "\n".join(self._log.read_text(errors="replace").splitlines()[-15:])
 
     def log_lines(self, *words: str) -> list[str]:
-        """The lines of the log that hold all these words."""
+        """The lines of the log that contain all these words."""
         lines = self._log.read_text(errors="replace").splitlines()
         return [line for line in lines if all(word in line for word in words)]
 
-    # What a user does.
+    # Actions of users.
 
     async def pair(self, company: str, number: str, wasim: Wasim) -> None:
-        """Link a phone: it scans the QR code that the API gives."""
+        """Link a phone by scanning the QR code from the API."""
         await self.client.put(f"/v1/sessions/{company}")
         code = await self.client.get(f"/v1/sessions/{company}/qr")
         await wasim.post(f"/phones/{number}/scan", {"qr": code["qr"]})
@@ -212,7 +212,7 @@ class Served:
 
 
 def _read(file: Path) -> bytes:
-    """Empty when the process has ended or is somebody else's."""
+    """The content of a file in /proc; empty when the process has ended or belongs to somebody else."""
     try:
         return file.read_bytes()
     except OSError:
@@ -221,9 +221,9 @@ def _read(file: Path) -> bytes:
 
 @asynccontextmanager
 async def served(folder: Path, *, wasim: Wasim, **settings: str) -> AsyncIterator[Served]:
-    """A running gateway on a folder of its own; none of its processes outlives the block.
+    """A running gateway in its own folder; none of its processes outlives the block.
 
-    settings: more environment variables.
+    settings: further environment variables.
     """
     gateway = Served(folder, whatsapp_url=wasim.url, settings=settings)
     try:

@@ -1,4 +1,4 @@
-"""A steady stream of messages between the companies, and how long the API takes to answer meanwhile."""
+"""A steady stream of messages between the companies, and the response times of the API during it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Answered:
 
 @dataclass(slots=True)
 class Traffic:
-    """Each company writes to the other five times a second, and somebody looks at the list of sessions."""
+    """Each company writes to the other one five times a second, and the list of sessions is read."""
 
     gateway: Served
     mail: Mail
@@ -36,7 +36,7 @@ class Traffic:
 
     @asynccontextmanager
     async def flowing(self) -> AsyncIterator[None]:
-        """For as long as the block takes. Every letter is answered when it ends."""
+        """Traffic for the duration of the block. Every request has been answered when it ends."""
         ended = asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
             first, second = COMPANIES
@@ -71,7 +71,7 @@ class Traffic:
         return asyncio.get_running_loop().time()
 
     def took_ms(self, what: str, *, since: float, until: float, percent: float) -> float:
-        """The percentile over what was asked in that time."""
+        """The percentile of the response times in that period."""
         took = sorted(each.took_s for each in self.answered if each.what == what and since <= each.asked_at < until)
         assert took, f"nobody asked {what}"
         return 1000 * took[math.ceil(percent / 100 * len(took)) - 1]

@@ -1,7 +1,8 @@
-"""A gateway in a small world: real SQLite, an engine in memory, and time that leaps when nothing else moves.
+"""A whole gateway in one process for tests: real SQLite, a fake engine, and a fake clock that advances when all is
+idle.
 
-Nothing here sleeps or polls: `until` lets the loop turn, waits for the database where it has work, and only when
-everything is quiet moves the clock to the next moment that somebody waits for.
+Nothing here sleeps or polls: `until` lets the event loop run, waits for the database while it has work, and only when
+nothing else happens advances the clock to the next moment that something waits for.
 """
 
 from __future__ import annotations
@@ -68,9 +69,9 @@ T = TypeVar("T")
 C = TypeVar("C", bound=AnyCommand)
 
 UNPACED = Pacing(bulk=Pace(per_minute=0, burst=1), new=Pace(per_minute=0, burst=1), new_per_day=0)
-"""Whatever is accepted leaves at once."""
+"""No limits: every accepted message is sent at once."""
 _QUIET_TURNS = 30
-"""More turns of the loop than any chain of wake-ups takes."""
+"""More iterations of the event loop than any chain of wake-ups needs."""
 _LEAPS = 400
 LINKS = MediaLinks(secret="secret", base_url="http://holdfast.test")
 MEDIA_LIMIT = 64 * 1024 * 1024
@@ -79,7 +80,7 @@ COMPANY = "962302"
 
 
 class Chance(SystemRandomSource):
-    """Ids by chance; the jitter is none."""
+    """Random ids, but no jitter."""
 
     def jitter(self) -> float:
         return 0.0
@@ -95,7 +96,7 @@ def migrated() -> bytes:
 
 
 class WatchedDatabase(Database):
-    """Knows how many reads and writes are under way, and can fail every write."""
+    """Counts reads and writes in progress, and can fail every write."""
 
     def __init__(self, path: Path) -> None:
         path.write_bytes(migrated())
@@ -103,7 +104,7 @@ class WatchedDatabase(Database):
         self.under_way = 0
         self.update = asyncio.Event()
         self.failing: str | None = None
-        """What every write fails with, until it is set back."""
+        """The error of every write, until it is reset to None."""
 
     def write(self, work: Work[T], *, company: str | None = None) -> Awaitable[T]:
         return self._watch(super().write(self._work(work), company=company))
@@ -133,7 +134,7 @@ class WatchedDatabase(Database):
 
 
 class Latch:
-    """Open, unless a test closes it for a while."""
+    """Open, unless a test closes it for a while to hold something back."""
 
     def __init__(self) -> None:
         self._open = asyncio.Event()
@@ -162,7 +163,7 @@ class Latch:
 
 
 class LatchedRows(EngineRows):
-    """Commits pass a door; those in `failing` (by seq) fail, and those with a message of the text `refused`."""
+    """Commits wait at a latch. Those in `failing` (by seq) fail, and those with a message whose text is `refused`."""
 
     latch: Latch
     failing: frozenset[int] = frozenset()
@@ -178,7 +179,7 @@ class LatchedRows(EngineRows):
 
 
 class LatchedSessions(SessionRows):
-    """Records are saved through a door."""
+    """Saving records waits at a latch."""
 
     latch: Latch
 
@@ -188,7 +189,7 @@ class LatchedSessions(SessionRows):
 
 
 class LatchedTimeline(TimelineRows):
-    """Turns are written through a door."""
+    """Writing transitions waits at a latch."""
 
     latch: Latch
 
@@ -198,8 +199,8 @@ class LatchedTimeline(TimelineRows):
 
 
 class LatchedOutbox(OutboxRows):
-    """Latches before a look at the queue, after its commit, before the commit of status updates, before and after that
-    of an acceptance, before that of a lock's new end."""
+    """Latches before a look at the queue, after its commit, before the commit of status updates, before and after the
+    commit of an acceptance, and before that of a lock's new end."""
 
     takes: Latch
     taken: Latch
@@ -210,7 +211,7 @@ class LatchedOutbox(OutboxRows):
     batches: list[int]
     """How many status updates each transaction committed."""
     torn = False
-    """Acceptances are stored, and nobody is told."""
+    """Acceptances are stored, but their results are lost."""
 
     async def accept(self, draft: Draft, *, begin: bool = False) -> Accepted:
         await self.accepts.pass_through()
@@ -249,7 +250,7 @@ class LatchedOutbox(OutboxRows):
 
 
 class World:
-    """`gateway`, `engine` and `clock` are the ones that live now; a restart brings a new gateway and a new engine."""
+    """`gateway`, `engine` and `clock` are the current ones; a restart replaces gateway and engine."""
 
     gateway: Gateway
     engine: FakeEngine
@@ -257,7 +258,7 @@ class World:
     sending: Messages
     limits: AccountLimits
     listener: Listener
-    """Who hears the living engine."""
+    """The listener of the current engine."""
 
     def __init__(self, folder: Path) -> None:
         self.database = WatchedDatabase(folder / "holdfast.db")
@@ -280,7 +281,7 @@ class World:
         self.outbound_media = OutboundMediaService(
             self.media, web=WebClient(), randomness=Chance(), limit_bytes=MEDIA_LIMIT
         )
-        """Nothing in this world can be fetched from elsewhere."""
+        """Nothing can be fetched from the network in tests."""
         self.spool = Spool(self.media, folder=folder / "spool", clock=self.clock)
         references = ReferenceRows(self.database)
         self.composer = Composer(
@@ -288,7 +289,7 @@ class World:
         )
         self.events = EventRows(self.database)
         self.names: dict[str, list[str]] = {}
-        """What the names of hosts resolve to; others are unknown."""
+        """IP addresses by host name; other names are unknown."""
         self.web = WebClient(resolve=self._addresses)
         self.webhooks = WebhookService(WebhookRows(self.database), randomness=Chance(), web=self.web)
         self.store = LatchedRows(self.database, clock=self.clock, randomness=Chance())
@@ -298,10 +299,10 @@ class World:
         self.doors = [self.commits, self.saves, self.takes, self.taken, self.learns]
         self.doors += [self.accepts, self.accepted, self.holds]
         self.prepare: Callable[[FakeEngine], None] = lambda engine: None
-        """Scripts each new engine before it is used."""
+        """Prepares each new engine before it is used."""
         self.engines = 0
         self.host_starts = Latch()
-        """An engine host comes up while this is open."""
+        """Engine hosts start while this latch is open."""
 
     async def _addresses(self, url: URL) -> list[str]:
         host = url.host or ""
@@ -312,7 +313,7 @@ class World:
 
     @contextlib.asynccontextmanager
     async def running(self, *, until_ready: bool = True) -> AsyncIterator[Gateway]:
-        """A gateway from its start to its end; the database outlives it."""
+        """A gateway from its start to its stop; the database outlives it."""
         supervisor = EngineSupervisor(self._start_host, clock=self.clock, backoff=self.policy.backoff)
         self.parts = parts = Services(
             supervisor=supervisor,
@@ -336,7 +337,7 @@ class World:
         self.gateway = Gateway(parts)
         self.sending = Messages(self.gateway, self.outbox, self.composer)
         self.open_alerts: list[Condition] = []
-        """What the dashboard takes for open alerts."""
+        """The open alerts that the dashboard shows."""
         self.limits = AccountLimits(self.gateway, parts.accounts, default=parts.pacing, clock=self.clock)
         ready = asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
@@ -374,7 +375,7 @@ class World:
     # Time.
 
     async def until(self, true: Callable[[], bool], *, within_s: float = 600) -> None:
-        """Let the world go on until something holds; time leaps to the next deadline whenever all is quiet."""
+        """Run until the condition holds; the clock jumps to the next deadline whenever nothing else happens."""
         until = self.clock.monotonic() + within_s
         for _ in range(_LEAPS):
             await self.quiet(true)
@@ -382,12 +383,12 @@ class World:
                 return
             due = self.clock.next_due
             if due is None or due > until:
-                raise AssertionError(f"it did not come within {within_s} s; {self._seen()}")
+                raise AssertionError(f"the condition did not hold within {within_s} s; {self._seen()}")
             self.clock.advance_to(due)
-        raise AssertionError(f"it did not come within {_LEAPS} deadlines; {self._seen()}")
+        raise AssertionError(f"the condition did not hold within {_LEAPS} deadlines; {self._seen()}")
 
     async def wait(self, seconds: float) -> None:
-        """Let the world go on for so long."""
+        """Advance the clock by that many seconds, and run everything that is due in between."""
         until = self.clock.monotonic() + seconds
         for _ in range(_LEAPS):
             await self.quiet()
@@ -399,7 +400,7 @@ class World:
         raise AssertionError(f"more than {_LEAPS} deadlines within {seconds} s: a hot loop; {self._seen()}")
 
     async def quiet(self, enough: Callable[[], bool] = lambda: False) -> None:
-        """Returns when nothing moves any more without time, or earlier when there is `enough`."""
+        """Returns when nothing more happens without time passing, or earlier when `enough` holds."""
         transitions = 0
         while transitions < _QUIET_TURNS and not enough():
             transitions += 1
@@ -410,7 +411,7 @@ class World:
                 await self.database.update.wait()
 
     async def now(self, asked: Awaitable[T], *, within_s: float = 600) -> T:
-        """What was asked for, with time going on while it is under way."""
+        """The result of an awaitable; time advances while it is pending."""
         task = asyncio.ensure_future(asked)
         try:
             await self.until(task.done, within_s=within_s)
@@ -422,7 +423,7 @@ class World:
         states = [f"{view.record.company} {view.record.state}" for view in self.gateway.views()]
         return f"sessions: {states}; last commands: {self.engine.commands[-8:]}"
 
-    # People.
+    # Actions of users.
 
     def state(self, company: str = COMPANY) -> str:
         return self.gateway.view(company).record.state.value
@@ -431,7 +432,7 @@ class World:
         await self.until(lambda: self.state(company) == state, within_s=within_s)
 
     async def pair(self, company: str = COMPANY) -> LinkId:
-        """A company with a linked phone, connected; its link."""
+        """Create a company with a linked phone and connect it; returns its link."""
         await self.now(self.gateway.put(company))
         await self.qr(company)
         self.engine.scan(self.link(company))
@@ -440,7 +441,7 @@ class World:
         return self.link(company)
 
     async def qr(self, company: str = COMPANY) -> Qr:
-        """The QR code that the session shows; asks for one when there is none."""
+        """The QR code that the session shows; requests one if there is none."""
         return await self.now(qr_code(await self.gateway.actor(company), at_most_s=15))
 
     async def send(self, text: str = "hello", *, to: str = NUMBER, company: str = COMPANY) -> Message:
@@ -453,14 +454,14 @@ class World:
         await self.until(lambda: len(self.sends()) == count)
 
     async def held(self, message: Message) -> str | None:
-        """The code of what holds a message, as the API shows it."""
+        """The code of the hold of a message, as the API shows it."""
         found = await self.message(message)
         limits = await self.now(self.limits.restrictions(message.company))
         what = hold_notice(found, self.gateway.view(message.company), limits)
         return None if what is None else what.code
 
     async def until_message(self, message: Message, state: str, *, within_s: float = 600) -> Message:
-        """The message, as soon as it is in that state."""
+        """The message, as soon as it has that state."""
         found = message
         for _ in range(_LEAPS):
             await self.quiet()
@@ -480,7 +481,7 @@ class World:
         return self.commands(OpenLink, company)[-1].link
 
     def commands(self, kind: type[C], company: str = COMPANY) -> list[C]:
-        """What the living engine was asked for the links of a company."""
+        """The commands to the current engine for the links of a company."""
         opened = self.engine.commands
         links = {order.link for order in opened if isinstance(order, OpenLink) and order.company == company}
         return [order for order in opened if isinstance(order, kind) and order.link in links]
@@ -489,5 +490,5 @@ class World:
         return [(order.link, str(order.content["text"])) for order in self.commands(Send, company)]
 
     def set_policy(self, **changes: object) -> None:
-        """Before `running`."""
+        """Change the policy; call it before `running`."""
         self.policy = replace(self.policy, **changes)  # type: ignore[arg-type]  # fields of Policy, checked by replace

@@ -1,10 +1,10 @@
-"""A fuzzer: thousands of damaged devices are imported into a running Holdfast, and what it takes is started.
+"""A fuzzer: imports thousands of damaged devices into a running Holdfast, and starts those that are accepted.
 
 `uv run python -m tests.chaos.fuzz_import --count 5000` mutates credentials and Signal keys of real linked devices,
 imports each as a tenant would, waits for its first login, writes to it, and removes it. It fails when an engine host or
-the link of another company was lost, or when a refusal is no sentence. The seed is printed and repeats the imports.
+the link of another company was lost, or when a refusal has no sentence. The seed is printed and repeats the imports.
 
-It must never look into Holdfast, nor tell it anything that an operator could not.
+It must use Holdfast only from the outside, with what an operator has.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from tests.served import KEY, Served, served
 CONTACT, HONEST = "962790009001", "honest"
 HONEST_NUMBER = "962790000001"
 SETTLES_WITHIN_S = 2.0
-"""A login, or its refusal; longer ones are cut short."""
+"""Seconds to wait for a login or its refusal."""
 PROGRESS_S = 5.0
 SETTLED = {"connected", "logged_out", "paused", "unpaired", "stopped"}
 
 
 @dataclass(slots=True)
 class Tenant:
-    """A company whose device is imported again and again, each time damaged in another way."""
+    """A company into which a device is imported again and again, each time with different damage."""
 
     company: str
     number: str
@@ -71,7 +71,7 @@ class Tenant:
 
 @dataclass(slots=True)
 class Import:
-    """What came of it all."""
+    """The results."""
 
     gateway: Served
     wasim: Wasim
@@ -79,9 +79,9 @@ class Import:
     randomness: random.Random
     outcomes: Counter[str] = field(default_factory=Counter)
     refusals: Counter[str] = field(default_factory=Counter)
-    """Beginnings of sentences."""
+    """The beginnings of sentences."""
     bad: list[str] = field(default_factory=list)
-    """Answers that are no sentence, or an error of ours."""
+    """Responses without a sentence, or internal errors."""
 
     async def pair(self, company: str, number: str) -> Tenant:
         await self.gateway.pair(company, number, self.wasim)
@@ -141,7 +141,8 @@ class Import:
 
 
 async def run(folder: Path, *, count: int, tenants: int, seed: str, tell: Callable[[str], None]) -> Json:
-    """Import so many damaged devices; the figures. Raises AssertionError when a host or another's link was lost."""
+    """Import that many damaged devices; returns the figures. Raises AssertionError when a host or another company's
+    link was lost."""
     tell(f"seed {seed}")
     settings = {"HOLDFAST_BACKUP_EVERY_H": "0", "HOLDFAST_ENGINE_HOSTS": "2"}
     async with (
@@ -181,7 +182,7 @@ async def run(folder: Path, *, count: int, tenants: int, seed: str, tell: Callab
         tell(json.dumps(figures, indent=1))
         assert figures["hostsLost"] == 0, f"engine hosts were lost: {gateway.last_words()}"
         assert figures["linksLostOfOthers"] == 0, "the link of a company that imported nothing was lost"
-        assert not tried.bad, f"{len(tried.bad)} answers are no sentences: {tried.bad[0]}"
+        assert not tried.bad, f"{len(tried.bad)} responses have no sentence: {tried.bad[0]}"
         assert (await gateway.session(HONEST))["state"] == "connected"
         return figures
 
@@ -189,7 +190,7 @@ async def run(folder: Path, *, count: int, tenants: int, seed: str, tell: Callab
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=500)
-    parser.add_argument("--tenants", type=int, default=6, help="so many import at a time")
+    parser.add_argument("--tenants", type=int, default=6, help="number that import at the same time")
     parser.add_argument("--seed", default=secrets.token_hex(4))
     parser.add_argument("--folder", type=Path, help="kept; otherwise a temporary one is used and removed")
     asked = parser.parse_args()

@@ -1,11 +1,11 @@
 """A fuzzer: one contact sends a company thousands of random and mutated messages, receipts and notifications.
 
-`uv run python -m tests.chaos.fuzz_inbound --count 20000 --companies 10` does so while all companies talk, and prints
-the cost: engine hosts and links lost, how long an honest message to another company takes before and during it, what
-was stored, and memory. It fails when a host or another company's link was lost, or when the company that was attacked
-can't receive and send afterwards. The seed is printed and repeats what is sent.
+`uv run python -m tests.chaos.fuzz_inbound --count 20000 --companies 10` does so while all companies exchange messages,
+and prints the cost: engine hosts and links lost, how long a normal message to another company takes before and during
+the attack, what was stored, and memory. It fails when a host or another company's link was lost, or when the attacked
+company can't receive and send afterwards. The seed is printed and repeats the attacks.
 
-It must never look into Holdfast, nor tell it anything that an operator could not.
+It must use Holdfast only from the outside, with what an operator has.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from tests.served import KEY, Served, served
 
 MALLORY, HONEST = "962790009666", "962790009001"
 HONEST_PER_S = 1.0
-"""Messages to each other company, whose way to the inbox is measured."""
+"""Normal messages to each other company a second, whose time to the inbox is measured."""
 BATCH_S = 0.1
 PROGRESS_S = 5.0
 ARRIVES_WITHIN_S = 60.0
@@ -53,7 +53,7 @@ WEIGHTS = {
     "notification": 12,
     "any stanza": 6,
 }
-"""Kinds of attacks, and how often each comes."""
+"""Kinds of attacks and their frequencies."""
 EDITED = {"conversation": "edited"}
 MORE_MESSAGES: tuple[Json, ...] = (
     {"conversation": "hello"},
@@ -80,18 +80,18 @@ MORE_MESSAGES: tuple[Json, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Attack:
-    """One thing that the contact sends: a message that is encrypted, or a stanza as it is."""
+    """One item that the contact sends: a message to be encrypted, or a stanza to be sent unchanged."""
 
     kind: str
     id: str = ""
-    """Of a message that can be decrypted."""
+    """The id of a message that can be decrypted."""
     message: Json | None = None
     stanza: Json | None = None
 
 
 @dataclass(slots=True)
 class Attacks:
-    """What the contact sends, drawn from a seed."""
+    """The attacks, drawn from a seed."""
 
     randomness: random.Random
     payloads: Sequence[bytes]
@@ -103,7 +103,7 @@ class Attacks:
     group: str
     to: str
     only: str | None = None
-    """Of `WEIGHTS`."""
+    """A key of `WEIGHTS`."""
     _count: int = 0
 
     def __iter__(self) -> Attacks:
@@ -170,19 +170,19 @@ class Attacks:
 
 @dataclass(slots=True)
 class Watch:
-    """What the event stream says: when each message was in its inbox, and which sessions lost their links."""
+    """What the event stream reports: when each message was in its inbox, and which sessions lost their links."""
 
     victim: str
     arrived: dict[str, float] = field(default_factory=dict)
-    """By WhatsApp id."""
+    """Arrival times by WhatsApp id."""
     stored: Counter[str] = field(default_factory=Counter)
-    """Types of the attacked company's inbox."""
+    """Message types in the attacked company's inbox."""
     stubs: int = 0
     lost: Counter[str] = field(default_factory=Counter)
-    """By company."""
+    """Lost links by company."""
 
     def has(self, id_: str) -> bool:
-        """An id that had to be shortened keeps its beginning."""
+        """Whether a message arrived; an id that was truncated keeps its beginning."""
         return id_.partition(".")[0] in self.arrived
 
     async def run(self, gateway: Served) -> None:
@@ -224,8 +224,8 @@ class Rig:
         return [company for company in self.companies if company != self.victim]
 
     async def write(self, company: str, text: str = "an honest message") -> float:
-        """The honest contact writes to a company; seconds from wasim's sending until it is in the inbox, infinite when
-        it never is."""
+        """The honest contact writes to a company; returns the seconds from wasim's sending until it is in the inbox,
+        infinite if it never is."""
         id_ = f"3A{secrets.token_hex(9).upper()}"
         await self.wasim.post(f"/phones/{HONEST}/send", {"to": self.companies[company], "text": text, "id": id_})
         begun = time.monotonic()
@@ -239,7 +239,7 @@ class Rig:
 
     @asynccontextmanager
     async def talk(self) -> AsyncIterator[list[float]]:
-        """All other companies get and send messages; yields the seconds that each honest message took."""
+        """All other companies exchange messages; yields the seconds that each honest message took."""
         taken: list[float] = []
         ended = asyncio.Event()
 
@@ -264,7 +264,7 @@ class Rig:
         return {"gateway": _resident_mb(self.gateway.pid), "largestHost": max(hosts, default=0)}
 
     async def record(self) -> list[Json]:
-        """Honest stanzas of each kind from the contact, as WhatsApp keeps them for a device that is away."""
+        """Honest stanzas of each kind from the contact, as WhatsApp stores them for a device that is offline."""
         number = self.companies[self.victim]
         await self.wasim.post("/phones", {"number": MALLORY, "autoRead": False})
         sent = await self.gateway.send(self.victim, MALLORY, "hello")
@@ -298,7 +298,7 @@ class Rig:
         )
 
     async def attack(self, attacks: Sequence[Attack]) -> None:
-        """All of these, one after the other."""
+        """Send all of these, one after the other."""
         number = self.companies[self.victim]
         for attack in attacks:
             if attack.stanza is not None:
@@ -318,13 +318,13 @@ class Rig:
         }
 
     async def until_drained(self) -> None:
-        """Until the attacked company's inbox stands still."""
+        """Wait until no more messages arrive in the attacked company's inbox."""
         before = -1
         while before != (before := len(self.watch.arrived)):  # noqa: ASYNC110 – only standing still shows it
             await asyncio.sleep(2)
 
     async def check_alive(self) -> None:
-        """The attacked company receives and sends, also after another login."""
+        """Check that the attacked company receives and sends, also after another login."""
         for _ in range(2):
             took = await self.write(self.victim)
             assert took < ARRIVES_WITHIN_S, "an honest message to the attacked company did not arrive"
@@ -348,7 +348,7 @@ def percentile_ms(taken: Sequence[float], percent: float) -> float:
 
 
 def baileys_encoded(messages: Sequence[Json]) -> list[bytes]:
-    """Messages of WAProto as Baileys encodes them; bytes in them are `{"$b64"}`."""
+    """Messages of WAProto, encoded by Baileys; bytes in them are given as `{"$b64"}`."""
     node = find_node()
     bridge = install(CACHE / "engine", node=node, progress=print)
     return [base64.b64decode(each) for each in encoded(node.executable, bridge.parent.parent, list(messages))]
@@ -361,7 +361,7 @@ def honest_payloads() -> list[bytes]:
 
 @asynccontextmanager
 async def rig(folder: Path, *, companies: int, seed: str) -> AsyncIterator[Rig]:
-    """Linked companies, a contact that is honest and one that is not, and a reader of the event stream."""
+    """Linked companies, an honest and a hostile contact, and a reader of the event stream."""
     async with (
         running_wasim(folder / "wasim") as wasim,
         served(folder, wasim=wasim, HOLDFAST_BACKUP_EVERY_H="0") as gateway,
@@ -387,7 +387,7 @@ async def assault(
     per_s: float,
     progress: Callable[[int], None] = lambda _: None,
 ) -> list[Attack]:
-    """Send the attacks at that rate; what was sent."""
+    """Send the attacks at that rate; returns what was sent."""
     sent: list[Attack] = []
     begun = told_at = time.monotonic()
     while len(sent) < len(attacks):
@@ -412,11 +412,12 @@ async def run(
     tell: Callable[[str], None],
     only: str | None = None,
 ) -> Json:
-    """Attack one company so often while all talk; the figures. Raises AssertionError when somebody else suffered."""
+    """Attack one company that often while all exchange messages; returns the figures. Raises AssertionError when others
+    were affected."""
     tell(f"seed {seed}")
     async with rig(folder, companies=companies, seed=seed) as tried:
         made = await tried.attacks(honest_payloads(), only=only)
-        # Beforehand, because this program must not be what slows the honest messages down.
+        # In advance, so that this program does not slow down the honest messages.
         attacks = [next(made) for _ in range(count)]
         async with tried.talk() as before:
             await asyncio.sleep(baseline_s)

@@ -1,7 +1,7 @@
-"""What a hostile contact sends: bad texts, bytes, protobuf messages and stanzas, and mutations of honest ones.
+"""The attacks of a hostile contact: bad texts, bytes, protobuf messages and stanzas, and mutations of honest ones.
 
-A contact chooses everything inside a message, its id, its time of sending as far as WhatsApp passes it on, and the kind
-of each receipt; not the address it comes from. Everything is drawn from a `random.Random`, so a seed repeats it.
+A contact controls everything inside a message, its id, its sending time as far as WhatsApp passes it on, and the type
+of each receipt, but not the address it comes from. Everything is drawn from a `random.Random`, so a seed repeats it.
 """
 
 from __future__ import annotations
@@ -68,14 +68,14 @@ NOTIFICATIONS = (
 )  # fmt: skip
 TAGS = ("message", "receipt", "notification", "presence", "chatstate", "call", "ack", "iq", "ib", "x")
 KNOWN_FIELDS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 14, 15, 17, 20, 26, 31, 35, 37, 40, 46, 49, 53, 55, 58, 60, 62, 64, 77)
-"""Of WAProto's `Message`: its most common kinds and its wrappers."""
+"""Field numbers of WAProto's `Message`: its most common kinds and its wrappers."""
 _MOST_BYTES = 300_000
 _MOST_DEPTH = 12
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field of a protobuf message, read without knowing its meaning."""
+    """One field of a protobuf message, read without a schema."""
 
     number: int
     wire: int
@@ -83,7 +83,7 @@ class Field:
 
 
 def fields_of(data: bytes) -> list[Field]:
-    """Raises WireError for what can't be read as fields."""
+    """The fields in these bytes. Raises WireError if they are not valid."""
     found: list[Field] = []
     at = 0
     while at < len(data):
@@ -127,7 +127,7 @@ def text_message(text: str) -> bytes:
 
 
 def nested(depth: int, *, field: int = 40) -> bytes:
-    """A message in a message in a message: `ephemeralMessage` and its like."""
+    """A message nested in messages: `ephemeralMessage` and similar wrappers."""
     inner = text_message("deep")
     for _ in range(depth):
         inner = encoded([Field(field, 2, encoded([Field(1, 2, inner)]))])
@@ -135,7 +135,7 @@ def nested(depth: int, *, field: int = 40) -> bytes:
 
 
 def padded(message: bytes) -> bytes:
-    """With the padding that every plaintext has."""
+    """The message with the padding that every plaintext has."""
     return message + b"\x01"
 
 
@@ -195,7 +195,7 @@ class Mutator:
         data += data[self._random.randint(0, len(data)) :]
 
     def _lie(self, data: bytearray) -> None:
-        """A length or number that says anything."""
+        """Replace a length or number by a wrong one."""
         if data:
             at = self._random.randrange(len(data))
             data[at : at + 1] = varint(self._random.choice(NUMBERS))
@@ -241,7 +241,7 @@ class Mutator:
         return self.text().encode() if self._random.random() < 0.6 else self.bytes_(data)
 
     def field(self, depth: int = 0) -> Field:
-        """Any field."""
+        """A random field."""
         number = self._number()
         match self._random.randrange(4):
             case 0:
@@ -270,7 +270,7 @@ class Mutator:
         return changed
 
     def _any_node(self, node: Json) -> Json:
-        """The stanza itself, or something in it."""
+        """The stanza itself, or a node in it."""
         while isinstance(node.get("content"), list) and node["content"] and self._random.random() < 0.5:
             node = self._random.choice(node["content"])
         return node
@@ -303,7 +303,7 @@ class Mutator:
         return self._random.choice((self.text(), *TIMES, *RECEIPTS))
 
     def node(self, depth: int = 0) -> Json:
-        """Any node."""
+        """A random node."""
         names = ("enc", "retry", "list", "item", "keys", "participants", "unavailable", "add", "remove", "subject", "x")
         attrs = {
             self._random.choice(("id", "type", "v", "count", "t", "jid", "x")): self._attribute() for _ in range(3)

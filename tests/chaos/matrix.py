@@ -1,11 +1,11 @@
-"""The crash matrix: four kinds of death at nine points of a message's way, under traffic of ten companies both ways.
+"""The crash matrix: four kinds of failure at nine points of a message's path, under traffic of ten companies both ways.
 
-`uv run python -m tests.chaos.matrix --strikes 200` runs it for long and prints what was struck where; the test beside
-it runs a part in CI. A point is reached from outside, by what wasim, the operating system and the API show: a host
-that stands still has been handed a message, a WhatsApp that swallows one has had it written, and so on. Which pair
-comes when, and how long a moment takes, is drawn from a printed seed.
+`uv run python -m tests.chaos.matrix --strikes 200` is a long run that prints what was hit where; the test beside it
+runs a part in CI. A point is recognised from the outside, by what wasim, the operating system and the API show: a
+frozen host has been handed a message, a WhatsApp that drops one has received it, and so on. The order of the pairs, and
+delays, are drawn from a printed seed.
 
-It must never look into Holdfast, nor tell it anything that an operator could not.
+It must use Holdfast only from the outside, with what an operator has.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from tests.processes import KillableWasim, killable_wasim
 from tests.served import Served, eventually, served
 
 CONTACTS = ("962790009001", "962790009002")
-"""People with phones, who write to all companies and are written to."""
+"""People with phones, who exchange messages with all companies."""
 ARRIVED_WITHIN_S = 120.0
 _REACHED_WITHIN_S = 60.0
 _CALM_WITHIN_S = 60.0
-"""All sessions are connected again so long after a death at the latest."""
+"""Seconds after a failure within which all sessions must be connected again."""
 _DISK_FULL_S = 1.5
 _UNTIL_DECRYPTED_S = 0.2
 
@@ -49,18 +49,18 @@ def number_of(company: int) -> str:
 
 @dataclass(slots=True)
 class Letter:
-    """One message; asked for again with the same key or id until somebody says that it was taken."""
+    """One message; requests are repeated with the same key or id until one is accepted."""
 
     company: str
     contact: str
     text: str
     id: str = ""
-    """The WhatsApp id, as soon as it is known."""
+    """The WhatsApp id, once it is known."""
 
 
 @dataclass(slots=True)
 class Trial:
-    """Ten companies, two contacts, a webhook receiver, and all letters so far."""
+    """Ten companies, two contacts, a webhook receiver, and all messages so far."""
 
     gateway: Served
     wasim: KillableWasim
@@ -68,9 +68,9 @@ class Trial:
     randomness: random.Random
     companies: dict[str, str]
     sent: list[Letter] = field(default_factory=list)
-    """By companies, accepted with 202."""
+    """Sent by companies, accepted with 202."""
     written: list[Letter] = field(default_factory=list)
-    """By contacts, taken by WhatsApp."""
+    """Sent by contacts, accepted by WhatsApp."""
     struck: Counter[tuple[str, str]] = field(default_factory=Counter)
     _letters: int = 0
 
@@ -82,7 +82,7 @@ class Trial:
         return Letter(company=company, contact=contact, text=f"letter {self._letters:06} of this trial")
 
     async def send(self, letter: Letter) -> None:
-        """A company's program: asks until it has a 202."""
+        """A company's program: repeats the request until it gets a 202."""
         while not letter.id:
             await self.gateway.up.wait()
             try:
@@ -98,7 +98,7 @@ class Trial:
                 self.sent.append(letter)
 
     async def write(self, letter: Letter) -> None:
-        """A contact's phone: tries until WhatsApp has it, under one id."""
+        """A contact's phone: retries until WhatsApp has it, under one id."""
         id_ = f"3A{secrets.token_hex(9).upper()}"
         body = {"to": self.companies[letter.company], "text": letter.text, "id": id_}
         while not letter.id:
@@ -111,13 +111,13 @@ class Trial:
                 self.written.append(letter)
 
     async def has_stored(self, letter: Letter) -> bool:
-        """Is it in the company's inbox?"""
+        """Is the message in the company's inbox?"""
         items = await self.gateway.inbox(letter.company)
         return any(item["whatsappId"] == letter.id for item in items)
 
     @asynccontextmanager
     async def traffic(self, *, per_s: float) -> AsyncIterator[None]:
-        """Each company writes and is written to so often, for as long as the block takes."""
+        """Each company sends and receives at this rate for the duration of the block."""
         ended = asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
             for company in self.companies:
@@ -136,10 +136,10 @@ class Trial:
             await deliver(self.new_letter(company))
             await asyncio.sleep(self.randomness.uniform(0.5, 1.5) / per_s)
 
-    # Striking.
+    # Failures.
 
     async def strike(self, point: str, victim: str) -> None:
-        """Bring one message to a point, let the victim die there, and wait until all is well again."""
+        """Bring one message to a point, let the victim fail there, and wait until everything works again."""
         company = self.randomness.choice(sorted(self.companies))
         async with asyncio.TaskGroup() as tasks:
             await POINTS[point](self, company, tasks, VICTIMS[victim])
@@ -156,10 +156,10 @@ class Trial:
 
         await eventually(look, within_s=_CALM_WITHIN_S, what="all sessions connected")
 
-    # Proving.
+    # Checks.
 
     async def until_settled(self, *, unsettled: tuple[str, ...] = ("queued", "sending", "sent")) -> None:
-        """Nothing is in those states any more, and everything that was written is in inboxes and at the receiver."""
+        """Wait until no message has one of these states, and every message is in inboxes and at the receiver."""
 
         async def look() -> bool:
             try:
@@ -183,7 +183,8 @@ class Trial:
         return len(self.receiver.messages) >= len(self.written)
 
     async def check(self) -> dict[str, object]:
-        """Accepted = delivered, inbox = written, webhooks = inbox, nothing twice, order kept. Returns the figures."""
+        """Check: accepted = delivered, inbox = written, webhooks = inbox, no duplicates, order kept. Returns the
+        figures."""
         copies = await self._check_contacts()
         for company in self.companies:
             await self._check_company(company)
@@ -215,7 +216,7 @@ class Trial:
         return copies
 
     async def _sent_again(self) -> int:
-        """Stanzas that WhatsApp took although it had one of that id."""
+        """Stanzas that WhatsApp accepted although it had one with that id."""
         records = [await self.wasim.get("/messages", **{"from": number}) for number in self.companies.values()]
         return sum(record["count"] - 1 for each in records for record in each)
 
@@ -240,7 +241,7 @@ def _difference(owed: list[str], seen: list[str]) -> str:
     return f"out of order from {late[:1]}, {len(late)} places"
 
 
-# Deaths.
+# Kinds of failure.
 
 Strike = Callable[[Trial], Awaitable[None]]
 
@@ -269,7 +270,7 @@ async def _kill_whatsapp(trial: Trial) -> None:
 
 
 async def _fill_disk(trial: Trial) -> None:
-    """Nothing that the gateway writes to a file finds room, as on a disk that is full, for a while."""
+    """Make every write of the gateway fail for a while, as on a full disk."""
     pid = trial.gateway.pid
     _, most = resource.prlimit(pid, resource.RLIMIT_FSIZE)
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (1, most))
@@ -289,7 +290,7 @@ VICTIMS: dict[str, Strike] = {
 
 
 async def _accept(trial: Trial, company: str, tasks: asyncio.TaskGroup, strike: Strike) -> None:
-    """The request is on its way, and perhaps in the middle of its commit."""
+    """The request is in progress, possibly in the middle of its commit."""
     tasks.create_task(trial.send(trial.new_letter(company)))
     await asyncio.sleep(trial.randomness.uniform(0, 0.015))
     await strike(trial)
@@ -302,7 +303,7 @@ async def _committed(trial: Trial, company: str, tasks: asyncio.TaskGroup, strik
 
 
 async def _handed_over(trial: Trial, company: str, tasks: asyncio.TaskGroup, strike: Strike) -> None:
-    """The gateway has told its engine host, which stands still."""
+    """The gateway has passed the message to its engine host, which is frozen."""
     hosts = trial.gateway.hosts()
     _signal(hosts, signal.SIGSTOP)
     try:
@@ -314,12 +315,12 @@ async def _handed_over(trial: Trial, company: str, tasks: asyncio.TaskGroup, str
 
 
 async def _frame_written(trial: Trial, company: str, tasks: asyncio.TaskGroup, strike: Strike) -> None:
-    """The frame has left, and WhatsApp does nothing with it."""
+    """The frame has been sent, and WhatsApp drops it."""
     await _at_fault(trial, "blackhole", company, tasks, strike)
 
 
 async def _ack(trial: Trial, company: str, tasks: asyncio.TaskGroup, strike: Strike) -> None:
-    """WhatsApp has relayed the message, and its ack does not come."""
+    """WhatsApp has relayed the message, and withholds its ack."""
     await _at_fault(trial, "withhold-acks", company, tasks, strike)
 
 
@@ -337,9 +338,9 @@ async def _receipt(trial: Trial, company: str, tasks: asyncio.TaskGroup, strike:
 
 
 async def _inbound_decrypt(trial: Trial, company: str, tasks: asyncio.TaskGroup, strike: Strike) -> None:
-    """The engine host has decrypted the message, and the gateway, which stands still, has not stored it.
+    """The engine host has decrypted the message, and the gateway, which is frozen, has not stored it.
 
-    Another message of the same contact goes before, so that the host has the keys and need not ask for them.
+    Another message of the same contact comes first, so that the host has the keys and need not request them.
     """
     before = trial.new_letter(company)
     await trial.write(before)
@@ -355,7 +356,7 @@ async def _inbound_decrypt(trial: Trial, company: str, tasks: asyncio.TaskGroup,
 
 
 async def _inbound_commit(trial: Trial, company: str, tasks: asyncio.TaskGroup, strike: Strike) -> None:
-    """The message is stored; its receipt has just left, or not."""
+    """The message is stored; its receipt has just been sent, or not yet."""
     letter = trial.new_letter(company)
     writing = tasks.create_task(trial.write(letter))
     await asyncio.sleep(trial.randomness.uniform(0, 0.05))
@@ -364,7 +365,7 @@ async def _inbound_commit(trial: Trial, company: str, tasks: asyncio.TaskGroup, 
 
 
 async def _webhook_sent(trial: Trial, company: str, tasks: asyncio.TaskGroup, strike: Strike) -> None:
-    """The receiver has the request, and its answer has not left."""
+    """The receiver has the request and has not answered yet."""
     async with trial.receiver.holding(company) as asked:
         await trial.write(trial.new_letter(company))
         await _patiently(asked, within_s=_REACHED_WITHIN_S)
@@ -408,11 +409,11 @@ POINTS: dict[str, Callable[[Trial, str, asyncio.TaskGroup, Strike], Awaitable[No
     "webhook sent": _webhook_sent,
 }
 
-# The whole.
+# The whole run.
 
 
 def schedule(strikes: int, randomness: random.Random) -> list[tuple[str, str]]:
-    """Pairs of point and victim, each as often as the others, in an order of chance."""
+    """Pairs of point and victim, each equally often, in random order."""
     pairs: list[tuple[str, str]] = []
     while len(pairs) < strikes:
         round_ = list(product(POINTS, VICTIMS))
@@ -434,7 +435,7 @@ async def trial(folder: Path, randomness: random.Random, *, companies: int) -> A
             HOLDFAST_WEBHOOK_SECRET=SECRET,
             HOLDFAST_ALLOWED_ADDRESSES="127.0.0.1",
             HOLDFAST_BACKUP_EVERY_H="0",
-            HOLDFAST_BACKOFF_BASE_MS="100",  # deaths come faster here than a patient backoff forgets
+            HOLDFAST_BACKOFF_BASE_MS="100",  # failures come faster here than the default backoff resets
             HOLDFAST_BACKOFF_CAP_MS="1000",
         ) as gateway,
     ):
@@ -456,9 +457,9 @@ async def run(
     tell: Callable[[str], None],
     pairs: list[tuple[str, str]] | None = None,
 ) -> dict[str, object]:
-    """Strike so often under traffic, let everything arrive, and prove it.
+    """Cause that many failures under traffic, let everything arrive, and check the results.
 
-    Raises `AssertionError` that says what is wrong.
+    Raises `AssertionError` with a description of what is wrong.
     """
     randomness = random.Random(seed)
     tell(f"CHAOS_SEED={seed}")
@@ -479,7 +480,7 @@ def main() -> None:
     parser.add_argument("--companies", type=int, default=10)
     parser.add_argument("--per-s", type=float, default=0.5, help="messages of each company a second, each way")
     parser.add_argument("--seed", default=secrets.token_hex(4))
-    parser.add_argument("--only", metavar="POINT:VICTIM", help="strike there alone, such as 'ack:host'")
+    parser.add_argument("--only", metavar="POINT:VICTIM", help="only this pair, such as 'ack:host'")
     parser.add_argument("--folder", type=Path, help="kept; otherwise a temporary one is used and removed")
     asked = parser.parse_args()
     pairs = None

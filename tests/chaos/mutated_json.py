@@ -1,6 +1,6 @@
-"""Mutations of JSON: values of another type or size, members missing, doubled or with hostile names, damaged text.
+"""Mutations of JSON: values of another type or size, members missing, duplicated or with hostile names, damaged text.
 
-For whatever reads files that other programs wrote. Everything is drawn from a `random.Random`, so a seed repeats it.
+For code that reads files written by other programs. Everything is drawn from a `random.Random`, so a seed repeats it.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _SIZES = (0, 1, 31, 32, 33, 64, 65, 5000, 20_000)
 
 
 class JsonMutator:
-    """Makes damaged variants of honest JSON."""
+    """Makes damaged variants of valid JSON."""
 
     def __init__(self, randomness: random.Random) -> None:
         self._random = randomness
 
     def text(self, honest: str, *, changes: int = 3) -> str:
-        """A variant of a JSON text; one in eight is no JSON any more."""
+        """A variant of a JSON text; one in eight is not valid JSON any more."""
         if self._random.random() < 0.125:
             return self._damaged(honest)
         return json.dumps(self.value(json.loads(honest), changes=changes))
@@ -42,7 +42,7 @@ class JsonMutator:
         return changed
 
     def _changed(self, value: Any) -> Any:
-        """With one change, at any depth."""
+        """The value with one change, at any depth."""
         if not isinstance(value, dict | list) or not value or self._random.random() < 0.1:
             return self._other(value)
         at = self._random.choice(sorted(value) if isinstance(value, dict) else range(len(value)))
@@ -77,7 +77,7 @@ class JsonMutator:
                 return self._damaged(value) if isinstance(value, str) else [value]
 
     def _buffer(self) -> Any:
-        """Bytes as Baileys writes them, in each of the forms that there are."""
+        """Bytes as Baileys writes them, in any of its forms."""
         data = self._random.randbytes(self._random.choice(_SIZES))
         encoded = base64.b64encode(data).decode()
         forms: Sequence[Any] = (encoded, list(data[:500]), dict(enumerate(data[:40])), encoded[:-1], "!", -1)

@@ -1,4 +1,4 @@
-"""A webhook receiver as a user would write it: it checks the signature, notes what is new, and says 200."""
+"""A webhook receiver as a user would write it: it checks the signature, records new events, and answers 200."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ SECRET = "whsec_" + base64.b64encode(b"a secret of thirty-two characters").decod
 class Receiver:
     url: str = ""
     messages: list[dict[str, Any]] = field(default_factory=list)
-    """Inbound messages that it was told of, each once, in the order in which they first came."""
+    """Inbound messages, each once, in the order in which they first arrived."""
     repeated: int = 0
-    """Requests that told what it knew already, by their webhook id."""
+    """Number of requests with a known webhook id."""
     _known: set[str] = field(default_factory=set)
     _held: dict[str, tuple[asyncio.Event, asyncio.Event]] = field(default_factory=dict)
 
@@ -41,7 +41,8 @@ class Receiver:
 
     @asynccontextmanager
     async def holding(self, company: str) -> AsyncIterator[Callable[[], Awaitable[bool]]]:
-        """Answers about this company wait for the end of the block; yields what tells whether one does."""
+        """Responses about this company wait for the end of the block; yields a function that tells whether one is
+        waiting."""
         came, released = self._held[company] = asyncio.Event(), asyncio.Event()
 
         async def asked() -> bool:
@@ -56,7 +57,7 @@ class Receiver:
 
 @asynccontextmanager
 async def receiving() -> AsyncIterator[Receiver]:
-    """A receiver on a free port of the loopback."""
+    """A receiver on a free loopback port."""
     receiver = Receiver()
     app = web.Application()
     app.router.add_post("/hook", receiver.take)

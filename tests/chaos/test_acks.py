@@ -1,4 +1,4 @@
-"""WhatsApp's answers come late, never, twice, in another order, with every error, or the link freezes in mid-send."""
+"""WhatsApp's acks are late, missing, doubled, reordered or errors, or the link freezes in the middle of a send."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MISHAPS: list[tuple[str, dict[str, object], float]] = [
     ("freeze", {}, 4.0),
     ("blackhole", {}, 3.0),
 ]
-"""Fault, its details, seconds for which it lasts. All of these end well."""
+"""Fault, its parameters, and its duration in seconds. None of these may lose a message."""
 
 FINAL = {
     "400": "WhatsApp could not read the message (ack error 400)",
@@ -38,7 +38,7 @@ FINAL = {
     "491": "WhatsApp could not read the message's content (ack error 491)",
 }
 PASSING = ("408", "429", "599", "987")
-"""Codes that say nothing definite about the message: it is retried."""
+"""Codes that are not a definite refusal: the message is retried."""
 
 
 @pytest.fixture
@@ -52,8 +52,8 @@ def randomness() -> random.Random:
 async def test_every_mishap_of_acks_ends_with_each_message_once_and_in_order(
     tmp_path: Path, randomness: random.Random
 ) -> None:
-    """Under traffic, one mishap after the other in an order of chance: nothing is lost, doubled or out of order, no key
-    is used twice. Then each error code says what became of its message."""
+    """Under traffic, one fault after the other in random order: nothing is lost, duplicated or out of order, and no key
+    is used twice. Then each error code decides about its message."""
     async with trial(tmp_path, randomness, companies=2) as tried:
         mishaps = randomness.sample(MISHAPS, len(MISHAPS))
         async with tried.traffic(per_s=3):
@@ -70,7 +70,7 @@ async def test_every_mishap_of_acks_ends_with_each_message_once_and_in_order(
 
 
 async def _check_final_errors(tried: Trial) -> None:
-    """Definite refusals fail the message with their sentence, all others put it off; the next message goes through."""
+    """Definite refusals fail the message with their sentence, all others delay it; the next message is sent."""
     company = next(iter(tried.companies))
     for code, sentence in FINAL.items():
         fault = await tried.wasim.fault("ack-error", code=code, count=1)
@@ -88,7 +88,8 @@ async def _check_final_errors(tried: Trial) -> None:
 
 
 async def _check_lock(tried: Trial) -> None:
-    """463 holds messages to strangers and says so; known chats go on; when WhatsApp lifts the lock, they leave."""
+    """463 holds messages to strangers and says so; known chats are not affected; when WhatsApp lifts the lock, they are
+    sent."""
     company = next(iter(tried.companies))
     stranger = "962790009099"
     await tried.wasim.post("/phones", {"number": stranger})

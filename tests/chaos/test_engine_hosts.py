@@ -1,6 +1,6 @@
-"""Two engine hosts, real Baileys: one host is killed, hung, and ended again and again by one session.
+"""Two engine hosts with real Baileys: one is killed, hangs, or is killed again and again by one session.
 
-What is measured is printed: how long each other company was away.
+Measurements are printed: for how long each other company was disconnected.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CULPRIT = "comp0"
 OTHERS = sorted(set(COMPANIES) - {CULPRIT})
 BACK_WITHIN_S = 5.0
 HUNG_AFTER_S = 10.0 + 2.0
-"""The deadline of a heartbeat, and the interval between two."""
+"""The heartbeat deadline plus the interval between two heartbeats."""
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ async def gateway(tmp_path: Path, wasim: Wasim) -> AsyncIterator[Served]:
 
 
 class Absences:
-    """For how long each company was not connected, as the API showed it."""
+    """How long each company was disconnected, as seen by the API."""
 
     def __init__(self, gateway: Served) -> None:
         self._gateway = gateway
@@ -87,7 +87,7 @@ async def until_all_connected(gateway: Served, *companies: str, within_s: float)
 async def test_only_the_sessions_of_a_lost_host_notice(
     gateway: Served, number: signal.Signals, noticed_after_s: float
 ) -> None:
-    """The companies of the other host keep their links; those of the lost one are back within 5 s of its end."""
+    """Companies on the other host keep their links; those of the lost one are connected within 5 s of its end."""
     host = (await diagnosis(gateway, CULPRIT))["engineHost"]["pid"]
     [apart] = [each for each in (await diagnosis(gateway, CULPRIT))["engineHosts"] if each["pid"] != host]
     async with absences(gateway) as found:
@@ -100,7 +100,7 @@ async def test_only_the_sessions_of_a_lost_host_notice(
 
 
 async def test_the_session_that_ends_each_host_is_found_and_all_others_go_on(gateway: Served) -> None:
-    """It is paused with its reason and named in the log; a person can start it, alone in a host first."""
+    """It is paused with a reason and named in the log; when a person starts it, it first runs alone on a host."""
     deaths = 0
     async with absences(gateway) as found:
         while (await gateway.session(CULPRIT))["state"] != "paused":

@@ -1,4 +1,4 @@
-"""Damaged devices are imported into a running Holdfast: a part of `tests.chaos.fuzz_import` for CI."""
+"""Imports damaged devices into a running Holdfast: a part of `tests.chaos.fuzz_import` for CI."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(180), pytest.mark.usefixture
 
 
 async def test_no_damaged_device_costs_a_host_or_the_link_of_another_company(tmp_path: Path) -> None:
-    """Each is refused with a sentence, or taken and started."""
+    """Each is refused with a sentence, or accepted and started."""
     await run(tmp_path, count=30, tenants=2, seed="1", tell=print)

@@ -1,4 +1,4 @@
-"""Hostile contact: whatever one contact sends, real Baileys: it is stored, and no link and no host is lost."""
+"""A hostile contact with real Baileys: whatever it sends is stored, and no link and no host is lost."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ QUOTE = {"stanzaId": "\0", "participant": "@", "quotedMessage": {"conversation":
 
 
 def hostile_messages(text: str) -> list[tuple[str, Json]]:
-    """Every place of a message that a text can be in, with the type under which it is to be stored."""
+    """A message for every place that can hold a text, with the type under which it must be stored."""
     key = {"remoteJid": text, "id": text, "participant": text}
     return [
         ("text", {"extendedTextMessage": {"text": text, "contextInfo": {"mentionedJid": [text] * 3, **QUOTE}}}),
@@ -44,7 +44,7 @@ EXTREMES: list[tuple[str, Json]] = [
     ("list", {"listMessage": {"title": "t", "sections": [{"rows": [{"rowId": "r", "title": "t"}] * 3000}]}}),
 ]
 NESTED = {9: "text", 90: "unknown", 5000: "undecryptable"}
-"""Wrappers around a text, and how they are stored: Baileys itself reads them up to some depth."""
+"""Wrappers around a text, and how they are stored: Baileys itself reads them up to a certain depth."""
 UNREADABLE = {"empty": b"", "a padding that lies": b"\x0a\x01a\xff", "no protobuf": padded(b"\xff" * 40)}
 HOSTILE_STANZAS: list[Json] = [
     {"tag": "message", "attrs": {"id": "S1"}},
@@ -70,8 +70,8 @@ async def send(tried: Rig, id_: str, plaintext: bytes) -> str:
 
 
 async def test_nothing_that_a_contact_sends_costs_a_link_or_is_lost(tmp_path: Path) -> None:
-    """Hostile texts in every place of a message, extreme sizes, bytes that are no message, stanzas that make no sense,
-    and some hundred mutations: each message is in the inbox, the attacked company keeps its link, all others theirs."""
+    """Hostile texts in every place of a message, extreme sizes, invalid bytes, invalid stanzas and some hundred
+    mutations: each message is in the inbox, and all companies keep their links."""
     async with rig(tmp_path, companies=2, seed="1") as tried:
         attacks = await tried.attacks(honest_payloads())
         before, hosts = await tried.logins(), sorted(tried.gateway.hosts())

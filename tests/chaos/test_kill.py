@@ -1,7 +1,7 @@
-"""`kill -9` at moments that nobody chose, while messages are on their way both ways.
+"""`kill -9` at random moments, while messages are on their way in both directions.
 
-A moment is the one in which a letter leaves its writer's hands; which letter comes from a seed that is printed.
-`CHAOS_SEED=…` in front of the command brings them back, as far as two runs of several processes can be alike.
+A kill happens at the moment of a request; which request, comes from a seed that is printed. `CHAOS_SEED=…` in front of
+the command repeats it, as far as two runs of several processes can be alike.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ pytestmark = pytest.mark.slow
 
 KILLS = 5
 LETTERS = 100
-"""Written around each kill."""
+"""Messages written around each kill."""
 ENDED_WITHIN_S = 2.0
-"""How long an engine host may outlive the gateway: a socket that lives on makes WhatsApp answer 440."""
+"""How long an engine host may outlive the gateway: an open socket makes WhatsApp answer 440."""
 RECONNECTED_WITHIN_S = 10.0
 ARRIVED_WITHIN_S = 60.0
 
@@ -51,8 +51,8 @@ async def gateway(tmp_path: Path, wasim: Wasim) -> AsyncIterator[Served]:
 async def test_what_was_accepted_arrives_once_and_in_order_though_the_gateway_is_killed(
     gateway: Served, wasim: Wasim, randomness: random.Random
 ) -> None:
-    """After each `kill -9` of `holdfast serve` no engine host lives on; started again on the same data folder it
-    connects without a new QR code, and each message that was answered with 202 came once, readable, in order."""
+    """After each `kill -9` of `holdfast serve` no engine host survives. Restarted on the same data folder, the gateway
+    connects without a new QR code, and each message that was answered with 202 arrived once, readable and in order."""
     mail, under_way = Mail(gateway, wasim), []
     for kill in range(KILLS):
         async with asyncio.TaskGroup() as tasks:
@@ -72,8 +72,8 @@ async def test_what_was_accepted_arrives_once_and_in_order_though_the_gateway_is
 async def test_a_killed_engine_host_is_replaced_and_nothing_is_lost(
     gateway: Served, wasim: Wasim, randomness: random.Random
 ) -> None:
-    """After each `kill -9` of the engine hosts alone the gateway starts others, connects all sessions within ten
-    seconds, and each accepted message came once, readable, in order."""
+    """After each `kill -9` of only the engine hosts, the gateway starts others, connects all sessions within ten
+    seconds, and each accepted message arrived once, readable and in order."""
     mail, under_way = Mail(gateway, wasim), []
     for kill in range(KILLS):
         async with asyncio.TaskGroup() as tasks:
@@ -92,7 +92,7 @@ async def test_a_killed_engine_host_is_replaced_and_nothing_is_lost(
 
 
 def _check_met_messages(mail: Mail, under_way: Sequence[int]) -> None:
-    """A kill that meets nothing shows nothing."""
+    """Check that each kill hit messages on their way; otherwise it would prove nothing."""
     print(f"on their way at each kill: {under_way}; asked for again: {mail.asked_again}")  # noqa: T201
     assert min(under_way) > 0, "a kill met no message on its way"
 
@@ -110,7 +110,7 @@ async def _until_all_connected(gateway: Served) -> None:
 
 
 async def _until_new_links(wasim: Wasim, old: set[int]) -> None:
-    """WhatsApp has an open link of each company that it had not before."""
+    """Wait until WhatsApp has an open link of each company that it did not have before."""
 
     async def look() -> bool:
         links = [link for link in await wasim.get("/links") if link["state"] == "open" and link["id"] not in old]
@@ -120,7 +120,7 @@ async def _until_new_links(wasim: Wasim, old: set[int]) -> None:
 
 
 async def _check_same_devices(wasim: Wasim) -> None:
-    """Each phone was scanned with once: it has the one linked device that it had at the beginning."""
+    """Each phone was scanned once: it still has its one linked device."""
     phones = {phone["number"]: phone for phone in await wasim.get("/phones")}
     for number in COMPANIES.values():
         assert len(phones[number]["devices"]) == 1

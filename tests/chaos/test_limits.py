@@ -1,6 +1,6 @@
-"""WhatsApp answers queries and messages with limits for a time, real Baileys: no message fails, and few are asked.
+"""WhatsApp rate-limits queries and messages for a while, with real Baileys: no message fails, and few queries are sent.
 
-CHAOS_LIMITED_S sets for how long (20 s). What is measured is printed.
+CHAOS_LIMITED_S sets the duration (20 s). Measurements are printed.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ KNOWN = "962790009000"
 MESSAGES = 30
 LIMITED_S = float(os.environ.get("CHAOS_LIMITED_S", "20"))
 DELIVERED_WITHIN_S = 90.0
-"""After the limit ended: the longest pause, and some for the messages themselves."""
+"""Seconds after the end of the limit: the longest pause, and some time for the messages themselves."""
 MOST_QUERIES = 20
-"""While limited, of one kind: a burst until the limit is noticed, and a probe after 2, 4, 8 … s."""
+"""Queries of one kind while limited: a burst until the limit is noticed, and a probe after 2, 4, 8 … s."""
 
 
 def contact(n: int) -> str:
@@ -50,12 +50,12 @@ async def until_delivered(gateway: Served, messages: list[Json]) -> None:
 
 
 def is_same_second(one: str, other: str) -> bool:
-    """WhatsApp names whole seconds."""
+    """WhatsApp reports whole seconds."""
     return abs((datetime.fromisoformat(one) - datetime.fromisoformat(other)).total_seconds()) <= 1.5
 
 
 async def ended(wasim: Wasim, fault: Json) -> Json:
-    """The fault, as soon as its time is over."""
+    """The fault, as soon as it has ended."""
 
     async def look() -> Json | None:
         faults = await wasim.get("/faults", all="true")
@@ -65,7 +65,7 @@ async def ended(wasim: Wasim, fault: Json) -> Json:
 
 
 async def send_while_limited(gateway: Served, wasim: Wasim, chats: list[str], fault: Json) -> Json:
-    """One message to each chat while a fault runs; returns the fault when it is over and all messages are delivered."""
+    """Send one message to each chat while a fault is active; returns the fault after all messages are delivered."""
     sent = [await gateway.send(COMPANY, chat, f"message {n}") for n, chat in enumerate(chats)]
     over = await ended(wasim, fault)
     begun = time.monotonic()
@@ -86,7 +86,7 @@ async def send_while_limited(gateway: Served, wasim: Wasim, chats: list[str], fa
     ids=["usync", "w:g2", "prekeys"],
 )
 async def test_queries_are_limited(gateway: Served, wasim: Wasim, query: Json, code: int, reason: str) -> None:
-    """Messages that need such a query wait and say why, others leave; few queries are asked meanwhile."""
+    """Messages that need such a query wait and say why, others are sent; few queries are sent in the meantime."""
     chats = [contact(n) for n in range(MESSAGES)]
     if query["xmlns"] == "w:g2":
         groups = [await wasim.post("/groups", {"subject": "Team", "members": [NUMBER, chat]}) for chat in chats]
@@ -107,7 +107,7 @@ async def test_queries_are_limited(gateway: Served, wasim: Wasim, query: Json, c
 
 @pytest.mark.parametrize("code", [408, 429, 599])
 async def test_messages_are_refused_for_a_time(gateway: Served, wasim: Wasim, code: int) -> None:
-    """Also with a code that nobody knows: sending pauses, one message probes, and all arrive in the end."""
+    """This holds for unknown codes as well: sending pauses, one message probes, and all arrive in the end."""
     fault = await wasim.fault("ack-error", code=code, seconds=LIMITED_S, number=NUMBER)
     chats = [contact(n) for n in range(MESSAGES)]
     over = await send_while_limited(gateway, wasim, chats, fault)
@@ -117,8 +117,8 @@ async def test_messages_are_refused_for_a_time(gateway: Served, wasim: Wasim, co
 async def test_the_quota_of_new_chats_holds_first_messages_until_whatsapps_own_end(
     gateway: Served, wasim: Wasim
 ) -> None:
-    """475 leads to the query for the quota: message, limits and diagnostics name the end of WhatsApp's cycle, known
-    chats go on, and what was held leaves when the cycle ends."""
+    """475 causes a query for the quota: message, limits and diagnostics show the end of WhatsApp's cycle, known chats
+    are not affected, and held messages are sent when the cycle ends."""
     fault = await wasim.fault("new-chat-quota", quota=1, number=NUMBER, seconds=LIMITED_S)
     sent = [await gateway.send(COMPANY, contact(n), "hello") for n in range(4)]
 

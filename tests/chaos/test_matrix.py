@@ -1,4 +1,4 @@
-"""A part of the crash matrix: every point once, every kind of death at least twice, in an order of chance."""
+"""A part of the crash matrix: every point once, every kind of failure at least twice, in random order."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 async def test_nothing_is_lost_or_doubled_whatever_dies_at_whatever_point(tmp_path: Path) -> None:
     """Accepted = delivered, inbox = what was written, the receiver's set = inbox, order kept, no key used twice.
 
-    `CHAOS_SEED=…` brings a run back, as far as two runs of several processes can be alike.
+    `CHAOS_SEED=…` repeats a run, as far as two runs of several processes can be alike.
     """
     seed = os.environ.get("CHAOS_SEED") or secrets.token_hex(4)
     randomness = random.Random(seed)

@@ -1,4 +1,5 @@
-"""A message whose arrival makes WhatsApp end the link, real Baileys: others are delivered, and it does not go on."""
+"""A message that makes WhatsApp end the link, with real Baileys: other messages are delivered, and it fails in the
+end."""
 
 from __future__ import annotations
 
@@ -41,7 +42,7 @@ async def gateway(tmp_path: Path, wasim: Wasim) -> AsyncIterator[Served]:
 
 
 async def send_all(gateway: Served, wasim: Wasim, fault: Json) -> tuple[Json, list[Json]]:
-    """The poison message first, then the innocent ones."""
+    """Send the poison message first, then the innocent ones."""
     await wasim.fault(**fault, number=NUMBER, chat=POISONED)
     poison = await gateway.send(COMPANY, POISONED, "poison")
     return poison, [
@@ -60,7 +61,7 @@ async def until_delivered(gateway: Served, innocent: list[Json], *, begun: float
 async def test_it_fails_with_a_sentence_after_all_others_were_delivered(
     gateway: Served, wasim: Wasim, fault: Json
 ) -> None:
-    """Afterwards the link stays, and its chat goes on as well."""
+    """Afterwards the link stays open, and messages of its chat are sent again."""
     begun = time.monotonic()
     poison, innocent = await send_all(gateway, wasim, fault)
     await until_delivered(gateway, innocent, begun=begun)
@@ -78,7 +79,7 @@ async def test_it_fails_with_a_sentence_after_all_others_were_delivered(
 
 @VARIANTS
 async def test_it_is_cancelled_by_force(gateway: Served, wasim: Wasim, fault: Json) -> None:
-    """Although it was handed over; from then on the link stays."""
+    """It can be cancelled although it was handed over; after that the link stays open."""
     begun = time.monotonic()
     poison, innocent = await send_all(gateway, wasim, fault)
 

@@ -1,4 +1,4 @@
-"""The bad days that a real Redis can have. On each the sessions go on, it is said once, and all is written back."""
+"""Failures of a real Redis. In each one the sessions continue, one log line says so, and everything is written back."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def logged(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
 
 
 def said(logged: pytest.LogCaptureFixture) -> list[str]:
-    """Levels and beginnings of what was logged during the test, behind its fixtures."""
+    """Levels and beginnings of the lines logged during the test, without those of its fixtures."""
     lines = [line for line in logged.records if line.name.startswith(("holdfast", "redis"))]
     assert all(line.getMessage().startswith("Connection to Redis at ") for line in lines)
     return [f"{line.levelname} {line.getMessage().split(' is ')[1].split()[0].strip(':;')}" for line in lines]
@@ -63,7 +63,7 @@ async def stored(redis: RedisProcess, company: str = "962302") -> object:
 
 
 async def test_killed_and_started_again_empty(redis: RedisProcess, rig: Rig, logged: pytest.LogCaptureFixture) -> None:
-    """kill -9 without any change of a session is noticed; what changes meanwhile and what was there before is back."""
+    """`kill -9` is noticed without a change of a session; old records and changes in the meantime are written back."""
     await redis.kill()
     assert "can't be reached (Connection refused)" in (await rig.told(Availability.AWAY)).sentence
     rig.live.put(LOST)
@@ -76,7 +76,7 @@ async def test_killed_and_started_again_empty(redis: RedisProcess, rig: Rig, log
 
 
 async def test_frozen_and_thawed(redis: RedisProcess, rig: Rig, logged: pytest.LogCaptureFixture) -> None:
-    """A Redis that takes connections and never answers: what it was told before is not the last word afterwards."""
+    """For a Redis that accepts connections and never answers, records from before are replaced when it works again."""
     redis.freeze()
     rig.live.put(LOST)
     assert "it does not answer" in (await rig.told(Availability.AWAY)).sentence
@@ -92,8 +92,8 @@ async def test_frozen_and_thawed(redis: RedisProcess, rig: Rig, logged: pytest.L
 async def test_turned_into_a_replica_of_a_dead_primary(
     redis: RedisProcess, rig: Rig, logged: pytest.LogCaptureFixture
 ) -> None:
-    """It answers but takes no writes: it is away until it does. By then its address may lead to another server, so
-    each try connects anew."""
+    """A Redis that answers but accepts no writes counts as unavailable. Its address may point to another server by
+    then, so each attempt opens a new connection."""
     before = await redis.clients()
     await redis.do("REPLICAOF", *NOWHERE)
     rig.live.put(LOST)
@@ -107,7 +107,7 @@ async def test_turned_into_a_replica_of_a_dead_primary(
 
 
 async def test_full(redis: RedisProcess, rig: Rig, logged: pytest.LogCaptureFixture) -> None:
-    """maxmemory with noeviction: nothing fits in until there is room."""
+    """maxmemory with noeviction: no write succeeds until there is space."""
     await redis.do("CONFIG", "SET", "maxmemory-policy", "noeviction", "maxmemory", 1)
     rig.live.put(LOST)
     assert "it is full" in (await rig.told(Availability.AWAY)).sentence
@@ -119,7 +119,7 @@ async def test_full(redis: RedisProcess, rig: Rig, logged: pytest.LogCaptureFixt
 
 
 async def test_unable_to_save_to_its_disk(tmp_path: Path, logged: pytest.LogCaptureFixture) -> None:
-    """MISCONF: after a failed snapshot Redis takes no writes."""
+    """MISCONF: after a failed snapshot Redis accepts no writes."""
     folder = tmp_path / "gone"
     folder.mkdir()
     async with running_redis(folder) as redis, running(redis.url) as rig:
@@ -138,8 +138,8 @@ async def test_unable_to_save_to_its_disk(tmp_path: Path, logged: pytest.LogCapt
 
 
 async def test_emptied(redis: RedisProcess, rig: Rig, logged: pytest.LogCaptureFixture) -> None:
-    """FLUSHALL: every session's record is back within seconds, though none of them changed. The log has a line about
-    it; Redis does not count as gone."""
+    """FLUSHALL: every session's record is back within seconds, although no session changed. The log has a line about
+    it, and Redis does not count as unavailable."""
     async with redis.sets() as sets:
         await redis.do("FLUSHALL")
         async with asyncio.timeout(5):
@@ -149,7 +149,7 @@ async def test_emptied(redis: RedisProcess, rig: Rig, logged: pytest.LogCaptureF
 
 
 async def test_started_after_us(tmp_path: Path, logged: pytest.LogCaptureFixture) -> None:
-    """Absent at the start: sessions are shown from memory, and written when Redis comes."""
+    """If Redis is missing at the start, sessions are shown from memory, and written when Redis is available."""
     redis = RedisProcess(tmp_path)
     async with running(redis.url) as rig:
         rig.live.put(RECORD)
@@ -168,7 +168,7 @@ async def test_started_after_us(tmp_path: Path, logged: pytest.LogCaptureFixture
     ("login", "told"), [(f":{SECRET}@", "refuses user or password"), ("", "wants a password")], ids=["wrong", "none"]
 )
 async def test_another_password(tmp_path: Path, login: str, told: str, logged: pytest.LogCaptureFixture) -> None:
-    """Login is refused, with the setting to be looked at and without the password, until Redis is told otherwise."""
+    """The log names the setting, but not the password, until Redis accepts the login."""
     async with running_redis(tmp_path, "--requirepass", "another") as redis:
         redis.password = "another"
         async with running(f"redis://{login}127.0.0.1:{redis.port}/0") as rig:
@@ -187,7 +187,7 @@ async def test_another_password(tmp_path: Path, login: str, told: str, logged: p
 
 @contextlib.asynccontextmanager
 async def listener(greeting: bytes) -> AsyncIterator[str]:
-    """Something that accepts, greets, and never answers; its URL."""
+    """A server that accepts connections, greets, and never answers; returns its URL."""
     ended = asyncio.Event()
 
     async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -207,7 +207,7 @@ async def listener(greeting: bytes) -> AsyncIterator[str]:
     ids=["black hole", "a web server"],
 )
 async def test_something_that_is_no_redis(greeting: bytes, told: str, logged: pytest.LogCaptureFixture) -> None:
-    """What accepts and never answers, or answers something else, is away like any other."""
+    """A server that never answers, or speaks another protocol, counts as unavailable."""
     async with listener(greeting) as url, running(url) as rig:
         rig.live.put(RECORD)
         assert told in (await rig.told(Availability.AWAY)).sentence

@@ -1,8 +1,8 @@
-"""The bad days of Redis, seen from outside: a whole gateway, a real Redis, and two companies that write to each other.
+"""Failures of Redis seen from outside: a whole gateway, a real Redis, and two companies that write to each other.
 
-One gateway lives through all of them. On each day both companies go on writing and one of them is connected anew, so
-that its record changes while Redis can't be told; a third has nothing to say. Then every message came once, the log
-said once what happened and once that it is over, and within five seconds Redis shows again what the API shows.
+One gateway goes through all of them. In each, both companies keep writing and one of them reconnects, so that its
+record changes while Redis is unavailable; a third company is idle. Afterwards every message arrived once, the log said
+once what happened and once that it is over, and within five seconds Redis shows the same as the API.
 """
 
 from __future__ import annotations
@@ -29,29 +29,29 @@ pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
 COMPANY = "962302"
 QUIET = {"962304": "962790000004"}
-"""Connected, and nobody writes to it: its record does not change, so that nothing but the write-back brings it back."""
+"""Connected, without any messages: its record does not change, so only the write-back can restore it."""
 SHOWN = COMPANIES | QUIET
 RIGHT_WITHIN_S = 5.0
-"""From Redis' return until it shows all sessions as they are."""
+"""Seconds from Redis' return until it shows all sessions correctly."""
 NOTICED_WITHIN_S = 8.0
 """A read-only or full Redis is noticed with the next write, which a busy session makes every five seconds."""
 ARRIVED_WITHIN_S = 20.0
 OUTAGE_S = 2.0
-"""Long enough for several of the gateway's tries."""
+"""Long enough for several attempts of the gateway."""
 WELL_S, HANG_S = 4.0, 5.0
 SLOWER_AT_MOST_MS = 250
 BEHIND = timedelta(seconds=6)
-"""So far the last activity in Redis may be behind."""
+"""How far the last activity in Redis may lag behind."""
 LIFETIME_S = 3600
 THEIR_FIELDS = ["state", "connectedAt", "lastActivity", "phoneNumber", "reconnectAttempts"]
-"""The user's own, in this order."""
+"""The fields that the user asked for, in this order."""
 NOWHERE = ("127.0.0.1", 1)
 """Nothing listens there."""
 
 
 @dataclass(slots=True, kw_only=True)
 class House:
-    """The gateway, its Redis, and everything that was ever written."""
+    """The gateway, its Redis, and everything that was written."""
 
     gateway: Served
     wasim: Wasim
@@ -59,16 +59,16 @@ class House:
     traffic: Traffic
     folder: Path
     heard: int = 0
-    """Lines of the log about Redis that belong to days gone by."""
+    """Number of log lines about Redis from earlier tests."""
 
     def said(self) -> list[str]:
-        """What the log said about Redis today: from the level on, without the time."""
+        """Log lines about Redis of this test: from the level on, without the time."""
         lines = self.gateway.log_lines("Redis at ")[self.heard :]
         return [line.split(maxsplit=1)[1] for line in lines]
 
     @asynccontextmanager
     async def day(self, *told: str) -> AsyncIterator[None]:
-        """Messages flow while the block breaks Redis and mends it. `told`: all that the log may say, each once."""
+        """Messages flow while the block breaks Redis and repairs it. `told`: all expected log lines, each once."""
         try:
             async with self.traffic.flowing():
                 yield
@@ -90,7 +90,7 @@ class House:
         await eventually(look, within_s=NOTICED_WITHIN_S, what=f'"{words}" in the log')
 
     async def until_gone(self, why: str) -> None:
-        """The log says so. The gateway stays ready, and a session changes that Redis can't be told of."""
+        """Wait for the log line. The gateway stays ready, and a session changes that Redis can't be told about."""
         await self.until_said(f"is gone: {why}")
         assert (await self.gateway.client.get("/readyz"))["status"] == "ready"
         await self.connect_anew()
@@ -107,7 +107,7 @@ class House:
         await eventually(look, within_s=10, what="a new link")
 
     async def until_right(self) -> float:
-        """Redis shows every session as the API does; called when Redis returns. The seconds that it took."""
+        """Wait until Redis shows every session like the API; called when Redis returns. Returns the seconds it took."""
         returned_at = self.traffic.now()
         for company in SHOWN:
 
@@ -130,8 +130,8 @@ class House:
 
 
 def _agree(shown: Json, session: Json, *, is_quiet: bool) -> bool:
-    """The last activity alone may be older, for it is written every five seconds: be it one of many, or the answer to
-    a keep-alive after a long silence."""
+    """Only the last activity may be older, because it is written every five seconds: either one of many activities, or
+    the answer to a keep-alive after a long silence."""
     same = all(shown[name] == session[name] for name in THEIR_FIELDS if name != "lastActivity")
     told, due = (datetime.fromisoformat(each["lastActivity"]) for each in (shown, session))
     return same and (due - told < BEHIND or (is_quiet and datetime.now(UTC) - due < BEHIND))
@@ -139,7 +139,7 @@ def _agree(shown: Json, session: Json, *, is_quiet: bool) -> bool:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def house(bridge: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
-    """Three companies with linked phones, and Redis in good health."""
+    """Three companies with linked phones, and a working Redis."""
     folder = tmp_path_factory.mktemp("days")
     redis = RedisProcess(folder)
     async with AsyncExitStack() as held:
@@ -159,7 +159,7 @@ async def house(bridge: Path, tmp_path_factory: pytest.TempPathFactory) -> Async
 
 
 async def test_absent_at_the_start(house: House) -> None:
-    """The gateway starts without Redis, says so, works, and fills Redis when it comes."""
+    """The gateway starts without Redis, says so, works, and fills Redis when it is available."""
     await house.gateway.stop()
     await house.redis.kill()
     await house.gateway.start()
@@ -171,7 +171,7 @@ async def test_absent_at_the_start(house: House) -> None:
 
 
 async def test_dying_later(house: House) -> None:
-    """`kill -9` in the middle of it all; it comes back empty."""
+    """After `kill -9` during traffic it returns empty."""
     async with house.day("is gone: it can't be reached (Connection refused)", "is back after"):
         await house.redis.kill()
         await house.until_gone("it can't be reached")
@@ -179,7 +179,7 @@ async def test_dying_later(house: House) -> None:
 
 
 async def test_hanging(house: House) -> None:
-    """Redis takes connections and never answers: nobody who asks the API waits for it."""
+    """Redis accepts connections and never answers: no API request waits for it."""
     async with house.day("is gone: it does not answer", "is back after"):
         await asyncio.sleep(WELL_S)
         well_until = house.traffic.now()
@@ -198,7 +198,7 @@ async def test_hanging(house: House) -> None:
 
 
 async def test_emptied(house: House) -> None:
-    """FLUSHALL: what was lost is written again, and that is said once."""
+    """FLUSHALL: lost records are written again, and one log line says so."""
     async with house.day("lost 3 of 3 records: they are written again"):
         await asyncio.sleep(1)  # messages flow
         await house.redis.do("FLUSHALL")
@@ -208,7 +208,7 @@ async def test_emptied(house: House) -> None:
 
 
 async def test_read_only(house: House) -> None:
-    """Redis becomes the replica of a primary that is dead, and its own master again."""
+    """Redis becomes the replica of a dead primary, and then a primary again."""
     async with house.day("is gone: it is a read-only replica", "is back after"):
         await house.redis.do("REPLICAOF", *NOWHERE)
         await house.until_gone("it is a read-only replica")
@@ -216,7 +216,7 @@ async def test_read_only(house: House) -> None:
 
 
 async def test_full(house: House) -> None:
-    """Somebody's junk fills all that Redis may use, and nothing is evicted; then the junk is removed."""
+    """Other data fills the memory that Redis may use, and nothing is evicted; then that data is removed."""
     used = int((await house.redis.cli("info", "memory")).split("used_memory:")[1].split()[0])
     async with house.day("is gone: it is full", "is back after"):
         await house.redis.do("SET", "junk", "x" * 2**21)
@@ -227,7 +227,7 @@ async def test_full(house: House) -> None:
 
 
 async def test_coming_back_with_what_it_knew_long_ago(house: House) -> None:
-    """Redis returns with a snapshot from its disk: what has changed since is not taken from it, but written over it."""
+    """Redis returns with a snapshot from disk: newer state is not replaced by it, but written over it."""
     await house.redis.do("SAVE")
     old = json.loads(await house.redis.cli("get", f"whatsapp:session:{COMPANY}"))
     async with house.day("is gone: it can't be reached (Connection refused)", "is back after"):

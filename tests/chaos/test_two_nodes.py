@@ -1,6 +1,6 @@
 """Two `holdfast serve` on one PostgreSQL: each session runs once, whatever happens to one of them.
 
-`FROZEN_S=60` in front of the command freezes for as long.
+`FROZEN_S=60` in front of the command sets how long the freeze lasts.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ pytestmark = pytest.mark.slow
 
 COMPANIES = {f"9623{number:02}": f"9627900000{number:02}" for number in range(20)}
 FIRST, SECOND = list(COMPANIES)[:10], list(COMPANIES)[10:]
-"""Created at the one node and at the other."""
+"""Sessions created at one node and at the other."""
 CONTACT = "962790000099"
 TAKEN_OVER_WITHIN_S = 15.0
 HANDED_OVER_WITHIN_S = 5.0
 FROZEN_S = float(os.environ.get("FROZEN_S", "20"))
 WATCHED_S = 6.0
-"""After waking up: a process that takes its old sessions for its own begins links within a second."""
+"""Seconds after waking up: a process that assumed it still owned its sessions would start links within a second."""
 
 _AUDIT = """
 CREATE TABLE audit (at timestamptz DEFAULT clock_timestamp(), node text, what text, company_id text);
@@ -47,7 +47,7 @@ CREATE TRIGGER note AFTER INSERT OR UPDATE ON signal_keys FOR EACH ROW EXECUTE F
 CREATE TRIGGER note AFTER INSERT OR UPDATE ON quarantine FOR EACH ROW EXECUTE FUNCTION note();
 CREATE TRIGGER note AFTER INSERT OR UPDATE ON sessions FOR EACH ROW EXECUTE FUNCTION note();
 """
-"""Who wrote what, by the name under which each node connects."""
+"""Who wrote what, by the application name of each node."""
 
 
 @dataclass(slots=True)
@@ -68,11 +68,12 @@ class Cluster:
         return {str(company): int(str(epoch)) for company, epoch in self.rows("SELECT company_id, epoch FROM leases")}
 
     async def open_links(self) -> list[str]:
-        """The numbers that have a link at WhatsApp, one for each link."""
+        """The numbers that have a link at WhatsApp, one entry for each link."""
         return sorted(link["number"] for link in await self.wasim.get("/links") if link["state"] == "open")
 
     async def until_connected_by(self, node: Served, name: str, *, within_s: float) -> float:
-        """Every session once at WhatsApp, and connected by what this node says of it; after how long."""
+        """Wait until every session has one link and is connected according to this node; returns the seconds it
+        took."""
         began_at = asyncio.get_running_loop().time()
 
         async def look() -> bool:
@@ -130,7 +131,7 @@ async def _pair(node: Served, companies: Sequence[str], wasim: Wasim) -> None:
 
 
 class Letters:
-    """Messages of all companies to one contact, accepted by whichever node answers."""
+    """Messages of all companies to one contact, accepted by either node."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
@@ -148,7 +149,7 @@ class Letters:
                     task.cancel()
 
     async def _write(self, node: Served) -> None:
-        """One every 0.1 s; one that was not answered is asked for again, under its key."""
+        """Send one every 0.1 s; an unanswered request is repeated with the same key."""
         while node.up.is_set():
             company, text = list(COMPANIES)[len(self.texts) % len(COMPANIES)], f"letter {len(self.texts):04}"
             self.texts.append(text)
@@ -164,10 +165,10 @@ class Letters:
             async with asyncio.timeout(2):
                 return await node.send(company, CONTACT, text, key=text)
         except (HoldfastError, TimeoutError, aiohttp.ClientError):
-            return None  # killed, frozen, or without its database
+            return None  # the node is killed, frozen, or without its database
 
     async def until_arrived_once(self) -> None:
-        """Each that was answered with 202 is on the contact's phone, once, readable."""
+        """Each message answered with 202 is on the contact's phone, once and readable."""
         due = {answer["whatsappId"] for answer in self.answered}
 
         async def look() -> bool:
@@ -184,9 +185,9 @@ class Letters:
 
 
 async def test_two_nodes_run_each_session_once_whichever_of_them_is_killed_or_stopped(cluster: Cluster) -> None:
-    """Each connected once; any node takes messages for any session and says who runs it; after `kill -9` of one all
-    are connected by the other within fifteen seconds, and what was accepted arrives once. Started again it takes
-    nothing away, and has everything at once when the other stops in order."""
+    """Each session is connected once; any node accepts messages for any session and says who runs it. After `kill -9`
+    of one node the other connects all within fifteen seconds, and accepted messages arrive once. Restarted, it takes no
+    session away, and gets all at once when the other stops in order."""
     a, b = cluster.a, cluster.b
     assert cluster.nodes() == {company: "a" if company in FIRST else "b" for company in COMPANIES}
     assert await cluster.open_links() == sorted(COMPANIES.values())
@@ -210,7 +211,7 @@ async def test_two_nodes_run_each_session_once_whichever_of_them_is_killed_or_st
 
 
 async def _check_doors(cluster: Cluster) -> None:
-    """What the other node runs is shown, and what only that node can do is told where to ask for."""
+    """Sessions of the other node are shown, and the error for an action that only that node can do names it."""
     client = cluster.b.client
     session = await client.get(f"/v1/sessions/{FIRST[0]}")
     assert (session["state"], session["node"]) == ("connected", "a")
@@ -220,8 +221,8 @@ async def _check_doors(cluster: Cluster) -> None:
 
 
 async def test_a_node_that_stood_still_wakes_up_without_its_sessions(cluster: Cluster) -> None:
-    """The other one has them by then; the woken one begins no link, writes nothing of theirs and sends nothing twice,
-    and nobody is replaced (440)."""
+    """The other node has its sessions by then. The woken node starts no link, writes no data of these sessions and
+    sends nothing twice, and no session is replaced (440)."""
     a, b = cluster.a, cluster.b
     letters = Letters(cluster)
     async with letters.flowing(a, b):
@@ -245,7 +246,7 @@ async def test_a_node_that_stood_still_wakes_up_without_its_sessions(cluster: Cl
 
 
 async def test_both_nodes_live_through_a_restart_of_the_database(cluster: Cluster) -> None:
-    """Nothing is lost that was accepted, and each session is connected once when the database is back."""
+    """No accepted message is lost, and each session is connected once when the database is back."""
     letters = Letters(cluster)
     async with letters.flowing(cluster.a, cluster.b):
         await asyncio.sleep(1)

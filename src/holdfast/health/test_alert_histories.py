@@ -1,4 +1,4 @@
-"""Random histories of conditions, and what must hold of the alerts in every one of them."""
+"""Random histories of conditions, and the invariants of the alerts in each of them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def condition(key: Key, *, quiet: bool = False) -> Condition:
 
 
 class Reader:
-    """A person who believes what the alerts say, and notices when they make no sense."""
+    """A person who believes the alerts, and notices contradictions."""
 
     def __init__(self) -> None:
         self.single: set[Key] = set()
@@ -76,9 +76,9 @@ class Reader:
 def test_a_person_is_never_told_twice_nor_left_in_the_dark(
     history: list[tuple[int, frozenset[Key], frozenset[Key]]],
 ) -> None:
-    """No second alert without an all-clear between, no all-clear without an alert, no trouble without an alert.
+    """No second alert without an all-clear in between, no all-clear without an alert, no problem without an alert.
 
-    Whatever comes and goes, loud or quiet, however the clock moves, with a restart between any two moments.
+    This holds for loud and quiet conditions, any clock, and a restart between any two moments.
     """
     reader, book, now = Reader(), Book(), NOON
     for seconds, loud, quiet in history:
@@ -92,7 +92,7 @@ def test_a_person_is_never_told_twice_nor_left_in_the_dark(
 
 @given(HISTORY)
 def test_when_all_is_well_for_long_all_is_cleared(history: list[tuple[int, frozenset[Key], frozenset[Key]]]) -> None:
-    """Nothing stands for ever that is not there, and a day later nothing is remembered."""
+    """No alert stays open for a condition that is gone, and after a day nothing is remembered."""
     reader, book, now = Reader(), Book(), NOON
     calm: list[tuple[int, frozenset[Key], frozenset[Key]]] = [(100, frozenset(), frozenset())]
     calm += [(int(POLICY.clear_cap_s), frozenset(), frozenset())] * 2
@@ -108,7 +108,7 @@ def test_when_all_is_well_for_long_all_is_cleared(history: list[tuple[int, froze
 @given(st.lists(st.tuples(st.integers(1, 900), st.booleans()), max_size=300))
 @settings(max_examples=50)
 def test_flapping_gives_few_alerts(history: list[tuple[int, bool]]) -> None:
-    """However trouble comes and goes: between two alerts of it lies a peace that doubles from one to the next."""
+    """Between two alerts about a flapping problem there is a quiet time that doubles from one to the next."""
     book, now, raised = Book(), NOON, 0
     for seconds, is_there in history:
         now += timedelta(seconds=seconds)
@@ -119,7 +119,7 @@ def test_flapping_gives_few_alerts(history: list[tuple[int, bool]]) -> None:
 
 
 def _most_alerts(seconds: float) -> int:
-    """How many times trouble can be raised within that time, each after the peace that the one before asks for."""
+    """The largest possible number of alerts in that time, each after the quiet time that the one before requires."""
     count, spent_s = 1, 0.0
     while (spent_s := spent_s + min(POLICY.clear_after_s * 2.0 ** (count - 1), POLICY.clear_cap_s)) <= seconds:
         count += 1

@@ -1,4 +1,4 @@
-"""The alert book, by literal hours."""
+"""The alert book, by literal times."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -31,7 +31,7 @@ def many(*numbers: int) -> list[Condition]:
 
 
 class Diary:
-    """A book kept over time; `after` moves on and returns what there is to tell."""
+    """A book over time; `after` advances the clock and returns the alerts to send."""
 
     def __init__(self) -> None:
         self.now = NOON
@@ -51,7 +51,7 @@ ME = ("962302",)
 
 
 def test_trouble_is_told_once_and_then_that_it_is_over() -> None:
-    """One alert, silence while it stands, one all-clear after two minutes without it."""
+    """One alert, none while the problem persists, and one all-clear after two minutes without it."""
     diary = Diary()
     assert diary.after(0, trouble()) == [(RAISED, ME)]
     assert [diary.after(30, trouble()) for _ in range(20)] == [[]] * 20
@@ -62,7 +62,7 @@ def test_trouble_is_told_once_and_then_that_it_is_over() -> None:
 
 
 def test_an_alert_knows_since_when() -> None:
-    """Trouble is told after five minutes, and has lasted since before that."""
+    """The alert is sent after five minutes, but says that the problem began earlier."""
     diary = Diary()
     (raised,) = diary.alerts(0, [trouble(lasting_s=300)])
     diary.alerts(600, [])
@@ -72,7 +72,7 @@ def test_an_alert_knows_since_when() -> None:
 
 
 def test_what_concerns_all_names_no_company() -> None:
-    """Redis is nobody's in particular."""
+    """An unavailable Redis concerns no single company."""
     diary = Diary()
     assert diary.after(0, trouble(None, "redis-away")) == [(RAISED, ())]
     diary.after(30)
@@ -80,7 +80,7 @@ def test_what_concerns_all_names_no_company() -> None:
 
 
 def test_companies_and_causes_are_told_apart() -> None:
-    """Another company, or another cause of the same one, is another alert."""
+    """Another company, or another cause of the same company, is another alert."""
     diary = Diary()
     assert diary.after(0, trouble()) == [(RAISED, ME)]
     assert diary.after(30, trouble(), trouble("962303"), trouble(cause="zombie")) == [
@@ -90,7 +90,7 @@ def test_companies_and_causes_are_told_apart() -> None:
 
 
 def test_a_reminder_after_four_hours_then_eight() -> None:
-    """What a person may have forgotten is told again, each time after twice as long."""
+    """Reminders follow after four hours and then after twice the time."""
     diary = Diary()
     diary.after(0, trouble())
     told = [hour for hour in range(1, 40) if diary.after(HOUR_S, trouble()) == [(REMINDED, ME)]]
@@ -98,7 +98,7 @@ def test_a_reminder_after_four_hours_then_eight() -> None:
 
 
 def test_a_reminder_says_how_it_is_now() -> None:
-    """The sentence is that of the present moment."""
+    """The reminder has the current sentence."""
     diary = Diary()
     diary.after(0, trouble())
     (reminder,) = diary.alerts(4 * HOUR_S, [trouble(sentence="Not connected for 4 h.")])
@@ -106,7 +106,7 @@ def test_a_reminder_says_how_it_is_now() -> None:
 
 
 def test_nothing_is_reminded_of_that_is_just_gone() -> None:
-    """While it is unclear whether trouble is over, silence."""
+    """While it is not certain whether the problem is over, no reminder is sent."""
     diary = Diary()
     diary.after(0, trouble())
     diary.after(4 * HOUR_S - 60, trouble())
@@ -114,14 +114,14 @@ def test_nothing_is_reminded_of_that_is_just_gone() -> None:
 
 
 def test_flapping_is_one_alert() -> None:
-    """Trouble that comes and goes every minute is one alert, for as long as it does."""
+    """A problem that comes and goes every minute is one alert, for as long as it flaps."""
     diary = Diary()
     told = [alert for minute in range(120) for alert in diary.after(60, *([trouble()] if minute % 2 else []))]
     assert told == [(RAISED, ME)]
 
 
 def test_slow_flapping_is_told_less_and_less() -> None:
-    """Trouble that comes back after each all-clear must stay away for twice as long the next time."""
+    """A problem that returns after each all-clear must be absent twice as long the next time."""
     diary = Diary()
     raised_at = []
     for minute in range(24 * 60):
@@ -132,7 +132,7 @@ def test_slow_flapping_is_told_less_and_less() -> None:
 
 
 def test_trouble_is_forgotten_after_a_day() -> None:
-    """What stayed away for a day comes back as something new, with the short wait for its all-clear."""
+    """A problem that returns after a day counts as new, with the short wait before its all-clear."""
     diary = Diary()
     diary.after(0, trouble())
     diary.after(30)
@@ -144,7 +144,7 @@ def test_trouble_is_forgotten_after_a_day() -> None:
 
 
 def test_quiet_conditions_raise_nothing_and_end_nothing() -> None:
-    """While a ban says more, "not connected" is not told anew; told before, it is not over."""
+    """While a ban says more, "not connected" raises no alert; one that was raised before is not cleared."""
     diary = Diary()
     assert diary.after(0, trouble(quiet=True)) == []
     assert diary.after(30, trouble()) == [(RAISED, ME)]
@@ -173,12 +173,12 @@ def test_many_at_once_are_one_alert() -> None:
 
 
 def test_three_are_told_one_by_one() -> None:
-    """So few can be named each."""
+    """Three companies can each be named."""
     assert Diary().after(0, *many(1, 2, 3)) == [(RAISED, ("c1",)), (RAISED, ("c2",)), (RAISED, ("c3",))]
 
 
 def test_the_fourth_within_five_minutes_makes_them_one() -> None:
-    """Those that were told one by one belong to the alert about many, and are over with it."""
+    """Single alerts become part of the digest, and are cleared with it."""
     diary = Diary()
     diary.after(0, *many(1, 2))
     assert diary.after(200, *many(1, 2, 3)) == [(RAISED, ("c3",))]
@@ -188,21 +188,21 @@ def test_the_fourth_within_five_minutes_makes_them_one() -> None:
 
 
 def test_old_trouble_is_not_counted_for_a_digest() -> None:
-    """A company that has been away for an hour has nothing to do with three that are away now."""
+    """A company disconnected for an hour is unrelated to three that are disconnected now."""
     diary = Diary()
     diary.after(0, *many(1))
     assert len(diary.after(HOUR_S, *many(1, 2, 3, 4))) == 3
 
 
 def test_what_is_just_gone_is_not_counted_for_a_digest() -> None:
-    """Three that have come back and one that goes are not four that are away."""
+    """Three companies that have recovered and one that fails are not four failing ones."""
     diary = Diary()
     diary.after(0, *many(1, 2, 3))
     assert diary.after(60, *many(4)) == [(RAISED, ("c4",))]
 
 
 def test_a_digest_grows_quietly_and_speaks_when_doubled() -> None:
-    """ "4 companies" must not stand there while 400 are away."""
+    """A digest must not say "4 companies" while 400 are affected."""
     diary = Diary()
     diary.after(0, *many(1, 2, 3, 4))
     assert diary.after(30, *many(1, 2, 3, 4, 5, 6, 7)) == []
@@ -211,7 +211,7 @@ def test_a_digest_grows_quietly_and_speaks_when_doubled() -> None:
 
 
 def test_a_digest_reminds_of_those_that_are_left() -> None:
-    """Two of four came back: after four hours the other two are named."""
+    """Two of four have recovered: after four hours the other two are named."""
     diary = Diary()
     diary.after(0, *many(1, 2, 3, 4))
     assert diary.after(4 * HOUR_S, *many(3, 4)) == [(REMINDED, ("c3", "c4"))]
@@ -219,7 +219,7 @@ def test_a_digest_reminds_of_those_that_are_left() -> None:
 
 
 def test_a_digest_ends_when_few_are_left_and_names_them() -> None:
-    """One of five is still away: the digest is over, and that one's own all-clear comes when it is back."""
+    """One of five is still affected: the digest is cleared, and that company gets its own all-clear later."""
     diary = Diary()
     diary.after(0, *many(1, 2, 3, 4, 5))
     diary.after(30, *many(5))
@@ -240,7 +240,7 @@ def test_causes_do_not_mix_in_a_digest() -> None:
 
 
 def test_a_restart_repeats_nothing() -> None:
-    """The book that was kept knows what has been told; `Diary` reads it anew before each update."""
+    """The stored book contains what has been sent; `Diary` loads it again before each update."""
     diary = Diary()
     diary.after(0, *many(1, 2, 3, 4), trouble(cause="banned"))
     again = Diary()
@@ -251,6 +251,6 @@ def test_a_restart_repeats_nothing() -> None:
 
 @pytest.mark.parametrize("text", ["", "{", '{"standing": [{}]}', '{"standing": 7}'])
 def test_a_book_that_cannot_be_read_says_so(text: str) -> None:
-    """The caller begins with an empty one, and logs why."""
+    """The caller starts with an empty book, and logs the reason."""
     with pytest.raises(UnreadableBook, match="the stored alert book can't be read"):
         load(text)

@@ -28,7 +28,7 @@ def found(signals: Signals) -> dict[str, Condition]:
 
 
 def test_a_quiet_company_deserves_none() -> None:
-    """Nobody is woken because nobody writes."""
+    """A lack of messages never raises an alert."""
     assert found(QUIET) == {}
 
 
@@ -36,13 +36,13 @@ def test_a_quiet_company_deserves_none() -> None:
     ("attempts", "in_state_s", "alerts"), [(4, 299, False), (5, 2, True), (1, 300, True), (0, 301, True)]
 )
 def test_repeated_failures(attempts: int, in_state_s: float, alerts: bool) -> None:
-    """Five attempts, or five minutes."""
+    """An alert needs five attempts, or five minutes."""
     conditions = found(away(attempts=attempts, in_state_s=in_state_s, reason=BY_CODE[408]))
     assert list(conditions) == (["not-connected"] if alerts else [])
 
 
 def test_a_failure_says_how_long_how_often_and_why() -> None:
-    """One sentence that a tired person understands."""
+    """One sentence says how long, how often and why."""
     condition = found(away(attempts=7, in_state_s=372, reason=BY_CODE[408]))["not-connected"]
     assert condition.sentence == (
         "Not connected for 6 min, after 7 attempts, because WhatsApp could not be reached or stopped answering (408)."
@@ -54,13 +54,13 @@ def test_a_failure_says_how_long_how_often_and_why() -> None:
 
 @pytest.mark.parametrize("state", [State.CONNECTED, State.STOPPED, State.UNPAIRED, State.PAIRING])
 def test_attempts_are_no_failure_in_other_states(state: State) -> None:
-    """A link that just came back after ten attempts is back; one that was stopped is not missed."""
+    """A link that opened after ten attempts is fine; a stopped session is not missed."""
     assert found(away(state, attempts=10, in_state_s=5000)) == {}
 
 
 @pytest.mark.parametrize("code", [401, 402, 403, 405, 406, 440])
 def test_a_person_is_told_at_once(code: int) -> None:
-    """What only a person can mend, or WhatsApp's own time, is told in the first moment, by the reason's name."""
+    """What only a person, or time set by WhatsApp, can solve raises an alert at once, named after the reason."""
     reason = BY_CODE[code]
     state = State.LOGGED_OUT if code == 401 else State.PAUSED
     condition = found(away(state, reason=reason, attempts=1))[reason.name]
@@ -69,7 +69,7 @@ def test_a_person_is_told_at_once(code: int) -> None:
 
 
 def test_a_pause_with_an_end_says_it() -> None:
-    """A ban that ends by itself tells when."""
+    """A ban with an end shows the end."""
     condition = found(away(State.PAUSED, reason=BY_CODE[402], next_attempt_in_s=3840))["temporarily-banned"]
     assert condition.title == "paused (temporarily banned)"
     assert condition.sentence == (
@@ -78,7 +78,7 @@ def test_a_pause_with_an_end_says_it() -> None:
 
 
 def test_a_pause_without_a_reason_is_told_as_such() -> None:
-    """A record of an older version may have none."""
+    """A record of an older version may have no reason."""
     assert found(away(State.PAUSED))["paused"].action is Action.WAIT
 
 
@@ -98,12 +98,12 @@ def test_a_pause_without_a_reason_is_told_as_such() -> None:
     ],
 )
 def test_who_was_there_knows(state: State, reason: Reason | None, needed: bool) -> None:
-    """A logout that was asked for and a QR code that nobody scanned need no alert; lost credentials do."""
+    """A logout by a person and an unscanned QR code raise no alert; lost credentials do."""
     assert needs_person(away(state, reason=reason)) is needed
 
 
 def test_failures_are_quiet_while_a_person_is_needed() -> None:
-    """ "Banned" says more than "not connected": one alert, but an older one of the failures is not over."""
+    """ "Banned" says more than "not connected": there is one alert, but an older one about failures is not cleared."""
     conditions = found(away(State.PAUSED, reason=BY_CODE[406], in_state_s=4000))
     assert [(condition.cause, condition.quiet) for condition in conditions.values()] == [
         ("banned", False),
@@ -112,7 +112,7 @@ def test_failures_are_quiet_while_a_person_is_needed() -> None:
 
 
 def test_warnings_about_an_unsteady_session() -> None:
-    """Zombies, flapping and a spent budget are told, though the session is connected right now."""
+    """Zombies, flapping and a used-up budget are reported although the session is connected right now."""
     conditions = found(replace(QUIET, hour=HourSigns(lost=6, zombies=2), budget_left=0))
     assert [(condition.cause, condition.severity) for condition in conditions.values()] == [
         ("zombie", Severity.WARNING),
@@ -123,13 +123,13 @@ def test_warnings_about_an_unsteady_session() -> None:
 
 
 def test_flapping_is_over_when_a_link_has_held() -> None:
-    """Ten calm minutes end it, however many links the hour before them cost."""
+    """Ten minutes without a loss end it, however many links were lost in the hour before."""
     assert list(found(replace(QUIET, hour=HourSigns(lost=60, calm_s=599)))) != []
     assert found(replace(QUIET, hour=HourSigns(lost=60, calm_s=600))) == {}
 
 
 def test_a_flapping_session_is_one_alert() -> None:
-    """Many attempts are part of it and told quietly, unless the session stays away for long."""
+    """Many attempts are part of flapping and quiet, unless the session stays disconnected for long."""
     flaps = away(State.RECONNECTING, attempts=9, hour=HourSigns(lost=9))
     for in_state_s, quiet in ((4.0, True), (300.0, False)):
         conditions = found(replace(flaps, in_state_s=in_state_s))
@@ -140,7 +140,7 @@ def test_a_flapping_session_is_one_alert() -> None:
 
 
 def test_a_stopped_session_deserves_none() -> None:
-    """Whatever its last hour was like: somebody stopped it, and knows."""
+    """The last hour does not matter, because somebody stopped the session on purpose."""
     assert found(away(State.STOPPED, hour=HourSigns(lost=60, zombies=20), budget_left=0)) == {}
 
 
@@ -162,20 +162,20 @@ def around(**seen: float | int) -> list[Condition]:
     ],
 )
 def test_what_holdfast_stands_on(quiet: dict[str, float], loud: dict[str, float], cause: str, action: Care) -> None:
-    """Each is told from its limit on, and concerns no single company."""
+    """Each condition starts at its limit, and concerns no single company."""
     assert around(**quiet) == []
     (condition,) = around(**loud)
     assert (condition.cause, condition.company, condition.action) == (cause, None, action)
 
 
 def test_causes_are_one_word_each() -> None:
-    """No condition's cause is a reason's name, or two kinds of trouble would become one alert."""
+    """No condition has the name of a reason as cause, because two problems would become one alert."""
     causes = {"not-connected", "zombie", "flapping", "budget-used-up", "redis-away", "database-failing", "engine-host"}
     assert not causes & {reason.name for reason in (*BY_CODE.values(), *OWN)}
 
 
 def test_actions_have_words() -> None:
-    """Whatever a condition advises is explained."""
+    """Every action that a condition advises has a text."""
     everything = [
         *conditions_of(away(State.PAUSED, reason=BY_CODE[406], in_state_s=4000), LIMITS),
         *conditions_of(replace(QUIET, hour=HourSigns(lost=6, zombies=2), budget_left=0), LIMITS),
@@ -192,7 +192,7 @@ LOCKED = HoldSigns(code="reach-out-lock", until=datetime(2026, 11, 28, 23, 51, t
 
 @pytest.mark.parametrize("code", ["reach-out-lock", "new-chat-quota"])
 def test_a_lock_on_new_contacts_reaches_a_person_with_its_end(code: str) -> None:
-    """Within one look, by its own name; messages that wait for it give no alert of their own."""
+    """The alert is raised at the next check, under its own name; messages that wait for the lock raise none."""
     late = MessageSigns(waiting=4, oldest_s=700, late_s=700)
     conditions = found(replace(QUIET, hold=replace(LOCKED, code=code), messages=late))
     assert [(each.cause, each.quiet) for each in conditions.values()] == [(code, False), ("outbox-late", True)]
@@ -201,7 +201,7 @@ def test_a_lock_on_new_contacts_reaches_a_person_with_its_end(code: str) -> None
 
 
 def test_messages_that_do_not_leave_reach_a_person() -> None:
-    """Ten minutes after they could have left; those that are held or paced on purpose do not count."""
+    """The alert follows ten minutes after they could have been sent; held or paced messages do not count."""
     late = found(replace(QUIET, messages=MessageSigns(waiting=1, oldest_s=840, late_s=840)))["outbox-late"]
     assert late.sentence == "The link is open, but a message has been waiting for 14 min."
     assert found(replace(QUIET, messages=MessageSigns(waiting=9, oldest_s=9000, late_s=600))) == {}
@@ -218,6 +218,6 @@ def test_messages_that_do_not_leave_reach_a_person() -> None:
     ],
 )
 def test_flapping_is_told_with_its_cause(cause: str, words: str, action: Action) -> None:
-    """The advice fits what most losses had; WhatsApp's own trouble is none of this machine's network."""
+    """The advice fits the most frequent cause; WhatsApp's own problems are not blamed on this machine's network."""
     told = found(replace(QUIET, hour=HourSigns(lost=5, main_cause=cause)))["flapping"]
     assert (told.sentence, told.action) == (f"5 open links were lost within the last hour, {words}.", action)

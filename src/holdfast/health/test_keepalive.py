@@ -1,4 +1,4 @@
-"""The window of keep-alives, and how it is read off the session machine's steps."""
+"""The window of keep-alives, and how it is derived from the session machine's steps."""
 
 from dataclasses import replace
 
@@ -22,13 +22,13 @@ def take(known: KeepAlives, session: Session, event: Event, *, now: float) -> tu
 
 
 def test_nothing_is_known_at_first() -> None:
-    """Without an outcome there is no rate and no round trip, and nothing was missed."""
+    """Without an outcome there is no rate and no round trip, and no ping was missed."""
     none = KeepAlives()
     assert (none.success_rate, none.last_s, none.p50_s, none.p95_s, none.missed_in_a_row) == (None, None, None, None, 0)
 
 
 def test_a_ping_and_its_answer() -> None:
-    """A keep-alive that leaves is counted, and its answer with the round trip."""
+    """A ping is counted when it is sent, and its answer with the round trip."""
     known, session = take(KeepAlives(), CONNECTED, Tick(), now=NOW)
     assert known == KeepAlives(sent=1)
     known, _ = take(known, session, ponged(7, 2), now=NOW + 0.25)
@@ -36,7 +36,7 @@ def test_a_ping_and_its_answer() -> None:
 
 
 def test_an_unanswered_ping_is_missed() -> None:
-    """The machine cuts the link at the deadline: that keep-alive failed."""
+    """The machine cuts the link at the deadline, so that keep-alive failed."""
     known, session = take(KeepAlives(), CONNECTED, Tick(), now=NOW)
     known, _ = take(known, session, Tick(), now=NOW + 5)
     assert (known, known.missed_in_a_row) == (KeepAlives(sent=1, outcomes=(None,)), 1)
@@ -44,25 +44,25 @@ def test_an_unanswered_ping_is_missed() -> None:
 
 @pytest.mark.parametrize("event", [link_closed(7, 428), HostLost()])
 def test_a_ping_whose_link_was_lost_is_missed(event: Event) -> None:
-    """A link that goes away with a ping on it did not answer it."""
+    """A ping counts as missed when its link ends before the answer."""
     known, session = take(KeepAlives(), CONNECTED, Tick(), now=NOW)
     assert take(known, session, event, now=NOW + 1)[0].outcomes == (None,)
 
 
 @pytest.mark.parametrize("event", [StopAsked(), ReconnectAsked(), link_closed(7, 515)])
 def test_a_ping_whose_link_was_meant_to_end_is_no_outcome(event: Event) -> None:
-    """Who ends a link on purpose learns nothing about it."""
+    """A link that was ended on purpose says nothing about its pending ping."""
     known, session = take(KeepAlives(), CONNECTED, Tick(), now=NOW)
     assert take(known, session, event, now=NOW + 1)[0] == KeepAlives(sent=1)
 
 
 def test_a_link_that_ends_between_pings_is_no_outcome() -> None:
-    """With no ping on its way, the end of a link is nothing to the keep-alives."""
+    """Without a pending ping, the end of a link is not an outcome."""
     assert take(KeepAlives(), CONNECTED, link_closed(7, 428), now=NOW)[0] == KeepAlives()
 
 
 def test_pings_of_the_next_link_count_anew() -> None:
-    """A link that just opened has sent its first ping, whatever number the one before had reached."""
+    """A link that just opened has sent its first ping, whatever the ping number of the one before."""
     connecting = Session(
         state=State.RECONNECTING, newest_link=8, link=Link(number=8, began_at=NOW, gives_up_at=NOW + 20)
     )
@@ -72,14 +72,14 @@ def test_pings_of_the_next_link_count_anew() -> None:
 
 
 def test_other_steps_change_nothing() -> None:
-    """A step without ping, pong or end is none of the keep-alives' business."""
+    """Steps without ping, pong or end have no effect on the statistics."""
     waiting = replace(CONNECTED, link=replace(OPEN, pinged_at=NOW))
     known = KeepAlives(sent=3, answered=2, outcomes=(0.1, 0.2))
     assert follow(known, waiting, replace(waiting, attempts=0)) == known
 
 
 def test_rate_misses_and_percentiles() -> None:
-    """The rate is that of the window; misses in a row are those since the last answer."""
+    """The rate is that of the window; misses in a row count since the last answer."""
     known = KeepAlives(outcomes=(0.4, None, 0.1, 0.2, 0.3, None, None))
     assert (known.success_rate, known.missed_in_a_row, known.last_s) == (4 / 7, 2, 0.3)
     assert (known.p50_s, known.p95_s) == (0.2, 0.4)
@@ -87,7 +87,7 @@ def test_rate_misses_and_percentiles() -> None:
 
 @given(st.lists(st.one_of(st.none(), st.floats(0, 60)), max_size=3 * WINDOW))
 def test_memory_is_bounded_and_counts_add_up(outcomes: list[float | None]) -> None:
-    """However long it runs, only the window is kept, and it holds the newest outcomes."""
+    """Only the window is kept, with the newest outcomes."""
     known = KeepAlives()
     for outcome in outcomes:
         known = known.with_sent()

@@ -1,4 +1,4 @@
-"""A day of round trips is kept in little room, and nothing bad is averaged away."""
+"""A day of round trips takes little memory, and no bad one is averaged away."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ _outcomes = st.lists(st.tuples(st.floats(1, 400), st.none() | st.floats(0.01, 5)
 
 
 def test_the_last_hour_is_fine_and_what_was_before_is_coarse() -> None:
-    """Two hours of pings: the older one by its worst five minutes, the newer one ping by ping, none of it twice."""
+    """Two hours of pings: the older hour by its worst value in each five minutes, the newer one individually, none
+    twice."""
     known = RoundTrips()
     for n in range(240):
         known.add(_BEGIN + 30 * n, None if n == 5 else 2.5 if n == 7 else 0.1)
@@ -23,7 +24,7 @@ def test_the_last_hour_is_fine_and_what_was_before_is_coarse() -> None:
 
 
 def test_what_is_older_than_asked_for_is_left_out() -> None:
-    """A chart of an hour gets an hour."""
+    """A chart of an hour gets the data of an hour."""
     known = RoundTrips()
     for n in range(10):
         known.add(_BEGIN + 30 * n, 0.1)
@@ -32,7 +33,7 @@ def test_what_is_older_than_asked_for_is_left_out() -> None:
 
 @given(_outcomes)
 def test_points_are_in_order_and_bounded(outcomes: list[tuple[float, float | None]]) -> None:
-    """Whatever the pace: times grow, and there are never more than 408 points."""
+    """At any interval, times increase and there are never more than 408 points."""
     known, at = RoundTrips(), _BEGIN
     for pause_s, round_trip_s in outcomes:
         at += pause_s
@@ -44,7 +45,7 @@ def test_points_are_in_order_and_bounded(outcomes: list[tuple[float, float | Non
 
 @given(_outcomes)
 def test_the_worst_is_never_lost(outcomes: list[tuple[float, float | None]]) -> None:
-    """Coarse or fine, the slowest answer of what is shown is the slowest there was."""
+    """The slowest answer shown is the slowest that there was."""
     known, at = RoundTrips(), _BEGIN
     for pause_s, round_trip_s in outcomes:
         at += pause_s / 4

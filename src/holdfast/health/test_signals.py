@@ -1,4 +1,4 @@
-"""The evidence, taken from a session machine and from others."""
+"""The evidence, collected from a session machine and other sources."""
 
 from dataclasses import replace
 
@@ -42,21 +42,21 @@ def seen(session: Session, *, frame_at: float | None = None, now: float = NOW) -
 
 
 def test_a_link_is_seen_by_its_ages() -> None:
-    """Every sign of life is told as how long ago it was."""
+    """Every sign of life is given by its age."""
     link = seen(CONNECTED, frame_at=999.5).link
     assert link == LinkSigns(age_s=101, open_s=100, pong_s=31.5, ping_s=2, unacked_s=1, frame_s=0.5)
 
 
 @pytest.mark.parametrize("frame_at", [None, 898.9])
 def test_bytes_of_an_older_link_are_no_sign_of_this_one(frame_at: float | None) -> None:
-    """What came in before the link began says nothing about it."""
+    """Bytes received before the link started say nothing about it."""
     link = seen(CONNECTED, frame_at=frame_at).link
     assert link is not None
     assert link.frame_s is None
 
 
 def test_the_rest_is_passed_on() -> None:
-    """What only others know stands there as they said it."""
+    """Values from other sources are passed on unchanged."""
     signals = seen(CONNECTED)
     assert (signals.company, signals.in_state_s, signals.qr_wanted) == ("962302", 100, True)
     assert (signals.keepalives.sent, signals.messages.waiting, signals.hour.lost) == (4, 2, 1)
@@ -64,20 +64,20 @@ def test_the_rest_is_passed_on() -> None:
 
 
 def test_a_wait_is_seen_by_what_is_left_of_it() -> None:
-    """Without a link, the next attempt is told as how long it is away."""
+    """Without a link, the time until the next attempt is given."""
     signals = seen(WAITING)
     assert (signals.link, signals.attempts, signals.next_attempt_in_s, signals.overdue_s) == (None, 3, 4, None)
 
 
 def test_what_was_not_done_in_time_is_overdue() -> None:
-    """An attempt planned for the past, or a ping's deadline passed, shows how late the session's actor is."""
+    """A planned attempt in the past, or a missed ping deadline, shows how late the session's actor is."""
     assert seen(WAITING, now=1044).overdue_s == 40
     assert seen(CONNECTED, now=1010).overdue_s == 7
     assert seen(replace(WAITING, next_attempt_at=None)).overdue_s is None
 
 
 def test_the_last_sign_of_life_is_the_youngest() -> None:
-    """Bytes, a pong or the opening itself: the latest of them counts; a login under way has none yet."""
+    """The latest of bytes, a pong and the opening counts; a login in progress has none yet."""
     link = LinkSigns(age_s=100, open_s=99, pong_s=40, ping_s=None, unacked_s=None, frame_s=12)
     assert link.silent_s == 12
     assert replace(link, frame_s=None).silent_s == 40
@@ -86,7 +86,7 @@ def test_the_last_sign_of_life_is_the_youngest() -> None:
 
 
 def test_the_last_hour_counts_what_nobody_meant() -> None:
-    """Losses within the hour are counted, and zombies among them; what was asked for, or long ago, is not."""
+    """Losses within the hour are counted, and zombies among them; intended and older ones are not."""
     ends = [
         (10.0, "no-pong", "network"),
         (20.0, "no-acks", "whatsapp"),
@@ -98,7 +98,7 @@ def test_the_last_hour_counts_what_nobody_meant() -> None:
 
 
 def test_limits_follow_the_policy() -> None:
-    """A slower keep-alive makes the monitor more patient, so that both never disagree about a deadline."""
+    """With a slower keep-alive the monitor waits longer, so that both agree about deadlines."""
     limits = Limits.of(Policy(keepalive_interval_s=300, pong_deadline_s=8, ack_deadline_s=3, no_acks_deadline_s=20))
     assert (limits.silent_s, limits.pong_deadline_s, limits.ack_deadline_s, limits.no_acks_deadline_s) == (
         900,

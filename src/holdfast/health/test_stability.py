@@ -1,4 +1,4 @@
-"""Stability, by literal histories and against a second-by-second count."""
+"""Stability, by literal histories and against a count second by second."""
 
 from collections.abc import Sequence
 
@@ -34,7 +34,7 @@ def rows(found: Stability) -> list[tuple[str, bool]]:
 
 
 def test_a_good_day_holds() -> None:
-    """One loss in two and a half hours, back in four seconds, everything delivered: all four goals hold."""
+    """One loss in two and a half hours, reconnected in four seconds, everything delivered: all four goals hold."""
     found = measured((1000, UP), (4000, AWAY), (4004, UP), messages=MessageCounts(accepted=200, taken=199, arrived=180))
     assert [(row.what, row.goal) for row in found.table()] == [
         ("connection uptime", "> 95 %"),
@@ -52,7 +52,7 @@ def test_a_good_day_holds() -> None:
 
 
 def test_a_bad_hour_does_not() -> None:
-    """The user's old links: away nearly always, nothing delivered, dozens of disconnections."""
+    """The user's old links: nearly always disconnected, nothing delivered, dozens of disconnections."""
     periods = [(6400.0 + 36 * n + offset, presence) for n in range(100) for offset, presence in ((0, UP), (3, AWAY))]
     found = measured(*periods, window_s=3600, messages=MessageCounts(accepted=50))
     assert rows(found) == [
@@ -77,20 +77,20 @@ def test_goals_are_exceeded_not_met(percent: int, holds: bool) -> None:
 
 
 def test_a_loss_within_five_minutes_is_one_an_hour() -> None:
-    """A short watch is not multiplied into a rate that nobody saw, and one loss still misses the goal."""
+    """A short observation is not extrapolated to a rate, and one loss still misses the goal."""
     found = measured((0, UP), (9800, AWAY), (9801, UP), window_s=300)
     assert (found.disconnections_an_hour, found.table()[3].holds) == (1, False)
 
 
 def test_nothing_observed_proves_nothing() -> None:
-    """Without history, or only stopped on purpose, there is no uptime to praise."""
+    """Without history, or only stopped on purpose, there is no uptime."""
     for found in (measured(), measured((0, EXCUSED))):
         assert (found.observed_s, found.uptime_percent, found.away_s) == (0, None, None)
         assert rows(found)[0] == ("not observed", False)
 
 
 def test_no_messages_and_no_losses_are_no_failures() -> None:
-    """A quiet company holds its goals."""
+    """A company without traffic meets its goals."""
     found = measured((0, UP))
     assert rows(found) == [
         ("100.0 %", True),
@@ -106,7 +106,7 @@ def test_time_before_the_first_turn_is_not_counted() -> None:
 
 
 def test_stopped_on_purpose_is_neither_up_nor_down() -> None:
-    """Neither the stop nor the start is a disconnection, and the time between does not count."""
+    """Neither the stop nor the start is a disconnection, and the time in between does not count."""
     found = measured((0, UP), (1000, EXCUSED), (9000, AWAY), (9002, UP))
     assert (found.observed_s, found.connected_s, found.disconnections, found.reconnects_s) == (2000, 1998, 0, ())
 
@@ -117,34 +117,34 @@ def test_a_start_is_no_reconnection() -> None:
 
 
 def test_a_stop_during_an_absence_ends_it_without_a_reconnection() -> None:
-    """Nobody knows how long it would have taken."""
+    """Nobody knows how long the reconnection would have taken."""
     found = measured((0, UP), (100, AWAY), (105, EXCUSED), (900, AWAY), (901, UP))
     assert (found.disconnections, found.reconnects_s) == (1, ())
 
 
 def test_an_absence_that_lasts_counts_by_what_it_has_lasted() -> None:
-    """Who is still away after a minute has not reconnected within ten seconds, however quick the times before."""
+    """A session still disconnected after a minute misses the goal of ten seconds, however quick earlier ones were."""
     found = measured((0, UP), (500, AWAY), (501, UP), (NOW - 60, AWAY))
     assert (found.away_s, rows(found)[2]) == (60, ("60.0 s", False))
     assert rows(measured((0, UP), (NOW - 2, AWAY)))[2] == ("2.0 s", True)
 
 
 def test_a_present_absence_is_not_hidden_by_many_quick_ones() -> None:
-    """A hundred quick reconnections set the percentile; the absence that still lasts decides all the same."""
+    """A hundred quick reconnections determine the percentile; a current absence decides nevertheless."""
     quick = [(10.0 * n + offset, presence) for n in range(100) for offset, presence in ((0, AWAY), (1, UP))]
     found = measured((0, UP), *quick, (NOW - 40, AWAY))
     assert rows(found)[2] == ("1.0 s", False)
 
 
 def test_a_reconnection_belongs_to_the_window_in_which_it_ended() -> None:
-    """Its time is told in full, though the loss lies before the window."""
+    """Its full duration counts, although the loss was before the window."""
     found = measured((0, UP), (NOW - 310, AWAY), (NOW - 290, UP), window_s=300)
     assert (found.reconnects_s, found.disconnections, found.connected_s, found.observed_s) == ((20,), 0, 290, 300)
     assert (found.reconnect_p50_s, found.reconnect_p95_s) == (20, 20)
 
 
 def test_what_happened_before_the_window_is_not_counted() -> None:
-    """Neither a loss and its mending that lie before it, nor those at the very moment in which it begins."""
+    """Losses and reconnections before the window, or exactly at its start, are not counted."""
     before = measured((0, UP), (NOW - 400, AWAY), (NOW - 350, UP), window_s=300)
     assert (before.disconnections, before.reconnects_s) == (0, ())
     assert measured((0, UP), (NOW - 300, AWAY), (NOW - 299, UP), window_s=300).disconnections == 0
@@ -152,7 +152,7 @@ def test_what_happened_before_the_window_is_not_counted() -> None:
 
 
 def test_a_clock_set_back_makes_no_negative_time() -> None:
-    """A turn with an earlier time than the one before counts from that one's; one from the future counts from now."""
+    """An entry with an earlier time than the one before counts from that one's; one in the future counts from now."""
     found = measured((1000, UP), (900, AWAY), (1002, UP), (NOW + 50, AWAY))
     assert (found.reconnects_s, found.observed_s, found.connected_s) == ((2,), 9000, 8998)
     assert measured((NOW + 50, UP)).observed_s == 0
@@ -172,7 +172,7 @@ def test_a_clock_set_back_makes_no_negative_time() -> None:
     ],
 )
 def test_states_and_how_they_count(state: State, presence: Connectivity) -> None:
-    """Only what a person chose, or has not yet done, is excused."""
+    """Only what a person chose, or has not done yet, is excused."""
     assert connectivity_of(state) is presence
 
 
@@ -183,7 +183,7 @@ TURNS = st.lists(
 
 @given(history=TURNS, now=st.integers(300, 350), window_s=st.integers(1, 350))
 def test_sums_are_those_of_a_count_by_seconds(history: Sequence[PresencePeriod], now: int, window_s: int) -> None:
-    """Whatever happened: what is measured is what somebody who looks every second would have counted."""
+    """The results are those of an observer who looks every second."""
     found = stability(history, MessageCounts(), now=now, window_s=window_s)
     looked = [_presence_at(history, second) for second in range(max(now - window_s, 0), now)]
     assert found.connected_s == looked.count(UP)
@@ -199,5 +199,5 @@ def test_sums_are_those_of_a_count_by_seconds(history: Sequence[PresencePeriod],
 
 
 def _presence_at(history: Sequence[PresencePeriod], second: int) -> Connectivity | None:
-    """During the second that begins then."""
+    """The connectivity during the second that starts then."""
     return next((period.presence for period in reversed(history) if period.at <= second), None)

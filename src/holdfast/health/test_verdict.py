@@ -19,7 +19,7 @@ LIMITS = Limits()
 
 
 def only(signals: Signals) -> Finding:
-    """The one finding about these signals; the verdict is its status."""
+    """The one finding about these signals, which decides the verdict."""
     verdict = judge(signals, LIMITS)
     (finding,) = verdict.reasons
     assert verdict.status is finding.status
@@ -27,13 +27,13 @@ def only(signals: Signals) -> Finding:
 
 
 def test_a_quiet_company_is_healthy() -> None:
-    """Two hours without a message are nothing: the pings were answered."""
+    """Two hours without a message are no problem: the pings were answered."""
     verdict = judge(QUIET, LIMITS)
     assert (verdict.status, verdict.status.word, verdict.reasons) == (Status.HEALTHY, "healthy", ())
 
 
 def test_bytes_do_not_replace_a_pong() -> None:
-    """A link that has just opened is not healthy before its first ping is answered, whatever else came in."""
+    """A link that has just opened is not healthy before its first ping is answered, whatever else arrived."""
     finding = only(with_link(open_s=0.1, pong_s=None, ping_s=0.1, frame_s=0.0))
     assert (finding.status, finding.code) == (Status.DEGRADED, "unproven")
 
@@ -66,19 +66,19 @@ def test_bytes_do_not_replace_a_pong() -> None:
 def test_an_open_link_is_judged_by_its_answers(
     changes: dict[str, float], status: Status, code: str, message: str
 ) -> None:
-    """Late answers make a link doubtful; missing ones make it a link in name only."""
+    """Late answers degrade a link; missing ones make it unhealthy."""
     finding = only(with_link(**changes))
     assert (finding.status, finding.code, finding.message) == (status, code, message)
 
 
 @pytest.mark.parametrize("changes", [{"ping_s": 1.9}, {"unacked_s": 1.9}, {"pong_s": 91, "frame_s": 3}])
 def test_a_moment_without_an_answer_is_nothing(changes: dict[str, float]) -> None:
-    """Round trips take time, and bytes are a sign of life on a link that has proved itself."""
+    """Round trips take time, and bytes are a sign of life on a link that has answered a ping."""
     assert judge(with_link(**changes), LIMITS).status is Status.HEALTHY
 
 
 def test_old_messages_on_an_open_link_are_a_finding() -> None:
-    """A link that is open while messages grow old does not do its work."""
+    """An open link on which messages wait for long does not work."""
     finding = only(replace(QUIET, messages=MessageSigns(waiting=12, oldest_s=180, late_s=180)))
     assert finding.code == "outbox-late"
     assert finding.message == "the link is open, but the oldest of 12 messages has been waiting for 3 min"
@@ -89,7 +89,7 @@ def test_old_messages_on_an_open_link_are_a_finding() -> None:
 
 
 def test_poor_keepalives_are_a_finding() -> None:
-    """A link that loses every tenth keep-alive is not well; three outcomes make no rate."""
+    """A link that loses every tenth keep-alive is degraded; three outcomes are not enough for a rate."""
     poor = KeepAlives(outcomes=(0.1,) * 18 + (None, 0.1))
     assert judge(replace(QUIET, keepalives=poor), LIMITS).status is Status.HEALTHY
     finding = only(replace(QUIET, keepalives=KeepAlives(outcomes=(0.1,) * 9 + (None,))))
@@ -98,7 +98,7 @@ def test_poor_keepalives_are_a_finding() -> None:
 
 
 def test_an_unsteady_hour_and_a_small_budget_are_findings() -> None:
-    """Connected now, but lost again and again: that is said, and so is a budget that runs out."""
+    """Repeated losses are reported although the session is connected now, and so is a budget that is nearly used up."""
     verdict = judge(replace(QUIET, hour=HourSigns(lost=3), budget_left=2), LIMITS)
     assert [(found.code, found.status) for found in verdict.reasons] == [
         ("unsteady", Status.DEGRADED),
@@ -107,7 +107,7 @@ def test_an_unsteady_hour_and_a_small_budget_are_findings() -> None:
 
 
 def test_a_zombie_that_comes_back_is_a_finding() -> None:
-    """One dead link that looked open happens; the second within the hour is said, though the third is open."""
+    """One zombie can happen; a second one within the hour is reported, although the next link is open."""
     assert judge(replace(QUIET, hour=HourSigns(lost=1, zombies=1)), LIMITS).reasons == ()
     finding = only(replace(QUIET, hour=HourSigns(lost=2, zombies=2)))
     assert (finding.code, finding.status) == ("zombie", Status.DEGRADED)
@@ -115,20 +115,20 @@ def test_a_zombie_that_comes_back_is_a_finding() -> None:
 
 @pytest.mark.parametrize("link", [None, LOGGING_IN])
 def test_connected_without_an_open_link_is_a_contradiction(link: LinkSigns | None) -> None:
-    """A state alone proves nothing."""
+    """A state without an open link proves nothing."""
     finding = only(replace(QUIET, link=link))
     assert (finding.status, finding.code) == (Status.UNHEALTHY, "no-link")
 
 
 def test_connecting_for_a_moment_is_no_alarm() -> None:
-    """A reconnection within ten seconds is what was promised."""
+    """A reconnection within ten seconds is within the goal."""
     finding = only(away(reason=BY_CODE[428], attempts=1, next_attempt_in_s=0.2))
     assert (finding.status, finding.code) == (Status.DEGRADED, "connecting")
     assert finding.message == "the session is being connected: the connection was closed (428)"
 
 
 def test_waiting_in_backoff_is_unhealthy_with_reason_and_next_attempt() -> None:
-    """A long wait is no passing moment, even when it has only begun."""
+    """A long wait is not a brief reconnection, even when it has only begun."""
     finding = only(away(reason=BY_CODE[503], attempts=8, next_attempt_in_s=26.4, in_state_s=2))
     assert (finding.status, finding.code, finding.action) == (Status.UNHEALTHY, "server-unavailable", Action.WAIT)
     assert finding.message == (
@@ -137,7 +137,7 @@ def test_waiting_in_backoff_is_unhealthy_with_reason_and_next_attempt() -> None:
 
 
 def test_an_attempt_under_way_is_said() -> None:
-    """A login that takes its time belongs to a numbered attempt, or is the first."""
+    """A slow login is reported with the number of its attempt, or as the first one."""
     tried = replace(QUIET, state=State.RECONNECTING, link=LOGGING_IN, in_state_s=61, attempts=4, reason=BY_CODE[408])
     assert only(tried).message.endswith("(408); attempt 4 is under way")
     first = only(replace(tried, state=State.CONNECTING, attempts=0, reason=None))
@@ -146,7 +146,7 @@ def test_an_attempt_under_way_is_said() -> None:
 
 
 def test_no_plan_is_said() -> None:
-    """A session that is away and plans nothing says so."""
+    """A session that is disconnected without a planned attempt is reported as such."""
     assert only(away(in_state_s=40, attempts=2)).message.endswith("; no attempt is planned")
 
 
@@ -162,14 +162,14 @@ def test_no_plan_is_said() -> None:
     ],
 )
 def test_a_person_is_needed(state: State, reason: reasons.Reason, action: Action) -> None:
-    """What only a person can mend is unhealthy at once, with what to do."""
+    """A problem that only a person can solve is unhealthy at once, with advice."""
     finding = only(away(state, reason=reason))
     assert (finding.status, finding.code, finding.action) == (Status.UNHEALTHY, reason.name, action)
     assert reason.sentence in finding.message
 
 
 def test_a_ban_says_when_it_ends() -> None:
-    """A pause with an end tells it."""
+    """A pause with an end shows the end."""
     finding = only(away(State.PAUSED, reason=BY_CODE[402], attempts=1, next_attempt_in_s=7260))
     assert finding.message == (
         "the session is paused because WhatsApp banned this number for a time (402); next attempt in 2 h 1 min"
@@ -177,25 +177,25 @@ def test_a_ban_says_when_it_ends() -> None:
 
 
 def test_a_state_without_a_reason_is_its_own_code() -> None:
-    """A record of an older version may have none."""
+    """A record of an older version may have no reason."""
     assert only(away(State.LOGGED_OUT)).code == "logged_out"
 
 
 def test_stopped_on_purpose_is_its_own_code() -> None:
-    """Nobody needs to look for a fault where somebody pressed stop."""
+    """A session that somebody stopped has no fault to look for."""
     finding = only(away(State.STOPPED))
     assert (finding.status, finding.code, finding.action) == (Status.UNHEALTHY, "stopped", Action.START)
 
 
 def test_a_stop_with_a_reason_says_it() -> None:
-    """A restored session that was not started is no fault either, and why is told."""
+    """A restored session that was not started is no fault either, and the reason is shown."""
     finding = only(away(State.STOPPED, reason=reasons.RESTORED_STALE))
     assert (finding.code, finding.action) == ("restored-stale", Action.START)
     assert finding.message.startswith("the session is stopped: it was restored from a backup")
 
 
 def test_pairing_depends_on_who_looks() -> None:
-    """A QR code that somebody looks at is under way; one that nobody asked for is not."""
+    """A QR code that somebody looks at is degraded; one that nobody asked for is unhealthy."""
     assert (only(away(State.PAIRING, qr_wanted=True)).code, only(away(State.PAIRING)).code) == (
         "pairing",
         "pairing-unattended",
@@ -204,7 +204,7 @@ def test_pairing_depends_on_who_looks() -> None:
 
 
 def test_an_unpaired_session_says_why() -> None:
-    """No phone is linked: because nobody did yet, or for a reason."""
+    """The sentence gives the reason why no phone is linked, if there is one."""
     assert only(away(State.UNPAIRED)).message == "no phone is linked"
     assert only(away(State.UNPAIRED, reason=reasons.QR_USED_UP)).message == (
         "no phone is linked: no QR code was scanned in time (408)"
@@ -212,7 +212,7 @@ def test_an_unpaired_session_says_why() -> None:
 
 
 def test_the_worst_finding_comes_first() -> None:
-    """An engine host that hangs decides, whatever the link seems to be."""
+    """A hanging engine host decides, whatever the link seems to be."""
     hung = replace(with_link(ping_s=3), machinery=MachinerySigns(host_silent_s=31, actor_silent_s=45), overdue_s=40)
     verdict = judge(hung, LIMITS)
     assert [finding.code for finding in verdict.reasons] == ["host-hangs", "session-hangs", "ping-late"]
@@ -220,12 +220,12 @@ def test_the_worst_finding_comes_first() -> None:
 
 
 def test_a_host_that_is_being_started_does_not_hang() -> None:
-    """None there is not the same as none that answers."""
+    """A missing host is not a host that does not answer."""
     assert judge(replace(QUIET, machinery=MachinerySigns(host_silent_s=None)), LIMITS).reasons == ()
 
 
 def test_every_advice_has_words() -> None:
-    """Each action that a verdict can name is explained, in a phrase without a full stop."""
+    """Each action that a verdict can advise has a text, a phrase without a full stop."""
     every: list[Advice] = [*Action, *Care]
     assert set(WHAT_TO_DO) == set(every)
     assert not [words for words in WHAT_TO_DO.values() if words.endswith(".") or not words[0].islower()]
@@ -247,17 +247,17 @@ def test_every_advice_has_words() -> None:
     ],
 )
 def test_durations(seconds: float, words: str) -> None:
-    """Durations read as people say them, rounded down."""
+    """Durations are written as people say them, rounded down."""
     assert lasting(seconds) == words
 
 
 def test_own_reasons_have_no_number() -> None:
-    """What Holdfast found by itself carries no code of WhatsApp's."""
+    """Holdfast's own findings have no code of WhatsApp's."""
     assert because(reasons.NO_PONG) == "WhatsApp no longer answers pings on this link"
 
 
 def test_a_lock_on_new_contacts_is_seen_at_a_glance() -> None:
-    """With the sentence and the end of it, before anything says that messages are late."""
+    """The finding has the sentence and the end of the lock, before any finding about late messages."""
     lock = HoldSigns(code="reach-out-lock", until=datetime(2026, 11, 28, 23, 51, tzinfo=UTC))
     finding = only(replace(QUIET, hold=lock, messages=MessageSigns(waiting=1, oldest_s=900, late_s=900)))
     assert (finding.status, finding.code) == (Status.DEGRADED, "reach-out-lock")
@@ -265,7 +265,7 @@ def test_a_lock_on_new_contacts_is_seen_at_a_glance() -> None:
 
 
 def test_advice_for_one_company_is_not_that_for_all() -> None:
-    """While others are connected, the machine's network is no suspect; health and alerts say the same."""
+    """While other companies are connected, the machine's network is not blamed; health and alerts agree."""
     away = replace(QUIET, state=State.RECONNECTING, reason=reasons.NOT_OPENED, link=None, in_state_s=400, attempts=9)
     alone = replace(away, others_connected=True)
     for signals, action in ((away, Action.CHECK_NETWORK), (alone, Care.CHECK_SESSION)):

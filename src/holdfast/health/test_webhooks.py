@@ -1,4 +1,4 @@
-"""Which webhooks deserve an alert."""
+"""Which webhook endpoints raise an alert."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def endpoint(company: str, state: EndpointState) -> Endpoint:
 
 
 def test_an_endpoint_that_fails_deserves_an_alert() -> None:
-    """Of its company, or of Holdfast as a whole; one that works deserves none, and no secret is shown."""
+    """A failing endpoint raises one, for its company or for Holdfast as a whole, without showing a secret."""
     endpoints = [
         endpoint(OF_ALL, EndpointState.ASIDE),
         endpoint("a", EndpointState.OFF),

@@ -1,4 +1,4 @@
-"""Media of phones: sealed and opened in pieces, and nothing but the genuine content comes out."""
+"""Media of phones: encrypted and decrypted in chunks, and only authentic content is returned."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def pieces(content: bytes, size: int) -> Iterator[bytes]:
 @pytest.mark.parametrize("kind", attachments.KINDS)
 @pytest.mark.parametrize("size", [0, 1, 16, 65_535, 65_536, 200_000])
 def test_what_was_sealed_is_opened(folder: MediaFolder, kind: str, size: int) -> None:
-    """Whatever its size, and however it came in."""
+    """This holds for any size and any chunks."""
     content = b"".join(attachments.filling(size))
     sealed = attachments.seal(folder, kind, pieces(content, 1000))
     path = folder.path(sealed.name)
@@ -36,7 +36,7 @@ def test_what_was_sealed_is_opened(folder: MediaFolder, kind: str, size: int) ->
 
 
 def test_only_the_genuine_is_opened(folder: MediaFolder) -> None:
-    """Not with another key, not as another kind, not when it was changed, not when it is gone."""
+    """A wrong key, a wrong kind, a changed file and a missing file are refused."""
     sealed = attachments.seal(folder, "image", [b"x" * 1000])
     path = folder.path(sealed.name)
     for kind, key in (("image", bytes(32)), ("video", sealed.key)):
@@ -51,7 +51,7 @@ def test_only_the_genuine_is_opened(folder: MediaFolder) -> None:
 
 
 def test_a_source_that_fails_leaves_nothing(folder: MediaFolder, tmp_path: Path) -> None:
-    """Half a file is no file."""
+    """An incomplete file is not stored."""
 
     def failing() -> Iterator[bytes]:
         yield b"x"

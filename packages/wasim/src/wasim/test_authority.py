@@ -1,4 +1,4 @@
-"""wasim's own certificate authority: TLS that those who trust it accept, before and after a restart."""
+"""wasim's own certificate authority: clients that trust it can connect by TLS, before and after a restart."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NOW = time.time()
 
 
 async def test_who_trusts_it_is_let_in_by_the_next_process_too(tmp_path: Path) -> None:
-    """A client that knows the first process's certificate reaches the host that the second one certified."""
+    """A client with the first process's certificate can connect to the host that the second one certified."""
     trusted = ssl.create_default_context(cafile=str(open_authority(tmp_path, now=NOW).file))
     context = open_authority(tmp_path, now=NOW).server_context("127.0.0.1", now=NOW)
     server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=context)
@@ -29,7 +29,7 @@ async def test_who_trusts_it_is_let_in_by_the_next_process_too(tmp_path: Path) -
 
 
 def test_its_key_is_for_nobody_else(tmp_path: Path) -> None:
-    """Files with keys can be read by their owner only."""
+    """Files with keys can be read only by their owner."""
     open_authority(tmp_path, now=NOW).server_context("localhost", now=NOW)
     assert {path.name: path.stat().st_mode & 0o077 for path in tmp_path.glob("*") if path.name != "ca.pem"} == {
         "ca.key": 0,
@@ -38,7 +38,7 @@ def test_its_key_is_for_nobody_else(tmp_path: Path) -> None:
 
 
 def test_damaged_files_are_named(tmp_path: Path) -> None:
-    """With the cure; they are not replaced behind the back of those who trust the old certificate."""
+    """The error has the cure; files are not replaced, because clients may trust the old certificate."""
     open_authority(tmp_path, now=NOW)
     (tmp_path / "ca.key").write_text("no key")
     with pytest.raises(BadAuthority, match=r"ca.key can't be read .* remove both"):

@@ -1,4 +1,4 @@
-"""docs/wasim.md and `GET /` name everything that there is."""
+"""docs/wasim.md and `GET /` list every route, fault and option."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DOCS = Path(__file__).parents[4].joinpath("docs", "wasim.md").read_text()
 
 
 def test_every_route_is_told_of(tmp_path: Path) -> None:
-    """With its method, in both places."""
+    """Both list it with its method."""
     with Store(tmp_path) as store:
         simulator = Simulator(store=store, clock=Clock(), host="127.0.0.1", port=0)
         app = make_app(simulator, open_authority(tmp_path, now=0.0), MediaFolder(tmp_path / "media"))
@@ -35,11 +35,11 @@ def test_every_route_is_told_of(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_fault_is_told_of(kind: str) -> None:
-    """With all of its fields."""
+    """The document lists it with all of its fields."""
     row = next((line for line in DOCS.splitlines() if line.startswith(f"| `{kind}` |")), None)
     assert row is not None, f"the fault {kind} is not in the docs"
     for name in KINDS[kind]:
-        assert f"`{name}`" in row, f"{kind} does not tell of {name}"
+        assert f"`{name}`" in row, f"{kind} does not describe {name}"
 
 
 def test_every_option_is_told_of() -> None:

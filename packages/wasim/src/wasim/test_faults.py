@@ -1,4 +1,4 @@
-"""Faults: what each kind makes the server do, for whom, and for how long."""
+"""Faults: the effect of each kind, the affected accounts, and the duration."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def start(faults: Faults, **body: object) -> int:
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_every_kind_needs_no_more_than_its_name(kind: str) -> None:
-    """All fields have defaults; a momentary kind does not go on running."""
+    """All fields have defaults; a momentary kind does not stay active."""
     faults = Faults()
     start(faults, kind=kind)
     assert bool(faults.active) == (kind not in MOMENTARY)
@@ -54,7 +54,7 @@ def test_bad_requests_are_refused_with_a_sentence(body: object, why: str) -> Non
 
 
 def test_without_faults_nothing_is_disturbed() -> None:
-    """Plain verdicts, no dropped receipts, logins pass."""
+    """Verdicts are neutral, no receipts are dropped, and logins succeed."""
     faults = Faults()
     assert faults.on_message(ALICE, chat="962304", known=True, now=0) == PLAIN
     assert not faults.drops_receipt("962302", now=0)
@@ -75,7 +75,7 @@ def test_without_faults_nothing_is_disturbed() -> None:
     ],
 )
 def test_what_becomes_of_messages(body: dict[str, object], verdict: MessageVerdict) -> None:
-    """Each kind has its verdict, for the account it names only, and counts what it did."""
+    """Each kind has its verdict, only for the named account, and counts its effects."""
     faults = Faults()
     fault_id = start(faults, **body, number="962302")
     assert faults.on_message(ALICE, chat="962304", known=True, now=0) == verdict
@@ -84,7 +84,7 @@ def test_what_becomes_of_messages(body: dict[str, object], verdict: MessageVerdi
 
 
 def test_a_fault_without_number_is_for_all() -> None:
-    """And two faults on messages do not add up: the older one decides."""
+    """Two faults for messages do not add up: the older one decides."""
     faults = Faults()
     start(faults, kind="blackhole")
     start(faults, kind="double-acks")
@@ -92,7 +92,7 @@ def test_a_fault_without_number_is_for_all() -> None:
 
 
 def test_a_count_is_used_up() -> None:
-    """After `count` messages the rest pass, and the next fault has its turn."""
+    """After `count` messages the others are not affected, and the next fault applies."""
     faults = Faults()
     start(faults, kind="ack-error", code=463, count=2)
     start(faults, kind="double-acks")
@@ -102,7 +102,7 @@ def test_a_count_is_used_up() -> None:
 
 
 def test_logins_fail_as_often_as_said() -> None:
-    """With reason and attributes, for that account."""
+    """They fail with reason and attributes, only for that account."""
     faults = Faults()
     start(faults, kind="failure", reason=402, attrs={"expire": "60"}, count=1, number="962302")
     assert faults.on_login(BOB, now=0) is None
@@ -111,14 +111,14 @@ def test_logins_fail_as_often_as_said() -> None:
 
 
 def test_a_login_failure_has_a_default_reason() -> None:
-    """500, as of a server in trouble."""
+    """It is 500, as from a server with problems."""
     faults = Faults()
     start(faults, kind="failure")
     assert faults.on_login(ALICE, now=0) == LoginFailure(reason="500", attrs={})
 
 
 def test_receipts_are_dropped_for_one_account() -> None:
-    """Those for the messages of the account named."""
+    """Only receipts for messages of the named account are dropped."""
     faults = Faults()
     start(faults, kind="drop-receipts", number="962302")
     assert faults.drops_receipt("962302", now=0)
@@ -126,7 +126,7 @@ def test_receipts_are_dropped_for_one_account() -> None:
 
 
 def test_withheld_acks_are_kept_for_release() -> None:
-    """They are remembered with their link; without such a fault there is nothing to remember."""
+    """They are kept with their link; without such a fault there is nothing to keep."""
     faults = Faults()
     ack = Node("ack", {"id": "M1"})
     faults.ack_withheld(ALICE, 7, ack)
@@ -136,7 +136,7 @@ def test_withheld_acks_are_kept_for_release() -> None:
 
 
 def test_time_ends_a_fault() -> None:
-    """`seconds` from its start; the earliest end is the next deadline."""
+    """It ends `seconds` after its start; the earliest end is the next deadline."""
     faults = Faults()
     short = start(faults, kind="freeze", seconds=5)
     start(faults, kind="blackhole", seconds=60)
@@ -147,7 +147,7 @@ def test_time_ends_a_fault() -> None:
 
 
 def test_ending() -> None:
-    """An ended fault does nothing any more and is in the history; ending it again is nothing."""
+    """An ended fault has no effect and is in the history; ending it again does nothing."""
     faults = Faults()
     fault_id = start(faults, kind="blackhole")
     ended = faults.end(fault_id, now=9.0)
@@ -159,12 +159,12 @@ def test_ending() -> None:
 
 
 def test_fields_have_camel_case_names() -> None:
-    """As in the rest of the control interface."""
+    """Names are as in the rest of the control interface."""
     assert parse_fault({"kind": "flap", "afterMs": 5}) == FaultRequest(kind="flap", after_ms=5)
 
 
 def test_a_locked_account_reaches_whom_it_knows() -> None:
-    """463 for strangers only, until the time that was named; without one, the end is a day ahead."""
+    """Strangers get 463 until the given time; without one, the end is a day ahead."""
     faults = Faults()
     start(faults, kind="reach-out-lock", number="962302", until="1970-01-01T00:05:00Z")
     assert faults.on_message(ALICE, chat="962304", known=True, now=START) == PLAIN
@@ -177,7 +177,7 @@ def test_a_locked_account_reaches_whom_it_knows() -> None:
 
 
 def test_messages_are_damaged_or_doubled_on_their_way() -> None:
-    """For their recipient, so often; what was encrypted anew is never damaged."""
+    """This affects messages to the account, as often as given; a re-encrypted message is never damaged."""
     faults = Faults()
     start(faults, kind="corrupt", number="962302", count=1)
     start(faults, kind="redeliver", number="962303", count=1)
@@ -189,7 +189,7 @@ def test_messages_are_damaged_or_doubled_on_their_way() -> None:
 
 
 def test_damage_to_phones_is_asked_for() -> None:
-    """`to: phone` leaves linked devices alone, and is left alone by a fault for them."""
+    """`to: phone` does not affect linked devices, and faults for devices don't affect phones."""
     faults = Faults()
     phone = Address("962302", 0)
     start(faults, kind="corrupt", number="962302")
@@ -200,7 +200,7 @@ def test_damage_to_phones_is_asked_for() -> None:
 
 
 def test_receipts_are_delayed() -> None:
-    """Those for that account's messages."""
+    """Only receipts for that account's messages are delayed."""
     faults = Faults()
     start(faults, kind="delay-receipts", number="962302", ms=700)
     assert (faults.receipt_delay("962302", now=START), faults.receipt_delay("962303", now=START)) == (0.7, 0.0)
@@ -215,7 +215,7 @@ def test_receipts_are_delayed() -> None:
     ],
 )
 def test_media_faults(body: dict[str, object], verdict: MediaVerdict) -> None:
-    """In both directions, or in the one that is named."""
+    """They apply in both directions, or in the given one."""
     faults = Faults()
     assert faults.on_media("up") == MediaVerdict()
     first = start(faults, **body, direction="down")
@@ -226,7 +226,8 @@ def test_media_faults(body: dict[str, object], verdict: MediaVerdict) -> None:
 
 
 def test_queries_are_refused_by_namespace() -> None:
-    """Those of the account, the xmlns and the tag that are named, so often, with WhatsApp's word for the code."""
+    """Queries of the account with the given xmlns and tag fail, as often as given, with WhatsApp's text for the
+    code."""
     faults = Faults()
     start(faults, kind="query-error", number="962302", xmlns="encrypt", tag="key", code=503, count=2)
     assert faults.on_query(ALICE, xmlns="encrypt", tag="count", now=START) is None
@@ -239,7 +240,8 @@ def test_queries_are_refused_by_namespace() -> None:
 
 
 def test_the_quota_of_new_chats_is_used_up() -> None:
-    """So many new chats pass, the next one gets 475, known chats always pass; the query tells use and end."""
+    """The given number of new chats is accepted, the next gets 475, known chats always pass; the query shows use and
+    end."""
     faults = Faults()
     assert faults.new_chat_quota("962302", now=START) is None
     start(faults, kind="new-chat-quota", number="962302", quota=1, seconds=60)
@@ -263,7 +265,7 @@ def test_the_quota_of_new_chats_is_used_up() -> None:
     ],
 )
 def test_messages_to_one_chat_end_the_link(body: dict[str, object], end: LinkEnd) -> None:
-    """Other chats are left alone."""
+    """Other chats are not affected."""
     faults = Faults()
     start(faults, **body, chat="962305")
     assert faults.on_message(ALICE, chat="962304", known=True, now=START) == PLAIN
@@ -272,7 +274,7 @@ def test_messages_to_one_chat_end_the_link(body: dict[str, object], end: LinkEnd
 
 
 def test_ack_errors_of_one_chat() -> None:
-    """`chat` limits ack errors to the messages to it."""
+    """`chat` limits ack errors to messages to it."""
     faults = Faults()
     start(faults, kind="ack-error", code=599, chat="962305")
     assert faults.on_message(ALICE, chat="962304", known=True, now=START) == PLAIN

@@ -1,4 +1,4 @@
-"""The media host: bytes are kept under their hash, for those who were let in, and come back whole or in part."""
+"""The media host: files are stored under their hash for authorised clients, and served completely or in part."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def put(client: Client, name: str = NAME, *, auth: str = "good", kind: str
 
 
 async def test_what_was_uploaded_comes_back(client: Client) -> None:
-    """Whole, or the range that is asked for."""
+    """The whole file, or the requested range, is returned."""
     assert await put(client) == (200, f"/v/image/{NAME}")
     async with client.get(f"/v/image/{NAME}") as answer:
         assert (answer.status, await answer.read()) == (200, BYTES)
@@ -54,7 +54,7 @@ async def test_what_was_uploaded_comes_back(client: Client) -> None:
 
 
 async def test_uploads_are_checked(client: Client, tmp_path: Path) -> None:
-    """Another's pass, another hash and an unknown kind are refused with a sentence, and leave nothing on disk."""
+    """A wrong authorisation, a wrong hash and an unknown kind are refused with a sentence, and nothing is stored."""
     assert (await put(client, auth="bad"))[0] == 401
     assert (await put(client, "A" * 43))[0] == 400
     assert (await put(client, kind="newsletter"))[0] == 404
@@ -63,7 +63,7 @@ async def test_uploads_are_checked(client: Client, tmp_path: Path) -> None:
 
 
 async def test_unknown_media_is_not_found(client: Client, tmp_path: Path) -> None:
-    """Also when a file of that name exists: only hashes are names."""
+    """This holds even when a file of that name exists, because only hashes are valid names."""
     (tmp_path / "part-1").write_bytes(b"secret")
     for name in (NAME, "part-1"):
         async with client.get(f"/v/image/{name}") as answer:
@@ -71,7 +71,7 @@ async def test_unknown_media_is_not_found(client: Client, tmp_path: Path) -> Non
 
 
 async def test_faults_refuse_in_one_direction_so_often(client: Client, faults: Faults) -> None:
-    """`media-refuse` with a direction and a count; afterwards all is well."""
+    """`media-refuse` with a direction and a count has no effect afterwards."""
     request = parse_fault({"kind": "media-refuse", "direction": "up", "status": 507, "count": 1})
     fault = faults.start(request, now=0)
     assert (await put(client))[0] == 507
@@ -80,7 +80,7 @@ async def test_faults_refuse_in_one_direction_so_often(client: Client, faults: F
 
 
 async def test_a_cut_download_is_noticed(client: Client, faults: Faults) -> None:
-    """The client gets less than it was promised, and knows it."""
+    """The client gets fewer bytes than announced, and can detect it."""
     await put(client)
     faults.start(parse_fault({"kind": "media-cut", "direction": "down", "afterBytes": 70_000}), now=0)
     async with client.get(f"/v/image/{NAME}") as answer:
@@ -89,7 +89,7 @@ async def test_a_cut_download_is_noticed(client: Client, faults: Faults) -> None
 
 
 async def test_a_cut_upload_is_forgotten(client: Client, faults: Faults, tmp_path: Path) -> None:
-    """Nothing of it stays."""
+    """Nothing of it is stored."""
     faults.start(parse_fault({"kind": "media-cut", "direction": "up", "afterBytes": 70_000}), now=0)
     with pytest.raises(aiohttp.ClientError):
         await put(client)
@@ -97,7 +97,7 @@ async def test_a_cut_upload_is_forgotten(client: Client, faults: Faults, tmp_pat
 
 
 async def test_a_slow_host_takes_its_time(client: Client, faults: Faults) -> None:
-    """As many bytes a second as were asked for, and all of them."""
+    """All bytes arrive at the requested rate."""
     await put(client)
     faults.start(parse_fault({"kind": "media-slow", "direction": "down", "bytesPerS": 1_000_000}), now=0)
     clock = Clock()
@@ -108,14 +108,14 @@ async def test_a_slow_host_takes_its_time(client: Client, faults: Faults) -> Non
 
 
 async def test_what_is_too_long_is_refused(client: Client) -> None:
-    """By its announced length, before a byte of it is read."""
+    """It is refused by its announced length, before any byte is read."""
     headers = {"Content-Length": str(MAX_BYTES + 1)}
     async with client.post(f"/mms/image/{NAME}", params={"auth": "good"}, headers=headers, data=b"x") as answer:
         assert answer.status == 413
 
 
 def test_what_a_killed_process_left_is_swept_away(tmp_path: Path) -> None:
-    """Unfinished files go, finished ones stay."""
+    """Unfinished files are removed, finished ones stay."""
     folder = MediaFolder(tmp_path)
     folder.scratch().write_bytes(b"half")
     folder.path(NAME).write_bytes(b"whole")

@@ -1,4 +1,4 @@
-"""The shell's one promise: nothing leaves before it is written down."""
+"""The shell's main guarantee: nothing is sent before it is stored."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from wasim.store import Store
 
 
 class FullDisk(Store):
-    """Can't write for a while."""
+    """A store whose writes fail for a while."""
 
     full = False
 
@@ -27,7 +27,7 @@ def kinds(store: Store) -> set[str]:
 
 
 async def test_while_the_disk_is_full_nothing_is_answered(tmp_path: Path) -> None:
-    """And when there is room again, everything that happened meanwhile is written, and answered."""
+    """When there is space again, everything that happened in the meantime is stored, and then answered."""
     clock = Clock()
     with FullDisk(tmp_path) as store:
         simulator = Simulator(store=store, clock=clock, host="127.0.0.1", port=0)

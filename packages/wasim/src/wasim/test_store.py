@@ -1,4 +1,4 @@
-"""Records on disk: all of a batch or none, and there again for the next process."""
+"""Records on disk: a batch is written completely or not at all, and the next process can read it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from wasim.store import Store, StoreInUse
 
 
 def test_records_are_there_again(tmp_path: Path) -> None:
-    """Put, replaced, deleted, in one batch and over several."""
+    """Records can be put, replaced and deleted, in one batch and over several."""
     with Store(tmp_path / "new") as store:
         store.write({("a", "1"): b"x", ("a", "2"): b"y", ("b", "1"): b"z"})
         store.write({("a", "1"): b"changed", ("a", "2"): None, ("c", "9"): None})
@@ -20,7 +20,7 @@ def test_records_are_there_again(tmp_path: Path) -> None:
 
 
 def test_a_bad_batch_changes_nothing(tmp_path: Path) -> None:
-    """All or none: what came before the bad value is not kept either."""
+    """Records before the invalid value are not stored either."""
     with Store(tmp_path) as store:
         store.write({("a", "1"): b"x"})
         with pytest.raises(sqlite3.Error):
@@ -30,7 +30,7 @@ def test_a_bad_batch_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_one_process_at_a_time(tmp_path: Path) -> None:
-    """The second is refused while the first is open, with the directory's name."""
+    """The second process is refused while the first is running, and the error names the directory."""
     with Store(tmp_path), pytest.raises(StoreInUse, match=str(tmp_path)):
         Store(tmp_path)
     with Store(tmp_path):

@@ -44,7 +44,7 @@ def ask_for_code(world: World, client: Client, *, number: str = "962302", wrappe
 
 
 def finish(world: World, linked: LinkedDevice, client: Client, *, identity: bytes | None = None) -> Node:
-    """`companion_finish`: what the device answers to the phone's keys. The gadget keeps the secret."""
+    """`companion_finish`: the device's answer to the phone's keys. The device stores the secret."""
     told = client.one("notification").children[0]
     wrapped = told.data_of("link_code_pairing_wrapped_primary_ephemeral_pub")
     primary_identity = told.data_of("primary_identity_pub")
@@ -95,7 +95,7 @@ def test_a_typed_code_links_the_device(world: World) -> None:
 
 
 class Refusing(NoFaults):
-    """Answers requests for a pairing code with an error while told to."""
+    """Answers requests for a pairing code with an error while `refuses` is set."""
 
     error: tuple[int, str] | None = (429, "rate-overlimit")
 
@@ -104,7 +104,7 @@ class Refusing(NoFaults):
 
 
 def test_a_request_for_a_code_can_be_refused(disturbed: Callable[[FaultHooks], World]) -> None:
-    """By a fault that concerns its number. No code can be typed then; a later request may be granted."""
+    """A fault refuses the request of its number. No code can be typed then; a later request may succeed."""
     faults = Refusing()
     world = disturbed(faults)
     client = world.register(world.linked())
@@ -115,7 +115,7 @@ def test_a_request_for_a_code_can_be_refused(disturbed: Callable[[FaultHooks], W
 
 
 def test_a_wrong_code_links_nothing(world: World) -> None:
-    """It shows when the device answers: the answer does not decrypt, and the waiting person is told."""
+    """The device's answer does not decrypt, and the waiting caller gets an error."""
     linked = world.linked()
     client = world.register(linked)
     ask_for_code(world, client)
@@ -137,7 +137,7 @@ def test_another_identity_links_nothing(world: World) -> None:
 
 
 def test_the_latest_request_counts(world: World) -> None:
-    """Of two devices that ask for the same number the code goes to the newer one; of another number to none."""
+    """If two devices ask for a code for one number, the code goes to the newer one; for another number, to none."""
     older, newer, other = (world.register(world.linked()) for _ in range(3))
     ask_for_code(world, older)
     ask_for_code(world, newer)
@@ -147,7 +147,7 @@ def test_the_latest_request_counts(world: World) -> None:
 
 
 def test_nobody_asked(world: World) -> None:
-    """A code for which no device waits is refused with a sentence."""
+    """A code that no device requested is refused with a sentence."""
     world.register(world.linked())
     with pytest.raises(PairingError, match="no device asked for a code for 962302"):
         enter(world, CODE)
@@ -163,7 +163,7 @@ def test_steps_out_of_order_are_refused(world: World, stage: str) -> None:
 
 
 def test_a_finish_before_the_code_is_refused(world: World) -> None:
-    """Nobody typed anything yet."""
+    """No code has been typed yet."""
     world.phone("962302")
     client = world.register(world.linked())
     ask_for_code(world, client)

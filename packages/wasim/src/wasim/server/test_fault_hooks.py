@@ -1,4 +1,4 @@
-"""The server under protocol faults: swallowed messages, acks of all kinds, refused logins."""
+"""The server under protocol faults: dropped messages, acks of all kinds, refused logins."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PN = "@s.whatsapp.net"
 
 
 class Scripted(NoFaults):
-    """Does what a test says."""
+    """Returns the verdicts that a test sets."""
 
     def __init__(self) -> None:
         self.verdict = MessageVerdict()
@@ -95,7 +95,7 @@ def faulty(disturbed: Callable[[FaultHooks], World], scripted: Scripted) -> Worl
 
 
 def test_a_swallowed_message_never_was(faulty: World, scripted: Scripted) -> None:
-    """No ack, no relay, no record; queries are answered as ever."""
+    """There is no ack, no relay and no record; queries are answered as usual."""
     _, alice = faulty.online("962302")
     bob, bob_client = faulty.online("962303")
     scripted.verdict = MessageVerdict(taken=False)
@@ -121,7 +121,7 @@ def test_an_ack_can_be_withheld_and_given_later(faulty: World, scripted: Scripte
 
 
 def test_an_ack_can_come_late(faulty: World, scripted: Scripted) -> None:
-    """After its delay, on the link it belongs to, and not at all when that is gone."""
+    """It is sent after its delay on its own link, and not at all when that link is gone."""
     _, alice = faulty.online("962302")
     bob, _ = faulty.online("962303")
     scripted.verdict = MessageVerdict(ack_delay_s=0.5)
@@ -136,7 +136,7 @@ def test_an_ack_can_come_late(faulty: World, scripted: Scripted) -> None:
 
 
 def test_an_ack_can_come_twice(faulty: World, scripted: Scripted) -> None:
-    """Both are alike."""
+    """Both acks are equal."""
     _, alice = faulty.online("962302")
     bob, _ = faulty.online("962303")
     scripted.verdict = MessageVerdict(acks=2)
@@ -161,7 +161,7 @@ def test_a_refused_message_goes_nowhere(faulty: World, scripted: Scripted) -> No
 
 
 def test_receipts_can_be_dropped(faulty: World, scripted: Scripted) -> None:
-    """Their giver gets its ack; the sender hears nothing and nothing is counted."""
+    """The recipient gets an ack for its receipt; the sender gets nothing, and nothing is counted."""
     alice, alice_client = faulty.online("962302")
     bob, bob_client = faulty.online("962303")
     faulty.send(alice_client, text(bob.jid))
@@ -173,7 +173,7 @@ def test_receipts_can_be_dropped(faulty: World, scripted: Scripted) -> None:
 
 
 def test_a_login_can_fail(faulty: World, scripted: Scripted) -> None:
-    """With reason and attributes of the fault's choice; the device stays linked."""
+    """The fault sets reason and attributes; the device stays linked."""
     linked = faulty.link("962302")
     scripted.failure = LoginFailure(reason="402", attrs={"code": "101", "expire": "60"})
     client = faulty.log_in(linked, active=False)
@@ -183,7 +183,7 @@ def test_a_login_can_fail(faulty: World, scripted: Scripted) -> None:
 
 
 def test_a_stream_can_be_ended_in_any_way(faulty: World) -> None:
-    """With code, attributes and reason; once only, and never before the handshake."""
+    """It ends with code, attributes and reason, once, and never before the handshake."""
     _, client = faulty.online("962302")
     for _ in range(2):
         faulty.server.end_stream(
@@ -198,13 +198,13 @@ def test_a_stream_can_be_ended_in_any_way(faulty: World) -> None:
 
 
 def test_without_faults_no_ack_is_withheld() -> None:
-    """The undisturbed server would be wrong to ask."""
+    """Without faults, asking for a withheld ack is an error."""
     with pytest.raises(AssertionError):
         NoFaults().ack_withheld(Address("1", 1), 1, Node("ack"))
 
 
 def test_scattered_acks_overtake_each_other(faulty: World, scripted: Scripted) -> None:
-    """Each comes within the time that was named, in another order than the messages."""
+    """Each ack is sent within the given time, in another order than the messages."""
     scripted.verdict = MessageVerdict(ack_scatter_s=1.0)
     _, alice = faulty.online("962302")
     bob, _ = faulty.online("962303")
@@ -220,7 +220,7 @@ def test_scattered_acks_overtake_each_other(faulty: World, scripted: Scripted) -
 
 
 def test_a_damaged_message_is_asked_for_and_comes_again(faulty: World, scripted: Scripted) -> None:
-    """The phone answers the retry receipt by encrypting anew; that one is whole."""
+    """The phone answers the retry receipt by encrypting again, and that message is not damaged."""
     faulty.phone("962303")
     linked, alice = faulty.online("962302")
     scripted.delivery = DeliveryVerdict(damaged=True)
@@ -238,7 +238,7 @@ def test_a_damaged_message_is_asked_for_and_comes_again(faulty: World, scripted:
 
 
 def test_a_phone_asks_for_what_arrives_damaged(faulty: World, scripted: Scripted) -> None:
-    """It sends a retry receipt, and opens what the client encrypts anew; the key of the damaged one was not used up."""
+    """It sends a retry receipt, and decrypts the resent message; the key of the damaged one was not used up."""
     faulty.phone("962303")
     bob = f"962303{PN}"
     linked, alice = faulty.online("962302")
@@ -257,7 +257,7 @@ def test_a_phone_asks_for_what_arrives_damaged(faulty: World, scripted: Scripted
 
 
 def test_a_repeated_message_comes_twice(faulty: World, scripted: Scripted) -> None:
-    """Each waits for its own receipt, also for a device that is away."""
+    """Each copy waits for its own receipt, also for a device that is offline."""
     scripted.delivery = DeliveryVerdict(repeated=True)
     _, alice = faulty.online("962302")
     bob, bob_client = faulty.online("962303")
@@ -269,7 +269,7 @@ def test_a_repeated_message_comes_twice(faulty: World, scripted: Scripted) -> No
 
 
 def test_delayed_receipts_are_kept_meanwhile(faulty: World, scripted: Scripted) -> None:
-    """They come later; at once to a device that logs in again, and not a second time after that."""
+    """They are sent later; to a device that logs in again at once, and not a second time."""
     scripted.delay_s = 5.0
     linked, alice = faulty.online("962302")
     bob, bob_client = faulty.online("962303")
@@ -285,7 +285,7 @@ def test_delayed_receipts_are_kept_meanwhile(faulty: World, scripted: Scripted) 
 
 
 def test_delayed_receipts_come_in_time(faulty: World, scripted: Scripted) -> None:
-    """Neither before nor twice."""
+    """They are sent neither too early nor twice."""
     scripted.delay_s = 5.0
     _, alice = faulty.online("962302")
     bob, bob_client = faulty.online("962303")
@@ -298,7 +298,7 @@ def test_delayed_receipts_come_in_time(faulty: World, scripted: Scripted) -> Non
 
 
 def test_faults_learn_who_knows_whom(faulty: World, scripted: Scripted) -> None:
-    """The first message to an account is to a stranger, the next is not; oneself and groups are no strangers."""
+    """Only the first message to an account is to a stranger; the own account and groups are no strangers."""
     _, alice = faulty.online("962302")
     bob, _ = faulty.online("962303")
     faulty.send(alice, text(bob.jid))
@@ -310,7 +310,7 @@ def test_faults_learn_who_knows_whom(faulty: World, scripted: Scripted) -> None:
 
 
 def test_a_lock_is_told_and_can_be_asked_for(faulty: World, scripted: Scripted) -> None:
-    """By a notification at its beginning and its end, and as the answer to the query."""
+    """Devices are notified at the start and the end, and a query returns it."""
     _, alice = faulty.online("962302")
     _, bob = faulty.online("962303")
     scripted.locked_until = faulty.now + 60
@@ -344,7 +344,7 @@ def test_a_query_can_be_answered_with_an_error(faulty: World, scripted: Scripted
 
 
 def test_devices_hear_of_their_quota_of_new_chats(faulty: World, scripted: Scripted) -> None:
-    """As a notification and in answer to the query, with the end of the cycle; without a quota there is no limit."""
+    """Notification and query show the quota with the end of the cycle; without a quota there is no limit."""
     _, alice = faulty.online("962302")
     scripted.quota = NewChatQuota(total=2, used=2, cycle_start=faulty.now, cycle_end=faulty.now + 60)
     faulty.server.announce_new_chat_quota("962302", now=faulty.now)
@@ -364,7 +364,7 @@ def test_devices_hear_of_their_quota_of_new_chats(faulty: World, scripted: Scrip
 
 @pytest.mark.parametrize("how", [None, "rst"])
 def test_a_message_can_end_its_link(faulty: World, scripted: Scripted, how: Literal["rst"] | None) -> None:
-    """With a stream error, or by an end of the socket that is left to the shell; the message vanishes."""
+    """The link ends by a stream error, or by closing the socket, which the shell does; the message is dropped."""
     _, alice = faulty.online("962302")
     faulty.online("962303")
     end = LinkEnd(reason="xml-not-well-formed") if how is None else LinkEnd(how=how)

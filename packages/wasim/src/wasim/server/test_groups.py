@@ -1,4 +1,4 @@
-"""Groups: what members hear, what they may ask, and messages by sender keys in both directions."""
+"""Groups: notifications and queries of members, and messages by sender keys in both directions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Party = tuple["LinkedDevice", "Client"]
 
 @pytest.fixture
 def alice(world: World) -> Party:
-    """Alice's linked device; Bob, Carol and Dan are phones."""
+    """Alice's linked device; Bob, Carol and Dan only have phones."""
     for number in (BOB, CAROL, DAN):
         world.phone(number)
     return world.online(ALICE)
@@ -72,11 +72,11 @@ def phone_jid(number: str) -> str:
     return f"{number}{PN}"
 
 
-# Making and changing
+# Creating and changing
 
 
 def test_members_hear_of_a_new_group(world: World, alice: Party, group: Group) -> None:
-    """With everything about it, so that a client need not ask."""
+    """The notification has everything about it, so that a client need not query."""
     notice = alice[1].one("notification")
     assert (notice.attrs["type"], notice.attrs["from"]) == ("w:gp2", str(group.jid))
     described = notice.children[0].child("group")
@@ -89,7 +89,7 @@ def test_members_hear_of_a_new_group(world: World, alice: Party, group: Group) -
 
 @pytest.mark.parametrize("addressing", ["lid", "pn"])
 def test_members_are_named_as_the_group_does(world: World, alice: Party, addressing: Addressing) -> None:
-    """With the other name beside it."""
+    """The other identifier is beside it."""
     made = make(world, ALICE, BOB, addressing=addressing)
     answer = query(world, alice[1], str(made.jid))
     (bob,) = list(answer.children[0].all("participant"))[1:]
@@ -99,7 +99,7 @@ def test_members_are_named_as_the_group_does(world: World, alice: Party, address
 
 
 def test_changes_are_told_to_those_who_leave_too(world: World, alice: Party, group: Group) -> None:
-    """Name, new members, gone members; who is there or gone already is passed over."""
+    """Changed name, new members, removed members; members that are there or gone already are ignored."""
     groups, (_, client) = world.server.groups, alice
     client.forget()
     groups.rename(group, "Crew", now=world.now)
@@ -119,7 +119,7 @@ def test_a_group_needs_people_who_exist(world: World, alice: Party, members: lis
 
 
 def test_only_members_may_ask(world: World, alice: Party, group: Group) -> None:
-    """403 for others, 404 for no group, and the list of one's own groups."""
+    """Others get 403, an unknown group is 404, and the list has the account's own groups."""
     _, client = alice
     others = make(world, BOB, CAROL)
     errors = [query(world, client, jid).children[0].attrs["code"] for jid in (str(others.jid), "120363000@g.us")]
@@ -129,16 +129,16 @@ def test_only_members_may_ask(world: World, alice: Party, group: Group) -> None:
 
 
 def test_clients_do_not_change_groups_here(world: World, alice: Party, group: Group) -> None:
-    """That is for the control interface; the answer says so, and is counted."""
+    """Only the control interface changes groups; the answer is an error, and is counted."""
     answer = world.ask(alice[1], "w:g2", "set", Node("create", {"subject": "mine"}))
     assert answer.children[0].attrs["code"] == "501"
 
 
-# Talking
+# Messages
 
 
 def test_phones_read_what_a_client_writes(world: World, alice: Party, group: Group) -> None:
-    """By the key they were given once; receipts name the member and come back to the author."""
+    """Phones use the sender key that they got once; receipts name the member and return to the author."""
     key, phones = own_key(world), (phone_jid(ALICE), phone_jid(BOB), phone_jid(CAROL))
     write(world, alice, group, key, "one", "G1", to=phones)
     write(world, alice, group, key, "two", "G2", to=())
@@ -153,7 +153,7 @@ def test_phones_read_what_a_client_writes(world: World, alice: Party, group: Gro
 
 
 def test_who_lacks_the_key_asks_for_it(world: World, alice: Party, group: Group) -> None:
-    """Bob's phone was not given it: it sends a retry receipt, and opens what is encrypted for it alone."""
+    """Bob's phone did not get the key: it sends a retry receipt, and decrypts what is encrypted only for it."""
     linked, client = alice
     key = own_key(world)
     write(world, alice, group, key, "secret", "G1", to=(phone_jid(ALICE), phone_jid(CAROL)))
@@ -171,7 +171,7 @@ def test_who_lacks_the_key_asks_for_it(world: World, alice: Party, group: Group)
 
 
 def test_the_same_group_message_again_is_a_redelivery(world: World, alice: Party, group: Group) -> None:
-    """Another one with the same key is the fault that a client may never show."""
+    """Another message with the same key is the defect that no client may have."""
     key = own_key(world)
     before = senderkeys.make(id_=5, chain_key=key.chain_key, signing=world.key())
     before.signing_public, before.signing_private = key.signing_public, key.signing_private
@@ -182,7 +182,7 @@ def test_the_same_group_message_again_is_a_redelivery(world: World, alice: Party
 
 
 def test_a_stranger_can_not_write(world: World, alice: Party) -> None:
-    """403 in the ack, and nobody hears it."""
+    """The ack has error 403, and nobody gets the message."""
     others = make(world, BOB, CAROL)
     write(world, alice, others, own_key(world), "hello", "G1", to=())
     assert alice[1].one("ack").attrs["error"] == "403"
@@ -190,13 +190,13 @@ def test_a_stranger_can_not_write(world: World, alice: Party) -> None:
 
 
 def test_a_phone_that_is_no_member_can_not_write(world: World, alice: Party, group: Group) -> None:
-    """It is told so before anything is sent."""
+    """The request is refused before anything is sent."""
     with pytest.raises(BadMessageRequest, match=f"{DAN} is not a member"):
         say(world, DAN, group, "hello")
 
 
 def heard(world: World, party: Party, message: Node, keys: dict[str, SenderKey]) -> str | None:
-    """The text of a phone's group message; keys that come along are kept."""
+    """The text of a phone's group message; sender keys in it are stored."""
     linked, _ = party
     text = None
     for enc in message.all("enc"):
@@ -219,7 +219,7 @@ def say(world: World, number: str, group: Group, text: str) -> str:
 
 
 def test_a_phone_gives_its_key_once(world: World, alice: Party, group: Group) -> None:
-    """The first message brings it, later ones don't; other phones read along."""
+    """The first message contains it, later ones don't; other phones can read them."""
     _, client = alice
     keys: dict[str, SenderKey] = {}
     for n, text in enumerate(("one", "two")):
@@ -233,7 +233,7 @@ def test_a_phone_gives_its_key_once(world: World, alice: Party, group: Group) ->
 
 
 def test_a_member_that_left_can_not_read_on(world: World, alice: Party, group: Group) -> None:
-    """The phone makes its key anew and gives it to those who stayed, also after a restart."""
+    """The phone makes a new key and sends it to those who stayed, also after a restart."""
     say(world, BOB, group, "with Carol")
     world.server.groups.remove(group, [CAROL], now=world.now)
     world.restart()
@@ -247,7 +247,7 @@ def test_a_member_that_left_can_not_read_on(world: World, alice: Party, group: G
 
 
 def test_a_phone_answers_a_retry_in_a_group(world: World, alice: Party, group: Group) -> None:
-    """Key and message together, for the device that asked; the next message needs no key."""
+    """Key and message are sent together to the device that asked; the next message needs no key."""
     _, client = alice
     keys: dict[str, SenderKey] = {}
     id_ = say(world, BOB, group, "once more")
@@ -264,7 +264,7 @@ def test_a_phone_answers_a_retry_in_a_group(world: World, alice: Party, group: G
 
 
 def test_typing_in_a_group_is_seen_by_its_members(world: World, alice: Party, group: Group) -> None:
-    """By phones, and by devices that are connected; not by oneself."""
+    """Phones and connected devices see it; the sender does not."""
     _, client = alice
     world.send(client, Node("chatstate", {"to": str(group.jid)}, [Node("composing", {"media": "audio"})]))
     seen = world.server.phone_clients.typing(BOB)
@@ -278,11 +278,11 @@ def test_typing_in_a_group_is_seen_by_its_members(world: World, alice: Party, gr
 
 
 def test_a_damaged_gift_is_no_key(world: World, alice: Party, group: Group) -> None:
-    """What came with it is asked for again."""
+    """The message that came with it is requested again."""
     linked, client = alice
     gift = Content(sender_key=SenderKeyGift(group=str(group.jid), message=b"\x33nonsense"))
     enc = world.encrypt(linked, client, phone_jid(BOB), gift)
     children = [Node("participants", {}, [Node("to", {"jid": phone_jid(BOB)}, [enc])])]
     world.send(client, Node("message", {"to": str(group.jid), "id": "G1", "type": "text"}, children))
     asked = [receipt for receipt in client.all("receipt") if receipt.attrs.get("type") == "retry"]
-    assert len(asked) == 3, "from Bob, and from Carol and the own phone, who got nothing at all"
+    assert len(asked) == 3, "from Bob, and from Carol and the own phone, who got no key at all"

@@ -1,4 +1,4 @@
-"""Logging in, being replaced, being unlinked, and breaking the protocol."""
+"""Logging in, being replaced, being unlinked, and violating the protocol."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_the_greeting(world: World) -> None:
 
 
 def test_a_device_that_is_not_passive_is_active_at_once(world: World) -> None:
-    """Without `passive` in its login a device gets what waits for it unasked."""
+    """A login without `passive` makes the device active at once, so that it gets what waits for it."""
     linked = world.link("962302")
     payload = login(linked.number, linked.device)
     object.__setattr__(payload, "passive", 0)
@@ -37,7 +37,7 @@ def test_a_device_that_is_not_passive_is_active_at_once(world: World) -> None:
 
 @pytest.mark.parametrize(("number", "device"), [("962399", 1), ("962302", 7), ("962302", 0)])
 def test_strangers_get_401(world: World, number: str, device: int) -> None:
-    """An unknown account, an unknown device, and the phone's own place: `failure` 401 and the end."""
+    """An unknown account, an unknown device and the phone's own number get `failure` 401, and the link ends."""
     linked = world.link("962302")
     client = world.connect(linked.keys.noise, login(number, device))
     assert client.one("failure").attrs["reason"] == "401"
@@ -47,14 +47,14 @@ def test_strangers_get_401(world: World, number: str, device: int) -> None:
 
 
 def test_another_noise_key_gets_401(world: World) -> None:
-    """A device is known by its noise key, not by its name."""
+    """A device is identified by its noise key, not by its name."""
     linked = world.link("962302")
     client = world.connect(world.linked().keys.noise, login(linked.number, linked.device))
     assert client.one("failure").attrs["reason"] == "401"
 
 
 def test_the_newer_connection_replaces_the_older(world: World) -> None:
-    """The older one hears `conflict replaced`, ends, and gets nothing any more."""
+    """The older one gets `conflict replaced`, ends, and gets nothing more."""
     linked, older = world.online("962302")
     newer = world.log_in(linked)
     assert older.one("stream:error").children == [Node("conflict", {"type": "replaced"})]
@@ -66,7 +66,7 @@ def test_the_newer_connection_replaces_the_older(world: World) -> None:
 
 
 def test_an_unlinked_device_is_told_and_stays_out(world: World) -> None:
-    """401 `device_removed` at once, `failure` 401 at the next login, and the other devices hear of it."""
+    """It gets 401 `device_removed` at once and `failure` 401 at the next login, and other devices are notified."""
     linked, client = world.online("962302")
     _, other = world.online("962302")
     client.forget()
@@ -80,11 +80,11 @@ def test_an_unlinked_device_is_told_and_stays_out(world: World) -> None:
 
 
 def test_nothing_of_an_unlinked_device_is_kept(world: World) -> None:
-    """Its prekeys and what waited for it leave the disk with it."""
+    """Its prekeys and its queue are deleted from disk with it."""
     linked, client = world.online("962302")
     world.server.directory.add_prekeys(linked.address, {1: bytes(32), 2: bytes(32)})
     world.drop(client)
-    world.link("962302")  # announced to the absent device: waits for it
+    world.link("962302")  # announced to the absent device, so it waits
     assert any(key.startswith("962302:1:") for kind, key in world.records if kind in ("prekey", "pending"))
     world.server.unlink(linked.address, now=world.now)
     world.settle()
@@ -100,7 +100,7 @@ def test_only_linked_devices_can_be_unlinked(world: World, address: Address) -> 
 
 
 def test_a_device_can_log_itself_out(world: World) -> None:
-    """`remove-companion-device` of its own address unlinks it; another account's is not found."""
+    """`remove-companion-device` with its own address unlinks it; another account's address is not found."""
     linked, client = world.online("962302")
     stranger, _ = world.online("962303")
     wrong = Node("remove-companion-device", {"jid": stranger.jid, "reason": "user_initiated"})
@@ -113,7 +113,7 @@ def test_a_device_can_log_itself_out(world: World) -> None:
 
 
 def test_broken_bytes_end_the_connection(world: World) -> None:
-    """Bytes that do not decrypt are the client's fault: the link is hung up, with the reason in the events."""
+    """Bytes that do not decrypt are the client's fault: the link is closed, and the event has the reason."""
     _, client = world.online("962302")
     world.server.receive(client.id, b"\x00\x00\x10" + bytes(16), now=world.now)
     world.settle()
@@ -124,7 +124,7 @@ def test_broken_bytes_end_the_connection(world: World) -> None:
 
 
 def test_what_comes_after_the_end_is_not_read(world: World) -> None:
-    """A link that was told to go, or that nobody knows, is deaf."""
+    """Bytes on a closing or unknown link are dropped."""
     linked, client = world.online("962302")
     world.log_in(linked)
     client.forget()
@@ -135,7 +135,7 @@ def test_what_comes_after_the_end_is_not_read(world: World) -> None:
 
 
 def test_names_are_remembered(world: World) -> None:
-    """The name in a presence is the push name that others see."""
+    """The name in a presence becomes the push name that others see."""
     linked, client = world.online("962302")
     world.send(client, Node("presence", {"type": "available", "name": "Shop"}))
     device = world.server.directory.device(linked.address)
@@ -149,7 +149,7 @@ def test_names_are_remembered(world: World) -> None:
 
 
 def test_the_server_keeps_its_identity(world: World) -> None:
-    """After a restart a client meets the same static key and certificate."""
+    """After a restart a client sees the same static key and certificate."""
     linked = world.link("962302")
     before = world.log_in(linked).link.certificate
     world.restart()
@@ -157,7 +157,7 @@ def test_the_server_keeps_its_identity(world: World) -> None:
 
 
 def test_becoming_active_again_repeats_nothing(world: World) -> None:
-    """What was delivered on a link is not sent on it a second time; what came while it was passive is."""
+    """Stanzas delivered on a link are not sent on it again; those that arrived while it was passive are sent."""
     linked, client = world.online("962302")
     world.link("962302")
     world.ask(client, "passive", "set", Node("passive"))
@@ -169,7 +169,7 @@ def test_becoming_active_again_repeats_nothing(world: World) -> None:
 
 
 def test_a_name_given_at_login_is_remembered(world: World) -> None:
-    """As clients with a push name send it."""
+    """Clients with a push name send it at login."""
     linked = world.link("962302")
     payload = login(linked.number, linked.device)
     object.__setattr__(payload, "push_name", "Shop")
@@ -180,7 +180,7 @@ def test_a_name_given_at_login_is_remembered(world: World) -> None:
 
 
 def test_what_comes_with_the_last_word_is_not_read(world: World) -> None:
-    """A device that logs itself out and goes on talking in the same breath is not heard any more."""
+    """Nodes that a device sends after logging itself out are not read."""
     linked, client = world.online("962302")
     out = Node("iq", {"id": "1", "xmlns": "md", "type": "set"}, [Node("remove-companion-device", {"jid": linked.jid})])
     ping = Node("iq", {"id": "2", "xmlns": "w:p", "type": "get"}, [Node("ping")])
@@ -190,7 +190,7 @@ def test_what_comes_with_the_last_word_is_not_read(world: World) -> None:
 
 
 def test_stray_nodes_do_nothing(world: World) -> None:
-    """Results nobody waits for and tags nobody knows, from linked devices and from those at the gate."""
+    """Unexpected results and unknown tags, from linked and from unlinked devices, are ignored."""
     _, client = world.online("962302")
     stranger = world.register(world.linked())
     stranger.forget()
@@ -203,7 +203,7 @@ def test_stray_nodes_do_nothing(world: World) -> None:
 
 
 def test_the_control_interface_finds_links_and_addresses(world: World) -> None:
-    """A device's link while it is connected, and both of its names."""
+    """A device's link while it is connected, and both of its addresses."""
     linked, client = world.online("962302")
     link = world.server.link_of(linked.address)
     assert link is not None

@@ -1,4 +1,4 @@
-"""What phones say: each kind of message as its recipient reads it, and wishes that are none."""
+"""Messages of phones: each kind as its recipient reads it, and invalid requests."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SEEN: dict[str, Any] = {
 
 @pytest.fixture
 def phones(world: World) -> World:
-    """Alice and Bob, who are just phones."""
+    """Alice and Bob, who only have phones."""
     world.phone(ALICE)
     world.phone(BOB)
     return world
@@ -74,7 +74,7 @@ def test_places_and_people(phones: World) -> None:
     ],
 )
 def test_media(phones: World, media: Media, kind: str) -> None:
-    """What opens it arrives with it, and its caption is its text."""
+    """Its keys arrive with it, and its caption is its text."""
     got = phone_message(phones, say(phones, MessageRequest(), media=media))
     assert got.media is not None
     assert (got.kind, got.media.kind, got.text) == (kind, kind, media.caption)
@@ -89,7 +89,7 @@ def test_only_media_is_carried() -> None:
 
 
 def test_an_answer_quotes_and_mentions(phones: World) -> None:
-    """One's own message or the other's, with whoever is named."""
+    """A reply can quote the phone's own message or the other's, and mentions people."""
     asked = say(phones, MessageRequest(text="when?"))
     answer = say(phones, MessageRequest(text="now", reply_to=asked, mentions=(ALICE,)), sender=BOB)
     got = phone_message(phones, answer, ALICE)
@@ -99,7 +99,7 @@ def test_an_answer_quotes_and_mentions(phones: World) -> None:
 
 
 def test_reactions_come_and_go(phones: World) -> None:
-    """To the other's message, named in the sender's own eyes; an empty one takes it back."""
+    """A reaction names the message from the sender's view; an empty one removes it."""
     asked = say(phones, MessageRequest(text="when?"))
     for emoji in ("❤", ""):
         got = phone_message(
@@ -109,7 +109,7 @@ def test_reactions_come_and_go(phones: World) -> None:
 
 
 def test_edits_and_deletions_reach_the_older_message(phones: World) -> None:
-    """It keeps its first text, and shows what became of it."""
+    """The older message keeps its first text, and shows the change."""
     first = say(phones, MessageRequest(text="helo"))
     edit = phone_message(phones, say(phones, MessageRequest(edit=About(id=first, text="hello"))))
     assert (edit.kind, edit.target, edit.text) == ("edit", first, "hello")
@@ -119,7 +119,7 @@ def test_edits_and_deletions_reach_the_older_message(phones: World) -> None:
 
 
 def test_only_who_wrote_a_message_changes_it(phones: World) -> None:
-    """The phone refuses to try."""
+    """The phone refuses the request."""
     first = say(phones, MessageRequest(text="hello"))
     for message_request in (MessageRequest(edit=About(id=first, text="x")), MessageRequest(delete=About(id=first))):
         with pytest.raises(BadMessageRequest, match="not the phone's own"):
@@ -127,7 +127,7 @@ def test_only_who_wrote_a_message_changes_it(phones: World) -> None:
 
 
 def test_what_a_dishonest_client_says_of_others_is_without_effect(phones: World) -> None:
-    """An edit or a deletion of a message that somebody else wrote changes nothing in the inbox."""
+    """An edit or a deletion of somebody else's message changes nothing in the inbox."""
     first = say(phones, MessageRequest(text="hello"))
     mallory = phones.phone("962304")
     linked, client = phones.online(mallory.number)
@@ -142,7 +142,7 @@ def test_what_a_dishonest_client_says_of_others_is_without_effect(phones: World)
 
 
 def test_a_message_in_a_group_is_named_with_its_author(phones: World) -> None:
-    """Whether one's own or another's, as the group names members."""
+    """Own messages and those of others are named by the group's identifiers."""
     group = phones.server.groups.create("Team", [ALICE, BOB], addressing="lid", now=phones.now)
     asked = phones.server.phone_actions.write(ALICE, str(group.jid), MessageRequest(text="when?"), None, now=phones.now)
     phones.settle()
@@ -168,7 +168,7 @@ def test_a_message_in_a_group_is_named_with_its_author(phones: World) -> None:
     ],
 )
 def test_what_can_not_be_said_is_refused(phones: World, message_request: MessageRequest, sentence: str) -> None:
-    """With what is wrong; nothing is sent."""
+    """The error says what is wrong; nothing is sent."""
     with pytest.raises(BadMessageRequest, match=sentence):
         say(phones, message_request)
     assert phones.server.phone_clients.inbox(BOB) == []
@@ -180,12 +180,12 @@ def test_unknown_groups_are_refused(phones: World) -> None:
 
 
 def test_long_texts_are_cut_in_the_inbox(phones: World) -> None:
-    """What a phone keeps is bounded."""
+    """The memory of a phone is bounded."""
     assert len(phone_message(phones, say(phones, MessageRequest(text="x" * 100_000))).text or "") == 65_536
 
 
 def test_what_was_said_long_ago_is_forgotten(phones: World) -> None:
-    """Only the newest messages can be asked for again, also after a restart."""
+    """Only the newest messages can be resent, also after a restart."""
     for n in range(SENT_KEPT + 2):
         phones.server.phone_clients.phone_sender.write(ALICE, phones.phone(BOB), Content(conversation="x"), f"S{n}")
     phones.restart()
@@ -194,7 +194,7 @@ def test_what_was_said_long_ago_is_forgotten(phones: World) -> None:
 
 
 def test_a_read_that_was_due_is_made_up_for(phones: World) -> None:
-    """The process ended between delivery and reading: after it began again the sender hears of the read."""
+    """If the process ended between delivery and reading, the sender gets the read receipt after the restart."""
     phones.online(ALICE)
     sent = say(phones, MessageRequest(text="hello"))
     phones.restart()
@@ -208,8 +208,8 @@ def test_a_read_that_was_due_is_made_up_for(phones: World) -> None:
 
 
 def test_a_message_of_any_kind_can_be_given_whole(phones: World) -> None:
-    """Fields that a phone has no use for arrive as they were sent, also when they are sent again."""
-    poll = bytes.fromhex("8a040d") + b"\x12\x06Lunch?\x1a\x03\x0a\x01A"  # pollCreationMessageV3 and what follows
+    """Fields that a phone does not use arrive unchanged, also in a resend."""
+    poll = bytes.fromhex("8a040d") + b"\x12\x06Lunch?\x1a\x03\x0a\x01A"  # pollCreationMessageV3 and its fields
     sent = say(phones, MessageRequest(payload=encode(Content(conversation="beside", rest=poll))))
     assert phone_message(phones, sent).text == "beside"
     kept = phones.server.phone_clients.phone_sender.sent(ALICE, sent)
@@ -219,7 +219,7 @@ def test_a_message_of_any_kind_can_be_given_whole(phones: World) -> None:
 
 
 def test_a_plaintext_is_encrypted_as_it_is(phones: World) -> None:
-    """A message or not: what is none can't be opened by the phone, which asks for it again and gets the same bytes."""
+    """An invalid plaintext can't be decrypted by the phone, which asks for it again and gets the same bytes."""
     got = phone_message(phones, say(phones, MessageRequest(plaintext=b"\x0a\x02hi\x01")))
     assert (got.kind, got.text) == ("text", "hi")
     broken = phone_message(phones, say(phones, MessageRequest(plaintext=b"\xff\xff\x01")))

@@ -21,7 +21,7 @@ KEY = base64.b64encode(bytes(range(32))).decode()
 
 
 def test_a_new_device_gets_six_references(world: World) -> None:
-    """The first thing an unlinked device hears is `pair-device` with a reference for each QR code it may show."""
+    """The first node to an unlinked device is `pair-device`, with a reference for each QR code."""
     client = world.register(world.linked())
     (pair_device,) = client.one("iq").children
     refs = [ref.data for ref in pair_device.all("ref")]
@@ -30,7 +30,7 @@ def test_a_new_device_gets_six_references(world: World) -> None:
 
 
 def test_a_scanned_device_is_linked(world: World) -> None:
-    """Scan, sign, 515: the device is the account's, can log in, and its connection ends within a second."""
+    """Scan, signature, 515: the device belongs to the account, can log in, and its connection ends within a second."""
     linked = world.linked()
     client = world.register(linked)
     ref = client.one("iq").children[0].children[2].data.decode()
@@ -44,7 +44,7 @@ def test_a_scanned_device_is_linked(world: World) -> None:
 
 
 def test_a_linked_device_logs_in_with_its_own_name(world: World) -> None:
-    """Each device of an account gets the next number and an address by phone number and by hidden id."""
+    """Each device of an account gets the next number, and an address by phone number and one by hidden id."""
     first, second, other = world.link("962302"), world.link("962302"), world.link("962303")
     lid = world.server.directory.accounts["962302"].lid
     assert (first.jid, first.lid) == ("962302:1@s.whatsapp.net", f"{lid}:1@lid")
@@ -54,7 +54,7 @@ def test_a_linked_device_logs_in_with_its_own_name(world: World) -> None:
 
 
 def test_other_devices_and_contacts_hear_of_it(world: World) -> None:
-    """A new device is announced to the account's other devices, so that they send to it too."""
+    """The account's other devices are notified of a new device, so that they send to it too."""
     _, other = world.online("962302")
     linked = world.link("962302")
     notice = other.one("notification")
@@ -73,12 +73,12 @@ def test_other_devices_and_contacts_hear_of_it(world: World) -> None:
     ],
 )
 def test_a_phone_shows_how_the_device_described_itself(props: DeviceProps, shown: str) -> None:
-    """Its own name, with the browser that it says it is."""
+    """The name contains the device's own name and the browser that it claims to be."""
     assert display_name(PairingData(device_props=encode(props))) == shown
 
 
 def test_an_unknown_code_is_refused(world: World) -> None:
-    """A reference that nobody shows, a used one, and one whose connection is gone, are all refused."""
+    """A reference that no device shows, a used one, and one whose connection is gone are all refused."""
     linked = world.linked()
     with pytest.raises(PairingError, match="no device shows"):
         world.scan(linked, "962302", "2@nothing")
@@ -96,7 +96,7 @@ def test_an_unknown_code_is_refused(world: World) -> None:
 
 
 def test_a_code_with_other_keys_is_refused(world: World) -> None:
-    """The keys in the code must be those that the connection showed."""
+    """The keys in the code must be those that the connection used."""
     linked, stranger = world.linked(), world.linked()
     ref = world.register(linked).one("iq").children[0].children[0].data.decode()
     with pytest.raises(PairingError, match="not those"):
@@ -153,7 +153,7 @@ def test_registration_needs_all_keys(world: World) -> None:
 
 
 def test_an_unlinked_device_may_only_ping(world: World) -> None:
-    """Pings are answered while a code is shown; any other query gets an error."""
+    """Pings are answered while a code is shown; other queries get an error."""
     client = world.register(world.linked())
     assert world.ask(client, "w:p", "get", Node("ping")).attrs["type"] == "result"
     assert world.ask(client, "encrypt", "get", Node("count")).attrs["type"] == "error"
@@ -174,5 +174,5 @@ def test_other_texts_are_no_code(text: str, why: str) -> None:
 
 
 def test_old_codes_without_url_are_read(world: World) -> None:
-    """`ref,noise,identity,secret` alone is a code too."""
+    """`ref,noise,identity,secret` alone is a valid code too."""
     assert parse_qr(f"2@ref,{KEY},{KEY},{KEY}").ref == "2@ref"

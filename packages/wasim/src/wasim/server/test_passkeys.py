@@ -1,4 +1,4 @@
-"""Linking a device whose account demands a passkey."""
+"""Linking a device whose account requires a passkey."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ UP, UV = 0x01, 0x04
 
 @dataclass(slots=True, kw_only=True)
 class Owner:
-    """The account's owner with a passkey, signing as a browser on WhatsApp's site does."""
+    """The account's owner with a passkey, which signs as a browser on WhatsApp's site does."""
 
     key: EllipticCurvePrivateKey = field(default_factory=lambda: derive_private_key(4711, SECP256R1()))
     id: bytes = b"credential-1"
@@ -78,7 +78,7 @@ class Owner:
 
 @dataclass(slots=True, kw_only=True)
 class Companion:
-    """A device in the ceremony, whose every step a test may spoil."""
+    """A device in the ceremony; a test may make every step wrong."""
 
     world: World
     linked: LinkedDevice
@@ -145,7 +145,7 @@ class Companion:
         )
 
     def finish(self) -> None:
-        """Sign what the phone signed, under the new secret."""
+        """Sign with the new secret what the phone signed."""
         self.linked.keys = _with_secret(self.linked, self.new_secret)
         self.world.send(self.client, self.world.sign(self.linked, self.client.all("iq")[-1]))
 
@@ -177,8 +177,8 @@ def refusals(world: World) -> list[str]:
 
 
 def test_a_phone_with_a_passkey_asks_for_it(world: World) -> None:
-    """The scan links nothing: the device is asked for an assertion by one of the account's passkeys, and may ask for
-    the options again."""
+    """The scan alone links nothing: the device is asked for an assertion by one of the account's passkeys, and may
+    request the options again."""
     companion = scanned(world)
     assert world.events == [PasskeyAsked(number=NUMBER, link=companion.client.id)]
     options = companion.options
@@ -189,8 +189,8 @@ def test_a_phone_with_a_passkey_asks_for_it(world: World) -> None:
 
 
 def test_the_owner_signs_and_the_device_is_linked(world: World) -> None:
-    """Assertion, commitment, proof, nonce and pairing request: then the phone signs with the new secret, and the
-    passkey's counter is kept."""
+    """After assertion, commitment, proof, nonce and pairing request, the phone signs with the new secret, and the
+    passkey's counter is stored."""
     companion = scanned(world)
     answer = companion.prologue(Owner().sign(companion.options["challenge"]))
     assert answer.attrs["type"] == "result"
@@ -219,7 +219,7 @@ def test_without_proof_the_owner_compares_codes(world: World) -> None:
 
 
 def test_codes_that_differ_end_it(world: World) -> None:
-    """Somebody else's code: nothing is linked, whatever the device sends afterwards."""
+    """With somebody else's code nothing is linked, whatever the device sends afterwards."""
     companion = scanned(world)
     companion.prologue(Owner().sign(companion.options["challenge"]), proof=False)
     companion.ask("companion_nonce", "set", companion.nonce)
@@ -230,7 +230,7 @@ def test_codes_that_differ_end_it(world: World) -> None:
 
 
 def test_a_code_in_base32_is_as_whatsapp_shows_it() -> None:
-    """Five bytes, eight letters of the alphabet without 0, I, O and U, in two groups."""
+    """Five bytes become eight letters of an alphabet without 0, I, O and U, in two groups."""
 
     assert shown(bytes(5)) == "1111-1111"
     assert shown(bytes([0xFF] * 5)) == "ZZZZ-ZZZZ"
@@ -257,7 +257,7 @@ def _set(name: str, value: object) -> Spoil:
     ],
 )
 def test_an_assertion_that_proves_nothing_is_refused(world: World, spoil: Spoil, why: str) -> None:
-    """Origin, relying party, flags, credential, signature and type are checked; nothing can be linked then."""
+    """Origin, relying party, flags, credential, signature and type are checked, and an error prevents the linking."""
     companion = scanned(world, Owner())
     owner = Owner()
     spoil(owner)
@@ -268,7 +268,7 @@ def test_an_assertion_that_proves_nothing_is_refused(world: World, spoil: Spoil,
 
 
 def test_another_challenge_or_an_old_one_is_refused(world: World) -> None:
-    """An assertion counts for the challenge that it signed, and for ten minutes."""
+    """An assertion is valid for the challenge that it signed, and for ten minutes."""
     companion = scanned(world)
     companion.prologue(Owner().sign(base64url(bytes(32))))
     other = scanned(world)
@@ -278,7 +278,7 @@ def test_another_challenge_or_an_old_one_is_refused(world: World) -> None:
 
 
 def test_a_wrong_commitment_proof_or_id_is_refused(world: World) -> None:
-    """The nonce must be the one of the commitment, the proof that of the scanned code and still fresh."""
+    """The nonce must match the commitment, and the proof must be that of the scanned code and recent."""
     companion = scanned(world)
     companion.prologue(Owner().sign(companion.options["challenge"]), spoilt={"identity": b"another"})
     companion.ask("companion_nonce", "set", companion.nonce)
@@ -306,7 +306,7 @@ def test_a_wrong_commitment_proof_or_id_is_refused(world: World) -> None:
     ],
 )
 def test_a_wrong_pairing_request_is_refused(world: World, spoilt: dict[str, bytes], why: str) -> None:
-    """The request must be encrypted under the agreed key and hold the keys of the device that connected."""
+    """The request must be encrypted under the agreed key and contain the keys of the connected device."""
     companion = scanned(world)
     companion.prologue(Owner().sign(companion.options["challenge"]))
     companion.ask("companion_nonce", "set", companion.nonce)
@@ -316,7 +316,7 @@ def test_a_wrong_pairing_request_is_refused(world: World, spoilt: dict[str, byte
 
 
 def test_the_old_secret_is_no_new_one(world: World) -> None:
-    """Whoever saw the QR code knows the old secret, so the phone must not sign with it."""
+    """Anybody who saw the QR code knows the old secret, so the phone must not sign with it."""
     companion = scanned(world)
     companion.prologue(Owner().sign(companion.options["challenge"]))
     companion.ask("companion_nonce", "set", companion.nonce)
@@ -325,7 +325,7 @@ def test_the_old_secret_is_no_new_one(world: World) -> None:
 
 
 def test_a_step_out_of_its_order_is_refused(world: World) -> None:
-    """Nonce and request before the assertion, and a second assertion, end the ceremony."""
+    """A nonce or request before the assertion, and a second assertion, end the ceremony."""
     companion = scanned(world)
     companion.ask("companion_nonce", "set", companion.nonce)
     companion = scanned(world)
@@ -349,7 +349,8 @@ class FailingHooks(NoFaults):
 
 
 def test_faults_refuse_delay_or_swallow(disturbed: Callable[[Any], World]) -> None:
-    """An assertion is answered with an error; accepted and continued later; or accepted and nothing follows."""
+    """An assertion is answered with an error, or accepted and continued later, or accepted without anything
+    following."""
     refused = scanned(disturbed(FailingHooks(PasskeyVerdict(refused=True))))
     assert refused.prologue(Owner().sign(refused.options["challenge"])).attrs["type"] == "error"
     late = scanned(disturbed(FailingHooks(PasskeyVerdict(delay_s=5))))
@@ -379,7 +380,8 @@ def test_a_cloned_passkey_shows(world: World) -> None:
 
 
 def test_a_registration_gives_the_passkey(world: World) -> None:
-    """What `navigator.credentials.create` answers on WhatsApp's site; another challenge or a key that is none, not."""
+    """The result of `navigator.credentials.create` on WhatsApp's site is accepted, but no other challenge or invalid
+    key."""
     owner = Owner(type="webauthn.create", flags=UP | UV | 0x40)
     made = owner.sign(base64url(b"challenge"))
     head = from_base64url(made["response"]["authenticatorData"], field="")
@@ -400,6 +402,6 @@ def test_a_registration_gives_the_passkey(world: World) -> None:
     "body", [None, 5, {}, {"type": "public-key"}, {"type": "public-key", "id": "a=", "rawId": "a="}]
 )
 def test_what_is_no_credential_is_refused(body: object) -> None:
-    """Whatever JSON comes is answered by a sentence."""
+    """Any JSON gets a sentence as answer."""
     with pytest.raises(BadCredential):
         verify(body, challenge=b"", passkeys=[])

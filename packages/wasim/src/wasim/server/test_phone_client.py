@@ -1,4 +1,4 @@
-"""Simulated phones as Signal clients: what they hear, ask again, and write."""
+"""Simulated phones as Signal clients: receiving, retry receipts, and sending."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BOB = f"962303{PN}"
 
 @pytest.fixture
 def pair(world: World) -> tuple[LinkedDevice, Client]:
-    """Alice's linked device, and Bob, who is just a phone."""
+    """Alice's linked device, and Bob, who only has a phone."""
     world.phone("962303")
     return world.online("962302")
 
@@ -36,7 +36,7 @@ def stanza(enc: Node, id_: str = "M1", *, to: str = BOB, at: str = BOB) -> Node:
 
 
 def send(world: World, pair: tuple[LinkedDevice, Client], text: str, id_: str = "M1") -> Node:
-    """Alice writes to Bob's phone. Returns what was encrypted."""
+    """Alice writes to Bob's phone. Returns the encrypted node."""
     enc = world.encrypt(*pair, BOB, Content(conversation=text))
     world.send(pair[1], stanza(enc, id_))
     return enc
@@ -47,7 +47,7 @@ def types(client: Client) -> list[str | None]:
 
 
 def test_a_text_is_read_in_the_inbox(world: World, pair: tuple[LinkedDevice, Client]) -> None:
-    """Every text is opened, first message and later ones, and listed with its sender and time."""
+    """Every text is decrypted, the first one and later ones, and listed with its sender and time."""
     for n, text in enumerate(("hello", "there", "Bob")):
         send(world, pair, text, f"M{n}")
     phone_messages = world.server.phone_clients.inbox("962303")
@@ -60,7 +60,7 @@ def test_a_text_is_read_in_the_inbox(world: World, pair: tuple[LinkedDevice, Cli
 
 
 def test_a_phone_delivers_at_once_and_reads_later(world: World, pair: tuple[LinkedDevice, Client]) -> None:
-    """Both receipts come from the phone; the read one 200 ms later."""
+    """The phone sends both receipts, the read receipt 200 ms later."""
     _, client = pair
     send(world, pair, "hello")
     assert types(client) == [None]
@@ -70,7 +70,7 @@ def test_a_phone_delivers_at_once_and_reads_later(world: World, pair: tuple[Link
 
 
 def test_a_phone_may_not_read_by_itself(world: World, pair: tuple[LinkedDevice, Client]) -> None:
-    """With `auto_read` off the read receipt comes when it is asked for, and only for what is there."""
+    """With `auto_read` off a read receipt is sent only on request, and only for existing messages."""
     world.server.directory.accounts["962303"].auto_read = False
     send(world, pair, "hello")
     world.advance(10)
@@ -83,7 +83,7 @@ def test_a_phone_may_not_read_by_itself(world: World, pair: tuple[LinkedDevice, 
 
 
 def test_the_same_id_twice_is_one_letter(world: World, pair: tuple[LinkedDevice, Client]) -> None:
-    """A resend by the same id, encrypted anew, counts and changes nothing else."""
+    """A resend under the same id, encrypted again, is counted and changes nothing else."""
     send(world, pair, "hello")
     send(world, pair, "hello again")
     (phone_message,) = world.server.phone_clients.inbox("962303")
@@ -91,7 +91,7 @@ def test_the_same_id_twice_is_one_letter(world: World, pair: tuple[LinkedDevice,
 
 
 def test_the_same_bytes_twice_are_a_redelivery(world: World, pair: tuple[LinkedDevice, Client]) -> None:
-    """They are confirmed again; nobody used a key twice."""
+    """They are acknowledged again; no key was used twice."""
     enc = send(world, pair, "hello")
     world.send(pair[1], stanza(enc))
     tally = world.server.phone_clients.tally("962303")
@@ -100,7 +100,7 @@ def test_the_same_bytes_twice_are_a_redelivery(world: World, pair: tuple[LinkedD
 
 
 def test_a_key_used_twice_is_proven(world: World, pair: tuple[LinkedDevice, Client]) -> None:
-    """A sender that goes back in time encrypts two messages with one key: the phone counts it and asks again."""
+    """A sender whose state went backwards encrypts two messages with one key: the phone counts it and asks again."""
     linked, client = pair
     send(world, pair, "first", "M0")
     before = copy.deepcopy(linked.sessions[BOB])
@@ -116,7 +116,7 @@ def test_a_key_used_twice_is_proven(world: World, pair: tuple[LinkedDevice, Clie
 
 
 def test_what_cannot_be_opened_is_asked_for_again(world: World, pair: tuple[LinkedDevice, Client]) -> None:
-    """First without keys, then with keys that begin a session, and after five times no more."""
+    """First without keys, then with keys for a new session, and after five times no more."""
     linked, client = pair
     for _ in range(RETRIES + 1):
         world.send(client, stanza(Node("enc", {"v": "2", "type": "msg"}, b"\x33garbage-garbage")))
@@ -143,14 +143,14 @@ def test_what_cannot_be_opened_is_asked_for_again(world: World, pair: tuple[Link
     ],
 )
 def test_other_things_cannot_be_opened_either(world: World, pair: tuple[LinkedDevice, Client], enc: Node) -> None:
-    """Group messages, garbage, and messages without anything encrypted."""
+    """Group messages, invalid bytes, and messages without anything encrypted."""
     world.send(pair[1], stanza(enc))
     assert types(pair[1]) == ["retry"] or enc.tag == "plaintext"
     assert world.server.phone_clients.tally("962303").undecryptable == 1
 
 
 def test_the_own_phone_opens_its_copies(world: World, pair: tuple[LinkedDevice, Client]) -> None:
-    """A copy for the own phone is confirmed to the sending device and is in nobody's inbox."""
+    """A copy for the own phone is acknowledged to the sending device and is in no inbox."""
     linked, client = pair
     own = f"962302{PN}"
     words = Content(device_sent=DeviceSent(destination=BOB, message=Content(conversation="copy")))
@@ -162,7 +162,7 @@ def test_the_own_phone_opens_its_copies(world: World, pair: tuple[LinkedDevice, 
 
 
 def test_a_peer_message_is_confirmed_silently(world: World, pair: tuple[LinkedDevice, Client]) -> None:
-    """What devices of one account tell each other is in no ledger and no inbox."""
+    """Messages between devices of one account have no record and are in no inbox."""
     linked, client = pair
     own = f"962302{PN}"
     enc = world.encrypt(linked, client, own, Content(conversation="x"))
@@ -173,7 +173,7 @@ def test_a_peer_message_is_confirmed_silently(world: World, pair: tuple[LinkedDe
 
 
 def test_inbox_and_sessions_survive_a_restart(world: World, pair: tuple[LinkedDevice, Client]) -> None:
-    """The next message on the same session is opened, and used keys are still known."""
+    """The next message of the same session is decrypted, and used keys are still known."""
     linked, client = pair
     enc = send(world, pair, "before")
     world.restart()
@@ -185,11 +185,11 @@ def test_inbox_and_sessions_survive_a_restart(world: World, pair: tuple[LinkedDe
     assert (tally.decrypted, tally.redelivered) == (2, 1)
 
 
-# Writing
+# Sending
 
 
 def test_a_phone_writes_to_linked_devices(world: World, pair: tuple[LinkedDevice, Client]) -> None:
-    """Each device of the recipient gets its own copy, and answers come back on the same session."""
+    """Each device of the recipient gets its own copy, and answers use the same session."""
     linked, client = pair
     other, other_client = world.online("962302")
     sent = world.server.phone_actions.write("962303", "962302", MessageRequest(text="hello Alice"), None, now=world.now)
@@ -207,7 +207,7 @@ def test_a_phone_writes_to_linked_devices(world: World, pair: tuple[LinkedDevice
 
 
 def test_own_devices_get_a_copy_of_what_the_phone_writes(world: World, pair: tuple[LinkedDevice, Client]) -> None:
-    """As a message sent by oneself, with its destination."""
+    """The copy is marked as sent by the account, with its destination."""
     linked, client = pair
     world.server.phone_actions.write("962302", "962303", MessageRequest(text="from my phone"), "ID1", now=world.now)
     world.settle()
@@ -218,7 +218,7 @@ def test_own_devices_get_a_copy_of_what_the_phone_writes(world: World, pair: tup
 
 
 def test_a_conversation_turns_the_ratchet(world: World, pair: tuple[LinkedDevice, Client]) -> None:
-    """Many texts in both directions, in any turn, are all opened."""
+    """Many texts in both directions, in any order, are all decrypted."""
     linked, client = pair
     lid = f"{world.server.directory.accounts['962303'].lid}@lid"
     for n in range(12):
@@ -238,7 +238,7 @@ def test_a_conversation_turns_the_ratchet(world: World, pair: tuple[LinkedDevice
 
 
 def test_a_retry_receipt_is_answered(world: World, pair: tuple[LinkedDevice, Client]) -> None:
-    """The phone encrypts the text anew for the device that asked, by the same id; for others' ids it does nothing."""
+    """The phone encrypts the text again for the device that asked, under the same id; it ignores ids of others."""
     linked, client = pair
     world.server.phone_actions.write("962303", "962302", MessageRequest(text="hello"), "ID1", now=world.now)
     world.settle()
@@ -256,7 +256,7 @@ def test_a_retry_receipt_is_answered(world: World, pair: tuple[LinkedDevice, Cli
 
 
 def test_an_own_device_may_ask_again_too(world: World, pair: tuple[LinkedDevice, Client]) -> None:
-    """A copy is encrypted anew as a copy."""
+    """A copy is encrypted again as a copy."""
     linked, client = pair
     world.server.phone_actions.write("962302", "962303", MessageRequest(text="hello"), "ID1", now=world.now)
     world.settle()
@@ -281,7 +281,7 @@ def test_only_accounts_write_and_are_written_to(
 
 
 def test_a_device_that_runs_low_is_told_by_phones_too(world: World, pair: tuple[LinkedDevice, Client]) -> None:
-    """A phone that begins a session uses a prekey up like everybody."""
+    """A phone that starts a session uses up a prekey like any client."""
     linked, client = pair
     world.server.directory.add_prekeys(linked.address, {1: world.key().public})
     world.server.phone_actions.write("962303", "962302", MessageRequest(text="hello"), "ID1", now=world.now)
@@ -289,11 +289,11 @@ def test_a_device_that_runs_low_is_told_by_phones_too(world: World, pair: tuple[
     assert client.one("notification").children[0].attrs["value"] == "0"
 
 
-# Welcome
+# First messages to a new device
 
 
 def test_a_new_device_is_welcomed_once(world: World) -> None:
-    """After its first `active`: the key of the account's settings, then an empty history that is complete."""
+    """After its first `active` it gets the key of the account's settings, then an empty, complete history."""
     linked = world.link("962302")
     client = world.log_in(linked)
     keys, history = (linked.open(node, fresh=world.key).protocol for node in client.all("message"))
@@ -313,7 +313,7 @@ def test_a_new_device_is_welcomed_once(world: World) -> None:
 
 
 def test_a_later_message_twice_is_a_redelivery_too(world: World, pair: tuple[LinkedDevice, Client]) -> None:
-    """Also once the conversation is under way (`msg`), and a used key is proven there as well."""
+    """This also holds for later messages (`msg`), where a key used twice is detected as well."""
     linked, client = pair
     send(world, pair, "hello", "M0")
     world.server.phone_actions.write("962303", "962302", MessageRequest(text="answer"), "A0", now=world.now)
@@ -332,7 +332,7 @@ def test_a_later_message_twice_is_a_redelivery_too(world: World, pair: tuple[Lin
 
 
 def test_a_prekey_begins_one_session(world: World, pair: tuple[LinkedDevice, Client]) -> None:
-    """A second session with a one-time prekey that was used is not opened; one without any is."""
+    """A second session with a used one-time prekey is refused; one without a one-time prekey is accepted."""
     linked, _ = pair
     send(world, pair, "hello", "M0")
     pending = linked.sessions[BOB].pending
@@ -347,7 +347,7 @@ def test_a_prekey_begins_one_session(world: World, pair: tuple[LinkedDevice, Cli
 
 
 def bundle_of_phone(world: World, prekey_id: int | None) -> Node:
-    """Bob's bundle with that one-time prekey, as a client might have remembered it."""
+    """Bob's bundle with that one-time prekey, as a client might have stored it."""
     phone = world.server.directory.devices["962303"][0]
     signed = phone.signed_prekey
     skey = [Node("id", {}, signed.id.to_bytes(3, "big")), Node("value", {}, signed.public)]
@@ -359,7 +359,7 @@ def bundle_of_phone(world: World, prekey_id: int | None) -> Node:
 
 
 def test_a_note_to_oneself(world: World, pair: tuple[LinkedDevice, Client]) -> None:
-    """A phone that writes to its own number reaches its linked devices once each."""
+    """A phone that writes to its own number reaches each of its linked devices once."""
     linked, client = pair
     world.server.phone_actions.write("962302", "962302", MessageRequest(text="buy milk"), "N1", now=world.now)
     world.settle()
@@ -367,7 +367,7 @@ def test_a_note_to_oneself(world: World, pair: tuple[LinkedDevice, Client]) -> N
 
 
 def test_a_retry_is_answered_after_a_restart(world: World, pair: tuple[LinkedDevice, Client]) -> None:
-    """What a phone wrote is kept for those who could not open it."""
+    """Sent messages are stored for recipients who could not decrypt them."""
     linked, client = pair
     world.server.phone_actions.write("962303", "962302", MessageRequest(text="hello"), "ID1", now=world.now)
     world.settle()
@@ -381,7 +381,7 @@ def test_a_retry_is_answered_after_a_restart(world: World, pair: tuple[LinkedDev
 
 
 def test_phones_ignore_what_is_not_for_them(world: World, pair: tuple[LinkedDevice, Client]) -> None:
-    """A stanza from nobody, and one that asks for nothing, are left without an answer."""
+    """A stanza without a sender, and one without a request, get no answer."""
     phone_clients = world.server.phone_clients
     for node in (Node("message", {"id": "1", "from": "5@lid"}), Node("receipt", {"id": "1", "from": pair[0].jid})):
         assert phone_clients.receive("962303", node, now=world.now).said == []

@@ -1,4 +1,4 @@
-"""Every query that a client asks after login has an answer of the right shape."""
+"""Every query that a client sends after login has an answer of the right shape."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SIMPLE = [
 
 @pytest.mark.parametrize(("xmlns", "type_", "body"), SIMPLE)
 def test_is_answered_with_an_empty_result(world: World, xmlns: str, type_: str, body: Node) -> None:
-    """What needs no content is acknowledged, from whom it was asked."""
+    """An answer without content is an empty result from the address that was asked."""
     _, client = world.online("962302")
     answer = world.ask(client, xmlns, type_, body)
     assert (answer.attrs["type"], answer.attrs["from"], answer.children) == ("result", "@s.whatsapp.net", [])
@@ -57,7 +57,7 @@ def test_a_query_without_type_is_answered(world: World) -> None:
     ],
 )
 def test_is_answered_with_content(world: World, xmlns: str, body: Node, tag: str) -> None:
-    """The answer's first child is what the client looks for."""
+    """The answer's first child is the one that the client reads."""
     _, client = world.online("962302")
     answer = world.ask(client, xmlns, "get", *([body] if body.tag else []))
     assert answer.attrs["type"] == "result"
@@ -73,7 +73,7 @@ def test_is_answered_with_content(world: World, xmlns: str, body: Node, tag: str
     ],
 )
 def test_is_answered_with_an_error(world: World, xmlns: str, body: Node, code: str) -> None:
-    """What is not there, and what is not known here, is said so; nothing is ever left without an answer."""
+    """Missing and unknown things are errors; no query is left without an answer."""
     _, client = world.online("962302")
     answer = world.ask(client, xmlns, "get", body)
     assert answer.attrs["type"] == "error"
@@ -81,7 +81,7 @@ def test_is_answered_with_an_error(world: World, xmlns: str, body: Node, code: s
 
 
 def test_a_picture_is_given_to_all_but_the_blocked(world: World) -> None:
-    """By number or hidden id, with its address; 401 for those whom its owner blocked, 404 where there is none."""
+    """It is available by number or hidden id; blocked accounts get 401, and 404 means that there is none."""
     _, client = world.online("962302")
     friend = world.phone("962303")
     asked = Node("picture", {"type": "preview", "query": "url"})
@@ -101,21 +101,21 @@ def test_a_picture_is_given_to_all_but_the_blocked(world: World) -> None:
 
 
 def test_an_unknown_query_is_reported(world: World) -> None:
-    """Whoever runs the server sees which query it lacks."""
+    """An event names the query, so that it can be added to the server."""
     _, client = world.online("962302")
     world.ask(client, "something:new", "get", Node("thing"))
     assert world.events[-1] == QueryUnknown(link=client.id, xmlns="something:new", tag="thing")
 
 
 def test_the_media_host_leads_nowhere(world: World) -> None:
-    """No client can reach the real media servers through an answer of this one."""
+    """No answer of this server leads a client to the real media servers."""
     _, client = world.online("962302")
     (media,) = world.ask(client, "w:m", "set", Node("media_conn")).children
     assert [host.attrs["hostname"] for host in media.all("host")] == ["media.wasim.invalid"]
 
 
 def test_media_goes_to_the_host_there_is(world: World) -> None:
-    """With a pass of the account's own, which is good after a restart too, and which nobody can make up."""
+    """It comes with the account's own authorisation, which stays valid after a restart and can't be guessed."""
     _, client = world.online("962302")
     world.server.media_host = "127.0.0.1:4711"
     (media,) = world.ask(client, "w:m", "set", Node("media_conn")).children
@@ -128,14 +128,14 @@ def test_media_goes_to_the_host_there_is(world: World) -> None:
 
 
 def test_graphql_queries_find_their_data(world: World) -> None:
-    """The account is under no reach-out lock."""
+    """The account has no reach-out lock."""
     _, client = world.online("962302")
     (result,) = world.ask(client, "w:mex", "get", Node("query", {"query_id": "1"}, b"{}")).children
     assert json.loads(result.data)["data"]["xwa2_fetch_account_reachout_timelock"]["is_active"] is False
 
 
 def test_app_state_is_empty_and_counts_patches(world: World) -> None:
-    """Collections come back without patches; a patch of the client's raises the version."""
+    """Collections are returned without patches; a patch by the client increments the version."""
     _, client = world.online("962302")
     asked = [
         Node("collection", {"name": "regular", "version": "0", "return_snapshot": "true"}),
@@ -147,7 +147,7 @@ def test_app_state_is_empty_and_counts_patches(world: World) -> None:
 
 
 def test_the_blocklist_is_kept(world: World) -> None:
-    """Blocking and unblocking by address, and an unknown address is an error."""
+    """Blocking and unblocking by address works; an unknown address is an error."""
     _, client = world.online("962302")
     lid = f"{world.phone('962303').lid}@lid"
     block = Node("item", {"action": "block", "jid": lid})
@@ -158,7 +158,7 @@ def test_the_blocklist_is_kept(world: World) -> None:
 
 
 def test_unblocking(world: World) -> None:
-    """An unblocked contact leaves the list."""
+    """An unblocked contact is removed from the list."""
     _, client = world.online("962302")
     lid = f"{world.phone('962303').lid}@lid"
     world.ask(client, "blocklist", "set", Node("item", {"action": "block", "jid": lid}))
@@ -200,7 +200,7 @@ def count(world: World, client: object) -> int:
 
 
 def test_prekeys_are_counted_and_used_up_in_order(world: World) -> None:
-    """Uploaded keys are counted, each fetch takes the oldest, and with none left a bundle has none."""
+    """Uploaded keys are counted, each fetch consumes the oldest, and a bundle may have none."""
     linked, client = world.online("962302")
     assert count(world, client) == 0
     world.ask(client, "encrypt", "set", *upload(world, linked, range(1, 3)))
@@ -216,7 +216,7 @@ def test_prekeys_are_counted_and_used_up_in_order(world: World) -> None:
 
 
 def test_a_bundle_is_signed_and_complete(world: World) -> None:
-    """A phone's and a linked device's bundle carry everything X3DH needs; the device's also its proof."""
+    """Bundles of a phone and of a linked device have everything that X3DH needs; the device's also has its proof."""
     linked, client = world.online("962302")
     phone = f"{world.phone('962303').lid}@lid"
     asked = Node("key", {}, [Node("user", {"jid": jid}) for jid in (phone, linked.jid)])
@@ -245,7 +245,7 @@ def test_a_phone_never_runs_out(world: World) -> None:
 
 
 def test_an_unknown_device_has_no_bundle(world: World) -> None:
-    """The others in the same question get theirs."""
+    """The others in the same query get theirs."""
     linked, client = world.online("962302")
     asked = Node("key", {}, [Node("user", {"jid": jid}) for jid in ("962302:9@s.whatsapp.net", "5@lid", linked.jid)])
     (listed,) = world.ask(client, "encrypt", "get", asked).children
@@ -254,7 +254,7 @@ def test_an_unknown_device_has_no_bundle(world: World) -> None:
 
 
 def test_a_device_that_runs_low_is_told(world: World) -> None:
-    """At four left and at none, not at each key."""
+    """It is notified at four left and at none, not at each key."""
     linked, client = world.online("962302")
     world.ask(client, "encrypt", "set", *upload(world, linked, range(1, 7)))
     for _ in range(6):
@@ -266,7 +266,7 @@ def test_a_device_that_runs_low_is_told(world: World) -> None:
 
 @pytest.mark.parametrize("flaw", ["identity", "size", "signature", "missing"])
 def test_bad_uploads_are_refused_whole(world: World, flaw: str) -> None:
-    """A foreign identity, a short key, a forged or missing signed prekey: error 400, and nothing was taken."""
+    """A foreign identity, a short key, and a forged or missing signed prekey give error 400, and nothing is stored."""
     linked, client = world.online("962302")
     nodes = upload(
         world,
@@ -311,7 +311,7 @@ def usync(world: World, client: object, protocols: list[str], users: list[Node])
 
 
 def test_devices_and_hidden_id_are_told(world: World) -> None:
-    """By phone number: every device with its key index, the phone first, and the hidden id."""
+    """A query by phone number returns every device with its key index, the phone first, and the hidden id."""
     _, client = world.online("962302")
     world.link("962303")
     world.link("962303")
@@ -330,7 +330,7 @@ def test_devices_and_hidden_id_are_told(world: World) -> None:
 
 
 def test_devices_by_hidden_id(world: World) -> None:
-    """Asked by hidden id the answer is by hidden id, and names no other."""
+    """A query by hidden id is answered by hidden id, and contains no number."""
     _, client = world.online("962302")
     lid = f"{world.phone('962303').lid}@lid"
     (user,) = usync(world, client, ["devices", "lid"], [Node("user", {"jid": lid})])
@@ -342,7 +342,7 @@ def test_devices_by_hidden_id(world: World) -> None:
 
 
 def test_who_is_on_whatsapp(world: World) -> None:
-    """A number with an account is `in`, another `out`, and has no devices."""
+    """A number with an account is `in`; another one is `out` and has no devices."""
     _, client = world.online("962302")
     world.phone("962303")
     users = [Node("user", {}, [Node("contact", {}, text)]) for text in (b"+962303", b"+99999")]
@@ -357,7 +357,7 @@ def test_who_is_on_whatsapp(world: World) -> None:
 
 
 def test_other_protocols(world: World) -> None:
-    """Status and disappearing mode are answered, a protocol from the future with an error inside the answer."""
+    """Status and disappearing mode are answered; an unknown protocol gets an error inside the answer."""
     _, client = world.online("962302")
     world.phone("962303")
     protocols = ["status", "disappearing_mode", "bot", "new_thing"]

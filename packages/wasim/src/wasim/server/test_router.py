@@ -20,7 +20,7 @@ def enc(text: str, kind: str = "msg", **attrs: str) -> Node:
 
 
 def message(to: str, targets: dict[str, Node], id_: str = "M1", **attrs: str) -> Node:
-    """A message stanza as clients send it: one `to` for each device."""
+    """A message stanza in the form that clients send: one `to` for each device."""
     devices = [Node("to", {"jid": jid}, [node]) for jid, node in targets.items()]
     content = [Node("participants", {}, devices), Node("device-identity", {}, b"proof"), Node("meta", {"a": "b"})]
     return Node("message", {"to": to, "id": id_, "type": "text", **attrs}, content)
@@ -31,7 +31,7 @@ def two(world: World) -> tuple[LinkedDevice, Client, LinkedDevice, Client]:
 
 
 def test_a_message_arrives(world: World) -> None:
-    """The server acks it with its time and the name the sender used; each device gets what was encrypted for it."""
+    """The server acks it with its time and the address that the sender used; each device gets its own ciphertext."""
     _, alice, bob, bob_client = two(world)
     world.send(alice, message(f"962303{PN}", {bob.jid: enc("for bob")}))
     assert alice.one("ack").attrs == {"class": "message", "id": "M1", "from": f"962303{PN}", "t": str(int(world.now))}
@@ -41,7 +41,7 @@ def test_a_message_arrives(world: World) -> None:
 
 
 def test_the_sender_is_named_by_hidden_id_and_number(world: World) -> None:
-    """As WhatsApp does today: `from` is the hidden id with the device, `sender_pn` the number, `notify` the name."""
+    """As in today's WhatsApp: `from` is the hidden id with the device, `sender_pn` the number, `notify` the name."""
     alice, alice_client, bob, bob_client = two(world)
     world.send(alice_client, Node("presence", {"name": "Alice"}))
     world.send(alice_client, message(f"962303{PN}", {bob.jid: enc("x")}))
@@ -57,7 +57,7 @@ def test_the_sender_is_named_by_hidden_id_and_number(world: World) -> None:
 
 
 def test_or_by_number_and_hidden_id(world: World) -> None:
-    """An account that is addressed by phone number hears the number first and the hidden id beside it."""
+    """An account that is addressed by phone number gets the number first and the hidden id beside it."""
     alice, alice_client, bob, bob_client = two(world)
     world.server.directory.accounts["962303"].addressing = "pn"
     world.send(alice_client, message(f"962303{PN}", {bob.lid: enc("x")}))
@@ -66,7 +66,7 @@ def test_or_by_number_and_hidden_id(world: World) -> None:
 
 
 def test_the_proof_goes_with_first_messages_only(world: World) -> None:
-    """`device-identity` belongs to a `pkmsg`; nothing meant for the server is passed on."""
+    """Only a `pkmsg` has `device-identity`; attributes meant for the server are not passed on."""
     _, alice, bob, bob_client = two(world)
     stanza = message(f"962303{PN}", {bob.jid: enc("x", "pkmsg")})
     stanza.children.append(Node("tctoken", {}, b"t"))
@@ -75,7 +75,7 @@ def test_the_proof_goes_with_first_messages_only(world: World) -> None:
 
 
 def test_own_devices_learn_the_chat(world: World) -> None:
-    """A copy for one's own device says whom the message went to, in both names."""
+    """A copy for the account's own devices names the recipient, in both forms."""
     alice, alice_client, bob, _ = two(world)
     other, other_client = world.online("962302")
     world.send(alice_client, message(f"962303{PN}", {bob.jid: enc("x"), other.jid: enc("copy")}))
@@ -87,7 +87,7 @@ def test_own_devices_learn_the_chat(world: World) -> None:
 
 
 def test_the_sender_itself_gets_no_copy(world: World) -> None:
-    """A `to` that names the sending device, an unknown device or nonsense is passed over."""
+    """A `to` that names the sending device, an unknown device or nothing valid is ignored."""
     alice, alice_client, bob, bob_client = two(world)
     targets = {alice.jid: enc("a"), f"962303:9{PN}": enc("b"), "nonsense": enc("c"), bob.jid: enc("d")}
     world.send(alice_client, message(f"962303{PN}", targets))
@@ -96,7 +96,7 @@ def test_the_sender_itself_gets_no_copy(world: World) -> None:
 
 
 def test_a_resend_reaches_one_device(world: World) -> None:
-    """A re-encryption for a retry receipt goes straight to the device, and does not count as another arrival."""
+    """A re-encryption for a retry receipt goes only to that device, and is not counted as another arrival."""
     _, alice, bob, bob_client = two(world)
     world.send(alice, message(f"962303{PN}", {bob.jid: enc("bad")}))
     attrs = {"to": bob.jid, "id": "M1", "type": "text", "device_fanout": "false"}
@@ -107,7 +107,7 @@ def test_a_resend_reaches_one_device(world: World) -> None:
 
 
 def test_a_resend_to_an_own_device_keeps_its_chat(world: World) -> None:
-    """`recipient` names the chat when `to` is one's own device."""
+    """`recipient` names the chat when `to` is one of the account's own devices."""
     _, alice, bob, _ = two(world)
     other, other_client = world.online("962302")
     attrs = {"to": other.jid, "recipient": f"962303{PN}", "id": "M1", "type": "text"}
@@ -116,7 +116,7 @@ def test_a_resend_to_an_own_device_keeps_its_chat(world: World) -> None:
 
 
 def test_duplicates_are_relayed_and_counted(world: World) -> None:
-    """The server does not dedupe: the same id arrives as often as it was sent, and the count says so."""
+    """The server removes no duplicates: the same id arrives as often as it was sent, and is counted."""
     _, alice, bob, bob_client = two(world)
     for text in ("one", "two", "three"):
         world.send(alice, message(f"962303{PN}", {bob.jid: enc(text)}))
@@ -126,7 +126,7 @@ def test_duplicates_are_relayed_and_counted(world: World) -> None:
 
 
 def test_nobody_there(world: World) -> None:
-    """A message to a number without account, to a group, or to nonsense is acked with an error."""
+    """A message to a number without account, to an unknown group, or to an invalid address is acked with an error."""
     _, alice, _, _ = two(world)
     for to in (f"99999{PN}", "1203630@g.us", "nonsense"):
         world.send(alice, message(to, {}, id_=to))
@@ -135,7 +135,7 @@ def test_nobody_there(world: World) -> None:
 
 
 def test_a_forgotten_device_is_noticed(world: World) -> None:
-    """When the sender left out a device, the ack carries the server's participant hash, and else it does not."""
+    """If the sender left out a device, the ack contains the server's participant hash, otherwise not."""
     _, alice, bob, _ = two(world)
     world.link("962303")
     phones = {f"962302{PN}": enc("p"), f"962303{PN}": enc("q")}
@@ -147,7 +147,7 @@ def test_a_forgotten_device_is_noticed(world: World) -> None:
 
 
 def test_a_blocked_sender_is_not_heard(world: World) -> None:
-    """The sender gets its ack; the message goes nowhere."""
+    """The sender gets its ack, but the message is not delivered."""
     _, alice, bob, bob_client = two(world)
     world.server.directory.accounts["962303"].blocked.add("962302")
     world.send(alice, message(f"962303{PN}", {bob.jid: enc("x")}))
@@ -163,7 +163,7 @@ def receipt(to: str, id_: str = "M1", *children: Node, **attrs: str) -> Node:
 
 
 def test_a_delivery_is_told(world: World) -> None:
-    """A receipt reaches the sender from the name it had used, without `inactive`; its giver gets an ack for it."""
+    """A receipt reaches the sender from the address that it used, without `inactive`; its sender gets an ack."""
     alice, alice_client, bob, bob_client = two(world)
     world.send(alice_client, message(f"962303{PN}", {bob.jid: enc("x")}))
     world.send(bob_client, receipt(alice.lid, type="inactive"))
@@ -174,7 +174,7 @@ def test_a_delivery_is_told(world: World) -> None:
 
 
 def test_reads_are_counted_for_every_id(world: World) -> None:
-    """A read receipt with a list counts for each message in it, and is passed on with its list."""
+    """A read receipt with a list counts for each message in it, and is passed on with the list."""
     alice, alice_client, bob, bob_client = two(world)
     for id_ in ("M1", "M2", "M3"):
         world.send(alice_client, message(f"962303{PN}", {bob.jid: enc("x")}, id_=id_))
@@ -186,7 +186,7 @@ def test_reads_are_counted_for_every_id(world: World) -> None:
 
 
 def test_all_devices_of_the_sender_are_told(world: World) -> None:
-    """A delivery is told to every linked device of the sender's account."""
+    """Every linked device of the sender's account gets the receipt."""
     alice, alice_client, bob, bob_client = two(world)
     _, other = world.online("962302")
     world.send(alice_client, message(f"962303{PN}", {bob.jid: enc("x")}))
@@ -195,7 +195,7 @@ def test_all_devices_of_the_sender_are_told(world: World) -> None:
 
 
 def test_a_retry_goes_to_the_sending_device(world: World) -> None:
-    """With its keys, to that device alone, and the message keeps waiting until it is acked."""
+    """It goes with its keys to that device only, and the message stays queued until it is acked."""
     alice, alice_client, bob, bob_client = two(world)
     _, other = world.online("962302")
     world.send(alice_client, message(f"962303{PN}", {bob.jid: enc("x")}))
@@ -209,7 +209,7 @@ def test_a_retry_goes_to_the_sending_device(world: World) -> None:
 
 
 def test_own_receipts_stay_in_the_account(world: World) -> None:
-    """A copy's receipt is told to the device that sent the message; reading for oneself is told to nobody."""
+    """The receipt for a copy goes to the device that sent the message; one for the account's own reading to none."""
     alice, alice_client, _bob, bob_client = two(world)
     other, other_client = world.online("962302")
     world.send(alice_client, message(f"962303{PN}", {other.jid: enc("copy")}))
@@ -230,11 +230,12 @@ def test_receipts_to_nobody_are_acked(world: World) -> None:
     assert alice.one("ack").attrs["class"] == "receipt"
 
 
-# Waiting
+# Queues
 
 
 def test_what_waits_comes_at_the_next_login(world: World) -> None:
-    """In order, marked `offline`, announced before and closed after, and not before the device is active."""
+    """In order, marked `offline`, announced before and followed by an end marker, and only after the device is
+    active."""
     alice, alice_client, bob, bob_client = two(world)
     world.drop(bob_client)
     for id_ in ("M1", "M2", "M3"):
@@ -255,7 +256,7 @@ def test_what_waits_comes_at_the_next_login(world: World) -> None:
 
 
 def test_a_message_while_passive_waits(world: World) -> None:
-    """Between login and `active` nothing is delivered, and nothing is lost or doubled."""
+    """Between login and `active` nothing is delivered, and nothing is lost or duplicated."""
     _, alice, bob, bob_client = two(world)
     world.drop(bob_client)
     client = world.log_in(bob, active=False)
@@ -267,7 +268,7 @@ def test_a_message_while_passive_waits(world: World) -> None:
 
 @pytest.mark.parametrize("how", ["receipt", "nack"])
 def test_only_what_was_not_taken_comes_again(world: World, how: str) -> None:
-    """A receipt or a refusal settles a message; the others are delivered again at the next login."""
+    """A receipt or an error settles a message; the others are delivered again at the next login."""
     alice, alice_client, bob, bob_client = two(world)
     for id_ in ("M1", "M2"):
         world.send(alice_client, message(f"962303{PN}", {bob.jid: enc(id_)}, id_=id_))
@@ -281,7 +282,7 @@ def test_only_what_was_not_taken_comes_again(world: World, how: str) -> None:
 
 
 def test_receipts_wait_too(world: World) -> None:
-    """A receipt for an absent device comes at its next login, until it is acked."""
+    """A receipt for an absent device is delivered at its next login, until it is acked."""
     alice, alice_client, bob, bob_client = two(world)
     world.send(alice_client, message(f"962303{PN}", {bob.jid: enc("x")}))
     world.drop(alice_client)
@@ -294,7 +295,7 @@ def test_receipts_wait_too(world: World) -> None:
 
 
 def test_two_copies_wait_as_two(world: World) -> None:
-    """A message sent twice by the same id waits twice; each receipt settles one."""
+    """A message sent twice under the same id is queued twice; each receipt settles one."""
     alice, alice_client, bob, bob_client = two(world)
     world.drop(bob_client)
     for text in ("one", "two"):
@@ -307,7 +308,8 @@ def test_two_copies_wait_as_two(world: World) -> None:
 
 
 def test_everything_survives_a_restart(world: World) -> None:
-    """Accounts, devices, prekeys, what waits, and the ledger are as they were; new entries queue behind the old."""
+    """Accounts, devices, prekeys, queues and message records are unchanged; new entries are queued after the old
+    ones."""
     alice, alice_client, bob, bob_client = two(world)
     world.server.directory.add_prekeys(bob.address, {7: b"\x07" * 32, 5: b"\x05" * 32})
     world.drop(bob_client)
@@ -326,7 +328,7 @@ def test_everything_survives_a_restart(world: World) -> None:
 
 
 def test_typing_is_told_to_who_is_there(world: World) -> None:
-    """A chat state reaches connected devices and waits for nobody."""
+    """A chat state reaches connected devices and is never queued."""
     alice, alice_client, bob, bob_client = two(world)
     absent = world.link("962303")
     state = Node("chatstate", {"from": alice.jid, "to": f"962303{PN}"}, [Node("composing")])
@@ -339,7 +341,7 @@ def test_typing_is_told_to_who_is_there(world: World) -> None:
 
 
 def test_a_new_device_of_a_contact_is_announced(world: World) -> None:
-    """Whoever exchanged a message hears when the other links another device."""
+    """An account is notified when a contact links another device."""
     _, alice, bob, _ = two(world)
     world.send(alice, message(f"962303{PN}", {bob.jid: enc("x")}))
     alice.forget()

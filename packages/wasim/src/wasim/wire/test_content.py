@@ -1,4 +1,4 @@
-"""What a message says, in the bytes that Baileys 7.0.0-rc14 writes."""
+"""Contents of messages, in the bytes that Baileys 7.0.0-rc14 writes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def read(hexadecimal: str) -> Content:
 
 @pytest.mark.parametrize("kind", MEDIA)
 def test_media(kind: str) -> None:
-    """Whatever the numbers of its kind, the same things are found; and they are written as they were read."""
+    """Whatever the field numbers of its kind, the same fields are read, and written as they were read."""
     content = read(MEDIA[kind])
     media = content.media
     assert (content.kind, media is not None) == (kind, True)
@@ -56,7 +56,7 @@ def test_places_and_people() -> None:
 
 
 def test_what_is_said_about_other_messages() -> None:
-    """Reactions, deletions and edits name their message; an edit brings its text, wrapped or not."""
+    """Reactions, deletions and edits name their message; an edit has its text, wrapped or not."""
     reaction = read("f202140a0b0a017210011a01492201701203e29da42005").reaction
     assert reaction is not None
     assert reaction.key is not None
@@ -72,7 +72,7 @@ def test_what_is_said_about_other_messages() -> None:
 
 
 def test_wrappings_are_looked_through() -> None:
-    """A document with a caption; a text that answers; a sender key is nothing that a person reads."""
+    """A document with a caption, a quoting text; a sender key is nothing that people read."""
     assert read("aa03070a053a03420166").kind == "document"
     answer = read("32170a0174" + _CONTEXT)
     assert (answer.kind, answer.text) == ("text", "t")

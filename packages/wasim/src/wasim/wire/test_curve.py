@@ -43,7 +43,7 @@ def test_verifies_what_libsignal_signs(public: str, signature: str) -> None:
 @settings(max_examples=30)
 @given(keys, st.binary(max_size=100), st.binary(min_size=64, max_size=64))
 def test_signatures_are_of_the_spec_form(key: KeyPair, message: bytes, nonce: bytes) -> None:
-    """What is signed here verifies, with the sign bit clear, so that strict verifiers take it."""
+    """Signatures made here verify, with the sign bit clear, so that strict verifiers accept them."""
     signature = key.sign(message, nonce=nonce)
     assert verify(key.public, message, signature)
     assert signature[-1] & 0x80 == 0
@@ -54,7 +54,7 @@ def test_signatures_are_of_the_spec_form(key: KeyPair, message: bytes, nonce: by
     [(b"\x01" * 32, b""), (b"", b"\x01" * 64), (b"\xff" * 32, b"\x01" * 64)],
 )
 def test_no_signature_is_no_crash(public: bytes, signature: bytes) -> None:
-    """Bytes of any length and value are a wrong signature, never an exception."""
+    """Bytes of any length and value are an invalid signature, never an exception."""
     assert not verify(public, b"a message", signature)
 
 
@@ -77,7 +77,7 @@ def test_hkdf_is_rfc_5869() -> None:
 
 
 def test_the_type_byte_goes_on_and_off() -> None:
-    """Signal's type byte is added, removed when there, and any other length is refused."""
+    """Signal's type byte is added, and removed if present; any other length is refused."""
     key = bytes(range(32))
     assert untyped(typed(key)) == key
     assert untyped(key) == key

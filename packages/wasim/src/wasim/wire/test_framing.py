@@ -1,4 +1,4 @@
-"""Frames: cut right however the bytes arrive."""
+"""Frames are split correctly, however the bytes arrive."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from wasim.wire.errors import WireError
 from wasim.wire.framing import HEADER, MAX_PAYLOAD_BYTES, FrameReader, frame
 
 ROUTED = b"ED\x00\x01\x00\x00\x04\x08\x05\x08\x0c" + HEADER
-"""The intro of a client that was given four bytes of routing information."""
+"""The intro of a client that has four bytes of routing information."""
 
 
 @given(
@@ -29,12 +29,12 @@ def test_pieces_do_not_matter(payloads: list[bytes], intro: bytes, sizes: list[i
 
 
 def test_a_stranger_is_refused() -> None:
-    """A connection that does not begin with the header is none of WhatsApp's."""
+    """A connection that does not begin with the header is refused."""
     with pytest.raises(WireError, match="header"):
         FrameReader(expects_intro=True).feed(b"GET / HTTP/1.1\r\n")
 
 
 def test_an_oversized_frame_is_refused() -> None:
-    """Three bytes of length can't say more."""
+    """Three bytes of length can't express more."""
     with pytest.raises(WireError, match="at most"):
         frame(bytes(MAX_PAYLOAD_BYTES + 1))

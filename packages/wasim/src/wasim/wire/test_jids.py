@@ -23,7 +23,7 @@ from wasim.wire.jids import Jid, parse_jid
     ],
 )
 def test_parses(text: str, jid: Jid | None) -> None:
-    """User, device and server are told apart; what is no address is None."""
+    """User, device and server are parsed; an invalid address is None."""
     assert parse_jid(text) == jid
 
 

@@ -1,4 +1,4 @@
-"""WABinary nodes: the same bytes as a real client writes, and everything written can be read."""
+"""WABinary nodes: the same bytes as a real client writes, and everything that is written can be read."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ BAILEYS = [
 
 @pytest.mark.parametrize(("node", "written"), BAILEYS)
 def test_writes_what_baileys_writes(node: Node, written: str) -> None:
-    """Dictionary words, packed digits, packed hex, addresses and bytes come out exactly as a real client has them."""
+    """Dictionary words, packed digits, packed hex, addresses and bytes are encoded exactly as by a real client."""
     assert encode(node).hex() == written
 
 
 @pytest.mark.parametrize(("node", "written"), BAILEYS)
 def test_reads_what_baileys_writes(node: Node, written: str) -> None:
-    """What a real client wrote is read back; as content, words and bytes have one form and are compared as bytes."""
+    """Nodes of a real client are read; in contents, words and bytes are compared as bytes."""
     read = decode(bytes.fromhex(written))
     assert (read.tag, read.attrs) == (node.tag, node.attrs)
     assert read.data == node.data
@@ -80,14 +80,14 @@ def test_every_tree_survives(node: Node) -> None:
 
 @given(st.binary(max_size=200))
 def test_garbage_is_an_error_of_the_peer(data: bytes) -> None:
-    """Bytes that are no node raise WireError and nothing else."""
+    """Bytes that are not a node raise WireError and nothing else."""
     with contextlib.suppress(WireError):
         decode(data)
 
 
 @given(trees, st.data())
 def test_a_node_cut_off_is_an_error(node: Node, data: st.DataObject) -> None:
-    """No beginning of a node is taken for a node."""
+    """No truncated node is accepted."""
     written = encode(node)
     with pytest.raises(WireError):
         decode(written[: data.draw(st.integers(0, len(written) - 1))])
@@ -166,7 +166,7 @@ def test_says_what_is_wrong(written: str, why: str) -> None:
 
 
 def test_reads_four_byte_lengths() -> None:
-    """A content whose length is written in four bytes, however short it is."""
+    """A content may have its length in four bytes, however short it is."""
     assert decode(bytes.fromhex("00f80219fe000000026869")).data == b"hi"
 
 

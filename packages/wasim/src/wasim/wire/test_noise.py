@@ -1,4 +1,4 @@
-"""The handshake: the same bytes as a real client's, and no way around its proofs."""
+"""The handshake: the same bytes as a real client's, and no way around its authentication."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ def initiator() -> Initiator:
 
 
 def shake(payload: bytes = b"payload") -> tuple[Finished, Finished]:
-    """What the client and the server have after a handshake."""
+    """The results of client and server after a handshake."""
     client, server = initiator(), responder()
     finish, client_done = client.finish(server.answer_hello(client.hello()), payload)
     return client_done, server.finish(finish)
 
 
 def test_understands_baileys_byte_for_byte() -> None:
-    """A handshake and two frames that Baileys made with known keys: payload, proven key and contents come out."""
+    """A handshake and two frames that Baileys made with known keys yield payload, authenticated key and contents."""
     reader, server = FrameReader(expects_intro=True), responder()
     (hello,) = reader.feed(bytes.fromhex(BAILEYS_HELLO))
     server.answer_hello(hello)
@@ -67,7 +67,7 @@ def test_understands_baileys_byte_for_byte() -> None:
 
 
 def test_each_side_learns_the_others_key() -> None:
-    """The server has the client's proven key and words, the client the server's key and certificates."""
+    """The server gets the client's authenticated key and payload, the client the server's key and certificates."""
     client, server = shake(b"who I am")
     assert (server.peer, server.payload) == (STATIC.public, b"who I am")
     assert (client.peer, client.payload) == (SERVER_STATIC.public, CHAIN)
@@ -76,7 +76,7 @@ def test_each_side_learns_the_others_key() -> None:
 @settings(max_examples=25)
 @given(st.lists(st.tuples(st.booleans(), st.binary(max_size=200)), max_size=20))
 def test_frames_flow_both_ways(said: list[tuple[bool, bytes]]) -> None:
-    """Whatever either side says, in any turn, arrives as it was said."""
+    """Whatever either side sends, in any order, arrives unchanged."""
     client, server = shake()
     for by_client, words in said:
         speaker, listener = (client, server) if by_client else (server, client)
@@ -84,7 +84,7 @@ def test_frames_flow_both_ways(said: list[tuple[bool, bytes]]) -> None:
 
 
 def test_a_changed_frame_is_refused() -> None:
-    """One bit turned anywhere, and the frame does not decrypt."""
+    """With one inverted bit anywhere, the frame does not decrypt."""
     client, server = shake()
     written = client.transport.encrypt(b"words")
     with pytest.raises(WireError, match="frame 1"):

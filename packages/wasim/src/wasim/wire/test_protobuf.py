@@ -1,4 +1,4 @@
-"""The protobuf codec: bytes as protoc's, unknown fields skipped, damage reported."""
+"""The protobuf codec: the same bytes as protoc, unknown fields skipped, errors for damage."""
 
 # ruff: noqa: RUF009 – a field specification is immutable
 
@@ -62,19 +62,19 @@ def test_every_message_survives(sample: Sample) -> None:
 
 @given(st.binary(max_size=60))
 def test_garbage_is_an_error_of_the_peer(data: bytes) -> None:
-    """Bytes that are no message raise WireError and nothing else."""
+    """Bytes that are not a message raise WireError and nothing else."""
     with contextlib.suppress(WireError):
         decode(Sample, data)
 
 
 def test_skips_unknown_fields() -> None:
-    """Fields of every wire type that the class does not have are passed over."""
+    """Unknown fields of every wire type are skipped."""
     unknown = "9806" + "01" + "9906" + "00" * 8 + "9a06" + "0161" + "9d06" + "00" * 4
     assert decode(DeviceIdentity, bytes.fromhex(unknown + "1805")) == DeviceIdentity(key_index=5)
 
 
 def test_reads_unpacked_numbers_too() -> None:
-    """A repeated number may come one by one."""
+    """Repeated numbers may also be unpacked."""
     assert decode(Sample, bytes.fromhex("28012802")).numbers == (1, 2)
 
 
@@ -96,7 +96,7 @@ def test_says_what_is_wrong(data: str, why: str) -> None:
 
 
 def test_deep_nesting_is_damage() -> None:
-    """A hundred messages in one another are read, five thousand are refused."""
+    """Messages nested a hundred deep are read, five thousand deep are refused."""
     assert decode(Sample, _nested(100)) is not None
     with pytest.raises(WireError, match="nested more than 100 deep"):
         decode(Sample, _nested(5000))
@@ -110,7 +110,7 @@ def _nested(depth: int) -> bytes:
 
 
 def test_a_login_has_no_pairing_data() -> None:
-    """What is absent reads as None, not as empty: that tells a login from a registration."""
+    """Absent fields are None, not empty, which distinguishes a login from a registration."""
     assert decode(ClientPayload, encode(ClientPayload(username=962302, device=1))).pairing is None
     assert decode(ClientPayload, encode(ClientPayload(pairing=PairingData()))).pairing == PairingData()
 

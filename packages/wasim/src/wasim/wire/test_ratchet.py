@@ -1,4 +1,4 @@
-"""The Double Ratchet: whatever the order, each message opens once; nothing else opens, and failures change nothing."""
+"""The Double Ratchet: each message decrypts once in any order, nothing else decrypts, and failures change nothing."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def two(*, one_time: bool = True) -> tuple[Party, Party]:
 
 @pytest.mark.parametrize("one_time", [True, False])
 def test_a_session_begins_with_or_without_one_time_prekey(one_time: bool) -> None:
-    """First messages are `pkmsg` until the other answers, then `msg`."""
+    """Messages are `pkmsg` until the other side answers, then `msg`."""
     alice, bob = two(one_time=one_time)
     first, second = alice.write(b"one"), alice.write(b"two")
     assert [first[0], second[0]] == ["pkmsg", "pkmsg"]
@@ -73,7 +73,7 @@ def test_a_session_begins_with_or_without_one_time_prekey(one_time: bool) -> Non
 @settings(max_examples=60)
 @given(st.lists(st.tuples(st.sampled_from(["alice writes", "bob writes", "deliver"]), st.integers(0, 99)), max_size=40))
 def test_any_order_of_writing_and_arriving(events: list[tuple[str, int]]) -> None:
-    """Messages of both sides, delivered late and in any order, all open to what was written."""
+    """Messages of both sides, delivered late and in any order, all decrypt to what was written."""
     alice, bob = two()
     bob.read(alice.write(b"hello"))
     under_way: list[tuple[Party, tuple[str, bytes], bytes]] = []
@@ -90,7 +90,7 @@ def test_any_order_of_writing_and_arriving(events: list[tuple[str, int]]) -> Non
 
 
 def test_a_key_opens_once() -> None:
-    """A second time it is known as used, in the current chain and in one that was left."""
+    """The second time it is known as used, in the current chain and in an earlier one."""
     alice, bob = two()
     first = alice.write(b"one")
     bob.read(first)
@@ -104,7 +104,7 @@ def test_a_key_opens_once() -> None:
 
 
 def test_a_late_message_of_a_left_chain_opens() -> None:
-    """Its key was put aside when the ratchet turned; one beyond the chain's end has none."""
+    """Its key was stored when the ratchet stepped; a message beyond the chain's end has none."""
     alice, bob = two()
     bob.read(alice.write(b"one"))
     late = alice.write(b"late")
@@ -121,7 +121,7 @@ def test_a_late_message_of_a_left_chain_opens() -> None:
 @given(st.integers(0, 10_000), st.integers(1, 255))
 @settings(max_examples=40)
 def test_a_changed_message_opens_nothing_and_changes_nothing(at: int, flip: int) -> None:
-    """Any changed byte is refused, and the session is as it was: the true message still opens."""
+    """Any changed byte is refused, and the session is unchanged: the original message still decrypts."""
     alice, bob = two()
     bob.read(alice.write(b"hello"))
     alice.read(bob.write(b"turn"))
@@ -137,7 +137,7 @@ def test_a_changed_message_opens_nothing_and_changes_nothing(at: int, flip: int)
 
 
 def test_too_far_ahead_is_refused() -> None:
-    """Nobody can make the other side compute for ever."""
+    """A peer must not be able to make the other side compute for ever."""
     alice, bob = two()
     bob.read(alice.write(b"hello"))
     alice.read(bob.write(b"turn"))
@@ -149,7 +149,7 @@ def test_too_far_ahead_is_refused() -> None:
 
 
 def test_a_session_must_receive_before_it_sends() -> None:
-    """The accepting side has no sending chain until it opened something."""
+    """The accepting side has no sending chain until it has decrypted a message."""
     alice, bob = two()
     first = ratchet.parse_first(alice.write(b"hello")[1])
     bob.session = ratchet.accept(bob.identity, first, signed_prekey=bob.signed, prekey=bob.one_time)
@@ -169,7 +169,7 @@ def test_other_bytes_are_no_message(data: bytes) -> None:
 
 @pytest.mark.parametrize("data", [b"", b"\x22\x08\x01"])
 def test_other_bytes_are_no_first_message(data: bytes) -> None:
-    """Of another version; and one without its keys can't be accepted."""
+    """A message of another version is refused, and one without its keys can't be accepted."""
     with pytest.raises(CannotOpen):
         ratchet.parse_first(data)
     bob = Party("bob")
@@ -178,7 +178,7 @@ def test_other_bytes_are_no_first_message(data: bytes) -> None:
 
 
 def test_sessions_survive_being_stored() -> None:
-    """A session that was written down and read again goes on where it was."""
+    """A session that was stored and loaded continues where it was."""
     alice, bob = two()
     bob.read(alice.write(b"hello"))
     bob.session = msgspec.msgpack.decode(msgspec.msgpack.encode(bob.session), type=Session)
@@ -190,7 +190,7 @@ def test_sessions_survive_being_stored() -> None:
 
 @given(st.text(max_size=40), st.integers(1, 16))
 def test_texts_are_sealed_and_unsealed(text: str, pad: int) -> None:
-    """With any padding; plain, extended and wrapped texts all read."""
+    """Any padding works, and plain, extended and wrapped texts are read."""
     plain = Content(conversation=text)
     assert unseal(seal(plain, pad=pad)) == plain
     assert Content(extended_text=ExtendedText(text=text)).text == text
@@ -200,6 +200,6 @@ def test_texts_are_sealed_and_unsealed(text: str, pad: int) -> None:
 
 @pytest.mark.parametrize("plaintext", [b"", b"\x00", b"\x05", b"abc\x11"])
 def test_bad_padding_is_refused(plaintext: bytes) -> None:
-    """None, too much, or more than there is."""
+    """No padding, too much, or more than there are bytes."""
     with pytest.raises(WireError, match="padding"):
         unseal(plaintext)

@@ -1,4 +1,4 @@
-"""Sender keys: what libsignal's JavaScript makes is opened, in any order, once; what changed on the way is not."""
+"""Sender keys: messages of libsignal's JavaScript decrypt once, in any order; changed ones do not."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def say(key: SenderKey, text: bytes) -> bytes:
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
 def test_what_baileys_wrote_is_opened(order: tuple[int, ...]) -> None:
-    """In the order it was written and in another."""
+    """They decrypt in the order in which they were written, and in another."""
     key = senderkeys.receive(GIVEN)
     for at in order:
         text, written = MADE[at]
@@ -59,7 +59,7 @@ def test_what_baileys_wrote_is_opened(order: tuple[int, ...]) -> None:
 
 
 def test_a_member_opens_everything_from_when_it_got_the_key() -> None:
-    """Who came later opens what came later, and nothing earlier."""
+    """A later member can decrypt only later messages."""
     key = own()
     first = senderkeys.receive(senderkeys.distribute(key))
     before = say(key, b"before")
@@ -73,7 +73,7 @@ def test_a_member_opens_everything_from_when_it_got_the_key() -> None:
 
 
 def test_a_message_key_opens_once() -> None:
-    """The same again names the key that was used, so that a reuse can be told from a redelivery."""
+    """A second decryption names the used key, so that a key used twice is distinguished from a redelivery."""
     key = own()
     member = senderkeys.receive(senderkeys.distribute(key))
     data = say(key, b"once")
@@ -85,7 +85,7 @@ def test_a_message_key_opens_once() -> None:
 
 @pytest.mark.parametrize("at", [0, 3, 20, -1])
 def test_what_changed_on_the_way_is_not_opened(at: int) -> None:
-    """And changes nothing: the true one still opens."""
+    """It changes nothing: the original message still decrypts."""
     key = own()
     member = senderkeys.receive(senderkeys.distribute(key))
     data = say(key, b"true")
@@ -97,7 +97,7 @@ def test_what_changed_on_the_way_is_not_opened(at: int) -> None:
 
 
 def test_too_far_ahead_is_refused() -> None:
-    """Nobody makes a phone count for ever."""
+    """No peer can make a phone compute for ever."""
     key = own()
     member = senderkeys.receive(senderkeys.distribute(key))
     key.next += MAX_AHEAD + 1
