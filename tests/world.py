@@ -1,5 +1,4 @@
-"""A whole gateway in one process for tests: real SQLite, a fake engine, and a fake clock that advances when all is
-idle.
+"""A whole gateway in one process for tests: real SQLite, a fake engine, and a fake clock that advances when idle.
 
 Nothing here sleeps or polls: `until` lets the event loop run, waits for the database while it has work, and only when
 nothing else happens advances the clock to the next moment that something waits for.
