@@ -1,4 +1,4 @@
-# `uv run just check` before each commit; `./scripts/test` is what decides.
+# Run `uv run just check` before each commit; CI runs `./scripts/test`.
 
 # Format, lint, types, import rules, fast tests.
 check: format
@@ -7,7 +7,7 @@ check: format
     uv run lint-imports
     uv run pytest -m "not slow" -q -n auto
 
-# Put the code into shape.
+# Format the code and apply safe lint fixes.
 format:
     uv run ruff format
     uv run ruff check --fix-only --quiet
@@ -16,7 +16,7 @@ format:
 test *ARGS:
     ./scripts/test {{ARGS}}
 
-# Write the generated documents anew.
+# Generate the reference documents from the code.
 docs:
     uv run scripts/make_docs.py
 

@@ -244,8 +244,8 @@ async def test_a_message_about_another_one_must_make_sense(client: ApiClient) ->
         ({"reaction": {"messageId": "msg_0", "emoji": "👍"}}, "reaction.messageId", 'reaction.messageId "msg_0" is'),
         ({"reaction": {"messageId": "3A0001", "emoji": "👍"}}, "reaction.messageId", 'reaction.messageId "3A0001"'),
         ({"to": NUMBER, "text": "x", "replyTo": inbox_id}, "replyTo", f'replyTo "{inbox_id}" is a message of another'),
-        ({"edit": {"messageId": inbox_id, "text": "x"}}, "edit.messageId", "edit.messageId names a message of some"),
-        ({"delete": {"messageId": inbox_id}}, "delete.messageId", "delete.messageId names a message of somebody else"),
+        ({"edit": {"messageId": inbox_id, "text": "x"}}, "edit.messageId", "edit.messageId names a message that some"),
+        ({"delete": {"messageId": inbox_id}}, "delete.messageId", "delete.messageId names a message that somebody"),
         ({"reaction": {"messageId": "msg_\0", "emoji": "👍"}}, "reaction.messageId", 'reaction.messageId "msg_\0" is'),
         ({"text": "x"}, "to", "to is missing: give the phone number, group or hidden id"),
         (

@@ -262,7 +262,7 @@ async def test_a_list_can_be_narrowed_to_a_state(paused: ApiClient) -> None:
         ("after=x", "after", 'after "x" is not a position in this list: give `next` of the previous page'),
         ("after=-1", "after", 'after "-1" is not a position in this list'),
         (f"after={'9' * 19}", "after", "after"),
-        ("after=%D9%A1", "after", 'after "١" is no place'),
+        ("after=%D9%A1", "after", 'after "١" is not a position'),
         ("limit=0", "limit", "limit is '0': input should be greater than or equal to 1"),
         ("limit=501", "limit", "limit is '501': input should be less than or equal to 500"),
         ("limit=ten", "limit", "limit is 'ten': give a whole number"),
