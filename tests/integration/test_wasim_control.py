@@ -76,7 +76,7 @@ async def test_groups_are_made_and_changed(wasim: Wasim) -> None:
     assert (changed["subject"], [member["number"] for member in changed["members"]]) == ("Crew", ["962303"])
     assert changed in await wasim.get("/groups")
     async with wasim.http.patch(f"{wasim.control}/groups/{group['id']}", json={"name": "x"}) as answer:
-        assert (answer.status, "takes subject, add, remove" in (await answer.json())["error"]) == (400, True)
+        assert (answer.status, "give subject, add or remove" in (await answer.json())["error"]) == (400, True)
 
 
 async def test_typing_is_seen(wasim: Wasim) -> None:
@@ -109,7 +109,7 @@ BAD: list[tuple[str, str, Any, int, str]] = [
     ("POST", "/phones", [], 400, "JSON object"),
     ("POST", "/phones", b"{", 400, "no JSON"),
     ("POST", "/phones", {"number": "962302", "addressing": "x"}, 400, "'lid' or 'pn'"),
-    ("POST", "/phones/962302/scan", {"qr": "hello"}, 400, "no WhatsApp QR code"),
+    ("POST", "/phones/962302/scan", {"qr": "hello"}, 400, "not a WhatsApp QR code"),
     ("POST", "/phones/962302/scan", {}, 400, "'qr' must be"),
     ("POST", "/phones/962302/scan", {"qr": ",".join(["2@x", *["A" * 43 + "="] * 3])}, 404, "no device shows"),
     ("POST", "/phones/962399/unlink", {"device": 1}, 404, "no phone 962399"),

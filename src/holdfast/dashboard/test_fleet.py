@@ -78,7 +78,7 @@ def test_advice_is_for_somebody_who_has_the_page_before_them() -> None:
     """No command is named where a button will do, and nothing is said where nothing needs doing."""
     assert advice_on(Action.SCAN_QR) == "open the company and scan its QR code with the phone"
     assert advice_on(Action.WAIT) == advice_on(Action.NONE) == ""
-    assert advice_on(Action.CHECK_NETWORK).startswith("see whether this machine reaches the internet")
+    assert advice_on(Action.CHECK_NETWORK).startswith("check whether this machine reaches the internet")
 
 
 @pytest.mark.parametrize(
