@@ -125,7 +125,7 @@ async def test_an_error_is_told_without_the_address(receiver: Receiver) -> None:
     assert SECRET not in str(raised.value)
 
 
-async def test_nobody_there(free_port: int) -> None:
+async def test_a_message_without_a_recipient_gets_an_error(free_port: int) -> None:
     """A refused connection is a failed try."""
     with pytest.raises(NotDelivered, match=r"A Connection error occurred"):
         await deliver(f"json://127.0.0.1:{free_port}/{SECRET}", alert())

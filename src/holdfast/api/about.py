@@ -20,7 +20,7 @@ class AboutModel(ApiModel):
 
 
 def make_router(keyed: type[APIRoute], **options: Any) -> APIRouter:
-    """A key is needed: whoever knows a version knows its weaknesses."""
+    """Needs a key, because a version tells attackers its weaknesses."""
     router = APIRouter(tags=["service"], route_class=keyed, **options)
 
     @router.get("/v1/about")

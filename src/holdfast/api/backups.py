@@ -77,7 +77,7 @@ class KeyModel(ApiModel):
 
 
 class DeviceModel(ApiModel):
-    """The keys of a linked device: whoever has them can read and write for the company."""
+    """The keys of a linked device: anybody who has them can read and write for the company."""
 
     credentials: Annotated[Text, Field(description="the text of Baileys' creds.json")]
     keys: Annotated[list[KeyModel], Field(description="the Signal keys, by type and id as Baileys names them")]

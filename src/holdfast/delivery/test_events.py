@@ -14,7 +14,7 @@ TEXTS = st.text(max_size=20)
 
 
 @given(TEXTS, st.dictionaries(TEXTS, TEXTS | st.integers() | st.none(), max_size=4))
-def test_a_letter_is_one_document_whatever_is_in_it(type_: str, data: dict[str, object]) -> None:
+def test_a_payload_is_one_document_whatever_is_in_it(type_: str, data: dict[str, object]) -> None:
     """Line breaks in the data are escaped, so the payload is one line of an event stream."""
     body = written(data)
     event = Event(seq=1, id="evt_1", company="c", type=type_, chat="", at="2026-01-01T00:00:00.000Z", body=body)

@@ -55,7 +55,7 @@ _KNOWN = [S.QUEUED, S.SENDING, S.FAILED, S.SENT, S.DELIVERED, S.READ, S.PLAYED]
     ("state", "update", "after"),
     [(state, update, after) for state, row in _TABLE.items() for update, after in zip(_UPDATES, row, strict=True)],
 )
-def test_each_state_takes_each_piece_of_news(state: MessageState, update: StatusUpdate, after: MessageState) -> None:
+def test_each_state_handles_each_update(state: MessageState, update: StatusUpdate, after: MessageState) -> None:
     """Transitions are those of the table above, and no others."""
     assert advance(state, update) is after
 

@@ -48,7 +48,7 @@ def test_a_lock_holds_all_but_known_chats_until_its_end() -> None:
     assert (made.allowance(60, room=9).new, made.hold(60)) == (9, None)
 
 
-def test_the_lock_that_lasts_longest_is_told() -> None:
+def test_the_longest_lock_is_reported() -> None:
     """Lifting one lock leaves the other in force."""
     made = limits()
     made.lock(REACH_OUT_LOCK, 60)

@@ -83,7 +83,7 @@ def _conditions_of(signals: Signals, limits: Limits) -> Iterator[Condition]:
 def needs_person(signals: Signals) -> bool:
     """Whether the session can't reconnect by itself, or not before a time that WhatsApp set.
 
-    A logout by a person and an unscanned QR code don't count: whoever caused them already knows.
+    A logout by a person and an unscanned QR code don't count: the people who caused them already know.
     """
     match signals.state:
         case State.PAUSED:

@@ -54,7 +54,7 @@ def test_a_login_under_way_is_the_machines() -> None:
 
 
 @pytest.mark.parametrize("state", [State.PAUSED, State.STOPPED, State.LOGGED_OUT, State.UNPAIRED, State.PAIRING])
-def test_who_waits_for_a_person_is_left_alone(state: State) -> None:
+def test_a_session_that_waits_for_a_person_is_left_alone(state: State) -> None:
     """After a ban, a logout or a stop, reconnecting would do harm."""
     assert decide(away(state, in_state_s=5000), LIMITS) == Nothing()
 
@@ -84,7 +84,7 @@ def test_a_host_that_hangs_comes_first() -> None:
     assert decide(hung, LIMITS) == ReplaceHost("the engine host has shown no sign of life for 31 s")
 
 
-def test_a_late_check_blames_nobody() -> None:
+def test_a_late_check_takes_no_action() -> None:
     """After a pause of the process by a minute everything is a minute old, so the first check judges nothing."""
     hung = replace(with_link(ping_s=60), machinery=MachinerySigns(host_silent_s=70, check_late_s=11))
     assert decide(hung, LIMITS) == Nothing()

@@ -73,7 +73,7 @@ class Reader:
 
 
 @given(HISTORY)
-def test_a_person_is_never_told_twice_nor_left_in_the_dark(
+def test_no_alert_is_repeated_or_missing(
     history: list[tuple[int, frozenset[Key], frozenset[Key]]],
 ) -> None:
     """No second alert without an all-clear in between, no all-clear without an alert, no problem without an alert.

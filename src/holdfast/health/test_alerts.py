@@ -50,7 +50,7 @@ RAISED, REMINDED, GREW, CLEARED = AlertKind.RAISED, AlertKind.REMINDED, AlertKin
 ME = ("962302",)
 
 
-def test_trouble_is_told_once_and_then_that_it_is_over() -> None:
+def test_a_problem_raises_one_alert_and_one_all_clear() -> None:
     """One alert, none while the problem persists, and one all-clear after two minutes without it."""
     diary = Diary()
     assert diary.after(0, trouble()) == [(RAISED, ME)]
@@ -79,7 +79,7 @@ def test_what_concerns_all_names_no_company() -> None:
     assert diary.after(120) == [(CLEARED, ())]
 
 
-def test_companies_and_causes_are_told_apart() -> None:
+def test_companies_and_causes_are_distinguished() -> None:
     """Another company, or another cause of the same company, is another alert."""
     diary = Diary()
     assert diary.after(0, trouble()) == [(RAISED, ME)]
@@ -120,7 +120,7 @@ def test_flapping_is_one_alert() -> None:
     assert told == [(RAISED, ME)]
 
 
-def test_slow_flapping_is_told_less_and_less() -> None:
+def test_slow_flapping_raises_fewer_and_fewer_alerts() -> None:
     """A problem that returns after each all-clear must be absent twice as long the next time."""
     diary = Diary()
     raised_at = []
@@ -172,7 +172,7 @@ def test_many_at_once_are_one_alert() -> None:
     assert diary.book.digests == ()
 
 
-def test_three_are_told_one_by_one() -> None:
+def test_three_companies_get_single_alerts() -> None:
     """Three companies can each be named."""
     assert Diary().after(0, *many(1, 2, 3)) == [(RAISED, ("c1",)), (RAISED, ("c2",)), (RAISED, ("c3",))]
 

@@ -59,7 +59,7 @@ def test_attempts_are_no_failure_in_other_states(state: State) -> None:
 
 
 @pytest.mark.parametrize("code", [401, 402, 403, 405, 406, 440])
-def test_a_person_is_told_at_once(code: int) -> None:
+def test_what_needs_a_person_raises_an_alert_at_once(code: int) -> None:
     """What only a person, or time set by WhatsApp, can solve raises an alert at once, named after the reason."""
     reason = BY_CODE[code]
     state = State.LOGGED_OUT if code == 401 else State.PAUSED
@@ -77,7 +77,7 @@ def test_a_pause_with_an_end_says_it() -> None:
     )
 
 
-def test_a_pause_without_a_reason_is_told_as_such() -> None:
+def test_a_pause_without_a_reason_is_reported() -> None:
     """A record of an older version may have no reason."""
     assert found(away(State.PAUSED))["paused"].action is Action.WAIT
 
@@ -97,7 +97,7 @@ def test_a_pause_without_a_reason_is_told_as_such() -> None:
         (State.CONNECTED, None, False),
     ],
 )
-def test_who_was_there_knows(state: State, reason: Reason | None, needed: bool) -> None:
+def test_people_are_not_alerted_about_their_own_actions(state: State, reason: Reason | None, needed: bool) -> None:
     """A logout by a person and an unscanned QR code raise no alert; lost credentials do."""
     assert needs_person(away(state, reason=reason)) is needed
 
@@ -217,7 +217,7 @@ def test_messages_that_do_not_leave_reach_a_person() -> None:
         ("replaced", "most of them because the same device connected from somewhere else", Action.STOP_OTHER),
     ],
 )
-def test_flapping_is_told_with_its_cause(cause: str, words: str, action: Action) -> None:
+def test_flapping_is_reported_with_its_cause(cause: str, words: str, action: Action) -> None:
     """The advice fits the most frequent cause; WhatsApp's own problems are not blamed on this machine's network."""
     told = found(replace(QUIET, hour=HourSigns(lost=5, main_cause=cause)))["flapping"]
     assert (told.sentence, told.action) == (f"5 open links were lost within the last hour, {words}.", action)

@@ -61,7 +61,7 @@ def test_a_link_that_ends_between_pings_is_no_outcome() -> None:
     assert take(KeepAlives(), CONNECTED, link_closed(7, 428), now=NOW)[0] == KeepAlives()
 
 
-def test_pings_of_the_next_link_count_anew() -> None:
+def test_pings_of_the_next_link_count_from_one() -> None:
     """A link that just opened has sent its first ping, whatever the ping number of the one before."""
     connecting = Session(
         state=State.RECONNECTING, newest_link=8, link=Link(number=8, began_at=NOW, gives_up_at=NOW + 20)

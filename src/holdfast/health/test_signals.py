@@ -85,7 +85,7 @@ def test_the_last_sign_of_life_is_the_youngest() -> None:
     assert replace(link, open_s=None).silent_s is None
 
 
-def test_the_last_hour_counts_what_nobody_meant() -> None:
+def test_the_last_hour_counts_unintended_losses() -> None:
     """Losses within the hour are counted, and zombies among them; intended and older ones are not."""
     ends = [
         (10.0, "no-pong", "network"),

@@ -194,7 +194,7 @@ def test_a_stop_with_a_reason_says_it() -> None:
     assert finding.message.startswith("the session is stopped: it was restored from a backup")
 
 
-def test_pairing_depends_on_who_looks() -> None:
+def test_pairing_depends_on_whether_somebody_looks() -> None:
     """A QR code that somebody looks at is degraded; one that nobody asked for is unhealthy."""
     assert (only(away(State.PAIRING, qr_wanted=True)).code, only(away(State.PAIRING)).code) == (
         "pairing",

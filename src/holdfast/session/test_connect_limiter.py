@@ -55,7 +55,7 @@ def test_a_few_begin_at_once_and_the_rest_one_after_another() -> None:
     assert set(known.promised) == {"12"}
 
 
-def test_who_asks_before_its_place_is_told_the_same_again() -> None:
+def test_asking_early_gives_the_same_answer_again() -> None:
     """A session that asks again before its start time gets the same answer."""
     known, _ = asked(Limiter(), *(f"{number:02}" for number in range(12)))
     again, (answer,) = asked(known, "11", now=NOW + 0.01)
@@ -178,7 +178,7 @@ def test_what_counts_as_a_refusal(code: int, was_open: bool, holds: bool) -> Non
 
 
 @pytest.mark.parametrize("own", reasons.OWN)
-def test_what_holdfast_finds_itself_holds_nobody(own: reasons.Reason) -> None:
+def test_own_findings_do_not_open_the_breaker(own: reasons.Reason) -> None:
     """A frozen network, a lost host or a full disk is Holdfast's own finding, not a refusal by WhatsApp."""
     assert refused(Limiter(), "a", "b", "c", reason=own)[0].breaker is None
 
@@ -246,7 +246,7 @@ def test_the_limit_is_what_the_policy_says() -> None:
     assert connect_limiter.LimiterPolicy().opening_at_once == 20
 
 
-def test_a_mended_client_is_probed_at_once_and_by_one() -> None:
+def test_an_updated_client_is_probed_at_once_and_by_one() -> None:
     """Only the first waiting session is woken; while its probe is in progress no other may connect."""
     outdated = connect_limiter.OpenBreaker(reason=BY_CODE[405], probe_at=1300)
     held = connect_limiter.Limiter(waiting=("a", "b"), breaker=outdated)

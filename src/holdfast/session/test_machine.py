@@ -287,7 +287,7 @@ def test_an_unpaired_session_pairs(event: Event) -> None:
     assert (session.state, effects) == (State.PAIRING, (StartLink(1),))
 
 
-def test_a_logged_out_session_pairs_anew_only_on_the_wish_for_a_code() -> None:
+def test_a_logged_out_session_pairs_again_only_on_a_request_for_a_code() -> None:
     """A start does not undo a logout; a request for a code does."""
     assert take(SITUATIONS["logged out"], StartAsked())[1] == ()
     session, effects = take(SITUATIONS["logged out"], PairAsked())

@@ -71,7 +71,7 @@ def test_each_step_has_a_deadline_of_its_own() -> None:
         (after(ASKED, PasskeyAnswered(1), passkey_continued(1, compare=False)), reasons.PASSKEY_SILENT),
     ],
 )
-def test_what_is_overdue_ends_with_the_reason_of_who_did_not_act(session: Session, reason: Reason) -> None:
+def test_an_overdue_step_ends_with_its_own_reason(session: Session, reason: Reason) -> None:
     """The link is cut, and the session waits until somebody asks for a code; then everything starts from the
     beginning."""
     assert session.link is not None

@@ -53,14 +53,14 @@ def test_a_session_that_ended_makes_room() -> None:
     assert place(placement, "d", policy=TWO)[1] == 0
 
 
-def test_one_death_isolates_nobody_whose_link_was_open() -> None:
+def test_one_death_isolates_no_session_with_an_open_link() -> None:
     """One death of a host moves nobody: every session stays on its host."""
     placement, quarantined = died(placed("a", "b"), death(100, 0, "ab"), policy=ONE)
     assert placement.hosts == {"a": 0, "b": 0}
     assert not quarantined
 
 
-def test_whoever_was_opening_a_link_when_the_host_died_comes_back_apart_from_all_others() -> None:
+def test_sessions_that_were_opening_a_link_when_the_host_died_are_isolated() -> None:
     """Sessions with open links are not exposed a second time to the most likely cause."""
     placement, _ = died(placed("a", "b", "c"), death(100, 0, "abc", opening="c"), policy=ONE)
     assert placement.hosts == {"a": 0, "b": 0, "c": 1}
@@ -150,7 +150,7 @@ def test_a_group_that_lived_long_enough_is_cleared() -> None:
 
 
 @given(st.integers(1, 4), st.integers(1, 40), st.data())
-def test_the_one_session_that_kills_its_host_is_found_and_nobody_else_is_quarantined(
+def test_the_session_that_kills_its_host_is_found_and_no_other_is_quarantined(
     hosts: int, sessions: int, data: st.DataObject
 ) -> None:
     """The culprit is found, whichever it is and whatever else was opening, after a number of deaths that grows with the

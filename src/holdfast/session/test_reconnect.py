@@ -172,7 +172,7 @@ def test_a_deferred_link_is_as_if_it_had_not_been_tried() -> None:
     assert again.begun_at == (*waiting.begun_at[1:], NOW + 30)
 
 
-def test_who_is_held_can_be_woken() -> None:
+def test_a_held_session_can_be_woken() -> None:
     """A wake moves the plan of a held session, never into the past, and has no effect on any other session."""
     waiting = close(CONNECTED, 428)[0]
     wake = ConnectDeferred(NOW + 1, reasons.WAITS_TURN)
@@ -182,11 +182,11 @@ def test_who_is_held_can_be_woken() -> None:
     assert take(held, wake, now=NOW + 2)[0].next_attempt_at == NOW + 2
 
 
-def test_who_stops_waits_no_longer() -> None:
+def test_a_stopped_session_does_not_wait() -> None:
     """Stop and logout end the wait; a later wake changes nothing."""
     held, _ = take(ask(close(CONNECTED, 428)[0]), ConnectDeferred(NOW + 30, reasons.FLEET_HELD))
-    for wish in (StopAsked(), LogoutAsked()):
-        ended, _ = take(held, wish)
+    for request in (StopAsked(), LogoutAsked()):
+        ended, _ = take(held, request)
         assert (ended.held, deadline(ended, policy=POLICY)) == (None, None)
         assert take(ended, ConnectDeferred(NOW, reasons.WAITS_TURN)) == (ended, ())
 
@@ -377,7 +377,7 @@ def test_an_unpaired_session_drops_refused_keys(code: int) -> None:
     assert (session.state, effects) == (State.UNPAIRED, (QuarantineCredentials(7),))
 
 
-def test_used_up_qr_codes_wait_for_the_next_wish() -> None:
+def test_used_up_qr_codes_wait_for_the_next_request() -> None:
     """When nobody scanned, no further link is opened until somebody asks."""
     session, effects = take(PAIRING, link_closed(7, 408, "QR refs attempts ended"))
     assert (session.state, session.reason, effects) == (State.UNPAIRED, reasons.QR_USED_UP, ())

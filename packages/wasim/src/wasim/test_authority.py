@@ -14,7 +14,7 @@ from wasim.authority import BadAuthority, open_authority
 NOW = time.time()
 
 
-async def test_who_trusts_it_is_let_in_by_the_next_process_too(tmp_path: Path) -> None:
+async def test_clients_that_trust_it_can_connect_to_the_next_process_too(tmp_path: Path) -> None:
     """A client with the first process's certificate can connect to the host that the second one certified."""
     trusted = ssl.create_default_context(cafile=str(open_authority(tmp_path, now=NOW).file))
     context = open_authority(tmp_path, now=NOW).server_context("127.0.0.1", now=NOW)
@@ -28,7 +28,7 @@ async def test_who_trusts_it_is_let_in_by_the_next_process_too(tmp_path: Path) -
             await asyncio.open_connection("127.0.0.1", port, ssl=ssl.create_default_context())
 
 
-def test_its_key_is_for_nobody_else(tmp_path: Path) -> None:
+def test_its_key_is_readable_only_by_its_owner(tmp_path: Path) -> None:
     """Files with keys can be read only by their owner."""
     open_authority(tmp_path, now=NOW).server_context("localhost", now=NOW)
     assert {path.name: path.stat().st_mode & 0o077 for path in tmp_path.glob("*") if path.name != "ca.pem"} == {

@@ -20,7 +20,7 @@ from wasim.store import Store
 DOCS = Path(__file__).parents[4].joinpath("docs", "wasim.md").read_text()
 
 
-def test_every_route_is_told_of(tmp_path: Path) -> None:
+def test_every_route_is_documented(tmp_path: Path) -> None:
     """Both list it with its method."""
     with Store(tmp_path) as store:
         simulator = Simulator(store=store, clock=Clock(), host="127.0.0.1", port=0)
@@ -34,7 +34,7 @@ def test_every_route_is_told_of(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_fault_is_told_of(kind: str) -> None:
+def test_every_fault_is_documented(kind: str) -> None:
     """The document lists it with all of its fields."""
     row = next((line for line in DOCS.splitlines() if line.startswith(f"| `{kind}` |")), None)
     assert row is not None, f"the fault {kind} is not in the docs"
@@ -42,7 +42,7 @@ def test_every_fault_is_told_of(kind: str) -> None:
         assert f"`{name}`" in row, f"{kind} does not describe {name}"
 
 
-def test_every_option_is_told_of() -> None:
+def test_every_option_is_documented() -> None:
     for name in inspect.signature(cli.serve).parameters:
         option = f"--{name.replace('_', '-')}"
         assert f"| `{option}` |" in DOCS, f"{option} is not in the docs"

@@ -9,7 +9,7 @@ import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 
-import { mended } from './fetching.mjs'
+import { guarded } from './fetching.mjs'
 import { Link } from './link.mjs'
 import { Pipe } from './pipe.mjs'
 import { LinkDown } from './refusals.mjs'
@@ -28,7 +28,7 @@ const EXIT_DESERTED = 75
 const TICK_MS = 1000
 const DESERTED_AFTER_TICKS = Number(process.argv[2] ?? 120)
 
-globalThis.fetch = mended(routed(globalThis.fetch))
+globalThis.fetch = guarded(routed(globalThis.fetch))
 
 const links = new Map()
 const delay = monitorEventLoopDelay({ resolution: 50 })

@@ -47,7 +47,7 @@ export class Commits {
   /** Hold the frames of a socket until every commit that was started before them is durable. */
   guard(socket) {
     const send = socket.send.bind(socket)
-    // Baileys is told at once that the frame was written. It only waits for that, and the bridge ignores what it
+    // The bridge confirms the frame to Baileys at once. Baileys only waits for that, and the bridge ignores what it
     // concludes.
     socket.send = (bytes, done) => {
       if (socket.readyState !== socket.OPEN) return send(bytes, done)

@@ -10,7 +10,7 @@ import { pipeline } from 'node:stream/promises'
 const SILENCE_MS = 30_000
 
 /** `fetch` with a body stream that also destroys the stream it is piped into when it fails. */
-export function mended(fetch, silenceMs = SILENCE_MS) {
+export function guarded(fetch, silenceMs = SILENCE_MS) {
   return async (address, options = {}) => {
     const silence = new AbortController()
     const timer = setTimeout(() => silence.abort(new Error(`no data for ${silenceMs / 1000} s`)), silenceMs)

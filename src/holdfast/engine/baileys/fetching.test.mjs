@@ -4,11 +4,11 @@ import { test } from 'node:test'
 
 import { downloadEncryptedContent, getMediaKeys } from 'baileys'
 
-import { mended } from './fetching.mjs'
+import { guarded } from './fetching.mjs'
 import { seal } from './media.mjs'
 
 const native = globalThis.fetch
-globalThis.fetch = mended(native)
+globalThis.fetch = guarded(native)
 
 const collect = async chunks => {
   const all = []
@@ -46,8 +46,8 @@ test('a download from a server that stops sending is aborted', async context => 
     response.writeHead(200, { 'content-length': '1000' })
     response.write('a')
   })
-  const response = await mended(native, 100)(address)
+  const response = await guarded(native, 100)(address)
   await assert.rejects(collect(response.body), /no data for 0.1 s/)
   const deaf = await site(context, () => {})
-  await assert.rejects(mended(native, 100)(deaf), /no data for 0.1 s/)
+  await assert.rejects(guarded(native, 100)(deaf), /no data for 0.1 s/)
 })

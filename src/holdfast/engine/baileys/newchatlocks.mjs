@@ -1,7 +1,7 @@
 // WhatsApp's locks on messages to new contacts, and when they end: the reach-out lock (ack error 463) and the quota of
 // new chats (475).
 //
-// WhatsApp tells the end of a lock only when asked. When it answers that there is no lock, although it has just refused
+// WhatsApp reports the end of a lock only in answer to a query. When it answers that there is no lock, although it has just refused
 // a message, that answer is ignored: the message would be sent again at once and refused again. A notification that a
 // lock has ended is always reported.
 

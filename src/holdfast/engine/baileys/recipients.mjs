@@ -91,29 +91,29 @@ export class Recipients {
 
   async #ask(jid) {
     const target = this.#ready.get(jid) ?? (isPnUser(jid) ? await this.#locate(jid) : jid)
-    const anew = this.#doubted.has(jid) || this.#doubted.has(target)
-    if (isJidGroup(target)) await this.#readyGroup(target, anew)
+    const refresh = this.#doubted.has(jid) || this.#doubted.has(target)
+    if (isJidGroup(target)) await this.#readyGroup(target, refresh)
     if (isPnUser(target) || isLidUser(target)) {
-      await this.#readyPerson(target, anew)
+      await this.#readyPerson(target, refresh)
       this.#ready.set(jid, target)
     }
-    if (anew) for (const name of [jid, target]) this.#doubted.delete(name)
+    if (refresh) for (const name of [jid, target]) this.#doubted.delete(name)
     return target
   }
 
   // Baileys queries key bundles together with a device list, and swallows the error: for somebody without a session
   // both count as one query for keys.
-  async #readyPerson(target, anew) {
+  async #readyPerson(target, refresh) {
     const ready = async () => {
       const { user } = jidDecode(target)
       const { id, lid } = this.sock.user
       const own = jidNormalizedUser(isLidUser(target) && lid ? lid : id)
-      const devices = await this.#devicesOf([own, target], !anew && isPnUser(target))
+      const devices = await this.#devicesOf([own, target], !refresh && isPnUser(target))
       if (!devices.some(device => device.user === user)) await this.#explain(target, devices)
       return devices.map(device => device.jid)
     }
-    if (!anew && (await this.#hasSession(target))) return this.#readySessions(await ready(), anew)
-    return this.limits.run(KEYS, async () => this.sock.assertSessions(await ready(), anew))
+    if (!refresh && (await this.#hasSession(target))) return this.#readySessions(await ready(), refresh)
+    return this.limits.run(KEYS, async () => this.sock.assertSessions(await ready(), refresh))
   }
 
   async #devicesOf(people, useCache) {
@@ -122,10 +122,10 @@ export class Recipients {
     return known ? ask() : this.limits.run(USYNC, ask)
   }
 
-  async #readySessions(devices, anew) {
-    const has = await Promise.all(devices.map(async jid => !anew && (await this.#hasSession(jid))))
+  async #readySessions(devices, refresh) {
+    const has = await Promise.all(devices.map(async jid => !refresh && (await this.#hasSession(jid))))
     const missing = devices.filter((_, n) => !has[n])
-    if (missing.length) await this.limits.run(KEYS, () => this.sock.assertSessions(missing, anew))
+    if (missing.length) await this.limits.run(KEYS, () => this.sock.assertSessions(missing, refresh))
   }
 
   async #hasSession(jid) {
@@ -140,14 +140,14 @@ export class Recipients {
   }
 
   // Members who have our key for the group need no session with us.
-  async #readyGroup(jid, anew) {
-    if (anew) this.groups.forget(jid)
+  async #readyGroup(jid, refresh) {
+    if (refresh) this.groups.forget(jid)
     const { participants } = await this.groups.get(jid)
-    const devices = await this.#devicesOf(participants.map(({ id }) => id), !anew)
-    if (anew) this.store.set({ 'sender-key-memory': { [jid]: null } })
+    const devices = await this.#devicesOf(participants.map(({ id }) => id), !refresh)
+    if (refresh) this.store.set({ 'sender-key-memory': { [jid]: null } })
     const { [jid]: told = {} } = await this.store.get('sender-key-memory', [jid])
     const strangers = devices.map(device => device.jid).filter(device => !told[device])
-    await this.#readySessions(strangers, anew)
+    await this.#readySessions(strangers, refresh)
   }
 
   // A number with a stored device list existed before: no query needed.

@@ -22,7 +22,7 @@ function fixture({ onWhatsApp = async () => [{ jid: JID, exists: true }], listed
       return onWhatsApp(jid)
     },
     getUSyncDevices: async (jids, useCache) => {
-      asked.push(useCache ? 'devices' : 'devices anew')
+      asked.push(useCache ? 'devices' : 'devices again')
       const found = jids.filter(jid => listed || jid.startsWith(OWN) || jid.startsWith('1001'))
       for (const jid of found) devices.set(jid.split('@')[0], [{ device: 0 }])
       return found.map(jid => ({ user: jid.split('@')[0], device: 0, jid }))
@@ -103,7 +103,7 @@ test('a hidden id is prepared without a query for its number', async () => {
   const { recipients, asked } = fixture()
   assert.equal(await recipients.prepare('2002@lid'), '2002@lid')
   await recipients.prepare('2002@lid')
-  assert.deepEqual(asked, ['devices anew', 'sessions of 2'])
+  assert.deepEqual(asked, ['devices again', 'sessions of 2'])
   await assert.rejects(fixture({ listed: false }).recipients.prepare('2002@lid'), NotOnWhatsApp)
 })
 
@@ -120,7 +120,7 @@ test('after a doubt everything is queried again, once', async () => {
   recipients.doubt(JID)
   await recipients.prepare(JID)
   await recipients.prepare(JID)
-  assert.deepEqual(asked.slice(3), ['devices anew', 'new sessions of 2'])
+  assert.deepEqual(asked.slice(3), ['devices again', 'new sessions of 2'])
 })
 
 test('after a doubt about a group everybody in it gets our key for it again', async () => {
@@ -128,7 +128,7 @@ test('after a doubt about a group everybody in it gets our key for it again', as
   await recipients.prepare(GROUP)
   recipients.doubt(GROUP)
   await recipients.prepare(GROUP)
-  assert.deepEqual(asked, ['group', 'devices', 'group', 'devices anew', 'new sessions of 2'])
+  assert.deepEqual(asked, ['group', 'devices', 'group', 'devices again', 'new sessions of 2'])
 })
 
 test('the device cache drops the oldest entries, and has the interface that Baileys expects', () => {

@@ -62,8 +62,8 @@ class Server:
         self.phone_clients = PhoneClients(self.directory, self.phones, talks, group_keys, entropy)
         for kind, key, value in foreign:
             self.phones.restore(kind, value)
-            for room in (uses, talks, group_keys, self.phone_clients):
-                room.restore(kind, key, value)
+            for part in (uses, talks, group_keys, self.phone_clients):
+                part.restore(kind, key, value)
         self.links: dict[int, Link] = {}
         self.media_host: str | None = None
         """Host and port of the media host; None when there is none."""

@@ -41,11 +41,11 @@ class GroupKeys:
 
     # The phone's own key
 
-    def gift(self, number: str, group: str) -> bytes:
+    def distribution(self, number: str, group: str) -> bytes:
         """The distribution message for this phone's messages in that group from now on."""
         return senderkeys.distribute(self._of(number, group).key)
 
-    def owing(self, number: str, group: str, devices: list[Device]) -> list[Device]:
+    def without_key(self, number: str, group: str, devices: list[Device]) -> list[Device]:
         """Those of these devices that have not received the key.
 
         If somebody who is not among them has it, a new key is made, and all of them need it.

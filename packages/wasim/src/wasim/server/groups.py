@@ -145,13 +145,13 @@ def copies(
     attrs = {key: value for key, value in stanza.attrs.items() if key in ("type", "edit")}
     attrs |= {"from": str(group.jid), "id": stanza.attrs.get("id", ""), "t": str(int(now))}
     attrs |= _author(directory, sender, group)
-    gifts = _gifts(stanza)
+    keys = _sender_keys(stanza)
     common = [node for node in stanza.children if node.tag in ("enc", "meta")]
     for device in directory.members(group):
         if device.address == sender.address or not _is_for(directory, stanza, device):
             continue
-        gift = _gift_for(directory, gifts, device)
-        content = [*(gift.all("enc") if gift is not None else []), *common]
+        key = _sender_key_for(directory, keys, device)
+        content = [*(key.all("enc") if key is not None else []), *common]
         if any(enc.attrs.get("type") == "pkmsg" for enc in content):
             content += stanza.all("device-identity")
         yield device, Node("message", attrs, content)
@@ -167,16 +167,16 @@ def _author(directory: Directory, sender: Device, group: Group) -> dict[str, str
     return attrs | ({"notify": sender.push_name} if sender.push_name else {})
 
 
-def _gifts(stanza: Node) -> dict[str, Node]:
+def _sender_keys(stanza: Node) -> dict[str, Node]:
     """Sender keys in a message, by the JID of the device."""
     listing = stanza.child("participants")
     return {to.attrs.get("jid", ""): to for to in listing.all("to")} if listing is not None else {}
 
 
-def _gift_for(directory: Directory, gifts: dict[str, Node], device: Device) -> Node | None:
+def _sender_key_for(directory: Directory, keys: dict[str, Node], device: Device) -> Node | None:
     modes: tuple[Addressing, ...] = ("lid", "pn")
     names = (str(directory.jid(device.address, mode)) for mode in modes)
-    return next((gifts[name] for name in names if name in gifts), None)
+    return next((keys[name] for name in names if name in keys), None)
 
 
 def _is_for(directory: Directory, stanza: Node, device: Device) -> bool:

@@ -15,7 +15,7 @@ from wasim.server.phones import Phones
 from wasim.server.signal_sessions import SignalSessions
 from wasim.server.state import PHONE, Account, Address, Device, Directory, Group
 from wasim.wire import content
-from wasim.wire.attachments import SenderKeyGift
+from wasim.wire.attachments import GroupSenderKey
 from wasim.wire.content import Content, seal
 from wasim.wire.jids import PN, Jid, parse_jid
 from wasim.wire.nodes import Node
@@ -122,22 +122,22 @@ class PhoneSender:
         self._remember(number, id_, str(group.jid), words)
         spoken = EncryptedMessage()
         devices = [one for one in self._directory.members(group) if one.address != Address(number, PHONE)]
-        owing = self._groups.owing(number, group.id, devices)
-        gift = Content(sender_key=self._gift(number, group))
-        gifts = []
-        for device in owing:
+        lacking = self._groups.without_key(number, group.id, devices)
+        distribution = Content(sender_key=self._sender_key(number, group))
+        distributions = []
+        for device in lacking:
             jid = str(self._directory.jid(device.address, group.addressing))
-            gifts.append(Node("to", {"jid": jid}, [self._enc(number, device, gift, spoken)]))
+            distributions.append(Node("to", {"jid": jid}, [self._enc(number, device, distribution, spoken)]))
             self._groups.gave(number, group.id, device.address)
         data = self._groups.encrypt(number, group.id, self._sealed(words))
-        children = [Node("participants", {}, gifts)] if gifts else []
+        children = [Node("participants", {}, distributions)] if distributions else []
         children.append(Node("enc", {"v": "2", "type": "skmsg"} | _enc_attrs(words), data))
         attrs = {"to": str(group.jid), "id": id_, "addressing_mode": group.addressing} | _stanza_attrs(words)
         spoken.said.append(MessageContent(Node("message", attrs, children)))
         return spoken
 
-    def _gift(self, number: str, group: Group) -> SenderKeyGift:
-        return SenderKeyGift(group=str(group.jid), message=self._groups.gift(number, group.id))
+    def _sender_key(self, number: str, group: Group) -> GroupSenderKey:
+        return GroupSenderKey(group=str(group.jid), message=self._groups.distribution(number, group.id))
 
     def _enc(self, number: str, device: Device, what: Words, spoken: EncryptedMessage, **attrs: str) -> Node:
         if not self._talks.knows(number, device.address):
@@ -185,8 +185,8 @@ class PhoneSender:
         if group is not None:
             self._groups.gave(number, group.id, device.address)
             participant = str(self._directory.jid(device.address, group.addressing))
-            gift = self._gift(number, group)
-            again = words if isinstance(words, bytes) else _with_gift(words, gift)
+            distribution = self._sender_key(number, group)
+            again = words if isinstance(words, bytes) else _with_sender_key(words, distribution)
             return again, attrs | {"to": sent.to, "participant": participant}
         attrs |= {"to": str(self._directory.jid(device.address, "pn")), "device_fanout": "false"}
         if device.number == number and sent.to != number and isinstance(words, Content):
@@ -224,8 +224,8 @@ class PhoneSender:
         return f"3A{self._entropy(9).hex().upper()}"
 
 
-def _with_gift(words: Content, gift: SenderKeyGift) -> Content:
-    return decode(Content, encode(Content(sender_key=gift)) + encode(words))
+def _with_sender_key(words: Content, distribution: GroupSenderKey) -> Content:
+    return decode(Content, encode(Content(sender_key=distribution)) + encode(words))
 
 
 def _stanza_attrs(words: Words) -> dict[str, str]:

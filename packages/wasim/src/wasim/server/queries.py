@@ -165,9 +165,9 @@ def _blocklist(query: Query) -> QueryAnswer:
 
 def _media_conn(query: Query) -> QueryAnswer:
     """Without a media host the name in the answer does not resolve, so that nothing is sent to the real one."""
-    room = query.media or MediaEndpoint(host="media.wasim.invalid", auth="wasim")
-    host = Node("host", {"hostname": room.host, "type": "primary", "maxContentLengthBytes": "104857600"})
-    attrs = {"auth": room.auth, "ttl": "3600", "auth_ttl": "21600", "max_buckets": "12"}
+    endpoint = query.media or MediaEndpoint(host="media.wasim.invalid", auth="wasim")
+    host = Node("host", {"hostname": endpoint.host, "type": "primary", "maxContentLengthBytes": "104857600"})
+    attrs = {"auth": endpoint.auth, "ttl": "3600", "auth_ttl": "21600", "max_buckets": "12"}
     return QueryAnswer(content=[Node("media_conn", attrs, [host])])
 
 

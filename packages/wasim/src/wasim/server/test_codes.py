@@ -146,7 +146,7 @@ def test_the_latest_request_counts(world: World) -> None:
     assert older.all("notification") == other.all("notification") == []
 
 
-def test_nobody_asked(world: World) -> None:
+def test_a_code_without_a_request_is_refused(world: World) -> None:
     """A code that no device requested is refused with a sentence."""
     world.register(world.linked())
     with pytest.raises(PairingError, match="no device asked for a code for 962302"):

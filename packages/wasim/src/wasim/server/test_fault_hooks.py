@@ -268,7 +268,7 @@ def test_a_repeated_message_comes_twice(faulty: World, scripted: Scripted) -> No
         assert len(faulty.server.directory.queue(bob.address)) == left
 
 
-def test_delayed_receipts_are_kept_meanwhile(faulty: World, scripted: Scripted) -> None:
+def test_delayed_receipts_are_stored(faulty: World, scripted: Scripted) -> None:
     """They are sent later; to a device that logs in again at once, and not a second time."""
     scripted.delay_s = 5.0
     linked, alice = faulty.online("962302")
@@ -297,7 +297,7 @@ def test_delayed_receipts_come_in_time(faulty: World, scripted: Scripted) -> Non
     assert alice.one("receipt").attrs["id"] == "M1"
 
 
-def test_faults_learn_who_knows_whom(faulty: World, scripted: Scripted) -> None:
+def test_faults_know_about_earlier_messages(faulty: World, scripted: Scripted) -> None:
     """Only the first message to an account is to a stranger; the own account and groups are no strangers."""
     _, alice = faulty.online("962302")
     bob, _ = faulty.online("962303")
@@ -309,7 +309,7 @@ def test_faults_learn_who_knows_whom(faulty: World, scripted: Scripted) -> None:
     assert scripted.known == [False, True, True, True]
 
 
-def test_a_lock_is_told_and_can_be_asked_for(faulty: World, scripted: Scripted) -> None:
+def test_a_lock_is_notified_and_can_be_queried(faulty: World, scripted: Scripted) -> None:
     """Devices are notified at the start and the end, and a query returns it."""
     _, alice = faulty.online("962302")
     _, bob = faulty.online("962303")

@@ -10,7 +10,7 @@ from wasim.server.groups import GroupError
 from wasim.server.message_builder import BadMessageRequest, MessageRequest
 from wasim.server.state import Addressing, Group
 from wasim.wire import senderkeys
-from wasim.wire.attachments import SenderKeyGift
+from wasim.wire.attachments import GroupSenderKey
 from wasim.wire.content import Content, seal, unseal
 from wasim.wire.nodes import Node
 from wasim.wire.senderkeys import SenderKey
@@ -57,10 +57,10 @@ def write(
 ) -> None:
     """A message to the group, with the key for those phones."""
     linked, client = party
-    gift = Content(sender_key=SenderKeyGift(group=str(group.jid), message=senderkeys.distribute(key)))
-    gifts = [Node("to", {"jid": jid}, [world.encrypt(linked, client, jid, gift)]) for jid in to]
+    distribution = Content(sender_key=GroupSenderKey(group=str(group.jid), message=senderkeys.distribute(key)))
+    distributions = [Node("to", {"jid": jid}, [world.encrypt(linked, client, jid, distribution)]) for jid in to]
     data = senderkeys.encrypt(key, seal(Content(conversation=text), pad=4), nonce=world.entropy(64))
-    children = [Node("participants", {}, gifts), Node("enc", {"v": "2", "type": "skmsg"}, data)]
+    children = [Node("participants", {}, distributions), Node("enc", {"v": "2", "type": "skmsg"}, data)]
     world.send(client, Node("message", {"to": str(group.jid), "id": id_, "type": "text"}, children))
 
 
@@ -98,7 +98,7 @@ def test_members_are_named_as_the_group_does(world: World, alice: Party, address
     assert (bob.attrs["jid"], bob.attrs["phone_number" if addressing == "lid" else "lid"]) == names
 
 
-def test_changes_are_told_to_those_who_leave_too(world: World, alice: Party, group: Group) -> None:
+def test_removed_members_are_notified_too(world: World, alice: Party, group: Group) -> None:
     """Changed name, new members, removed members; members that are there or gone already are ignored."""
     groups, (_, client) = world.server.groups, alice
     client.forget()
@@ -152,7 +152,7 @@ def test_phones_read_what_a_client_writes(world: World, alice: Party, group: Gro
     assert (record.to, record.delivered, record.acked) == (str(group.jid), 2, True)
 
 
-def test_who_lacks_the_key_asks_for_it(world: World, alice: Party, group: Group) -> None:
+def test_a_member_without_the_key_sends_a_retry_receipt(world: World, alice: Party, group: Group) -> None:
     """Bob's phone did not get the key: it sends a retry receipt, and decrypts what is encrypted only for it."""
     linked, client = alice
     key = own_key(world)
@@ -160,8 +160,8 @@ def test_who_lacks_the_key_asks_for_it(world: World, alice: Party, group: Group)
     asked = next(receipt for receipt in client.all("receipt") if receipt.attrs.get("type") == "retry")
     assert asked.attrs["from"] == str(group.jid)
     bob = asked.attrs["participant"]
-    gift = SenderKeyGift(group=str(group.jid), message=senderkeys.distribute(key))
-    enc = world.encrypt(linked, client, bob, Content(sender_key=gift, conversation="secret"))
+    distribution = GroupSenderKey(group=str(group.jid), message=senderkeys.distribute(key))
+    enc = world.encrypt(linked, client, bob, Content(sender_key=distribution, conversation="secret"))
     again = Node("enc", enc.attrs | {"count": "1"}, enc.data)
     attrs = {"to": str(group.jid), "id": "G1", "type": "text", "participant": bob}
     world.send(client, Node("message", attrs, [again]))
@@ -277,11 +277,11 @@ def test_typing_in_a_group_is_seen_by_its_members(world: World, alice: Party, gr
     assert (state.attrs["from"], state.children[0].tag) == (str(group.jid), "composing")
 
 
-def test_a_damaged_gift_is_no_key(world: World, alice: Party, group: Group) -> None:
+def test_a_damaged_sender_key_is_not_accepted(world: World, alice: Party, group: Group) -> None:
     """The message that came with it is requested again."""
     linked, client = alice
-    gift = Content(sender_key=SenderKeyGift(group=str(group.jid), message=b"\x33nonsense"))
-    enc = world.encrypt(linked, client, phone_jid(BOB), gift)
+    distribution = Content(sender_key=GroupSenderKey(group=str(group.jid), message=b"\x33nonsense"))
+    enc = world.encrypt(linked, client, phone_jid(BOB), distribution)
     children = [Node("participants", {}, [Node("to", {"jid": phone_jid(BOB)}, [enc])])]
     world.send(client, Node("message", {"to": str(group.jid), "id": "G1", "type": "text"}, children))
     asked = [receipt for receipt in client.all("receipt") if receipt.attrs.get("type") == "retry"]

@@ -65,7 +65,7 @@ def test_the_newer_connection_replaces_the_older(world: World) -> None:
     assert world.server.link_of(linked.address) is not None
 
 
-def test_an_unlinked_device_is_told_and_stays_out(world: World) -> None:
+def test_an_unlinked_device_is_notified_and_cannot_log_in(world: World) -> None:
     """It gets 401 `device_removed` at once and `failure` 401 at the next login, and other devices are notified."""
     linked, client = world.online("962302")
     _, other = world.online("962302")

@@ -118,7 +118,7 @@ def test_edits_and_deletions_reach_the_older_message(phones: World) -> None:
     assert phone_message(phones, first).deleted
 
 
-def test_only_who_wrote_a_message_changes_it(phones: World) -> None:
+def test_only_own_messages_can_be_changed(phones: World) -> None:
     """The phone refuses the request."""
     first = say(phones, MessageRequest(text="hello"))
     for message_request in (MessageRequest(edit=About(id=first, text="x")), MessageRequest(delete=About(id=first))):

@@ -82,7 +82,7 @@ def test_a_phone_may_not_read_by_itself(world: World, pair: tuple[LinkedDevice, 
         world.server.phone_actions.read("962303", "M9", now=world.now)
 
 
-def test_the_same_id_twice_is_one_letter(world: World, pair: tuple[LinkedDevice, Client]) -> None:
+def test_the_same_id_twice_is_one_message(world: World, pair: tuple[LinkedDevice, Client]) -> None:
     """A resend under the same id, encrypted again, is counted and changes nothing else."""
     send(world, pair, "hello")
     send(world, pair, "hello again")
@@ -280,7 +280,7 @@ def test_only_accounts_write_and_are_written_to(
         world.server.phone_actions.write(number, to, MessageRequest(text="x"), None, now=world.now)
 
 
-def test_a_device_that_runs_low_is_told_by_phones_too(world: World, pair: tuple[LinkedDevice, Client]) -> None:
+def test_phones_use_up_prekeys_too(world: World, pair: tuple[LinkedDevice, Client]) -> None:
     """A phone that starts a session uses up a prekey like any client."""
     linked, client = pair
     world.server.directory.add_prekeys(linked.address, {1: world.key().public})

@@ -253,7 +253,7 @@ def test_an_unknown_device_has_no_bundle(world: World) -> None:
     assert [error.attrs["code"] if error else None for error in errors] == ["404", "404", None]
 
 
-def test_a_device_that_runs_low_is_told(world: World) -> None:
+def test_a_device_with_few_prekeys_is_notified(world: World) -> None:
     """It is notified at four left and at none, not at each key."""
     linked, client = world.online("962302")
     world.ask(client, "encrypt", "set", *upload(world, linked, range(1, 7)))
@@ -310,7 +310,7 @@ def usync(world: World, client: object, protocols: list[str], users: list[Node])
     return listed.children
 
 
-def test_devices_and_hidden_id_are_told(world: World) -> None:
+def test_devices_and_hidden_id_are_returned(world: World) -> None:
     """A query by phone number returns every device with its key index, the phone first, and the hidden id."""
     _, client = world.online("962302")
     world.link("962303")

@@ -125,7 +125,7 @@ def test_duplicates_are_relayed_and_counted(world: World) -> None:
     assert world.server.directory.messages["962302", "M1"].count == 3
 
 
-def test_nobody_there(world: World) -> None:
+def test_a_message_without_a_recipient_gets_an_error(world: World) -> None:
     """A message to a number without account, to an unknown group, or to an invalid address is acked with an error."""
     _, alice, _, _ = two(world)
     for to in (f"99999{PN}", "1203630@g.us", "nonsense"):
@@ -146,7 +146,7 @@ def test_a_forgotten_device_is_noticed(world: World) -> None:
     assert "phash" not in second.attrs
 
 
-def test_a_blocked_sender_is_not_heard(world: World) -> None:
+def test_messages_of_a_blocked_sender_are_dropped(world: World) -> None:
     """The sender gets its ack, but the message is not delivered."""
     _, alice, bob, bob_client = two(world)
     world.server.directory.accounts["962303"].blocked.add("962302")
@@ -162,7 +162,7 @@ def receipt(to: str, id_: str = "M1", *children: Node, **attrs: str) -> Node:
     return Node("receipt", {"to": to, "id": id_, **attrs}, list(children) or None)
 
 
-def test_a_delivery_is_told(world: World) -> None:
+def test_a_delivery_receipt_reaches_the_sender(world: World) -> None:
     """A receipt reaches the sender from the address that it used, without `inactive`; its sender gets an ack."""
     alice, alice_client, bob, bob_client = two(world)
     world.send(alice_client, message(f"962303{PN}", {bob.jid: enc("x")}))
@@ -185,7 +185,7 @@ def test_reads_are_counted_for_every_id(world: World) -> None:
     assert [world.server.directory.messages["962302", id_].read for id_ in ("M1", "M2", "M3")] == [1, 1, 1]
 
 
-def test_all_devices_of_the_sender_are_told(world: World) -> None:
+def test_all_devices_of_the_sender_get_the_receipt(world: World) -> None:
     """Every linked device of the sender's account gets the receipt."""
     alice, alice_client, bob, bob_client = two(world)
     _, other = world.online("962302")
@@ -223,7 +223,7 @@ def test_own_receipts_stay_in_the_account(world: World) -> None:
     assert len(world.server.directory.queue(other.address)) == 0
 
 
-def test_receipts_to_nobody_are_acked(world: World) -> None:
+def test_receipts_without_an_address_are_acked(world: World) -> None:
     """A receipt without an address still settles the message and is acked."""
     _, alice, _, _ = two(world)
     world.send(alice, Node("receipt", {"id": "M9", "type": "sender"}))
@@ -327,7 +327,7 @@ def test_everything_survives_a_restart(world: World) -> None:
 # The rest
 
 
-def test_typing_is_told_to_who_is_there(world: World) -> None:
+def test_typing_reaches_connected_devices(world: World) -> None:
     """A chat state reaches connected devices and is never queued."""
     alice, alice_client, bob, bob_client = two(world)
     absent = world.link("962303")

@@ -151,7 +151,7 @@ class Reaction:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SenderKeyGift:
+class GroupSenderKey:
     """SenderKeyDistributionMessage in a `Message`: the key for the sender's messages to a group."""
 
     group: str | None = optional(1, "string")

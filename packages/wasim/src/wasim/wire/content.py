@@ -11,12 +11,12 @@ from wasim.wire.attachments import (
     Contact,
     ContextInfo,
     Document,
+    GroupSenderKey,
     Image,
     Location,
     Media,
     MessageKey,
     Reaction,
-    SenderKeyGift,
     Sticker,
     Video,
 )
@@ -116,7 +116,7 @@ class Content:
     """Message, as far as a phone reads or writes it."""
 
     conversation: str | None = optional(1, "string")
-    sender_key: SenderKeyGift | None = optional(2, lambda: SenderKeyGift)
+    sender_key: GroupSenderKey | None = optional(2, lambda: GroupSenderKey)
     image: Image | None = optional(3, lambda: Image)
     contact: Contact | None = optional(4, lambda: Contact)
     location: Location | None = optional(5, lambda: Location)

@@ -78,8 +78,8 @@ def test_wrappings_are_looked_through() -> None:
     assert (answer.kind, answer.text) == ("text", "t")
     assert answer.context is not None
     assert answer.context.stanza_id == "Q"
-    gift = read("12060a0167120161")
-    assert (gift.kind, gift.sender_key is not None) == ("unknown", True)
+    distribution = read("12060a0167120161")
+    assert (distribution.kind, distribution.sender_key is not None) == ("unknown", True)
 
 
 def test_what_is_not_read_here_is_unknown() -> None:
