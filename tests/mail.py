@@ -24,7 +24,7 @@ REPLIES = [(CONTACT, number) for number in COMPANIES.values()]
 
 
 @dataclass(slots=True, kw_only=True)
-class Letter:
+class MailMessage:
     """One message, with a key so that repeating the request creates no second message."""
 
     sender: str
@@ -51,58 +51,58 @@ class Mail:
 
     gateway: Served
     wasim: Wasim
-    letters: list[Letter] = field(default_factory=list)
+    messages: list[MailMessage] = field(default_factory=list)
     _asked_more: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def post(self, letters: int) -> None:
+    async def post(self, messages: int) -> None:
         """Write that many more messages, and repeat requests until each is answered; chats keep their order."""
         chats = [*CHATS, *REPLIES]
-        fresh: dict[tuple[str, str], list[Letter]] = {chat: [] for chat in chats}
-        for n in range(letters):
+        fresh: dict[tuple[str, str], list[MailMessage]] = {chat: [] for chat in chats}
+        for n in range(messages):
             sender, to = chats[n % len(chats)]
-            letter = Letter(sender=sender, to=to, text=f"letter {len(self.letters):04}")
-            self.letters.append(letter)
-            fresh[sender, to].append(letter)
+            message = MailMessage(sender=sender, to=to, text=f"message {len(self.messages):04}")
+            self.messages.append(message)
+            fresh[sender, to].append(message)
         async with asyncio.TaskGroup() as tasks:
             for chat in CHATS:
                 tasks.create_task(self._post_in_order(fresh[chat]))
             for chat in REPLIES:
                 tasks.create_task(self._write_in_order(fresh[chat]))
 
-    async def _post_in_order(self, letters: Sequence[Letter]) -> None:
-        for letter in letters:
-            while letter.answer is None:
+    async def _post_in_order(self, messages: Sequence[MailMessage]) -> None:
+        for message in messages:
+            while message.answer is None:
                 await self.gateway.up.wait()
-                self._note_asked(letter)
+                self._note_asked(message)
                 try:
-                    letter.answer = await self.gateway.send(letter.sender, letter.to, letter.text, key=letter.text)
+                    message.answer = await self.gateway.send(message.sender, message.to, message.text, key=message.text)
                 except (NoServer, aiohttp.ClientError):
                     continue  # the gateway was killed before it answered: try again as soon as one is up
 
-    async def _write_in_order(self, letters: Sequence[Letter]) -> None:
+    async def _write_in_order(self, messages: Sequence[MailMessage]) -> None:
         """Written on the contact's phone."""
-        for letter in letters:
-            self._note_asked(letter)
-            await self.wasim.post(f"/phones/{CONTACT}/send", {"to": letter.to, "text": letter.text})
+        for message in messages:
+            self._note_asked(message)
+            await self.wasim.post(f"/phones/{CONTACT}/send", {"to": message.to, "text": message.text})
 
-    def _note_asked(self, letter: Letter) -> None:
-        letter.asked += 1
+    def _note_asked(self, message: MailMessage) -> None:
+        message.asked += 1
         self._asked_more.set()
 
-    async def until_asked(self, letters: int) -> None:
+    async def until_asked(self, messages: int) -> None:
         """Returns as soon as that many requests have been made."""
-        while self.asked < letters:
+        while self.asked < messages:
             self._asked_more.clear()
             await self._asked_more.wait()
 
     @property
     def asked(self) -> int:
         """Number of requests made so far."""
-        return sum(letter.asked > 0 for letter in self.letters)
+        return sum(message.asked > 0 for message in self.messages)
 
     @property
     def asked_again(self) -> int:
-        return sum(letter.asked > 1 for letter in self.letters)
+        return sum(message.asked > 1 for message in self.messages)
 
     async def delivered(self) -> int:
         """Number of messages that WhatsApp has delivered, whatever the gateway knows about them."""
@@ -120,7 +120,7 @@ class Mail:
 
         A receipt alone does not prove it: a company's phone sends receipts too, possibly before the linked device.
         """
-        by_gateway = sum(letter.sender in COMPANIES for letter in self.letters)
+        by_gateway = sum(message.sender in COMPANIES for message in self.messages)
         due = {"delivered": by_gateway, **{to: self._owed_to(to) for _, to in CHATS}}
 
         async def look() -> bool:
@@ -129,7 +129,7 @@ class Mail:
 
         seen: dict[str, int] = {}
         try:
-            await eventually(look, within_s=within_s, what="the arrival of every letter")
+            await eventually(look, within_s=within_s, what="the arrival of every message")
         except AssertionError as error:
             raise AssertionError(f"{error}; due {due}, seen {seen}") from None
 
@@ -140,7 +140,7 @@ class Mail:
         return {"delivered": sum(state in ARRIVED for state in states), **arrived, **contact}
 
     def _owed_to(self, to: str) -> int:
-        return sum(letter.to == to for letter in self.letters)
+        return sum(message.to == to for message in self.messages)
 
     async def check(self) -> None:
         """Check that each message arrived once, readable and in order. The error names those that did not."""
@@ -154,35 +154,35 @@ class Mail:
         """Repeating a request with the same key created no second message."""
         for company in COMPANIES:
             known = [message["id"] for message in await self.gateway.messages(company)]
-            assert sorted(known) == sorted(letter.id for letter in self._of(sender=company))
+            assert sorted(known) == sorted(message.id for message in self._of(sender=company))
 
     async def _check_inbox(self, company: str) -> None:
         items = await self.gateway.inbox(company)
         assert {item["type"] for item in items} <= {"text"}, "something came that nobody could read"
         for sender, number in [*COMPANIES.items(), (CONTACT, CONTACT)]:
             texts = [item["text"] for item in items if item["sender"].startswith(f"{number}@")]
-            written = [letter.text for letter in self._of(sender=sender, to=COMPANIES[company])]
+            written = [message.text for message in self._of(sender=sender, to=COMPANIES[company])]
             assert texts == written, f"inbox of {company}: {_difference(written, texts)}"
 
     async def _check_contact(self) -> None:
         items = await self.wasim.get(f"/phones/{CONTACT}/inbox")
         for company, number in COMPANIES.items():
             texts = [item["text"] for item in items if item["from"] == number]
-            written = [letter.text for letter in self._of(sender=company, to=CONTACT)]
+            written = [message.text for message in self._of(sender=company, to=CONTACT)]
             assert texts == written, f"the contact's phone: {_difference(written, texts)}"
 
     async def _check_server(self) -> None:
         """WhatsApp has the messages under the promised ids; no retry receipt was sent, and no key was reused."""
         records = await self._records()
-        promised = {letter.whatsapp_id for letter in self.letters if letter.sender in COMPANIES}
+        promised = {message.whatsapp_id for message in self.messages if message.sender in COMPANIES}
         assert {record["id"] for record in records if record["from"] != CONTACT} == promised
         unreadable = [record["id"] for record in records if record["resends"]]
-        assert not unreadable, f"{len(unreadable)} letters could not be read at first and were asked for again"
+        assert not unreadable, f"{len(unreadable)} messages could not be read at first and were asked for again"
         signal = {phone["number"]: phone["signal"] for phone in await self.wasim.get("/phones")}
         assert not any(counts["undecryptable"] or counts["reusedKeys"] for counts in signal.values()), signal
 
-    def _of(self, *, sender: str, to: str | None = None) -> list[Letter]:
-        return [letter for letter in self.letters if letter.sender == sender and to in {None, letter.to}]
+    def _of(self, *, sender: str, to: str | None = None) -> list[MailMessage]:
+        return [message for message in self.messages if message.sender == sender and to in {None, message.to}]
 
 
 def _difference(written: Sequence[str], seen: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from tests.mail import COMPANIES, Letter, Mail
+from tests.mail import COMPANIES, Mail, MailMessage
 from tests.served import Served
 
 T = TypeVar("T")
@@ -50,10 +50,12 @@ class Traffic:
 
     async def _write(self, company: str, other: str, ended: asyncio.Event) -> None:
         while not ended.is_set():
-            letter = Letter(sender=company, to=COMPANIES[other], text=f"letter {len(self.mail.letters):04}", asked=1)
-            self.mail.letters.append(letter)
-            asking = self.gateway.send(company, letter.to, letter.text, key=letter.text)
-            letter.answer = await self._measured(POST, asking)
+            message = MailMessage(
+                sender=company, to=COMPANIES[other], text=f"message {len(self.mail.messages):04}", asked=1
+            )
+            self.mail.messages.append(message)
+            asking = self.gateway.send(company, message.to, message.text, key=message.text)
+            message.answer = await self._measured(POST, asking)
             await _pause(POST_EVERY_S, ended)
 
     async def _look(self, ended: asyncio.Event) -> None:

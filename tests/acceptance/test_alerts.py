@@ -22,7 +22,7 @@ class Receiver:
     """Takes what Apprise's json:// address is sent; refuses while it is told to."""
 
     def __init__(self) -> None:
-        self.letters: list[Json] = []
+        self.messages: list[Json] = []
         self.refused = 0
         self.refuses = False
 
@@ -30,7 +30,7 @@ class Receiver:
         if self.refuses:
             self.refused += 1
             return web.Response(status=503)
-        self.letters.append(await request.json())
+        self.messages.append(await request.json())
         return web.Response()
 
 
@@ -68,12 +68,12 @@ async def test_a_ban_reaches_a_person_once_though_the_receiver_was_down(
         taker.refuses = False
 
         async def has_come() -> bool:
-            return bool(taker.letters)
+            return bool(taker.messages)
 
         await eventually(has_come, within_s=30, what="the alert")
         await asyncio.sleep(3)  # three more looks of the monitor
-        assert len(taker.letters) == 1
-        words = f"{taker.letters[0]['title']} {taker.letters[0]['message']}"
+        assert len(taker.messages) == 1
+        words = f"{taker.messages[0]['title']} {taker.messages[0]['message']}"
         assert COMPANY in words
         assert "banned" in words
         assert NUMBER not in words

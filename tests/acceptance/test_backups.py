@@ -43,7 +43,7 @@ async def writing(gateway: Served) -> AsyncIterator[list[Json]]:
 
 
 async def texts_of_contacts(wasim: Wasim) -> list[str]:
-    return [letter["text"] for phone in (CONTACT, SILENT) for letter in await wasim.get(f"/phones/{phone}/inbox")]
+    return [message["text"] for phone in (CONTACT, SILENT) for message in await wasim.get(f"/phones/{phone}/inbox")]
 
 
 async def until_all_arrived(gateway: Served, messages: list[Json]) -> None:

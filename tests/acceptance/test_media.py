@@ -50,8 +50,8 @@ async def on_phone(wasim: Wasim, whatsapp_id: str) -> Json:
     """What the contact's phone shows of a message."""
 
     async def look() -> Json | None:
-        letters = await wasim.get(f"/phones/{CONTACT}/inbox")
-        return next((letter for letter in letters if letter["id"] == whatsapp_id), None)
+        messages = await wasim.get(f"/phones/{CONTACT}/inbox")
+        return next((message for message in messages if message["id"] == whatsapp_id), None)
 
     return await eventually(look, within_s=30, what=f"{whatsapp_id} on the phone")
 

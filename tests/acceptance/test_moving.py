@@ -41,7 +41,7 @@ async def bot(node: Path, baileys: Path, wasim: Wasim, folder: Path) -> dict[str
 
 async def read_on_the_phone(wasim: Wasim, *, texts: list[str]) -> None:
     async def look() -> bool:
-        return [letter["text"] for letter in await wasim.get(f"/phones/{PHONE}/inbox")] == texts
+        return [message["text"] for message in await wasim.get(f"/phones/{PHONE}/inbox")] == texts
 
     await eventually(look, within_s=10, what=f"{texts} on the phone")
 

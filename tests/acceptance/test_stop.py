@@ -20,7 +20,7 @@ from tests.served import Served, served
 
 pytestmark = pytest.mark.slow
 
-LETTERS = 120
+MESSAGES = 120
 STOPPED_WITHIN_S = 10.0
 BACK_WITHIN_S = 20.0
 
@@ -62,11 +62,11 @@ async def test_a_stop_under_load_is_orderly_and_loses_nothing(gateway: Served, w
     sees the links closed: the next ones replace nobody."""
     mail = Mail(gateway, wasim)
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(mail.post(LETTERS))
-        await mail.until_asked(LETTERS // 3)
+        tasks.create_task(mail.post(MESSAGES))
+        await mail.until_asked(MESSAGES // 3)
         frozen = await wasim.fault("freeze", number=COMPANIES["962302"])
         async with lingering_callers(gateway):
-            await mail.until_asked(LETTERS // 2)
+            await mail.until_asked(MESSAGES // 2)
             under_way, begun = mail.asked - await mail.delivered(), time.monotonic()
             code = await gateway.stop()
             took_s = time.monotonic() - begun
@@ -74,7 +74,7 @@ async def test_a_stop_under_load_is_orderly_and_loses_nothing(gateway: Served, w
         links = [link["number"] for link in await wasim.get("/links") if not link["frozen"]]
         await wasim.delete(f"/faults/{frozen['id']}")
         await gateway.start()
-    print(f"stopped in {took_s:.2f} s with {under_way} letters under way")  # noqa: T201
+    print(f"stopped in {took_s:.2f} s with {under_way} messages under way")  # noqa: T201
     assert (code, left, links) == (0, [], [])
     assert took_s < STOPPED_WITHIN_S
     assert under_way > 0, "a stop without load shows nothing"

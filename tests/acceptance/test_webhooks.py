@@ -51,26 +51,26 @@ class Receiver:
             await runner.cleanup()
 
     async def _take(self, request: web.Request) -> web.Response:
-        letter = Webhook(SECRET).verify(await request.read(), dict(request.headers))
+        message = Webhook(SECRET).verify(await request.read(), dict(request.headers))
         if self.is_broken:
             self.refused += 1
             return web.Response(status=500)
         id_ = request.headers["webhook-id"]
         self.repeated += id_ in self.taken
-        self.taken.setdefault(id_, letter)
+        self.taken.setdefault(id_, message)
         return web.Response(status=204)
 
     def received(self) -> dict[str, list[str]]:
         """Ids of inbound messages by chat, as they came."""
         found: dict[str, list[str]] = defaultdict(list)
-        for letter in self.taken.values():
-            if letter["type"] == "message.received":
-                found[letter["data"]["chat"]].append(letter["data"]["id"])
+        for message in self.taken.values():
+            if message["type"] == "message.received":
+                found[message["data"]["chat"]].append(message["data"]["id"])
         return found
 
     def states(self, message_id: str) -> list[str]:
-        letters = (each for each in self.taken.values() if each["data"].get("id") == message_id)
-        return [letter["data"]["state"] for letter in letters]
+        messages = (each for each in self.taken.values() if each["data"].get("id") == message_id)
+        return [message["data"]["state"] for message in messages]
 
 
 @pytest.fixture

@@ -48,7 +48,7 @@ def number_of(company: int) -> str:
 
 
 @dataclass(slots=True)
-class Letter:
+class TrialMessage:
     """One message; requests are repeated with the same key or id until one is accepted."""
 
     company: str
@@ -67,26 +67,26 @@ class Trial:
     receiver: Receiver
     randomness: random.Random
     companies: dict[str, str]
-    sent: list[Letter] = field(default_factory=list)
+    sent: list[TrialMessage] = field(default_factory=list)
     """Sent by companies, accepted with 202."""
-    written: list[Letter] = field(default_factory=list)
+    written: list[TrialMessage] = field(default_factory=list)
     """Sent by contacts, accepted by WhatsApp."""
     struck: Counter[tuple[str, str]] = field(default_factory=Counter)
-    _letters: int = 0
+    _numbered: int = 0
 
     # Writing.
 
-    def new_letter(self, company: str) -> Letter:
-        self._letters += 1
-        contact = CONTACTS[self._letters % len(CONTACTS)]
-        return Letter(company=company, contact=contact, text=f"letter {self._letters:06} of this trial")
+    def new_message(self, company: str) -> TrialMessage:
+        self._numbered += 1
+        contact = CONTACTS[self._numbered % len(CONTACTS)]
+        return TrialMessage(company=company, contact=contact, text=f"message {self._numbered:06} of this trial")
 
-    async def send(self, letter: Letter) -> None:
+    async def send(self, message: TrialMessage) -> None:
         """A company's program: repeats the request until it gets a 202."""
-        while not letter.id:
+        while not message.id:
             await self.gateway.up.wait()
             try:
-                answer = await self.gateway.send(letter.company, letter.contact, letter.text, key=letter.text)
+                answer = await self.gateway.send(message.company, message.contact, message.text, key=message.text)
             except (NoServer, aiohttp.ClientError):
                 await asyncio.sleep(0.02)
             except Refused as refused:
@@ -94,26 +94,26 @@ class Trial:
                     raise
                 await asyncio.sleep(0.2)
             else:
-                letter.id = answer["whatsappId"]
-                self.sent.append(letter)
+                message.id = answer["whatsappId"]
+                self.sent.append(message)
 
-    async def write(self, letter: Letter) -> None:
+    async def write(self, message: TrialMessage) -> None:
         """A contact's phone: retries until WhatsApp has it, under one id."""
         id_ = f"3A{secrets.token_hex(9).upper()}"
-        body = {"to": self.companies[letter.company], "text": letter.text, "id": id_}
-        while not letter.id:
+        body = {"to": self.companies[message.company], "text": message.text, "id": id_}
+        while not message.id:
             try:
-                await self.wasim.post(f"/phones/{letter.contact}/send", body)
+                await self.wasim.post(f"/phones/{message.contact}/send", body)
             except (aiohttp.ClientError, OSError):
                 await asyncio.sleep(0.05)
             else:
-                letter.id = id_
-                self.written.append(letter)
+                message.id = id_
+                self.written.append(message)
 
-    async def has_stored(self, letter: Letter) -> bool:
+    async def has_stored(self, message: TrialMessage) -> bool:
         """Is the message in the company's inbox?"""
-        items = await self.gateway.inbox(letter.company)
-        return any(item["whatsappId"] == letter.id for item in items)
+        items = await self.gateway.inbox(message.company)
+        return any(item["whatsappId"] == message.id for item in items)
 
     @asynccontextmanager
     async def traffic(self, *, per_s: float) -> AsyncIterator[None]:
@@ -129,11 +129,11 @@ class Trial:
                 ended.set()
 
     async def _repeat(
-        self, deliver: Callable[[Letter], Awaitable[None]], company: str, per_s: float, ended: asyncio.Event
+        self, deliver: Callable[[TrialMessage], Awaitable[None]], company: str, per_s: float, ended: asyncio.Event
     ) -> None:
         await asyncio.sleep(self.randomness.random() / per_s)
         while not ended.is_set():
-            await deliver(self.new_letter(company))
+            await deliver(self.new_message(company))
             await asyncio.sleep(self.randomness.uniform(0.5, 1.5) / per_s)
 
     # Failures.
@@ -208,7 +208,7 @@ class Trial:
             assert not any(item["undecryptable"] for item in items), "a contact could not read something"
             for company, number in self.companies.items():
                 seen = [item["id"] for item in items if item["from"] == number]
-                owed = [letter.id for letter in self.sent if (letter.company, letter.contact) == (company, contact)]
+                owed = [message.id for message in self.sent if (message.company, message.contact) == (company, contact)]
                 assert seen == owed, f"{company} to {contact}: {_difference(owed, seen)}"
         phones = await self.wasim.get("/phones")
         reused = {phone["number"]: phone["signal"]["reusedKeys"] for phone in phones}
@@ -225,7 +225,7 @@ class Trial:
         assert {item["type"] for item in items} <= {"text"}, f"{company} could not read something"
         told = [each for each in self.receiver.messages if each["companyId"] == company]
         for contact in CONTACTS:
-            owed = [letter.id for letter in self.written if (letter.company, letter.contact) == (company, contact)]
+            owed = [message.id for message in self.written if (message.company, message.contact) == (company, contact)]
             stored = [item["whatsappId"] for item in items if item["sender"].startswith(f"{contact}@")]
             assert stored == owed, f"inbox of {company}: {_difference(owed, stored)}"
             hooked = [each["whatsappId"] for each in told if each["sender"].startswith(f"{contact}@")]
@@ -291,14 +291,14 @@ VICTIMS: dict[str, Strike] = {
 
 async def _accept(trial: Trial, company: str, tasks: asyncio.TaskGroup, strike: Strike) -> None:
     """The request is in progress, possibly in the middle of its commit."""
-    tasks.create_task(trial.send(trial.new_letter(company)))
+    tasks.create_task(trial.send(trial.new_message(company)))
     await asyncio.sleep(trial.randomness.uniform(0, 0.015))
     await strike(trial)
 
 
 async def _committed(trial: Trial, company: str, tasks: asyncio.TaskGroup, strike: Strike) -> None:
     """The caller has its 202."""
-    await trial.send(trial.new_letter(company))
+    await trial.send(trial.new_message(company))
     await strike(trial)
 
 
@@ -307,7 +307,7 @@ async def _handed_over(trial: Trial, company: str, tasks: asyncio.TaskGroup, str
     hosts = trial.gateway.hosts()
     _signal(hosts, signal.SIGSTOP)
     try:
-        await trial.send(trial.new_letter(company))
+        await trial.send(trial.new_message(company))
         await asyncio.sleep(0.05)
         await strike(trial)
     finally:
@@ -326,11 +326,11 @@ async def _ack(trial: Trial, company: str, tasks: asyncio.TaskGroup, strike: Str
 
 async def _receipt(trial: Trial, company: str, tasks: asyncio.TaskGroup, strike: Strike) -> None:
     """The contact's receipt is on its way to the gateway."""
-    letter = trial.new_letter(company)
-    await trial.send(letter)
+    message = trial.new_message(company)
+    await trial.send(message)
 
     async def look() -> bool:
-        records = await trial.wasim.get("/messages", **{"from": trial.companies[company], "id": letter.id})
+        records = await trial.wasim.get("/messages", **{"from": trial.companies[company], "id": message.id})
         return any(record["receipts"]["delivered"] for record in records)
 
     await _patiently(look, within_s=_REACHED_WITHIN_S)
@@ -342,13 +342,13 @@ async def _inbound_decrypt(trial: Trial, company: str, tasks: asyncio.TaskGroup,
 
     Another message of the same contact comes first, so that the host has the keys and need not request them.
     """
-    before = trial.new_letter(company)
+    before = trial.new_message(company)
     await trial.write(before)
     await _patiently(lambda: trial.has_stored(before), within_s=_REACHED_WITHIN_S)
     gateway = [trial.gateway.pid]
     _signal(gateway, signal.SIGSTOP)
     try:
-        await trial.write(replace(trial.new_letter(company), contact=before.contact))
+        await trial.write(replace(trial.new_message(company), contact=before.contact))
         await asyncio.sleep(_UNTIL_DECRYPTED_S)
         await strike(trial)
     finally:
@@ -357,8 +357,8 @@ async def _inbound_decrypt(trial: Trial, company: str, tasks: asyncio.TaskGroup,
 
 async def _inbound_commit(trial: Trial, company: str, tasks: asyncio.TaskGroup, strike: Strike) -> None:
     """The message is stored; its receipt has just been sent, or not yet."""
-    letter = trial.new_letter(company)
-    writing = tasks.create_task(trial.write(letter))
+    message = trial.new_message(company)
+    writing = tasks.create_task(trial.write(message))
     await asyncio.sleep(trial.randomness.uniform(0, 0.05))
     await strike(trial)
     await writing
@@ -367,14 +367,14 @@ async def _inbound_commit(trial: Trial, company: str, tasks: asyncio.TaskGroup, 
 async def _webhook_sent(trial: Trial, company: str, tasks: asyncio.TaskGroup, strike: Strike) -> None:
     """The receiver has the request and has not answered yet."""
     async with trial.receiver.holding(company) as asked:
-        await trial.write(trial.new_letter(company))
+        await trial.write(trial.new_message(company))
         await _patiently(asked, within_s=_REACHED_WITHIN_S)
         await strike(trial)
 
 
 async def _at_fault(trial: Trial, kind: str, company: str, tasks: asyncio.TaskGroup, strike: Strike) -> None:
     fault = await trial.wasim.fault(kind, number=trial.companies[company])
-    await trial.send(trial.new_letter(company))
+    await trial.send(trial.new_message(company))
 
     async def look() -> bool:
         faults = await trial.wasim.get("/faults")

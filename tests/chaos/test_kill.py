@@ -23,7 +23,7 @@ from tests.served import Served, eventually, served
 pytestmark = pytest.mark.slow
 
 KILLS = 5
-LETTERS = 100
+MESSAGES = 100
 """Messages written around each kill."""
 ENDED_WITHIN_S = 2.0
 """How long an engine host may outlive the gateway: an open socket makes WhatsApp answer 440."""
@@ -56,8 +56,8 @@ async def test_what_was_accepted_arrives_once_and_in_order_though_the_gateway_is
     mail, under_way = Mail(gateway, wasim), []
     for kill in range(KILLS):
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(mail.post(LETTERS))
-            await mail.until_asked(kill * LETTERS + randomness.randint(1, LETTERS))
+            tasks.create_task(mail.post(MESSAGES))
+            await mail.until_asked(kill * MESSAGES + randomness.randint(1, MESSAGES))
             under_way.append(mail.asked - await mail.delivered())
             await gateway.kill()
             await _until_no_process(gateway)
@@ -77,8 +77,8 @@ async def test_a_killed_engine_host_is_replaced_and_nothing_is_lost(
     mail, under_way = Mail(gateway, wasim), []
     for kill in range(KILLS):
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(mail.post(LETTERS))
-            await mail.until_asked(kill * LETTERS + randomness.randint(1, LETTERS))
+            tasks.create_task(mail.post(MESSAGES))
+            await mail.until_asked(kill * MESSAGES + randomness.randint(1, MESSAGES))
             under_way.append(mail.asked - await mail.delivered())
             links = {link["id"] for link in await wasim.get("/links")}
             for host in gateway.hosts():

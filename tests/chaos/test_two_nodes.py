@@ -130,7 +130,7 @@ async def _pair(node: Served, companies: Sequence[str], wasim: Wasim) -> None:
         await node.pair(company, COMPANIES[company], wasim)
 
 
-class Letters:
+class MessageStream:
     """Messages of all companies to one contact, accepted by either node."""
 
     def __init__(self, cluster: Cluster) -> None:
@@ -151,7 +151,7 @@ class Letters:
     async def _write(self, node: Served) -> None:
         """Send one every 0.1 s; an unanswered request is repeated with the same key."""
         while node.up.is_set():
-            company, text = list(COMPANIES)[len(self.texts) % len(COMPANIES)], f"letter {len(self.texts):04}"
+            company, text = list(COMPANIES)[len(self.texts) % len(COMPANIES)], f"message {len(self.texts):04}"
             self.texts.append(text)
             answer: Json | None = None
             while answer is None and node.up.is_set():
@@ -172,14 +172,14 @@ class Letters:
         due = {answer["whatsappId"] for answer in self.answered}
 
         async def look() -> bool:
-            letters = await self._cluster.wasim.get(f"/phones/{CONTACT}/inbox")
-            return due <= {letter["id"] for letter in letters}
+            messages = await self._cluster.wasim.get(f"/phones/{CONTACT}/inbox")
+            return due <= {message["id"] for message in messages}
 
-        await eventually(look, within_s=30, what="the arrival of every letter")
-        letters = await self._cluster.wasim.get(f"/phones/{CONTACT}/inbox")
-        texts = [letter["text"] for letter in letters]
-        assert len(texts) == len(set(texts)), "a letter came twice"
-        assert not any(letter["undecryptable"] for letter in letters)
+        await eventually(look, within_s=30, what="the arrival of every message")
+        messages = await self._cluster.wasim.get(f"/phones/{CONTACT}/inbox")
+        texts = [message["text"] for message in messages]
+        assert len(texts) == len(set(texts)), "a message came twice"
+        assert not any(message["undecryptable"] for message in messages)
         signal = {phone["number"]: phone["signal"] for phone in await self._cluster.wasim.get("/phones")}
         assert not any(counts["reusedKeys"] for counts in signal.values())
 
@@ -193,13 +193,13 @@ async def test_two_nodes_run_each_session_once_whichever_of_them_is_killed_or_st
     assert await cluster.open_links() == sorted(COMPANIES.values())
     logins = (await cluster.wasim.get("/stats"))["logins"]
     await _check_doors(cluster)
-    letters = Letters(cluster)
-    async with letters.flowing(a, b):
+    messages = MessageStream(cluster)
+    async with messages.flowing(a, b):
         await asyncio.sleep(3)
         await a.kill()
         took_s = await cluster.until_connected_by(b, "b", within_s=TAKEN_OVER_WITHIN_S)
     print(f"taken over after kill -9: {len(FIRST)} sessions in {took_s:.1f} s")  # noqa: T201
-    await letters.until_arrived_once()
+    await messages.until_arrived_once()
     assert (await cluster.wasim.get("/stats"))["logins"] == logins + len(FIRST)
     assert not a.processes(), "an engine host lives on"
     await a.start()
@@ -224,8 +224,8 @@ async def test_a_node_that_stood_still_wakes_up_without_its_sessions(cluster: Cl
     """The other node has its sessions by then. The woken node starts no link, writes no data of these sessions and
     sends nothing twice, and no session is replaced (440)."""
     a, b = cluster.a, cluster.b
-    letters = Letters(cluster)
-    async with letters.flowing(a, b):
+    messages = MessageStream(cluster)
+    async with messages.flowing(a, b):
         await asyncio.sleep(2)
         a.freeze()
         took_s = await cluster.until_connected_by(b, "b", within_s=TAKEN_OVER_WITHIN_S)
@@ -242,13 +242,13 @@ async def test_a_node_that_stood_still_wakes_up_without_its_sessions(cluster: Cl
     assert not a.log_lines("replaced")
     assert not b.log_lines("replaced")
     await cluster.until_connected_by(a, "b", within_s=5)
-    await letters.until_arrived_once()
+    await messages.until_arrived_once()
 
 
 async def test_both_nodes_live_through_a_restart_of_the_database(cluster: Cluster) -> None:
     """No accepted message is lost, and each session is connected once when the database is back."""
-    letters = Letters(cluster)
-    async with letters.flowing(cluster.a, cluster.b):
+    messages = MessageStream(cluster)
+    async with messages.flowing(cluster.a, cluster.b):
         await asyncio.sleep(1)
         await asyncio.to_thread(cluster.postgres.stop, mode="immediate")
         await asyncio.sleep(1)
@@ -259,4 +259,4 @@ async def test_both_nodes_live_through_a_restart_of_the_database(cluster: Cluste
         return await cluster.open_links() == sorted(COMPANIES.values())
 
     await eventually(look, within_s=20, what="every session connected once")
-    await letters.until_arrived_once()
+    await messages.until_arrived_once()

@@ -56,9 +56,9 @@ async def test_a_simulated_phone_reads_and_writes(talk: tuple[Told, Wasim]) -> N
     answer = told["talked"]["received"]
     assert (answer["text"], answer["alt"], answer["fromMe"]) == ("three", f"{PHONE}@s.whatsapp.net", False)
     inbox = await wasim.get(f"/phones/{PHONE}/inbox")
-    texts = [letter["text"] for letter in inbox]
+    texts = [message["text"] for message in inbox]
     assert texts == ["one", "two", "four", "five", "six"]
-    assert all(letter["from"] == "962302" and letter["kind"] == "text" for letter in inbox)
+    assert all(message["from"] == "962302" and message["kind"] == "text" for message in inbox)
 
 
 async def test_a_key_that_baileys_uses_twice_is_proven(talk: tuple[Told, Wasim]) -> None:
@@ -67,10 +67,10 @@ async def test_a_key_that_baileys_uses_twice_is_proven(talk: tuple[Told, Wasim])
     told, wasim = talk
     (phone,) = [phone for phone in await wasim.get("/phones") if phone["number"] == PHONE]
     assert (phone["signal"]["reusedKeys"], phone["signal"]["undecryptable"]) == (1, 1)
-    letters = {letter["id"]: letter for letter in await wasim.get(f"/phones/{PHONE}/inbox")}
-    reused = letters.pop(told["reused"]["id"])
+    messages = {message["id"]: message for message in await wasim.get(f"/phones/{PHONE}/inbox")}
+    reused = messages.pop(told["reused"]["id"])
     assert (reused["text"], reused["count"], reused["undecryptable"]) == ("six", 1, 1)
-    assert all((letter["count"], letter["undecryptable"]) == (1, 0) for letter in letters.values())
+    assert all((message["count"], message["undecryptable"]) == (1, 0) for message in messages.values())
 
 
 async def test_baileys_asks_nothing_that_is_not_answered(talk: tuple[Told, Wasim]) -> None:

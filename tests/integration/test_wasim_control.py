@@ -29,8 +29,8 @@ async def wasim(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Wasim
 async def say(wasim: Wasim, **wish: Any) -> tuple[str, dict[str, Any]]:
     """The id of what the phone 962302 sent, and how 962303 shows it."""
     sent = await wasim.post("/phones/962302/send", {"to": "962303", **wish})
-    letters = {letter["id"]: letter for letter in await wasim.get("/phones/962303/inbox")}
-    return sent["id"], letters[sent["id"]]
+    messages = {message["id"]: message for message in await wasim.get("/phones/962303/inbox")}
+    return sent["id"], messages[sent["id"]]
 
 
 async def test_a_phone_is_made_once(wasim: Wasim) -> None:
@@ -47,8 +47,8 @@ async def test_media_from_a_file_and_from_base64(wasim: Wasim, tmp_path: Path) -
     (tmp_path / "a.pdf").write_bytes(content)
     given = ({"base64": base64.b64encode(content).decode()}, {"file": str(tmp_path / "a.pdf")})
     for source in given:
-        id_, letter = await say(wasim, document={**source, "filename": "a.pdf", "caption": "read this"})
-        assert (letter["kind"], letter["text"], letter["media"]["filename"]) == ("document", "read this", "a.pdf")
+        id_, message = await say(wasim, document={**source, "filename": "a.pdf", "caption": "read this"})
+        assert (message["kind"], message["text"], message["media"]["filename"]) == ("document", "read this", "a.pdf")
         path = f"/phones/962303/inbox/{id_}/media"
         opened = await wasim.get(path)
         digest = hashlib.sha256(content).hexdigest()
@@ -60,9 +60,9 @@ async def test_media_from_a_file_and_from_base64(wasim: Wasim, tmp_path: Path) -
 async def test_long_texts_and_the_end_of_the_inbox(wasim: Wasim) -> None:
     """Texts are as long as WhatsApp's: 65,536 characters. What one has seen of an inbox can be left out."""
     before = len(await wasim.get("/phones/962303/inbox"))
-    _, letter = await say(wasim, text="ä" * 65_536)
-    assert len(letter["text"]) == 65_536
-    assert await wasim.get("/phones/962303/inbox", after=str(before)) == [letter]
+    _, message = await say(wasim, text="ä" * 65_536)
+    assert len(message["text"]) == 65_536
+    assert await wasim.get("/phones/962303/inbox", after=str(before)) == [message]
 
 
 async def test_groups_are_made_and_changed(wasim: Wasim) -> None:

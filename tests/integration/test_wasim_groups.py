@@ -46,13 +46,13 @@ async def test_a_group_talks(talk: tuple[Told, Wasim], addressing: str) -> None:
     assert (group["subject"], group["addressing"], group["size"]) == (f"Team {addressing}", addressing, 3)
     assert [text for text, _ in group["texts"]] == ["one", "two"]
     assert group["heard"] == [["from the phone", True], ["from the phone", True]]
-    letters = [one for one in await wasim.get(f"/phones/{PHONE}/inbox") if one["group"] == group["id"]]
-    assert [(one["from"], one["text"], one["count"]) for one in letters] == [
+    messages = [one for one in await wasim.get(f"/phones/{PHONE}/inbox") if one["group"] == group["id"]]
+    assert [(one["from"], one["text"], one["count"]) for one in messages] == [
         ("962501", "one", 1),
         ("962501", "two", 1),
         ("962502", "answer", 1),
     ]
-    assert letters[2]["quoted"] == group["said"]
+    assert messages[2]["quoted"] == group["said"]
     (record,) = await wasim.get("/messages", id=group["answer"])
     assert (record["to"], record["receipts"]["delivered"] >= 2) == (group["id"], True)
 
@@ -73,15 +73,15 @@ async def test_what_baileys_says_is_what_a_phone_shows(talk: tuple[Told, Wasim])
     told, wasim = talk
     written = told["written"]
     inbox = await wasim.get(f"/phones/{PHONE}/inbox")
-    letters = {one["id"]: one for one in inbox}
-    edited, deleted = letters[written["edited"]], letters[written["deleted"]]
+    messages = {one["id"]: one for one in inbox}
+    edited, deleted = messages[written["edited"]], messages[written["deleted"]]
     assert (edited["text"], edited["edited"], deleted["deleted"]) == ("to be edited", "better", True)
     by_kind = {one["kind"]: one for one in inbox if one["group"] is None}
     assert by_kind["edit"]["target"] == written["edited"]
     assert by_kind["delete"]["target"] == written["deleted"]
     assert (by_kind["reaction"]["emoji"], by_kind["reaction"]["target"]) == ("👍", written["reacted"])
     assert by_kind["location"]["location"]["latitude"] == 1.5
-    assert letters[written["voice"]]["media"]["voice"] is True
+    assert messages[written["voice"]]["media"]["voice"] is True
     media = await wasim.get(f"/phones/{PHONE}/inbox/{written['voice']}/media")
     assert (media["sha256"], media["sizeBytes"], media["genuine"]) == (written["sha"], 5000, True)
     (phone,) = [one for one in await wasim.get("/phones") if one["number"] == PHONE]
