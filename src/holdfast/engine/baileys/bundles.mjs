@@ -3,7 +3,7 @@
 // as long as that device is listed. Without it in the answer, the message goes to all other devices.
 
 /** Remove devices without keys from a frame, if it is such an answer. */
-export function leaveOutKeyless(frame) {
+export function removeKeylessDevices(frame) {
   if (frame?.tag !== 'iq' || !Array.isArray(frame.content)) return
   const list = frame.content.find(({ tag }) => tag === 'list')
   if (Array.isArray(list?.content)) list.content = list.content.filter(user => !isKeyless(user))

@@ -3,7 +3,7 @@ import { test } from 'node:test'
 
 import { parseAndInjectE2ESessions } from 'baileys'
 
-import { leaveOutKeyless } from './bundles.mjs'
+import { removeKeylessDevices } from './bundles.mjs'
 
 const node = (tag, attrs, content) => ({ tag, attrs, content })
 const key = tag => node(tag, {}, [node('id', {}, Buffer.from([0, 0, 1])), node('value', {}, Buffer.alloc(32, 1)), node('signature', {}, Buffer.alloc(64))])
@@ -20,7 +20,7 @@ async function sessionsOf(frame) {
 test('a device without keys does not prevent sessions with the others', async () => {
   await assert.rejects(sessionsOf(answer()), /not-acceptable/) // what Baileys does by itself
   const frame = answer()
-  leaveOutKeyless(frame)
+  removeKeylessDevices(frame)
   assert.deepEqual(await sessionsOf(frame), ['1@lid', '3@lid'])
 })
 
@@ -29,7 +29,7 @@ test('everything else stays unchanged', () => {
   const devices = node('iq', {}, [node('usync', {}, [node('list', {}, [keyless('1@lid')])])])
   for (const frame of [error, devices, node('message', {}, [node('list', {}, [keyless('1@lid')])]), node('iq', {}, new Uint8Array(1)), undefined]) {
     const before = structuredClone(frame)
-    leaveOutKeyless(frame)
+    removeKeylessDevices(frame)
     assert.deepEqual(frame, before)
   }
 })

@@ -192,11 +192,11 @@ test('a plaintext without a message counts as undecryptable', async () => {
 })
 
 test('however many are mentioned, they are looked up in one query, and the first 1,024 are kept', async () => {
-  const questions = []
+  const queries = []
   const inbound = new Inbound({
     me: () => ME,
     phonesOf: async lids => {
-      questions.push(lids)
+      queries.push(lids)
       return phonesOf(lids)
     }
   })
@@ -206,7 +206,7 @@ test('however many are mentioned, they are looked up in one query, and the first
   inbound.note({ tag: 'message', attrs, content: [{ tag: 'enc', attrs: {}, content: ciphertext }] })
   const text = encodeWAMessage({ extendedTextMessage: { text: 'x', contextInfo: { mentionedJid } } })
   const { message } = await inbound.decrypted(ciphertext, text)
-  assert.deepEqual(questions.map(lids => lids.length), [1024])
+  assert.deepEqual(queries.map(lids => lids.length), [1024])
   assert.equal(message.content.mentions.length, 1024)
   assert.equal(message.content.mentions[0], '962799999999@s.whatsapp.net')
 })

@@ -6,7 +6,7 @@ import { DisconnectReason, initAuthCreds, isJidGroup } from 'baileys'
 import { Answers } from './answers.mjs'
 import { Arrivals } from './arrivals.mjs'
 import { mayBeOurs, withStubs } from './bounds.mjs'
-import { leaveOutKeyless } from './bundles.mjs'
+import { removeKeylessDevices } from './bundles.mjs'
 import { Commits } from './commits.mjs'
 import { GroupNames } from './groupnames.mjs'
 import { Groups } from './groups.mjs'
@@ -23,17 +23,17 @@ import { Presence } from './presence.mjs'
 import { Queries } from './queries.mjs'
 import { QrCodes } from './qrcodes.mjs'
 import { QueryLimited, QueryLimits } from './querylimits.mjs'
-import { Questions } from './questions.mjs'
 import { DevicesCache, Recipients } from './recipients.mjs'
 import { LinkDown, queryError, refusalCode } from './refusals.mjs'
-import { ProxyFailure, Route } from './routes.mjs'
 import { signalRepositoryMaker, writePreKeysThrough } from './repository.mjs'
+import { PendingRequests } from './requests.mjs'
+import { ProxyFailure, Route } from './routes.mjs'
 import { answeredMessages } from './sealed.mjs'
-import { BROWSER, heedless, makeSocket, release } from './socket.mjs'
+import { BROWSER, ignoringErrors, makeSocket, release } from './socket.mjs'
 import { removeCompanion } from './stanzas.mjs'
 import { json } from './values.mjs'
 
-const PARTING_MS = 100
+const END_GRACE_MS = 100
 const MOST_ANSWER_CHARS = 5_000_000
 const PROXY_CODES = { unreachable: -2, login: -3, refused: -4, timeout: -5, tls: -6 } // as in `holdfast.session.engine`
 const QR_USED_UP = 'QR refs attempts ended' // Baileys' own text
@@ -45,10 +45,10 @@ export class Link {
   #liveness = new Liveness({ report: report => this.#report(report) })
   #lane = new Lane()
   #limits = new QueryLimits()
-  #questions = new Questions({ tell: question => this.#report(question) })
+  #requests = new PendingRequests({ tell: request => this.#report(request) })
   #over = false
   #opened = false
-  #parting = {} // attributes of the stream error or failure that ends the link
+  #endAttributes = {} // attributes of the stream error or failure that ends the link
   #qrShown = Promise.withResolvers()
   #pairingCodes = new PairingCodes()
 
@@ -63,7 +63,7 @@ export class Link {
     this.tell = report
     this.ended = ended
     this.store = new KeyStore({
-      ask: (type, ids) => this.#questions.ask({ r: 'keys-wanted', type, ids }),
+      ask: (type, ids) => this.#requests.ask({ r: 'keys-wanted', type, ids }),
       commit: changes => this.#commit(changes),
       isOutstanding: seq => this.#commits.isOutstanding(seq),
       json
@@ -106,13 +106,13 @@ export class Link {
       case 'committed':
         return this.#committed(command.seq)
       case 'keys':
-        return this.#questions.answer(command.request, command.values)
+        return this.#requests.answer(command.request, command.values)
       case 'plaintext':
-        return this.#questions.answer(command.request, command.plaintext ?? null)
+        return this.#requests.answer(command.request, command.plaintext ?? null)
       case 'sent-content':
-        return this.#questions.answer(command.request, command)
+        return this.#requests.answer(command.request, command)
       case 'answered-message':
-        return this.#questions.answer(command.request, command.message)
+        return this.#requests.answer(command.request, command.message)
     }
   }
 
@@ -186,7 +186,7 @@ export class Link {
       me: () => this.creds.me,
       phonesOf: lids => this.sock.signalRepository.lidMapping.getPNsForLIDs(lids),
       answered: answeredMessages({
-        ask: question => this.#questions.ask(question),
+        ask: question => this.#requests.ask(question),
         again: (id, chat, sent) => this.outbound.again(id, chat, sent),
         me: () => this.creds.me
       })
@@ -205,7 +205,7 @@ export class Link {
       makeSignalRepository: signalRepositoryMaker({
         store: this.store,
         inbound: this.inbound,
-        recall: ciphertextSha256 => this.#questions.ask({ r: 'plaintext-wanted', ciphertextSha256 }),
+        recall: ciphertextSha256 => this.#requests.ask({ r: 'plaintext-wanted', ciphertextSha256 }),
         missed: undecryptable => this.#missed(undecryptable)
       })
     }
@@ -214,8 +214,8 @@ export class Link {
   #listen({ ev, ws }) {
     // Baileys would wait up to 30 s for a polite close before it reports that a link has ended.
     ws.close = async () => ws.socket.terminate()
-    ws.on('frame', heedless(frame => this.#liveness.frame(frame)))
-    ws.on('frame', heedless(leaveOutKeyless)) // Baileys emits a frame before it handles it
+    ws.on('frame', ignoringErrors(frame => this.#liveness.frame(frame)))
+    ws.on('frame', ignoringErrors(removeKeylessDevices)) // Baileys emits a frame before it handles it
     // Baileys listens to this without doing anything, which keeps `ws` from raising the error that Baileys would
     // report.
     ws.prependListener('error', error => {
@@ -224,21 +224,21 @@ export class Link {
     ws.on('unexpected-response', (_, { statusCode }) =>
       this.#finish(statusCode, `WebSocket Error (Unexpected server response: ${statusCode})`)
     )
-    ws.prependListener('CB:iq,type:set,pair-device', heedless(node => this.codes.lengthen(node)))
+    ws.prependListener('CB:iq,type:set,pair-device', ignoringErrors(node => this.codes.lengthen(node)))
     this.passkey.listen(ws)
-    ws.prependListener('CB:stream:error', heedless(node => this.#notePart(node)))
-    ws.prependListener('CB:failure', heedless(node => this.#notePart(node)))
+    ws.prependListener('CB:stream:error', ignoringErrors(node => this.#noteEnd(node)))
+    ws.prependListener('CB:failure', ignoringErrors(node => this.#noteEnd(node)))
     const [handle] = ws.listeners('CB:message')
     ws.off('CB:message', handle)
-    ws.on('CB:message', heedless(this.arrivals.around(handle)))
-    ws.prependListener('CB:receipt', heedless(node => this.#receipt(node)))
-    ws.prependListener('CB:ack,class:message', heedless(({ attrs }) => this.answers.ack(attrs)))
-    ws.on('CB:message', heedless(({ attrs }) => this.groupNames.heard(attrs.from)))
-    ws.prependListener('CB:notification,type:w:gp2', heedless(({ attrs }) => this.groups.forget(attrs.from)))
-    ws.on('CB:notification,type:w:gp2', heedless(node => this.groupNames.changed(node)))
+    ws.on('CB:message', ignoringErrors(this.arrivals.around(handle)))
+    ws.prependListener('CB:receipt', ignoringErrors(node => this.#receipt(node)))
+    ws.prependListener('CB:ack,class:message', ignoringErrors(({ attrs }) => this.answers.ack(attrs)))
+    ws.on('CB:message', ignoringErrors(({ attrs }) => this.groupNames.heard(attrs.from)))
+    ws.prependListener('CB:notification,type:w:gp2', ignoringErrors(({ attrs }) => this.groups.forget(attrs.from)))
+    ws.on('CB:notification,type:w:gp2', ignoringErrors(node => this.groupNames.changed(node)))
     ev.on('creds.update', () => this.#credentialsChanged())
     ev.on('connection.update', update => this.#update(update))
-    ev.on('message-capping.update', heedless(quota => this.locks.newChatQuota(quota)))
+    ev.on('message-capping.update', ignoringErrors(quota => this.locks.newChatQuota(quota)))
   }
 
   #credentialsChanged() {
@@ -257,7 +257,7 @@ export class Link {
     }
     if (connection === 'close') {
       const error = lastDisconnect?.error
-      this.#finish(error?.output?.statusCode, error?.message ?? '', this.#parting)
+      this.#finish(error?.output?.statusCode, error?.message ?? '', this.#endAttributes)
     }
   }
 
@@ -274,11 +274,11 @@ export class Link {
   // -- frames in
 
   // Baileys ends the link by itself, unless it fails to handle the node.
-  #notePart(node) {
-    setTimeout(() => this.#finish(UNKNOWN, `WhatsApp ended the link (${node.tag})`, this.#parting), PARTING_MS)
+  #noteEnd(node) {
+    setTimeout(() => this.#finish(UNKNOWN, `WhatsApp ended the link (${node.tag})`, this.#endAttributes), END_GRACE_MS)
     const child = Array.isArray(node.content) ? node.content[0] : undefined
     const attributes = { ...node.attrs, ...child?.attrs, ...(child?.tag && { child: child.tag }) }
-    this.#parting = Object.fromEntries(Object.entries(attributes).map(([name, value]) => [name, String(value).slice(0, 200)]))
+    this.#endAttributes = Object.fromEntries(Object.entries(attributes).map(([name, value]) => [name, String(value).slice(0, 200)]))
   }
 
   // An empty commit is a barrier: Baileys' ack of this receipt, after which WhatsApp never repeats it, waits until the
@@ -352,7 +352,7 @@ export class Link {
       await this.groups.get(remoteJid)
       if (!this.groups.hasMember(remoteJid, participant)) return undefined
     }
-    const sent = await this.#questions.ask({ r: 'sent-content-wanted', chat: this.answers.plain(remoteJid), whatsappId: id })
+    const sent = await this.#requests.ask({ r: 'sent-content-wanted', chat: this.answers.plain(remoteJid), whatsappId: id })
     return this.outbound.again(id, remoteJid, sent)
   }
 
@@ -398,7 +398,7 @@ export class Link {
 
   async #release() {
     const gone = new LinkDown('the link is closed')
-    this.#questions.close(gone)
+    this.#requests.close(gone)
     this.#lane.close(gone)
     this.#limits.close(gone)
     this.arrivals?.close(gone)

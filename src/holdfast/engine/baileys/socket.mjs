@@ -54,7 +54,7 @@ export async function release({ ws, ev, messageRetryManager, end }, error) {
 }
 
 /** A listener whose errors do not interrupt Baileys, which calls it while it handles a frame. */
-export const heedless = listen => value => {
+export const ignoringErrors = listen => value => {
   try {
     listen(value)
   } catch {

@@ -1,6 +1,6 @@
 // Requests of one link to Holdfast, and their answers, matched by number.
 
-export class Questions {
+export class PendingRequests {
   #asked = new Map() // number -> {resolve, reject}
   #count = 0
   #closed = null
@@ -10,12 +10,12 @@ export class Questions {
     this.tell = tell
   }
 
-  ask(question) {
+  ask(request) {
     if (this.#closed) return Promise.reject(this.#closed)
     const { promise, resolve, reject } = Promise.withResolvers()
     this.#count += 1
     this.#asked.set(this.#count, { resolve, reject })
-    this.tell({ ...question, request: this.#count })
+    this.tell({ ...request, request: this.#count })
     return promise
   }
 
