@@ -242,6 +242,16 @@ class LatchedOutbox(OutboxRows):
             await self.taken.pass_through()
         return taken
 
+    async def take_made_due(
+        self, company: str, allowance: Allowance, *, but: Collection[str], updates: Sequence[MessageChange | Deferral]
+    ) -> Taken | None:
+        await self.takes.pass_through()
+        await self.learns.pass_through()
+        taken = await super().take_made_due(company, allowance, but=but, updates=updates)
+        if taken is not None and taken.messages:
+            await self.taken.pass_through()
+        return taken
+
     async def apply_updates(self, company: str, changes: Sequence[MessageChange | Deferral]) -> list[Message]:
         await self.learns.pass_through()
         self.batches.append(len(changes))

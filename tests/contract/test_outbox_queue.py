@@ -72,6 +72,24 @@ async def test_updates_are_applied_before_the_look_in_one_transaction(store: Sto
     assert store.rows("SELECT state FROM outbox ORDER BY seq") == [("sent",), ("sending",)]
 
 
+async def test_only_updates_that_make_a_message_due_cause_a_look(store: Store) -> None:
+    """The next message of a chat becomes due when the one before it is settled; a receipt makes nothing due."""
+    first, second = [await accepted(store, n) for n in (1, 2)]
+    await accepted(store, 3, PEOPLE[3])
+
+    async def made_due(message: Message, update: StatusUpdate, *but: int) -> list[str] | None:
+        change = MessageChange(whatsapp_id=message.whatsapp_id, update=update, at=T1)
+        busy = [f"3EB0{number:04}" for number in but]
+        taken = await store.outbox.take_made_due(COMPANY, allow(), but=busy, updates=[change])
+        return None if taken is None else [each.id for each in taken.messages]
+
+    assert await numbers(store) == [1, 3]
+    assert await made_due(first, StatusUpdate.ACKED, 3) == ["msg_2"]
+    assert await made_due(first, StatusUpdate.READ, 2, 3) is None
+    assert await made_due(second, StatusUpdate.ACKED, 3) is None
+    assert store.rows("SELECT state FROM outbox ORDER BY seq") == [("read",), ("sent",), ("sending",)]
+
+
 async def test_whoever_waits_is_told_of(store: Store) -> None:
     """Behind others, resting until a time, or not allowed now; what is in flight or settled does not wait."""
     messages = [await accepted(store, n) for n in (1, 2)]

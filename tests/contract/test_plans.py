@@ -145,6 +145,8 @@ async def _queue(outbox: Called) -> None:
     await outbox.make_due(COMPANY)
     await outbox.move_expiries(COMPANY, STEP)
     await outbox.take(COMPANY, limits, but=[], alone=True)
+    settled = MessageChange(whatsapp_id="bulk", update=StatusUpdate.ACKED, at=iso(NOW))
+    await outbox.take_made_due(COMPANY, limits, but=[], updates=[settled])
     await outbox.next_expiry(COMPANY)
     await outbox.expire(COMPANY, at=_ago(80))
 

@@ -25,6 +25,16 @@ class QueueKnowledge(StrEnum):
     """Something may have become due or allowed."""
 
 
+class Look(StrEnum):
+    """Whether to query the queue."""
+
+    NONE = auto()
+    """Nothing can be due."""
+    IF_MADE_DUE = auto()
+    """Only a message can be due that became the first of its chat by the updates that are about to be committed."""
+    FULL = auto()
+
+
 class QueueWatch:
     def __init__(self) -> None:
         self._knows = QueueKnowledge.UNKNOWN
@@ -52,9 +62,14 @@ class QueueWatch:
             self._due_at = None
             self.changed()
 
-    def is_worth_a_look(self, *, has_updates: bool, drains: bool) -> bool:
-        """`has_updates`: messages are about to be settled, which makes those behind them in their chats due."""
-        return self.may_be_due or drains or (has_updates and not self.is_empty)
+    def next_look(self, *, has_updates: bool, drains: bool) -> Look:
+        """`has_updates`: status updates are about to be committed. `drains`: a suspect must be sent next."""
+        if self.may_be_due or drains:
+            return Look.FULL
+        if not has_updates or self.is_empty:
+            return Look.NONE
+        # A suspect is sent when nothing is in flight, whatever chat it is in.
+        return Look.IF_MADE_DUE if self._suspect_since is None else Look.FULL
 
     def expect(self, moment: float | None) -> None:
         """Something may be due or allowed at that moment."""
@@ -62,6 +77,11 @@ class QueueWatch:
 
     def look_begins(self) -> None:
         self._knows = QueueKnowledge.LOOKING
+
+    def look_was_needless(self) -> None:
+        """`Look.IF_MADE_DUE`, and the updates made nothing due: what was known before still holds."""
+        if self._knows is QueueKnowledge.LOOKING:
+            self._knows = QueueKnowledge.WAITING
 
     def look_ended(self, now: float, *, has_more: bool, is_limited: bool, suspect_waits: bool) -> None:
         """`is_limited`: as much was taken as a limit allows, so that more may be due."""

@@ -295,6 +295,19 @@ class Outbox(Protocol):
         owns the session; the updates are stored all the same.
         """
 
+    async def take_made_due(
+        self,
+        company: str,
+        allowance: Allowance,
+        *,
+        but: Collection[str],
+        updates: Sequence[MessageChange | Deferral],
+    ) -> Taken | None:
+        """Apply `updates`, and `take` if one of them made another message due; None if none did.
+
+        For a sender that knows that nothing else is due: most updates then cost no look at the queue.
+        """
+
     async def apply_updates(self, company: str, changes: Sequence[MessageChange | Deferral]) -> list[Message]:
         """Apply status updates; returns the messages whose state changed. Unknown ids are ignored."""
 

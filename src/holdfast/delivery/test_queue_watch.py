@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from holdfast.delivery.queue_watch import SUSPECT_WAITS_S, QueueWatch, earliest
+from holdfast.delivery.queue_watch import SUSPECT_WAITS_S, Look, QueueWatch, earliest
 
 
 def looked(*, has_more: bool = False, is_limited: bool = False, suspect_waits: bool = False) -> QueueWatch:
@@ -22,10 +22,29 @@ def test_at_first_anything_may_be_due() -> None:
 
 def test_an_empty_queue_is_not_looked_at_when_messages_are_settled() -> None:
     """A look is only worth it if another message of the chat may be waiting."""
-    assert not looked().is_worth_a_look(has_updates=True, drains=False)
-    assert looked(has_more=True).is_worth_a_look(has_updates=True, drains=False)
-    assert not looked(has_more=True).is_worth_a_look(has_updates=False, drains=False)
-    assert looked().is_worth_a_look(has_updates=False, drains=True)
+    assert looked().next_look(has_updates=True, drains=False) is Look.NONE
+    assert looked(has_more=True).next_look(has_updates=False, drains=False) is Look.NONE
+    assert looked().next_look(has_updates=False, drains=True) is Look.FULL
+
+
+def test_updates_make_a_look_necessary_only_where_they_make_a_message_due() -> None:
+    """While nothing else is due; a suspect waits until nothing is in flight, whatever chat it is in."""
+    assert looked(has_more=True).next_look(has_updates=True, drains=False) is Look.IF_MADE_DUE
+    assert looked(has_more=True, suspect_waits=True).next_look(has_updates=True, drains=False) is Look.FULL
+    assert looked(is_limited=True).next_look(has_updates=True, drains=False) is Look.FULL
+
+
+def test_a_needless_look_leaves_what_is_known() -> None:
+    """Unless something changed during it."""
+    watch = looked(has_more=True)
+    watch.look_begins()
+    watch.look_was_needless()
+    assert not watch.may_be_due
+    assert not watch.is_empty
+    watch.look_begins()
+    watch.changed()
+    watch.look_was_needless()
+    assert watch.may_be_due
 
 
 def test_during_a_look_nothing_that_is_accepted_may_overtake() -> None:

@@ -18,7 +18,7 @@ from holdfast.base.errors import HoldfastError
 from holdfast.delivery.breaker import Breaker
 from holdfast.delivery.in_flight import InFlight
 from holdfast.delivery.message import is_suspect
-from holdfast.delivery.queue_watch import QueueWatch, earliest
+from holdfast.delivery.queue_watch import Look, QueueWatch, earliest
 from holdfast.delivery.rate_limits import Allowance
 from holdfast.delivery.stores import BULK, Accepted, Content, Draft, MediaFiles, Outbox, Outgoing
 from holdfast.runtime.engine_supervisor import EngineSupervisor
@@ -192,34 +192,43 @@ class OutboxSender:
         await self._follow_clock()
         self._put_back_overdue()
         batch = self.outcomes.take_batch()
-        link, allowance = self._link, self._allowance(has_updates=bool(batch.updates))
+        look = self._next_look(has_updates=bool(batch.updates))
+        link, allowance = self._link, None if look is Look.NONE else self._allowance()
         if link is not None and allowance is not None:
-            await self._take(link, allowance, batch)
+            await self._take(link, look, allowance, batch)
         elif batch.updates:
+            if look is not Look.NONE:
+                self._queue.changed()  # the updates may make messages due, which nothing may take now
             await self._outbox.apply_updates(self._company, batch.updates)
         batch.is_durable.set()
 
-    def _allowance(self, *, has_updates: bool) -> Allowance | None:
-        """How much may be taken now; None when a look at the queue is not worth it, or nothing may leave."""
-        now, drains = self._clock.monotonic(), self._is_draining()
-        self._queue.advance(now)
-        is_worth_it = self._queue.is_worth_a_look(has_updates=has_updates, drains=drains)
-        if self._link is None or not is_worth_it or (drains and not self._in_flight.is_empty):
-            return None
+    def _next_look(self, *, has_updates: bool) -> Look:
+        drains = self._is_draining()
+        self._queue.advance(self._clock.monotonic())
+        if self._link is None or (drains and not self._in_flight.is_empty):
+            return Look.NONE
+        return self._queue.next_look(has_updates=has_updates, drains=drains)
+
+    def _allowance(self) -> Allowance | None:
+        """How much may be taken now; None when nothing may leave."""
+        now = self._clock.monotonic()
         room = self._breaker.room(now, room=self._room, is_idle=self._in_flight.is_empty)
         allowance = self._limiter.allowance(room=room)
         self._queue.expect(earliest(allowance.more_at, self._breaker.probes_at(now)))
         return allowance if allowance.total else None
 
-    async def _take(self, link: LinkId, allowance: Allowance, batch: UpdateBatch) -> None:
+    async def _take(self, link: LinkId, look: Look, allowance: Allowance, batch: UpdateBatch) -> None:
         self._queue.look_begins()
-        taken = await self._outbox.take(
-            self._company,
-            allowance,
-            but=tuple(self._in_flight.whatsapp_ids),
-            alone=self._is_draining(),
-            updates=batch.updates,
-        )
+        but, updates = tuple(self._in_flight.whatsapp_ids), batch.updates
+        if look is Look.IF_MADE_DUE:
+            made_due = await self._outbox.take_made_due(self._company, allowance, but=but, updates=updates)
+            if made_due is None:
+                self._queue.look_was_needless()
+                return
+            taken = made_due
+        else:
+            alone = self._is_draining()
+            taken = await self._outbox.take(self._company, allowance, but=but, alone=alone, updates=updates)
         self._queue.look_ended(
             self._clock.monotonic(),
             has_more=taken.has_more,

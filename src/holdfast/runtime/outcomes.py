@@ -263,6 +263,7 @@ class Outcomes:
             log.warning("Session %s: message %s failed: %s (%s)", self._company, name, sentence, code)
         if message is not None and update is StatusUpdate.GIVEN_UP:
             self._limiter.forget(message.chat)
+            self._look()  # for another new contact may be allowed now
         elif message is not None:
             makes_known = message.contact is not ContactStatus.KNOWN
             self._limiter.acked(message)

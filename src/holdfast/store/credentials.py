@@ -23,7 +23,7 @@ from holdfast.store.connection import Insert, Prepared, insert
 from holdfast.store.database import Database
 from holdfast.store.inbox import RECEIVED, MediaUrl, keep_received, no_media_url
 from holdfast.store.leases import NO_FENCE, Fence
-from holdfast.store.outbox import know_chat
+from holdfast.store.outbox_updates import know_chat
 from holdfast.store.tables import credentials, decrypted, groups, inbox, outbox, quarantine, signal_keys
 
 UNDECRYPTABLE = "undecryptable"

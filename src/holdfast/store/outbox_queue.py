@@ -129,13 +129,13 @@ def suspect_lane(lane: int) -> int:
     return _SUSPECTS + min(lane % _CONTACTS, ContactStatus.APPROACHED)
 
 
-def advance_chat(connection: Connection, row: Mapping[str, Any], *, now: str) -> None:
-    """The head `row` was settled: the next open message of its chat is the head from now on."""
+def advance_chat(connection: Connection, row: Mapping[str, Any], *, now: str) -> bool:
+    """The head `row` was settled: the next open message of its chat becomes the head. False if there is none."""
     where = {"company": row["company_id"], "name": row["chat"]}
     _MAKE_HEAD.rows(connection, {"changed": row["seq"], "next_at": None, "lane": None})
     found = _FOLLOWING.rows(connection, {**where, "after": row["seq"]})
     if not found:
-        return
+        return False
     seq, priority, attempts = found[0]
     kind = BULK_KIND if priority >= BULK else INTERACTIVE_KIND
     was_hastened = row["priority"] < BULK or row["lane"] < BULK_KIND * _CONTACTS
@@ -143,6 +143,7 @@ def advance_chat(connection: Connection, row: Mapping[str, Any], *, now: str) ->
         kind = INTERACTIVE_KIND
     contact = _contact(connection, row["company_id"], row["chat"], is_new=attempts == 0)
     _MAKE_HEAD.rows(connection, {"changed": seq, "next_at": now, "lane": kind * _CONTACTS + contact})
+    return True
 
 
 def chat_became_known(connection: Connection, company: str, chat: str, *, now: str) -> None:
