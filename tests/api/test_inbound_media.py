@@ -88,6 +88,24 @@ async def test_a_medium_has_an_address_of_its_own(client: ApiClient) -> None:
     assert over == "this media address has expired or is not valid: the inbox has a new one, `media.url`"
 
 
+async def test_addresses_of_media_can_be_revoked(client: ApiClient) -> None:
+    """By a key of the company, all that were given so far, also after a restart; the inbox has new ones."""
+    await client.world.pair()
+    old = link(await came(client))
+    (await client("DELETE", f"/v1/sessions/{OTHER}/media-links", key=KEY_OF_ONE)).problem(
+        403, "forbidden", field="company"
+    )
+    (await client("DELETE", f"{SESSION}/media-links", key=None)).problem(401, "unauthorized")
+    assert (await client("GET", old, key=None)).status == 200
+    assert (await client("DELETE", f"{SESSION}/media-links", key=KEY_OF_ONE)).status == 204
+    gone = (await client("GET", old, key=None)).problem(404, "not-found", field="id")
+    assert gone == "this media address has expired or is not valid: the inbox has a new one, `media.url`"
+    new = link((await client("GET", f"{SESSION}/inbox")).json["items"][0])
+    assert new != old
+    assert (await client("GET", new, key=None)).body == PICTURE
+    assert (await client("GET", old, key=None)).status == 404
+
+
 @pytest.mark.parametrize(
     ("mimetype", "given", "shown"),
     [

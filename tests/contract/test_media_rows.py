@@ -284,3 +284,13 @@ async def test_a_repeated_request_is_known_by_its_key(rows: Rows) -> None:
     assert await rows.references.replayed(COMPANY, "k") == ("msg_1", "h")
     assert await rows.references.replayed(OTHER, "k") is None
     assert await rows.references.replayed(COMPANY, "l") is None
+
+
+async def test_a_revocation_of_addresses_is_kept_for_each_company(rows: Rows) -> None:
+    """Found by a message of the company; none for one that is unknown."""
+    await rows.came(1)
+    assert await rows.media.links_revoked_at("msg_in1") is None
+    await rows.media.revoke_links("nobody", at="2026-01-01T00:00:01.000Z")
+    await rows.media.revoke_links(COMPANY, at="2026-01-01T00:00:02.000Z")
+    assert await rows.media.links_revoked_at("msg_in1") == "2026-01-01T00:00:02.000Z"
+    assert await rows.media.links_revoked_at("msg_in9") is None

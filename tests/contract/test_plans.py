@@ -277,6 +277,8 @@ async def _media(media: Called) -> None:
     await media.copy(stored.id, Path("/dev/null"))
     await media.inbound("in_000000000007")
     await media.keep("in_000000000007", stored.id)
+    await media.links_revoked_at("in_000000000007")
+    await media.revoke_links(COMPANY, at=iso(NOW))
     await media.discard(stored.id)
     await media.sweep(unused_since=_ago(89), settled_since=_ago(7))
 

@@ -89,8 +89,18 @@ class MediaService:
         """The URL for downloading an inbound medium without a key."""
         return None if received.media is None else self._links.url(received.id, now=self._clock.now())
 
-    def is_good(self, inbox_id: str, *, expires: int, token: str) -> bool:
+    def is_signed(self, inbox_id: str, *, expires: int, token: str) -> bool:
+        """Whether the URL was made here and has not expired."""
         return self._links.is_good(inbox_id, expires=expires, token=token, now=self._clock.now())
+
+    async def is_revoked(self, inbox_id: str, *, expires: int) -> bool:
+        return self._links.is_revoked(expires=expires, revoked_at=await self.inbound.links_revoked_at(inbox_id))
+
+    async def revoke_links(self, company: str) -> None:
+        """Revoke the URLs of the company's media that were given so far."""
+        now = self._clock.now()
+        self._links.revoke(now=now)
+        await self.inbound.revoke_links(company, now=now)
 
 
 class StoredModel(ApiModel):
@@ -155,6 +165,15 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
         await _gateway(request)
         return _given(await _service(request).inbound.open(id, may_touch=lambda owner: owner == company))
 
+    @router.delete("/v1/sessions/{company}/media-links", status_code=204)
+    async def revoke_media_links(company: CompanyPath, request: Request) -> None:
+        """Revoke the signed URLs of inbound media that were given so far, in webhooks and inbox. The inbox has new
+        ones. Use it when URLs have leaked; the media themselves stay."""
+        _grant(request).check(company)
+        gateway = await _gateway(request)
+        await gateway.require(company)
+        await _service(request).revoke_links(company)
+
     return router
 
 
@@ -170,11 +189,14 @@ def make_open_router() -> APIRouter:
         token: Annotated[str, Query(max_length=64)] = "",
     ) -> Response:
         """The medium of an inbound message, by its signed URL (`media.url` in webhooks and inbox; valid for 7 days)."""
-        if not _service(request).is_good(id, expires=expires, token=token):
-            raise NotFound(
-                "this media address has expired or is not valid: the inbox has a new one, `media.url`", field="id"
-            )
+        invalid = NotFound(
+            "this media address has expired or is not valid: the inbox has a new one, `media.url`", field="id"
+        )
+        if not _service(request).is_signed(id, expires=expires, token=token):
+            raise invalid
         await _gateway(request)
+        if await _service(request).is_revoked(id, expires=expires):
+            raise invalid
         return _given(await _service(request).inbound.open(id))
 
     return router

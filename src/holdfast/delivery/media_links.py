@@ -1,4 +1,8 @@
-"""Signed URLs of inbound media: each is valid for some days, for one medium, without an API key."""
+"""Signed URLs of inbound media: each is valid for some days, for one medium, without an API key.
+
+A URL tells when it was made, to the second: its expiry minus its lifetime. Revocation compares that with a stored time,
+so that it needs no list of URLs and holds in every process of a cluster.
+"""
 
 from __future__ import annotations
 
@@ -18,15 +22,25 @@ class MediaLinks:
     def __init__(self, *, secret: str, base_url: str) -> None:
         self._secret = secret.encode()
         self._base_url = base_url.rstrip("/")
+        self._revoked_s = 0
 
     def url(self, inbox_id: str, *, now: datetime) -> str:
-        expires = int((now + VALID).timestamp())
+        made_s = max(int(now.timestamp()), self._revoked_s + 1)
+        expires = made_s + int(VALID.total_seconds())
         return f"{self._base_url}/v1/media/{inbox_id}?expires={expires}&token={self._token(inbox_id, expires)}"
 
     def is_good(self, inbox_id: str, *, expires: int, token: str, now: datetime) -> bool:
         """Whether the token is valid and has not expired. Tokens are compared in constant time."""
         expected = self._token(inbox_id, expires)
         return hmac.compare_digest(expected.encode(), token.encode()) and now.timestamp() <= expires
+
+    def revoke(self, *, now: datetime) -> None:
+        """The caller stores `now` as the time of a revocation; URLs made later in the same second stay valid."""
+        self._revoked_s = int(now.timestamp())
+
+    def is_revoked(self, *, expires: int, revoked_at: datetime | None) -> bool:
+        """Whether a URL was made before its company's URLs were revoked."""
+        return revoked_at is not None and expires - int(VALID.total_seconds()) <= int(revoked_at.timestamp())
 
     def _token(self, inbox_id: str, expires: int) -> str:
         digest = hmac.digest(self._secret, f"media {inbox_id} {expires}".encode(), hashlib.sha256)

@@ -60,6 +60,12 @@ class InboundMediaStore(Protocol):
 
     async def inbound(self, inbox_id: str) -> InboundMedia | None: ...
 
+    async def links_revoked_at(self, inbox_id: str) -> str | None:
+        """When the URLs of media of the message's company were last revoked; None: never."""
+
+    async def revoke_links(self, company: str, *, at: str) -> None:
+        """URLs of media of this company that were given until `at` are no longer valid."""
+
     async def keep(self, inbox_id: str, media_id: str) -> None:
         """Record that the medium of an inbound message was downloaded and is stored under `media_id`."""
 

@@ -26,6 +26,19 @@ def test_an_address_is_good_for_a_week() -> None:
     assert not LINKS.is_good(inbox_id, expires=expires, token=token, now=NOW + VALID + timedelta(seconds=1))
 
 
+def test_a_revocation_ends_what_was_made_before() -> None:
+    """To the second; what is made after it in the same second is valid, and so is all of a company without one."""
+    links = MediaLinks(secret="s", base_url="https://holdfast.example")
+    revoked_at = NOW + timedelta(milliseconds=500)
+    _, before, _ = parts(links.url("msg_1", now=NOW))
+    links.revoke(now=revoked_at)
+    _, after, token = parts(links.url("msg_1", now=revoked_at))
+    assert links.is_revoked(expires=before, revoked_at=revoked_at)
+    assert not links.is_revoked(expires=after, revoked_at=revoked_at)
+    assert not links.is_revoked(expires=before, revoked_at=None)
+    assert links.is_good("msg_1", expires=after, token=token, now=revoked_at)
+
+
 def test_nothing_of_an_address_can_be_changed() -> None:
     """Neither the medium nor the time, nor the token; another Holdfast's is none."""
     inbox_id, expires, token = parts(LINKS.url("msg_1", now=NOW))

@@ -8,10 +8,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 from weakref import WeakValueDictionary
 
+from holdfast.base.clock import iso
 from holdfast.base.errors import Fault, HoldfastError, NotFound
 from holdfast.base.ids import may_be_id
 from holdfast.delivery.media import MB
@@ -88,6 +90,14 @@ class InboundMediaService:
                 known = await self._known(inbox_id, may_touch)
                 media_id = known.media_id or await self._fetch(known)
         return await self._opened(media_id)
+
+    async def links_revoked_at(self, inbox_id: str) -> datetime | None:
+        """When the URLs of media of the message's company were last revoked."""
+        at = await self._store.links_revoked_at(inbox_id)
+        return None if at is None else datetime.fromisoformat(at)
+
+    async def revoke_links(self, company: str, *, now: datetime) -> None:
+        await self._store.revoke_links(company, at=iso(now))
 
     async def _known(self, inbox_id: str, may_touch: Callable[[str], bool]) -> InboundMedia:
         known = await self._store.inbound(inbox_id) if may_be_id(inbox_id) else None

@@ -18,7 +18,7 @@ from holdfast.delivery.content import StoredMedia
 from holdfast.delivery.media_stores import InboundMedia
 from holdfast.store.connection import insert
 from holdfast.store.database import Database
-from holdfast.store.tables import inbox, media, media_chunks, outbox
+from holdfast.store.tables import inbox, media, media_chunks, outbox, sessions
 
 _SHOWN = media.c["id", "company_id", "mimetype", "filename", "size_bytes", "sha256"]
 _MEDIA_KINDS = ("image", "video", "audio", "document", "sticker")
@@ -103,6 +103,20 @@ class MediaRows:
             )
 
         return await self._database.read(work)
+
+    async def links_revoked_at(self, inbox_id: str) -> str | None:
+        joined = inbox.join(sessions, sessions.c.company_id == inbox.c.company_id)
+        statement = select(sessions.c.media_links_revoked_at).select_from(joined).where(inbox.c.id == inbox_id)
+
+        def work(connection: Connection) -> str | None:
+            revoked_at: str | None = connection.scalar(statement)
+            return revoked_at
+
+        return await self._database.read(work)
+
+    async def revoke_links(self, company: str, *, at: str) -> None:
+        statement = update(sessions).where(sessions.c.company_id == company).values(media_links_revoked_at=at)
+        await self._database.write(lambda connection: _run(connection, statement))
 
     async def keep(self, inbox_id: str, media_id: str) -> None:
         statement = update(inbox).where(inbox.c.id == inbox_id).values(media_id=media_id)

@@ -91,8 +91,9 @@ class SessionRows:
         await self._database.write(work)
 
 
-_RECORDS = select(*(column for column in sessions.c if column is not sessions.c.label))
-"""The label is no part of the record: the session's actor saves the record, and people change the label."""
+_SET_BY_PEOPLE = {"label", "media_links_revoked_at"}
+_RECORDS = select(*(column for column in sessions.c if column.name not in _SET_BY_PEOPLE))
+"""Without what people change: the session's actor saves the record."""
 
 
 def _values(record: Record) -> dict[str, Any]:

@@ -46,6 +46,7 @@ sessions = Table(
     Column("device_name", Text),
     Column("proxy_url", Text),
     Column("label", Text),
+    Column("media_links_revoked_at", Text),
 )
 
 transitions = Table(
