@@ -28,7 +28,7 @@ class RecordedAlerts:
     async def begin(self) -> Book:
         return Book()
 
-    async def tell(self, book: Book, alerts: Sequence[Alert], names: Mapping[str, CompanyName]) -> None:
+    async def send(self, book: Book, alerts: Sequence[Alert], names: Mapping[str, CompanyName]) -> None:
         self.alerts += alerts
         self.names = {**self.names, **names}
 

@@ -1,1 +1,1 @@
-"""What the API and the dashboard share of HTTP: event streams, and waits that end at shutdown."""
+"""HTTP code that the API and the dashboard share: event streams, and waits that end at shutdown or startup."""

@@ -1,7 +1,7 @@
-"""Server-sent events: the one response behind the API's event stream and the dashboard's live pages.
+"""Server-sent events: the response class of the API's event stream and of the dashboard's live pages.
 
-FastAPI's `format_sse_event` writes the format. The response is our own: FastAPI's ignores shutdown and quotas, and
-sse-starlette learns of a shutdown by patching uvicorn's signal handling, which Holdfast replaces.
+FastAPI's `format_sse_event` produces the wire format. The response class is ours: FastAPI's does not know shutdown or
+quotas, and sse-starlette detects a shutdown by patching uvicorn's signal handling, which Holdfast replaces.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from starlette.types import Receive, Scope, Send
 from holdfast.http.shutdown import ShutdownScope, Stopping
 
 HEARTBEAT_S = 15
-"""Seconds without events after which a comment is sent: proxies close connections on which nothing moves."""
+"""Seconds without events after which a comment is sent, because proxies close idle connections."""
 _HEARTBEAT = format_sse_event(comment="heartbeat")
 _RETRY_MS = 2000
-"""How soon a reader connects again when the connection breaks."""
+"""How soon a client reconnects after the connection was lost."""
 
 Chunks = AsyncGenerator[bytes, None]
-"""Events as they are sent, several in one chunk where they come together."""
+"""Formatted events; events that occur together share a chunk."""
 _Write = Callable[[bytes], Awaitable[None]]
 
 
 class EventStream(Response):
-    """Sends `events` until they end, the reader disconnects, or Holdfast stops.
+    """Sends `events` until they end, the client disconnects, or Holdfast stops.
 
-    The next chunk is asked for only when the one before has left, so a slow reader holds no more than one in memory.
+    The next chunk is requested only after the previous one was sent, so a slow client keeps at most one in memory.
     """
 
     media_type = "text/event-stream"
@@ -45,7 +45,7 @@ class EventStream(Response):
         headers: Mapping[str, str] | None = None,
         heartbeat_s: float = HEARTBEAT_S,
     ) -> None:
-        """quota: left when the stream ends."""
+        """`quota`: entered when the stream starts, left when it ends. `heartbeat_s`: see `HEARTBEAT_S`."""
         super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no", **(headers or {})})
         del self.headers["content-length"]
         self._events = events
@@ -63,7 +63,7 @@ class EventStream(Response):
             with contextlib.suppress(Stopping):
                 async with self._shutdown.until_stopping(), asyncio.TaskGroup() as tasks:
                     writing = tasks.create_task(self._write_all(write), name="event stream")
-                    leaving = tasks.create_task(_disconnected(receive), name="event stream's reader")
+                    leaving = tasks.create_task(_disconnected(receive), name="event stream client")
                     await asyncio.wait([writing, leaving], return_when=asyncio.FIRST_COMPLETED)
                     writing.cancel()
                     leaving.cancel()

@@ -1,6 +1,6 @@
-"""Waits of requests – for a QR code, for the rest of a body, for the next event – that end when Holdfast stops.
+"""Ends the waits of open requests when Holdfast stops: for a QR code, the rest of a body, or the next event.
 
-Without this an open request would delay the stop until uvicorn's grace period is over.
+Without this, an open request would delay the shutdown until uvicorn's grace period is over.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Stopping(HoldfastError):
 
 
 class ShutdownScope:
-    """One for each HTTP application."""
+    """The waits of one HTTP application that end at its shutdown."""
 
     def __init__(self) -> None:
         self._open: set[asyncio.Timeout] = set()
@@ -30,7 +30,7 @@ class ShutdownScope:
 
     @asynccontextmanager
     async def until_stopping(self) -> AsyncIterator[None]:
-        """Run a block that may wait; raises `Stopping` out of it when Holdfast stops."""
+        """Run a block that may wait. Raises `Stopping` from it when Holdfast stops."""
         if self._has_ended:
             raise Stopping
         timeout = asyncio.timeout(None)
@@ -46,7 +46,7 @@ class ShutdownScope:
             self._open.discard(timeout)
 
     def end(self) -> None:
-        """Holdfast stops: end the waits that are under way, and allow no new ones."""
+        """End all current waits, and refuse new ones."""
         self._has_ended = True
         now = asyncio.get_running_loop().time()
         for timeout in self._open:

@@ -1,4 +1,4 @@
-"""Requests that come while the sessions are being loaded wait for them, instead of being refused."""
+"""Lets requests that arrive during startup wait until the sessions are loaded, instead of refusing them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from holdfast.base.errors import HoldfastError
 from holdfast.http.shutdown import ShutdownScope
 
 LOADING_WAIT_S = 5
-"""How long a request waits. Sessions are usually loaded within a second; a first start installs Baileys before."""
+"""How long a request waits. Loading usually takes less than a second; the first start installs Baileys before."""
 
 
 class Loading(Protocol):
+    """The part of the gateway that is needed here."""
+
     @property
     def is_ready(self) -> bool: ...
 
@@ -30,7 +32,7 @@ class Starting(HoldfastError):
 
 
 async def until_loaded(request: Request, gateway: Loading) -> None:
-    """Raises `Starting` when the sessions are not loaded in time, and `Stopping` when Holdfast stops before."""
+    """Wait until the sessions are loaded. Raises `Starting` after `LOADING_WAIT_S`, and `Stopping` at shutdown."""
     if gateway.is_ready:
         return
     shutdown: ShutdownScope = request.app.state.shutdown

@@ -1,1 +1,1 @@
-"""Carries alerts to people, through Apprise. Never decides what is worth an alert."""
+"""Sends alerts through Apprise, and signs and posts webhooks. It must never decide what is worth an alert."""

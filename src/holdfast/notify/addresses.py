@@ -1,4 +1,4 @@
-"""Where alerts go: Apprise URLs. They hold passwords and tokens, so nothing but their scheme is ever shown."""
+"""The Apprise URLs that alerts are sent to. They contain passwords and tokens: only their scheme may ever be shown."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from holdfast.base.errors import Misconfigured
 SETTING = "HOLDFAST_ALERT_URLS"
 
 _SEPARATOR = re.compile(r"\s+|,+(?=\s|$|[a-z][a-z0-9+.-]*://)", re.IGNORECASE)
-"""A comma separates only in front of the next URL: it may stand within one."""
+"""URLs may contain commas, so a comma separates two URLs only if the next one begins behind it."""
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]{0,19})://", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlertAddress:
-    """One address, shown as `address 2 (slack)`."""
+    """One Apprise URL, shown to people as `address 2 (slack)`."""
 
     position: int
-    """In the setting, from 1."""
+    """Its position in the setting, counted from 1."""
     url: str = field(repr=False)
 
     @property
@@ -31,7 +31,7 @@ class AlertAddress:
 
     @property
     def fingerprint(self) -> str:
-        """Tells addresses apart in stored rows without telling what they are."""
+        """Identifies the address in stored rows without revealing it."""
         return hashlib.sha256(self.url.encode()).hexdigest()[:16]
 
     def __str__(self) -> str:
@@ -39,9 +39,10 @@ class AlertAddress:
 
 
 def read_addresses(text: str, *, refusal: Callable[[str], str | None]) -> tuple[AlertAddress, ...]:
-    """The addresses in the setting, each once. `refusal` says why a URL can't be used, without showing it.
+    """The addresses in the setting, without duplicates.
 
-    Raises `Misconfigured`, which names the setting and the position, not the secret.
+    `refusal` returns why a URL can't be used, without showing it. Raises `Misconfigured`, which names the setting and
+    the position of the URL but never the URL.
     """
     urls = [url for url in _SEPARATOR.split(text) if url]
     addresses: dict[str, AlertAddress] = {}

@@ -1,8 +1,8 @@
-"""Sends alerts: each to every address, until it arrived or a day went by.
+"""Sends each alert to every address, and retries for a day.
 
-Alerts are kept before they are sent and settled after: a crash in between delivers one twice, never not at all. To one
-address they go one after the other, those about the same subject in their order. It must never hold anything else up:
-whoever tells an alert waits for the store, not for an address.
+An alert is stored before it is sent and removed after it was delivered, so a crash in between delivers it twice rather
+than not at all. Each address gets one alert at a time, and alerts about the same subject in order. Callers of `send`
+must never wait for an address; they wait for the store only.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetrySchedule:
-    """How often to try."""
+    """When a failed delivery is retried."""
 
     factor: float = 1.5
     cap_s: float = 300
     give_up_s: float = 24 * 3600
 
     def delay_s(self, tries: int) -> float:
-        """Seconds to wait after so many failed tries: 1.5, 2.25, … up to the cap."""
+        """The backoff after this many failed attempts in seconds: 1.5, 2.25, … up to the cap."""
         return min(self.factor ** min(tries, 100), self.cap_s)
 
 
@@ -50,7 +50,7 @@ class Undelivered:
 
 
 class AlertSender:
-    """With no address, alerts go into the log alone."""
+    """Sends alerts. Without addresses, alerts are only logged."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class AlertSender:
         pace: RetrySchedule = RetrySchedule(),
         public_url: str | None = None,
     ) -> None:
-        """`public_url`: the address of the dashboard, for links in alerts."""
+        """`public_url`: the URL of the dashboard, for links in alerts."""
         self._public_url = public_url
         self._clock = clock
         self._queue = AlertQueue(rows)
@@ -72,24 +72,24 @@ class AlertSender:
         }
 
     async def begin(self) -> Book:
-        """Take up what was under way before a restart; returns the alert book. Raises `NotKept`."""
+        """Load the undelivered alerts of the time before a restart, and return the alert book. Raises `NotKept`."""
         text, pending = await self._queue.begin()
         for alert in pending:
             if alert.address in self._address_queues:
                 self._address_queues[alert.address].add(alert)
                 continue
-            log.warning('Alert "%s" waited for an address that is no longer in use, and is dropped', alert.title)
+            log.warning('Alert "%s" is dropped: its address is no longer configured', alert.title)
             await self._queue.settle(alert)
         try:
             return Book() if text is None else load(text)
         except UnreadableBook as error:
-            log.error("%s; what still stands is told once more", error)  # noqa: TRY400
+            log.error("%s; alerts about present conditions are sent again", error)  # noqa: TRY400
             return Book()
 
-    async def tell(self, book: Book, alerts: Sequence[Alert], names: Names = NO_NAMES) -> None:
-        """Store the book with the alerts that it led to, and deliver them in time.
+    async def send(self, book: Book, alerts: Sequence[Alert], names: Names = NO_NAMES) -> None:
+        """Store the alert book with its alerts, and start to deliver them.
 
-        `names`: by what people know the companies, by company id.
+        `names`: the names of the companies by company id.
         """
         added = [
             pending_alert(alert, address=address, public_url=self._public_url, names=names)
@@ -103,25 +103,25 @@ class AlertSender:
             self._address_queues[each.address].add(each)
 
     async def run(self) -> None:
-        """Deliver until cancelled."""
+        """Deliver alerts until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             for each in self._address_queues.values():
                 tasks.create_task(each.run(), name=f"alerts to {each.address}")
 
     @property
     def undelivered(self) -> list[Undelivered]:
-        """All that is under way, oldest first for each address."""
+        """The undelivered alerts, oldest first for each address."""
         return [waiting for each in self._address_queues.values() for waiting in each.undelivered]
 
     @property
     def undelivered_s(self) -> float | None:
-        """Age of the oldest alert that an address did not take."""
+        """Age in seconds of the oldest alert whose delivery has failed; None if there is none."""
         failed = [datetime.fromisoformat(each.made_at) for each in self.undelivered if each.tries]
         return max((self._clock.now() - min(failed)).total_seconds(), 0) if failed else None
 
     @property
     def given_up(self) -> int:
-        """Deliveries that were given up after a day."""
+        """The number of deliveries that failed for a day and were given up."""
         return sum(each.given_up for each in self._address_queues.values())
 
 
@@ -137,14 +137,14 @@ def _log(alert: Alert) -> None:
 class _Waiting:
     alert: PendingAlert
     made_at: float
-    """In monotonic seconds, so that its age does not change when somebody sets the wall clock."""
+    """In monotonic seconds, so that changes of the wall clock do not affect its age."""
     due_at: float
     tries: int = 0
     error: str | None = None
 
 
 class _AddressQueue:
-    """The deliveries to one address."""
+    """The pending deliveries to one address."""
 
     def __init__(
         self, address: AlertAddress, *, queue: AlertQueue, transport: AlertTransport, clock: Clock, pace: RetrySchedule
@@ -153,7 +153,7 @@ class _AddressQueue:
         self.given_up = 0
         self._queue, self._transport, self._clock, self._pace = queue, transport, clock, pace
         self._waiting: list[_Waiting] = []
-        self._rung = asyncio.Event()
+        self._added = asyncio.Event()
 
     @property
     def undelivered(self) -> Iterable[Undelivered]:
@@ -167,11 +167,11 @@ class _AddressQueue:
             )
 
     def add(self, alert: PendingAlert) -> None:
-        """A new alert is tried at once, however long others have to wait."""
+        """Add an alert. It is due at once, even if older alerts wait for a retry."""
         now = self._clock.monotonic()
         made_at = min(to_monotonic(self._clock, alert.made_at), now)
         self._waiting.append(_Waiting(alert=alert, made_at=made_at, due_at=now))
-        self._rung.set()
+        self._added.set()
 
     async def run(self) -> None:
         while True:
@@ -180,11 +180,11 @@ class _AddressQueue:
                 await self._try(chosen)
                 continue
             async with self._clock.until(None if chosen is None else chosen.due_at):
-                await self._rung.wait()
-            self._rung.clear()
+                await self._added.wait()
+            self._added.clear()
 
     def _next(self) -> _Waiting | None:
-        """What is due first, of the oldest alert about each subject."""
+        """The delivery that is due first, among the oldest of each subject."""
         oldest: dict[str, _Waiting] = {}
         for each in self._waiting:
             oldest.setdefault(each.alert.subject, each)
@@ -194,23 +194,25 @@ class _AddressQueue:
         try:
             await self._transport.deliver(self.address, chosen.alert)
         except NotDelivered as error:
-            await self._put_off(chosen, error)
+            await self._retry_later(chosen, error)
             return
         self._waiting.remove(chosen)
         if chosen.tries:
-            log.info('Alert "%s" reached %s at try %d', chosen.alert.title, self.address, chosen.tries + 1)
+            log.info('Alert "%s" was delivered to %s at attempt %d', chosen.alert.title, self.address, chosen.tries + 1)
         for each in self._waiting:
             each.due_at = min(each.due_at, self._clock.monotonic())
         await self._queue.settle(chosen.alert)
 
-    async def _put_off(self, chosen: _Waiting, error: NotDelivered) -> None:
+    async def _retry_later(self, chosen: _Waiting, error: NotDelivered) -> None:
         chosen.tries, chosen.error = chosen.tries + 1, error.sentence
         if self._clock.monotonic() - chosen.made_at < self._pace.give_up_s:
             chosen.due_at = self._clock.monotonic() + self._pace.delay_s(chosen.tries)
             if chosen.tries == 1:
-                log.warning('Alert "%s" does not reach %s: %s', chosen.alert.title, self.address, error)
+                log.warning(
+                    'Alert "%s" can\'t be delivered to %s and is retried: %s', chosen.alert.title, self.address, error
+                )
             return
         self._waiting.remove(chosen)
         self.given_up += 1
-        log.error('Alert "%s" never reached %s: %s', chosen.alert.title, self.address, error)
+        log.error('Alert "%s" was not delivered to %s and is given up: %s', chosen.alert.title, self.address, error)
         await self._queue.settle(chosen.alert)

@@ -1,6 +1,6 @@
-"""Alerts in plain words. They name companies and reasons, never a phone number or the text of a message.
+"""The text of alerts. It names companies and reasons, and must never contain phone numbers or message texts.
 
-They pass through services of others, such as a messenger's, and what those services log.
+Alerts pass through other companies' services, such as messengers, which may log them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ OVER = "over"
 """The severity of an all-clear."""
 _JUST_NOW_S = 60
 _NAMED = 10
-"""More companies than this are counted, not named."""
+"""The maximum number of companies that are named; further ones are only counted."""
 _BEGINNINGS = {
     AlertKind.RAISED: "Holdfast",
     AlertKind.REMINDED: "Holdfast, still",
@@ -36,9 +36,9 @@ NO_NAMES: Names = MappingProxyType({})
 def pending_alert(
     alert: Alert, *, address: str, public_url: str | None = None, names: Names = NO_NAMES
 ) -> PendingAlert:
-    """The alert as it goes to one address (its fingerprint), with a link to the dashboard at `public_url`.
+    """The alert as it is sent to one address, with a link to the dashboard at `public_url`.
 
-    `names`: by what people know the companies, by company id.
+    `address`: its fingerprint. `names`: the names of the companies by company id.
     """
     return PendingAlert(
         id=_id(alert),
@@ -52,7 +52,7 @@ def pending_alert(
 
 
 def _id(alert: Alert) -> str:
-    """The same for the same alert, so that it can't be kept twice."""
+    """The same id for the same alert, so that it can't be stored twice."""
     parts = [str(alert.kind), alert.condition.cause, str(alert.digest), iso(alert.at), *alert.companies]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
@@ -80,14 +80,14 @@ def _labelled(company: str, names: Names) -> str:
 
 
 def body(alert: Alert, *, public_url: str | None = None, names: Names = NO_NAMES) -> str:
-    """Who, what, what to do, since when, and a link to the page that shows it; one line each."""
+    """The company, the problem, the cure, the time, and a link to the dashboard page that shows it; one line each."""
     about = _over(alert, names) if alert.kind is AlertKind.CLEARED else _stands(alert)
     link = [] if public_url is None else [f"{public_url.rstrip('/')}{_page(alert)}"]
     return "\n".join([*_who(alert, names), *about, *link])
 
 
 def _page(alert: Alert) -> str:
-    """Of the dashboard: that of the company, of webhooks, or of all."""
+    """The dashboard page about the alert: of the company, of webhooks, or of the fleet."""
     if alert.condition.action == Care.CHECK_WEBHOOK:
         return "/webhooks"
     return f"/companies/{quote(alert.companies[0], safe='')}" if len(alert.companies) == 1 else "/"
@@ -127,7 +127,7 @@ def _over(alert: Alert, names: Names) -> list[str]:
 
 
 def _for_how_long(alert: Alert) -> str:
-    """Nothing for trouble that has just begun: the time says it."""
+    """How long the condition has lasted; empty if it has just begun."""
     seconds = (alert.at - alert.since).total_seconds()
     return "" if seconds < _JUST_NOW_S else f" ({lasting(seconds)})"
 

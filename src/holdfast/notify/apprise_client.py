@@ -1,8 +1,8 @@
-"""Hands alerts to Apprise, which blocks and knows a hundred services: in a thread, with a deadline, and muted.
+"""Sends alerts through Apprise, which supports about a hundred services but blocks: in a thread, with a deadline.
 
-Apprise and what it uses log URLs with their secrets, so none of their log lines gets out; why a delivery failed is told
-with every part of the URL blotted out. Apprise is imported only when there is an address: with its services it takes
-two seconds and 20 MB.
+Apprise and its dependencies log URLs with their secrets. Their loggers are therefore muted, and every part of the URL
+is redacted in the reason of a failure. Apprise is imported only when an address is configured: it takes two seconds and
+20 MB to load.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ if TYPE_CHECKING:
 
 _MUTED = ("apprise", "urllib3", "requests_oauthlib", "oauthlib")
 _TRIES_AT_ONCE = 3
-"""A thread can't be ended from outside. So many may hang on one address before no more are begun."""
+"""The maximum number of threads that hang on one address, because threads can't be ended from outside."""
 
 
 class NotDelivered(HoldfastError):
-    """An alert did not reach an address; it is tried again."""
+    """An alert was not delivered to an address. The delivery is retried."""
 
     code = "alert-not-delivered"
     fault = Fault.OPERATOR
 
 
 class AlertTransport(Protocol):
-    """Who delivers."""
+    """Delivers alerts to addresses."""
 
     async def deliver(self, address: AlertAddress, alert: PendingAlert) -> None:
-        """Raises `NotDelivered` with what is known of the cause, and never shows the address's URL."""
+        """Raises `NotDelivered` with the cause as far as it is known, never with the URL of the address."""
 
 
 class AppriseClient:
-    """A `AlertTransport` through Apprise."""
+    """Implements `AlertTransport` with Apprise."""
 
     def __init__(self, *, clock: Clock, deadline_s: float = 30) -> None:
         self._clock = clock
@@ -54,7 +54,7 @@ class AppriseClient:
     async def deliver(self, address: AlertAddress, alert: PendingAlert) -> None:
         places = self._places.setdefault(address.fingerprint, Semaphore(_TRIES_AT_ONCE))
         if not places.acquire(blocking=False):
-            raise NotDelivered(f"{_TRIES_AT_ONCE} tries before this one still hang")
+            raise NotDelivered(f"{_TRIES_AT_ONCE} earlier attempts are still waiting for an answer")
         answer: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
         thread = Thread(target=_run, args=(lambda: send(address.url, alert), answer, places), daemon=True)
         thread.name = f"alert to {address}"
@@ -68,7 +68,7 @@ class AppriseClient:
 
 
 def _run(call: Callable[[], str | None], answer: asyncio.Future[str | None], places: Semaphore) -> None:
-    """The life of a delivering thread. It ends with the process, however it hangs."""
+    """The body of a delivery thread. It is a daemon thread, so a thread that hangs ends with the process."""
     try:
         why = call()
     except Exception as error:  # noqa: BLE001 – a service's plugin may raise anything, with the URL in its text
@@ -84,7 +84,7 @@ def _settle(answer: asyncio.Future[str | None], why: str | None) -> None:
 
 
 def send(url: str, alert: PendingAlert) -> str | None:
-    """Deliver now, blocking. None when it arrived, else why not."""
+    """Deliver an alert, blocking. Returns None on success, else the reason."""
     mute()
     from apprise import Apprise, NotifyFormat
 
@@ -116,7 +116,7 @@ def refusal(url: str) -> str | None:
 
 
 def mute() -> None:
-    """Let no log line out that may show a URL. Apprise's own collection of reasons still hears them."""
+    """Mute the loggers that may log a URL. Apprise still collects their records to explain a failure."""
     for name in _MUTED:
         logger = logging.getLogger(name)
         logger.propagate = False
@@ -125,7 +125,7 @@ def mute() -> None:
 
 
 def _asset() -> AppriseAsset:
-    """Nothing on the disk, nothing in Apprise's own threads: ours have a deadline already."""
+    """Configures Apprise to write nothing to the disk and to start no threads: ours already have a deadline."""
     from apprise import AppriseAsset, PersistentStoreMode
 
     return AppriseAsset(
@@ -152,7 +152,7 @@ def _explanation(result: AppriseResult, url: str) -> str:
 
 
 def redacted(text: str, url: str) -> str:
-    """The text without any part of the URL behind its scheme."""
+    """The text with every part of the URL but its scheme replaced by `…`."""
     behind = url.partition("://")[2]
     parts = {part for form in (behind, unquote(behind)) for part in re.split(r"[/:@?&=,#\s]+", form) if len(part) > 2}
     for part in sorted(parts, key=len, reverse=True):

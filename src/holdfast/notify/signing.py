@@ -1,6 +1,7 @@
-"""Signatures of webhooks, after the Standard Webhooks specification (symmetric, `v1`).
+"""Signs webhooks according to the Standard Webhooks specification (symmetric, `v1`).
 
-A receiver knows by them that a webhook comes from here and is fresh. Secrets must never get into errors or logs.
+A receiver verifies with the signature that a webhook is authentic and recent. Secrets must never appear in errors or
+logs.
 """
 
 from __future__ import annotations
@@ -14,26 +15,26 @@ from holdfast.base.errors import BadInput
 
 PREFIX = "whsec_"
 _FEWEST, _MOST = 24, 64
-"""Bytes of a secret, by the specification."""
+"""The minimum and maximum length of a secret in bytes (source: the specification)."""
 
 
 def sign(secret: str, *, id_: str, timestamp: int, body: bytes) -> str:
-    """What stands in `webhook-signature`."""
+    """The value of the header `webhook-signature`."""
     signed = f"{id_}.{timestamp}.".encode() + body
     digest = hmac.new(_bytes(secret), signed, hashlib.sha256).digest()
     return f"v1,{base64.b64encode(digest).decode()}"
 
 
 def checked_secret(secret: str, *, field: str) -> str:
-    """The secret, if it is one. Raises `BadInput`, which does not show it."""
+    """Returns the secret if it is valid. Raises `BadInput`, which does not show it."""
     try:
         count = len(_bytes(secret))
     except (binascii.Error, ValueError):
         count = 0
     if not _FEWEST <= count <= _MOST:
         raise BadInput(
-            f"{field} is no webhook secret: give whsec_ and {_FEWEST} to {_MOST} bytes in base64, "
-            "such as whsec_$(openssl rand -base64 32), or leave it out and one is made",
+            f"{field} is not a webhook secret: give whsec_ and {_FEWEST} to {_MOST} bytes in base64, "
+            "such as whsec_$(openssl rand -base64 32), or leave it out to have one made",
             field=field,
         )
     return secret

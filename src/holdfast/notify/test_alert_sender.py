@@ -84,7 +84,7 @@ async def test_an_alert_reaches_every_address() -> None:
     """Once each, and nothing is under way afterwards."""
     post = Post(MAIL, CHAT)
     async with post.running():
-        await post.sender.tell(Book(), [post.now()])
+        await post.sender.send(Book(), [post.now()])
         assert set(await post.tried(2)) == {MAIL, CHAT}
         assert await post.wait(DAY_S) == 0
         assert (post.sender.undelivered, await post.rows.pending()) == ([], [])
@@ -96,7 +96,7 @@ async def test_without_an_address_alerts_are_logged(caplog: pytest.LogCaptureFix
     post = Post()
     with caplog.at_level(logging.INFO, logger="holdfast.notify"):
         async with post.running():
-            await post.sender.tell(Book(), [post.now(), alert(AlertKind.CLEARED)])
+            await post.sender.send(Book(), [post.now(), alert(AlertKind.CLEARED)])
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
         (
             "WARNING",
@@ -112,7 +112,7 @@ async def test_failures_are_tried_again_by_the_formula() -> None:
     post = Post(MAIL)
     post.transport.failing = {MAIL}
     async with post.running():
-        await post.sender.tell(Book(), [post.now()])
+        await post.sender.send(Book(), [post.now()])
         await post.tried(1)
         for wait_s in (1.5, 2.25, 3.375):
             assert await post.wait(wait_s - 0.01) == 0
@@ -124,7 +124,7 @@ async def test_one_address_does_not_hold_up_another() -> None:
     post = Post(MAIL, CHAT)
     post.transport.failing = {MAIL}
     async with post.running():
-        await post.sender.tell(Book(), [post.now()])
+        await post.sender.send(Book(), [post.now()])
         await post.wait(600)
         assert [address for address, _ in post.transport.delivered] == [CHAT]
         assert [(each.address, each.error) for each in post.sender.undelivered] == [
@@ -137,7 +137,7 @@ async def test_what_is_undelivered_is_shown() -> None:
     post = Post(MAIL)
     post.transport.failing = {MAIL}
     async with post.running():
-        await post.sender.tell(Book(), [post.now()])
+        await post.sender.send(Book(), [post.now()])
         assert post.sender.undelivered_s is None
         await post.tried(1)
         await post.wait(1.5)
@@ -155,11 +155,11 @@ async def test_a_new_alert_does_not_wait_for_old_ones() -> None:
     post = Post(MAIL)
     post.transport.failing = {MAIL}
     async with post.running():
-        await post.sender.tell(Book(), [post.now()])
+        await post.sender.send(Book(), [post.now()])
         for _ in range(40):
             await post.wait(300)
         post.transport.failing = set()
-        await post.sender.tell(Book(), [post.now(company="962303")])
+        await post.sender.send(Book(), [post.now(company="962303")])
         await post.tried(1)
         assert post.transport.titles[0] == "Holdfast: 962303 – paused (banned)"
 
@@ -169,11 +169,11 @@ async def test_a_success_brings_the_others_at_once() -> None:
     post = Post(MAIL)
     post.transport.failing = {MAIL}
     async with post.running():
-        await post.sender.tell(Book(), [post.now(), post.now(company="962303")])
+        await post.sender.send(Book(), [post.now(), post.now(company="962303")])
         for _ in range(40):
             await post.wait(300)
         post.transport.failing = set()
-        await post.sender.tell(Book(), [post.now(company="962304")])
+        await post.sender.send(Book(), [post.now(company="962304")])
         await post.tried(3)
         assert (len(post.transport.delivered), post.sender.undelivered) == (3, [])
 
@@ -183,7 +183,7 @@ async def test_an_alert_that_is_never_taken_holds_up_no_other() -> None:
     post = Post(MAIL)
     post.transport.poison = {"Holdfast: 962302 – paused (banned)"}
     async with post.running():
-        await post.sender.tell(Book(), [post.now(), *(post.now(company=f"c{n}") for n in range(5))])
+        await post.sender.send(Book(), [post.now(), *(post.now(company=f"c{n}") for n in range(5))])
         await post.wait(0)
         assert sorted(post.transport.titles) == [f"Holdfast: c{n} – paused (banned)" for n in range(5)]
 
@@ -193,9 +193,9 @@ async def test_one_subject_keeps_its_order() -> None:
     post = Post(MAIL)
     post.transport.failing = {MAIL}
     async with post.running():
-        await post.sender.tell(Book(), [post.now()])
+        await post.sender.send(Book(), [post.now()])
         await post.wait(100)
-        await post.sender.tell(Book(), [post.now(AlertKind.CLEARED)])
+        await post.sender.send(Book(), [post.now(AlertKind.CLEARED)])
         await post.wait(100)
         post.transport.failing = set()
         await post.wait(300)
@@ -207,15 +207,18 @@ async def test_after_a_day_it_is_given_up(caplog: pytest.LogCaptureFixture) -> N
     post = Post(MAIL)
     post.transport.failing = {MAIL}
     async with post.running():
-        await post.sender.tell(Book(), [post.now()])
+        await post.sender.send(Book(), [post.now()])
         await post.wait(0)
         for _ in range(DAY_S // 300):
             assert await post.wait(300) >= 1
         assert (post.sender.given_up, post.sender.undelivered, await post.rows.pending()) == (1, [], [])
         assert await post.wait(DAY_S) == 0
-        await post.sender.tell(Book(), [post.now()])
+        await post.sender.send(Book(), [post.now()])
         await post.tried(1)
-    assert 'Alert "Holdfast: 962302 – paused (banned)" never reached address 1 (mailto)' in caplog.text
+    assert (
+        'Alert "Holdfast: 962302 – paused (banned)" was not delivered to address 1 (mailto) and is given up'
+        in caplog.text
+    )
 
 
 @pytest.mark.parametrize("days", [-3, 3])
@@ -224,7 +227,7 @@ async def test_a_clock_that_was_set_makes_no_alert_older_or_younger(days: int) -
     post = Post(MAIL)
     post.transport.failing = {MAIL}
     async with post.running():
-        await post.sender.tell(Book(), [post.now()])
+        await post.sender.send(Book(), [post.now()])
         await post.wait(0)
         post.clock.set_wall(post.clock.now() + timedelta(days=days))
         for _ in range(DAY_S // 300 - 1):
@@ -240,16 +243,17 @@ async def test_failures_are_logged_once_and_success_after_them(caplog: pytest.Lo
     post = Post(MAIL)
     post.transport.failing = {MAIL}
     async with post.running():
-        await post.sender.tell(Book(), [post.now()])
+        await post.sender.send(Book(), [post.now()])
         await post.wait(0)
         for _ in range(50):
             await post.wait(300)
         post.transport.failing = set()
         await post.wait(300)
     lines = [record.getMessage() for record in caplog.records][1:]
+    about = 'Alert "Holdfast: 962302 – paused (banned)"'
     assert lines == [
-        'Alert "Holdfast: 962302 – paused (banned)" does not reach address 1 (mailto): the other side said no',
-        'Alert "Holdfast: 962302 – paused (banned)" reached address 1 (mailto) at try 52',
+        f"{about} can't be delivered to address 1 (mailto) and is retried: the other side said no",
+        f"{about} was delivered to address 1 (mailto) at attempt 52",
     ]
     assert "secret" not in caplog.text
 
@@ -263,7 +267,7 @@ async def test_a_restart_goes_on_where_it_was() -> None:
     post.transport.failing = {MAIL}
     book, alerts = update(Book(), [BANNED], now=post.clock.now(), policy=AlertPolicy())
     async with post.running():
-        await post.sender.tell(book, alerts)
+        await post.sender.send(book, alerts)
         await post.tried(2)
     again = Post(MAIL, CHAT, before=post)
     async with again.running() as restored:
@@ -277,12 +281,12 @@ async def test_an_address_that_is_gone_gets_nothing(caplog: pytest.LogCaptureFix
     """Who was taken out of the setting is not written to, and that is said."""
     post = Post(MAIL)
     await post.sender.begin()
-    await post.sender.tell(Book(), [post.now()])
+    await post.sender.send(Book(), [post.now()])
     again = Post(CHAT, before=post)
     async with again.running():
         assert await again.wait(0) == 0
         assert await again.rows.pending() == []
-    assert "an address that is no longer in use" in caplog.text
+    assert "is dropped: its address is no longer configured" in caplog.text
 
 
 async def test_a_book_that_cannot_be_read_begins_anew(caplog: pytest.LogCaptureFixture) -> None:
@@ -291,7 +295,7 @@ async def test_a_book_that_cannot_be_read_begins_anew(caplog: pytest.LogCaptureF
     await post.rows.keep("{", [])
     async with post.running() as book:
         assert book == Book()
-    assert "what still stands is told once more" in caplog.text
+    assert "alerts about present conditions are sent again" in caplog.text
 
 
 # A store that fails.
@@ -302,10 +306,10 @@ async def test_a_failing_store_holds_no_alert_back(caplog: pytest.LogCaptureFixt
     post = Post(MAIL)
     async with post.running():
         post.rows.fails = True
-        await post.sender.tell(Book(), [post.now()])
+        await post.sender.send(Book(), [post.now()])
         assert await post.tried(1) == [MAIL]
         assert post.sender.undelivered == []
-    assert "Alerts are not kept, and a restart may repeat them" in caplog.text
+    assert "Alerts can't be stored, and a restart may repeat them" in caplog.text
 
 
 async def test_a_store_that_is_back_gets_what_it_missed() -> None:
@@ -313,13 +317,13 @@ async def test_a_store_that_is_back_gets_what_it_missed() -> None:
     post = Post(MAIL)
     async with post.running():
         post.rows.fails = True
-        await post.sender.tell(Book(), [post.now(company="arrived")])
+        await post.sender.send(Book(), [post.now(company="arrived")])
         await post.tried(1)
         post.transport.failing = {MAIL}
-        await post.sender.tell(Book(), [post.now(company="waiting")])
+        await post.sender.send(Book(), [post.now(company="waiting")])
         await post.tried(1)
         post.rows.fails = False
-        await post.sender.tell(Book(), [])
+        await post.sender.send(Book(), [])
         assert [kept.title for kept in await post.rows.pending()] == ["Holdfast: waiting – paused (banned)"]
         assert await post.rows.book() == dump(Book())
 
@@ -329,25 +333,25 @@ async def test_what_arrived_while_the_store_failed_is_settled_later(caplog: pyte
     post = Post(MAIL)
     async with post.running():
         post.transport.failing = {MAIL}
-        await post.sender.tell(Book(), [post.now()])
+        await post.sender.send(Book(), [post.now()])
         await post.tried(1)
         post.transport.failing, post.rows.fails = set(), True
         await post.wait(1.5)
         post.rows.fails = False
         assert len(await post.rows.pending()) == 1
         book, _ = update(Book(), [BANNED], now=post.clock.now(), policy=AlertPolicy())
-        await post.sender.tell(book, [])
+        await post.sender.send(book, [])
         assert await post.rows.pending() == []
-    assert "An alert is still kept as undelivered" in caplog.text
+    assert "An alert is still stored as undelivered" in caplog.text
 
 
 async def test_nothing_new_writes_nothing() -> None:
     """Every 30 s the book is the same: the disk rests."""
     post = Post(MAIL)
     async with post.running():
-        await post.sender.tell(Book(), [])
+        await post.sender.send(Book(), [])
         assert post.rows.writes == 1
-        await post.sender.tell(Book(), [])
+        await post.sender.send(Book(), [])
         assert post.rows.writes == 1
 
 

@@ -1,4 +1,4 @@
-"""Brings one event to one receiver, signed, and says what came of it. The receiver's own words go nowhere."""
+"""Posts an event to a webhook receiver, signed, and reports the result. The receiver's response body is not used."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from holdfast.notify.signing import sign
 from holdfast.web.client import NotReached, WebClient, WebResponse
 
 ANSWER_S = 15
-"""A receiver that takes longer is asked again: it should answer first and work afterwards."""
+"""Timeout of one attempt in seconds. A receiver should respond first and process the event afterwards."""
 _MOST_BYTES = 1024
 
 
 class WebhookPost:
-    """A `holdfast.runtime.webhook_sender.Post`."""
+    """Implements `holdfast.runtime.webhook_sender.Post`."""
 
     def __init__(self, web: WebClient, *, clock: Clock) -> None:
         self._web = web
@@ -40,7 +40,7 @@ class WebhookPost:
                 headers=headers,
                 within_s=ANSWER_S,
                 most_bytes=_MOST_BYTES,
-                is_trusted=endpoint.company == OF_ALL,  # the operator's own setting, and no tenant's
+                is_trusted=endpoint.company == OF_ALL,  # the operator set it, not a tenant
             )
         except (NotReached, BadInput) as error:
             return Tried(status=None, error=str(error))
@@ -48,7 +48,7 @@ class WebhookPost:
 
 
 def tried(answer: WebResponse, *, now: datetime) -> Tried:
-    """What an answer says."""
+    """The result of an attempt that got a response."""
     if 200 <= answer.status < 300:
         return Tried(status=answer.status)
     what = f"the receiver answered {answer.status}"
@@ -60,7 +60,7 @@ def tried(answer: WebResponse, *, now: datetime) -> Tried:
 
 
 def retry_after_s(text: str | None, *, now: datetime) -> float | None:
-    """Seconds, from a number of them or a date; None for neither."""
+    """The value of `Retry-After` in seconds, given as a number or a date; None if it is neither."""
     if text is None:
         return None
     if text.strip().isascii() and text.strip().isdigit():

@@ -41,7 +41,7 @@ class AlertSink(Protocol):
     async def begin(self) -> Book:
         """Load the alerts that were not delivered before a restart; returns the alert book."""
 
-    async def tell(self, book: Book, alerts: Sequence[Alert], names: Mapping[str, CompanyName]) -> None:
+    async def send(self, book: Book, alerts: Sequence[Alert], names: Mapping[str, CompanyName]) -> None:
         """Store the book, and deliver the alerts soon. `names`: how people call the companies."""
 
     async def run(self) -> None:
@@ -210,7 +210,7 @@ class HealthMonitor:
                 self._book = await self._alert_sink.begin()
             book, alerts = update(self._book, conditions, now=self._services.clock.now(), policy=self._alert_policy)
             if alerts or book != self._book:
-                await self._alert_sink.tell(book, alerts, await self._names() if alerts else {})
+                await self._alert_sink.send(book, alerts, await self._names() if alerts else {})
         except HoldfastError as error:
             log.error("Alerts can't be stored: %s", error)  # noqa: TRY400 – a sentence, not a trace
             return
