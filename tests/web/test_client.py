@@ -263,11 +263,25 @@ async def test_nobody_there_and_no_such_name_are_told_apart(web: WebClient, unus
         await read(web, f"http://127.0.0.1:{unused_tcp_port}/secret")
     with pytest.raises(NotReached, match=r"^http://nobody.invalid can't be connected to \(the name is unknown\)"):
         await read(web, "http://nobody.invalid/secret")
+    for host in ("a..b", f"{'a' * 64}.invalid"):
+        with pytest.raises(NotReached, match=rf"^http://{host} can't be connected to \(no host can have this name\)$"):
+            await read(web, f"http://{host}/secret")
 
 
 @pytest.mark.parametrize(
     "url",
-    ["", "example.com/x", "ftp://example.com", "http://", "http://[::1", "/x", "http://h:x", "http://h/\r\nX: 1"],
+    [
+        "",
+        "example.com/x",
+        "ftp://example.com",
+        "http://",
+        "http:///x",
+        "https://:443/x",
+        "http://[::1",
+        "/x",
+        "http://h:x",
+        "http://h/\r\nX: 1",
+    ],
 )
 async def test_what_is_no_web_address_is_refused(web: WebClient, url: str) -> None:
     """Before anything is asked."""

@@ -271,7 +271,10 @@ def checked_url(url: str, *, field: str | None = None) -> URL:
         host, _ = address.host, address.port
     except ValueError as error:
         raise BadInput(f"{name} is not a URL: give one such as https://example.com/file", field=field) from error
-    if address.scheme not in {"http", "https"} or not host:
+    is_http = address.scheme in {"http", "https"}
+    if is_http and not host:
+        raise BadInput(f"{name} names no host: give one such as https://example.com/file", field=field)
+    if not is_http:
         what = f'begins with "{address.scheme[:20]}:"' if address.scheme else "does not begin with http:// or https://"
         raise BadInput(f"{name} {what}: give one such as https://example.com/file", field=field)
     if any(ord(char) < 0x20 or ord(char) == 0x7F for char in url.strip()):
@@ -356,6 +359,8 @@ def _told(where: str) -> Iterator[None]:
         raise AddressNotAllowed(f"{where} is not an address that can be asked") from None  # the error has all of it
     except TimeoutError as error:
         raise NotReached(f"{where} did not answer in time") from error
+    except UnicodeError as error:  # a label of a host name is empty, or longer than DNS allows
+        raise Unreachable(f"{where} can't be connected to (no host can have this name)") from error
     except aiohttp.ClientResponseError as error:  # whose text may quote the response
         raise NotReached(f"{where} answered with something that is not valid HTTP") from error
     except (aiohttp.ClientError, ValueError) as error:
