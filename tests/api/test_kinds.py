@@ -274,6 +274,31 @@ async def test_a_key_stores_media_for_its_companies_alone(client: ApiClient) -> 
     assert "is unknown" in refused.problem(422, "bad-input", field="image.media")
 
 
+@pytest.mark.parametrize(
+    ("headers", "field", "sentence"),
+    [
+        (
+            {"Content-Encoding": "gzip"},
+            "Content-Encoding",
+            'the body has the Content-Encoding "gzip": send the file as',
+        ),
+        (
+            {"Content-Type": "Multipart/form-data; boundary=x"},
+            "Content-Type",
+            "the body is a form: send the file itself",
+        ),
+    ],
+)
+async def test_what_is_around_a_file_is_not_stored_with_it(
+    client: ApiClient, headers: dict[str, str], field: str, sentence: str
+) -> None:
+    """Its recipients would get compressed bytes, or the lines of a form."""
+    await client("PUT", SESSION)
+    refused = await client("POST", f"{SESSION}/media", raw=[PNG], headers=headers)
+    assert refused.problem(422, "bad-input", field=field).startswith(sentence)
+    assert (await client("POST", f"{SESSION}/media", raw=[PNG], headers={"Content-Encoding": "identity"})).status == 201
+
+
 async def test_both_lists_can_be_narrowed_to_a_chat(client: ApiClient) -> None:
     """By number or JID, across parts; what is no chat is refused."""
     await client.world.pair()

@@ -20,7 +20,7 @@ from holdfast.api.description import Answers, problem
 from holdfast.api.keys import KeyGrant
 from holdfast.api.schemas import ApiModel, ReceivedModel
 from holdfast.base.clock import Clock
-from holdfast.base.errors import NotFound
+from holdfast.base.errors import BadInput, NotFound
 from holdfast.base.ids import may_be_id
 from holdfast.delivery.content import LONGEST_NAME, StoredMedia, check_filename
 from holdfast.delivery.media import bare_mimetype
@@ -139,6 +139,7 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
         size needs no memory."""
         _grant(request).check(company)
         check_filename(filename, field="filename")
+        _check_is_file(request)
         mimetype = request.headers.get("Content-Type")
         gateway = await _gateway(request)
         await gateway.require(company)
@@ -200,6 +201,21 @@ def make_open_router() -> APIRouter:
         return _given(await _service(request).inbound.open(id))
 
     return router
+
+
+def _check_is_file(request: Request) -> None:
+    """Raises `BadInput` for a body that is not the file itself: its recipient would get what is around the file."""
+    coding = request.headers.get("Content-Encoding", "identity").strip().lower()
+    if coding not in {"", "identity"}:
+        raise BadInput(
+            f'the body has the Content-Encoding "{coding[:40]}": send the file as it is', field="Content-Encoding"
+        )
+    if request.headers.get("Content-Type", "").strip().lower().startswith("multipart/"):
+        raise BadInput(
+            "the body is a form: send the file itself and its own Content-Type "
+            "(with curl: --data-binary @a.jpg -H 'Content-Type: image/jpeg')",
+            field="Content-Type",
+        )
 
 
 def _grant(request: Request) -> KeyGrant:
