@@ -103,63 +103,71 @@ OFFICE = "application/vnd.openxmlformats-officedocument."
 DOCX = package("[Content_Types].xml", "_rels/.rels", "word/document.xml")
 APK = package("META-INF/MANIFEST.MF", "AndroidManifest.xml", "classes.dex")
 CSV = b"name;total\n" * 1000
+PDF = b"%PDF-1.4\n%%EOF"
 OLE_DOC = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(504) + "WordDocument".encode("utf-16-le") + bytes(40)
 OCTETS = "application/octet-stream"
 
 
-@pytest.mark.parametrize(
-    ("target", "headers", "body", "shown_body", "name", "mimetype"),
-    [
-        ("/f/report%20final.docx?e=%2F", {}, DOCX, DOCX, "report final.docx", f"{OFFICE}wordprocessingml.document"),
-        ("/x.zip", {"Content-Type": "application/zip"}, DOCX, DOCX, "x.zip", f"{OFFICE}wordprocessingml.document"),
-        (
-            "/d?id=1",
-            {"Content-Type": OCTETS, "Content-Disposition": "attachment; filename*=UTF-8''%e2%82%ac.apk"},
-            APK,
-            APK,
-            "€.apk",
-            "application/vnd.android.package-archive",
-        ),
-        (
-            "/export",
-            {"Content-Type": "text/csv; charset=utf-8", "Content-Encoding": "gzip"},
-            gzip.compress(CSV, mtime=0),
-            CSV,
-            "export.csv",
-            "text/csv",
-        ),
-        ("/", {"Content-Type": OCTETS}, OLE_DOC, OLE_DOC, "document.doc", "application/msword"),
-        ("/a%40b.vcf", {"Content-Type": OCTETS}, b"BEGIN:VCARD\n", b"BEGIN:VCARD\n", "a@b.vcf", "text/vcard"),
-    ],
+FETCHED: tuple[tuple[str, Json, bytes, bytes, str, str], ...] = (
+    ("/f/report%20final.docx?e=%2F", {}, DOCX, DOCX, "report final.docx", f"{OFFICE}wordprocessingml.document"),
+    ("/x.zip", {"Content-Type": "application/zip"}, DOCX, DOCX, "x.zip", f"{OFFICE}wordprocessingml.document"),
+    (
+        "/d?id=1",
+        {"Content-Type": OCTETS, "Content-Disposition": "attachment; filename*=UTF-8''%e2%82%ac.apk"},
+        APK,
+        APK,
+        "€.apk",
+        "application/vnd.android.package-archive",
+    ),
+    (
+        "/export",
+        {"Content-Type": "text/csv; charset=utf-8", "Content-Encoding": "gzip"},
+        gzip.compress(CSV, mtime=0),
+        CSV,
+        "export.csv",
+        "text/csv",
+    ),
+    (
+        "/b.csv.gz",
+        {"Content-Type": OCTETS, "Content-Encoding": "gzip"},
+        gzip.compress(CSV, mtime=0),
+        CSV,
+        "b.csv",
+        "text/csv",
+    ),
+    ("/bill.php", {"Content-Type": "text/html"}, PDF, PDF, "bill.pdf", "application/pdf"),
+    ("/", {"Content-Type": OCTETS}, OLE_DOC, OLE_DOC, "document.doc", "application/msword"),
+    ("/a%40b.vcf", {"Content-Type": OCTETS}, b"BEGIN:VCARD\n", b"BEGIN:VCARD\n", "a@b.vcf", "text/vcard"),
 )
-async def test_a_document_arrives_with_its_name_and_type(
-    gateway: Served, wasim: Wasim, site: Site, target: str, headers: Json, body: bytes, shown_body: bytes, name: str,
-    mimetype: str,
-) -> None:  # fmt: skip
+"""Request target, headers and body of a web server's answer; body, name and type of the document on the phone."""
+
+
+async def test_a_document_arrives_with_its_name_and_type(gateway: Served, wasim: Wasim, site: Site) -> None:
     """By address: name from header or address, type from what is in it, bytes decoded; the address as it was given."""
-    site.pages[unquote(target.partition("?")[0])] = web.Response(body=body, headers=headers)
-    sent = await send(gateway, to=CONTACT, document={"url": site.url(target)})
-    media = (await on_phone(wasim, sent["whatsappId"]))["media"]
-    assert (media["filename"], media["mimetype"]) == (name, mimetype)
-    assert media["sha256"] == hashlib.sha256(shown_body).hexdigest()
-    assert site.targets == [target]
+    for target, headers, body, shown_body, name, mimetype in FETCHED:
+        site.pages[unquote(target.partition("?")[0])] = web.Response(body=body, headers=headers)
+        sent = await send(gateway, to=CONTACT, document={"url": site.url(target)})
+        media = (await on_phone(wasim, sent["whatsappId"]))["media"]
+        shown = (media["filename"], media["mimetype"], media["sha256"])
+        assert shown == (name, mimetype, hashlib.sha256(shown_body).hexdigest()), target
+        assert site.targets.pop() == target
 
 
 def ogg(packet: bytes) -> bytes:
     return b"OggS\x00\x02" + bytes(20) + bytes([1, len(packet)]) + packet
 
 
-@pytest.mark.parametrize("said", [None, "audio/ogg", "audio/opus", "application/ogg", "audio/ogg; codecs=opus"])
-async def test_a_voice_note_arrives_as_phones_play_it(gateway: Served, wasim: Wasim, said: str | None) -> None:
+async def test_a_voice_note_arrives_as_phones_play_it(gateway: Served, wasim: Wasim) -> None:
     """However its type is written; another codec in Ogg is refused."""
     opus, vorbis = (base64.b64encode(ogg(packet)).decode() for packet in (b"OpusHead\x01\x01", b"\x01vorbis"))
-    named = {} if said is None else {"mimetype": said}
-    sent = await send(gateway, to=CONTACT, audio={"base64": opus, "voice": True, **named})
-    media = (await on_phone(wasim, sent["whatsappId"]))["media"]
-    assert (media["mimetype"], media["voice"]) == ("audio/ogg; codecs=opus", True)
-    with pytest.raises(Refused, match="audio is Ogg with Vorbis: a voice note must be Ogg with Opus"):
-        await send(gateway, to=CONTACT, audio={"base64": vorbis, "voice": True, **named})
-    sound = await send(gateway, to=CONTACT, audio={"base64": vorbis, **named})
+    for said in (None, "audio/ogg", "audio/opus", "application/ogg", "audio/ogg; codecs=opus"):
+        named = {} if said is None else {"mimetype": said}
+        sent = await send(gateway, to=CONTACT, audio={"base64": opus, "voice": True, **named})
+        media = (await on_phone(wasim, sent["whatsappId"]))["media"]
+        assert (media["mimetype"], media["voice"]) == ("audio/ogg; codecs=opus", True), said
+        with pytest.raises(Refused, match="audio is Ogg with Vorbis: a voice note must be Ogg with Opus"):
+            await send(gateway, to=CONTACT, audio={"base64": vorbis, "voice": True, **named})
+    sound = await send(gateway, to=CONTACT, audio={"base64": vorbis})
     media = (await on_phone(wasim, sound["whatsappId"]))["media"]
     assert (media["mimetype"], media["voice"]) == ("audio/ogg; codecs=vorbis", False)
 
