@@ -73,7 +73,7 @@ class _Life:
             stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip
         assert self._process.stdout is not None
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             where: dict[str, str] = json.loads(await self._process.stdout.readline())
         self._ports = [str(urlsplit(where[name]).port) for name in ("url", "control", "media")]
         return where

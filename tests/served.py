@@ -19,7 +19,7 @@ from tests.processes import Wasim
 T = TypeVar("T")
 
 KEY = "hf_key_of_a_test"
-_START_S = 30
+_START_S = 60
 _STOP_S = 15
 _GLANCE_S = 0.05
 """Polling interval for what only HTTP or the process table can show."""
