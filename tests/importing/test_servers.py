@@ -182,11 +182,11 @@ async def test_evolution_in_redis(redis: RedisProcess) -> None:
     with contextlib.closing(Redis.from_url(url, driver_info=None, client_name="evolution")) as client:
         client.ping()
         assert "evolution from 127.0.0.1" in refused("evolution", url)
-    with contextlib.closing(Redis.from_url(url)) as client:
-        client.hset(f"evolution-cache:instance:{stores.INSTANCE}", "pre-key-1", json.dumps("{}"))
-        assert "1 damaged key: pre-key-1 holds no pair of keys" in refused("evolution", url)
-        client.hset(f"evolution-cache:instance:{stores.INSTANCE}", "creds", json.dumps(TEXTS["creds.json"])[:300])
-        assert "half-written" in refused("evolution", url, skip_damaged=True)
+    await redis.do("HSET", f"evolution-cache:instance:{stores.INSTANCE}", "pre-key-1", json.dumps("{}"))
+    assert "1 damaged key: pre-key-1 holds no pair of keys" in refused("evolution", url)
+    cut_off = json.dumps(TEXTS["creds.json"])[:300]
+    await redis.do("HSET", f"evolution-cache:instance:{stores.INSTANCE}", "creds", cut_off)
+    assert "half-written" in refused("evolution", url, skip_damaged=True)
 
 
 async def test_baileys_api_in_redis(redis: RedisProcess) -> None:
