@@ -51,7 +51,7 @@ class HostedLink:
     host: RunningHost | None = None
     """None: it waits for a host."""
     sent_at: float | None = None
-    """When the host was told to open it; None: not yet."""
+    """When the command to open it was passed to the host; None: not yet."""
     opened_at: float | None = None
 
 

@@ -1,9 +1,9 @@
 """The outbox sender of one session: gives the engine the messages that are due.
 
-A message is committed as `sending` before the engine gets it: in the transaction that accepts it where its chat is idle
-and nothing holds it, or when it is taken from the queue. What was in flight when the link ended is due again at once,
-under the same id: only WhatsApp's answer settles the outcome. Memory holds only what is in flight; everything that
-waits is in the outbox, whoever accepted it.
+A message is committed as `sending` before the engine gets it. This happens in the transaction that accepts it, if its
+chat is idle and nothing holds it; otherwise when it is taken from the queue. Messages that were in flight when the link
+ended are due again at once, under the same ids: only WhatsApp's answer settles the outcome. Memory holds only messages
+in flight. All waiting messages are in the outbox, whichever process accepted them.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class OutboxSender:
             accepted = await self._outbox.accept(draft, begin=at_once)
         except BaseException:
             self._in_flight.release(draft.whatsapp_id)
-            self.look_again()  # it may have been stored all the same
+            self.look_again()  # it may have been stored nevertheless
             raise
         if accepted.has_begun:
             self._begun(accepted.outgoing(draft))
@@ -108,7 +108,7 @@ class OutboxSender:
         return accepted
 
     def _may_leave_at_once(self, draft: Draft) -> bool:
-        """Only where nothing that is due is overtaken; the store checks that the chat is idle and known."""
+        """True if it overtakes no message that is due. The store checks that the chat is idle and known."""
         self._queue.advance(self._clock.monotonic())
         if self._link is None or self._queue.may_be_due or self._breaker.is_open or self._is_draining():
             return False
@@ -132,7 +132,7 @@ class OutboxSender:
         self._look()
 
     def clock_was_set(self, step: ClockStep) -> None:
-        """What rests is due at once, not days later, and expires after as many seconds as it was given."""
+        """Waiting messages are due at once, not days later; each still expires after the seconds that it was given."""
         self._clock_was_set = True
         self._expiry.clock_was_set(step)
         self._look()
@@ -169,7 +169,7 @@ class OutboxSender:
         self.link_down()
 
     def handle_received(self, messages: Sequence[InboundMessage]) -> None:
-        """The company now knows everybody who writes to it; the store has recorded that already."""
+        """Whoever writes to the company is a known contact; the store has recorded that already."""
         for message in messages:
             if not message.from_me:
                 self._limiter.forget(message.chat)
@@ -250,7 +250,7 @@ class OutboxSender:
         self.outcomes.report_wait()
 
     def _is_draining(self) -> bool:
-        """Is it the turn of a message that may end links, now or as soon as nothing else is in flight?"""
+        """Must a message that may end links be sent next, as soon as nothing else is in flight?"""
         has_suspect = any(is_suspect(message.crash_score) for message in self._in_flight.messages)
         return has_suspect or self._queue.suspect_is_overdue(self._clock.monotonic())
 

@@ -54,7 +54,7 @@ def test_what_nobody_would_read_is_not_told(after: Session) -> None:
 
 
 def test_waiting_for_a_turn_is_routine_unless_the_state_changes() -> None:
-    """300 companies that start would fill the log with it; the loss of a link is told all the same."""
+    """300 companies that start would fill the log with it; the loss of a link is still logged."""
     waits = replace(LOST, reason=WAITS_TURN)
     assert is_routine(LOST, waits)
     assert not is_routine(CONNECTED, waits)

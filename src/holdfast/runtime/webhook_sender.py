@@ -123,7 +123,7 @@ class WebhookSender:
         self._companies_seen = set(companies)
 
     def _know(self, endpoints: Sequence[Endpoint]) -> None:
-        """What was loaded for other endpoints, or for some that were active then, is to be looked up anew."""
+        """Discard deliveries that were loaded for other endpoints, or for endpoints that are no longer active."""
         known = {endpoint.id: endpoint for endpoint in endpoints}
         if _ways(known) != _ways(self._endpoints):
             self._lanes.forget_waiting()

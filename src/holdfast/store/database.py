@@ -3,8 +3,8 @@
 All writes go through one thread. It takes a group of waiting writes, runs it in one transaction and commits once, so
 that a hundred writes cost one wait for the disk; `WriteQueue` keeps this fair between companies. A write's future ends
 only when its transaction is durable. Reads run in other threads, on connections of their own. A lost connection is
-replaced; a write that was surely not committed when it was lost is tried once more, any other fails. While the server
-takes no connections, as during its restart, reads and writes wait for some seconds before they fail.
+replaced; a write that was certainly not committed when it was lost is tried once more, any other fails. While the
+server takes no connections, as during its restart, reads and writes wait for some seconds before they fail.
 
 It must never report a write as done that is not on the disk.
 """
@@ -140,9 +140,9 @@ class Database:
         """
         return asyncio.wrap_future(self._readers.submit(self._maintain, work))
 
-    def listen(self, heard: _Listener) -> None:
-        """Call `heard`, in the writer's thread, with what a group announced as soon as the group is durable."""
-        self._listeners.append(heard)
+    def listen(self, listener: _Listener) -> None:
+        """Call `listener`, in the writer's thread, with the announcements of a group once the group is durable."""
+        self._listeners.append(listener)
 
     def close(self) -> None:
         with self._writes_changed:
@@ -257,8 +257,8 @@ def _run(
             return _run(connection, group, listeners, pauses=pauses, savepoints=True)
         return [outcome for write in group for outcome in _run(connection, [write], listeners, pauses=pauses)]
     if announced := connection.info.pop(_ANNOUNCED, None):
-        for heard in listeners:
-            heard(announced)
+        for listener in listeners:
+            listener(announced)
     return outcomes
 
 

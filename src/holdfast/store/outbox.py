@@ -39,7 +39,7 @@ from holdfast.store.outbox_updates import TIMES, apply_all, apply_one
 from holdfast.store.tables import outbox, sessions
 
 _IS_SETTLED = text("state NOT IN ('queued','sending')")
-"""As the index of settled messages has it."""
+"""Literally as in the index of settled messages."""
 _ACCEPT = Prepared(
     lambda insert: (
         insert(outbox).on_conflict_do_nothing(index_elements=["company_id", "idempotency_key"]).returning(outbox.c.seq)
@@ -226,7 +226,7 @@ class OutboxRows:
 
 
 def in_state(state: MessageState) -> tuple[ColumnElement[bool] | TextClause, ...]:
-    """Messages in a state, said so that a database sees which partial index has them."""
+    """Conditions for messages in a state, written so that the database uses the partial index for it."""
     return outbox.c.state == state.value, queue.IS_OPEN if state in OPEN else _IS_SETTLED
 
 

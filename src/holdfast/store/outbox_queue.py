@@ -1,9 +1,9 @@
 """The queue in the outbox: which message of each chat is next, and when it is due.
 
-Only the first open message of a chat, its head, has `next_at` and `lane`; a unique index allows one head per chat. So
-what is due is found by an index however much waits behind it, and a chat that rests holds up no other. Whatever settles
-a head makes the next message of the chat the head, in the same transaction. On PostgreSQL those transactions take
-turns (`store.events.lock_event_order`), so that two nodes that accept for one chat make one head.
+Only the first open message of a chat, its head, has `next_at` and `lane`; a unique index allows one head per chat. An
+index finds the due messages, however many wait behind them, and a chat that waits for a retry delays no other chat.
+The transaction that settles a head also makes the next message of its chat the head. On PostgreSQL a lock serialises
+these transactions (`store.events.lock_event_order`), so that two nodes that accept for one chat create only one head.
 
 A lane is `3 * kind + contact`: kinds are interactive, bulk and suspect, contacts those of `rate_limits.ContactStatus`.
 """
@@ -30,12 +30,12 @@ _LANES = range(_SUSPECTS + ContactStatus.APPROACHED + 1)
 _O = outbox.c
 
 IS_OPEN = text("state IN ('queued','sending')")
-"""Spelled as in the partial indexes: only then a planner sees that they apply."""
+"""Literally as in the partial indexes: otherwise a query planner does not use them."""
 IS_HEAD = text("next_at IS NOT NULL")
 NOT_LEFT = _O.refusals == _O.attempts
-"""Every attempt so far was refused in so many words: surely nothing of the message is on its way."""
+"""WhatsApp or the engine refused every attempt so far, so the message was certainly not sent."""
 _MAY_LEAVE = _O.expires_at.is_(None) | (_O.expires_at > bindparam("now")) | ~NOT_LEFT
-"""Not expired; one whose outcome is unknown must be settled all the same."""
+"""Not expired, or its outcome is unknown: then it must still be sent again to settle it."""
 
 _CHAT = (_O.company_id == bindparam("company"), _O.chat == bindparam("name"))
 _HEAD_LANE = Prepared(lambda _: select(_O.lane).where(*_CHAT, IS_HEAD))
@@ -208,9 +208,8 @@ def _choose(
         needed = ["total", *(["bulk"] if kind == BULK_KIND else []), *(["new"] if contact is ContactStatus.NEW else [])]
         if alone or any(left[name] <= 0 for name in needed):
             continue
-        for name in (
-            {*needed, "bulk"} if priority >= BULK else needed
-        ):  # one that was hastened counts as bulk all the same
+        # A bulk message in an interactive lane, moved there for one behind it, still counts as bulk.
+        for name in {*needed, "bulk"} if priority >= BULK else needed:
             left[name] -= 1
         chosen[seq] = contact
     if chosen or not may_take_suspect:
