@@ -44,7 +44,7 @@ _OVERLAPPING = """() => [...document.querySelectorAll(".timeline li")].filter((e
   text.selectNodeContents(entry.children[0]);
   return text.getBoundingClientRect().right > what.left && what.top < when.bottom - 1;
 }).map((entry) => entry.innerText)"""
-_OUTSIDE_CARD = """() => [...document.querySelectorAll(".card")].flatMap((card) => {
+_OUTSIDE_CARD = """() => [...document.querySelectorAll(".card:not([hidden])")].flatMap((card) => {
   const edge = card.getBoundingClientRect().right - parseFloat(getComputedStyle(card).paddingRight);
   const mayScroll = (element) => element.closest(".scroll, pre, .unseen, svg, canvas");
   const isOut = (element) => element.getBoundingClientRect().right > edge + 1 && !mayScroll(element);

@@ -82,7 +82,7 @@ async def test_linking_is_seen_from_code_to_connection(browser: Browser, world: 
         await hears(world, stream, "event: company")
         stream.forget()
         world.engine.scan(world.link())
-        await hears(world, stream, 'id="link"', "hidden", "Connected", "A phone was linked", f"{COMPANY}: connected")
+        await hears(world, stream, 'id="link"', "hidden", "Connected", "Phone linked", f"{COMPANY}: connected")
 
 
 async def test_a_pairing_code_is_given_for_a_number(browser: Browser, world: World) -> None:
@@ -109,7 +109,7 @@ async def test_a_second_click_sends_no_second_message(browser: Browser, world: W
     for _ in range(2):
         answer = await browser.post(f"/companies/{COMPANY}/messages", headers={"HX-Request": "true"}, **fields)
         assert answer.status == 200
-        assert b"is on the disk and will be sent" in answer.body
+        assert b"it is stored and will be sent" in answer.body
     found = (await browser.get(f"/companies/{COMPANY}/messages")).body.decode()
     assert found.count("is this on?") == 1
 
@@ -187,7 +187,7 @@ async def test_a_turn_that_is_stored_late_is_told_late_and_not_never(browser: Br
     await world.wait(100)
     await browser.sign_in()
     async with browser.listening(f"/companies/{COMPANY}/live") as stream:
-        await hears(world, stream, "A phone was linked")
+        await hears(world, stream, "Phone linked")
         world.engine.opens = False
         world.engine.drop(link, code=428)
         await hears(world, stream, "Not connected")

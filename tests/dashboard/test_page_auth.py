@@ -108,7 +108,7 @@ async def test_a_wrong_key_is_told_and_many_are_too_many(browser: Browser) -> No
     """The key that was given is not shown again; after ten, only the right one is still answered."""
     answer = await browser.post("/login", key="a-key-of-somebody-else")
     assert answer.status == 401
-    assert b"This is no API key of this Holdfast" in answer.body
+    assert b"This API key is unknown" in answer.body
     assert b"somebody-else" not in answer.body
     for _ in range(9):
         await browser.post("/login", key="wrong")

@@ -20,7 +20,7 @@ async def test_settings_are_saved_shown_and_removed_again(browser: Browser, worl
     await browser.sign_in()
     given = {"label": "Bakery Irbid", "webhook_url": "https://8.8.8.8/hook", "perMinute": "2.5", "newPerDay": "40"}
     saved = (await browser.post(SETTINGS, headers=PART, **given)).body.decode()
-    assert "The settings are saved." in saved
+    assert "Settings saved." in saved
     assert "whsec_" in saved
     assert await world.limits.stored_pacing(COMPANY) == {"gapMs": 500, "perMinute": 2.5, "newPerDay": 40}
     page = (await browser.get(PAGE)).body.decode()
