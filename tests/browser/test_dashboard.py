@@ -136,7 +136,7 @@ async def _reconnect(visitor: Visitor) -> None:
     asked = page.get_by_role("dialog")
     await expect(asked).to_contain_text("none is lost")
     await asked.get_by_role("button", name="Reconnect").click()
-    await expect(page.locator("#notice")).to_contain_text("A fresh link is being made.")
+    await expect(page.locator("#notice")).to_contain_text("Reconnecting.")
     await expect(page.locator("#history li").first).to_contain_text("Reconnected")
     assert await page.evaluate("window.isTheSamePage")
 
@@ -151,7 +151,7 @@ async def _replay_webhook(visitor: Visitor, receiver: Receiver) -> None:
     receiver.answers = 200
     before = len(receiver.taken)
     await failed.get_by_role("button", name="Replay").click()
-    await expect(page.locator("#notice")).to_contain_text("The delivery is sent again.")
+    await expect(page.locator("#notice")).to_contain_text("The delivery is being sent again.")
     await expect(failed).to_be_hidden()
     assert len(receiver.taken) > before
 

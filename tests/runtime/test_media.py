@@ -146,7 +146,7 @@ async def test_what_an_address_does_not_give_is_said_with_the_field(
             (site.url("/belied"), "image.url is said to be image/jpeg, but is a type that WhatsApp does not accept"),
             (site.url("/large"), "image.url has more than 1 MB: HOLDFAST_MEDIA_MAX_MB allows no larger image"),
             (site.url("/endless"), "image.url has more than 1 MB"),
-            (site.url("/breaks"), f"image.url can't be fetched: {where} broke off"),
+            (site.url("/breaks"), f"image.url can't be fetched: {where} ended the connection early"),
             (f"http://127.0.0.1:{unused_tcp_port}/x", "image.url can't be fetched: there was no connection to http://"),
         ):
             with pytest.raises(BadInput) as refused:

@@ -78,7 +78,7 @@ async def test_redirects_are_followed_only_as_often_as_allowed(web: WebClient, s
         site.redirects(path, target)
     assert await read(web, site.url("/a"), redirects=2) == b"hello"
     site.redirects("/a", "/b")
-    with pytest.raises(AddressNotAllowed, match="is redirected to more than 0 times"):
+    with pytest.raises(AddressNotAllowed, match="is the result of more than 0 redirects"):
         await read(web, site.url("/a"))
 
 
@@ -193,10 +193,10 @@ async def test_a_few_bytes_do_not_unfold_into_more_than_may_be(
 @pytest.mark.parametrize(
     ("coding", "body", "sentence"),
     [
-        ("gzip", PLAIN, "is said to be encoded with gzip, but is not"),
-        ("br", b"\xff" * 40, "is said to be encoded with br, but is not"),
-        ("zstd", PLAIN, "is said to be encoded with zstd, but is not"),
-        ("deflate", b"\xff" * 40, "is said to be encoded with deflate, but is not"),
+        ("gzip", PLAIN, "is not valid gzip data"),
+        ("br", b"\xff" * 40, "is not valid br data"),
+        ("zstd", PLAIN, "is not valid zstd data"),
+        ("deflate", b"\xff" * 40, "is not valid deflate data"),
         ("gzip", ENCODED["gzip"][:-9], "ends in the middle of its compressed data"),
         ("br", ENCODED["br"][:-1], "ends in the middle of its compressed data"),
         ("zstd", ENCODED["zstd"][:-1], "ends in the middle of its compressed data"),
@@ -239,7 +239,7 @@ async def test_who_dawdles_is_left(web: WebClient, site: Site, path: str) -> Non
 
 async def test_a_body_that_breaks_off_is_no_body(web: WebClient, site: Site) -> None:
     """Half a file is not given out as a whole one."""
-    with pytest.raises(NotReached, match="broke off"):
+    with pytest.raises(NotReached, match="ended the connection early"):
         await read(web, site.url("/breaks"))
 
 

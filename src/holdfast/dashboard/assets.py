@@ -1,4 +1,4 @@
-"""Scripts and styles, read once; their addresses carry a hash of what they hold, so browsers keep them for good."""
+"""Scripts and styles, read once. Their URLs contain a hash of the content, so browsers may cache them forever."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Assets:
         return self._by_address.get(address)
 
     def address(self, name: str) -> str:
-        """Of the file with this name, for pages."""
+        """URL path of the file with this name."""
         return self._by_name[name].address
 
 

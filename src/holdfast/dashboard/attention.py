@@ -1,4 +1,4 @@
-"""What needs a person now, beside the sessions themselves: open alerts, and webhook endpoints that fail."""
+"""Problems shown on every page besides the sessions themselves: open alerts and failing webhook endpoints."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NAMED = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttentionItem:
-    """One trouble of Holdfast as a whole, for people."""
+    """One problem that concerns the whole installation, as text."""
 
     title: str
     sentence: str
@@ -28,10 +28,10 @@ class AttentionItem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attention:
-    """What somebody who is signed in may see of it."""
+    """The problems that the signed-in key may see."""
 
     alerts: int = 0
-    """Open ones, of companies and of Holdfast as a whole."""
+    """Open alerts, of companies and of the whole installation."""
     failing_endpoints: int = 0
     items: tuple[AttentionItem, ...] = ()
 
@@ -40,7 +40,7 @@ NOTHING = Attention()
 
 
 class AttentionList:
-    """Reads the endpoints at most every four seconds, however many people look."""
+    """Collects the problems. Endpoints are read at most once every four seconds, shared by all requests."""
 
     def __init__(self, open_alerts: Callable[[], Sequence[Condition]], webhooks: Webhooks, *, clock: Clock) -> None:
         self._open_alerts = open_alerts

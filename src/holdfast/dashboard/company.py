@@ -1,4 +1,4 @@
-"""One company as its page shows it: parts that are rendered alike for the page and for its stream of changes."""
+"""The fragments of a company's page, rendered the same way for the page and for its event stream."""
 
 from __future__ import annotations
 
@@ -33,44 +33,43 @@ DAY_S = 86_400
 
 @dataclass(frozen=True, slots=True)
 class SessionAction:
-    """Something that a person may ask of a session."""
+    """An action that a user can request for a session."""
 
     name: str
     label: str
     event: events.Event
     question: str | None
-    """Asked before it is done; None: nothing is lost by it."""
+    """Text of the confirmation dialog; None: no confirmation is needed."""
     done: str
 
 
 SESSION_ACTIONS: Mapping[str, SessionAction] = {
     action.name: action
     for action in (
-        SessionAction("start", "Start", events.StartAsked(), None, "the session is being started"),
+        SessionAction("start", "Start", events.StartAsked(), None, "starting the session"),
         SessionAction(
             "reconnect",
             "Reconnect",
             events.ReconnectAsked(),
-            "The link is cut and a fresh one is made at once. Messages wait meanwhile; none is lost.",
-            "a fresh link is being made",
+            "The connection is closed and opened again at once. Messages wait until it is back; none is lost.",
+            "reconnecting",
         ),
         SessionAction(
             "stop",
             "Stop",
             events.StopAsked(),
-            "Holdfast disconnects and stays away until somebody starts the session again. The phone stays linked; "
-            "accepted messages wait.",
+            "Holdfast disconnects until the session is started again. The phone stays linked; accepted messages wait.",
             "the session is stopped; accepted messages wait",
         ),
         SessionAction(
             "log-out",
             "Log out",
             events.LogoutAsked(),
-            "The phone is unlinked at WhatsApp and the credentials go to quarantine. To connect again, somebody has to "
-            "scan a QR code with the company's phone.",
-            "the device is logged out at WhatsApp",
+            "The device is unlinked at WhatsApp, and its credentials are moved to quarantine. To connect again, "
+            "someone has to scan a QR code with the company's phone.",
+            "logging out at WhatsApp",
         ),
-        SessionAction("pair", "Show a QR code", events.PairAsked(), None, "WhatsApp is asked for a QR code"),
+        SessionAction("pair", "Show a QR code", events.PairAsked(), None, "requesting a QR code from WhatsApp"),
     )
 }
 _QR_PLACE = Markup('<div id="qr-box"></div>')
@@ -78,13 +77,13 @@ _UNLINKED = {State.UNPAIRED, State.PAIRING, State.LOGGED_OUT}
 
 
 def actions_for(view: View) -> list[SessionAction]:
-    """The buttons that make sense now: what the session's state allows, and would change something."""
+    """The buttons to show: actions that the state allows and that would have an effect."""
     state = view.record.state
     names = {
         State.CONNECTED: ("reconnect", "stop", "log-out"),
         State.CONNECTING: ("reconnect", "stop", "log-out"),
         State.RECONNECTING: ("reconnect", "stop", "log-out"),
-        State.PAUSED: (*_ways_on(view), "stop", "log-out"),
+        State.PAUSED: (*_resuming(view), "stop", "log-out"),
         State.STOPPED: ("start", "log-out"),
         State.PAIRING: ("stop",),
     }.get(state, ())
@@ -93,8 +92,8 @@ def actions_for(view: View) -> list[SessionAction]:
     return [action for action in possible if action.name != "log-out" or is_linked]
 
 
-def _ways_on(view: View) -> tuple[str, ...]:
-    """From a pause: none while WhatsApp's own time runs; only a start where a person had to settle something."""
+def _resuming(view: View) -> tuple[str, ...]:
+    """How to leave a pause: not during a temporary ban; only by a start where a user has to fix something."""
     reaction = None if view.session.reason is None else view.session.reason.reaction
     match reaction:
         case SessionReaction.PAUSE_UNTIL:
@@ -106,32 +105,32 @@ def _ways_on(view: View) -> tuple[str, ...]:
 
 
 class Fragments:
-    """Makes the parts of one company's page, and tells which have changed since they were last asked for."""
+    """Renders the fragments of one company's page, and finds those that changed since the last time."""
 
     def __init__(self, context: AppContext, company: str) -> None:
-        self._desk = context
+        self._context = context
         self._company = company
         self._made: dict[str, str] = {}
         self._history = ""
-        self._sign: object = None
-        """What the session looked like when the history was read."""
-        self._is_told = False
-        """It has all that is shown above it."""
-        self._letters: Sequence[OutboundRow] | None = None
+        self._history_state: object = None
+        """State of the session when the history was read."""
+        self._is_current = False
+        """Whether the history includes the current state."""
+        self._messages: Sequence[OutboundRow] | None = None
 
     async def all(self) -> dict[str, str]:
-        """Every part, by name. Raises `NotFound`."""
+        """All fragments by name. Raises `NotFound`."""
         return {**await self.quick(), **await self.slow()}
 
     async def whole(self) -> dict[str, str]:
-        """Every part for a page that is loaded: the QR code is in its place already."""
+        """All fragments for a full page load, with the QR code inside its place."""
         made = await self.all()
         return made | {"link": made["link"].replace(_QR_PLACE, made.get("qr", ""))}
 
     async def quick(self) -> dict[str, str]:
-        """What costs little: state, QR code, history when there is something new."""
-        row = await self._desk.fleet.row(self._company)
-        view = await self._desk.gateway.look(self._company)
+        """The cheap fragments: state, QR code, and the history when it changed."""
+        row = await self._context.fleet.row(self._company)
+        view = await self._context.gateway.look(self._company)
         is_shown = view.record.state in _UNLINKED and row.node is None
         values = {"company": self._company, "row": row, "view": view, "is_unlinked": is_shown}
         return {
@@ -140,19 +139,19 @@ class Fragments:
             "link": self._link(view, values),
             **({"qr": self._part("qr", **_qr(view), **values)} if is_shown and view.passkey is None else {}),
             "facts": self._part("facts", **values),
-            "history": await self._told(view),
+            "history": await self._history_part(view),
         }
 
     async def slow(self) -> dict[str, str]:
-        """What the database must count."""
+        """The fragments that need counts from the database."""
         try:
-            found = await self._desk.diagnoser.diagnose(self._company)
+            found = await self._context.diagnoser.diagnose(self._company)
         except Conflict:
             return {"stability": self._part("stability", goals=None)}
         return {"stability": self._part("stability", goals=_goals(found), windows=WINDOWS)}
 
     def _link(self, view: View, values: Mapping[str, object]) -> str:
-        """How a phone is linked: by a code, and with a passkey where the account demands one."""
+        """How to link a phone: by a code, or with a passkey where the account requires one."""
         passkey = view.passkey
         if passkey is None or not values["is_unlinked"]:
             return self._part("link", qr_place=_QR_PLACE, **values)
@@ -166,35 +165,35 @@ class Fragments:
         )
 
     def changed(self, parts: Mapping[str, str]) -> list[str]:
-        """Those that are not as they were told before."""
+        """The fragments that differ from the last ones."""
         news = [html for name, html in parts.items() if self._made.get(name) != html]
         if parts.get("link", "") in news and "qr" in parts and parts["qr"] not in news:
             news.append(parts["qr"])  # its place is empty again
         self._made.update(parts)
         return news
 
-    async def letters_changed(self) -> bool:
-        newest = await self._desk.lookup.sent_messages(
+    async def messages_changed(self) -> bool:
+        newest = await self._context.lookup.sent_messages(
             self._company, words="", state=None, before=None, most=MESSAGES_SHOWN
         )
-        known, self._letters = self._letters, newest
+        known, self._messages = self._messages, newest
         return known != newest
 
-    async def _told(self, view: View) -> str:
-        """The history is read again when the session has taken a turn, and until that is in it: a turn is in the
-        database a moment after it is in the session's own record."""
+    async def _history_part(self, view: View) -> str:
+        """Read the history again after a transition, until it includes that transition: the database has it a moment
+        later than the session's record."""
         record = view.record
         sign = (record.state, record.since, record.reason, record.attempts, view.next_attempt_at)
-        is_new = self._sign != sign
-        if is_new or not self._is_told:
-            transitions = await self._desk.diagnoser.transitions(self._company, seconds=7 * DAY_S)
+        is_new = self._history_state != sign
+        if is_new or not self._is_current:
+            transitions = await self._context.diagnoser.transitions(self._company, seconds=7 * DAY_S)
             self._history = self._part("history", entries=timeline_entries(transitions)[:ENTRIES_SHOWN])
             has_last = not transitions or transitions[-1].after is record.state
-            self._sign, self._is_told = sign, has_last and not is_new
+            self._history_state, self._is_current = sign, has_last and not is_new
         return self._history
 
     def _part(self, name: str, **values: object) -> str:
-        return self._desk.templates.render(f"company_{name}.html", **values)
+        return self._context.templates.render(f"company_{name}.html", **values)
 
 
 def _qr(view: View) -> dict[str, object]:
@@ -207,14 +206,14 @@ def _qr(view: View) -> dict[str, object]:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """How a window stands against a goal. `holds` None: nothing was measured."""
+    """One value of the stability table. `holds` is None when nothing was measured."""
 
     shown: str
     holds: bool | None
 
 
 def _goals(found: Diagnosis) -> list[tuple[str, str, list[Cell]]]:
-    """The table of success (M26): what, its goal, and how each window stands."""
+    """The stability table (M26): measure, goal, and the value of each window."""
     tables = [
         zip(found.stability[window].table(), _figures(found.stability[window]), strict=True) for window in WINDOWS
     ]
@@ -225,7 +224,7 @@ def _goals(found: Diagnosis) -> list[tuple[str, str, list[Cell]]]:
 
 
 def _figures(measured: Stability) -> tuple[str | None, ...]:
-    """In the order of the table; None where there was nothing to measure."""
+    """Values in the order of the table; None where nothing was measured."""
     is_seen = measured.observed_s > 0
     slowest = (
         measured.reconnect_p95_s if measured.away_s is None else max(measured.away_s, measured.reconnect_p95_s or 0)

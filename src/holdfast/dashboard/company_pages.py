@@ -1,4 +1,4 @@
-"""The pages of one company: its state, linking a phone, its history, its messages, its inbox."""
+"""The pages of one company: state, linking a phone, history, messages, inbox."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _INBOX_SHOWN = 50
 
 
 async def _company(request: Request, company: str) -> str:
-    """The company of the path, if whoever is signed in may see it and there is one."""
+    """The company in the path, if it exists and the signed-in key covers it."""
     check_company(request, company)
     await context_of(request).gateway.look(company)
     return company
@@ -54,7 +54,7 @@ async def show_company(request: Request, company: CompanyPath) -> Response:
         "company.html",
         company=company,
         parts_made=await Fragments(context, company).whole(),
-        sent_messages=await _letters(request, company),
+        sent_messages=await _messages(request, company),
         was_connected=(await context.gateway.look(company)).record.connected_at is not None,
         actions=SESSION_ACTIONS.values(),
         form_id=context.randomness.secret(),
@@ -64,14 +64,14 @@ async def show_company(request: Request, company: CompanyPath) -> Response:
 
 
 @pages.get("/companies/{company}/live")
-async def tell_company(request: Request, company: CompanyPath) -> Response:
+async def stream_company(request: Request, company: CompanyPath) -> Response:
     context = context_of(request)
 
     async def events() -> Chunks:
         parts, look = Fragments(context, company), 0
         state = (await context.gateway.look(company)).record.state
         yield event("company", "".join(_swapped(parts.changed(await parts.all()))))
-        await parts.letters_changed()
+        await parts.messages_changed()
         yield event("sent_messages", "")
         while True:
             await context.clock.sleep(_LOOK_EVERY_S)
@@ -84,23 +84,23 @@ async def tell_company(request: Request, company: CompanyPath) -> Response:
             state = seen
             if news or look % _HEARTBEAT_EVERY == 0:
                 yield event("company", "".join(news))
-            if await parts.letters_changed():
+            if await parts.messages_changed():
                 yield event("sent_messages", "")
 
     return event_stream(request, events())
 
 
 def _swapped(parts: Iterable[str]) -> list[str]:
-    """Each takes the place of the one that the page shows."""
+    """Mark fragments so that htmx replaces the ones on the page."""
     return [html.replace(" data-part", ' data-part hx-swap-oob="true"', 1) for html in parts]
 
 
 @pages.post("/companies/{company}/action/{name}")
 async def action(request: Request, company: CompanyPath, name: str) -> Response:
-    """Start, stop, reconnect, log out, or ask for a QR code."""
+    """Start, stop, reconnect, log out, or request a QR code."""
     wanted = SESSION_ACTIONS.get(name)
     if wanted is None:
-        raise NotFound(f'a session can\'t "{name[:20]}": load the page again')
+        raise NotFound(f'there is no action "{name[:20]}": reload the page')
     context = context_of(request)
     await context.gateway.ask(company, wanted.event)
     context.fleet.forget()
@@ -119,7 +119,7 @@ async def make_pairing_code(request: Request, company: CompanyPath) -> Response:
 
 @pages.post("/companies/{company}/messages")
 async def send_test_message(request: Request, company: CompanyPath) -> Response:
-    """A message like any other. The form's own id keeps a second click from sending it twice."""
+    """Send a message. The id of the form is its idempotency key, so a second click does not send it twice."""
     context, form = context_of(request), request.state.form
     body = text_request(form.get("to", ""), form.get("text", ""), idempotency_key=form.get("form_id") or None)
     is_tenant, size = login_of(request).grant.companies is not None, len(form.get("text", ""))
@@ -147,19 +147,19 @@ async def show_steps(request: Request, company: CompanyPath, message: str) -> Re
 
 
 def _steps(sent_message: OutboundRow | None) -> list[tuple[str, bool]]:
-    """What a message goes through, and how far it has come."""
+    """The delivery steps of a message, and whether each is done."""
     assert sent_message is not None
     times = (sent_message.accepted_at, sent_message.sent_at, sent_message.delivered_at, sent_message.read_at)
     return list(zip(("Accepted", "Sent", "Delivered", "Read"), (at is not None for at in times), strict=True))
 
 
 @pages.get("/companies/{company}/messages")
-async def show_letters(request: Request, company: CompanyPath) -> Response:
-    return part(request, "sent_messages.html", company=company, values=await _letters(request, company))
+async def show_messages(request: Request, company: CompanyPath) -> Response:
+    return part(request, "sent_messages.html", company=company, values=await _messages(request, company))
 
 
-async def _letters(request: Request, company: str) -> dict[str, object]:
-    """One screen of messages: what is looked for, and where the next one begins."""
+async def _messages(request: Request, company: str) -> dict[str, object]:
+    """One page of messages that match the search, with the cursor of the next page."""
     query = request.query_params
     words, before = query.get("words", "").strip()[:80], _number(query.get("before"))
     state = MessageState(query["state"]) if query.get("state") in set(MessageState) else None
@@ -199,7 +199,7 @@ def _number(text: str | None) -> int | None:
 
 @pages.get("/companies/{company}/chart.json")
 async def show_chart(request: Request, company: CompanyPath) -> Response:
-    """A day of connection and round trips; seconds of the epoch, milliseconds."""
+    """Connection states and round trips of the last day. Times are Unix seconds, round trips milliseconds."""
     context = context_of(request)
     now = context.clock.now()
     begin = (now - timedelta(seconds=DAY_S)).timestamp()

@@ -1,4 +1,4 @@
-"""What is set for one company alone, as the form on its page shows it."""
+"""The settings of one company, as the form on its page shows them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from holdfast.delivery.rate_limits import TENANT
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompanySettings:
-    """As the form shows them; empty text where the general settings hold."""
+    """Values of the form. An empty text means that the settings for all companies apply."""
 
     label: str
     webhook_url: str
@@ -22,7 +22,7 @@ class CompanySettings:
 
 
 async def company_settings(request: Request, company: str) -> CompanySettings:
-    """What is set for this company alone."""
+    """The settings that differ from those for all companies."""
     context = context_of(request)
     endpoint = await context.webhooks.endpoint(company)
     figures = await pacing_figures(request, company)
@@ -39,7 +39,7 @@ def _shown(figure: object) -> str:
 
 
 async def pacing_figures(request: Request, company: str) -> dict[str, object]:
-    """Those that whoever is signed in may set: the operator's, or a tenant's own."""
+    """The pacing that the signed-in key may change: the operator's, or a tenant's own."""
     stored = await context_of(request).limits.stored_pacing(company)
     if login_of(request).grant.companies is None:
         return dict(stored)

@@ -1,4 +1,4 @@
-"""What every page is made from: one for each HTTP application."""
+"""The services that pages use; one `AppContext` per HTTP application."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from holdfast.runtime.quotas import Quotas
 
 
 class NotYours(HoldfastError):
-    """The key that signed in does not cover this company."""
+    """The signed-in key does not cover this company."""
 
     code = "forbidden"
 
@@ -52,7 +52,7 @@ class AppContext:
     assets: Assets
     templates: Templates
     base_path: str
-    """The path that browsers see before that of a page: empty, or such as `/holdfast`."""
+    """Path prefix behind a reverse proxy: empty, or such as `/holdfast`."""
 
 
 def context_of(request: Request) -> AppContext:
@@ -66,6 +66,8 @@ def login_of(request: Request) -> Login:
 
 
 def check_company(request: Request, company: str) -> None:
-    """Raises `NotYours`, whether there is such a company or not."""
+    """Raise `NotYours` unless the signed-in key covers the company, whether or not the company exists."""
     if not login_of(request).grant.covers(company):
-        raise NotYours(f'the API key that you signed in with may not touch company "{company[:80]}"', field="company")
+        raise NotYours(
+            f'the API key that you signed in with has no access to company "{company[:80]}"', field="company"
+        )

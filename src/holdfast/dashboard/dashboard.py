@@ -1,4 +1,4 @@
-"""Puts the dashboard into an HTTP application."""
+"""Adds the dashboard to an HTTP application."""
 
 from __future__ import annotations
 
@@ -49,9 +49,12 @@ def add_dashboard(
     randomness: RandomSource,
     base_path: str = "",
 ) -> None:
-    """Serve the pages beside what `api` serves. `secret` signs the cookies of those who are signed in.
-    `open_alerts`: what people were alerted to and what is still so.
-    Links begin with `base_path`, such as `/holdfast`."""
+    """Add the pages to the routes of `api`.
+
+    secret: signs the session cookies.
+    open_alerts: the alerts that were sent and are not over yet.
+    base_path: prefix of all links, such as `/holdfast`.
+    """
     assets = Assets()
     api.state.context = AppContext(
         gateway=gateway,

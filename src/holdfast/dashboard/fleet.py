@@ -1,7 +1,7 @@
-"""All companies at one moment, as rows for people: what needs somebody goes first.
+"""The overview of all companies, as rows; those that need attention come first.
 
-What sessions know themselves is looked at anew every two seconds while somebody watches; what the database must count
-is counted less often and for all watchers together.
+The state of sessions is read every two seconds while someone watches. Counts from the database are refreshed less
+often, once for all watchers.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _BACKLOGS_EVERY_S = 4.0
 _TALLIES_EVERY_S = 15.0
 _DAY_S = 86_400
 _UNDER_WAY_S = 60
-"""A message younger than this may be under way: it counts for delivery when it is older."""
+"""Younger messages may still be in transit, so they don't count for the delivery rate yet."""
 
 
 class Tone(StrEnum):
-    """How a row stands, in the order in which rows are shown."""
+    """Severity of a row, in the order in which rows are shown."""
 
     TROUBLE = "trouble"
     SHAKY = "shaky"
@@ -57,38 +57,38 @@ _ADVICE: Mapping[str, str] = {
     Action.SIGN_PASSKEY: "open the company with the owner of the account: its page leads through signing",
     Care.CHECK_OUTBOX: "open the company: its messages say why they wait",
 }
-"""Where a page can say it more to the point than an alert."""
+"""Advice that is more specific on a page than in an alert."""
 
 
 def advice_on(action: str, cause: str = "") -> str:
-    """What to do, for somebody who has the dashboard before them; empty when nothing needs doing."""
+    """What to do, for users of the dashboard; empty when no action is needed."""
     needed = needed_advice(action, cause)
     return "" if needed is None else _ADVICE.get(action, needed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetRow:
-    """One company. Equal rows look the same, so that only what changed is sent to browsers."""
+    """One company. Equal rows look the same, so only changed rows are sent to browsers."""
 
     company: str
     label: str | None
-    """What people call the company."""
+    """Display name of the company."""
     phone_number: str | None
     state: State
     tone: Tone
     since: str
     sentence: str | None
-    """What is wrong; None when nothing is."""
+    """The problem; None when there is none."""
     advice: str | None
     keepalive_percent: float | None
     delivery_percent: float | None
     accepted: int
     arrived: int
-    """Over 24 hours: messages accepted, and those of them that are on phones."""
+    """Messages accepted within 24 hours, and how many of them were delivered to phones."""
     waiting: int
     oldest_at: str | None
     node: str | None
-    """Another process that runs it; None: this one does."""
+    """The node that runs the session; None when it is this one."""
 
     @property
     def rank(self) -> tuple[int, str]:
@@ -105,7 +105,7 @@ def tone_of(state: State, status: Status) -> Tone:
 
 
 def ranked(rows: Iterable[FleetRow]) -> list[FleetRow]:
-    """Trouble first, then by company."""
+    """Sorted by severity, then by company."""
     return sorted(rows, key=lambda row: row.rank)
 
 
@@ -119,7 +119,7 @@ def counted(rows: Iterable[FleetRow]) -> dict[Tone, int]:
 def make_row(
     view: View, verdict: Verdict, backlog: Backlog, tally: DeliveryTally | None, *, label: str | None = None
 ) -> FleetRow:
-    """A session of this process, judged by its evidence."""
+    """A session that runs in this process, with its verdict."""
     finding = verdict.reasons[0] if verdict.reasons else None
     rate = view.keepalives.success_rate
     return FleetRow(
@@ -144,7 +144,7 @@ def make_row(
 def make_row_elsewhere(
     view: View, backlog: Backlog, tally: DeliveryTally | None, *, label: str | None = None
 ) -> FleetRow:
-    """A session that another process runs: what its stored record tells, for the evidence is over there."""
+    """A session that runs on another node, which alone has its verdict: the row is made of the stored record."""
     record = view.record
     is_well = record.state is State.CONNECTED
     reason = None if record.reason is None or is_well else stored_reason(record.reason, record.code)
@@ -168,7 +168,7 @@ def make_row_elsewhere(
 
 
 class Fleet:
-    """Rows of all companies, made anew at most every two seconds however many people watch."""
+    """Rows of all companies, refreshed at most every two seconds and shared by all watchers."""
 
     def __init__(self, gateway: Gateway, diagnoser: Diagnoser, lookup: Lookup, *, clock: Clock) -> None:
         self._gateway = gateway
@@ -191,14 +191,14 @@ class Fleet:
             return self._rows
 
     async def row(self, company: str) -> FleetRow:
-        """One company, looked at now. Raises `NotFound`."""
+        """The current row of one company. Raises `NotFound`."""
         view = await self._gateway.look(company)
         async with self._turn:
             await self._count()
             return self._row(view)
 
     def forget(self) -> None:
-        """Somebody changed something: the next look is a fresh one."""
+        """Invalidate the cached rows after a change."""
         self._looked_at = self._backlogs_at = float("-inf")
 
     async def _count(self) -> None:

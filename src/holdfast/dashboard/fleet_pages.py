@@ -1,4 +1,4 @@
-"""The fleet page: every company, trouble first, live."""
+"""The overview page of all companies, updated live."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from holdfast.http.event_stream import Chunks
 pages = APIRouter(route_class=ProtectedPage, include_in_schema=False)
 
 _HEARTBEAT_EVERY = 5
-"""Looks without a change, after which the page hears that the connection stands."""
+"""Number of reads without a change after which the stream sends a heartbeat."""
 _MOST_NEWS = 3
 
 
@@ -49,7 +49,7 @@ async def _show(request: Request, *, said: str | None, wanted: str = "", status:
 
 @pages.post("/companies")
 async def add_company(request: Request) -> Response:
-    """A company that is new, or one that is there: either way its page is next."""
+    """Create the company unless it exists, and open its page."""
     context, company = context_of(request), request.state.form.get("company", "").strip()
     try:
         if not is_company_id(company):
@@ -65,7 +65,7 @@ async def add_company(request: Request) -> Response:
 
 
 @pages.get("/live")
-async def tell_fleet(request: Request) -> Response:
+async def stream_fleet(request: Request) -> Response:
     context, grant = context_of(request), login_of(request).grant
 
     async def events() -> Chunks:
@@ -91,20 +91,20 @@ def _seen(rows: Iterable[FleetRow], grant: CompanyGrant) -> list[FleetRow]:
 
 
 def digest(rows: Sequence[FleetRow]) -> str:
-    """Tells two fleets apart: a page that shows another one than the stream begins with asks for all rows anew."""
+    """Hash of all rows. A page whose hash differs from the stream's first state reloads all rows."""
     return hashlib.sha256(repr(rows).encode()).hexdigest()[:16]
 
 
 @dataclass(slots=True)
 class Watcher:
-    """What one browser shows, and so what it must be told."""
+    """The rows that one browser shows, to send it only what changed."""
 
     templates: Templates
     shown: dict[str, FleetRow]
     attention: Attention = NOTHING
 
     def take(self, rows: Sequence[FleetRow], attention: Attention = NOTHING) -> str:
-        """The parts of the page that differ from what it shows; empty text when none does."""
+        """Fragments that update the page; empty when nothing changed."""
         is_same_attention, self.attention = attention == self.attention, attention
         before, self.shown = self.shown, {row.company: row for row in rows}
         changed = [row for row in rows if before.get(row.company) != row]
@@ -123,7 +123,7 @@ class Watcher:
 
 
 def _news(before: dict[str, FleetRow], changed: Sequence[FleetRow]) -> list[str]:
-    """Changes of state, to be read aloud: few, and the worst first."""
+    """Changes of state for screen readers: a few, worst first."""
     turned = [row for row in ranked(changed) if row.company in before and before[row.company].state is not row.state]
     said = [f"{row.company}: {STATES[row.state].lower()}" for row in turned[:_MOST_NEWS]]
     left = len(turned) - len(said)

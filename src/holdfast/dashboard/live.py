@@ -1,4 +1,4 @@
-"""The event streams of pages: they end when their reader signs out and when the company they show is removed."""
+"""Event streams of pages. A stream ends when its user signs out or its company is removed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from holdfast.http.event_stream import Chunks, EventStream
 
 
 def event_stream(request: Request, events: Chunks) -> EventStream:
-    """For whoever is signed in. Raises `QuotaExceeded` for a tenant who has too many streams open."""
+    """A stream for the signed-in user. Raises `QuotaExceeded` when a tenant has too many streams open."""
     context, login, quota = context_of(request), login_of(request), ExitStack()
     if login.grant.companies is not None:
         quota.enter_context(context.quotas.stream(login.mark))

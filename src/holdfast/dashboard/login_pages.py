@@ -1,4 +1,4 @@
-"""Signing in and out, and the files that pages need."""
+"""Sign-in, sign-out, the API reference, and static files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from holdfast.dashboard.return_path import return_path
 open_pages = APIRouter(route_class=PublicPage, include_in_schema=False)
 pages = APIRouter(route_class=ProtectedPage, include_in_schema=False)
 
-_FOR_GOOD = "public, max-age=31536000, immutable"
+_CACHE_FOREVER = "public, max-age=31536000, immutable"
 
 
 @open_pages.get("/login")
@@ -59,8 +59,10 @@ async def sign_out(request: Request) -> Response:
 
 @open_pages.get("/docs")
 async def show_reference(request: Request) -> Response:
-    """For everybody who reaches the port, as the document that it is made from."""
-    request.state.login = await signed_in(request)
+    """Public, like the OpenAPI document that it is rendered from."""
+    login = request.state.login = await signed_in(request)
+    if login is not None:
+        request.state.attention = await context_of(request).attention.of(login.grant)
     document = request.app.openapi()
     url = f"{request.url.scheme}://{request.url.netloc}{context_of(request).base_path}"
     return page(request, "reference.html", chapters=chapters(document, url=url), shapes=shapes(document))
@@ -70,8 +72,8 @@ async def show_reference(request: Request) -> Response:
 async def get_asset(request: Request) -> Response:
     asset = context_of(request).assets.find(request.url.path)
     if asset is None:
-        raise NotFound("there is no such file: load the page again")
-    headers = {"Cache-Control": _FOR_GOOD, "Vary": "Accept-Encoding"}
+        raise NotFound("no such file: reload the page")
+    headers = {"Cache-Control": _CACHE_FOREVER, "Vary": "Accept-Encoding"}
     if "gzip" in request.headers.get("accept-encoding", ""):
         headers["Content-Encoding"] = "gzip"
         return Response(asset.zipped, media_type=asset.media_type, headers=headers)

@@ -1,8 +1,8 @@
-"""Who is signed in: an API key once, then a signed cookie. A key is never kept, shown or logged.
+"""Sessions of signed-in users: an API key is given once, then a signed cookie. Keys are never stored, shown or logged.
 
-The cookie names the key by a keyed hash, so a key that is removed ends its sessions. It also names the time of the
-sign-in and of the last use: a session that is not used ends after hours, and every session after days. The signing
-secret and the sign-outs are in the database: they outlive a restart, and all processes share them.
+The cookie contains a keyed hash of the key, so removing a key ends its sessions. It also contains the times of the
+sign-in and of the last use: an unused session expires after hours, and every session after days. The signing secret and
+the sign-outs are stored in the database, so they survive restarts and are shared by all nodes.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ log = logging.getLogger(__name__)
 
 COOKIE = "holdfast_session"
 SECURE_COOKIE = "__Host-holdfast_session"
-"""Over TLS: browsers take a cookie of this name only from the host itself, for all of it, and over TLS."""
+"""Name of the cookie over TLS. The `__Host-` prefix makes browsers accept it only over TLS and from this very host."""
 IDLE_S = 12 * 3600
-"""An unused session ends after this."""
+"""An unused session expires after this."""
 LONGEST_S = 7 * 24 * 3600
-"""Any session ends after this."""
+"""Every session expires after this."""
 RENEW_S = 300
-"""A cookie older than this is replaced by a fresh one at the next page."""
+"""A cookie older than this is renewed by the next page."""
 
 _MOST_TRIES = 10
 _TRIES_WITHIN_S = 60
@@ -38,14 +38,14 @@ _MOST_ADDRESSES = 1000
 
 
 class TooManyTries(HoldfastError):
-    """This address gave too many wrong keys."""
+    """Too many wrong keys from one address."""
 
     code = "too-many-tries"
     fault = Fault.CALLER
 
 
 class WrongKey(HoldfastError):
-    """No such key."""
+    """The key is unknown."""
 
     code = "unauthorized"
     fault = Fault.CALLER
@@ -53,16 +53,16 @@ class WrongKey(HoldfastError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Login:
-    """Somebody who is signed in."""
+    """A valid session."""
 
     id: str
     mark: str
-    """Of the key."""
+    """Keyed hash of the API key."""
     grant: CompanyGrant
     signed_in_at: int
-    """Seconds of the epoch."""
+    """Unix seconds."""
     used_at: int
-    """Seconds of the epoch, of the cookie."""
+    """Unix seconds at which the cookie was issued."""
 
 
 class Logins:
@@ -78,9 +78,9 @@ class Logins:
         self._refusals = LimitedLog(log, monotonic=clock.monotonic)
 
     def sign_in(self, key: str, *, address: str) -> str:
-        """The value of a fresh cookie. Raises `WrongKey` and `TooManyTries`.
+        """Check an API key and return the value of a new cookie. Raises `WrongKey` and `TooManyTries`.
 
-        A right key signs in whatever came from the address before: behind a proxy many people share one.
+        A correct key always signs in, even after wrong ones from the same address: behind a proxy, users share one.
         """
         try:
             digest, _ = self._keys.entry(key.strip())
@@ -88,24 +88,26 @@ class Logins:
             self._refusals.warning("API key refused from %s: unknown key at the dashboard's sign-in", address)
             self._tries.check(address)
             self._tries.failed(address)
-            raise WrongKey("this is no API key of this Holdfast: see HOLDFAST_API_KEY, or the file api-key") from error
+            raise WrongKey(
+                "this API key is unknown: see HOLDFAST_API_KEY, or the file api-key in the data folder"
+            ) from error
         now = self._now()
         return self._cookie(self._randomness.secret(), self._mark(digest), signed_in_at=now, used_at=now)
 
     async def read(self, cookie: str | None) -> Login | None:
-        """Who sent this cookie; None when nobody is signed in by it."""
+        """The session that a cookie belongs to; None when the cookie is invalid or expired."""
         login = self._signed(cookie)
         return None if login is None or await self._sign_outs.has(login.id) else login
 
     def renewed(self, login: Login) -> str | None:
-        """A fresh cookie for one that is no longer fresh. It ends no later than the first."""
+        """A new cookie when the present one is older than `RENEW_S`. It does not extend the longest duration."""
         now = self._now()
         if login.used_at >= now - RENEW_S:
             return None
         return self._cookie(login.id, login.mark, signed_in_at=login.signed_in_at, used_at=now)
 
     def seconds_left(self, cookie: str) -> int:
-        """How long a browser may keep a cookie that was made now."""
+        """Lifetime of a cookie issued now."""
         signed_in_at = int(cookie.split(".")[2])
         return max(0, min(IDLE_S, signed_in_at + LONGEST_S - self._now()))
 
@@ -114,18 +116,18 @@ class Logins:
         await self._sign_outs.add(login.id, now=iso(self._clock.now()), forget_at=iso(ends))
 
     async def is_signed_in(self, login: Login) -> bool:
-        """Is the session still open? For what outlives a request."""
+        """Whether the session is still valid. For streams, which outlive their request."""
         return self._now() < login.signed_in_at + LONGEST_S and not await self._sign_outs.has(login.id)
 
     def form_token(self, login: Login) -> str:
-        """What every form of this session carries, and no other site can know."""
+        """The token against cross-site request forgery that every form of this session contains."""
         return self._sign("form", login.id)
 
     def is_form_token(self, login: Login, token: str) -> bool:
         return hmac.compare_digest(self.form_token(login).encode(), token.encode())
 
     def _signed(self, cookie: str | None) -> Login | None:
-        """What a cookie says, if it is ours and not over."""
+        """The session in a cookie whose signature is valid and which is not expired."""
         parts = (cookie or "").split(".")
         if len(parts) != 5:
             return None
@@ -161,14 +163,14 @@ class Logins:
 
 
 class Tries:
-    """Wrong keys by address, forgotten after a minute. Guessing is hopeless; this keeps it quiet as well."""
+    """Counts wrong keys by address for a minute, to limit the load and log lines of guessing."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._failed: dict[str, deque[float]] = {}
 
     def check(self, address: str) -> None:
-        """Raises `TooManyTries`."""
+        """Raise `TooManyTries` when the address is over the limit."""
         now = self._clock.monotonic()
         tries = self._failed.get(address, deque())
         while tries and tries[0] <= now - _TRIES_WITHIN_S:

@@ -1,7 +1,7 @@
-"""The way into every page: who is signed in, which form may be sent, what a browser may do with the answer.
+"""Authentication and protection of all pages: sessions, form tokens, security headers, error pages.
 
-Pages load nothing from elsewhere, run no script but our own files, and are shown in no frame. A form counts only with
-the token of its session and from our own pages. Errors are pages, or parts of one where a part was asked for.
+Pages load nothing from other sites, run only scripts that Holdfast serves, and can't be framed. A form is accepted only
+with the token of its session and from the same origin. Errors are rendered as pages, or as fragments for htmx requests.
 """
 
 from __future__ import annotations
@@ -60,11 +60,11 @@ _STATUS = {
 }
 _LONGEST_FORM_FIELDS = 50
 KEYED = "holdfast.keyed"
-"""In the ASGI scope: the server closes connections of those who are signed in last."""
+"""Key in the ASGI scope. At its connection limit, the server closes connections of signed-in users last."""
 
 
 class ForgedForm(HoldfastError):
-    """A form that did not come from one of our pages."""
+    """A form that was not submitted from one of Holdfast's pages."""
 
     code = "forged-form"
 
@@ -73,12 +73,12 @@ _STATUS[ForgedForm] = HTTPStatus.FORBIDDEN
 
 
 class PublicPage(APIRoute):
-    """A page that anybody may ask for."""
+    """A page without authentication."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         answer = super().get_route_handler()
 
-        async def sealed(request: Request) -> Response:
+        async def guarded(request: Request) -> Response:
             try:
                 response = await self.enter(request) or await answer(request)
             except HoldfastError as error:
@@ -90,10 +90,10 @@ class PublicPage(APIRoute):
                 response.headers.setdefault(name, value)
             return response
 
-        return sealed
+        return guarded
 
     async def enter(self, request: Request) -> Response | None:
-        """What stands before the page; an answer of its own where the page is not to be shown."""
+        """Checks before the handler. A returned response replaces the page."""
         if request.method == "POST":
             check_origin(request)
             request.state.form = await _form(request)
@@ -101,7 +101,7 @@ class PublicPage(APIRoute):
 
 
 class ProtectedPage(PublicPage):
-    """A page for those who are signed in."""
+    """A page that requires a session."""
 
     async def enter(self, request: Request) -> Response | None:
         context = context_of(request)
@@ -114,7 +114,7 @@ class ProtectedPage(PublicPage):
             context.quotas.check_request(login.mark, writes=request.method == "POST")
         await super().enter(request)
         if request.method == "POST" and not context.logins.is_form_token(login, request.state.form.get("token", "")):
-            raise ForgedForm("this form is out of date or was not made here: load the page again, then send it")
+            raise ForgedForm("this form is out of date: reload the page and submit it again")
         await until_loaded(request, context.gateway)
         if request.method == "GET" and not is_part(request):
             request.state.attention = await context.attention.of(login.grant)
@@ -124,25 +124,25 @@ class ProtectedPage(PublicPage):
 async def _form(request: Request) -> dict[str, str]:
     kind = request.headers.get("content-type", "").partition(";")[0].strip()
     if kind != "application/x-www-form-urlencoded":
-        raise BadInput(f'the form came as "{kind[:40]}": send it as application/x-www-form-urlencoded')
+        raise BadInput(f'the content type is "{kind[:40]}": send the form as application/x-www-form-urlencoded')
     try:
         pairs = parse_qsl((await request.body()).decode(), True, errors="strict", max_num_fields=_LONGEST_FORM_FIELDS)
     except ValueError as error:
-        raise BadInput("the form can't be read: it must be UTF-8 with few fields") from error
+        raise BadInput("the form is not valid UTF-8 or has more than 50 fields") from error
     return dict(pairs)
 
 
 def check_origin(request: Request) -> None:
-    """Browsers say where a form comes from. Raises `ForgedForm` for another site, or none."""
+    """Raise `ForgedForm` unless the browser states that the form comes from the same origin."""
     site = request.headers.get("sec-fetch-site")
     origin = urlsplit(request.headers.get("origin", "")).netloc
     if site == "same-origin" or (site is None and origin and origin == request.headers.get("host")):
         return
-    raise ForgedForm("this form was sent from another site, or without saying from where: use Holdfast's own pages")
+    raise ForgedForm("this form came from another site or had no origin: use Holdfast's own pages")
 
 
 def is_part(request: Request) -> bool:
-    """Did a script ask for a part of a page, and not a person for a whole one?"""
+    """Whether htmx requested a fragment instead of a whole page."""
     return request.headers.get("hx-request") == "true"
 
 
@@ -160,7 +160,7 @@ def _path(path: str, query: str) -> str:
 
 
 def page(request: Request, template: str, *, status: int = 200, **values: object) -> Response:
-    """A whole page of somebody who is signed in, or of nobody. Keeps the session alive."""
+    """Render a whole page, with or without a session. Renews the session cookie."""
     context: AppContext = context_of(request)
     login: Login | None = getattr(request.state, "login", None)
     common: Mapping[str, object] = {
@@ -177,17 +177,17 @@ def page(request: Request, template: str, *, status: int = 200, **values: object
 
 
 def part(request: Request, template: str, *, status: int = 200, **values: object) -> Response:
-    """A part of a page."""
+    """Render a fragment of a page."""
     context = context_of(request)
     token = context.logins.form_token(request.state.login)
     return HTMLResponse(context.templates.render(template, token=token, **values), status_code=status)
 
 
 async def signed_in(request: Request) -> Login | None:
-    """Whoever this browser is signed in as.
+    """The session of this browser, or None.
 
-    Over TLS only the cookie counts that no neighbouring site could have set. A proxy that does not say that TLS was
-    used leaves that open: then either counts.
+    Over TLS only the `__Host-` cookie is accepted, which no other subdomain can set. Behind a proxy that does not
+    report TLS, either cookie is accepted.
     """
     cookie = request.cookies.get(SECURE_COOKIE)
     if cookie is None and not _is_https(request):
@@ -208,7 +208,7 @@ def delete_cookie(request: Request, response: Response) -> None:
 
 
 def _is_https(request: Request) -> bool:
-    """TLS ends at a proxy, which says so; or the browser does, in the origin of its form."""
+    """Whether the browser used TLS, as reported by the proxy or by the origin of a form."""
     forwarded = request.headers.get("x-forwarded-proto", "")
     return "https" in {request.url.scheme, forwarded} or request.headers.get("origin", "").startswith("https://")
 
@@ -220,25 +220,25 @@ def failed(request: Request, error: HoldfastError) -> Response:
         log.error("A page failed: %s", error)
     if unknown := _unknown_company(request, error):
         return page(request, "unknown_company.html", status=status, company=unknown)
-    response = _told(request, status, error.sentence, reload_s=2 if isinstance(error, Starting) else None)
+    response = _error(request, status, error.sentence, reload_s=2 if isinstance(error, Starting) else None)
     if isinstance(error, QuotaExceeded):
         response.headers["Retry-After"] = str(error.retry_after_s)
     return response
 
 
 def _unknown_company(request: Request, error: HoldfastError) -> str | None:
-    """The company of the path, where a whole page of one that does not exist was asked for."""
+    """The company in the path, when a whole page of an unknown company was requested."""
     company = str(request.path_params.get("company", ""))
     is_its_page = isinstance(error, NotFound) and error.field == "company" and not is_part(request)
     return company if is_its_page and is_company_id(company) else None
 
 
 def _database_failed(request: Request) -> Response:
-    sentence = "the database can't be used just now: try again; Holdfast's log says why"
-    return _told(request, HTTPStatus.SERVICE_UNAVAILABLE, sentence, reload_s=None)
+    sentence = "the database is not available: try again; the log of Holdfast has the cause"
+    return _error(request, HTTPStatus.SERVICE_UNAVAILABLE, sentence, reload_s=None)
 
 
-def _told(request: Request, status: HTTPStatus, sentence: str, *, reload_s: int | None) -> Response:
+def _error(request: Request, status: HTTPStatus, sentence: str, *, reload_s: int | None) -> Response:
     if is_part(request):
         html = context_of(request).templates.render("notice.html", tone="trouble", said=sentence)
         return HTMLResponse(html, status_code=status)

@@ -1,4 +1,4 @@
-"""The passkey ceremony on a company's page: the answer, the codes that a person compares, and the way back."""
+"""The passkey ceremony on a company's page: the signed answer, the comparison of codes, and the return page."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ pages = APIRouter(route_class=ProtectedPage, include_in_schema=False)
 
 @open_pages.get("/passkey/return")
 async def show_return(request: Request) -> Response:
-    """Where WhatsApp Web sends the browser back to. Another site leads here, so that no cookie comes along; the answer
-    is behind `#` and goes to the company's page inside the browser."""
+    """The page that WhatsApp Web returns the browser to. It is public, because a navigation from another site carries
+    no cookie. The answer is in the URL fragment, and a script passes it to the company's page inside the browser."""
     return page(request, "passkey_return.html")
 
 
@@ -31,10 +31,10 @@ async def answer_passkey(request: Request, company: CompanyPath) -> Response:
     context = context_of(request)
     assertion = _read(request.state.form.get("assertion", ""))
     async with context.shutdown.until_stopping():
-        went_on = await (await context.gateway.actor(company)).passkeys.answer(assertion)
-    if went_on.step is PasskeyStep.COMPARE:
-        return part(request, "notice.html", tone="well", said="WhatsApp took the signature; compare the codes now")
-    return part(request, "notice.html", tone="well", said="WhatsApp took the signature; the device is being linked")
+        continued = await (await context.gateway.actor(company)).passkeys.answer(assertion)
+    if continued.step is PasskeyStep.COMPARE:
+        return part(request, "notice.html", tone="well", said="WhatsApp accepted the signature; now compare the codes")
+    return part(request, "notice.html", tone="well", said="WhatsApp accepted the signature; the device is being linked")
 
 
 @pages.post("/companies/{company}/passkey/confirm")
@@ -45,7 +45,7 @@ async def confirm_passkey(request: Request, company: CompanyPath) -> Response:
         relay.confirm()
         return part(request, "notice.html", tone="well", said="the device is being linked")
     relay.mismatch()
-    said = "nothing is linked. Look on the phone under Linked devices for one that nobody knows"
+    said = "nothing was linked. Check the phone under Linked devices for unknown devices"
     return part(request, "notice.html", tone="trouble", said=said)
 
 
@@ -53,7 +53,7 @@ async def confirm_passkey(request: Request, company: CompanyPath) -> Response:
 async def decline_passkey(request: Request, company: CompanyPath) -> Response:
     (await context_of(request).gateway.actor(company)).passkeys.decline()
     return part(
-        request, "notice.html", tone="well", said="nothing is linked; ask for a new code when the owner is there"
+        request, "notice.html", tone="well", said="nothing was linked; request a new code when the owner is present"
     )
 
 
@@ -61,7 +61,7 @@ def _read(text: str) -> dict[str, object]:
     try:
         assertion = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise BadInput("the answer is no JSON: paste all that the console shows", field="assertion") from error
+        raise BadInput("the answer is not JSON: paste everything that the console shows", field="assertion") from error
     if not isinstance(assertion, dict):
-        raise BadInput("the answer is no JSON object: paste all that the console shows", field="assertion")
+        raise BadInput("the answer is not a JSON object: paste everything that the console shows", field="assertion")
     return cast("dict[str, object]", assertion)

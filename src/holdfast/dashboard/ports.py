@@ -1,4 +1,4 @@
-"""What the dashboard needs of its sibling, the API: keys and addresses of media. Only `app` joins them."""
+"""Interfaces that `app` connects to the API: keys, media URLs, webhooks, and the removal of companies."""
 
 from __future__ import annotations
 
@@ -8,48 +8,48 @@ from holdfast.delivery.stores import Received
 
 
 class CompanyGrant(Protocol):
-    """What a key allows."""
+    """The companies that a key may access."""
 
     def covers(self, company: str) -> bool: ...
 
     @property
     def companies(self) -> frozenset[str] | None:
-        """None: all."""
+        """None means all companies."""
 
 
 class KeyLookup(Protocol):
-    """The keys in force."""
+    """The API keys."""
 
     @property
     def grants(self) -> tuple[tuple[bytes, CompanyGrant], ...]:
-        """By the hash of each."""
+        """Grants by the hash of their key."""
 
     def entry(self, key: str | None) -> tuple[bytes, CompanyGrant]:
-        """The key's hash and what it allows; raises a `HoldfastError` of the caller's for one that is unknown."""
+        """The hash and the grant of a key. Raises a `HoldfastError` when the key is unknown."""
 
 
 class MediaAddresses(Protocol):
     def url(self, received: Received) -> str | None:
-        """Where the file of an inbound message can be fetched without a key; None when it has none."""
+        """URL from which the file of an inbound message can be fetched without a key; None when it has no file."""
 
 
 class WebhookSettings(Protocol):
     async def set_url(self, company: str, url: str | None) -> str | None:
-        """Give the company a webhook of its own, or take it away; its secret where that is new.
+        """Set or remove the webhook URL of a company. Returns the signing secret when a new one was created.
 
-        Raises `BadInput` for an address that can't be used.
+        Raises `BadInput` when the URL can't be used.
         """
 
 
 class CompanyRemoval(Protocol):
     async def clear(self, company: str) -> object:
-        """Make a backup, then remove the company and all it has. Raises a `HoldfastError` with all kept."""
+        """Back up a company, then delete it. Raises a `HoldfastError` when nothing was deleted."""
 
 
 class SignOuts(Protocol):
-    """Sessions of the dashboard that were signed out, durable and for all processes."""
+    """Sessions that were signed out, stored for all nodes."""
 
     async def add(self, login_id: str, *, now: str, forget_at: str) -> None:
-        """Remember a session until `forget_at`; those that were to be forgotten by `now` go."""
+        """Store a session until `forget_at`, and remove those whose time is over at `now`."""
 
     async def has(self, login_id: str) -> bool: ...

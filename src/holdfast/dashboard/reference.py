@@ -1,4 +1,4 @@
-"""The API's own description as a page: routes, parameters, bodies, examples, shapes. Made from the OpenAPI document."""
+"""The API reference page: routes, parameters, bodies, examples and schemas, rendered from the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _EXAMPLES = {
 }
 _DEEPEST = 4
 _HIDDEN = {"HTTPValidationError", "ValidationError"}
-"""FastAPI's own, which are never sent: problems are."""
+"""Error schemas of FastAPI that Holdfast never returns; it returns problems."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Field:
     name: str
     place: str
-    """path, query, header or body."""
+    """`path`, `query`, `header` or `body`."""
     kind: str
     shapes: tuple[str, ...]
-    """Shapes that `kind` speaks of."""
+    """Schemas that `kind` refers to."""
     is_required: bool
     said: str
 
@@ -66,11 +66,11 @@ class SchemaDoc:
     said: str
     fields: tuple[Field, ...]
     values: tuple[str, ...]
-    """Of an enumeration."""
+    """Values of an enumeration."""
 
 
 def chapters(document: JsonMapping, *, url: str) -> list[Chapter]:
-    """Operations by their tag, in the order of the document. `url`: where the examples send to."""
+    """Operations by tag, in the order of the document. `url` is the base URL in the examples."""
     found: dict[str, list[Operation]] = {}
     for path, methods in document["paths"].items():
         for method in (method for method in _METHODS if method in methods):
@@ -80,7 +80,7 @@ def chapters(document: JsonMapping, *, url: str) -> list[Chapter]:
 
 
 def shapes(document: JsonMapping) -> list[SchemaDoc]:
-    """What requests and answers are made of, by name."""
+    """Schemas of requests and responses, by name."""
     schemas = document.get("components", {}).get("schemas", {})
     return [_shape(name, schema) for name, schema in sorted(schemas.items()) if name not in _HIDDEN]
 
@@ -179,7 +179,7 @@ def _ref(schema: JsonMapping) -> str:
 
 
 def _names(schema: Any) -> Iterable[str]:
-    """Shapes that a schema speaks of."""
+    """Names of the schemas that a schema refers to."""
     if isinstance(schema, Mapping):
         if "$ref" in schema:
             yield _ref(schema)
@@ -207,7 +207,7 @@ def _curl(document: JsonMapping, path: str, method: str, operation: JsonMapping,
 
 
 def example(document: JsonMapping, schema: JsonMapping, *, name: str = "", depth: int = 0) -> Any:
-    """A value that fits a schema: what must be there, and nothing else."""
+    """A minimal value that matches a schema: required fields only."""
     if "examples" in schema or "example" in schema:
         return schema.get("example", next(iter(schema.get("examples", ())), None))
     if "$ref" in schema:

@@ -1,4 +1,4 @@
-"""Templates → HTML. Everything that is put into a page is escaped; nothing but our own templates is markup."""
+"""Renders templates as HTML. All values are escaped; only the templates contain markup."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ MESSAGE_TONES = {
 
 class Templates:
     def __init__(self, assets: Assets, *, clock: Clock, base_path: str) -> None:
-        """base_path: what the path of every link begins with: empty, or such as `/holdfast`."""
+        """base_path: prefix of all links: empty, or such as `/holdfast`."""
         self._clock = clock
         self._environment = Environment(
             loader=PackageLoader("holdfast.dashboard"),
@@ -78,25 +78,25 @@ class Templates:
 
 
 def percent(value: float | None) -> str:
-    """Never rounded up: `100 %` is all of it."""
+    """Rounded down, so that `100 %` means all."""
     if value is None:
         return "–"
     return f"{value:.0f} %" if value == int(value) else f"{int(value * 10) / 10:.1f} %"
 
 
 def moment(at: str) -> str:
-    """A time as people read it, in UTC; scripts show it in the reader's own zone."""
+    """A time in UTC. A script replaces it by the time in the reader's time zone."""
     return f"{datetime.fromisoformat(at):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def away(entry: TimelineEntry) -> str:
-    """How long an absence that is over has lasted."""
+    """Duration of a disconnection that is over."""
     began_at, ended_at = (datetime.fromisoformat(at) for at in (entry.at, entry.ended_at or entry.at))
     return lasting(max((ended_at - began_at).total_seconds(), 0))
 
 
 def prose(text: str) -> Markup:
-    """Text with `code` in it."""
+    """Text in which words between backticks become code."""
     parts = text.replace("``", "`").split("`")
     made = (Markup("<code>{}</code>").format(part) if n % 2 else escape(part) for n, part in enumerate(parts))
     return Markup("").join(made)
@@ -109,7 +109,7 @@ _HOLDS = {
 
 
 def held(message: OutboundRow) -> str:
-    """What a queued message waits for, as a sentence."""
+    """Why a queued message is held back, as a sentence."""
     code = message.held_code or ""
     at = None if message.held_until is None else datetime.fromisoformat(message.held_until)
     until = "" if at is None else f", until {at:%H:%M} UTC on {at:%d %b %Y}"
@@ -117,7 +117,7 @@ def held(message: OutboundRow) -> str:
 
 
 def sentence(text: str) -> str:
-    """A sentence as it stands alone: with a capital letter and a full stop."""
+    """Add a capital letter and a full stop."""
     text = text.strip()
     if not text:
         return ""

@@ -1,4 +1,4 @@
-"""The page to go back to after signing in: a path of our own, never another site."""
+"""The page to return to after signing in. It is always a path on this site."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ _LONGEST = 500
 
 
 def return_path(given: str) -> str:
-    """The given path when it is certain to stay on this site; else the first page.
+    """The given path if it certainly stays on this site; otherwise the first page.
 
     Browsers read `//host`, `/\\host` and paths with control characters as another site's address, so such a path is
-    refused as a whole instead of being repaired.
+    rejected as a whole instead of being repaired.
     """
     is_path = given.startswith("/") and not given.startswith(("//", "/login"))
     is_plain = given.isascii() and given.isprintable() and not set(given) & {"\\", " "}
@@ -26,6 +26,6 @@ def return_path(given: str) -> str:
 
 
 def login_address(path: str) -> str:
-    """The login page, which leads back to this path."""
+    """Path of the login page that returns to this path."""
     back = return_path(path)
     return "/login" if back == HOME else f"/login?next={quote(back, safe='/')}"

@@ -1,4 +1,4 @@
-"""The settings of one company on its page: label, webhook address, pacing; and the company's removal."""
+"""The settings form of one company (label, webhook URL, pacing), and removing the company."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from holdfast.session.labels import checked_label
 pages = APIRouter(route_class=ProtectedPage, include_in_schema=False)
 
 _FIGURES = {"perMinute": ("messages a minute", 6000), "newPerDay": ("new contacts a day", 100_000)}
-"""Fields of the form, as pacing names them: what they are called on the page, and the largest number."""
+"""Fields of the form by their name in the pacing settings: label on the page, and maximum."""
 
 
 @pages.post("/companies/{company}/settings")
 async def save_settings(request: Request, company: CompanyPath) -> Response:
-    """Everything is checked before anything is stored."""
+    """Store the form. All fields are validated before any is stored."""
     context, form = context_of(request), request.state.form
     label = checked_label(form.get("label", ""))
     pacing = await _new_pacing(request, company)
@@ -64,7 +64,7 @@ def _figure(name: str, text: str) -> float | int:
 
 @pages.post("/companies/{company}/remove")
 async def remove_company(request: Request, company: CompanyPath) -> Response:
-    """After a backup of it. Only for those who may touch all companies, as with the backup itself."""
+    """Back up and remove a company. Requires a key for all companies, as backups do."""
     context = context_of(request)
     if login_of(request).grant.companies is not None:
         raise NotYours("only an API key for all companies can remove one", field="company")

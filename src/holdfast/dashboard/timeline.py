@@ -1,4 +1,4 @@
-"""A session's history in words: each absence as one entry, with its cause, what Holdfast did, and what comes next."""
+"""The history of a session as text. A disconnection is one entry: its causes, the reaction, the next attempt."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ _ORIGINS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimelineEntry:
-    """What happened, for people."""
+    """One entry of the history."""
 
     at: str
     tone: Tone
     title: str
     lines: tuple[str, ...] = ()
     ended_at: str | None = None
-    """Of an absence that is over."""
+    """End of a disconnection that is over."""
     next_attempt_at: str | None = None
-    """Of an absence that is not."""
+    """Time of the next attempt during a disconnection."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Absence:
-    """Meant to be connected, and not: from one turn to the link that opens again."""
+class _Disconnection:
+    """A time without a connection that should have had one, from its loss to the next open link."""
 
     at: str
     causes: tuple[Transition, ...] = field(default_factory=tuple)
-    """The turns that gave a new reason."""
+    """The transitions that had a new reason."""
     attempts: int = 0
     next_attempt_at: str | None = None
     paused: bool = False
 
-    def heard(self, transition: Transition) -> _Absence:
+    def with_transition(self, transition: Transition) -> _Disconnection:
         is_new = transition.reason is not None and transition.reason not in {known.reason for known in self.causes}
         return replace(
             self,
@@ -58,29 +58,29 @@ class _Absence:
 
 
 def timeline_entries(transitions: Iterable[Transition]) -> list[TimelineEntry]:
-    """Entries of these turns (oldest first), the newest first."""
+    """Entries of transitions, newest first. `transitions`: oldest first."""
     entries: list[TimelineEntry] = []
-    absence: _Absence | None = None
+    disconnection: _Disconnection | None = None
     for transition in transitions:
         if transition.after is State.CONNECTED:
-            entries.append(_connected(transition) if absence is None else _back(absence, transition))
-            absence = None
+            entries.append(_connected(transition) if disconnection is None else _back(disconnection, transition))
+            disconnection = None
         elif transition.after in {State.CONNECTING, State.RECONNECTING, State.PAUSED} and (
-            absence or _is_away(transition)
+            disconnection or _is_away(transition)
         ):
-            absence = (absence or _Absence(at=transition.at)).heard(transition)
+            disconnection = (disconnection or _Disconnection(at=transition.at)).with_transition(transition)
         else:
-            if absence is not None:
-                entries.append(_given_up(absence, transition))
-            absence = None
+            if disconnection is not None:
+                entries.append(_given_up(disconnection, transition))
+            disconnection = None
             entries.append(_plain(transition))
-    if absence is not None:
-        entries.append(_away(absence))
+    if disconnection is not None:
+        entries.append(_away(disconnection))
     return list(reversed(_without_repeats(entries)))
 
 
 def _is_away(transition: Transition) -> bool:
-    """Does an absence begin? A first connection that is under way is none."""
+    """Whether a disconnection begins. The first connection of a session is none."""
     return transition.before is State.CONNECTED or transition.reason is not None
 
 
@@ -88,46 +88,52 @@ def _connected(transition: Transition) -> TimelineEntry:
     return TimelineEntry(at=transition.at, tone=Tone.WELL, title="Connected")
 
 
-def _back(absence: _Absence, transition: Transition) -> TimelineEntry:
-    if absence.causes and absence.causes[0].reason == "asked":
+def _back(disconnection: _Disconnection, transition: Transition) -> TimelineEntry:
+    if disconnection.causes and disconnection.causes[0].reason == "asked":
         return TimelineEntry(
-            at=absence.at, tone=Tone.OFF, title="Reconnected", lines=_why(absence), ended_at=transition.at
+            at=disconnection.at, tone=Tone.OFF, title="Reconnected", lines=_why(disconnection), ended_at=transition.at
         )
-    how = "at the first attempt" if absence.attempts <= 1 else f"at attempt {absence.attempts}"
+    how = "at the first attempt" if disconnection.attempts <= 1 else f"at attempt {disconnection.attempts}"
     did = f"Holdfast reconnected {how}"
     return TimelineEntry(
-        at=absence.at, tone=Tone.SHAKY, title="Connection lost", lines=(*_why(absence), did), ended_at=transition.at
+        at=disconnection.at,
+        tone=Tone.SHAKY,
+        title="Connection lost",
+        lines=(*_why(disconnection), did),
+        ended_at=transition.at,
     )
 
 
-def _away(absence: _Absence) -> TimelineEntry:
-    title = "Paused" if absence.paused else "Not connected"
+def _away(disconnection: _Disconnection) -> TimelineEntry:
+    title = "Paused" if disconnection.paused else "Not connected"
     return TimelineEntry(
-        at=absence.at,
+        at=disconnection.at,
         tone=Tone.TROUBLE,
         title=title,
-        lines=(*_why(absence), *_next(absence), *_advice(absence)),
-        next_attempt_at=absence.next_attempt_at,
+        lines=(*_why(disconnection), *_next(disconnection), *_advice(disconnection)),
+        next_attempt_at=disconnection.next_attempt_at,
     )
 
 
-def _given_up(absence: _Absence, transition: Transition) -> TimelineEntry:
+def _given_up(disconnection: _Disconnection, transition: Transition) -> TimelineEntry:
     return TimelineEntry(
-        at=absence.at, tone=Tone.SHAKY, title="Connection lost", lines=_why(absence), ended_at=transition.at
+        at=disconnection.at, tone=Tone.SHAKY, title="Connection lost", lines=_why(disconnection), ended_at=transition.at
     )
 
 
-def _next(absence: _Absence) -> tuple[str, ...]:
-    if absence.paused and absence.next_attempt_at is None:
+def _next(disconnection: _Disconnection) -> tuple[str, ...]:
+    if disconnection.paused and disconnection.next_attempt_at is None:
         return ("Holdfast does not retry by itself",)
-    if absence.next_attempt_at is None:
-        return (f"attempt {absence.attempts} is in progress",) if absence.attempts else ()
+    if disconnection.next_attempt_at is None:
+        return (f"attempt {disconnection.attempts} is in progress",) if disconnection.attempts else ()
     return ("Holdfast retries by itself",)
 
 
-def _why(absence: _Absence) -> tuple[str, ...]:
-    """Each cause once; of many, the first and the last."""
-    causes = absence.causes if len(absence.causes) <= 2 else (absence.causes[0], absence.causes[-1])
+def _why(disconnection: _Disconnection) -> tuple[str, ...]:
+    """Each cause once; of more than two, the first and the last."""
+    causes = (
+        disconnection.causes if len(disconnection.causes) <= 2 else (disconnection.causes[0], disconnection.causes[-1])
+    )
     said = [_cause(transition) for transition in causes]
     return tuple(said[:1] + [f"then: {each}" for each in said[1:]])
 
@@ -142,8 +148,8 @@ def _cause(transition: Transition) -> str:
     return because(reason) if origin is None else f"{because(reason)}. Cause: {origin}"
 
 
-def _advice(absence: _Absence) -> tuple[str, ...]:
-    known = [transition for transition in absence.causes if transition.reason not in {None, STOPPED_HOLDFAST}]
+def _advice(disconnection: _Disconnection) -> tuple[str, ...]:
+    known = [transition for transition in disconnection.causes if transition.reason not in {None, STOPPED_HOLDFAST}]
     if not known or known[-1].reason is None:
         return ()
     reason = stored_reason(known[-1].reason, known[-1].code)
@@ -163,7 +169,7 @@ _PLAIN = {
 
 
 def _plain(transition: Transition) -> TimelineEntry:
-    """What is no absence: a person's wish, or an end that only a person can undo."""
+    """An entry that is no disconnection: a request by a user, or an end that only a user can undo."""
     if transition.before is State.PAIRING and transition.after in RUNNING and transition.reason is None:
         return TimelineEntry(at=transition.at, tone=Tone.WELL, title="Phone linked")
     tone, title, line = _PLAIN[transition.after]
@@ -173,7 +179,7 @@ def _plain(transition: Transition) -> TimelineEntry:
 
 
 def _without_repeats(entries: list[TimelineEntry]) -> list[TimelineEntry]:
-    """QR codes that follow each other are one wish."""
+    """Without repeated entries: consecutive QR codes belong to one request."""
     kept: list[TimelineEntry] = []
     for entry in entries:
         if kept and kept[-1].title == entry.title and kept[-1].lines == entry.lines and entry.ended_at is None:

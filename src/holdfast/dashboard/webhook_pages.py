@@ -1,4 +1,4 @@
-"""Webhooks: where they go, how each endpoint does, what failed, and replaying it."""
+"""The webhooks page: endpoints with their state, failed deliveries, replay."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ _DELIVERIES = {
 }
 
 _PAUSES = {
-    EndpointState.ASIDE: "the endpoint is paused: only a probe goes there now and then",
-    EndpointState.OFF: "the endpoint is off: it answered 410 (gone), and nothing goes there until you switch it on",
+    EndpointState.ASIDE: "the endpoint is paused after many failures; only test requests are sent until one succeeds",
+    EndpointState.OFF: "the endpoint is off because it answered 410 (gone); nothing is sent until you switch it on",
 }
 
 
@@ -70,7 +70,7 @@ class FailedRow:
     last_at: str | None
     next_at: str | None
     waits_for: str | None
-    """Why no time can be given for the next attempt."""
+    """Why there is no time for the next attempt."""
 
 
 @pages.get("/webhooks")
@@ -80,28 +80,28 @@ async def show_webhooks(request: Request) -> Response:
 
 @pages.post("/webhooks/replay")
 async def replay(request: Request) -> Response:
-    """Send one delivery again, or all that failed, under the same ids."""
+    """Send one failed delivery again, or all of them, with the same ids."""
     webhooks, grant = context_of(request).webhooks, login_of(request).grant
     event = request.state.form.get("id", "")
     if not event:
         count = await webhooks.replay_all(grant.companies, since=None)
-        return _done(request, f"{count} {'delivery is' if count == 1 else 'deliveries are'} sent again")
+        return _done(request, f"{count} {'delivery is' if count == 1 else 'deliveries are'} being sent again")
     company = await webhooks.company_of(event)
     if company is None or not grant.covers(company):
-        raise NotFound(f'webhook "{event[:80]}" is unknown: load the page again')
+        raise NotFound(f'webhook "{event[:80]}" is unknown: reload the page')
     if not await webhooks.replay(event):
-        raise Conflict(f"company {company} has no webhook any more: set one, then replay")
-    return _done(request, "the delivery is sent again")
+        raise Conflict(f"company {company} no longer has a webhook: set one, then replay")
+    return _done(request, "the delivery is being sent again")
 
 
 @pages.post("/webhooks/resume")
 async def resume(request: Request) -> Response:
-    """Switch an endpoint on again; what waits for it leaves at once."""
+    """Switch an endpoint on again and send its waiting deliveries at once."""
     webhooks, wanted = context_of(request).webhooks, request.state.form.get("id", "")
     if wanted not in {each.id for each in await webhooks.endpoints() if _sees(login_of(request).grant, each)}:
-        raise NotFound(f'endpoint "{wanted[:80]}" is unknown: load the page again')
+        raise NotFound(f'endpoint "{wanted[:80]}" is unknown: reload the page')
     await webhooks.resume(wanted)
-    return _done(request, "the endpoint is on again; what waits for it leaves now")
+    return _done(request, "the endpoint is on again; waiting deliveries are being sent")
 
 
 def _done(request: Request, said: str) -> Response:
@@ -137,7 +137,7 @@ def _endpoint_row(endpoint: Endpoint, counts: list[Counts]) -> EndpointRow:
         tone, label = Tone.SHAKY, "Failing"
     return EndpointRow(
         id=endpoint.id,
-        title=endpoint.company or "All companies without their own",
+        title=endpoint.company or "All companies without an endpoint of their own",
         url=endpoint.url or "",
         tone=tone,
         label=label,
@@ -178,7 +178,7 @@ def _failed_row(failed: Failed, endpoint: Endpoint | None) -> FailedRow:
 
 
 def _trouble(status: int | None, error: str | None) -> str:
-    """What the receiver answered; its own words are not kept."""
+    """The result of the last attempt. The body of the response is not stored."""
     if error is not None:
         return error
     return "there was no answer" if status is None else f"it answered {status}"

@@ -1,4 +1,4 @@
-"""Talks to addresses that people gave – media to fetch, webhooks – without lending them this machine's place inside.
+"""HTTP requests to URLs that users gave: media to fetch, and webhooks. Prevents server-side request forgery.
 
-It must never connect to a private address that the operator did not allow, whatever a name resolves to at the time.
+It must never connect to a private address that the operator did not allow, whatever a name resolves to.
 """

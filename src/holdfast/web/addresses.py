@@ -1,4 +1,4 @@
-"""Which addresses may be connected to: public ones, and what the operator allowed besides.
+"""Decides which addresses may be connected to: public ones, and those that the operator allowed.
 
 What is public is decided by the table below and not by `ipaddress.is_global`, whose answers differ between patch
 releases of Python.
@@ -66,7 +66,7 @@ _SPECIAL: tuple[tuple[str, bool], ...] = (
     ("2620:4f:8000::/48", True),  # direct delegation AS112 service
     ("3fff::/20", False),  # documentation
 )
-"""Of several rows that hold an address the narrowest decides (source: the registries, as of October 2025)."""
+"""Of several networks that contain an address, the narrowest decides (source: the registries, as of October 2025)."""
 _TABLE = sorted(
     ((ip_network(network), is_public) for network, is_public in _SPECIAL),
     key=lambda row: row[0].prefixlen,
@@ -75,14 +75,14 @@ _TABLE = sorted(
 _UNICAST = IPv6Network("2000::/3")
 """The only part of IPv6 that is assigned as global unicast."""
 _NAT64 = IPv6Network("64:ff9b::/96")
-"""Its last four bytes are the IPv4 address that is reached in the end (RFC 6052)."""
+"""The last four bytes are the IPv4 address of the destination (RFC 6052)."""
 
 _NAME = re.compile(r"(?=.*[a-z])[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?")
 _WITH_PORT = re.compile(r"(?P<place>\[[^\]]+\](/\d{1,3})?|[^:\[\]]+)(:(?P<port>\d{1,5}))?")
 
 
 def is_public(address: IpAddress) -> bool:
-    """Does the whole internet reach it? An IPv4 address within an IPv6 one is judged by itself."""
+    """Whether an address is globally reachable. An IPv4 address embedded in an IPv6 one decides for it."""
     if isinstance(address, IPv6Address):
         if address.ipv4_mapped is not None:
             return is_public(address.ipv4_mapped)
@@ -94,14 +94,14 @@ def is_public(address: IpAddress) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """What may be reached although it is not public: places with their port, or None for all ports."""
+    """Private destinations that are allowed, each with its port, or None for all ports."""
 
     networks: frozenset[tuple[Network, int | None]] = frozenset()
     hosts: frozenset[tuple[str, int | None]] = frozenset()
-    """Names, lower case: whatever they resolve to."""
+    """Host names in lower case. They are allowed whatever they resolve to."""
 
     def permits(self, address: str, port: int | None = None) -> bool:
-        """May this address be connected to? It stands as a socket has it, perhaps with a zone."""
+        """Whether connecting to this address is allowed. `address` may have a zone, as in a socket name."""
         found = ip_address(address)
         if isinstance(found, IPv6Address):
             found = found.ipv4_mapped or found
@@ -118,7 +118,7 @@ NOTHING_PRIVATE = Allowed()
 
 
 def parse_allowed(text: str) -> Allowed:
-    """`10.1.0.0/16, 192.168.1.7:8080, [fd00::7]:80, crm.internal` as the setting has it. Raises `Misconfigured`."""
+    """Parse the setting: `10.1.0.0/16, 192.168.1.7:8080, [fd00::7]:80, crm.internal`. Raises `Misconfigured`."""
     networks, hosts = set(), set()
     for word in filter(None, re.split(r"[,\s]+", text.lower())):
         place, port = _parted(word)
@@ -132,7 +132,7 @@ def parse_allowed(text: str) -> Allowed:
 
 
 def _parted(word: str) -> tuple[str, int | None]:
-    """Place and port. An IPv6 address needs brackets only where a port follows."""
+    """Host and port of an entry. An IPv6 address needs brackets only before a port."""
     found = _WITH_PORT.fullmatch(word)
     if found is None or (found["port"] is None and not word.startswith("[")):
         return word, None
@@ -144,8 +144,8 @@ def _parted(word: str) -> tuple[str, int | None]:
 
 def _refusal(word: str, cure: str) -> Misconfigured:
     return Misconfigured(
-        f'{SETTING} has "{word[:80]}", which is no network, address or host name{cure}: '
-        "write it such as 10.1.0.0/16, 192.168.1.7:8080, crm.internal",
+        f'{SETTING} has "{word[:80]}", which is not a network, an address or a host name{cure}: '
+        "write for example 10.1.0.0/16, 192.168.1.7:8080, crm.internal",
         field=SETTING,
     )
 

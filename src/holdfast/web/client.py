@@ -1,11 +1,9 @@
-"""An HTTP client for addresses that people gave.
+"""An HTTP client for URLs that users gave.
 
-URLs are sent byte for byte as they were given, for servers sign them: nothing is decoded, encoded again or normalised.
-
-The guard stands where a socket is made, behind every resolution: a name that was harmless a moment ago and now resolves
-to 127.0.0.1 is refused like 127.0.0.1 itself. Proxies from the environment are not used, for behind one the guard would
-see the proxy alone. Of an address only scheme, host and port get into errors and logs: paths, queries and users may be
-secrets.
+URLs are sent byte for byte as given, because servers sign them: nothing is decoded, re-encoded or normalised. The guard
+checks the address when a socket is created, after each name resolution, so a name that starts to resolve to 127.0.0.1
+is refused like 127.0.0.1 itself. Proxies from the environment are ignored, because the guard would only see the proxy.
+Errors and logs contain only scheme, host and port of a URL: paths, queries and user names may be secret.
 """
 
 from __future__ import annotations
@@ -35,14 +33,14 @@ _RESOLVE_S = 5
 
 
 class NotReached(HoldfastError):
-    """An address gave no whole answer. It may the next time."""
+    """A request without a complete response. A retry may succeed."""
 
     code = "not-reached"
     fault = Fault.CALLER
 
 
 class AddressNotAllowed(NotReached):
-    """An address that is not to be connected to: trying again changes nothing."""
+    """Connecting to this address is forbidden. A retry fails as well."""
 
     code = "address-not-allowed"
 
@@ -52,34 +50,34 @@ class PrivateAddress(AddressNotAllowed):
 
 
 class Unreachable(NotReached):
-    """No connection was made: the name is unknown, nothing listens there, or the certificate is not good."""
+    """No connection: the name is unknown, nothing listens there, or the certificate is invalid."""
 
 
 class TooLarge(NotReached):
-    """An answer is larger than it may be."""
+    """A response is larger than allowed."""
 
     code = "too-large"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebResponse:
-    """What came of a post."""
+    """Response to a POST request."""
 
     status: int
     headers: Mapping[str, str]
-    """Case does not matter in their names."""
+    """Names are case-insensitive."""
     body: bytes
-    """The beginning of it, for people."""
+    """The beginning of the body, for error messages."""
 
 
 class WebDownload:
-    """A body that is on its way."""
+    """A response whose body is being received."""
 
     def __init__(self, response: aiohttp.ClientResponse, *, asked: URL) -> None:
-        """`asked` is the address before any redirect."""
+        """`asked` is the URL before redirects."""
         self._response = response
         self.paths = (response.url.raw_path, asked.raw_path)
-        """Of the address that answered and of the one that was asked, still percent-encoded."""
+        """Percent-encoded paths of the final URL and of the requested one."""
         self.status = response.status
         self.headers: Mapping[str, str] = response.headers
         self.place = place(response.url)
@@ -99,13 +97,13 @@ class WebDownload:
 
     @property
     def mimetype(self) -> str | None:
-        """As the server says, without parameters, lower case; None where it says nothing."""
+        """Content-Type in lower case without parameters; None when the header is missing."""
         return self._response.content_type.lower() if "Content-Type" in self.headers else None
 
     async def chunks(self, *, most_bytes: int) -> AsyncIterator[bytes]:
-        """The body, a piece at a time, with its `Content-Encoding` undone.
+        """The body in chunks, with its `Content-Encoding` decoded.
 
-        Raises `TooLarge` as soon as that is known, and `NotReached`.
+        Raises `TooLarge` as soon as the limit is exceeded, and `NotReached`.
         """
         announced = self._response.content_length
         if announced is not None and announced > most_bytes:
@@ -128,7 +126,7 @@ class WebDownload:
         taken = 0
         stream = self._response.content.iter_chunked(_CHUNK)
         while True:
-            with _told(self.place):
+            with _translated(self.place):
                 chunk = await anext(stream, b"")
             if not chunk:
                 return
@@ -139,11 +137,11 @@ class WebDownload:
 
 
 Resolve = Callable[[URL], Awaitable[Sequence[str]]]
-"""The IP addresses that a URL's host has now; none when they can't be found out."""
+"""Resolves the host of a URL to its IP addresses; an empty result means that it can't be resolved."""
 
 
 class WebClient:
-    """`async with WebClient(allowed) as web:` – connections are kept and ended with it."""
+    """Use as `async with WebClient(allowed) as web:`. Keeps connections open until the end of the block."""
 
     def __init__(self, allowed: Allowed = NOTHING_PRIVATE, *, resolve: Resolve | None = None) -> None:
         """`resolve` is used only by `check_reachable`."""
@@ -161,9 +159,9 @@ class WebClient:
 
     @contextlib.asynccontextmanager
     async def get(self, url: str, *, within_s: float, redirects: int = 0) -> AsyncIterator[WebDownload]:
-        """Ask for what is there; each address answers within `within_s` in all. At most `redirects` are followed.
+        """Send a GET request. Each hop must answer within `within_s` seconds; at most `redirects` are followed.
 
-        Raises `BadInput` for an unusable URL, `AddressNotAllowed`, `NotReached`. Any status is an answer.
+        Raises `BadInput` for an invalid URL, `AddressNotAllowed`, `NotReached`. Any status is a response.
         """
         address = asked = checked_url(url)
         async with contextlib.AsyncExitStack() as stack:
@@ -175,7 +173,7 @@ class WebClient:
                 address = _next(address, response)
                 response.release()
         raise AddressNotAllowed(
-            f"{place(address)} is redirected to more than {redirects} times: give the address at the end"
+            f"{place(address)} is the result of more than {redirects} redirects: give the final URL"
         )
 
     async def post(
@@ -188,25 +186,25 @@ class WebClient:
         most_bytes: int = 4096,
         is_trusted: bool = False,
     ) -> WebResponse:
-        """Any status is an answer, redirects too: they are not followed. The answer's body is read up to `most_bytes`.
+        """Send a POST request. Any status is a response; redirects are not followed.
 
-        `is_trusted`: the operator gave this address, which may be private. Raises `BadInput` for an unusable URL,
-        `AddressNotAllowed`, `NotReached`.
+        `most_bytes`: how much of the response body is read. `is_trusted`: the operator configured this URL, so it may
+        be private. Raises `BadInput` for an invalid URL, `AddressNotAllowed`, `NotReached`.
         """
         address = checked_url(url)
         async with contextlib.AsyncExitStack() as stack:
             response = await self._ask(
                 stack, "POST", address, within_s=within_s, is_trusted=is_trusted, data=body, headers=headers
             )
-            with _told(place(address)):
+            with _translated(place(address)):
                 return WebResponse(
                     status=response.status, headers=response.headers, body=await _beginning(response, most_bytes)
                 )
 
     async def check_reachable(self, url: str, *, field: str) -> None:
-        """Raises `BadInput`, naming `field`, for an address that no request would be sent to.
+        """Raise `BadInput` with `field` for a URL that requests would never be sent to.
 
-        A name is looked up; one that is unknown just now is let through, for it may be known later.
+        Its name is resolved; a name that is unknown now is accepted, because it may be known later.
         """
         address = checked_url(url, field=field)
         try:
@@ -215,7 +213,7 @@ class WebClient:
             raise BadInput(f"{field}: {error}", field=field) from error
 
     async def addresses(self, url: str) -> Sequence[str] | None:
-        """The IP addresses at which this host may be connected to now; None: whatever its trusted name resolves to.
+        """The IP addresses of a URL's host that are allowed now; None for a trusted name, which may resolve to any.
 
         Raises `PrivateAddress` when all are forbidden, and `Unreachable` when the name is unknown.
         """
@@ -247,7 +245,7 @@ class WebClient:
         is_trusted = is_trusted or self._allowed.trusts(url.host or "", url.port)
         session = self._trusted if is_trusted else self._guarded
         timeout = aiohttp.ClientTimeout(total=within_s, sock_connect=CONNECT_S)
-        with _told(place(url)):
+        with _translated(place(url)):
             return await stack.enter_async_context(
                 session.request(method, url, allow_redirects=False, timeout=timeout, **options)
             )
@@ -260,23 +258,23 @@ class WebClient:
 
 
 class _PrivateAddress(OSError):
-    """Made where connections fail, and told as `AddressNotAllowed`."""
+    """Raised when a socket is created, and reported as `PrivateAddress`."""
 
 
 def checked_url(url: str, *, field: str | None = None) -> URL:
-    """An address that can be asked by HTTP. Raises `BadInput`, naming `field`."""
+    """Parse and validate an HTTP URL. Raises `BadInput` with `field`."""
     name = field or "the address"
     try:
         address = _as_given(url)
         host, _ = address.host, address.port
     except ValueError as error:
-        raise BadInput(f"{name} is not a URL: give one such as https://example.com/file", field=field) from error
+        raise BadInput(f"{name} is not a URL: give one like https://example.com/file", field=field) from error
     is_http = address.scheme in {"http", "https"}
     if is_http and not host:
-        raise BadInput(f"{name} names no host: give one such as https://example.com/file", field=field)
+        raise BadInput(f"{name} names no host: give one like https://example.com/file", field=field)
     if not is_http:
         what = f'begins with "{address.scheme[:20]}:"' if address.scheme else "does not begin with http:// or https://"
-        raise BadInput(f"{name} {what}: give one such as https://example.com/file", field=field)
+        raise BadInput(f"{name} {what}: give one like https://example.com/file", field=field)
     if any(ord(char) < 0x20 or ord(char) == 0x7F for char in url.strip()):
         raise BadInput(f"{name} holds a line end or another control character: leave it out", field=field)
     if len(url) > LONGEST_URL:
@@ -285,7 +283,7 @@ def checked_url(url: str, *, field: str | None = None) -> URL:
 
 
 def _as_given(url: str) -> URL:
-    """Only what may not stand in a URL at all is encoded: spaces and other scripts."""
+    """Encode only characters that a URL can't contain: spaces and non-ASCII characters."""
     raw = quote(url.strip(), safe=_PRINTABLE, errors="surrogateescape")
     split = urlsplit(url.strip())
     if split.netloc.isascii():
@@ -296,7 +294,7 @@ def _as_given(url: str) -> URL:
 
 
 async def addresses_of(url: URL) -> list[str]:
-    """Those that a host has now; none when they can't be found out within a few seconds."""
+    """IP addresses of a host; empty when it can't be resolved within a few seconds."""
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(_RESOLVE_S):
@@ -307,7 +305,7 @@ async def addresses_of(url: URL) -> list[str]:
 
 
 def place(url: URL | str) -> str:
-    """What of an address may be shown to anybody: `https://example.com:8443`."""
+    """The part of a URL that is not secret: `https://example.com:8443`."""
     return str(URL(url).origin())
 
 
@@ -316,7 +314,7 @@ def _session(socket_factory: Any) -> aiohttp.ClientSession:
         connector=aiohttp.TCPConnector(socket_factory=socket_factory),
         cookie_jar=aiohttp.DummyCookieJar(),
         headers=_HEADERS,
-        auto_decompress=False,  # a few bytes can unfold into gigabytes
+        auto_decompress=False,  # the decoder limits the size of what is decoded
         trust_env=False,
     )
 
@@ -333,7 +331,7 @@ def _next(address: URL, response: aiohttp.ClientResponse) -> URL:
 
 
 def _joined(address: URL, target: str) -> str:
-    """`urljoin` would take `..` and `.` out of an absolute path, which may be signed."""
+    """Like `urljoin`, but keeps `..` and `.` in an absolute path, which may be signed."""
     if target.startswith("/") and not target.startswith("//"):
         return f"{address.scheme}://{address.raw_authority}{target}"
     return urljoin(str(address), target)
@@ -347,8 +345,8 @@ async def _beginning(response: aiohttp.ClientResponse, most_bytes: int) -> bytes
 
 
 @contextlib.contextmanager
-def _told(where: str) -> Iterator[None]:
-    """What goes wrong with an address, as sentences that hold no more of it than may be shown."""
+def _translated(where: str) -> Iterator[None]:
+    """Translate errors into messages that contain only the public part of the URL."""
     try:
         yield
     except aiohttp.ClientConnectorError as error:
@@ -356,7 +354,8 @@ def _told(where: str) -> Iterator[None]:
             raise PrivateAddress(_private(where)) from error
         raise Unreachable(f"{where} can't be connected to ({_why(error)})") from error
     except aiohttp.InvalidURL:
-        raise AddressNotAllowed(f"{where} is not an address that can be asked") from None  # the error has all of it
+        # Without the cause, which contains the whole URL.
+        raise AddressNotAllowed(f"{where} is not a URL that can be requested") from None
     except TimeoutError as error:
         raise NotReached(f"{where} did not answer in time") from error
     except UnicodeError as error:  # a label of a host name is empty, or longer than DNS allows
@@ -364,14 +363,14 @@ def _told(where: str) -> Iterator[None]:
     except aiohttp.ClientResponseError as error:  # whose text may quote the response
         raise NotReached(f"{where} answered with something that is not valid HTTP") from error
     except (aiohttp.ClientError, ValueError) as error:
-        raise NotReached(f"{where} broke off ({type(error).__name__})") from error
+        raise NotReached(f"{where} ended the connection early ({type(error).__name__})") from error
 
 
 def _why(error: aiohttp.ClientConnectorError) -> str:
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return "the name is unknown"
     if isinstance(error, aiohttp.ClientSSLError):
-        return "its certificate is not good"
+        return "its certificate is invalid"
     return error.os_error.strerror or type(error.os_error).__name__
 
 

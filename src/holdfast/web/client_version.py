@@ -1,4 +1,4 @@
-"""Asks WhatsApp Web's service worker for the current client revision, as a browser does."""
+"""Downloads the service worker script of WhatsApp Web, which contains the current client revision."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ _MOST_BYTES = 4 * 1024 * 1024
 
 
 class CannotRead(Exception):
-    """The script could not be had; the sentence says why."""
+    """The script could not be downloaded; the message says why."""
 
 
 async def read_script(web_url: str, *, proxy_url: str | None = None) -> str:
-    """The text of `/sw.js`, which has at most 4 MB and arrives within five seconds. Raises `CannotRead`.
+    """Download `/sw.js`, at most 4 MB within five seconds. Raises `CannotRead`.
 
-    Redirects are not followed: they may lead to other hosts, also inside. `proxy_url`: the only way to the server.
+    Redirects are not followed, because they may lead to other hosts, also private ones. With `proxy_url`, the request
+    is sent through the proxy only.
     """
     url = f"{web_url.rstrip('/')}/sw.js"
     timeout = aiohttp.ClientTimeout(total=_DEADLINE_S)
@@ -33,7 +34,7 @@ async def read_script(web_url: str, *, proxy_url: str | None = None) -> str:
             aiohttp.ClientSession(
                 connector=None if proxy_url is None else connector(proxy_url),
                 timeout=timeout,
-                auto_decompress=False,  # a few bytes can unfold into gigabytes
+                auto_decompress=False,  # protects against decompression bombs
                 cookie_jar=aiohttp.DummyCookieJar(),
             ) as session,
             session.get(url, headers=_HEADERS, allow_redirects=False) as answer,

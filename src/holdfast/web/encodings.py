@@ -1,6 +1,6 @@
-"""Undoes `Content-Encoding`, a piece at a time.
+"""Decodes `Content-Encoding` in chunks.
 
-It must never let a few bytes unfold into gigabytes: the bound counts what comes out of every layer.
+It protects against decompression bombs: the size limit applies to the output of every layer.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ else:
 _STEP = 64 * 1024
 _MOST_LAYERS = 3
 _MEANS_NOTHING = frozenset({"", "identity", "none", "binary", "7bit", "8bit", "utf-8", "utf8", "aws-chunked"})
-"""What servers send though nothing is encoded. `aws-chunked` is how an object was uploaded, not how it is stored."""
+"""Values that servers send for bodies that are not encoded. `aws-chunked` only describes an upload."""
 _COMPRESSED_FILES = frozenset(
     {
         "application/gzip",
@@ -34,37 +34,37 @@ _GZIP_NAMES = ("gzip", "x-gzip")
 
 
 class CannotDecode(Exception):
-    """A body is not what its `Content-Encoding` says, or nothing here undoes that; the text is for people."""
+    """A body does not match its `Content-Encoding`, or the encoding is not supported. The message is for users."""
 
 
 class TooLong(Exception):
-    """More comes out than may."""
+    """The decoded body exceeds the limit."""
 
 
 class _Layer(Protocol):
     def feed(self, chunk: bytes) -> Iterator[bytes]:
-        """What comes out, at most `_STEP` bytes at a time."""
+        """Decoded bytes, at most `_STEP` at a time."""
 
     @property
     def is_whole(self) -> bool:
-        """Did the end of the encoded body come?"""
+        """Whether the encoded data is complete."""
 
 
 class Decoder:
-    """Feed it the body as it came; it yields the body as it was before it was encoded."""
+    """Decodes a body that is fed to it in chunks."""
 
     def __init__(self, codings: str, *, mimetype: str | None, most_bytes: int) -> None:
-        """`codings` is the header's value. Raises `CannotDecode` for one that nothing here undoes."""
+        """`codings` is the value of the header. Raises `CannotDecode` for an unsupported encoding."""
         self._most_bytes = most_bytes
         self._layers = [_layer(name) for name in reversed(_names(codings, mimetype))]
-        self._came_out = [0] * len(self._layers)
+        self._decoded_bytes = [0] * len(self._layers)
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
-        """Raises `CannotDecode` and `TooLong`."""
+        """Decode a chunk. Raises `CannotDecode` and `TooLong`."""
         yield from self._through(chunk, 0)
 
     def end(self) -> None:
-        """Raises `CannotDecode` when the body was cut short."""
+        """Raise `CannotDecode` when the body is incomplete."""
         if not all(layer.is_whole for layer in self._layers):
             raise CannotDecode("ends in the middle of its compressed data")
 
@@ -73,8 +73,8 @@ class Decoder:
             yield chunk
             return
         for piece in self._layers[depth].feed(chunk):
-            self._came_out[depth] += len(piece)
-            if self._came_out[depth] > self._most_bytes:
+            self._decoded_bytes[depth] += len(piece)
+            if self._decoded_bytes[depth] > self._most_bytes:
                 raise TooLong
             yield from self._through(piece, depth + 1)
 
@@ -95,7 +95,8 @@ def _to_undo(codings: str, mimetype: str | None) -> list[str]:
     names = [name.strip().lower() for name in codings.split(",")]
     names = [name for name in names if name not in _MEANS_NOTHING]
     if mimetype in _COMPRESSED_FILES and names and names[-1] in _GZIP_NAMES:
-        names.pop()  # the file itself is the .gz: servers that know its suffix say both, and browsers keep it so too
+        # The file itself is a .gz, which some servers also announce as an encoding. Browsers keep it compressed, too.
+        names.pop()
     return names
 
 
@@ -109,11 +110,11 @@ def _layer(name: str) -> _Layer:
             return _Brotli()
         case "zstd":
             return _Zstd()
-    raise CannotDecode(f'has the Content-Encoding "{name[:40]}", which Holdfast can\'t undo: have it sent without')
+    raise CannotDecode(f'has the Content-Encoding "{name[:40]}", which Holdfast can\'t decode: send it without')
 
 
 class _Gzip:
-    """One or more members in a row (RFC 1952). Zeros behind them are padding."""
+    """One or more concatenated members (RFC 1952). Trailing zeros are padding."""
 
     def __init__(self) -> None:
         self._member = zlib.decompressobj(zlib.MAX_WBITS | 16)
@@ -135,7 +136,7 @@ class _Gzip:
 
 
 class _Deflate:
-    """With zlib's head, as the standard says (RFC 9110), or bare, as some servers send it."""
+    """With a zlib header, as the standard demands (RFC 9110), or raw, as some servers send it."""
 
     def __init__(self) -> None:
         self._stream: zlib._Decompress | None = None
@@ -169,7 +170,7 @@ def _inflated(stream: zlib._Decompress, chunk: bytes, name: str) -> Iterator[byt
         while not stream.eof and (piece := stream.decompress(b"", _STEP)):
             yield piece
     except zlib.error as error:
-        raise _belied(name) from error
+        raise _invalid(name) from error
 
 
 class _Brotli:
@@ -184,7 +185,7 @@ class _Brotli:
             while not self._stream.is_finished() and not self._stream.can_accept_more_data():
                 yield self._stream.process(b"", output_buffer_limit=_STEP)
         except brotli.error as error:
-            raise _belied("br") from error
+            raise _invalid("br") from error
 
     @property
     def is_whole(self) -> bool:
@@ -192,7 +193,7 @@ class _Brotli:
 
 
 class _Zstd:
-    """One or more frames in a row (RFC 8878)."""
+    """One or more concatenated frames (RFC 8878)."""
 
     def __init__(self) -> None:
         self._frame = zstd.ZstdDecompressor()
@@ -207,12 +208,12 @@ class _Zstd:
                     yield self._frame.decompress(b"", _STEP)
                 chunk = self._frame.unused_data if self._frame.eof else b""
         except zstd.ZstdError as error:
-            raise _belied("zstd") from error
+            raise _invalid("zstd") from error
 
     @property
     def is_whole(self) -> bool:
         return self._frame.eof
 
 
-def _belied(name: str) -> CannotDecode:
-    return CannotDecode(f"is said to be encoded with {name}, but is not")
+def _invalid(name: str) -> CannotDecode:
+    return CannotDecode(f"is not valid {name} data, although its Content-Encoding says so")

@@ -1,4 +1,4 @@
-"""Holdfast's own requests through a proxy, and what went wrong with it, in words. The proxy looks names up."""
+"""Requests through a proxy, and error messages about it. The proxy resolves names."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class ProxyTrouble(HoldfastError):
 
 
 def connector(proxy_url: str) -> ProxyConnector:
-    """For an `aiohttp.ClientSession` all of whose requests go through the proxy."""
+    """Connector for an `aiohttp.ClientSession` that sends all its requests through the proxy."""
     return ProxyConnector(**_options(proxy_url))
 
 
@@ -46,7 +46,7 @@ async def probe(proxy_url: str, host: str, port: int, *, within_s: float) -> Non
 
 
 def failure(proxy_url: str, error: Exception) -> ProxyTrouble:
-    """Says what is wrong, and never the password."""
+    """Describe what failed, without the password."""
     place = proxy_place(proxy_url)
     if isinstance(error, ssl.SSLError):
         secure = f"the proxy {place}" if urlsplit(proxy_url).scheme == "https" else f"WhatsApp behind the proxy {place}"

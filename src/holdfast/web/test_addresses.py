@@ -106,7 +106,7 @@ def test_an_address_is_public_where_the_registries_say_so(first: str, last: str,
 
 
 def test_a_network_that_is_allowed_opens_nothing_else() -> None:
-    """One receiver in the house is no door to the metadata service."""
+    """An allowed receiver on a private network does not make the metadata service reachable."""
     allowed = parse_allowed("10.1.0.0/16, 192.168.1.7 fd00::/8")
     assert all(allowed.permits(address) for address in ("10.1.2.3", "192.168.1.7", "fd00::1", "::ffff:10.1.2.3"))
     assert not any(allowed.permits(address) for address in ("10.2.0.1", "192.168.1.8", "169.254.169.254", "127.0.0.1"))
@@ -114,7 +114,7 @@ def test_a_network_that_is_allowed_opens_nothing_else() -> None:
 
 
 def test_names_are_allowed_as_a_whole() -> None:
-    """Whatever case and dot they come with, and no name within or around them."""
+    """In any case and with a final dot, but without their subdomains and parent domains."""
     allowed = parse_allowed("CRM.internal,localhost")
     assert allowed == Allowed(hosts=frozenset({("crm.internal", None), ("localhost", None)}))
     assert all(allowed.trusts(host) for host in ("crm.internal", "crm.INTERNAL.", "localhost"))
@@ -122,7 +122,7 @@ def test_names_are_allowed_as_a_whole() -> None:
 
 
 def test_a_port_opens_that_port_alone() -> None:
-    """Of an address, a network, an IPv6 address in brackets, a name: the rest of the machine stays shut."""
+    """Of an address, a network, an IPv6 address in brackets or a name; other ports stay forbidden."""
     allowed = parse_allowed(
         "127.0.0.1:8080, 10.0.0.0/8:80, [fd00::7]:443, [fd01::]/32:1, ::1, [fe80::1], crm.internal:81"
     )
@@ -146,18 +146,18 @@ def test_a_port_opens_that_port_alone() -> None:
         (
             "10.1.0.1/16",
             (
-                'HOLDFAST_ALLOWED_ADDRESSES has "10.1.0.1/16", which is no network, address or host name (its last '
-                "bits must be 0): write it such as 10.1.0.0/16, 192.168.1.7:8080, crm.internal"
+                'HOLDFAST_ALLOWED_ADDRESSES has "10.1.0.1/16", which is not a network, an address or a host name (its '
+                "last bits must be 0): write for example 10.1.0.0/16, 192.168.1.7:8080, crm.internal"
             ),
         ),
-        ("https://crm.internal", 'HOLDFAST_ALLOWED_ADDRESSES has "https://crm.internal", which is no network'),
-        ("10.1.0", 'HOLDFAST_ALLOWED_ADDRESSES has "10.1.0", which is no network'),
+        ("https://crm.internal", 'HOLDFAST_ALLOWED_ADDRESSES has "https://crm.internal", which is not a network'),
+        ("10.1.0", 'HOLDFAST_ALLOWED_ADDRESSES has "10.1.0", which is not a network'),
         (
             "10.1.0.1:99999",
-            'HOLDFAST_ALLOWED_ADDRESSES has "10.1.0.1:99999", which is no network, address or host name',
+            'HOLDFAST_ALLOWED_ADDRESSES has "10.1.0.1:99999", which is not a network, an address or a host name',
         ),
-        ("crm.internal:http", 'HOLDFAST_ALLOWED_ADDRESSES has "crm.internal:http", which is no network'),
-        ("*", 'HOLDFAST_ALLOWED_ADDRESSES has "*", which is no network'),
+        ("crm.internal:http", 'HOLDFAST_ALLOWED_ADDRESSES has "crm.internal:http", which is not a network'),
+        ("*", 'HOLDFAST_ALLOWED_ADDRESSES has "*", which is not a network'),
     ],
 )
 def test_an_allowance_that_makes_no_sense_is_refused(text: str, sentence: str) -> None:
