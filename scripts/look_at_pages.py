@@ -96,7 +96,8 @@ async def take_all(browser: Browser, gateway: Served, pictures: Path) -> None:
                 await visitor.go(path)
                 await visitor.page.locator(button).click()
                 await visitor.page.screenshot(path=pictures / f"{name}-{look}.png")
-            await _use_forms(visitor, gateway, pictures, look)
+            if not tomorrow:
+                await _use_forms(visitor, gateway, pictures, look)
 
 
 async def _take(visitor: Visitor, path: str, picture: Path) -> None:

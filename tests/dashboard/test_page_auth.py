@@ -251,3 +251,16 @@ async def test_a_key_of_one_company_moves_no_webhook_of_another(browser: Browser
     await browser.sign_in()
     assert (await browser.post("/webhooks/replay", id=made[0].id)).status == 303
     assert (await browser.post("/webhooks/resume", id="default")).status == 303
+
+
+async def test_an_unknown_path_is_a_page_for_browsers_and_a_problem_for_programs(browser: Browser) -> None:
+    """Both 404, signed in or not; the page has the headers of all pages and escapes the path."""
+    for _ in range(2):
+        shown = await browser.get("/nothing/<b>", Accept="text/html,application/xhtml+xml")
+        assert (shown.status, shown.headers["content-security-policy"]) == (404, HEADERS["Content-Security-Policy"])
+        assert b"<h1>Page not found</h1>" in shown.body
+        assert b"&lt;b&gt;" in shown.body
+        await browser.sign_in()
+    assert b'class="quiet">Sign out' in shown.body
+    (await browser.get("/nothing", Accept="*/*")).problem(404, "not-found")
+    (await browser.post("/nothing", headers={"Accept": "text/html"})).problem(404, "not-found")

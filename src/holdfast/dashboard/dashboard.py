@@ -16,6 +16,7 @@ from holdfast.dashboard.fleet import Fleet
 from holdfast.dashboard.logins import Logins
 from holdfast.dashboard.ports import CompanyRemoval, KeyLookup, MediaAddresses, SignOuts, WebhookSettings
 from holdfast.dashboard.rendering import Templates
+from holdfast.dashboard.unknown_pages import show_unknown_pages
 from holdfast.delivery.lookup import Lookup
 from holdfast.delivery.webhooks import Webhooks
 from holdfast.health.conditions import Condition
@@ -88,3 +89,4 @@ def add_dashboard(
         webhook_pages.pages,
     ):
         api.include_router(router)
+    show_unknown_pages(api)

@@ -1,0 +1,33 @@
+"""Answers requests for paths that don't exist: browsers get a page, programs the problem document of the API."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from holdfast.dashboard.page_auth import HEADERS, page, signed_in
+
+_Handler = Callable[[Request, Exception], Awaitable[Response]]
+
+
+def show_unknown_pages(api: FastAPI) -> None:
+    """Add the page to `api`, whose own handler answers everybody else."""
+    answer_program: _Handler = api.exception_handlers[HTTPException]
+
+    async def answer(request: Request, error: Exception) -> Response:
+        if request.method != "GET" or "text/html" not in request.headers.get("accept", ""):
+            return await answer_program(request, error)
+        request.state.login = await signed_in(request)
+        said = f'there is no page "{request.url.path[:80]}"'
+        response = page(
+            request, "error.html", status=HTTPStatus.NOT_FOUND, title="Page not found", said=said, reload_s=None
+        )
+        response.headers.update(HEADERS)
+        return response
+
+    api.add_exception_handler(HTTPStatus.NOT_FOUND, answer)
