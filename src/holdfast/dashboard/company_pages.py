@@ -26,6 +26,7 @@ from holdfast.health.stability import connectivity_of
 from holdfast.http.event_stream import Chunks
 from holdfast.runtime.composer import text_request
 from holdfast.runtime.pairing import pairing_code
+from holdfast.session.state import State
 
 pages = APIRouter(route_class=ProtectedPage, include_in_schema=False)
 
@@ -173,7 +174,22 @@ async def _messages(request: Request, company: str) -> dict[str, object]:
         "states": list(MessageState),
         "before": before,
         "older": found[MESSAGES_SHOWN - 1].seq if len(found) > MESSAGES_SHOWN else None,
+        "queue_note": await _queue_note(request, company) if any(map(_is_queued, found)) else "",
     }
+
+
+def _is_queued(message: OutboundRow) -> bool:
+    return message.state is MessageState.QUEUED and message.held_code is None
+
+
+async def _queue_note(request: Request, company: str) -> str:
+    """Why queued messages wait that are not held: the session's state, or pacing."""
+    context = context_of(request)
+    state = (await context.gateway.look(company)).record.state
+    if state is not State.CONNECTED:
+        return f"waits until the session is connected; it is {STATES[state].lower()} now"
+    per_minute = (await context.limits.restrictions(company)).pacing.every.per_minute
+    return f"waits for its turn: at most {per_minute:g} messages a minute" if per_minute else "waits for its turn"
 
 
 @pages.get("/companies/{company}/inbox")

@@ -55,7 +55,7 @@ LABELS: Mapping[Tone, str] = {
 _ADVICE: Mapping[str, str] = {
     Action.SCAN_QR: "open the company and scan its QR code with the phone",
     Action.SIGN_PASSKEY: "open the company with the owner of the account: its page leads through signing",
-    Care.CHECK_OUTBOX: "open the company: its messages say why they wait",
+    Care.CHECK_OUTBOX: "look at the messages of the company, which show why they wait",
 }
 """Advice that is more specific on a page than in an alert."""
 

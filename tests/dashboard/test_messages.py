@@ -1,0 +1,23 @@
+"""The messages of a company's page."""
+
+from __future__ import annotations
+
+from tests.dashboard.browser import Browser
+from tests.world import COMPANY, World
+
+MESSAGES = f"/companies/{COMPANY}/messages"
+
+
+async def test_a_queued_message_says_why_it_waits(browser: Browser, world: World) -> None:
+    """For its turn under the company's pacing, or for the connection; a message that was sent says nothing."""
+    await world.pair()
+    await world.now(world.limits.set_pacing(COMPANY, {"perMinute": 0.05, "burst": 1}))
+    await world.until_message(await world.send("first"), "sent")
+    await browser.sign_in()
+    assert "Waits" not in (await browser.get(MESSAGES)).body.decode()
+    await world.send("second")
+    assert "Waits for its turn: at most 0.05 messages a minute." in (await browser.get(MESSAGES)).body.decode()
+    await browser.post(f"/companies/{COMPANY}/action/stop")
+    await world.quiet()
+    shown = (await browser.get(MESSAGES)).body.decode()
+    assert shown.count("Waits until the session is connected; it is stopped now.") == 1
