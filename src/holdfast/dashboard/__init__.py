@@ -1,1 +1,1 @@
-"""The dashboard: pages for people, rendered here and kept live by server-sent events. It decides nothing by itself."""
+"""The dashboard: pages rendered on the server and updated by server-sent events. It contains no decisions."""
