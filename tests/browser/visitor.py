@@ -46,7 +46,7 @@ _OVERLAPPING = """() => [...document.querySelectorAll(".timeline li")].filter((e
 }).map((entry) => entry.innerText)"""
 _OUTSIDE_CARD = """() => [...document.querySelectorAll(".card:not([hidden])")].flatMap((card) => {
   const edge = card.getBoundingClientRect().right - parseFloat(getComputedStyle(card).paddingRight);
-  const mayScroll = (element) => element.closest(".scroll, pre, .unseen, svg, canvas");
+  const mayScroll = (element) => element.closest(".scroll, pre, .unseen, svg, canvas, thead");
   const isOut = (element) => element.getBoundingClientRect().right > edge + 1 && !mayScroll(element);
   return [...card.querySelectorAll("*")].filter(isOut).map((element) => element.outerHTML.slice(0, 120));
 })"""
