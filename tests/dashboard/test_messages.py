@@ -21,3 +21,14 @@ async def test_a_queued_message_says_why_it_waits(browser: Browser, world: World
     await world.quiet()
     shown = (await browser.get(MESSAGES)).body.decode()
     assert shown.count("Waits until the session is connected; it is stopped now.") == 1
+
+
+async def test_a_first_message_says_that_new_contacts_are_locked(browser: Browser, world: World) -> None:
+    """Also one that was never tried, because the lock came before it."""
+    await world.pair()
+    world.engine.lock_reach_out(world.link(), until_s=1_767_348_060)
+    await world.quiet()
+    await world.send("hello stranger")
+    await browser.sign_in()
+    shown = (await browser.get(MESSAGES)).body.decode()
+    assert "only to people it already knows, until 10:01 UTC on 02 Jan 2026." in shown

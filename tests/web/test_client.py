@@ -201,7 +201,7 @@ async def test_a_few_bytes_do_not_unfold_into_more_than_may_be(
         ("br", ENCODED["br"][:-1], "ends in the middle of its compressed data"),
         ("zstd", ENCODED["zstd"][:-1], "ends in the middle of its compressed data"),
         ("deflate", b"", "ends in the middle of its compressed data"),
-        ("compress", PLAIN, 'has the Content-Encoding "compress", which Holdfast can\'t undo'),
+        ("compress", PLAIN, 'has the Content-Encoding "compress", which Holdfast can\'t decode'),
         ("gzip, gzip, gzip, gzip", PLAIN, "is encoded 4 times over"),
     ],
 )

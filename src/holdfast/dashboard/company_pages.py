@@ -19,7 +19,7 @@ from holdfast.dashboard.context import check_company, context_of, login_of
 from holdfast.dashboard.inbox_rows import inbox_row
 from holdfast.dashboard.live import event, event_stream
 from holdfast.dashboard.page_auth import ProtectedPage, is_part, page, part
-from holdfast.dashboard.rendering import STATES
+from holdfast.dashboard.rendering import STATES, hold_sentence
 from holdfast.delivery.lookup import OutboundRow
 from holdfast.delivery.message import MessageState
 from holdfast.health.stability import connectivity_of
@@ -174,7 +174,7 @@ async def _messages(request: Request, company: str) -> dict[str, object]:
         "states": list(MessageState),
         "before": before,
         "older": found[MESSAGES_SHOWN - 1].seq if len(found) > MESSAGES_SHOWN else None,
-        "queue_note": await _queue_note(request, company) if any(map(_is_queued, found)) else "",
+        "queue_notes": await _queue_notes(request, company) if any(map(_is_queued, found)) else {},
     }
 
 
@@ -182,14 +182,16 @@ def _is_queued(message: OutboundRow) -> bool:
     return message.state is MessageState.QUEUED and message.held_code is None
 
 
-async def _queue_note(request: Request, company: str) -> str:
-    """Why queued messages wait that are not held: the session's state, or pacing."""
+async def _queue_notes(request: Request, company: str) -> dict[bool, str]:
+    """Why queued messages wait, by `is_to_new_contact`: the session's state, a hold of new contacts, or pacing."""
     context = context_of(request)
     state = (await context.gateway.look(company)).record.state
     if state is not State.CONNECTED:
-        return f"waits until the session is connected; it is {STATES[state].lower()} now"
-    per_minute = (await context.limits.restrictions(company)).pacing.every.per_minute
-    return f"waits for its turn: at most {per_minute:g} messages a minute" if per_minute else "waits for its turn"
+        return dict.fromkeys((False, True), f"waits until the session is connected; it is {STATES[state].lower()} now")
+    limits = await context.limits.restrictions(company)
+    per_minute = limits.pacing.every.per_minute
+    turn = f"waits for its turn: at most {per_minute:g} messages a minute" if per_minute else "waits for its turn"
+    return {False: turn, True: hold_sentence(limits.hold_code, limits.hold_until) if limits.hold_code else turn}
 
 
 @pages.get("/companies/{company}/inbox")

@@ -110,8 +110,11 @@ _HOLDS = {
 
 def held(message: OutboundRow) -> str:
     """Why a queued message is held back, as a sentence."""
-    code = message.held_code or ""
-    at = None if message.held_until is None else datetime.fromisoformat(message.held_until)
+    return hold_sentence(message.held_code or "", message.held_until)
+
+
+def hold_sentence(code: str, held_until: str | None) -> str:
+    at = None if held_until is None else datetime.fromisoformat(held_until)
     until = "" if at is None else f", until {at:%H:%M} UTC on {at:%d %b %Y}"
     return f"Held: {_HOLDS.get(code, code.replace('-', ' '))}{until}."
 

@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from holdfast.dashboard.context import context_of
 from holdfast.dashboard.page_auth import HEADERS, page, signed_in
 
 _Handler = Callable[[Request, Exception], Awaitable[Response]]
@@ -22,7 +23,9 @@ def show_unknown_pages(api: FastAPI) -> None:
     async def answer(request: Request, error: Exception) -> Response:
         if request.method != "GET" or "text/html" not in request.headers.get("accept", ""):
             return await answer_program(request, error)
-        request.state.login = await signed_in(request)
+        login = request.state.login = await signed_in(request)
+        if login is not None:
+            request.state.attention = await context_of(request).attention.of(login.grant)
         said = f'there is no page "{request.url.path[:80]}"'
         response = page(
             request, "error.html", status=HTTPStatus.NOT_FOUND, title="Page not found", said=said, reload_s=None

@@ -30,6 +30,8 @@ class OutboundRow:
     error: str | None
     held_code: str | None
     held_until: str | None
+    is_to_new_contact: bool = False
+    """Whether a queued message is the first one to its recipient."""
 
 
 class Lookup(Protocol):

@@ -17,13 +17,17 @@ from holdfast.store import search_index
 from holdfast.store.database import Database
 from holdfast.store.figures import COUNTS, is_counted
 from holdfast.store.inbox import RECEIVED, received, subjects_of
+from holdfast.store.message_rows import IS_TO_NEW_CONTACT
 from holdfast.store.outbox import in_state
 from holdfast.store.tables import inbox, outbox, sessions
 
-_OUTBOUND = outbox.c[
-    "seq", "id", "whatsapp_id", "recipient", "state", "kind", "content", "attempts", "accepted_at", "sent_at",
-    "delivered_at", "read_at", "error", "held_code", "held_until",
-]  # fmt: skip
+_OUTBOUND = (
+    *outbox.c[
+        "seq", "id", "whatsapp_id", "recipient", "state", "kind", "content", "attempts", "accepted_at", "sent_at",
+        "delivered_at", "read_at", "error", "held_code", "held_until",
+    ],
+    IS_TO_NEW_CONTACT,
+)  # fmt: skip
 _MOST_OF_ANY_STATE = 10_000
 """Messages that fit a search, among which those of one state are looked for."""
 _AT_ONCE = 500

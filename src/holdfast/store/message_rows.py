@@ -28,12 +28,12 @@ _KNOWN = (
     .scalar_subquery()
 )
 """A limit instead of EXISTS, for which PostgreSQL might read all chats into a hash table."""
-_IS_TO_NEW_CONTACT = case(
+IS_TO_NEW_CONTACT = case(
     (outbox.c.state != MessageState.QUEUED.value, false()),
     (outbox.c.chat.endswith("@g.us"), false()),
     else_=_KNOWN.is_(None),
 ).label("is_to_new_contact")
-READ = (*SHOWN, _IS_TO_NEW_CONTACT)
+READ = (*SHOWN, IS_TO_NEW_CONTACT)
 """The columns of a message as people and programs see it."""
 
 
