@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from http import HTTPStatus
 
 from fastapi import FastAPI
@@ -13,16 +13,15 @@ from starlette.responses import Response
 from holdfast.dashboard.context import context_of
 from holdfast.dashboard.page_auth import HEADERS, page, signed_in
 
-_Handler = Callable[[Request, Exception], Awaitable[Response]]
-
 
 def show_unknown_pages(api: FastAPI) -> None:
     """Add the page to `api`, whose own handler answers everybody else."""
-    answer_program: _Handler = api.exception_handlers[HTTPException]
+    answer_program = api.exception_handlers[HTTPException]
 
     async def answer(request: Request, error: Exception) -> Response:
         if request.method != "GET" or "text/html" not in request.headers.get("accept", ""):
-            return await answer_program(request, error)
+            response = answer_program(request, error)
+            return await response if isinstance(response, Awaitable) else response
         login = request.state.login = await signed_in(request)
         if login is not None:
             request.state.attention = await context_of(request).attention.of(login.grant)
