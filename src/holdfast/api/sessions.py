@@ -48,14 +48,14 @@ sessions = keyed_router("sessions")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionAnswers:
-    """Makes the answers about sessions from what gateway, database and verdict say of them."""
+    """Builds responses about sessions from the gateway, the database and the verdict."""
 
     gateway: Gateway
     diagnoser: Diagnoser
     webhooks: WebhookService
 
     async def of(self, view: View, *, secret: str | None = None) -> SessionModel:
-        """`secret`: that of the session's webhook, where it is new."""
+        """`secret`: the secret of the session's webhook, if it is new."""
         company = view.record.company
         return SessionModel.of(
             view,
@@ -75,7 +75,7 @@ class SessionAnswers:
         ]
 
     async def after(self, company: str, event: Event) -> SessionModel:
-        """The session when it has handled what was asked."""
+        """The session after it has handled the request."""
         return await self.of(await self.gateway.ask(company, event))
 
 

@@ -23,7 +23,7 @@ _CODING_SUFFIXES = {
     ".zst": (b"\x28\xb5\x2f\xfd", ""),
     ".br": (b"", ""),
 }
-"""For each suffix of a compressed file: its signature, and the suffix of what is in it."""
+"""For each suffix of a compressed file: its signature, and the suffix of its content."""
 _ATTRIBUTE = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _PARAMETER = re.compile(rf';\s*({_ATTRIBUTE})\s*=\s*("(?:[^"\\]|\\.)*(?:"|$)|[^;"]*)', re.ASCII)
 _EXTENDED = re.compile(r"([A-Za-z0-9_.:-]*)'[^']*'(.*)", re.DOTALL)
@@ -53,7 +53,7 @@ def from_paths(paths: Sequence[str]) -> str | None:
 
 
 def _of_path(path: str) -> str | None:
-    """The name by the last segment. Some sites put a slash behind the name of a file; others name a folder so."""
+    """The name in the last segment. Some sites put a slash after a file name; on others that is a folder."""
     within = cleaned(_decoded(path.rstrip("/").rpartition("/")[2]))
     return within if within is None or not path.endswith("/") or suffix_of(within) else None
 
@@ -67,7 +67,7 @@ def with_suffix(name: str, mimetype: str) -> str:
 
 
 def without_coding(name: str, head: bytes) -> str:
-    """The name of a file whose compression was undone, such as `a.csv` for `a.csv.gz`.
+    """The name of a file after decompression, such as `a.csv` for `a.csv.gz`.
 
     `head`: the first bytes of the file. One that is still compressed was compressed twice, and keeps its name.
     """
@@ -151,7 +151,7 @@ def _from_mail(value: str) -> str:
 
 
 def _unquoted(value: str) -> str:
-    """Remove quotes: also single ones, which the standard does not know, and double ones without an end."""
+    """Remove quotes, including single ones, which are not in the standard, and double ones that are not closed."""
     if value.startswith('"'):
         return re.sub(r'\\(["\\])', r"\1", value[1:].removesuffix('"'))
     return value[1:-1] if len(value) > 2 and value[0] == value[-1] == "'" else value

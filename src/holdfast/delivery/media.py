@@ -197,7 +197,7 @@ def settled_mimetype(
 
 
 def _is_contradicted(said: str, found: str | None) -> bool:
-    """Whether a server's type can't be right by the signature of the file: programs that set no type send text/html."""
+    """Whether the file's signature contradicts the server's type: programs that set no type send text/html."""
     name = said.partition(";")[0]
     if found is None:
         return False

@@ -36,7 +36,7 @@ _SEND_HOSTS = frozenset({"api.whatsapp.com", "web.whatsapp.com"})
 _JID_OF_A_PERSON = re.compile(r"(?P<number>[^@]+?)([._]\d{1,3})?(:\d{1,3})?@(s\.whatsapp\.net|c\.us)", re.IGNORECASE)
 _TRUNK_ZERO = re.compile(r"(?P<code>[\d -]+)\([ -]*0[ -]*\)(?P<rest>[\d ()-]+)")
 _DECIMAL = re.compile(r"[+\d ]*\d{7}[.]\d{1,2}")
-"""A number that a spreadsheet made a decimal of: `962790000001.0`."""
+"""A number that a spreadsheet turned into a decimal: `962790000001.0`."""
 _SECOND_ENDING = re.compile(rf"(?P<number>.+)(?:[{_SLASHES}](?P<ending>[\s\d-]+)|\(\s*\d{{1,3}}\s*\))")
 """A number with another last part (`… 78/79`) or with a note (`… 78 (2)`)."""
 _TRUNK_PREFIX = re.compile(r"\([ -]*([08])[ -]*\)")
@@ -82,7 +82,7 @@ def phone_number(text: str, *, field: str) -> str:
 
 
 def _check_one_number(written: str, text: str, *, field: str) -> None:
-    """Refuse a text of which not every digit belongs to the number, though it would look like a longer number."""
+    """Refuse a text with digits that are not part of the number but would be read as such."""
     if _DECIMAL.fullmatch(written):
         raise BadInput(
             f'{field} "{shown(text)}" is a decimal number, as spreadsheets make it: give the phone number as text',

@@ -207,7 +207,7 @@ def test_a_server_names_its_file(header: str, name: str | None) -> None:
 
 
 def test_any_of_several_headers_names_the_file() -> None:
-    """A proxy may have added one without a name."""
+    """A proxy may have added a header without a name."""
     assert from_dispositions(["inline", 'attachment; filename="a.pdf"', 'attachment; filename="b.pdf"']) == "a.pdf"
     assert from_dispositions([]) is None
 
@@ -231,7 +231,7 @@ GZIP, ZSTD = b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd"
     ],
 )
 def test_a_name_loses_the_suffix_of_a_compression_that_was_undone(name: str, head: bytes, without: str) -> None:
-    """No program opens a plain text named a.csv.gz. What was compressed twice is compressed still."""
+    """No program opens a plain text named a.csv.gz. A file that was compressed twice is still compressed."""
     assert without_coding(name, head) == without
 
 

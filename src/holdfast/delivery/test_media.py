@@ -81,7 +81,7 @@ def test_a_mediums_type_is_what_was_said_or_what_its_bytes_tell(
 def test_a_server_that_calls_everything_text_is_not_believed(
     kind: MessageKind, said: str, head: bytes, mimetype: str
 ) -> None:
-    """PHP says text/html of what a program does not name. A caller who says so means it."""
+    """PHP sends text/html if a program sets no type; a caller who gives that type means it."""
     assert settled_mimetype(kind, said, Evidence(head=head), field="f", is_callers=False) == mimetype
     with pytest.raises(BadInput, match=f"^f is {said}"):
         settled_mimetype(kind, said, Evidence(head=head), field="f")

@@ -278,8 +278,8 @@ class EngineHost:
                 self._listener.report(report)
 
     def _take_unreadable(self, line: bytes, error: WireError) -> None:
-        """A line that is no report ends the link that it names: what one contact sent may have led to it, and other
-        links of the host must not suffer. One that names none breaks the agreement with the host as a whole."""
+        """An invalid line ends the link that it names, because a message of one contact may have caused it, and other
+        links of the host must not be affected. An invalid line without a link means that the host can't be trusted."""
         link = link_of(line) if self.hello is not None else None
         if link is None:
             self.condemn(error.sentence.rstrip("."))

@@ -100,7 +100,7 @@ _link_decoder = msgspec.json.Decoder(_OfLink)
 
 
 def link_of(line: bytes) -> LinkId | None:
-    """The link that a line names, which is no report; None for a line that names none."""
+    """The link that an invalid line names; None if it names none."""
     try:
         return _link_decoder.decode(line).link
     except msgspec.MsgspecError:

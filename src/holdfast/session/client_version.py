@@ -17,9 +17,9 @@ OLDEST = 1_000_000_000
 MOST_AHEAD = 50_000_000
 """WhatsApp advances by about 100,000 a week: a revision further ahead than this is not valid."""
 ENGINE_REVISION = 1_043_857_760
-"""The revision that the pinned Baileys carries."""
+"""The client revision of the pinned Baileys."""
 ENGINE_RELEASED_AT = "2026-08-06T18:06:44.580Z"
-"""When that Baileys was released: its revision is at least this old."""
+"""The release date of that Baileys: its revision is at least this old."""
 _PINNED = re.compile(r"2\.3000\.(\d{10})")
 _IN_SCRIPT = re.compile(r"\\?\"client_revision\\?\"\s*:\s*(\d{10})(?!\d)")
 

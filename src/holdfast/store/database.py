@@ -27,7 +27,7 @@ from holdfast.base.clock import SystemClock
 from holdfast.store.brief_writer import BriefWriter
 from holdfast.store.postgres import open_postgres
 from holdfast.store.sqlite import open_sqlite
-from holdfast.store.write_queue import Group, WriteQueue
+from holdfast.store.write_queue import CommitGroup, WriteQueue
 
 T = TypeVar("T")
 
@@ -196,7 +196,7 @@ class Database:
         self._is_writable = not any(isinstance(outcome, OperationalError) for _, _, outcome in outcomes)
         _tell(outcomes)
 
-    def _next_group(self) -> Group[_Write] | None:
+    def _next_group(self) -> CommitGroup[_Write] | None:
         """Blocks until there are writes to commit; None when the database is closed and nothing is left to write."""
         with self._writes_changed:
             while True:

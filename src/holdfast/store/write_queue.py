@@ -48,7 +48,7 @@ class _Flow(Generic[W]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Group(Generic[W]):
+class CommitGroup(Generic[W]):
     """Writes to commit together."""
 
     writes: Sequence[W]
@@ -73,7 +73,7 @@ class WriteQueue(Generic[W]):
         flow.recent = flow.decay(now) + 1
         flow.waiting.append(write)
 
-    def take(self, now: float) -> Group[W]:
+    def take(self, now: float) -> CommitGroup[W]:
         """Remove the next group from the queue; it is empty while nothing may be committed."""
         self._flows = {
             company: flow for company, flow in self._flows.items() if flow.waiting or flow.decay(now) > _FORGOTTEN
@@ -91,9 +91,9 @@ class WriteQueue(Generic[W]):
                 bursting.append(company)
                 most = min(most, MOST_OF_A_BURST)
             writes += [flow.waiting.popleft() for _ in range(min(most, len(flow.waiting)))]
-        return Group(writes=writes, bursting=bursting, next_at=None if writes else next_at)
+        return CommitGroup(writes=writes, bursting=bursting, next_at=None if writes else next_at)
 
-    def committed(self, group: Group[W], *, took_s: float, now: float) -> None:
+    def committed(self, group: CommitGroup[W], *, took_s: float, now: float) -> None:
         """The companies that burst rest for as long as their group took."""
         for company in group.bursting:
             if flow := self._flows.get(company):

@@ -30,7 +30,7 @@ test('ids that Holdfast can’t have created are removed from a receipt, and an 
   assert.deepEqual(reports.map(({ whatsappIds }) => whatsappIds), [['3EB0']])
 })
 
-test('a receipt of a type that is no kind is none, also when objects have a member of that name', () => {
+test('a receipt of an unknown type is ignored, even if objects have a member of that name', () => {
   const reports = []
   const answers = new Answers({ sock: {}, creds: {}, store: { peek: () => undefined }, report: each => reports.push(each) })
   for (const type of ['constructor', '__proto__', 'toString', 'hasOwnProperty', 'sender', 'READ']) {

@@ -222,7 +222,7 @@ function targetOf(key) {
   return { target: key?.id || undefined }
 }
 
-// An answer that only those can read who have the message that it answers.
+// An answer that only people who have the answered message can decrypt.
 function sealedOf(use, key, sealed) {
   const { encPayload: payload, encIv: iv } = sealed ?? {}
   const creator = key?.participant || undefined

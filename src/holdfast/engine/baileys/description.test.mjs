@@ -207,7 +207,7 @@ const KINDS = [
   ]
 ]
 
-test('the secret of a message is kept apart from what it says, wherever the wrapper has it', () => {
+test('the secret of a message is separate from its content, in whichever wrapper it is', () => {
   const messageContextInfo = { messageSecret: Buffer.alloc(32, 7) }
   const kept = { type: 'text', text: 'a', messageSecret: messageContextInfo.messageSecret.toString('base64') }
   assert.deepEqual(said({ conversation: 'a', messageContextInfo }), kept)

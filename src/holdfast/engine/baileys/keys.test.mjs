@@ -4,7 +4,7 @@ import { test } from 'node:test'
 import { DECRYPTED, KeyStore } from './keys.mjs'
 import { writePreKeysThrough } from './repository.mjs'
 
-// Without the prototype, which objects that take any key lack.
+// Removes the prototype, because objects with arbitrary keys have none.
 const same = (actual, expected) => assert.deepEqual(structuredClone(actual), expected)
 
 function fixture(limit) {

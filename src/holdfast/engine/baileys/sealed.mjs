@@ -1,5 +1,5 @@
-// Answers that are encrypted with a secret of the message that they answer: votes in polls, answers to events, and
-// reactions, comments and edits in communities. Only who has the answered message can read them.
+// Decrypts answers that are encrypted with a secret of the message they answer: votes in polls, answers to events, and
+// reactions, comments and edits in communities. Only somebody who has the answered message can decrypt them.
 
 import { createHash } from 'node:crypto'
 
@@ -11,7 +11,7 @@ import { describe } from './description.mjs'
 const { EventResponseMessage, PollVoteMessage, ReactionMessage } = proto.Message
 const RESPONSES = { [EventResponseMessage.EventResponseType.GOING]: 'going', [EventResponseMessage.EventResponseType.NOT_GOING]: 'not_going', [EventResponseMessage.EventResponseType.MAYBE]: 'maybe' }
 
-// By the name of the use, which is part of the key. Each: decrypted bytes, the answered message -> {text?, content?, …}.
+// By the name of the use, which is part of the key derivation. Each: decrypted bytes, the answered message -> {text?, content?, …}.
 const USES = {
   'Poll Vote': voteOf,
   'Event Response': bytes => {
@@ -26,12 +26,12 @@ const USES = {
 const WITH_ADDITIONAL_DATA = new Set(['Poll Vote', 'Event Response'])
 
 /**
- * What an encrypted answer says, as fields of a description. Where it can't be read, `content.unreadable` says why:
+ * Decrypts an answer into fields of a description. If that is not possible, `content.unreadable` says why:
  * `message-unknown` (the answered message is not stored here) or `undecryptable`.
  *
- * @param sealed    {use, payload, iv, creator?}: `creator` as the answer names who wrote the answered message
+ * @param sealed    {use, payload, iv, creator?}: `creator`: the author of the answered message, as the answer names it
  * @param target    id of the answered message
- * @param senders   names of who answers: phone number and hidden id, as far as they are known
+ * @param senders   identifiers of the answer's sender: phone number and hidden id, as far as they are known
  * @param answered  {secret, senders, content} of the answered message, or null
  */
 export function answerOf({ use, payload, iv, creator: claimed }, { target, senders, answered }) {
@@ -43,7 +43,7 @@ export function answerOf({ use, payload, iv, creator: claimed }, { target, sende
         const additional = Buffer.from(WITH_ADDITIONAL_DATA.has(use) ? `${target}\0${sender}` : '')
         return USES[use](aesDecryptGCM(payload, key, iv, additional), answered)
       } catch {
-        // Sealed under other names of the two, or by somebody who does not have the message.
+        // Encrypted with other identifiers of the two people, or by somebody who does not have the message.
       }
     }
   }
@@ -51,9 +51,9 @@ export function answerOf({ use, payload, iv, creator: claimed }, { target, sende
 }
 
 /**
- * Looks up the message that an encrypted answer refers to: one from the inbox, or one that Holdfast sent.
+ * Looks up the message that an encrypted answer refers to, in the inbox or among the messages that Holdfast sent.
  *
- * @param ask    async question => answer, of Holdfast's store
+ * @param ask    async request => answer of Holdfast's store
  * @param again  async (id, chat, sent content) => the message as it was sent, or undefined
  * @param me     () => {id, lid} of this account
  */
@@ -68,7 +68,7 @@ export const answeredMessages = ({ ask, again, me }) => async (chat, whatsappId)
   return secret ? { secret, content, senders: [id, lid] } : null
 }
 
-// A vote holds hashes of the options; none: the vote was withdrawn.
+// A vote contains hashes of the options; without any, the vote was withdrawn.
 function voteOf(bytes, { content }) {
   const options = content?.poll?.options ?? []
   const chosen = PollVoteMessage.decode(bytes).selectedOptions.map(hash => Buffer.from(hash).toString('hex'))

@@ -16,7 +16,7 @@ const answered = { secret: secret.toString('base64'), senders: [PHONE, LID], con
 const sha256 = text => createHash('sha256').update(text).digest()
 const voteFor = (...names) => PollVoteMessage.encode({ selectedOptions: names.map(sha256) }).finish()
 
-// As WhatsApp's clients seal an answer.
+// Encrypts an answer as WhatsApp's clients do.
 function sealed(use, bytes, { creator = PHONE, sender = PHONE, additional = `${TARGET}\0${sender}` } = {}) {
   const key = Buffer.from(hkdfSync('sha256', secret, Buffer.alloc(0), TARGET + creator + sender + use, 32))
   const iv = randomBytes(12)
@@ -37,7 +37,7 @@ test('a vote without options was withdrawn; options that the poll does not have 
   assert.deepEqual(opened(sealed('Poll Vote', voteFor('A', 'Z'))).content.poll, { options: ['A', 'B', 'C'], votes: ['A'], unknownVotes: 1 })
 })
 
-test('both people may be named by number or by hidden id, with a device or without', () => {
+test('both people may be identified by number or by hidden id, with a device or without', () => {
   for (const creator of [PHONE, LID]) {
     for (const sender of ['962788888888@s.whatsapp.net', '3003@lid']) {
       const vote = sealed('Poll Vote', voteFor('B'), { creator, sender })
@@ -48,7 +48,7 @@ test('both people may be named by number or by hidden id, with a device or witho
   assert.equal(opened({ ...claimed, creator: '4004@lid' }).text, 'B')
 })
 
-test('why an answer can’t be read is said', () => {
+test('the reason why an answer can’t be decrypted is reported', () => {
   const vote = sealed('Poll Vote', voteFor('A'))
   const because = code => ({ content: { encrypted: true, unreadable: code } })
   assert.deepEqual(opened(vote, { answered: null }), because('message-unknown'))
@@ -59,7 +59,7 @@ test('why an answer can’t be read is said', () => {
   assert.deepEqual(opened(sealed('Poll Vote', Buffer.from([0x0a, 0xff]))), because('undecryptable'))
 })
 
-test('answers to events, reactions, comments and edits are read in the same way', () => {
+test('answers to events, reactions, comments and edits are decrypted in the same way', () => {
   const { NOT_GOING } = EventResponseMessage.EventResponseType
   const response = sealed('Event Response', EventResponseMessage.encode({ response: NOT_GOING, extraGuestCount: 2 }).finish())
   assert.deepEqual(opened(response), { text: 'not going', content: { eventResponse: { answer: 'not_going', extraGuests: 2 } } })
@@ -72,7 +72,7 @@ test('answers to events, reactions, comments and edits are read in the same way'
   assert.deepEqual(opened(edit), { text: 'Later', content: { event: { name: 'Later' } } })
 })
 
-test('the answered message is one that came, or one that Holdfast sent', async () => {
+test('the answered message is an inbound one, or one that Holdfast sent', async () => {
   const asked = []
   const lookup = ({ received = null, message } = {}) =>
     answeredMessages({
