@@ -55,7 +55,7 @@ _SAMPLES: list[Event] = [
     events.HostLost(),
     events.HostLost(1),
     events.EngineQuarantined(),
-    events.KeepingFailed(1),
+    events.CommitFailed(1),
     engine.Ponged(link=1, n=1),
     events.SendsWaited(1, _NOW),
     events.ProbeAsked(1),

@@ -210,7 +210,7 @@ class SessionModel(ApiModel):
             reconnect_attempts=session.attempts,
             next_attempt_at=iso(view.next_attempt_at),
             last_ping_rtt_ms=None if round_trip_s is None else round(round_trip_s * 1000, 1),
-            reason=None if session.told_reason is None else ReasonModel.of(session.told_reason),
+            reason=None if session.shown_reason is None else ReasonModel.of(session.shown_reason),
             health=None if verdict is None else VerdictModel.of(verdict),
             node=view.node,
             device_name=record.device_name,

@@ -146,6 +146,6 @@ def hold_notice(message: Message, view: View | None, restrictions: Restrictions 
         return HoldNotice(code=code, sentence=_OF_MESSAGES[code], until=restrictions.hold_until)
     if view is None or view.record.state not in _OF_STATES:
         return None
-    state, reason = view.record.state, view.session.told_reason
+    state, reason = view.record.state, view.session.shown_reason
     sentence = _OF_STATES[state] if reason is None else f"{_OF_STATES[state]} – {reason.sentence}"
     return HoldNotice(code=state.value, sentence=sentence, until=iso(view.next_attempt_at))

@@ -311,7 +311,7 @@ class SessionActor:
         self._sender.handle_received(messages)
 
     def _storing_failed(self, link: LinkId) -> None:
-        self.tell(events.KeepingFailed(link))
+        self.tell(events.CommitFailed(link))
 
     def _sends_waited(self, since: float | None) -> None:
         self._tell_of_link(lambda link: events.SendsWaited(link, since))

@@ -14,8 +14,8 @@ def transition(company: str, before: Session, after: Session, *, now: float) -> 
 
     None when nothing happened that a person would want to read.
     """
-    reason = after.told_reason
-    same_reason = reason is None or reason is before.told_reason
+    reason = after.shown_reason
+    same_reason = reason is None or reason is before.shown_reason
     same_attempt = after.attempts in {0, before.attempts}
     same_plan = after.next_attempt_at in {None, before.next_attempt_at}
     if after.state is before.state and same_reason and same_attempt and same_plan:
@@ -32,7 +32,7 @@ def transition(company: str, before: Session, after: Session, *, now: float) -> 
 
 def is_routine(before: Session, after: Session) -> bool:
     """A session of a large fleet that only waits for its turn to connect: hundreds of lines that nobody needs."""
-    return after.state is before.state and after.told_reason is WAITS_TURN
+    return after.state is before.state and after.shown_reason is WAITS_TURN
 
 
 def received(company: str, count: int) -> str:

@@ -115,7 +115,7 @@ class SessionRecord:
             record = replace(record, connected_at=self._now(), last_activity=self._now())
         if session.state is not record.state:
             record = replace(record, state=session.state, since=self._now())
-        reason = session.told_reason
+        reason = session.shown_reason
         return replace(
             record,
             reason=None if reason is None else reason.name,

@@ -24,12 +24,12 @@ class Backoff:
         return min(exact_ms * (1 + _JITTER_SHARE * jitter), self.cap_ms) / 1000
 
 
-def beat_s(interval_s: float, *, jitter: float) -> float:
+def ping_interval_s(interval_s: float, *, jitter: float) -> float:
     """Seconds to the next ping: the interval or up to a tenth less, so that sessions do not ping in step."""
     return interval_s * (1 - _BEAT_SHARE * jitter)
 
 
-def at_once_s(*, jitter: float) -> float:
+def immediate_delay_s(*, jitter: float) -> float:
     """Seconds before the first attempt after a link that had opened: 0 to 0.25, so that sessions do not connect in
     step."""
     return _AT_ONCE_S * jitter

@@ -91,7 +91,7 @@ class EngineQuarantined:
 
 
 @dataclass(frozen=True, slots=True)
-class KeepingFailed:
+class CommitFailed:
     """A commit of the engine could not be stored: this link must end."""
 
     link: LinkId
@@ -156,7 +156,7 @@ Event = (
     | LinkClosed
     | HostLost
     | EngineQuarantined
-    | KeepingFailed
+    | CommitFailed
     | Ponged
     | SendsWaited
     | ProbeAsked

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from holdfast.session import reasons
-from holdfast.session.backoff import beat_s
+from holdfast.session.backoff import ping_interval_s
 from holdfast.session.engine import Ping, Ponged, Presence
 from holdfast.session.events import Effect, Event, SendsWaited
 from holdfast.session.reconnect import Moment, Step, lose
@@ -64,7 +64,7 @@ def with_link(session: Session, **changes: Any) -> Session:
 def ping(session: Session, moment: Moment) -> Step:
     assert session.link is not None
     number = session.link.ping + 1
-    next_at = moment.now + beat_s(moment.policy.keepalive_interval_s, jitter=moment.jitter)
+    next_at = moment.now + ping_interval_s(moment.policy.keepalive_interval_s, jitter=moment.jitter)
     pinged = with_link(session, ping=number, pinged_at=moment.now, next_ping_at=next_at)
     effects: tuple[Effect, ...] = (Ping(link=session.link.number, n=number),)
     if moment.policy.presence:

@@ -33,13 +33,13 @@ from holdfast.session.engine import (
 )
 from holdfast.session.events import (
     ClientUpdated,
+    CommitFailed,
     ConnectDeferred,
     ConnectGranted,
     Effect,
     EngineQuarantined,
     Event,
     HostLost,
-    KeepingFailed,
     LogoutAsked,
     PairAsked,
     PasskeyAnswered,
@@ -244,7 +244,7 @@ def _quarantined(session: Session, _: Event, moment: Moment) -> Step:
     return paused, effects + more
 
 
-def _keeping_failed(session: Session, _: Event, moment: Moment) -> Step:
+def _commit_failed(session: Session, _: Event, moment: Moment) -> Step:
     """Cut the link, because its keys are ahead of the store, and connect again after the backoff."""
     return lose(session, reasons.NOT_KEPT, moment)
 
@@ -307,7 +307,7 @@ _WITH_LINKS: dict[type[Any], Rule] = {
     LinkClosed: _closed,
     HostLost: _host_lost,
     EngineQuarantined: _quarantined,
-    KeepingFailed: _keeping_failed,
+    CommitFailed: _commit_failed,
     ConnectGranted: _granted,
     ConnectDeferred: _deferred,
     Tick: _time_out,
@@ -338,7 +338,7 @@ ROWS: dict[State, dict[type[Any], Rule]] = {
         LinkClosed: _closed,
         HostLost: _host_lost,
         EngineQuarantined: _quarantined,
-        KeepingFailed: _keeping_failed,
+        CommitFailed: _commit_failed,
         ConnectGranted: _keep,
         ConnectDeferred: _keep,
         Tick: watch,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from holdfast.session.backoff import at_once_s, spread_s
+from holdfast.session.backoff import immediate_delay_s, spread_s
 from holdfast.session.engine import CutLink, LinkId
 from holdfast.session.events import Effect, QuarantineCredentials, RequestConnect, StartLink
 from holdfast.session.reasons import Reason, SessionReaction
@@ -134,7 +134,7 @@ def _back_off(session: Session, moment: Moment, *, was_open: bool) -> Step:
         waited_s = moment.now - session.begun_at[-1] if session.begun_at else 0
         formula_s = 0 if was_open and session.attempts == 0 else backoff.delay_s(session.attempts, jitter=moment.jitter)
         apart_s = max(formula_s, even_pace_s(session, now=moment.now, policy=moment.policy))
-        delay_s = min(max(apart_s - waited_s, at_once_s(jitter=moment.jitter)), backoff.cap_ms / 1000)
+        delay_s = min(max(apart_s - waited_s, immediate_delay_s(jitter=moment.jitter)), backoff.cap_ms / 1000)
     return _wait(replace(session, attempts=session.attempts + 1), lost_state(session), delay_s, moment)
 
 

@@ -143,7 +143,7 @@ class Session:
     """When the newest links were started, oldest first: as many as the hourly budget has."""
 
     @property
-    def told_reason(self) -> Reason | None:
+    def shown_reason(self) -> Reason | None:
         """The reason shown to people: why the session waits now, or otherwise why it is not connected."""
         return self.held or self.reason
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast.session.backoff import Backoff, at_once_s, beat_s, spread_s
+from holdfast.session.backoff import Backoff, immediate_delay_s, ping_interval_s, spread_s
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_settings_rule() -> None:
 
 def test_at_once_is_within_a_quarter_second() -> None:
     """The first attempt after an open link comes within 0.25 s, with jitter."""
-    assert [at_once_s(jitter=j) for j in (0, 0.4, 0.8)] == pytest.approx([0, 0.1, 0.2])
+    assert [immediate_delay_s(jitter=j) for j in (0, 0.4, 0.8)] == pytest.approx([0, 0.1, 0.2])
 
 
 def test_slow_waits_are_spread_upwards() -> None:
@@ -56,4 +56,4 @@ def test_slow_waits_are_spread_upwards() -> None:
 
 def test_pings_are_never_later_than_the_interval() -> None:
     """Jitter makes the interval up to a tenth shorter, never longer."""
-    assert [beat_s(30, jitter=j) for j in (0, 0.5)] == [30, 28.5]
+    assert [ping_interval_s(30, jitter=j) for j in (0, 0.5)] == [30, 28.5]

@@ -17,12 +17,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from holdfast.session.backoff import Backoff
 from holdfast.session.engine import CutLink, LinkClosed, LinkOpened, LogOut, Ping, Presence
 from holdfast.session.events import (
+    CommitFailed,
     ConnectDeferred,
     ConnectGranted,
     Effect,
     Event,
     HostLost,
-    KeepingFailed,
     LogoutAsked,
     PairAsked,
     QuarantineCredentials,
@@ -180,7 +180,7 @@ def possible(world: World) -> list[Event]:
     time: list[Event] = [] if world.due_at is None else [Tick()]
     if not world.links:
         return people + time
-    reports: list[Event] = [*(link_closed(world.link, code) for code in CODES), HostLost(), KeepingFailed(world.link)]
+    reports: list[Event] = [*(link_closed(world.link, code) for code in CODES), HostLost(), CommitFailed(world.link)]
     if world.opened:
         return people + time + reports + [SendsWaited(world.link, world.now), ponged(world.link, 1)]
     scanned: list[Event] = [link_paired(world.link)] if world.session.state is State.PAIRING else []
@@ -324,7 +324,7 @@ class Histories(RuleBasedStateMachine):
     @precondition(lambda self: self.world.links)
     @rule()
     def the_disk_is_full(self) -> None:
-        self.world.take(KeepingFailed(self.world.link))
+        self.world.take(CommitFailed(self.world.link))
 
     @precondition(lambda self: self.world.retired)
     @rule(choice=st.data(), code=st.sampled_from(CODES))
@@ -337,7 +337,7 @@ class Histories(RuleBasedStateMachine):
             link_paired(old),
             HostLost(old),
         ]
-        reports += [ponged(old, 1), SendsWaited(old, 0), KeepingFailed(old)]
+        reports += [ponged(old, 1), SendsWaited(old, 0), CommitFailed(old)]
         for event in reports:
             assert step(self.world.session, event, now=self.world.now, jitter=0, policy=self.world.policy) == (
                 self.world.session,

@@ -8,12 +8,12 @@ from holdfast.session import reasons
 from holdfast.session.engine import CutLink, LogOut, Ping, Presence
 from holdfast.session.events import (
     ClientUpdated,
+    CommitFailed,
     ConnectDeferred,
     ConnectGranted,
     EngineQuarantined,
     Event,
     HostLost,
-    KeepingFailed,
     LogoutAsked,
     PairAsked,
     PasskeyAnswered,
@@ -96,7 +96,7 @@ EVENTS: list[Event] = [
     link_opened(7),
     link_closed(7, 428),
     HostLost(7),
-    KeepingFailed(7),
+    CommitFailed(7),
     ponged(7, 1),
     SendsWaited(7, NOW),
     ProbeAsked(7),
@@ -194,7 +194,7 @@ def test_the_table_has_every_pair_of_its_rows() -> None:
         link_opened(6),
         link_closed(6, 401),
         HostLost(6),
-        KeepingFailed(6),
+        CommitFailed(6),
         ponged(6, 1),
         SendsWaited(6, 0),
         ProbeAsked(6),
@@ -548,7 +548,7 @@ def test_a_lost_host_without_a_link_is_nothing(situation: str) -> None:
 
 def test_a_link_whose_keys_were_not_kept_is_cut() -> None:
     """When the store fails, the link must end: its keys are ahead of those that would be found after a crash."""
-    session, effects = take(SITUATIONS["connected"], KeepingFailed(7))
+    session, effects = take(SITUATIONS["connected"], CommitFailed(7))
     assert (session.state, session.reason, effects) == (State.RECONNECTING, reasons.NOT_KEPT, (CutLink(link=7),))
 
 

@@ -166,9 +166,9 @@ def test_a_deferred_link_is_as_if_it_had_not_been_tried() -> None:
     assert (held.state, held.attempts, held.reason, held.begun_at) == (
         waiting.state, waiting.attempts, waiting.reason, waiting.begun_at,
     )  # fmt: skip
-    assert (held.told_reason, deadline(held, policy=POLICY)) == (reasons.FLEET_HELD, NOW + 30)
+    assert (held.shown_reason, deadline(held, policy=POLICY)) == (reasons.FLEET_HELD, NOW + 30)
     again, effects = take(held, Tick(), now=NOW + 30)
-    assert (again.told_reason, effects) == (reasons.BY_CODE[428], (StartLink(8),))
+    assert (again.shown_reason, effects) == (reasons.BY_CODE[428], (StartLink(8),))
     assert again.begun_at == (*waiting.begun_at[1:], NOW + 30)
 
 
