@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import ssl
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ from playwright.async_api import BrowserContext, CDPSession, Page, async_playwri
 
 from tests.browser.visitor import PATIENCE_MS, Visitor
 from tests.browser.whatsapp_site import tls_of
+from tests.pasted import blocks, finished, running
 from tests.processes import Wasim
-from tests.served import Served
+from tests.served import KEY, Served
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
@@ -59,15 +61,21 @@ async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[int]:
     await runner.cleanup()
 
 
+@pytest.fixture(scope="module")
+def profile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The browser's folder for its user."""
+    return tmp_path_factory.mktemp("profile")
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def chromium(site: int, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[BrowserContext]:
+async def chromium(site: int, profile: Path) -> AsyncIterator[BrowserContext]:
     """A browser with the extension, to which web.whatsapp.com is that site, and every other name is nobody."""
     found = shutil.which("chromium")
     assert found, "there is no chromium: apt-get install chromium"
     rules = f"MAP web.whatsapp.com:443 127.0.0.1:{site}, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
     async with async_playwright() as playwright:
         context = await playwright.chromium.launch_persistent_context(
-            tmp_path_factory.mktemp("profile"),
+            profile,
             executable_path=found,
             headless=False,
             ignore_default_args=["--disable-extensions"],
@@ -75,6 +83,7 @@ async def chromium(site: int, tmp_path_factory: pytest.TempPathFactory) -> Async
                 "--no-sandbox",
                 "--headless=new",
                 "--ignore-certificate-errors",
+                "--remote-debugging-port=0",
                 f"--host-resolver-rules={rules}",
                 f"--disable-extensions-except={EXTENSION}",
                 f"--load-extension={EXTENSION}",
@@ -162,7 +171,7 @@ async def scan(gateway: Served, whatsapp: Wasim, company: str, number: str) -> N
 
 
 async def sign(page: Page, owner: Owner, name: str) -> None:
-    """Press the button, and the one in the box of Holdfast's on WhatsApp's site."""
+    """Press the button on the page, and then the one in Holdfast's dialog on WhatsApp's site."""
     async with page.context.expect_page() as opened:
         await page.get_by_role("button", name="Sign on WhatsApp Web").click()
     site = await opened.value
@@ -230,11 +239,38 @@ async def test_linked_with_the_snippet(chromium: BrowserContext, gateway: Served
     answer = await site.evaluate(snippet)
     await page.get_by_label("The answer").fill(answer)
     await picture(page, "passkey-snippet")
-    await page.get_by_role("button", name="Hand over the answer").click()
+    await page.get_by_role("button", name="Send the answer").click()
     await expect(page.locator("#head")).to_contain_text("Connected")
     await talks(gateway, whatsapp, company, number)
     await site.close()
     await page.close()
+
+
+async def test_linked_by_the_requests_and_the_script_of_the_page(
+    chromium: BrowserContext, profile: Path, gateway: Served, whatsapp: Wasim, tmp_path: Path
+) -> None:
+    """docs/passkeys.md as it is pasted, with free ports: requests by curl, and a script for the owner's browser."""
+    company, number = "962302", "962790000015"
+    owner = Owner(chromium, whatsapp, number)
+    await owner.register()
+    create, wait, finish = blocks("docs/passkeys.md", "sh", heading="With curl and a script")
+    (script,) = blocks("docs/passkeys.md", "python", heading="With curl and a script")
+    (tmp_path / "sign.py").write_text(script, "utf-8")
+    python = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    settings = {"PATH": python, "URL": gateway.url, "KEY": KEY}
+
+    async def typed(block: str) -> str:
+        async with running("bash", "-ec", block, folder=tmp_path, settings=settings) as person:
+            return await finished(person)
+
+    await typed(create)
+    assert (tmp_path / "qr.png").read_bytes().startswith(b"\x89PNG")
+    await scan(gateway, whatsapp, company, number)
+    await typed(wait)
+    await owner.equip(chromium.pages[0])
+    port = (profile / "DevToolsActivePort").read_text().split()[0]
+    assert '{"step":"finishing"}' in await typed(finish.replace("9222", port))
+    await talks(gateway, whatsapp, company, number)
 
 
 async def test_a_computer_without_the_passkey_is_told_apart(
@@ -248,7 +284,7 @@ async def test_a_computer_without_the_passkey_is_told_apart(
     stranger = Owner(chromium, whatsapp, number)
     await sign(page, stranger, "passkey-absent-site")
     await expect(page.locator("#passkey-said")).to_have_attribute("data-code", "passkey-not-here")
-    await page.get_by_role("button", name="Give up").click()
+    await page.get_by_role("button", name="Cancel").click()
     await expect(page.locator("#qr-box")).to_contain_text("Show a QR code")
     assert (await gateway.session(company))["reason"]["code"] == "passkey-declined"
     await picture(page, "passkey-given-up")
