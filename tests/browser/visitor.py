@@ -12,7 +12,7 @@ from playwright.async_api import Browser, ConsoleMessage, Page
 
 from tests.served import Served
 
-_AXE = Path(__file__).parent / "vendor" / "axe.min.js"
+AXE = Path(__file__).parent / "vendor" / "axe.min.js"
 _SERIOUS = {"serious", "critical"}
 _OUTSIDE = """() => {
   const edge = document.documentElement.clientWidth;
@@ -109,7 +109,7 @@ async def visiting(browser: Browser, gateway: Served, *, width: int, dark: bool 
         viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light", timezone_id="UTC"
     )
     context.set_default_timeout(PATIENCE_MS)
-    await context.add_init_script(path=_AXE)
+    await context.add_init_script(path=AXE)
     try:
         yield Visitor(await context.new_page(), scheme["HOLDFAST_URL"], scheme["HOLDFAST_API_KEY"])
     finally:

@@ -46,11 +46,14 @@ _SNIPPET = """(async () => {
     const credential = await navigator.credentials.get({ publicKey });
     const answer = JSON.stringify(credential.toJSON());
     try { await navigator.clipboard.writeText(answer); } catch {}
-    console.log("Copy this line to Holdfast:\\n" + answer);
+    console.log("Copy the next line to Holdfast:\\n" + answer);
     return answer;
   } catch (error) {
-    console.error("No signature (" + error.name + "): the dialog was closed, or this computer has no passkey "
-      + "of this account. Run it again and choose the phone in the browser's dialog.");
+    console.error(error.name === "NotAllowedError"
+      ? "No signature: the dialog was closed, or this computer has no passkey of this account. "
+        + "Run this again and choose the phone in the browser's dialog."
+      : "No signature: the browser failed (" + error + "). Try a current version of Chrome or Edge.");
+    return null;
   }
 })()"""
 

@@ -1,17 +1,17 @@
-// Leads a person through signing with a passkey: opens WhatsApp Web with the challenge, and takes the answer that comes
-// back to another tab of this dashboard.
+// Opens WhatsApp Web with the challenge, so that the owner can sign it with a passkey, and receives the answer from the tab
+// that returns to this dashboard.
 "use strict";
 
 (() => {
   const $ = (selector) => document.querySelector(selector);
   const SILENCE_MS = 15000;
   const WORDS = {
-    declined: ["passkey-declined", "You chose not to link. Press the button again if that was not meant."],
+    declined: ["passkey-declined", "You chose not to link. Press the button again if you did not mean to."],
     NotAllowedError: [
       "passkey-not-here",
-      "The browser gave no signature: its dialog was closed, or this computer has no passkey of this account. Try again and choose the phone in the browser’s dialog: it shows a QR code of its own.",
+      "The browser gave no signature: its dialog was closed, or this computer has no passkey of this account. Try again and choose the phone in the browser’s dialog; it shows a QR code of its own.",
     ],
-    SecurityError: ["passkey-wrong-site", "The browser refused: this signature can be made on https://web.whatsapp.com only."],
+    SecurityError: ["passkey-wrong-site", "The browser refused, because this passkey works on https://web.whatsapp.com only. Press the button again."],
   };
 
   const say = (code, words) => {
@@ -37,7 +37,7 @@
     timer = setTimeout(() => {
       say(
         "extension-missing",
-        "Nothing has come back yet. If WhatsApp Web shows no box of Holdfast’s, the extension is missing in this browser: install it, or use the snippet below.",
+        "No answer has come back yet. If WhatsApp Web shows no dialog of Holdfast, the extension is missing in this browser: install it, or use the snippet below.",
       );
     }, SILENCE_MS);
   });

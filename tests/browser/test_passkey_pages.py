@@ -1,0 +1,192 @@
+"""The pages that lead a person through signing with a passkey, in Chromium without the extension.
+
+The gateway behind them is the small world: WhatsApp's part of the ceremony is decided by the test, and neither the
+gateway nor the page waits for real time.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Browser, BrowserContext, Error, Route, expect
+
+from holdfast.session.assertions import snippet
+from tests.api.test_passkeys import OPTIONS, OWNER, asked
+from tests.browser.test_passkeys import picture
+from tests.browser.visitor import AXE, PATIENCE_MS, Visitor
+from tests.dashboard.browser import Browser as Dashboard
+from tests.dashboard.browser import make_browser
+from tests.doubles.authenticator import Authenticator
+from tests.world import COMPANY, World
+
+pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
+
+URL, WHATSAPP = "http://localhost", "https://web.whatsapp.com"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """Somebody before the page of a company that WhatsApp asks for a passkey."""
+
+    world: World
+    dashboard: Dashboard
+    context: BrowserContext
+    visitor: Visitor
+
+    async def answer(self, route: Route) -> None:
+        """The dashboard's answer to a request of the browser."""
+        request = route.request
+        path = request.url.removeprefix(URL)
+        if request.headers.get("accept") == "text/event-stream":
+            return  # the stream of events stays silent
+        given = await request.all_headers()
+        headers = {name: value for name, value in given.items() if not name.startswith(":")}
+        headers |= {"host": "localhost", "cookie": f"holdfast_session={self.dashboard.cookie}"}
+        body = request.post_data_buffer
+        made = await self.dashboard.client(
+            request.method, path, key=None, headers=headers, raw=None if body is None else [body]
+        )
+        await route.fulfill(status=made.status, headers=dict(made.headers), body=made.body)
+
+    async def send(self, assertion: object) -> str:
+        """Paste an answer by hand; what the page says to it."""
+        page = self.visitor.page
+        await page.locator("#passkey-answer").fill(json.dumps(assertion))
+        async with page.expect_response(f"{URL}/companies/{COMPANY}/passkey"):
+            await page.get_by_role("button", name="Send the answer").click()
+        return await page.locator("#notice").inner_text()
+
+    async def reason(self) -> str | None:
+        await self.world.quiet()
+        return self.world.gateway.view(COMPANY).record.reason
+
+
+@asynccontextmanager
+async def scene(browser: Browser, folder: Path, *, width: int = 1280, dark: bool = False) -> AsyncIterator[Scene]:
+    world = World(folder)
+    context = await browser.new_context(
+        viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light"
+    )
+    context.set_default_timeout(PATIENCE_MS)
+    await context.add_init_script(path=AXE)
+    try:
+        async with world.running() as gateway:
+            dashboard = make_browser(world, gateway)
+            world.engine.passkey_answer = "compare"
+            await asked(dashboard.client, world)
+            await dashboard.sign_in()
+            dashboard.client.leaps = False
+            made = Scene(
+                world=world,
+                dashboard=dashboard,
+                context=context,
+                visitor=Visitor(await context.new_page(), URL, ""),
+            )
+            await context.route(f"{URL}/**", lambda route: made.answer(route))
+            await context.route(
+                f"{WHATSAPP}/**",
+                lambda route: route.fulfill(body="<!doctype html><title>WhatsApp</title>", content_type="text/html"),
+            )
+            yield made
+    finally:
+        await context.close()
+        world.database.close()
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)])
+async def test_codes_are_compared_on_any_screen(browser: Browser, tmp_path: Path, width: int, dark: bool) -> None:
+    """The code is readable, nothing sticks out and axe finds nothing; each button does what it says."""
+    async with scene(browser, tmp_path, width=width, dark=dark) as at:
+        page = at.visitor.page
+        await at.world.now((await at.world.gateway.actor(COMPANY)).passkeys.answer(OWNER.sign(OPTIONS)))
+        await at.visitor.go(f"/companies/{COMPANY}")
+        await expect(page.get_by_role("heading", name="Compare the codes")).to_be_visible()
+        await expect(page.locator(".pairing-code")).to_have_text("G7R3-N352")
+        await at.visitor.looks_right()
+        await picture(page, f"passkey-compare-{width}")
+        await page.get_by_role("button", name="different" if dark else "the same").click()
+        await expect(page.locator("#notice")).to_contain_text("othing was linked" if dark else "being linked")
+        await at.visitor.looks_right()
+        await at.world.until(lambda: at.world.state() == ("unpaired" if dark else "connected"))
+        assert await at.reason() == ("passkey-code-mismatch" if dark else None)
+
+
+BROUGHT_BACK = (
+    ("declined", "passkey-declined", "You chose not to link"),
+    ("NotAllowedError", "passkey-not-here", "no passkey of this account"),
+    ("SecurityError", "passkey-wrong-site", "https://web.whatsapp.com only"),
+    ("InvalidStateError", "passkey-failed", "(InvalidStateError)"),
+)
+
+
+async def test_what_the_extension_brings_back_has_its_own_words(browser: Browser, tmp_path: Path) -> None:
+    """The challenge stays open after each: the same page takes a good answer afterwards."""
+    async with scene(browser, tmp_path, width=390) as at:
+        page, tab = at.visitor.page, await at.context.new_page()
+        await at.visitor.go(f"/companies/{COMPANY}")
+        for error, code, words in BROUGHT_BACK:
+            await tab.goto(f"{URL}/passkey/return?{error}#company={COMPANY}&error={error}")
+            await expect(page.locator("#passkey-said")).to_have_attribute("data-code", code)
+            await expect(page.locator("#passkey-said")).to_contain_text(words)
+        await at.visitor.looks_right()
+        await page.get_by_text("Without the extension").click()
+        assert "compare the codes" in await at.send(OWNER.sign(OPTIONS))
+
+
+async def test_a_missing_extension_shows_after_a_quarter_of_a_minute(browser: Browser, tmp_path: Path) -> None:
+    """WhatsApp Web opens and nothing comes back: the page names the extension and the way without it."""
+    async with scene(browser, tmp_path) as at:
+        page = at.visitor.page
+        await page.clock.install()
+        await at.visitor.go(f"/companies/{COMPANY}")
+        async with at.context.expect_page() as opened:
+            await page.get_by_role("button", name="Sign on WhatsApp Web").click()
+        assert (await opened.value).url.startswith(f"{WHATSAPP}/#holdfast=")
+        await page.clock.fast_forward(15_000)
+        await expect(page.locator("#passkey-said")).to_have_attribute("data-code", "extension-missing")
+        await at.visitor.looks_right()
+        await picture(page, "passkey-extension-missing")
+        assert await at.reason() == "passkey-required"
+
+
+async def test_answers_that_can_t_be_used_are_refused_in_words(browser: Browser, tmp_path: Path) -> None:
+    """No JSON, another site, refused by WhatsApp, silence, too old: each is said on the page."""
+    async with scene(browser, tmp_path) as at:
+        page = at.visitor.page
+        await at.visitor.go(f"/companies/{COMPANY}")
+        await page.get_by_text("Without the extension").click()
+        assert "not a JSON object" in await at.send(["a"])
+        elsewhere = Authenticator(key=OWNER.key, id=OWNER.id, origin="https://web.whatsapp.example")
+        assert "sign on https://web.whatsapp.com" in await at.send(elsewhere.sign(OPTIONS))
+        at.world.engine.passkey_answer = "refused"
+        assert "did not accept this signature" in await at.send(OWNER.sign(OPTIONS))
+        assert await at.reason() == "passkey-refused"
+        assert "does not ask" in await at.send(OWNER.sign(OPTIONS))
+        await at.visitor.go(f"/companies/{COMPANY}")
+        await expect(page.locator("#qr-box")).to_contain_text("Show a QR code")
+        await expect(page.get_by_text("did not accept the passkey").first).to_be_visible()
+
+
+async def test_the_snippet_says_why_there_is_no_signature(browser: Browser, tmp_path: Path) -> None:
+    """In the console of WhatsApp Web; on another site it refuses to run."""
+    async with scene(browser, tmp_path) as at:
+        page, said = at.visitor.page, list[str]()
+        page.on("console", lambda message: said.append(message.text))
+        await page.goto(WHATSAPP)
+        for error, words in (("NotAllowedError", "the dialog was closed"), ("TypeError", "a current version")):
+            await page.evaluate(_FAIL, error)
+            assert await page.evaluate(snippet(OPTIONS)) is None
+            assert words in said[-1]
+        await page.goto(f"{URL}/passkey/return")
+        with pytest.raises(Error, match="Paste this on"):
+            await page.evaluate(snippet(OPTIONS))
+
+
+_FAIL = """(name) => {
+  navigator.credentials.get = () => Promise.reject(Object.assign(new Error(), { name }));
+}"""
