@@ -1,8 +1,9 @@
-// Asks the owner of a WhatsApp account to sign one challenge, and takes the answer back to the Holdfast that asked.
+// Lets the owner of a WhatsApp account sign one challenge, and returns the answer to the Holdfast that asked for it.
 //
-// Holdfast opens web.whatsapp.com with the challenge in the address, behind "#holdfast=". This script asks the browser –
-// only when the owner presses the button – and goes back to Holdfast with the answer behind "#". It holds no key, stores
-// nothing, and sends nothing to anybody else. Without that address it does nothing at all.
+// Holdfast opens web.whatsapp.com with the challenge in the fragment of the address, after "#holdfast=". When the owner
+// presses the button, and only then, this script calls the browser's passkey dialog. It then returns to Holdfast with the
+// answer in the fragment. It has no access to the passkey, stores nothing, and sends nothing to any other place. Without
+// such an address it does nothing.
 "use strict";
 
 (() => {
@@ -23,7 +24,7 @@
 
   const request = readRequest();
   if (!request) return;
-  // WhatsApp's own scripts need not see it, and a reload must not ask again.
+  // WhatsApp's own scripts need not see the challenge, and a reload must not ask again.
   history.replaceState(null, "", location.pathname + location.search);
 
   const goBack = (answer) => {
@@ -70,11 +71,11 @@
     buttons.append(go, no);
     box.append(
       make("h1", "Link this WhatsApp account to Holdfast?", "font-size:1.25rem;margin:0 0 .75rem"),
-      make("p", `${request.target.origin} asks for your passkey, for “${request.company}”.`, "margin:0 0 .75rem;overflow-wrap:anywhere"),
-      make("p", "Whoever runs that address will read and write this account’s messages. Go on only if you are linking a device there yourself, right now.", "margin:0"),
+      make("p", `${request.target.origin} asks you to sign with your passkey, to link a device for “${request.company}”.`, "margin:0 0 .75rem;overflow-wrap:anywhere"),
+      make("p", "Whoever runs that server can then read and send this account’s messages. Continue only if you are linking a device there yourself, right now.", "margin:0"),
       buttons,
     );
-    // Closed: the page around it can neither read nor press it.
+    // In a closed shadow root the scripts of the page can neither read the dialog nor press its buttons.
     host.attachShadow({ mode: "closed" }).append(box);
     document.documentElement.append(host);
     go.focus();

@@ -1,4 +1,4 @@
-// The tab that WhatsApp Web sent back: hands the answer to the company's page in this browser.
+// Runs in the tab that returned from WhatsApp Web: passes the answer to the company's page in the same browser.
 "use strict";
 
 (() => {
@@ -8,12 +8,12 @@
   history.replaceState(null, "", location.pathname);
   const channel = new BroadcastChannel("holdfast-passkey");
   const timer = setTimeout(() => {
-    said.textContent = "No page of this company is open here. Open it in this browser and begin again.";
+    said.textContent = "No page of this company is open in this browser. Open it and start again.";
   }, PATIENCE_MS);
   channel.addEventListener("message", ({ data }) => {
     if (!data.taken || data.company !== answer.company) return;
     clearTimeout(timer);
-    said.textContent = "Holdfast has the answer. Go on in the tab of the company; this one can be closed.";
+    said.textContent = "Holdfast has the answer. Continue in the company’s tab; this one can be closed.";
     window.close();
   });
   channel.postMessage(answer);
