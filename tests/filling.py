@@ -4,7 +4,7 @@ scans."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -40,6 +40,19 @@ def company(number: int) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """Rows of one table."""
+
+    table: str
+    names: tuple[str, ...]
+    values: list[tuple[Any, ...]]
+
+    @classmethod
+    def of(cls, table: Table, rows: Sequence[dict[str, Any]]) -> Rows:
+        return cls(table=table.name, names=tuple(rows[0]), values=[tuple(row.values()) for row in rows])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Filling:
     """Rows with numbers below `total`, spread evenly over the days."""
 
@@ -53,43 +66,50 @@ class Filling:
     def add_sessions(self, connection: Connection) -> None:
         now = iso(self.first)
         same = {"state": "stopped", "since": now, "created_at": now}
-        _load(connection, sessions, ({"company_id": company(n), **same} for n in range(self.companies)))
+        load(connection, Rows.of(sessions, [{"company_id": company(n), **same} for n in range(self.companies)]))
 
     def add_messages(self, connection: Connection, numbers: Sequence[int]) -> None:
         """Outbound and inbound messages, indexed for search."""
-        for batch in _batches(numbers):
-            for table, make in ((outbox, self._sent), (inbox, self._received)):
-                rows = [make(n) for n in batch]
-                _load(connection, table, rows)
-                search_index.add_all(connection, table, rows)
+        _add(connection, self.messages, numbers)
 
     def add_events(self, connection: Connection, numbers: Sequence[int]) -> None:
         """Events and their webhook deliveries, of which a few have failed or are pending."""
-        for batch in _batches(numbers):
-            rows = [self._event(n) for n in batch]
-            _load(connection, events, rows)
-            _load(connection, webhook_deliveries, (_delivery(row) for row in rows))
+        _add(connection, self.events, numbers)
 
     def add_rest(self, connection: Connection, numbers: Sequence[int]) -> None:
         """Chats, the history of sessions, media and decrypted messages."""
-        for batch in _batches(numbers):
-            rows = [(n, self.whose(n), self._at(n)) for n in batch]
-            _load(connection, chats, (
-                {"company_id": c, "chat": f"{_number(n)}@s.whatsapp.net", "first_sent_at": at} for n, c, at in rows
-            ))  # fmt: skip
-            _load(connection, transitions, (
-                {"company_id": c, "at": at, "before": "connected", "after": "reconnecting", "event": "LinkClosed",
-                 "attempts": 1, "lasted_s": 1.0} for n, c, at in rows
-            ))  # fmt: skip
-            _load(connection, media, (
-                {"id": f"med_{n}", "company_id": c, "mimetype": "image/png", "size_bytes": 1, "sha256": "0",
-                 "created_at": at, "is_whole": True} for n, c, at in rows
-            ))  # fmt: skip
-            _load(connection, media_chunks, ({"media_id": f"med_{n}", "n": 0, "bytes": b"p"} for n, _, _ in rows))
-            _load(connection, decrypted, (
-                {"company_id": c, "ciphertext_sha256": f"{n:064x}", "plaintext": b"p", "stored_at": at}
-                for n, c, at in rows
-            ))  # fmt: skip
+        _add(connection, self.rest, numbers)
+
+    def messages(self, numbers: Sequence[int]) -> Iterator[Rows]:
+        for table, make in ((outbox, self._sent), (inbox, self._received)):
+            rows = [make(n) for n in numbers]
+            yield Rows.of(table, rows)
+            entries = [(row["seq"], " ".join(search_index.entry(table, row))) for row in rows]
+            yield Rows(table=f"{table.name}_search", names=("rowid", "words"), values=entries)
+
+    def events(self, numbers: Sequence[int]) -> Iterator[Rows]:
+        rows = [self._event(n) for n in numbers]
+        yield Rows.of(events, rows)
+        yield Rows.of(webhook_deliveries, [_delivery(row) for row in rows])
+
+    def rest(self, numbers: Sequence[int]) -> Iterator[Rows]:
+        rows = [(n, self.whose(n), self._at(n)) for n in numbers]
+        yield Rows.of(chats, [
+            {"company_id": c, "chat": f"{_number(n)}@s.whatsapp.net", "first_sent_at": at} for n, c, at in rows
+        ])  # fmt: skip
+        yield Rows.of(transitions, [
+            {"company_id": c, "at": at, "before": "connected", "after": "reconnecting", "event": "LinkClosed",
+             "attempts": 1, "lasted_s": 1.0} for n, c, at in rows
+        ])  # fmt: skip
+        yield Rows.of(media, [
+            {"id": f"med_{n}", "company_id": c, "mimetype": "image/png", "size_bytes": 1, "sha256": "0",
+             "created_at": at, "is_whole": True} for n, c, at in rows
+        ])  # fmt: skip
+        yield Rows.of(media_chunks, [{"media_id": f"med_{n}", "n": 0, "bytes": b"p"} for n, _, _ in rows])
+        yield Rows.of(decrypted, [
+            {"company_id": c, "ciphertext_sha256": f"{n:064x}", "plaintext": b"p", "stored_at": at}
+            for n, c, at in rows
+        ])  # fmt: skip
 
     def whose(self, n: int) -> str:
         return company(0) if n % 1000 < self.largest * 1000 else company(1 + n % (self.companies - 1))
@@ -130,25 +150,28 @@ def add_endpoint(connection: Connection) -> None:
     connection.execute(insert(webhook_endpoints).values(values))
 
 
-def _batches(numbers: Sequence[int]) -> Iterator[Sequence[int]]:
+def batches(numbers: Sequence[int]) -> Iterator[Sequence[int]]:
     return (numbers[start : start + _BATCH] for start in range(0, len(numbers), _BATCH))
 
 
-def _load(connection: Connection, table: Table, rows: Iterable[dict[str, Any]]) -> None:
+def _add(connection: Connection, make: Callable[[Sequence[int]], Iterable[Rows]], numbers: Sequence[int]) -> None:
+    for batch in batches(numbers):
+        for rows in make(batch):
+            load(connection, rows)
+
+
+def load(connection: Connection, rows: Rows) -> None:
     """Load rows as fast as the database allows: bypasses SQLAlchemy, which needs longer for a row than SQLite."""
-    rows = list(rows)
-    names = ", ".join(rows[0])
     driver: Any = connection.connection.driver_connection
+    names = ", ".join(rows.names)
     if connection.dialect.name == "sqlite":
-        marks = ", ".join("?" * len(rows[0]))
-        driver.executemany(
-            f"INSERT INTO {table.name} ({names}) VALUES ({marks})",
-            [tuple(row.values()) for row in rows],
-        )
+        marks = ", ".join("?" * len(rows.names))
+        driver.executemany(f"INSERT INTO {rows.table} ({names}) VALUES ({marks})", rows.values)
         return
-    with driver.cursor() as cursor, cursor.copy(f"COPY {table.name} ({names}) FROM STDIN") as copy:
-        for row in rows:
-            copy.write_row(tuple(row.values()))
+    names = names.replace("rowid", "seq")  # of a full-text index
+    with driver.cursor() as cursor, cursor.copy(f"COPY {rows.table} ({names}) FROM STDIN") as copy:
+        for row in rows.values:
+            copy.write_row(row)
 
 
 def _number(n: int) -> str:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import URL, Connection, insert
+from sqlalchemy import URL, Connection, insert, select
 
 from holdfast.delivery.message import MessageState
 from holdfast.delivery.stores import DeliveryTally
@@ -39,7 +39,9 @@ async def rows(place: Path | URL) -> AsyncIterator[LookupRows]:
         media = json.dumps({"mimetype": "application/pdf", "filename": "invoice.pdf"})
         document = {"type": "document", "text": "فاتورة", "chat": GROUP, "push_name": "Rania", "media": media}
         connection.execute(insert(inbox).values(_received(6) | document))
-        search_index.build(connection)
+        for table in search_index.INDEXED:
+            rows = connection.execute(select(table)).mappings().all()
+            search_index.add_all(connection, table, rows)
         subject = {"company_id": COMPANY, "jid": GROUP, "subject": "Suppliers", "learned_at": at(0)}
         connection.execute(insert(groups).values(subject))
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import URL, Connection, MetaData, create_engine, select
+from sqlalchemy import URL, Connection, MetaData, create_engine, event, select, text
 
 from holdfast.backup import rows
 from holdfast.backup.archive import ArchiveWriter
@@ -19,13 +20,15 @@ from holdfast.backup.manifest import CompanySummary, Manifest
 from holdfast.backup.restoring import Restorer
 from holdfast.base.clock import SystemClock
 from holdfast.delivery.message import MessageState
+from holdfast.store import search_index
 from holdfast.store.database import Database
 from holdfast.store.inbox import InboxRows
-from holdfast.store.migrate import revisions
+from holdfast.store.migrate import migrate, revisions
 from holdfast.store.outbox import OutboxRows
 from holdfast.store.postgres import parse
 from holdfast.store.sessions import SessionRows
 from holdfast.store.tables import leases
+from tests import filling
 from tests.doubles.fake_clock import FakeClock
 from tests.postgres_process import PostgresProcess
 
@@ -111,6 +114,41 @@ async def test_a_database_of_the_first_version_is_migrated_with_all_its_data(old
         "962777@s.whatsapp.net": "2026-11-02T10:00:00.000Z",
         "962888@s.whatsapp.net": None,
     }
+
+
+def test_indexing_messages_for_search_continues_after_an_interruption(old: Path | URL) -> None:
+    """Each part is committed: the next start indexes the rest, and no message twice."""
+    engine = create_engine(URL.create("sqlite", database=str(old)) if isinstance(old, Path) else old)
+    commits = itertools.count(1)
+
+    def interrupt(_: Connection) -> None:
+        if next(commits) == 3:  # the tables are made, a first part is indexed, the second is not committed
+            raise InterruptedError
+
+    with engine.connect() as connection:
+        migrate(connection, "old", to="0007")
+        some = filling.Filling(companies=3, total=2_500)
+        some.add_sessions(connection)
+        for rows_ in some.messages(range(100, 2_600)):
+            if "_search" not in rows_.table:
+                filling.load(connection, rows_)
+        connection.commit()
+        event.listen(connection, "commit", interrupt)
+        with pytest.raises(InterruptedError):
+            search_index.create_in_parts(connection)
+    engine.dispose()
+    assert counted(old, "outbox_search") == 2000
+    Database(old).close()
+    for name in ("outbox", "inbox"):
+        assert counted(old, f"{name}_search") == counted(old, name)
+
+
+def counted(place: Path | URL, table: str) -> int:
+    engine = create_engine(URL.create("sqlite", database=str(place)) if isinstance(place, Path) else place)
+    with engine.connect() as connection:
+        count = connection.execute(text(f"SELECT COUNT(*) FROM {table}")).scalar_one()
+    engine.dispose()
+    return int(count)
 
 
 async def test_a_backup_of_the_first_version_is_restored_as_one_of_this(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Bringing a database to this version, forward only. It must never touch one that a newer Holdfast wrote."""
+"""Migrates a database forward to this version. It must never change one that a newer Holdfast wrote."""
 
 from __future__ import annotations
 
@@ -12,17 +12,29 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
 from holdfast.base.errors import Misconfigured
+from holdfast.store import search_index
 
 log = logging.getLogger(__name__)
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
+_BEFORE_SEARCH, _WITH_SEARCH = "0007", "0008"
+"""Indexing millions of messages takes minutes, and a start that is ended during that time must not begin again."""
 
 
 def migrate(connection: Connection, name: str, *, to: str = "head") -> None:
-    """`name` is what people know the database by. Raises `Misconfigured` when it is newer than this Holdfast."""
+    """Migrate the database forward; an interrupted migration continues at the next call.
+
+    name: what people know the database by, for messages.
+    Raises `Misconfigured` when it is newer than this Holdfast.
+    """
     config = _config()
-    _refuse_newer(connection, config, name)
+    found = revision_of(connection)
+    connection.rollback()
+    _refuse_newer(found, config, name)
     config.attributes["connection"] = connection
+    if to == "head" and found and found < _WITH_SEARCH:
+        command.upgrade(config, _BEFORE_SEARCH)
+        search_index.create_in_parts(connection)
     command.upgrade(config, to)
 
 
@@ -52,11 +64,9 @@ def _config() -> Config:
     return config
 
 
-def _refuse_newer(connection: Connection, config: Config, name: str) -> None:
-    found = MigrationContext.configure(connection).get_current_revision()
-    connection.rollback()
+def _refuse_newer(found: str, config: Config, name: str) -> None:
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-    if found is not None and found not in known:
+    if found and found not in known:
         raise Misconfigured(
             f'the database "{name}" has version {found}, newer than this Holdfast (up to {max(known)}): '
             "install the Holdfast that wrote it, or restore a backup made before the upgrade"

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Table, select
+from sqlalchemy import Connection, Table, func, select
 
 from holdfast.delivery.message import OPEN, MessageState
 from holdfast.delivery.search import Search, texts_of, tokens
@@ -28,13 +28,15 @@ _WINDOW = 150
 """Messages that are looked through, newest first, before the index is used. What is in many messages is found there at
 once; the index would first gather all of them."""
 
-_FTS5 = "CREATE VIRTUAL TABLE {table}_search USING fts5(words, tokenize='ascii', detail=none, columnsize=0)"
+_FTS5 = (
+    "CREATE VIRTUAL TABLE IF NOT EXISTS {table}_search USING fts5(words, tokenize='ascii', detail=none, columnsize=0)"
+)
 _FTS5_REMOVAL = (
-    "CREATE TRIGGER {table}_search_removed AFTER DELETE ON {table} BEGIN "
+    "CREATE TRIGGER IF NOT EXISTS {table}_search_removed AFTER DELETE ON {table} BEGIN "
     "DELETE FROM {table}_search WHERE rowid = OLD.seq; END"
 )
 _VECTORS = (
-    "CREATE TABLE {table}_search (seq BIGINT PRIMARY KEY REFERENCES {table} (seq) ON DELETE CASCADE, "
+    "CREATE TABLE IF NOT EXISTS {table}_search (seq BIGINT PRIMARY KEY REFERENCES {table} (seq) ON DELETE CASCADE, "
     "words TSVECTOR NOT NULL)"
 )
 _GIN = "CREATE INDEX {table}_search_words ON {table}_search USING gin (words) WITH (gin_pending_list_limit = 256)"
@@ -45,6 +47,10 @@ _DROP_LOOKUP = {"sqlite": (), "postgresql": ("DROP INDEX {table}_search_words",)
 _ADD = {
     "sqlite": "INSERT INTO {table}_search (rowid, words) VALUES (?, ?)",
     "postgresql": "INSERT INTO {table}_search (seq, words) VALUES (%s, array_to_tsvector(%s::text[]))",
+}
+_LAST = {
+    "sqlite": "SELECT rowid FROM {table}_search ORDER BY rowid DESC LIMIT 1",
+    "postgresql": "SELECT MAX(seq) FROM {table}_search",
 }
 _REMOVE = {
     "sqlite": "DELETE FROM {table}_search WHERE rowid = ?",
@@ -77,10 +83,30 @@ _COLUMNS = {
 
 
 def create(connection: Connection) -> None:
-    """Make the index and fill it with the messages that there are."""
+    """Make the index and fill it with the messages that are not in it yet."""
     _execute(connection, _CREATE)
-    build(connection)
+    for table in INDEXED:
+        while _build_part(connection, table):
+            pass
     create_lookup(connection)
+
+
+def create_in_parts(connection: Connection) -> None:
+    """Make the index without its lookup, in short transactions: when it is interrupted, the next call continues.
+
+    No message may be stored at the same time.
+    """
+    _execute(connection, _CREATE)
+    connection.commit()
+    for table in INDEXED:
+        total = connection.scalar(select(func.count()).select_from(table).where(table.c.seq > _last(connection, table)))
+        done = 0
+        while count := _build_part(connection, table):
+            connection.commit()
+            done += count
+            if done % _LOGGED_EVERY == 0:
+                log.info("Indexing messages for search: %d of %d of the %s", done, total, table.name)
+        connection.rollback()
 
 
 def create_lookup(connection: Connection) -> None:
@@ -99,31 +125,28 @@ def _execute(connection: Connection, statements: Mapping[str, Sequence[str]]) ->
             connection.exec_driver_sql(statement.format(table=table.name))
 
 
-def build(connection: Connection) -> None:
-    """Index all messages, in batches. None may be indexed yet."""
-    for table in INDEXED:
-        after, count = 0, 0
-        while rows := _rows(connection, table, after):
-            add_all(connection, table, rows)
-            after = rows[-1]["seq"]
-            count += len(rows)
-            if count % _LOGGED_EVERY == 0:
-                log.info("%d messages of the %s indexed for search", count, table.name)
-
-
-def _rows(connection: Connection, table: Table, after: int) -> Sequence[Mapping[Any, Any]]:
+def _build_part(connection: Connection, table: Table) -> int:
+    """Index the oldest messages that are not indexed yet; returns how many. Numbers in the index grow with time."""
+    after = _last(connection, table)
     page = select(*_COLUMNS[table]).where(table.c.seq > after).order_by(table.c.seq).limit(_AT_ONCE)
-    return connection.execute(page).mappings().all()
+    rows = connection.execute(page).mappings().all()
+    if rows:
+        add_all(connection, table, rows)
+    return len(rows)
+
+
+def _last(connection: Connection, table: Table) -> int:
+    return connection.exec_driver_sql(_sql(_LAST, connection, table)).scalar() or 0
 
 
 def add(connection: Connection, table: Table, row: Mapping[Any, Any]) -> None:
     """Index a message. The row has the columns of the table, those that are not needed may be missing."""
-    connection.exec_driver_sql(_sql(_ADD, connection, table), _entry(connection, table, row))
+    connection.exec_driver_sql(_sql(_ADD, connection, table), _values(connection, table, row))
 
 
 def add_all(connection: Connection, table: Table, rows: Sequence[Mapping[Any, Any]]) -> None:
     """Index many messages."""
-    connection.exec_driver_sql(_sql(_ADD, connection, table), [_entry(connection, table, row) for row in rows])
+    connection.exec_driver_sql(_sql(_ADD, connection, table), [_values(connection, table, row) for row in rows])
 
 
 def replace(connection: Connection, table: Table, row: Mapping[Any, Any]) -> None:
@@ -198,9 +221,14 @@ def _sql(statements: Mapping[str, str], connection: Connection, table: Table) ->
     return statements[connection.dialect.name].format(table=table.name)
 
 
-def _entry(connection: Connection, table: Table, row: Mapping[Any, Any]) -> tuple[int, str | list[str]]:
+def entry(table: Table, row: Mapping[Any, Any]) -> list[str]:
+    """What the index holds of a message."""
     scope = _scope(row["company_id"])
-    found = [f"{scope}{token}" for token in (_outbox_tokens(row) if table is outbox else _inbox_tokens(row))]
+    return [f"{scope}{token}" for token in (_outbox_tokens(row) if table is outbox else _inbox_tokens(row))]
+
+
+def _values(connection: Connection, table: Table, row: Mapping[Any, Any]) -> tuple[int, str | list[str]]:
+    found = entry(table, row)
     return row["seq"], " ".join(found) if connection.dialect.name == "sqlite" else found
 
 
