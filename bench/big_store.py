@@ -1,12 +1,18 @@
-"""What a running gateway takes for pages, lists, searches and accepts with a large store, beside an empty one.
+"""Response times of a running gateway with a large store, compared with an empty one.
 
-    nice -n 15 uv run python -m bench.big_store [--rows 2000000] [--companies 200] [--databases sqlite,postgres]
+    uv run python -m bench.big_store [--rows 2000000] [--companies 200] [--databases sqlite,postgres] [--keep FOLDER]
 
-So many messages each way over 90 days, and events of the last week; the first company has a tenth of them. All sessions
-are stopped: nothing here needs a link. Everything is asked by HTTP. PostgreSQL is a server of the bench's own.
+The large store has `--rows` messages in each direction over 90 days, and the events of the last week; the first
+company has a tenth of them. All sessions are stopped: nothing here needs a link. All requests are HTTP requests, except
+the query of the health check, which the gateway runs every 30 s. PostgreSQL is a server of the bench's own with default
+settings.
 
-Goal: each line within twice of the empty store, and while the large company is cleared the accepts of others have a p99
-of at most three times that before.
+Each page is requested once in a process that has just started (cold), then several times (warm, the median). Goals:
+each line is at most twice as slow as with the empty store; while the large company is cleared, the p99 of other
+companies' accepts is at most three times that before. A backup reads everything, so only the accepts during it have a
+goal.
+
+`--keep` keeps the filled databases in a folder: the next run copies them.
 """
 
 from __future__ import annotations
@@ -14,37 +20,32 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import functools
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import aiohttp
-from sqlalchemy import URL, Connection, Index
+from sqlalchemy import URL
 
+from bench.big_store_fill import PostgresStores, Size, SqliteStores, postgres_stores, sqlite_stores
 from bench.figures import percentile, rss_mb
-from holdfast.backup.rows import count_on
-from holdfast.store import search_index
 from holdfast.store.database import Database
-from holdfast.store.postgres import parse
-from holdfast.store.tables import events, inbox, outbox, webhook_deliveries
+from holdfast.store.figures import FigureRows
 from tests import filling
-from tests.postgres_process import running_postgres
 from tests.served import KEY, Served
 
-STEP = 20_000
-ROUNDS = 5
-ACCEPTS = 300
-EVENTS = 0.39
-"""Of the number of messages each way: four a message, for a week."""
+ROUNDS = 15
+ACCEPTS = 500
+FLEET_ROUNDS = 3
 _FLEET_CACHE_S = 16
 _NEAR_MS = 3.0
-"""Two answers that differ by less are the same to a person, and to this machine's scheduler."""
+"""Smaller differences count as none: they are within the noise of a machine's scheduler."""
 BIG, SMALL, OTHERS = filling.company(0), filling.company(7), [filling.company(n) for n in range(10, 30)]
 UNKNOWN = "962700000000@s.whatsapp.net"
 PAGES = {
@@ -59,10 +60,13 @@ PAGES = {
     "messages?state=failed, big": f"/v1/sessions/{BIG}/messages?state=failed",
     "messages?chat=, big": f"/v1/sessions/{BIG}/messages?chat=962790000001@s.whatsapp.net",
     "messages?chat=unknown, big": f"/v1/sessions/{BIG}/messages?chat={UNKNOWN}",
+    "inbox, big": f"/v1/sessions/{BIG}/inbox",
     "inbox?chat=unknown, big": f"/v1/sessions/{BIG}/inbox?chat={UNKNOWN}",
     "search out, nothing found": f"/companies/{BIG}/messages?words=nothing",
     "search out, in every message": f"/companies/{BIG}/messages?words=order",
     "search out, in every message, failed": f"/companies/{BIG}/messages?words=order&state=failed",
+    "search out, in every message, queued": f"/companies/{BIG}/messages?words=order&state=queued",
+    "search out, in every message, none such": f"/companies/{BIG}/messages?words=order&state=played",
     "search out, one message": f"/companies/{BIG}/messages?words=msg_000000050000",
     "search in, nothing found": f"/companies/{BIG}/inbox?words=nothing",
     "search in, in every message": f"/companies/{BIG}/inbox?words=order",
@@ -70,13 +74,17 @@ PAGES = {
     "webhooks page": "/webhooks",
     "/v1/sessions": "/v1/sessions",
 }
-FLEET = "fleet page, first after 15 s"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    ms: Mapping[str, float]
-    clear: str
+    cold: dict[str, float]
+    """Milliseconds of the first answer."""
+    warm: dict[str, float]
+    """Median of those after it."""
+    once: dict[str, float]
+    """Milliseconds of what is neither."""
+    notes: list[str]
 
 
 class Caller:
@@ -101,26 +109,39 @@ class Caller:
             assert answer.status in {200, 503}, (path, answer.status, await answer.text())
         return (time.perf_counter() - began_at) * 1000
 
-    async def post(self, path: str, body: Mapping[str, object] | None = None) -> float:
+    async def post(self, path: str, body: Mapping[str, object] | None = None) -> tuple[float, Any]:
+        """Milliseconds and the answer."""
         began_at = time.perf_counter()
         async with self._http.post(f"{self._url}{path}", json=body) as answer:
-            text = await answer.text()
-            assert answer.status < 300, (path, answer.status, text)
-        return (time.perf_counter() - began_at) * 1000
+            assert answer.status < 300, (path, answer.status, await answer.text())
+            content = await answer.json()
+        return (time.perf_counter() - began_at) * 1000, content
 
     async def accept(self) -> float:
-        """A text of one company after the other."""
+        """Milliseconds for a text of one company after the other."""
         self._number += 1
         company = OTHERS[self._number % len(OTHERS)]
         body = {"to": f"96279{self._number % 1000:07}", "text": f"Your order number {self._number} is ready"}
-        return await self.post(f"/v1/sessions/{company}/messages", body)
+        took_ms, _ = await self.post(f"/v1/sessions/{company}/messages", body)
+        return took_ms
+
+    async def accepts(self) -> list[float]:
+        return [await self.accept() for _ in range(ACCEPTS)]
+
+    async def accepts_during(self, work: Coroutine[Any, Any, tuple[float, Any]]) -> tuple[list[float], float, Any]:
+        """Milliseconds of each accept beside `work`, and what that took and answered."""
+        working = asyncio.create_task(work)
+        took = []
+        while not working.done():
+            took.append(await self.accept())
+            await asyncio.sleep(0.01)
+        return took, *(await working)
 
 
 @contextlib.asynccontextmanager
-async def gateway(folder: Path, place: Path | str) -> AsyncIterator[tuple[Served, Caller, float]]:
-    """And how many milliseconds its start took."""
-    settings = {"HOLDFAST_DATABASE_URL": place} if isinstance(place, str) else {}
-    served = Served(folder, whatsapp_url="ws://127.0.0.1:9", settings=settings)
+async def gateway(folder: Path, place: Path | URL) -> AsyncIterator[tuple[Served, Caller, float]]:
+    """A gateway, a caller of it, and the milliseconds that its start took."""
+    served = Served(folder, whatsapp_url="ws://127.0.0.1:9", settings=_settings(place))
     headers = {"Authorization": f"Bearer {KEY}"}
     async with aiohttp.ClientSession(headers=headers, cookie_jar=aiohttp.CookieJar(unsafe=True)) as http:
         began_at = time.perf_counter()
@@ -138,29 +159,73 @@ async def gateway(folder: Path, place: Path | str) -> AsyncIterator[tuple[Served
             await served.close()
 
 
-async def figures(folder: Path, place: Path | str) -> Figures:
-    ms: dict[str, float] = {}
+def _settings(place: Path | URL) -> dict[str, str]:
+    return {} if isinstance(place, Path) else {"HOLDFAST_DATABASE_URL": place.render_as_string(hide_password=False)}
+
+
+async def figures(folder: Path, place: Path | URL) -> Figures:
+    found = Figures(cold={}, warm={}, once={}, notes=[])
+    await _health_check(place, found)
+    starts = []
+    for _ in range(2):
+        async with gateway(folder, place) as (_, _, start_ms):
+            starts.append(start_ms)
     async with gateway(folder, place) as (served, caller, start_ms):
-        ms["start to /readyz"] = start_ms
-        just_started = [await caller.accept() for _ in range(ACCEPTS)]
-        ms["accept p50, just after a start"] = percentile(just_started, 50)
-        ms["accept p99, just after a start"] = percentile(just_started, 99)
+        found.once["start to /readyz"] = min(*starts, start_ms)
+        just_started = await caller.accepts()
         await caller.sign_in()
-        for name, path in PAGES.items():
-            ms[name] = statistics.median([await caller.get(path) for _ in range(ROUNDS)])
-        fleet = []
-        for _ in range(2):
-            await asyncio.sleep(_FLEET_CACHE_S)
-            fleet.append(await caller.get("/"))
-        ms[FLEET] = min(fleet)
+        await _pages(caller, found)
         scrapes = asyncio.create_task(_scrape(caller))
-        warm = [await caller.accept() for _ in range(ACCEPTS)]
+        warm = await caller.accepts()
         scrapes.cancel()
-        ms["accept p50, warm, a scrape each second"] = percentile(warm, 50)
-        ms["accept p99, warm, a scrape each second"] = percentile(warm, 99)
-        clear = await _clear(caller)
-        print(f"  memory of the gateway: {rss_mb(served.pid):.0f} MB")
-    return Figures(ms=ms, clear=clear)
+        calm = await caller.accepts()
+        backed_up, backup_ms, made = await caller.accepts_during(caller.post("/v1/backups"))
+        clearing, clear_ms, _ = await caller.accepts_during(caller.post(f"/v1/sessions/{BIG}/clear"))
+        found.notes.extend(
+            [
+                f"backup: {backup_ms / 1000:.1f} s, {made['sizeBytes'] / 1e6:.1f} MB",
+                f"clear of the big company: {clear_ms / 1000:.1f} s",
+                f"accepts of others before it: {_spread(calm)}",
+                f"accepts of others during it: {_spread(clearing)}",
+                f"p99 during it to before it: {percentile(clearing, 99) / percentile(calm, 99):.1f} x",
+                f"memory of the gateway: {rss_mb(served.pid):.0f} MB",
+            ]
+        )
+    for name, ms in {
+        "just after a start": just_started,
+        "warm, a scrape each second": warm,
+        "during a backup": backed_up,
+    }.items():
+        for percent in (50, 99):
+            found.once[f"accept p{percent}, {name}"] = percentile(ms, percent)
+    return found
+
+
+async def _health_check(place: Path | URL, found: Figures) -> None:
+    database = Database(place)
+    try:
+        took = []
+        for _ in range(ROUNDS + 1):
+            began_at = time.perf_counter()
+            await FigureRows(database).backlogs()
+            took.append((time.perf_counter() - began_at) * 1000)
+    finally:
+        database.close()
+    _note("health check query, each 30 s", took, found)
+
+
+async def _pages(caller: Caller, found: Figures) -> None:
+    for name, path in PAGES.items():
+        _note(name, [await caller.get(path) for _ in range(ROUNDS + 1)], found)
+    fleet = []
+    for _ in range(FLEET_ROUNDS + 1):
+        fleet.append(await caller.get("/"))
+        await asyncio.sleep(_FLEET_CACHE_S)
+    _note("fleet page, first after 15 s", fleet, found)
+
+
+def _note(name: str, took: list[float], found: Figures) -> None:
+    found.cold[name], found.warm[name] = took[0], statistics.median(took[1:])
 
 
 async def _scrape(caller: Caller) -> None:
@@ -169,125 +234,53 @@ async def _scrape(caller: Caller) -> None:
         await asyncio.sleep(1)
 
 
-async def _clear(caller: Caller) -> str:
-    """What others' accepts take while the big company is cleared."""
-    before = [await caller.accept() for _ in range(ACCEPTS)]
-    clearing = asyncio.create_task(caller.post(f"/v1/sessions/{BIG}/clear"))
-    during: list[float] = []
-    while not clearing.done():
-        during.append(await caller.accept())
-        await asyncio.sleep(0.01)
-    took_s = await clearing / 1000
-    told = [
-        f"p50 {percentile(ms, 50):.1f}, p99 {percentile(ms, 99):.1f}, longest {max(ms):.1f}" for ms in (before, during)
-    ]
-    times = percentile(during, 99) / percentile(before, 99)
-    return f"cleared in {took_s:.1f} s; accepts of others before: {told[0]}; meanwhile: {told[1]} ms; p99 {times:.1f} x"
-
-
-# Filling.
-
-
-async def fill(place: Path | URL, *, rows: int, companies: int) -> None:
-    """Add the rows."""
-    now = datetime.now(UTC)
-    history = filling.Filling(companies=companies, total=rows, first=now - timedelta(days=filling.DAYS))
-    lately = filling.Filling(companies=companies, total=int(rows * EVENTS), first=now - timedelta(days=6.9), days=7)
-    database = Database(place)
-    try:
-        await database.write(history.add_sessions)
-        with _progress(rows) as show:
-            await database.write(_drop_indexes)
-            for add, each in ((history.add_messages, history), (lately.add_events, lately)):
-                for start in range(0, each.total, STEP):
-                    numbers = range(start, min(each.total, start + STEP))
-                    await database.write(functools.partial(add, numbers=numbers))
-                    show(f"{add.__name__} {numbers.stop}")
-            show("indexes")
-            await database.write(_create_indexes)
-        await database.write(count_on)
-        await database.write(lambda connection: connection.exec_driver_sql("ANALYZE").close())
-    finally:
-        database.close()
-
-
-@contextlib.contextmanager
-def _progress(rows: int) -> Iterator[Callable[[str], None]]:
-    began_at = time.monotonic()
-
-    def show(done: str) -> None:
-        if sys.stderr.isatty() or "00000 " in f"{done} ":
-            print(f"  {time.monotonic() - began_at:5.0f} s: {done} of {rows}", file=sys.stderr, flush=True)
-
-    yield show
-    print(f"  filled in {time.monotonic() - began_at:.0f} s", file=sys.stderr, flush=True)
-
-
-def _secondary() -> list[Index]:
-    return [index for table in (outbox, inbox, events, webhook_deliveries) for index in table.indexes]
-
-
-def _drop_indexes(connection: Connection) -> None:
-    """Filling goes several times faster without."""
-    for index in _secondary():
-        index.drop(connection)
-    search_index.drop_lookup(connection)
-
-
-def _create_indexes(connection: Connection) -> None:
-    for index in _secondary():
-        index.create(connection)
-    search_index.create_lookup(connection)
-
-
-# Telling.
+def _spread(ms: list[float]) -> str:
+    return f"p50 {percentile(ms, 50):.1f}, p99 {percentile(ms, 99):.1f}, longest {max(ms):.1f} ms"
 
 
 def compare(name: str, empty: Figures, full: Figures) -> None:
-    print(f"\n{name}: {'':40} {'empty':>9} {'full':>9} ms")
-    for question, ms in full.ms.items():
-        before = empty.ms[question]
-        times = ms / before
-        verdict = "" if times <= 2 or ms - before <= _NEAR_MS else "  TOO SLOW"
-        print(f"{name}: {question:40} {before:9.1f} {ms:9.1f}, {times:5.1f} x{verdict}")
-    print(f"{name}, the big company {full.clear}")
+    print(f"\n{name}: {'':44} {'empty':>9} {'full':>9} ms")
+    for kind, before, after in (
+        ("", empty.once, full.once),
+        (" (warm)", empty.warm, full.warm),
+        (" (cold)", empty.cold, full.cold),
+    ):
+        for question, ms in after.items():
+            times = ms / before[question]
+            verdict = "" if times <= 2 or ms - before[question] <= _NEAR_MS else "  TOO SLOW"
+            print(f"{name}: {question + kind:44} {before[question]:9.1f} {ms:9.1f}, {times:5.1f} x{verdict}")
+    for which, found in (("empty", empty), ("full", full)):
+        for note in found.notes:
+            print(f"{name}, {which}: {note}")
 
 
-async def measure(
-    name: str, folder: Path, new_place: Callable[[str], Path | str], *, rows: int, companies: int
-) -> None:
-    found = {}
-    for which, count in (("empty", 0), ("full", rows)):
-        print(f"{name}, {which}", file=sys.stderr, flush=True)
-        own = folder / which
-        (own / "data").mkdir(parents=True)
-        place = new_place(which)
-        await fill(place if isinstance(place, Path) else parse(place), rows=count, companies=companies)
-        found[which] = await figures(own, place)
-    compare(name, found["empty"], found["full"])
+def measure(stores: SqliteStores | PostgresStores, size: Size) -> None:
+    found = []
+    with tempfile.TemporaryDirectory() as name:
+        for rows in (0, size.rows):
+            print(f"{stores.name}, {rows} messages each way", file=sys.stderr, flush=True)
+            folder = Path(name) / str(rows)
+            place = stores.filled(Size(rows=rows, companies=size.companies), folder / "data")
+            found.append(asyncio.run(figures(folder, place)))
+    compare(stores.name, *found)
 
 
-async def main() -> None:
-    parser = argparse.ArgumentParser()
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=2_000_000)
     parser.add_argument("--companies", type=int, default=200)
     parser.add_argument("--databases", default="sqlite,postgres")
+    parser.add_argument("--keep", type=Path)
     given = parser.parse_args()
-    wanted = given.databases.split(",")
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        if "sqlite" in wanted:
-            await measure(
-                "SQLite", folder / "sqlite", lambda which: folder / "sqlite" / which / "data" / "holdfast.db",
-                rows=given.rows, companies=given.companies,
-            )  # fmt: skip
-        if "postgres" in wanted:
-            with running_postgres() as server:
-                await measure(
-                    "PostgreSQL", folder / "postgres", lambda _: server.new_database(),
-                    rows=given.rows, companies=given.companies,
-                )  # fmt: skip
+    opening: Mapping[str, Callable[[Path], AbstractContextManager[SqliteStores | PostgresStores]]]
+    opening = {"sqlite": sqlite_stores, "postgres": postgres_stores}
+    with tempfile.TemporaryDirectory(prefix="holdfast-big-store-") as name:
+        kept: Path = given.keep or Path(name)
+        kept.mkdir(parents=True, exist_ok=True)
+        for database in given.databases.split(","):
+            with opening[database](kept) as stores:
+                measure(stores, Size(rows=given.rows, companies=given.companies))
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    main()

@@ -28,7 +28,9 @@ _OPTIONS = "-c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c max_c
 class PostgresProcess:
     """One server; each test gets its own database in it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, options: str = "") -> None:
+        """`options`: more options of the server."""
+        self._options = f"{_OPTIONS} {options}"
         self._data = folder / "cluster"
         self._log = folder / "postgres.log"
         self._port = free_port()
@@ -43,7 +45,7 @@ class PostgresProcess:
 
     def start(self) -> None:
         """Returns when it accepts connections."""
-        self._run("pg_ctl", "start", "--wait", "--silent", "--log", self._log, "-o", f"-p {self._port} {_OPTIONS}")
+        self._run("pg_ctl", "start", "--wait", "--silent", "--log", self._log, "-o", f"-p {self._port} {self._options}")
 
     def stop(self, *, mode: str = "fast") -> None:
         """`immediate` is like a crash."""
