@@ -353,8 +353,8 @@ def _rewrite(path: Path, member: str, change: Callable[[bytes], bytes | None]) -
     [
         (_cut, "was it copied whole"),
         (_flip, "tables/signal_keys.jsonl can't be read"),
-        (_swap, "tables/outbox.jsonl is not what was written"),
-        (_forge, "its manifest is not what was written"),
+        (_swap, "tables/outbox.jsonl does not match its checksum"),
+        (_forge, "its manifest does not match its checksum"),
         (_lose, "the part tables/inbox.jsonl is missing"),
         (lambda path: path.write_text("hello"), "it is no backup"),
         (Path.unlink, "there is no backup"),

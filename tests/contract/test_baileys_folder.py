@@ -125,13 +125,13 @@ def _creds(**changes: object) -> Callable[[Path], object]:
         (lambda folder: (folder / "creds.json").unlink(), "has no creds.json: give the folder"),
         (_put("creds.json", ""), "is empty (0 bytes): it was being written when"),
         (_put("creds.json", json.dumps(credentials())[:200]), "ends too early, half-written (after 200 "),
-        (_put("creds.json", "[]"), "it is no JSON object"),
-        (_creds(noiseKey=None, registrationId=None), "lacks noiseKey, registrationId: it is not whole"),
+        (_put("creds.json", "[]"), "it is not a JSON object"),
+        (_creds(noiseKey=None, registrationId=None), "lacks noiseKey, registrationId: it is incomplete"),
         (_creds(noiseKey=pair() | {"private": {"type": "Buffer", "data": "AAAA"}}), "is not 32 bytes"),
-        (_creds(me=None, account=None), "is of a device that was never linked"),
-        (_creds(account=None), "is of a device that was never linked"),
+        (_creds(me=None, account=None), "belongs to a device that was never linked"),
+        (_creds(account=None), "belongs to a device that was never linked"),
         (_creds(me={"id": ""}), "has no account name in me.id"),
-        (lambda folder: (folder / "creds.json").write_bytes(b"\xff\xfe{"), "is no text (byte 0)"),
+        (lambda folder: (folder / "creds.json").write_bytes(b"\xff\xfe{"), "is not text (byte 0)"),
     ],
 )
 def test_damaged_credentials_are_refused_whatever_is_said(
@@ -156,10 +156,10 @@ def test_damaged_credentials_are_refused_whatever_is_said(
             "ends too early, half-written (after 29 characters)",
         ),
         ("session-962777.0.json", '{"version":"v1"}', "holds no session"),
-        ("session-962777.0.json", '{"_sessions":{"A":{}}}', "holds a session that is not whole"),
-        ("pre-key-1.json", '{"public":{}}', "holds no pair of keys"),
+        ("session-962777.0.json", '{"_sessions":{"A":{}}}', "holds an incomplete session"),
+        ("pre-key-1.json", '{"public":{}}', "holds no key pair"),
         ("lid-mapping-962777.json", "null", "holds nothing"),
-        ("device-list-962777.json", '["0"]]', "is no JSON (character 5 of 6)"),
+        ("device-list-962777.json", '["0"]]', "is not JSON (character 5 of 6)"),
     ],
 )
 def test_a_damaged_key_is_named_and_left_out_only_when_told(folder: Path, name: str, text: str, said: str) -> None:
@@ -180,7 +180,7 @@ def test_what_is_no_folder_is_said(tmp_path: Path) -> None:
     with pytest.raises(BadFolder, match="is missing"):
         read_folder(tmp_path / "nowhere", now=NOW)
     (tmp_path / "file").touch()
-    with pytest.raises(BadFolder, match="is no folder"):
+    with pytest.raises(BadFolder, match="is not a folder"):
         read_folder(tmp_path / "file", now=NOW)
 
 

@@ -129,7 +129,7 @@ async def test_a_company_that_is_there_is_replaced_only_when_told(house: House) 
     """The sentence says how; what is replaced is backed up, that company alone."""
     made, before = await house.make(), await house.contents(COMPANY)
     await house.database.write(lambda connection: connection.execute(_CHANGE))
-    with pytest.raises(CantRestore, match=f"company {COMPANY} is in this installation: --replace backs it up"):
+    with pytest.raises(CantRestore, match=f"company {COMPANY} exists in this installation: --replace backs it up"):
         await house.restore(made.path)
     restored = await house.restore(made.path, replace=True)
     assert await house.contents(COMPANY) == before

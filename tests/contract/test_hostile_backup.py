@@ -94,7 +94,7 @@ def add_column(parts: Parts) -> None:
 
 
 ROWS = {
-    "a company that is a path": (set_to("sessions", "company_id", "../../etc"), "which is not a company id"),
+    "a company that is a path": (set_to("sessions", "company_id", "../../etc"), "which is not a valid company id"),
     "a state that does not exist": (set_to("sessions", "state", "evil"), "a state that does not exist"),
     "a state of a message": (set_to("outbox", "state", "evil"), "can't be stored"),
     "an unknown column": (add_column, "which no version of Holdfast has"),
@@ -107,7 +107,7 @@ ROWS = {
     "a number that is none": (set_to("inbox", "seq", "x' OR 1"), "a row of inbox with the number"),
     "a number above 64 bits": (set_to("media", "size_bytes", 2**80), "can't be stored"),
     "bytes that are none": (set_to("media_chunks", "bytes", "§§§"), "can't be stored"),
-    "a null": (set_to("outbox", "company_id", None), "which is not a company id"),
+    "a null": (set_to("outbox", "company_id", None), "which is not a valid company id"),
     "a row of nobody": (set_to("outbox", "company_id", "nobody"), "can't be stored"),
     "the same row twice": (lambda parts: parts["inbox"].append(parts["inbox"][1]), "can't be stored"),
 }  # fmt: skip
@@ -147,8 +147,8 @@ def give_to_other(table: str) -> Callable[[Parts], None]:
 
 
 OF_ANOTHER = {
-    "messages": (give_to_other("outbox"), "and has rows of"),
-    "a session": (give_to_other("sessions"), "and has rows of"),
+    "messages": (give_to_other("outbox"), "but it has rows of"),
+    "a session": (give_to_other("sessions"), "but it has rows of"),
     "a file's part": (set_to("media_chunks", "media_id", "med_1"), "not the company's"),
     "a file of another's": (set_to("inbox", "media_id", "med_1"), "refer to those of another company"),
     "a delivery of another's event": (set_to("webhook_deliveries", "event_seq", 2), "refer to those|can't be stored"),
@@ -176,9 +176,9 @@ MANIFEST: Mapping[str, Any] = {
 @pytest.mark.parametrize(
     ("members", "said"),
     [
-        ({"../../etc/passwd": b"x"}, "which no backup has"),
-        ({"/etc/passwd": b"x"}, "which no backup has"),
-        ({"tables/evil.jsonl": b"x"}, "which no backup has"),
+        ({"../../etc/passwd": b"x"}, "it has an unknown part"),
+        ({"/etc/passwd": b"x"}, "it has an unknown part"),
+        ({"tables/evil.jsonl": b"x"}, "it has an unknown part"),
         ({"tables/outbox.jsonl": b"[]\n"}, "does not list the part tables/outbox.jsonl"),
         ({"tables/outbox.jsonl": bytes(100 << 20)}, "would unpack to 100 MB"),
     ],

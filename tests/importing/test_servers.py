@@ -212,10 +212,10 @@ async def test_baileys_api_in_redis(redis: RedisProcess) -> None:
     ("fields", "said"),
     [
         ({"creds": json.dumps(credentials())[:200]}, "ends too early, half-written"),
-        ({"creds": b"\xff\xfe"}, "is no text (byte 0)"),
+        ({"creds": b"\xff\xfe"}, "is not text (byte 0)"),
         ({"creds": ""}, "is empty (0 bytes)"),
         ({"metadata": "{}"}, "has no credentials: it was never linked, or it was logged out"),
-        ({"creds": json.dumps({**credentials(), "me": None})}, "is of a device that was never linked"),
+        ({"creds": json.dumps({**credentials(), "me": None})}, "belongs to a device that was never linked"),
         ({"creds": json.dumps(credentials()), "pre-key-1": b"\0"}, "1 damaged key: pre-key-1 is empty"),
         ({"creds": json.dumps(credentials()), "pre-key-1": "x" * (64 * 1024 * 1024 + 1)}, "entries with "),
     ],

@@ -1,11 +1,11 @@
-"""The file of a backup: a ZIP with `manifest.json` and a part for each table, rows as JSON lines.
+"""The file format of a backup: a ZIP archive with `manifest.json` and one JSON Lines member for each table.
 
-The first line of a part names its columns, each further one is a row; bytes are base64. The manifest has the SHA-256 of
-each part, and the archive's comment that of the manifest, so that `check` finds whatever changed on the way. Nothing
-in it depends on the kind of database that it came from.
+The first line of a member names the columns and each further line is a row; bytes are base64. The manifest has the
+SHA-256 of each member, and the archive's comment has the SHA-256 of the manifest, so `check` detects every change. The
+format does not depend on the database.
 
-Whoever makes a file can make its checksums fit, so a file is input from outside: its members, their sizes and each line
-are bounded before they are in memory.
+The checksums do not authenticate a file: anybody can make a file with matching checksums. A file is therefore untrusted
+input: members, their sizes and each line are limited before they are read into memory.
 """
 
 from __future__ import annotations
@@ -27,23 +27,22 @@ from holdfast.backup.manifest import FORMAT, Manifest, Member
 from holdfast.store.tables import metadata
 
 ArchiveRow = Sequence[Any]
-"""Values as JSON has them, and bytes."""
+"""JSON values and bytes."""
 
 _MANIFEST = "manifest.json"
 _LEVEL = 3
-"""Of zlib: twice as fast as its default, and keys hardly shrink anyway."""
+"""zlib level: twice as fast as the default, and keys hardly compress anyway."""
 _CHUNK = 1 << 20
 _LARGEST_MANIFEST = 32 << 20
 _LONGEST_LINE = 64 << 20
 _DENSEST = 200
-"""Times that a large member may be larger than what is stored of it. Rows of Holdfast's shrink 5 to 20 times, a bomb a
-thousand times."""
+"""Highest compression ratio of a large member. Rows of Holdfast compress 5 to 20 times, a ZIP bomb a thousand times."""
 _MAY_BE_DENSE = 64 << 20
 _Value = str | int | float | bool | None
 
 
 class ArchiveWriter:
-    """Writes parts one after the other, then the manifest."""
+    """Writes the members one after the other, then the manifest."""
 
     def __init__(self, path: Path) -> None:
         self._zip = zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL)
@@ -72,13 +71,13 @@ class ArchiveWriter:
 
 
 class ArchiveReader:
-    """An opened backup. Raises `BadBackup`, which names the file and what is wrong with it."""
+    """An open backup. Its methods raise `BadBackup`, which names the file and what is wrong with it."""
 
     def __init__(self, path: Path, *, name: str) -> None:
-        """`name` is what people know the file by."""
+        """`name`: the file name for error messages."""
         self._name = name
         self._parts = contextlib.ExitStack()
-        """Closes the parts whose rows nobody reads to the end."""
+        """Closes the members whose rows were not read to the end."""
         try:
             self._zip = zipfile.ZipFile(path)
         except FileNotFoundError:
@@ -86,7 +85,7 @@ class ArchiveReader:
         except OSError as error:
             raise BadBackup(f'the backup "{name}" can\'t be read: {error.strerror}') from error
         except zipfile.BadZipFile as error:
-            raise self._bad("it is no backup, or its end is missing: was it copied whole?") from error
+            raise self._bad("it is not a backup, or its end is missing: was it copied completely?") from error
         try:
             members = self._members()
             self.manifest = self._manifest()
@@ -109,7 +108,7 @@ class ArchiveReader:
         seen: set[str] = set()
         for member in self._zip.infolist():
             if member.filename not in known or member.filename in seen:
-                raise self._bad(f"it has a part {member.filename[:80]!r}, which no backup has")
+                raise self._bad(f"it has an unknown part {member.filename[:80]!r}")
             seen.add(member.filename)
             largest = max(_DENSEST * member.compress_size, _MAY_BE_DENSE)
             if member.file_size > (_LARGEST_MANIFEST if member.filename == _MANIFEST else largest):
@@ -117,22 +116,22 @@ class ArchiveReader:
         return seen
 
     def _check_listed(self, members: set[str]) -> None:
-        """What is not in the manifest has no checksum."""
+        """Refuse members that the manifest does not list: they have no checksum."""
         if others := members - {_MANIFEST, *map(_part, self.manifest.tables)}:
             raise self._bad(f"its manifest does not list the part {min(others)}")
 
     def check(self, wanted: CancelToken) -> None:
-        """Read every part and compare it with the manifest."""
+        """Read every member and compare it with its checksum."""
         for table, part in self.manifest.tables.items():
             digest, lines = hashlib.sha256(), 0
             for chunk in wanted.each(self._chunks(_part(table))):
                 digest.update(chunk)
                 lines += chunk.count(b"\n")
             if digest.hexdigest() != part.sha256 or lines != part.rows + 1:
-                raise self._bad(f"the part {_part(table)} is not what was written")
+                raise self._bad(f"the part {_part(table)} does not match its checksum")
 
     def rows(self, table: str) -> tuple[list[str], Iterator[list[_Value]]]:
-        """Columns and rows; bytes are still base64. Call `check` first."""
+        """Return the columns and the rows of a table; bytes are still base64. Call `check` first."""
         lines = self._text_lines(_part(table))
         try:
             columns = msgspec.json.decode(next(lines, b""), type=list[str])
@@ -154,7 +153,7 @@ class ArchiveReader:
     def _manifest(self) -> Manifest:
         text = b"".join(self._chunks(_MANIFEST))
         if hashlib.sha256(text).hexdigest().encode() != self._zip.comment:
-            raise self._bad("its manifest is not what was written")
+            raise self._bad("its manifest does not match its checksum")
         try:
             version = msgspec.json.decode(text)["format"]
             if version > FORMAT:

@@ -1,8 +1,8 @@
 """Credentials and Signal keys as Baileys writes them, checked before anything is imported.
 
-A value is kept as the text that was read. Only bytes that Baileys of today does not read are rewritten: older versions,
-and stores that serialise a Buffer by themselves, write lists of numbers. Every sentence names what is wrong without
-showing a key.
+A value is kept as the text that was read. Only encodings of bytes that the current Baileys does not read are rewritten:
+older versions, and stores with a serialisation of their own, write lists of numbers. Error messages say what is wrong
+without showing a key.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ KEY_TYPES = (
 )
 """The types of Signal keys that Baileys 7 stores, longer names before those that they begin with."""
 MOST_KEYS_BYTES = 512 * 1024 * 1024
-"""Of all keys of one device together."""
+"""Total size of the keys of one device."""
 MOST_KEY_BYTES = 8 * 1024 * 1024
 """The largest real one, the state of an account with tens of thousands of chats, has a few megabytes."""
 _MOST_DEPTH = 64
@@ -38,22 +38,22 @@ _PAIRS = ("noiseKey", "signedIdentityKey")
 
 
 class Damaged(Exception):
-    """What is wrong with one value, to be read after its name."""
+    """What is wrong with one value, as a phrase that follows the value's name."""
 
 
 def split_name(name: str) -> tuple[str, str] | None:
-    """The type and the id in a name such as `pre-key-12`; None when it is no Signal key's."""
+    """Split a name such as `pre-key-12` into type and id; None for a name that is not a Signal key's."""
     type_ = next((each for each in KEY_TYPES if name.startswith(f"{each}-")), None)
     return None if type_ is None else (type_, name.removeprefix(f"{type_}-"))
 
 
 def credentials_text(content: bytes) -> str:
-    """Credentials of a linked device. Raises `Damaged`."""
+    """Check the credentials of a linked device and return them as text. Raises `Damaged`."""
     if len(content) > MOST_BYTES:
         raise Damaged(f"has {len(content)} bytes: credentials have {MOST_BYTES} at most")
     text, found = _parsed(content)
     if not isinstance(found, dict):
-        raise Damaged("holds no credentials: it is no JSON object")
+        raise Damaged("holds no credentials: it is not a JSON object")
     changed = _with_base64(found)
     _check_linked(changed)
     if fault := fault_of(changed):
@@ -64,9 +64,9 @@ def credentials_text(content: bytes) -> str:
 def _check_linked(found: dict[str, Any]) -> None:
     missing = [name for name in _WANTED if not found.get(name) and found.get(name) != 0]
     if missing in (["account"], ["me"], ["me", "account"]):
-        raise Damaged("is of a device that was never linked: link it with `holdfast pair` instead")
+        raise Damaged("belongs to a device that was never linked: link it with `holdfast pair` instead")
     if missing:
-        raise Damaged(f"lacks {', '.join(missing)}: it is not whole, or not of Baileys")
+        raise Damaged(f"lacks {', '.join(missing)}: it is incomplete, or was not written by Baileys")
     for name in _PAIRS:
         if len(_part(found[name], "private")) != 32:
             raise Damaged(f"has a {name} whose private key is not 32 bytes")
@@ -75,7 +75,7 @@ def _check_linked(found: dict[str, Any]) -> None:
 
 
 def key_text(type_: str, id_: str, content: bytes) -> str:
-    """The text of a Signal key of this type and id. Raises `Damaged`."""
+    """Check a Signal key of this type and id, and return it as text. Raises `Damaged`."""
     if not 0 < len(id_) <= _LONGEST_ID or not id_.isprintable():
         raise Damaged(f"has an id that can't be stored: 1 to {_LONGEST_ID} visible characters are allowed")
     if len(content) > MOST_KEY_BYTES:
@@ -87,7 +87,7 @@ def key_text(type_: str, id_: str, content: bytes) -> str:
     if type_ == "session":
         _check_session(changed)
     if type_ == "pre-key" and not (_part(changed, "private") and _part(changed, "public")):
-        raise Damaged("holds no pair of keys")
+        raise Damaged("holds no key pair")
     return _as_written(text, found, changed)
 
 
@@ -96,7 +96,7 @@ def _check_session(found: Any) -> None:
     if not isinstance(sessions, dict):
         raise Damaged("holds no session")
     if not all(isinstance(each, dict) and isinstance(each.get("indexInfo"), dict) for each in sessions.values()):
-        raise Damaged("holds a session that is not whole")
+        raise Damaged("holds an incomplete session")
 
 
 def _part(pair: Any, name: str) -> bytes:
@@ -110,12 +110,12 @@ def _parsed(content: bytes) -> tuple[str, Any]:
         text = content.decode("utf-8-sig")
         return text, parsed(text)
     except UnicodeDecodeError as error:
-        raise Damaged(f"is no text (byte {error.start})") from error
+        raise Damaged(f"is not text (byte {error.start})") from error
     except json.JSONDecodeError as error:
         if error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated"):
             raise Damaged(f"ends too early, half-written (after {len(text)} characters)") from error
         raise Damaged(
-            f"is no JSON (character {error.pos} of {len(text)}): it is damaged, or encrypted by another program"
+            f"is not JSON (character {error.pos} of {len(text)}): it is damaged, or encrypted by another program"
         ) from error
     except RecursionError as error:
         raise Damaged("is nested too deeply") from error
@@ -127,7 +127,7 @@ def _as_written(text: str, found: Any, changed: Any) -> str:
     return text.strip() if changed == found else json.dumps(changed, separators=(",", ":"))
 
 
-# Bytes. Baileys has written them in four forms; the first is the one of today.
+# Bytes. Baileys has written them in four forms; the first is the current one.
 #   {"type": "Buffer", "data": "AAEC"}    {"type": "Buffer", "data": [0, 1, 2]}
 #   {"buffer": true, "data": "AAEC"}      {"0": 0, "1": 1, "2": 2}
 
@@ -151,7 +151,7 @@ def _with_base64(value: Any, depth: int = 0) -> Any:
 
 
 def _is_numbered(value: dict[str, Any]) -> bool:
-    """Whether these are bytes that JSON has made of an Uint8Array."""
+    """Whether this is an Uint8Array as `JSON.stringify` writes it."""
     return bool(value) and all(
         name == str(index) and isinstance(each, int) and not isinstance(each, bool)
         for index, (name, each) in enumerate(value.items())

@@ -1,6 +1,6 @@
-"""The folder of backups: which there are, whether they are whole, and which may go.
+"""The folder of backups: lists them, verifies them and removes old scheduled ones.
 
-It must never remove one that a person asked for.
+It must never remove a backup that a person requested.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ SCHEDULED = "scheduled"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opener:
-    """What opens encrypted backups."""
+    """Opens backups, encrypted ones with a passphrase or an age identity."""
 
     passphrase: str | None = None
     identity: Path | None = None
 
     @contextlib.contextmanager
     def open(self, path: Path) -> Iterator[ArchiveReader]:
-        """A backup, decrypted beside itself for as long as the block takes. Raises `BadBackup`."""
+        """Open a backup; an encrypted one is decrypted into a temporary file beside it. Raises `BadBackup`."""
         try:
             if not is_sealed(path):
                 with ArchiveReader(path, name=str(path)) as reader:
@@ -52,9 +52,9 @@ class Found:
     path: Path
     size_bytes: int
     manifest: Manifest | None
-    """None when it can't be looked into."""
+    """None when the file can't be read."""
     trouble: str | None
-    """What is wrong with it; None when nothing was found."""
+    """What is wrong with the file; None when no fault was found."""
 
     @property
     def is_encrypted(self) -> bool:
@@ -68,7 +68,7 @@ def names(folder: Path) -> list[Path]:
 
 
 def look(path: Path, opener: Opener, *, verify: bool = True, wanted: CancelToken | None = None) -> Found:
-    """`verify` reads all of it, for as long as it is wanted."""
+    """Read the manifest; with `verify`, read the whole file and compare checksums until `wanted` is cancelled."""
     manifest, trouble = None, None
     try:
         with opener.open(path) as reader:
@@ -76,14 +76,14 @@ def look(path: Path, opener: Opener, *, verify: bool = True, wanted: CancelToken
             if verify:
                 reader.check(wanted or CancelToken())
     except Locked:
-        pass  # neither whole nor damaged, as far as anybody can tell here
+        pass  # without the key nobody can say whether it is damaged
     except BadBackup as error:
         trouble = error.why
     return Found(path=path, size_bytes=path.stat().st_size, manifest=manifest, trouble=trouble)
 
 
 def prune(folder: Path, *, keep: int) -> list[Path]:
-    """Remove all but the newest scheduled ones; returns what went."""
+    """Remove all scheduled backups but the newest; returns the removed files."""
     scheduled = [path for path in names(folder) if f"-{SCHEDULED}{ENDING}" in path.name]
     for path in scheduled[keep:]:
         path.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
-"""The folder of Baileys' `useMultiFileAuthState`: read with everything checked, and written as Baileys writes it.
+"""Reads and writes the folder of Baileys' `useMultiFileAuthState`; everything that is read is checked.
 
-The text of a file is stored as it is. Names of files are translated: they hold `__` for `/` and `-` for `:`. Reading
-must never change the folder.
+The text of a file is stored unchanged. File names are translated: they have `__` for `/` and `-` for `:`. Reading must
+never change the folder.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from holdfast.health.advice import lasting
 
 CREDENTIALS = "creds.json"
 IN_USE_S = 60
-"""A folder that changed within this time is taken to be in use."""
+"""A folder that changed within this time is considered in use."""
 
 _NO_NAME = re.compile(r"^\.|\.(tmp|swp|bak)$|~$")
 _TRIES = 3
@@ -37,7 +37,7 @@ _MOST_FILES = 200_000
 
 
 class BadFolder(HoldfastError):
-    """A folder that can't be imported; nothing was."""
+    """A folder that can't be imported; nothing was imported."""
 
     code = "bad-folder"
     fault = Fault.OPERATOR
@@ -45,11 +45,11 @@ class BadFolder(HoldfastError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Folder:
-    """A device that was read from a folder."""
+    """A device that was read from a folder, and what was left out."""
 
     device: Device
     skipped: tuple[str, ...]
-    """Damaged files that were left out at the caller's request, each with what is wrong."""
+    """Damaged files that were left out at the caller's request, each with its fault."""
     ignored: tuple[str, ...]
     """Files that Baileys did not write."""
     changed_s: float
@@ -61,7 +61,7 @@ class Folder:
 
 
 def read_folder(folder: Path, *, now: datetime, skip_damaged: bool = False) -> Folder:
-    """Raises `BadFolder`, which names each file that is wrong and what is wrong with it.
+    """Read a device from a folder. Raises `BadFolder`, which names each damaged file and its fault.
 
     skip_damaged: leave out damaged files whose loss costs one contact a retry; credentials are never left out.
     """
@@ -87,7 +87,7 @@ def read_folder(folder: Path, *, now: datetime, skip_damaged: bool = False) -> F
 
 
 def checked(credentials: str, keys: Sequence[RatchetKey]) -> Device:
-    """A device that came otherwise than as files. Raises `BadInput` for what is damaged."""
+    """Check a device that did not come as files. Raises `BadInput` for damaged values."""
     try:
         text = credentials_text(credentials.encode())
     except Damaged as error:
@@ -114,7 +114,7 @@ def _too_damaged(folder: Path, damaged: list[str]) -> BadFolder:
     shown = "; ".join(damaged[:5]) + (f"; and {len(damaged) - 5} more" if len(damaged) > 5 else "")
     return BadFolder(
         f'"{folder}" has {len(damaged)} damaged file{"s" if len(damaged) > 1 else ""}: {shown}. Nothing was imported; '
-        "with --skip-damaged these are left out, and WhatsApp makes such keys anew with the contacts they belong to",
+        "with --skip-damaged these are left out, and new keys are negotiated with the contacts they belong to",
         field="DIR",
     )
 
@@ -123,9 +123,9 @@ def _too_damaged(folder: Path, damaged: list[str]) -> BadFolder:
 
 
 def _texts(folder: Path) -> tuple[dict[str, bytes | None], float]:
-    """The content of each file of Baileys' (None for others), and when the newest was written.
+    """Return the content of each of Baileys' files (None for others), and when the newest was written.
 
-    Read again when a file changed meanwhile.
+    Reads again when a file changes while it reads.
     """
     try:
         for _ in range(_TRIES):
@@ -134,9 +134,11 @@ def _texts(folder: Path) -> tuple[dict[str, bytes | None], float]:
             if _times(folder) == before:
                 break
     except FileNotFoundError as error:
-        raise BadFolder(f'"{error.filename}" is missing: give a folder that nothing works on', field="DIR") from error
+        raise BadFolder(
+            f'"{error.filename}" is missing: give a folder that no program is using', field="DIR"
+        ) from error
     except NotADirectoryError as error:
-        raise BadFolder(f'"{folder}" is no folder: give the one that holds {CREDENTIALS}', field="DIR") from error
+        raise BadFolder(f'"{folder}" is not a folder: give the one that holds {CREDENTIALS}', field="DIR") from error
     except OSError as error:
         raise BadFolder(f'"{error.filename}" can\'t be read: {error.strerror}', field="DIR") from error
     else:
@@ -145,14 +147,17 @@ def _texts(folder: Path) -> tuple[dict[str, bytes | None], float]:
 
 
 def read_keys(folder: Path) -> dict[str, bytes]:
-    """The keys in a folder without credentials, unchecked, by names such as `pre-key-12`. Raises `BadFolder`."""
+    """Return the unchecked keys of a folder without credentials, by names such as `pre-key-12`.
+
+    Raises `BadFolder`.
+    """
     texts, _ = _texts(folder)
     places = ((_place(name), content) for name, content in sorted(texts.items()))
     return {"-".join(place): content for place, content in places if place is not None and content is not None}
 
 
 def changed_at(folder: Path) -> float:
-    """When the newest file was written, in seconds since 1970. Raises `OSError`."""
+    """Return when the newest file was written, in seconds since 1970. Raises `OSError`."""
     return max((time for time, _ in _times(folder).values()), default=0)
 
 
@@ -174,7 +179,7 @@ def _is_wanted(name: str) -> bool:
 
 
 def _content(path: Path) -> bytes:
-    """At most one byte more than a key may have."""
+    """Read at most one byte more than a key may have."""
     with path.open("rb") as file:
         return file.read(MOST_KEY_BYTES + 1)
 
@@ -195,13 +200,13 @@ def _keys(texts: Mapping[str, bytes | None]) -> tuple[list[RatchetKey], list[str
 
 
 def _place(name: str) -> tuple[str, str] | None:
-    """The type and id of the key in this file; None when it is no file of a key."""
+    """Return the type and id of the key in this file; None when it holds no key."""
     place = split_name(name.removesuffix(".json")) if name.endswith(".json") else None
     return None if place is None else unescaped(*place)
 
 
 def unescaped(type_: str, id_: str) -> tuple[str, str]:
-    """Type and id of a key whose id was made fit for a file's name: what Baileys replaced is put back."""
+    """Return type and id with the characters that Baileys replaced in the file name put back."""
     match type_:
         case "app-state-sync-key":
             return type_, id_.replace("__", "/")
@@ -215,11 +220,11 @@ def _name(key: RatchetKey) -> str:
     return f"{key.type}-{key.id}.json".replace("/", "__").replace(":", "-")
 
 
-# Out.
+# Export.
 
 
 def write_folder(folder: Path, device: Device) -> int:
-    """Write a device as Baileys would, into a folder that is new or empty; returns how many files."""
+    """Write a device as Baileys would, into a new or empty folder; returns the number of files."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if any(folder.iterdir()):

@@ -1,6 +1,6 @@
-"""Cancels long work in threads, which can't be ended from outside: the work checks a token.
+"""Cancels long work in threads: the work checks a token regularly.
 
-Without this a stop of Holdfast would wait until a backup of gigabytes is finished.
+Python can't end a thread from outside: without this, a stop of Holdfast would wait for a backup of gigabytes.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ class CancelToken:
             raise Cancelled
 
     def each(self, items: Iterable[T]) -> Iterator[T]:
-        """The same items; raises `Cancelled` when the work is cancelled."""
+        """Yield the same items; raises `Cancelled` when the work is cancelled."""
         for item in items:
             self.check()
             yield item
 
     def each_gently(self, items: Iterable[T]) -> Iterator[T]:
-        """The same with pauses, because other threads wait for milliseconds while one keeps the interpreter."""
+        """Like `each`, with pauses: while one thread holds the interpreter lock, others wait for milliseconds."""
         for n, item in enumerate(self.each(items), start=1):
             if n % _PAUSE_EVERY == 0:
                 self._over.wait(_PAUSE_S)

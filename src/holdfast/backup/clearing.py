@@ -29,16 +29,16 @@ from holdfast.store.tables import (
 _AT_ONCE = 100
 _MEDIA_AT_ONCE = 4
 _HISTORY = (outbox.c.seq, inbox.c.seq, transitions.c.seq, chats.c.chat, decrypted.c.ciphertext_sha256)
-"""Columns by which rows of one company are removed in parts: each has an index on company and itself."""
+"""Columns by which the rows of one company are removed in parts. Each has an index on the company and the column."""
 
 
 async def clear_in_parts(
     database: Database, company: str, *, check: Callable[[Connection], None] = lambda _: None
 ) -> None:
-    """Remove every row of the company, credentials and history included. Raises `NotFound`.
+    """Remove every row of the company, including credentials and history. Raises `NotFound`.
 
-    The session goes last: when the process ends before that, it is stopped and has no device, and clearing it again
-    removes the rest.
+    The session row is removed last: when the process ends before that, the session is stopped and has no device, and
+    clearing it again removes the rest.
 
     check: runs in each transaction before anything is removed.
     """
@@ -69,14 +69,14 @@ async def clear_in_parts(
 
 
 def remove(connection: Connection, company: str) -> None:
-    """The same in one transaction, for a database that nobody else uses; the company may be unknown."""
+    """Remove the company in one transaction, in a database that nobody else uses; the company may be unknown."""
     its_media = select(media.c.id).where(media.c.company_id == company)
     connection.execute(delete(media_chunks).where(media_chunks.c.media_id.in_(its_media)))
     _clear_rest(connection, company=company)
 
 
 def _clear_device(connection: Connection, *, company: str) -> bool:
-    """Credentials first: with a part of its keys a device must never connect."""
+    """Credentials are removed before keys: a device with a part of its keys must never connect."""
     connection.execute(delete(credentials).where(credentials.c.company_id == company))
     table = signal_keys.c
     part = select(table.type, table.id).where(table.company_id == company).order_by(table.type, table.id)
@@ -86,7 +86,7 @@ def _clear_device(connection: Connection, *, company: str) -> bool:
 
 
 def _clear_part(connection: Connection, *, company: str, column: Column[Any]) -> bool:
-    """Whether there was anything to remove."""
+    """Remove the oldest rows of a table; returns whether there were any."""
     table, mine = column.table, column.table.c.company_id == company
     part = select(column).where(mine).order_by(column).limit(_AT_ONCE).subquery()
     last = connection.scalar(select(func.max(part.c[column.name])))
@@ -97,7 +97,7 @@ def _clear_part(connection: Connection, *, company: str, column: Column[Any]) ->
 
 
 def _clear_events(connection: Connection, *, company: str) -> bool:
-    """With their webhook deliveries."""
+    """Remove the oldest events and their webhook deliveries."""
     part = select(events.c.seq).where(events.c.company_id == company).order_by(events.c.seq).limit(_AT_ONCE)
     numbers = list(connection.scalars(part))
     connection.execute(delete(webhook_deliveries).where(webhook_deliveries.c.event_seq.in_(numbers)))
@@ -106,7 +106,7 @@ def _clear_events(connection: Connection, *, company: str) -> bool:
 
 
 def _clear_media(connection: Connection, *, ids: Sequence[str]) -> bool:
-    """Few at a time: one may have a hundred megabytes."""
+    """The number of `ids` must be small: one medium may have a hundred megabytes."""
     connection.execute(delete(media_chunks).where(media_chunks.c.media_id.in_(ids)))
     connection.execute(delete(media).where(media.c.id.in_(ids)))
     return False
@@ -121,4 +121,4 @@ def _clear_rest(connection: Connection, *, company: str) -> bool:
 
 def _refuse_unknown(connection: Connection, company: str) -> None:
     if connection.scalar(select(sessions.c.company_id).where(sessions.c.company_id == company)) is None:
-        raise NotFound(f'company "{company}" is unknown: `holdfast sessions` lists those there are', field="company")
+        raise NotFound(f'company "{company}" is unknown: `holdfast sessions` lists the known ones', field="company")

@@ -1,4 +1,4 @@
-"""The device of one company: its keys in and out."""
+"""Imports and exports the linked device of one company: its credentials and Signal keys."""
 
 from __future__ import annotations
 
@@ -21,17 +21,18 @@ _AT_ONCE = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """A linked device, as Baileys keeps it: each value is the text of one of its files."""
+    """A linked device as Baileys stores it: each value is the text of one of its files."""
 
     credentials: str
     keys: tuple[RatchetKey, ...]
 
 
 def take_in(connection: Connection, company: str, device: Device, *, now: str, closed_at_ms: int | None) -> None:
-    """Give the company this device and have it connect. Raises `Conflict` where a phone is linked already, or another
-    company has the device.
+    """Store this device for the company and let it connect.
 
-    closed_at_ms: when somebody may have used the keys since; then nothing is ever encrypted with them as they are.
+    Raises `Conflict` when the company has a linked phone already, or another company has the device.
+
+    closed_at_ms: set when the keys may have been used since; each chat then negotiates new ones before it sends.
     """
     refuse_linked(connection, company)
     refuse_taken(connection, company, device.credentials)
@@ -48,7 +49,7 @@ def take_in(connection: Connection, company: str, device: Device, *, now: str, c
 
 
 def refuse_linked(connection: Connection, company: str) -> None:
-    """Raises `Conflict` where a phone is linked with credentials that can be used."""
+    """Raises `Conflict` when a phone is linked with usable credentials."""
     columns = credentials.c["paired", "creds"]
     row = connection.execute(select(*columns).where(credentials.c.company_id == company)).first()
     if row is not None and row.paired and fault_of_text(row.creds) is None:
@@ -58,7 +59,9 @@ def refuse_linked(connection: Connection, company: str) -> None:
 
 
 def refuse_taken(connection: Connection, company: str, its_credentials: str) -> None:
-    """Two sessions with one device throw each other out (440) for ever. Raises `Conflict`."""
+    """Raises `Conflict` when another company has the device: two sessions with one device replace each other (440)
+    without end.
+    """
     mine = _jid(its_credentials)
     others = select(credentials.c.company_id, credentials.c.creds).where(credentials.c.paired)
     for other, creds in connection.execute(others.order_by(credentials.c.company_id)):
@@ -70,7 +73,7 @@ def refuse_taken(connection: Connection, company: str, its_credentials: str) -> 
 
 
 def _jid(creds: str) -> str | None:
-    """None also for credentials that can't be used, as damage may have left them."""
+    """Return the account's JID; None when the credentials are damaged or have none."""
     if fault_of_text(creds) is not None:
         return None
     me = json.loads(creds).get("me")
@@ -89,7 +92,7 @@ def _batches(keys: tuple[RatchetKey, ...]) -> Iterable[tuple[RatchetKey, ...]]:
 
 
 def device_of(connection: Connection, company: str) -> Device:
-    """Raises `NotFound` when there is none."""
+    """Return the linked device of the company. Raises `NotFound`."""
     table = signal_keys.c
     text = connection.scalar(
         select(credentials.c.creds).where(credentials.c.company_id == company, credentials.c.paired)
@@ -101,7 +104,7 @@ def device_of(connection: Connection, company: str) -> Device:
 
 
 def close_sending(connection: Connection, company: str, *, closed_at_ms: int) -> None:
-    """From now on every chat of this company negotiates a new ratchet before it sends."""
+    """Change the keys so that every chat of this company negotiates a new ratchet before it sends."""
     table = signal_keys.c
     text = connection.scalar(select(credentials.c.creds).where(credentials.c.company_id == company))
     if text is None:
@@ -117,16 +120,18 @@ def close_sending(connection: Connection, company: str, *, closed_at_ms: int) ->
 
 
 def refuse_in_use(connection: Connection, *, company: str | None = None) -> None:
-    """Raises `CantRestore` while a Holdfast process runs the company, or any, of a database that several share.
+    """Raises `CantRestore` while a Holdfast process runs the company, or any company, of a shared database.
 
-    One that starts meanwhile waits until this transaction is over.
+    A process that starts now waits until this transaction ends.
     """
     if connection.dialect.name != "postgresql":
-        return  # the lock on the data folder says that nobody does
+        return  # the lock on the data folder guarantees it
     connection.execute(select(func.pg_advisory_xact_lock(MIGRATING)))
     held = select(leases.c.node).where(leases.c.expires_at > func.clock_timestamp(), leases.c.node != "")
     if company is not None:
         held = held.where(leases.c.company_id == company)
     node = connection.scalar(held.limit(1))
     if node is not None:
-        raise CantRestore(f'the database is in use by the Holdfast process "{node}": stop it first, or ask that one')
+        raise CantRestore(
+            f'the database is in use by the Holdfast process "{node}": stop it first, or send the request to it'
+        )

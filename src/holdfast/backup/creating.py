@@ -1,6 +1,6 @@
-"""Making a backup: one snapshot of the database into one file, which appears whole or not at all.
+"""Creates backups: one snapshot of the database in one file, which appears complete or not at all.
 
-The snapshot is read beside the writer, which goes on: sessions keep sending. The file is its owner's alone.
+The snapshot does not block the writer: sessions go on sending. Only the file's owner may read it.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ from holdfast.store.migrate import revision_of
 from holdfast.store.tables import credentials, sessions, signal_keys
 
 FOLDER = "backups"
-"""In the data folder."""
+"""Name of the folder of backups in the data folder."""
 ENDING = ".backup"
 _UNFINISHED = ".part"
 
 WORTH_TELLING = 1000
-"""Rows; less is over before it is read."""
+"""Number of rows from which progress is reported; fewer take no time."""
 
 Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackupResult:
-    """A backup that is on the disk."""
+    """A finished backup on the disk."""
 
     path: Path
     manifest: Manifest
@@ -54,7 +54,7 @@ class BackupResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class About:
-    """What a backup says of where it comes from."""
+    """Where a backup comes from."""
 
     made_by: str
     settings: Mapping[str, Any]
@@ -73,14 +73,14 @@ class BackupMaker:
     async def make(
         self, *, kind: str, now: datetime, company: str | None = None, progress: Progress = lambda _: None
     ) -> BackupResult:
-        """One backup of everything, or of one company. Raises `CantBackUp`; what is in the folder then is as it was."""
+        """Back up everything, or one company. Raises `CantBackUp`; the folder is then unchanged."""
         kind_of_file = kind if company is None else f"{kind}-{company}"
         try:
             async with self._turn:
                 self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 remove_unfinished(self._folder)
                 while (self._folder / (name := self._name(kind_of_file, now))).exists():
-                    now += timedelta(milliseconds=1)  # asked for in the same moment as another one
+                    now += timedelta(milliseconds=1)  # another backup began in the same millisecond
                 with _unfinished(self._folder / f".{name}{_UNFINISHED}") as plain, CancelToken() as wanted:
                     manifest = await self._database.read(
                         lambda each: self._write(each, plain, kind, now, company, progress, wanted)
@@ -97,9 +97,9 @@ class BackupMaker:
         return f"holdfast-{iso(now).replace(':', '-')}-{kind}{ENDING}{SUFFIX if self._how.is_used else ''}"
 
     async def _finish(self, plain: Path, name: Path, wanted: CancelToken) -> int:
-        """Encrypt it if wanted, and give it its name; returns its size.
+        """Encrypt the file if configured, and rename it; returns its size.
 
-        Behind the snapshot's end: PostgreSQL ends a transaction that is idle for as long as encryption can take.
+        Called after the snapshot's transaction: PostgreSQL would end one that is idle while the file is encrypted.
         """
         if self._how.is_used:
             return await asyncio.to_thread(self._seal, plain, name, wanted)
@@ -123,13 +123,13 @@ class BackupMaker:
         wanted: CancelToken,
     ) -> Manifest:
         with ArchiveWriter(path) as archive:
-            companies = companies_of(connection, company)  # the first look is what the snapshot is of
+            companies = companies_of(connection, company)  # the first query fixes the snapshot
             parts = {}
             for table in rows.KEPT:
                 if company is not None and not rows.is_of_companies(table):
                     continue
                 found = rows.read(connection, table, company)
-                # The backup of one company is part of `clear`: it may take longer, and other companies must not wait.
+                # `clear` makes a backup of one company, which may take longer: other companies must not wait for it.
                 read = wanted.each(found) if company is None else wanted.each_gently(found)
                 parts[table.name] = archive.add(table.name, table.columns.keys(), read)
                 if parts[table.name].rows >= WORTH_TELLING:
@@ -150,14 +150,14 @@ class BackupMaker:
 
 
 def maker_of(settings: Settings, database: Database, *, folder: Path) -> BackupMaker:
-    """The one that an installation's settings ask for. Raises `Misconfigured`."""
+    """Return the backup maker for these settings. Raises `Misconfigured`."""
     how = read_seal(passphrase=settings.backup_passphrase, recipients=settings.backup_recipients)
     about = About(made_by=version("holdfast"), settings=settings.model_dump(mode="json"))
     return BackupMaker(database, folder, about=about, how=how)
 
 
 def companies_of(connection: Connection, only: str | None = None) -> Sequence[CompanySummary]:
-    """Each session, or one, with the fingerprint of its keys as they are now."""
+    """Return each session, or one, with the current fingerprint of its keys."""
     prints: dict[str, Fingerprint] = {}
     paired: dict[str, bool] = {}
     for row in connection.execute(_of(credentials, only, select(credentials))):
@@ -183,14 +183,14 @@ def _of(table: Table, company: str | None, statement: Select[Any]) -> Select[Any
 
 
 def remove_unfinished(folder: Path) -> None:
-    """What a backup left that was cut off."""
+    """Remove the temporary files of interrupted backups."""
     for path in folder.glob(f".*{_UNFINISHED}"):
         path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def _unfinished(path: Path) -> Iterator[Path]:
-    """A file of the block's own, which is gone afterwards unless it was moved away."""
+    """Create a temporary file that is removed after the block unless it was renamed."""
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     try:
         yield path
@@ -199,7 +199,10 @@ def _unfinished(path: Path) -> Iterator[Path]:
 
 
 def _keep(path: Path, name: Path) -> int:
-    """On the disk, then under its name; returns its size. Raises `FileExistsError`: a backup is never written over."""
+    """Sync the file to the disk, then rename it; returns its size.
+
+    Raises `FileExistsError`: a backup is never overwritten.
+    """
     if name.exists():
         raise FileExistsError(errno.EEXIST, f"{name.name} is there already")
     sync(path)

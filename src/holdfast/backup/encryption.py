@@ -1,7 +1,7 @@
-"""Encryption of backups with age: to recipients (`age1…`), or with a passphrase. The `age` command opens them too.
+"""Encrypts backups with age: to recipients (`age1…`), or with a passphrase. The `age` command can decrypt them.
 
-To recipients a file of any size is streamed. With a passphrase it is held in memory, for that is how the library
-does it, so large ones are refused.
+Files for recipients are streamed, whatever their size. With a passphrase the library holds the whole file in memory, so
+large ones are refused.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _LARGEST_WITH_PASSPHRASE = 512 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seal:
-    """How backups are encrypted; neither of both: not at all."""
+    """How backups are encrypted. Without passphrase and recipients they are not."""
 
     passphrase: str | None = field(default=None, repr=False)
     recipients: tuple[str, ...] = ()
@@ -39,7 +39,7 @@ NO_SEAL = Seal()
 
 
 def read_seal(*, passphrase: str | None, recipients: str | None) -> Seal:
-    """Raises `Misconfigured` for a recipient that is none, and when both are given."""
+    """Parse the settings. Raises `Misconfigured` for an invalid recipient, and when both are set."""
     names = tuple((recipients or "").replace(",", " ").split())
     if passphrase and names:
         raise Misconfigured(
@@ -70,7 +70,7 @@ def seal(plain: Path, sealed: Path, how: Seal, wanted: CancelToken) -> None:
     assert how.passphrase is not None
     if plain.stat().st_size > _LARGEST_WITH_PASSPHRASE:
         raise CantBackUp(
-            "the backup is larger than 512 MB, and with a passphrase all of it is in memory while it is encrypted: "
+            "the backup is larger than 512 MB, and with a passphrase it is encrypted in memory: "
             "use HOLDFAST_BACKUP_RECIPIENTS (`age-keygen` makes such keys)"
         )
     with _new(sealed) as target:
@@ -88,7 +88,7 @@ def unseal(sealed: Path, plain: Path, *, passphrase: str | None, identity: Path 
         _decrypting(sealed, passphrase, identity)(plain)
     except pyrage.DecryptError as error:
         raise BadBackup(
-            f'the backup "{sealed}" can\'t be decrypted ({error}): it is damaged, or the key is another'
+            f'the backup "{sealed}" can\'t be decrypted ({error}): it is damaged, or encrypted for another key'
         ) from error
 
 

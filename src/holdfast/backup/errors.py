@@ -1,4 +1,4 @@
-"""What can be wrong with a backup or with a folder of another program; each error is a sentence with its cure."""
+"""Errors of backups and restores; each message says what is wrong and how to mend it."""
 
 from __future__ import annotations
 
@@ -6,32 +6,32 @@ from holdfast.base.errors import Fault, HoldfastError
 
 
 class BadBackup(HoldfastError):
-    """A file that is no backup, is damaged, or can't be opened with the key at hand."""
+    """The file is not a backup, is damaged, or can't be decrypted with the given key."""
 
     code = "bad-backup"
     fault = Fault.OPERATOR
 
     def __init__(self, sentence: str, *, why: str | None = None) -> None:
-        """`why`: the same without the file's name and the cure, where a list has those already."""
+        """`why`: the fault alone, for lists that already show the file's name."""
         super().__init__(sentence)
         self.why = why or sentence
 
 
 class Locked(BadBackup):
-    """An encrypted file, and nothing at hand to open it with."""
+    """The file is encrypted, and neither a passphrase nor an identity was given."""
 
     code = "backup-encrypted"
 
 
 class CantBackUp(HoldfastError):
-    """No backup was made; what was there before is untouched."""
+    """No backup was made; existing backups are unchanged."""
 
     code = "backup-failed"
     fault = Fault.OPERATOR
 
 
 class CantRestore(HoldfastError):
-    """Nothing was restored; what was there before is untouched."""
+    """Nothing was restored; the database is unchanged."""
 
     code = "restore-refused"
     fault = Fault.OPERATOR

@@ -7,21 +7,21 @@ from typing import Any
 import msgspec
 
 FORMAT = 2
-"""2: a backup may hold one company alone."""
+"""Since format 2 a backup may hold a single company."""
 
 
 class CompanySummary(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """A company at the moment of the backup."""
+    """A company at the time of the backup."""
 
     company_id: str
     state: str
     is_paired: bool
     keys: str
-    """Fingerprint of its credentials and Signal keys: two that differ are two moments of one device."""
+    """Fingerprint of its credentials and Signal keys; it changes whenever the device uses them."""
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True):
-    """One table: rows, and SHA-256 of the part's bytes."""
+    """The file of one table: its number of rows and SHA-256."""
 
     rows: int
     sha256: str
@@ -33,14 +33,14 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     made_by: str
     """Holdfast's version."""
     revision: str
-    """Of the database."""
+    """Version of the database schema."""
     kind: str
     companies: tuple[CompanySummary, ...]
     tables: dict[str, Member]
     settings: dict[str, Any]
-    """Those in force, secrets only as set or not."""
+    """The settings in force; of secrets only whether they are set."""
     only_company: str | None = None
-    """It holds this company and nothing else; None: everything."""
+    """The only company in the backup; None for a backup of everything."""
 
     def company(self, company: str) -> CompanySummary | None:
         return next((each for each in self.companies if each.company_id == company), None)

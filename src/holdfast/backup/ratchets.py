@@ -1,7 +1,7 @@
-"""Signal keys of one device at two moments: are they the same, and how do older ones become safe to use?
+"""Compares the Signal keys of one device at two times, and makes older keys safe to use.
 
-Pure. Whoever encrypts with a ratchet that has been used further since reuses a message key: WhatsApp's apps show
-"waiting for this message". Receiving has no such danger, for a ratchet finds its way forward.
+Pure. Encrypting with an old state of a ratchet reuses a message key, and WhatsApp's apps show "waiting for this
+message". Decrypting is safe: a ratchet can always move forward.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 SESSION, SENDER_KEY, SENDER_KEY_MEMORY = "session", "sender-key", "sender-key-memory"
-"""Types of keys as Baileys names them: of a chat with one device, of a group, and who was given ours of a group."""
+"""Baileys' names of key types: a session with one device, a sender key of a group, and who received our sender key."""
 
 _OPEN = -1
 _MODULUS = 1 << 256
 
 
 class Fingerprint:
-    """Of credentials and keys, whatever the order in which they come."""
+    """Fingerprint of credentials and keys, independent of their order."""
 
     def __init__(self) -> None:
         self._sum = 0
@@ -42,11 +42,11 @@ class RatchetKey:
 def without_sending(
     keys: Iterable[RatchetKey], *, credentials: str, closed_at_ms: int
 ) -> Iterable[tuple[RatchetKey, RatchetKey | None]]:
-    """The keys that must change so that nothing is ever encrypted with an old ratchet: before, and after or None.
+    """Yield each key that must change so that no message is encrypted with an old ratchet, and its new value.
 
-    A session with a device is closed, as libsignal does it when a new one takes its place: what comes in it is still
-    read, and for the next message a new one is negotiated. Our own keys of groups go, and so does the memory of who
-    has them: the next message to a group brings new ones.
+    None as the new value removes the key. A session with a device is closed, as libsignal closes one that is replaced:
+    it still decrypts, and the next message negotiates a new one. Our own sender keys, and the records of who received
+    them, are removed: the next message to a group distributes a new one.
     """
     me = _names(credentials)
     for key in keys:
@@ -67,12 +67,12 @@ def _closed(value: str, at_ms: int) -> str:
 
 
 def _names(credentials: str) -> set[str]:
-    """This account's own names, by number and by LID, without device."""
+    """Return the account's own phone number and LID, without the device."""
     me = json.loads(credentials).get("me") or {}
     return {str(me[name]).partition("@")[0].partition(":")[0] for name in ("id", "lid") if me.get(name)}
 
 
 def _sender(id_: str) -> str:
-    """Of `group::user_domain::device`."""
+    """Return the user in an id of the form `group::user_domain::device`."""
     parts = id_.split("::")
     return parts[1].partition("_")[0] if len(parts) == 3 else ""

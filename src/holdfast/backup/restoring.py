@@ -1,8 +1,9 @@
-"""Restoring a backup into a database that nobody uses: it is verified, what is there is copied, then all of it comes in
-one transaction.
+"""Restores a backup into a database that nobody uses.
 
-What is restored never encrypts with a ratchet again that may have been used since: every chat negotiates a new one. A
-company whose keys have surely, or most likely, been used since the backup is restored stopped.
+The backup is verified, the current content is backed up, then everything is replaced in one transaction.
+
+Restored keys never encrypt again, because they may have been used since the backup: every chat negotiates new ones. A
+company whose keys were certainly, or most likely, used since the backup is restored stopped.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ _ITS_CREDENTIALS = select(credentials.c.creds).where(
     credentials.c.company_id == bindparam("company"), credentials.c.paired
 )
 EVERY = "all"
-"""Instead of a company: take all that went on since."""
+"""In place of a company: start all companies whose keys were used since the backup."""
 
 
 class ArchiveSource(Protocol):
@@ -51,13 +52,13 @@ class ArchiveSource(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restored:
-    """What a restore did."""
+    """The result of a restore."""
 
     manifest: Manifest
     copy: Path | None
-    """Of what was there before; None when there was nothing."""
+    """Backup of the former content; None when there was none."""
     refused: Mapping[str, str]
-    """Companies that are stopped, each with a sentence."""
+    """Companies that were restored stopped, each with the reason as a sentence."""
     rows: int
 
 
@@ -82,12 +83,12 @@ class Restorer:
         replace: bool = False,
         progress: Progress,
     ) -> Restored:
-        """Replace everything with what is in the file, or add the one company that it holds.
+        """Replace everything with the content of the file, or add the one company in it.
 
         Raises `BadBackup`, `CantRestore` or `Conflict`, and then nothing is changed.
 
-        staging: a copy that has no linked device and sends nothing to anybody.
-        replace: the one company may be there already.
+        staging: restore without linked devices, pending messages and webhooks.
+        replace: the one company may exist already.
         """
         if staging:
             await self._database.read(refuse_original)
@@ -128,18 +129,18 @@ class Restorer:
             if isinstance(error, OperationalError):
                 raise
             raise CantRestore(
-                f"the backup has rows that can't be stored ({type(error).__name__}): it is damaged, or no backup of "
-                "Holdfast's; take another, nothing was changed"
+                f"the backup has rows that can't be stored ({type(error).__name__}): it is damaged, or was not made "
+                "by Holdfast; take another, nothing was changed"
             ) from error
 
     async def _copy(self, only: str | None, progress: Progress) -> BackupResult | None:
-        """Of what is there and will be replaced, if anything is."""
+        """Back up the rows that will be replaced, if there are any."""
         its = select(func.count()).select_from(sessions)
         if only is not None:
             its = its.where(sessions.c.company_id == only)
         if not await self._database.read(lambda connection: connection.scalar(its)):
             return None
-        progress("A copy of what is there is made …")
+        progress("The current content is backed up …")
         return await self._maker.make(kind="before-restore", now=self._clock.now(), company=only)
 
     async def _judge(self, manifest: Manifest, take_stale: Collection[str]) -> dict[str, str]:
@@ -156,7 +157,7 @@ class Restorer:
         return {} if EVERY in take_stale else {c: why for c, why in went_on.items() if c not in take_stale}
 
     def _later(self, manifest: Manifest) -> list[Manifest]:
-        """Later backups in the folder, as far as they can be looked into."""
+        """Return the manifests of the later backups in the folder that can be read."""
         found = (backup_dir.look(path, self._opener, verify=False).manifest for path in backup_dir.names(self._folder))
         return [each for each in found if each is not None and each.created_at > manifest.created_at]
 
@@ -169,7 +170,7 @@ class Restorer:
             yield source
 
     def _settle(self, connection: Connection, manifest: Manifest, refused: Collection[str], *, staging: bool) -> None:
-        """What was restored must neither use a key twice nor, in a copy, reach anybody."""
+        """Make sure that restored keys are not used twice, and that a staging copy reaches nobody."""
         now = self._clock.now()
         if staging:
             make_harmless(connection, now=iso(now))
@@ -202,7 +203,7 @@ def _replace_all(connection: Connection, source: ArchiveSource, manifest: Manife
 def _replace_company(
     connection: Connection, source: ArchiveSource, manifest: Manifest, company: str, progress: Progress
 ) -> None:
-    """Rows keep their numbers where these are free, so that the oldest go on having the lowest."""
+    """Rows keep their numbers when these are free; otherwise all are shifted, so that their order stays."""
     remove(connection, company)
     tables = [table for table in rows.KEPT if table.name in manifest.tables and rows.is_of_companies(table)]
     shift = {table.name: _shift(connection, source, table) for table in tables if "seq" in table.primary_key.columns}
@@ -224,7 +225,7 @@ def _replace_company(
 
 
 def _refuse_mixed(connection: Connection, company: str) -> None:
-    """What the restored rows refer to must be the company's own."""
+    """Raises `CantRestore` when restored rows refer to rows of another company."""
     delivered = webhook_deliveries.join(events, events.c.seq == webhook_deliveries.c.event_seq)
     shown = inbox.join(media, media.c.id == inbox.c.media_id)
     for joined, mine, theirs in (
@@ -236,12 +237,12 @@ def _refuse_mixed(connection: Connection, company: str) -> None:
 
 
 def _shift(connection: Connection, source: ArchiveSource, table: Table) -> int:
-    """What is added to the numbers of the rows: nothing, unless another company has one of them."""
+    """Return what to add to the numbers of the rows: zero unless another company has one of them."""
     columns, values = source.rows(table.name)
     place, lowest, is_taken = list(columns).index("seq"), None, False
     while batch := [row[place] for row in itertools.islice(values, _AT_ONCE)]:
         if not all(isinstance(seq, int) for seq in batch):
-            raise CantRestore(f"it has rows of {table.name} whose numbers are none")
+            raise CantRestore(f"it has rows of {table.name} whose numbers are not integers")
         lowest = min(batch) if lowest is None else min(lowest, *batch)
         taken = select(table.c.seq).where(table.c.seq.in_(batch)).limit(1)
         is_taken = is_taken or connection.scalar(taken) is not None
@@ -257,15 +258,15 @@ def _log(progress: Progress, table: str, manifest: Manifest) -> None:
 def _refuse_one(connection: Connection, company: str, staging: bool, replace: bool) -> None:
     if staging:
         raise CantRestore(
-            f"--staging refused: the backup holds company {company} alone, and a copy is made of a whole backup"
+            f"--staging refused: the backup holds company {company} only, and a staging copy needs one of everything"
         )
     if not is_company_id(company):
-        raise CantRestore(f"the backup is of {company[:80]!r}, which is not a company id")
+        raise CantRestore(f"the backup holds {company[:80]!r}, which is not a valid company id")
     its = select(sessions.c.company_id).where(sessions.c.company_id == company)
     if not replace and connection.scalar(its) is not None:
         raise CantRestore(
-            f"company {company} is in this installation: --replace backs it up and replaces it with what the backup "
-            "holds; other companies stay as they are"
+            f"company {company} exists in this installation: --replace backs it up and replaces it with the one in the "
+            "backup; other companies are not changed"
         )
 
 
@@ -281,7 +282,7 @@ def _refuse_newer(manifest: Manifest) -> None:
 def _refuse_unknown(manifest: Manifest, take_stale: Collection[str]) -> None:
     unknown = [company for company in take_stale if company != EVERY and manifest.company(company) is None]
     if unknown:
-        raise CantRestore(f'company "{unknown[0]}" of --take-stale is not in this backup: take it out')
+        raise CantRestore(f'company "{unknown[0]}" of --take-stale is not in this backup: leave it out')
 
 
 def _sentence(company: str, why: str, manifest: Manifest) -> str:

@@ -1,7 +1,7 @@
-"""The rows of a whole database, or of one company, out of one kind of database and into another.
+"""Reads and writes the rows of a whole database, or of one company, on either kind of database.
 
-It must never leave out a table that holds something of people's: what is not in a backup is named here with its reason.
-What is read from a backup is input from outside: every row is checked before it is stored.
+Every table is in a backup, except those that are named here with the reason. Rows of a backup are untrusted input: each
+is checked before it is stored.
 """
 
 from __future__ import annotations
@@ -30,31 +30,31 @@ from holdfast.store.tables import (
 )
 
 NOT_KEPT = frozenset({leases.name})
-"""Leases: who runs which session at this moment."""
+"""Leases say which process runs which session now, so they are not backed up."""
 
 KEPT: tuple[Table, ...] = tuple(table for table in metadata.sorted_tables if table.name not in NOT_KEPT)
-"""In an order in which they can be filled."""
+"""The tables of a backup, in an order that satisfies foreign keys."""
 
 _AT_ONCE = 500
 _LARGE_AT_ONCE = 8
-"""Rows in memory at a time; the chunks of media are large."""
+"""Number of rows in memory at a time, of tables with large rows such as the chunks of media."""
 _LARGEST_SEQ = 2**53
 NUMBERED = {table.name: "seq" for table in KEPT if "seq" in table.primary_key.columns} | {
     webhook_deliveries.name: "event_seq"
 }
-"""The columns of numbers that a database draws."""
+"""The column of each table whose numbers the database assigns."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expected:
-    """Which rows a backup may bring; by default those of any company."""
+    """Which rows a backup may have; by default those of any company."""
 
     company: str | None = None
-    """The only company."""
+    """The only company whose rows are allowed."""
     media: Collection[str] = ()
-    """With a company: the media that chunks may belong to."""
+    """Ids of the media whose chunks are allowed; only checked with `company`."""
     shift: Mapping[str, int]
-    """What is added to the numbers of a table's rows."""
+    """What to add to the numbers of each table's rows."""
 
 
 EVERYTHING = Expected(shift={})
@@ -89,9 +89,9 @@ def write(
     rows: Iterable[Sequence[Any]],
     expected: Expected = EVERYTHING,
 ) -> Iterator[list[dict[str, Any]]]:
-    """Add rows, and yield them batch by batch; bytes may be base64, as they stand in a backup.
+    """Insert rows, and yield them batch by batch; bytes may be base64, as in a backup.
 
-    Raises `CantRestore` for a row that no backup of Holdfast's has.
+    Raises `CantRestore` for an invalid row.
     """
     for name in columns:
         if name not in table.c:
@@ -114,7 +114,7 @@ def _checked(table: Table, row: dict[str, Any], expected: Expected) -> dict[str,
     if "company_id" in row:
         _check_company(table, row["company_id"], expected)
     if table is media_chunks and expected.company is not None and row["media_id"] not in expected.media:
-        raise CantRestore("it has a part of a file that is not the company's")
+        raise CantRestore("it has a chunk of a medium that does not belong to the company")
     if table is sessions and row["state"] not in set(State):
         raise CantRestore(f"it has a session in a state that does not exist: {str(row['state'])[:80]!r}")
     if (number := NUMBERED.get(table.name)) is not None:
@@ -126,24 +126,24 @@ def _checked(table: Table, row: dict[str, Any], expected: Expected) -> dict[str,
 
 
 def _check_company(table: Table, company: Any, expected: Expected) -> None:
-    """Other code relies on company ids that are safe in paths, headers and logs."""
+    """Raises `CantRestore`. Other code relies on company ids that are safe in paths, headers and logs."""
     if expected.company is not None and company != expected.company:
         raise CantRestore(
-            f"it says that it holds company {expected.company} alone, and has rows of {str(company)[:80]!r}"
+            f"its manifest lists company {expected.company} only, but it has rows of {str(company)[:80]!r}"
         )
     is_default = table is webhook_endpoints and company == ""
     if not is_default and not (isinstance(company, str) and is_company_id(company)):
-        raise CantRestore(f"it has rows of {str(company)[:80]!r}, which is not a company id")
+        raise CantRestore(f"it has rows of {str(company)[:80]!r}, which is not a valid company id")
 
 
 def empty(connection: Connection) -> None:
-    """Remove everything that a backup would bring."""
+    """Delete the rows of all tables that a backup has."""
     for table in reversed(KEPT):
         connection.execute(delete(table))
 
 
 def first_free(connection: Connection, table: Table) -> int:
-    """The next number that the database would draw, or higher."""
+    """Return a number from which on all are free and were never assigned."""
     column = table.c[NUMBERED[table.name]]
     most: int = connection.scalar(select(func.coalesce(func.max(column), 0))) or 0
     if connection.dialect.name == "postgresql":
@@ -161,7 +161,7 @@ def _sequence(connection: Connection, table: Table) -> str:
 
 
 def count_on(connection: Connection) -> None:
-    """Let numbers that PostgreSQL draws begin after those that were written; SQLite sees to it by itself."""
+    """Set PostgreSQL's sequences behind the numbers that were written. SQLite does this without help."""
     if connection.dialect.name != "postgresql":
         return
     for table in KEPT:

@@ -1,6 +1,6 @@
-"""Backups by themselves: one every so many hours, however often Holdfast is started, and the oldest go.
+"""Makes scheduled backups at a fixed interval, across restarts, and removes the oldest.
 
-Where several processes share a database one of them makes it. A failure is told to a person and tried again soon.
+Where several processes share a database, one of them makes the backup. A failure raises an alert and is retried.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ log = logging.getLogger(__name__)
 
 RETRY_S = 900
 FIRST_AFTER_S = 300
-"""After the first start of all: by then there is something to keep."""
+"""Delay after a start; after the very first one there is something to back up by then."""
 _NOTE = "backup-begun"
 
 
 class Schedule:
     def __init__(self, backup_service: BackupService, *, every_h: float, keep: int) -> None:
-        """`every_h` 0: never."""
+        """`every_h`: the interval; 0 for no scheduled backups."""
         self._backup_service = backup_service
         self._every = timedelta(hours=every_h)
         self._keep = keep
@@ -35,17 +35,17 @@ class Schedule:
 
     @property
     def failing_s(self) -> float | None:
-        """Since a scheduled backup first failed, while none succeeds."""
+        """How long scheduled backups have been failing; None when the last one succeeded."""
         return None if self._failing_since is None else self._backup_service.clock.monotonic() - self._failing_since
 
     async def run(self) -> None:
-        """Until cancelled, if there is anything to do."""
+        """Run until cancelled, or return at once when there are no scheduled backups."""
         clock = self._backup_service.clock
         pause_s: float = FIRST_AFTER_S
         while self._every:
             await clock.sleep(pause_s)
             try:
-                pause_s = await self._turn(clock.now())
+                pause_s = await self._make_due(clock.now())
                 self._failing_since = None
             except Exception as error:  # whatever fails, Holdfast runs on without this backup
                 is_expected = isinstance(error, (HoldfastError, SQLAlchemyError, OSError))
@@ -55,8 +55,8 @@ class Schedule:
                     self._failing_since = clock.monotonic()
                 pause_s = RETRY_S
 
-    async def _turn(self, now: datetime) -> float:
-        """Make one if it is due; returns how long to wait for the next turn."""
+    async def _make_due(self, now: datetime) -> float:
+        """Make a backup if one is due; returns the seconds until the next check."""
         left_s = await self._backup_service.database.write(lambda connection: self._claim(connection, now))
         if left_s > 0:
             return left_s
@@ -73,7 +73,7 @@ class Schedule:
         return self._every.total_seconds()
 
     def _claim(self, connection: Connection, now: datetime) -> float:
-        """Zero: it is due and this process's to make. Otherwise the seconds until it is due."""
+        """Claim the backup if it is due, and return zero; otherwise return the seconds until it is due."""
         begun = noted(connection, _NOTE)
         left_s = 0.0 if begun is None else (datetime.fromisoformat(begun) + self._every - now).total_seconds()
         if left_s <= 0:
@@ -81,5 +81,5 @@ class Schedule:
         return max(left_s, 0)
 
     def _give_back(self, connection: Connection, now: datetime) -> None:
-        """One that failed is due again."""
+        """Make a backup that failed due again."""
         note(connection, _NOTE, iso(now - self._every))

@@ -1,4 +1,4 @@
-"""Backups and moving in and out while the gateway runs: what the routes use."""
+"""Backups, imports and exports while the gateway runs, for the routes of the API."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class BackupService:
     clock: Clock
 
     async def make(self, *, kind: str = "asked") -> BackupResult:
-        """Raises `CantBackUp`."""
+        """Back up everything. Raises `CantBackUp`."""
         return await self.maker.make(kind=kind, now=self.clock.now())
 
     async def found(self, *, verify: bool) -> Sequence[backup_dir.Found]:
-        """All backups, newest first."""
+        """Return all backups, newest first; `verify` reads each of them whole."""
 
         def work(wanted: CancelToken) -> list[backup_dir.Found]:
             paths = wanted.each(backup_dir.names(self.folder))
@@ -51,14 +51,20 @@ class BackupService:
             return await asyncio.to_thread(work, wanted)
 
     def file(self, name: str) -> Path:
-        """One of them. Raises `NotFound`: there is no way to any other file."""
+        """Return the path of a backup.
+
+        Raises `NotFound` for a name that is not in the list, so that no other file is served.
+        """
         for path in backup_dir.names(self.folder):
             if path.name == name:
                 return path
-        raise NotFound(f'there is no backup "{name[:120]}": GET /v1/backups lists those there are', field="name")
+        raise NotFound(f'there is no backup "{name[:120]}": GET /v1/backups lists all backups', field="name")
 
     async def clear(self, company: str) -> BackupResult:
-        """Back up the company, then remove it and all it has. Raises `NotFound`, and `CantBackUp` with all kept."""
+        """Back up the company, then remove it with all its rows.
+
+        Raises `NotFound`, and `CantBackUp` when nothing was removed.
+        """
         await self.gateway.ask(company, events.StopAsked())
 
         async def work() -> BackupResult:
@@ -69,17 +75,18 @@ class BackupService:
         return await self.gateway.set_aside(company, work)
 
     async def compact(self) -> Compacted:
-        """Give the space of removed rows back. Raises `Conflict` for a file that must be rewritten."""
+        """Return the space of removed rows to the disk. Raises `Conflict` for a file that must be rewritten."""
         return await compact(self.database, may_rewrite=False)
 
     async def take_in(self, company: str, device: Device, *, in_use: bool) -> None:
-        """Import a device, all of it or nothing, and connect. `in_use`: somebody may go on using its keys.
+        """Import a device, completely or not at all, and connect.
 
-        Raises `Conflict` where a phone is linked.
+        in_use: another program may still use its keys.
+        Raises `Conflict` when the company has a linked phone.
         """
         if not is_company_id(company):
             raise BadInput(f'company "{company[:80]}" is not usable: {COMPANY_RULE}', field="company")
-        # Asked before as well: a mistyped name must not cut a link.
+        # Checked before the session is stopped, too: a mistyped name must not cut a link.
         await self.database.read(lambda connection: companies.refuse_linked(connection, company))
         now = self.clock.now()
         closed_at_ms = int(now.timestamp() * 1000) if in_use else None
@@ -93,7 +100,7 @@ class BackupService:
         await self.gateway.set_aside(company, work)
 
     async def device(self, company: str) -> Device:
-        """The keys of a session that uses none of them. Raises `NotFound`, and `Conflict` while it may."""
+        """Return the device of a session that is not running. Raises `NotFound`, and `Conflict` while it runs."""
         state = (await self.gateway.look(company)).record.state
         if state not in _AT_REST:
             raise Conflict(

@@ -1,7 +1,7 @@
-"""A copy of an installation for tests: it has all data, and can reach nobody.
+"""Makes a restored copy of an installation harmless: it has all data for tests and reaches nobody.
 
-It must never hold what WhatsApp would take for the linked device of the original – both would throw each other out
-(440), and two users of one ratchet break it – nor send what the original sends too: messages, webhooks, pending alerts.
+A staging copy must never have the linked devices of the original: WhatsApp would let the two replace each other (440),
+and two users of one ratchet break it. Nor may it send what the original sends: messages, webhooks, pending alerts.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _LEFT_OUT = (credentials, signal_keys, quarantine, decrypted, limits, alerts, we
 
 
 def refuse_original(connection: Connection) -> None:
-    """Raises `CantRestore` where phones are linked: that is no place for a copy."""
+    """Raises `CantRestore` when this installation has linked phones: it is not a staging installation."""
     company = connection.scalar(select(credentials.c.company_id).where(credentials.c.paired).limit(1))
     if company is not None:
         raise CantRestore(
@@ -37,7 +37,7 @@ def refuse_original(connection: Connection) -> None:
 
 
 def make_harmless(connection: Connection, *, now: str) -> None:
-    """Take away what would reach WhatsApp, a receiver of webhooks or a person; every company is unpaired."""
+    """Remove what would reach WhatsApp, a webhook endpoint or a person; every company becomes unpaired."""
     for table in _LEFT_OUT:
         connection.execute(delete(table))
     is_open = outbox.c.state.in_(["queued", "sending"])

@@ -1,7 +1,7 @@
-"""Finds the companies whose keys were used after a backup was made: the backup has older keys than their devices.
+"""Finds the companies whose keys were used after a backup was made.
 
 Pure. It is certain when this installation, or a later backup, has other keys of the same device. On an empty machine
-nothing tells; there a session that was connected when the backup was made counts as used after an hour.
+there is no evidence: a session that was connected when the backup was made then counts as used after an hour.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ class Known:
 
 
 def moved_on(manifest: Manifest, *, known: Mapping[str, Sequence[Known]], now: datetime) -> dict[str, str]:
-    """The companies that may not be started, each with the reason as half a sentence.
+    """Return the companies that must not start, each with the reason as a clause.
 
-    known: other keys of each company, nearest first: at most this installation's and those of later backups.
+    known: keys of each company in this installation and in later backups, in this order.
     """
     age_s = (now - datetime.fromisoformat(manifest.created_at)).total_seconds()
     judged = {

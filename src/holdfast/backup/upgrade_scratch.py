@@ -1,4 +1,4 @@
-"""A backup of an older database version as rows of this one: through a database of that version, migrated forward."""
+"""Converts a backup of an older schema version: it fills a temporary database of that version and migrates it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class UpgradeScratch:
 
 @contextlib.contextmanager
 def upgraded(reader: ArchiveReader, folder: Path) -> Iterator[UpgradeScratch]:
-    """What the backup holds, migrated to this version, in a temporary database in `folder`."""
+    """Yield the content of the backup, migrated to this version, from a temporary database in `folder`."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".forward-") as name:
         engine = create_engine(
