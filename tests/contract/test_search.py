@@ -25,6 +25,7 @@ from holdfast.store.lookup import LookupRows
 from holdfast.store.outbox import OutboxRows
 from holdfast.store.retention import RetentionRows
 from holdfast.store.sessions import SessionRows
+from tests import filling
 from tests.contract.rows import record
 from tests.doubles.fake_clock import FakeClock
 
@@ -134,6 +135,25 @@ async def test_hostile_texts_are_indexed(store: Store) -> None:
         await store.send(n, {"text": said})
         await store.receive(f"3A{n}", said.encode(errors="ignore").decode().replace("\0", ""))
     assert await store.entries() == 2 * len(HOSTILE)
+
+
+async def test_a_search_in_one_state_finds_new_and_old_messages(store: Store) -> None:
+    """Whether the message is among the newest of the state that are scanned, or only in the index."""
+    newest, some = 1_800, filling.Filling(companies=1, total=1_800, largest=1.0)
+    company = filling.company(0)
+
+    def fill(connection: Connection) -> None:
+        some.add_sessions(connection)
+        some.add_messages(connection, range(1, newest + 1))
+        connection.execute(text("UPDATE outbox SET state = 'cancelled', next_at = NULL, lane = NULL"))
+
+    await store.database.write(fill)
+    for n in (newest, 1_000, 2):
+        number = f"{n:012}"
+        assert await store.sent(f"msg_{number}", state=MessageState.CANCELLED, company=company) == [number]
+        assert await store.sent(f"msg_{number}", state=MessageState.FAILED, company=company) == []
+    assert len(await store.sent("ready", state=MessageState.CANCELLED, company=company)) == 9
+    assert await store.sent("ready", state=MessageState.QUEUED, company=company) == []
 
 
 async def test_removed_messages_are_removed_from_the_index(store: Store) -> None:

@@ -1,8 +1,8 @@
 """The full-text index of outbox and inbox: FTS5 on SQLite, a GIN index over text vectors on PostgreSQL.
 
-`holdfast.delivery.search` makes the tokens. They are written in the transaction of their message and removed with it by
-the database itself. Each token begins with a short hash of the company, so that a search costs what its own company
-has, whatever others store. Backups leave the index out: a restore builds it.
+`holdfast.delivery.search` makes the tokens. They are written in the transaction of their message, and a trigger or
+foreign key removes them with it. Each token begins with a short hash of the company, so that the cost of a search
+depends on its own company only. Backups do not contain the index: a restore builds it.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ log = logging.getLogger(__name__)
 INDEXED = (outbox, inbox)
 _AT_ONCE = 2000
 _LOGGED_EVERY = 100_000
-_WINDOW = 150
-"""Messages that are looked through, newest first, before the index is used. What is in many messages is found there at
-once; the index would first gather all of them."""
+_WINDOWS = (150, 1500)
+"""Numbers of messages that are scanned, newest first, before the index is used. The first finds a word of many messages
+at once; the index would collect all of them first. The second, when one state is searched, covers a rare state."""
 
 _FTS5 = (
     "CREATE VIRTUAL TABLE IF NOT EXISTS {table}_search USING fts5(words, tokenize='ascii', detail=none, columnsize=0)"
@@ -40,7 +40,7 @@ _VECTORS = (
     "words TSVECTOR NOT NULL)"
 )
 _GIN = "CREATE INDEX {table}_search_words ON {table}_search USING gin (words) WITH (gin_pending_list_limit = 256)"
-"""Every search reads the list of pending entries, and now and then one write has to move them to their places."""
+"""The pending list is small because every search reads it, and one write must empty it when it is full."""
 _CREATE = {"sqlite": (_FTS5, _FTS5_REMOVAL), "postgresql": (_VECTORS,)}
 _CREATE_LOOKUP = {"sqlite": (), "postgresql": (_GIN,)}
 _DROP_LOOKUP = {"sqlite": (), "postgresql": ("DROP INDEX {table}_search_words",)}
@@ -59,15 +59,15 @@ _REMOVE = {
 _OPTIMIZE = "INSERT INTO {table}_search ({table}_search) VALUES ('optimize')"
 _FIND = {
     "sqlite": "SELECT rowid FROM {table}_search WHERE {table}_search MATCH ? AND rowid < ? ORDER BY rowid DESC LIMIT ?",
-    # Materialized: the planner doesn't know how rare a beginning is, and might walk all rows backwards instead.
+    # Materialized: the planner does not know how rare a prefix is, and might scan all rows backwards instead.
     "postgresql": "WITH found AS MATERIALIZED (SELECT seq FROM {table}_search WHERE words @@ %s::tsquery) "
     "SELECT seq FROM found WHERE seq < %s ORDER BY seq DESC LIMIT %s",
 }
 _FIND_IN_WINDOW = (
     "WITH newest AS MATERIALIZED (SELECT seq FROM {table} WHERE company_id = %s AND seq < %s{state} "
     "ORDER BY seq DESC LIMIT %s) "
-    "SELECT seq FROM newest WHERE (SELECT words @@ %s::tsquery FROM {table}_search AS entry "
-    "WHERE entry.seq = newest.seq) ORDER BY seq DESC"
+    "SELECT seq, (SELECT words @@ %s::tsquery FROM {table}_search AS entry WHERE entry.seq = newest.seq) FROM newest "
+    "ORDER BY seq DESC"
 )
 _ENTRIES_IN_WINDOW = (
     "SELECT newest.seq, entry.words FROM (SELECT seq FROM {table} WHERE company_id = ? AND seq < ?{state} "
@@ -79,7 +79,7 @@ _COLUMNS = {
         "seq", "company_id", "id", "whatsapp_id", "sender", "chat", "text", "push_name", "content", "media"
     ],
 }  # fmt: skip
-"""What the index is made of. They must not be renamed without a migration that knows both names."""
+"""Columns that are indexed. Renaming one needs a migration that knows both names."""
 
 
 def create(connection: Connection) -> None:
@@ -110,12 +110,12 @@ def create_in_parts(connection: Connection) -> None:
 
 
 def create_lookup(connection: Connection) -> None:
-    """What finds the entries. PostgreSQL makes it several times faster of entries that are there already."""
+    """Create the GIN index of PostgreSQL, which is several times faster after the entries were added."""
     _execute(connection, _CREATE_LOOKUP)
 
 
 def drop_lookup(connection: Connection) -> None:
-    """Before many entries are added."""
+    """Drop the GIN index, before many entries are added."""
     _execute(connection, _DROP_LOOKUP)
 
 
@@ -140,7 +140,7 @@ def _last(connection: Connection, table: Table) -> int:
 
 
 def add(connection: Connection, table: Table, row: Mapping[Any, Any]) -> None:
-    """Index a message. The row has the columns of the table, those that are not needed may be missing."""
+    """Index a message. `row` has at least the indexed columns."""
     connection.exec_driver_sql(_sql(_ADD, connection, table), _values(connection, table, row))
 
 
@@ -150,7 +150,7 @@ def add_all(connection: Connection, table: Table, rows: Sequence[Mapping[Any, An
 
 
 def replace(connection: Connection, table: Table, row: Mapping[Any, Any]) -> None:
-    """Index a message that has more in it now."""
+    """Index a message again after its content changed."""
     connection.exec_driver_sql(_sql(_REMOVE, connection, table), (row["seq"],))
     add(connection, table, row)
 
@@ -166,52 +166,69 @@ def find(
     wanted: int,
     state: MessageState | None,
 ) -> list[int]:
-    """Numbers of up to `wanted` messages below `before` that fit, newest first, or of `most` in the state.
+    """Return the `seq` of matching messages below `before`, newest first: `most` of them, or `wanted` from the index.
 
-    Some may have another state, or be of another company whose hash is the same: the rows themselves say.
+    Some may have another state, or belong to a company with the same hash: the caller must check the rows.
     """
     in_window = _find_in_window_postgres if connection.dialect.name == "postgresql" else _find_in_window_sqlite
-    newest = in_window(connection, table, company, search, before=before, state=state)
-    if len(newest) >= most:
-        return newest[:most]
+    for window in _WINDOWS[:1] if state is None else _WINDOWS:
+        scanned = in_window(connection, table, company, search, before=before, state=state, window=window)
+        newest = [seq for seq, matches in scanned if matches]
+        if len(newest) >= most or len(scanned) < window:
+            return newest[:most]
     match = _match(connection, company, search)
     return list(connection.exec_driver_sql(_sql(_FIND, connection, table), (match, before, wanted)).scalars())
 
 
 def _find_in_window_postgres(
-    connection: Connection, table: Table, company: str, search: Search, *, before: int, state: MessageState | None
-) -> list[int]:
+    connection: Connection,
+    table: Table,
+    company: str,
+    search: Search,
+    *,
+    before: int,
+    state: MessageState | None,
+    window: int,
+) -> list[tuple[int, bool]]:
+    """Return the `seq` of the newest messages, in the state if one is given, and whether each matches."""
     where, values = ("", ()) if state is None else (_IN_STATE[state in OPEN], (state.value,))
     statement = _FIND_IN_WINDOW.format(table=table.name, state=where)
-    bounds = (company, before, *values, _WINDOW, _match(connection, company, search))
-    return list(connection.exec_driver_sql(statement, bounds).scalars())
+    bounds = (company, before, *values, window, _match(connection, company, search))
+    return [(seq, bool(matches)) for seq, matches in connection.exec_driver_sql(statement, bounds)]
 
 
 def _find_in_window_sqlite(
-    connection: Connection, table: Table, company: str, search: Search, *, before: int, state: MessageState | None
-) -> list[int]:
-    """FTS5 can't tell whether one row fits, so the entries themselves are compared."""
+    connection: Connection,
+    table: Table,
+    company: str,
+    search: Search,
+    *,
+    before: int,
+    state: MessageState | None,
+    window: int,
+) -> list[tuple[int, bool]]:
+    """The same on SQLite. FTS5 can't test whether one row matches, so the indexed words are compared here."""
     where, values = ("", ()) if state is None else (_IN_STATE[state in OPEN].replace("%s", "?"), (state.value,))
     statement = _ENTRIES_IN_WINDOW.format(table=table.name, state=where)
-    entries = connection.exec_driver_sql(statement, (company, before, *values, _WINDOW)).all()
+    entries = connection.exec_driver_sql(statement, (company, before, *values, window)).all()
     scope = _scope(company)
     names, words = ([f" {scope}{each}" for each in part] for part in (search.names, search.words))
 
-    def fits(entry: str) -> bool:
+    def matches(entry: str) -> bool:
         return any(name in entry for name in names) or (bool(words) and all(word in entry for word in words))
 
-    return [seq for seq, entry in entries if fits(f" {entry}")]
+    return [(seq, matches(f" {entry}")) for seq, entry in entries]
 
 
 _IN_STATE = {
     True: " AND state = %s AND state IN ('queued','sending')",
     False: " AND state = %s AND state NOT IN ('queued','sending')",
 }
-"""As the partial indexes have it."""
+"""Spelled as in the partial indexes."""
 
 
 def optimize(connection: Connection) -> None:
-    """Merge the parts of the index, and drop what is left of removed messages."""
+    """Merge the segments of the FTS5 index, which drops the entries of removed messages."""
     if connection.dialect.name == "sqlite":
         for table in INDEXED:
             connection.exec_driver_sql(_OPTIMIZE.format(table=table.name))
@@ -222,7 +239,7 @@ def _sql(statements: Mapping[str, str], connection: Connection, table: Table) ->
 
 
 def entry(table: Table, row: Mapping[Any, Any]) -> list[str]:
-    """What the index holds of a message."""
+    """Return the indexed tokens of a message."""
     scope = _scope(row["company_id"])
     return [f"{scope}{token}" for token in (_outbox_tokens(row) if table is outbox else _inbox_tokens(row))]
 
@@ -252,7 +269,7 @@ def _scope(company: str) -> str:
 
 
 def _match(connection: Connection, company: str, search: Search) -> str:
-    """The search in the database's words. Tokens have no quotes, so these can't be closed."""
+    """Return the search in the database's query syntax. Tokens have no quotes, so no escaping is needed."""
     scope = _scope(company)
     form, and_, or_ = ('"{}"*', " AND ", " OR ") if connection.dialect.name == "sqlite" else ("'{}':*", " & ", " | ")
     alternatives = [form.format(f"{scope}{name}") for name in search.names]
