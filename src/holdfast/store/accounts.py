@@ -1,4 +1,4 @@
-"""What each company may write, as rows."""
+"""The sending limits of each company as rows."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class AccountRows:
         names = ("pacing", "reach_out_until", "quota_until", "tight_until")
         mine = select(*limits.c[names]).where(limits.c.company_id == company)
         first = select(chats.c.first_sent_at).where(
-            # Whoever wrote first is no stranger.
+            # A contact who wrote first is not a new contact.
             chats.c.company_id == company,
             chats.c.first_sent_at >= since,
             chats.c.first_received_at.is_(None) | (chats.c.first_received_at > chats.c.first_sent_at),

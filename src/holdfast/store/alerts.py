@@ -1,4 +1,4 @@
-"""The alert book and the alerts under way, as rows."""
+"""The state of alerts, and the alerts that are still to be delivered, as rows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class AlertTable:
     """Keeps `holdfast.health.stores.AlertRows`."""
 
     def __init__(self, database: Database, *, node: str | None = None) -> None:
-        """`node`: the process whose book it is, where several share the database."""
+        """`node`: the process whose alerts these are, where several share the database."""
         self._database = database
         self._book = _BOOK if node is None else f"{_BOOK} {node}"
 

@@ -1,7 +1,7 @@
-"""Names of one chat: a person is known by phone number, in one or two spellings, and by a hidden id (LID).
+"""Recognises the ids of one chat: a person has a phone number, in one or two spellings, and a hidden id (LID).
 
-The engine stores which belong together among its keys: `lid-mapping` holds a hidden id's phone number under
-`LID_reverse`, `number-spelling` holds WhatsApp's own spelling under the number that a message was addressed to.
+The engine stores the mappings among its keys: `lid-mapping` has a LID's phone number under `LID_reverse`,
+`number-spelling` has WhatsApp's own spelling under the number that a message was addressed to.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ _PERSON, _HIDDEN = "@s.whatsapp.net", "@lid"
 
 
 def is_same_chat(connection: Connection, company: str, *, asked: str, named: str) -> bool:
-    """Is the chat that WhatsApp `named` the one that a message was addressed to (`asked`)?
+    """Whether the chat that WhatsApp `named` is the one that a message was addressed to (`asked`).
 
-    Names that the engine never saw together are two chats: nobody gets the benefit of the doubt.
+    Ids without a stored mapping are two chats.
     """
     if asked == named:
         return True
@@ -29,7 +29,7 @@ def is_same_chat(connection: Connection, company: str, *, asked: str, named: str
 
 
 def _canonical(connection: Connection, company: str, jid: str) -> str:
-    """The phone number in WhatsApp's spelling where it is known, else the name as it is."""
+    """Return the phone number in WhatsApp's spelling when it is known, else the id unchanged."""
     if jid.endswith(_HIDDEN):
         number = _stored(connection, company, "lid-mapping", f"{jid.removesuffix(_HIDDEN)}_reverse")
         return jid if number is None else f"{number}{_PERSON}"

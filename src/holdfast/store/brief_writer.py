@@ -1,7 +1,7 @@
-"""Short writes that must not wait for other writes: a connection and a thread beside the writer's.
+"""Runs short writes that must not wait for others, on a connection and a thread beside the writer's.
 
-Whoever renews a lease through the one writer loses it when a single statement there takes long: the deletion of a
-large company, or any statement that waits for a lock of an operator's.
+A lease that is renewed through the writer is lost when one statement there takes long: the deletion of a large company,
+or a statement that waits for an operator's lock.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ T = TypeVar("T")
 
 
 class BriefWriter:
-    """Runs one transaction after another; the server ends a statement that takes seconds."""
+    """Runs one transaction after another. The server ends a statement that takes seconds."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="holdfast-brief-writer")
 
     def write(self, work: Callable[[Connection], T]) -> Awaitable[T]:
-        """Run `work` once, in a transaction of its own. Nothing is tried again."""
+        """Run `work` once, in a transaction of its own, without retries."""
         return asyncio.wrap_future(self._thread.submit(self._run, work))
 
     def close(self) -> None:

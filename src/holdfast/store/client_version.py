@@ -1,4 +1,4 @@
-"""The client versions that all processes on a database know, and which of them reads WhatsApp's script."""
+"""The client versions known to the processes on a database, and which process is reading WhatsApp's script."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from holdfast.store.shared_secrets import note, noted
 
 _WORKED, _FOUND, _READ_AT = "client-version", "client-version-found", "client-version-read-at"
 _READ_S = 30
-"""A process that has not finished its read after this has ended."""
+"""A process that has not finished reading after this time is considered dead."""
 
 
 class ClientVersionRows:
@@ -32,7 +32,7 @@ class ClientVersionRows:
         return await self._database.read(work)
 
     async def keep_worked(self, version: ClientVersion) -> None:
-        """Unless a newer one is stored: another process may be ahead."""
+        """Store a version that worked, unless another process stored a newer one."""
 
         def work(connection: Connection) -> None:
             known = _version(connection, _WORKED)
@@ -65,7 +65,7 @@ class ClientVersionRows:
 
 
 def _since(earlier: str, now: datetime) -> float:
-    """Seconds; infinite when the clock was set back."""
+    """Seconds since `earlier`; infinite when the clock was set back."""
     seconds = (now - datetime.fromisoformat(earlier)).total_seconds()
     return seconds if seconds >= 0 else float("inf")
 

@@ -1,4 +1,4 @@
-"""Stored times after the wall clock was set. They are text, so each dialect calculates with them in its own way."""
+"""Shifts stored times after the wall clock was set. They are text, so each SQL dialect has its own expression."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from holdfast.base.clock_step import ClockStep
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moved:
-    """New values of a column of times."""
+    """Which rows to change after a clock step, and their new times."""
 
     which: ColumnElement[bool]
     """Rows that were made before the clock was set."""
@@ -24,9 +24,9 @@ class Moved:
 def moved_with_clock(
     connection: Connection, times: ColumnElement[Any], step: ClockStep, *, made_at: ColumnElement[Any]
 ) -> Moved:
-    """`times` as far from now as they were before the step. Rows made since then have the new time already.
+    """Move `times` by the clock step, so that they keep their distance from now. Rows made since then are not changed.
 
-    Rows that happen to have been made at the same time by the old clock stay as well: a minute's worth at most.
+    Rows that the old clock dated into the same span are not changed either: those of a minute at most.
     """
     new = and_(made_at >= iso(step.after), made_at <= iso(step.at))
     return Moved(which=not_(new), to=_shifted(connection, times, step.set_by_s))

@@ -1,8 +1,8 @@
-"""Gives the space of removed rows back to the disk. It must never make writes of a running gateway wait for long.
+"""Returns the space of removed rows to the disk. It must never block the writes of a running gateway for long.
 
-SQLite: a file of this version gives back free pages in small transactions (incremental vacuum). An older file must be
-rewritten once, by VACUUM, which nobody else may use meanwhile. PostgreSQL: VACUUM, beside everybody; the space can be
-used again, and what a table has too much stays with it until VACUUM FULL, which locks it.
+SQLite: a file of this version returns free pages in small transactions (incremental vacuum). An older file must be
+rewritten once by VACUUM while nobody else uses it. PostgreSQL: VACUUM blocks nobody and makes the space usable again;
+only VACUUM FULL, which locks the table, returns it to the disk.
 """
 
 from __future__ import annotations
@@ -28,30 +28,31 @@ _SHOWN_EVERY_PARTS = 200
 _INCREMENTAL = 2
 _MB = 1_000_000
 _WORTH_FULL = 0.3
-"""Share of a table that must be unused before a VACUUM FULL is advised."""
+"""Unused share of a table from which VACUUM FULL is advised."""
 _LARGE_BYTES = 16 * _MB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compacted:
-    """What was done, in bytes."""
+    """Size of the database in bytes before and after."""
 
     before: int
     after: int
     advice: str | None
-    """What else could be done; None for nothing."""
+    """What an operator could do to free more; None for nothing."""
 
 
 class NoRoom(HoldfastError):
-    """The disk has no room for what a rewrite needs for a while; nothing was changed."""
+    """The disk lacks the space that a rewrite needs temporarily; nothing was changed."""
 
     code = "disk-full"
 
 
 async def compact(database: Database, *, may_rewrite: bool, progress: Progress = lambda _: None) -> Compacted:
-    """may_rewrite: nobody else uses the database.
+    """Return unused space to the disk.
 
-    Raises `Conflict` for a file that can only be rewritten when it may not be, and `NoRoom`.
+    may_rewrite: nobody else uses the database.
+    Raises `NoRoom`, and `Conflict` for a file that must be rewritten when `may_rewrite` is false.
     """
     await database.write(search_index.optimize)
     if database.is_shared:
@@ -62,12 +63,12 @@ async def compact(database: Database, *, may_rewrite: bool, progress: Progress =
     elif file.free_bytes and not may_rewrite:
         raise Conflict(
             f"the database file was made by an older version, and its {file.free_bytes // _MB} unused MB can only be "
-            "given back by writing it anew: stop Holdfast, run `holdfast compact`, and start it; from then on a "
+            "given back by rewriting it: stop Holdfast, run `holdfast compact`, and start Holdfast; from then on a "
             "running Holdfast can do it"
         )
     elif may_rewrite:
         file.refuse_without_room()
-        progress(f"{(file.bytes - file.free_bytes) // _MB} MB are written anew; this can take minutes …")
+        progress(f"{(file.bytes - file.free_bytes) // _MB} MB are rewritten; this can take minutes …")
         await database.maintain(_rewrite)
     await database.maintain(_shrink_log)
     after = await database.maintain(_File.of)
@@ -75,7 +76,7 @@ async def compact(database: Database, *, may_rewrite: bool, progress: Progress =
 
 
 async def give_back(database: Database, *, most_parts: int) -> None:
-    """A little of it, by the way: free pages of an SQLite file that can give them back in parts."""
+    """Return up to `most_parts` megabytes of free pages of an SQLite file; does nothing on PostgreSQL."""
     if not database.is_shared:
         for _ in range(most_parts):
             if not await database.write(_vacuum_part):
@@ -83,7 +84,7 @@ async def give_back(database: Database, *, most_parts: int) -> None:
 
 
 async def refresh_statistics(database: Database) -> None:
-    """What the planner of SQLite knows of the tables. PostgreSQL does it by itself."""
+    """Refresh the statistics of SQLite's query planner. PostgreSQL does so automatically."""
     if not database.is_shared:
         await database.write(_optimize)
 
@@ -97,14 +98,14 @@ def _optimize(connection: Connection) -> None:
 class _File:
     path: Path
     bytes: int
-    """With its write-ahead log."""
+    """Size of the file and its write-ahead log."""
     free_bytes: int
-    """In pages that hold nothing."""
+    """Size of the unused pages."""
     is_incremental: bool
 
     @classmethod
     def of(cls, driver: Any) -> _File:
-        """`driver`: a connection of sqlite3."""
+        """`driver`: a sqlite3 connection."""
 
         def pragma(name: str) -> int:
             return int(driver.execute(f"PRAGMA {name}").fetchone()[0])
@@ -120,13 +121,13 @@ class _File:
         )
 
     def refuse_without_room(self) -> None:
-        """Raises `NoRoom`. The new content is in a temporary file, then in the log beside the database."""
+        """Raises `NoRoom`. VACUUM writes the content to a temporary file, then to the log beside the database."""
         needed = self.bytes - self.free_bytes
         for folder in {self.path.parent, Path(tempfile.gettempdir())}:
             free = shutil.disk_usage(folder).free
             if free < 2 * needed:
                 raise NoRoom(
-                    f'writing the database anew needs {2 * needed // _MB} MB for a while, and "{folder}" has '
+                    f'rewriting the database needs {2 * needed // _MB} MB temporarily, and "{folder}" has '
                     f"{free // _MB}: make room there, or set TMPDIR to another disk; nothing was changed"
                 )
 
@@ -141,19 +142,19 @@ async def _vacuum_in_parts(database: Database, file: _File, progress: Progress) 
 
 
 def _vacuum_part(connection: Connection) -> bool:
-    """Whether there was anything to give back."""
+    """Return some free pages to the disk; false when there are none."""
     free = connection.exec_driver_sql("PRAGMA freelist_count").scalar_one()
     if free == 0 or connection.exec_driver_sql("PRAGMA auto_vacuum").scalar_one() != _INCREMENTAL:
         return False
     driver: Any = connection.connection.driver_connection
     for _ in range(min(free, _PAGES_AT_ONCE)):
-        driver.execute("PRAGMA incremental_vacuum(1)")  # of more pages Python would step to the first only
+        driver.execute("PRAGMA incremental_vacuum(1)")  # with a larger number Python would free only the first page
     left = connection.exec_driver_sql("PRAGMA freelist_count").scalar_one()
     return bool(left < free)
 
 
 def _rewrite(driver: Any) -> None:
-    """In such a way that the new file gives back space in parts."""
+    """Rewrite the file so that it can return space in parts from now on."""
     driver.execute("PRAGMA auto_vacuum=INCREMENTAL")
     driver.execute("VACUUM")
 
@@ -163,7 +164,7 @@ def _shrink_log(driver: Any) -> None:
 
 
 def _vacuum_postgres(driver: Any, progress: Progress) -> Compacted:
-    """`driver`: a connection of psycopg that commits each statement."""
+    """`driver`: a psycopg connection in autocommit mode."""
     before, large = 0, []
     names = [*metadata.tables, *(f"{table.name}_search" for table in search_index.INDEXED)]
     for name in names:
@@ -191,7 +192,7 @@ SELECT pg_relation_size(c.oid) - c.reltuples * (28 + COALESCE((SELECT SUM(avg_wi
 WHERE schemaname = n.nspname AND tablename = c.relname), 0))
 FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = %s::regclass
 """
-"""An estimate from the statistics: 28 bytes are the head of a row."""
+"""An estimate from the statistics; the header of a row has 28 bytes."""
 
 
 def _unused_bytes(driver: Any, name: str) -> int:

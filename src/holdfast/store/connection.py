@@ -1,4 +1,4 @@
-"""What `Database` needs of an open SQLite or PostgreSQL, and the inserts of both dialects."""
+"""An open SQLite or PostgreSQL database, prepared statements, and the INSERT of both dialects."""
 
 from __future__ import annotations
 
@@ -17,39 +17,39 @@ Insert = sqlite.Insert | postgresql.Insert
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opened:
-    """A database of this version that can be used."""
+    """A database that is open and migrated to this version."""
 
     writing: Engine
-    """Its transactions take the right to write at once."""
+    """Its transactions take the write lock when they begin."""
     reading: Engine
     """Each of its transactions sees one snapshot of what is committed."""
     is_shared: bool
-    """May other processes use it at the same time?"""
+    """Whether other processes may use it at the same time."""
     close: Callable[[], None]
     brief: Callable[[], Engine] | None = None
-    """Makes an engine for short transactions beside the writer's; the server ends their statements after seconds."""
+    """Makes an engine for short transactions beside the writer's, whose statements the server ends after seconds."""
 
 
 class Prepared:
     """A statement of a hot path, built once.
 
-    Building a statement for each row takes five times as long as SQLAlchemy needs to execute it, and SQLAlchemy takes
-    ten times as long as SQLite does. So SQLite's driver executes the SQL text itself; values are texts, numbers and
-    bytes, which need no conversion. On PostgreSQL the round trip to the server dominates, and SQLAlchemy executes it.
+    Building a statement takes five times as long as executing it with SQLAlchemy, and SQLAlchemy takes ten times as
+    long as SQLite. So SQLite's driver executes the SQL text directly; values are texts, numbers and bytes, which need
+    no conversion. On PostgreSQL the round trip to the server dominates, so SQLAlchemy executes it.
     """
 
     def __init__(self, build: Callable[[Callable[[Table], Any]], Executable]) -> None:
-        """`build` gets the dialect's `insert`; the values are given when it is executed."""
+        """`build` gets the dialect's `insert`; values are bound when the statement is executed."""
         self._statements = {"sqlite": build(sqlite.insert), "postgresql": build(postgresql.insert)}
         self._texts: dict[tuple[str, ...], _Text] = {}
-        """By the names of the values."""
+        """SQL texts by the names of their values."""
 
     def on(self, connection: Connection) -> Executable:
-        """For SQLAlchemy to execute, where it returns values that are more than texts, numbers and bytes."""
+        """Return the statement for SQLAlchemy, for results that need type conversion."""
         return self._statements[connection.dialect.name]
 
     def rows(self, connection: Connection, values: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
-        """Execute it in the transaction that `connection` is in, for the rows that it returns."""
+        """Execute it in the current transaction of `connection` and return its rows."""
         statement = self._statements[connection.dialect.name]
         if connection.dialect.name != "sqlite":
             result = connection.execute(statement, values)
@@ -61,13 +61,13 @@ class Prepared:
         return text.rows(connection, values)
 
     def scalar(self, connection: Connection, values: Mapping[str, Any]) -> Any:
-        """The first value of its first row; None when there is no row."""
+        """Execute it and return the first value of its first row; None when there is no row."""
         rows = self.rows(connection, values)
         return rows[0][0] if rows else None
 
 
 class _Text:
-    """A statement as SQL text for SQLite, for values of certain names."""
+    """A statement as SQL text for SQLite, for values with certain names."""
 
     def __init__(self, statement: Executable, connection: Connection, names: Sequence[str]) -> None:
         assert isinstance(statement, ClauseElement)
@@ -84,12 +84,12 @@ class _Text:
         try:
             return driver.execute(self._sql, [given[name] for name in self._order]).fetchall()
         except sqlite3.Error as error:
-            # As SQLAlchemy would raise it: without the values, which are keys and messages.
+            # Raised as SQLAlchemy would, without the values, which are keys and messages.
             raise DBAPIError.instance(
                 self._sql, None, error, sqlite3.Error, hide_parameters=True, dialect=connection.dialect
             ) from error
 
 
 def insert(connection: Connection, table: Table) -> Insert:
-    """An insert that knows `on_conflict_do_nothing` and `on_conflict_do_update`. Its `rowcount` tells nothing."""
+    """Return an insert with `on_conflict_do_nothing` and `on_conflict_do_update`. Its `rowcount` is meaningless."""
     return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)

@@ -1,8 +1,8 @@
-"""What the engine must find again, as rows: credentials, Signal keys, decrypted messages.
+"""The state of the engine as rows: credentials, Signal keys, decrypted messages.
 
-A commit of the engine is one transaction: the ratchet's step, the plaintext that it gave and the inbox row stand or
-fall together. What an engine asks for is read by the writer, behind every commit that came before: a link that read
-an older ratchet than the one before it had would break the session with a contact.
+A commit of the engine is one transaction: the new ratchet, the plaintext and the inbox row are stored together or not
+at all. The engine's reads go through the writer, behind all earlier commits: a link that read an older ratchet than the
+link before it would break the session with a contact.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from holdfast.store.outbox_updates import know_chat
 from holdfast.store.tables import credentials, decrypted, groups, inbox, outbox, quarantine, signal_keys
 
 UNDECRYPTABLE = "undecryptable"
-"""Type of an inbox row of a message that came and can't be read yet."""
+"""Type of the inbox row of a message that can't be decrypted yet."""
 
 
 def _newer(insert: Callable[[Table], Any], table: Table, *, key: Sequence[str], names: Sequence[str]) -> Insert:
-    """A row, or the newer values of the one that there is."""
+    """Build an insert that updates an existing row."""
     row: Insert = insert(table)
     return row.on_conflict_do_update(index_elements=key, set_={name: row.excluded[name] for name in names})
 
@@ -48,11 +48,11 @@ _LEARN_GROUP = Prepared(
 _KEEP_PLAINTEXT = Prepared(lambda insert: insert(decrypted).on_conflict_do_nothing())
 _PLAINTEXTS_AT_ONCE = 500
 _SAID = ("type", "text", "content", "target", "media", "media_keys", "sender_lid", "message_secret")
-"""Columns of an inbound message that one which can't be read has not."""
+"""Columns that are empty while an inbound message can't be decrypted."""
 
 
 def _complete(insert: Callable[[Table], Any]) -> Insert:
-    """A row, or what was missing of one that could not be read; any other row stands."""
+    """Build an insert that completes the row of an undecryptable message, and leaves any other row unchanged."""
     row: Insert = insert(inbox)
     return row.on_conflict_do_update(
         index_elements=["company_id", "chat", "sender", "whatsapp_id"],
@@ -184,7 +184,7 @@ class EngineRows:
             connection.execute(delete(decrypted).where(decrypted.c.stored_at <= last))
             return True
 
-        # In short transactions: no message waits for the removal of a month's plaintexts.
+        # Short transactions: no message waits for the removal of a month's plaintexts.
         while await self._database.write(work):
             pass
 
@@ -212,7 +212,7 @@ class EngineRows:
         return iso(self._clock.now())
 
     def _save_decrypted(self, connection: Connection, company: str, item: Decrypted, now: str) -> bool:
-        """True when it holds a message that the inbox did not have."""
+        """Store a plaintext and its message; returns whether the message is new to the inbox."""
         row = {
             "company_id": company,
             "ciphertext_sha256": item.ciphertext_sha256,
@@ -223,7 +223,7 @@ class EngineRows:
         return item.message is not None and self._save_message(connection, company, item.message, now)
 
     def _save_message(self, connection: Connection, company: str, message: InboundMessage, now: str) -> bool:
-        """One that could not be read at first has a row already, which is completed; any other row stands."""
+        """Store an inbound message, or complete its row if it could not be decrypted before."""
         values = {
             "type": message.type,
             "text": message.text,
@@ -258,7 +258,7 @@ class EngineRows:
 
 
 def _json(value: object) -> str | None:
-    """JSON with everything escaped; None for what says nothing."""
+    """Encode as ASCII JSON; None for empty values."""
     return json.dumps(value) if value else None
 
 
@@ -272,7 +272,7 @@ def _save_credentials(connection: Connection, company: str, commit: Commit, now:
 
 
 def _save_keys(connection: Connection, company: str, commit: Commit) -> None:
-    """Ids of keys hold names that strangers chose: of sender keys, and of addresses."""
+    """Store and remove Signal keys. Their ids may contain names that strangers chose, so they are bounded."""
     for type_, values in commit.keys.items():
         for id_, value in values.items():
             if value is not None:

@@ -1,12 +1,12 @@
 """The database, SQLite or PostgreSQL, and the one writer with group commit.
 
-All writes go through one thread. It takes a group of waiting writes, runs it in one transaction and commits once, so
-that a hundred writes cost one wait for the disk; `WriteQueue` keeps this fair between companies. A write's future ends
-only when its transaction is durable. Reads run in other threads, on connections of their own. A lost connection is
-replaced; a write that was certainly not committed when it was lost is tried once more, any other fails. While the
-server takes no connections, as during its restart, reads and writes wait for some seconds before they fail.
+All writes go through one thread. It runs a group of waiting writes in one transaction and commits once, so that a
+hundred writes cost one wait for the disk; `WriteQueue` keeps this fair between companies. A write's future ends only
+when its transaction is durable. Reads run in other threads, on connections of their own. A lost connection is replaced;
+a write that was certainly not committed is then retried once, any other fails. While the server accepts no connections,
+for example during a restart, reads and writes wait for some seconds before they fail.
 
-It must never report a write as done that is not on the disk.
+It must never report a write as done before it is on the disk.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ T = TypeVar("T")
 _READERS = 4
 _TRIES = 3
 PATIENCE_S = 6.0
-"""For how long a server may take no connections before what waits for it fails: about as long as leases last."""
+"""How long reads and writes wait for a server that accepts no connections: about as long as leases last."""
 _PAUSE_S = 0.25
 _ANNOUNCED = "holdfast.announced"
 _SURELY_NOT_KEPT = {"40001", "40P01"}
-"""PostgreSQL took the transaction back in favour of another process's: serialization failure, deadlock."""
+"""SQLSTATE of transactions that PostgreSQL rolled back because of others: serialization failure, deadlock."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Returned by a write to refuse its request: whoever awaits the write gets `error`.
+    """Returned by a write to refuse its request: awaiting the write raises `error`.
 
-    For ordinary refusals, such as a used Idempotency-Key. A refused write must not have changed anything: unlike an
-    exception, it lets the transaction of its group commit, so that the other writes need not run again.
+    For ordinary refusals, such as a used Idempotency-Key. A refused write must not have changed anything: unlike with
+    an exception, the transaction of its group commits, so the other writes need not run again.
     """
 
     error: Exception
@@ -63,16 +63,16 @@ class _Write:
 
 _Listener = Callable[[Collection[Hashable]], None]
 _Outcome = tuple[asyncio.Future[Any], bool, Any]
-"""Of a write: whether it is durable, and its result or the error."""
+"""The future of a write, whether the write is durable, and its result or the error."""
 
 
 class Database:
-    """An open database of this version. `close` waits for the writes that were begun."""
+    """An open database of this version. `close` waits for running writes."""
 
     def __init__(self, place: Path | URL, *, patience_s: float = PATIENCE_S) -> None:
-        """Opens the SQLite file at a path, made where it is missing, or PostgreSQL at a URL.
+        """Open the SQLite file at a path, which is created if missing, or PostgreSQL at a URL.
 
-        `patience_s`: for how long reads and writes wait for a server that takes no connections.
+        patience_s: how long reads and writes wait for a server that accepts no connections.
         Raises `Misconfigured` with the cure.
         """
         self._is_closed = False
@@ -92,22 +92,23 @@ class Database:
 
     @property
     def is_shared(self) -> bool:
-        """May other processes use it at the same time?"""
+        """Whether other processes may use it at the same time."""
         return self._opened.is_shared
 
     @property
     def is_writable(self) -> bool:
-        """Did the database take the last write? False on a full disk, for one, until a write succeeds again."""
+        """Whether the last write succeeded. False on a full disk, for example, until a write succeeds again."""
         return self._is_writable
 
     def write(self, work: Work[T], *, company: str | None = None) -> Awaitable[T]:
-        """Run `work` in a write transaction; awaiting it returns when that is durable.
+        """Run `work` in a write transaction; awaiting it returns when the transaction is durable.
 
         Writes of one `company` are executed in the order of their calls, and leave room for those of other companies.
 
-        `work` may run again: when another write of its group raised, the group runs again with a savepoint for each
-        write; when that transaction fails too, each write runs in a transaction of its own; and when the connection
-        was lost before the commit, on a new one. A write that only refuses its request returns `Refusal`.
+        `work` may run more than once. When a write of its group raises, the group runs again with a savepoint for each
+        write; when that transaction fails, too, each write runs in a transaction of its own; when the connection was
+        lost before the commit, the group runs again on a new one. A write that only refuses its request returns
+        `Refusal`.
         """
         if self._is_closed:
             raise RuntimeError("the database is closed: nothing can be written any more")
@@ -124,24 +125,24 @@ class Database:
         await asyncio.gather(*(self.write(lambda connection: None, company=company) for company in companies))
 
     def read(self, work: Callable[[Connection], T]) -> Awaitable[T]:
-        """Run `work` on a snapshot of what is committed."""
+        """Run `work` on a snapshot of the committed rows."""
         return asyncio.wrap_future(self._readers.submit(self._read, work))
 
     def brief_writer(self) -> BriefWriter:
-        """For short writes beside those of `write`; on a database that processes share. Closed with the database."""
+        """Return a writer for short writes that bypass the queue of `write`, on a shared database only.
+
+        It is closed with the database.
+        """
         assert self._opened.brief is not None
         self._brief_writers.append(BriefWriter(self._opened.brief()))
         return self._brief_writers[-1]
 
     def maintain(self, work: Callable[[Any], T]) -> Awaitable[T]:
-        """Run `work` with a connection of the database's own driver, outside of any transaction.
-
-        For VACUUM and its like, which cannot be part of one.
-        """
+        """Run `work` with a connection of the database's driver, outside of any transaction, as VACUUM demands."""
         return asyncio.wrap_future(self._readers.submit(self._maintain, work))
 
     def listen(self, listener: _Listener) -> None:
-        """Call `listener`, in the writer's thread, with the announcements of a group once the group is durable."""
+        """Call `listener` in the writer's thread with the announcements of each group as soon as it is durable."""
         self._listeners.append(listener)
 
     def close(self) -> None:
@@ -172,7 +173,7 @@ class Database:
     def _maintain(self, work: Callable[[Any], T]) -> T:
         raw = self._opened.writing.raw_connection()
         driver: Any = raw.driver_connection
-        raw.detach()  # it is of no use to others afterwards
+        raw.detach()  # its settings are changed, so it must not return to the pool
         try:
             if self.is_shared:
                 driver.autocommit = True
@@ -194,10 +195,10 @@ class Database:
             return
         outcomes = _run(self._connection, group, self._listeners, pauses=self._pauses)
         self._is_writable = not any(isinstance(outcome, OperationalError) for _, _, outcome in outcomes)
-        _tell(outcomes)
+        _report(outcomes)
 
     def _next_group(self) -> CommitGroup[_Write] | None:
-        """Blocks until there are writes to commit; None when the database is closed and nothing is left to write."""
+        """Wait for writes to commit; returns None when the database is closed and no write is left."""
         with self._writes_changed:
             while True:
                 now = self._monotonic()
@@ -214,7 +215,7 @@ def _pause() -> None:
 
 
 def announce(connection: Connection, what: Hashable) -> None:
-    """Pass `what` to the listeners once the transaction of `connection` is durable."""
+    """Pass `what` to the listeners when the transaction of `connection` is durable."""
     connection.info.setdefault(_ANNOUNCED, set()).add(what)
 
 
@@ -229,7 +230,7 @@ def _run(
 ) -> list[_Outcome]:
     """Run the group in one transaction.
 
-    `pauses`: how often to pause before another attempt while the server takes no connections.
+    pauses: how often to pause before another attempt while the server accepts no connections.
 
     When a write raises, the group runs again, with a savepoint for each write: only the failing one is rolled back.
     When the transaction itself fails, each write runs in a transaction of its own.
@@ -240,14 +241,14 @@ def _run(
             began = True
             outcomes = [_outcome(connection, write, savepoint=savepoints) for write in group]
             committing = True
-    except Exception as error:  # noqa: BLE001 – handed to whoever waits for the write
+    except Exception as error:  # noqa: BLE001 – passed on to the callers that await the writes
         lost = isinstance(error, DBAPIError) and error.connection_invalidated
         if not connection.invalidated:
             connection.info.clear()
         if not began and connection.invalidated and pauses:
             _pause()
             return _run(connection, group, listeners, tries=tries, pauses=pauses - 1, savepoints=savepoints)
-        # Once the commit was sent, nobody knows whether it took effect: such a write is never run again.
+        # When the commit was sent, its effect is unknown: such a write never runs again.
         if tries > 1 and not committing and (lost or _is_taken_back(error)):
             tries = 1 if lost else tries - 1
             return _run(connection, group, listeners, tries=tries, pauses=pauses, savepoints=savepoints)
@@ -272,9 +273,9 @@ def _outcome(connection: Connection, write: _Write, *, savepoint: bool) -> _Outc
     except Exception as error:
         if connection.invalidated or _is_taken_back(error):
             raise
-        # SQLite ends the whole transaction at some errors, such as a full disk; then this raises, and the group fails.
+        # At some errors, such as a full disk, SQLite ends the whole transaction; then this raises, and the group fails.
         connection.exec_driver_sql("ROLLBACK TO SAVEPOINT one_write")
-        # What the write noted of the transaction is void with it: a lock that it took is released, for one.
+        # What the write noted in `info` is void now: a lock that it took, for example, is released.
         connection.info.clear()
         connection.info.update(noted)
         outcome = write.done, False, error
@@ -288,11 +289,11 @@ def _result(write: _Write, result: Any) -> _Outcome:
     return write.done, True, result
 
 
-def _tell(outcomes: Sequence[_Outcome]) -> None:
-    """Wake each loop once, whatever the number of writes: a wake costs about as much as a write."""
+def _report(outcomes: Sequence[_Outcome]) -> None:
+    """Wake each event loop once for all its writes: a wake costs about as much as a write."""
     for loop in {done.get_loop() for done, _, _ in outcomes}:
         mine = [outcome for outcome in outcomes if outcome[0].get_loop() is loop]
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with contextlib.suppress(RuntimeError):  # the loop is closed, so nobody awaits the writes
             loop.call_soon_threadsafe(_settle, mine)
 
 

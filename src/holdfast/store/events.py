@@ -1,8 +1,8 @@
-"""Events as rows, written in the transaction of the change that they tell of.
+"""Events as rows, written in the transaction of the change that they report.
 
-A reader that asks for what comes after the last `seq` it saw must never miss one. SQLite has one writer. On PostgreSQL
-numbers are drawn long before they are committed, so a transaction takes a lock before its first event and holds it to
-its end: what has the lower `seq` is visible first.
+A reader that requests the events after the last `seq` it saw must never miss one. SQLite has one writer. On PostgreSQL
+numbers are assigned before the commit, so a transaction takes a lock before its first event and holds it to its end:
+the event with the lower `seq` becomes visible first.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from holdfast.store.shared_secrets import note, noted
 from holdfast.store.tables import events, webhook_deliveries, webhook_endpoints
 
 DELIVERIES = "deliveries"
-"""Announced when there may be webhooks to deliver."""
+"""Announced when there may be new webhook deliveries."""
 _WRITING = 0x686F6C66
 """Number of the advisory lock."""
 _LOCKED = "holdfast.events-locked"
@@ -54,11 +54,12 @@ _DELIVER = text(
     "SELECT MAX(company_id) FROM webhook_endpoints WHERE company_id IN ('', :company) AND url IS NOT NULL"
     ") AND ((events IS NULL AND :unasked) OR ' ' || events || ' ' LIKE :wanted))"
 )
-"""For the endpoint of the company, or else that of all. Only the first of a chat has a `next_at`: it has its turn."""
+"""Adds the delivery of an event to the endpoint of the company, or else to the default endpoint, if it wants the type.
+Only the first pending delivery of a chat has a `next_at`."""
 
 
 def record(connection: Connection, company: str, type_: str, body: Body, *, chat: str | None, at: str) -> None:
-    """Keep an event, and the webhook delivery that it calls for, in the transaction that `connection` is in."""
+    """Store an event, and its webhook delivery if an endpoint wants it, in the current transaction."""
     lock_event_order(connection)
     json = written(body)
     row = {"company_id": company, "type": type_, "chat": chat or "", "at": at, "body": json}
@@ -72,19 +73,19 @@ def record(connection: Connection, company: str, type_: str, body: Body, *, chat
 
 
 def record_message(connection: Connection, message: Message, *, at: str) -> None:
-    """An outbound message came to the state that it is in."""
+    """Store the event of an outbound message that changed its state."""
     record(connection, message.company, message_type(message), message_body(message), chat=message.chat, at=at)
 
 
 def record_received(connection: Connection, received: Received, *, at: str, media_url: str | None = None) -> None:
-    """An inbound message was stored, or one that could not be read at first was completed."""
+    """Store the event of an inbound message that was stored, or completed after it could not be decrypted."""
     type_ = RECEIVED if received.completed_at is None else COMPLETED
     body = received_body(received, media_url=media_url)
     record(connection, received.company, type_, body, chat=received.chat, at=at)
 
 
 def _has_endpoints(connection: Connection) -> bool:
-    """Is there anybody to deliver to? Asked once in a transaction, which may hold the events of many writes."""
+    """Whether there is any webhook endpoint. Read once in a transaction, which may have the events of many writes."""
     transaction, found = connection.info.get(_ENDPOINTS, (None, False))
     if transaction is not connection.get_transaction():
         found = connection.scalar(_ANY_ENDPOINT) is not None
@@ -93,12 +94,12 @@ def _has_endpoints(connection: Connection) -> bool:
 
 
 def endpoints_changed(connection: Connection) -> None:
-    """For events that are kept later in this transaction, it is to be asked again."""
+    """Make later events of this transaction read the endpoints again."""
     connection.info.pop(_ENDPOINTS, None)
 
 
 def lock_event_order(connection: Connection) -> None:
-    """Whoever adds to the events or moves the turn on in a chat does so alone, to the end of the transaction."""
+    """Serialise transactions that add events or change the head of a chat's queue; held to the transaction's end."""
     if connection.dialect.name != "postgresql":
         return
     transaction = connection.get_transaction()
@@ -136,7 +137,7 @@ class EventRows:
 
     async def after(self, seq: int, *, companies: Collection[str] | None, most: int) -> list[Event]:
         later = select(events).where(events.c.seq > seq).order_by(events.c.seq).limit(most)
-        # Each company's events are a range of an index: for several at once a database would sort all that there are.
+        # One query for each company reads a range of an index; for several at once a database would sort all events.
         mine = [later] if companies is None else [later.where(events.c.company_id == each) for each in companies]
 
         def work(connection: Connection) -> list[Event]:
@@ -158,7 +159,7 @@ class EventRows:
         return await self._database.read(lambda connection: int(noted(connection, _PRUNED) or 0))
 
     async def prune(self, *, before: str) -> None:
-        """In parts by `seq`, so that no write waits long. Deliveries first: an event goes when no delivery needs it."""
+        """Remove old deliveries, then old events without deliveries, in parts by `seq`, so that no write waits long."""
         for part in (_prune_deliveries, _prune_events):
             last: int | None = 0
             while last is not None:
@@ -177,7 +178,7 @@ class EventRows:
             del self._bells[bell]
 
     def _ring(self, announced: Collection[Hashable]) -> None:
-        """In the writer's thread. An event wakes only the readers of its company, and those of all companies."""
+        """Wake the readers of the companies with new events, and those of all. Runs in the writer's thread."""
         companies = {each.company for each in announced if isinstance(each, NewEvents)}
         for bell, listener in tuple(self._bells.items()):
             if listener.for_deliveries:
@@ -189,9 +190,10 @@ class EventRows:
 
 
 def _prune_deliveries(connection: Connection, *, after: int, before: str) -> int | None:
-    """One part; returns its last `seq`, or None at the end. A failed one may be replayed for as long after it failed.
+    """Remove the old deliveries of one part; returns its last `seq`, or None at the end.
 
-    It ends at the first part that is all newer: deliveries are about as old as their `seq` says.
+    A failed delivery is kept as long again after it failed, so that it can be replayed. Pruning ends at the first part
+    whose last event is newer than `before`: the order of `seq` is nearly that of time.
     """
     deliveries = webhook_deliveries.c
     last = _last_of_part(connection, deliveries.event_seq, after=after)
@@ -208,7 +210,7 @@ def _prune_events(connection: Connection, *, after: int, before: str) -> int | N
     last = _last_of_part(connection, events.c.seq, after=after)
     if last is None:
         return None
-    # The part's bounds stand in the inner query too: otherwise PostgreSQL reads all deliveries there are.
+    # The inner query repeats the part's bounds: otherwise PostgreSQL reads all deliveries.
     delivery = webhook_deliveries.c.event_seq
     needed = select(delivery).where(delivery > after, delivery <= last, delivery == events.c.seq).exists()
     newest_at = connection.scalar(select(events.c.at).where(events.c.seq == last))
@@ -220,7 +222,7 @@ def _prune_events(connection: Connection, *, after: int, before: str) -> int | N
 
 
 def _last_of_part(connection: Connection, seq: Column[int], *, after: int) -> int | None:
-    """The last number of the next part; None when there is nothing behind `after`."""
+    """Return the last number of the next part; None when there is nothing after `after`."""
     part = select(seq).where(seq > after).order_by(seq).limit(_PRUNED_AT_ONCE).subquery()
     last: int | None = connection.scalar(select(func.max(part.c[seq.name])))
     return last

@@ -1,4 +1,4 @@
-"""Counts over the outbox, for health and diagnostics."""
+"""Counts the messages of the outbox for health and diagnostics."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _count(which: ColumnElement[bool]) -> ColumnElement[int]:
 
 
 def is_counted(until: str) -> ColumnElement[bool]:
-    """Whether a message counts for delivery: it is settled, or old enough that it should be."""
+    """Whether a message counts in delivery rates: it is settled, or old enough that it should be."""
     return or_(outbox.c.accepted_at < until, outbox.c.state.not_in([state.value for state in OPEN]))
 
 
@@ -41,7 +41,7 @@ COUNTS = (
     _count(outbox.c.state.in_(_TAKEN)),
     _count(outbox.c.state.in_(_ARRIVED)),
 )
-"""Accepted, taken and arrived, as in `Tally`. One row for each group, so that no database sorts by state."""
+"""Accepted, taken and arrived, as in `DeliveryTally`, in one row, so that no database sorts by state."""
 
 
 class FigureRows:

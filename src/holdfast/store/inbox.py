@@ -1,4 +1,4 @@
-"""Inbound messages as rows, and how they are shown."""
+"""Inbound messages as rows."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from holdfast.store.events import record_received
 from holdfast.store.tables import groups, inbox
 
 RECEIVED = [column for column in inbox.c if column.name not in {"media_keys", "media_id", "message_secret"}]
-"""The columns of an inbound message as people and programs see it."""
+"""The columns of an inbound message that people and programs see."""
 
 MediaUrl = Callable[[str], str | None]
-"""Where the medium of an inbound message (by id) can be fetched without a key."""
+"""Returns the URL of an inbound message's medium (by message id) that needs no API key."""
 
 
 def no_media_url(inbox_id: str) -> str | None:
-    """Used where no media are given out."""
+    """Used when media have no public URLs."""
     return None
 
 
@@ -71,7 +71,7 @@ _SUBJECTS = Prepared(
 
 
 def subjects_of(connection: Connection, company: str, chats: Collection[str]) -> dict[str, str]:
-    """Subjects of those of the chats that are groups, as far as they are known."""
+    """Return the known subjects of the groups among these chats."""
     jids = [chat for chat in chats if chat.endswith("@g.us")]
     if not jids:
         return {}
@@ -80,7 +80,7 @@ def subjects_of(connection: Connection, company: str, chats: Collection[str]) ->
 
 
 def received(row: RowMapping, subjects: Mapping[str, str]) -> Received:
-    """An inbox row as it is shown."""
+    """Convert an inbox row."""
     values = {str(name): value for name, value in row.items()}
     for name in ("content", "media"):
         values[name] = None if values[name] is None else json.loads(values[name])
@@ -91,7 +91,7 @@ def received(row: RowMapping, subjects: Mapping[str, str]) -> Received:
 def keep_received(
     connection: Connection, statement: Prepared, row: dict[str, Any], *, at: str, media_url: MediaUrl
 ) -> bool:
-    """Add an inbox row, or complete one, and keep the event of it; False when there was nothing to change.
+    """Add or complete an inbox row, and store its event; returns whether anything changed.
 
     statement: an insert that returns `RECEIVED`.
     """

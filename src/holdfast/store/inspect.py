@@ -25,21 +25,21 @@ _WAIT_S = 5
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peeked:
     name: str
-    """For people; without a password."""
+    """Path or address for messages, without a password."""
     revision: str
-    """Empty: no Holdfast has used it yet."""
+    """Schema version; empty when Holdfast has not used the database yet."""
     newest_at: str | None
     damage: str | None
-    """What the integrity check of SQLite found; None for nothing, and for PostgreSQL, which has no such check."""
+    """Faults that SQLite's integrity check found; None for none, and on PostgreSQL, which has no such check."""
 
 
 def peek(place: Path | str) -> Peeked:
-    """Look into the SQLite file, or the PostgreSQL at the URL. Raises `Misconfigured` when that can't be done."""
+    """Inspect the SQLite file, or the PostgreSQL database at the URL. Raises `Misconfigured` when it can't be read."""
     return _sqlite(place) if isinstance(place, Path) else _postgres(place)
 
 
 def _sqlite(path: Path) -> Peeked:
-    # The file's own name may hold what a URI may not; mode=ro makes and repairs nothing.
+    # A file name may have characters that a URI may not; mode=ro creates and repairs nothing.
     uri = f"file:{quote(str(path))}?mode=ro"
     engine = create_engine(
         URL.create("sqlite"),

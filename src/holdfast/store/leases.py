@@ -1,8 +1,8 @@
 """Ownership of sessions as rows, on a database that several processes share; PostgreSQL only.
 
-A lease is held by a process, not by a name: each start draws a holder of its own, so that two processes that were
-given one name can't take each other's sessions for theirs. Rows of leases are never waited for: one that is locked
-is being claimed by another process this moment.
+A lease is held by a process, not by a name: each start makes a new holder id, so that two processes with the same name
+don't mistake each other's sessions for their own. Statements never wait for locked leases: another process is claiming
+them.
 
 Leases are renewed on a connection of their own: no other statement, however slow, delays a renewal. Three row locks
 make that safe. A write for a session holds `FOR KEY SHARE` on its lease until it is committed; a renewal is compatible
@@ -46,22 +46,22 @@ _NOW = func.clock_timestamp()
 _LATE_S = 3
 _NOTHING_SEEN = HeldLease(companies=frozenset(), waiting=frozenset(), elsewhere={}, free_in_s=None)
 _QUEUED = exists().where(outbox.c.company_id == leases.c.company_id, text("outbox.state = 'queued'"))
-"""The word stands in the text itself: only so PostgreSQL sees that the index of open messages will do."""
+"""The state is a literal: with a bound value PostgreSQL would not use the partial index of open messages."""
 
 
 class Abandoned(Exception):
-    """The leases were abandoned before the database carried out what was asked for them."""
+    """The leases were abandoned before the database executed the statement."""
 
 
 class Fence(Protocol):
     """Keeps a process from writing for a session that another one owns."""
 
     def check(self, company: str) -> Check:
-        """For a write that is asked for now, whenever it is carried out."""
+        """Return a check for a write that is requested now and may run later."""
 
 
 class NoFence:
-    """For a database of one process's own: whoever writes, owns."""
+    """For a database that only one process uses: it owns all sessions."""
 
     def check(self, company: str) -> Check:
         return lambda connection: None
@@ -71,7 +71,7 @@ NO_FENCE = NoFence()
 
 
 class LeaseRows:
-    """Keeps `holdfast.session.stores.Leases`, and is the fence that goes with them."""
+    """Keeps `holdfast.session.stores.Leases`, and is their fence."""
 
     def __init__(self, database: Database, *, node: str, randomness: RandomSource, ttl_s: float) -> None:
         self._database = database
@@ -101,7 +101,7 @@ class LeaseRows:
     async def look(self, *, most: int) -> HeldLease:
         """Renew the leases of this process, then claim free ones, `most` at most.
 
-        When only the second fails, as during a lock of an operator's on another table, what is renewed counts.
+        When only claiming fails, for example because an operator locked another table, the renewed leases count.
         """
         holder = self._holder
         held = await self._writer.write(lambda connection: self._renew(connection, holder))
@@ -109,11 +109,11 @@ class LeaseRows:
             taken, self._seen = await self._writer.write(lambda connection: self._look(connection, holder, most=most))
             held |= taken
         except DBAPIError as error:
-            log.warning("Leases are renewed, but sessions that nobody runs can't be looked for: %s", error.orig)
+            log.warning("Leases are renewed, but free sessions can't be claimed: %s", error.orig)
             self._seen = replace(self._seen, waiting=frozenset())
         if holder != self._holder:  # abandoned while the database answered
             return replace(self._seen, waiting=frozenset())
-        # A session that another process ran in between is claimed at the next look: first its old actor has to end.
+        # A session that another process ran in between is claimed at the next look: its old actor must end first.
         self._epochs = {company: epoch for company, epoch in held.items() if self._epochs.get(company, epoch) == epoch}
         return replace(self._seen, companies=frozenset(self._epochs))
 
@@ -172,11 +172,11 @@ class LeaseRows:
         await self._writer.write(work)
 
     def _in_time(self, connection: Connection, holder: str) -> ColumnElement[bool]:
-        """A condition for statements that must take effect now or never. Raises `Abandoned`.
+        """Return a condition that makes a statement do nothing when it is executed late. Raises `Abandoned`.
 
-        A database that stood still carries out what was sent before, when nobody waits for it any more: its leases
-        would belong to nobody and keep every process from the sessions until they end. The server's clock judges,
-        against a time that it told a moment ago.
+        A database that hung executes statements that it received before, when nobody waits for them any more: their
+        leases would belong to nobody and block the sessions until they expire. The condition compares the server's
+        clock with the time it returned a moment ago.
         """
         asked_at: datetime = connection.execute(select(_NOW)).scalar_one()
         if holder != self._holder:

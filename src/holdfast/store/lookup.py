@@ -1,4 +1,4 @@
-"""Looking up messages for people: newest first, by id, number or state."""
+"""Finds messages for people: newest first, by words, id, phone number or state."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _OUTBOUND = (
     IS_TO_NEW_CONTACT,
 )  # fmt: skip
 _MOST_OF_ANY_STATE = 10_000
-"""Messages that fit a search, among which those of one state are looked for."""
+"""Number of matches among which a search for one state looks at most."""
 _AT_ONCE = 500
 _END = 2**62
-"""Above every number of a message."""
+"""Higher than every `seq`."""
 
 
 class LookupRows:
@@ -80,8 +80,8 @@ class LookupRows:
         return await self._database.read(work)
 
     async def tallies(self, *, since: str, until: str) -> Mapping[str, DeliveryTally]:
-        # Subqueries for each company are ranges of the index on company and time, whatever the number of rows before
-        # them. A join is not: PostgreSQL then reads the whole outbox.
+        # Subqueries for each company read ranges of the index on company and time, however many older rows there are.
+        # For a join PostgreSQL would read the whole outbox.
         mine = (
             outbox.c.company_id == sessions.c.company_id,
             outbox.c.accepted_at >= since,

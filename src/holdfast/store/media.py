@@ -1,6 +1,6 @@
-"""Media in the database, in pieces: any process has them, and so has any backup.
+"""Media in the database, in chunks: every process and every backup has them.
 
-Each piece is a write of its own, so that others get in between, and no more than one is in memory.
+Each chunk is a write of its own, so that other writes run in between, and only one chunk is in memory.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SHOWN = media.c["id", "company_id", "mimetype", "filename", "size_bytes", "sha2
 _MEDIA_KINDS = ("image", "video", "audio", "document", "sticker")
 _STREAMED = {"yield_per": 500}
 _WAS_SENT = text("kind IN ('image','video','audio','document','sticker') AND sent_at IS NOT NULL")
-"""As the index of sent media has it."""
+"""Spelled as in the partial index of sent media."""
 
 
 class MediaRows:
@@ -137,11 +137,11 @@ class MediaRows:
         return removed
 
     async def _needed(self, company: str, settled_since: str) -> set[str]:
-        """Media of a company that messages still need."""
+        """Return the ids of the company's media that messages still need."""
         return await self._needed_outbound(company, settled_since) | await self._needed_inbound(company, settled_since)
 
     async def _needed_outbound(self, company: str, since: str) -> set[str]:
-        """Of messages that wait, or were accepted or sent lately: each is a range of an index of its own."""
+        """Media of messages that are open, or were accepted or sent recently: each query has an index of its own."""
         mine = select(outbox.c.content).where(outbox.c.company_id == company)
         statements = (
             mine.where(text("state IN ('queued','sending')"), outbox.c.kind.in_(_MEDIA_KINDS)),
@@ -168,7 +168,7 @@ class MediaRows:
 
 
 def media_ids(content: dict[str, Any]) -> set[str]:
-    """The stored media that a content names."""
+    """Return the ids of the stored media in a message content."""
     return {str(part["media"]) for part in content.values() if isinstance(part, dict) and "media" in part}
 
 
@@ -209,7 +209,7 @@ def _pieces(connection: Connection, media_id: str) -> Iterator[bytes]:
 
 
 def _remove(connection: Connection, *, media_id: str, which: ColumnElement[bool] | None = None) -> int:
-    """1 when it was there and met the condition."""
+    """Remove a medium that meets the condition; returns how many were removed, 0 or 1."""
     statement = delete(media).where(media.c.id == media_id)
     gone = connection.scalar((statement if which is None else statement.where(which)).returning(media.c.id))
     if gone is None:

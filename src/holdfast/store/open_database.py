@@ -1,4 +1,4 @@
-"""Which database an installation has: the file in its data folder, or the one that its settings name."""
+"""Opens the database of an installation: the file in its data folder, or the one in its settings."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ FILE = "holdfast.db"
 
 
 def open_database(settings: Settings) -> Database:
-    """Raises `Misconfigured` with the cure, also when another process has the data folder for itself."""
+    """Raises `Misconfigured` with the cure, also when another process uses the data folder."""
     url = settings.database_url
     return Database(settings.data_dir / FILE if url is None else parse(url))

@@ -1,12 +1,12 @@
-"""PostgreSQL: one database that several Holdfast processes may share. It must never say the password.
+"""Opens PostgreSQL, which several Holdfast processes may share. It must never reveal the password.
 
-The server ends a transaction that its client leaves idle for a few seconds: a process that was stopped amid one would
-otherwise keep its leases locked against the process that is to take over. A connection that is gone without a word is
-noticed within about as long.
+The server ends a transaction that is idle for a few seconds: a process that was suspended within one would otherwise
+keep its leases locked against the process that takes over. A connection that breaks silently is detected in about the
+same time.
 
-Such options of a session are set by `SET` after connecting, and read back: a pooler such as PgBouncer does not pass on
-those of the start-up packet. A pooler must keep a server connection for each client connection (session mode): the
-options, advisory locks and prepared statements of a connection would otherwise reach another client's transactions.
+These session options are set with `SET` after connecting, and read back, because a pooler such as PgBouncer does not
+pass on those of the start-up packet. A pooler must reserve a server connection for each client connection (session
+mode): options, advisory locks and prepared statements would otherwise reach transactions of other clients.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SETTING = "HOLDFAST_DATABASE_URL"
 _FORM = "postgresql://user:password@host:5432/database"
 _OLDEST = 13
 MIGRATING = 0x686F6C64
-"""Number of the advisory lock: two processes that start together migrate one after the other."""
+"""Number of the advisory lock with which processes that start together migrate one after the other."""
 _CONNECTION = {
     "application_name": "holdfast",
     "connect_timeout": 5,
@@ -46,14 +46,14 @@ _CURES = {
     "too many clients": "end other clients, or raise max_connections of the server",
     "pooling mode": _POOLER_CURE,
 }
-"""By words of the server's or the pooler's error."""
+"""Cures by words in the error of the server or pooler."""
 _SESSION = {"idle_in_transaction_session_timeout": "4s", "synchronous_commit": "on"}
 _BRIEF = {**_SESSION, "lock_timeout": "1s", "statement_timeout": "3s"}
-"""For statements that must not wait: with leases, no longer than half of what a lease lasts."""
+"""For statements that must not wait: those of leases may take half of a lease's duration."""
 
 
 def parse(text: str) -> URL:
-    """The address as SQLAlchemy wants it. Raises `Misconfigured`, which shows nothing of a malformed one."""
+    """Parse an address for SQLAlchemy. Raises `Misconfigured`, which shows nothing of a malformed one."""
     malformed = Misconfigured(
         f"{SETTING} can't be understood: write {_FORM}, and in user and password %40 for @, %3A for :, %2F for /",
         field=SETTING,
@@ -68,7 +68,7 @@ def parse(text: str) -> URL:
 
 
 def open_postgres(url: URL) -> Opened:
-    """Connects and migrates. Raises `Misconfigured` with the cure."""
+    """Connect and migrate. Raises `Misconfigured` with the cure."""
     engine = _engine(url)
     try:
         with engine.connect() as connection:
@@ -91,7 +91,7 @@ def open_postgres(url: URL) -> Opened:
 
 
 def open_reading(url: URL) -> Engine:
-    """For a look: the server refuses whatever would change something. Nothing is migrated."""
+    """Connect read-only, without migrating."""
     return _reading(_engine(url))
 
 
@@ -100,7 +100,7 @@ def _reading(engine: Engine) -> Engine:
 
 
 def shown(url: URL) -> str:
-    """`user@host/database`: for people."""
+    """Return `user@host/database` for messages."""
     return f"{url.username or ''}@{url.host or 'localhost'}{f':{url.port}' if url.port else ''}/{url.database}"
 
 
@@ -145,7 +145,7 @@ def _first(connection: psycopg.Connection, statement: str) -> str:
 
 
 def _without_detail(part: Any) -> Any:
-    """`Any`: what an exception was made of."""
+    """`part`: an argument of an exception, of any type."""
     return part.split("\nDETAIL:")[0] if isinstance(part, str) else part
 
 
@@ -159,7 +159,7 @@ def _refuse_old(connection: Connection, url: URL) -> None:
 
 
 def _refuse_transaction_pooling(engine: Engine, connection: Connection, url: URL) -> None:
-    """Two connections that are open at once have two server processes, unless a pooler lends them by transaction."""
+    """Two open connections have two server processes, unless a pooler assigns them for each transaction."""
     pid = "SELECT pg_backend_pid()"
     first = connection.exec_driver_sql(pid).scalar_one()
     connection.commit()
@@ -169,7 +169,7 @@ def _refuse_transaction_pooling(engine: Engine, connection: Connection, url: URL
         connection.commit()
     if second == first or again != first:
         raise Misconfigured(
-            f"the database {shown(url)} is reached through a pooler that lends a server connection for each "
+            f"the database {shown(url)} is behind a pooler that assigns a server connection for each "
             f"transaction: {_POOLER_CURE}",
             field=SETTING,
         )
@@ -185,7 +185,7 @@ def _migrate(connection: Connection, url: URL) -> None:
 
 
 def unusable(url: URL, error: Exception) -> Misconfigured:
-    """What a database error comes to for people; never with the password."""
+    """Convert a database error for people, without the password."""
     cause = " ".join(str(getattr(error, "orig", None) or error).split("\nLINE ")[0].split())
     if url.password:
         cause = cause.replace(str(url.password), "…")

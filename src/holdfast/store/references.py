@@ -1,4 +1,4 @@
-"""Finds the messages that others refer to: answers, reactions, edits, deletions, and requests that are repeated."""
+"""Finds the messages that others refer to: by replies, reactions, edits, deletions, and repeated requests."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _sent(connection: Connection, company: str, message_id: str, chat: str | Non
 
 
 def _came(connection: Connection, company: str, message_id: str, chat: str | None) -> Referred | None:
-    """Senders choose WhatsApp ids, so two messages of a chat may share one: take the later."""
+    """Find an inbound message. Senders choose WhatsApp ids, so two messages of a chat may share one: take the later."""
     columns = inbox.c["seq", "whatsapp_id", "chat", "from_me", "sender", "type", "text", "sent_at"]
     found = connection.execute(select(*columns).where(_which(inbox, company, message_id, chat))).all()
     if not found:
@@ -87,7 +87,7 @@ def _came(connection: Connection, company: str, message_id: str, chat: str | Non
 
 
 def _person(jid: str | None) -> str | None:
-    """A person's JID without the number of the device."""
+    """Return a person's JID without the device number."""
     if jid is None:
         return None
     user, _, server = jid.partition("@")

@@ -1,7 +1,7 @@
-"""Removes old rows in short transactions, along the primary key: row numbers grow with time.
+"""Removes old rows in short transactions, in the order of the primary key, which grows with time.
 
-Nothing else points to these rows. Who is a known contact stands in `chats`, and what webhooks deliver in `events`; both
-stay. An idempotency key goes with its message.
+No other table refers to these rows: known contacts are in `chats`, the content of webhooks is in `events`, and both are
+kept. An idempotency key is removed with its message.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from holdfast.store.tables import inbox, outbox, quarantine, transitions
 
 _AT_ONCE = 500
 _PARTS_GIVEN_BACK = 100
-"""A hundred megabytes an hour."""
+"""Free space to return to the disk each hour, in megabytes."""
 _NEWER = transitions.alias("newer")
 _AGE: Mapping[Kept, Column[str]] = MappingProxyType({
     Kept.MESSAGES: outbox.c.accepted_at,
@@ -59,7 +59,7 @@ def _remove(connection: Connection, kept: Kept, *, before: str, after: int) -> B
 
 def _may_go(kept: Kept, before: str) -> tuple[ColumnElement[bool], ...]:
     if kept is Kept.MESSAGES:
-        # A message that waited long, or was read late, is as old as the last change to it that is known.
+        # The age of a message is the time since its last known change: it may have waited long, or been read late.
         times = outbox.c["sent_at", "delivered_at", "read_at", "played_at", "expires_at"]
         return (
             outbox.c.state.not_in([state.value for state in OPEN]),

@@ -1,4 +1,4 @@
-"""Records of sessions as rows."""
+"""Session records as rows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from holdfast.store.leases import NO_FENCE, Fence
 from holdfast.store.tables import sessions
 
 _NOT_SAVED = frozenset({"company_id", "created_at", "device_name", "proxy_url"})
-"""How a session connects is the caller's to say: a record that was read before must not undo it."""
+"""Columns that callers set directly: saving a record that was read before must not undo their change."""
 
 
 class SessionRows:
@@ -93,7 +93,7 @@ class SessionRows:
 
 _SET_BY_PEOPLE = {"label", "media_links_revoked_at"}
 _RECORDS = select(*(column for column in sessions.c if column.name not in _SET_BY_PEOPLE))
-"""Without what people change: the session's actor saves the record."""
+"""The record without the columns that people change, because the session's actor saves it."""
 
 
 def _values(record: Record) -> dict[str, Any]:

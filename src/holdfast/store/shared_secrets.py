@@ -1,4 +1,4 @@
-"""Small facts by name: one row each."""
+"""Named values in the table `notes`, such as secrets that all processes share."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def noted(connection: Connection, name: str) -> str | None:
 
 
 async def shared_secret(database: Database, name: str, *, randomness: RandomSource) -> str:
-    """A secret that all processes on this database have in common; made by the first that asks."""
+    """Return a secret that all processes on this database share; the first caller creates it."""
     fresh = randomness.secret()
 
     def work(connection: Connection) -> str:

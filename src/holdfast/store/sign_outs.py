@@ -1,4 +1,4 @@
-"""Sessions of the dashboard that were signed out. A row is kept until the cookie would have ended by itself."""
+"""Dashboard sessions that were signed out. A row is kept until the cookie expires."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SQLite in the data folder: one process, one file, on the disk when a write returns."""
+"""Opens SQLite in the data folder: one process, one file, and writes that are on the disk when they return."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_tim
 
 
 def open_sqlite(path: Path) -> Opened:
-    """Opens or creates the file at `path`. Raises `Misconfigured` with the cure."""
+    """Open or create the file at `path`. Raises `Misconfigured` with the cure."""
     lock = _lock(path.with_suffix(".lock"))
     engine = _engine(path)
 
@@ -28,7 +28,7 @@ def open_sqlite(path: Path) -> Opened:
         os.close(lock)
 
     try:
-        os.close(_open_private(path))  # SQLite would let everybody read it; its log gets the same mode
+        os.close(_open_private(path))  # SQLite would make it readable for all; its log gets the same mode
         _migrate(engine, path)
     except BaseException:
         close()
@@ -39,14 +39,14 @@ def open_sqlite(path: Path) -> Opened:
 
 def _engine(path: Path) -> Engine:
     engine = create_engine(
-        URL.create("sqlite", database=str(path)),  # a path may hold what a URL may not
+        URL.create("sqlite", database=str(path)),  # a path may have characters that a URL may not
         connect_args={"check_same_thread": False},
         hide_parameters=True,  # errors go to the log, and the parameters are keys and messages
     )
 
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _: object) -> None:
-        connection.isolation_level = None  # we say BEGIN ourselves: sqlite3's own rules delay it to the first write
+        connection.isolation_level = None  # BEGIN is sent below: sqlite3 would delay it to the first write
         if connection.execute("PRAGMA page_count").fetchone() == (0,):
             connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # with content in the file, only VACUUM changes it
         for pragma in _PRAGMAS:
@@ -61,7 +61,7 @@ def _engine(path: Path) -> Engine:
 
 
 def _lock(path: Path) -> int:
-    """Hold the data folder for this process: two gateways on one file would both run its sessions."""
+    """Lock the data folder for this process: two gateways on one file would both run its sessions."""
     handle = _open_private(path)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -76,7 +76,7 @@ def _lock(path: Path) -> int:
 
 
 def _open_private(path: Path) -> int:
-    """Open a file, or make one that only its owner may read."""
+    """Open a file; a new one is readable for its owner only."""
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
@@ -92,14 +92,14 @@ def _migrate(engine: Engine, path: Path) -> None:
         with engine.connect() as connection:
             log_migration(connection, str(path))
             migrate(connection, str(path))
-            # Without statistics the planner guesses, and wrong: a sample of each index takes milliseconds.
+            # Without statistics the planner chooses wrong indexes. Sampling each index takes milliseconds.
             connection.exec_driver_sql("PRAGMA analysis_limit=1000")
             connection.exec_driver_sql("ANALYZE")
             connection.commit()
     except (SQLAlchemyError, CommandError) as error:
         raise Misconfigured(
             f'the database "{path}" can\'t be opened ({_cause(error)}): restore a backup, '
-            "or move the file away to begin with an empty one"
+            "or move the file away to start with an empty one"
         ) from error
 
 

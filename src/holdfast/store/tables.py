@@ -1,7 +1,7 @@
-"""The tables, as SQLAlchemy Core sees them. `migrations/` makes them; a test holds the two together.
+"""The tables for SQLAlchemy Core. `migrations/` creates them; a test compares the two.
 
-Times are ISO 8601 text in UTC with milliseconds, as in every record of Holdfast: they sort, and SQLite's and
-PostgreSQL's own types for time disagree.
+Times are ISO 8601 text in UTC with milliseconds, as in every record of Holdfast: they sort, and the time types of
+SQLite and PostgreSQL differ.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from sqlalchemy import (
 
 metadata = MetaData()
 
-_SEQ = BigInteger().with_variant(Integer(), "sqlite")  # SQLite counts up only its own INTEGER PRIMARY KEY
+_SEQ = BigInteger().with_variant(Integer(), "sqlite")  # SQLite increments only INTEGER PRIMARY KEY columns
 
 sessions = Table(
     "sessions",
@@ -318,7 +318,7 @@ Index("events_at", events.c.at)
 webhook_endpoints = Table(
     "webhook_endpoints",
     metadata,
-    Column("company_id", Text, primary_key=True),  # empty: of all companies that have none of their own
+    Column("company_id", Text, primary_key=True),  # empty: the default endpoint, for companies without one
     Column("id", Text, nullable=False, unique=True),
     *(Column(name, Text) for name in ("url", "secret", "events")),
     Column("state", Text, nullable=False, server_default="active"),
@@ -390,5 +390,5 @@ leases = Table(
     Column("node", Text, nullable=False),
     Column("holder", Text, nullable=False),
     Column("epoch", BigInteger, nullable=False),
-    Column("expires_at", DateTime(timezone=True), nullable=False),  # PostgreSQL only, and by its own clock
+    Column("expires_at", DateTime(timezone=True), nullable=False),  # PostgreSQL only, by the server's clock
 )

@@ -46,7 +46,7 @@ class TimelineRows:
 
         def work(connection: Connection) -> list[Transition]:
             rows = [*connection.execute(newest).mappings(), *connection.execute(before).mappings()]
-            return [_turn(row) for row in reversed(rows)]
+            return [_transition(row) for row in reversed(rows)]
 
         return await self._database.read(work)
 
@@ -59,15 +59,15 @@ class TimelineRows:
         return await self._database.write(work)
 
 
-def _turn(row: RowMapping) -> Transition:
+def _transition(row: RowMapping) -> Transition:
     values = {name: value for name, value in row.items() if name not in {"seq", "company_id", "before", "after"}}
     return Transition(company=row["company_id"], before=State(row["before"]), after=State(row["after"]), **values)
 
 
 def _body(transition: Transition) -> dict[str, object]:
-    """The body of the event of a state transition."""
+    """Return the event body of a state transition."""
     reason = None if transition.reason is None else stored_reason(transition.reason, transition.code)
-    told = {} if reason is None else {"message": reason.sentence, "action": reason.action.value}
+    explanation = {} if reason is None else {"message": reason.sentence, "action": reason.action.value}
     return {
         "companyId": transition.company,
         "state": transition.after.value,
@@ -75,5 +75,5 @@ def _body(transition: Transition) -> dict[str, object]:
         "since": transition.at,
         "reconnectAttempts": transition.attempts,
         "nextAttemptAt": transition.next_attempt_at,
-        "reason": None if reason is None else {"code": reason.name, "number": reason.code, **told},
+        "reason": None if reason is None else {"code": reason.name, "number": reason.code, **explanation},
     }

@@ -1,4 +1,4 @@
-"""How much companies have stored, for quotas."""
+"""Counts what companies have stored, for quotas."""
 
 from __future__ import annotations
 

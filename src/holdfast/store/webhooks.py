@@ -1,8 +1,8 @@
 """Webhook endpoints and deliveries as rows.
 
-Only the first pending delivery of a chat has a `next_at`: it has its turn. So the deliveries that are due are found by
-an index however many wait behind them, and the sender needs no list of them. Whatever takes a delivery off the pending
-ones gives the next of its chat the turn, in the same transaction.
+Only the first pending delivery of a chat, its head, has a `next_at`. So an index finds the deliveries that are due,
+however many wait behind them, and the sender keeps no list. Whatever settles a head makes the next pending delivery of
+its chat the head, in the same transaction.
 """
 
 from __future__ import annotations
@@ -60,17 +60,17 @@ from holdfast.store.tables import webhook_deliveries as deliveries
 from holdfast.store.tables import webhook_endpoints as endpoints
 
 _PENDING = text("state = 'pending'")
-"""As the index of pending deliveries has it: only so a database sees that this index will do."""
+"""Spelled as in the partial index of pending deliveries: otherwise no planner would use that index."""
 _FAILED = text("webhook_deliveries.state = 'failed'")
 _RETRIED = text("webhook_deliveries.state = 'pending' AND webhook_deliveries.attempts > 0")
 _TURNS = 16
-"""Deliveries of one company in a look, while others wait."""
+"""Most deliveries of one company that one query returns, while others wait."""
 _D = deliveries.c
 _OUTAGE_FAILURES = 2
-"""An endpoint that failed so often in a row and then accepts a delivery was away, and is back."""
+"""An endpoint that failed this often in a row and then accepts a delivery had an outage that is over."""
 _OUTAGE_STATUSES = (429, 502, 503, 504)
 _REFUSED_BY_OUTAGE = or_(_D.last_status.is_(None), _D.last_status.in_(_OUTAGE_STATUSES))
-"""Deliveries whose last failure was the endpoint's, not the event's: there was no answer, or that of an overload."""
+"""Deliveries whose last failure was the endpoint's, not the event's: no response, or an overload status."""
 
 
 class WebhookRows:
@@ -80,7 +80,7 @@ class WebhookRows:
         self._database = database
 
     async def set_default(self, url: str | None, secret: str | None) -> None:
-        """The endpoint of all. Without a URL what waits for it is kept, and nothing more is added."""
+        """Set the default endpoint. Without a URL, pending deliveries are kept and no more are added."""
 
         def change(before: Endpoint | None) -> Endpoint | None:
             if before is None and url is None:
@@ -216,7 +216,7 @@ class WebhookRows:
 
         return await self._database.write(work)
 
-    # What people ask.
+    # For people.
 
     async def counts(self) -> dict[str, Counts]:
         grouped = select(_D.company_id, func.count(), func.min(_D.at)).group_by(_D.company_id)
@@ -233,7 +233,7 @@ class WebhookRows:
         return await self._database.read(work)
 
     async def failed(self, companies: Companies, *, after: int, most: int) -> list[Failed]:
-        """Two kinds of deliveries and any number of companies, each found by an index of its own, and merged here."""
+        """Failed and retried deliveries of any number of companies: each has a query with its own index."""
         found = (
             select(deliveries, events.c.id, events.c.type)
             .join(events, events.c.seq == _D.event_seq)
@@ -265,9 +265,9 @@ class WebhookRows:
         return await self._replay(and_(mine, or_(*(events.c.seq.in_(each) for each in which))), wanted_by_filter=False)
 
     async def _replay(self, which: ColumnElement[bool], *, wanted_by_filter: bool) -> int:
-        """Start the deliveries afresh. With `wanted_by_filter`, only types that the endpoint asks for.
+        """Start the deliveries again; with `wanted_by_filter`, only event types that the endpoint wants.
 
-        An endpoint that is aside gets its probe at once: somebody believes that it works again.
+        A suspended endpoint is probed at once: somebody believes that it works again.
         """
 
         def work(connection: Connection) -> int:
@@ -294,7 +294,7 @@ def new_endpoint(company: str, *, url: str | None, secret: str | None) -> Endpoi
     return Endpoint(id=endpoint_id(company), company=company, url=url, secret=secret, events=None, health=Health())
 
 
-# What is due.
+# Due deliveries.
 
 
 def _due(
@@ -316,7 +316,7 @@ def _next_at(connection: Connection, open_ones: Collection[str], *, now: str) ->
 def _probes(
     connection: Connection, routes: dict[str, Endpoint], *, now: datetime, known: Collection[int]
 ) -> tuple[list[Head], datetime | None]:
-    """The oldest delivery for each endpoint that is aside and due for a probe, and when the next one is."""
+    """Return the oldest delivery of each suspended endpoint whose probe is due, and when the next probe is due."""
     heads, times = list[Head](), list[datetime]()
     aside = {each.id: each for each in routes.values() if each.health.state is EndpointState.ASIDE}
     for endpoint in aside.values():
@@ -339,7 +339,7 @@ def _head(row: RowMapping, endpoint: str) -> Head:
     )
 
 
-# What a try changes.
+# Attempts.
 
 
 def _keep(connection: Connection, head: Head, outcome: AttemptOutcome, tried: Tried, *, now: datetime) -> None:
@@ -372,10 +372,10 @@ def _learn(
     if found is None:
         return EndpointState.ACTIVE, None
     health = learn(found.health, tried, now=now, jitter=jitter)
-    told: dict[str, Any] = {"last_success_at": iso(now), "last_status": tried.status}
+    last: dict[str, Any] = {"last_success_at": iso(now), "last_status": tried.status}
     if not tried.is_taken:
-        told = {"last_failure_at": iso(now), "last_error": tried.error, "last_status": tried.status}
-    after = replace(found, health=health, **told)
+        last = {"last_failure_at": iso(now), "last_error": tried.error, "last_status": tried.status}
+    after = replace(found, health=health, **last)
     _save(connection, after)
     if health.state is EndpointState.ACTIVE and found.health.state is EndpointState.ASIDE:
         _make_due(connection, after.company)
@@ -385,12 +385,12 @@ def _learn(
 
 
 def _was_changed(tried: Endpoint, current: Endpoint | None) -> bool:
-    """Was the endpoint set anew while a delivery to it was under way? Its failure then says nothing of the new one."""
+    """Whether the endpoint was changed during the delivery: a failure of the old one says nothing about the new one."""
     return current is None or (tried.url, tried.secret) != (current.url, current.secret)
 
 
 def _is_worth_a_retry(before: Endpoint | None, after: Endpoint | None) -> bool:
-    """May a change of an endpoint have mended what made deliveries fail?"""
+    """Whether a change of an endpoint may have removed the cause of failed deliveries."""
 
     def route(endpoint: Endpoint | None) -> object:
         return None if endpoint is None else (endpoint.url, endpoint.secret, endpoint.health.state)
@@ -399,7 +399,7 @@ def _is_worth_a_retry(before: Endpoint | None, after: Endpoint | None) -> bool:
 
 
 def _make_due(connection: Connection, company: str, *, only: ColumnElement[bool] | None = None) -> None:
-    """Make what waits for a later retry due at once, in order: of a company, or of all without their own endpoint."""
+    """Make waiting retries due now, in order, of a company or of all companies without their own endpoint."""
     own = select(endpoints.c.company_id).where(endpoints.c.company_id != OF_ALL, endpoints.c.url.is_not(None))
     whose = _D.company_id.not_in(own) if company == OF_ALL else _D.company_id == company
     later = (_D.next_at.is_not(None), whose, *(() if only is None else (only,)))
@@ -407,7 +407,7 @@ def _make_due(connection: Connection, company: str, *, only: ColumnElement[bool]
 
 
 def _schedule_heads(connection: Connection, *, at: str) -> None:
-    """The first pending delivery of each chat has the turn, and no other."""
+    """Make the first pending delivery of each chat its head, and no other."""
     heads = select(func.min(_D.event_seq)).where(_PENDING).group_by(_D.company_id, _D.chat)
     connection.execute(
         update(deliveries).where(_D.next_at.is_not(None), _D.event_seq.not_in(heads)).values(next_at=None)
@@ -419,7 +419,7 @@ def _schedule_heads(connection: Connection, *, at: str) -> None:
 
 
 def _probe_now(connection: Connection, companies: Collection[str]) -> None:
-    """The endpoints of these companies that are aside are due for a probe."""
+    """Make the probes of the suspended endpoints of these companies due."""
     found = _endpoints(connection)
     ids = {each.id for each in (endpoint_of(company, found) for company in companies) if each is not None}
     aside = (endpoints.c.id.in_(ids), endpoints.c.state == EndpointState.ASIDE.value)
@@ -427,7 +427,7 @@ def _probe_now(connection: Connection, companies: Collection[str]) -> None:
 
 
 def _stuck(found: Sequence[Endpoint]) -> ColumnElement[bool]:
-    """Deliveries that nobody takes: their endpoint is aside, off, or no more."""
+    """Select deliveries that can't be sent: their endpoint is suspended, off, or removed."""
     own = {each.company: each for each in found if each.company != OF_ALL}
     bad = [company for company, each in own.items() if each.health.state is not EndpointState.ACTIVE]
     all_others = endpoint_of(OF_ALL, found)
@@ -437,7 +437,7 @@ def _stuck(found: Sequence[Endpoint]) -> ColumnElement[bool]:
 
 
 def _wanted(found: Sequence[Endpoint], *, by_filter: bool) -> ColumnElement[bool]:
-    """Events that some endpoint takes."""
+    """Select events that some endpoint wants."""
     company, type_ = events.c.company_id, events.c.type
     usable = [each for each in found if each.url is not None]
     own = [each.company for each in usable if each.company != OF_ALL]
