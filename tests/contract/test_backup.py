@@ -351,12 +351,12 @@ def _rewrite(path: Path, member: str, change: Callable[[bytes], bytes | None]) -
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (_cut, "was it copied whole"),
+        (_cut, "was it copied completely"),
         (_flip, "tables/signal_keys.jsonl can't be read"),
         (_swap, "tables/outbox.jsonl does not match its checksum"),
         (_forge, "its manifest does not match its checksum"),
         (_lose, "the part tables/inbox.jsonl is missing"),
-        (lambda path: path.write_text("hello"), "it is no backup"),
+        (lambda path: path.write_text("hello"), "it is not a backup"),
         (Path.unlink, "there is no backup"),
     ],
 )

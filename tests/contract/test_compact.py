@@ -82,7 +82,7 @@ async def test_a_file_of_an_older_version_is_rewritten_once(path: Path) -> None:
         await opened.write(fill)
         await clear_in_parts(opened, filling.company(0))
         await RetentionRows(opened).tidy()
-        with pytest.raises(Conflict, match="stop Holdfast, run `holdfast compact`, and start it"):
+        with pytest.raises(Conflict, match="stop Holdfast, run `holdfast compact`, and start Holdfast"):
             await compact(opened, may_rewrite=False)
         done = await compact(opened, may_rewrite=True)
         assert done.after < done.before / 2

@@ -149,7 +149,7 @@ def give_to_other(table: str) -> Callable[[Parts], None]:
 OF_ANOTHER = {
     "messages": (give_to_other("outbox"), "but it has rows of"),
     "a session": (give_to_other("sessions"), "but it has rows of"),
-    "a file's part": (set_to("media_chunks", "media_id", "med_1"), "not the company's"),
+    "a file's part": (set_to("media_chunks", "media_id", "med_1"), "does not belong to the company"),
     "a file of another's": (set_to("inbox", "media_id", "med_1"), "refer to those of another company"),
     "a delivery of another's event": (set_to("webhook_deliveries", "event_seq", 2), "refer to those|can't be stored"),
 }
