@@ -33,7 +33,7 @@ from typing import Any
 import aiohttp
 from sqlalchemy import URL
 
-from bench.big_store_fill import PostgresStores, Size, SqliteStores, postgres_stores, sqlite_stores
+from bench.big_store_fill import PostgresStores, Size, SqliteStores, address, postgres_stores, sqlite_stores
 from bench.figures import percentile, rss_mb
 from holdfast.store.database import Database
 from holdfast.store.figures import FigureRows
@@ -160,7 +160,7 @@ async def gateway(folder: Path, place: Path | URL) -> AsyncIterator[tuple[Served
 
 
 def _settings(place: Path | URL) -> dict[str, str]:
-    return {} if isinstance(place, Path) else {"HOLDFAST_DATABASE_URL": place.render_as_string(hide_password=False)}
+    return {} if isinstance(place, Path) else {"HOLDFAST_DATABASE_URL": address(place)}
 
 
 async def figures(folder: Path, place: Path | URL) -> Figures:

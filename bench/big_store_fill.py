@@ -84,9 +84,7 @@ class PostgresStores:
         if not is_kept:
             url = parse(self._server.new_database())
             asyncio.run(_fill(url, size))
-            with self._server.operator(
-                url.set(drivername="postgresql").render_as_string(hide_password=False)
-            ) as operator:
+            with self._server.operator(address(url)) as operator:
                 operator.execute("VACUUM (ANALYZE)")
             with self._server.operator() as operator:
                 operator.execute(f"ALTER DATABASE {url.database} RENAME TO {template}".encode())
@@ -113,6 +111,11 @@ def postgres_stores(folder: Path) -> Iterator[PostgresStores]:
         yield PostgresStores(server)
     finally:
         server.stop()
+
+
+def address(url: URL) -> str:
+    """As an operator writes it, with the password."""
+    return url.set(drivername="postgresql").render_as_string(hide_password=False)
 
 
 async def _fill(place: Path | URL, size: Size) -> None:
