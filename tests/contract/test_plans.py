@@ -181,6 +181,7 @@ async def _messages(outbox: Called, inbox: Called, lookup: Called, figures: Call
     await inbox.newest(COMPANY, most=100, chat=CHAT)
     await inbox.find("in_000000000007")
     await figures.backlogs()
+    await figures.backlogs(COMPANY)
     await figures.tally(COMPANY, since=_ago(1), until=iso(NOW))
     await lookup.tallies(since=_ago(1), until=iso(NOW))
     await references.find(COMPANY, "3A7", chat=CHAT)

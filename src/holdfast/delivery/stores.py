@@ -261,8 +261,8 @@ class DeliveryTally:
 class Figures(Protocol):
     """Counts over the outbox."""
 
-    async def backlogs(self) -> Mapping[str, Backlog]:
-        """By company, for companies with a backlog."""
+    async def backlogs(self, company: str | None = None) -> Mapping[str, Backlog]:
+        """The backlog of each company that has one, or of one company."""
 
     async def tally(self, company: str, *, since: str, until: str) -> DeliveryTally:
         """Counts of messages accepted at or after `since` that are settled, or were accepted before `until`."""

@@ -15,16 +15,19 @@ _ARRIVED = tuple(state.value for state in (MessageState.DELIVERED, MessageState.
 _TAKEN = (MessageState.SENT.value, *_ARRIVED)
 _LEFT_OUT = (MessageState.CANCELLED.value, MessageState.EXPIRED.value)
 _BACKLOGS = {
-    dialect: text(
+    (dialect, of_one): text(
         "SELECT company_id, COUNT(*), MIN(accepted_at), "  # noqa: S608 – made of constants
         "MIN(CASE WHEN held_code IS NULL AND priority = 0 THEN accepted_at END) "
         f"FROM outbox {hint} "
-        "WHERE state IN ('queued','sending') GROUP BY company_id"
+        f"WHERE state IN ('queued','sending'){' AND company_id = :company' if of_one else ''} GROUP BY company_id"
     )
     for dialect, hint in (("sqlite", "INDEXED BY outbox_open"), ("postgresql", ""))
+    for of_one in (False, True)
 }
-"""The states are literals: with bound values no planner uses the partial index. Without statistics SQLite prefers the
-index by time, which covers the query, and reads all of it."""
+"""By dialect, and whether of one company. The index has all columns of the query.
+
+The states are literals: with bound values no planner uses the partial index. Without statistics SQLite prefers the
+index by time and reads all of it."""
 
 
 def _count(which: ColumnElement[bool]) -> ColumnElement[int]:
@@ -50,9 +53,11 @@ class FigureRows:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def backlogs(self) -> Mapping[str, Backlog]:
+    async def backlogs(self, company: str | None = None) -> Mapping[str, Backlog]:
+        values = {} if company is None else {"company": company}
+
         def work(connection: Connection) -> dict[str, Backlog]:
-            rows = connection.execute(_BACKLOGS[connection.dialect.name])
+            rows = connection.execute(_BACKLOGS[connection.dialect.name, company is not None], values)
             return {
                 company: Backlog(waiting=waiting, oldest_at=oldest, late_since=late)
                 for company, waiting, oldest, late in rows

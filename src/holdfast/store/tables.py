@@ -167,8 +167,7 @@ Index("outbox_whatsapp_id", outbox.c.company_id, outbox.c.whatsapp_id, unique=Tr
 Index("outbox_idempotency_key", outbox.c.company_id, outbox.c.idempotency_key, unique=True)
 Index(
     "outbox_open",
-    outbox.c.company_id,
-    outbox.c.seq,
+    *outbox.c["company_id", "seq", "state", "priority", "accepted_at", "held_code"],
     sqlite_where=text("state IN ('queued','sending')"),
     postgresql_where=text("state IN ('queued','sending')"),
 )

@@ -219,14 +219,14 @@ class WebhookRows:
     # For people.
 
     async def counts(self) -> dict[str, Counts]:
-        grouped = select(_D.company_id, func.count(), func.min(_D.at)).group_by(_D.company_id)
-        pending, failed = grouped.where(_PENDING), grouped.where(_FAILED)
+        pending = select(_D.company_id, func.count(), func.min(_D.at)).where(_PENDING).group_by(_D.company_id)
+        failed = select(_D.company_id, func.count()).where(_FAILED).group_by(_D.company_id)
 
         def work(connection: Connection) -> dict[str, Counts]:
             found: dict[str, Counts] = {}
             for company, count, oldest in connection.execute(pending):
                 found[company] = Counts(pending=count, oldest_at=oldest)
-            for company, count, _ in connection.execute(failed):
+            for company, count in connection.execute(failed):
                 found[company] = replace(found.get(company, Counts()), failed=count)
             return found
 
