@@ -8,6 +8,7 @@ import os
 import resource
 import shutil
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
@@ -90,6 +91,9 @@ from holdfast.store.webhooks import WebhookRows
 from holdfast.web.client import WebClient
 from holdfast.web.client_version import read_script
 
+_SWITCH_INTERVAL_S = 0.001
+"""How long a busy thread, such as that of a backup, keeps the interpreter lock while others wait for it. Accepting a
+message changes threads several times, and Python's default is five times as long."""
 _OTHER_FILES = 256
 """Open files for everything but callers: database, engine hosts, logs, outgoing connections."""
 
@@ -107,6 +111,7 @@ async def serve(
     `ready` is called with the URL when the sessions are loaded; `qr_shown` with company and code of each new QR code.
     Raises `Misconfigured` and `EngineUnavailable` with the cure, alone or in groups.
     """
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
     clock, randomness, settings = SystemClock(), SystemRandomSource(), held.settings
     media = MediaRows(held.database, clock=clock)
     spool = Spool(media, folder=settings.spool_dir, clock=clock)
