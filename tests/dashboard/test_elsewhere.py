@@ -23,6 +23,7 @@ class Neighbour:
 
     is_ready = True
     running: Collection[str] = ()
+    connected: Collection[str] = ()
 
     def __init__(self, context: AppContext) -> None:
         self._desk = context

@@ -7,7 +7,7 @@ often, once for all watchers.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -186,7 +186,8 @@ class Fleet:
         async with self._turn:
             if self._is_older(self._looked_at, LOOK_EVERY_S * 0.9):
                 await self._count()
-                self._rows = [self._row(view) for view in await self._gateway.looks()]
+                views, connected = await self._gateway.looks(), self._gateway.connected
+                self._rows = [self._row(view, connected) for view in views]
                 self._looked_at = self._clock.monotonic()
             return self._rows
 
@@ -195,7 +196,7 @@ class Fleet:
         view = await self._gateway.look(company)
         async with self._turn:
             await self._count()
-            return self._row(view)
+            return self._row(view, self._gateway.connected)
 
     def forget(self) -> None:
         """Invalidate the cached rows after a change."""
@@ -214,10 +215,10 @@ class Fleet:
     def _is_older(self, at: float, seconds: float) -> bool:
         return self._clock.monotonic() - at >= seconds
 
-    def _row(self, view: View) -> FleetRow:
+    def _row(self, view: View, connected: Collection[str]) -> FleetRow:
         company = view.record.company
         backlog, tally = self._backlogs.get(company, Backlog()), self._tallies.get(company)
         label = self._labels.get(company)
         if company not in self._gateway.running:
             return make_row_elsewhere(view, backlog, tally, label=label)
-        return make_row(view, self._diagnoser.verdict(view, self._backlogs), backlog, tally, label=label)
+        return make_row(view, self._diagnoser.verdict(view, self._backlogs, connected), backlog, tally, label=label)

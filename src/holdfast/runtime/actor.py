@@ -110,6 +110,10 @@ class SessionActor:
         return self._record.company
 
     @property
+    def is_connected(self) -> bool:
+        return self._record.current.state is State.CONNECTED
+
+    @property
     def view(self) -> View:
         planned, now, record = self._session.next_attempt_at, self._services.clock.monotonic(), self._record
         return View(

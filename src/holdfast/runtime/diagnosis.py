@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -118,16 +118,17 @@ class Diagnoser:
     async def health(self, company: str) -> tuple[View, Verdict]:
         """The verdict, the same as in diagnostics, dashboard and alerts. Raises `NotFound`."""
         view = self._gateway.view(company)
-        return view, self.verdict(view, await self._figures.backlogs())
+        return view, self.verdict(view, await self._figures.backlogs(company), self._gateway.connected)
 
-    def verdict(self, view: View, backlogs: Mapping[str, Backlog]) -> Verdict:
-        """The verdict on a session of this process, given the backlogs in the outbox."""
-        return judge(self._signals(view, backlogs), self._thresholds)
+    def verdict(self, view: View, backlogs: Mapping[str, Backlog], connected: Collection[str]) -> Verdict:
+        """The verdict on a session of this process, given the backlogs in the outbox and the connected companies."""
+        return judge(self._signals(view, backlogs, connected), self._thresholds)
 
     async def verdicts(self, views: Iterable[View]) -> Mapping[str, Verdict]:
         """The verdicts on those of these sessions that this process runs, by company."""
-        backlogs, running = await self._figures.backlogs(), self._gateway.running
-        return {view.record.company: self.verdict(view, backlogs) for view in views if view.record.company in running}
+        backlogs, connected = await self._figures.backlogs(), self._gateway.connected
+        mine = [view for view in views if view.record.company in self._gateway.running]
+        return {view.record.company: self.verdict(view, backlogs, connected) for view in mine}
 
     async def backlogs(self) -> Mapping[str, Backlog]:
         return await self._figures.backlogs()
@@ -140,16 +141,17 @@ class Diagnoser:
     async def all_health(self) -> list[tuple[View, Verdict, Backlog]]:
         """The verdicts on all sessions of this process."""
         backlogs = await self._figures.backlogs()
+        views, connected = self._gateway.views(), self._gateway.connected
         return [
-            (view, judge(self._signals(view, backlogs), self._thresholds), backlogs.get(view.record.company, Backlog()))
-            for view in self._gateway.views()
+            (view, self.verdict(view, backlogs, connected), backlogs.get(view.record.company, Backlog()))
+            for view in views
         ]
 
     async def diagnose(self, company: str, *, since: datetime | None = None) -> Diagnosis:
         """Everything about one session, with its stability from `since` to now where given. The session's history
         goes back 7 days. Raises `NotFound`, and `BadInput` for a `since` that lies in the future."""
         view = self._gateway.view(company)
-        signals = self._signals(view, await self._figures.backlogs())
+        signals = self._signals(view, await self._figures.backlogs(company), self._gateway.connected)
         now = self._services.clock.now()
         windows = WINDOWS_S if since is None else {**WINDOWS_S, ASKED: _window_s(since, now)}
         transitions = await self._services.timeline.last(
@@ -199,14 +201,14 @@ class Diagnoser:
             return None
         return self._services.clock.now() + timedelta(seconds=moment - self._services.clock.monotonic())
 
-    def _signals(self, view: View, backlogs: Mapping[str, Backlog]) -> Signals:
+    def _signals(self, view: View, backlogs: Mapping[str, Backlog], connected: Collection[str]) -> Signals:
         return signals_of(
             view,
             clock=self._services.clock,
             policy=self._services.policy,
             backlogs=backlogs,
             host_silent_s=self._services.supervisor.silent_s(view.record.company),
-            others_connected=self._gateway.has_connected_beside(view.record.company),
+            connected=connected,
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 
 from holdfast.base.clock import Clock
@@ -26,7 +26,7 @@ def signals_of(
     policy: Policy,
     backlogs: Mapping[str, Backlog],
     host_silent_s: float | None,
-    others_connected: bool,
+    connected: Collection[str],
     check_late_s: float = 0,
 ) -> Signals:
     """Everything known about a session now, as evidence."""
@@ -45,7 +45,7 @@ def signals_of(
         machinery=MachinerySigns(actor_silent_s=view.silent_s, host_silent_s=host_silent_s, check_late_s=check_late_s),
         qr_wanted=view.record.state is State.PAIRING,
         hold=view.hold,
-        others_connected=others_connected,
+        others_connected=any(other != company for other in connected),
         not_stored=NotStoredSigns.of((now - each.at, each.whatsapp_id) for each in view.not_stored),
     )
 

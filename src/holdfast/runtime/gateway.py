@@ -192,10 +192,10 @@ class Gateway:
         if company not in self.running:
             await self._stored(company)
 
-    def has_connected_beside(self, company: str) -> bool:
-        """Is a session of another company connected in this process?"""
-        actors = self._actors.actors.items()
-        return any(actor.view.record.state is State.CONNECTED for other, actor in actors if other != company)
+    @property
+    def connected(self) -> frozenset[str]:
+        """The companies whose sessions are connected in this process."""
+        return frozenset(company for company, actor in self._actors.actors.items() if actor.is_connected)
 
     def views(self) -> list[View]:
         """The sessions of this process."""

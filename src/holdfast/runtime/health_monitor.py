@@ -104,7 +104,8 @@ class HealthMonitor:
         """Judge every session once, act, and raise alerts."""
         self._services.clock_watch.look()
         backlogs = await self._ask_database()
-        seen = [self._signals(view, backlogs, late_s) for view in self._gateway.views()]
+        views, connected = self._gateway.views(), self._gateway.connected
+        seen = [self._signals(view, backlogs, connected, late_s) for view in views]
         self._act(seen)
         conditions = [condition for signals in seen for condition in conditions_of(signals, self._limits)]
         around = conditions_around(self._surroundings(), self._limits)
@@ -144,14 +145,16 @@ class HealthMonitor:
         await self._services.store.forget_plaintexts(before=iso(now - timedelta(days=PLAINTEXT_DAYS)))
         self._forgot_at = now
 
-    def _signals(self, view: View, backlogs: Mapping[str, Backlog], late_s: float) -> Signals:
+    def _signals(
+        self, view: View, backlogs: Mapping[str, Backlog], connected: Collection[str], late_s: float
+    ) -> Signals:
         return signals_of(
             view,
             clock=self._services.clock,
             policy=self._services.policy,
             backlogs=backlogs,
             host_silent_s=self._services.supervisor.silent_s(view.record.company),
-            others_connected=self._gateway.has_connected_beside(view.record.company),
+            connected=connected,
             check_late_s=late_s,
         )
 
