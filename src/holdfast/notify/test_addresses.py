@@ -1,4 +1,4 @@
-"""Addresses from the setting, and what must never be shown of them."""
+"""Parsing of the alert addresses in the setting, and the secrecy of their URLs."""
 
 import pytest
 
@@ -30,12 +30,12 @@ def broken(url: str) -> str | None:
     ],
 )
 def test_commas_and_spaces_separate(text: str, urls: list[str]) -> None:
-    """Both do; a comma within a URL belongs to it; an address that stands there twice is one."""
+    """Spaces and commas both separate; a comma within a URL belongs to it; duplicates are removed."""
     assert [address.url for address in read_addresses(text, refusal=usable)] == urls
 
 
 def test_a_broken_address_is_named_by_setting_and_position() -> None:
-    """The sentence says which one to mend and what is wrong, and shows nothing of what it holds."""
+    """The error names the position and the problem, and shows no part of the URL."""
     with pytest.raises(Misconfigured) as raised:
         read_addresses(f"json://a tgram://broken{TOKEN}/1 json://b", refusal=broken)
     assert str(raised.value) == (
@@ -54,7 +54,7 @@ def test_what_is_no_url_is_not_shown(text: str) -> None:
 
 
 def test_an_address_shows_only_its_scheme() -> None:
-    """Neither as text nor as a value, nor by its fingerprint."""
+    """Not as text, in its representation, or by its fingerprint."""
     address = AlertAddress(position=2, url=f"tgram://{TOKEN}/1")
     assert str(address) == "address 2 (tgram)"
     assert TOKEN not in repr(address) + address.fingerprint

@@ -1,4 +1,4 @@
-"""What the store did not take is given to it again, and nothing that is settled."""
+"""Failed writes of the alert queue are repeated, except for alerts that are settled."""
 
 import asyncio
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ FIRST, SECOND = pending_alert(alert(), address="f00d"), pending_alert(alert(), a
 
 
 class SlowRows(FakeAlertRows):
-    """Takes rows only when told to go on, and never those that come with the book `refused`."""
+    """Stores rows only when the test allows it, and never those of the book `refused`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ async def test_what_was_settled_before_it_was_kept_is_not_kept() -> None:
 
 
 async def test_what_comes_while_others_are_being_kept_is_not_forgotten() -> None:
-    """Also when the store fails for it: the next time it is given again."""
+    """Also when the store fails: the write is repeated with the next one."""
     rows = SlowRows()
     queue = AlertQueue(rows)
     async with asyncio.TaskGroup() as tasks:

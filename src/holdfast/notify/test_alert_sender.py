@@ -1,4 +1,4 @@
-"""Alerts reach every address, whatever address, store and clock do. Time is advanced, never slept."""
+"""Alerts are delivered to every address despite failures of addresses and store, and despite clock changes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DAY_S = 24 * 3600
 
 
 class FakeTransport:
-    """Delivers, or fails where it is told to; every try is seen in order."""
+    """Delivers, or fails for the addresses that a test names; records every attempt in order."""
 
     def __init__(self) -> None:
         self.failing: set[AlertAddress] = set()
@@ -46,7 +46,7 @@ class FakeTransport:
 
 
 class Post:
-    """A sender with its surroundings; `again` is the same after a restart."""
+    """A sender with its dependencies; `again` is the same sender after a restart."""
 
     def __init__(self, *addresses: AlertAddress, before: Post | None = None) -> None:
         self.clock: FakeClock = FakeClock() if before is None else before.clock
@@ -70,7 +70,7 @@ class Post:
         return [(await self.transport.tries.get())[0] for _ in range(times)]
 
     async def wait(self, seconds: float) -> int:
-        """Let time go by; how many tries there were."""
+        """Advance the clock, and return how many attempts were made."""
         self.clock.advance_to(self.clock.monotonic() + seconds)
         for _ in range(20):
             await asyncio.sleep(0)
@@ -81,7 +81,7 @@ class Post:
 
 
 async def test_an_alert_reaches_every_address() -> None:
-    """Once each, and nothing is under way afterwards."""
+    """Each gets it once, and nothing is pending afterwards."""
     post = Post(MAIL, CHAT)
     async with post.running():
         await post.sender.send(Book(), [post.now()])
@@ -92,7 +92,7 @@ async def test_an_alert_reaches_every_address() -> None:
 
 
 async def test_without_an_address_alerts_are_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """And the book is kept all the same."""
+    """The alert book is stored nevertheless."""
     post = Post()
     with caplog.at_level(logging.INFO, logger="holdfast.notify"):
         async with post.running():
@@ -133,7 +133,7 @@ async def test_one_address_does_not_hold_up_another() -> None:
 
 
 async def test_what_is_undelivered_is_shown() -> None:
-    """What, where, since when, how often tried and why not; its age raises an alert of its own."""
+    """It shows title, address, time, attempts and error; its age raises an alert of its own."""
     post = Post(MAIL)
     post.transport.failing = {MAIL}
     async with post.running():
@@ -151,7 +151,7 @@ async def test_what_is_undelivered_is_shown() -> None:
 
 
 async def test_a_new_alert_does_not_wait_for_old_ones() -> None:
-    """However long the others are put off."""
+    """Even while older alerts wait for a retry."""
     post = Post(MAIL)
     post.transport.failing = {MAIL}
     async with post.running():
@@ -165,7 +165,7 @@ async def test_a_new_alert_does_not_wait_for_old_ones() -> None:
 
 
 async def test_a_success_brings_the_others_at_once() -> None:
-    """An address that takes one alert takes the others, too: they need not wait for their turn."""
+    """An address that accepts one alert works again, so the others are due at once."""
     post = Post(MAIL)
     post.transport.failing = {MAIL}
     async with post.running():
@@ -179,7 +179,7 @@ async def test_a_success_brings_the_others_at_once() -> None:
 
 
 async def test_an_alert_that_is_never_taken_holds_up_no_other() -> None:
-    """A service may refuse one text for ever; the rest gets through, each once."""
+    """A service may refuse one text permanently; the others are delivered, each once."""
     post = Post(MAIL)
     post.transport.poison = {"Holdfast: 962302 – paused (banned)"}
     async with post.running():
@@ -189,7 +189,7 @@ async def test_an_alert_that_is_never_taken_holds_up_no_other() -> None:
 
 
 async def test_one_subject_keeps_its_order() -> None:
-    """No all-clear arrives before its alert."""
+    """An all-clear is never delivered before its alert."""
     post = Post(MAIL)
     post.transport.failing = {MAIL}
     async with post.running():
@@ -203,7 +203,7 @@ async def test_one_subject_keeps_its_order() -> None:
 
 
 async def test_after_a_day_it_is_given_up(caplog: pytest.LogCaptureFixture) -> None:
-    """Said loudly, counted, and not kept any longer; the next alert is tried again."""
+    """It is logged as an error, counted and removed; the next alert is sent as usual."""
     post = Post(MAIL)
     post.transport.failing = {MAIL}
     async with post.running():
@@ -223,7 +223,7 @@ async def test_after_a_day_it_is_given_up(caplog: pytest.LogCaptureFixture) -> N
 
 @pytest.mark.parametrize("days", [-3, 3])
 async def test_a_clock_that_was_set_makes_no_alert_older_or_younger(days: int) -> None:
-    """It is tried for a day, however the wall clock moves in between."""
+    """Its delivery is retried for a day, whatever happens to the wall clock."""
     post = Post(MAIL)
     post.transport.failing = {MAIL}
     async with post.running():
@@ -238,7 +238,7 @@ async def test_a_clock_that_was_set_makes_no_alert_older_or_younger(days: int) -
 
 
 async def test_failures_are_logged_once_and_success_after_them(caplog: pytest.LogCaptureFixture) -> None:
-    """Three hundred tries are one line, and the one that arrived another; neither shows the URL."""
+    """Many failed attempts cause one log line, and the delivery another; neither shows the URL."""
     caplog.set_level(logging.INFO, logger="holdfast.notify")
     post = Post(MAIL)
     post.transport.failing = {MAIL}
@@ -262,7 +262,7 @@ async def test_failures_are_logged_once_and_success_after_them(caplog: pytest.Lo
 
 
 async def test_a_restart_goes_on_where_it_was() -> None:
-    """What was under way is delivered by the next one, and the book comes back as it was told."""
+    """The next process delivers the pending alerts, and loads the same alert book."""
     post = Post(MAIL, CHAT)
     post.transport.failing = {MAIL}
     book, alerts = update(Book(), [BANNED], now=post.clock.now(), policy=AlertPolicy())
@@ -278,7 +278,7 @@ async def test_a_restart_goes_on_where_it_was() -> None:
 
 
 async def test_an_address_that_is_gone_gets_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    """Who was taken out of the setting is not written to, and that is said."""
+    """Alerts for an address that was removed from the setting are dropped, with a log line."""
     post = Post(MAIL)
     await post.sender.begin()
     await post.sender.send(Book(), [post.now()])
@@ -289,8 +289,8 @@ async def test_an_address_that_is_gone_gets_nothing(caplog: pytest.LogCaptureFix
     assert "is dropped: its address is no longer configured" in caplog.text
 
 
-async def test_a_book_that_cannot_be_read_begins_anew(caplog: pytest.LogCaptureFixture) -> None:
-    """Told once more is better than never again."""
+async def test_an_unreadable_book_is_replaced_by_an_empty_one(caplog: pytest.LogCaptureFixture) -> None:
+    """A repeated alert is better than a missing one."""
     post = Post(MAIL)
     await post.rows.keep("{", [])
     async with post.running() as book:
@@ -302,7 +302,7 @@ async def test_a_book_that_cannot_be_read_begins_anew(caplog: pytest.LogCaptureF
 
 
 async def test_a_failing_store_holds_no_alert_back(caplog: pytest.LogCaptureFixture) -> None:
-    """ "The database fails" must get out while the database fails."""
+    """The alert about a failing database must be sent while the database fails."""
     post = Post(MAIL)
     async with post.running():
         post.rows.fails = True
@@ -313,7 +313,7 @@ async def test_a_failing_store_holds_no_alert_back(caplog: pytest.LogCaptureFixt
 
 
 async def test_a_store_that_is_back_gets_what_it_missed() -> None:
-    """What is still under way, not what has arrived meanwhile."""
+    """It stores the alerts that are still pending, and not those that were delivered in the meantime."""
     post = Post(MAIL)
     async with post.running():
         post.rows.fails = True
@@ -329,7 +329,7 @@ async def test_a_store_that_is_back_gets_what_it_missed() -> None:
 
 
 async def test_what_arrived_while_the_store_failed_is_settled_later(caplog: pytest.LogCaptureFixture) -> None:
-    """Or the next start would deliver it again."""
+    """Otherwise the next start would deliver it again."""
     post = Post(MAIL)
     async with post.running():
         post.transport.failing = {MAIL}
@@ -346,7 +346,7 @@ async def test_what_arrived_while_the_store_failed_is_settled_later(caplog: pyte
 
 
 async def test_nothing_new_writes_nothing() -> None:
-    """Every 30 s the book is the same: the disk rests."""
+    """The book is checked every 30 s and written only when it changed."""
     post = Post(MAIL)
     async with post.running():
         await post.sender.send(Book(), [])

@@ -1,4 +1,4 @@
-"""What people read."""
+"""The text of alerts."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -35,12 +35,12 @@ REDIS = replace(
     ],
 )
 def test_titles(told: Alert, words: str) -> None:
-    """Who and what, and whether it is new, still so, or over: readable on a phone's lock screen."""
+    """It names the company, the problem, and whether it is new, unchanged or over, for a lock screen."""
     assert title(told) == words
 
 
 def test_the_body_says_what_to_do_and_since_when() -> None:
-    """Everything a person needs who was just woken."""
+    """It has everything that a person needs to act on it."""
     assert body(alert()).splitlines() == [
         "Company: 962302",
         "The session is paused because WhatsApp banned this number (406).",
@@ -60,7 +60,7 @@ def test_the_body_says_what_to_do_and_since_when() -> None:
     ],
 )
 def test_a_link_leads_to_the_page_that_shows_the_trouble(told: Alert, link: str) -> None:
-    """Where the operator said under which address people reach the dashboard."""
+    """If the operator configured the URL of the dashboard."""
     assert body(told, public_url="https://wa.example/").splitlines()[-1] == link
     assert "http" not in body(told)
 
@@ -71,7 +71,7 @@ def test_trouble_that_has_just_begun_has_no_duration() -> None:
 
 
 def test_the_all_clear_says_how_long_it_lasted() -> None:
-    """And what it was about, for who reads only this."""
+    """And what it was about, for people who read only this message."""
     assert body(alert(AlertKind.CLEARED, at=NOON + timedelta(minutes=20))).splitlines() == [
         "Company: 962302",
         "This is over. It lasted 25 min, since 2026-11-22 11:55 UTC.",
@@ -88,14 +88,14 @@ def test_what_concerns_all_names_no_company() -> None:
 
 
 def test_many_companies_are_named_up_to_ten() -> None:
-    """And counted beyond."""
+    """Further ones are counted."""
     lines = body(alert(companies=MANY, digest=True)).splitlines()
     assert lines[0] == "12 companies: c1, c2, c3, c4, c5, c6, c7, c8, c9, c10 and 2 more"
     assert lines[1] == "Of one of them: The session is paused because WhatsApp banned this number (406)."
 
 
 def test_the_all_clear_of_many_names_who_is_left() -> None:
-    """For those it is not over."""
+    """Those whose condition still holds."""
     over = alert(AlertKind.CLEARED, companies=("c1", "c2", "c3", "c4"), digest=True, remaining=("c4",))
     assert body(over).splitlines()[0] == "4 companies: c1, c2, c3, c4"
     assert body(over).splitlines()[-1] == "Not over for: c4"

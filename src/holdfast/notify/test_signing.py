@@ -1,4 +1,4 @@
-"""Signatures that any receiver of Standard Webhooks accepts."""
+"""Webhook signatures according to Standard Webhooks."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_the_specification_s_example_is_signed_as_it_says() -> None:
 
 @given(st.dictionaries(st.text(max_size=9), st.text(max_size=9)))
 def test_the_public_library_accepts_what_was_signed_and_nothing_else(data: dict[str, str]) -> None:
-    """Not another body, id or secret."""
+    """They do not match another body, id or secret."""
     body, timestamp = json.dumps(data).encode(), int(SystemClock().now().timestamp())
     headers = {
         "webhook-id": "evt_1",
