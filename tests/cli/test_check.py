@@ -75,7 +75,7 @@ async def test_a_running_gateway_is_looked_at_from_beside_it(holdfast: Command, 
     await world.pair()
     ran = await holdfast("check", "--json", HOLDFAST_DATA_DIR=str(holdfast.folder))
     assert (ran.code, states(ran)["running Holdfast"], states(ran)["sessions"]) == (0, "ok", "ok"), ran.json
-    assert sentence(ran, "database").endswith("whole")
+    assert sentence(ran, "database").endswith("undamaged")
     wrong = await holdfast("check", "--json", HOLDFAST_API_KEY="a-key-that-is-wrong")
     assert (wrong.code, states(wrong)["running Holdfast"]) == (1, "problem")
     assert "the API key is unknown" in sentence(wrong, "running Holdfast")

@@ -1,1 +1,1 @@
-"""Looks at a whole installation and says what to do. It reads only: nothing is made, changed, migrated or locked."""
+"""Checks a whole installation and says what to do. It only reads: it creates, changes, migrates and locks nothing."""

@@ -1,6 +1,6 @@
-"""Known security advisories about Baileys: a table with its sources, and the versions that each concerns.
+"""Published security advisories about Baileys, and the versions that each affects.
 
-Only what is published is here. The table is as old as this Holdfast; a newer one knows more.
+The table is as old as this release of Holdfast; a newer release may list more.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ class Advisory:
     name: str
     what: str
     affected: tuple[tuple[str, str], ...]
-    """From a version on, up to and without the one that mends it."""
+    """Ranges of versions: the first affected one, and the one that fixes it, which is not affected."""
     source: str
 
     def concerns(self, version: str) -> bool:
-        """Unknown ways of writing a version are never called safe."""
+        """A version that can't be parsed counts as affected."""
         found = parsed(version)
         if found is None:
             return True
@@ -46,7 +46,7 @@ def advisories_about(version: str) -> list[Advisory]:
 
 
 def parsed(version: str) -> Version | None:
-    """Candidates are numbered through, however they are written: rc.9 comes before rc10. None: no version."""
+    """The version as a tuple that sorts: rc.9 comes before rc10, and both before the release. None: not a version."""
     written = _WRITTEN.fullmatch(version)
     if written is None:
         return None

@@ -1,4 +1,4 @@
-"""What was found out about one part of an installation."""
+"""The result of checking one part of an installation."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from enum import StrEnum
 class CheckState(StrEnum):
     OK = "ok"
     WARNING = "warning"
-    """It works, and somebody should look at it."""
+    """It works, but somebody should look at it."""
     PROBLEM = "problem"
-    """It does not work, or will not at the next start."""
+    """It does not work, or will not work after the next start."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +21,7 @@ class CheckResult:
     state: CheckState
     sentence: str
     cure: str = ""
-    """What to do; empty where nothing needs doing."""
+    """What to do; empty when nothing needs doing."""
 
 
 def ok(what: str, sentence: str) -> CheckResult:

@@ -1,4 +1,4 @@
-"""All checks, in the order in which a person would go through them."""
+"""Runs all checks. The results are in the order in which a person would go through them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from holdfast.settings import Settings
 
 
 async def check(settings: Settings, *, clock: Clock) -> list[CheckResult]:
-    """One finding or more for each part. Never raises for what it finds."""
+    """Returns one result or more for each part. What a check finds never raises."""
     (stored, seen), redis, node, sandbox, proxy, running = await asyncio.gather(
         database(settings),
         programs.redis(settings, clock),
@@ -45,4 +45,4 @@ def _key(settings: Settings) -> str | None:
     try:
         return stored_key(settings.data_dir) if settings.api_key is None else first_key(settings.api_key)
     except Misconfigured:
-        return None  # the look at the file says what is wrong with it
+        return None  # the check of the file reports what is wrong with it

@@ -1,4 +1,4 @@
-"""The database: readable, whole, of this version; and the clock, which its newest row knows something about."""
+"""The database: whether it is readable, undamaged and of this version; and the clock, compared with its newest row."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from holdfast.store.inspect import Peeked, peek
 from holdfast.store.migrate import revisions
 
 _AHEAD_S = 60
-"""So far may a row's time lie in the future: several machines may share a database."""
+"""How far a row's time may lie in the future: machines that share a database differ a little."""
 _NTP_S = 10
 
 
 async def database(settings: Settings) -> tuple[CheckResult, Peeked | None]:
-    """Also while a gateway uses it: reading needs no lock."""
+    """Reads the database without a lock, also while a gateway uses it."""
     what = "database"
     place: Path | str = settings.database_url or settings.data_dir.absolute() / "holdfast.db"
     if isinstance(place, Path) and not await asyncio.to_thread(place.exists):
-        return ok(what, f"{place} is not there yet: the first start makes it"), None
+        return ok(what, f"{place} does not exist yet: the first start creates it"), None
     try:
         seen = await asyncio.to_thread(peek, place)
     except Misconfigured as error:
@@ -40,30 +40,30 @@ def judge_database(seen: Peeked, known: Sequence[str]) -> CheckResult:
     if seen.damage is not None:
         return problem(what, f"{seen.name} is damaged: {seen.damage}", "stop Holdfast and restore the newest backup")
     if not seen.revision:
-        return ok(what, f"{seen.name} is empty: the first start fills it")
+        return ok(what, f"{seen.name} is empty: the first start creates its tables")
     if seen.revision not in known:
         return problem(
             what, f"{seen.name} has version {seen.revision}, newer than this Holdfast (up to {known[0]})",
-            "install the Holdfast that wrote it, or restore a backup made before the upgrade",
+            "install the version of Holdfast that wrote it, or restore a backup made before the upgrade",
         )  # fmt: skip
     if seen.revision != known[0]:
         return warning(
-            what, f"{seen.name} has version {seen.revision}; this Holdfast brings it to {known[0]} at its start",
+            what, f"{seen.name} has version {seen.revision}; this Holdfast migrates it to {known[0]} at its start",
             "back up, then restart Holdfast",
         )  # fmt: skip
-    return ok(what, f"{seen.name}, version {seen.revision}, whole")
+    return ok(what, f"{seen.name}, version {seen.revision}, undamaged")
 
 
 async def clock_is_right(now: datetime, newest_at: str | None) -> CheckResult:
-    """Against the newest row, and whether the system keeps it right."""
+    """The clock compared with the newest row, and whether the system synchronises it."""
     newest = None if newest_at is None else datetime.fromisoformat(newest_at)
     return judge_clock(now, newest, await _ntp())
 
 
 def judge_clock(now: datetime, newest: datetime | None, ntp: bool | None) -> CheckResult:
-    """`ntp`: whether the system's time is synchronised; None where nobody knows."""
+    """`ntp`: whether the system's time is synchronised; None where that is unknown."""
     what, told = "clock", f"{now:%Y-%m-%d %H:%M:%S} UTC"
-    cure = "switch time synchronisation on, such as `timedatectl set-ntp true`"
+    cure = "turn on time synchronisation, for example with `timedatectl set-ntp true`"
     if newest is not None and (ahead_s := (newest - now).total_seconds()) > _AHEAD_S:
         return problem(what, f"{told}, but the newest row in the database is {lasting(ahead_s)} ahead of that", cure)
     if ntp is False:
@@ -72,7 +72,7 @@ def judge_clock(now: datetime, newest: datetime | None, ntp: bool | None) -> Che
 
 
 async def _ntp() -> bool | None:
-    """What systemd says; None without it."""
+    """What systemd reports; None without systemd."""
     program = shutil.which("timedatectl")
     if program is None:
         return None

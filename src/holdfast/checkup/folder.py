@@ -1,4 +1,4 @@
-"""The data folder: who may read it, what stands in it, how much room is left, when it was last backed up."""
+"""The data folder: permissions, secrets, free disk space and backups."""
 
 from __future__ import annotations
 
@@ -20,22 +20,20 @@ _GB = 1_000_000_000
 FULL_BYTES, NEARLY_FULL_BYTES = _GB // 5, 2 * _GB
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _LATE = 2
-"""How many intervals a scheduled backup may be late."""
+"""A scheduled backup is late when the newest one is older than this many intervals."""
 
 
 def data_folder(settings: Settings) -> CheckResult:
-    """Rights and owner: it holds the keys of every company's linked device."""
+    """Permissions and owner: the folder holds the keys of every company's linked device."""
     what, folder = "data folder", settings.data_dir.absolute()
     try:
         found = folder.stat()
     except FileNotFoundError:
-        return ok(what, f"{folder} is not there yet: the first start makes it")
+        return ok(what, f"{folder} does not exist yet: the first start creates it")
     except OSError as error:
-        return problem(
-            what, f"{folder} can't be looked at: {error.strerror}", "run this as the user that runs Holdfast"
-        )
+        return problem(what, f"{folder} can't be examined: {error.strerror}", "run this as the user that runs Holdfast")
     if not stat.S_ISDIR(found.st_mode):
-        return problem(what, f"{folder} is no folder", f"set {variable('data_dir')} to one")
+        return problem(what, f"{folder} is not a folder", f"set {variable('data_dir')} to one")
     if found.st_uid != os.geteuid():
         return problem(
             what, f"{folder} belongs to user {found.st_uid}, and this is user {os.geteuid()}",
@@ -45,27 +43,27 @@ def data_folder(settings: Settings) -> CheckResult:
         return problem(what, f"{folder} can't be written", f"chmod 700 {folder}")
     if found.st_mode & _OTHERS:
         mode = stat.S_IMODE(found.st_mode)
-        return warning(what, f"{folder} can be entered by others (mode {mode:o})", f"chmod 700 {folder}")
-    return ok(what, f"{folder}, its owner's alone")
+        return warning(what, f"{folder} is accessible to other users (mode {mode:o})", f"chmod 700 {folder}")
+    return ok(what, f"{folder}, accessible to its owner only")
 
 
 def secrets(settings: Settings) -> list[CheckResult]:
-    """Files with keys in them, and who may read those."""
+    """Permissions of the files that hold keys."""
     files = {"API key": settings.data_dir / KEY_FILE, "settings file": SETTINGS_FILE}
     return [_private(what, path.absolute()) for what, path in files.items() if path.exists()] or [
-        ok("API key", "not made yet: the first start does" if settings.api_key is None else "set")
+        ok("API key", "not created yet: the first start creates it" if settings.api_key is None else "set")
     ]
 
 
 def _private(what: str, path: Path) -> CheckResult:
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & _OTHERS:
-        return warning(what, f"{path} can be read by others (mode {mode:o})", f"chmod 600 {path}")
+        return warning(what, f"{path} is readable by other users (mode {mode:o})", f"chmod 600 {path}")
     return ok(what, f"{path}, mode {mode:o}")
 
 
 def disk(settings: Settings) -> CheckResult:
-    """Room for the database, which refuses messages rather than lose one."""
+    """Free disk space: on a full disk Holdfast accepts no messages, so that it loses none."""
     folder = settings.data_dir.absolute()
     there = next(path for path in (folder, *folder.parents) if path.exists())
     usage = shutil.disk_usage(there)
@@ -74,14 +72,14 @@ def disk(settings: Settings) -> CheckResult:
 
 def judge_disk(free: int, total: int) -> CheckResult:
     room = f"{free / _GB:.1f} GB of {total / _GB:.0f} GB are free"
-    cure = "make room: when the disk is full, no message is accepted and links are cut"
+    cure = "free some space: on a full disk no message is accepted and links are cut"
     if free < FULL_BYTES:
         return problem("disk", room, cure)
     return warning("disk", room, cure) if free < NEARLY_FULL_BYTES else ok("disk", room)
 
 
 def backups(settings: Settings, clock: Clock) -> CheckResult:
-    """When the newest one was made, against what is scheduled."""
+    """The age of the newest backup, compared with the schedule."""
     folder = settings.data_dir / BACKUPS
     found = names(folder) if folder.exists() else []
     newest = max((datetime.fromtimestamp(path.stat().st_mtime, UTC) for path in found), default=None)
@@ -91,14 +89,14 @@ def backups(settings: Settings, clock: Clock) -> CheckResult:
 def judge_backups(count: int, age: timedelta | None, every_h: float) -> CheckResult:
     what = "backups"
     if age is None:
-        return warning(what, "there is none", "`holdfast backup create` makes one; copy it to another machine")
+        return warning(what, "there is none", "`holdfast backup create` creates one; copy it to another machine")
     hours = age.total_seconds() / 3600
     told = f"{count}, the newest {_old(hours)} old"
     if every_h == 0:
         return warning(what, f"{told}; none are scheduled", f"set {variable('backup_every_h')}, such as 24")
     if hours > every_h * _LATE:
         return warning(
-            what, f"{told}, though one is due every {every_h:g} h", "see in Holdfast's log why there is none"
+            what, f"{told}, though one is due every {every_h:g} h", "Holdfast's log says why there is no newer one"
         )
     return ok(what, told)
 

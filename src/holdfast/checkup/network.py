@@ -1,9 +1,10 @@
-"""Where HTTP listens, who could reach it, and whether the Holdfast there is this one."""
+"""The HTTP address, who can reach it, and the state of the Holdfast that runs there."""
 
 from __future__ import annotations
 
 import ipaddress
 import socket
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -16,14 +17,14 @@ _ANSWER_S = 5
 
 
 def exposure(host: str, port: int) -> CheckResult:
-    """HTTP has no TLS of its own: beyond this machine the key would travel in the clear."""
+    """HTTP has no TLS of its own: beyond this machine the key would travel unencrypted."""
     what, told = "HTTP", f"listens on {host}:{port}"
     if _is_loopback(host):
         return ok(what, f"{told}, for this machine only")
     cure = (
         f"put a proxy with TLS in front and set {variable('host')} to 127.0.0.1, or let only a trusted network reach it"
     )
-    return warning(what, f"{told}, without TLS: keys and messages can be read on the way", cure)
+    return warning(what, f"{told}, without TLS: keys and messages can be read in transit", cure)
 
 
 def _is_loopback(host: str) -> bool:
@@ -36,7 +37,7 @@ def _is_loopback(host: str) -> bool:
 
 
 async def server(settings: Settings, key: str | None) -> list[CheckResult]:
-    """Whether a Holdfast runs, of which version, and how its sessions do."""
+    """Whether a Holdfast runs, its version, and the state of its sessions, engine hosts and webhooks."""
     what = "running Holdfast"
     try:
         async with connect(settings.server_url, key, timeout_s=_ANSWER_S, only_holdfast=True) as client:
@@ -45,7 +46,9 @@ async def server(settings: Settings, key: str | None) -> list[CheckResult]:
         return [_nobody(what, settings, error)]
     except Refused as error:
         if error.status == 503:
-            return [warning(what, f"at {settings.server_url}: it is starting or stopping", "look again in a minute")]
+            return [
+                warning(what, f"at {settings.server_url}: it is starting or stopping", "repeat the check in a minute")
+            ]
         where = f"set {variable('api_key')}, or {variable('data_dir')} to the folder with its api-key"
         return [problem(what, f"at {settings.server_url}: {error.sentence}", where)]
 
@@ -67,7 +70,7 @@ async def _asked(client: Client, settings: Settings) -> list[CheckResult]:
 
 
 async def _engine_hosts(client: Client, sessions: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Those of the process that was asked; the diagnostics of any session name them all."""
+    """The engine hosts of the process that answers: the diagnostics of any session list them all."""
     if not sessions:
         return []
     found = await client.get(f"/webhook/whatsapp/baileys/diagnostics/{sessions[0]['companyId']}")
@@ -80,36 +83,49 @@ def judge_sessions(sessions: list[dict[str, Any]]) -> CheckResult:
     if not sessions:
         return ok(what, "none yet: `holdfast pair COMPANY` links one")
     away = [each["companyId"] for each in sessions if each["state"] not in {"connected", "stopped"}]
-    if not away:
+    degraded = [each["companyId"] for each in sessions if each["state"] == "connected" and _is_degraded(each)]
+    if not away and not degraded:
         return ok(what, f"{len(sessions)}, all connected or stopped on purpose")
-    named = ", ".join(away[:5]) + (" …" if len(away) > 5 else "")
-    return warning(what, f"{len(away)} of {len(sessions)} are not connected: {named}", "`holdfast sessions` says why")
+    found = [f"{len(away)} of {len(sessions)} are not connected: {_named(away)}"] if away else []
+    if degraded:
+        found.append(f"{len(degraded)} of {len(sessions)} are connected and degraded: {_named(degraded)}")
+    return warning(what, "; ".join(found), "`holdfast sessions` says why")
+
+
+def _is_degraded(session: dict[str, Any]) -> bool:
+    """By the verdict; there is none about sessions of other processes."""
+    return session["health"] is not None and session["health"]["status"] != "healthy"
+
+
+def _named(companies: Sequence[str]) -> str:
+    return ", ".join(companies[:5]) + (" …" if len(companies) > 5 else "")
 
 
 def judge_engine_hosts(hosts: list[dict[str, Any]]) -> CheckResult:
-    """How many run, and whether sessions are suspected of ending them."""
+    """How many engine hosts run, and which sessions are suspected of ending them."""
     what = "engine hosts"
     suspected = sorted(company for host in hosts if host["isolation"] for company in host["sessions"])
     if suspected:
-        named = ", ".join(suspected[:5]) + (" …" if len(suspected) > 5 else "")
-        cure = "wait: each runs apart until it proved harmless, or is quarantined and named in an alert"
-        return warning(what, f"a host ended twice within a minute; suspected: {named}", cure)
+        cure = "wait: each of them runs in a host of its own until it is cleared, or is quarantined with an alert"
+        return warning(what, f"a host ended twice within a minute; suspected: {_named(suspected)}", cure)
     largest = max((host["rssBytes"] or 0 for host in hosts), default=0)
     sizes = f", the largest with {largest // 2**20} MB" if largest else ""
     return ok(what, f"{len(hosts)}{sizes}; no session is suspected of ending them")
 
 
 def judge_webhooks(endpoints: list[dict[str, Any]]) -> CheckResult:
-    """Whether what happens reaches the programs that asked for it."""
+    """Whether all endpoints accept their deliveries."""
     what = "webhooks"
-    cure = "mend the receiver; then `POST /v1/webhooks/replay`, or the dashboard, brings what it missed"
+    cure = "repair the receiver, then deliver what it missed with `holdfast webhooks replay` or in the dashboard"
     broken = [each for each in endpoints if each["state"] != "active" or each["failed"]]
     if not endpoints:
-        return ok(what, "none: programs read /v1/events or the inbox")
+        return ok(what, "none are set: programs read /v1/events or the inbox")
     if broken:
         named = ", ".join(f"{each['companyId'] or 'all companies'}: {_how(each)}" for each in broken[:5])
-        return warning(what, f"{len(broken)} of {len(endpoints)} take nothing, or did not: {named}", cure)
-    return ok(what, f"{len(endpoints)}, all taken")
+        return warning(
+            what, f"{len(broken)} of {len(endpoints)} are failing or have given up deliveries: {named}", cure
+        )
+    return ok(what, f"{len(endpoints)}, all accept their deliveries")
 
 
 def _how(endpoint: dict[str, Any]) -> str:
@@ -120,10 +136,10 @@ def _how(endpoint: dict[str, Any]) -> str:
 
 def _nobody(what: str, settings: Settings, error: NoServer) -> CheckResult:
     if settings.url is not None:
-        return problem(what, error.sentence, f"start it, or set {variable('url')} right")
+        return problem(what, error.sentence, f"start it, or correct {variable('url')}")
     if settings.port and _is_taken(settings):
         cure = f"stop the other program, or set {variable('port')} to another port"
-        return problem(what, f"something that is no Holdfast has port {settings.port}", cure)
+        return problem(what, f"another program than Holdfast listens on port {settings.port}", cure)
     return warning(what, "none", "`holdfast serve` starts it")
 
 

@@ -1,4 +1,4 @@
-"""What Holdfast leans on: Redis, Node, Baileys, and where alerts and webhooks go."""
+"""The programs that Holdfast depends on: Redis, Node and Baileys; and the addresses of alerts."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from holdfast.settings import Settings, variable
 
 
 async def redis(settings: Settings, clock: Clock) -> CheckResult:
-    """Reachable, and which version; Holdfast goes on without it, but whoever reads live state there does not."""
+    """Whether Redis answers, and its version. Holdfast works without it; programs that read live state there do not."""
     what = "Redis"
     if settings.redis_url is None:
         return ok(what, f"not used: live state is in memory ({variable('redis_url')} is not set)")
     try:
         server = RedisServer(settings.redis_url, clock=clock)
     except Misconfigured as error:
-        return problem(what, error.sentence, f"set {variable('redis_url')} right")
+        return problem(what, error.sentence, f"correct {variable('redis_url')}")
     try:
         (said,) = await server.ask([("INFO", "server")])
     except RedisUnavailable as error:
-        cure = "start it, or see host, port and password; meanwhile live state is in memory"
+        cure = "start it, or check host, port and password; until then live state is kept in memory"
         return problem(what, f"{server.where} does not answer: {error}", cure)
     finally:
         await server.close()
@@ -39,7 +39,7 @@ async def redis(settings: Settings, clock: Clock) -> CheckResult:
 
 
 def _version(info: object) -> str:
-    """`Redis 7.0.15`, or what calls itself otherwise."""
+    """`Redis 7.0.15`, or the name and version of a compatible server."""
     text = info.decode(errors="replace") if isinstance(info, bytes) else ""
     fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
     if "valkey_version" in fields:
@@ -48,29 +48,31 @@ def _version(info: object) -> str:
 
 
 async def node(settings: Settings) -> CheckResult:
-    """The Node that runs the engine, new enough."""
+    """Whether there is a Node that is new enough to run the engine."""
     try:
         found = await asyncio.to_thread(find_node, settings.node_bin)
     except EngineUnavailable as error:
-        return problem("Node", error.sentence, f"correct that, or set {variable('node_bin')} to another Node")
+        return problem("Node", error.sentence, f"correct this, or set {variable('node_bin')} to another Node")
     return ok("Node", f"{found.version}, {found.executable}")
 
 
 async def sandbox(settings: Settings) -> CheckResult:
-    """Tried with the Node that is there: a host must not read files or start programs."""
+    """Whether this Node keeps an engine host from reading files and starting programs; it is tried."""
     what = "engine sandbox"
     try:
         found = await asyncio.to_thread(find_node, settings.node_bin)
     except EngineUnavailable:
-        return warning(what, "not tried, because there is no Node to try it with", "see the row about Node")
+        return warning(what, "not tried, because there is no Node", "see the row about Node")
     if await asyncio.to_thread(is_effective, found):
         return ok(what, "engine hosts can't read other files, start programs or load native addons (tried)")
     cure = f"use the Node that comes with Holdfast: unset {variable('node_bin')}"
-    return problem(what, f"Node {found.version} does not keep engine hosts from files and programs", cure)
+    return problem(
+        what, f"Node {found.version} does not stop engine hosts from reading files and starting programs", cure
+    )
 
 
 def baileys(settings: Settings) -> CheckResult:
-    """Installed or not, and what is publicly known against it."""
+    """Whether Baileys is installed, and the published advisories about its version."""
     version, installed = locked_version(), installed_version(settings.cache_dir.absolute())
     return judge_baileys(version, advisories_about(version), is_installed=installed == version)
 
@@ -79,7 +81,9 @@ def judge_baileys(version: str, advisories: Sequence[Advisory], *, is_installed:
     what = "Baileys"
     if advisories:
         told = "; ".join(f"{each.name}: {each.what} ({each.source})" for each in advisories)
-        return problem(what, f"{version} has known weaknesses: {told}", "update Holdfast, which brings a newer one")
+        return problem(
+            what, f"{version} has known vulnerabilities: {told}", "update Holdfast, which brings a newer one"
+        )
     if not is_installed:
         return warning(
             what, f"{version} is not installed yet", "the first start installs it, which needs a package registry"
@@ -88,13 +92,13 @@ def judge_baileys(version: str, advisories: Sequence[Advisory], *, is_installed:
 
 
 def alerts(settings: Settings) -> CheckResult:
-    """Whether anybody would be told."""
+    """Whether alerts go to anybody."""
     what = "alerts"
     if settings.alert_urls is None:
         cure = f"set {variable('alert_urls')} to Apprise addresses, such as mailto://… or slack://…"
-        return warning(what, "nobody is told when a session needs a person: they stand in the log only", cure)
+        return warning(what, "none are sent when a session needs a person: they are in the log only", cure)
     try:
         found = read_addresses(settings.alert_urls, refusal=refusal)
     except Misconfigured as error:
-        return problem(what, error.sentence, "mend that address, or take it out")
+        return problem(what, error.sentence, "correct or remove that address")
     return ok(what, ", ".join(map(str, found)))

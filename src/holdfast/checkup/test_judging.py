@@ -57,9 +57,9 @@ def test_a_disk_that_fills_is_said_before_it_is_full(free: int, state: str) -> N
 @pytest.mark.parametrize(
     ("seen", "state", "words"),
     [
-        (peeked(), "ok", "version 0002, whole"),
+        (peeked(), "ok", "version 0002, undamaged"),
         (peeked(revision=""), "ok", "empty"),
-        (peeked(revision="0001"), "warning", "brings it to 0002"),
+        (peeked(revision="0001"), "warning", "migrates it to 0002"),
         (peeked(revision="0009"), "problem", "newer than this Holdfast"),
         (peeked(damage="row 3 missing from index"), "problem", "row 3 missing from index"),
     ],
@@ -117,7 +117,7 @@ def test_webhooks_that_take_nothing_are_named() -> None:
     found = judge_webhooks([endpoint(), endpoint("aside", company="962302"), endpoint(failed=3)])
     assert (found.state, found.sentence) == (
         "warning",
-        "2 of 3 take nothing, or did not: 962302: aside, all companies: active, 3 given up (last: 503)",
+        "2 of 3 are failing or have given up deliveries: 962302: aside, all companies: active, 3 given up (last: 503)",
     )
 
 
@@ -127,7 +127,7 @@ def test_webhooks_that_take_nothing_are_named() -> None:
         ("whatsapp", 0.2, [], "ok", "2.3000.1045000000, read from WhatsApp 4 h ago"),
         ("stored", 20, [], "warning", "20 days ago"),
         ("setting", 20, [], "ok", "pinned"),
-        ("engine", 114, [], "warning", "Baileys' own, which was released 114 days ago"),
+        ("engine", 114, [], "warning", "built into Baileys, released 114 days ago"),
         ("whatsapp", 0, ["2.3000.1045000000"], "problem", "refuses 2.3000.1045000000 (405)"),
     ],
 )
@@ -142,12 +142,15 @@ def test_a_client_version_is_judged_by_origin_and_age(
 
 def test_sessions_that_are_away_are_named() -> None:
     """A few of them; a stop on purpose is no trouble."""
-    rows = [{"companyId": str(n), "state": "reconnecting"} for n in range(7)]
-    assert (
-        judge_sessions([{"companyId": "a", "state": "connected"}, {"companyId": "b", "state": "stopped"}]).state == "ok"
-    )
+    rows = [{"companyId": str(n), "state": "reconnecting", "health": {"status": "unhealthy"}} for n in range(7)]
+    good = {"companyId": "a", "state": "connected", "health": {"status": "healthy"}}
+    of_another_process = {"companyId": "c", "state": "connected", "health": None}
+    stopped = {"companyId": "b", "state": "stopped", "health": {"status": "unhealthy"}}
+    assert judge_sessions([good, stopped, of_another_process]).state == "ok"
     found = judge_sessions(rows)
     assert (found.state, found.sentence) == ("warning", "7 of 7 are not connected: 0, 1, 2, 3, 4 …")
+    found = judge_sessions([good, {**good, "companyId": "d", "health": {"status": "degraded"}}])
+    assert (found.state, found.sentence) == ("warning", "1 of 2 are connected and degraded: d")
 
 
 def test_sessions_that_are_suspected_of_ending_hosts_are_a_warning() -> None:

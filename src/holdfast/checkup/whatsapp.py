@@ -15,10 +15,10 @@ _PROBE_S = 5
 _WHATSAPP = "wss://web.whatsapp.com"
 _OLD = timedelta(days=14)
 _ORIGINS = {
-    "setting": "pinned, since the start",
+    "setting": "pinned by a setting, since the start",
     "whatsapp": "read from WhatsApp",
     "stored": "from the database, read from WhatsApp",
-    "engine": "Baileys' own, which was released",
+    "engine": "built into Baileys, released",
 }
 
 
@@ -32,19 +32,19 @@ async def proxy(settings: Settings) -> CheckResult:
     try:
         await probe(settings.proxy_url, where.hostname or "", port, within_s=_PROBE_S)
     except ProxyTrouble as error:
-        return problem(what, error.sentence, f"set {variable('proxy_url')} right, or see that the proxy runs")
+        return problem(what, error.sentence, f"correct {variable('proxy_url')}, or start the proxy")
     return ok(what, f"{redacted(settings.proxy_url)} connects to {where.hostname}:{port}")
 
 
 def judge_client_version(client: dict[str, Any]) -> CheckResult:
-    """Whether WhatsApp takes this client version, and for how long it will."""
+    """Whether WhatsApp accepts the client version in use, and whether it is about to become too old."""
     what, version_, refused = "client version", client["version"], client["refused"]
     if refused:
         cure = f"set {variable('whatsapp_version')} to auto, or update Holdfast"
         return problem(what, f"WhatsApp refuses {', '.join(refused)} (405)", cure)
     age = timedelta(seconds=client["ageS"])
     said = f"{version_}, {_ORIGINS.get(client['origin'], client['origin'])} {_age(age)}"
-    cure = f"see that {variable('whatsapp_web_url')} can be reached from here: the log says why it can't be read"
+    cure = f"make sure that {variable('whatsapp_web_url')} can be reached from here: the log says why it can't be read"
     if client["origin"] == "engine":
         return warning(what, f"{said}; the version that WhatsApp publishes was not read yet", cure)
     if client["origin"] != "setting" and age > _OLD:
