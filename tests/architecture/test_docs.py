@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import shlex
 import subprocess
@@ -19,6 +20,7 @@ from holdfast.api.backups import add_backups
 from holdfast.api.routes import make_api
 from holdfast.cli import cli
 from holdfast.cli.examples import EXAMPLES
+from holdfast.engine.node import find_node
 from holdfast.health import conditions
 from holdfast.session import reasons
 from holdfast.settings import Settings, variable
@@ -170,17 +172,49 @@ def runbook(part: str) -> dict[str, str]:
     return dict(re.findall(r"^### (.+?)\n(.*?)(?=^### |\Z)", whole[1], re.MULTILINE | re.DOTALL))
 
 
-def test_the_site_is_built_without_a_dead_link(tmp_path: Path) -> None:
-    """Every page is in the menu, every link and anchor leads somewhere, and nothing is loaded from another server."""
-    build = [sys.executable, "-m", "mkdocs", "build", "--site-dir", str(tmp_path / "site")]
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The documentation as a site; a dead link ends its build."""
+    folder = tmp_path_factory.mktemp("site")
+    build = [sys.executable, "-m", "mkdocs", "build", "--site-dir", str(folder)]
     done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    pages = list((tmp_path / "site").glob("*.html"))
+    return folder
+
+
+def test_the_site_is_built_without_a_dead_link(site: Path) -> None:
+    """Every page is in the menu, every link and anchor leads somewhere, and nothing is loaded from another server."""
+    pages = list(site.glob("*.html"))
     assert len(pages) >= len(list(DOCS.glob("*.md")))
     for page in pages:
         text = page.read_text(encoding="utf-8")
         assert not re.search(r"<(script|img|iframe)[^>]* src=\"(https?:)?//", text), page
         assert not re.search(r"<link[^>]* href=\"(https?:)?//", text), page
+
+
+def test_the_sites_search_finds_pages_by_the_words_of_newcomers(site: Path) -> None:
+    """The page that answers is among the first five results, each page counted once."""
+    wanted = {
+        "receive": "receiving.html", "webhook": "webhooks.html", "waha": "moving.html", "evolution": "moving.html",
+        "docker": "install.html", "alert": "alerting.html", "qr": "link.html", "banned": "runbook.html",
+    }  # fmt: skip
+    search = """
+      const [lunrFile, indexFile, ...words] = process.argv.slice(1), fs = require("node:fs");
+      const scope = {}; scope.self = scope;
+      require("node:vm").runInNewContext(fs.readFileSync(lunrFile, "utf8"), scope);
+      const {docs} = JSON.parse(fs.readFileSync(indexFile, "utf8"));
+      const index = scope.lunr(function () {  // as the site's worker.js builds it
+        this.field("title"); this.field("text"); this.ref("location");
+        docs.forEach((each) => this.add(each));
+      });
+      console.log(JSON.stringify(words.map((word) => index.search(word).map((found) => found.ref))));
+    """
+    files = [str(site / "search" / name) for name in ("lunr.js", "search_index.json")]
+    command = [str(find_node().executable), "-e", search, *files, *wanted]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    for (word, page), found in zip(wanted.items(), json.loads(done.stdout), strict=True):
+        pages = list(dict.fromkeys(ref.partition("#")[0] for ref in found))
+        assert page in pages[:5], word
 
 
 @pytest.mark.parametrize("name", ["README.md", "CHANGELOG.md", "CONTRIBUTING.md"])
