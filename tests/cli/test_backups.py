@@ -56,10 +56,10 @@ async def test_a_backup_brings_a_cleared_company_back(still: Command) -> None:
     await imported(still)
     made = await still("backup", "create", "safe.backup")
     assert made.out.startswith("Backup of 1 company made: holdfast-2")
-    assert "keys of every linked device, and is not encrypted" in made.err
+    assert "keys of every linked device and is not encrypted" in made.err
     assert stat.S_IMODE((still.folder / "safe.backup").stat().st_mode) == 0o600
     again = await still("backup", "create", "safe.backup")
-    assert again.refused(2) == '"safe.backup" is there already: a backup is never written over, name another file'
+    assert again.refused(2) == '"safe.backup" exists already: a backup never overwrites a file, so give another name'
     cleared = await still("clear", COMPANY, "--yes")
     assert cleared.out.startswith(f"Company {COMPANY} is removed; `holdfast backup restore holdfast-2")
     assert await states(still) == {}
@@ -126,7 +126,7 @@ async def test_an_encrypted_backup_needs_its_passphrase(still: Command) -> None:
     assert ".backup.age" in made.out
     assert made.err.count("not encrypted") == 0
     listed = await still("backup", "list")
-    assert (listed.code, "encrypted, not looked into" in listed.out) == (0, True)
+    assert (listed.code, "encrypted, not examined" in listed.out) == (0, True)
     name = listed.out.splitlines()[1].split()[0]
     assert "is encrypted: set HOLDFAST_BACKUP_PASSPHRASE" in (await still("backup", "restore", name)).refused(1)
 
@@ -177,7 +177,7 @@ async def test_a_folder_that_a_bot_runs_on_is_taken_with_a_warning(still: Comman
 async def test_clear_asks_first(still: Command) -> None:
     """Without a person to ask, and without a yes, nothing happens."""
     await imported(still)
-    assert (await still("clear", COMPANY)).refused(2).endswith("may be removed: say --yes")
+    assert (await still("clear", COMPANY)).refused(2).endswith("is removed: add --yes")
     assert COMPANY in await states(still)
 
 

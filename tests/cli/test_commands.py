@@ -68,7 +68,7 @@ async def test_no_sessions_are_a_good_answer(holdfast: Command) -> None:
     """People are told how to get one; programs get an empty list."""
     people, programs = await asyncio.gather(holdfast("sessions"), holdfast("sessions", "--json"))
     assert (people.code, people.out) == (0, "")
-    assert people.err == "There is no session yet: `holdfast pair COMPANY` makes one.\n"
+    assert people.err == "There are no sessions yet: `holdfast pair COMPANY` creates one.\n"
     assert programs.json == {"items": [], "next": None}
 
 
@@ -185,7 +185,7 @@ async def test_a_file_is_sent_as_what_it_is(holdfast: Command, world: World) -> 
     sent = [dict(each.content) for each in world.commands(Send)]
     assert [list(content) for content in sent] == [["image"], ["document"]]
     assert "nothing to send" in (await holdfast("send", COMPANY, NUMBER)).refused(2)
-    assert (await holdfast("send", COMPANY, NUMBER, "--file", "none.pdf")).refused(2) == '"none.pdf" is no file'
+    assert (await holdfast("send", COMPANY, NUMBER, "--file", "none.pdf")).refused(2) == '"none.pdf" is not a file'
     listed = await holdfast("messages", COMPANY, "--newest", "1")
     assert len(listed.out.splitlines()) == 2
     assert table.json["id"] in listed.out
@@ -194,7 +194,7 @@ async def test_a_file_is_sent_as_what_it_is(holdfast: Command, world: World) -> 
 async def test_the_inbox_is_listed(holdfast: Command, world: World) -> None:
     """The newest last; with --json in the shape of all lists."""
     await world.pair()
-    assert (await holdfast("inbox", COMPANY)).err == "There is no message yet.\n"
+    assert (await holdfast("inbox", COMPANY)).err == "There are no messages yet.\n"
     for n in ("1", "2"):
         world.engine.receive(world.link(), text=f"hello {n}", whatsapp_id=f"3A{n}")
         await world.until(lambda n=n: f"3A{n}" in world.engine.receipts_sent)  # type: ignore[misc]  # a default
@@ -213,7 +213,7 @@ async def test_sessions_obey_commands(holdfast: Command, world: World) -> None:
         ran = await holdfast(command, COMPANY, "--json")
         assert (ran.code, ran.json["state"]) == (0, state)
     refused = (await holdfast("logout", COMPANY)).refused(2)
-    assert refused.endswith(f"nobody confirms that company {COMPANY} be unlinked: add --yes")
+    assert refused.endswith(f"nobody can confirm that company {COMPANY} is unlinked: add --yes")
     assert world.state() == "reconnecting"
     ran = await holdfast("logout", COMPANY, "--yes")
     assert (ran.code, "logged_out" in ran.out) == (0, True)
@@ -323,7 +323,7 @@ async def test_wrong_use_is_told_from_the_rest(alone: Command) -> None:
     assert [each.out for each in ran] == [""] * 7
     assert "No such command 'nonsense'" in ran[0].err
     assert ran[4].refused(2).startswith('HOLDFAST_PORT is "abc": give a whole number from 0 to 65535')
-    assert ran[5].refused(2).startswith("QR codes are drawn for people only")
+    assert ran[5].refused(2).startswith("QR codes are drawn on a terminal only")
     assert ran[6].refused(2).startswith('company "../962302" is not usable: give 1 to 64 letters')
 
 

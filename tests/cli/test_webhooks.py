@@ -48,22 +48,24 @@ async def test_what_failed_is_shown_and_replayed(holdfast: Command, world: World
     failed = await holdfast("webhooks", "failed")
     assert failed.code == 1
     assert failed.out.splitlines()[1].split()[:4] == [id_, COMPANY, "message.sent", "pending"]
-    assert (await holdfast("webhooks", "replay", id_)).out == "1 to be delivered once more.\n"
+    assert (await holdfast("webhooks", "replay", id_)).out == "Deliveries to be repeated: 1\n"
     assert (await holdfast("webhooks", "failed")).code == 0
     since = await holdfast("webhooks", "replay", "--since", "2026-01-01T00:00:00Z", "--json")
     assert since.json == {"replayed": 1}
-    assert (await holdfast("webhooks", "replay", "--since", "2026-01-02T00:00:00Z")).out.startswith("0 to be")
+    assert (await holdfast("webhooks", "replay", "--since", "2026-01-02T00:00:00Z")).out.startswith(
+        "Deliveries to be repeated: 0"
+    )
 
 
 async def test_an_id_and_a_time_are_too_much(holdfast: Command) -> None:
     """Nothing is asked of the gateway."""
     refused = (await holdfast("webhooks", "replay", "evt_1", "--since", "2026-01-01T00:00:00Z")).refused(2)
-    assert refused == "an id names one delivery: leave out --company and --since, or the id"
+    assert refused == "an ID names one delivery: omit either the ID, or --company and --since"
 
 
 async def test_without_a_webhook_people_are_told_how_to_set_one(holdfast: Command) -> None:
     """An empty list is a good answer."""
     listed = await holdfast("webhooks", "list")
     assert (listed.code, listed.out) == (0, "")
-    assert listed.err == "There is no webhook: set HOLDFAST_WEBHOOK_URL, or the webhookUrl of a session.\n"
-    assert (await holdfast("webhooks", "failed")).err == "No webhook has failed.\n"
+    assert listed.err == "There are no webhooks: set HOLDFAST_WEBHOOK_URL, or the webhookUrl of a session.\n"
+    assert (await holdfast("webhooks", "failed")).err == "No delivery has failed.\n"

@@ -1,4 +1,4 @@
-"""The command `holdfast`: arguments in, an exit code out. The commands stand in the modules beside this one."""
+"""The command `holdfast`: arguments in, an exit code out. The modules beside this one have the commands."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ COMMANDS: Mapping[str, Mapping[str, Callable[..., object] | typer.Typer]] = {
         "webhooks": webhooks.webhooks,
         "logs": logs.logs,
     },
-    "Keep it safe, and move": {
+    "Backup and import": {
         "backup": backups.backup,
         "clear": backups.clear,
         "compact": backups.compact,
@@ -57,7 +57,7 @@ COMMANDS: Mapping[str, Mapping[str, Callable[..., object] | typer.Typer]] = {
         "import-baileys": migration.import_baileys,
         "export-baileys": migration.export_baileys,
     },
-    "See it proved": {
+    "Demonstration": {
         "demo": lab.demo,
         "lab": lab.lab,
     },
@@ -70,7 +70,7 @@ cli = typer.Typer(
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Entry point: errors become a sentence and an exit code. `arguments` None: those of this process."""
+    """The entry point. Errors become a sentence and an exit code. `arguments` None: those of this process."""
     with sentences():
         cli(arguments, prog_name="holdfast")
     raise SystemExit(GOOD)
@@ -88,7 +88,7 @@ def holdfast(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="print the version and end")
     ] = False,
 ) -> None:
-    """Keeps WhatsApp sessions of many companies connected, and delivers every accepted message."""
+    """Keep the WhatsApp sessions of many companies connected, and deliver every accepted message."""
 
 
 def _register() -> None:

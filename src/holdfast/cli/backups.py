@@ -36,15 +36,15 @@ Identity = Annotated[
 
 @backup.command()
 def create(
-    file: Annotated[Path | None, typer.Argument(metavar="FILE", help="also put a copy there")] = None,
+    file: Annotated[Path | None, typer.Argument(metavar="FILE", help="also write a copy to this file")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Back up everything into one file, while sessions go on: messages, credentials, settings without secrets.
+    """Back up everything into one file while sessions stay connected: messages, credentials, settings without secrets.
 
-    It is put into the folder `backups` of the data folder. HOLDFAST_BACKUP_PASSPHRASE encrypts it.
+    The file is in the folder `backups` of the data folder. HOLDFAST_BACKUP_PASSPHRASE encrypts it.
     """
     if file is not None and file.exists():
-        raise WrongUse(f'"{file}" is there already: a backup is never written over, name another file')
+        raise WrongUse(f'"{file}" exists already: a backup never overwrites a file, so give another name')
 
     async def ask(client: Client) -> Json:
         made: Json = await client.post("/v1/backups")
@@ -87,7 +87,9 @@ def _show_made(made: Json, copy: Path | None, *, as_json: bool) -> None:
     if copy is not None:
         terminal.say(f"A copy is in {copy}")
     if not made["encrypted"]:
-        terminal.tell("It holds the keys of every linked device, and is not encrypted: keep it as you keep passwords.")
+        terminal.tell(
+            "It contains the keys of every linked device and is not encrypted: store it as safely as passwords."
+        )
 
 
 def _count(its_companies: Sequence[str]) -> str:
@@ -103,7 +105,7 @@ def list_backups(
     identity: Identity = None,
     as_json: AsJson = False,
 ) -> None:
-    """All backups in the data folder: age, companies, size, and whether each is whole. Exit code 1 when one is not."""
+    """List the backups in the data folder: age, companies, size, state. Exit code 1 when one is damaged."""
     settings = settings_module.load()
     folder, opener = backups_of(settings), opener_of(settings, identity)
     found = [_found(backup_dir.look(path, opener)) for path in backup_dir.names(folder)]
@@ -112,7 +114,7 @@ def list_backups(
     elif found:
         terminal.show_table(("backup", "age", "companies", "size", "state"), (_row(each) for each in found))
     else:
-        terminal.tell(f'There is no backup in "{folder}": `holdfast backup create` makes one.')
+        terminal.tell(f'There is no backup in "{folder}": `holdfast backup create` creates one.')
     if any(each["trouble"] for each in found):
         raise typer.Exit(NOT_GOOD)
 
@@ -126,7 +128,7 @@ def _row(found: Json) -> tuple[object, ...]:
         age,
         its_companies,
         _size(found["sizeBytes"]),
-        found["trouble"] or ("encrypted, not looked into" if made_at is None else "whole"),
+        found["trouble"] or ("encrypted, not examined" if made_at is None else "whole"),
     )
 
 
@@ -142,24 +144,24 @@ def restore(
         typer.Option(
             "--take-stale",
             metavar="COMPANY",
-            help="have this company connect although its keys were used since; `all` for all of them",
+            help="let this company connect although its keys were used after the backup; `all` for all companies",
         ),
     ] = None,
     staging: Annotated[
         bool,
-        typer.Option("--staging", help="a copy to try things on: no linked devices, no webhooks, nothing left to send"),
+        typer.Option("--staging", help="restore a copy for tests: no linked devices, no webhooks, no messages to send"),
     ] = False,
     replace: Annotated[
-        bool, typer.Option("--replace", help="of one company: replace the company that is there")
+        bool, typer.Option("--replace", help="with a backup of one company: replace the existing company")
     ] = False,
     identity: Identity = None,
     as_json: AsJson = False,
 ) -> None:
-    """Replace everything with what a backup holds. Holdfast must be stopped; a backup of what is there is made first.
+    """Replace everything with the content of a backup. Holdfast must be stopped; the present state is backed up first.
 
     A backup of one company, as `clear` makes it, adds that company and changes no other.
 
-    A company whose keys have been used since the backup is restored stopped, and why is said: exit code 1.
+    A company whose keys were used after the backup is restored but stays paused; its reason is printed. Exit code 1.
     """
     with stopped() as here:
         path = file if file.exists() else here.folder / file.name
@@ -174,7 +176,7 @@ def restore(
     _show_restored(restored, path, as_json=as_json)
     if staging and here.settings.whatsapp_url is None:
         terminal.tell(
-            "This copy has no linked device. Set HOLDFAST_WHATSAPP_URL to a `wasim serve` before it is started."
+            "This copy has no linked device. Set HOLDFAST_WHATSAPP_URL to a `wasim serve` before you start it."
         )
     if restored.refused:
         raise typer.Exit(NOT_GOOD)
@@ -190,7 +192,7 @@ def _show_restored(restored: Restored, path: Path, *, as_json: bool) -> None:
         return
     terminal.say(f"Restored {_count(its_companies)} and {restored.rows} rows from the backup of {manifest.created_at}.")
     if copy is not None:
-        terminal.say(f"What was here before is in {copy}")
+        terminal.say(f"The state before the restore is in {copy}")
     for sentence in restored.refused.values():
         terminal.complain(sentence)
 
@@ -200,9 +202,9 @@ def clear(
     yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Remove one company and all it has: credentials, messages, history. A backup of that company is made first.
+    """Back up one company, then remove it: credentials, messages, history.
 
-    The device stays on the phone's list until it is removed there, or with `holdfast logout` before.
+    The device stays in the phone's list of linked devices until it is removed there; `holdfast logout` removes it.
     """
     path = session_path(company, "/clear")
     if not yes and not _is_sure(company):
@@ -220,7 +222,7 @@ def clear(
 
 
 def compact(as_json: AsJson = False) -> None:
-    """Give the space of removed rows back to the disk: after `clear`, or when messages are kept for fewer days.
+    """Free the disk space of removed rows: after `clear`, or when messages are kept for fewer days.
 
     Works beside a running Holdfast. A database file of an older version is rewritten once, while Holdfast is stopped.
     """
@@ -237,14 +239,16 @@ def compact(as_json: AsJson = False) -> None:
     if as_json:
         terminal.show_json(done)
         return
-    terminal.say(f"{_size(done['freedBytes'])} given back; the database has {_size(done['sizeBytes'])} now.")
+    terminal.say(f"{_size(done['freedBytes'])} freed; the database has {_size(done['sizeBytes'])} now.")
     if done["advice"]:
         terminal.tell(f"More is possible: {done['advice']}.")
 
 
 def _is_sure(company: str) -> bool:
     if not sys.stdin.isatty():
-        raise WrongUse(f"nobody is here to be asked whether company {company} may be removed: say --yes")
+        raise WrongUse(
+            f"standard input is not a terminal, so nobody can confirm that company {company} is removed: add --yes"
+        )
     return typer.confirm(f"Remove company {company} with its credentials, messages and history?", err=True)
 
 

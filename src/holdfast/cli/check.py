@@ -1,4 +1,4 @@
-"""`holdfast check`: a look at the whole installation, and what to do about it."""
+"""`holdfast check`: checks the whole installation and says what to do."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _COLOURS = {"ok": "green", "warning": "yellow", "problem": "bold red"}
 
 
 def check(as_json: AsJson = False) -> None:
-    """Look at the whole installation: folder, database, Redis, Node, Baileys, clock, network, alerts, backups.
+    """Check the whole installation: folder, database, Redis, Node, Baileys, clock, network, alerts, backups.
 
-    Changes nothing, and may be run beside a running Holdfast, as its user and in its folder. Exit code 1 when there
-    is a problem; warnings are good.
+    Changes nothing, and can run beside a running Holdfast, as its user and in its folder. Exit code 1 when there is a
+    problem; warnings alone give 0.
     """
     from holdfast.checkup.check_result import CheckResult, CheckState
-    from holdfast.checkup.checkup import check as look
+    from holdfast.checkup.checkup import check as run_checks
 
-    found: list[CheckResult] = asyncio.run(look(settings_module.load(), clock=CLOCK))
+    found: list[CheckResult] = asyncio.run(run_checks(settings_module.load(), clock=CLOCK))
     count = {state: sum(each.state is state for each in found) for state in CheckState}
     if as_json:
         rows = [
@@ -36,8 +36,8 @@ def check(as_json: AsJson = False) -> None:
     else:
         table = Table("", "", "", box=None, pad_edge=False, show_header=False)
         for each in found:
-            told = Text(each.sentence).append(f"\n→ {each.cure}" if each.cure else "", _COLOURS[each.state])
-            table.add_row(Text(each.state, _COLOURS[each.state]), each.what, told)
+            text = Text(each.sentence).append(f"\n→ {each.cure}" if each.cure else "", _COLOURS[each.state])
+            table.add_row(Text(each.state, _COLOURS[each.state]), each.what, text)
         terminal.out.print(table)
         terminal.say(
             f"\n{count[CheckState.PROBLEM]} problems, {count[CheckState.WARNING]} warnings, {count[CheckState.OK]} ok"

@@ -1,4 +1,4 @@
-"""`holdfast settings`: what can be set, what is set, and where that came from."""
+"""`holdfast settings`: all settings with their values, origins and meanings."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SettingName = Annotated[
 
 
 def show_settings(name: SettingName = None, as_json: AsJson = False) -> None:
-    """All settings: value, where it came from, what it means. With a name: that one, and what turning it costs."""
+    """Show all settings: value, origin, meaning. With a name: that setting, and the effect and cost of changing it."""
     settings = settings_module.load()
     came_from = settings_module.origins()
     values = settings.model_dump(mode="json")
@@ -67,7 +67,7 @@ def _row(each: Explained, value: object, came_from: Mapping[str, str]) -> dict[s
 
 
 def _known(name: str) -> str:
-    """`HOLDFAST_PORT`, `holdfast_port` and `port` are one."""
+    """The full name of a setting: `HOLDFAST_PORT`, `holdfast_port` and `port` name the same one."""
     found = name.lower().removeprefix(PREFIX.lower())
     if found in Settings.model_fields:
         return variable(found)

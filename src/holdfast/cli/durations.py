@@ -12,7 +12,7 @@ LEAST_S, MOST_S = 1, 7 * 86_400
 
 
 def seconds(text: str) -> int:
-    """Seconds of a typed duration, from a second to seven days. Raises what makes a command end with wrong use."""
+    """The seconds of a typed duration, from one second to seven days. Raises `BadParameter`."""
     typed = _TYPED.fullmatch(text.strip().lower())
     if typed is None:
         raise typer.BadParameter(f'"{text}" is no duration: give a number and its unit, such as 30s, 5m, 1h or 7d')

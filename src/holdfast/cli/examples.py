@@ -1,4 +1,4 @@
-"""One line for each command, as a person would type it: shown below `--help`, and in docs/commands.md."""
+"""An example for each command, as a person would type it: shown below `--help` and in docs/commands.md."""
 
 from __future__ import annotations
 

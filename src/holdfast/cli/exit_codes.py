@@ -1,4 +1,4 @@
-"""How commands end: exit codes, and errors as one sentence with a cure.
+"""Ends commands: with an exit code, and on an error with one sentence that says what to do.
 
 Exit codes: 0 good, 1 the thing asked about is not good, 2 wrong use, 3 no server.
 """
@@ -18,14 +18,14 @@ GOOD, NOT_GOOD, WRONG_USE, NO_SERVER = 0, 1, 2, 3
 
 
 class WrongUse(HoldfastError):
-    """A command that makes no sense in this place."""
+    """The command can't be used like this."""
 
     code = "wrong-use"
 
 
 @contextmanager
 def sentences() -> Iterator[None]:
-    """Errors that a person can mend end the process with their sentence and exit code; others are bugs and show all."""
+    """End the process with sentence and exit code on errors that a person can fix; others are bugs and show a trace."""
     try:
         yield
     except HoldfastError as error:
@@ -44,7 +44,7 @@ def _end(error: HoldfastError) -> NoReturn:
 
 
 def _first_known(group: BaseExceptionGroup[BaseException]) -> HoldfastError | None:
-    """The cause that a person can mend, if that is all there is."""
+    """The error that a person can fix; None when the group holds any other error."""
     known, rest = group.split(HoldfastError)
     if known is None or rest is not None:
         return None

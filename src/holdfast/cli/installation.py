@@ -1,4 +1,4 @@
-"""Where a command acts: on the running Holdfast, or, when none runs here, on the data folder itself under its lock."""
+"""Runs a command on the running Holdfast or, when none runs here, on the data folder itself under its lock."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from holdfast.store.open_database import open_database
 T = TypeVar("T")
 
 _PATIENCE_S = 3600
-"""For a large backup."""
+"""Timeout of a request; a large backup takes long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stopped:
-    """An installation that no `serve` uses, for as long as the block takes."""
+    """An installation that no `serve` uses while the block runs."""
 
     settings: Settings
     database: Database
@@ -46,8 +46,8 @@ def opener_of(settings: Settings, identity: Path | None = None) -> Opener:
 
 @contextlib.contextmanager
 def stopped() -> Iterator[Stopped]:
-    """Raises `Misconfigured`, which names the folder, when a `serve` has it."""
-    from holdfast.app import make_folder  # the commands about a running Holdfast do without it
+    """Lock the data folder. Raises `Misconfigured`, which names the folder, when a `serve` uses it."""
+    from holdfast.app import make_folder  # slow to import, and not needed to ask a running Holdfast
 
     settings = settings_module.load()
     make_folder(settings.data_dir)
@@ -57,7 +57,10 @@ def stopped() -> Iterator[Stopped]:
 
 
 def running_or_stopped(ask: Callable[[Client], Awaitable[T]], act: Callable[[Stopped], T]) -> T:
-    """`ask` the running Holdfast; when none answers and none was named by HOLDFAST_URL, `act` on the data folder."""
+    """Call `ask` with a client of the running Holdfast, or `act` with the data folder when none answers.
+
+    Raises `NoServer` when HOLDFAST_URL names a Holdfast that does not answer.
+    """
     try:
         return with_client(ask, timeout_s=_PATIENCE_S)
     except NoServer:

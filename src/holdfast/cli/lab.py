@@ -1,4 +1,4 @@
-"""Commands that prove Holdfast against a simulated WhatsApp: the demo, and the scenarios of the lab."""
+"""Commands that run Holdfast against a simulated WhatsApp: the demo, and the scenarios of the lab."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ def _names(begun: str) -> list[str]:
 
 ScenarioName = Annotated[
     str,
-    typer.Argument(metavar="NAME", help="one that `holdfast lab list` shows, such as cuts", autocompletion=_names),
+    typer.Argument(metavar="NAME", help="as `holdfast lab list` shows it, such as cuts", autocompletion=_names),
 ]
 
 lab = typer.Typer(
-    no_args_is_help=True, help="Play scenarios against a simulated WhatsApp, and see what became of each message."
+    no_args_is_help=True, help="Run scenarios against a simulated WhatsApp, and show the outcome of every message."
 )
 
 
 def demo(seconds: Seconds = 60, as_json: AsJson = False) -> None:
-    """Show the main job without a phone: a simulated WhatsApp, two companies, messages, faults, the result."""
+    """Show what Holdfast does, without a phone: a simulated WhatsApp, two companies, messages, faults, the result."""
     from holdfast.lab.scenarios import SCENARIOS
 
     _play(SCENARIOS["demo"], seconds, as_json=as_json)
@@ -46,7 +46,7 @@ def demo(seconds: Seconds = 60, as_json: AsJson = False) -> None:
 
 @lab.command("list")
 def list_scenarios(as_json: AsJson = False) -> None:
-    """The scenarios, and what each breaks."""
+    """List the scenarios and their faults."""
     from holdfast.lab.scenarios import SCENARIOS
 
     rows = [(each.name, len(each.steps), each.sentence) for each in SCENARIOS.values()]
@@ -58,7 +58,7 @@ def list_scenarios(as_json: AsJson = False) -> None:
 
 @lab.command("run")
 def run_scenario(name: ScenarioName, seconds: Seconds = 60, as_json: AsJson = False) -> None:
-    """Play one scenario. Exit code 1 when a message was lost or doubled, or a goal missed."""
+    """Run one scenario. Exit code 1 when a message was lost or duplicated, or a goal was missed."""
     from holdfast.lab.scenarios import SCENARIOS
 
     if name not in SCENARIOS:
@@ -75,7 +75,7 @@ def _play(scenario: Scenario, seconds: int, *, as_json: bool) -> NoReturn:
             "the simulated WhatsApp (wasim) is not installed: "
             "pip install 'holdfast[lab]', or in a checkout: uv sync --extra lab"
         )
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # either way what was started is ended
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends child processes as Ctrl-C does
     screen = Screen(quiet=as_json)
     engine_program(settings_module.load())
     environment = settings_module.process_environment()

@@ -1,7 +1,4 @@
-"""Commands about messages.
-
-`holdfast send --wait` ends at the latest after `--timeout`; until then it says what the message waits for.
-"""
+"""Commands about messages: send, list what was sent, list what came in."""
 
 from __future__ import annotations
 
@@ -27,7 +24,11 @@ def send(
     text: Annotated[str | None, typer.Argument(metavar="TEXT", help="the message, or the caption of the file")] = None,
     file: Annotated[
         Path | None,
-        typer.Option("--file", metavar="PATH", help="send this file: as picture, film or sound where it is one"),
+        typer.Option(
+            "--file",
+            metavar="PATH",
+            help="send this file: as an image, video or audio message where it is one, else as a document",
+        ),
     ] = None,
     wait: Annotated[
         bool, typer.Option("--wait", help="wait until WhatsApp has it or it has failed, at most --timeout")
@@ -47,7 +48,7 @@ def send(
     if file is None and text is None:
         raise WrongUse("there is nothing to send: give a TEXT, a --file, or both")
     if file is not None and not file.is_file():
-        raise WrongUse(f'"{file}" is no file')
+        raise WrongUse(f'"{file}" is not a file')
 
     async def work(client: Client) -> Json:
         body = {"text": text} if file is None else await _stored(client, company, file, caption=text)
@@ -75,7 +76,7 @@ _KINDS = {
 
 
 async def _stored(client: Client, company: str, file: Path, *, caption: str | None) -> Json:
-    """Stores the file; returns the content of a message with it."""
+    """Upload the file; returns the content of a message with it."""
     mimetype = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
     path = session_path(company, f"/media?filename={quote(file.name, safe='')}")
     stored = await client.upload(path, file, mimetype=mimetype)
@@ -85,7 +86,7 @@ async def _stored(client: Client, company: str, file: Path, *, caption: str | No
         body["filename"] = file.name
     if caption is not None:
         if kind == "audio":
-            raise WrongUse("a sound has no caption: send the text as a message of its own")
+            raise WrongUse("an audio message has no caption: send the text as a separate message")
         body["caption"] = caption
     return {kind: body}
 
@@ -94,7 +95,7 @@ Newest = Annotated[int, typer.Option("--newest", min=1, max=10_000, help="how ma
 
 
 def inbox(company: CompanyArgument, newest: Newest = 20, as_json: AsJson = False) -> None:
-    """Show the newest messages that came in, the newest last."""
+    """Show the newest received messages, the newest last."""
 
     def row(item: Json) -> tuple[object, ...]:
         media = item["media"] or {}
@@ -107,7 +108,7 @@ def inbox(company: CompanyArgument, newest: Newest = 20, as_json: AsJson = False
 
 
 def messages(company: CompanyArgument, newest: Newest = 20, as_json: AsJson = False) -> None:
-    """Show the newest messages that were accepted for sending, the newest last, with their states."""
+    """Show the newest messages accepted for sending, with their states, the newest last."""
 
     def row(item: Json) -> tuple[object, ...]:
         error = item["error"] or {}
@@ -137,7 +138,7 @@ def _show_newest(
     elif items:
         terminal.show_table(columns, (row(item) for item in items))
     else:
-        terminal.tell("There is no message yet.")
+        terminal.tell("There are no messages yet.")
 
 
 def _number(jid: str) -> str:
@@ -152,24 +153,34 @@ def _short(at: str) -> str:
 
 _WAITING = frozenset({"queued", "sending"})
 _LOOK_EVERY_S, _SILENT_S = 0.2, 2.0
-"""A message usually leaves within the second: whoever waits longer is told why."""
+"""A message is usually sent within a second. After two seconds the command says what it waits for."""
 
 
 async def _until_sent(client: Client, message: Json, *, timeout_s: float) -> Json:
+    """The message when it is sent or the time is over. Says what it waits for, at the latest at the end."""
     began_at, reported = CLOCK.monotonic(), ""
     while message["state"] in _WAITING and (waited_s := CLOCK.monotonic() - began_at) < timeout_s:
         await CLOCK.sleep(min(_LOOK_EVERY_S if waited_s < _SILENT_S else 1.0, timeout_s - waited_s))
         message = await client.get(f"/v1/messages/{message['id']}")
-        if message["state"] in _WAITING and min(_SILENT_S, timeout_s / 2) <= waited_s:
-            session = await client.get(session_path(message["companyId"]))
-            if (reason := waits_for(message, session)) != reported:
-                terminal.tell(f"Waiting: {reason}")
-                reported = reason
+        if min(_SILENT_S, timeout_s / 2) <= waited_s:
+            reported = await _report_wait(client, message, reported)
+    if not reported:
+        await _report_wait(client, message, reported)
     return message
 
 
+async def _report_wait(client: Client, message: Json, reported: str) -> str:
+    """Say what the message waits for, unless `reported` says the same. Returns what was said last."""
+    if message["state"] not in _WAITING:
+        return reported
+    reason = waits_for(message, await client.get(session_path(message["companyId"])))
+    if reason != reported:
+        terminal.tell(f"Waiting: {reason}")
+    return reason
+
+
 def waits_for(message: Json, session: Json) -> str:
-    """What keeps a message from being sent, and what to do about it."""
+    """Why a message has not been sent yet, and what to do about it."""
     company, state = session["companyId"], session["state"]
     reason = (session.get("reason") or {}).get("message")
     why = f" ({reason})" if reason else ""

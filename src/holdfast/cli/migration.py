@@ -22,7 +22,7 @@ from holdfast.importing.device import ImportedDevice, import_from
 from holdfast.importing.kinds import KINDS, open_source
 
 SkipDamaged = Annotated[
-    bool, typer.Option("--skip-damaged", help="leave out damaged keys of single contacts; never the credentials")
+    bool, typer.Option("--skip-damaged", help="skip damaged keys of single contacts; credentials are never skipped")
 ]
 
 
@@ -38,14 +38,14 @@ def import_device(
         typer.Option("--keys", metavar="PLACE", help="Evolution API with PostgreSQL: its Redis, or its folder"),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="import although the other program seems to run; chats get new keys")
+        bool, typer.Option("--force", help="import although the other program seems to be running; chats get new keys")
     ] = False,
     skip_damaged: SkipDamaged = False,
     as_json: AsJson = False,
 ) -> None:
-    """Take over a linked device from another program, without a QR code. Stop that program first.
+    """Import a linked device from another program, without a QR code. Stop that program first.
 
-    All of a device is imported or nothing; SOURCE is only read.
+    Either all of a device is imported, or nothing. SOURCE is only read.
     """
     path = session_path(company, "/import")
     with open_source(kind, source, keys=keys) as opened:
@@ -64,9 +64,9 @@ def import_baileys(
     skip_damaged: SkipDamaged = False,
     as_json: AsJson = False,
 ) -> None:
-    """Take over a linked device from a Baileys bot, without a QR code. Stop the bot first.
+    """Import a linked device from a Baileys bot, without a QR code. Stop the bot first.
 
-    All of the folder is imported or nothing; the folder itself is not changed.
+    Either all of the folder is imported, or nothing. The folder is not changed.
     """
     path = session_path(company, "/import")
     found = read_folder(folder, now=CLOCK.now(), skip_damaged=skip_damaged)
@@ -92,7 +92,7 @@ def _say_what_was_left_out(read: ImportedDevice) -> None:
 
 
 def _import(path: str, company: str, read: ImportedDevice, *, as_json: bool) -> None:
-    """By the running Holdfast, or into the data folder; then say what was imported."""
+    """Import by the running Holdfast or into the data folder, and print the result."""
     body = {
         "credentials": read.device.credentials,
         "keys": [{"type": key.type, "id": key.id, "value": key.value} for key in read.device.keys],

@@ -1,4 +1,4 @@
-"""What `holdfast pair` does: lead a person from nothing to a linked, connected session."""
+"""What `holdfast pair` does: creates a session, shows its codes and waits until it is linked and connected."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from holdfast.client import Client, Json, Refused
 from holdfast.delivery.recipient import phone_number
 
 _GLANCE_S = 1
-_ON_ITS_WAY = {"connecting", "reconnecting"}
+_IN_PROGRESS = {"connecting", "reconnecting"}
 
 
 class NotPaired(HoldfastError):
-    """The session is in a state that no scan gets it out of."""
+    """The session is in a state that scanning a code does not change."""
 
     code = "not-paired"
 
@@ -30,16 +30,16 @@ class PairingOutput:
     code: Callable[[str], None]
     trouble: Callable[[str], None]
     passkey: Callable[[str], Awaitable[str]]
-    """Shows the snippet to sign with; returns the answer that was pasted, empty when it is given elsewhere."""
+    """Shows the snippet to sign with; returns the answer that was pasted, or "" when it is given in the dashboard."""
     compare: Callable[[str], Awaitable[bool]]
-    """Shows a code; says whether the phone shows the same."""
+    """Shows a code; returns whether the phone shows the same one."""
 
 
 async def pair(client: Client, path: str, *, phone: str | None, telling: PairingOutput, clock: Clock) -> None:
     """Returns when the session at `path` is connected. Raises `BadInput`, `NotPaired` and `Refused`.
 
     phone: use a pairing code for this number; checked before the session is created. Each new code is shown once, and
-    so is what keeps codes from coming.
+    each cause of a missing code too.
     """
     if phone is not None:
         phone = phone_number(phone, field="--phone")
@@ -48,13 +48,13 @@ async def pair(client: Client, path: str, *, phone: str | None, telling: Pairing
     while (session := await client.get(path))["state"] != "connected":
         if (session["reason"] or {}).get("code") == "passkey-required":
             await _sign(client, f"{path}/passkey", telling, told)
-        elif session["state"] not in _ON_ITS_WAY:
+        elif session["state"] not in _IN_PROGRESS:
             await _show_code(client, path, session, phone, telling, told)
         await clock.sleep(_GLANCE_S)
 
 
 async def _sign(client: Client, path: str, telling: PairingOutput, told: set[str]) -> None:
-    """The account demands a passkey: show how its owner signs, and hand the answer over."""
+    """Show the owner of the account how to sign with a passkey, and send the answer to Holdfast."""
     try:
         asked = await client.get(path)
         if asked["snippet"] in told:
@@ -68,10 +68,10 @@ async def _sign(client: Client, path: str, telling: PairingOutput, told: set[str
             await client.post(f"{path}/confirm", {"matches": await telling.compare(step["code"])})
     except ValueError:
         telling.trouble(
-            "That was no answer of the console: it begins with { and ends with }. Run `holdfast pair` again."
+            "This is not what the console shows: its answer begins with { and ends with }. Run `holdfast pair` again."
         )
     except Refused as refused:
-        if refused.status != HTTPStatus.NOT_FOUND:  # answered elsewhere meanwhile
+        if refused.status != HTTPStatus.NOT_FOUND:  # 404: answered in the dashboard
             telling.trouble(refused.sentence)
 
 
@@ -79,7 +79,7 @@ async def _show_code(
     client: Client, path: str, session: Json, phone: str | None, telling: PairingOutput, told: set[str]
 ) -> None:
     if session["state"] == "paused":
-        raise NotPaired(f"company {session['companyId']} has a phone, but is paused: {session['reason']['message']}")
+        raise NotPaired(f"company {session['companyId']} is linked, but paused: {session['reason']['message']}")
     if phone in told and session["state"] == "pairing":
         return
     try:
@@ -89,19 +89,19 @@ async def _show_code(
             return
         code = (await client.get(f"{path}/qr"))["qr"]
     except Refused as refused:
-        await _bear(client, path, refused, telling, told)
+        await _handle_refusal(client, path, refused, telling, told)
         return
     if code not in told:
         telling.qr(code)
     told.add(code)
 
 
-async def _bear(client: Client, path: str, refused: Refused, telling: PairingOutput, told: set[str]) -> None:
-    """Handle a refused code (409): it is ignored when the phone was quicker, else the cause is shown once."""
+async def _handle_refusal(client: Client, path: str, refused: Refused, telling: PairingOutput, told: set[str]) -> None:
+    """Ignore a refused code (409) when the phone has linked already, else show the cause once."""
     if refused.status != HTTPStatus.CONFLICT:
         raise refused
     session = await client.get(path)
-    if session["state"] in _ON_ITS_WAY | {"connected"}:
+    if session["state"] in _IN_PROGRESS | {"connected"}:
         return
     reason = session["reason"]
     trouble = refused.sentence if reason is None else f"{refused.sentence} ({reason['message']})"

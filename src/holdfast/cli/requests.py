@@ -1,4 +1,4 @@
-"""What commands about a running Holdfast share: the arguments, the way to its API, and how one thing is shown."""
+"""Shared by the commands about a running Holdfast: arguments, the client of its API, and the output of one object."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="print one JSON document")]
 
 
 def with_client(work: Callable[[Client], Awaitable[T]], *, timeout_s: float = 60) -> T:
-    """What `work` gives with a client of the running Holdfast and the key that is set or stored.
+    """Call `work` with a client of the running Holdfast, which uses the key that is set or stored.
 
     `timeout_s`: for each request.
     """
@@ -49,12 +49,12 @@ def with_client(work: Callable[[Client], Awaitable[T]], *, timeout_s: float = 60
 
 
 def _for_commands(sentence: str) -> str:
-    """An error of the API with the command that does the same as the request that it names."""
+    """A sentence of the API, with commands in place of the requests that it names."""
     return re.sub(r"create it with PUT /v1/sessions/(\S+)", r"`holdfast pair \1` creates it", sentence)
 
 
 def session_path(company: str, rest: str = "") -> str:
-    """The route of a session. Raises `WrongUse` for what can't be a company id: it would be another route."""
+    """The path of a session. Raises `WrongUse` for an invalid company id, which could form another path."""
     if not is_company_id(company):
         raise WrongUse(f'company "{company}" is not usable: {COMPANY_RULE}')
     return f"/v1/sessions/{company}{rest}"

@@ -1,4 +1,4 @@
-"""`holdfast serve`, and what it takes to run the engine."""
+"""`holdfast serve`, and the preparation of the engine."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 _OPEN_FILES = 65_536
-"""As the systemd unit has it."""
+"""The same number as in the systemd unit."""
 
 
 def serve(
@@ -39,11 +39,11 @@ def serve(
     settings = settings_module.load()
     terminal.log_to_stderr(settings.log_level)
     log.info("Starting Holdfast %s; data folder %s", version("holdfast"), settings.data_dir.absolute())
-    from holdfast import app  # takes a second; the other commands do without it
+    from holdfast import app  # takes a second to import, and no other command needs it
 
     allow_open_files(_OPEN_FILES)
-    os.umask(0o077)  # what is written from here on – database, key, caches – is its owner's alone
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the gateway takes both signals over
+    os.umask(0o077)  # database, key and caches are readable by their owner only
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the gateway handles both signals
     try:
         first_start = FirstStart()
         with app.claim(settings, key_made=first_start.show_key) as held:
@@ -61,7 +61,7 @@ def serve(
 
 
 def allow_open_files(wanted: int) -> None:
-    """Raise the limit of open files as far as this process may: 1,024, a common default, is a thousand idle callers."""
+    """Raise the limit of open files as far as this process may: 1,024, a common default, is low for many clients."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < allowed:
@@ -69,7 +69,7 @@ def allow_open_files(wanted: int) -> None:
 
 
 def engine_program(settings: Settings) -> HostProgram:
-    """The engine host's program; Baileys is installed where it is not yet."""
+    """The program of engine hosts. Installs Baileys when it is not installed yet."""
     node = find_node(settings.node_bin)
     cache = None if settings.npm_cache is None else settings.npm_cache.absolute()
     bridge = install(settings.cache_dir.absolute(), node=node, progress=terminal.tell, npm_cache=cache)
@@ -83,11 +83,11 @@ class FirstStart:
         self._key_file: Path | None = None
 
     def show_key(self, key: str, file: Path) -> None:
-        """A key was generated. It is shown on a terminal only: in a log file or journal it would stay for good."""
+        """Show a generated key, on a terminal only: a log file or journal would keep it forever."""
         self._key_file = file
         if terminal.out.is_terminal:
             terminal.say(f"API key, generated now and shown only this once: {key}")
-        terminal.say(f"The API key is in {file}, where commands on this machine find it.")
+        terminal.say(f"The API key is in {file}; commands on this machine read it from there.")
 
     def show_url(self, url: str) -> None:
         terminal.say(f"Holdfast listens on {url}")
@@ -97,14 +97,14 @@ class FirstStart:
 
 
 def draw_qr(company: str, code: str) -> None:
-    """Only to a person: whoever reads a QR code in a log file could link."""
+    """Draw the QR code on a terminal only: anybody who reads it in a log file could link a phone."""
     if terminal.out.is_terminal:
         terminal.say(f"Company {company}: WhatsApp → Linked devices → Link a device")
         terminal.show_qr(code)
 
 
 def fill_npm_cache(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="made where it is missing")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="created when it does not exist")],
 ) -> None:
-    """Fill a folder with Baileys, for a machine that reaches no package registry: HOLDFAST_NPM_CACHE names it there."""
+    """Download Baileys into a folder, for a machine without access to a package registry (HOLDFAST_NPM_CACHE)."""
     fill_cache(folder.absolute(), node=find_node(settings_module.load().node_bin), progress=terminal.tell)

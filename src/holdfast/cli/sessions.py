@@ -1,4 +1,4 @@
-"""Commands about sessions: link, list, show, start, stop."""
+"""Commands about sessions: pair, list, show, start, stop, reconnect, log out."""
 
 from __future__ import annotations
 
@@ -23,15 +23,17 @@ def pair(
     phone: Annotated[
         str | None,
         typer.Option(
-            "--phone", metavar="NUMBER", help="use a pairing code for this number, such as 962790000001, and no QR code"
+            "--phone",
+            metavar="NUMBER",
+            help="use a pairing code for this number, such as 962790000001, instead of a QR code",
         ),
     ] = None,
 ) -> None:
-    """Link a phone to a company: draws the QR code, or prints a pairing code, until it is linked."""
+    """Link a phone to a company: show QR codes or a pairing code until it is linked."""
     if phone is None and not terminal.out.is_terminal:
         raise WrongUse(
-            "QR codes are drawn for people only, and standard output is no terminal: "
-            "run this in one, or take the picture at GET /v1/sessions/COMPANY/qr.png"
+            "QR codes are drawn on a terminal only, and standard output is not one: "
+            "run this in a terminal, or get the picture from GET /v1/sessions/COMPANY/qr.png"
         )
     telling = pairing.PairingOutput(
         qr=lambda code: draw_qr(company, code),
@@ -70,7 +72,7 @@ def sessions(as_json: AsJson = False) -> None:
         terminal.show_json(page)
         return
     if not page["items"]:
-        terminal.tell("There is no session yet: `holdfast pair COMPANY` makes one.")
+        terminal.tell("There are no sessions yet: `holdfast pair COMPANY` creates one.")
         return
     now = CLOCK.now()
     rows = (_row(session, now) for session in sorted(page["items"], key=_rank))
@@ -82,7 +84,7 @@ _NOT_LINKED, _ON_PURPOSE = 2, 4
 
 
 def _rank(session: Json) -> tuple[int, str]:
-    """As in the dashboard: trouble, what is shaky, what is to be linked, what is well, what was stopped."""
+    """The order of the dashboard: unhealthy, degraded, not linked, healthy, stopped."""
     match session["state"]:
         case "stopped":
             place = _ON_PURPOSE
@@ -95,7 +97,7 @@ def _rank(session: Json) -> tuple[int, str]:
 
 
 def _health(session: Json) -> Json:
-    """The verdict; for a session of another process, what its state and its last reason tell."""
+    """The verdict; for a session of another process one made from its state and reason."""
     if session["health"] is not None:
         return dict(session["health"])
     if session["state"] == "connected":
@@ -104,7 +106,7 @@ def _health(session: Json) -> Json:
 
 
 def _company(session: Json) -> str:
-    """By everything that people know it by: `962302 Bakery Irbid +962790000002`."""
+    """Id, label and phone number: `962302 Bakery Irbid +962790000002`."""
     number = None if session["phoneNumber"] is None else f"+{session['phoneNumber']}"
     return " ".join(part for part in (session["companyId"], session["label"], number) if part)
 
@@ -138,7 +140,7 @@ def _with_one_advice(session: Json) -> Json:
 
 
 def start(company: CompanyArgument, as_json: AsJson = False) -> None:
-    """Connect a session, and keep it connected."""
+    """Connect a session and keep it connected."""
     _request(company, "start", as_json=as_json)
 
 
@@ -154,14 +156,14 @@ def reconnect(company: CompanyArgument, as_json: AsJson = False) -> None:
 
 def logout(
     company: CompanyArgument,
-    yes: Annotated[bool, typer.Option("--yes", help="do not ask; needed where no terminal is")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask; required without a terminal")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Unlink the device at WhatsApp; its credentials go to quarantine."""
+    """Unlink the device at WhatsApp; its credentials are moved to quarantine."""
     path = session_path(company, "/logout")
     if not yes and not sys.stdin.isatty():
         raise WrongUse(
-            f"standard input is no terminal, so nobody confirms that company {company} be unlinked: add --yes"
+            f"standard input is not a terminal, so nobody can confirm that company {company} is unlinked: add --yes"
         )
     question = f"Unlink company {company}? To connect again, its phone must scan a QR code."
     if not yes and not typer.confirm(question, err=True):

@@ -136,7 +136,7 @@ async def test_trouble_is_told_once_while_codes_keep_from_coming() -> None:
 async def test_a_paused_session_is_not_waited_for() -> None:
     """A ban doesn't end by scanning: the reason, and an end."""
     server = Server(sessions=[session("paused", "WhatsApp banned this number")])
-    with pytest.raises(NotPaired, match="company 962302 has a phone, but is paused: WhatsApp banned this number"):
+    with pytest.raises(NotPaired, match="company 962302 is linked, but paused: WhatsApp banned this number"):
         await shown(server)
 
 
@@ -188,7 +188,7 @@ async def test_a_passkey_may_be_signed_for_elsewhere() -> None:
 @pytest.mark.parametrize(
     ("pasted", "answers", "trouble"),
     [
-        ("not json", [], "That was no answer of the console"),
+        ("not json", [], "This is not what the console shows"),
         ("{}", [Refused(422, "WhatsApp did not accept this signature")], "WhatsApp did not accept this signature"),
     ],
 )

@@ -1,4 +1,4 @@
-"""`holdfast watch`: a live line about a session, and at the end the user's table of success over that time."""
+"""`holdfast watch`: a live line about a session, and at the end a table of goals for the watched time."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ def watch(
     ] = "5m",  # type: ignore[assignment]  # typer parses the default as if it had been typed
     as_json: AsJson = False,
 ) -> None:
-    """Watch a session, and judge that time: uptime, delivery, reconnection, disconnections.
+    """Watch a session, and evaluate that time: uptime, delivery, reconnection, disconnections.
 
-    Ends after the time, or with Ctrl-C and what was seen so far. Exit code 0 when all goals hold, 1 when not:
-    the row that fails is named.
+    Ends after the given time, or at Ctrl-C with the result so far. Exit code 0 when all goals hold, 1 when one fails,
+    which is named.
     """
-    session_path(company)  # refuses what is no company id
+    session_path(company)  # refuses an invalid company id
 
     def tell() -> None:
-        terminal.tell(f"Watching {company} for {clock(for_s)}; Ctrl-C ends it with what was seen so far.")
+        terminal.tell(f"Watching {company} for {clock(for_s)}; Ctrl-C ends it with the result so far.")
 
     async def look(client: Client) -> Sample:
         with _live(company, moving=not as_json and terminal.out.is_terminal) as show:
@@ -53,7 +53,7 @@ def watch(
 
 @contextmanager
 def _live(company: str, *, moving: bool) -> Iterator[Show]:
-    """Shows each glance as one line that changes in place, or not at all."""
+    """Yields a function that shows a sample as a line that changes in place, or shows nothing."""
     if not moving:
         yield lambda _: None
         return
@@ -86,7 +86,7 @@ def _seconds(value: float | None) -> str:
 
 def _verdict(company: str, seen: Sample) -> Group:
     rows = [(row["what"], row["measured"], row["goal"], row["holds"]) for row in seen.stability["table"]]
-    verdict = Text(f"{company} is good: all of it holds over {clock(seen.watched_s)}", "bold green")
+    verdict = Text(f"{company} is good: all goals hold over {clock(seen.watched_s)}", "bold green")
     if not seen.holds:
         verdict = Text(f"{company} is not good over {clock(seen.watched_s)}: {', '.join(seen.failing)}", "bold red")
     turns = [Text(_turn(turn)) for turn in seen.turns]

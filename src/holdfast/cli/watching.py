@@ -15,15 +15,15 @@ from holdfast.base.clock import Clock
 from holdfast.client import Client, Json, NoServer, Refused, may_pass
 
 _LOOKS = 300
-"""Looks in the whole time, where that gives no shorter and no longer pause than these."""
+"""Samples in the whole time, as far as the pauses between them stay within these bounds."""
 _LEAST_PAUSE_S, _MOST_PAUSE_S = 1.0, 10.0
 _BACK_S = 15.0
-"""How long the end may wait for a server that is restarting."""
+"""How long the last sample waits for a server that is restarting."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """What was seen at one look, of the time since the watch began."""
+    """One sample: the session now, and the evaluation of the time since the watch began."""
 
     watched_s: float
     of_s: float
@@ -31,9 +31,9 @@ class Sample:
     reason: Json | None
     stability: Json
     turns: list[Json]
-    """The states of the session since then, oldest first."""
+    """The transitions of the session since then, oldest first."""
     trouble: str = ""
-    """Why this is not the newest: Holdfast did not answer."""
+    """Why this sample is stale: Holdfast did not answer."""
 
     @property
     def holds(self) -> bool:
@@ -41,7 +41,7 @@ class Sample:
 
     @property
     def failing(self) -> list[str]:
-        """The rows of the table that don't hold."""
+        """The goals that don't hold."""
         return [row["what"] for row in self.stability["table"] if not row["holds"]]
 
     def as_json(self, company: str) -> dict[str, Any]:
@@ -61,7 +61,7 @@ Show = Callable[[Sample], None]
 
 
 class Watch:
-    """One watch over one session. `began` is told when it begins, `show` of each look."""
+    """Watches one session. Calls `began` at the beginning, and `show` with each sample."""
 
     def __init__(
         self,
@@ -80,9 +80,9 @@ class Watch:
         self._show = show
         self._began = began
         self._since = ""
-        """When the watch began, by the server's clock."""
+        """The beginning of the watch, by the server's clock."""
         self._known: str | None = None
-        """When the newest turn was, before the watch began."""
+        """The time of the newest transition before the watch began."""
 
     async def run(self) -> Sample:
         """Watch for the whole time, or until cancelled, which Ctrl-C does. Raises `NoServer` and `Refused`."""
@@ -114,7 +114,7 @@ class Watch:
                 self._show(last)
 
     async def _last_look(self, began_at: float) -> Sample:
-        """A gateway that restarts at this moment gets the time to do so."""
+        """Take the last sample; wait for a gateway that is restarting."""
         until = self._clock.monotonic() + _BACK_S
         while True:
             try:

@@ -1,4 +1,4 @@
-"""`holdfast webhooks …`: where events go, what failed, once more."""
+"""`holdfast webhooks …`: list endpoints and failed deliveries, replay deliveries, resume endpoints."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from holdfast.cli.exit_codes import NOT_GOOD, WrongUse
 from holdfast.cli.requests import AsJson, with_client
 from holdfast.client import Client, Json
 
-webhooks = typer.Typer(help="Where events go, what failed, and delivering it once more.", no_args_is_help=True)
+webhooks = typer.Typer(help="List webhook endpoints and failed deliveries, and deliver again.", no_args_is_help=True)
 
-OfCompany = Annotated[str | None, typer.Option("--company", metavar="COMPANY", help="only this one's, such as 962302")]
+OfCompany = Annotated[
+    str | None, typer.Option("--company", metavar="COMPANY", help="only those of this company, such as 962302")
+]
 
 
 @webhooks.command(name="list")
@@ -24,7 +26,7 @@ def list_endpoints(as_json: AsJson = False) -> None:
     if as_json:
         terminal.show_json(page)
     elif not page["items"]:
-        terminal.tell("There is no webhook: set HOLDFAST_WEBHOOK_URL, or the webhookUrl of a session.")
+        terminal.tell("There are no webhooks: set HOLDFAST_WEBHOOK_URL, or the webhookUrl of a session.")
     else:
         columns = ("endpoint", "state", "pending", "failed", "oldest", "last success", "last error", "url")
         terminal.show_table(columns, (_endpoint(item) for item in page["items"]))
@@ -34,7 +36,7 @@ def list_endpoints(as_json: AsJson = False) -> None:
 
 @webhooks.command(name="failed")
 def list_failed(company: OfCompany = None, as_json: AsJson = False) -> None:
-    """Deliveries that were given up, and those that failed and are tried again. Exit code 1 when there are any."""
+    """List deliveries that failed: given up, or still retried. Exit code 1 when there are any."""
 
     async def ask(client: Client) -> list[Json]:
         which = "" if company is None else f"?company={quote(company)}"
@@ -44,7 +46,7 @@ def list_failed(company: OfCompany = None, as_json: AsJson = False) -> None:
     if as_json:
         terminal.show_json({"items": found, "next": None})
     elif not found:
-        terminal.tell("No webhook has failed.")
+        terminal.tell("No delivery has failed.")
     else:
         columns = ("id", "company", "type", "state", "attempts", "next attempt", "last error")
         names = ("id", "companyId", "type", "state", "attempts", "nextAttemptAt", "lastError")
@@ -55,26 +57,28 @@ def list_failed(company: OfCompany = None, as_json: AsJson = False) -> None:
 
 @webhooks.command()
 def replay(
-    webhook: Annotated[str | None, typer.Argument(metavar="ID", help="one delivery; without: all that failed")] = None,
+    webhook: Annotated[
+        str | None, typer.Argument(metavar="ID", help="one delivery; without it, all that failed")
+    ] = None,
     company: OfCompany = None,
     since: Annotated[
         str | None,
         typer.Option(
-            "--since", metavar="TIME", help="everything since then, delivered or not, such as 2026-11-22T00:00:00Z"
+            "--since", metavar="TIME", help="everything since this time, delivered or not, such as 2026-11-22T00:00:00Z"
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Deliver once more what failed, or everything since a time; receivers know repetitions by their id."""
+    """Deliver again what failed, or everything since a time. Receivers recognise repeated events by their id."""
     if webhook is not None and (company is not None or since is not None):
-        raise WrongUse("an id names one delivery: leave out --company and --since, or the id")
+        raise WrongUse("an ID names one delivery: omit either the ID, or --company and --since")
     path = "/v1/webhooks/replay" if webhook is None else f"/v1/webhooks/{quote(webhook, safe='')}/replay"
     body = None if webhook is not None else {"company": company, "since": since}
     done = with_client(lambda client: client.post(path, body))
     if as_json:
         terminal.show_json(done)
     else:
-        terminal.say(f"{done['replayed']} to be delivered once more.")
+        terminal.say(f"Deliveries to be repeated: {done['replayed']}")
 
 
 @webhooks.command()
@@ -82,7 +86,7 @@ def resume(
     endpoint: Annotated[str, typer.Argument(metavar="ENDPOINT", help="as `holdfast webhooks list` shows it")],
     as_json: AsJson = False,
 ) -> None:
-    """Switch an endpoint on again that is off or aside; what waits for it leaves at once."""
+    """Resume an endpoint that is off or set aside; its pending deliveries are sent at once."""
     path = f"/v1/webhooks/endpoints/{quote(endpoint, safe='')}/resume"
     resumed = with_client(lambda client: client.post(path))
     if as_json:
