@@ -42,7 +42,7 @@ async def test_a_backup_holds_all_companies_so_its_key_must_too(client: ApiClien
         (await client(method, path, key=None)).problem(401, "unauthorized")
     for method, path in FOR_ALL:
         sentence = (await client(method, path, key=KEY_OF_ONE)).problem(403, "forbidden")
-        assert "a backup holds all" in sentence
+        assert "a backup contains all" in sentence
     elsewhere = f"/v1/sessions/{OTHER}/export"
     (await client("GET", elsewhere, key=KEY_OF_ONE)).problem(403, "forbidden", field="company")
 

@@ -208,9 +208,9 @@ async def test_a_key_may_not_ask_for_another_company(client: ApiClient) -> None:
 async def test_a_place_that_is_none_is_refused(client: ApiClient, place: str) -> None:
     """Naming where it stood."""
     answer = await client("GET", "/v1/events", headers={"Last-Event-ID": place})
-    assert "is no event" in answer.problem(422, "bad-input", field="Last-Event-ID")
+    assert "is not an event id" in answer.problem(422, "bad-input", field="Last-Event-ID")
     answer = await client("GET", f"/v1/events?after={place}")
-    assert "is no event" in answer.problem(422, "bad-input", field="after")
+    assert "is not an event id" in answer.problem(422, "bad-input", field="after")
 
 
 async def test_an_event_tells_of_a_message_as_the_api_shows_it(world: World, client: ApiClient) -> None:

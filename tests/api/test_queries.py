@@ -119,7 +119,7 @@ async def test_a_group_has_its_members(linked: ApiClient, world: World) -> None:
         link=0, request=0, error="no-such-group", detail="there is no such group, or this number is not in it"
     )
     assert "this number is not in it" in (await linked("GET", f"{GROUPS}/{GROUP}")).problem(404, "not-found")
-    assert "is no group" in (await linked("GET", f"{GROUPS}/962790000001")).problem(422, "bad-input", field="id")
+    assert "is not a group" in (await linked("GET", f"{GROUPS}/962790000001")).problem(422, "bad-input", field="id")
 
 
 async def test_those_who_ask_the_same_at_once_share_one_question(linked: ApiClient, world: World) -> None:

@@ -248,7 +248,7 @@ async def test_a_replay_that_makes_no_sense_is_refused(client: ApiClient, world:
     assert told.startswith(f"company {COMPANY} has no webhook")
     for since in ("yesterday", "2026-13-01", ""):
         told = (await client("POST", "/v1/webhooks/replay", {"since": since})).problem(422, "bad-input", field="since")
-        assert "is no time" in told
+        assert "is not a time" in told
     (await client("GET", "/v1/webhooks/failed?after=x")).problem(422, "bad-input", field="after")
 
 
