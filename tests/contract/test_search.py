@@ -156,6 +156,20 @@ async def test_a_search_in_one_state_finds_new_and_old_messages(store: Store) ->
     assert await store.sent("ready", state=MessageState.QUEUED, company=company) == []
 
 
+async def test_no_write_has_to_empty_a_list_of_pending_index_entries(store: Store) -> None:
+    """PostgreSQL's GIN indexes have such a list by default; SQLite's full-text index has none."""
+
+    def options(connection: Connection) -> dict[str, list[str]]:
+        if connection.dialect.name != "postgresql":
+            return {}
+        found = connection.execute(text("SELECT relname, reloptions FROM pg_class WHERE relname LIKE '%search_words'"))
+        return {row.relname: row.reloptions for row in found}
+
+    found = await store.database.read(options)
+    assert all(each == ["fastupdate=off"] for each in found.values())
+    assert len(found) == (2 if store.database.is_shared else 0)
+
+
 async def test_removed_messages_are_removed_from_the_index(store: Store) -> None:
     """By retention, and when a company is cleared."""
     await store.send(1, {"text": "old order"})
