@@ -1,11 +1,11 @@
-"""Messages accepted while WhatsApp is away, and how they leave when it is back.
+"""Measures how messages are accepted while WhatsApp is unreachable, and how they are sent when it is back.
 
     uv run bench/accept.py [--messages 10000] [--chats 50] [--callers 32] [--json]
 
-One session; its link is cut and WhatsApp refuses new ones. Many callers post at once, each on a kept connection and
-waiting for each 202, which means that the message is on the disk. Then WhatsApp takes links again: what was accepted
-leaves, and of each chat the recipient's inbox is compared with the order of acceptance. Memory is that of Python and
-of Node, before, with everything waiting, and after. The callers run on the same machine.
+There is one session. Its link is cut and WhatsApp refuses new ones. Many callers post concurrently, each on a
+keep-alive connection, and wait for each 202, which means that the message is on the disk. Then WhatsApp accepts links
+again: the messages are sent, and the recipient's inbox of each chat is compared with the order of acceptance. Memory is
+that of Python and Node: before, with all messages waiting, and after. The callers run on the same machine.
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ class Figures:
     accept_p50_ms: float
     accept_p99_ms: float
     accept_cpu_ms: float
-    """Of Python, for each message: what is left of the machine's speed when others use it too."""
+    """Processor time of Python for each message, which depends less on other load of the machine."""
     drained_per_s: float
     chats: int
     chats_in_order: int
-    """Chats whose recipient has every message once, in the order of acceptance."""
+    """Number of chats whose recipient has every message once, in the order of acceptance."""
     before: Memory
     waiting: Memory
     after: Memory
@@ -75,7 +75,7 @@ class Bench:
         self._messages = messages
         self._contacts = [str(_CONTACTS + n) for n in range(chats)]
         self._accepted: dict[str, list[str]] = {contact: [] for contact in self._contacts}
-        """Texts of each chat in the order in which they were accepted."""
+        """The texts of each chat in the order of acceptance."""
 
     async def measure(self, *, callers_count: int) -> Figures:
         await self._prepare()
@@ -104,7 +104,7 @@ class Bench:
         )
 
     async def _prepare(self) -> None:
-        """Link a phone, and have each chat begun, so that only messages are measured."""
+        """Link a phone and send a first message to each chat, so that only messages are measured."""
         await self._gateway.pair(NAME, _NUMBER, self._wasim)
         for contact in self._contacts:
             await self._wasim.post("/phones", {"number": contact})
@@ -119,7 +119,7 @@ class Bench:
         return refusal
 
     async def _accept(self, count: int) -> tuple[float, list[float]]:
-        """Messages a second, and milliseconds of each. A caller has chats of its own, so their order is known."""
+        """Return messages per second, and the milliseconds of each. Each caller has its own chats, in a known order."""
         took_ms: list[float] = []
         began = time.perf_counter()
         async with callers(self._gateway, count=count) as open_ones, asyncio.TaskGroup() as tasks:
@@ -138,7 +138,7 @@ class Bench:
             self._accepted[contact].append(text)
 
     async def _drain(self) -> float:
-        """Messages a second, from the link's return to the last arrival."""
+        """Return messages per second, from the link's return to the last arrival."""
         await self._gateway.client.post(f"/v1/sessions/{NAME}/reconnect")
         await self._gateway.until_state(NAME, "connected", within_s=20)
         began, wanted = time.perf_counter(), self._messages + len(self._contacts)

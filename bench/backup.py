@@ -1,8 +1,8 @@
-"""What a backup costs: its time and size, and what a message that is accepted meanwhile waits.
+"""Measures a backup: its time and size, and the latency of messages that are accepted during it.
 
     uv run python -m bench.backup [--companies 40]
 
-A data folder as it may be after some months: for each company 1,000 Signal keys and 5,000 messages out and in.
+The data folder is like one after some months: each company has 1,000 Signal keys and 5,000 messages in each direction.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def fill(connection: Connection, company: str, randomness: SystemRandomSource) -
 
 
 async def accept(rows: OutboxRows, randomness: SystemRandomSource, took_ms: list[float], over: asyncio.Event) -> None:
-    """One message after the other, as a caller who waits for each."""
+    """Accept one message after the other, like a caller that waits for each."""
     while not over.is_set():
         draft = Draft(
             id=randomness.message_id(), whatsapp_id=randomness.whatsapp_id(), company="company-0", recipient="1",
@@ -69,7 +69,7 @@ async def accept(rows: OutboxRows, randomness: SystemRandomSource, took_ms: list
 
 
 async def measured(database: Database, work: Awaitable[object]) -> tuple[float, str]:
-    """Seconds that `work` took, and what messages that were accepted meanwhile waited."""
+    """Return the seconds that `work` took, and the latency of messages that were accepted during it."""
     took_ms: list[float] = []
     over = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
@@ -94,8 +94,8 @@ async def run(companies: int, folder: Path) -> None:
     made = await maker.make(kind="warm", now=SystemClock().now())
     took_s, meanwhile = await measured(database, maker.make(kind="asked", now=SystemClock().now()))
     print(f"{companies} companies, database {size_mb:.0f} MB: backup {took_s:.1f} s, {made.size_bytes / 1e6:.0f} MB")
-    print(f"accepting a message, calm:      {calm}")
-    print(f"accepting a message, meanwhile: {meanwhile}")
+    print(f"accepting a message, idle:            {calm}")
+    print(f"accepting a message, during a backup: {meanwhile}")
     database.close()
     empty = Database(folder / "empty.db")
     target = BackupMaker(empty, folder / "other", about=ABOUT)

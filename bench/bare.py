@@ -1,4 +1,4 @@
-"""A process with bare Baileys, driven from Python: what a user would have without Holdfast."""
+"""A process with bare Baileys, driven from Python: the baseline without Holdfast."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _LONGEST_LINE = 2**20
 
 
 class BareFailed(Exception):
-    """Baileys could not do what was asked; the text is its own."""
+    """Baileys failed; the text is its error message."""
 
 
 class Bare:
-    """Sessions of bare Baileys in one Node process. They reconnect by themselves, as in Baileys' own example."""
+    """Sessions of bare Baileys in one Node process, which reconnect automatically, as in Baileys' own example."""
 
     def __init__(self, process: asyncio.subprocess.Process, wasim: Wasim) -> None:
         self._process = process
@@ -35,25 +35,25 @@ class Bare:
         self._numbers: dict[str, str] = {}
 
     async def pair(self, name: str, number: str) -> None:
-        """Link a device of that phone and leave it."""
+        """Link a device to that phone and disconnect it."""
         self._numbers[name] = number
         await self._ask("open", name=name)
-        await asyncio.sleep(1)  # what a new device is told first is written to its folder meanwhile
+        await asyncio.sleep(1)  # the first data of a new device are written to its folder
         await self.close(name)
 
     async def open(self, name: str) -> float:
-        """Milliseconds from reading the session's state to `open`."""
+        """Return the milliseconds from reading the session's state to `open`."""
         return float((await self._ask("open", name=name))["ms"])
 
     async def close(self, name: str) -> None:
         await self._ask("close", name=name)
 
     async def write(self, name: str, to: str, text: str) -> None:
-        """Returns when Baileys says that it is sent."""
+        """Send a text; returns when Baileys reports it as sent."""
         await self._ask("write", name=name, to=to, text=text)
 
     async def send(self, name: str, to: str, text: str, *, whatsapp_id: str) -> float:
-        """Milliseconds until WhatsApp's ack."""
+        """Send a text; returns the milliseconds until WhatsApp's ack."""
         return float((await self._ask("send", name=name, to=to, text=text, whatsappId=whatsapp_id))["ms"])
 
     async def load(self, lanes: Sequence[tuple[str, str]], texts: int) -> tuple[list[float], float]:
@@ -72,7 +72,7 @@ class Bare:
         return rss_mb(self.pid)
 
     async def listen(self) -> None:
-        """Take its reports until it ends."""
+        """Read its reports until it ends."""
         assert self._process.stdout is not None
         async for line in self._process.stdout:
             report = json.loads(line)
@@ -94,7 +94,7 @@ class Bare:
 
 @asynccontextmanager
 async def bare_baileys(folder: Path, wasim: Wasim) -> AsyncIterator[Bare]:
-    """A fresh process over the sessions in `folder`, with the Node and the Baileys that Holdfast uses."""
+    """Start a new process with the sessions in `folder`, with the same Node and Baileys as Holdfast."""
     node = find_node()
     baileys_dir = install(CACHE / "engine", node=node, progress=print).parent.parent
     process = await asyncio.create_subprocess_exec(

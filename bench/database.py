@@ -1,9 +1,9 @@
-"""Commits a second of the group-commit writer: on SQLite, and on the PostgreSQL that is given.
+"""Measures the throughput of the group-commit writer on SQLite, and on a PostgreSQL that is given.
 
     uv run python -m bench.database [postgresql://…]
 
-Each message is an insert, then three updates, as in a message's life; so many callers at once, each waiting for its
-own. Also what a renewal of leases costs.
+Each message is an insert and three updates, like a real message; each of the concurrent callers waits for its own
+messages. The renewal of leases is measured, too.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ T = "2026-01-01T00:00:00.000Z"
 
 
 async def message(outbox: OutboxRows, company: str, randomness: SystemRandomSource) -> None:
-    """Accepted, begun, acked, delivered."""
+    """Accept, begin, ack and deliver a message."""
     draft = Draft(
         id=randomness.message_id(), whatsapp_id=randomness.whatsapp_id(), company=company, recipient="962790000001",
         chat=f"{randomness.message_id()}@s.whatsapp.net", content={"text": "hello"},
@@ -59,7 +59,7 @@ async def messages_a_second(database: Database, company: str, callers: int) -> f
 
 
 async def renewal_ms(database: Database) -> tuple[float, float]:
-    """Median and longest of fifty looks at a thousand own leases."""
+    """Return median and maximum of fifty renewals of a thousand leases."""
     leases = LeaseRows(database, node="bench", randomness=SystemRandomSource(), ttl_s=60)
     await leases.look(most=SESSIONS)
     took = []

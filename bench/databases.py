@@ -13,7 +13,7 @@ from holdfast.store.postgres import parse
 
 
 async def on_each(measure: Callable[[Database, str], Awaitable[None]]) -> None:
-    """`measure` gets an empty database and its name for people."""
+    """Call `measure` with each empty database and its display name."""
     with tempfile.TemporaryDirectory() as folder:
         with closing(Database(Path(folder) / "holdfast.db")) as database:
             await measure(database, "SQLite")

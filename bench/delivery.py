@@ -1,14 +1,15 @@
-"""Texts delivered as fast as they go: durable Holdfast beside bare Baileys in one Node process, in turn, on one wasim.
+"""Measures the delivery of texts: durable Holdfast and bare Baileys in one Node process, alternately, on one wasim.
 
     uv run bench/delivery.py [--texts 400] [--repeats 3] [--json]
 
-Three loads, the same for both: one session with one text at a time; one session with twenty texts in flight, each to
-another contact; twenty sessions with one each. The next text of a lane begins when WhatsApp has acked the one before.
+Both get the same three loads: one session with one text at a time; one session with twenty texts in flight, each to
+another contact; twenty sessions with one text each. The next text of a lane starts when WhatsApp acked the one before.
 
-Holdfast: from the POST to the moment at which it learned of the ack (`sentAt`); the caller is a process beside it. The
-text is on disk before the 202, the ratchet's step before the frame leaves, and the ack when the next text begins. Bare
-Baileys: from `sendMessage` to the raw ack, called from within its process, state in files, no promise. When a text is
-acked is read from Holdfast's own database, which costs it nothing. The processor time is that of all its processes.
+Holdfast is measured from the POST to the time at which it received the ack (`sentAt`); the caller is another process.
+The text is on disk before the 202, the new ratchet before the frame is sent, and the ack before the next text starts.
+Bare Baileys is measured from `sendMessage` to the raw ack, called within its process, with state in files and no
+durability. The times of acks are read from Holdfast's database, which costs Holdfast nothing. Processor time includes
+all its processes.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ _PAIRED_AT_ONCE = 5
 _GLANCE_S = 0.002
 
 Lane = tuple[str, str]
-"""A session and a contact: one text at a time goes this way."""
+"""A session and a contact, with one text in flight at a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,10 +54,10 @@ class Load:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One load, once."""
+    """One run of a load."""
 
     took_ms: list[float]
-    """Of each text, from the wish to the ack."""
+    """Milliseconds of each text, from the request to the ack."""
     lasted_s: float
     cpu_s: float
 
@@ -75,7 +76,7 @@ _UNITS = {"acked": ("acked", "a second"), "p50": ("p50", "ms"), "p99": ("p99", "
 
 @dataclass(slots=True, kw_only=True)
 class Runs:
-    """One load, of both, again and again."""
+    """All runs of one load, of both."""
 
     load: Load
     ours: list[Run] = field(default_factory=list)
@@ -103,13 +104,13 @@ def loads() -> list[Load]:
 
 
 class OurLanes:
-    """Texts by way of Holdfast."""
+    """Sends texts with Holdfast."""
 
     def __init__(self, gateway: Served, database: Path) -> None:
         self._gateway = gateway
         self._database = database
         self._waiting: dict[str, asyncio.Future[float]] = {}
-        """By message id: when it was acked, in seconds since 1970."""
+        """When each message was acked, by id, in seconds since 1970."""
 
     async def run(self, lanes: tuple[Lane, ...], texts: int) -> Run:
         took_ms: list[float] = []
@@ -161,7 +162,7 @@ class Bench:
         self._ours = OurLanes(gateway, database)
 
     async def prepare(self, loads: list[Load]) -> None:
-        """Link twenty phones to each, and let both know all contacts' devices."""
+        """Link twenty phones to each, and let both query the devices of all contacts."""
         for n in range(SESSIONS):
             await self._wasim.post("/phones", {"number": _contact(n)})
         turns = asyncio.Semaphore(_PAIRED_AT_ONCE)
@@ -222,10 +223,10 @@ def main() -> None:
     found = asyncio.run(measure(texts=options.texts, repeats=options.repeats))
     rows = [row for runs in found for row in runs.rows()]
     if options.json:
-        told = {row.key: row.as_json() for row in rows}
-        print(json.dumps({"texts": options.texts, "repeats": options.repeats, **told}))
+        figures = {row.key: row.as_json() for row in rows}
+        print(json.dumps({"texts": options.texts, "repeats": options.repeats, **figures}))
         return
-    print(f"{options.texts} texts of each, {options.repeats} times, in turn; median (min–max)\n\n{table(rows)}\n")
+    print(f"{options.texts} texts of each, {options.repeats} times, alternately; median (min–max)\n\n{table(rows)}\n")
     for row in rows:
         if row.key.endswith("p50"):
             print(f"{row.what}: {row.holdfast.median - row.bare.median:+.1f} ms")

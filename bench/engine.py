@@ -1,4 +1,4 @@
-"""Measures the bridge against bare Baileys: memory, login time, texts a second. Both against wasim, in one run.
+"""Measures the bridge and bare Baileys in one run against wasim: memory, login time, texts per second.
 
 uv run python -m bench.engine [--sessions 50] [--texts 2000] [--in-flight 20]
 """
@@ -25,7 +25,7 @@ from tests.processes import Wasim, running_wasim
 
 CACHE = Path(__file__).parent.parent / ".cache"
 SETTLE_S = 25
-"""Baileys holds events of a first connection for up to 20 s."""
+"""Baileys buffers the events of a first connection for up to 20 s."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +35,7 @@ class Figures:
     logins_ms: list[float]
     texts_per_s: float
     cpu_ms_a_text: float
-    """Of the Node process alone: says more than the rate when the machine is busy."""
+    """Processor time of the Node process, more meaningful than the rate on a busy machine."""
 
 
 class Bench:
@@ -97,7 +97,7 @@ class Bench:
 
 
 class Ears:
-    """Wakes the senders at their acks, and does not keep every report: the recorder's list would grow without end."""
+    """Wakes the senders at their acks, and does not store reports: the recorder's list would grow without limit."""
 
     def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder
@@ -130,7 +130,7 @@ async def measure_bridge(node: Node, bridge: Path, options: argparse.Namespace) 
                 for n in range(options.sessions):
                     await bench.pair(n)
                 await asyncio.sleep(2)
-            async with start() as host:  # a fresh one, without pairing's garbage
+            async with start() as host:  # a new one, without the garbage of pairing
                 bench = Bench(host, ears, wasim)
                 base = await bench.rss()
                 logins = [await bench.log_in(n) for n in range(options.sessions)]

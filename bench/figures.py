@@ -1,4 +1,4 @@
-"""Numbers that were measured, and how they are told."""
+"""Measured numbers and how they are printed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """What was measured several times."""
+    """Repeated measurements of one thing."""
 
     values: Sequence[float]
 
@@ -32,7 +32,7 @@ class Spread:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One thing, measured of both in the same run."""
+    """One thing that was measured for both in the same run."""
 
     key: str
     what: str
@@ -42,7 +42,7 @@ class Row:
 
     @property
     def ratio(self) -> float:
-        """Of the medians, Holdfast's to bare Baileys'."""
+        """Holdfast's median divided by bare Baileys'."""
         return self.holdfast.median / self.bare.median
 
     def as_json(self) -> dict[str, Any]:
@@ -51,7 +51,7 @@ class Row:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Median (min–max) of both, and the ratio of the medians."""
+    """Format the median (min–max) of both, and the ratio of the medians."""
     cells = [("", "Holdfast", "bare Baileys", "ratio")]
     cells += [(f"{row.what}, {row.unit}", str(row.holdfast), str(row.bare), f"{row.ratio:.2f}") for row in rows]
     widths = [max(len(line[column]) for line in cells) for column in range(4)]
@@ -59,18 +59,18 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """The value that so many percent of all don't exceed."""
+    """Return the percentile by the nearest-rank method."""
     return sorted(values)[max(0, math.ceil(len(values) * percent / 100) - 1)]
 
 
 def rss_mb(pid: int) -> float:
-    """Resident memory of a process."""
+    """Return the resident memory of a process."""
     status = Path(f"/proc/{pid}/status").read_text()
     kib = int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1])
     return kib / 1024
 
 
 def cpu_s(pid: int) -> float:
-    """Processor time that a process has taken so far, all its threads together."""
+    """Return the processor time of a process and all its threads so far."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -1,4 +1,4 @@
-"""Measures what a gateway does on a flapping network, and on a quiet one: connects, delays, budget, alerts.
+"""Measures a gateway on a flapping network, and on a stable one: connects, delays, budget, alerts.
 
 uv run python -m bench.flapping [--minutes 10] [--lives 2] [--after 3] [--quiet]
 
@@ -54,7 +54,7 @@ async def measure(run: Run, folder: Path) -> None:
         during = await _logins(wasim)
         print(f"connects in {run.minutes:g} min: {during - before} of {len(COMPANIES)} sessions")
         if not run.is_quiet:
-            print(f"the network is well for {run.after_minutes:g} min")
+            print(f"the network is stable for {run.after_minutes:g} min")
             await _minutes(run.after_minutes, gateway, wasim, during)
             print(f"connects in them: {await _logins(wasim) - during}")
         for line in gateway.log_lines("Alert "):
@@ -64,7 +64,7 @@ async def measure(run: Run, folder: Path) -> None:
 
 
 async def _minutes(minutes: float, gateway: Served, wasim: Wasim, before: int) -> None:
-    """One line a minute: connects within it, budget left and state of each session."""
+    """Print a line each minute: the connects in it, budget left and state of each session."""
     for minute in range(round(minutes)):
         await asyncio.sleep(60)
         now = await _logins(wasim)
@@ -83,13 +83,13 @@ async def _diagnosis(gateway: Served, company: str) -> Json:
 
 
 async def _logins(wasim: Wasim) -> int:
-    """How many connections wasim has taken so far."""
+    """Return how many connections wasim has accepted so far."""
     stats = await wasim.get("/stats")
     return int(stats["connects"])
 
 
 def _print_uptime(gateway: Served, since: float, until: float) -> None:
-    """Share of the time from `since` to `until` (Unix seconds) that each session was connected, by the log."""
+    """Print the share of time from `since` to `until` (Unix seconds) that each session was connected, by the log."""
     up_s = dict.fromkeys(COMPANIES, 0.0)
     open_since = dict.fromkeys(COMPANIES, since)
     for line in gateway.log_lines("Session "):
@@ -107,7 +107,7 @@ def _unix(time: str) -> float:
 
 
 def _tell_delays(gateway: Served) -> None:
-    """What was planned, by session, and how far apart the beginnings were."""
+    """Print the planned delays of each session, and the seconds between its connects."""
     plans: dict[str, list[str]] = {company: [] for company in COMPANIES}
     starts: dict[str, list[float]] = {company: [] for company in COMPANIES}
     for line in gateway.log_lines("Session "):

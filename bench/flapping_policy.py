@@ -1,4 +1,4 @@
-"""Prints what the reconnection policy makes of lines that drop their links again and again. Simulated: takes a second.
+"""Simulates the reconnection policy on networks that drop links again and again; takes a second.
 
 uv run python -m bench.flapping_policy [--hours 2] [--seed 1]
 

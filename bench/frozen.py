@@ -1,12 +1,12 @@
-"""From a freeze with a send waiting to a new link that works: Holdfast beside bare Baileys, at once, against one wasim.
+"""Measures the time from a frozen link with a pending send to a new link, for Holdfast and bare Baileys concurrently.
 
     uv run bench/frozen.py [--sessions 6] [--json]
 
-A frozen link is one on which nothing comes or goes any more and nobody says so, as behind a router that lost its
-state. The links of a pair – one session of each – are frozen in the same moment, and each is given a text to send.
-Pairs follow one another five seconds apart, because Baileys looks every thirty seconds. Bare Baileys runs at its
-defaults and opens a new socket at each close, as in its own example. What counts is WhatsApp's view: an open link that
-is not frozen; after two minutes a session is given up. In the end: which of the texts arrived.
+A frozen link silently stops carrying data, as behind a router that lost its state. The links of a pair, one session of
+each, are frozen at the same time, and each gets a text to send. Pairs start five seconds apart, because Baileys checks
+every thirty seconds. Bare Baileys has its default options and opens a new socket after each close, as in its own
+example. WhatsApp's view counts: an open link that is not frozen. A session that has none after two minutes is given up.
+At the end the texts that arrived are counted.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _ACKED_S = 20.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thawed:
-    """What became of one session."""
+    """The result of one session."""
 
     after_s: float
     """At most `GIVEN_UP_S`."""
@@ -54,7 +54,7 @@ class Bench:
         self._bare = bare
 
     async def prepare(self, pair: int) -> None:
-        """Link a phone to a session of each, and let both write to the contact once."""
+        """Link a phone to a session of each, and send a first message to the contact from both."""
         name = f"bench-{pair}"
         await self._gateway.pair(name, _number(pair, bare=False), self._wasim)
         await self._bare.pair(name, _number(pair, bare=True))
@@ -64,7 +64,7 @@ class Bench:
         await self._bare.send(name, CONTACT, "before", whatsapp_id=f"3EB0BE{pair:016}")
 
     async def freeze(self, pair: int) -> tuple[Thawed, Thawed]:
-        """Holdfast's and bare Baileys' fate."""
+        """Return the results of Holdfast and bare Baileys."""
         name, text = f"bench-{pair}", f"amid {pair}"
         await asyncio.sleep(pair * _APART_S)
 
@@ -85,7 +85,7 @@ class Bench:
         )
 
     async def _fate(self, number: str, send: Callable[[], Awaitable[None]]) -> float:
-        """Seconds from the freeze, with a send right behind it, to the new link."""
+        """Return the seconds from the freeze, which a send follows, to the new link."""
         clock = asyncio.get_running_loop().time
         began = clock()
         await self._wasim.fault("freeze", number=number)
@@ -103,10 +103,10 @@ class Bench:
 
 
 async def _attempt(send: Callable[[], Awaitable[None]]) -> None:
-    """Whether it is refused or not: what is asked is when the link is back."""
+    """Send a text; a failure is only printed, because the measurement is of the link."""
     try:
         await send()
-    except Exception as error:  # noqa: BLE001 – told, and seen in the end by the text that did not arrive
+    except Exception as error:  # noqa: BLE001 – printed, and the text counts as not arrived
         print(f"a send failed: {error}", file=sys.stderr)
 
 
@@ -115,7 +115,7 @@ def _number(pair: int, *, bare: bool) -> str:
 
 
 async def measure(sessions: int) -> tuple[Row, dict[str, int]]:
-    """The times, and how many texts arrived."""
+    """Return the times, and how many texts arrived."""
     async with AsyncExitStack() as held:
         folder = Path(held.enter_context(tempfile.TemporaryDirectory()))
         wasim = await held.enter_async_context(running_wasim(folder / "wasim"))
@@ -152,8 +152,8 @@ def main() -> None:
         print(json.dumps(found))
         return
     print(f"{options.sessions} links of each were frozen; median (min–max)\n\n{table([row])}\n")
-    told = " · ".join(f"{name} {count} of {options.sessions}" for name, count in arrived.items())
-    print(f"texts that were waiting and arrived: {told}")
+    counts = " · ".join(f"{name} {count} of {options.sessions}" for name, count in arrived.items())
+    print(f"pending texts that arrived: {counts}")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""Login time and memory of a session: the whole of Holdfast beside bare Baileys, both against wasim, in one run.
+"""Measures login time and memory of a session: Holdfast and bare Baileys in one run against wasim.
 
     uv run bench/link.py [--sessions 20] [--repeats 3] [--json]
 
-Each repeat starts both anew on sessions that were paired before, and logs in one session of the one, then one of the
-other, and so on. Bare Baileys is one Node process as in Baileys' own example, state in files; a login goes from reading
-the state to `open`. Holdfast is `holdfast serve` with its engine host; a login goes from the decision to connect to the
-open link, by the gateway's own log, and contains the reading of credentials from the store. Memory is resident, of all
-processes together, some seconds after the last login. Compare the ratios of one run; times drift with the machine.
+Each repeat restarts both with sessions that were paired before, and logs in one session of each alternately. Bare
+Baileys is one Node process as in Baileys' own example, with state in files; a login lasts from reading the state to
+`open`. Holdfast is `holdfast serve` with its engine host; a login lasts from the decision to connect to the open link,
+by the gateway's log, and includes reading credentials from the database. Memory is the resident memory of all processes
+some seconds after the last login. Compare the ratios of one run: times depend on the machine.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ _LOGIN_S = 30
 
 @dataclass(slots=True)
 class Figures:
-    """Of one of the two, over all repeats."""
+    """Measurements of one of the two in all repeats."""
 
     logins_ms: list[float] = field(default_factory=list)
     base_mb: list[float] = field(default_factory=list)
     """Memory without a session."""
     full_mb: list[float] = field(default_factory=list)
-    """Memory with all of them."""
+    """Memory with all sessions."""
 
     def each_mb(self, sessions: int) -> list[float]:
         return [(full - base) / sessions for full, base in zip(self.full_mb, self.base_mb, strict=True)]
@@ -56,7 +56,7 @@ class Bench:
         self.bare = Figures()
 
     async def pair(self) -> None:
-        """Link phones of its own to each; no session is left open."""
+        """Link separate phones to each; all sessions are closed afterwards."""
         async with bare_baileys(self._folder / "bare", self._wasim) as bare:
             for n, name in enumerate(self._names):
                 await self._gateway.pair(name, str(962780000000 + n), self._wasim)
@@ -64,7 +64,7 @@ class Bench:
                 await bare.pair(name, str(962790000000 + n))
 
     async def repeat(self) -> None:
-        """Both anew: memory, all logins in turn, memory."""
+        """Restart both and measure memory, all logins alternately, and memory again."""
         await self._gateway.stop()
         await self._gateway.start()
         async with bare_baileys(self._folder / "bare", self._wasim) as bare:
@@ -148,7 +148,7 @@ def main() -> None:
         found = {row.key: row.as_json() for row in rows}
         print(json.dumps({"sessions": options.sessions, "repeats": options.repeats, **found}))
         return
-    print(f"{options.sessions} sessions each, {options.repeats} times, in turn; median (min–max)\n\n{table(rows)}")
+    print(f"{options.sessions} sessions each, {options.repeats} times, alternately; median (min–max)\n\n{table(rows)}")
 
 
 if __name__ == "__main__":

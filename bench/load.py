@@ -1,4 +1,4 @@
-"""Callers of a gateway that cost next to nothing: plain HTTP over kept connections.
+"""Cheap callers of a gateway: plain HTTP over keep-alive connections.
 
 What a caller costs is time that the gateway beside it doesn't have; a full HTTP client would take as much as it.
 """
@@ -16,7 +16,7 @@ from tests.served import Served
 
 
 class Caller:
-    """One kept connection, one request at a time."""
+    """A keep-alive connection with one request at a time."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: str) -> None:
         self._reader = reader
@@ -24,7 +24,7 @@ class Caller:
         self._head = head
 
     async def post(self, path: str, body: dict[str, Any]) -> Any:
-        """The answer's JSON. Raises `RuntimeError` for an answer that is no success."""
+        """Return the response's JSON. Raises `RuntimeError` for an error status."""
         content = json.dumps(body).encode()
         self._writer.write(
             f"POST {path} HTTP/1.1\r\n{self._head}Content-Length: {len(content)}\r\n\r\n".encode() + content
@@ -41,7 +41,7 @@ class Caller:
 
 @asynccontextmanager
 async def callers(gateway: Served, *, count: int) -> AsyncIterator[list[Caller]]:
-    """So many connections to the gateway."""
+    """Open `count` connections to the gateway."""
     where, key = (
         urlsplit(gateway.settings_of_commands["HOLDFAST_URL"]),
         gateway.settings_of_commands["HOLDFAST_API_KEY"],

@@ -1,4 +1,4 @@
-"""Measures how much slower the API is while Redis hangs: p50 and p99 of asking for sessions and of posting messages.
+"""Measures how much slower the API is while Redis hangs: p50 and p99 of listing sessions and posting messages.
 
 uv run python -m bench.redis_hang [--seconds 20]
 

@@ -1,4 +1,4 @@
-"""How many messages a CPU second of wasim relays, and what a login costs: core, Signal phones and disk, no sockets.
+"""Measures the messages that wasim relays per CPU second, and the cost of a login, without sockets.
 
     uv run python bench/wasim_relay.py [MESSAGES]
 
@@ -21,7 +21,7 @@ from wasim.wire.nodes import Node
 
 PN = "@s.whatsapp.net"
 BATCH = 4
-"""Messages that come in between two commits, as on a busy loop."""
+"""Messages between two commits, as on a busy event loop."""
 LOGINS = 200
 
 
@@ -43,7 +43,7 @@ def main(messages: int) -> None:
 def prepare(
     world: World, alice: LinkedDevice, alice_client: Client, bob: LinkedDevice, bob_client: Client, n: int
 ) -> tuple[bytes, bytes, bytes]:
-    """The bytes of one message, of its receipt from Bob's device, and of the acks for four receipts."""
+    """Return the bytes of a message, of its receipt from Bob's device, and of the acks for four receipts."""
     id_, words = f"3EB0{n:018X}", Content(conversation="a text of usual length, as people write them")
     copied = Content(device_sent=DeviceSent(destination=f"962303{PN}", message=words))
     encs = {
@@ -62,7 +62,7 @@ def prepare(
 
 
 def relay(world: World, store: Store, alice: Client, bob: Client, rounds: list[tuple[bytes, bytes, bytes]]) -> float:
-    """Seconds for all rounds."""
+    """Return the seconds for all rounds."""
     server, now, began = world.server, world.now, time.process_time()
     for n, (message, receipt, acks) in enumerate(rounds):
         server.receive(alice.id, message, now=now)
@@ -76,7 +76,7 @@ def relay(world: World, store: Store, alice: Client, bob: Client, rounds: list[t
 
 
 def log_in(world: World, store: Store) -> float:
-    """Seconds of one login with nothing waiting; half of it is the client's."""
+    """Return the seconds of a login without pending messages; half of it is the client's."""
     linked, _ = world.online("962304")
     began = time.process_time()
     for _ in range(LOGINS):
