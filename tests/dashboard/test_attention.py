@@ -39,7 +39,9 @@ async def test_open_alerts_and_failing_webhooks_are_on_every_page(browser: Brows
     world.open_alerts.append(REDIS)
     await browser.sign_in()
     fleet = (await browser.get("/")).body.decode()
-    assert "<strong>Redis is away.</strong> Redis does not answer. Check whether Redis runs and can be reached." in fleet
+    assert (
+        "<strong>Redis is away.</strong> Redis does not answer. Check whether Redis runs and can be reached." in fleet
+    )
     assert f"A webhook receiver is failing.</strong> Events of {COMPANY} are kept and retried." in fleet
     for page in ("/webhooks", f"/companies/{COMPANY}", f"/companies/{COMPANY}/inbox", "/companies/nobody"):
         text = (await browser.get(page)).body.decode()
