@@ -229,9 +229,9 @@ async def test_a_window_of_ones_own_is_judged_beside_the_others(client: ApiClien
     assert [row["what"] for row in shaken["table"] if not row["holds"]] == ["disconnections an hour"]
 
 
-@pytest.mark.parametrize("since", ["9999-01-01T00:00:00Z", "0001-01-01T00:00:00%2B14:00", "yesterday", ""])
+@pytest.mark.parametrize("since", ["9999-01-01T00:00:00Z", "0001-01-01T00:00:00%2B14:00", "yesterday", "0.5", ""])
 async def test_a_window_that_begins_at_no_past_time_is_refused(client: ApiClient, since: str) -> None:
-    """In the future, beyond the years that a time can have, or no time."""
+    """In the future, beyond the years that a time can have, a number, or no time."""
     await client.world.pair()
     (await client("GET", f"{DIAGNOSTICS}?since={since}")).problem(422, "bad-input", field="since")
 

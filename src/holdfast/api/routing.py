@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -9,7 +10,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.routing import APIRoute
 from fastapi.security import APIKeyHeader, HTTPBearer
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BeforeValidator
+from pydantic_core import PydanticCustomError
 
 from holdfast.api import access, description
 from holdfast.api.access import authenticate
@@ -23,6 +25,8 @@ from holdfast.runtime.account_limits import AccountLimits
 from holdfast.runtime.diagnosis import Diagnoser
 from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.messages import Messages
+
+_DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 
 
 class KeyedRoute(APIRoute):
@@ -129,7 +133,14 @@ def _in_utc(moment: datetime) -> datetime:
         raise ValueError("is beyond the years 1 to 9999 in UTC") from None
 
 
-Moment = Annotated[datetime, AfterValidator(_in_utc)]
+def _written_as_iso(value: object) -> object:
+    """Refuse numbers, which pydantic would take for seconds since 1970."""
+    if isinstance(value, str) and _DATE.match(value) is None:
+        raise PydanticCustomError("iso_time", "give a time such as 2026-11-28T09:00:00Z")
+    return value
+
+
+Moment = Annotated[datetime, BeforeValidator(_written_as_iso), AfterValidator(_in_utc)]
 """A time of a query (ISO 8601), in UTC; one without a zone is taken as UTC."""
 
 
