@@ -92,6 +92,14 @@ def test_writes_of_no_company_never_rest() -> None:
     assert (len(group.writes), group.bursting) == (60, [])
 
 
+def test_a_company_need_not_leave_room_for_writes_of_no_company() -> None:
+    """Background work, such as the record of a session, would halve the speed of a company that is alone."""
+    queue = queue_with(busy=60)
+    queue.add(("none", 0), None, 100)
+    group = queue.take(100)
+    assert (len(group.writes), group.bursting) == (61, [])
+
+
 def test_companies_with_waiting_writes_are_known() -> None:
     """And forgotten some time after their last write."""
     queue = queue_with(busy=1, other=1)

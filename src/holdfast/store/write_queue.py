@@ -68,7 +68,7 @@ class WriteQueue(Generic[W]):
         return [company for company, flow in self._flows.items() if flow.waiting]
 
     def add(self, write: W, company: str | None, now: float) -> None:
-        """A write of no company (None) never rests."""
+        """A write of no company (None) never rests, and no company has to leave room for it."""
         flow = self._flows.setdefault(company, _Flow(decayed_at=now))
         flow.recent = flow.decay(now) + 1
         flow.waiting.append(write)
@@ -78,7 +78,7 @@ class WriteQueue(Generic[W]):
         self._flows = {
             company: flow for company, flow in self._flows.items() if flow.waiting or flow.decay(now) > _FORGOTTEN
         }
-        total = sum(flow.decay(now) for flow in self._flows.values())
+        total = sum(flow.decay(now) for company, flow in self._flows.items() if company is not None)
         writes: list[W] = []
         bursting: list[str] = []
         next_at: float | None = None
