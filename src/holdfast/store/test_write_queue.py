@@ -33,7 +33,7 @@ def test_a_company_that_writes_alone_is_not_limited() -> None:
 
 
 def test_companies_that_write_alike_are_not_limited() -> None:
-    """Nobody makes most of the writes."""
+    """Nobody makes many more writes than the other."""
     queue = queue_with(one=60, two=60)
     assert len(queue.take(100).writes) == 120
 
@@ -48,13 +48,33 @@ def test_a_burst_gets_small_groups_and_rests_between_them() -> None:
     """Each rest is as long as the group took, so that half of the time is left for the other companies."""
     queue = queue_with(busy=60, other=1)
     first = queue.take(100)
-    assert [name for name, _ in first.writes] == ["busy"] * MOST_OF_A_BURST + ["other"]
+    assert [name for name, _ in first.writes] == ["other"] + ["busy"] * MOST_OF_A_BURST
     queue.committed(first, took_s=0.02, now=100.02)
     resting = queue.take(100.03)
     assert resting.writes == []
     assert resting.next_at is not None
     assert math.isclose(resting.next_at, 100.04)
     assert len(queue.take(resting.next_at).writes) == MOST_OF_A_BURST
+
+
+def test_two_bursts_at_once_are_both_limited() -> None:
+    """Others are committed with the first small group, however much both have waiting."""
+    queue = queue_with(one=600, two=600, other=1)
+    group = queue.take(100)
+    assert len(group.writes) == 2 * MOST_OF_A_BURST + 1
+    assert ("other", 0) in group.writes
+    queue.committed(group, took_s=0.02, now=100.02)
+    resting = queue.take(100.03)
+    assert resting.writes == []
+    assert resting.next_at is not None
+    assert math.isclose(resting.next_at, 100.04)
+
+
+def test_the_fewest_writes_come_first_in_a_group() -> None:
+    """Companies that write alike may fill a group; one with little to write is in it all the same."""
+    queue = queue_with(one=MOST_IN_A_GROUP, two=MOST_IN_A_GROUP, three=MOST_IN_A_GROUP, four=1)
+    queue.take(100)
+    assert "four" not in queue.companies
 
 
 def test_a_write_of_another_company_does_not_wait_for_a_burst() -> None:

@@ -2,8 +2,9 @@
 
 One thread executes all writes, in groups with one commit each. Without limits, a burst fills every group and keeps the
 thread busy all the time, so that another company's write waits for the group under way and then for its own, long one.
-Therefore, while other companies write too, a company that makes many writes, and most of all, gets small groups, with
-a rest after each that lasts as long as the group took. The writes of one company keep their order.
+Therefore a company that makes many writes, and many more than some other company that writes, gets small groups, with a
+rest after each that lasts as long as the group took. Companies with the fewest waiting writes come first in a group.
+The writes of one company keep their order.
 
 Decides only: no clock, no threads. Times are monotonic seconds.
 """
@@ -26,8 +27,10 @@ _MEMORY_S = 1.0
 """Time constant with which past writes are forgotten."""
 _MANY = 50
 """A company with fewer recent writes does not burst."""
+_TIMES_THE_LEAST = 4
+"""A company bursts that makes so many times the writes of another one."""
 _FEW = 0.5
-"""Other companies with fewer recent writes are idle, and a burst may use the whole time."""
+"""Companies with fewer recent writes are idle, and a burst may use the whole time."""
 _FORGOTTEN = 0.01
 
 
@@ -78,15 +81,16 @@ class WriteQueue(Generic[W]):
         self._flows = {
             company: flow for company, flow in self._flows.items() if flow.waiting or flow.decay(now) > _FORGOTTEN
         }
-        total = sum(flow.decay(now) for company, flow in self._flows.items() if company is not None)
+        active = [flow.decay(now) for company, flow in self._flows.items() if company is not None]
+        burst = max(_MANY, _TIMES_THE_LEAST * min((recent for recent in active if recent > _FEW), default=0))
         writes: list[W] = []
         bursting: list[str] = []
         next_at: float | None = None
-        for company, flow in self._flows.items():
+        for company, flow in sorted(self._flows.items(), key=lambda each: len(each[1].waiting)):
             most = MOST_IN_A_GROUP - len(writes)
-            if company is not None and _bursts(flow.recent, total):
+            if company is not None and flow.recent > burst and flow.waiting:
                 if flow.rests_until > now:
-                    next_at = flow.rests_until
+                    next_at = flow.rests_until if next_at is None else min(next_at, flow.rests_until)
                     continue
                 bursting.append(company)
                 most = min(most, MOST_OF_A_BURST)
@@ -98,8 +102,3 @@ class WriteQueue(Generic[W]):
         for company in group.bursting:
             if flow := self._flows.get(company):
                 flow.rests_until = now + min(took_s, LONGEST_REST_S)
-
-
-def _bursts(recent: float, total: float) -> bool:
-    """Does a company make many writes, and most of all, while others write too?"""
-    return recent > max(_MANY, total / 2) and total - recent > _FEW
