@@ -35,7 +35,7 @@ async def test_a_calm_time_is_good_and_one_with_cuts_is_not(gateway: Served, was
         here = gateway.settings_of_commands
         url, key = here["HOLDFAST_URL"], here["HOLDFAST_API_KEY"]
         command = ("watch", COMPANY, "--for", "4s", "--json")
-        async with program(tmp_path, *command, HOLDFAST_URL=url, HOLDFAST_API_KEY=key) as running:
+        async with program(tmp_path / "watching", *command, HOLDFAST_URL=url, HOLDFAST_API_KEY=key) as running:
             await running.says(f"Watching {COMPANY}")
             await gateway.send(COMPANY, CONTACT, "hello")
             if cut:
