@@ -56,7 +56,7 @@ async def test_the_first_start_makes_a_key_and_keeps_all_to_itself(tmp_path: Pat
             address = await url(running)
             key = (tmp_path / "data" / "api-key").read_text().strip()
             assert key not in "\n".join([*running.out, *running.err])
-            assert f"The API key is in {Path('data', 'api-key')}, " in "\n".join(running.out)
+            assert f"The API key is in {Path('data', 'api-key')}; " in "\n".join(running.out)
             assert await running.says("holdfast pair COMPANY")
             for step in ("Starting Holdfast ", "Creating the tables of the database "):
                 assert any(step in line for line in running.err), step

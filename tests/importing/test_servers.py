@@ -123,7 +123,7 @@ def test_waha_in_postgresql(postgres: PostgresProcess) -> None:
             assert "WAHA(NOWEB) 2026.7.2 - Session/Auth from 127.0.0.1 is connected" in refused("waha", own)
             assert whole(read("waha", own, force=True))
         change(own, """UPDATE auth SET data = '{"id": "pre-key-1", "data": {}}' WHERE id = 'pre-key-1'""")
-        assert "1 damaged key: pre-key-1 holds no pair of keys" in refused("waha", own)
+        assert "1 damaged key: pre-key-1 holds no key pair" in refused("waha", own)
         change(own, "UPDATE auth SET data = left(data, 300) WHERE id = 'creds'")
         assert "ends too early, half-written" in refused("waha", server, wanted="shop", skip_damaged=True)
     finally:
@@ -156,7 +156,7 @@ def test_openwa_in_postgresql(postgres: PostgresProcess) -> None:
     assert 'the process "n1" of OpenWA holds the lease on it' in refused("openwa", url)
     change(url, 'UPDATE sessions SET "nodeId" = NULL')
     change(url, "UPDATE baileys_auth_state SET value = '{}' WHERE \"keyType\" = 'pre-key'")
-    assert "1 damaged key: pre-key-1 holds no pair of keys" in refused("openwa", url)
+    assert "1 damaged key: pre-key-1 holds no key pair" in refused("openwa", url)
     change(url, "UPDATE baileys_auth_state SET value = left(value, 300) WHERE \"keyType\" = 'creds'")
     assert "ends too early, half-written" in refused("openwa", url, skip_damaged=True)
 
@@ -183,7 +183,7 @@ async def test_evolution_in_redis(redis: RedisProcess) -> None:
         client.ping()
         assert "evolution from 127.0.0.1" in refused("evolution", url)
     await redis.do("HSET", f"evolution-cache:instance:{stores.INSTANCE}", "pre-key-1", json.dumps("{}"))
-    assert "1 damaged key: pre-key-1 holds no pair of keys" in refused("evolution", url)
+    assert "1 damaged key: pre-key-1 holds no key pair" in refused("evolution", url)
     cut_off = json.dumps(TEXTS["creds.json"])[:300]
     await redis.do("HSET", f"evolution-cache:instance:{stores.INSTANCE}", "creds", cut_off)
     assert "half-written" in refused("evolution", url, skip_damaged=True)
