@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -213,13 +212,14 @@ async def test_deadlocked_writes_are_tried_again(url: str, postgres: PostgresPro
     one, two = Database(parse(url)), Database(parse(url))
     for id_ in ("a", "b"):
         await put(one, id_)
-    both = threading.Barrier(2)
+    both, begun = threading.Barrier(2), set[str]()
 
     def touch(connection: Connection, first: str, second: str) -> None:
         add = "UPDATE signal_keys SET value = value || '.' WHERE id = %s"
         connection.exec_driver_sql(add, (first,))
-        with contextlib.suppress(threading.BrokenBarrierError):  # the one that tries again waits in vain
-            both.wait(1)
+        if first not in begun:  # the one that is tried again waits for nobody
+            begun.add(first)
+            both.wait(20)
         connection.exec_driver_sql(add, (second,))
 
     await asyncio.gather(
