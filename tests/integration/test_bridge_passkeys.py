@@ -6,11 +6,13 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from holdfast.session.assertions import LONGEST, checked
 from holdfast.session.engine import (
     AnswerPasskey,
     AskPairingCode,
     Commit,
     ConfirmPasskey,
+    CutLink,
     LinkClosed,
     OpenLink,
     Paired,
@@ -27,6 +29,11 @@ from tests.processes import Wasim
 
 pytestmark = pytest.mark.slow
 NUMBER = "962700000001"
+DAMAGES: tuple[dict[str, str], ...] = (
+    {"signature": "AAAA"},
+    {"signature": "A" * LONGEST},
+    {"userHandle": "A" * LONGEST, "signature": "_-" * 40},
+)
 
 
 @pytest.fixture
@@ -92,6 +99,31 @@ async def test_another_site_s_signature_is_refused_by_whatsapp(party: Party, own
     assert failed.code == "passkey-refused"
     party.host.command(ConfirmPasskey(link=party.link))
     assert not party.recorder.of(Paired, party.link)
+
+
+async def test_a_damaged_assertion_is_no_malformed_stanza(party: Party, owner: Authenticator) -> None:
+    """What Holdfast lets pass is well-formed for WhatsApp, which refuses the signature and nothing else; it waits for
+    nobody once the link is cut, and the good signature links the same phone."""
+    for damage in DAMAGES:
+        asked = await scan(party)
+        body = owner.sign(asked.options)
+        response = body["response"]
+        assert isinstance(response, dict)
+        response |= damage
+        party.host.command(AnswerPasskey(link=party.link, assertion=checked(body, asked.options)))
+        failed = await party.recorder.wait(PasskeyFailed, party.link)
+        assert (failed.code, failed.detail) == (
+            "passkey-refused",
+            "WhatsApp refused passkey_prologue: the signature is wrong (400)",
+        )
+        party.host.command(CutLink(link=party.link))
+        await party.recorder.wait(LinkClosed, party.link)
+        assert (await party.wasim.get(f"/phones/{NUMBER}/passkey"))["pending"] is None
+        party.link += 1
+    asked = await scan(party)
+    party.host.command(AnswerPasskey(link=party.link, assertion=checked(owner.sign(asked.options), asked.options)))
+    await party.recorder.wait(Paired, party.link)
+    assert (await party.wasim.get("/stats"))["protocolErrors"] == 0
 
 
 async def test_the_new_secret_is_kept_before_the_ceremony_goes_on(party: Party, owner: Authenticator) -> None:

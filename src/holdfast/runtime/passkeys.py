@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -12,6 +13,8 @@ from holdfast.base.errors import Conflict, Fault, HoldfastError, NotFound
 from holdfast.session import engine, events
 from holdfast.session.assertions import BadAssertion, checked, lifetime_s
 from holdfast.session.state import PasskeyStep, Policy
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +85,8 @@ class PasskeyRelay:
                 if self.now is not None:
                     self.now = replace(self.now, step=step, code=code)
                 self._finish(report)
-            case engine.PasskeyFailed():
+            case engine.PasskeyFailed(code=code, detail=detail):
+                log.warning("Session %s: linking with a passkey failed (%s): %r", self._company, code, detail)
                 self._finish(report)
 
     def _requested(self, options: Mapping[str, object]) -> None:

@@ -26,6 +26,7 @@ from holdfast.session.engine import (
     Fields,
     InboundMessage,
     LinkClosed,
+    PasskeyFailed,
     QueryAnswered,
     Receipted,
     SendRefused,
@@ -83,7 +84,7 @@ def bounded(report: AnyReport) -> AnyReport:
             )
         case SentContentWanted() | AnsweredMessageWanted():
             return replace(report, whatsapp_id=bounded_id(report.whatsapp_id), chat=bounded_id(report.chat))
-        case SendRefused():
+        case SendRefused() | PasskeyFailed():
             return replace(report, detail=bounded_name(report.detail))
         case QueryAnswered():
             result = _Content(chars=ANSWER_CHARS, items=ANSWER_ITEMS).value(report.result)

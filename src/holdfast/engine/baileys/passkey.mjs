@@ -180,7 +180,7 @@ export class PasskeyCeremony {
   async #ask(type, tag, content) {
     const stanza = { tag: 'iq', attrs: { to: 's.whatsapp.net', type, xmlns: 'md' }, content: [{ tag, attrs: {}, content }] }
     const answer = await this.query(stanza).catch(error => {
-      throw new CeremonyFailed('passkey-refused', `WhatsApp refused ${tag} (${error.data ?? error.output?.statusCode})`)
+      throw new CeremonyFailed('passkey-refused', `WhatsApp refused ${tag}: ${error.message} (${error.data ?? error.output?.statusCode})`)
     })
     if (!answer) throw new CeremonyFailed('passkey-silent', `WhatsApp did not answer ${tag}`)
     return answer
