@@ -73,7 +73,8 @@ async def stream_fleet(request: Request) -> Response:
         watcher = Watcher(
             context.templates, {row.company: row for row in rows}, attention=await context.attention.of(grant)
         )
-        yield event("stale" if request.query_params.get("shown") != digest(rows) else "fleet", "")
+        # A stale page gets its rows from the stream itself: fetched beside it, they could replace newer ones.
+        yield event("fleet", "" if request.query_params.get("shown") == digest(rows) else watcher.everything())
         calm = 0
         while True:
             await context.clock.sleep(LOOK_EVERY_S)
@@ -91,7 +92,7 @@ def _seen(rows: Iterable[FleetRow], grant: CompanyGrant) -> list[FleetRow]:
 
 
 def digest(rows: Sequence[FleetRow]) -> str:
-    """Hash of all rows. A page whose hash differs from the stream's first state reloads all rows."""
+    """Hash of all rows. A page whose hash differs from the stream's first state gets all rows."""
     return hashlib.sha256(repr(rows).encode()).hexdigest()[:16]
 
 
@@ -103,6 +104,11 @@ class Watcher:
     shown: dict[str, FleetRow]
     attention: Attention = NOTHING
 
+    def everything(self) -> str:
+        """Fragments that replace all rows of the page."""
+        rows = list(self.shown.values())
+        return self._render(rows, every_row=ranked(rows), attention=self.attention)
+
     def take(self, rows: Sequence[FleetRow], attention: Attention = NOTHING) -> str:
         """Fragments that update the page; empty when nothing changed."""
         is_same_attention, self.attention = attention == self.attention, attention
@@ -111,15 +117,18 @@ class Watcher:
         gone = [company for company in before if company not in self.shown]
         if not changed and not gone and is_same_attention:
             return ""
-        return self.templates.render(
-            "fleet_changes.html",
-            rows=[(row, row.company in before) for row in changed],
+        return self._render(
+            rows,
+            changed=[(row, row.company in before) for row in changed],
             gone=gone,
-            counts=counted(rows),
-            total=len(rows),
             news=_news(before, changed),
             attention=None if is_same_attention else attention,
         )
+
+    def _render(self, rows: Sequence[FleetRow], **changes: object) -> str:
+        unchanged = {"every_row": None, "changed": (), "gone": (), "news": ()}
+        values = {**unchanged, **changes}
+        return self.templates.render("fleet_changes.html", counts=counted(rows), total=len(rows), **values)
 
 
 def _news(before: dict[str, FleetRow], changed: Sequence[FleetRow]) -> list[str]:
