@@ -170,9 +170,8 @@ def find(
 
     Some may have another state, or belong to a company with the same hash: the caller must check the rows.
     """
-    in_window = _find_in_window_postgres if connection.dialect.name == "postgresql" else _find_in_window_sqlite
     for window in _WINDOWS[:1] if state is None else _WINDOWS:
-        scanned = in_window(connection, table, company, search, before=before, state=state, window=window)
+        scanned = _find_in_window(connection, table, company, search, before=before, state=state, window=window)
         newest = [seq for seq, matches in scanned if matches]
         if len(newest) >= most or len(scanned) < window:
             return newest[:most]
@@ -180,7 +179,7 @@ def find(
     return list(connection.exec_driver_sql(_sql(_FIND, connection, table), (match, before, wanted)).scalars())
 
 
-def _find_in_window_postgres(
+def _find_in_window(
     connection: Connection,
     table: Table,
     company: str,
@@ -192,25 +191,14 @@ def _find_in_window_postgres(
 ) -> list[tuple[int, bool]]:
     """Return the `seq` of the newest messages, in the state if one is given, and whether each matches."""
     where, values = ("", ()) if state is None else (_IN_STATE[state in OPEN], (state.value,))
-    statement = _FIND_IN_WINDOW.format(table=table.name, state=where)
-    bounds = (company, before, *values, window, _match(connection, company, search))
-    return [(seq, bool(matches)) for seq, matches in connection.exec_driver_sql(statement, bounds)]
-
-
-def _find_in_window_sqlite(
-    connection: Connection,
-    table: Table,
-    company: str,
-    search: Search,
-    *,
-    before: int,
-    state: MessageState | None,
-    window: int,
-) -> list[tuple[int, bool]]:
-    """The same on SQLite. FTS5 can't test whether one row matches, so the indexed words are compared here."""
-    where, values = ("", ()) if state is None else (_IN_STATE[state in OPEN].replace("%s", "?"), (state.value,))
-    statement = _ENTRIES_IN_WINDOW.format(table=table.name, state=where)
-    entries = connection.exec_driver_sql(statement, (company, before, *values, window)).all()
+    bounds = (company, before, *values, window)
+    if connection.dialect.name == "postgresql":
+        statement = _FIND_IN_WINDOW.format(table=table.name, state=where)
+        found = connection.exec_driver_sql(statement, (*bounds, _match(connection, company, search)))
+        return [(seq, bool(matches)) for seq, matches in found]
+    # FTS5 can't test whether one row matches, so the indexed words are compared here.
+    statement = _ENTRIES_IN_WINDOW.format(table=table.name, state=where.replace("%s", "?"))
+    entries = connection.exec_driver_sql(statement, bounds).all()
     scope = _scope(company)
     names, words = ([f" {scope}{each}" for each in part] for part in (search.names, search.words))
 
