@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Coroutine
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
@@ -17,6 +17,7 @@ from holdfast.api import access, description
 from holdfast.api.access import authenticate
 from holdfast.api.keys import KeyGrant
 from holdfast.api.webhooks import WebhookService
+from holdfast.base.clock import in_utc
 from holdfast.delivery.recipient import parse_recipient
 from holdfast.delivery.stores import Outbox
 from holdfast.http.shutdown import ShutdownScope
@@ -126,13 +127,6 @@ Chat = Annotated[str | None, Depends(_chat)]
 Limit = Annotated[int, Query(ge=1, le=500, description="rows in a page")]
 
 
-def _in_utc(moment: datetime) -> datetime:
-    try:
-        return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).astimezone(UTC)
-    except OverflowError:
-        raise ValueError("is beyond the years 1 to 9999 in UTC") from None
-
-
 def _written_as_iso(value: object) -> object:
     """Refuse numbers, which pydantic would take for seconds since 1970."""
     if isinstance(value, str) and _DATE.match(value) is None:
@@ -140,7 +134,7 @@ def _written_as_iso(value: object) -> object:
     return value
 
 
-Moment = Annotated[datetime, BeforeValidator(_written_as_iso), AfterValidator(_in_utc)]
+Moment = Annotated[datetime, BeforeValidator(_written_as_iso), AfterValidator(in_utc)]
 """A time of a query (ISO 8601), in UTC; one without a zone is taken as UTC."""
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request
@@ -17,7 +17,7 @@ from pydantic import Field
 
 from holdfast.api.keys import KeyGrant
 from holdfast.api.schemas import ApiModel, ListPage, SessionRequest, Text, cursor
-from holdfast.base.clock import iso
+from holdfast.base.clock import in_utc, iso
 from holdfast.base.errors import BadInput, Conflict, NotFound
 from holdfast.base.ids import RandomSource
 from holdfast.base.proxy_urls import proxy_place
@@ -256,9 +256,8 @@ def _since(text: str | None) -> str | None:
     if text is None:
         return None
     try:
-        moment = datetime.fromisoformat(text)
-        return iso(moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC))
-    except (ValueError, OverflowError):
+        return iso(in_utc(datetime.fromisoformat(text)))
+    except ValueError:
         raise BadInput(
             f'since "{text[:40]}" is not a time: give one such as 2026-11-22T10:56:00Z', field="since"
         ) from None

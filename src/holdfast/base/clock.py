@@ -107,6 +107,14 @@ def iso(moment: datetime | None) -> str | None:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def in_utc(moment: datetime) -> datetime:
+    """The same time in UTC; one without a zone is taken as UTC. Raises `ValueError` beyond the years 1 to 9999."""
+    try:
+        return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except OverflowError:
+        raise ValueError("is beyond the years 1 to 9999 in UTC") from None
+
+
 def to_monotonic(clock: Clock, at: str) -> float:
     """A recorded time (ISO 8601) as a moment of the monotonic clock, in seconds."""
     return clock.monotonic() + (datetime.fromisoformat(at) - clock.now()).total_seconds()
