@@ -89,7 +89,7 @@ async def test_a_medium_has_an_address_of_its_own(client: ApiClient) -> None:
 
 
 async def test_addresses_of_media_can_be_revoked(client: ApiClient) -> None:
-    """By a key of the company, all that were given so far, also after a restart; the inbox has new ones."""
+    """By a key of the company, all that were given so far; the inbox has new ones."""
     await client.world.pair()
     old = link(await came(client))
     (await client("DELETE", f"/v1/sessions/{OTHER}/media-links", key=KEY_OF_ONE)).problem(

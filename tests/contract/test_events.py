@@ -7,6 +7,7 @@ import contextlib
 import json
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -131,25 +132,27 @@ async def test_an_inbound_message_tells_that_it_came_and_that_it_could_be_read(
     assert (was["id"], first.chat) == (is_["id"], second.chat)
 
 
+LOSS = Transition(
+    company=COMPANY,
+    at=T1,
+    before=State.CONNECTED,
+    after=State.RECONNECTING,
+    event="LinkClosed",
+    reason="connection-closed",
+    code=428,
+    attempts=1,
+    next_attempt_at=T2,
+    lasted_s=3.0,
+)
+
+
 async def test_a_session_tells_of_another_state_and_not_of_another_attempt(
     database: Database, events: EventRows
 ) -> None:
     """With the reason as a sentence."""
-    transition = Transition(
-        company=COMPANY,
-        at=T1,
-        before=State.CONNECTED,
-        after=State.RECONNECTING,
-        event="LinkClosed",
-        reason="connection-closed",
-        code=428,
-        attempts=1,
-        next_attempt_at=T2,
-        lasted_s=3.0,
-    )
     timeline = TimelineRows(database)
-    await timeline.add(transition)
-    await timeline.add(Transition(**{**_fields(transition), "before": State.RECONNECTING, "attempts": 2}))  # type: ignore[arg-type]
+    await timeline.add(LOSS)
+    await timeline.add(replace(LOSS, before=State.RECONNECTING, attempts=2))
     [event] = await all_of(events)
     [body] = bodies([event])
     assert (event.type, event.chat, event.at) == (SESSION, "", T1)
@@ -162,29 +165,22 @@ async def test_a_session_tells_of_another_state_and_not_of_another_attempt(
 
 async def test_a_session_tells_that_a_passkey_is_required(database: Database, events: EventRows) -> None:
     """The state stays `pairing`, and yet a person must act within minutes."""
-    transition = Transition(
-        company=COMPANY,
-        at=T1,
+    asked = replace(
+        LOSS,
         before=State.PAIRING,
         after=State.PAIRING,
         event="PasskeyRequested",
         reason="passkey-required",
         code=None,
-        attempts=0,
         next_attempt_at=None,
-        lasted_s=3.0,
     )
-    await TimelineRows(database).add(transition)
+    await TimelineRows(database).add(asked)
     [event] = await all_of(events)
     [body] = bodies([event])
     assert (event.type, body["before"], body["state"]) == (SESSION, "pairing", "pairing")
     reason = body["reason"]
     assert isinstance(reason, dict)
     assert (reason["code"], reason["action"]) == ("passkey-required", "sign-passkey")
-
-
-def _fields(transition: Transition) -> dict[str, object]:
-    return {name: getattr(transition, name) for name in Transition.__dataclass_fields__}
 
 
 async def test_a_change_that_fails_tells_nothing(database: Database, events: EventRows) -> None:

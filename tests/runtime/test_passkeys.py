@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
-from pathlib import Path
-
-import pytest
 
 from tests.doubles.authenticator import Authenticator, base64url
 from tests.runtime.test_webhooks import Office
@@ -16,19 +12,12 @@ OWNER = Authenticator()
 OPTIONS: dict[str, object] = {"challenge": base64url(b"challenge"), "timeout": 600_000, "rpId": "whatsapp.com"}
 
 
-@pytest.fixture
-async def office(tmp_path: Path) -> AsyncIterator[Office]:
-    world = World(tmp_path)
-    yield Office(world)
-    world.database.close()
-
-
-async def test_a_webhook_gets_the_request_for_a_passkey_and_its_end(office: Office) -> None:
+async def test_a_webhook_gets_the_request_for_a_passkey_and_its_end(world: World) -> None:
     """One event `session.state` when the owner has to sign, and one when the request ends; neither holds the
     challenge."""
+    office = Office(world)
     await office.set(events=("session.state",))
     async with office.open():
-        world = office.world
         await world.now(world.gateway.put(COMPANY))
         await world.qr()
         world.engine.request_passkey(world.link(), OPTIONS)

@@ -10,7 +10,6 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -133,10 +132,8 @@ class Office:
 
 
 @pytest.fixture
-async def office(tmp_path: Path) -> AsyncIterator[Office]:
-    world = World(tmp_path)
-    yield Office(world)
-    world.database.close()
+def office(world: World) -> Office:
+    return Office(world)
 
 
 async def test_events_arrive_once_each_in_the_order_of_their_chat(office: Office) -> None:
