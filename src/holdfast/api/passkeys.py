@@ -77,7 +77,7 @@ class ComparisonModel(ApiModel):
 
 
 _PATH = "/v1/sessions/{company}/passkey"
-_SILENT: Answers = {504: problem("WhatsApp did not continue after the signature")}
+_SILENT: Answers = {504: problem("the device was not linked after the signature was sent; `code` says why")}
 Company = Annotated[str, Path(description="the company id")]
 
 
@@ -95,7 +95,7 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
     async def answer_passkey(
         company: Company, assertion: Assertion, request: Request, response: Response
     ) -> PasskeyStepModel:
-        """Pass on what the owner signed. Responds when WhatsApp has continued, or with 504 if it does not."""
+        """Send the owner's signature to WhatsApp. Responds when WhatsApp has continued; 504 if linking fails."""
         response.headers.update(_NO_STORE)
         relay, shutdown = await _relay(request, company), request.app.state.shutdown
         assert isinstance(shutdown, ShutdownScope)

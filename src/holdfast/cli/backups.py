@@ -41,7 +41,8 @@ def create(
 ) -> None:
     """Back up everything into one file while sessions stay connected: messages, credentials, settings without secrets.
 
-    The file is in the folder `backups` of the data folder. HOLDFAST_BACKUP_PASSPHRASE encrypts it.
+    The file is in the folder `backups` of the data folder. It is encrypted if HOLDFAST_BACKUP_RECIPIENTS
+    or HOLDFAST_BACKUP_PASSPHRASE is set.
     """
     if file is not None and file.exists():
         raise WrongUse(f'"{file}" exists already: a backup never overwrites a file, so give another name')
@@ -161,7 +162,8 @@ def restore(
 
     A backup of one company, as `clear` makes it, adds that company and changes no other.
 
-    A company whose keys were used after the backup is restored but stays paused; its reason is printed. Exit code 1.
+    A company whose keys were used after the backup was made is restored but not started; the reason is printed, and
+    the exit code is 1.
     """
     with stopped() as here:
         path = file if file.exists() else here.folder / file.name

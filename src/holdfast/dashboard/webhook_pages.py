@@ -38,7 +38,7 @@ _DELIVERIES = {
 }
 
 _PAUSES = {
-    EndpointState.ASIDE: "the endpoint is paused after many failures; only test requests are sent until one succeeds",
+    EndpointState.ASIDE: "the endpoint is paused after many failures; single deliveries are tried until one succeeds",
     EndpointState.OFF: "the endpoint is off because it answered 410 (gone); nothing is sent until you switch it on",
 }
 

@@ -37,7 +37,8 @@ WHAT_TO_DO: Mapping[Advice, str] = MappingProxyType({
     Action.SIGN_PASSKEY: "open the company's page in the dashboard: it leads the owner of the account through signing",
     Action.CHECK_PHONE: "open WhatsApp on the company's phone, which shows what is wrong; then start the session again",
     Action.CHECK_NETWORK: "check whether this machine reaches the internet: DNS, proxy, firewall; if other companies "
-    "are connected, check this one's own proxy, or wait: then it is most likely a problem of WhatsApp's",
+    "are connected, check this company's own proxy if it has one, otherwise wait: the problem is most likely on "
+    "WhatsApp's side",
     Action.UPDATE: "update Holdfast: WhatsApp no longer accepts this version of the client",
     Action.STOP_OTHER: "stop the other program that uses this session's credentials; start the session only if it is "
     "paused by then",
@@ -45,7 +46,7 @@ WHAT_TO_DO: Mapping[Advice, str] = MappingProxyType({
     Action.START: "start the session when it is needed again",
     Action.NONE: "nothing needs to be done",
     Care.CHECK_SESSION: "other companies are connected, so the network of this machine works: check this company's own "
-    "proxy if it has one, otherwise wait: then it is most likely a problem of WhatsApp's",
+    "proxy if it has one, otherwise wait: the problem is most likely on WhatsApp's side",
     Care.CHECK_REDIS: "check whether Redis runs and can be reached",
     Care.CHECK_DATABASE: "check whether the disk is full and the database can be reached",
     Care.UNPIN_VERSION: "set HOLDFAST_WHATSAPP_VERSION to auto, or to a version that WhatsApp accepts today",

@@ -210,8 +210,8 @@ def _unsteady(signals: Signals, limits: Limits) -> Iterator[Condition]:
             signals,
             cause="budget-used-up",
             title="too many reconnections",
-            sentence="The links allowed in an hour are used up: each further one waits, so that WhatsApp does not "
-            "block the number.",
+            sentence="The hourly limit on new connections is reached: further connection attempts wait, so that "
+            "WhatsApp does not block the number.",
         )
 
 
@@ -269,7 +269,7 @@ def conditions_around(seen: Surroundings, limits: Limits) -> Iterator[Condition]
             "database-failing",
             Severity.CRITICAL,
             "the database fails",
-            "Nothing can be stored: no message is accepted, and links whose keys can't be kept are cut.",
+            "Nothing can be stored: no message is accepted, and links whose keys can't be stored are cut.",
             Care.CHECK_DATABASE,
             lasting_s=seen.database_failing_s,
         )
@@ -319,7 +319,7 @@ def _host(seen: Surroundings, limits: Limits) -> Iterator[Condition]:
         yield _whole(
             "engine-host",
             Severity.CRITICAL,
-            "the engine host keeps ending",
+            "the engine host keeps exiting",
             f"{now}; restarts within the last hour: {seen.host_restarts}. Each costs its sessions a reconnection.",
             Care.CHECK_HOST,
             lasting_s=seen.host_away_s or 0,

@@ -54,5 +54,5 @@ class AlertQueue:
                 await self._rows.settle(*settled)
             except NotKept as error:
                 self._settled.insert(0, settled)
-                log.error("An alert is still stored as undelivered: %s", error)  # noqa: TRY400
+                log.error("Can't record that an alert was delivered, so a restart may send it again: %s", error)  # noqa: TRY400
                 return

@@ -83,7 +83,7 @@ class AlertSender:
         try:
             return Book() if text is None else load(text)
         except UnreadableBook as error:
-            log.error("%s; alerts about present conditions are sent again", error)  # noqa: TRY400
+            log.error("%s; alerts about current conditions will be sent again", error)  # noqa: TRY400
             return Book()
 
     async def send(self, book: Book, alerts: Sequence[Alert], names: Names = NO_NAMES) -> None:

@@ -295,7 +295,7 @@ async def test_an_unreadable_book_is_replaced_by_an_empty_one(caplog: pytest.Log
     await post.rows.keep("{", [])
     async with post.running() as book:
         assert book == Book()
-    assert "alerts about present conditions are sent again" in caplog.text
+    assert "alerts about current conditions will be sent again" in caplog.text
 
 
 # A store that fails.
@@ -342,7 +342,7 @@ async def test_what_arrived_while_the_store_failed_is_settled_later(caplog: pyte
         book, _ = update(Book(), [BANNED], now=post.clock.now(), policy=AlertPolicy())
         await post.sender.send(book, [])
         assert await post.rows.pending() == []
-    assert "An alert is still stored as undelivered" in caplog.text
+    assert "Can't record that an alert was delivered, so a restart may send it again" in caplog.text
 
 
 async def test_nothing_new_writes_nothing() -> None:
