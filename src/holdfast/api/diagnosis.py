@@ -285,7 +285,7 @@ class DiagnosticsModel(ApiModel):
         host = None if found.host is None else found.host.facts
         sees_all = grant.companies is None
         return cls(
-            at=found.at,
+            at=iso(found.at),
             session=SessionModel.of(found.view, verdict=found.verdict, label=found.label),
             status=found.verdict.status.word,
             reasons=findings(found.verdict),
@@ -298,9 +298,7 @@ class DiagnosticsModel(ApiModel):
             ),
             limits=LimitsModel.of(found.restrictions),
             stability={name: StabilityModel.of(measured) for name, measured in found.stability.items()},
-            client_version=ClientVersionModel.of(
-                found.client_version, found.client_refusal, now=datetime.fromisoformat(found.at)
-            ),
+            client_version=ClientVersionModel.of(found.client_version, found.client_refusal, now=found.at),
             engine_host=HostModel(
                 pid=host.pid if host is not None and sees_all else None,
                 engine=None if host is None else host.engine,

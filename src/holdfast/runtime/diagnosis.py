@@ -55,8 +55,8 @@ class WaitingAlert(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
-    at: str
-    """The time that the evaluated periods end at, as ISO 8601."""
+    at: datetime
+    """The time that the evaluated periods end at."""
     view: View
     label: str | None
     """What people call the company."""
@@ -126,9 +126,12 @@ class Diagnoser:
 
     async def verdicts(self, views: Iterable[View]) -> Mapping[str, Verdict]:
         """The verdicts on those of these sessions that this process runs, by company."""
-        backlogs, connected = await self._figures.backlogs(), self._gateway.connected
-        mine = [view for view in views if view.record.company in self._gateway.running]
-        return {view.record.company: self.verdict(view, backlogs, connected) for view in mine}
+        mine = {view.record.company: view for view in views if view.record.company in self._gateway.running}
+        if not mine:
+            return {}
+        backlogs = await self._figures.backlogs(next(iter(mine)) if len(mine) == 1 else None)
+        connected = self._gateway.connected
+        return {company: self.verdict(view, backlogs, connected) for company, view in mine.items()}
 
     async def backlogs(self) -> Mapping[str, Backlog]:
         return await self._figures.backlogs()
@@ -159,7 +162,7 @@ class Diagnoser:
         )
         policy = self._services.policy
         return Diagnosis(
-            at=iso(now),
+            at=now,
             view=view,
             label=(await self._gateway.labels()).get(company),
             signals=signals,
