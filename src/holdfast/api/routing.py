@@ -128,7 +128,7 @@ Limit = Annotated[int, Query(ge=1, le=500, description="rows in a page")]
 
 
 def _written_as_iso(value: object) -> object:
-    """Refuse numbers, which pydantic would take for seconds since 1970."""
+    """Refuse texts that begin with no date: pydantic would take digits for seconds since 1970."""
     if isinstance(value, str) and _DATE.match(value) is None:
         raise PydanticCustomError("iso_time", "give a time such as 2026-11-28T09:00:00Z")
     return value

@@ -111,7 +111,7 @@ async def put_session(
         await limits.set_pacing(company, pacing)
     if "label" in body.model_fields_set:
         await gateway.set_label(company, body.label)
-    _, secret = await webhooks.set(company, body)
+    secret = await webhooks.set(company, body)
     return await answers.of(actor.view, secret=secret)
 
 

@@ -137,8 +137,8 @@ class WebhookService:
         if proxy := body.connection().get("proxy_url"):
             await self._web.check_reachable(f"http://{proxy_place(proxy)}", field="proxyUrl")
 
-    async def set(self, company: str, body: SessionRequest) -> tuple[Endpoint | None, str | None]:
-        """Apply a request's webhook settings. Returns the company's own endpoint, and its secret if that is new."""
+    async def set(self, company: str, body: SessionRequest) -> str | None:
+        """Apply a request's webhook settings. Returns the secret of the company's own endpoint if that is new."""
         given = body.model_fields_set & _OF_WEBHOOK
         made = self._randomness.webhook_secret()
 
@@ -146,18 +146,17 @@ class WebhookService:
             return _changed(before, company, body, given, made)
 
         if not given:
-            return await self.rows.endpoint(company), None
+            return None
         before = await self.rows.endpoint(company)
         after = await self.rows.put(company, change)
         is_new = after is not None and (before is None or before.secret != after.secret)
-        return after, after.secret if after is not None and is_new else None
+        return after.secret if after is not None and is_new else None
 
     async def set_url(self, company: str, url: str | None) -> str | None:
         """Give the company a webhook of its own, or remove it; returns its secret if that is new. Raises `BadInput`."""
         body = SessionRequest(webhook_url=url)
         await self.check(company, body)
-        _, secret = await self.set(company, body)
-        return secret
+        return await self.set(company, body)
 
 
 def check_webhook(body: SessionRequest) -> None:
