@@ -17,7 +17,7 @@ from holdfast.base.clock import Clock, iso
 from holdfast.base.ids import COMPANY_RULE, is_company_id
 from holdfast.cli.durations import seconds
 from holdfast.cli.exit_codes import WrongUse
-from holdfast.cli.requests import CLOCK, AsJson, with_client
+from holdfast.cli.requests import CLOCK, AsJson, short, with_client
 from holdfast.client import Client, Json, NoServer, Refused, may_pass
 from holdfast.health.advice import lasting, needed_advice
 
@@ -105,7 +105,7 @@ def _show_json(event: Json) -> None:
 
 def line(event: Json) -> str:
     """`2026-11-28 07:10:03 962302 connected → reconnecting: the connection was closed (428)`."""
-    at, data = event["timestamp"][:19].replace("T", " "), event["data"]
+    at, data = short(event["timestamp"]), event["data"]
     describe = _session if event["type"] == "session.state" else _received if "sender" in data else _sent
     return terminal.printable(f"{at} {data['companyId']} {describe(event['type'], data)}")
 

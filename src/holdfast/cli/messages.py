@@ -14,7 +14,7 @@ import typer
 from holdfast import terminal
 from holdfast.cli.durations import seconds
 from holdfast.cli.exit_codes import NOT_GOOD, WrongUse
-from holdfast.cli.requests import CLOCK, AsJson, CompanyArgument, session_path, show_one, with_client
+from holdfast.cli.requests import CLOCK, AsJson, CompanyArgument, session_path, short, show_one, with_client
 from holdfast.client import Client, Json
 
 
@@ -102,7 +102,7 @@ def inbox(company: CompanyArgument, newest: Newest = 20, as_json: AsJson = False
         shown = item["text"] or media.get("filename") or media.get("mimetype") or f"({item['type']})"
         sender = item["senderName"] or _number(item["sender"])
         chat = item["groupSubject"] or _number(item["chat"])
-        return _short(item["storedAt"]), sender, chat, item["type"], shown, item["id"]
+        return short(item["storedAt"]), sender, chat, item["type"], shown, item["id"]
 
     _show_newest(company, "/inbox", newest, ("received", "from", "chat", "kind", "message", "id"), row, as_json=as_json)
 
@@ -112,7 +112,7 @@ def messages(company: CompanyArgument, newest: Newest = 20, as_json: AsJson = Fa
 
     def row(item: Json) -> tuple[object, ...]:
         error = item["error"] or {}
-        return _short(item["acceptedAt"]), item["to"], item["state"], error.get("message"), item["id"]
+        return short(item["acceptedAt"]), item["to"], item["state"], error.get("message"), item["id"]
 
     _show_newest(company, "/messages", newest, ("accepted", "to", "state", "why", "id"), row, as_json=as_json)
 
@@ -144,11 +144,6 @@ def _show_newest(
 def _number(jid: str) -> str:
     user, _, server = jid.partition("@")
     return f"+{user}" if server == "s.whatsapp.net" else jid
-
-
-def _short(at: str) -> str:
-    """To the second, in UTC."""
-    return at[:19].replace("T", " ")
 
 
 _WAITING = frozenset({"queued", "sending"})
@@ -193,9 +188,7 @@ def waits_for(message: Json, session: Json) -> str:
             return f"the session is stopped: start it with `holdfast start {company}`"
         case "paused":
             at = session.get("nextAttemptAt")
-            return f"the session is paused{why}" + (
-                f" until {_short(at)} UTC" if at else f": `holdfast show {company}`"
-            )
+            return f"the session is paused{why}" + (f" until {short(at)} UTC" if at else f": `holdfast show {company}`")
         case "connected":
             known = message.get("held") or message.get("retries") or {}
             return known.get("message") or "WhatsApp has not answered yet"

@@ -70,7 +70,12 @@ def show_one(item: Json, *, as_json: bool) -> None:
 
 def moment(at: str) -> str:
     """`2026-11-28 07:10:03 UTC` for a time of the API."""
-    return f"{at[:19].replace('T', ' ')} UTC"
+    return f"{short(at)} UTC"
+
+
+def short(at: str) -> str:
+    """`2026-11-28 07:10:03`, in UTC, for a time of the API."""
+    return at[:19].replace("T", " ")
 
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")

@@ -79,21 +79,19 @@ def sessions(as_json: AsJson = False) -> None:
     terminal.show_table(("company", "state", "for", "why", "what to do"), rows)
 
 
-_STATUSES = ("unhealthy", "degraded", "healthy")
-_NOT_LINKED, _ON_PURPOSE = 2, 4
+_ORDER = ("unhealthy", "degraded", "not linked", "healthy", "stopped")
+"""As on the dashboard."""
 
 
 def _rank(session: Json) -> tuple[int, str]:
-    """The order of the dashboard: unhealthy, degraded, not linked, healthy, stopped."""
     match session["state"]:
         case "stopped":
-            place = _ON_PURPOSE
+            kind = "stopped"
         case "unpaired" | "pairing":
-            place = _NOT_LINKED
+            kind = "not linked"
         case _:
-            status = _STATUSES.index(_health(session)["status"])
-            place = status if status < _NOT_LINKED else status + 1
-    return place, session["companyId"]
+            kind = _health(session)["status"]
+    return _ORDER.index(kind), session["companyId"]
 
 
 def _health(session: Json) -> Json:
