@@ -48,13 +48,14 @@ def show_json(value: object) -> None:
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, width: int | None = None) -> None:
-    """Print rows under their headings. Where the terminal is too narrow for whole words side by side, print each row
-    as a block: its first cell as the heading, then a line for each other cell. `width` None: the terminal's.
+    """Print rows under their headings. Where a terminal is too narrow for whole words side by side, print each row as
+    a block: its first cell as the heading, then a line for each other cell. `width` None: that of the terminal. In a
+    file or pipe, the cells of a row are side by side in any case.
     """
     cells = [["–" if cell is None else printable(str(cell)) for cell in row] for row in rows]
     room = (width or out.width) - _GAP * (len(columns) - 1)
     widths = _column_widths([columns, *cells], room)
-    if widths is None and any(columns):
+    if widths is None and any(columns) and (width is not None or out.is_terminal):
         _show_blocks(columns, cells, width)
         return
     table = _bare_table(show_header=any(columns))
