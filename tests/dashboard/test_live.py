@@ -49,6 +49,19 @@ async def test_a_company_that_comes_while_another_changes_is_shown(browser: Brow
         assert stream.text.index('id="c-a-new-one"') < stream.text.index(f'id="c-{COMPANY}"')
 
 
+async def test_what_queued_messages_wait_for_follows_the_state(browser: Browser, world: World) -> None:
+    """No message changed, but the reason in their rows did."""
+    await world.pair()
+    await browser.sign_in()
+    async with browser.listening(f"/companies/{COMPANY}/live") as stream:
+        await hears(world, stream, "event: sent_messages")
+        stream.forget()
+        await world.wait(10)
+        assert "sent_messages" not in stream.text
+        await browser.post(STOP)
+        await hears(world, stream, "event: sent_messages")
+
+
 async def test_a_company_is_shown_with_its_label_and_its_number(browser: Browser, world: World) -> None:
     """On its page and in the fleet, where both are found by the search; markup in a label is text."""
     await world.pair()

@@ -80,12 +80,14 @@ async def stream_company(request: Request, company: CompanyPath) -> Response:
             made = await parts.quick() | (await parts.slow() if look % _SLOW_EVERY == 0 else {})
             news = _swapped(parts.changed(made))
             seen = (await context.gateway.look(company)).record.state
-            if seen is not state:
+            is_other_state = seen is not state
+            if is_other_state:
                 news.append(context.templates.render("news.html", news=[f"{company}: {STATES[seen].lower()}"]))
             state = seen
             if news or look % _HEARTBEAT_EVERY == 0:
                 yield event("company", "".join(news))
-            if await parts.messages_changed():
+            # Rows of queued messages say what they wait for, which depends on the state.
+            if await parts.messages_changed() or is_other_state:
                 yield event("sent_messages", "")
 
     return event_stream(request, events())
