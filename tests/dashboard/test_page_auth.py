@@ -264,3 +264,16 @@ async def test_an_unknown_path_is_a_page_for_browsers_and_a_problem_for_programs
     assert b'class="quiet">Sign out' in shown.body
     (await browser.get("/nothing", Accept="*/*")).problem(404, "not-found")
     (await browser.post("/nothing", headers={"Accept": "text/html"})).problem(404, "not-found")
+
+
+async def test_an_unknown_path_while_the_database_fails_is_a_page_that_says_so(browser: Browser, world: World) -> None:
+    """As every other page: 503, with the headers of all pages, and no defect in the log."""
+    await browser.sign_in()
+    await world.now(
+        world.database.write(lambda connection: connection.exec_driver_sql("ALTER TABLE webhook_endpoints RENAME TO x"))
+    )
+    await world.wait(60)  # what is shown on every page is kept for some seconds
+    answer = await browser.get("/no-such-page", Accept="text/html")
+    assert answer.status == 503
+    assert "The database is not available" in answer.body.decode()
+    assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]

@@ -14,6 +14,7 @@ from holdfast.dashboard.page_auth import (
     PublicPage,
     delete_cookie,
     page,
+    recognise,
     set_cookie,
     signed_in,
 )
@@ -60,9 +61,7 @@ async def sign_out(request: Request) -> Response:
 @open_pages.get("/docs")
 async def show_reference(request: Request) -> Response:
     """Public, like the OpenAPI document that it is rendered from."""
-    login = request.state.login = await signed_in(request)
-    if login is not None:
-        request.state.attention = await context_of(request).attention.of(login.grant)
+    await recognise(request)
     document = request.app.openapi()
     url = f"{request.url.scheme}://{request.url.netloc}{context_of(request).base_path}"
     return page(request, "reference.html", chapters=chapters(document, url=url), shapes=shapes(document))

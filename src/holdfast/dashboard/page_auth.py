@@ -72,25 +72,37 @@ class ForgedForm(HoldfastError):
 _STATUS[ForgedForm] = HTTPStatus.FORBIDDEN
 
 
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+
+
+def guarded(answer: Handler) -> Handler:
+    """Turn errors into pages, and add the security headers."""
+
+    async def guarded_answer(request: Request) -> Response:
+        try:
+            response = await answer(request)
+        except HoldfastError as error:
+            response = failed(request, error)
+        except OperationalError as error:
+            log.error("Database fails, a page is refused: %s", error.orig or error)  # noqa: TRY400 – no trace
+            response = _database_failed(request)
+        for name, value in HEADERS.items():
+            response.headers.setdefault(name, value)
+        return response
+
+    return guarded_answer
+
+
 class PublicPage(APIRoute):
     """A page without authentication."""
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+    def get_route_handler(self) -> Handler:
         answer = super().get_route_handler()
 
-        async def guarded(request: Request) -> Response:
-            try:
-                response = await self.enter(request) or await answer(request)
-            except HoldfastError as error:
-                response = failed(request, error)
-            except OperationalError as error:
-                log.error("Database fails, a page is refused: %s", error.orig or error)  # noqa: TRY400 – no trace
-                response = _database_failed(request)
-            for name, value in HEADERS.items():
-                response.headers.setdefault(name, value)
-            return response
+        async def entered(request: Request) -> Response:
+            return await self.enter(request) or await answer(request)
 
-        return guarded
+        return guarded(entered)
 
     async def enter(self, request: Request) -> Response | None:
         """Checks before the handler. A returned response replaces the page."""
@@ -193,6 +205,13 @@ async def signed_in(request: Request) -> Login | None:
     if cookie is None and not _is_https(request):
         cookie = request.cookies.get(COOKIE)
     return await context_of(request).logins.read(cookie)
+
+
+async def recognise(request: Request) -> None:
+    """Show a public page as to a signed-in user where the browser has a session."""
+    login = request.state.login = await signed_in(request)
+    if login is not None:
+        request.state.attention = await context_of(request).attention.of(login.grant)
 
 
 def set_cookie(request: Request, response: Response, value: str) -> None:

@@ -10,8 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from holdfast.dashboard.context import context_of
-from holdfast.dashboard.page_auth import HEADERS, page, signed_in
+from holdfast.dashboard.page_auth import guarded, page, recognise
 
 
 def show_unknown_pages(api: FastAPI) -> None:
@@ -22,14 +21,12 @@ def show_unknown_pages(api: FastAPI) -> None:
         if request.method != "GET" or "text/html" not in request.headers.get("accept", ""):
             response = answer_program(request, error)
             return await response if isinstance(response, Awaitable) else response
-        login = request.state.login = await signed_in(request)
-        if login is not None:
-            request.state.attention = await context_of(request).attention.of(login.grant)
-        said = f'there is no page "{request.url.path[:80]}"'
-        response = page(
-            request, "error.html", status=HTTPStatus.NOT_FOUND, title="Page not found", said=said, reload_s=None
-        )
-        response.headers.update(HEADERS)
-        return response
+        return await guarded(_show)(request)
 
     api.add_exception_handler(HTTPStatus.NOT_FOUND, answer)
+
+
+async def _show(request: Request) -> Response:
+    await recognise(request)
+    said = f'there is no page "{request.url.path[:80]}"'
+    return page(request, "error.html", status=HTTPStatus.NOT_FOUND, title="Page not found", said=said, reload_s=None)
