@@ -125,10 +125,27 @@ class Watcher:
             attention=None if is_same_attention else attention,
         )
 
-    def _render(self, rows: Sequence[FleetRow], **changes: object) -> str:
-        unchanged = {"every_row": None, "changed": (), "gone": (), "news": ()}
-        values = {**unchanged, **changes}
-        return self.templates.render("fleet_changes.html", counts=counted(rows), total=len(rows), **values)
+    def _render(
+        self,
+        rows: Sequence[FleetRow],
+        *,
+        attention: Attention | None,
+        every_row: Sequence[FleetRow] | None = None,
+        changed: Sequence[tuple[FleetRow, bool]] = (),
+        gone: Sequence[str] = (),
+        news: Sequence[str] = (),
+    ) -> str:
+        """changed: rows, and whether the page shows them already. None: unchanged."""
+        return self.templates.render(
+            "fleet_changes.html",
+            counts=counted(rows),
+            total=len(rows),
+            attention=attention,
+            every_row=every_row,
+            changed=changed,
+            gone=gone,
+            news=news,
+        )
 
 
 def _news(before: dict[str, FleetRow], changed: Sequence[FleetRow]) -> list[str]:

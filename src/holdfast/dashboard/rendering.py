@@ -60,7 +60,6 @@ class Templates:
             "age": self._age,
             "percent": percent,
             "prose": prose,
-            "lasting": lasting,
             "state_label": lambda state: STATES[State(state)],
             "sent_message_tone": lambda state: MESSAGE_TONES[state],
             "away": away,

@@ -86,12 +86,7 @@ def what_to_do(action: str, cause: str) -> str:
 
 def needed_advice(action: str, cause: str = "") -> str | None:
     """The advice; None when nothing needs doing."""
-    return None if action in {Action.NONE, Action.WAIT} and not is_advised(cause) else what_to_do(action, cause)
-
-
-def is_advised(cause: str) -> bool:
-    """Whether this cause has advice of its own, whatever the action."""
-    return cause in _OF_CAUSES
+    return None if action in {Action.NONE, Action.WAIT} and cause not in _OF_CAUSES else what_to_do(action, cause)
 
 
 def because(reason: Reason | None) -> str:
