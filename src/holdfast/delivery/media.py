@@ -178,7 +178,7 @@ def settled_mimetype(
     """
     found = sniffed(evidence.head, evidence.tail)
     allowed = MEDIA_TYPES.get(kind)
-    if said is not None and not is_callers and _is_contradicted(said, found):
+    if said is not None and not is_callers and _is_contradicted(said, found, evidence):
         said = None
     if allowed is None:
         return _document_type(said, found, evidence, is_callers=is_callers)
@@ -196,12 +196,19 @@ def settled_mimetype(
     return said if found is None else found
 
 
-def _is_contradicted(said: str, found: str | None) -> bool:
+_PRINTABLE = frozenset({"application/pdf", "application/postscript"})
+"""Types with an unmistakable signature whose files may be text throughout."""
+
+
+def _is_contradicted(said: str, found: str | None, evidence: Evidence) -> bool:
     """Whether the file's signature contradicts the server's type: programs that set no type send text/html."""
     name = said.partition(";")[0]
     if found is None:
         return False
-    return name.startswith("text/") or name in _TEXT_TYPES or (name in _PICTURES and found in _PICTURES)
+    if name.startswith("text/") or name in _TEXT_TYPES:
+        # Many signatures are letters, with which a text may begin as well.
+        return found in _PRINTABLE or text_type(evidence.head, is_whole=evidence.is_whole) is None
+    return name in _PICTURES and found in _PICTURES
 
 
 def _document_type(said: str | None, found: str | None, evidence: Evidence, *, is_callers: bool) -> str:

@@ -141,6 +141,10 @@ def test_a_document_has_the_type_of_what_is_in_it(content: bytes, name: str | No
         (b"\xff\xd8\xff", "application/vnd.x", None, "application/vnd.x", "application/vnd.x"),
         (b"<html>", "text/html", "a.pdf", "text/html", "text/html"),
         (b"a;b", "application/pdf", "a.csv", "application/pdf", "application/pdf"),
+        (b"AC10,foo", "text/csv; charset=utf-8", "a.csv", "text/csv; charset=utf-8", "text/csv; charset=utf-8"),
+        (b"BZh notes", "text/markdown", None, "text/markdown", "text/markdown"),
+        (b"%!PS-Adobe-3.0", "text/plain", None, "text/plain", "application/postscript"),
+        (b"GIF89a\x01\x00", "text/html", None, "text/html", "image/gif"),
     ],
 )
 def test_what_was_said_comes_first(content: bytes, said: str, name: str | None, by_caller: str, by_server: str) -> None:
