@@ -44,6 +44,7 @@ from holdfast.session.engine import (
     CutLink,
     HostFacts,
     LinkClosed,
+    LinkId,
     Listener,
     OpenLink,
     Send,
@@ -54,6 +55,8 @@ log = logging.getLogger(__name__)
 
 _UNREADABLE_CODE = 500
 """As the bridge reports every end of a link that has no code of its own."""
+_MOST_CUT = 1_000
+"""Links of one host that may end because of an invalid report."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +115,8 @@ class EngineHost:
         self._state = _State()
         self._pipes: Pipes | None = None
         self._silence = Silence(now=0)
+        self._cut: set[LinkId] = set()
+        """Links that ended because of an invalid report."""
         self.hello: Hello | None = None
         self.heartbeat: Heartbeat | None = None
         """The latest figures of the process: memory, links, event loop delay."""
@@ -279,11 +284,16 @@ class EngineHost:
 
     def _take_unreadable(self, line: bytes, error: WireError) -> None:
         """An invalid line ends the link that it names, because a message of one contact may have caused it, and other
-        links of the host must not be affected. An invalid line without a link means that the host can't be trusted."""
+        links of the host must not be affected. Further ones of that link are ignored. An invalid line without a link,
+        and lines of very many links, mean that the host can't be trusted.
+        """
         link = link_of(line) if self.hello is not None else None
-        if link is None:
+        if link is None or len(self._cut) == _MOST_CUT:
             self.condemn(error.sentence.rstrip("."))
             return
+        if link in self._cut:
+            return
+        self._cut.add(link)
         log.error("Link %d is cut: %s", link, error.sentence)
         self._write(CutLink(link=link))
         self._report_soon(LinkClosed(link=link, code=_UNREADABLE_CODE, detail=error.sentence[:200]))
