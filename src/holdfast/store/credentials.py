@@ -171,7 +171,7 @@ class EngineRows:
                 content=None if row.content is None else json.loads(row.content),
             )
 
-        return await self._database.write(work)
+        return await self._database.read(work)
 
     async def forget_plaintexts(self, *, before: str) -> None:
         oldest = select(decrypted.c.stored_at).where(decrypted.c.stored_at < before).order_by(decrypted.c.stored_at)
