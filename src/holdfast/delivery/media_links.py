@@ -35,7 +35,11 @@ class MediaLinks:
         return hmac.compare_digest(expected.encode(), token.encode()) and now.timestamp() <= expires
 
     def revoke(self, *, now: datetime) -> None:
-        """The caller stores `now` as the time of a revocation; URLs made later in the same second stay valid."""
+        """The caller stores `now` as the time of a revocation.
+
+        URLs that this process makes later in the same second stay valid; those that another process makes in that
+        second are revoked, too.
+        """
         self._revoked_s = int(now.timestamp())
 
     def is_revoked(self, *, expires: int, revoked_at: datetime | None) -> bool:

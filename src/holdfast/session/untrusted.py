@@ -84,8 +84,10 @@ def bounded(report: AnyReport) -> AnyReport:
             )
         case SentContentWanted() | AnsweredMessageWanted():
             return replace(report, whatsapp_id=bounded_id(report.whatsapp_id), chat=bounded_id(report.chat))
-        case SendRefused() | PasskeyFailed():
+        case SendRefused():
             return replace(report, detail=bounded_name(report.detail))
+        case PasskeyFailed():
+            return replace(report, code=bounded_id(report.code), detail=bounded_name(report.detail))
         case QueryAnswered():
             result = _Content(chars=ANSWER_CHARS, items=ANSWER_ITEMS).value(report.result)
             return replace(report, result=result, detail=bounded_name(report.detail))
