@@ -22,6 +22,7 @@ from aiohttp import web
 from wasim.authority import Authority, BadAuthority, open_authority
 from wasim.clock import Clock
 from wasim.control import make_app
+from wasim.foreign_routes import make_foreign_app
 from wasim.media import MediaFolder, MediaHost
 from wasim.shell import Simulator, running
 from wasim.sockets import PATH
@@ -36,6 +37,8 @@ class ListenAddresses:
 
     host: str
     port: int
+    has_tls: bool
+    """Clients connect to that port with TLS (wss)."""
     control_port: int
     media_port: int
     media_name: str
@@ -51,6 +54,7 @@ def _root() -> None:
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port for clients; 0: any free one.")] = 8090,
+    tls: Annotated[bool, typer.Option(help="Clients connect with TLS: wss:// instead of ws://.")] = False,
     control_port: Annotated[int, typer.Option(help="Port of the control interface; 0: any free one.")] = 8091,
     media_port: Annotated[int, typer.Option(help="HTTPS port of the media host; 0: any free one.")] = 0,
     media_name: Annotated[str, typer.Option(help="Host name of the media host for clients; default: --host.")] = "",
@@ -68,7 +72,12 @@ def serve(
     )
     logging.getLogger("websockets").setLevel(logging.WARNING)
     places = ListenAddresses(
-        host=host, port=port, control_port=control_port, media_port=media_port, media_name=media_name or host
+        host=host,
+        port=port,
+        has_tls=tls,
+        control_port=control_port,
+        media_port=media_port,
+        media_name=media_name or host,
     )
     try:
         with Store(state_dir) as store:
@@ -97,7 +106,8 @@ async def _serve(
     if until_stdin_closes:
         threading.Thread(target=_watch_stdin, args=(loop, stop), daemon=True).start()
     clock = Clock()
-    simulator = Simulator(store=store, clock=clock, host=places.host, port=places.port)
+    link_tls = authority.server_context(places.host, now=clock.now()) if places.has_tls else None
+    simulator = Simulator(store=store, clock=clock, host=places.host, port=places.port, tls=link_tls)
     simulator.faults.base_minimum_revision = minimum_revision
     folder = MediaFolder(authority.directory / "media")
     media = MediaHost(
@@ -109,9 +119,9 @@ async def _serve(
         _answering(make_app(simulator, authority, folder), places.host, places.control_port, None) as control_port,
     ):
         simulator.lead_media_to(f"{places.media_name}:{media_port}")
-        async with running(simulator):
+        async with _foreign_routes(simulator), running(simulator):
             ready = {
-                "url": f"ws://{places.host}:{simulator.port}{PATH}",
+                "url": f"{'wss' if places.has_tls else 'ws'}://{places.host}:{simulator.port}{PATH}",
                 "control": f"http://{places.host}:{control_port}",
                 "media": f"https://{places.media_name}:{media_port}",
                 "ca": str(authority.file.absolute()),
@@ -128,6 +138,18 @@ async def _answering(app: web.Application, host: str, port: int, tls: ssl.SSLCon
     try:
         await web.TCPSite(runner, host, port, ssl_context=tls).start()
         yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()
+
+
+@contextlib.asynccontextmanager
+async def _foreign_routes(simulator: Simulator) -> AsyncIterator[None]:
+    """Answer the HTTP requests that suites made for other servers send to the clients' port."""
+    runner = web.AppRunner(make_foreign_app(simulator), access_log=None, shutdown_timeout=0.5)
+    await runner.setup()
+    simulator.make_web_handler = runner.server
+    try:
+        yield
     finally:
         await runner.cleanup()
 

@@ -11,6 +11,7 @@ import contextlib
 import logging
 import secrets
 import sqlite3
+import ssl
 from collections.abc import AsyncIterator, Callable
 
 from wasim.clock import Clock
@@ -28,12 +29,14 @@ from wasim.wire.nodes import Node
 _log = logging.getLogger("wasim")
 PAIRING_DEADLINE_S = 10.0
 SAVE_AGAIN_S = 0.2
+FIRST_NUMBER = 15_550_100_001
+"""The number of the first phone that is created to scan a code."""
 PUBLISHED_REVISION = 1_043_857_760
 """The revision at the end of July 2026."""
 
 
 class Simulator:
-    def __init__(self, *, store: Store, clock: Clock, host: str, port: int) -> None:
+    def __init__(self, *, store: Store, clock: Clock, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
         self.faults = Faults()
         self.stats = Stats()
         self.server: core.Server
@@ -41,6 +44,9 @@ class Simulator:
         self._clock = clock
         self._host = host
         self.port = port
+        self._tls = tls
+        self.make_web_handler: Callable[[], asyncio.Protocol] | None = None
+        """Makes handlers of HTTP requests on the clients' port that are not part of WebSockets."""
         self._media_host: str | None = None
         self.published_revision = PUBLISHED_REVISION
         """The newest client revision, as in `/sw.js`."""
@@ -50,6 +56,8 @@ class Simulator:
         self._settling = False
         self._unsaved: dict[tuple[str, str], bytes | None] = {}
         self._alarm: asyncio.TimerHandle | None = None
+        self._scanning: set[str] = set()
+        """Phones that are scanning a code now."""
         self._pairings: dict[int, asyncio.Future[Address | None]] = {}
         self._restarts: asyncio.Queue[float] = asyncio.Queue()
         self._boot()
@@ -69,7 +77,7 @@ class Simulator:
     async def listen(self) -> None:
         """Open the port; port 0 means any free one, which is then kept."""
         loop = asyncio.get_running_loop()
-        self._listener = await loop.create_server(self._new_socket, self._host, self.port, backlog=1024)
+        self._listener = await loop.create_server(self._new_socket, self._host, self.port, backlog=1024, ssl=self._tls)
         self.port = self._listener.sockets[0].getsockname()[1]
 
     async def run(self) -> None:
@@ -132,9 +140,19 @@ class Simulator:
         else:
             link.refuse_status = refusal.request.status
 
-    def script(self) -> str:
-        self.stats.connects -= 1  # counted as a client when it connected, but is not one
+    def web_handler(self) -> asyncio.Protocol | None:
+        if self.make_web_handler is None:
+            return None
+        self._discount()
+        return self.make_web_handler()
+
+    def _discount(self) -> None:
+        """It was counted as a client when it connected, but is not one."""
+        self.stats.connects -= 1
         self.stats.connect_times.pop()
+
+    def script(self) -> str:
+        self._discount()
         return f'self.__config={{"client_revision":{self.published_revision},"name":"sw"}};'
 
     def socket_ready(self, link: LinkSocket) -> None:
@@ -290,6 +308,23 @@ class Simulator:
         """
         account = self.phone(number, name="")
         return await self._linked(self.server.gate.scan(account, qr, now=self.now()))
+
+    async def scan_with_any(self, qr: pairing.ScannedQr) -> Address | None:
+        """Link the device to the first phone without linked devices, or to a new one; raises the same errors."""
+        unused = (number for number in self.server.directory.accounts if number not in self._scanning)
+        free = (number for number in unused if len(self.server.directory.devices_of(number)) == 1)
+        number = next(free, None) or self._new_number()
+        self._scanning.add(number)
+        try:
+            return await self.scan(number, qr)
+        finally:
+            self._scanning.discard(number)
+
+    def _new_number(self) -> str:
+        number = FIRST_NUMBER
+        while str(number) in self.server.directory.accounts or str(number) in self._scanning:
+            number += 1
+        return str(number)
 
     async def enter_code(self, number: str, code: str) -> Address | None:
         """Link the device that shows this pairing code; raises the same errors as `scan`."""

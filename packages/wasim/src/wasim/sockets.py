@@ -38,6 +38,9 @@ class SocketOwner(Protocol):
     def script(self) -> str:
         """The response to `GET /sw.js`: a script that contains the newest client revision."""
 
+    def web_handler(self) -> asyncio.Protocol | None:
+        """Handles HTTP requests on the clients' port other than GET; None: they are refused."""
+
     def socket_closed(self, link: LinkSocket) -> None:
         """The connection is closed, whichever side closed it; called exactly once."""
 
@@ -54,6 +57,7 @@ class LinkSocket(asyncio.Protocol):
         self._held_out: list[bytes] = []
         self._hang_up_when_thawed = False
         self._closed = False
+        self._has_data = False
 
     # asyncio
 
@@ -85,6 +89,9 @@ class LinkSocket(asyncio.Protocol):
     # WebSocket
 
     def _take(self, data: bytes) -> None:
+        is_first, self._has_data = not self._has_data, True
+        if is_first and self.refuse_status is None and not data.startswith(b"GET ") and self._hand_over(data):
+            return
         self._ws.receive_data(data)
         for event in self._ws.events_received():
             if isinstance(event, Request):
@@ -92,6 +99,17 @@ class LinkSocket(asyncio.Protocol):
             elif isinstance(event, Frame) and event.opcode in (Opcode.BINARY, Opcode.CONT):
                 self._owner.socket_received(self, bytes(event.data))
         self._flush()
+
+    def _hand_over(self, data: bytes) -> bool:
+        """Let the web handler answer a request that WebSockets don't begin with."""
+        handler = self._owner.web_handler()
+        if handler is None or self._transport is None:
+            return False
+        self._report_closed()
+        self._transport.set_protocol(handler)
+        handler.connection_made(self._transport)
+        handler.data_received(data)
+        return True
 
     def _answer(self, request: Request) -> None:
         if self.refuse_status is not None:
