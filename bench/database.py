@@ -19,7 +19,7 @@ from holdfast.delivery.message import StatusUpdate
 from holdfast.delivery.rate_limits import Allowance
 from holdfast.delivery.stores import Draft, MessageChange
 from holdfast.session.state import State
-from holdfast.session.stores import Record
+from holdfast.session.stores import NodeDescription, Record
 from holdfast.store.database import Database
 from holdfast.store.leases import LeaseRows
 from holdfast.store.outbox import OutboxRows
@@ -60,7 +60,7 @@ async def messages_a_second(database: Database, company: str, callers: int) -> f
 
 async def renewal_ms(database: Database) -> tuple[float, float]:
     """Return median and maximum of fifty renewals of a thousand leases."""
-    leases = LeaseRows(database, node="bench", randomness=SystemRandomSource(), ttl_s=60)
+    leases = LeaseRows(database, node=NodeDescription(name="bench"), randomness=SystemRandomSource(), ttl_s=60)
     await leases.look(most=SESSIONS)
     took = []
     for _ in range(50):

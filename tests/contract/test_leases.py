@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from holdfast.base.ids import SystemRandomSource
 from holdfast.session.engine import Commit
 from holdfast.session.state import State
-from holdfast.session.stores import LeaseLost, Record, Transition
+from holdfast.session.stores import LeaseLost, NodeDescription, Record, Transition
 from holdfast.store.credentials import EngineRows
 from holdfast.store.database import Database
 from holdfast.store.leases import LeaseRows
@@ -38,7 +38,9 @@ class Node:
     def __init__(self, name: str, database: Database) -> None:
         clock, randomness = FakeClock(), SystemRandomSource()
         self.database = database
-        self.leases = LeaseRows(database, node=name, randomness=randomness, ttl_s=TTL_S)
+        self.leases = LeaseRows(
+            database, node=NodeDescription(name=name, url=f"http://{name}:3000"), randomness=randomness, ttl_s=TTL_S
+        )
         self.sessions = SessionRows(database, fence=self.leases)
         self.engine = EngineRows(database, clock=clock, randomness=randomness, fence=self.leases)
         self.outbox = OutboxRows(database, clock=clock, fence=self.leases)
@@ -310,3 +312,34 @@ async def test_what_was_asked_for_abandoned_leases_takes_nothing(
         one.leases.abandon()
     await asyncio.gather(*asked, return_exceptions=True)
     assert await two.owned() == {COMPANY, OTHER}
+
+
+async def test_nodes_know_each_other(one: Node, two: Node) -> None:
+    """From the first renewal until the orderly stop; also after a node has abandoned its leases and drawn a new
+    holder. The owner of a session is found with its address."""
+    assert await two.leases.owner(COMPANY) is None
+    await one.owned()
+    await two.owned()
+    first, second = await two.leases.nodes()
+    assert (first.name, first.url, second.name) == ("one", "http://one:3000", "two")
+    assert first.id == one.leases.node_id
+    assert 0 <= first.seen_ago_s < TTL_S
+    owner = await two.leases.owner(COMPANY)
+    assert owner is not None
+    assert (owner.id, owner.url) == (first.id, first.url)
+    one.leases.abandon()
+    await one.owned()
+    again = next(node for node in await two.leases.nodes() if node.name == "one")
+    assert (again.id, again.started_at) == (first.id, first.started_at)
+    assert again.holder != first.holder
+    await one.leases.release()
+    assert [node.name for node in await two.leases.nodes()] == ["two"]
+
+
+async def test_the_time_of_the_database_comes_with_each_renewal(one: Node, url: str, postgres: PostgresProcess) -> None:
+    """It is a clock that all nodes share, whatever their own clocks say."""
+    now = "SELECT extract(epoch FROM clock_timestamp())::float8"
+    ((before,),) = postgres.rows(url, now)
+    held = await one.leases.look(most=9)
+    ((after,),) = postgres.rows(url, now)
+    assert float(str(before)) <= held.database_time <= float(str(after))

@@ -12,7 +12,7 @@ from holdfast.runtime.engine_supervisor import EngineSupervisor
 from holdfast.runtime.ownership import MARGIN_S, RENEW_EVERY_S, TTL_S, Ownership
 from holdfast.session.backoff import Backoff
 from holdfast.session.engine import CutLink, OpenLink, Ping
-from holdfast.session.stores import HeldLease
+from holdfast.session.stores import ClusterNode, HeldLease
 from tests.contract.rows import draft
 from tests.doubles.fake_clock import FakeClock
 from tests.doubles.fake_engine import FakeEngine
@@ -50,8 +50,14 @@ class FakeLeases:
         self.companies.add(company)
         return True
 
-    async def owner(self, company: str) -> str:
-        return self.elsewhere.get(company, "")
+    node_id = "this"
+
+    async def owner(self, company: str) -> ClusterNode | None:
+        node = self.elsewhere.get(company)
+        return None if node is None else ClusterNode(id=node, name=node, url=f"http://{node}")
+
+    async def nodes(self) -> list[ClusterNode]:
+        return []
 
     def drop(self, company: str) -> None:
         self.dropped.append(company)

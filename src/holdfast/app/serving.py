@@ -23,6 +23,7 @@ from holdfast.api.media import MediaService
 from holdfast.api.routes import make_api
 from holdfast.api.server import HttpServer
 from holdfast.api.webhooks import WebhookService
+from holdfast.app.node_url import node_url
 from holdfast.app.running import run_until_stopped, stop_requests
 from holdfast.app.startup_claims import StartupClaims
 from holdfast.backup.backup_dir import Opener
@@ -68,6 +69,7 @@ from holdfast.session.client_version import pinned_revision
 from holdfast.session.engine import Engine, Listener
 from holdfast.session.placement import PlacementPolicy
 from holdfast.session.state import Policy
+from holdfast.session.stores import NodeDescription
 from holdfast.settings import Settings
 from holdfast.store.accounts import AccountRows
 from holdfast.store.alerts import AlertTable
@@ -376,7 +378,10 @@ def _parts(
     settings, database = held.settings, held.database
     backoff = Backoff(base_ms=settings.backoff_base_ms, factor=settings.backoff_factor, cap_ms=settings.backoff_cap_ms)
     node = _node(held)
-    leases = LeaseRows(database, node=node, randomness=randomness, ttl_s=TTL_S) if database.is_shared else None
+    leases = None
+    if database.is_shared:
+        description = NodeDescription(name=node, url=node_url(settings, held.listener.getsockname()[1]))
+        leases = LeaseRows(database, node=description, randomness=randomness, ttl_s=TTL_S)
     fence = NO_FENCE if leases is None else leases
     ownership = None if leases is None else Ownership(leases, clock=clock)
     may_speak = (lambda: True) if ownership is None else ownership.is_held

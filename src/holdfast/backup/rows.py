@@ -24,13 +24,14 @@ from holdfast.store.tables import (
     media,
     media_chunks,
     metadata,
+    nodes,
     sessions,
     webhook_deliveries,
     webhook_endpoints,
 )
 
-NOT_KEPT = frozenset({leases.name})
-"""Leases say which process runs which session now, so they are not backed up."""
+NOT_KEPT = frozenset({leases.name, nodes.name})
+"""Which processes run, and which sessions each of them runs now: this is not backed up."""
 
 KEPT: tuple[Table, ...] = tuple(table for table in metadata.sorted_tables if table.name not in NOT_KEPT)
 """The tables of a backup, in an order that satisfies foreign keys."""

@@ -305,7 +305,9 @@ class Gateway:
         return record
 
     async def _node(self, company: str) -> str:
-        return "" if self._services.ownership is None else await self._services.ownership.owner(company)
+        ownership = self._services.ownership
+        owner = None if ownership is None else await ownership.owner(company)
+        return "" if owner is None else owner.name
 
     def _now(self) -> str:
         return iso(self._services.clock.now())

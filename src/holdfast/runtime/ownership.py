@@ -17,7 +17,7 @@ from typing import Protocol
 
 from holdfast.base.clock import Clock
 from holdfast.base.errors import Conflict
-from holdfast.session.stores import HeldLease, Leases
+from holdfast.session.stores import ClusterNode, HeldLease, Leases
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +67,8 @@ class Ownership:
         """When the leases may run out (monotonic seconds); None while none is held."""
         self._looking = asyncio.Lock()
         self._failing = False
+        self._shared_time = (0.0, 0.0)
+        """The database's time at the last renewal, and the monotonic time when it began."""
         self.elsewhere: Mapping[str, str] = {}
         """By company: the node of each session that another process owns, as of the last renewal."""
 
@@ -101,9 +103,23 @@ class Ownership:
                 self._until = began_at + self._leases.ttl_s - MARGIN_S
             return claimed
 
-    async def owner(self, company: str) -> str:
-        """The node that owns the session; empty when none does."""
+    @property
+    def node_id(self) -> str:
+        """The id of this process in the list of nodes."""
+        return self._leases.node_id
+
+    async def owner(self, company: str) -> ClusterNode | None:
+        """The node that owns the session; None when none does."""
         return await self._leases.owner(company)
+
+    async def nodes(self) -> list[ClusterNode]:
+        """All nodes that are alive, or were within the last minute."""
+        return await self._leases.nodes()
+
+    def shared_time(self) -> float:
+        """Unix seconds by the database's clock, which all nodes share; exact to the duration of a renewal."""
+        database_time, at = self._shared_time
+        return database_time + self._clock.monotonic() - at
 
     def lost(self, company: str) -> None:
         """Another process owns the session now."""
@@ -127,6 +143,7 @@ class Ownership:
             self._tell_failing(error)
         if held is not None:
             self._until = began_at + self._leases.ttl_s - MARGIN_S
+            self._shared_time = held.database_time, began_at
             self.elsewhere = held.elsewhere
             self._failing = False
         return held

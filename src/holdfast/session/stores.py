@@ -154,6 +154,38 @@ class HeldLease:
     """By company: the node of each session that another process owns; empty where none does yet."""
     free_in_s: float | None
     """Seconds until the first of their leases runs out, unless it is renewed; None when there is none."""
+    database_time: float = 0.0
+    """Unix seconds by the database's clock during the renewal: a clock that all nodes share."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeDescription:
+    """What a node publishes about itself."""
+
+    name: str
+    """A label for people; two nodes may have the same."""
+    url: str = ""
+    """Where other nodes reach it by HTTP; empty: they do not."""
+    capacity: int = 0
+    """How many sessions it is meant to run at most; 0: not known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterNode:
+    """A process that shares the database."""
+
+    id: str
+    """Drawn at its start; empty for one of an older version, which publishes only its name."""
+    name: str
+    url: str = ""
+    holder: str = ""
+    """The holder of its leases now."""
+    capacity: int = 0
+    is_draining: bool = False
+    """It gives its sessions away and takes none."""
+    started_at: str = ""
+    seen_ago_s: float = 0.0
+    """Seconds since it renewed its leases."""
 
 
 class LeaseLost(HoldfastError):
@@ -182,8 +214,15 @@ class Leases(Protocol):
     async def claim(self, company: str) -> bool:
         """Claim one, also before the session exists; True when this process owns it now, or did already."""
 
-    async def owner(self, company: str) -> str:
-        """The node that owns it now; empty when none does."""
+    @property
+    def node_id(self) -> str:
+        """The id of this process in the list of nodes."""
+
+    async def owner(self, company: str) -> ClusterNode | None:
+        """The node that owns it now; None when none does."""
+
+    async def nodes(self) -> list[ClusterNode]:
+        """All nodes that renewed their leases within the last minute, oldest first."""
 
     def drop(self, company: str) -> None:
         """The lease was lost: nothing more is written for this session under the old epoch."""

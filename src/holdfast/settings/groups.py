@@ -115,6 +115,13 @@ class StorageSettings(Section):
         default_factory=socket.gethostname, pattern=r"^[A-Za-z0-9._:-]{1,64}$"
     )
     """name of this process"""
+    node_url: HttpUrl = None
+    """where the other nodes of a cluster reach this process by HTTP; unset: the address from which it connects to
+    PostgreSQL, or HOLDFAST_HOST if that is one address, and the port
+
+    Requests for a session that another node runs are forwarded to this address. One that is wrong costs callers a 503
+    for sessions of this node when they ask another.
+    """
 
 
 class LinksSettings(Section):

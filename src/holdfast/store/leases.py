@@ -15,12 +15,14 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
     Interval,
+    Select,
+    delete,
     exists,
     func,
     literal,
@@ -32,10 +34,11 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 
+from holdfast.base.clock import iso
 from holdfast.base.ids import RandomSource
-from holdfast.session.stores import HeldLease, LeaseLost
+from holdfast.session.stores import ClusterNode, HeldLease, LeaseLost, NodeDescription
 from holdfast.store.database import Database
-from holdfast.store.tables import leases, outbox, sessions
+from holdfast.store.tables import leases, nodes, outbox, sessions
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +47,9 @@ Check = Callable[[Connection], None]
 
 _NOW = func.clock_timestamp()
 _LATE_S = 3
+_SHOWN_S = 60
+"""A node that has not renewed its leases for this long is not shown any more."""
+_FORGOTTEN_AFTER = timedelta(hours=1)
 _NOTHING_SEEN = HeldLease(companies=frozenset(), waiting=frozenset(), elsewhere={}, free_in_s=None)
 _QUEUED = exists().where(outbox.c.company_id == leases.c.company_id, text("outbox.state = 'queued'"))
 """The state is a literal: with a bound value PostgreSQL would not use the partial index of open messages."""
@@ -73,10 +79,11 @@ NO_FENCE = NoFence()
 class LeaseRows:
     """Keeps `holdfast.session.stores.Leases`, and is their fence."""
 
-    def __init__(self, database: Database, *, node: str, randomness: RandomSource, ttl_s: float) -> None:
+    def __init__(self, database: Database, *, node: NodeDescription, randomness: RandomSource, ttl_s: float) -> None:
         self._database = database
         self._writer = database.brief_writer()
         self._node = node
+        self._node_id = randomness.message_id()
         self._randomness = randomness
         self._ttl_s = ttl_s
         self._holder = randomness.message_id()
@@ -86,6 +93,10 @@ class LeaseRows:
     @property
     def ttl_s(self) -> float:
         return self._ttl_s
+
+    @property
+    def node_id(self) -> str:
+        return self._node_id
 
     def check(self, company: str) -> Check:
         holder, epoch = self._holder, self._epochs.get(company)
@@ -104,7 +115,7 @@ class LeaseRows:
         When only claiming fails, for example because an operator locked another table, the renewed leases count.
         """
         holder = self._holder
-        held = await self._writer.write(lambda connection: self._renew(connection, holder))
+        at, held = await self._writer.write(lambda connection: self._renew(connection, holder))
         try:
             taken, self._seen = await self._writer.write(lambda connection: self._look(connection, holder, most=most))
             held |= taken
@@ -112,13 +123,14 @@ class LeaseRows:
             log.warning("Leases are renewed, but free sessions can't be claimed: %s", error.orig)
             self._seen = replace(self._seen, waiting=frozenset())
         if holder != self._holder:  # abandoned while the database answered
-            return replace(self._seen, waiting=frozenset())
+            return replace(self._seen, waiting=frozenset(), database_time=at.timestamp())
         # A session that another process ran in between is claimed at the next look: its old actor must end first.
         self._epochs = {company: epoch for company, epoch in held.items() if self._epochs.get(company, epoch) == epoch}
-        return replace(self._seen, companies=frozenset(self._epochs))
+        return replace(self._seen, companies=frozenset(self._epochs), database_time=at.timestamp())
 
     def _look(self, connection: Connection, holder: str, *, most: int) -> tuple[dict[str, int], HeldLease]:
-        in_time = self._in_time(connection, holder)
+        _, in_time = self._in_time(connection, holder)
+        connection.execute(delete(nodes).where(nodes.c.seen_at < _NOW - literal(_FORGOTTEN_AFTER, Interval)))
         _make_rows(connection)
         taken = self._take(connection, holder, in_time, leases.c.expires_at <= _NOW, most=most)
         waiting = select(leases.c.company_id).where(leases.c.holder == holder, _QUEUED)
@@ -137,7 +149,7 @@ class LeaseRows:
         holder = self._holder
 
         def work(connection: Connection) -> int | None:
-            in_time = self._in_time(connection, holder)
+            _, in_time = self._in_time(connection, holder)
             _make_row(connection, company)
             is_free = (leases.c.expires_at <= _NOW, leases.c.company_id == company)
             taken = self._take(connection, holder, in_time, *is_free)
@@ -150,9 +162,19 @@ class LeaseRows:
         self._epochs[company] = epoch
         return True
 
-    async def owner(self, company: str) -> str:
-        held = select(leases.c.node).where(leases.c.company_id == company, leases.c.expires_at > _NOW)
-        return await self._database.read(lambda connection: connection.scalar(held)) or ""
+    async def owner(self, company: str) -> ClusterNode | None:
+        held = (
+            _node_columns(leases.c.node.label("name"))
+            .select_from(leases.outerjoin(nodes, nodes.c.holder == leases.c.holder))
+            .where(leases.c.company_id == company, leases.c.expires_at > _NOW)
+        )
+        found = await self._database.read(lambda connection: _nodes(connection, held))
+        return found[0] if found else None
+
+    async def nodes(self) -> list[ClusterNode]:
+        recent = nodes.c.seen_at > _NOW - literal(timedelta(seconds=_SHOWN_S), Interval)
+        shown = _node_columns(nodes.c.name).where(recent).order_by(nodes.c.started_at, nodes.c.id)
+        return await self._database.read(lambda connection: _nodes(connection, shown))
 
     def drop(self, company: str) -> None:
         self._epochs.pop(company, None)
@@ -168,11 +190,14 @@ class LeaseRows:
 
         def work(connection: Connection) -> None:
             connection.execute(update(leases).where(leases.c.holder == holder).values(node="", expires_at=_NOW))
+            connection.execute(delete(nodes).where(nodes.c.id == self._node_id))
 
         await self._writer.write(work)
 
-    def _in_time(self, connection: Connection, holder: str) -> ColumnElement[bool]:
-        """Return a condition that makes a statement do nothing when it is executed late. Raises `Abandoned`.
+    def _in_time(self, connection: Connection, holder: str) -> tuple[datetime, ColumnElement[bool]]:
+        """Return the database's time, and a condition that makes a statement do nothing when it is executed late.
+
+        Raises `Abandoned`.
 
         A database that hung executes statements that it received before, when nobody waits for them any more: their
         leases would belong to nobody and block the sessions until they expire. The condition compares the server's
@@ -181,12 +206,14 @@ class LeaseRows:
         asked_at: datetime = connection.execute(select(_NOW)).scalar_one()
         if holder != self._holder:
             raise Abandoned
-        return literal(asked_at + timedelta(seconds=_LATE_S)) > _NOW
+        return asked_at, literal(asked_at + timedelta(seconds=_LATE_S)) > _NOW
 
-    def _renew(self, connection: Connection, holder: str) -> dict[str, int]:
+    def _renew(self, connection: Connection, holder: str) -> tuple[datetime, dict[str, int]]:
+        asked_at, in_time = self._in_time(connection, holder)
+        self._show(connection, holder)
         own = (
             select(leases.c.company_id)
-            .where(self._in_time(connection, holder), leases.c.holder == holder)
+            .where(in_time, leases.c.holder == holder)
             .with_for_update(key_share=True, skip_locked=True)
         )
         statement = (
@@ -195,7 +222,13 @@ class LeaseRows:
             .values(expires_at=self._end())
             .returning(leases.c.company_id, leases.c.epoch)
         )
-        return {row.company_id: row.epoch for row in connection.execute(statement)}
+        return asked_at, {row.company_id: row.epoch for row in connection.execute(statement)}
+
+    def _show(self, connection: Connection, holder: str) -> None:
+        """Publish this node, and that it is alive."""
+        shown = {"name": self._node.name, "url": self._node.url, "capacity": self._node.capacity, "holder": holder}
+        row = insert(nodes).values(id=self._node_id, started_at=_NOW, seen_at=_NOW, **shown)
+        connection.execute(row.on_conflict_do_update(index_elements=["id"], set_={"seen_at": _NOW, **shown}))
 
     def _take(
         self, connection: Connection, holder: str, *which: ColumnElement[bool], most: int | None = None
@@ -204,13 +237,37 @@ class LeaseRows:
         statement = (
             update(leases)
             .where(leases.c.company_id.in_(free))
-            .values(node=self._node, holder=holder, epoch=leases.c.epoch + 1, expires_at=self._end())
+            .values(node=self._node.name, holder=holder, epoch=leases.c.epoch + 1, expires_at=self._end())
             .returning(leases.c.company_id, leases.c.epoch)
         )
         return {row.company_id: row.epoch for row in connection.execute(statement)}
 
     def _end(self) -> ColumnElement[object]:
         return _NOW + literal(timedelta(seconds=self._ttl_s), Interval)
+
+
+def _node_columns(name: ColumnElement[str]) -> Select[Any]:
+    """`name`: where the name of the node is taken from."""
+    ago = func.extract("epoch", _NOW - nodes.c.seen_at).label("ago")
+    return select(name, ago, *nodes.c["id", "url", "holder", "capacity", "draining", "started_at"])
+
+
+def _nodes(connection: Connection, statement: Select[Any]) -> list[ClusterNode]:
+    return [
+        ClusterNode(id="", name=row.name)
+        if row.id is None
+        else ClusterNode(
+            id=row.id,
+            name=row.name,
+            url=row.url,
+            holder=row.holder,
+            capacity=row.capacity,
+            is_draining=row.draining,
+            started_at=iso(row.started_at),
+            seen_ago_s=float(row.ago),
+        )
+        for row in connection.execute(statement)
+    ]
 
 
 _NOBODYS = {"node": "", "holder": "", "epoch": 0, "expires_at": func.to_timestamp(0)}

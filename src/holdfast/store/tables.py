@@ -391,3 +391,16 @@ leases = Table(
     Column("epoch", BigInteger, nullable=False),
     Column("expires_at", DateTime(timezone=True), nullable=False),  # PostgreSQL only, by the server's clock
 )
+
+nodes = Table(
+    "nodes",
+    metadata,
+    Column("id", Text, primary_key=True),  # drawn at each start of a process
+    Column("name", Text, nullable=False),
+    Column("url", Text, nullable=False),
+    Column("holder", Text, nullable=False),  # the same as in the leases that the process holds now
+    Column("capacity", Integer, nullable=False, server_default=text("0")),
+    Column("draining", Boolean, nullable=False, server_default=false()),
+    Column("started_at", DateTime(timezone=True), nullable=False),  # PostgreSQL only, by the server's clock
+    Column("seen_at", DateTime(timezone=True), nullable=False),
+)
