@@ -31,7 +31,7 @@ from wasim.server.message_builder import MessageRequest
 from wasim.server.phone_inbox import MediaAttachment, PhoneMessage
 from wasim.server.state import PHONE, Address, Directory, Group
 from wasim.wire.attachments import Audio, Document, Image, Media, Sticker, Video
-from wasim.wire.jids import parse_jid
+from wasim.wire.jids import STATUS, parse_jid
 
 T = TypeVar("T")
 _SHAPES: dict[str, type[Media]] = {
@@ -84,6 +84,8 @@ async def _send(request: web.Request) -> web.Response:
     account, body = known_phone(request), await body_of(request)
     to, id_ = _chat(body.pop("to", None)), text_of(body, "id") if "id" in body else None
     body.pop("id", None)
+    audience = numbers_of(body, "audience") if "audience" in body else None
+    body.pop("audience", None)
     kinds = [kind for kind in _SHAPES if kind in body]
     if len(kinds) > 1:
         raise ControlError(400, f"a message is one kind of media, not {' and '.join(kinds)}")
@@ -92,7 +94,7 @@ async def _send(request: web.Request) -> web.Response:
     sealed, media = (None, None)
     for kind, wanted in media_request.items():
         sealed, media = await _seal(request, kind, _converted(wanted, MediaRequest))
-    sent = request.app[HUB].write(account.number, to, said, id_, media)
+    sent = request.app[HUB].write(account.number, to, said, id_, media, audience)
     told = {} if sealed is None else {"sha256": sealed.sha256.hex(), "sizeBytes": sealed.length}
     return web.json_response({"id": sent} | told, status=202)
 
@@ -105,8 +107,8 @@ def _converted(value: object, shape: type[T]) -> T:
 
 
 def _chat(to: object) -> str:
-    """The account of a number, or the group of an address."""
-    return to if isinstance(to, str) and to.endswith("@g.us") else number_of(to)
+    """The account of a number, the group of an address, or the status of the phone's owner."""
+    return to if isinstance(to, str) and (to.endswith("@g.us") or to == str(STATUS)) else number_of(to)
 
 
 async def _seal(request: web.Request, kind: str, media_request: MediaRequest) -> tuple[Sealed, Media]:

@@ -52,6 +52,7 @@ DELETE /phones/{number}/passkey      linking no longer requires one
 POST   /phones/{number}/send         {"to", "id"?, "text" | "image" | … | "delete" | "payload"} the phone sends;
                                      payload: any message of WAProto, encoded, in base64
                                      plaintext: any bytes, encrypted unchanged, in base64
+                                     to status@broadcast: a status, for "audience"? or everybody it has written with
 GET    /phones/{number}/stanzas      stanzas waiting for its linked devices
 POST   /phones/{number}/stanzas      {"stanzas": [{"tag", "attrs"?, "content"?} | {"base64"}]} delivers them, as they
                                      are, to the linked devices; content: text, {"base64"} or stanzas

@@ -353,8 +353,16 @@ class Simulator:
         self.server.unlink(address, now=self.now())
         self._settle()
 
-    def write(self, number: str, to: str, request: MessageRequest, id_: str | None, media: Media | None = None) -> str:
-        sent = self.server.phone_actions.write(number, to, request, id_, media=media, now=self.now())
+    def write(
+        self,
+        number: str,
+        to: str,
+        request: MessageRequest,
+        id_: str | None,
+        media: Media | None = None,
+        audience: list[str] | None = None,
+    ) -> str:
+        sent = self.server.phone_actions.write(number, to, request, id_, media=media, audience=audience, now=self.now())
         self._settle()
         return sent
 

@@ -5,16 +5,16 @@ Sits between the server, which transports stanzas, and the phones, which encrypt
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
 from wasim.server.message_builder import BadMessageRequest, MessageBuilder, MessageRequest
 from wasim.server.phone_client import READ_AFTER_S, PhoneClients
 from wasim.server.phone_sender import EncryptedMessage
-from wasim.server.state import PHONE, Account, Address, Device, Directory, Group
+from wasim.server.state import PHONE, Account, Address, Device, Directory, Group, StatusAudience, status_audience
 from wasim.wire.attachments import Media
-from wasim.wire.jids import PN, Jid, parse_jid
+from wasim.wire.jids import PN, STATUS, Jid, parse_jid
 from wasim.wire.nodes import Node
 
 
@@ -78,21 +78,38 @@ class PhoneActions:
     # Requested actions
 
     def write(
-        self, number: str, to: str, request: MessageRequest, id_: str | None, *, media: Media | None = None, now: float
+        self,
+        number: str,
+        to: str,
+        request: MessageRequest,
+        id_: str | None,
+        *,
+        media: Media | None = None,
+        audience: Iterable[str] | None = None,
+        now: float,
     ) -> str:
-        """The phone of `number` sends something to another account or to a group. Returns the message's id.
+        """The phone of `number` sends something to another account or a group, or posts a status. Returns the message's
+        id.
 
-        Raises UnknownNumber when one of them does not exist, BadMessageRequest when the request is not a valid message.
+        audience: who gets the status; None: everybody the account has exchanged messages with. Raises UnknownNumber
+        when somebody does not exist, BadMessageRequest when the request is not a valid message.
         """
-        chat = self._chat(to)
         if number not in self._directory.accounts:
             raise UnknownNumber(f"there is no phone {number}")
+        chat = self._status(number, audience, now) if to == str(STATUS) else self._chat(to)
         if isinstance(chat, Group) and number not in chat.members:
             raise BadMessageRequest(f"{number} is not a member of the group {to}")
         words = self._message_builder.put(number, chat, request, media, now=now)
         id_ = id_ or self._phone_clients.phone_sender.new_id()
         self._speak(Address(number, PHONE), self._phone_clients.phone_sender.write(number, chat, words, id_), now)
         return id_
+
+    def _status(self, number: str, audience: Iterable[str] | None, now: float) -> StatusAudience:
+        account = self._directory.accounts[number]
+        numbers = sorted(account.contacts) if audience is None else list(audience)
+        for each in numbers:
+            self._chat(each)
+        return status_audience(number, numbers, now=now)
 
     def _chat(self, to: str) -> Account | Group:
         """The account of a number, or the group of an address."""

@@ -20,7 +20,7 @@ from wasim.server.signal_sessions import KeyReused, Redelivered, SignalSessions
 from wasim.server.state import PHONE, Address, Device, Directory
 from wasim.wire.content import Content, unseal
 from wasim.wire.errors import WireError
-from wasim.wire.jids import parse_jid
+from wasim.wire.jids import STATUS, parse_jid
 from wasim.wire.nodes import Node
 from wasim.wire.ratchet import CannotOpen
 
@@ -179,17 +179,23 @@ class PhoneClients:
 
     def _open_one(self, number: str, sender: Address, enc: Node, chat: str) -> Content:
         kind = enc.attrs.get("type", "")
-        group = self._directory.group(parse_jid(chat))
+        group = self._sender_key_group(chat)
         if kind == "skmsg" and group is not None:
-            return unseal(self._groups.decrypt(number, group.id, sender, enc.data))
+            return unseal(self._groups.decrypt(number, group, sender, enc.data))
         keys = self._phones.keys(number)
         plaintext = self._talks.decrypt(keys, sender, kind, enc.data)
         if kind == "pkmsg":
             self._phones.keep(keys)
         said = unseal(plaintext)
         if said.sender_key is not None and group is not None:
-            self._groups.accept(number, group.id, sender, said.sender_key.message or b"")
+            self._groups.accept(number, group, sender, said.sender_key.message or b"")
         return said
+
+    def _sender_key_group(self, chat: str) -> str | None:
+        """Under which name sender keys of this chat are kept; None: the chat has none."""
+        jid = parse_jid(chat)
+        group = self._directory.group(jid)
+        return STATUS.user if jid == STATUS else None if group is None else group.id
 
     def _took(
         self, number: str, sender: Address, node: Node, opened: Content | None, now: float

@@ -13,7 +13,7 @@ from wasim.server.entropy import Entropy
 from wasim.server.groupkeys import GroupKeys
 from wasim.server.phones import Phones
 from wasim.server.signal_sessions import SignalSessions
-from wasim.server.state import PHONE, Account, Address, Device, Directory, Group
+from wasim.server.state import PHONE, Account, Address, Device, Directory, Group, StatusAudience
 from wasim.wire import content
 from wasim.wire.attachments import GroupSenderKey
 from wasim.wire.content import Content, seal
@@ -132,7 +132,9 @@ class PhoneSender:
         data = self._groups.encrypt(number, group.id, self._sealed(words))
         children = [Node("participants", {}, distributions)] if distributions else []
         children.append(Node("enc", {"v": "2", "type": "skmsg"} | _enc_attrs(words), data))
-        attrs = {"to": str(group.jid), "id": id_, "addressing_mode": group.addressing} | _stanza_attrs(words)
+        attrs = {"to": str(group.jid), "id": id_} | _stanza_attrs(words)
+        if not isinstance(group, StatusAudience):
+            attrs["addressing_mode"] = group.addressing
         spoken.said.append(MessageContent(Node("message", attrs, children)))
         return spoken
 

@@ -26,7 +26,7 @@ from wasim.server.state import (
     StanzaKind,
 )
 from wasim.wire import ratchet
-from wasim.wire.jids import LID, PN, Jid, parse_jid
+from wasim.wire.jids import LID, PN, STATUS, Jid, parse_jid
 from wasim.wire.nodes import Node
 
 UNKNOWN_RECIPIENT = "404"
@@ -72,14 +72,14 @@ class Router:
         group, account = self._directory.group(chat), self._directory.find(chat)
         verdict = MessageVerdict()
         if link is not None:
-            known = group is not None or self._knows(sender.number, account)
+            known = group is not None or chat == STATUS or self._knows(sender.number, account)
             to = _recipient(chat, account, group)
             verdict = self._interference.on_message(sender.address, chat=to, known=known, now=now)
         if link is not None and verdict.ends_link is not None:
             self._carrier.end_link(link, verdict.ends_link, now)
         if not verdict.taken:
             return
-        error = verdict.error or _refusal(sender, account, group)
+        error = verdict.error or (None if chat == STATUS else _refusal(sender, account, group))
         record = self._record(sender, stanza, chat, account, group, now)
         record.error = error
         targets = [] if group is not None else list(_targets(stanza))
@@ -94,6 +94,9 @@ class Router:
         if group is not None:
             for device, copy in groups.copies(self._directory, sender, group, stanza, now):
                 self._bring(device.address, copy, now)
+        elif chat == STATUS:
+            for jid, envelope in targets:
+                self._post(sender, stanza, jid, envelope, now)
         elif account is not None:
             self._meet(sender.number, account.number)
             for jid, envelope in targets:
@@ -192,6 +195,27 @@ class Router:
             attrs["notify"] = sender.push_name
         self._bring(target, Node("message", attrs, _contents(stanza, envelope)), now)
 
+    def _post(self, sender: Device, stanza: Node, jid: Jid, envelope: Node, now: float) -> None:
+        """Deliver a status post to one device of its audience: the sender decides who that is, one key for each."""
+        owner = self._directory.find(jid)
+        target = Address(owner.number, jid.device) if owner else None
+        if owner is None or target is None or target == sender.address or self._directory.device(target) is None:
+            return
+        if sender.number in owner.blocked:
+            return
+        other: Addressing = "pn" if owner.addressing == "lid" else "lid"
+        attrs = {key: stanza.attrs[key] for key in _FORWARDED_ATTRS if key in stanza.attrs}
+        attrs |= {
+            "from": str(STATUS),
+            "id": stanza.attrs.get("id", ""),
+            "t": str(int(now)),
+            "participant": str(self._directory.jid(sender.address, owner.addressing)),
+            f"participant_{other}": str(self._directory.jid(Address(sender.number, PHONE), other)),
+        }
+        if sender.push_name:
+            attrs["notify"] = sender.push_name
+        self._bring(target, Node("message", attrs, [*_contents(stanza, envelope), *stanza.all("enc")]), now)
+
     def _names(self, sender: Device, owner: Account, chat: Account, stanza: Node) -> dict[str, str]:
         """The sender's addresses and, for its own other devices, the chat that the message belongs to."""
         mode = owner.addressing
@@ -224,8 +248,9 @@ class Router:
                 self._directory.settle(sender.address, "message", id_)
         if link is not None:
             self._carrier.ack(link, _receipt_ack(stanza), now, now)
-        group = self._directory.group(parse_jid(stanza.attrs.get("to", "")))
-        whose = parse_jid(stanza.attrs.get("participant" if group is not None else "to", ""))
+        to = parse_jid(stanza.attrs.get("to", ""))
+        group = self._directory.group(to)
+        whose = parse_jid(stanza.attrs.get("participant" if group is not None or to == STATUS else "to", ""))
         account = self._directory.find(whose)
         if whose is None or account is None or self._interference.drops_receipt(account.number, now=now):
             return
@@ -254,6 +279,9 @@ class Router:
         if group is not None:
             attrs["from"] = str(group.jid)
             attrs["participant"] = str(self._directory.jid(sender.address, group.addressing))
+        elif parse_jid(stanza.attrs.get("to", "")) == STATUS:
+            attrs["from"] = str(STATUS)
+            attrs["participant"] = str(self._directory.jid(sender.address, account.addressing))
         else:
             mode = self._receipt_mode(sender, account, stanza, id_)
             attrs["from"] = str(self._directory.jid(sender.address, mode))
@@ -316,7 +344,9 @@ def _recipient(chat: Jid | None, account: Account | None, group: Group | None) -
     """A phone number, or the address of a group."""
     if account is not None:
         return account.number
-    return str(group.jid) if group is not None else (chat.user if chat is not None else "")
+    if group is not None or chat == STATUS:
+        return str(chat)
+    return chat.user if chat is not None else ""
 
 
 def _refusal(sender: Device, account: Account | None, group: Group | None) -> str | None:

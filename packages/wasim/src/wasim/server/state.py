@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple, get_args
 import msgspec
 
 from wasim.server.webauthn import Passkey
-from wasim.wire.jids import GROUP, LID, PN, Jid
+from wasim.wire.jids import GROUP, LID, PN, STATUS, Jid
 
 PHONE = 0
 """Device number of the phone itself."""
@@ -107,6 +107,21 @@ class Group(msgspec.Struct, kw_only=True):
     @property
     def jid(self) -> Jid:
         return Jid(self.id, GROUP)
+
+
+class StatusAudience(Group):
+    """The people who get an account's status posts. It has a sender key like a group, and nobody else sees who is in
+    it."""
+
+    @property
+    def jid(self) -> Jid:
+        return STATUS
+
+
+def status_audience(number: str, audience: Iterable[str], *, now: float) -> StatusAudience:
+    """The audience of a status post of `number`."""
+    members = dict.fromkeys([number, *audience], False)
+    return StatusAudience(id=STATUS.user, subject="", subject_at=now, creator=number, created_at=now, members=members)
 
 
 StanzaKind = Literal["message", "receipt", "notification"]

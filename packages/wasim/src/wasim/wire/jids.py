@@ -8,6 +8,7 @@ from typing import NamedTuple
 PN = "s.whatsapp.net"
 LID = "lid"
 GROUP = "g.us"
+BROADCAST = "broadcast"
 SERVER = "@s.whatsapp.net"
 """The server itself as `from` or `to` of a stanza: an address without a user."""
 
@@ -24,6 +25,10 @@ class Jid(NamedTuple):
     def bare(self) -> Jid:
         """The address without the device: the person, or the chat with them."""
         return Jid(self.user, self.server)
+
+
+STATUS = Jid("status", BROADCAST)
+"""The chat of all status posts."""
 
 
 @lru_cache(maxsize=16_384)
