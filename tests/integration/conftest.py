@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -92,6 +93,12 @@ class Party:
             if phone["number"] == self.number:
                 return sum(device["waiting"] for device in phone["devices"])
         raise AssertionError(f"wasim has no phone {self.number}")
+
+    async def settled(self) -> None:
+        """Returns when WhatsApp keeps nothing for this session's device any more."""
+        async with asyncio.timeout(10):
+            while await self.waiting():  # noqa: ASYNC110 – another process's queue
+                await asyncio.sleep(0.05)
 
 
 StartHost = Callable[[Recorder], EngineHost]

@@ -257,6 +257,10 @@ class DiagnosticsModel(ApiModel):
     history: Annotated[list[TurnModel], Field(description="newest first")]
     budget: BudgetModel
     outbox: OutboxModel
+    ignored: Annotated[
+        dict[str, int],
+        Field(description="messages that were not stored because `ignore` names their kind, since the session started"),
+    ]
     limits: LimitsModel
     stability: Annotated[
         dict[str, StabilityModel], Field(description="by window: 5m, 1h, 24h, 7d, and asked, from `since` on")
@@ -296,6 +300,7 @@ class DiagnosticsModel(ApiModel):
             outbox=OutboxModel(
                 waiting=found.signals.messages.waiting, oldest_s=_rounded(found.signals.messages.oldest_s)
             ),
+            ignored=dict(found.view.left_out),
             limits=LimitsModel.of(found.restrictions),
             stability={name: StabilityModel.of(measured) for name, measured in found.stability.items()},
             client_version=ClientVersionModel.of(found.client_version, found.client_refusal, now=found.at),

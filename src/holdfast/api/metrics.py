@@ -107,6 +107,18 @@ class _Present(Collector):
             if alive.last_s is not None:
                 trip.add_metric(label, alive.last_s)
         yield from (connected, status, attempts, rate, trip, waiting, sent, answered)
+        yield self._ignored()
+
+    def _ignored(self) -> Metric:
+        ignored = CounterMetricFamily(
+            "holdfast_session_messages_ignored",
+            "Inbound messages that were not stored because the company ignores their kind",
+            labels=["company", "kind"],
+        )
+        for view, _, _ in self._seen:
+            for kind, count in view.left_out.items():
+                ignored.add_metric([view.record.company, kind], count)
+        return ignored
 
 
 def _gauge(name: str, help_: str) -> GaugeMetricFamily:

@@ -19,6 +19,7 @@ from holdfast.delivery.webhooks import Endpoint
 from holdfast.health.verdict import Verdict
 from holdfast.runtime.account_limits import HoldNotice
 from holdfast.runtime.view import Qr, View
+from holdfast.session.ignoring import checked_ignored, ignored_kinds
 from holdfast.session.reasons import Reason
 from holdfast.session.state import State
 
@@ -114,13 +115,24 @@ class SessionRequest(ApiModel):
         ),
     ] = None
 
+    ignore: Annotated[
+        list[Text] | None,
+        Field(
+            description="messages that are not stored: any of status (status posts), channels, groups, broadcast "
+            "(messages to a broadcast list that the account is on); null or empty: all are stored",
+            max_length=10,
+        ),
+    ] = None
+
     def connection(self) -> dict[str, str | None]:
-        """The given settings of how the session connects. Raises `BadInput`."""
+        """The given settings of the session's actor. Raises `BadInput`."""
         given: dict[str, str | None] = {}
         if "device_name" in self.model_fields_set:
             given["device_name"] = _checked("deviceName", self.device_name, device_name)
         if "proxy_url" in self.model_fields_set:
             given["proxy_url"] = _checked("proxyUrl", self.proxy_url, proxy_url)
+        if "ignore" in self.model_fields_set:
+            given["ignored"] = checked_ignored(self.ignore or ())
         return given
 
 
@@ -182,6 +194,7 @@ class SessionModel(ApiModel):
     node: Annotated[str | None, Field(description="the Holdfast process that runs it; null while none does")]
     device_name: Annotated[str | None, Field(description="the session's own; null: as the settings say")]
     proxy_url: Annotated[str | None, Field(description="the session's own, without its password")]
+    ignore: Annotated[list[str], Field(description="kinds of messages that are not stored")]
     webhook_url: Annotated[str | None, Field(description="the session's own; null: the one for all companies")]
     webhook_events: list[str] | None
     webhook_secret: Annotated[str | None, Field(description="only in the response to the request that set it")]
@@ -215,6 +228,7 @@ class SessionModel(ApiModel):
             node=view.node,
             device_name=record.device_name,
             proxy_url=None if record.proxy_url is None else redacted(record.proxy_url),
+            ignore=list(ignored_kinds(record.ignored)),
             webhook_url=None if endpoint is None else endpoint.url,
             webhook_events=None if endpoint is None or endpoint.events is None else list(endpoint.events),
             webhook_secret=secret,

@@ -29,6 +29,7 @@ from holdfast.runtime.view import Qr, View
 from holdfast.session import engine, events
 from holdfast.session.engine import LinkId
 from holdfast.session.events import Effect, Event
+from holdfast.session.ignoring import ignored_kinds
 from holdfast.session.machine import NotPossible, deadline, step
 from holdfast.session.reasons import ENGINE_QUARANTINED, HOST_REPLACED, SessionReaction
 from holdfast.session.state import Session, State, budget_left
@@ -101,6 +102,8 @@ class SessionActor:
             supervisor=services.supervisor,
             settled=self._sender.outcomes.committed,
             received=self._received,
+            ignored=lambda: ignored_kinds(self._record.current.ignored),
+            left_out=self._record.left_out.update,
             failed=self._storing_failed,
         )
         self._opener = LinkOpener(company, services, storage=self._engine_storage)
@@ -131,6 +134,7 @@ class SessionActor:
             node=self._services.node,
             round_trips=record.round_trips,
             not_stored=tuple(record.not_stored),
+            left_out=dict(record.left_out),
             hold=self._limiter.lock_now,
         )
 
@@ -196,12 +200,13 @@ class SessionActor:
         return await self._sender.accept(draft)
 
     def set_connection(self, changes: Mapping[str, str | None]) -> None:
-        """Use the connection settings that are stored now. A link through another proxy is replaced."""
+        """Use the settings that are stored now. A link through another proxy is replaced."""
         before = self._record.current
         self._record.current = after = replace(
             before,
             device_name=changes.get("device_name", before.device_name),
             proxy_url=changes.get("proxy_url", before.proxy_url),
+            ignored=changes.get("ignored", before.ignored),
         )
         is_unlinked = self._session.state is State.PAIRING
         differs = after.proxy_url != before.proxy_url or (is_unlinked and after.device_name != before.device_name)

@@ -15,7 +15,7 @@ import asyncio
 import base64
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from itertools import groupby
 
 from holdfast.delivery.stores import Outbox
@@ -35,6 +35,7 @@ from holdfast.session.engine import (
     SentContentWanted,
     SignalKeys,
 )
+from holdfast.session.ignoring import without_ignored
 from holdfast.session.stores import EngineStore, LeaseLost
 from holdfast.session.stubs import identities, with_stubs
 
@@ -56,16 +57,21 @@ class EngineStorage:
         supervisor: EngineSupervisor,
         settled: Callable[[], Awaitable[object]],
         received: Callable[[Sequence[InboundMessage]], None],
+        ignored: Callable[[], Collection[str]],
+        left_out: Callable[[Mapping[str, int]], None],
         failed: Callable[[LinkId], None],
     ) -> None:
         """`settled` resolves when all receipts reported so far are durable. `received` is called with new inbound
-        messages once they are durable; `failed`, with a link that must be given up."""
+        messages once they are durable; `left_out`, with the number of messages that were not stored, by `ignored`
+        kind; `failed`, with a link that must be given up."""
         self._company = company
         self._store = store
         self._outbox = outbox
         self._supervisor = supervisor
         self._settled = settled
         self._received = received
+        self._ignored = ignored
+        self._left_out = left_out
         self._failed = failed
         self._wanted: asyncio.Queue[EngineQuery] = asyncio.Queue()
         self._given_up: LinkId | None = None
@@ -129,7 +135,13 @@ class EngineStorage:
 
     async def _keep_merged(self, commits: Sequence[Commit]) -> None:
         merged = merge(commits, with_keys=bool(commits) and commits[-1].link != self._logged_out)
-        if merged is not None and (new := await self._store_or_stub(merged)):
+        if merged is None:
+            return
+        wanted, left_out = without_ignored(merged, self._ignored())
+        new = await self._store_or_stub(wanted)
+        if left_out:
+            self._left_out(left_out)
+        if new:
             self._received(new)
 
     async def _store_or_stub(self, commit: Commit) -> Sequence[InboundMessage]:

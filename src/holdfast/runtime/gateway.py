@@ -106,8 +106,8 @@ class Gateway:
     async def put(self, company: str, connection: Mapping[str, str | None] | None = None) -> SessionActor:
         """Create the session, or find it, set how it connects, and start it.
 
-        `connection`: changes of `device_name` and `proxy_url`. They are stored before a link is opened; a link that
-        is open and would go another way is replaced.
+        `connection`: changes of `device_name`, `proxy_url` and `ignored`. They are stored before a link is opened; an
+        open link that would go another way is replaced.
         """
         if not is_company_id(company):
             raise BadInput(f'company "{company[:80]}" is not usable: {COMPANY_RULE}', field="company")

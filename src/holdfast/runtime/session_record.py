@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -40,6 +40,8 @@ class SessionRecord:
         self.round_trips = RoundTrips()
         self.ends: deque[LinkEnd] = deque(maxlen=_ENDS_KEPT)
         self.not_stored: deque[NotStored] = deque(maxlen=_NOT_STORED_KEPT)
+        self.left_out: Counter[str] = Counter()
+        """Messages that were not stored because the company ignores their kind, by kind, since the actor started."""
         self.frame_at: float | None = None
         """When bytes last came from WhatsApp, in monotonic seconds."""
         self.state_at = services.clock.monotonic()

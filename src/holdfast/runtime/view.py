@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -59,6 +60,8 @@ class View:
     round_trips: RoundTrips = field(default_factory=RoundTrips)
     """Round trips of its pings. Unlike the other fields this is live, not a snapshot."""
     not_stored: tuple[NotStored, ...] = ()
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    """Messages that were not stored because the company ignores their kind, by kind, since the session's start here."""
     hold: HoldSigns | None = None
     """WhatsApp's lock on messages to new contacts, while there is one."""
 

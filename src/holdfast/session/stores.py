@@ -38,6 +38,8 @@ class Record:
     """What the phone lists the device as when it is linked; None: as the settings say."""
     proxy_url: str | None = field(default=None, repr=False)
     """With its credentials. None: the proxy in the settings, if there is one."""
+    ignored: str | None = None
+    """Kinds of messages that are not stored, as `holdfast.session.ignoring` writes them; None: all are stored."""
 
 
 class Sessions(Protocol):
@@ -53,7 +55,7 @@ class Sessions(Protocol):
         """Store all of it but what `set_connection` stores."""
 
     async def set_connection(self, company: str, changes: Mapping[str, str | None]) -> None:
-        """Change how it connects: fields `device_name` and `proxy_url`."""
+        """Change the settings of its owner: fields `device_name`, `proxy_url` and `ignored`."""
 
     async def labels(self) -> Mapping[str, str]:
         """What people call each company that has a label, by company id."""

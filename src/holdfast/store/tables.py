@@ -47,6 +47,7 @@ sessions = Table(
     Column("proxy_url", Text),
     Column("label", Text),
     Column("media_links_revoked_at", Text),
+    Column("ignored", Text),
 )
 
 transitions = Table(

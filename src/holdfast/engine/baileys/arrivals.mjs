@@ -19,12 +19,11 @@ export class Arrivals {
   /**
    * @param inbound  the link's Inbound
    * @param missed   undecryptable => void: commits that a message can't be read
+   * @param arrived  decrypted => void: commits a message that is not encrypted
    * @param peek     (type, id) => a key that is in memory, or undefined
    */
-  constructor({ inbound, missed, peek = () => undefined }) {
-    this.inbound = inbound
-    this.missed = missed
-    this.peek = peek
+  constructor({ inbound, missed, arrived = () => {}, peek = () => undefined }) {
+    Object.assign(this, { inbound, missed, arrived, peek })
   }
 
   /** The handler of message stanzas, around Baileys' own. */
@@ -79,8 +78,12 @@ export class Arrivals {
   }
 
   async #take(stanza, handled, handle) {
-    const missed = isWithheld(stanza) && (await this.inbound.unreadable(stanza))
+    const isPlain = tagsOf(stanza).includes('plaintext')
+    const isUnreadable = isWithheld(stanza) || (isPlain && this.inbound.isDamaged(stanza))
+    const missed = isUnreadable && (await this.inbound.unreadable(stanza))
     if (missed) this.missed(missed)
+    const arrived = isPlain && (await this.inbound.unencrypted(stanza))
+    if (arrived) this.arrived(arrived)
     await handle(handled)
   }
 }
@@ -93,7 +96,9 @@ function withFewCiphertexts(content) {
 }
 
 // WhatsApp announces a message without its content, for example because it may be viewed only once.
-function isWithheld({ content }) {
-  const tags = Array.isArray(content) ? content.map(({ tag }) => tag) : []
+function isWithheld(stanza) {
+  const tags = tagsOf(stanza)
   return tags.includes('unavailable') && !tags.includes('enc')
 }
+
+const tagsOf = ({ content }) => (Array.isArray(content) ? content.map(({ tag }) => tag) : [])

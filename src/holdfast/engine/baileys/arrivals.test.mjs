@@ -7,9 +7,15 @@ function fixture() {
   const log = []
   const inbound = {
     note: stanza => log.push(`note ${stanza.attrs.id}`),
-    unreadable: async stanza => ({ whatsappId: stanza.attrs.id })
+    unreadable: async stanza => ({ whatsappId: stanza.attrs.id }),
+    unencrypted: async stanza => (!hasTag(stanza, 'damaged') ? { message: { whatsappId: stanza.attrs.id } } : null),
+    isDamaged: stanza => hasTag(stanza, 'damaged')
   }
-  const arrivals = new Arrivals({ inbound, missed: ({ whatsappId }) => log.push(`missed ${whatsappId}`) })
+  const arrivals = new Arrivals({
+    inbound,
+    missed: ({ whatsappId }) => log.push(`missed ${whatsappId}`),
+    arrived: ({ message }) => log.push(`arrived ${message.whatsappId}`)
+  })
   const settled = async () => {
     for (let turn = 0; turn < 10; turn += 1) await new Promise(setImmediate)
     return log
@@ -17,6 +23,7 @@ function fixture() {
   return { arrivals, log, settled }
 }
 
+const hasTag = ({ content = [] }, wanted) => content.some(({ tag }) => tag === wanted)
 const message = (id, ...tags) => ({ tag: 'message', attrs: { id, offline: '1' }, content: tags.map(tag => ({ tag, attrs: {} })) })
 
 test('messages are passed on one after the other, without the attribute of the offline queue', async () => {
@@ -49,6 +56,17 @@ test('a message whose content WhatsApp keeps is reported as undecryptable before
   take(message('b', 'unavailable', 'enc'))
   take({ tag: 'message', attrs: { id: 'c' } })
   assert.deepEqual((await settled()).slice(3), ['missed a', 'answer a', 'answer b', 'answer c'])
+})
+
+test('a message that is not encrypted is reported before Baileys acknowledges it', async () => {
+  const { arrivals, log, settled } = fixture()
+  const take = arrivals.around(async ({ attrs }) => log.push(`answer ${attrs.id}`))
+  take(message('a', 'plaintext'))
+  take(message('b', 'plaintext', 'damaged'))
+  const answered = await settled()
+  for (const [report, answer] of [['arrived a', 'answer a'], ['missed b', 'answer b']]) {
+    assert.ok(answered.includes(report) && answered.indexOf(report) < answered.indexOf(answer), `${report} before ${answer}`)
+  }
 })
 
 test('of hundreds of ciphertexts in one message, Baileys gets only the first few', async () => {

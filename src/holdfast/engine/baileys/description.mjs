@@ -333,13 +333,13 @@ function mediaOf(type, part) {
   return { media: compact(media), mediaKeys: keysOf(type, part) }
 }
 
-// Without key or path there is nothing to fetch.
+// The media of channels have no key. Then the hash must be there, or any file would do.
 function keysOf(type, { mediaKey, directPath, url, fileSha256, fileEncSha256 }) {
   const path = directPath || pathOf(url)
-  if (!mediaKey?.length || !path) return undefined
+  if (!path || !(mediaKey?.length || fileSha256?.length === 32)) return undefined
   return JSON.stringify({
     type,
-    mediaKey: base64(mediaKey),
+    mediaKey: mediaKey?.length ? base64(mediaKey) : undefined,
     directPath: path,
     fileSha256: base64(fileSha256),
     fileEncSha256: base64(fileEncSha256)

@@ -21,7 +21,7 @@ import {
   unpadRandomMax16
 } from 'baileys'
 
-import { bounded, boundedDecrypted, LIST_ITEMS } from './bounds.mjs'
+import { bounded, boundedDecrypted, EMPTY_PLAINTEXT, LIST_ITEMS } from './bounds.mjs'
 import { describe, describeUnknown } from './description.mjs'
 import { answerOf } from './sealed.mjs'
 
@@ -79,10 +79,42 @@ export class Inbound {
     if (!said) return null
     const where = await this.#where(stanza, decoded)
     if (!where) return null
+    return this.#described(stanza, where, said)
+  }
+
+  async #described(stanza, { marks, ...where }, said) {
     const senderLid = where.fromMe ? undefined : lidOf(stanza.attrs)
     const { from, participant } = stanza.attrs
-    const open = await this.#opened(said, where, [senderLid, participant ?? from])
-    return { ...where, senderLid, ...(await this.#byPhone(open)), ...envelope(stanza), offline: Boolean(stanza.attrs.offline) }
+    const { content, ...open } = await this.#byPhone(await this.#opened(said, where, [senderLid, participant ?? from]))
+    const all = { ...content, ...marks }
+    const described = { ...where, senderLid, ...open, ...envelope(stanza), offline: Boolean(stanza.attrs.offline) }
+    return Object.keys(all).length ? { ...described, content: all } : described
+  }
+
+  /**
+   * The port's `Decrypted` for a stanza whose content is not encrypted, as the posts of channels are; null for any other
+   * stanza. Baileys acknowledges these without asking the Signal repository.
+   */
+  async unencrypted(stanza) {
+    const { from, id } = stanza.attrs
+    const content = contentOf(stanza, 'plaintext')
+    const decoded = content && decodeAs(proto.Message, content)
+    if (!decoded) return null
+    const said = describe(decoded) ?? (isEmpty(decoded) ? describeUnknown(content) : null)
+    const where = said && (await this.#where(stanza, decoded))
+    if (!where) return null
+    // A channel may post the same text twice.
+    const ciphertextSha256 = digest(Buffer.concat([Buffer.from(`${from}\n${id}\n`), content]))
+    // Only channels write unencrypted: anything else was not necessarily written by its sender.
+    const marks = isJidNewsletter(from) ? where.marks : { ...where.marks, unencrypted: true }
+    const message = await this.#described(stanza, { ...where, marks }, said)
+    return boundedDecrypted({ ciphertextSha256, plaintext: EMPTY_PLAINTEXT, message })
+  }
+
+  /** Whether a stanza has unencrypted content that is not a message. */
+  isDamaged(stanza) {
+    const content = contentOf(stanza, 'plaintext')
+    return Boolean(content) && decodeAs(proto.Message, content) === null
   }
 
   // An answer that is encrypted with a secret of the message that it answers.
@@ -146,8 +178,12 @@ export class Inbound {
     const { attrs } = stanza
     const { id, lid } = this.me()
     const { key } = decodeMessageNode(stanza, id, lid ?? '').fullMessage
-    if (isJidStatusBroadcast(attrs.from) || isJidNewsletter(attrs.from)) return null
-    const fromMe = Boolean(key.fromMe)
+    if (isJidNewsletter(attrs.from)) return { chat: attrs.from, sender: attrs.from, fromMe: false, ...postOf(attrs) }
+    const fromMe = Boolean(key.fromMe) || [id, lid].some(own => own && attrs.participant && areJidsSameUser(own, attrs.participant))
+    if (isJidStatusBroadcast(attrs.from)) {
+      const sender = fromMe ? jidNormalizedUser(id) : await this.#phone(attrs.participant, attrs.participant_pn)
+      return { chat: attrs.from, sender, fromMe }
+    }
     if (isJidGroup(attrs.from)) {
       const sender = fromMe ? jidNormalizedUser(id) : await this.#phone(attrs.participant, attrs.participant_pn)
       return { chat: attrs.from, sender, fromMe }
@@ -158,9 +194,11 @@ export class Inbound {
       return { chat: chat || jidNormalizedUser(id), sender: jidNormalizedUser(id), fromMe }
     }
     // A message to a broadcast list that we are on belongs into the sender's chat.
-    const sender = isJidBroadcast(attrs.from)
-      ? await this.#phone(attrs.participant, attrs.participant_pn)
-      : await this.#phone(attrs.from, attrs.sender_pn)
+    if (isJidBroadcast(attrs.from)) {
+      const sender = await this.#phone(attrs.participant, attrs.participant_pn)
+      return { chat: sender, sender, fromMe, marks: { broadcast: true } }
+    }
+    const sender = await this.#phone(attrs.from, attrs.sender_pn)
     return { chat: sender, sender, fromMe }
   }
 
@@ -189,6 +227,14 @@ function givenByPhone({ protocolMessage }) {
   const found = results.map(result => result.placeholderMessageResendResponse?.webMessageInfoBytes).find(bytes => bytes?.length)
   const given = found && decodeAs(proto.WebMessageInfo, found)
   return given?.key?.id && given.key.remoteJid ? given : null
+}
+
+// The number of a post within its channel, which reactions to it need.
+const postOf = ({ server_id: serverId }) => (/^\d{1,19}$/.test(serverId ?? '') ? { marks: { serverId } } : {})
+
+function contentOf({ content }, wanted) {
+  const child = Array.isArray(content) && content.find(({ tag, content: bytes }) => tag === wanted && bytes instanceof Uint8Array)
+  return child ? child.content : null
 }
 
 // The sender's hidden id, in any of the forms in which a stanza may contain it.

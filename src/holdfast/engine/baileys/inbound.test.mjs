@@ -66,11 +66,52 @@ test('a message that the owner wrote on the phone is from us, in the recipient�
   )
 })
 
-test('a message to a broadcast list belongs to its sender’s chat, a status to none', async () => {
-  const from = { participant: '962799999999:2@s.whatsapp.net' }
-  const { message } = await arrive({ from: '17@broadcast', ...from }, { conversation: 'x' })
-  assert.equal(message.chat, '962799999999@s.whatsapp.net')
-  assert.equal((await arrive({ from: 'status@broadcast', ...from }, { conversation: 'x' })).message, undefined)
+test('a message to a broadcast list belongs to its sender’s chat, and says where it came from', async () => {
+  const { message } = await arrive({ from: '17@broadcast', participant: '962799999999:2@s.whatsapp.net' }, { conversation: 'x' })
+  assert.deepEqual([message.chat, message.content], ['962799999999@s.whatsapp.net', { broadcast: true }])
+})
+
+test('a status has a chat of its own, and a person as its sender', async () => {
+  const status = async (attrs, message = { conversation: 'x' }) => (await arrive({ from: 'status@broadcast', ...attrs }, message)).message
+  const byLid = await status({ participant: '2002:5@lid' }, { imageMessage: { caption: 'new roses' } })
+  assert.deepEqual(
+    [byLid.chat, byLid.sender, byLid.fromMe, byLid.type, byLid.text],
+    ['status@broadcast', '962799999999@s.whatsapp.net', false, 'image', 'new roses']
+  )
+  const unknown = await status({ participant: '3003:5@lid', participant_pn: '962711111111@s.whatsapp.net' })
+  assert.equal(unknown.sender, '962711111111@s.whatsapp.net')
+  for (const participant of ['962700000001:7@s.whatsapp.net', '1001:7@lid']) {
+    const own = await status({ participant })
+    assert.deepEqual([own.chat, own.sender, own.fromMe], ['status@broadcast', '962700000001@s.whatsapp.net', true])
+  }
+})
+
+const plain = (attrs, content) => ({
+  tag: 'message',
+  attrs: { id: '3A01', t: '1700000000', ...attrs },
+  content: [{ tag: 'plaintext', attrs: {}, content }]
+})
+const post = text => proto.Message.encode({ conversation: text }).finish()
+
+test('a post in a channel comes unencrypted; the channel is its chat and its sender', async () => {
+  const inbound = new Inbound({ me: () => ME, phonesOf })
+  const record = await inbound.unencrypted(plain({ from: '120363@newsletter', server_id: '117' }, post('new roses')))
+  const { chat, sender, text, content } = record.message
+  assert.deepEqual([chat, sender, text, content], ['120363@newsletter', '120363@newsletter', 'new roses', { serverId: '117' }])
+  const again = await inbound.unencrypted(plain({ from: '120363@newsletter', id: '3A02' }, post('new roses')))
+  assert.notEqual(again.ciphertextSha256, record.ciphertextSha256)
+})
+
+test('an unencrypted message from anybody else is kept and marked; damaged bytes are no message', async () => {
+  const inbound = new Inbound({ me: () => ME, phonesOf })
+  const from = '962799999999@s.whatsapp.net'
+  const { message } = await inbound.unencrypted(plain({ from }, post('trust me')))
+  assert.deepEqual([message.chat, message.text, message.content], [from, 'trust me', { unencrypted: true }])
+  const damaged = plain({ from }, Buffer.from([0xff]))
+  assert.equal(await inbound.unencrypted(damaged), null)
+  assert.equal(inbound.isDamaged(damaged), true)
+  assert.equal(inbound.isDamaged(plain({ from }, post('x'))), false)
+  assert.equal((await inbound.unreadable(damaged)).chat, from)
 })
 
 test('a message that our phone resends is the message that it names; from anybody else it is ignored', async () => {
@@ -137,7 +178,8 @@ test('an undecryptable message is reported from its stanza, unless it is not mea
   assert.deepEqual(await inbound.undecryptable(ciphertext), told)
   assert.equal(await inbound.undecryptable(Buffer.from('other')), null)
   assert.equal(await inbound.unreadable({ tag: 'message', attrs: { ...attrs, category: 'peer' } }), null)
-  assert.equal(await inbound.unreadable({ tag: 'message', attrs: { ...attrs, from: 'status@broadcast', participant: '3003@lid' } }), null)
+  const status = { ...attrs, from: 'status@broadcast', participant: '3003@lid' }
+  assert.deepEqual(await inbound.unreadable({ tag: 'message', attrs: status }), { ...told, chat: 'status@broadcast' })
 })
 
 test('a LID’s phone number is found if it is known', () => {

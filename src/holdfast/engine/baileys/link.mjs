@@ -195,6 +195,7 @@ export class Link {
     this.arrivals = new Arrivals({
       inbound: this.inbound,
       missed: undecryptable => this.#missed(undecryptable),
+      arrived: decrypted => this.#commit({ decrypted: [decrypted] }),
       peek: (type, id) => this.store.peek(type, id)
     })
     return {

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { randomBytes } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -7,7 +7,7 @@ import { test } from 'node:test'
 
 import { encryptedStream, getMediaKeys } from 'baileys'
 
-import { Damaged, seal, SealedFile, unseal } from './media.mjs'
+import { Damaged, seal, SealedFile, unseal, verified } from './media.mjs'
 
 const collect = async chunks => {
   const all = []
@@ -48,4 +48,11 @@ test('a changed byte, a missing end, an empty file and a wrong hash are all dama
     await assert.rejects(collect(unseal([bytes], keys)), Damaged)
   }
   await assert.rejects(collect(unseal([sealed], keys, Buffer.alloc(32))), Damaged)
+})
+
+test('an unencrypted file is taken only with the hash that its message names', async () => {
+  const file = Buffer.from('a picture in a channel')
+  const sha256 = createHash('sha256').update(file).digest()
+  assert.deepEqual(await collect(verified([file.subarray(0, 5), file.subarray(5)], sha256)), file)
+  await assert.rejects(collect(verified([file.subarray(1)], sha256)), Damaged)
 })

@@ -10,7 +10,7 @@ import { pipeline } from 'node:stream/promises'
 
 import { DEFAULT_ORIGIN, getAudioDuration, getBinaryNodeChild, getBinaryNodeChildren, getMediaKeys, MEDIA_PATH_MAP } from 'baileys'
 
-import { Damaged, SealedFile, unseal } from './media.mjs'
+import { Damaged, SealedFile, unseal, verified } from './media.mjs'
 import { askMediaServers } from './stanzas.mjs'
 
 const SILENCE_MS = 30_000
@@ -93,14 +93,15 @@ export class MediaHosts {
   }
 
   async #fetch({ type, mediaKey, directPath, fileSha256 }, part, mostBytes) {
-    const keys = await getMediaKeys(Buffer.from(mediaKey, 'base64'), type)
+    const keys = mediaKey && (await getMediaKeys(Buffer.from(mediaKey, 'base64'), type))
+    const sha256 = fileSha256 && Buffer.from(fileSha256, 'base64')
     const { hosts } = await this.#servers()
     let failure = new Error('WhatsApp named no server for media')
     for (const host of hosts) {
       const watch = new Watch(this.#over.signal)
       try {
         const sealed = await get(this.route, addressOf(host, directPath), mostBytes, watch)
-        const plain = limited(unseal(sealed, keys, fileSha256 && Buffer.from(fileSha256, 'base64')), mostBytes)
+        const plain = limited(keys ? unseal(sealed, keys, sha256) : verified(sealed, sha256), mostBytes)
         await pipeline(plain, createWriteStream(part)) // no fsync: Node's permission model has none, and the spool needs none
         return (await stat(part)).size
       } catch (error) {
