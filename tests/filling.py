@@ -95,7 +95,8 @@ class Filling:
     def rest(self, numbers: Sequence[int]) -> Iterator[Rows]:
         rows = [(n, self.whose(n), self._at(n)) for n in numbers]
         yield Rows.of(chats, [
-            {"company_id": c, "chat": f"{_number(n)}@s.whatsapp.net", "first_sent_at": at} for n, c, at in rows
+            {"company_id": c, "chat": f"{_number(n)}@s.whatsapp.net", "first_sent_at": at, "last_at": at,
+             "last_seq": n + 1, "last_is_sent": n % 2 == 0, "unread": int(n % 50 == 0)} for n, c, at in rows
         ])  # fmt: skip
         yield Rows.of(transitions, [
             {"company_id": c, "at": at, "before": "connected", "after": "reconnecting", "event": "LinkClosed",

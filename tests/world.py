@@ -48,6 +48,7 @@ from holdfast.session.engine import AnyCommand, Commit, Engine, InboundMessage, 
 from holdfast.session.state import Policy
 from holdfast.session.stores import Record, Transition
 from holdfast.store.accounts import AccountRows
+from holdfast.store.chat_rows import ChatRows
 from holdfast.store.credentials import EngineRows
 from holdfast.store.database import Database, Work
 from holdfast.store.events import EventRows
@@ -286,6 +287,7 @@ class World:
         self.timeline = LatchedTimeline(self.database)
         self.transitions = self.timeline.latch = Latch()
         self.inbox = InboxRows(self.database)
+        self.chats = ChatRows(self.database)
         self.media = MediaRows(self.database, clock=self.clock)
         self.outbound_media = OutboundMediaService(
             self.media, web=WebClient(), randomness=Chance(), limit_bytes=MEDIA_LIMIT

@@ -45,6 +45,7 @@ async def holdfast(world: World, tmp_path: Path) -> AsyncIterator[Command]:
                 sending=world.sending,
                 outbox=world.outbox,
                 inbox=world.inbox,
+                chat_rows=world.chats,
                 limits=world.limits,
                 events=world.events,
                 webhooks=world.webhooks,

@@ -21,6 +21,7 @@ from holdfast.base.clock import iso
 from holdfast.base.clock_step import ClockStep
 from holdfast.base.errors import Conflict
 from holdfast.base.ids import SystemRandomSource
+from holdfast.delivery.chats import ChatCursor
 from holdfast.delivery.content import StoredMedia
 from holdfast.delivery.message import MessageState, StatusUpdate
 from holdfast.delivery.rate_limits import REACH_OUT_LOCK, Allowance
@@ -31,6 +32,7 @@ from holdfast.session.engine import Commit, CreatedMessage, Decrypted, InboundMe
 from holdfast.session.state import State
 from holdfast.session.stores import Transition
 from holdfast.store.accounts import AccountRows
+from holdfast.store.chat_rows import ChatRows
 from holdfast.store.credentials import EngineRows
 from holdfast.store.database import Database
 from holdfast.store.events import EventRows
@@ -106,11 +108,11 @@ async def workload(database: Database) -> set[str]:
             OutboxRows(database, clock=clock), InboxRows(database), LookupRows(database), FigureRows(database),
             ReferenceRows(database), EventRows(database), WebhookRows(database), TimelineRows(database),
             MediaRows(database, clock=clock), EngineRows(database, clock=clock, randomness=randomness),
-            AccountRows(database), SessionRows(database), RetentionRows(database),
+            AccountRows(database), SessionRows(database), RetentionRows(database), ChatRows(database),
         )
     ]  # fmt: skip
     outbox, inbox, lookup, figures, references, events, webhooks, timeline, media, engine, *others = stores
-    accounts, sessions, retention = others
+    accounts, sessions, retention, chats = others
     await _messages(outbox, inbox, lookup, figures, references)
     await _webhooks(webhooks)
     await _engine(engine, accounts, sessions, timeline)
@@ -125,6 +127,7 @@ async def workload(database: Database) -> set[str]:
         await retention.remove_batch(kept, before=_ago(80), after=0)
         await retention.remove_batch(kept, before=_ago(60), after=ROWS // 10)
     await retention.tidy()
+    await _chats(chats)
     return {f"{type(store._store).__name__}.{name}" for store in stores for name in store.missing}
 
 
@@ -263,6 +266,17 @@ async def _engine(engine: Called, accounts: Called, sessions: Called, timeline: 
     await timeline.add(transition)
     await timeline.last(COMPANY, since=_ago(7), most=100)
     await timeline.seen_alive(iso(NOW))
+
+
+async def _chats(chats: Called) -> None:
+    for after in (None, ChatCursor(last_at=_ago(1), chat=CHAT)):
+        for unread in (False, True):
+            for words in ("", "nothing like it"):
+                await chats.overview(COMPANY, after=after, most=50, unread=unread, words=words)
+    await chats.chat(COMPANY, CHAT)
+    page = await chats.timeline(COMPANY, CHAT, most=20)
+    await chats.timeline(COMPANY, CHAT, before=page.older, most=20)
+    await chats.timeline(COMPANY, CHAT, after=page.newer, most=20)
 
 
 async def _media(media: Called) -> None:

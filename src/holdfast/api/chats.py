@@ -1,15 +1,21 @@
-"""Chats: read receipts and typing indicators, which the account's own devices and the people in a chat see."""
+"""Chats: the overview, the timeline of each, read receipts and typing indicators."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.routing import APIRoute
 from pydantic import Field
 
+from holdfast.api.chat_models import ChatMessageModel, ChatModel, TimelinePageModel
+from holdfast.api.description import problem
+from holdfast.api.media import MediaService
 from holdfast.api.queries import ASKING, ChatPath, Company, queries_of
-from holdfast.api.schemas import ApiModel
+from holdfast.api.routing import After, CompanyPath, Limit, LoadedGateway
+from holdfast.api.schemas import ApiModel, ListPage, Text
+from holdfast.base.errors import BadInput, NotFound
+from holdfast.delivery.chats import Chat, ChatCursor, Chats, TimelineCursor
 from holdfast.delivery.recipient import parse_recipient
 from holdfast.delivery.stores import Inbox
 from holdfast.session import queries as asked
@@ -41,6 +47,64 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
     """The routes about chats; all need a key."""
     router = APIRouter(tags=["chats"], route_class=route_class, dependencies=dependencies, responses=responses)
 
+    @router.get("/v1/sessions/{company}/chats")
+    async def list_chats(
+        company: CompanyPath,
+        gateway: LoadedGateway,
+        request: Request,
+        after: After = None,
+        limit: Limit = 50,
+        unread: Annotated[bool, Query(description="only chats with unread messages, or marked as unread")] = False,
+        q: Annotated[Text, Query(description="a part of the name or of the number", max_length=100)] = "",
+    ) -> ListPage[ChatModel]:
+        """The chats of a company, that with the newest message first."""
+        await gateway.require(company)
+        start = None if after is None else ChatCursor.parse(after)
+        found = await _chats(request).overview(company, after=start, most=limit + 1, unread=unread, words=q.strip())
+        shown = found[:limit]
+        items = [ChatModel.of(chat, _media(request).url) for chat in shown]
+        more = len(found) > limit and shown[-1].last_at is not None
+        return ListPage(items=items, next=str(_end(shown[-1])) if more else None)
+
+    @router.get("/v1/sessions/{company}/chats/{chat}", responses={404: problem("there is no such chat")})
+    async def get_chat(company: CompanyPath, chat: ChatPath, gateway: LoadedGateway, request: Request) -> ChatModel:
+        """One chat, as the list shows it."""
+        await gateway.require(company)
+        _, jid = parse_recipient(chat, field="chat")
+        found = await _chats(request).chat(company, jid)
+        if found is None:
+            raise NotFound(f'there is no chat "{jid}": nobody has written in it', field="chat")
+        return ChatModel.of(found, _media(request).url)
+
+    @router.get("/v1/sessions/{company}/chats/{chat}/messages")
+    async def list_chat_messages(
+        company: CompanyPath,
+        chat: ChatPath,
+        gateway: LoadedGateway,
+        request: Request,
+        after: After = None,
+        before: Annotated[str | None, Query(description="`previous` of a page: what is newer than that page")] = None,
+        limit: Limit = 50,
+    ) -> TimelinePageModel:
+        """The messages of a chat in both directions, newest first. Reactions, edits and deletions are folded into the
+        messages that they change."""
+        await gateway.require(company)
+        _, jid = parse_recipient(chat, field="chat")
+        if after is not None and before is not None:
+            raise BadInput("after and before exclude each other: give one of them", field="before")
+        page = await _chats(request).timeline(
+            company,
+            jid,
+            before=None if after is None else TimelineCursor.parse(after),
+            after=None if before is None else TimelineCursor.parse(before),
+            most=limit,
+        )
+        return TimelinePageModel(
+            items=[ChatMessageModel.of(entry, _media(request).url) for entry in page.entries],
+            next=None if page.older is None else str(page.older),
+            previous=str(page.newer),
+        )
+
     @router.post("/v1/sessions/{company}/chats/{chat}/read", responses=dict(ASKING))
     async def mark_read(company: Company, chat: ChatPath, request: Request) -> ReadModel:
         """Mark the newest 100 inbound messages of a chat as read. Their senders see it unless the account hides it."""
@@ -67,3 +131,17 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
         return TypingModel(chat=jid, state=body.state)
 
     return router
+
+
+def _chats(request: Request) -> Chats:
+    chats: Chats = request.app.state.chats
+    return chats
+
+
+def _media(request: Request) -> MediaService:
+    media: MediaService = request.app.state.media
+    return media
+
+
+def _end(last: Chat) -> ChatCursor:
+    return ChatCursor(last_at=last.last_at or "", chat=last.chat)

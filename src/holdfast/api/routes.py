@@ -22,6 +22,7 @@ from holdfast.api.messages import MESSAGES, accept, messages
 from holdfast.api.routing import KEY_DESCRIBED, KeyedRoute
 from holdfast.api.sessions import sessions
 from holdfast.api.webhooks import WebhookService
+from holdfast.delivery.chats import Chats
 from holdfast.delivery.events import Events
 from holdfast.delivery.stores import Inbox, Outbox
 from holdfast.http.shutdown import ShutdownScope
@@ -64,6 +65,7 @@ def make_api(
     sending: Messages,
     outbox: Outbox,
     inbox: Inbox,
+    chat_rows: Chats,
     limits: AccountLimits,
     events: Events,
     webhooks: WebhookService,
@@ -94,6 +96,7 @@ def make_api(
     api.state.sending = sending
     api.state.outbox = outbox
     api.state.inbox = inbox
+    api.state.chats = chat_rows
     api.state.limits = limits
     api.state.access = access.Access(keys, quotas)
     api.state.diagnoser = diagnoser

@@ -73,6 +73,7 @@ from holdfast.session.stores import NodeDescription
 from holdfast.settings import Settings
 from holdfast.store.accounts import AccountRows
 from holdfast.store.alerts import AlertTable
+from holdfast.store.chat_rows import ChatRows
 from holdfast.store.client_version import ClientVersionRows
 from holdfast.store.credentials import EngineRows
 from holdfast.store.events import EventRows
@@ -253,6 +254,7 @@ def _http(
         sending=sending,
         outbox=parts.outbox,
         inbox=InboxRows(held.database),
+        chat_rows=ChatRows(held.database),
         limits=limits,
         events=EventRows(held.database),
         webhooks=webhooks,

@@ -8,8 +8,10 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Select, bindparam, select
 
+from holdfast.delivery.chats import timeline_at
 from holdfast.delivery.stores import Received
 from holdfast.store import search_index
+from holdfast.store.chat_updates import note_received
 from holdfast.store.connection import Prepared
 from holdfast.store.database import Database
 from holdfast.store.events import record_received
@@ -101,5 +103,7 @@ def keep_received(
     index = search_index.add if stored["completed_at"] is None else search_index.replace
     index(connection, inbox, stored)
     found = received(stored, subjects_of(connection, stored["company_id"], {stored["chat"]}))
+    if found.completed_at is None:
+        note_received(connection, dict(stored), at=timeline_at(found))
     record_received(connection, found, at=at, media_url=media_url(found.id))
     return True

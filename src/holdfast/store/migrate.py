@@ -12,13 +12,15 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
 from holdfast.base.errors import Misconfigured
-from holdfast.store import search_index
+from holdfast.store import chat_filling, search_index
 
 log = logging.getLogger(__name__)
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _BEFORE_SEARCH, _WITH_SEARCH = "0007", "0008"
 """Indexing millions of messages takes minutes, and a start that is ended during that time must not begin again."""
+_WITH_CHATS, _CHATS_FILLED = "0018", "0019"
+"""The overview of chats is filled in short transactions, too, and before its indexes are created."""
 
 
 def migrate(connection: Connection, name: str, *, to: str = "head") -> None:
@@ -35,6 +37,9 @@ def migrate(connection: Connection, name: str, *, to: str = "head") -> None:
     if to == "head" and found and found < _WITH_SEARCH:
         command.upgrade(config, _BEFORE_SEARCH)
         search_index.create_in_parts(connection)
+    if to == "head" and found and found < _CHATS_FILLED:
+        command.upgrade(config, _WITH_CHATS)
+        chat_filling.fill_in_parts(connection)
     command.upgrade(config, to)
 
 

@@ -29,6 +29,7 @@ from holdfast.session.untrusted import bounded_id
 from holdfast.store import outbox_queue as queue
 from holdfast.store import search_index
 from holdfast.store.aliases import is_same_chat
+from holdfast.store.chat_updates import note_sent, target_of
 from holdfast.store.clock_steps import moved_with_clock
 from holdfast.store.connection import Prepared
 from holdfast.store.database import Database, Refusal
@@ -80,6 +81,7 @@ class OutboxRows:
             state = {"state": MessageState.SENDING.value, "attempts": 1} if begins else {}
             seq = _ACCEPT.scalar(connection, values | placed | state)
             search_index.add(connection, outbox, {**values, "seq": seq})
+            note_sent(connection, draft.company, draft.chat, kind=draft.kind, seq=seq, at=now)
             shown = {name: value for name, value in values.items() if name not in NOT_SHOWN}
             message = message_of(
                 {**_NOT_YET, **shown, "seq": seq, "is_to_new_contact": contact is not ContactStatus.KNOWN}
@@ -249,6 +251,7 @@ def _accepted(draft: Draft, now: str) -> dict[str, Any]:
         "expires_at": draft.expires_at,
         "idempotency_key": draft.idempotency_key,
         "request_hash": draft.request_hash,
+        "target": target_of(draft.kind, draft.content),
     }
 
 

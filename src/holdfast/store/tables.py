@@ -158,6 +158,7 @@ outbox = Table(
     *(Column(name, Text) for name in ("retry_at", "retry_code", "retry_message")),
     Column("retry_count", Integer, nullable=False, server_default=text("0")),
     Column("crash_score", Integer, nullable=False, server_default=text("0")),
+    Column("target", Text),
     CheckConstraint(
         "state IN ('queued','sending','sent','delivered','read','played','failed','expired','cancelled')",
         name="outbox_state",
@@ -226,6 +227,16 @@ Index(
     postgresql_where=_SENT_MEDIUM,
 )
 
+_HAS_TARGET = text("target IS NOT NULL")
+Index(
+    "outbox_targets",
+    outbox.c.company_id,
+    outbox.c.chat,
+    outbox.c.target,
+    sqlite_where=_HAS_TARGET,
+    postgresql_where=_HAS_TARGET,
+)
+
 inbox = Table(
     "inbox",
     metadata,
@@ -249,6 +260,15 @@ inbox = Table(
 Index("inbox_message", inbox.c.company_id, inbox.c.chat, inbox.c.whatsapp_id, inbox.c.sender, unique=True)
 Index("inbox_by_chat", inbox.c.company_id, inbox.c.chat, inbox.c.seq)
 Index("inbox_by_company", inbox.c.company_id, inbox.c.seq)
+Index("inbox_by_time", inbox.c.company_id, inbox.c.chat, inbox.c.sent_at, inbox.c.seq)
+Index(
+    "inbox_targets",
+    inbox.c.company_id,
+    inbox.c.chat,
+    inbox.c.target,
+    sqlite_where=_HAS_TARGET,
+    postgresql_where=_HAS_TARGET,
+)
 _HAS_MEDIUM = text("media_id IS NOT NULL")
 Index("inbox_media", inbox.c.company_id, inbox.c.stored_at, sqlite_where=_HAS_MEDIUM, postgresql_where=_HAS_MEDIUM)
 
@@ -291,8 +311,26 @@ chats = Table(
     Column("chat", Text, primary_key=True),
     Column("first_sent_at", Text),
     Column("first_received_at", Text),
+    Column("last_at", Text),
+    Column("last_seq", BigInteger),
+    Column("last_is_sent", Boolean, nullable=False, server_default=false()),
+    Column("unread", Integer, nullable=False, server_default=text("0")),
+    Column("read_seq", BigInteger, nullable=False, server_default=text("0")),
+    Column("pinned_at", Text),
+    Column("is_archived", Boolean, nullable=False, server_default=false()),
+    Column("muted_until", Text),
 )
 Index("chats_first_sent", chats.c.company_id, chats.c.first_sent_at)
+Index("chats_by_last", chats.c.company_id, chats.c.last_at, chats.c.chat)
+_IS_UNREAD = text("unread <> 0")
+Index(
+    "chats_unread",
+    chats.c.company_id,
+    chats.c.last_at,
+    chats.c.chat,
+    sqlite_where=_IS_UNREAD,
+    postgresql_where=_IS_UNREAD,
+)
 
 limits = Table(
     "limits",

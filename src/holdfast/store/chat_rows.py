@@ -1,0 +1,278 @@
+"""Chats as people see them, read from the overview, the outbox and the inbox."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, RowMapping, Select, select, text
+
+from holdfast.delivery.chats import (
+    END,
+    FOLDED,
+    Change,
+    Chat,
+    ChatCursor,
+    Entry,
+    Names,
+    Sent,
+    Slice,
+    TimelineCursor,
+    TimelinePage,
+    fold,
+    newer_page,
+    older_page,
+)
+from holdfast.delivery.content import text_of
+from holdfast.delivery.stores import Received
+from holdfast.store.database import Database
+from holdfast.store.inbox import RECEIVED, received, subjects_of
+from holdfast.store.message_rows import READ, message_of
+from holdfast.store.tables import chats, inbox, outbox, sessions
+
+_SENT = (*READ, outbox.c.content)
+_IS_UNREAD = text("unread <> 0")
+"""Literally as in the index of unread chats."""
+_SEARCHED_AT_ONCE = 1000
+_C, _I, _O = chats.c, inbox.c, outbox.c
+
+
+class ChatRows:
+    """Keeps `holdfast.delivery.chats.Chats`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def overview(
+        self, company: str, *, after: ChatCursor | None, most: int, unread: bool = False, words: str = ""
+    ) -> list[Chat]:
+        def work(connection: Connection) -> list[Chat]:
+            if words:
+                return _searched(connection, company, words, after=after, most=most, unread=unread)
+            return _chats(connection, company, _page(connection, company, after=after, most=most, unread=unread))
+
+        return await self._database.read(work)
+
+    async def chat(self, company: str, chat: str) -> Chat | None:
+        mine = select(chats).where(_C.company_id == company, _C.chat == chat)
+
+        def work(connection: Connection) -> Chat | None:
+            found = _chats(connection, company, connection.execute(mine).mappings().all())
+            return found[0] if found else None
+
+        return await self._database.read(work)
+
+    async def timeline(
+        self,
+        company: str,
+        chat: str,
+        *,
+        before: TimelineCursor | None = None,
+        after: TimelineCursor | None = None,
+        most: int,
+    ) -> TimelinePage:
+        def work(connection: Connection) -> TimelinePage:
+            found = _slice(connection, company, chat, before=before or END, after=after, most=most)
+            entries = _folded(connection, company, chat, found.messages)
+            return TimelinePage(entries=entries, older=found.older, newer=found.newer)
+
+        return await self._database.read(work)
+
+
+# The overview.
+
+
+def _page(
+    connection: Connection, company: str, *, after: ChatCursor | None, most: int, unread: bool
+) -> Sequence[RowMapping]:
+    statement = select(chats).where(_C.company_id == company)
+    if unread:
+        statement = statement.where(_IS_UNREAD)
+    if after is None:
+        statement = statement.where(_C.last_at > "")
+    else:
+        is_older = (_C.last_at < after.last_at) | (_C.chat < after.chat)
+        statement = statement.where(_C.last_at <= after.last_at, is_older)
+    return connection.execute(statement.order_by(_C.last_at.desc(), _C.chat.desc()).limit(most)).mappings().all()
+
+
+def _searched(
+    connection: Connection, company: str, words: str, *, after: ChatCursor | None, most: int, unread: bool
+) -> list[Chat]:
+    """Compare in Python: databases fold the case of few scripts only."""
+    wanted = words.casefold().lstrip("+")
+    found: list[RowMapping] = []
+    while len(found) < most:
+        page = _page(connection, company, after=after, most=_SEARCHED_AT_ONCE, unread=unread)
+        names = names_of(connection, company, [row["chat"] for row in page])
+        found += [row for row in page if _matches(row["chat"], names[row["chat"]], wanted)]
+        if len(page) < _SEARCHED_AT_ONCE:
+            break
+        after = ChatCursor(last_at=page[-1]["last_at"], chat=page[-1]["chat"])
+    return _chats(connection, company, found[:most])
+
+
+def _matches(chat: str, names: Names, wanted: str) -> bool:
+    known = (names.saved, names.push, names.business, names.subject, names.username, names.number, chat)
+    return any(name is not None and wanted in name.casefold() for name in known)
+
+
+def _chats(connection: Connection, company: str, rows: Sequence[RowMapping]) -> list[Chat]:
+    names = names_of(connection, company, [row["chat"] for row in rows])
+    last = _last_messages(connection, company, rows)
+    return [
+        Chat(
+            chat=row["chat"],
+            names=names[row["chat"]],
+            last_at=row["last_at"],
+            last=last.get((row["last_is_sent"], row["last_seq"])),
+            unread=row["unread"],
+            pinned_at=row["pinned_at"],
+            is_archived=row["is_archived"],
+            muted_until=row["muted_until"],
+        )
+        for row in rows
+    ]
+
+
+def _last_messages(
+    connection: Connection, company: str, rows: Sequence[RowMapping]
+) -> dict[tuple[bool, int | None], Entry]:
+    sent = [row["last_seq"] for row in rows if row["last_is_sent"]]
+    arrived = [row["last_seq"] for row in rows if not row["last_is_sent"] and row["last_seq"] is not None]
+    found: list[tuple[bool, int, Sent | Received]] = []
+    if sent:
+        of_outbox = _sent(connection, select(*_SENT).where(_O.seq.in_(sent)))
+        found += [(True, each.message.seq, each) for each in of_outbox]
+    if arrived:
+        of_inbox = _received(connection, company, select(*RECEIVED).where(_I.seq.in_(arrived)))
+        found += [(False, each.seq, each) for each in of_inbox]
+    changes = _changes(connection, company, [each for _, _, each in found])
+    own = _own(connection, company)
+    return {(is_sent, seq): fold(each, changes.get(_key(each), ()), own=own) for is_sent, seq, each in found}
+
+
+def names_of(connection: Connection, company: str, jids: Sequence[str]) -> Mapping[str, Names]:
+    """What is known of the names of these chats or people."""
+    subjects = subjects_of(connection, company, jids)
+    return {jid: Names(subject=subjects.get(jid), number=_number(jid)) for jid in jids}
+
+
+def _number(jid: str) -> str | None:
+    user, _, server = jid.partition("@")
+    return user if server == "s.whatsapp.net" else None
+
+
+# Timelines.
+
+
+def _slice(
+    connection: Connection,
+    company: str,
+    chat: str,
+    *,
+    before: TimelineCursor,
+    after: TimelineCursor | None,
+    most: int,
+) -> Slice:
+    sent = select(*_SENT).where(_O.company_id == company, _O.chat == chat, _O.kind.not_in(FOLDED))
+    came = select(*RECEIVED).where(_I.company_id == company, _I.chat == chat, _I.type.not_in(FOLDED))
+    if after is None:
+        sent = sent.where(_O.seq < before.sent).order_by(_O.seq.desc())
+        is_older = (_I.sent_at < before.received_at) | (_I.seq < before.received)
+        came = came.where(_I.sent_at <= before.received_at, is_older).order_by(_I.sent_at.desc(), _I.seq.desc())
+    else:
+        sent = sent.where(_O.seq >= after.sent).order_by(_O.seq)
+        is_newer = (_I.sent_at > after.received_at) | (_I.seq >= after.received)
+        came = came.where(_I.sent_at >= after.received_at, is_newer).order_by(_I.sent_at, _I.seq)
+    mine = _sent(connection, sent.limit(most + 1))
+    theirs = _received(connection, company, came.limit(most + 1))
+    if after is None:
+        return older_page(mine, theirs, before=before, most=most)
+    return newer_page(mine, theirs, after=after, most=most)
+
+
+def _sent(connection: Connection, statement: Select[Any]) -> list[Sent]:
+    rows = connection.execute(statement).mappings()
+    return [Sent(message=message_of(row), content=json.loads(row["content"])) for row in rows]
+
+
+def _received(connection: Connection, company: str, statement: Select[Any]) -> list[Received]:
+    rows = connection.execute(statement).mappings().all()
+    subjects = subjects_of(connection, company, {row["chat"] for row in rows})
+    return [received(row, subjects) for row in rows]
+
+
+# Reactions, edits and deletions.
+
+_Key = tuple[str, str]
+"""Chat and WhatsApp id of a message."""
+
+
+def _folded(connection: Connection, company: str, chat: str, messages: Sequence[Sent | Received]) -> list[Entry]:
+    changes, own = _changes(connection, company, messages), _own(connection, company)
+    return [fold(each, changes.get(_key(each), ()), own=own) for each in messages]
+
+
+def _key(message: Sent | Received) -> _Key:
+    shown = message.message if isinstance(message, Sent) else message
+    return shown.chat, shown.whatsapp_id
+
+
+def _own(connection: Connection, company: str) -> str | None:
+    found: str | None = connection.scalar(select(sessions.c.jid).where(sessions.c.company_id == company))
+    user, _, server = (found or "").partition("@")
+    return f"{user.partition(':')[0]}@{server}" if found else None
+
+
+def _changes(connection: Connection, company: str, messages: Sequence[Sent | Received]) -> dict[_Key, list[Change]]:
+    """The reactions, edits and deletions of these messages, by the message."""
+    wanted = {_key(each) for each in messages}
+    found: dict[_Key, list[Change]] = {}
+    if wanted:
+        for key, change in (
+            *_sent_changes(connection, company, wanted),
+            *_arrived_changes(connection, company, wanted),
+        ):
+            found.setdefault(key, []).append(change)
+    return found
+
+
+def _targeting(table: Any, company: str, wanted: Collection[_Key]) -> tuple[ColumnElement[bool], ...]:
+    chats_, ids = {chat for chat, _ in wanted}, {id_ for _, id_ in wanted}
+    return table.company_id == company, table.chat.in_(chats_), table.target.in_(ids)
+
+
+def _sent_changes(connection: Connection, company: str, wanted: Collection[_Key]) -> Iterable[tuple[_Key, Change]]:
+    columns = outbox.c["chat", "target", "kind", "content", "accepted_at"]
+    for row in connection.execute(select(*columns).where(*_targeting(_O, company, wanted))):
+        body = json.loads(row.content).get(row.kind, {})
+        said = body.get("emoji") if row.kind == "reaction" else text_of(body)
+        change = Change(
+            target=row.target, type=row.kind, sender=None, sender_name=None, from_me=True, at=row.accepted_at, text=said
+        )
+        if (row.chat, row.target) in wanted:
+            yield (row.chat, row.target), change
+
+
+def _arrived_changes(connection: Connection, company: str, wanted: Collection[_Key]) -> Iterable[tuple[_Key, Change]]:
+    columns = inbox.c["chat", "target", "type", "content", "text", "sender", "push_name", "from_me", "stored_at"]
+    statement = select(*columns).where(*_targeting(_I, company, wanted), _I.type.in_(FOLDED))
+    for row in connection.execute(statement):
+        if (row.chat, row.target) in wanted:
+            yield (row.chat, row.target), _change(row)
+
+
+def _change(row: Row[Any]) -> Change:
+    content = {} if row.content is None else json.loads(row.content)
+    said = content.get("reaction", {}).get("emoji") if row.type == "reaction" else row.text
+    return Change(
+        target=row.target,
+        type=row.type,
+        sender=row.sender,
+        sender_name=row.push_name,
+        from_me=row.from_me,
+        at=row.stored_at,
+        text=said,
+    )

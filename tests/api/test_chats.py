@@ -1,0 +1,180 @@
+"""Chats by HTTP, over a gateway in the small world: the overview, and the timeline of both directions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from holdfast.session.engine import InboundMessage
+from tests.api.api_client import ApiClient
+from tests.world import COMPANY, World
+
+CHATS = f"/v1/sessions/{COMPANY}/chats"
+RAMI, LAYLA, FLOWERS = "962790000001@s.whatsapp.net", "962790000002@s.whatsapp.net", "120363012345678901@g.us"
+
+
+@pytest.fixture
+async def linked(client: ApiClient, world: World) -> ApiClient:
+    await world.pair()
+    return client
+
+
+async def receive(world: World, id_: str, *, chat: str = RAMI, after_s: float = 2, **changes: Any) -> None:
+    """A message arrives `after_s` seconds after the one before."""
+    await world.wait(after_s)
+    values: dict[str, Any] = {"type": "text", "text": f"text of {id_}", "sender": chat}
+    at = int(world.clock.now().timestamp())
+    message = InboundMessage(whatsapp_id=id_, chat=chat, sent_at_s=at, **(values | changes))
+    world.engine.receive(max(world.engine.links), message)
+    await world.quiet()
+
+
+async def send(client: ApiClient, text: str, *, to: str = "962790000001", **body: object) -> Any:
+    await client.world.wait(1)
+    answer = await client("POST", f"/v1/sessions/{COMPANY}/messages", {"to": to, **(body or {"text": text})})
+    assert answer.status == 202, answer.body
+    await client.world.quiet()
+    return answer.json
+
+
+async def listed(client: ApiClient, query: str = "") -> list[dict[str, Any]]:
+    answer = await client("GET", f"{CHATS}{query}")
+    assert answer.status == 200, answer.body
+    items: list[dict[str, Any]] = answer.json["items"]
+    return items
+
+
+async def timeline(client: ApiClient, chat: str = RAMI, query: str = "") -> Any:
+    answer = await client("GET", f"{CHATS}/{chat}/messages{query}")
+    assert answer.status == 200, answer.body
+    return answer.json
+
+
+async def test_the_overview_has_each_chat_with_its_last_message(linked: ApiClient, world: World) -> None:
+    """Of either direction, with its state; the newest first."""
+    await receive(world, "A1")
+    await receive(world, "B1", chat=FLOWERS, sender=LAYLA, push_name="Layla")
+    await send(linked, "on its way")
+    chats = await listed(linked)
+    assert [(each["chat"], each["kind"], each["unread"]) for each in chats] == [
+        (RAMI, "person", 1),
+        (FLOWERS, "group", 1),
+    ]
+    last = chats[0]["lastMessage"]
+    assert (last["text"], last["direction"], last["state"]) == ("on its way", "outbound", "sent")
+    other = chats[1]["lastMessage"]
+    assert (other["text"], other["direction"], other["senderName"]) == ("text of B1", "inbound", "Layla")
+    assert (await linked("GET", f"{CHATS}/{RAMI}")).json == chats[0]
+    assert (await linked("GET", f"{CHATS}/+962 79 000 0001")).json == chats[0]
+
+
+async def test_messages_that_change_others_are_neither_unread_nor_last(linked: ApiClient, world: World) -> None:
+    """Reactions, edits, deletions, votes."""
+    await receive(world, "A1")
+    await receive(world, "A2", type="reaction", text=None, target="A1", content={"reaction": {"emoji": "👍"}})
+    await receive(world, "A3", type="edit", text="edited", target="A1")
+    await receive(world, "A4", type="poll_vote", text=None)
+    (chat,) = await listed(linked)
+    assert chat["unread"] == 1
+    assert chat["lastMessage"]["whatsappId"] == "A1"
+    assert chat["lastMessage"]["text"] == "edited"
+
+
+async def test_an_answer_from_the_phone_reads_the_chat(linked: ApiClient, world: World) -> None:
+    """Whoever writes there has the chat open."""
+    await receive(world, "A1")
+    await receive(world, "A2", from_me=True, sender="962700000001@s.whatsapp.net")
+    (chat,) = await listed(linked)
+    assert (chat["unread"], chat["lastMessage"]["direction"]) == (0, "outbound")
+
+
+async def test_the_overview_has_pages_and_filters(linked: ApiClient, world: World) -> None:
+    """By unread messages, and by a part of the number; each chat is on one page."""
+    for n in range(5):
+        await receive(world, f"A{n}", chat=f"96279000000{n}@s.whatsapp.net")
+    await receive(world, "mine", chat="962790000002@s.whatsapp.net", from_me=True)
+    pages, after = [], ""
+    while after is not None:
+        answer = (await linked("GET", f"{CHATS}?limit=2{after and '&after=' + after}")).json
+        pages.append([each["phoneNumber"][-1] for each in answer["items"]])
+        after = answer["next"]
+    assert pages == [["2", "4"], ["3", "1"], ["0"]]
+    assert [each["phoneNumber"][-1] for each in await listed(linked, "?unread=true")] == ["4", "3", "1", "0"]
+    assert [each["chat"] for each in await listed(linked, "?q=%2B962790000003")] == ["962790000003@s.whatsapp.net"]
+    assert await listed(linked, "?q=nobody") == []
+    (await linked("GET", f"{CHATS}?after=17")).problem(422, "bad-input", field="after")
+    (await linked("GET", f"{CHATS}?limit=0")).problem(422, "bad-input", field="limit")
+
+
+async def test_a_timeline_has_both_directions_in_one_order(linked: ApiClient, world: World) -> None:
+    """In one shape, newest first; within a second, too."""
+    await receive(world, "A1", after_s=0.2)
+    sent = await send(linked, "first answer")
+    await receive(world, "A2", after_s=0.1)
+    await send(linked, "second answer")
+    page = await timeline(linked)
+    assert [each["text"] for each in page["items"]] == [
+        "second answer", "text of A2", "first answer", "text of A1",
+    ]  # fmt: skip
+    assert page["next"] is None
+    mine, theirs = page["items"][2], page["items"][3]
+    assert mine.keys() == theirs.keys()
+    assert (mine["id"], mine["direction"], mine["state"], mine["sender"]) == (sent["id"], "outbound", "sent", None)
+    assert (theirs["direction"], theirs["state"], theirs["sender"]) == ("inbound", "received", RAMI)
+    assert (await timeline(linked, LAYLA))["items"] == []
+
+
+async def test_a_timeline_is_read_in_both_directions(linked: ApiClient, world: World) -> None:
+    """`next` leads to the beginning; `previous`, to what arrives later. Each message is on one page."""
+    for n in range(4):
+        await receive(world, f"A{n}")
+        await send(linked, f"answer {n}")
+    newest = await timeline(linked, query="?limit=3")
+    page, texts = newest, [each["text"] for each in newest["items"]]
+    while page["next"]:
+        page = await timeline(linked, query=f"?limit=3&after={page['next']}")
+        texts += [each["text"] for each in page["items"]]
+    expected = [text for n in (3, 2, 1, 0) for text in (f"answer {n}", f"text of A{n}")]
+    assert texts == expected
+    back: list[str] = []
+    while page["items"]:
+        back = [each["text"] for each in page["items"]] + back
+        page = await timeline(linked, query=f"?limit=3&before={page['previous']}")
+    assert back == expected
+    await receive(world, "A9")
+    later = await timeline(linked, query=f"?before={newest['previous']}")
+    assert [each["text"] for each in later["items"]] == ["text of A9"]
+
+
+async def test_reactions_edits_and_deletions_are_folded_in(linked: ApiClient, world: World) -> None:
+    """Of both directions; one reaction a person; only its author edits a message."""
+    await receive(world, "A1")
+    sent = await send(linked, "hello")
+    await receive(
+        world, "A2", type="reaction", text=None, target=sent["whatsappId"], content={"reaction": {"emoji": "👍"}}
+    )
+    await receive(
+        world, "A3", type="reaction", text=None, target=sent["whatsappId"], content={"reaction": {"emoji": "❤"}}
+    )
+    await receive(world, "A4", type="edit", text="better", target="A1")
+    await receive(world, "A5", type="edit", text="forged", target=sent["whatsappId"])
+    await send(linked, "", reaction={"messageId": "A1", "emoji": "🙏"})
+    await send(linked, "", edit={"messageId": sent["id"], "text": "hello there"})
+    items = (await timeline(linked))["items"]
+    assert [(each["text"], bool(each["editedAt"])) for each in items] == [("hello there", True), ("better", True)]
+    assert [(each["emoji"], each["fromMe"]) for each in items[0]["reactions"]] == [("❤", False)]
+    assert [(each["emoji"], each["fromMe"]) for each in items[1]["reactions"]] == [("🙏", True)]
+    await receive(world, "A6", type="revoke", text=None, target="A1")
+    await send(linked, "", delete={"messageId": sent["id"]})
+    items = (await timeline(linked))["items"]
+    assert [(each["text"], bool(each["deletedAt"])) for each in items] == [(None, True), (None, True)]
+
+
+async def test_an_unknown_chat_is_404_and_a_bad_place_422(linked: ApiClient) -> None:
+    """With a sentence that names the value."""
+    assert "nobody has written" in (await linked("GET", f"{CHATS}/{LAYLA}")).problem(404, "not-found", field="chat")
+    for query, field in (("?after=x", "after"), ("?before=1~2", "after"), ("?before=1~~1&after=1~~1", "before")):
+        (await linked("GET", f"{CHATS}/{RAMI}/messages{query}")).problem(422, "bad-input", field=field)
+    (await linked("GET", f"{CHATS}/nobody/messages")).problem(422, "bad-input", field="chat")
+    (await linked("GET", "/v1/sessions/unknown/chats")).problem(404, "not-found", field="company")
