@@ -263,6 +263,7 @@ async def _links(request: web.Request) -> web.Response:
                 "device": link.address.device if link.address else None,
                 "jid": simulator.server.jid_of(link.address)[0] if link.address else None,
                 "state": _state_of(link),
+                "handshake": link.responder.pattern,
                 "since": iso(link.since),
                 "frozen": simulator.is_frozen(link.id),
                 "available": link.available,

@@ -91,6 +91,7 @@ KINDS: dict[str, frozenset[str]] = {
     "stream-end": frozenset(),
     "failure": frozenset({"reason", "attrs", "count"}),
     "raise-revision": frozenset({"revision"}),
+    "refuse-resuming": frozenset(),
     "passkey-refused": frozenset({"count"}),
     "passkey-silent": frozenset({"count"}),
     "passkey-late": frozenset({"ms", "count"}),
@@ -118,7 +119,9 @@ _QUERY_ERRORS = {
 }
 UNTIL_ENDED_S = 86_400.0
 """The reported duration of a lock without an end."""
-_NOT_BY_NUMBER = frozenset({"raise-revision", "restart", "refuse", "media-refuse", "media-slow", "media-cut"})
+_NOT_BY_NUMBER = frozenset(
+    {"raise-revision", "refuse-resuming", "restart", "refuse", "media-refuse", "media-slow", "media-cut"}
+)
 
 
 def parse_fault(body: object) -> FaultRequest:
@@ -314,6 +317,10 @@ class Faults:
     def minimum_revision(self) -> int:
         raised = [fault.request.revision for fault in self.active.values() if fault.kind == "raise-revision"]
         return max([self.base_minimum_revision, *raised])
+
+    @property
+    def allows_resuming(self) -> bool:
+        return self.running("refuse-resuming", None) is None
 
     def on_passkey(self, number: str, *, now: float) -> PasskeyVerdict:
         if self._hit("passkey-refused", number):

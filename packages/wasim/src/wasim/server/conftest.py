@@ -165,9 +165,11 @@ class World:
         )
         return LinkedDevice(keys=keys)
 
-    def connect(self, noise: KeyPair, payload: ClientPayload) -> Client:
+    def connect(self, noise: KeyPair, payload: ClientPayload, *, server: bytes | None = None) -> Client:
+        """`server`: the server's static key, if the client remembers it."""
         self._links += 1
-        client = Client(id=self._links, link=ClientLink(noise=noise, ephemeral=self.key(), payload=payload))
+        link = ClientLink(noise=noise, ephemeral=self.key(), payload=payload, server=server)
+        client = Client(id=self._links, link=link)
         self.clients[client.id] = client
         self.server.open_link(client.id, now=self.now)
         self.server.receive(client.id, client.link.hello(), now=self.now)

@@ -119,7 +119,8 @@ class Server:
 
     def open_link(self, link: int, *, now: float) -> None:
         """A client connected."""
-        responder = self.identity.responder(new_key(self._entropy))
+        allows_resuming = self._interference.allows_resuming
+        responder = self.identity.responder(new_key(self._entropy), allows_resuming=allows_resuming)
         self.links[link] = Link(id=link, responder=responder, since=now)
 
     def close_link(self, link: int) -> None:

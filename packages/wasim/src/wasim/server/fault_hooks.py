@@ -116,12 +116,17 @@ class FaultHooks(Protocol):
     def minimum_revision(self) -> int:
         """Clients of an older revision are refused with 405."""
 
+    @property
+    def allows_resuming(self) -> bool:
+        """Whether a client that remembers the server's key may resume; otherwise the full handshake follows."""
+
     def on_passkey(self, number: str, *, now: float) -> PasskeyVerdict:
         """Called for every valid assertion of an account's passkey."""
 
 
 class NoFaults:
     minimum_revision = 0
+    allows_resuming = True
 
     def on_message(self, sender: Address, *, chat: str, known: bool, now: float) -> MessageVerdict:
         return PLAIN

@@ -24,9 +24,14 @@ class ServerIdentity(msgspec.Struct, frozen=True, kw_only=True):
     """The root public key of the certificate chain, which clients that check it must trust."""
     certificate: bytes
 
-    def responder(self, ephemeral: KeyPair) -> Responder:
+    def responder(self, ephemeral: KeyPair, *, allows_resuming: bool) -> Responder:
         """The server's half of one handshake."""
-        return Responder(static=KeyPair.from_private(self.static), ephemeral=ephemeral, certificate=self.certificate)
+        return Responder(
+            static=KeyPair.from_private(self.static),
+            ephemeral=ephemeral,
+            certificate=self.certificate,
+            allows_resuming=allows_resuming,
+        )
 
     def media_pass(self, lid: str) -> str:
         """What an account shows to the media host when it uploads; the same after a restart."""

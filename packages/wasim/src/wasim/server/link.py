@@ -13,7 +13,7 @@ from wasim.wire.errors import WireError
 from wasim.wire.framing import FrameReader, frame
 from wasim.wire.messages import ClientPayload, PairingData
 from wasim.wire.nodes import Node
-from wasim.wire.noise import Responder, Transport
+from wasim.wire.noise import Finished, Responder, Transport
 from wasim.wire.protobuf import decode
 
 
@@ -86,18 +86,21 @@ class Link:
         self.frames_in += 1
         match self.phase:
             case Phase.HELLO:
-                self._write(self.responder.answer_hello(payload))
+                answer = self.responder.answer_hello(payload)
+                self._write(answer.frame)
                 self.phase = Phase.FINISH
-                return None
+                return None if answer.finished is None else self._introduced(answer.finished)
             case Phase.FINISH:
-                done = self.responder.finish(payload)
-                self.transport = done.transport
-                self.phase = Phase.PAIRING
-                return Introduced(peer=done.peer, payload=decode(ClientPayload, done.payload))
+                return self._introduced(self.responder.finish(payload))
             case Phase.PAIRING | Phase.OPEN | Phase.CLOSING:
                 if self.transport is None:
                     raise WireError("a node before the handshake")
                 return nodes.decode(self.transport.decrypt(payload))
+
+    def _introduced(self, done: Finished) -> Introduced:
+        self.transport = done.transport
+        self.phase = Phase.PAIRING
+        return Introduced(peer=done.peer, payload=decode(ClientPayload, done.payload))
 
     def send(self, node: Node) -> None:
         self.send_encoded(nodes.encode(node))

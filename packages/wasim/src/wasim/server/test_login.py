@@ -35,6 +35,18 @@ def test_a_device_that_is_not_passive_is_active_at_once(world: World) -> None:
     assert client.all("ib")[-1].children[0].tag == "offline"
 
 
+def test_a_device_that_remembers_the_servers_key_logs_in_at_once(world: World) -> None:
+    """Its first message is its whole login, also after a restart of the server."""
+    linked = world.link("962302")
+    payload = login(linked.number, linked.device)
+    known = world.connect(linked.keys.noise, payload).link.server
+    world.restart()
+    client = world.connect(linked.keys.noise, payload, server=known)
+    assert world.server.links[client.id].responder.pattern == "IK"
+    assert world.server.links[client.id].frames_in == 1
+    assert client.heard[0].tag == "success"
+
+
 @pytest.mark.parametrize(("number", "device"), [("962399", 1), ("962302", 7), ("962302", 0)])
 def test_strangers_get_401(world: World, number: str, device: int) -> None:
     """An unknown account, an unknown device and the phone's own number get `failure` 401, and the link ends."""

@@ -47,13 +47,23 @@ def login(number: str, device: int) -> ClientPayload:
 class ClientLink:
     """One connection, sans I/O: bytes in, nodes out, and the reverse."""
 
-    def __init__(self, *, noise: KeyPair, ephemeral: KeyPair, payload: ClientPayload, intro: bytes = HEADER) -> None:
-        self._initiator = Initiator(static=noise, ephemeral=ephemeral)
-        self._payload = encode(payload)
+    def __init__(
+        self,
+        *,
+        noise: KeyPair,
+        ephemeral: KeyPair,
+        payload: ClientPayload,
+        intro: bytes = HEADER,
+        server: bytes | None = None,
+    ) -> None:
+        """`server`: its static key, if a connection before this one learned it."""
+        self._initiator = Initiator(static=noise, ephemeral=ephemeral, payload=encode(payload), server=server)
         self._reader = FrameReader(expects_intro=False)
         self._transport: Transport | None = None
         self._intro = intro
         self.certificate = b""
+        self.server = b""
+        """The server's static key, after the handshake."""
 
     def hello(self) -> bytes:
         """The first bytes of the connection."""
@@ -64,9 +74,9 @@ class ClientLink:
         received, answer = [], b""
         for payload in self._reader.feed(data):
             if self._transport is None:
-                finish, done = self._initiator.finish(payload, self._payload)
-                self._transport, self.certificate = done.transport, done.payload
-                answer += frame(finish)
+                finish, done = self._initiator.finish(payload)
+                self._transport, self.certificate, self.server = done.transport, done.payload, done.peer
+                answer += frame(finish) if finish is not None else b""
             else:
                 received.append(nodes.decode(self._transport.decrypt(payload)))
         return received, answer

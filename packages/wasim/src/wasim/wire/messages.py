@@ -12,6 +12,8 @@ from wasim.wire.protobuf import optional
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientHello:
     ephemeral: bytes | None = optional(1, "bytes")
+    static: bytes | None = optional(2, "bytes")
+    payload: bytes | None = optional(3, "bytes")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

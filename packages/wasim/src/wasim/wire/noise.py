@@ -1,13 +1,19 @@
-"""Noise_XX_25519_AESGCM_SHA256 as WhatsApp uses it: `Responder` for a server, `Initiator` for tests and load.
+"""The Noise handshake (25519, AESGCM, SHA256) as WhatsApp uses it: `Responder` for a server, `Initiator` for tests and
+load.
 
-Both take one handshake payload and return the next; then `Transport` encrypts and decrypts frames. Framing is not done
-here. Ephemeral keys are passed in as arguments.
+A client that connects for the first time uses the pattern XX. One that remembers the server's static key uses IK, which
+saves a round trip: its first message already has its own key and payload. A server with another static key can't read
+that message; it answers as in XX, and both continue with XXfallback.
+
+Both sides take one handshake payload and return the next; then `Transport` encrypts and decrypts frames. Framing is not
+done here. Ephemeral keys are passed in as arguments.
 """
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import Literal
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -18,16 +24,18 @@ from wasim.wire.framing import HEADER
 from wasim.wire.messages import ClientFinish, ClientHello, HandshakeMessage, ServerHello
 from wasim.wire.protobuf import decode, encode
 
-_PROTOCOL = b"Noise_XX_25519_AESGCM_SHA256\0\0\0\0"
+Pattern = Literal["XX", "IK", "XXfallback"]
 
 
 class _Symmetric:
     """Noise's SymmetricState and CipherState during the handshake."""
 
-    def __init__(self) -> None:
-        self._hash = _PROTOCOL
-        self._chaining_key = _PROTOCOL
-        self._cipher = AESGCM(_PROTOCOL)
+    def __init__(self, pattern: Pattern) -> None:
+        name = f"Noise_{pattern}_25519_AESGCM_SHA256".encode()
+        start = name.ljust(32, b"\0") if len(name) <= 32 else hashlib.sha256(name).digest()
+        self._hash = start
+        self._chaining_key = start
+        self._cipher = AESGCM(start)
         self._counter = 0
         self.mix_hash(HEADER)
 
@@ -98,29 +106,70 @@ class Finished:
     transport: Transport
 
 
-class Responder:
-    """The server's side: `answer_hello`, then `finish`."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HelloAnswer:
+    """The answer to a ClientHello."""
 
-    def __init__(self, *, static: KeyPair, ephemeral: KeyPair, certificate: bytes) -> None:
+    frame: bytes
+    finished: Finished | None = None
+    """The completed handshake of a client that resumed; None: its ClientFinish is awaited."""
+
+
+class Responder:
+    """The server's side: `answer_hello`, then `finish` unless the client resumed."""
+
+    def __init__(
+        self, *, static: KeyPair, ephemeral: KeyPair, certificate: bytes, allows_resuming: bool = True
+    ) -> None:
         self._static = static
         self._ephemeral = ephemeral
         self._certificate = certificate
-        self._state = _Symmetric()
+        self._allows_resuming = allows_resuming
+        self._state = _Symmetric("XX")
+        self.pattern: Pattern = "XX"
 
-    def answer_hello(self, payload: bytes) -> bytes:
+    def answer_hello(self, payload: bytes) -> HelloAnswer:
         """The ServerHello for a ClientHello."""
         hello = decode(HandshakeMessage, payload).client_hello
         if hello is None or hello.ephemeral is None:
             raise WireError("the first frame is not a ClientHello")
+        if hello.static is None or hello.payload is None:
+            return self._answer_in_full("XX", hello.ephemeral)
+        resumed = self._resume(hello.ephemeral, hello.static, hello.payload) if self._allows_resuming else None
+        return resumed or self._answer_in_full("XXfallback", hello.ephemeral)
+
+    def _answer_in_full(self, pattern: Pattern, ephemeral: bytes) -> HelloAnswer:
+        self.pattern, self._state = pattern, _Symmetric(pattern)
         state = self._state
-        state.mix_hash(hello.ephemeral)
+        state.mix_hash(ephemeral)
         state.mix_hash(self._ephemeral.public)
-        state.mix_key(self._ephemeral.agree(hello.ephemeral))
+        state.mix_key(self._ephemeral.agree(ephemeral))
         static = state.encrypt(self._static.public)
-        state.mix_key(self._static.agree(hello.ephemeral))
+        state.mix_key(self._static.agree(ephemeral))
         certificate = state.encrypt(self._certificate)
         answer = ServerHello(ephemeral=self._ephemeral.public, static=static, payload=certificate)
-        return encode(HandshakeMessage(server_hello=answer))
+        return HelloAnswer(frame=encode(HandshakeMessage(server_hello=answer)))
+
+    def _resume(self, ephemeral: bytes, static: bytes, payload: bytes) -> HelloAnswer | None:
+        """The answer without a static key; None when the client encrypted for another static key than this server's."""
+        state = _Symmetric("IK")
+        state.mix_hash(self._static.public)
+        state.mix_hash(ephemeral)
+        state.mix_key(self._static.agree(ephemeral))
+        try:
+            peer = state.decrypt(static)
+            state.mix_key(self._static.agree(peer))
+            said = state.decrypt(payload)
+        except WireError:
+            return None
+        self.pattern = "IK"
+        state.mix_hash(self._ephemeral.public)
+        state.mix_key(self._ephemeral.agree(ephemeral))
+        state.mix_key(self._ephemeral.agree(peer))
+        answer = ServerHello(ephemeral=self._ephemeral.public, payload=state.encrypt(self._certificate))
+        read_key, write_key = state.split()
+        finished = Finished(peer=peer, payload=said, transport=Transport(write_key=write_key, read_key=read_key))
+        return HelloAnswer(frame=encode(HandshakeMessage(server_hello=answer)), finished=finished)
 
     def finish(self, payload: bytes) -> Finished:
         """Check the ClientFinish; returns the completed handshake."""
@@ -136,31 +185,69 @@ class Responder:
 
 
 class Initiator:
-    """The client's side: `hello`, then `finish`."""
+    """The client's side: `hello`, then `finish`. With the server's static key, `server`, it resumes."""
 
-    def __init__(self, *, static: KeyPair, ephemeral: KeyPair) -> None:
+    def __init__(
+        self, *, static: KeyPair, ephemeral: KeyPair, payload: bytes = b"", server: bytes | None = None
+    ) -> None:
         self._static = static
         self._ephemeral = ephemeral
-        self._state = _Symmetric()
+        self._payload = payload
+        self._server = server
+        self._state = _Symmetric("XX" if server is None else "IK")
 
     def hello(self) -> bytes:
+        if self._server is not None:
+            return self._resume(self._server)
         self._state.mix_hash(self._ephemeral.public)
         return encode(HandshakeMessage(client_hello=ClientHello(ephemeral=self._ephemeral.public)))
 
-    def finish(self, answer: bytes, payload: bytes) -> tuple[bytes, Finished]:
-        """The ClientFinish that carries `payload`, and the finished handshake; its payload is the certificate chain."""
-        hello = decode(HandshakeMessage, answer).server_hello
-        if hello is None or hello.ephemeral is None or hello.static is None or hello.payload is None:
-            raise WireError("the server's frame is not a ServerHello")
+    def _resume(self, server: bytes) -> bytes:
         state = self._state
-        state.mix_hash(hello.ephemeral)
-        state.mix_key(self._ephemeral.agree(hello.ephemeral))
-        peer = state.decrypt(hello.static)
-        state.mix_key(self._ephemeral.agree(peer))
-        certificate = state.decrypt(hello.payload)
+        state.mix_hash(server)
+        state.mix_hash(self._ephemeral.public)
+        state.mix_key(self._ephemeral.agree(server))
         static = state.encrypt(self._static.public)
-        state.mix_key(self._static.agree(hello.ephemeral))
-        finish = ClientFinish(static=static, payload=state.encrypt(payload))
+        state.mix_key(self._static.agree(server))
+        payload = state.encrypt(self._payload)
+        hello = ClientHello(ephemeral=self._ephemeral.public, static=static, payload=payload)
+        return encode(HandshakeMessage(client_hello=hello))
+
+    def finish(self, answer: bytes) -> tuple[bytes | None, Finished]:
+        """The ClientFinish, unless the handshake was resumed, and the finished handshake, whose payload is the
+        certificate chain."""
+        hello = decode(HandshakeMessage, answer).server_hello
+        if hello is None or hello.ephemeral is None or hello.payload is None:
+            raise WireError("the server's frame is not a ServerHello")
+        if hello.static is not None:
+            return self._finish_in_full(hello.ephemeral, hello.static, hello.payload)
+        if self._server is None:
+            raise WireError("the server's frame is not a ServerHello")
+        return None, self._finish_resumed(self._server, hello.ephemeral, hello.payload)
+
+    def _finish_resumed(self, server: bytes, ephemeral: bytes, payload: bytes) -> Finished:
+        state = self._state
+        state.mix_hash(ephemeral)
+        state.mix_key(self._ephemeral.agree(ephemeral))
+        state.mix_key(self._static.agree(ephemeral))
+        certificate = state.decrypt(payload)
+        write_key, read_key = state.split()
+        transport = Transport(write_key=write_key, read_key=read_key)
+        return Finished(peer=server, payload=certificate, transport=transport)
+
+    def _finish_in_full(self, ephemeral: bytes, static: bytes, payload: bytes) -> tuple[bytes, Finished]:
+        if self._server is not None:
+            self._state = _Symmetric("XXfallback")
+            self._state.mix_hash(self._ephemeral.public)
+        state = self._state
+        state.mix_hash(ephemeral)
+        state.mix_key(self._ephemeral.agree(ephemeral))
+        peer = state.decrypt(static)
+        state.mix_key(self._ephemeral.agree(peer))
+        certificate = state.decrypt(payload)
+        own = state.encrypt(self._static.public)
+        state.mix_key(self._static.agree(ephemeral))
+        finish = ClientFinish(static=own, payload=state.encrypt(self._payload))
         write_key, read_key = state.split()
         transport = Transport(write_key=write_key, read_key=read_key)
         done = Finished(peer=peer, payload=certificate, transport=transport)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -43,15 +45,20 @@ def responder() -> Responder:
     return Responder(static=SERVER_STATIC, ephemeral=SERVER_EPHEMERAL, certificate=CHAIN)
 
 
-def initiator() -> Initiator:
-    return Initiator(static=STATIC, ephemeral=EPHEMERAL)
+def initiator(payload: bytes = b"payload", *, server: bytes | None = None) -> Initiator:
+    return Initiator(static=STATIC, ephemeral=EPHEMERAL, payload=payload, server=server)
+
+
+def finished(client: Initiator, server: Responder) -> tuple[Finished, Finished]:
+    """The results of client and server after a handshake."""
+    answer = server.answer_hello(client.hello())
+    finish, client_done = client.finish(answer.frame)
+    assert (finish is None) == (answer.finished is not None), "both sides agree on whether a third message follows"
+    return client_done, answer.finished or server.finish(finish or b"")
 
 
 def shake(payload: bytes = b"payload") -> tuple[Finished, Finished]:
-    """The results of client and server after a handshake."""
-    client, server = initiator(), responder()
-    finish, client_done = client.finish(server.answer_hello(client.hello()), payload)
-    return client_done, server.finish(finish)
+    return finished(initiator(payload), responder())
 
 
 def test_understands_baileys_byte_for_byte() -> None:
@@ -103,7 +110,8 @@ def test_a_repeated_frame_is_refused() -> None:
 def test_a_changed_finish_is_refused() -> None:
     """Nobody else can finish a client's handshake."""
     client, server = initiator(), responder()
-    finish, _ = client.finish(server.answer_hello(client.hello()), b"payload")
+    finish, _ = client.finish(server.answer_hello(client.hello()).frame)
+    assert finish is not None
     with pytest.raises(WireError, match="decrypt"):
         server.finish(finish[:-1] + bytes([finish[-1] ^ 1]))
 
@@ -116,7 +124,46 @@ def test_other_frames_are_no_handshake(frame: bytes) -> None:
     with pytest.raises(WireError):
         responder().finish(frame)
     with pytest.raises(WireError):
-        initiator().finish(frame, b"")
+        initiator().finish(frame)
+
+
+@pytest.mark.parametrize(
+    ("remembered", "allows_resuming", "pattern"),
+    [
+        (SERVER_STATIC.public, True, "IK"),
+        (SERVER_STATIC.public, False, "XXfallback"),
+        (ROOT.public, True, "XXfallback"),
+    ],
+)
+def test_a_client_that_remembers_a_key_resumes(remembered: bytes, allows_resuming: bool, pattern: str) -> None:
+    """With the server's own key two messages suffice (IK). If the key is another server's, or resuming is not allowed,
+    the handshake continues with three messages. Either way each side learns the other's key, and frames flow."""
+    server = Responder(
+        static=SERVER_STATIC, ephemeral=SERVER_EPHEMERAL, certificate=CHAIN, allows_resuming=allows_resuming
+    )
+    client_done, server_done = finished(initiator(b"who I am", server=remembered), server)
+    assert server.pattern == pattern
+    assert (server_done.peer, server_done.payload) == (STATIC.public, b"who I am")
+    assert (client_done.peer, client_done.payload) == (SERVER_STATIC.public, CHAIN)
+    for speaker, listener in ((client_done, server_done), (server_done, client_done)):
+        assert listener.transport.decrypt(speaker.transport.encrypt(b"words")) == b"words"
+
+
+def test_nobody_resumes_in_another_clients_name() -> None:
+    """A message whose payload was changed is not accepted: the server asks for the full handshake."""
+    hello = decode(HandshakeMessage, initiator(server=SERVER_STATIC.public).hello()).client_hello
+    assert hello is not None
+    assert hello.payload is not None
+    forged = replace(hello, payload=hello.payload[:-1] + bytes([hello.payload[-1] ^ 1]))
+    assert responder().answer_hello(encode(HandshakeMessage(client_hello=forged))).finished is None
+
+
+def test_a_short_answer_is_only_for_clients_that_resume() -> None:
+    """A client without the server's key refuses a ServerHello without one."""
+    server = responder()
+    short = server.answer_hello(initiator(server=SERVER_STATIC.public).hello()).frame
+    with pytest.raises(WireError, match="ServerHello"):
+        initiator().finish(short)
 
 
 def test_the_chain_is_signed_down_to_the_static_key() -> None:
