@@ -408,8 +408,8 @@ class Server:
         if link is not None:
             reason = Node("conflict", {"type": "device_removed"})
             self.end_stream(link.id, code="401", attrs={}, reason=reason, now=now)
-        self.announce(device, "remove", now=now)
         self.directory.remove_device(address)
+        self.announce(device, "remove", now=now)
         self.report(events.DeviceUnlinked(address=address))
 
     def end_stream(
@@ -429,7 +429,8 @@ class Server:
             self.send(known, node)
 
     def announce(self, device: Device, change: str, *, now: float) -> None:
-        """Notify own devices and contacts that a device was linked or removed."""
+        """Notify own devices and contacts that a device was linked or removed; the phone signs its new list."""
+        self.phones.sign_devices(device.number, now=now)
         account = self.directory.accounts[device.number]
         for number in (account.number, *sorted(account.contacts)):
             for other in self.directory.devices_of(number):

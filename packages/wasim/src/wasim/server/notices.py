@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from wasim.server.quota import NewChatQuota, quota_state
-from wasim.server.state import Address, Device, Directory
+from wasim.server.state import Account, Address, Device, Directory
 from wasim.wire.jids import LID, SERVER, Jid
 from wasim.wire.nodes import Node
 
@@ -76,7 +76,14 @@ def devices_changed(directory: Directory, device: Device, change: str, *, to: st
     jid = directory.jid(device.address, directory.accounts[to].addressing)
     attrs = {"type": "devices", "t": str(int(now)), "from": str(jid.bare), "id": notice_id}
     entry = Node("device", {"jid": str(jid), "key-index": str(device.key_index)})
-    return Node("notification", attrs, [Node(change, {}, [entry])])
+    indexes = key_index_list(directory.accounts[device.number], is_signed=change == "add")
+    return Node("notification", attrs, [Node(change, {}, [entry, indexes])])
+
+
+def key_index_list(account: Account, *, is_signed: bool = True) -> Node:
+    """The phone's list of its linked devices; without its content, only the time of its last change."""
+    attrs = {"ts": str(int(account.key_indexes_at))}
+    return Node("key-index-list", attrs, account.key_indexes if is_signed else None)
 
 
 def _ib(child: Node) -> Node:

@@ -10,10 +10,14 @@ import msgspec
 from wasim.server.entropy import Entropy, digits, new_key, sign
 from wasim.server.state import PHONE, Account, Address, Device, Directory, SignedPreKey
 from wasim.wire.curve import KeyPair, typed
+from wasim.wire.messages import KeyIndexList, SignedKeyIndexList
+from wasim.wire.protobuf import encode
 
 _PREKEYS = 20
 _PREKEYS_LOW = 5
 _RECORD = "phone"
+_KEY_INDEX_PREFIX = b"\x06\x02"
+_E2EE = 0
 
 
 class PhoneKeys(msgspec.Struct, kw_only=True):
@@ -86,6 +90,25 @@ class Phones:
     def identity(self, number: str) -> KeyPair:
         """The phone's identity key, which signs its linked devices."""
         return KeyPair.from_private(self._keys[number].identity)
+
+    def sign_devices(self, number: str, *, now: float) -> None:
+        """Sign and store the list of the phone's linked devices, after it has linked or removed one."""
+        account = self._directory.accounts[number]
+        linked = [device for device in self._directory.devices_of(number) if device.device != PHONE]
+        details = encode(
+            KeyIndexList(
+                raw_id=account.raw_id,
+                timestamp=int(now),
+                current_index=account.next_device - 1,
+                valid_indexes=(PHONE, *(device.key_index for device in linked)),
+                account_type=_E2EE,
+            )
+        )
+        phone = self.identity(number)
+        signature = sign(phone, _KEY_INDEX_PREFIX + details, self._entropy)
+        signed = SignedKeyIndexList(details=details, account_signature=signature, account_signature_key=phone.public)
+        account.key_indexes, account.key_indexes_at = encode(signed), now
+        self._directory.touch(account)
 
     def refill(self, number: str) -> None:
         """Upload new one-time prekeys when few are left on the server."""

@@ -57,6 +57,9 @@ class Account(msgspec.Struct, kw_only=True):
     picture: str = ""
     """The address of its picture; empty: it has none."""
     next_device: int = 1
+    key_indexes: bytes = b""
+    """The phone's signed list of its linked devices; empty: it has never linked any."""
+    key_indexes_at: float = 0.0
     contacts: set[str] = msgspec.field(default_factory=set)
     """Numbers that it has exchanged messages with, which are notified about its devices."""
     blocked: set[str] = msgspec.field(default_factory=set)

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from wasim.server.events import QueryUnknown
+from wasim.server.state import Address
 from wasim.wire.curve import KeyPair, typed, verify
+from wasim.wire.messages import KeyIndexList, SignedKeyIndexList
 from wasim.wire.nodes import Node
+from wasim.wire.protobuf import decode
 
 if TYPE_CHECKING:
     from wasim.server.conftest import LinkedDevice, World
@@ -329,6 +332,36 @@ def test_devices_and_hidden_id_are_returned(world: World) -> None:
     assert told.attrs["val"] == f"{lid}@lid"
 
 
+def key_indexes(node: Node | None) -> KeyIndexList:
+    """The phone's list in a `devices` or notification node, after a check of its signature."""
+    listed = node.child("key-index-list") if node is not None else None
+    assert listed is not None
+    signed = decode(SignedKeyIndexList, listed.data)
+    assert signed.details is not None
+    key, signature = signed.account_signature_key or b"", signed.account_signature or b""
+    assert verify(key, b"\x06\x02" + signed.details, signature)
+    indexes = decode(KeyIndexList, signed.details)
+    assert listed.attrs["ts"] == str(indexes.timestamp)
+    return indexes
+
+
+def test_a_phone_signs_the_list_of_its_devices(world: World) -> None:
+    """Device queries and the notification about a new device contain the signed list: a client that checks it sends to
+    no device outside the list. A removed device is no longer in it, and its key index is not used again."""
+    _, client = world.online("962302")
+    world.link("962302")
+    assert key_indexes(client.one("notification").child("add")).valid_indexes == (0, 1, 2)
+    client.forget()
+    world.server.unlink(Address("962302", 2), now=world.now)
+    world.settle()
+    removed = client.one("notification").child("remove")
+    assert removed is not None
+    assert removed.child("key-index-list") == Node("key-index-list", {"ts": str(int(world.now))})
+    (user,) = usync(world, client, ["devices"], [Node("user", {"jid": "962302@s.whatsapp.net"})])
+    indexes = key_indexes(user.child("devices"))
+    assert (indexes.valid_indexes, indexes.current_index) == ((0, 1), 2)
+
+
 def test_devices_by_hidden_id(world: World) -> None:
     """A query by hidden id is answered by hidden id, and contains no number."""
     _, client = world.online("962302")
@@ -342,11 +375,13 @@ def test_devices_by_hidden_id(world: World) -> None:
 
 
 def test_who_is_on_whatsapp(world: World) -> None:
-    """A number with an account is `in`; another one is `out` and has no devices."""
+    """A number with an account is `in`, however it is written; another one is `out` and has no devices."""
     _, client = world.online("962302")
     world.phone("962303")
     users = [Node("user", {}, [Node("contact", {}, text)]) for text in (b"+962303", b"+99999")]
-    known, unknown = usync(world, client, ["contact", "devices"], users)
+    users += [Node("user", {}, [Node("contact", {}, b"+962303@c.us")]), Node("user", {"jid": "+962303@c.us"})]
+    known, unknown, *others = usync(world, client, ["contact", "devices"], users)
+    assert [node.attrs["jid"] for node in others] == ["962303@s.whatsapp.net"] * 2
     assert [(node.attrs["jid"], node.children[0].attrs["type"]) for node in (known, unknown)] == [
         ("962303@s.whatsapp.net", "in"),
         ("99999@s.whatsapp.net", "out"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from wasim.server.notices import key_index_list
 from wasim.server.state import PHONE, Account, Device, Directory
 from wasim.wire.jids import LID, PN, Jid, parse_jid
 from wasim.wire.nodes import Node
@@ -17,8 +18,9 @@ def answer(directory: Directory, request: Node) -> Node:
 
 
 def _user(directory: Directory, user: Node, asked: list[str]) -> Node:
-    number = user.data_of("contact").decode(errors="replace").lstrip("+")
-    jid = parse_jid(user.attrs.get("jid", "")) or Jid(number, PN)
+    number = user.data_of("contact").decode(errors="replace")
+    jid = parse_jid(user.attrs.get("jid", "")) or parse_jid(number) or Jid(number, PN)
+    jid = jid._replace(user=jid.user.lstrip("+"))
     account = directory.find(jid)
     told = [_tell(directory, protocol, jid, account, user) for protocol in asked]
     return Node("user", {"jid": str(jid.bare)}, [node for node in told if node is not None])
@@ -46,7 +48,10 @@ def _tell(directory: Directory, protocol: str, jid: Jid, account: Account | None
 
 def _devices(directory: Directory, account: Account | None) -> Node:
     devices = directory.devices_of(account.number) if account else []
-    return Node("devices", {}, [Node("device-list", {}, [_device(device) for device in devices])])
+    content = [Node("device-list", {}, [_device(device) for device in devices])]
+    if account is not None and account.key_indexes:
+        content.append(key_index_list(account))
+    return Node("devices", {}, content)
 
 
 def _device(device: Device) -> Node:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from wasim.wire.protobuf import optional
+from wasim.wire.protobuf import optional, repeated
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +119,24 @@ class SignedDeviceIdentity:
     account_signature_key: bytes | None = optional(2, "bytes")
     account_signature: bytes | None = optional(3, "bytes")
     device_signature: bytes | None = optional(4, "bytes")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyIndexList:
+    """ADVKeyIndexList: which devices are linked to a phone."""
+
+    raw_id: int | None = optional(1, "uint")
+    timestamp: int | None = optional(2, "uint")
+    current_index: int | None = optional(3, "uint")
+    valid_indexes: tuple[int, ...] = repeated(4, "uint")
+    account_type: int | None = optional(5, "uint")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignedKeyIndexList:
+    details: bytes | None = optional(1, "bytes")
+    account_signature: bytes | None = optional(2, "bytes")
+    account_signature_key: bytes | None = optional(3, "bytes")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
