@@ -11,49 +11,19 @@ when every text arrived.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
-import shutil
 import sys
 import tempfile
 import threading
-import urllib.request
 from pathlib import Path
 from typing import Any
 
-REAL_URL = b"wss://web.whatsapp.com/ws/chat"
-REAL_ROOT = bytes.fromhex("142375574d0a587166aae71ebe516437c4a28b73e3695c6ce1f7f9545da8ee6b")
+from foreign_clients import Control, prepare
+
 NUMBER, CONTACT = "962310", "962311"
 TEXTS = ["one", "two", "three"]
 DEADLINE_S = 30.0
-
-
-class Control:
-    def __init__(self, base: str) -> None:
-        self._base = base
-
-    def get(self, path: str) -> Any:
-        return json.load(urllib.request.urlopen(self._base + path))
-
-    def post(self, path: str, body: dict[str, Any]) -> Any:
-        request = urllib.request.Request(self._base + path, data=json.dumps(body).encode(), method="POST")
-        return json.load(urllib.request.urlopen(request))
-
-
-def prepare(url: str, root: bytes, folder: Path) -> None:
-    """A copy of neonize that talks to `url` and trusts `root`, in front of the import path."""
-    found = importlib.util.find_spec("neonize")
-    assert found is not None
-    assert found.origin is not None
-    package = shutil.copytree(Path(found.origin).parent, folder / "neonize")
-    padded = url.encode() + b"?".ljust(len(REAL_URL) - len(url), b"a")
-    assert len(padded) == len(REAL_URL), f"the URL {url} is longer than WhatsApp's own"
-    (library,) = package.glob("neonize-linux-*.so")
-    code = library.read_bytes()
-    assert code.count(REAL_URL) == code.count(REAL_ROOT) == 1
-    library.write_bytes(code.replace(REAL_URL, padded).replace(REAL_ROOT, root))
-    sys.path.insert(0, str(folder))
 
 
 def talk(control: Control, folder: Path) -> None:
@@ -100,7 +70,7 @@ def talk(control: Control, folder: Path) -> None:
 def main(url: str, control_url: str) -> None:
     control = Control(control_url)
     with tempfile.TemporaryDirectory() as folder:
-        prepare(url, bytes.fromhex(control.get("/certificate")["rootKey"]), Path(folder))
+        prepare("neonize", "neonize-linux-*.so", url, control.root, Path(folder))
         talk(control, Path(folder))
 
 
