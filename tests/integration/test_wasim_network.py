@@ -87,6 +87,24 @@ async def test_a_fault_for_one_number_spares_the_others(wasim: Wasim, alice: Was
     await bob.ping()
 
 
+async def test_latency_delays_both_directions(wasim: Wasim, alice: WasimClient, bob: WasimClient) -> None:
+    """A query takes at least twice the latency longer, messages keep their order, and other accounts are not slower.
+    The end of a slow connection comes after everything that was sent before it."""
+    fault = await wasim.fault("latency", number="962302", ms=100)
+    assert fault["links"] == 1
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    await alice.ping()
+    assert loop.time() - began >= 0.2
+    for number in range(3):
+        await bob.text("962302", f"M{number}")
+    await bob.hear("ack", id="M2")
+    assert [(await alice.hear("message")).attrs["id"] for _ in range(3)] == ["M0", "M1", "M2"]
+    await wasim.fault("stream-end", number="962302")
+    await alice.hear("xmlstreamend")
+    await ended(alice)
+
+
 async def test_freeze_is_silence_on_an_open_connection(wasim: Wasim, alice: WasimClient, bob: WasimClient) -> None:
     """Nothing is answered, TCP stays up, nothing sent meanwhile is read; when it ends, both directions flow."""
     fault = await wasim.fault("freeze", number="962302")
@@ -225,6 +243,7 @@ async def test_stream_errors_and_failures(wasim: Wasim, alice: WasimClient) -> N
     await alice.log_in()
     await wasim.fault("stream-end")
     await alice.hear("xmlstreamend")
+    await ended(alice)
 
 
 async def test_an_unlinked_device_is_shown_out(wasim: Wasim, alice: WasimClient) -> None:

@@ -72,6 +72,7 @@ KINDS: dict[str, frozenset[str]] = {
     "cut": frozenset({"how", "closeCode"}),
     "freeze": frozenset({"newLinks"}),
     "restart": frozenset({"downS"}),
+    "latency": frozenset({"ms"}),
     "withhold-acks": frozenset({"release"}),
     "blackhole": frozenset(),
     "delay-acks": frozenset({"ms"}),
@@ -175,6 +176,9 @@ class Fault:
     """By number: new chats that the account has started while the fault is active."""
     withheld: list[tuple[int, Node]] = field(default_factory=list)
     frozen: set[int] = field(default_factory=set)
+    """Numbers of the connections that it froze."""
+    delayed: set[int] = field(default_factory=set)
+    """Numbers of the connections whose data it delays."""
 
     @property
     def kind(self) -> str:

@@ -66,7 +66,8 @@ def name_of(digest: bytes) -> str:
 
 
 def direct_path(kind: str, name: str) -> str:
-    return f"/v/{kind}/{name}"
+    """With a query, as WhatsApp's have: clients such as whatsmeow append `&hash=…` to it."""
+    return f"/v/{kind}/{name}?ccb=11-4"
 
 
 class MediaHost:

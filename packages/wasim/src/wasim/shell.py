@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable
 
 from wasim.clock import Clock
 from wasim.faults import Fault, FaultRequest, Faults
+from wasim.link_faults import LinkFaults
 from wasim.server import core, events, pairing
 from wasim.server.link import Link
 from wasim.server.message_builder import MessageRequest
@@ -51,6 +52,7 @@ class Simulator:
         self.published_revision = PUBLISHED_REVISION
         """The newest client revision, as in `/sw.js`."""
         self._sockets: dict[int, LinkSocket] = {}
+        self._link_faults = LinkFaults(self.faults, self._sockets)
         self._link_count = 0
         self._listener: asyncio.Server | None = None
         self._settling = False
@@ -125,20 +127,8 @@ class Simulator:
         self._sockets[link.number] = link
         self.stats.connects += 1
         self.stats.connect_times.append(now)
-        refusal = self.faults.running("refuse", None)
-        if refusal is not None:
-            refusal.hits += 1
+        if self._link_faults.connected(link):
             self.stats.refused += 1
-            self._refuse(link, refusal)
-        freeze = self.faults.running("freeze", None)
-        if freeze is not None and freeze.request.new_links and freeze.request.number is None:
-            self._freeze(freeze, link)
-
-    def _refuse(self, link: LinkSocket, refusal: Fault) -> None:
-        if refusal.request.status is None:
-            link.cut("fin")
-        else:
-            link.refuse_status = refusal.request.status
 
     def web_handler(self) -> asyncio.Protocol | None:
         if self.make_web_handler is None:
@@ -277,14 +267,8 @@ class Simulator:
         stats.logins += 1
         stats.times.append(now)
         socket = self._sockets.get(link)
-        if socket is None:
-            return
-        flap = self.faults.running("flap", address.number)
-        if flap is not None:
-            asyncio.get_running_loop().call_later(flap.request.after_ms / 1000, self._flap, flap, socket)
-        freeze = self.faults.running("freeze", address.number)
-        if freeze is not None and freeze.request.new_links:
-            self._freeze(freeze, socket)
+        if socket is not None:
+            self._link_faults.logged_in(address.number, socket)
 
     # Requests of the control interface
 
@@ -407,10 +391,8 @@ class Simulator:
         fault.links = len(links)
         _log.info("Fault %d: %s begins, %d links", fault.id, fault.kind, len(links))
         match fault.kind:
-            case "cut":
-                self._each_socket(links, lambda socket: socket.cut(request.how, code=request.close_code))
-            case "freeze":
-                self._each_socket(links, lambda socket: self._freeze(fault, socket))
+            case "cut" | "freeze" | "latency":
+                self._link_faults.begin(fault, [link.id for link in links])
             case "restart":
                 self._restarts.put_nowait(request.down_s)
             case "stream-error":
@@ -418,7 +400,7 @@ class Simulator:
                     self._stream_error(link, request)
             case "stream-end":
                 for link in links:
-                    self.server.say(link.id, Node("xmlstreamend"))
+                    self.server.finish_stream(link.id, now=self.now())
             case "reach-out-lock":
                 until = self.faults.lock_end(fault, now=self.now())
                 self.server.announce_reach_out_lock(request.number, until, now=self.now())
@@ -439,10 +421,7 @@ class Simulator:
     def _end(self, fault: Fault) -> None:
         self.faults.end(fault.id, now=self.now())
         _log.info("Fault %d: %s ended after %d hits", fault.id, fault.kind, fault.hits)
-        for number in fault.frozen:
-            socket = self._sockets.get(number)
-            if socket is not None:
-                socket.thaw()
+        self._link_faults.end(fault)
         if fault.kind == "reach-out-lock":
             self.server.announce_reach_out_lock(fault.request.number, None, now=self.now())
         elif fault.kind == "new-chat-quota":
@@ -456,21 +435,6 @@ class Simulator:
         if number is None:
             return links
         return [link for link in links if link.address is not None and link.address.number == number]
-
-    def _each_socket(self, links: list[Link], act: Callable[[LinkSocket], None]) -> None:
-        for link in links:
-            socket = self._sockets.get(link.id)
-            if socket is not None:
-                act(socket)
-
-    def _freeze(self, fault: Fault, socket: LinkSocket) -> None:
-        socket.freeze()
-        fault.frozen.add(socket.number)
-
-    def _flap(self, fault: Fault, socket: LinkSocket) -> None:
-        if fault.ended_at is None:
-            fault.hits += 1
-            socket.cut("rst")
 
     def _stream_error(self, link: Link, request: FaultRequest) -> None:
         code = None if request.code is None else str(request.code)

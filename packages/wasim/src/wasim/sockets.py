@@ -18,6 +18,8 @@ from websockets.http11 import Request, Response
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
+from wasim.delays import DelayLine
+
 PATH = "/ws/chat"
 SCRIPT_PATH = "/sw.js"
 MAX_MESSAGE_BYTES = 32 * 1024 * 1024
@@ -49,13 +51,18 @@ class LinkSocket(asyncio.Protocol):
     def __init__(self, owner: SocketOwner, number: int) -> None:
         self.number = number
         self.frozen = False
+        self.latency_s = 0.0
+        """The additional time that data takes, in each direction."""
         self.refuse_status: int | None = None
         self._owner = owner
         self._ws = ServerProtocol(max_size=MAX_MESSAGE_BYTES)
         self._transport: asyncio.Transport | None = None
+        self._arriving = DelayLine(self._arrive)
+        self._leaving = DelayLine(self._write)
         self._held_in: list[bytes] = []
         self._held_out: list[bytes] = []
         self._hang_up_when_thawed = False
+        self._hang_up_when_sent = False
         self._closed = False
         self._has_data = False
 
@@ -67,12 +74,18 @@ class LinkSocket(asyncio.Protocol):
         self._owner.socket_opened(self)
 
     def data_received(self, data: bytes) -> None:
+        self._arriving.put(data, delay_s=self.latency_s)
+
+    def _arrive(self, data: bytes) -> None:
+        if self._closed:
+            return
         if self.frozen:
             self._held_in.append(data)
         else:
             self._take(data)
 
     def eof_received(self) -> bool:
+        self._arriving.flush()
         if not self.frozen:
             self._ws.receive_eof()
             self._flush()
@@ -138,15 +151,18 @@ class LinkSocket(asyncio.Protocol):
         if self.frozen:
             self._held_out += chunks
             return
-        self._write(chunks)
+        self._leaving.put(chunks, delay_s=self.latency_s)
 
     def _write(self, chunks: list[bytes]) -> None:
-        assert self._transport is not None
+        if self._closed or self._transport is None:
+            return
         data = b"".join(chunks)
         if data:
             self._transport.write(data)
         if b"" in chunks or self._ws.close_expected():
             self._transport.close()
+        if self._hang_up_when_sent and self._leaving.is_empty:
+            self.cut("close")
 
     # Network faults
 
@@ -162,7 +178,7 @@ class LinkSocket(asyncio.Protocol):
             return
         self.frozen = False
         chunks, self._held_out = self._held_out, []
-        self._write(chunks)
+        self._leaving.put(chunks, delay_s=self.latency_s)
         held, self._held_in = self._held_in, []
         for data in held:
             self._take(data)
@@ -174,6 +190,8 @@ class LinkSocket(asyncio.Protocol):
         """The server ends this connection: a WebSocket close, and then the end of TCP."""
         if self.frozen:
             self._hang_up_when_thawed = True
+        elif not self._leaving.is_empty:
+            self._hang_up_when_sent = True
         else:
             self.cut("close")
 

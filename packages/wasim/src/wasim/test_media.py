@@ -44,10 +44,12 @@ async def put(client: Client, name: str = NAME, *, auth: str = "good", kind: str
 
 
 async def test_what_was_uploaded_comes_back(client: Client) -> None:
-    """The whole file, or the requested range, is returned."""
-    assert await put(client) == (200, f"/v/image/{NAME}")
-    async with client.get(f"/v/image/{NAME}") as answer:
-        assert (answer.status, await answer.read()) == (200, BYTES)
+    """The whole file, or the requested range, is returned, also when the client appends parameters with `&`."""
+    status, path = await put(client)
+    assert (status, path.partition("?")[0]) == (200, f"/v/image/{NAME}")
+    for url in (path, f"{path}&hash={NAME}&mms-type=image&__wa-mms="):
+        async with client.get(url) as answer:
+            assert (answer.status, await answer.read()) == (200, BYTES)
     async with client.get(f"/v/image/{NAME}", headers={"Range": "bytes=100-199"}) as answer:
         assert (answer.status, await answer.read()) == (206, BYTES[100:200])
         assert answer.headers["Content-Range"] == f"bytes 100-199/{len(BYTES)}"

@@ -422,6 +422,12 @@ class Server:
         content = [reason] if reason is not None else None
         self.dismiss(known, Node("stream:error", ({"code": code} if code else {}) | attrs, content), now=now)
 
+    def finish_stream(self, link: int, *, now: float) -> None:
+        """End a link without a reason, as WhatsApp does when it moves clients to another server."""
+        known = self.links.get(link)
+        if known is not None and known.transport is not None and known.phase is not Phase.CLOSING:
+            self.dismiss(known, Node("xmlstreamend"), now=now)
+
     def say(self, link: int, node: Node) -> None:
         """Send any node on an open link; for faults."""
         known = self.links.get(link)

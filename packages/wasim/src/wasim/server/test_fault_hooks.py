@@ -94,6 +94,19 @@ def faulty(disturbed: Callable[[FaultHooks], World], scripted: Scripted) -> Worl
     return disturbed(scripted)
 
 
+def test_the_end_of_the_stream_ends_the_link(faulty: World) -> None:
+    """After `xmlstreamend` nothing more is read, and the server closes the connection unless the client does."""
+    _, client = faulty.online("962302")
+    faulty.server.finish_stream(client.id, now=faulty.now)
+    faulty.settle()
+    assert client.heard == [Node("xmlstreamend")]
+    faulty.send(client, text(f"962303{PN}"))
+    assert client.heard == [Node("xmlstreamend")]
+    assert not client.hung_up
+    faulty.advance(1.0)
+    assert client.hung_up
+
+
 def test_a_swallowed_message_never_was(faulty: World, scripted: Scripted) -> None:
     """There is no ack, no relay and no record; queries are answered as usual."""
     _, alice = faulty.online("962302")
