@@ -20,6 +20,7 @@ from holdfast.store.tables import (
     inbox,
     media,
     media_chunks,
+    operations,
     outbox,
     sessions,
     transitions,
@@ -77,7 +78,7 @@ class Filling:
         _add(connection, self.events, numbers)
 
     def add_rest(self, connection: Connection, numbers: Sequence[int]) -> None:
-        """Chats, the history of sessions, media and decrypted messages."""
+        """Chats, operations, the history of sessions, media and decrypted messages."""
         _add(connection, self.rest, numbers)
 
     def messages(self, numbers: Sequence[int]) -> Iterator[Rows]:
@@ -97,6 +98,11 @@ class Filling:
         yield Rows.of(chats, [
             {"company_id": c, "chat": f"{_number(n)}@s.whatsapp.net", "first_sent_at": at, "last_at": at,
              "last_seq": n + 1, "last_is_sent": n % 2 == 0, "unread": int(n % 50 == 0)} for n, c, at in rows
+        ])  # fmt: skip
+        yield Rows.of(operations, [
+            {"id": f"op_{n:012}", "company_id": c, "kind": "block", "target": f"{_number(n)}@s.whatsapp.net",
+             "arguments": "{}", "state": "queued" if n % 1000 == 500 else "succeeded", "accepted_at": at,
+             "settled_at": None if n % 1000 == 500 else at} for n, c, at in rows
         ])  # fmt: skip
         yield Rows.of(transitions, [
             {"company_id": c, "at": at, "before": "connected", "after": "reconnecting", "event": "LinkClosed",

@@ -38,6 +38,7 @@ from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.inbound_media import InboundMediaService
 from holdfast.runtime.media_spool import Spool
 from holdfast.runtime.messages import Messages
+from holdfast.runtime.operations import Operations
 from holdfast.runtime.outbound_media import OutboundMediaService
 from holdfast.runtime.pairing import qr_code
 from holdfast.runtime.quotas import UNLIMITED, QuotaLimits, Quotas
@@ -55,6 +56,7 @@ from holdfast.store.events import EventRows
 from holdfast.store.figures import FigureRows
 from holdfast.store.inbox import InboxRows
 from holdfast.store.media import MediaRows
+from holdfast.store.operations import OperationRows
 from holdfast.store.outbox import OutboxRows
 from holdfast.store.references import ReferenceRows
 from holdfast.store.sessions import SessionRows
@@ -266,6 +268,7 @@ class World:
     engine: FakeEngine
     parts: Services
     sending: Messages
+    operations: Operations
     limits: AccountLimits
     listener: Listener
     """The listener of the current engine."""
@@ -335,6 +338,7 @@ class World:
             live=MemoryLive(node="here", clock=self.clock),
             store=self.store,
             outbox=self.outbox,
+            operations=OperationRows(self.database, clock=self.clock),
             accounts=AccountRows(self.database),
             files=self.spool,
             pacing=self.pacing,
@@ -347,6 +351,9 @@ class World:
         )
         self.gateway = Gateway(parts)
         self.sending = Messages(self.gateway, self.outbox, self.composer)
+        self.operations = Operations(
+            self.gateway, parts.operations, events=self.events, clock=self.clock, randomness=Chance()
+        )
         self.open_alerts: list[Condition] = []
         """The open alerts that the dashboard shows."""
         self.limits = AccountLimits(self.gateway, parts.accounts, default=parts.pacing, clock=self.clock)

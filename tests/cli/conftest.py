@@ -43,6 +43,7 @@ async def holdfast(world: World, tmp_path: Path) -> AsyncIterator[Command]:
                 parse(KEY),
                 world.diagnoser(),
                 sending=world.sending,
+                operations=world.operations,
                 outbox=world.outbox,
                 inbox=world.inbox,
                 chat_rows=world.chats,

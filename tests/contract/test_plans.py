@@ -29,6 +29,8 @@ from holdfast.delivery.retention import Kept
 from holdfast.delivery.stores import BULK, Deferral, Draft, MessageChange
 from holdfast.delivery.webhooks import Tried
 from holdfast.session.engine import Commit, CreatedMessage, Decrypted, InboundMessage, Undecryptable
+from holdfast.session.operation_states import Draft as OperationDraft
+from holdfast.session.operation_states import OperationState
 from holdfast.session.state import State
 from holdfast.session.stores import Transition
 from holdfast.store.accounts import AccountRows
@@ -40,6 +42,7 @@ from holdfast.store.figures import FigureRows
 from holdfast.store.inbox import InboxRows
 from holdfast.store.lookup import LookupRows
 from holdfast.store.media import MediaRows
+from holdfast.store.operations import OperationRows
 from holdfast.store.outbox import OutboxRows
 from holdfast.store.references import ReferenceRows
 from holdfast.store.retention import RetentionRows
@@ -53,11 +56,12 @@ from tests.doubles.fake_clock import FakeClock
 ROWS, COMPANIES = 10_000, 100
 FILLING = filling.Filling(companies=COMPANIES, total=ROWS, largest=0.1)
 GROWING = {
-    "outbox", "inbox", "events", "webhook_deliveries", "turns", "media", "media_chunks", "decrypted", "chats",
-    "outbox_search", "inbox_search",
+    "outbox", "operations", "inbox", "events", "webhook_deliveries", "turns", "media", "media_chunks", "decrypted",
+    "chats", "outbox_search", "inbox_search",
 }  # fmt: skip
 PARTIAL = {
     "outbox_open",
+    "operations_open",
     "outbox_head",
     "outbox_due",
     "outbox_interactive",
@@ -109,14 +113,16 @@ async def workload(database: Database) -> set[str]:
             ReferenceRows(database), EventRows(database), WebhookRows(database), TimelineRows(database),
             MediaRows(database, clock=clock), EngineRows(database, clock=clock, randomness=randomness),
             AccountRows(database), SessionRows(database), RetentionRows(database), ChatRows(database),
+            OperationRows(database, clock=clock),
         )
     ]  # fmt: skip
     outbox, inbox, lookup, figures, references, events, webhooks, timeline, media, engine, *others = stores
-    accounts, sessions, retention, chats = others
+    accounts, sessions, retention, chats, operations = others
     await _messages(outbox, inbox, lookup, figures, references)
     await _webhooks(webhooks)
     await _engine(engine, accounts, sessions, timeline)
     await _media(media)
+    await _operations(operations)
     for companies in (None, [COMPANY], [COMPANY, filling.company(8)]):
         await events.after(ROWS // 2, companies=companies, most=100)
     await events.first_since(_ago(1))
@@ -129,6 +135,23 @@ async def workload(database: Database) -> set[str]:
     await retention.tidy()
     await _chats(chats)
     return {f"{type(store._store).__name__}.{name}" for store in stores for name in store.missing}
+
+
+async def _operations(operations: Called) -> None:
+    for number in range(2):
+        made = OperationDraft(
+            id=f"op_{number}", company=COMPANY, kind="block", target=CHAT, arguments={"jid": CHAT, "blocked": True},
+            request_hash="h", idempotency_key=f"operation {number}",
+        )  # fmt: skip
+        accepted = await operations.accept(made, most_open=1000)
+        await operations.accept(made, most_open=1000)
+    await operations.cancel("op_0")
+    running = replace(accepted.operation, state=OperationState.RUNNING)
+    await operations.save(running, before=OperationState.QUEUED)
+    await operations.find("op_1")
+    await operations.open(COMPANY, most=200)
+    for state in (None, OperationState.QUEUED, OperationState.SUCCEEDED):
+        await operations.operations(COMPANY, state=state, after=0, most=101)
 
 
 async def _queue(outbox: Called) -> None:

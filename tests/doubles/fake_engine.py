@@ -44,6 +44,7 @@ from holdfast.session.engine import (
     LogOut,
     NewChatsLocked,
     OpenLink,
+    OperationAnswered,
     Paired,
     PairingCodeShown,
     PasskeyContinued,
@@ -56,6 +57,7 @@ from holdfast.session.engine import (
     QrShown,
     QueryAnswered,
     Receipted,
+    RunOperation,
     RunQuery,
     Send,
     SendRefused,
@@ -114,6 +116,8 @@ class FakeEngine:
         """The code that WhatsApp gives for a phone, or the number with which it refuses."""
         self.answers: dict[str, Callable[[dict[str, object]], object]] = {}
         """What WhatsApp answers to a query by its name, made of the arguments; `QueryAnswered` for errors."""
+        self.operations: dict[str, Callable[[RunOperation], object]] = {}
+        """What WhatsApp answers to an operation by its name; `OperationAnswered` for errors, None for silence."""
         self.acks = True
         """False: WhatsApp takes messages and does not say so."""
         self.ack_error: str | None = None
@@ -157,6 +161,8 @@ class FakeEngine:
                 self._unless_frozen(command.link, lambda: self._download(command))
             case RunQuery():
                 self._unless_frozen(command.link, lambda: self._answer_query(command))
+            case RunOperation():
+                self._unless_frozen(command.link, lambda: self._answer_operation(command))
             case Ping(n=n):
                 self._frame(command.link, lambda: self._say(command.link, Ponged(link=command.link, n=n)))
             case AskPairingCode():
@@ -183,7 +189,18 @@ class FakeEngine:
             return  # WhatsApp is silent
         self.answer_query(command, given(command.arguments))
 
+    def _answer_operation(self, command: RunOperation) -> None:
+        given = self.operations.get(command.name)
+        if given is not None and (answer := given(command)) is not None:
+            self.answer_operation(command, answer)
+
     # -- what WhatsApp and people do
+
+    def answer_operation(self, command: RunOperation, answer: object) -> None:
+        """WhatsApp answers a step of an operation: with this, or with the error in an `OperationAnswered`."""
+        empty = OperationAnswered(link=0, operation="", step="run", result=answer)
+        answered = answer if isinstance(answer, OperationAnswered) else empty
+        self._say(command.link, replace(answered, link=command.link, operation=command.operation, step=command.step))
 
     def answer_query(self, command: RunQuery, answer: object) -> None:
         """WhatsApp answers a query: with this, or with the error in a `QueryAnswered`."""

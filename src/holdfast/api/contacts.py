@@ -9,10 +9,13 @@ from fastapi.routing import APIRoute
 from pydantic import Field
 
 from holdfast.api.description import problem
+from holdfast.api.operations import STARTING, OperationModel, StarterDependency
 from holdfast.api.queries import ASKING, ChatPath, Company, queries_of
 from holdfast.api.schemas import ApiModel, ListPage, Text
+from holdfast.base.errors import BadInput
 from holdfast.delivery.phone_numbers import phone_number
 from holdfast.delivery.recipient import parse_recipient
+from holdfast.session import operations as kinds
 from holdfast.session import queries as asked
 
 MOST_NUMBERS = 500
@@ -70,4 +73,21 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
         async with queries_of(request, company) as queries:
             return PictureModel(chat=jid, url=(await queries.ask(asked.picture(jid, size=size))).url)
 
+    @router.post("/v1/sessions/{company}/contacts/{chat}/block", status_code=202, responses=dict(STARTING))
+    async def block(company: Company, chat: ChatPath, starter: StarterDependency) -> OperationModel:
+        """Block a person: this account gets no more messages and calls from there."""
+        return await starter.start(company, kinds.Block(jid=_person(chat), blocked=True))
+
+    @router.post("/v1/sessions/{company}/contacts/{chat}/unblock", status_code=202, responses=dict(STARTING))
+    async def unblock(company: Company, chat: ChatPath, starter: StarterDependency) -> OperationModel:
+        """End the block of a person."""
+        return await starter.start(company, kinds.Block(jid=_person(chat), blocked=False))
+
     return router
+
+
+def _person(chat: str) -> str:
+    _, jid = parse_recipient(chat, field="chat")
+    if jid.endswith("@g.us"):
+        raise BadInput(f'chat "{chat[:60]}" is a group: only people can be blocked', field="chat")
+    return jid

@@ -15,6 +15,9 @@ BODIES: Mapping[str, object] = {
     "POST /v1/sessions/{company}/contacts/check": {"numbers": ["962790000099", "+962 79 000 0098"]},
     "POST /v1/sessions/{company}/chats/{chat}/typing": {"state": "composing"},
     "POST /v1/sessions/{company}/passkey/confirm": {"matches": True},
+    "POST /v1/sessions/{company}/groups": {"subject": "Order 1234", "members": ["962790000099"]},
+    "PATCH /v1/sessions/{company}/groups/{id}": {"subject": "Order 1234, delivered", "announceOnly": True},
+    "POST /v1/sessions/{company}/groups/{id}/members": {"add": ["962790000098"], "promote": ["962790000099"]},
     "POST /v1/webhooks/replay": {"since": "2026-11-22T00:00:00.000Z"},
 }
 """By method and path."""

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from fastapi import APIRouter, Path, Request
 from fastapi.routing import APIRoute
 from pydantic import Field
 
 from holdfast.api.description import problem
+from holdfast.api.operations import STARTING, OperationModel, StarterDependency
 from holdfast.api.queries import ASKING, Company, queries_of
-from holdfast.api.schemas import ApiModel, ListPage
+from holdfast.api.schemas import ApiModel, ListPage, Text
 from holdfast.base.clock import iso
 from holdfast.base.errors import BadInput
 from holdfast.delivery.recipient import parse_recipient
+from holdfast.session import operations as kinds
 from holdfast.session import queries as asked
 from holdfast.session.queries import Group, GroupMember
 
@@ -58,6 +60,49 @@ class GroupDetailsModel(GroupModel):
     @classmethod
     def of(cls, group: Group) -> Self:
         return cls(**_fields(group), members=[GroupMemberModel.of(member) for member in group.members or []])
+
+
+MOST_MEMBERS = 1023
+_Subject = Annotated[Text, Field(min_length=1, max_length=100, description="the name of the group")]
+_Members = Annotated[
+    list[Annotated[Text, Field(max_length=100)]], Field(max_length=MOST_MEMBERS, description="phone numbers or JIDs")
+]
+
+
+class CreateGroupRequest(ApiModel):
+    subject: _Subject
+    members: Annotated[_Members, Field(min_length=1)]
+
+
+class ChangeGroupRequest(ApiModel):
+    """Fields that are left out stay unchanged."""
+
+    subject: _Subject | None = None
+    description: Annotated[Text | None, Field(max_length=2048, description="empty: none")] = None
+    announce_only: Annotated[bool | None, Field(description="only admins may write")] = None
+    locked: Annotated[bool | None, Field(description="only admins may change subject, picture and description")] = None
+    join_approval: Annotated[bool | None, Field(description="an admin must let new members in")] = None
+    members_add: Annotated[bool | None, Field(description="every member may add others")] = None
+    disappearing_s: Annotated[
+        Literal[0, 86_400, 604_800, 7_776_000] | None,
+        Field(description="after how many seconds messages disappear: 0 (never), a day, a week or 90 days"),
+    ] = None
+
+
+class ChangeMembersRequest(ApiModel):
+    add: _Members | None = None
+    remove: _Members | None = None
+    promote: Annotated[_Members | None, Field(description="make them admins")] = None
+    demote: Annotated[_Members | None, Field(description="make admins plain members")] = None
+
+
+def _people(given: list[str], *, field: str) -> list[str]:
+    """JIDs of people, each once. Raises `BadInput`."""
+    jids = [parse_recipient(text, field=field)[1] for text in given]
+    for text, jid in zip(given, jids, strict=True):
+        if jid.endswith("@g.us"):
+            raise BadInput(f'{field} "{text[:60]}" is a group: give phone numbers or JIDs of people', field=field)
+    return list(dict.fromkeys(jids))
 
 
 def _fields(group: Group) -> dict[str, Any]:
@@ -107,10 +152,61 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
         request: Request,
     ) -> GroupDetailsModel:
         """One group with its members."""
-        _, jid = parse_recipient(id, field="id")
-        if not jid.endswith("@g.us"):
-            raise BadInput(f'id "{id[:60]}" is not a group: give one such as 120363012345678901@g.us', field="id")
+        jid = _group(id)
         async with queries_of(request, company) as queries:
             return GroupDetailsModel.of(await queries.ask(asked.group(jid)))
 
+    @router.post("/v1/sessions/{company}/groups", status_code=202, responses=dict(STARTING))
+    async def create_group(company: Company, body: CreateGroupRequest, starter: StarterDependency) -> OperationModel:
+        """Create a group. The `result` is `{id, subject, members}`, with WhatsApp's answer about each member: who can't
+        be added gets an `inviteCode`.
+
+        A group is created once, whatever happens in between; where that can't be found out, the state is `unknown`.
+        """
+        members = _people(body.members, field="members")
+        return await starter.start(company, kinds.CreateGroup(subject=body.subject, members=members))
+
+    @router.patch("/v1/sessions/{company}/groups/{id}", status_code=202, responses=dict(STARTING))
+    async def change_group(
+        company: Company,
+        id: GroupId,  # noqa: A002 – the interface's name
+        body: ChangeGroupRequest,
+        starter: StarterDependency,
+    ) -> OperationModel:
+        """Change a group's name, description or settings. The `result` names what was changed."""
+        given = body.model_dump(exclude_none=True)
+        if not given:
+            raise BadInput("nothing to change: give at least one field, such as subject", field="body")
+        return await starter.start(company, kinds.UpdateGroup(group=_group(id), **given))
+
+    @router.post("/v1/sessions/{company}/groups/{id}/members", status_code=202, responses=dict(STARTING))
+    async def change_members(
+        company: Company,
+        id: GroupId,  # noqa: A002 – the interface's name
+        body: ChangeMembersRequest,
+        starter: StarterDependency,
+    ) -> OperationModel:
+        """Add, remove, promote and demote members, in this order. The `result` has WhatsApp's answer about each: who
+        can't be added gets an `inviteCode`."""
+        given = {name: _people(people, field=name) for name, people in body.model_dump().items() if people}
+        if not given:
+            raise BadInput("nobody to add, remove, promote or demote: name at least one member", field="body")
+        return await starter.start(company, kinds.ChangeMembers(group=_group(id), **given))
+
+    @router.post("/v1/sessions/{company}/groups/{id}/leave", status_code=202, responses=dict(STARTING))
+    async def leave_group(
+        company: Company,
+        id: GroupId,  # noqa: A002 – the interface's name
+        starter: StarterDependency,
+    ) -> OperationModel:
+        """Leave a group."""
+        return await starter.start(company, kinds.LeaveGroup(group=_group(id)))
+
     return router
+
+
+def _group(text: str) -> str:
+    _, jid = parse_recipient(text, field="id")
+    if not jid.endswith("@g.us"):
+        raise BadInput(f'id "{text[:60]}" is not a group: give one such as 120363012345678901@g.us', field="id")
+    return jid

@@ -19,6 +19,7 @@ from holdfast.api.fast_send import FastSendRoute
 from holdfast.api.keys import ApiKeys
 from holdfast.api.media import MediaService
 from holdfast.api.messages import MESSAGES, accept, messages
+from holdfast.api.operations import operations as operation_routes
 from holdfast.api.routing import KEY_DESCRIBED, KeyedRoute
 from holdfast.api.sessions import sessions
 from holdfast.api.webhooks import WebhookService
@@ -30,6 +31,7 @@ from holdfast.runtime.account_limits import AccountLimits
 from holdfast.runtime.diagnosis import Diagnoser
 from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.messages import Messages
+from holdfast.runtime.operations import Operations
 from holdfast.runtime.quotas import Quotas
 
 service = APIRouter(tags=["service"])
@@ -63,6 +65,7 @@ def make_api(
     diagnoser: Diagnoser,
     *,
     sending: Messages,
+    operations: Operations,
     outbox: Outbox,
     inbox: Inbox,
     chat_rows: Chats,
@@ -94,6 +97,7 @@ def make_api(
     )
     api.state.gateway = gateway
     api.state.sending = sending
+    api.state.operations = operations
     api.state.outbox = outbox
     api.state.inbox = inbox
     api.state.chats = chat_rows
@@ -125,6 +129,7 @@ def make_api(
         sessions,
         passkeys,
         messages,
+        operation_routes,
         *asking,
         stored,
         media_routes.make_open_router(),

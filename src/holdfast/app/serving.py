@@ -57,6 +57,7 @@ from holdfast.runtime.health_monitor import HealthMonitor
 from holdfast.runtime.inbound_media import InboundMediaService
 from holdfast.runtime.media_spool import MediaSweeper, Spool
 from holdfast.runtime.messages import Messages
+from holdfast.runtime.operations import Operations
 from holdfast.runtime.outbound_media import OutboundMediaService
 from holdfast.runtime.ownership import MARGIN_S, TTL_S, Ownership
 from holdfast.runtime.quotas import QuotaLimits, Quotas
@@ -82,6 +83,7 @@ from holdfast.store.inbox import InboxRows
 from holdfast.store.leases import NO_FENCE, LeaseRows
 from holdfast.store.lookup import LookupRows
 from holdfast.store.media import MediaRows
+from holdfast.store.operations import OperationRows
 from holdfast.store.outbox import OutboxRows
 from holdfast.store.references import ReferenceRows
 from holdfast.store.retention import RetentionRows
@@ -190,6 +192,7 @@ def _retention_sweeper(held: StartupClaims, *, clock: Clock) -> RetentionSweeper
     keep_days: dict[Kept, float] = {
         Kept.MESSAGES: settings.messages_keep_days,
         Kept.INBOX: inbox_days,
+        Kept.OPERATIONS: settings.operations_keep_days,
         Kept.TIMELINE: settings.timeline_keep_days,
         Kept.QUARANTINE: settings.quarantine_keep_days,
     }
@@ -252,6 +255,9 @@ def _http(
         held.known,
         diagnoser,
         sending=sending,
+        operations=Operations(
+            gateway, parts.operations, events=EventRows(held.database), clock=parts.clock, randomness=parts.randomness
+        ),
         outbox=parts.outbox,
         inbox=InboxRows(held.database),
         chat_rows=ChatRows(held.database),
@@ -410,6 +416,7 @@ def _parts(
             media_url=lambda id_: links.url(id_, now=clock.now()),
         ),
         outbox=OutboxRows(database, clock=clock, fence=fence),
+        operations=OperationRows(database, clock=clock, fence=fence),
         accounts=AccountRows(database),
         files=files,
         clock=clock,

@@ -19,6 +19,7 @@ from holdfast.store.tables import (
     media,
     media_chunks,
     metadata,
+    operations,
     outbox,
     sessions,
     signal_keys,
@@ -28,7 +29,14 @@ from holdfast.store.tables import (
 
 _AT_ONCE = 100
 _MEDIA_AT_ONCE = 4
-_HISTORY = (outbox.c.seq, inbox.c.seq, transitions.c.seq, chats.c.chat, decrypted.c.ciphertext_sha256)
+_HISTORY = (
+    outbox.c.seq,
+    operations.c.seq,
+    inbox.c.seq,
+    transitions.c.seq,
+    chats.c.chat,
+    decrypted.c.ciphertext_sha256,
+)
 """Columns by which the rows of one company are removed in parts. Each has an index on the company and the column."""
 
 

@@ -23,6 +23,7 @@ ACCEPTED = "message.accepted"
 RECEIVED = "message.received"
 COMPLETED = "message.completed"
 SESSION = "session.state"
+OPERATION = "operation.updated"
 GAP = "gap"
 """Sent only in event streams: some events after the reader's last one have been deleted."""
 
@@ -35,7 +36,7 @@ _TOLD = (
     MessageState.EXPIRED,
     MessageState.CANCELLED,
 )
-TYPES = (RECEIVED, COMPLETED, ACCEPTED, *(f"message.{state}" for state in _TOLD), SESSION)
+TYPES = (RECEIVED, COMPLETED, ACCEPTED, *(f"message.{state}" for state in _TOLD), SESSION, OPERATION)
 """All types of events that are stored."""
 UNASKED = frozenset(TYPES) - {ACCEPTED}
 """The default event types of a webhook, without `message.accepted`: the caller got that in the response."""

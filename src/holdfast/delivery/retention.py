@@ -12,6 +12,7 @@ class Kept(Enum):
 
     MESSAGES = "outbound messages"
     INBOX = "inbound messages"
+    OPERATIONS = "operations"
     TIMELINE = "entries of the sessions' history"
     QUARANTINE = "credentials in quarantine"
 
@@ -29,7 +30,7 @@ class Retention(Protocol):
     async def remove_batch(self, kept: Kept, *, before: str, after: int) -> Batch:
         """Remove rows older than `before` among the next few hundred row numbers after `after`.
 
-        Never removed: messages that are not settled yet, and each session's newest entry of its history.
+        Never removed: messages and operations that are not settled yet, and each session's newest entry of its history.
         """
 
     async def tidy(self) -> None:

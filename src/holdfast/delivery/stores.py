@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from holdfast.base.clock_step import ClockStep
@@ -362,6 +363,9 @@ class MediaFiles(Protocol):
 
     async def content_for_engine(self, content: Content) -> Content:
         """The same content, with the path of a file in place of each stored medium."""
+
+    async def path(self, media_id: str) -> Path:
+        """The path of a file with a stored medium. Raises `HoldfastError` when it is no longer stored."""
 
 
 class Inbox(Protocol):

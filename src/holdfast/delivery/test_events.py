@@ -44,5 +44,6 @@ def test_every_state_that_a_message_comes_to_has_a_type() -> None:
         "message.received",
         "message.completed",
         "session.state",
+        "operation.updated",
     } == UNASKED
     assert set(TYPES) == UNASKED | {ACCEPTED}

@@ -19,6 +19,7 @@ from holdfast.runtime.engine_storage import EngineStorage
 from holdfast.runtime.errors import NotConnected, SessionRestarting
 from holdfast.runtime.link_opener import LinkOpener
 from holdfast.runtime.link_requests import LinkRequests
+from holdfast.runtime.operation_runner import OperationRunner
 from holdfast.runtime.outbox_sender import OutboxSender
 from holdfast.runtime.passkeys import PasskeyRelay
 from holdfast.runtime.rate_limiter import RateLimiter
@@ -74,6 +75,13 @@ class SessionActor:
         )
         self.queries = SessionQueries(
             company, clock=services.clock, command=services.supervisor.command, link=self._open_link
+        )
+        self._operations = OperationRunner(
+            company,
+            store=services.operations,
+            files=services.files,
+            clock=services.clock,
+            command=services.supervisor.command,
         )
         self._limiter = RateLimiter(
             company,
@@ -143,6 +151,7 @@ class SessionActor:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._sender.run(), name=f"sender {self.company}")
+                tasks.create_task(self._operations.run(), name=f"operations {self.company}")
                 tasks.create_task(self._engine_storage.run(), name=f"engine storage {self.company}")
                 await self._live()
         finally:
@@ -154,6 +163,7 @@ class SessionActor:
         if self._session.link is not None:
             self._services.supervisor.command(engine.CutLink(link=self._session.link.number))
         self._sender.link_down()
+        self._operations.link_down()
         self._requests.link_ended()
         self.queries.link_ended()
         self.passkeys.link_gone(None)
@@ -220,11 +230,16 @@ class SessionActor:
     def clock_was_set(self, step: ClockStep) -> None:
         """Follow the wall clock, also with the time that is recorded for the next attempt."""
         self._sender.clock_was_set(step)
+        self._operations.look_again()
         self._record.clock_was_set(step)
         self.tell(events.Tick())
 
     def messages_wait(self) -> None:
         self._sender.look_again()
+        self._operations.look_again()
+
+    def operations_wait(self) -> None:
+        self._operations.look_again()
 
     def message_cancelled(self, whatsapp_id: str) -> None:
         self._sender.forget(whatsapp_id)
@@ -282,6 +297,8 @@ class SessionActor:
                 self._requests.answer(report)
             case engine.QueryAnswered():
                 self.queries.answer(report)
+            case engine.OperationAnswered():
+                self._operations.answer(report)
             case engine.Acked():
                 self._sender.outcomes.handle_ack(report)
             case engine.SendRefused():
@@ -381,9 +398,11 @@ class SessionActor:
         usable = link.number if link is not None and link.opened_at is not None else None
         if usable != self._sending_on:
             self._sender.link_down()
+            self._operations.link_down()
             self._sending_on = usable
             if usable is not None:
                 self._sender.link_up(usable)
+                self._operations.link_up(usable)
 
     async def _carry_out(self, effect: Effect) -> None:
         match effect:

@@ -261,6 +261,11 @@ class Gateway:
         if actor := self._actors.find(company):
             actor.messages_wait()
 
+    def operations_wait(self, company: str) -> None:
+        """There is a new operation of this company. Without a session here, its owner finds it."""
+        if actor := self._actors.find(company):
+            actor.operations_wait()
+
     async def accept(self, draft: Draft) -> Accepted:
         """Store a message. Its session sends it at once where it may; without one here, it waits in the outbox.
 

@@ -15,7 +15,7 @@ from holdfast.runtime.engine_supervisor import EngineSupervisor
 from holdfast.runtime.ownership import Ownership
 from holdfast.runtime.rate_limiter import SendShares
 from holdfast.session.state import Policy
-from holdfast.session.stores import EngineStore, LiveState, Sessions, Timeline
+from holdfast.session.stores import EngineStore, LiveState, Operations, Sessions, Timeline
 
 
 async def _unrestricted(_: str) -> None:
@@ -34,6 +34,7 @@ class Services:
     live: LiveState
     store: EngineStore
     outbox: Outbox
+    operations: Operations
     accounts: Accounts
     files: MediaFiles
     clock: Clock

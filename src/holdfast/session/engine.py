@@ -84,6 +84,20 @@ class RunQuery(Command, frozen=True, kw_only=True, tag="query"):
     arguments: dict[str, object]
 
 
+class RunOperation(Command, frozen=True, kw_only=True, tag="operation", omit_defaults=True):
+    """Change something at WhatsApp, or look whether it was changed. Answered by `OperationAnswered` with the same
+    `operation` and `step`. Steps of one operation run one after another."""
+
+    operation: str
+    """Id of the operation."""
+    step: Literal["run", "look"]
+    name: str
+    """One of the engine's operations; `holdfast.session.operations` defines them."""
+    arguments: dict[str, object]
+    file: str | None = None
+    """A file on this machine that belongs to the arguments, such as a picture."""
+
+
 class Ping(Command, frozen=True, kw_only=True, tag="ping"):
     """Ping WhatsApp's server. Answered by `Ponged` with the same `n`, or never."""
 
@@ -259,6 +273,22 @@ class QueryAnswered(Report, frozen=True, kw_only=True, tag="query-answered"):
     detail: str = ""
     retry_after_s: float | None = None
     """Seconds during which no query of this kind is sent, because WhatsApp answers none."""
+
+
+class OperationAnswered(Report, frozen=True, kw_only=True, tag="operation-answered"):
+    """WhatsApp's answer to `RunOperation`, or why there is none. When a link closes, its open requests are dropped."""
+
+    operation: str
+    step: Literal["run", "look"]
+    result: object = None
+    """As `holdfast.session.operations` expects it for this kind."""
+    error: str | None = None
+    """`refused` with WhatsApp's `code`; `not-found`, `no-such-group`, `not-on-whatsapp`, `bad-content`, `rate-limited`,
+    `server-busy`, `timeout`, `link-down`, `engine-error`. Only after `rate-limited` it was certainly not done."""
+    code: int | None = None
+    detail: str = ""
+    retry_after_s: float | None = None
+    """Seconds during which no request of this kind is sent, because WhatsApp answers none."""
 
 
 class Written(Report, frozen=True, kw_only=True, tag="written"):
@@ -437,6 +467,7 @@ AnyCommand = (
     | Send
     | Download
     | RunQuery
+    | RunOperation
     | Ping
     | Presence
     | AskPairingCode
@@ -461,6 +492,7 @@ AnyReport = (
     | FrameSeen
     | Ponged
     | QueryAnswered
+    | OperationAnswered
     | Written
     | SendRefused
     | Acked

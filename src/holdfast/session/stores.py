@@ -12,6 +12,7 @@ from typing import Protocol
 
 from holdfast.base.errors import HoldfastError
 from holdfast.session.engine import AnsweredMessage, Commit, InboundMessage
+from holdfast.session.operation_states import AcceptedOperation, Draft, Operation, OperationState
 from holdfast.session.reasons import PASSKEY_REQUIRED
 from holdfast.session.state import State
 
@@ -259,3 +260,28 @@ class EngineStore(Protocol):
 
     async def quarantine(self, company: str, *, reason: str) -> None:
         """Move credentials and keys to quarantine, from where they can be restored. The session starts without any."""
+
+
+class Operations(Protocol):
+    """Durable operations. Every method that changes something returns when the change is on disk."""
+
+    async def accept(self, draft: Draft, *, most_open: int) -> AcceptedOperation | None:
+        """Store a request, or find the one with its Idempotency-Key; None when so many are open already.
+
+        Raises `NotFound`, and `Conflict` for a key that was used for another request.
+        """
+
+    async def save(self, operation: Operation, *, before: OperationState) -> Operation | None:
+        """Store a change, with its event; None when the row no longer has the state `before`. Raises `LeaseLost`."""
+
+    async def cancel(self, operation_id: str) -> Operation:
+        """Raises `NotFound`, and `Conflict` unless it is queued or cancelled."""
+
+    async def find(self, operation_id: str) -> Operation | None: ...
+
+    async def open(self, company: str, *, most: int) -> list[Operation]:
+        """Operations that are not settled, in their order."""
+
+    async def operations(
+        self, company: str, *, state: OperationState | None, after: int, most: int
+    ) -> list[Operation]: ...

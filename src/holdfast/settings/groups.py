@@ -313,6 +313,12 @@ class RetentionSettings(Section):
     Higher: readers of the inbox that were away for longer miss nothing, and old messages can be answered; the
     database grows.
     """
+    operations_keep_days: int = Field(90, ge=0, le=3650)
+    """how long operations, such as the creation of a group, are kept after they were settled; 0: for ever
+
+    Higher: outcomes can be looked up, and their idempotency keys are recognised, for longer; the database grows by
+    about 1 kB an operation.
+    """
     timeline_keep_days: int = Field(8, ge=8, le=3650)
     """how long the history of session states is kept; diagnostics use the last seven days
 

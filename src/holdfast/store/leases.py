@@ -27,6 +27,7 @@ from sqlalchemy import (
     func,
     literal,
     literal_column,
+    or_,
     select,
     text,
     update,
@@ -38,7 +39,7 @@ from holdfast.base.clock import iso
 from holdfast.base.ids import RandomSource
 from holdfast.session.stores import ClusterNode, HeldLease, LeaseLost, NodeDescription
 from holdfast.store.database import Database
-from holdfast.store.tables import leases, nodes, outbox, sessions
+from holdfast.store.tables import leases, nodes, operations, outbox, sessions
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +52,11 @@ _SHOWN_S = 60
 """A node that has not renewed its leases for this long is not shown any more."""
 _FORGOTTEN_AFTER = timedelta(hours=1)
 _NOTHING_SEEN = HeldLease(companies=frozenset(), waiting=frozenset(), elsewhere={}, free_in_s=None)
-_QUEUED = exists().where(outbox.c.company_id == leases.c.company_id, text("outbox.state = 'queued'"))
-"""The state is a literal: with a bound value PostgreSQL would not use the partial index of open messages."""
+_QUEUED = or_(
+    exists().where(outbox.c.company_id == leases.c.company_id, text("outbox.state = 'queued'")),
+    exists().where(operations.c.company_id == leases.c.company_id, text("operations.state = 'queued'")),
+)
+"""The state is a literal: with a bound value PostgreSQL would not use the partial index of what is open."""
 
 
 class Abandoned(Exception):

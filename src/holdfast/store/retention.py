@@ -15,7 +15,7 @@ from holdfast.delivery.message import OPEN
 from holdfast.delivery.retention import Batch, Kept
 from holdfast.store.compact import give_back, refresh_statistics
 from holdfast.store.database import Database
-from holdfast.store.tables import inbox, outbox, quarantine, transitions
+from holdfast.store.tables import inbox, operations, outbox, quarantine, transitions
 
 _AT_ONCE = 500
 _PARTS_GIVEN_BACK = 100
@@ -24,6 +24,7 @@ _NEWER = transitions.alias("newer")
 _AGE: Mapping[Kept, Column[str]] = MappingProxyType({
     Kept.MESSAGES: outbox.c.accepted_at,
     Kept.INBOX: inbox.c.stored_at,
+    Kept.OPERATIONS: operations.c.accepted_at,
     Kept.TIMELINE: transitions.c.at,
     Kept.QUARANTINE: quarantine.c.at,
 })  # fmt: skip
@@ -65,6 +66,8 @@ def _may_go(kept: Kept, before: str) -> tuple[ColumnElement[bool], ...]:
             outbox.c.state.not_in([state.value for state in OPEN]),
             *(func.coalesce(time, "") < before for time in times),
         )
+    if kept is Kept.OPERATIONS:
+        return (func.coalesce(operations.c.settled_at, before) < before,)
     if kept is Kept.TIMELINE:
         is_newer = (_NEWER.c.company_id == transitions.c.company_id) & (_NEWER.c.seq > transitions.c.seq)
         return (select(_NEWER.c.seq).where(is_newer).exists(),)

@@ -237,6 +237,36 @@ Index(
     postgresql_where=_HAS_TARGET,
 )
 
+operations = Table(
+    "operations",
+    metadata,
+    Column("seq", _SEQ, primary_key=True),
+    Column("id", Text, nullable=False, unique=True),
+    Column("company_id", Text, ForeignKey("sessions.company_id"), nullable=False),
+    *(Column(name, Text, nullable=False) for name in ("kind", "target", "arguments", "state")),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    Column("accepted_at", Text, nullable=False),
+    *(Column(name, Text) for name in ("tried_at", "settled_at", "expires_at", "next_at")),
+    *(Column(name, Text) for name in ("observed", "result", "error_code", "error")),
+    Column("whatsapp_code", Integer),
+    *(Column(name, Text) for name in ("retry_at", "retry_code", "retry_message")),
+    *(Column(name, Text) for name in ("idempotency_key", "request_hash")),
+    CheckConstraint(
+        "state IN ('queued','running','succeeded','failed','expired','cancelled','unknown')", name="operations_state"
+    ),
+    sqlite_autoincrement=True,
+)
+Index("operations_idempotency_key", operations.c.company_id, operations.c.idempotency_key, unique=True)
+Index("operations_by_company", operations.c.company_id, operations.c.seq)
+_OPEN_OPERATION = text("state IN ('queued','running')")
+Index(
+    "operations_open",
+    operations.c.company_id,
+    operations.c.seq,
+    sqlite_where=_OPEN_OPERATION,
+    postgresql_where=_OPEN_OPERATION,
+)
+
 inbox = Table(
     "inbox",
     metadata,

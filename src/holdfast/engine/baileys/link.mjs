@@ -16,6 +16,7 @@ import { Lane } from './lane.mjs'
 import { Liveness } from './liveness.mjs'
 import { DownloadFailed, MediaHosts } from './mediahost.mjs'
 import { NewChatLocks } from './newchatlocks.mjs'
+import { operationError, Operations } from './operations.mjs'
 import { Outbound } from './outbound.mjs'
 import { PairingCodes } from './pairing_codes.mjs'
 import { PasskeyCeremony, deviceTypeOf } from './passkey.mjs'
@@ -91,6 +92,8 @@ export class Link {
         return this.#download(command)
       case 'query':
         return this.#query(command)
+      case 'operation':
+        return this.#operation(command)
       case 'ping':
         return this.sock && this.#liveness.ping(this.sock, command.n)
       case 'presence':
@@ -162,6 +165,7 @@ export class Link {
     const { sock, creds, store, recipients } = this
     const report = each => this.#report(each)
     this.queries = new Queries({ sock, limits: this.#limits, groups: this.groups })
+    this.operations = new Operations({ sock, limits: this.#limits, groups: this.groups, me: () => creds.me })
     this.locks = new NewChatLocks({ sock, report })
     this.answers = new Answers({ sock, creds, store, recipients, groups: this.groups, locks: this.locks, report })
     this.outbound = new Outbound({
@@ -323,6 +327,18 @@ export class Link {
       const { retryAfterS } = [error, error.cause].find(each => each instanceof QueryLimited) ?? {}
       const detail = String(error.message).slice(0, 200)
       this.#report({ r: 'query-answered', request, error: queryError(error), detail, retryAfterS })
+    }
+  }
+
+  async #operation(command) {
+    const { operation, step } = command
+    try {
+      if (!this.#opened) throw new LinkDown('the link is not open')
+      const result = await this.operations.run(command)
+      if (JSON.stringify(result).length > MOST_ANSWER_CHARS) throw new Error('the answer is too long')
+      this.#report({ r: 'operation-answered', operation, step, result })
+    } catch (error) {
+      this.#report({ r: 'operation-answered', operation, step, ...operationError(error) })
     }
   }
 

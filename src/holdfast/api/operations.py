@@ -1,0 +1,173 @@
+"""Operations: the routes that show, list and cancel them, and what every route that begins one shares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Self
+
+from fastapi import Depends, Header, Query, Request, Response
+from pydantic import Field
+
+from holdfast.api.description import problem
+from holdfast.api.fast_send import LONGEST_KEY
+from holdfast.api.keys import KeyGrant
+from holdfast.api.routing import After, CompanyPath, KeyDependency, Limit, LoadedGateway, keyed_router
+from holdfast.api.schemas import ApiModel, ListPage, cursor
+from holdfast.http.shutdown import ShutdownScope
+from holdfast.http.startup import until_loaded
+from holdfast.runtime.operations import Operations, unknown_operation
+from holdfast.session.operation_states import LONGEST_EXPIRY_S, OPEN, Operation, OperationState, body_of
+from holdfast.session.operations import Arguments
+
+LONGEST_WAIT_S = 60
+
+STARTING: Mapping[int | str, dict[str, Any]] = {
+    200: {"description": "the operation is settled already; `state` and `error` say how"},
+    409: problem("the Idempotency-Key was used for another operation"),
+    429: problem("the company has too many operations that are not settled"),
+}
+"""How the start of an operation can be answered besides 202, for the OpenAPI document."""
+
+operations = keyed_router("operations")
+
+
+class OperationErrorModel(ApiModel):
+    code: str
+    message: str
+    whatsapp_code: Annotated[int | None, Field(description="the code of WhatsApp's refusal")]
+
+
+class OperationRetryModel(ApiModel):
+    at: str
+    code: str
+    message: str
+
+
+class OperationModel(ApiModel):
+    """Something that changes the state of WhatsApp: carried out once, as soon as the session is connected."""
+
+    id: str
+    company_id: str
+    kind: str
+    target: Annotated[str, Field(description="what it changes; operations of one target keep their order")]
+    state: Annotated[
+        str, Field(description="queued, running, succeeded, failed, expired, cancelled; unknown: nobody can tell")
+    ]
+    attempts: int
+    accepted_at: str
+    settled_at: str | None
+    expires_at: str | None
+    result: Annotated[Any, Field(description="what WhatsApp answered; its form depends on the kind")]
+    error: OperationErrorModel | None
+    retries: Annotated[OperationRetryModel | None, Field(description="why the last attempt has to be repeated")]
+
+    @classmethod
+    def of(cls, operation: Operation) -> Self:
+        return cls.model_validate(body_of(operation))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Starter:
+    """Begins an operation as the request asks: options that all kinds share."""
+
+    request: Request
+    response: Response
+    wait_s: float
+    expires_in_s: int | None
+    idempotency_key: str | None
+
+    async def start(self, company: str, arguments: Arguments) -> OperationModel:
+        """Accept the operation. 202, or 200 when it is settled within the time that the caller waits."""
+        state = self.request.app.state
+        service: Operations = state.operations
+        shutdown: ShutdownScope = state.shutdown
+        await until_loaded(self.request, state.gateway)
+        operation = await service.accept(
+            company, arguments, idempotency_key=self.idempotency_key, expires_in_s=self.expires_in_s
+        )
+        if self.wait_s and operation.state in OPEN:
+            async with shutdown.until_stopping():
+                operation = await service.settled(operation, within_s=self.wait_s)
+        self.response.status_code = 202 if operation.state in OPEN else 200
+        self.response.headers["Location"] = f"/v1/operations/{operation.id}"
+        return OperationModel.of(operation)
+
+
+Wait = Annotated[float, Query(ge=0, le=LONGEST_WAIT_S, description="seconds to wait for the outcome")]
+
+
+async def _starter(
+    request: Request,
+    response: Response,
+    wait: Wait = 0,
+    expires_in_s: Annotated[
+        int | None,
+        Query(alias="expiresInS", ge=1, le=LONGEST_EXPIRY_S, description="seconds after which it is not begun"),
+    ] = None,
+    idempotency_key: Annotated[str | None, Header(max_length=LONGEST_KEY, min_length=1)] = None,
+) -> Starter:
+    return Starter(
+        request=request, response=response, wait_s=wait, expires_in_s=expires_in_s, idempotency_key=idempotency_key
+    )
+
+
+StarterDependency = Annotated[Starter, Depends(_starter)]
+
+
+async def _service(request: Request, _: LoadedGateway) -> Operations:
+    service: Operations = request.app.state.operations
+    return service
+
+
+Service = Annotated[Operations, Depends(_service)]
+
+
+@operations.get("/v1/operations/{id}")
+async def get_operation(
+    id: str,  # noqa: A002 – the interface's name
+    request: Request,
+    grant: KeyDependency,
+    service: Service,
+    wait: Wait = 0,
+) -> OperationModel:
+    """One operation in its current state; with `wait`, as soon as it is settled."""
+    operation = await _operation(id, grant, service)
+    if wait and operation.state in OPEN:
+        shutdown: ShutdownScope = request.app.state.shutdown
+        async with shutdown.until_stopping():
+            operation = await service.settled(operation, within_s=wait)
+    return OperationModel.of(operation)
+
+
+@operations.delete("/v1/operations/{id}")
+async def cancel_operation(
+    id: str,  # noqa: A002 – the interface's name
+    grant: KeyDependency,
+    service: Service,
+) -> OperationModel:
+    """Cancel an operation that is queued (409 if it may have been done)."""
+    await _operation(id, grant, service)
+    return OperationModel.of(await service.cancel(id))
+
+
+@operations.get("/v1/sessions/{company}/operations")
+async def list_operations(
+    company: CompanyPath,
+    service: Service,
+    state: OperationState | None = None,
+    after: After = None,
+    limit: Limit = 100,
+) -> ListPage[OperationModel]:
+    """Operations of a company, oldest first."""
+    found = await service.operations(company, state=state, after=cursor(after), most=limit + 1)
+    next_ = str(found[limit - 1].seq) if len(found) > limit else None
+    return ListPage(items=[OperationModel.of(each) for each in found[:limit]], next=next_)
+
+
+async def _operation(id: str, grant: KeyGrant, service: Operations) -> Operation:  # noqa: A002 – the interface's name
+    """The operation, if the key may access it; for another key it does not exist."""
+    operation = await service.find(id)
+    if not grant.covers(operation.company):
+        raise unknown_operation(id)
+    return operation

@@ -1,0 +1,169 @@
+// What Holdfast changes at WhatsApp, by name, as `holdfast.session.operations` defines it. A new kind is an entry of
+// OPERATIONS: `run` carries it out, and `look`, for kinds that must not be repeated, shows what Python compares.
+// Every request goes through the link's QueryLimits, by the kind of the request.
+
+import { getBinaryNodeChild, getBinaryNodeChildren, jidNormalizedUser } from 'baileys'
+
+import { QueryLimited } from './querylimits.mjs'
+import { refusalCode } from './refusals.mjs'
+
+const ALL_GROUPS = '@g.us'
+const OK = 200
+
+const OPERATIONS = {
+  'create-group': {
+    async run({ subject, members }, { setGroup, key }) {
+      const create = { tag: 'create', attrs: { subject, key }, content: members.map(participant) }
+      const group = getBinaryNodeChild(await setGroup(ALL_GROUPS, create), 'group')
+      const { id } = group.attrs
+      const answers = answersAbout(group).filter(row => members.includes(row.jid) || row.code !== OK)
+      return { id: groupJid(id), subject: group.attrs.subject ?? subject, members: answers }
+    },
+
+    // The account's own groups with this subject.
+    async look({ subject }, { getGroup, isMe, sock, limits }) {
+      const answer = await getGroup(ALL_GROUPS, { tag: 'participating', attrs: {} })
+      const listed = getBinaryNodeChildren(getBinaryNodeChild(answer, 'groups'), 'group')
+      const own = listed.filter(({ attrs }) => attrs.subject === subject && [attrs.creator, attrs.creator_pn].some(isMe))
+      return Promise.all(
+        own.map(async ({ attrs }) => {
+          const found = await limits.run('w:g2', () => sock.groupMetadata(groupJid(attrs.id)))
+          return { id: found.id, subject: found.subject, members: found.participants.map(person) }
+        })
+      )
+    }
+  },
+
+  'change-members': {
+    async run({ group, ...given }, { setGroup, groups }) {
+      const result = {}
+      for (const action of ['add', 'remove', 'promote', 'demote']) {
+        if (!given[action]?.length) continue
+        const answer = await setGroup(group, { tag: action, attrs: {}, content: given[action].map(participant) })
+        result[action] = answersAbout(getBinaryNodeChild(answer, action))
+      }
+      groups.forget(group)
+      return result
+    }
+  },
+
+  // Only what differs is changed, so a repetition has no effect that others see.
+  'update-group': {
+    async run({ group, ...wanted }, { sock, limits, groups }) {
+      const before = await limits.run('w:g2', () => sock.groupMetadata(group))
+      const changed = []
+      for (const [name, { now, set }] of Object.entries(GROUP_SETTINGS)) {
+        const value = wanted[name]
+        if (value === undefined || value === now(before)) continue
+        await limits.run('w:g2', () => set(sock, group, value))
+        changed.push(name)
+      }
+      groups.forget(group)
+      return { changed }
+    }
+  },
+
+  'leave-group': {
+    async run({ group }, { setGroup, groups }) {
+      const id = group.split('@')[0]
+      const leave = { tag: 'leave', attrs: {}, content: [{ tag: 'group', attrs: { id } }] }
+      const answer = getBinaryNodeChild(await setGroup(ALL_GROUPS, leave), 'leave')
+      for (const { attrs } of getBinaryNodeChildren(answer, 'group')) if (attrs.error) throw refused(attrs.error)
+      groups.forget(group)
+      return {}
+    }
+  },
+
+  block: {
+    async run({ jid, blocked }, { sock, limits }) {
+      await limits.run('blocklist', () => sock.updateBlockStatus(jid, blocked ? 'block' : 'unblock'))
+      return { blocked }
+    }
+  }
+}
+
+const GROUP_SETTINGS = {
+  subject: { now: group => group.subject, set: (sock, jid, text) => sock.groupUpdateSubject(jid, text) },
+  description: { now: group => group.desc ?? '', set: (sock, jid, text) => sock.groupUpdateDescription(jid, text || undefined) },
+  announceOnly: {
+    now: group => group.announce,
+    set: (sock, jid, on) => sock.groupSettingUpdate(jid, on ? 'announcement' : 'not_announcement')
+  },
+  locked: { now: group => group.restrict, set: (sock, jid, on) => sock.groupSettingUpdate(jid, on ? 'locked' : 'unlocked') },
+  joinApproval: {
+    now: group => group.joinApprovalMode,
+    set: (sock, jid, on) => sock.groupJoinApprovalMode(jid, on ? 'on' : 'off')
+  },
+  membersAdd: {
+    now: group => group.memberAddMode,
+    set: (sock, jid, on) => sock.groupMemberAddMode(jid, on ? 'all_member_add' : 'admin_add')
+  },
+  disappearingS: {
+    now: group => group.ephemeralDuration || 0,
+    set: (sock, jid, seconds) => sock.groupToggleEphemeral(jid, seconds)
+  }
+}
+
+export class Operations {
+  #running = new Map() // operation -> promise of its last step
+
+  /**
+   * @param sock    Baileys' socket
+   * @param limits  the link's QueryLimits
+   * @param groups  the link's Groups
+   * @param me      () => {id, lid}, the account's own JIDs
+   */
+  constructor({ sock, limits, groups, me }) {
+    const ask = type => (to, node) =>
+      limits.run('w:g2', () => sock.query({ tag: 'iq', attrs: { type, xmlns: 'w:g2', to }, content: [node] }))
+    const isMe = jid => Boolean(jid) && [me().id, me().lid].some(own => own && jidNormalizedUser(own) === jidNormalizedUser(jid))
+    this.parts = { sock, limits, groups, isMe, setGroup: ask('set'), getGroup: ask('get') }
+  }
+
+  /** One step of an operation; it begins when the step before has ended, in whatever way. */
+  async run({ operation, step, name, arguments: given, file }) {
+    const steps = Object.hasOwn(OPERATIONS, name) ? OPERATIONS[name] : {}
+    if (!steps[step]) throw new Error(`there is no operation ${name}, or it has no step ${step}`)
+    const before = this.#running.get(operation) ?? Promise.resolve()
+    const running = before.catch(() => {}).then(() => steps[step](given, { ...this.parts, file, key: keyOf(operation) }))
+    this.#running.set(operation, running)
+    try {
+      return await running
+    } finally {
+      if (this.#running.get(operation) === running) this.#running.delete(operation)
+    }
+  }
+}
+
+/** Why a step has no result, in the words of the port: `{error, code, detail, retryAfterS}`. */
+export function operationError(error) {
+  const limited = [error, error.cause].find(each => each instanceof QueryLimited)
+  const word = refusalCode(error)
+  const code = typeof error.data === 'number' ? error.data : undefined
+  return {
+    error: word === 'engine-error' && code !== undefined ? 'refused' : word,
+    code: limited ? undefined : code,
+    detail: String(error.message).slice(0, 200),
+    retryAfterS: limited?.retryAfterS
+  }
+}
+
+const refused = code => Object.assign(new Error('refused'), { data: Number(code) })
+
+// WhatsApp uses the key to recognise a repeated creation. It has the form of a message id.
+const keyOf = operation => `3EB0${operation.replace(/^op_/, '').toUpperCase()}`.slice(0, 22)
+
+const participant = jid => ({ tag: 'participant', attrs: { jid } })
+const groupJid = id => (id.includes('@') ? id : `${id}${ALL_GROUPS}`)
+const person = ({ id, lid, phoneNumber }) => ({ jid: phoneNumber || id, lid: lid || (phoneNumber && id) })
+
+const answersAbout = node =>
+  getBinaryNodeChildren(node, 'participant').map(each => {
+    const request = getBinaryNodeChild(each, 'add_request')
+    return {
+      jid: jidNormalizedUser(each.attrs.phone_number || each.attrs.jid),
+      code: Number(each.attrs.error || OK),
+      inviteCode: request?.attrs.code,
+      inviteExpiresS: request?.attrs.expiration && Number(request.attrs.expiration)
+    }
+  })

@@ -1,0 +1,223 @@
+"""Operations: what changes something at WhatsApp – a group, the profile, the block list – and is carried out once.
+
+An operation is a durable row. It is committed before the caller gets a 202, carried out when the link is open, in order
+for each target, and settled by WhatsApp's answer. When there is no answer, because a process or a link ended, the
+kind decides how its outcome is found out: most kinds can be repeated without further effect; the others look at
+WhatsApp again and compare with what was there before.
+
+A kind is defined here, in `KINDS`, and under the same name in `engine/baileys/operations.mjs`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+import msgspec
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A look shows that the operation was carried out."""
+
+    result: Any
+
+
+@dataclass(frozen=True, slots=True)
+class NotDone:
+    """A look shows no effect of the operation."""
+
+
+@dataclass(frozen=True, slots=True)
+class CantTell:
+    """A look does not show whether the operation was carried out; `sentence` says why."""
+
+    sentence: str
+
+
+Verdict = Done | NotDone | CantTell
+
+
+class Arguments(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """What one kind of operation needs to know. JIDs are canonical."""
+
+    kind: ClassVar[str]
+    looks: ClassVar[bool] = False
+    """Repeating it would have a further effect: before the first attempt, and after one without an answer, the engine
+    looks at WhatsApp (`look` in the engine), and `judge` compares."""
+
+    done_codes: ClassVar[frozenset[int]] = frozenset()
+    """WhatsApp's refusals of a repeated attempt which mean that an earlier one was carried out."""
+
+    @property
+    def target(self) -> str:
+        raise NotImplementedError
+
+    @property
+    def medium(self) -> str | None:
+        """The stored medium that the engine needs as a file."""
+        return None
+
+    def judge(self, before: Any, after: Any) -> Verdict:
+        """Was an attempt without an answer carried out? Only called for kinds that look."""
+        raise NotImplementedError
+
+    def described(self, result: Any) -> Any:
+        """The engine's result as callers see it."""
+        return result
+
+    def outcome(self, result: Any) -> Failure | None:
+        """Why a result (as callers see it) is still a failure, for kinds with several parts."""
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    code: str
+    sentence: str
+    whatsapp_code: int | None = None
+
+
+class CreateGroup(Arguments, frozen=True, kw_only=True):
+    kind = "create-group"
+    looks = True
+
+    subject: str
+    members: list[str]
+
+    @property
+    def target(self) -> str:
+        return "groups"
+
+    def judge(self, before: Any, after: Any) -> Verdict:
+        """A look lists the account's own groups with this subject. Operations on `groups` run one after another, so
+        a group that was not there before the attempt is the one that it created."""
+        known = {group["id"] for group in before}
+        new = [group for group in after if group["id"] not in known]
+        if not new:
+            return NotDone()
+        if len(new) > 1:
+            ids = ", ".join(str(group["id"]) for group in new)
+            return CantTell(
+                f"the connection ended before WhatsApp answered, and then there were several new groups with this "
+                f"subject ({ids}): one of them may be its own, so it is not tried again"
+            )
+        present = {jid for member in new[0].get("members", []) for jid in (member.get("jid"), member.get("lid")) if jid}
+        members = [{"jid": jid, "code": 200 if jid in present else 0} for jid in self.members]
+        return Done({"id": new[0]["id"], "subject": new[0].get("subject"), "members": members})
+
+    def described(self, result: Any) -> Any:
+        return {**result, "members": member_results(result["members"], action="add")}
+
+
+class ChangeMembers(Arguments, frozen=True, kw_only=True):
+    """WhatsApp answers a repeated change of a member with 409 or 404, which counts as done."""
+
+    kind = "change-members"
+
+    group: str
+    add: list[str] = []
+    remove: list[str] = []
+    promote: list[str] = []
+    demote: list[str] = []
+
+    @property
+    def target(self) -> str:
+        return self.group
+
+    def described(self, result: Any) -> Any:
+        return {action: member_results(rows, action=action) for action, rows in result.items()}
+
+    def outcome(self, result: Any) -> Failure | None:
+        return _all_refused(row for rows in result.values() for row in rows)
+
+
+class UpdateGroup(Arguments, frozen=True, kw_only=True):
+    """The engine reads the group first and changes only what differs."""
+
+    kind = "update-group"
+
+    group: str
+    subject: str | None = None
+    description: str | None = None
+    """Empty: none."""
+    announce_only: bool | None = None
+    locked: bool | None = None
+    join_approval: bool | None = None
+    members_add: bool | None = None
+    disappearing_s: int | None = None
+
+    @property
+    def target(self) -> str:
+        return self.group
+
+
+class LeaveGroup(Arguments, frozen=True, kw_only=True):
+    kind = "leave-group"
+    done_codes = frozenset({401, 403, 404})
+
+    group: str
+
+    @property
+    def target(self) -> str:
+        return self.group
+
+
+class Block(Arguments, frozen=True, kw_only=True):
+    kind = "block"
+
+    jid: str
+    blocked: bool
+
+    @property
+    def target(self) -> str:
+        return self.jid
+
+
+KINDS: Mapping[str, type[Arguments]] = MappingProxyType({
+    each.kind: each for each in (CreateGroup, ChangeMembers, UpdateGroup, LeaveGroup, Block)
+})  # fmt: skip
+
+
+# Members, each with an answer of its own.
+
+_MEMBER_CODES = {
+    0: "WhatsApp's answer was lost, and this person is not in the group",
+    401: "this person blocked the account",
+    403: "this person's privacy settings don't allow it; invite the person instead",
+    404: "this person is not in the group, or not on WhatsApp",
+    406: "WhatsApp does not accept this person",
+    408: "this person left the group recently and can't be added yet; invite the person instead",
+    409: "this person is in the group already",
+    417: "this person does not have the role that would be changed",
+    419: "the group is full",
+    429: "WhatsApp limits such changes",
+    500: "the group is full, or WhatsApp reports an error of its own",
+}
+_DONE = {"add": {409}, "remove": {404}}
+"""Answers of WhatsApp to a change that was made before."""
+
+
+def member_results(rows: Iterable[Mapping[str, Any]], *, action: str) -> list[dict[str, Any]]:
+    """WhatsApp's answer about each member: `{jid, code, inviteCode?, inviteExpiresS?}` → `{jid, done, …}`."""
+    return [_member_result(row, action) for row in rows]
+
+
+def _member_result(row: Mapping[str, Any], action: str) -> dict[str, Any]:
+    code = int(row["code"])
+    shown: dict[str, Any] = {"jid": row["jid"], "done": code == 200 or code in _DONE.get(action, ())}
+    if code != 200:
+        shown["whatsappCode"] = code
+        shown["message"] = _MEMBER_CODES.get(code, "WhatsApp refused it")
+    return shown | {name: row[name] for name in ("inviteCode", "inviteExpiresS") if row.get(name) is not None}
+
+
+def _all_refused(rows: Iterable[Mapping[str, Any]]) -> Failure | None:
+    listed = list(rows)
+    if not listed or any(row["done"] for row in listed):
+        return None
+    code = listed[0].get("whatsappCode")
+    reasons = "; ".join(dict.fromkeys(str(row["message"]) for row in listed))
+    return Failure(code="members-refused", sentence=f"WhatsApp refused all of it: {reasons}", whatsapp_code=code)

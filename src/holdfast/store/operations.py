@@ -1,0 +1,179 @@
+"""Operations as rows: accepted once for each Idempotency-Key, changed only from the state that the writer saw."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, func, select, text, update
+
+from holdfast.base.clock import Clock, iso
+from holdfast.base.errors import Conflict, NotFound
+from holdfast.delivery.events import OPERATION
+from holdfast.session.operation_states import OPEN, AcceptedOperation, Draft, Operation, OperationState, body_of
+from holdfast.session.stores import LeaseLost
+from holdfast.store.connection import insert
+from holdfast.store.database import Database, Refusal
+from holdfast.store.events import lock_event_order, record
+from holdfast.store.leases import NO_FENCE, Fence
+from holdfast.store.tables import operations, sessions
+
+IS_OPEN = text("state IN ('queued','running')")
+"""Literally as in the partial index."""
+_JSON = ("arguments", "observed", "result")
+_HIDDEN = {"idempotency_key", "request_hash"}
+_SHOWN = [column for column in operations.c if column.name not in _HIDDEN]
+_FIXED = {"seq", "id", "company", "kind", "target", "arguments", "accepted_at", "expires_at"}
+
+
+class OperationRows:
+    """Keeps `holdfast.session.stores.Operations`."""
+
+    def __init__(self, database: Database, *, clock: Clock, fence: Fence = NO_FENCE) -> None:
+        self._database = database
+        self._clock = clock
+        self._fence = fence
+
+    async def accept(self, draft: Draft, *, most_open: int) -> AcceptedOperation | None:
+        values = _accepted(draft, iso(self._clock.now()))
+
+        def work(connection: Connection) -> AcceptedOperation | Refusal | None:
+            if connection.scalar(select(sessions.c.company_id).where(sessions.c.company_id == draft.company)) is None:
+                sentence = f'company "{draft.company}" is unknown: create it with PUT /v1/sessions/{draft.company}'
+                return Refusal(NotFound(sentence, field="company"))
+            lock_event_order(connection)  # before the number is drawn: the order of numbers is that of commits
+            if draft.idempotency_key is not None and (before := _keyed(connection, draft)) is not None:
+                return before
+            open_ones = select(operations.c.seq).where(operations.c.company_id == draft.company, IS_OPEN)
+            count = select(func.count()).select_from(open_ones.limit(most_open).subquery())
+            if (connection.scalar(count) or 0) >= most_open:
+                return None
+            row = connection.execute(insert(connection, operations).returning(*_SHOWN), values).mappings().one()
+            _record(connection, made := _operation(row), at=made.accepted_at)
+            return AcceptedOperation(operation=made, is_new=True)
+
+        return await self._database.write(work, company=draft.company)
+
+    async def save(self, operation: Operation, *, before: OperationState) -> Operation | None:
+        check = self._fence.check(operation.company)
+        at = iso(self._clock.now())
+        row = update(operations).where(operations.c.id == operation.id, operations.c.state == before.value)
+        changed = row.values(_changes(operation)).returning(*_SHOWN)
+
+        def work(connection: Connection) -> Operation | LeaseLost | None:
+            try:
+                check(connection)
+            except LeaseLost as lost:
+                return lost
+            lock_event_order(connection)
+            found = connection.execute(changed).mappings().first()
+            if found is None:
+                return None
+            saved = _operation(found)
+            if saved.state is not before:
+                _record(connection, saved, at=at)
+            return saved
+
+        saved = await self._database.write(work, company=operation.company)
+        if isinstance(saved, LeaseLost):
+            raise saved
+        return saved
+
+    async def cancel(self, operation_id: str) -> Operation:
+        at = iso(self._clock.now())
+        is_queued = (operations.c.id == operation_id, operations.c.state == OperationState.QUEUED.value)
+        values = {"state": OperationState.CANCELLED.value, "settled_at": at, "next_at": None}
+
+        def work(connection: Connection) -> Operation | Refusal:
+            lock_event_order(connection)
+            row = connection.execute(update(operations).where(*is_queued).values(values).returning(*_SHOWN)).mappings()
+            if (found := row.first()) is not None:
+                _record(connection, cancelled := _operation(found), at=at)
+                return cancelled
+            now = _first(connection, operation_id)
+            if now is None:
+                return Refusal(NotFound(f'operation "{operation_id}" is unknown', field="id"))
+            if now.state is OperationState.CANCELLED:
+                return now
+            if now.state is OperationState.RUNNING:
+                return Refusal(Conflict("the operation is running: it was given to WhatsApp and may have been done"))
+            return Refusal(Conflict(f"the operation is {now.state}: only one that waits can be cancelled"))
+
+        return await self._database.write(work)
+
+    async def find(self, operation_id: str) -> Operation | None:
+        return await self._database.read(lambda connection: _first(connection, operation_id))
+
+    async def open(self, company: str, *, most: int) -> list[Operation]:
+        statement = select(*_SHOWN).where(operations.c.company_id == company, IS_OPEN).order_by(operations.c.seq)
+        return await self._database.read(
+            lambda connection: [_operation(row) for row in connection.execute(statement.limit(most)).mappings()]
+        )
+
+    async def operations(self, company: str, *, state: OperationState | None, after: int, most: int) -> list[Operation]:
+        statement = select(*_SHOWN).where(operations.c.company_id == company, operations.c.seq > after)
+        if state is not None:
+            statement = statement.where(operations.c.state == state.value, *([IS_OPEN] if state in OPEN else []))
+        statement = statement.order_by(operations.c.seq).limit(most)
+        return await self._database.read(
+            lambda connection: [_operation(row) for row in connection.execute(statement).mappings()]
+        )
+
+
+def _keyed(connection: Connection, draft: Draft) -> AcceptedOperation | Refusal | None:
+    """The answer to a request whose Idempotency-Key was used before."""
+    key = draft.idempotency_key
+    mine = (operations.c.company_id == draft.company, operations.c.idempotency_key == key)
+    row = connection.execute(select(*_SHOWN, operations.c.request_hash).where(*mine)).mappings().first()
+    if row is None:
+        return None
+    if row["request_hash"] != draft.request_hash:
+        sentence = (
+            f'Idempotency-Key "{key}" was used for another operation of this company: '
+            "give each operation a key of its own"
+        )
+        return Refusal(Conflict(sentence, field="Idempotency-Key"))
+    return AcceptedOperation(operation=_operation(row), is_new=False)
+
+
+def _first(connection: Connection, operation_id: str) -> Operation | None:
+    row = connection.execute(select(*_SHOWN).where(operations.c.id == operation_id)).mappings().first()
+    return None if row is None else _operation(row)
+
+
+def _accepted(draft: Draft, now: str) -> dict[str, Any]:
+    return {
+        "id": draft.id,
+        "company_id": draft.company,
+        "kind": draft.kind,
+        "target": draft.target,
+        "arguments": json.dumps(draft.arguments),
+        "state": OperationState.QUEUED.value,
+        "attempts": 0,
+        "accepted_at": now,
+        "expires_at": draft.expires_at,
+        "idempotency_key": draft.idempotency_key,
+        "request_hash": draft.request_hash,
+    }
+
+
+def _changes(operation: Operation) -> dict[str, Any]:
+    names = [column.name for column in _SHOWN if column.name not in _FIXED | {"company_id"}]
+    values = {name: getattr(operation, name) for name in names}
+    values["state"] = operation.state.value
+    for name in ("observed", "result"):
+        values[name] = None if values[name] is None else json.dumps(values[name])
+    return values
+
+
+def _operation(row: RowMapping | Mapping[Any, Any]) -> Operation:
+    values = {str(name): value for name, value in row.items() if name not in _HIDDEN}
+    for name in _JSON:
+        values[name] = None if values[name] is None else json.loads(values[name])
+    return Operation(company=values.pop("company_id"), state=OperationState(values.pop("state")), **values)
+
+
+def _record(connection: Connection, operation: Operation, *, at: str) -> None:
+    chat = operation.target if "@" in operation.target else None
+    record(connection, operation.company, OPERATION, body_of(operation), chat=chat, at=at)

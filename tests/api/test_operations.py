@@ -1,0 +1,110 @@
+"""Operations by HTTP: what starts them, shows them, waits for them and refuses them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from holdfast.session.engine import OperationAnswered, RunOperation
+from tests.api.api_client import KEY_OF_ONE, OTHER, ApiClient
+from tests.world import COMPANY, World
+
+SESSION = f"/v1/sessions/{COMPANY}"
+GROUP = "120363012345678901@g.us"
+ANNA = "962790000001@s.whatsapp.net"
+
+
+def created(command: RunOperation) -> object:
+    if command.step == "look":
+        return []
+    return {"id": GROUP, "subject": "Flowers", "members": [{"jid": ANNA, "code": 200}]}
+
+
+@pytest.fixture
+async def linked(client: ApiClient, world: World) -> ApiClient:
+    await world.pair()
+    world.engine.operations["create-group"] = created
+    return client
+
+
+def asked(world: World) -> list[RunOperation]:
+    return [command for command in world.engine.commands if isinstance(command, RunOperation)]
+
+
+async def test_a_caller_in_a_hurry_gets_the_outcome(linked: ApiClient) -> None:
+    """With `wait` the answer is 200 and the settled operation; the same key gives it again."""
+    body, headers = {"subject": "Flowers", "members": ["+962 79 000 0001"]}, {"Idempotency-Key": "k"}
+    answer = await linked("POST", f"{SESSION}/groups?wait=10", body, headers=headers)
+    assert (answer.status, answer.json["state"], answer.json["kind"]) == (200, "succeeded", "create-group")
+    assert answer.json["result"] == {"id": GROUP, "subject": "Flowers", "members": [{"jid": ANNA, "done": True}]}
+    again = await linked("POST", f"{SESSION}/groups", body, headers=headers)
+    assert (again.status, again.json["id"]) == (200, answer.json["id"])
+    other = await linked("POST", f"{SESSION}/groups", {**body, "subject": "Bread"}, headers=headers)
+    other.problem(409, "conflict", field="Idempotency-Key")
+
+
+async def test_an_operation_can_be_looked_up_listed_and_cancelled(client: ApiClient, world: World) -> None:
+    """While there is no link it is queued; its key's owner sees it, another company's does not."""
+    await world.now(world.gateway.put(COMPANY))
+    answer = await client("POST", f"{SESSION}/contacts/962790000001/block?wait=2&expiresInS=600")
+    assert (answer.status, answer.json["state"], answer.json["target"]) == (202, "queued", ANNA)
+    assert answer.json["expiresAt"] is not None
+    found = f"/v1/operations/{answer.json['id']}"
+    assert (await client("GET", found, key=KEY_OF_ONE)).json == answer.json
+    page = (await client("GET", f"{SESSION}/operations?state=queued&limit=1")).json
+    assert page == {"items": [answer.json], "next": None}
+    assert (await client("DELETE", found)).json["state"] == "cancelled"
+    (await client("GET", "/v1/operations/op_none")).problem(404, "not-found", field="id")
+    await world.now(world.gateway.put(OTHER))
+    foreign = await client("POST", f"/v1/sessions/{OTHER}/contacts/962790000001/block")
+    for method in ("GET", "DELETE"):
+        (await client(method, f"/v1/operations/{foreign.json['id']}", key=KEY_OF_ONE)).problem(
+            404, "not-found", field="id"
+        )
+
+
+async def test_a_refusal_of_whatsapp_is_a_failed_operation(linked: ApiClient, world: World) -> None:
+    """With a sentence and WhatsApp's code."""
+    world.engine.operations["update-group"] = lambda _: OperationAnswered(
+        link=0, operation="", step="run", error="refused", code=403, detail="forbidden"
+    )
+    answer = await linked("PATCH", f"{SESSION}/groups/{GROUP}?wait=10", {"subject": "Bread"})
+    assert (answer.status, answer.json["state"]) == (200, "failed")
+    assert answer.json["error"]["whatsappCode"] == 403
+    assert "not an admin" in answer.json["error"]["message"]
+
+
+BAD: list[tuple[str, str, Any, str]] = [
+    ("POST", "groups", {"subject": "", "members": ["962790000001"]}, "subject"),
+    ("POST", "groups", {"subject": "x" * 101, "members": ["962790000001"]}, "subject"),
+    ("POST", "groups", {"subject": "Flowers", "members": []}, "members"),
+    ("POST", "groups", {"subject": "Flowers", "members": ["12ab"]}, "members"),
+    ("POST", "groups", {"subject": "Flowers", "members": [GROUP]}, "members"),
+    ("POST", "groups", {"subject": "Flowers", "members": ["962790000001"] * 1024}, "members"),
+    ("PATCH", f"groups/{GROUP}", {}, "body"),
+    ("PATCH", "groups/962790000001", {"subject": "x"}, "id"),
+    ("PATCH", f"groups/{GROUP}", {"disappearingS": 5}, "disappearingS"),
+    ("PATCH", f"groups/{GROUP}", {"description": "x" * 2049}, "description"),
+    ("POST", f"groups/{GROUP}/members", {}, "body"),
+    ("POST", f"groups/{GROUP}/members", {"add": ["?"]}, "add"),
+    ("POST", "groups/nonsense/leave", None, "id"),
+    ("POST", f"contacts/{GROUP}/block", None, "chat"),
+    ("POST", f"groups/{GROUP}/leave?wait=61", None, "wait"),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body", "field"), BAD)
+async def test_bad_input_is_refused_before_anything_is_stored(
+    linked: ApiClient, world: World, method: str, path: str, body: Any, field: str
+) -> None:
+    """The field is named, and nothing reaches the engine."""
+    (await linked(method, f"{SESSION}/{path}", body)).problem(422, "bad-input", field=field)
+    assert not asked(world)
+
+
+async def test_an_unknown_company_has_no_operations(client: ApiClient) -> None:
+    """404, for starting and for listing."""
+    body = {"subject": "Flowers", "members": ["962790000001"]}
+    (await client("POST", "/v1/sessions/nobody/groups", body)).problem(404, "not-found", field="company")
+    (await client("GET", "/v1/sessions/nobody/operations")).problem(404, "not-found", field="company")

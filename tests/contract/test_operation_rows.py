@@ -1,0 +1,97 @@
+"""What the operations' rows promise, on SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from holdfast.base.errors import Conflict, NotFound
+from holdfast.session.operation_states import Draft, Operation, OperationState
+from holdfast.store.operations import OperationRows
+from tests.contract.rows import COMPANY, OTHER, Store
+
+
+@pytest.fixture
+def operations(store: Store) -> OperationRows:
+    return OperationRows(store.database, clock=store.clock)
+
+
+def made(number: int = 1, *, company: str = COMPANY, key: str | None = None, request_hash: str = "h") -> Draft:
+    return Draft(
+        id=f"op_{number}",
+        company=company,
+        kind="block",
+        target="962790000001@s.whatsapp.net",
+        arguments={"jid": "962790000001@s.whatsapp.net", "blocked": True},
+        request_hash=request_hash,
+        idempotency_key=key,
+    )
+
+
+async def accept(operations: OperationRows, draft: Draft, *, most_open: int = 10) -> Operation:
+    accepted = await operations.accept(draft, most_open=most_open)
+    assert accepted is not None
+    return accepted.operation
+
+
+async def test_a_key_is_accepted_once(store: Store, operations: OperationRows) -> None:
+    """The same request finds the first operation, another request is refused; other companies have keys of their
+    own."""
+    first = await operations.accept(made(1, key="k"), most_open=10)
+    again = await operations.accept(made(2, key="k"), most_open=10)
+    assert first is not None
+    assert again is not None
+    assert (again.operation, first.is_new, again.is_new) == (first.operation, True, False)
+    with pytest.raises(Conflict):
+        await operations.accept(made(3, key="k", request_hash="other"), most_open=10)
+    assert (await accept(operations, made(4, company=OTHER, key="k"))).company == OTHER
+    with pytest.raises(NotFound):
+        await operations.accept(made(5, company="nobody"), most_open=10)
+    assert len(store.rows("SELECT seq FROM operations")) == 2
+
+
+async def test_a_change_is_stored_only_on_the_state_that_was_seen(operations: OperationRows) -> None:
+    """An operation that was cancelled in the meantime stays cancelled."""
+    operation = await accept(operations, made())
+    running = replace(operation, state=OperationState.RUNNING, attempts=1, observed=[{"id": "a"}])
+    cancelled = await operations.cancel(operation.id)
+    assert await operations.save(running, before=OperationState.QUEUED) is None
+    assert await operations.find(operation.id) == cancelled
+    assert await operations.cancel(operation.id) == cancelled
+
+
+async def test_everything_of_an_operation_is_stored(store: Store, operations: OperationRows) -> None:
+    """Observation, result, error and times come back as they were; each change of state is an event."""
+    operation = await accept(operations, made())
+    running = replace(operation, state=OperationState.RUNNING, attempts=1, tried_at="2026-01-01T00:00:00.000Z")
+    running = replace(running, observed=[{"id": "a"}], retry_at="t", retry_code="c", retry_message="m", next_at="n")
+    assert await operations.save(running, before=OperationState.QUEUED) == running
+    failed = replace(running, state=OperationState.FAILED, error_code="refused", error="why", whatsapp_code=403)
+    failed = replace(failed, settled_at="2026-01-01T00:00:01.000Z", result={"members": []})
+    assert await operations.save(failed, before=OperationState.RUNNING) == failed
+    assert await operations.find(operation.id) == failed
+    with pytest.raises(Conflict):
+        await operations.cancel(operation.id)
+    events = await store.events.after(0, companies=[COMPANY], most=10)
+    bodies = [(each.type, each.chat, json.loads(each.body)["state"]) for each in events]
+    chat = "962790000001@s.whatsapp.net"
+    assert bodies == [("operation.updated", chat, state) for state in ("queued", "running", "failed")]
+
+
+async def test_the_open_ones_are_counted_and_listed_in_order(operations: OperationRows) -> None:
+    """Past the bound nothing is accepted; lists have pages and states."""
+    for number in range(3):
+        await accept(operations, made(number), most_open=3)
+    assert await operations.accept(made(9), most_open=3) is None
+    await operations.cancel("op_1")
+    assert [each.id for each in await operations.open(COMPANY, most=10)] == ["op_0", "op_2"]
+    assert [each.id for each in await operations.open(COMPANY, most=1)] == ["op_0"]
+    page = await operations.operations(COMPANY, state=None, after=0, most=2)
+    assert [each.id for each in page] == ["op_0", "op_1"]
+    rest = await operations.operations(COMPANY, state=None, after=page[-1].seq, most=2)
+    assert [each.id for each in rest] == ["op_2"]
+    queued = await operations.operations(COMPANY, state=OperationState.QUEUED, after=0, most=9)
+    cancelled = await operations.operations(COMPANY, state=OperationState.CANCELLED, after=0, most=9)
+    assert ([each.id for each in queued], [each.id for each in cancelled]) == (["op_0", "op_2"], ["op_1"])
