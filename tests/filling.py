@@ -14,7 +14,9 @@ from sqlalchemy import Connection, Table, insert
 from holdfast.base.clock import iso
 from holdfast.store import search_index
 from holdfast.store.tables import (
+    chat_aliases,
     chats,
+    contacts,
     decrypted,
     events,
     inbox,
@@ -104,6 +106,14 @@ class Filling:
              "arguments": "{}", "state": "queued" if n % 1000 == 500 else "succeeded", "accepted_at": at,
              "settled_at": None if n % 1000 == 500 else at} for n, c, at in rows
         ])  # fmt: skip
+        yield Rows.of(contacts, [
+            {"company_id": c, "jid": f"{_number(n)}@s.whatsapp.net", "number": _number(n), "lid": f"{_lid(n)}@lid",
+             "username": None, "push_name": "Rami", "updated_at": at} for n, c, at in rows
+        ])  # fmt: skip
+        yield Rows.of(chat_aliases, [
+            {"company_id": c, "alias": f"{_lid(n)}@lid", "chat": f"{_number(n)}@s.whatsapp.net", "moved_at": at}
+            for n, c, at in rows
+        ])  # fmt: skip
         yield Rows.of(transitions, [
             {"company_id": c, "at": at, "before": "connected", "after": "reconnecting", "event": "LinkClosed",
              "attempts": 1, "lasted_s": 1.0} for n, c, at in rows
@@ -183,6 +193,10 @@ def load(connection: Connection, rows: Rows) -> None:
 
 def _number(n: int) -> str:
     return f"96279{n:07}"
+
+
+def _lid(n: int) -> str:
+    return f"88{n:013}"
 
 
 def _delivery(event: dict[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from sqlalchemy import URL, Connection, Engine, event
 
 from holdfast.base.ids import SystemRandomSource
 from holdfast.store.accounts import AccountRows
+from holdfast.store.contacts import ContactRows
 from holdfast.store.credentials import EngineRows
 from holdfast.store.database import Database
 from holdfast.store.events import EventRows
@@ -98,6 +99,7 @@ async def store(place: Path | URL, read_rows: Callable[[str], list[Row]]) -> Asy
         inbox=InboxRows(database),
         accounts=AccountRows(database),
         events=EventRows(database),
+        contacts=ContactRows(database, clock=clock),
         database=database,
     )
     for company in (COMPANY, OTHER):

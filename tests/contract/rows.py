@@ -10,6 +10,7 @@ from holdfast.delivery.events import Events
 from holdfast.delivery.message import StatusUpdate
 from holdfast.delivery.rate_limits import Allowance
 from holdfast.delivery.stores import Accounts, Deferral, Draft, Inbox, Message, MessageChange, Outbox, Outgoing
+from holdfast.session.contacts import Contacts
 from holdfast.session.engine import Decrypted, InboundMessage
 from holdfast.session.state import State
 from holdfast.session.stores import EngineStore, Record, Sessions
@@ -35,6 +36,7 @@ class Store:
     inbox: Inbox
     accounts: Accounts
     events: Events
+    contacts: Contacts
     database: Database
 
 

@@ -28,6 +28,7 @@ from holdfast.delivery.rate_limits import REACH_OUT_LOCK, Allowance
 from holdfast.delivery.retention import Kept
 from holdfast.delivery.stores import BULK, Deferral, Draft, MessageChange
 from holdfast.delivery.webhooks import Tried
+from holdfast.session.contacts import Identity
 from holdfast.session.engine import Commit, CreatedMessage, Decrypted, InboundMessage, Undecryptable
 from holdfast.session.operation_states import Draft as OperationDraft
 from holdfast.session.operation_states import OperationState
@@ -35,6 +36,7 @@ from holdfast.session.state import State
 from holdfast.session.stores import Transition
 from holdfast.store.accounts import AccountRows
 from holdfast.store.chat_rows import ChatRows
+from holdfast.store.contacts import ContactRows
 from holdfast.store.credentials import EngineRows
 from holdfast.store.database import Database
 from holdfast.store.events import EventRows
@@ -47,6 +49,7 @@ from holdfast.store.outbox import OutboxRows
 from holdfast.store.references import ReferenceRows
 from holdfast.store.retention import RetentionRows
 from holdfast.store.sessions import SessionRows
+from holdfast.store.shared_secrets import note
 from holdfast.store.timeline import TimelineRows
 from holdfast.store.webhooks import WebhookRows
 from tests import filling
@@ -57,7 +60,7 @@ ROWS, COMPANIES = 10_000, 100
 FILLING = filling.Filling(companies=COMPANIES, total=ROWS, largest=0.1)
 GROWING = {
     "outbox", "operations", "inbox", "events", "webhook_deliveries", "turns", "media", "media_chunks", "decrypted",
-    "chats", "outbox_search", "inbox_search",
+    "chats", "contacts", "chat_aliases", "outbox_search", "inbox_search",
 }  # fmt: skip
 PARTIAL = {
     "outbox_open",
@@ -66,6 +69,7 @@ PARTIAL = {
     "outbox_due",
     "outbox_interactive",
     "outbox_expiry",
+    "chat_aliases_unmoved",
     "webhook_deliveries_pending",
     "webhook_deliveries_heads",
     "webhook_deliveries_failed",
@@ -113,16 +117,20 @@ async def workload(database: Database) -> set[str]:
             ReferenceRows(database), EventRows(database), WebhookRows(database), TimelineRows(database),
             MediaRows(database, clock=clock), EngineRows(database, clock=clock, randomness=randomness),
             AccountRows(database), SessionRows(database), RetentionRows(database), ChatRows(database),
-            OperationRows(database, clock=clock),
+            OperationRows(database, clock=clock), ContactRows(database, clock=clock),
         )
     ]  # fmt: skip
     outbox, inbox, lookup, figures, references, events, webhooks, timeline, media, engine, *others = stores
-    accounts, sessions, retention, chats, operations = others
+    accounts, sessions, retention, chats, operations, contacts = others
     await _messages(outbox, inbox, lookup, figures, references)
     await _webhooks(webhooks)
     await _engine(engine, accounts, sessions, timeline)
     await _media(media)
     await _operations(operations)
+    await _contacts(contacts, outbox)
+    await contacts.catch_up()
+    await database.write(lambda connection: note(connection, "contacts-backfill", '{"before_seq": 40}'))
+    await contacts.catch_up()
     for companies in (None, [COMPANY], [COMPANY, filling.company(8)]):
         await events.after(ROWS // 2, companies=companies, most=100)
     await events.first_since(_ago(1))
@@ -300,6 +308,21 @@ async def _chats(chats: Called) -> None:
     page = await chats.timeline(COMPANY, CHAT, most=20)
     await chats.timeline(COMPANY, CHAT, before=page.older, most=20)
     await chats.timeline(COMPANY, CHAT, after=page.newer, most=20)
+
+
+async def _contacts(contacts: Called, outbox: Called) -> None:
+    hidden = "5550001@lid"
+    await outbox.accept(replace(_draft("msg_lid", "lid"), chat=hidden))
+    await outbox.accept(replace(_draft("msg_pn", "pn"), chat=CHAT))
+    for jid in (hidden, CHAT):
+        await contacts.learn(COMPANY, [Identity(jid=jid, lid=hidden, username="rami", push_name="Rami")])
+    for number in ("5511987654321", "551187654321"):
+        await outbox.accept(replace(_draft(f"msg_{number}", number), chat=f"{number}@s.whatsapp.net"))
+    pair = ("5511987654321@s.whatsapp.net", "551187654321@s.whatsapp.net")
+    await contacts.learn_spellings(COMPANY, [pair])
+    await contacts.canonical(COMPANY, hidden)
+    await contacts.find(COMPANY, hidden)
+    await contacts.by_username(COMPANY, "rami")
 
 
 async def _media(media: Called) -> None:

@@ -11,7 +11,9 @@ from sqlalchemy import Column, Connection, delete, func, select, tuple_
 from holdfast.base.errors import NotFound
 from holdfast.store.database import Database
 from holdfast.store.tables import (
+    chat_aliases,
     chats,
+    contacts,
     credentials,
     decrypted,
     events,
@@ -36,6 +38,8 @@ _HISTORY = (
     transitions.c.seq,
     chats.c.chat,
     decrypted.c.ciphertext_sha256,
+    contacts.c.jid,
+    chat_aliases.c.alias,
 )
 """Columns by which the rows of one company are removed in parts. Each has an index on the company and the column."""
 

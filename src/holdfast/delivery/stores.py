@@ -147,7 +147,7 @@ class Accepted:
             seq=self.message.seq,
             id=draft.id,
             whatsapp_id=draft.whatsapp_id,
-            chat=draft.chat,
+            chat=self.message.chat,
             content=draft.content,
             attempts=1,
             accepted_at=self.message.accepted_at,

@@ -11,11 +11,13 @@ Cleaning is idempotent, and two different ids stay different.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping
 
 from msgspec.structs import replace
 
+from holdfast.session.contacts import Identity
 from holdfast.session.engine import (
     Acked,
     AnsweredMessageWanted,
@@ -125,6 +127,19 @@ def bounded_message(message: InboundMessage) -> InboundMessage:
         media=None if message.media is None else _media(message.media),
         media_keys=None if keys is None or len(keys) > KEYS_CHARS else clean(keys),
         message_secret=None if secret is None or len(secret) > SECRET_CHARS else clean(secret),
+    )
+
+
+def bounded_identity(identity: Identity) -> Identity:
+    """The same facts about a person, safe to store."""
+    return dataclasses.replace(
+        identity,
+        jid=bounded_id(identity.jid),
+        lid=_optional(identity.lid, bounded_id),
+        username=_optional(identity.username, bounded_name),
+        push_name=_optional(identity.push_name, bounded_name),
+        saved_name=_optional(identity.saved_name, bounded_name),
+        business_name=_optional(identity.business_name, bounded_name),
     )
 
 

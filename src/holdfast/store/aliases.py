@@ -1,45 +1,80 @@
-"""Recognises the ids of one chat: a person has a phone number, in one or two spellings, and a hidden id (LID).
+"""The names of one chat: a person has a phone number, sometimes in two spellings, and a hidden id (LID).
 
-The engine stores the mappings among its keys: `lid-mapping` has a LID's phone number under `LID_reverse`,
-`number-spelling` has WhatsApp's own spelling under the number that a message was addressed to.
+`chat_aliases` has every name of a person that is not the canonical one. Only what WhatsApp's server asserts is stored
+there, and the second spelling of a number until WhatsApp says which one it uses. `store.chat_merge` changes it.
 """
 
 from __future__ import annotations
 
 import json
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
-from holdfast.store.tables import signal_keys
+from holdfast.session.contacts import HIDDEN, PERSON
+from holdfast.store.connection import Prepared
+from holdfast.store.tables import chat_aliases, signal_keys
 
-_PERSON, _HIDDEN = "@s.whatsapp.net", "@lid"
+_CHAT = Prepared(
+    lambda _: select(chat_aliases.c.chat).where(
+        chat_aliases.c.company_id == bindparam("company"), chat_aliases.c.alias == bindparam("name")
+    )
+)
+_KEY = Prepared(
+    lambda _: select(signal_keys.c.value).where(
+        signal_keys.c.company_id == bindparam("company"),
+        signal_keys.c.type == bindparam("kind"),
+        signal_keys.c.id == bindparam("key"),
+    )
+)
+
+
+def alias_of(connection: Connection, company: str, jid: str) -> str | None:
+    """Return the canonical id of which `jid` is stored as another name."""
+    found: str | None = _CHAT.scalar(connection, {"company": company, "name": jid})
+    return found
+
+
+def canonical(connection: Connection, company: str, jid: str) -> str:
+    """Return the canonical id of a chat. An id without another known name is its own."""
+    if not jid.endswith((PERSON, HIDDEN)):
+        return jid
+    found = alias_of(connection, company, jid)
+    if found is not None:
+        return found
+    number = mapped_number(connection, company, jid)
+    return jid if number is None else alias_of(connection, company, number) or number
+
+
+def mapped_number(connection: Connection, company: str, jid: str) -> str | None:
+    """Return the JID by number that the engine has stored for a hidden id, or for another spelling of a number.
+
+    Older versions stored only this. The engine keeps the mapping of a hidden id whose number was given to another one;
+    the number's own mapping tells.
+    """
+    if not jid.endswith(HIDDEN):
+        return _number_in(connection, company, "number-spelling", jid.removesuffix(PERSON))
+    user = jid.removesuffix(HIDDEN)
+    number = _number_in(connection, company, "lid-mapping", f"{user}_reverse")
+    if number is None:
+        return None
+    owner = _number_in(connection, company, "lid-mapping", number.removesuffix(PERSON))
+    return number if owner in {None, f"{user}{PERSON}"} else None
+
+
+def _number_in(connection: Connection, company: str, kind: str, key: str) -> str | None:
+    value = _KEY.scalar(connection, {"company": company, "kind": kind, "key": key})
+    return None if value is None else jid_in(value)
+
+
+def jid_in(value: str) -> str | None:
+    """Return the JID of the number in an engine's key."""
+    try:
+        number = json.loads(value)
+    except ValueError:
+        return None
+    return f"{number}{PERSON}" if isinstance(number, str) and number.isascii() and number.isdigit() else None
 
 
 def is_same_chat(connection: Connection, company: str, *, asked: str, named: str) -> bool:
-    """Whether the chat that WhatsApp `named` is the one that a message was addressed to (`asked`).
-
-    Ids without a stored mapping are two chats.
-    """
-    if asked == named:
-        return True
-    people = (_PERSON, _HIDDEN)
-    if not asked.endswith(people) or not named.endswith(people):
-        return False
-    return _canonical(connection, company, asked) == _canonical(connection, company, named)
-
-
-def _canonical(connection: Connection, company: str, jid: str) -> str:
-    """Return the phone number in WhatsApp's spelling when it is known, else the id unchanged."""
-    if jid.endswith(_HIDDEN):
-        number = _stored(connection, company, "lid-mapping", f"{jid.removesuffix(_HIDDEN)}_reverse")
-        return jid if number is None else f"{number}{_PERSON}"
-    number = _stored(connection, company, "number-spelling", jid.removesuffix(_PERSON))
-    return jid if number is None else f"{number}{_PERSON}"
-
-
-def _stored(connection: Connection, company: str, type_: str, id_: str) -> str | None:
-    table = signal_keys.c
-    mine = (table.company_id == company, table.type == type_, table.id == id_)
-    value = connection.scalar(select(table.value).where(*mine))
-    number = None if value is None else json.loads(value)
-    return number if isinstance(number, str) else None
+    """Whether the chat that WhatsApp `named` is the one that a message was addressed to (`asked`)."""
+    return asked == named or canonical(connection, company, asked) == canonical(connection, company, named)

@@ -26,6 +26,7 @@ from holdfast.delivery.chats import (
 )
 from holdfast.delivery.content import text_of
 from holdfast.delivery.stores import Received
+from holdfast.store.aliases import canonical
 from holdfast.store.database import Database
 from holdfast.store.inbox import RECEIVED, received, subjects_of
 from holdfast.store.message_rows import READ, message_of
@@ -55,9 +56,8 @@ class ChatRows:
         return await self._database.read(work)
 
     async def chat(self, company: str, chat: str) -> Chat | None:
-        mine = select(chats).where(_C.company_id == company, _C.chat == chat)
-
         def work(connection: Connection) -> Chat | None:
+            mine = select(chats).where(_C.company_id == company, _C.chat == canonical(connection, company, chat))
             found = _chats(connection, company, connection.execute(mine).mappings().all())
             return found[0] if found else None
 
@@ -73,8 +73,9 @@ class ChatRows:
         most: int,
     ) -> TimelinePage:
         def work(connection: Connection) -> TimelinePage:
-            found = _slice(connection, company, chat, before=before or END, after=after, most=most)
-            entries = _folded(connection, company, chat, found.messages)
+            name = canonical(connection, company, chat)
+            found = _slice(connection, company, name, before=before or END, after=after, most=most)
+            entries = _folded(connection, company, name, found.messages)
             return TimelinePage(entries=entries, older=found.older, newer=found.newer)
 
         return await self._database.read(work)

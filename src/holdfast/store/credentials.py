@@ -13,14 +13,17 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from msgspec.structs import replace
 from sqlalchemy import Connection, Table, bindparam, delete, func, select, update
 
 from holdfast.base.clock import Clock, iso
 from holdfast.base.ids import RandomSource
 from holdfast.session.engine import AnsweredMessage, Commit, CreatedMessage, Decrypted, InboundMessage, Undecryptable
 from holdfast.session.untrusted import bounded_commit, bounded_id, clean
+from holdfast.store.aliases import canonical
 from holdfast.store.connection import Insert, Prepared, insert
 from holdfast.store.database import Database
+from holdfast.store.identities import learn_keys, learn_sender
 from holdfast.store.inbox import RECEIVED, MediaUrl, keep_received, no_media_url
 from holdfast.store.leases import NO_FENCE, Fence
 from holdfast.store.outbox_updates import know_chat
@@ -110,6 +113,7 @@ class EngineRows:
             if commit.credentials is not None:
                 _save_credentials(connection, company, commit, now)
             _save_keys(connection, company, commit)
+            learn_keys(connection, company, commit.keys, now=now)
             for jid, subject in commit.groups.items():
                 row = {"company_id": company, "jid": jid, "subject": subject, "learned_at": now}
                 _LEARN_GROUP.rows(connection, row)
@@ -117,11 +121,8 @@ class EngineRows:
                 _save_made(connection, company, made)
             for item in commit.undecryptable:
                 self._save_undecryptable(connection, company, item, now)
-            return [
-                item.message
-                for item in commit.decrypted
-                if self._save_decrypted(connection, company, item, now) and item.message is not None
-            ]
+            stored = (self._save_decrypted(connection, company, item, now) for item in commit.decrypted)
+            return [message for message in stored if message is not None]
 
         return await self._database.write(work, company=company)
 
@@ -150,17 +151,16 @@ class EngineRows:
 
     async def answered_message(self, company: str, whatsapp_id: str, *, chat: str) -> AnsweredMessage | None:
         table = inbox.c
-        first = select(func.min(table.seq)).where(
-            table.company_id == company,
-            table.chat == chat,
-            table.whatsapp_id == whatsapp_id,
-            table.message_secret.is_not(None),
-        )
         columns = table["sender", "sender_lid", "from_me", "content", "message_secret"]
-        statement = select(*columns).where(table.seq == first.scalar_subquery())
 
         def work(connection: Connection) -> AnsweredMessage | None:
-            row = connection.execute(statement).first()
+            first = select(func.min(table.seq)).where(
+                table.company_id == company,
+                table.chat == canonical(connection, company, chat),
+                table.whatsapp_id == whatsapp_id,
+                table.message_secret.is_not(None),
+            )
+            row = connection.execute(select(*columns).where(table.seq == first.scalar_subquery())).first()
             if row is None:
                 return None
             return AnsweredMessage(
@@ -211,8 +211,8 @@ class EngineRows:
     def _now(self) -> str:
         return iso(self._clock.now())
 
-    def _save_decrypted(self, connection: Connection, company: str, item: Decrypted, now: str) -> bool:
-        """Store a plaintext and its message; returns whether the message is new to the inbox."""
+    def _save_decrypted(self, connection: Connection, company: str, item: Decrypted, now: str) -> InboundMessage | None:
+        """Store a plaintext and its message; returns the message if it is new to the inbox."""
         row = {
             "company_id": company,
             "ciphertext_sha256": item.ciphertext_sha256,
@@ -220,10 +220,15 @@ class EngineRows:
             "stored_at": now,
         }
         _KEEP_PLAINTEXT.rows(connection, row)
-        return item.message is not None and self._save_message(connection, company, item.message, now)
+        return None if item.message is None else self._save_message(connection, company, item.message, now)
 
-    def _save_message(self, connection: Connection, company: str, message: InboundMessage, now: str) -> bool:
-        """Store an inbound message, or complete its row if it could not be decrypted before."""
+    def _save_message(
+        self, connection: Connection, company: str, message: InboundMessage, now: str
+    ) -> InboundMessage | None:
+        """Store an inbound message, or complete its row if it could not be decrypted before.
+
+        Returns it with the canonical ids of chat and sender if it is new.
+        """
         values = {
             "type": message.type,
             "text": message.text,
@@ -234,22 +239,29 @@ class EngineRows:
             "sender_lid": message.sender_lid,
             "message_secret": message.message_secret,
         }
-        row = {**values, **self._origin(company, message, now), "from_me": message.from_me}
-        is_new = keep_received(connection, _RECEIVE, row, at=now, media_url=self._media_url)
-        if is_new and not message.from_me:
-            know_chat(connection, company, message.chat, first_received_at=now)
-        return is_new
+        origin = self._origin(connection, company, message, now)
+        row = {**values, **origin, "from_me": message.from_me}
+        if not keep_received(connection, _RECEIVE, row, at=now, media_url=self._media_url):
+            return None
+        stored = replace(message, chat=str(origin["chat"]), sender=str(origin["sender"]))
+        if not message.from_me:
+            know_chat(connection, company, stored.chat, first_received_at=now)
+        return stored
 
     def _save_undecryptable(self, connection: Connection, company: str, item: Undecryptable, now: str) -> None:
-        row = {"type": UNDECRYPTABLE, "from_me": False, **self._origin(company, item, now)}
+        row = {"type": UNDECRYPTABLE, "from_me": False, **self._origin(connection, company, item, now)}
         keep_received(connection, _RECEIVE_UNREAD, row, at=now, media_url=self._media_url)
 
-    def _origin(self, company: str, message: InboundMessage | Undecryptable, now: str) -> dict[str, object]:
+    def _origin(
+        self, connection: Connection, company: str, message: InboundMessage | Undecryptable, now: str
+    ) -> dict[str, object]:
+        sender = learn_sender(connection, company, message, now=now)
+        chat = sender if message.chat == message.sender else canonical(connection, company, message.chat)
         return {
             "id": self._randomness.message_id(),
             "company_id": company,
-            "chat": message.chat,
-            "sender": message.sender,
+            "chat": chat,
+            "sender": sender,
             "whatsapp_id": message.whatsapp_id,
             "push_name": message.push_name,
             "sent_at": iso(datetime.fromtimestamp(message.sent_at_s, UTC)),

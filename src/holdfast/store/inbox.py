@@ -11,6 +11,7 @@ from sqlalchemy import Connection, RowMapping, Select, bindparam, select
 from holdfast.delivery.chats import timeline_at
 from holdfast.delivery.stores import Received
 from holdfast.store import search_index
+from holdfast.store.aliases import canonical
 from holdfast.store.chat_updates import note_received
 from holdfast.store.connection import Prepared
 from holdfast.store.database import Database
@@ -37,17 +38,18 @@ class InboxRows:
 
     async def received(self, company: str, *, after: int, most: int, chat: str | None = None) -> list[Received]:
         statement = select(*RECEIVED).where(inbox.c.company_id == company, inbox.c.seq > after)
-        if chat is not None:
-            statement = statement.where(inbox.c.chat == chat)
-        return await self._found(statement.order_by(inbox.c.seq).limit(most), company)
+        return await self._found(statement.order_by(inbox.c.seq).limit(most), company, chat)
 
     async def newest(self, company: str, *, most: int, chat: str) -> list[Received]:
-        mine = select(*RECEIVED).where(inbox.c.company_id == company, inbox.c.chat == chat)
-        return (await self._found(mine.order_by(inbox.c.seq.desc()).limit(most), company))[::-1]
+        statement = select(*RECEIVED).where(inbox.c.company_id == company)
+        return (await self._found(statement.order_by(inbox.c.seq.desc()).limit(most), company, chat))[::-1]
 
-    async def _found(self, statement: Select[Any], company: str) -> list[Received]:
+    async def _found(self, statement: Select[Any], company: str, chat: str | None) -> list[Received]:
         def work(connection: Connection) -> list[Received]:
-            rows = connection.execute(statement).mappings().all()
+            mine = statement
+            if chat is not None:
+                mine = mine.where(inbox.c.chat == canonical(connection, company, chat))
+            rows = connection.execute(mine).mappings().all()
             subjects = subjects_of(connection, company, {row["chat"] for row in rows})
             return [received(row, subjects) for row in rows]
 

@@ -26,9 +26,9 @@ from holdfast.delivery.rate_limits import Allowance, ContactStatus
 from holdfast.delivery.stores import Accepted, Content, Deferral, Draft, Message, MessageChange, Taken
 from holdfast.session.stores import LeaseLost
 from holdfast.session.untrusted import bounded_id
+from holdfast.store import chat_merge, search_index
 from holdfast.store import outbox_queue as queue
-from holdfast.store import search_index
-from holdfast.store.aliases import is_same_chat
+from holdfast.store.aliases import canonical, is_same_chat
 from holdfast.store.chat_updates import note_sent, target_of
 from holdfast.store.clock_steps import moved_with_clock
 from holdfast.store.connection import Prepared
@@ -75,13 +75,14 @@ class OutboxRows:
             lock_event_order(connection)  # before the number is drawn: the order of numbers is that of commits
             if draft.idempotency_key is not None and _is_repeated(connection, draft):
                 return _replayed(connection, draft)
-            placed, contact = queue.place(connection, draft.company, draft.chat, priority=draft.priority, now=now)
+            values["chat"] = chat = chat_merge.admit(connection, draft.company, draft.chat, now=now)
+            placed, contact = queue.place(connection, draft.company, chat, priority=draft.priority, now=now)
             is_next = placed["next_at"] is not None and contact is ContactStatus.KNOWN
             begins = check is not None and is_next and _holds(check, connection)
             state = {"state": MessageState.SENDING.value, "attempts": 1} if begins else {}
             seq = _ACCEPT.scalar(connection, values | placed | state)
             search_index.add(connection, outbox, {**values, "seq": seq})
-            note_sent(connection, draft.company, draft.chat, kind=draft.kind, seq=seq, at=now)
+            note_sent(connection, draft.company, chat, kind=draft.kind, seq=seq, at=now)
             shown = {name: value for name, value in values.items() if name not in NOT_SHOWN}
             message = message_of(
                 {**_NOT_YET, **shown, "seq": seq, "is_to_new_contact": contact is not ContactStatus.KNOWN}
@@ -205,12 +206,13 @@ class OutboxRows:
         statement = select(*READ).where(outbox.c.company_id == company, outbox.c.seq > after)
         if state is not None:
             statement = statement.where(*in_state(state))
-        if chat is not None:
-            statement = statement.where(outbox.c.chat == chat)
         statement = statement.order_by(outbox.c.seq).limit(most)
 
         def work(connection: Connection) -> list[Message]:
-            return [message_of(row) for row in connection.execute(statement).mappings()]
+            mine = statement
+            if chat is not None:
+                mine = mine.where(outbox.c.chat == canonical(connection, company, chat))
+            return [message_of(row) for row in connection.execute(mine).mappings()]
 
         return await self._database.read(work)
 

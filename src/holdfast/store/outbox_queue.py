@@ -151,6 +151,15 @@ def chat_became_known(connection: Connection, company: str, chat: str, *, now: s
     _MAKE_KNOWN.rows(connection, {"company": company, "name": chat, "at": now})
 
 
+def chats_became_one(connection: Connection, company: str, chat: str, *, now: str) -> None:
+    """The queues of two names of one person were merged under `chat`: its head may be known and more urgent now."""
+    where = {"company": company, "name": chat}
+    if _INTERACTIVE_WAITS.rows(connection, where):
+        _HASTEN.rows(connection, where)
+    if _IS_KNOWN.rows(connection, where):
+        chat_became_known(connection, company, chat, now=now)
+
+
 def take_due(
     connection: Connection, company: str, allowance: Allowance, *, but: Collection[str], alone: bool, now: str
 ) -> Taken:

@@ -362,6 +362,35 @@ Index(
     postgresql_where=_IS_UNREAD,
 )
 
+contacts = Table(
+    "contacts",
+    metadata,
+    Column("company_id", Text, primary_key=True),
+    Column("jid", Text, primary_key=True),
+    *(Column(name, Text) for name in ("number", "lid", "username", "push_name", "saved_name", "business_name")),
+    Column("updated_at", Text, nullable=False),
+)
+for _name in ("number", "lid", "username"):
+    Index(f"contacts_{_name}", contacts.c.company_id, contacts.c[_name], unique=True)
+
+chat_aliases = Table(
+    "chat_aliases",
+    metadata,
+    Column("company_id", Text, primary_key=True),
+    Column("alias", Text, primary_key=True),
+    Column("chat", Text, nullable=False),
+    Column("moved_at", Text),  # NULL: history under the alias is still to be moved
+)
+Index("chat_aliases_chat", chat_aliases.c.company_id, chat_aliases.c.chat)
+_UNMOVED = text("moved_at IS NULL")
+Index(
+    "chat_aliases_unmoved",
+    chat_aliases.c.company_id,
+    chat_aliases.c.alias,
+    sqlite_where=_UNMOVED,
+    postgresql_where=_UNMOVED,
+)
+
 limits = Table(
     "limits",
     metadata,

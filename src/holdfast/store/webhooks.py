@@ -17,6 +17,7 @@ from sqlalchemy import (
     Connection,
     RowMapping,
     and_,
+    case,
     delete,
     func,
     literal,
@@ -357,11 +358,13 @@ def _keep(connection: Connection, head: Head, outcome: AttemptOutcome, tried: Tr
         case GivenUp():
             values |= {"state": DeliveryState.FAILED.value, "next_at": None}
         case Again(after_s=after_s):
-            values["next_at"] = iso(now + timedelta(seconds=after_s))
+            # Its chat may have joined another one during the attempt, so that it is not the head any more.
+            is_head = _D.next_at.is_not(None)
+            values["next_at"] = case((is_head, iso(now + timedelta(seconds=after_s))), else_=None)
     mine = (_D.event_seq == head.seq, _PENDING)
-    changed = connection.execute(update(deliveries).where(*mine).values(values)).rowcount
-    if changed and not isinstance(outcome, Again):
-        lane = (_D.company_id == head.company, _D.chat == head.chat)
+    chat = connection.scalar(update(deliveries).where(*mine).values(values).returning(_D.chat))
+    if chat is not None and not isinstance(outcome, Again):
+        lane = (_D.company_id == head.company, _D.chat == chat)
         following = select(func.min(_D.event_seq)).where(*lane, _PENDING).scalar_subquery()
         connection.execute(update(deliveries).where(_D.event_seq == following).values(next_at=at))
 

@@ -1,0 +1,83 @@
+"""Fills contacts from what older versions stored: mappings among the engine's keys, and names in the inbox.
+
+It runs in small transactions beside the gateway's work. Where it stands is in `notes`, so a restart continues.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+
+from sqlalchemy import Connection, func, select
+
+from holdfast.session.contacts import HIDDEN, PERSON, Identity
+from holdfast.store.identities import learn, learn_keys
+from holdfast.store.shared_secrets import note, noted
+from holdfast.store.tables import contacts, inbox, sessions, signal_keys
+
+_NOTE = "contacts-backfill"
+_AT_ONCE = 50
+"""Each row may take several statements, during which other writes wait."""
+_KINDS = ("lid-mapping", "number-spelling")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    """Keys are read by company and kind, then the inbox from its newest row to its first."""
+
+    company: str = ""
+    kind: int = 0
+    after: str = ""
+    before_seq: int | None = None
+    is_done: bool = False
+
+
+def fill_part(connection: Connection, *, now: str) -> bool:
+    """Read some rows; returns whether more are left."""
+    stored = noted(connection, _NOTE)
+    place = _Place() if stored is None else _Place(**json.loads(stored))
+    if place.is_done:
+        return False
+    after = _fill_from_keys(connection, place, now=now) or _fill_from_inbox(connection, place, now=now)
+    note(connection, _NOTE, json.dumps(asdict(after)))
+    return not after.is_done
+
+
+def _fill_from_keys(connection: Connection, place: _Place, *, now: str) -> _Place | None:
+    """None when the keys of every company were read."""
+    if place.before_seq is not None:
+        return None
+    if place.company:
+        kind, k = _KINDS[place.kind], signal_keys.c
+        mine = (k.company_id == place.company, k.type == kind, k.id > place.after)
+        part = select(k.id, k.value).where(*mine).order_by(k.id).limit(_AT_ONCE)
+        values = {row.id: row.value for row in connection.execute(part)}
+        learn_keys(connection, place.company, {kind: values}, now=now)
+        if len(values) == _AT_ONCE:
+            return replace(place, after=max(values))
+        if place.kind + 1 < len(_KINDS):
+            return replace(place, kind=place.kind + 1, after="")
+    s = sessions.c.company_id
+    following = connection.scalar(select(s).where(s > place.company).order_by(s).limit(1))
+    return None if following is None else _Place(company=following)
+
+
+def _fill_from_inbox(connection: Connection, place: _Place, *, now: str) -> _Place:
+    """Newest first, so that the first name that is found of somebody is the current one."""
+    before = place.before_seq
+    if before is None:
+        before = (connection.scalar(select(func.max(inbox.c.seq))) or 0) + 1
+    columns = inbox.c["seq", "company_id", "sender", "sender_lid", "push_name"]
+    page = select(*columns, inbox.c.from_me).where(inbox.c.seq < before).order_by(inbox.c.seq.desc()).limit(_AT_ONCE)
+    rows = connection.execute(page).all()
+    for row in rows:
+        if not row.from_me and row.sender.endswith((PERSON, HIDDEN)):
+            identity = Identity(jid=row.sender, lid=row.sender_lid, push_name=row.push_name)
+            if not _has_name(connection, row.company_id, row.sender):
+                learn(connection, row.company_id, identity, now=now)
+    return _Place(before_seq=rows[-1].seq if rows else before, is_done=len(rows) < _AT_ONCE)
+
+
+def _has_name(connection: Connection, company: str, jid: str) -> bool:
+    mine = (contacts.c.company_id == company, contacts.c.jid == jid)
+    return connection.scalar(select(contacts.c.push_name).where(*mine)) is not None

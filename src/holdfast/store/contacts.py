@@ -1,0 +1,76 @@
+"""People as rows: what WhatsApp reported about each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, select
+
+from holdfast.base.clock import Clock, iso
+from holdfast.session.contacts import Contact, Identity
+from holdfast.session.untrusted import bounded_identity
+from holdfast.store.aliases import canonical
+from holdfast.store.chat_merge import move_rest
+from holdfast.store.contact_backfill import fill_part
+from holdfast.store.database import Database
+from holdfast.store.identities import learn, learn_spelling
+from holdfast.store.tables import contacts
+
+_C = contacts.c
+
+
+class ContactRows:
+    """Keeps `holdfast.session.contacts.Contacts`."""
+
+    def __init__(self, database: Database, *, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def canonical(self, company: str, jid: str) -> str:
+        return await self._database.read(lambda connection: canonical(connection, company, jid))
+
+    async def find(self, company: str, jid: str) -> Contact | None:
+        def work(connection: Connection) -> Contact | None:
+            chat = canonical(connection, company, jid)
+            row = connection.execute(select(contacts).where(_C.company_id == company, _C.jid == chat)).mappings()
+            return _contact(row.first())
+
+        return await self._database.read(work)
+
+    async def by_username(self, company: str, username: str) -> Contact | None:
+        mine = select(contacts).where(_C.company_id == company, _C.username == username)
+        return await self._database.read(lambda connection: _contact(connection.execute(mine).mappings().first()))
+
+    async def learn(self, company: str, identities: Sequence[Identity]) -> None:
+        now = iso(self._clock.now())
+        clean = [bounded_identity(identity) for identity in identities]
+
+        def work(connection: Connection) -> None:
+            for identity in clean:
+                learn(connection, company, identity, now=now)
+
+        await self._database.write(work, company=company)
+
+    async def learn_spellings(self, company: str, spellings: Sequence[tuple[str, str]]) -> None:
+        now = iso(self._clock.now())
+
+        def work(connection: Connection) -> None:
+            for asked, answered in spellings:
+                learn_spelling(connection, company, asked, answered, now=now)
+
+        await self._database.write(work, company=company)
+
+    async def catch_up(self) -> bool:
+        now = iso(self._clock.now())
+
+        return await self._database.write(
+            lambda connection: move_rest(connection, now=now) or fill_part(connection, now=now)
+        )
+
+
+def _contact(row: RowMapping | None) -> Contact | None:
+    if row is None:
+        return None
+    values: dict[str, Any] = {str(name): value for name, value in row.items() if name != "company_id"}
+    return Contact(**values)

@@ -1,0 +1,227 @@
+"""One person, one chat: what is known of people, and chats that turn out to be one, on SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+from sqlalchemy import Connection, delete
+
+from holdfast.delivery.message import StatusUpdate
+from holdfast.delivery.stores import Message, MessageChange
+from holdfast.session.contacts import Contact, Identity
+from holdfast.session.engine import Commit
+from holdfast.store import chat_merge
+from holdfast.store.database import Database
+from holdfast.store.tables import chat_aliases, contacts
+from tests.contract.rows import COMPANY, T1, Store, apply_updates, decrypted, draft, inbound, refuse, take
+
+NUMBER, LID, OTHER_LID = "962790000001@s.whatsapp.net", "5550001@lid", "5550002@lid"
+NINE, EIGHT = "5511987654321@s.whatsapp.net", "551187654321@s.whatsapp.net"
+LATER = "2026-01-01T01:00:00.000Z"
+
+
+async def accepted(store: Store, number: int, chat: str) -> Message:
+    return (await store.outbox.accept(replace(draft(number), chat=chat))).message
+
+
+async def receive(store: Store, number: int = 1, **changes: object) -> None:
+    commit = Commit(link=1, seq=number, decrypted=[decrypted(number, inbound(number, **changes))])
+    await store.engine.commit(COMPANY, commit)
+
+
+async def map_lid(store: Store, lid: str = LID, number: str = NUMBER) -> None:
+    """The engine stores a mapping that WhatsApp's server reported."""
+    user, digits = lid.removesuffix("@lid"), number.partition("@")[0]
+    keys: dict[str, str | None] = {digits: json.dumps(user), f"{user}_reverse": json.dumps(digits)}
+    await store.engine.commit(COMPANY, Commit(link=1, seq=9, keys={"lid-mapping": keys}))
+
+
+async def sent_in_order(store: Store) -> list[str]:
+    """Takes and acks until nothing is due."""
+    order: list[str] = []
+    while taken := await take(store.outbox):
+        order += [message.id for message in taken]
+        acks = [MessageChange(whatsapp_id=each.whatsapp_id, update=StatusUpdate.ACKED, at=T1) for each in taken]
+        await store.outbox.apply_updates(COMPANY, acks)
+    return order
+
+
+def heads(store: Store) -> list[tuple[object, ...]]:
+    return store.rows("SELECT id, chat FROM outbox WHERE next_at IS NOT NULL ORDER BY seq")
+
+
+async def test_the_queues_of_a_hidden_id_and_its_number_become_one_in_the_order_of_acceptance(store: Store) -> None:
+    """Messages stood under both names when the mapping became known: there is one head, and no message overtakes."""
+    for number, chat in enumerate([LID, NUMBER, LID, NUMBER, LID], 1):
+        await accepted(store, number, chat)
+    assert heads(store) == [("msg_1", LID), ("msg_2", NUMBER)]
+    await map_lid(store)
+    assert heads(store) == [("msg_1", NUMBER)]
+    await accepted(store, 6, LID)
+    assert await sent_in_order(store) == [f"msg_{n}" for n in range(1, 7)]
+    assert store.rows("SELECT DISTINCT chat FROM outbox") == [(NUMBER,)]
+
+
+async def test_messages_in_flight_under_both_names_settle_after_the_merge(store: Store) -> None:
+    """The one that is no head any more is acked like any other, and the next follows the last of both."""
+    first, second = await accepted(store, 1, LID), await accepted(store, 2, NUMBER)
+    await accepted(store, 3, LID)
+    assert [each.id for each in await take(store.outbox)] == ["msg_1", "msg_2"]
+    await map_lid(store)
+    await apply_updates(store, second, StatusUpdate.ACKED)
+    assert await take(store.outbox, but=["3EB00001"]) == []
+    await apply_updates(store, first, StatusUpdate.ACKED)
+    assert [each.id for each in await take(store.outbox)] == ["msg_3"]
+
+
+async def test_a_hold_ends_when_the_person_turns_out_to_be_known(store: Store) -> None:
+    """A customer who wrote by number is no new contact when the company answers the hidden id."""
+    await receive(store, chat=NUMBER, sender=NUMBER)
+    message = await accepted(store, 1, LID)
+    assert message.is_to_new_contact
+    await take(store.outbox)
+    await refuse(store, message, until=LATER, code="ack-463", held="reach-out-lock")
+    assert await take(store.outbox) == []
+    await map_lid(store)
+    assert [each.id for each in await take(store.outbox)] == ["msg_1"]
+
+
+async def test_second_spellings_stand_in_one_queue_before_whatsapp_was_asked(store: Store) -> None:
+    """Brazil's ninth digit: the chat has the first spelling that was used, until WhatsApp says which it uses."""
+    for number, chat in enumerate([NINE, EIGHT, NINE], 1):
+        assert (await accepted(store, number, chat)).chat == NINE
+    assert heads(store) == [("msg_1", NINE)]
+    await store.engine.commit(
+        COMPANY,
+        Commit(link=1, seq=1, keys={"number-spelling": {"5511987654321": json.dumps("551187654321")}}),
+    )
+    assert heads(store) == [("msg_1", EIGHT)]
+    assert (await accepted(store, 4, NINE)).chat == EIGHT
+    assert await sent_in_order(store) == ["msg_1", "msg_2", "msg_3", "msg_4"]
+    assert await store.contacts.canonical(COMPANY, NINE) == EIGHT
+
+
+async def test_an_inbound_message_says_which_spelling_is_canonical(store: Store) -> None:
+    await accepted(store, 1, NINE)
+    await receive(store, chat=EIGHT, sender=EIGHT, sender_lid=LID)
+    assert (await accepted(store, 2, LID)).chat == EIGHT
+    assert (await accepted(store, 3, NINE)).chat == EIGHT
+    assert await sent_in_order(store) == ["msg_1", "msg_2", "msg_3"]
+    (received,) = await store.inbox.received(COMPANY, after=0, most=9, chat=NINE)
+    assert received.chat == EIGHT
+
+
+async def test_history_under_a_hidden_id_is_found_under_the_number(store: Store) -> None:
+    """Inbox, outbox and the time of first contact follow, also more than one transaction moves."""
+    count = chat_merge.MOVED_AT_ONCE + 20
+    for number in range(1, count + 1):
+        await receive(store, number, chat=LID, sender=LID)
+    message = await accepted(store, 1, LID)
+    await sent_in_order(store)
+    await map_lid(store)
+    assert store.rows("SELECT chat FROM chats") == [(NUMBER,)]
+    while await store.contacts.catch_up():
+        pass
+    found = await store.inbox.received(COMPANY, after=0, most=999, chat=LID)
+    assert [each.whatsapp_id for each in found] == [f"3A{n:04}" for n in range(1, count + 1)]
+    assert {(each.chat, each.sender) for each in found} == {(NUMBER, NUMBER)}
+    assert [each.id for each in await store.outbox.messages(COMPANY, state=None, after=0, most=9, chat=NUMBER)] == [
+        message.id
+    ]
+    assert store.rows("SELECT count(*) FROM inbox WHERE chat <> 'x' AND chat = '5550001@lid'") == [(0,)]
+
+
+async def test_a_message_that_whatsapp_repeats_under_the_other_name_is_stored_once(store: Store) -> None:
+    await receive(store, chat=LID, sender=LID)
+    await map_lid(store)
+    await receive(store, chat=NUMBER, sender=NUMBER, sender_lid=LID)
+    assert len(await store.inbox.received(COMPANY, after=0, most=9)) == 1
+
+
+async def test_a_number_that_moved_to_another_hidden_id_leaves_the_former_one_alone(store: Store) -> None:
+    """A number is given to somebody else, who has another account: the former owner is a person without a number."""
+    await map_lid(store)
+    await receive(store, 1, chat=NUMBER, sender=NUMBER, push_name="Former")
+    await map_lid(store, lid=OTHER_LID)
+    assert await store.contacts.canonical(COMPANY, OTHER_LID) == NUMBER
+    assert await store.contacts.canonical(COMPANY, LID) == LID
+    await receive(store, 2, chat=LID, sender=LID, push_name="Former")
+    former, owner = [await store.contacts.find(COMPANY, lid) for lid in (LID, OTHER_LID)]
+    assert former is not None
+    assert owner is not None
+    assert (former.jid, former.number) == (LID, None)
+    assert (owner.jid, owner.number, owner.lid) == (NUMBER, "962790000001", OTHER_LID)
+
+
+async def test_a_person_who_changes_the_number_keeps_the_hidden_id(store: Store) -> None:
+    """New messages are in the chat of the new number; those of the old number stay where they are."""
+    await map_lid(store)
+    await receive(store, 1, chat=NUMBER, sender=NUMBER)
+    await map_lid(store, number=EIGHT)
+    assert (await accepted(store, 1, LID)).chat == EIGHT
+    assert [each.chat for each in await store.inbox.received(COMPANY, after=0, most=9)] == [NUMBER]
+
+
+async def test_what_is_known_of_a_person_is_kept_under_every_name(store: Store) -> None:
+    """Names come with messages; a later one replaces it, and nothing that is not reported does."""
+    await receive(store, 1, chat=LID, sender=LID, push_name="Rami")
+    await store.contacts.learn(COMPANY, [Identity(jid=LID, username="rami.h")])
+    assert await store.contacts.by_username(COMPANY, "rami.h") == await store.contacts.find(COMPANY, LID)
+    await map_lid(store)
+    await store.contacts.learn(COMPANY, [Identity(jid=NUMBER, business_name="Flowers")])
+    found = await store.contacts.find(COMPANY, LID)
+    assert found is not None
+    assert replace(found, updated_at=None) == Contact(
+        jid=NUMBER, number="962790000001", lid=LID, username="rami.h", push_name="Rami", business_name="Flowers"
+    )
+    await receive(store, 2, chat=NUMBER, sender=NUMBER, push_name="Rami H")
+    found = await store.contacts.find(COMPANY, NUMBER)
+    assert found is not None
+    assert found.push_name == "Rami H"
+
+
+async def test_a_username_that_somebody_else_took_is_theirs(store: Store) -> None:
+    await store.contacts.learn(COMPANY, [Identity(jid=LID, username="rami")])
+    await store.contacts.learn(COMPANY, [Identity(jid=OTHER_LID, username="rami")])
+    found = await store.contacts.by_username(COMPANY, "rami")
+    assert found is not None
+    assert found.jid == OTHER_LID
+    former = await store.contacts.find(COMPANY, LID)
+    assert former is not None
+    assert former.username is None
+
+
+async def test_what_a_stranger_writes_is_bounded_and_joins_nothing(store: Store) -> None:
+    """Names are cut and cleaned; a name that looks like an id is only a name."""
+    await receive(store, 1, chat=NUMBER, sender=NUMBER, sender_lid=LID)
+    await receive(store, 2, chat=OTHER_LID, sender=OTHER_LID, push_name=f"{NUMBER}\0" + "x" * 9000)
+    assert await store.contacts.canonical(COMPANY, OTHER_LID) == OTHER_LID
+    found = await store.contacts.find(COMPANY, OTHER_LID)
+    assert found is not None
+    assert found.push_name is not None
+    assert len(found.push_name) <= 255
+    assert "\0" not in found.push_name
+
+
+async def test_what_older_versions_stored_is_filled_in_by_and_by(store: Store) -> None:
+    """Mappings among the engine's keys and names in the inbox: the newest name of each sender counts."""
+    for number, name in enumerate(["Old", "New"], 1):
+        await receive(store, number, chat=LID, sender=LID, push_name=name)
+    await map_lid(store)
+    await _forget(store.database)
+    assert await store.contacts.find(COMPANY, NUMBER) is None
+    assert await store.contacts.canonical(COMPANY, LID) == NUMBER
+    while await store.contacts.catch_up():
+        pass
+    found = await store.contacts.find(COMPANY, NUMBER)
+    assert found is not None
+    assert (found.lid, found.push_name) == (LID, "New")
+
+
+async def _forget(database: Database) -> None:
+    def work(connection: Connection) -> None:
+        for table in (contacts, chat_aliases):
+            connection.execute(delete(table))
+
+    await database.write(work)
