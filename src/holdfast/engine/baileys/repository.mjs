@@ -7,6 +7,7 @@
 // key. With its own instance an encryption commits when it is done, before `relayMessage` has a frame.
 
 import './libsignal.mjs'
+import './signatures.mjs'
 
 import { addTransactionCapability, DEFAULT_CONNECTION_CONFIG, jidDecode } from 'baileys'
 
