@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, select, update
+from sqlalchemy import Connection, RowMapping, Table, select, update
 
 from holdfast.session.state import State
 from holdfast.session.stores import Record
-from holdfast.store.connection import insert
+from holdfast.store.connection import Insert, Prepared, insert
 from holdfast.store.database import Database
 from holdfast.store.leases import NO_FENCE, Fence
 from holdfast.store.tables import sessions
@@ -51,16 +51,10 @@ class SessionRows:
 
     async def save(self, record: Record) -> None:
         values, check = _values(record), self._fence.check(record.company)
-        changed = [name for name in values if name not in _NOT_SAVED]
 
         def work(connection: Connection) -> None:
             check(connection)
-            row = insert(connection, sessions).values(values)
-            connection.execute(
-                row.on_conflict_do_update(
-                    index_elements=["company_id"], set_={name: row.excluded[name] for name in changed}
-                )
-            )
+            _SAVE.rows(connection, values)
 
         await self._database.write(work)
 
@@ -96,9 +90,19 @@ _RECORDS = select(*(column for column in sessions.c if column.name not in _SET_B
 """The record without the columns that people change, because the session's actor saves it."""
 
 
+def _save(insert: Callable[[Table], Any]) -> Insert:
+    row: Insert = insert(sessions)
+    saved = [column.name for column in _RECORDS.selected_columns if column.name not in _NOT_SAVED]
+    return row.on_conflict_do_update(index_elements=["company_id"], set_={name: row.excluded[name] for name in saved})
+
+
+_SAVE = Prepared(_save)
+
+
 def _values(record: Record) -> dict[str, Any]:
     values = asdict(record)
     values["company_id"] = values.pop("company")
+    values["state"] = record.state.value
     return values
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from sqlalchemy import Connection, RowMapping, insert, select
+from sqlalchemy import Connection, RowMapping, select
 
 from holdfast.delivery.events import SESSION
 from holdfast.session.reasons import stored_reason
 from holdfast.session.state import State
 from holdfast.session.stores import Transition
+from holdfast.store.connection import Prepared
 from holdfast.store.database import Database
 from holdfast.store.events import record
 from holdfast.store.leases import NO_FENCE, Fence
@@ -17,6 +18,7 @@ from holdfast.store.shared_secrets import note, noted
 from holdfast.store.tables import transitions
 
 _ALIVE = "alive-at"
+_ADD = Prepared(lambda insert: insert(transitions))
 
 
 class TimelineRows:
@@ -28,12 +30,16 @@ class TimelineRows:
 
     async def add(self, transition: Transition) -> None:
         values = asdict(transition)
-        values["company_id"] = values.pop("company")
+        values |= {
+            "company_id": values.pop("company"),
+            "before": transition.before.value,
+            "after": transition.after.value,
+        }
         check = self._fence.check(transition.company)
 
         def work(connection: Connection) -> None:
             check(connection)
-            connection.execute(insert(transitions).values(values))
+            _ADD.rows(connection, values)
             if transition.is_event:
                 record(connection, transition.company, SESSION, _body(transition), chat=None, at=transition.at)
 
